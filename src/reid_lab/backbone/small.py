@@ -1,0 +1,36 @@
+"""A four-stage residual network small enough to train on a CPU in minutes."""
+
+from __future__ import annotations
+
+from torch import nn
+from torchvision.models.resnet import BasicBlock
+
+from reid_lab.backbone.stages import Backbone
+from reid_lab.types import Count
+
+
+class SmallResNet(Backbone):
+    """One basic residual block a stage, `width` to 8 * `width` channels, at 1/4 to 1/32.
+
+    ResNet-18 at half its depth; there are no ImageNet weights for it.
+    """
+
+    def __init__(self, width: Count = 24) -> None:
+        channels = tuple(width * 2**s for s in range(4))
+        stem = nn.Sequential(
+            nn.Conv2d(3, width, 5, stride=2, padding=2, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
+        )
+        stages: dict[str, nn.Module] = {"stage1": nn.Sequential(stem, BasicBlock(width, width))}
+        for s in range(1, 4):
+            stages[f"stage{s + 1}"] = _halving_block(channels[s - 1], channels[s])
+        super().__init__(stages, channels)
+
+
+def _halving_block(inputs: int, outputs: int) -> BasicBlock:
+    shortcut = nn.Sequential(
+        nn.Conv2d(inputs, outputs, 1, stride=2, bias=False), nn.BatchNorm2d(outputs)
+    )
+    return BasicBlock(inputs, outputs, stride=2, downsample=shortcut)

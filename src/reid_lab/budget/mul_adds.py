@@ -1,0 +1,31 @@
+"""Mul-Adds, counted on the operations that run, never typed in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+if TYPE_CHECKING:
+    from reid_lab.model.base import ReidModule
+
+
+@torch.no_grad()
+def count_exits(module: ReidModule, height: int, width: int) -> dict[str, int]:
+    """Cumulative Mul-Adds of one image at each exit, by name, in the exits' order.
+
+    A Mul-Add is one multiply with one add: convolutions and matrix products, counted while
+    one image passes; what is element by element (norms, ReLU, pooling) is not counted, as in
+    the papers.
+    """
+    training = module.training
+    module.eval()
+    image = torch.zeros(1, 3, height, width, device=module.device)
+    counts = {}
+    # compiled graphs would hide their operations from the counter
+    with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
+        for name, _ in module.exits(image):
+            counts[name] = counter.get_total_flops() // 2
+    module.train(training)
+    return counts

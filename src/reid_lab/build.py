@@ -1,0 +1,69 @@
+"""From a composed config to the objects of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from reid_lab.dataset import ReidDataModule
+from reid_lab.model import ReidModule
+
+
+def build_data(cfg: DictConfig) -> ReidDataModule:
+    return instantiate(cfg.dataset)
+
+
+def build_model(cfg: DictConfig) -> ReidModule:
+    """The method, its config kept as plain types in every checkpoint."""
+    model: ReidModule = instantiate(cfg.model)
+    model.save_hyperparameters({"model": plain(cfg.model), "image": image_size(cfg)})
+    if cfg.channels_last:
+        model.to(memory_format=torch.channels_last)
+    if cfg.compile:
+        for part in model.compilable:
+            part.compile()
+    return model
+
+
+def build_trainer(cfg: DictConfig) -> pl.Trainer:
+    callbacks = [instantiate(node) for node in (cfg.callbacks or {}).values() if node]
+    loggers = [instantiate(node) for node in (cfg.logger or {}).values() if node]
+    return instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
+
+
+def load_model(checkpoint: Path | str) -> ReidModule:
+    """A trained method from a checkpoint alone, in eval mode, on the CPU.
+
+    Raises:
+        ValueError: the checkpoint was not written by this suite.
+    """
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    config = state.get("hyper_parameters", {}).get("model")
+    if config is None:
+        raise ValueError(f"{checkpoint}: no checkpoint of reid_lab, it does not say which model")
+    model: ReidModule = instantiate(without_weights(config))
+    model.load_state_dict(state["state_dict"])
+    return model.eval()
+
+
+def plain(node: DictConfig) -> Any:
+    """Interpolations resolved, containers of Python's own types."""
+    return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+
+
+def image_size(cfg: DictConfig) -> list[int]:
+    return [cfg.dataset.transforms.height, cfg.dataset.transforms.width]
+
+
+def without_weights(config: Any) -> Any:
+    """The same config, with nothing to download: the checkpoint's weights replace them."""
+    if isinstance(config, dict):
+        return {k: None if k == "weights" else without_weights(v) for k, v in config.items()}
+    if isinstance(config, list):
+        return [without_weights(value) for value in config]
+    return config

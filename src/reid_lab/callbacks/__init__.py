@@ -1,0 +1,15 @@
+"""Thin Lightning shells over `retrieval` and `budget`."""
+
+from reid_lab.callbacks.budget import AnytimeCurve, BudgetedStream, BudgetError
+from reid_lab.callbacks.ranked_lists import RankedLists
+from reid_lab.callbacks.ranking import RankingEvaluation
+from reid_lab.callbacks.throughput import Throughput
+
+__all__ = [
+    "AnytimeCurve",
+    "BudgetError",
+    "BudgetedStream",
+    "RankedLists",
+    "RankingEvaluation",
+    "Throughput",
+]

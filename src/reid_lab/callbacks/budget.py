@@ -1,0 +1,142 @@
+"""Budget sweeps after a test: the anytime curve, the budgeted stream, the ranked lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytorch_lightning as pl
+
+from reid_lab.budget.anytime import anytime_curve
+from reid_lab.budget.stream import Candidates, Policy
+from reid_lab.budget.sweep import check_budgets, stream_sweep
+from reid_lab.callbacks.ranking import RankingEvaluation
+from reid_lab.errors import UserError
+from reid_lab.model import ReidModule
+from reid_lab.results import write_csv
+from reid_lab.retrieval import Evaluation
+from reid_lab.types import Count
+
+
+class BudgetError(UserError):
+    """An exit or a budget that the network does not have, and those that it has."""
+
+
+class _AfterRanking(pl.Callback):
+    """Does its work on the evaluation that the ranking callback leaves, on one process."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self.results = Path(folder) / "results"
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.check(ranking_of(trainer, self).mul_adds, cast(ReidModule, pl_module))
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        evaluation = ranking_of(trainer, self).evaluation
+        if evaluation is not None and trainer.is_global_zero:
+            self.work(evaluation, cast(ReidModule, pl_module))
+
+    def check(self, mul_adds: dict[str, int], model: ReidModule) -> None:
+        """Look at the options before the first batch."""
+
+    def work(self, evaluation: Evaluation, model: ReidModule) -> None:
+        raise NotImplementedError
+
+
+class AnytimeCurve(_AfterRanking):
+    """`results/anytime.csv`: the most recent exit's accuracy at every budget. DaRe, 4.1.
+
+    Args:
+        budgets: Mul-Adds an image; None takes `points` from zero to past the last exit, and
+            the exits' own costs.
+    """
+
+    def __init__(
+        self, folder: Path | str, budgets: Sequence[float] | None = None, points: Count = 50
+    ) -> None:
+        super().__init__(folder)
+        self.budgets, self.points = budgets, points
+
+    def work(self, evaluation: Evaluation, model: ReidModule) -> None:
+        costs = evaluation.mul_adds
+        budgets = self.budgets
+        if budgets is None:
+            even = np.linspace(0, 1.1 * max(costs.values()), self.points)
+            budgets = sorted({*even.tolist(), *map(float, costs.values())})
+        curve = anytime_curve(evaluation.rankings, costs, budgets)
+        write_csv(self.results / "anytime.csv", curve)
+
+
+class BudgetedStream(_AfterRanking):
+    """`results/stream.csv`: accuracy at a mean budget, by routing policy. DaRe, 4.2.
+
+    Args:
+        exits: by which a query may leave, cheapest first; None asks the method.
+        policies: any of random, distance, margin.
+        budgets: mean Mul-Adds a query; None takes `points` from the first exit's cost to the
+            last one's.
+        candidates: where a policy looks for neighbours: `other_cameras`, `all`, or `oracle`
+            (without the junk, which takes the query's label: for comparison only).
+        seed: shuffles the queries.
+
+    Raises:
+        BudgetError: unknown exit or unreachable budget, before the first batch.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        exits: Sequence[str] | None = None,
+        policies: Sequence[Policy] = ("random", "distance", "margin"),
+        budgets: Sequence[float] | None = None,
+        points: Count = 50,
+        candidates: Candidates = "other_cameras",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(folder)
+        self.exits, self.policies, self.budgets, self.points = exits, policies, budgets, points
+        self.candidates, self.seed = candidates, seed
+
+    def check(self, mul_adds: dict[str, int], model: ReidModule) -> None:
+        unknown = [name for name in self.exits or () if name not in mul_adds]
+        if unknown:
+            raise BudgetError(
+                f"callbacks.stream.exits={list(self.exits or ())}: no exit is called "
+                f"{', '.join(unknown)}; this network has {', '.join(mul_adds)}"
+            )
+        costs = [mul_adds[name] for name in self._exits(model)]
+        if costs != sorted(costs):
+            raise BudgetError(f"callbacks.stream.exits={self.exits}: give the cheapest first")
+        try:
+            check_budgets(costs, self.budgets or ())
+        except ValueError as error:
+            raise BudgetError(f"callbacks.stream.budgets={self.budgets}: {error}") from error
+
+    def work(self, evaluation: Evaluation, model: ReidModule) -> None:
+        exits = self._exits(model)
+        costs = [evaluation.mul_adds[name] for name in exits]
+        if len(exits) < 2:
+            return  # one exit: there is nothing to choose
+        budgets = self.budgets or np.linspace(costs[0], costs[-1], self.points).tolist()
+        rows = stream_sweep(evaluation, exits, self.policies, budgets, self.candidates, self.seed)
+        write_csv(self.results / "stream.csv", rows)
+
+    def _exits(self, model: ReidModule) -> Sequence[str]:
+        return self.exits or model.stream_exits
+
+
+def ranking_of(trainer: pl.Trainer, asking: pl.Callback) -> RankingEvaluation:
+    """The ranking callback, which must stand before the one that asks.
+
+    Raises:
+        ValueError: there is none, or it comes later.
+    """
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    for callback in callbacks[: callbacks.index(asking)]:
+        if isinstance(callback, RankingEvaluation):
+            return callback
+    raise ValueError(
+        f"{type(asking).__name__} needs the ranking callback before it: keep callbacks.ranking"
+    )

@@ -1,0 +1,65 @@
+"""Ranked lists of some queries at each exit, for people to look at. DaRe, figures 7 and 8."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from reid_lab.budget.stream import confidence
+from reid_lab.callbacks.budget import _AfterRanking
+from reid_lab.model import ReidModule
+from reid_lab.results import write_json
+from reid_lab.retrieval import Evaluation
+from reid_lab.types import Count
+
+
+class RankedLists(_AfterRanking):
+    """`results/queries.json`: the first `top` gallery images of easy, hard and other queries.
+
+    Easy: the first exit is right, and by the largest margins. Hard: the first exit is wrong,
+    by the smallest margins, and the last is right. The others are drawn by `seed`.
+
+    Args:
+        each: queries of each of the three groups.
+    """
+
+    def __init__(self, folder: Path | str, each: Count = 4, top: Count = 8, seed: int = 0) -> None:
+        super().__init__(folder)
+        self.each, self.top, self.seed = each, top, seed
+
+    def work(self, evaluation: Evaluation, model: ReidModule) -> None:
+        e = evaluation.embeddings
+        queries = [
+            {
+                "path": str(e.query.paths[i]),
+                "pid": int(e.query.pids[i]),
+                "camid": int(e.query.camids[i]),
+                "group": group,
+                "ranked": {
+                    name: evaluation.ranked_list(name, i, self.top) for name in model.exit_names
+                },
+            }
+            for group, chosen in self._choose(evaluation, model).items()
+            for i in chosen
+        ]
+        write_json(self.results / "queries.json", {"queries": queries})
+
+    def _choose(self, evaluation: Evaluation, model: ReidModule) -> dict[str, list[int]]:
+        e, names = evaluation.embeddings, model.exit_names
+        first, last = evaluation.rankings[names[0]], evaluation.rankings[names[-1]]
+        margin = torch.from_numpy(confidence(e.exits[names[0]], e.query, e.gallery, "margin"))
+        right = first.answerable & (first.first == 0)
+        rescued = first.answerable & (first.first > 0) & (last.first == 0)
+        easy = margin.masked_fill(~right, -torch.inf).argsort(descending=True)
+        hard = margin.masked_fill(~rescued, torch.inf).argsort()
+        groups = {
+            "easy": easy[: min(self.each, int(right.sum()))].tolist(),
+            "hard": hard[: min(self.each, int(rescued.sum()))].tolist(),
+        }
+        rest = np.setdiff1d(
+            first.answerable.nonzero().flatten().numpy(), groups["easy"] + groups["hard"]
+        )
+        others = np.random.default_rng(self.seed).permutation(rest)[: self.each]
+        return {**groups, "sample": others.tolist()}

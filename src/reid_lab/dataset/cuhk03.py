@@ -1,0 +1,37 @@
+"""CUHK03-NP: CUHK03 (Li et al., CVPR 2014) under the new protocol of Zhong et al. (CVPR 2017)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from reid_lab.dataset.market1501 import read_layout
+from reid_lab.dataset.records import Benchmark
+
+# Zhong et al. 2017, table 1: 767 / 700 identities seen by a pair of cameras.
+COUNTS = {
+    "detected": {
+        "train": {"images": 7365, "pids": 767, "cameras": 2},
+        "query": {"images": 1400, "pids": 700, "cameras": 2},
+        "gallery": {"images": 5332, "pids": 700, "cameras": 2},
+    },
+    "labeled": {
+        "train": {"images": 7368, "pids": 767, "cameras": 2},
+        "query": {"images": 1400, "pids": 700, "cameras": 2},
+        "gallery": {"images": 5328, "pids": 700, "cameras": 2},
+    },
+}
+
+
+def read_cuhk03_np(
+    root: Path | str, boxes: Literal["detected", "labeled"] = "detected"
+) -> Benchmark:
+    """The CUHK03-NP release; `root` is its `detected` or `labeled` folder, or their parent.
+
+    Raises:
+        DatasetError: see `read_layout`.
+    """
+    root = Path(root).expanduser()
+    if (root / boxes).is_dir():
+        root = root / boxes
+    return read_layout(root, f"cuhk03_np_{boxes}", COUNTS[boxes])

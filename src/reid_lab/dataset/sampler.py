@@ -1,0 +1,98 @@
+"""The PK batch: P identities x K images (Hermans et al., "In Defense of the Triplet Loss").
+
+Batch t is a function of the seed and t alone, so any process can start anywhere: a resumed
+run goes on with the batch it would have had, and the ranks of DDP agree without talking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from reid_lab.dataset.records import DISTRACTOR
+
+Draw = tuple[int, int]  # (index of an image, number of the draw that seeds its augmentation)
+
+
+class PKSampler(Sampler[list[Draw]]):
+    """Batches of `p` identities x `k` images, as lists of (image index, draw number).
+
+    A pass visits a random order of the identities, `p` a batch, and leaves out the remainder,
+    as in Hermans et al.'s code. An epoch is `ceil(images / (p * k))` batches: about as many
+    draws as there are images, across passes. Of an identity with fewer than `k` images each
+    is drawn as evenly as possible, of others `k` different ones.
+
+    With `world` > 1, rank r gets identities r * p / world to (r + 1) * p / world of every
+    batch: the ranks' parts are disjoint and together are the batch of one process.
+
+    Args:
+        pids: (N,) the images' identities; pids <= 0 (junk, distractors) are never drawn.
+
+    Raises:
+        ValueError: fewer than `p` identities, `p` < 2 or `k` < 2 (no negative or no
+            positive), or `p` no multiple of `world`.
+    """
+
+    def __init__(
+        self, pids: np.ndarray, p: int, k: int, seed: int = 0, rank: int = 0, world: int = 1
+    ) -> None:
+        check_pk(p, k, len(np.unique(pids[pids > DISTRACTOR])), world)
+        self.p, self.k, self.seed, self.rank, self.world = p, k, seed, rank, world
+        order = np.argsort(pids, kind="stable")
+        order = order[pids[order] > DISTRACTOR]
+        _, starts = np.unique(pids[order], return_index=True)
+        self.images = np.split(order, starts[1:])  # one array of indices an identity
+        self.epoch, self.start = 0, 0
+        self.batches = -(-len(order) // (p * k))
+
+    def __len__(self) -> int:
+        """Batches of an epoch, wherever the iteration starts."""
+        return self.batches
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        start, self.start = self.start, 0
+        for batch in range(start, self.batches):
+            yield self.batch(self.epoch * self.batches + batch)
+
+    def batch(self, t: int) -> list[Draw]:
+        """This rank's part of batch `t`, counted from the start of training."""
+        a_pass = len(self.images) // self.p
+        number, slot = divmod(t, a_pass)
+        order = np.random.default_rng([self.seed, 0, number]).permutation(len(self.images))
+        chosen = order[slot * self.p : (slot + 1) * self.p]
+        draws = np.random.default_rng([self.seed, 1, t])
+        indices = np.concatenate([_draw(self.images[i], self.k, draws) for i in chosen])
+        first = t * self.p * self.k
+        share = self.p // self.world * self.k
+        mine = slice(self.rank * share, (self.rank + 1) * share)
+        numbers = range(first, first + len(indices))[mine]
+        return list(zip(indices[mine].tolist(), numbers, strict=True))
+
+
+def check_pk(p: int, k: int, identities: int, world: int = 1) -> None:
+    """Whether `identities` people can fill batches of `p` x `k`.
+
+    Raises:
+        ValueError: they cannot; it says what is allowed.
+    """
+    if not 2 <= p <= identities:
+        raise ValueError(
+            f"dataset.p={p}, but there are {identities} training identities: 2 <= p <= {identities}"
+        )
+    if k < 2:
+        raise ValueError(f"dataset.k={k}: a triplet needs a positive, so k >= 2")
+    if p % world:
+        raise ValueError(
+            f"dataset.p={p} on {world} processes: p must be a multiple of {world}, so that each "
+            "gets whole identities"
+        )
+
+
+def _draw(images: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+    repeats = -(-k // len(images))
+    return np.concatenate([rng.permutation(images) for _ in range(repeats)])[:k]

@@ -1,0 +1,110 @@
+"""Cameras: where they hang, the light they see, and what they do to a picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import cos, radians, sin
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from reid_lab.dataset.synthetic.draw import Floats, Light
+from reid_lab.dataset.synthetic.keys import Domain, stream
+from reid_lab.dataset.synthetic.scene import KINDS
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One camera. Angles in radians, distance in body heights, gains are factors."""
+
+    pitch: float  # how steeply it looks down
+    distance: float
+    path: float  # heading of most people who walk by, either way
+    kind: str  # of scene
+    gains: tuple[float, float, float]
+    exposure: float
+    gamma: float
+    saturation: float
+    detail: float  # share of the resolution that survives
+    noise: float  # standard deviation, 0-255
+    quality: int  # JPEG
+    light: Light
+
+
+@lru_cache(maxsize=64)
+def camera(seed: int, camid: int) -> Camera:
+    """Camera `camid` (from 1) of the world with this seed."""
+    rng = stream(seed, Domain.CAMERA, camid)
+    warmth = float(rng.uniform(-1, 1))
+    tint = float(rng.uniform(-0.06, 0.06))
+    sideways = float(rng.choice([-1, 1])) * float(rng.uniform(0.3, 0.8))
+    return Camera(
+        pitch=radians(float(rng.uniform(3, 30))),
+        distance=float(rng.uniform(2.5, 6)),
+        path=radians(float(rng.uniform(-90, 90))),
+        kind=KINDS[(camid - 1 + seed) % len(KINDS)],
+        gains=(1 + 0.2 * warmth, 1.0 + tint, 1 - 0.24 * warmth),
+        exposure=float(rng.uniform(0.68, 1.22)),
+        gamma=float(rng.uniform(0.8, 1.3)),
+        saturation=float(rng.uniform(0.6, 1.1)),
+        detail=float(rng.uniform(0.62, 1.0)),
+        noise=float(rng.uniform(1.0, 6.0)),
+        quality=int(rng.integers(70, 93)),
+        light=Light((sideways, -0.5, 0.75), float(rng.uniform(0.25, 0.5))),
+    )
+
+
+def project(view: Camera, points: Floats, heading: float) -> tuple[Floats, Floats]:
+    """Camera coordinates of points (n, 3), given as (left, up, forward) of a person.
+
+    Returns (n, 3) of (right, down, towards the viewer) in body heights, seen from the height
+    of the waist, and (n,) the magnification by perspective.
+    """
+    left, up, forward = points[:, 0], points[:, 1] - 0.5, points[:, 2]
+    right = left * cos(heading) + forward * sin(heading)
+    near = forward * cos(heading) - left * sin(heading)
+    depth = near * cos(view.pitch) + up * sin(view.pitch)
+    down = near * sin(view.pitch) - up * cos(view.pitch)
+    size = view.distance / (view.distance - depth)
+    return np.stack([right * size, down * size, depth], axis=1).astype(np.float32), size
+
+
+def develop(view: Camera, picture: Floats, rng: np.random.Generator) -> Bytes:
+    """What the camera makes of a clean picture (h, w, 3), 0-255."""
+    height, width = picture.shape[:2]
+    exposure = view.exposure * float(rng.uniform(0.88, 1.13))
+    gains = np.asarray(view.gains, np.float32) * np.float32(exposure)
+    slope = np.linspace(-1, 1, width, dtype=np.float32) * np.float32(rng.uniform(-0.1, 0.1)) + 1
+    grey = picture @ np.asarray([0.299, 0.587, 0.114], np.float32)
+    share = np.float32(view.saturation)
+    picture = (picture * share + (grey * (1 - share))[..., None]) * gains
+    picture = picture * slope[:, None]
+    index = np.clip(picture, 0, 255).astype(np.uint8)
+    image = Image.fromarray(_tone(view.gamma)[index])
+    detail = view.detail * float(rng.uniform(0.8, 1.0))
+    if detail < 0.95:
+        small = (max(8, round(width * detail)), max(16, round(height * detail)))
+        image = image.resize(small, Image.Resampling.BILINEAR)
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    noise = _noise(height, width)
+    y, x = (int(rng.integers(0, side)) for side in (height, width))
+    noisy = np.asarray(image, np.float32) + noise[y : y + height, x : x + width] * view.noise
+    result: Bytes = np.clip(noisy, 0, 255).astype(np.uint8)
+    return result
+
+
+@lru_cache(maxsize=64)
+def _tone(gamma: float) -> Bytes:
+    curve = 255 * (np.arange(256) / 255) ** gamma
+    return np.round(curve).astype(np.uint8)
+
+
+@lru_cache(maxsize=4)
+def _noise(height: int, width: int) -> Floats:
+    """A field of unit noise to cut windows from."""
+    rng = stream(0, Domain.SCENE, height, width)
+    return rng.standard_normal((2 * height, 2 * width, 3), dtype=np.float32)

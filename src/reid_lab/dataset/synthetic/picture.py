@@ -1,0 +1,158 @@
+"""One picture: a person in front of a camera, framed by an imperfect detector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import pi
+
+import numpy as np
+import simplejpeg
+
+from reid_lab.dataset.synthetic.camera import Bytes, Camera, camera, develop, project
+from reid_lab.dataset.synthetic.draw import Canvas, Floats, Tube, paint
+from reid_lab.dataset.synthetic.figure import tubes
+from reid_lab.dataset.synthetic.keys import Domain, Split, stream
+from reid_lab.dataset.synthetic.occluder import occlude
+from reid_lab.dataset.synthetic.person import Person, person
+from reid_lab.dataset.synthetic.pose import walk
+from reid_lab.dataset.synthetic.recipe import Recipe
+from reid_lab.dataset.synthetic.scene import panorama
+
+FINE = 2  # people are drawn at this multiple of the size, then reduced
+
+
+@dataclass(frozen=True)
+class Shot:
+    """The key of one picture: person `index` of `split`, camera `camid`, number `take`."""
+
+    split: Split
+    index: int
+    camid: int
+    take: int
+    junk: bool = False
+
+
+@dataclass(frozen=True)
+class Box:
+    """Where a body height lands: pixels per body height, and the pixel of its middle."""
+
+    scale: float
+    x: float
+    y: float
+
+
+def jpeg(recipe: Recipe, shot: Shot) -> bytes:
+    """The picture as JPEG bytes."""
+    quality = camera(recipe.seed, shot.camid).quality
+    data: bytes = simplejpeg.encode_jpeg(
+        shoot(recipe, shot), quality=quality, colorspace="RGB", colorsubsampling="420"
+    )
+    return data
+
+
+def shoot(recipe: Recipe, shot: Shot) -> Bytes:
+    """The picture as (height, width, 3) uint8 RGB; depends on the seed and the shot only."""
+    domain = Domain.JUNK if shot.junk else Domain.SHOT
+    rng = stream(recipe.seed, domain, shot.split, shot.index, shot.camid, shot.take)
+    view = camera(recipe.seed, shot.camid)
+    who = person(recipe.seed, recipe.lookalikes, shot.split, shot.index)
+    height, width = recipe.height, recipe.width
+    canvas = Canvas(height * FINE, width * FINE)
+    back = _background(recipe, shot.camid, view, rng)
+    heading = _heading(recipe, shot, view, rng)
+    box = _junk_box(rng, height, width) if shot.junk else _box(rng, height, width)
+    if not (shot.junk and rng.random() < 0.25):
+        _cast_shadow(back, box, view)
+        _stand(canvas, view, who, box, heading, rng)
+    occlude(canvas, rng, recipe.seed, lambda other, place, turn: _stand(canvas, view, other, Box(
+        box.scale, place * width, box.y), turn, rng))  # fmt: skip
+    colour, cover = canvas.reduced(FINE)
+    return develop(view, back * (1 - cover) + colour, rng)
+
+
+def _background(recipe: Recipe, camid: int, view: Camera, rng: np.random.Generator) -> Floats:
+    height, width = recipe.height, recipe.width
+    horizon = max(0.02, 0.55 - 1.1 * view.pitch)
+    wide = panorama(recipe.seed, camid, view.kind, horizon, height, width)
+    y = int(rng.integers(0, wide.shape[0] - height + 1))
+    x = int(rng.integers(0, wide.shape[1] - width + 1))
+    return wide[y : y + height, x : x + width].astype(np.float32)
+
+
+def _heading(recipe: Recipe, shot: Shot, view: Camera, rng: np.random.Generator) -> float:
+    """Most of a track goes one way, which is the same for all its pictures."""
+    track = stream(recipe.seed, Domain.TRACK, shot.split, shot.index, shot.camid)
+    along = view.path + (pi if track.random() < 0.5 else 0.0) + float(track.normal(0, 0.3))
+    if rng.random() < 0.3:
+        return float(rng.uniform(-pi, pi))
+    return along + float(rng.normal(0, 0.2))
+
+
+def _box(rng: np.random.Generator, height: int, width: int) -> Box:
+    """A detector's idea of the person: usually good, sometimes too tight or too loose."""
+    scale = height * float(rng.uniform(0.8, 0.93))
+    x = width * (0.5 + float(rng.normal(0, 0.035)))
+    y = height * (0.5 + float(rng.normal(0, 0.015)))
+    odd = rng.random()
+    if odd < 0.07:  # feet cut off
+        scale *= float(rng.uniform(1.15, 1.3))
+        y = 0.05 * height + 0.5 * scale
+    elif odd < 0.11:  # head cut
+        scale *= 1.15
+        y = 0.97 * height - 0.5 * scale
+    elif odd < 0.18:  # too loose
+        scale *= float(rng.uniform(0.75, 0.88))
+        x += width * float(rng.uniform(-0.15, 0.15))
+    return Box(scale, x, y)
+
+
+def _junk_box(rng: np.random.Generator, height: int, width: int) -> Box:
+    """A box that holds a part of a person, or one far off its middle."""
+    scale = height * float(rng.uniform(0.9, 2.6))
+    x = width * (0.5 + float(rng.choice([-1, 1])) * float(rng.uniform(0.3, 0.7)))
+    y = height * float(rng.uniform(0.0, 1.0))
+    return Box(scale, x, y)
+
+
+def _stand(
+    canvas: Canvas, view: Camera, who: Person, box: Box, heading: float, rng: np.random.Generator
+) -> None:
+    """Draw the person, fitted to the box by their projected height."""
+    parts = tubes(who, walk(who, rng))
+    ends = np.asarray([p for part in parts for p in (part.start, part.end)], np.float32)
+    points, size = project(view, ends, heading)
+    reach = np.asarray([r for p in parts for r in (p.width[0], p.width[-1])], np.float32)
+    top, bottom = _extent(points[:, 1], reach)
+    zoom = box.scale * FINE / (bottom - top)
+    points = points * np.float32(zoom)
+    points[:, 0] += np.float32(box.x * FINE)
+    points[:, 1] += np.float32(box.y * FINE - 0.5 * (bottom + top) * zoom)
+    scale = (size[::2] + size[1::2]) * np.float32(0.5 * zoom)
+    width, depth = _turned(parts, heading, scale[:, None])
+    for k, part in enumerate(parts):
+        ends = (points[2 * k], points[2 * k + 1])
+        paint(canvas, *ends, width[k], depth[k], part, heading, view.light)
+
+
+def _extent(y: Floats, reach: Floats) -> tuple[float, float]:
+    return float((y - reach).min()), float((y + reach).max())
+
+
+def _turned(parts: list[Tube], heading: float, scale: Floats) -> tuple[Floats, Floats]:
+    """Half widths (n, STEPS) across and towards the viewer of elliptic tubes that are turned."""
+    c, s = np.float32(np.cos(heading)), np.float32(np.sin(heading))
+    width = np.stack([part.width for part in parts]) * scale
+    depth = np.stack([part.depth for part in parts]) * scale
+    return np.hypot(width * c, depth * s), np.hypot(width * s, depth * c)
+
+
+def _cast_shadow(back: Floats, box: Box, view: Camera) -> None:
+    """Darken the ground under the feet, away from the light (in place)."""
+    height, width = back.shape[:2]
+    feet = box.y + 0.47 * box.scale
+    flat = 0.05 + 0.12 * np.sin(view.pitch)
+    ys = (np.arange(height, dtype=np.float32) - np.float32(feet)) / np.float32(flat * box.scale)
+    middle = box.x - 0.14 * box.scale * view.light.direction[0]
+    xs = (np.arange(width, dtype=np.float32) - np.float32(middle)) / np.float32(0.22 * box.scale)
+    dark = np.maximum(1 - xs * xs - (ys * ys)[:, None], 0)
+    back *= (1 - np.float32(0.5) * np.minimum(dark, 1))[..., None]

@@ -1,0 +1,79 @@
+"""Which pictures a recipe asks for, and what they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from reid_lab.dataset.synthetic.keys import Domain, Split, stream
+from reid_lab.dataset.synthetic.picture import Shot
+from reid_lab.dataset.synthetic.recipe import Recipe
+
+TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
+FOLDERS = (TRAIN, QUERY, GALLERY)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A picture and its place below the root, `folder/name`."""
+
+    folder: str
+    name: str
+    shot: Shot
+
+
+def plan(recipe: Recipe) -> list[Entry]:
+    """All pictures of the recipe, those of one person next to each other."""
+    entries = [
+        entry
+        for split, count in (
+            (Split.TRAIN, recipe.train_identities),
+            (Split.TEST, recipe.test_identities),
+        )
+        for index in range(count)
+        for entry in _person(recipe, split, index)
+    ]
+    return entries + list(_distractors(recipe)) + list(_junk(recipe))
+
+
+def pid(split: Split, index: int) -> int:
+    """Odd for training people, even for test people: more of one never renames the other."""
+    return 2 * index + (1 if split is Split.TRAIN else 2)
+
+
+def seen_by(recipe: Recipe, split: Split, index: int) -> list[int]:
+    """The camids, ascending, of the 2 or more cameras that this person walks past."""
+    rng = stream(recipe.seed, Domain.TRACK, split, index)
+    count = int(rng.integers(2, recipe.cameras + 1))
+    chosen = rng.choice(recipe.cameras, size=count, replace=False)
+    return sorted(int(camera) + 1 for camera in chosen)
+
+
+def _person(recipe: Recipe, split: Split, index: int) -> Iterator[Entry]:
+    number = pid(split, index)
+    for camid in seen_by(recipe, split, index):
+        track = stream(recipe.seed, Domain.TRACK, split, index, camid, 0)
+        first = int(track.integers(0, 90_000))
+        for take in range(recipe.images_per_camera):
+            folder = TRAIN if split is Split.TRAIN else QUERY if take == 0 else GALLERY
+            name = _name(f"{number:04d}", camid, first + 25 * take, take)
+            yield Entry(folder, name, Shot(split, index, camid, take))
+
+
+def _distractors(recipe: Recipe) -> Iterator[Entry]:
+    for k in range(recipe.distractors):
+        camid = 1 + int(stream(recipe.seed, Domain.TRACK, Split.PASSER, k).integers(recipe.cameras))
+        yield Entry(GALLERY, _name("0000", camid, k, 0), Shot(Split.PASSER, k, camid, 0))
+
+
+def _junk(recipe: Recipe) -> Iterator[Entry]:
+    for k in range(recipe.junk):
+        rng = stream(recipe.seed, Domain.JUNK, k)
+        camid = 1 + int(rng.integers(recipe.cameras))
+        people = max(1, recipe.test_identities)
+        shot = Shot(Split.TEST, int(rng.integers(people)), camid, k, junk=True)
+        yield Entry(GALLERY, _name("-1", camid, k, 0), shot)
+
+
+def _name(who: str, camid: int, frame: int, take: int) -> str:
+    return f"{who}_c{camid}s1_{frame:06d}_{take:02d}.jpg"

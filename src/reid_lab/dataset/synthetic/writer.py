@@ -1,0 +1,149 @@
+"""Writes a recipe's pictures below a root folder, resumably and in parallel."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reid_lab.dataset.synthetic.picture import jpeg
+from reid_lab.dataset.synthetic.plan import FOLDERS, Entry, plan
+from reid_lab.dataset.synthetic.recipe import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RECIPE, README, DONE = "recipe.json", "README.md", "complete"
+DRAWING = 1  # raise when the pictures of an unchanged recipe change
+CHUNK = 96  # pictures per task; those of one person stay mostly together
+
+
+def render(
+    root: Path | str, recipe: Recipe = Recipe(), workers: int = 0, progress: bool = True
+) -> Path:
+    """Write the data set below `root` in the Market-1501 layout, and return `root`.
+
+    root: a new or empty folder, or one that this recipe was rendered to: a finished one is
+        returned at once, an interrupted one is continued. Nothing is ever deleted.
+    workers: processes besides this one; 0 draws in this process. The bytes are the same.
+    progress: show a bar with images/s and the time left.
+
+    Raises FileExistsError if root holds anything else, ValueError for negative workers.
+    """
+    if workers < 0:
+        raise ValueError(f"workers={workers} is not allowed; give 0 (this process) or more")
+    root = Path(root)
+    told = _description(recipe)
+    _check_owner(root, told)
+    if (root / DONE).exists():
+        return root
+    entries = plan(recipe)
+    _check_files(root, entries)
+    for folder in FOLDERS:
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    _write(root / RECIPE, told.encode())
+    missing = [entry for entry in entries if not (root / entry.folder / entry.name).exists()]
+    with _bar(len(entries), len(entries) - len(missing), progress) as advance:
+        for count in _drawn(root, recipe, missing, workers):
+            advance(count)
+    _write(root / README, _readme(recipe, entries).encode())
+    _write(root / DONE, f"{len(entries)} images\n".encode())
+    return root
+
+
+def _description(recipe: Recipe) -> str:
+    return json.dumps({"drawing": DRAWING, **asdict(recipe)}, indent=2) + "\n"
+
+
+def _check_owner(root: Path, told: str) -> None:
+    if not root.exists():
+        return
+    advice = "choose another folder, or delete this one if you do not need it"
+    if not root.is_dir():
+        raise FileExistsError(f"{root} is a file, not a folder; {advice}")
+    if (root / RECIPE).exists():
+        if (root / RECIPE).read_text() != told:
+            raise FileExistsError(f"{root} holds the pictures of another recipe; {advice}")
+    elif found := sorted(p.name for p in root.iterdir() if not p.name.startswith(".")):
+        raise FileExistsError(
+            f"{root} holds files that are not a synthetic data set, such as {found[0]}; {advice}"
+        )
+
+
+def _check_files(root: Path, entries: list[Entry]) -> None:
+    """Raise if an unfinished root holds pictures that are not ours: they would be data."""
+    known = {f"{entry.folder}/{entry.name}" for entry in entries}
+    for folder in FOLDERS:
+        for path in (root / folder).glob("[!.]*"):
+            if f"{folder}/{path.name}" not in known:
+                raise FileExistsError(
+                    f"{path} is not a picture of this recipe; move it away, or choose another root"
+                )
+
+
+def _drawn(root: Path, recipe: Recipe, entries: list[Entry], workers: int) -> Iterator[int]:
+    """Draw and write the entries; yields how many were written, again and again."""
+    if workers == 0:
+        for entry in entries:
+            yield _draw_chunk(root, recipe, [entry])
+        return
+    chunks = [entries[k : k + CHUNK] for k in range(0, len(entries), CHUNK)]
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, max(1, len(chunks))), mp_context=spawn)
+    try:
+        for job in as_completed([pool.submit(_draw_chunk, root, recipe, c) for c in chunks]):
+            yield job.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _draw_chunk(root: Path, recipe: Recipe, entries: list[Entry]) -> int:
+    for entry in entries:
+        _write(root / entry.folder / entry.name, jpeg(recipe, entry.shot))
+    return len(entries)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file that is either whole or absent."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_bytes(data)
+    os.replace(part, path)
+
+
+@contextmanager
+def _bar(total: int, done: int, show: bool) -> Iterator[Callable[[int], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn
+
+    columns = (
+        TextColumn("drawing people"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:.0f} images/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, disable=not show) as bar:
+        task = bar.add_task("", total=total, completed=done, rate=0.0)
+
+        def advance(count: int) -> None:
+            bar.update(task, advance=count, rate=bar.tasks[0].speed or 0.0)
+
+        yield advance
+
+
+def _readme(recipe: Recipe, entries: list[Entry]) -> str:
+    counts = {folder: sum(e.folder == folder for e in entries) for folder in FOLDERS}
+    lines = "\n".join(f"- `{folder}`: {count} images" for folder, count in counts.items())
+    return (
+        "# Synthetic pedestrians\n\n"
+        "Drawn by reid_lab; no real person is shown. Market-1501 layout and names,\n"
+        "`PPPP_cCsS_FFFFFF_II.jpg`: pid, camid and sequence, frame, index. Pid -1 is junk\n"
+        "(ignored by the evaluation), pid 0000 are distractors.\n\n"
+        f"{lines}\n\nThe knobs are in `recipe.json`; the same recipe gives the same bytes.\n"
+    )

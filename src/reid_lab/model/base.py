@@ -1,0 +1,92 @@
+"""What every method is: a LightningModule that turns images into exits, cheapest first."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+
+class ReidModule(pl.LightningModule, ABC):
+    """A method as a sequence of exits.
+
+    A subclass names its exits, computes them lazily in `exits`, and gives its `losses`.
+    Evaluation, logging, exact resuming and the cost account know no more than that.
+    """
+
+    exit_names: tuple[str, ...]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rng_state: Tensor | None = None
+
+    @abstractmethod
+    def exits(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Images (N, 3, H, W) -> (name, embeddings (N, D)), one after the other.
+
+        Lazy: what an exit does not need is not computed before the next one is asked for.
+        """
+
+    @abstractmethod
+    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A training batch -> the scalar losses by name; they are summed."""
+
+    @property
+    def stream_exits(self) -> tuple[str, ...]:
+        """The exits that a budgeted stream may leave by."""
+        return self.exit_names
+
+    @property
+    def compilable(self) -> list[nn.Module]:
+        """The parts that `torch.compile` may take, each called as a whole."""
+        return []
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Images (N, 3, H, W) -> every exit's embeddings (N, D) by name."""
+        return dict(self.exits(images))
+
+    def embed(self, images: Tensor) -> dict[str, Tensor]:
+        """Views (N, V, 3, H, W) -> every exit's embeddings (N, D) float32, mean over V."""
+        n, views = images.shape[:2]
+        exits = self(images.flatten(0, 1))
+        return {name: e.float().view(n, views, -1).mean(1) for name, e in exits.items()}
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        losses = self.losses(batch)
+        total = torch.stack(list(losses.values())).sum()
+        if len(losses) > 1:
+            self.log_dict({f"train/loss_{name}": value.detach() for name, value in losses.items()})
+        self.log("train/loss", total.detach(), prog_bar=True)
+        return total
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
+        return {"exits": self.embed(batch["image"]), "index": batch["index"]}
+
+    test_step = validation_step
+
+    def gather(self, *tensors: Tensor) -> list[Tensor]:
+        """Each (N, ...) of all processes, (world * N, ...), with gradients.
+
+        So that DDP mines its triplets in the whole PK batch, as one process would.
+        """
+        if self._trainer is None or self.trainer.world_size == 1:
+            return list(tensors)
+        return [
+            cast(Tensor, self.all_gather(t, sync_grads=t.is_floating_point())).flatten(0, 1)
+            for t in tensors
+        ]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["rng_state"] = torch.get_rng_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._rng_state = checkpoint.get("rng_state")
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        if self._rng_state is not None:  # here, since setting up draws numbers, too
+            torch.set_rng_state(self._rng_state)
+            self._rng_state = None

@@ -1,0 +1,83 @@
+"""DaRe, Deep Anytime Re-ID (Wang et al., CVPR 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from reid_lab.backbone import Backbone
+from reid_lab.model.trinet import Head, TriNetRecipe
+from reid_lab.types import Count, Fraction, Positive
+
+
+class Fusion(nn.Module):
+    """Sum of the stages' embeddings with one learnable weight each. Equation 1."""
+
+    def __init__(self, stages: int) -> None:
+        super().__init__()
+        # a column, so that the product is a matrix multiply, which the cost counter sees
+        self.weights = nn.Parameter(torch.ones(stages, 1))
+
+    def forward(self, embeddings: list[Tensor]) -> Tensor:
+        """S times (N, D) -> (N, D)."""
+        return (torch.stack(embeddings, dim=-1) @ self.weights).squeeze(-1)
+
+
+class DaRe(TriNetRecipe):
+    """A head and a triplet loss on each stage of a backbone, and on their weighted sum.
+
+    Exits: the backbone's stages and `fusion`. In a budgeted stream the last stage gives way
+    to the fusion, which costs next to nothing more.
+
+    Args:
+        loss: (embeddings (N, D), pids (N,)) -> scalar, applied to every exit.
+        deep_supervision: False trains the fusion's loss alone (section 5.2).
+        hidden, dim: units of the head's two layers.
+        lr, iterations, decay_from: see `TriNetRecipe`. Section 5: 3e-4, 60,000, half-way.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        loss: nn.Module,
+        deep_supervision: bool = True,
+        hidden: Count = 1024,
+        dim: Count = 128,
+        lr: Positive = 3e-4,
+        iterations: Count = 60_000,
+        decay_from: Fraction = 0.5,
+    ) -> None:
+        super().__init__(loss, lr, iterations, decay_from)
+        self.backbone = backbone
+        self.heads = nn.ModuleDict(
+            {
+                name: Head(channels, hidden, dim)
+                for name, channels in zip(backbone.names, backbone.channels, strict=True)
+            }
+        )
+        self.fusion = Fusion(len(backbone.names))
+        self.deep_supervision = deep_supervision
+        self.exit_names = (*backbone.names, "fusion")
+
+    @property
+    def stream_exits(self) -> tuple[str, ...]:
+        return (*self.backbone.names[:-1], "fusion")
+
+    @property
+    def compilable(self) -> list[nn.Module]:
+        return [*self.backbone.stages.values(), *self.heads.values(), self.fusion]
+
+    def exits(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
+        x, embeddings = images, []
+        for name, stage in self.backbone.stages.items():
+            x = stage(x)
+            embeddings.append(self.heads[name](x))  # (N, dim)
+            yield name, embeddings[-1]
+        yield "fusion", self.fusion(embeddings)
+
+    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Section 3.2: the stages' losses and the fusion's, with equal weight."""
+        supervised = self.exit_names if self.deep_supervision else ("fusion",)
+        return self.triplet_losses(self(batch["image"]), batch["pid"], supervised)

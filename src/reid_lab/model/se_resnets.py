@@ -1,0 +1,53 @@
+"""SE-ResNets, DaRe's baseline: ResNet-18, -34 and -50 run one after the other (5.3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from torch import Tensor, nn
+
+from reid_lab.backbone import Backbone
+from reid_lab.model.trinet import Head, TriNetRecipe
+from reid_lab.types import Count, Fraction, Positive
+
+
+class SEResNets(TriNetRecipe):
+    """A sequence ensemble: each network has its own embedding, and the costs add up.
+
+    The networks share no parameter and Adam treats each parameter by itself, so that training
+    them side by side on the same batches is training them separately, as the paper does.
+
+    Args:
+        backbones: name of the exit -> network, in the order in which they run.
+        loss, hidden, dim, lr, iterations, decay_from: as in `DaRe`.
+    """
+
+    def __init__(
+        self,
+        backbones: Mapping[str, Backbone],
+        loss: nn.Module,
+        hidden: Count = 1024,
+        dim: Count = 128,
+        lr: Positive = 3e-4,
+        iterations: Count = 60_000,
+        decay_from: Fraction = 0.5,
+    ) -> None:
+        super().__init__(loss, lr, iterations, decay_from)
+        self.networks = nn.ModuleDict(
+            {
+                name: nn.Sequential(backbone, Head(backbone.channels[-1], hidden, dim))
+                for name, backbone in backbones.items()
+            }
+        )
+        self.exit_names = tuple(backbones)
+
+    @property
+    def compilable(self) -> list[nn.Module]:
+        return list(self.networks.values())
+
+    def exits(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
+        for name, network in self.networks.items():
+            yield name, network(images)  # (N, dim)
+
+    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self.triplet_losses(self(batch["image"]), batch["pid"], self.exit_names)

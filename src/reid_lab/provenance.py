@@ -1,0 +1,49 @@
+"""What a number needs beside it: command, commit, machine, versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("reid-lab", "torch", "torchvision", "pytorch-lightning", "numpy")
+
+
+def provenance() -> dict[str, Any]:
+    return {
+        "command": shlex.join(["python", "-m", "reid_lab", *sys.argv[1:]]),
+        "commit": commit(),
+        "machine": machine(),
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+    }
+
+
+def commit() -> str:
+    """The checkout's commit, `+changes` where files differ from it; the version if installed."""
+    try:
+        return _git("rev-parse", "--short=12", "HEAD") + (
+            "+changes" if _git("diff", "HEAD") else ""
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return f"version {version('reid-lab')}"
+
+
+def machine() -> str:
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return f"{os.cpu_count()} CPU cores, {platform.machine()}, no GPU"
+
+
+def _git(*words: str) -> str:
+    here = Path(__file__).parent
+    tracked = ["git", "-C", str(here), "ls-files", "--error-unmatch", Path(__file__).name]
+    subprocess.run(tracked, check=True, capture_output=True)  # not some other repository's
+    done = subprocess.run(["git", "-C", str(here), *words], check=True, capture_output=True)
+    return done.stdout.decode().strip()

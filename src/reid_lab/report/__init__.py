@@ -1,0 +1,72 @@
+"""Turn a run folder into plots, CSV files and one self-contained `report.html`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from reid_lab.report import curves, pictures, plots, sheets
+from reid_lab.report.html import page
+from reid_lab.report.load import ReportError, Run, load_run
+from reid_lab.report.style import png
+
+__all__ = ["ReportError", "load_run", "write_report"]
+
+
+def write_report(run: Path, compare: Sequence[Path] = ()) -> Path:
+    """Write `report/report.html` into the run folder, with its PNG and CSV files beside it.
+
+    The exits and the anytime curve of the runs in `compare` are drawn too, under their names.
+    Raises ReportError where a folder is missing, holds no results, or holds broken files.
+    """
+    shown = load_run(Path(run))
+    others = _labelled([load_run(Path(folder)) for folder in compare], shown.name)
+    images = _images(shown, others)
+    tables = _tables(shown, others)
+
+    folder = shown.folder / "report"
+    folder.mkdir(exist_ok=True)
+    texts = {name: text and text.encode() for name, text in tables.items()}
+    for name, content in {**images, **texts}.items():
+        if content:
+            (folder / name).write_bytes(content)
+        else:  # left over from an earlier report
+            (folder / name).unlink(missing_ok=True)
+    target = folder / "report.html"
+    target.write_text(page(shown, images), encoding="utf-8")
+    return target
+
+
+def _labelled(runs: Sequence[Run], taken: str) -> dict[str, Run]:
+    """Runs by name; by name and folder where the name is already taken."""
+    labelled: dict[str, Run] = {}
+    for run in runs:
+        used = run.name == taken or run.name in labelled
+        labelled[f"{run.name} ({run.folder.name})" if used else run.name] = run
+    return labelled
+
+
+def _images(run: Run, others: dict[str, Run]) -> dict[str, bytes | None]:
+    draw = {
+        "exits_rank1.png": partial(plots.exits, run, others, "rank1"),
+        "exits_mAP.png": partial(plots.exits, run, others, "mAP"),
+        "anytime_rank1.png": partial(plots.anytime, run, others, "rank1"),
+        "anytime_mAP.png": partial(plots.anytime, run, others, "mAP"),
+        "stream.png": partial(plots.stream, run),
+        "budget.png": partial(plots.budget, run),
+        "loss.png": partial(curves.loss, run),
+        "validation.png": partial(curves.validation, run),
+    }
+    images = {name: png(figure) for name, figure in draw.items()}
+    return {**images, "ranked.png": pictures.ranked_png(run.queries)}
+
+
+def _tables(run: Run, others: dict[str, Run]) -> dict[str, str | None]:
+    runs = {run.name: run, **others}
+    return {
+        "exits.csv": sheets.exits(runs),
+        "anytime.csv": sheets.anytime(runs),
+        "stream.csv": sheets.stream(run),
+        "training.csv": sheets.training(run),
+    }

@@ -1,0 +1,52 @@
+"""The training curves."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from reid_lab.report.load import Run
+from reid_lab.report.style import INK, axes, exit_colours
+
+
+def loss(run: Run) -> Figure | None:
+    """The loss of each exit, lightly smoothed over the pale raw values."""
+    lines = run.logs.losses or {"all": run.logs.series("train/loss")}
+    if not any(len(steps) for steps, _ in lines.values()):
+        return None
+    figure, ax = axes("Training loss")
+    colours = exit_colours(run.exit_names)
+    for name, (steps, values) in lines.items():
+        colour = colours.get(name, INK)
+        ax.plot(steps, values, color=colour, linewidth=0.6, alpha=0.25)
+        ax.plot(steps, smooth(values), color=colour, linewidth=1.6, label=name)
+    ax.set_xlabel("Step")
+    ax.set_ylabel("Loss")
+    ax.set_ylim(bottom=0)
+    ax.legend()
+    return figure
+
+
+def validation(run: Run) -> Figure | None:
+    """Rank-1 of each exit on the validation queries."""
+    lines = run.logs.validation
+    if not lines:
+        return None
+    figure, ax = axes("Validation Rank-1")
+    colours = exit_colours(run.exit_names)
+    for name, (steps, values) in lines.items():
+        ax.plot(steps, 100 * values, "o-", color=colours[name], markersize=3.5, label=name)
+    ax.set_xlabel("Step")
+    ax.set_ylabel("Rank-1 (%)")
+    ax.legend(loc="lower right")
+    return figure
+
+
+def smooth(values: np.ndarray, share: float = 0.03) -> np.ndarray:
+    """A centred running mean over `share` of the curve; the window shrinks at both ends."""
+    half = round(len(values) * share / 2)
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    index = np.arange(len(values))
+    low, high = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
+    means: np.ndarray = (total[high] - total[low]) / (high - low)
+    return means

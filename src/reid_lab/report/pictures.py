@@ -1,0 +1,113 @@
+"""Ranked lists as pictures: thumbnails for the page and one PNG of them all."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.font_manager import findfont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from reid_lab.report.load import Query, Shot
+
+SIZE = (72, 144)  # width and height of a thumbnail, the shape of a person
+RIGHT, WRONG = "#1a7f37", "#cf222e"
+GAP, FRAME, LABEL, HEAD, COLUMNS = 8, 4, 84, 44, 2
+GROUPS = {"easy": "Easy queries", "hard": "Hard queries", "sample": "A sample of queries"}
+
+
+def by_group(queries: Sequence[Query]) -> dict[str, list[Query]]:
+    """Queries under their group's heading, in order of appearance."""
+    groups: dict[str, list[Query]] = {}
+    for query in queries:
+        groups.setdefault(GROUPS.get(query.group, query.group), []).append(query)
+    return groups
+
+
+def thumbnail(path: Path) -> Image.Image | None:
+    """The image at `path` cut to a thumbnail; None where it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return ImageOps.fit(image.convert("RGB"), SIZE)
+    except (OSError, ValueError):
+        return None
+
+
+def data_uri(path: Path) -> str:
+    """The thumbnail as a JPEG inside a URI, or nothing."""
+    image = thumbnail(path)
+    if image is None:
+        return ""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=82)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def ranked_png(queries: Sequence[Query]) -> bytes | None:
+    """All queries with their ranked lists in one picture, group after group."""
+    if not queries:
+        return None
+    columns = min(COLUMNS, len(queries))
+    width, height = _block_size(queries)
+    groups = by_group(queries)
+    lines = sum(-(-len(group) // columns) for group in groups.values())
+    sheet = Image.new(
+        "RGB", (columns * width + GAP, lines * height + len(groups) * HEAD + GAP), "white"
+    )
+    draw, top = ImageDraw.Draw(sheet), 0
+    for heading, group in groups.items():
+        draw.text((2 * GAP, top + HEAD // 2), heading, "black", _font(22), anchor="lm")
+        top += HEAD
+        for index, query in enumerate(group):
+            row, column = divmod(index, columns)
+            _block(sheet, query, column * width + 2 * GAP, top + row * height)
+        top += -(-len(group) // columns) * height
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _block_size(queries: Sequence[Query]) -> tuple[int, int]:
+    """Width and height that hold the largest of the queries."""
+    rows = max((len(query.ranked) for query in queries), default=1)
+    shots = max((len(list_) for query in queries for list_ in query.ranked.values()), default=0)
+    width = (shots + 1) * (SIZE[0] + GAP) + LABEL + 4 * GAP
+    return width, max(rows, 1) * (SIZE[1] + GAP) + 2 * GAP
+
+
+def _block(sheet: Image.Image, query: Query, left: int, top: int) -> None:
+    """A query at the left and one row of thumbnails an exit beside it."""
+    draw = ImageDraw.Draw(sheet)
+    _paste(sheet, query.path, left, top)
+    draw.rectangle(_box(left, top), outline="black", width=2)
+    draw.text((left + SIZE[0] // 2, top + SIZE[1] + 4), "query", "black", _font(13), anchor="ma")
+    for row, (name, shots) in enumerate(query.ranked.items()):
+        y = top + row * (SIZE[1] + GAP)
+        x = left + SIZE[0] + GAP + LABEL
+        draw.text((x - GAP, y + SIZE[1] // 2), name, "black", _font(15), anchor="rm")
+        for rank, shot in enumerate(shots):
+            _shot(sheet, shot, x + rank * (SIZE[0] + GAP), y)
+
+
+def _shot(sheet: Image.Image, shot: Shot, left: int, top: int) -> None:
+    """A thumbnail in a green frame with a check mark, or in a red one with a cross."""
+    colour, mark = (RIGHT, "✓") if shot.match else (WRONG, "✗")
+    draw = ImageDraw.Draw(sheet)
+    _paste(sheet, shot.path, left, top)
+    draw.rectangle(_box(left, top), outline=colour, width=FRAME)
+    draw.rectangle((left, top, left + 20, top + 20), fill=colour)
+    draw.text((left + 10, top + 10), mark, "white", _font(16), anchor="mm")
+
+
+def _paste(sheet: Image.Image, path: Path, left: int, top: int) -> None:
+    sheet.paste(thumbnail(path) or Image.new("RGB", SIZE, "#dddddd"), (left, top))
+
+
+def _box(left: int, top: int) -> tuple[int, int, int, int]:
+    return left, top, left + SIZE[0] - 1, top + SIZE[1] - 1
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(findfont("DejaVu Sans"), size)  # comes with matplotlib

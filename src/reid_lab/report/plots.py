@@ -1,0 +1,191 @@
+"""The plots of accuracy against Mul-Adds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reid_lab.report.load import Exit, Run, StreamPoint
+from reid_lab.report.style import (
+    INK,
+    QUIET,
+    SET,
+    axes,
+    exit_colours,
+    mul_adds_unit,
+    name_dot,
+    policy_styles,
+)
+
+METRICS = {"rank1": "Rank-1", "mAP": "mAP"}
+MARKERS = "s^DvPX"
+Others = Mapping[str, Run]  # runs to compare with, by label
+
+
+def exits(run: Run, others: Others, metric: str) -> Figure | None:
+    """Accuracy of each exit at its cumulative Mul-Adds, references hollow."""
+    inner = _exits(run.exits, metric)
+    references = [e for e in run.exits if e.kind != "exit" and math.isfinite(_y(e, metric))]
+    if not inner and not references:
+        return None
+    figure, ax = axes(f"{METRICS[metric]} by exit")
+    others_exits = {label: _exits(other.exits, metric) for label, other in others.items()}
+    unit = _cost_axis(ax, [e.mul_adds for e in inner + sum(others_exits.values(), references)])
+    for index, (label, points) in enumerate(others_exits.items()):
+        ax.plot(*_xy(points, metric, unit), markersize=5, label=label, **_other(index, marker=True))
+    ax.plot(*_xy(inner, metric, unit), color=QUIET, linewidth=1.2, zorder=2)
+    _dots(ax, inner, exit_colours(run.exit_names), metric, unit)
+    for e in references:
+        x, y = e.mul_adds / unit, _y(e, metric)
+        # a reference may be so cheap that its marker reaches over the axis
+        ax.plot(x, y, "o", markersize=8, mfc="white", mec=INK, mew=1.4, clip_on=False, zorder=4)
+        name_dot(ax, e.name, x, y, 9, 0)
+    _finish(ax, METRICS[metric], run.name if others else "")
+    return figure
+
+
+def anytime(run: Run, others: Others, metric: str) -> Figure | None:
+    """Accuracy of the newest exit at each budget, as a staircase."""
+    stairs = {label: _stairs(other, metric) for label, other in others.items()}
+    own = _stairs(run, metric)
+    if not own:
+        return None
+    figure, ax = axes(f"{METRICS[metric]} when cut off at a budget")
+    reached = [x for line in [own, *stairs.values()] for x, _ in line]
+    unit = _cost_axis(ax, reached, "Budget: Mul-Adds per image")
+    # the last exit's answer stands however much more one could spend
+    end = max(reached) * 1.04 / unit
+    for index, (label, line) in enumerate(stairs.items()):
+        _staircase(ax, line, unit, end, label=label, **_other(index, marker=False))
+    _staircase(ax, own, unit, end, label=run.name, color=INK, linewidth=1.8)
+    reached_exits = {b.exit: b for b in reversed(run.anytime) if b.exit}  # each one's first budget
+    for name, colour in exit_colours(run.exit_names).items():
+        if name in reached_exits:
+            first = reached_exits[name]
+            x, y = first.mul_adds / unit, 100 * getattr(first, metric)
+            ax.plot(x, y, "o", color=colour, markersize=8, zorder=4, label=name)
+    _finish(ax, METRICS[metric])
+    return figure
+
+
+def stream(run: Run, metric: str = "rank1") -> Figure | None:
+    """Accuracy of each policy at what it really spent, over the line that joins the exits."""
+    if not run.stream:
+        return None
+    figure, ax = axes(f"{METRICS[metric]} of a stream of queries", width=7.4, height=4.6)
+    inner = _exits(run.exits, metric)
+    unit = _cost_axis(
+        ax,
+        [*(p.realised for p in run.stream), *(e.mul_adds for e in inner)],
+        "Realised mean Mul-Adds per query",
+    )
+    used = [e for e in inner if e.name in run.stream[0].shares] or inner
+    ax.plot(*_xy(used, metric, unit), color=QUIET, linewidth=1, label="straight between exits")
+    styles = policy_styles(list(run.policies))
+    for policy, points in run.policies.items():
+        line = sorted(points, key=lambda p: p.realised)
+        ax.plot(*_xy_stream(line, metric, unit), label=policy, **styles[policy])
+    _dots(ax, inner, exit_colours(run.exit_names), metric, unit, below=True)
+    _finish(ax, METRICS[metric])
+    return figure
+
+
+def budget(run: Run) -> Figure | None:
+    """What a policy spent against what it was given."""
+    if not run.stream:
+        return None
+    figure, ax = axes("Planned and realised cost", width=4.6, height=4.6)
+    largest = max(max(p.planned, p.realised) for p in run.stream)
+    unit = _cost_axis(ax, [largest], "Planned Mul-Adds")
+    ax.set_ylabel(f"Realised Mul-Adds ({'G' if unit == 1e9 else 'M'})")
+    ax.plot([0, largest / unit], [0, largest / unit], color=QUIET, linewidth=1, label="as planned")
+    styles = policy_styles(list(run.policies))
+    for policy, points in run.policies.items():
+        x, y = [p.planned / unit for p in points], [p.realised / unit for p in points]
+        ax.plot(x, y, label=policy, **styles[policy])
+    ax.set_ylim(bottom=0)
+    ax.set_aspect("equal")
+    ax.legend(loc="upper left")
+    return figure
+
+
+def _y(e: Exit, metric: str) -> float:
+    return 100 * float(getattr(e, metric))
+
+
+def _exits(exits: Sequence[Exit], metric: str) -> list[Exit]:
+    known = [e for e in exits if e.kind == "exit" and math.isfinite(_y(e, metric))]
+    return sorted(known, key=lambda e: e.mul_adds)
+
+
+def _xy(points: Sequence[Exit], metric: str, unit: float) -> tuple[list[float], list[float]]:
+    return [e.mul_adds / unit for e in points], [_y(e, metric) for e in points]
+
+
+def _xy_stream(
+    line: Sequence[StreamPoint], metric: str, unit: float
+) -> tuple[list[float], list[float]]:
+    return [p.realised / unit for p in line], [100 * getattr(p, metric) for p in line]
+
+
+def _stairs(run: Run, metric: str) -> list[tuple[float, float]]:
+    line = [(float(b.mul_adds), 100 * getattr(b, metric)) for b in run.anytime if b.exit]
+    return sorted((x, y) for x, y in line if math.isfinite(y))
+
+
+def _staircase(
+    ax: Axes, line: Sequence[tuple[float, float]], unit: float, end: float, **style: Any
+) -> None:
+    x, y = [x / unit for x, _ in line], [y for _, y in line]
+    if line:
+        ax.plot([*x, end], [*y, y[-1]], drawstyle="steps-post", **style)
+
+
+def _dots(
+    ax: Axes,
+    points: Sequence[Exit],
+    colours: Mapping[str, str],
+    metric: str,
+    unit: float,
+    below: bool = False,
+) -> None:
+    """Exits as dots with their names above; `below` as lines run above them in that plot."""
+    for e in points:
+        x, y = e.mul_adds / unit, _y(e, metric)
+        ax.plot(x, y, "o", color=colours[e.name], markersize=8, zorder=4)
+        near = [o for o in points if abs(o.mul_adds - e.mul_adds) < 0.05 * points[-1].mul_adds]
+        # of two exits at one cost the better has its name above, the other below
+        above = all(_y(o, metric) <= y for o in near) and (not below or len(near) > 1)
+        name_dot(ax, e.name, x, y, 0, 8 if above else -8)
+
+
+def _other(index: int, marker: bool) -> dict[str, Any]:
+    style: dict[str, Any] = {
+        "color": SET[1 + index % (len(SET) - 1)],
+        "linestyle": (0, (5, 2)),
+        "linewidth": 1.4,
+    }
+    return {**style, "marker": MARKERS[index % len(MARKERS)]} if marker else style
+
+
+def _cost_axis(ax: Axes, costs: Sequence[float], label: str = "Mul-Adds per image") -> float:
+    """Label the cost axis, start it at zero, and return the unit costs are to be divided by."""
+    largest = max(costs, default=0) or 1.0
+    unit, letter = mul_adds_unit(largest)
+    ax.set_xlabel(f"{label} ({letter})")
+    ax.set_xlim(0, 1.08 * largest / unit)
+    return unit
+
+
+def _finish(ax: Axes, label: str, own: str = "") -> None:
+    """Percent axis with room for the names above the dots, and a legend if it says anything."""
+    ax.set_ylabel(f"{label} (%)")
+    ax.margins(y=0.12)
+    if own:
+        ax.plot([], [], "o-", color=QUIET, label=own)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="lower right")

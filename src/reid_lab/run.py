@@ -1,0 +1,183 @@
+"""One run: check, build, fit, test, report."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from reid_lab.build import build_data, build_model, build_trainer
+from reid_lab.callbacks import RankingEvaluation
+from reid_lab.config_check import ConfigError, Problem, check_config
+from reid_lab.dataset import DatasetError, ReidDataModule
+from reid_lab.model import ReidModule
+from reid_lab.paths import LAST, last_checkpoint
+from reid_lab.provenance import provenance
+from reid_lab.publish import finish, publish
+from reid_lab.report import write_report
+from reid_lab.results import write_json, write_text
+
+
+@dataclass
+class Settings:
+    """The top-level keys of the config: what they mean and what they may be."""
+
+    name: str  # of the experiment; its runs are under runs/<name>/
+    task: Literal["fit", "test"]  # fit trains, then tests; test needs a ckpt_path
+    seed: int
+    ckpt_path: str | None  # null, the path of a checkpoint, or last: go on with the newest run
+    compile: bool  # torch.compile the stages
+    channels_last: bool  # memory format of the network
+    matmul_precision: Literal["highest", "high", "medium"]  # high is TF32 on a GPU
+    threads: int | None  # of torch on the CPU; null leaves its own choice
+    run_dir: str
+    compare: Sequence[str]  # folders of other runs to draw into this one's report
+    dataset: Any
+    backbone: Any
+    loss: Any
+    model: Any
+    callbacks: Any
+    trainer: Any
+    logger: Any
+
+
+def run(cfg: DictConfig) -> dict[str, float]:
+    """Do what the config says and leave everything in its `run_dir`.
+
+    Returns:
+        The test's metrics by name, e.g. `test/fusion/rank1`.
+
+    Raises:
+        ConfigError: everything that is wrong with the config or the data, before the first
+            batch, in one message.
+    """
+    started = time.time()
+    check(cfg)
+    folder = Path(cfg.run_dir)
+    checkpoint = find_checkpoint(cfg)
+    quiet()
+    prepare_torch(cfg)
+    data, model, trainer = build_data(cfg), build_model(cfg), build_trainer(cfg)
+    if trainer.is_global_zero:
+        write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+    try:
+        if cfg.task == "fit":
+            trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
+            checkpoint = None  # test what was just trained
+        metrics = test(trainer, model, data, checkpoint)
+        if trainer.is_global_zero:
+            write_summary(cfg, trainer, data, metrics, time.time() - started)
+            if (folder / "results" / "exits.csv").is_file():  # callbacks.ranking is not null
+                print(f"report: {write_report(folder, [Path(run) for run in cfg.compare])}")
+                publish(folder, trainer.loggers)
+    finally:
+        finish(trainer.loggers)
+    return metrics
+
+
+def check(cfg: DictConfig) -> None:
+    """Everything that can be known to be wrong before anything is built.
+
+    Raises:
+        ConfigError: naming all of it.
+    """
+    problems = check_config(cfg, Settings)
+    if not any(problem.key.split(".")[0] == "dataset" for problem in problems):
+        problems += check_data(cfg)
+    if cfg.get("task") == "test" and not cfg.get("ckpt_path"):
+        problems.append(
+            Problem(
+                "ckpt_path",
+                None,
+                "with task=test: a checkpoint to test",
+                "add ckpt_path=last (the newest run) or ckpt_path=/path/to/last.ckpt",
+            )
+        )
+    if problems:
+        raise ConfigError(problems)
+
+
+def check_data(cfg: DictConfig) -> list[Problem]:
+    data = build_data(cfg)
+    try:
+        data.check()
+    except DatasetError as error:
+        return [Problem("dataset", cfg.dataset.root, "a data set to train and rank on", str(error))]
+    except ValueError as error:
+        return [Problem("dataset", f"p={data.p}, k={data.k}", "PK batches", str(error))]
+    return []
+
+
+def find_checkpoint(cfg: DictConfig) -> Path | None:
+    """The checkpoint that `ckpt_path` means.
+
+    Raises:
+        ConfigError: it does not exist.
+    """
+    if cfg.ckpt_path is None:
+        return None
+    path = Path(cfg.ckpt_path).expanduser()
+    if cfg.ckpt_path == LAST:
+        path = last_checkpoint(Path(cfg.run_dir))
+    if not path.is_file():
+        allowed = f"an existing checkpoint; {path} is none"
+        fix = f"check the path, or with ckpt_path=last that runs/{cfg.name}/ holds a run"
+        raise ConfigError([Problem("ckpt_path", cfg.ckpt_path, allowed, fix)])
+    return path
+
+
+def quiet() -> None:
+    """Leave out what Lightning says about itself; what it says about the run stays."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (
+        "`isinstance\\(treespec, LeafSpec",  # its own use of torch
+        "The number of training batches",  # an epoch is shorter than the logging interval
+        "The .*_dataloader.* does not have many workers",  # workers=0 is a choice
+        ".*litlogger",
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def prepare_torch(cfg: DictConfig) -> None:
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    torch.set_float32_matmul_precision(cfg.matmul_precision)
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
+
+
+def test(
+    trainer: pl.Trainer, model: ReidModule, data: ReidDataModule, checkpoint: Path | None
+) -> dict[str, float]:
+    trainer.test(model, data, ckpt_path=checkpoint, weights_only=True, verbose=False)
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+def write_summary(
+    cfg: DictConfig,
+    trainer: pl.Trainer,
+    data: ReidDataModule,
+    metrics: dict[str, float],
+    elapsed: float,
+) -> None:
+    """`results/summary.json`: what ran, on what, by which command, and what came out."""
+    rankings = [c for c in trainer.callbacks if isinstance(c, RankingEvaluation)]  # type: ignore[attr-defined]
+    summary = {
+        "name": cfg.name,
+        "task": cfg.task,
+        "seed": cfg.seed,
+        **provenance(),
+        "elapsed_s": round(elapsed, 1),
+        "dataset": {"name": data.benchmark.name, **data.benchmark.counts()},
+        "notes": list(data.benchmark.notes),
+        "metrics": {name: value for name, value in metrics.items() if name.startswith("test/")},
+        "mul_adds": rankings[0].mul_adds if rankings else {},
+    }
+    write_json(Path(cfg.run_dir) / "results" / "summary.json", summary)

@@ -1,0 +1,64 @@
+"""The counts of the papers' readings, as facts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from reid_lab.backbone import DenseNet201, ResNet
+from reid_lab.budget.mul_adds import count_exits
+from reid_lab.loss import BatchHardTriplet
+from reid_lab.model import DaRe, ReidModule, SEResNets
+
+LOSS = BatchHardTriplet()
+
+
+def millions(model: ReidModule) -> list[float]:
+    return [round(count / 1e6, 1) for count in count_exits(model, 256, 128).values()]
+
+
+def parameters(model: nn.Module) -> float:
+    return round(sum(p.numel() for p in model.parameters()) / 1e6, 2)
+
+
+def test_dare_resnet50() -> None:
+    model = DaRe(ResNet(50), LOSS)
+    assert millions(model) == [513.7, 1185.4, 2142.9, 2673.6, 2673.6]
+    counts = count_exits(model, 256, 128)
+    assert counts["fusion"] - counts["stage4"] == 512
+    assert parameters(model) == 27.98
+
+
+def test_dare_densenet201() -> None:
+    model = DaRe(DenseNet201(), LOSS)
+    assert millions(model)[:4] == [756.9, 1290.3, 2378.6, 2806.4]
+    assert parameters(model) == 23.22
+
+
+def test_se_resnets() -> None:
+    model = SEResNets({f"resnet{d}": ResNet(d) for d in (18, 34, 50)}, LOSS)  # type: ignore[arg-type]
+    assert [round(c / 1e9, 3) for c in count_exits(model, 256, 128).values()] == [
+        1.185,
+        3.578,
+        6.249,
+    ]
+
+
+def test_resnet50_at_224() -> None:
+    class OneExit(SEResNets):
+        def exits(self, images: torch.Tensor):  # type: ignore[no-untyped-def]
+            yield "resnet50", self.networks["resnet50"][0](images)
+
+    model = OneExit({"resnet50": ResNet(50)}, LOSS)
+    assert round(count_exits(model, 224, 224)["resnet50"] / 1e9, 3) == 4.087
+    assert parameters(model.networks["resnet50"][0]) == 23.51
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_counting_leaves_no_trace(training: bool) -> None:
+    model = DaRe(ResNet(18), LOSS).train(training)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    count_exits(model, 64, 32)
+    assert model.training == training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

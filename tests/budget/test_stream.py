@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reid_lab.budget.stream import (
+    confidence,
+    exit_probabilities,
+    exit_shares,
+    route,
+    solve_a,
+)
+from reid_lab.budget.sweep import check_budgets, stream_sweep
+from reid_lab.retrieval import Embeddings, Exit, Ids, evaluate
+
+COSTS = np.array([513.7, 1185.4, 2142.9, 2673.6])  # DaRe(R50), in millions
+
+
+def ids(pids: list[int], camids: list[int]) -> Ids:
+    paths = np.array([f"{i}.jpg" for i in range(len(pids))], dtype=object)
+    return Ids(torch.tensor(pids), torch.tensor(camids), paths)
+
+
+def test_shares_are_geometric() -> None:
+    shares = exit_shares(0.5, 4)
+    np.testing.assert_allclose(shares, np.array([8, 4, 2, 1]) / 15)
+    np.testing.assert_allclose(exit_shares(0, 4), [1, 0, 0, 0])
+    np.testing.assert_allclose(exit_shares(np.inf, 4), [0, 0, 0, 1])
+    np.testing.assert_allclose(exit_shares(1e200, 4), [0, 0, 0, 1], atol=1e-100)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.floats(0, 1))
+def test_a_spends_the_budget(position: float) -> None:
+    budget = COSTS[0] + position * (COSTS[-1] - COSTS[0])
+    shares = exit_shares(solve_a(COSTS, budget), 4)
+    assert shares @ COSTS == pytest.approx(budget, rel=1e-9)
+
+
+@pytest.mark.parametrize("budget", [500.0, 2700.0, float("nan")])
+def test_unreachable_budget(budget: float) -> None:
+    with pytest.raises(ValueError, match=r"exits cost 513\.7 to 2674"):
+        solve_a(COSTS, budget)
+    with pytest.raises(ValueError, match="cannot be met"):
+        check_budgets([514, 1185], [600, budget])
+
+
+def test_probabilities_undo_the_shares() -> None:
+    shares = np.array([0.4, 0.3, 0.2, 0.1])
+    np.testing.assert_allclose(exit_probabilities(shares), [0.4, 0.5, 2 / 3, 1])
+    assert exit_probabilities(np.array([1.0, 0, 0]))[0] == 1
+
+
+@pytest.mark.parametrize("budget", [700, 1200, 1800, 2400])
+def test_realised_shares_meet_the_plan_without_a_cold_start(budget: float) -> None:
+    rng = np.random.default_rng(0)
+    queries = 2000
+    shares = exit_shares(solve_a(COSTS, budget), 4)
+    difficulty = rng.normal(size=queries)
+    confidences = np.stack([difficulty + rng.normal(size=queries) for _ in range(4)])
+    left = route(confidences, exit_probabilities(shares), np.arange(queries), seed=1)
+    realised = np.bincount(left, minlength=4) / queries
+    np.testing.assert_allclose(realised, shares, atol=0.03)
+    assert COSTS[left].mean() == pytest.approx(budget, rel=0.02)
+    # in expectation from the very first query on
+    first = [
+        route(confidences[:, :1], exit_probabilities(shares), np.arange(1), seed=s)[0]
+        for s in range(600)
+    ]
+    assert np.mean(np.array(first) == 0) == pytest.approx(shares[0], abs=0.06)
+
+
+def test_easy_queries_leave_early_and_the_future_is_not_used() -> None:
+    rng = np.random.default_rng(0)
+    confidences = rng.normal(size=(3, 400))
+    q = exit_probabilities(np.array([0.5, 0.3, 0.2]))
+    order = np.arange(400)
+    left = route(confidences, q, order, seed=0)
+    assert confidences[0, left == 0].mean() > confidences[0, left > 0].mean() + 1
+    changed = confidences.copy()
+    changed[:, 200:] = rng.normal(size=(3, 200))
+    assert np.array_equal(route(changed, q, order, seed=0)[:200], left[:200])
+
+
+def test_confidence_by_hand() -> None:
+    # gallery on a line: the query (person 1, camera 1) stands at 0
+    query, gallery = ids([1], [1]), ids([1, 2, 1, -1, 0], [1, 2, 2, 2, 3])
+    at = torch.tensor([[0.1], [0.5], [1.0], [0.0], [2.0]])
+    exit = Exit(torch.zeros(1, 1), at, 1)
+    near = {"all": 0.1, "other_cameras": 0.5, "oracle": 0.5}
+    margin = {"all": 0.4, "other_cameras": 0.5, "oracle": 0.5}
+    for candidates in near:
+        d = confidence(exit, query, gallery, "distance", candidates)  # type: ignore[arg-type]
+        m = confidence(exit, query, gallery, "margin", candidates)  # type: ignore[arg-type]
+        assert d.item() == pytest.approx(-near[candidates], abs=1e-6)
+        assert m.item() == pytest.approx(margin[candidates], abs=1e-6)
+
+
+def test_candidates_do_not_depend_on_the_querys_label_unless_oracle() -> None:
+    torch.manual_seed(0)
+    exit = Exit(torch.randn(20, 4), torch.randn(50, 4), 1)
+    gallery = ids(np.arange(50).__mod__(7).tolist(), np.arange(50).__mod__(3).tolist())
+    cameras = np.arange(20).__mod__(3).tolist()
+    one, two = ids([1] * 20, cameras), ids(list(range(2, 22)), cameras)
+    for candidates in ("all", "other_cameras"):
+        for policy in ("distance", "margin"):
+            a = confidence(exit, one, gallery, policy, candidates)  # type: ignore[arg-type]
+            b = confidence(exit, two, gallery, policy, candidates)  # type: ignore[arg-type]
+            assert np.array_equal(a, b)
+
+
+def test_sweep_mixes_the_exits_rankings() -> None:
+    torch.manual_seed(0)
+    pids = torch.arange(1, 41).repeat_interleave(2)
+    centres = torch.randn(41, 8)
+    query = ids(pids[::2].tolist(), [1] * 40)
+    gallery = ids(pids.tolist(), [2] * 80)
+
+    def exit(noise: float, cost: int) -> Exit:
+        q = centres[query.pids] + noise * torch.randn(40, 8)
+        return Exit(q, centres[gallery.pids] + noise * torch.randn(80, 8), cost)
+
+    evaluation = evaluate(Embeddings(query, gallery, {"a": exit(1.5, 10), "b": exit(0.1, 100)}))
+    rows = stream_sweep(evaluation, ["a", "b"], ["random", "margin"], [10, 55, 100], seed=3)
+    by = {(row["policy"], row["planned"]): row for row in rows}
+    for policy in ("random", "margin"):
+        for budget, name in ((10.0, "a"), (100.0, "b")):
+            row = by[policy, budget]
+            assert row["realised"] == budget
+            assert row["rank1"] == pytest.approx(evaluation.rankings[name].rank1)
+            assert row["mAP"] == pytest.approx(evaluation.rankings[name].mAP)
+            assert row[f"share_{name}"] == 1
+    assert by["margin", 55.0]["share_a"] == pytest.approx(0.5, abs=0.12)

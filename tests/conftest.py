@@ -1,0 +1,71 @@
+"""A miniature data set of synthetic people, and configs composed as the command line would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from reid_lab.dataset.synthetic import Recipe, render
+from reid_lab.paths import conf_dir, register_resolvers
+
+MINI = Recipe(
+    train_identities=8,
+    test_identities=6,
+    cameras=3,
+    images_per_camera=2,
+    distractors=4,
+    junk=3,
+    height=64,
+    width=32,
+)
+# overrides that make any experiment small enough for one CPU step
+SMALL = (
+    "dataset.p=2",
+    "dataset.k=2",
+    "dataset.workers=0",
+    "dataset.cache=none",
+    "trainer.accelerator=cpu",
+    "trainer.precision=32-true",
+    "trainer.val_check_interval=1",
+    "callbacks.progress=null",
+    "+trainer.enable_progress_bar=false",
+    "+trainer.limit_train_batches=1.0",
+)
+Compose = Callable[..., DictConfig]
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight people to train on, six to find, in Market-1501's layout."""
+    return render(tmp_path_factory.mktemp("people") / "mini", MINI, progress=False)
+
+
+@pytest.fixture
+def composed(tmp_path: Path, people: Path) -> Compose:
+    """Overrides -> the config, on the miniature people, running in `tmp_path`."""
+
+    def make(*overrides: str, run: str = "run", small: bool = True) -> DictConfig:
+        register_resolvers()
+        places = [f"run_dir={tmp_path / run}", f"dataset.root={people}"]
+        names = [] if any("experiment=" in o for o in overrides) else ["name=test"]
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            every = [*names, *(SMALL if small else ()), *places, *overrides]
+            return compose("config", overrides=every)
+
+    return make
+
+
+def write_jpegs(root: Path, names: list[str], size: tuple[int, int] = (16, 8)) -> Path:
+    """Small pictures of noise under these names, each its own."""
+    for number, name in enumerate(names):
+        pixels = np.random.default_rng(number).integers(0, 256, (*size, 3), np.uint8)
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(simplejpeg.encode_jpeg(pixels, quality=90, colorspace="RGB"))
+    return root

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from reid_lab.dataset import ReidDataModule, Transforms, read_layout
+from reid_lab.dataset.datamodule import RankSampler
+
+
+def data(people: Path, **options: object) -> ReidDataModule:
+    options = {"p": 4, "k": 2, "workers": 0, **options}
+    transforms = Transforms(64, 32)
+    return ReidDataModule(people, partial(read_layout, name="mini"), transforms, **options)  # type: ignore[arg-type]
+
+
+def batches(module: ReidDataModule) -> list[dict[str, torch.Tensor]]:
+    return [module.on_after_batch_transfer(batch, 0) for batch in module.train_dataloader()]
+
+
+def test_training_batches(people: Path) -> None:
+    module = data(people)
+    first = batches(module)[0]
+    assert first["image"].shape == (8, 3, 64, 32)
+    assert first["image"].dtype == torch.float32
+    assert len(first["pid"].unique()) == 4
+    identities = module.train_split.identities
+    assert torch.equal(torch.from_numpy(identities)[first["label"]], first["pid"])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_same_seed_same_pixels_whatever_the_workers(people: Path, workers: int) -> None:
+    for one, two in zip(batches(data(people)), batches(data(people, workers=workers)), strict=True):
+        assert torch.equal(one["image"], two["image"])
+    other = batches(data(people, seed=1))[0]
+    assert not torch.equal(one["image"], other["image"])
+
+
+def test_loader_goes_on_where_it_stopped(people: Path) -> None:
+    whole = list(data(people).train_dataloader())
+    loader = data(people).train_dataloader()
+    iterator = iter(loader)
+    for _ in range(2):
+        next(iterator)
+    resumed = data(people).train_dataloader()
+    resumed.load_state_dict(loader.state_dict())
+    rest = list(resumed)
+    assert len(rest) == len(whole) - 2
+    assert torch.equal(rest[0]["pixels"], whole[2]["pixels"])
+    assert resumed.state_dict() == {"used": 0}
+
+
+def test_evaluation_covers_query_and_gallery_once(people: Path) -> None:
+    module = data(people, eval_batch_size=7)
+    query, gallery = module.splits("test")
+    index = torch.cat([batch["index"] for batch in module.test_dataloader()])
+    assert index.tolist() == list(range(len(query) + len(gallery)))
+    batch = module.on_after_batch_transfer(next(iter(module.test_dataloader())), 0)
+    assert batch["image"].shape == (7, 1, 3, 64, 32)
+
+
+def test_validation_people_are_not_trained_on(people: Path) -> None:
+    module = data(people, val_identities=3)
+    query, gallery = module.splits("val")
+    assert not set(query.pids.tolist()) & set(module.train_split.pids.tolist())
+    assert len(module.train_split.identities) == 5
+    assert len(module.val_dataloader().dataset) == len(query) + len(gallery)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("size", "world"), [(10, 3), (9, 3), (1, 4)])
+def test_ranks_cover_everything_equally(size: int, world: int) -> None:
+    parts = [list(RankSampler(size, rank, world)) for rank in range(world)]
+    assert len({len(part) for part in parts}) == 1
+    assert set(sum(parts, [])) == set(range(size))
+
+
+def test_too_many_people_wanted(people: Path) -> None:
+    with pytest.raises(ValueError, match=r"dataset\.p=9, but there are 8"):
+        data(people, p=9).check()
+
+
+def test_records_are_arrays(people: Path) -> None:
+    train = data(people).train_split
+    assert all(isinstance(getattr(train, f), np.ndarray) for f in ("names", "pids", "camids"))

@@ -1,0 +1,98 @@
+"""Readers on miniature releases in the true layout and names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reid_lab.dataset import DatasetError, read_cuhk03_np, read_layout, read_market1501
+from reid_lab.dataset.records import check_rankable, hold_out
+from tests.conftest import write_jpegs
+
+MARKET = [
+    "bounding_box_train/0002_c1s1_000451_03.jpg",
+    "bounding_box_train/0002_c2s1_000301_01.jpg",
+    "bounding_box_train/0007_c3s3_077419_03.jpg",
+    "query/0001_c1s1_001051_00.jpg",
+    "bounding_box_test/0001_c2s1_000901_01.jpg",
+    "bounding_box_test/0000_c1s1_000151_01.jpg",
+    "bounding_box_test/-1_c1s1_000401_03.jpg",
+]
+
+
+def test_market_names_give_pid_camera_sequence(tmp_path: Path) -> None:
+    (write_jpegs(tmp_path, MARKET) / "query" / "Thumbs.db").write_bytes(b"x")
+    benchmark = read_market1501(tmp_path)
+    assert benchmark.train.pids.tolist() == [2, 2, 7]
+    assert benchmark.train.camids.tolist() == [1, 2, 3]
+    assert benchmark.train.tracks.tolist() == [1, 1, 3]
+    assert len(benchmark.query) == 1  # Thumbs.db, as released, is no image
+    assert sorted(benchmark.gallery.pids.tolist()) == [-1, 0, 1]
+    assert benchmark.gallery.counts() == {"images": 3, "pids": 1, "cameras": 2}
+    assert benchmark.train.path(0) == tmp_path / MARKET[0]
+
+
+def test_counts_that_differ_are_noted(tmp_path: Path) -> None:
+    notes = read_market1501(write_jpegs(tmp_path, MARKET)).notes
+    assert any("train has 3 images, published: 12,936" in note for note in notes)
+    assert not read_layout(tmp_path, "mine").notes
+
+
+def test_cuhk03_np_names_and_either_root(tmp_path: Path) -> None:
+    names = [
+        "detected/bounding_box_train/0003_c1_21.jpg",
+        "detected/query/0001_c1_1.png",
+        "detected/bounding_box_test/0001_c2_6.jpg",
+    ]
+    write_jpegs(tmp_path, names)
+    for root in (tmp_path, tmp_path / "detected"):
+        benchmark = read_cuhk03_np(root)
+        assert benchmark.name == "cuhk03_np_detected"
+        assert (benchmark.query.pids[0], benchmark.gallery.camids[0]) == (1, 2)
+    with pytest.raises(DatasetError, match="query"):
+        read_cuhk03_np(tmp_path, "labeled")
+
+
+def test_missing_folder_shows_the_layout(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"(?s)does not exist.*bounding_box_train/0001_c1s1"):
+        read_layout(tmp_path / "nowhere", "market1501")
+    write_jpegs(tmp_path / "inner", MARKET)
+    with pytest.raises(DatasetError, match=r"did you mean dataset.root=.*inner"):
+        read_layout(tmp_path, "market1501")
+
+
+def test_empty_and_odd_folders(tmp_path: Path) -> None:
+    for folder in ("bounding_box_train", "query", "bounding_box_test"):
+        (tmp_path / folder).mkdir()
+    with pytest.raises(DatasetError, match="holds no image"):
+        read_layout(tmp_path, "mine")
+    write_jpegs(tmp_path, [*MARKET, "query/holiday.jpg"])
+    with pytest.raises(DatasetError, match=r"1 names are not .*holiday\.jpg"):
+        read_layout(tmp_path, "mine")
+
+
+def test_one_camera_and_no_match_are_errors(tmp_path: Path) -> None:
+    one = ["query/0001_c1_1.jpg", "bounding_box_test/0001_c1_2.jpg"]
+    benchmark = read_layout(write_jpegs(tmp_path / "a", [MARKET[0], *one]), "one")
+    with pytest.raises(DatasetError, match=r"camera \[1\]"):
+        check_rankable("one", benchmark.query, benchmark.gallery)
+    apart = ["query/0001_c1_1.jpg", "bounding_box_test/0002_c2_2.jpg"]
+    benchmark = read_layout(write_jpegs(tmp_path / "b", [MARKET[0], *apart]), "apart")
+    with pytest.raises(DatasetError, match="no query has a gallery image"):
+        check_rankable("apart", benchmark.query, benchmark.gallery)
+
+
+def test_held_out_people_are_apart(people: Path) -> None:
+    train = read_layout(people, "mini").train
+    rest, query, gallery = hold_out(train, 3, seed=1)
+    held = set(query.pids.tolist())
+    assert len(held) == 3
+    assert held == set(gallery.pids.tolist())
+    assert not held & set(rest.pids.tolist())
+    assert len(rest) + len(query) + len(gallery) == len(train)
+    pairs = np.stack([query.pids, query.camids])
+    assert np.unique(pairs, axis=1).shape == pairs.shape  # one query a person and camera
+    with pytest.raises(DatasetError, match="val_identities=8"):
+        hold_out(train, 8, seed=1)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from reid_lab.backbone import SmallResNet
+from reid_lab.loss import BatchHardTriplet
+from reid_lab.model import DaRe, ReidModule, SEResNets
+
+BATCH = {"pid": torch.tensor([1, 1, 2, 2])}
+
+
+def dare(**options: object) -> DaRe:
+    return DaRe(SmallResNet(4), BatchHardTriplet(), hidden=16, dim=8, **options)  # type: ignore[arg-type]
+
+
+def ensemble() -> SEResNets:
+    return SEResNets({"a": SmallResNet(4), "b": SmallResNet(6)}, BatchHardTriplet(), 16, 8)
+
+
+@pytest.mark.parametrize("model", [dare(), ensemble()], ids=["dare", "se"])
+def test_gradients_reach_every_parameter(model: ReidModule) -> None:
+    losses = model.losses({**BATCH, "image": torch.randn(4, 3, 64, 32)})
+    assert tuple(losses) == model.exit_names
+    torch.stack(list(losses.values())).sum().backward()
+    assert not [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+
+
+def test_fusion_is_the_weighted_sum() -> None:
+    model = dare().eval()
+    nn.init.normal_(model.fusion.weights)
+    exits = model(torch.randn(3, 3, 64, 32))
+    expected = sum(w * exits[f"stage{s}"] for s, w in enumerate(model.fusion.weights[:, 0], 1))
+    torch.testing.assert_close(exits["fusion"], expected)
+    assert model.stream_exits == ("stage1", "stage2", "stage3", "fusion")
+
+
+def test_without_deep_supervision_only_the_fusion_has_a_loss() -> None:
+    losses = dare(deep_supervision=False).losses({**BATCH, "image": torch.randn(4, 3, 64, 32)})
+    assert tuple(losses) == ("fusion",)
+
+
+@pytest.mark.parametrize("model", [dare(), ensemble()], ids=["dare", "se"])
+def test_exits_are_lazy(model: ReidModule) -> None:
+    ran: list[str] = []
+    for name, part in model.named_modules():
+        if isinstance(part, nn.Conv2d):
+            part.register_forward_hook(lambda *_, name=name: ran.append(name))
+    exits = model.eval().exits(torch.randn(1, 3, 64, 32))
+    assert not ran
+    assert next(exits)[0] == model.exit_names[0]
+    first = len(ran)
+    list(exits)
+    assert 0 < first < len(ran)
+
+
+def test_views_are_averaged() -> None:
+    model = dare().eval()
+    views = torch.randn(2, 10, 3, 64, 32)
+    together = model.embed(views)["fusion"]
+    alone = torch.stack([model(views[:, v])["fusion"] for v in range(10)]).mean(0)
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_schedule_is_equation_4() -> None:
+    model = dare(lr=3e-4, iterations=60_000, decay_from=0.5)
+    assert model.schedule(0) == (3e-4, 0.9)
+    assert model.schedule(30_000) == (3e-4, 0.9)
+    lr, beta1 = model.schedule(45_000)
+    assert (lr, beta1) == (pytest.approx(3e-4 * 0.001**0.5), 0.5)
+    assert model.schedule(60_000) == (pytest.approx(3e-7), 0.5)
