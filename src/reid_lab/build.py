@@ -7,20 +7,36 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from reid_lab.dataset import ReidDataModule
+from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 
 
+def make(node: DictConfig, **more: Any) -> Any:
+    """`instantiate`, with what a constructor objects to as the user's error.
+
+    Raises:
+        UserError: a constructor found a value that it cannot take.
+    """
+    try:
+        return instantiate(node, **more)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, (ValueError, OSError)):
+            raise UserError(f"{node._get_full_key(None)}: {error.__cause__}") from error
+        raise
+
+
 def build_data(cfg: DictConfig) -> ReidDataModule:
-    return instantiate(cfg.dataset)
+    return make(cfg.dataset)
 
 
 def build_model(cfg: DictConfig) -> ReidModule:
     """The method, its config kept as plain types in every checkpoint."""
-    model: ReidModule = instantiate(cfg.model)
+    model: ReidModule = make(cfg.model)
     model.save_hyperparameters({"model": plain(cfg.model), "image": image_size(cfg)})
     if cfg.channels_last:
         model.to(memory_format=torch.channels_last)
@@ -31,9 +47,9 @@ def build_model(cfg: DictConfig) -> ReidModule:
 
 
 def build_trainer(cfg: DictConfig) -> pl.Trainer:
-    callbacks = [instantiate(node) for node in (cfg.callbacks or {}).values() if node]
-    loggers = [instantiate(node) for node in (cfg.logger or {}).values() if node]
-    return instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
+    callbacks = [make(node) for node in (cfg.callbacks or {}).values() if node]
+    loggers = [make(node) for node in (cfg.logger or {}).values() if node]
+    return make(cfg.trainer, callbacks=callbacks, logger=loggers)
 
 
 def load_model(checkpoint: Path | str) -> ReidModule:

@@ -17,7 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from reid_lab.build import build_data, build_model, build_trainer
 from reid_lab.callbacks import RankingEvaluation
 from reid_lab.config_check import ConfigError, Problem, check_config
-from reid_lab.dataset import DatasetError, ReidDataModule
+from reid_lab.dataset import ReidDataModule
+from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.paths import LAST, last_checkpoint
 from reid_lab.provenance import provenance
@@ -106,13 +107,11 @@ def check(cfg: DictConfig) -> None:
 
 
 def check_data(cfg: DictConfig) -> list[Problem]:
-    data = build_data(cfg)
     try:
+        data = build_data(cfg)
         data.check()
-    except DatasetError as error:
+    except UserError as error:
         return [Problem("dataset", cfg.dataset.root, "a data set to train and rank on", str(error))]
-    except ValueError as error:
-        return [Problem("dataset", f"p={data.p}, k={data.k}", "PK batches", str(error))]
     return []
 
 

@@ -33,11 +33,13 @@ def test_shares_are_geometric() -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.floats(0, 1))
-def test_a_spends_the_budget(position: float) -> None:
-    budget = COSTS[0] + position * (COSTS[-1] - COSTS[0])
-    shares = exit_shares(solve_a(COSTS, budget), 4)
-    assert shares @ COSTS == pytest.approx(budget, rel=1e-9)
+@given(
+    st.floats(0, 1), st.lists(st.floats(1, 1e10), min_size=2, max_size=6).map(sorted).map(np.array)
+)
+def test_a_spends_the_budget(position: float, costs: np.ndarray) -> None:
+    budget = min(costs[0] + position * (costs[-1] - costs[0]), costs[-1])
+    shares = exit_shares(solve_a(costs, budget), len(costs))
+    assert shares @ costs == pytest.approx(budget, rel=1e-6)
 
 
 @pytest.mark.parametrize("budget", [500.0, 2700.0, float("nan")])

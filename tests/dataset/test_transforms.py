@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
 from reid_lab.dataset import Transforms
@@ -74,8 +73,3 @@ def test_normalise_is_torchvisions_and_invertible() -> None:
     expected = tv.normalize(pixels / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     torch.testing.assert_close(normalise(pixels), expected)
     assert torch.equal(denormalise(normalise(pixels)), pixels)
-
-
-def test_shrinking_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"enlarge=0\.5"):
-        Transforms(64, 32, enlarge=0.5)

@@ -43,13 +43,17 @@ def solve_a(costs: Floats, budget: float) -> float:
             f"{last:.4g}; choose one in between"
         )
     low, high = 0.0, 1.0  # of a / (1 + a), in which the mean cost grows from first to last
-    for _ in range(100):
+    for _ in range(64):
         middle = (low + high) / 2
-        if exit_shares(middle / (1 - middle), len(costs)) @ costs < budget:
+        if exit_shares(_odds(middle), len(costs)) @ costs < budget:
             low = middle
         else:
             high = middle
-    return high / (1 - high) if high < 1 else np.inf
+    return _odds(high)
+
+
+def _odds(share: float) -> float:
+    return share / (1 - share) if share < 1 else np.inf
 
 
 def exit_probabilities(shares: Floats) -> Floats:

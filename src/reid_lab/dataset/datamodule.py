@@ -168,8 +168,8 @@ class ReidDataModule(pl.LightningDataModule):
         """Whether the data can train and rank; what is not rendered yet is taken at its word.
 
         Raises:
-            DatasetError: not there, not readable, one camera, or no query with a match.
-            ValueError: too few identities for P, or K too small.
+            DatasetError: not there, not readable, one camera, no query with a match, too few
+                identities for P, or K too small.
         """
         if self.recipe is not None:
             check_pk(self.p, self.k, self.recipe.train_identities - self.val_identities)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
-from reid_lab.dataset.records import DISTRACTOR
+from reid_lab.dataset.records import DISTRACTOR, DatasetError
 
 Draw = tuple[int, int]  # (index of an image, number of the draw that seeds its augmentation)
 
@@ -31,7 +31,7 @@ class PKSampler(Sampler[list[Draw]]):
         pids: (N,) the images' identities; pids <= 0 (junk, distractors) are never drawn.
 
     Raises:
-        ValueError: fewer than `p` identities, `p` < 2 or `k` < 2 (no negative or no
+        DatasetError: fewer than `p` identities, `p` < 2 or `k` < 2 (no negative or no
             positive), or `p` no multiple of `world`.
     """
 
@@ -78,16 +78,16 @@ def check_pk(p: int, k: int, identities: int, world: int = 1) -> None:
     """Whether `identities` people can fill batches of `p` x `k`.
 
     Raises:
-        ValueError: they cannot; it says what is allowed.
+        DatasetError: they cannot; it says what is allowed.
     """
     if not 2 <= p <= identities:
-        raise ValueError(
+        raise DatasetError(
             f"dataset.p={p}, but there are {identities} training identities: 2 <= p <= {identities}"
         )
     if k < 2:
-        raise ValueError(f"dataset.k={k}: a triplet needs a positive, so k >= 2")
+        raise DatasetError(f"dataset.k={k}: a triplet needs a positive, so k >= 2")
     if p % world:
-        raise ValueError(
+        raise DatasetError(
             f"dataset.p={p} on {world} processes: p must be a multiple of {world}, so that each "
             "gets whole identities"
         )

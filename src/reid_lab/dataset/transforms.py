@@ -7,10 +7,11 @@ the whole batch, on the device that trains.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from reid_lab.types import Count, Fraction
@@ -34,14 +35,10 @@ class Transforms:
 
     height: Count = 256
     width: Count = 128
-    enlarge: float = 1.125
+    enlarge: Annotated[float, Ge(1)] = 1.125  # below 1 the crop would not fit
     flip: Fraction = 0.5
     erase: Fraction = 0.5
     views: Literal[1, 10] = 1
-
-    def __post_init__(self) -> None:
-        if self.enlarge < 1:
-            raise ValueError(f"enlarge={self.enlarge}: the crop would not fit, so enlarge >= 1")
 
     @property
     def train_size(self) -> tuple[int, int]:

@@ -59,9 +59,7 @@ def _stream(run: Run) -> Headline | None:
     point = policy[len(policy) // 2]
     base = sorted(base, key=lambda p: p.realised)
     # at the same realised cost, as policies may overspend what they were planned
-    other = float(
-        np.interp(point.realised, [p.realised for p in base], [p.rank1 for p in base])
-    )
+    other = float(np.interp(point.realised, [p.realised for p in base], [p.rank1 for p in base]))
     if not math.isfinite(point.rank1 - other):
         return None
     note = (

@@ -12,7 +12,6 @@ from PIL import Image
 
 from reid_lab.dataset.synthetic.draw import Floats, Light
 from reid_lab.dataset.synthetic.keys import Domain, stream
-from reid_lab.dataset.synthetic.scene import KINDS
 
 Bytes = NDArray[np.uint8]
 
@@ -24,7 +23,6 @@ class Camera:
     pitch: float  # how steeply it looks down
     distance: float
     path: float  # heading of most people who walk by, either way
-    kind: str  # of scene
     gains: tuple[float, float, float]
     exposure: float
     gamma: float
@@ -46,11 +44,10 @@ def camera(seed: int, camid: int) -> Camera:
         pitch=radians(float(rng.uniform(3, 30))),
         distance=float(rng.uniform(2.5, 6)),
         path=radians(float(rng.uniform(-90, 90))),
-        kind=KINDS[(camid - 1 + seed) % len(KINDS)],
-        gains=(1 + 0.2 * warmth, 1.0 + tint, 1 - 0.24 * warmth),
-        exposure=float(rng.uniform(0.68, 1.22)),
-        gamma=float(rng.uniform(0.8, 1.3)),
-        saturation=float(rng.uniform(0.6, 1.1)),
+        gains=(1 + 0.04 * warmth, 1.0 + 0.3 * tint, 1 - 0.05 * warmth),
+        exposure=float(rng.uniform(0.92, 1.08)),
+        gamma=float(rng.uniform(0.94, 1.08)),
+        saturation=float(rng.uniform(0.88, 1.06)),
         detail=float(rng.uniform(0.62, 1.0)),
         noise=float(rng.uniform(1.0, 6.0)),
         quality=int(rng.integers(70, 93)),
@@ -76,14 +73,14 @@ def project(view: Camera, points: Floats, heading: float) -> tuple[Floats, Float
 def develop(view: Camera, picture: Floats, rng: np.random.Generator) -> Bytes:
     """What the camera makes of a clean picture (h, w, 3), 0-255."""
     height, width = picture.shape[:2]
-    exposure = view.exposure * float(rng.uniform(0.88, 1.13))
-    gains = np.asarray(view.gains, np.float32) * np.float32(exposure)
+    exposure = view.exposure * float(rng.uniform(0.91, 1.1))  # the camera adapts all the time
+    warmth = float(rng.normal(0, 0.025))
+    balance = np.asarray((1 + warmth, 1 + float(rng.normal(0, 0.015)), 1 - warmth), np.float32)
+    gains = np.asarray(view.gains, np.float32) * balance * np.float32(exposure)
+    matrix = (_saturating(view.saturation) * gains).astype(np.float32)
     slope = np.linspace(-1, 1, width, dtype=np.float32) * np.float32(rng.uniform(-0.1, 0.1)) + 1
-    grey = picture @ np.asarray([0.299, 0.587, 0.114], np.float32)
-    share = np.float32(view.saturation)
-    picture = (picture * share + (grey * (1 - share))[..., None]) * gains
-    picture = picture * slope[:, None]
-    index = np.clip(picture, 0, 255).astype(np.uint8)
+    seen = (picture.reshape(-1, 3) @ matrix).reshape(picture.shape) * slope[:, None]
+    index = np.minimum(np.maximum(seen, 0), np.float32(255)).astype(np.uint8)
     image = Image.fromarray(_tone(view.gamma)[index])
     detail = view.detail * float(rng.uniform(0.8, 1.0))
     if detail < 0.95:
@@ -92,9 +89,17 @@ def develop(view: Camera, picture: Floats, rng: np.random.Generator) -> Bytes:
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     noise = _noise(height, width)
     y, x = (int(rng.integers(0, side)) for side in (height, width))
-    noisy = np.asarray(image, np.float32) + noise[y : y + height, x : x + width] * view.noise
-    result: Bytes = np.clip(noisy, 0, 255).astype(np.uint8)
+    noisy = np.asarray(image, np.float32) + noise[y : y + height, x : x + width] * np.float32(
+        view.noise
+    )
+    result: Bytes = np.minimum(np.maximum(noisy, 0), np.float32(255)).astype(np.uint8)
     return result
+
+
+def _saturating(share: float) -> Floats:
+    """The (3, 3) matrix that mixes colours (as rows) with their grey; share 1 keeps them."""
+    grey = np.outer((0.299, 0.587, 0.114), np.ones(3))
+    return (share * np.eye(3) + (1 - share) * grey).astype(np.float32)
 
 
 @lru_cache(maxsize=64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -12,7 +13,7 @@ from reid_lab.dataset.synthetic.person import Person
 from reid_lab.dataset.synthetic.pose import Limb, Pose, Vec
 
 _GRID = np.linspace(0, 1, STEPS)
-Knots = list[tuple[float, float]]  # (place along the tube 0..1, half width)
+Knots = Sequence[tuple[float, float]]  # (place along the tube 0..1, half width)
 
 
 def tubes(person: Person, pose: Pose) -> list[Tube]:
@@ -64,24 +65,26 @@ def _trunk(person: Person, pose: Pose, clothes: Wardrobe) -> list[Tube]:
     to_waist, to_hips = 0.21 / length, min(1.0, 0.29 / length)
     last = hips * (1.12 if person.upper == "coat" else 1.0)
     width = _profile(
-        [(0, 0.034), (0.05, 0.05), (0.1, shoulder * 0.86), (0.17, shoulder), (0.3, shoulder * 0.94),
+        [(0, 0.03), (0.05, 0.046), (0.1, shoulder * 0.8), (0.14, shoulder * 0.97), (0.2, shoulder),
+         (0.32, shoulder * 0.95),
          (to_waist, waist), (to_hips, hips), (1.001, last)], wide)  # fmt: skip
     depth = _profile(
         [(0, 0.03), (0.1, 0.045), (0.32, 0.068), (to_waist, 0.058), (to_hips, 0.068),
          (1.001, 0.07)], wide)  # fmt: skip
     parts = [
         Tube(start, end, width, depth, clothes.torso, (False, True)),
-        Tube(_moved(hip, up=0.07), _moved(hip, up=-0.045), _profile([(0, waist), (0.6, hips),
-             (1, hips * 0.9)], build), _profile([(0, 0.052), (1, 0.062)], build),
+        Tube(_moved(hip, up=0.05), _moved(hip, up=-0.045), _profile([(0, waist * 0.95),
+             (0.6, hips * 0.97), (1, hips * 0.88)], build),
+             _profile([(0, 0.046), (1, 0.056)], build),
              clothes.pelvis, (True, True)),
         _round(_moved(neck, up=0.05, forward=0.012), neck, [(0, 0.03), (1, 0.033)], clothes.skin),
     ]  # fmt: skip
     if person.lower in ("skirt", "dress"):
-        flare = hips * build * 1.05 + 0.22 * pose.spread
+        flare = hips * build * 1.1 + 0.08 * pose.spread
         parts.append(
             Tube(_moved(hip, up=0.07), _moved(hip, up=-0.235),
                  _profile([(0, waist * build), (0.35, hips * build * 1.04), (1, flare)]),
-                 _profile([(0, 0.055), (0.35, 0.072), (1, 0.08 + 0.45 * pose.spread)]),
+                 _profile([(0, 0.055), (0.35, 0.072), (1, 0.085 + 0.26 * pose.spread)]),
                  clothes.skirt, (True, True))
         )  # fmt: skip
     return parts
@@ -139,7 +142,10 @@ def _hat(person: Person, top: Vec, clothes: Wardrobe) -> list[Tube]:
 def _leg(person: Person, leg: Limb, clothes: Wardrobe) -> list[Tube]:
     b = person.build
     bare = person.lower in ("shorts", "skirt", "dress")
-    skin_thigh, skin_shin = [(0, 0.05 * b), (1, 0.034 * b)], [(0, 0.034 * b), (0.3, 0.035 * b), (1, 0.02)]
+    skin_thigh, skin_shin = (
+        [(0, 0.05 * b), (1, 0.034 * b)],
+        [(0, 0.034 * b), (0.3, 0.035 * b), (1, 0.02)],
+    )
     parts = []
     if bare:
         parts.append(_round(leg.root, leg.middle, skin_thigh, clothes.skin))
@@ -149,7 +155,9 @@ def _leg(person: Person, leg: Limb, clothes: Wardrobe) -> list[Tube]:
                             [(0, 0.056 * b), (1, 0.05 * b)], clothes.leg, flat=True))  # fmt: skip
     if not bare:
         slim = 0.9 if person.lower == "jeans" else 1.05
-        parts.append(_round(leg.root, leg.middle, [(0, 0.054 * b), (1, 0.04 * b * slim)], clothes.leg))
+        parts.append(
+            _round(leg.root, leg.middle, [(0, 0.054 * b), (1, 0.04 * b * slim)], clothes.leg)
+        )
         parts.append(
             _round(leg.middle, _mix(leg.middle, leg.end, 0.97),
                    [(0, 0.04 * b * slim), (0.3, 0.039 * b * slim), (1, 0.031 * slim)],
@@ -168,37 +176,48 @@ def _arm(person: Person, arm: Limb, clothes: Wardrobe) -> list[Tube]:
         parts.append(_round(arm.root, arm.middle, skin, clothes.skin))
         parts.append(_round(arm.middle, arm.end, [(0, 0.025 * b), (1, 0.016)], clothes.skin))
         parts.append(_round(arm.root, _mix(arm.root, arm.middle, 0.72),
-                            [(0, 0.036 * b), (1, 0.036 * b)], clothes.sleeve, flat=True))  # fmt: skip
+                            [(0, 0.028 * b), (0.3, 0.034 * b), (1, 0.035 * b)], clothes.sleeve, flat=True))  # fmt: skip
         return parts
     thick = b * (1.0 if person.upper == "longsleeve" else 1.18)
-    parts.append(_round(arm.root, arm.middle, [(0, 0.035 * thick), (1, 0.028 * thick)], clothes.sleeve))
+    parts.append(
+        _round(
+            arm.root,
+            arm.middle,
+            [(0, 0.023 * thick), (0.3, 0.032 * thick), (1, 0.028 * thick)],
+            clothes.sleeve,
+        )
+    )
     parts.append(_round(arm.middle, arm.end, [(0, 0.028 * thick), (1, 0.022 * thick)],
                         clothes.sleeve, flat=True))  # fmt: skip
     return parts
 
 
+def _even(radius: float) -> Floats:
+    """The profile of a box with soft edges."""
+    return _profile([(0, radius * 0.88), (0.08, radius), (0.92, radius), (1, radius * 0.92)])
+
+
 def _carried(person: Person, pose: Pose, clothes: Wardrobe) -> list[Tube]:
     """What the person carries; hand-held things are in the right hand."""
     hand, bag, b = pose.arms[1].tip, clothes.bag, person.build
-    even = lambda r: _profile([(0, r * 0.75), (0.12, r), (0.88, r), (1, r * 0.8)])  # noqa: E731
     if person.carried == "backpack":
         top = _moved(pose.neck, up=-0.03, forward=-0.095 * b)
-        return [Tube(top, _moved(top, up=-0.24), even(0.092), even(0.055), bag, (True, True))]
+        return [Tube(top, _moved(top, up=-0.24), _even(0.092), _even(0.055), bag, (True, True))]
     if person.carried == "shoulderbag":
         top = _moved(pose.pelvis, left=0.115 * b, up=0.06, forward=-0.01)
-        return [Tube(top, _moved(top, up=-0.12), even(0.04), even(0.085), bag, (True, True))]
+        return [Tube(top, _moved(top, up=-0.12), _even(0.04), _even(0.085), bag, (True, True))]
     if person.carried == "handbag":
         hang = _mix(pose.arms[1].middle, pose.arms[1].end, 0.75)
         top = _moved(hang, up=-0.05)
         return [
-            _round(hang, top, [(0, 0.012), (1, 0.012)], bag),
-            Tube(top, _moved(top, up=-0.1), even(0.035), even(0.07), bag, (True, True)),
+            _round(hang, top, [(0, 0.006), (1, 0.012)], bag),
+            Tube(top, _moved(top, up=-0.1), _even(0.035), _even(0.07), bag, (True, True)),
         ]
     if person.carried == "tote":
         top = _moved(hand, up=-0.07)
         return [
             _round(hand, top, [(0, 0.008), (1, 0.03)], bag),
-            Tube(top, _moved(top, up=-0.16), even(0.035), even(0.085), bag, (True, True)),
+            Tube(top, _moved(top, up=-0.16), _even(0.035), _even(0.085), bag, (True, True)),
         ]
     if person.carried == "umbrella":
         return [_round(_moved(hand, up=0.06), _moved(hand, up=-0.3, forward=0.08),
@@ -207,6 +226,6 @@ def _carried(person: Person, pose: Pose, clothes: Wardrobe) -> list[Tube]:
         top = (hand[0] - 0.03, 0.26, hand[2] - 0.16)
         return [
             _round(hand, top, [(0, 0.007), (1, 0.007)], bag),
-            Tube(top, (top[0], 0.015, top[2]), even(0.075), even(0.05), bag, (True, True)),
+            Tube(top, (top[0], 0.015, top[2]), _even(0.075), _even(0.05), bag, (True, True)),
         ]
     return []

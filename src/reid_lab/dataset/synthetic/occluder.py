@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from reid_lab.dataset.synthetic import palette
 from reid_lab.dataset.synthetic.draw import Canvas
 from reid_lab.dataset.synthetic.keys import Split
-from reid_lab.dataset.synthetic.person import Person, person
+from reid_lab.dataset.synthetic.person import FIRST_WALKER, WALKERS, Person, person
 
 Stand = Callable[[Person, float, float], None]  # who, place across (0..1), heading
 
@@ -21,7 +21,7 @@ def occlude(canvas: Canvas, rng: np.random.Generator, seed: int, stand: Stand) -
     chance = rng.random()
     if chance < 0.06:
         canvas.depth[canvas.depth > -np.inf] -= 1e5  # whoever comes next is in front
-        other = person(seed, 0.0, Split.PASSER, 1_000_000 + int(rng.integers(500)))
+        other = person(seed, 0.0, Split.PASSER, FIRST_WALKER + int(rng.integers(WALKERS)))
         place = float(rng.choice([-0.08, 1.08]))
         stand(other, place, float(rng.uniform(-pi, pi)))
     elif chance < 0.15:
@@ -78,4 +78,6 @@ def _bush(draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: int, h: int) -
 def _bin(draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: int, h: int) -> None:
     x, colour = w * float(rng.choice([0.1, 0.9])), palette.vary(rng, (60, 92, 70), 2)
     draw.rectangle((x - w * 0.2, h * 0.7, x + w * 0.2, h), fill=colour)
-    draw.rectangle((x - w * 0.22, h * 0.68, x + w * 0.22, h * 0.71), fill=palette.scaled(colour, 0.6))
+    draw.rectangle(
+        (x - w * 0.22, h * 0.68, x + w * 0.22, h * 0.71), fill=palette.scaled(colour, 0.6)
+    )

@@ -54,6 +54,8 @@ class Person:
 _SEEN_FROM_ALL_SIDES = ("pattern", "hat")
 _DETAILS = ("hair", "shoes", "carried", "logo", "back_print")
 
+# Passers-by in front of others and in junk; few, so that they stay cached.
+FIRST_WALKER, WALKERS = 1_000_000, 40
 BLOCK = 12  # people are grouped into families inside fixed blocks, whatever their number
 
 
@@ -73,9 +75,7 @@ def person(seed: int, lookalikes: float, split: Split, index: int) -> Person:
 
 
 @lru_cache(maxsize=64)
-def families(
-    seed: int, lookalikes: float, split: Split, block: int
-) -> tuple[tuple[int, int], ...]:
+def families(seed: int, lookalikes: float, split: Split, block: int) -> tuple[tuple[int, int], ...]:
     """(first place, size) of each family in a block of people; size 1 is nobody's look-alike."""
     rng = stream(seed, Domain.BLOCK, split, block)
     wanted = int(BLOCK * lookalikes + rng.random())  # unbiased rounding
@@ -102,7 +102,7 @@ def draw(rng: np.random.Generator) -> Person:
     legwear = palette.pick(rng, palette.CLOTH if lower in ("skirt", "dress") else palette.LEGWEAR)
     skin = palette.pick(rng, palette.SKIN, 0.4)
     return Person(
-        build=float(rng.uniform(0.86, 1.2)),
+        build=float(rng.uniform(0.92, 1.28)),
         frame=frame,
         legs=float(rng.uniform(0.96, 1.04)),
         skin=skin,
@@ -151,9 +151,8 @@ def _member(rng: np.random.Generator, own: Person, place: int) -> Person:
         logo=shared.logo,
         back_print=shared.back_print,
     )
-    open_front = shared.upper == "jacket"
     choices: dict[str, tuple[object, ...]] = {
-        "pattern": PATTERNS,
+        "pattern": PATTERNS[:-1],  # halves look plain from one side
         "hat": HATS,
         "hair": ("short", "long", "bun", "ponytail", "bob", "bald"),
         "shoes": palette.SHOES[:6],
@@ -164,9 +163,8 @@ def _member(rng: np.random.Generator, own: Person, place: int) -> Person:
     names = {"pattern", *rng.choice(_DETAILS, size=3, replace=False)}
     if rng.random() < 0.5:
         names.add("hat")
-    if open_front:
-        names.discard("logo")
-        names.add("carried")
+    if shared.upper in ("jacket", "coat"):  # they have no logo
+        names = names - {"logo"} | {"carried", "shoes"}
     changes = {}
     for name in sorted(choices):  # drawn for all, so that each member sees the same stream
         order = rng.permutation(len(choices[name]))

@@ -73,7 +73,7 @@ def shoot(recipe: Recipe, shot: Shot) -> Bytes:
 def _background(recipe: Recipe, camid: int, view: Camera, rng: np.random.Generator) -> Floats:
     height, width = recipe.height, recipe.width
     horizon = max(0.02, 0.55 - 1.1 * view.pitch)
-    wide = panorama(recipe.seed, camid, view.kind, horizon, height, width)
+    wide = panorama(recipe.seed, camid, horizon, height, width)
     y = int(rng.integers(0, wide.shape[0] - height + 1))
     x = int(rng.integers(0, wide.shape[1] - width + 1))
     return wide[y : y + height, x : x + width].astype(np.float32)
@@ -90,7 +90,7 @@ def _heading(recipe: Recipe, shot: Shot, view: Camera, rng: np.random.Generator)
 
 def _box(rng: np.random.Generator, height: int, width: int) -> Box:
     """A detector's idea of the person: usually good, sometimes too tight or too loose."""
-    scale = height * float(rng.uniform(0.8, 0.93))
+    scale = height * float(rng.uniform(0.92, 1.0))
     x = width * (0.5 + float(rng.normal(0, 0.035)))
     y = height * (0.5 + float(rng.normal(0, 0.015)))
     odd = rng.random()
@@ -128,10 +128,11 @@ def _stand(
     points[:, 0] += np.float32(box.x * FINE)
     points[:, 1] += np.float32(box.y * FINE - 0.5 * (bottom + top) * zoom)
     scale = (size[::2] + size[1::2]) * np.float32(0.5 * zoom)
-    width, depth = _turned(parts, heading, scale[:, None])
-    for k, part in enumerate(parts):
-        ends = (points[2 * k], points[2 * k + 1])
-        paint(canvas, *ends, width[k], depth[k], part, heading, view.light)
+    across, towards = _turned(parts, heading, scale[:, None])
+    for k in np.argsort(-points[::2, 2]):  # nearest first, so that the hidden is skipped
+        part = parts[k]
+        start, end = points[2 * k], points[2 * k + 1]
+        paint(canvas, start, end, across[k], towards[k], part, heading, view.light)
 
 
 def _extent(y: Floats, reach: Floats) -> tuple[float, float]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reid_lab.dataset.synthetic.keys import Domain, Split, stream
+from reid_lab.dataset.synthetic.person import FIRST_WALKER, WALKERS
 from reid_lab.dataset.synthetic.picture import Shot
 from reid_lab.dataset.synthetic.recipe import Recipe
 
@@ -70,8 +71,8 @@ def _junk(recipe: Recipe) -> Iterator[Entry]:
     for k in range(recipe.junk):
         rng = stream(recipe.seed, Domain.JUNK, k)
         camid = 1 + int(rng.integers(recipe.cameras))
-        people = max(1, recipe.test_identities)
-        shot = Shot(Split.TEST, int(rng.integers(people)), camid, k, junk=True)
+        index = FIRST_WALKER + int(rng.integers(WALKERS))
+        shot = Shot(Split.PASSER, index, camid, k, junk=True)
         yield Entry(GALLERY, _name("-1", camid, k, 0), shot)
 
 

@@ -74,11 +74,9 @@ def _leg(person: Person, phase: float, vigour: float, side: int) -> Limb:
     return Limb(hip, knee, ankle, toe)
 
 
-def _arm(
-    person: Person, neck: Vec, phase: float, vigour: float, side: int, held: float
-) -> Limb:
+def _arm(person: Person, neck: Vec, phase: float, vigour: float, side: int, held: float) -> Limb:
     swing = 0.4 * vigour * sin(phase) * (0.3 if held else 1.0)
-    shoulder = (side * 0.101 * person.build * person.frame, neck[1] - 0.036, neck[2] - 0.004)
+    shoulder = (side * 0.1 * person.build * person.frame, neck[1] - 0.049, neck[2] - 0.004)
     elbow = _along(shoulder, UPPER_ARM, swing - 0.06, side * 0.13)
     bend = max(held, 0.22 + 0.3 * vigour * max(0.0, sin(phase)))
     wrist = _along(elbow, FOREARM, swing + bend, side * 0.03)

@@ -11,45 +11,66 @@ from PIL import Image, ImageDraw, ImageFilter
 from reid_lab.dataset.synthetic.keys import Domain, stream
 from reid_lab.dataset.synthetic.palette import RGB, scaled, vary
 
-KINDS = ("street", "park", "corridor", "shops", "carpark", "plaza")
-SPAN, RISE = 5, 1.25  # size of a panorama, in images
+Bytes = NDArray[np.uint8]
+HAZE = np.float32(140)  # what far things fade to
+SECTIONS, SPAN, RISE = 4, 3, 1.25  # scenes side by side, and the size of one, in images
 
 
 @lru_cache(maxsize=32)
-def panorama(seed: int, camid: int, kind: str, horizon: float, height: int, width: int) -> NDArray[np.uint8]:
-    """The surroundings of a camera: (RISE * height, SPAN * width, 3), 0-255.
+def panorama(seed: int, camid: int, horizon: float, height: int, width: int) -> Bytes:
+    """The surroundings of a camera: (RISE * height, SECTIONS * SPAN * width, 3), 0-255.
 
     horizon: where the ground begins at the back, as a share of the image height.
     """
     rng = stream(seed, Domain.SCENE, camid)
-    w, h = SPAN * width * 2, int(RISE * height) * 2
-    image = Image.new("RGB", (w, h), (150, 150, 150))
-    draw = ImageDraw.Draw(image)
-    line = int(h * (0.1 + horizon / RISE))
-    _PAINTERS[kind](draw, rng, w, h, line)
-    image = image.resize((w // 2, h // 2), Image.Resampling.BOX)
-    image = image.filter(ImageFilter.GaussianBlur(height / 128))
-    speckle = rng.normal(0, 5, (h // 2, w // 2, 1))
-    result: NDArray[np.uint8] = np.clip(np.asarray(image) + speckle, 0, 255).astype(np.uint8)
+    kinds = rng.permutation(sorted(_PAINTERS))[:SECTIONS]
+    sections = [_section(rng, str(kind), horizon, height, width) for kind in kinds]
+    wide = np.concatenate(sections, axis=1).astype(np.float32)
+    grey = wide.mean(axis=2, keepdims=True)  # paler than the people, as distance makes things
+    wide = HAZE + 0.75 * (0.5 * wide + 0.5 * grey - HAZE)
+    h, w = wide.shape[:2]
+    sun = rng.uniform(0.55, 1.3, (3, w // width)).astype(np.float32)  # sun and shade
+    field = Image.fromarray(sun).resize((w, h), Image.Resampling.BICUBIC)
+    speckle = rng.normal(0, 5, (h, w, 1))
+    result: Bytes = np.clip(wide * np.asarray(field)[..., None] + speckle, 0, 255).astype(np.uint8)
     return result
 
 
-def _street(draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: int, h: int, line: int) -> None:
+def _section(rng: np.random.Generator, kind: str, horizon: float, height: int, width: int) -> Bytes:
+    """One scene, (RISE * height, SPAN * width, 3); drawn at twice the size."""
+    w, h = SPAN * width, int(RISE * height)
+    image = Image.new("RGB", (2 * w, 2 * h))
+    line = int(2 * h * (0.1 + horizon / RISE))
+    _PAINTERS[kind](ImageDraw.Draw(image), rng, 2 * w, 2 * h, line)
+    image = image.resize((w, h), Image.Resampling.BOX)
+    return np.asarray(image.filter(ImageFilter.GaussianBlur(height / 128)))
+
+
+def _street(
+    draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: float, h: float, line: float
+) -> None:
     wall = vary(rng, (168, 138, 118), 2)
     draw.rectangle((0, 0, w, line), fill=wall)
-    course = max(6, h // 26)
-    for row, y in enumerate(range(0, line, course)):
+    course = max(6, int(h) // 26)
+    for row, y in enumerate(range(0, int(line), int(course))):
         draw.line((0, y, w, y), fill=scaled(wall, 0.86), width=2)
-        for x in range((row % 2) * course, w, 2 * course):
+        for x in range((row % 2) * course, int(w), 2 * course):
             draw.line((x, y, x, y + course), fill=scaled(wall, 0.88), width=2)
     for x in _places(rng, w, h * 0.5):
-        draw.rectangle((x, line * 0.1, x + h * 0.22, line * 0.75), fill=(70, 82, 96), outline=(206, 202, 196), width=5)
+        draw.rectangle(
+            (x, line * 0.1, x + h * 0.22, line * 0.75),
+            fill=(70, 82, 96),
+            outline=(206, 202, 196),
+            width=5,
+        )
     ground = vary(rng, (142, 140, 138), 0.6)
-    _ground(draw, w, h, line, ground, slabs=True)
+    _ground(draw, w, h, line, ground)
     draw.rectangle((0, line, w, line + h * 0.02), fill=scaled(ground, 0.7))
 
 
-def _park(draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: int, h: int, line: int) -> None:
+def _park(
+    draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: float, h: float, line: float
+) -> None:
     draw.rectangle((0, 0, w, h), fill=vary(rng, (96, 122, 84)))
     for _ in range(260):
         x, y, r = rng.uniform(0, w), rng.uniform(0, line), rng.uniform(0.02, 0.07) * h
@@ -62,31 +83,45 @@ def _park(draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: int, h: int, l
     draw.rectangle((0, line, w, h), fill=grass)
     for _ in range(1500):
         x, y = rng.uniform(0, w), rng.uniform(line, h)
-        draw.line((x, y, x + 2, y - h * 0.02), fill=scaled(grass, float(rng.uniform(0.75, 1.2))), width=2)
-    draw.polygon([(0, h * 0.86), (w, h * 0.74), (w, h * 0.96), (0, h)], fill=vary(rng, (176, 160, 134)))
+        draw.line(
+            (x, y, x + 2, y - h * 0.02), fill=scaled(grass, float(rng.uniform(0.75, 1.2))), width=2
+        )
+    draw.polygon(
+        [(0, h * 0.86), (w, h * 0.74), (w, h * 0.96), (0, h)], fill=vary(rng, (176, 160, 134))
+    )
 
 
-def _corridor(draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: int, h: int, line: int) -> None:
+def _corridor(
+    draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: float, h: float, line: float
+) -> None:
     wall = vary(rng, (206, 204, 192), 0.8)
     draw.rectangle((0, 0, w, line), fill=wall)
     draw.rectangle((0, line * 0.62, w, line), fill=scaled(wall, 0.86))
     for x in _places(rng, w, h * 0.55):
         door = vary(rng, (136, 104, 74), 2)
-        draw.rectangle((x, line * 0.08, x + h * 0.26, line), fill=door, outline=scaled(door, 0.6), width=5)
-        draw.ellipse((x + h * 0.21, line * 0.55, x + h * 0.23, line * 0.55 + h * 0.02), fill=(220, 210, 170))
+        draw.rectangle(
+            (x, line * 0.08, x + h * 0.26, line), fill=door, outline=scaled(door, 0.6), width=5
+        )
+        draw.ellipse(
+            (x + h * 0.21, line * 0.55, x + h * 0.23, line * 0.55 + h * 0.02), fill=(220, 210, 170)
+        )
     floor = vary(rng, (164, 160, 152), 0.8)
-    _ground(draw, w, h, line, floor, slabs=True)
+    _ground(draw, w, h, line, floor)
     for x in _places(rng, w, h * 0.45):  # lamps mirrored in the floor
         draw.ellipse((x, line + h * 0.1, x + h * 0.2, line + h * 0.16), fill=scaled(floor, 1.16))
     draw.rectangle((0, line - h * 0.015, w, line), fill=scaled(wall, 0.5))
 
 
-def _shops(draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: int, h: int, line: int) -> None:
+def _shops(
+    draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: float, h: float, line: float
+) -> None:
     draw.rectangle((0, 0, w, line), fill=(96, 92, 92))
     x = 0.0
     while x < w:
         wide = h * float(rng.uniform(0.45, 0.8))
-        sign = vary(rng, ((176, 52, 52), (44, 96, 150), (62, 118, 74), (214, 170, 66))[int(rng.integers(4))])
+        sign = vary(
+            rng, ((176, 52, 52), (44, 96, 150), (62, 118, 74), (214, 170, 66))[int(rng.integers(4))]
+        )
         draw.rectangle((x, line * 0.02, x + wide - 8, line * 0.2), fill=sign)
         glass = scaled((150, 164, 168), float(rng.uniform(0.6, 1.3)))
         draw.rectangle((x + 6, line * 0.24, x + wide - 14, line * 0.92), fill=glass)
@@ -94,30 +129,44 @@ def _shops(draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: int, h: int, 
             gx, gy = x + rng.uniform(0.1, 0.8) * wide, line * rng.uniform(0.5, 0.8)
             goods = vary(rng, (150, 120, 110), 4)
             draw.rectangle((gx, gy, gx + wide * 0.1, line * 0.9), fill=goods)
-        draw.line((x + wide * 0.3, line * 0.24, x + wide * 0.15, line * 0.9), fill=scaled(glass, 1.2), width=6)
+        draw.line(
+            (x + wide * 0.3, line * 0.24, x + wide * 0.15, line * 0.9),
+            fill=scaled(glass, 1.2),
+            width=6,
+        )
         x += wide
-    _ground(draw, w, h, line, vary(rng, (160, 152, 146), 0.6), slabs=True)
+    _ground(draw, w, h, line, vary(rng, (160, 152, 146), 0.6))
 
 
-def _carpark(draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: int, h: int, line: int) -> None:
+def _carpark(
+    draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: float, h: float, line: float
+) -> None:
     draw.rectangle((0, 0, w, line), fill=vary(rng, (176, 186, 194)))
     draw.rectangle((0, line * 0.55, w, line), fill=vary(rng, (120, 124, 118)))
     tarmac = vary(rng, (98, 98, 102), 0.6)
     draw.rectangle((0, line, w, h), fill=tarmac)
-    for x in range(0, w, int(h * 0.42)):
-        draw.polygon([(x, line), (x + 8, line), (x - h * 0.08, h), (x - h * 0.1, h)], fill=(206, 206, 202))
+    for x in range(0, int(w), int(h * 0.42)):
+        draw.polygon(
+            [(x, line), (x + 8, line), (x - h * 0.08, h), (x - h * 0.1, h)], fill=(206, 206, 202)
+        )
     for x in _places(rng, w, h * 0.62):
-        paint = vary(rng, ((150, 40, 40), (50, 70, 110), (190, 190, 194), (46, 46, 50))[int(rng.integers(4))])
+        paint = vary(
+            rng, ((150, 40, 40), (50, 70, 110), (190, 190, 194), (46, 46, 50))[int(rng.integers(4))]
+        )
         y, long, tall = line + h * 0.02, h * 0.4, h * 0.13
-        draw.rounded_rectangle((x, y - tall, x + long, y), h // 40, fill=paint)
+        draw.rounded_rectangle((x, y - tall, x + long, y), h / 40, fill=paint)
         draw.polygon([(x + long * 0.15, y - tall), (x + long * 0.28, y - tall * 1.8),
                       (x + long * 0.72, y - tall * 1.8), (x + long * 0.88, y - tall)], fill=(60, 70, 78))  # fmt: skip
         for wheel in (0.2, 0.8):
             cx, r = x + long * wheel, h * 0.032
-            draw.ellipse((cx - r, y - r, cx + r, y + r), fill=(28, 28, 30), outline=(130, 130, 130), width=3)
+            draw.ellipse(
+                (cx - r, y - r, cx + r, y + r), fill=(28, 28, 30), outline=(130, 130, 130), width=3
+            )
 
 
-def _plaza(draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: int, h: int, line: int) -> None:
+def _plaza(
+    draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: float, h: float, line: float
+) -> None:
     draw.rectangle((0, 0, w, line), fill=vary(rng, (196, 202, 208)))
     for x in _places(rng, w, h * 0.35):  # far facades
         facade = vary(rng, (170, 160, 150), 1.5)
@@ -126,12 +175,18 @@ def _plaza(draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: int, h: int, 
             y = line * (0.2 + 0.25 * k)
             for j in range(3):
                 left = x + h * (0.03 + 0.09 * j)
-                draw.rectangle((left, y, left + h * 0.05, y + line * 0.12), fill=scaled(facade, 0.55))
-    _ground(draw, w, h, line, vary(rng, (182, 172, 156), 0.8), slabs=True)
+                draw.rectangle(
+                    (left, y, left + h * 0.05, y + line * 0.12), fill=scaled(facade, 0.55)
+                )
+    _ground(draw, w, h, line, vary(rng, (182, 172, 156), 0.8))
     for x in _places(rng, w, h * 0.9):  # benches
         draw.rectangle((x, line + h * 0.06, x + h * 0.25, line + h * 0.085), fill=(112, 82, 54))
-        draw.rectangle((x + h * 0.02, line + h * 0.085, x + h * 0.035, line + h * 0.13), fill=(60, 60, 60))
-        draw.rectangle((x + h * 0.21, line + h * 0.085, x + h * 0.225, line + h * 0.13), fill=(60, 60, 60))
+        draw.rectangle(
+            (x + h * 0.02, line + h * 0.085, x + h * 0.035, line + h * 0.13), fill=(60, 60, 60)
+        )
+        draw.rectangle(
+            (x + h * 0.21, line + h * 0.085, x + h * 0.225, line + h * 0.13), fill=(60, 60, 60)
+        )
 
 
 _PAINTERS = {
@@ -144,22 +199,20 @@ _PAINTERS = {
 }
 
 
-def _ground(draw: ImageDraw.ImageDraw, w: int, h: int, line: int, colour: RGB, slabs: bool) -> None:
+def _ground(draw: ImageDraw.ImageDraw, w: float, h: float, line: float, colour: RGB) -> None:
     """A floor that brightens towards the viewer, with joints that widen."""
-    for y in range(line, h, 4):
+    for y in range(int(line), int(h), 4):
         near = (y - line) / max(1, h - line)
         draw.rectangle((0, y, w, y + 4), fill=scaled(colour, 0.9 + 0.14 * near))
-    if not slabs:
-        return
     joint = scaled(colour, 0.84)
     y, gap = float(line), h * 0.03
     while y < h:
         draw.line((0, y, w, y), fill=joint, width=2)
         y, gap = y + gap, gap * 1.35
-    for x in range(-w, 2 * w, int(h * 0.16)):
+    for x in range(-int(w), int(2 * w), int(h * 0.16)):
         draw.line((x, line, x + (x - w / 2) * 0.5, h), fill=joint, width=2)
 
 
-def _places(rng: np.random.Generator, w: int, gap: float) -> list[float]:
+def _places(rng: np.random.Generator, w: float, gap: float) -> list[float]:
     """Places along the picture, about `gap` apart."""
     return [float((k + rng.uniform(0, 0.6)) * gap) for k in range(int(w / gap) + 1)]

@@ -5,27 +5,26 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import rich.progress as bars
 
 from reid_lab.dataset.synthetic.picture import jpeg
 from reid_lab.dataset.synthetic.plan import FOLDERS, Entry, plan
 from reid_lab.dataset.synthetic.recipe import Recipe
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
+DEFAULT = Recipe()
 RECIPE, README, DONE = "recipe.json", "README.md", "complete"
 DRAWING = 1  # raise when the pictures of an unchanged recipe change
 CHUNK = 96  # pictures per task; those of one person stay mostly together
 
 
 def render(
-    root: Path | str, recipe: Recipe = Recipe(), workers: int = 0, progress: bool = True
+    root: Path | str, recipe: Recipe = DEFAULT, workers: int = 0, progress: bool = True
 ) -> Path:
     """Write the data set below `root` in the Market-1501 layout, and return `root`.
 
@@ -90,8 +89,8 @@ def _check_files(root: Path, entries: list[Entry]) -> None:
 def _drawn(root: Path, recipe: Recipe, entries: list[Entry], workers: int) -> Iterator[int]:
     """Draw and write the entries; yields how many were written, again and again."""
     if workers == 0:
-        for entry in entries:
-            yield _draw_chunk(root, recipe, [entry])
+        for k in range(0, len(entries), 8):
+            yield _draw_chunk(root, recipe, entries[k : k + 8])
         return
     chunks = [entries[k : k + CHUNK] for k in range(0, len(entries), CHUNK)]
     spawn = multiprocessing.get_context("spawn")
@@ -113,22 +112,19 @@ def _write(path: Path, data: bytes) -> None:
     """Write a file that is either whole or absent."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.write_bytes(data)
-    os.replace(part, path)
+    part.replace(path)
 
 
 @contextmanager
 def _bar(total: int, done: int, show: bool) -> Iterator[Callable[[int], None]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn
-
     columns = (
-        TextColumn("drawing people"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:.0f} images/s"),
-        TimeRemainingColumn(),
+        bars.TextColumn("drawing people"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn("{task.fields[rate]:.0f} images/s"),
+        bars.TimeRemainingColumn(),
     )
-    with Progress(*columns, disable=not show) as bar:
+    with bars.Progress(*columns, disable=not show) as bar:
         task = bar.add_task("", total=total, completed=done, rate=0.0)
 
         def advance(count: int) -> None:

@@ -1,0 +1,39 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+WORKERS ?= 2
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+install: $(STAMP)  ## a virtual environment in .venv with everything in it
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP)  ## the main job: people, training, budgets, report (about five minutes)
+	$(BIN)/python -m reid_lab +experiment=demo
+
+test: $(STAMP)  ## ruff, mypy and all tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n $(WORKERS)
+
+lint: $(STAMP)  ## ruff and mypy, mending what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## images/s of loader and training step against plain code, by ratio
+	$(BIN)/python -m experiments.bench
+
+clean:  ## remove the environment and the caches of the tools (never runs/)
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis dist
+
+.PHONY: help install demo test lint bench clean

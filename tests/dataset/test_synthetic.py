@@ -1,0 +1,252 @@
+"""The synthetic renderer: same recipe same bytes, the Market-1501 layout, and its people."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reid_lab.dataset.synthetic import Recipe, render, sheet
+from reid_lab.dataset.synthetic import writer as writer_module
+from reid_lab.dataset.synthetic.garments import wardrobe
+from reid_lab.dataset.synthetic.keys import Split
+from reid_lab.dataset.synthetic.person import BLOCK, Person, families, person
+from reid_lab.dataset.synthetic.picture import Shot, shoot
+
+NAME = re.compile(r"(-1|\d{4})_c(\d)s1_(\d{6})_(\d{2})\.jpg")
+TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
+SMALL = Recipe(
+    seed=7, train_identities=3, test_identities=4, cameras=3, images_per_camera=2,
+    distractors=5, junk=4,
+)  # fmt: skip
+
+
+def pictures(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.glob("*/*.jpg"))}
+
+
+def keys(root: Path, folder: str) -> list[tuple[int, int]]:
+    """(pid, camid) of every picture in a folder."""
+    found = [NAME.fullmatch(p.name) for p in sorted((root / folder).iterdir())]
+    assert all(found), "a name does not follow Market-1501"
+    return [(int(m[1]), int(m[2])) for m in found if m]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return render(tmp_path_factory.mktemp("synthetic"), SMALL, progress=False)
+
+
+def test_bytes_do_not_depend_on_the_run_or_the_workers(root: Path, tmp_path: Path) -> None:
+    again = render(tmp_path / "again", SMALL, workers=2, progress=False)
+    assert pictures(again) == pictures(root)
+
+
+def test_another_seed_gives_other_pictures(root: Path) -> None:
+    shot = Shot(Split.TEST, 0, 1, 0)
+    assert (shoot(SMALL, shot) != shoot(replace(SMALL, seed=8), shot)).mean() > 0.5
+
+
+def test_layout_and_counts(root: Path) -> None:
+    train, query, gallery = (keys(root, folder) for folder in (TRAIN, QUERY, GALLERY))
+    assert {pid for pid, _ in train} == {1, 3, 5}
+    assert {pid for pid, _ in query} == {2, 4, 6, 8}
+    assert {pid for pid, _ in gallery} == {-1, 0, 2, 4, 6, 8}
+    assert sum(pid == 0 for pid, _ in gallery) == SMALL.distractors
+    assert sum(pid == -1 for pid, _ in gallery) == SMALL.junk
+    for key in set(train):
+        assert train.count(key) == SMALL.images_per_camera
+    for key in query:
+        assert query.count(key) == 1
+        assert gallery.count(key) == SMALL.images_per_camera - 1
+    for path in root.glob("*/*.jpg"):
+        with Image.open(path) as image:
+            assert (image.size, image.format) == ((SMALL.width, SMALL.height), "JPEG")
+
+
+def test_every_query_has_a_match_in_another_camera(root: Path) -> None:
+    gallery = keys(root, GALLERY)
+    for pid, camid in keys(root, QUERY):
+        assert any(p == pid and c != camid for p, c in gallery)
+
+
+def test_recipe_and_readme_are_written(root: Path) -> None:
+    told = json.loads((root / "recipe.json").read_text())
+    assert told["seed"] == SMALL.seed and told["lookalikes"] == SMALL.lookalikes
+    assert "Market-1501" in (root / "README.md").read_text()
+
+
+def test_the_size_of_the_pictures_can_be_chosen() -> None:
+    recipe = replace(SMALL, height=96, width=40)
+    assert shoot(recipe, Shot(Split.TEST, 0, 1, 0)).shape == (96, 40, 3)
+
+
+def test_a_finished_root_is_not_drawn_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "jpeg", _never)
+    assert render(root, SMALL, progress=False) == root
+
+
+def _never(*_: object) -> bytes:
+    raise AssertionError("a picture was drawn again")
+
+
+def test_an_interrupted_run_is_continued(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "data"
+    drawn: list[Shot] = []
+    real = writer_module.jpeg
+
+    def dying(recipe: Recipe, shot: Shot) -> bytes:
+        if len(drawn) == 10:
+            raise KeyboardInterrupt
+        drawn.append(shot)
+        return real(recipe, shot)
+
+    monkeypatch.setattr(writer_module, "jpeg", dying)
+    with pytest.raises(KeyboardInterrupt):
+        render(target, SMALL, progress=False)
+    assert len(pictures(target)) == 10
+    assert not (target / "complete").exists()
+
+    continued: list[Shot] = []
+
+    def counting(recipe: Recipe, shot: Shot) -> bytes:
+        continued.append(shot)
+        return real(recipe, shot)
+
+    monkeypatch.setattr(writer_module, "jpeg", counting)
+    render(target, SMALL, progress=False)
+    assert pictures(target) == pictures(root)
+    assert not set(continued) & set(drawn), "finished pictures were drawn twice"
+
+
+def test_a_kill_in_the_middle_of_a_write_leaves_no_torn_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        writer_module._write(tmp_path / "a.jpg", b"half")
+    assert not list(tmp_path.glob("*.jpg"))
+
+
+def test_lost_pictures_are_drawn_again_without_the_marker(root: Path, tmp_path: Path) -> None:
+    target = render(tmp_path / "data", SMALL, progress=False)
+    victims = sorted(target.glob("*/*.jpg"))[::3]
+    for path in [*victims, target / "complete"]:
+        path.unlink()
+    render(target, SMALL, progress=False)
+    assert pictures(target) == pictures(root)
+
+
+def test_another_recipe_is_refused(root: Path) -> None:
+    before = pictures(root)
+    with pytest.raises(FileExistsError, match="another recipe.*choose another folder"):
+        render(root, replace(SMALL, seed=8), progress=False)
+    assert pictures(root) == before
+
+
+def test_a_foreign_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="thesis.txt.*choose another folder"):
+        render(tmp_path, SMALL, progress=False)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_foreign_picture_in_an_unfinished_root_is_refused(tmp_path: Path) -> None:
+    target = render(tmp_path / "data", SMALL, progress=False)
+    (target / "complete").unlink()
+    (target / QUERY / "9999_c1s1_000000_00.jpg").write_bytes(b"mine")
+    with pytest.raises(FileExistsError, match="9999_c1s1"):
+        render(target, SMALL, progress=False)
+
+
+def test_a_file_as_root_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(FileExistsError, match="not a folder"):
+        render(tmp_path / "file", SMALL, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("knob", "value"),
+    [
+        ("seed", -1), ("train_identities", -1), ("test_identities", 2.5), ("cameras", 1),
+        ("cameras", 10), ("images_per_camera", 1), ("distractors", -5), ("junk", "many"),
+        ("lookalikes", 1.5), ("lookalikes", float("nan")), ("height", 8), ("width", True),
+    ],
+)  # fmt: skip
+def test_bad_knobs_are_named(knob: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"{knob}=.*give a"):
+        replace(SMALL, **{knob: value})  # type: ignore[arg-type]
+
+
+def test_nobody_to_draw_and_bad_workers_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="train_identities"):
+        replace(SMALL, train_identities=0, test_identities=0)
+    with pytest.raises(ValueError, match="workers"):
+        render(tmp_path / "data", SMALL, workers=-1)
+    assert not (tmp_path / "data").exists()
+
+
+def test_more_identities_leave_the_earlier_pictures_unchanged(root: Path, tmp_path: Path) -> None:
+    more = replace(SMALL, train_identities=5, test_identities=5, distractors=6)
+    grown = pictures(render(tmp_path / "data", more, progress=False))
+    people = {k: v for k, v in pictures(root).items() if "/-1_" not in k}
+    assert people.items() <= grown.items()
+
+
+def test_junk_does_not_depend_on_how_many_people_there_are(root: Path, tmp_path: Path) -> None:
+    more = replace(SMALL, test_identities=9, junk=6)
+    grown = pictures(render(tmp_path / "data", more, progress=False))
+    assert {k: v for k, v in pictures(root).items() if "/-1_" in k}.items() <= grown.items()
+
+
+def members(lookalikes: float, blocks: int = 6) -> list[list[Person]]:
+    return [
+        [person(3, lookalikes, Split.TEST, BLOCK * block + first + k) for k in range(size)]
+        for block in range(blocks)
+        for first, size in families(3, lookalikes, Split.TEST, block)
+    ]
+
+
+def test_lookalikes_share_colours_and_differ_in_details() -> None:
+    groups = members(1.0)
+    assert all(2 <= len(group) <= 4 for group in groups)
+    details = ("pattern", "hat", "hair", "shoes", "carried", "logo", "back_print")
+    for group in groups:
+        for one, other in combinations(group, 2):
+            for shared in ("upper", "upper_colour", "accent", "lower", "lower_colour"):
+                assert getattr(one, shared) == getattr(other, shared)
+            assert one.pattern != other.pattern  # seen from every side
+            assert sum(getattr(one, d) != getattr(other, d) for d in details) >= 3
+            assert np.abs(wardrobe(one).torso - wardrobe(other).torso).mean() > 3
+
+
+def test_share_of_lookalikes_follows_the_knob() -> None:
+    assert all(len(group) == 1 for group in members(0.0))
+    half = [len(group) for group in members(0.5, blocks=40)]
+    share = sum(size for size in half if size > 1) / sum(half)
+    assert share == pytest.approx(0.5, abs=0.05)
+
+
+def test_train_and_test_people_differ() -> None:
+    train = {person(3, 0.0, Split.TRAIN, k) for k in range(20)}
+    assert not train & {person(3, 0.0, Split.TEST, k) for k in range(20)}
+
+
+def test_sheet_has_a_row_per_identity() -> None:
+    image = sheet(SMALL, rows=2, columns=3)
+    assert image.size == (3 * 64 + 4, 2 * 128 + 2)
+    image.save(io.BytesIO(), "PNG")
+    with pytest.raises(ValueError, match="rows=0"):
+        sheet(SMALL, rows=0)

@@ -1,0 +1,120 @@
+"""The command line, in processes of their own: help, multirun, DDP, an interruption."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import SMALL
+
+TINY = (
+    *SMALL,
+    "name=tiny",
+    "dataset=folder",
+    "backbone=small",
+    "backbone.width=4",
+    "model.hidden=16",
+    "model.dim=8",
+    "model.iterations=6",
+    "trainer.log_every_n_steps=1",
+)
+
+
+def start(where: Path, *overrides: str) -> subprocess.Popen[str]:
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "reid_lab", *overrides],
+        cwd=where,
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def call(where: Path, *overrides: str, status: int = 0) -> str:
+    process = start(where, *overrides)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == status, output
+    return output
+
+
+def exits(folder: Path) -> str:
+    (found,) = folder.rglob("results/exits.csv")
+    return found.read_text()
+
+
+def test_help_shows_groups_and_keys(tmp_path: Path) -> None:
+    output = call(tmp_path, "--help")
+    for fragment in ("python -m reid_lab +experiment=demo", "demo", "iterations", "dare_market"):
+        assert fragment in output
+
+
+def test_an_error_is_one_message_without_traceback(tmp_path: Path) -> None:
+    output = call(tmp_path, *TINY, "+model.heads=2", "dataset.root=/nowhere", status=1)
+    assert "2 problems" in output
+    assert "model.heads" in output
+    assert "/nowhere does not exist" in output
+    assert "Traceback" not in output
+
+
+def test_multirun_ends_with_one_table(tmp_path: Path, people: Path) -> None:
+    output = call(tmp_path, "-m", *TINY, f"dataset.root={people}", "model.lr=1e-4,3e-4")
+    (table,) = tmp_path.rglob("runs.csv")
+    with table.open(newline="") as file:
+        jobs = list(csv.DictReader(file))
+    assert [float(job["model.lr"]) for job in jobs] == [1e-4, 3e-4]
+    assert all(job["status"] == "done" and float(job["fusion/mAP"]) >= 0 for job in jobs)
+    assert "model.lr" in output
+
+
+def test_two_processes_evaluate_as_one(tmp_path: Path, people: Path) -> None:
+    trained = ("callbacks.throughput=null", f"dataset.root={people}")
+    call(tmp_path, *TINY, *trained, "hydra.run.dir=one")
+    again = (*TINY, *trained, "task=test", "ckpt_path=one/checkpoints/last.ckpt")
+    call(tmp_path, *again, "hydra.run.dir=two", "trainer.devices=2", "+trainer.strategy=ddp")
+    assert exits(tmp_path / "two") == exits(tmp_path / "one")
+
+
+def test_two_processes_train_and_test(tmp_path: Path, people: Path) -> None:
+    cpu = ("trainer=ddp", "trainer.sync_batchnorm=false")  # it needs GPUs
+    call(tmp_path, *TINY, f"dataset.root={people}", "hydra.run.dir=ddp", *cpu)
+    assert "fusion" in exits(tmp_path / "ddp")
+
+
+def test_two_processes_mine_the_whole_pk_batch(tmp_path: Path, people: Path) -> None:
+    weights = []
+    for devices in ("1", "2"):
+        out = tmp_path / f"{devices}.pt"
+        command = [sys.executable, "-m", "tests.train_linear", str(people), devices, str(out)]
+        root = Path(__file__).parents[1]
+        subprocess.run(command, cwd=root, check=True, capture_output=True, timeout=300)
+        weights.append(torch.load(out, weights_only=True)["layer.weight"])
+    torch.testing.assert_close(*weights, atol=1e-6, rtol=1e-4)
+
+
+def test_killed_and_resumed_it_ends_as_if_nothing_had_happened(
+    tmp_path: Path, people: Path
+) -> None:
+    long = (*TINY, f"dataset.root={people}", "model.iterations=40", "model.lr=1e-3")
+    often = (*long, "callbacks.checkpoint.every_n_train_steps=2")
+    process = start(tmp_path, *often)
+    deadline = time.time() + 120
+    while not list(tmp_path.rglob("last.ckpt")) and time.time() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    if list(tmp_path.rglob("exits.csv")):
+        pytest.skip("it had finished before it was killed")
+    call(tmp_path, *often, "ckpt_path=last")
+    assert len(list((tmp_path / "runs" / "tiny").iterdir())) == 1  # the same folder
+    call(tmp_path, *often, "hydra.run.dir=whole")
+    assert exits(tmp_path / "runs") == exits(tmp_path / "whole")

@@ -1,0 +1,209 @@
+"""Whole runs on the miniature people: what a user does, and what must come out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from reid_lab.build import load_model
+from reid_lab.callbacks import BudgetError
+from reid_lab.config_check import ConfigError
+from reid_lab.paths import conf_dir, last_checkpoint
+from reid_lab.run import check, run
+from tests.conftest import Compose, write_jpegs
+
+TINY = ("backbone=small", "backbone.width=4", "model.hidden=16", "model.dim=8")
+SIX_STEPS = (*TINY, "model.iterations=6", "trainer.log_every_n_steps=1")
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def losses(folder: Path) -> dict[int, str]:
+    """Step -> loss as logged, over all of the run's attempts."""
+    return {
+        int(row["step"]): row["train/loss"]
+        for version in sorted(folder.glob("logs/version_*/metrics.csv"))
+        for row in rows(version)
+        if row.get("train/loss")
+    }
+
+
+def scratch(cfg: DictConfig) -> DictConfig:
+    """The same config without weights to download."""
+    for key, node in cfg.items():
+        if OmegaConf.is_interpolation(cfg, key):
+            continue
+        if key == "weights":
+            cfg[key] = None
+        elif isinstance(node, DictConfig):
+            scratch(node)
+    return cfg
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (conf_dir() / "experiment").glob("*.yaml")))
+def test_every_experiment_takes_a_step(composed: Compose, name: str) -> None:
+    cfg = composed(f"+experiment={name}", "trainer.max_steps=1", "trainer.val_check_interval=1")
+    metrics = run(scratch(cfg))
+    assert cfg.name == name
+    assert len(losses(Path(cfg.run_dir))) <= 1
+    assert (Path(cfg.run_dir) / "report" / "report.html").is_file()
+    assert any(key.startswith("test/") for key in metrics)
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (conf_dir() / "sweep").glob("*.yaml")))
+def test_every_sweep_names_keys_that_exist(composed: Compose, name: str) -> None:
+    swept = OmegaConf.load(conf_dir() / "sweep" / f"{name}.yaml").hydra.sweeper.params
+    firsts = [f"{key}={str(values).split(',')[0]}" for key, values in swept.items()]
+    check(composed(*TINY, *firsts))
+
+
+def test_a_run_leaves_everything_behind(composed: Compose) -> None:
+    cfg = composed(*SIX_STEPS)
+    metrics = run(cfg)
+    folder = Path(cfg.run_dir)
+    exits = {row["name"]: row for row in rows(folder / "results" / "exits.csv")}
+    assert list(exits) == ["stage1", "stage2", "stage3", "stage4", "fusion", "hsv_histogram"]
+    assert exits["hsv_histogram"]["kind"] == "reference"
+    assert metrics["test/fusion/rank1"] == pytest.approx(float(exits["fusion"]["rank1"]))
+    costs = [int(exits[name]["mul_adds"]) for name in list(exits)[:5]]
+    assert costs == sorted(costs)
+    assert {row["policy"] for row in rows(folder / "results" / "stream.csv")} == {
+        "random",
+        "distance",
+        "margin",
+    }
+    assert len(rows(folder / "results" / "stream.csv")) == 150
+    assert rows(folder / "results" / "anytime.csv")[-1]["exit"] == "fusion"
+    summary = json.loads((folder / "results" / "summary.json").read_text())
+    assert summary["mul_adds"]["stage1"] == costs[0]
+    assert summary["commit"]
+    assert "<html" in (folder / "report" / "report.html").read_text()
+    assert len(losses(folder)) == 6
+    validated = rows(folder / "logs" / "version_0" / "metrics.csv")
+    assert any(row.get("val/stage1/mAP") for row in validated)
+
+
+def test_every_view_is_paid_for(composed: Compose) -> None:
+    once, tenfold = composed(*SIX_STEPS), composed(*SIX_STEPS, "dataset.transforms.views=10", run="b")
+    for cfg in (once, tenfold):
+        run(cfg)
+    cost = [int(rows(Path(c.run_dir) / "results/exits.csv")[0]["mul_adds"]) for c in (once, tenfold)]
+    assert cost[1] == 10 * cost[0]
+
+
+@pytest.mark.parametrize("stop", [1, 4, 5])
+def test_resumed_equals_uninterrupted(composed: Compose, stop: int) -> None:
+    """Mid-epoch and across an epoch's end (epochs have eight batches here)."""
+    steps = (*TINY, "model.iterations=12", "trainer.log_every_n_steps=1")
+    steps = (*steps, "callbacks.checkpoint.every_n_train_steps=1", "dataset.p=3")
+    whole = composed(*steps, run="whole")
+    run(whole)
+    half = composed(*steps, run="half")
+    half.trainer.max_steps = 2 * stop
+    run(half)
+    resumed = composed(*steps, "ckpt_path=last", run="half")
+    run(resumed)
+    assert len(losses(Path(whole.run_dir))) == 12
+    assert losses(Path(resumed.run_dir)) == losses(Path(whole.run_dir))
+    one, two = (
+        torch.load(last_checkpoint(Path(cfg.run_dir)), weights_only=True) for cfg in (whole, resumed)
+    )
+    assert all(torch.equal(one["state_dict"][k], v) for k, v in two["state_dict"].items())
+
+
+def test_a_finished_run_is_tested_again_without_training(composed: Compose) -> None:
+    cfg = composed(*SIX_STEPS)
+    trained = run(cfg)
+    again = run(composed(*SIX_STEPS, "task=test", "ckpt_path=last"))
+    elsewhere = composed(
+        *SIX_STEPS, "task=test", f"ckpt_path={last_checkpoint(Path(cfg.run_dir))}", run="b"
+    )
+    assert run(elsewhere)["test/fusion/mAP"] == again["test/fusion/mAP"]
+    assert again["test/fusion/mAP"] == trained["test/fusion/mAP"]
+
+
+def test_checkpoints_load_alone_and_safely(composed: Compose) -> None:
+    cfg = composed(*SIX_STEPS)
+    run(cfg)
+    path = last_checkpoint(Path(cfg.run_dir))
+    model = load_model(path)
+    assert model.exit_names[-1] == "fusion"
+    assert model(torch.zeros(1, 3, 64, 32))["fusion"].shape == (1, 8)
+    torch.save({"state_dict": {}}, path)
+    with pytest.raises(ValueError, match="no checkpoint of reid_lab"):
+        load_model(path)
+
+
+def test_held_out_validation_differs_from_the_test(composed: Compose) -> None:
+    cfg = composed(*SIX_STEPS, "dataset.val_identities=3")
+    metrics = run(cfg)
+    logged = rows(Path(cfg.run_dir) / "logs/version_0/metrics.csv")
+    val = [float(row["val/fusion/mAP"]) for row in logged if row.get("val/fusion/mAP")]
+    assert val[-1] != pytest.approx(metrics["test/fusion/mAP"])
+
+
+def test_everything_wrong_is_told_at_once(composed: Compose) -> None:
+    cfg = composed("dataset.p=9", "+model.heads=3", "model.lr=fast", "task=train", "seed=1.5")
+    with pytest.raises(ConfigError) as error:
+        run(cfg)
+    found = {problem.key for problem in error.value.problems}
+    assert found == {"dataset", "model.heads", "model.lr", "task", "seed"}
+    for fragment in ("2 <= p <= 8", "fit, test", "a number > 0"):
+        assert fragment in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("dataset.root=/nowhere", r"(?s)/nowhere does not exist.*bounding_box_train"),
+        ("dataset.k=1", "k >= 2"),
+        ("task=test", "ckpt_path=last"),
+        ("ckpt_path=last", r"(?s)existing checkpoint.*last\.ckpt is none"),
+        ("backbone.weights=/no/file.pth", "allowed are imagenet, null"),
+        ("callbacks.stream.exits=[stage1,stage9]", r"stage9; this network has stage1, stage2"),
+        ("callbacks.stream.exits=[fusion,stage1]", "cheapest first"),
+        ("callbacks.stream.budgets=[1e3]", r"cannot be met: the exits cost"),
+        ("callbacks.stream.policies=[luck]", "random, distance, margin"),
+        ("dataset.transforms.enlarge=0.9", "enlarge"),
+    ],
+)
+def test_bad_input_is_told_before_training(
+    composed: Compose, override: str, message: str
+) -> None:
+    backbone = ["backbone=resnet18"] if "weights" in override else TINY
+    cfg = composed(*backbone, override)
+    with pytest.raises((ConfigError, BudgetError, ValueError), match=message):
+        run(cfg)
+    assert not losses(Path(cfg.run_dir))
+
+
+def test_a_file_that_is_no_image_is_named_before_training(
+    composed: Compose, people: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "copy"
+    for path in people.rglob("*.jpg"):
+        target = root / path.relative_to(people)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    broken = sorted((root / "bounding_box_train").iterdir())[3]
+    broken.write_text("not found")
+    cfg = composed("dataset=folder", *TINY, f"dataset.root={root}")
+    with pytest.raises(ValueError, match=re.escape(broken.name)):
+        run(cfg)
+
+
+def test_one_camera_is_told(composed: Compose, tmp_path: Path) -> None:
+    names = [f"bounding_box_train/000{p}_c1_{i}.jpg" for p in (1, 2, 3) for i in (1, 2)]
+    names += ["query/0007_c1_1.jpg", "bounding_box_test/0007_c1_2.jpg"]
+    root = write_jpegs(tmp_path / "one", names)
+    with pytest.raises(ConfigError, match=r"camera \[1\]"):
+        run(composed("dataset=folder", *TINY, f"dataset.root={root}"))

@@ -1,0 +1,64 @@
+"""Train one linear layer for a few steps on DEVICES processes and save its weights.
+
+python -m tests.train_linear PEOPLE DEVICES OUT
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
+
+from reid_lab.dataset import ReidDataModule, Transforms, read_layout
+from reid_lab.loss import BatchHardTriplet
+from reid_lab.model.trinet import TriNetRecipe
+
+
+class Linear(TriNetRecipe):
+    """No batch norm: its statistics are of one process, and would hide what is tested."""
+
+    exit_names = ("linear",)
+
+    def __init__(self) -> None:
+        super().__init__(BatchHardTriplet(), lr=1e-3, iterations=20, decay_from=0.5)
+        self.layer = nn.Linear(96, 8)
+
+    def exits(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
+        yield "linear", self.layer(adaptive_avg_pool2d(images, (8, 4)).flatten(1))
+
+    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self.triplet_losses(self(batch["image"]), batch["pid"], self.exit_names)
+
+
+def main(people: str, devices: str, out: str) -> None:
+    pl.seed_everything(0, verbose=False)
+    reader = partial(read_layout, name="mini")
+    data = ReidDataModule(people, reader, Transforms(64, 32), p=4, k=2, workers=0)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=int(devices),
+        strategy="ddp" if int(devices) > 1 else "auto",
+        max_steps=20,
+        max_epochs=-1,
+        limit_val_batches=0,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=str(Path(out).parent),
+    )
+    model = Linear()
+    trainer.fit(model, data)
+    if trainer.is_global_zero:
+        torch.save(model.state_dict(), out)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
