@@ -211,7 +211,7 @@ def test_junk_does_not_depend_on_how_many_people_there_are(root: Path, tmp_path:
     assert {k: v for k, v in pictures(root).items() if "/-1_" in k}.items() <= grown.items()
 
 
-def members(lookalikes: float, blocks: int = 6) -> list[list[Person]]:
+def members(lookalikes: float, blocks: int = 4) -> list[list[Person]]:
     return [
         [person(3, lookalikes, Split.TEST, BLOCK * block + first + k) for k in range(size)]
         for block in range(blocks)
@@ -234,8 +234,8 @@ def test_lookalikes_share_colours_and_differ_in_details() -> None:
 
 def test_share_of_lookalikes_follows_the_knob() -> None:
     assert all(len(group) == 1 for group in members(0.0))
-    half = [len(group) for group in members(0.5, blocks=40)]
-    share = sum(size for size in half if size > 1) / sum(half)
+    sizes = [size for block in range(60) for _, size in families(3, 0.5, Split.TEST, block)]
+    share = sum(size for size in sizes if size > 1) / sum(sizes)
     assert share == pytest.approx(0.5, abs=0.05)
 
 

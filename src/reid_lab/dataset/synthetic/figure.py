@@ -175,8 +175,9 @@ def _arm(person: Person, arm: Limb, clothes: Wardrobe) -> list[Tube]:
     if person.upper == "tshirt":
         parts.append(_round(arm.root, arm.middle, skin, clothes.skin))
         parts.append(_round(arm.middle, arm.end, [(0, 0.025 * b), (1, 0.016)], clothes.skin))
-        parts.append(_round(arm.root, _mix(arm.root, arm.middle, 0.72),
-                            [(0, 0.028 * b), (0.3, 0.034 * b), (1, 0.035 * b)], clothes.sleeve, flat=True))  # fmt: skip
+        knots = [(0, 0.026 * b), (0.3, 0.033 * b), (1, 0.035 * b)]
+        hem = _mix(arm.root, arm.middle, 0.72)
+        parts.append(_round(arm.root, hem, knots, clothes.sleeve, flat=True))
         return parts
     thick = b * (1.0 if person.upper == "longsleeve" else 1.18)
     parts.append(
@@ -220,8 +221,8 @@ def _carried(person: Person, pose: Pose, clothes: Wardrobe) -> list[Tube]:
             Tube(top, _moved(top, up=-0.16), _even(0.035), _even(0.085), bag, (True, True)),
         ]
     if person.carried == "umbrella":
-        return [_round(_moved(hand, up=0.06), _moved(hand, up=-0.3, forward=0.08),
-                       [(0, 0.01), (0.2, 0.011), (0.25, 0.024), (0.7, 0.02), (1, 0.006)], bag)]  # fmt: skip
+        knots = [(0, 0.01), (0.2, 0.011), (0.25, 0.024), (0.7, 0.02), (1, 0.006)]
+        return [_round(_moved(hand, up=0.06), _moved(hand, up=-0.3, forward=0.08), knots, bag)]
     if person.carried == "suitcase":
         top = (hand[0] - 0.03, 0.26, hand[2] - 0.16)
         return [

@@ -19,12 +19,12 @@ Stand = Callable[[Person, float, float], None]  # who, place across (0..1), head
 def occlude(canvas: Canvas, rng: np.random.Generator, seed: int, stand: Stand) -> None:
     """Sometimes draw something in front of what is on the canvas."""
     chance = rng.random()
-    if chance < 0.06:
+    if chance < 0.07:
         canvas.depth[canvas.depth > -np.inf] -= 1e5  # whoever comes next is in front
         other = person(seed, 0.0, Split.PASSER, FIRST_WALKER + int(rng.integers(WALKERS)))
         place = float(rng.choice([-0.08, 1.08]))
         stand(other, place, float(rng.uniform(-pi, pi)))
-    elif chance < 0.15:
+    elif chance < 0.2:
         kind = (_post, _bonnet, _bicycle, _bush, _bin)[int(rng.integers(5))]
         image = Image.new("RGBA", (canvas.width, canvas.height), (0, 0, 0, 0))
         kind(ImageDraw.Draw(image), rng, canvas.width, canvas.height)

@@ -51,7 +51,6 @@ class Person:
 
 
 # What the members of a family may differ in, by permutation, so that every pair differs.
-_SEEN_FROM_ALL_SIDES = ("pattern", "hat")
 _DETAILS = ("hair", "shoes", "carried", "logo", "back_print")
 
 # Passers-by in front of others and in junk; few, so that they stay cached.
@@ -135,6 +134,8 @@ def _member(rng: np.random.Generator, own: Person, place: int) -> Person:
     person = replace(
         own,
         frame=shared.frame,
+        skin=shared.skin,
+        side_stripe=shared.side_stripe,
         upper=shared.upper,
         upper_colour=shared.upper_colour,
         accent=shared.accent,
@@ -160,8 +161,8 @@ def _member(rng: np.random.Generator, own: Person, place: int) -> Person:
         "logo": LOGOS[1:],
         "back_print": LOGOS[1:],
     }
-    names = {"pattern", *rng.choice(_DETAILS, size=3, replace=False)}
-    if rng.random() < 0.5:
+    names = {"pattern", *rng.choice(_DETAILS, size=2, replace=False)}
+    if rng.random() < 0.3:
         names.add("hat")
     if shared.upper in ("jacket", "coat"):  # they have no logo
         names = names - {"logo"} | {"carried", "shoes"}

@@ -94,13 +94,13 @@ def _box(rng: np.random.Generator, height: int, width: int) -> Box:
     x = width * (0.5 + float(rng.normal(0, 0.035)))
     y = height * (0.5 + float(rng.normal(0, 0.015)))
     odd = rng.random()
-    if odd < 0.07:  # feet cut off
+    if odd < 0.09:  # feet cut off
         scale *= float(rng.uniform(1.15, 1.3))
         y = 0.05 * height + 0.5 * scale
-    elif odd < 0.11:  # head cut
+    elif odd < 0.14:  # head cut
         scale *= 1.15
         y = 0.97 * height - 0.5 * scale
-    elif odd < 0.18:  # too loose
+    elif odd < 0.24:  # too loose
         scale *= float(rng.uniform(0.75, 0.88))
         x += width * float(rng.uniform(-0.15, 0.15))
     return Box(scale, x, y)

@@ -54,8 +54,8 @@ def _street(
     course = max(6, int(h) // 26)
     for row, y in enumerate(range(0, int(line), int(course))):
         draw.line((0, y, w, y), fill=scaled(wall, 0.86), width=2)
-        for x in range((row % 2) * course, int(w), 2 * course):
-            draw.line((x, y, x, y + course), fill=scaled(wall, 0.88), width=2)
+        for joint in range((row % 2) * course, int(w), 2 * course):
+            draw.line((joint, y, joint, y + course), fill=scaled(wall, 0.88), width=2)
     for x in _places(rng, w, h * 0.5):
         draw.rectangle(
             (x, line * 0.1, x + h * 0.22, line * 0.75),
@@ -145,7 +145,8 @@ def _carpark(
     draw.rectangle((0, line * 0.55, w, line), fill=vary(rng, (120, 124, 118)))
     tarmac = vary(rng, (98, 98, 102), 0.6)
     draw.rectangle((0, line, w, h), fill=tarmac)
-    for x in range(0, int(w), int(h * 0.42)):
+    for left in range(0, int(w), int(h * 0.42)):
+        x = float(left)
         draw.polygon(
             [(x, line), (x + 8, line), (x - h * 0.08, h), (x - h * 0.1, h)], fill=(206, 206, 202)
         )
@@ -155,8 +156,8 @@ def _carpark(
         )
         y, long, tall = line + h * 0.02, h * 0.4, h * 0.13
         draw.rounded_rectangle((x, y - tall, x + long, y), h / 40, fill=paint)
-        draw.polygon([(x + long * 0.15, y - tall), (x + long * 0.28, y - tall * 1.8),
-                      (x + long * 0.72, y - tall * 1.8), (x + long * 0.88, y - tall)], fill=(60, 70, 78))  # fmt: skip
+        roof = [(0.15, 1.0), (0.28, 1.8), (0.72, 1.8), (0.88, 1.0)]
+        draw.polygon([(x + long * a, y - tall * b) for a, b in roof], fill=(60, 70, 78))
         for wheel in (0.2, 0.8):
             cx, r = x + long * wheel, h * 0.032
             draw.ellipse(
@@ -201,16 +202,16 @@ _PAINTERS = {
 
 def _ground(draw: ImageDraw.ImageDraw, w: float, h: float, line: float, colour: RGB) -> None:
     """A floor that brightens towards the viewer, with joints that widen."""
-    for y in range(int(line), int(h), 4):
-        near = (y - line) / max(1, h - line)
-        draw.rectangle((0, y, w, y + 4), fill=scaled(colour, 0.9 + 0.14 * near))
+    for row in range(int(line), int(h), 4):
+        near = (row - line) / max(1, h - line)
+        draw.rectangle((0, row, w, row + 4), fill=scaled(colour, 0.9 + 0.14 * near))
     joint = scaled(colour, 0.84)
     y, gap = float(line), h * 0.03
     while y < h:
         draw.line((0, y, w, y), fill=joint, width=2)
         y, gap = y + gap, gap * 1.35
-    for x in range(-int(w), int(2 * w), int(h * 0.16)):
-        draw.line((x, line, x + (x - w / 2) * 0.5, h), fill=joint, width=2)
+    for foot in range(-int(w), int(2 * w), int(h * 0.16)):
+        draw.line((foot, line, foot + (foot - w / 2) * 0.5, h), fill=joint, width=2)
 
 
 def _places(rng: np.random.Generator, w: float, gap: float) -> list[float]:
