@@ -25,7 +25,7 @@ def test_a_batch_has_p_people_with_k_images_each(p: int, k: int, t: int, seed: i
     assert len(people) == p
     for pid in people:
         times = Counter(chosen[PIDS[chosen] == pid].tolist())
-        owned = int((PIDS == pid).sum())
+        owned = int((pid == PIDS).sum())
         assert len(times) == min(k, owned)  # all different where there are enough
         assert max(times.values()) - min(times.values()) <= 1  # else repeated evenly
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -12,10 +11,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw
+from PIL import Image
 from rich.console import Console
 
 from reid_lab.report import ReportError, load_run, plots, style, write_report
@@ -23,11 +21,11 @@ from reid_lab.report.console import print_exits
 from reid_lab.report.headlines import headlines
 from reid_lab.report.logs import read_logs
 from reid_lab.report.tables import duration, mul_adds, percent, points
+from tests.report.fake_run import (
+    make_logs,
+    make_run,
+)
 
-COSTS = [513_700_000, 1_185_400_000, 2_142_900_000, 2_673_600_000, 2_673_600_000]
-RANK1 = [0.667, 0.80, 0.87, 0.86, 0.885]
-MAP = [0.421, 0.561, 0.672, 0.664, 0.709]
-NAMES = ["stage1", "stage2", "stage3", "stage4", "fusion"]
 PAGE = "report/report.html"
 SECTIONS = {
     "exits.csv": "Accuracy by exit",
@@ -35,163 +33,6 @@ SECTIONS = {
     "stream.csv": "Budgeted stream",
     "queries.json": "Ranked lists",
 }
-
-
-def make_run(folder: Path, name: str = "dare-r50", steps: int = 60, queries: int = 2) -> Path:
-    """A run folder with believable numbers and painted people."""
-    results = folder / "results"
-    results.mkdir(parents=True)
-    _write(results / "exits.csv", _exits())
-    _write(results / "anytime.csv", _anytime())
-    _write(results / "stream.csv", _stream())
-    (results / "queries.json").write_text(json.dumps({"queries": _queries(folder, queries)}))
-    (results / "summary.json").write_text(json.dumps(_summary(name)))
-    (folder / "config.yaml").write_text("model:\n  backbone: resnet50\nseed: 7\n")
-    make_logs(folder / "logs" / "version_0", range(0, steps * 2 // 3, 1))
-    make_logs(folder / "logs" / "version_1", range(steps // 2, steps, 1))
-    return folder
-
-
-def make_logs(folder: Path, steps: range, shift: float = 0.0) -> None:
-    """Sparse columns, as Lightning's CSVLogger leaves them."""
-    folder.mkdir(parents=True)
-    random = np.random.default_rng(0)
-    rows: list[dict[str, object]] = []
-    for step in steps:
-        decay = np.exp(-step / 300)
-        noise = random.normal(0, 0.15, len(NAMES))
-        losses = {
-            f"train/loss_{n}": 6 * decay + 1.5 - 0.2 * i + noise[i] + shift
-            for i, n in enumerate(NAMES)
-        }
-        rows.append({"step": step, "epoch": step // 50, "train/images_per_second": 412, **losses})
-        if step % 20 == 0:
-            accuracy = {
-                f"val/{n}/rank1": r * (1 - decay) for n, r in zip(NAMES, RANK1, strict=True)
-            }
-            rows.append({"step": step, "epoch": step // 50, **accuracy})
-    _write(folder / "metrics.csv", rows)
-
-
-def _exits() -> list[dict[str, object]]:
-    fixed = {"dim": 128, "rank5": 0.95, "rank10": 0.97, "rank20": 0.98, "mINP": 0.3}
-    asked = {"queries": 3368, "skipped": 0}
-    rows: list[dict[str, object]] = [
-        {"name": n, "kind": "exit", "mul_adds": c, "rank1": r, "mAP": m, **fixed, **asked}
-        for n, c, r, m in zip(NAMES, COSTS, RANK1, MAP, strict=True)
-    ]
-    reference = {"name": "hsv_histogram", "kind": "reference", "mul_adds": 100_000}
-    return [*rows, {**reference, "rank1": 0.2, "mAP": 0.061, **fixed, **asked}]
-
-
-def _anytime() -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = []
-    for budget in np.linspace(0, max(COSTS), 60).astype(int):
-        reached = [i for i, cost in enumerate(COSTS) if cost <= budget]
-        last = reached[-1] if reached else None
-        rows.append(
-            {
-                "mul_adds": budget,
-                "exit": "" if last is None else NAMES[last],
-                "rank1": "" if last is None else RANK1[last],
-                "mAP": "" if last is None else MAP[last],
-            }
-        )
-    return rows
-
-
-def _stream() -> list[dict[str, object]]:
-    gains = {"random": 0.0, "distance": 0.03, "margin": 0.05, "margin (oracle)": 0.07}
-    low, high = COSTS[0], COSTS[-1]
-    rows: list[dict[str, object]] = []
-    for policy, gain in gains.items():
-        for i, planned in enumerate(np.linspace(low, high, 50)):
-            t = i / 49
-            curve = np.interp(planned, COSTS[:3] + COSTS[4:], RANK1[:3] + RANK1[4:])
-            rank1 = curve + gain * 4 * t * (1 - t)
-            shares = np.array([(1 - t) ** 4, 0.3 * (1 - t), 0.2 * t, 0.1 * t, t**2]) + 1e-6
-            shares /= shares.sum()
-            rows.append(
-                {
-                    "policy": policy,
-                    "planned": planned,
-                    "realised": planned * (1 + 0.4 * gain * np.sin(5 * t)),
-                    "a": 2.0 * t - 1,
-                    "rank1": rank1,
-                    "mAP": rank1 - 0.19,
-                    **{f"share_{n}": s for n, s in zip(NAMES, shares, strict=True)},
-                }
-            )
-    return rows
-
-
-def _queries(folder: Path, count: int) -> list[dict[str, object]]:
-    random = np.random.default_rng(1)
-    pool = [_person(folder / "images" / f"{i}.jpg", i) for i in range(8)]
-
-    def shot(pid: int, distance: float, wanted: int) -> dict[str, object]:
-        return {
-            "path": str(pool[pid]),
-            "pid": pid,
-            "camid": 2,
-            "distance": distance,
-            "match": pid == wanted,
-        }
-
-    found = []
-    for q in range(count):
-        group = "easy" if q < count // 2 else "hard"
-        ranked = {}
-        for i, name in enumerate(NAMES):
-            hit = random.random(6) < (0.95 if group == "easy" else 0.2 * i)
-            pids = [q % 8 if h else int(random.integers(8)) for h in hit]
-            ranked[name] = [shot(pid, 0.2 + 0.05 * k, q % 8) for k, pid in enumerate(pids)]
-        path = f"images/{q % 8}.jpg"  # relative to the run folder
-        found.append({"path": path, "pid": q % 8, "camid": 1, "group": group, "ranked": ranked})
-    return found
-
-
-def _person(path: Path, seed: int) -> Path:
-    random = np.random.default_rng(seed)
-    ground, shirt, legs = (tuple(int(v) for v in c) for c in random.integers(40, 230, (3, 3)))
-    image = Image.new("RGB", (32, 64), ground)
-    draw = ImageDraw.Draw(image)
-    draw.ellipse((12, 4, 20, 14), fill=(222, 184, 150))
-    draw.rectangle((9, 15, 23, 36), fill=shirt)
-    draw.rectangle((10, 37, 15, 60), fill=legs)
-    draw.rectangle((17, 37, 22, 60), fill=legs)
-    path.parent.mkdir(exist_ok=True)
-    image.save(path)
-    return path
-
-
-def _summary(name: str) -> dict[str, object]:
-    return {
-        "name": name,
-        "task": "train and evaluate",
-        "seed": 7,
-        "command": "reid-lab train experiment=dare_r50",
-        "commit": "0123abcd",
-        "machine": "1 GPU, 16 cores",
-        "versions": {"python": "3.11", "torch": "2.4"},
-        "elapsed_s": 7384,
-        "dataset": {
-            "name": "market1501",
-            "train": {"images": 12936, "pids": 751, "cameras": 6},
-            "gallery": {"images": 19732, "pids": 751, "cameras": 6},
-        },
-        "notes": ["Images are 256 by 128 pixels."],
-        "metrics": {},
-        "mul_adds": {},
-    }
-
-
-def _write(path: Path, rows: list[dict[str, object]]) -> None:
-    with path.open("w", newline="") as file:
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 class Links(HTMLParser):

@@ -1,6 +1,7 @@
 """Thin Lightning shells over `retrieval` and `budget`."""
 
 from reid_lab.callbacks.budget import AnytimeCurve, BudgetedStream, BudgetError
+from reid_lab.callbacks.progress import StepProgress
 from reid_lab.callbacks.ranked_lists import RankedLists
 from reid_lab.callbacks.ranking import RankingEvaluation
 from reid_lab.callbacks.throughput import Throughput
@@ -11,5 +12,6 @@ __all__ = [
     "BudgetedStream",
     "RankedLists",
     "RankingEvaluation",
+    "StepProgress",
     "Throughput",
 ]

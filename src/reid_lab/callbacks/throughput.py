@@ -32,7 +32,7 @@ class Throughput(pl.Callback):
         batch_idx: int,
     ) -> None:
         self._images += len(batch["image"]) * trainer.world_size
-        if (batch_idx + 1) % self.every == 0:
+        if trainer.global_step % self.every == 0:
             rate = self._images / (time.perf_counter() - self._since)
             pl_module.log("train/images_per_second", rate, prog_bar=True, rank_zero_only=True)
             self._restart()

@@ -44,12 +44,12 @@ def camera(seed: int, camid: int) -> Camera:
         pitch=radians(float(rng.uniform(3, 30))),
         distance=float(rng.uniform(2.5, 6)),
         path=radians(float(rng.uniform(-90, 90))),
-        gains=(1 + 0.04 * warmth, 1.0 + 0.3 * tint, 1 - 0.05 * warmth),
-        exposure=float(rng.uniform(0.92, 1.08)),
+        gains=(1 + 0.04 * warmth, 1.0 + 0.2 * tint, 1 - 0.04 * warmth),
+        exposure=float(rng.uniform(0.93, 1.07)),
         gamma=float(rng.uniform(0.94, 1.08)),
         saturation=float(rng.uniform(0.88, 1.06)),
         detail=float(rng.uniform(0.62, 1.0)),
-        noise=float(rng.uniform(1.0, 6.0)),
+        noise=float(rng.uniform(1.0, 5.0)),
         quality=int(rng.integers(70, 93)),
         light=Light((sideways, -0.5, 0.75), float(rng.uniform(0.25, 0.5))),
     )
@@ -73,9 +73,9 @@ def project(view: Camera, points: Floats, heading: float) -> tuple[Floats, Float
 def develop(view: Camera, picture: Floats, rng: np.random.Generator) -> Bytes:
     """What the camera makes of a clean picture (h, w, 3), 0-255."""
     height, width = picture.shape[:2]
-    exposure = view.exposure * float(rng.uniform(0.91, 1.1))  # the camera adapts all the time
-    warmth = float(rng.normal(0, 0.025))
-    balance = np.asarray((1 + warmth, 1 + float(rng.normal(0, 0.015)), 1 - warmth), np.float32)
+    exposure = view.exposure * float(rng.uniform(0.93, 1.08))  # the camera adapts all the time
+    warmth = float(rng.normal(0, 0.02))
+    balance = np.asarray((1 + warmth, 1 + float(rng.normal(0, 0.01)), 1 - warmth), np.float32)
     gains = np.asarray(view.gains, np.float32) * balance * np.float32(exposure)
     matrix = (_saturating(view.saturation) * gains).astype(np.float32)
     slope = np.linspace(-1, 1, width, dtype=np.float32) * np.float32(rng.uniform(-0.1, 0.1)) + 1

@@ -70,7 +70,7 @@ def _trunk(person: Person, pose: Pose, clothes: Wardrobe) -> list[Tube]:
          (to_waist, waist), (to_hips, hips), (1.001, last)], wide)  # fmt: skip
     depth = _profile(
         [(0, 0.03), (0.1, 0.045), (0.32, 0.068), (to_waist, 0.058), (to_hips, 0.068),
-         (1.001, 0.07)], wide)  # fmt: skip
+         (1.001, 0.085 if person.upper == "coat" else 0.07)], wide)  # fmt: skip
     parts = [
         Tube(start, end, width, depth, clothes.torso, (False, True)),
         Tube(_moved(hip, up=0.05), _moved(hip, up=-0.045), _profile([(0, waist * 0.95),
@@ -143,12 +143,12 @@ def _leg(person: Person, leg: Limb, clothes: Wardrobe) -> list[Tube]:
     b = person.build
     bare = person.lower in ("shorts", "skirt", "dress")
     skin_thigh, skin_shin = (
-        [(0, 0.05 * b), (1, 0.034 * b)],
+        [(0, 0.044 * b), (1, 0.034 * b)],
         [(0, 0.034 * b), (0.3, 0.035 * b), (1, 0.02)],
     )
     parts = []
     if bare:
-        parts.append(_round(leg.root, leg.middle, skin_thigh, clothes.skin))
+        parts.append(_round(_mix(leg.root, leg.middle, 0.35), leg.middle, skin_thigh, clothes.skin))
         parts.append(_round(leg.middle, leg.end, skin_shin, clothes.skin))
     if person.lower == "shorts":
         parts.append(_round(leg.root, _mix(leg.root, leg.middle, 0.85),
@@ -173,18 +173,18 @@ def _arm(person: Person, arm: Limb, clothes: Wardrobe) -> list[Tube]:
     skin = [(0, 0.03 * b), (1, 0.025 * b)]
     parts = [_round(_mix(arm.end, arm.tip, 0.2), arm.tip, [(0, 0.017), (1, 0.015)], clothes.skin)]
     if person.upper == "tshirt":
-        parts.append(_round(arm.root, arm.middle, skin, clothes.skin))
+        parts.append(_round(_mix(arm.root, arm.middle, 0.4), arm.middle, skin, clothes.skin))
         parts.append(_round(arm.middle, arm.end, [(0, 0.025 * b), (1, 0.016)], clothes.skin))
         knots = [(0, 0.026 * b), (0.3, 0.033 * b), (1, 0.035 * b)]
         hem = _mix(arm.root, arm.middle, 0.72)
         parts.append(_round(arm.root, hem, knots, clothes.sleeve, flat=True))
         return parts
-    thick = b * (1.0 if person.upper == "longsleeve" else 1.18)
+    thick = b * (1.0 if person.upper == "longsleeve" else 1.12)
     parts.append(
         _round(
             arm.root,
             arm.middle,
-            [(0, 0.023 * thick), (0.3, 0.032 * thick), (1, 0.028 * thick)],
+            [(0, 0.019 * thick), (0.3, 0.031 * thick), (1, 0.028 * thick)],
             clothes.sleeve,
         )
     )

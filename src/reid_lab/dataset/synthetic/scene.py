@@ -27,7 +27,7 @@ def panorama(seed: int, camid: int, horizon: float, height: int, width: int) -> 
     sections = [_section(rng, str(kind), horizon, height, width) for kind in kinds]
     wide = np.concatenate(sections, axis=1).astype(np.float32)
     grey = wide.mean(axis=2, keepdims=True)  # paler than the people, as distance makes things
-    wide = HAZE + 0.75 * (0.5 * wide + 0.5 * grey - HAZE)
+    wide = HAZE + 0.68 * (0.5 * wide + 0.5 * grey - HAZE)
     h, w = wide.shape[:2]
     sun = rng.uniform(0.55, 1.3, (3, w // width)).astype(np.float32)  # sun and shade
     field = Image.fromarray(sun).resize((w, h), Image.Resampling.BICUBIC)

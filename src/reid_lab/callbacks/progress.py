@@ -1,0 +1,109 @@
+"""One bar for the whole training, one for each evaluation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ProgressBar
+from rich import progress
+from rich.console import Console
+
+
+class StepProgress(ProgressBar):
+    """Counts optimiser steps, not epochs: what the recipes are written in.
+
+    Each bar closes with its last batch, so that tables are printed on a quiet terminal.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._on = True
+        self._bar: progress.Progress | None = None
+        self._task = progress.TaskID(0)
+
+    def disable(self) -> None:
+        self._on = False
+
+    def enable(self) -> None:
+        self._on = True
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._open("train", trainer.max_steps if trainer.max_steps > 0 else None, trainer)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any
+    ) -> None:
+        shown = {name: float(value) for name, value in trainer.progress_bar_metrics.items()}
+        text = "  ".join(f"{name.split('/')[-1]} {value:.4g}" for name, value in shown.items())
+        self._show(trainer.global_step, text)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._close()
+        self._open("validate", sum(trainer.num_val_batches), trainer)
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._show(batch_idx + 1, "")
+        if batch_idx + 1 == sum(trainer.num_val_batches):
+            self._close()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._close()
+        if trainer.training:
+            self.on_train_start(trainer, pl_module)
+            self._show(trainer.global_step, "")
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._close()
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._open("test", sum(trainer.num_test_batches), trainer)
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._show(batch_idx + 1, "")
+        if batch_idx + 1 == sum(trainer.num_test_batches):
+            self._close()
+
+    def on_exception(self, *_: Any) -> None:
+        self._close()
+
+    def _open(self, title: str, total: float | None, trainer: pl.Trainer) -> None:
+        if not (self._on and trainer.is_global_zero):
+            return
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.description:<8}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TextColumn("left"),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[text]}"),
+            console=Console(stderr=True),
+        )
+        self._bar.start()
+        self._task = self._bar.add_task(title, total=total, text="")
+
+    def _show(self, completed: int, text: str) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=completed, text=text)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
