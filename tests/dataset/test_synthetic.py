@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reid_lab.dataset import DatasetError
 from reid_lab.dataset.synthetic import Recipe, render, sheet
 from reid_lab.dataset.synthetic import writer as writer_module
 from reid_lab.dataset.synthetic.garments import wardrobe
@@ -151,14 +152,14 @@ def test_lost_pictures_are_drawn_again_without_the_marker(root: Path, tmp_path: 
 
 def test_another_recipe_is_refused(root: Path) -> None:
     before = pictures(root)
-    with pytest.raises(FileExistsError, match="another recipe.*choose another folder"):
+    with pytest.raises(DatasetError, match="another recipe.*choose another folder"):
         render(root, replace(SMALL, seed=8), progress=False)
     assert pictures(root) == before
 
 
 def test_a_foreign_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="thesis.txt.*choose another folder"):
+    with pytest.raises(DatasetError, match="thesis.txt.*choose another folder"):
         render(tmp_path, SMALL, progress=False)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
@@ -167,13 +168,13 @@ def test_a_foreign_picture_in_an_unfinished_root_is_refused(tmp_path: Path) -> N
     target = render(tmp_path / "data", SMALL, progress=False)
     (target / "complete").unlink()
     (target / QUERY / "9999_c1s1_000000_00.jpg").write_bytes(b"mine")
-    with pytest.raises(FileExistsError, match="9999_c1s1"):
+    with pytest.raises(DatasetError, match="9999_c1s1"):
         render(target, SMALL, progress=False)
 
 
 def test_a_file_as_root_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(FileExistsError, match="not a folder"):
+    with pytest.raises(DatasetError, match="not a folder"):
         render(tmp_path / "file", SMALL, progress=False)
 
 

@@ -1,20 +1,37 @@
-"""From a folder of images to batches: readers, PK sampler, transforms, the DataModule."""
+"""From a folder of images to batches: readers, PK sampler, transforms, the DataModule.
 
-from reid_lab.dataset.cuhk03 import read_cuhk03_np
-from reid_lab.dataset.datamodule import ReidDataModule
-from reid_lab.dataset.market1501 import read_layout, read_market1501
-from reid_lab.dataset.records import Benchmark, DatasetError, Split
-from reid_lab.dataset.sampler import PKSampler
-from reid_lab.dataset.transforms import Transforms
+Names are imported when they are first used: the processes that render `dataset.synthetic`
+need no torch.
+"""
 
-__all__ = [
-    "Benchmark",
-    "DatasetError",
-    "PKSampler",
-    "ReidDataModule",
-    "Split",
-    "Transforms",
-    "read_cuhk03_np",
-    "read_layout",
-    "read_market1501",
-]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reid_lab.dataset.cuhk03 import read_cuhk03_np
+    from reid_lab.dataset.datamodule import ReidDataModule
+    from reid_lab.dataset.market1501 import read_layout, read_market1501
+    from reid_lab.dataset.records import Benchmark, DatasetError, Split
+    from reid_lab.dataset.sampler import PKSampler
+    from reid_lab.dataset.transforms import Transforms
+
+_HOMES = {
+    "Benchmark": "records",
+    "DatasetError": "records",
+    "PKSampler": "sampler",
+    "ReidDataModule": "datamodule",
+    "Split": "records",
+    "Transforms": "transforms",
+    "read_cuhk03_np": "cuhk03",
+    "read_layout": "market1501",
+    "read_market1501": "market1501",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

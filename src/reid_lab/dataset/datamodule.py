@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -182,7 +183,7 @@ class ReidDataModule(pl.LightningDataModule):
     def render(self) -> None:
         """Make the data set, if it is one that we make and it is not there yet."""
         if self.recipe is not None:
-            render(self.root, self.recipe, workers=self.workers)
+            render(self.root, self.recipe, workers=os.cpu_count() or 1)
 
     def train_dataloader(self) -> PKLoader:
         split = self.train_split

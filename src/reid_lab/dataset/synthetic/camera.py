@@ -71,28 +71,27 @@ def project(view: Camera, points: Floats, heading: float) -> tuple[Floats, Float
 
 
 def develop(view: Camera, picture: Floats, rng: np.random.Generator) -> Bytes:
-    """What the camera makes of a clean picture (h, w, 3), 0-255."""
-    height, width = picture.shape[:2]
+    """What the camera makes of a clean picture (3, h, w), 0-255: (h, w, 3)."""
+    height, width = picture.shape[1:]
     exposure = view.exposure * float(rng.uniform(0.93, 1.08))  # the camera adapts all the time
     warmth = float(rng.normal(0, 0.02))
     balance = np.asarray((1 + warmth, 1 + float(rng.normal(0, 0.01)), 1 - warmth), np.float32)
     gains = np.asarray(view.gains, np.float32) * balance * np.float32(exposure)
     matrix = (_saturating(view.saturation) * gains).astype(np.float32)
     slope = np.linspace(-1, 1, width, dtype=np.float32) * np.float32(rng.uniform(-0.1, 0.1)) + 1
-    seen = (picture.reshape(-1, 3) @ matrix).reshape(picture.shape) * slope[:, None]
+    seen = (matrix.T @ picture.reshape(3, -1)).reshape(picture.shape) * slope
     index = np.minimum(np.maximum(seen, 0), np.float32(255)).astype(np.uint8)
+    index = np.ascontiguousarray(index.transpose(1, 2, 0))
     image = Image.fromarray(_tone(view.gamma)[index])
     detail = view.detail * float(rng.uniform(0.8, 1.0))
     if detail < 0.95:
         small = (max(8, round(width * detail)), max(16, round(height * detail)))
         image = image.resize(small, Image.Resampling.BILINEAR)
         image = image.resize((width, height), Image.Resampling.BILINEAR)
-    noise = _noise(height, width)
+    noise = _noise(view.noise, height, width)
     y, x = (int(rng.integers(0, side)) for side in (height, width))
-    noisy = np.asarray(image, np.float32) + noise[y : y + height, x : x + width] * np.float32(
-        view.noise
-    )
-    result: Bytes = np.minimum(np.maximum(noisy, 0), np.float32(255)).astype(np.uint8)
+    noisy = np.asarray(image, np.int16) + noise[y : y + height, x : x + width]
+    result: Bytes = np.minimum(np.maximum(noisy, 0), 255).astype(np.uint8)
     return result
 
 
@@ -108,8 +107,9 @@ def _tone(gamma: float) -> Bytes:
     return np.round(curve).astype(np.uint8)
 
 
-@lru_cache(maxsize=4)
-def _noise(height: int, width: int) -> Floats:
-    """A field of unit noise to cut windows from."""
+@lru_cache(maxsize=16)
+def _noise(level: float, height: int, width: int) -> NDArray[np.int16]:
+    """A field of noise with this standard deviation, to cut windows from."""
     rng = stream(0, Domain.SCENE, height, width)
-    return rng.standard_normal((2 * height, 2 * width, 3), dtype=np.float32)
+    field = rng.standard_normal((2 * height, 2 * width, 3), dtype=np.float32) * level
+    return np.round(field).astype(np.int16)

@@ -18,8 +18,8 @@ class Tube:
 
     start, end: (left, up, forward) in the person's own frame, in body heights.
     width, depth: (STEPS,) half widths to the side and to the front, in body heights.
-    texture: (rows, columns, 3), 0-255; rows run along the tube, columns around it, the
-        middle column being the person's front and the columns right of it their left side.
+    texture: (3, rows, columns), 0-255, columns a power of two; rows run along the tube,
+        columns around it: the middle is the person's front, right of it their left side.
     flat: whether (start, end) are cut flat rather than rounded.
     """
 
@@ -56,27 +56,27 @@ class Canvas:
         self.pixel = np.arange(size).reshape(self.height, self.width)
 
     def texels(self, texture: Floats) -> int:
-        """Number of the first texel of this (..., 3) texture."""
+        """Number of the first texel of this (3, ...) texture."""
         if id(texture) not in self._first:
             self._first[id(texture)] = self._size
-            self._sheets.append(texture.reshape(-1, 3))
-            self._size += len(self._sheets[-1])
+            self._sheets.append(texture.reshape(3, -1))
+            self._size += self._sheets[-1].shape[1]
         return self._first[id(texture)]
 
     def reduced(self, factor: int) -> tuple[Floats, Floats]:
-        """Premultiplied colour (h, w, 3) and coverage (h, w, 1) at 1/factor of the size."""
+        """Premultiplied colour (3, h, w) and coverage (h, w) at 1/factor of the size."""
         shape = (self.height, self.width)
-        cover = (self.depth > -np.inf).astype(np.float32).reshape(*shape, 1)
+        cover = _shrunk((self.depth > -np.inf).astype(np.float32).reshape(shape), factor)
         if not self._sheets:
-            return _shrunk(np.zeros((*shape, 3), np.float32), factor), _shrunk(cover, factor)
-        colour = np.concatenate(self._sheets).take(self.texel, axis=0, mode="clip")
-        colour *= self.shade[:, None]
-        return _shrunk(colour.reshape(*shape, 3), factor), _shrunk(cover, factor)
+            return np.zeros((3, *cover.shape), np.float32), cover
+        atlas = np.concatenate(self._sheets, axis=1)
+        planes = [plane.take(self.texel, mode="clip") * self.shade for plane in atlas]
+        return np.stack([_shrunk(plane.reshape(shape), factor) for plane in planes]), cover
 
 
-def _shrunk(field: Floats, factor: int) -> Floats:
+def _shrunk(plane: Floats, factor: int) -> Floats:
     """The mean of blocks of factor x factor; sums of slices are much faster than `mean`."""
-    rows = sum((field[k::factor] for k in range(1, factor)), start=field[::factor])
+    rows = sum((plane[k::factor] for k in range(1, factor)), start=plane[::factor])
     both = sum((rows[:, k::factor] for k in range(1, factor)), start=rows[:, ::factor])
     return both * np.float32(1 / factor**2)
 
@@ -116,69 +116,67 @@ def paint(
     ux, uy = np.float32(dx / length), np.float32(dy / length)
     xs = np.arange(x0, x1, dtype=np.float32) + np.float32(0.5 - ax)
     ys = (np.arange(y0, y1, dtype=np.float32) + np.float32(0.5 - ay))[:, None]
-    along = (xs * ux + ys * uy).ravel()
+    place = ((xs * ux + np.float32(reach + 1)) + ys * uy).astype(np.intp).ravel()
     across = (xs * uy - ys * ux).ravel()
-    radius, room = _outline(width, length, reach, tube.flat)
-    place = (along + np.float32(reach + 1)).astype(np.intp)
-    height = room.take(place, mode="clip")
-    height -= across * across
-    found = np.flatnonzero(height > 0)
-    along, place = along.take(found), place.take(found)
-    thick = radius.take(place, mode="clip")
-    facing = np.sqrt(height.take(found)) / thick
-    step = (along * np.float32((STEPS - 1) / length)).astype(np.intp)
-    near = np.float32(az) + along * np.float32(dz / length)
-    near += facing * depth.take(step, mode="clip")
+    cut = _slices(tube, width, depth, length, reach, az, dz)
+
+    room = cut.room.take(place, mode="clip")
+    room -= across * across
+    found = (room > 0).nonzero()[0]
+    place = place.take(found)
+    radius = cut.radius.take(place, mode="clip")
+    facing = np.sqrt(room.take(found)) / radius
+    near = cut.near.take(place, mode="clip") + facing * cut.depth.take(place, mode="clip")
     where = canvas.pixel[y0:y1, x0:x1].ravel().take(found)
-    seen = np.flatnonzero(near > canvas.depth.take(where))
+    seen = (near > canvas.depth.take(where)).nonzero()[0]
     if seen.size == 0:
         return
-    where, along, facing = where.take(seen), along.take(seen), facing.take(seen)
-    side = across.take(found.take(seen)) / thick.take(seen)
+
+    where, facing = where.take(seen), facing.take(seen)
+    side = across.take(found.take(seen)) / radius.take(seen)
+    row = cut.texel.take(place.take(seen), mode="clip") + canvas.texels(tube.texture)
     canvas.depth[where] = near.take(seen)
-    ends = (float(width[0]), float(width[-1]))
-    texel = _texel(tube, side, along, facing, length, ends, turn)
-    canvas.texel[where] = texel + canvas.texels(tube.texture)
+    canvas.texel[where] = row + _column(side, facing, tube.texture.shape[2], turn)
     canvas.shade[where] = _shade(light, side, facing, ux, uy)
 
 
-def _outline(
-    width: Floats, length: float, reach: float, flat: tuple[bool, bool]
-) -> tuple[Floats, Floats]:
-    """Radius, and squared half width of the outline (negative outside), pixel by pixel.
+@dataclass(slots=True)
+class _Slices:
+    """A tube cut across, pixel by pixel, from `reach` + 1 pixels before its start."""
 
-    The first pixel lies `reach` + 1 before the start of the tube; rounded ends are included.
-    """
+    radius: Floats
+    room: Floats  # squared half width of the outline, rounded ends included; negative outside
+    near: Floats  # how near the middle is to the viewer
+    depth: Floats  # and how much nearer the surface
+    texel: NDArray[np.intp]  # the first of its row of the texture
+
+
+def _slices(
+    tube: Tube, width: Floats, depth: Floats, length: float, reach: float, az: float, dz: float
+) -> _Slices:
     place = np.arange(int(length + 2 * reach) + 4, dtype=np.float32) - np.float32(reach + 0.5)
     inner = np.minimum(np.maximum(place, 0), np.float32(length))
-    radius = width.take((inner * np.float32((STEPS - 1) / length)).astype(np.intp))
+    step = (inner * np.float32((STEPS - 1) / length)).astype(np.intp)
+    radius = width.take(step)
     room = radius * radius - (place - inner) ** 2
-    if flat[0]:
-        room[: int(reach + 1)] = -1
-    if flat[1]:
-        room[int(reach + 1 + length) :] = -1
-    return radius, room
+    before, after = float(width[0]), float(width[-1])
+    if tube.flat[0]:
+        room[: int(reach + 1)], before = -1, 0.0
+    if tube.flat[1]:
+        room[int(reach + 1 + length) :], after = -1, 0.0
+    rows, columns = tube.texture.shape[1:]
+    v = (place + np.float32(before)) * np.float32(rows / (length + before + after))
+    row = np.minimum(np.maximum(v, 0), np.float32(rows - 1)).astype(np.intp)
+    near = np.float32(az) + inner * np.float32(dz / length)
+    return _Slices(radius, room, near, depth.take(step), row * columns)
 
 
-def _texel(
-    tube: Tube,
-    side: Floats,
-    along: Floats,
-    facing: Floats,
-    length: float,
-    ends: tuple[float, float],
-    turn: float,
-) -> NDArray[np.intp]:
-    """Numbers (n,) of the texels at the given places of the tube."""
-    rows, columns = tube.texture.shape[:2]
-    before = 0.0 if tube.flat[0] else ends[0]
-    after = 0.0 if tube.flat[1] else ends[1]
-    v = (along + np.float32(before)) * np.float32(rows / (length + before + after))
+def _column(side: Floats, facing: Floats, columns: int, turn: float) -> NDArray[np.intp]:
+    """Columns (n,) of the texture, a power of two of them, where the surface faces `side`."""
     u = np.arctan2(side, facing) * np.float32(columns / (2 * np.pi))
-    u += np.float32(columns * (0.5 - turn / (2 * np.pi)))
-    row = np.minimum(np.maximum(v, np.float32(0)), np.float32(rows - 1)).astype(np.intp)
-    column = (u + np.float32(2 * columns)).astype(np.intp) % columns
-    return row * columns + column
+    u += np.float32(columns * (2.5 - turn / (2 * np.pi)))  # 2: never negative
+    column: NDArray[np.intp] = u.astype(np.intp) & (columns - 1)
+    return column
 
 
 def _shade(light: Light, side: Floats, facing: Floats, ux: np.float32, uy: np.float32) -> Floats:

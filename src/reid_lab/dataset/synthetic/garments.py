@@ -1,6 +1,6 @@
 """Textures: cloth, faces, and bags, unwrapped from the tubes that wear them.
 
-Every texture is (rows, columns, 3) float32, 0-255. Rows run along the tube; columns run around
+Every texture is (3, rows, columns) float32, 0-255. Rows run along the tube; columns run around
 it: the middle is the person's front, right of it their left side, the outer edge their back.
 """
 
@@ -52,7 +52,7 @@ def wardrobe(person: Person) -> Wardrobe:
         skirt=_folded(skirt, rng, 0.12),
         head=_plain_array(head(person)),
         skin=_plain_array(flat(person.skin)),
-        hair=_folded(flat(person.hair_colour, 24, 48), rng, 0.16),
+        hair=_folded(flat(person.hair_colour, 24, 64), rng, 0.16),
         hat=_plain_array(hat(person)),
         shoe=_plain_array(shoe(person)),
         bag=_folded(bag(person), rng, 0.05),
@@ -60,7 +60,7 @@ def wardrobe(person: Person) -> Wardrobe:
 
 
 def _plain_array(image: Image.Image) -> Floats:
-    return np.asarray(image, np.float32)
+    return np.ascontiguousarray(np.asarray(image, np.float32).transpose(2, 0, 1))
 
 
 def _folded(image: Image.Image, rng: np.random.Generator, depth: float) -> Floats:
@@ -69,7 +69,7 @@ def _folded(image: Image.Image, rng: np.random.Generator, depth: float) -> Float
     coarse = rng.normal(1.0, depth, (max(3, rows // 14), max(4, columns // 9))).astype(np.float32)
     coarse[:, -1] = coarse[:, 0]  # closes at the back
     folds = Image.fromarray(coarse).resize((columns, rows), Image.Resampling.BICUBIC)
-    return np.asarray(image, np.float32) * np.asarray(folds, np.float32)[..., None]
+    return _plain_array(image) * np.asarray(folds, np.float32)
 
 
 def _torso(person: Person) -> Image.Image:
@@ -153,11 +153,11 @@ def _pelvis(person: Person) -> Image.Image:
 
 def _leg(person: Person) -> Image.Image:
     """A trouser leg; the stripe is on both sides, of which the inner one is hardly seen."""
-    image = flat(person.lower_colour, 48, 48)
+    image = flat(person.lower_colour, 48, 64)
     draw = ImageDraw.Draw(image)
     if person.lower == "jeans":  # worn at the front
-        draw.ellipse((14, 8, 34, 44), fill=scaled(person.lower_colour, 1.14))
+        draw.ellipse((19, 8, 45, 44), fill=scaled(person.lower_colour, 1.14))
     if person.side_stripe:
-        for x in (12, 36):
-            draw.rectangle((x - 4, 0, x + 4, 48), fill=person.accent)
+        for x in (16, 48):
+            draw.rectangle((x - 5, 0, x + 5, 48), fill=person.accent)
     return image

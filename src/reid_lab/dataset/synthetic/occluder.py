@@ -30,7 +30,7 @@ def occlude(canvas: Canvas, rng: np.random.Generator, seed: int, stand: Stand) -
         kind(ImageDraw.Draw(image), rng, canvas.width, canvas.height)
         pixels = np.asarray(image).reshape(-1, 4)
         solid = np.flatnonzero(pixels[:, 3])
-        first = canvas.texels(pixels[:, :3].astype(np.float32))
+        first = canvas.texels(pixels[:, :3].T.astype(np.float32, order="C"))
         canvas.texel[solid] = solid + first
         canvas.shade[solid] = 1
         canvas.depth[solid] = np.inf

@@ -74,9 +74,9 @@ def _background(recipe: Recipe, camid: int, view: Camera, rng: np.random.Generat
     height, width = recipe.height, recipe.width
     horizon = max(0.02, 0.55 - 1.1 * view.pitch)
     wide = panorama(recipe.seed, camid, horizon, height, width)
-    y = int(rng.integers(0, wide.shape[0] - height + 1))
-    x = int(rng.integers(0, wide.shape[1] - width + 1))
-    return wide[y : y + height, x : x + width].astype(np.float32)
+    y = int(rng.integers(0, wide.shape[1] - height + 1))
+    x = int(rng.integers(0, wide.shape[2] - width + 1))
+    return wide[:, y : y + height, x : x + width].astype(np.float32)
 
 
 def _heading(recipe: Recipe, shot: Shot, view: Camera, rng: np.random.Generator) -> float:
@@ -149,11 +149,11 @@ def _turned(parts: list[Tube], heading: float, scale: Floats) -> tuple[Floats, F
 
 def _cast_shadow(back: Floats, box: Box, view: Camera) -> None:
     """Darken the ground under the feet, away from the light (in place)."""
-    height, width = back.shape[:2]
+    height, width = back.shape[1:]
     feet = box.y + 0.47 * box.scale
     flat = 0.05 + 0.12 * np.sin(view.pitch)
     ys = (np.arange(height, dtype=np.float32) - np.float32(feet)) / np.float32(flat * box.scale)
     middle = box.x - 0.14 * box.scale * view.light.direction[0]
     xs = (np.arange(width, dtype=np.float32) - np.float32(middle)) / np.float32(0.22 * box.scale)
     dark = np.maximum(1 - xs * xs - (ys * ys)[:, None], 0)
-    back *= (1 - np.float32(0.5) * np.minimum(dark, 1))[..., None]
+    back *= 1 - np.float32(0.5) * np.minimum(dark, 1)

@@ -18,7 +18,7 @@ SECTIONS, SPAN, RISE = 4, 3, 1.25  # scenes side by side, and the size of one, i
 
 @lru_cache(maxsize=32)
 def panorama(seed: int, camid: int, horizon: float, height: int, width: int) -> Bytes:
-    """The surroundings of a camera: (RISE * height, SECTIONS * SPAN * width, 3), 0-255.
+    """The surroundings of a camera: (3, RISE * height, SECTIONS * SPAN * width), 0-255.
 
     horizon: where the ground begins at the back, as a share of the image height.
     """
@@ -32,7 +32,8 @@ def panorama(seed: int, camid: int, horizon: float, height: int, width: int) -> 
     sun = rng.uniform(0.55, 1.3, (3, w // width)).astype(np.float32)  # sun and shade
     field = Image.fromarray(sun).resize((w, h), Image.Resampling.BICUBIC)
     speckle = rng.normal(0, 5, (h, w, 1))
-    result: Bytes = np.clip(wide * np.asarray(field)[..., None] + speckle, 0, 255).astype(np.uint8)
+    wide = np.clip(wide * np.asarray(field)[..., None] + speckle, 0, 255)
+    result: Bytes = np.ascontiguousarray(wide.transpose(2, 0, 1).astype(np.uint8))
     return result
 
 

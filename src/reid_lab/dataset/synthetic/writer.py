@@ -13,6 +13,7 @@ from pathlib import Path
 
 import rich.progress as bars
 
+from reid_lab.dataset.records import DatasetError
 from reid_lab.dataset.synthetic.picture import jpeg
 from reid_lab.dataset.synthetic.plan import FOLDERS, Entry, plan
 from reid_lab.dataset.synthetic.recipe import Recipe
@@ -33,7 +34,7 @@ def render(
     workers: processes besides this one; 0 draws in this process. The bytes are the same.
     progress: show a bar with images/s and the time left.
 
-    Raises FileExistsError if root holds anything else, ValueError for negative workers.
+    Raises DatasetError if root holds anything else, ValueError for negative workers.
     """
     if workers < 0:
         raise ValueError(f"workers={workers} is not allowed; give 0 (this process) or more")
@@ -65,12 +66,12 @@ def _check_owner(root: Path, told: str) -> None:
         return
     advice = "choose another folder, or delete this one if you do not need it"
     if not root.is_dir():
-        raise FileExistsError(f"{root} is a file, not a folder; {advice}")
+        raise DatasetError(f"{root} is a file, not a folder; {advice}")
     if (root / RECIPE).exists():
         if (root / RECIPE).read_text() != told:
-            raise FileExistsError(f"{root} holds the pictures of another recipe; {advice}")
+            raise DatasetError(f"{root} holds the pictures of another recipe; {advice}")
     elif found := sorted(p.name for p in root.iterdir() if not p.name.startswith(".")):
-        raise FileExistsError(
+        raise DatasetError(
             f"{root} holds files that are not a synthetic data set, such as {found[0]}; {advice}"
         )
 
@@ -81,7 +82,7 @@ def _check_files(root: Path, entries: list[Entry]) -> None:
     for folder in FOLDERS:
         for path in (root / folder).glob("[!.]*"):
             if f"{folder}/{path.name}" not in known:
-                raise FileExistsError(
+                raise DatasetError(
                     f"{path} is not a picture of this recipe; move it away, or choose another root"
                 )
 
