@@ -28,7 +28,17 @@ _HOMES = {
     "read_layout": "market1501",
     "read_market1501": "market1501",
 }
-__all__ = list(_HOMES)
+__all__ = [
+    "Benchmark",
+    "DatasetError",
+    "PKSampler",
+    "ReidDataModule",
+    "Split",
+    "Transforms",
+    "read_cuhk03_np",
+    "read_layout",
+    "read_market1501",
+]
 
 
 def __getattr__(name: str) -> Any:
