@@ -39,6 +39,7 @@ def main(cfg):
     folder.mkdir(exist_ok=True)
     metrics = {"test/fusion/rank1": cfg.a / 10, "test/fusion/mAP": 0.25}
     metrics |= {"test/stage1/rank1": 0.125, "test/stage1/mAP": 0.0625, "val/loss": 3}
+    metrics |= {"test/histogram/rank1": 0.99}  # a reference, which costs no budget
     summary = {"name": "x", "seed": 0, "metrics": metrics, "elapsed_s": 1.5}
     summary["mul_adds"] = {"stage1": 1000, "fusion": 1234567890}
     text = json.dumps(summary) if cfg.a != 4 else "{broken"
@@ -81,6 +82,7 @@ def test_all_good(tmp_path: Path) -> None:
         "job": "0",
         "a": "3",
         "status": "done",
+        "histogram/rank1": "0.99",
         "stage1/rank1": "0.125",
         "stage1/mAP": "0.0625",
         "stage1/mul_adds": "1000",
@@ -93,8 +95,8 @@ def test_all_good(tmp_path: Path) -> None:
     }
     assert [(row["job"], row["a"]) for row in rows] == [("0", "3"), ("1", "2")]
     assert done.stdout.count("Runs (figures of the last exit)") == 1
-    (line,) = [line for line in done.stdout.splitlines() if "0.3000" in line]
-    for text in ("done", "0.2500", "1.23 G", "1.5 s"):
+    (line,) = [line for line in done.stdout.splitlines() if "30.0%" in line]
+    for text in ("done", "25.0%", "1.23 G", "1.5 s"):
         assert text in line
     assert "runs.csv" in done.stdout
 

@@ -160,8 +160,8 @@ def _table(jobs: list[Job]) -> Table:
             str(job.number),
             *(job.overrides.get(key, "") for key in differing),
             f"{job.status}: {job.error}" if job.error else job.status,
-            _number(last.get("rank1"), "{:.4f}"),
-            _number(last.get("mAP"), "{:.4f}"),
+            _number(last.get("rank1"), "{:.1%}"),
+            _number(last.get("mAP"), "{:.1%}"),
             _count(last.get("mul_adds")),
             _number(job.elapsed, "{:.1f} s"),
             job.folder.name,
@@ -175,7 +175,8 @@ def _exits(summary: dict[str, Any]) -> dict[str, dict[str, object]]:
     costs, metrics = _as_dict(summary.get("mul_adds")), _as_dict(summary.get("metrics"))
     found = [(match, value) for k, value in metrics.items() if (match := _METRIC.fullmatch(k))]
     exits: dict[str, dict[str, object]] = {}
-    for name in dict.fromkeys([*costs, *(match[1] for match, _ in found)]):
+    references = [match[1] for match, _ in found if match[1] not in costs]
+    for name in dict.fromkeys([*references, *costs]):  # the last exit comes last
         figures = {match[2]: value for match, value in found if match[1] == name}
         cost = {"mul_adds": costs[name]} if name in costs else {}
         exits[name] = figures | cost

@@ -1,0 +1,49 @@
+"""Data flows one way: a package imports only from those to its left."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import reid_lab
+
+PACKAGE = Path(reid_lab.__file__).parent
+ORDER = "dataset backbone loss model classical retrieval budget report callbacks".split()
+PLAIN = ("retrieval", "budget", "report", "classical")
+COMMON = {"types", "errors", "results"}  # of no layer
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Dotted names of what a file imports when it runs; imports for types alone are left out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_types = {
+        id(node)
+        for branch in ast.walk(tree)
+        if isinstance(branch, ast.If) and ast.unparse(branch.test) == "TYPE_CHECKING"
+        for node in ast.walk(branch)
+    }
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize("layer", ORDER)
+def test_imports_come_from_the_left(layer: str) -> None:
+    allowed = {*ORDER[: ORDER.index(layer) + 1], *COMMON}
+    for path in (PACKAGE / layer).rglob("*.py"):
+        ours = {name.split(".")[1] for name in imports(path) if name.startswith("reid_lab.")}
+        assert ours <= allowed, f"{path} imports {ours - allowed}"
+
+
+@pytest.mark.parametrize("layer", PLAIN)
+def test_plain_packages_know_neither_lightning_nor_hydra(layer: str) -> None:
+    for path in (PACKAGE / layer).rglob("*.py"):
+        roots = {name.split(".")[0] for name in imports(path)}
+        assert not roots & {"pytorch_lightning", "hydra", "omegaconf", "wandb"}, path
