@@ -11,7 +11,8 @@ import pytest
 import reid_lab
 
 PACKAGE = Path(reid_lab.__file__).parent
-ORDER = ["dataset", "backbone", "loss", "model", "classical", "retrieval", "budget", "report", "callbacks"]
+ORDER = ["dataset", "backbone", "loss", "model", "classical", "retrieval", "budget"]
+ORDER += ["report", "callbacks"]
 PLAIN = ("retrieval", "budget", "report", "classical")
 COMMON = {"types", "errors", "results"}  # of no layer
 
