@@ -201,6 +201,15 @@ def test_a_file_that_is_no_image_is_named_before_training(
         run(cfg)
 
 
+def test_counts_that_differ_are_told(
+    composed: Compose, people: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = composed("dataset=market1501", *SIX_STEPS, f"dataset.root={people}")
+    run(cfg)
+    assert "published: 12,936" in caplog.text
+    assert "published: 12,936" in (Path(cfg.run_dir) / "report" / "report.html").read_text()
+
+
 def test_one_camera_is_told(composed: Compose, tmp_path: Path) -> None:
     names = [f"bounding_box_train/000{p}_c1_{i}.jpg" for p in (1, 2, 3) for i in (1, 2)]
     names += ["query/0007_c1_1.jpg", "bounding_box_test/0007_c1_2.jpg"]

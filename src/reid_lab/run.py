@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ from reid_lab.provenance import provenance
 from reid_lab.publish import finish, publish
 from reid_lab.report import write_report
 from reid_lab.results import write_json, write_text
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -69,9 +72,12 @@ def run(cfg: DictConfig) -> dict[str, float]:
     data, model, trainer = build_data(cfg), build_model(cfg), build_trainer(cfg)
     if trainer.is_global_zero:
         write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+        data.render()
+        for note in data.benchmark.notes:
+            log.warning(note)
     try:
         if cfg.task == "fit":
-            trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
+            fit(trainer, model, data, checkpoint, folder)
             checkpoint = None  # test what was just trained
         metrics = test(trainer, model, data, checkpoint)
         if trainer.is_global_zero:
@@ -150,6 +156,26 @@ def prepare_torch(cfg: DictConfig) -> None:
     torch.set_float32_matmul_precision(cfg.matmul_precision)
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
+
+
+def fit(
+    trainer: pl.Trainer,
+    model: ReidModule,
+    data: ReidDataModule,
+    checkpoint: Path | None,
+    folder: Path,
+) -> None:
+    """Train; when it is interrupted, say how to go on."""
+    try:
+        trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
+        if last_checkpoint(folder).is_file():
+            print(
+                f"interrupted at step {trainer.global_step}; go on from {last_checkpoint(folder)} "
+                "with the same command and ckpt_path=last",
+                file=sys.stderr,
+            )
+        raise
 
 
 def test(

@@ -51,9 +51,7 @@ class StepProgress(ProgressBar):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._show(batch_idx + 1, "")
-        if batch_idx + 1 == sum(trainer.num_val_batches):
-            self._close()
+        self._evaluated(batch_idx + 1, sum(trainer.num_val_batches))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._close()
@@ -76,9 +74,7 @@ class StepProgress(ProgressBar):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._show(batch_idx + 1, "")
-        if batch_idx + 1 == sum(trainer.num_test_batches):
-            self._close()
+        self._evaluated(batch_idx + 1, sum(trainer.num_test_batches))
 
     def on_exception(self, *_: Any) -> None:
         self._close()
@@ -102,6 +98,11 @@ class StepProgress(ProgressBar):
     def _show(self, completed: int, text: str) -> None:
         if self._bar is not None:
             self._bar.update(self._task, completed=completed, text=text)
+
+    def _evaluated(self, batches: int, total: float) -> None:
+        self._show(batches, "")
+        if batches == total:
+            self._close()
 
     def _close(self) -> None:
         if self._bar is not None:

@@ -18,6 +18,7 @@ from reid_lab.dataset import ReidDataModule, Split
 from reid_lab.dataset.datamodule import Part
 from reid_lab.dataset.transforms import denormalise
 from reid_lab.model import ReidModule
+from reid_lab.report import load_run
 from reid_lab.report.console import print_exits
 from reid_lab.results import write_csv
 from reid_lab.retrieval import Embeddings, Evaluation, Exit, Ids, evaluate
@@ -95,7 +96,7 @@ class RankingEvaluation(pl.Callback):
         if self.evaluation is not None and trainer.is_global_zero:
             table = self.evaluation.table()
             write_csv(self.folder / "results" / "exits.csv", table)
-            print_exits(self.folder)
+            print_exits(load_run(self.folder).exits)
 
     def _rank(self, trainer: pl.Trainer, pl_module: pl.LightningModule, part: Part) -> None:
         gathered = gather_rows(trainer, self._collected)
