@@ -12,13 +12,14 @@ from pathlib import Path
 
 from reid_lab.results import write_csv
 
-PROVENANCE = ("name", "seed", "commit", "machine", "elapsed_s")
+PROVENANCE = ("seed", "commit", "machine", "elapsed_s")
 
 
 def main(run: str, study: str) -> None:
     results = Path(run) / "results"
     summary = json.loads((results / "summary.json").read_text(encoding="utf-8"))
-    where = {key: summary[key] for key in PROVENANCE} | {"torch": summary["versions"]["torch"]}
+    where = {"run": summary["name"], **{key: summary[key] for key in PROVENANCE}}
+    where["torch"] = summary["versions"]["torch"]
     for source, target in (("exits", "results"), ("stream", "stream")):
         with (results / f"{source}.csv").open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
