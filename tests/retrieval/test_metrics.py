@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from reid_lab.retrieval import Embeddings, Exit, Ids, evaluate, rank
+from reid_lab.retrieval.metrics import _places
 
 
 def ids(pids: np.ndarray, camids: np.ndarray) -> Ids:
@@ -35,15 +36,30 @@ def naive(q: Ids, g: Ids, query: torch.Tensor, gallery: torch.Tensor) -> dict[st
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
-def test_equals_the_naive_loop(seed: int, chunk: int) -> None:
+@pytest.mark.parametrize("ties", [True, False])
+def test_equals_the_naive_loop(seed: int, chunk: int, ties: bool) -> None:
     rng = np.random.default_rng(seed)
     q = ids(rng.integers(1, 12, 30), rng.integers(1, 4, 30))
     g = ids(rng.integers(-1, 10, 120), rng.integers(1, 4, 120))  # some queries have no match
-    # whole numbers: many ties
     query = torch.from_numpy(rng.integers(0, 3, (30, 4))).float()
     gallery = torch.from_numpy(rng.integers(0, 3, (120, 4))).float()
+    if not ties:
+        gallery += torch.from_numpy(rng.normal(0, 0.1, gallery.shape)).float()
     summary = rank(query, gallery, q, g, chunk=chunk).summary()
     assert summary == pytest.approx(naive(q, g, query, gallery), abs=1e-6)
+
+
+def test_places_are_those_of_a_stable_sort() -> None:
+    rng = np.random.default_rng(0)
+    distances = torch.from_numpy(rng.integers(0, 60, (20, 300))).float()  # many ties
+    distances[:, :5] = torch.inf  # junk
+    match = torch.from_numpy(rng.random((20, 300)) < 0.05)
+    match[:, :5] = False
+    match[3] = False
+    hits = match.gather(1, distances.argsort(dim=1, stable=True))
+    for row, places in enumerate(_places(distances, match)):
+        expected = (hits[row].nonzero().flatten() + 1).tolist()
+        assert places.tolist()[: len(expected)] == expected
 
 
 def test_by_hand() -> None:

@@ -77,15 +77,34 @@ def rank(
 
 
 def _positions(distances: Tensor, match: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    order = distances.argsort(dim=1, stable=True)
-    hits = match.gather(1, order)  # (q, G): the ranking as right / wrong
-    matches = hits.sum(1)
-    places = torch.arange(1, hits.shape[1] + 1)
-    precision = hits.cumsum(1) / places
-    ap = (precision * hits).sum(1) / matches.clamp(min=1)
-    last = (hits * places).amax(1)
-    inp = matches / last.clamp(min=1)
-    return hits.int().argmax(1), ap, inp, matches > 0
+    """`first`, `ap`, `inp` and `answerable` of q queries with (q, G) distances, junk infinite."""
+    places = _places(distances, match)
+    matches = match.sum(1)
+    numbers = torch.arange(1, places.shape[1] + 1)
+    real = numbers <= matches[:, None]
+    ap = (numbers / places * real).sum(1) / matches.clamp(min=1)
+    inp = matches / (places * real).amax(1).clamp(min=1)
+    return (places[:, 0] - 1) * (matches > 0), ap, inp, matches > 0
+
+
+def _places(distances: Tensor, match: Tensor) -> Tensor:
+    """(q, M) 1-based places of each query's matches in the ranking; behind them padding.
+
+    A match stands behind what is nearer, and behind what is as far and comes before it in the
+    gallery: both are counted, nothing is sorted but the matches.
+    """
+    most = max(1, int(match.sum(1).max()))
+    nearest = distances.masked_fill(~match, torch.inf).topk(most, largest=False)
+    near = nearest.values  # (q, M) ascending
+    slot = torch.searchsorted(near, distances, right=True)  # matches that are not farther
+    counts = torch.zeros(len(near), most + 1, dtype=torch.int64)
+    counts.scatter_add_(1, slot, torch.ones_like(slot))
+    places = counts.cumsum(1)[:, :-1] + 1
+    as_far = near.gather(1, (slot - 1).clamp(min=0)) == distances
+    row, column = (as_far & torch.isfinite(distances)).nonzero(as_tuple=True)
+    tied = near[row] == distances[row, column, None]  # (T, M); the matches themselves are in it
+    places.index_add_(0, row, (tied & (nearest.indices[row] > column[:, None])).long())
+    return places.sort(1).values
 
 
 def _mean(values: Tensor) -> float:
