@@ -154,11 +154,12 @@ def test_held_out_validation_differs_from_the_test(composed: Compose) -> None:
 
 
 def test_everything_wrong_is_told_at_once(composed: Compose) -> None:
-    cfg = composed("dataset.p=9", "+model.heads=3", "model.lr=fast", "task=train", "seed=1.5")
+    wrong = ("dataset.p=9", "+model.heads=3", "model.lr=fast", "task=train", "seed=1.5")
+    cfg = composed(*wrong, "ckpt_path=/nowhere/last.ckpt")
     with pytest.raises(ConfigError) as error:
         run(cfg)
     found = {problem.key for problem in error.value.problems}
-    assert found == {"dataset", "model.heads", "model.lr", "task", "seed"}
+    assert found == {"dataset", "model.heads", "model.lr", "task", "seed", "ckpt_path"}
     for fragment in ("2 <= p <= 8", "fit, test", "a number > 0"):
         assert fragment in str(error.value)
 

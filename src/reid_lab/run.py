@@ -108,6 +108,8 @@ def check(cfg: DictConfig) -> None:
                 "add ckpt_path=last (the newest run) or ckpt_path=/path/to/last.ckpt",
             )
         )
+    if not any(problem.key == "ckpt_path" for problem in problems):
+        problems += check_checkpoint(cfg)
     if problems:
         raise ConfigError(problems)
 
@@ -121,22 +123,20 @@ def check_data(cfg: DictConfig) -> list[Problem]:
     return []
 
 
-def find_checkpoint(cfg: DictConfig) -> Path | None:
-    """The checkpoint that `ckpt_path` means.
+def check_checkpoint(cfg: DictConfig) -> list[Problem]:
+    path = find_checkpoint(cfg)
+    if path is None or path.is_file():
+        return []
+    allowed = f"an existing checkpoint; {path} is none"
+    fix = f"check the path, or with ckpt_path=last that runs/{cfg.name}/ holds a run"
+    return [Problem("ckpt_path", cfg.ckpt_path, allowed, fix)]
 
-    Raises:
-        ConfigError: it does not exist.
-    """
-    if cfg.ckpt_path is None:
-        return None
-    path = Path(cfg.ckpt_path).expanduser()
+
+def find_checkpoint(cfg: DictConfig) -> Path | None:
+    """The checkpoint that `ckpt_path` means."""
     if cfg.ckpt_path == LAST:
-        path = last_checkpoint(Path(cfg.run_dir))
-    if not path.is_file():
-        allowed = f"an existing checkpoint; {path} is none"
-        fix = f"check the path, or with ckpt_path=last that runs/{cfg.name}/ holds a run"
-        raise ConfigError([Problem("ckpt_path", cfg.ckpt_path, allowed, fix)])
-    return path
+        return last_checkpoint(Path(cfg.run_dir))
+    return None if cfg.ckpt_path is None else Path(cfg.ckpt_path).expanduser()
 
 
 def quiet() -> None:

@@ -1,18 +1,16 @@
-"""Budget sweeps after a test: the anytime curve, the budgeted stream, the ranked lists."""
+"""Budget sweeps after a test: the anytime curve and the budgeted stream."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
-import pytorch_lightning as pl
 
 from reid_lab.budget.anytime import anytime_curve
 from reid_lab.budget.stream import Candidates, Policy
 from reid_lab.budget.sweep import check_budgets, stream_sweep
-from reid_lab.callbacks.ranking import RankingEvaluation
+from reid_lab.callbacks.after_ranking import AfterRanking
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.results import write_csv
@@ -24,28 +22,7 @@ class BudgetError(UserError):
     """An exit or a budget that the network does not have, and those that it has."""
 
 
-class _AfterRanking(pl.Callback):
-    """Does its work on the evaluation that the ranking callback leaves, on one process."""
-
-    def __init__(self, folder: Path | str) -> None:
-        self.results = Path(folder) / "results"
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self.check(ranking_of(trainer, self).mul_adds, cast(ReidModule, pl_module))
-
-    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        evaluation = ranking_of(trainer, self).evaluation
-        if evaluation is not None and trainer.is_global_zero:
-            self.work(evaluation, cast(ReidModule, pl_module))
-
-    def check(self, mul_adds: dict[str, int], model: ReidModule) -> None:
-        """Look at the options before the first batch."""
-
-    def work(self, evaluation: Evaluation, model: ReidModule) -> None:
-        raise NotImplementedError
-
-
-class AnytimeCurve(_AfterRanking):
+class AnytimeCurve(AfterRanking):
     """`results/anytime.csv`: the most recent exit's accuracy at every budget. DaRe, 4.1.
 
     Args:
@@ -69,7 +46,7 @@ class AnytimeCurve(_AfterRanking):
         write_csv(self.results / "anytime.csv", curve)
 
 
-class BudgetedStream(_AfterRanking):
+class BudgetedStream(AfterRanking):
     """`results/stream.csv`: accuracy at a mean budget, by routing policy. DaRe, 4.2.
 
     Args:
@@ -125,18 +102,3 @@ class BudgetedStream(_AfterRanking):
 
     def _exits(self, model: ReidModule) -> Sequence[str]:
         return self.exits or model.stream_exits
-
-
-def ranking_of(trainer: pl.Trainer, asking: pl.Callback) -> RankingEvaluation:
-    """The ranking callback, which must stand before the one that asks.
-
-    Raises:
-        ValueError: there is none, or it comes later.
-    """
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    for callback in callbacks[: callbacks.index(asking)]:
-        if isinstance(callback, RankingEvaluation):
-            return callback
-    raise ValueError(
-        f"{type(asking).__name__} needs the ranking callback before it: keep callbacks.ranking"
-    )

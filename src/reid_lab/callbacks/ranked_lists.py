@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from reid_lab.budget.stream import confidence
-from reid_lab.callbacks.budget import _AfterRanking
+from reid_lab.callbacks.after_ranking import AfterRanking
 from reid_lab.model import ReidModule
 from reid_lab.results import write_json
 from reid_lab.retrieval import Evaluation
 from reid_lab.types import Count
 
 
-class RankedLists(_AfterRanking):
+class RankedLists(AfterRanking):
     """`results/queries.json`: the first `top` gallery images of easy, hard and other queries.
 
     Easy: the first exit is right, and by the largest margins. Hard: the first exit is wrong,
@@ -49,7 +49,10 @@ class RankedLists(_AfterRanking):
     def _choose(self, evaluation: Evaluation, model: ReidModule) -> dict[str, list[int]]:
         e, names = evaluation.embeddings, model.exit_names
         first, last = evaluation.rankings[names[0]], evaluation.rankings[names[-1]]
-        margin = torch.from_numpy(confidence(e.exits[names[0]], e.query, e.gallery, "margin"))
+        margins = confidence(
+            e.exits[names[0]], e.query, e.gallery, "margin", metric=evaluation.metric
+        )
+        margin = torch.from_numpy(margins)
         right = first.answerable & (first.first == 0)
         rescued = first.answerable & (first.first > 0) & (last.first == 0)
         easy = margin.masked_fill(~right, -torch.inf).argsort(descending=True)
