@@ -14,7 +14,7 @@ PACKAGE = Path(reid_lab.__file__).parent
 ORDER = ["dataset", "backbone", "loss", "model", "classical", "retrieval", "budget"]
 ORDER += ["report", "callbacks"]
 PLAIN = ("retrieval", "budget", "report", "classical")
-COMMON = {"types", "errors", "results"}  # of no layer
+COMMON = {"types", "errors", "results", "protocol"}  # of no layer
 
 
 def imports(path: Path) -> Iterator[str]:

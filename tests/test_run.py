@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from reid_lab.build import load_model
 from reid_lab.callbacks import BudgetError
 from reid_lab.config_check import ConfigError
+from reid_lab.errors import UserError
 from reid_lab.paths import conf_dir, last_checkpoint
 from reid_lab.run import check, run
 from tests.conftest import Compose, write_jpegs
@@ -65,6 +66,57 @@ def test_every_sweep_names_keys_that_exist(composed: Compose, name: str) -> None
     swept = OmegaConf.load(conf_dir() / "sweep" / f"{name}.yaml").hydra.sweeper.params
     firsts = [f"{key}={str(values).split(',')[0]}" for key, values in swept.items()]
     check(composed(*TINY, *firsts))
+
+
+def test_post_processing_is_a_choice(composed: Compose) -> None:
+    options = ("rerank=[k_reciprocal,query_expansion]", "pca=5", "whiten=true", "query=multi")
+    chosen = [f"callbacks.ranking.{option}" for option in options]
+    cfg = composed(*SIX_STEPS, *chosen, "callbacks.dimensions.dims=[2,4]")
+    metrics = run(cfg)
+    results = Path(cfg.run_dir) / "results"
+    exits = {row["name"]: row for row in rows(results / "exits.csv")}
+    assert {row["dim"] for name, row in exits.items() if name != "hsv_histogram"} == {"5"}
+    again = [name for name, row in exits.items() if row["kind"] == "reranked"]
+    assert len(again) == 10 and "fusion + k_reciprocal" in again
+    assert "test/fusion+k_reciprocal/mAP" in metrics
+    summary = json.loads((results / "summary.json").read_text())
+    assert summary["protocol"]["query"] == "multi"
+    dimensions = rows(results / "dimensions.csv")
+    assert [row["dim"] for row in dimensions if row["exit"] == "fusion"] == ["2", "4", "5"]
+    last = dimensions[-1]
+    assert (last["exit"], last["mAP"]) == ("fusion", exits["fusion"]["mAP"])
+    plain = composed(*SIX_STEPS, "task=test", f"ckpt_path={cfg.run_dir}/checkpoints/last.ckpt")
+    run(plain)
+    costs = {row["name"]: row for row in rows(results / "exits.csv")}
+    assert costs["fusion"]["dim"] == "8"
+    more = int(exits["fusion"]["mul_adds"]) - int(costs["fusion"]["mul_adds"])
+    assert more == 8 * 5  # the projection's own
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("rerank=bogus", "no reranker is called bogus; choose of k_reciprocal, query_expansion"),
+        ("pca=9", "fewer directions to keep: stage1 8"),
+        ("pca=0", "callbacks.ranking.pca"),
+        ("memory=-1", "callbacks.ranking.memory"),
+        ("query=many", "single"),
+        ("rerankers.k_reciprocal.k1=0", "k1"),
+    ],
+)
+def test_a_wrong_option_of_the_ranking_is_told_first(
+    composed: Compose, option: str, message: str
+) -> None:
+    cfg = composed(*SIX_STEPS, f"callbacks.ranking.{option}")
+    with pytest.raises(UserError, match=message):
+        run(cfg)
+    assert not losses(Path(cfg.run_dir))
+
+
+def test_more_dimensions_than_an_exit_has(composed: Compose) -> None:
+    cfg = composed(*SIX_STEPS, "callbacks.dimensions.dims=[4,99]")
+    with pytest.raises(UserError, match="at most 8 dimensions"):
+        run(cfg)
 
 
 def test_a_run_leaves_everything_behind(composed: Compose) -> None:

@@ -7,7 +7,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -204,5 +204,6 @@ def write_summary(
         "notes": list(data.benchmark.notes),
         "metrics": {name: value for name, value in metrics.items() if name.startswith("test/")},
         "mul_adds": rankings[0].mul_adds if rankings else {},
+        "protocol": asdict(rankings[0].protocol(trainer)) if rankings else {},
     }
     write_json(Path(cfg.run_dir) / "results" / "summary.json", summary)

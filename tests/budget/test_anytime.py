@@ -9,8 +9,8 @@ COSTS = {"stage1": 10, "stage2": 30, "fusion": 30}
 
 
 def ranking(first: list[int]) -> Ranking:
-    one = torch.ones(len(first))
-    return Ranking(torch.tensor(first), one / 2, one, one.bool())
+    one = torch.ones(1, len(first))
+    return Ranking(torch.tensor([first]), one / 2, one / 2, one, one.bool())
 
 
 def test_the_most_recent_exit_answers() -> None:

@@ -29,3 +29,14 @@ def count_exits(module: ReidModule, height: int, width: int) -> dict[str, int]:
             counts[name] = counter.get_total_flops() // 2
     module.train(training)
     return counts
+
+
+@torch.no_grad()
+def exit_dims(module: ReidModule, height: int, width: int) -> dict[str, int]:
+    """The dimension D of each exit's embeddings, by name."""
+    training = module.training
+    module.eval()
+    with torch.compiler.set_stance("force_eager"):
+        exits = module(torch.zeros(1, 3, height, width, device=module.device))
+    module.train(training)
+    return {name: rows.shape[1] for name, rows in exits.items()}

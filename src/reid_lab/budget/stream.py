@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect_right, insort
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reid_lab.retrieval.distances import Metric, distance_chunks, junk_mask
+from reid_lab.protocol import Hidden
 from reid_lab.retrieval.embeddings import Exit, Ids
+from reid_lab.retrieval.ranking import hidden_mask
+from reid_lab.retrieval.space import GIGABYTE, Metric, Space
 
 Floats = NDArray[np.float64]
 Policy = Literal["random", "distance", "margin"]
@@ -72,6 +75,7 @@ def confidence(
     candidates: Candidates = "other_cameras",
     metric: Metric = "euclidean",
     rng: np.random.Generator | None = None,
+    memory: float = GIGABYTE,
 ) -> Floats:
     """(Q,) how sure an exit is of its answer; larger is easier. DaRe, "Query easiness".
 
@@ -85,20 +89,17 @@ def confidence(
     """
     if policy == "random":
         return (rng or np.random.default_rng(0)).random(len(query))
+    hides: Mapping[Candidates, Hidden] = {"all": "nothing", "other_cameras": "same_camera"}
+    space = Space.of(exit.query, exit.gallery, metric)
     sure = []
-    for rows, distances in distance_chunks(exit.query, exit.gallery, metric):
-        pids, camids = query.pids[rows], query.camids[rows]
-        if candidates == "oracle":
-            hidden = junk_mask(pids, camids, gallery.pids, gallery.camids)
-        else:
-            hidden = (gallery.pids == -1)[None].expand_as(distances)
-            if candidates == "other_cameras":
-                hidden = hidden | (camids[:, None] == gallery.camids[None])
-        distances = distances.masked_fill(hidden, torch.inf)
+    for rows, reduced in space.blocks(memory):
+        mine = query.take(torch.arange(rows.start, rows.stop))
+        hidden = hidden_mask(mine, gallery, hides.get(candidates, "same_person_and_camera"))
+        distances = space.distances(rows, reduced).masked_fill_(hidden, torch.inf)
         nearest, index = distances.min(1)
         if policy == "margin":
             same = gallery.pids[index][:, None] == gallery.pids[None]
-            sure.append(distances.masked_fill(same, torch.inf).amin(1) - nearest)
+            sure.append(distances.masked_fill_(same, torch.inf).amin(1) - nearest)
         else:
             sure.append(-nearest)
     values = torch.cat(sure).double().numpy()

@@ -77,8 +77,8 @@ def stream_sweep(
 def _accuracy(evaluation: Evaluation, exits: Sequence[str], left: np.ndarray) -> dict[str, float]:
     """rank1 and mAP when query i is answered by exit `left[i]`."""
     rankings = [evaluation.rankings[name] for name in exits]
-    chosen = torch.from_numpy(left)[None]
-    answerable = rankings[0].answerable
+    answerable = rankings[0].answerable  # (T, Q)
+    chosen = torch.from_numpy(left).expand(1, *answerable.shape)
     first = torch.stack([r.first for r in rankings]).gather(0, chosen)[0][answerable]
     ap = torch.stack([r.ap for r in rankings]).gather(0, chosen)[0][answerable]
     return {"rank1": (first < 1).double().mean().item(), "mAP": ap.double().mean().item()}

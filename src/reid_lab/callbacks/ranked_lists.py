@@ -53,16 +53,15 @@ class RankedLists(AfterRanking):
             e.exits[names[0]], e.query, e.gallery, "margin", metric=evaluation.metric
         )
         margin = torch.from_numpy(margins)
-        right = first.answerable & (first.first == 0)
-        rescued = first.answerable & (first.first > 0) & (last.first == 0)
+        answerable = first.answerable[0]  # of random galleries, the first
+        right = answerable & (first.first[0] == 0)
+        rescued = answerable & (first.first[0] > 0) & (last.first[0] == 0)
         easy = margin.masked_fill(~right, -torch.inf).argsort(descending=True)
         hard = margin.masked_fill(~rescued, torch.inf).argsort()
         groups = {
             "easy": easy[: min(self.each, int(right.sum()))].tolist(),
             "hard": hard[: min(self.each, int(rescued.sum()))].tolist(),
         }
-        rest = np.setdiff1d(
-            first.answerable.nonzero().flatten().numpy(), groups["easy"] + groups["hard"]
-        )
+        rest = np.setdiff1d(answerable.nonzero().flatten().numpy(), groups["easy"] + groups["hard"])
         others = np.random.default_rng(self.seed).permutation(rest)[: self.each]
         return {**groups, "sample": others.tolist()}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
+from typing import Protocol as Interface
 
 import numpy as np
 import pytorch_lightning as pl
@@ -13,20 +15,32 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
-from reid_lab.budget.mul_adds import count_exits
+from reid_lab.budget.mul_adds import count_exits, exit_dims
+from reid_lab.callbacks.gather import gather_rows
+from reid_lab.callbacks.training_images import embed_training_images
 from reid_lab.dataset import ReidDataModule, Split
 from reid_lab.dataset.datamodule import Part
 from reid_lab.dataset.transforms import denormalise
+from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
+from reid_lab.protocol import Pooling, Protocol, Query
 from reid_lab.report import load_run
 from reid_lab.report.console import print_exits
 from reid_lab.results import write_csv
-from reid_lab.retrieval import Embeddings, Evaluation, Exit, Ids, evaluate
-from reid_lab.retrieval.distances import Metric
-from reid_lab.types import Count
+from reid_lab.retrieval import PCA, Embeddings, Evaluation, Exit, Ids, evaluate
+from reid_lab.retrieval.evaluation import Reranker
+from reid_lab.retrieval.projection import project
+from reid_lab.retrieval.space import MetricName
+from reid_lab.types import Count, Positive
+
+METRICS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mAP_trapezoid", "mINP")
 
 
-class Reference(Protocol):
+class RankingError(UserError):
+    """An option of the ranking that it does not have, and those that it has."""
+
+
+class Reference(Interface):
     """Features that need no training: uint8 (N, 3, H, W) -> (N, D), and what they cost."""
 
     def __call__(self, images: Tensor, /) -> Tensor: ...
@@ -38,31 +52,81 @@ class RankingEvaluation(pl.Callback):
     """Collects every exit's embeddings and logs `val/<exit>/rank1`, `mAP`, ... and `test/...`.
 
     A test leaves `results/exits.csv` in `folder` and prints it. The last evaluation is kept
-    in `evaluation` for the callbacks that come after this one.
+    in `evaluation` for the callbacks that come after this one. The data set says the protocol.
 
     Args:
         references: name -> features that are ranked beside the exits, in tests.
-        chunk: queries whose distances to the whole gallery are held at once.
+        rerank: which of `rerankers` rank once more, in tests: a name or a list of names.
+        pca: dimensions to keep of every exit in tests, fitted on the training images.
+        whiten: scale each of them to unit variance.
+        query: `multi` pools the query with its person's other images in its camera.
+        pooling: of multi-queries.
+        memory: bytes that ranking may take beside the embeddings.
+
+    Raises:
+        RankingError: before the first batch: an unknown reranker, more dimensions than there
+            are, or a kind of query that the data set's protocol does not allow.
     """
 
     def __init__(
         self,
         folder: Path | str,
-        metric: Metric = "euclidean",
+        metric: MetricName = "euclidean",
         references: Mapping[str, Reference] | None = None,
-        chunk: Count = 256,
+        rerank: str | Sequence[str] | None = None,
+        rerankers: Mapping[str, Reranker] | None = None,
+        pca: Count | None = None,
+        whiten: bool = False,
+        query: Query = "single",
+        pooling: Pooling = "mean",
+        memory: Positive = 1e9,
     ) -> None:
-        self.folder, self.metric, self.chunk = Path(folder), metric, chunk
+        self.folder, self.metric, self.memory = Path(folder), metric, memory
         self.references = dict(references or {})
+        self.rerankers = _choose(rerank, rerankers or {})
+        self.pca, self.whiten, self.query, self.pooling = pca, whiten, query, pooling
+        self.fit_projections = pca is not None  # other callbacks may ask for them, too
+        self.projections: dict[str, PCA] = {}
         self.evaluation: Evaluation | None = None
         self.mul_adds: dict[str, int] = {}
         self._collected: dict[str, list[Tensor]] = defaultdict(list)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.protocol(trainer)  # whether it can be followed
         transforms = _data(trainer).transforms
-        counts = count_exits(cast(ReidModule, pl_module), transforms.height, transforms.width)
+        module = cast(ReidModule, pl_module)
+        counts = count_exits(module, transforms.height, transforms.width)
         # every view of an image passes through the network
         self.mul_adds = {name: count * transforms.views for name, count in counts.items()}
+        if self.pca is not None:
+            dims = exit_dims(module, transforms.height, transforms.width)
+            self._check_pca(
+                self.pca, {**dims, "the training set": len(_data(trainer).train_split) - 1}
+            )
+            for name, dim in dims.items():
+                self.mul_adds[name] += dim * self.pca
+
+    def protocol(self, trainer: pl.Trainer) -> Protocol:
+        """The data set's, with this callback's kind of query."""
+        asked = _data(trainer).benchmark.protocol
+        try:
+            return replace(asked, query=self.query, pooling=self.pooling)
+        except ValueError as error:
+            raise RankingError(f"callbacks.ranking.query={self.query}: {error}") from error
+
+    def _check_pca(self, pca: int, dims: Mapping[str, int]) -> None:
+        small = {name: dim for name, dim in dims.items() if dim < pca}
+        if small:
+            listed = ", ".join(f"{name} {dim}" for name, dim in small.items())
+            raise RankingError(
+                f"callbacks.ranking.pca={pca}: there are fewer directions to keep: {listed}; "
+                f"ask for {min(small.values())} or fewer, or null"
+            )
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.fit_projections:
+            rows = embed_training_images(trainer, cast(ReidModule, pl_module))
+            self.projections.update({name: PCA.fit(part) for name, part in rows.items()})
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._collected.clear()  # of a validation that was interrupted
@@ -106,10 +170,24 @@ class RankingEvaluation(pl.Callback):
         if embeddings is None:
             rank_zero_warn(f"{part}: the batches seen hold no query or no gallery; not ranked")
             return
-        self.evaluation = evaluate(embeddings, self.metric, self.chunk)
+        testing = part == "test"
+        if testing and self.pca is not None:
+            embeddings = project(embeddings, self._kept(self.pca))
+        self.evaluation = evaluate(
+            embeddings,
+            self.metric,
+            self.protocol(trainer),
+            self.rerankers if testing else (),
+            self.memory,
+        )
         for row in self.evaluation.table():
-            for name in ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP"):
-                pl_module.log(f"{part}/{row['name']}/{name}", row[name], rank_zero_only=True)
+            for name in METRICS:
+                key = f"{part}/{row['name'].replace(' ', '')}/{name}"
+                pl_module.log(key, row[name], rank_zero_only=True)
+
+    def _kept(self, dim: int) -> dict[str, PCA]:
+        kept = {name: pca.keep(dim) for name, pca in self.projections.items()}
+        return {name: pca.whiten() if self.whiten else pca for name, pca in kept.items()}
 
     def _embeddings(
         self, rows: dict[str, Tensor], query: Split, gallery: Split, trainer: pl.Trainer
@@ -136,26 +214,22 @@ class RankingEvaluation(pl.Callback):
         )
 
 
-def gather_rows(
-    trainer: pl.Trainer, collected: Mapping[str, Sequence[Tensor]]
-) -> dict[str, Tensor]:
-    """All processes' rows on the CPU, in the order of `index`, each once.
-
-    The samplers pad, so that the ranks have equally many; what came twice is dropped.
-    """
-    rows = {name: torch.cat(list(parts)) for name, parts in collected.items()}
-    if trainer.world_size > 1:
-        rows = {
-            name: trainer.strategy.all_gather(part).flatten(0, 1) for name, part in rows.items()
-        }
-    _, first = np.unique(rows["index"].cpu().numpy(), return_index=True)
-    return {name: part.cpu()[torch.from_numpy(first)] for name, part in rows.items()}
+def _choose(names: str | Sequence[str] | None, rerankers: Mapping[str, Reranker]) -> list[Reranker]:
+    asked = [names] if isinstance(names, str) else list(names or ())
+    unknown = [name for name in asked if name not in rerankers]
+    if unknown:
+        raise RankingError(
+            f"callbacks.ranking.rerank={names}: no reranker is called {', '.join(unknown)}; "
+            f"choose of {', '.join(rerankers)}, or null"
+        )
+    return [rerankers[name] for name in asked]
 
 
 def _ids(split: Split, index: Tensor) -> Ids:
     part = split.take(index.numpy())
     paths = np.array([str(part.path(i)) for i in range(len(part))], dtype=object)
-    return Ids(torch.from_numpy(part.pids), torch.from_numpy(part.camids), paths)
+    pids, camids, tracks = map(torch.from_numpy, (part.pids, part.camids, part.tracks))
+    return Ids(pids, camids, paths, tracks)
 
 
 def _data(trainer: pl.Trainer) -> ReidDataModule:

@@ -202,6 +202,13 @@ class ReidDataModule(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader[Any]:
         return self._eval_loader("test")
 
+    def train_images_loader(self) -> DataLoader[Any]:
+        """The training images once each, unaugmented, `index` into `train_split`.
+
+        For what is fitted on training embeddings.
+        """
+        return self._in_order(self.train_split, "fit")
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """uint8 pixels become normalised images where the network is."""
         image = normalise(batch.pop("pixels"))
@@ -210,18 +217,21 @@ class ReidDataModule(pl.LightningDataModule):
         return {"image": image, **batch}
 
     def _eval_loader(self, part: Part) -> DataLoader[Any]:
-        split = Split.concatenate(*self.splits(part))
         where = "test" if part == "val" and not self.val_identities else part
-        data = EvalImages(split, self._open(where), self.transforms)
+        return self._in_order(Split.concatenate(*self.splits(part)), where)
+
+    def _in_order(self, split: Split, part: str) -> DataLoader[Any]:
+        data = EvalImages(split, self._open(part), self.transforms)
         sampler = RankSampler(len(split), *self._rank())
         batch_size = max(1, self.eval_batch_size // self.transforms.views)
         return DataLoader(data, batch_size=batch_size, sampler=sampler, **self._loading())
 
     def _open(self, part: str) -> Images:
+        """The images of `train`, `fit` (the same, at the size of tests), `val` or `test`."""
         if part not in self._images:
-            training = part == "train"
+            training = part in ("train", "fit")
             split = self.train_split if training else Split.concatenate(*self.splits(part))  # type: ignore[arg-type]
-            size = self.transforms.train_size if training else self.transforms.test_size
+            size = self.transforms.train_size if part == "train" else self.transforms.test_size
             opened = partial(open_images, split, *size, self.cache, self.cache_dir)
             self._images[part] = opened() if self.cache == "none" else _with_progress(opened, part)
         return self._images[part]

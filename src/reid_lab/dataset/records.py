@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from reid_lab.errors import UserError
+from reid_lab.protocol import MARKET1501, Protocol
 
 JUNK = -1  # pid of a bad detector box: it neither helps nor hurts a ranking
 DISTRACTOR = 0  # pid of people who match no query
@@ -82,13 +83,17 @@ class Split:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A data set as its protocol divides it: `train`, `query` and `gallery`, plus remarks."""
+    """A data set as its protocol divides it: `train`, `query` and `gallery`, plus remarks.
+
+    `protocol` says how the gallery is shown and what counts.
+    """
 
     name: str
     train: Split
     query: Split
     gallery: Split
     notes: tuple[str, ...] = ()
+    protocol: Protocol = MARKET1501
 
     def counts(self) -> dict[str, dict[str, int]]:
         return {name: getattr(self, name).counts() for name in ("train", "query", "gallery")}

@@ -1,7 +1,26 @@
-"""Ranking a gallery: plain torch and numpy, no Lightning, no Hydra."""
+"""Ranking a gallery: plain torch, numpy and faiss, no Lightning, no Hydra."""
 
 from reid_lab.retrieval.embeddings import Embeddings, Exit, Ids
 from reid_lab.retrieval.evaluation import Evaluation, evaluate
-from reid_lab.retrieval.metrics import Ranking, rank
+from reid_lab.retrieval.expansion import QueryExpansion
+from reid_lab.retrieval.metrics import Ranking
+from reid_lab.retrieval.projection import PCA
+from reid_lab.retrieval.ranking import rank
+from reid_lab.retrieval.rerank import KReciprocal
+from reid_lab.retrieval.space import Mahalanobis
+from reid_lab.retrieval.torchmetric import RankingMetric
 
-__all__ = ["Embeddings", "Evaluation", "Exit", "Ids", "Ranking", "evaluate", "rank"]
+__all__ = [
+    "PCA",
+    "Embeddings",
+    "Evaluation",
+    "Exit",
+    "Ids",
+    "KReciprocal",
+    "Mahalanobis",
+    "QueryExpansion",
+    "Ranking",
+    "RankingMetric",
+    "evaluate",
+    "rank",
+]

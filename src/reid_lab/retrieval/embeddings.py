@@ -6,20 +6,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
+
+from reid_lab.retrieval.checks import check_paths, check_rows
 
 
 @dataclass(frozen=True)
 class Ids:
-    """Who and where: `pids` (N,), `camids` (N,) int64, `paths` (N,) for people to look at."""
+    """Who and where: `pids` (N,), `camids` (N,) int64, `paths` (N,) for people to look at.
+
+    `tracks` (N,) int64: images of a person in a camera with the same number are a tracklet.
+    """
 
     pids: Tensor
     camids: Tensor
     paths: np.ndarray
+    tracks: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.pids)
+
+    def take(self, rows: Tensor) -> Ids:
+        """The images at `rows` (ints), in that order."""
+        tracks = None if self.tracks is None else self.tracks[rows]
+        return Ids(self.pids[rows], self.camids[rows], self.paths[rows.numpy()], tracks)
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,12 @@ class Exit:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """The exits by name, cheapest first, over the same `query` and `gallery` images."""
+    """The exits by name, cheapest first, over the same `query` and `gallery` images.
+
+    Raises:
+        ValueError: other numbers of rows than images, rows that cannot be ranked, or an image
+            that stands twice, naming the row.
+    """
 
     query: Ids
     gallery: Ids
@@ -51,12 +66,7 @@ class Embeddings:
                     f"exit {name!r} has {len(e.query)} query and {len(e.gallery)} gallery "
                     f"embeddings for {len(self.query)} and {len(self.gallery)} images"
                 )
-            for part, rows in (("query", e.query), ("gallery", e.gallery)):
-                bad = (~torch.isfinite(rows).all(1)).nonzero()
-                if len(bad):
-                    ids = self.query if part == "query" else self.gallery
-                    raise ValueError(
-                        f"exit {name!r}: {len(bad)} {part} embeddings are not finite, the first "
-                        f"is row {int(bad[0])} ({ids.paths[int(bad[0])]}): has training diverged? "
-                        "Lower model.lr, or trainer.precision=32"
-                    )
+            check_rows(f"exit {name!r}: query", e.query, self.query.paths)
+            check_rows(f"exit {name!r}: gallery", e.gallery, self.gallery.paths)
+        check_paths("query", self.query.paths)
+        check_paths("gallery", self.gallery.paths)

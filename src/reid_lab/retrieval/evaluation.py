@@ -1,26 +1,56 @@
-"""Every exit of a network, ranked."""
+"""Every exit of a network, ranked under a protocol."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
+from typing import Protocol as Interface
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from reid_lab.retrieval.distances import Metric, distance_chunks, junk_mask
-from reid_lab.retrieval.embeddings import Embeddings
-from reid_lab.retrieval.metrics import Ranking, rank
+from reid_lab.protocol import MARKET1501, Hidden, Protocol
+from reid_lab.retrieval.embeddings import Embeddings, Ids
+from reid_lab.retrieval.metrics import Ranking
+from reid_lab.retrieval.pooling import pooled
+from reid_lab.retrieval.ranking import hidden_mask, rank
+from reid_lab.retrieval.space import GIGABYTE, Metric, Space
+from reid_lab.retrieval.trials import trials
+
+
+class Reranker(Interface):
+    """Ranks as `ranking.rank` does, by distances of its own; see rerank.py, expansion.py."""
+
+    @property
+    def name(self) -> str: ...
+
+    def rank(
+        self,
+        query: Tensor,
+        gallery: Tensor,
+        query_ids: Ids,
+        gallery_ids: Ids,
+        metric: Metric = ...,
+        hidden: Hidden = ...,
+        memory: float = ...,
+    ) -> Ranking: ...
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`rankings`: name of the exit -> how it ranked the gallery."""
+    """`rankings`: name of the exit -> how it ranked the gallery.
+
+    `embeddings` are those that were ranked: pooled, where the protocol says so. `reranked`:
+    (exit, reranker) -> the same after re-ranking.
+    """
 
     embeddings: Embeddings
     rankings: Mapping[str, Ranking]
     metric: Metric = "euclidean"
+    protocol: Protocol = MARKET1501
+    reranked: Mapping[tuple[str, str], Ranking] = field(default_factory=dict)
 
     @property
     def mul_adds(self) -> dict[str, int]:
@@ -30,58 +60,108 @@ class Evaluation:
         """One row an exit: what it costs and how well it does, accuracies 0 to 1."""
         rows = []
         for name, ranking in self.rankings.items():
-            e = self.embeddings.exits[name]
-            rows.append(
-                {
-                    "name": name,
-                    "kind": "reference" if e.reference else "exit",
-                    "mul_adds": e.mul_adds,
-                    "dim": e.query.shape[1],
-                    **ranking.summary(),
-                    "queries": int(ranking.answerable.sum()),
-                    "skipped": int((~ranking.answerable).sum()),
-                }
-            )
+            kind = "reference" if self.embeddings.exits[name].reference else "exit"
+            rows.append(self._row(name, name, kind, ranking))
+        for (name, how), ranking in self.reranked.items():
+            rows.append(self._row(f"{name} + {how}", name, "reranked", ranking))
         return rows
 
+    def _row(self, name: str, exit: str, kind: str, ranking: Ranking) -> dict[str, Any]:
+        e = self.embeddings.exits[exit]
+        answerable = ranking.answerable.any(0)
+        return {
+            "name": name,
+            "kind": kind,
+            "mul_adds": e.mul_adds,
+            "dim": e.query.shape[1],
+            **ranking.summary(),
+            "queries": int(answerable.sum()),
+            "skipped": int((~answerable).sum()),
+        }
+
     def ranked_list(self, exit: str, query: int, top: int) -> list[dict[str, Any]]:
-        """The `top` gallery images for one query at one exit, without the junk."""
-        e, ids, gallery = (
-            self.embeddings.exits[exit],
-            self.embeddings.query,
-            self.embeddings.gallery,
-        )
-        one = slice(query, query + 1)
-        ((_, distances),) = distance_chunks(e.query[one], e.gallery, self.metric)
-        junk = junk_mask(ids.pids[one], ids.camids[one], gallery.pids, gallery.camids)
-        distances = distances.masked_fill(junk, torch.inf)[0]
-        best = distances.argsort(stable=True)[:top]
+        """The `top` gallery images for one query at one exit, of those that it may see."""
+        e, gallery = self.embeddings.exits[exit], self.embeddings.gallery
+        ids = self.embeddings.query.take(torch.tensor([query]))
+        space = Space.of(e.query[query : query + 1], e.gallery, self.metric)
+        ((rows, reduced),) = space.blocks()
+        reduced.masked_fill_(hidden_mask(ids, gallery, self.protocol.hidden), torch.inf)
+        best = reduced[0].argsort(stable=True)[:top]
+        distances = space.distances(rows, reduced)[0]
         return [
             {
                 "path": str(gallery.paths[i]),
                 "pid": int(gallery.pids[i]),
                 "camid": int(gallery.camids[i]),
                 "distance": float(distances[i]),
-                "match": bool(gallery.pids[i] == ids.pids[query]),
+                "match": bool(gallery.pids[i] == ids.pids[0]),
             }
             for i in best[torch.isfinite(distances[best])].tolist()
         ]
 
 
-def evaluate(embeddings: Embeddings, metric: Metric = "euclidean", chunk: int = 256) -> Evaluation:
-    """Rank the gallery with every exit.
+def evaluate(
+    embeddings: Embeddings,
+    metric: Metric = "euclidean",
+    protocol: Protocol = MARKET1501,
+    rerankers: Sequence[Reranker] = (),
+    memory: float = GIGABYTE,
+) -> Evaluation:
+    """Rank the gallery with every exit, and again with every reranker.
+
+    Args:
+        memory: bytes that the work may take beside the features.
 
     Raises:
-        ValueError: no query has a match in another camera.
+        ValueError: no query has a match that it may see.
     """
-    rankings = {
-        name: rank(e.query, e.gallery, embeddings.query, embeddings.gallery, metric, chunk)
-        for name, e in embeddings.exits.items()
-    }
+    embeddings = pooled(embeddings, protocol)
+    query, gallery = embeddings.query, embeddings.gallery
+    rankings, reranked = {}, {}
+    for name, e in embeddings.exits.items():
+        rows = (e.query, e.gallery, query, gallery, metric, protocol, memory)
+        rankings[name] = rank_trials(rank, *rows)
+        if not e.reference:
+            for reranker in rerankers:
+                reranked[name, reranker.name] = rank_trials(reranker.rank, *rows)
     if not any(bool(r.answerable.any()) for r in rankings.values()):
         raise ValueError(
-            f"none of {len(embeddings.query)} queries has a gallery image of the same person "
-            f"from another camera; query cameras: {np.unique(embeddings.query.camids).tolist()}, "
-            f"gallery cameras: {np.unique(embeddings.gallery.camids).tolist()}"
+            f"none of {len(query)} queries has a gallery image of the same person that it may "
+            f"see ({protocol.hidden} is hidden); query cameras: "
+            f"{np.unique(query.camids).tolist()}, gallery cameras: "
+            f"{np.unique(gallery.camids).tolist()}"
         )
-    return Evaluation(embeddings, rankings, metric)
+    return Evaluation(embeddings, rankings, metric, protocol, reranked)
+
+
+def rank_trials(
+    ranker: Callable[..., Ranking],
+    query: Tensor,
+    gallery: Tensor,
+    query_ids: Ids,
+    gallery_ids: Ids,
+    metric: Metric = "euclidean",
+    protocol: Protocol = MARKET1501,
+    memory: float = GIGABYTE,
+) -> Ranking:
+    """`ranker` (as `ranking.rank`) over each gallery that the protocol shows."""
+    hidden = protocol.hidden
+    if hidden != "same_camera" and protocol.shots is None:  # everything is shown: no copies
+        return ranker(query, gallery, query_ids, gallery_ids, metric, hidden, memory)
+    found = []
+    for groups in trials(query_ids, gallery_ids, protocol):
+        parts = [
+            ranker(
+                query[rows],
+                gallery[seen],
+                query_ids.take(rows),
+                gallery_ids.take(seen),
+                metric,
+                hidden,
+                memory,
+            )
+            for rows, seen in groups
+        ]
+        order = torch.cat([rows for rows, _ in groups]).argsort()
+        found.append(Ranking.concatenate(parts).take(order))
+    return Ranking.stack(found)

@@ -1,4 +1,4 @@
-"""CMC, mAP and mINP under Market-1501's protocol (Zheng et al., ICCV 2015)."""
+"""CMC, mAP and mINP from the places at which the matches stand."""
 
 from __future__ import annotations
 
@@ -7,25 +7,62 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reid_lab.retrieval.distances import Metric, distance_chunks, junk_mask
-from reid_lab.retrieval.embeddings import Ids
-
 CMC_RANKS = (1, 5, 10, 20)
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """How well each of Q queries was answered; a query without a match has no say.
+    """How well each of Q queries was answered in T trials (T is 1 but for random galleries).
 
-    `first` (Q,) int64: 0-based position of the first match. `ap` (Q,): average precision.
-    `inp` (Q,): matches / position of the last one. `answerable` (Q,) bool: has a match; the
-    other three hold 0 where it has none.
+    All (T, Q). `first` int64: 0-based position of the first match. `ap`: average precision,
+    plain. `ap_trapezoid`: the same by the trapezoid rule. `inp`: matches / position of the
+    last one (Ye et al., TPAMI 2021). `answerable` bool: has a match; the others hold 0 where
+    it has none, and such a query has no say.
     """
 
     first: Tensor
     ap: Tensor
+    ap_trapezoid: Tensor
     inp: Tensor
     answerable: Tensor
+
+    @staticmethod
+    def of_places(places: Tensor, matches: Tensor) -> Ranking:
+        """From 1-based `places` (Q, M) of the matches, ascending, and how many are real (Q,).
+
+        Plain: the mean over the matches of the precision at each (torchreid, fast-reid).
+        Trapezoid: the mean of that and the precision just before each, which is 1 at the
+        start (the evaluation code of Oxford buildings and Market-1501).
+        """
+        number = torch.arange(1, places.shape[1] + 1, device=places.device)
+        real = number <= matches[:, None]
+        precision = number / places.double()
+        before = torch.where(places > 1, (number - 1) / (places - 1).clamp(min=1).double(), 1.0)
+        at_least_one = matches.clamp(min=1)
+        columns = (
+            (places[:, 0] - 1) * (matches > 0),
+            (precision * real).sum(1) / at_least_one,
+            ((precision + before) / 2 * real).sum(1) / at_least_one,
+            matches / (places * real).amax(1).clamp(min=1).double(),
+            matches > 0,
+        )
+        return Ranking(*(column[None].cpu() for column in columns))
+
+    @staticmethod
+    def stack(trials: list[Ranking]) -> Ranking:
+        """Trials of the same queries, one below the other."""
+        return Ranking(*(torch.cat(column) for column in zip(*map(_columns, trials), strict=True)))
+
+    @staticmethod
+    def concatenate(parts: list[Ranking]) -> Ranking:
+        """The same trials of more queries, side by side."""
+        return Ranking(
+            *(torch.cat(column, 1) for column in zip(*map(_columns, parts), strict=True))
+        )
+
+    def take(self, queries: Tensor) -> Ranking:
+        """The queries at `queries` (ints), in that order."""
+        return Ranking(*(column[:, queries] for column in _columns(self)))
 
     def cmc(self, k: int) -> float:
         """Share of queries with a match among the first `k`."""
@@ -40,72 +77,27 @@ class Ranking:
         return _mean(self.ap[self.answerable])
 
     @property
+    def mAP_trapezoid(self) -> float:  # noqa: N802
+        return _mean(self.ap_trapezoid[self.answerable])
+
+    @property
     def mINP(self) -> float:  # noqa: N802
         return _mean(self.inp[self.answerable])
 
     def summary(self) -> dict[str, float]:
-        """rank1, rank5, rank10, rank20, mAP and mINP, each 0 to 1."""
+        """rank1, rank5, rank10, rank20, mAP, mAP_trapezoid and mINP, each 0 to 1."""
         ranks = {f"rank{k}": self.cmc(k) for k in CMC_RANKS}
-        return {**ranks, "mAP": self.mAP, "mINP": self.mINP}
+        return {
+            **ranks,
+            "mAP": self.mAP,
+            "mAP_trapezoid": self.mAP_trapezoid,
+            "mINP": self.mINP,
+        }
 
 
-def rank(
-    query: Tensor,
-    gallery: Tensor,
-    query_ids: Ids,
-    gallery_ids: Ids,
-    metric: Metric = "euclidean",
-    chunk: int = 256,
-) -> Ranking:
-    """Rank the gallery (G, D) for each query (Q, D) and say where the matches stand.
-
-    A match is the same person in another camera; junk (see `junk_mask`) is taken out of the
-    ranking; distractors (pid 0) stay in. Equal distances rank in the gallery's order. The
-    average precision is the plain one: the mean, over the matches, of the precision at each.
-
-    Raises:
-        ValueError: empty gallery or different dimensions.
-    """
-    parts = []
-    for rows, distances in distance_chunks(query, gallery, metric, chunk):
-        pids, camids = query_ids.pids[rows], query_ids.camids[rows]
-        junk = junk_mask(pids, camids, gallery_ids.pids, gallery_ids.camids)
-        match = (pids[:, None] == gallery_ids.pids[None]) & ~junk
-        parts.append(_positions(distances.masked_fill(junk, torch.inf), match))
-    columns = [torch.cat(column) for column in zip(*parts, strict=True)]
-    return Ranking(*columns)
-
-
-def _positions(distances: Tensor, match: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`first`, `ap`, `inp` and `answerable` of q queries with (q, G) distances, junk infinite."""
-    places = _places(distances, match)
-    matches = match.sum(1)
-    numbers = torch.arange(1, places.shape[1] + 1)
-    real = numbers <= matches[:, None]
-    ap = (numbers / places * real).sum(1) / matches.clamp(min=1)
-    inp = matches / (places * real).amax(1).clamp(min=1)
-    return (places[:, 0] - 1) * (matches > 0), ap, inp, matches > 0
-
-
-def _places(distances: Tensor, match: Tensor) -> Tensor:
-    """(q, M) 1-based places of each query's matches in the ranking; behind them padding.
-
-    A match stands behind what is nearer, and behind what is as far and comes before it in the
-    gallery: both are counted, nothing is sorted but the matches.
-    """
-    most = max(1, int(match.sum(1).max()))
-    nearest = distances.masked_fill(~match, torch.inf).topk(most, largest=False)
-    near = nearest.values  # (q, M) ascending
-    slot = torch.searchsorted(near, distances, right=True)  # matches that are not farther
-    counts = torch.zeros(len(near), most + 1, dtype=torch.int64)
-    counts.scatter_add_(1, slot, torch.ones_like(slot))
-    places = counts.cumsum(1)[:, :-1] + 1
-    as_far = near.gather(1, (slot - 1).clamp(min=0)) == distances
-    row, column = (as_far & torch.isfinite(distances)).nonzero(as_tuple=True)
-    tied = near[row] == distances[row, column, None]  # (T, M); the matches themselves are in it
-    places.index_add_(0, row, (tied & (nearest.indices[row] > column[:, None])).long())
-    return places.sort(1).values
+def _columns(r: Ranking) -> tuple[Tensor, ...]:
+    return r.first, r.ap, r.ap_trapezoid, r.inp, r.answerable
 
 
 def _mean(values: Tensor) -> float:
-    return values.double().mean().item() if len(values) else float("nan")
+    return values.double().mean().item() if values.numel() else float("nan")

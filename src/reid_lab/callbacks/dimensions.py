@@ -1,0 +1,77 @@
+"""Accuracy by the number of dimensions that an embedding keeps. HAN, figure 6."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytorch_lightning as pl
+
+from reid_lab.budget.mul_adds import exit_dims
+from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
+from reid_lab.callbacks.ranking import RankingError
+from reid_lab.model import ReidModule
+from reid_lab.results import write_csv
+from reid_lab.retrieval import PCA, Evaluation, rank
+from reid_lab.retrieval.evaluation import rank_trials
+from reid_lab.types import Count
+
+
+class FeatureDimensions(AfterRanking):
+    """`results/dimensions.csv`: every exit at its first principal components.
+
+    Fitted on the training images, which takes a pass over them.
+
+    Args:
+        dims: how many to keep, each at most an exit's own; none: nothing is done. An exit's
+            own dimension, without a projection, is always the last row.
+
+    Raises:
+        RankingError: more dimensions than any exit has, before the first batch.
+    """
+
+    def __init__(self, folder: Path | str, dims: Sequence[Count] = ()) -> None:
+        super().__init__(folder)
+        self.dims = sorted(set(dims))
+        self._projections: dict[str, PCA] = {}
+        self._projected = False  # by the ranking callback
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if not self.dims:
+            return
+        ranking = ranking_of(trainer, self)
+        ranking.fit_projections = True
+        self._projections, self._projected = ranking.projections, ranking.pca is not None
+        transforms = trainer.datamodule.transforms  # type: ignore[attr-defined]
+        dims = exit_dims(cast(ReidModule, pl_module), transforms.height, transforms.width)
+        largest = ranking.pca or max(dims.values())
+        if self.dims[-1] > largest:
+            raise RankingError(
+                f"callbacks.dimensions.dims={self.dims}: the embeddings have at most {largest} "
+                "dimensions; ask for as many or fewer"
+            )
+
+    def work(self, evaluation: Evaluation, model: ReidModule) -> None:
+        rows = [
+            row
+            for name, e in evaluation.embeddings.exits.items()
+            if not e.reference and self.dims
+            for row in self._sweep(name, evaluation)
+        ]
+        if rows:
+            write_csv(self.results / "dimensions.csv", rows)
+
+    def _sweep(self, name: str, evaluation: Evaluation) -> list[dict[str, Any]]:
+        e, ids = evaluation.embeddings.exits[name], evaluation.embeddings
+        query, gallery = e.query, e.gallery
+        full = query.shape[1]
+        if not self._projected:
+            query, gallery = (self._projections[name](rows) for rows in (query, gallery))
+        rows = []
+        for dim in self.dims:
+            if dim < full and dim <= query.shape[1]:
+                sides = (query[:, :dim], gallery[:, :dim], ids.query, ids.gallery)
+                ranking = rank_trials(rank, *sides, evaluation.metric, evaluation.protocol)
+                rows.append({"exit": name, "dim": dim, **ranking.summary()})
+        return [*rows, {"exit": name, "dim": full, **evaluation.rankings[name].summary()}]

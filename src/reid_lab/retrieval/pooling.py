@@ -1,0 +1,76 @@
+"""Several images as one: multi-queries and tracklets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reid_lab.protocol import Pooling, Protocol
+from reid_lab.retrieval.embeddings import Embeddings, Exit, Ids
+
+
+def pooled(embeddings: Embeddings, protocol: Protocol) -> Embeddings:
+    """The embeddings that the protocol ranks.
+
+    Raises:
+        ValueError: tracklets are asked for and the images have no track numbers.
+    """
+    if protocol.tracklets:
+        embeddings = tracklets(embeddings)
+    if protocol.query == "multi":
+        embeddings = multi_query(embeddings, protocol.pooling)
+    return embeddings
+
+
+def tracklets(embeddings: Embeddings) -> Embeddings:
+    """Each tracklet's mean embedding, under its first image's name. MARS (ECCV 2016)."""
+    query, query_of = _tracks(embeddings.query, "query")
+    gallery, gallery_of = _tracks(embeddings.gallery, "gallery")
+    exits = {
+        name: replace(
+            e,
+            query=pool(e.query, query_of, len(query)),
+            gallery=pool(e.gallery, gallery_of, len(gallery)),
+        )
+        for name, e in embeddings.exits.items()
+    }
+    return Embeddings(query, gallery, exits)
+
+
+def multi_query(embeddings: Embeddings, pooling: Pooling = "mean") -> Embeddings:
+    """Each query pooled with the other images of its person in its camera.
+
+    They stand among the queries, and in the gallery, where the query does not see them.
+    Market-1501 (ICCV 2015), section 5: queries of one person and camera become one.
+    """
+    query, gallery = embeddings.query, embeddings.gallery
+    images = [torch.stack([ids.pids, ids.camids], 1) for ids in (query, gallery)]
+    groups, group = torch.cat(images).unique(dim=0, return_inverse=True)
+    exits = {}
+    for name, e in embeddings.exits.items():
+        rows = pool(torch.cat([e.query, e.gallery]), group, len(groups), pooling)
+        exits[name] = Exit(rows[group[: len(query)]], e.gallery, e.mul_adds, e.reference)
+    return Embeddings(query, gallery, exits)
+
+
+def pool(rows: Tensor, group: Tensor, groups: int, pooling: Pooling = "mean") -> Tensor:
+    """(N, D) rows and each one's group (N,) -> (groups, D) their mean or maximum."""
+    index = group[:, None].expand_as(rows)
+    reduce = "amax" if pooling == "max" else "mean"
+    room = rows.new_zeros(groups, rows.shape[1])
+    return room.scatter_reduce(0, index, rows, reduce, include_self=False)
+
+
+def _tracks(ids: Ids, name: str) -> tuple[Ids, Tensor]:
+    """The tracklets, in the order of their first images, and which one each image is in."""
+    if ids.tracks is None:
+        raise ValueError(f"the {name} images have no track numbers: give Ids.tracks (N,)")
+    keys = torch.stack([ids.pids, ids.camids, ids.tracks], 1).numpy()
+    _, first, group = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return ids.take(torch.from_numpy(first[order])), torch.from_numpy(place[group.ravel()])

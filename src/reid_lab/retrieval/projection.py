@@ -1,0 +1,76 @@
+"""Principal components of embeddings, fitted on training images. PLA, section 4.2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from reid_lab.retrieval.checks import check_rows
+from reid_lab.retrieval.embeddings import Embeddings
+
+
+@dataclass(frozen=True)
+class PCA:
+    """(x - `mean` (D,)) @ `components` (D, d), the directions of largest variance first.
+
+    `variances` (d,): of the fitted rows along each, falling.
+    """
+
+    mean: Tensor
+    components: Tensor
+    variances: Tensor
+
+    @staticmethod
+    def fit(rows: Tensor) -> PCA:
+        """All min(N - 1, D) directions of `rows` (N, D). In float64.
+
+        Raises:
+            ValueError: fewer than two rows, or rows that are not finite.
+        """
+        if len(rows) < 2:
+            raise ValueError(f"{len(rows)} rows have no principal components: give two or more")
+        check_rows("training", rows, zeros_allowed=True)
+        mean = rows.double().mean(0)
+        covariance = torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.float64)
+        for part in rows.split(4096):  # float64 copies of a part at a time
+            centred = part.double() - mean
+            covariance += centred.T @ centred
+        values, vectors = torch.linalg.eigh(covariance / (len(rows) - 1))
+        kept = min(len(rows) - 1, rows.shape[1])
+        vectors, values = vectors.flip(1)[:, :kept], values.flip(0)[:kept].clamp(min=0)
+        # the sign of an eigenvector is free: its largest entry is positive
+        largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
+        return PCA(mean.float(), (vectors * largest.sign()).float(), values.float())
+
+    def keep(self, dim: int) -> PCA:
+        """The first `dim` directions.
+
+        Raises:
+            ValueError: there are not as many.
+        """
+        if not 0 < dim <= len(self.variances):
+            raise ValueError(
+                f"pca={dim}, but the training embeddings have {len(self.variances)} principal "
+                "directions (the smaller of D and N - 1): ask for as many or fewer"
+            )
+        return replace(self, components=self.components[:, :dim], variances=self.variances[:dim])
+
+    def whiten(self) -> PCA:
+        """Every direction scaled to unit variance; a direction without any is left as it is."""
+        scale = torch.where(self.variances > 0, self.variances, 1.0).rsqrt()
+        return replace(self, components=self.components * scale)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """(N, D) -> (N, d)."""
+        return (rows - self.mean.to(rows)) @ self.components.to(rows)
+
+
+def project(embeddings: Embeddings, projections: dict[str, PCA]) -> Embeddings:
+    """The same embeddings with each named exit's projected; all costs stay as they are."""
+    exits = dict(embeddings.exits)
+    for name, pca in projections.items():
+        e = exits[name]
+        exits[name] = replace(e, query=pca(e.query), gallery=pca(e.gallery))
+    return replace(embeddings, exits=exits)

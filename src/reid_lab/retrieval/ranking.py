@@ -1,0 +1,155 @@
+"""Where the matches of each query stand: counted, block by block, in bounded memory.
+
+A match stands behind what is nearer, and behind what is as far and comes before it in the
+gallery. Rows of plain distances are sorted (which a CPU does many numbers at a time, unlike
+an argsort) and the matches looked up; only the few ties are looked at one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reid_lab.protocol import Hidden
+from reid_lab.retrieval.embeddings import Ids
+from reid_lab.retrieval.metrics import Ranking
+from reid_lab.retrieval.space import GIGABYTE, Metric, Space
+
+SORTED_ROWS = 32  # sorted at a time: they stay in a CPU's cache
+
+
+def rank(
+    query: Tensor,
+    gallery: Tensor,
+    query_ids: Ids,
+    gallery_ids: Ids,
+    metric: Metric = "euclidean",
+    hidden: Hidden = "same_person_and_camera",
+    memory: float = GIGABYTE,
+) -> Ranking:
+    """Rank the gallery (G, D) for each query (Q, D) and say where the matches stand.
+
+    A match is a gallery image of the query's person that is not `hidden` (see Protocol).
+    Equal distances rank in the gallery's order, whatever the memory, device and threads.
+
+    Args:
+        memory: bytes that the work may take beside the features.
+
+    Raises:
+        ValueError: empty gallery, different dimensions, rows that cannot be ranked, or too
+            little memory.
+    """
+    space = Space.of(query, gallery, metric)
+    return rank_blocks(space.blocks(memory), query_ids, gallery_ids, hidden)
+
+
+def rank_blocks(
+    blocks: Iterable[tuple[slice, Tensor]], query_ids: Ids, gallery_ids: Ids, hidden: Hidden
+) -> Ranking:
+    """The same from blocks of (rows, distances (len(rows), G)), which are overwritten."""
+    known = Known(gallery_ids, hidden)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        parts = [
+            _rank_rows(distances, *known.of(query_ids, rows), known.nobody, pool)
+            for rows, distances in blocks
+        ]
+    return Ranking.concatenate(parts)
+
+
+class Known:
+    """The gallery by person: which images of a query's person are matches, which are hidden.
+
+    Args:
+        hidden: `same_camera` hides what the query's camera saw of other people, too: that is
+            done before, by leaving them out of the gallery (see evaluation.py).
+    """
+
+    def __init__(self, gallery: Ids, hidden: Hidden) -> None:
+        self.hidden, self.camids = hidden, gallery.camids
+        self.pids, self.order = gallery.pids.sort(stable=True)
+        self.nobody = (gallery.pids == -1).nonzero().flatten()
+
+    def of(self, query: Ids, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """(q, M): gallery images of each query's person, ascending; matches; hidden ones."""
+        pids, camids = query.pids[rows].contiguous(), query.camids[rows]
+        start, end = (torch.searchsorted(self.pids, pids, right=right) for right in (False, True))
+        slots = torch.arange(max(1, int((end - start).max())))
+        real = slots < (end - start)[:, None]
+        index = self.order[(start[:, None] + slots).clamp(max=len(self.order) - 1)]
+        same_camera = self.camids[index] == camids[:, None]
+        if self.hidden == "nothing":
+            same_camera = torch.zeros_like(real)
+        return index, real & ~same_camera, real & same_camera
+
+
+def hidden_mask(query: Ids, gallery: Ids, hidden: Hidden) -> Tensor:
+    """(Q, G) bool: the gallery images that a query does not see. See Protocol."""
+    nobody = (gallery.pids == -1)[None]
+    if hidden == "nothing":
+        return nobody.expand(len(query), -1)
+    same_camera = query.camids[:, None] == gallery.camids[None]
+    if hidden == "same_camera":
+        return same_camera | nobody
+    return (same_camera & (query.pids[:, None] == gallery.pids[None])) | nobody
+
+
+def _rank_rows(
+    distances: Tensor,
+    index: Tensor,
+    match: Tensor,
+    hidden: Tensor,
+    nobody: Tensor,
+    pool: ThreadPoolExecutor,
+) -> Ranking:
+    device = distances.device
+    index, match, hidden = index.to(device), match.to(device), hidden.to(device)
+    row, slot = hidden.nonzero(as_tuple=True)
+    distances[row, index[row, slot]] = torch.inf
+    distances[:, nobody.to(device)] = torch.inf
+    far = distances.gather(1, index).masked_fill(~match, torch.inf)
+    far, order = far.sort(dim=1, stable=True)
+    places = places_of(distances, far, index.gather(1, order), pool)
+    return Ranking.of_places(places, match.sum(1))
+
+
+def places_of(distances: Tensor, far: Tensor, index: Tensor, pool: ThreadPoolExecutor) -> Tensor:
+    """(q, M) 1-based places in `distances` (q, G) of the images `index`, which are `far` away.
+
+    Ascending in `far` (q, M), and in `index` where they are as far; infinity is padding.
+    """
+    nearer, tied = _count(distances, far, pool)
+    place = torch.arange(distances.shape[1], device=distances.device)
+    for slot in tied.any(0).nonzero().flatten().tolist():
+        rows = tied[:, slot].nonzero().flatten()
+        as_far = distances[rows] == far[rows, slot, None]
+        nearer[rows, slot] += (as_far & (place < index[rows, slot, None])).sum(1)
+    return nearer + 1
+
+
+def _count(distances: Tensor, far: Tensor, pool: ThreadPoolExecutor) -> tuple[Tensor, Tensor]:
+    """(q, M) how many of a row's distances are below `far`; whether several are equal to it."""
+    if distances.is_cuda:
+        ascending = distances.sort(1).values
+        nearer = torch.searchsorted(ascending, far)
+        after = (nearer + 1).clamp(max=ascending.shape[1] - 1)
+        tied = (ascending.gather(1, after) == far) & torch.isfinite(far) & (after > nearer)
+        return nearer, tied
+    parts = zip(*(x.tensor_split(len(x) // SORTED_ROWS + 1) for x in (distances, far)), strict=True)
+    counted = list(pool.map(lambda part: _count_rows(*(x.numpy() for x in part)), parts))
+    nearer_rows, tied_rows = zip(*counted, strict=True)
+    return torch.from_numpy(np.concatenate(nearer_rows)), torch.from_numpy(
+        np.concatenate(tied_rows)
+    )
+
+
+def _count_rows(distances: np.ndarray, far: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same on a CPU, which sorts plain numbers many at a time."""
+    ascending = np.sort(distances, axis=1)
+    nearer = np.stack([row.searchsorted(x) for row, x in zip(ascending, far, strict=True)])
+    after = np.minimum(nearer + 1, ascending.shape[1] - 1)
+    tied = (np.take_along_axis(ascending, after, 1) == far) & np.isfinite(far) & (after > nearer)
+    return nearer, tied

@@ -1,0 +1,187 @@
+"""Against an independent loop, and the identities that any ranking obeys."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reid_lab.protocol import Hidden
+from reid_lab.retrieval import Ids, Mahalanobis, rank
+from tests.retrieval.people import crowd, euclidean, ids, naive, same
+
+HIDDEN: list[Hidden] = ["same_person_and_camera", "nothing"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("hidden", HIDDEN)
+@pytest.mark.parametrize("ties", [True, False])
+def test_equals_the_naive_loop(seed: int, hidden: Hidden, ties: bool) -> None:
+    query, gallery, q, g = crowd(seed)
+    if ties:  # whole numbers: many distances are the same, exactly
+        query, gallery = query.round(), gallery.round()
+    summary = rank(query, gallery, q, g, hidden=hidden).summary()
+    assert summary == pytest.approx(naive(euclidean(query, gallery), q, g, hidden), abs=1e-12)
+
+
+small = st.integers(0, 2)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    people=st.lists(st.tuples(st.integers(1, 3), small, small, small), min_size=1, max_size=5),
+    images=st.lists(st.tuples(st.integers(-1, 3), small, small, small), min_size=1, max_size=12),
+    hidden=st.sampled_from(HIDDEN),
+)
+def test_any_small_case_equals_the_loop(
+    people: list[tuple[int, ...]], images: list[tuple[int, ...]], hidden: Hidden
+) -> None:
+    (query, q), (gallery, g) = (_rows(x) for x in (people, images))
+    ranking = rank(query, gallery, q, g, hidden=hidden)
+    if ranking.answerable.any():
+        expected = naive(euclidean(query, gallery), q, g, hidden)
+        assert ranking.summary() == pytest.approx(expected, abs=1e-12)
+
+
+def _rows(images: list[tuple[int, ...]]) -> tuple[torch.Tensor, Ids]:
+    table = np.array(images)
+    return torch.from_numpy(table[:, 2:]).float(), ids(table[:, 0], table[:, 1])
+
+
+@pytest.mark.parametrize("ties", [True, False])
+def test_the_memory_bound_changes_no_bit(ties: bool) -> None:
+    query, gallery, q, g = crowd(1, queries=700, images=900, dim=33)
+    if ties:
+        query, gallery = query.round(), gallery.round()
+    whole = rank(query, gallery, q, g)
+    least = 128 * len(gallery) * 4
+    for memory in (least, 1.6 * least, 3 * least):
+        assert same(rank(query, gallery, q, g, memory=memory), whole)
+    with pytest.raises(ValueError, match=r"give at least 4\.61e\+05"):
+        rank(query, gallery, q, g, memory=least - 1)
+
+
+def test_threads_change_no_bit() -> None:
+    sides = crowd(2, queries=300, images=400)
+    threads, results = torch.get_num_threads(), []
+    for number in (1, 2, 3):
+        torch.set_num_threads(number)
+        results.append(rank(*sides))
+    torch.set_num_threads(threads)
+    assert same(results[0], results[1]) and same(results[0], results[2])
+
+
+def test_the_precision_of_training_changes_no_bit() -> None:
+    sides = crowd(3, queries=300, images=400, dim=64)
+    before = torch.get_float32_matmul_precision()
+    exact = rank(*sides)
+    torch.set_float32_matmul_precision("medium")  # bfloat16 where the CPU has it
+    coarse = rank(*sides)
+    asked = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(before)
+    assert same(exact, coarse) and asked == "medium"
+
+
+def test_the_order_of_the_gallery_matters_to_ties_alone() -> None:
+    query, gallery, q, g = crowd(4, images=500)
+    order = torch.randperm(len(g), generator=torch.Generator().manual_seed(0))
+    assert same(rank(query, gallery[order], q, g.take(order)), rank(query, gallery, q, g))
+    query, gallery = query.round(), gallery.round()  # ties: the gallery's order decides
+    shuffled = rank(query, gallery[order], q, g.take(order)).summary()
+    distances = euclidean(query, gallery[order])
+    assert shuffled == pytest.approx(naive(distances, q, g.take(order)), abs=1e-12)
+    assert shuffled != rank(query, gallery, q, g).summary()
+
+
+def test_cmc_is_monotone_and_a_perfect_ranking_is_perfect() -> None:
+    query, gallery, q, g = crowd(5)
+    ranking = rank(query, gallery, q, g)
+    cmc = [ranking.cmc(k) for k in range(1, 121)]
+    assert cmc == sorted(cmc) and cmc[-1] == 1
+    exact = torch.eye(14)  # everyone has a direction of their own
+    perfect = rank(exact[q.pids], exact[g.pids], q, g).summary()
+    assert set(perfect.values()) == {1.0}
+
+
+def test_by_hand() -> None:
+    q = ids(np.array([1, 9]), np.array([1, 1]))
+    g = ids(np.array([1, 2, 1, -1, 0, 1]), np.array([1, 2, 2, 2, 2, 3]))
+    gallery = torch.tensor([[0.0], [1], [2], [0.5], [3], [4]])
+    # person 1: junk, wrong, RIGHT, junk, distractor, RIGHT -> places 2 and 4
+    ranking = rank(torch.zeros(2, 1), gallery, q, g)
+    assert ranking.first[0].tolist()[0] == 1
+    assert ranking.mAP == pytest.approx((1 / 2 + 2 / 4) / 2)
+    # precision before: 0 of 1, then 1 of 3
+    assert ranking.mAP_trapezoid == pytest.approx(((1 / 2 + 0) / 2 + (2 / 4 + 1 / 3) / 2) / 2)
+    assert ranking.mINP == pytest.approx(2 / 4)
+    assert (ranking.rank1, ranking.cmc(5)) == (0.0, 1.0)
+    assert ranking.answerable.tolist() == [[True, False]]  # nobody is called 9
+
+
+def test_a_gallery_shorter_than_the_longest_rank() -> None:
+    q, g = ids(np.array([1]), np.array([1])), ids(np.array([2, 1]), np.array([2, 2]))
+    summary = rank(torch.zeros(1, 1), torch.tensor([[1.0], [2.0]]), q, g).summary()
+    assert (summary["rank1"], summary["rank5"], summary["rank20"]) == (0, 1, 1)
+
+
+def test_everybody_equally_far() -> None:
+    q, g = ids(np.array([1]), np.array([1])), ids(np.array([2, 3, 1, 2]), np.array([2] * 4))
+    ranking = rank(torch.zeros(1, 1), torch.ones(4, 1), q, g)
+    assert ranking.first.item() == 2  # the gallery's order
+
+
+def test_cosine_ranks_by_angle() -> None:
+    q, g = ids(np.array([1]), np.array([1])), ids(np.array([1, 2]), np.array([2, 2]))
+    gallery = torch.tensor([[10.0, 0.0], [0.9, 0.5]])
+    query = torch.tensor([[1.0, 0.0]])
+    assert rank(query, gallery, q, g, "cosine").rank1 == 1
+    assert rank(query, gallery, q, g, "euclidean").rank1 == 0
+
+
+def test_a_learned_metric_ranks_by_its_own_form() -> None:
+    query, gallery, q, g = crowd(6)
+    rng = np.random.default_rng(0)
+    root = torch.from_numpy(rng.normal(size=(4, 4)))
+    matrix = root @ root.T
+    away = query.double()[:, None] - gallery.double()[None]
+    form = torch.einsum("qgi,ij,qgj->qg", away, matrix, away).numpy()
+    learned = Mahalanobis.of(matrix.float())
+    assert rank(query, gallery, q, g, learned).summary() == pytest.approx(naive(form, q, g))
+    with pytest.raises(ValueError, match="4 dimensions, the metric was learned on 2"):
+        rank(query, gallery, q, g, Mahalanobis(torch.eye(2)))
+    with pytest.raises(ValueError, match="square"):
+        Mahalanobis.of(torch.ones(2, 3))
+
+
+def test_negative_directions_of_a_learned_metric_are_cut_off() -> None:
+    factor = Mahalanobis.of(torch.diag(torch.tensor([4.0, -1.0, 1.0]))).factor
+    assert torch.allclose(factor @ factor.T, torch.diag(torch.tensor([4.0, 0, 1])))
+
+
+@pytest.mark.parametrize(
+    ("query", "gallery", "metric", "message"),
+    [
+        (torch.ones(1, 2), torch.ones(0, 2), "euclidean", "gallery is empty"),
+        (torch.ones(1, 2), torch.ones(2, 3), "euclidean", "2 dimensions, gallery 3"),
+        (torch.ones(2), torch.ones(2, 2), "euclidean", r"must be \(N, D\)"),
+        (torch.tensor([[1.0, torch.inf]]), torch.ones(2, 2), "euclidean", "query .* row 0"),
+        (torch.ones(1, 2), torch.tensor([[1.0, 1], [torch.nan, 1]]), "cosine", "gallery .* row 1"),
+        (torch.ones(1, 2), torch.tensor([[1.0, 1], [0, 0]]), "cosine", "only zeros.* row 1"),
+    ],
+)
+def test_bad_input_names_the_row(
+    query: torch.Tensor, gallery: torch.Tensor, metric: str, message: str
+) -> None:
+    q = ids(np.ones(len(query), int), np.ones(len(query), int))
+    g = ids(np.ones(len(gallery), int), np.full(len(gallery), 2))
+    with pytest.raises(ValueError, match=message):
+        rank(query, gallery, q, g, metric)  # type: ignore[arg-type]
+
+
+def test_half_precision_features_rank_as_their_float32_values() -> None:
+    query, gallery, q, g = crowd(7)
+    halves = query.half(), gallery.half()
+    floats = [x.float() for x in halves]
+    assert same(rank(*halves, q, g), rank(*floats, q, g))

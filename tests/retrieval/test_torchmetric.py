@@ -1,0 +1,88 @@
+"""The torchmetrics class against the function, in one process and in two."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from reid_lab.protocol import Protocol
+from reid_lab.retrieval import Ids, RankingMetric, rank
+from tests.retrieval.people import crowd
+
+Columns = list[torch.Tensor]
+
+
+def columns(query: torch.Tensor, gallery: torch.Tensor, q: Ids, g: Ids) -> Columns:
+    rows = torch.cat([query, gallery])
+    numbers = torch.arange(len(rows))
+    pids, camids = torch.cat([q.pids, g.pids]), torch.cat([q.camids, g.camids])
+    return [rows, pids, camids, numbers < len(query), numbers]
+
+
+def filled(data: Columns, order: torch.Tensor, **options: bool) -> RankingMetric:
+    metric = RankingMetric(**options)  # type: ignore[arg-type]
+    for part in order.split(17):
+        metric.update(*(column[part] for column in data))
+    return metric
+
+
+def test_equals_the_function_in_any_order_with_padding() -> None:
+    sides = crowd(1)
+    data = columns(*sides)
+    order = torch.randperm(150, generator=torch.Generator().manual_seed(0))
+    padded = torch.cat([order, order[:13]])  # as a DDP sampler pads
+    metric = filled(data, padded)
+    found = {name: value.item() for name, value in metric.compute().items()}
+    assert found == pytest.approx(rank(*sides).summary(), abs=1e-7)
+    metric.reset()
+    with pytest.raises(ValueError, match="nothing to rank"):
+        metric.compute()
+
+
+def test_half_precision_keeps_half_the_bytes() -> None:
+    query, gallery, q, g = crowd(2)
+    metric = filled(columns(query, gallery, q, g), torch.arange(150), half=True)
+    assert {part.dtype for part in metric.rows} == {torch.float16}
+    expected = rank(query.half(), gallery.half(), q, g).summary()
+    assert {n: v.item() for n, v in metric.compute().items()} == pytest.approx(expected, abs=1e-7)
+
+
+def test_bad_input() -> None:
+    data = columns(*crowd())
+    metric = RankingMetric()
+    with pytest.raises(ValueError, match=r"must be \(N, D\)"):
+        metric.update(data[0][:2], *(column[:3] for column in data[1:]))
+    with pytest.raises(ValueError, match="not finite.*row 1"):
+        metric.update(torch.tensor([[1.0], [torch.nan]]), *(column[:2] for column in data[1:]))
+    metric.update(*(column[:2] for column in data))
+    with pytest.raises(ValueError, match="2 queries and 0 gallery"):
+        metric.compute()
+    with pytest.raises(ValueError, match="pooled"):
+        RankingMetric(protocol=Protocol(tracklets=True))
+
+
+def _process(number: int, port: int, folder: Path) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    dist.init_process_group("gloo", rank=number, world_size=2)
+    data = columns(*crowd(3))
+    mine = torch.arange(number, 151, 2) % 150  # unevenly many; one image twice
+    values = filled(data, mine).compute()
+    torch.save(values, folder / f"{number}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(_process, (port, tmp_path), nprocs=2)
+    expected = rank(*crowd(3)).summary()
+    for number in (0, 1):
+        found = torch.load(tmp_path / f"{number}.pt")
+        assert {n: v.item() for n, v in found.items()} == pytest.approx(expected, abs=1e-7)
