@@ -77,7 +77,8 @@ def test_multirun_ends_with_one_table(tmp_path: Path, people: Path) -> None:
 
 
 def test_two_processes_evaluate_as_one(tmp_path: Path, people: Path) -> None:
-    trained = ("callbacks.throughput=null", f"dataset.root={people}")
+    ranking = ("callbacks.ranking.pca=4", "callbacks.ranking.rerank=k_reciprocal")
+    trained = ("callbacks.throughput=null", f"dataset.root={people}", *ranking)
     call(tmp_path, *TINY, *trained, "hydra.run.dir=one")
     again = (*TINY, *trained, "task=test", "ckpt_path=one/checkpoints/last.ckpt")
     call(tmp_path, *again, "hydra.run.dir=two", "trainer.devices=2", "+trainer.strategy=ddp")

@@ -157,7 +157,7 @@ class RankingEvaluation(pl.Callback):
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._rank(trainer, pl_module, "test")
-        if self.evaluation is not None and trainer.is_global_zero:
+        if self.evaluation is not None:
             table = self.evaluation.table()
             write_csv(self.folder / "results" / "exits.csv", table)
             print_exits(load_run(self.folder).exits)
@@ -166,6 +166,8 @@ class RankingEvaluation(pl.Callback):
         gathered = gather_rows(trainer, self._collected)
         self._collected.clear()
         self.evaluation = None
+        if not trainer.is_global_zero:
+            return  # one process ranks
         embeddings = self._embeddings(gathered, *_data(trainer).splits(part), trainer)
         if embeddings is None:
             rank_zero_warn(f"{part}: the batches seen hold no query or no gallery; not ranked")
