@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -16,21 +17,30 @@ from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
-from reid_lab.report import ReportError, load_run, plots, style, write_report
+from reid_lab.report import ReportError, exit_lines, load_run, plots, style, write_report
 from reid_lab.report.console import print_exits
 from reid_lab.report.headlines import headlines
 from reid_lab.report.logs import read_logs
-from reid_lab.report.tables import duration, mul_adds, percent, points
-from tests.report.fake_run import (
-    make_logs,
-    make_run,
+from reid_lab.report.tables import (
+    duration,
+    exits_table,
+    mul_adds,
+    number,
+    operating_points_table,
+    percent,
+    points,
+    protocol_line,
+    rate,
 )
+from reid_lab.results import write_csv, write_json
+from tests.report.fake_run import NAMES, make_logs, make_run
 
 PAGE = "report/report.html"
 SECTIONS = {
     "exits.csv": "Accuracy by exit",
     "anytime.csv": "Anytime",
     "stream.csv": "Budgeted stream",
+    "dimensions.csv": "Feature dimension",
     "queries.json": "Ranked lists",
 }
 
@@ -93,10 +103,14 @@ def test_writes_the_page_and_what_is_behind_it(run: Path) -> None:
         "anytime_rank1.png",
         "stream.png",
         "budget.png",
+        "roc.png",
+        "dimensions_rank1.png",
+        "dimensions_mAP.png",
         "loss.png",
         "validation.png",
     } <= written
     assert {"exits.csv", "anytime.csv", "stream.csv", "training.csv"} <= written
+    assert {"roc.csv", "operating_points.csv", "dimensions.csv"} <= written
     assert dict(matplotlib.rcParams) == before
     for path in target.parent.glob("*.png"):
         Image.open(path).verify()
@@ -112,6 +126,8 @@ def test_formats_numbers() -> None:
         "7",
     ]
     assert [percent(0.885), percent(float("nan")), points(-0.018)] == ["88.5%", "–", "−1.8"]
+    assert [rate(x) for x in (0.01, 0.000123, 0.0, 0.5)] == ["1.0%", "0.012%", "0%", "50%"]
+    assert rate(float("nan")) == number(float("nan")) == "–" and number(1.23456) == "1.235"
     assert [duration(s) for s in (12.4, 75, 7384)] == ["12 s", "1 min 15 s", "2 h 3 min"]
 
 
@@ -132,6 +148,13 @@ def test_page_tells_the_numbers(done: Path) -> None:
         "backbone: resnet50",
         "Images are 256 by 128 pixels.",
         "12,936",
+        "mAP is plain average precision, the default",
+        "71.5%",  # by the trapezoid rule
+        "fusion + k_reciprocal",
+        "marks of the legend are exits after re-ranking",
+        "1,125 queries of 5,773 gallery images",
+        "0.011%",
+        "Protocol: hidden: same person and camera · trials: 1 · seed: 0 · query: single",
     ):
         assert text in page, text
     assert "fusion itself" in page  # no cheaper exit is within one point
@@ -175,6 +198,75 @@ def test_survives_a_missing_result(run: Path, name: str) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_operating_points_need_one_of_two_files(run: Path) -> None:
+    (run / "results" / "operating_points.csv").unlink()
+    page = write_report(run).read_text()
+    assert "too few people or pairs for a threshold" in page and "left out" not in page
+    (run / "results" / "roc.csv").unlink()
+    page = write_report(run).read_text()
+    assert "Operating points left out: results/roc.csv" in page
+    assert not list((run / "report").glob("roc*"))
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_operating_points_that_could_not_be_had(run: Path) -> None:
+    path = run / "results" / "operating_points.csv"
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    known = ("exit", "far", "tpr_at_fpr", "gallery")
+    blank = {key: "nan" for key in rows[0] if key not in known and not key.endswith("queries")}
+    rows[2] |= blank | {"note": "830 impostor pairs show no rate below 1.2e-03"}
+    write_csv(path, rows)
+    row = operating_points_table(load_run(run)).rows[2]
+    assert list(row) == ["stage1", "0.01%", "22.9%", *["–"] * 6]
+    assert "830 impostor pairs show no rate below 1.2e-03." in write_report(run).read_text()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_older_runs_lack_columns_and_keys(run: Path) -> None:
+    for name in ("roc.csv", "operating_points.csv", "dimensions.csv"):
+        (run / "results" / name).unlink()
+    path = run / "results" / "exits.csv"
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["kind"] != "reranked"]
+    write_csv(path, [{k: v for k, v in row.items() if k != "mAP_trapezoid"} for row in rows])
+    summary = json.loads((run / "results" / "summary.json").read_text())
+    del summary["protocol"]
+    write_json(run / "results" / "summary.json", summary)
+    page = write_report(run).read_text()
+    assert "mAP trap." not in page and "Protocol:" not in page and "re-ranking" not in page
+    assert "88.5%" in page
+
+
+def test_reranked_exits_stand_by_their_exit(run: Path) -> None:
+    shown = load_run(run)
+    names = [row[0] for row in exits_table(shown.exits).rows]
+    assert names[:3] == ["stage1", "stage1 + k_reciprocal", "stage2"]
+    assert names[-1] == "hsv_histogram (reference)"
+    assert shown.exit_names == NAMES
+    assert headlines(shown)[0].value == "88.5%"  # of the exit itself
+    figure = plots.exits(shown, {}, "mAP")
+    assert figure
+    drawn = [line for line in figure.axes[0].lines if line.get_marker() == "*"]
+    assert len(drawn) == len(NAMES) + 1  # and one in the legend
+    assert figure.axes[0].get_legend_handles_labels()[1] == ["with k_reciprocal"]
+
+
+def test_rates_are_on_a_log_axis_and_dimensions_on_powers_of_two(run: Path) -> None:
+    shown = load_run(run)
+    roc, dims = exit_lines.roc(shown), exit_lines.dimensions(shown, "mAP")
+    assert roc and dims
+    assert (roc.axes[0].get_xscale(), dims.axes[0].get_xscale()) == ("log", "log")
+    assert roc.axes[0].get_legend_handles_labels()[1] == NAMES
+    assert [tick.get_text() for tick in dims.axes[0].get_xticklabels()] == ["16", "32", "64", "128"]
+
+
+def test_protocol_says_what_is_fixed() -> None:
+    line = protocol_line({"hidden": "same_camera", "shots": None, "seed": 0, "tracklets": True})
+    assert line == "hidden: same camera · seed: 0 · tracklets: yes"
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_survives_other_missing_pieces(run: Path) -> None:
     (run / "results" / "summary.json").unlink()
     (run / "config.yaml").unlink()
@@ -190,8 +282,9 @@ def test_survives_other_missing_pieces(run: Path) -> None:
 @pytest.mark.usefixtures("undrawn")
 def test_only_a_summary_is_enough(run: Path) -> None:
     write_report(run)
-    for name in SECTIONS:
-        (run / "results" / name).unlink()
+    for path in (run / "results").iterdir():
+        if path.name != "summary.json":
+            path.unlink()
     folder = write_report(run).parent
     assert not list(folder.glob("exits*"))  # nothing stale stays behind
 
@@ -221,7 +314,8 @@ def test_resumed_logs_merge_and_the_later_wins(tmp_path: Path) -> None:
 def test_escapes_hostile_names(tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script>"
     run = make_run(tmp_path / "run", name=hostile)
-    for path in (run / "results" / "exits.csv", run / "results" / "queries.json"):
+    for name in ("exits.csv", "roc.csv", "operating_points.csv", "dimensions.csv", "queries.json"):
+        path = run / "results" / name
         path.write_text(path.read_text().replace("stage1", "<img onerror=x>"))
     page = write_report(run, [run]).read_text()
     assert "<script" not in page and "<img onerror" not in page
@@ -254,4 +348,7 @@ def test_prints_exits(run: Path) -> None:
     print_exits(run, console=console)
     text = console.export_text()
     assert "dare-r50" in text and "fusion" in text and "88.5%" in text and "2.67 G" in text
-    assert "…" not in text  # nothing is cut off
+    assert "…" not in text and "trap." not in text  # nothing is cut off
+    wide = Console(width=100, record=True, file=io.StringIO())
+    print_exits(run, console=wide)
+    assert "mAP trap." in (text := wide.export_text()) and "71.5%" in text and "…" not in text

@@ -6,6 +6,7 @@ from reid_lab.callbacks.progress import StepProgress
 from reid_lab.callbacks.ranked_lists import RankedLists
 from reid_lab.callbacks.ranking import RankingError, RankingEvaluation
 from reid_lab.callbacks.throughput import Throughput
+from reid_lab.callbacks.verification import Verification, VerificationError
 
 __all__ = [
     "AnytimeCurve",
@@ -17,4 +18,6 @@ __all__ = [
     "RankingEvaluation",
     "StepProgress",
     "Throughput",
+    "Verification",
+    "VerificationError",
 ]

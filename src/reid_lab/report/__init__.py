@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from reid_lab.report import curves, pictures, plots, sheets
+from reid_lab.report import curves, exit_lines, pictures, plots, sheets
 from reid_lab.report.html import page
-from reid_lab.report.load import ReportError, Run, load_run
+from reid_lab.report.load import ReportError, load_run
+from reid_lab.report.records import Run
 from reid_lab.report.style import png
 
 __all__ = ["ReportError", "load_run", "write_report"]
@@ -55,6 +56,9 @@ def _images(run: Run, others: dict[str, Run]) -> dict[str, bytes | None]:
         "anytime_mAP.png": partial(plots.anytime, run, others, "mAP"),
         "stream.png": partial(plots.stream, run),
         "budget.png": partial(plots.budget, run),
+        "roc.png": partial(exit_lines.roc, run),
+        "dimensions_rank1.png": partial(exit_lines.dimensions, run, "rank1"),
+        "dimensions_mAP.png": partial(exit_lines.dimensions, run, "mAP"),
         "loss.png": partial(curves.loss, run),
         "validation.png": partial(curves.validation, run),
     }
@@ -68,5 +72,8 @@ def _tables(run: Run, others: dict[str, Run]) -> dict[str, str | None]:
         "exits.csv": sheets.exits(runs),
         "anytime.csv": sheets.anytime(runs),
         "stream.csv": sheets.stream(run),
+        "roc.csv": sheets.lines(run.roc),
+        "operating_points.csv": sheets.lines(run.operating_points),
+        "dimensions.csv": sheets.lines(run.dimensions),
         "training.csv": sheets.training(run),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from reid_lab.report.load import Run
+from reid_lab.report.records import Run
 from reid_lab.report.style import INK, axes, exit_colours
 
 
@@ -35,7 +35,8 @@ def validation(run: Run) -> Figure | None:
     figure, ax = axes("Validation Rank-1")
     colours = exit_colours(run.exit_names)
     for name, (steps, values) in lines.items():
-        ax.plot(steps, 100 * values, "o-", color=colours[name], markersize=3.5, label=name)
+        colour = colours.get(name, INK)
+        ax.plot(steps, 100 * values, "o-", color=colour, markersize=3.5, label=name)
     ax.set_xlabel("Step")
     ax.set_ylabel("Rank-1 (%)")
     ax.legend(loc="lower right")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reid_lab.report.load import Exit, Run, StreamPoint
+from reid_lab.report.records import Exit, Run, StreamPoint
 from reid_lab.report.tables import best_exit, mul_adds, percent, points
 
 CLOSE = 0.01  # one point of Rank-1

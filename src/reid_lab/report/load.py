@@ -1,18 +1,27 @@
 """Read a run folder into plain records; a missing file is noted, a broken one is an error."""
 
-# ruff: noqa: N815 - mAP and mINP are the field's names
-
 from __future__ import annotations
 
 import csv
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from reid_lab.errors import UserError
-from reid_lab.report.logs import Logs, read_logs
+from reid_lab.report.logs import read_logs
+from reid_lab.report.records import (
+    Budget,
+    Dimension,
+    Exit,
+    OperatingPoint,
+    Query,
+    RocPoint,
+    Run,
+    Shot,
+    StreamPoint,
+)
 
 Record = TypeVar("Record")
 
@@ -32,106 +41,6 @@ class ReportError(UserError):
     """A run folder that cannot be reported on."""
 
 
-@dataclass(frozen=True)
-class Exit:
-    """One line of `exits.csv`: an exit of the network, or a reference method."""
-
-    name: str
-    kind: str
-    mul_adds: int
-    dim: int
-    rank1: float
-    rank5: float
-    rank10: float
-    rank20: float
-    mAP: float
-    mINP: float
-    queries: int
-    skipped: int
-
-
-@dataclass(frozen=True)
-class Budget:
-    """One line of `anytime.csv`; `exit` is empty below the first exit."""
-
-    mul_adds: int
-    exit: str
-    rank1: float
-    mAP: float
-
-
-@dataclass(frozen=True)
-class StreamPoint:
-    """One line of `stream.csv`: a policy at one budget, and the share of queries per exit."""
-
-    policy: str
-    planned: float
-    realised: float
-    a: float
-    rank1: float
-    mAP: float
-    shares: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Shot:
-    """One image of a ranked list; `match` says whether it shows the queried person."""
-
-    path: Path
-    pid: str
-    camid: str
-    distance: float
-    match: bool
-
-
-@dataclass(frozen=True)
-class Query:
-    """A query image with one ranked list per exit."""
-
-    path: Path
-    pid: str
-    camid: str
-    group: str
-    ranked: dict[str, list[Shot]]
-
-
-@dataclass(frozen=True)
-class Run:
-    """All that a run left behind; whatever it did not leave is empty."""
-
-    folder: Path
-    exits: list[Exit]
-    anytime: list[Budget]
-    stream: list[StreamPoint]
-    queries: list[Query]
-    logs: Logs
-    config: str
-    summary: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """The run's own name, else its folder's."""
-        return str(self.summary.get("name") or self.folder.name)
-
-    @property
-    def exit_names(self) -> list[str]:
-        """Every exit named anywhere in the run, in order of appearance."""
-        found = [e.name for e in self.exits if e.kind == "exit"]
-        found += [b.exit for b in self.anytime if b.exit]
-        found += [name for point in self.stream[:1] for name in point.shares]
-        found += [name for query in self.queries for name in query.ranked]
-        found += list(self.logs.losses) + list(self.logs.validation)
-        return list(dict.fromkeys(found))
-
-    @property
-    def policies(self) -> dict[str, list[StreamPoint]]:
-        """The stream's points by policy, cheapest first."""
-        groups: dict[str, list[StreamPoint]] = {}
-        for point in sorted(self.stream, key=lambda p: p.planned):
-            groups.setdefault(point.policy, []).append(point)
-        return {name: groups[name] for name in dict.fromkeys(p.policy for p in self.stream)}
-
-
 def load_run(folder: Path) -> Run:
     """Read the run in `folder`."""
     folder = Path(folder)
@@ -140,11 +49,12 @@ def load_run(folder: Path) -> Run:
     results = folder / "results"
     run = Run(
         folder=folder.resolve(),
-        exits=[_record(Exit, row, results / "exits.csv") for row in _rows(results / "exits.csv")],
-        anytime=[
-            _record(Budget, row, results / "anytime.csv") for row in _rows(results / "anytime.csv")
-        ],
+        exits=_records(Exit, results / "exits.csv"),
+        anytime=_records(Budget, results / "anytime.csv"),
         stream=_stream(results / "stream.csv"),
+        roc=_records(RocPoint, results / "roc.csv"),
+        operating_points=_records(OperatingPoint, results / "operating_points.csv"),
+        dimensions=_records(Dimension, results / "dimensions.csv"),
         queries=_queries(results / "queries.json", folder),
         logs=read_logs(folder / "logs"),
         config=_text(folder / "config.yaml"),
@@ -173,13 +83,20 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
+def _records(kind: type[Record], path: Path) -> list[Record]:
+    return [_record(kind, row, path) for row in _rows(path)]
+
+
 def _record(kind: type[Record], row: Mapping[str, str], path: Path) -> Record:
-    """Build a record from a CSV row; blank numbers become nan (or 0 for integers)."""
+    """Build a record from a CSV row; blank numbers become nan (or 0 for integers).
+
+    A column that older runs lack has a default.
+    """
     try:
         values = {
             f.name: CASTS[str(f.type)](row[f.name] or "")
             for f in fields(kind)  # type: ignore[arg-type]
-            if f.type in CASTS
+            if f.type in CASTS and (f.name in row or f.default is MISSING)
         }
         return kind(**values)
     except KeyError as error:

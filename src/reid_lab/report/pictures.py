@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from reid_lab.report.load import Query, Shot
+from reid_lab.report.records import Query, Shot
 
 SIZE = (72, 144)  # width and height of a thumbnail, the shape of a person
 RIGHT, WRONG = "#1a7f37", "#cf222e"

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reid_lab.report.load import Exit, Run, StreamPoint
+from reid_lab.report.records import Exit, Run, StreamPoint
 from reid_lab.report.style import (
     INK,
     QUIET,
@@ -23,13 +23,15 @@ from reid_lab.report.style import (
 
 METRICS = {"rank1": "Rank-1", "mAP": "mAP"}
 MARKERS = "s^DvPX"
+STARS = "*dph"  # a marker a re-ranking method
 Others = Mapping[str, Run]  # runs to compare with, by label
 
 
 def exits(run: Run, others: Others, metric: str) -> Figure | None:
-    """Accuracy of each exit at its cumulative Mul-Adds, references hollow."""
-    inner = _exits(run.exits, metric)
-    references = [e for e in run.exits if e.kind != "exit" and math.isfinite(_y(e, metric))]
+    """Accuracy of each exit at its cumulative Mul-Adds; re-ranked as stars, references hollow."""
+    inner, reranked, references = (
+        _exits(run.exits, metric, kind) for kind in ("exit", "reranked", "reference")
+    )
     if not inner and not references:
         return None
     figure, ax = axes(f"{METRICS[metric]} by exit")
@@ -38,7 +40,10 @@ def exits(run: Run, others: Others, metric: str) -> Figure | None:
     for index, (label, points) in enumerate(others_exits.items()):
         ax.plot(*_xy(points, metric, unit), markersize=5, label=label, **_other(index, marker=True))
     ax.plot(*_xy(inner, metric, unit), color=QUIET, linewidth=1.2, zorder=2)
-    _dots(ax, inner, exit_colours(run.exit_names), metric, unit)
+    colours = exit_colours(run.exit_names)
+    room: dict[str, Any] = {"below": True, "better": (-9, 0)} if reranked else {}
+    _dots(ax, inner, colours, metric, unit, **room)
+    _stars(ax, reranked, colours, metric, unit)
     for e in references:
         x, y = e.mul_adds / unit, _y(e, metric)
         # a reference may be so cheap that its marker reaches over the axis
@@ -117,8 +122,8 @@ def _y(e: Exit, metric: str) -> float:
     return 100 * float(getattr(e, metric))
 
 
-def _exits(exits: Sequence[Exit], metric: str) -> list[Exit]:
-    known = [e for e in exits if e.kind == "exit" and math.isfinite(_y(e, metric))]
+def _exits(exits: Sequence[Exit], metric: str, kind: str = "exit") -> list[Exit]:
+    known = [e for e in exits if e.kind == kind and math.isfinite(_y(e, metric))]
     return sorted(known, key=lambda e: e.mul_adds)
 
 
@@ -130,6 +135,21 @@ def _xy_stream(
     line: Sequence[StreamPoint], metric: str, unit: float
 ) -> tuple[list[float], list[float]]:
     return [p.realised / unit for p in line], [100 * getattr(p, metric) for p in line]
+
+
+def _stars(
+    ax: Axes, points: Sequence[Exit], colours: Mapping[str, str], metric: str, unit: float
+) -> None:
+    """Re-ranked exits in their exit's colour, with a marker a method and a legend of these."""
+    methods = dict.fromkeys(e.name.removeprefix(f"{e.of} + ") for e in points)
+    markers = {method: STARS[i % len(STARS)] for i, method in enumerate(methods)}
+    look: dict[str, Any] = {"linestyle": "", "markersize": 10, "mec": INK, "mew": 0.8}
+    for e in points:
+        marker = markers[e.name.removeprefix(f"{e.of} + ")]
+        colour = colours.get(e.of, QUIET)
+        ax.plot(e.mul_adds / unit, _y(e, metric), marker, color=colour, zorder=3, **look)
+    for method, marker in markers.items():
+        ax.plot([], [], marker, color="white", label=f"with {method}", **look)
 
 
 def _stairs(run: Run, metric: str) -> list[tuple[float, float]]:
@@ -152,15 +172,19 @@ def _dots(
     metric: str,
     unit: float,
     below: bool = False,
+    better: tuple[int, int] = (0, 8),
 ) -> None:
-    """Exits as dots with their names above; `below` as lines run above them in that plot."""
+    """Exits as dots with their names above; `below` where other marks stand above them.
+
+    Of two exits at one cost the better has its name at `better`, the other below.
+    """
     for e in points:
         x, y = e.mul_adds / unit, _y(e, metric)
         ax.plot(x, y, "o", color=colours[e.name], markersize=8, zorder=4)
         near = [o for o in points if abs(o.mul_adds - e.mul_adds) < 0.05 * points[-1].mul_adds]
-        # of two exits at one cost the better has its name above, the other below
         above = all(_y(o, metric) <= y for o in near) and (not below or len(near) > 1)
-        name_dot(ax, e.name, x, y, 0, 8 if above else -8)
+        place = better if len(near) > 1 else (0, 8)
+        name_dot(ax, e.name, x, y, *(place if above else (0, -8)))
 
 
 def _other(index: int, marker: bool) -> dict[str, Any]:

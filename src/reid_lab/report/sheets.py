@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from reid_lab.report.load import Run
+from reid_lab.report.records import Dimension, OperatingPoint, RocPoint, Run
 
 
 def exits(runs: Mapping[str, Run]) -> str | None:
@@ -24,6 +24,13 @@ def anytime(runs: Mapping[str, Run]) -> str | None:
 def stream(run: Run) -> str | None:
     """The budgeted stream, one line a policy and budget."""
     return _csv(_flat(asdict(point)) for point in run.stream)
+
+
+def lines(
+    records: Sequence[RocPoint] | Sequence[OperatingPoint] | Sequence[Dimension],
+) -> str | None:
+    """Records as they are."""
+    return _csv(asdict(record) for record in records)
 
 
 def training(run: Run) -> str | None:

@@ -81,7 +81,7 @@ def name_dot(ax: Axes, name: str, x: float, y: float, dx: int, dy: int) -> None:
         (x, y),
         (dx, dy),
         textcoords="offset points",
-        ha="left" if dx else "center",
+        ha="left" if dx > 0 else "right" if dx else "center",
         va="center" if not dy else "bottom" if dy > 0 else "top",
         path_effects=[withStroke(linewidth=3, foreground="white")],
         zorder=5,

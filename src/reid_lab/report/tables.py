@@ -7,9 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reid_lab.report.load import Exit, Run
+from reid_lab.report.records import Exit, Run
 
 NOTHING = "–"
+HEADS = {
+    "rank1": "Rank-1",
+    "rank5": "Rank-5",
+    "rank10": "Rank-10",
+    "rank20": "Rank-20",
+    "mAP": "mAP",
+    "mAP_trapezoid": "mAP trap.",
+    "mINP": "mINP",
+}
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,19 @@ class Table:
 def percent(fraction: float) -> str:
     """0.885 -> '88.5%'."""
     return f"{100 * fraction:.1f}%" if math.isfinite(fraction) else NOTHING
+
+
+def rate(fraction: float) -> str:
+    """A small share by its first two figures: 0.000123 -> '0.012%'."""
+    if not math.isfinite(fraction):
+        return NOTHING
+    digits = 1 - math.floor(math.log10(100 * fraction)) if fraction else 0
+    return f"{100 * fraction:.{max(digits, 0)}f}%"
+
+
+def number(value: float) -> str:
+    """A distance to four figures."""
+    return f"{value:.4g}" if math.isfinite(value) else NOTHING
 
 
 def points(fraction: float) -> str:
@@ -63,21 +85,55 @@ def best_exit(exits: Sequence[Exit]) -> Exit | None:
     return min(known, key=lambda e: (-e.rank1, e.mul_adds), default=None)
 
 
-def exits_table(exits: Sequence[Exit]) -> Table:
-    """Accuracy and cost of each exit, references last."""
-    ordered = sorted(exits, key=lambda e: e.kind != "exit")
+def exits_table(exits: Sequence[Exit], trapezoid: bool = True) -> Table:
+    """Accuracy and cost of each exit, what re-ranking makes of it below it, references last.
+
+    `trapezoid`: with the mAP by the trapezoid rule, where a run has it.
+    """
     best = best_exit(exits)
-    header = ["Exit", "Mul-Adds", "Dim", "Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP"]
+    names = list(dict.fromkeys(e.of for e in exits))
+    ordered = sorted(exits, key=lambda e: (e.kind == "reference", names.index(e.of)))
+    columns = ["rank1", "rank5", "rank10", "rank20", "mAP", "mAP_trapezoid", "mINP"]
+    if not trapezoid or not any(math.isfinite(e.mAP_trapezoid) for e in exits):
+        columns.remove("mAP_trapezoid")
     rows = [
         [
-            e.name if e.kind == "exit" else f"{e.name} ({e.kind})",
+            f"{e.name} (reference)" if e.kind == "reference" else e.name,
             mul_adds(e.mul_adds),
             whole(e.dim),
-            *(percent(x) for x in (e.rank1, e.rank5, e.rank10, e.rank20, e.mAP, e.mINP)),
+            *(percent(getattr(e, column)) for column in columns),
         ]
         for e in ordered
     ]
+    header = ["Exit", "Mul-Adds", "Dim", *(HEADS[column] for column in columns)]
     return Table(header, rows, best=ordered.index(best) if best else None)
+
+
+def operating_points_table(run: Run) -> Table:
+    """What the threshold chosen for each wanted false-accept rate does."""
+    header = ["Exit", "Wanted FAR", "TPR", "Threshold", "FAR, enrolled", "TPR, enrolled"]
+    header += ["DIR", "Miss", "False alarm"]
+    rows = [
+        [
+            p.exit,
+            f"{100 * p.far:.4g}%",
+            percent(p.tpr_at_fpr),
+            number(p.threshold),
+            rate(p.known_far),
+            *(percent(x) for x in (p.known_tpr, p.dir, p.miss, p.fpir)),
+        ]
+        for p in run.operating_points
+    ]
+    return Table(header, rows)
+
+
+def dimensions_table(run: Run) -> Table:
+    """Accuracy of each exit with so many dimensions kept."""
+    rows = [
+        [d.exit, whole(d.dim), *(percent(getattr(d, column)) for column in HEADS)]
+        for d in run.dimensions
+    ]
+    return Table(["Exit", "Dim", *HEADS.values()], rows)
 
 
 def stream_table(run: Run, every: int = 5) -> Table:
@@ -98,6 +154,15 @@ def stream_table(run: Run, every: int = 5) -> Table:
         for p in line[::every]
     ]
     return Table(header, rows)
+
+
+def protocol_line(protocol: Mapping[str, Any]) -> str:
+    """What the protocol fixes, as one line; what it leaves open is left out."""
+    return " · ".join(
+        f"{name}: {'yes' if value is True else str(value).replace('_', ' ')}"
+        for name, value in protocol.items()
+        if value is not None and value is not False
+    )
 
 
 def dataset_table(dataset: Mapping[str, Any]) -> Table:

@@ -1,0 +1,200 @@
+"""The parts of the report's page: what each shows, and how to read it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+from reid_lab.report import style
+from reid_lab.report.pictures import by_group
+from reid_lab.report.records import Query, Run
+from reid_lab.report.tables import (
+    Table,
+    dimensions_table,
+    exits_table,
+    operating_points_table,
+    stream_table,
+)
+
+Images = Mapping[str, bytes | None]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A plot inside the page, with what it shows and how to read it."""
+
+    src: str
+    alt: str
+    caption: str
+    inches: float  # its width, for pictures side by side to be equally high
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page; one with `missing` set is but a line that says why it is left out."""
+
+    title: str
+    lead: str = ""
+    missing: str = ""
+    table: Table | None = None
+    fold: str = ""  # the table's summary line, where it is folded away
+    pictures: Sequence[Picture] = ()
+    groups: Mapping[str, Sequence[Query]] = field(default_factory=dict)
+
+
+def exits(run: Run, images: Images) -> Section:
+    title = "Accuracy by exit"
+    if not run.exits:
+        return Section(title, missing="results/exits.csv has no rows or is missing")
+    asked = {(e.queries, e.skipped) for e in run.exits}
+    lead = "Each exit is an embedding of its own; Mul-Adds count all that is computed up to it."
+    if len(asked) == 1:
+        queries, skipped = asked.pop()
+        lead += f" {queries:,} queries were ranked, {skipped:,} skipped for want of a right answer."
+    if any(math.isfinite(e.mAP_trapezoid) for e in run.exits):
+        lead += (
+            " mAP is plain average precision, the default here; mAP trap. is that of "
+            "Market-1501's original code and of DaRe's authors, by the trapezoid rule."
+        )
+    reranked = any(e.kind == "reranked" for e in run.exits)
+    captions = {
+        "exits_rank1.png": "How often the first gallery image is the right person: the further "
+        "left an exit stands the cheaper it is, the higher the better. Hollow dots are references"
+        + ("; the marks of the legend are exits after re-ranking." if reranked else "."),
+        "exits_mAP.png": "The same exits by mean average precision, which also asks how early "
+        "all the other images of the person come.",
+    }
+    return Section(title, lead, table=exits_table(run.exits), pictures=_pictures(images, captions))
+
+
+def anytime(run: Run, images: Images) -> Section:
+    title = "Anytime"
+    if not run.anytime:
+        return Section(title, missing="results/anytime.csv has no rows or is missing")
+    captions = {
+        "anytime_rank1.png": "Rank-1 if computation is cut off at a budget and the newest "
+        "finished exit answers: each step is an exit being reached, each flat stretch is "
+        "computation that does not pay yet.",
+        "anytime_mAP.png": "The same staircase for mean average precision.",
+    }
+    lead = "What the network answers when it may be stopped at any moment."
+    return Section(title, lead, pictures=_pictures(images, captions))
+
+
+def stream(run: Run, images: Images) -> Section:
+    title = "Budgeted stream"
+    if not run.stream:
+        return Section(title, missing="results/stream.csv has no rows or is missing")
+    captions = {
+        "stream.png": "Each coloured line is a policy that decides query by query where to stop; "
+        "where it runs above the straight grey line it beats mixing two exits blindly at the "
+        "same cost.",
+        "budget.png": "Mean cost that came about against the cost asked for: a policy above the "
+        "diagonal overspends.",
+    }
+    return Section(
+        title,
+        "Easy queries leave early, so that a stream of them keeps to a mean cost.",
+        table=stream_table(run),
+        fold="Every fifth budget as a table (the last columns: percent of queries leaving at "
+        "each exit)",
+        pictures=_pictures(images, captions),
+    )
+
+
+def operating_points(run: Run, images: Images) -> Section:
+    title = "Operating points"
+    if not run.roc and not run.operating_points:
+        return Section(title, missing="results/roc.csv has no rows or is missing")
+    lead = "Whether two images show one person, answered by a threshold on their distance. "
+    lead += _dealt(run)
+    captions = {
+        "roc.png": "Every pair of a query and a gallery image that it may see: how many pairs of "
+        "one person pass where so many pairs of two people do. Dashed: the false-accept rates "
+        "in the table.",
+    }
+    table = operating_points_table(run) if run.operating_points else None
+    return Section(title, lead, table=table, pictures=_pictures(images, captions))
+
+
+def _dealt(run: Run) -> str:
+    """How the operating points came about, and what could not be found out."""
+    if not run.operating_points:
+        return "There are too few people or pairs for a threshold to be chosen and tried."
+    p = run.operating_points[0]
+    notes = dict.fromkeys(p.note for p in run.operating_points if p.note)
+    return (
+        "TPR: the share of all pairs of one person that pass where no more than the wanted share "
+        "(FAR) of all pairs of two people does. The other columns try a threshold on people it "
+        f"was not chosen on. It is chosen on a third of them ({p.calibration_queries:,} queries), "
+        f"used on another third, who are enrolled ({p.known_queries:,} queries of "
+        f"{p.gallery:,} gallery images), and shown the rest, who are not ({p.unknown_queries:,} "
+        "queries). DIR: an enrolled person is found first and within the threshold; Miss: nobody "
+        "is; False alarm: somebody who is not enrolled is taken for one who is."
+        + "".join(f" {note[0].upper()}{note[1:]}." for note in notes)
+    )
+
+
+def dimensions(run: Run, images: Images) -> Section:
+    title = "Feature dimension"
+    if not run.dimensions:
+        return Section(title, missing="results/dimensions.csv has no rows or is missing")
+    captions = {
+        "dimensions_rank1.png": "Rank-1 with only the first principal components of each exit's "
+        "embedding kept; the last point of a line is the embedding itself. Where a line is flat, "
+        "a shorter one does as well.",
+        "dimensions_mAP.png": "The same for mean average precision.",
+    }
+    return Section(
+        title,
+        "Shorter embeddings take less memory and less time to search.",
+        table=dimensions_table(run),
+        fold="All dimensions as a table",
+        pictures=_pictures(images, captions),
+    )
+
+
+def ranked(run: Run, lost: int) -> Section:
+    title = "Ranked lists"
+    if not run.queries:
+        return Section(title, missing="results/queries.json has no queries or is missing")
+    lead = (
+        "The query stands at the left; each row shows the gallery images that one exit ranks "
+        "first. A green frame with ✓ is the same person, a red one with ✗ is someone else."
+    )
+    if lost:
+        lead += f" Of the images {lost} could not be read; a question mark stands for them."
+    return Section(title, lead, groups=by_group(run.queries))
+
+
+def training(run: Run, images: Images) -> Section:
+    title = "Training"
+    captions = {
+        "loss.png": "Loss of each exit over the optimiser's steps, smoothed over the pale raw "
+        "values: lower is better.",
+        "validation.png": "Rank-1 of each exit on the validation queries as training goes on.",
+    }
+    pictures = _pictures(images, captions)
+    if not pictures:
+        return Section(title, missing="no losses in logs/version_*/metrics.csv")
+    speed = run.logs.images_per_second
+    lead = f"Trained at {speed:,.0f} images/s (median)." if math.isfinite(speed) else ""
+    return Section(title, lead, pictures=pictures)
+
+
+def _pictures(images: Images, captions: Mapping[str, str]) -> list[Picture]:
+    return [
+        Picture(
+            src=f"data:image/png;base64,{base64.b64encode(content).decode()}",
+            alt=f"Plot {name.removesuffix('.png').replace('_', ' ')}",
+            caption=caption,
+            inches=Image.open(io.BytesIO(content)).width / style.DPI,
+        )
+        for name, caption in captions.items()
+        if (content := images.get(name))
+    ]

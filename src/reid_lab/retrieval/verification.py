@@ -1,0 +1,205 @@
+"""Are two images of one person? Every visible pair, counted at every threshold.
+
+Distances are counted into bins, block by block. A bin's width is a power of two, so that to
+divide by it does not round: the count of pairs nearer than a bin's edge is exact.
+"""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reid_lab.protocol import Hidden
+from reid_lab.retrieval.embeddings import Ids
+from reid_lab.retrieval.ranking import Known, hidden_mask
+from reid_lab.retrieval.space import GIGABYTE, Space
+
+BINS = 1 << 20
+PIECE = 1 << 18  # distances that are turned into bins at a time: they stay in a CPU's cache
+ROUNDING = 1.001  # a float32 distance may come out longer than the two lengths together
+
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Roc:
+    """How many pairs are nearer than each threshold, and so are taken for one person.
+
+    Attributes:
+        thresholds: (T,) ascending, in the metric's own unit. Between two of them no pair's
+            count changes, but for those within one bin.
+        false_accepts: (T,) of the `impostors`, pairs of two people or with a distractor.
+        true_accepts: (T,) of the `genuine` pairs.
+    """
+
+    thresholds: NDArray[np.float64] = field(repr=False)
+    false_accepts: Counts = field(repr=False)
+    true_accepts: Counts = field(repr=False)
+
+    @property
+    def impostors(self) -> int:
+        return int(self.false_accepts[-1])
+
+    @property
+    def genuine(self) -> int:
+        return int(self.true_accepts[-1])
+
+    @property
+    def fpr(self) -> NDArray[np.float64]:
+        """(T,) share of the impostor pairs that pass."""
+        return self.false_accepts / np.float64(self.impostors or np.nan)
+
+    @property
+    def tpr(self) -> NDArray[np.float64]:
+        """(T,) share of the genuine pairs that pass."""
+        return self.true_accepts / np.float64(self.genuine or np.nan)
+
+    @property
+    def auc(self) -> float:
+        """The chance that a genuine pair is nearer than an impostor pair; a bin's ties halve."""
+        steps = np.diff(self.fpr) * (self.tpr[1:] + self.tpr[:-1]) / 2
+        return float(steps.sum())
+
+    def threshold_at(self, far: float) -> float:
+        """The largest threshold that no more than `far` of the impostor pairs pass.
+
+        nan where there are too few of them to show such a rate; see `note`.
+        """
+        return math.nan if self.note(far) else float(self.thresholds[self._last(far)])
+
+    def tpr_at(self, fpr: float) -> float:
+        """TPR at that threshold: the FPR there is at most `fpr`, not interpolated to it."""
+        return math.nan if self.note(fpr) else float(self.tpr[self._last(fpr)])
+
+    def at(self, threshold: float) -> tuple[float, float]:
+        """FPR and TPR at the last bin's edge that is not above `threshold`; nan if that is nan."""
+        if not threshold >= 0:  # nan, too
+            return math.nan, math.nan
+        edge = int(np.searchsorted(self.thresholds, threshold, side="right")) - 1
+        return float(self.fpr[edge]), float(self.tpr[edge])
+
+    def curve(self, points: int = 100, lowest: float = 1e-6) -> list[dict[str, float]]:
+        """fpr, tpr and threshold at up to `points` edges, FPRs even on a log scale.
+
+        From `lowest`, or the lowest FPR that the pairs can show, to 1.
+        """
+        if self.note(1):
+            return []
+        rates = np.geomspace(max(lowest, 1 / self.impostors), 1, points)
+        edges = np.unique([self._last(rate) for rate in rates])
+        columns = self.fpr[edges], self.tpr[edges], self.thresholds[edges]
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        return [dict(zip(("fpr", "tpr", "threshold"), row, strict=True)) for row in rows]
+
+    def note(self, far: float) -> str:
+        """Why there is nothing to say about a false-accept rate of `far`; empty if there is."""
+        if not self.genuine:
+            return "no pair of images of one person"
+        if not self.impostors:
+            return "no pair of images of two people"
+        if not self._allowed(far):
+            return f"{self.impostors:,} impostor pairs show no rate below {1 / self.impostors:.1e}"
+        return ""
+
+    def _allowed(self, far: float) -> int:
+        return math.floor(far * self.impostors * (1 + 1e-12))  # so that 0.07 of 100 are 7
+
+    def _last(self, far: float) -> int:
+        return int(np.searchsorted(self.false_accepts, self._allowed(far), side="right")) - 1
+
+
+def roc(
+    space: Space,
+    query: Ids,
+    gallery: Ids,
+    hidden: Hidden = "same_person_and_camera",
+    memory: float = GIGABYTE,
+    width: float | None = None,
+) -> Roc:
+    """Every query against every gallery image that it may see, see Protocol.
+
+    Boxes without a person (pid -1) are in no pair, nor are queries without one; distractors
+    (pid 0) are impostors.
+
+    Args:
+        memory: bytes that the work may take beside the features and 8 MiB a thread.
+        width: of a bin, a power of two; None takes `bin_width(space)`. With the same width
+            the thresholds of one Roc are exact in another.
+
+    Raises:
+        ValueError: too little memory for a block.
+    """
+    people = (query.pids > 0).nonzero().flatten(), (gallery.pids >= 0).nonzero().flatten()
+    width = width or bin_width(space)
+    space, query, gallery = taken(space, query, gallery, *people)
+    genuine, impostors = np.zeros((2, BINS + 1), dtype=np.int64)
+    known = Known(gallery, hidden)
+    if not len(query) or not len(gallery):
+        return _of_counts(genuine, impostors, width)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for rows, reduced in space.blocks(memory):
+            bins = _bins(space, rows, reduced, width)
+            index, match, own_camera = known.of(query, rows)
+            own = bins.gather(1, index.to(bins.device)).cpu()
+            genuine += _count(own[match])
+            if hidden == "same_camera":  # other people's images are hidden, too
+                mine = query.take(torch.arange(rows.start, rows.stop))
+                bins.masked_fill_(hidden_mask(mine, gallery, hidden).to(bins.device), BINS)
+                own_camera = torch.zeros_like(own_camera)  # is not counted below
+            impostors -= _count(own[match | own_camera])
+            for counted in pool.map(_count, bins.flatten().tensor_split(torch.get_num_threads())):
+                impostors += counted
+    return _of_counts(genuine, impostors, width)
+
+
+def taken(
+    space: Space, query: Ids, gallery: Ids, queries: Tensor, images: Tensor
+) -> tuple[Space, Ids, Ids]:
+    """Only those rows of the queries and of the gallery."""
+    if len(queries) == len(query) and len(images) == len(gallery):
+        return space, query, gallery
+    rows, columns = queries.to(space.query.device), images.to(space.gallery.device)
+    part = Space(space.query[rows], space.gallery[columns], space.metric)
+    return part, query.take(queries), gallery.take(images)
+
+
+def bin_width(space: Space) -> float:
+    """A power of two, of which `BINS` reach further than any distance in the space."""
+    reach = 2.0
+    if space.metric != "cosine":
+        longest = [rows.norm(dim=1).max().item() for rows in (space.query, space.gallery)]
+        reach = sum(longest) or 1.0
+    return 2.0 ** math.ceil(math.log2(reach * ROUNDING)) / BINS
+
+
+def _bins(space: Space, rows: slice, reduced: Tensor, width: float) -> Tensor:
+    """(q, G) int32, in the memory of `reduced`: the bin of each distance."""
+    bins = reduced.view(torch.int32)
+    step = max(1, PIECE // reduced.shape[1])
+    for start in range(0, len(reduced), step):
+        part = slice(start, start + step)
+        of_query = slice(rows.start + start, min(rows.start + start + step, rows.stop))
+        bins[part] = space.distances(of_query, reduced[part]).mul_(1 / width)
+    return bins
+
+
+def _count(bins: Tensor) -> Counts:
+    counts: Counts = torch.bincount(bins.flatten(), minlength=BINS + 1).cpu().numpy()
+    return counts
+
+
+def _of_counts(genuine: Counts, impostors: Counts, width: float) -> Roc:
+    """Edges of the bins that hold a pair; the last bin of the counts holds what is hidden."""
+    filled = (genuine + impostors)[:BINS] > 0
+    is_edge = np.append(filled, False)
+    is_edge[1:] |= filled
+    is_edge[0] = True
+    edges = np.flatnonzero(is_edge)
+    below = [np.append(0, np.cumsum(counts[:BINS]))[edges] for counts in (impostors, genuine)]
+    return Roc(edges * np.float64(width), *below)
