@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
 help:  ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 install: $(STAMP)  ## a virtual environment in .venv with everything in it
 
@@ -33,7 +33,10 @@ lint: $(STAMP)  ## ruff and mypy, mending what can be mended
 bench: $(STAMP)  ## images/s of loader and training step against plain code, by ratio
 	$(BIN)/python -m experiments.bench
 
+bench-retrieval: $(STAMP)  ## ranking and re-ranking beside the toolboxes that are installed
+	$(BIN)/python -m experiments.bench_retrieval
+
 clean:  ## remove the environment and the caches of the tools (never runs/)
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis dist
 
-.PHONY: help install demo test lint bench clean
+.PHONY: help install demo test lint bench bench-retrieval clean

@@ -15,15 +15,11 @@ from reid_lab.retrieval import verification as module
 from reid_lab.retrieval.open_set import TooFewPeopleError, deal, nearest, operating_points
 from reid_lab.retrieval.space import Metric, Space
 from reid_lab.retrieval.verification import Roc, bin_width, roc
+from tests.retrieval.people import ids, seen
 
 PROTOCOLS: tuple[Hidden, ...] = ("same_person_and_camera", "same_camera", "nothing")
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 RATES = (0.3, 0.1, 0.03)
-
-
-def ids(pids: np.ndarray, camids: np.ndarray) -> Ids:
-    paths = np.array([f"{i}.jpg" for i in range(len(pids))], dtype=object)
-    return Ids(torch.from_numpy(pids), torch.from_numpy(camids), paths)
 
 
 def people(seed: int = 0, persons: int = 12) -> tuple[Space, Ids, Ids]:
@@ -37,17 +33,6 @@ def people(seed: int = 0, persons: int = 12) -> tuple[Space, Ids, Ids]:
         for x in (q, g)
     )
     return Space.of(query, gallery), q, g
-
-
-def seen(query: Ids, gallery: Ids, i: int, j: int, hidden: Hidden) -> bool:
-    same_camera = bool(query.camids[i] == gallery.camids[j])
-    same_person = bool(query.pids[i] == gallery.pids[j])
-    junk = {
-        "nothing": False,
-        "same_camera": same_camera,
-        "same_person_and_camera": same_camera and same_person,
-    }
-    return int(gallery.pids[j]) != -1 and not junk[hidden]
 
 
 def pairs(space: Space, query: Ids, gallery: Ids, hidden: Hidden) -> tuple[np.ndarray, np.ndarray]:

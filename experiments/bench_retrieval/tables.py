@@ -1,0 +1,122 @@
+"""What was measured, side by side."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.table import Table
+
+from experiments.bench_retrieval.sizes import Size
+
+AGREEMENT = 1e-4  # float32 sums and rounding, no more
+
+
+@dataclass
+class Measured:
+    """The rounds of one candidate at one size; or why there are none."""
+
+    section: str
+    name: str
+    same: bool
+    size_name: str
+    size: Size
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    failure: str = ""
+
+    def median(self, key: str) -> float:
+        return statistics.median(r[key] for r in self.rounds)
+
+    @property
+    def best(self) -> float:
+        return min(r["seconds"] for r in self.rounds)
+
+    @property
+    def peak(self) -> float:
+        return max(r["peak_mb"] for r in self.rounds)
+
+    @property
+    def own(self) -> float:
+        """Peak above what imports, features and a few images to warm up have taken before."""
+        return max(r["peak_mb"] - r["before_mb"] for r in self.rounds)
+
+    def ratio_to(self, other: Measured) -> float:
+        """Of seconds, round by round: what else the machine did then has hit both."""
+        pairs = zip(self.rounds, other.rounds, strict=False)
+        return statistics.median(mine["seconds"] / its["seconds"] for mine, its in pairs)
+
+    def csv_rows(self) -> list[dict[str, Any]]:
+        shape = {"query": self.size.query, "gallery": self.size.gallery, "dim": self.size.dim}
+        shared = {"section": self.section, "name": self.name, "size": self.size_name, **shape}
+        rows = [{**shared, "round": n, **r, "failure": ""} for n, r in enumerate(self.rounds)]
+        return rows + ([{**shared, "failure": self.failure}] if self.failure else [])
+
+
+def comparison(title: str, measured: list[Measured]) -> Table:
+    """Each candidate beside the first, which is ours."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for column in (
+        "best s",
+        "median s",
+        "x ours",
+        "peak MB",
+        "x ours",
+        "its own",
+        "mAP",
+        "rank-1",
+        "agrees",
+    ):
+        table.add_column(column, justify="right")
+    ours = measured[0]
+    for m in measured:
+        if not m.rounds:
+            table.add_row(m.name, m.failure)
+            continue
+        ratios = (
+            (f"{m.ratio_to(ours):.2f}", f"{m.peak / ours.peak:.2f}") if ours.rounds else ("", "")
+        )
+        table.add_row(
+            m.name,
+            f"{m.best:.2f}",
+            f"{m.median('seconds'):.2f}",
+            ratios[0],
+            f"{m.peak:,.0f}",
+            ratios[1],
+            f"{m.own:,.0f}",
+            *(f"{m.rounds[0][key]:.5f}" if key in m.rounds[0] else "" for key in ("mAP", "rank1")),
+            agrees(m, ours),
+        )
+    return table
+
+
+def agrees(one: Measured, ours: Measured) -> str:
+    if one is ours or not ours.rounds or "mAP" not in one.rounds[0]:
+        return ""
+    if not one.same:
+        return "another method"
+    apart = max(abs(one.rounds[0][key] - ours.rounds[0][key]) for key in ("mAP", "rank1"))
+    return "yes" if apart <= AGREEMENT else f"NO, by {apart:.1g}"
+
+
+def growth(title: str, measured: list[Measured]) -> Table:
+    """A line a gallery, seconds and peak memory of each work."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("gallery", justify="right")
+    names = list(dict.fromkeys(m.name for m in measured))
+    for name in names:
+        table.add_column(f"{name}, s", justify="right")
+        table.add_column("peak MB", justify="right")
+    for gallery in sorted({m.size.gallery for m in measured}):
+        line = {m.name: m for m in measured if m.size.gallery == gallery}
+        table.add_row(f"{gallery:,}", *(cell for name in names for cell in _pair(line.get(name))))
+    return table
+
+
+def _pair(m: Measured | None) -> tuple[str, str]:
+    if m is None:
+        return "", ""
+    if not m.rounds:
+        return m.failure, ""
+    return f"{m.median('seconds'):.2f}", f"{m.peak:,.0f}"

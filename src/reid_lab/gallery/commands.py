@@ -1,0 +1,158 @@
+"""The commands: each takes its arguments and returns the exit status."""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from reid_lab.errors import UserError
+from reid_lab.gallery import show
+from reid_lab.gallery.answers import Answer
+from reid_lab.gallery.embed import Embedder, embedded
+from reid_lab.gallery.images import Named, find_images, ids_of, named
+from reid_lab.gallery.page import page
+from reid_lab.results import write_text
+from reid_lab.retrieval.folder import Card, GalleryError
+from reid_lab.retrieval.index import check_count
+from reid_lab.retrieval.planner import plan as make_plan
+from reid_lab.retrieval.store import SavedGallery
+from reid_lab.retrieval.writer import Writer, create, extend
+
+
+@dataclass
+class Outcome:
+    """What became of some images."""
+
+    done: int = 0
+    broken: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def status(self, strict: bool) -> int:
+        """1 where nothing worked, or where `strict` and something did not."""
+        return int(bool(self.broken) and (strict or not self.done))
+
+
+def build(args: Namespace) -> int:
+    images = named(find_images(args.images), args.pattern)
+    check_count(args.index, len(images))
+    embedder = Embedder.load(args.checkpoint, args.exit, args.device)
+    card = Card(
+        embedder.fingerprint,
+        embedder.dim,
+        embedder.exit,
+        embedder.image,
+        args.metric,
+        "float16" if args.half else "float32",
+        args.index,
+        args.pattern,
+    )
+    with create(args.out, card, args.overwrite) as writer:
+        outcome = _fill(writer, embedder, images, args.batch_size)
+        if not outcome.done:
+            show.broken(outcome.broken)
+            raise UserError(f"none of {len(images)} images could be read: {args.out} was not made")
+        if args.index != "flat":
+            show.stderr.print(f"index {args.index} ...", highlight=False)
+    return _told(args, args.out, outcome)
+
+
+def add(args: Namespace) -> int:
+    gallery = SavedGallery.open(args.gallery)
+    images = named(find_images(args.images), gallery.card.pattern)
+    embedder = _embedder(args, gallery)
+    with extend(gallery, embedder.fingerprint) as writer:
+        new = [image for image in images if str(image.path) not in writer]
+        outcome = _fill(writer, embedder, new, args.batch_size)
+    return _told(args, args.gallery, outcome, skipped=len(images) - len(new))
+
+
+def search(args: Namespace) -> int:
+    gallery = SavedGallery.open(args.gallery)
+    images = named([path.absolute() for path in args.image], gallery.card.pattern)
+    embedder = _embedder(args, gallery)
+    answers, broken = [], []
+    for batch in embedded(embedder, images, args.batch_size):
+        broken += batch.broken
+        if batch.images:
+            distances, rows = gallery.search(batch.embeddings, args.top)
+            found = zip(batch.images, distances, rows, strict=True)
+            answers += [Answer.of(gallery, *one) for one in found]
+    show.broken(broken)
+    if args.html and answers:
+        write_text(args.html, page(gallery, answers))
+        show.stdout.print(f"{args.html}", soft_wrap=True, highlight=False)
+    elif answers:
+        show.answers(answers)
+    return int(not answers)
+
+
+def info(args: Namespace) -> int:
+    show.info(SavedGallery.open(args.gallery))
+    return 0
+
+
+def plan(args: Namespace) -> int:
+    gallery = SavedGallery.open(args.gallery)
+    queries = SavedGallery.open(args.queries) if args.queries else None
+    with show.stderr.status("exact search ...") as status:
+        made = make_plan(
+            gallery,
+            queries,
+            args.size,
+            args.most,
+            args.depth,
+            progress=lambda name: status.update(f"{name} ..."),
+        )
+    show.plan(made, gallery)
+    return 0
+
+
+def _embedder(args: Namespace, gallery: SavedGallery) -> Embedder:
+    """The network that made `gallery`.
+
+    Raises:
+        UserError: the checkpoint is another model, or was trained for another image size.
+    """
+    embedder = Embedder.load(args.checkpoint, gallery.card.exit, args.device)
+    gallery.check_model(embedder.fingerprint)
+    if embedder.image != gallery.card.image:
+        raise GalleryError(
+            f"{args.gallery} was built from images of {gallery.card.image}, {args.checkpoint} "
+            f"takes {embedder.image}: build another gallery"
+        )
+    return embedder
+
+
+def _fill(writer: Writer, embedder: Embedder, images: Sequence[Named], batch_size: int) -> Outcome:
+    """Append the embeddings of `images` batch by batch; broken ones are left out and told."""
+    outcome, start = Outcome(), time.perf_counter()
+    columns = (TextColumn("embed"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    rest = (TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, *rest, console=show.stderr) as bar:
+        task = bar.add_task("embed", total=len(images))
+        for batch in embedded(embedder, images, batch_size):
+            if batch.images:
+                writer.append(batch.embeddings, ids_of(batch.images))
+            outcome.done += len(batch.images)
+            outcome.broken += batch.broken
+            bar.advance(task, len(batch))
+    outcome.seconds = time.perf_counter() - start
+    return outcome
+
+
+def _told(args: Namespace, folder: Path, outcome: Outcome, skipped: int = 0) -> int:
+    show.broken(outcome.broken)
+    show.outcome(folder, outcome.done, skipped, len(outcome.broken), outcome.seconds)
+    return outcome.status(args.strict)

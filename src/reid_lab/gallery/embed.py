@@ -1,0 +1,123 @@
+"""From image files to embeddings: decoded by threads, embedded in batches, up to one exit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from hydra.errors import InstantiationException
+from torch import Tensor
+
+from reid_lab.build import load_model
+from reid_lab.dataset.images import decode, resize
+from reid_lab.dataset.records import DatasetError
+from reid_lab.dataset.transforms import normalise
+from reid_lab.errors import UserError
+from reid_lab.fingerprint import fingerprint_of, read_checkpoint
+from reid_lab.gallery.images import Named
+from reid_lab.model import ReidModule
+
+
+@dataclass(frozen=True, eq=False)
+class Embedder:
+    """A trained network up to `exit`, for images of (height, width)."""
+
+    model: ReidModule
+    fingerprint: str
+    exit: str
+    image: tuple[int, int]
+    device: torch.device
+
+    @staticmethod
+    def load(checkpoint: Path, exit: str | None = None, device: str = "auto") -> Embedder:
+        """The network of a checkpoint. Without `exit`, all of it.
+
+        Raises:
+            UserError: no checkpoint of this suite, an unknown exit, or no such device.
+        """
+        state = read_checkpoint(checkpoint)
+        kept = state["hyper_parameters"]
+        if "image" not in kept:
+            raise UserError(f"{checkpoint} does not say for what image size: train it again")
+        try:
+            model = load_model(checkpoint)
+        except (InstantiationException, RuntimeError, ValueError) as error:
+            raise UserError(f"{checkpoint} is of another version of reid_lab: {error}") from error
+        exit = exit or model.exit_names[-1]
+        if exit not in model.exit_names:
+            raise UserError(
+                f"exit {exit!r} is none of {checkpoint}: choose one of "
+                f"{', '.join(model.exit_names)}"
+            )
+        height, width = kept["image"]
+        key = fingerprint_of(state["state_dict"], kept["model"])
+        where = _device(device)
+        return Embedder(model.to(where), key, exit, (int(height), int(width)), where)
+
+    @torch.inference_mode()
+    def __call__(self, pixels: np.ndarray) -> Tensor:
+        """(N, H, W, 3) uint8 -> (N, D) float32 on the CPU. Later exits are not computed."""
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
+        exits = self.model.exits(normalise(images))
+        return next(e for name, e in exits if name == self.exit).float().cpu()
+
+    @cached_property
+    def dim(self) -> int:
+        return self(np.zeros((1, *self.image, 3), np.uint8)).shape[1]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some `images` with their `embeddings` (n, D), and why others could not be read."""
+
+    images: list[Named]
+    embeddings: Tensor
+    broken: list[str]
+
+    def __len__(self) -> int:
+        return len(self.images) + len(self.broken)
+
+
+def embedded(embedder: Embedder, images: Sequence[Named], batch_size: int) -> Iterator[Batch]:
+    """All `images`, a batch at a time. While the network has one, the next is decoded."""
+    batches = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
+    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    read = partial(_read, size=embedder.image)
+    try:
+        ahead = [pool.submit(read, image) for image in batches[0]] if batches else []
+        for number, batch in enumerate(batches, 1):
+            now = [future.result() for future in ahead]
+            if number < len(batches):
+                ahead = [pool.submit(read, image) for image in batches[number]]
+            good = [i for i, pixels in enumerate(now) if isinstance(pixels, np.ndarray)]
+            embeddings = torch.empty(0, embedder.dim)
+            if good:
+                embeddings = embedder(np.stack([now[i] for i in good]))
+            broken = [text for text in now if isinstance(text, str)]
+            yield Batch([batch[i] for i in good], embeddings, broken)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read(image: Named, size: tuple[int, int]) -> np.ndarray | str:
+    """(H, W, 3) uint8, or what is wrong with the file."""
+    try:
+        return resize(decode(image.path), *size)
+    except DatasetError as error:
+        return str(error)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device {name!r} cannot be used ({reason}): try cpu") from error

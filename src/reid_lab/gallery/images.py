@@ -1,0 +1,77 @@
+"""A folder of images, and what their names tell about who is in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from reid_lab.errors import UserError
+from reid_lab.retrieval.embeddings import Ids
+from reid_lab.retrieval.store import UNKNOWN
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+
+class Named(NamedTuple):
+    """An image with the pid and camid in its name, `UNKNOWN` where it has none."""
+
+    path: Path
+    pid: int = UNKNOWN
+    camid: int = UNKNOWN
+
+
+def find_images(folder: Path) -> list[Path]:
+    """The images in `folder` and below, absolute, sorted; hidden files are left out.
+
+    Raises:
+        UserError: no folder, or no image in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder: give a folder of images")
+    files = (path for path in folder.absolute().rglob("*") if not path.name.startswith("."))
+    found = sorted(path for path in files if path.suffix.lower() in SUFFIXES)
+    if not found:
+        raise UserError(f"{folder} holds no image: expected files that end in {' '.join(SUFFIXES)}")
+    return found
+
+
+def named(paths: Sequence[Path], pattern: str) -> list[Named]:
+    """Each path with what `pattern`, a regular expression, finds in it; "" finds nothing.
+
+    Raises:
+        UserError: no regular expression, without groups `pid` or `camid`, or a group that
+            takes something that is no number.
+    """
+    try:
+        found = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"pattern {pattern!r} is no regular expression: {error}") from error
+    groups = [name for name in ("pid", "camid") if name in found.groupindex]
+    if pattern and not groups:
+        raise UserError(f"pattern {pattern!r} has neither (?P<pid>...) nor (?P<camid>...)")
+    return [Named(path, **_numbers(found, path, groups)) for path in paths]
+
+
+def ids_of(images: Sequence[Named]) -> Ids:
+    """As a gallery takes them."""
+    pids, camids = (torch.tensor([image[i] for image in images], dtype=torch.int64) for i in (1, 2))
+    return Ids(pids, camids, np.array([str(image.path) for image in images], dtype=object))
+
+
+def _numbers(pattern: re.Pattern[str], path: Path, groups: Sequence[str]) -> dict[str, int]:
+    match = pattern.search(path.as_posix()) if groups else None
+    if match is None:
+        return {}
+    texts = {name: match[name] for name in groups if match[name] is not None}
+    try:
+        return {name: int(text) for name, text in texts.items()}
+    except ValueError:
+        raise UserError(
+            f"the pattern finds {texts} in {path}, which are no numbers: let its groups take "
+            "digits only, as (?P<pid>\\d+)"
+        ) from None

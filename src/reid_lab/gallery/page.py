@@ -1,0 +1,38 @@
+"""A page of ranked matches that needs nothing but itself, in the report's look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from reid_lab.gallery.answers import Answer
+from reid_lab.gallery.show import number
+from reid_lab.report.pictures import data_uri
+from reid_lab.retrieval.store import SavedGallery
+
+
+def page(gallery: SavedGallery, answers: Sequence[Answer]) -> str:
+    """HTML with the images that were asked about and their matches as thumbnails."""
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["number"] = number
+    text = files("reid_lab.gallery").joinpath("page.html.j2").read_text("utf-8")
+    thumbnails = {path: data_uri(path) for path in _paths(answers)}
+    return environment.from_string(text).render(
+        css=files("reid_lab.report").joinpath("report.css").read_text("utf-8"),
+        name=gallery.folder.name,
+        count=len(gallery),
+        card=gallery.card,
+        answers=answers,
+        thumbnails=thumbnails,
+        lost=sum(not uri for uri in thumbnails.values()),
+    )
+
+
+def _paths(answers: Sequence[Answer]) -> set[Path]:
+    asked = {answer.image.path for answer in answers}
+    return asked | {match.image.path for answer in answers for match in answer.matches}

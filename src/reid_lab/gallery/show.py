@@ -1,0 +1,167 @@
+"""What the commands print: results to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from reid_lab.gallery.answers import Answer
+from reid_lab.report.tables import NOTHING, percent
+from reid_lab.retrieval.planner import Plan
+from reid_lab.retrieval.store import UNKNOWN, SavedGallery
+
+stdout, stderr = Console(), Console(stderr=True)
+LISTED = 10  # broken images that are named
+VERDICTS = {True: Text("✓", "green"), False: Text("✗", "red"), None: Text("")}
+
+
+def answers(found: Sequence[Answer]) -> None:
+    """A table for each image that was asked about."""
+    for answer in found:
+        table = _table("", "Distance", "Person", "Camera", "")
+        table.add_column("Image", overflow="fold")
+        for place, match in enumerate(answer.matches, 1):
+            table.add_row(
+                str(place),
+                f"{match.distance:.4f}",
+                number(match.image.pid),
+                number(match.image.camid),
+                VERDICTS[match.right],
+                Text(str(match.image.path)),
+            )
+        _print(f"{answer.image.path}{_who(answer.image.pid, answer.image.camid)}", table)
+
+
+def info(gallery: SavedGallery) -> None:
+    """What a gallery holds and what made it."""
+    card, people = gallery.card, gallery.pids
+    files = [path for path in gallery.folder.iterdir() if path.is_file()]
+    known = people[people > 0].unique().numel()
+    cameras = gallery.camids[gallery.camids != UNKNOWN].unique().numel()
+    unknown = int((people == UNKNOWN).sum())
+    rows = {
+        "images": f"{len(gallery):,}",
+        "people": f"{known:,} known in {cameras:,} cameras, {unknown:,} images of unknown people",
+        "embeddings": f"{card.dim} x {card.dtype}, {card.metric}",
+        "exit": card.exit,
+        "model": f"{card.fingerprint[:12]}, images of {card.image[0]}x{card.image[1]}",
+        "index": card.index + (f", learned from {card.trained:,} images" if card.trained else ""),
+        "on disk": memory(sum(path.stat().st_size for path in files)),
+        "pattern": card.pattern or "none: people are unknown",
+    }
+    table = Table(
+        box=None, show_header=False, title=Text(str(gallery.folder)), title_justify="left"
+    )
+    for name, text in rows.items():
+        table.add_row(Text(name, "dim"), Text(text, overflow="fold"))
+    _print(str(gallery.folder), table)
+
+
+def plan(made: Plan, gallery: SavedGallery) -> None:
+    """What was measured, what was extrapolated, and how to read it."""
+    _measured(made, gallery)
+    if made.size != made.count:
+        _extrapolated(made)
+    for name, problem in made.problems.items():
+        stdout.print(Text(f"{name}: {problem}"))
+    if made.whole is None or made.cut is None:
+        stdout.print(
+            "Nobody is known to be seen by two cameras: recall is all that can be measured."
+        )
+        return
+    stdout.print(
+        f"Exact search: Rank-1 {percent(made.whole.rank1)}, mAP {percent(made.whole.mAP)} over the "
+        f"whole list, {percent(made.cut.mAP)} where it ends at {made.depth} and what is missing "
+        "stands last. The table counts against the latter."
+    )
+
+
+def broken(messages: Sequence[str]) -> None:
+    """The images that could not be read, the first of them by name."""
+    if not messages:
+        return
+    count = f"{len(messages)} image{'s' * (len(messages) > 1)}"
+    more = ["..."] * (len(messages) > LISTED)
+    lines = "".join(f"\n  {line}" for line in [*messages[:LISTED], *more])
+    stderr.print(Text(f"{count} left out:{lines}"), soft_wrap=True)
+
+
+def outcome(folder: Path, done: int, skipped: int, lost: int, seconds: float) -> None:
+    """One line: what is in the gallery now and how fast it came there."""
+    speed = f" ({done / seconds:,.0f} images/s)" if done else ""
+    parts = [f"{done:,} images embedded{speed}"]
+    parts += [f"{skipped:,} were there already"] if skipped else []
+    parts += [f"{lost:,} left out"] if lost else []
+    total = len(SavedGallery.open(folder))
+    stdout.print(Text(f"{folder}: {', '.join(parts)}; {total:,} images now"), soft_wrap=True)
+
+
+def memory(count: float) -> str:
+    """512_000_000 -> '512 MB'."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"
+
+
+def number(value: int) -> str:
+    """A pid or camid; a dash where it is unknown."""
+    return NOTHING if value == UNKNOWN else str(value)
+
+
+def _who(pid: int, camid: int) -> str:
+    return "" if pid == UNKNOWN else f" (person {number(pid)}, camera {number(camid)})"
+
+
+def _measured(made: Plan, gallery: SavedGallery) -> None:
+    recall = f"Recall@{made.recall_at}"
+    heads = ("Memory", "Build", "ms alone", "ms batch", recall, "Rank-1 lost", "mAP lost")
+    table = _table("Index", *heads)
+    for e in made.estimates:
+        table.add_row(
+            e.index + ("*" if e.index == gallery.card.index else ""),
+            memory(e.bytes),
+            f"{e.build_s:.1f} s",
+            f"{e.ms_one:.2f}",
+            f"{e.ms_batch:.2f}",
+            percent(e.recall),
+            _lost(e.rank1_lost),
+            _lost(e.mAP_lost),
+        )
+    counts = f"{made.count:,} images, {made.queries:,} queries, {made.threads} threads"
+    _print(f"Measured: {counts}, lists of {made.depth} (* is the gallery's own index)", table)
+
+
+def _extrapolated(made: Plan) -> None:
+    table = _table("Index", "Memory", "ms alone")
+    for e in made.estimates:
+        ms = f"{e.ms_at_size:,.0f}" if e.ms_at_size >= 100 else f"{e.ms_at_size:.2g}"
+        table.add_row(e.index, memory(e.bytes_at_size), ms)
+    _print(f"Extrapolated: {made.size:,} images (no accuracies: they fall as it grows)", table)
+
+
+def _lost(fraction: float | None) -> str:
+    """Percentage points; less than nothing where an index was lucky."""
+    if fraction is None:
+        return NOTHING
+    return f"{round(100 * fraction, 1) + 0.0:.1f}".replace("-", "\u2212")  # no minus zero
+
+
+def _table(name: str, *numbers: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    table.add_column(name)
+    for head in numbers:
+        table.add_column(head, justify="right")
+    return table
+
+
+def _print(title: str, table: Table) -> None:
+    """The title apart, since a table's own breaks at the table's width."""
+    stdout.print(Text(title, "bold"), soft_wrap=True)
+    stdout.print(table)

@@ -1,0 +1,143 @@
+"""Exact search: every row compared, a block at a time, over rows that may lie on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+import torch  # noqa: F401 - before faiss: each brings its own OpenMP
+from torch import Tensor
+
+import faiss  # isort: skip
+
+from reid_lab.errors import UserError
+
+IndexName = Literal["flat", "ivf", "hnsw", "ivf_pq", "sq8"]
+IndexMetric = Literal["euclidean", "cosine"]
+Found = tuple[np.ndarray, np.ndarray]  # distances (Q, k) float32, rows (Q, k) int64
+BLOCK_BYTES = 1 << 26
+ROUNDING = 2e-6  # of a squared distance by matrix product, relative to the squared lengths
+
+
+class Flat:
+    """Exact search, a block of rows at a time: nothing is copied, no memory but the block's.
+
+    A matrix product finds candidates, differences measure them: distances do not depend on
+    the size of the batch, and an image is at distance 0 of itself.
+    """
+
+    trained = 0  # it learns nothing
+
+    def __init__(self, rows: np.ndarray, metric: IndexMetric, unit_rows: bool = False) -> None:
+        self.rows, self.metric, self.unit_rows = rows, metric, unit_rows
+        self.name: IndexName = "flat"
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def search(self, query: Tensor | np.ndarray, k: int) -> Found:
+        check_width(query, self.rows.shape[1])
+        asked = as_rows(query, self.metric)
+        k = places(k, len(self))
+        squared = np.empty((len(asked), 0), np.float32)
+        rows = np.empty((len(asked), 0), np.int64)
+        step = max(1024, BLOCK_BYTES // (4 * self.rows.shape[1]))
+        for start in range(0, len(self), step):
+            part = self.rows[start : start + step]
+            block = as_rows(part, "euclidean" if self.unit_rows else self.metric)
+            near, which = _nearest(asked, block, min(k, len(block)))
+            merged = np.hstack([squared, near]), np.hstack([rows, which + start])
+            squared, rows = in_order(*merged, k)
+        return own_unit(squared, self.metric), rows
+
+    def add(self, embeddings: Tensor | np.ndarray) -> None:
+        new = as_rows(embeddings, self.metric if self.unit_rows else "euclidean")
+        self.rows = np.concatenate([self.rows, new.astype(self.rows.dtype)])
+
+    @property
+    def bytes(self) -> int:
+        return int(self.rows.nbytes)
+
+
+@contextmanager
+def no_more_threads_than(queries: int) -> Iterator[None]:
+    """faiss gives each thread whole queries: the others would only be waited for."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(max(1, min(queries, threads)))
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
+
+
+def as_rows(
+    embeddings: Tensor | np.ndarray, metric: IndexMetric, width: int | None = None
+) -> np.ndarray:
+    """(N, D) float32, of length 1 under cosine, zeros behind up to `width`. A view if it can."""
+    rows = np.ascontiguousarray(as_array(embeddings), np.float32)
+    if metric == "cosine":
+        rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    if width is not None and width > rows.shape[1]:
+        rows = np.pad(rows, ((0, 0), (0, width - rows.shape[1])))
+    return rows
+
+
+def _nearest(query: np.ndarray, block: np.ndarray, k: int, more: int = 8) -> Found:
+    """Squared distances (Q, k) and rows of `block`, exact, ties in the rows' order.
+
+    The matrix product rounds: it is asked for `more`, until what it has left out is farther
+    than rounding could hide.
+    """
+    wide = min(k + more, len(block))
+    with no_more_threads_than(len(query)):
+        reached, rows = faiss.knn(query, block, wide)
+    squared, rows = in_order(_measured(query, block, rows), rows, k)
+    if wide == len(block):
+        return squared, rows
+    lengths = np.square(query).sum(1)
+    noise = ROUNDING * (lengths + np.square(np.sqrt(lengths) + np.sqrt(squared[:, -1])))
+    unsure = np.flatnonzero(squared[:, -1] + noise >= reached[:, -1])
+    if len(unsure):
+        squared[unsure], rows[unsure] = _nearest(query[unsure], block, k, 4 * (k + more))
+    return squared, rows
+
+
+def _measured(query: np.ndarray, block: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(Q, k) squared distances to rows (Q, k) of `block`, by difference."""
+    step = max(1, BLOCK_BYTES // (4 * rows.shape[1] * query.shape[1]))
+    parts = [
+        np.square(query[s : s + step, None] - block[rows[s : s + step]]).sum(2)
+        for s in range(0, len(query), step)
+    ]
+    return np.concatenate(parts) if parts else np.empty(rows.shape, np.float32)
+
+
+def in_order(squared: np.ndarray, rows: np.ndarray, k: int) -> Found:
+    """The first `k` columns by distance, then by row."""
+    order = np.lexsort((rows, squared), axis=1)[:, :k]
+    return np.take_along_axis(squared, order, 1), np.take_along_axis(rows, order, 1)
+
+
+def own_unit(squared: np.ndarray, metric: IndexMetric) -> np.ndarray:
+    squared = np.maximum(squared, 0)
+    return squared / 2 if metric == "cosine" else np.sqrt(squared)
+
+
+def as_array(embeddings: Tensor | np.ndarray) -> np.ndarray:
+    array = embeddings.numpy(force=True) if isinstance(embeddings, Tensor) else embeddings
+    if array.ndim != 2:
+        raise UserError(f"embeddings must be (N, D), these are {array.shape}")
+    return array
+
+
+def check_width(rows: Tensor | np.ndarray, dim: int) -> None:
+    if rows.shape[1] != dim:
+        raise UserError(f"embeddings have {rows.shape[1]} dimensions, the index {dim}")
+
+
+def places(k: int, count: int) -> int:
+    if k < 1:
+        raise UserError(f"k={k} asks for nothing: at least 1")
+    return min(k, count)

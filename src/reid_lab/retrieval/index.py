@@ -1,0 +1,241 @@
+"""Indexes by name: how the nearest of a gallery are found, exactly or sooner."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, get_args
+
+import numpy as np
+import torch  # noqa: F401 - before faiss: each brings its own OpenMP
+from torch import Tensor
+
+import faiss  # isort: skip
+
+from reid_lab.errors import UserError
+from reid_lab.retrieval.flat import (
+    BLOCK_BYTES,
+    Flat,
+    Found,
+    IndexMetric,
+    IndexName,
+    as_array,
+    as_rows,
+    check_width,
+    in_order,
+    no_more_threads_than,
+    own_unit,
+    places,
+)
+
+INDEX_NAMES: tuple[IndexName, ...] = get_args(IndexName)
+POINTS = 39  # images a centroid is learned from: below, faiss warns that it is a guess
+LINKS, BREADTH = 32, 64  # HNSW: links of a node, candidates that a search keeps
+PART, PARTS = 4, 128  # a product code: dimensions that share a byte, bytes at most
+LANES = 16  # the processor takes so many bytes at a time: other widths are five times slower
+SEED = 0
+
+
+class Index(Protocol):
+    """N rows that can be searched; `search` gives the distances' own unit, as `Space` does."""
+
+    name: IndexName
+    metric: IndexMetric
+    trained: int  # rows that it has learned from; an exact one learns nothing
+
+    def __len__(self) -> int: ...
+
+    def search(self, query: Tensor | np.ndarray, k: int) -> Found:
+        """The `k` nearest rows of each query (Q, D): distances (Q, k) and rows, nearest first.
+
+        Fewer columns where there are fewer rows. Equal distances come in the rows' order. A
+        place for which nothing was found has row -1 and an infinite distance.
+        """
+
+    def add(self, embeddings: Tensor | np.ndarray) -> None:
+        """Rows (n, D) behind those that are there."""
+
+    @property
+    def bytes(self) -> int:
+        """What it takes in memory."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What an index of `count` rows of `dim` numbers is made of.
+
+    `cells` of which a search looks into `probes`; `parts` of a product code, `bits` each.
+    """
+
+    cells: int
+    probes: int
+    parts: int
+    bits: int
+
+    @staticmethod
+    def of(count: int, dim: int) -> Sizes:
+        """Cells grow with the square root of the gallery; a sixteenth, or 8, are looked into."""
+        cells = max(1, min(round(count**0.5), count // POINTS))
+        bits = min(8, max(count // POINTS, 1).bit_length() - 1)
+        return Sizes(cells, min(cells, max(8, cells // 16)), min(-(-dim // PART), PARTS), bits)
+
+
+def build(
+    name: IndexName,
+    embeddings: Tensor | np.ndarray,
+    metric: IndexMetric = "euclidean",
+    unit_rows: bool = False,
+) -> Index:
+    """An index of `embeddings` (N, D), float32 or float16; row numbers are theirs.
+
+    `flat` is exact and holds `embeddings` themselves, memory-mapped if they are. `ivf` looks
+    into the nearest cells, `hnsw` walks a graph, `sq8` keeps a byte a dimension, `ivf_pq`
+    looks into cells that keep a byte for four dimensions, 128 bytes at most.
+
+    Args:
+        unit_rows: the rows have length 1 already, so that cosine need not scale them.
+
+    Raises:
+        UserError: an unknown name, nothing to index, or too few rows for a product code.
+    """
+    if name not in INDEX_NAMES:
+        raise UserError(f"index {name!r} is unknown: choose one of {', '.join(INDEX_NAMES)}")
+    rows = as_array(embeddings)
+    if not len(rows):
+        raise UserError("there are no embeddings to index")
+    if name == "flat":
+        return Flat(rows, metric, unit_rows)
+    check_count(name, len(rows))
+    made = _empty(name, *rows.shape)
+    made.train(as_rows(_sample(rows), metric, made.d))
+    index = Approximate(name, metric, made, rows.shape[1], len(rows))
+    index.add(rows)
+    return index
+
+
+def check_count(name: IndexName, count: int) -> None:
+    """Whether an index can learn from `count` images.
+
+    Raises:
+        UserError: they are too few for a product code.
+    """
+    if name == "ivf_pq" and count < POINTS << 4:
+        raise UserError(
+            f"index ivf_pq learns its codes from at least {POINTS << 4} images and there are "
+            f"{count}: use flat, which is exact and fast at this size, or sq8"
+        )
+
+
+class Approximate:
+    """A trained faiss index; rows that are added later are coded by what it learned."""
+
+    def __init__(
+        self, name: IndexName, metric: IndexMetric, made: Any, dim: int, trained: int
+    ) -> None:
+        self.name, self.metric, self.trained = name, metric, trained
+        self._made, self._dim = made, dim
+
+    def __len__(self) -> int:
+        return int(self._made.ntotal)
+
+    def search(self, query: Tensor | np.ndarray, k: int) -> Found:
+        check_width(query, self._dim)
+        asked = as_rows(query, self.metric, self._made.d)
+        k = places(k, len(self))
+        if self.name == "hnsw":
+            self._made.hnsw.efSearch = max(BREADTH, 2 * k)
+        with no_more_threads_than(len(asked)):
+            squared, rows = self._made.search(asked, k)
+        squared[rows < 0] = np.inf
+        squared, rows = in_order(squared, rows, k)
+        return own_unit(squared, self.metric), rows
+
+    def add(self, embeddings: Tensor | np.ndarray) -> None:
+        check_width(embeddings, self._dim)
+        step = max(1024, BLOCK_BYTES // (4 * self._made.d))
+        for start in range(0, len(embeddings), step):
+            part = embeddings[start : start + step]
+            self._made.add(as_rows(part, self.metric, self._made.d))
+
+    @property
+    def bytes(self) -> int:
+        return int(faiss.serialize_index(self._made).nbytes)
+
+    def save(self, path: Path) -> None:
+        """Written beside, then renamed: a reader never sees half an index."""
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        faiss.write_index(self._made, str(beside))
+        beside.replace(path)
+
+    @staticmethod
+    def load(
+        path: Path, name: IndexName, metric: IndexMetric, dim: int, trained: int
+    ) -> Approximate:
+        """What `save` has left.
+
+        Raises:
+            UserError: the file cannot be read as an index.
+        """
+        try:
+            return Approximate(name, metric, faiss.read_index(str(path)), dim, trained)
+        except RuntimeError as error:
+            raise UserError(f"{path} is no index: remove it, it will be built again") from error
+
+
+def expected_bytes(name: IndexName, count: int, dim: int) -> int:
+    """About what an index of `count` rows takes."""
+    sizes = Sizes.of(count, dim)
+    width = _width(name, dim)
+    codebooks = 4 * (sizes.cells * width + (1 << sizes.bits) * width)
+    return {
+        "flat": 4 * count * dim,
+        "ivf": count * (4 * dim + 8) + 4 * sizes.cells * dim,
+        "hnsw": count * (4 * dim + 8 * LINKS + 4 * LINKS // (LINKS - 1) + 12),
+        "ivf_pq": count * (-(-sizes.parts * sizes.bits // 8) + 8) + codebooks,
+        "sq8": (count + 8) * width,
+    }[name]
+
+
+def rows_visited(name: IndexName, count: int) -> float:
+    """About how many rows a search compares: what its time grows with."""
+    sizes = Sizes.of(count, PART)
+    if name in ("ivf", "ivf_pq"):
+        return sizes.cells + count * sizes.probes / sizes.cells
+    return LINKS * np.log2(count + 1) if name == "hnsw" else count
+
+
+def _empty(name: IndexName, count: int, dim: int) -> Any:
+    sizes = Sizes.of(count, dim)
+    made: Any
+    if name == "hnsw":
+        made = faiss.IndexHNSWFlat(dim, LINKS)
+        made.hnsw.efConstruction = 100
+        return made
+    width = _width(name, dim)
+    if name == "sq8":
+        return faiss.IndexScalarQuantizer(width, faiss.ScalarQuantizer.QT_8bit)
+    cells = faiss.IndexFlatL2(width)
+    if name == "ivf":
+        made = faiss.IndexIVFFlat(cells, width, sizes.cells)
+    else:
+        made = faiss.IndexIVFPQ(cells, width, sizes.cells, sizes.parts, sizes.bits)
+        made.pq.cp.niter = 10  # learning the codes is nearly all of the building
+        made.pq.cp.max_points_per_centroid = POINTS
+    made.nprobe = sizes.probes
+    return made
+
+
+def _width(name: IndexName, dim: int) -> int:
+    """Dimensions with the zeros that fill up bytes and codes: distances do not see them."""
+    parts = Sizes.of(1, dim).parts
+    step = {"sq8": LANES, "ivf_pq": parts}.get(name, 1)
+    return -(-dim // step) * step
+
+
+def _sample(rows: np.ndarray) -> np.ndarray:
+    """Enough of (N, D) to learn cells and codes from, always the same."""
+    enough = max(256 * max(Sizes.of(*rows.shape).cells, 256), 1)  # faiss looks at no more
+    if len(rows) <= enough:
+        return rows
+    return rows[np.sort(np.random.default_rng(SEED).choice(len(rows), enough, replace=False))]

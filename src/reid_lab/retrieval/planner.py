@@ -1,0 +1,164 @@
+"""What each index would cost and lose, measured on the user's own embeddings.
+
+Measured, on this machine and gallery: bytes, the time to build and to search, recall, Rank-1
+and mAP. Extrapolated to another size: bytes (by what the index is made of) and the time of a
+query (by the rows that it compares); accuracies are not, they fall as a gallery grows.
+
+An index returns a list that ends (see probe.py). What it loses is counted against the exact
+list that ends at the same place; what the end itself costs is told once, for all of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import faiss
+import numpy as np
+
+from reid_lab.errors import UserError
+from reid_lab.retrieval.flat import IndexName
+from reid_lab.retrieval.index import INDEX_NAMES, Index, build, expected_bytes, rows_visited
+from reid_lab.retrieval.metrics import Ranking
+from reid_lab.retrieval.probe import Probe, mean_recall
+from reid_lab.retrieval.store import SavedGallery
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One index: measured on `count` images, and extrapolated to `size`.
+
+    `ms_one` and `ms_batch`: milliseconds a query, alone and among all the others. `recall`:
+    share of the exact list's first images among its own first. Losses are fractions, and None
+    where nobody is known.
+    """
+
+    index: IndexName
+    bytes: int
+    build_s: float
+    ms_one: float
+    ms_batch: float
+    recall: float
+    rank1_lost: float | None
+    mAP_lost: float | None  # noqa: N815
+    bytes_at_size: int
+    ms_at_size: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All indexes side by side.
+
+    Args:
+        count: images in the gallery; `size`, those it is planned for.
+        queries: images that were asked for; `depth`, images that a list holds; `recall_at`,
+            those that recall looks at; `threads`, of the machine.
+        whole: the exact ranking of the whole gallery; `cut`, the same where the list ends at
+            `depth`. None where nobody is known.
+        problems: index -> why it cannot be built.
+    """
+
+    count: int
+    size: int
+    queries: int
+    depth: int
+    recall_at: int
+    threads: int
+    whole: Ranking | None
+    cut: Ranking | None
+    estimates: Sequence[Estimate]
+    problems: dict[IndexName, str] = field(default_factory=dict)
+
+
+def plan(
+    gallery: SavedGallery,
+    queries: SavedGallery | None = None,
+    size: int | None = None,
+    most: int = 200,
+    depth: int = 100,
+    recall_at: int = 10,
+    names: Sequence[IndexName] = INDEX_NAMES,
+    progress: Callable[[IndexName], None] = lambda name: None,
+) -> Plan:
+    """Build each index over `gallery` and ask it for images that are known.
+
+    Market-1501's protocol: a person's images from the query's own camera are hidden, as are
+    boxes without a person (pid -1). Where pids are unknown, recall alone is measured.
+
+    Args:
+        queries: a gallery of queries, of the same model; without it, images of `gallery` are
+            asked for, each of them hidden from itself.
+        size: images to plan for; as many as there are, if not given.
+        most: queries at most; drawn, always the same.
+
+    Raises:
+        UserError: other embeddings, or nothing to ask.
+    """
+    if queries is not None:
+        gallery.check_same_space(queries)
+    probe = Probe.draw(gallery, queries or gallery, most, min(depth, len(gallery)))
+    truth = probe.visible(_built("flat", gallery))
+    cut = probe.score(truth) if probe.known else None
+    estimates, problems = [], {}
+    for name in names:
+        progress(name)
+        try:
+            estimates.append(_measured(name, gallery, probe, truth, cut, recall_at, size))
+        except UserError as error:
+            problems[name] = str(error)
+    return Plan(
+        len(gallery),
+        size or len(gallery),
+        len(probe.query),
+        probe.depth,
+        recall_at,
+        faiss.omp_get_max_threads(),
+        probe.whole(gallery) if probe.known else None,
+        cut,
+        estimates,
+        problems,
+    )
+
+
+def _built(name: IndexName, gallery: SavedGallery) -> Index:
+    return build(name, gallery.embeddings, gallery.card.metric, gallery.unit_rows)
+
+
+def _measured(
+    name: IndexName,
+    gallery: SavedGallery,
+    probe: Probe,
+    truth: Sequence[np.ndarray],
+    cut: Ranking | None,
+    recall_at: int,
+    size: int | None,
+) -> Estimate:
+    start = time.perf_counter()
+    index = _built(name, gallery)
+    build_s = time.perf_counter() - start
+    found = probe.visible(index)
+    ranking = probe.score(found)
+    ms_one, ms_batch = probe.milliseconds(index)
+    bytes_, bytes_at, ms_at = _extrapolated(index, ms_one, gallery.card.dim, size)
+    return Estimate(
+        index=name,
+        bytes=bytes_,
+        build_s=build_s,
+        ms_one=ms_one,
+        ms_batch=ms_batch,
+        recall=mean_recall(truth, found, recall_at),
+        rank1_lost=cut.rank1 - ranking.rank1 if cut else None,
+        mAP_lost=cut.mAP - ranking.mAP if cut else None,
+        bytes_at_size=bytes_at,
+        ms_at_size=ms_at,
+    )
+
+
+def _extrapolated(index: Index, ms: float, dim: int, size: int | None) -> tuple[int, int, float]:
+    """Bytes as measured; bytes and milliseconds a query for `size` images."""
+    name, count, there = index.name, len(index), index.bytes
+    size = size or count
+    grown = expected_bytes(name, size, dim) / expected_bytes(name, count, dim)
+    slower = rows_visited(name, size) / rows_visited(name, count)
+    return there, round(there * grown), ms * slower

@@ -1,0 +1,143 @@
+"""Questions to an index whose answers are known, and how well the lists that it returns do.
+
+A list ends. It is scored as it stands: its images keep their places, the matches that it does
+not hold stand at the very end of the gallery, behind everybody else, and average precision
+divides by all matches.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reid_lab.errors import UserError
+from reid_lab.retrieval.embeddings import Ids
+from reid_lab.retrieval.index import Index
+from reid_lab.retrieval.metrics import Ranking
+from reid_lab.retrieval.ranking import rank
+from reid_lab.retrieval.store import UNKNOWN, SavedGallery
+
+SINGLE = 30  # queries that are timed one by one
+
+
+@dataclass(frozen=True)
+class Probe:
+    """`query` (Q, D), who they are, and how many `matches` (Q,) and `hidden` (Q,) they have."""
+
+    query: np.ndarray
+    ids: Ids
+    gallery: Ids
+    matches: np.ndarray
+    hidden: np.ndarray
+    depth: int
+
+    @staticmethod
+    def draw(gallery: SavedGallery, queries: SavedGallery, most: int, depth: int) -> Probe:
+        seen = _distinct(gallery, 0)
+        ids = seen if queries is gallery else _distinct(queries, len(gallery))
+        matches, hidden = _counted(ids, seen)
+        able = np.flatnonzero((matches > 0) & (ids.pids.numpy() > 0))
+        if not len(able):  # nobody is known: any will do
+            able, matches = np.arange(len(ids)), np.zeros_like(matches)
+        if not len(able) or not len(seen):
+            raise UserError(f"{queries.folder} holds no image to ask for")
+        drawn = np.random.default_rng(0).permutation(able)[:most]
+        rows = np.array(queries.embeddings[drawn], np.float32)
+        ids = ids.take(torch.from_numpy(drawn))
+        return Probe(rows, ids, seen, matches[drawn], hidden[drawn], depth)
+
+    @property
+    def known(self) -> bool:
+        """Whether it is known who should be found."""
+        return bool(self.matches.any())
+
+    @property
+    def wide(self) -> int:
+        """Images to ask an index for, so that `depth` are left when the hidden are taken out."""
+        return self.depth + int(self.hidden.max())
+
+    def visible(self, index: Index) -> list[np.ndarray]:
+        """For each query the rows of the index's list that count.
+
+        A list holds `depth` images, boxes without a person among them: they take a place, but
+        are no answer.
+        """
+        _, rows = index.search(self.query, self.wide)
+        found = torch.from_numpy(rows)
+        pids, camids = self.gallery.pids[found], self.gallery.camids[found]
+        same = (pids == self.ids.pids[:, None]) & (camids == self.ids.camids[:, None])
+        listed = (found >= 0) & ~same
+        listed &= listed.cumsum(1) <= self.depth
+        return [
+            row[which] for row, which in zip(rows, (listed & (pids != -1)).numpy(), strict=True)
+        ]
+
+    def score(self, lists: Sequence[np.ndarray]) -> Ranking:
+        """How well `lists` answer, matches that are not in them at the very end."""
+        places = np.zeros((len(lists), max(1, int(self.matches.max()))), np.int64)
+        people = int((self.gallery.pids != -1).sum())
+        for query, rows in enumerate(lists):
+            right = self.gallery.pids[torch.from_numpy(rows)] == self.ids.pids[query]
+            first = np.flatnonzero(right.numpy()) + 1
+            last = people - int(self.hidden[query])
+            missing = int(self.matches[query]) - len(first)
+            both = np.concatenate([first, np.arange(last - missing, last) + 1])
+            places[query, : len(both)] = both
+        return Ranking.of_places(_padded(places), torch.from_numpy(self.matches))
+
+    def whole(self, gallery: SavedGallery) -> Ranking:
+        """The exact ranking of the whole gallery, as every evaluation does it."""
+        rows = torch.from_numpy(np.array(gallery.embeddings, np.float32))
+        query, metric = torch.from_numpy(self.query), gallery.card.metric
+        return rank(query, rows, self.ids, self.gallery, metric)
+
+    def milliseconds(self, index: Index) -> tuple[float, float]:
+        """For a query that comes alone (median), and for one of many."""
+        alone = [
+            self._seconds(index, self.query[i : i + 1]) for i in range(len(self.query))[:SINGLE]
+        ]
+        together = min(self._seconds(index, self.query) for _ in range(2))
+        return 1e3 * statistics.median(alone), 1e3 * together / len(self.query)
+
+    def _seconds(self, index: Index, query: np.ndarray) -> float:
+        start = time.perf_counter()
+        index.search(query, self.depth)
+        return time.perf_counter() - start
+
+
+def _distinct(gallery: SavedGallery, first: int) -> Ids:
+    """The ids, where each unknown person is somebody else and each unknown camera another."""
+    own = -10 - first - torch.arange(len(gallery))
+    pids, camids = (torch.where(x == UNKNOWN, own, x) for x in (gallery.pids, gallery.camids))
+    return Ids(pids, camids, np.empty(len(gallery), dtype=object))
+
+
+def _counted(query: Ids, gallery: Ids) -> tuple[np.ndarray, np.ndarray]:
+    """(Q,) gallery images of each query's person from other cameras, and from its own."""
+    people = Counter(gallery.pids.tolist())
+    seen = Counter(zip(gallery.pids.tolist(), gallery.camids.tolist(), strict=True))
+    asked = list(zip(query.pids.tolist(), query.camids.tolist(), strict=True))
+    hidden = np.array([seen[pair] for pair in asked], np.int64)
+    return np.array([people[pid] for pid, _ in asked], np.int64) - hidden, hidden
+
+
+def _padded(places: np.ndarray) -> Tensor:
+    """Zeros behind the matches become large: places ascend."""
+    return torch.from_numpy(np.where(places > 0, places, np.iinfo(np.int32).max))
+
+
+def mean_recall(truth: Sequence[np.ndarray], found: Sequence[np.ndarray], at: int) -> float:
+    """Share of the first `at` of `truth` among the first `at` of `found`, mean over queries."""
+    shares = [
+        len(np.intersect1d(a[:at], b[:at])) / min(at, len(a))
+        for a, b in zip(truth, found, strict=True)
+        if len(a)
+    ]
+    return statistics.fmean(shares) if shares else float("nan")
