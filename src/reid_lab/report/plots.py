@@ -41,8 +41,7 @@ def exits(run: Run, others: Others, metric: str) -> Figure | None:
         ax.plot(*_xy(points, metric, unit), markersize=5, label=label, **_other(index, marker=True))
     ax.plot(*_xy(inner, metric, unit), color=QUIET, linewidth=1.2, zorder=2)
     colours = exit_colours(run.exit_names)
-    room: dict[str, Any] = {"below": True, "better": (-9, 0)} if reranked else {}
-    _dots(ax, inner, colours, metric, unit, **room)
+    _dots(ax, inner, colours, metric, unit, aside=-9 if reranked else 0)
     _stars(ax, reranked, colours, metric, unit)
     for e in references:
         x, y = e.mul_adds / unit, _y(e, metric)
@@ -143,13 +142,13 @@ def _stars(
     """Re-ranked exits in their exit's colour, with a marker a method and a legend of these."""
     methods = dict.fromkeys(e.name.removeprefix(f"{e.of} + ") for e in points)
     markers = {method: STARS[i % len(STARS)] for i, method in enumerate(methods)}
-    look: dict[str, Any] = {"linestyle": "", "markersize": 10, "mec": INK, "mew": 0.8}
+    look: dict[str, Any] = {"linestyle": "", "markersize": 11, "mec": "white", "mew": 0.8}
     for e in points:
         marker = markers[e.name.removeprefix(f"{e.of} + ")]
         colour = colours.get(e.of, QUIET)
-        ax.plot(e.mul_adds / unit, _y(e, metric), marker, color=colour, zorder=3, **look)
+        ax.plot(e.mul_adds / unit, _y(e, metric), marker, color=colour, zorder=5, **look)
     for method, marker in markers.items():
-        ax.plot([], [], marker, color="white", label=f"with {method}", **look)
+        ax.plot([], [], marker, color=QUIET, label=f"with {method}", **look)
 
 
 def _stairs(run: Run, metric: str) -> list[tuple[float, float]]:
@@ -172,19 +171,20 @@ def _dots(
     metric: str,
     unit: float,
     below: bool = False,
-    better: tuple[int, int] = (0, 8),
+    aside: int = 0,
 ) -> None:
-    """Exits as dots with their names above; `below` where other marks stand above them.
+    """Exits as dots with their names above; `below` as lines run above them in that plot.
 
-    Of two exits at one cost the better has its name at `better`, the other below.
+    `aside`: names so many points to the side, where other marks stand above and below.
     """
     for e in points:
         x, y = e.mul_adds / unit, _y(e, metric)
         ax.plot(x, y, "o", color=colours[e.name], markersize=8, zorder=4)
         near = [o for o in points if abs(o.mul_adds - e.mul_adds) < 0.05 * points[-1].mul_adds]
+        # of two exits at one cost the better has its name above, the other below
         above = all(_y(o, metric) <= y for o in near) and (not below or len(near) > 1)
-        place = better if len(near) > 1 else (0, 8)
-        name_dot(ax, e.name, x, y, *(place if above else (0, -8)))
+        up = 3 if aside else 8
+        name_dot(ax, e.name, x, y, aside, up if above else -up)
 
 
 def _other(index: int, marker: bool) -> dict[str, Any]:

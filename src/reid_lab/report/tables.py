@@ -46,7 +46,7 @@ def rate(fraction: float) -> str:
 
 def number(value: float) -> str:
     """A distance to four figures."""
-    return f"{value:.4g}" if math.isfinite(value) else NOTHING
+    return f"{value:#.4g}" if math.isfinite(value) else NOTHING
 
 
 def points(fraction: float) -> str:
