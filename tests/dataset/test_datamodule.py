@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from reid_lab.dataset import ReidDataModule, Transforms, read_layout
-from reid_lab.dataset.datamodule import RankSampler
+from reid_lab.dataset.loading import RankSampler
 
 
 def data(people: Path, **options: object) -> ReidDataModule:

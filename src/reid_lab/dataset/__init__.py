@@ -10,9 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reid_lab.dataset.cuhk03 import read_cuhk03_np
     from reid_lab.dataset.datamodule import ReidDataModule
-    from reid_lab.dataset.market1501 import read_layout, read_market1501
+    from reid_lab.dataset.readers.cuhk03_np import read_cuhk03_np
+    from reid_lab.dataset.readers.market1501 import read_layout, read_market1501
     from reid_lab.dataset.records import Benchmark, DatasetError, Split
     from reid_lab.dataset.sampler import PKSampler
     from reid_lab.dataset.transforms import Transforms
@@ -24,9 +24,9 @@ _HOMES = {
     "ReidDataModule": "datamodule",
     "Split": "records",
     "Transforms": "transforms",
-    "read_cuhk03_np": "cuhk03",
-    "read_layout": "market1501",
-    "read_market1501": "market1501",
+    "read_cuhk03_np": "readers.cuhk03_np",
+    "read_layout": "readers.market1501",
+    "read_market1501": "readers.market1501",
 }
 __all__ = [
     "Benchmark",

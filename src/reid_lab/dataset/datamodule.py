@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
+from reid_lab.dataset.divide import check_rankable, hold_out
 from reid_lab.dataset.images import Cache, Images, check_files, open_images
-from reid_lab.dataset.records import Benchmark, Split, check_rankable, hold_out
-from reid_lab.dataset.sampler import Draw, PKSampler, check_pk
+from reid_lab.dataset.loading import EvalImages, PKLoader, RankSampler, TrainImages
+from reid_lab.dataset.records import Benchmark, Split
+from reid_lab.dataset.sampler import PKSampler, check_pk
 from reid_lab.dataset.synthetic import Recipe, render
 from reid_lab.dataset.transforms import Transforms, erase, normalise
 from reid_lab.types import Count, NonNegativeInt
@@ -27,80 +27,12 @@ Batch = dict[str, torch.Tensor]
 Part = Literal["val", "test"]
 
 
-class TrainImages(Dataset[dict[str, Any]]):
-    """Item (index, draw) -> pixels (3, H, W) uint8, label, pid, the box to erase."""
-
-    def __init__(self, split: Split, images: Images, transforms: Transforms, seed: int) -> None:
-        self.images, self.transforms, self.seed = images, transforms, seed
-        self.pids = split.pids
-        self.labels = np.searchsorted(split.identities, split.pids)
-
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        index, number = draw
-        rng = np.random.default_rng([self.seed, 2, number])
-        pixels, box = self.transforms.train(self.images[index], rng)
-        return {
-            "pixels": torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))),
-            "label": int(self.labels[index]),
-            "pid": int(self.pids[index]),
-            "box": torch.tensor(box),
-        }
-
-
-class EvalImages(Dataset[dict[str, Any]]):
-    """Item index -> pixels (views, 3, H, W) uint8 and the index into query + gallery."""
-
-    def __init__(self, split: Split, images: Images, transforms: Transforms) -> None:
-        self.split, self.images, self.transforms = split, images, transforms
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        views = self.transforms.test(self.images[index])
-        pixels = np.ascontiguousarray(views.transpose(0, 3, 1, 2))
-        return {"pixels": torch.from_numpy(pixels), "index": index}
-
-
-class PKLoader(DataLoader[dict[str, Any]]):
-    """A DataLoader that says how many of the epoch's batches were used, and goes on there."""
-
-    used = 0
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        self.batch_sampler.start = self.used  # type: ignore[union-attr]
-        for batch in super().__iter__():
-            self.used += 1
-            if self.used == len(self):
-                self.used = 0  # the next iteration is a new epoch
-            yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        return {"used": self.used}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.used = state["used"]
-
-
-class RankSampler(Sampler[int]):
-    """Every world-th index, padded by wrapping round so that all ranks have equally many."""
-
-    def __init__(self, size: int, rank: int, world: int) -> None:
-        self.size, self.rank, self.world = size, rank, world
-
-    def __len__(self) -> int:
-        return math.ceil(self.size / self.world)
-
-    def __iter__(self) -> Iterator[int]:
-        return ((self.rank + i * self.world) % self.size for i in range(len(self)))
-
-
 class ReidDataModule(pl.LightningDataModule):
     """Feeds every method: PK batches of training images; query and gallery in one loader.
 
     A training batch has `image` (P*K, 3, H, W) float32, `label` (P*K,) 0..identities-1 and
     `pid` (P*K,). An evaluation batch has `image` (N, views, 3, H, W) float32 and `index`
-    (N,), the position in query followed by gallery (see `queries`, `galleries`).
+    (N,), the position in query, gallery and companions, one after the other.
 
     Args:
         root: the data set's folder.
@@ -150,6 +82,14 @@ class ReidDataModule(pl.LightningDataModule):
             return query, gallery
         return self.benchmark.query, self.benchmark.gallery
 
+    def companions(self, part: Part) -> Split | None:
+        """More images of the test queries' people; see `Benchmark`."""
+        return None if part == "val" and self.val_identities else self.benchmark.companions
+
+    def evaluated(self, part: Part) -> Split:
+        """What the part's batches index: query, gallery, companions."""
+        return Split.concatenate(*filter(None, (*self.splits(part), self.companions(part))))
+
     @property
     def train_split(self) -> Split:
         if not self.val_identities:
@@ -158,7 +98,7 @@ class ReidDataModule(pl.LightningDataModule):
 
     def prepare_data(self) -> None:
         self.render()
-        for split in (self.benchmark.train, *self.splits("test")):
+        for split in (self.benchmark.train, self.evaluated("test")):
             check_files(split)
         if self.cache == "disk":  # one process builds it, all of them read it
             parts = ("train", "val", "test") if self.val_identities else ("train", "test")
@@ -177,7 +117,8 @@ class ReidDataModule(pl.LightningDataModule):
             return
         parts: tuple[Part, ...] = ("val", "test")
         for part in parts:
-            check_rankable(self.benchmark.name, *self.splits(part))
+            hidden = self.benchmark.protocol.hidden
+            check_rankable(self.benchmark.name, *self.splits(part), hidden)
         check_pk(self.p, self.k, len(self.train_split.identities))
 
     def render(self) -> None:
@@ -218,7 +159,7 @@ class ReidDataModule(pl.LightningDataModule):
 
     def _eval_loader(self, part: Part) -> DataLoader[Any]:
         where = "test" if part == "val" and not self.val_identities else part
-        return self._in_order(Split.concatenate(*self.splits(part)), where)
+        return self._in_order(self.evaluated(part), where)
 
     def _in_order(self, split: Split, part: str) -> DataLoader[Any]:
         data = EvalImages(split, self._open(part), self.transforms)
@@ -230,7 +171,7 @@ class ReidDataModule(pl.LightningDataModule):
         """The images of `train`, `fit` (the same, at the size of tests), `val` or `test`."""
         if part not in self._images:
             training = part in ("train", "fit")
-            split = self.train_split if training else Split.concatenate(*self.splits(part))  # type: ignore[arg-type]
+            split = self.train_split if training else self.evaluated(part)  # type: ignore[arg-type]
             size = self.transforms.train_size if part == "train" else self.transforms.test_size
             opened = partial(open_images, split, *size, self.cache, self.cache_dir)
             self._images[part] = opened() if self.cache == "none" else _with_progress(opened, part)

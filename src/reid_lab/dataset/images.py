@@ -64,7 +64,11 @@ class Decoder:
         return len(self.split)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return resize(decode(self.split.path(index)), self.height, self.width)
+        image = decode(self.split.path(index))
+        if self.split.boxes is not None:
+            left, top, right, bottom = self.split.boxes[index]
+            image = image[top:bottom, left:right]
+        return resize(image, self.height, self.width)
 
 
 def open_images(

@@ -1,14 +1,13 @@
-"""Readers on miniature releases in the true layout and names."""
+"""Market-1501, its layout, and CUHK03-NP, on miniature releases in the true layout and names."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from reid_lab.dataset import DatasetError, read_cuhk03_np, read_layout, read_market1501
-from reid_lab.dataset.records import check_rankable, hold_out
+from reid_lab.dataset.divide import check_rankable
 from tests.conftest import write_jpegs
 
 MARKET = [
@@ -36,7 +35,7 @@ def test_market_names_give_pid_camera_sequence(tmp_path: Path) -> None:
 
 def test_counts_that_differ_are_noted(tmp_path: Path) -> None:
     notes = read_market1501(write_jpegs(tmp_path, MARKET)).notes
-    assert any("train has 3 images, published: 12,936" in note for note in notes)
+    assert any("train images: expected 12,936, found 3;" in note for note in notes)
     assert not read_layout(tmp_path, "mine").notes
 
 
@@ -73,26 +72,15 @@ def test_empty_and_odd_folders(tmp_path: Path) -> None:
         read_layout(tmp_path, "mine")
 
 
-def test_one_camera_and_no_match_are_errors(tmp_path: Path) -> None:
+def test_one_camera_is_allowed_and_no_match_is_not(tmp_path: Path) -> None:
     one = ["query/0001_c1_1.jpg", "bounding_box_test/0001_c1_2.jpg"]
     benchmark = read_layout(write_jpegs(tmp_path / "a", [MARKET[0], *one]), "one")
+    assert benchmark.protocol.hidden == "nothing"
+    assert "camera 1" in benchmark.notes[0]
+    check_rankable("one", benchmark.query, benchmark.gallery, "nothing")
     with pytest.raises(DatasetError, match=r"camera \[1\]"):
-        check_rankable("one", benchmark.query, benchmark.gallery)
+        check_rankable("one", benchmark.query, benchmark.gallery, "same_camera")
     apart = ["query/0001_c1_1.jpg", "bounding_box_test/0002_c2_2.jpg"]
     benchmark = read_layout(write_jpegs(tmp_path / "b", [MARKET[0], *apart]), "apart")
     with pytest.raises(DatasetError, match="no query has a gallery image"):
-        check_rankable("apart", benchmark.query, benchmark.gallery)
-
-
-def test_held_out_people_are_apart(people: Path) -> None:
-    train = read_layout(people, "mini").train
-    rest, query, gallery = hold_out(train, 3, seed=1)
-    held = set(query.pids.tolist())
-    assert len(held) == 3
-    assert held == set(gallery.pids.tolist())
-    assert not held & set(rest.pids.tolist())
-    assert len(rest) + len(query) + len(gallery) == len(train)
-    pairs = np.stack([query.pids, query.camids])
-    assert np.unique(pairs, axis=1).shape == pairs.shape  # one query a person and camera
-    with pytest.raises(DatasetError, match="val_identities=8"):
-        hold_out(train, 8, seed=1)
+        check_rankable("apart", benchmark.query, benchmark.gallery, "same_camera")

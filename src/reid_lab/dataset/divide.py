@@ -1,0 +1,92 @@
+"""Who trains, who asks, who is found; and whether that can be ranked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from reid_lab.dataset.records import Benchmark, DatasetError, Split
+from reid_lab.protocol import Hidden, Protocol
+
+
+def hold_out(train: Split, identities: int, seed: int) -> tuple[Split, Split, Split]:
+    """Keep `identities` people of `train` apart for validation: (train, query, gallery).
+
+    The first image of a person in a camera is a query, the others are gallery; where there is
+    one camera only, people need two images instead of two cameras.
+
+    Raises:
+        DatasetError: fewer than `identities` people can be found again, or none is left.
+    """
+    able = _findable(train)
+    if identities > len(able) or identities >= len(train.identities):
+        raise DatasetError(
+            f"dataset.val_identities={identities}, but {len(able)} of the "
+            f"{len(train.identities)} training identities can be found again (seen by two "
+            "cameras, or twice by the only one) and one must stay for training: ask for fewer"
+        )
+    held = np.random.default_rng(seed).choice(able, identities, replace=False)
+    apart = np.isin(train.pids, held)
+    return train.take(~apart), *query_and_gallery(train.take(apart))
+
+
+def query_and_gallery(split: Split) -> tuple[Split, Split]:
+    """The first image of a person in a camera is a query, the others are gallery.
+
+    Distractors (pid 0) and junk (pid -1) are gallery.
+    """
+    _, first = np.unique(np.stack([split.pids, split.camids]), axis=1, return_index=True)
+    is_query = np.zeros(len(split), dtype=bool)
+    is_query[first] = True
+    is_query &= split.pids > 0
+    return split.take(is_query), split.take(~is_query)
+
+
+def allow_one_camera(benchmark: Benchmark) -> Benchmark:
+    """`benchmark`; where one camera took all, matches may come from it, and a note says so."""
+    cameras = np.union1d(benchmark.query.camids, benchmark.gallery.camids)
+    if len(cameras) != 1:
+        return benchmark
+    note = (
+        f"{benchmark.name}: all query and gallery images are from camera {cameras[0]}, so matches "
+        "come from the same camera: easier than re-identification across cameras"
+    )
+    return replace(benchmark, protocol=Protocol(hidden="nothing"), notes=(*benchmark.notes, note))
+
+
+def check_rankable(name: str, query: Split, gallery: Split, hidden: Hidden) -> None:
+    """Whether any query can be answered under the protocol.
+
+    Raises:
+        DatasetError: one camera only where it is hidden, or no query with a match that it sees.
+    """
+    cameras = np.union1d(query.camids, gallery.camids)
+    if len(cameras) < 2 and hidden != "nothing":
+        raise DatasetError(
+            f"{name}: all query and gallery images are from camera {cameras.tolist()}. A match "
+            "must come from another camera, so two are needed: check the camera numbers"
+        )
+    seen: dict[int, set[int]] = {}
+    for pid, camid in zip(gallery.pids.tolist(), gallery.camids.tolist(), strict=True):
+        seen.setdefault(pid, set()).add(camid)
+    queries = zip(query.pids.tolist(), query.camids.tolist(), strict=True)
+    for pid, camid in queries:
+        if seen.get(pid, set()) - (set() if hidden == "nothing" else {camid}):
+            return
+    where = "" if hidden == "nothing" else " from another camera"
+    raise DatasetError(
+        f"{name}: no query has a gallery image of the same person{where}, so nothing can be "
+        "ranked: check pids and cameras"
+    )
+
+
+def _findable(train: Split) -> np.ndarray:
+    """Pids seen by two cameras; twice, where there is only one."""
+    people = train.take(train.pids > 0)
+    if len(np.unique(people.camids)) > 1:
+        pairs = np.unique(np.stack([people.pids, people.camids]), axis=1)[0]
+    else:
+        pairs = people.pids
+    pids, often = np.unique(pairs, return_counts=True)
+    return pids[often > 1]

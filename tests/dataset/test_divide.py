@@ -1,0 +1,32 @@
+"""Dividing identities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reid_lab.dataset import DatasetError, Split, read_layout
+from reid_lab.dataset.divide import hold_out
+
+
+def test_held_out_people_are_apart(people: Path) -> None:
+    train = read_layout(people, "mini").train
+    rest, query, gallery = hold_out(train, 3, seed=1)
+    held = set(query.pids.tolist())
+    assert len(held) == 3
+    assert held == set(gallery.pids.tolist())
+    assert not held & set(rest.pids.tolist())
+    assert len(rest) + len(query) + len(gallery) == len(train)
+    pairs = np.stack([query.pids, query.camids])
+    assert np.unique(pairs, axis=1).shape == pairs.shape  # one query a person and camera
+    with pytest.raises(DatasetError, match="val_identities=8"):
+        hold_out(train, 8, seed=1)
+
+
+def test_one_camera_is_held_out_by_images() -> None:
+    train = Split.of(Path("/x"), [(f"{n}.jpg", n // 3 + 1, 1, 0) for n in range(12)])
+    _, query, gallery = hold_out(train, 2, seed=0)
+    assert len(query) == 2
+    assert len(gallery) == 4
