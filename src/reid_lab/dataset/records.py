@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -74,7 +75,7 @@ class Split:
         joined = {name: np.concatenate([c[name] for c in columns]) for name in columns[0]}
         return replace(splits[0], **joined)
 
-    def _columns(self) -> dict[str, np.ndarray]:
+    def _columns(self) -> dict[str, Any]:
         every = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: x for name, x in every.items() if isinstance(x, np.ndarray)}
 
