@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reid_lab.budget.stream import (
+    candidates_under,
     confidence,
     exit_probabilities,
     exit_shares,
@@ -14,6 +15,7 @@ from reid_lab.budget.stream import (
     solve_a,
 )
 from reid_lab.budget.sweep import check_budgets, stream_sweep
+from reid_lab.protocol import Protocol
 from reid_lab.retrieval import Embeddings, Exit, Ids, evaluate
 
 COSTS = np.array([513.7, 1185.4, 2142.9, 2673.6])  # DaRe(R50), in millions
@@ -136,3 +138,8 @@ def test_sweep_mixes_the_exits_rankings() -> None:
             assert row["mAP"] == pytest.approx(evaluation.rankings[name].mAP)
             assert row[f"share_{name}"] == 1
     assert by["margin", 55.0]["share_a"] == pytest.approx(0.5, abs=0.12)
+
+
+def test_where_nothing_is_hidden_all_are_candidates() -> None:
+    assert candidates_under(Protocol(hidden="nothing"), "oracle") == "all"
+    assert candidates_under(Protocol(), "oracle") == "oracle"

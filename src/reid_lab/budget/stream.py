@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reid_lab.protocol import Hidden
+from reid_lab.protocol import Hidden, Protocol
 from reid_lab.retrieval.embeddings import Exit, Ids
 from reid_lab.retrieval.ranking import hidden_mask
 from reid_lab.retrieval.space import GIGABYTE, Metric, Space
@@ -65,6 +65,11 @@ def exit_probabilities(shares: Floats) -> Floats:
     q = np.where(remaining > 1e-12, shares / np.maximum(remaining, 1e-12), 1.0)
     q[-1] = 1.0
     return np.minimum(q, 1.0)
+
+
+def candidates_under(protocol: Protocol, asked: Candidates = "other_cameras") -> Candidates:
+    """`asked`; `all` where the protocol hides nothing, as with one camera."""
+    return "all" if protocol.hidden == "nothing" else asked
 
 
 def confidence(

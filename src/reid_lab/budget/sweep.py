@@ -11,6 +11,7 @@ import torch
 from reid_lab.budget.stream import (
     Candidates,
     Policy,
+    candidates_under,
     confidence,
     exit_probabilities,
     exit_shares,
@@ -44,6 +45,7 @@ def stream_sweep(
     take part in the stream but not in the accuracies.
     """
     e = evaluation.embeddings
+    candidates = candidates_under(evaluation.protocol, candidates)
     costs = np.array([e.exits[name].mul_adds for name in exits], dtype=float)
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(e.query))

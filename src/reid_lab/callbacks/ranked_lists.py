@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from reid_lab.budget.stream import confidence
+from reid_lab.budget.stream import candidates_under, confidence
 from reid_lab.callbacks.after_ranking import AfterRanking
 from reid_lab.model import ReidModule
 from reid_lab.results import write_json
@@ -49,8 +49,9 @@ class RankedLists(AfterRanking):
     def _choose(self, evaluation: Evaluation, model: ReidModule) -> dict[str, list[int]]:
         e, names = evaluation.embeddings, model.exit_names
         first, last = evaluation.rankings[names[0]], evaluation.rankings[names[-1]]
+        seen = candidates_under(evaluation.protocol)
         margins = confidence(
-            e.exits[names[0]], e.query, e.gallery, "margin", metric=evaluation.metric
+            e.exits[names[0]], e.query, e.gallery, "margin", seen, evaluation.metric
         )
         margin = torch.from_numpy(margins)
         answerable = first.answerable[0]  # of random galleries, the first

@@ -168,7 +168,7 @@ class RankingEvaluation(pl.Callback):
         self.evaluation = None
         if not trainer.is_global_zero:
             return  # one process ranks
-        embeddings = self._embeddings(gathered, *_data(trainer).splits(part), trainer)
+        embeddings = self._embeddings(gathered, part, trainer)
         if embeddings is None:
             rank_zero_warn(f"{part}: the batches seen hold no query or no gallery; not ranked")
             return
@@ -192,28 +192,32 @@ class RankingEvaluation(pl.Callback):
         return {name: pca.whiten() if self.whiten else pca for name, pca in kept.items()}
 
     def _embeddings(
-        self, rows: dict[str, Tensor], query: Split, gallery: Split, trainer: pl.Trainer
+        self, rows: dict[str, Tensor], part: Part, trainer: pl.Trainer
     ) -> Embeddings | None:
-        index = rows.pop("index")
-        is_query = index < len(query)  # evaluation batches index query + gallery
-        if bool(is_query.all()) or not bool(is_query.any()):
+        data = _data(trainer)
+        query, gallery = data.splits(part)
+        index = rows.pop("index")  # into query, gallery, companions
+        is_query, is_more = index < len(query), index >= len(query) + len(gallery)
+        is_gallery = ~is_query & ~is_more
+        if not bool(is_query.any()) or not bool(is_gallery.any()):
             return None
-        transforms = _data(trainer).transforms
+        transforms = data.transforms
         size = (transforms.height, transforms.width)
         exits = {
             name: Exit(
                 values[is_query],
-                values[~is_query],
+                values[is_gallery],
                 self.references[name].mul_adds(*size) * transforms.views
                 if name in self.references
                 else self.mul_adds[name],
                 reference=name in self.references,
+                companions=values[is_more] if bool(is_more.any()) else None,
             )
             for name, values in rows.items()
         }
-        return Embeddings(
-            _ids(query, index[is_query]), _ids(gallery, index[~is_query] - len(query)), exits
-        )
+        images = data.evaluated(part)
+        q, g, more = (_ids(images, index[kind]) for kind in (is_query, is_gallery, is_more))
+        return Embeddings(q, g, exits, more if len(more) else None)
 
 
 def _choose(names: str | Sequence[str] | None, rerankers: Mapping[str, Reranker]) -> list[Reranker]:

@@ -72,7 +72,9 @@ class Split:
         if len(roots) != 1:
             raise ValueError(f"splits of several roots: {', '.join(map(str, roots))}")
         columns = [split._columns() for split in splits]
-        joined = {name: np.concatenate([c[name] for c in columns]) for name in columns[0]}
+        joined: dict[str, Any] = {
+            name: np.concatenate([c[name] for c in columns]) for name in columns[0]
+        }
         return replace(splits[0], **joined)
 
     def _columns(self) -> dict[str, Any]:

@@ -37,18 +37,22 @@ class Exit:
     """One exit: `query` (Q, D) and `gallery` (G, D) float32, cumulative Mul-Adds an image.
 
     A `reference` is what the exits are measured against, such as a colour histogram; no
-    budget policy may leave by it.
+    budget policy may leave by it. `companions` (C, D) are there where the images are.
     """
 
     query: Tensor
     gallery: Tensor
     mul_adds: int
     reference: bool = False
+    companions: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Embeddings:
     """The exits by name, cheapest first, over the same `query` and `gallery` images.
+
+    `companions` are more images of the queries' people in the queries' cameras, for
+    multi-queries; they are not ranked.
 
     Raises:
         ValueError: other numbers of rows than images, rows that cannot be ranked, or an image
@@ -58,6 +62,7 @@ class Embeddings:
     query: Ids
     gallery: Ids
     exits: Mapping[str, Exit]
+    companions: Ids | None = None
 
     def __post_init__(self) -> None:
         for name, e in self.exits.items():
@@ -68,5 +73,9 @@ class Embeddings:
                 )
             check_rows(f"exit {name!r}: query", e.query, self.query.paths)
             check_rows(f"exit {name!r}: gallery", e.gallery, self.gallery.paths)
+            if self.companions is not None:
+                if e.companions is None or len(e.companions) != len(self.companions):
+                    raise ValueError(f"exit {name!r} needs {len(self.companions)} companions")
+                check_rows(f"exit {name!r}: companions", e.companions, self.companions.paths)
         check_paths("query", self.query.paths)
         check_paths("gallery", self.gallery.paths)

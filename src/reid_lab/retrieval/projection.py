@@ -72,5 +72,6 @@ def project(embeddings: Embeddings, projections: dict[str, PCA]) -> Embeddings:
     exits = dict(embeddings.exits)
     for name, pca in projections.items():
         e = exits[name]
-        exits[name] = replace(e, query=pca(e.query), gallery=pca(e.gallery))
+        more = None if e.companions is None else pca(e.companions)
+        exits[name] = replace(e, query=pca(e.query), gallery=pca(e.gallery), companions=more)
     return replace(embeddings, exits=exits)
