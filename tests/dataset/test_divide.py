@@ -30,3 +30,10 @@ def test_one_camera_is_held_out_by_images() -> None:
     _, query, gallery = hold_out(train, 2, seed=0)
     assert len(query) == 2
     assert len(gallery) == 4
+
+
+def test_tracklets_stay_whole() -> None:
+    rows = [(f"{n}.jpg", n // 12 + 1, n % 12 // 6 + 1, n // 2) for n in range(48)]  # 3 a camera
+    _, query, gallery = hold_out(Split.of(Path("/x"), rows), 2, seed=0, tracklets=True)
+    assert len(query) == 8  # two images of one tracklet, two cameras, two people
+    assert not set(query.tracks.tolist()) & set(gallery.tracks.tolist())

@@ -88,11 +88,11 @@ def test_a_multi_query_takes_its_camera_s_images(pooling: str, expected: list[fl
     assert e.gallery.equal(gallery)
 
 
-@pytest.mark.parametrize(("pooling", "expected"), [("mean", 5.0), ("max", 7.0)])
+@pytest.mark.parametrize(("pooling", "expected"), [("mean", 4.0), ("max", 7.0)])
 def test_a_multi_query_takes_its_companions(pooling: str, expected: float) -> None:
     q, g = (ids(np.array([1, 2]), np.array([1, 1])), ids(np.array([1, 1, 2]), np.array([1, 2, 2])))
     more = ids(np.array([1, 1, 1]), np.array([1, 1, 2]))
-    companions = torch.tensor([[3.0], [7], [50]])
+    companions = torch.tensor([[4.0], [7], [50]])
     query, gallery = torch.tensor([[1.0], [9]]), torch.tensor([[4.0], [5], [6]])
     protocol = Protocol(query="multi", pooling=pooling)  # type: ignore[arg-type]
     exit = Exit(query, gallery, 1, companions=companions)

@@ -10,7 +10,9 @@ from reid_lab.dataset.records import Benchmark, DatasetError, Split
 from reid_lab.protocol import Hidden, Protocol
 
 
-def hold_out(train: Split, identities: int, seed: int) -> tuple[Split, Split, Split]:
+def hold_out(
+    train: Split, identities: int, seed: int, tracklets: bool = False
+) -> tuple[Split, Split, Split]:
     """Keep `identities` people of `train` apart for validation: (train, query, gallery).
 
     The first image of a person in a camera is a query, the others are gallery; where there is
@@ -28,17 +30,20 @@ def hold_out(train: Split, identities: int, seed: int) -> tuple[Split, Split, Sp
         )
     held = np.random.default_rng(seed).choice(able, identities, replace=False)
     apart = np.isin(train.pids, held)
-    return train.take(~apart), *query_and_gallery(train.take(apart))
+    return train.take(~apart), *query_and_gallery(train.take(apart), tracklets)
 
 
-def query_and_gallery(split: Split) -> tuple[Split, Split]:
-    """The first image of a person in a camera is a query, the others are gallery.
+def query_and_gallery(split: Split, tracklets: bool = False) -> tuple[Split, Split]:
+    """The first image (or tracklet) of a person in a camera is a query, the others are gallery.
 
     Distractors (pid 0) and junk (pid -1) are gallery.
     """
-    _, first = np.unique(np.stack([split.pids, split.camids]), axis=1, return_index=True)
-    is_query = np.zeros(len(split), dtype=bool)
-    is_query[first] = True
+    seen = np.stack([split.pids, split.camids])
+    _, first, group = np.unique(seen, axis=1, return_index=True, return_inverse=True)
+    if tracklets:
+        is_query = split.tracks == split.tracks[first[group.ravel()]]
+    else:
+        is_query = np.isin(np.arange(len(split)), first)
     is_query &= split.pids > 0
     return split.take(is_query), split.take(~is_query)
 

@@ -41,25 +41,20 @@ def tracklets(embeddings: Embeddings) -> Embeddings:
 
 
 def multi_query(embeddings: Embeddings, pooling: Pooling = "mean") -> Embeddings:
-    """Each query becomes the pool of its person's images in its camera.
+    """Each query pooled with the other images of its person in its camera.
 
-    Market-1501 (ICCV 2015), section 5: those are the companions (its hand-drawn boxes). Where
-    there are none, they are the queries and the gallery images that the query does not see.
+    Market-1501 (ICCV 2015), section 5: those are its companions (hand-drawn boxes). Where a
+    data set has none, they are the gallery images that the query does not see.
     """
     query, gallery = embeddings.query, embeddings.gallery
-    drawn = embeddings.companions
-    others = gallery if drawn is None else drawn
+    others = gallery if embeddings.companions is None else embeddings.companions
     images = [torch.stack([ids.pids, ids.camids], 1) for ids in (query, others)]
     groups, group = torch.cat(images).unique(dim=0, return_inverse=True)
-    asked, has_other = group[: len(query)], torch.isin(group[: len(query)], group[len(query) :])
     exits = {}
     for name, e in embeddings.exits.items():
-        if e.companions is None:
-            rows = pool(torch.cat([e.query, e.gallery]), group, len(groups), pooling)[asked]
-        else:
-            rows = pool(e.companions, group[len(query) :], len(groups), pooling)[asked]
-            rows = torch.where(has_other[:, None].to(rows.device), rows, e.query)
-        exits[name] = Exit(rows, e.gallery, e.mul_adds, e.reference)
+        more = e.gallery if e.companions is None else e.companions
+        rows = pool(torch.cat([e.query, more]), group, len(groups), pooling)
+        exits[name] = Exit(rows[group[: len(query)]], e.gallery, e.mul_adds, e.reference)
     return Embeddings(query, gallery, exits)
 
 

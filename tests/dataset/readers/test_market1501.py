@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from reid_lab.dataset import DatasetError, read_cuhk03_np, read_layout, read_market1501
+from reid_lab.dataset import DatasetError, Split, read_cuhk03_np, read_layout, read_market1501
 from reid_lab.dataset.divide import check_rankable
 from tests.conftest import write_jpegs
 
@@ -37,6 +38,54 @@ def test_counts_that_differ_are_noted(tmp_path: Path) -> None:
     notes = read_market1501(write_jpegs(tmp_path, MARKET)).notes
     assert any("train images: expected 12,936, found 3;" in note for note in notes)
     assert not read_layout(tmp_path, "mine").notes
+
+
+@pytest.mark.parametrize("folder", ["images", "distractors_500k/images", "distractors_500k"])
+def test_distractors_match_nobody_whatever_their_names(tmp_path: Path, folder: str) -> None:
+    names = [
+        "0001_c2s1_000011_01.jpg",
+        "-1_c6s2_000021_02.jpg",
+        "0000_c3s1_000031_03.png",
+        "x9.jpg",
+    ]
+    write_jpegs(tmp_path, [*MARKET, *(f"{folder}/{name}" for name in names)])
+    without = read_market1501(tmp_path)
+    benchmark = read_market1501(tmp_path, distractors=True)
+    added = benchmark.gallery.take(np.arange(len(without.gallery), len(benchmark.gallery)))
+    assert added.pids.tolist() == [0] * 4
+    assert sorted(added.camids.tolist()) == [0, 2, 3, 6]
+    assert added.path(0).parent == tmp_path / folder
+    assert benchmark.gallery.identities.tolist() == without.gallery.identities.tolist()
+    assert "gallery images: expected 519,732, found 7" in benchmark.notes[0]
+    assert "gallery images: expected 19,732, found 3" in without.notes[0]
+
+
+def test_companions_are_the_queries_people_in_their_cameras(tmp_path: Path) -> None:
+    drawn = [
+        "gt_bbox/0001_c1s1_001051_00.jpg",  # the query itself
+        "gt_bbox/0001_c1s2_002051_00.jpg",
+        "gt_bbox/0001_c2s1_000901_00.jpg",  # another camera
+        "gt_bbox/0002_c1s1_000451_00.jpg",  # another person
+    ]
+    write_jpegs(tmp_path, [*MARKET, *drawn])
+    assert read_market1501(tmp_path).companions is None
+    benchmark = read_market1501(tmp_path, companions=True)
+    assert benchmark.companions is not None
+    assert benchmark.companions.names.tolist() == [drawn[1].encode()]
+    everything = Split.concatenate(benchmark.query, benchmark.gallery, benchmark.companions)
+    assert everything.pids.tolist() == [1, -1, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("option", "folder"), [("distractors", "images"), ("companions", "gt_bbox")]
+)
+def test_what_is_asked_for_must_be_there(tmp_path: Path, option: str, folder: str) -> None:
+    write_jpegs(tmp_path, MARKET)
+    with pytest.raises(DatasetError, match=rf"{option}=true: .* has no {folder}\. Expected"):
+        read_market1501(tmp_path, **{option: True})
+    (tmp_path / folder).mkdir()
+    with pytest.raises(DatasetError, match="holds no image"):
+        read_market1501(tmp_path, **{option: True})
 
 
 def test_cuhk03_np_names_and_either_root(tmp_path: Path) -> None:
