@@ -34,16 +34,28 @@ def build_data(cfg: DictConfig) -> ReidDataModule:
     return make(cfg.dataset)
 
 
-def build_model(cfg: DictConfig) -> ReidModule:
-    """The method, its config kept as plain types in every checkpoint."""
-    model: ReidModule = make(cfg.model)
-    model.save_hyperparameters({"model": plain(cfg.model), "image": image_size(cfg)})
+def build_model(cfg: DictConfig, identities: int | None = None) -> ReidModule:
+    """The method, its config kept as plain types in every checkpoint.
+
+    `identities`, the people to train on, is what a model's `identities: null` means.
+    """
+    node = cfg.model.copy()
+    if "identities" in node and node.identities is None:
+        node.identities = identities
+    model: ReidModule = make(node)
+    model.save_hyperparameters({"model": plain(node), "image": image_size(cfg)})
     if cfg.channels_last:
         model.to(memory_format=torch.channels_last)
     if cfg.compile:
         for part in model.compilable:
             part.compile()
     return model
+
+
+def identities_of(checkpoint: Path) -> int | None:
+    """How many people the model in a checkpoint tells apart; None where it does not say."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    return (state.get("hyper_parameters", {}).get("model") or {}).get("identities")
 
 
 def build_trainer(cfg: DictConfig) -> pl.Trainer:

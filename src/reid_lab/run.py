@@ -15,7 +15,7 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from reid_lab.build import build_data, build_model, build_trainer
+from reid_lab.build import build_data, build_model, build_trainer, identities_of
 from reid_lab.callbacks import RankingEvaluation
 from reid_lab.config_check import ConfigError, Problem, check_config
 from reid_lab.dataset import ReidDataModule
@@ -69,7 +69,10 @@ def run(cfg: DictConfig) -> dict[str, float]:
     checkpoint = find_checkpoint(cfg)
     quiet()
     prepare_torch(cfg)
-    data, model, trainer = build_data(cfg), build_model(cfg), build_trainer(cfg)
+    data, trainer = build_data(cfg), build_trainer(cfg)
+    # another data set may test it: its classifier stays what it was
+    trained = identities_of(checkpoint) if checkpoint and cfg.task == "test" else None
+    model = build_model(cfg, trained or data.identities)
     if trainer.is_global_zero:
         write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         data.render()

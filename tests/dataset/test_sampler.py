@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reid_lab.dataset import PKSampler
+from reid_lab.dataset import DatasetError, PKSampler
+from reid_lab.dataset.sampler import ImageSampler
 
 PIDS = np.repeat(np.arange(1, 12), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11])
 
@@ -79,3 +80,23 @@ def test_junk_and_distractors_are_never_drawn() -> None:
 def test_impossible_p_and_k(p: int, k: int, world: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PKSampler(PIDS, p, k, 0, 0, world)
+
+
+def test_an_epoch_of_images_meets_each_once_but_for_the_remainder() -> None:
+    pids = np.array([-1, 0, *PIDS])
+    sampler = ImageSampler(pids, 8, seed=2)
+    met = np.concatenate([indices(sampler.batch(t)) for t in range(len(sampler))])
+    assert len(met) == len(set(met.tolist())) == len(PIDS) // 8 * 8
+    assert (pids[met] > 0).all()
+    again = np.concatenate([indices(sampler.batch(t + len(sampler))) for t in range(len(sampler))])
+    assert not np.array_equal(met, again)
+
+
+def test_ranks_share_a_batch_of_images() -> None:
+    whole = ImageSampler(PIDS, 8, seed=2).batch(3)
+    parts = [ImageSampler(PIDS, 8, 2, rank, 2).batch(3) for rank in (0, 1)]
+    assert parts[0] + parts[1] == whole
+    with pytest.raises(DatasetError, match="multiple of 3"):
+        ImageSampler(PIDS, 8, world=3)
+    with pytest.raises(DatasetError, match="batch_size=67, but there are 66"):
+        ImageSampler(PIDS, 67)

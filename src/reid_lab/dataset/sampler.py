@@ -1,4 +1,4 @@
-"""The PK batch: P identities x K images (Hermans et al., "In Defense of the Triplet Loss").
+"""Which images make a batch: P identities x K images, or any images.
 
 Batch t is a function of the seed and t alone, so any process can start anywhere: a resumed
 run goes on with the batch it would have had, and the ranks of DDP agree without talking.
@@ -6,6 +6,7 @@ run goes on with the batch it would have had, and the ranks of DDP agree without
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,8 +17,43 @@ from reid_lab.dataset.records import DISTRACTOR, DatasetError
 Draw = tuple[int, int]  # (index of an image, number of the draw that seeds its augmentation)
 
 
-class PKSampler(Sampler[list[Draw]]):
-    """Batches of `p` identities x `k` images, as lists of (image index, draw number).
+class BatchesByNumber(Sampler[list[Draw]], ABC):
+    """Batches that are a function of the seed and their number, as (image index, draw number).
+
+    An iteration gives an epoch's batches, `start` of them left out once.
+    """
+
+    def __init__(self, batches: int, seed: int, rank: int, world: int) -> None:
+        self.batches, self.seed, self.rank, self.world = batches, seed, rank, world
+        self.epoch, self.start = 0, 0
+
+    def __len__(self) -> int:
+        """Batches of an epoch, wherever the iteration starts."""
+        return self.batches
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        start, self.start = self.start, 0
+        for batch in range(start, self.batches):
+            yield self.batch(self.epoch * self.batches + batch)
+
+    def batch(self, t: int) -> list[Draw]:
+        """This rank's part of batch `t`, counted from the start of training."""
+        indices = self.indices(t)
+        share = len(indices) // self.world
+        mine = slice(self.rank * share, (self.rank + 1) * share)
+        numbers = range(t * len(indices), (t + 1) * len(indices))[mine]
+        return list(zip(indices[mine].tolist(), numbers, strict=True))
+
+    @abstractmethod
+    def indices(self, t: int) -> np.ndarray:
+        """The images of batch `t`, those of rank 0 first."""
+
+
+class PKSampler(BatchesByNumber):
+    """Batches of `p` identities x `k` images (Hermans et al., "In Defense of the Triplet Loss").
 
     A pass visits a random order of the identities, `p` a batch, and leaves out the remainder,
     as in Hermans et al.'s code. An epoch is `ceil(images / (p * k))` batches: about as many
@@ -39,39 +75,63 @@ class PKSampler(Sampler[list[Draw]]):
         self, pids: np.ndarray, p: int, k: int, seed: int = 0, rank: int = 0, world: int = 1
     ) -> None:
         check_pk(p, k, len(np.unique(pids[pids > DISTRACTOR])), world)
-        self.p, self.k, self.seed, self.rank, self.world = p, k, seed, rank, world
+        self.p, self.k = p, k
         order = np.argsort(pids, kind="stable")
         order = order[pids[order] > DISTRACTOR]
         _, starts = np.unique(pids[order], return_index=True)
         self.images = np.split(order, starts[1:])  # one array of indices an identity
-        self.epoch, self.start = 0, 0
-        self.batches = -(-len(order) // (p * k))
+        super().__init__(-(-len(order) // (p * k)), seed, rank, world)
 
-    def __len__(self) -> int:
-        """Batches of an epoch, wherever the iteration starts."""
-        return self.batches
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        start, self.start = self.start, 0
-        for batch in range(start, self.batches):
-            yield self.batch(self.epoch * self.batches + batch)
-
-    def batch(self, t: int) -> list[Draw]:
-        """This rank's part of batch `t`, counted from the start of training."""
+    def indices(self, t: int) -> np.ndarray:
         a_pass = len(self.images) // self.p
         number, slot = divmod(t, a_pass)
         order = np.random.default_rng([self.seed, 0, number]).permutation(len(self.images))
         chosen = order[slot * self.p : (slot + 1) * self.p]
         draws = np.random.default_rng([self.seed, 1, t])
-        indices = np.concatenate([_draw(self.images[i], self.k, draws) for i in chosen])
-        first = t * self.p * self.k
-        share = self.p // self.world * self.k
-        mine = slice(self.rank * share, (self.rank + 1) * share)
-        numbers = range(first, first + len(indices))[mine]
-        return list(zip(indices[mine].tolist(), numbers, strict=True))
+        return np.concatenate([_draw(self.images[i], self.k, draws) for i in chosen])
+
+
+class ImageSampler(BatchesByNumber):
+    """Batches of `size` images, drawn without replacement until an epoch's are used up.
+
+    For classification, which needs no pairs. The remainder of an epoch is left out.
+
+    Args:
+        pids: (N,) the images' identities; pids <= 0 (junk, distractors) are never drawn.
+
+    Raises:
+        DatasetError: fewer images than one batch, or `size` no multiple of `world`.
+    """
+
+    def __init__(
+        self, pids: np.ndarray, size: int, seed: int = 0, rank: int = 0, world: int = 1
+    ) -> None:
+        self.images = np.flatnonzero(pids > DISTRACTOR)
+        check_batch_size(size, len(self.images), world)
+        self.size = size
+        super().__init__(len(self.images) // size, seed, rank, world)
+
+    def indices(self, t: int) -> np.ndarray:
+        number, slot = divmod(t, self.batches)
+        order = np.random.default_rng([self.seed, 0, number]).permutation(self.images)
+        return order[slot * self.size : (slot + 1) * self.size]
+
+
+def check_batch_size(size: int, images: int, world: int = 1) -> None:
+    """Whether `images` fill batches of `size`.
+
+    Raises:
+        DatasetError: they do not; it says what is allowed.
+    """
+    if not 2 <= size <= images:
+        raise DatasetError(
+            f"dataset.batch_size={size}, but there are {images} training images: "
+            f"2 <= batch_size <= {images}"
+        )
+    if size % world:
+        raise DatasetError(
+            f"dataset.batch_size={size} on {world} processes: it must be a multiple of {world}"
+        )
 
 
 def check_pk(p: int, k: int, identities: int, world: int = 1) -> None:

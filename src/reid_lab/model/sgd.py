@@ -1,0 +1,50 @@
+"""Stochastic gradient descent whose rate falls in steps, as HAN, JLML and MobileNets take it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from reid_lab.model.base import ReidModule
+
+
+class SgdRecipe(ReidModule):
+    """SGD with momentum; the rate is multiplied by `gamma` at each of `milestones`.
+
+    Args:
+        lr, momentum, weight_decay: of torch.optim.SGD.
+        iterations: batches of the whole training.
+        milestones: shares of `iterations`, 0 to 1, so that a shorter run keeps the shape.
+    """
+
+    def __init__(
+        self,
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        iterations: int,
+        milestones: Sequence[float],
+        gamma: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
+        self.steps = [round(share * iterations) for share in milestones]
+        self.gamma = gamma
+
+    def rate(self, step: int) -> float:
+        """The learning rate of optimiser step `step`."""
+        return self.lr * self.gamma ** sum(step >= s for s in self.steps)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(
+            self.parameters(), self.lr, self.momentum, weight_decay=self.weight_decay
+        )
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_start(batch, batch_idx)
+        rate = self.rate(self.global_step)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = rate
+        self.log("train/lr", rate)
