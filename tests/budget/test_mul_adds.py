@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from reid_lab.backbone import DenseNet201, ResNet
+from reid_lab.backbone import DenseNet201, MobileNet, ResNet, ShuffleNet
 from reid_lab.budget.mul_adds import count_exits
 from reid_lab.loss import BatchHardTriplet
-from reid_lab.model import DaRe, ReidModule, SEResNets
+from reid_lab.model import Classifier, DaRe, ReidModule, SEResNets
 
 LOSS = BatchHardTriplet()
 
@@ -43,6 +43,25 @@ def test_se_resnets() -> None:
         3.578,
         6.249,
     ]
+
+
+@pytest.mark.parametrize(
+    ("alpha", "at_128", "params"),
+    [(1.0, 185.4, 4.232), (0.75, 106.0, 2.586), (0.5, 48.65, 1.332), (0.25, 13.31, 0.470)],
+)
+def test_mobilenets(alpha: float, at_128: float, params: float) -> None:
+    model = Classifier(MobileNet(alpha), identities=1000)
+    assert count_exits(model, 128, 128)["pool"] / 1e6 == pytest.approx(at_128, rel=5e-4)
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(params, abs=1e-3)
+    if alpha == 1:
+        features = count_exits(model, 224, 224)["pool"]
+        assert round((features + model.classifier.weight.numel()) / 1e6, 1) == 568.7
+
+
+def test_shufflenet() -> None:
+    model = Classifier(ShuffleNet(), identities=1000)
+    features = count_exits(model, 224, 224)["pool"]
+    assert round((features + model.classifier.weight.numel()) / 1e6) == 145
 
 
 def test_resnet50_at_224() -> None:

@@ -6,9 +6,9 @@ from torch import nn
 
 from reid_lab.backbone import SmallResNet
 from reid_lab.loss import BatchHardTriplet
-from reid_lab.model import DaRe, ReidModule, SEResNets
+from reid_lab.model import Classifier, DaRe, ReidModule, SEResNets
 
-BATCH = {"pid": torch.tensor([1, 1, 2, 2])}
+BATCH = {"pid": torch.tensor([1, 1, 2, 2]), "label": torch.tensor([0, 0, 1, 1])}
 
 
 def dare(**options: object) -> DaRe:
@@ -70,3 +70,13 @@ def test_schedule_is_equation_4() -> None:
     lr, beta1 = model.schedule(45_000)
     assert (lr, beta1) == (pytest.approx(3e-4 * 0.001**0.5), 0.5)
     assert model.schedule(60_000) == (pytest.approx(3e-7), 0.5)
+
+
+def test_classification_takes_the_labels() -> None:
+    model = Classifier(SmallResNet(4), identities=2, milestones=[0.5], iterations=10)
+    losses = model.losses({**BATCH, "image": torch.randn(4, 3, 64, 32)})
+    losses["cross_entropy"].backward()
+    assert not [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert [model.rate(step) for step in (0, 4, 5, 9)] == pytest.approx([0.01, 0.01, 1e-3, 1e-3])
+    with pytest.raises(ValueError, match="identities=None"):
+        Classifier(SmallResNet(4))

@@ -1,7 +1,8 @@
 """One LightningModule a paper."""
 
 from reid_lab.model.base import ReidModule
+from reid_lab.model.classifier import Classifier
 from reid_lab.model.dare import DaRe
 from reid_lab.model.se_resnets import SEResNets
 
-__all__ = ["DaRe", "ReidModule", "SEResNets"]
+__all__ = ["Classifier", "DaRe", "ReidModule", "SEResNets"]
