@@ -37,3 +37,10 @@ def test_tracklets_stay_whole() -> None:
     _, query, gallery = hold_out(Split.of(Path("/x"), rows), 2, seed=0, tracklets=True)
     assert len(query) == 8  # two images of one tracklet, two cameras, two people
     assert not set(query.tracks.tolist()) & set(gallery.tracks.tolist())
+
+
+def test_with_one_image_a_camera_the_first_asks() -> None:
+    rows = [(f"{n}.jpg", n // 2 + 1, n % 2 + 1, 0) for n in range(12)]
+    _, query, gallery = hold_out(Split.of(Path("/x"), rows), 3, seed=0)
+    assert query.camids.tolist() == [1, 1, 1]
+    assert gallery.pids.tolist() == query.pids.tolist()

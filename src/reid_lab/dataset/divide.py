@@ -36,6 +36,7 @@ def hold_out(
 def query_and_gallery(split: Split, tracklets: bool = False) -> tuple[Split, Split]:
     """The first image (or tracklet) of a person in a camera is a query, the others are gallery.
 
+    Of people whose images would all be queries, as with one image a camera, only the first is.
     Distractors (pid 0) and junk (pid -1) are gallery.
     """
     seen = np.stack([split.pids, split.camids])
@@ -45,6 +46,9 @@ def query_and_gallery(split: Split, tracklets: bool = False) -> tuple[Split, Spl
     else:
         is_query = np.isin(np.arange(len(split)), first)
     is_query &= split.pids > 0
+    once = np.setdiff1d(split.pids, split.pids[~is_query])
+    _, leads = np.unique(split.pids, return_index=True)
+    is_query &= ~np.isin(split.pids, once) | np.isin(np.arange(len(split)), leads)
     return split.take(is_query), split.take(~is_query)
 
 

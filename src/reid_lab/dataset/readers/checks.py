@@ -1,0 +1,56 @@
+"""What the readers of benchmarks with published splits share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from scipy.io import loadmat
+
+from reid_lab.dataset.readers.files import pictures
+from reid_lab.dataset.records import DatasetError
+
+
+def check_split(name: str, split: int, count: int) -> None:
+    """Whether there is a split of that number, from 0.
+
+    Raises:
+        DatasetError: there is not.
+    """
+    if not 0 <= split < count:
+        allowed = f"0 to {count - 1}" if count > 1 else "0, the only one"
+        raise DatasetError(f"{name}: there is no split {split}: set dataset.reader.split={allowed}")
+
+
+def named(folder: Path, pattern: re.Pattern[str], example: str) -> Iterator[re.Match[str]]:
+    """The names of the images in `folder`, sorted, as matches of `pattern`.
+
+    Raises:
+        DatasetError: there is none, or one does not follow the pattern.
+    """
+    matches = {name: pattern.match(name) for name in pictures(folder)}
+    odd = [name for name, match in matches.items() if match is None]
+    if odd:
+        raise DatasetError(
+            f"{folder}: {len(odd)} names are not like {example}, the first is {odd[0]!r}: "
+            "rename or remove it"
+        )
+    return filter(None, matches.values())
+
+
+def read_mat(path: Path, *names: str) -> dict[str, Any]:
+    """The variables `names` of a MATLAB file, v7 or older.
+
+    Raises:
+        DatasetError: it cannot be read, or lacks one.
+    """
+    try:
+        found = loadmat(path, variable_names=names)
+        return {name: found[name] for name in names}
+    except Exception as error:  # a damaged file can end in any
+        raise DatasetError(
+            f"{path} cannot be read ({type(error).__name__}: {error}): it must be a MATLAB file "
+            f"with {', '.join(names)}; get it anew"
+        ) from error

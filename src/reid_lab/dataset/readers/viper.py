@@ -1,0 +1,90 @@
+"""VIPeR (Gray, Brennan and Tao, PETS 2007): 632 people, one image from each of two cameras.
+
+root/cam_a/000_45.bmp and root/cam_b/000_90.bmp: person (from 0) and viewing angle in degrees.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from reid_lab.dataset.readers.checks import check_split, named
+from reid_lab.dataset.readers.files import require
+from reid_lab.dataset.readers.published import Published, compared
+from reid_lab.dataset.records import Benchmark, DatasetError, Split
+from reid_lab.protocol import Protocol
+from reid_lab.types import NonNegativeInt
+
+SPLITS = 10
+CAMERAS = {"cam_a": 1, "cam_b": 2}
+NAME = re.compile(r"^(\d+)_\d+\.\w+$")
+PROTOCOL = Protocol(hidden="same_camera")  # one image a person: nothing to draw
+
+PUBLISHED = Published(
+    "JLML, table 2",
+    {
+        "train": {"images": 632, "pids": 316, "cameras": 2},
+        "query": {"images": 316, "pids": 316, "cameras": 1},
+        "gallery": {"images": 316, "pids": 316, "cameras": 1},
+    },
+)
+
+
+def read_viper(root: Path | str, split: NonNegativeInt = 0, seed: int = 0) -> Benchmark:
+    """Half of the people train; of the others, cam_a asks and cam_b is searched.
+
+    Papers report means over ten random halves (JLML, section 3) and publish none of them: these
+    are ours, the same on every machine.
+
+    Args:
+        split: which of the ten halves, 0 to 9.
+        seed: of the ten.
+
+    Raises:
+        DatasetError: a missing folder, an unknown split, or a person without exactly one image
+            in each camera.
+    """
+    root = Path(root).expanduser()
+    require("viper", root, list(CAMERAS), ["cam_a/000_45.bmp ...", "cam_b/000_90.bmp ..."])
+    check_split("viper", split, SPLITS)
+    a, b = (_camera(root, folder) for folder in CAMERAS)
+    if not _same_people(a.pids, b.pids):
+        only = np.setxor1d(a.pids, b.pids) - 1
+        who = (
+            f"persons {only[:5].tolist()} are in one camera only"
+            if len(only)
+            else "some have two in a camera"
+        )
+        raise DatasetError(
+            f"viper: {root} must have one image of each person in cam_a and one in cam_b, but "
+            f"{who}: extract the release anew"
+        )
+    trains = np.isin(a.pids, half(a.pids, split, seed))
+    train = Split.concatenate(a.take(trains), b.take(trains))
+    query, gallery = a.take(~trains), b.take(~trains)
+    benchmark = Benchmark(f"viper_{split}", train, query, gallery, protocol=PROTOCOL)
+    return compared(benchmark, PUBLISHED)
+
+
+def half(pids: np.ndarray, split: int, seed: int) -> list[int]:
+    """Half of the people, by a hash: no version of a random generator can change it."""
+
+    def place(pid: int) -> bytes:
+        return sha256(f"{seed} {split} {pid}".encode()).digest()
+
+    return sorted(pids.tolist(), key=place)[: len(pids) // 2]
+
+
+def _camera(root: Path, folder: str) -> Split:
+    found = named(root / folder, NAME, "000_45.bmp")
+    # person 000 becomes pid 1: pid 0 is for distractors
+    rows = [(f"{folder}/{m[0]}", int(m[1]) + 1, CAMERAS[folder], 0) for m in found]
+    split = Split.of(root, rows)
+    return split.take(np.argsort(split.pids, kind="stable"))
+
+
+def _same_people(a: np.ndarray, b: np.ndarray) -> bool:
+    return np.array_equal(a, b) and len(np.unique(a)) == len(a)

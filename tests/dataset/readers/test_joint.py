@@ -1,0 +1,118 @@
+"""Joint training on miniature data sets in Market-1501's layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra.utils import instantiate
+
+from reid_lab.dataset import Benchmark, DatasetError, Split, read_joint, read_layout
+from reid_lab.protocol import Protocol
+from tests.conftest import Compose, write_jpegs
+
+FIRST = [
+    "bounding_box_train/0002_c1s1_000451_03.jpg",
+    "bounding_box_train/0007_c2s3_077419_03.jpg",
+    "query/0009_c1s1_001051_00.jpg",
+    "bounding_box_test/0009_c2s1_000901_01.jpg",
+]
+SECOND = [
+    "bounding_box_train/0002_c1s1_000451_03.jpg",
+    "bounding_box_train/-1_c6s1_000451_03.jpg",
+    "query/0001_c1s1_001051_00.jpg",
+    "bounding_box_test/0001_c3s1_000901_01.jpg",
+    "bounding_box_test/0000_c1s1_000151_01.jpg",
+    "bounding_box_test/-1_c2s1_000401_03.jpg",
+]
+Parts = dict[str, Callable[[], Benchmark]]
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Parts:
+    write_jpegs(tmp_path / "a", FIRST)
+    write_jpegs(tmp_path / "deep" / "b", SECOND)
+    roots = {"first": tmp_path / "a", "second": tmp_path / "deep" / "b"}
+    return {name: partial(read_layout, root, name) for name, root in roots.items()}
+
+
+def test_everyone_trains_and_one_part_is_ranked(tmp_path: Path, parts: Parts) -> None:
+    joint = read_joint(tmp_path, parts, "second")
+    assert joint.train.pids.tolist() == [2, 7, -1, 9 + 2]
+    assert joint.query.pids.tolist() == [9 + 1]
+    assert sorted(joint.gallery.pids.tolist()) == [-1, 0, 9 + 1]
+    assert joint.train.camids.tolist() == [1, 2, 3 + 6, 3 + 1]
+    assert joint.query.camids.tolist() == [3 + 1]
+    for split in (joint.train, joint.query, joint.gallery):
+        assert split.root == tmp_path
+        assert all(split.path(index).is_file() for index in range(len(split)))
+    assert joint.train.path(0) == tmp_path / "a" / FIRST[0]
+    Split.concatenate(joint.query, joint.gallery)  # as the loaders do
+
+
+def test_the_first_part_keeps_its_numbers(tmp_path: Path, parts: Parts) -> None:
+    joint, alone = read_joint(tmp_path, parts, "first"), parts["first"]()
+    for ours, theirs in ((joint.query, alone.query), (joint.gallery, alone.gallery)):
+        assert ours.pids.tolist() == theirs.pids.tolist()
+        assert ours.camids.tolist() == theirs.camids.tolist()
+    assert "first" in joint.name
+    assert joint.name != read_joint(tmp_path, parts, "second").name
+
+
+def test_protocol_notes_and_companions_are_kept(tmp_path: Path, parts: Parts) -> None:
+    second = parts["second"]()
+    protocol = Protocol(hidden="same_camera", shots=1, trials=3)
+    parts["second"] = lambda: replace(
+        second, protocol=protocol, companions=second.query, notes=("odd",)
+    )
+    joint = read_joint(tmp_path, parts, "second")
+    assert joint.protocol == protocol
+    assert joint.notes == ("odd",)
+    assert joint.companions is not None
+    assert joint.companions.pids.tolist() == joint.query.pids.tolist() == [10]
+    assert joint.companions.path(0).is_file()
+    assert read_joint(tmp_path, parts, "first").companions is None
+
+
+def test_people_of_a_part_are_no_other_parts(tmp_path: Path, parts: Parts) -> None:
+    joint = read_joint(tmp_path, parts, "second")
+    assert not set(joint.train.identities) & set(joint.query.identities)
+    alone = parts["second"]()
+    parts["second"] = lambda: replace(alone, train=alone.query)
+    joint = read_joint(tmp_path, parts, "second")
+    assert joint.query.pids[0] in joint.train.pids  # one part's relations stay
+
+
+def test_errors(tmp_path: Path, parts: Parts) -> None:
+    with pytest.raises(DatasetError, match=r"test='third' is no part.*first, second"):
+        read_joint(tmp_path, parts, "third")
+    with pytest.raises(DatasetError, match=r"parts first and again are both .*/a:"):
+        read_joint(tmp_path, {**parts, "again": parts["first"]}, "first")
+    boxed = parts["first"]()
+    boxes = np.zeros((len(boxed.train), 4), np.int32)
+    boxed = replace(boxed, train=replace(boxed.train, boxes=boxes))
+    with pytest.raises(DatasetError, match=r"first cut people out by boxes, second have whole"):
+        read_joint(tmp_path, {**parts, "first": lambda: boxed}, "second")
+
+
+def test_every_missing_part_is_told(tmp_path: Path) -> None:
+    parts = {name: partial(read_layout, tmp_path / name, name) for name in ("no", "nor")}
+    with pytest.raises(DatasetError, match=r"(?s)part no .*parts\.no.*part nor .*parts\.nor"):
+        read_joint(tmp_path, parts, "no")
+
+
+def test_the_config_gives_the_parts_their_folders(composed: Compose, tmp_path: Path) -> None:
+    write_jpegs(tmp_path / "cuhk03-np" / "detected", FIRST)
+    write_jpegs(tmp_path / "elsewhere", SECOND)
+    cfg = composed(
+        "dataset=joint",
+        f"dataset.root={tmp_path}",
+        f"dataset.reader.parts.market1501.root={tmp_path / 'elsewhere'}",
+    )
+    joint = instantiate(cfg.dataset).benchmark
+    assert joint.train.pids.tolist() == [2, 7, -1, 9 + 2]
+    assert joint.query.path(0) == tmp_path / "elsewhere" / SECOND[2]
