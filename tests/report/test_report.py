@@ -40,7 +40,6 @@ SECTIONS = {
     "exits.csv": "Accuracy by exit",
     "anytime.csv": "Anytime",
     "stream.csv": "Budgeted stream",
-    "dimensions.csv": "Feature dimension",
     "queries.json": "Ranked lists",
 }
 
@@ -195,6 +194,15 @@ def test_survives_a_missing_result(run: Path, name: str) -> None:
     assert f"{SECTIONS[name]} left out: results/{name}" in page
     assert f"<h2>{SECTIONS[name]}</h2>" not in page
     assert page.count("left out:") == 1
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_what_a_run_was_not_asked_for_is_not_missed(run: Path) -> None:
+    assert "<h2>Feature dimension</h2>" in write_report(run).read_text()
+    (run / "results" / "dimensions.csv").unlink()
+    page = write_report(run).read_text()
+    assert "Feature dimension" not in page
+    assert "Attention" not in page
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -1,5 +1,6 @@
 """Thin Lightning shells over `retrieval` and `budget`."""
 
+from reid_lab.callbacks.attention import AttentionMaps
 from reid_lab.callbacks.budget import AnytimeCurve, BudgetedStream, BudgetError
 from reid_lab.callbacks.dimensions import FeatureDimensions
 from reid_lab.callbacks.progress import StepProgress
@@ -10,6 +11,7 @@ from reid_lab.callbacks.verification import Verification, VerificationError
 
 __all__ = [
     "AnytimeCurve",
+    "AttentionMaps",
     "BudgetError",
     "BudgetedStream",
     "FeatureDimensions",

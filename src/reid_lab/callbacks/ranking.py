@@ -64,8 +64,9 @@ class RankingEvaluation(pl.Callback):
         memory: bytes that ranking may take beside the embeddings.
 
     Raises:
-        RankingError: before the first batch: an unknown reranker, more dimensions than there
-            are, or a kind of query that the data set's protocol does not allow.
+        RankingError: before the first batch: an unknown reranker, or one under L1, more
+            dimensions than there are, or a kind of query that the data set's protocol does not
+            allow.
     """
 
     def __init__(
@@ -84,6 +85,11 @@ class RankingEvaluation(pl.Callback):
         self.folder, self.metric, self.memory = Path(folder), metric, memory
         self.references = dict(references or {})
         self.rerankers = _choose(rerank, rerankers or {})
+        if self.rerankers and metric == "l1":
+            raise RankingError(
+                f"callbacks.ranking.rerank={rerank}: re-ranking takes Euclidean distances; use "
+                "metric euclidean or cosine, or rerank=null"
+            )
         self.pca, self.whiten, self.query, self.pooling = pca, whiten, query, pooling
         self.fit_projections = pca is not None  # other callbacks may ask for them, too
         self.projections: dict[str, PCA] = {}

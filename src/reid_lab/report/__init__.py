@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from reid_lab.report import curves, exit_lines, pictures, plots, sheets
+from reid_lab.report import attention, curves, exit_lines, pictures, plots, sheets
 from reid_lab.report.html import page
 from reid_lab.report.load import ReportError, load_run
 from reid_lab.report.records import Run
@@ -59,6 +59,7 @@ def _images(run: Run, others: dict[str, Run]) -> dict[str, bytes | None]:
         "roc.png": partial(exit_lines.roc, run),
         "dimensions_rank1.png": partial(exit_lines.dimensions, run, "rank1"),
         "dimensions_mAP.png": partial(exit_lines.dimensions, run, "mAP"),
+        "attention.png": partial(attention.attention, run.attention),
         "loss.png": partial(curves.loss, run),
         "validation.png": partial(curves.validation, run),
     }

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from reid_lab.errors import UserError
+from reid_lab.report.attention import load_attention
 from reid_lab.report.logs import read_logs
 from reid_lab.report.records import (
     Budget,
@@ -56,6 +57,7 @@ def load_run(folder: Path) -> Run:
         operating_points=_records(OperatingPoint, results / "operating_points.csv"),
         dimensions=_records(Dimension, results / "dimensions.csv"),
         queries=_queries(results / "queries.json", folder),
+        attention=load_attention(results / "attention.npz"),
         logs=read_logs(folder / "logs"),
         config=_text(folder / "config.yaml"),
         summary=_json(results / "summary.json"),

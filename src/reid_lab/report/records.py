@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reid_lab.report.attention import Attention
 from reid_lab.report.logs import Logs
 
 
@@ -145,6 +146,7 @@ class Run:
     operating_points: list[OperatingPoint]
     dimensions: list[Dimension]
     queries: list[Query]
+    attention: Attention | None
     logs: Logs
     config: str
     summary: dict[str, Any]

@@ -140,23 +140,36 @@ def _dealt(run: Run) -> str:
     )
 
 
-def dimensions(run: Run, images: Images) -> Section:
-    title = "Feature dimension"
+def dimensions(run: Run, images: Images) -> list[Section]:
+    """A section where a run was asked for it."""
     if not run.dimensions:
-        return Section(title, missing="results/dimensions.csv has no rows or is missing")
+        return []
     captions = {
         "dimensions_rank1.png": "Rank-1 with only the first principal components of each exit's "
         "embedding kept; the last point of a line is the embedding itself. Where a line is flat, "
         "a shorter one does as well.",
         "dimensions_mAP.png": "The same for mean average precision.",
     }
-    return Section(
-        title,
+    section = Section(
+        "Feature dimension",
         "Shorter embeddings take less memory and less time to search.",
         table=dimensions_table(run),
         fold="All dimensions as a table",
         pictures=_pictures(images, captions),
     )
+    return [section]
+
+
+def attention(run: Run, images: Images) -> list[Section]:
+    """A section where the method has attention."""
+    if run.attention is None:
+        return []
+    captions = {
+        "attention.png": "Each row is a query. Hard: the regions that the local streams see at "
+        "each level, the first red, then blue, green and violet. Soft: the mean over channels of "
+        "the weights on the feature maps, red the largest of the image, blue the smallest."
+    }
+    return [Section("Attention", "Where the network looks.", pictures=_pictures(images, captions))]
 
 
 def ranked(run: Run, lost: int) -> Section:
