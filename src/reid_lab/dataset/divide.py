@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from reid_lab.dataset.records import Benchmark, DatasetError, Split
+from reid_lab.dataset.records import DISTRACTOR, Benchmark, DatasetError, Split
 from reid_lab.protocol import Hidden, Protocol
 
 
@@ -36,20 +36,19 @@ def hold_out(
 def query_and_gallery(split: Split, tracklets: bool = False) -> tuple[Split, Split]:
     """The first image (or tracklet) of a person in a camera is a query, the others are gallery.
 
-    Of people whose images would all be queries, as with one image a camera, only the first is.
+    Who has one in every camera would be queries only: their first one asks, the others answer.
     Distractors (pid 0) and junk (pid -1) are gallery.
     """
-    seen = np.stack([split.pids, split.camids])
-    _, first, group = np.unique(seen, axis=1, return_index=True, return_inverse=True)
-    if tracklets:
-        is_query = split.tracks == split.tracks[first[group.ravel()]]
-    else:
-        is_query = np.isin(np.arange(len(split)), first)
-    is_query &= split.pids > 0
-    once = np.setdiff1d(split.pids, split.pids[~is_query])
-    _, leads = np.unique(split.pids, return_index=True)
-    is_query &= ~np.isin(split.pids, once) | np.isin(np.arange(len(split)), leads)
-    return split.take(is_query), split.take(~is_query)
+    pids, camids = split.pids, split.camids
+    tracks = split.tracks if tracklets else np.arange(len(split))
+    seen, unit = np.unique(np.stack([pids, camids, tracks]), axis=1, return_inverse=True)
+    _, first = np.unique(seen[:2], axis=1, return_index=True)
+    asks = np.isin(np.arange(seen.shape[1]), first) & (seen[0] > DISTRACTOR)
+    only_asks = np.setdiff1d(seen[0], seen[0][~asks])
+    _, leads = np.unique(seen[0], return_index=True)
+    asks &= ~np.isin(seen[0], only_asks) | np.isin(np.arange(seen.shape[1]), leads)
+    asked = asks[unit.ravel()]
+    return split.take(asked), split.take(~asked)
 
 
 def allow_one_camera(benchmark: Benchmark) -> Benchmark:

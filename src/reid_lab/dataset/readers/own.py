@@ -1,0 +1,107 @@
+"""What the readers of your own images share: labels become numbers, and people are divided."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from reid_lab.dataset.divide import allow_one_camera, query_and_gallery
+from reid_lab.dataset.records import DISTRACTOR, JUNK, Benchmark, DatasetError, Split
+
+GIVEN = ({"train", "query", "gallery"}, {"train", "test"})  # the two ways to divide by hand
+INTEGER = re.compile(r"-?[0-9]{1,18}")  # what int64 holds
+NOBODY = {str(JUNK), str(DISTRACTOR)}
+SHOWN = 5  # problems that one message names
+
+
+def numbered(labels: Sequence[str], kept: Collection[str] = ()) -> np.ndarray:
+    """(N,) int64: integers keep their value where all are; else 1, 2, ... in sorted order.
+
+    Labels in `kept` are integers that keep their value beside text too.
+    """
+    if all(INTEGER.fullmatch(label) for label in labels):
+        return np.array([int(label) for label in labels], dtype=np.int64)
+    texts = sorted(set(labels) - set(kept))
+    numbers = {label: int(label) for label in kept}
+    numbers |= {label: number for number, label in enumerate(texts, 1)}
+    return np.array([numbers[label] for label in labels], dtype=np.int64)
+
+
+def pids_of(labels: Sequence[str]) -> np.ndarray:
+    """Labels of people, numbered; `0` (nobody known) and `-1` (junk) stay what they mean."""
+    return numbered(labels, NOBODY)
+
+
+def divided(
+    name: str,
+    images: Split,
+    parts: np.ndarray | None,
+    train_share: float,
+    seed: int,
+    tracklets: bool = False,
+) -> Benchmark:
+    """The benchmark of `images` by their `parts`, (N,) text; None divides the people by `seed`.
+
+    With `tracklets`, these are what asks and is ranked.
+
+    Raises:
+        DatasetError: `train_share` leaves nobody to train on or to test on.
+    """
+    notes: tuple[str, ...] = ()
+    if parts is None:
+        parts = _drawn(name, images, train_share, seed)
+        people, nobody = len(images.identities), int((images.pids <= DISTRACTOR).sum())
+        trained = len(images.take(parts == "train").identities)
+        left = f"; {nobody:,} images of pid 0 or -1 (nobody's) are gallery" if nobody else ""
+        unit = "tracklet" if tracklets else "image"
+        notes = (
+            f"{name}: divided by train_share={train_share}, seed={seed}: {trained:,} of {people:,} "
+            f"identities train, the others are tested; the first {unit} of a person in a camera is "
+            f"a query{left}",
+        )
+    if "test" in parts:
+        query, gallery = query_and_gallery(images.take(parts == "test"), tracklets)
+    else:
+        query, gallery = images.take(parts == "query"), images.take(parts == "gallery")
+    train = images.take(parts == "train")
+    benchmark = allow_one_camera(Benchmark(name, train, query, gallery, notes))
+    return replace(benchmark, protocol=replace(benchmark.protocol, tracklets=tracklets))
+
+
+def check_parts(where: str, parts: set[str]) -> None:
+    """Whether the parts that were given by hand divide the images.
+
+    Raises:
+        DatasetError: they are neither train, query and gallery, nor train and test.
+    """
+    if parts not in GIVEN:
+        raise DatasetError(
+            f"{where}: the images are divided into {', '.join(sorted(parts))}. Expected train, "
+            "query and gallery, or train and test (its queries are chosen then)"
+        )
+
+
+def tell(where: Path, problems: Sequence[str], fix: str) -> None:
+    """Raise one DatasetError that names up to five `problems`; nothing where there is none."""
+    if not problems:
+        return
+    shown = [*problems[:SHOWN], *["..."] * (len(problems) > SHOWN)]
+    lines = "".join(f"\n    {line}" for line in shown)
+    count = f"{len(problems):,} problem{'s' * (len(problems) > 1)}"
+    raise DatasetError(f"{where}: {count}{lines}\n  {fix}")
+
+
+def _drawn(name: str, images: Split, share: float, seed: int) -> np.ndarray:
+    people = images.identities
+    count = round(share * len(people))
+    if not 0 < count < len(people):
+        raise DatasetError(
+            f"{name}: train_share={share} of {len(people)} identities leaves {count} to train on "
+            f"and {len(people) - count} to test on. Allowed: a share that leaves one for each"
+        )
+    chosen = np.random.default_rng(seed).permutation(people)[:count]
+    return np.where(np.isin(images.pids, chosen), "train", "test")

@@ -1,0 +1,141 @@
+"""Findings from the labels alone: who is where, how often, seen by which camera."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reid_lab.dataset.records import DISTRACTOR, Benchmark, Split
+from reid_lab.doctor.findings import Finding, Level, named
+from reid_lab.protocol import Hidden
+
+
+def check_labels(benchmark: Benchmark, k: int) -> list[Finding]:
+    """All of this file; `k` is the images of a person in a batch."""
+    train, query, gallery = benchmark.train, benchmark.query, benchmark.gallery
+    parts = (train, query, gallery)
+    return [
+        *cameras(train, query, gallery),
+        *overlap(train, query, gallery),
+        *nobody(train, query),
+        *rare(train, k),
+        *one_sided(train),
+        *unmatched(query, gallery, benchmark.protocol.hidden),
+        *unasked(query, gallery),
+        *gaps("pids", np.concatenate([split.identities for split in parts])),
+        *gaps("camera numbers", np.concatenate([split.camids for split in parts])),
+    ]
+
+
+def cameras(train: Split, query: Split, gallery: Split) -> list[Finding]:
+    """One camera only, to train on or to test on."""
+    fix = "if several cameras took the images, correct the camera numbers"
+    found = []
+    tested = np.union1d(query.camids, gallery.camids)
+    if len(tested) == 1:
+        what = f"one camera only: all query and gallery images are from camera {tested[0]}"
+        found.append(Finding("warning", f"{what}, so the test is easier than across cameras", fix))
+    trained = np.unique(train.camids)
+    if len(trained) == 1 and len(tested) > 1:
+        what = f"one camera only: all training images are from camera {trained[0]}"
+        found.append(Finding("warning", f"{what}, so nothing is learned across cameras", fix))
+    return found
+
+
+def overlap(train: Split, query: Split, gallery: Split) -> list[Finding]:
+    """People who train and are tested."""
+    both = np.intersect1d(train.identities, np.union1d(query.identities, gallery.identities))
+    if not len(both):
+        return []
+    what = f"{len(both):,} identities are in both train and test: {named(both)}"
+    fix = "the test measures what was learned by heart: keep each person in one of the two"
+    return [Finding("warning", what, fix)]
+
+
+def nobody(train: Split, query: Split) -> list[Finding]:
+    """pid 0 and -1 where they do nothing: often a person whom somebody counted from 0."""
+    found = []
+    for name, split, does in (("train", train, "trained on"), ("query", query, "found")):
+        pids = split.pids[split.pids <= DISTRACTOR]
+        if len(pids):
+            what = f"{name}: {len(pids):,} images have pid {named(np.unique(pids))}, never {does}"
+            fix = "number people from 1: 0 is a distractor, -1 is junk, both for the gallery only"
+            found.append(Finding("warning", what, fix))
+    return found
+
+
+def rare(train: Split, k: int) -> list[Finding]:
+    """Training identities with one image, or with fewer than a batch takes."""
+    pids, often = np.unique(train.pids[train.pids > DISTRACTOR], return_counts=True)
+    found = []
+    if (often == 1).any():
+        once = pids[often == 1]
+        what = f"{len(once):,} of {len(pids):,} training identities have one image: {named(once)}"
+        fix = "its positive in a triplet is itself: add images of them, or leave them out"
+        found.append(Finding("warning", what, fix))
+    few = int(((often > 1) & (often < k)).sum())
+    if few:
+        what = f"{few:,} of {len(pids):,} training identities have fewer than K={k} images"
+        fix = "they are repeated in a batch; a smaller dataset.k avoids that"
+        found.append(Finding("note", what, fix))
+    return found
+
+
+def one_sided(train: Split) -> list[Finding]:
+    """Training identities that one camera saw, where there are several cameras."""
+    if len(np.unique(train.camids)) < 2:
+        return []
+    people = train.take(train.pids > DISTRACTOR)
+    pairs = np.unique(np.stack([people.pids, people.camids]), axis=1)
+    pids, seen = np.unique(pairs[0], return_counts=True)
+    once = pids[seen == 1]
+    if not len(once):
+        return []
+    level: Level = "warning" if 2 * len(once) > len(pids) else "note"
+    what = f"{len(once):,} of {len(pids):,} training identities are seen by one camera only"
+    fix = "they teach nothing about another camera: add images of other cameras if there are any"
+    return [Finding(level, f"{what}: {named(once)}", fix)]
+
+
+def unmatched(query: Split, gallery: Split, hidden: Hidden) -> list[Finding]:
+    """Queries that find nobody: they are left out of the accuracies."""
+    seen = {(p, c) for p, c in zip(gallery.pids.tolist(), gallery.camids.tolist(), strict=True)}
+    views: dict[int, set[int]] = {}
+    for pid, camid in seen:
+        views.setdefault(pid, set()).add(camid)
+    lost = []
+    for pid, camid in zip(query.pids.tolist(), query.camids.tolist(), strict=True):
+        if not views.get(pid, set()) - (set() if hidden == "nothing" else {camid}):
+            lost.append(pid)
+    if not lost:
+        return []
+    where = "" if hidden == "nothing" else " from another camera"
+    people = sorted(set(lost))
+    what = (
+        f"{len(lost):,} of {len(query):,} queries have no gallery image of the same person{where}, "
+        f"{len(people):,} people: {named(people)}"
+    )
+    fix = "they are left out of the accuracies: add such images, or drop the queries"
+    return [Finding("warning", what, fix)]
+
+
+def unasked(query: Split, gallery: Split) -> list[Finding]:
+    """People of the gallery whom no query asks for."""
+    others = np.setdiff1d(gallery.identities, query.identities)
+    if not len(others):
+        return []
+    what = f"{len(others):,} people are in the gallery only: {named(others)}"
+    return [Finding("note", what, "no query asks for them: they serve as distractors")]
+
+
+def gaps(name: str, numbers: np.ndarray) -> list[Finding]:
+    """Numbers between the lowest and the highest that nothing has."""
+    used = np.unique(numbers)
+    if not len(used):
+        return []
+    low, high = int(used[0]), int(used[-1])
+    missing = high - low + 1 - len(used)
+    if not missing:
+        return []
+    after = used[:-1][np.diff(used) > 1] + 1  # the first number of each gap
+    what = f"{name} go from {low:,} to {high:,}, {missing:,} of them unused: {named(after)}"
+    return [Finding("note", what, "it does no harm, if nothing was lost")]

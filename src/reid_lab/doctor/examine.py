@@ -1,0 +1,87 @@
+"""From overrides to findings."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from functools import partial
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from reid_lab.build import build_data
+from reid_lab.config_check import ConfigError, check_config
+from reid_lab.dataset import ReidDataModule
+from reid_lab.dataset.records import Benchmark
+from reid_lab.doctor import show
+from reid_lab.doctor.checks import check_labels
+from reid_lab.doctor.findings import Finding
+from reid_lab.doctor.pictures import check_pictures
+from reid_lab.doctor.scan import Look, scan
+from reid_lab.doctor.sheet import sheet
+from reid_lab.errors import UserError
+from reid_lab.paths import conf_dir, register_resolvers
+
+PARTS = ("train", "query", "gallery", "companions")
+
+
+def examine(args: Namespace) -> int:
+    """Print what was found, write the sheet. 0: training would work; 1: it would fail.
+
+    Raises:
+        ConfigError: the overrides make no data set.
+    """
+    cfg = composed(args.overrides)
+    data = build_data(cfg)
+    try:
+        data.render()
+        benchmark = data.benchmark
+    except UserError as error:
+        show.findings([Finding("error", str(error))])
+        return 1
+    looks = look_at(benchmark)
+    show.overview(benchmark, looks)
+    found = [*check_run(data), *check_labels(benchmark, data.k)]
+    with show.stderr.status("look for near-duplicates ..."):
+        found += check_pictures(benchmark, looks)
+    found += [Finding("note", note) for note in benchmark.notes]
+    show.findings(found)
+    if args.sheet is not None:
+        sheet(benchmark, args.people, cfg.seed).save(args.sheet)
+        show.sheet_written(args.sheet)
+    return int(any(finding.level == "error" for finding in found))
+
+
+def composed(overrides: Sequence[str]) -> DictConfig:
+    """The config as `python -m reid_lab` composes it.
+
+    Raises:
+        ConfigError: all that is wrong with its data set.
+    """
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("config", overrides=list(overrides))
+    problems = [p for p in check_config(cfg) if p.key.split(".")[0] in ("dataset", "seed")]
+    if problems:
+        raise ConfigError(problems)
+    return cfg
+
+
+def look_at(benchmark: Benchmark) -> dict[str, Look]:
+    """Decode everything, part by part."""
+    splits = {part: split for part in PARTS if (split := getattr(benchmark, part)) is not None}
+    looks = {}
+    with show.progress() as bar:
+        for part, split in splits.items():
+            task = bar.add_task(f"look at {part} images", total=len(split))
+            looks[part] = scan(split, partial(bar.advance, task))
+    return looks
+
+
+def check_run(data: ReidDataModule) -> list[Finding]:
+    """What a run would say before its first batch."""
+    try:
+        data.check()
+    except UserError as error:
+        return [Finding("error", str(error))]
+    return []

@@ -1,0 +1,205 @@
+"""Findings from the pictures: broken ones, odd ones, and the same one twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from reid_lab.dataset.records import JUNK, Benchmark, Split
+from reid_lab.doctor.findings import Finding, Level, named
+from reid_lab.doctor.hashes import difference_hash, within
+from reid_lab.doctor.scan import Look
+from reid_lab.protocol import Hidden
+
+# what told re-encoded, scaled and slightly cropped copies from 10^8 pairs of different pictures
+BITS = 10  # of 64 in which the hashes of near-duplicates differ at most
+GREY_LEVELS = 10.0  # of 255 by which their thumbnails differ, mean absolute
+UNIFORM = 4.0  # grey levels: the standard deviation of a picture that shows nothing
+SMALLEST = 32  # pixels of the higher side
+FACTOR = 4  # a height this many times the median, or one part in as many, is odd
+Parts = Mapping[str, tuple[Split, Look]]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Images i of one split and j of another that look the same; `exact` if to the pixel."""
+
+    i: np.ndarray
+    j: np.ndarray
+    exact: np.ndarray
+
+    def take(self, mask: np.ndarray) -> Pairs:
+        return Pairs(self.i[mask], self.j[mask], self.exact[mask])
+
+
+def check_pictures(benchmark: Benchmark, looks: Mapping[str, Look]) -> list[Finding]:
+    """All of this file; `looks` has train, query, gallery, and companions if there are any."""
+    splits = {"train": benchmark.train, "query": benchmark.query, "gallery": benchmark.gallery}
+    parts = {name: (split, looks[name]) for name, split in splits.items()}
+    return [
+        *broken(list(looks.values())),
+        *sizes(parts),
+        *clipped(parts),
+        *uniform(parts),
+        *conflicts(parts),
+        *shown_twice(*parts["query"], *parts["gallery"], benchmark.protocol.hidden),
+        *leaks(parts),
+        *copies(parts),
+    ]
+
+
+def broken(looks: Sequence[Look]) -> list[Finding]:
+    messages = [message for look in looks for message in look.broken]
+    if not messages:
+        return []
+    listed = named(messages, "\n")
+    what = f"broken images: {len(messages):,}\n{listed}"
+    return [Finding("error", what, "training stops at the first of them")]
+
+
+def sizes(parts: Parts) -> list[Finding]:
+    """Very small, wider than high, or of another size than most."""
+    widths, heights = _all(parts, "sizes").T
+    names, good = _names(parts), _all(parts, "good")
+    if not good.any():
+        return []
+    median = np.median(heights[good])
+    tiny = good & (np.maximum(widths, heights) < SMALLEST)
+    wide = good & (widths > heights)
+    odd = good & ~tiny & ((heights * FACTOR < median) | (heights > FACTOR * median))
+    drop, cut = "leave them out", "a person is higher: cut people out, or check boxes and sizes"
+    than_most = f"{FACTOR} times higher or lower than most ({median:.0f} pixels)"
+    return [
+        *_some("warning", tiny, names, f"smaller than {SMALLEST} pixels", drop),
+        *_some("warning", wide, names, "wider than high", cut),
+        *_some("note", odd, names, than_most, "all are resized to the same size"),
+    ]
+
+
+def clipped(parts: Parts) -> list[Finding]:
+    """Boxes that leave their image in part."""
+    mask = _all(parts, "clipped") & _all(parts, "good")
+    fix = "what lies inside is taken: correct the boxes if they are for another resolution"
+    return _some("warning", mask, _names(parts), "the box leaves the picture", fix)
+
+
+def uniform(parts: Parts) -> list[Finding]:
+    """Pictures of one colour."""
+    mask = _all(parts, "good") & (_all(parts, "contrast") < UNIFORM)
+    return _some("warning", mask, _names(parts), "one colour only", "leave them out")
+
+
+def conflicts(parts: Parts) -> list[Finding]:
+    """The very same picture under two names of people."""
+    digests = _all(parts, "digests")
+    pids = np.concatenate([split.pids for split, _ in parts.values()])
+    shows = _all(parts, "good") & (_all(parts, "contrast") >= UNIFORM)
+    names, rows = _names(parts), np.flatnonzero(shows & (pids != JUNK))
+    first: dict[int, int] = {}
+    pairs = [
+        (first[key], row)
+        for row, key in zip(rows.tolist(), digests[rows].tolist(), strict=True)
+        if pids[first.setdefault(key, row)] != pids[row]
+    ]
+    if not pairs:
+        return []
+    said = [f"{names[i].decode()} (pid {pids[i]})" for pair in pairs for i in pair]
+    listed = named([", ".join(two) for two in zip(said[::2], said[1::2], strict=True)], "\n")
+    what = f"{len(pairs):,} pictures are the same to the pixel, but of two people:\n{listed}"
+    return [Finding("warning", what, "one of the two labels is wrong: correct or remove it")]
+
+
+def shown_twice(
+    query: Split, query_look: Look, gallery: Split, gallery_look: Look, hidden: Hidden
+) -> list[Finding]:
+    """Queries that are shown their own picture as another camera's or another person's.
+
+    What the protocol hides does not matter, and another frame of the same person in the same
+    camera is naturally alike.
+    """
+    pairs = alike(query_look, gallery_look)
+    person = query.pids[pairs.i] == gallery.pids[pairs.j]
+    camera = query.camids[pairs.i] == gallery.camids[pairs.j]
+    matters = ~person | ~camera if hidden != "same_camera" else ~camera
+    pairs = pairs.take(matters & (gallery.pids[pairs.j] != JUNK))
+    fix = "the search is for another picture of a person: remove one, or correct pid and camera"
+    return _same("query and gallery", query, gallery, pairs, fix)
+
+
+def leaks(parts: Parts) -> list[Finding]:
+    """Pictures of the test that were trained on."""
+    train, look = parts["train"]
+    found = []
+    for name in ("query", "gallery"):
+        split, other = parts[name]
+        pairs = alike(look, other)
+        fix = "the test shows what was trained on: remove one of the two"
+        found += _same(f"train and {name}", train, split, pairs, fix)
+    return found
+
+
+def copies(parts: Parts) -> list[Finding]:
+    """The very same picture again within a part, of the same person."""
+    found = []
+    for name, (split, look) in parts.items():
+        rows = _useful(look)
+        keys = np.stack([look.digests[rows], split.pids[rows].astype(np.uint64)])
+        _, kept = np.unique(keys, axis=1, return_index=True)
+        again = np.setdiff1d(rows, rows[kept])
+        if len(again):
+            listed = named([split.names[i].decode() for i in again])
+            what = f"{name}: {len(again):,} pictures are there twice, to the pixel: {listed}"
+            found.append(Finding("note", what, "remove the copies; they weigh double"))
+    return found
+
+
+def alike(a: Look, b: Look) -> Pairs:
+    """Near-duplicates by their hashes, confirmed by their thumbnails."""
+    rows, columns = _useful(a), _useful(b)
+    hashes = difference_hash(a.thumbnails[rows]), difference_hash(b.thumbnails[columns])
+    i, j = within(*hashes, BITS)
+    i, j = rows[i], columns[j]
+    near = [
+        np.abs(a.thumbnails[x].astype(np.int16) - b.thumbnails[y]).mean((1, 2)) <= GREY_LEVELS
+        for x, y in zip(_chunks(i), _chunks(j), strict=True)
+    ]
+    keep = np.concatenate([np.zeros(0, bool), *near])
+    i, j = i[keep], j[keep]
+    return Pairs(i, j, a.digests[i] == b.digests[j])
+
+
+def _same(where: str, a: Split, b: Split, pairs: Pairs, fix: str) -> list[Finding]:
+    if not len(pairs.i):
+        return []
+    shown = list(zip(pairs.i.tolist(), pairs.j.tolist(), strict=True))
+    listed = named([f"{a.names[i].decode()}, {b.names[j].decode()}" for i, j in shown], "\n")
+    exact = int(pairs.exact.sum())
+    what = f"{where}: {len(shown):,} pairs of near-duplicates, {exact:,} of them to the pixel"
+    return [Finding("warning", f"{what}:\n{listed}", fix)]
+
+
+def _some(level: Level, mask: np.ndarray, names: np.ndarray, what: str, fix: str) -> list[Finding]:
+    count = int(mask.sum())
+    if not count:
+        return []
+    shown = named(name.decode() for name in names[mask].tolist())
+    return [Finding(level, f"{what}: {count:,} of {len(mask):,} images, {shown}", fix)]
+
+
+def _useful(look: Look) -> np.ndarray:
+    """Indices of pictures that can be told apart."""
+    return np.flatnonzero(look.good & (look.contrast >= UNIFORM))
+
+
+def _all(parts: Parts, column: str) -> np.ndarray:
+    return np.concatenate([getattr(look, column) for _, look in parts.values()])
+
+
+def _names(parts: Parts) -> np.ndarray:
+    return np.concatenate([split.names for split, _ in parts.values()])
+
+
+def _chunks(indices: np.ndarray, size: int = 4096) -> list[np.ndarray]:
+    return np.split(indices, range(size, len(indices), size))

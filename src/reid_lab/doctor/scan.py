@@ -1,0 +1,101 @@
+"""Every image of a split decoded once, on all cores, and what it looks like."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from reid_lab.dataset.images import decode
+from reid_lab.dataset.records import DatasetError, Split
+from reid_lab.doctor.hashes import THUMBNAIL, thumbnail
+
+CHUNK = 32  # files a task
+
+
+@dataclass(frozen=True)
+class Look:
+    """What N images look like. Of broken ones, `good` is False and the rest is zero.
+
+    Args:
+        good: (N,) whether they could be decoded.
+        sizes: (N, 2) width and height in pixels, of the box where there is one.
+        thumbnails: (N, 32, 36) uint8, grey.
+        digests: (N,) uint64; the same for the same pixels only.
+        contrast: (N,) float32, the standard deviation of the thumbnail in grey levels.
+        clipped: (N,) whether the box leaves the image.
+        broken: a message for each image that is not `good`.
+    """
+
+    good: np.ndarray
+    sizes: np.ndarray
+    thumbnails: np.ndarray
+    digests: np.ndarray
+    contrast: np.ndarray
+    clipped: np.ndarray
+    broken: list[str] = field(default_factory=list)
+
+    @staticmethod
+    def blank(n: int) -> Look:
+        good, clipped = np.zeros(n, bool), np.zeros(n, bool)
+        sizes, thumbnails = np.zeros((n, 2), np.int32), np.zeros((n, *THUMBNAIL), np.uint8)
+        digests, contrast = np.zeros(n, np.uint64), np.zeros(n, np.float32)
+        return Look(good, sizes, thumbnails, digests, contrast, clipped)
+
+
+def scan(split: Split, advance: Callable[[int], None] = lambda images: None) -> Look:
+    """Look at every image; a file with several boxes is decoded once.
+
+    `advance` is called with how many more images are done.
+    """
+    look = Look.blank(len(split))
+    order = np.argsort(split.names, kind="stable")
+    _, starts = np.unique(split.names[order], return_index=True)
+    files = np.split(order, starts[1:]) if len(split) else []
+    tasks = [files[i : i + CHUNK] for i in range(0, len(files), CHUNK)]
+
+    def work(task: list[np.ndarray]) -> tuple[int, list[str]]:
+        broken = [message for indices in task for message in _fill(look, split, indices)]
+        return sum(map(len, task)), broken
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases the GIL
+        for done, broken in pool.map(work, tasks):
+            look.broken.extend(broken)
+            advance(done)
+    return look
+
+
+def _fill(look: Look, split: Split, indices: np.ndarray) -> list[str]:
+    """Look at the images of one file; messages of those that are broken."""
+    path, broken = split.path(int(indices[0])), []
+    try:
+        whole = decode(path)
+    except DatasetError as error:
+        return [str(error)] * len(indices)
+    high, wide = whole.shape[:2]
+    for i in indices:
+        image = whole
+        if split.boxes is not None:
+            left, top, right, bottom = (int(side) for side in split.boxes[i])
+            look.clipped[i] = left < 0 or top < 0 or right > wide or bottom > high
+            image = whole[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+            if not image.size:
+                box = f"{left} {top} {right} {bottom}"
+                broken.append(f"{path}: the box {box} is outside of the image, {wide} x {high}")
+                continue
+        _note(look, int(i), image)
+    return broken
+
+
+def _note(look: Look, i: int, image: np.ndarray) -> None:
+    look.good[i] = True
+    look.sizes[i] = image.shape[1], image.shape[0]
+    look.thumbnails[i] = thumbnail(image)
+    look.contrast[i] = look.thumbnails[i].std()
+    digest = hashlib.blake2b(str(image.shape).encode(), digest_size=8)
+    digest.update(np.ascontiguousarray(image).data)
+    look.digests[i] = int.from_bytes(digest.digest(), "little")

@@ -1,0 +1,124 @@
+"""A picture sheet of people, one a row, one image a camera."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from reid_lab.dataset.images import decode
+from reid_lab.dataset.records import Benchmark, DatasetError, Split
+
+CELL = (96, 192)  # width and height of a picture at most
+GAP, TOP = 10, 40  # pixels between pictures; for the columns' labels
+PAPER, NOTHING, INK, FAINT = "white", "#f1f2f4", "#1d2129", "#7a828e"
+
+
+@dataclass(frozen=True)
+class Person:
+    """Where somebody's images are: (split, index) by camera, `part` says in what."""
+
+    pid: int
+    part: str
+    views: dict[int, list[tuple[Split, int]]]
+
+
+def sheet(benchmark: Benchmark, people: int = 8, seed: int = 0) -> Image.Image:
+    """A sheet of that many random people; a cell is empty where a camera did not see them.
+
+    Raises:
+        DatasetError: there are no people.
+    """
+    chosen = _choose(benchmark, people, seed)
+    columns = sorted({camid for person in chosen for camid in person.views})
+    labels = [(str(person.pid), person.part) for person in chosen]
+    edge = GAP + 14 + max(int(_font(20).getlength(max(two, key=len))) for two in labels)
+    wide, high = CELL[0] + GAP, CELL[1] + GAP
+    size = (edge + len(columns) * wide + GAP, TOP + len(chosen) * high + GAP)
+    page = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(page)
+    for x, camid in enumerate(columns):
+        middle = edge + x * wide + CELL[0] / 2
+        draw.text((middle, TOP / 2 + 2), f"camera {camid}", INK, _font(15), anchor="mm")
+    rng = np.random.default_rng(seed)
+    for y, person in enumerate(chosen):
+        top = TOP + y * high
+        middle = top + CELL[1] / 2
+        draw.text((edge - 14, middle - 9), str(person.pid), INK, _font(20), anchor="rm")
+        draw.text((edge - 14, middle + 13), person.part, FAINT, _font(13), anchor="rm")
+        for x, camid in enumerate(columns):
+            corner = (edge + x * wide, top)
+            _put(page, draw, corner, _picture(person.views.get(camid, []), rng))
+    return page
+
+
+def _choose(benchmark: Benchmark, people: int, seed: int) -> list[Person]:
+    train, tests = benchmark.train, (benchmark.query, benchmark.gallery)
+    tested = np.union1d(*(split.identities for split in tests))
+    everyone = np.union1d(train.identities, tested)
+    if not len(everyone):
+        raise DatasetError(f"{benchmark.name}: no people for the sheet, no pid is above 0")
+    count = min(people, len(everyone))
+    pids = np.sort(np.random.default_rng(seed).choice(everyone, count, replace=False))
+    known = set(train.identities.tolist())
+    return [
+        _person(pid, "train", (train,)) if pid in known else _person(pid, "test", tests)
+        for pid in pids.tolist()
+    ]
+
+
+def _person(pid: int, part: str, splits: Sequence[Split]) -> Person:
+    views: dict[int, list[tuple[Split, int]]] = {}
+    for split in splits:
+        for i in np.flatnonzero(split.pids == pid).tolist():
+            views.setdefault(int(split.camids[i]), []).append((split, i))
+    return Person(pid, part, views)
+
+
+def _picture(images: Sequence[tuple[Split, int]], rng: np.random.Generator) -> Image.Image | None:
+    """One of them that is not broken, fitted to a cell."""
+    for place in rng.permutation(len(images)):
+        split, index = images[place]
+        try:
+            pixels = decode(split.path(index))
+        except DatasetError:
+            continue
+        if split.boxes is not None:
+            left, top, right, bottom = split.boxes[index]
+            pixels = pixels[top:bottom, left:right]
+        if pixels.size:
+            return _fitted(Image.fromarray(pixels))
+    return None
+
+
+def _fitted(image: Image.Image) -> Image.Image:
+    scale = min(CELL[0] / image.width, CELL[1] / image.height)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
+def _put(
+    page: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    corner: tuple[int, int],
+    picture: Image.Image | None,
+) -> None:
+    left, top = corner
+    if picture is None:
+        far = (left + CELL[0] - 1, top + CELL[1] - 1)
+        draw.rounded_rectangle((corner, far), 6, NOTHING)
+        return
+    page.paste(
+        picture, (left + (CELL[0] - picture.width) // 2, top + (CELL[1] - picture.height) // 2)
+    )
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    return ImageFont.truetype(str(fonts / "DejaVuSans.ttf"), size)

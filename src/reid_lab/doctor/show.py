@@ -1,0 +1,81 @@
+"""What the doctor prints: findings to stdout, progress to stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from reid_lab.dataset.records import DISTRACTOR, Benchmark, Split
+from reid_lab.doctor.findings import Finding
+from reid_lab.doctor.scan import Look
+
+stdout, stderr = Console(), Console(stderr=True)
+COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+
+
+def progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=stderr)
+
+
+def overview(benchmark: Benchmark, looks: Mapping[str, Look]) -> None:
+    """What is there: a line for each part."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    table.add_column("")
+    for head in ("Images", "Pids", "Cameras", "Width", "Height", "Per pid", "Per pid, camera"):
+        table.add_column(head, justify="right", no_wrap="," not in head)
+    for name in ("train", "query", "gallery"):
+        split: Split = getattr(benchmark, name)
+        people = split.take(split.pids > DISTRACTOR)
+        table.add_row(
+            name,
+            *(f"{count:,}" for count in split.counts().values()),
+            *(spread(side) for side in looks[name].sizes[looks[name].good].T),
+            spread(_often(people.pids)),
+            spread(_often(people.pids, people.camids)),
+        )
+    stdout.print(Text(f"{benchmark.name} in {benchmark.train.root}", "bold"), soft_wrap=True)
+    stdout.print(table)
+    stdout.print(Text("sizes and images per pid: least/median/most\n", "dim"))
+
+
+def spread(numbers: np.ndarray) -> str:
+    """Least, median, most; once where they are the same: '64', '2/4.5/12'."""
+    if not len(numbers):
+        return "–"
+    three = [f"{number:g}" for number in (numbers.min(), np.median(numbers), numbers.max())]
+    return three[0] if len(set(three)) == 1 else "/".join(three)
+
+
+def findings(found: Sequence[Finding]) -> None:
+    """Errors first; each with how to fix it."""
+    for level, colour in COLOURS.items():
+        for finding in (f for f in found if f.level == level):
+            grid = Table.grid(padding=(0, 1))
+            grid.add_column(width=7)
+            grid.add_column(overflow="fold")
+            grid.add_row(Text(level, colour), Text(finding.what))
+            if finding.fix:
+                grid.add_row("", Text(f"→ {finding.fix}", "dim"))
+            stdout.print(grid)
+    counts = {level: sum(finding.level == level for finding in found) for level in COLOURS}
+    told = [f"{n} {level}{'s' * (n > 1)}" for level, n in counts.items() if n]
+    listed = ", ".join(told) or "nothing found"
+    works = "would fail" if counts["error"] else "would work"
+    stdout.print(Text(f"\n{listed}: training {works}", "bold"))
+
+
+def sheet_written(path: Path) -> None:
+    text = f"{path} shows pictures of the people in your data: mind who gets it"
+    stdout.print(Text(text), soft_wrap=True)
+
+
+def _often(*labels: np.ndarray) -> np.ndarray:
+    return np.unique(np.stack(labels), axis=1, return_counts=True)[1]

@@ -1,0 +1,83 @@
+"""A folder a person: cameras in names, people divided by folders or by the seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reid_lab.dataset import DatasetError, read_folders
+from tests.conftest import write_jpegs
+
+PEOPLE = ["anna", "ben", "cleo", "dora"]
+NAMES = [f"{who}/img_c{camera}_{i}.jpg" for who in PEOPLE for camera in (1, 2) for i in (1, 2)]
+
+
+def test_people_and_cameras_from_names(tmp_path: Path) -> None:
+    root = write_jpegs(tmp_path / "shop", NAMES)
+    (root / "anna" / "notes.txt").write_text("x")
+    (root / ".thumbnails").mkdir()
+    (root / "empty").mkdir()
+    b = read_folders(root)
+    assert sorted({*b.train.identities, *b.query.identities}) == [1, 2, 3, 4]
+    assert (len(b.train), len(b.query), len(b.gallery)) == (8, 4, 4)
+    for split in (b.train, b.query, b.gallery):
+        for i, name in enumerate(split.names):
+            who, _, camera = name.decode().replace("/img_c", " ").partition(" ")
+            assert split.pids[i] == PEOPLE.index(who) + 1
+            assert split.camids[i] == int(camera[0])
+    assert "2 of 4 identities train" in b.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("parts", "counts"),
+    [(("train", "query", "gallery"), (16, 16, 16)), (("train", "test"), (16, 8, 8))],
+)
+def test_folders_divide(tmp_path: Path, parts: tuple[str, ...], counts: tuple[int, ...]) -> None:
+    root = write_jpegs(tmp_path, [f"{part}/{name}" for part in parts for name in NAMES])
+    b = read_folders(root)
+    assert (len(b.train), len(b.query), len(b.gallery)) == counts
+    assert b.train.path(0) == root / "train" / NAMES[0]
+    assert not b.notes
+
+
+def test_integers_keep_their_values(tmp_path: Path) -> None:
+    names = [f"{who}/{camera}.png" for who in ("0", "-1", "0007", "0012") for camera in "59"]
+    b = read_folders(write_jpegs(tmp_path, names), camera=r"^(\d)")
+    assert sorted({*b.train.pids, *b.query.pids, *b.gallery.pids}) == [-1, 0, 7, 12]
+    assert set(b.gallery.camids) == {5, 9}
+
+
+def test_one_camera_where_names_do_not_say(tmp_path: Path) -> None:
+    b = read_folders(write_jpegs(tmp_path, NAMES), camera=None)
+    assert b.protocol.hidden == "nothing" and set(b.train.camids) == {1}
+    assert (len(b.query), len(b.gallery)) == (2, 6)
+
+
+@pytest.mark.parametrize(
+    ("camera", "message"),
+    [
+        (r"c\d+", r"has 0 groups.*c\(\\d\+\)"),
+        (r"(c)(\d+)", "has 2 groups"),
+        (r"c(\d+", "no regular expression"),
+        (r"door(\d)", r"(?s)16 problems.*anna/img_c1_1.jpg.*\.\.\..*camera='door\(\\\\d\)'"),
+        (r"_c2(_)", r"(?s)8 problems.*anna/img_c1_1.jpg"),
+        (r"img(_x)?", "16 problems"),  # fits, but the group is not there
+    ],
+)
+def test_expressions_that_find_no_camera(tmp_path: Path, camera: str, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        read_folders(write_jpegs(tmp_path, NAMES), camera=camera)
+
+
+def test_what_is_no_folder_of_people(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"(?s)does not exist.*anna/door_c1_001.jpg"):
+        read_folders(tmp_path / "nowhere")
+    with pytest.raises(DatasetError, match="no folders with images"):
+        read_folders(write_jpegs(tmp_path / "flat", ["a_c1.jpg"]))
+    with pytest.raises(DatasetError, match="divided into query, train. Expected"):
+        read_folders(write_jpegs(tmp_path / "half", ["train/a/c1.jpg", "query/a/c1.jpg"]))
+    with pytest.raises(DatasetError, match="folder -5"):
+        read_folders(write_jpegs(tmp_path / "low", ["-5/c1.jpg", "3/c1.jpg"]))
+    with pytest.raises(DatasetError, match="train_share=0.1 of 4 identities leaves 0"):
+        read_folders(write_jpegs(tmp_path / "few", NAMES), train_share=0.1)
