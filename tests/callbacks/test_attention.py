@@ -21,7 +21,7 @@ def model(pixels: np.ndarray) -> SimpleNamespace:
 
     data = SimpleNamespace(
         splits=lambda part: (pixels, None),
-        opened=lambda part: pixels,
+        opened=lambda part: pixels.transpose(0, 3, 1, 2),
         transforms=Transforms(32, 16),
     )
     trainer = SimpleNamespace(datamodule=data)

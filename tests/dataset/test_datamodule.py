@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from functools import partial
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import torch
 from reid_lab.dataset import ReidDataModule, Transforms, read_layout
 from reid_lab.dataset.loading import RankSampler
 
+AUGMENTED = {"transforms": Transforms(64, 32, patch=0.5, brightness=0.2, contrast=0.2, hue=0.1)}
+
 
 def data(people: Path, **options: object) -> ReidDataModule:
-    options = {"p": 4, "k": 2, "workers": 0, **options}
-    transforms = Transforms(64, 32)
-    return ReidDataModule(people, partial(read_layout, name="mini"), transforms, **options)  # type: ignore[arg-type]
+    options = {"p": 4, "k": 2, "workers": 0, "transforms": Transforms(64, 32), **options}
+    return ReidDataModule(people, partial(read_layout, name="mini"), **options)  # type: ignore[arg-type]
 
 
 def batches(module: ReidDataModule) -> list[dict[str, torch.Tensor]]:
@@ -31,26 +33,55 @@ def test_training_batches(people: Path) -> None:
     assert torch.equal(torch.from_numpy(identities)[first["label"]], first["pid"])
 
 
+@pytest.mark.parametrize("cache", ["none", "memory", "disk"])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_same_seed_same_pixels_whatever_the_workers(people: Path, workers: int) -> None:
-    for one, two in zip(batches(data(people)), batches(data(people, workers=workers)), strict=True):
-        assert torch.equal(one["image"], two["image"])
-    other = batches(data(people, seed=1))[0]
+def test_same_seed_same_pixels_whatever_the_workers(
+    people: Path, tmp_path: Path, workers: int, cache: str
+) -> None:
+    options = {"workers": workers, "cache": cache, "cache_dir": str(tmp_path)}
+    first, second = data(people, **AUGMENTED), data(people, **AUGMENTED, **options)
+    for one, two in zip(batches(first), batches(second), strict=True):
+        assert one.keys() == two.keys() == {"image", "label", "pid"}
+        assert all(torch.equal(one[name], two[name]) for name in one)
+    other = batches(data(people, **AUGMENTED, seed=1))[0]
     assert not torch.equal(one["image"], other["image"])
 
 
-def test_loader_goes_on_where_it_stopped(people: Path) -> None:
-    whole = list(data(people).train_dataloader())
-    loader = data(people).train_dataloader()
+@pytest.mark.parametrize("workers", [0, 2])
+def test_loader_goes_on_where_it_stopped(people: Path, workers: int) -> None:
+    whole = list(data(people, **AUGMENTED).train_dataloader())
+    loader = data(people, **AUGMENTED, workers=workers).train_dataloader()
     iterator = iter(loader)
     for _ in range(2):
         next(iterator)
-    resumed = data(people).train_dataloader()
+    resumed = data(people, **AUGMENTED, workers=workers).train_dataloader()
     resumed.load_state_dict(loader.state_dict())
     rest = list(resumed)
     assert len(rest) == len(whole) - 2
-    assert torch.equal(rest[0]["pixels"], whole[2]["pixels"])
+    for one, two in zip(rest, whole[2:], strict=True):
+        assert torch.equal(one["pixels"], two["pixels"])
+        assert torch.equal(one["box"], two["box"])
     assert resumed.state_dict() == {"used": 0}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ten_views(people: Path, workers: int) -> None:
+    module = data(people, eval_batch_size=40, transforms=Transforms(64, 32, views=10))
+    module.workers = workers
+    batch = next(iter(module.test_dataloader()))
+    assert batch["pixels"].shape == (4, 10, 3, 64, 32)
+    first = module.opened("test")[0]
+    assert np.array_equal(batch["pixels"][0], module.transforms.test(first))
+
+
+def test_epochs_leave_nothing_behind(people: Path) -> None:
+    loader = data(people, **AUGMENTED).train_dataloader()
+    held = []
+    for _ in range(4):
+        assert sum(len(batch["pid"]) for batch in loader)
+        gc.collect()
+        held.append(len(gc.get_objects()))
+    assert held[-1] - held[1] < 20  # fewer than an object a batch
 
 
 def test_evaluation_covers_query_and_gallery_once(people: Path) -> None:

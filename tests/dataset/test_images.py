@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torchvision.transforms import v2
 
 from reid_lab.dataset import DatasetError, Split
 from reid_lab.dataset.images import check_files, decode, open_images, resize
@@ -26,36 +29,20 @@ def test_decoding_equals_pillows(split: Split, tmp_path: Path) -> None:
             assert np.array_equal(decode(tmp_path / f"x{suffix}"), np.asarray(image))
 
 
-def test_caches_hold_what_the_decoder_gives(split: Split, tmp_path: Path) -> None:
+@pytest.mark.parametrize("boxes", [None, [2, 3, 18, 35]])
+def test_caches_hold_what_the_decoder_gives(
+    split: Split, tmp_path: Path, boxes: list[int] | None
+) -> None:
+    if boxes is not None:
+        split = replace(split, boxes=np.array([boxes] * len(split), np.int32))
     plain = open_images(split, 32, 16)
     memory = open_images(split, 32, 16, "memory")
     disk = open_images(split, 32, 16, "disk", tmp_path / "cache")
+    left, top, right, bottom = boxes or (0, 0, 20, 40)
     for i in range(len(split)):
-        assert plain[i].shape == (32, 16, 3)
-        assert np.array_equal(plain[i], memory[i])
-        assert np.array_equal(plain[i], disk[i])
-
-
-def test_disk_cache_is_found_again_and_notices_changes(split: Split, tmp_path: Path) -> None:
-    folder = tmp_path / "cache"
-    open_images(split, 32, 16, "disk", folder)
-    (first,) = folder.iterdir()
-    stamp = first.stat().st_mtime_ns
-    open_images(split, 32, 16, "disk", folder)
-    assert [p.stat().st_mtime_ns for p in folder.iterdir()] == [stamp]
-    Image.new("RGB", (20, 40), "red").save(split.path(0))
-    changed = open_images(split, 32, 16, "disk", folder)
-    assert len(list(folder.iterdir())) == 2
-    assert changed[0][16, 8, 0] > 200
-
-
-def test_an_interrupted_cache_is_not_used(split: Split, tmp_path: Path) -> None:
-    def stop(done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        open_images(split, 32, 16, "disk", tmp_path / "cache", progress=stop)
-    assert not list((tmp_path / "cache").iterdir())
+        wanted = resize(decode(split.path(i))[top:bottom, left:right], 32, 16)
+        for images in (plain, memory, disk):
+            assert np.array_equal(images[i], wanted.transpose(2, 0, 1))
 
 
 def test_broken_files_are_named(split: Split) -> None:
@@ -79,3 +66,21 @@ def test_resize_filters_when_it_shrinks() -> None:
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[::2] = 255
     assert abs(int(resize(stripes, 8, 8).mean()) - 127) < 8
+
+
+@pytest.mark.parametrize("size", [(128, 64), (217, 93), (61, 40), (300, 500)])
+def test_resizing_is_torchvisions_and_near_pillows(size: tuple[int, int]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (16, 8, 3), np.uint8)
+    image = np.array(Image.fromarray(noise).resize(size[::-1], Image.Resampling.BICUBIC))
+    resized = resize(image, 288, 144)
+    tensor = torch.from_numpy(image).permute(2, 0, 1)
+    assert np.array_equal(resized, v2.functional.resize(tensor, [288, 144]).permute(1, 2, 0))
+    pillows = np.asarray(Image.fromarray(image).resize((144, 288), Image.Resampling.BILINEAR))
+    off = np.abs(resized.astype(int) - pillows)
+    assert off.max() <= 2
+    assert (off > 1).mean() < 1e-3
+
+
+def test_an_image_of_the_size_is_not_touched() -> None:
+    image = np.zeros((32, 16, 3), np.uint8)
+    assert resize(image, 32, 16) is image

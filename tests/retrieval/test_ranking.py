@@ -8,8 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reid_lab.callbacks.ranking import RankingError, RankingEvaluation
 from reid_lab.protocol import Hidden
-from reid_lab.retrieval import Ids, Mahalanobis, rank
+from reid_lab.retrieval import Ids, KReciprocal, Mahalanobis, QueryExpansion, rank
+from reid_lab.retrieval.space import MetricName, Space
+from reid_lab.retrieval.verification import roc
 from tests.retrieval.people import crowd, euclidean, ids, naive, same
 
 HIDDEN: list[Hidden] = ["same_person_and_camera", "nothing"]
@@ -50,25 +53,30 @@ def _rows(images: list[tuple[int, ...]]) -> tuple[torch.Tensor, Ids]:
     return torch.from_numpy(table[:, 2:]).float(), ids(table[:, 0], table[:, 1])
 
 
+METRICS: list[MetricName] = ["euclidean", "l1"]
+
+
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("ties", [True, False])
-def test_the_memory_bound_changes_no_bit(ties: bool) -> None:
+def test_the_memory_bound_changes_no_bit(ties: bool, metric: MetricName) -> None:
     query, gallery, q, g = crowd(1, queries=700, images=900, dim=33)
     if ties:
         query, gallery = query.round(), gallery.round()
-    whole = rank(query, gallery, q, g)
+    whole = rank(query, gallery, q, g, metric)
     least = 128 * len(gallery) * 4
     for memory in (least, 1.6 * least, 3 * least):
-        assert same(rank(query, gallery, q, g, memory=memory), whole)
+        assert same(rank(query, gallery, q, g, metric, memory=memory), whole)
     with pytest.raises(ValueError, match=r"give at least 4\.61e\+05"):
-        rank(query, gallery, q, g, memory=least - 1)
+        rank(query, gallery, q, g, metric, memory=least - 1)
 
 
-def test_threads_change_no_bit() -> None:
+@pytest.mark.parametrize("metric", METRICS)
+def test_threads_change_no_bit(metric: MetricName) -> None:
     sides = crowd(2, queries=300, images=400)
     threads, results = torch.get_num_threads(), []
     for number in (1, 2, 3):
         torch.set_num_threads(number)
-        results.append(rank(*sides))
+        results.append(rank(*sides, metric))
     torch.set_num_threads(threads)
     assert same(results[0], results[1]) and same(results[0], results[2])
 
@@ -138,6 +146,42 @@ def test_cosine_ranks_by_angle() -> None:
     query = torch.tensor([[1.0, 0.0]])
     assert rank(query, gallery, q, g, "cosine").rank1 == 1
     assert rank(query, gallery, q, g, "euclidean").rank1 == 0
+
+
+@pytest.mark.parametrize("ties", [True, False])
+@pytest.mark.parametrize("hidden", HIDDEN)
+def test_l1_equals_the_naive_loop(hidden: Hidden, ties: bool) -> None:
+    query, gallery, q, g = crowd(8, queries=70, images=90)
+    if ties:
+        query, gallery = query.round(), gallery.round()
+    away = (query.double()[:, None] - gallery.double()[None]).abs().sum(2).numpy()
+    summary = rank(query, gallery, q, g, "l1", hidden).summary()
+    assert summary == pytest.approx(naive(away, q, g, hidden), abs=1e-12)
+    assert summary != rank(query, gallery, q, g, "euclidean", hidden).summary()
+    space = Space.of(query, gallery, "l1")
+    ((rows, reduced),) = space.blocks()
+    np.testing.assert_allclose(space.distances(rows, reduced), away, rtol=1e-5)
+
+
+def test_pairs_are_counted_by_their_l1_distance() -> None:
+    query, gallery, q, g = crowd(9, dim=64)  # L1 reaches further than the L2 lengths do
+    space = Space.of(query, gallery, "l1")
+    ((rows, reduced),) = space.blocks()
+    away = space.distances(rows, reduced)
+    assert away.max() > 2 * max(query.norm(dim=1).max(), gallery.norm(dim=1).max())
+    counted, hidden = roc(space, q, g, "nothing"), (g.pids == -1)[None]
+    threshold = float(counted.thresholds[len(counted.thresholds) // 2])
+    impostors = (q.pids[:, None] != g.pids[None]) & ~hidden
+    expected = (away[impostors] < threshold).double().mean().item()
+    assert counted.at(threshold)[0] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("reranker", [KReciprocal(), QueryExpansion()], ids=lambda r: r.name)
+def test_re_ranking_refuses_l1(reranker: KReciprocal | QueryExpansion) -> None:
+    with pytest.raises(ValueError, match="takes Euclidean distances"):
+        reranker.rank(*crowd(), metric="l1")
+    with pytest.raises(RankingError, match=r"rerank=\w+: .* or rerank=null"):
+        RankingEvaluation("", "l1", rerank=reranker.name, rerankers={reranker.name: reranker})
 
 
 def test_a_learned_metric_ranks_by_its_own_form() -> None:

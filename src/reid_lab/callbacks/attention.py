@@ -48,9 +48,8 @@ class AttentionMaps(AfterRanking):
             return
         trainer: Any = model.trainer
         pixels = self._queries(cast(ReidDataModule, trainer.datamodule))
-        inputs = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2).to(model.device))
-        levels = model.attention_maps(inputs)
-        arrays = {"pixels": pixels}
+        levels = model.attention_maps(normalise(torch.from_numpy(pixels).to(model.device)))
+        arrays = {"pixels": pixels.transpose(0, 2, 3, 1)}
         for number, (soft, boxes) in enumerate(levels, 1):
             arrays[f"soft{number}"] = soft.float().cpu().numpy()
             arrays[f"boxes{number}"] = boxes.float().cpu().numpy()
@@ -58,7 +57,7 @@ class AttentionMaps(AfterRanking):
         np.savez_compressed(self.results / FILE, **cast(Any, arrays))
 
     def _queries(self, data: ReidDataModule) -> np.ndarray:
-        """(N, H, W, 3) uint8, as the network sees them."""
+        """(N, 3, H, W) uint8, as the network sees them."""
         rng = np.random.default_rng(self.seed)
         count = len(data.splits("test")[0])
         chosen = np.sort(rng.permutation(count)[: self.images])

@@ -16,14 +16,26 @@ from torch.utils.data import DataLoader
 
 from reid_lab.dataset.divide import check_rankable, hold_out
 from reid_lab.dataset.images import Cache, Images, check_files, open_images
-from reid_lab.dataset.loading import EvalImages, PKLoader, RankSampler, TrainImages
+from reid_lab.dataset.loading import (
+    Batch,
+    EvalImages,
+    PKLoader,
+    RankSampler,
+    TrainImages,
+    as_is,
+)
 from reid_lab.dataset.records import Benchmark, Split
-from reid_lab.dataset.sampler import PKSampler, check_pk
+from reid_lab.dataset.sampler import (
+    BatchesByNumber,
+    ImageSampler,
+    PKSampler,
+    check_batch_size,
+    check_pk,
+)
 from reid_lab.dataset.synthetic import Recipe, render
 from reid_lab.dataset.transforms import Transforms, erase, normalise
 from reid_lab.types import Count, NonNegativeInt
 
-Batch = dict[str, torch.Tensor]
 Part = Literal["val", "test"]
 
 
@@ -38,6 +50,7 @@ class ReidDataModule(pl.LightningDataModule):
         root: the data set's folder.
         reader: reads it; once, when first needed.
         recipe: renders synthetic people into `root` first, on one process.
+        batch_size: train on batches of so many images instead, whoever they show.
         val_identities: people of the training split held out for validation; with 0 the test
             split is watched during training (nothing is selected by it).
         cache: keep images decoded as uint8 in `memory`, on `disk` in `cache_dir`, or not.
@@ -51,6 +64,7 @@ class ReidDataModule(pl.LightningDataModule):
         transforms: Transforms,
         p: Count = 18,
         k: Count = 4,
+        batch_size: Count | None = None,
         eval_batch_size: Count = 128,
         val_identities: NonNegativeInt = 0,
         cache: Cache = "none",
@@ -62,7 +76,8 @@ class ReidDataModule(pl.LightningDataModule):
         super().__init__()
         self.root = Path(root).expanduser()
         self.reader, self.transforms, self.recipe = reader, transforms, recipe
-        self.p, self.k, self.eval_batch_size = p, k, eval_batch_size
+        self.p, self.k, self.batch_size = p, k, batch_size
+        self.eval_batch_size = eval_batch_size
         self.val_identities, self.seed, self.workers = val_identities, seed, workers
         self.cache: Cache = cache
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else None
@@ -78,8 +93,7 @@ class ReidDataModule(pl.LightningDataModule):
     def splits(self, part: Part) -> tuple[Split, Split]:
         """(query, gallery) of a part."""
         if part == "val" and self.val_identities:
-            _, query, gallery = hold_out(self.benchmark.train, self.val_identities, self.seed)
-            return query, gallery
+            return self._held_out()[1:]
         return self.benchmark.query, self.benchmark.gallery
 
     def companions(self, part: Part) -> Split | None:
@@ -94,7 +108,18 @@ class ReidDataModule(pl.LightningDataModule):
     def train_split(self) -> Split:
         if not self.val_identities:
             return self.benchmark.train
-        return hold_out(self.benchmark.train, self.val_identities, self.seed)[0]
+        return self._held_out()[0]
+
+    def _held_out(self) -> tuple[Split, Split, Split]:
+        train, protocol = self.benchmark.train, self.benchmark.protocol
+        return hold_out(train, self.val_identities, self.seed, protocol.tracklets)
+
+    @property
+    def identities(self) -> int:
+        """People to train on; known before they are rendered."""
+        if self.recipe is not None:
+            return self.recipe.train_identities - self.val_identities
+        return len(self.train_split.identities)
 
     def prepare_data(self) -> None:
         self.render()
@@ -103,7 +128,7 @@ class ReidDataModule(pl.LightningDataModule):
         if self.cache == "disk":  # one process builds it, all of them read it
             parts = ("train", "val", "test") if self.val_identities else ("train", "test")
             for part in parts:
-                self._open(part)
+                self.opened(part)
 
     def check(self) -> None:
         """Whether the data can train and rank; what is not rendered yet is taken at its word.
@@ -112,14 +137,16 @@ class ReidDataModule(pl.LightningDataModule):
             DatasetError: not there, not readable, one camera, no query with a match, too few
                 identities for P, or K too small.
         """
+        if self.batch_size is None:
+            check_pk(self.p, self.k, self.identities)
         if self.recipe is not None:
-            check_pk(self.p, self.k, self.recipe.train_identities - self.val_identities)
             return
         parts: tuple[Part, ...] = ("val", "test")
         for part in parts:
             hidden = self.benchmark.protocol.hidden
             check_rankable(self.benchmark.name, *self.splits(part), hidden)
-        check_pk(self.p, self.k, len(self.train_split.identities))
+        if self.batch_size is not None:
+            check_batch_size(self.batch_size, int((self.train_split.pids > 0).sum()))
 
     def render(self) -> None:
         """Make the data set, if it is one that we make and it is not there yet."""
@@ -128,8 +155,12 @@ class ReidDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> PKLoader:
         split = self.train_split
-        data = TrainImages(split, self._open("train"), self.transforms, self.seed)
-        sampler = PKSampler(split.pids, self.p, self.k, self.seed, *self._rank())
+        data = TrainImages(split, self.opened("train"), self.transforms, self.seed)
+        sampler: BatchesByNumber
+        if self.batch_size is None:
+            sampler = PKSampler(split.pids, self.p, self.k, self.seed, *self._rank())
+        else:
+            sampler = ImageSampler(split.pids, self.batch_size, self.seed, *self._rank())
         return PKLoader(
             data,
             batch_sampler=sampler,
@@ -162,12 +193,12 @@ class ReidDataModule(pl.LightningDataModule):
         return self._in_order(self.evaluated(part), where)
 
     def _in_order(self, split: Split, part: str) -> DataLoader[Any]:
-        data = EvalImages(split, self._open(part), self.transforms)
+        data = EvalImages(split, self.opened(part), self.transforms)
         sampler = RankSampler(len(split), *self._rank())
         batch_size = max(1, self.eval_batch_size // self.transforms.views)
         return DataLoader(data, batch_size=batch_size, sampler=sampler, **self._loading())
 
-    def _open(self, part: str) -> Images:
+    def opened(self, part: str) -> Images:
         """The images of `train`, `fit` (the same, at the size of tests), `val` or `test`."""
         if part not in self._images:
             training = part in ("train", "fit")
@@ -179,6 +210,7 @@ class ReidDataModule(pl.LightningDataModule):
 
     def _loading(self) -> Mapping[str, Any]:
         return {
+            "collate_fn": as_is,
             "num_workers": self.workers,
             "persistent_workers": self.workers > 0,
             "pin_memory": torch.cuda.is_available(),

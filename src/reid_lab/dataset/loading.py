@@ -3,41 +3,56 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
+from reid_lab.dataset.augment import Augmentation, augment
 from reid_lab.dataset.images import Images
 from reid_lab.dataset.records import Split
 from reid_lab.dataset.sampler import Draw
 from reid_lab.dataset.transforms import Transforms
 
+Batch = dict[str, Tensor]
 
-class TrainImages(Dataset[dict[str, Any]]):
-    """Item (index, draw) -> pixels (3, H, W) uint8, label, pid, the box to erase."""
+
+class TrainImages(Dataset[Batch]):
+    """Items (index, draw) -> pixels (N, 3, H, W) uint8, label, pid, the boxes to erase (N, 4).
+
+    A batch is fetched as a whole: no tensor an image, nothing to collate.
+    """
 
     def __init__(self, split: Split, images: Images, transforms: Transforms, seed: int) -> None:
         self.images, self.transforms, self.seed = images, transforms, seed
         self.pids = split.pids
         self.labels = np.searchsorted(split.identities, split.pids)
 
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        index, number = draw
-        rng = np.random.default_rng([self.seed, 2, number])
-        pixels, box = self.transforms.train(self.images[index], rng)
+    def __len__(self) -> int:
+        return len(self.pids)
+
+    def __getitems__(self, draws: Sequence[Draw]) -> Batch:
+        indices = [index for index, _ in draws]
+        drawn = [self._draw(number) for _, number in draws]
+        pixels = empty(len(draws), 3, self.transforms.height, self.transforms.width)
+        for index, one, out in zip(indices, drawn, pixels.numpy(), strict=True):
+            augment(self.images, index, one, out)
         return {
-            "pixels": torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))),
-            "label": int(self.labels[index]),
-            "pid": int(self.pids[index]),
-            "box": torch.tensor(box),
+            "pixels": pixels,
+            "label": torch.from_numpy(self.labels[indices]),
+            "pid": torch.from_numpy(self.pids[indices]),
+            "box": torch.tensor([one.erased for one in drawn]),
         }
 
+    def _draw(self, number: int) -> Augmentation:
+        return self.transforms.draw(np.random.default_rng([self.seed, 2, number]), len(self))
 
-class EvalImages(Dataset[dict[str, Any]]):
-    """Item index -> pixels (views, 3, H, W) uint8 and the index into query + gallery."""
+
+class EvalImages(Dataset[Batch]):
+    """Items index -> pixels (N, views, 3, H, W) uint8, the indices into query + gallery."""
 
     def __init__(self, split: Split, images: Images, transforms: Transforms) -> None:
         self.split, self.images, self.transforms = split, images, transforms
@@ -45,13 +60,26 @@ class EvalImages(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        views = self.transforms.test(self.images[index])
-        pixels = np.ascontiguousarray(views.transpose(0, 3, 1, 2))
-        return {"pixels": torch.from_numpy(pixels), "index": index}
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        views, size = self.transforms.views, (self.transforms.height, self.transforms.width)
+        pixels = empty(len(indices), views, 3, *size)
+        for index, out in zip(indices, pixels.numpy(), strict=True):
+            out[...] = self.transforms.test(self.images[index])
+        return {"pixels": pixels, "index": torch.tensor(indices)}
 
 
-class PKLoader(DataLoader[dict[str, Any]]):
+def empty(*shape: int) -> Tensor:
+    """Room for uint8 pixels; of a worker in shared memory, where the batch would go anyway."""
+    room = torch.empty(shape, dtype=torch.uint8)
+    return room.share_memory_() if get_worker_info() is not None else room
+
+
+def as_is(batch: Batch) -> Batch:
+    """The `collate_fn` of data sets that return batches."""
+    return batch
+
+
+class PKLoader(DataLoader[Batch]):
     """A DataLoader that says how many of the epoch's batches were used, and goes on there."""
 
     used = 0

@@ -1,6 +1,6 @@
 """Augmentation. Every image has its own draw, seeded by a number: workers change nothing.
 
-Crop and flip are slices of uint8 pixels in the worker; erasing and normalising are done on
+Crop, flip, patch and colour are done on uint8 pixels in the worker; erasing and normalising on
 the whole batch, on the device that trains.
 """
 
@@ -11,16 +11,16 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Tensor
 
-from reid_lab.types import Count, Fraction
+from reid_lab.dataset.augment import NOTHING, Augmentation, Patch, draw_patch, erasing_box
+from reid_lab.dataset.colour import Adjustment, Step, draw_steps
+from reid_lab.types import Count, Fraction, NonNegative
 
 # ImageNet's channel statistics, for pixels in [0, 1]: what torchvision's weights expect
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-
-Box = tuple[int, int, int, int]  # top, left, bottom, right; empty when nothing is erased
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,10 @@ class Transforms:
     (height, width). Erasing is Zhong et al.'s (AAAI 2020), with their ranges, and puts the
     mean colour. `views` at test: 1, the whole image; 10, the embeddings' average over five
     crops of the enlarged image and their flips.
+
+    Off by default: `patch`, the chance of a piece of another training image pasted on it
+    (OSNet); `brightness`, `contrast`, `saturation` and `hue`, the ranges of torchvision's
+    `ColorJitter`.
     """
 
     height: Count = 256
@@ -39,6 +43,11 @@ class Transforms:
     flip: Fraction = 0.5
     erase: Fraction = 0.5
     views: Literal[1, 10] = 1
+    patch: Fraction = 0
+    brightness: NonNegative = 0
+    contrast: NonNegative = 0
+    saturation: NonNegative = 0
+    hue: Annotated[float, Ge(0), Le(0.5)] = 0
 
     @property
     def train_size(self) -> tuple[int, int]:
@@ -48,45 +57,57 @@ class Transforms:
     def test_size(self) -> tuple[int, int]:
         return self.train_size if self.views > 1 else (self.height, self.width)
 
-    def train(self, image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Box]:
-        """(h, w, 3) at `train_size` -> ((height, width, 3), the box to erase)."""
-        top = rng.integers(image.shape[0] - self.height + 1)
-        left = rng.integers(image.shape[1] - self.width + 1)
-        image = image[top : top + self.height, left : left + self.width]
-        if rng.random() < self.flip:
-            image = image[:, ::-1]
-        box = (0, 0, 0, 0)
-        if rng.random() < self.erase:
-            box = erasing_box(self.height, self.width, rng)
-        return image, box
+    @property
+    def _jitter(self) -> dict[Adjustment, float]:
+        return {
+            "brightness": self.brightness,
+            "contrast": self.contrast,
+            "saturation": self.saturation,
+            "hue": self.hue,
+        }
+
+    def draw(self, rng: np.random.Generator, images: int) -> Augmentation:
+        """What is done to an image of `train_size`, one of the training set's `images`."""
+        crop = (self.height, self.width)
+        height, width = self.train_size
+        top = int(rng.integers(height - self.height + 1))
+        left = int(rng.integers(width - self.width + 1))
+        flip = bool(rng.random() < self.flip)
+        erased = erasing_box(*crop, rng) if rng.random() < self.erase else NOTHING
+        patch: Patch | None = None
+        colour: tuple[Step, ...] = ()
+        # what is off draws nothing, so that switching it on leaves the rest as it was
+        if self.patch and rng.random() < self.patch:
+            patch = draw_patch(images, self.train_size, crop, rng)
+        if self.brightness or self.contrast or self.saturation or self.hue:
+            colour = draw_steps(self._jitter, rng)
+        return Augmentation(top, left, flip, erased, patch, colour)
 
     def test(self, image: np.ndarray) -> np.ndarray:
-        """(h, w, 3) at `test_size` -> (views, height, width, 3)."""
+        """(3, h, w) at `test_size` -> (views, 3, height, width)."""
         if self.views == 1:
             return image[None]
-        y, x = image.shape[0] - self.height, image.shape[1] - self.width
+        y, x = image.shape[1] - self.height, image.shape[2] - self.width
         corners = [(0, 0), (0, x), (y, 0), (y, x), (y // 2, x // 2)]
-        crops = np.stack([image[t : t + self.height, s : s + self.width] for t, s in corners])
-        return np.concatenate([crops, crops[:, :, ::-1]])
-
-
-def erasing_box(height: int, width: int, rng: np.random.Generator) -> Box:
-    """Zhong et al.: area 2 to 40 % of the image, aspect 0.3 to 3.33, anywhere it fits."""
-    for _ in range(100):
-        area = rng.uniform(0.02, 0.4) * height * width
-        aspect = rng.uniform(0.3, 1 / 0.3)
-        h, w = round((area * aspect) ** 0.5), round((area / aspect) ** 0.5)
-        if 0 < h < height and 0 < w < width:
-            top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
-            return int(top), int(left), int(top + h), int(left + w)
-    return 0, 0, 0, 0
+        crops = np.stack([image[:, t : t + self.height, s : s + self.width] for t, s in corners])
+        return np.concatenate([crops, crops[..., ::-1]])
 
 
 def normalise(pixels: Tensor) -> Tensor:
     """uint8 (..., 3, H, W) -> float32, zero mean and unit deviation by ImageNet's statistics."""
     mean = torch.tensor(MEAN, device=pixels.device).view(3, 1, 1) * 255
     scale = 1 / (torch.tensor(STD, device=pixels.device).view(3, 1, 1) * 255)
-    return (pixels.float() - mean) * scale
+    if pixels.device.type != "cpu":
+        return pixels.float().sub_(mean).mul_(scale)
+    normalised = torch.empty(pixels.shape)
+    one_by_one = normalised.view(-1, *pixels.shape[-3:]).numpy()
+    # each image while it is in the processor's cache; by NumPy, because torch's threads would
+    # spin for each other wherever the loader's workers keep the cores busy
+    for image, raw in zip(one_by_one, pixels.reshape(one_by_one.shape).numpy(), strict=True):
+        image[...] = raw
+        image -= mean.numpy()
+        image *= scale.numpy()
+    return normalised
 
 
 def denormalise(images: Tensor) -> Tensor:
@@ -97,11 +118,20 @@ def denormalise(images: Tensor) -> Tensor:
 
 
 def erase(images: Tensor, boxes: Tensor) -> Tensor:
-    """Normalised (N, 3, H, W) with each image's box (N, 4) set to the mean colour, zero."""
-    rows = torch.arange(images.shape[-2], device=images.device)
-    columns = torch.arange(images.shape[-1], device=images.device)
+    """Normalised (N, 3, H, W) with each image's box (N, 4) set, in place, to the mean, zero."""
+    if images.device.type != "cpu":
+        return images.masked_fill_(holes(boxes, *images.shape[-2:]), 0.0)
+    # slices touch only what is erased; on a GPU reading the boxes would wait for it
+    for image, (top, left, bottom, right) in zip(images.numpy(), boxes.tolist(), strict=True):
+        image[:, top:bottom, left:right] = 0
+    return images
+
+
+def holes(boxes: Tensor, height: int, width: int) -> Tensor:
+    """(N, 4) -> (N, 1, H, W), true within each box."""
+    rows = torch.arange(height, device=boxes.device)
+    columns = torch.arange(width, device=boxes.device)
     top, left, bottom, right = boxes.unsqueeze(-1).unbind(1)  # (N, 1) each
     inside_rows = (rows >= top) & (rows < bottom)  # (N, H)
     inside_columns = (columns >= left) & (columns < right)  # (N, W)
-    hole = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]  # (N, 1, H, W)
-    return images.masked_fill(hole, 0.0)
+    return inside_rows[:, None, :, None] & inside_columns[:, None, None, :]

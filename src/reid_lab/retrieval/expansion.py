@@ -50,6 +50,7 @@ class QueryExpansion:
 
     def expand(self, space: Space, memory: float = GIGABYTE) -> Tensor:
         """(Q, D) the expanded queries, in the space; of length 1 where that is the cosine's."""
+        space.check_euclidean("query expansion")
         parts = []
         for rows, distances in space.blocks(memory):
             near = smallest(distances, min(self.neighbours, distances.shape[1]))[1]

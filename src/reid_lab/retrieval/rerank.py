@@ -69,6 +69,7 @@ class KReciprocal:
         The original distance is squared and each row is divided by its largest, over queries
         and gallery, as in the authors' code.
         """
+        space.check_euclidean("k-reciprocal re-ranking")
         everyone = torch.cat([space.query, space.gallery])
         near, farthest = neighbours(everyone, max(self.k1 + 1, self.k2), memory)
         encoding = self.encode(everyone, near, farthest)

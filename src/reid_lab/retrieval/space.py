@@ -1,7 +1,8 @@
-"""Query and gallery in a space where squared Euclidean distance ranks, block by block.
+"""Query and gallery in a space where squared Euclidean or L1 distance ranks, block by block.
 
-A block is a matrix product of at least 64 rows, the last one padded: BLAS libraries then take
-the same path for every row, and a pair's distance has the same bits whatever the memory bound.
+A Euclidean block is a matrix product of at least 64 rows, the last one padded: BLAS libraries
+then take the same path for every row, and a pair's distance has the same bits whatever the
+memory bound. L1 sums each pair by itself.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Mahalanobis:
         return Mahalanobis((vectors[:, kept] * values[kept].sqrt()).to(matrix.dtype))
 
 
-MetricName = Literal["euclidean", "cosine"]
+MetricName = Literal["euclidean", "cosine", "l1"]
 Metric = MetricName | Mahalanobis
 
 
@@ -57,7 +58,7 @@ class Space:
         """Check the features and take them to the space of `metric`.
 
         `cosine` scales each row to length 1: squared Euclidean distance is then twice the
-        cosine distance. A Mahalanobis metric projects.
+        cosine distance. A Mahalanobis metric projects, `l1` leaves the rows as they are.
 
         Raises:
             ValueError: empty gallery, different dimensions, rows that are not finite, or of
@@ -81,7 +82,7 @@ class Space:
     def blocks(self, memory: float = GIGABYTE) -> Iterator[tuple[slice, Tensor]]:
         """(rows, reduced distances (len(rows), G)): squared, less the query's own square norm.
 
-        The next block overwrites the last one.
+        Those of L1 are the distances. The next block overwrites the last one.
 
         Raises:
             ValueError: `memory` bytes are too few for one block.
@@ -90,15 +91,34 @@ class Space:
         room = norms.new_empty(block_rows(len(self.gallery), memory), len(self.gallery))
         for start in range(0, len(self.query), len(room)):
             part = self.query[start : start + len(room)]
-            padded = F.pad(part, (0, 0, 0, len(room) - len(part)))
-            with full_precision():
-                torch.addmm(norms[None], padded, self.gallery.T, alpha=-2, out=room)
+            if self.metric == "l1":
+                self._sum_differences(part, room)
+            else:
+                padded = F.pad(part, (0, 0, 0, len(room) - len(part)))
+                with full_precision():
+                    torch.addmm(norms[None], padded, self.gallery.T, alpha=-2, out=room)
             yield slice(start, start + len(part)), room[: len(part)]
 
+    def _sum_differences(self, part: Tensor, room: Tensor) -> None:
+        # a few rows at a time: torch.cdist makes a matrix of its own
+        for rows, out in zip(part.split(64), room.split(64), strict=False):
+            out[: len(rows)] = torch.cdist(rows, self.gallery, p=1)
+
     def distances(self, rows: slice, reduced: Tensor) -> Tensor:
-        """The metric's own unit: Euclidean length, or 1 - cosine (0 to 2)."""
+        """The metric's own unit: Euclidean or L1 length, or 1 - cosine (0 to 2)."""
+        if self.metric == "l1":
+            return reduced.clone()
         squared = (reduced + self.query[rows].square().sum(1, keepdim=True)).clamp(min=0)
         return squared / 2 if self.metric == "cosine" else squared.sqrt()
+
+    def check_euclidean(self, what: str) -> None:
+        """Whether the distances are Euclidean, as `what` takes them to be.
+
+        Raises:
+            ValueError: they are not.
+        """
+        if self.metric == "l1":
+            raise ValueError(f"{what} takes Euclidean distances: use metric euclidean or cosine")
 
 
 def block_rows(gallery: int, memory: float) -> int:

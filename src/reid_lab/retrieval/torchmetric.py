@@ -25,7 +25,7 @@ class RankingMetric(Metric):
     samplers of DDP pad, counts once. Equal distances rank in the order of `index`.
 
     Args:
-        metric: euclidean, cosine or a Mahalanobis metric.
+        metric: euclidean, cosine, l1 or a Mahalanobis metric.
         protocol: see Protocol; single queries of images, without tracklets.
         half: keep embeddings in float16, at half the memory and about three digits.
         memory: bytes that `compute` may take beside the features.

@@ -173,7 +173,8 @@ def bin_width(space: Space) -> float:
     """A power of two, of which `BINS` reach further than any distance in the space."""
     reach = 2.0
     if space.metric != "cosine":
-        longest = [rows.norm(dim=1).max().item() for rows in (space.query, space.gallery)]
+        order = 1 if space.metric == "l1" else 2
+        longest = [rows.norm(order, dim=1).max().item() for rows in (space.query, space.gallery)]
         reach = sum(longest) or 1.0
     return 2.0 ** math.ceil(math.log2(reach * ROUNDING)) / BINS
 

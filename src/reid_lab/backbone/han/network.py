@@ -1,0 +1,163 @@
+"""The Harmonious Attention Network (Li, Zhu and Gong): a global and a local branch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from reid_lab.backbone.han.attention import (
+    HardAttention,
+    SoftAttention,
+    boxes,
+    crop,
+    squeeze,
+    strips,
+)
+from reid_lab.backbone.han.units import ConvNorm, Size, Unit, global_block, local_unit
+
+STEM = 32  # channels of conv1
+WIDTHS = (128, 256, 384)  # d1, d2, d3
+REGIONS = 4  # T
+CROP = (0.3, 0.875)  # 24x28 of conv1's 80x32, 12x14 of 40x16, 6x7 of 20x8
+
+
+class Level(nn.Module):
+    """One of the three levels: a block of each branch, and the attention between them.
+
+    Args:
+        crops: whether the local branch sees this level of the global branch. Where it does
+            not, no regions are looked for.
+    """
+
+    strips: Tensor
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        unit: Unit,
+        size: Size,
+        spatial: bool,
+        channel: bool,
+        hard: bool,
+        crops: bool,
+    ) -> None:
+        super().__init__()
+        self.block = global_block(unit, size, inputs, outputs)
+        self.soft = SoftAttention(outputs, spatial, channel) if spatial or channel else None
+        self.hard = HardAttention(outputs, REGIONS) if hard and crops else None
+        self.local = local_unit(unit, inputs, outputs)
+        self.crops = crops
+        self.register_buffer("strips", strips(REGIONS), persistent=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(N, C, H, W) -> attended (N, D, H/2, W/2), signature (N, D, 1, 1), soft weights."""
+        x = self.block(x)
+        signature = squeeze(x)
+        if self.soft is None:
+            return x, signature, None
+        weights = self.soft(x, signature)
+        return x * weights, signature, weights
+
+    def centres(self, signature: Tensor) -> Tensor:
+        """(N, D, 1, 1) -> (N, T, 2): the regions that hard attention finds, or the strips."""
+        if self.hard is None:
+            return self.strips.expand(len(signature), -1, -1)
+        return self.hard(signature)
+
+    def streams(self, x: Tensor, signature: Tensor, before: Tensor | None) -> Tensor:
+        """The T local streams, as one batch since they share weights. Equation 8.
+
+        Args:
+            x: this level's input, (N, C, H, W).
+            before: what the streams put out a level before, (N * T, C, h, w).
+        """
+        if not self.crops and before is not None:
+            return self.local(before)
+        # the streams halve as they go, rounding up; their level before says the crop's size
+        size = crop_size(x) if before is None else (before.shape[2], before.shape[3])
+        cropped = crop(x, self.centres(signature), size)
+        return self.local(cropped if before is None else cropped + before)
+
+
+class HarmoniousAttentionNetwork(nn.Module):
+    """Images to a global and a local feature, with the parts of its attention as switches.
+
+    Soft attention that is off leaves a block's output as it is. Hard attention that is off
+    leaves the local streams at the image's four strips, where it starts; the local branch
+    stays, so that the rows of table 9 differ in their attention alone. Without cross-attention
+    interaction (table 10), the streams start from regions of conv1, which both branches
+    share, and no later maps of the global branch are added to them.
+
+    Args:
+        unit: of the blocks; `size` is that of depthwise ones alone.
+        dim: of the joint feature; each branch has half.
+
+    Raises:
+        ValueError: `dim` is odd.
+    """
+
+    def __init__(
+        self,
+        size: Size = "small",
+        spatial: bool = True,
+        channel: bool = True,
+        hard: bool = True,
+        cross_attention: bool = True,
+        unit: Unit = "depthwise",
+        dim: int = 1024,
+    ) -> None:
+        super().__init__()
+        if dim % 2:
+            raise ValueError(f"dim={dim}: half of it is a branch's, give an even number")
+        self.conv1 = ConvNorm(3, STEM, 3, stride=2)
+        inputs = (STEM, *WIDTHS[:-1])
+        self.levels: Sequence[Level] = nn.ModuleList(  # type: ignore[assignment]
+            Level(c, d, unit, size, spatial, channel, hard, crops=cross_attention or level == 0)
+            for level, (c, d) in enumerate(zip(inputs, WIDTHS, strict=True))
+        )
+        self.global_fc = feature(WIDTHS[-1], dim // 2)
+        self.local_fc = feature(REGIONS * WIDTHS[-1], dim // 2)
+
+    def features(self, images: Tensor) -> Iterator[Tensor]:
+        """Images (N, 3, H, W) -> the global (N, dim / 2), and, when asked for, the local one."""
+        x, seen = self.conv1(images), []
+        for level in self.levels:
+            attended, signature, _ = level(x)
+            seen.append((level, x, signature))
+            x = attended
+        yield self.global_fc(squeeze(x).flatten(1))
+        local: Tensor | None = None
+        for level, x, signature in seen:
+            local = level.streams(x, signature, local)  # (N * T, C, h, w)
+        yield self.local_fc(squeeze(local).view(len(images), -1))  # type: ignore[arg-type]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        whole, local = self.features(images)
+        return whole, local
+
+    @torch.no_grad()
+    def attention_maps(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """See `reid_lab.model.HAN.attention_maps`."""
+        x, maps = self.conv1(images), []
+        for level in self.levels:
+            x, signature, weights = level(x)
+            weights = torch.ones_like(x) if weights is None else weights.expand_as(x)
+            regions = boxes(level.centres(signature)) if level.crops else x.new_zeros(len(x), 0, 4)
+            maps.append((weights.mean(1), regions))
+        return maps
+
+
+def feature(inputs: int, outputs: int) -> nn.Sequential:
+    """A branch's fully connected feature layer, with norm and ReLU like every other layer."""
+    return nn.Sequential(
+        nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True)
+    )
+
+
+def crop_size(x: Tensor) -> tuple[int, int]:
+    """The first level's (h, w) of a crop, 24x28 at 160x64 and in proportion elsewhere."""
+    height, width = (round(share * side) for share, side in zip(CROP, x.shape[2:], strict=True))
+    return max(height, 1), max(width, 1)

@@ -1,0 +1,116 @@
+"""Decoded images on disk: found by content, built by one process, resumed where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from reid_lab.dataset.images import CHUNK, Decoder, Progress
+from reid_lab.dataset.records import DatasetError, Split
+
+FORMAT = "1: uint8 (N, 3, H, W), bilinear, antialiased"  # another one never reads this one's files
+BLOCK = 1024  # images between two notes of how far a build has come
+
+
+class Mapped:
+    """Images in a file, memory-mapped: all processes share its pages; pickled as its path."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.pixels = np.asarray(np.load(path, mmap_mode="r"))
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.pixels[index]
+
+    def __reduce__(self) -> tuple[type[Mapped], tuple[Path]]:
+        return Mapped, (self.path,)
+
+
+def on_disk(decoder: Decoder, folder: Path, progress: Progress | None = None) -> Mapped:
+    """The decoder's images from `folder`, built first if they are not there.
+
+    Of several processes one builds and the others wait for it. A build that was stopped goes on
+    from its last block.
+
+    Raises:
+        DatasetError: a file cannot be read, or the disk has too little room.
+    """
+    path = folder / f"{content_key(decoder.split, decoder.height, decoder.width)}.npy"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if not path.exists():
+                _build(path, decoder, progress)
+    return Mapped(path)
+
+
+def content_key(split: Split, height: int, width: int) -> str:
+    """A hash of every file's bytes in the split's order, of the boxes and of the size.
+
+    Names, times and places are no part of it: a moved folder finds its cache again.
+    """
+    digest = hashlib.blake2b(f"{FORMAT} {height}x{width}".encode(), digest_size=16)
+
+    def digests(start: int) -> bytes:
+        chunk = range(start, min(start + CHUNK, len(split)))
+        return b"".join(_digest(split.path(index)) for index in chunk)
+
+    with ThreadPoolExecutor(8) as pool:  # reading and hashing release the GIL
+        for part in pool.map(digests, range(0, len(split), CHUNK)):
+            digest.update(part)
+    if split.boxes is not None:
+        digest.update(np.ascontiguousarray(split.boxes, np.int64).tobytes())
+    return digest.hexdigest()
+
+
+def _digest(path: Path) -> bytes:
+    try:
+        return hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read ({error}): replace or remove it") from error
+
+
+def _build(path: Path, decoder: Decoder, progress: Progress | None) -> None:
+    part, done = path.with_suffix(".part"), path.with_suffix(".done")
+    start = int(done.read_text()) if part.exists() and done.exists() else 0
+    if not start:
+        _start(part, done, decoder)
+    pixels = np.load(part, mmap_mode="r+")
+    for first in range(start, len(decoder), BLOCK):
+        block = pixels[first : first + BLOCK]
+        decoder.fill(block, first, progress)
+        pixels.flush()  # written before it is said to be
+        _note(done, first + len(block))
+    del pixels
+    part.replace(path)
+    done.unlink()
+
+
+def _start(part: Path, done: Path, decoder: Decoder) -> None:
+    """An empty file of the full size, without a note left by an older one.
+
+    Raises:
+        DatasetError: the disk has too little room.
+    """
+    needed, free = int(np.prod(decoder.shape)), shutil.disk_usage(part.parent).free
+    if needed > free:
+        raise DatasetError(
+            f"{part.parent} has {free / 1e9:.1f} GB free, the decoded images take "
+            f"{needed / 1e9:.1f} GB: set dataset.cache_dir elsewhere or dataset.cache=none"
+        )
+    done.unlink(missing_ok=True)
+    np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=decoder.shape)
+
+
+def _note(done: Path, images: int) -> None:
+    beside = done.with_suffix(".note")
+    beside.write_text(str(images))
+    beside.replace(done)  # at once, so that it is never read half written

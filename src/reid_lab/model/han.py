@@ -1,0 +1,110 @@
+"""HAN, Harmonious Attention Network (Li, Zhu and Gong)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reid_lab.backbone.han import HarmoniousAttentionNetwork, Size, Unit
+from reid_lab.model.classifier import required
+from reid_lab.model.sgd import SgdRecipe
+from reid_lab.types import Count, Fraction, NonNegative, Positive
+
+BRANCHES = ("global", "local")
+
+
+class HAN(SgdRecipe):
+    """A global and a local branch that attend to the same image, one loss each.
+
+    Exits: `global`, `local`, each L2-normalised at evaluation, and `joint`, both of them
+    (section 3.4). Costs are cumulative: the local branch takes what the global one has found.
+    The paper's model is `joint`; a budgeted stream leaves by `global` or by `joint`.
+
+    Args:
+        identities: people to tell apart; null in a config takes the data set's. Needed
+            where cross-entropy is in the objective.
+        loss: (embeddings (N, D), pids (N,)) -> scalar, the objective's triplet loss. It acts on
+            the L2-normalised features of PK batches.
+        size: small, medium or large (table 1); of depthwise units alone.
+        spatial, channel, hard: attention on pixels, on channels, on regions (table 9). What
+            is left when one is off: see `HarmoniousAttentionNetwork`.
+        cross_attention: the local branch sees the global one's maps (equation 8, table 10).
+        objective: cross_entropy, triplet or both (table 11).
+        unit: depthwise, inception or residual (table 12).
+        dim: of the joint feature; each branch has half (figure 6).
+        lr, momentum, weight_decay, iterations, milestones: section 4, see `SgdRecipe`. The
+            default length is 300 epochs of Market-1501 in batches of 32; the rate falls after
+            100, 200 and 250.
+
+    Raises:
+        ValueError: no `identities` for cross-entropy, or an odd `dim`.
+    """
+
+    exit_names = (*BRANCHES, "joint")
+    stream_exits = ("global", "joint")
+
+    def __init__(
+        self,
+        identities: Count | None,
+        loss: nn.Module,
+        size: Size = "small",
+        spatial: bool = True,
+        channel: bool = True,
+        hard: bool = True,
+        cross_attention: bool = True,
+        objective: Literal["cross_entropy", "triplet", "both"] = "cross_entropy",
+        unit: Unit = "depthwise",
+        dim: Count = 1024,
+        lr: Positive = 3e-2,
+        momentum: Fraction = 0.9,
+        weight_decay: NonNegative = 5e-4,
+        iterations: Count = 121_200,
+        milestones: Sequence[Fraction] = (1 / 3, 2 / 3, 5 / 6),
+    ) -> None:
+        super().__init__(lr, momentum, weight_decay, iterations, milestones)
+        self.network = HarmoniousAttentionNetwork(
+            size, spatial, channel, hard, cross_attention, unit, dim
+        )
+        self.triplet = None if objective == "cross_entropy" else loss
+        classified = BRANCHES if objective != "triplet" else ()
+        self.classifiers = nn.ModuleList(  # equation 1: no bias
+            nn.Linear(dim // 2, required(identities), bias=False) for _ in classified
+        )
+
+    @property
+    def compilable(self) -> list[nn.Module]:
+        return [self.network.conv1, *self.network.levels, *(u.local for u in self.network.levels)]
+
+    def exits(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
+        normalised = []
+        for name, feature in zip(BRANCHES, self.network.features(images), strict=True):
+            normalised.append(F.normalize(feature))  # (N, dim / 2)
+            yield name, normalised[-1]
+        yield "joint", torch.cat(normalised, 1)  # (N, dim)
+
+    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Section 3.1: each branch by itself, its cross-entropy and its triplets' loss."""
+        features = dict(zip(BRANCHES, self.network(batch["image"]), strict=True))
+        losses = {
+            branch: F.cross_entropy(classifier(features[branch]), batch["label"])
+            for branch, classifier in zip(BRANCHES, self.classifiers, strict=False)
+        }
+        if self.triplet is not None:
+            (pids,) = self.gather(batch["pid"])
+            for branch, feature in features.items():
+                rows = self.gather(F.normalize(feature))
+                losses[f"{branch}_triplet"] = self.triplet(*rows, pids)
+        return losses
+
+    def attention_maps(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Figure 7: images (N, 3, H, W) -> (soft, boxes) of each level; no gradients.
+
+        soft (N, h, w) is the mean weight over channels, 0.5 to 1 (1 where soft attention is
+        off). boxes (N, T, 4) are left, top, right, bottom in fractions of the image, and may
+        reach beyond it; a level of which the local branch sees nothing has none (N, 0, 4).
+        """
+        return self.network.attention_maps(images)

@@ -1,0 +1,108 @@
+"""JLML, Joint Learning Multi-Loss (Li, Zhu and Gong, IJCAI 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reid_lab.backbone.jlml import JLMLResNet39, load_network
+from reid_lab.loss.sparsity import exclusive_lasso, group_lasso
+from reid_lab.model.classifier import required
+from reid_lab.model.sgd import SgdRecipe
+from reid_lab.types import Count, Fraction, NonNegative, Positive
+
+
+class JLML(SgdRecipe):
+    """A global and a local branch, each learning to tell the training people apart.
+
+    Exits: `global`, `local`, and `joint`, the two features one after the other, as they are
+    (section 2.3). Costs are cumulative: that of `local` holds the global branch's, which it
+    does not need. A budgeted stream leaves by `global` or by `joint`.
+
+    Args:
+        identities: people to train on; in a config, null takes the data set's.
+        loss: `multi`, a classifier and a loss for each branch; `uni`, one on the joint
+            feature (table 10).
+        shared_stem: one conv1 for both branches (table 11).
+        global_sparsity, local_sparsity: lambda of equation 5; 0 switches a penalty off
+            (table 12).
+        parts: strips of the local branch, m.
+        dim: of the joint feature; each branch has half.
+        weights: a checkpoint of JLML to start from; the classifiers are new. Section 3:
+            ImageNet, then CUHK03 + Market-1501 for the small data sets.
+        lr, momentum, iterations, milestones: table 4, see `SgdRecipe`.
+        weight_decay: the paper has none to tell; 5e-4 is Caffe's customary one.
+
+    Raises:
+        ValueError: no `identities`, or an odd `dim`.
+        WeightsError: `weights` cannot be had, or are another network's.
+    """
+
+    exit_names = ("global", "local", "joint")
+    stream_exits = ("global", "joint")
+
+    def __init__(
+        self,
+        identities: Count | None = None,
+        loss: Literal["multi", "uni"] = "multi",
+        shared_stem: bool = True,
+        global_sparsity: NonNegative = 5e-4,
+        local_sparsity: NonNegative = 5e-4,
+        parts: Count = 4,
+        dim: Count = 1024,
+        weights: str | None = None,
+        lr: Positive = 0.01,
+        momentum: Fraction = 0.9,
+        weight_decay: NonNegative = 5e-4,
+        iterations: Count = 50_000,
+        milestones: Sequence[Fraction] = (0.4, 0.8),
+    ) -> None:
+        super().__init__(lr, momentum, weight_decay, iterations, milestones)
+        people = required(identities)
+        self.network = JLMLResNet39(parts, dim, shared_stem)
+        if weights is not None:
+            load_network(self.network, weights)
+        classified = {"joint": dim} if loss == "uni" else {"global": dim // 2, "local": dim // 2}
+        self.classifiers = nn.ModuleDict(  # equation 3: no bias
+            {exit: nn.Linear(d, people, bias=False) for exit, d in classified.items()}
+        )
+        self.global_sparsity, self.local_sparsity = global_sparsity, local_sparsity
+
+    @property
+    def compilable(self) -> list[nn.Module]:
+        return [*self.network.children(), *self.classifiers.values()]
+
+    def exits(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
+        net = self.network
+        maps = net.stem(images)  # (N, 32, H/2, W/2)
+        whole = net.global_branch(maps)  # (N, dim / 2)
+        yield "global", whole
+        if net.local_stem is not None:
+            maps = net.local_stem(images)
+        strips = net.local_branch(maps)  # (N, dim / 2)
+        yield "local", strips
+        yield "joint", torch.cat([whole, strips], 1)  # (N, dim)
+
+    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Equation 5, both branches: cross-entropies and what selects their features."""
+        exits = self(batch["image"])
+        losses = {
+            name: F.cross_entropy(classifier(exits[name]), batch["label"])
+            for name, classifier in self.classifiers.items()
+        }
+        return {**losses, **self._penalties()}
+
+    def _penalties(self) -> dict[str, Tensor]:
+        net, penalties = self.network, {}
+        if self.global_sparsity:
+            norm = group_lasso(net.global_branch.fc.weight)
+            penalties["global_sparsity"] = self.global_sparsity * norm
+        if self.local_sparsity:
+            local = net.local_branch
+            norm = exclusive_lasso(local.fc.weight, len(local.streams))
+            penalties["local_sparsity"] = self.local_sparsity * norm
+        return penalties
