@@ -11,6 +11,7 @@ import pytest
 import torch
 import wandb
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from reid_lab.build import load_model
 from reid_lab.callbacks import BudgetError
@@ -21,6 +22,7 @@ from reid_lab.run import check, run
 from tests.conftest import Compose, write_jpegs
 
 TINY = ("backbone=small", "backbone.width=4", "model.hidden=16", "model.dim=8")
+MINIATURE = {"_target_": "reid_lab.dataset.read_layout", "_partial_": True, "name": "mini"}
 SIX_STEPS = (*TINY, "model.iterations=6", "trainer.log_every_n_steps=1")
 
 
@@ -54,6 +56,7 @@ def scratch(cfg: DictConfig) -> DictConfig:
 @pytest.mark.parametrize("name", sorted(p.stem for p in (conf_dir() / "experiment").glob("*.yaml")))
 def test_every_experiment_takes_a_step(composed: Compose, name: str) -> None:
     cfg = composed(f"+experiment={name}", "trainer.max_steps=1", "trainer.val_check_interval=1")
+    cfg.dataset.reader = MINIATURE  # the readers' own tests read their own layouts
     metrics = run(scratch(cfg))
     assert cfg.name == name
     assert len(losses(Path(cfg.run_dir))) <= 1
@@ -62,10 +65,22 @@ def test_every_experiment_takes_a_step(composed: Compose, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in (conf_dir() / "sweep").glob("*.yaml")))
-def test_every_sweep_names_keys_that_exist(composed: Compose, name: str) -> None:
+def test_every_sweep_names_keys_that_exist(composed: Compose, tmp_path: Path, name: str) -> None:
     swept = OmegaConf.load(conf_dir() / "sweep" / f"{name}.yaml").hydra.sweeper.params
-    firsts = [f"{key}={str(values).split(',')[0]}" for key, values in swept.items()]
-    check(composed(*TINY, *firsts))
+    firsts = [f"{key}={first(str(values))}" for key, values in swept.items()]
+    method = name.split("_")[0]  # han_table9 is of model=han
+    base: tuple[str, ...] = TINY
+    if (conf_dir() / "model" / f"{method}.yaml").is_file():
+        base = (f"model={method}", "dataset.batch_size=8")
+    if name == "splits":
+        people = [f"cam_{c}/{n:03d}_0.bmp" for c in "ab" for n in range(8)]
+        base = (*TINY, "dataset=viper", f"dataset.root={write_jpegs(tmp_path / 'viper', people)}")
+    check(composed(*base, *firsts))
+
+
+def first(values: str) -> str:
+    """Of a sweep's values: a list, a range(n), or one alone."""
+    return "0" if values.startswith("range(") else values.split(",")[0]
 
 
 def test_post_processing_is_a_choice(composed: Compose) -> None:
@@ -195,6 +210,18 @@ def test_checkpoints_load_alone_and_safely(composed: Compose) -> None:
     torch.save({"state_dict": {}}, path)
     with pytest.raises(ValueError, match="no checkpoint of reid_lab"):
         load_model(path)
+
+
+def test_a_run_that_is_stopped_is_no_success(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise SIGTERMException
+
+    monkeypatch.setattr("reid_lab.run.test", stopped)
+    with pytest.raises(SystemExit) as end:
+        run(composed(*SIX_STEPS, "model.iterations=1"))
+    assert end.value.code == 143
 
 
 def test_held_out_validation_differs_from_the_test(composed: Compose) -> None:

@@ -28,6 +28,7 @@ from reid_lab.report import write_report
 from reid_lab.results import write_json, write_text
 
 log = logging.getLogger(__name__)
+TERMINATED = 143  # what shells call the end by SIGTERM
 
 
 @dataclass
@@ -88,6 +89,9 @@ def run(cfg: DictConfig) -> dict[str, float]:
             if (folder / "results" / "exits.csv").is_file():  # callbacks.ranking is not null
                 print(f"report: {write_report(folder, [Path(run) for run in cfg.compare])}")
                 publish(folder, trainer.loggers)
+    except SystemExit as stopped:
+        # Lightning's own, on SIGTERM, has no code: a run without results is no success
+        raise SystemExit(stopped.code or TERMINATED) from stopped
     finally:
         finish(trainer.loggers)
     return metrics
