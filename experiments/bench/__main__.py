@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from experiments.bench.inference import bench_inference
 from experiments.bench.loader import bench_gpu, bench_loader, bench_memory
 from experiments.bench.people import write_people
 from experiments.bench.ranking import bench_ranking
@@ -30,6 +31,7 @@ SECTIONS: dict[str, Callable[[Path], Section | str]] = {
     "memory": bench_memory,
     "gpu": bench_gpu,
     "step": bench_step,
+    "inference": lambda root: bench_inference(),
     "ranking": lambda root: bench_ranking(),
 }
 

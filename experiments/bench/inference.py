@@ -38,7 +38,7 @@ def bench_inference() -> Section:
 def _models() -> list[tuple[str, ReidModule, tuple[int, int]]]:
     loss = BatchHardTriplet()
     sizes = {"S": "small", "M": "medium", "L": "large"}
-    hans = [(f"HAN-{k}", HAN(2, loss, size=size), (160, 64)) for k, size in sizes.items()]  # type: ignore[arg-type]
+    hans = [(f"HAN-{k}", HAN(2, loss, size), (160, 64)) for k, size in sizes.items()]  # type: ignore[arg-type]
     return [
         (REFERENCE, Classifier(ResNet(50), 2), (256, 128)),
         *hans,
@@ -49,8 +49,6 @@ def _models() -> list[tuple[str, ReidModule, tuple[int, int]]]:
 
 def _ours(model: ReidModule, height: int, width: int) -> Network:
     costs = count_exits(model, height, width)
-    if isinstance(model, HAN):
-        model.network.fuse()
     model.eval().to(memory_format=torch.channels_last)
     return lambda x: model(_last(x)), (height, width), list(costs.values())[-1]
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from reid_lab.budget.mul_adds import count_exits, exit_dims
-from reid_lab.build import build_model
+from reid_lab.build import build_data, build_model, build_trainer
 from reid_lab.errors import UserError
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import HAN
@@ -143,6 +143,24 @@ def test_the_rate_falls_after_epochs_100_200_and_250() -> None:
     epochs = [model.rate(404 * epoch) for epoch in (0, 99, 100, 199, 200, 249, 250, 299)]
     expected = [3e-2, 3e-2, 3e-3, 3e-3, 3e-4, 3e-4, 3e-5, 3e-5]
     assert epochs == [pytest.approx(rate) for rate in expected]
+
+
+def test_regions_learn_with_their_share_of_the_rate(composed: Compose) -> None:
+    cfg = composed("model=han", "dataset.batch_size=4", "model.iterations=4", "model.dim=64")
+    cfg.trainer.val_check_interval = 4
+    model = build_model(cfg, build_data(cfg).identities)
+    trainer = build_trainer(cfg)
+    trainer.fit(model, build_data(cfg))  # ends behind the last milestone
+    rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
+    assert rates == [pytest.approx(3e-5), pytest.approx(3e-7)]
+    found = {id(p) for p in trainer.optimizers[0].param_groups[1]["params"]}
+    assert isinstance(model, HAN)
+    assert found == {id(p) for u in model.network.levels if u.hard for p in u.hard.parameters()}
+
+
+def test_without_regions_nothing_learns_slowly() -> None:
+    _, slow = han(hard=False).configure_optimizers().param_groups
+    assert not slow["params"]
 
 
 def test_attention_maps_are_those_of_figure_7() -> None:

@@ -224,5 +224,9 @@ class ReidDataModule(pl.LightningDataModule):
 def _with_progress(opened: Callable[..., Images], part: str) -> Images:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task(f"decode {part} images")
-        return opened(progress=lambda done, total: bar.update(task, completed=done, total=total))
+        task = bar.add_task(f"decode {part} images", visible=False)  # none if they are kept
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, visible=True)
+
+        return opened(progress=show)
