@@ -138,19 +138,19 @@ def check_files(split: Split) -> None:
     if broken:
         shown = "".join(f"\n    {path}" for path in broken[:5])
         raise DatasetError(
-            f"{len(broken)} of {len(split)} files in {split.root} are no images: replace or "
-            f"remove them{shown}" + ("\n    ..." if len(broken) > 5 else "")
+            f"{len(broken)} of {len(split)} files in {split.root} are missing or no images: "
+            f"replace or remove them{shown}" + ("\n    ..." if len(broken) > 5 else "")
         )
 
 
 def _has_header(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(HEADER_BYTES)
-        try:
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEADER_BYTES)
             if head[:2] == JPEG:
                 simplejpeg.decode_jpeg_header(head)
-                return True
-            Image.open(file).verify()
-        except (OSError, ValueError, SyntaxError):
-            return False
+            else:
+                Image.open(file).verify()
+    except (OSError, ValueError, SyntaxError):
+        return False
     return True
