@@ -54,7 +54,8 @@ def attention(shown: Attention | None) -> Figure | None:
         for cell, drawn in zip(hard_cells, boxes, strict=True):
             _draw_boxes(cell, drawn)
         for cell, weights in zip(soft_cells, soft, strict=True):
-            cell.imshow(weights, cmap="jet", alpha=0.5, extent=(0, 1, 1, 0), aspect="auto")
+            look = {"cmap": "jet", "alpha": 0.5, "interpolation": "bilinear"}
+            cell.imshow(weights, extent=(0, 1, 1, 0), aspect="auto", **look)
     figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.35 / figure.get_figheight(), 0.06, 0.04)
     return figure
 
@@ -64,4 +65,4 @@ def _draw_boxes(cell: Axes, boxes: np.ndarray) -> None:
         colour = COLOURS[number % len(COLOURS)]
         frame = Rectangle((left, top), right - left, bottom - top, fill=False, color=colour, lw=2)
         cell.add_patch(frame)
-    cell.set(xlim=(-0.08, 1.08), ylim=(1.04, -0.04))
+    cell.set(xlim=(-0.16, 1.16), ylim=(1.08, -0.08))
