@@ -99,6 +99,8 @@ class RankingEvaluation(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.protocol(trainer)  # whether it can be followed
+        if _data(trainer).benchmark.companions is not None and self.query == "single":
+            rank_zero_warn("companions are embedded in vain without callbacks.ranking.query=multi")
         transforms = _data(trainer).transforms
         module = cast(ReidModule, pl_module)
         counts = count_exits(module, transforms.height, transforms.width)
