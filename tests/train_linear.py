@@ -6,7 +6,6 @@ python -m tests.train_linear PEOPLE DEVICES OUT
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from reid_lab.dataset import ReidDataModule, Transforms, read_layout
 from reid_lab.loss import BatchHardTriplet
+from reid_lab.model.base import State
 from reid_lab.model.trinet import TriNetRecipe
 
 
@@ -29,8 +29,9 @@ class Linear(TriNetRecipe):
         super().__init__(BatchHardTriplet(), lr=1e-3, iterations=20, decay_from=0.5)
         self.layer = nn.Linear(96, 8)
 
-    def exits(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
-        yield "linear", self.layer(adaptive_avg_pool2d(images, (8, 4)).flatten(1))
+    def step(self, exit: str, state: State) -> tuple[State, Tensor]:
+        (images,) = state
+        return (), self.layer(adaptive_avg_pool2d(images, (8, 4)).flatten(1))
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return self.triplet_losses(self(batch["image"]), batch["pid"], self.exit_names)

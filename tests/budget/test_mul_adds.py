@@ -10,6 +10,7 @@ from reid_lab.backbone import DenseNet201, MobileNet, ResNet, ShuffleNet
 from reid_lab.budget.mul_adds import count_exits
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import Classifier, DaRe, ReidModule, SEResNets
+from reid_lab.model.base import State
 
 LOSS = BatchHardTriplet()
 
@@ -66,8 +67,8 @@ def test_shufflenet() -> None:
 
 def test_resnet50_at_224() -> None:
     class OneExit(SEResNets):
-        def exits(self, images: torch.Tensor):  # type: ignore[no-untyped-def]
-            yield "resnet50", self.networks["resnet50"][0](images)
+        def step(self, exit: str, state: State) -> tuple[State, torch.Tensor]:
+            return state, self.networks[exit][0](*state)
 
     model = OneExit({"resnet50": ResNet(50)}, LOSS)
     assert round(count_exits(model, 224, 224)["resnet50"] / 1e9, 3) == 4.087

@@ -49,8 +49,8 @@ def test_losses_are_equation_5(loss: str, supervised: list[str]) -> None:
     model = jlml(loss=loss, global_sparsity=0.25, local_sparsity=0.5).eval()
     losses, exits = model.losses(BATCH), model(BATCH["image"])
     assert list(losses) == [*supervised, "global_sparsity", "local_sparsity"]
-    for name in supervised:
-        scores = exits[name] @ model.classifiers[name].weight.T
+    for name, classifier in zip(supervised, model.classifiers, strict=True):
+        scores = exits[name] @ classifier.weight.T
         torch.testing.assert_close(losses[name], F.cross_entropy(scores, BATCH["label"]))
     whole = model.network.global_branch.fc.weight  # (8, 512)
     torch.testing.assert_close(losses["global_sparsity"], 0.25 * whole.norm(dim=0).sum())
@@ -126,7 +126,7 @@ def test_fine_tuning_takes_the_network_and_new_classifiers(tmp_path: Path, whole
     tuned = jlml(weights=str(path))
     loaded = tuned.network.state_dict()
     assert all(torch.equal(loaded[k], v) for k, v in trained.network.state_dict().items())
-    assert tuned.classifiers["global"].weight.shape == (3, 8)
+    assert tuned.classifiers[0].weight.shape == (3, 8)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from torch import nn
 
 from reid_lab.backbone import SmallResNet
 from reid_lab.loss import BatchHardTriplet
-from reid_lab.model import Classifier, DaRe, ReidModule, SEResNets
+from reid_lab.model import HAN, JLML, Classifier, DaRe, ReidModule, SEResNets
+from reid_lab.model.base import State
 
 BATCH = {"pid": torch.tensor([1, 1, 2, 2]), "label": torch.tensor([0, 0, 1, 1])}
 
@@ -53,6 +54,28 @@ def test_exits_are_lazy(model: ReidModule) -> None:
     first = len(ran)
     list(exits)
     assert 0 < first < len(ran)
+
+
+METHODS = {
+    "dare": dare,
+    "se": ensemble,
+    "classifier": lambda: Classifier(SmallResNet(4), 2),
+    "han": lambda: HAN(2, BatchHardTriplet()),
+    "jlml": lambda: JLML(2, dim=16),
+    "jlml, two stems": lambda: JLML(2, shared_stem=False, dim=16),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_part_of_a_batch_goes_on_alone(method: str) -> None:
+    model, images = METHODS[method]().eval(), torch.randn(4, 3, 64, 32)
+    together, kept = model(images), torch.tensor([3, 1])
+    state: State = (images,)
+    for name in model.exit_names:
+        state, rows = model.step(name, state)
+        if len(rows) == 4:
+            state, rows = tuple(part[kept] for part in state), rows[kept]
+        torch.testing.assert_close(rows, together[name][kept])
 
 
 def test_views_are_averaged() -> None:

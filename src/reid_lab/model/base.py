@@ -10,12 +10,15 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+State = tuple[Tensor, ...]  # what one exit leaves for the next
+
 
 class ReidModule(pl.LightningModule, ABC):
     """A method as a sequence of exits.
 
-    A subclass names its exits, computes them lazily in `exits`, and gives its `losses`.
-    Evaluation, logging, exact resuming and the cost account know no more than that.
+    A subclass names its exits, computes one after the other in `step`, and gives its `losses`.
+    Evaluation, logging, exact resuming, the cost account, early exit and export know no more
+    than that.
     """
 
     exit_names: tuple[str, ...]
@@ -25,11 +28,27 @@ class ReidModule(pl.LightningModule, ABC):
         self._rng_state: Tensor | None = None
 
     @abstractmethod
+    def step(self, exit: str, state: State) -> tuple[State, Tensor]:
+        """Go on to the next exit.
+
+        Args:
+            exit: its name.
+            state: what the exit before left; the images (N, 3, H, W) alone at the first one.
+
+        Returns:
+            The new state and this exit's embeddings (N, D). Every tensor of a state has the
+            images along its first axis, so that a part of a batch can go on by itself.
+        """
+
     def exits(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Images (N, 3, H, W) -> (name, embeddings (N, D)), one after the other.
 
         Lazy: what an exit does not need is not computed before the next one is asked for.
         """
+        state: State = (images,)
+        for name in self.exit_names:
+            state, rows = self.step(name, state)
+            yield name, rows
 
     @abstractmethod
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

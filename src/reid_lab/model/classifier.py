@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reid_lab.backbone import Backbone
+from reid_lab.model.base import State
 from reid_lab.model.sgd import SgdRecipe
 from reid_lab.types import Count, Fraction, NonNegative, Positive
 
@@ -47,8 +48,8 @@ class Classifier(SgdRecipe):
     def compilable(self) -> list[nn.Module]:
         return [self.backbone]
 
-    def exits(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
-        yield "pool", self.pool(self.backbone(images))
+    def step(self, exit: str, state: State) -> tuple[State, Tensor]:
+        return (), self.pool(self.backbone(*state))
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         logits = self.classifier(self(batch["image"])["pool"])  # (N, identities)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 
 from reid_lab.backbone import Backbone
+from reid_lab.model.base import State
 from reid_lab.model.trinet import Head, TriNetRecipe
 from reid_lab.types import Count, Fraction, Positive
 
@@ -69,13 +68,13 @@ class DaRe(TriNetRecipe):
     def compilable(self) -> list[nn.Module]:
         return [*self.backbone.stages.values(), *self.heads.values(), self.fusion]
 
-    def exits(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
-        x, embeddings = images, []
-        for name, stage in self.backbone.stages.items():
-            x = stage(x)
-            embeddings.append(self.heads[name](x))  # (N, dim)
-            yield name, embeddings[-1]
-        yield "fusion", self.fusion(embeddings)
+    def step(self, exit: str, state: State) -> tuple[State, Tensor]:
+        x, *embeddings = state  # feature maps, and the stages' embeddings so far
+        if exit == "fusion":
+            return (), self.fusion(embeddings)
+        x = self.backbone.stages[exit](x)
+        rows = self.heads[exit](x)  # (N, dim)
+        return (x, *embeddings, rows), rows
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Section 3.2: the stages' losses and the fusion's, with equal weight."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reid_lab.backbone.han import HarmoniousAttentionNetwork, Size, Unit
+from reid_lab.model.base import State
 from reid_lab.model.classifier import required
 from reid_lab.model.sgd import SgdRecipe
 from reid_lab.types import Count, Fraction, NonNegative, Positive
@@ -84,12 +85,16 @@ class HAN(SgdRecipe):
     def compilable(self) -> list[nn.Module]:
         return [self.network.conv1, *self.network.levels, *(u.local for u in self.network.levels)]
 
-    def exits(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
-        normalised = []
-        for name, feature in zip(BRANCHES, self.network.features(images), strict=True):
-            normalised.append(F.normalize(feature))  # (N, dim / 2)
-            yield name, normalised[-1]
-        yield "joint", torch.cat(normalised, 1)  # (N, dim)
+    def step(self, exit: str, state: State) -> tuple[State, Tensor]:
+        if exit == "global":
+            seen, feature = self.network.whole(*state)
+            whole = F.normalize(feature)  # (N, dim / 2)
+            return (*seen, whole), whole
+        if exit == "local":
+            *seen, whole = state
+            local = F.normalize(self.network.parts(seen))  # (N, dim / 2)
+            return (whole, local), local
+        return (), torch.cat(state, 1)  # (N, dim)
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Section 3.1: each branch by itself, its cross-entropy and its triplets' loss."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from reid_lab.backbone.jlml import JLMLResNet39, load_network
 from reid_lab.loss.sparsity import exclusive_lasso, group_lasso
+from reid_lab.model.base import State
 from reid_lab.model.classifier import required
 from reid_lab.model.sgd import SgdRecipe
 from reid_lab.types import Count, Fraction, NonNegative, Positive
@@ -67,32 +68,35 @@ class JLML(SgdRecipe):
         if weights is not None:
             load_network(self.network, weights)
         classified = {"joint": dim} if loss == "uni" else {"global": dim // 2, "local": dim // 2}
-        self.classifiers = nn.ModuleDict(  # equation 3: no bias
-            {exit: nn.Linear(d, people, bias=False) for exit, d in classified.items()}
+        self.classified = tuple(classified)
+        self.classifiers = nn.ModuleList(  # equation 3: no bias
+            nn.Linear(d, people, bias=False) for d in classified.values()
         )
         self.global_sparsity, self.local_sparsity = global_sparsity, local_sparsity
 
     @property
     def compilable(self) -> list[nn.Module]:
-        return [*self.network.children(), *self.classifiers.values()]
+        return [*self.network.children(), *self.classifiers]
 
-    def exits(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
+    def step(self, exit: str, state: State) -> tuple[State, Tensor]:
         net = self.network
-        maps = net.stem(images)  # (N, 32, H/2, W/2)
-        whole = net.global_branch(maps)  # (N, dim / 2)
-        yield "global", whole
-        if net.local_stem is not None:
-            maps = net.local_stem(images)
-        strips = net.local_branch(maps)  # (N, dim / 2)
-        yield "local", strips
-        yield "joint", torch.cat([whole, strips], 1)  # (N, dim)
+        if exit == "global":
+            (images,) = state
+            maps = net.stem(images)  # (N, 32, H/2, W/2)
+            whole = net.global_branch(maps)  # (N, dim / 2)
+            return (maps if net.local_stem is None else images, whole), whole
+        if exit == "local":
+            seen, whole = state
+            strips = net.local_branch(seen if net.local_stem is None else net.local_stem(seen))
+            return (whole, strips), strips
+        return (), torch.cat(state, 1)  # (N, dim)
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Equation 5, both branches: cross-entropies and what selects their features."""
         exits = self(batch["image"])
         losses = {
             name: F.cross_entropy(classifier(exits[name]), batch["label"])
-            for name, classifier in self.classifiers.items()
+            for name, classifier in zip(self.classified, self.classifiers, strict=True)
         }
         return {**losses, **self._penalties()}
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
 from reid_lab.backbone import Backbone
+from reid_lab.model.base import State
 from reid_lab.model.trinet import Head, TriNetRecipe
 from reid_lab.types import Count, Fraction, Positive
 
@@ -45,9 +46,8 @@ class SEResNets(TriNetRecipe):
     def compilable(self) -> list[nn.Module]:
         return list(self.networks.values())
 
-    def exits(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
-        for name, network in self.networks.items():
-            yield name, network(images)  # (N, dim)
+    def step(self, exit: str, state: State) -> tuple[State, Tensor]:
+        return state, self.networks[exit](*state)  # each from the images; (N, dim)
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return self.triplet_losses(self(batch["image"]), batch["pid"], self.exit_names)

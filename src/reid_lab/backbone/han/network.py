@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -121,22 +121,25 @@ class HarmoniousAttentionNetwork(nn.Module):
         self.global_fc = feature(WIDTHS[-1], dim // 2)
         self.local_fc = feature(REGIONS * WIDTHS[-1], dim // 2)
 
-    def features(self, images: Tensor) -> Iterator[Tensor]:
-        """Images (N, 3, H, W) -> the global (N, dim / 2), and, when asked for, the local one."""
+    def whole(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Images (N, 3, H, W) -> what `parts` needs of each level, the global (N, dim / 2)."""
         x, seen = self.conv1(images), []
         for level in self.levels:
             attended, signature, _ = level(x)
-            seen.append((level, x, signature))
+            seen += [x, signature]
             x = attended
-        yield self.global_fc(squeeze(x).flatten(1))
+        return seen, self.global_fc(squeeze(x).flatten(1))
+
+    def parts(self, seen: Sequence[Tensor]) -> Tensor:
+        """What `whole` saw, each level's input and signature -> the local feature (N, dim / 2)."""
         local: Tensor | None = None
-        for level, x, signature in seen:
+        for level, x, signature in zip(self.levels, seen[::2], seen[1::2], strict=True):
             local = level.streams(x, signature, local)  # (N * T, C, h, w)
-        yield self.local_fc(squeeze(local).view(len(images), -1))  # type: ignore[arg-type]
+        return self.local_fc(squeeze(local).view(len(seen[0]), -1))  # type: ignore[arg-type]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        whole, local = self.features(images)
-        return whole, local
+        seen, whole = self.whole(images)
+        return whole, self.parts(seen)
 
     @torch.no_grad()
     def attention_maps(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
