@@ -1,0 +1,55 @@
+"""When each exit's embeddings are there, on the device at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+# images (N, 3, H, W) -> (name, embeddings (N, D)), cumulative and lazy, as `ReidModule.exits`
+Exits = Callable[[Tensor], Iterable[tuple[str, Tensor]]]
+WARM_UP = 3  # passes that are not counted
+
+
+@torch.inference_mode()
+def time_exits(
+    exits: Exits, images: Tensor, repeats: int, seconds: float
+) -> dict[str, list[float]]:
+    """Seconds from the images to each exit's embeddings, in each of some passes.
+
+    Every pass meets all exits, so that what else the machine does hits them alike.
+
+    Args:
+        repeats: passes that are counted, after `WARM_UP` that are not.
+        seconds: for both; no pass starts after that, but one of each is always made.
+    """
+    deadline = perf_counter() + seconds
+    time_pass(exits, images)
+    for _ in range(WARM_UP - 1):
+        if perf_counter() < deadline:
+            time_pass(exits, images)
+    passes = [time_pass(exits, images)]
+    while len(passes) < repeats and perf_counter() < deadline:
+        passes.append(time_pass(exits, images))
+    return {name: [one[name] for one in passes] for name in passes[0]}
+
+
+def time_pass(exits: Exits, images: Tensor) -> dict[str, float]:
+    """Seconds from the start of one lazy pass to each exit; a GPU is waited for at each."""
+    wait_for(images.device)
+    start = perf_counter()
+    taken = {}
+    for name, _ in exits(images):
+        wait_for(images.device)
+        taken[name] = perf_counter() - start
+    return taken
+
+
+def wait_for(device: torch.device) -> None:
+    """Until everything that was asked of the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -1,0 +1,51 @@
+"""What a measured time needs beside it: the device, its threads, the allocator."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import torch
+
+from reid_lab.budget.allocator import allocator_name
+from reid_lab.errors import UserError
+
+CPU_INFO = Path("/proc/cpuinfo")
+
+
+def find_device(name: str) -> torch.device:
+    """`auto` takes a GPU where there is one.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device {name!r} cannot be used ({reason}): try cpu") from error
+
+
+def conditions(device: torch.device) -> dict[str, str | int]:
+    """The device's name, torch's threads on the CPU, the CPU's allocator."""
+    return {
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "allocator": allocator_name(),
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """As its maker calls it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type != "cpu":
+        return device.type
+    if CPU_INFO.is_file():
+        for line in CPU_INFO.read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()

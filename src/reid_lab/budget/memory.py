@@ -1,0 +1,128 @@
+"""What each exit takes of the memory: weights, and tensors alive while images pass. PLA, 4.5."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, UntypedStorage, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from reid_lab.budget.latency import Exits, wait_for
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Of one exit, cumulative.
+
+    `parameters` (how many numbers) and `weight_bytes` (with buffers, such as running means)
+    are those that took part: classifiers, which only train, and later exits' do not.
+    `peak_memory_bytes`: the most that tensors held until then, images included, weights not.
+    """
+
+    parameters: int
+    weight_bytes: int
+    peak_memory_bytes: int
+
+
+def measure_memory(exits: Exits, images: Tensor, module: nn.Module) -> dict[str, Memory]:
+    """What each exit's embeddings of `images` (N, 3, H, W) take, by name.
+
+    Peaks on the CPU are of the tensors that operations return, each counted while it lives;
+    scratch space inside of an operation is not seen. On a GPU they are the most that torch's
+    allocator handed out, scratch space included.
+    """
+    weights = [*module.parameters(), *module.buffers()]
+    with torch.compiler.set_stance("force_eager"):  # compiled graphs would hide operations
+        found = _tracked(exits, images, weights)
+        if images.is_cuda:
+            peaks = _allocated(exits, images)
+            return {n: Memory(m.parameters, m.weight_bytes, peaks[n]) for n, m in found.items()}
+    return found
+
+
+def _tracked(exits: Exits, images: Tensor, weights: list[Tensor]) -> dict[str, Memory]:
+    found = {}
+    # inference mode would keep some operations whole that consist of several
+    with torch.inference_mode(False), torch.no_grad(), LiveTensors(weights, [images]) as live:
+        for name, _ in exits(images):
+            used = [w for w in weights if _key(w.untyped_storage()) in live.used]
+            found[name] = Memory(
+                sum(w.numel() for w in used if isinstance(w, nn.Parameter)),
+                sum(w.numel() * w.element_size() for w in used),
+                live.peak,
+            )
+    return found
+
+
+@torch.inference_mode()
+def _allocated(exits: Exits, images: Tensor) -> dict[str, int]:
+    """The allocator's peak until each exit, above what was there before, plus the images."""
+    for _ in exits(images):  # what stays: kernels' workspaces
+        pass
+    wait_for(images.device)
+    before = torch.cuda.memory_allocated(images.device) - images.untyped_storage().nbytes()
+    torch.cuda.reset_peak_memory_stats(images.device)
+    peaks = {}
+    for name, _ in exits(images):
+        wait_for(images.device)
+        peaks[name] = torch.cuda.max_memory_allocated(images.device) - before
+    return peaks
+
+
+class LiveTensors(TorchDispatchMode):
+    """Follows the storages that operations return until they are given back.
+
+    Args:
+        weights: their storages are noted in `used` when an operation takes them.
+        images: alive from the start.
+    """
+
+    def __init__(self, weights: list[Tensor], images: list[Tensor]) -> None:
+        super().__init__()
+        self.used: set[int] = set()
+        self.bytes = self.peak = 0
+        self._weights = {_key(w.untyped_storage()) for w in weights}
+        self._alive: dict[int, Callable[[], object]] = {}  # weak references
+        for image in images:
+            self._add(image.untyped_storage())
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        taken = {_key(s) for s in _storages((args, kwargs))}
+        self.used |= taken & self._weights
+        result = func(*args, **kwargs)
+        for storage in _storages(result):
+            self._add(storage)
+        return result
+
+    def _add(self, storage: UntypedStorage) -> None:
+        key, size = _key(storage), storage.nbytes()
+        if key in self._weights or key in self._alive:  # views share a storage
+            return
+
+        def give_back(_: object) -> None:
+            del self._alive[key]
+            self.bytes -= size
+
+        self._alive[key] = weakref.ref(storage, give_back)
+        self.bytes += size
+        self.peak = max(self.peak, self.bytes)
+
+
+def _storages(tree: Any) -> Iterator[UntypedStorage]:
+    return (leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
+
+
+def _key(storage: UntypedStorage) -> int:
+    return storage._cdata  # of the storage itself: its Python objects may come and go

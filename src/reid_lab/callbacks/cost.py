@@ -1,0 +1,67 @@
+"""What each exit costs on this machine, after a test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+from reid_lab.budget.account import Counted, Effort, account, network, reference
+from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
+from reid_lab.dataset import ReidDataModule
+from reid_lab.model import ReidModule
+from reid_lab.results import write_csv
+from reid_lab.retrieval import Evaluation
+from reid_lab.types import Count, Positive
+
+FILE = "cost.csv"
+
+
+class CostAccount(AfterRanking):
+    """`results/cost.csv`: a row an exit and reference, in the precision of the test.
+
+    Mul-Adds (those of exits.csv), parameters, memory, bytes of an embedding and of this test's
+    gallery, latency of one image, images a second, energy where the platform tells it; and the
+    device, threads and allocator of these times. Memory and times are of the network: without
+    reading images, and without the projection of `callbacks.ranking.pca`.
+
+    Args:
+        batch: images at once for the throughput; the latency is of one.
+        repeats: passes of each, after a warm-up.
+        seconds: for the times of the network, and again of each reference. At least two passes
+            of one image and of a batch are made.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        batch: Count = 16,
+        repeats: Count = 20,
+        seconds: Positive = 2.0,
+    ) -> None:
+        super().__init__(folder)
+        self.effort = Effort(batch, repeats, seconds)
+
+    def work(self, evaluation: Evaluation, model: ReidModule) -> None:
+        trainer: Any = model.trainer
+        transforms = cast(ReidDataModule, trainer.datamodule).transforms
+        size, views = (transforms.height, transforms.width), transforms.views
+        counted = {
+            name: Counted(e.mul_adds, e.query.shape[1])
+            for name, e in evaluation.embeddings.exits.items()
+        }
+        precision = trainer.precision_plugin
+        of_network = {name: counted[name] for name in model.exit_names}
+        subjects = [
+            network(model, of_network, size, precision.test_step_context, precision.convert_input)
+        ]
+        subjects += [
+            reference(name, features, counted[name], size, model.device)
+            for name, features in ranking_of(trainer, self).references.items()
+        ]
+        gallery = len(evaluation.embeddings.gallery)
+        rows = [
+            row | {"precision": trainer.precision if subject.kind == "exit" else ""}
+            for subject in subjects
+            for row in account(subject, self.effort, views, gallery)
+        ]
+        write_csv(self.results / FILE, rows)

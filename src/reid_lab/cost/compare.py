@@ -1,0 +1,57 @@
+"""What keeping glibc's blocks gives: both ways in turns, each in processes of its own."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from argparse import Namespace
+from collections import defaultdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from reid_lab.cost import show
+from reid_lab.errors import UserError
+
+ROUNDS = 3
+WAYS = ("default", "keep")
+
+
+def compare(args: Namespace) -> int:
+    """Print images/s with and without, and their ratio.
+
+    Raises:
+        UserError: the command does not run.
+    """
+    rates: dict[str, dict[str, list[float]]] = {way: defaultdict(list) for way in WAYS}
+    for _ in range(ROUNDS):
+        for way in WAYS:
+            for row in _measured(args, way):
+                rates[way][f"{row['exit']}, one image"].append(1e3 / float(row["latency_p50_ms"]))
+                name = f"{row['exit']}, batch {row['batch']}"
+                rates[way][name].append(float(row["images_per_second"]))
+    show.ratios(rates["keep"], rates["default"], "images/s")
+    return 0
+
+
+def _measured(args: Namespace, way: str) -> list[dict[str, str]]:
+    with TemporaryDirectory() as folder:
+        table = Path(folder) / "cost.csv"
+        options = {name: getattr(args, name) for name in ("batch", "repeats", "seconds", "device")}
+        if args.checkpoint is not None:
+            options["checkpoint"] = args.checkpoint
+        words = [f"--{name}={value}" for name, value in options.items()]
+        command = [sys.executable, "-m", "reid_lab.cost", *args.overrides, *words]
+        # what the environment says would hold for both
+        ours = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+        done = subprocess.run(
+            [*command, f"--allocator={way}", f"--csv={table}"],
+            capture_output=True,
+            text=True,
+            env=ours,
+        )
+        if done.returncode:
+            raise UserError(done.stderr.rpartition("error: ")[2].strip())
+        with table.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))

@@ -1,0 +1,147 @@
+"""From overrides to a table of costs."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from pytorch_lightning.plugins.precision import Precision
+
+from reid_lab.budget.account import Counted, Effort, Subject, account, network, reference
+from reid_lab.budget.allocator import keep_blocks
+from reid_lab.budget.machine import find_device
+from reid_lab.budget.mul_adds import count_exits, exit_dims
+from reid_lab.build import build_model, image_size, make, plain, without_weights
+from reid_lab.config_check import ConfigError, Problem, check_config
+from reid_lab.cost import show
+from reid_lab.errors import UserError
+from reid_lab.gallery.embed import Embedder
+from reid_lab.model import ReidModule
+from reid_lab.paths import conf_dir, register_resolvers
+from reid_lab.results import write_csv
+from reid_lab.run import Settings, prepare_torch, quiet
+
+PEOPLE = 2  # a classifier's, where the config leaves them open: classifiers are not measured
+# what has no part in a cost: a run's folder and name, what it reads, trains and reports
+APART = {"name", "run_dir", "compare", "ckpt_path", "task", "logger", "callbacks"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A network, where and at what size (H, W) of images it runs, and how many crops of each."""
+
+    model: ReidModule
+    size: tuple[int, int]
+    views: int
+    device: torch.device
+    precision: Precision
+
+
+def measure(args: Namespace) -> int:
+    """Print the table, write it where asked.
+
+    Raises:
+        UserError: the overrides make no network, no such device, no such checkpoint.
+    """
+    if args.allocator == "keep":
+        keep_blocks()
+    cfg = composed(args.overrides)
+    quiet()
+    prepare_torch(cfg)
+    measured = build(cfg, args)
+    effort = Effort(args.batch, args.repeats, args.seconds)
+    with show.working():
+        rows = [
+            {**row, "precision": measured.precision.precision if s.kind == "exit" else ""}
+            for s in [subject(measured), *references(cfg, measured)]
+            for row in account(s, effort, measured.views, args.gallery)
+        ]
+    show.costs(rows, cfg.name if args.checkpoint is None else str(args.checkpoint), measured.size)
+    if args.csv is not None:
+        write_csv(args.csv, rows)
+    return 0
+
+
+def composed(overrides: Sequence[str]) -> DictConfig:
+    """The config as `python -m reid_lab` composes it, but with no need of a data set.
+
+    Raises:
+        ConfigError: all that is wrong with what matters here.
+    """
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        named = any(word.split("=")[0].strip("+") in ("name", "experiment") for word in overrides)
+        # a run's own name would be made of what Hydra chose
+        cfg = compose("config", overrides=[*overrides, *([] if named else ["name=model"])])
+    problems = [p for p in check_config(cfg, Settings) if _matters(p)]
+    if problems:
+        raise ConfigError(problems)
+    return cfg
+
+
+def _matters(problem: Problem) -> bool:
+    group, *below = problem.key.split(".")
+    if group == "dataset":
+        return below[:1] == ["transforms"]
+    if group == "trainer":
+        return below[:1] == ["precision"]
+    return group not in APART or problem.key.startswith("callbacks.ranking.references")
+
+
+def build(cfg: DictConfig, args: Namespace) -> Measured:
+    """The network of the config, or of the checkpoint, in the config's precision."""
+    device = find_device(args.device)
+    if args.checkpoint is not None:
+        embedder = Embedder.load(args.checkpoint, device=args.device)
+        model, size = embedder.model, embedder.image
+        if cfg.channels_last:
+            model.to(memory_format=torch.channels_last)
+    else:
+        cfg.model = without_weights(plain(cfg.model))
+        height, width = image_size(cfg)
+        model, size = build_model(cfg, PEOPLE), (height, width)
+    precision = _precision(cfg.trainer.precision, device)
+    model = precision.convert_module(model.eval().to(device))  # type: ignore[assignment]
+    return Measured(model, size, cfg.dataset.transforms.views, device, precision)
+
+
+def _precision(name: Any, device: torch.device) -> Precision:
+    """Lightning's own handling of `trainer.precision`."""
+    try:
+        trainer = pl.Trainer(
+            accelerator=device.type,
+            devices=1,
+            precision=name,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"trainer.precision={name} on {device.type}: {error}") from error
+    return trainer.precision_plugin
+
+
+def subject(m: Measured) -> Subject:
+    counts, dims = count_exits(m.model, *m.size), exit_dims(m.model, *m.size)
+    counted = {name: Counted(count * m.views, dims[name]) for name, count in counts.items()}
+    context, convert = m.precision.test_step_context, m.precision.convert_input
+    return network(m.model, counted, m.size, context, convert)
+
+
+def references(cfg: DictConfig, m: Measured) -> list[Subject]:
+    """Those that a test would rank beside the exits."""
+    nodes = ((cfg.callbacks or {}).get("ranking") or {}).get("references") or {}
+    found = []
+    for name, node in nodes.items():
+        features = make(node)
+        probe = torch.zeros(1, 3, *m.size, dtype=torch.uint8, device=m.device)
+        counted = Counted(features.mul_adds(*m.size) * m.views, features(probe).shape[1])
+        found.append(reference(name, features, counted, m.size, m.device))
+    return found

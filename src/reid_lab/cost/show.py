@@ -1,0 +1,81 @@
+"""What is printed: the table to stdout, progress to stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import fields
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from reid_lab.report.cost import Cost
+from reid_lab.report.cost_section import conditions_line, cost_table, figures
+from reid_lab.report.load import CASTS
+
+stdout, stderr = Console(), Console(stderr=True)
+Column = tuple[str, ...]  # its head, and a cell a row
+GAP = 2  # between columns
+Rates = Mapping[str, Sequence[float]]  # by exit, a number a round
+
+
+def working() -> AbstractContextManager[Any]:
+    return stderr.status("measure ...")
+
+
+def costs(rows: Sequence[Mapping[str, Any]], name: str, size: tuple[int, int]) -> None:
+    """A row an exit; where the terminal is narrow, in several tables."""
+    records = [as_record(row) for row in rows]
+    content = cost_table(records)
+    names, *columns = zip(content.header, *content.rows, strict=True)
+    stdout.print(Text(f"{name}, {size[0]}x{size[1]}", "bold"), soft_wrap=True)
+    for part in _fitting(columns, stdout.width - _width(names)):
+        _print(list(zip(names, *part, strict=True)))
+    stdout.print(Text(conditions_line(records), "dim"), soft_wrap=True)
+
+
+def _fitting(columns: Sequence[Column], width: int) -> list[list[Column]]:
+    """In parts that are no wider than `width`, of a column at least."""
+    parts: list[list[Column]] = [[]]
+    for column in columns:
+        if parts[-1] and sum(map(_width, [*parts[-1], column])) > width:
+            parts.append([])
+        parts[-1].append(column)
+    return parts
+
+
+def _width(column: Column) -> int:
+    return max(map(len, column)) + GAP
+
+
+def ratios(kept: Rates, default: Rates, unit: str) -> None:
+    """Medians over the rounds, and how many times as fast keeping the blocks is."""
+    header = ["", f"default, {unit}", f"blocks kept, {unit}", "ratio"]
+    lines = [
+        [name, figures(_median(default[name])), figures(_median(kept[name])), ratio]
+        for name in kept
+        for ratio in [f"{_median(kept[name]) / _median(default[name]):.2f}"]
+    ]
+    _print([header, *lines])
+
+
+def as_record(row: Mapping[str, Any]) -> Cost:
+    """A row of the account as the report reads it from its file."""
+    return Cost(**{f.name: CASTS[str(f.type)](str(row[f.name])) for f in fields(Cost)})
+
+
+def _median(values: Sequence[float]) -> float:
+    ordered = sorted(values)
+    return (ordered[(len(values) - 1) // 2] + ordered[len(values) // 2]) / 2
+
+
+def _print(lines: Sequence[Sequence[str]]) -> None:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    for index, head in enumerate(lines[0]):
+        table.add_column(Text(head), justify="right" if index else "left", no_wrap=True)
+    for line in lines[1:]:
+        table.add_row(*map(Text, line))
+    stdout.print(table)
