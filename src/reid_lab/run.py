@@ -9,12 +9,13 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from reid_lab.budget.allocator import Allocator, keep_blocks
 from reid_lab.build import build_data, build_model, build_trainer, identities_of
 from reid_lab.callbacks import RankingEvaluation
 from reid_lab.config_check import ConfigError, Problem, check_config
@@ -23,7 +24,7 @@ from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.paths import LAST, last_checkpoint
 from reid_lab.provenance import provenance
-from reid_lab.publish import finish, publish
+from reid_lab.publish import describe, finish, publish
 from reid_lab.report import write_report
 from reid_lab.results import write_json, write_text
 
@@ -43,6 +44,7 @@ class Settings:
     channels_last: bool  # memory format of the network
     matmul_precision: Literal["highest", "high", "medium"]  # high is TF32 on a GPU
     threads: int | None  # of torch on the CPU; null leaves its own choice
+    allocator: Allocator  # glibc's, on the CPU: keep freed memory, or its default
     run_dir: str
     compare: Sequence[str]  # folders of other runs to draw into this one's report
     dataset: Any
@@ -69,6 +71,8 @@ def run(cfg: DictConfig) -> dict[str, float]:
     folder = Path(cfg.run_dir)
     checkpoint = find_checkpoint(cfg)
     quiet()
+    if cfg.allocator == "keep":
+        keep_blocks()
     prepare_torch(cfg)
     data, trainer = build_data(cfg), build_trainer(cfg)
     # another data set may test it: its classifier stays what it was
@@ -80,6 +84,8 @@ def run(cfg: DictConfig) -> dict[str, float]:
         for note in data.benchmark.notes:
             log.warning(note)
     try:
+        if trainer.is_global_zero:
+            describe(trainer.loggers, cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True)))
         if cfg.task == "fit":
             fit(trainer, model, data, checkpoint, folder)
             checkpoint = None  # test what was just trained

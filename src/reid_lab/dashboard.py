@@ -1,0 +1,195 @@
+"""`python -m reid_lab.dashboard ENTITY/PROJECT`: a saved W&B workspace, the frontier as a table.
+
+Needs the extra `dashboard` (wandb-workspaces). `--spec FILE` writes the workspace, sends nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import wandb
+
+from reid_lab.errors import UserError
+from reid_lab.publish import read_table, wandb_table
+from reid_lab.results import write_json
+
+TIMEOUT = 10  # seconds that W&B may take to answer at all
+FRONTIER = "frontier"  # the table's key
+# settings that tell runs apart, and what they reach
+CONFIG = ("kind.model", "kind.backbone", "kind.dataset", "model.lr", "model.iterations", "seed")
+REACHED = ("best/mul_adds", "best/mAP", "best/rank1")
+LOGARITHMIC = {"model.lr", "best/mul_adds"}
+
+
+class DashboardError(UserError):
+    """W&B cannot be reached, or a package that it takes is missing."""
+
+
+def workspace(entity: str, project: str, columns: Sequence[str] = CONFIG) -> Any:
+    """The panels: training curves, parallel coordinates over `columns`, accuracy against cost.
+
+    Builds the definition only; `save()` on it sends it.
+
+    Raises:
+        DashboardError: wandb-workspaces is not installed.
+    """
+    try:
+        import wandb_workspaces.reports.v2 as wr
+        import wandb_workspaces.workspaces as ws
+    except ImportError as error:
+        raise DashboardError(
+            f"wandb-workspaces cannot be imported ({error}): pip install 'reid-lab[dashboard]'"
+        ) from error
+    step = "trainer/global_step"
+    curves: list[Any] = [
+        wr.LinePlot(title="Training loss", x=step, y=["train/loss"], smoothing_factor=0.6),
+        wr.LinePlot(title="Validation Rank-1 by exit", x=step, metric_regex="val/.*/rank1"),
+        wr.LinePlot(title="Validation mAP by exit", x=step, metric_regex="val/.*/mAP"),
+        wr.LinePlot(title="Images/s", x=step, y=["train/images_per_second"]),
+    ]
+    axes: list[tuple[Any, str]] = [(wr.Config(name), name) for name in columns]
+    axes += [(wr.SummaryMetric(name), name) for name in REACHED]
+    sweep: Any = wr.ParallelCoordinatesPlot(
+        title="Settings and what they reach",
+        columns=[
+            wr.ParallelCoordinatesPlotColumn(metric=metric, display_name=name, log=log)
+            for metric, name in axes
+            for log in [name in LOGARITHMIC or None]
+        ],
+    )
+    cost, reached = wr.SummaryMetric("best/mul_adds"), wr.SummaryMetric("best/rank1")
+    worth: list[Any] = [
+        wr.ScatterPlot(title="Best exit of each run", x=cost, y=reached, log_x=True),
+        *(_chart(wr, metric) for metric in ("rank1", "mAP")),
+    ]
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name="reid_lab",
+        sections=[
+            ws.Section(name="Accuracy against cost", panels=worth, is_open=True),
+            ws.Section(name="Sweep", panels=[sweep], is_open=True),
+            ws.Section(name="Training", panels=curves, is_open=True),
+        ],
+    )
+
+
+def _chart(wr: Any, metric: str) -> Any:
+    """The frontier table as W&B's scatter plot."""
+    return wr.CustomChart(
+        query={"summaryTable": {"tableKey": FRONTIER}},
+        chart_name="wandb/scatter/v0",
+        chart_fields={"x": "mul_adds", "y": metric},
+        chart_strings={"title": f"Frontier: {metric} against Mul-Adds"},
+    )
+
+
+def spec(view: Any) -> dict[str, Any]:
+    """A workspace as the JSON that W&B keeps, without the ids that are drawn anew each time."""
+    content = view._to_model().model_dump(by_alias=True, exclude_none=True, mode="json")
+    return _without_ids(content)
+
+
+def _without_ids(node: Any) -> Any:
+    if isinstance(node, Mapping):
+        return {key: _without_ids(value) for key, value in node.items() if key != "__id__"}
+    if isinstance(node, list):
+        return [_without_ids(value) for value in node]
+    return node
+
+
+def log_frontier(table: Path, entity: str | None, project: str, offline: bool) -> None:
+    """A W&B run that holds the frontier's table and a scatter plot of it for each metric.
+
+    What W&B keeps here is beside the table, in `wandb/`.
+    """
+    content = wandb_table(read_table(table))
+    mode: Any = "offline" if offline else "online"
+    settings = wandb.Settings(init_timeout=6 * TIMEOUT)
+    with wandb.init(
+        entity=entity,
+        project=project,
+        name="frontier",
+        job_type="frontier",
+        mode=mode,
+        dir=table.parent,
+        settings=settings,
+    ) as run:
+        charts = {
+            f"frontier_{metric}": wandb.plot.scatter(
+                wandb_table(read_table(table)), "mul_adds", metric, title=f"Frontier: {metric}"
+            )
+            for metric in ("rank1", "mAP")
+        }
+        run.log({FRONTIER: content, **charts})
+
+
+def reach() -> None:
+    """Look whether W&B answers and knows us, before anything waits for it.
+
+    Raises:
+        DashboardError: it does not.
+    """
+    url = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
+    port = url.port or (443 if url.scheme == "https" else 80)
+    try:
+        socket.create_connection((url.hostname or "", port), TIMEOUT).close()
+    except OSError as error:
+        raise DashboardError(
+            f"{url.geturl()} does not answer ({error}); nothing was sent. --spec FILE writes the "
+            "workspace without it"
+        ) from error
+    if not wandb.Api(timeout=TIMEOUT).api_key:
+        raise DashboardError("W&B does not know who asks: run `wandb login`, or set WANDB_API_KEY")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0: done; 1: the user's error, told in one message."""
+    args = _parse(argv)
+    entity, project = args.project.split("/")
+    try:
+        view = workspace(entity, project, args.columns)
+        if args.frontier and not args.frontier.is_file():
+            raise DashboardError(f"--frontier {args.frontier}: no such file")
+        if args.spec:
+            write_json(args.spec, spec(view))
+            print(f"workspace: {args.spec}")
+            return 0
+        reach()
+        if args.frontier:
+            log_frontier(args.frontier, entity, project, offline=False)
+        view.save()
+    except (UserError, OSError, wandb.Error) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m reid_lab.dashboard")
+    parser.description = "Save a W&B workspace for reid_lab's runs, and log the frontier's table."
+    parser.add_argument("project", type=_project, metavar="ENTITY/PROJECT")
+    parser.add_argument("--frontier", type=Path, help="a frontier.csv to log as a table")
+    parser.add_argument("--spec", type=Path, help="write the workspace as JSON and send nothing")
+    parser.add_argument(
+        "--columns", nargs="+", default=CONFIG, help="config keys of the parallel coordinates"
+    )
+    return parser.parse_args(argv)
+
+
+def _project(text: str) -> str:
+    if not re.fullmatch(r"[^/\s]+/[^/\s]+", text):
+        raise argparse.ArgumentTypeError(f"{text} is not ENTITY/PROJECT")
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

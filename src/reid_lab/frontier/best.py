@@ -1,0 +1,78 @@
+"""The best under a budget, and how to deploy it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from reid_lab.frontier.arguments import LIMITS
+from reid_lab.frontier.points import OURS, FrontierError, Point
+from reid_lab.report.tables import mul_adds, percent
+
+Limits = Mapping[str, float]
+
+
+def best_under(points: Sequence[Point], limits: Limits, metric: str) -> Point | None:
+    """The most accurate exit or stream that keeps every limit; of equals the cheapest.
+
+    What is not known keeps no limit.
+    """
+    fits = [
+        p
+        for p in points
+        if p.kind in OURS
+        and math.isfinite(getattr(p, metric))
+        and all(getattr(p, column) <= bound for column, bound in limits.items())
+    ]
+    return min(fits, key=lambda p: (-getattr(p, metric), p.mul_adds), default=None)
+
+
+def asked(points: Sequence[Point], limits: Limits, metric: str) -> str:
+    """The answer as text.
+
+    Raises:
+        FrontierError: nothing fits; names the cheapest by each limit.
+    """
+    best = best_under(points, limits, metric)
+    if best is None:
+        told = [_cheapest(points, column, bound) for column, bound in limits.items()]
+        raise FrontierError("nothing fits the budget:\n" + "\n".join(f"  {t}" for t in told))
+    return f"best under the budget by {metric}: {_described(best)}\n{_deployed(best)}"
+
+
+def _described(p: Point) -> str:
+    facts = [f"Rank-1 {percent(p.rank1)}", f"mAP {percent(p.mAP)}"]
+    facts.append(f"{mul_adds(p.mul_adds)} Mul-Adds")
+    if math.isfinite(p.latency_p50_ms):
+        facts.append(f"{p.latency_p50_ms:.3g} ms ({p.measured_on})")
+    if math.isfinite(p.embedding_bytes):
+        facts.append(f"{p.embedding_bytes:,.0f} bytes an embedding")
+    if len(p.seeds.split()) > 1:
+        facts.append(f"means over seeds {p.seeds}")
+    return f"{p.name}\n  {', '.join(facts)}"
+
+
+def _deployed(p: Point) -> str:
+    runs = p.runs.split(";")
+    lines = [f"  checkpoint  {run}/checkpoints/last.ckpt" for run in runs]
+    if p.kind == "stream":
+        lines.append(f"  policy      {p.point}, planned {p.planned:.6g} Mul-Adds a query")
+        lines += [f"  exits       {p.note}"] if p.note else []
+    else:
+        lines.append(f"  exit        {p.point}")
+        lines.append(
+            "  gallery     python -m reid_lab.gallery build --checkpoint "
+            f"{runs[0]}/checkpoints/last.ckpt --exit {p.point} --images people/ --out gallery/"
+        )
+    return "\n".join(lines)
+
+
+def _cheapest(points: Sequence[Point], column: str, bound: float) -> str:
+    option = next(f"--{limit.replace('_', '-')}" for limit, c in LIMITS.items() if c == column)
+    known = [p for p in points if p.kind in OURS and math.isfinite(getattr(p, column))]
+    if not known:
+        return f"{option} {bound:g}: no run has {column} (results/cost.csv holds measured costs)"
+    least = min(known, key=lambda p: getattr(p, column))
+    value = getattr(least, column)
+    verdict = "is more" if value > bound else "fits it alone"
+    return f"{option} {bound:g}: the least is {value:g}, of {least.name}, which {verdict}"

@@ -1,0 +1,264 @@
+"use strict";
+// The upper part is arithmetic alone and runs without a page; the lower part draws.
+
+const COSTS = {
+  mul_adds: "Mul-Adds", latency_p50_ms: "Latency (ms)", images_per_second: "Images/s",
+  peak_memory_bytes: "Peak memory", embedding_bytes: "Embedding bytes", parameters: "Parameters",
+  joules_per_image: "Joules/image",
+};
+const MORE_IS_BETTER = new Set(["images_per_second"]);
+const OURS = new Set(["exit", "stream"]);
+const known = (p, ...columns) => columns.every(c => Number.isFinite(p[c]));
+
+/** The points that no other one beats, cheapest first. */
+function pareto(points, cost, metric) {
+  const sign = MORE_IS_BETTER.has(cost) ? -1 : 1;
+  const able = points.filter(p => OURS.has(p.kind) && known(p, cost, metric));
+  able.sort((a, b) => sign * (a[cost] - b[cost]) || b[metric] - a[metric]);
+  const found = [];
+  for (const p of able) {
+    const last = found[found.length - 1];
+    if (!last || p[metric] > last[metric] || (p[metric] === last[metric] && p[cost] === last[cost])) found.push(p);
+  }
+  return found;
+}
+
+/** Whether a point keeps every limit; what is not known keeps none. */
+function fits(p, limits) {
+  return Object.entries(limits).every(([cost, bound]) =>
+    known(p, cost) && (MORE_IS_BETTER.has(cost) ? p[cost] >= bound : p[cost] <= bound));
+}
+
+/** The most accurate exit or stream within the limits; of equals the cheapest. */
+function best(points, limits, metric) {
+  const able = points.filter(p => OURS.has(p.kind) && known(p, metric) && fits(p, limits));
+  able.sort((a, b) => b[metric] - a[metric] || a.mul_adds - b.mul_adds);
+  return able[0] || null;
+}
+
+/** Places for the marks of an axis. */
+function ticks(low, high, log) {
+  const found = [];
+  if (log) {
+    const wide = high / low > 300;
+    for (let e = Math.floor(Math.log10(low)); e <= Math.log10(high); e++)
+      for (const m of wide ? [1] : [1, 2, 5]) found.push(m * 10 ** e);
+  } else {
+    const raw = (high - low) / 6, size = 10 ** Math.floor(Math.log10(raw));
+    const step = [1, 2, 5, 10].find(m => m * size >= raw) * size;
+    for (let i = Math.ceil(low / step); i * step <= high; i++) found.push(i * step);
+  }
+  return found.filter(v => v >= low * (1 - 1e-9) && v <= high * (1 + 1e-9));
+}
+
+/** 86000000 -> "86 M". */
+function short(value) {
+  for (const [size, letter] of [[1e9, " G"], [1e6, " M"], [1e3, " k"]])
+    if (value >= size) return `${+(value / size).toPrecision(3)}${letter}`;
+  return `${+value.toPrecision(3)}`;
+}
+
+/** A cost as text: bytes of an embedding to the byte. */
+const told = (column, value) => column === "embedding_bytes" ? value.toLocaleString("en")
+  : column === "peak_memory_bytes" ? `${short(value)}B` : short(value);
+const named = p => p.point && p.point !== p.method ? `${p.method} ${p.point}` : p.method;
+const percent = x => Number.isFinite(x) ? `${(100 * x).toFixed(1)}%` : "–";
+
+if (typeof module !== "undefined") module.exports = { pareto, fits, best, ticks, short };
+if (typeof document !== "undefined") start(JSON.parse(document.getElementById("data").textContent));
+
+function start({ points, colours }) {
+  const at = id => document.getElementById(id);
+  const costs = Object.keys(COSTS).filter(c => points.some(p => OURS.has(p.kind) && p[c] > 0));
+  const state = { axis: costs[0], metric: "rank1", scale: "log", off: new Set(), limits: {}, sort: "rank1", up: false };
+  const BOX = { left: 56, right: 800, top: 16, bottom: 470 };
+
+  for (const c of costs) at("axis").add(new Option(COSTS[c], c));
+  for (const key of ["axis", "metric", "scale"])
+    at(key).onchange = e => { state[key] = e.target.value; draw(); };
+  const groups = [...Object.keys(colours)];
+  if (points.some(p => p.kind === "reference")) groups.push("references");
+  if (points.some(p => p.kind === "published")) groups.push("published");
+  if (points.some(p => p.kind === "reranked")) { groups.push("re-ranked"); state.off.add("re-ranked"); }
+  for (const group of groups) at("methods").append(toggle(group));
+  for (const c of costs) if (!MORE_IS_BETTER.has(c)) at("limits").append(slider(c));
+  draw();
+
+  function groupOf(p) {
+    return { reference: "references", published: "published", reranked: "re-ranked" }[p.kind] || p.method;
+  }
+
+  function toggle(group) {
+    const label = make("label"), box = make("input"), dot = make("i");
+    box.type = "checkbox";
+    box.checked = !state.off.has(group);
+    box.onchange = () => { state.off[box.checked ? "delete" : "add"](group); draw(); };
+    dot.style.background = colours[group] || "#fff";
+    dot.style.border = `1.5px solid ${colours[group] || "#66696d"}`;
+    label.append(box, dot, group);
+    return label;
+  }
+
+  function slider(cost) {
+    const values = points.filter(p => OURS.has(p.kind) && p[cost] > 0).map(p => p[cost]);
+    const low = Math.min(...values), high = Math.max(...values);
+    const label = make("label"), value = make("b"), input = make("input");
+    Object.assign(input, { type: "range", min: 0, max: 1000, value: 1000 });
+    input.disabled = low === high;
+    value.textContent = "any";
+    input.oninput = () => {
+      const bound = low * (high / low) ** (input.value / 1000);
+      if (+input.value === 1000) delete state.limits[cost];
+      else state.limits[cost] = bound * (1 + 1e-9);
+      value.textContent = +input.value === 1000 ? "any" : `≤ ${told(cost, Math.floor(bound) || bound)}`;
+      draw();
+    };
+    label.append(COSTS[cost], value, input);
+    return label;
+  }
+
+  function draw() {
+    const { axis, metric, limits } = state;
+    const visible = points.filter(p => !state.off.has(groupOf(p)));
+    const won = Object.keys(limits).length ? best(visible, limits, metric) : null;
+    const front = pareto(visible, axis, metric);
+    plot(visible.filter(p => p[axis] > 0 && known(p, axis, metric)), front, won);
+    tell(won);
+    tabulate(visible, new Set(front), won);
+  }
+
+  function plot(shown, front, won) {
+    const { axis, metric, limits } = state, log = state.scale === "log", svg = at("plot");
+    svg.replaceChildren();
+    if (!shown.length) { put(svg, "text", { x: 400, y: 240, "text-anchor": "middle" }, "nothing has this cost"); return; }
+    // a reference may cost next to nothing: it stands at the edge
+    const ours = shown.filter(p => p.kind !== "reference");
+    const xs = (ours.length ? ours : shown).map(p => p[axis]), ys = shown.flatMap(p => [p[metric], p[metric + "_min"] ?? p[metric], p[metric + "_max"] ?? p[metric]]);
+    let [x0, x1] = [Math.min(...xs), Math.max(...xs)], [y0, y1] = [Math.min(...ys), Math.max(...ys)];
+    if (log) { const pad = (x1 / x0) ** .05 * (x1 === x0 ? 1.5 : 1); x0 /= pad; x1 *= pad; } else { x0 = 0; x1 *= 1.05; }
+    const padY = .06 * (y1 - y0 || .1);
+    y0 = Math.max(0, y0 - padY); y1 = Math.min(1, y1 + padY);
+    const f = log ? Math.log : v => v;
+    const X = v => BOX.left + (f(Math.max(v, x0)) - f(x0)) / (f(x1) - f(x0)) * (BOX.right - BOX.left);
+    const Y = v => BOX.bottom - (v - y0) / (y1 - y0) * (BOX.bottom - BOX.top);
+    const path = (line, step) => line.map((p, i) => (i === 0 ? "M" : step ? `H${X(p[axis])}V` : "L")
+      + (i && step ? Y(p[metric]) : `${X(p[axis])},${Y(p[metric])}`)).join("");
+
+    for (const v of ticks(x0, x1, log)) {
+      put(svg, "path", { d: `M${X(v)},${BOX.top}V${BOX.bottom}`, stroke: "#e8e8e4" });
+      put(svg, "text", { x: X(v), y: BOX.bottom + 18, "text-anchor": "middle", class: "tick" }, short(v));
+    }
+    for (const v of ticks(100 * y0, 100 * y1, false)) {
+      put(svg, "path", { d: `M${BOX.left},${Y(v / 100)}H${BOX.right}`, stroke: "#e8e8e4" });
+      put(svg, "text", { x: BOX.left - 8, y: Y(v / 100) + 4, "text-anchor": "end", class: "tick" }, short(v));
+    }
+    put(svg, "text", { x: (BOX.left + BOX.right) / 2, y: BOX.bottom + 42, "text-anchor": "middle" }, COSTS[axis]);
+    put(svg, "text", { x: -243, y: 14, "text-anchor": "middle", transform: "rotate(-90)" },
+      `${metric === "rank1" ? "Rank-1" : "mAP"} (%)`);
+    put(svg, "path", { d: path(front, true), fill: "none", stroke: "#1d1f21", "stroke-dasharray": "5 3" });
+
+    const lines = new Map();
+    for (const p of shown.filter(p => OURS.has(p.kind))) {
+      const key = `${p.kind} ${p.method}`;
+      lines.set(key, [...(lines.get(key) || []), p]);
+    }
+    for (const line of lines.values()) {
+      line.sort((a, b) => a[axis] - b[axis]);
+      const [{ kind, method }] = line;
+      put(svg, "path", { d: path(line), fill: "none", stroke: colours[method], "stroke-width": kind === "stream" ? 2.5 : 1 });
+    }
+    const written = [];  // boxes of names: where two would overlap the later one is left to its tooltip
+    const write = (mark, x, y, text) => {
+      const box = [x, y - 8, x + 5.4 * text.length, y + 2];
+      if (written.some(b => b[0] < box[2] && box[0] < b[2] && b[1] < box[3] && box[1] < b[3])) return;
+      written.push(box);
+      put(mark, "text", { x, y, class: "quiet" }, text);
+    };
+    for (const p of [...shown].sort((a, b) => (a.kind === "exit") - (b.kind === "exit"))) {
+      const x = X(p[axis]), y = Y(p[metric]), ours = OURS.has(p.kind), mark = put(svg, "g", {});
+      if (!fits(p, limits)) mark.setAttribute("class", "out");
+      if (p.kind === "exit" && p[metric + "_max"] > p[metric + "_min"])
+        put(mark, "path", { d: `M${x},${Y(p[metric + "_min"])}V${Y(p[metric + "_max"])}`, stroke: colours[p.method] });
+      const hollow = { fill: "#fff", stroke: p.kind === "published" ? "#66696d" : "#1d1f21", "stroke-width": 1.4 };
+      if (p.kind === "published") {
+        put(mark, "path", { d: `M${x},${y - 5}l5,5l-5,5l-5,-5z`, ...hollow });
+        write(mark, x + 8, y + 3, p.method);
+      } else put(mark, "circle", {
+        cx: x, cy: y, r: { stream: 2.2, exit: 6 }[p.kind] || 5,
+        ...(ours ? { fill: colours[p.method] } : hollow),
+        ...(front.includes(p) ? { stroke: "#1d1f21", "stroke-width": 1.5 } : {}),
+      });
+      if (p.kind === "reference") write(mark, x + 9, y + 4, p.method);
+      if (p === won) put(mark, "circle", { cx: x, cy: y, r: 11, fill: "none", stroke: "#2f5f8f", "stroke-width": 3 });
+      mark.onmousemove = e => tip(p, e);
+      mark.onmouseleave = () => { at("tip").hidden = true; };
+    }
+  }
+
+  function facts(p) {
+    const found = [`Rank-1 ${percent(p.rank1)}`, `mAP ${percent(p.mAP)}`];
+    if (p.rank1_max > p.rank1_min) found[0] += ` (${percent(p.rank1_min)} to ${percent(p.rank1_max)})`;
+    for (const c of Object.keys(COSTS)) if (known(p, c)) found.push(`${COSTS[c]}: ${told(c, p[c])}`);
+    if (p.kind === "stream") found.push(`planned ${short(p.planned)} Mul-Adds`);
+    for (const key of ["seeds", "source", "note", "measured_on"]) if (p[key]) found.push(key === "note" ? p.note : `${key.replace("_", " ")} ${p[key]}`);
+    return found;
+  }
+
+  function tip(p, event) {
+    const box = at("tip"), frame = at("plot").getBoundingClientRect();
+    const x = event.clientX - frame.left, y = event.clientY - frame.top;
+    box.textContent = [named(p), ...facts(p)].join("\n");
+    box.hidden = false;
+    box.style.left = `${x > frame.width / 2 ? x - box.offsetWidth : x + 28}px`;
+    box.style.top = `${Math.max(0, Math.min(y, frame.height - box.offsetHeight))}px`;
+  }
+
+  function tell(won) {
+    const box = at("best");
+    box.replaceChildren();
+    if (!Object.keys(state.limits).length) { box.textContent = "Move a slider: the best under the budget is shown here."; return; }
+    if (!won) { box.textContent = "Nothing fits this budget."; return; }
+    box.append(make("strong", named(won)), `${percent(won.rank1)} Rank-1, ${percent(won.mAP)} mAP at ${short(won.mul_adds)} Mul-Adds`);
+    if (won.kind === "stream") box.append(`, planned ${short(won.planned)}`);
+    if (won.runs) box.append(make("br"), make("code", `${won.runs}/checkpoints/last.ckpt`));
+  }
+
+  function tabulate(visible, front, won) {
+    const { limits } = state, columns = ["method", "point", "rank1", "mAP", ...costs, "seeds", "source"];
+    const heads = { method: "Method", point: "Exit or policy", rank1: "Rank-1", mAP: "mAP", seeds: "Seeds", source: "Source", ...COSTS };
+    const used = columns.filter(c => visible.some(p => p[c] !== "" && p[c] !== null));
+    const text = (p, c) => c === "rank1" || c === "mAP" ? percent(p[c])
+      : c in COSTS ? known(p, c) ? told(c, p[c]) : "–"
+      : c === "method" && front.has(p) ? `● ${p[c]}` : p[c];
+    const key = p => p[state.sort] ?? (state.up ? Infinity : -Infinity);
+    const rows = [...visible].sort((a, b) => (state.up ? 1 : -1) * (key(a) > key(b) ? 1 : key(a) < key(b) ? -1 : 0));
+    const head = make("tr");
+    for (const c of used) {
+      const cell = make("th", heads[c]);
+      if (c === state.sort) cell.setAttribute("aria-sort", state.up ? "ascending" : "descending");
+      cell.onclick = () => { state.up = c === state.sort ? !state.up : c in COSTS; state.sort = c; draw(); };
+      head.append(cell);
+    }
+    const body = rows.map(p => {
+      const row = make("tr");
+      row.className = p === won ? "won" : fits(p, limits) ? "" : "out";
+      row.append(...used.map(c => make("td", text(p, c))));
+      return row;
+    });
+    at("table").replaceChildren(head, ...body);
+  }
+
+  function make(tag, text) {
+    const node = document.createElement(tag);
+    if (text !== undefined) node.textContent = text;
+    return node;
+  }
+
+  function put(parent, tag, attributes, text) {
+    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+    if (text !== undefined) node.textContent = text;
+    parent.append(node);
+    return node;
+  }
+}

@@ -1,0 +1,193 @@
+"""The frontier as a picture: lines for early exits, dots for static models, hollow for others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from reid_lab.frontier.points import AXES, OURS, Axis, Point, pareto_columns
+from reid_lab.report.plots import METRICS
+from reid_lab.report.style import INK, QUIET, axes, name_dot
+
+# Okabe and Ito's, after those a brown and an olive
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#8c564b", "#7f7f2b")
+MARKERS = "osD^vPXh"
+SMALL = 6.5  # points of the letters beside published numbers
+LINES = 20  # published numbers that stand beside a plot of the usual height
+
+
+@dataclass(frozen=True)
+class View:
+    """What is drawn against what; of each point its place in the picture."""
+
+    cost: Axis
+    metric: str
+
+    def x(self, p: Point) -> float:
+        return float(getattr(p, self.cost.column))
+
+    def y(self, p: Point, bound: str = "") -> float:
+        """In percent; the `_min` or `_max` over the seeds, where it is known."""
+        value = getattr(p, self.metric + bound)
+        return 100 * float(value if math.isfinite(value) else getattr(p, self.metric))
+
+    def holds(self, p: Point) -> bool:
+        return 0 < self.x(p) < math.inf and math.isfinite(self.y(p))
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a method is told apart."""
+
+    colour: str
+    marker: str
+
+
+def looks(points: Sequence[Point]) -> dict[str, Look]:
+    """A colour and a marker a method, in the order of the table."""
+    methods = dict.fromkeys(p.method for p in points if p.kind in OURS)
+    return {
+        method: Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
+        for i, method in enumerate(methods)
+    }
+
+
+def frontier(points: Sequence[Point], axis: str, metric: str) -> Figure | None:
+    """One metric against one cost; None where nothing that we ran has it."""
+    marks = pareto_columns(points)
+    best = [p for p, m in zip(points, marks, strict=True) if m[f"pareto_{axis}_{metric}"]]
+    if not best:
+        return None
+    view = View(AXES[axis], metric)
+    drawn = [p for p in points if view.holds(p)]
+    papers = [p for p in drawn if p.kind == "published"]
+    title = f"{METRICS[metric]} against {AXES[axis].label}: {points[0].dataset}"
+    figure, ax = axes(title, 9.4, 4.8 + 0.12 * max(0, len(papers) - LINES))
+    handles = [_pareto(ax, best, view)]
+    for method, look in looks(points).items():
+        own = [p for p in drawn if p.method == method and p.kind in OURS]
+        handles += _method(ax, own, look, view)
+    _scales(ax, [p for p in drawn if p.kind in (*OURS, "published")], view)
+    _references(ax, [p for p in drawn if p.kind == "reference"], view)
+    names = ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
+    if papers:
+        ax.add_artist(names)  # a second legend would take its place
+    _published(ax, papers, view)
+    if view.cost.measured:
+        figure.supxlabel(f"Measured on {best[0].measured_on}", fontsize=7.5, color=QUIET)
+    return figure
+
+
+def _pareto(ax: Axes, best: Sequence[Point], view: View) -> Line2D:
+    """The staircase of what can be had for a cost, and a ring around each that gives it."""
+    line = sorted((view.x(p), view.y(p)) for p in best)
+    x, y = zip(*line, strict=True)
+    ax.step(x, y, where="post", color=INK, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1.5)
+    for p in best:
+        size, face = (11, "none") if p.kind == "exit" else (2, INK)  # a stream's are many
+        ax.plot(view.x(p), view.y(p), "o", markersize=size, mfc=face, mec=INK, mew=0.9, zorder=4)
+    return _handle("Pareto set", INK, "o", "none", 0.9, (0, (4, 2)))
+
+
+def _method(ax: Axes, points: Sequence[Point], look: Look, view: View) -> list[Line2D]:
+    """Exits joined by a thin line, the stream of the best policy by a thick one."""
+    exits = sorted((p for p in points if p.kind == "exit"), key=view.x)
+    stream = sorted((p for p in points if p.kind == "stream"), key=view.x)
+    if not points:
+        return []
+    ax.plot(*_xy(stream, view), color=look.colour, linewidth=2.2, zorder=2)
+    ax.plot(*_xy(exits, view), color=look.colour, linewidth=0.8, alpha=0.7, zorder=2)
+    x, y = _xy(exits, view)
+    low = [view.y(p) - view.y(p, "_min") for p in exits]
+    high = [view.y(p, "_max") - view.y(p) for p in exits]
+    ax.errorbar(
+        x,
+        y,
+        yerr=[low, high] if any(low + high) else None,
+        fmt=look.marker,
+        color=look.colour,
+        markersize=8 if len(exits) == 1 else 5.5,
+        capsize=2,
+        elinewidth=1,
+        zorder=3,
+    )
+    label = f"{points[0].method}, stream by {stream[0].point}" if stream else points[0].method
+    width = 2.2 if stream else 0.8 if len(exits) > 1 else 0
+    return [_handle(label, look.colour, look.marker, look.colour, width)]
+
+
+def _xy(points: Sequence[Point], view: View) -> tuple[list[float], list[float]]:
+    return [view.x(p) for p in points], [view.y(p) for p in points]
+
+
+def _handle(
+    label: str, colour: str, marker: str, face: str, width: float, dashes: object = "-"
+) -> Line2D:
+    style = {"linewidth": width, "linestyle": dashes if width else "none"}
+    return Line2D([], [], color=colour, marker=marker, mfc=face, label=label, **style)  # type: ignore[arg-type]
+
+
+def _references(ax: Axes, points: Sequence[Point], view: View) -> None:
+    """Hollow; at the edge, with its cost, where it costs next to nothing beside the others.
+
+    Of several image sizes the best one is shown.
+    """
+    for method in dict.fromkeys(p.method for p in points):
+        p = max((p for p in points if p.method == method), key=view.y)
+        edge = ax.get_xlim()[0]
+        x, left = max(view.x(p), edge), view.x(p) < edge
+        ax.plot(x, view.y(p), "o", ms=7, mfc="white", mec=INK, mew=1.3, clip_on=False, zorder=3)
+        name = f"{method} (at {short(view.x(p))})" if left else method
+        name_dot(ax, name, x, view.y(p), 9, 0)
+
+
+def _published(ax: Axes, papers: Sequence[Point], view: View) -> None:
+    """Numbered hollow diamonds, and the list of what they are and who printed them."""
+    handles = []
+    for number, p in enumerate(sorted(papers, key=view.x), 1):
+        ax.plot(view.x(p), view.y(p), "d", ms=6, mfc="white", mec=QUIET, mew=1.1, zorder=2.5)
+        place: Any = {"xytext": (4, 2), "textcoords": "offset points", "fontsize": SMALL}
+        ax.annotate(str(number), (view.x(p), view.y(p)), color=QUIET, **place)
+        handles.append(_handle(f"{number}  {p.method} ({p.source})", QUIET, "d", "white", 0))
+    if handles:
+        ax.legend(
+            handles=handles,
+            loc="lower left",
+            bbox_to_anchor=(1.01, 0),
+            borderaxespad=0,
+            fontsize=SMALL,
+            markerscale=0.7,
+            labelspacing=0.3,
+            title="Published",
+            title_fontsize=SMALL + 1,
+            alignment="left",
+        )
+
+
+def _scales(ax: Axes, points: Sequence[Point], view: View) -> None:
+    low, high = min(map(view.x, points)), max(map(view.x, points))
+    pad = max((high / low) ** 0.06, 1.1)
+    wide = high / low > 150
+    ax.set_xscale("log")
+    ax.set_xlim(low / pad, high * pad)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5), numticks=12))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.margins(y=0.1)
+    ax.set_xlabel(view.cost.label)
+    ax.set_ylabel(f"{METRICS[view.metric]} (%)")
+
+
+def short(value: float) -> str:
+    """86_000_000 -> '86 M', 2.5 -> '2.5'."""
+    for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"

@@ -1,0 +1,165 @@
+"""A row of `frontier.csv`: one way to answer, what it finds and what it costs."""
+
+# ruff: noqa: N815 - mAP is the field's name
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from reid_lab.errors import UserError
+from reid_lab.frontier.pareto import pareto
+from reid_lab.results import write_csv
+
+METRICS = ("rank1", "mAP")
+OURS = ("exit", "stream")  # what can be deployed: they make up the Pareto set
+
+
+class FrontierError(UserError):
+    """Runs that cannot be brought into one table, or a budget that nothing fits."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """An exit, a stream at one budget, a reference or a published number; unknown is nan.
+
+    Accuracies are fractions: means over the seeds, with the smallest and the largest.
+
+    Args:
+        dataset: its name, and the setting where that is not the usual one.
+        gallery: images in it.
+        kind: `exit`, `stream`, `reference`, `reranked` or `published`.
+        point: the exit, or the policy that routes the stream.
+        mul_adds: multiply-adds of an image, of a stream the mean that was realised.
+        planned: the budget that a stream was given.
+        embedding_bytes: that a gallery image takes; a stream keeps every exit that it uses.
+        measured_on: machine, device, threads and batch of latency, throughput and memory.
+        seeds: that were pooled.
+        runs: their folders.
+    """
+
+    dataset: str
+    method: str
+    kind: str
+    point: str
+    rank1: float
+    mAP: float
+    mul_adds: float
+    gallery: int = 0
+    planned: float = math.nan
+    rank1_min: float = math.nan
+    rank1_max: float = math.nan
+    mAP_min: float = math.nan
+    mAP_max: float = math.nan
+    latency_p50_ms: float = math.nan
+    latency_p95_ms: float = math.nan
+    images_per_second: float = math.nan
+    peak_memory_bytes: float = math.nan
+    embedding_bytes: float = math.nan
+    parameters: float = math.nan
+    joules_per_image: float = math.nan
+    measured_on: str = ""
+    seeds: str = ""
+    runs: str = ""
+    commit: str = ""
+    source: str = ""
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """Method and point, each said once."""
+        return self.method if self.point in ("", self.method) else f"{self.method} {self.point}"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A cost: the column that holds it, and how it is written."""
+
+    column: str
+    label: str
+    measured: bool = False  # on one machine: comparable with the same machine's only
+
+
+AXES = {
+    "mul_adds": Axis("mul_adds", "Mul-Adds per image"),
+    "latency": Axis("latency_p50_ms", "Latency per image, median (ms)", measured=True),
+    "memory": Axis("peak_memory_bytes", "Peak memory (bytes)", measured=True),
+}
+MEASURED = (
+    "latency_p50_ms",
+    "latency_p95_ms",
+    "images_per_second",
+    "peak_memory_bytes",
+    "joules_per_image",
+)
+NUMBERS = {f.name for f in fields(Point) if f.type == "float"}
+
+
+def pareto_columns(points: Sequence[Point]) -> list[dict[str, str]]:
+    """For each point, `pareto_<axis>_<metric>`: yes, or empty."""
+    columns: list[dict[str, str]] = [{} for _ in points]
+    for axis, cost in AXES.items():
+        for metric in METRICS:
+            able = [p if p.kind in OURS else None for p in points]
+            on = pareto(
+                [getattr(p, cost.column) if p else math.nan for p in able],
+                [getattr(p, metric) if p else math.nan for p in able],
+            )
+            for column, yes in zip(columns, on, strict=True):
+                column[f"pareto_{axis}_{metric}"] = "yes" if yes else ""
+    return columns
+
+
+def write_points(path: Path, points: Sequence[Point], marks: Sequence[Mapping[str, str]]) -> None:
+    rows = [
+        {**{name: _text(value) for name, value in asdict(point).items()}, **mark}
+        for point, mark in zip(points, marks, strict=True)
+    ]
+    write_csv(path, rows)
+
+
+def read_points(path: Path) -> list[Point]:
+    """What `write_points` wrote; its Pareto columns are left out, to be found anew.
+
+    Raises:
+        FrontierError: no such file, or not one of these tables.
+    """
+    if not path.is_file():
+        raise FrontierError(f"--from {path}: no such file; give a frontier.csv")
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    try:
+        points = [_point(row) for row in rows]
+    except (KeyError, TypeError, ValueError) as error:
+        raise FrontierError(f"--from {path}: not a frontier.csv ({error})") from error
+    if not points:
+        raise FrontierError(f"--from {path}: it has no rows")
+    return points
+
+
+def _point(row: Mapping[str, str]) -> Point:
+    values: dict[str, Any] = {}
+    for f in fields(Point):
+        if f.name in row:
+            text = row[f.name]
+            values[f.name] = float(text or "nan") if f.name in NUMBERS else text
+    values["gallery"] = int(values.get("gallery") or 0)
+    return Point(**values)
+
+
+def rounded(p: Point) -> Point:
+    """To eight figures, as the table has it: drawn again from the table nothing changes."""
+    values: dict[str, Any] = {name: float(f"{getattr(p, name):.8g}") for name in NUMBERS}
+    return replace(p, **values)
+
+
+def _text(value: object) -> object:
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return ""
+    return int(value) if value.is_integer() else value

@@ -1,0 +1,95 @@
+"""Seeds of one method become one point; of a method's policies the best one stays."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from reid_lab.frontier.points import MEASURED, METRICS, Point
+
+GRID = 101  # places where policies are compared
+
+
+def pool(points: Iterable[Point]) -> list[Point]:
+    """Means over the seeds, with the smallest and the largest accuracy.
+
+    References are the same in every run of the same image size, and pooled over all of them.
+    """
+    groups: dict[tuple[object, ...], list[Point]] = defaultdict(list)
+    for p in points:
+        place = p.mul_adds if p.kind == "reference" else _whole(p.planned)
+        groups[(p.dataset, p.method, p.kind, p.point, place)].append(p)
+    return [_pooled(group) for group in groups.values()]
+
+
+def best_policies(points: Sequence[Point]) -> list[Point]:
+    """Only the policy with the highest mean Rank-1 of each method's stream."""
+    streams: dict[tuple[str, str], dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
+    for p in points:
+        if p.kind == "stream":
+            streams[(p.dataset, p.method)][p.point].append(p)
+    best = {key: _best(policies) for key, policies in streams.items()}
+    return [p for p in points if p.kind != "stream" or best[(p.dataset, p.method)] == p.point]
+
+
+def _best(policies: dict[str, list[Point]]) -> str:
+    """By the mean over the costs that all policies reach."""
+    lines = {name: sorted((p.mul_adds, p.rank1) for p in line) for name, line in policies.items()}
+    low = max(line[0][0] for line in lines.values())
+    high = min(line[-1][0] for line in lines.values())
+    grid = np.linspace(low, max(low, high), GRID)
+    means = {name: float(np.interp(grid, *np.array(line).T).mean()) for name, line in lines.items()}
+    return max(means, key=means.__getitem__)
+
+
+def _pooled(group: Sequence[Point]) -> Point:
+    setting = Counter(p.measured_on for p in group).most_common(1)[0][0]
+    same = [p for p in group if p.measured_on == setting]
+    first = group[0]
+    measured: dict[str, Any] = {name: _mean(getattr(p, name) for p in same) for name in MEASURED}
+    accuracy: dict[str, Any] = {
+        f"{metric}{suffix}": of([getattr(p, metric) for p in group])
+        for metric in METRICS
+        for suffix, of in _OVER_SEEDS.items()
+    }
+    means: dict[str, Any] = {
+        name: _mean(getattr(p, name) for p in group) for name in ("mul_adds", "planned")
+    }
+    return replace(
+        first,
+        **accuracy,
+        **means,
+        **measured,
+        measured_on=setting,
+        seeds=_joined((p.seeds for p in group), " ", key=_by_number),
+        runs=_joined((p.runs for p in group), ";"),
+        commit=_joined((p.commit for p in group), " "),
+        note=first.note if len(group) == 1 else "",
+    )
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return math.fsum(found) / len(found)
+
+
+_OVER_SEEDS: dict[str, Callable[[list[float]], float]] = {"": _mean, "_min": min, "_max": max}
+
+
+def _whole(value: float) -> float:
+    """To the Mul-Add: the same budget as two runs wrote it."""
+    return round(value) if math.isfinite(value) else -1
+
+
+def _by_number(text: str) -> tuple[int, str]:
+    return (int(text), "") if text.lstrip("-").isdigit() else (0, text)
+
+
+def _joined(texts: Iterable[str], by: str, key: Callable[[str], object] | None = None) -> str:
+    found = dict.fromkeys(part for text in texts for part in text.split(by) if part)
+    return by.join(sorted(found, key=key) if key else found)  # type: ignore[arg-type]

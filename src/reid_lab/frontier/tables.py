@@ -1,0 +1,92 @@
+"""From runs or a table to what is shown, and the files that show it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from reid_lab.frontier.collect import collect
+from reid_lab.frontier.measured import one_setting
+from reid_lab.frontier.page import page
+from reid_lab.frontier.plots import frontier
+from reid_lab.frontier.points import (
+    AXES,
+    METRICS,
+    FrontierError,
+    Point,
+    pareto_columns,
+    read_points,
+    rounded,
+    write_points,
+)
+from reid_lab.frontier.pool import best_policies, pool
+from reid_lab.frontier.published import published
+from reid_lab.report.style import png
+from reid_lab.results import write_text
+
+
+def gather(
+    runs: Sequence[Path], table: Path | None, dataset: str | None
+) -> tuple[list[Point], list[str]]:
+    """The pooled points of the runs, or of a table that was written before; what was left out.
+
+    Raises:
+        FrontierError: nothing to show, or no such data set.
+    """
+    notes: list[str] = []
+    if table is not None:
+        points = [p for p in read_points(table) if p.kind != "published"]
+    else:
+        single, notes = collect(runs)
+        points = [rounded(p) for p in best_policies(pool(single))]
+    datasets = list(dict.fromkeys(p.dataset for p in points))
+    if dataset is not None and dataset not in datasets:
+        raise FrontierError(f"--dataset {dataset}: no run of it; there are {', '.join(datasets)}")
+    return [p for p in points if dataset in (None, p.dataset)], notes
+
+
+def by_dataset(points: Sequence[Point], out: Path) -> Iterator[tuple[str, list[Point], Path]]:
+    """Each data set's points and its folder: `out`, or one below it where there are several."""
+    datasets = list(dict.fromkeys(p.dataset for p in points))
+    for name in datasets:
+        folder = out / re.sub(r"\W+", "_", name).strip("_") if len(datasets) > 1 else out
+        yield name, [p for p in points if p.dataset == name], folder
+
+
+def shown(points: Sequence[Point], with_published: bool) -> tuple[list[Point], list[str]]:
+    """One data set's points as they can be compared, with a note for what cannot."""
+    comparable, notes = one_setting(points)
+    if not with_published:
+        return comparable, notes
+    more = published(points[0].dataset, points[0].gallery)
+    if not more:
+        notes = [*notes, f"no published numbers of {points[0].dataset} with this gallery"]
+    return comparable + more, notes
+
+
+def write(folder: Path, points: Sequence[Point], notes: Sequence[str]) -> Path:
+    """`frontier.csv`, a PNG each axis and metric, and `frontier.html`, which is returned.
+
+    A picture of an axis that no point has is not drawn, and an old one is taken away.
+    """
+    marks = pareto_columns(points)
+    write_points(folder / "frontier.csv", points, marks)
+    for axis in AXES:
+        for metric in METRICS:
+            target = folder / f"frontier_{axis}_{metric}.png"
+            content = png(partial(frontier, points, axis, metric))
+            if content:
+                target.write_bytes(content)
+            else:
+                target.unlink(missing_ok=True)
+    html = folder / "frontier.html"
+    write_text(html, page([relative(p) for p in points], notes))
+    return html
+
+
+def relative(p: Point) -> Point:
+    """The first run is enough where a page names the checkpoint."""
+    return replace(p, runs=p.runs.split(";")[0])

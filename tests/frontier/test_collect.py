@@ -1,0 +1,146 @@
+"""Runs as points: seeds pooled, settings told apart, data sets and machines kept apart."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+from reid_lab.frontier.collect import collect
+from reid_lab.frontier.measured import one_setting
+from reid_lab.frontier.points import FrontierError, Point
+from reid_lab.frontier.pool import best_policies, pool
+from reid_lab.frontier.tables import gather
+from tests.frontier.runs import cost_row, make_run
+
+
+def of(points: list[Point], point: str, kind: str = "exit") -> list[Point]:
+    return [p for p in points if (p.point, p.kind) == (point, kind)]
+
+
+def test_seeds_are_pooled_at_any_depth(tmp_path: Path) -> None:
+    for seed, rank1 in enumerate((0.5, 0.6, 0.4)):
+        make_run(tmp_path / "a" / f"b{seed}", seed=seed, exits={"early": (1e6, rank1)})
+    points, notes = gather([tmp_path], None, None)
+    (early,) = of(points, "early")
+    assert (early.method, early.seeds, notes) == ("two", "0 1 2", [])
+    assert (early.rank1, early.rank1_min, early.rank1_max) == pytest.approx((0.5, 0.4, 0.6))
+    assert early.mAP == pytest.approx(0.4)
+    assert len(early.runs.split(";")) == 3
+    assert len(of(points, "hsv", "reference")) == 1
+
+
+def test_another_setting_is_another_method(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", lr=0.1)
+    make_run(tmp_path / "b", lr=0.2)
+    make_run(tmp_path / "c", lr=0.2, seed=1)
+    points, _ = gather([tmp_path], None, None)
+    found = {p.method: p.seeds for p in of(points, "early")}
+    assert found == {"two (lr=0.1)": "0", "two (lr=0.2)": "0 1"}
+
+
+def test_a_teacher_of_another_seed_is_the_same_teacher(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        teacher = make_run(tmp_path / f"t{seed}", "teacher", seed)
+        make_run(tmp_path / f"p{seed}", "pupil", seed, teacher=teacher)
+    other = make_run(tmp_path / "big", "big", lr=0.5)
+    make_run(tmp_path / "p", "pupil", 0, teacher=other)
+    points, _ = gather([tmp_path], None, None)
+    pupils = {p.method: p.seeds for p in of(points, "early") if p.method.startswith("pupil")}
+    assert sorted(pupils.values()) == ["0", "0 1"]
+
+
+def test_the_newest_of_the_same_seed_counts(tmp_path: Path) -> None:
+    old = make_run(tmp_path / "z", exits={"early": (1e6, 0.1)})
+    make_run(tmp_path / "a", exits={"early": (1e6, 0.9)})
+    os.utime(old / "results" / "summary.json", (1, 1))
+    points, notes = gather([tmp_path], None, None)
+    assert [p.rank1 for p in of(points, "early")] == [0.9]
+    assert notes == [f"left out: {old}, as {tmp_path / 'a'} is the same and newer"]
+
+
+def test_runs_that_answer_other_questions_are_kept_apart(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", gallery=50)
+    make_run(tmp_path / "b", gallery=90)
+    make_run(tmp_path / "c", dataset="other")
+    make_run(tmp_path / "d", dataset="other", protocol={"query": "multi"})
+    points, _ = gather([tmp_path], None, None)
+    names = {p.dataset for p in points}
+    assert names == {
+        "people (gallery images=50)",
+        "people (gallery images=90)",
+        "other",
+        "other multi-query",
+    }
+    assert {p.dataset for p in gather([tmp_path], None, "other")[0]} == {"other"}
+    with pytest.raises(FrontierError, match="there are .*people"):
+        gather([tmp_path], None, "elsewhere")
+
+
+def test_what_is_not_finished_is_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a")
+    (run / "results" / "exits.csv").unlink()
+    with pytest.raises(FrontierError, match="no run has results.*\n.*no results/exits.csv"):
+        collect([tmp_path])
+    with pytest.raises(FrontierError, match="no such folder"):
+        collect([tmp_path / "nowhere"])
+
+
+def test_the_best_policy_stays(tmp_path: Path) -> None:
+    policies = {
+        "random": [(10e6, 0.5), (15e6, 0.6), (20e6, 0.7)],
+        "margin": [(10e6, 0.5), (15e6, 0.69), (20e6, 0.7)],
+        "margin (oracle)": [(10e6, 0.9), (20e6, 0.9)],
+        "margin (by camera)": [(10e6, 0.9), (20e6, 0.9)],
+    }
+    make_run(tmp_path / "a", policies=policies)
+    make_run(tmp_path / "b", seed=1, policies=policies)
+    points = best_policies(pool(collect([tmp_path])[0]))
+    stream = [p for p in points if p.kind == "stream"]
+    assert [(p.point, p.planned, p.rank1) for p in stream] == [
+        ("margin", 10e6, 0.5),
+        ("margin", 15e6, 0.69),
+        ("margin", 20e6, 0.7),
+    ]
+
+
+def test_costs_of_exits_and_of_a_stream(tmp_path: Path) -> None:
+    rows = [cost_row("early", 2.0), cost_row("early", 20.0, batch=32), cost_row("late", 6.0)]
+    make_run(tmp_path / "a", costs=rows, policies={"margin": [(12.5e6, 0.6)]})
+    points = pool(collect([tmp_path])[0])
+    (early,) = of(points, "early")
+    assert (early.latency_p50_ms, early.images_per_second) == (2.0, 1600.0)
+    assert early.measured_on == "2 cores, cpu, threads 1, batch 1"
+    (stream,) = of(points, "margin", "stream")
+    # three quarters leave early
+    assert stream.latency_p50_ms == pytest.approx(0.75 * 2 + 0.25 * 6)
+    seconds = 0.75 / 1600 + 0.25 * 6e-3
+    assert stream.images_per_second == pytest.approx(1 / seconds)
+    assert (stream.peak_memory_bytes, stream.embedding_bytes) == (6e6, 1024)
+    assert "early 75%, late 25%" in stream.note
+
+
+def test_without_costs_the_embedding_is_still_known(tmp_path: Path) -> None:
+    make_run(tmp_path / "a")
+    (early,) = of(collect([tmp_path])[0], "early")
+    assert early.embedding_bytes == 4 * 128
+    assert math.isnan(early.latency_p50_ms)
+
+
+def test_a_broken_cost_table_is_named(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", costs=[{"exit": "early", "latency_p50_ms": "fast"}])
+    with pytest.raises(FrontierError, match=r"cost.csv: not a table of costs"):
+        collect([tmp_path])
+
+
+def test_latencies_of_two_machines_are_not_compared(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        make_run(tmp_path / name, name, costs=[cost_row(e, 2.0) for e in ("early", "late")])
+    make_run(tmp_path / "c", "far", costs=[cost_row("early", 0.1, device="gpu")])
+    points, notes = one_setting(pool(collect([tmp_path])[0]))
+    latencies = {p.method: p.latency_p50_ms for p in of(points, "early")}
+    assert (latencies["a"], latencies["b"]) == (2.0, 2.0)
+    assert math.isnan(latencies["far"])
+    assert len(notes) == 1 and "far (on 2 cores, gpu" in notes[0]
