@@ -1,4 +1,9 @@
-"""Whether two checkpoints hold the same model, told from what it is and nothing else."""
+"""Whether embeddings can be compared, told from what made them and nothing else.
+
+A model's fingerprint is of its weights, its config and the normalisation of its images; their
+size stands beside it wherever it is kept. An export that computes the same has the same one, one
+of another precision has its own.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +11,22 @@ import hashlib
 import json
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from reid_lab.dataset.transforms import MEAN, STD
 from reid_lab.errors import UserError
+
+# the normalisation of all fingerprints that do not mention one
+UNMENTIONED = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def fingerprint(checkpoint: Path | str) -> str:
-    """sha256, in hexadecimal, over a checkpoint's weights and its model's config.
+    """sha256, in hexadecimal, over a checkpoint's weights, its model's config, the normalisation.
 
     Optimiser, step, callbacks and the file's own dates have no say: a checkpoint that was
     copied, or saved again after a test, has the same fingerprint.
@@ -29,14 +38,28 @@ def fingerprint(checkpoint: Path | str) -> str:
     return fingerprint_of(state["state_dict"], state["hyper_parameters"]["model"])
 
 
-def fingerprint_of(weights: Mapping[str, Tensor], config: Any) -> str:
-    """The same from the weights by name and the model's config (plain types)."""
+def fingerprint_of(
+    weights: Mapping[str, Tensor],
+    config: Any,
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
+) -> str:
+    """The same from the weights by name, the model's config (plain types), the normalisation."""
     digest = hashlib.sha256()
     digest.update(json.dumps(config, sort_keys=True).encode())
     for name in sorted(weights):
         weight = weights[name].detach().cpu().contiguous()
         digest.update(f"\n{name} {weight.dtype} {list(weight.shape)}\n".encode())
         digest.update(weight.flatten().view(torch.uint8).numpy().data)
+    if (tuple(mean), tuple(std)) != UNMENTIONED:
+        digest.update(f"\nnormalised by {list(mean)} {list(std)}\n".encode())
+    return digest.hexdigest()
+
+
+def fingerprint_of_variant(fingerprint: str, name: str, content: bytes) -> str:
+    """Of a network that computes something else than the one it was made from: its `content`."""
+    digest = hashlib.sha256(f"{fingerprint} {name}\n".encode())
+    digest.update(content)
     return digest.hexdigest()
 
 

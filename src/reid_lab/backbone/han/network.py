@@ -64,7 +64,7 @@ class Level(nn.Module):
     def centres(self, signature: Tensor) -> Tensor:
         """(N, D, 1, 1) -> (N, T, 2): the regions that hard attention finds, or the strips."""
         if self.hard is None:
-            return self.strips.expand(len(signature), -1, -1)
+            return self.strips.expand(signature.shape[0], -1, -1)
         return self.hard(signature)
 
     def streams(self, x: Tensor, signature: Tensor, before: Tensor | None) -> Tensor:
@@ -135,7 +135,7 @@ class HarmoniousAttentionNetwork(nn.Module):
         local: Tensor | None = None
         for level, x, signature in zip(self.levels, seen[::2], seen[1::2], strict=True):
             local = level.streams(x, signature, local)  # (N * T, C, h, w)
-        return self.local_fc(squeeze(local).view(len(seen[0]), -1))  # type: ignore[arg-type]
+        return self.local_fc(squeeze(local).view(seen[0].shape[0], -1))  # type: ignore[arg-type]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         seen, whole = self.whole(images)

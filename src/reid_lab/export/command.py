@@ -1,0 +1,214 @@
+"""The command: check, trace, write, compare, and only then take the name that was asked for."""
+
+from __future__ import annotations
+
+import shutil
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.errors import InstantiationException
+
+from reid_lab.budget.mul_adds import count_exits, exit_dims
+from reid_lab.build import build_data, load_model
+from reid_lab.dataset import ReidDataModule
+from reid_lab.dataset.divide import check_rankable
+from reid_lab.dataset.transforms import MEAN, STD
+from reid_lab.doctor.examine import composed
+from reid_lab.errors import UserError
+from reid_lab.export import show
+from reid_lab.fingerprint import fingerprint_of, fingerprint_of_variant, read_checkpoint
+from reid_lab.model import ReidModule
+from reid_lab.runtime.manifest import (
+    INT8,
+    MANIFEST,
+    Exit,
+    ExportError,
+    Manifest,
+    Preprocessing,
+)
+
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+def export(args: Namespace) -> Manifest:
+    """Write `args.out`, measured; print what was found.
+
+    Raises:
+        UserError: something is missing or wrong, or the export differs from PyTorch; nothing
+            was written.
+    """
+    check_packages()
+    check_target(args.out, args.overwrite)
+    if args.int8 and not args.overrides:
+        raise ExportError(
+            "--int8 takes images to calibrate and to measure with: add a data set, "
+            "dataset=market1501 dataset.root=..."
+        )
+    method, image, key = opened(args.checkpoint)
+    data = data_set(args.overrides, image) if args.overrides else None
+    with beside(args.out, args.overwrite) as folder:
+        manifest = write_export(folder, method, image, key, data, args)
+    show.outcome(args.out, manifest)
+    return manifest
+
+
+def write_export(
+    folder: Path,
+    method: ReidModule,
+    image: tuple[int, int],
+    key: str,
+    data: ReidDataModule | None,
+    args: Namespace,
+) -> Manifest:
+    """The float32 export in `folder`, INT8 below it where asked for."""
+    from reid_lab.export.files import write_files  # takes onnx, which has been looked for by now
+    from reid_lab.export.measure import (
+        TestImages,
+        by_torch,
+        check_accuracies,
+        check_differences,
+        differences,
+    )
+    from reid_lab.export.trace import trace
+    from reid_lab.runtime.model import Model
+
+    costs, dims = count_exits(method, *image), exit_dims(method, *image)
+    doors = method.stream_exits
+    exits = tuple(Exit(n, dims[n], costs[n], n in doors) for n in method.exit_names)
+    preprocessing = Preprocessing(image, MEAN, STD)
+    with show.working("trace"):
+        traced = trace(method, image)
+    plain = Manifest(key, "float32", preprocessing, exits, (), versions())
+    manifest = write_files(folder, *traced, plain)
+    model = Model(folder)
+    found: dict[str, Any] = {"difference": differences(method, model)}
+    check_differences(found["difference"], args.tolerance)
+    if data is not None:
+        test = TestImages(data, costs, args.batch_size)
+        with show.working("rank the test split with PyTorch and onnxruntime"):
+            found["pytorch"] = test.accuracies(by_torch(method))
+            found["onnxruntime"] = test.accuracies(model.embed)
+        found["dataset"] = data.benchmark.name
+        check_accuracies(found["pytorch"], found["onnxruntime"], args.map_tolerance)
+        if args.int8:
+            with show.working("INT8"):
+                found[INT8] = write_int8(folder, model, traced, test, args)
+    return write_measured(folder, manifest, found)
+
+
+def write_int8(
+    folder: Path, model: Any, traced: tuple[Any, Any], test: Any, args: Namespace
+) -> dict[str, Any]:
+    """`folder`/int8, a whole export of its own; what it loses, its size and speed by ratio."""
+    from reid_lab.export.files import size_of, write_files
+    from reid_lab.export.int8 import QUANTISED, quantised
+    from reid_lab.export.measure import batches, speed_ratio
+    from reid_lab.runtime.model import Model
+
+    images = test.data.opened("fit")
+    count = min(args.calibration, len(test.data.train_split))
+    places = np.linspace(0, len(test.data.train_split) - 1, count).round().astype(int)
+    graph, plans = traced
+    small_graph = quantised(graph, batches(images, places, args.batch_size))
+    full = model.manifest
+    key = fingerprint_of_variant(
+        full.fingerprint, INT8, small_graph.SerializeToString(deterministic=True)
+    )
+    plain = Manifest(key, "int8", full.preprocessing, full.exits, (), full.versions)
+    manifest = write_files(folder / INT8, small_graph, plans, plain)
+    small = Model(folder / INT8)
+    found = {
+        "accuracies": test.accuracies(small.embed),
+        "calibration_images": count,
+        "quantised": list(QUANTISED),
+        "size_ratio": size_of(folder / INT8) / size_of(folder),
+        "images_per_second_ratio": speed_ratio(small, model, args.batch_size),
+    }
+    write_measured(folder / INT8, manifest, found)
+    return found
+
+
+def write_measured(folder: Path, manifest: Manifest, found: dict[str, Any]) -> Manifest:
+    m = manifest
+    parts = (m.fingerprint, m.precision, m.preprocessing, m.exits, m.stages, m.versions, found)
+    told = Manifest(*parts)
+    told.write(folder)
+    return told
+
+
+def opened(checkpoint: Path) -> tuple[ReidModule, tuple[int, int], str]:
+    """The method of a checkpoint on the CPU, its image size, its fingerprint.
+
+    Raises:
+        UserError: no checkpoint of this suite, or one without an image size.
+    """
+    state = read_checkpoint(checkpoint)
+    kept = state["hyper_parameters"]
+    if "image" not in kept:
+        raise UserError(f"{checkpoint} does not say for what image size: train it again")
+    try:
+        method = load_model(checkpoint)
+    except (InstantiationException, RuntimeError, ValueError) as error:
+        raise UserError(f"{checkpoint} is of another version of reid_lab: {error}") from error
+    height, width = map(int, kept["image"])
+    return method, (height, width), fingerprint_of(state["state_dict"], kept["model"])
+
+
+def data_set(overrides: Sequence[str], image: tuple[int, int]) -> ReidDataModule:
+    """What `overrides` compose, at the checkpoint's image size, one view an image.
+
+    Raises:
+        UserError: no data set, or one that cannot be ranked.
+    """
+    fixed = {"height": image[0], "width": image[1], "views": 1}
+    own = [f"dataset.transforms.{name}={value}" for name, value in fixed.items()]
+    data = build_data(composed([*overrides, *own]))
+    data.render()
+    # it is not trained on: P and K do not matter
+    check_rankable(data.benchmark.name, *data.splits("test"), data.benchmark.protocol.hidden)
+    return data
+
+
+def check_packages() -> None:
+    """Raises:
+    ExportError: a package that exporting takes is not installed.
+    """
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise ExportError(f"{', '.join(missing)} not installed: pip install 'reid-lab[export]'")
+
+
+def check_target(out: Path, overwrite: bool) -> None:
+    """Raises:
+    ExportError: `out` is there and may not, or cannot, be replaced.
+    """
+    if out.exists() and not overwrite:
+        raise ExportError(f"{out} exists already: --overwrite it, or choose another --out")
+    if out.exists() and not (out / MANIFEST).is_file():
+        raise ExportError(f"{out} is no export and is not overwritten: choose another --out")
+
+
+@contextmanager
+def beside(out: Path, overwrite: bool) -> Iterator[Path]:
+    """A folder that takes the name `out` when all has gone well, and is removed otherwise."""
+    folder = out.absolute().with_name(f".{out.name}.exporting")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+        check_target(out, overwrite)  # it may have come meanwhile
+        if out.exists():
+            shutil.rmtree(out)
+        folder.rename(out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def versions() -> dict[str, str]:
+    return {name: version(name) for name in ("reid-lab", "torch", *PACKAGES)}

@@ -1,0 +1,71 @@
+"""INT8: the network's convolutions and matrix products, quantised by onnxruntime.
+
+Static and symmetric, in QDQ form: weights a channel each, activations by the ranges (MinMax) that
+calibration images reach. The states that pass between stages stay float32, so that chain and
+whole compute the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from reid_lab.runtime.manifest import PIXELS
+
+QUANTISED = ("Conv", "Gemm", "MatMul")
+
+
+class Calibration(CalibrationDataReader):
+    """Batches of pixels (N, H, W, 3)."""
+
+    def __init__(self, pixels: Iterable[np.ndarray]) -> None:
+        self.pixels = iter(pixels)
+
+    def get_next(self) -> Any:
+        batch = next(self.pixels, None)
+        return None if batch is None else {PIXELS: batch}
+
+
+def quantised(graph: onnx.ModelProto, pixels: Iterable[np.ndarray]) -> onnx.ModelProto:
+    """The same graph, with the same outputs, in INT8.
+
+    Args:
+        pixels: batches (N, H, W, 3) of calibration images.
+    """
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # it advises what is done here
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            plain, ready, done = (Path(folder) / f"{name}.onnx" for name in "abc")
+            onnx.save(graph, plain)
+            # folds the norms into the convolutions
+            quant_pre_process(plain, ready, skip_symbolic_shape=True)
+            quantize_static(
+                ready,
+                done,
+                Calibration(pixels),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(QUANTISED),
+                per_channel=True,
+                activation_type=QuantType.QInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.MinMax,
+                extra_options={"ActivationSymmetric": True},
+            )
+            return onnx.load(done)
+    finally:
+        logging.disable(level)

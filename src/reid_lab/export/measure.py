@@ -1,0 +1,141 @@
+"""What an export computes beside what PyTorch computes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from reid_lab.dataset import ReidDataModule, Split
+from reid_lab.dataset.images import Images
+from reid_lab.dataset.transforms import normalise
+from reid_lab.model import ReidModule
+from reid_lab.retrieval import Embeddings, Exit, Ids, evaluate
+from reid_lab.runtime.manifest import ExportError
+from reid_lab.runtime.model import Model, Values
+
+BATCHES = (1, 3, 5)  # of random images
+Embed = Callable[[np.ndarray], Values]
+Accuracies = dict[str, dict[str, float]]  # exit -> mAP, rank1
+
+
+def by_torch(method: ReidModule) -> Embed:
+    """Pixels (N, H, W, 3) uint8 -> exit -> (N, D), as the suite itself embeds them."""
+
+    @torch.inference_mode()
+    def embed(pixels: np.ndarray) -> Values:
+        images = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+        return {name: rows.float().numpy() for name, rows in method.exits(images)}
+
+    return embed
+
+
+def differences(method: ReidModule, model: Model, seed: int = 0) -> dict[str, dict[str, float]]:
+    """Exit -> largest difference from PyTorch, whole and chained, over random images.
+
+    `absolute`, and `relative` to the exit's largest value.
+    """
+    rng, reference = np.random.default_rng(seed), by_torch(method)
+    found = {name: {"absolute": 0.0, "relative": 0.0} for name in method.exit_names}
+    for count in BATCHES:
+        pixels = rng.integers(0, 256, (count, *model.image, 3), np.uint8)
+        wanted, whole = reference(pixels), model.embed(pixels)
+        for name, rows in wanted.items():
+            for given in (whole[name], model.embed_until(pixels, name)):
+                gap = float(np.abs(given - rows).max())
+                largest = max(float(np.abs(rows).max()), 1e-12)
+                kept = found[name]
+                kept["absolute"] = max(kept["absolute"], gap)
+                kept["relative"] = max(kept["relative"], gap / largest)
+    return found
+
+
+def check_differences(found: Mapping[str, Mapping[str, float]], tolerance: float) -> None:
+    """Whether the export is PyTorch's network.
+
+    Raises:
+        ExportError: an exit differs by more than `tolerance`, or is not finite.
+    """
+    far = {n: gap["relative"] for n, gap in found.items() if not gap["relative"] <= tolerance}
+    if far:
+        listed = ", ".join(f"{name} {gap:.2g}" for name, gap in far.items())
+        raise ExportError(
+            f"onnxruntime's embeddings differ from PyTorch's by more than --tolerance "
+            f"{tolerance:g} of their largest value: {listed}. Nothing was written; raise it only "
+            "if the accuracies agree"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class TestImages:
+    """The test split, each image once as pixels (H, W, 3) at the network's size."""
+
+    data: ReidDataModule
+    mul_adds: Mapping[str, int]
+    batch_size: int
+
+    def accuracies(self, embed: Embed) -> Accuracies:
+        """Exit -> `mAP` and `rank1` (0 to 1) by the data set's protocol."""
+        query, gallery = self.data.splits("test")
+        parts = [embed(pixels) for pixels in self._batches(len(query) + len(gallery))]
+        q = len(query)
+        exits = {}
+        for name, cost in self.mul_adds.items():
+            rows = torch.from_numpy(np.concatenate([part[name] for part in parts]))
+            exits[name] = Exit(rows[:q], rows[q:], cost)
+        embeddings = Embeddings(_ids(query), _ids(gallery), exits)
+        table = evaluate(embeddings, protocol=self.data.benchmark.protocol).table()
+        return {row["name"]: {"mAP": row["mAP"], "rank1": row["rank1"]} for row in table}
+
+    def _batches(self, count: int) -> Iterator[np.ndarray]:
+        yield from batches(self.data.opened("test"), range(count), self.batch_size)
+
+
+def batches(images: Images, places: range | np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Images at `places` as pixels (n, H, W, 3), decoded by threads."""
+    with ThreadPoolExecutor(4) as pool:
+        for start in range(0, len(places), size):
+            found = list(pool.map(images.__getitem__, places[start : start + size]))
+            yield np.ascontiguousarray(np.stack(found).transpose(0, 2, 3, 1))
+
+
+def check_accuracies(torchs: Accuracies, found: Accuracies, tolerance: float) -> None:
+    """Whether the export ranks as PyTorch does.
+
+    Raises:
+        ExportError: mAP or Rank-1 of an exit differs by more than `tolerance`.
+    """
+    far = [
+        f"{name} {metric} {value:.4f} against {found[name][metric]:.4f}"
+        for name, row in torchs.items()
+        for metric, value in row.items()
+        if abs(value - found[name][metric]) > tolerance
+    ]
+    if far:
+        raise ExportError(
+            f"onnxruntime ranks the test split otherwise than PyTorch, by more than "
+            f"--map-tolerance {tolerance:g}: {'; '.join(far)}. Nothing was written"
+        )
+
+
+def speed_ratio(model: Model, than: Model, images: int, rounds: int = 5) -> float:
+    """Images/s of `model` over those of `than`: batches of `images`, by turns, each one's best."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (images, *model.image, 3), np.uint8)
+    best = {model: np.inf, than: np.inf}
+    for _ in range(rounds + 1):  # the first round warms up and is never the best
+        for one in best:
+            start = time.perf_counter()
+            one.embed(pixels)
+            best[one] = min(best[one], time.perf_counter() - start)
+    return best[than] / best[model]
+
+
+def _ids(split: Split) -> Ids:
+    paths = np.array([str(split.path(i)) for i in range(len(split))], dtype=object)
+    pids, camids, tracks = map(torch.from_numpy, (split.pids, split.camids, split.tracks))
+    return Ids(pids, camids, paths, tracks)

@@ -1,0 +1,13 @@
+"""An exported network in use: numpy and onnxruntime, no torch.
+
+model = Model("exported/")
+exits = model.embed_files(["someone.jpg"])  # exit -> (1, D)
+
+python -m reid_lab.runtime FOLDER IMAGES... --out embeddings.npz
+"""
+
+from reid_lab.runtime.gallery import Gallery
+from reid_lab.runtime.manifest import ExportError, Manifest
+from reid_lab.runtime.model import Model, Streamed
+
+__all__ = ["ExportError", "Gallery", "Manifest", "Model", "Streamed"]
