@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from reid_lab import multirun
+from reid_lab.report.sweep import Swept
 
 CONFIG = """
 defaults: [_self_]
@@ -163,10 +164,37 @@ def test_any_summary_can_be_read(
     jobs = multirun.write_csv(tmp_path)
     assert [job.number for job in jobs] == ["2", "10", "x"]
     assert [job.overrides for job in jobs] == [{"a": "1"}, {"a": "2", "~b": ""}, {}]
-    monkeypatch.setattr(multirun, "_pending", tmp_path)
+    monkeypatch.setattr(multirun, "_pending", (tmp_path, multirun.RunsTable()))
     multirun.print_pending()
     multirun.print_pending()
     assert capsys.readouterr().out.count("Runs (") == 1
+
+
+def test_a_sweep_with_an_axis_is_drawn(tmp_path: Path) -> None:
+    drawing = ["+hydra.callbacks.runs_table.x=a", "+hydra.callbacks.runs_table.lines=b.c"]
+    compared = "+hydra.callbacks.runs_table.compare={teacher: one, nobody: none}"
+    run(tmp_path, "a=9", "hydra.run.dir=one")
+    done = run(tmp_path, "-m", "a=1,2,bad", "b.c=1,2", *drawing, compared)
+    assert sorted(p.name for p in tmp_path.glob("out/*/*.png")) == [
+        "sweep_mAP.png",
+        "sweep_rank1.png",
+    ]
+    assert "sweep_rank1.png" in done.stdout
+    assert "none holds no results: nobody is not drawn" in done.stderr
+    assert not list(tmp_path.glob("one/*.png"))
+
+
+def test_points_are_the_last_exits(tmp_path: Path) -> None:
+    summary = {"metrics": {"test/a/rank1": 0.5, "test/a/mAP": 0.25, "test/h/mAP": 1}}
+    summary["mul_adds"] = {"a": 1}
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / "results").mkdir()
+    (tmp_path / ".hydra/overrides.yaml").write_text("- a=1\n- +b.c=x\n")
+    (tmp_path / "results/summary.json").write_text(json.dumps(summary))
+    job = multirun.Job.read(tmp_path)
+    assert multirun._swept(job, "a", "b.c") == Swept("1", "x", 0.5, 0.25)
+    assert multirun._swept(job, "a", None) == Swept("1", "", 0.5, 0.25)
+    assert multirun._swept(job, "other", None) is None
 
 
 def test_empty_sweep_folder(tmp_path: Path) -> None:

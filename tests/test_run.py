@@ -13,7 +13,7 @@ import wandb
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from reid_lab.build import load_model
+from reid_lab.build import build_model, load_model
 from reid_lab.callbacks import BudgetError
 from reid_lab.config_check import ConfigError
 from reid_lab.errors import UserError
@@ -23,6 +23,11 @@ from tests.conftest import Compose, write_jpegs
 
 TINY = ("backbone=small", "backbone.width=4", "model.hidden=16", "model.dim=8")
 MINIATURE = {"_target_": "reid_lab.dataset.read_layout", "_partial_": True, "name": "mini"}
+SWEPT = {  # what a sweep is of, where its name does not tell
+    "distill_temperature": ("model=distilled", "model.teacher=null", "dataset.batch_size=8"),
+    "distill_table2": ("backbone=mobilenet", "model=classifier", "dataset.batch_size=8"),
+    "distill_table4": (),
+}
 SIX_STEPS = (*TINY, "model.iterations=6", "trainer.log_every_n_steps=1")
 
 
@@ -43,21 +48,34 @@ def losses(folder: Path) -> dict[int, str]:
 
 def scratch(cfg: DictConfig) -> DictConfig:
     """The same config without weights to download."""
-    for key, node in cfg.items():
-        if OmegaConf.is_interpolation(cfg, key):
+    for key in cfg:
+        if OmegaConf.is_interpolation(cfg, key) or OmegaConf.is_missing(cfg, key):
             continue
         if key == "weights":
             cfg[key] = None
-        elif isinstance(node, DictConfig):
-            scratch(node)
+        elif isinstance(cfg[key], DictConfig):
+            scratch(cfg[key])
     return cfg
+
+
+def write_teacher(cfg: DictConfig, path: Path) -> Path:
+    """A checkpoint of the student's own network, untrained."""
+    cfg = cfg.copy()
+    cfg.model = cfg.model.student
+    model = build_model(cfg, 8)
+    kept = dict(model.hparams)
+    torch.save({"state_dict": model.state_dict(), "hyper_parameters": kept}, path)
+    return path
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in (conf_dir() / "experiment").glob("*.yaml")))
 def test_every_experiment_takes_a_step(composed: Compose, name: str) -> None:
     cfg = composed(f"+experiment={name}", "trainer.max_steps=1", "trainer.val_check_interval=1")
     cfg.dataset.reader = MINIATURE  # the readers' own tests read their own layouts
-    metrics = run(scratch(cfg))
+    scratch(cfg)
+    if OmegaConf.is_missing(cfg.model, "teacher"):
+        cfg.model.teacher = str(write_teacher(cfg, Path(cfg.run_dir).parent / "teacher.ckpt"))
+    metrics = run(cfg)
     assert cfg.name == name
     assert len(losses(Path(cfg.run_dir))) <= 1
     assert (Path(cfg.run_dir) / "report" / "report.html").is_file()
@@ -72,6 +90,7 @@ def test_every_sweep_names_keys_that_exist(composed: Compose, tmp_path: Path, na
     base: tuple[str, ...] = TINY
     if (conf_dir() / "model" / f"{method}.yaml").is_file():
         base = (f"model={method}", "dataset.batch_size=8")
+    base = SWEPT.get(name, base)
     if name == "splits":
         people = [f"cam_{c}/{n:03d}_0.bmp" for c in "ab" for n in range(8)]
         base = (*TINY, "dataset=viper", f"dataset.root={write_jpegs(tmp_path / 'viper', people)}")

@@ -11,9 +11,14 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from reid_lab.dataset import ReidDataModule
+from reid_lab.dataset import ReidDataModule, Transforms
+from reid_lab.dataset.transforms import MEAN, STD
 from reid_lab.errors import UserError
-from reid_lab.model import ReidModule
+from reid_lab.fingerprint import fingerprint_of, read_checkpoint
+from reid_lab.model import Distilled, ReidModule
+from reid_lab.model.teacher import Teacher
+
+NORMALISED = {"mean": list(MEAN), "std": list(STD)}
 
 
 def make(node: DictConfig, **more: Any) -> Any:
@@ -37,19 +42,87 @@ def build_data(cfg: DictConfig) -> ReidDataModule:
 def build_model(cfg: DictConfig, identities: int | None = None) -> ReidModule:
     """The method, its config kept as plain types in every checkpoint.
 
-    `identities`, the people to train on, is what a model's `identities: null` means.
+    `identities`, the people to train on, is what a model's `identities: null` means. A student
+    meets its teacher here, if it is going to train; what its checkpoints keep is its own config.
+
+    Raises:
+        UserError: a value that a constructor cannot take, or a teacher that cannot teach this.
     """
     node = cfg.model.copy()
-    if "identities" in node and node.identities is None:
-        node.identities = identities
+    fill(node, identities)
     model: ReidModule = make(node)
-    model.save_hyperparameters({"model": plain(node), "image": image_size(cfg)})
+    kept = {"model": plain(node), "image": list(image_size(cfg)), "normalise": NORMALISED}
+    if isinstance(model, Distilled):
+        kept |= {"model": kept["model"].pop("student"), "distilled": kept["model"]}
+        if cfg.task == "fit":
+            teach(model, cfg)
+    model.save_hyperparameters(kept)
     if cfg.channels_last:
         model.to(memory_format=torch.channels_last)
     if cfg.compile:
         for part in model.compilable:
             part.compile()
     return model
+
+
+def fill(node: DictConfig, identities: int | None) -> None:
+    """Give each `identities: null` of a model's config its value."""
+    for key in map(str, node):
+        if key == "identities" and node[key] is None:
+            node[key] = identities
+        elif not OmegaConf.is_interpolation(node, key) and isinstance(node[key], DictConfig):
+            fill(node[key], identities)
+
+
+def teach(student: Distilled, cfg: DictConfig) -> None:
+    """Load a student's teacher and introduce them.
+
+    Raises:
+        UserError: the teacher cannot be had, or cannot teach this student.
+    """
+    if cfg.model.cache is not None:
+        check_repeated(cfg)
+    teacher = None if cfg.model.teacher is None else load_teacher(cfg.model.teacher)
+    if teacher is not None and cfg.channels_last:
+        teacher.module.to(memory_format=torch.channels_last)
+    student.learn_from(teacher, image_size(cfg))
+
+
+def load_teacher(checkpoint: str) -> Teacher:
+    """Any checkpoint of this suite as a teacher; its normalisation has to be ours.
+
+    Raises:
+        UserError: no checkpoint of this suite, or images normalised in another way.
+    """
+    path = Path(checkpoint).expanduser()
+    state = read_checkpoint(path)
+    kept = state["hyper_parameters"]
+    normalised = kept.get("normalise", NORMALISED)  # checkpoints from before it was kept
+    if normalised != NORMALISED:
+        raise UserError(
+            f"model.teacher={path} was trained on images normalised by {normalised}, here they "
+            f"are by {NORMALISED}: give a teacher trained on the same"
+        )
+    key = fingerprint_of(state["state_dict"], kept["model"])
+    return Teacher(revive(state), tuple(kept["image"]), str(path), key)
+
+
+def check_repeated(cfg: DictConfig) -> None:
+    """Whether the training shows each image always the same, as a cache needs it.
+
+    Raises:
+        UserError: it does not, or there is no teacher but the student itself.
+    """
+    transforms = make(cfg.dataset.transforms)
+    size = {"height": transforms.height, "width": transforms.width, "views": transforms.views}
+    if transforms != Transforms(**size, enlarge=1, flip=0, erase=0):
+        raise UserError(
+            f"model.cache={cfg.model.cache}: a teacher's outputs can be kept where each image is "
+            "always shown the same; set dataset.transforms.enlarge=1 flip=0 erase=0 and no patch "
+            "or colour jitter, or model.cache=null"
+        )
+    if cfg.model.teacher is None:
+        raise UserError("model.cache: a student that teaches itself changes; set model.cache=null")
 
 
 def identities_of(checkpoint: Path) -> int | None:
@@ -71,10 +144,14 @@ def load_model(checkpoint: Path | str) -> ReidModule:
         ValueError: the checkpoint was not written by this suite.
     """
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    config = state.get("hyper_parameters", {}).get("model")
-    if config is None:
+    if state.get("hyper_parameters", {}).get("model") is None:
         raise ValueError(f"{checkpoint}: no checkpoint of reid_lab, it does not say which model")
-    model: ReidModule = instantiate(without_weights(config))
+    return revive(state)
+
+
+def revive(state: dict[str, Any]) -> ReidModule:
+    """The method in what a checkpoint holds, in eval mode."""
+    model: ReidModule = instantiate(without_weights(state["hyper_parameters"]["model"]))
     model.load_state_dict(state["state_dict"])
     return model.eval()
 
@@ -84,8 +161,9 @@ def plain(node: DictConfig) -> Any:
     return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
 
 
-def image_size(cfg: DictConfig) -> list[int]:
-    return [cfg.dataset.transforms.height, cfg.dataset.transforms.width]
+def image_size(cfg: DictConfig) -> tuple[int, int]:
+    """Height, width."""
+    return cfg.dataset.transforms.height, cfg.dataset.transforms.width
 
 
 def without_weights(config: Any) -> Any:

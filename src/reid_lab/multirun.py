@@ -1,5 +1,7 @@
 """One table of all runs of a multirun: `runs.csv` in the sweep folder, and a short one printed.
 
+A sweep that says which of its keys is an axis gets two pictures beside it.
+
 Everything is collected from the jobs' folders, so that it does not matter in which process or on
 which machine a job ran, nor how it ended.
 """
@@ -7,15 +9,12 @@ which machine a job ran, nor how it ended.
 from __future__ import annotations
 
 import csv
-import json
 import os
-import re
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -25,12 +24,13 @@ from rich.filesize import pick_unit_and_suffix
 from rich.markup import escape
 from rich.table import Table
 
+from reid_lab._jobs import Job, read_jobs, write_status
+
+if TYPE_CHECKING:
+    from reid_lab.report.sweep import Swept
+
 CSV_NAME = "runs.csv"
-_STATUS = ".hydra/status.json"
-_OVERRIDES = ".hydra/overrides.yaml"
-_SUMMARY = "results/summary.json"
-_METRIC = re.compile(r"test/(.+)/(rank1|mAP)")
-_pending: Path | None = None  # the sweep folder of a multirun whose table is not printed yet
+_pending: tuple[Path, RunsTable] | None = None  # a multirun whose table is not printed yet
 
 
 class RunsTable(Callback):
@@ -38,80 +38,73 @@ class RunsTable(Callback):
 
     Hydra leaves out `on_multirun_end` when a job failed, so the program has to call
     `print_pending` last.
+
+    Args:
+        x: the swept key that the pictures have along their axis, such as model.temperature;
+            None draws none.
+        lines: the key with a line for each of its values.
+        compare: label -> folder of a run that is drawn as a horizontal line.
     """
+
+    def __init__(
+        self,
+        x: str | None = None,
+        lines: str | None = None,
+        compare: Mapping[str, str] | None = None,
+    ) -> None:
+        self.x, self.lines, self.compare = x, lines, dict(compare or {})
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         global _pending
-        _pending = _sweep_dir(config)
+        _pending = _sweep_dir(config), self
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         if config.hydra.mode == RunMode.MULTIRUN:
-            _write_status(config, "unfinished")
+            write_status(config, "unfinished")
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if config.hydra.mode != RunMode.MULTIRUN:
             return
         if job_return.status == JobStatus.COMPLETED:
-            _write_status(config, "done")
+            write_status(config, "done")
         else:
-            _write_status(config, "failed", _last_line(job_return._return_value))
+            write_status(config, "failed", _last_line(job_return._return_value))
         write_csv(_sweep_dir(config))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         print_pending()
 
+    def draw(self, sweep_dir: Path, jobs: list[Job]) -> list[Path]:
+        """The pictures of the runs that have results, last exit; none without an axis."""
+        if self.x is None:
+            return []
+        from reid_lab.report.sweep import write_sweep  # matplotlib is slow to import
+
+        points = [point for job in jobs if (point := _swept(job, self.x, self.lines))]
+        folders = {label: Path(folder).expanduser() for label, folder in self.compare.items()}
+        levels = {
+            label: level
+            for label, folder in folders.items()
+            if (level := _swept(Job.read(folder), None, None))
+        }
+        for label in folders.keys() - levels.keys():
+            print(f"{folders[label]} holds no results: {label} is not drawn", file=sys.stderr)
+        return write_sweep(sweep_dir, points, self.x, self.lines or "", levels)
+
 
 def print_pending() -> None:
     """Print the table of this process's multirun, unless there is none or it is printed already."""
     global _pending
-    folder, _pending = _pending, None
-    jobs = write_csv(folder) if folder is not None else []
+    if _pending is None:
+        return
+    (folder, table), _pending = _pending, None
+    jobs = write_csv(folder)
     if jobs:
         console = Console(width=None if sys.stdout.isatty() else 160)
         console.print(_table(jobs))
         console.print(f"All figures: {folder}/{CSV_NAME}", soft_wrap=True, highlight=False)
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a job's folder tells of it; `exits` holds the figures of each exit, the last one last.
-
-    `status` is done, failed, unfinished (still running, or killed), or no results.
-    """
-
-    number: int | str
-    folder: Path
-    overrides: dict[str, str]
-    status: str
-    error: str
-    exits: dict[str, dict[str, object]]
-    elapsed: object
-
-    @classmethod
-    def read(cls, folder: Path) -> Job:
-        """Read a job's folder; whatever is missing or broken there is left empty."""
-        state = _read_dict(folder / _STATUS)
-        status = str(state.get("status", "done"))
-        summary = _read_dict(folder / _SUMMARY) if status == "done" else {}
-        return cls(
-            number=state.get("job", folder.name),
-            folder=folder,
-            overrides=_read_overrides(folder / _OVERRIDES),
-            status="no results" if status == "done" and not summary else status,
-            error=str(state.get("error", "")),
-            exits=_exits(summary),
-            elapsed=summary.get("elapsed_s", ""),
-        )
-
-    def order(self) -> tuple[bool, int, Path]:
-        number = str(self.number)
-        return not number.isdecimal(), int(number) if number.isdecimal() else 0, self.folder
-
-
-def read_jobs(sweep_dir: Path) -> list[Job]:
-    """All jobs that have a folder below the sweep folder, in the order of their numbers."""
-    jobs = [Job.read(path.parents[1]) for path in sweep_dir.rglob(_OVERRIDES)]
-    return sorted(jobs, key=Job.order)
+        for path in table.draw(folder, jobs):
+            console.print(f"Drawn: {path}", soft_wrap=True, highlight=False)
 
 
 def write_csv(sweep_dir: Path) -> list[Job]:
@@ -171,45 +164,22 @@ def _table(jobs: list[Job]) -> Table:
     return table
 
 
-def _exits(summary: dict[str, Any]) -> dict[str, dict[str, object]]:
-    costs, metrics = _as_dict(summary.get("mul_adds")), _as_dict(summary.get("metrics"))
-    found = [(match, value) for k, value in metrics.items() if (match := _METRIC.fullmatch(k))]
-    exits: dict[str, dict[str, object]] = {}
-    references = [match[1] for match, _ in found if match[1] not in costs]
-    for name in dict.fromkeys([*references, *costs]):  # the last exit comes last
-        figures = {match[2]: value for match, value in found if match[1] == name}
-        cost = {"mul_adds": costs[name]} if name in costs else {}
-        exits[name] = figures | cost
-    return exits
+def _swept(job: Job, x: str | None, lines: str | None) -> Swept | None:
+    """A job's last exit as a point of the pictures; None where something of it is missing."""
+    from reid_lab.report.sweep import Swept
+
+    last = list(job.exits.values())[-1] if job.exits else {}
+    known = all(key is None or key in job.overrides for key in (x, lines))
+    rank1, mean = last.get("rank1"), last.get("mAP")
+    if not known or not isinstance(rank1, int | float) or not isinstance(mean, int | float):
+        return None
+    return Swept(job.overrides.get(x or "", ""), job.overrides.get(lines or "", ""), rank1, mean)
 
 
 def _differing(jobs: list[Job]) -> list[str]:
     """The overrides that are not the same in all jobs."""
     keys = dict.fromkeys(key for job in jobs for key in job.overrides)
     return [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1]
-
-
-def _read_overrides(path: Path) -> dict[str, str]:
-    try:
-        lines = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        lines = None
-    pairs = [str(line).partition("=") for line in lines] if isinstance(lines, list) else []
-    return {key.lstrip("+"): value for key, _, value in pairs}
-
-
-def _read_dict(path: Path) -> dict[str, Any]:
-    try:
-        return _as_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
-
-
-def _write_status(config: DictConfig, status: str, error: str = "") -> None:
-    path = Path(config.hydra.runtime.output_dir, _STATUS)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"job": config.hydra.job.num, "status": status, "error": error}
-    path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def _sweep_dir(config: DictConfig) -> Path:
@@ -219,10 +189,6 @@ def _sweep_dir(config: DictConfig) -> Path:
 def _last_line(error: BaseException) -> str:
     """The line that ends a traceback; the first one of a message that has many."""
     return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
-
-
-def _as_dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _number(value: object, form: str) -> str:

@@ -41,7 +41,7 @@ def test_same_seed_same_pixels_whatever_the_workers(
     options = {"workers": workers, "cache": cache, "cache_dir": str(tmp_path)}
     first, second = data(people, **AUGMENTED), data(people, **AUGMENTED, **options)
     for one, two in zip(batches(first), batches(second), strict=True):
-        assert one.keys() == two.keys() == {"image", "label", "pid"}
+        assert one.keys() == two.keys() == {"image", "label", "pid", "index"}
         assert all(torch.equal(one[name], two[name]) for name in one)
     other = batches(data(people, **AUGMENTED, seed=1))[0]
     assert not torch.equal(one["image"], other["image"])

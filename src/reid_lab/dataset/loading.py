@@ -21,7 +21,7 @@ Batch = dict[str, Tensor]
 
 
 class TrainImages(Dataset[Batch]):
-    """Items (index, draw) -> pixels (N, 3, H, W) uint8, label, pid, the boxes to erase (N, 4).
+    """Items (index, draw) -> pixels (N, 3, H, W) uint8, label, pid, index, boxes to erase (N, 4).
 
     A batch is fetched as a whole: no tensor an image, nothing to collate.
     """
@@ -44,6 +44,7 @@ class TrainImages(Dataset[Batch]):
             "pixels": pixels,
             "label": torch.from_numpy(self.labels[indices]),
             "pid": torch.from_numpy(self.pids[indices]),
+            "index": torch.tensor(indices),
             "box": torch.tensor([one.erased for one in drawn]),
         }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import pytorch_lightning as pl
 import torch
@@ -13,12 +13,23 @@ from torch import Tensor, nn
 State = tuple[Tensor, ...]  # what one exit leaves for the next
 
 
+class Outputs(NamedTuple):
+    """What one pass over training images gives a loss to work on.
+
+    `exits`: name -> embeddings (N, D). `logits`: name -> (N, identities), of those exits that
+    have a classifier.
+    """
+
+    exits: dict[str, Tensor]
+    logits: dict[str, Tensor]
+
+
 class ReidModule(pl.LightningModule, ABC):
     """A method as a sequence of exits.
 
-    A subclass names its exits, computes one after the other in `step`, and gives its `losses`.
-    Evaluation, logging, exact resuming, the cost account, early exit and export know no more
-    than that.
+    A subclass names its exits, computes one after the other in `step`, and gives its `objective`
+    on the `outputs` of a pass. Evaluation, logging, exact resuming, the cost account, early exit
+    and export know no more than that.
     """
 
     exit_names: tuple[str, ...]
@@ -50,9 +61,20 @@ class ReidModule(pl.LightningModule, ABC):
             state, rows = self.step(name, state)
             yield name, rows
 
-    @abstractmethod
+    def outputs(self, images: Tensor) -> Outputs:
+        """Training images (N, 3, H, W) -> embeddings and logits, in one pass."""
+        return Outputs(self(images), {})
+
+    def objective(self, outputs: Outputs, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The scalar losses by name of a training batch's outputs; they are summed."""
+        raise NotImplementedError(f"{type(self).__name__} has neither objective nor losses")
+
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A training batch -> the scalar losses by name; they are summed."""
+        """A training batch -> the scalar losses by name.
+
+        Overridden by a method that does not learn from one pass; it cannot be distilled.
+        """
+        return self.objective(self.outputs(batch["image"]), batch)
 
     @property
     def stream_exits(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reid_lab.backbone import Backbone
-from reid_lab.model.base import State
+from reid_lab.model.base import Outputs, State
 from reid_lab.model.sgd import SgdRecipe
 from reid_lab.types import Count, Fraction, NonNegative, Positive
 
@@ -21,7 +21,8 @@ class Classifier(SgdRecipe):
     Args:
         identities: people to tell apart; null in a config takes the data set's.
         lr, momentum, weight_decay, iterations, milestones: see `SgdRecipe`. The distillation
-            paper (section 4.3): 0.01, 0.9, batches of 32, a tenth of the rate after 20,000.
+            paper (section 4.3): 0.01, 0.9, batches of 32, a tenth of the rate every 20,000
+            steps, which most of its trainings do not reach; of a weight decay it does not tell.
 
     Raises:
         ValueError: `identities` is not known.
@@ -51,9 +52,12 @@ class Classifier(SgdRecipe):
     def step(self, exit: str, state: State) -> tuple[State, Tensor]:
         return (), self.pool(self.backbone(*state))
 
-    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        logits = self.classifier(self(batch["image"])["pool"])  # (N, identities)
-        return {"cross_entropy": F.cross_entropy(logits, batch["label"])}
+    def outputs(self, images: Tensor) -> Outputs:
+        exits = self(images)
+        return Outputs(exits, {"pool": self.classifier(exits["pool"])})  # (N, identities)
+
+    def objective(self, outputs: Outputs, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"cross_entropy": F.cross_entropy(outputs.logits["pool"], batch["label"])}
 
 
 def required(identities: int | None) -> int:

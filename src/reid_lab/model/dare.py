@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from reid_lab.backbone import Backbone
-from reid_lab.model.base import State
+from reid_lab.model.base import Outputs, State
 from reid_lab.model.trinet import Head, TriNetRecipe
 from reid_lab.types import Count, Fraction, Positive
 
@@ -76,7 +76,7 @@ class DaRe(TriNetRecipe):
         rows = self.heads[exit](x)  # (N, dim)
         return (x, *embeddings, rows), rows
 
-    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def objective(self, outputs: Outputs, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Section 3.2: the stages' losses and the fusion's, with equal weight."""
         supervised = self.exit_names if self.deep_supervision else ("fusion",)
-        return self.triplet_losses(self(batch["image"]), batch["pid"], supervised)
+        return self.triplet_losses(outputs.exits, batch["pid"], supervised)

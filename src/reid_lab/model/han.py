@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reid_lab.backbone.han import HarmoniousAttentionNetwork, Size, Unit
-from reid_lab.model.base import State
+from reid_lab.model.base import Outputs, State
 from reid_lab.model.classifier import required
 from reid_lab.model.sgd import SgdRecipe
 from reid_lab.types import Count, Fraction, NonNegative, Positive
@@ -96,17 +96,24 @@ class HAN(SgdRecipe):
             return (whole, local), local
         return (), torch.cat(state, 1)  # (N, dim)
 
-    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def outputs(self, images: Tensor) -> Outputs:
+        """The classifiers see the features as they are, the exits have them L2-normalised."""
+        features = dict(zip(BRANCHES, self.network(images), strict=True))
+        exits = {branch: F.normalize(feature) for branch, feature in features.items()}
+        classifiers = zip(BRANCHES, self.classifiers, strict=False)
+        logits = {branch: classifier(features[branch]) for branch, classifier in classifiers}
+        return Outputs({**exits, "joint": torch.cat(list(exits.values()), 1)}, logits)
+
+    def objective(self, outputs: Outputs, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Section 3.1: each branch by itself, its cross-entropy and its triplets' loss."""
-        features = dict(zip(BRANCHES, self.network(batch["image"]), strict=True))
         losses = {
-            branch: F.cross_entropy(classifier(features[branch]), batch["label"])
-            for branch, classifier in zip(BRANCHES, self.classifiers, strict=False)
+            branch: F.cross_entropy(logits, batch["label"])
+            for branch, logits in outputs.logits.items()
         }
         if self.triplet is not None:
             (pids,) = self.gather(batch["pid"])
-            for branch, feature in features.items():
-                rows = self.gather(F.normalize(feature))
+            for branch in BRANCHES:
+                rows = self.gather(outputs.exits[branch])
                 losses[f"{branch}_triplet"] = self.triplet(*rows, pids)
         return losses
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from reid_lab.backbone.jlml import JLMLResNet39, load_network
 from reid_lab.loss.sparsity import exclusive_lasso, group_lasso
-from reid_lab.model.base import State
+from reid_lab.model.base import Outputs, State
 from reid_lab.model.classifier import required
 from reid_lab.model.sgd import SgdRecipe
 from reid_lab.types import Count, Fraction, NonNegative, Positive
@@ -91,12 +91,15 @@ class JLML(SgdRecipe):
             return (whole, strips), strips
         return (), torch.cat(state, 1)  # (N, dim)
 
-    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def outputs(self, images: Tensor) -> Outputs:
+        exits = self(images)
+        classifiers = zip(self.classified, self.classifiers, strict=True)
+        return Outputs(exits, {name: classifier(exits[name]) for name, classifier in classifiers})
+
+    def objective(self, outputs: Outputs, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Equation 5, both branches: cross-entropies and what selects their features."""
-        exits = self(batch["image"])
         losses = {
-            name: F.cross_entropy(classifier(exits[name]), batch["label"])
-            for name, classifier in zip(self.classified, self.classifiers, strict=True)
+            name: F.cross_entropy(logits, batch["label"]) for name, logits in outputs.logits.items()
         }
         return {**losses, **self._penalties()}
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from reid_lab.backbone import Backbone
-from reid_lab.model.base import State
+from reid_lab.model.base import Outputs, State
 from reid_lab.model.trinet import Head, TriNetRecipe
 from reid_lab.types import Count, Fraction, Positive
 
@@ -49,5 +49,5 @@ class SEResNets(TriNetRecipe):
     def step(self, exit: str, state: State) -> tuple[State, Tensor]:
         return state, self.networks[exit](*state)  # each from the images; (N, dim)
 
-    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return self.triplet_losses(self(batch["image"]), batch["pid"], self.exit_names)
+    def objective(self, outputs: Outputs, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self.triplet_losses(outputs.exits, batch["pid"], self.exit_names)

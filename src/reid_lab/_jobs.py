@@ -1,0 +1,99 @@
+"""The jobs of a multirun, told from what each left in its folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig
+
+_STATUS = ".hydra/status.json"
+_OVERRIDES = ".hydra/overrides.yaml"
+_SUMMARY = "results/summary.json"
+_METRIC = re.compile(r"test/(.+)/(rank1|mAP)")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a job's folder tells of it; `exits` holds the figures of each exit, the last one last.
+
+    `status` is done, failed, unfinished (still running, or killed), or no results.
+    """
+
+    number: int | str
+    folder: Path
+    overrides: dict[str, str]
+    status: str
+    error: str
+    exits: dict[str, dict[str, object]]
+    elapsed: object
+
+    @classmethod
+    def read(cls, folder: Path) -> Job:
+        """Read a job's folder; whatever is missing or broken there is left empty."""
+        state = _read_dict(folder / _STATUS)
+        status = str(state.get("status", "done"))
+        summary = _read_dict(folder / _SUMMARY) if status == "done" else {}
+        return cls(
+            number=state.get("job", folder.name),
+            folder=folder,
+            overrides=_read_overrides(folder / _OVERRIDES),
+            status="no results" if status == "done" and not summary else status,
+            error=str(state.get("error", "")),
+            exits=_exits(summary),
+            elapsed=summary.get("elapsed_s", ""),
+        )
+
+    def order(self) -> tuple[bool, int, Path]:
+        number = str(self.number)
+        return not number.isdecimal(), int(number) if number.isdecimal() else 0, self.folder
+
+
+def read_jobs(sweep_dir: Path) -> list[Job]:
+    """All jobs that have a folder below the sweep folder, in the order of their numbers."""
+    jobs = [Job.read(path.parents[1]) for path in sweep_dir.rglob(_OVERRIDES)]
+    return sorted(jobs, key=Job.order)
+
+
+def write_status(config: DictConfig, status: str, error: str = "") -> None:
+    """Leave in a job's folder how far it has come."""
+    path = Path(config.hydra.runtime.output_dir, _STATUS)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"job": config.hydra.job.num, "status": status, "error": error}
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _exits(summary: dict[str, Any]) -> dict[str, dict[str, object]]:
+    costs, metrics = _as_dict(summary.get("mul_adds")), _as_dict(summary.get("metrics"))
+    found = [(match, value) for k, value in metrics.items() if (match := _METRIC.fullmatch(k))]
+    exits: dict[str, dict[str, object]] = {}
+    references = [match[1] for match, _ in found if match[1] not in costs]
+    for name in dict.fromkeys([*references, *costs]):  # the last exit comes last
+        figures = {match[2]: value for match, value in found if match[1] == name}
+        cost = {"mul_adds": costs[name]} if name in costs else {}
+        exits[name] = figures | cost
+    return exits
+
+
+def _read_overrides(path: Path) -> dict[str, str]:
+    try:
+        lines = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        lines = None
+    pairs = [str(line).partition("=") for line in lines] if isinstance(lines, list) else []
+    return {key.lstrip("+"): value for key, _, value in pairs}
+
+
+def _read_dict(path: Path) -> dict[str, Any]:
+    try:
+        return _as_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _as_dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,230 @@
+"""Knowledge distillation (Ruiz et al.), from and into any exits of any methods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reid_lab.dataset import ReidDataModule
+from reid_lab.errors import UserError
+from reid_lab.loss.distillation import hint, relation, soft_cross_entropy
+from reid_lab.model.base import Outputs, ReidModule, State
+from reid_lab.model.classifier import required
+from reid_lab.model.teacher import Cache, Sizes, Teacher, misfits, people_misfits, sizes
+from reid_lab.types import Count, NonNegative, Positive
+
+OWN = "student."  # what a student's parameters are called while it is taught
+
+
+class Distilled(ReidModule):
+    """A student that learns from a teacher's outputs beside its own objective.
+
+    Equation 2: soft targets + `weight` * the student's own losses, which are the paper's
+    cross-entropy where the student is a `Classifier`. Exits, costs, optimiser and schedule are
+    the student's. Its checkpoints are, too: they load without the teacher, and without this
+    class.
+
+    Args:
+        student: any method that has an `objective`.
+        teacher: a checkpoint of this suite; None takes the student's own outputs, without
+            their gradient. `learn_from` has to be called with it before a training.
+        identities: people to tell apart, for exits that get a classifier here; null in a
+            config takes the data set's.
+        exits: the student's exit -> the teacher's that it learns from. None takes the last
+            one of each, of those with a classifier where soft targets are learned.
+        soft_targets: learn the teacher's softened probabilities, equation 2's first term. An
+            exit of the student without a classifier gets one, trained with `weight`.
+        temperature: T of equation 1. Section 5: best at 3, worst at 1.
+        weight: lambda of equation 2, 1e-4 to 1e-2 in section 4.3.
+        scale: multiply the soft targets' term by T^2 (Hinton et al. 2015), so that lambda
+            means the same at every T. The paper does not.
+        features: learn the embeddings as well: `hint`, where they lie, by a learned linear
+            projection if the dimensions differ; `relation`, how far they are from each other.
+        feature_weight: of that.
+        cache: a folder to keep the teacher's outputs in; needs images without augmentation.
+
+    Raises:
+        ValueError: nothing is learned from the teacher, or a student without `objective`.
+    """
+
+    def __init__(
+        self,
+        student: ReidModule,
+        teacher: str | None,
+        identities: Count | None = None,
+        exits: Mapping[str, str] | None = None,
+        soft_targets: bool = True,
+        temperature: Positive = 3.0,
+        weight: NonNegative = 1e-3,
+        scale: bool = False,
+        features: Literal["hint", "relation"] | None = None,
+        feature_weight: NonNegative = 1.0,
+        cache: str | None = None,
+    ) -> None:
+        super().__init__()
+        if type(student).losses is not ReidModule.losses:
+            raise ValueError(f"student: {type(student).__name__} has no objective to distil into")
+        if not soft_targets and features is None:
+            raise ValueError(
+                "soft_targets=false, features=null: nothing is learned from the teacher; "
+                "switch one on"
+            )
+        self.student, self.identities = student, identities
+        self.student.log = self.log  # type: ignore[method-assign]  # its own is for the top module
+        if hasattr(student, "attention_maps"):
+            self.attention_maps = student.attention_maps
+        self.teacher: Teacher | None = None
+        self.self_taught = teacher is None
+        self.wanted = None if exits is None else dict(exits)
+        self.pairs: dict[str, str] = {}
+        self.soft_targets, self.temperature, self.weight = soft_targets, temperature, weight
+        self.scale = temperature**2 if scale else 1.0
+        self.features, self.feature_weight = features, feature_weight
+        self.folder = None if cache is None else Path(cache).expanduser()
+        self.cache: Cache | None = None
+        self.exit_names = student.exit_names
+        # what a training needs and the student's checkpoints leave out
+        self.heads, self.projections = nn.ModuleDict(), nn.ModuleDict()
+
+    def learn_from(self, teacher: Teacher | None, image: tuple[int, int]) -> None:
+        """Set up for a training on images of height, width `image`.
+
+        Raises:
+            UserError: an exit that is not there, or that has no logits, or logits of other
+                people; all of it in one message.
+        """
+        ours = sizes(self.student, image)
+        theirs = ours if teacher is None else sizes(teacher.module, teacher.image)
+        pairs = self.wanted or {self._last(ours): self._last(theirs)}
+        problems = list(misfits(pairs, ours, theirs))
+        if self.soft_targets:
+            problems += people_misfits(pairs, ours, theirs, self.identities, self.self_taught)
+        if self.self_taught:
+            problems += [
+                f"model.exits: {exit} cannot learn from itself; with model.teacher=null name the "
+                "exits, e.g. model.exits={stage1: fusion}"
+                for exit, of in pairs.items()
+                if exit == of
+            ]
+        if problems:
+            raise UserError("\n".join(problems))
+        self.pairs = pairs
+        if self.soft_targets:
+            taught = {*self.pairs, *(self.pairs.values() if teacher is None else ())}
+            for exit in sorted(taught - set(ours.logits)):
+                self.heads[exit] = nn.Linear(
+                    ours.exits[exit], required(self.identities), bias=False
+                )
+        for exit, of in self.pairs.items():
+            if self.features == "hint" and ours.exits[exit] != theirs.exits[of]:
+                self.projections[exit] = nn.Linear(ours.exits[exit], theirs.exits[of], bias=False)
+        self.teacher = teacher
+        if teacher is not None and self.folder is not None:
+            self.cache = Cache(self.folder, teacher, self.pairs.values(), image)
+
+    def _last(self, sizes: Sizes) -> str:
+        return list((self.soft_targets and sizes.logits) or sizes.exits)[-1]
+
+    @property
+    def stream_exits(self) -> tuple[str, ...]:
+        return self.student.stream_exits
+
+    @property
+    def compilable(self) -> list[nn.Module]:
+        return self.student.compilable
+
+    def step(self, exit: str, state: State) -> tuple[State, Tensor]:
+        return self.student.step(exit, state)
+
+    def outputs(self, images: Tensor) -> Outputs:
+        """The student's, with the logits of the classifiers that it got here."""
+        exits, logits = self.student.outputs(images)
+        return Outputs(
+            exits, {**logits, **{name: head(exits[name]) for name, head in self.heads.items()}}
+        )
+
+    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Equation 2, with what was added to it; weighted as they are summed."""
+        if not self.pairs:
+            raise RuntimeError("learn_from() comes before a training")
+        ours = self.outputs(batch["image"])
+        theirs = self._taught(ours, batch)
+        own = self.student.objective(ours, batch)
+        own |= {
+            f"{name}_cross_entropy": F.cross_entropy(ours.logits[name], batch["label"])
+            for name in self.heads
+        }
+        losses = {name: self.weight * value for name, value in own.items()}
+        for exit, of in self.pairs.items():
+            if self.soft_targets:
+                soft = soft_cross_entropy(ours.logits[exit], theirs.logits[of], self.temperature)
+                losses[f"{exit}_soft_targets"] = self.scale * soft
+            if self.features is not None:
+                gap = self._feature_loss(exit, ours.exits[exit], theirs.exits[of])
+                losses[f"{exit}_{self.features}"] = self.feature_weight * gap
+        return losses
+
+    def _taught(self, ours: Outputs, batch: dict[str, Tensor]) -> Outputs:
+        if self.cache is not None and self.cache.kept:
+            return self.cache.outputs(batch["index"])
+        return ours if self.teacher is None else self.teacher.outputs(batch["image"])
+
+    def _feature_loss(self, exit: str, ours: Tensor, theirs: Tensor) -> Tensor:
+        if self.features == "relation":
+            return relation(ours, theirs)
+        return hint(self.projections[exit](ours) if exit in self.projections else ours, theirs)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The student's; what was added here learns as its first group does."""
+        optimizer = cast(torch.optim.Optimizer, self.student.configure_optimizers())
+        added = [*self.heads.parameters(), *self.projections.parameters()]
+        if added:
+            like = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
+            optimizer.add_param_group({**like, "params": added})
+        return optimizer
+
+    def setup(self, stage: str) -> None:
+        self.student.setup(stage)
+
+    def on_fit_start(self) -> None:
+        if self.teacher is not None:
+            self.teacher.to(self.device)
+        if self.cache is not None:
+            self._fill(self.cache)
+
+    def _fill(self, cache: Cache) -> None:
+        data = cast(ReidDataModule, self.trainer.datamodule)  # type: ignore[attr-defined]
+        split = data.train_split
+        if not cache.load(split):
+            # a loader draws numbers: forked, so that a training goes on as without a cache
+            with torch.random.fork_rng([]), self.trainer.precision_plugin.forward_context():
+                moved = map(self.trainer.strategy.batch_to_device, data.train_images_loader())
+                batches = ((batch["image"][:, 0], batch["index"]) for batch in moved)
+                cache.fill(split, batches, lambda rows: self.gather(rows)[0])
+            if self.trainer.is_global_zero:
+                cache.save(split)
+        cache.to(self.device)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_start(batch, batch_idx)
+        self.student.on_train_batch_start(batch, batch_idx)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint is the student's; what was added here is beside it."""
+        super().on_save_checkpoint(checkpoint)
+        state = checkpoint["state_dict"]
+        own = {n.removeprefix(OWN): w for n, w in state.items() if n.startswith(OWN)}
+        checkpoint["state_dict"] = own
+        checkpoint["added"] = {n: w for n, w in state.items() if not n.startswith(OWN)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        state = {OWN + name: w for name, w in checkpoint["state_dict"].items()}
+        mine = self.state_dict()  # nothing is added to a student that is only tested
+        added = {name: w for name, w in checkpoint.get("added", {}).items() if name in mine}
+        checkpoint["state_dict"] = state | added

@@ -1,0 +1,178 @@
+"""A trained network that teaches: frozen, and no part of its student."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from reid_lab.dataset.records import Split
+from reid_lab.model.base import Outputs, ReidModule
+
+
+class Teacher:
+    """A method in eval mode that sees a student's batches at its own image size.
+
+    It is no module: a student that keeps one has it neither among its parameters nor in its
+    checkpoint. Images of another size are resized on their device (bilinear, antialiased).
+
+    Args:
+        module: with the weights it teaches with; frozen here.
+        image: height, width that it was trained on.
+        name: what messages call it, its checkpoint's path.
+        fingerprint: of its checkpoint, see `reid_lab.fingerprint`; names what is kept on disk.
+    """
+
+    def __init__(
+        self, module: ReidModule, image: tuple[int, int], name: str, fingerprint: str
+    ) -> None:
+        self.module = module.eval().requires_grad_(False)
+        self.image, self.name, self.fingerprint = image, name, fingerprint
+
+    def to(self, device: torch.device) -> None:
+        self.module.to(device)
+
+    @torch.no_grad()
+    def outputs(self, images: Tensor) -> Outputs:
+        """Normalised images (N, 3, h, w) -> its embeddings and logits."""
+        if images.shape[2:] != self.image:
+            images = F.interpolate(images, self.image, mode="bilinear", antialias=True)
+        return self.module.outputs(images)
+
+
+class Sizes(NamedTuple):
+    """Exit -> dimension of its embeddings, and of its logits where it has any."""
+
+    exits: dict[str, int]
+    logits: dict[str, int]
+
+
+@torch.no_grad()
+def sizes(module: ReidModule, image: tuple[int, int]) -> Sizes:
+    """Found by a pass over black images of height, width `image`."""
+    training = module.training
+    exits, logits = module.eval().outputs(torch.zeros(2, 3, *image, device=module.device))
+    module.train(training)
+    return Sizes(*({k: v.shape[1] for k, v in part.items()} for part in (exits, logits)))
+
+
+def misfits(pairs: Mapping[str, str], student: Sizes, teacher: Sizes) -> Iterator[str]:
+    """Exits in `pairs`, the student's -> the teacher's, that are not there."""
+    for exit, of in pairs.items():
+        for name, who, has in ((exit, "student", student), (of, "teacher", teacher)):
+            if name not in has.exits:
+                yield (
+                    f"model.exits: no exit of the {who} is called {name}; it has "
+                    f"{', '.join(has.exits)}"
+                )
+
+
+def people_misfits(
+    pairs: Mapping[str, str],
+    student: Sizes,
+    teacher: Sizes,
+    identities: int | None,
+    self_taught: bool,
+) -> Iterator[str]:
+    """What keeps soft targets from being learned: no logits, or logits of other people.
+
+    An exit without logits gets a classifier of `identities` where the student is or teaches.
+    """
+    otherwise = "learn its embeddings with model.soft_targets=false model.features=relation"
+    for exit, of in pairs.items():
+        if exit not in student.exits or of not in teacher.exits:
+            continue
+        people = student.logits.get(exit, identities)
+        if of not in teacher.logits and not self_taught:
+            has = f"has logits at {', '.join(teacher.logits)}" if teacher.logits else "has none"
+            yield (
+                f"model.exits: the teacher's exit {of} has no classifier, and so no soft targets "
+                f"(it {has}); {otherwise}"
+            )
+        elif teacher.logits.get(of, people) != people:
+            yield (
+                f"model.teacher tells {teacher.logits[of]} people apart at {of}, the student "
+                f"{people} at {exit}: give a teacher trained on the same people, or {otherwise}"
+            )
+
+
+class Cache:
+    """A teacher's outputs for every training image, computed once and kept in a file.
+
+    Right where each image is always shown the same: without random augmentation. The file is
+    named by the teacher's fingerprint, the images and their size, so that another teacher or
+    data set never meets it.
+
+    Args:
+        folder: where the file goes.
+        exits: of the teacher that are kept.
+        image: height, width of the student's images.
+    """
+
+    def __init__(
+        self, folder: Path, teacher: Teacher, exits: Iterable[str], image: tuple[int, int]
+    ) -> None:
+        self.folder, self.teacher, self.image = folder, teacher, image
+        self.exits = sorted(set(exits))
+        self.kept: dict[str, Tensor] = {}  # "exits/pool", "logits/pool" -> (images, D) float32
+
+    def path(self, split: Split) -> Path:
+        digest = hashlib.sha256(repr((self.exits, self.image)).encode())
+        for column in (split.names, split.boxes):
+            digest.update(b"" if column is None else column.tobytes())
+        digest.update(str(split.root.resolve()).encode())
+        return self.folder / f"{self.teacher.fingerprint[:16]}-{digest.hexdigest()[:16]}.pt"
+
+    def load(self, split: Split) -> bool:
+        """Take what the file holds, if there is one."""
+        path = self.path(split)
+        if path.is_file():
+            self.kept = torch.load(path, map_location="cpu", weights_only=True)
+        return bool(self.kept)
+
+    def fill(
+        self,
+        split: Split,
+        batches: Iterable[tuple[Tensor, Tensor]],
+        gather: Callable[[Tensor], Tensor],
+    ) -> None:
+        """Ask the teacher about each image. `batches`: (images, index into the split).
+
+        `gather` brings together the rows of all processes.
+        """
+        for images, index in batches:
+            rows = gather(index).cpu()
+            for name, values in self._named(self.teacher.outputs(images)).items():
+                values = gather(values.float()).cpu()
+                room = self.kept.setdefault(name, torch.empty(len(split), values.shape[1]))
+                room[rows] = values
+
+    def save(self, split: Split) -> None:
+        path = self.path(split)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}")
+        torch.save(self.kept, beside)
+        beside.replace(path)  # at once: nobody reads half a file
+
+    def to(self, device: torch.device) -> None:
+        self.kept = {name: values.to(device) for name, values in self.kept.items()}
+
+    def outputs(self, index: Tensor) -> Outputs:
+        """What the teacher says of the images at `index` (N,)."""
+        found: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
+        for name, values in self.kept.items():
+            kind, exit = name.split("/", 1)
+            found[kind == "logits"][exit] = values[index]
+        return Outputs(*found)
+
+    def _named(self, outputs: Outputs) -> dict[str, Tensor]:
+        exits, logits = outputs
+        return {
+            **{f"exits/{name}": exits[name] for name in self.exits},
+            **{f"logits/{name}": logits[name] for name in self.exits if name in logits},
+        }

@@ -1,0 +1,112 @@
+"""Accuracy over a swept key, a line for each value of another. Distillation paper, figures 8, 9."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reid_lab.report.plots import MARKERS, METRICS
+from reid_lab.report.style import DASHES, INK, SET, axes, png
+
+DECADES = 100  # an axis that spans more is logarithmic
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A run's last exit: `x` and `line` as they stand in the overrides, accuracies 0 to 1."""
+
+    x: str
+    line: str
+    rank1: float
+    mAP: float  # noqa: N815
+
+
+def write_sweep(
+    folder: Path,
+    points: Sequence[Swept],
+    x: str,
+    lines: str = "",
+    levels: Mapping[str, Swept] | None = None,
+) -> list[Path]:
+    """`sweep_rank1.png` and `sweep_mAP.png`; returns those that there was something to draw for.
+
+    Args:
+        x, lines: the swept keys, dotted.
+        levels: runs to compare with, by label, as horizontal lines.
+    """
+    written = []
+    for metric in METRICS:
+        content = png(lambda metric=metric: sweep(points, metric, x, lines, levels or {}))  # type: ignore[misc]
+        path = folder / f"sweep_{metric}.png"
+        if content is None:  # left over from an earlier sweep
+            path.unlink(missing_ok=True)
+        else:
+            path.write_bytes(content)
+            written.append(path)
+    return written
+
+
+def sweep(
+    points: Sequence[Swept], metric: str, x: str, lines: str, levels: Mapping[str, Swept]
+) -> Figure | None:
+    """Runs of the same values, such as seeds, are dots; the line goes through their mean."""
+    if not points:
+        return None
+    figure, ax = axes(f"{METRICS[metric]} by {_short(x)}")
+    places = _axis(ax, [p.x for p in points])
+    for index, line in enumerate(sorted({p.line for p in points}, key=_order)):
+        at: dict[float, list[float]] = defaultdict(list)
+        for p in points:
+            if p.line == line:
+                at[places[p.x]].append(100 * getattr(p, metric))
+        colour, marker = SET[1 + index % (len(SET) - 1)], MARKERS[index % len(MARKERS)]
+        drawn = sorted(at)
+        label = f"{_short(lines)} {line}" if line else None
+        ax.plot(drawn, [fmean(at[v]) for v in drawn], label=label, color=colour, marker=marker)
+        for value in drawn:
+            if len(at[value]) > 1:
+                dots = [value] * len(at[value])
+                ax.plot(dots, at[value], ".", color=colour, alpha=0.4)
+    for index, (label, level) in enumerate(levels.items()):
+        dashes = DASHES[1 + 2 * (index % 3)]
+        y = 100 * getattr(level, metric)
+        ax.axhline(y, color=INK, linewidth=1.3, linestyle=(0, dashes), label=label, zorder=1)
+    ax.set_xlabel(_short(x))
+    ax.set_ylabel(f"{METRICS[metric]} (%)")
+    ax.margins(y=0.1)
+    if ax.get_legend_handles_labels()[0]:
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside right center")
+    return figure
+
+
+def _axis(ax: Axes, values: Sequence[str]) -> dict[str, float]:
+    """Where each value stands: numbers as they are, by their logarithm where they span far."""
+    try:
+        places = {value: float(value) for value in values}
+        if not all(map(math.isfinite, places.values())):
+            raise ValueError
+    except ValueError:  # names: side by side
+        names = list(dict.fromkeys(values))
+        ax.set_xticks(range(len(names)), names)
+        return {name: float(index) for index, name in enumerate(names)}
+    if min(places.values()) > 0 and max(places.values()) / min(places.values()) >= DECADES:
+        ax.set_xscale("log")
+    return places
+
+
+def _order(line: str) -> tuple[float, str]:
+    try:
+        return float(line), ""
+    except ValueError:
+        return math.inf, line
+
+
+def _short(key: str) -> str:
+    return key.rpartition(".")[2]
