@@ -40,6 +40,7 @@ SMALL = (
     "trainer.precision=32-true",
     "trainer.val_check_interval=6",
     "callbacks.progress=null",
+    "callbacks.ranking.pca=null",
     "callbacks.cost.batch=1",
     "callbacks.cost.repeats=1",
     "callbacks.cost.seconds=0.01",

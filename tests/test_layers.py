@@ -11,9 +11,9 @@ import pytest
 import reid_lab
 
 PACKAGE = Path(reid_lab.__file__).parent
-ORDER = ["dataset", "backbone", "loss", "model", "classical", "retrieval", "budget"]
-ORDER += ["report", "callbacks"]
-PLAIN = ("retrieval", "budget", "report", "classical")
+ORDER = ["dataset", "backbone", "loss", "search", "classical", "model", "retrieval", "budget"]
+ORDER += ["report", "frontier", "callbacks"]
+PLAIN = ("search", "frontier", "retrieval", "budget", "report", "classical")
 COMMON = {"types", "errors", "results", "protocol"}  # of no layer
 
 

@@ -13,10 +13,11 @@ import wandb
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from reid_lab.build import build_model, load_model
+from reid_lab.build import build_data, build_model, load_model
 from reid_lab.callbacks import BudgetError
 from reid_lab.config_check import ConfigError
 from reid_lab.errors import UserError
+from reid_lab.model import DaRe
 from reid_lab.paths import conf_dir, last_checkpoint
 from reid_lab.run import check, run
 from tests.conftest import Compose, write_jpegs
@@ -346,3 +347,24 @@ def test_wandb_gets_tables_plots_and_report_offline(
 def test_precision_and_memory_format_are_switches(composed: Compose, override: str) -> None:
     cfg = composed(*SIX_STEPS, override)
     assert 0 <= run(cfg)["test/fusion/mAP"] <= 1
+
+
+@pytest.mark.parametrize("batches", ["dataset.p=2", "dataset.batch_size=8"])
+def test_every_epoch_has_batches_of_its_own(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch, batches: str
+) -> None:
+    seen: list[tuple[int, ...]] = []
+    take = DaRe.losses
+
+    def noted(model: DaRe, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        seen.append(tuple(batch["index"].tolist()))
+        return take(model, batch)
+
+    monkeypatch.setattr(DaRe, "losses", noted)
+    cfg = composed(*TINY, "model.iterations=24", batches)  # two epochs and more
+    data = build_data(cfg)
+    run(cfg)
+    epoch = len(data.train_dataloader())
+    assert epoch < 12 and seen[:epoch] != seen[epoch : 2 * epoch]
+    sampler = data.train_dataloader().batch_sampler
+    assert seen == [tuple(index for index, _ in sampler.batch(t)) for t in range(24)]

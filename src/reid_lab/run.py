@@ -85,7 +85,9 @@ def run(cfg: DictConfig) -> dict[str, float]:
             log.warning(note)
     try:
         if trainer.is_global_zero:
-            describe(trainer.loggers, cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True)))
+            describe(
+                trainer.loggers, cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+            )
         if cfg.task == "fit":
             fit(trainer, model, data, checkpoint, folder)
             checkpoint = None  # test what was just trained

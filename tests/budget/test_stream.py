@@ -6,16 +6,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reid_lab.budget.policies import Floats
 from reid_lab.budget.stream import (
-    candidates_under,
-    confidence,
+    Draws,
+    RunningQuantile,
     exit_probabilities,
     exit_shares,
     route,
     solve_a,
 )
-from reid_lab.budget.sweep import check_budgets, stream_sweep
-from reid_lab.protocol import Protocol
+from reid_lab.budget.sweep import check_budgets, in_order, stream_sweep
 from reid_lab.retrieval import Embeddings, Exit, Ids, evaluate
 
 COSTS = np.array([513.7, 1185.4, 2142.9, 2673.6])  # DaRe(R50), in millions
@@ -24,6 +24,10 @@ COSTS = np.array([513.7, 1185.4, 2142.9, 2673.6])  # DaRe(R50), in millions
 def ids(pids: list[int], camids: list[int]) -> Ids:
     paths = np.array([f"{i}.jpg" for i in range(len(pids))], dtype=object)
     return Ids(torch.tensor(pids), torch.tensor(camids), paths)
+
+
+def online(confidences: Floats, q: Floats, order: np.ndarray, seed: int) -> np.ndarray:
+    return route(confidences, RunningQuantile(q), order, len(confidences), seed)
 
 
 def test_shares_are_geometric() -> None:
@@ -65,15 +69,13 @@ def test_realised_shares_meet_the_plan_without_a_cold_start(budget: float) -> No
     shares = exit_shares(solve_a(COSTS, budget), 4)
     difficulty = rng.normal(size=queries)
     confidences = np.stack([difficulty + rng.normal(size=queries) for _ in range(4)])
-    left = route(confidences, exit_probabilities(shares), np.arange(queries), seed=1)
+    q = exit_probabilities(shares)
+    left = online(confidences, q, np.arange(queries), seed=1)
     realised = np.bincount(left, minlength=4) / queries
     np.testing.assert_allclose(realised, shares, atol=0.03)
     assert COSTS[left].mean() == pytest.approx(budget, rel=0.02)
     # in expectation from the very first query on
-    first = [
-        route(confidences[:, :1], exit_probabilities(shares), np.arange(1), seed=s)[0]
-        for s in range(600)
-    ]
+    first = [online(confidences[:, :1], q, np.arange(1), seed=s)[0] for s in range(600)]
     assert np.mean(np.array(first) == 0) == pytest.approx(shares[0], abs=0.06)
 
 
@@ -82,38 +84,11 @@ def test_easy_queries_leave_early_and_the_future_is_not_used() -> None:
     confidences = rng.normal(size=(3, 400))
     q = exit_probabilities(np.array([0.5, 0.3, 0.2]))
     order = np.arange(400)
-    left = route(confidences, q, order, seed=0)
+    left = online(confidences, q, order, seed=0)
     assert confidences[0, left == 0].mean() > confidences[0, left > 0].mean() + 1
     changed = confidences.copy()
     changed[:, 200:] = rng.normal(size=(3, 200))
-    assert np.array_equal(route(changed, q, order, seed=0)[:200], left[:200])
-
-
-def test_confidence_by_hand() -> None:
-    # gallery on a line: the query (person 1, camera 1) stands at 0
-    query, gallery = ids([1], [1]), ids([1, 2, 1, -1, 0], [1, 2, 2, 2, 3])
-    at = torch.tensor([[0.1], [0.5], [1.0], [0.0], [2.0]])
-    exit = Exit(torch.zeros(1, 1), at, 1)
-    near = {"all": 0.1, "other_cameras": 0.5, "oracle": 0.5}
-    margin = {"all": 0.4, "other_cameras": 0.5, "oracle": 0.5}
-    for candidates in near:
-        d = confidence(exit, query, gallery, "distance", candidates)  # type: ignore[arg-type]
-        m = confidence(exit, query, gallery, "margin", candidates)  # type: ignore[arg-type]
-        assert d.item() == pytest.approx(-near[candidates], abs=1e-6)
-        assert m.item() == pytest.approx(margin[candidates], abs=1e-6)
-
-
-def test_candidates_do_not_depend_on_the_querys_label_unless_oracle() -> None:
-    torch.manual_seed(0)
-    exit = Exit(torch.randn(20, 4), torch.randn(50, 4), 1)
-    gallery = ids(np.arange(50).__mod__(7).tolist(), np.arange(50).__mod__(3).tolist())
-    cameras = np.arange(20).__mod__(3).tolist()
-    one, two = ids([1] * 20, cameras), ids(list(range(2, 22)), cameras)
-    for candidates in ("all", "other_cameras"):
-        for policy in ("distance", "margin"):
-            a = confidence(exit, one, gallery, policy, candidates)  # type: ignore[arg-type]
-            b = confidence(exit, two, gallery, policy, candidates)  # type: ignore[arg-type]
-            assert np.array_equal(a, b)
+    assert np.array_equal(online(changed, q, order, seed=0)[:200], left[:200])
 
 
 def test_sweep_mixes_the_exits_rankings() -> None:
@@ -140,6 +115,38 @@ def test_sweep_mixes_the_exits_rankings() -> None:
     assert by["margin", 55.0]["share_a"] == pytest.approx(0.5, abs=0.12)
 
 
-def test_where_nothing_is_hidden_all_are_candidates() -> None:
-    assert candidates_under(Protocol(hidden="nothing"), "oracle") == "all"
-    assert candidates_under(Protocol(), "oracle") == "oracle"
+def test_one_by_one_is_the_paper_loop() -> None:
+    """Against a naive loop: sort all that came to the exit so far, count, compare."""
+    rng = np.random.default_rng(3)
+    sure = rng.normal(size=(3, 120)).round(1)  # with ties
+    q = exit_probabilities(np.array([0.3, 0.3, 0.4]))
+    order = rng.permutation(120)
+    _, within = Draws(3, seed=5).take(120)
+    came: list[list[float]] = [[], [], []]
+    expected = np.full(120, 2)
+    for place, query in enumerate(order):
+        for s in range(2):
+            easier = sum(c >= sure[s, query] for c in came[s])
+            share = (easier + within[place, s]) / (len(came[s]) + 1)
+            came[s].append(sure[s, query])
+            if share < q[s]:
+                expected[query] = s
+                break
+    assert np.array_equal(online(sure, q, order, seed=5), expected)
+
+
+@pytest.mark.parametrize("parts", [[1] * 12, [5, 7], [3, 3, 6]])
+def test_numbers_do_not_depend_on_the_batches(parts: list[int]) -> None:
+    whole, pieces = Draws(4, 1).take(12), Draws(4, 1)
+    drawn = [pieces.take(n) for n in parts]
+    for one, many in zip(whole, zip(*drawn, strict=True), strict=True):
+        assert np.array_equal(one, np.concatenate(many))
+
+
+def test_orders_of_the_queries() -> None:
+    query = ids([3, 1, 2, 1, 3, 2], [1, 2, 1, 1, 2, 2])
+    for order, key in (("by_identity", query.pids), ("by_camera", query.camids)):
+        places = in_order(order, query, seed=0)  # type: ignore[arg-type]
+        assert sorted(places) == list(range(6))
+        assert np.all(np.diff(key[torch.from_numpy(places)].numpy()) >= 0)
+    assert sorted(in_order("shuffled", query, 0)) == list(range(6))

@@ -5,7 +5,15 @@ import math
 import pytest
 import torch
 
-from reid_lab.loss import BatchHardTriplet, batch_hard, pairwise_distances
+from reid_lab.loss import (
+    BatchHardTriplet,
+    GeneralisedBatchHard,
+    batch_hard,
+    generalised_batch_hard,
+    pairwise_distances,
+)
+
+PIDS = [1, 1, 1, 2, 2, 2, 7, 7, 7, 9, 9, 9]
 
 
 def naive(embeddings: torch.Tensor, pids: list[int], margin: float | None) -> float:
@@ -20,18 +28,95 @@ def naive(embeddings: torch.Tensor, pids: list[int], margin: float | None) -> fl
     return total / len(pids)
 
 
+def naive_generalised(
+    embeddings: torch.Tensor, pids: list[int], k: int, p: int, margin: float
+) -> float:
+    """Equations 3 and 4 of PLA by sorting, as a mean over the anchors."""
+    total = 0.0
+    for i, pid in enumerate(pids):
+        away = [float((embeddings[i] - e).norm()) for e in embeddings]
+        positives = sorted(d for d, other in zip(away, pids, strict=True) if other == pid)
+        negatives = sorted(d for d, other in zip(away, pids, strict=True) if other != pid)
+        total += math.log1p(math.exp(margin + positives[-k] - negatives[p - 1]))
+    return total / len(pids)
+
+
 @pytest.mark.parametrize("margin", [None, 0.0, 0.3])
 def test_equals_the_naive_loops(margin: float | None) -> None:
     torch.manual_seed(0)
-    embeddings, pids = torch.randn(12, 5), [1, 1, 1, 2, 2, 2, 7, 7, 7, 9, 9, 9]
-    value = batch_hard(embeddings, torch.tensor(pids), margin)
-    assert value.item() == pytest.approx(naive(embeddings, pids, margin), abs=1e-5)
-    assert torch.equal(BatchHardTriplet(margin)(embeddings, torch.tensor(pids)), value)
+    embeddings = torch.randn(12, 5)
+    value = batch_hard(embeddings, torch.tensor(PIDS), margin)
+    assert value.item() == pytest.approx(naive(embeddings, PIDS, margin), abs=1e-5)
+    assert torch.equal(BatchHardTriplet(margin)(embeddings, torch.tensor(PIDS)), value)
 
 
-def test_gradients_are_finite_where_images_coincide() -> None:
+@pytest.mark.parametrize("k", [1, 2, 3])
+@pytest.mark.parametrize("p", [1, 4, 9])
+@pytest.mark.parametrize("margin", [-0.1, 0.0, 0.3])
+def test_generalised_equals_sorting(k: int, p: int, margin: float) -> None:
+    torch.manual_seed(1)
+    embeddings = torch.randn(12, 5)
+    value = generalised_batch_hard(embeddings, torch.tensor(PIDS), k, p, margin)
+    expected = naive_generalised(embeddings, PIDS, k, p, margin)
+    assert value.item() == pytest.approx(expected, abs=1e-5)
+    assert torch.equal(GeneralisedBatchHard(k, p, margin)(embeddings, torch.tensor(PIDS)), value)
+
+
+def test_the_hardest_is_batch_hard_with_the_same_gradients() -> None:
+    torch.manual_seed(2)
+    one = torch.randn(12, 5, requires_grad=True)
+    two = one.detach().clone().requires_grad_()
+    hard = batch_hard(one, torch.tensor(PIDS))
+    general = generalised_batch_hard(two, torch.tensor(PIDS), k=1, p=1, margin=0)
+    assert torch.equal(hard, general)
+    hard.backward()
+    general.backward()
+    torch.testing.assert_close(one.grad, two.grad, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("k", "p"), [(1, 1), (2, 5), (3, 9)])
+def test_gradients_of_the_generalised_loss(k: int, p: int) -> None:
+    torch.manual_seed(3)
+    embeddings = torch.randn(12, 3, dtype=torch.float64, requires_grad=True)
+    generalised_batch_hard(embeddings, torch.tensor(PIDS), k, p, 0.1).backward()
+    grad, eps = embeddings.grad, 1e-3  # the loss itself is float32
+    assert grad is not None
+    for place in [(0, 0), (4, 1), (11, 2)]:
+        step = torch.zeros_like(grad)
+        step[place] = eps
+        ends = [
+            naive_generalised(embeddings.detach() + sign * step, PIDS, k, p, 0.1)
+            for sign in (1, -1)
+        ]
+        assert grad[place].item() == pytest.approx((ends[0] - ends[1]) / (2 * eps), abs=1e-4)
+
+
+def test_the_easiest_positive_is_the_anchor_itself() -> None:
+    """k = K: only the negatives are pushed away."""
+    embeddings = torch.tensor([[0.0], [1.0], [5.0], [5.5]])
+    value = generalised_batch_hard(embeddings, torch.tensor([1, 1, 2, 2]), k=2, p=1)
+    expected = [math.log1p(math.exp(-d)) for d in (5, 4, 4, 4.5)]
+    assert value.item() == pytest.approx(sum(expected) / 4, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("k", "p", "message"),
+    [
+        (4, 1, "k=4: a person has 3 images in this batch, so 1 <= k <= 3"),
+        (0, 1, "1 <= k <= 3"),
+        (1, 10, "p=10: an anchor has 9 negatives in this batch: 1 <= p <= 9"),
+        (1, 0, "1 <= p <= 9"),
+    ],
+)
+def test_triplets_that_are_not_there(k: int, p: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        generalised_batch_hard(torch.randn(12, 2), torch.tensor(PIDS), k, p)
+
+
+@pytest.mark.parametrize("loss", [batch_hard, generalised_batch_hard])
+def test_gradients_are_finite_where_images_coincide(loss) -> None:  # type: ignore[no-untyped-def]
     embeddings = torch.zeros(4, 3, requires_grad=True)
-    batch_hard(embeddings, torch.tensor([1, 1, 2, 2])).backward()
+    loss(embeddings, torch.tensor([1, 1, 2, 2])).backward()
     assert torch.isfinite(embeddings.grad).all()  # type: ignore[arg-type]
 
 

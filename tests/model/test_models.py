@@ -6,7 +6,7 @@ from torch import nn
 
 from reid_lab.backbone import SmallResNet
 from reid_lab.loss import BatchHardTriplet
-from reid_lab.model import HAN, JLML, Classifier, DaRe, ReidModule, SEResNets
+from reid_lab.model import HAN, JLML, PLA, Classifier, DaRe, ReidModule, SEResNets
 from reid_lab.model.base import State
 
 BATCH = {"pid": torch.tensor([1, 1, 2, 2]), "label": torch.tensor([0, 0, 1, 1])}
@@ -60,6 +60,7 @@ METHODS = {
     "dare": dare,
     "se": ensemble,
     "classifier": lambda: Classifier(SmallResNet(4), 2),
+    "pla": lambda: PLA(SmallResNet(4), 2, dim=16),
     "han": lambda: HAN(2, BatchHardTriplet()),
     "jlml": lambda: JLML(2, dim=16),
     "jlml, two stems": lambda: JLML(2, shared_stem=False, dim=16),

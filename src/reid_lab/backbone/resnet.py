@@ -27,14 +27,22 @@ class ResNet(Backbone):
 
     Args:
         weights: `imagenet`, the path of a torchvision state dict, or None for scratch.
+        last_stride: 1 leaves stage 4 at 1/16, as PLA has it: finer maps, no more weights.
 
     Raises:
         WeightsError: the weights cannot be had.
     """
 
-    def __init__(self, depth: Literal[18, 34, 50], weights: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        depth: Literal[18, 34, 50],
+        weights: str | Path | None = None,
+        last_stride: Literal[1, 2] = 2,
+    ) -> None:
         network = getattr(models, f"resnet{depth}")(weights=None)
         load_weights(network, weights, IMAGENET[depth], head="fc.")
+        if last_stride == 1:
+            _keep_size(network.layer4)
         stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
         stages: dict[str, nn.Module] = {
             "stage1": nn.Sequential(stem, network.layer1),
@@ -43,3 +51,10 @@ class ResNet(Backbone):
             "stage4": network.layer4,
         }
         super().__init__(stages, CHANNELS[depth])
+
+
+def _keep_size(stage: nn.Module) -> None:
+    """Stride 1 wherever a convolution of the stage halves its input."""
+    for part in stage.modules():
+        if isinstance(part, nn.Conv2d):
+            part.stride = (1, 1)

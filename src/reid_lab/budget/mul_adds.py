@@ -17,7 +17,8 @@ def count_exits(module: ReidModule, height: int, width: int) -> dict[str, int]:
 
     A Mul-Add is one multiply with one add: convolutions and matrix products, counted while
     one image passes; what is element by element (norms, ReLU, pooling) is not counted, as in
-    the papers.
+    the papers. Where that is most of the work, as with hand-crafted features, a method states
+    it by `estimated_mul_adds(height, width) -> {exit: cumulative Mul-Adds}`, which is added.
     """
     training = module.training
     module.eval()
@@ -28,7 +29,9 @@ def count_exits(module: ReidModule, height: int, width: int) -> dict[str, int]:
         for name, _ in module.exits(image):
             counts[name] = counter.get_total_flops() // 2
     module.train(training)
-    return counts
+    stated = getattr(module, "estimated_mul_adds", None)
+    estimates: dict[str, int] = stated(height, width) if stated else {}
+    return {name: count + estimates.get(name, 0) for name, count in counts.items()}
 
 
 @torch.no_grad()

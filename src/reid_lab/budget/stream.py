@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Sequence
+from typing import Protocol as Interface
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from reid_lab.protocol import Hidden, Protocol
+from reid_lab.budget.policies import (  # noqa: F401 - candidates_under is looked for here
+    Candidates,
+    Lookup,
+    Policy,
+    candidates_under,
+    sure_of,
+)
 from reid_lab.retrieval.embeddings import Exit, Ids
-from reid_lab.retrieval.ranking import hidden_mask
-from reid_lab.retrieval.space import GIGABYTE, Metric, Space
+from reid_lab.retrieval.space import Metric
 
 Floats = NDArray[np.float64]
-Policy = Literal["random", "distance", "margin"]
-Candidates = Literal["all", "other_cameras", "oracle"]
+Mask = NDArray[np.bool_]
 
 
 def exit_shares(a: float, stages: int) -> Floats:
@@ -67,9 +70,88 @@ def exit_probabilities(shares: Floats) -> Floats:
     return np.minimum(q, 1.0)
 
 
-def candidates_under(protocol: Protocol, asked: Candidates = "other_cameras") -> Candidates:
-    """`asked`; `all` where the protocol hides nothing, as with one camera."""
-    return "all" if protocol.hidden == "nothing" else asked
+class Rule(Interface):
+    """Who leaves, asked exit by exit about the queries that came to it, in their order."""
+
+    def leave(self, exit: int, sure: Floats, within: Floats) -> Mask:
+        """(n,) whether each leaves by `exit`, which is not the last one.
+
+        Args:
+            sure: (n,) confidences, larger is easier.
+            within: (n,) numbers drawn evenly from 0 to 1.
+        """
+
+
+class RunningQuantile:
+    """A query leaves exit s if it is among the easiest q_s of those that came to s so far.
+
+    Itself included. Its place among them is drawn evenly within its rank's interval: the share
+    that leaves is q_s in expectation from the first query on. The places of independent queries
+    are independent: after n of them the share strays by sqrt(q_s (1 - q_s) / n), and where
+    queries drift it stays away. `horizon` steers it back, which the paper does not.
+
+    Args:
+        probabilities: (S,) q_s.
+        horizon: queries in which a share that strayed is brought back; None is the paper's rule.
+    """
+
+    def __init__(self, probabilities: Floats, horizon: int | None = None) -> None:
+        self.probabilities, self.horizon = probabilities, horizon
+        self._seen: list[list[float]] = [[] for _ in probabilities]
+        self._owed = np.zeros(len(probabilities))  # queries that should have left and did not
+
+    def leave(self, exit: int, sure: Floats, within: Floats) -> Mask:
+        seen, q = self._seen[exit], self.probabilities[exit]
+        leaves = np.empty(len(sure), dtype=bool)
+        for i, (value, place) in enumerate(zip((-sure).tolist(), within.tolist(), strict=True)):
+            quantile = (bisect_right(seen, value) + place) / (len(seen) + 1)  # easiest first
+            insort(seen, value)
+            more = self._owed[exit] / self.horizon if self.horizon else 0.0
+            leaves[i] = quantile < q + more
+            self._owed[exit] += q - leaves[i]
+        return leaves
+
+
+class FixedThresholds:
+    """A query leaves exit s if its confidence is at least `thresholds[s]`; see thresholds.py."""
+
+    def __init__(self, thresholds: Sequence[float] | Floats) -> None:
+        self.thresholds = np.asarray(thresholds, dtype=np.float64)
+
+    def leave(self, exit: int, sure: Floats, within: Floats) -> Mask:
+        return sure >= self.thresholds[exit]
+
+
+class Draws:
+    """The random numbers of a stream: the same for a query in whatever batch it comes."""
+
+    def __init__(self, exits: int, seed: int) -> None:
+        self._exits, self._rng = exits, np.random.default_rng(seed)
+
+    def take(self, queries: int) -> tuple[Floats, Floats]:
+        """(n, S) noise, which `random` is as sure as, and (n, S) for the rule, of the next n."""
+        drawn = self._rng.random((queries, 2, self._exits))
+        return drawn[:, 0], drawn[:, 1]
+
+
+def route(
+    confidences: Floats | None, rule: Rule, order: NDArray[np.intp], exits: int, seed: int
+) -> NDArray[np.intp]:
+    """(Q,) the exit that each query leaves by, from what was seen before it only.
+
+    Args:
+        confidences: (S, Q), larger is easier; None is noise.
+        order: (Q,) the order in which the queries come.
+    """
+    noise, within = Draws(exits, seed).take(len(order))
+    sure = noise.T if confidences is None else confidences[:, order]
+    left = np.full(len(order), exits - 1)
+    alive = np.arange(len(order))
+    for s in range(exits - 1):
+        leaves = rule.leave(s, sure[s, alive], within[alive, s])
+        left[order[alive[leaves]]] = s
+        alive = alive[~leaves]
+    return left
 
 
 def confidence(
@@ -79,62 +161,11 @@ def confidence(
     policy: Policy,
     candidates: Candidates = "other_cameras",
     metric: Metric = "euclidean",
-    rng: np.random.Generator | None = None,
-    memory: float = GIGABYTE,
 ) -> Floats:
-    """(Q,) how sure an exit is of its answer; larger is easier. DaRe, "Query easiness".
+    """(Q,) how sure an exit is of its answers to all queries; see policies.py.
 
-    `distance`: minus the distance to the nearest neighbour. `margin`: how much further the
-    nearest image of another person is; it reads the gallery's labels. `random`: noise.
-
-    What the neighbours are taken from: `all` of the gallery; `other_cameras`, without the
-    query's own camera, which is known in use; `oracle`, without the junk, which takes the
-    query's own label and is what the authors' code does: for comparison only. Boxes without
-    a person (pid -1) are never candidates.
+    Raises:
+        ValueError: `random`, which looks at nothing, and `learned`, which takes its model.
     """
-    if policy == "random":
-        return (rng or np.random.default_rng(0)).random(len(query))
-    hides: Mapping[Candidates, Hidden] = {"all": "nothing", "other_cameras": "same_camera"}
-    space = Space.of(exit.query, exit.gallery, metric)
-    sure = []
-    for rows, reduced in space.blocks(memory):
-        mine = query.take(torch.arange(rows.start, rows.stop))
-        hidden = hidden_mask(mine, gallery, hides.get(candidates, "same_person_and_camera"))
-        distances = space.distances(rows, reduced).masked_fill_(hidden, torch.inf)
-        nearest, index = distances.min(1)
-        if policy == "margin":
-            same = gallery.pids[index][:, None] == gallery.pids[None]
-            sure.append(distances.masked_fill_(same, torch.inf).amin(1) - nearest)
-        else:
-            sure.append(-nearest)
-    values = torch.cat(sure).double().numpy()
-    return np.nan_to_num(values, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
-
-
-def route(
-    confidences: Floats, probabilities: Floats, order: NDArray[np.intp], seed: int
-) -> NDArray[np.intp]:
-    """(Q,) the exit that each query leaves by, from what was seen before it only.
-
-    A query leaves exit s if it is among the easiest q_s of those that came to s so far,
-    itself included. Its place among them is drawn evenly within its rank's interval: the
-    share that leaves is q_s in expectation from the first query on.
-
-    Args:
-        confidences: (S, Q), larger is easier.
-        probabilities: (S,) q_s; the last one is 1.
-        order: (Q,) the order in which the queries come.
-    """
-    rng = np.random.default_rng(seed)
-    within = rng.random(confidences.shape)
-    seen: list[list[float]] = [[] for _ in confidences]
-    exits = np.empty(len(order), dtype=np.intp)
-    for i in order:
-        for s, history in enumerate(seen):
-            value = -confidences[s, i]  # ascending: the easiest first
-            quantile = (bisect_right(history, value) + within[s, i]) / (len(history) + 1)
-            insort(history, value)
-            if quantile < probabilities[s] or s == len(seen) - 1:
-                exits[i] = s
-                break
-    return exits
+    looks, _ = Lookup(exit.gallery, gallery, metric, candidates).looks(exit.query, query)
+    return sure_of(policy, looks)

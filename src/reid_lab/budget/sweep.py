@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from reid_lab.budget.stream import (
+from reid_lab.budget.logistic import Logistic
+from reid_lab.budget.policies import (
+    NEEDS,
     Candidates,
+    Floats,
+    Lookup,
     Policy,
     candidates_under,
-    confidence,
+    one_a_camera,
+    sure_of,
+)
+from reid_lab.budget.stream import (
+    Rule,
+    RunningQuantile,
     exit_probabilities,
     exit_shares,
     route,
     solve_a,
 )
+from reid_lab.budget.thresholds import Calibration
+from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.evaluation import Evaluation
+
+Thresholds = Literal["online", "steered", "fitted"]
+HORIZON = 50  # queries
+Order = Literal["shuffled", "by_identity", "by_camera"]
+GallerySize = Literal["whole", "reduced"]
 
 
 def check_budgets(costs: Sequence[int], budgets: Sequence[float]) -> None:
@@ -38,42 +56,107 @@ def stream_sweep(
     budgets: Sequence[float],
     candidates: Candidates = "other_cameras",
     seed: int = 0,
+    calibration: Calibration | None = None,
+    thresholds: Sequence[Thresholds] = ("online",),
+    orders: Sequence[Order] = ("shuffled",),
+    gallery: GallerySize = "whole",
 ) -> list[dict[str, Any]]:
     """One row a policy and budget: planned and realised mean Mul-Adds, rank1, mAP, shares.
 
-    All policies see the same order of queries, shuffled by `seed`; queries without a match
-    take part in the stream but not in the accuracies.
+    `matching` are the mean Mul-Adds of the distances that deciding and answering take beside
+    the network's. Queries without a match take part in the stream but not in the accuracies.
+
+    Args:
+        calibration: what `fitted` thresholds and the policy `learned` take.
+        thresholds: `online` is the paper's running quantile, `steered` the same brought back to
+            the plan where it strays; `fitted` are those of `calibration`.
+        orders: in which the queries come; sorted ones show what drift does. `seed` shuffles.
+        gallery: on which it is decided who leaves; `reduced` has an image a person and camera.
     """
     e = evaluation.embeddings
     candidates = candidates_under(evaluation.protocol, candidates)
     costs = np.array([e.exits[name].mul_adds for name in exits], dtype=float)
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(e.query))
+    reduced = one_a_camera(e.gallery) if gallery == "reduced" else None
+    lookups = {
+        name: Lookup(e.exits[name].gallery, e.gallery, evaluation.metric, candidates, reduced)
+        for name in exits
+    }
+    models = calibration.models if calibration else {}
+    sure = _confidences(evaluation, lookups, policies, models)
     rows = []
-    for policy in policies:
-        confidences = np.stack(
-            [
-                confidence(
-                    e.exits[name], e.query, e.gallery, policy, candidates, evaluation.metric, rng
-                )
-                for name in exits
-            ]
+    kinds = list(product(orders, thresholds, policies))
+    for (order, how, policy), budget in product(kinds, budgets):
+        a = solve_a(costs, budget)
+        q = exit_probabilities(exit_shares(a, len(exits)))
+        rule = _rule(how, policy, q, calibration)
+        left = route(sure[policy], rule, in_order(order, e.query, seed), len(exits), seed)
+        rows.append(
+            {
+                "policy": _named(policy, how, order),
+                "planned": float(budget),
+                "realised": float(costs[left].mean()),
+                "a": a,
+                **_accuracy(evaluation, exits, left),
+                "thresholds": how,
+                "order": order,
+                "matching": float(_matching(evaluation, lookups, policy, gallery)[left].mean()),
+                **{f"share_{name}": float((left == s).mean()) for s, name in enumerate(exits)},
+            }
         )
-        for budget in budgets:
-            a = solve_a(costs, budget)
-            q = exit_probabilities(exit_shares(a, len(exits)))
-            left = route(confidences, q, order, seed)
-            rows.append(
-                {
-                    "policy": policy,
-                    "planned": float(budget),
-                    "realised": float(costs[left].mean()),
-                    "a": a,
-                    **_accuracy(evaluation, exits, left),
-                    **{f"share_{name}": float((left == s).mean()) for s, name in enumerate(exits)},
-                }
-            )
     return rows
+
+
+def in_order(order: Order, query: Ids, seed: int) -> NDArray[np.intp]:
+    """(Q,) the queries as they come: shuffled, then sorted by what the order says."""
+    places = np.random.default_rng(seed).permutation(len(query))
+    if order == "shuffled":
+        return places
+    keys = (query.pids if order == "by_identity" else query.camids).numpy()
+    return places[np.argsort(keys[places], kind="stable")]
+
+
+def _confidences(
+    evaluation: Evaluation,
+    lookups: Mapping[str, Lookup],
+    policies: Sequence[Policy],
+    models: Mapping[str, Logistic],
+) -> dict[Policy, Floats | None]:
+    """Policy -> (S, Q), the gallery looked at once an exit; None is noise."""
+    needs = tuple(dict.fromkeys(need for policy in policies for need in NEEDS[policy]))
+    sure: dict[Policy, list[Floats]] = {policy: [] for policy in policies if policy != "random"}
+    for name, lookup in lookups.items() if sure else ():
+        e = evaluation.embeddings
+        looks, _ = lookup.looks(e.exits[name].query, e.query, needs)
+        for policy, column in sure.items():
+            column.append(sure_of(policy, looks, models.get(name)))
+    found: dict[Policy, Floats | None] = {p: np.stack(column) for p, column in sure.items()}
+    return {policy: found.get(policy) for policy in policies}
+
+
+def _rule(how: Thresholds, policy: Policy, q: Floats, calibration: Calibration | None) -> Rule:
+    if how != "fitted":
+        return RunningQuantile(q, HORIZON if how == "steered" else None)
+    if calibration is None:
+        raise ValueError("fitted thresholds need a calibration")
+    return calibration.rule(policy, q)
+
+
+def _named(policy: Policy, how: Thresholds, order: Order) -> str:
+    """The default kind has the policy's own name."""
+    kind: list[str] = [how] if how != "online" else []
+    kind += [order.replace("_", " ")] if order != "shuffled" else []
+    return f"{policy} ({', '.join(kind)})" if kind else policy
+
+
+def _matching(
+    evaluation: Evaluation, lookups: Mapping[str, Lookup], policy: Policy, gallery: GallerySize
+) -> Floats:
+    """(S,) Mul-Adds of the distances for a query that leaves by each exit."""
+    whole = [evaluation.embeddings.exits[name].gallery.numel() for name in lookups]
+    looks = [0 if policy == "random" else lookup.mul_adds for lookup in lookups.values()]
+    before = np.concatenate([[0], np.cumsum(looks[:-1])]).astype(float)
+    own = np.array(looks[:-1] + [0]) if gallery == "reduced" else 0
+    return before + own + np.array(whole)
 
 
 def _accuracy(evaluation: Evaluation, exits: Sequence[str], left: np.ndarray) -> dict[str, float]:

@@ -2,8 +2,11 @@
 
 from reid_lab.callbacks.attention import AttentionMaps
 from reid_lab.callbacks.budget import AnytimeCurve, BudgetedStream, BudgetError
+from reid_lab.callbacks.cost import CostAccount
 from reid_lab.callbacks.dimensions import FeatureDimensions
+from reid_lab.callbacks.early_exit import EarlyExitThresholds
 from reid_lab.callbacks.progress import StepProgress
+from reid_lab.callbacks.progressive import ProgressiveSearch, SearchError
 from reid_lab.callbacks.ranked_lists import RankedLists
 from reid_lab.callbacks.ranking import RankingError, RankingEvaluation
 from reid_lab.callbacks.throughput import Throughput
@@ -14,10 +17,14 @@ __all__ = [
     "AttentionMaps",
     "BudgetError",
     "BudgetedStream",
+    "CostAccount",
+    "EarlyExitThresholds",
     "FeatureDimensions",
+    "ProgressiveSearch",
     "RankedLists",
     "RankingError",
     "RankingEvaluation",
+    "SearchError",
     "StepProgress",
     "Throughput",
     "Verification",

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_warn
 
 from reid_lab.budget.anytime import anytime_curve
-from reid_lab.budget.stream import Candidates, Policy
-from reid_lab.budget.sweep import check_budgets, stream_sweep
-from reid_lab.callbacks.after_ranking import AfterRanking
+from reid_lab.budget.policies import Candidates, Policy
+from reid_lab.budget.sweep import GallerySize, Order, Thresholds, check_budgets, stream_sweep
+from reid_lab.budget.thresholds import Calibration
+from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
+from reid_lab.callbacks.early_exit import EarlyExitThresholds
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.results import write_csv
@@ -51,11 +55,18 @@ class BudgetedStream(AfterRanking):
 
     Args:
         exits: by which a query may leave, cheapest first; None asks the method.
-        policies: any of random, distance, margin.
+        policies: any of random, distance, margin, entropy, learned.
         budgets: mean Mul-Adds a query; None takes `points` from the first exit's cost to the
             last one's.
         candidates: where a policy looks for neighbours: `other_cameras`, `all`, or `oracle`
             (without the junk, which takes the query's label: for comparison only).
+        thresholds: `online`, the paper's running quantile; `steered`, the same brought back to
+            the plan where it strays; `fitted` on held-out people, which
+            takes callbacks.thresholds, as does the policy `learned`. What a checkpoint has none
+            for is left out with a warning.
+        orders: in which the queries come: shuffled, by_identity, by_camera.
+        gallery: on which it is decided who leaves: `whole`, or `reduced` to an image a person
+            and camera.
         seed: shuffles the queries.
 
     Raises:
@@ -66,15 +77,28 @@ class BudgetedStream(AfterRanking):
         self,
         folder: Path | str,
         exits: Sequence[str] | None = None,
-        policies: Sequence[Policy] = ("random", "distance", "margin"),
+        policies: Sequence[Policy] = ("random", "distance", "margin", "entropy", "learned"),
         budgets: Sequence[float] | None = None,
         points: Count = 50,
         candidates: Candidates = "other_cameras",
+        thresholds: Sequence[Thresholds] = ("online",),
+        orders: Sequence[Order] = ("shuffled",),
+        gallery: GallerySize = "whole",
         seed: int = 0,
     ) -> None:
         super().__init__(folder)
         self.exits, self.policies, self.budgets, self.points = exits, policies, budgets, points
         self.candidates, self.seed = candidates, seed
+        self.thresholds, self.orders, self.gallery = thresholds, orders, gallery
+        self._calibration: Calibration | None = None
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        fitted = [c for c in callbacks if isinstance(c, EarlyExitThresholds)]
+        self._calibration = fitted[0].calibration if fitted else None
+        if ranking_of(trainer, self).pca is not None:
+            self._calibration = None  # it knows the embeddings as they leave the network
+        super().on_test_epoch_end(trainer, pl_module)
 
     def check(self, mul_adds: dict[str, int], model: ReidModule) -> None:
         unknown = [name for name in self.exits or () if name not in mul_adds]
@@ -97,8 +121,33 @@ class BudgetedStream(AfterRanking):
         if len(exits) < 2:
             return  # one exit: there is nothing to choose
         budgets = self.budgets or np.linspace(costs[0], costs[-1], self.points).tolist()
-        rows = stream_sweep(evaluation, exits, self.policies, budgets, self.candidates, self.seed)
+        known = self._known(evaluation, exits)
+        rows = stream_sweep(
+            evaluation,
+            exits,
+            [p for p in self.policies if known or p != "learned"],
+            budgets,
+            self.candidates,
+            self.seed,
+            known,
+            [how for how in self.thresholds if known or how != "fitted"],
+            self.orders,
+            self.gallery,
+        )
         write_csv(self.results / "stream.csv", rows)
+
+    def _known(self, evaluation: Evaluation, exits: Sequence[str]) -> Calibration | None:
+        """What was fitted, if it is of these exits and distances; else a warning."""
+        known = self._calibration
+        if known and (known.exits, known.metric) == (tuple(exits), evaluation.metric):
+            return known
+        if "learned" in self.policies or "fitted" in self.thresholds:
+            rank_zero_warn(
+                "stream: no learned policy and no fitted thresholds, since none were fitted for "
+                f"exits {', '.join(exits)} and {evaluation.metric} distances without "
+                "callbacks.ranking.pca: train to the end with callbacks.thresholds"
+            )
+        return None
 
     def _exits(self, model: ReidModule) -> Sequence[str]:
         return self.exits or model.stream_exits

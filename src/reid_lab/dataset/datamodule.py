@@ -43,8 +43,9 @@ class ReidDataModule(pl.LightningDataModule):
     """Feeds every method: PK batches of training images; query and gallery in one loader.
 
     A training batch has `image` (P*K, 3, H, W) float32, `label` (P*K,) 0..identities-1, `pid`
-    (P*K,) and `index` (P*K,), the position in `train_split`. An evaluation batch has `image` (N, views, 3, H, W) float32 and `index`
-    (N,), the position in query, gallery and companions, one after the other.
+    (P*K,) and `index` (P*K,), the position in `train_split`. An evaluation batch has `image`
+    (N, views, 3, H, W) float32 and `index` (N,), the position in query, gallery and companions,
+    one after the other.
 
     Args:
         root: the data set's folder.

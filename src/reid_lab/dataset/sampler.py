@@ -7,7 +7,7 @@ run goes on with the batch it would have had, and the ranks of DDP agree without
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -20,12 +20,19 @@ Draw = tuple[int, int]  # (index of an image, number of the draw that seeds its 
 class BatchesByNumber(Sampler[list[Draw]], ABC):
     """Batches that are a function of the seed and their number, as (image index, draw number).
 
-    An iteration gives an epoch's batches, `start` of them left out once.
+    An iteration gives an epoch's batches, `start` of them left out once. `order` says which
+    batch stands in place t of the training, for one that goes back; as a rule it is t.
     """
 
     def __init__(self, batches: int, seed: int, rank: int, world: int) -> None:
         self.batches, self.seed, self.rank, self.world = batches, seed, rank, world
         self.epoch, self.start = 0, 0
+        self.order: Callable[[int], int] = _as_counted
+
+    @property
+    def sampler(self) -> BatchesByNumber:
+        """Itself: a batch sampler's `sampler` is where Lightning looks for `set_epoch`."""
+        return self
 
     def __len__(self) -> int:
         """Batches of an epoch, wherever the iteration starts."""
@@ -37,7 +44,7 @@ class BatchesByNumber(Sampler[list[Draw]], ABC):
     def __iter__(self) -> Iterator[list[Draw]]:
         start, self.start = self.start, 0
         for batch in range(start, self.batches):
-            yield self.batch(self.epoch * self.batches + batch)
+            yield self.batch(self.order(self.epoch * self.batches + batch))
 
     def batch(self, t: int) -> list[Draw]:
         """This rank's part of batch `t`, counted from the start of training."""
@@ -151,6 +158,10 @@ def check_pk(p: int, k: int, identities: int, world: int = 1) -> None:
             f"dataset.p={p} on {world} processes: p must be a multiple of {world}, so that each "
             "gets whole identities"
         )
+
+
+def _as_counted(t: int) -> int:
+    return t
 
 
 def _draw(images: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:

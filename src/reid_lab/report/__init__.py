@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from reid_lab.report import attention, curves, exit_lines, pictures, plots, sheets
+from reid_lab.report import attention, curves, exit_lines, pictures, plots, search, sheets
 from reid_lab.report.html import page
 from reid_lab.report.load import ReportError, load_run
 from reid_lab.report.records import Run
@@ -60,6 +60,7 @@ def _images(run: Run, others: dict[str, Run]) -> dict[str, bytes | None]:
         "dimensions_rank1.png": partial(exit_lines.dimensions, run, "rank1"),
         "dimensions_mAP.png": partial(exit_lines.dimensions, run, "mAP"),
         "attention.png": partial(attention.attention, run.attention),
+        "search.png": partial(search.search, run),
         "loss.png": partial(curves.loss, run),
         "validation.png": partial(curves.validation, run),
     }
@@ -76,5 +77,7 @@ def _tables(run: Run, others: dict[str, Run]) -> dict[str, str | None]:
         "roc.csv": sheets.lines(run.roc),
         "operating_points.csv": sheets.lines(run.operating_points),
         "dimensions.csv": sheets.lines(run.dimensions),
+        "cost.csv": sheets.lines(run.cost),
+        "search.csv": sheets.lines(run.search),
         "training.csv": sheets.training(run),
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from reid_lab.report import sections
+from reid_lab.report import cost_section, sections
 from reid_lab.report.headlines import headlines
 from reid_lab.report.pictures import data_uri
 from reid_lab.report.records import Query, Run
@@ -38,7 +38,9 @@ def page(run: Run, images: Images) -> str:
             sections.stream(run, images),
             sections.operating_points(run, images),
             *sections.dimensions(run, images),
+            *cost_section.cost(run.cost),
             *sections.attention(run, images),
+            *sections.search(run, images),
             sections.ranked(run, lost=sum(not uri for uri in thumbnails.values())),
             sections.training(run, images),
         ],

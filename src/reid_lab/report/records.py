@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_lab.report.attention import Attention
+from reid_lab.report.cost import Cost
 from reid_lab.report.logs import Logs
 
 
@@ -113,6 +114,27 @@ class Dimension:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """One line of `search.csv`: a setting that was explored, or chosen and exploited.
+
+    `objective` is what the search minimises, nan where the phase did not end; `mean`,
+    `deviation` and `improvement` what was expected of it, nan before there is a process.
+    """
+
+    round: int
+    phase: str
+    weight: float
+    margin: float
+    k: int
+    p: int
+    objective: float
+    mean: float
+    deviation: float
+    improvement: float
+    loss: float
+
+
+@dataclass(frozen=True)
 class Shot:
     """One image of a ranked list; `match` says whether it shows the queried person."""
 
@@ -145,6 +167,8 @@ class Run:
     roc: list[RocPoint]
     operating_points: list[OperatingPoint]
     dimensions: list[Dimension]
+    cost: list[Cost]
+    search: list[Trial]
     queries: list[Query]
     attention: Attention | None
     logs: Logs

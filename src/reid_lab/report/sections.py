@@ -13,6 +13,7 @@ from PIL import Image
 from reid_lab.report import style
 from reid_lab.report.pictures import by_group
 from reid_lab.report.records import Query, Run
+from reid_lab.report.search import search_table
 from reid_lab.report.tables import (
     Table,
     dimensions_table,
@@ -170,6 +171,26 @@ def attention(run: Run, images: Images) -> list[Section]:
         "the weights on the feature maps, red the largest of the image, blue the smallest."
     }
     return [Section("Attention", "Where the network looks.", pictures=_pictures(images, captions))]
+
+
+def search(run: Run, images: Images) -> list[Section]:
+    """A section where hyper-parameters were searched."""
+    if not run.search:
+        return []
+    captions = {
+        "search.png": "Above, the objective of each setting tried, in the order of trying, dots "
+        "explored, stars chosen and trained on; the hollow marks with bars are what the Gaussian "
+        "process expected, one deviation up and down. Below, the settings themselves. A band is "
+        "a round."
+    }
+    lead = (
+        "PLA tries settings for some epochs, goes back, and trains on with one that a Gaussian "
+        "process chooses. The objective is how far the loss's relative drop is from the one "
+        "wanted: lower is better. Expected of an explored setting: by the round before's process."
+    )
+    fold = "Every trial as a table"
+    pictures = _pictures(images, captions)
+    return [Section("Search", lead, table=search_table(run), fold=fold, pictures=pictures)]
 
 
 def ranked(run: Run, lost: int) -> Section:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from reid_lab.report.records import Dimension, OperatingPoint, RocPoint, Run
+from reid_lab.report.cost import Cost
+from reid_lab.report.records import Dimension, OperatingPoint, RocPoint, Run, Trial
 
 
 def exits(runs: Mapping[str, Run]) -> str | None:
@@ -27,7 +28,11 @@ def stream(run: Run) -> str | None:
 
 
 def lines(
-    records: Sequence[RocPoint] | Sequence[OperatingPoint] | Sequence[Dimension],
+    records: Sequence[RocPoint]
+    | Sequence[OperatingPoint]
+    | Sequence[Dimension]
+    | Sequence[Cost]
+    | Sequence[Trial],
 ) -> str | None:
     """Records as they are."""
     return _csv(asdict(record) for record in records)

@@ -1,0 +1,44 @@
+"""What is measured: a trained network, or networks of a size with any weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from reid_lab.backbone import ResNet, SmallResNet
+from reid_lab.build import load_model
+from reid_lab.fingerprint import read_checkpoint
+from reid_lab.loss import BatchHardTriplet
+from reid_lab.model import DaRe, ReidModule
+
+
+@dataclass(frozen=True)
+class Network:
+    """A `model` in eval mode, channels last, for images of `size` (height, width)."""
+
+    name: str
+    model: ReidModule
+    size: tuple[int, int]
+
+    def images(self, count: int) -> Tensor:
+        noise = torch.randn(count, 3, *self.size, generator=torch.Generator().manual_seed(0))
+        return noise.contiguous(memory_format=torch.channels_last)
+
+
+def networks(checkpoint: Path | None) -> list[Network]:
+    if checkpoint is not None:
+        height, width = read_checkpoint(checkpoint)["hyper_parameters"].get("image", (128, 64))
+        return [_of(str(checkpoint), load_model(checkpoint), (int(height), int(width)))]
+    torch.manual_seed(0)
+    loss = BatchHardTriplet()
+    return [
+        _of("DaRe(small), 128x64", DaRe(SmallResNet(), loss, hidden=256), (128, 64)),
+        _of("DaRe(R50), 256x128", DaRe(ResNet(50), loss), (256, 128)),
+    ]
+
+
+def _of(name: str, model: ReidModule, size: tuple[int, int]) -> Network:
+    return Network(name, model.eval().to(memory_format=torch.channels_last), size)

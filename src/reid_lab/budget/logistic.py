@@ -1,0 +1,60 @@
+"""A small logistic regression: whether an exit's first answer is right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+RIDGE = 1e-2  # on the standardised weights: finite where the classes can be separated
+REACH = 5.0  # standard deviations beyond which a feature counts as that far
+STEPS = 50
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """`weights` (F + 1,), the constant last, of features standardised by `mean`, `scale` (F,)."""
+
+    mean: Floats
+    scale: Floats
+    weights: Floats
+
+    @staticmethod
+    def fit(features: Floats, right: NDArray[np.bool_]) -> Logistic:
+        """Newton's method in float64 on (n, F) and (n,): the same numbers, the same model.
+
+        Rows that are not finite are left out. With answers that are all right (or all wrong)
+        the constant says so and the features hardly count.
+        """
+        finite = np.isfinite(features).all(1)
+        x, y = features[finite], right[finite].astype(np.float64)
+        if not len(x):
+            width = features.shape[1]
+            return Logistic(np.zeros(width), np.ones(width), np.zeros(width + 1))
+        mean, scale = x.mean(0), np.maximum(x.std(0), 1e-12)
+        model = Logistic(mean, scale, np.zeros(x.shape[1] + 1))
+        design = model._design(x)
+        weights = model.weights
+        penalty = RIDGE * len(x) / 100 + np.zeros(len(weights))
+        for _ in range(STEPS):
+            p = 1 / (1 + np.exp(-(design @ weights)))
+            gradient = design.T @ (p - y) + penalty * weights
+            hessian = (design * (p * (1 - p))[:, None]).T @ design + np.diag(penalty)
+            step = np.linalg.solve(hessian, gradient)
+            weights = weights - step * min(1.0, 4 / max(np.abs(step).max(), 1e-12))
+            if np.abs(step).max() < 1e-9:
+                break
+        return Logistic(mean, scale, weights)
+
+    def __call__(self, features: Floats) -> Floats:
+        """(n, F) -> (n,) the log odds of being right; what saw nothing is never sure."""
+        odds = self._design(features) @ self.weights
+        return np.where(np.isinf(features[:, 0]), -np.inf, odds)
+
+    def _design(self, features: Floats) -> Floats:
+        with np.errstate(invalid="ignore"):
+            z = (features - self.mean) / self.scale
+        z = np.clip(np.nan_to_num(z, nan=0.0, posinf=REACH, neginf=-REACH), -REACH, REACH)
+        return np.concatenate([z, np.ones((len(z), 1))], axis=1)

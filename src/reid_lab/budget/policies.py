@@ -1,0 +1,223 @@
+"""How easy a query looks at an exit: one implementation for streams that run and that replay.
+
+DaRe, section 4.2, "Query easiness", has `random`, `distance` and `margin`; `entropy` and
+`learned` are ours. Larger is easier.
+
+`random`    noise
+`distance`  minus the distance to the nearest image
+`margin`    how much further the nearest image of another person is; reads the gallery's labels
+`entropy`   minus the entropy of the `NEAREST` nearest images, see `_entropy`
+`learned`   a logistic model of the four above and below, see logistic.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reid_lab.budget.logistic import Logistic
+from reid_lab.protocol import Hidden, Protocol
+from reid_lab.retrieval.embeddings import Ids
+from reid_lab.retrieval.ranking import hidden_mask
+from reid_lab.retrieval.space import Mahalanobis, Metric, Space, full_precision
+
+Floats = NDArray[np.float64]
+Policy = Literal["random", "distance", "margin", "entropy", "learned"]
+Candidates = Literal["all", "other_cameras", "oracle"]
+Looks = Mapping[str, Floats]  # feature -> (n,) of so many queries
+
+FEATURES = ("nearest", "margin", "entropy", "spread")
+NEEDS: Mapping[Policy, tuple[str, ...]] = {
+    "random": (),
+    "distance": ("nearest",),
+    "margin": ("margin",),
+    "entropy": ("entropy",),
+    "learned": FEATURES,
+}
+NEAREST = 10  # images that entropy and spread look at
+SPARE = 6  # looked at beside them, so that rounding cannot leave one of them out
+TEMPERATURE = 0.3  # of the entropy, in nearest distances; chosen on synthetic people
+BLOCK = 512  # queries whose distances are computed together
+
+
+def candidates_under(protocol: Protocol, asked: Candidates = "other_cameras") -> Candidates:
+    """`asked`; `all` where the protocol hides nothing, as with one camera."""
+    return "all" if protocol.hidden == "nothing" else asked
+
+
+def sure_of(policy: Policy, looks: Looks, learned: Logistic | None = None) -> Floats:
+    """(n,) how sure an exit is of its answer, from what `Lookup.looks` saw; larger is easier.
+
+    Raises:
+        ValueError: `random` sees nothing, and `learned` takes its model.
+    """
+    if policy == "distance":
+        return -looks["nearest"]
+    if policy == "margin":
+        return looks["margin"]
+    if policy == "entropy":
+        return -looks["entropy"]
+    if policy == "learned" and learned is not None:
+        return learned(as_matrix(looks))
+    raise ValueError(f"policy {policy} has no confidence without its model")
+
+
+def as_matrix(looks: Looks) -> Floats:
+    """(n, F) the features that `learned` takes."""
+    return np.stack([looks[name] for name in FEATURES], axis=1)
+
+
+class Lookup:
+    """One exit's gallery as a policy looks at it.
+
+    The nearest images are found by one matrix product and their distances summed again pair
+    by pair: a query has the same confidence, to the bit, in whatever batch it comes.
+
+    Args:
+        gallery: (G, D) embeddings of that exit.
+        candidates: where neighbours are looked for: `all` of the gallery; `other_cameras`,
+            without the query's own camera, which is known in use; `oracle`, without the junk,
+            which takes the query's own label and is what the authors' code does: for
+            comparison only. Boxes without a person (pid -1) are never candidates.
+        rows: of the gallery that may be looked at; None is all of them.
+    """
+
+    def __init__(
+        self,
+        gallery: Tensor,
+        ids: Ids,
+        metric: Metric = "euclidean",
+        candidates: Candidates = "other_cameras",
+        rows: Tensor | None = None,
+    ) -> None:
+        space = Space.of(gallery[:1], gallery, metric)
+        people = ids.pids >= 0
+        if rows is not None:
+            people &= torch.zeros_like(people).index_fill_(0, rows, True)
+        self.rows = people.nonzero().flatten()  # a candidate's row of the whole gallery
+        device = gallery.device
+        self.gallery = space.gallery[self.rows.to(device)]
+        self.norms = self.gallery.square().sum(1)
+        self.ids = ids.take(self.rows)
+        self.pids, self.camids = self.ids.pids.to(device), self.ids.camids.to(device)
+        self.metric, self.candidates = metric, candidates
+        self.looked = min(NEAREST + SPARE, len(self.rows))
+        if not len(self.rows):
+            raise ValueError("the gallery shows no person: there is nothing to look at")
+
+    @property
+    def mul_adds(self) -> int:
+        """Of the distances of one query to the candidates."""
+        return self.gallery.numel()
+
+    @property
+    def bytes(self) -> int:
+        """Of the embeddings that are looked at, in float32."""
+        return 4 * self.gallery.numel()
+
+    def looks(
+        self, rows: Tensor, query: Ids, needs: tuple[str, ...] = FEATURES
+    ) -> tuple[dict[str, Floats], NDArray[np.intp]]:
+        """What policies that need `needs` see of queries (n, D), and their nearest gallery rows.
+
+        A query that sees nobody has an infinite nearest distance.
+        """
+        parts, found = [], []
+        for start in range(0, len(rows), BLOCK):
+            part = slice(start, start + BLOCK)
+            ids = query if len(rows) <= BLOCK else query.take(torch.arange(len(query))[part])
+            looks, index = self._block(rows[part], ids, needs)
+            parts.append(looks)
+            found.append(index)
+        names = parts[0] if parts else {}
+        joined = {name: np.concatenate([looks[name] for looks in parts]) for name in names}
+        return joined, np.concatenate(found)
+
+    def _block(
+        self, rows: Tensor, ids: Ids, needs: tuple[str, ...]
+    ) -> tuple[dict[str, Floats], NDArray[np.intp]]:
+        rows = _as_seen(rows, self.metric)
+        about = self._about(rows, ids)
+        near, index = self._nearest(rows, about, self.looked)
+        looks = {"nearest": near[:, 0]}
+        if "margin" in needs:
+            looks["margin"] = self._other(rows, about, near, index) - near[:, 0]
+        near = near[:, :NEAREST]
+        if "entropy" in needs:
+            looks["entropy"] = _entropy(near)
+        if "spread" in needs:
+            seen = near.isfinite()
+            mean = near.masked_fill(~seen, 0).sum(1) / seen.sum(1).clamp(min=1)
+            looks["spread"] = mean - near[:, 0]
+        columns = {name: values.double().cpu().numpy() for name, values in looks.items()}
+        return columns, self.rows.numpy()[index[:, 0].cpu().numpy()]
+
+    def _about(self, rows: Tensor, ids: Ids) -> Tensor:
+        """(n, G) what orders the candidates up to rounding; infinite where they are hidden."""
+        if self.metric == "l1":
+            about = torch.cdist(rows, self.gallery, p=1)
+        else:
+            with full_precision():
+                about = torch.addmm(self.norms[None], rows, self.gallery.T, alpha=-2)
+        if self.candidates == "other_cameras":
+            camids = ids.camids.to(about.device)
+            return about.masked_fill_(camids[:, None] == self.camids, torch.inf)
+        if self.candidates == "oracle":
+            hides: Hidden = "same_person_and_camera"
+            return about.masked_fill_(hidden_mask(ids, self.ids, hides).to(about.device), torch.inf)
+        return about
+
+    def _nearest(self, rows: Tensor, about: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """(n, k) distances, ascending, of the candidates that are about the nearest."""
+        index = about.topk(k, largest=False).indices.sort(1).values  # ties in the gallery's order
+        order = 1.0 if self.metric == "l1" else 2.0
+        near = F.embedding(index, self.gallery)  # (n, k, D)
+        exact = torch.cdist(rows[:, None], near, order, "donot_use_mm_for_euclid_dist")[:, 0]
+        if self.metric == "cosine":
+            exact = exact.square() / 2
+        exact.masked_fill_(about.gather(1, index).isinf(), torch.inf)
+        exact, ascending = exact.sort(dim=1, stable=True)
+        return exact, index.gather(1, ascending)
+
+    def _other(self, rows: Tensor, about: Tensor, near: Tensor, index: Tensor) -> Tensor:
+        """(n,) the distance to the nearest image of another person than the nearest one's."""
+        person = self.pids[index[:, :1]]
+        far = near.masked_fill(self.pids[index] == person, torch.inf).amin(1)
+        lacking = far.isinf().nonzero().flatten()
+        if len(lacking):  # all that were looked at show the same person
+            others = about[lacking].masked_fill_(person[lacking] == self.pids, torch.inf)
+            far[lacking] = self._nearest(rows[lacking], others, min(SPARE, self.looked))[0][:, 0]
+        return far
+
+
+def one_a_camera(ids: Ids) -> Tensor:
+    """Rows of a reduced gallery: the first image of each person in each camera, nobody's all."""
+    pairs = np.stack([ids.pids.numpy(), ids.camids.numpy()])
+    _, first = np.unique(pairs, axis=1, return_index=True)
+    nobody = np.flatnonzero(pairs[0] <= 0)
+    return torch.from_numpy(np.union1d(first, nobody))
+
+
+def _as_seen(rows: Tensor, metric: Metric) -> Tensor:
+    """Queries in the space that `Space.of` takes the gallery to."""
+    rows = rows.float()
+    if isinstance(metric, Mahalanobis):
+        return rows @ metric.factor.to(rows)
+    return F.normalize(rows, dim=1) if metric == "cosine" else rows
+
+
+def _entropy(near: Tensor) -> Tensor:
+    """Of the softmax of minus the distances, in units of `TEMPERATURE` nearest distances.
+
+    So it has no scale: an embedding twice as large looks as easy.
+    """
+    nearest = near[:, :1]
+    unit = TEMPERATURE * nearest.clamp(min=torch.finfo(near.dtype).tiny)
+    inside = torch.where(nearest.isinf(), 0, -(near - nearest) / unit)
+    return torch.special.entr(inside.softmax(1)).sum(1)

@@ -1,0 +1,72 @@
+"""The steps of a multi-exit network, run for the images that are left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from reid_lab.model.base import ReidModule, State
+
+
+class Steps:
+    """A network up to each of some `exits`, cheapest first; what lies between is run with them.
+
+    Matrix products and convolutions take other paths, with other last bits, for few rows than
+    for many. With `rows`, fewer images than that are padded by copies of the last one; from
+    `steady_rows` on an image then has the same embedding, to the bit, whoever is beside it.
+
+    Raises:
+        ValueError: an exit that the network does not have, or not in its order.
+    """
+
+    def __init__(self, module: ReidModule, exits: Sequence[str], rows: int = 1) -> None:
+        places = [module.exit_names.index(name) for name in exits if name in module.exit_names]
+        if len(places) < len(exits) or places != sorted(set(places)) or not exits:
+            raise ValueError(
+                f"exits {list(exits)}: give some of {', '.join(module.exit_names)}, in that order"
+            )
+        self.module, self.exits, self.rows = module.eval(), tuple(exits), rows
+        starts = [0, *(place + 1 for place in places)]
+        self._names = {
+            name: module.exit_names[start : place + 1]
+            for name, start, place in zip(exits, starts, places, strict=False)
+        }
+
+    def advance(self, exit: str, state: State) -> tuple[State, Tensor]:
+        """From the exit before to `exit`: the new state and its embeddings (n, D)."""
+        images = len(state[0])
+        lacking = self.rows - images
+        if lacking > 0:
+            state = tuple(torch.cat([t, t[-1:].expand(lacking, *t.shape[1:])]) for t in state)
+        for name in self._names[exit]:
+            state, embeddings = self.module.step(name, state)
+        if lacking > 0:
+            state, embeddings = tuple(t[:images] for t in state), embeddings[:images]
+        return state, embeddings
+
+
+@torch.inference_mode()
+def steady_rows(module: ReidModule, images: Tensor) -> int:
+    """From how many images on, up to `images` (N, 3, H, W), no batch changes an image's bits.
+
+    Measured on this machine, step by step, with the images in other places; N where only a
+    batch of the same size gives the same bits.
+    """
+    module.eval()
+    steady = 1
+    state: State = (images,)
+    for name in module.exit_names:
+        after, embeddings = module.step(name, state)
+        for size in range(len(images) - 1, steady - 1, -1):
+            chosen = torch.arange(len(images)).roll(size)[:size]
+            part, rows = module.step(name, tuple(t[chosen] for t in state))
+            pairs = zip((*part, rows), (*after, embeddings), strict=True)
+            if not all(torch.equal(few, many[chosen]) for few, many in pairs):
+                steady = size + 1
+                break
+        state = after
+    return steady

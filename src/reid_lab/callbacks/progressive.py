@@ -1,0 +1,210 @@
+"""PLA's progressive learning: explore settings, go back, exploit the one chosen. Algorithm 1."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import asdict
+from math import isfinite
+from pathlib import Path
+from typing import Annotated, Any, Protocol, TypeVar, cast, runtime_checkable
+
+import pytorch_lightning as pl
+import torch
+from annotated_types import Ge
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from reid_lab.dataset import ReidDataModule
+from reid_lab.errors import UserError
+from reid_lab.model.pla import check_hardness
+from reid_lab.results import write_csv
+from reid_lab.search import Place, Plan, Ranges, Search, Setting
+from reid_lab.types import Count, Fraction, NonNegative
+
+Several = Annotated[int, Ge(2)]
+Number = TypeVar("Number", int, float)
+
+
+class SearchError(UserError):
+    """A search that cannot be run, and what it takes."""
+
+
+@runtime_checkable
+class Progressive(Protocol):
+    """A method whose loss has a setting that may change as it trains."""
+
+    def begin(self, setting: Setting, start: int, length: int) -> None: ...
+
+
+class ProgressiveSearch(pl.Callback):
+    """Runs algorithm 1; what batch t does is a function of t and of the losses before it.
+
+    Every exploration of a round starts from the same weights, optimiser state, batch norm
+    statistics, random state and batches, and so does the exploitation, which ends with its
+    best epoch's. A checkpoint holds all of it. Each trial goes to the loggers and to
+    `results/search.csv`.
+
+    The training is as long as the schedule where `trainer.max_steps` is -1; a number cuts it.
+
+    Args:
+        rounds: section 3.3: 3,000 epochs of exploitation in all.
+        settings: N, drawn for the first round; the paper does not say how many.
+        explore_epochs, exploit_epochs: lengths of a phase.
+        expected_drop: of the loss between an exploration's halves, equation 9.
+        candidates: new settings drawn for expected improvement to choose from, each round.
+        weight, margin, k, p: ranges of lambda, m, k, p.
+        epoch: batches of an epoch; None takes the PK sampler's.
+
+    Raises:
+        ValueError: a range whose lowest value is above its highest.
+        SearchError: a method without settings.
+        SettingError: a range that reaches beyond what PK batches hold; before the first batch.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        rounds: Count = 10,
+        settings: Several = 10,
+        explore_epochs: Several = 20,
+        exploit_epochs: Count = 300,
+        expected_drop: Fraction = 0.15,
+        candidates: Count = 1000,
+        weight: tuple[NonNegative, NonNegative] = (0.0, 2.0),
+        margin: tuple[float, float] = (-0.1, 0.3),
+        k: tuple[Count, Count] = (1, 8),
+        p: tuple[Count, Count] = (1, 16),
+        epoch: Count | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.folder = Path(folder)
+        self.ranges = Ranges(_pair(weight), _pair(margin), _pair(k), _pair(p))
+        self.lengths = (rounds, settings, explore_epochs, exploit_epochs)
+        self.options = (expected_drop, candidates, seed)
+        self.epoch = epoch
+        self.start: dict[str, Any] = {}  # of the round
+        self.best: dict[str, Any] = {}  # epoch of the exploitation
+        self._search: Search | None = None
+        self._loaded: dict[str, Any] | None = None
+
+    @property
+    def search(self) -> Search:
+        assert self._search is not None, "known when the training starts"
+        return self._search
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage != "fit":
+            return
+        if not isinstance(pl_module, Progressive):
+            raise SearchError(
+                f"callbacks.progressive: {type(pl_module).__name__} has no settings to search; use "
+                "model=pla, or callbacks=default"
+            )
+        data = cast(ReidDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+        check_hardness("callbacks.progressive", self.ranges.k[1], self.ranges.p[1], data)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        plan = Plan(*self.lengths, epoch=self.epoch or int(trainer.num_training_batches))
+        self._search = Search(plan, self.ranges, *self.options)
+        if self._loaded is not None:
+            self._search.load_state_dict(self._loaded)
+            self._loaded = None
+        trainer.train_dataloader.batch_sampler.order = plan.data  # type: ignore[union-attr]
+        if trainer.max_steps == -1:
+            trainer.fit_loop.epoch_loop.max_steps = plan.total
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        place = self._place(trainer, batch_idx)
+        length = self.search.plan.exploit * self.search.plan.epoch
+        cast(Progressive, pl_module).begin(self.search.setting(place), place.start, length)
+        if not self.start:
+            self.start = snapshot(trainer)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        search, place = self.search, self._place(trainer, batch_idx)
+        search.add(float(outputs["loss"]))
+        if (place.step + 1) % search.plan.epoch:
+            return
+        mean = trainer.strategy.reduce(torch.tensor(search.mean, device=pl_module.device))
+        lowest = search.end_epoch(float(mean))
+        if lowest and place.exploiting:
+            self.best = snapshot(trainer)
+        if place.last:
+            self._end_phase(trainer, place)
+
+    def _end_phase(self, trainer: pl.Trainer, place: Place) -> None:
+        self.search.end_phase(place)
+        # rank 0 chooses, should processes differ in the last digit
+        self.search.load_state_dict(trainer.strategy.broadcast(self.search.state_dict()))
+        if place.exploiting:
+            self.start, self.best = self.best, {}
+        restore(trainer, self.start)
+        self._tell(trainer)
+
+    def _tell(self, trainer: pl.Trainer) -> None:
+        """The trials to `search.csv`, the last one that has an objective to the loggers."""
+        rows = [asdict(trial) for trial in self.search.trials]
+        if trainer.is_global_zero:
+            write_csv(self.folder / "results" / "search.csv", rows)
+        done = [row for row in rows if isfinite(row["loss"])][-1]
+        values = {f"search/{name}": v for name, v in done.items() if name != "phase"}
+        for logger in trainer.loggers:
+            logger.log_metrics(
+                {name: v for name, v in values.items() if isfinite(v)}, trainer.global_step - 1
+            )
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save what the last round ends with, at whatever step that is."""
+        if trainer.global_step < self.search.plan.total:
+            return  # cut short: the checkpoint to go on from is one between two batches
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.save_last and callback.dirpath:
+                name = f"{callback.CHECKPOINT_NAME_LAST}{callback.FILE_EXTENSION}"
+                trainer.save_checkpoint(Path(callback.dirpath) / name)
+
+    def _place(self, trainer: pl.Trainer, batch_idx: int) -> Place:
+        batches = int(trainer.num_training_batches)
+        return self.search.plan.at(trainer.current_epoch * batches + batch_idx)
+
+    def state_dict(self) -> dict[str, Any]:
+        if self._search is None:
+            return {}
+        return {"search": self._search.state_dict(), "start": self.start, "best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._loaded = state_dict.get("search")
+        self.start, self.best = state_dict.get("start", {}), state_dict.get("best", {})
+
+
+def _pair(values: tuple[Number, Number]) -> tuple[Number, Number]:
+    """A config's list as a tuple."""
+    low, high = values
+    return low, high
+
+
+def snapshot(trainer: pl.Trainer) -> dict[str, Any]:
+    """Weights and batch norm statistics, optimiser and scaler state, random state: copies."""
+    state = {
+        "model": trainer.lightning_module.state_dict(),
+        "optimizer": trainer.optimizers[0].state_dict(),
+        "precision": trainer.precision_plugin.state_dict(),
+        "rng": torch.get_rng_state(),
+    }
+    return deepcopy(state)
+
+
+def restore(trainer: pl.Trainer, state: dict[str, Any]) -> None:
+    """Go back to a snapshot, which stays as it is."""
+    trainer.lightning_module.load_state_dict(state["model"])
+    # an optimiser keeps the tensors that it is given
+    trainer.optimizers[0].load_state_dict(deepcopy(state["optimizer"]))
+    trainer.precision_plugin.load_state_dict(state["precision"])
+    torch.set_rng_state(state["rng"])

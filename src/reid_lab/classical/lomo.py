@@ -1,0 +1,132 @@
+"""LOMO, Local Maximal Occurrence (Liao, Hu, Zhu and Li, CVPR 2015), section 3."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from reid_lab.classical.histogram import rgb_to_hsv
+from reid_lab.classical.retinex import blur_mul_adds, retinex
+
+HEIGHT, WIDTH = 128, 48
+LEVELS = 3  # of the pyramid
+CELL = 5  # pixels; a window is 2 x 2 cells, 10 x 10 pixels, and windows are a cell apart
+BINS = 8  # of hue, saturation and value each
+RADII, TAU = (3, 5), 0.3  # SILTP^tau_{4,R}
+NEIGHBOURS = 4
+PATTERNS = 3**NEIGHBOURS
+CHUNK = 32  # images at once: their counts stay in a processor's cache
+
+
+def siltp(gray: Tensor, radius: int, tau: float = TAU) -> Tensor:
+    """Scale invariant local ternary patterns: gray (N, H, W) -> codes (N, H, W), 0 to 80.
+
+    A pixel's neighbours at distance `radius` to the right, above, to the left and below are
+    the digits: 1 if darker than (1 - tau) times the pixel, 2 if lighter than (1 + tau) times,
+    else 0. Borders are repeated. Liao et al., CVPR 2010.
+    """
+    height, width = gray.shape[1:]
+    padded = F.pad(gray, (radius,) * 4, mode="replicate")
+    dark, light = (1 - tau) * gray, (1 + tau) * gray
+    codes = torch.zeros(gray.shape, dtype=torch.uint8, device=gray.device)
+    for digit, (down, right) in enumerate([(0, 1), (-1, 0), (0, -1), (1, 0)]):
+        top, left = radius * (1 + down), radius * (1 + right)
+        beside = padded[:, top : top + height, left : left + width]
+        codes += 3**digit * ((beside < dark) + 2 * (beside > light).to(torch.uint8))
+    return codes.long()
+
+
+def window_maxima(codes: Tensor, bins: int) -> Tensor:
+    """Codes (N, H, W) below `bins` -> (N, (H // 5 - 1) * bins): each code's most occurrences.
+
+    Counted in windows of 10 x 10 pixels, 5 apart; the maximum is over the windows beside each
+    other (section 3.2). What is left of the last window to the right and below is not seen.
+    """
+    n, rows, columns = len(codes), codes.shape[1] // CELL, codes.shape[2] // CELL
+    codes = codes[:, : rows * CELL, : columns * CELL]
+    down, right = (torch.arange(k * CELL, device=codes.device) // CELL for k in (rows, columns))
+    place = (down[:, None] * columns + right) * bins + codes  # (N, H, W)
+    counts = torch.zeros(n, rows * columns * bins, dtype=torch.uint8, device=codes.device)
+    place = place.flatten(1)
+    counts.scatter_add_(1, place, torch.ones_like(place, dtype=torch.uint8))
+    cells = counts.view(n, rows, columns, bins)
+    windows = cells[:, :-1] + cells[:, 1:]  # at most 100 pixels: no overflow
+    return (windows[:, :, :-1] + windows[:, :, 1:]).amax(2).flatten(1)
+
+
+def halve(images: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C, H // 2, W // 2), means of 2 x 2 pixels."""
+    return F.avg_pool2d(images, 2)
+
+
+def gray_of(images: Tensor) -> Tensor:
+    """uint8 (N, 3, H, W) RGB -> luma (N, H, W), whole numbers 0 to 255."""
+    r, g, b = images.float().unbind(1)
+    return (0.2989 * r + 0.5870 * g + 0.1140 * b).round()
+
+
+class Lomo:
+    """Images -> HSV and SILTP histograms of windows, the maxima of each row: 26,960 numbers.
+
+    Images of another size are resized to 128 x 48 first. As in the authors' release: Retinex
+    acts on the colours alone, texture is that of the image as it is; on the upper levels of the
+    pyramid the bins of HSV are averaged and rounded down; counts c become log(1 + c), and the
+    colours and the two radii are scaled to unit length each.
+    """
+
+    dim = (BINS**3 + len(RADII) * PATTERNS) * sum(
+        (HEIGHT >> level) // CELL - 1 for level in range(LEVELS)
+    )
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 (N, 3, H, W) RGB -> float32 (N, 26960), a few images at a time.
+
+        Raises:
+            ValueError: not uint8, or not images of three colours.
+        """
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+            given = f"{images.dtype} {tuple(images.shape)}"
+            raise ValueError(f"LOMO takes uint8 (N, 3, H, W) images, these are {given}")
+        features = torch.empty(len(images), self.dim, device=images.device)
+        for part, out in zip(images.split(CHUNK), features.split(CHUNK), strict=True):
+            out[:] = self._describe(_resized(part))
+        return features
+
+    def _describe(self, images: Tensor) -> Tensor:
+        gray = (gray_of(images) / 255)[:, None]
+        bins = (rgb_to_hsv(retinex(images)) * BINS).floor().clamp(max=BINS - 1)
+        parts: list[list[Tensor]] = [[] for _ in range(1 + len(RADII))]
+        for level in range(LEVELS):
+            if level:
+                gray, bins = halve(gray), halve(bins).floor()
+            h, s, v = bins.long().unbind(1)
+            parts[0].append(window_maxima((v * BINS + s) * BINS + h, BINS**3))
+            for part, radius in zip(parts[1:], RADII, strict=True):
+                part.append(window_maxima(siltp(gray[:, 0], radius), PATTERNS))
+        return torch.cat([F.normalize(torch.cat(p, 1).float().log1p(), dim=1) for p in parts], 1)
+
+    def mul_adds(self, height: int, width: int) -> int:
+        """Of one image: Retinex's matrix products and an estimate of the rest."""
+        return blur_mul_adds(HEIGHT, WIDTH) + self.estimated_mul_adds(height, width)
+
+    def estimated_mul_adds(self, height: int, width: int) -> int:
+        """What is not a matrix product, by hand: a multiplication or a logarithm is one Mul-Add.
+
+        Each pixel: 9 logarithms and 3 scalings of Retinex, 6 for HSV and its bins, 3 for gray;
+        on each level of the pyramid 4 to pool, 2 for SILTP's bounds and 4 for each code's
+        number; each feature: its logarithm, square and scaling; resizing 4 a pixel and colour.
+        Counting, comparing and maxima multiply nothing.
+        """
+        pixels = HEIGHT * WIDTH
+        pyramid = sum(pixels >> 2 * level for level in range(LEVELS))
+        resizing = 0 if (height, width) == (HEIGHT, WIDTH) else 12 * pixels
+        return 21 * pixels + (4 + (2 + 4) * len(RADII)) * pyramid + 3 * self.dim + resizing
+
+
+def _resized(images: Tensor) -> Tensor:
+    if images.shape[-2:] == (HEIGHT, WIDTH):
+        return images
+    size = (HEIGHT, WIDTH)
+    resized = F.interpolate(images.float(), size, mode="bilinear", antialias=True)
+    return resized.round().clamp(0, 255).to(torch.uint8)

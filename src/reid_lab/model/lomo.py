@@ -1,0 +1,161 @@
+"""LOMO features with the metrics KISSME and XQDA: the classical baseline."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from reid_lab.classical import Lomo, PairsError, Subspace, kissme, pair_counts, xqda
+from reid_lab.dataset import ReidDataModule, Split
+from reid_lab.dataset.records import DISTRACTOR
+from reid_lab.dataset.transforms import denormalise
+from reid_lab.model.base import ReidModule, State
+from reid_lab.types import Count, Positive
+
+log = logging.getLogger(__name__)
+
+
+class Projection(nn.Module):
+    """Rows (N, D) @ `factor` (D, d); a checkpoint says what d is."""
+
+    factor: Tensor
+
+    def __init__(self, features: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("factor", torch.zeros(features, dim))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows @ self.factor
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        given = state_dict.get(f"{prefix}factor")
+        if given is not None and given.shape[:-1] == self.factor.shape[:-1]:
+            self.factor = self.factor.new_empty(given.shape)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class LOMO(ReidModule):
+    """Hand-crafted features, and two metrics learned on them in closed form.
+
+    Exits: `lomo`, the features themselves; `kissme` and `xqda`, projected so that Euclidean
+    distance is the learned one. Costs are cumulative: that of `xqda` holds `kissme`'s
+    projection, which it does not need. See `reid_lab.classical`.
+
+    The whole training is its one iteration: one pass over the unaugmented training images, then
+    the two metrics. The training batch itself is not used.
+
+    Args:
+        kissme_pca: dimensions that PCA keeps for KISSME, at most (distillation paper,
+            section 4.3).
+        xqda_dim: dimensions of XQDA's subspace; null keeps all whose eigenvalue is above 1, and
+            more than these are never kept. Until it is fitted, null counts as `kissme_pca`.
+        regulariser: on the diagonal of XQDA's covariance of one person's differences
+            (LOMO, section 4.3).
+        iterations: of the trainer; more than one would fit the same again.
+
+    Raises:
+        PairsError: on training: no person is seen by two cameras, or several processes train.
+    """
+
+    exit_names = ("lomo", "kissme", "xqda")
+
+    def __init__(
+        self,
+        kissme_pca: Count = 200,
+        xqda_dim: Count | None = None,
+        regulariser: Positive = 1e-3,
+        iterations: Count = 1,
+    ) -> None:
+        super().__init__()
+        self.kissme_pca, self.xqda_dim, self.regulariser = kissme_pca, xqda_dim, regulariser
+        self.features = Lomo()
+        self.kissme = Projection(self.features.dim, kissme_pca)
+        self.xqda = Projection(self.features.dim, xqda_dim or kissme_pca)
+
+    def step(self, exit: str, state: State) -> tuple[State, Tensor]:
+        (rows,) = state  # the images (N, 3, H, W) at first, then the features (N, 26960)
+        with torch.autocast(rows.device.type, enabled=False):
+            if exit == "lomo":
+                rows = self.features(denormalise(rows.float()))
+                return (rows,), rows
+            projection = self.kissme if exit == "kissme" else self.xqda
+            return (rows,), projection(rows)
+
+    def estimated_mul_adds(self, height: int, width: int) -> dict[str, int]:
+        """At each exit, cumulative: what is no matrix product; see `Lomo`."""
+        return dict.fromkeys(self.exit_names, self.features.estimated_mul_adds(height, width))
+
+    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {}  # closed form
+
+    def configure_optimizers(self) -> None:
+        return None
+
+    def setup(self, stage: str) -> None:
+        """Whether it can be fitted, before the first image is read."""
+        if stage != "fit":
+            return
+        if self.trainer.world_size > 1:
+            raise PairsError(
+                f"LOMO is fitted by one process, {self.trainer.world_size} were given: "
+                "use trainer.devices=1"
+            )
+        pair_counts(*_people(self._data.train_split)[1:])
+
+    @property
+    def _data(self) -> ReidDataModule:
+        return cast(ReidDataModule, self.trainer.datamodule)  # type: ignore[attr-defined]
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:  # type: ignore[override]
+        """Fit both metrics on the whole training split."""
+        started = time.perf_counter()
+        rows = self._training_features()
+        log.info("%d images described in %.1f s", len(rows), time.perf_counter() - started)
+        self.fit(rows, self._data.train_split)
+
+    def fit(self, rows: Tensor, split: Split) -> None:
+        """Learn both metrics from features (N, 26960) of the split's N images.
+
+        Raises:
+            PairsError: no person is seen by two cameras.
+        """
+        people, pids, camids = _people(split)
+        if len(people) < len(rows):
+            rows = rows[people]
+        started = time.perf_counter()
+        space = Subspace.of(rows)
+        device = self.kissme.factor.device
+        self.kissme.factor = kissme(space, pids, camids, self.kissme_pca).to(device)
+        factor = xqda(space, pids, camids, self.xqda_dim, self.regulariser)
+        self.xqda.factor = factor.to(device)
+        log.info(
+            "metrics learned on %d images in %.1f s; dimensions kept: KISSME %d, XQDA %d",
+            len(rows),
+            time.perf_counter() - started,
+            self.kissme.factor.shape[1],
+            factor.shape[1],
+        )
+
+    def _training_features(self) -> Tensor:
+        """(N, 26960) float32 on the CPU, in the order of the training split."""
+        data = self._data
+        rows = torch.empty(len(data.train_split), self.features.dim)
+        for batch in data.train_images_loader():
+            pixels = batch["pixels"].to(self.device)  # (N, views, 3, H, W)
+            described = self.features(pixels.flatten(0, 1)).view(*pixels.shape[:2], -1).mean(1)
+            rows[batch["index"]] = described.cpu()
+        return rows
+
+
+def _people(split: Split) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the split's people are, without distractors and junk; their pids and camids."""
+    people = np.flatnonzero(split.pids > DISTRACTOR)
+    indices, pids, camids = map(
+        torch.from_numpy, (people, split.pids[people], split.camids[people])
+    )
+    return indices, pids, camids

@@ -1,0 +1,158 @@
+"""PLA, the Progressive Learning Algorithm: its network and its loss (Li et al.)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reid_lab.backbone import Backbone
+from reid_lab.dataset import ReidDataModule
+from reid_lab.errors import UserError
+from reid_lab.loss import GeneralisedBatchHard
+from reid_lab.model.base import Outputs, State
+from reid_lab.model.classifier import required
+from reid_lab.model.trinet import TriNetRecipe
+from reid_lab.search import Setting
+from reid_lab.types import Count, Fraction, NonNegative, Positive
+
+
+class SettingError(UserError):
+    """A triplet that PK batches do not hold, and those that they do."""
+
+
+class PLA(TriNetRecipe):
+    """Two heads on one network: a triplet loss on one, cross-entropy on the other.
+
+    Exit: `embedding`, the heads' outputs one after the other (section 3.1).
+
+    Trains with one setting (`weight`, `margin`, `k`, `p`), or the holistic schedule of section
+    3.3 where `k` is a list; the search callback moves all four.
+
+    Args:
+        identities: people to tell apart; null in a config takes the data set's. Needed where
+            cross-entropy is in the objective.
+        objective: both, or one loss on a single head of `dim` (section 4.3).
+        dim: of the embedding; each of two heads has half.
+        weight: lambda of equation 5, of the triplet loss.
+        margin, k, p: see `generalised_batch_hard`. A list of k: one after the other, in
+            equal parts of the training.
+        lr, iterations, decay_from: see `TriNetRecipe`; equation 10 is the same schedule, with
+            e0 = 150 and e1 = 300 epochs, here of Market-1501's 102 batches. Under the search
+            they are the exploitation's, and each phase starts it afresh.
+
+    Raises:
+        ValueError: no `identities` for cross-entropy, an odd `dim`, or no k.
+        SettingError: a k or p that the batches do not hold, before the first one.
+    """
+
+    exit_names = ("embedding",)
+    loss: GeneralisedBatchHard
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        identities: Count | None = None,
+        objective: Literal["both", "triplet", "cross_entropy"] = "both",
+        dim: Count = 2048,
+        weight: NonNegative = 1.0,
+        margin: float = 0.0,
+        k: Count | Sequence[Count] = 1,
+        p: Count = 1,
+        lr: Positive = 3e-4,
+        iterations: Count = 30_600,
+        decay_from: Fraction = 0.5,
+    ) -> None:
+        self.ks = (k,) if isinstance(k, int) else tuple(k)
+        if not self.ks:
+            raise ValueError("k=[]: give a k, or a list of them")
+        super().__init__(GeneralisedBatchHard(self.ks[0], p, margin), lr, iterations, decay_from)
+        names = ("triplet", "cross_entropy") if objective == "both" else (objective,)
+        if dim % len(names):
+            raise ValueError(f"dim={dim} does not divide into {len(names)} heads")
+        self.backbone = backbone
+        self.pool = nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten())
+        # a 1x1 convolution of what is pooled to 1x1
+        width = dim // len(names)
+        self.heads = nn.ModuleDict({n: nn.Linear(backbone.channels[-1], width) for n in names})
+        if "cross_entropy" in names:
+            self.classifier = nn.Linear(width, required(identities))
+        self.weight, self.decay_from = weight, decay_from
+        self.started = 0  # step at which this phase began
+
+    @property
+    def compilable(self) -> list[nn.Module]:
+        return [*self.backbone.stages.values(), *self.heads.values()]
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit" and "triplet" in self.heads:
+            data: ReidDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+            check_hardness("model", max(self.ks), self.loss.p, data)
+
+    def begin(self, setting: Setting, start: int, length: int) -> None:
+        """Take a setting, and run the schedule from step `start` on, over `length` steps."""
+        self.weight, self.loss.margin, self.loss.k, self.loss.p = setting
+        self.ks = (setting.k,)
+        self.started, self.t0, self.t1 = start, self.decay_from * length, length
+
+    def schedule(self, step: int) -> tuple[float, float]:
+        """Equation 10 and beta1, counted from the start of the phase."""
+        return super().schedule(step - self.started)
+
+    def step(self, exit: str, state: State) -> tuple[State, Tensor]:
+        pooled = self.pool(self.backbone(*state))  # (N, channels)
+        return (), torch.cat([head(pooled) for head in self.heads.values()], 1)  # (N, dim)
+
+    def outputs(self, images: Tensor) -> Outputs:
+        exits = self(images)
+        parts = self._parts(exits["embedding"])
+        if "cross_entropy" not in parts:
+            return Outputs(exits, {})
+        return Outputs(exits, {"embedding": self.classifier(parts["cross_entropy"])})
+
+    def objective(self, outputs: Outputs, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Equation 5: cross-entropy, and lambda times the generalised batch-hard loss."""
+        losses = {}
+        if outputs.logits:
+            losses["cross_entropy"] = F.cross_entropy(outputs.logits["embedding"], batch["label"])
+        if "triplet" in self.heads:
+            self.loss.k = self._k()
+            rows = self._parts(outputs.exits["embedding"])["triplet"]
+            losses["triplet"] = self.weight * self.loss(*self.gather(rows, batch["pid"]))
+        return losses
+
+    def _parts(self, embedding: Tensor) -> dict[str, Tensor]:
+        """Each head's part of the embedding, by its objective."""
+        return dict(zip(self.heads, embedding.chunk(len(self.heads), 1), strict=True))
+
+    def _k(self) -> int:
+        if len(self.ks) == 1:
+            return self.ks[0]
+        return self.ks[min(int(self.global_step * len(self.ks) / self.t1), len(self.ks) - 1)]
+
+
+def check_hardness(key: str, k: int, p: int, data: ReidDataModule) -> None:
+    """Whether PK batches hold a k-th positive and a p-th negative.
+
+    Raises:
+        SettingError: they do not; `key` is where k and p are set.
+    """
+    if data.batch_size is not None:
+        raise SettingError(
+            f"dataset.batch_size={data.batch_size}: triplets need PK batches; give "
+            "dataset.batch_size=null"
+        )
+    if k > data.k:
+        raise SettingError(
+            f"{key}.k={k}, but a person has dataset.k={data.k} images in a batch, the anchor among "
+            f"them: lower {key}.k or raise dataset.k"
+        )
+    negatives = (data.p - 1) * data.k
+    if p > negatives:
+        raise SettingError(
+            f"{key}.p={p}, but an anchor has {negatives} negatives in a batch, "
+            f"(dataset.p - 1) * dataset.k: lower {key}.p"
+        )

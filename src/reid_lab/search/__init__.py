@@ -1,0 +1,10 @@
+"""Hyper-parameters that move during training, by Bayesian optimisation (PLA, section 3.3).
+
+`search.bayes` has the Gaussian process, by BoTorch; it is imported when it is needed.
+"""
+
+from reid_lab.search.plan import Place, Plan
+from reid_lab.search.search import Search, Trial
+from reid_lab.search.setting import Prediction, Ranges, Setting
+
+__all__ = ["Place", "Plan", "Prediction", "Ranges", "Search", "Setting", "Trial"]

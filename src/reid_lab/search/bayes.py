@@ -1,0 +1,79 @@
+"""A Gaussian process over settings, and expected improvement, both BoTorch's."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import astuple
+
+import torch
+from botorch.acquisition import LogExpectedImprovement
+from botorch.fit import fit_gpytorch_mll
+from botorch.models import SingleTaskGP
+from botorch.models.transforms import Normalize, Standardize
+from botorch.optim import optimize_acqf_discrete
+from gpytorch.mlls import ExactMarginalLogLikelihood
+from torch import Tensor
+
+from reid_lab.search.setting import Prediction, Ranges, Setting
+
+
+class Surrogate:
+    """A Gaussian process fitted to f(W), to be minimised. PLA, equations 6 to 8.
+
+    The kernel is Gaussian with a bandwidth for each part of the setting, fitted with the noise
+    to the data (the paper: "calculated from given samples"). It sees the settings scaled to
+    the ranges. `k` and `p` are integers wherever it is fitted or asked, so that none of its
+    answers is one of a rounded value.
+
+    Raises:
+        ValueError: fewer than two finite objectives.
+    """
+
+    def __init__(
+        self, ranges: Ranges, settings: Sequence[Setting], objectives: Sequence[float]
+    ) -> None:
+        # an exploration that diverged says nothing about the shape of f
+        known = [(w, f) for w, f in zip(settings, objectives, strict=True) if math.isfinite(f)]
+        if len(known) < 2:
+            raise ValueError(
+                f"{len(known)} of {len(settings)} explorations have a finite loss, where a "
+                "Gaussian process takes two: lower model.lr, or the ranges of weight and margin"
+            )
+        x = _tensor([w for w, _ in known])
+        y = torch.tensor([[f] for _, f in known], dtype=torch.float64)
+        bounds = torch.tensor(astuple(ranges), dtype=torch.float64).T  # (2, 4)
+        bounds[1] += bounds[0] == bounds[1]  # a range of one value
+        # fitting may draw numbers, which training must not feel
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.manual_seed(0)
+            self.model = SingleTaskGP(
+                x,
+                y,
+                outcome_transform=Standardize(1),
+                input_transform=Normalize(x.shape[1], bounds=bounds),
+            )
+            fit_gpytorch_mll(ExactMarginalLogLikelihood(self.model.likelihood, self.model))
+        # in logarithms, for differences that would vanish where all candidates are poor
+        self._improvement = LogExpectedImprovement(self.model, float(y.min()), maximize=False)
+
+    def best(self, candidates: Sequence[Setting]) -> Setting:
+        """The candidate of the largest expected improvement."""
+        choices = _tensor(candidates)
+        with torch.random.fork_rng(devices=[]):
+            chosen, _ = optimize_acqf_discrete(self._improvement, 1, choices)
+        return candidates[int((choices == chosen).all(1).nonzero()[0, 0])]
+
+    @torch.no_grad()
+    def predict(self, settings: Sequence[Setting]) -> list[Prediction]:
+        x = _tensor(settings)
+        posterior = self.model.posterior(x)
+        improvement = self._improvement(x.unsqueeze(1)).exp()
+        columns = (posterior.mean[:, 0], posterior.variance[:, 0].sqrt(), improvement)
+        return [Prediction(*row) for row in torch.stack(columns, 1).tolist()]
+
+
+def _tensor(settings: Sequence[Setting]) -> Tensor:
+    return torch.tensor(settings, dtype=torch.float64)  # (N, 4)

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from reid_lab.budget.logistic import Logistic
+from reid_lab.budget.policies import (
+    FEATURES,
+    NEAREST,
+    TEMPERATURE,
+    Candidates,
+    Lookup,
+    candidates_under,
+    one_a_camera,
+    sure_of,
+)
+from reid_lab.protocol import Protocol
+from reid_lab.retrieval import Ids
+from reid_lab.retrieval.space import MetricName
+from tests.budget.people import ids, people
+
+METRICS: list[MetricName] = ["euclidean", "cosine", "l1"]
+
+
+def of(pids: list[int], camids: list[int]) -> Ids:
+    return ids(torch.tensor(pids), torch.tensor(camids))
+
+
+def test_confidence_by_hand() -> None:
+    # gallery on a line: the query (person 1, camera 1) stands at 0
+    query, gallery = of([1], [1]), of([1, 2, 1, -1, 0], [1, 2, 2, 2, 3])
+    at = torch.tensor([[0.1], [0.5], [1.0], [0.0], [2.0]])
+    near = {"all": 0.1, "other_cameras": 0.5, "oracle": 0.5}
+    margin = {"all": 0.4, "other_cameras": 0.5, "oracle": 0.5}
+    first = {"all": 0, "other_cameras": 1, "oracle": 1}
+    for candidates in near:
+        lookup = Lookup(at, gallery, "euclidean", candidates)  # type: ignore[arg-type]
+        looks, found = lookup.looks(torch.zeros(1, 1), query)
+        assert sure_of("distance", looks).item() == pytest.approx(-near[candidates], abs=1e-6)
+        assert sure_of("margin", looks).item() == pytest.approx(margin[candidates], abs=1e-6)
+        assert found.item() == first[candidates]
+
+
+def naive(
+    row: np.ndarray, gallery: np.ndarray, seen: np.ndarray, pids: np.ndarray, metric: str
+) -> tuple[dict[str, float], int]:
+    """Every feature by loops in float64."""
+    if metric == "cosine":
+        distances = [1 - row @ g / np.linalg.norm(row) / np.linalg.norm(g) for g in gallery]
+    else:
+        distances = [np.linalg.norm(row - g, 1 if metric == "l1" else 2) for g in gallery]
+    near = sorted((d, i) for i, d in enumerate(distances) if seen[i])
+    first, person = near[0][0], pids[near[0][1]]
+    others = [d for d, i in near if pids[i] != person]
+    top = [d for d, _ in near[:NEAREST]]
+    weights = [math.exp(-(d - first) / (TEMPERATURE * first)) for d in top]
+    shares = [w / sum(weights) for w in weights]
+    return {
+        "nearest": first,
+        "margin": others[0] - first if others else math.inf,
+        "entropy": -sum(p * math.log(p) for p in shares if p > 0),
+        "spread": sum(top) / len(top) - first,
+    }, near[0][1]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("candidates", ["all", "other_cameras", "oracle"])
+def test_features_against_loops(metric: MetricName, candidates: Candidates) -> None:
+    e = people(6)
+    exit = e.exits["stage1"]
+    gallery = Ids(e.gallery.pids.clone(), e.gallery.camids, e.gallery.paths)
+    gallery.pids[5] = -1
+    looks, found = Lookup(exit.gallery, gallery, metric, candidates).looks(exit.query, e.query)
+    pids, camids = gallery.pids.numpy(), gallery.camids.numpy()
+    for i, row in enumerate(exit.query.double().numpy()):
+        seen = pids >= 0
+        same_camera = camids == int(e.query.camids[i])
+        if candidates == "other_cameras":
+            seen = seen & ~same_camera
+        if candidates == "oracle":
+            seen = seen & ~(same_camera & (pids == int(e.query.pids[i])))
+        expected, first = naive(row, exit.gallery.double().numpy(), seen, pids, metric)
+        for name in FEATURES:
+            assert looks[name][i] == pytest.approx(expected[name], rel=1e-3, abs=1e-5), name
+        assert found[i] == first
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("size", [1, 2, 7, 31])
+def test_a_query_has_the_same_bits_in_any_batch(metric: MetricName, size: int) -> None:
+    e = people(30)
+    exit = e.exits["stage2"]
+    lookup = Lookup(exit.gallery, e.gallery, metric)
+    whole, found = lookup.looks(exit.query, e.query)
+    for start in range(0, 60, size):
+        rows = torch.arange(start, min(start + size, len(e.query)))
+        part, first = lookup.looks(exit.query[rows], e.query.take(rows))
+        assert np.array_equal(first, found[rows.numpy()])
+        for name in FEATURES:
+            assert np.array_equal(part[name], whole[name][rows.numpy()]), name
+
+
+def test_the_nearest_other_person_may_be_far_down() -> None:
+    near = torch.linspace(1, 2, 40)[:, None]  # all of person 1, then person 2
+    gallery = torch.cat([near, torch.tensor([[5.0], [7.0]])])
+    lookup = Lookup(gallery, of([1] * 40 + [2, 3], [2] * 42))
+    looks, _ = lookup.looks(torch.zeros(1, 1), of([1], [1]))
+    assert looks["margin"].item() == pytest.approx(4.0)
+    alone = Lookup(near, of([1] * 40, [2] * 40))
+    assert alone.looks(torch.zeros(1, 1), of([1], [1]))[0]["margin"].item() == math.inf
+
+
+def test_who_sees_nobody_is_never_sure() -> None:
+    e = people(4)
+    exit = e.exits["stage1"]
+    mine = of([1], [1])
+    gallery = of([1, 2], [1, 1])  # all in the query's camera
+    looks, _ = Lookup(exit.gallery[:2], gallery).looks(exit.query[:1], mine)
+    model = Logistic.fit(np.random.default_rng(0).normal(size=(50, 4)), np.arange(50) % 2 == 0)
+    assert sure_of("distance", looks).item() == -math.inf
+    assert sure_of("learned", looks, model).item() == -math.inf
+    assert not np.isnan(sure_of("entropy", looks)).any()
+
+
+def test_candidates_do_not_depend_on_the_querys_label_unless_oracle() -> None:
+    torch.manual_seed(0)
+    rows, at = torch.randn(20, 4), torch.randn(50, 4)
+    gallery = of([i % 7 for i in range(50)], [i % 3 for i in range(50)])
+    cameras = [i % 3 for i in range(20)]
+    one, two = of([1] * 20, cameras), of(list(range(2, 22)), cameras)
+    for candidates, same in (("all", True), ("other_cameras", True), ("oracle", False)):
+        lookup = Lookup(at, gallery, candidates=candidates)  # type: ignore[arg-type]
+        a, b = lookup.looks(rows, one)[0], lookup.looks(rows, two)[0]
+        assert all(np.array_equal(a[name], b[name]) for name in FEATURES) == same
+
+
+def test_a_reduced_gallery_is_looked_at_and_named_by_its_own_rows() -> None:
+    gallery = of([1, 1, 1, 2, 0, -1, 2], [1, 1, 2, 1, 1, 1, 1])
+    kept = one_a_camera(gallery)
+    assert kept.tolist() == [0, 2, 3, 4, 5]
+    at = torch.arange(7.0)[:, None]
+    lookup = Lookup(at, gallery, candidates="all", rows=kept)
+    assert lookup.mul_adds == 4 and lookup.bytes == 16  # without nobody
+    _, found = lookup.looks(torch.tensor([[5.2], [1.2]]), of([9, 9], [9, 9]))
+    assert found.tolist() == [4, 0] or found.tolist() == [4, 2]
+
+
+def test_where_nothing_is_hidden_all_are_candidates() -> None:
+    assert candidates_under(Protocol(hidden="nothing"), "oracle") == "all"
+    assert candidates_under(Protocol(), "oracle") == "oracle"
+
+
+def test_logistic_finds_the_weights_that_made_the_data() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(3.0, 2.0, size=(20_000, 2))
+    truth = 1.5 * (x[:, 0] - 3) / 2 - 0.8 * (x[:, 1] - 3) / 2 + 0.3
+    right = rng.random(len(x)) < 1 / (1 + np.exp(-truth))
+    model = Logistic.fit(x, right)
+    np.testing.assert_allclose(model.weights, [1.5, -0.8, 0.3], atol=0.06)
+    # the gradient of the penalised likelihood vanishes, by finite differences
+    np.testing.assert_allclose(model(x[:5]), truth[:5], atol=0.2)
+
+
+@pytest.mark.parametrize("right", [np.ones(40, bool), np.zeros(40, bool), np.arange(40) > 19])
+def test_logistic_stays_finite_where_nothing_is_to_be_separated_or_all_is(
+    right: np.ndarray,
+) -> None:
+    x = np.arange(80.0).reshape(40, 2)
+    odds = Logistic.fit(x, right)(x)
+    assert np.isfinite(odds).all() and ((odds > 0) == right).all()

@@ -1,0 +1,95 @@
+"""Thresholds are fitted at the end of training and travel in the checkpoint."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+
+from reid_lab.budget.thresholds import KEY, calibration_of
+from reid_lab.config_check import ConfigError
+from reid_lab.paths import last_checkpoint
+from reid_lab.run import run
+from tests.conftest import Compose
+
+TINY = ("backbone=small", "backbone.width=4", "model.hidden=16", "model.dim=8")
+STEPS = (*TINY, "model.iterations=4", "trainer.log_every_n_steps=1", "trainer.val_check_interval=4")
+LEFT_OUT = ("cost", "ranked_lists", "attention", "verification", "dimensions", "throughput")
+FEW = (
+    *STEPS,
+    *(f"callbacks.{name}=null" for name in LEFT_OUT),
+    "callbacks.stream.policies=[margin,learned]",
+    "callbacks.stream.thresholds=[online,fitted]",
+    "callbacks.stream.points=3",
+)
+
+
+def policies(folder: Path) -> set[str]:
+    with (folder / "results" / "stream.csv").open(newline="") as file:
+        return {row["policy"] for row in csv.DictReader(file)}
+
+
+@pytest.mark.parametrize(("every", "held"), [(4, 0), (2, 3), (500, 0)])  # 500: not saved yet
+def test_the_checkpoint_has_them_however_often_it_was_saved(
+    composed: Compose, every: int, held: int
+) -> None:
+    saves = f"callbacks.checkpoint.every_n_train_steps={every}"
+    cfg = composed(*FEW, saves, f"dataset.val_identities={held}")
+    folder = Path(cfg.run_dir)
+    if held:
+        run(cfg)
+    else:
+        with pytest.warns(UserWarning, match="fitted on training people, who look too easy"):
+            run(cfg)
+    checkpoint = torch.load(last_checkpoint(folder), weights_only=True)
+    known = calibration_of(checkpoint)
+    assert checkpoint["global_step"] == 4
+    assert known.exits == ("stage1", "stage2", "stage3", "fusion")
+    assert known.held_out == bool(held) and known.queries >= 6
+    asked = {"margin", "margin (fitted)", "learned", "learned (fitted)"}
+    assert policies(folder) == asked
+    if every > 2:
+        return
+    again = composed(*FEW, "task=test", f"ckpt_path={last_checkpoint(folder)}", run="again")
+    run(again)
+    assert policies(Path(again.run_dir)) == asked
+
+
+def test_a_checkpoint_of_other_weights_is_left_alone(composed: Compose) -> None:
+    cfg = composed(*FEW, "callbacks.checkpoint.every_n_train_steps=3")
+    with pytest.warns(UserWarning, match=r"is of step 3, training ended at 4: it keeps no"):
+        run(cfg)
+    checkpoint = torch.load(last_checkpoint(Path(cfg.run_dir)), weights_only=True)
+    assert checkpoint["global_step"] == 3 and KEY not in checkpoint["callbacks"]
+
+
+def test_a_checkpoint_without_them_is_tested_without_them(composed: Compose) -> None:
+    cfg = composed(*FEW, "callbacks.thresholds=null")
+    with pytest.warns(UserWarning, match="train to the end with callbacks.thresholds"):
+        run(cfg)
+    assert policies(Path(cfg.run_dir)) == {"margin"}
+    assert KEY not in torch.load(last_checkpoint(Path(cfg.run_dir)), weights_only=True)["callbacks"]
+
+
+def test_what_a_projection_changes_is_not_routed_by_them(composed: Compose) -> None:
+    cfg = composed(*FEW, "callbacks.ranking.pca=5")
+    with pytest.warns(UserWarning, match="without callbacks.ranking.pca"):
+        run(cfg)
+    assert policies(Path(cfg.run_dir)) == {"margin"}
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "callbacks.thresholds.identities=0",
+        "callbacks.thresholds.candidates=some",
+        "callbacks.stream.thresholds=[guessed]",
+        "callbacks.stream.orders=[sorted]",
+        "callbacks.stream.gallery=small",
+    ],
+)
+def test_wrong_options_are_told_first(composed: Compose, override: str) -> None:
+    with pytest.raises(ConfigError, match=override.split("=")[0]):
+        run(composed(*FEW, override))

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from reid_lab.classical import Lomo
+from reid_lab.classical.histogram import rgb_to_hsv
+from reid_lab.classical.lomo import siltp, window_maxima
+from reid_lab.classical.retinex import blur_matrix, retinex
+
+
+def noise(n: int, height: int = 128, width: int = 48, seed: int = 0) -> torch.Tensor:
+    """Smooth noise, so that neighbours resemble each other as in pictures."""
+    rng = np.random.default_rng(seed)
+    raw = gaussian_filter(rng.normal(size=(n, 3, height, width)), (0, 0, 2, 2))
+    raw = (raw - raw.min()) / (raw.max() - raw.min())
+    return torch.from_numpy((raw * 255).round().astype(np.uint8))
+
+
+def naive_siltp(gray: np.ndarray, radius: int, tau: float) -> np.ndarray:
+    height, width = gray.shape
+    codes = np.zeros(gray.shape, int)
+    for y in range(height):
+        for x in range(width):
+            for digit, (dy, dx) in enumerate([(0, 1), (-1, 0), (0, -1), (1, 0)]):
+                beside = gray[
+                    min(max(y + dy * radius, 0), height - 1),
+                    min(max(x + dx * radius, 0), width - 1),
+                ]
+                if beside < np.float32(1 - tau) * gray[y, x]:
+                    codes[y, x] += 3**digit
+                elif beside > np.float32(1 + tau) * gray[y, x]:
+                    codes[y, x] += 2 * 3**digit
+    return codes
+
+
+def naive_maxima(codes: np.ndarray, bins: int) -> np.ndarray:
+    height, width = codes.shape
+    rows = []
+    for y in range(0, height - 9, 5):
+        windows = [codes[y : y + 10, x : x + 10] for x in range(0, width - 9, 5)]
+        counted = [np.bincount(w.ravel(), minlength=bins) for w in windows]
+        rows.append(np.max(counted, axis=0))
+    return np.concatenate(rows)
+
+
+def naive_retinex(image: np.ndarray) -> np.ndarray:
+    intensity = image.astype(float) + 1
+    blurred = [gaussian_filter(intensity, (0, s, s), mode="nearest", truncate=3.0) for s in (5, 20)]
+    seen = np.log(intensity) - np.mean([np.log(b) for b in blurred], axis=0)
+    low, high = seen.mean() - 2 * seen.std(), seen.mean() + 2 * seen.std()
+    return (255 * (seen - low) / (high - low)).clip(0, 255)
+
+
+def pooled(x: np.ndarray) -> np.ndarray:
+    return (x[..., ::2, ::2] + x[..., 1::2, ::2] + x[..., ::2, 1::2] + x[..., 1::2, 1::2]) / 4
+
+
+def naive_lomo(image: torch.Tensor) -> np.ndarray:
+    """Of one image (3, 128, 48); `retinex` and `rgb_to_hsv` have tests of their own."""
+    bins = np.minimum(np.floor(rgb_to_hsv(retinex(image[None]))[0].numpy() * 8), 7)
+    r, g, b = image.numpy().astype(np.float32)
+    gray = np.round(0.2989 * r + 0.587 * g + 0.114 * b).astype(np.float32) / np.float32(255)
+    parts: list[list[np.ndarray]] = [[], [], []]
+    for level in range(3):
+        if level:
+            bins, gray = np.floor(pooled(bins)), pooled(gray)
+        h, s, v = bins.astype(int)
+        parts[0].append(naive_maxima(64 * v + 8 * s + h, 512))
+        parts[1].append(naive_maxima(naive_siltp(gray, 3, 0.3), 81))
+        parts[2].append(naive_maxima(naive_siltp(gray, 5, 0.3), 81))
+    logs = [np.log1p(np.concatenate(p)) for p in parts]
+    return np.concatenate([x / np.linalg.norm(x) for x in logs])
+
+
+def test_the_papers_dimension() -> None:
+    assert Lomo.dim == (512 + 2 * 81) * (24 + 11 + 5) == 26960
+    assert Lomo()(noise(2)).shape == (2, 26960)
+
+
+def test_the_whole_descriptor_is_the_naive_one() -> None:
+    image = noise(1, seed=3)[0]
+    ours, naive = Lomo()(image[None])[0].numpy(), naive_lomo(image)
+    np.testing.assert_allclose(ours, naive, atol=1e-6)
+    assert naive @ naive == pytest.approx(3)  # three parts of unit length
+
+
+@pytest.mark.parametrize(("radius", "tau"), [(3, 0.3), (5, 0.3), (1, 0.05)])
+def test_siltp_is_the_naive_loop(radius: int, tau: float) -> None:
+    gray = noise(2, 24, 12)[:, 0].float() / 255
+    ours = siltp(gray, radius, tau).numpy()
+    assert len(np.unique(ours)) > 10
+    assert all((ours[i] == naive_siltp(gray[i].numpy(), radius, tau)).all() for i in range(2))
+
+
+def test_siltp_knows_no_scale_of_light() -> None:
+    gray = noise(2, 32, 16)[:, 0].float()
+    assert torch.equal(siltp(gray, 3), siltp(gray / 4, 3))
+    assert not siltp(torch.full((1, 12, 12), 0.5), 5).any()
+
+
+@pytest.mark.parametrize(("height", "width"), [(128, 48), (64, 24), (32, 12), (23, 19)])
+def test_window_maxima_are_the_naive_loops(height: int, width: int) -> None:
+    codes = torch.randint(0, 7, (2, height, width), generator=torch.Generator().manual_seed(0))
+    ours = window_maxima(codes, 7).numpy()
+    assert all((ours[i] == naive_maxima(codes[i].numpy(), 7)).all() for i in range(2))
+
+
+def test_a_full_window_does_not_overflow() -> None:
+    assert window_maxima(torch.ones(1, 128, 48, dtype=torch.long), 2)[0].tolist() == [0, 100] * 24
+
+
+def test_retinex_is_scipys_blur_stretched() -> None:
+    images = noise(2, 30, 20, seed=1)
+    ours = retinex(images)
+    for image, seen in zip(images.numpy(), ours.numpy(), strict=True):
+        assert np.abs(naive_retinex(image) - seen).max() < 0.6
+
+
+def test_blurring_keeps_the_mean_of_a_flat_image() -> None:
+    assert torch.allclose(blur_matrix(48, 20.0).sum(1), torch.ones(48))
+    assert not retinex(torch.full((1, 3, 16, 8), 90, dtype=torch.uint8)).any()
+
+
+def test_a_flat_image_has_finite_features() -> None:
+    features = Lomo()(torch.zeros(1, 3, 128, 48, dtype=torch.uint8))
+    assert features.isfinite().all() and features.norm() == pytest.approx(3**0.5)
+
+
+def test_every_image_by_itself() -> None:
+    images, lomo = noise(34, seed=2), Lomo()  # more than a chunk
+    together = lomo(images)
+    for i in (0, 31, 32, 33):
+        alone = lomo(images[i : i + 1])[0]
+        assert together[i] @ alone == pytest.approx(3, rel=1e-3)  # products may round otherwise
+
+
+def test_other_sizes_are_resized() -> None:
+    large = noise(1).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert Lomo()(large).shape == (1, 26960)
+    assert torch.equal(Lomo()(torch.full_like(large, 7)), Lomo()(torch.full_like(noise(1), 7)))
+
+
+@pytest.mark.parametrize(
+    "images", [torch.zeros(1, 3, 128, 48), torch.zeros(3, 128, 48, dtype=torch.uint8)]
+)
+def test_what_is_no_image_is_told(images: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        Lomo()(images)
+
+
+def test_the_cost_is_products_and_an_estimate() -> None:
+    lomo = Lomo()
+    products = lomo.mul_adds(128, 48) - lomo.estimated_mul_adds(128, 48)
+    # two sigmas, three colours, height and width
+    assert products == 2 * 3 * (128 * 128 * 48 + 128 * 48 * 48)
+    assert lomo.estimated_mul_adds(256, 128) - lomo.estimated_mul_adds(128, 48) == 12 * 128 * 48

@@ -1,0 +1,183 @@
+"""Pairs, KISSME and XQDA against loops over every pair."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import eigh
+from scipy.spatial.distance import cdist
+
+from reid_lab.classical import PairsError, Subspace, kissme, xqda
+from reid_lab.classical import subspace as module
+from reid_lab.classical.pairs import pair_moments, same_rank
+from reid_lab.classical.subspace import largest
+
+Data = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+SIZES = pytest.mark.parametrize(("cameras", "dim"), [(2, 6), (3, 6), (3, 90)])
+
+
+def people(cameras: int, dim: int, images: int = 60, seed: int = 0) -> Data:
+    """Rows (N, D) of 12 people, one of whom is seen by one camera alone."""
+    rng = np.random.default_rng(seed)
+    pids, camids = rng.integers(0, 12, images), rng.integers(0, cameras, images)
+    camids[pids == 0] = 1
+    means = rng.normal(size=(12, dim))
+    rows = means[pids] + 0.4 * rng.normal(size=(cameras, dim))[camids]
+    rows += rng.normal(size=(images, dim)) * np.linspace(0.2, 1, dim)
+    return tuple(map(torch.from_numpy, (rows.astype(np.float32), pids * 7, camids * 3)))  # type: ignore[return-value]
+
+
+def naive_moments(rows: np.ndarray, pids: torch.Tensor, camids: torch.Tensor) -> list[np.ndarray]:
+    sums = [np.zeros((rows.shape[1],) * 2) for _ in range(2)]
+    counts = [0, 0]
+    for i, j in itertools.combinations(range(len(rows)), 2):
+        if camids[i] != camids[j]:
+            kind, apart = int(pids[i] != pids[j]), rows[i] - rows[j]
+            sums[kind] += np.outer(apart, apart)
+            counts[kind] += 1
+    return [total / count for total, count in zip(sums, counts, strict=True)]
+
+
+def distances(rows: torch.Tensor, projection: torch.Tensor) -> np.ndarray:
+    projected = rows.double().numpy() @ projection.double().numpy()
+    return cdist(projected, projected, "sqeuclidean")
+
+
+def mahalanobis(rows: np.ndarray, metric: np.ndarray) -> np.ndarray:
+    apart = rows[:, None] - rows[None]
+    return np.einsum("ijd,de,ije->ij", apart, metric, apart)
+
+
+def assert_close(ours: np.ndarray, naive: np.ndarray, rtol: float = 2e-4) -> None:
+    assert np.abs(ours - naive).max() < rtol * naive.max()
+
+
+@SIZES
+def test_moments_are_those_of_every_pair(cameras: int, dim: int) -> None:
+    rows, pids, camids = people(cameras, dim)
+    moments = pair_moments(rows.double(), pids, camids)
+    same, different = naive_moments(rows.double().numpy(), pids, camids)
+    assert np.allclose(moments.same, same) and np.allclose(moments.different, different)
+    assert same_rank(pids, camids) >= np.linalg.matrix_rank(same)
+    if dim > len(rows):
+        assert same_rank(pids, camids) == np.linalg.matrix_rank(same)
+
+
+@SIZES
+def test_xqda_is_the_papers_equations(cameras: int, dim: int) -> None:
+    rows, pids, camids = people(cameras, dim)
+    x = rows.double().numpy()
+    same, different = naive_moments(x, pids, camids)
+    same += 0.01 * np.eye(dim)
+    values, vectors = eigh(different, same)
+    w = vectors[:, values > 1]
+    w = w / np.linalg.norm(w, axis=0)  # the metric knows no scale of W
+    metric = np.linalg.inv(w.T @ same @ w) - np.linalg.inv(w.T @ different @ w)
+    projection = xqda(Subspace.of(rows), pids, camids, regulariser=0.01)
+    assert projection.shape == (dim, w.shape[1]) and projection.dtype == torch.float32
+    assert_close(distances(rows, projection), mahalanobis(x @ w, metric))
+
+
+@SIZES
+def test_kissme_is_the_papers_equation(cameras: int, dim: int) -> None:
+    rows, pids, camids = people(cameras, dim)
+    x = rows.double().numpy()
+    components = np.linalg.svd(x - x.mean(0))[2][:4].T
+    same, different = naive_moments(x @ components, pids, camids)
+    metric = np.linalg.inv(same) - np.linalg.inv(different)
+    values, vectors = np.linalg.eigh(metric)
+    positive = (vectors * values.clip(0)) @ vectors.T
+    projection = kissme(Subspace.of(rows), pids, camids, pca=4)
+    assert_close(distances(rows, projection), mahalanobis(x @ components, positive))
+
+
+@pytest.mark.parametrize("learn", [kissme, xqda])
+def test_the_span_of_few_images_is_enough(learn: object) -> None:
+    rows, pids, camids = people(3, 90)
+    small, direct = Subspace.of(rows), Subspace(rows, rows.double())
+    assert small.coordinates.shape == (60, 60)
+    ours, whole = (learn(space, pids, camids, 5) for space in (small, direct))  # type: ignore[operator]
+    assert ours.shape == whole.shape
+    assert_close(distances(rows, ours), distances(rows, whole))
+
+
+def test_coordinates_keep_inner_products_and_directions() -> None:
+    rows = people(2, 90)[0]
+    rows[7] = rows[3]  # the same picture twice: their span is smaller
+    space = Subspace.of(rows)
+    exact = rows.double() @ rows.double().T
+    assert torch.allclose(space.coordinates @ space.coordinates.T, exact, atol=1e-6)
+    directions = torch.randn(60, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    back = rows.double() @ space.back(directions).double()
+    torch.testing.assert_close(back, space.coordinates @ directions, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("asked", [1, 2, 1000])
+def test_a_number_of_dimensions(asked: int) -> None:
+    rows, pids, camids = people(2, 6)
+    space = Subspace.of(rows)
+    every, some = xqda(space, pids, camids), xqda(space, pids, camids, asked)
+    assert every.shape[1] >= 2
+    assert some.shape[1] == min(asked, every.shape[1])
+    assert torch.allclose(some, every[:, :asked])
+
+
+@pytest.mark.parametrize("moved", [0.0, 100.0])
+def test_the_mean_moves_no_distance(moved: float) -> None:
+    rows, pids, camids = people(2, 6)
+    for learn in (kissme, xqda):
+        first, second = (learn(Subspace.of(x), pids, camids) for x in (rows, rows + moved))
+        assert_close(distances(rows, first), distances(rows, second), 1e-2)
+
+
+def test_what_tells_people_apart_counts() -> None:
+    rng = np.random.default_rng(0)
+    pids = np.repeat(np.arange(40), 4)
+    camids = np.tile([0, 1, 0, 1], 40)
+    person = rng.normal(size=(40, 3))[pids] + 0.1 * rng.normal(size=(160, 3))
+    rows = torch.from_numpy(np.hstack([person, rng.normal(size=(160, 20)) * 3])).float()
+    for learn in (kissme, xqda):
+        projection = learn(Subspace.of(rows), torch.from_numpy(pids), torch.from_numpy(camids))
+        lengths = projection.norm(dim=1)
+        assert lengths[:3].min() > 5 * lengths[3:].max()
+
+
+@pytest.mark.parametrize(("n", "count"), [(40, 4), (40, 200), (300, 150)])
+@pytest.mark.parametrize("dense", [0, 1024])
+def test_largest_eigenvalues(
+    monkeypatch: pytest.MonkeyPatch, n: int, count: int, dense: int
+) -> None:
+    monkeypatch.setattr(module, "DENSE", dense)
+    half = torch.randn(n, n, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    matrix = half @ half.T
+    values, vectors = largest(matrix, count)
+    expected = torch.linalg.eigvalsh(matrix).flip(0)[:count]
+    torch.testing.assert_close(values, expected)
+    torch.testing.assert_close(matrix @ vectors, vectors * values)
+
+
+@pytest.mark.parametrize("learn", [kissme, xqda])
+@pytest.mark.parametrize(
+    ("pids", "camids", "message"),
+    [
+        ([1, 1, 2, 2], [1, 1, 1, 1], "1 camera: no two of one person"),
+        ([1, 2, 3, 4], [1, 2, 1, 2], "2 cameras: no two of one person"),
+        ([1, 1, 1, 1], [1, 2, 1, 2], "no two of two people"),
+    ],
+)
+def test_without_pairs_there_is_no_metric(
+    learn: object, pids: list[int], camids: list[int], message: str
+) -> None:
+    space = Subspace.of(torch.randn(4, 3))
+    with pytest.raises(PairsError, match=message):
+        learn(space, torch.tensor(pids), torch.tensor(camids))  # type: ignore[operator]
+
+
+def test_people_who_differ_no_more_than_themselves() -> None:
+    camids = torch.tensor([1, 2] * 4)
+    rows = camids[:, None].float()  # cameras differ, people do not
+    with pytest.raises(PairsError, match="no more than one person across cameras"):
+        xqda(Subspace.of(rows), torch.arange(8) // 2, camids)

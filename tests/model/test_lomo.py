@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from reid_lab.budget.mul_adds import count_exits, exit_dims
+from reid_lab.build import load_model
+from reid_lab.classical import Lomo, PairsError
+from reid_lab.dataset import Split
+from reid_lab.dataset.transforms import normalise
+from reid_lab.model import LOMO
+from reid_lab.paths import conf_dir
+
+IMAGES = torch.randint(0, 256, (2, 3, 128, 48), dtype=torch.uint8)
+
+
+def split(pids: list[int], camids: list[int]) -> Split:
+    names = [(f"{i}.jpg", p, c, i) for i, (p, c) in enumerate(zip(pids, camids, strict=True))]
+    return Split.of(Path(), names)
+
+
+PEOPLE = split([1, 1, 1, 2, 2, 2, 3, 3, 4, 4], [1, 2, 3, 1, 2, 2, 1, 3, 2, 3])
+
+
+def features(people: Split = PEOPLE, seed: int = 0) -> torch.Tensor:
+    """Rows (N, 26960) that resemble each other within a person."""
+    rng = np.random.default_rng(seed)
+    persons = rng.normal(size=(5, Lomo.dim))[people.pids % 5]
+    rows = persons + 0.3 * rng.normal(size=persons.shape)
+    return torch.from_numpy(rows.astype(np.float32))
+
+
+def fitted(**options: object) -> LOMO:
+    model = LOMO(**options)  # type: ignore[arg-type]
+    model.fit(features(), PEOPLE)
+    return model.eval()
+
+
+def test_lomo_is_that_of_the_exact_pixels() -> None:
+    exits = LOMO().eval()(normalise(IMAGES))
+    assert tuple(exits) == LOMO.exit_names == ("lomo", "kissme", "xqda")
+    assert torch.equal(exits["lomo"], Lomo()(IMAGES))
+
+
+def test_the_metrics_are_projections_of_the_features() -> None:
+    model = fitted()
+    exits = model(normalise(IMAGES))
+    for name in ("kissme", "xqda"):
+        factor = getattr(model, name).factor
+        torch.testing.assert_close(exits[name], exits["lomo"] @ factor)
+        assert exits[name].abs().max() > 0
+
+
+@pytest.mark.parametrize(("asked", "kept"), [(None, None), (1, 1), (99, None)])
+def test_dimensions_of_xqda(asked: int | None, kept: int | None) -> None:
+    above_one = fitted().xqda.factor.shape[1]
+    assert 1 < above_one < len(PEOPLE)
+    assert fitted(xqda_dim=asked).xqda.factor.shape[1] == (kept or above_one)
+
+
+def test_counts_are_products_and_what_is_stated() -> None:
+    model = fitted()
+    kissme, xqda = (getattr(model, name).factor.numel() for name in ("kissme", "xqda"))
+    lomo = Lomo().mul_adds(128, 48)
+    counts = count_exits(model, 128, 48)
+    assert counts == {"lomo": lomo, "kissme": lomo + kissme, "xqda": lomo + kissme + xqda}
+    dims = exit_dims(model, 128, 48)
+    assert dims == {"lomo": 26960, "kissme": kissme // 26960, "xqda": xqda // 26960}
+
+
+def test_a_checkpoint_gives_the_metrics_back(tmp_path: Path) -> None:
+    model, path = fitted(kissme_pca=3), tmp_path / "last.ckpt"
+    config = {"_target_": "reid_lab.model.LOMO", "kissme_pca": 3}
+    state = {"state_dict": model.state_dict(), "hyper_parameters": {"model": config}}
+    torch.save(state, path)
+    loaded = load_model(path)(normalise(IMAGES))
+    assert all(torch.equal(loaded[name], rows) for name, rows in model(normalise(IMAGES)).items())
+
+
+def test_a_state_of_other_features_is_refused() -> None:
+    state = LOMO().state_dict()
+    state["xqda.factor"] = state["xqda.factor"][:100]
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        LOMO().load_state_dict(state)
+
+
+def test_distractors_and_junk_teach_nothing() -> None:
+    rows, people = features(), PEOPLE
+    more = split([*people.pids.tolist(), 0, -1, 0], [*people.camids.tolist(), 1, 2, 3])
+    model = LOMO()
+    model.fit(torch.cat([rows, torch.ones(3, Lomo.dim)]), more)
+    assert torch.equal(model.xqda.factor, fitted().xqda.factor)
+
+
+class Data:
+    """What LOMO asks of a data module and of a trainer."""
+
+    world_size = 1
+
+    def __init__(self, people: Split, batches: list[dict[str, torch.Tensor]] | None = None) -> None:
+        self.train_split, self.batches = people, batches
+        self.datamodule = self
+
+    def train_images_loader(self) -> list[dict[str, torch.Tensor]]:
+        assert self.batches is not None
+        return self.batches
+
+
+def training(data: Data) -> LOMO:
+    model = LOMO()
+    model._trainer = data  # type: ignore[assignment]
+    return model
+
+
+def test_one_camera_is_told_before_an_image_is_read() -> None:
+    with pytest.raises(PairsError, match="1 camera: no two of one person are from different"):
+        training(Data(split(PEOPLE.pids.tolist(), [1] * len(PEOPLE)))).setup("fit")
+    training(Data(PEOPLE)).setup("fit")
+
+
+def test_several_processes_are_told() -> None:
+    data = Data(PEOPLE)
+    data.world_size = 2
+    with pytest.raises(PairsError, match="2 were given: use trainer.devices=1"):
+        training(data).setup("fit")
+
+
+def test_training_sees_every_image_once_in_order() -> None:
+    pixels = torch.randint(0, 256, (10, 2, 3, 128, 48), dtype=torch.uint8)  # two views
+    order = torch.tensor([3, 0, 4, 2, 1, 9, 8, 7, 6, 5])
+    batches = [{"pixels": pixels[i], "index": i} for i in order.split(4)]
+    model, rows = training(Data(PEOPLE, batches)), Lomo()(pixels.flatten(0, 1))
+    model.training_step({}, 0)
+    fitted = LOMO()
+    fitted.fit(rows.view(10, 2, -1).mean(1), PEOPLE)
+    torch.testing.assert_close(model._training_features(), rows.view(10, 2, -1).mean(1))
+    for name in ("kissme", "xqda"):
+        ours, expected = (rows @ getattr(m, name).factor for m in (model, fitted))
+        torch.testing.assert_close(torch.cdist(ours, ours), torch.cdist(expected, expected))
+
+
+def test_mixed_precision_leaves_the_features_alone() -> None:
+    model = fitted()
+    plain = model(normalise(IMAGES))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = model(normalise(IMAGES))
+    assert all(torch.equal(plain[name], mixed[name]) for name in plain)
+
+
+def test_defaults_equal_the_yaml() -> None:
+    config = OmegaConf.to_container(OmegaConf.load(conf_dir() / "model" / "lomo.yaml"))
+    assert isinstance(config, dict) and config.pop("_target_") == "reid_lab.model.LOMO"
+    assert config == {n: p.default for n, p in inspect.signature(LOMO).parameters.items()}

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from omegaconf import OmegaConf
+
+from reid_lab.backbone import ResNet, SmallResNet
+from reid_lab.budget.mul_adds import count_exits, exit_dims
+from reid_lab.callbacks import ProgressiveSearch
+from reid_lab.loss import generalised_batch_hard
+from reid_lab.model import PLA
+from reid_lab.model.pla import SettingError, check_hardness
+from reid_lab.paths import conf_dir
+from reid_lab.search import Setting
+
+PIDS = torch.tensor([5, 5, 5, 8, 8, 8])
+BATCH = {"image": torch.randn(6, 3, 64, 32), "pid": PIDS, "label": torch.tensor([0] * 3 + [1] * 3)}
+
+
+def pla(**options: Any) -> PLA:
+    return PLA(SmallResNet(4), identities=2, **{"dim": 16, **options})
+
+
+@pytest.mark.parametrize(("stride", "giga"), [(1, 4.057), (2, 2.673)])
+def test_counts_are_the_readings(stride: Any, giga: float) -> None:
+    model = PLA(ResNet(50, last_stride=stride), identities=751)
+    assert round(count_exits(model, 256, 128)["embedding"] / 1e9, 3) == giga
+    parts = [*model.backbone.parameters(), *model.heads.parameters()]
+    assert round(sum(p.numel() for p in parts) / 1e6, 1) == 27.7
+    assert exit_dims(model, 64, 32) == {"embedding": 2048}
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_last_stride_changes_the_maps_alone(depth: Any) -> None:
+    coarse, fine = ResNet(depth), ResNet(depth, last_stride=1)
+    fine.load_state_dict(coarse.state_dict())
+    images = torch.randn(1, 3, 64, 32)
+    assert coarse(images).shape[-2:] == (2, 1)
+    assert fine(images).shape[-2:] == (4, 2)
+
+
+@pytest.mark.parametrize("objective", ["both", "triplet", "cross_entropy"])
+def test_no_head_is_left_unused(objective: Any) -> None:
+    model = pla(objective=objective)
+    losses = model.losses(BATCH)
+    assert tuple(sorted(losses)) == (
+        ("cross_entropy", "triplet") if objective == "both" else (objective,)
+    )
+    torch.stack(list(losses.values())).sum().backward()
+    assert not [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert model(BATCH["image"])["embedding"].shape == (6, 16)
+
+
+def test_losses_are_equation_5() -> None:
+    model = pla(weight=0.7, margin=0.1, k=2, p=3).eval()
+    maps = model.backbone(BATCH["image"]).amax((2, 3))  # global max pooling
+    triplet, classes = model.heads["triplet"](maps), model.heads["cross_entropy"](maps)
+    torch.testing.assert_close(model(BATCH["image"])["embedding"], torch.cat([triplet, classes], 1))
+    losses = model.losses(BATCH)
+    expected = 0.7 * generalised_batch_hard(triplet, PIDS, 2, 3, 0.1)
+    torch.testing.assert_close(losses["triplet"], expected)
+    expected = F.cross_entropy(model.classifier(classes), BATCH["label"])
+    torch.testing.assert_close(losses["cross_entropy"], expected)
+
+
+def test_schedule_is_equation_10_from_the_start_of_a_phase() -> None:
+    model, alpha = pla(iterations=10), 3e-4
+    model.begin(Setting(0.5, -0.1, 2, 3), start=100, length=300)
+    assert (model.weight, model.loss.margin, model.loss.k, model.loss.p) == (0.5, -0.1, 2, 3)
+    for e in (0, 150, 200, 299):
+        rate = alpha if e <= 150 else alpha * 0.001 ** ((e - 150) / (300 - 150))
+        beta = 0.9 if e <= 150 else 0.5
+        assert model.schedule(100 + e) == (pytest.approx(rate), beta)
+
+
+def test_holistic_k_takes_equal_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = pla(k=[3, 2, 1], iterations=9), []
+    for step in range(10):
+        monkeypatch.setattr(PLA, "global_step", step)
+        model.losses(BATCH)
+        seen.append(model.loss.k)
+    assert seen == [3, 3, 3, 2, 2, 2, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"dim": 15}, "dim=15"), ({"k": []}, r"k=\[\]"), ({"identities": None}, "identities=None")],
+)
+def test_what_cannot_be_built(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PLA(SmallResNet(4), **{"identities": 2, "dim": 16, **options})
+
+
+def test_triplets_alone_need_no_identities() -> None:
+    assert not hasattr(PLA(SmallResNet(4), objective="triplet"), "classifier")
+
+
+@pytest.mark.parametrize(
+    ("k", "p", "batch_size", "message"),
+    [
+        (5, 1, None, r"model\.k=5, but a person has dataset\.k=4 images"),
+        (4, 13, None, r"model\.p=13, but an anchor has 12 negatives"),
+        (1, 1, 32, r"dataset\.batch_size=32: triplets need PK batches"),
+    ],
+)
+def test_triplets_that_batches_do_not_hold(
+    k: int, p: int, batch_size: int | None, message: str
+) -> None:
+    data: Any = SimpleNamespace(p=4, k=4, batch_size=batch_size)
+    with pytest.raises(SettingError, match=message):
+        check_hardness("model", k, p, data)
+    check_hardness("model", 4, 12, SimpleNamespace(p=4, k=4, batch_size=None))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "target"),
+    [("model/pla", None, PLA), ("callbacks/progressive", "progressive", ProgressiveSearch)],
+)
+def test_the_yaml_is_the_paper(file: str, key: str | None, target: Any) -> None:
+    raw = OmegaConf.load(conf_dir() / Path(f"{file}.yaml"))
+    config = OmegaConf.to_container(raw[key] if key else raw, resolve=False)
+    assert isinstance(config, dict)
+    parameters = inspect.signature(target).parameters
+    own = {k: v for k, v in config.items() if k != "_target_" and "${" not in str(v)}
+    assert set(config) - {"_target_"} == set(parameters)
+    for name, value in own.items():
+        value = tuple(value) if isinstance(value, list) else value
+        assert value == parameters[name].default, name
