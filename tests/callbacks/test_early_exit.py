@@ -57,14 +57,6 @@ def test_the_checkpoint_has_them_however_often_it_was_saved(
     assert policies(Path(again.run_dir)) == asked
 
 
-def test_a_checkpoint_of_other_weights_is_left_alone(composed: Compose) -> None:
-    cfg = composed(*FEW, "callbacks.checkpoint.every_n_train_steps=3")
-    with pytest.warns(UserWarning, match=r"is of step 3, training ended at 4: it keeps no"):
-        run(cfg)
-    checkpoint = torch.load(last_checkpoint(Path(cfg.run_dir)), weights_only=True)
-    assert checkpoint["global_step"] == 3 and KEY not in checkpoint["callbacks"]
-
-
 def test_a_checkpoint_without_them_is_tested_without_them(composed: Compose) -> None:
     cfg = composed(*FEW, "callbacks.thresholds=null")
     with pytest.warns(UserWarning, match="train to the end with callbacks.thresholds"):

@@ -9,11 +9,10 @@ from typing import Protocol as Interface
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_lab.budget.policies import (  # noqa: F401 - candidates_under is looked for here
+from reid_lab.budget.policies import (
     Candidates,
     Lookup,
     Policy,
-    candidates_under,
     sure_of,
 )
 from reid_lab.retrieval.embeddings import Exit, Ids

@@ -2,6 +2,7 @@
 
 from reid_lab.callbacks.attention import AttentionMaps
 from reid_lab.callbacks.budget import AnytimeCurve, BudgetedStream, BudgetError
+from reid_lab.callbacks.checkpoints import Checkpoints
 from reid_lab.callbacks.cost import CostAccount
 from reid_lab.callbacks.dimensions import FeatureDimensions
 from reid_lab.callbacks.early_exit import EarlyExitThresholds
@@ -17,6 +18,7 @@ __all__ = [
     "AttentionMaps",
     "BudgetError",
     "BudgetedStream",
+    "Checkpoints",
     "CostAccount",
     "EarlyExitThresholds",
     "FeatureDimensions",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -12,13 +11,12 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
-from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from reid_lab.budget.policies import Candidates
 from reid_lab.budget.thresholds import KEY, Calibration, calibrate
 from reid_lab.callbacks.after_ranking import ranking_of
-from reid_lab.callbacks.gather import gather_rows
+from reid_lab.callbacks.training_images import embedded
 from reid_lab.dataset import ReidDataModule, Split
 from reid_lab.dataset.divide import query_and_gallery
 from reid_lab.dataset.loading import RankSampler
@@ -117,23 +115,6 @@ class EarlyExitThresholds(pl.Callback):
         return rows, np.isin(numbers, query.names)
 
 
-@torch.inference_mode()
-def embedded(loader: DataLoader[Any], trainer: pl.Trainer, module: ReidModule) -> dict[str, Tensor]:
-    """Exit -> (N, D) float32 on the CPU, in the order of the batches' `index`."""
-    collected: dict[str, list[Tensor]] = defaultdict(list)
-    training = module.training
-    module.eval()
-    for batch in loader:
-        batch = trainer.strategy.batch_to_device(batch)
-        with trainer.precision_plugin.forward_context():
-            exits = module.embed(batch["image"])
-        collected["index"].append(batch["index"])
-        for name, rows in exits.items():
-            collected[name].append(rows)
-    module.train(training)
-    return gather_rows(trainer, collected)
-
-
 def _of_rows(loader: DataLoader[Any], rows: np.ndarray, trainer: pl.Trainer) -> DataLoader[Any]:
     """The same loader for some of its images; `index` stays the images' own."""
     images: Subset[Any] = Subset(loader.dataset, rows.tolist())
@@ -161,12 +142,7 @@ def _keep(state: dict[str, Any], trainer: pl.Trainer) -> None:
             continue
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         if checkpoint["global_step"] != trainer.global_step:
-            rank_zero_warn(
-                f"early exit: {path} is of step {checkpoint['global_step']}, training ended at "
-                f"{trainer.global_step}: it keeps no thresholds; let "
-                "callbacks.checkpoint.every_n_train_steps divide model.iterations"
-            )
-            continue
+            continue  # of other weights
         checkpoint["callbacks"][KEY] = state
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         torch.save(checkpoint, beside)

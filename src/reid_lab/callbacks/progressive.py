@@ -11,7 +11,6 @@ from typing import Annotated, Any, Protocol, TypeVar, cast, runtime_checkable
 import pytorch_lightning as pl
 import torch
 from annotated_types import Ge
-from pytorch_lightning.callbacks import ModelCheckpoint
 
 from reid_lab.dataset import ReidDataModule
 from reid_lab.errors import UserError
@@ -160,15 +159,6 @@ class ProgressiveSearch(pl.Callback):
             logger.log_metrics(
                 {name: v for name, v in values.items() if isfinite(v)}, trainer.global_step - 1
             )
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save what the last round ends with, at whatever step that is."""
-        if trainer.global_step < self.search.plan.total:
-            return  # cut short: the checkpoint to go on from is one between two batches
-        for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.save_last and callback.dirpath:
-                name = f"{callback.CHECKPOINT_NAME_LAST}{callback.FILE_EXTENSION}"
-                trainer.save_checkpoint(Path(callback.dirpath) / name)
 
     def _place(self, trainer: pl.Trainer, batch_idx: int) -> Place:
         batches = int(trainer.num_training_batches)

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from reid_lab.budget.stream import candidates_under, confidence
+from reid_lab.budget.policies import candidates_under
+from reid_lab.budget.stream import confidence
 from reid_lab.callbacks.after_ranking import AfterRanking
 from reid_lab.model import ReidModule
 from reid_lab.results import write_json

@@ -1,8 +1,9 @@
-"""Embeddings of the training images, for what is fitted on them after training."""
+"""Embeddings of training images, for what is fitted on them after training."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -15,17 +16,23 @@ from reid_lab.dataset import ReidDataModule
 from reid_lab.model import ReidModule
 
 
-@torch.inference_mode()
 def embed_training_images(trainer: pl.Trainer, module: ReidModule) -> dict[str, Tensor]:
-    """Exit -> (N, D) float32 on the CPU, in the order of the training split.
-
-    Unaugmented, at the precision of the trainer, on all of its processes.
-    """
+    """Exit -> (N, D) float32 on the CPU, in the order of the training split, unaugmented."""
     data = cast(ReidDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+    found = embedded(_shown(data.train_images_loader(), trainer), trainer, module)
+    return {name: rows for name, rows in found.items() if name != "index"}
+
+
+@torch.inference_mode()
+def embedded(batches: Iterable[Any], trainer: pl.Trainer, module: ReidModule) -> dict[str, Tensor]:
+    """Exit -> (N, D) float32 on the CPU, in the order of the batches' `index`, which is kept.
+
+    At the precision of the trainer, on all of its processes.
+    """
     collected: dict[str, list[Tensor]] = defaultdict(list)
     training = module.training
     module.eval()
-    for batch in _shown(data.train_images_loader(), trainer):
+    for batch in batches:
         batch = trainer.strategy.batch_to_device(batch)
         with trainer.precision_plugin.forward_context():
             exits = module.embed(batch["image"])
@@ -33,8 +40,7 @@ def embed_training_images(trainer: pl.Trainer, module: ReidModule) -> dict[str, 
         for name, rows in exits.items():
             collected[name].append(rows)
     module.train(training)
-    gathered = gather_rows(trainer, collected)
-    return {name: rows for name, rows in gathered.items() if name != "index"}
+    return gather_rows(trainer, collected)
 
 
 def _shown(loader: DataLoader[Any], trainer: pl.Trainer) -> Any:
