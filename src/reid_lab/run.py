@@ -162,6 +162,8 @@ def quiet() -> None:
         "The number of training batches",  # an epoch is shorter than the logging interval
         "The .*_dataloader.* does not have many workers",  # workers=0 is a choice
         ".*litlogger",
+        "`LightningModule.configure_optimizers` returned `None`",  # closed forms have none
+        "`training_step` returned `None`",
     ):
         warnings.filterwarnings("ignore", message)
 

@@ -119,14 +119,9 @@ class BudgetedStream:
                 leaves = self.rule.leave(s, sure, within[alive, s])
             out = np.flatnonzero(leaves)
             if len(out):
-                if found is None or self.whole is not self.lookups:
-                    chosen = torch.from_numpy(out)
-                    who = mine.take(chosen)
-                    some = embeddings[chosen.to(embeddings.device)]
-                    _, answered = self.whole[exit].looks(some, who, ("nearest",))
-                else:
-                    answered = found[out]
-                left[alive[out]], nearest[alive[out]] = s, answered
+                seen = found if self.whole is self.lookups else None
+                nearest[alive[out]] = self._nearest(exit, embeddings, mine, out, seen)
+                left[alive[out]] = s
                 for place, i in zip(out.tolist(), alive[out].tolist(), strict=True):
                     rows[i] = embeddings[place]
             kept = np.flatnonzero(~leaves)
@@ -134,6 +129,16 @@ class BudgetedStream:
             if not len(alive):
                 break
         return Answers(left, rows, nearest)
+
+    def _nearest(
+        self, exit: str, embeddings: Tensor, query: Ids, out: Rows, seen: Rows | None
+    ) -> Rows:
+        """Of the queries in places `out`; `seen` (n,) if all were looked for already."""
+        if seen is not None:
+            return seen[out]
+        rows = torch.from_numpy(out)
+        some = embeddings[rows.to(embeddings.device)]
+        return self.whole[exit].looks(some, query.take(rows), ("nearest",))[1]
 
     def _sure(
         self, exit: str, embeddings: Tensor, query: Ids, noise: Floats

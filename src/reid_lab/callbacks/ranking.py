@@ -101,8 +101,10 @@ class RankingEvaluation(pl.Callback):
         self.protocol(trainer)  # whether it can be followed
         if _data(trainer).benchmark.companions is not None and self.query == "single":
             rank_zero_warn("companions are embedded in vain without callbacks.ranking.query=multi")
+        self._count(trainer, cast(ReidModule, pl_module))
+
+    def _count(self, trainer: pl.Trainer, module: ReidModule) -> None:
         transforms = _data(trainer).transforms
-        module = cast(ReidModule, pl_module)
         counts = count_exits(module, transforms.height, transforms.width)
         # every view of an image passes through the network
         self.mul_adds = {name: count * transforms.views for name, count in counts.items()}
@@ -132,6 +134,7 @@ class RankingEvaluation(pl.Callback):
             )
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._count(trainer, cast(ReidModule, pl_module))  # what was fitted has its size now
         if self.fit_projections:
             rows = embed_training_images(trainer, cast(ReidModule, pl_module))
             self.projections.update({name: PCA.fit(part) for name, part in rows.items()})

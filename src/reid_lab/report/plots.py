@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,6 +24,7 @@ from reid_lab.report.style import (
 METRICS = {"rank1": "Rank-1", "mAP": "mAP"}
 MARKERS = "s^DvPX"
 STARS = "*dph"  # a marker a re-ranking method
+Corner = Literal["lower right", "upper left"]
 Others = Mapping[str, Run]  # runs to compare with, by label
 
 
@@ -72,7 +73,7 @@ def anytime(run: Run, others: Others, metric: str) -> Figure | None:
             first = reached_exits[name]
             x, y = first.mul_adds / unit, 100 * getattr(first, metric)
             ax.plot(x, y, "o", color=colour, markersize=8, zorder=4, label=name)
-    _finish(ax, METRICS[metric])
+    _finish(ax, METRICS[metric], where="upper left")  # where a staircase is not
     return figure
 
 
@@ -205,11 +206,11 @@ def _cost_axis(ax: Axes, costs: Sequence[float], label: str = "Mul-Adds per imag
     return unit
 
 
-def _finish(ax: Axes, label: str, own: str = "") -> None:
+def _finish(ax: Axes, label: str, own: str = "", where: Corner = "lower right") -> None:
     """Percent axis with room for the names above the dots, and a legend if it says anything."""
     ax.set_ylabel(f"{label} (%)")
     ax.margins(y=0.12)
     if own:
         ax.plot([], [], "o-", color=QUIET, label=own)
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(loc="lower right")
+        ax.legend(loc=where)
