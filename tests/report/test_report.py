@@ -260,6 +260,14 @@ def test_reranked_exits_stand_by_their_exit(run: Path) -> None:
     assert figure.axes[0].get_legend_handles_labels()[1] == ["with k_reciprocal"]
 
 
+def test_one_exit_has_nothing_to_choose(run: Path) -> None:
+    header, first, *_ = (run / "results" / "exits.csv").read_text().splitlines()
+    (run / "results" / "exits.csv").write_text(f"{header}\n{first}\n")
+    page = write_report(run).read_text()
+    for title in ("Anytime", "Budgeted stream"):
+        assert f"{title} left out: the method has one exit" in page
+
+
 def test_rates_are_on_a_log_axis_and_dimensions_on_powers_of_two(run: Path) -> None:
     shown = load_run(run)
     roc, dims = exit_lines.roc(shown), exit_lines.dimensions(shown, "mAP")

@@ -23,6 +23,7 @@ from reid_lab.report.tables import (
 )
 
 Images = Mapping[str, bytes | None]
+ONE_EXIT = "the method has one exit"
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ def exits(run: Run, images: Images) -> Section:
 
 def anytime(run: Run, images: Images) -> Section:
     title = "Anytime"
+    if _one_exit(run):
+        return Section(title, missing=ONE_EXIT)
     if not run.anytime:
         return Section(title, missing="results/anytime.csv has no rows or is missing")
     captions = {
@@ -89,6 +92,8 @@ def anytime(run: Run, images: Images) -> Section:
 
 def stream(run: Run, images: Images) -> Section:
     title = "Budgeted stream"
+    if _one_exit(run):
+        return Section(title, missing=ONE_EXIT)
     if not run.stream:
         return Section(title, missing="results/stream.csv has no rows or is missing")
     captions = {
@@ -106,6 +111,10 @@ def stream(run: Run, images: Images) -> Section:
         "each exit)",
         pictures=_pictures(images, captions),
     )
+
+
+def _one_exit(run: Run) -> bool:
+    return sum(e.kind == "exit" for e in run.exits) == 1
 
 
 def operating_points(run: Run, images: Images) -> Section:
