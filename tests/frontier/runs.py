@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
+
+from reid_lab.report.cost import Cost
 
 EXITS = {"early": (10e6, 0.5), "late": (20e6, 0.7)}
 
@@ -33,7 +36,8 @@ def make_run(
     if stream:
         _write(results / "stream.csv", stream)
     if costs:
-        _write(results / "cost.csv", list(costs))
+        blank = {column.name: "" for column in fields(Cost)}
+        _write(results / "cost.csv", [{**blank, **row} for row in costs])
     summary = {
         "name": name,
         "seed": seed,

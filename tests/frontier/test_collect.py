@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from reid_lab.errors import UserError
 from reid_lab.frontier.collect import collect
 from reid_lab.frontier.measured import one_setting
 from reid_lab.frontier.points import FrontierError, Point
@@ -131,7 +132,7 @@ def test_without_costs_the_embedding_is_still_known(tmp_path: Path) -> None:
 
 def test_a_broken_cost_table_is_named(tmp_path: Path) -> None:
     make_run(tmp_path / "a", costs=[{"exit": "early", "latency_p50_ms": "fast"}])
-    with pytest.raises(FrontierError, match=r"cost.csv: not a table of costs"):
+    with pytest.raises(UserError, match=r"cost.csv: could not convert string to float: 'fast'"):
         collect([tmp_path])
 
 
