@@ -24,10 +24,10 @@ from reid_lab.paths import last_checkpoint
 
 @dataclass(frozen=True)
 class Method:
-    """An experiment; whether `model.iterations` says how long, and whose pupil it is."""
+    """An experiment; the key that says how long, if one does, and whose pupil it is."""
 
     name: str
-    steps: bool = True
+    steps: str | None = "model.iterations"
     teacher: str | None = None
 
 
@@ -37,9 +37,10 @@ METHODS = (
     Method("mobilenet_synthetic"),
     Method("han_synthetic"),
     Method("jlml_synthetic"),
-    Method("pla_synthetic", steps=False),  # as long as its search
-    Method("lomo_synthetic", steps=False),
-    Method("distill_synthetic", teacher="mobilenet_synthetic"),
+    Method("pla_synthetic", steps=None),  # as long as its search
+    Method("lomo_synthetic", steps=None),
+    Method("distill_teacher_synthetic"),
+    Method("distill_synthetic", "model.student.iterations", "distill_teacher_synthetic"),
 )
 Run = Callable[[list[str], Path], int]
 TERMINATED = 143  # what shells call the end by SIGTERM
@@ -99,7 +100,7 @@ def command(
     if teacher is not None:
         words.append(f"model.teacher={last_checkpoint(teacher)}")
     if iterations is not None and method.steps:
-        words += [f"model.iterations={iterations}", f"trainer.val_check_interval={iterations}"]
+        words += [f"{method.steps}={iterations}", f"trainer.val_check_interval={iterations}"]
     return words
 
 
