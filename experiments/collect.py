@@ -1,6 +1,6 @@
 """Copy what a finished run measured into a study's folder, with where it comes from.
 
-python -m experiments.collect RUN STUDY      writes STUDY/results.csv and STUDY/stream.csv
+python -m experiments.collect RUN STUDY      writes STUDY/results.csv and, of several exits, STUDY/stream.csv
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ def main(run: str, study: str) -> None:
     where = {"run": summary["name"], **{key: summary[key] for key in PROVENANCE}}
     where["torch"] = summary["versions"]["torch"]
     for source, target in (("exits", "results"), ("stream", "stream")):
+        if not (results / f"{source}.csv").is_file():
+            continue  # one exit: there is no stream
         with (results / f"{source}.csv").open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         if source == "exits":
