@@ -1,6 +1,6 @@
 """Copy what a finished run measured into a study's folder, with where it comes from.
 
-python -m experiments.collect RUN STUDY      writes STUDY/results.csv, STUDY/stream.csv if there is one
+python -m experiments.collect RUN STUDY      writes STUDY/results.csv and, if any, STUDY/stream.csv
 """
 
 from __future__ import annotations
