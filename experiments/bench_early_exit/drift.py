@@ -79,7 +79,7 @@ def halves(network: Network, root: Path, seed: int) -> tuple[Evaluation, Evaluat
         mine[1] = (mine[1] & (gallery.pids > 0)) | nobody
         rows = [torch.from_numpy(np.flatnonzero(m)) for m in mine]
         exits = {n: Exit(q[n][rows[0]], g[n][rows[1]], costs[n]) for n in costs}
-        ids = [_ids(s.take(r.numpy())) for s, r in zip((query, gallery), rows, strict=True)]
+        ids = [Ids.of(s.take(r.numpy())) for s, r in zip((query, gallery), rows, strict=True)]
         found.append(evaluate(Embeddings(ids[0], ids[1], exits)))
     return found[0], found[1]
 
@@ -98,8 +98,3 @@ def embedded(network: Network, split: Split) -> dict[str, torch.Tensor]:
 
 def _channels_first(pixels: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(pixels).permute(0, 3, 1, 2)
-
-
-def _ids(split: Split) -> Ids:
-    paths = np.array([str(split.path(i)) for i in range(len(split))], dtype=object)
-    return Ids(torch.from_numpy(split.pids), torch.from_numpy(split.camids), paths)

@@ -87,7 +87,7 @@ class EarlyExitThresholds(pl.Callback):
             rank_zero_warn("early exit: too few people to fit thresholds on; none are kept")
             return None
         exits = embedded(loader, trainer, module)
-        ids = _ids(people.take(rows))
+        ids = Ids.of(people.take(rows))
         asks = torch.from_numpy(is_query)
         q, g = asks.nonzero().flatten(), (~asks).nonzero().flatten()
         stored = {n: Exit(exits[n][q], exits[n][g], 0) for n in module.stream_exits}
@@ -122,12 +122,6 @@ def _of_rows(loader: DataLoader[Any], rows: np.ndarray, trainer: pl.Trainer) -> 
     return DataLoader(
         images, batch_size=loader.batch_size, sampler=sampler, collate_fn=loader.collate_fn
     )
-
-
-def _ids(split: Split) -> Ids:
-    paths = np.array([str(split.path(i)) for i in range(len(split))], dtype=object)
-    pids, camids, tracks = map(torch.from_numpy, (split.pids, split.camids, split.tracks))
-    return Ids(pids, camids, paths, tracks)
 
 
 def _keep(state: dict[str, Any], trainer: pl.Trainer) -> None:

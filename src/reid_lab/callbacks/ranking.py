@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Any, cast
 from typing import Protocol as Interface
 
-import numpy as np
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from reid_lab.budget.mul_adds import count_exits, exit_dims
 from reid_lab.callbacks.gather import gather_rows
 from reid_lab.callbacks.training_images import embed_training_images
-from reid_lab.dataset import ReidDataModule, Split
+from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.datamodule import Part
 from reid_lab.dataset.transforms import denormalise
 from reid_lab.errors import UserError
@@ -227,7 +225,8 @@ class RankingEvaluation(pl.Callback):
             for name, values in rows.items()
         }
         images = data.evaluated(part)
-        q, g, more = (_ids(images, index[kind]) for kind in (is_query, is_gallery, is_more))
+        kinds = (is_query, is_gallery, is_more)
+        q, g, more = (Ids.of(images.take(index[kind].numpy())) for kind in kinds)
         return Embeddings(q, g, exits, more if len(more) else None)
 
 
@@ -240,13 +239,6 @@ def _choose(names: str | Sequence[str] | None, rerankers: Mapping[str, Reranker]
             f"choose of {', '.join(rerankers)}, or null"
         )
     return [rerankers[name] for name in asked]
-
-
-def _ids(split: Split, index: Tensor) -> Ids:
-    part = split.take(index.numpy())
-    paths = np.array([str(part.path(i)) for i in range(len(part))], dtype=object)
-    pids, camids, tracks = map(torch.from_numpy, (part.pids, part.camids, part.tracks))
-    return Ids(pids, camids, paths, tracks)
 
 
 def _data(trainer: pl.Trainer) -> ReidDataModule:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from reid_lab.dataset import ReidDataModule, Split
+from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.images import Images
 from reid_lab.dataset.transforms import normalise
 from reid_lab.model import ReidModule
@@ -87,7 +87,7 @@ class TestImages:
         for name, cost in self.mul_adds.items():
             rows = torch.from_numpy(np.concatenate([part[name] for part in parts]))
             exits[name] = Exit(rows[:q], rows[q:], cost)
-        embeddings = Embeddings(_ids(query), _ids(gallery), exits)
+        embeddings = Embeddings(Ids.of(query), Ids.of(gallery), exits)
         table = evaluate(embeddings, protocol=self.data.benchmark.protocol).table()
         return {row["name"]: {"mAP": row["mAP"], "rank1": row["rank1"]} for row in table}
 
@@ -133,9 +133,3 @@ def speed_ratio(model: Model, than: Model, images: int, rounds: int = 5) -> floa
             one.embed(pixels)
             best[one] = min(best[one], time.perf_counter() - start)
     return best[than] / best[model]
-
-
-def _ids(split: Split) -> Ids:
-    paths = np.array([str(split.path(i)) for i in range(len(split))], dtype=object)
-    pids, camids, tracks = map(torch.from_numpy, (split.pids, split.camids, split.tracks))
-    return Ids(pids, camids, paths, tracks)

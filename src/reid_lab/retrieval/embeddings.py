@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from reid_lab.dataset.records import Split
 from reid_lab.retrieval.checks import check_paths, check_rows
 
 
@@ -22,6 +24,13 @@ class Ids:
     camids: Tensor
     paths: np.ndarray
     tracks: Tensor | None = None
+
+    @staticmethod
+    def of(split: Split) -> Ids:
+        """Those of a split's images, in its order."""
+        paths = np.array([str(split.path(i)) for i in range(len(split))], dtype=object)
+        pids, camids, tracks = map(torch.from_numpy, (split.pids, split.camids, split.tracks))
+        return Ids(pids, camids, paths, tracks)
 
     def __len__(self) -> int:
         return len(self.pids)
