@@ -149,6 +149,24 @@ def load_model(checkpoint: Path | str) -> ReidModule:
     return revive(state)
 
 
+def open_model(checkpoint: Path) -> tuple[ReidModule, tuple[int, int], str]:
+    """What serves: the method of a checkpoint, its image size (H, W), its fingerprint.
+
+    Raises:
+        UserError: no checkpoint of this suite or of this version, or one without a size.
+    """
+    state = read_checkpoint(checkpoint)
+    kept = state["hyper_parameters"]
+    if "image" not in kept:
+        raise UserError(f"{checkpoint} does not say for what image size: train it again")
+    try:
+        model = revive(state)
+    except (InstantiationException, RuntimeError, ValueError) as error:
+        raise UserError(f"{checkpoint} is of another version of reid_lab: {error}") from error
+    height, width = map(int, kept["image"])
+    return model, (height, width), fingerprint_of(state["state_dict"], kept["model"])
+
+
 def revive(state: dict[str, Any]) -> ReidModule:
     """The method in what a checkpoint holds, in eval mode."""
     model: ReidModule = instantiate(without_weights(state["hyper_parameters"]["model"]))

@@ -12,17 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.errors import InstantiationException
 
 from reid_lab.budget.mul_adds import count_exits, exit_dims
-from reid_lab.build import build_data, load_model
+from reid_lab.build import build_data, open_model
 from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.divide import check_rankable
 from reid_lab.dataset.transforms import MEAN, STD
 from reid_lab.doctor.examine import composed
-from reid_lab.errors import UserError
 from reid_lab.export import show
-from reid_lab.fingerprint import fingerprint_of, fingerprint_of_variant, read_checkpoint
+from reid_lab.fingerprint import fingerprint_of_variant
 from reid_lab.model import ReidModule
 from reid_lab.runtime.manifest import (
     INT8,
@@ -50,7 +48,7 @@ def export(args: Namespace) -> Manifest:
             "--int8 takes images to calibrate and to measure with: add a data set, "
             "dataset=market1501 dataset.root=..."
         )
-    method, image, key = opened(args.checkpoint)
+    method, image, key = open_model(args.checkpoint)
     data = data_set(args.overrides, image) if args.overrides else None
     with beside(args.out, args.overwrite) as folder:
         manifest = write_export(folder, method, image, key, data, args)
@@ -140,24 +138,6 @@ def write_measured(folder: Path, manifest: Manifest, found: dict[str, Any]) -> M
     told = Manifest(*parts)
     told.write(folder)
     return told
-
-
-def opened(checkpoint: Path) -> tuple[ReidModule, tuple[int, int], str]:
-    """The method of a checkpoint on the CPU, its image size, its fingerprint.
-
-    Raises:
-        UserError: no checkpoint of this suite, or one without an image size.
-    """
-    state = read_checkpoint(checkpoint)
-    kept = state["hyper_parameters"]
-    if "image" not in kept:
-        raise UserError(f"{checkpoint} does not say for what image size: train it again")
-    try:
-        method = load_model(checkpoint)
-    except (InstantiationException, RuntimeError, ValueError) as error:
-        raise UserError(f"{checkpoint} is of another version of reid_lab: {error}") from error
-    height, width = map(int, kept["image"])
-    return method, (height, width), fingerprint_of(state["state_dict"], kept["model"])
 
 
 def data_set(overrides: Sequence[str], image: tuple[int, int]) -> ReidDataModule:

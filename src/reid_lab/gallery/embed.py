@@ -11,15 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hydra.errors import InstantiationException
 from torch import Tensor
 
-from reid_lab.build import load_model
+from reid_lab.budget.machine import find_device
+from reid_lab.build import open_model
 from reid_lab.dataset.images import decode, resize
 from reid_lab.dataset.records import DatasetError
 from reid_lab.dataset.transforms import normalise
 from reid_lab.errors import UserError
-from reid_lab.fingerprint import fingerprint_of, read_checkpoint
 from reid_lab.gallery.images import Named
 from reid_lab.model import ReidModule
 
@@ -41,24 +40,15 @@ class Embedder:
         Raises:
             UserError: no checkpoint of this suite, an unknown exit, or no such device.
         """
-        state = read_checkpoint(checkpoint)
-        kept = state["hyper_parameters"]
-        if "image" not in kept:
-            raise UserError(f"{checkpoint} does not say for what image size: train it again")
-        try:
-            model = load_model(checkpoint)
-        except (InstantiationException, RuntimeError, ValueError) as error:
-            raise UserError(f"{checkpoint} is of another version of reid_lab: {error}") from error
+        model, image, key = open_model(checkpoint)
         exit = exit or model.exit_names[-1]
         if exit not in model.exit_names:
             raise UserError(
                 f"exit {exit!r} is none of {checkpoint}: choose one of "
                 f"{', '.join(model.exit_names)}"
             )
-        height, width = kept["image"]
-        key = fingerprint_of(state["state_dict"], kept["model"])
-        where = _device(device)
-        return Embedder(model.to(where), key, exit, (int(height), int(width)), where)
+        where = find_device(device)
+        return Embedder(model.to(where), key, exit, image, where)
 
     @torch.inference_mode()
     def __call__(self, pixels: np.ndarray) -> Tensor:
@@ -111,13 +101,3 @@ def _read(image: Named, size: tuple[int, int]) -> np.ndarray | str:
         return resize(decode(image.path), *size)
     except DatasetError as error:
         return str(error)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"device {name!r} cannot be used ({reason}): try cpu") from error

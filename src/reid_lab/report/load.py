@@ -23,8 +23,8 @@ from reid_lab.report.records import (
     Run,
     Shot,
     StreamPoint,
-    Trial,
 )
+from reid_lab.search import Trial
 
 Record = TypeVar("Record")
 

@@ -12,6 +12,7 @@ from typing import Any
 from reid_lab.report.attention import Attention
 from reid_lab.report.cost import Cost
 from reid_lab.report.logs import Logs
+from reid_lab.search import Trial
 
 
 @dataclass(frozen=True)
@@ -111,27 +112,6 @@ class Dimension:
     mAP: float
     mAP_trapezoid: float
     mINP: float
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One line of `search.csv`: a setting that was explored, or chosen and exploited.
-
-    `objective` is what the search minimises, nan where the phase did not end; `mean`,
-    `deviation` and `improvement` what was expected of it, nan before there is a process.
-    """
-
-    round: int
-    phase: str
-    weight: float
-    margin: float
-    k: int
-    p: int
-    objective: float
-    mean: float
-    deviation: float
-    improvement: float
-    loss: float
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from reid_lab.report.records import Run, Trial
+from reid_lab.report.records import Run
 from reid_lab.report.style import INK, QUIET, SET
 from reid_lab.report.tables import NOTHING, Table
+from reid_lab.search import Trial
 
 PARTS = {"weight": "λ", "margin": "m", "k": "k", "p": "p"}
 EXPLORED, CHOSEN = SET[1], SET[2]

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from typing import Any
 
 from reid_lab.report.cost import Cost
-from reid_lab.report.records import Dimension, OperatingPoint, RocPoint, Run, Trial
+from reid_lab.report.records import Dimension, OperatingPoint, RocPoint, Run
+from reid_lab.search import Trial
 
 
 def exits(runs: Mapping[str, Run]) -> str | None:
