@@ -2,8 +2,9 @@
 
 python -m experiments.frontier_synthetic [--seeds 0 1 2] [--jobs 2]
 
-The same command goes on where it was interrupted: what is finished stays, what has a checkpoint
-is resumed. A method that fails is told at the end and leaves the others alone.
+All see equally many training images. What they cost is measured when all are trained, one
+after the other. The same command goes on where it was interrupted: what is finished stays, what
+has a checkpoint is resumed. A method that fails is told at the end and leaves the others alone.
 """
 
 from __future__ import annotations
@@ -24,23 +25,32 @@ from reid_lab.paths import last_checkpoint
 
 @dataclass(frozen=True)
 class Method:
-    """An experiment; the key that says how long, if one does, and whose pupil it is."""
+    """An experiment, its images a batch, the key that says how long, if one does, and its teacher.
+
+    Attributes:
+        batch: images, P * K where there are PK batches.
+    """
 
     name: str
+    batch: int = 32
     steps: str | None = "model.iterations"
     teacher: str | None = None
 
 
 METHODS = (
-    Method("demo"),
-    Method("se_small_demo"),
+    Method("demo", batch=64),
+    Method("se_small_demo", batch=64),
     Method("mobilenet_synthetic"),
     Method("han_synthetic"),
     Method("jlml_synthetic"),
     Method("pla_synthetic", steps=None),  # as long as its search
     Method("lomo_synthetic", steps=None),
     Method("distill_teacher_synthetic"),
-    Method("distill_synthetic", "model.student.iterations", "distill_teacher_synthetic"),
+    Method(
+        "distill_synthetic",
+        steps="model.student.iterations",
+        teacher="distill_teacher_synthetic",
+    ),
 )
 Run = Callable[[list[str], Path], int]
 TERMINATED = 143  # what shells call the end by SIGTERM
@@ -51,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     runs, methods = args.out / "runs", [m for m in METHODS if m.name in args.only]
-    failed = train(methods, args.seeds, runs, args.iterations, args.jobs, run)
+    failed = train(methods, args.seeds, runs, args.images, args.jobs, run)
+    if not failed:
+        failed = measure(methods, args.seeds, runs, run)
     found = [runs / m.name for m in methods if any(map(finished, (runs / m.name).glob("*")))]
     status = frontier([*map(str, found), "--out", str(args.out)]) if found else 1
     for folder in failed:
@@ -63,7 +75,7 @@ def train(
     methods: Sequence[Method],
     seeds: Sequence[int],
     runs: Path,
-    iterations: int | None,
+    images: int,
     jobs: int,
     run: Run,
 ) -> list[Path]:
@@ -79,7 +91,7 @@ def train(
             for seed in seeds:
                 folder = place(runs, method.name, seed)
                 teacher = place(runs, method.teacher, seed) if method.teacher else None
-                words = command(method, seed, folder, teacher, iterations)
+                words = command(method, seed, folder, teacher, images)
                 before = done.get(teacher) if teacher else None
                 done[folder] = pool.submit(_train, words, folder, before, run)
         return [folder for folder, future in done.items() if not future.result()]
@@ -93,15 +105,39 @@ def train(
 
 
 def command(
-    method: Method, seed: int, folder: Path, teacher: Path | None, iterations: int | None
+    method: Method, seed: int, folder: Path, teacher: Path | None, images: int
 ) -> list[str]:
     words = [f"+experiment={method.name}", f"seed={seed}", "threads=1", f"run_dir={folder}"]
     words += ["callbacks.progress=null", "+trainer.enable_progress_bar=false"]
+    words += ["callbacks.cost=null"]  # measured when nothing else runs
     if teacher is not None:
         words.append(f"model.teacher={last_checkpoint(teacher)}")
-    if iterations is not None and method.steps:
-        words += [f"{method.steps}={iterations}", f"trainer.val_check_interval={iterations}"]
-    return words
+    if method.steps:
+        steps = max(images // method.batch, 1)
+        words += [f"{method.steps}={steps}", f"trainer.val_check_interval={steps}"]
+    return ["reid_lab", *words]
+
+
+def measure(methods: Sequence[Method], seeds: Sequence[int], runs: Path, run: Run) -> list[Path]:
+    """What each costs, in rounds, so that a slow minute does not meet one method alone."""
+    failed = []
+    for seed in seeds:
+        for method in methods:
+            folder = place(runs, method.name, seed)
+            table = folder / "results" / "cost.csv"
+            if not table.is_file():
+                print(f"measured: {folder}", flush=True)
+                if run(cost(method, folder, table), folder):
+                    failed.append(folder)
+    return failed
+
+
+def cost(method: Method, folder: Path, table: Path) -> list[str]:
+    overrides = [f"+experiment={method.name}", "threads=1"]
+    if method.teacher is not None:
+        overrides.append(f"model.teacher={last_checkpoint(folder)}")  # any: it is not measured
+    options = [f"--checkpoint={last_checkpoint(folder)}", "--batch=16", "--seconds=5"]
+    return ["reid_lab.cost", *overrides, *options, f"--csv={table}"]
 
 
 def place(runs: Path, name: str, seed: int) -> Path:
@@ -113,11 +149,11 @@ def finished(folder: Path) -> bool:
 
 
 def run(words: list[str], folder: Path) -> int:
-    """`python -m reid_lab`, one thread, what it says in `output.txt`."""
+    """`python -m` of the words, one thread, what it says in `output.txt`."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "output.txt").open("a", encoding="utf-8") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "reid_lab", *words],
+            [sys.executable, "-m", *words],
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -149,7 +185,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="METHOD")
     parser.add_argument(
-        "--iterations", type=int, help="of the methods that have them, for a quick look"
+        "--images",
+        type=int,
+        default=16000,
+        help="training images of each, but of PLA, whose search says it; %(default)s",
     )
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, %(default)s")
     parser.add_argument("--out", type=Path, default=Path("runs/frontier_synthetic"))

@@ -5,8 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 
-from experiments.frontier_synthetic.__main__ import METHODS, Method, command, place, train
+from experiments.frontier_synthetic.__main__ import (
+    METHODS,
+    Method,
+    command,
+    measure,
+    place,
+    train,
+)
 from reid_lab.paths import conf_dir
 
 TEACHER, PUPIL = Method("t"), Method("p", teacher="t")
@@ -24,7 +32,7 @@ class Recorder:
 
     @property
     def names(self) -> list[str]:
-        return [words[0].partition("=")[2] for words in self.seen]
+        return [words[1].partition("=")[2] for words in self.seen]
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m.teacher is None], ids=lambda m: m.name)
@@ -35,11 +43,11 @@ def test_experiments_exist(method: Method) -> None:
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_pupil_waits_for_its_teacher(tmp_path: Path, jobs: int) -> None:
     run = Recorder()
-    assert train([PUPIL, TEACHER], [0, 1], tmp_path, None, jobs, run) == []
+    assert train([PUPIL, TEACHER], [0, 1], tmp_path, 64, jobs, run) == []
     assert sorted(run.names) == ["p", "p", "t", "t"]
     for seed in (0, 1):
         mine = [w for w in run.seen if f"seed={seed}" in w]
-        assert [w[0] for w in mine] == ["+experiment=t", "+experiment=p"]
+        assert [w[1] for w in mine] == ["+experiment=t", "+experiment=p"]
         checkpoint = place(tmp_path, "t", seed) / "checkpoints" / "last.ckpt"
         assert f"model.teacher={checkpoint}" in mine[1]
 
@@ -51,8 +59,8 @@ def test_finished_stays_and_interrupted_goes_on(tmp_path: Path) -> None:
     (half / "checkpoints").mkdir(parents=True)
     (half / "checkpoints" / "last.ckpt").touch()
     run = Recorder()
-    train([TEACHER], [0, 1, 2], tmp_path, None, 1, run)
-    assert [("ckpt_path=last" in w, w[1]) for w in run.seen] == [
+    train([TEACHER], [0, 1, 2], tmp_path, 64, 1, run)
+    assert [("ckpt_path=last" in w, w[2]) for w in run.seen] == [
         (True, "seed=1"),
         (False, "seed=2"),
     ]
@@ -60,12 +68,31 @@ def test_finished_stays_and_interrupted_goes_on(tmp_path: Path) -> None:
 
 def test_who_fails_leaves_the_others_alone(tmp_path: Path) -> None:
     run = Recorder(failing="t")
-    failed = train([TEACHER, PUPIL, Method("x")], [0], tmp_path, None, 2, run)
+    failed = train([TEACHER, PUPIL, Method("x")], [0], tmp_path, 64, 2, run)
     assert failed == [place(tmp_path, "t", 0), place(tmp_path, "p", 0)]
     assert sorted(run.names) == ["t", "x"]
 
 
 @pytest.mark.parametrize("steps", ["model.iterations", "model.student.iterations", None])
-def test_iterations_of_methods_that_have_them(tmp_path: Path, steps: str | None) -> None:
-    words = command(Method("m", steps=steps), 0, tmp_path, None, 7)
-    assert [w for w in words if w.endswith("iterations=7")] == ([f"{steps}=7"] if steps else [])
+def test_as_many_images_for_each(tmp_path: Path, steps: str | None) -> None:
+    words = command(Method("m", batch=64, steps=steps), 0, tmp_path, None, 640)
+    assert [w for w in words if "iterations=" in w] == ([f"{steps}=10"] if steps else [])
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+def test_images_a_batch_are_the_recipes(method: Method) -> None:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        data = compose("config", overrides=[f"+experiment={method.name}", "name=x"]).dataset
+    if method.steps:
+        assert method.batch == (data.batch_size or data.p * data.k)
+
+
+def test_costs_are_measured_once_in_rounds(tmp_path: Path) -> None:
+    known = place(tmp_path, "t", 0) / "results" / "cost.csv"
+    known.parent.mkdir(parents=True)
+    known.touch()
+    run = Recorder(failing="p")
+    failed = measure([TEACHER, PUPIL], [0, 1], tmp_path, run)
+    assert [w[0] for w in run.seen] == ["reid_lab.cost"] * 3
+    assert run.names == ["p", "t", "p"]
+    assert failed == [place(tmp_path, "p", seed) for seed in (0, 1)]
