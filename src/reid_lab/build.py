@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,22 @@ def make(node: DictConfig, **more: Any) -> Any:
         return instantiate(node, **more)
     except InstantiationException as error:
         if isinstance(error.__cause__, (ValueError, OSError)):
-            raise UserError(f"{node._get_full_key(None)}: {error.__cause__}") from error
+            raise UserError(f"{_key(node, error)}: {error.__cause__}") from error
         raise
+
+
+def _key(node: DictConfig, error: InstantiationException) -> str:
+    """Of what failed within `node`, where the user wrote it: `backbone`, not `model.backbone`."""
+    told = re.search(r"full_key: (\S+)", str(error))
+    key = told[1] if told else str(node._get_full_key(None))
+    root: Any = node._get_root()
+    for end in range(1, key.count(".") + 2):
+        parent, _, last = ".".join(key.split(".")[:end]).rpartition(".")
+        here = OmegaConf.select(root, parent) if parent else root
+        if isinstance(here, DictConfig) and OmegaConf.is_interpolation(here, last):
+            reference = dict(here.items_ex(resolve=False))[last]  # `${backbone}`
+            return ".".join([str(reference).strip("${}"), *key.split(".")[end:]])
+    return key
 
 
 def build_data(cfg: DictConfig) -> ReidDataModule:

@@ -7,6 +7,7 @@ import json
 from datetime import datetime
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 LAST = "last"
@@ -39,7 +40,15 @@ def recipe_id(recipe: DictConfig) -> str:
     return hashlib.sha256(plain.encode()).hexdigest()[:8]
 
 
+def choice(group: str, *, _root_: DictConfig) -> str:
+    """What was chosen of a group, such as `dare` of model."""
+    # a sweep's folder is named when Hydra's own config is not set yet, but still part of this one
+    hydra = _root_.get("hydra") or HydraConfig.get()
+    return str(hydra.runtime.choices[group])
+
+
 def register_resolvers() -> None:
     """Make the above usable in YAML; call it before a config is composed."""
     OmegaConf.register_new_resolver("run_dir", run_dir, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("choice", choice, replace=True)
     OmegaConf.register_new_resolver("recipe_id", recipe_id, replace=True)

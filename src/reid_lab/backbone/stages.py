@@ -60,11 +60,11 @@ def load_weights(
     try:
         missing, unexpected = network.load_state_dict(state, strict=False)
     except RuntimeError as error:
-        raise WeightsError(f"backbone.weights={weights}: of another network ({error})") from error
+        raise WeightsError(f"weights={weights}: of another network ({error})") from error
     missing = [key for key in missing if not key.startswith(head)]
     if missing or unexpected:
         raise WeightsError(
-            f"backbone.weights={weights}: of another network; missing {missing[:3]}, "
+            f"weights={weights}: of another network; missing {missing[:3]}, "
             f"unexpected {unexpected[:3]}: give a state dict of torchvision's network"
         )
 
@@ -72,27 +72,27 @@ def load_weights(
 def _download(imagenet: WeightsEnum | None) -> dict[str, Tensor]:
     if imagenet is None:
         raise WeightsError(
-            "backbone.weights=imagenet: this backbone has no ImageNet weights; use "
-            "backbone.weights=null (scratch) or a local file"
+            "weights=imagenet: this backbone has no ImageNet weights; use weights=null (scratch) "
+            "or a local file"
         )
     try:
         return imagenet.get_state_dict(progress=True, check_hash=True)
     except OSError as error:
         raise WeightsError(
-            f"backbone.weights=imagenet: cannot download ({error}). Fetch {imagenet.url} where "
-            "there is a network and give backbone.weights=/path/to/the/file.pth, or train from "
-            "scratch with backbone.weights=null"
+            f"weights=imagenet: cannot download ({error}). Fetch {imagenet.url} where there is a "
+            "network and give weights=/path/to/the/file.pth, or train from scratch with "
+            "weights=null"
         ) from error
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError(
-            f"backbone.weights={path}: no such file; allowed are imagenet, null (scratch), or "
+            f"weights={path}: no such file; allowed are imagenet, null (scratch), or "
             "the path of a torchvision state dict (.pth)"
         )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is no state dict
-        raise WeightsError(f"backbone.weights={path}: no state dict ({error})") from error
+        raise WeightsError(f"weights={path}: no state dict ({error})") from error
     return state.get("state_dict", state)

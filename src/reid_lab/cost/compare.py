@@ -1,4 +1,7 @@
-"""What keeping glibc's blocks gives: both ways in turns, each in processes of its own."""
+"""What keeping glibc's blocks gives: both ways in turns, each in processes of its own.
+
+`--seconds` are shared out among the rounds.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,8 @@ def compare(args: Namespace) -> int:
 def _measured(args: Namespace, way: str) -> list[dict[str, str]]:
     with TemporaryDirectory() as folder:
         table = Path(folder) / "cost.csv"
-        options = {name: getattr(args, name) for name in ("batch", "repeats", "seconds", "device")}
+        options = {name: getattr(args, name) for name in ("batch", "repeats", "device")}
+        options["seconds"] = args.seconds / ROUNDS
         if args.checkpoint is not None:
             options["checkpoint"] = args.checkpoint
         words = [f"--{name}={value}" for name, value in options.items()]

@@ -44,5 +44,5 @@ def outcome(folder: Path, manifest: Manifest) -> None:
             f"INT8: {percent(small['size_ratio'])} of the bytes, "
             f"{small['images_per_second_ratio']:.2f} times the images/s"
         )
-    line = f"{folder}: {len(manifest.stages)} stages, fingerprint {manifest.fingerprint[:12]}"
+    line = f"{folder}: stages {len(manifest.stages)}, fingerprint {manifest.fingerprint[:12]}"
     stdout.print(Text(line), soft_wrap=True)
