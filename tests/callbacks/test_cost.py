@@ -20,7 +20,7 @@ from reid_lab.classical import HsvHistogram
 from reid_lab.dataset import Transforms
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import DaRe
-from reid_lab.report.cost import Cost
+from reid_lab.report.cost import CostRow
 from reid_lab.retrieval import Embeddings, Exit, Ids
 
 GALLERY = 7
@@ -64,7 +64,7 @@ def written(folder: Path, precision: str = "32-true", views: Any = 1) -> list[di
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_every_exit_and_reference_has_a_row(tmp_path: Path, precision: str) -> None:
     rows = written(tmp_path, precision)
-    assert set(rows[0]) == {f.name for f in fields(Cost)}
+    assert set(rows[0]) == {f.name for f in fields(CostRow)}
     names = ["stage1", "stage2", "stage3", "stage4", "fusion", "hsv"]
     assert [row["exit"] for row in rows] == names
     fusion, hsv = rows[-2], rows[-1]

@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from reid_lab.report.cost import Cost
+from reid_lab.report.cost import CostRow
 
 EXITS = {"early": (10e6, 0.5), "late": (20e6, 0.7)}
 
@@ -36,7 +36,7 @@ def make_run(
     if stream:
         _write(results / "stream.csv", stream)
     if costs:
-        blank = {column.name: "" for column in fields(Cost)}
+        blank = {column.name: "" for column in fields(CostRow)}
         _write(results / "cost.csv", [{**blank, **row} for row in costs])
     summary = {
         "name": name,

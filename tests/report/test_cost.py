@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from reid_lab.report.cost import Cost
+from reid_lab.report.cost import CostRow
 from reid_lab.report.cost_section import conditions_line, cost, cost_table, joules, size
 from reid_lab.report.load import _records
 
-LINE = Cost(
+LINE = CostRow(
     exit="fusion",
     kind="exit",
     mul_adds=2_673_600_000,
@@ -95,11 +95,11 @@ def test_the_section_says_how_it_was_measured() -> None:
 
 def test_a_line_of_the_file_is_a_record(tmp_path: Path) -> None:
     path = tmp_path / "cost.csv"
-    values = {f.name: getattr(LINE, f.name) for f in fields(Cost)}
+    values = {f.name: getattr(LINE, f.name) for f in fields(CostRow)}
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(values))
         writer.writeheader()
         writer.writerow(values | {"joules_per_image": "", "gallery": ""})
-    (read,) = _records(Cost, path)
+    (read,) = _records(CostRow, path)
     assert math.isnan(read.joules_per_image)
     assert replace(read, joules_per_image=0) == replace(LINE, joules_per_image=0, gallery=0)

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from reid_lab.command import count
+
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The overrides and options. Exits with 2 where they are wrong."""
@@ -25,10 +27,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--checkpoint", type=Path, help="of a run: its network, at its image size, is measured"
     )
     parser.add_argument(
-        "--batch", type=_count, default=32, help="images at once for images/s, %(default)s"
+        "--batch", type=count, default=32, help="images at once for images/s, %(default)s"
     )
     parser.add_argument(
-        "--repeats", type=_count, default=50, help="passes of each at most, %(default)s"
+        "--repeats", type=count, default=50, help="passes of each at most, %(default)s"
     )
     parser.add_argument(
         "--seconds",
@@ -37,7 +39,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="for the passes of the network, and of each reference; %(default)s",
     )
     parser.add_argument(
-        "--gallery", type=_count, help="images that a query is compared with: adds what that costs"
+        "--gallery", type=count, help="images that a query is compared with: adds what that costs"
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; auto takes a GPU")
     parser.add_argument(
@@ -49,13 +51,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table, too")
     return parser.parse_intermixed_args(argv)
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number
 
 
 def _seconds(text: str) -> float:

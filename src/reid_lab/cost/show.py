@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reid_lab.report.cost import Cost
+from reid_lab.report.cost import CostRow
 from reid_lab.report.cost_section import conditions_line, cost_table, figures
 from reid_lab.report.load import CASTS
 
@@ -62,9 +62,9 @@ def ratios(kept: Rates, default: Rates, unit: str) -> None:
     _print([header, *lines])
 
 
-def as_record(row: Mapping[str, Any]) -> Cost:
+def as_record(row: Mapping[str, Any]) -> CostRow:
     """A row of the account as the report reads it from its file."""
-    return Cost(**{f.name: CASTS[str(f.type)](str(row[f.name])) for f in fields(Cost)})
+    return CostRow(**{f.name: CASTS[str(f.type)](str(row[f.name])) for f in fields(CostRow)})
 
 
 def _median(values: Sequence[float]) -> float:

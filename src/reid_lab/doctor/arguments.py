@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from reid_lab.command import count
+
 PICTURES = (".png", ".jpg", ".jpeg")
 
 
@@ -26,7 +28,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--sheet", type=_picture, metavar="FILE.png", help="write a sheet of random people"
     )
-    parser.add_argument("--people", type=_count, default=8, help="of the sheet, %(default)s")
+    parser.add_argument("--people", type=count, default=8, help="of the sheet, %(default)s")
     return parser.parse_intermixed_args(argv)
 
 
@@ -37,10 +39,3 @@ def _picture(text: str) -> Path:
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"the folder {path.parent} does not exist")
     return path
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number

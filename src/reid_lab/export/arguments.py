@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from reid_lab.command import count
+
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The options and overrides. Exits with 2 where they are wrong."""
@@ -30,7 +32,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--calibration",
-        type=_count,
+        type=count,
         default=256,
         help="training images that tell --int8 the ranges, %(default)s",
     )
@@ -43,15 +45,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--map-tolerance", type=_share, default=1e-3, help="of mAP and Rank-1, %(default)s"
     )
-    parser.add_argument("--batch-size", type=_count, default=32, help="%(default)s")
+    parser.add_argument("--batch-size", type=count, default=32, help="%(default)s")
     return parser.parse_intermixed_args(argv)
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number
 
 
 def _share(text: str) -> float:

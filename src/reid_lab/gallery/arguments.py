@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from reid_lab.command import count
+
 # Market-1501's PPPP_cC in the file's name, as in 0002_c1s1_000451_03.jpg
 MARKET = r"(?:^|/)(?P<pid>-?\d+)_c(?P<camid>\d+)[^/]*$"
 INDEXES = ("flat", "ivf", "hnsw", "ivf_pq", "sq8")
@@ -53,7 +55,7 @@ def _search(parser: argparse.ArgumentParser) -> None:
     _gallery(parser)
     _checkpoint(parser)
     parser.add_argument("--image", type=Path, nargs="+", required=True, help="who to find")
-    parser.add_argument("--top", type=_count, default=10, help="matches of each, %(default)s")
+    parser.add_argument("--top", type=count, default=10, help="matches of each, %(default)s")
     parser.add_argument("--html", type=Path, help="write a page of pictures instead of a table")
 
 
@@ -63,13 +65,13 @@ def _info(parser: argparse.ArgumentParser) -> None:
 
 def _plan(parser: argparse.ArgumentParser) -> None:
     _gallery(parser)
-    parser.add_argument("--size", type=_count, help="images to plan for")
+    parser.add_argument("--size", type=count, help="images to plan for")
     parser.add_argument(
         "--queries", type=Path, help="a gallery of queries; default: images of GALLERY itself"
     )
-    parser.add_argument("--most", type=_count, default=200, help="queries at most, %(default)s")
+    parser.add_argument("--most", type=count, default=200, help="queries at most, %(default)s")
     parser.add_argument(
-        "--depth", type=_count, default=100, help="images that a list holds, %(default)s"
+        "--depth", type=count, default=100, help="images that a list holds, %(default)s"
     )
 
 
@@ -81,7 +83,7 @@ def _checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="of a run: .../last.ckpt")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; auto takes a GPU")
     parser.add_argument(
-        "--batch-size", type=_count, default=64, help="images at a time, %(default)s"
+        "--batch-size", type=count, default=64, help="images at a time, %(default)s"
     )
 
 
@@ -89,10 +91,3 @@ def _embedding(parser: argparse.ArgumentParser) -> None:
     _checkpoint(parser)
     parser.add_argument("--images", type=Path, required=True, help="a folder, with its subfolders")
     parser.add_argument("--strict", action="store_true", help="status 1 if an image is broken")
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number

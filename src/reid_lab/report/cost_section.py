@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from reid_lab.report.cost import Cost
+from reid_lab.report.cost import CostRow
 from reid_lab.report.sections import Section
 from reid_lab.report.tables import NOTHING, Table, mul_adds, whole
 
 # head, what it shows of a line
-COLUMNS: tuple[tuple[str, Callable[[Cost], str]], ...] = (
+COLUMNS: tuple[tuple[str, Callable[[CostRow], str]], ...] = (
     ("Mul-Adds", lambda c: mul_adds(c.mul_adds)),
     ("Parameters", lambda c: scaled(c.parameters)),
     ("Weights", lambda c: size(c.weight_bytes)),
@@ -59,7 +59,7 @@ def figures(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}".rstrip(".")
 
 
-def cost_table(costs: Sequence[Cost]) -> Table:
+def cost_table(costs: Sequence[CostRow]) -> Table:
     """A row an exit; a column of which nothing is known is left out."""
     known = {
         head: cells for head, show in COLUMNS if set(cells := [show(c) for c in costs]) - {NOTHING}
@@ -69,7 +69,7 @@ def cost_table(costs: Sequence[Cost]) -> Table:
     return Table(["Exit", *known], rows)
 
 
-def conditions_line(costs: Sequence[Cost]) -> str:
+def conditions_line(costs: Sequence[CostRow]) -> str:
     """On what the times were taken, and how."""
     c = costs[0]
     parts = [c.device, f"{c.threads} threads" if c.threads != 1 else "1 thread", c.allocator]
@@ -80,7 +80,7 @@ def conditions_line(costs: Sequence[Cost]) -> str:
     return " · ".join(parts)
 
 
-def cost(costs: Sequence[Cost]) -> list[Section]:
+def cost(costs: Sequence[CostRow]) -> list[Section]:
     """A section where a run kept the account."""
     if not costs:
         return []

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from reid_lab.errors import UserError
 from reid_lab.report.attention import load_attention
-from reid_lab.report.cost import Cost
+from reid_lab.report.cost import CostRow
 from reid_lab.report.logs import read_logs
 from reid_lab.report.records import (
     Budget,
@@ -58,7 +58,7 @@ def load_run(folder: Path) -> Run:
         roc=_records(RocPoint, results / "roc.csv"),
         operating_points=_records(OperatingPoint, results / "operating_points.csv"),
         dimensions=_records(Dimension, results / "dimensions.csv"),
-        cost=_records(Cost, results / "cost.csv"),
+        cost=_records(CostRow, results / "cost.csv"),
         search=_records(Trial, results / "search.csv"),
         queries=_queries(results / "queries.json", folder),
         attention=load_attention(results / "attention.npz"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_lab.report.attention import Attention
-from reid_lab.report.cost import Cost
+from reid_lab.report.cost import CostRow
 from reid_lab.report.logs import Logs
 from reid_lab.search import Trial
 
@@ -147,7 +147,7 @@ class Run:
     roc: list[RocPoint]
     operating_points: list[OperatingPoint]
     dimensions: list[Dimension]
-    cost: list[Cost]
+    cost: list[CostRow]
     search: list[Trial]
     queries: list[Query]
     attention: Attention | None

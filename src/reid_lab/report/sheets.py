@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from reid_lab.report.cost import Cost
+from reid_lab.report.cost import CostRow
 from reid_lab.report.records import Dimension, OperatingPoint, RocPoint, Run
 from reid_lab.search import Trial
 
@@ -32,7 +32,7 @@ def lines(
     records: Sequence[RocPoint]
     | Sequence[OperatingPoint]
     | Sequence[Dimension]
-    | Sequence[Cost]
+    | Sequence[CostRow]
     | Sequence[Trial],
 ) -> str | None:
     """Records as they are."""
