@@ -36,7 +36,10 @@ bench: $(STAMP)  ## images/s of loader and training step against plain code, by 
 bench-retrieval: $(STAMP)  ## ranking and re-ranking beside the toolboxes that are installed
 	$(BIN)/python -m experiments.bench_retrieval
 
+bench-early-exit: $(STAMP)  ## time and Mul-Adds of a network that stops; deadlines
+	$(BIN)/python -m experiments.bench_early_exit
+
 clean:  ## remove the environment and the caches of the tools (never runs/)
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis dist
 
-.PHONY: help install demo test lint bench bench-retrieval clean
+.PHONY: help install demo test lint bench bench-retrieval bench-early-exit clean
