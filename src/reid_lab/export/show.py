@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reid_lab.report.tables import percent
+from reid_lab.report.tables import mul_adds, percent
 from reid_lab.runtime.manifest import INT8, Manifest
 
 stdout, stderr = Console(), Console(stderr=True)
@@ -24,7 +24,7 @@ def working(what: str) -> AbstractContextManager[Any]:
 def outcome(folder: Path, manifest: Manifest) -> None:
     """A row an exit: cost, difference from PyTorch, accuracies where they were measured."""
     found = manifest.measured
-    rows = {"onnxruntime": found.get("onnxruntime"), "PyTorch": found.get("pytorch")}
+    rows = {"ONNX": found.get("onnxruntime"), "PyTorch": found.get("pytorch")}
     rows["INT8"] = found.get(INT8, {}).get("accuracies")
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
     table.add_column("Exit")
@@ -36,7 +36,7 @@ def outcome(folder: Path, manifest: Manifest) -> None:
         accuracies = [rows[name][e.name] for name in ranked]  # type: ignore[index]
         cells = [percent(a[metric]) for a in accuracies for metric in ("rank1", "mAP")]
         gap = found["difference"][e.name]["relative"]
-        table.add_row(e.name, f"{e.mul_adds:,}", f"{gap:.1g}", *cells)
+        table.add_row(e.name, mul_adds(e.mul_adds), f"{gap:.1g}", *cells)
     stdout.print(table)
     if INT8 in found:
         small = found[INT8]
