@@ -26,7 +26,7 @@ def outcome(folder: Path, manifest: Manifest) -> None:
     found = manifest.measured
     rows = {"ONNX": found.get("onnxruntime"), "PyTorch": found.get("pytorch")}
     rows["INT8"] = found.get(INT8, {}).get("accuracies")
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    table = Table(box=box.SIMPLE_HEAD, padding=0)
     table.add_column("Exit")
     ranked = [name for name, accuracies in rows.items() if accuracies]
     heads = [f"{metric} {name}" for name in ranked for metric in ("Rank-1", "mAP")]
