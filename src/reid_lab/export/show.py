@@ -30,7 +30,7 @@ def outcome(folder: Path, manifest: Manifest) -> None:
     table.add_column("Exit")
     ranked = [name for name, accuracies in rows.items() if accuracies]
     heads = [f"{metric} {name}" for name in ranked for metric in ("Rank-1", "mAP")]
-    for head in ("Mul-Adds", "Difference", *heads):
+    for head in ("Mul-Adds", "Max diff", *heads):
         table.add_column(head, justify="right")
     for e in manifest.exits:
         accuracies = [rows[name][e.name] for name in ranked]  # type: ignore[index]
