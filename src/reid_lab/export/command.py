@@ -6,6 +6,7 @@ import shutil
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -133,9 +134,7 @@ def write_int8(
 
 
 def write_measured(folder: Path, manifest: Manifest, found: dict[str, Any]) -> Manifest:
-    m = manifest
-    parts = (m.fingerprint, m.precision, m.preprocessing, m.exits, m.stages, m.versions, found)
-    told = Manifest(*parts)
+    told = replace(manifest, measured=found)
     told.write(folder)
     return told
 
