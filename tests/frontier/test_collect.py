@@ -113,7 +113,7 @@ def test_costs_of_exits_and_of_a_stream(tmp_path: Path) -> None:
     points = pool(collect([tmp_path])[0])
     (early,) = of(points, "early")
     assert (early.latency_p50_ms, early.images_per_second) == (2.0, 1600.0)
-    assert early.measured_on == "2 cores, cpu, threads 1, batch 1"
+    assert early.measured_on == "2 cores, cpu, threads 1, images/s at batch 1"
     (stream,) = of(points, "margin", "stream")
     # three quarters leave early
     assert stream.latency_p50_ms == pytest.approx(0.75 * 2 + 0.25 * 6)

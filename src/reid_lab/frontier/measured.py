@@ -102,6 +102,7 @@ def _cost(rows: Sequence[Mapping[str, str]], machine: str) -> Cost:
 
 
 def _setting(row: Mapping[str, str], machine: str) -> str:
-    counts = (f"{key} {row[key]}" for key in ("threads", "batch") if row.get(key))
+    told = {"threads": "threads", "batch": "images/s at batch"}
+    counts = (f"{what} {row[key]}" for key, what in told.items() if row.get(key))
     parts = [machine, row.get("device") or "", *counts]
     return ", ".join(part for part in parts if part)

@@ -16,9 +16,12 @@ from reid_lab.frontier.points import AXES, OURS, Axis, Point, pareto_columns
 from reid_lab.report.plots import METRICS
 from reid_lab.report.style import INK, QUIET, axes, name_dot
 
-# Okabe and Ito's, after those a brown and an olive
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#8c564b", "#7f7f2b")
-MARKERS = "osD^vPXh"
+# Okabe and Ito's, after those four darker ones
+COLOURS = (
+    *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"),
+    *("#8c564b", "#7f7f2b", "#5b3a8c", "#9c1c3b"),
+)
+MARKERS = "osD^vPXh*"  # one less than colours: all pairs differ
 SMALL = 6.5  # points of the letters beside published numbers
 LINES = 20  # published numbers that stand beside a plot of the usual height
 
@@ -144,7 +147,7 @@ def _references(ax: Axes, points: Sequence[Point], view: View) -> None:
         edge = ax.get_xlim()[0]
         x, left = max(view.x(p), edge), view.x(p) < edge
         ax.plot(x, view.y(p), "o", ms=7, mfc="white", mec=INK, mew=1.3, clip_on=False, zorder=3)
-        name = f"{method} (at {short(view.x(p))})" if left else method
+        name = f"{method} (at {short(view.x(p), view.cost.unit)})" if left else method
         name_dot(ax, name, x, view.y(p), 9, 0)
 
 
@@ -178,16 +181,16 @@ def _scales(ax: Axes, points: Sequence[Point], view: View) -> None:
     ax.set_xscale("log")
     ax.set_xlim(low / pad, high * pad)
     ax.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5), numticks=12))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x, view.cost.unit)))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.margins(y=0.1)
     ax.set_xlabel(view.cost.label)
     ax.set_ylabel(f"{METRICS[view.metric]} (%)")
 
 
-def short(value: float) -> str:
-    """86_000_000 -> '86 M', 2.5 -> '2.5'."""
-    for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+def short(value: float, unit: str = "") -> str:
+    """86_000_000 -> '86 M', with a unit '86 MB'; 2.5 -> '2.5'."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:.3g}"
+            return f"{value / size:.3g} {letter}{unit}"
+    return f"{value:.3g} {unit}".rstrip()

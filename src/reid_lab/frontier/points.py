@@ -81,13 +81,14 @@ class Axis:
 
     column: str
     label: str
+    unit: str = ""
     measured: bool = False  # on one machine: comparable with the same machine's only
 
 
 AXES = {
     "mul_adds": Axis("mul_adds", "Mul-Adds per image"),
     "latency": Axis("latency_p50_ms", "Latency per image, median (ms)", measured=True),
-    "memory": Axis("peak_memory_bytes", "Peak memory (bytes)", measured=True),
+    "memory": Axis("peak_memory_bytes", "Peak memory per image", "B", measured=True),
 }
 MEASURED = (
     "latency_p50_ms",
