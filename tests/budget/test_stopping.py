@@ -208,4 +208,5 @@ def test_at_first_it_is_late_by_one_step_at_most(
 
     monkeypatch.setattr(runner._steps, "advance", slowly)
     answer = runner.embed(images, deadline_ms=deadline)
-    assert answer.milliseconds <= max(deadline, 0) + 10 + 1e-6
+    assert answer.step_ms == pytest.approx(10)
+    assert answer.milliseconds <= max(deadline, 0) + answer.step_ms + 1e-6

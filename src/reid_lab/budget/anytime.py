@@ -48,11 +48,18 @@ def anytime_curve(
 
 @dataclass(frozen=True)
 class Answer:
-    """The embeddings (N, D) of the most recent exit, and the milliseconds it took."""
+    """The embeddings (N, D) of the most recent exit.
+
+    Attributes:
+        milliseconds: from the call to these embeddings.
+        step_ms: of those, what the last step took. No step is begun after the deadline but the
+            first, so that no answer is later than this.
+    """
 
     exit: str
     embeddings: Tensor
     milliseconds: float
+    step_ms: float
 
 
 class AnytimeModel:
@@ -98,7 +105,7 @@ class AnytimeModel:
                 torch.cuda.synchronize(images.device)
             before, now = now, time.perf_counter()
             took.append(now - before)
-            answer = Answer(exit, embeddings, (now - start) * 1000)
+            answer = Answer(exit, embeddings, 1000 * (now - start), 1000 * took[-1])
         assert answer is not None
         return answer
 
