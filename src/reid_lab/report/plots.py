@@ -24,7 +24,7 @@ from reid_lab.report.style import (
 METRICS = {"rank1": "Rank-1", "mAP": "mAP"}
 MARKERS = "s^DvPX"
 STARS = "*dph"  # a marker a re-ranking method
-Corner = Literal["lower right", "upper left"]
+Corner = Literal["lower right", "upper left", "best"]
 Others = Mapping[str, Run]  # runs to compare with, by label
 
 
@@ -73,7 +73,8 @@ def anytime(run: Run, others: Others, metric: str) -> Figure | None:
             first = reached_exits[name]
             x, y = first.mul_adds / unit, 100 * getattr(first, metric)
             ax.plot(x, y, "o", color=colour, markersize=8, zorder=4, label=name)
-    _finish(ax, METRICS[metric], where="upper left")  # where a staircase is not
+    # alone, a staircase is not in the upper left
+    _finish(ax, METRICS[metric], where="best" if stairs else "upper left")
     return figure
 
 
