@@ -81,7 +81,8 @@ def frontier(points: Sequence[Point], axis: str, metric: str) -> Figure | None:
     _references(ax, [p for p in drawn if p.kind == "reference"], view)
     names = ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
     if papers:
-        ax.add_artist(names)  # a second legend would take its place
+        # a second legend would take its place; clipped, it would be no part of the layout
+        ax.add_artist(names).set_clip_on(False)
     _published(ax, papers, view)
     if view.cost.measured:
         figure.supxlabel(f"Measured on {best[0].measured_on}", fontsize=7.5, color=QUIET)
