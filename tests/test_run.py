@@ -24,7 +24,7 @@ from tests.conftest import Compose, write_jpegs
 
 TINY = ("backbone=small", "backbone.width=4", "model.hidden=16", "model.dim=8")
 MINIATURE = {"_target_": "reid_lab.dataset.read_layout", "_partial_": True, "name": "mini"}
-REPORTED: set[str] = set()  # methods whose report was drawn
+REPORTED: set[tuple[str, ...]] = set()  # methods, with their callbacks, whose report was drawn
 SIX_STEPS = (*TINY, "model.iterations=6", "trainer.log_every_n_steps=1")
 
 
@@ -75,10 +75,11 @@ def test_every_experiment_takes_a_step(
     if OmegaConf.is_missing(cfg.model, "teacher"):
         cfg.model.teacher = str(write_teacher(cfg, Path(cfg.run_dir).parent / "teacher.ckpt"))
     report = Path(cfg.run_dir) / "report" / "report.html"
-    drawn = cfg.model._target_ not in REPORTED
+    shown = (cfg.model._target_, *(n for n, c in cfg.callbacks.items() if c is not None))
+    drawn = shown not in REPORTED
     if not drawn:  # pictures take most of such a run
         monkeypatch.setattr("reid_lab.run.write_report", lambda *_: report)
-    REPORTED.add(cfg.model._target_)
+    REPORTED.add(shown)
     metrics = run(cfg)
     assert cfg.name == name
     assert len(losses(Path(cfg.run_dir))) <= 1

@@ -19,6 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from reid_lab.command import count
 from reid_lab.frontier.__main__ import main as frontier
 from reid_lab.paths import last_checkpoint
 
@@ -126,7 +127,7 @@ def measure(methods: Sequence[Method], seeds: Sequence[int], runs: Path, run: Ru
             folder = place(runs, method.name, seed)
             table = folder / "results" / "cost.csv"
             if not table.is_file():
-                print(f"measured: {folder}", flush=True)
+                print(f"measuring: {folder}", flush=True)
                 if run(cost(method, folder, table), folder):
                     failed.append(folder)
     return failed
@@ -186,11 +187,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="METHOD")
     parser.add_argument(
         "--images",
-        type=int,
+        type=count,
         default=16000,
         help="training images of each, but of PLA, whose search says it; %(default)s",
     )
-    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, %(default)s")
+    parser.add_argument("--jobs", type=count, default=2, help="trainings at a time, %(default)s")
     parser.add_argument("--out", type=Path, default=Path("runs/frontier_synthetic"))
     return parser.parse_args(argv)
 
