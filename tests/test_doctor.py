@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -381,3 +382,22 @@ def test_look_at_takes_companions(tmp_path: Path) -> None:
     made, _ = part(tmp_path, "x", (picture(1), (1, 1)))
     b = Benchmark("b", made, made, made, companions=made)
     assert set(examine.look_at(b)) == {"train", "query", "gallery", "companions"}
+
+
+def test_a_copy_is_told_where_nothing_is_hidden(tmp_path: Path) -> None:
+    query, gallery = (part(tmp_path, name, (picture(1), (1, 1))) for name in "qg")
+    assert "1 of them to the pixel" in only(pictures.shown_twice(*query, *gallery, "nothing")).what
+    assert not pictures.shown_twice(*query, *gallery, "same_person_and_camera")
+
+
+def test_a_camera_an_image_is_told() -> None:
+    train = split(*((pid, 10 * pid + i) for pid in (1, 2) for i in range(3)))
+    found = checks.cameras(train, split(*QUERY), split(*GALLERY))
+    assert "8 cameras took 10 images" in only(found).what
+
+
+def test_names_that_are_not_utf8(tmp_path: Path, doctor: Callable[..., str]) -> None:
+    people = [os.fsdecode(name) for name in (b"Andr\xe9", b"Ren\xe9", b"anna", b"ben")]
+    names = [f"{who}/c{c}_{i}.jpg" for who in people for c in "12" for i in "12"]
+    root = write_jpegs(tmp_path, names)
+    doctor("dataset=folders", f"dataset.root={root}", "dataset.p=2", "dataset.k=2", status=0)

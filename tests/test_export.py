@@ -344,3 +344,34 @@ def test_what_differs_is_refused() -> None:
     check_accuracies(ours, other, 0.01)
     with pytest.raises(ExportError, match="a mAP 0.5000 against 0.5020"):
         check_accuracies(ours, other, 1e-3)
+
+
+def test_what_is_there_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for text in ("first", "second"):
+        with command.beside(out, overwrite=True) as folder:
+            (folder / command.MANIFEST).write_text(text)
+    with pytest.raises(KeyboardInterrupt), command.beside(out, overwrite=True) as folder:
+        (folder / command.MANIFEST).write_text("third")
+        raise KeyboardInterrupt
+    assert (out / command.MANIFEST).read_text() == "second"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_stopped_between_two_names_the_old_export_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, rename = tmp_path / "out", Path.rename
+    with command.beside(out, overwrite=True) as folder:
+        (folder / command.MANIFEST).write_text("first")
+
+    def stopped(path: Path, target: Path) -> Path:
+        if target == out and not path.name.endswith(".old"):
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", stopped)
+    with pytest.raises(KeyboardInterrupt), command.beside(out, overwrite=True) as folder:
+        (folder / command.MANIFEST).write_text("second")
+    assert (out / command.MANIFEST).read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

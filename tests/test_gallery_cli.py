@@ -17,6 +17,7 @@ from reid_lab.dataset.images import decode, resize
 from reid_lab.dataset.transforms import normalise
 from reid_lab.gallery import arguments, commands, show
 from reid_lab.gallery.__main__ import main
+from reid_lab.gallery.images import find_images
 from reid_lab.retrieval.index import INDEX_NAMES
 from reid_lab.retrieval.store import UNKNOWN, SavedGallery
 from tests.conftest import Compose, write_jpegs
@@ -64,6 +65,14 @@ def images(tmp_path: Path, people: Path) -> Path:
     for path in [path for path in found if not path.name.startswith("0000")][:8]:
         shutil.copy(path, tmp_path / "images" / "deep")
     return tmp_path / "images"
+
+
+def test_hidden_folders_are_left_out(images: Path) -> None:
+    before = find_images(images)
+    (images / ".thumbs").mkdir()
+    shutil.copy(before[0], images / ".thumbs")
+    shutil.copy(before[0], images / ".x.jpg")
+    assert find_images(images) == before
 
 
 def test_embeddings_are_the_networks_own(run: Run, checkpoint: Path, images: Path) -> None:

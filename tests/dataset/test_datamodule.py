@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from reid_lab.dataset import ReidDataModule, Transforms, read_layout
+from reid_lab.dataset import DatasetError, ReidDataModule, Transforms, read_layout
 from reid_lab.dataset.loading import RankSampler
+from reid_lab.dataset.synthetic import Recipe
 
 AUGMENTED = {"transforms": Transforms(64, 32, patch=0.5, brightness=0.2, contrast=0.2, hue=0.1)}
 
@@ -116,3 +117,9 @@ def test_too_many_people_wanted(people: Path) -> None:
 def test_records_are_arrays(people: Path) -> None:
     train = data(people).train_split
     assert all(isinstance(getattr(train, f), np.ndarray) for f in ("names", "pids", "camids"))
+
+
+def test_synthetic_people_are_tested_too(people: Path) -> None:
+    module = data(people, recipe=Recipe(test_identities=0))
+    with pytest.raises(DatasetError, match="test_identities=0"):
+        module.check()

@@ -44,3 +44,9 @@ def test_with_one_image_a_camera_the_first_asks() -> None:
     _, query, gallery = hold_out(Split.of(Path("/x"), rows), 3, seed=0)
     assert query.camids.tolist() == [1, 1, 1]
     assert gallery.pids.tolist() == query.pids.tolist()
+
+
+def test_one_tracklet_of_one_camera_is_not_found_again() -> None:
+    rows = [(f"{n}.jpg", n // 5 + 1, 1, n // 5 + 1) for n in range(20)]
+    with pytest.raises(DatasetError, match="0 of the 4.*two tracklets"):
+        hold_out(Split.of(Path("/x"), rows), 2, seed=0, tracklets=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torchvision.transforms import v2
 
 from reid_lab.dataset import DatasetError, Split
 from reid_lab.dataset.images import check_files, decode, open_images, resize
+from reid_lab.pixels import read_size
 from tests.conftest import write_jpegs
 
 
@@ -85,3 +87,45 @@ def test_resizing_is_torchvisions_and_near_pillows(size: tuple[int, int]) -> Non
 def test_an_image_of_the_size_is_not_touched() -> None:
     image = np.zeros((32, 16, 3), np.uint8)
     assert resize(image, 32, 16) is image
+
+
+def test_a_photo_is_shown_as_it_was_held(tmp_path: Path) -> None:
+    pixels = np.kron(np.arange(0, 256, 32, np.uint8).reshape(2, 4), np.ones((8, 8), np.uint8))
+    image, exif = Image.fromarray(pixels).convert("RGB"), Image.Exif()
+    exif[0x0112] = 6  # the camera lay on its right side
+    for name in ("held.jpg", "held.png"):
+        image.save(tmp_path / name, exif=exif)
+        turned = decode(tmp_path / name)
+        assert turned.shape == (32, 16, 3) and read_size(tmp_path / name) == (32, 16)
+        assert np.abs(turned - np.rot90(np.asarray(image), -1).astype(int)).max() < 20
+    image.save(tmp_path / "broken.jpg", exif=b"Exif\0\0nonsense")
+    assert decode(tmp_path / "broken.jpg").shape == (16, 32, 3)
+
+
+def test_sixteen_bits_keep_their_greys(tmp_path: Path) -> None:
+    grey = np.arange(0, 65536, 256, np.uint16).reshape(16, 16)
+    Image.fromarray(grey).save(tmp_path / "infrared.png")
+    wanted = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    assert np.array_equal(decode(tmp_path / "infrared.png"), np.stack([wanted] * 3, 2))
+
+
+def test_long_metadata_is_no_fault(split: Split) -> None:
+    jpeg = split.path(1).read_bytes()
+    for path in (split.path(0), split.path(1)):  # two segments: the header begins after 64 KiB
+        path.write_bytes(jpeg[:2] + (b"\xff\xe5\xff\xff" + bytes(65533)) * 2 + jpeg[2:])
+    check_files(split)
+    assert decode(split.path(0)).shape == (40, 20, 3)
+
+
+def test_boxes_outside_of_their_images_are_named(split: Split) -> None:
+    boxes = np.array([[2, 3, 30, 50], [20, 0, 30, 40], [0, 0, 20, 40], [0, 40, 20, 50]], np.int32)
+    with pytest.raises(DatasetError, match=r"(?s)2 of 4.*0002_c1.*20 0 30 40.*outside.*0004_c1"):
+        check_files(replace(split, boxes=boxes))
+
+
+def test_names_need_not_be_utf8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"Andr\xe9_c1.jpg")
+    write_jpegs(tmp_path, [name])
+    split = Split.of(tmp_path, [(name, 1, 1, 0)])
+    check_files(split)
+    assert decode(split.path(0)).ndim == 3

@@ -34,9 +34,7 @@ class RankedLists(AfterRanking):
         e = evaluation.embeddings
         queries = [
             {
-                "path": str(e.query.paths[i]),
-                "pid": int(e.query.pids[i]),
-                "camid": int(e.query.camids[i]),
+                **e.query.told(i),
                 "group": group,
                 "ranked": {
                     name: evaluation.ranked_list(name, i, self.top) for name in model.exit_names

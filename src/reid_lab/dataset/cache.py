@@ -13,7 +13,8 @@ from filelock import FileLock
 from reid_lab.dataset.images import CHUNK, Decoder, Progress
 from reid_lab.dataset.records import DatasetError, Split
 
-FORMAT = "1: uint8 (N, 3, H, W), bilinear, antialiased"  # another one never reads this one's files
+# another one never reads this one's files
+FORMAT = "2: uint8 (N, 3, H, W), upright, bilinear, antialiased"
 BLOCK = 1024  # images between two notes of how far a build has come
 
 

@@ -24,7 +24,7 @@ from reid_lab.dataset.loading import (
     TrainImages,
     as_is,
 )
-from reid_lab.dataset.records import Benchmark, Split
+from reid_lab.dataset.records import Benchmark, DatasetError, Split
 from reid_lab.dataset.sampler import (
     BatchesByNumber,
     ImageSampler,
@@ -71,7 +71,7 @@ class ReidDataModule(pl.LightningDataModule):
         cache: Cache = "none",
         cache_dir: str | None = None,
         workers: NonNegativeInt = 4,
-        seed: int = 0,
+        seed: NonNegativeInt = 0,
         recipe: Recipe | None = None,
     ) -> None:
         super().__init__()
@@ -141,6 +141,8 @@ class ReidDataModule(pl.LightningDataModule):
         if self.batch_size is None:
             check_pk(self.p, self.k, self.identities)
         if self.recipe is not None:
+            if not self.recipe.test_identities:
+                raise DatasetError("dataset.recipe.test_identities=0: give one or more to test on")
             return
         parts: tuple[Part, ...] = ("val", "test")
         for part in parts:

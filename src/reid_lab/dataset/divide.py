@@ -16,17 +16,18 @@ def hold_out(
     """Keep `identities` people of `train` apart for validation: (train, query, gallery).
 
     The first image of a person in a camera is a query, the others are gallery; where there is
-    one camera only, people need two images instead of two cameras.
+    one camera only, people need two images (or tracklets) instead of two cameras.
 
     Raises:
         DatasetError: fewer than `identities` people can be found again, or none is left.
     """
-    able = _findable(train)
+    able = _findable(train, tracklets)
     if identities > len(able) or identities >= len(train.identities):
         raise DatasetError(
             f"dataset.val_identities={identities}, but {len(able)} of the "
-            f"{len(train.identities)} training identities can be found again (seen by two "
-            "cameras, or twice by the only one) and one must stay for training: ask for fewer"
+            f"{len(train.identities)} training identities can be found again (seen by two cameras, "
+            f"or in two {'tracklets' if tracklets else 'images'} of the only one) and one must "
+            "stay for training: ask for fewer"
         )
     held = np.random.default_rng(seed).choice(able, identities, replace=False)
     apart = np.isin(train.pids, held)
@@ -89,11 +90,13 @@ def check_rankable(name: str, query: Split, gallery: Split, hidden: Hidden) -> N
     )
 
 
-def _findable(train: Split) -> np.ndarray:
-    """Pids seen by two cameras; twice, where there is only one."""
+def _findable(train: Split, tracklets: bool) -> np.ndarray:
+    """Pids seen by two cameras; in two images or tracklets, where there is only one."""
     people = train.take(train.pids > 0)
     if len(np.unique(people.camids)) > 1:
         pairs = np.unique(np.stack([people.pids, people.camids]), axis=1)[0]
+    elif tracklets:
+        pairs = np.unique(np.stack([people.pids, people.tracks]), axis=1)[0]
     else:
         pairs = people.pids
     pids, often = np.unique(pairs, return_counts=True)

@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
-import simplejpeg
 import torch
-from PIL import Image
 from torch.nn.functional import interpolate
 
-from reid_lab.dataset.records import DatasetError, Split
+from reid_lab.dataset.records import Box, DatasetError, Split
+from reid_lab.pixels import UNREADABLE, read_pixels, read_size
 
 Cache = Literal["none", "memory", "disk"]
-JPEG = b"\xff\xd8"
-HEADER_BYTES = 1 << 16
 CHUNK = 64
 Progress = Callable[[int, int], None]
 
@@ -29,22 +26,22 @@ class Images(Protocol):
     def __getitem__(self, index: int, /) -> np.ndarray: ...
 
 
-def decode(path: Path) -> np.ndarray:
-    """The image in a file, (H, W, 3) uint8 RGB.
+def decode(path: Path, box: Box | None = None) -> np.ndarray:
+    """The image in a file, or what `box` cuts out of it, (H, W, 3) uint8 RGB.
 
     Raises:
         DatasetError: the file is missing, broken, or no image; it is named.
     """
     try:
-        data = path.read_bytes()
-        if data[:2] == JPEG:
-            return simplejpeg.decode_jpeg(data, colorspace="RGB")
-        with Image.open(path) as image:
-            return np.array(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
+        pixels = read_pixels(path)
+    except UNREADABLE as error:
         raise DatasetError(
             f"{path} cannot be read as an image ({error}): replace or remove it"
         ) from error
+    if box is None:
+        return pixels
+    left, top, right, bottom = box
+    return pixels[top:bottom, left:right]
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -74,10 +71,7 @@ class Decoder:
         return len(self), 3, self.height, self.width
 
     def __getitem__(self, index: int) -> np.ndarray:
-        image = decode(self.split.path(index))
-        if self.split.boxes is not None:
-            left, top, right, bottom = self.split.boxes[index]
-            image = image[top:bottom, left:right]
+        image = decode(self.split.path(index), self.split.box(index))
         return resize(image, self.height, self.width).transpose(2, 0, 1)
 
     def fill(self, pixels: np.ndarray, start: int = 0, progress: Progress | None = None) -> None:
@@ -127,30 +121,24 @@ def check_files(split: Split) -> None:
     """Look at every file's header, so that a broken one is named before training.
 
     Raises:
-        DatasetError: naming up to five files that are no images.
+        DatasetError: naming up to five files that are no images, or that a box lies outside of.
     """
     with ThreadPoolExecutor(8) as pool:
-        broken = [
-            split.path(index)
-            for index, good in enumerate(pool.map(_has_header, map(split.path, range(len(split)))))
-            if not good
-        ]
-    if broken:
-        shown = "".join(f"\n    {path}" for path in broken[:5])
+        told = list(filter(None, pool.map(lambda index: _wrong(split, index), range(len(split)))))
+    if told:
+        shown = "".join(f"\n    {line}" for line in told[:5])
         raise DatasetError(
-            f"{len(broken)} of {len(split)} files in {split.root} are missing or no images: "
-            f"replace or remove them{shown}" + ("\n    ..." if len(broken) > 5 else "")
+            f"{len(told)} of {len(split)} files in {split.root} are missing or no images, or lack "
+            f"the box: replace or remove them{shown}" + ("\n    ..." if len(told) > 5 else "")
         )
 
 
-def _has_header(path: Path) -> bool:
+def _wrong(split: Split, index: int) -> str | None:
+    path, box = split.path(index), split.box(index)
     try:
-        with path.open("rb") as file:
-            head = file.read(HEADER_BYTES)
-            if head[:2] == JPEG:
-                simplejpeg.decode_jpeg_header(head)
-            else:
-                Image.open(file).verify()
-    except (OSError, ValueError, SyntaxError):
-        return False
-    return True
+        height, width = read_size(path)
+    except UNREADABLE:
+        return str(path)
+    if box is not None and (box[0] >= width or box[1] >= height):
+        return f"{path}: the box {' '.join(map(str, box))} is outside of {width} x {height} pixels"
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from reid_lab.protocol import MARKET1501, Protocol
 
 JUNK = -1  # pid of a bad detector box: it neither helps nor hurts a ranking
 DISTRACTOR = 0  # pid of people who match no query
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 
 class DatasetError(UserError):
@@ -39,7 +41,14 @@ class Split:
         return len(self.names)
 
     def path(self, index: int) -> Path:
-        return self.root / self.names[index].decode()
+        return self.root / os.fsdecode(self.names[index])
+
+    def box(self, index: int) -> Box | None:
+        """What cuts the person out of the file; None where the file is one person's."""
+        if self.boxes is None:
+            return None
+        left, top, right, bottom = self.boxes[index].tolist()
+        return left, top, right, bottom
 
     def take(self, indices: np.ndarray) -> Split:
         """The images at `indices` (ints or a boolean mask), in that order."""
@@ -61,7 +70,7 @@ class Split:
     @staticmethod
     def of(root: Path, rows: Sequence[tuple[str, int, int, int]]) -> Split:
         """From rows of (name relative to root, pid, camid, track)."""
-        names = np.array([name.encode() for name, *_ in rows], dtype=np.bytes_)
+        names = np.array([os.fsencode(name) for name, *_ in rows], dtype=np.bytes_)
         numbers = np.array([row[1:] for row in rows], dtype=np.int64).reshape(-1, 3)
         return Split(root, names, numbers[:, 0], numbers[:, 1], numbers[:, 2])
 

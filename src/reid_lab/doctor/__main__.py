@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +13,8 @@ from reid_lab.doctor.arguments import parse
 def main(argv: Sequence[str] | None = None) -> int:
     """0: training would work; 1: it would fail; 2: the command is wrong; 130: interrupted."""
     args = parse(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names that are not UTF-8 are shown, too
+        sys.stdout.reconfigure(errors="backslashreplace")
 
     def work() -> int:
         from reid_lab.dataset.records import DatasetError  # torch and hydra are slow to import

@@ -27,7 +27,7 @@ def check_labels(benchmark: Benchmark, k: int) -> list[Finding]:
 
 
 def cameras(train: Split, query: Split, gallery: Split) -> list[Finding]:
-    """One camera only, to train on or to test on."""
+    """One camera only, to train on or to test on; or hardly an image a camera."""
     fix = "if several cameras took the images, correct the camera numbers"
     found = []
     tested = np.union1d(query.camids, gallery.camids)
@@ -38,6 +38,11 @@ def cameras(train: Split, query: Split, gallery: Split) -> list[Finding]:
     if len(trained) == 1 and len(tested) > 1:
         what = f"one camera only: all training images are from camera {trained[0]}"
         found.append(Finding("warning", f"{what}, so nothing is learned across cameras", fix))
+    every = np.concatenate([train.camids, query.camids, gallery.camids])
+    count = len(np.unique(every))
+    if 2 * count > len(every) > 2:
+        what = f"{count:,} cameras took {len(every):,} images: hardly any is hidden from a query"
+        found.append(Finding("warning", what, "correct the camera numbers: is it a frame's?"))
     return found
 
 

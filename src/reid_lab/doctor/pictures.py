@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -105,7 +106,7 @@ def conflicts(parts: Parts) -> list[Finding]:
     ]
     if not pairs:
         return []
-    said = [f"{names[i].decode()} (pid {pids[i]})" for pair in pairs for i in pair]
+    said = [f"{os.fsdecode(names[i])} (pid {pids[i]})" for pair in pairs for i in pair]
     listed = named([", ".join(two) for two in zip(said[::2], said[1::2], strict=True)], "\n")
     what = f"{len(pairs):,} pictures are the same to the pixel, but of two people:\n{listed}"
     return [Finding("warning", what, "one of the two labels is wrong: correct or remove it")]
@@ -123,6 +124,8 @@ def shown_twice(
     person = query.pids[pairs.i] == gallery.pids[pairs.j]
     camera = query.camids[pairs.i] == gallery.camids[pairs.j]
     matters = ~person | ~camera if hidden != "same_camera" else ~camera
+    if hidden == "nothing":  # another frame of the same person may be alike, but not to the pixel
+        matters |= pairs.exact
     pairs = pairs.take(matters & (gallery.pids[pairs.j] != JUNK))
     fix = "the search is for another picture of a person: remove one, or correct pid and camera"
     return _same("query and gallery", query, gallery, pairs, fix)
@@ -149,7 +152,7 @@ def copies(parts: Parts) -> list[Finding]:
         _, kept = np.unique(keys, axis=1, return_index=True)
         again = np.setdiff1d(rows, rows[kept])
         if len(again):
-            listed = named([split.names[i].decode() for i in again])
+            listed = named([os.fsdecode(split.names[i]) for i in again])
             what = f"{name}: {len(again):,} pictures are there twice, to the pixel: {listed}"
             found.append(Finding("note", what, "remove the copies; they weigh double"))
     return found
@@ -173,8 +176,8 @@ def alike(a: Look, b: Look) -> Pairs:
 def _same(where: str, a: Split, b: Split, pairs: Pairs, fix: str) -> list[Finding]:
     if not len(pairs.i):
         return []
-    shown = list(zip(pairs.i.tolist(), pairs.j.tolist(), strict=True))
-    listed = named([f"{a.names[i].decode()}, {b.names[j].decode()}" for i, j in shown], "\n")
+    shown = list(zip(a.names[pairs.i].tolist(), b.names[pairs.j].tolist(), strict=True))
+    listed = named([f"{os.fsdecode(one)}, {os.fsdecode(other)}" for one, other in shown], "\n")
     exact = int(pairs.exact.sum())
     what = f"{where}: {len(shown):,} pairs of near-duplicates, {exact:,} of them to the pixel"
     return [Finding("warning", f"{what}:\n{listed}", fix)]
@@ -184,7 +187,7 @@ def _some(level: Level, mask: np.ndarray, names: np.ndarray, what: str, fix: str
     count = int(mask.sum())
     if not count:
         return []
-    shown = named(name.decode() for name in names[mask].tolist())
+    shown = named(os.fsdecode(name) for name in names[mask].tolist())
     return [Finding(level, f"{what}: {count:,} of {len(mask):,} images, {shown}", fix)]
 
 

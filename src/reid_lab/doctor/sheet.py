@@ -85,12 +85,9 @@ def _picture(images: Sequence[tuple[Split, int]], rng: np.random.Generator) -> I
     for place in rng.permutation(len(images)):
         split, index = images[place]
         try:
-            pixels = decode(split.path(index))
+            pixels = decode(split.path(index), split.box(index))
         except DatasetError:
             continue
-        if split.boxes is not None:
-            left, top, right, bottom = split.boxes[index]
-            pixels = pixels[top:bottom, left:right]
         if pixels.size:
             return _fitted(Image.fromarray(pixels))
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -175,17 +176,24 @@ def check_target(out: Path, overwrite: bool) -> None:
 
 @contextmanager
 def beside(out: Path, overwrite: bool) -> Iterator[Path]:
-    """A folder that takes the name `out` when all has gone well, and is removed otherwise."""
-    folder = out.absolute().with_name(f".{out.name}.exporting")
+    """A folder that takes the name `out` when all has gone well, and is removed otherwise.
+
+    Until then an export that is there stays, and two processes do not meet.
+    """
+    folder = out.absolute().with_name(f".{out.name}.exporting.{os.getpid()}")
+    old = folder.with_name(f"{folder.name}.old")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
         yield folder
         check_target(out, overwrite)  # it may have come meanwhile
         if out.exists():
-            shutil.rmtree(out)
+            out.rename(old)
         folder.rename(out)
     finally:
+        if old.exists() and not out.exists():  # stopped between the two
+            old.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -26,18 +26,23 @@ class Named(NamedTuple):
 
 
 def find_images(folder: Path) -> list[Path]:
-    """The images in `folder` and below, absolute, sorted; hidden files are left out.
+    """The images in `folder` and below, absolute, sorted; what is hidden is left out.
 
     Raises:
         UserError: no folder, or no image in it.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder: give a folder of images")
-    files = (path for path in folder.absolute().rglob("*") if not path.name.startswith("."))
-    found = sorted(path for path in files if path.suffix.lower() in SUFFIXES)
+    root = folder.absolute()
+    files = (path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+    found = sorted(path for path in files if not _hidden(path.relative_to(root)))
     if not found:
         raise UserError(f"{folder} holds no image: expected files that end in {' '.join(SUFFIXES)}")
     return found
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def named(paths: Sequence[Path], pattern: str) -> list[Named]:

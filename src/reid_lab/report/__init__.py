@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 
 from reid_lab.report import attention, curves, exit_lines, pictures, plots, search, sheets
@@ -40,11 +41,14 @@ def write_report(run: Path, compare: Sequence[Path] = ()) -> Path:
 
 
 def _labelled(runs: Sequence[Run], taken: str) -> dict[str, Run]:
-    """Runs by name; by name and folder where the name is already taken."""
+    """Runs by name; by name and folder, and numbered, where a label is already taken."""
     labelled: dict[str, Run] = {}
     for run in runs:
-        used = run.name == taken or run.name in labelled
-        labelled[f"{run.name} ({run.folder.name})" if used else run.name] = run
+        longer = f"{run.name} ({run.folder.name})"
+        numbered = (f"{longer} {number}" for number in count(2))
+        labels = chain((run.name, longer), numbered)
+        label = next(each for each in labels if each != taken and each not in labelled)
+        labelled[label] = run
     return labelled
 
 

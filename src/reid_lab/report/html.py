@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from importlib.resources import files
-from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
 from reid_lab.report import cost_section, sections
 from reid_lab.report.headlines import headlines
 from reid_lab.report.pictures import data_uri
-from reid_lab.report.records import Query, Run
+from reid_lab.report.records import Picture, Query, Run
 from reid_lab.report.sections import Images
 from reid_lab.report.tables import Table, dataset_table, duration, protocol_line
 
@@ -24,7 +23,7 @@ def page(run: Run, images: Images) -> str:
     )
     package = files("reid_lab.report")
     template = environment.from_string(package.joinpath("template.html.j2").read_text("utf-8"))
-    thumbnails = {path: data_uri(path) for path in _paths(run.queries)}
+    thumbnails = {picture: data_uri(picture) for picture in _pictures(run.queries)}
     return template.render(
         css=package.joinpath("report.css").read_text("utf-8"),
         name=run.name,
@@ -51,10 +50,10 @@ def page(run: Run, images: Images) -> str:
     )
 
 
-def _paths(queries: Sequence[Query]) -> set[Path]:
+def _pictures(queries: Sequence[Query]) -> set[Picture]:
     """Every image that the ranked lists show."""
-    shots = (shot.path for q in queries for shots in q.ranked.values() for shot in shots)
-    return {query.path for query in queries}.union(shots)
+    shots = (shot.picture for q in queries for shots in q.ranked.values() for shot in shots)
+    return {query.picture for query in queries}.union(shots)
 
 
 def _dataset(run: Run) -> tuple[str, Table] | None:

@@ -18,6 +18,7 @@ from reid_lab.report.records import (
     Dimension,
     Exit,
     OperatingPoint,
+    Picture,
     Query,
     RocPoint,
     Run,
@@ -125,7 +126,7 @@ def _queries(path: Path, folder: Path) -> list[Query]:
     try:
         return [
             Query(
-                path=folder / entry["path"],  # an absolute path stays as it is
+                picture=_picture(entry, folder),
                 pid=str(entry["pid"]),
                 camid=str(entry["camid"]),
                 group=str(entry.get("group", "sample")),
@@ -137,10 +138,16 @@ def _queries(path: Path, folder: Path) -> list[Query]:
         raise ReportError(f"{path}: not as expected: {error!r}") from error
 
 
+def _picture(entry: Mapping[str, Any], folder: Path) -> Picture:
+    box = entry.get("box")
+    path = folder / entry["path"]  # an absolute path stays as it is
+    return Picture(path, None if box is None else (box[0], box[1], box[2], box[3]))
+
+
 def _shots(entries: Iterable[Mapping[str, Any]], folder: Path) -> list[Shot]:
     return [
         Shot(
-            path=folder / entry["path"],
+            picture=_picture(entry, folder),
             pid=str(entry["pid"]),
             camid=str(entry["camid"]),
             distance=float(entry["distance"]),

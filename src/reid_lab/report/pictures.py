@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from pathlib import Path
 
 from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from reid_lab.report.records import Query, Shot
+from reid_lab.dataset.images import decode
+from reid_lab.dataset.records import DatasetError
+from reid_lab.report.records import Picture, Query, Shot
 
 SIZE = (72, 144)  # width and height of a thumbnail, the shape of a person
 RIGHT, WRONG = "#1a7f37", "#cf222e"
@@ -26,18 +27,17 @@ def by_group(queries: Sequence[Query]) -> dict[str, list[Query]]:
     return groups
 
 
-def thumbnail(path: Path) -> Image.Image | None:
-    """The image at `path` cut to a thumbnail; None where it cannot be read."""
+def thumbnail(picture: Picture) -> Image.Image | None:
+    """The picture cut to a thumbnail; None where it cannot be read."""
     try:
-        with Image.open(path) as image:
-            return ImageOps.fit(image.convert("RGB"), SIZE)
-    except (OSError, ValueError):
+        return ImageOps.fit(Image.fromarray(decode(*picture)), SIZE)
+    except (DatasetError, ValueError):
         return None
 
 
-def data_uri(path: Path) -> str:
+def data_uri(picture: Picture) -> str:
     """The thumbnail as a JPEG inside a URI, or nothing."""
-    image = thumbnail(path)
+    image = thumbnail(picture)
     if image is None:
         return ""
     buffer = io.BytesIO()
@@ -80,7 +80,7 @@ def _block_size(queries: Sequence[Query]) -> tuple[int, int]:
 def _block(sheet: Image.Image, query: Query, left: int, top: int) -> None:
     """A query at the left and one row of thumbnails an exit beside it."""
     draw = ImageDraw.Draw(sheet)
-    _paste(sheet, query.path, left, top)
+    _paste(sheet, query.picture, left, top)
     draw.rectangle(_box(left, top), outline="black", width=2)
     draw.text((left + SIZE[0] // 2, top + SIZE[1] + 4), "query", "black", _font(13), anchor="ma")
     for row, (name, shots) in enumerate(query.ranked.items()):
@@ -95,14 +95,14 @@ def _shot(sheet: Image.Image, shot: Shot, left: int, top: int) -> None:
     """A thumbnail in a green frame with a check mark, or in a red one with a cross."""
     colour, mark = (RIGHT, "✓") if shot.match else (WRONG, "✗")
     draw = ImageDraw.Draw(sheet)
-    _paste(sheet, shot.path, left, top)
+    _paste(sheet, shot.picture, left, top)
     draw.rectangle(_box(left, top), outline=colour, width=FRAME)
     draw.rectangle((left, top, left + 20, top + 20), fill=colour)
     draw.text((left + 10, top + 10), mark, "white", _font(16), anchor="mm")
 
 
-def _paste(sheet: Image.Image, path: Path, left: int, top: int) -> None:
-    sheet.paste(thumbnail(path) or Image.new("RGB", SIZE, "#dddddd"), (left, top))
+def _paste(sheet: Image.Image, picture: Picture, left: int, top: int) -> None:
+    sheet.paste(thumbnail(picture) or Image.new("RGB", SIZE, "#dddddd"), (left, top))
 
 
 def _box(left: int, top: int) -> tuple[int, int, int, int]:

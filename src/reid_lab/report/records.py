@@ -7,8 +7,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from reid_lab.dataset.records import Box
 from reid_lab.report.attention import Attention
 from reid_lab.report.cost import CostRow
 from reid_lab.report.logs import Logs
@@ -114,11 +115,18 @@ class Dimension:
     mINP: float
 
 
+class Picture(NamedTuple):
+    """An image to show: a file, or what a box (left, top, right, bottom) cuts out of it."""
+
+    path: Path
+    box: Box | None = None
+
+
 @dataclass(frozen=True)
 class Shot:
     """One image of a ranked list; `match` says whether it shows the queried person."""
 
-    path: Path
+    picture: Picture
     pid: str
     camid: str
     distance: float
@@ -129,7 +137,7 @@ class Shot:
 class Query:
     """A query image with one ranked list per exit."""
 
-    path: Path
+    picture: Picture
     pid: str
     camid: str
     group: str

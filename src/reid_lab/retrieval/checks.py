@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,17 +55,18 @@ def check_rows(
             )
 
 
-def check_paths(name: str, paths: np.ndarray) -> None:
-    """Whether each image stands in `paths` (N,) once.
+def check_paths(name: str, paths: np.ndarray, boxes: np.ndarray | None = None) -> None:
+    """Whether each image stands in `paths` (N,), or there in `boxes` (N, 4), once.
 
     Raises:
         ValueError: naming the first that comes twice, and its rows.
     """
-    seen: dict[str, int] = {}
+    seen: dict[tuple[Any, ...], int] = {}
     for row, path in enumerate(map(str, paths)):
-        if path in seen:
+        image = (path,) if boxes is None else (path, *boxes[row])
+        if image in seen:
             raise ValueError(
-                f"{name} row {row} is the same image as row {seen[path]} ({path}): an image that "
+                f"{name} row {row} is the same image as row {seen[image]} ({path}): an image that "
                 "stands twice counts twice, leave one out"
             )
-        seen[path] = row
+        seen[image] = row

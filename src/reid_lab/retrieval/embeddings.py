@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,19 +19,21 @@ class Ids:
     """Who and where: `pids` (N,), `camids` (N,) int64, `paths` (N,) for people to look at.
 
     `tracks` (N,) int64: images of a person in a camera with the same number are a tracklet.
+    `boxes` (N, 4): what of each file is the image; without, all of it.
     """
 
     pids: Tensor
     camids: Tensor
     paths: np.ndarray
     tracks: Tensor | None = None
+    boxes: np.ndarray | None = None
 
     @staticmethod
     def of(split: Split) -> Ids:
         """Those of a split's images, in its order."""
         paths = np.array([str(split.path(i)) for i in range(len(split))], dtype=object)
         pids, camids, tracks = map(torch.from_numpy, (split.pids, split.camids, split.tracks))
-        return Ids(pids, camids, paths, tracks)
+        return Ids(pids, camids, paths, tracks, split.boxes)
 
     def __len__(self) -> int:
         return len(self.pids)
@@ -38,7 +41,14 @@ class Ids:
     def take(self, rows: Tensor) -> Ids:
         """The images at `rows` (ints), in that order."""
         tracks = None if self.tracks is None else self.tracks[rows]
-        return Ids(self.pids[rows], self.camids[rows], self.paths[rows.numpy()], tracks)
+        boxes = None if self.boxes is None else self.boxes[rows.numpy()]
+        return Ids(self.pids[rows], self.camids[rows], self.paths[rows.numpy()], tracks, boxes)
+
+    def told(self, row: int) -> dict[str, Any]:
+        """Path, pid, camid, and the box where there is one, of an image, in plain types."""
+        box = {} if self.boxes is None else {"box": self.boxes[row].tolist()}
+        pid, camid = int(self.pids[row]), int(self.camids[row])
+        return {"path": str(self.paths[row]), "pid": pid, "camid": camid, **box}
 
 
 @dataclass(frozen=True)
@@ -86,5 +96,5 @@ class Embeddings:
                 if e.companions is None or len(e.companions) != len(self.companions):
                     raise ValueError(f"exit {name!r} needs {len(self.companions)} companions")
                 check_rows(f"exit {name!r}: companions", e.companions, self.companions.paths)
-        check_paths("query", self.query.paths)
-        check_paths("gallery", self.gallery.paths)
+        check_paths("query", self.query.paths, self.query.boxes)
+        check_paths("gallery", self.gallery.paths, self.gallery.boxes)

@@ -90,9 +90,7 @@ class Evaluation:
         distances = space.distances(rows, reduced)[0]
         return [
             {
-                "path": str(gallery.paths[i]),
-                "pid": int(gallery.pids[i]),
-                "camid": int(gallery.camids[i]),
+                **gallery.told(i),
                 "distance": float(distances[i]),
                 "match": bool(gallery.pids[i] == ids.pids[0]),
             }

@@ -8,14 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from reid_lab.pixels import UNREADABLE, read_pixels
 from reid_lab.runtime.manifest import ExportError
-
-try:
-    import simplejpeg
-except ImportError:  # Pillow decodes, too, at half the speed
-    simplejpeg = None
-
-JPEG = b"\xff\xd8"
 
 
 def read(paths: Sequence[Path | str], size: tuple[int, int]) -> np.ndarray:
@@ -35,12 +29,8 @@ def decode(path: Path) -> np.ndarray:
         ExportError: the file is missing, broken, or no image.
     """
     try:
-        data = path.read_bytes()
-        if simplejpeg is not None and data[:2] == JPEG:
-            return simplejpeg.decode_jpeg(data, colorspace="RGB")
-        with Image.open(path) as image:
-            return np.array(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
+        return read_pixels(path)
+    except UNREADABLE as error:
         raise ExportError(
             f"{path} cannot be read as an image ({error}): replace or leave it out"
         ) from error

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from reid_lab.dataset import DatasetError, read_csv
 from reid_lab.dataset.divide import check_rankable
 from reid_lab.dataset.images import Decoder, decode
+from reid_lab.retrieval import Embeddings, Exit, Ids, evaluate
 from tests.conftest import write_jpegs
 
 PEOPLE = ["anna", "ben", "cleo", "dora"]
+PLACES = [("train", 1), ("train", 2), ("query", 1), ("gallery", 2)]
 IMAGES = [(f"{who}/{door}_{i}.jpg", who, door) for who in PEOPLE for door in "xy" for i in (1, 2)]
 
 
@@ -206,3 +209,24 @@ def test_a_share_that_leaves_nobody(tmp_path: Path, share: float, train: int) ->
     root = write_csv(tmp_path, of_people())
     with pytest.raises(DatasetError, match=f"train_share={share} of 4 identities leaves {train} "):
         read_csv(root, train_share=share)
+
+
+def test_several_boxes_of_a_frame_are_ranked_and_shown(tmp_path: Path) -> None:
+    header, boxes = "path,pid,camid,split,box", ("0 0 4 16", "4 0 8 16")
+    rows = [f"{part}{i}.jpg,{p},{i},{part},{boxes[p - 1]}" for part, i in PLACES for p in (1, 2)]
+    b = read_csv(write_csv(tmp_path, table(header, *rows)))
+    query, gallery = Ids.of(b.query), Ids.of(b.gallery)
+    exits = {"x": Exit(torch.eye(2), torch.eye(2), 1)}
+    found = evaluate(Embeddings(query, gallery, exits)).ranked_list("x", 1, 1)
+    assert found == [{**gallery.told(1), "distance": 0.0, "match": True}]
+    assert found[0]["box"] == [4, 0, 8, 16]
+    twice = gallery.take(torch.tensor([0, 0]))
+    with pytest.raises(ValueError, match="same image as row 0"):
+        Embeddings(query, twice, exits)
+
+
+def test_nobodys_queries_are_left_out(tmp_path: Path) -> None:
+    rows = [f"{part}{i}_{pid}.jpg,{pid},{i},{part}" for part, i in PLACES for pid in (0, 1, 2, -1)]
+    b = read_csv(write_csv(tmp_path, table("path,pid,camid,split", *rows)))
+    assert b.query.pids.tolist() == [1, 2] and len(b.gallery) == 4
+    assert "2 queries of pid 0 or -1" in b.notes[0]

@@ -81,3 +81,19 @@ def test_what_is_no_folder_of_people(tmp_path: Path) -> None:
         read_folders(write_jpegs(tmp_path / "low", ["-5/c1.jpg", "3/c1.jpg"]))
     with pytest.raises(DatasetError, match="train_share=0.1 of 4 identities leaves 0"):
         read_folders(write_jpegs(tmp_path / "few", NAMES), train_share=0.1)
+
+
+def test_a_word_that_ends_in_c_is_no_camera(tmp_path: Path) -> None:
+    names = [f"{w}/pic00{i}_c{c}.jpg" for i, w in enumerate(PEOPLE) for c in (1, 2)]
+    names += [f"{w}/c{c}s1_pic9.jpg" for w in PEOPLE for c in (1, 2)]
+    b = read_folders(write_jpegs(tmp_path, names))
+    assert set(b.gallery.camids) == {1, 2}
+
+
+def test_folders_beside_the_parts_are_refused(tmp_path: Path) -> None:
+    root = write_jpegs(tmp_path, [f"{part}/{name}" for part in ("train", "test") for name in NAMES])
+    (root / "notes").mkdir()
+    assert read_folders(root).counts()["train"]["pids"] == 4
+    write_jpegs(root, [f"val/{name}" for name in NAMES])
+    with pytest.raises(DatasetError, match="folder val holds images"):
+        read_folders(root)

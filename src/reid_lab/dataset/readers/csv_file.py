@@ -11,22 +11,21 @@ from pathlib import Path
 import numpy as np
 
 from reid_lab.dataset.readers.own import check_parts, divided, numbered, pids_of, tell
-from reid_lab.dataset.records import JUNK, Benchmark, DatasetError, Split
-from reid_lab.types import Fraction
+from reid_lab.dataset.records import JUNK, Benchmark, Box, DatasetError, Split
+from reid_lab.types import Fraction, NonNegativeInt
 
 NEEDED = ("path", "pid", "camid")
 SIDES = ("left", "top", "right", "bottom")
 OPTIONAL = ("split", "tracklet", "box", *SIDES)
 PARTS = ("train", "query", "gallery", "test")
 EXAMPLE = "path,pid,camid\n    a/1.jpg,anna,door-3"
-Box = tuple[int, int, int, int]
 
 
 def read_csv(
     root: Path | str,
     file: str = "images.csv",
     train_share: Fraction = 0.5,
-    seed: int = 0,
+    seed: NonNegativeInt = 0,
     tracklets: bool = False,
 ) -> Benchmark:
     """A CSV file (UTF-8, with a header): path, pid, camid; split, tracklet and box if you like.

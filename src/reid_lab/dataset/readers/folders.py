@@ -11,7 +11,7 @@ import numpy as np
 from reid_lab.dataset.readers.files import PICTURE, require
 from reid_lab.dataset.readers.own import check_parts, divided, numbered, pids_of, tell
 from reid_lab.dataset.records import JUNK, Benchmark, DatasetError, Split
-from reid_lab.types import Fraction
+from reid_lab.types import Fraction, NonNegativeInt
 
 LAYOUT = ("anna/door_c1_001.jpg ...", "train/anna/door_c1_001.jpg, query/..., gallery/...")
 PARTS = ("train", "query", "gallery", "test")
@@ -19,9 +19,9 @@ PARTS = ("train", "query", "gallery", "test")
 
 def read_folders(
     root: Path | str,
-    camera: str | None = r"c(\d+)",
+    camera: str | None = r"(?:^|[^A-Za-z0-9])c(\d+)",
     train_share: Fraction = 0.5,
-    seed: int = 0,
+    seed: NonNegativeInt = 0,
 ) -> Benchmark:
     """root/<person>/<image>, or root/train/<person>/<image>, root/query/..., root/gallery/...
 
@@ -35,7 +35,7 @@ def read_folders(
         seed: who trains then.
 
     Raises:
-        DatasetError: no images, folders that do not divide them, a `camera` that is no such
+        DatasetError: no images, folders that do not divide them all, a `camera` that is no such
             expression, or images whose names it does not fit.
     """
     root = Path(root).expanduser()
@@ -44,6 +44,7 @@ def read_folders(
     given = [part for part in PARTS if (root / part).is_dir()]
     if given:
         check_parts(str(root), set(given))
+        tell(root, _others(root), f"Beside {', '.join(given)} nothing else is read: rename or move")
     rows = [(part, *row) for part in given or [""] for row in _people(root, part)]
     if not rows:
         shown = "\n".join(f"    {root}/{line}" for line in LAYOUT)
@@ -68,6 +69,18 @@ def _pattern(camera: str | None) -> re.Pattern[str] | None:
             r"the camera, as in c(\d+); null where one camera took all"
         )
     return pattern
+
+
+def _others(root: Path) -> list[str]:
+    """Folders with images beside those of the parts: a `val`, or a person who was forgotten."""
+    with os.scandir(root) as entries:
+        names = sorted(e.name for e in entries if e.is_dir() and e.name not in PARTS)
+    shown = (name for name in names if not name.startswith("."))
+    return [
+        f"folder {name} holds images"
+        for name in shown
+        if any(PICTURE.search(file) for *_, files in os.walk(root / name) for file in files)
+    ]
 
 
 def _people(root: Path, part: str) -> list[tuple[str, str]]:

@@ -116,7 +116,7 @@ def _numbered(parts: Mapping[str, Benchmark], top: Path) -> dict[str, Benchmark]
 def _moved(split: Split, top: Path, pid: int, camid: int) -> Split:
     """`split` with `top` as its root; distractors and junk keep their pids."""
     below = os.path.relpath(split.root.absolute(), top)
-    prefix = b"" if below == "." else f"{below}/".encode()
+    prefix = b"" if below == "." else os.fsencode(f"{below}/")
     return replace(
         split,
         root=top,

@@ -68,6 +68,10 @@ def divided(
     else:
         query, gallery = images.take(parts == "query"), images.take(parts == "gallery")
     train = images.take(parts == "train")
+    asked = query.take(query.pids > DISTRACTOR)
+    if lost := len(query) - len(asked):
+        query, note = asked, f"{name}: {lost:,} queries of pid 0 or -1 (nobody's) are left out"
+        notes = (*notes, note)
     benchmark = allow_one_camera(Benchmark(name, train, query, gallery, notes))
     return replace(benchmark, protocol=replace(benchmark.protocol, tracklets=tracklets))
 

@@ -33,7 +33,7 @@ PUBLISHED = Published(
 )
 
 
-def read_viper(root: Path | str, split: NonNegativeInt = 0, seed: int = 0) -> Benchmark:
+def read_viper(root: Path | str, split: NonNegativeInt = 0, seed: NonNegativeInt = 0) -> Benchmark:
     """Half of the people train; of the others, cam_a asks and cam_b is searched.
 
     Papers report means over ten random halves (JLML, section 3) and publish none of them: these
