@@ -121,8 +121,10 @@ def test_who_sees_nobody_is_never_sure() -> None:
     looks, _ = Lookup(exit.gallery[:2], gallery).looks(exit.query[:1], mine)
     model = Logistic.fit(np.random.default_rng(0).normal(size=(50, 4)), np.arange(50) % 2 == 0)
     assert sure_of("distance", looks).item() == -math.inf
+    assert sure_of("margin", looks).item() == -math.inf
     assert sure_of("learned", looks, model).item() == -math.inf
-    assert not np.isnan(sure_of("entropy", looks)).any()
+    assert sure_of("entropy", looks).item() == pytest.approx(-math.log(2))  # the least there is
+    assert not any(np.isnan(looks[name]).any() for name in FEATURES)
 
 
 def test_candidates_do_not_depend_on_the_querys_label_unless_oracle() -> None:

@@ -26,8 +26,10 @@ def make_run(
     policies: Mapping[str, Sequence[tuple[float, float]]] | None = None,
     teacher: Path | None = None,
     protocol: Mapping[str, Any] | None = None,
+    more: str = "",
 ) -> Path:
-    """`exits`: name -> Mul-Adds and Rank-1, mAP is 0.1 less; `policies`: the same by budget."""
+    """`exits`: name -> Mul-Adds and Rank-1, mAP is 0.1 less; `policies`: the same by budget;
+    `more`: lines of the config."""
     results = folder / "results"
     results.mkdir(parents=True)
     rows = [_exit(n, "exit", c, r, 128) for n, (c, r) in exits.items()]
@@ -51,7 +53,7 @@ def make_run(
     (folder / "config.yaml").write_text(
         f"name: {name}\nseed: {seed}\nrun_dir: {folder}\n"
         f"model: {{lr: {lr}, seed: {seed}{teaching}}}\n"
-        f"dataset: {{root: {folder}, seed: {seed}, recipe: {{seed: 3}}}}\n"
+        f"dataset: {{root: {folder}, seed: {seed}, recipe: {{seed: 3}}}}\n{more}\n"
     )
     return folder
 

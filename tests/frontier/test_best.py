@@ -145,6 +145,8 @@ def test_the_page_finds_the_same(tmp_path: Path) -> None:
         ("short(1.5e9)", "1.5 G"),
         ("fits({images_per_second: 5}, {images_per_second: 4})", True),
         ("fits({mul_adds: null}, {mul_adds: 4})", False),
+        ("checkpoint('runs/a')", "runs/a/checkpoints/last.ckpt"),
+        ("checkpoint('b/one.ckpt')", "b/one.ckpt"),
     ],
 )
 def test_arithmetic_of_the_page(asked: str, expected: object) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from reid_lab.errors import UserError
+from reid_lab.frontier.best import asked
 from reid_lab.frontier.collect import collect
+from reid_lab.frontier.identity import told_apart
 from reid_lab.frontier.measured import one_setting
 from reid_lab.frontier.points import FrontierError, Point
 from reid_lab.frontier.pool import best_policies, pool
@@ -42,6 +45,75 @@ def test_another_setting_is_another_method(tmp_path: Path) -> None:
     assert found == {"two (lr=0.1)": "0", "two (lr=0.2)": "0 1"}
 
 
+def test_a_grid_over_four_settings_is_as_many_methods(tmp_path: Path) -> None:
+    for i, (dim, hidden, drop, lr) in enumerate(product("12", "34", "56", (0.1, 0.2))):
+        config = f"backbone: {{dim: {dim}, hidden: {hidden}}}\nloss: {{drop: {drop}}}"
+        make_run(tmp_path / str(i), lr=lr, more=config)
+    points, notes = gather([tmp_path], None, None)
+    methods = {p.method for p in of(points, "early")}
+    assert (len(methods), notes) == (16, [])
+    assert "two (dim=1, hidden=3, drop=5, lr=0.1)" in methods
+
+
+def test_labels_are_short_where_few_settings_tell_apart() -> None:
+    same = {"a.x": "1", "a.y": "1", "a.z": "1"}
+    assert told_apart(["n", "n", "m"], [same, same, {}]) == ["n", "n", "m"]
+    every = [{f"a.k{i}": str(10 * i + run) for i in range(5)} for run in range(2)]
+    assert told_apart(["n", "n"], every)[1] == "n (k0=1, k1=11, k2=21, ...)"
+    # the fourth alone tells the last two apart
+    every = [{"a.k1": "1", "a.k2": "2", "a.k3": "3"}, *({"a.k4": str(i)} for i in range(2))]
+    assert told_apart(["n"] * 3, every)[2] == "n (k1=-, k4=1, k2=-, ...)"
+
+
+def test_settings_of_one_word_in_two_places() -> None:
+    together = [{"a.dim": "1", "b.dim": "1"}, {"a.dim": "2", "b.dim": "2"}]
+    assert told_apart(["n", "n"], together) == ["n (dim=1)", "n (dim=2)"]
+    alone = [{"a.dim": "1", "b.dim": "1", "c.dim": "2"}, {"a.dim": "1", "b.dim": "2", "c.dim": "2"}]
+    alone.append({"a.dim": "2", "b.dim": "2", "c.dim": "1"})
+    assert len(set(told_apart(["n"] * 3, alone))) == 3
+    assert told_apart(["n"] * 3, alone)[0] == "n (a.dim=1, b.dim=1, c.dim=2)"
+
+
+def trainer(steps: int, more: str = "devices: 1") -> str:
+    return f"backbone: {{iterations: {steps}}}\ntrainer: {{max_steps: {steps}, {more}}}"
+
+
+def test_a_shorter_training_is_another_method(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", more=trainer(60_000))
+    make_run(tmp_path / "b", seed=1, more=trainer(60_000, "devices: 2, val_check_interval: 9"))
+    make_run(tmp_path / "c", seed=2, more=trainer(10))
+    make_run(tmp_path / "d", seed=3, more=trainer(10, "gradient_clip_val: 1"))
+    points, _ = gather([tmp_path], None, None)
+    assert {p.method: p.seeds for p in of(points, "early")} == {
+        "two (iterations=60000, gradient_clip_val=-)": "0 1",
+        "two (iterations=10, gradient_clip_val=-)": "2",
+        "two (iterations=10, gradient_clip_val=1)": "3",
+    }
+
+
+def test_streams_that_look_elsewhere_are_kept_apart(tmp_path: Path) -> None:
+    for name, rank1 in (("all", 0.6), ("other_cameras", 0.5)):
+        stream = f"callbacks: {{stream: {{candidates: {name}, points: {int(100 * rank1)}}}}}"
+        make_run(tmp_path / name, policies={"margin": [(15e6, rank1)]}, more=stream)
+    points, notes = gather([tmp_path], None, None)
+    found = {p.method: p.rank1 for p in of(points, "margin", "stream")}
+    assert found == {"two (candidates=all)": 0.6, "two (candidates=other_cameras)": 0.5}
+    assert notes == []
+
+
+def test_a_test_of_a_checkpoint_from_elsewhere_names_it(tmp_path: Path) -> None:
+    trained = make_run(tmp_path / "trained", seed=2)
+    checkpoint = f"{trained}/checkpoints/last.ckpt"
+    tested = make_run(tmp_path / "tested", more=f"task: test\nckpt_path: {checkpoint}")
+    os.utime(trained / "results" / "summary.json", (1, 1))
+    points, notes = gather([tmp_path], None, None)
+    assert notes == [f"left out: {trained}, as {tested} is the same and newer"]
+    assert {p.seeds for p in of(points, "early")} == {"2"}
+    answer = asked(points, {}, "rank1")
+    assert f"checkpoint  {checkpoint}\n" in answer and f"--checkpoint {checkpoint} " in answer
+    assert str(tested) not in answer
+
+
 def test_a_teacher_of_another_seed_is_the_same_teacher(tmp_path: Path) -> None:
     for seed in (0, 1):
         teacher = make_run(tmp_path / f"t{seed}", "teacher", seed)
@@ -51,6 +123,7 @@ def test_a_teacher_of_another_seed_is_the_same_teacher(tmp_path: Path) -> None:
     points, _ = gather([tmp_path], None, None)
     pupils = {p.method: p.seeds for p in of(points, "early") if p.method.startswith("pupil")}
     assert sorted(pupils.values()) == ["0", "0 1"]
+    assert max(map(len, pupils)) < 40
 
 
 def test_the_newest_of_the_same_seed_counts(tmp_path: Path) -> None:
@@ -121,6 +194,15 @@ def test_costs_of_exits_and_of_a_stream(tmp_path: Path) -> None:
     assert stream.images_per_second == pytest.approx(1 / seconds)
     assert (stream.peak_memory_bytes, stream.embedding_bytes) == (6e6, 1024)
     assert "early 75%, late 25%" in stream.note
+
+
+def test_a_cost_that_few_seeds_have_is_kept(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", seed=0)
+    make_run(tmp_path / "b", seed=1)
+    make_run(tmp_path / "c", seed=2, costs=[cost_row("early", 2.0), cost_row("late", 6.0)])
+    (early,) = of(pool(collect([tmp_path])[0]), "early")
+    assert (early.seeds, early.latency_p50_ms, early.parameters) == ("0 1 2", 2.0, 7)
+    assert early.measured_on and early.embedding_bytes == 512
 
 
 def test_without_costs_the_embedding_is_still_known(tmp_path: Path) -> None:

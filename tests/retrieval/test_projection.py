@@ -46,6 +46,21 @@ def test_a_direction_without_variance_stays_finite() -> None:
     assert torch.isfinite(PCA.fit(x).whiten()(x)).all()
 
 
+@pytest.mark.parametrize("mean", [0.0, 100.0])
+def test_directions_of_rounding_noise_are_not_whitened(mean: float) -> None:
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(500, 32, generator=rng) @ torch.randn(32, 64, generator=rng) + mean
+    whitened = PCA.fit(x).whiten()(x).std(0)
+    assert torch.allclose(whitened[:32], torch.ones(32), atol=1e-3)
+    assert whitened[32:].max() < 1e-3
+
+
+def test_a_direction_of_little_variance_is_whitened() -> None:
+    x = torch.randn(500, 64, generator=torch.Generator().manual_seed(0))
+    x[:, 0] *= 1e-3
+    assert PCA.fit(x).whiten()(x).std(0)[-1] == pytest.approx(1, abs=0.01)
+
+
 def test_exits_that_are_not_named_stay() -> None:
     query, gallery, q, g = crowd()
     exits = {"a": Exit(query, gallery, 3), "hsv": Exit(query, gallery, 1, reference=True)}

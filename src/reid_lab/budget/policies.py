@@ -126,7 +126,7 @@ class Lookup:
     ) -> tuple[dict[str, Floats], NDArray[np.intp]]:
         """What policies that need `needs` see of queries (n, D), and their nearest gallery rows.
 
-        A query that sees nobody has an infinite nearest distance.
+        A query that sees nobody has an infinite nearest distance: each policy is least sure of it.
         """
         parts, found = [], []
         for start in range(0, len(rows), BLOCK):
@@ -147,7 +147,8 @@ class Lookup:
         near, index = self._nearest(rows, about, self.looked)
         looks = {"nearest": near[:, 0]}
         if "margin" in needs:
-            looks["margin"] = self._other(rows, about, near, index) - near[:, 0]
+            margin = self._other(rows, about, near, index) - near[:, 0]
+            looks["margin"] = margin.masked_fill(near[:, 0].isinf(), -torch.inf)
         near = near[:, :NEAREST]
         if "entropy" in needs:
             looks["entropy"] = _entropy(near)

@@ -53,8 +53,8 @@ def _described(p: Point) -> str:
 
 
 def _deployed(p: Point) -> str:
-    runs = p.runs.split(";")
-    lines = [f"  checkpoint  {run}/checkpoints/last.ckpt" for run in runs]
+    checkpoints = [_checkpoint(run) for run in p.runs.split(";")]
+    lines = [f"  checkpoint  {checkpoint}" for checkpoint in checkpoints]
     if p.kind == "stream":
         lines.append(f"  policy      {p.point}, planned {p.planned:.6g} Mul-Adds a query")
         lines += [f"  exits       {p.note}"] if p.note else []
@@ -62,9 +62,13 @@ def _deployed(p: Point) -> str:
         lines.append(f"  exit        {p.point}")
         lines.append(
             "  gallery     python -m reid_lab.gallery build --checkpoint "
-            f"{runs[0]}/checkpoints/last.ckpt --exit {p.point} --images people/ --out gallery/"
+            f"{checkpoints[0]} --exit {p.point} --images people/ --out gallery/"
         )
     return "\n".join(lines)
+
+
+def _checkpoint(run: str) -> str:
+    return run if run.endswith(".ckpt") else f"{run}/checkpoints/last.ckpt"
 
 
 def _cheapest(points: Sequence[Point], column: str, bound: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,18 @@ class Finished:
     method: str = ""
 
     @property
+    def tested(self) -> Path | None:
+        """The checkpoint that it was given and only tested."""
+        given = self.config.get("ckpt_path")
+        if self.config.get("task") != "test" or given in (None, "last"):
+            return None
+        return Path(str(given)).expanduser()
+
+    @cached_property
     def seed(self) -> str:
-        return str(self.run.summary.get("seed", ""))
+        """Of the training."""
+        trained = read_config(self.tested.parent.parent) if self.tested else {}
+        return str(trained.get("seed", self.run.summary.get("seed", "")))
 
 
 def collect(folders: Iterable[Path]) -> tuple[list[Point], list[str]]:
@@ -127,7 +138,7 @@ def _exits(one: Finished) -> list[Point]:
         reference = e.kind == "reference"
         points.append(
             Point(
-                **_common(one, "" if reference else str(one.folder)),
+                **_common(one, "" if reference else str(one.tested or one.folder)),
                 method=e.name if reference else one.method,
                 kind=e.kind,
                 point=e.name,
@@ -154,7 +165,7 @@ def _streams(one: Finished) -> list[Point]:
         cost = mixed([(one.costs.get(name, Cost()), share) for name, share in used.items()])
         points.append(
             Point(
-                **_common(one, str(one.folder)),
+                **_common(one, str(one.tested or one.folder)),
                 method=one.method,
                 kind="stream",
                 point=p.policy,

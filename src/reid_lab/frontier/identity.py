@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,19 @@ import yaml
 
 Settings = Mapping[str, str]
 # what an accuracy depends on; where the files are and how fast they are read is not in it
-PARTS = ("dataset", "backbone", "loss", "model", "callbacks", "trainer.precision")
+PARTS = {"dataset", "backbone", "loss", "model", "callbacks", "trainer"}
 # callbacks that only look on, after training
-OBSERVERS = {"anytime", "stream", "verification", "dimensions", "ranked_lists", "attention"}
+OBSERVERS = {"anytime", "verification", "dimensions", "ranked_lists", "attention"}
 OBSERVERS |= {"throughput", "checkpoint", "progress", "cost"}
+# of callbacks.stream: the rest is in a point's name, or says which points there are
+ROUTING = {"exits", "candidates", "gallery"}
+# of the trainer: where it runs, what it tells, and validation, which selects nothing
+RUNNING = {"accelerator", "devices", "num_nodes", "strategy", "default_root_dir", "logger"}
+RUNNING |= {"log_every_n_steps", "enable_checkpointing", "enable_model_summary", "profiler"}
+RUNNING |= {"enable_progress_bar", "val_check_interval", "check_val_every_n_epoch"}
+RUNNING |= {"limit_val_batches", "num_sanity_val_steps"}
 ELSEWHERE = {"folder", "root", "cache", "cache_dir", "workers", "eval_batch_size", "memory"}
-SHOWN = 3  # settings in a label
+SHOWN = 3  # settings in a label, or as many as it takes
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, str]:
@@ -26,15 +35,17 @@ def settings(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def told_apart(names: Sequence[str], every: Sequence[Settings]) -> list[str]:
-    """The names; where one stands for several settings, with those that differ."""
-    labels = []
-    for name, own in zip(names, every, strict=True):
-        same = [s for n, s in zip(names, every, strict=True) if n == name]
-        keys = sorted({key for s in same for key in s}, key=lambda key: (key.count("."), key))
-        differ = [key for key in keys if len({s.get(key) for s in same}) > 1]
-        texts = dict.fromkeys(f"{key.rpartition('.')[2]}={own.get(key, '-')}" for key in differ)
-        shown = list(texts)[:SHOWN] + ["..."] * (len(texts) > SHOWN)
-        labels.append(f"{name} ({', '.join(shown)})" if texts else name)
+    """The names; where one stands for several settings, with those that differ.
+
+    Two labels are the same where names and settings are.
+    """
+    places = defaultdict(list)
+    for place, name in enumerate(names):
+        places[name].append(place)
+    labels = list(names)
+    for name, own in places.items():
+        for place, text in zip(own, _differences([every[i] for i in own]), strict=True):
+            labels[place] = f"{name} ({text})" if text else name
     return labels
 
 
@@ -45,15 +56,55 @@ def read_config(folder: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def _differences(every: Sequence[Settings]) -> list[str]:
+    """What tells each of them from the others, as text."""
+    differ = _differing(every)
+    shown = _shown(differ)
+    words = Counter(map(_word, shown))
+    names = {key: _word(key) if words[_word(key)] == 1 else key for key in shown}
+    more = ["..."] * (len(differ) > len(shown))
+    rows = [[f"{names[key]}={differ[key][i]}" for key in shown] for i in range(len(every))]
+    return [", ".join(row + more) for row in rows]
+
+
+def _differing(every: Sequence[Settings]) -> dict[str, tuple[str, ...]]:
+    """Key -> each one's value. Of keys that always agree, as `max_steps` does with the model's
+    `iterations`, the first."""
+    keys = sorted({key for own in every for key in own}, key=lambda key: (key.count("."), key))
+    first: dict[tuple[str, ...], str] = {}
+    for key in keys:
+        first.setdefault(tuple(own.get(key, "-") for own in every), key)
+    return {key: values for values, key in first.items() if len(set(values)) > 1}
+
+
+def _word(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def _shown(differ: Mapping[str, Sequence[str]]) -> list[str]:
+    """Keys that together tell as much apart as all do, and others up to `SHOWN`."""
+    telling: list[str] = []
+    apart = 1
+    for key in differ:
+        found = len(set(zip(*(differ[k] for k in [*telling, key]), strict=True)))
+        if found > apart:
+            telling, apart = [*telling, key], found
+    others = [key for key in differ if key not in telling]
+    return telling + others[: max(SHOWN - len(telling), 0)]
+
+
 def _telling(key: str) -> bool:
-    words = key.split(".")
-    if not any(key == part or key.startswith(f"{part}.") for part in PARTS):
+    part, _, rest = key.partition(".")
+    name, last = rest.partition(".")[0], _word(key)
+    if part not in PARTS or last in ELSEWHERE:
         return False
-    if words[0] == "callbacks" and words[1:2] and words[1] in OBSERVERS:
+    if part == "trainer":
+        return name not in RUNNING
+    if part == "callbacks" and name == "stream":
+        return last in ROUTING
+    if part == "callbacks" and name in OBSERVERS:
         return False
-    if words[-1] == "seed":  # a recipe's seed makes other people
-        return "recipe" in words
-    return words[-1] not in ELSEWHERE
+    return last != "seed" or ".recipe." in key  # a recipe's seed makes other people
 
 
 def _flatten(node: Any, prefix: str, flat: dict[str, str]) -> None:
@@ -69,5 +120,7 @@ def _flatten(node: Any, prefix: str, flat: dict[str, str]) -> None:
 def _checkpoint(path: Path) -> str:
     """A teacher by what it is: that of another seed is the same one."""
     config = read_config(path.parent.parent)
-    own = ", ".join(f"{key}={value}" for key, value in sorted(settings(config).items()))
-    return f"{config.get('name', '')} {own}" if config else str(path)
+    if not config:
+        return str(path)
+    own = repr(sorted(settings(config).items()))
+    return f"{config.get('name', '')} {hashlib.sha256(own.encode()).hexdigest()[:8]}"

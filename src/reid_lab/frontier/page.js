@@ -62,9 +62,11 @@ function short(value) {
 const told = (column, value) => column === "embedding_bytes" ? value.toLocaleString("en")
   : column === "peak_memory_bytes" ? `${short(value)}B` : short(value);
 const named = p => p.point && p.point !== p.method ? `${p.method} ${p.point}` : p.method;
+/** Of a run; one that only tested a checkpoint is named by it. */
+const checkpoint = run => run.endsWith(".ckpt") ? run : `${run}/checkpoints/last.ckpt`;
 const percent = x => Number.isFinite(x) ? `${(100 * x).toFixed(1)}%` : "–";
 
-if (typeof module !== "undefined") module.exports = { pareto, fits, best, ticks, short };
+if (typeof module !== "undefined") module.exports = { pareto, fits, best, ticks, short, checkpoint };
 if (typeof document !== "undefined") start(JSON.parse(document.getElementById("data").textContent));
 
 function start({ points, colours }) {
@@ -220,7 +222,7 @@ function start({ points, colours }) {
     if (!won) { box.textContent = "Nothing fits this budget."; return; }
     box.append(make("strong", named(won)), `${percent(won.rank1)} Rank-1, ${percent(won.mAP)} mAP at ${short(won.mul_adds)} Mul-Adds`);
     if (won.kind === "stream") box.append(`, planned ${short(won.planned)}`);
-    if (won.runs) box.append(make("br"), make("code", `${won.runs}/checkpoints/last.ckpt`));
+    if (won.runs) box.append(make("br"), make("code", checkpoint(won.runs)));
   }
 
   function tabulate(visible, front, won) {

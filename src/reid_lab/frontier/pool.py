@@ -48,7 +48,8 @@ def _best(policies: dict[str, list[Point]]) -> str:
 
 
 def _pooled(group: Sequence[Point]) -> Point:
-    setting = Counter(p.measured_on for p in group).most_common(1)[0][0]
+    settings = Counter(p.measured_on for p in group if p.measured_on)
+    setting = settings.most_common(1)[0][0] if settings else ""
     same = [p for p in group if p.measured_on == setting]
     first = group[0]
     measured: dict[str, Any] = {name: _mean(getattr(p, name) for p in same) for name in MEASURED}
@@ -60,11 +61,16 @@ def _pooled(group: Sequence[Point]) -> Point:
     means: dict[str, Any] = {
         name: _mean(getattr(p, name) for p in group) for name in ("mul_adds", "planned")
     }
+    fixed: dict[str, Any] = {
+        name: next(filter(math.isfinite, (getattr(p, name) for p in group)), math.nan)
+        for name in ("embedding_bytes", "parameters")
+    }
     return replace(
         first,
         **accuracy,
         **means,
         **measured,
+        **fixed,
         measured_on=setting,
         seeds=_joined((p.seeds for p in group), " ", key=_by_number),
         runs=_joined((p.runs for p in group), ";"),

@@ -58,8 +58,15 @@ class PCA:
         return replace(self, components=self.components[:, :dim], variances=self.variances[:dim])
 
     def whiten(self) -> PCA:
-        """Every direction scaled to unit variance; a direction without any is left as it is."""
-        scale = torch.where(self.variances > 0, self.variances, 1.0).rsqrt()
+        """Every direction scaled to unit variance; a direction without any is left as it is.
+
+        It has none where its standard deviation is rounding noise: at most D float32 epsilons
+        of the largest one, or of the mean's largest entry.
+        """
+        noise = len(self.mean) * torch.finfo(torch.float32).eps
+        size = torch.maximum(self.variances.max(), self.mean.square().max())
+        varies = self.variances > noise**2 * size
+        scale = torch.where(varies, self.variances, 1.0).rsqrt()
         return replace(self, components=self.components * scale)
 
     def __call__(self, rows: Tensor) -> Tensor:
