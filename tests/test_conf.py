@@ -22,7 +22,10 @@ WITHOUT_PACKAGE = {"trainer", "logger", "experiment", "sweep"}
 # scratch for a plain Python user, who may have no network; the papers start from ImageNet.
 # What Lightning's checkpoints do by default is not what ours do.
 DIFFERENT = {"weights", "save_last", "save_top_k", "every_n_train_steps", "enable_version_counter"}
-HOMES = ["dataset", "loss", "model", "backbone", "callbacks"]
+CHOICES = {
+    home: [p.stem for p in sorted((conf_dir() / home).glob("*.yaml")) if p.stem != "base"]
+    for home in ("loss", "model", "backbone")
+} | {"dataset": ["market1501"], "callbacks": ["default"]}
 
 
 def nodes(config: Any, key: str = "") -> Iterator[tuple[str, DictConfig]]:
@@ -35,23 +38,31 @@ def nodes(config: Any, key: str = "") -> Iterator[tuple[str, DictConfig]]:
                 yield from nodes(config[name], f"{key}.{name}")
 
 
-@pytest.mark.parametrize("home", HOMES)
+@pytest.mark.parametrize("home", CHOICES)
 def test_defaults_in_code_equal_the_yaml(composed: Compose, home: str) -> None:
     compared = 0
-    choices = ["dataset=market1501", "backbone=small"]
-    for key, node in nodes(composed(*choices, small=False)[home]):
-        parameters = inspect.signature(get_object(node["_target_"])).parameters
-        for name, parameter in parameters.items():
-            if name not in node or name in DIFFERENT or OmegaConf.is_interpolation(node, name):
-                continue
-            if OmegaConf.is_missing(node, name) or parameter.default is inspect.Parameter.empty:
-                continue
-            value = node[name]
-            value = tuple(value) if OmegaConf.is_list(value) else value
-            if not OmegaConf.is_dict(value):
-                assert value == parameter.default, f"{home}{key}.{name}"
-                compared += 1
+    for choice in CHOICES[home]:
+        cfg = composed("dataset=market1501", "backbone=small", f"{home}={choice}", small=False)
+        for key, node in nodes(cfg[home]):
+            if ".backbones." not in key:  # an ensemble's networks are its own
+                compared += compare(node, f"{home}={choice}: {home}{key}")
     assert compared
+
+
+def compare(node: DictConfig, where: str) -> int:
+    """How many of a node's values are those of its target's signature, as all must be."""
+    compared = 0
+    for name, parameter in inspect.signature(get_object(node["_target_"])).parameters.items():
+        if name not in node or name in DIFFERENT or OmegaConf.is_interpolation(node, name):
+            continue
+        if OmegaConf.is_missing(node, name) or parameter.default is inspect.Parameter.empty:
+            continue
+        value = node[name]
+        value = tuple(value) if OmegaConf.is_list(value) else value
+        if not OmegaConf.is_dict(value):
+            assert value == parameter.default, f"{where}.{name}"
+            compared += 1
+    return compared
 
 
 def test_the_recipe_of_people_has_one_home(composed: Compose) -> None:
@@ -71,3 +82,18 @@ def test_every_choice_composes(composed: Compose, group: str) -> None:
         if path.stem != "base":
             cfg = composed(f"{group}={path.stem}", small=False)
             OmegaConf.to_container(cfg, resolve=True)
+
+
+def test_recipes_with_ten_crops_have_ten(composed: Compose) -> None:
+    """DaRe, section 5; PLA, section 4.2."""
+    ten = ("dare_market", "dare_densenet_market", "dare_cuhk03", "se_resnets_market", "pla_market")
+    for name in (*ten, "dare_cuhk03_cpu", "demo"):
+        views = composed(f"+experiment={name}").dataset.transforms.views
+        assert views == (10 if name in ten else 1), name
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (conf_dir() / "sweep").glob("*.yaml")))
+def test_printed_commands_say_where_the_data_is(name: str) -> None:
+    text = (conf_dir() / "sweep" / f"{name}.yaml").read_text()
+    commands = [line for line in text.splitlines() if "python -m reid_lab -m" in line]
+    assert all("dataset.root=" in line or "synthetic" in line for line in commands)

@@ -1,12 +1,24 @@
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torchvision import models
 
-from reid_lab.backbone import Backbone, DenseNet201, ResNet, SmallResNet, WeightsError
+from reid_lab.backbone import (
+    Backbone,
+    DenseNet201,
+    MobileNet,
+    ResNet,
+    ShuffleNet,
+    SmallResNet,
+    WeightsError,
+)
+from reid_lab.model import Classifier
 
 
 @pytest.mark.parametrize(
@@ -40,12 +52,67 @@ def test_stages_are_torchvisions_network(tmp_path: Path) -> None:
     torch.testing.assert_close(ours_dense(x).mean((2, 3)) @ head.weight.T + head.bias, dense(x))
 
 
+@torch.no_grad()
+def test_densenet_takes_the_file_as_published(tmp_path: Path) -> None:
+    """It has a dot before a layer's number, and no counters of batches."""
+    dense = models.densenet201().eval()
+    old = {
+        re.sub(r"(denselayer\d+)\.(norm|conv)(\d)", r"\1.\2.\3", key): value
+        for key, value in dense.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    torch.save(old, tmp_path / "densenet201-c1103571.pth")
+    ours = DenseNet201(weights=tmp_path / "densenet201-c1103571.pth").eval()
+    x, head = torch.randn(1, 3, 64, 64), dense.classifier
+    torch.testing.assert_close(ours(x).mean((2, 3)) @ head.weight.T + head.bias, dense(x))
+
+
+BACKBONES: dict[str, Callable[..., Backbone]] = {
+    "mobilenet": partial(MobileNet, 0.25),
+    "resnet": partial(ResNet, 18, last_stride=1),
+    "densenet": DenseNet201,
+    "shufflenet": ShuffleNet,
+}
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["checkpoint", "state dict"])
+@pytest.mark.parametrize("name", BACKBONES)
+def test_our_own_checkpoints_are_a_start(tmp_path: Path, name: str, whole: bool) -> None:
+    """Of a method with this backbone, as Lightning writes it, or of the backbone alone."""
+    backbone, path = BACKBONES[name](), tmp_path / "last.ckpt"
+    state = Classifier(backbone, 3).state_dict() if whole else backbone.state_dict()
+    torch.save({"state_dict": state, "epoch": 1} if whole else state, path)
+    started = BACKBONES[name](weights=path).state_dict()
+    assert all(torch.equal(started[key], v) for key, v in backbone.state_dict().items())
+
+
+def test_a_checkpoint_of_another_backbone(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": Classifier(MobileNet(0.25), 3).state_dict()}, path)
+    with pytest.raises(
+        WeightsError, match=r"(?s)size mismatch.*; allowed are null .* of ours"
+    ) as e:
+        MobileNet(0.5, weights=path)
+    assert "torchvision" not in str(e.value)  # it has no such network
+    with pytest.raises(WeightsError, match=r"missing .*; allowed are imagenet.*torchvision's"):
+        ResNet(18, weights=path)
+    torch.save(models.resnet18().state_dict(), path)
+    with pytest.raises(WeightsError, match=r"unexpected \['conv1\.weight.*allowed are null"):
+        MobileNet(0.25, weights=path)
+    with pytest.raises(WeightsError, match="none are published for this backbone; allowed are nu"):
+        MobileNet(weights="imagenet")
+
+
 def test_weights_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WeightsError, match="no such file; allowed are imagenet, null"):
         ResNet(18, weights=tmp_path / "none.pth")
     (tmp_path / "junk.pth").write_bytes(b"junk")
     with pytest.raises(WeightsError, match="no state dict"):
         ResNet(18, weights=tmp_path / "junk.pth")
+    torch.save([torch.zeros(1)], tmp_path / "list.pth")
+    with pytest.raises(WeightsError, match=r"(?s)no state dict .*list.*; allowed are imagenet"):
+        ResNet(18, weights=tmp_path / "list.pth")
     torch.save(models.resnet34().state_dict(), tmp_path / "resnet34.pth")
     with pytest.raises(WeightsError, match="of another network"):
         ResNet(18, weights=tmp_path / "resnet34.pth")

@@ -214,6 +214,11 @@ def test_other_methods_have_nothing_to_search(composed: Compose) -> None:
         train(cfg)
 
 
+def test_cross_entropy_alone_has_nothing_to_search(composed: Compose) -> None:
+    with pytest.raises(SearchError, match=r"objective has no triplet loss.*both or triplet"):
+        train(composed(*SHORT, "model.objective=cross_entropy"))
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [

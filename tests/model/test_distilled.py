@@ -145,6 +145,21 @@ def test_hints_of_another_dimension_are_projected() -> None:
     assert not same.projections
 
 
+def test_relations_are_among_the_images_of_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = distilled(soft_targets=False, features="relation").eval()
+    whole = model.losses(BATCH)["pool_relation"]
+    shares: list[tuple[Tensor, ...]] = []
+
+    def gather(_: Distilled, *mine: Tensor) -> list[Tensor]:
+        shares.append(mine)
+        return [torch.cat(rows) for rows in zip(*shares, strict=True)]
+
+    monkeypatch.setattr(Distilled, "gather", gather)
+    for share in (slice(0, 2), slice(2, 4)):  # a process each; the last one has met both
+        loss = model.losses({name: value[share] for name, value in BATCH.items()})["pool_relation"]
+    torch.testing.assert_close(loss, whole)
+
+
 def test_the_teacher_sees_its_own_image_size() -> None:
     seen = []
     module = METHODS["classifier"]()
@@ -169,7 +184,7 @@ def test_what_is_added_learns_as_the_student_does() -> None:
     model = distilled("han", METHODS["classifier"](), exits={"joint": "pool"})
     optimizer = model.configure_optimizers()
     groups = optimizer.param_groups
-    assert len(groups) == 3 and groups[2]["share"] == 1.0
+    assert len(groups) == 3 and groups[2]["lr"] == groups[0]["lr"]
     assert {id(p) for g in groups for p in g["params"]} == {id(p) for p in model.parameters()}
 
 

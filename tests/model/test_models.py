@@ -5,9 +5,12 @@ import torch
 from torch import nn
 
 from reid_lab.backbone import SmallResNet
+from reid_lab.build import build_data, build_model, build_trainer
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import HAN, JLML, PLA, Classifier, DaRe, ReidModule, SEResNets
 from reid_lab.model.base import State
+from reid_lab.model.triplets import SettingError
+from tests.conftest import Compose
 
 BATCH = {"pid": torch.tensor([1, 1, 2, 2]), "label": torch.tensor([0, 0, 1, 1])}
 
@@ -104,3 +107,44 @@ def test_classification_takes_the_labels() -> None:
     assert [model.rate(step) for step in (0, 4, 5, 9)] == pytest.approx([0.01, 0.01, 1e-3, 1e-3])
     with pytest.raises(ValueError, match="identities=None"):
         Classifier(SmallResNet(4))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("model=dare", "backbone=small"),
+        ("model=se_small",),
+        ("model=pla", "backbone=small"),
+        ("model=han", "model.objective=triplet"),
+        ("model=han", "model.objective=both"),
+        ("model=distilled", "model@model.student=dare", "model.teacher=null", "backbone=small"),
+    ],
+    ids=" ".join,
+)
+def test_triplets_take_pk_batches(composed: Compose, overrides: tuple[str, ...]) -> None:
+    cfg = composed(*overrides, "dataset.batch_size=4", "trainer.max_steps=1", "task=test")
+    data = build_data(cfg)
+    with pytest.raises(SettingError, match=r"batch_size=4: triplets .*=null dataset\.p=2 .*k=2"):
+        build_trainer(cfg).fit(build_model(cfg, data.identities), data)
+
+
+def test_a_training_that_goes_on_takes_its_own_settings(composed: Compose) -> None:
+    """As it does its rate: a checkpoint brings the optimiser's moments, not its options."""
+    tiny = ("model=han", "model.dim=64", "dataset.batch_size=4", "model.iterations=2")
+
+    def fit(*overrides: str, ckpt: str | None = None) -> list[dict[str, float]]:
+        cfg = composed(*tiny, *overrides)
+        cfg.callbacks, cfg.trainer.limit_val_batches = None, 0
+        trainer, data = build_trainer(cfg), build_data(cfg)
+        trainer.fit(build_model(cfg, data.identities), data, ckpt_path=ckpt, weights_only=True)
+        trainer.save_checkpoint(path)
+        keys = ("lr", "momentum", "weight_decay")
+        return [{key: group[key] for key in keys} for group in trainer.optimizers[0].param_groups]
+
+    path = f"{composed(*tiny).run_dir}/a.ckpt"
+    fit("trainer.max_steps=1")
+    chosen = {"lr": 0.5, "momentum": 0.8, "weight_decay": 0.1}
+    options = [f"model.{key}={value}" for key, value in chosen.items()]
+    fast, slow = fit(*options, "model.milestones=[]", "model.hard_lr=0.5", ckpt=path)
+    assert fast == chosen
+    assert slow == {**chosen, "lr": 0.25}

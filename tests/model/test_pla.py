@@ -15,7 +15,8 @@ from reid_lab.budget.mul_adds import count_exits, exit_dims
 from reid_lab.callbacks import ProgressiveSearch
 from reid_lab.loss import generalised_batch_hard
 from reid_lab.model import PLA
-from reid_lab.model.pla import SettingError, check_hardness
+from reid_lab.model.pla import check_hardness
+from reid_lab.model.triplets import SettingError
 from reid_lab.paths import conf_dir
 from reid_lab.search import Setting
 
@@ -102,20 +103,17 @@ def test_triplets_alone_need_no_identities() -> None:
 
 
 @pytest.mark.parametrize(
-    ("k", "p", "batch_size", "message"),
+    ("k", "p", "message"),
     [
-        (5, 1, None, r"model\.k=5, but a person has dataset\.k=4 images"),
-        (4, 13, None, r"model\.p=13, but an anchor has 12 negatives"),
-        (1, 1, 32, r"dataset\.batch_size=32: triplets need PK batches"),
+        (5, 1, r"model\.k=5, but a person has dataset\.k=4 images"),
+        (4, 13, r"model\.p=13, but an anchor has 12 negatives"),
     ],
 )
-def test_triplets_that_batches_do_not_hold(
-    k: int, p: int, batch_size: int | None, message: str
-) -> None:
-    data: Any = SimpleNamespace(p=4, k=4, batch_size=batch_size)
+def test_triplets_that_batches_do_not_hold(k: int, p: int, message: str) -> None:
+    data: Any = SimpleNamespace(p=4, k=4)
     with pytest.raises(SettingError, match=message):
         check_hardness("model", k, p, data)
-    check_hardness("model", 4, 12, SimpleNamespace(p=4, k=4, batch_size=None))  # type: ignore[arg-type]
+    check_hardness("model", 4, 12, data)
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from torch import nn
 from torchvision import models
 
-from reid_lab.backbone.stages import Backbone, load_weights
+from reid_lab.backbone.stages import Backbone, Published, load_weights
 
 
 class DenseNet201(Backbone):
@@ -19,7 +20,6 @@ class DenseNet201(Backbone):
 
     def __init__(self, weights: str | Path | None = None) -> None:
         network = models.densenet201(weights=None)
-        load_weights(network, weights, models.DenseNet201_Weights.IMAGENET1K_V1, "classifier.")
         f = network.features
         stem = nn.Sequential(f.conv0, f.norm0, f.relu0, f.pool0)
         stages: dict[str, nn.Module] = {}
@@ -36,3 +36,10 @@ class DenseNet201(Backbone):
             down, f.denseblock4, nn.Sequential(f.norm5, nn.ReLU(inplace=True))
         )
         super().__init__(stages, (256, 512, 1792, 1920))
+        imagenet = models.DenseNet201_Weights.IMAGENET1K_V1
+        load_weights(self, weights, Published(network, imagenet, _without_dot))
+
+
+def _without_dot(key: str) -> str:
+    """The published file is of an older torchvision: `norm.1` in a dense layer is `norm1` now."""
+    return re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", key)

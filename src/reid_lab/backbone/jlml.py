@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet
 
-from reid_lab.backbone.stages import WeightsError
+from reid_lab.backbone.stages import WeightsError, read_state
 from reid_lab.errors import UserError
 
 STEM = 32  # channels of conv1
@@ -135,7 +135,8 @@ def load_network(network: nn.Module, weights: Path | str, prefix: str = "network
         WeightsError: no such file, no state dict, or another network's; naming what differs.
     """
     path = Path(weights).expanduser()
-    state = _read(path)
+    allowed = "allowed are null (scratch), or the path of a checkpoint of model=jlml"
+    state = read_state(path, "model.weights", allowed)
     given = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     own = network.state_dict()
     odd = {
@@ -150,14 +151,3 @@ def load_network(network: nn.Module, weights: Path | str, prefix: str = "network
             "model=jlml with the same parts, dim and shared_stem, or null (scratch)"
         )
     network.load_state_dict(given)
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    allowed = "allowed are null (scratch), or the path of a checkpoint of model=jlml"
-    if not path.is_file():
-        raise WeightsError(f"model.weights={path}: no such file; {allowed}")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        return dict(state.get("state_dict", state))
-    except Exception as error:  # torch raises many kinds for a file that is no state dict
-        raise WeightsError(f"model.weights={path}: no state dict ({error}); {allowed}") from error

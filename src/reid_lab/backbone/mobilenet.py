@@ -24,7 +24,8 @@ class MobileNet(Backbone):
 
     Args:
         alpha: width multiplier; the distillation paper takes 1, 0.75, 0.5 and 0.25.
-        weights: the path of this network's state dict, or None for scratch.
+        weights: the path of a checkpoint of ours with this backbone, or None for scratch;
+            torchvision has no such network.
 
     Raises:
         WeightsError: the weights cannot be had.
@@ -44,7 +45,7 @@ class MobileNet(Backbone):
             stages[name], layers = nn.Sequential(*layers), []
             channels.append(width)
         super().__init__(stages, tuple(channels))
-        load_weights(self, weights, None, head="fc.")
+        load_weights(self, weights)
 
 
 def _unit(

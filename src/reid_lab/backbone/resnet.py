@@ -8,7 +8,7 @@ from typing import Literal
 from torch import nn
 from torchvision import models
 
-from reid_lab.backbone.stages import Backbone, load_weights
+from reid_lab.backbone.stages import Backbone, Published, load_weights
 
 CHANNELS = {
     18: (64, 128, 256, 512),
@@ -26,7 +26,8 @@ class ResNet(Backbone):
     """ResNet-18, -34 or -50; stage s ends where `conv{s+1}_x` does, at 1/4 to 1/32.
 
     Args:
-        weights: `imagenet`, the path of a torchvision state dict, or None for scratch.
+        weights: `imagenet`, None for scratch, or the path of torchvision's state dict or of a
+            checkpoint of ours with this backbone.
         last_stride: 1 leaves stage 4 at 1/16, as PLA has it: finer maps, no more weights.
 
     Raises:
@@ -40,7 +41,6 @@ class ResNet(Backbone):
         last_stride: Literal[1, 2] = 2,
     ) -> None:
         network = getattr(models, f"resnet{depth}")(weights=None)
-        load_weights(network, weights, IMAGENET[depth], head="fc.")
         if last_stride == 1:
             _keep_size(network.layer4)
         stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
@@ -51,6 +51,7 @@ class ResNet(Backbone):
             "stage4": network.layer4,
         }
         super().__init__(stages, CHANNELS[depth])
+        load_weights(self, weights, Published(network, IMAGENET[depth]))
 
 
 def _keep_size(stage: nn.Module) -> None:

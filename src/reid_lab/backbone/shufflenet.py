@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 from torchvision import models
 
-from reid_lab.backbone.stages import Backbone, load_weights
+from reid_lab.backbone.stages import Backbone, Published, load_weights
 
 
 class ShuffleNet(Backbone):
@@ -17,7 +17,7 @@ class ShuffleNet(Backbone):
     224x224, v1 at width 1: 140 M).
 
     Args:
-        weights: `imagenet`, the path of a torchvision state dict, or None for scratch.
+        weights: as in `ResNet`.
 
     Raises:
         WeightsError: the weights cannot be had.
@@ -25,7 +25,6 @@ class ShuffleNet(Backbone):
 
     def __init__(self, weights: str | Path | None = None) -> None:
         network = models.shufflenet_v2_x1_0(weights=None)
-        load_weights(network, weights, models.ShuffleNet_V2_X1_0_Weights.IMAGENET1K_V1, head="fc.")
         stages: dict[str, nn.Module] = {
             "stage1": nn.Sequential(network.conv1, network.maxpool, network.stage2),
             "stage2": network.stage3,
@@ -33,3 +32,5 @@ class ShuffleNet(Backbone):
             "stage4": network.conv5,
         }
         super().__init__(stages, (116, 232, 464, 1024))
+        imagenet = models.ShuffleNet_V2_X1_0_Weights.IMAGENET1K_V1
+        load_weights(self, weights, Published(network, imagenet))

@@ -29,7 +29,10 @@ class SearchError(UserError):
 
 @runtime_checkable
 class Progressive(Protocol):
-    """A method whose loss has a setting that may change as it trains."""
+    """A method whose loss has a setting that may change as it trains, if it is `searchable`."""
+
+    @property
+    def searchable(self) -> bool: ...
 
     def begin(self, setting: Setting, start: int, length: int) -> None: ...
 
@@ -55,7 +58,7 @@ class ProgressiveSearch(pl.Callback):
 
     Raises:
         ValueError: a range whose lowest value is above its highest.
-        SearchError: a method without settings.
+        SearchError: a method without settings, or an objective without triplets.
         SettingError: a range that reaches beyond what PK batches hold; before the first batch.
     """
 
@@ -97,6 +100,11 @@ class ProgressiveSearch(pl.Callback):
             raise SearchError(
                 f"callbacks.progressive: {type(pl_module).__name__} has no settings to search; use "
                 "model=pla, or callbacks=default"
+            )
+        if not pl_module.searchable:
+            raise SearchError(
+                "callbacks.progressive: model.objective has no triplet loss, and so no settings "
+                "to search; use model.objective=both or triplet, or callbacks=default"
             )
         data = cast(ReidDataModule, trainer.datamodule)  # type: ignore[attr-defined]
         check_hardness("callbacks.progressive", self.ranges.k[1], self.ranges.p[1], data)

@@ -27,7 +27,7 @@ def batch_hard(embeddings: Tensor, pids: Tensor, margin: float | None = None) ->
         margin: hinge at this margin, or None for the soft margin ln(1 + exp(.)).
 
     Equation 2 sums over the anchors; Hermans et al.'s recipe, which DaRe takes over, has the
-    mean, and the learning rate is meant for that.
+    mean, and the learning rate is meant for that. Anchors whose hinge is zero count in it.
     """
     same = pids[:, None] == pids[None]
     with torch.autocast(embeddings.device.type, enabled=False):

@@ -176,7 +176,7 @@ class Distilled(ReidModule):
 
     def _feature_loss(self, exit: str, ours: Tensor, theirs: Tensor) -> Tensor:
         if self.features == "relation":
-            return relation(ours, theirs)
+            return relation(*self.gather(ours, theirs))
         return hint(self.projections[exit](ours) if exit in self.projections else ours, theirs)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

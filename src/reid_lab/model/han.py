@@ -13,6 +13,7 @@ from reid_lab.backbone.han import HarmoniousAttentionNetwork, Size, Unit
 from reid_lab.model.base import Outputs, State
 from reid_lab.model.classifier import required
 from reid_lab.model.sgd import SgdRecipe
+from reid_lab.model.triplets import check_pk_batches
 from reid_lab.types import Count, Fraction, NonNegative, Positive
 
 BRANCHES = ("global", "local")
@@ -46,6 +47,7 @@ class HAN(SgdRecipe):
 
     Raises:
         ValueError: no `identities` for cross-entropy, or an odd `dim`.
+        SettingError: triplets without PK batches, before the first one.
     """
 
     exit_names = (*BRANCHES, "joint")
@@ -80,6 +82,10 @@ class HAN(SgdRecipe):
         self.classifiers = nn.ModuleList(  # equation 1: no bias
             nn.Linear(dim // 2, required(identities), bias=False) for _ in classified
         )
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit" and self.triplet is not None:
+            check_pk_batches(self.trainer.datamodule)  # type: ignore[attr-defined]
 
     @property
     def compilable(self) -> list[nn.Module]:
@@ -120,15 +126,14 @@ class HAN(SgdRecipe):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         named = list(self.named_parameters())
         groups = [
-            {"params": [p for name, p in named if ".hard." not in name], "share": 1.0},
-            {"params": [p for name, p in named if ".hard." in name], "share": self.hard_lr},
+            {"params": [p for name, p in named if (".hard." in name) is hard]}
+            for hard in (False, True)
         ]
         return torch.optim.SGD(groups, self.lr, self.momentum, weight_decay=self.weight_decay)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         super().on_train_batch_start(batch, batch_idx)
-        for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] *= group["share"]
+        self.trainer.optimizers[0].param_groups[1]["lr"] *= self.hard_lr
 
     def attention_maps(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Figure 7: images (N, 3, H, W) -> (soft, boxes) of each level; no gradients.

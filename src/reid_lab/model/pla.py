@@ -11,17 +11,13 @@ from torch import Tensor, nn
 
 from reid_lab.backbone import Backbone
 from reid_lab.dataset import ReidDataModule
-from reid_lab.errors import UserError
 from reid_lab.loss import GeneralisedBatchHard
 from reid_lab.model.base import Outputs, State
 from reid_lab.model.classifier import required
 from reid_lab.model.trinet import TriNetRecipe
+from reid_lab.model.triplets import SettingError, check_pk_batches
 from reid_lab.search import Setting
 from reid_lab.types import Count, Fraction, NonNegative, Positive
-
-
-class SettingError(UserError):
-    """A triplet that PK batches do not hold, and those that they do."""
 
 
 class PLA(TriNetRecipe):
@@ -88,9 +84,14 @@ class PLA(TriNetRecipe):
         return [*self.backbone.stages.values(), *self.heads.values()]
 
     def setup(self, stage: str) -> None:
-        if stage == "fit" and "triplet" in self.heads:
+        if stage == "fit" and self.searchable:
             data: ReidDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
             check_hardness("model", max(self.ks), self.loss.p, data)
+
+    @property
+    def searchable(self) -> bool:
+        """Whether the objective has the loss that a setting is of."""
+        return "triplet" in self.heads
 
     def begin(self, setting: Setting, start: int, length: int) -> None:
         """Take a setting, and run the schedule from step `start` on, over `length` steps."""
@@ -135,16 +136,12 @@ class PLA(TriNetRecipe):
 
 
 def check_hardness(key: str, k: int, p: int, data: ReidDataModule) -> None:
-    """Whether PK batches hold a k-th positive and a p-th negative.
+    """Whether there are PK batches that hold a k-th positive and a p-th negative.
 
     Raises:
-        SettingError: they do not; `key` is where k and p are set.
+        SettingError: there are not; `key` is where k and p are set.
     """
-    if data.batch_size is not None:
-        raise SettingError(
-            f"dataset.batch_size={data.batch_size}: triplets need PK batches; give "
-            "dataset.batch_size=null"
-        )
+    check_pk_batches(data)
     if k > data.k:
         raise SettingError(
             f"{key}.k={k}, but a person has dataset.k={data.k} images in a batch, the anchor among "

@@ -14,7 +14,8 @@ class SgdRecipe(ReidModule):
     """SGD with momentum; the rate is multiplied by `gamma` at each of `milestones`.
 
     Args:
-        lr, momentum, weight_decay: of torch.optim.SGD.
+        lr, momentum, weight_decay: of torch.optim.SGD; set at each step, so that a training
+            that goes on takes its config's, not the checkpoint's.
         iterations: batches of the whole training.
         milestones: shares of `iterations`, 0 to 1, so that a shorter run keeps the shape.
     """
@@ -46,5 +47,5 @@ class SgdRecipe(ReidModule):
         super().on_train_batch_start(batch, batch_idx)
         rate = self.rate(self.global_step)
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = rate
+            group.update(lr=rate, momentum=self.momentum, weight_decay=self.weight_decay)
         self.log("train/lr", rate)

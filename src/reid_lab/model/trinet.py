@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from reid_lab.model.base import ReidModule
+from reid_lab.model.triplets import check_pk_batches
 
 
 class Head(nn.Sequential):
@@ -33,6 +34,9 @@ class TriNetRecipe(ReidModule):
 
     The rate is `lr` up to t0 = `decay_from` * `iterations`, then falls exponentially to
     0.001 * `lr` at t1 = `iterations`; beta1 goes from 0.9 to 0.5 at t0.
+
+    Raises:
+        SettingError: no PK batches, before the first one.
     """
 
     def __init__(self, loss: nn.Module, lr: float, iterations: int, decay_from: float) -> None:
@@ -40,6 +44,10 @@ class TriNetRecipe(ReidModule):
         self.loss = loss
         self.lr, self.t1 = lr, iterations
         self.t0 = decay_from * iterations
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit":
+            check_pk_batches(self.trainer.datamodule)  # type: ignore[attr-defined]
 
     def schedule(self, step: int) -> tuple[float, float]:
         """(learning rate, beta1) of optimiser step `step`."""

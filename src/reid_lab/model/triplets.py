@@ -1,0 +1,24 @@
+"""What triplets ask of the training batches."""
+
+from __future__ import annotations
+
+from reid_lab.dataset import ReidDataModule
+from reid_lab.errors import UserError
+
+
+class SettingError(UserError):
+    """Triplets that the batches do not hold, and those that they do."""
+
+
+def check_pk_batches(data: object) -> None:
+    """Whether a data module gives PK batches; one that is not ours knows its own.
+
+    Raises:
+        SettingError: it gives batches of any images, where most have no positive.
+    """
+    if isinstance(data, ReidDataModule) and data.batch_size is not None:
+        raise SettingError(
+            f"dataset.batch_size={data.batch_size}: triplets need PK batches, dataset.k images of "
+            "each of dataset.p people, and in batches of any images most have no positive; give "
+            f"dataset.batch_size=null dataset.p={data.p} dataset.k={data.k}, or other p and k"
+        )
