@@ -68,8 +68,9 @@ def test_an_error_is_one_message_without_traceback(tmp_path: Path) -> None:
 
 def test_multirun_ends_with_one_table(tmp_path: Path, people: Path) -> None:
     nameless = [word for word in TINY if word != "name=tiny"]
-    output = call(tmp_path, "-m", *nameless, f"dataset.root={people}", "model.lr=1e-4,3e-4")
-    (table,) = tmp_path.glob("multirun/dare_folder/*/runs.csv")
+    swept = ("model.lr=1e-4,3e-4", "name=lr_${model.lr}")  # each job has a name of its own
+    output = call(tmp_path, "-m", *nameless, f"dataset.root={people}", *swept)
+    (table,) = tmp_path.glob("multirun/*/runs.csv")
     with table.open(newline="") as file:
         jobs = list(csv.DictReader(file))
     assert [float(job["model.lr"]) for job in jobs] == [1e-4, 3e-4]

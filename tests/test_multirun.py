@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from reid_lab import multirun
+from reid_lab.paths import conf_dir
 from reid_lab.report.sweep import Swept
 
 CONFIG = """
@@ -29,6 +31,9 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from reid_lab.multirun import print_pending
+from reid_lab.paths import register_resolvers
+
+register_resolvers()
 
 @hydra.main(config_path=".", config_name="config", version_base="1.3")
 def main(cfg):
@@ -66,6 +71,18 @@ def run(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=120,
     )
+
+
+def test_jobs_of_several_names_share_a_folder_and_a_table(tmp_path: Path) -> None:
+    shipped = OmegaConf.load(conf_dir() / "config.yaml")
+    where = OmegaConf.to_container(shipped.hydra.sweep, resolve=False)["dir"]  # type: ignore
+    done = run(tmp_path, "-m", "a=1,2", "+name=run_${a}", f"hydra.sweep.dir='{where}'")
+    assert done.returncode == 0, done.stderr
+    (table,) = tmp_path.rglob("runs.csv")
+    with table.open(newline="") as file:
+        assert [row["folder"] for row in csv.DictReader(file)] == ["0", "1"]
+    assert f"All figures: {table}" in done.stdout
+    assert sorted(path.name for path in table.parent.glob("[0-9]")) == ["0", "1"]
 
 
 def read_rows(folder: Path) -> list[dict[str, str]]:

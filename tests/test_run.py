@@ -6,25 +6,29 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import wandb
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from reid_lab.build import build_data, build_model, load_model
 from reid_lab.callbacks import BudgetError
-from reid_lab.config_check import ConfigError
+from reid_lab.config_check import ConfigError, check_config
 from reid_lab.errors import UserError
-from reid_lab.model import DaRe
+from reid_lab.model import ReidModule
 from reid_lab.paths import conf_dir, last_checkpoint
-from reid_lab.run import check, run
+from reid_lab.results import OF_A_TEST
+from reid_lab.run import Settings, check, run
 from tests.conftest import Compose, write_jpegs
 
 TINY = ("backbone=small", "backbone.width=4", "model.hidden=16", "model.dim=8")
 MINIATURE = {"_target_": "reid_lab.dataset.read_layout", "_partial_": True, "name": "mini"}
 REPORTED: set[tuple[str, ...]] = set()  # methods, with their callbacks, whose report was drawn
+UNNEEDED = ("cost", "ranked_lists", "attention", "throughput", "verification")
 SIX_STEPS = (*TINY, "model.iterations=6", "trainer.log_every_n_steps=1")
 
 
@@ -71,6 +75,7 @@ def test_every_experiment_takes_a_step(
 ) -> None:
     cfg = composed(f"+experiment={name}", "trainer.max_steps=1", "trainer.val_check_interval=1")
     cfg.dataset.reader = MINIATURE  # the readers' own tests read their own layouts
+    cfg.dataset.transforms.views = 1  # ten take ten times as long
     scratch(cfg)
     if OmegaConf.is_missing(cfg.model, "teacher"):
         cfg.model.teacher = str(write_teacher(cfg, Path(cfg.run_dir).parent / "teacher.ckpt"))
@@ -88,26 +93,35 @@ def test_every_experiment_takes_a_step(
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in (conf_dir() / "sweep").glob("*.yaml")))
-def test_every_sweep_names_keys_that_exist(composed: Compose, tmp_path: Path, name: str) -> None:
+def test_every_sweep_names_keys_and_values_that_exist(
+    composed: Compose, tmp_path: Path, name: str
+) -> None:
     node = OmegaConf.load(conf_dir() / "sweep" / f"{name}.yaml")
-    firsts = [f"{key}={first(str(v))}" for key, v in node.hydra.sweeper.params.items()]
+    axes = {key: values(str(given)) for key, given in node.hydra.sweeper.params.items()}
+    experiments = axes.pop("+experiment", [])
     base: tuple[str, ...] = (f"+sweep={name}",) if "defaults" in node else TINY
     if name == "distill_temperature":
         base = (*base, "model.teacher=null")
-    if "+experiment" in node.hydra.sweeper.params:
-        base = ()
+    if experiments:
+        base = (f"+experiment={experiments[0]}",)
     if name == "splits":
         people = [f"cam_{c}/{n:03d}_0.bmp" for c in "ab" for n in range(8)]
         base = (*TINY, "dataset=viper", f"dataset.root={write_jpegs(tmp_path / 'viper', people)}")
-    cfg = composed(*base, *firsts)
-    if base and "sweep" in base[0]:
+    cfg = composed(*base)
+    if "sweep" in base[0]:
         cfg.dataset.reader = MINIATURE
+    for key, found in axes.items():
+        for value in found:
+            OmegaConf.update(cfg, key, value)
+            assert not check_config(cfg, Settings), f"{key}={value}"
     check(cfg)
+    assert all((conf_dir() / "experiment" / f"{one}.yaml").is_file() for one in experiments)
 
 
-def first(values: str) -> str:
-    """Of a sweep's values: a list, a range(n), or one alone."""
-    return "0" if values.startswith("range(") else values.split(",")[0]
+def values(given: str) -> list[Any]:
+    """Of a sweep's axis, as Hydra reads it: a list, a range(n), or one alone."""
+    axis = OverridesParser.create().parse_override(f"axis={given}")
+    return list(axis.sweep_iterator()) if axis.is_sweep_override() else [axis.value()]
 
 
 def test_post_processing_is_a_choice(composed: Compose) -> None:
@@ -199,15 +213,17 @@ def test_every_view_is_paid_for(composed: Compose) -> None:
     assert costs[1] == 10 * costs[0]
 
 
-@pytest.mark.parametrize("stop", [1, 4, 5])
-def test_resumed_equals_uninterrupted(composed: Compose, stop: int) -> None:
+@pytest.mark.parametrize(
+    "stop",
+    ["trainer.max_steps=2", "trainer.max_steps=8", "trainer.max_steps=10", "+trainer.max_epochs=1"],
+)
+def test_resumed_equals_uninterrupted(composed: Compose, stop: str) -> None:
     """Mid-epoch and across an epoch's end (epochs have eight batches here)."""
     steps = (*TINY, "model.iterations=12", "trainer.log_every_n_steps=1")
     steps = (*steps, "callbacks.checkpoint.every_n_train_steps=100", "dataset.p=3")
     whole = composed(*steps, run="whole")
     run(whole)
-    half = composed(*steps, run="half")
-    half.trainer.max_steps = 2 * stop
+    half = composed(*steps, stop, run="half")
     run(half)
     resumed = composed(*steps, "ckpt_path=last", run="half")
     run(resumed)
@@ -240,6 +256,60 @@ def test_checkpoints_load_alone_and_safely(composed: Compose) -> None:
     torch.save({"state_dict": {}}, path)
     with pytest.raises(ValueError, match="no checkpoint of reid_lab"):
         load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("task", "other", "told"),
+    [
+        ("test", (*TINY, "model.dim=16"), "model.dim=8 (here 16)"),
+        ("fit", (*TINY[:2], "model=classifier"), 'DaRe" (here "reid_lab.model.Classifier")'),
+    ],
+)
+def test_weights_of_another_network_are_told_before_anything_is_written(
+    composed: Compose, tmp_path: Path, task: str, other: tuple[str, ...], told: str
+) -> None:
+    path = tmp_path / "small.ckpt"
+    model = build_model(composed(*TINY), 8)
+    torch.save({"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}, path)
+    cfg = composed(*other, f"task={task}", f"ckpt_path={path}")
+    with pytest.raises(UserError, match=re.escape(told)):
+        run(cfg)
+    assert not Path(cfg.run_dir).exists()
+
+
+def test_a_test_removes_what_an_earlier_one_left(composed: Compose) -> None:
+    few = (*SIX_STEPS, "model.iterations=1", *(f"callbacks.{name}=null" for name in UNNEEDED))
+    run(composed(*few, "callbacks.dimensions.dims=[2]"))
+    results = Path(composed().run_dir) / "results"
+    (results / "search.csv").write_text("of the training\n")
+    assert {"dimensions.csv", "stream.csv"} <= {path.name for path in results.iterdir()}
+    run(composed(*few, "task=test", "ckpt_path=last", "callbacks.stream=null"))
+    left = {path.name for path in results.iterdir()}
+    assert left == {"anytime.csv", "exits.csv", "search.csv", "summary.json"}
+
+
+def test_every_result_is_known_as_one_of_a_test(composed: Compose) -> None:
+    cfg = composed(*SIX_STEPS, "model.iterations=1", "callbacks.dimensions.dims=[2]")
+    run(cfg)
+    assert {path.name for path in (Path(cfg.run_dir) / "results").iterdir()} <= OF_A_TEST
+
+
+def test_without_the_ranking_it_is_said_what_else_to_leave_out(composed: Compose) -> None:
+    few = (*SIX_STEPS, "model.iterations=1", "callbacks.ranking=null")
+    with pytest.raises(UserError, match="callbacks.NAME=null for anytime, thresholds") as error:
+        run(composed(*few))
+    also = str(error.value).rpartition(" for ")[2].split(", ")
+    run(composed(*few, *(f"callbacks.{name}=null" for name in also)))
+
+
+def test_fitted_thresholds_alone_leave_no_stream_where_none_were_fitted(
+    composed: Compose,
+) -> None:
+    few = (*SIX_STEPS, "model.iterations=1", *(f"callbacks.{name}=null" for name in UNNEEDED))
+    cfg = composed(*few, "callbacks.thresholds=null", "callbacks.stream.thresholds=[fitted]")
+    with pytest.warns(UserWarning, match="stream: no learned policy and no fitted thresholds"):
+        run(cfg)
+    assert not (Path(cfg.run_dir) / "results" / "stream.csv").exists()
 
 
 def test_a_run_that_is_stopped_is_no_success(
@@ -285,6 +355,14 @@ def test_everything_wrong_is_told_at_once(composed: Compose) -> None:
         ("callbacks.stream.exits=[fusion,stage1]", "cheapest first"),
         ("callbacks.stream.budgets=[1e3]", r"cannot be met: the exits cost"),
         ("callbacks.stream.policies=[luck]", "random, distance, margin"),
+        ("callbacks.stream.policies=[]", r"(?s)callbacks\.stream\.policies.*of length >= 1"),
+        ("callbacks.stream.thresholds=[]", r"(?s)stream\.thresholds.*of length >= 1"),
+        ("callbacks.stream.orders=[]", r"(?s)stream\.orders.*of length >= 1"),
+        ("callbacks.stream.budgets=[]", r"(?s)stream\.budgets.*of length >= 1 or null"),
+        ("callbacks.anytime.budgets=[]", r"(?s)anytime\.budgets.*of length >= 1 or null"),
+        ("threads=0", r"(?s)threads.*an integer >= 1 or null"),
+        ("seed=-1", r"(?s)seed.*an integer >= 0"),
+        ("compare=[/nowhere]", r"(?s)compare.*no run folder at /nowhere"),
         ("dataset.transforms.enlarge=0.9", "enlarge"),
     ],
 )
@@ -294,6 +372,14 @@ def test_bad_input_is_told_before_training(composed: Compose, override: str, mes
     with pytest.raises((ConfigError, BudgetError, ValueError), match=message):
         run(cfg)
     assert not losses(Path(cfg.run_dir))
+
+
+@pytest.mark.parametrize("task", ["fit", "test"])
+def test_a_file_that_is_no_checkpoint_is_told(composed: Compose, tmp_path: Path, task: str) -> None:
+    text = tmp_path / "notes.ckpt"
+    text.write_text("not weights")
+    with pytest.raises(ConfigError, match="notes.ckpt is no checkpoint of reid_lab"):
+        check(composed(*TINY, f"task={task}", f"ckpt_path={text}"))
 
 
 def test_a_file_that_is_no_image_is_named_before_training(
@@ -359,19 +445,21 @@ def test_precision_and_memory_format_are_switches(composed: Compose, override: s
     assert 0 <= run(cfg)["test/fusion/mAP"] <= 1
 
 
-@pytest.mark.parametrize("batches", ["dataset.p=2", "dataset.batch_size=8"])
+@pytest.mark.parametrize(
+    "batches", [(*TINY, "dataset.p=2"), (*TINY[:2], "model=classifier", "dataset.batch_size=8")]
+)
 def test_every_epoch_has_batches_of_its_own(
-    composed: Compose, monkeypatch: pytest.MonkeyPatch, batches: str
+    composed: Compose, monkeypatch: pytest.MonkeyPatch, batches: tuple[str, ...]
 ) -> None:
     seen: list[tuple[int, ...]] = []
-    take = DaRe.losses
+    take = ReidModule.losses
 
-    def noted(model: DaRe, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def noted(model: ReidModule, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         seen.append(tuple(batch["index"].tolist()))
         return take(model, batch)
 
-    monkeypatch.setattr(DaRe, "losses", noted)
-    cfg = composed(*TINY, "model.iterations=24", batches)  # two epochs and more
+    monkeypatch.setattr(ReidModule, "losses", noted)
+    cfg = composed(*batches, "model.iterations=24")  # two epochs and more
     data = build_data(cfg)
     run(cfg)
     epoch = len(data.train_dataloader())

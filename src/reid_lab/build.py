@@ -18,6 +18,8 @@ from reid_lab.errors import UserError
 from reid_lab.fingerprint import fingerprint_of, read_checkpoint
 from reid_lab.model import Distilled, ReidModule
 from reid_lab.model.teacher import Teacher
+from reid_lab.results import remove_tested
+from reid_lab.resume import unlike
 
 NORMALISED = {"mean": list(MEAN), "std": list(STD)}
 
@@ -142,12 +144,38 @@ def check_repeated(cfg: DictConfig) -> None:
 
 def identities_of(checkpoint: Path) -> int | None:
     """How many people the model in a checkpoint tells apart; None where it does not say."""
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    return (state.get("hyper_parameters", {}).get("model") or {}).get("identities")
+    return (read_checkpoint(checkpoint)["hyper_parameters"]["model"] or {}).get("identities")
+
+
+def take_weights(model: ReidModule, checkpoint: Path) -> None:
+    """Load a checkpoint's weights into the model that a config makes.
+
+    Raises:
+        UserError: they are of another network.
+    """
+    state = read_checkpoint(checkpoint)
+    theirs, ours = state["hyper_parameters"]["model"], model.hparams["model"]
+    model.on_load_checkpoint(state)
+    try:
+        model.load_state_dict(state["state_dict"])
+    except RuntimeError as error:
+        settings = unlike({"model": theirs}, {"model": ours})
+        raise UserError(
+            f"ckpt_path={checkpoint} holds another network than this config makes: "
+            f"{settings or str(error).splitlines()[1].strip()}. Give the settings that it was "
+            "trained with, or another checkpoint"
+        ) from error
 
 
 def build_trainer(cfg: DictConfig) -> pl.Trainer:
-    callbacks = [make(node) for node in (cfg.callbacks or {}).values() if node]
+    """The trainer; its tests begin without the results of earlier ones."""
+
+    def begin(trainer: pl.Trainer, _: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            remove_tested(Path(cfg.run_dir))
+
+    callbacks = [pl.callbacks.LambdaCallback(on_test_start=begin)]
+    callbacks += [make(node) for node in (cfg.callbacks or {}).values() if node]
     loggers = [make(node) for node in (cfg.logger or {}).values() if node]
     return make(cfg.trainer, callbacks=callbacks, logger=loggers)
 

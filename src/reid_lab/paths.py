@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+
+from reid_lab.resume import differing
 
 LAST = "last"
 
@@ -24,14 +27,32 @@ def last_checkpoint(run: Path) -> Path:
     return run / "checkpoints" / "last.ckpt"
 
 
-def run_dir(name: str, ckpt_path: str | None) -> str:
-    """`runs/<name>/<now>`; with `ckpt_path=last` the newest run of that name that has one."""
-    runs = Path("runs") / name
+def resumable(name: str) -> list[Path]:
+    """The runs of a name that have a checkpoint, the newest first."""
+    found = [run for run in (Path("runs") / name).glob("*") if last_checkpoint(run).is_file()]
+    return sorted(found, key=lambda run: last_checkpoint(run).stat().st_mtime, reverse=True)
+
+
+def run_dir(name: str, ckpt_path: str | None, *, _root_: DictConfig) -> str:
+    """`runs/<name>/<now>`; with `ckpt_path=last` the newest run of that name and these settings."""
     if ckpt_path == LAST:
-        resumable = [run for run in runs.glob("*") if last_checkpoint(run).is_file()]
-        if resumable:
-            return str(max(resumable, key=lambda run: last_checkpoint(run).stat().st_mtime))
-    return str(runs / f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+        for run in resumable(name):
+            if not differing(_root_, run):
+                return str(run)
+    return claimed(f"runs/{name}")
+
+
+def claimed(parent: str) -> str:
+    """`<parent>/<now>`, made by nobody else; numbered where this second has one already."""
+    now = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    for number in count(1):
+        folder = Path(parent, now if number == 1 else f"{now}_{number}")
+        try:
+            folder.mkdir(parents=True)
+            break
+        except FileExistsError:
+            continue
+    return str(folder)
 
 
 def recipe_id(recipe: DictConfig) -> str:
@@ -49,6 +70,7 @@ def choice(group: str, *, _root_: DictConfig) -> str:
 
 def register_resolvers() -> None:
     """Make the above usable in YAML; call it before a config is composed."""
-    OmegaConf.register_new_resolver("run_dir", run_dir, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("run_dir", run_dir, replace=True)  # Hydra asks once
+    OmegaConf.register_new_resolver("claimed", claimed, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("choice", choice, replace=True)
     OmegaConf.register_new_resolver("recipe_id", recipe_id, replace=True)

@@ -10,6 +10,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+OF_A_TEST = {"summary.json", "exits.csv", "anytime.csv", "stream.csv", "roc.csv"}
+OF_A_TEST |= {"operating_points.csv", "dimensions.csv", "cost.csv", "queries.json", "attention.npz"}
+
+
+def remove_tested(run: Path) -> None:
+    """Remove what an earlier test left in a run's folder: it may be of other weights."""
+    for name in OF_A_TEST:
+        (run / "results" / name).unlink(missing_ok=True)
+
 
 def write_text(path: Path, text: str) -> None:
     """Write beside, then rename: a reader never sees half a file."""

@@ -16,17 +16,20 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from reid_lab.budget.allocator import Allocator, keep_blocks
-from reid_lab.build import build_data, build_model, build_trainer, identities_of
+from reid_lab.build import build_data, build_model, build_trainer, identities_of, take_weights
 from reid_lab.callbacks import RankingEvaluation
 from reid_lab.config_check import ConfigError, Problem, check_config
 from reid_lab.dataset import ReidDataModule
 from reid_lab.errors import UserError
+from reid_lab.fingerprint import read_checkpoint
 from reid_lab.model import ReidModule
-from reid_lab.paths import LAST, last_checkpoint
+from reid_lab.paths import LAST, last_checkpoint, resumable
 from reid_lab.provenance import provenance
 from reid_lab.publish import describe, finish, publish
-from reid_lab.report import write_report
+from reid_lab.report import ReportError, load_run, write_report
 from reid_lab.results import write_json, write_text
+from reid_lab.resume import differing
+from reid_lab.types import Count, Seed
 
 log = logging.getLogger(__name__)
 TERMINATED = 143  # what shells call the end by SIGTERM
@@ -38,12 +41,12 @@ class Settings:
 
     name: str  # of the experiment; its runs are under runs/<name>/
     task: Literal["fit", "test"]  # fit trains, then tests; test needs a ckpt_path
-    seed: int
-    ckpt_path: str | None  # null, the path of a checkpoint, or last: go on with the newest run
+    seed: Seed
+    ckpt_path: str | None  # null, a checkpoint, or last: the newest run that is set up as this
     compile: bool  # torch.compile the stages
     channels_last: bool  # memory format of the network
     matmul_precision: Literal["highest", "high", "medium"]  # high is TF32 on a GPU
-    threads: int | None  # of torch on the CPU; null leaves its own choice
+    threads: Count | None  # of torch on the CPU; null leaves its own choice
     allocator: Allocator  # glibc's, on the CPU: keep freed memory, or its default
     run_dir: str
     compare: Sequence[str]  # folders of other runs to draw into this one's report
@@ -78,6 +81,8 @@ def run(cfg: DictConfig) -> dict[str, float]:
     # another data set may test it: its classifier stays what it was
     trained = identities_of(checkpoint) if checkpoint and cfg.task == "test" else None
     model = build_model(cfg, trained or data.identities)
+    if checkpoint:
+        take_weights(model, checkpoint)  # now, as what does not fit is no reason to write anything
     if trainer.is_global_zero:
         write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         data.render()
@@ -120,11 +125,13 @@ def check(cfg: DictConfig) -> None:
                 "ckpt_path",
                 None,
                 "with task=test: a checkpoint to test",
-                "add ckpt_path=last (the newest run) or ckpt_path=/path/to/last.ckpt",
+                "add ckpt_path=last (the newest run set up so) or ckpt_path=/path/to/last.ckpt",
             )
         )
     if not any(problem.key == "ckpt_path" for problem in problems):
         problems += check_checkpoint(cfg)
+    if not any(problem.key.split(".")[0] == "compare" for problem in problems):
+        problems += check_compared(cfg)
     if problems:
         raise ConfigError(problems)
 
@@ -140,11 +147,40 @@ def check_data(cfg: DictConfig) -> list[Problem]:
 
 def check_checkpoint(cfg: DictConfig) -> list[Problem]:
     path = find_checkpoint(cfg)
-    if path is None or path.is_file():
+    if path is None:
         return []
-    allowed = f"an existing checkpoint; {path} is none"
-    fix = f"check the path, or with ckpt_path=last that runs/{cfg.name}/ holds a run"
-    return [Problem("ckpt_path", cfg.ckpt_path, allowed, fix)]
+    if cfg.ckpt_path == LAST and (run := newest_run(cfg)) and (settings := differing(cfg, run)):
+        allowed = f"a run with these settings; the newest, {run}, has {settings}"
+        fix = f"give the same, or ckpt_path={last_checkpoint(run)}"
+        return [Problem("ckpt_path", LAST, allowed, fix)]
+    if not path.is_file():
+        allowed = f"an existing checkpoint; {path} is none"
+        fix = f"check the path, or with ckpt_path=last that runs/{cfg.name}/ holds a run"
+        return [Problem("ckpt_path", cfg.ckpt_path, allowed, fix)]
+    try:
+        read_checkpoint(path)
+    except UserError as error:
+        return [Problem("ckpt_path", cfg.ckpt_path, "a checkpoint of this suite", str(error))]
+    return []
+
+
+def newest_run(cfg: DictConfig) -> Path | None:
+    """The run to go on with; where none has these settings, the newest of the name."""
+    here = Path(cfg.run_dir)
+    found = [here] if last_checkpoint(here).is_file() else resumable(cfg.name)
+    return found[0] if found else None
+
+
+def check_compared(cfg: DictConfig) -> list[Problem]:
+    return [problem for folder in cfg.compare for problem in check_finished(folder)]
+
+
+def check_finished(folder: str) -> list[Problem]:
+    try:
+        load_run(Path(folder))
+    except ReportError as error:
+        return [Problem("compare", folder, "folders of finished runs", str(error))]
+    return []
 
 
 def find_checkpoint(cfg: DictConfig) -> Path | None:

@@ -359,6 +359,15 @@ def test_compares_runs(run: Path, tmp_path: Path) -> None:
     assert not (other / "report").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_compares_runs_of_one_name_in_folders_of_one_name(run: Path, tmp_path: Path) -> None:
+    write_report(run, [make_run(tmp_path / sweep / "0") for sweep in ("T1", "T2", "T3")])
+    with (run / "report" / "exits.csv").open() as file:
+        labels = {row["run"] for row in csv.DictReader(file)}
+    numbered = {f"dare-r50 (0){number}" for number in ("", " 2", " 3")}
+    assert labels == {"dare-r50", *numbered}
+
+
 def test_prints_exits(run: Path) -> None:
     console = Console(width=80, record=True, file=io.StringIO())
     print_exits(run, console=console)

@@ -7,9 +7,11 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 
-from reid_lab.callbacks.ranking import RankingEvaluation
+from reid_lab.callbacks.ranking import RankingError, RankingEvaluation
 from reid_lab.model import ReidModule
 from reid_lab.retrieval import Evaluation
+
+NEED_IT = "anytime, thresholds, stream, verification, dimensions, cost, ranked_lists, attention"
 
 
 class AfterRanking(pl.Callback):
@@ -37,12 +39,13 @@ def ranking_of(trainer: pl.Trainer, asking: pl.Callback) -> RankingEvaluation:
     """The ranking callback, which must stand before the one that asks.
 
     Raises:
-        ValueError: there is none, or it comes later.
+        RankingError: there is none, or it comes later.
     """
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     for callback in callbacks[: callbacks.index(asking)]:
         if isinstance(callback, RankingEvaluation):
             return callback
-    raise ValueError(
-        f"{type(asking).__name__} needs the ranking callback before it: keep callbacks.ranking"
+    raise RankingError(
+        f"callbacks.ranking: {type(asking).__name__} works on what it leaves; keep it before the "
+        f"others, or leave out, too, what needs it: callbacks.NAME=null for {NEED_IT}"
     )

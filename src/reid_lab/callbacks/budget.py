@@ -19,7 +19,7 @@ from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.results import write_csv
 from reid_lab.retrieval import Evaluation
-from reid_lab.types import Count
+from reid_lab.types import Count, NonEmpty
 
 
 class BudgetError(UserError):
@@ -35,7 +35,7 @@ class AnytimeCurve(AfterRanking):
     """
 
     def __init__(
-        self, folder: Path | str, budgets: Sequence[float] | None = None, points: Count = 50
+        self, folder: Path | str, budgets: NonEmpty[float] | None = None, points: Count = 50
     ) -> None:
         super().__init__(folder)
         self.budgets, self.points = budgets, points
@@ -77,12 +77,12 @@ class BudgetedStream(AfterRanking):
         self,
         folder: Path | str,
         exits: Sequence[str] | None = None,
-        policies: Sequence[Policy] = ("random", "distance", "margin", "entropy", "learned"),
-        budgets: Sequence[float] | None = None,
+        policies: NonEmpty[Policy] = ("random", "distance", "margin", "entropy", "learned"),
+        budgets: NonEmpty[float] | None = None,
         points: Count = 50,
         candidates: Candidates = "other_cameras",
-        thresholds: Sequence[Thresholds] = ("online",),
-        orders: Sequence[Order] = ("shuffled",),
+        thresholds: NonEmpty[Thresholds] = ("online",),
+        orders: NonEmpty[Order] = ("shuffled",),
         gallery: GallerySize = "whole",
         seed: int = 0,
     ) -> None:
@@ -134,7 +134,8 @@ class BudgetedStream(AfterRanking):
             self.orders,
             self.gallery,
         )
-        write_csv(self.results / "stream.csv", rows)
+        if rows:  # none where all that was asked for had to be fitted
+            write_csv(self.results / "stream.csv", rows)
 
     def _known(self, evaluation: Evaluation, exits: Sequence[str]) -> Calibration | None:
         """What was fitted, if it is of these exits and distances; else a warning."""

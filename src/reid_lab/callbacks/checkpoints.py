@@ -12,7 +12,8 @@ class Checkpoints(ModelCheckpoint):
     """Lightning's, whose `last.ckpt` is the end of training at whatever step that is.
 
     It is written after the last batch, before the epoch counts as ended, so that a longer
-    training goes on from it exactly.
+    training goes on from it exactly; at the end of training, where no batch was known to be the
+    last one.
     """
 
     def on_train_batch_end(
@@ -25,5 +26,18 @@ class Checkpoints(ModelCheckpoint):
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         # nothing more to save when the epoch, or the training, counts as ended
-        if self._last_global_step_saved < trainer.global_step == trainer.max_steps:
+        if trainer.global_step == trainer.max_steps or trainer.should_stop or _last_batch(trainer):
+            self._save_end(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_end(trainer, pl_module)
+        self._save_end(trainer)
+
+    def _save_end(self, trainer: pl.Trainer) -> None:
+        if self._last_global_step_saved < trainer.global_step:
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+
+
+def _last_batch(trainer: pl.Trainer) -> bool:
+    """Of the last epoch."""
+    return trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs

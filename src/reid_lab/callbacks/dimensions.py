@@ -38,9 +38,9 @@ class FeatureDimensions(AfterRanking):
         self._projected = False  # by the ranking callback
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        ranking = ranking_of(trainer, self)
         if not self.dims:
             return
-        ranking = ranking_of(trainer, self)
         ranking.fit_projections = True
         self._projections, self._projected = ranking.projections, ranking.pca is not None
         transforms = trainer.datamodule.transforms  # type: ignore[attr-defined]

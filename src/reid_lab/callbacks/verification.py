@@ -84,7 +84,6 @@ class Verification(AfterRanking):
         if not any(math.isfinite(row["tpr_at_fpr"]) for row in points):
             points = []
         for file, rows in (("roc.csv", curves), ("operating_points.csv", points)):
-            (self.results / file).unlink(missing_ok=True)  # of an earlier test
             if rows:
                 write_csv(self.results / file, rows)
         if any(notes):
