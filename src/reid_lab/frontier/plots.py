@@ -149,7 +149,7 @@ def _references(ax: Axes, points: Sequence[Point], view: View) -> None:
         x, left = max(view.x(p), edge), view.x(p) < edge
         ax.plot(x, view.y(p), "o", ms=7, mfc="white", mec=INK, mew=1.3, clip_on=False, zorder=3)
         name = f"{method} (at {short(view.x(p), view.cost.unit)})" if left else method
-        name_dot(ax, name, x, view.y(p), 9, 0)
+        name_dot(ax, name, x, view.y(p), 9, -9)  # below the lines that begin there
 
 
 def _published(ax: Axes, papers: Sequence[Point], view: View) -> None:
