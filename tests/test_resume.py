@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from reid_lab.config_check import ConfigError
 from reid_lab.paths import claimed, last_checkpoint, run_dir
 from reid_lab.resume import differing
-from reid_lab.run import check
+from reid_lab.settings import check
 from tests.conftest import Compose
 
 

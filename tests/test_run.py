@@ -22,7 +22,8 @@ from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.paths import conf_dir, last_checkpoint
 from reid_lab.results import OF_A_TEST
-from reid_lab.run import Settings, check, run
+from reid_lab.run import run
+from reid_lab.settings import Settings, check
 from tests.conftest import Compose, write_jpegs
 
 TINY = ("backbone=small", "backbone.width=4", "model.hidden=16", "model.dim=8")

@@ -24,7 +24,8 @@ from reid_lab.model import HAN, JLML, Classifier, DaRe, Distilled, ReidModule
 from reid_lab.model.base import State
 from reid_lab.model.teacher import Cache, Teacher
 from reid_lab.paths import conf_dir
-from reid_lab.run import check, run
+from reid_lab.run import run
+from reid_lab.settings import check
 from tests.conftest import Compose
 
 SIZE = (64, 32)

@@ -25,7 +25,8 @@ from reid_lab.gallery.embed import Embedder
 from reid_lab.model import ReidModule
 from reid_lab.paths import conf_dir, register_resolvers
 from reid_lab.results import write_csv
-from reid_lab.run import Settings, prepare_torch, quiet
+from reid_lab.run import prepare_torch, quiet
+from reid_lab.settings import Settings
 
 PEOPLE = 2  # a classifier's, where the config leaves them open: classifiers are not measured
 # what has no part in a cost: a run's folder and name, what it reads, trains and reports
