@@ -17,7 +17,8 @@ except ImportError:  # the runtime may lack it; Pillow decodes, too, at half the
 UNREADABLE = (OSError, ValueError, SyntaxError)
 JPEG, EXIF = b"\xff\xd8", b"Exif\0\0"
 EXIF_WITHIN = 1 << 16  # a JPEG's EXIF is its first segment
-ORIENTATION = 0x0112  # how the camera was held: 1 is upright, 5 to 8 lie on a side
+ORIENTATION = 0x0112  # the EXIF tag of how the camera was held: 1 is upright
+ON_A_SIDE = range(5, 9)
 
 
 def read_pixels(path: Path) -> np.ndarray:
@@ -46,7 +47,7 @@ def read_size(path: Path) -> tuple[int, int]:
     """
     with Image.open(path) as image:
         width, height = image.size
-        lies = _orientation(image) > 4
+        lies = _orientation(image) in ON_A_SIDE
         image.verify()  # of a PNG all checksums
     return (width, height) if lies else (height, width)
 
