@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from reid_lab.atomic import write_text
 
 OF_A_TEST = {"summary.json", "exits.csv", "anytime.csv", "stream.csv", "roc.csv"}
 OF_A_TEST |= {"operating_points.csv", "dimensions.csv", "cost.csv", "queries.json", "attention.npz"}
@@ -18,14 +19,6 @@ def remove_tested(run: Path) -> None:
     """Remove what an earlier test left in a run's folder: it may be of other weights."""
     for name in OF_A_TEST:
         (run / "results" / name).unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write beside, then rename: a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from reid_lab.atomic import write_text
 from reid_lab.budget.allocator import keep_blocks
 from reid_lab.build import build_data, build_model, build_trainer, identities_of, take_weights
 from reid_lab.callbacks import RankingEvaluation
@@ -23,7 +24,7 @@ from reid_lab.paths import last_checkpoint
 from reid_lab.provenance import provenance
 from reid_lab.publish import describe, finish, publish
 from reid_lab.report import write_report
-from reid_lab.results import write_json, write_text
+from reid_lab.results import write_json
 from reid_lab.settings import check, find_checkpoint
 
 log = logging.getLogger(__name__)

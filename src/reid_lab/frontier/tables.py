@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from reid_lab.atomic import write_text
 from reid_lab.frontier.collect import collect
 from reid_lab.frontier.measured import one_setting
 from reid_lab.frontier.page import page
@@ -25,7 +26,6 @@ from reid_lab.frontier.points import (
 from reid_lab.frontier.pool import best_policies, pool
 from reid_lab.frontier.published import published
 from reid_lab.report.style import png
-from reid_lab.results import write_text
 
 
 def gather(

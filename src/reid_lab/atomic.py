@@ -1,0 +1,119 @@
+"""Write files so that a reader, or a run that was killed, finds the old one or the new one whole.
+
+Everything that the suite writes goes through this module.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from reid_lab.errors import UserError
+
+SUFFIX = ".part"
+STALE_AFTER = 3600  # seconds without a write: nobody is writing that file any more
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class DiskFullError(UserError):
+    """A file could not be written for want of space; what it would replace is untouched."""
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Give a temporary path beside `path`, and rename it to `path` if the block succeeds.
+
+    The temporary file is in the folder of `path`, so the rename never copies across file systems.
+    If the block raises, the temporary file is removed and `path` is left as it was.
+
+    Args:
+        path: the file to write; its folder is made if it does not exist.
+        durable: flush the file to the disk before the rename, so that a power cut keeps the old
+            or the new file, too. Turn it off for many small files that can be made again.
+
+    Raises:
+        DiskFullError: there is not enough space.
+        OSError: the folder cannot be written to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}{SUFFIX}")
+    try:
+        yield beside
+        if durable:
+            _flush(beside)
+        beside.replace(path)
+        if durable:
+            _flush(path.parent)
+    except BaseException as error:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        if is_disk_full(error):
+            raise disk_full(path) from error
+        raise
+
+
+def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Write a file whole; see `replacing`."""
+    with replacing(path, durable=durable) as beside:
+        beside.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole, in UTF-8 with the line ends of `text`; see `replacing`."""
+    write_bytes(path, text.encode())
+
+
+def remove_stale(path: Path) -> None:
+    """Remove what writers of `path` that were killed have left beside it."""
+    for part in path.parent.glob(f".{_escaped(path.name)}.*{SUFFIX}"):
+        with suppress(OSError):
+            if time.time() - part.stat().st_mtime > STALE_AFTER:
+                part.unlink()
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, or what caused it, says that there is no space left."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in FULL:
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def disk_full(path: Path) -> DiskFullError:
+    """The error of a disk that is too full to write `path`."""
+    try:
+        free = f"{shutil.disk_usage(path.parent).free / 2**20:,.1f} MiB free"
+    except OSError:
+        free = "free space unknown"
+    kept = f"the previous {path.name} is unchanged" if path.exists() else "nothing was written"
+    return DiskFullError(
+        f"no space left to write {path} ({free} there; {kept}): free space on that disk, or "
+        "choose another folder, then start again"
+    )
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "[]*?" else letter for letter in name)
+
+
+def _flush(path: Path) -> None:
+    """Flush a file or a folder to the disk, where the platform can."""
+    try:
+        handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+    except OSError:  # a folder cannot be opened on Windows
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+    finally:
+        os.close(handle)
