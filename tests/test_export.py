@@ -18,14 +18,14 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from reid_lab.budget.mul_adds import count_exits
-from reid_lab.build import build_model, load_model
+from reid_lab.build import build_model
+from reid_lab.checkpoint import fingerprint, fingerprint_of, load_model
 from reid_lab.dataset.images import resize as torch_resize
 from reid_lab.dataset.transforms import normalise
 from reid_lab.export import command
 from reid_lab.export.__main__ import main
 from reid_lab.export.measure import check_accuracies, check_differences
 from reid_lab.export.trace import trace
-from reid_lab.fingerprint import fingerprint, fingerprint_of
 from reid_lab.gallery.__main__ import main as gallery_main
 from reid_lab.model import ReidModule
 from reid_lab.model.base import State

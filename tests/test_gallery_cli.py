@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from reid_lab.build import build_model, load_model
+from reid_lab.build import build_model
+from reid_lab.checkpoint import load_model
 from reid_lab.dataset.images import decode, resize
 from reid_lab.dataset.transforms import normalise
 from reid_lab.gallery import arguments, commands, show

@@ -15,8 +15,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from reid_lab.build import build_data, build_model, load_model
+from reid_lab.build import build_data, build_model
 from reid_lab.callbacks import BudgetError
+from reid_lab.checkpoint import load_model
 from reid_lab.config_check import ConfigError, check_config
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from reid_lab.backbone import ResNet, SmallResNet
-from reid_lab.build import load_model
-from reid_lab.fingerprint import read_checkpoint
+from reid_lab.checkpoint import load_model, read_checkpoint
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import DaRe, ReidModule
 

@@ -12,16 +12,20 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from reid_lab.checkpoint import (
+    NORMALISED,
+    check_finite,
+    check_normalised,
+    fingerprint_of,
+    read_checkpoint,
+    revive,
+)
 from reid_lab.dataset import ReidDataModule, Transforms
-from reid_lab.dataset.transforms import MEAN, STD
 from reid_lab.errors import UserError
-from reid_lab.fingerprint import fingerprint_of, read_checkpoint
 from reid_lab.model import Distilled, ReidModule
 from reid_lab.model.teacher import Teacher
 from reid_lab.results import remove_tested
 from reid_lab.resume import unlike
-
-NORMALISED = {"mean": list(MEAN), "std": list(STD)}
 
 
 def make(node: DictConfig, **more: Any) -> Any:
@@ -114,14 +118,12 @@ def load_teacher(checkpoint: str) -> Teacher:
     path = Path(checkpoint).expanduser()
     state = read_checkpoint(path)
     kept = state["hyper_parameters"]
-    normalised = kept.get("normalise", NORMALISED)  # checkpoints from before it was kept
-    if normalised != NORMALISED:
-        raise UserError(
-            f"model.teacher={path} was trained on images normalised by {normalised}, here they "
-            f"are by {NORMALISED}: give a teacher trained on the same"
-        )
+    check_normalised(kept, f"model.teacher={path}")
+    if "image" not in kept:
+        raise UserError(f"model.teacher={path} does not hold an image size: train it again")
     key = fingerprint_of(state["state_dict"], kept["model"])
-    return Teacher(revive(state), tuple(kept["image"]), str(path), key)
+    model = revive(state, f"model.teacher={path}")
+    return Teacher(model, tuple(kept["image"]), str(path), key)
 
 
 def check_repeated(cfg: DictConfig) -> None:
@@ -144,16 +146,17 @@ def check_repeated(cfg: DictConfig) -> None:
 
 def identities_of(checkpoint: Path) -> int | None:
     """How many people the model in a checkpoint tells apart; None where it does not say."""
-    return (read_checkpoint(checkpoint)["hyper_parameters"]["model"] or {}).get("identities")
+    return read_checkpoint(checkpoint)["hyper_parameters"]["model"].get("identities")
 
 
 def take_weights(model: ReidModule, checkpoint: Path) -> None:
     """Load a checkpoint's weights into the model that a config makes.
 
     Raises:
-        UserError: they are of another network.
+        UserError: they are of another network, not finite, or of images normalised in another way.
     """
     state = read_checkpoint(checkpoint)
+    check_normalised(state["hyper_parameters"], f"ckpt_path={checkpoint}")
     theirs, ours = state["hyper_parameters"]["model"], model.hparams["model"]
     model.on_load_checkpoint(state)
     try:
@@ -165,6 +168,7 @@ def take_weights(model: ReidModule, checkpoint: Path) -> None:
             f"{settings or str(error).splitlines()[1].strip()}. Give the settings that it was "
             "trained with, or another checkpoint"
         ) from error
+    check_finite(model, f"ckpt_path={checkpoint}")
 
 
 def build_trainer(cfg: DictConfig) -> pl.Trainer:
@@ -180,43 +184,6 @@ def build_trainer(cfg: DictConfig) -> pl.Trainer:
     return make(cfg.trainer, callbacks=callbacks, logger=loggers)
 
 
-def load_model(checkpoint: Path | str) -> ReidModule:
-    """A trained method from a checkpoint alone, in eval mode, on the CPU.
-
-    Raises:
-        ValueError: the checkpoint was not written by this suite.
-    """
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    if state.get("hyper_parameters", {}).get("model") is None:
-        raise ValueError(f"{checkpoint}: no checkpoint of reid_lab, it does not say which model")
-    return revive(state)
-
-
-def open_model(checkpoint: Path) -> tuple[ReidModule, tuple[int, int], str]:
-    """What serves: the method of a checkpoint, its image size (H, W), its fingerprint.
-
-    Raises:
-        UserError: no checkpoint of this suite or of this version, or one without a size.
-    """
-    state = read_checkpoint(checkpoint)
-    kept = state["hyper_parameters"]
-    if "image" not in kept:
-        raise UserError(f"{checkpoint} does not say for what image size: train it again")
-    try:
-        model = revive(state)
-    except (InstantiationException, RuntimeError, ValueError) as error:
-        raise UserError(f"{checkpoint} is of another version of reid_lab: {error}") from error
-    height, width = map(int, kept["image"])
-    return model, (height, width), fingerprint_of(state["state_dict"], kept["model"])
-
-
-def revive(state: dict[str, Any]) -> ReidModule:
-    """The method in what a checkpoint holds, in eval mode."""
-    model: ReidModule = instantiate(without_weights(state["hyper_parameters"]["model"]))
-    model.load_state_dict(state["state_dict"])
-    return model.eval()
-
-
 def plain(node: DictConfig) -> Any:
     """Interpolations resolved, containers of Python's own types."""
     return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
@@ -225,12 +192,3 @@ def plain(node: DictConfig) -> Any:
 def image_size(cfg: DictConfig) -> tuple[int, int]:
     """Height, width."""
     return cfg.dataset.transforms.height, cfg.dataset.transforms.width
-
-
-def without_weights(config: Any) -> Any:
-    """The same config, with nothing to download: the checkpoint's weights replace them."""
-    if isinstance(config, dict):
-        return {k: None if k == "weights" else without_weights(v) for k, v in config.items()}
-    if isinstance(config, list):
-        return [without_weights(value) for value in config]
-    return config

@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 
 from reid_lab.budget.allocator import Allocator
 from reid_lab.build import build_data
+from reid_lab.checkpoint import read_checkpoint
 from reid_lab.config_check import ConfigError, Problem, check_config
 from reid_lab.errors import UserError
-from reid_lab.fingerprint import read_checkpoint
 from reid_lab.paths import LAST, last_checkpoint, resumable
 from reid_lab.report import ReportError, load_run
 from reid_lab.resume import differing

@@ -14,10 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from reid_lab.backbone import SmallResNet
-from reid_lab.build import build_data, build_model, build_trainer, load_model, load_teacher
+from reid_lab.build import build_data, build_model, build_trainer, load_teacher
+from reid_lab.checkpoint import fingerprint, fingerprint_of, load_model
 from reid_lab.dataset import read_layout
 from reid_lab.errors import UserError
-from reid_lab.fingerprint import fingerprint, fingerprint_of
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.loss.distillation import hint, relation, soft_cross_entropy
 from reid_lab.model import HAN, JLML, Classifier, DaRe, Distilled, ReidModule

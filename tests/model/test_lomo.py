@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 from reid_lab.budget.mul_adds import count_exits, exit_dims
-from reid_lab.build import load_model
+from reid_lab.checkpoint import load_model
 from reid_lab.classical import Lomo, PairsError
 from reid_lab.dataset import Split
 from reid_lab.dataset.transforms import normalise

@@ -17,7 +17,8 @@ from reid_lab.budget.account import Counted, Effort, Subject, account, network, 
 from reid_lab.budget.allocator import keep_blocks
 from reid_lab.budget.machine import find_device
 from reid_lab.budget.mul_adds import count_exits, exit_dims
-from reid_lab.build import build_model, image_size, make, plain, without_weights
+from reid_lab.build import build_model, image_size, make, plain
+from reid_lab.checkpoint import without_weights
 from reid_lab.config_check import ConfigError, Problem, check_config
 from reid_lab.cost import show
 from reid_lab.errors import UserError

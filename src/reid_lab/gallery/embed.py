@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from reid_lab.budget.machine import find_device
-from reid_lab.build import open_model
+from reid_lab.checkpoint import open_model
 from reid_lab.dataset.images import decode, resize
 from reid_lab.dataset.records import DatasetError
 from reid_lab.dataset.transforms import normalise

@@ -25,7 +25,7 @@ class Teacher:
         module: with the weights it teaches with; frozen here.
         image: height, width that it was trained on.
         name: what messages call it, its checkpoint's path.
-        fingerprint: of its checkpoint, see `reid_lab.fingerprint`; names what is kept on disk.
+        fingerprint: of its checkpoint, see `reid_lab.checkpoint`; names what is kept on disk.
     """
 
     def __init__(

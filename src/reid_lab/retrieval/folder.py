@@ -37,7 +37,7 @@ class Card:
     """`gallery.json`: `count` rows of `dim` numbers, and what made them.
 
     Args:
-        fingerprint: of the model (see `reid_lab.fingerprint`).
+        fingerprint: of the model (see `reid_lab.checkpoint`).
         exit: of the model, whose embeddings they are.
         image: height and width that the model was given.
         metric: that they are compared by; under cosine the rows have length 1.

@@ -66,7 +66,7 @@ class Manifest:
 
     Args:
         fingerprint: of weights, config, preprocessing and precision: embeddings of one
-            fingerprint can be compared (see `reid_lab.fingerprint`).
+            fingerprint can be compared (see `reid_lab.checkpoint`).
         measured: what the export found when it was compared with PyTorch.
     """
 
