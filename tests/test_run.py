@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from reid_lab.build import build_data, build_model
+from reid_lab.build import build_data, build_model, use_trained_size
 from reid_lab.callbacks import BudgetError
 from reid_lab.checkpoint import load_model
 from reid_lab.config_check import ConfigError, check_config
@@ -248,6 +248,29 @@ def test_a_finished_run_is_tested_again_without_training(composed: Compose) -> N
     assert again["test/fusion/mAP"] == trained["test/fusion/mAP"]
 
 
+def test_a_checkpoint_is_tested_at_the_size_it_was_trained_at(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = (*SIX_STEPS, *(f"callbacks.{name}=null" for name in UNNEEDED))
+    trained = composed(*few)
+    expected = run(trained)
+    taller = ["dataset.transforms.height=96", "task=test"]
+    again = composed(*few, *taller, f"ckpt_path={last_checkpoint(Path(trained.run_dir))}", run="b")
+    assert run(again) == expected
+    assert again.dataset.transforms.height == 64
+    summary = json.loads((Path(again.run_dir) / "results/summary.json").read_text())
+    assert "tested on images of 64x32, as the checkpoint was trained" in summary["notes"][-1]
+    page = (Path(again.run_dir) / "report/report.html").read_text()
+    assert "the config has 96x32" in page
+
+    path = last_checkpoint(Path(trained.run_dir))
+    asked = composed(*few, *taller, f"ckpt_path={path}", run="c")
+    note = use_trained_size(asked, path, ["+experiment=x", "dataset.transforms.height=96"])
+    assert asked.dataset.transforms.height == 96
+    assert note == "tested on images of 96x32, as the command line says; trained on 64x32"
+    assert use_trained_size(trained, path, []) is None
+
+
 def test_checkpoints_load_alone_and_safely(composed: Compose) -> None:
     cfg = composed(*SIX_STEPS)
     run(cfg)
@@ -256,7 +279,7 @@ def test_checkpoints_load_alone_and_safely(composed: Compose) -> None:
     assert model.exit_names[-1] == "fusion"
     assert model(torch.zeros(1, 3, 64, 32))["fusion"].shape == (1, 8)
     torch.save({"state_dict": {}}, path)
-    with pytest.raises(ValueError, match="no checkpoint of reid_lab"):
+    with pytest.raises(ValueError, match="not a checkpoint of reid_lab"):
         load_model(path)
 
 
@@ -380,7 +403,7 @@ def test_bad_input_is_told_before_training(composed: Compose, override: str, mes
 def test_a_file_that_is_no_checkpoint_is_told(composed: Compose, tmp_path: Path, task: str) -> None:
     text = tmp_path / "notes.ckpt"
     text.write_text("not weights")
-    with pytest.raises(ConfigError, match="notes.ckpt is no checkpoint of reid_lab"):
+    with pytest.raises(ConfigError, match="notes.ckpt is not a checkpoint of reid_lab"):
         check(composed(*TINY, f"task={task}", f"ckpt_path={text}"))
 
 

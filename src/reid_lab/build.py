@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,29 @@ def check_repeated(cfg: DictConfig) -> None:
 def identities_of(checkpoint: Path) -> int | None:
     """How many people the model in a checkpoint tells apart; None where it does not say."""
     return read_checkpoint(checkpoint)["hyper_parameters"]["model"].get("identities")
+
+
+def use_trained_size(cfg: DictConfig, checkpoint: Path, given: Sequence[str]) -> str | None:
+    """Set the config's image size to that which a checkpoint was trained at.
+
+    Args:
+        cfg: changed in place, unless the user gave a size.
+        checkpoint: what is going to be tested.
+        given: the overrides of the command line.
+
+    Returns:
+        A note for the console and the report, where the two sizes differ.
+    """
+    trained = read_checkpoint(checkpoint)["hyper_parameters"].get("image")
+    ours = list(image_size(cfg))
+    if trained is None or trained == ours:
+        return None
+    keys = {override.lstrip("+").partition("=")[0] for override in given}
+    theirs, here = (f"{height}x{width}" for height, width in (trained, ours))
+    if keys & {"dataset.transforms", "dataset.transforms.height", "dataset.transforms.width"}:
+        return f"tested on images of {here}, as the command line says; trained on {theirs}"
+    cfg.dataset.transforms.height, cfg.dataset.transforms.width = trained
+    return f"tested on images of {theirs}, as the checkpoint was trained; the config has {here}"
 
 
 def take_weights(model: ReidModule, checkpoint: Path) -> None:

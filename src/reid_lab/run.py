@@ -12,11 +12,19 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from reid_lab.atomic import write_text
 from reid_lab.budget.allocator import keep_blocks
-from reid_lab.build import build_data, build_model, build_trainer, identities_of, take_weights
+from reid_lab.build import (
+    build_data,
+    build_model,
+    build_trainer,
+    identities_of,
+    take_weights,
+    use_trained_size,
+)
 from reid_lab.callbacks import RankingEvaluation
 from reid_lab.dataset import ReidDataModule
 from reid_lab.model import ReidModule
@@ -45,6 +53,10 @@ def run(cfg: DictConfig) -> dict[str, float]:
     check(cfg)
     folder = Path(cfg.run_dir)
     checkpoint = find_checkpoint(cfg)
+    size = None
+    if checkpoint and cfg.task == "test":
+        given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+        size = use_trained_size(cfg, checkpoint, given)
     quiet()
     if cfg.allocator == "keep":
         keep_blocks()
@@ -58,7 +70,8 @@ def run(cfg: DictConfig) -> dict[str, float]:
     if trainer.is_global_zero:
         write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         data.render()
-        for note in data.benchmark.notes:
+        notes = [*data.benchmark.notes, *([size] if size else [])]
+        for note in notes:
             log.warning(note)
     try:
         if trainer.is_global_zero:
@@ -70,7 +83,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
             checkpoint = None  # test what was just trained
         metrics = test(trainer, model, data, checkpoint)
         if trainer.is_global_zero:
-            write_summary(cfg, trainer, data, metrics, time.time() - started)
+            write_summary(cfg, trainer, data, metrics, time.time() - started, notes)
             if (folder / "results" / "exits.csv").is_file():  # callbacks.ranking is not null
                 print(f"report: {write_report(folder, [Path(run) for run in cfg.compare])}")
                 publish(folder, trainer.loggers)
@@ -136,6 +149,7 @@ def write_summary(
     data: ReidDataModule,
     metrics: dict[str, float],
     elapsed: float,
+    notes: list[str],
 ) -> None:
     """`results/summary.json`: what ran, on what, by which command, and what came out."""
     rankings = [c for c in trainer.callbacks if isinstance(c, RankingEvaluation)]  # type: ignore[attr-defined]
@@ -146,7 +160,7 @@ def write_summary(
         **provenance(),
         "elapsed_s": round(elapsed, 1),
         "dataset": {"name": data.benchmark.name, **data.benchmark.counts()},
-        "notes": list(data.benchmark.notes),
+        "notes": notes,
         "metrics": {name: value for name, value in metrics.items() if name.startswith("test/")},
         "mul_adds": rankings[0].mul_adds if rankings else {},
         "protocol": asdict(rankings[0].protocol(trainer)) if rankings else {},
