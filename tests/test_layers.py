@@ -14,7 +14,16 @@ PACKAGE = Path(reid_lab.__file__).parent
 ORDER = ["dataset", "backbone", "loss", "search", "classical", "model", "retrieval", "budget"]
 ORDER += ["report", "frontier", "callbacks"]
 PLAIN = ("search", "frontier", "retrieval", "budget", "report", "classical")
-COMMON = {"types", "errors", "atomic", "results", "protocol", "pixels"}  # of no layer
+COMMON = {
+    "types",
+    "errors",
+    "atomic",
+    "stored",
+    "command",
+    "results",
+    "protocol",
+    "pixels",
+}  # of no layer
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -41,7 +41,7 @@ def test_columns_have_one_type(tmp_path: Path) -> None:
     path.write_text("name,cost,exit\na,1,\nb,,2x\n")
     assert read_table(path) == (["name", "cost", "exit"], [["a", 1.0, ""], ["b", None, "2x"]])
     path.write_text("name\n")
-    assert read_table(path) == (["name"], [])
+    assert read_table(path) == ([], [])
 
 
 def test_charts_of_the_tables_that_are_there(tmp_path: Path) -> None:

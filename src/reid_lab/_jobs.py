@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig
+
+from reid_lab.atomic import write_text
+from reid_lab.stored import StoredFileError, printable, read_json, read_yaml
 
 _STATUS = ".hydra/status.json"
 _OVERRIDES = ".hydra/overrides.yaml"
@@ -50,7 +52,8 @@ class Job:
 
     def order(self) -> tuple[bool, int, Path]:
         number = str(self.number)
-        return not number.isdecimal(), int(number) if number.isdecimal() else 0, self.folder
+        counted = re.fullmatch("[0-9]{1,9}", number)
+        return not counted, int(number) if counted else 0, self.folder
 
 
 def read_jobs(sweep_dir: Path) -> list[Job]:
@@ -62,9 +65,8 @@ def read_jobs(sweep_dir: Path) -> list[Job]:
 def write_status(config: DictConfig, status: str, error: str = "") -> None:
     """Leave in a job's folder how far it has come."""
     path = Path(config.hydra.runtime.output_dir, _STATUS)
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = {"job": config.hydra.job.num, "status": status, "error": error}
-    path.write_text(json.dumps(content), encoding="utf-8")
+    write_text(path, json.dumps(content))
 
 
 def _exits(summary: dict[str, Any]) -> dict[str, dict[str, object]]:
@@ -81,8 +83,8 @@ def _exits(summary: dict[str, Any]) -> dict[str, dict[str, object]]:
 
 def _read_overrides(path: Path) -> dict[str, str]:
     try:
-        lines = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        lines = printable(read_yaml(path))
+    except StoredFileError:
         lines = None
     pairs = [str(line).partition("=") for line in lines] if isinstance(lines, list) else []
     return {key.lstrip("+"): value for key, _, value in pairs}
@@ -90,8 +92,8 @@ def _read_overrides(path: Path) -> dict[str, str]:
 
 def _read_dict(path: Path) -> dict[str, Any]:
     try:
-        return _as_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        return _as_dict(printable(read_json(path)))
+    except StoredFileError:
         return {}
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Callable
 
@@ -21,24 +23,39 @@ def attempt(work: Callable[[], int], wrong: int = 1, interrupted: str = "interru
     """The status of `work`; what went wrong is told in one message.
 
     Returns:
-        1 where a file cannot be read or written, 130 where it was interrupted.
+        1 where a file cannot be read or written, 130 where it was interrupted, 141 where nobody
+        reads the output any more, as after `| head`.
 
     Args:
         wrong: the status of an error in the command or its config.
         interrupted: said then.
     """
-    from hydra.errors import HydraException  # slow to import
-    from omegaconf.errors import OmegaConfBaseException
-
+    for stream in (sys.stdout, sys.stderr):  # names that the terminal cannot show are escaped
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return work()
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        return told(error, wrong)
-    except OSError as error:
-        return told(error, 1)
+        status = work()
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return 141
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
         return 130
+    except Exception as error:
+        if isinstance(error, UserError) or _of_config(error):
+            return told(error, wrong)
+        if isinstance(error, OSError):
+            return told(error, 1)
+        raise
+
+
+def _of_config(error: Exception) -> bool:
+    from hydra.errors import HydraException  # slow to import
+    from omegaconf.errors import OmegaConfBaseException
+
+    return isinstance(error, (HydraException, OmegaConfBaseException))
 
 
 def told(error: Exception, status: int) -> int:

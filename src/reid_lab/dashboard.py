@@ -17,7 +17,9 @@ from urllib.parse import urlparse
 
 import wandb
 
+from reid_lab.command import attempt
 from reid_lab.errors import UserError
+from reid_lab.frontier.points import read_points
 from reid_lab.publish import read_table, wandb_table
 from reid_lab.results import write_json
 
@@ -152,24 +154,27 @@ def reach() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0: done; 1: the user's error, told in one message."""
+    """0: done; 1: the user's error, told in one message; 130: interrupted."""
     args = _parse(argv)
+    return attempt(lambda: _save(args))
+
+
+def _save(args: argparse.Namespace) -> int:
     entity, project = args.project.split("/")
+    view = workspace(entity, project, args.columns)
+    if args.frontier:
+        read_points(args.frontier)  # now, before anything is sent
+    if args.spec:
+        write_json(args.spec, spec(view))
+        print(f"workspace: {args.spec}")
+        return 0
+    reach()
     try:
-        view = workspace(entity, project, args.columns)
-        if args.frontier and not args.frontier.is_file():
-            raise DashboardError(f"--frontier {args.frontier}: no such file")
-        if args.spec:
-            write_json(args.spec, spec(view))
-            print(f"workspace: {args.spec}")
-            return 0
-        reach()
         if args.frontier:
             log_frontier(args.frontier, entity, project, offline=False)
         view.save()
-    except (UserError, OSError, wandb.Error) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    except wandb.Error as error:
+        raise DashboardError(str(error)) from error
     return 0
 
 

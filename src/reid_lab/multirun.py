@@ -9,11 +9,11 @@ which machine a job ran, nor how it ended.
 from __future__ import annotations
 
 import csv
-import os
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
@@ -25,6 +25,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from reid_lab._jobs import Job, read_jobs, write_status
+from reid_lab.atomic import replacing
 
 if TYPE_CHECKING:
     from reid_lab.report.sweep import Swept
@@ -117,12 +118,11 @@ def write_csv(sweep_dir: Path) -> list[Job]:
     figures = [name for row in rows for name in row if "/" in name and name not in differing]
     ends = ["elapsed_s", "folder", "error"]
     columns = dict.fromkeys(["job", *differing, "status", *figures, *ends])
-    part = sweep_dir / f".{CSV_NAME}.{os.getpid()}"
-    with part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(columns))
+    # at once, as jobs in other processes write it, too
+    with replacing(sweep_dir / CSV_NAME) as part, part.open("w", newline="", encoding="utf-8") as f:
+        writer = csv.DictWriter(f, list(columns))
         writer.writeheader()
         writer.writerows(rows)
-    part.replace(sweep_dir / CSV_NAME)  # at once, as jobs in other processes write it, too
     return jobs
 
 
@@ -171,7 +171,7 @@ def _swept(job: Job, x: str | None, lines: str | None) -> Swept | None:
     last = list(job.exits.values())[-1] if job.exits else {}
     known = all(key is None or key in job.overrides for key in (x, lines))
     rank1, mean = last.get("rank1"), last.get("mAP")
-    if not known or not isinstance(rank1, int | float) or not isinstance(mean, int | float):
+    if not known or not _is_number(rank1) or not _is_number(mean):
         return None
     return Swept(job.overrides.get(x or "", ""), job.overrides.get(lines or "", ""), rank1, mean)
 
@@ -191,12 +191,16 @@ def _last_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
 
 
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def _number(value: object, form: str) -> str:
-    return form.format(value) if isinstance(value, int | float) else ""
+    return form.format(value) if _is_number(value) else ""
 
 
 def _count(value: object) -> str:
-    if not isinstance(value, int):
+    if not isinstance(value, int) or value < 0:
         return ""
     unit, suffix = pick_unit_and_suffix(value, ["", " K", " M", " G", " T"], 1000)
     return f"{value / unit:.3g}{suffix}"

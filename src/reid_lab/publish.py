@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import wandb
 from pytorch_lightning.loggers import Logger, WandbLogger
+
+from reid_lab.stored import read_table as rows_stored
 
 PARTS = ("model", "backbone", "loss", "dataset")
 # table -> x, y and what draws a line each
@@ -94,10 +95,13 @@ def headline(exits: Table) -> dict[str, Any]:
 
 
 def read_table(path: Path) -> Table:
-    """A CSV file; a column in which every cell that is not blank is a number holds numbers."""
-    with path.open(encoding="utf-8", newline="") as file:
-        header, *rows = csv.reader(file)
-    columns = [_cells([row[i] for row in rows]) for i in range(len(header))]
+    """A CSV file; a column in which every cell that is not blank is a number holds numbers.
+
+    Without rows it has no columns either.
+    """
+    rows = rows_stored(path)
+    header = list(rows[0]) if rows else []
+    columns = [_cells([row[name] for row in rows]) for name in header]
     return header, [list(row) for row in zip(*columns, strict=True)]
 
 

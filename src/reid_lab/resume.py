@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from reid_lab.stored import StoredFileError, read_config
 
 MAKES_WEIGHTS = ("seed", "dataset", "backbone", "loss", "model")
 # of them, where the images are, how fast they are read, and what is tested
@@ -28,9 +29,9 @@ def differing(cfg: DictConfig, run: Path) -> str:
     except OmegaConfBaseException:
         return ""
     try:
-        return unlike(_settings(OmegaConf.load(run / "config.yaml")), ours)
-    except (OSError, yaml.YAMLError, OmegaConfBaseException):
-        return "no config.yaml that can be read"
+        return unlike(_settings(read_config(run)), ours)
+    except StoredFileError as error:
+        return f"no config.yaml that can be read ({error})"
 
 
 def unlike(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from reid_lab.checkpoint import read_checkpoint
 from reid_lab.config_check import ConfigError, Problem, check_config
 from reid_lab.errors import UserError
 from reid_lab.paths import LAST, last_checkpoint, resumable
-from reid_lab.report import ReportError, load_run
+from reid_lab.report import load_run
 from reid_lab.resume import differing
 from reid_lab.types import Count, Seed
 
@@ -112,7 +112,7 @@ def check_compared(cfg: DictConfig) -> list[Problem]:
 def check_finished(folder: str) -> list[Problem]:
     try:
         load_run(Path(folder))
-    except ReportError as error:
+    except UserError as error:
         return [Problem("compare", folder, "folders of finished runs", str(error))]
     return []
 

@@ -10,14 +10,20 @@ from pathlib import Path
 import pytest
 
 from reid_lab.errors import UserError
+from reid_lab.frontier import tables
 from reid_lab.frontier.best import asked
 from reid_lab.frontier.collect import collect
 from reid_lab.frontier.identity import told_apart
 from reid_lab.frontier.measured import one_setting
 from reid_lab.frontier.points import FrontierError, Point
 from reid_lab.frontier.pool import best_policies, pool
-from reid_lab.frontier.tables import gather
 from tests.frontier.runs import cost_row, make_run
+
+
+def gather(runs: list[Path], dataset: str | None = None) -> tuple[list[Point], list[str]]:
+    found = tables.gather(runs, None, dataset)
+    assert found.broken == []
+    return found.points, found.notes
 
 
 def of(points: list[Point], point: str, kind: str = "exit") -> list[Point]:
@@ -27,7 +33,7 @@ def of(points: list[Point], point: str, kind: str = "exit") -> list[Point]:
 def test_seeds_are_pooled_at_any_depth(tmp_path: Path) -> None:
     for seed, rank1 in enumerate((0.5, 0.6, 0.4)):
         make_run(tmp_path / "a" / f"b{seed}", seed=seed, exits={"early": (1e6, rank1)})
-    points, notes = gather([tmp_path], None, None)
+    points, notes = gather([tmp_path])
     (early,) = of(points, "early")
     assert (early.method, early.seeds, notes) == ("two", "0 1 2", [])
     assert (early.rank1, early.rank1_min, early.rank1_max) == pytest.approx((0.5, 0.4, 0.6))
@@ -40,7 +46,7 @@ def test_another_setting_is_another_method(tmp_path: Path) -> None:
     make_run(tmp_path / "a", lr=0.1)
     make_run(tmp_path / "b", lr=0.2)
     make_run(tmp_path / "c", lr=0.2, seed=1)
-    points, _ = gather([tmp_path], None, None)
+    points, _ = gather([tmp_path])
     found = {p.method: p.seeds for p in of(points, "early")}
     assert found == {"two (lr=0.1)": "0", "two (lr=0.2)": "0 1"}
 
@@ -49,7 +55,7 @@ def test_a_grid_over_four_settings_is_as_many_methods(tmp_path: Path) -> None:
     for i, (dim, hidden, drop, lr) in enumerate(product("12", "34", "56", (0.1, 0.2))):
         config = f"backbone: {{dim: {dim}, hidden: {hidden}}}\nloss: {{drop: {drop}}}"
         make_run(tmp_path / str(i), lr=lr, more=config)
-    points, notes = gather([tmp_path], None, None)
+    points, notes = gather([tmp_path])
     methods = {p.method for p in of(points, "early")}
     assert (len(methods), notes) == (16, [])
     assert "two (dim=1, hidden=3, drop=5, lr=0.1)" in methods
@@ -83,7 +89,7 @@ def test_a_shorter_training_is_another_method(tmp_path: Path) -> None:
     make_run(tmp_path / "b", seed=1, more=trainer(60_000, "devices: 2, val_check_interval: 9"))
     make_run(tmp_path / "c", seed=2, more=trainer(10))
     make_run(tmp_path / "d", seed=3, more=trainer(10, "gradient_clip_val: 1"))
-    points, _ = gather([tmp_path], None, None)
+    points, _ = gather([tmp_path])
     assert {p.method: p.seeds for p in of(points, "early")} == {
         "two (iterations=60000, gradient_clip_val=-)": "0 1",
         "two (iterations=10, gradient_clip_val=-)": "2",
@@ -95,7 +101,7 @@ def test_streams_that_look_elsewhere_are_kept_apart(tmp_path: Path) -> None:
     for name, rank1 in (("all", 0.6), ("other_cameras", 0.5)):
         stream = f"callbacks: {{stream: {{candidates: {name}, points: {int(100 * rank1)}}}}}"
         make_run(tmp_path / name, policies={"margin": [(15e6, rank1)]}, more=stream)
-    points, notes = gather([tmp_path], None, None)
+    points, notes = gather([tmp_path])
     found = {p.method: p.rank1 for p in of(points, "margin", "stream")}
     assert found == {"two (candidates=all)": 0.6, "two (candidates=other_cameras)": 0.5}
     assert notes == []
@@ -106,7 +112,7 @@ def test_a_test_of_a_checkpoint_from_elsewhere_names_it(tmp_path: Path) -> None:
     checkpoint = f"{trained}/checkpoints/last.ckpt"
     tested = make_run(tmp_path / "tested", more=f"task: test\nckpt_path: {checkpoint}")
     os.utime(trained / "results" / "summary.json", (1, 1))
-    points, notes = gather([tmp_path], None, None)
+    points, notes = gather([tmp_path])
     assert notes == [f"left out: {trained}, as {tested} is the same and newer"]
     assert {p.seeds for p in of(points, "early")} == {"2"}
     answer = asked(points, {}, "rank1")
@@ -120,7 +126,7 @@ def test_a_teacher_of_another_seed_is_the_same_teacher(tmp_path: Path) -> None:
         make_run(tmp_path / f"p{seed}", "pupil", seed, teacher=teacher)
     other = make_run(tmp_path / "big", "big", lr=0.5)
     make_run(tmp_path / "p", "pupil", 0, teacher=other)
-    points, _ = gather([tmp_path], None, None)
+    points, _ = gather([tmp_path])
     pupils = {p.method: p.seeds for p in of(points, "early") if p.method.startswith("pupil")}
     assert sorted(pupils.values()) == ["0", "0 1"]
     assert max(map(len, pupils)) < 40
@@ -130,7 +136,7 @@ def test_the_newest_of_the_same_seed_counts(tmp_path: Path) -> None:
     old = make_run(tmp_path / "z", exits={"early": (1e6, 0.1)})
     make_run(tmp_path / "a", exits={"early": (1e6, 0.9)})
     os.utime(old / "results" / "summary.json", (1, 1))
-    points, notes = gather([tmp_path], None, None)
+    points, notes = gather([tmp_path])
     assert [p.rank1 for p in of(points, "early")] == [0.9]
     assert notes == [f"left out: {old}, as {tmp_path / 'a'} is the same and newer"]
 
@@ -140,7 +146,7 @@ def test_runs_that_answer_other_questions_are_kept_apart(tmp_path: Path) -> None
     make_run(tmp_path / "b", gallery=90)
     make_run(tmp_path / "c", dataset="other")
     make_run(tmp_path / "d", dataset="other", protocol={"query": "multi"})
-    points, _ = gather([tmp_path], None, None)
+    points, _ = gather([tmp_path])
     names = {p.dataset for p in points}
     assert names == {
         "people (gallery images=50)",
@@ -148,9 +154,9 @@ def test_runs_that_answer_other_questions_are_kept_apart(tmp_path: Path) -> None
         "other",
         "other multi-query",
     }
-    assert {p.dataset for p in gather([tmp_path], None, "other")[0]} == {"other"}
+    assert {p.dataset for p in gather([tmp_path], "other")[0]} == {"other"}
     with pytest.raises(FrontierError, match="there are .*people"):
-        gather([tmp_path], None, "elsewhere")
+        gather([tmp_path], "elsewhere")
 
 
 def test_what_is_not_finished_is_named(tmp_path: Path) -> None:
@@ -171,7 +177,7 @@ def test_the_best_policy_stays(tmp_path: Path) -> None:
     }
     make_run(tmp_path / "a", policies=policies)
     make_run(tmp_path / "b", seed=1, policies=policies)
-    points = best_policies(pool(collect([tmp_path])[0]))
+    points = best_policies(pool(collect([tmp_path]).points))
     stream = [p for p in points if p.kind == "stream"]
     assert [(p.point, p.planned, p.rank1) for p in stream] == [
         ("margin", 10e6, 0.5),
@@ -183,7 +189,7 @@ def test_the_best_policy_stays(tmp_path: Path) -> None:
 def test_costs_of_exits_and_of_a_stream(tmp_path: Path) -> None:
     rows = [cost_row("early", 2.0), cost_row("early", 20.0, batch=32), cost_row("late", 6.0)]
     make_run(tmp_path / "a", costs=rows, policies={"margin": [(12.5e6, 0.6)]})
-    points = pool(collect([tmp_path])[0])
+    points = pool(collect([tmp_path]).points)
     (early,) = of(points, "early")
     assert (early.latency_p50_ms, early.images_per_second) == (2.0, 1600.0)
     assert early.measured_on == "2 cores, cpu, threads 1, images/s at batch 1"
@@ -200,21 +206,21 @@ def test_a_cost_that_few_seeds_have_is_kept(tmp_path: Path) -> None:
     make_run(tmp_path / "a", seed=0)
     make_run(tmp_path / "b", seed=1)
     make_run(tmp_path / "c", seed=2, costs=[cost_row("early", 2.0), cost_row("late", 6.0)])
-    (early,) = of(pool(collect([tmp_path])[0]), "early")
+    (early,) = of(pool(collect([tmp_path]).points), "early")
     assert (early.seeds, early.latency_p50_ms, early.parameters) == ("0 1 2", 2.0, 7)
     assert early.measured_on and early.embedding_bytes == 512
 
 
 def test_without_costs_the_embedding_is_still_known(tmp_path: Path) -> None:
     make_run(tmp_path / "a")
-    (early,) = of(collect([tmp_path])[0], "early")
+    (early,) = of(collect([tmp_path]).points, "early")
     assert early.embedding_bytes == 4 * 128
     assert math.isnan(early.latency_p50_ms)
 
 
 def test_a_broken_cost_table_is_named(tmp_path: Path) -> None:
     make_run(tmp_path / "a", costs=[{"exit": "early", "latency_p50_ms": "fast"}])
-    with pytest.raises(UserError, match=r"cost.csv: could not convert string to float: 'fast'"):
+    with pytest.raises(UserError, match=r"cost.csv: row 1: latency_p50_ms is 'fast', not a"):
         collect([tmp_path])
 
 
@@ -222,7 +228,7 @@ def test_latencies_of_two_machines_are_not_compared(tmp_path: Path) -> None:
     for name in ("a", "b"):
         make_run(tmp_path / name, name, costs=[cost_row(e, 2.0) for e in ("early", "late")])
     make_run(tmp_path / "c", "far", costs=[cost_row("early", 0.1, device="gpu")])
-    points, notes = one_setting(pool(collect([tmp_path])[0]))
+    points, notes = one_setting(pool(collect([tmp_path]).points))
     latencies = {p.method: p.latency_p50_ms for p in of(points, "early")}
     assert (latencies["a"], latencies["b"]) == (2.0, 2.0)
     assert math.isnan(latencies["far"])

@@ -33,6 +33,7 @@ from reid_lab.report.tables import (
     rate,
 )
 from reid_lab.results import write_csv, write_json
+from reid_lab.stored import StoredFileError
 from tests.report.fake_run import NAMES, make_logs, make_run
 
 PAGE = "report/report.html"
@@ -312,7 +313,7 @@ def test_says_what_is_wrong(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="no results"):
         write_report(tmp_path / "empty")
     (run / "results" / "exits.csv").write_text("name,kind\nstage1,exit\n")
-    with pytest.raises(ReportError, match="exits.csv: no column 'mul_adds'"):
+    with pytest.raises(StoredFileError, match="exits.csv: no column 'mul_adds'"):
         write_report(run)
 
 

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from reid_lab.report.checks import CASTS
 from reid_lab.report.cost import CostRow
 from reid_lab.report.cost_section import conditions_line, cost_table, figures
-from reid_lab.report.load import CASTS
 
 stdout, stderr = Console(), Console(stderr=True)
 Column = tuple[str, ...]  # its head, and a cell a row
@@ -64,7 +64,9 @@ def ratios(kept: Rates, default: Rates, unit: str) -> None:
 
 def as_record(row: Mapping[str, Any]) -> CostRow:
     """A row of the account as the report reads it from its file."""
-    return CostRow(**{f.name: CASTS[str(f.type)](str(row[f.name])) for f in fields(CostRow)})
+    return CostRow(
+        **{f.name: CASTS[str(f.type)](f.name, str(row[f.name])) for f in fields(CostRow)}
+    )
 
 
 def _median(values: Sequence[float]) -> float:

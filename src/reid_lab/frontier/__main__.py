@@ -5,34 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from reid_lab.errors import UserError
-from reid_lab.frontier.arguments import limits, parse
+from reid_lab.command import attempt
+from reid_lab.frontier.arguments import parse
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0: done; 1: nothing fits the budget, or the user's error, told in one message."""
+    """0: done; 1: nothing fits the budget, a run is left out as its files are broken, or the
+    user's error, told in one message; 130: interrupted."""
     args = parse(argv)
-    from reid_lab.frontier import tables  # numpy and matplotlib are slow, and --help needs none
-    from reid_lab.frontier.best import asked
 
-    status, bounds = 0, limits(args)
-    try:
-        points, notes = tables.gather(args.runs, args.table, args.dataset)
-        for name, own, folder in tables.by_dataset(points, args.out):
-            shown, more = tables.shown(own, args.published)
-            print(f"{name}: {tables.write(folder, shown, [*notes, *more])}")
-            for note in [*notes, *more]:
-                print(f"note: {note}", file=sys.stderr)
-            notes = []  # once is enough
-            try:
-                print(asked(shown, bounds, args.metric) if bounds else "", end="\n" * bool(bounds))
-            except UserError as error:
-                print(f"error: {name}: {error}", file=sys.stderr)
-                status = 1
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return status
+    def work() -> int:
+        from reid_lab.frontier.show import show  # numpy and matplotlib are slow to import
+
+        return show(args)
+
+    return attempt(work)
 
 
 if __name__ == "__main__":

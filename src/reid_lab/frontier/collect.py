@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from reid_lab.frontier.identity import read_config, settings, told_apart
-from reid_lab.frontier.measured import Cost, mixed, read_costs
+from reid_lab.errors import UserError
+from reid_lab.frontier.identity import settings, told_apart
+from reid_lab.frontier.measured import Cost, costs_by_exit, mixed
 from reid_lab.frontier.points import FrontierError, Point
-from reid_lab.report.load import load_run
+from reid_lab.report.load import load_results
 from reid_lab.report.records import Run, StreamPoint
+from reid_lab.stored import read_config
 
 BYTES = 4  # of a float32
 # streams that read the query's label, or that ask how a policy bears sorted queries
@@ -22,49 +25,54 @@ UNUSABLE = ("(oracle", "by identity", "by camera")
 
 @dataclass(frozen=True)
 class Finished:
-    """A run with what it is compared by."""
+    """A run with what it is compared by.
+
+    Args:
+        tested: the checkpoint that it was given and only tested.
+        seed: of the training.
+    """
 
     folder: Path
     run: Run
     config: Mapping[str, Any]
     costs: Mapping[str, Cost]
+    tested: Path | None
+    seed: str
     dataset: str = ""
     method: str = ""
 
-    @property
-    def tested(self) -> Path | None:
-        """The checkpoint that it was given and only tested."""
-        given = self.config.get("ckpt_path")
-        if self.config.get("task") != "test" or given in (None, "last"):
-            return None
-        return Path(str(given)).expanduser()
 
-    @cached_property
-    def seed(self) -> str:
-        """Of the training."""
-        trained = read_config(self.tested.parent.parent) if self.tested else {}
-        return str(trained.get("seed", self.run.summary.get("seed", "")))
+@dataclass
+class Collected:
+    """The points of some runs; what was left out, of it `broken` what could not be read."""
+
+    points: list[Point] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
 
 
-def collect(folders: Iterable[Path]) -> tuple[list[Point], list[str]]:
-    """The points of every finished run at or below these folders, and what was left out.
+def collect(folders: Iterable[Path]) -> Collected:
+    """The points of every finished run at or below these folders.
 
     Raises:
         FrontierError: a folder that is not there, or nothing finished in any.
     """
-    found, notes = _read(_find(folders))
+    runs, broken = _find(folders)
+    found, notes, unread = _read(runs)
+    broken += unread
     if not found:
-        raise FrontierError("\n".join(["no run has results to compare", *notes]))
+        raise FrontierError("\n".join(["no run has results to compare", *notes, *broken]))
     datasets = told_apart([_dataset(f.run) for f in found], [_setting(f.run) for f in found])
     keys = [f"{dataset}\n{f.run.name}" for dataset, f in zip(datasets, found, strict=True)]
     labels = told_apart(keys, [settings(f.config) for f in found])
     methods = [label.partition("\n")[2] for label in labels]
     named = [
-        Finished(f.folder, f.run, f.config, f.costs, dataset, method)
+        replace(f, dataset=dataset, method=method)
         for f, dataset, method in zip(found, datasets, methods, strict=True)
     ]
     kept, older = _newest(named)
-    return [point for one in kept for point in points_of(one)], notes + older
+    points = [point for one in kept for point in points_of(one)]
+    return Collected(points, notes + older, broken)
 
 
 def points_of(one: Finished) -> list[Point]:
@@ -72,28 +80,86 @@ def points_of(one: Finished) -> list[Point]:
     return [*_exits(one), *_streams(one)]
 
 
-def _find(folders: Iterable[Path]) -> list[Path]:
+def _find(folders: Iterable[Path]) -> tuple[list[Path], list[str]]:
+    """The runs that have a summary, each once; and the folders that cannot be looked into."""
     found: dict[Path, Path] = {}
+    broken: list[str] = []
+
+    def note(error: OSError) -> None:
+        broken.append(f"left out: {error.filename}: {error.strerror}")
+
     for folder in folders:
         if not folder.is_dir():
             raise FrontierError(f"{folder}: no such folder; give runs, or a folder that has some")
-        for summary in sorted(folder.rglob("results/summary.json")):
-            run = summary.parents[1]
-            found.setdefault(run.resolve(), run)
-    return list(found.values())
+        for root, below, _ in os.walk(folder, onerror=note):
+            below.sort()
+            run = Path(root)
+            if "results" in below and os.path.lexists(run / "results" / "summary.json"):
+                found.setdefault(run.resolve(), run)
+    return list(found.values()), broken
 
 
-def _read(folders: Sequence[Path]) -> tuple[list[Finished], list[str]]:
-    found, notes = [], []
+def _read(folders: Sequence[Path]) -> tuple[list[Finished], list[str], list[str]]:
+    """Runs, those that have no results yet, and those that cannot be read."""
+    found, notes, broken = [], [], []
     for folder in folders:
-        run = load_run(folder)
-        if run.exits:
-            machine = str(run.summary.get("machine", ""))
-            costs = read_costs(folder / "results" / "cost.csv", machine)
-            found.append(Finished(folder, run, read_config(folder), costs))
+        try:
+            one = _read_whole(folder)
+        except (UserError, OSError) as error:
+            broken.append(f"left out: {_beginning_with(folder, str(error))}")
+            continue
+        if one.run.exits:
+            found.append(one)
         else:
             notes.append(f"left out: {folder} has no results/exits.csv")
-    return found, notes
+    return found, notes, broken
+
+
+def _beginning_with(folder: Path, reason: str) -> str:
+    return reason if reason.startswith(str(folder)) else f"{folder}: {reason}"
+
+
+def _read_whole(folder: Path) -> Finished:
+    """A run whose files are all of one test.
+
+    Raises:
+        UserError: a file is broken, or a test is going on.
+    """
+    before = _state(folder)
+    run = load_results(folder)
+    missing = [e for e in run.summary.get("mul_adds") or {} if e not in {x.name for x in run.exits}]
+    if run.exits and missing:
+        where = folder / "results" / "exits.csv"
+        raise FrontierError(f"{where}: the exit {missing[0]!r} of summary.json is missing")
+    config = read_config(folder) if os.path.lexists(folder / "config.yaml") else {}
+    tested = _tested(config)
+    costs = costs_by_exit(run.cost, run.summary.get("machine") or "")
+    if _state(folder) != before:
+        raise FrontierError(f"{folder}: its results are being written; draw again when it is done")
+    return Finished(folder, run, config, costs, tested, _seed(run, tested))
+
+
+def _state(folder: Path) -> tuple[int, int]:
+    """Another one where the results are another test's."""
+    found = (folder / "results" / "summary.json").stat()
+    return found.st_mtime_ns, found.st_ino
+
+
+def _tested(config: Mapping[str, Any]) -> Path | None:
+    given = config.get("ckpt_path")
+    if config.get("task") != "test" or given in (None, "last"):
+        return None
+    try:
+        return Path(str(given)).expanduser()
+    except RuntimeError:  # the home of a user that is not there
+        return Path(str(given))
+
+
+def _seed(run: Run, tested: Path | None) -> str:
+    trained = tested.parent.parent if tested else None
+    there = trained is not None and os.path.lexists(trained / "config.yaml")
+    config = read_config(trained) if trained and there else {}
+    return str(config.get("seed", run.summary.get("seed", "")))
 
 
 def _dataset(run: Run) -> str:
@@ -152,8 +218,7 @@ def _exits(one: Finished) -> list[Point]:
 
 
 def _streams(one: Finished) -> list[Point]:
-    stream = (one.config.get("callbacks") or {}).get("stream") or {}
-    if stream.get("candidates") == "oracle":
+    if _mapping(_mapping(one.config, "callbacks"), "stream").get("candidates") == "oracle":
         return []
     dims = {e.name: e.dim for e in one.run.exits}
     points = []
@@ -161,6 +226,8 @@ def _streams(one: Finished) -> list[Point]:
         if any(word in p.policy for word in UNUSABLE):
             continue
         used = {name: share for name, share in p.shares.items() if share > 0}
+        if not used or not math.isfinite(p.realised):
+            continue
         bytes_ = sum(BYTES * dims.get(name, 0) for name in used)
         cost = mixed([(one.costs.get(name, Cost()), share) for name, share in used.items()])
         points.append(
@@ -186,11 +253,17 @@ def _shares(p: StreamPoint) -> str:
 
 
 def _common(one: Finished, runs: str) -> dict[str, Any]:
-    gallery = (one.run.summary.get("dataset") or {}).get("gallery") or {}
+    images = _mapping(_mapping(one.run.summary, "dataset"), "gallery").get("images")
     return {
         "dataset": one.dataset,
-        "gallery": int(gallery.get("images", 0)) if isinstance(gallery, dict) else 0,
+        "gallery": images if isinstance(images, int) else 0,
         "seeds": one.seed,
         "runs": runs,
         "commit": str(one.run.summary.get("commit", "")),
     }
+
+
+def _mapping(node: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """What a key holds, where that is a mapping."""
+    value = node.get(key)
+    return value if isinstance(value, dict) else {}

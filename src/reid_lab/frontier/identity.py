@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
+from reid_lab.stored import StoredFileError, read_config
 
 Settings = Mapping[str, str]
 # what an accuracy depends on; where the files are and how fast they are read is not in it
@@ -27,10 +27,10 @@ ELSEWHERE = {"folder", "root", "cache", "cache_dir", "workers", "eval_batch_size
 SHOWN = 3  # settings in a label, or as many as it takes
 
 
-def settings(config: Mapping[str, Any]) -> dict[str, str]:
+def settings(config: Mapping[str, Any], known: dict[Path, str] | None = None) -> dict[str, str]:
     """A run's settings by dotted key, without the seed and the places of files."""
     flat: dict[str, str] = {}
-    _flatten(config, "", flat)
+    _flatten(config, "", flat, {} if known is None else known)
     return {key: value for key, value in flat.items() if _telling(key)}
 
 
@@ -47,13 +47,6 @@ def told_apart(names: Sequence[str], every: Sequence[Settings]) -> list[str]:
         for place, text in zip(own, _differences([every[i] for i in own]), strict=True):
             labels[place] = f"{name} ({text})" if text else name
     return labels
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """A run's config; empty where it has none."""
-    path = folder / "config.yaml"
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
-    return content if isinstance(content, dict) else {}
 
 
 def _differences(every: Sequence[Settings]) -> list[str]:
@@ -107,20 +100,32 @@ def _telling(key: str) -> bool:
     return last != "seed" or ".recipe." in key  # a recipe's seed makes other people
 
 
-def _flatten(node: Any, prefix: str, flat: dict[str, str]) -> None:
+def _flatten(node: Any, prefix: str, flat: dict[str, str], known: dict[Path, str]) -> None:
     if isinstance(node, Mapping):
         for key, value in node.items():
-            _flatten(value, f"{prefix}.{key}" if prefix else str(key), flat)
+            _flatten(value, f"{prefix}.{key}" if prefix else str(key), flat, known)
     elif isinstance(node, str) and node.endswith(".ckpt"):
-        flat[prefix] = _checkpoint(Path(node))
+        flat[prefix] = _checkpoint(Path(node), known)
     else:
         flat[prefix] = str(node)
 
 
-def _checkpoint(path: Path) -> str:
-    """A teacher by what it is: that of another seed is the same one."""
-    config = read_config(path.parent.parent)
-    if not config:
+def _checkpoint(path: Path, known: dict[Path, str]) -> str:
+    """A teacher by what it is: that of another seed is the same one.
+
+    `known`: folders that were looked into, each once, as a config may name its own checkpoint.
+    """
+    run = path.parent.parent
+    try:
+        folder = run.resolve()
+        if folder not in known:
+            known[folder] = str(path)
+            known[folder] = _named(read_config(run), known)
+        return known[folder]
+    except (StoredFileError, OSError, RuntimeError, ValueError):  # RuntimeError: links in a circle
         return str(path)
-    own = repr(sorted(settings(config).items()))
+
+
+def _named(config: Mapping[str, Any], known: dict[Path, str]) -> str:
+    own = repr(sorted(settings(config, known).items()))
     return f"{config.get('name', '')} {hashlib.sha256(own.encode()).hexdigest()[:8]}"

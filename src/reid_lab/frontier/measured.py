@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from reid_lab.frontier.points import MEASURED, FrontierError, Point
+from reid_lab.frontier.points import MEASURED, Point
+from reid_lab.report.cost import CostRow
 
 
 @dataclass(frozen=True)
@@ -35,18 +34,11 @@ class Cost:
         }
 
 
-def read_costs(path: Path, machine: str) -> dict[str, Cost]:
+def costs_by_exit(rows: Sequence[CostRow], machine: str) -> dict[str, Cost]:
     """Exit -> its cost. Of several batch sizes the smallest one's, as a latency is of an image;
     the throughput is the largest of all."""
-    if not path.is_file():
-        return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    try:
-        exits = dict.fromkeys(row["exit"] for row in rows)
-        return {name: _cost([r for r in rows if r["exit"] == name], machine) for name in exits}
-    except (KeyError, ValueError) as error:
-        raise FrontierError(f"{path}: not a table of costs ({error!r})") from error
+    exits = dict.fromkeys(row.exit for row in rows)
+    return {name: _cost([row for row in rows if row.exit == name], machine) for name in exits}
 
 
 def mixed(parts: Sequence[tuple[Cost, float]]) -> Cost:
@@ -65,7 +57,7 @@ def mixed(parts: Sequence[tuple[Cost, float]]) -> Cost:
     seconds = sum(share / cost.images_per_second for cost, share in parts)
     return Cost(
         **mean,
-        images_per_second=1 / seconds,
+        images_per_second=1 / seconds if seconds else math.nan,
         peak_memory_bytes=max(cost.peak_memory_bytes for cost in costs),
         embedding_bytes=sum(cost.embedding_bytes for cost in costs),
         parameters=max(cost.parameters for cost in costs),
@@ -91,18 +83,17 @@ def one_setting(points: Sequence[Point]) -> tuple[list[Point], list[str]]:
     return kept, [note]
 
 
-def _cost(rows: Sequence[Mapping[str, str]], machine: str) -> Cost:
-    first = min(rows, key=lambda row: float(row.get("batch") or "inf"))
+def _cost(rows: Sequence[CostRow], machine: str) -> Cost:
+    first = min(rows, key=lambda row: row.batch or math.inf)
     names = [name for name in asdict(Cost()) if name != "measured_on"]
-    values = {name: float(first.get(name) or "nan") for name in names}
-    rates = [float(row.get("images_per_second") or "nan") for row in rows]
+    values = {name: getattr(first, name) for name in names}
+    rates = [row.images_per_second for row in rows]
     values["images_per_second"] = max((r for r in rates if r > 0), default=math.nan)
     measured = any(math.isfinite(values[name]) for name in MEASURED)
     return Cost(**values, measured_on=_setting(first, machine) if measured else "")
 
 
-def _setting(row: Mapping[str, str], machine: str) -> str:
-    told = {"threads": "threads", "batch": "images/s at batch"}
-    counts = (f"{what} {row[key]}" for key, what in told.items() if row.get(key))
-    parts = [machine, row.get("device") or "", *counts]
+def _setting(row: CostRow, machine: str) -> str:
+    told = {"threads": row.threads, "images/s at batch": row.batch}
+    parts = [machine, row.device, *(f"{what} {count}" for what, count in told.items() if count)]
     return ", ".join(part for part in parts if part)

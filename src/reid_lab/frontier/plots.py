@@ -65,10 +65,11 @@ def looks(points: Sequence[Point]) -> dict[str, Look]:
 def frontier(points: Sequence[Point], axis: str, metric: str) -> Figure | None:
     """One metric against one cost; None where nothing that we ran has it."""
     marks = pareto_columns(points)
-    best = [p for p, m in zip(points, marks, strict=True) if m[f"pareto_{axis}_{metric}"]]
+    view = View(AXES[axis], metric)
+    marked = (p for p, m in zip(points, marks, strict=True) if m[f"pareto_{axis}_{metric}"])
+    best = [p for p in marked if view.holds(p)]
     if not best:
         return None
-    view = View(AXES[axis], metric)
     drawn = [p for p in points if view.holds(p)]
     papers = [p for p in drawn if p.kind == "published"]
     title = f"{METRICS[metric]} against {AXES[axis].label}: {points[0].dataset}"
@@ -177,7 +178,7 @@ def _published(ax: Axes, papers: Sequence[Point], view: View) -> None:
 
 def _scales(ax: Axes, points: Sequence[Point], view: View) -> None:
     low, high = min(map(view.x, points)), max(map(view.x, points))
-    pad = max((high / low) ** 0.06, 1.1)
+    pad = min(max((high / low) ** 0.06, 1.1), 1e6)
     wide = high / low > 150
     ax.set_xscale("log")
     ax.set_xlim(low / pad, high * pad)

@@ -4,18 +4,20 @@
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from reid_lab.errors import UserError
 from reid_lab.frontier.pareto import pareto
+from reid_lab.report.checks import number, short, whole
 from reid_lab.results import write_csv
+from reid_lab.stored import StoredFileError, read_table
 
 METRICS = ("rank1", "mAP")
+KINDS = ("exit", "stream", "reference", "reranked", "published")
 OURS = ("exit", "stream")  # what can be deployed: they make up the Pareto set
 
 
@@ -98,6 +100,8 @@ MEASURED = (
     "joules_per_image",
 )
 NUMBERS = {f.name for f in fields(Point) if f.type == "float"}
+# column -> how its cell is read, where it is no text
+CASTS: dict[str, Callable[[str, str], Any]] = {**dict.fromkeys(NUMBERS, number), "gallery": whole}
 
 
 def pareto_columns(points: Sequence[Point]) -> list[dict[str, str]]:
@@ -131,25 +135,24 @@ def read_points(path: Path) -> list[Point]:
     """
     if not path.is_file():
         raise FrontierError(f"--from {path}: no such file; give a frontier.csv")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
     try:
-        points = [_point(row) for row in rows]
-    except (KeyError, TypeError, ValueError) as error:
-        raise FrontierError(f"--from {path}: not a frontier.csv ({error})") from error
-    if not points:
+        rows = read_table(path)
+    except StoredFileError as error:
+        raise FrontierError(f"--from: not a frontier.csv: {error}") from error
+    if not rows:
         raise FrontierError(f"--from {path}: it has no rows")
-    return points
+    try:
+        return [_point(row) for row in rows]
+    except (TypeError, ValueError) as error:
+        raise FrontierError(f"--from {path}: not a frontier.csv: {error}") from error
 
 
 def _point(row: Mapping[str, str]) -> Point:
-    values: dict[str, Any] = {}
-    for f in fields(Point):
-        if f.name in row:
-            text = row[f.name]
-            values[f.name] = float(text or "nan") if f.name in NUMBERS else text
-    values["gallery"] = int(values.get("gallery") or 0)
-    return Point(**values)
+    known = {f.name for f in fields(Point)} & row.keys()
+    point = Point(**{name: CASTS.get(name, short)(name, row[name]) for name in known})
+    if point.kind not in KINDS:
+        raise ValueError(f"kind is {point.kind[:40]!r}, not one of {', '.join(KINDS)}")
+    return point
 
 
 def rounded(p: Point) -> Point:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -44,7 +45,7 @@ def _best(policies: dict[str, list[Point]]) -> str:
     high = min(line[-1][0] for line in lines.values())
     grid = np.linspace(low, max(low, high), GRID)
     means = {name: float(np.interp(grid, *np.array(line).T).mean()) for name, line in lines.items()}
-    return max(means, key=means.__getitem__)
+    return max(means, key=lambda name: (math.isfinite(means[name]), means[name]))
 
 
 def _pooled(group: Sequence[Point]) -> Point:
@@ -93,7 +94,7 @@ def _whole(value: float) -> float:
 
 
 def _by_number(text: str) -> tuple[int, str]:
-    return (int(text), "") if text.lstrip("-").isdigit() else (0, text)
+    return (int(text), "") if re.fullmatch(r"-?[0-9]{1,30}", text) else (0, text)
 
 
 def _joined(texts: Iterable[str], by: str, key: Callable[[str], object] | None = None) -> str:

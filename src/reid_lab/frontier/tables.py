@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 
-from reid_lab.atomic import write_text
-from reid_lab.frontier.collect import collect
+from reid_lab.atomic import write_bytes, write_text
+from reid_lab.frontier.collect import Collected, collect
 from reid_lab.frontier.measured import one_setting
 from reid_lab.frontier.page import page
 from reid_lab.frontier.plots import frontier
@@ -27,33 +28,44 @@ from reid_lab.frontier.pool import best_policies, pool
 from reid_lab.frontier.published import published
 from reid_lab.report.style import png
 
+LONGEST = 100  # letters of a folder's name
 
-def gather(
-    runs: Sequence[Path], table: Path | None, dataset: str | None
-) -> tuple[list[Point], list[str]]:
+
+def gather(runs: Sequence[Path], table: Path | None, dataset: str | None) -> Collected:
     """The pooled points of the runs, or of a table that was written before; what was left out.
 
     Raises:
         FrontierError: nothing to show, or no such data set.
     """
-    notes: list[str] = []
     if table is not None:
-        points = [p for p in read_points(table) if p.kind != "published"]
+        found = Collected([p for p in read_points(table) if p.kind != "published"])
     else:
-        single, notes = collect(runs)
-        points = [rounded(p) for p in best_policies(pool(single))]
+        found = collect(runs)
+        found.points = [rounded(p) for p in best_policies(pool(found.points))]
+    points = found.points
     datasets = list(dict.fromkeys(p.dataset for p in points))
     if dataset is not None and dataset not in datasets:
         raise FrontierError(f"--dataset {dataset}: no run of it; there are {', '.join(datasets)}")
-    return [p for p in points if dataset in (None, p.dataset)], notes
+    found.points = [p for p in points if dataset in (None, p.dataset)]
+    return found
 
 
 def by_dataset(points: Sequence[Point], out: Path) -> Iterator[tuple[str, list[Point], Path]]:
     """Each data set's points and its folder: `out`, or one below it where there are several."""
     datasets = list(dict.fromkeys(p.dataset for p in points))
+    taken: set[str] = set()
     for name in datasets:
-        folder = out / re.sub(r"\W+", "_", name).strip("_") if len(datasets) > 1 else out
+        folder = out / _unused(name, taken) if len(datasets) > 1 else out
         yield name, [p for p in points if p.dataset == name], folder
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    """A folder's name for a data set that no other one has."""
+    short = re.sub(r"\W+", "_", name).strip("_")[:LONGEST] or "dataset"
+    numbered = chain([short], (f"{short}_{number}" for number in count(2)))
+    own = next(each for each in numbered if each.lower() not in taken)
+    taken.add(own.lower())
+    return own
 
 
 def shown(points: Sequence[Point], with_published: bool) -> tuple[list[Point], list[str]]:
@@ -79,7 +91,7 @@ def write(folder: Path, points: Sequence[Point], notes: Sequence[str]) -> Path:
             target = folder / f"frontier_{axis}_{metric}.png"
             content = png(partial(frontier, points, axis, metric))
             if content:
-                target.write_bytes(content)
+                write_bytes(target, content, durable=False)
             else:
                 target.unlink(missing_ok=True)
     html = folder / "frontier.html"

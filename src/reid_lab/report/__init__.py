@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
 
+from reid_lab.atomic import write_bytes, write_text
+from reid_lab.errors import UserError
 from reid_lab.report import attention, curves, exit_lines, pictures, plots, search, sheets
 from reid_lab.report.html import page
 from reid_lab.report.load import ReportError, load_run
@@ -14,30 +17,51 @@ from reid_lab.report.records import Run
 from reid_lab.report.style import png
 
 __all__ = ["ReportError", "load_run", "write_report"]
+log = logging.getLogger(__name__)
 
 
 def write_report(run: Path, compare: Sequence[Path] = ()) -> Path:
     """Write `report/report.html` into the run folder, with its PNG and CSV files beside it.
 
-    The exits and the anytime curve of the runs in `compare` are drawn too, under their names.
-    Raises ReportError where a folder is missing, holds no results, or holds broken files.
+    The exits and the anytime curve of the runs in `compare` are drawn too, under their names;
+    one that cannot be read is left out, with a warning and a note on the page.
+
+    Raises:
+        ReportError: the folder is missing or holds no results.
+        StoredFileError: its results are broken.
     """
     shown = load_run(Path(run))
-    others = _labelled([load_run(Path(folder)) for folder in compare], shown.name)
+    compared, notes = _compared(compare)
+    others = _labelled(compared, shown.name)
     images = _images(shown, others)
     tables = _tables(shown, others)
 
     folder = shown.folder / "report"
-    folder.mkdir(exist_ok=True)
     texts = {name: text and text.encode() for name, text in tables.items()}
     for name, content in {**images, **texts}.items():
         if content:
-            (folder / name).write_bytes(content)
+            write_bytes(folder / name, content, durable=False)
         else:  # left over from an earlier report
             (folder / name).unlink(missing_ok=True)
     target = folder / "report.html"
-    target.write_text(page(shown, images), encoding="utf-8")
+    write_text(target, page(shown, images, notes))
     return target
+
+
+def _compared(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
+    """The runs that can be read, and what is said of the others."""
+    found = [_run_or_reason(Path(folder)) for folder in folders]
+    notes = [f"Not compared: {reason}." for reason in found if isinstance(reason, str)]
+    for note in notes:
+        log.warning(note)
+    return [run for run in found if isinstance(run, Run)], notes
+
+
+def _run_or_reason(folder: Path) -> Run | str:
+    try:
+        return load_run(folder)
+    except UserError as error:
+        return str(error)
 
 
 def _labelled(runs: Sequence[Run], taken: str) -> dict[str, Run]:

@@ -16,8 +16,8 @@ from reid_lab.report.sections import Images
 from reid_lab.report.tables import Table, dataset_table, duration, protocol_line
 
 
-def page(run: Run, images: Images) -> str:
-    """The page of `run`, with `images` (PNG bytes by file name) inside."""
+def page(run: Run, images: Images, notes: Sequence[str] = ()) -> str:
+    """The page of `run`, with `images` (PNG bytes by file name) inside, and `notes` on it."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -43,8 +43,11 @@ def page(run: Run, images: Images) -> str:
             sections.ranked(run, lost=sum(not uri for uri in thumbnails.values())),
             sections.training(run, images),
         ],
-        notes=run.summary.get("notes") or [],
-        raw={"Configuration": run.config, "Summary of the run": _summary(run)},
+        notes=[*(run.summary.get("notes") or []), *notes],
+        raw={
+            "Configuration": run.config or run.left_out.get("config", ""),
+            "Summary of the run": _summary(run),
+        },
         provenance=_provenance(run),
         thumbnails=thumbnails,
     )

@@ -1,18 +1,22 @@
-"""Read a run folder into plain records; a missing file is noted, a broken one is an error."""
+"""Read a run folder into plain records; a missing file is noted, a broken one is an error.
+
+What only illustrates a report (ranked lists, attention, logs) is left out where it is broken.
+"""
 
 from __future__ import annotations
 
-import csv
-import json
+import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from reid_lab.errors import UserError
 from reid_lab.report.attention import load_attention
+from reid_lab.report.checks import CASTS, check_summary, number
 from reid_lab.report.cost import CostRow
-from reid_lab.report.logs import read_logs
+from reid_lab.report.logs import Logs, read_logs
 from reid_lab.report.records import (
     Budget,
     Dimension,
@@ -26,19 +30,12 @@ from reid_lab.report.records import (
     StreamPoint,
 )
 from reid_lab.search import Trial
+from reid_lab.stored import YAML, StoredFileError, printable, read_json, read_table, read_text
 
 Record = TypeVar("Record")
-
-
-def _float(text: str) -> float:
-    return float(text or "nan")
-
-
-CASTS: dict[str, Callable[[str], Any]] = {
-    "str": str,
-    "int": lambda text: int(float(text or 0)),
-    "float": _float,
-}
+KINDS = ("exit", "reranked", "reference")
+EXITS = 200  # that a plot can show
+IMAGES = 20_000  # of all ranked lists
 
 
 class ReportError(UserError):
@@ -46,14 +43,35 @@ class ReportError(UserError):
 
 
 def load_run(folder: Path) -> Run:
-    """Read the run in `folder`."""
+    """Read the run in `folder`.
+
+    Raises:
+        ReportError: there is no such folder, or it has no results.
+        StoredFileError: a file of results is broken.
+    """
     folder = Path(folder)
+    run = load_results(folder)
+    parts = {
+        "queries": _or_reason(lambda: _queries(folder / "results" / "queries.json", folder)),
+        "attention": _or_reason(lambda: load_attention(folder / "results" / "attention.npz")),
+        "config": _or_reason(lambda: _text(folder / "config.yaml")),
+    }
+    left_out = {n: str(part) for n, part in parts.items() if isinstance(part, StoredFileError)}
+    shown: dict[str, Any] = {name: part for name, part in parts.items() if name not in left_out}
+    run = replace(run, **shown, logs=read_logs(folder / "logs"), left_out=left_out)
+    if not (run.exits or run.anytime or run.stream or run.queries or run.summary):
+        raise ReportError(f"no results in {folder / 'results'}: has the run been evaluated?")
+    return run
+
+
+def load_results(folder: Path) -> Run:
+    """The same without what only illustrates a report."""
     if not folder.is_dir():
         raise ReportError(f"no run folder at {folder}")
     results = folder / "results"
-    run = Run(
+    return Run(
         folder=folder.resolve(),
-        exits=_records(Exit, results / "exits.csv"),
+        exits=_exits(results / "exits.csv"),
         anytime=_records(Budget, results / "anytime.csv"),
         stream=_stream(results / "stream.csv"),
         roc=_records(RocPoint, results / "roc.csv"),
@@ -61,97 +79,142 @@ def load_run(folder: Path) -> Run:
         dimensions=_records(Dimension, results / "dimensions.csv"),
         cost=_records(CostRow, results / "cost.csv"),
         search=_records(Trial, results / "search.csv"),
-        queries=_queries(results / "queries.json", folder),
-        attention=load_attention(results / "attention.npz"),
-        logs=read_logs(folder / "logs"),
-        config=_text(folder / "config.yaml"),
-        summary=_json(results / "summary.json"),
+        queries=[],
+        attention=None,
+        logs=Logs({}),
+        config="",
+        summary=_summary(results / "summary.json"),
     )
-    if not (run.exits or run.anytime or run.stream or run.queries or run.summary):
-        raise ReportError(f"no results in {results}: has the run been evaluated?")
-    return run
+
+
+def _or_reason(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except StoredFileError as error:
+        return error
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return read_text(path, YAML) if os.path.lexists(path) else ""
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(_text(path).splitlines()))
+    return read_table(path) if os.path.lexists(path) else []
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _summary(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = printable(read_json(path)) if os.path.lexists(path) else {}
     try:
-        content = json.loads(_text(path) or "{}")
+        check_summary(content)
     except ValueError as error:
-        raise ReportError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ReportError(f"{path}: expected an object at the top")
+        raise StoredFileError(path, error) from error
     return content
 
 
+def _exits(path: Path) -> list[Exit]:
+    exits = _records(Exit, path)
+    if len(exits) > EXITS:
+        raise StoredFileError(path, f"{len(exits):,} exits, at most {EXITS}")
+    for e in exits:
+        if e.kind not in KINDS:
+            raise StoredFileError(path, f"kind is {e.kind!r}, not one of {', '.join(KINDS)}")
+    twice = [name for name, count in Counter((e.name, e.kind) for e in exits).items() if count > 1]
+    if twice:
+        raise StoredFileError(path, f"the {twice[0][1]} {twice[0][0]!r} is there twice")
+    return exits
+
+
 def _records(kind: type[Record], path: Path) -> list[Record]:
-    return [_record(kind, row, path) for row in _rows(path)]
+    return [_record(kind, row, path, i) for i, row in enumerate(_rows(path), 1)]
 
 
-def _record(kind: type[Record], row: Mapping[str, str], path: Path) -> Record:
+def _record(kind: type[Record], row: Mapping[str, str], path: Path, place: int) -> Record:
     """Build a record from a CSV row; blank numbers become nan (or 0 for integers).
 
     A column that older runs lack has a default.
     """
     try:
         values = {
-            f.name: CASTS[str(f.type)](row[f.name] or "")
+            f.name: CASTS[str(f.type)](f.name, row[f.name])
             for f in fields(kind)  # type: ignore[arg-type]
             if f.type in CASTS and (f.name in row or f.default is MISSING)
         }
         return kind(**values)
     except KeyError as error:
-        raise ReportError(f"{path}: no column {error}") from error
+        raise StoredFileError(path, f"no column {error}") from error
     except ValueError as error:
-        raise ReportError(f"{path}: {error}") from error
+        raise StoredFileError(path, f"row {place}: {error}") from error
 
 
 def _stream(path: Path) -> list[StreamPoint]:
     points = []
-    for row in _rows(path):
-        point = _record(StreamPoint, row, path)
-        shares = {k.removeprefix("share_"): v for k, v in row.items() if k.startswith("share_")}
-        point.shares.update({name: _float(share) for name, share in shares.items()})
+    for place, row in enumerate(_rows(path), 1):
+        point = _record(StreamPoint, row, path, place)
+        try:
+            shares = {k: number(k, v) for k, v in row.items() if k.startswith("share_")}
+        except ValueError as error:
+            raise StoredFileError(path, f"row {place}: {error}") from error
+        if shares and not abs(sum(shares.values()) - 1) < 1e-3:
+            raise StoredFileError(path, f"row {place}: the shares of the exits do not add up to 1")
+        point.shares.update({k.removeprefix("share_"): share for k, share in shares.items()})
         points.append(point)
     return points
 
 
 def _queries(path: Path, folder: Path) -> list[Query]:
+    if not os.path.lexists(path):
+        return []
     try:
-        return [
+        queries = [
             Query(
                 picture=_picture(entry, folder),
-                pid=str(entry["pid"]),
-                camid=str(entry["camid"]),
-                group=str(entry.get("group", "sample")),
-                ranked={name: _shots(shots, folder) for name, shots in entry["ranked"].items()},
+                pid=_word(entry["pid"]),
+                camid=_word(entry["camid"]),
+                group=_word(entry.get("group", "sample")),
+                ranked={_word(n): _shots(shots, folder) for n, shots in entry["ranked"].items()},
             )
-            for entry in _json(path).get("queries", [])
+            for entry in read_json(path).get("queries", [])
         ]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ReportError(f"{path}: not as expected: {error!r}") from error
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        if isinstance(error, StoredFileError):
+            raise
+        raise StoredFileError(path, f"not as expected: {error!r}") from error
+    images = sum(1 + sum(map(len, query.ranked.values())) for query in queries)
+    if images > IMAGES:
+        raise StoredFileError(path, f"{images:,} images, at most {IMAGES:,}")
+    return queries
 
 
 def _picture(entry: Mapping[str, Any], folder: Path) -> Picture:
     box = entry.get("box")
     path = folder / entry["path"]  # an absolute path stays as it is
-    return Picture(path, None if box is None else (box[0], box[1], box[2], box[3]))
+    if box is None:
+        return Picture(path)
+    left, top, right, bottom = (int(edge) for edge in box)
+    return Picture(path, (left, top, right, bottom))
 
 
 def _shots(entries: Iterable[Mapping[str, Any]], folder: Path) -> list[Shot]:
     return [
         Shot(
             picture=_picture(entry, folder),
-            pid=str(entry["pid"]),
-            camid=str(entry["camid"]),
+            pid=_word(entry["pid"]),
+            camid=_word(entry["camid"]),
             distance=float(entry["distance"]),
-            match=bool(entry["match"]),
+            match=_truth(entry["match"]),
         )
         for entry in entries
     ]
+
+
+def _word(value: object) -> str:
+    """A name or a number, as text."""
+    if not isinstance(value, (str, int, float)):
+        raise TypeError(f"{value!r:.40} is no name")
+    return CASTS["str"]("name", printable(str(value)))
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"match is {value!r:.40}, neither true nor false")
+    return value

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import csv
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from reid_lab.stored import MIB, StoredFileError, read_text, rows_of
+
 Series = tuple[np.ndarray, np.ndarray]
+LARGEST = 256 * MIB  # of one start's log
+LAST_STEP = 1e12
 
 
 @dataclass(frozen=True)
 class Logs:
-    """Logged values by step, sparse as they were logged."""
+    """Logged values by step, sparse as they were logged; `broken` files are left out."""
 
     rows: Mapping[int, Mapping[str, float]]
+    broken: tuple[str, ...] = ()
 
     @property
     def columns(self) -> list[str]:
@@ -54,15 +59,34 @@ class Logs:
 
 
 def read_logs(folder: Path) -> Logs:
-    """Merge `version_*/metrics.csv` by step; where two starts overlap the later one counts."""
+    """Merge `version_*/metrics.csv` by step; where two starts overlap the later one counts.
+
+    A line that a killed run left unfinished is left out, and so is a file that cannot be read.
+    """
     rows: dict[int, dict[str, float]] = {}
-    for path in sorted(folder.glob("version_*/metrics.csv"), key=_version):
-        for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
-            values = {name: _number(text) for name, text in row.items()}
-            filled = {name: value for name, value in values.items() if value is not None}
-            if "step" in filled:
-                rows.setdefault(int(filled.pop("step")), {}).update(filled)
-    return Logs(dict(sorted(rows.items())))
+    paths = sorted(folder.glob("version_*/metrics.csv"), key=_version)
+    broken = [reason for path in paths if (reason := _merge(path, rows))]
+    return Logs(dict(sorted(rows.items())), tuple(broken))
+
+
+def _merge(path: Path, rows: dict[int, dict[str, float]]) -> str:
+    """Add a file's values to the rows; why it cannot be read, or nothing."""
+    try:
+        for step, values in _steps(path):
+            rows.setdefault(step, {}).update(values)
+    except StoredFileError as error:
+        return str(error)
+    return ""
+
+
+def _steps(path: Path) -> Iterator[tuple[int, dict[str, float]]]:
+    text = read_text(path, LARGEST)
+    for row in rows_of(path, text[: text.rfind("\n") + 1] or text):
+        values = {name: _number(cell) for name, cell in row.items()}
+        filled = {name: value for name, value in values.items() if value is not None}
+        step = filled.pop("step", math.nan)
+        if 0 <= step < LAST_STEP:  # of Lightning's own rows some have none
+            yield int(step), filled
 
 
 def _version(path: Path) -> tuple[int, str]:

@@ -16,6 +16,7 @@ from reid_lab.report.records import Picture, Query, Shot
 SIZE = (72, 144)  # width and height of a thumbnail, the shape of a person
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 GAP, FRAME, LABEL, HEAD, COLUMNS = 8, 4, 84, 44, 2
+LARGEST = 100_000_000  # pixels of all ranked lists in one picture
 GROUPS = {"easy": "Easy queries", "hard": "Hard queries", "sample": "A sample of queries"}
 
 
@@ -30,8 +31,10 @@ def by_group(queries: Sequence[Query]) -> dict[str, list[Query]]:
 def thumbnail(picture: Picture) -> Image.Image | None:
     """The picture cut to a thumbnail; None where it cannot be read."""
     try:
+        if not picture.path.is_file():  # a pipe or a device would not end
+            return None
         return ImageOps.fit(Image.fromarray(decode(*picture)), SIZE)
-    except (DatasetError, ValueError):
+    except (DatasetError, ValueError, OSError, ArithmeticError, MemoryError):
         return None
 
 
@@ -46,16 +49,17 @@ def data_uri(picture: Picture) -> str:
 
 
 def ranked_png(queries: Sequence[Query]) -> bytes | None:
-    """All queries with their ranked lists in one picture, group after group."""
+    """All queries with their ranked lists in one picture, group after group; None if too big."""
     if not queries:
         return None
     columns = min(COLUMNS, len(queries))
     width, height = _block_size(queries)
     groups = by_group(queries)
     lines = sum(-(-len(group) // columns) for group in groups.values())
-    sheet = Image.new(
-        "RGB", (columns * width + GAP, lines * height + len(groups) * HEAD + GAP), "white"
-    )
+    size = columns * width + GAP, lines * height + len(groups) * HEAD + GAP
+    if size[0] * size[1] > LARGEST:
+        return None
+    sheet = Image.new("RGB", size, "white")
     draw, top = ImageDraw.Draw(sheet), 0
     for heading, group in groups.items():
         draw.text((2 * GAP, top + HEAD // 2), heading, "black", _font(22), anchor="lm")

@@ -146,7 +146,10 @@ class Query:
 
 @dataclass(frozen=True)
 class Run:
-    """All that a run left behind; whatever it did not leave is empty."""
+    """All that a run left behind; whatever it did not leave is empty.
+
+    `left_out`: what only illustrates a report and could not be read -> why.
+    """
 
     folder: Path
     exits: list[Exit]
@@ -162,6 +165,7 @@ class Run:
     logs: Logs
     config: str
     summary: dict[str, Any]
+    left_out: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -172,6 +172,8 @@ def dimensions(run: Run, images: Images) -> list[Section]:
 
 def attention(run: Run, images: Images) -> list[Section]:
     """A section where the method has attention."""
+    if "attention" in run.left_out:
+        return [Section("Attention", missing=run.left_out["attention"])]
     if run.attention is None:
         return []
     captions = {
@@ -205,7 +207,8 @@ def search(run: Run, images: Images) -> list[Section]:
 def ranked(run: Run, lost: int) -> Section:
     title = "Ranked lists"
     if not run.queries:
-        return Section(title, missing="results/queries.json has no queries or is missing")
+        missing = "results/queries.json has no queries or is missing"
+        return Section(title, missing=run.left_out.get("queries", missing))
     lead = (
         "The query stands at the left; each row shows the gallery images that one exit ranks "
         "first. A green frame with ✓ is the same person, a red one with ✗ is someone else."
@@ -223,10 +226,12 @@ def training(run: Run, images: Images) -> Section:
         "validation.png": "Rank-1 of each exit on the validation queries as training goes on.",
     }
     pictures = _pictures(images, captions)
+    broken = "; ".join(run.logs.broken)
     if not pictures:
-        return Section(title, missing="no losses in logs/version_*/metrics.csv")
+        return Section(title, missing=broken or "no losses in logs/version_*/metrics.csv")
     speed = run.logs.images_per_second
     lead = f"Trained at {speed:,.0f} images/s (median)." if math.isfinite(speed) else ""
+    lead += f" Left out: {broken}." if broken else ""
     return Section(title, lead, pictures=pictures)
 
 

@@ -12,6 +12,7 @@ from statistics import fmean
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from reid_lab.atomic import write_bytes
 from reid_lab.report.plots import MARKERS, METRICS
 from reid_lab.report.style import DASHES, INK, SET, axes, png
 
@@ -48,7 +49,7 @@ def write_sweep(
         if content is None:  # left over from an earlier sweep
             path.unlink(missing_ok=True)
         else:
-            path.write_bytes(content)
+            write_bytes(path, content, durable=False)
             written.append(path)
     return written
 

@@ -1,0 +1,32 @@
+"""The command: draws the frontier of each data set and answers what the budget asks."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+
+from reid_lab.errors import UserError
+from reid_lab.frontier import tables
+from reid_lab.frontier.arguments import limits
+from reid_lab.frontier.best import asked
+
+
+def show(args: Namespace) -> int:
+    """Write the files and print where; 1 where a run is broken or nothing fits the budget."""
+    found = tables.gather(args.runs, args.table, args.dataset)
+    status, bounds = int(bool(found.broken)), limits(args)
+    notes = [*found.notes, *found.broken]
+    for name, own, folder in tables.by_dataset(found.points, args.out):
+        shown, more = tables.shown(own, args.published)
+        print(f"{name}: {tables.write(folder, shown, [*notes, *more])}")
+        for note in [*notes, *more]:
+            print(f"note: {note}", file=sys.stderr)
+        notes = []  # once is enough
+        try:
+            print(asked(shown, bounds, args.metric) if bounds else "", end="\n" * bool(bounds))
+        except UserError as error:
+            print(f"error: {name}: {error}", file=sys.stderr)
+            status = 1
+    if found.broken:
+        print(f"error: {len(found.broken)} left out, as noted", file=sys.stderr)
+    return status
