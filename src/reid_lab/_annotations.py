@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections.abc as abc
+import dataclasses
 import inspect
 import json
+import math
 import types
 import typing
 import warnings
@@ -14,7 +16,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
+from annotated_types import Predicate
+from pydantic import ConfigDict, InstanceOf, Strict, TypeAdapter, ValidationError
+
+from reid_lab._lightning import RANGES
 
 NoneType = type(None)
 _WORDS: dict[object, tuple[str, str]] = {  # one, many
@@ -41,7 +46,12 @@ _LIMITS = {
 
 
 def hints(target: Callable[..., Any]) -> dict[str, Any]:
-    """The annotations of what `target` is called with, without those that cannot be resolved."""
+    """The annotations of what `target` is called with, without those that cannot be resolved.
+
+    Those of Lightning's own classes have the ranges of `_lightning.py`.
+    """
+    classes = reversed(inspect.getmro(target)) if inspect.isclass(target) else ()
+    ranges = [RANGES.get(f"{c.__module__}.{c.__qualname__}", {}) for c in classes]
     function: Any = target
     if inspect.isclass(target):
         function = target.__init__ if target.__init__ is not object.__init__ else target.__new__
@@ -54,12 +64,17 @@ def hints(target: Callable[..., Any]) -> dict[str, Any]:
             found |= typing.get_type_hints(holder, globalns=names, include_extras=True)
         except Exception:  # e.g. a name imported for type checkers only
             continue
+    for limited in ranges:
+        found |= {name: limited[name] for name in limited.keys() & found.keys()}
     return found
 
 
 def accepts(annotation: Any, value: object) -> bool:
-    """Whether a plain YAML value fits the annotation; true where this cannot be known."""
-    config = ConfigDict(strict=True, arbitrary_types_allowed=True)
+    """Whether a plain YAML value fits the annotation; true where this cannot be known.
+
+    NaN and infinity fit no number.
+    """
+    config = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -79,6 +94,10 @@ def _as_yaml(annotation: Any) -> Any:
     """YAML has no paths and no tuples: take strings and lists in their place."""
     if annotation is Path:
         return Path | str
+    if dataclasses.is_dataclass(annotation):
+        return InstanceOf.__class_getitem__(
+            annotation
+        )  # a `_target_` node makes it, never a mapping
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return Annotated[(_as_yaml(args[0]), *annotation.__metadata__)]
@@ -191,7 +210,21 @@ def _describe_container(base: type, args: tuple[Any, ...], many: bool) -> str:
 def _limits(metadata: tuple[Any, ...]) -> list[str]:
     single = [m for field in metadata for m in getattr(field, "metadata", [field])]
     found = [(sign, getattr(m, name, None)) for m in single for name, sign in _LIMITS.items()]
-    return [f"{sign} {n}" for sign, n in found if n is not None and (sign, n) != _NO_LIMIT]
+    limits = [
+        f"{sign} {_number(n)}" for sign, n in found if n is not None and (sign, n) != _NO_LIMIT
+    ]
+    return limits + [str(m.func.__doc__) for m in single if isinstance(m, Predicate)]
+
+
+def _number(limit: object) -> str:
+    """1e+06 as people write it: 1000000; and 1e15."""
+    if isinstance(limit, float) and limit.is_integer() and abs(limit) < 1e7:
+        return str(int(limit))
+    return str(limit).replace("e+", "e")
+
+
+def not_finite(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 _NO_LIMIT = (_LIMITS["min_length"], 0)

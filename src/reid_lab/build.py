@@ -12,6 +12,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from reid_lab.checkpoint import (
     NORMALISED,
@@ -28,18 +29,30 @@ from reid_lab.model.teacher import Teacher
 from reid_lab.results import remove_tested
 from reid_lab.resume import unlike
 
+# what constructors raise for a value that they cannot take; all of it stays to be seen with
+# HYDRA_FULL_ERROR=1
+REFUSALS = (ValueError, TypeError, ArithmeticError, OSError, RuntimeError, ImportError)
+
+
+class RefusedError(UserError):
+    """A constructor refused a value: its `key`, and the `reason` that it gave."""
+
+    def __init__(self, key: str, reason: object) -> None:
+        self.key, self.reason = key, str(reason).strip()
+        super().__init__(f"{key}: {self.reason}")
+
 
 def make(node: DictConfig, **more: Any) -> Any:
     """`instantiate`, with what a constructor objects to as the user's error.
 
     Raises:
-        UserError: a constructor found a value that it cannot take.
+        RefusedError: a constructor found a value that it cannot take.
     """
     try:
         return instantiate(node, **more)
     except InstantiationException as error:
-        if isinstance(error.__cause__, (ValueError, OSError)):
-            raise UserError(f"{_key(node, error)}: {error.__cause__}") from error
+        if isinstance(error.__cause__, (*REFUSALS, MisconfigurationException)):
+            raise RefusedError(_key(node, error), error.__cause__) from error
         raise
 
 

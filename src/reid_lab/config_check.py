@@ -184,7 +184,10 @@ class _Checker:
                 name, whole = f"{nodes.dotted_key(given)}._target_", False
                 given = given["_target_"]
             fix = _advice(name, given, part, default if whole else Parameter.empty)
-            self.report(name, given, ann.describe(part) + purpose, fix)
+            allowed = ann.describe(part)
+            if ann.not_finite(given):
+                allowed = allowed.replace("number", "finite number", 1)
+            self.report(name, given, allowed + purpose, fix)
 
 
 def _misfits(value: object, hint: Any, path: str = "") -> Iterator[tuple[str, object, Any]]:

@@ -1,18 +1,50 @@
-"""Annotations that carry their range, so that the config check can tell what is allowed."""
+"""Annotations that carry their range, so that the config check can say what is allowed.
+
+No NaN and no infinity passes any of them: the check refuses both wherever a number is asked for.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from annotated_types import Ge, Gt, Le, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen, Predicate
 
 T = TypeVar("T")
+CORES = os.cpu_count() or 1
+INT32 = 2**31 - 1
 
-Count = Annotated[int, Ge(1)]
-NonNegativeInt = Annotated[int, Ge(0)]
-Positive = Annotated[float, Gt(0)]
-NonNegative = Annotated[float, Ge(0)]
-Fraction = Annotated[float, Ge(0), Le(1)]
+
+def distinct(values: Sequence[Any]) -> bool:
+    """without duplicates"""
+    return len({*map(repr, values)}) == len(values)
+
+
+Count = Annotated[int, Ge(1), Le(INT32)]
+NonNegativeInt = Annotated[int, Ge(0), Le(INT32)]
 Seed = Annotated[int, Ge(0), Le(2**32 - 1)]  # as Lightning takes it
+Points = Annotated[int, Ge(1), Le(10_000)]  # of a curve: each is a row, some an evaluation
+# float32 has 24 bits: in a sum with a term a million times larger, nothing is left of the others
+Positive = Annotated[float, Gt(0), Le(1e6)]
+NonNegative = Annotated[float, Ge(0), Le(1e6)]
+Margin = Annotated[float, Ge(-1e6), Le(1e6)]
+Fraction = Annotated[float, Ge(0), Le(1)]
+LearningRate = Annotated[float, Gt(0), Le(1e3)]  # linear probes have taken 30
+Seconds = Annotated[float, Gt(0), Le(86_400)]
+Bytes = Annotated[float, Ge(1e6), Le(1e15)]
+MulAdds = Annotated[float, Ge(0), Le(1e18)]
+Side = Annotated[int, Ge(1), Le(4096)]  # of an image, in pixels
+BatchSize = Annotated[int, Ge(1), Le(65_536)]  # images at once
+Units = Annotated[int, Ge(1), Le(65_536)]  # of a layer: channels, dimensions
+# more than these wait for each other; 100,000 threads crash OpenMP
+Threads = Annotated[int, Ge(1), Le(max(64, 4 * CORES))]
+Workers = Annotated[int, Ge(0), Le(max(64, 2 * CORES))]
+Cells = Annotated[int, Ge(1), Le(256)]  # of a histogram
+Shown = Annotated[int, Ge(1), Le(1000)]  # pictures on a page
+Jitter = Annotated[float, Ge(0), Le(255)]  # a larger factor makes all of a byte white
+Multiplier = Annotated[float, Ge(1 / 32), Le(16)]  # of channels, 32 at least
+OpenFraction = Annotated[float, Gt(0), Lt(1)]
 NonEmpty = Annotated[Sequence[T], MinLen(1)]
+Distinct = Annotated[Sequence[T], Predicate(distinct)]
+DistinctNonEmpty = Annotated[Sequence[T], MinLen(1), Predicate(distinct)]

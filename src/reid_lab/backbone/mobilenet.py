@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from reid_lab.backbone.stages import Backbone, load_weights
-from reid_lab.types import Positive
+from reid_lab.types import Multiplier
 
 # (channels, stride) of the depthwise separable units, by the resolution that they put out
 UNITS = {
@@ -31,7 +31,7 @@ class MobileNet(Backbone):
         WeightsError: the weights cannot be had.
     """
 
-    def __init__(self, alpha: Positive = 1.0, weights: str | Path | None = None) -> None:
+    def __init__(self, alpha: Multiplier = 1.0, weights: str | Path | None = None) -> None:
         width = round(32 * alpha)
         stages: dict[str, nn.Module] = {}
         layers = [*_unit(3, width, 3, stride=2)]

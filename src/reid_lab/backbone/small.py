@@ -6,7 +6,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock
 
 from reid_lab.backbone.stages import Backbone
-from reid_lab.types import Count
+from reid_lab.types import Units
 
 
 class SmallResNet(Backbone):
@@ -15,7 +15,7 @@ class SmallResNet(Backbone):
     ResNet-18 at half its depth; there are no ImageNet weights for it.
     """
 
-    def __init__(self, width: Count = 24) -> None:
+    def __init__(self, width: Units = 24) -> None:
         channels = tuple(width * 2**s for s in range(4))
         stem = nn.Sequential(
             nn.Conv2d(3, width, 5, stride=2, padding=2, bias=False),

@@ -14,7 +14,7 @@ from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.transforms import normalise
 from reid_lab.model import ReidModule
 from reid_lab.retrieval import Evaluation
-from reid_lab.types import Count
+from reid_lab.types import Seed, Shown
 
 FILE = "attention.npz"
 
@@ -39,7 +39,7 @@ class AttentionMaps(AfterRanking):
         images: queries, drawn by `seed`.
     """
 
-    def __init__(self, folder: Path | str, images: Count = 6, seed: int = 0) -> None:
+    def __init__(self, folder: Path | str, images: Shown = 6, seed: Seed = 0) -> None:
         super().__init__(folder)
         self.images, self.seed = images, seed
 

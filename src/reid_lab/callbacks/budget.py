@@ -19,7 +19,7 @@ from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.results import write_csv
 from reid_lab.retrieval import Evaluation
-from reid_lab.types import Count, NonEmpty
+from reid_lab.types import DistinctNonEmpty, MulAdds, NonEmpty, Points, Seed
 
 
 class BudgetError(UserError):
@@ -35,7 +35,7 @@ class AnytimeCurve(AfterRanking):
     """
 
     def __init__(
-        self, folder: Path | str, budgets: NonEmpty[float] | None = None, points: Count = 50
+        self, folder: Path | str, budgets: NonEmpty[MulAdds] | None = None, points: Points = 50
     ) -> None:
         super().__init__(folder)
         self.budgets, self.points = budgets, points
@@ -76,15 +76,15 @@ class BudgetedStream(AfterRanking):
     def __init__(
         self,
         folder: Path | str,
-        exits: Sequence[str] | None = None,
-        policies: NonEmpty[Policy] = ("random", "distance", "margin", "entropy", "learned"),
-        budgets: NonEmpty[float] | None = None,
-        points: Count = 50,
+        exits: DistinctNonEmpty[str] | None = None,
+        policies: DistinctNonEmpty[Policy] = ("random", "distance", "margin", "entropy", "learned"),
+        budgets: NonEmpty[MulAdds] | None = None,
+        points: Points = 50,
         candidates: Candidates = "other_cameras",
-        thresholds: NonEmpty[Thresholds] = ("online",),
-        orders: NonEmpty[Order] = ("shuffled",),
+        thresholds: DistinctNonEmpty[Thresholds] = ("online",),
+        orders: DistinctNonEmpty[Order] = ("shuffled",),
         gallery: GallerySize = "whole",
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(folder)
         self.exits, self.policies, self.budgets, self.points = exits, policies, budgets, points

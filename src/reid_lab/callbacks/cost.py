@@ -11,7 +11,7 @@ from reid_lab.dataset import ReidDataModule
 from reid_lab.model import ReidModule
 from reid_lab.results import write_csv
 from reid_lab.retrieval import Evaluation
-from reid_lab.types import Count, Positive
+from reid_lab.types import BatchSize, Points, Seconds
 
 FILE = "cost.csv"
 
@@ -34,9 +34,9 @@ class CostAccount(AfterRanking):
     def __init__(
         self,
         folder: Path | str,
-        batch: Count = 16,
-        repeats: Count = 20,
-        seconds: Positive = 2.0,
+        batch: BatchSize = 16,
+        repeats: Points = 20,
+        seconds: Seconds = 2.0,
     ) -> None:
         super().__init__(folder)
         self.effort = Effort(batch, repeats, seconds)

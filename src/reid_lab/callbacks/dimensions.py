@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +14,7 @@ from reid_lab.model import ReidModule
 from reid_lab.results import write_csv
 from reid_lab.retrieval import PCA, Evaluation, rank
 from reid_lab.retrieval.evaluation import rank_trials
-from reid_lab.types import Count
+from reid_lab.types import Distinct, Units
 
 
 class FeatureDimensions(AfterRanking):
@@ -31,7 +30,7 @@ class FeatureDimensions(AfterRanking):
         RankingError: more dimensions than any exit has, before the first batch.
     """
 
-    def __init__(self, folder: Path | str, dims: Sequence[Count] = ()) -> None:
+    def __init__(self, folder: Path | str, dims: Distinct[Units] = ()) -> None:
         super().__init__(folder)
         self.dims = sorted(set(dims))
         self._projections: dict[str, PCA] = {}

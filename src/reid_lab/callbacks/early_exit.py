@@ -22,7 +22,7 @@ from reid_lab.dataset.divide import query_and_gallery
 from reid_lab.dataset.loading import RankSampler
 from reid_lab.model import ReidModule
 from reid_lab.retrieval import Embeddings, Exit, Ids, evaluate
-from reid_lab.types import Count
+from reid_lab.types import Count, Seed
 
 
 class EarlyExitThresholds(pl.Callback):
@@ -42,7 +42,7 @@ class EarlyExitThresholds(pl.Callback):
         self,
         candidates: Candidates = "other_cameras",
         identities: Count = 100,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         self.candidates, self.identities, self.seed = candidates, identities, seed
         self.calibration: Calibration | None = None

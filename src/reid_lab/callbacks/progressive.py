@@ -17,7 +17,7 @@ from reid_lab.errors import UserError
 from reid_lab.model.pla import check_hardness
 from reid_lab.results import write_csv
 from reid_lab.search import Place, Plan, Ranges, Search, Setting
-from reid_lab.types import Count, Fraction, NonNegative
+from reid_lab.types import BatchSize, Count, Fraction, Margin, NonNegative, Seed
 
 Several = Annotated[int, Ge(2)]
 Number = TypeVar("Number", int, float)
@@ -70,13 +70,13 @@ class ProgressiveSearch(pl.Callback):
         explore_epochs: Several = 20,
         exploit_epochs: Count = 300,
         expected_drop: Fraction = 0.15,
-        candidates: Count = 1000,
+        candidates: BatchSize = 1000,
         weight: tuple[NonNegative, NonNegative] = (0.0, 2.0),
-        margin: tuple[float, float] = (-0.1, 0.3),
+        margin: tuple[Margin, Margin] = (-0.1, 0.3),
         k: tuple[Count, Count] = (1, 8),
         p: tuple[Count, Count] = (1, 16),
         epoch: Count | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         self.folder = Path(folder)
         self.ranges = Ranges(_pair(weight), _pair(margin), _pair(k), _pair(p))

@@ -13,7 +13,7 @@ from reid_lab.callbacks.after_ranking import AfterRanking
 from reid_lab.model import ReidModule
 from reid_lab.results import write_json
 from reid_lab.retrieval import Evaluation
-from reid_lab.types import Count
+from reid_lab.types import Seed, Shown
 
 
 class RankedLists(AfterRanking):
@@ -26,7 +26,7 @@ class RankedLists(AfterRanking):
         each: queries of each of the three groups.
     """
 
-    def __init__(self, folder: Path | str, each: Count = 4, top: Count = 8, seed: int = 0) -> None:
+    def __init__(self, folder: Path | str, each: Shown = 4, top: Shown = 8, seed: Seed = 0) -> None:
         super().__init__(folder)
         self.each, self.top, self.seed = each, top, seed
 

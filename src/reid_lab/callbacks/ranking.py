@@ -29,7 +29,7 @@ from reid_lab.retrieval import PCA, Embeddings, Evaluation, Exit, Ids, evaluate
 from reid_lab.retrieval.evaluation import Reranker
 from reid_lab.retrieval.projection import project
 from reid_lab.retrieval.space import MetricName
-from reid_lab.types import Count, Positive
+from reid_lab.types import Bytes, Units
 
 METRICS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mAP_trapezoid", "mINP")
 
@@ -74,11 +74,11 @@ class RankingEvaluation(pl.Callback):
         references: Mapping[str, Reference] | None = None,
         rerank: str | Sequence[str] | None = None,
         rerankers: Mapping[str, Reranker] | None = None,
-        pca: Count | None = None,
+        pca: Units | None = None,
         whiten: bool = False,
         query: Query = "single",
         pooling: Pooling = "mean",
-        memory: Positive = 1e9,
+        memory: Bytes = 1e9,
     ) -> None:
         self.folder, self.metric, self.memory = Path(folder), metric, memory
         self.references = dict(references or {})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from reid_lab.retrieval import Evaluation
 from reid_lab.retrieval.open_set import TooFewPeopleError, operating_points
 from reid_lab.retrieval.space import GIGABYTE, Space
 from reid_lab.retrieval.verification import roc
-from reid_lab.types import Fraction
+from reid_lab.types import DistinctNonEmpty, OpenFraction, Seed
 
 Row = dict[str, Any]
 
@@ -47,9 +46,9 @@ class Verification(AfterRanking):
     def __init__(
         self,
         folder: Path | str,
-        false_accept_rates: Sequence[Fraction] = (1e-2, 1e-3, 1e-4),
-        seed: int = 0,
-        exits: Sequence[str] | None = None,
+        false_accept_rates: DistinctNonEmpty[OpenFraction] = (1e-2, 1e-3, 1e-4),
+        seed: Seed = 0,
+        exits: DistinctNonEmpty[str] | None = None,
     ) -> None:
         super().__init__(folder)
         self.rates, self.seed, self.exits = false_accept_rates, seed, exits

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
+
+from reid_lab.types import Cells
+
+LARGEST = 65_536  # dimensions of a histogram
 
 
 def rgb_to_hsv(images: Tensor) -> Tensor:
@@ -29,8 +35,12 @@ class HsvHistogram:
         bins: of hue, saturation and value.
     """
 
-    def __init__(self, stripes: int = 6, bins: tuple[int, int, int] = (8, 4, 4)) -> None:
+    def __init__(self, stripes: Cells = 6, bins: tuple[Cells, Cells, Cells] = (8, 4, 4)) -> None:
         self.stripes, self.bins = stripes, tuple(bins)
+        if (dim := stripes * math.prod(self.bins)) > LARGEST:
+            raise ValueError(
+                f"stripes={stripes}, bins={list(bins)} make {dim} dimensions: at most {LARGEST}"
+            )
 
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 (N, 3, H, W) -> (N, stripes * bins)."""

@@ -34,7 +34,7 @@ from reid_lab.dataset.sampler import (
 )
 from reid_lab.dataset.synthetic import Recipe, render
 from reid_lab.dataset.transforms import Transforms, erase, normalise
-from reid_lab.types import Count, NonNegativeInt
+from reid_lab.types import BatchSize, NonNegativeInt, Seed, Workers
 
 Part = Literal["val", "test"]
 
@@ -63,15 +63,15 @@ class ReidDataModule(pl.LightningDataModule):
         root: Path | str,
         reader: Callable[[Path], Benchmark],
         transforms: Transforms,
-        p: Count = 18,
-        k: Count = 4,
-        batch_size: Count | None = None,
-        eval_batch_size: Count = 128,
+        p: BatchSize = 18,
+        k: BatchSize = 4,
+        batch_size: BatchSize | None = None,
+        eval_batch_size: BatchSize = 128,
         val_identities: NonNegativeInt = 0,
         cache: Cache = "none",
         cache_dir: str | None = None,
-        workers: NonNegativeInt = 4,
-        seed: NonNegativeInt = 0,
+        workers: Workers = 4,
+        seed: Seed = 0,
         recipe: Recipe | None = None,
     ) -> None:
         super().__init__()

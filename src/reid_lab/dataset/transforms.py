@@ -16,7 +16,7 @@ from torch import Tensor
 
 from reid_lab.dataset.augment import NOTHING, Augmentation, Patch, draw_patch, erasing_box
 from reid_lab.dataset.colour import Adjustment, Step, draw_steps
-from reid_lab.types import Count, Fraction, NonNegative
+from reid_lab.types import Fraction, Jitter, Side
 
 # ImageNet's channel statistics, for pixels in [0, 1]: what torchvision's weights expect
 MEAN = (0.485, 0.456, 0.406)
@@ -37,16 +37,16 @@ class Transforms:
     `ColorJitter`.
     """
 
-    height: Count = 256
-    width: Count = 128
-    enlarge: Annotated[float, Ge(1)] = 1.125  # below 1 the crop would not fit
+    height: Side = 256
+    width: Side = 128
+    enlarge: Annotated[float, Ge(1), Le(4)] = 1.125  # below 1 the crop would not fit
     flip: Fraction = 0.5
     erase: Fraction = 0.5
     views: Literal[1, 10] = 1
     patch: Fraction = 0
-    brightness: NonNegative = 0
-    contrast: NonNegative = 0
-    saturation: NonNegative = 0
+    brightness: Jitter = 0
+    contrast: Jitter = 0
+    saturation: Jitter = 0
     hue: Annotated[float, Ge(0), Le(0.5)] = 0
 
     @property

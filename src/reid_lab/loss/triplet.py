@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reid_lab.types import Count, NonNegative
+from reid_lab.types import Count, Margin, NonNegative
 
 
 def pairwise_distances(x: Tensor, y: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ def _eye(like: Tensor) -> Tensor:
 class GeneralisedBatchHard(nn.Module):
     """`generalised_batch_hard` as a module; its settings may change during training."""
 
-    def __init__(self, k: Count = 1, p: Count = 1, margin: float = 0.0) -> None:
+    def __init__(self, k: Count = 1, p: Count = 1, margin: Margin = 0.0) -> None:
         super().__init__()
         self.k, self.p, self.margin = k, p, margin
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from reid_lab.backbone import Backbone
 from reid_lab.model.base import Outputs, State
 from reid_lab.model.sgd import SgdRecipe
-from reid_lab.types import Count, Fraction, NonNegative, Positive
+from reid_lab.types import Count, Fraction, LearningRate, NonNegative
 
 
 class Classifier(SgdRecipe):
@@ -34,7 +34,7 @@ class Classifier(SgdRecipe):
         self,
         backbone: Backbone,
         identities: Count | None = None,
-        lr: Positive = 0.01,
+        lr: LearningRate = 0.01,
         momentum: Fraction = 0.9,
         weight_decay: NonNegative = 0.0,
         iterations: Count = 15_000,

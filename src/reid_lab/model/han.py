@@ -14,7 +14,7 @@ from reid_lab.model.base import Outputs, State
 from reid_lab.model.classifier import required
 from reid_lab.model.sgd import SgdRecipe
 from reid_lab.model.triplets import check_pk_batches
-from reid_lab.types import Count, Fraction, NonNegative, Positive
+from reid_lab.types import Count, Fraction, LearningRate, NonNegative, Units
 
 BRANCHES = ("global", "local")
 
@@ -64,9 +64,9 @@ class HAN(SgdRecipe):
         cross_attention: bool = True,
         objective: Literal["cross_entropy", "triplet", "both"] = "cross_entropy",
         unit: Unit = "depthwise",
-        dim: Count = 1024,
+        dim: Units = 1024,
         hard_lr: Fraction = 0.01,
-        lr: Positive = 3e-2,
+        lr: LearningRate = 3e-2,
         momentum: Fraction = 0.9,
         weight_decay: NonNegative = 5e-4,
         iterations: Count = 121_200,

@@ -14,7 +14,7 @@ from reid_lab.loss.sparsity import exclusive_lasso, group_lasso
 from reid_lab.model.base import Outputs, State
 from reid_lab.model.classifier import required
 from reid_lab.model.sgd import SgdRecipe
-from reid_lab.types import Count, Fraction, NonNegative, Positive
+from reid_lab.types import Count, Fraction, LearningRate, NonNegative, Units
 
 
 class JLML(SgdRecipe):
@@ -53,10 +53,10 @@ class JLML(SgdRecipe):
         shared_stem: bool = True,
         global_sparsity: NonNegative = 5e-4,
         local_sparsity: NonNegative = 5e-4,
-        parts: Count = 4,
-        dim: Count = 1024,
+        parts: Units = 4,
+        dim: Units = 1024,
         weights: str | None = None,
-        lr: Positive = 0.01,
+        lr: LearningRate = 0.01,
         momentum: Fraction = 0.9,
         weight_decay: NonNegative = 5e-4,
         iterations: Count = 50_000,

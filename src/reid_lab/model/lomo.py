@@ -15,7 +15,7 @@ from reid_lab.dataset import ReidDataModule, Split
 from reid_lab.dataset.records import DISTRACTOR
 from reid_lab.dataset.transforms import denormalise
 from reid_lab.model.base import ReidModule, State
-from reid_lab.types import Count, Positive
+from reid_lab.types import Count, Positive, Units
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +66,8 @@ class LOMO(ReidModule):
 
     def __init__(
         self,
-        kissme_pca: Count = 200,
-        xqda_dim: Count | None = None,
+        kissme_pca: Units = 200,
+        xqda_dim: Units | None = None,
         regulariser: Positive = 1e-3,
         iterations: Count = 1,
     ) -> None:

@@ -17,7 +17,7 @@ from reid_lab.model.classifier import required
 from reid_lab.model.trinet import TriNetRecipe
 from reid_lab.model.triplets import SettingError, check_pk_batches
 from reid_lab.search import Setting
-from reid_lab.types import Count, Fraction, NonNegative, Positive
+from reid_lab.types import Count, Fraction, LearningRate, Margin, NonNegative, Units
 
 
 class PLA(TriNetRecipe):
@@ -53,12 +53,12 @@ class PLA(TriNetRecipe):
         backbone: Backbone,
         identities: Count | None = None,
         objective: Literal["both", "triplet", "cross_entropy"] = "both",
-        dim: Count = 2048,
+        dim: Units = 2048,
         weight: NonNegative = 1.0,
-        margin: float = 0.0,
+        margin: Margin = 0.0,
         k: Count | Sequence[Count] = 1,
         p: Count = 1,
-        lr: Positive = 3e-4,
+        lr: LearningRate = 3e-4,
         iterations: Count = 30_600,
         decay_from: Fraction = 0.5,
     ) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from reid_lab.backbone import Backbone
 from reid_lab.model.base import Outputs, State
 from reid_lab.model.trinet import Head, TriNetRecipe
-from reid_lab.types import Count, Fraction, Positive
+from reid_lab.types import Count, Fraction, LearningRate, Units
 
 
 class SEResNets(TriNetRecipe):
@@ -27,9 +27,9 @@ class SEResNets(TriNetRecipe):
         self,
         backbones: Mapping[str, Backbone],
         loss: nn.Module,
-        hidden: Count = 1024,
-        dim: Count = 128,
-        lr: Positive = 3e-4,
+        hidden: Units = 1024,
+        dim: Units = 128,
+        lr: LearningRate = 3e-4,
         iterations: Count = 60_000,
         decay_from: Fraction = 0.5,
     ) -> None:

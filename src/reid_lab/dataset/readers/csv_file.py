@@ -12,7 +12,7 @@ import numpy as np
 
 from reid_lab.dataset.readers.own import check_parts, divided, numbered, pids_of, tell
 from reid_lab.dataset.records import JUNK, Benchmark, Box, DatasetError, Split
-from reid_lab.types import Fraction, NonNegativeInt
+from reid_lab.types import Fraction, Seed
 
 NEEDED = ("path", "pid", "camid")
 SIDES = ("left", "top", "right", "bottom")
@@ -25,7 +25,7 @@ def read_csv(
     root: Path | str,
     file: str = "images.csv",
     train_share: Fraction = 0.5,
-    seed: NonNegativeInt = 0,
+    seed: Seed = 0,
     tracklets: bool = False,
 ) -> Benchmark:
     """A CSV file (UTF-8, with a header): path, pid, camid; split, tracklet and box if you like.

@@ -11,7 +11,7 @@ import numpy as np
 from reid_lab.dataset.readers.files import PICTURE, require
 from reid_lab.dataset.readers.own import check_parts, divided, numbered, pids_of, tell
 from reid_lab.dataset.records import JUNK, Benchmark, DatasetError, Split
-from reid_lab.types import Fraction, NonNegativeInt
+from reid_lab.types import Fraction, Seed
 
 LAYOUT = ("anna/door_c1_001.jpg ...", "train/anna/door_c1_001.jpg, query/..., gallery/...")
 PARTS = ("train", "query", "gallery", "test")
@@ -21,7 +21,7 @@ def read_folders(
     root: Path | str,
     camera: str | None = r"(?:^|[^A-Za-z0-9])c(\d+)",
     train_share: Fraction = 0.5,
-    seed: NonNegativeInt = 0,
+    seed: Seed = 0,
 ) -> Benchmark:
     """root/<person>/<image>, or root/train/<person>/<image>, root/query/..., root/gallery/...
 

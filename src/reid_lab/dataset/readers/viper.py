@@ -16,7 +16,7 @@ from reid_lab.dataset.readers.files import require
 from reid_lab.dataset.readers.published import Published, compared
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
 from reid_lab.protocol import Protocol
-from reid_lab.types import NonNegativeInt
+from reid_lab.types import NonNegativeInt, Seed
 
 SPLITS = 10
 CAMERAS = {"cam_a": 1, "cam_b": 2}
@@ -33,7 +33,7 @@ PUBLISHED = Published(
 )
 
 
-def read_viper(root: Path | str, split: NonNegativeInt = 0, seed: NonNegativeInt = 0) -> Benchmark:
+def read_viper(root: Path | str, split: NonNegativeInt = 0, seed: Seed = 0) -> Benchmark:
     """Half of the people train; of the others, cam_a asks and cam_b is searched.
 
     Papers report means over ten random halves (JLML, section 3) and publish none of them: these

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Annotated, Any, get_args, get_type_hints
 
-_LIMITS: dict[str, tuple[float, float]] = {
-    "seed": (0, 2**32 - 1),
-    "train_identities": (0, 20_000),
-    "test_identities": (0, 20_000),
-    "cameras": (2, 9),  # Market-1501 names have one digit for the camera
-    "images_per_camera": (2, 20),
-    "distractors": (0, 100_000),
-    "junk": (0, 100_000),
-    "lookalikes": (0.0, 1.0),
-    "height": (64, 512),
-    "width": (32, 256),
-}
+from annotated_types import Ge, Le
+
+from reid_lab.types import Fraction, Seed
+
+People = Annotated[int, Ge(0), Le(20_000)]
+Others = Annotated[int, Ge(0), Le(100_000)]
 
 
 @dataclass(frozen=True)
@@ -36,20 +31,20 @@ class Recipe:
     Raises ValueError, naming the knob and its range, for a value that is not allowed.
     """
 
-    seed: int = 0
-    train_identities: int = 200
-    test_identities: int = 200
-    cameras: int = 6
-    images_per_camera: int = 4
-    distractors: int = 200
-    junk: int = 100
-    lookalikes: float = 0.5
-    height: int = 128
-    width: int = 64
+    seed: Seed = 0
+    train_identities: People = 200
+    test_identities: People = 200
+    cameras: Annotated[int, Ge(2), Le(9)] = 6  # Market-1501 names have one digit for it
+    images_per_camera: Annotated[int, Ge(2), Le(20)] = 4
+    distractors: Others = 200
+    junk: Others = 100
+    lookalikes: Fraction = 0.5
+    height: Annotated[int, Ge(64), Le(512)] = 128
+    width: Annotated[int, Ge(32), Le(256)] = 64
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            _check(field.name, getattr(self, field.name), whole=field.name != "lookalikes")
+        for name, annotation in get_type_hints(type(self), include_extras=True).items():
+            _check(name, getattr(self, name), annotation)
         if self.train_identities + self.test_identities == 0:
             raise ValueError(
                 "train_identities and test_identities are both 0, so there is nobody to draw;"
@@ -57,8 +52,9 @@ class Recipe:
             )
 
 
-def _check(name: str, value: object, whole: bool) -> None:
-    low, high = _LIMITS[name]
+def _check(name: str, value: object, annotation: Any) -> None:
+    kind, at_least, at_most = get_args(annotation)
+    low, high, whole = at_least.ge, at_most.le, kind is int
     number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
     if not number or not low <= float(value) <= high:  # type: ignore[arg-type]
         kind = "a whole number" if whole else "a number"

@@ -1,0 +1,48 @@
+"""The ranges of Lightning's own options, which its annotations do not say.
+
+What lies outside them ends in a traceback of Lightning's, or is accepted and has no sense.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le
+
+from reid_lab.types import INT32, Count, Fraction, NonNegative, NonNegativeInt
+
+Endless = Count | Literal[-1]
+Share = Annotated[float, Gt(0), Le(1)]
+Batches = NonNegativeInt | Fraction | None  # so many, or a share of all
+
+TRAINER: dict[str, Any] = {
+    "num_nodes": Annotated[int, Ge(1), Le(65_536)],
+    "max_steps": Endless,  # 0 would train nothing: task=test tests without training
+    "max_epochs": Endless | None,
+    "min_steps": NonNegativeInt | None,
+    "min_epochs": NonNegativeInt | None,
+    "fast_dev_run": NonNegativeInt | bool,
+    "limit_train_batches": Count | Share | None,
+    "limit_val_batches": Batches,
+    "limit_test_batches": Count | Share | None,
+    "limit_predict_batches": Batches,
+    "overfit_batches": NonNegativeInt | Fraction,
+    "val_check_interval": Count | Share | str | timedelta | dict[str, int] | None,
+    "check_val_every_n_epoch": Count | None,
+    "num_sanity_val_steps": Annotated[int, Ge(-1), Le(INT32)] | None,
+    "log_every_n_steps": NonNegativeInt | None,  # 0: never
+    "accumulate_grad_batches": Count,
+    "gradient_clip_val": NonNegative | None,
+    "reload_dataloaders_every_n_epochs": NonNegativeInt,
+}
+CHECKPOINT: dict[str, Any] = {
+    "save_top_k": Annotated[int, Ge(-1), Le(INT32)],  # -1: all
+    "every_n_train_steps": NonNegativeInt | None,  # 0: never
+    "every_n_epochs": NonNegativeInt | None,
+}
+RANGES = {  # class -> parameter -> what it may be
+    "pytorch_lightning.trainer.trainer.Trainer": TRAINER,
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint": CHECKPOINT,
+    "pytorch_lightning.loggers.csv_logs.CSVLogger": {"flush_logs_every_n_steps": Count},
+}
