@@ -1,0 +1,188 @@
+"""Runs command lines as `python -m MODULE` does, in a fraction of the time.
+
+A parent imports torch and its friends once and forks a child for every command. The child leaves
+the parent's code and becomes the command, in a session of its own: it may crash, hang, or be
+killed. Where the platform cannot fork safely, commands are started the ordinary way.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import resource
+import runpy
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+HEAVY = (
+    *("torch", "pytorch_lightning", "hydra", "faiss", "matplotlib.pyplot", "scipy.stats"),
+    *("reid_lab.run", "reid_lab.build", "reid_lab.report", "reid_lab.doctor.examine"),
+    *("reid_lab.gallery.commands", "reid_lab.export.command", "reid_lab.frontier.tables"),
+    *("reid_lab.runtime.model", "reid_lab.cost.measure"),
+)
+MEMORY = 6 << 30  # bytes that a command may take beside what the parent has mapped
+
+
+@dataclass
+class Running:
+    """A command that was started; its process is also its session and process group."""
+
+    pid: int
+    output: Path
+    launcher: Launcher
+
+    def wait(self, timeout: float) -> int | None:
+        """Its exit status, negative for a signal; None if it still runs after `timeout`."""
+        return self.launcher.ask({"pid": self.pid, "timeout": timeout})["status"]
+
+    def kill(self, signal: int) -> None:
+        """Send a signal to the main process alone, as a user or the system would."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal)
+
+    def left(self, patience: float = 5) -> list[str]:
+        """Command lines of processes that outlive it by `patience` seconds."""
+        deadline = time.monotonic() + patience
+        while (found := members(self.pid)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return found
+
+    def text(self) -> str:
+        return self.output.read_text(errors="replace")
+
+
+class Launcher:
+    """The parent of all commands, with `environment` instead of the caller's."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.torture.launcher"],
+            cwd=ROOT,
+            env=dict(environment),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        folder: Path,
+        output: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> Running:
+        """Start `python -m module arguments...` in `folder`; what it prints goes to `output`."""
+        request = {"module": module, "arguments": list(arguments), "folder": str(folder)}
+        request |= {"output": str(output), "environment": dict(environment or {})}
+        return Running(self.ask(request)["pid"], output, self)
+
+    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def close(self) -> None:
+        self.process.communicate()
+
+
+def members(session: int) -> list[str]:
+    """Command lines of the processes of a session, but for those that only wait to be reaped."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            state, _, _, of = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
+            if int(of) == session and state not in "ZX":
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+                found.append(b" ".join(words).decode(errors="replace").strip())
+    return found
+
+
+def serve() -> dict[str, Any]:
+    """Answer requests; returns in the forked child, with what it is to run."""
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "pid" in request:
+            answer = {"status": _wait(**request)}
+        elif pid := os.fork():
+            answer = {"pid": pid}
+        else:
+            return request
+        print(json.dumps(answer), flush=True)
+    sys.exit()
+
+
+def become(request: Mapping[str, Any]) -> None:
+    """Turn this child into the command, and end as it ends."""
+    prepare(request)
+    status: Any = 0
+    try:
+        runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        status = end.code
+    except BaseException:
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        status = 1
+    if isinstance(status, str):
+        print(status, file=sys.stderr)
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    # without taking down what was imported, which takes longer than most commands
+    os._exit(1 if isinstance(status, str) else int(status or 0) & 255)
+
+
+def prepare(request: Mapping[str, Any]) -> None:
+    """A session, a folder, an output and arguments of its own."""
+    os.setsid()
+    os.chdir(request["folder"])
+    for descriptor, path, flags in (
+        (0, os.devnull, os.O_RDONLY),
+        (1, request["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND),
+    ):
+        opened = os.open(path, flags, 0o644)
+        os.dup2(opened, descriptor)
+        os.close(opened)
+    os.dup2(1, 2)
+    sys.stdin = open(os.devnull)  # noqa: SIM115, PTH123
+    os.environ.update(request["environment"])
+    tempfile.tempdir = None
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY, mapped + MEMORY))
+    sys.argv = [request["module"], *request["arguments"]]
+    sys.path.insert(0, request["folder"])  # as python -m does
+
+
+def _wait(pid: int, timeout: float) -> int | None:
+    deadline = time.monotonic() + timeout
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    for name in HEAVY:
+        with suppress(ImportError):
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # children share what is never collected
+    become(serve())
