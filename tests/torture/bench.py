@@ -17,7 +17,9 @@ import torch
 from tests.torture.launcher import Launcher, Running
 
 TIME_LIMIT = 120  # seconds, of commands that take three on an idle core
-TRACEBACK = re.compile(r"Traceback \(most recent call last\)|Exception ignored in|Segmentation fault")
+TRACEBACK = re.compile(
+    r"Traceback \(most recent call last\)|Exception ignored in|Segmentation fault"
+)
 Expected = Literal["refused", "done", "either"]
 
 # an experiment that trains a few steps of a small network in two seconds

@@ -91,9 +91,7 @@ def launcher() -> Iterator[Launcher]:
 
 
 @pytest.fixture(scope="session")
-def stage(
-    launcher: Launcher, people: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Stage:
+def stage(launcher: Launcher, people: Path, tmp_path_factory: pytest.TempPathFactory) -> Stage:
     """A run, a gallery and an export of its network, made by the commands themselves."""
     folder = tmp_path_factory.mktemp("stage")
     images = folder / "images"

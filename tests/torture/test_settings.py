@@ -393,7 +393,10 @@ def lines(block: str) -> list[str]:
 
 CASES = [
     *(Case(line, training(line), expected="refused") for line in lines(REFUSED)),
-    *(Case(line, (*training(""), *line.split(" ")), expected="refused") for line in lines(MISTYPED)),
+    *(
+        Case(line, (*training(""), *line.split(" ")), expected="refused")
+        for line in lines(MISTYPED)
+    ),
     *(Case(line, training(line), check=sane_run) for line in lines(EITHER)),
 ]
 
