@@ -45,7 +45,7 @@ class Exit:
 class Budget:
     """One line of `anytime.csv`; `exit` is empty below the first exit."""
 
-    mul_adds: int
+    mul_adds: float  # evenly spaced budgets are fractions
     exit: str
     rank1: float
     mAP: float
