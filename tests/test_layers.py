@@ -14,16 +14,8 @@ PACKAGE = Path(reid_lab.__file__).parent
 ORDER = ["dataset", "backbone", "loss", "search", "classical", "model", "retrieval", "budget"]
 ORDER += ["report", "frontier", "callbacks"]
 PLAIN = ("search", "frontier", "retrieval", "budget", "report", "classical")
-COMMON = {
-    "types",
-    "errors",
-    "atomic",
-    "stored",
-    "command",
-    "results",
-    "protocol",
-    "pixels",
-}  # of no layer
+COMMON = {"types", "errors", "atomic", "stored", "command", "results", "protocol", "pixels"}
+COMMON |= {"strict_json", "folders", "gallery_files"}  # of no layer
 
 
 def imports(path: Path) -> Iterator[str]:

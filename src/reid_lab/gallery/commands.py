@@ -24,7 +24,7 @@ from reid_lab.gallery.answers import Answer
 from reid_lab.gallery.embed import Embedder, embedded
 from reid_lab.gallery.images import Named, find_images, ids_of, named
 from reid_lab.gallery.page import page
-from reid_lab.retrieval.folder import Card, GalleryError
+from reid_lab.gallery_files import Card, GalleryError
 from reid_lab.retrieval.index import check_count
 from reid_lab.retrieval.planner import plan as make_plan
 from reid_lab.retrieval.store import SavedGallery

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import numpy as np
 import torch  # noqa: F401 - before faiss: each brings its own OpenMP
@@ -13,9 +12,8 @@ from torch import Tensor
 import faiss  # isort: skip
 
 from reid_lab.errors import UserError
+from reid_lab.gallery_files import IndexMetric, IndexName, comparable
 
-IndexName = Literal["flat", "ivf", "hnsw", "ivf_pq", "sq8"]
-IndexMetric = Literal["euclidean", "cosine"]
 Found = tuple[np.ndarray, np.ndarray]  # distances (Q, k) float32, rows (Q, k) int64
 BLOCK_BYTES = 1 << 26
 ROUNDING = 2e-6  # of a squared distance by matrix product, relative to the squared lengths
@@ -38,8 +36,7 @@ class Flat:
         return len(self.rows)
 
     def search(self, query: Tensor | np.ndarray, k: int) -> Found:
-        check_width(query, self.rows.shape[1])
-        asked = as_rows(query, self.metric)
+        asked = as_queries(query, self.metric, self.rows.shape[1])
         k = places(k, len(self))
         squared = np.empty((len(asked), 0), np.float32)
         rows = np.empty((len(asked), 0), np.int64)
@@ -125,6 +122,25 @@ def own_unit(squared: np.ndarray, metric: IndexMetric) -> np.ndarray:
     return squared / 2 if metric == "cosine" else np.sqrt(squared)
 
 
+def as_queries(
+    query: Tensor | np.ndarray, metric: IndexMetric, dim: int, width: int | None = None
+) -> np.ndarray:
+    """Queries (Q, dim) as rows that can be compared; see `as_rows`.
+
+    Raises:
+        UserError: another dimension, NaN, infinity, or a length whose square float32 cannot hold.
+    """
+    given = as_array(query)
+    check_width(given, dim)
+    bad = np.flatnonzero(~comparable(given))
+    if len(bad):
+        raise UserError(
+            f"query {bad[0]} is not finite, only zeros, or of a length that float32 cannot square: "
+            "are the weights finite?"
+        )
+    return as_rows(given, metric, width)
+
+
 def as_array(embeddings: Tensor | np.ndarray) -> np.ndarray:
     array = embeddings.numpy(force=True) if isinstance(embeddings, Tensor) else embeddings
     if array.ndim != 2:
@@ -138,6 +154,6 @@ def check_width(rows: Tensor | np.ndarray, dim: int) -> None:
 
 
 def places(k: int, count: int) -> int:
-    if k < 1:
-        raise UserError(f"k={k} asks for nothing: at least 1")
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise UserError(f"k={k!r}: a whole number from 1 is expected")
     return min(k, count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +14,15 @@ from torch import Tensor
 
 import faiss  # isort: skip
 
+from reid_lab.atomic import replacing
 from reid_lab.errors import UserError
+from reid_lab.gallery_files import IndexMetric, IndexName
 from reid_lab.retrieval.flat import (
     BLOCK_BYTES,
     Flat,
     Found,
-    IndexMetric,
-    IndexName,
     as_array,
+    as_queries,
     as_rows,
     check_width,
     in_order,
@@ -35,6 +37,12 @@ LINKS, BREADTH = 32, 64  # HNSW: links of a node, candidates that a search keeps
 PART, PARTS = 4, 128  # a product code: dimensions that share a byte, bytes at most
 LANES = 16  # the processor takes so many bytes at a time: other widths are five times slower
 SEED = 0
+_TYPES = {
+    "ivf": faiss.IndexIVFFlat,
+    "hnsw": faiss.IndexHNSWFlat,
+    "ivf_pq": faiss.IndexIVFPQ,
+    "sq8": faiss.IndexScalarQuantizer,
+}
 
 
 class Index(Protocol):
@@ -140,13 +148,14 @@ class Approximate:
         return int(self._made.ntotal)
 
     def search(self, query: Tensor | np.ndarray, k: int) -> Found:
-        check_width(query, self._dim)
-        asked = as_rows(query, self.metric, self._made.d)
+        asked = as_queries(query, self.metric, self._dim, self._made.d)
         k = places(k, len(self))
         if self.name == "hnsw":
             self._made.hnsw.efSearch = max(BREADTH, 2 * k)
         with no_more_threads_than(len(asked)):
             squared, rows = self._made.search(asked, k)
+        if rows.size and rows.max() >= len(self):
+            raise UserError(f"the index names row {rows.max()} of {len(self)}: build it again")
         squared[rows < 0] = np.inf
         squared, rows = in_order(squared, rows, k)
         return own_unit(squared, self.metric), rows
@@ -163,10 +172,17 @@ class Approximate:
         return int(faiss.serialize_index(self._made).nbytes)
 
     def save(self, path: Path) -> None:
-        """Written beside, then renamed: a reader never sees half an index."""
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        faiss.write_index(self._made, str(beside))
-        beside.replace(path)
+        """Written whole.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with replacing(path) as beside:
+            try:
+                faiss.write_index(self._made, str(beside))
+            except RuntimeError as error:  # of faiss, whatever the reason
+                full = os.strerror(errno.ENOSPC) in str(error)
+                raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
 
     @staticmethod
     def load(
@@ -175,12 +191,31 @@ class Approximate:
         """What `save` has left.
 
         Raises:
-            UserError: the file cannot be read as an index.
+            UserError: the file cannot be read as such an index.
         """
         try:
-            return Approximate(name, metric, faiss.read_index(str(path)), dim, trained)
-        except RuntimeError as error:
-            raise UserError(f"{path} is no index: remove it, it will be built again") from error
+            made = faiss.read_index(str(path))
+        except (RuntimeError, MemoryError) as error:  # a damaged size asks for any memory
+            made, reason = None, str(error).splitlines()[-1]
+        else:
+            reason = _unlike(name, made, dim)
+        if reason:
+            raise UserError(
+                f"{path} is no index of this gallery ({reason}): remove it, and it is built again "
+                "from the embeddings"
+            )
+        return Approximate(name, metric, made, dim, trained)
+
+
+def _unlike(name: IndexName, made: Any, dim: int) -> str:
+    """What is other than `build` makes it."""
+    if type(made) is not _TYPES[name]:
+        return f"{type(made).__name__} instead of {_TYPES[name].__name__}"
+    if made.d != _width(name, dim):
+        return f"{made.d} dimensions instead of {_width(name, dim)}"
+    if made.metric_type != faiss.METRIC_L2 or not made.is_trained:
+        return "another metric, or not trained"
+    return ""
 
 
 def expected_bytes(name: IndexName, count: int, dim: int) -> int:

@@ -18,7 +18,7 @@ import faiss
 import numpy as np
 
 from reid_lab.errors import UserError
-from reid_lab.retrieval.flat import IndexName
+from reid_lab.gallery_files import IndexName
 from reid_lab.retrieval.index import INDEX_NAMES, Index, build, expected_bytes, rows_visited
 from reid_lab.retrieval.metrics import Ranking
 from reid_lab.retrieval.probe import Probe, mean_recall
@@ -122,7 +122,7 @@ def plan(
 
 
 def _built(name: IndexName, gallery: SavedGallery) -> Index:
-    return build(name, gallery.embeddings, gallery.card.metric, gallery.unit_rows)
+    return build(name, gallery.checked, gallery.card.metric, gallery.unit_rows)
 
 
 def _measured(

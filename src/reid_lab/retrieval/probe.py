@@ -49,7 +49,7 @@ class Probe:
         if not len(able) or not len(seen):
             raise UserError(f"{queries.folder} holds no image to ask for")
         drawn = np.random.default_rng(0).permutation(able)[:most]
-        rows = np.array(queries.embeddings[drawn], np.float32)
+        rows = np.array(queries.checked[drawn], np.float32)
         ids = ids.take(torch.from_numpy(drawn))
         return Probe(rows, ids, seen, matches[drawn], hidden[drawn], depth)
 

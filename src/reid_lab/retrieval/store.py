@@ -1,4 +1,7 @@
-"""A gallery on disk: opened in no time, mapped into memory, searched by its index.
+"""A gallery on disk: opened fast, mapped into memory, searched by its index.
+
+Card, ids and paths are checked when it is opened, the embeddings when they are first compared
+(see `reid_lab.gallery_files`).
 
 gallery = SavedGallery.open("people.gallery")
 distances, rows = gallery.search(embeddings, 10)  # (Q, 10) each
@@ -6,7 +9,6 @@ distances, rows = gallery.search(embeddings, 10)  # (Q, 10) each
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,21 +17,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_lab.retrieval.embeddings import Ids
-from reid_lab.retrieval.flat import Found
-from reid_lab.retrieval.folder import (
+from reid_lab.gallery_files import (
     EMBEDDINGS,
-    ID,
-    IDS,
     INDEX,
-    PATHS,
+    UNKNOWN,
     Card,
     GalleryError,
+    all_paths,
+    check_crc32,
+    check_embeddings,
+    map_ids,
     mapped,
+    path_in,
+    read_ids,
 )
+from reid_lab.retrieval.embeddings import Ids
+from reid_lab.retrieval.flat import Found
 from reid_lab.retrieval.index import Approximate, Index, build
 
-UNKNOWN = -2  # a pid or camid that nobody has told; -1 is a box without a person, 0 a distractor
+__all__ = ["UNKNOWN", "SavedGallery"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,25 +43,31 @@ class SavedGallery:
     """The rows that were there when it was opened, read from disk as they are used.
 
     `embeddings` (N, D) float32 or float16; `numbers` (N,) with `pid`, `camid` and the `end` of
-    each path. What is appended later is seen by those who open it later.
+    each path in `path_bytes`. What is appended later is seen by those who open it later.
     """
 
     folder: Path
     card: Card
     embeddings: np.ndarray
     numbers: np.ndarray
+    path_bytes: np.ndarray
 
     @staticmethod
     def open(folder: Path | str) -> SavedGallery:
-        """The gallery in `folder`; nothing but its card is read.
+        """The gallery in `folder`; its embeddings are not read.
 
         Raises:
-            GalleryError: no gallery, or an incomplete one.
+            GalleryError: no gallery, or one that is incomplete, damaged or of a newer format.
         """
         folder = Path(folder)
         card = Card.read(folder)
         embeddings = mapped(folder / EMBEDDINGS, card.row_dtype, card.count, card.dim)
-        return SavedGallery(folder, card, embeddings, mapped(folder / IDS, ID, card.count))
+        return SavedGallery(folder, card, embeddings, *read_ids(folder, card))
+
+    def reopened(self, card: Card) -> SavedGallery:
+        """With what its writer has appended, which it need not check."""
+        embeddings = mapped(self.folder / EMBEDDINGS, card.row_dtype, card.count, card.dim)
+        return SavedGallery(self.folder, card, embeddings, *map_ids(self.folder, card))
 
     def __len__(self) -> int:
         return self.card.count
@@ -72,13 +84,11 @@ class SavedGallery:
 
     def path(self, row: int) -> str:
         start = int(self.numbers["end"][row - 1]) if row else 0
-        return os.fsdecode(self._path_bytes[start : int(self.numbers["end"][row])].tobytes())
+        return path_in(self.path_bytes, start, int(self.numbers["end"][row]))
 
     def paths(self) -> list[str]:
         """All N."""
-        ends = self.numbers["end"].tolist()
-        data = self._path_bytes.tobytes()
-        return [os.fsdecode(data[s:e]) for s, e in zip([0, *ends], ends, strict=False)]
+        return all_paths(self.path_bytes, self.numbers)
 
     def ids(self) -> Ids:
         return Ids(self.pids, self.camids, np.array(self.paths(), dtype=object))
@@ -116,28 +126,40 @@ class SavedGallery:
         return self.index.search(query, k)
 
     @cached_property
+    def checked(self) -> np.ndarray:
+        """The embeddings (N, D), all of them read once.
+
+        Raises:
+            GalleryError: they have changed since they were written, or cannot be compared.
+        """
+        check_embeddings(self.folder / EMBEDDINGS, self.card, self.embeddings)
+        return self.embeddings
+
+    @cached_property
     def index(self) -> Index:
         """The index over all rows. What an interrupted append did not bring into it is added."""
         index = self.saved_index()
         if index is None:
-            return build(self.card.index, self.embeddings, self.card.metric, self.unit_rows)
+            return build(self.card.index, self.checked, self.card.metric, self.unit_rows)
         if len(index) < len(self):
-            index.add(self.embeddings[len(index) :])
+            index.add(self.checked[len(index) :])
         return index
 
     def saved_index(self) -> Approximate | None:
-        """The index as it lies on disk; None where it is not there, or is not of these rows."""
-        path, card = self.folder / INDEX, self.card
+        """The index as it lies on disk; None where it is not there, or is not of these rows.
+
+        Raises:
+            UserError: the file has changed since it was written, or is no such index.
+        """
+        card = self.card
+        path = self.folder / card.index_file
         if card.index == "flat" or not path.is_file():
             return None
+        if INDEX in card.crc32:
+            check_crc32(path, card, mapped(path, np.dtype(np.uint8), path.stat().st_size))
         index = Approximate.load(path, card.index, card.metric, card.dim, card.trained)
-        return index if len(index) <= len(self) else None
+        return index if len(index) == (card.indexed or len(index)) <= len(self) else None
 
     @property
     def unit_rows(self) -> bool:
         return self.card.metric == "cosine"
-
-    @cached_property
-    def _path_bytes(self) -> np.ndarray:
-        length = int(self.numbers["end"][-1]) if len(self) else 0
-        return mapped(self.folder / PATHS, np.dtype(np.uint8), length)

@@ -9,7 +9,6 @@ with extend(SavedGallery.open("people.gallery"), fingerprint(checkpoint)) as wri
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,10 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_lab.retrieval.checks import check_paths, check_rows
-from reid_lab.retrieval.embeddings import Ids
-from reid_lab.retrieval.flat import as_rows
-from reid_lab.retrieval.folder import (
+from reid_lab.atomic import SUFFIX
+from reid_lab.folders import replacing_folder
+from reid_lab.gallery_files import (
     CARD,
     EMBEDDINGS,
     ID,
@@ -31,19 +29,34 @@ from reid_lab.retrieval.folder import (
     PATHS,
     Card,
     GalleryError,
-    locked,
-    put,
+    comparable,
+    crc32,
 )
+from reid_lab.retrieval.checks import check_paths, check_rows
+from reid_lab.retrieval.embeddings import Ids
+from reid_lab.retrieval.flat import as_rows
+from reid_lab.retrieval.folder import locked, put
 from reid_lab.retrieval.index import Approximate, build
 from reid_lab.retrieval.store import SavedGallery
 
 
 class Writer:
-    """Appends to a folder that is locked for it; see `create` and `extend`."""
+    """Appends to a folder that is locked for it; see `create` and `extend`.
+
+    Raises:
+        GalleryError: what is there is damaged.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        for leftover in folder.glob(f".*{SUFFIX}"):  # of a killed one: the lock is ours
+            leftover.unlink()
         self.gallery = SavedGallery.open(folder)
+        content = self.gallery.checked, self.gallery.numbers, self.gallery.path_bytes
+        self._crc32 = {
+            name: self.gallery.card.crc32.get(name, crc32(part))
+            for name, part in zip((EMBEDDINGS, IDS, PATHS), content, strict=True)
+        }
         self._known = set(self.gallery.paths())
 
     def __contains__(self, path: str) -> bool:
@@ -65,11 +78,17 @@ class Writer:
         numbers = np.empty(len(paths), ID)
         numbers["end"] = start + np.cumsum([len(path) for path in paths], dtype=np.int64)
         numbers["pid"], numbers["camid"] = ids.pids.numpy(), ids.camids.numpy()
-        put(self.folder / EMBEDDINGS, card.count * card.row_bytes, rows.tobytes())
-        put(self.folder / IDS, card.count * ID.itemsize, numbers.tobytes())
-        put(self.folder / PATHS, start, b"".join(paths))
-        replace(card, count=card.count + len(rows)).write(self.folder)  # now they are there
-        self.gallery = SavedGallery.open(self.folder)
+        self._check_unchanged()
+        parts = {
+            EMBEDDINGS: (card.count * card.row_bytes, rows.tobytes()),
+            IDS: (card.count * ID.itemsize, numbers.tobytes()),
+            PATHS: (start, b"".join(paths)),
+        }
+        for name, (place, data) in parts.items():
+            put(self.folder / name, place, data)
+        crcs = {name: crc32(data, self._crc32[name]) for name, (_, data) in parts.items()}
+        self._crc32 = crcs
+        self._write(replace(card, count=card.count + len(rows), crc32={**card.crc32, **crcs}))
         self._known.update(map(str, ids.paths))
 
     def update_index(self) -> None:
@@ -82,14 +101,32 @@ class Writer:
             return
         if index is None or len(gallery) >= 2 * index.trained:
             card = gallery.card
-            built = build(card.index, gallery.embeddings, card.metric)
+            built = build(card.index, gallery.checked, card.metric)
             assert isinstance(built, Approximate)
             index = built
         else:
-            index.add(gallery.embeddings[len(index) :])
-        index.save(self.folder / INDEX)
-        replace(gallery.card, trained=index.trained).write(self.folder)
-        self.gallery = SavedGallery.open(self.folder)
+            index.add(gallery.checked[len(index) :])
+        card = replace(gallery.card, trained=index.trained, indexed=len(index))
+        index.save(self.folder / card.index_file)
+        crcs = {**self._crc32, INDEX: crc32((self.folder / card.index_file).read_bytes())}
+        self._write(replace(card, crc32=crcs))
+        for old in self.folder.glob("index*.faiss"):
+            if old.name != card.index_file:
+                old.unlink(missing_ok=True)
+
+    def _write(self, card: Card) -> None:
+        """From here on, what the card counts is there."""
+        card.write(self.folder)
+        self.gallery = self.gallery.reopened(card)
+
+    def _check_unchanged(self) -> None:
+        """Raises:
+        GalleryError: somebody who does not know of the lock has written, too.
+        """
+        if Card.read(self.folder) != self.gallery.card:
+            raise GalleryError(
+                f"{self.folder} was changed by another process meanwhile: run the command again"
+            )
 
     def _checked(self, embeddings: Tensor | np.ndarray, ids: Ids) -> np.ndarray:
         """The rows (n, D) as they are stored."""
@@ -110,11 +147,11 @@ class Writer:
             raise GalleryError(str(error)) from error
         with np.errstate(over="ignore"):
             rows = as_rows(given, card.metric).astype(card.row_dtype)
-        lost = np.flatnonzero(~np.isfinite(rows).all(1) | ~rows.any(1))
+        lost = np.flatnonzero(~comparable(rows, card.metric == "cosine"))
         if len(lost):
             raise GalleryError(
-                f"row {lost[0]} ({ids.paths[lost[0]]}) cannot be kept as {card.dtype}: build the "
-                "gallery in float32, or with metric cosine"
+                f"row {lost[0]} ({ids.paths[lost[0]]}) is too long or too short to be kept as "
+                f"{card.dtype}: build the gallery in float32, or with metric cosine"
             )
         return rows
 
@@ -140,21 +177,17 @@ def create(folder: Path | str, card: Card, overwrite: bool = False) -> Iterator[
     """
     folder = Path(folder)
     _check_target(folder, overwrite)
-    beside = folder.absolute().with_name(f".{folder.name}.building")
-    beside.mkdir(parents=True, exist_ok=True)
-    with locked(beside):
-        try:
-            for leftover in beside.glob("[!.]*"):
-                leftover.unlink()
-            card.write(beside)
-            writer = Writer(beside)
-            yield writer
-            if not len(writer.gallery):
-                raise GalleryError(f"{folder} was not made: there is nothing to put into it")
-            writer.update_index()
-            _take_place(beside, folder, overwrite)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+    with replacing_folder(folder) as beside:
+        card.write(beside)
+        writer = Writer(beside)
+        yield writer
+        if not len(writer.gallery):
+            raise GalleryError(f"{folder} was not made: there is nothing to put into it")
+        writer.update_index()
+        _check_target(folder, overwrite)  # it may have come meanwhile
+        if folder.exists():
+            with locked(folder):  # nobody is adding to what is replaced
+                pass
 
 
 @contextmanager
@@ -169,6 +202,7 @@ def extend(gallery: SavedGallery, fingerprint: str) -> Iterator[Writer]:
     gallery.check_model(fingerprint)
     with locked(gallery.folder):
         writer = Writer(gallery.folder)
+        writer.gallery.check_model(fingerprint)  # it may have been replaced meanwhile
         yield writer
         writer.update_index()
 
@@ -182,16 +216,3 @@ def _check_target(folder: Path, overwrite: bool) -> None:
         )
     if not (folder / CARD).is_file():
         raise GalleryError(f"{folder} is no saved gallery and is not overwritten: choose another")
-
-
-def _take_place(beside: Path, folder: Path, overwrite: bool) -> None:
-    _check_target(folder, overwrite)  # it may have come meanwhile
-    if not folder.exists():
-        beside.rename(folder)
-        return
-    with locked(folder):
-        old = folder.absolute().with_name(f".{folder.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-        beside.rename(folder)
-        shutil.rmtree(old)

@@ -1,0 +1,112 @@
+"""JSON files from elsewhere: read within limits, and every field checked before it is used.
+
+Without torch, so that the runtime reads its files by it, too.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from reid_lab.errors import UserError
+
+MOST_BYTES = 1 << 24  # of a file that is read as a whole
+LISTED = 5  # wrong fields that one message names
+Kind = TypeVar("Kind")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        UserError: too large, nested too deeply, no JSON object, NaN or infinity, or a key that
+            is there twice.
+        OSError: the file cannot be read.
+    """
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise UserError(f"{path} has {size:,} bytes, at most {MOST_BYTES:,} are read")
+    try:
+        content = json.loads(
+            path.read_bytes().decode(),
+            object_pairs_hook=_once,
+            parse_constant=_refuse,
+            parse_float=_finite,
+        )
+    except RecursionError:
+        raise UserError(f"{path} cannot be read: it is nested too deeply") from None
+    except ValueError as error:  # of JSON, UTF-8, and integers of thousands of digits
+        raise UserError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}, not a JSON object")
+    return content
+
+
+def check_format(path: Path, content: dict[str, Any], newest: int) -> None:
+    """Whether this version reads the format that a file says it has.
+
+    Raises:
+        UserError: it is no whole number from 1, or of a later version.
+    """
+    given = content.get("format")
+    if type(given) is not int or given < 1:
+        raise UserError(f"{path} has format={given!r}, a whole number from 1 is expected")
+    if given > newest:
+        raise UserError(
+            f"{path.parent} has format {given}, this version reads up to {newest}: update "
+            "reid_lab, or make it again"
+        )
+
+
+def checked(path: Path, content: dict[str, Any], kind: type[Kind]) -> Kind:
+    """`content` as a dataclass; types are not converted, fields that it does not know ignored.
+
+    Raises:
+        UserError: a field is missing, of another type, or out of range.
+    """
+    try:
+        return _adapter(kind).validate_json(json.dumps(content), strict=True)
+    except ValidationError as error:
+        problems = [_problem(e) for e in error.errors(include_url=False)]
+        more = [f"and {len(problems) - LISTED} more"] * (len(problems) > LISTED)
+        raise UserError(f"{path} is not valid: {'; '.join(problems[:LISTED] + more)}") from error
+
+
+@lru_cache
+def _adapter(kind: type[Kind]) -> TypeAdapter[Kind]:
+    return TypeAdapter(kind)
+
+
+def _problem(error: Any) -> str:
+    where = ".".join(map(str, error["loc"]))
+    what = str(error.get("ctx", {}).get("error", error["msg"]))
+    if error["type"] == "missing":
+        return f"{where} is missing"
+    if error["type"] == "value_error":  # of several fields
+        return what
+    given = repr(error["input"])
+    return f"{where}={given if len(given) <= 60 else given[:57] + '...'}: {what}"
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in content if keys.count(key) > 1)
+        raise ValueError(f"{twice!r} is there twice")
+    return content
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(f"{text} is out of range")
+    return number
