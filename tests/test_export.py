@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -212,6 +213,9 @@ def test_galleries_and_exports_are_not_mixed(
 def test_files_of_two_exports_are_refused(exported: Exported, tmp_path: Path) -> None:
     shutil.copytree(exported("dare") / "out", tmp_path / "mixed")
     shutil.copy(exported("classifier") / "out" / "model.onnx", tmp_path / "mixed")
+    with pytest.raises(ExportError, match="or is of another export"):
+        Model(tmp_path / "mixed").embed(noise(1))
+    replace(Manifest.read(tmp_path / "mixed"), crc32={}).write(tmp_path / "mixed")  # an older one
     model = Model(tmp_path / "mixed")
     with pytest.raises(ExportError, match="they are of two exports"):
         model.embed(noise(1))
@@ -344,34 +348,3 @@ def test_what_differs_is_refused() -> None:
     check_accuracies(ours, other, 0.01)
     with pytest.raises(ExportError, match="a mAP 0.5000 against 0.5020"):
         check_accuracies(ours, other, 1e-3)
-
-
-def test_what_is_there_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    for text in ("first", "second"):
-        with command.beside(out, overwrite=True) as folder:
-            (folder / command.MANIFEST).write_text(text)
-    with pytest.raises(KeyboardInterrupt), command.beside(out, overwrite=True) as folder:
-        (folder / command.MANIFEST).write_text("third")
-        raise KeyboardInterrupt
-    assert (out / command.MANIFEST).read_text() == "second"
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-def test_stopped_between_two_names_the_old_export_comes_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out, rename = tmp_path / "out", Path.rename
-    with command.beside(out, overwrite=True) as folder:
-        (folder / command.MANIFEST).write_text("first")
-
-    def stopped(path: Path, target: Path) -> Path:
-        if target == out and not path.name.endswith(".old"):
-            raise KeyboardInterrupt
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", stopped)
-    with pytest.raises(KeyboardInterrupt), command.beside(out, overwrite=True) as folder:
-        (folder / command.MANIFEST).write_text("second")
-    assert (out / command.MANIFEST).read_text() == "first"
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -135,8 +135,8 @@ def test_an_interrupted_add_goes_on(
     run("build", "--checkpoint", checkpoint, "--images", one, "--out", "g", "--index", "hnsw")
     embedded = commands.embedded
 
-    def interrupted(*args: object):  # type: ignore[no-untyped-def]
-        for number, batch in enumerate(embedded(*args)):  # type: ignore[arg-type]
+    def interrupted(*args: object, **options: object):  # type: ignore[no-untyped-def]
+        for number, batch in enumerate(embedded(*args, **options)):  # type: ignore[arg-type]
             if number == 2:
                 raise KeyboardInterrupt
             yield batch
@@ -199,7 +199,7 @@ def test_the_pattern_finds_people(run: Run, checkpoint: Path, tmp_path: Path) ->
     for pattern, message in {
         "(": "no regular expression",
         r"(\d+)": "neither (?P<pid>...)",
-        r"(?P<pid>ann|bob)": "no numbers",
+        r"(?P<pid>ann|bob)": "are whole numbers from -1",
     }.items():
         assert message in run(*build, "--pattern", pattern, status=1)
 

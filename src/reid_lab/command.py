@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 
 from reid_lab.errors import UserError
 
@@ -61,3 +63,20 @@ def _of_config(error: Exception) -> bool:
 def told(error: Exception, status: int) -> int:
     print(f"error: {error}", file=sys.stderr)
     return status
+
+
+def terminable(command: Callable[[], int]) -> int:
+    """The status of `command`, which SIGTERM interrupts as Ctrl-C does, so that it cleans up."""
+
+    terminated: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        terminated.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        status = command()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return 128 + signal.SIGTERM if terminated else status

@@ -179,7 +179,7 @@ def check_embeddings(path: Path, card: Card, rows: np.ndarray) -> None:
     crc, step = 0, max(1, CHUNK // card.row_bytes)
     for start in range(0, len(rows), step):
         part = rows[start : start + step]
-        crc = zlib.crc32(part, crc)
+        crc = crc32(part, crc)
         bad = np.flatnonzero(~comparable(part, card.metric == "cosine"))
         if len(bad):
             raise GalleryError(
@@ -210,7 +210,7 @@ def check_crc32(path: Path, card: Card, content: np.ndarray | bytes) -> None:
 
 def crc32(content: np.ndarray | bytes, before: int = 0) -> int:
     """Of what follows bytes whose CRC-32 is `before`."""
-    return zlib.crc32(content, before)
+    return zlib.crc32(content, before)  # type: ignore[arg-type]  # an array is a buffer
 
 
 def _check_same(path: Path, card: Card, crc: int) -> None:

@@ -68,8 +68,9 @@ def checked(path: Path, content: dict[str, Any], kind: type[Kind]) -> Kind:
     Raises:
         UserError: a field is missing, of another type, or out of range.
     """
+    adapter: TypeAdapter[Kind] = _adapter(kind)  # type: ignore[arg-type]  # a class is hashable
     try:
-        return _adapter(kind).validate_json(json.dumps(content), strict=True)
+        return adapter.validate_json(json.dumps(content), strict=True)
     except ValidationError as error:
         problems = [_problem(e) for e in error.errors(include_url=False)]
         more = [f"and {len(problems) - LISTED} more"] * (len(problems) > LISTED)
@@ -77,7 +78,7 @@ def checked(path: Path, content: dict[str, Any], kind: type[Kind]) -> Kind:
 
 
 @lru_cache
-def _adapter(kind: type[Kind]) -> TypeAdapter[Kind]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from reid_lab.command import attempt
+from reid_lab.command import attempt, terminable
 from reid_lab.export.arguments import parse
 
 
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         export(args)
         return 0
 
-    return attempt(work, interrupted="interrupted: nothing was written")
+    return terminable(lambda: attempt(work, interrupted="interrupted: nothing was written"))
 
 
 if __name__ == "__main__":

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -23,6 +20,7 @@ from reid_lab.dataset.divide import check_rankable
 from reid_lab.dataset.transforms import MEAN, STD
 from reid_lab.doctor.examine import composed
 from reid_lab.export import show
+from reid_lab.folders import replacing_folder
 from reid_lab.model import ReidModule
 from reid_lab.runtime.manifest import (
     INT8,
@@ -52,8 +50,9 @@ def export(args: Namespace) -> Manifest:
         )
     method, image, key = open_model(args.checkpoint)
     data = data_set(args.overrides, image) if args.overrides else None
-    with beside(args.out, args.overwrite) as folder:
+    with replacing_folder(args.out) as folder:
         manifest = write_export(folder, method, image, key, data, args)
+        check_target(args.out, args.overwrite)  # it may have come meanwhile
     show.outcome(args.out, manifest)
     return manifest
 
@@ -115,7 +114,7 @@ def write_int8(
     count = min(args.calibration, len(test.data.train_split))
     places = np.linspace(0, len(test.data.train_split) - 1, count).round().astype(int)
     graph, plans = traced
-    small_graph = quantised(graph, batches(images, places, args.batch_size))
+    small_graph = quantised(graph, batches(images, places, args.batch_size), folder)
     full = model.manifest
     key = fingerprint_of_variant(
         full.fingerprint, INT8, small_graph.SerializeToString(deterministic=True)
@@ -172,29 +171,6 @@ def check_target(out: Path, overwrite: bool) -> None:
         raise ExportError(f"{out} exists already: --overwrite it, or choose another --out")
     if out.exists() and not (out / MANIFEST).is_file():
         raise ExportError(f"{out} is no export and is not overwritten: choose another --out")
-
-
-@contextmanager
-def beside(out: Path, overwrite: bool) -> Iterator[Path]:
-    """A folder that takes the name `out` when all has gone well, and is removed otherwise.
-
-    Until then an export that is there stays, and two processes do not meet.
-    """
-    folder = out.absolute().with_name(f".{out.name}.exporting.{os.getpid()}")
-    old = folder.with_name(f"{folder.name}.old")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-        check_target(out, overwrite)  # it may have come meanwhile
-        if out.exists():
-            out.rename(old)
-        folder.rename(out)
-    finally:
-        if old.exists() and not out.exists():  # stopped between the two
-            old.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def versions() -> dict[str, str]:

@@ -12,6 +12,9 @@ import onnx
 from reid_lab.export.graph import chain, describe, inputs_of, outputs_of, whole, write
 from reid_lab.export.trace import Plan
 from reid_lab.runtime.manifest import STAGES, WHOLE, Manifest, Stage
+from reid_lab.runtime.model import crc32_of
+
+NOT_IN_FILES = {"stages", "measured", "crc32"}  # of a manifest's fields
 
 
 def write_files(
@@ -25,12 +28,18 @@ def write_files(
     parts = dict(zip(files, chain(graph, plans), strict=True))
     stages = tuple(Stage(file, inputs_of(m), outputs_of(m)) for file, m in parts.items())
     manifest = replace(manifest, stages=stages)
-    facts = {k: v for k, v in asdict(manifest).items() if k not in ("stages", "measured")}
+    facts = {k: v for k, v in asdict(manifest).items() if k not in NOT_IN_FILES}
     for file, model in {WHOLE: whole(graph, plans), **parts}.items():
         describe(model, facts)
         write(model, folder / file)
+    manifest = replace(manifest, crc32=_checksums(folder))
     manifest.write(folder)
     return manifest
+
+
+def _checksums(folder: Path) -> dict[str, int]:
+    paths = [*folder.glob(f"{WHOLE}*"), *(folder / STAGES).iterdir()]
+    return {path.relative_to(folder).as_posix(): crc32_of(path) for path in sorted(paths)}
 
 
 def file_of(number: int, exit: str) -> str:

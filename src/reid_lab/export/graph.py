@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 
 from reid_lab.export.trace import Plan
-from reid_lab.runtime.manifest import PIXELS
+from reid_lab.runtime.manifest import DATA, PIXELS
 
 LARGEST = 2**31 - 2**20  # bytes of one protobuf; larger weights lie beside it
 
@@ -91,7 +91,7 @@ def write(model: onnx.ModelProto, path: Path) -> None:
     """One file; weights beyond protobuf's two gigabytes beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     large = model.ByteSize() > LARGEST
-    onnx.save(model, path, save_as_external_data=large, location=f"{path.name}.data")
+    onnx.save(model, path, save_as_external_data=large, location=f"{path.name}{DATA}")
 
 
 def _first(names: Sequence[str], there: Sequence[str]) -> str:

@@ -40,16 +40,17 @@ class Calibration(CalibrationDataReader):
         return None if batch is None else {PIXELS: batch}
 
 
-def quantised(graph: onnx.ModelProto, pixels: Iterable[np.ndarray]) -> onnx.ModelProto:
+def quantised(graph: onnx.ModelProto, pixels: Iterable[np.ndarray], room: Path) -> onnx.ModelProto:
     """The same graph, with the same outputs, in INT8.
 
     Args:
+        room: a folder for temporary files.
         pixels: batches (N, H, W, 3) of calibration images.
     """
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)  # it advises what is done here
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=room) as folder:
             plain, ready, done = (Path(folder) / f"{name}.onnx" for name in "abc")
             onnx.save(graph, plain)
             # folds the norms into the convolutions

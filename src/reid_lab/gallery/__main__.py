@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from reid_lab.command import attempt
+from reid_lab.command import attempt, terminable
 from reid_lab.gallery.arguments import parse
 
 
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(getattr(commands, args.command)(args))
 
     stays = ": what was appended stays, the same command goes on" * (args.command == "add")
-    return attempt(work, interrupted=f"interrupted{stays}")
+    return terminable(lambda: attempt(work, interrupted=f"interrupted{stays}"))
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ def _fill(writer: Writer, embedder: Embedder, images: Sequence[Named], batch_siz
     rest = (TextColumn("left"), TimeRemainingColumn())
     with Progress(*columns, *rest, console=show.stderr) as bar:
         task = bar.add_task("embed", total=len(images))
-        for batch in embedded(embedder, images, batch_size):
+        for batch in embedded(embedder, images, batch_size, full=True):
             if batch.images:
                 writer.append(batch.embeddings, ids_of(batch.images))
             outcome.done += len(batch.images)

@@ -44,7 +44,7 @@ class Embedder:
         exit = exit or model.exit_names[-1]
         if exit not in model.exit_names:
             raise UserError(
-                f"exit {exit!r} is none of {checkpoint}: choose one of "
+                f"unknown exit {exit!r} of {checkpoint}: choose one of "
                 f"{', '.join(model.exit_names)}"
             )
         where = find_device(device)
@@ -74,8 +74,16 @@ class Batch:
         return len(self.images) + len(self.broken)
 
 
-def embedded(embedder: Embedder, images: Sequence[Named], batch_size: int) -> Iterator[Batch]:
-    """All `images`, a batch at a time. While the network has one, the next is decoded."""
+def embedded(
+    embedder: Embedder, images: Sequence[Named], batch_size: int, full: bool = False
+) -> Iterator[Batch]:
+    """All `images`, a batch at a time. While the network has one, the next is decoded.
+
+    Args:
+        full: fill up every batch to `batch_size`. What a network computes for an image differs in
+            the last bits with the size of its batch; so filled, it does not depend on which other
+            images there are, nor on where an interrupted command stopped.
+    """
     batches = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     read = partial(_read, size=embedder.image)
@@ -85,10 +93,12 @@ def embedded(embedder: Embedder, images: Sequence[Named], batch_size: int) -> It
             now = [future.result() for future in ahead]
             if number < len(batches):
                 ahead = [pool.submit(read, image) for image in batches[number]]
-            good = [i for i, pixels in enumerate(now) if isinstance(pixels, np.ndarray)]
+            good = [i for i, image in enumerate(now) if isinstance(image, np.ndarray)]
             embeddings = torch.empty(0, embedder.dim)
             if good:
-                embeddings = embedder(np.stack([now[i] for i in good]))
+                pixels = np.stack([now[i] for i in good])
+                fill = batch_size - len(good) if full else 0
+                embeddings = embedder(np.pad(pixels, ((0, fill), *[(0, 0)] * 3)))[: len(good)]
             broken = [text for text in now if isinstance(text, str)]
             yield Batch([batch[i] for i in good], embeddings, broken)
     finally:

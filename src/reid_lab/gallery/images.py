@@ -54,7 +54,7 @@ def named(paths: Sequence[Path], pattern: str) -> list[Named]:
     """
     try:
         found = re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise UserError(f"pattern {pattern!r} is no regular expression: {error}") from error
     groups = [name for name in ("pid", "camid") if name in found.groupindex]
     if pattern and not groups:
@@ -74,9 +74,12 @@ def _numbers(pattern: re.Pattern[str], path: Path, groups: Sequence[str]) -> dic
         return {}
     texts = {name: match[name] for name in groups if match[name] is not None}
     try:
-        return {name: int(text) for name, text in texts.items()}
+        numbers = {name: int(text) for name, text in texts.items()}
     except ValueError:
+        numbers = {"": -1 << 63}
+    if not all(-1 <= number < 1 << 63 for number in numbers.values()):
         raise UserError(
-            f"the pattern finds {texts} in {path}, which are no numbers: let its groups take "
-            "digits only, as (?P<pid>\\d+)"
-        ) from None
+            f"the pattern finds {texts} in {path}: pid and camid are whole numbers from -1 to "
+            "2**63 - 1; let its groups take digits only, as (?P<pid>\\d+)"
+        )
+    return numbers

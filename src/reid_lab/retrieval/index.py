@@ -209,8 +209,9 @@ class Approximate:
 
 def _unlike(name: IndexName, made: Any, dim: int) -> str:
     """What is other than `build` makes it."""
-    if type(made) is not _TYPES[name]:
-        return f"{type(made).__name__} instead of {_TYPES[name].__name__}"
+    kind, wanted = type(made).__name__, _TYPES[name].__name__
+    if kind != wanted:
+        return f"{kind} instead of {wanted}"
     if made.d != _width(name, dim):
         return f"{made.d} dimensions instead of {_width(name, dim)}"
     if made.metric_type != faiss.METRIC_L2 or not made.is_trained:

@@ -5,20 +5,22 @@ Whatever index it has, every row is compared; `reid_lab.retrieval` has the faste
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from reid_lab.gallery_files import (
+    EMBEDDINGS,
+    Card,
+    all_paths,
+    check_embeddings,
+    comparable,
+    mapped,
+    read_ids,
+)
 from reid_lab.runtime.manifest import ExportError, Manifest
 
-# the files of reid_lab.retrieval.folder, which needs torch
-CARD, EMBEDDINGS, IDS, PATHS = "gallery.json", "embeddings.bin", "ids.bin", "paths.bin"
-FORMAT = 1
-ID = np.dtype([("end", "<i8"), ("pid", "<i8"), ("camid", "<i8")])
 BLOCK = 1 << 16  # rows compared at a time
 
 
@@ -27,7 +29,7 @@ class Gallery:
     """N images: `embeddings` (N, D), `pids` and `camids` (N,), `paths`; and what made them."""
 
     folder: Path
-    card: dict[str, Any]
+    card: Card
     embeddings: np.ndarray
     pids: np.ndarray
     camids: np.ndarray
@@ -35,23 +37,20 @@ class Gallery:
 
     @staticmethod
     def open(folder: Path | str, manifest: Manifest) -> Gallery:
-        """The gallery in `folder`, if the network of `manifest` may search it.
+        """The gallery in `folder`, if the network of `manifest` may search it. All is checked.
 
         Raises:
-            ExportError: no gallery, an incomplete one, or one of another network, precision,
-                preprocessing or exit.
+            GalleryError: no gallery, or one that is incomplete or damaged.
+            ExportError: it is of another network, precision, preprocessing or exit.
         """
         folder = Path(folder)
-        card = _card(folder)
+        card = Card.read(folder)
         _check_model(folder, card, manifest)
-        count, dim = card["count"], card["dim"]
-        rows = _rows(folder / EMBEDDINGS, np.dtype(card["dtype"]).newbyteorder("<"), count * dim)
-        numbers = _rows(folder / IDS, ID, count)
-        ends = numbers["end"].tolist()
-        data = _rows(folder / PATHS, np.dtype(np.uint8), ends[-1] if ends else 0).tobytes()
-        paths = [os.fsdecode(data[s:e]) for s, e in zip([0, *ends], ends, strict=False)]
-        embeddings = rows.reshape(count, dim)
-        return Gallery(folder, card, embeddings, numbers["pid"], numbers["camid"], paths)
+        rows = mapped(folder / EMBEDDINGS, card.row_dtype, card.count, card.dim)
+        numbers, paths = read_ids(folder, card)
+        check_embeddings(folder / EMBEDDINGS, card, rows)
+        found = all_paths(paths, numbers)
+        return Gallery(folder, card, rows, numbers["pid"], numbers["camid"], found)
 
     def __len__(self) -> int:
         return len(self.embeddings)
@@ -59,26 +58,29 @@ class Gallery:
     @property
     def exit(self) -> str:
         """The exit whose embeddings it holds: ask with this one's."""
-        return str(self.card["exit"])
+        return self.card.exit
 
     def search(self, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Queries (Q, D) -> distances (Q, k) float32 and rows (Q, k), nearest first.
 
         In the gallery's metric: Euclidean length, or 1 - cosine. Equal distances keep the
-        gallery's order.
+        gallery's order. Fewer columns where there are fewer rows.
 
         Raises:
-            ExportError: embeddings of another dimension, or k < 1.
+            ExportError: embeddings of another dimension or that cannot be compared, or k < 1.
         """
-        dim = self.embeddings.shape[1]
+        dim = self.card.dim
         if query.ndim != 2 or query.shape[1] != dim or k < 1:
             raise ExportError(
                 f"query {query.shape} with k={k}: {self.folder} takes (Q, {dim}) with k >= 1"
             )
-        cosine = self.card["metric"] == "cosine"
+        if not comparable(query).all():
+            raise ExportError("a query is not finite, or only zeros: export again")
+        cosine = self.card.metric == "cosine"
         asked = _unit(query) if cosine else query.astype(np.float64)
-        parts = [self._squared(asked, s, cosine) for s in range(0, len(self), BLOCK)]
-        squared = np.concatenate(parts, 1)
+        squared = np.empty((len(query), len(self)))
+        for start in range(0, len(self), BLOCK):
+            squared[:, start : start + BLOCK] = self._squared(asked, start, cosine)
         rows = np.argsort(squared, axis=1, kind="stable")[:, :k]
         found = np.take_along_axis(squared, rows, 1).clip(min=0)
         return (found / 2 if cosine else np.sqrt(found)).astype(np.float32), rows
@@ -91,49 +93,25 @@ class Gallery:
         return np.square(asked).sum(1)[:, None] + np.square(rows).sum(1) - 2 * products
 
 
-def _check_model(folder: Path, card: dict[str, Any], manifest: Manifest) -> None:
-    if card["fingerprint"] != manifest.fingerprint:
+def _check_model(folder: Path, card: Card, manifest: Manifest) -> None:
+    if card.fingerprint != manifest.fingerprint:
         raise ExportError(
-            f"{folder} holds embeddings of the model {card['fingerprint'][:12]}, this export is "
+            f"{folder} holds embeddings of the model {card.fingerprint[:12]}, this export is "
             f"{manifest.fingerprint[:12]} ({manifest.precision}): embeddings of two models, or of "
             "two precisions, cannot be compared. Use the export that it belongs to, or build "
             "another gallery"
         )
-    if tuple(card["image"]) != manifest.preprocessing.image:
+    if card.image != manifest.preprocessing.image:
         raise ExportError(
-            f"{folder} was built from images of {tuple(card['image'])}, this export takes "
+            f"{folder} was built from images of {card.image}, this export takes "
             f"{manifest.preprocessing.image}: build another gallery"
         )
-    dim = manifest.exit(card["exit"]).dim
-    if card["dim"] != dim:
+    dim = manifest.exit(card.exit).dim
+    if card.dim != dim:
         raise ExportError(
-            f"{folder} has embeddings of {card['dim']} dimensions, exit {card['exit']!r} has "
+            f"{folder} has embeddings of {card.dim} dimensions, exit {card.exit!r} has "
             f"{dim}: build another gallery"
         )
-
-
-def _card(folder: Path) -> dict[str, Any]:
-    path = folder / CARD
-    if not path.is_file():
-        raise ExportError(f"{folder} is no saved gallery, it has no {CARD}: build one first")
-    try:
-        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if int(card["format"]) > FORMAT:
-            raise ExportError(f"{folder} has format {card['format']}: update reid_lab")
-        missing = {"fingerprint", "image", "exit", "dim", "count", "dtype", "metric"} - set(card)
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ExportError(f"{path} cannot be read ({error}): build the gallery again") from error
-    if missing:
-        raise ExportError(f"{path} has no {', '.join(sorted(missing))}: build the gallery again")
-    return card
-
-
-def _rows(path: Path, dtype: np.dtype[Any], count: int) -> np.ndarray:
-    """The first `count` of a file, mapped."""
-    there = path.stat().st_size if path.is_file() else 0
-    if there < count * dtype.itemsize:
-        raise ExportError(f"{path} is shorter than {CARD} counts: copy the gallery again")
-    return np.memmap(path, dtype, mode="r", shape=(count,)) if count else np.empty(0, dtype)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from reid_lab.errors import UserError
+from reid_lab.folders import restore
+from reid_lab.gallery_files import MAX_DIM, MAX_SIDE
 from reid_lab.results import write_json
+from reid_lab.strict_json import check_format, checked, read_json
 
 MANIFEST, WHOLE, STAGES, INT8 = "manifest.json", "model.onnx", "stages", "int8"
+DATA = ".data"  # behind the name of a file whose weights lie beside it
 FORMAT = 1
 PIXELS = "pixels"  # the name of the network's input
 Precision = Literal["float32", "int8"]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class ExportError(UserError):
@@ -24,9 +33,9 @@ class ExportError(UserError):
 class Exit:
     """An exit: D of its embeddings, cumulative Mul-Adds an image, whether a stream may leave."""
 
-    name: str
-    dim: int
-    mul_adds: int
+    name: Name
+    dim: Annotated[int, Field(ge=1, le=MAX_DIM)]
+    mul_adds: Annotated[int, Field(ge=0)]
     stream: bool
 
 
@@ -37,9 +46,10 @@ class Stage:
     The first stage reads `pixels`; the others read outputs of stages before, by name.
     """
 
-    file: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
+    # in the export's folder, as `reid_lab.export` names it; `$` would match before a line's end
+    file: Annotated[str, Field(max_length=300, pattern=rf"\A{STAGES}/\d+_[A-Za-z0-9._-]+\.onnx\z")]
+    inputs: Annotated[tuple[Name, ...], Field(min_length=1)]
+    outputs: Annotated[tuple[Name, ...], Field(min_length=1)]
 
     @property
     def exit(self) -> str:
@@ -53,11 +63,11 @@ class Preprocessing:
     `image` is (height, width); `mean` and `std` are of channels in [0, 1].
     """
 
-    image: tuple[int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    layout: str = "uint8 (N, height, width, 3) RGB"
-    resize: str = "bilinear, antialiased"
+    image: tuple[Side, Side]
+    mean: tuple[Finite, Finite, Finite]
+    std: tuple[Positive, Positive, Positive]
+    layout: Literal["uint8 (N, height, width, 3) RGB"] = "uint8 (N, height, width, 3) RGB"
+    resize: Literal["bilinear, antialiased"] = "bilinear, antialiased"
 
 
 @dataclass(frozen=True)
@@ -68,15 +78,17 @@ class Manifest:
         fingerprint: of weights, config, preprocessing and precision: embeddings of one
             fingerprint can be compared (see `reid_lab.checkpoint`).
         measured: what the export found when it was compared with PyTorch.
+        crc32: of each file, by its name; exports from before it was kept are run without.
     """
 
-    fingerprint: str
+    fingerprint: Name
     precision: Precision
     preprocessing: Preprocessing
-    exits: tuple[Exit, ...]
+    exits: Annotated[tuple[Exit, ...], Field(min_length=1, max_length=1000)]
     stages: tuple[Stage, ...]
     versions: dict[str, str]
     measured: dict[str, Any] = field(default_factory=dict)
+    crc32: dict[str, Annotated[int, Field(ge=0, lt=2**32)]] = field(default_factory=dict)
     format: int = FORMAT
 
     @property
@@ -92,7 +104,7 @@ class Manifest:
         for e in self.exits:
             if e.name == name:
                 return e
-        raise ExportError(f"exit {name!r} is none: choose one of {', '.join(self.names)}")
+        raise ExportError(f"unknown exit {name!r}: choose one of {', '.join(self.names)}")
 
     def write(self, folder: Path) -> None:
         write_json(folder / MANIFEST, asdict(self))
@@ -104,36 +116,42 @@ class Manifest:
         Raises:
             ExportError: none there, one that cannot be read, or of a newer format.
         """
+        restore(folder)
         path = folder / MANIFEST
         if not path.is_file():
             what = f"has no {MANIFEST}" if folder.is_dir() else "does not exist"
+            what = "is a file" if folder.is_file() else what
             raise ExportError(
                 f"{folder} is no exported network, it {what}: make one with "
                 "python -m reid_lab.export"
             )
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if int(content["format"]) > FORMAT:
+            content = read_json(path)
+            check_format(path, content, FORMAT)
+            manifest = checked(path, content, Manifest)
+            manifest.check_chain(path)
+        except UserError as error:
+            raise ExportError(f"{error}. Copy the export again, or export again") from error
+        return manifest
+
+    def check_chain(self, path: Path) -> None:
+        """Whether the stages can run one after the other, and end at the exits.
+
+        Raises:
+            ExportError: they cannot.
+        """
+        there, files = {PIXELS}, [stage.file for stage in self.stages]
+        for stage in self.stages:
+            missing = {*stage.inputs} - there
+            if missing or not there.isdisjoint(stage.outputs):
                 raise ExportError(
-                    f"{folder} has format {content['format']}, this version reads up to {FORMAT}: "
-                    "update reid_lab, or export again"
+                    f"{path}: the stages are no chain: {stage.file} reads "
+                    f"{', '.join(stage.inputs)} and gives {', '.join(stage.outputs)}"
                 )
-            return _parsed(content)
-        except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, ExportError):
-                raise
+            there.update(stage.outputs)
+        ends = tuple(stage.exit for stage in self.stages)
+        if ends != self.names or len({*files}) < len(files):
             raise ExportError(
-                f"{path} cannot be read ({type(error).__name__}: {error}): export again"
-            ) from error
-
-
-def _parsed(content: dict[str, Any]) -> Manifest:
-    known = {f.name: content[f.name] for f in fields(Manifest)}
-    known["preprocessing"] = Preprocessing(**_tuples(known["preprocessing"]))
-    known["exits"] = tuple(Exit(**e) for e in known["exits"])
-    known["stages"] = tuple(Stage(**_tuples(s)) for s in known["stages"])
-    return Manifest(**known)
-
-
-def _tuples(content: dict[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+                f"{path}: the stages end at {', '.join(ends)}, the exits are "
+                f"{', '.join(self.names)}: they have to be the same, each once"
+            )

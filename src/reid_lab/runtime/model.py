@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reid_lab.gallery_files import CHUNK, crc32
 from reid_lab.runtime.images import read
-from reid_lab.runtime.manifest import PIXELS, WHOLE, ExportError, Manifest
+from reid_lab.runtime.manifest import DATA, MANIFEST, PIXELS, WHOLE, ExportError, Manifest
 
 if TYPE_CHECKING:
     import onnxruntime
 
+MOST_THREADS = 1024
 Values = dict[str, np.ndarray]  # by name, the images along axis 0
 Leave = Callable[[str, np.ndarray], np.ndarray]
 
@@ -44,6 +47,8 @@ class Model:
         threads: int = 0,
         providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> None:
+        if not 0 <= threads <= MOST_THREADS:
+            raise ExportError(f"threads={threads}: 0, for all cores, to {MOST_THREADS}")
         self.folder = Path(folder)
         self.manifest = Manifest.read(self.folder)
         self.threads, self.providers = threads, list(providers)
@@ -55,8 +60,7 @@ class Model:
         names = self.manifest.names
         if not len(pixels):
             return {e.name: np.empty((0, e.dim), np.float32) for e in self.manifest.exits}
-        found = self._session(WHOLE).run(list(names), {PIXELS: pixels})
-        return dict(zip(names, found, strict=True))
+        return self._ran(WHOLE, names, {PIXELS: pixels})
 
     def embed_until(self, pixels: np.ndarray, exit: str) -> np.ndarray:
         """(N, D) float32 of one exit; the stages behind it do not run."""
@@ -105,7 +109,16 @@ class Model:
         Raises:
             ExportError: a file that is no image; it is named.
         """
+        self.open_whole()
         return _joined([self.embed(pixels) for pixels in self._batches(paths, batch_size)])
+
+    def open_whole(self) -> None:
+        """Open the whole network now, so that what is wrong with it is found before the images.
+
+        Raises:
+            ExportError: it is missing, damaged, no network, or of another export.
+        """
+        self._session(WHOLE)
 
     @property
     def image(self) -> tuple[int, int]:
@@ -121,40 +134,113 @@ class Model:
         stages = self.manifest.stages
         stage = stages[number]
         given = {name: values[name] for name in stage.inputs}
-        found = self._session(stage.file).run(list(stage.outputs), given)
-        every = {**values, **dict(zip(stage.outputs, found, strict=True))}
+        every = {**values, **self._ran(stage.file, stage.outputs, given)}
         later = {name for s in stages[number + 1 :] for name in s.inputs} | {stage.exit}
         return {name: x for name, x in every.items() if name in later}
+
+    def _ran(self, file: str, names: Sequence[str], given: Values) -> Values:
+        """The outputs `names` of a file.
+
+        Raises:
+            ExportError: it cannot be run, or gives other embeddings than the manifest says, or
+                such that are not finite.
+        """
+        session = self._session(file)
+        try:
+            found = dict(zip(names, session.run(list(names), given), strict=True))
+        except Exception as error:  # onnxruntime's own have no common base
+            raise ExportError(f"{self.folder / file} cannot be run ({_first(error)})") from error
+        count = len(next(iter(given.values())))
+        for e in self.manifest.exits:
+            rows = found.get(e.name)
+            if rows is None:
+                continue
+            if rows.dtype != np.float32 or rows.shape != (count, e.dim):
+                raise ExportError(
+                    f"{self.folder / file} gives {rows.dtype} {rows.shape} for exit {e.name!r}, "
+                    f"the manifest says float32 ({count}, {e.dim}): export again"
+                )
+            if not np.isfinite(rows).all():
+                raise ExportError(
+                    f"{self.folder / file} gives embeddings of exit {e.name!r} that are not "
+                    "finite: export a checkpoint that has not diverged"
+                )
+        return found
 
     def _session(self, file: str) -> onnxruntime.InferenceSession:
         """The file, opened once.
 
         Raises:
-            ExportError: it is missing, no network, or of another export.
+            ExportError: it is missing, damaged, no network, or of another export.
         """
         if file not in self._sessions:
-            self._sessions[file] = self._opened(self.folder / file)
+            self._sessions[file] = self._opened(file)
         return self._sessions[file]
 
-    def _opened(self, path: Path) -> onnxruntime.InferenceSession:
+    def _opened(self, file: str) -> onnxruntime.InferenceSession:
         try:
             import onnxruntime
         except ModuleNotFoundError as error:
             raise ExportError(f"{error}: pip install onnxruntime") from error
+        path = self.folder / file
+        self._check_file(file)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
-        options.log_severity_level = 3  # errors
+        options.log_severity_level = 4  # fatal: errors are raised
         try:
             session = onnxruntime.InferenceSession(str(path), options, providers=self.providers)
         except Exception as error:  # onnxruntime's own have no common base
-            raise ExportError(f"{path} cannot be opened ({error}): export again") from error
-        found = session.get_modelmeta().custom_metadata_map.get("fingerprint", "none")
-        if found != self.manifest.fingerprint:
+            raise ExportError(f"{path} cannot be opened ({_first(error)}): export again") from error
+        self._check_facts(path, session)
+        return session
+
+    def _check_file(self, file: str) -> None:
+        """Raises:
+        ExportError: a file is missing, lies elsewhere, or has changed since it was written.
+        """
+        for name in (file, f"{file}{DATA}"):
+            path = self.folder / name
+            if name != file and not path.exists():
+                continue
+            if not path.is_file():
+                raise ExportError(f"{path} does not exist: copy the export again, or export again")
+            if not path.resolve().is_relative_to(self.folder.resolve()):
+                raise ExportError(f"{path} is a link to outside of {self.folder}: copy the file")
+            wanted = self.manifest.crc32.get(name)
+            if wanted is not None and crc32_of(path) != wanted:
+                raise ExportError(
+                    f"{path} has changed since it was written (its CRC-32 is not the "
+                    f"{wanted:08x} of {MANIFEST}), or is of another export: copy the export "
+                    "again, or export again"
+                )
+
+    def _check_facts(self, path: Path, session: onnxruntime.InferenceSession) -> None:
+        """Raises:
+        ExportError: the manifest beside it says something else.
+        """
+        facts, manifest = session.get_modelmeta().custom_metadata_map, self.manifest
+        found = facts.get("fingerprint", "none")
+        if found != manifest.fingerprint:
             raise ExportError(
                 f"{path} has the fingerprint {found[:12]}, the manifest beside it "
-                f"{self.manifest.fingerprint[:12]}: they are of two exports, export again"
+                f"{manifest.fingerprint[:12]}: they are of two exports, export again"
             )
-        return session
+        ours = asdict(manifest)
+        for key in ("preprocessing", "exits"):
+            try:
+                same = json.loads(facts[key]) == json.loads(json.dumps(ours[key]))
+            except (KeyError, ValueError, RecursionError):
+                same = False
+            if not same:
+                raise ExportError(
+                    f"{path} has other {key} than the manifest beside it: export again"
+                )
+        shapes = {given.name: given.shape for given in session.get_inputs()}
+        wanted = [*self.image, 3]
+        if PIXELS in shapes and shapes[PIXELS][1:] != wanted:
+            raise ExportError(
+                f"{path} takes pixels {shapes[PIXELS][1:]}, {MANIFEST} says {wanted}: export again"
+            )
 
     def _check(self, pixels: np.ndarray) -> None:
         wanted = (*self.image, 3)
@@ -176,6 +262,19 @@ def _asked(leave: Leave, exit: str, rows: np.ndarray, last: bool) -> np.ndarray:
             f"({len(rows)},), one for each image"
         )
     return gone
+
+
+def _first(error: Exception) -> str:
+    """Of onnxruntime's message, which may have many lines."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
+
+
+def crc32_of(path: Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while part := file.read(CHUNK):
+            crc = crc32(part, crc)
+    return crc
 
 
 def _joined(parts: Sequence[Values]) -> Values:
