@@ -12,7 +12,14 @@ import yaml
 
 from reid_lab.backbone import SmallResNet
 from reid_lab.build import load_teacher
-from reid_lab.checkpoint import allowed_classes, fingerprint, load_model, open_model, register
+from reid_lab.checkpoint import (
+    allowed_classes,
+    check_resumable,
+    fingerprint,
+    load_model,
+    open_model,
+    register,
+)
 from reid_lab.errors import UserError
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import DaRe
@@ -293,3 +300,27 @@ def test_every_model_config_names_allowed_classes() -> None:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
         if "_target_" in config:
             assert config["_target_"] in allowed_classes()
+
+
+STEPS = {"step": {"total": {"completed": 3}}}
+PROGRESS = {"epoch_loop.automatic_optimization.optim_progress": {"optimizer": STEPS}}
+TRAINING: dict[str, Any] = {
+    "epoch": 0,
+    "global_step": 3,
+    "pytorch-lightning_version": "2.6.0",
+    "loops": {"fit_loop": PROGRESS},
+    "callbacks": {},
+    "optimizer_states": [],
+    "lr_schedulers": [],
+    "rng_state": torch.get_rng_state(),
+}
+
+
+@pytest.mark.parametrize("key", [*TRAINING])
+@pytest.mark.parametrize("value", [None, "x", -1, [1], {"a": 1}], ids=str)
+def test_a_training_goes_on_from_whole_state_only(key: str, value: object) -> None:
+    check_resumable(TRAINING, "a.ckpt")
+    if type(value) is type(TRAINING[key]) and key not in ("global_step", "loops"):
+        return
+    with pytest.raises(UserError, match=rf"a\.ckpt .*{key if key != 'global_step' else ''}"):
+        check_resumable({**TRAINING, key: value}, "a.ckpt")

@@ -31,6 +31,7 @@ TINY = ("backbone=small", "backbone.width=4", "model.hidden=16", "model.dim=8")
 MINIATURE = {"_target_": "reid_lab.dataset.read_layout", "_partial_": True, "name": "mini"}
 REPORTED: set[tuple[str, ...]] = set()  # methods, with their callbacks, whose report was drawn
 UNNEEDED = ("cost", "ranked_lists", "attention", "throughput", "verification")
+DONE, NOISE = {"total": {"completed": 0}}, torch.get_rng_state()
 SIX_STEPS = (*TINY, "model.iterations=6", "trainer.log_every_n_steps=1")
 
 
@@ -295,7 +296,11 @@ def test_weights_of_another_network_are_told_before_anything_is_written(
 ) -> None:
     path = tmp_path / "small.ckpt"
     model = build_model(composed(*TINY), 8)
-    torch.save({"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}, path)
+    loops = {"fit_loop": {"epoch_loop.manual_optimization.optim_step_progress": DONE}}
+    trained = {"epoch": 0, "global_step": 0, "loops": loops, "callbacks": {}, "rng_state": NOISE}
+    trained |= {"optimizer_states": [], "lr_schedulers": [], "pytorch-lightning_version": "2.6"}
+    kept = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
+    torch.save({**kept, **trained}, path)
     cfg = composed(*other, f"task={task}", f"ckpt_path={path}")
     with pytest.raises(UserError, match=re.escape(told)):
         run(cfg)

@@ -199,6 +199,46 @@ def _check_weights(weights: Any) -> None:
             raise ValueError(f"state_dict[{name!r}] is not a dense tensor")
 
 
+def check_resumable(state: Mapping[str, Any], checkpoint: Path | str) -> None:
+    """Check that a checkpoint holds what a training goes on from, besides the weights.
+
+    Raises:
+        CheckpointError: naming what is missing or senseless.
+    """
+    kinds = {
+        "epoch": int,
+        "global_step": int,
+        "pytorch-lightning_version": str,
+        "loops": dict,
+        "callbacks": dict,
+        "optimizer_states": list,
+        "lr_schedulers": list,
+        "rng_state": Tensor,
+    }
+    wrong = [key for key, kind in kinds.items() if not isinstance(state.get(key), kind)]
+    if not wrong and state["global_step"] not in _steps_of(state["loops"]):
+        wrong = ["loops"]
+    if wrong:
+        raise CheckpointError(
+            f"{checkpoint} holds weights, but no training to go on with ({', '.join(wrong)} "
+            "missing or not as Lightning writes it): use task=test, or give another checkpoint"
+        )
+
+
+def _steps_of(loops: dict[str, Any]) -> set[Any]:
+    """How many optimiser steps the loops have done, as each way of optimising counts them."""
+    found = set()
+    for path in (
+        "epoch_loop.automatic_optimization.optim_progress/optimizer/step/total/completed",
+        "epoch_loop.manual_optimization.optim_step_progress/total/completed",
+    ):
+        node: Any = loops.get("fit_loop")
+        for key in path.split("/"):
+            node = node.get(key) if isinstance(node, dict) else None
+        found |= {node} if type(node) is int else set()
+    return found
+
+
 def _is_side(value: Any) -> bool:
     return type(value) is int and 1 <= value <= MAX_SIDE
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from reid_lab.budget.allocator import Allocator
 from reid_lab.build import build_data
-from reid_lab.checkpoint import read_checkpoint
+from reid_lab.checkpoint import check_resumable, read_checkpoint
 from reid_lab.config_check import ConfigError, Problem, check_config
 from reid_lab.errors import UserError
 from reid_lab.paths import LAST, last_checkpoint, resumable
@@ -92,7 +92,9 @@ def check_checkpoint(cfg: DictConfig) -> list[Problem]:
         fix = f"check the path, or with ckpt_path=last that runs/{cfg.name}/ holds a run"
         return [Problem("ckpt_path", cfg.ckpt_path, allowed, fix)]
     try:
-        read_checkpoint(path)
+        state = read_checkpoint(path)
+        if cfg.task == "fit":
+            check_resumable(state, path)
     except UserError as error:
         return [Problem("ckpt_path", cfg.ckpt_path, "a checkpoint of this suite", str(error))]
     return []
