@@ -19,6 +19,7 @@ from reid_lab.doctor.findings import Finding, named
 from reid_lab.doctor.hashes import difference_hash, thumbnail, within
 from reid_lab.doctor.scan import Look, scan
 from reid_lab.doctor.sheet import CELL, NOTHING, sheet
+from reid_lab.pixels import ImageError
 from tests.conftest import write_jpegs
 
 ROOT = Path("/data")
@@ -189,12 +190,12 @@ def test_scan_names_what_is_broken_and_reads_boxes(tmp_path: Path) -> None:
     look = scan(made, counts.append)
     assert look.good.tolist() == [True, False, True, False, True, False]
     assert look.sizes.tolist() == [[10, 40], [0, 0], [5, 10], [0, 0], [10, 40], [0, 0]]
-    assert look.clipped.tolist() == [False, False, True, True, False, False]
+    assert look.clipped.tolist() == [False, False, True, False, False, False]
     assert look.digests[0] == look.digests[4] != look.digests[2]
     assert sum(counts) == len(names)
     found = only(pictures.broken([look]))
     assert found.level == "error" and "broken images: 3" in found.what
-    assert "box 20 0 30 10 is outside of the image, 20 x 40" in found.what
+    assert "box 20 0 30 10 (left top right bottom) is outside of the image, 20 x 40" in found.what
     assert "cut.jpg" in found.what and "gone.jpg" in found.what
     assert "frame.jpg" in only(pictures.clipped({"train": (made, look)})).what
     fine = scan(made.take(np.array([0])))
@@ -376,6 +377,69 @@ def test_wrong_commands(doctor: Callable[..., str], words: list[str], message: s
 def test_wrong_options(words: list[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(words)
+
+
+def test_names_of_nobody() -> None:
+    names = {1: "anna", 2: "nan", 3: "Unknown", 4: "none"}
+    found = checks.nameless("pid", names, np.array([1, 2, 2, 3]))
+    assert [f.what for f in found] == [
+        "pid 'nan' may mean unknown: 2 images",
+        "pid 'Unknown' may mean unknown: 1 images",
+    ]
+    assert checks.nameless("pid", {1: "anna"}, np.array([1])) == []
+
+
+def test_people_and_cameras_are_named_as_the_data_does(
+    tmp_path: Path, doctor: Callable[..., str]
+) -> None:
+    root = mine(tmp_path / "mine")
+    with (root / "images.csv").open("a") as file:  # in the training half by the seed
+        file.write("".join(f"{i}.png,Zoë {i},door-x\n" for i in range(8)))
+    for i in range(8):
+        Image.fromarray(picture(100 + i)).save(root / f"{i}.png")
+    words = ("dataset=csv", f"dataset.root={root}", "dataset.p=3", "dataset.k=2")
+    printed = doctor(*words, status=0)
+    assert "training identities have one image: Zoë" in printed
+    page = tmp_path / "sheet.png"
+    doctor(*words, "--sheet", page, status=0)
+    assert page.is_file()
+
+
+@pytest.mark.parametrize("box", ["-9 -9 0 0", "0 0 -1 5", "64 0 70 5", "0 128 5 200"])
+def test_boxes_wholly_outside_are_errors(
+    tmp_path: Path, doctor: Callable[..., str], box: str
+) -> None:
+    root = mine(tmp_path / "mine", people=2)
+    lines = (root / "images.csv").read_text().splitlines()
+    rows = [f"{line},{box}" for line in lines[1:]]
+    (root / "images.csv").write_text("\n".join([f"{lines[0]},box", *rows]) + "\n")
+    words = ("dataset=csv", f"dataset.root={root}", "dataset.p=2", "dataset.k=2")
+    doctor(*words, status=1)
+
+
+def test_nothing_to_find(tmp_path: Path, doctor: Callable[..., str]) -> None:
+    """20 people, one image each, one camera: the gallery is empty."""
+    root = tmp_path / "mine"
+    write_jpegs(root, [f"{i}.jpg" for i in range(20)], (64, 32))
+    rows = "".join(f"{i}.jpg,p{i},door\n" for i in range(20))
+    (root / "images.csv").write_text(f"path,pid,camid\n{rows}")
+    printed = doctor("dataset=csv", f"dataset.root={root}", status=1)
+    assert "no query has a gallery image of the same person" in printed
+    assert "dataset.p=18" in printed and "from camera door" in printed
+
+
+def test_what_only_training_checks_is_an_error(
+    tmp_path: Path, doctor: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The doctor asks training's own check, even where it can decode a file itself."""
+
+    def refuse(path: Path) -> tuple[int, int]:
+        raise ImageError(f"{path.name} is refused")
+
+    root = mine(tmp_path / "mine")
+    words = ("dataset=csv", f"dataset.root={root}", "dataset.p=3", "dataset.k=2")
+    monkeypatch.setattr("reid_lab.dataset.images.read_size", refuse)
+    assert "png is refused" in doctor(*words, status=1)
 
 
 def test_look_at_takes_companions(tmp_path: Path) -> None:

@@ -275,6 +275,24 @@ def test_runtime_errors_are_one_message(
     assert not (tmp_path / "x.npz").exists()
 
 
+def test_the_runtime_leaves_out_what_is_broken_and_says_so(
+    dare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_jpegs(tmp_path / "crops", ["a.jpg", "b.jpg", "below/c.jpg", "d.jpg"], SIZE)
+    (folder / "b.jpg").write_bytes(b"broken")
+    (folder / "d.jpg").write_bytes((folder / "d.jpg").read_bytes()[:300])
+    (folder / "x.gif").touch()
+    words = [str(dare / "out"), str(folder), "--out", str(tmp_path / "x.npz"), "--batch-size", "1"]
+    assert runtime_main(words) == 1
+    told = capsys.readouterr().err
+    assert "b.jpg cannot be read" in told and "d.jpg cannot be read" in told
+    assert "2 of 4 images cannot be read and are left out" in told and "(1 .gif)" in told
+    with np.load(tmp_path / "x.npz") as saved:
+        assert [Path(path).name for path in saved["paths"]] == ["a.jpg", "c.jpg"]
+        wanted = Model(dare / "out").embed_files([folder / "a.jpg", folder / "below/c.jpg"])
+        np.testing.assert_allclose(saved["fusion"], wanted["fusion"], atol=1e-6)
+
+
 def test_export_errors_come_before_work(
     dare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

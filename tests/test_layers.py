@@ -15,7 +15,7 @@ ORDER = ["dataset", "backbone", "loss", "search", "classical", "model", "retriev
 ORDER += ["report", "frontier", "callbacks"]
 PLAIN = ("search", "frontier", "retrieval", "budget", "report", "classical")
 COMMON = {"types", "errors", "atomic", "stored", "command", "results", "protocol", "pixels"}
-COMMON |= {"strict_json", "folders", "gallery_files"}  # of no layer
+COMMON |= {"strict_json", "folders", "gallery_files", "image_files"}  # of no layer
 
 
 def imports(path: Path) -> Iterator[str]:

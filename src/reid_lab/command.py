@@ -54,9 +54,11 @@ def attempt(work: Callable[[], int], wrong: int = 1, interrupted: str = "interru
 
 
 def _of_config(error: Exception) -> bool:
-    from hydra.errors import HydraException  # slow to import
-    from omegaconf.errors import OmegaConfBaseException
-
+    try:
+        from hydra.errors import HydraException  # slow to import
+        from omegaconf.errors import OmegaConfBaseException
+    except ImportError:  # the runtime needs neither
+        return False
     return isinstance(error, (HydraException, OmegaConfBaseException))
 
 

@@ -12,9 +12,10 @@ from filelock import FileLock
 
 from reid_lab.dataset.images import CHUNK, Decoder, Progress
 from reid_lab.dataset.records import DatasetError, Split
+from reid_lab.image_files import shown
 
 # another one never reads this one's files
-FORMAT = "2: uint8 (N, 3, H, W), upright, bilinear, antialiased"
+FORMAT = "3: uint8 (N, 3, H, W), upright, on white, bilinear, antialiased"
 BLOCK = 1024  # images between two notes of how far a build has come
 
 
@@ -76,7 +77,7 @@ def _digest(path: Path) -> bytes:
     try:
         return hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
     except OSError as error:
-        raise DatasetError(f"{path} cannot be read ({error}): replace or remove it") from error
+        raise DatasetError(f"{shown(path)} cannot be read ({error.strerror})") from error
 
 
 def _build(path: Path, decoder: Decoder, progress: Progress | None) -> None:

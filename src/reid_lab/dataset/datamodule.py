@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +34,8 @@ from reid_lab.dataset.sampler import (
 )
 from reid_lab.dataset.synthetic import Recipe, render
 from reid_lab.dataset.transforms import Transforms, erase, normalise
+from reid_lab.errors import UserError
+from reid_lab.image_files import shown
 from reid_lab.types import BatchSize, NonNegativeInt, Seed, Workers
 
 Part = Literal["val", "test"]
@@ -88,7 +90,11 @@ class ReidDataModule(pl.LightningDataModule):
     @property
     def benchmark(self) -> Benchmark:
         if self._benchmark is None:
-            self._benchmark = self.reader(self.root)
+            try:
+                self._benchmark = self.reader(self.root)
+            except OSError as error:
+                where = shown(error.filename or self.root)
+                raise DatasetError(f"{where} cannot be read: {error.strerror or error}") from error
         return self._benchmark
 
     def splits(self, part: Part) -> tuple[Split, Split]:
@@ -132,24 +138,33 @@ class ReidDataModule(pl.LightningDataModule):
                 self.opened(part)
 
     def check(self) -> None:
-        """Whether the data can train and rank; what is not rendered yet is taken at its word.
+        """Whether the labels can train and rank; what is not rendered yet is not looked at.
 
         Raises:
-            DatasetError: not there, not readable, one camera, no query with a match, too few
-                identities for P, or K too small.
+            DatasetError: everything of: not there, not readable, one camera, no query with a
+                match, too few identities for P, or K too small.
         """
+        problems = list(self._problems())
+        if problems:
+            raise DatasetError("\n".join(dict.fromkeys(problems)))
+
+    def _problems(self) -> Iterator[str]:
+        checks: list[Callable[[], None]] = [self._check_batches]
+        if self.recipe is None:
+            parts: tuple[Part, ...] = ("val", "test")
+            checks += [partial(self._check_rankable, part) for part in parts]
+        elif not self.recipe.test_identities:
+            yield "dataset.recipe.test_identities=0: give one or more to test on"
+        yield from filter(None, map(_message, checks))
+
+    def _check_batches(self) -> None:
         if self.batch_size is None:
             check_pk(self.p, self.k, self.identities)
-        if self.recipe is not None:
-            if not self.recipe.test_identities:
-                raise DatasetError("dataset.recipe.test_identities=0: give one or more to test on")
-            return
-        parts: tuple[Part, ...] = ("val", "test")
-        for part in parts:
-            hidden = self.benchmark.protocol.hidden
-            check_rankable(self.benchmark.name, *self.splits(part), hidden)
-        if self.batch_size is not None:
+        elif self.recipe is None:
             check_batch_size(self.batch_size, int((self.train_split.pids > 0).sum()))
+
+    def _check_rankable(self, part: Part) -> None:
+        check_rankable(self.benchmark.name, *self.splits(part), self.benchmark.protocol.hidden)
 
     def render(self) -> None:
         """Make the data set, if it is one that we make and it is not there yet."""
@@ -222,6 +237,14 @@ class ReidDataModule(pl.LightningDataModule):
     def _rank(self) -> tuple[int, int]:
         trainer = self.trainer
         return (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+
+
+def _message(check: Callable[[], None]) -> str | None:
+    try:
+        check()
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def _with_progress(opened: Callable[..., Images], part: str) -> Images:

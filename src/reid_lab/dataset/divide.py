@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from reid_lab.dataset.records import DISTRACTOR, Benchmark, DatasetError, Split
+from reid_lab.image_files import shown
 from reid_lab.protocol import Hidden, Protocol
 
 
@@ -58,7 +59,8 @@ def allow_one_camera(benchmark: Benchmark) -> Benchmark:
     if len(cameras) != 1:
         return benchmark
     note = (
-        f"{benchmark.name}: all query and gallery images are from camera {cameras[0]}, so matches "
+        f"{benchmark.name}: all query and gallery images are from camera "
+        f"{shown(benchmark.camera(cameras[0]))}, so matches "
         "come from the same camera: easier than re-identification across cameras"
     )
     return replace(benchmark, protocol=Protocol(hidden="nothing"), notes=(*benchmark.notes, note))

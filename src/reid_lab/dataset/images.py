@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, Protocol
@@ -13,7 +13,8 @@ import torch
 from torch.nn.functional import interpolate
 
 from reid_lab.dataset.records import Box, DatasetError, Split
-from reid_lab.pixels import UNREADABLE, read_pixels, read_size
+from reid_lab.image_files import shown
+from reid_lab.pixels import ImageError, read_pixels, read_size
 
 Cache = Literal["none", "memory", "disk"]
 CHUNK = 64
@@ -30,18 +31,36 @@ def decode(path: Path, box: Box | None = None) -> np.ndarray:
     """The image in a file, or what `box` cuts out of it, (H, W, 3) uint8 RGB.
 
     Raises:
-        DatasetError: the file is missing, broken, or no image; it is named.
+        DatasetError: the file cannot be used as an image, or the box is outside of it.
     """
     try:
         pixels = read_pixels(path)
-    except UNREADABLE as error:
-        raise DatasetError(
-            f"{path} cannot be read as an image ({error}): replace or remove it"
-        ) from error
+    except ImageError as error:
+        raise DatasetError(str(error)) from error
+    if problem := box_problem(path, box, *pixels.shape[:2]):
+        raise DatasetError(problem)
+    return crop(pixels, box)
+
+
+def crop(pixels: np.ndarray, box: Box | None) -> np.ndarray:
+    """What of the box is inside of (H, W, 3); all of it without one."""
     if box is None:
         return pixels
     left, top, right, bottom = box
-    return pixels[top:bottom, left:right]
+    return pixels[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+
+
+def box_problem(path: Path, box: Box | None, height: int, width: int) -> str | None:
+    """What is wrong with a box that lies wholly outside of its image."""
+    if box is None:
+        return None
+    left, top, right, bottom = box
+    if min(right, width) > max(left, 0) and min(bottom, height) > max(top, 0):
+        return None
+    return (
+        f"{shown(path)}: the box {left} {top} {right} {bottom} (left top right bottom) is outside "
+        f"of the image, {width} x {height} pixels. Correct or remove it"
+    )
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -121,24 +140,33 @@ def check_files(split: Split) -> None:
     """Look at every file's header, so that a broken one is named before training.
 
     Raises:
-        DatasetError: naming up to five files that are no images, or that a box lies outside of.
+        DatasetError: naming up to five files that cannot be used, or that a box lies outside of.
     """
     with ThreadPoolExecutor(8) as pool:
-        told = list(filter(None, pool.map(lambda index: _wrong(split, index), range(len(split)))))
-    if told:
-        shown = "".join(f"\n    {line}" for line in told[:5])
+        found = pool.map(lambda indices: file_problems(split, indices), by_file(split))
+        problems = {i: problem for some in found for i, problem in some.items()}
+    if problems:
+        listed = "".join(f"\n    {problems[i]}" for i in sorted(problems)[:5])
         raise DatasetError(
-            f"{len(told)} of {len(split)} files in {split.root} are missing or no images, or lack "
-            f"the box: replace or remove them{shown}" + ("\n    ..." if len(told) > 5 else "")
+            f"{len(problems):,} of {len(split):,} files in {shown(split.root)} cannot be used:"
+            f"{listed}" + ("\n    ..." if len(problems) > 5 else "")
         )
 
 
-def _wrong(split: Split, index: int) -> str | None:
-    path, box = split.path(index), split.box(index)
+def by_file(split: Split) -> list[list[int]]:
+    """The indices of the images in each file: one, or as many as it has boxes."""
+    files: dict[bytes, list[int]] = {}
+    for index, name in enumerate(split.names.tolist()):
+        files.setdefault(name, []).append(index)
+    return list(files.values())
+
+
+def file_problems(split: Split, indices: Sequence[int]) -> dict[int, str]:
+    """What is wrong with the images `indices` of one file, as far as its header tells."""
+    path = split.path(indices[0])
     try:
-        height, width = read_size(path)
-    except UNREADABLE:
-        return str(path)
-    if box is not None and (box[0] >= width or box[1] >= height):
-        return f"{path}: the box {' '.join(map(str, box))} is outside of {width} x {height} pixels"
-    return None
+        size = read_size(path)
+    except ImageError as error:
+        return dict.fromkeys(indices, str(error))
+    found = {index: box_problem(path, split.box(index), *size) for index in indices}
+    return {index: problem for index, problem in found.items() if problem is not None}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ class DatasetError(UserError):
 class Split:
     """N images: `names` (N,) bytes relative to `root`; `pids`, `camids`, `tracks` (N,) int64.
 
-    `boxes` (N, 4) int32 cuts the person out of each file: left, top, right, bottom in pixels.
+    `boxes` (N, 4) int32 cuts the person out of each file: left, top, right, bottom in pixels. What
+    of a box is outside of its image is left out.
     Arrays, not objects: forked workers share them without copying.
     """
 
@@ -97,6 +98,7 @@ class Benchmark:
 
     `protocol` says how the gallery is shown and what counts. `companions` are more images of
     the queries' people in the queries' cameras: pooled with them in multi-queries, never ranked.
+    `people` and `cameras` are the names that the data gives to pids and camids, if not numbers.
     """
 
     name: str
@@ -106,6 +108,16 @@ class Benchmark:
     notes: tuple[str, ...] = ()
     protocol: Protocol = MARKET1501
     companions: Split | None = None
+    people: Mapping[int, str] = field(default_factory=dict)
+    cameras: Mapping[int, str] = field(default_factory=dict)
+
+    def person(self, pid: int) -> str:
+        """As the data calls the person."""
+        return self.people.get(int(pid), str(pid))
+
+    def camera(self, camid: int) -> str:
+        """As the data calls the camera."""
+        return self.cameras.get(int(camid), str(camid))
 
     def counts(self) -> dict[str, dict[str, int]]:
         parts = {"train": self.train, "query": self.query, "gallery": self.gallery}

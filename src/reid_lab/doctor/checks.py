@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 
 from reid_lab.dataset.records import DISTRACTOR, Benchmark, Split
 from reid_lab.doctor.findings import Finding, Level, named
 from reid_lab.protocol import Hidden
+
+Name = Callable[[int], str]  # a pid or camid -> as the data calls it
+# what people write where they know no name
+NOBODY = {"nan", "none", "null", "nil", "na", "n/a", "<na>", "nat", "unknown", "unk", "undefined"}
+NOBODY |= {"?", "??", "???", "-", "--", "_", "nobody", "noname", "unlabeled", "unlabelled", "other"}
 
 
 def check_labels(benchmark: Benchmark, k: int) -> list[Finding]:
@@ -14,29 +21,33 @@ def check_labels(benchmark: Benchmark, k: int) -> list[Finding]:
     train, query, gallery = benchmark.train, benchmark.query, benchmark.gallery
     parts = (train, query, gallery)
     return [
-        *cameras(train, query, gallery),
-        *overlap(train, query, gallery),
+        *cameras(train, query, gallery, benchmark.camera),
+        *overlap(train, query, gallery, benchmark.person),
         *nobody(train, query),
-        *rare(train, k),
-        *one_sided(train),
-        *unmatched(query, gallery, benchmark.protocol.hidden),
-        *unasked(query, gallery),
+        *nameless("pid", benchmark.people, np.concatenate([split.pids for split in parts])),
+        *nameless("camera", benchmark.cameras, np.concatenate([split.camids for split in parts])),
+        *rare(train, k, benchmark.person),
+        *one_sided(train, benchmark.person),
+        *unmatched(query, gallery, benchmark.protocol.hidden, benchmark.person),
+        *unasked(query, gallery, benchmark.person),
         *gaps("pids", np.concatenate([split.identities for split in parts])),
         *gaps("camera numbers", np.concatenate([split.camids for split in parts])),
     ]
 
 
-def cameras(train: Split, query: Split, gallery: Split) -> list[Finding]:
+def cameras(train: Split, query: Split, gallery: Split, name: Name = str) -> list[Finding]:
     """One camera only, to train on or to test on; or hardly an image a camera."""
     fix = "if several cameras took the images, correct the camera numbers"
     found = []
     tested = np.union1d(query.camids, gallery.camids)
     if len(tested) == 1:
-        what = f"one camera only: all query and gallery images are from camera {tested[0]}"
+        camera = named([name(tested[0])])
+        what = f"one camera only: all query and gallery images are from camera {camera}"
         found.append(Finding("warning", f"{what}, so the test is easier than across cameras", fix))
     trained = np.unique(train.camids)
     if len(trained) == 1 and len(tested) > 1:
-        what = f"one camera only: all training images are from camera {trained[0]}"
+        camera = named([name(trained[0])])
+        what = f"one camera only: all training images are from camera {camera}"
         found.append(Finding("warning", f"{what}, so nothing is learned across cameras", fix))
     every = np.concatenate([train.camids, query.camids, gallery.camids])
     count = len(np.unique(every))
@@ -46,12 +57,12 @@ def cameras(train: Split, query: Split, gallery: Split) -> list[Finding]:
     return found
 
 
-def overlap(train: Split, query: Split, gallery: Split) -> list[Finding]:
+def overlap(train: Split, query: Split, gallery: Split, name: Name = str) -> list[Finding]:
     """People who train and are tested."""
     both = np.intersect1d(train.identities, np.union1d(query.identities, gallery.identities))
     if not len(both):
         return []
-    what = f"{len(both):,} identities are in both train and test: {named(both)}"
+    what = f"{len(both):,} identities are in both train and test: {named(map(name, both))}"
     fix = "the test measures what was learned by heart: keep each person in one of the two"
     return [Finding("warning", what, fix)]
 
@@ -68,13 +79,28 @@ def nobody(train: Split, query: Split) -> list[Finding]:
     return found
 
 
-def rare(train: Split, k: int) -> list[Finding]:
+def nameless(what: str, names: Mapping[int, str], numbers: np.ndarray) -> list[Finding]:
+    """Names such as `nan` and `unknown`, which count as a person's or a camera's like any other."""
+    odd = {number: name for number, name in names.items() if name.strip().lower() in NOBODY}
+    counts = {name: int((numbers == number).sum()) for number, name in odd.items()}
+    fix = "write 0 (a distractor) or -1 (junk) where a person is unknown"
+    if what == "camera":
+        fix = "write the camera, or leave the images out"
+    return [
+        Finding("warning", f"{what} {named([name])!r} may mean unknown: {count:,} images", fix)
+        for name, count in counts.items()
+        if count
+    ]
+
+
+def rare(train: Split, k: int, name: Name = str) -> list[Finding]:
     """Training identities with one image, or with fewer than a batch takes."""
     pids, often = np.unique(train.pids[train.pids > DISTRACTOR], return_counts=True)
     found = []
     if (often == 1).any():
-        once = pids[often == 1]
-        what = f"{len(once):,} of {len(pids):,} training identities have one image: {named(once)}"
+        once = named(map(name, pids[often == 1]))
+        count = f"{int((often == 1).sum()):,} of {len(pids):,}"
+        what = f"{count} training identities have one image: {once}"
         fix = "its positive in a triplet is itself: add images of them, or leave them out"
         found.append(Finding("warning", what, fix))
     few = int(((often > 1) & (often < k)).sum())
@@ -85,7 +111,7 @@ def rare(train: Split, k: int) -> list[Finding]:
     return found
 
 
-def one_sided(train: Split) -> list[Finding]:
+def one_sided(train: Split, name: Name = str) -> list[Finding]:
     """Training identities that one camera saw, where there are several cameras."""
     if len(np.unique(train.camids)) < 2:
         return []
@@ -98,10 +124,10 @@ def one_sided(train: Split) -> list[Finding]:
     level: Level = "warning" if 2 * len(once) > len(pids) else "note"
     what = f"{len(once):,} of {len(pids):,} training identities are seen by one camera only"
     fix = "they teach nothing about another camera: add images of other cameras if there are any"
-    return [Finding(level, f"{what}: {named(once)}", fix)]
+    return [Finding(level, f"{what}: {named(map(name, once))}", fix)]
 
 
-def unmatched(query: Split, gallery: Split, hidden: Hidden) -> list[Finding]:
+def unmatched(query: Split, gallery: Split, hidden: Hidden, name: Name = str) -> list[Finding]:
     """Queries that find nobody: they are left out of the accuracies."""
     seen = {(p, c) for p, c in zip(gallery.pids.tolist(), gallery.camids.tolist(), strict=True)}
     views: dict[int, set[int]] = {}
@@ -117,18 +143,18 @@ def unmatched(query: Split, gallery: Split, hidden: Hidden) -> list[Finding]:
     people = sorted(set(lost))
     what = (
         f"{len(lost):,} of {len(query):,} queries have no gallery image of the same person{where}, "
-        f"{len(people):,} people: {named(people)}"
+        f"{len(people):,} people: {named(map(name, people))}"
     )
     fix = "they are left out of the accuracies: add such images, or drop the queries"
     return [Finding("warning", what, fix)]
 
 
-def unasked(query: Split, gallery: Split) -> list[Finding]:
+def unasked(query: Split, gallery: Split, name: Name = str) -> list[Finding]:
     """People of the gallery whom no query asks for."""
     others = np.setdiff1d(gallery.identities, query.identities)
     if not len(others):
         return []
-    what = f"{len(others):,} people are in the gallery only: {named(others)}"
+    what = f"{len(others):,} people are in the gallery only: {named(map(name, others))}"
     return [Finding("note", what, "no query asks for them: they serve as distractors")]
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from reid_lab.image_files import shown
+
 Level = Literal["error", "warning", "note"]
 SHOWN = 5  # images or people that one finding names
 
@@ -21,5 +23,5 @@ class Finding:
 
 def named(things: Iterable[object], between: str = ", ") -> str:
     """The first five, and whether there are more."""
-    listed = [str(thing) for thing in things]
+    listed = [shown(str(thing)) for thing in things]
     return between.join([*listed[:SHOWN], *["..."] * (len(listed) > SHOWN)])

@@ -21,7 +21,7 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
 def difference_hash(thumbnails: np.ndarray) -> np.ndarray:
     """(N, 32, 36) grey -> (N, 8) uint8: 64 bits, whether it gets brighter from left to right."""
     cells = thumbnails.reshape(-1, ROWS, DETAIL, COLUMNS + 1, DETAIL).mean((2, 4))
-    return np.packbits((cells[:, :, 1:] > cells[:, :, :-1]).reshape(len(cells), -1), axis=1)
+    return np.packbits((cells[:, :, 1:] > cells[:, :, :-1]).reshape(-1, ROWS * COLUMNS), axis=1)
 
 
 def within(a: np.ndarray, b: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +44,7 @@ def check_pictures(benchmark: Benchmark, looks: Mapping[str, Look]) -> list[Find
         *sizes(parts),
         *clipped(parts),
         *uniform(parts),
-        *conflicts(parts),
+        *conflicts(parts, benchmark.person),
         *shown_twice(*parts["query"], *parts["gallery"], benchmark.protocol.hidden),
         *leaks(parts),
         *copies(parts),
@@ -92,7 +92,7 @@ def uniform(parts: Parts) -> list[Finding]:
     return _some("warning", mask, _names(parts), "one colour only", "leave them out")
 
 
-def conflicts(parts: Parts) -> list[Finding]:
+def conflicts(parts: Parts, name: Callable[[int], str] = str) -> list[Finding]:
     """The very same picture under two names of people."""
     digests = _all(parts, "digests")
     pids = np.concatenate([split.pids for split, _ in parts.values()])
@@ -106,7 +106,7 @@ def conflicts(parts: Parts) -> list[Finding]:
     ]
     if not pairs:
         return []
-    said = [f"{os.fsdecode(names[i])} (pid {pids[i]})" for pair in pairs for i in pair]
+    said = [f"{os.fsdecode(names[i])} (pid {name(pids[i])})" for pair in pairs for i in pair]
     listed = named([", ".join(two) for two in zip(said[::2], said[1::2], strict=True)], "\n")
     what = f"{len(pairs):,} pictures are the same to the pixel, but of two people:\n{listed}"
     return [Finding("warning", what, "one of the two labels is wrong: correct or remove it")]

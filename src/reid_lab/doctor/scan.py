@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from reid_lab.dataset.images import decode
+from reid_lab.dataset.images import by_file, crop, decode, file_problems
 from reid_lab.dataset.records import DatasetError, Split
 from reid_lab.doctor.hashes import THUMBNAIL, thumbnail
 
@@ -53,12 +53,10 @@ def scan(split: Split, advance: Callable[[int], None] = lambda images: None) -> 
     `advance` is called with how many more images are done.
     """
     look = Look.blank(len(split))
-    order = np.argsort(split.names, kind="stable")
-    _, starts = np.unique(split.names[order], return_index=True)
-    files = np.split(order, starts[1:]) if len(split) else []
+    files = by_file(split)
     tasks = [files[i : i + CHUNK] for i in range(0, len(files), CHUNK)]
 
-    def work(task: list[np.ndarray]) -> tuple[int, list[str]]:
+    def work(task: list[list[int]]) -> tuple[int, list[str]]:
         broken = [message for indices in task for message in _fill(look, split, indices)]
         return sum(map(len, task)), broken
 
@@ -69,25 +67,23 @@ def scan(split: Split, advance: Callable[[int], None] = lambda images: None) -> 
     return look
 
 
-def _fill(look: Look, split: Split, indices: np.ndarray) -> list[str]:
+def _fill(look: Look, split: Split, indices: list[int]) -> list[str]:
     """Look at the images of one file; messages of those that are broken."""
-    path, broken = split.path(int(indices[0])), []
+    # what training asks before its first batch, then what it decodes
+    problems = file_problems(split, indices)
+    broken, good = list(problems.values()), [i for i in indices if i not in problems]
+    if not good:
+        return broken
     try:
-        whole = decode(path)
+        whole = decode(split.path(good[0]))
     except DatasetError as error:
-        return [str(error)] * len(indices)
+        return broken + [str(error)] * len(good)
     high, wide = whole.shape[:2]
-    for i in indices:
-        image = whole
-        if split.boxes is not None:
-            left, top, right, bottom = (int(side) for side in split.boxes[i])
+    for i in good:
+        if (box := split.box(i)) is not None:
+            left, top, right, bottom = box
             look.clipped[i] = left < 0 or top < 0 or right > wide or bottom > high
-            image = whole[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
-            if not image.size:
-                box = f"{left} {top} {right} {bottom}"
-                broken.append(f"{path}: the box {box} is outside of the image, {wide} x {high}")
-                continue
-        _note(look, int(i), image)
+        _note(look, i, crop(whole, box))
     return broken
 
 

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from reid_lab.dataset.images import decode
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
+from reid_lab.image_files import shown
 
 CELL = (96, 192)  # width and height of a picture at most
 GAP, TOP = 10, 40  # pixels between pictures; for the columns' labels
@@ -36,7 +37,7 @@ def sheet(benchmark: Benchmark, people: int = 8, seed: int = 0) -> Image.Image:
     """
     chosen = _choose(benchmark, people, seed)
     columns = sorted({camid for person in chosen for camid in person.views})
-    labels = [(str(person.pid), person.part) for person in chosen]
+    labels = [(_short(benchmark.person(person.pid)), person.part) for person in chosen]
     edge = GAP + 14 + max(int(_font(20).getlength(max(two, key=len))) for two in labels)
     wide, high = CELL[0] + GAP, CELL[1] + GAP
     size = (edge + len(columns) * wide + GAP, TOP + len(chosen) * high + GAP)
@@ -44,17 +45,23 @@ def sheet(benchmark: Benchmark, people: int = 8, seed: int = 0) -> Image.Image:
     draw = ImageDraw.Draw(page)
     for x, camid in enumerate(columns):
         middle = edge + x * wide + CELL[0] / 2
-        draw.text((middle, TOP / 2 + 2), f"camera {camid}", INK, _font(15), anchor="mm")
+        label = _short(benchmark.camera(camid), 9) if benchmark.cameras else f"camera {camid}"
+        draw.text((middle, TOP / 2 + 2), label, INK, _font(15), anchor="mm")
     rng = np.random.default_rng(seed)
     for y, person in enumerate(chosen):
         top = TOP + y * high
         middle = top + CELL[1] / 2
-        draw.text((edge - 14, middle - 9), str(person.pid), INK, _font(20), anchor="rm")
+        draw.text((edge - 14, middle - 9), labels[y][0], INK, _font(20), anchor="rm")
         draw.text((edge - 14, middle + 13), person.part, FAINT, _font(13), anchor="rm")
         for x, camid in enumerate(columns):
             corner = (edge + x * wide, top)
             _put(page, draw, corner, _picture(person.views.get(camid, []), rng))
     return page
+
+
+def _short(name: str, most: int = 20) -> str:
+    name = shown(name)
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _choose(benchmark: Benchmark, people: int, seed: int) -> list[Person]:

@@ -22,9 +22,10 @@ from reid_lab.errors import UserError
 from reid_lab.gallery import show
 from reid_lab.gallery.answers import Answer
 from reid_lab.gallery.embed import Embedder, embedded
-from reid_lab.gallery.images import Named, find_images, ids_of, named
+from reid_lab.gallery.images import Named, ids_of, named
 from reid_lab.gallery.page import page
 from reid_lab.gallery_files import Card, GalleryError
+from reid_lab.image_files import find_images
 from reid_lab.retrieval.index import check_count
 from reid_lab.retrieval.planner import plan as make_plan
 from reid_lab.retrieval.store import SavedGallery
@@ -45,7 +46,8 @@ class Outcome:
 
 
 def build(args: Namespace) -> int:
-    images = named(find_images(args.images), args.pattern)
+    paths, skipped = find_images(args.images)
+    images = named(paths, args.pattern)
     check_count(args.index, len(images))
     embedder = Embedder.load(args.checkpoint, args.exit, args.device)
     card = Card(
@@ -65,17 +67,18 @@ def build(args: Namespace) -> int:
             raise UserError(f"none of {len(images)} images could be read: {args.out} was not made")
         if args.index != "flat":
             show.stderr.print(f"index {args.index} ...", highlight=False)
-    return _told(args, args.out, outcome)
+    return _told(args, args.out, outcome, skipped)
 
 
 def add(args: Namespace) -> int:
     gallery = SavedGallery.open(args.gallery)
-    images = named(find_images(args.images), gallery.card.pattern)
+    paths, other = find_images(args.images)
+    images = named(paths, gallery.card.pattern)
     embedder = _embedder(args, gallery)
     with extend(gallery, embedder.fingerprint) as writer:
         new = [image for image in images if str(image.path) not in writer]
         outcome = _fill(writer, embedder, new, args.batch_size)
-    return _told(args, args.gallery, outcome, skipped=len(images) - len(new))
+    return _told(args, args.gallery, outcome, other, len(images) - len(new))
 
 
 def search(args: Namespace) -> int:
@@ -152,7 +155,9 @@ def _fill(writer: Writer, embedder: Embedder, images: Sequence[Named], batch_siz
     return outcome
 
 
-def _told(args: Namespace, folder: Path, outcome: Outcome, skipped: int = 0) -> int:
+def _told(args: Namespace, folder: Path, outcome: Outcome, note: str, known: int = 0) -> int:
     show.broken(outcome.broken)
-    show.outcome(folder, outcome.done, skipped, len(outcome.broken), outcome.seconds)
+    if note:
+        show.stderr.print(note, highlight=False, markup=False, soft_wrap=True)
+    show.outcome(folder, outcome.done, known, len(outcome.broken), outcome.seconds)
     return outcome.status(args.strict)

@@ -1,4 +1,4 @@
-"""A folder of images, and what their names tell about who is in them."""
+"""What the names of images tell about who is in them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import numpy as np
 import torch
 
 from reid_lab.errors import UserError
+from reid_lab.image_files import shown
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.store import UNKNOWN
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 class Named(NamedTuple):
@@ -23,26 +22,6 @@ class Named(NamedTuple):
     path: Path
     pid: int = UNKNOWN
     camid: int = UNKNOWN
-
-
-def find_images(folder: Path) -> list[Path]:
-    """The images in `folder` and below, absolute, sorted; what is hidden is left out.
-
-    Raises:
-        UserError: no folder, or no image in it.
-    """
-    if not folder.is_dir():
-        raise UserError(f"{folder} is no folder: give a folder of images")
-    root = folder.absolute()
-    files = (path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
-    found = sorted(path for path in files if not _hidden(path.relative_to(root)))
-    if not found:
-        raise UserError(f"{folder} holds no image: expected files that end in {' '.join(SUFFIXES)}")
-    return found
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
 
 
 def named(paths: Sequence[Path], pattern: str) -> list[Named]:
@@ -79,7 +58,7 @@ def _numbers(pattern: re.Pattern[str], path: Path, groups: Sequence[str]) -> dic
         numbers = {"": -1 << 63}
     if not all(-1 <= number < 1 << 63 for number in numbers.values()):
         raise UserError(
-            f"the pattern finds {texts} in {path}: pid and camid are whole numbers from -1 to "
-            "2**63 - 1; let its groups take digits only, as (?P<pid>\\d+)"
+            f"the pattern finds {texts} in {shown(path)}: pid and camid are whole numbers from "
+            "-1 to 2**63 - 1; let its groups take digits only, as (?P<pid>\\d+)"
         )
     return numbers

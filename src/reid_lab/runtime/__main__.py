@@ -4,61 +4,100 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from reid_lab.atomic import replacing
+from reid_lab.command import attempt
 from reid_lab.errors import UserError
+from reid_lab.image_files import shown
 from reid_lab.runtime.gallery import Gallery
-from reid_lab.runtime.images import read
+from reid_lab.runtime.images import Batch, batches, expanded
 from reid_lab.runtime.model import Model
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0: done; 1: the user's error, told in one message; 130: interrupted."""
+    """0: done; 1: the user's error, in one message, or images were left out; 130: interrupted."""
     args = _parse(argv)
-    try:
-        model = Model(args.folder, args.threads)
-        paths = [path.absolute() for path in args.images]
-        if args.gallery:
-            _search(model, paths, args)
-        if args.out:
-            exits = model.embed_files(paths, args.batch_size)
-            _save(args.out, exits, paths, model.manifest.fingerprint)
-            print(f"{args.out}: {len(paths)} images, exits {', '.join(exits)}")
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    return 0
+    return attempt(lambda: _run(args))
 
 
-def _save(path: Path, exits: dict[str, np.ndarray], images: list[Path], fingerprint: str) -> None:
+def _run(args: argparse.Namespace) -> int:
+    model = Model(args.folder, args.threads)
+    paths, notes = expanded(args.images)
+    for note in notes:
+        _warn(note)
+    broken: set[str] = set()
+    if args.gallery:
+        _search(model, _read(model, paths, args.batch_size, broken), args)
+    if args.out:
+        _embed(model, _read(model, paths, args.batch_size, broken), args.out)
+    if broken:
+        _warn(f"{len(broken):,} of {len(paths):,} images cannot be read and are left out")
+    return int(bool(broken))
+
+
+def _read(model: Model, paths: list[Path], most: int, broken: set[str]) -> Iterator[Batch]:
+    """Batches of images; why others cannot be read is printed, and added to `broken`."""
+    for batch in batches(paths, model.image, most):
+        for message in dict.fromkeys(batch.broken):
+            if message not in broken:
+                _warn(message)
+        broken.update(batch.broken)
+        if batch.paths:
+            yield batch
+
+
+def _embed(model: Model, read: Iterable[Batch], out: Path) -> None:
+    """Every exit's embeddings of all images into `out`.
+
+    Raises:
+        UserError: no image can be read.
+    """
+    paths: list[str] = []
+    parts = []
+    for batch in read:
+        paths += map(str, batch.paths)
+        parts.append(model.embed(batch.pixels))
+    if not parts:
+        raise UserError(f"none of the images can be read: {out} is not written")
+    exits = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    _save(out, exits, paths, model.manifest.fingerprint)
+    print(f"{out}: {len(paths)} images, exits {', '.join(exits)}")
+
+
+def _save(path: Path, exits: dict[str, np.ndarray], images: list[str], fingerprint: str) -> None:
     """An array for each exit, `paths`, and the `fingerprint` that says what they compare with."""
-    with path.open("wb") as file:  # numpy would append .npz to another name
-        np.savez(file, **exits, paths=np.array([*map(str, images)]), fingerprint=fingerprint)  # type: ignore[arg-type]
+    with replacing(path) as beside, beside.open("wb") as file:  # numpy would append .npz
+        np.savez(file, **exits, paths=np.array(images), fingerprint=fingerprint)  # type: ignore[arg-type]
 
 
-def _search(model: Model, paths: list[Path], args: argparse.Namespace) -> None:
+def _search(model: Model, read: Iterable[Batch], args: argparse.Namespace) -> None:
     """A line for each match: image, place, distance, pid, camid, path."""
     gallery = Gallery.open(args.gallery, model.manifest)
-    for start in range(0, len(paths), args.batch_size):
-        batch = paths[start : start + args.batch_size]
-        rows = model.embed_until(read(batch, model.image), gallery.exit)
-        for path, near, which in zip(batch, *gallery.search(rows, args.top), strict=True):
+    for batch in read:
+        rows = model.embed_until(batch.pixels, gallery.exit)
+        for path, near, which in zip(batch.paths, *gallery.search(rows, args.top), strict=True):
             for place, (distance, row) in enumerate(zip(near, which, strict=True), 1):
-                who = f"{gallery.pids[row]}\t{gallery.camids[row]}\t{gallery.paths[row]}"
-                print(f"{path}\t{place}\t{distance:.4f}\t{who}")
+                who = f"{gallery.pids[row]}\t{gallery.camids[row]}\t{shown(gallery.paths[row])}"
+                print(f"{shown(path)}\t{place}\t{distance:.4f}\t{who}")
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m reid_lab.runtime")
     parser.description = "Embed images with an exported network: onnxruntime, no torch."
+    parser.epilog = (
+        "Status 0: all images were read; 1: something is wrong, or some images cannot be read and "
+        "are left out: they are named."
+    )
     parser.add_argument("folder", type=Path, help="of the export")
-    parser.add_argument("images", type=Path, nargs="+")
+    parser.add_argument("images", type=Path, nargs="+", help="files, or folders with subfolders")
     parser.add_argument("--out", type=Path, help="write every exit's embeddings, .npz")
     parser.add_argument("--gallery", type=Path, help="print who is found in a saved gallery")
     parser.add_argument("--top", type=int, default=10, help="matches of each, %(default)s")

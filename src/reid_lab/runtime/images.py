@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from reid_lab.pixels import UNREADABLE, read_pixels
+from reid_lab.image_files import find_images, shown
+from reid_lab.pixels import ImageError, read_pixels
 from reid_lab.runtime.manifest import ExportError
 
 
@@ -22,6 +24,47 @@ def read(paths: Sequence[Path | str], size: tuple[int, int]) -> np.ndarray:
     return np.stack(pixels) if pixels else np.empty((0, *size, 3), np.uint8)
 
 
+@dataclass(frozen=True)
+class Batch:
+    """The `paths` that could be read, their `pixels`, and why others could not."""
+
+    paths: list[Path]
+    pixels: np.ndarray  # (n, height, width, 3) uint8
+    broken: list[str]
+
+
+def batches(paths: Sequence[Path], size: tuple[int, int], most: int) -> Iterator[Batch]:
+    """All `paths`, so many at a time; what cannot be read is left out and named."""
+    for start in range(0, len(paths), most):
+        some = paths[start : start + most]
+        tried = [_read(path, size) for path in some]
+        good = [i for i, pixels in enumerate(tried) if isinstance(pixels, np.ndarray)]
+        pixels = np.stack([tried[i] for i in good]) if good else np.empty((0, *size, 3), np.uint8)
+        yield Batch([some[i] for i in good], pixels, [x for x in tried if isinstance(x, str)])
+
+
+def _read(path: Path, size: tuple[int, int]) -> np.ndarray | str:
+    """(*size, 3) uint8, or what is wrong with the file."""
+    try:
+        return resize(decode(path), size)
+    except ExportError as error:
+        return str(error)
+
+
+def expanded(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
+    """Absolute paths, of a folder those of the images in it; notes on what else lies there.
+
+    Raises:
+        UserError: a folder holds no image.
+    """
+    found, notes = [], []
+    for path in paths:
+        inside, note = find_images(path) if path.is_dir() else ([path.absolute()], "")
+        found += inside
+        notes += [f"{shown(path)}: {note}"] if note else []
+    return found, notes
+
+
 def decode(path: Path) -> np.ndarray:
     """(H, W, 3) uint8 RGB.
 
@@ -30,10 +73,8 @@ def decode(path: Path) -> np.ndarray:
     """
     try:
         return read_pixels(path)
-    except UNREADABLE as error:
-        raise ExportError(
-            f"{path} cannot be read as an image ({error}): replace or leave it out"
-        ) from error
+    except ImageError as error:
+        raise ExportError(str(error)) from error
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

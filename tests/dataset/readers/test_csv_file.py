@@ -10,7 +10,7 @@ import torch
 
 from reid_lab.dataset import DatasetError, read_csv
 from reid_lab.dataset.divide import check_rankable
-from reid_lab.dataset.images import Decoder, decode
+from reid_lab.dataset.images import Decoder, check_files, decode
 from reid_lab.retrieval import Embeddings, Exit, Ids, evaluate
 from tests.conftest import write_jpegs
 
@@ -56,6 +56,9 @@ def test_people_are_divided_by_the_seed(tmp_path: Path) -> None:
         (["7", "007", "0", "-1", "12"], [7, 7, 0, -1, 12]),
         (["zoe", "anna", "0", "-1", "zoe"], [2, 1, 0, -1, 2]),  # 0 and -1 stay nobody
         (["10", "9", "b", "9", "b"], [1, 2, 3, 2, 3]),  # text sorts as text
+        (["7.0", " 7", "0.0", "-1.0", "12."], [7, 7, 0, -1, 12]),  # as pandas writes them
+        (["zoe", "1", "0.0", "-1.00", "1.0"], [2, 1, 0, -1, 1]),
+        ([str(2**70), str(2**70 + 1), "0", "5", "1e23"], [1, 2, 0, 4, 3]),  # exact, as text
     ],
 )
 def test_labels_become_numbers(tmp_path: Path, pids: list[str], expected: list[int]) -> None:
@@ -66,6 +69,52 @@ def test_labels_become_numbers(tmp_path: Path, pids: list[str], expected: list[i
     assert found.tolist() == expected
     assert b.gallery.camids.tolist() == [3, 4, 5]  # door-0 is 1
     assert not b.notes
+
+
+def test_cameras_and_tracklets_written_by_pandas(tmp_path: Path) -> None:
+    rows = [
+        f"{w}{c}{t}{i}.jpg,{w},{c}.0,{t}.{'0' * i}"  # 7. and 7.0
+        for w in "ab"
+        for c in "12"
+        for t in "12"
+        for i in (0, 1)
+    ]
+    b = read_csv(write_csv(tmp_path, table("path,pid,camid,tracklet", *rows)), tracklets=True)
+    assert set(b.gallery.camids) == {1, 2} and not b.cameras
+    assert b.counts()["query"]["tracklets"] == b.counts()["gallery"]["tracklets"] == 2
+
+
+def test_names_are_kept_for_what_shows_people(tmp_path: Path) -> None:
+    b = read_csv(write_csv(tmp_path, of_people()))
+    names = [b.person(pid) for pid in sorted({*b.train.pids, *b.query.pids})]
+    assert names == PEOPLE and b.camera(2) == "y" and b.person(0) == "0"
+    text = table("path,pid,camid", *(",".join(row) for row in IMAGES))
+    one = read_csv(write_csv(tmp_path / "one", text.replace(",y", ",x")))
+    assert "from camera x" in one.notes[-1]
+
+
+def test_boxes_are_clipped_on_every_side(tmp_path: Path) -> None:
+    boxes = ["-4 0 4 8", "0 -3.6 8 8", "4 8 99 16", "0 8 8 99"]
+    parts = ["train", "query", "gallery", "gallery"]
+    rows = [f"frame.jpg,{i},{i},{parts[i]},{box}" for i, box in enumerate(boxes)]
+    b = read_csv(write_csv(tmp_path, table("path,pid,camid,split,box", *rows)))
+    frame = decode(tmp_path / "frame.jpg")
+    wanted = {"train": frame[0:8, 0:4], "query": frame[0:8], "gallery": frame[8:, 4:]}
+    for part, pixels in wanted.items():
+        split = getattr(b, part)
+        check_files(split)
+        np.testing.assert_array_equal(decode(split.path(0), split.box(0)), pixels)
+
+
+@pytest.mark.parametrize("box", ["-8 0 0 8", "0 -8 8 0", "8 0 16 8", "0 16 8 32"])
+def test_boxes_wholly_outside_are_refused(tmp_path: Path, box: str) -> None:
+    rows = [f"frame.jpg,1,1,train,{box}", "a.jpg,2,1,query,0 0 8 8", "b.jpg,2,2,gallery,0 0 8 8"]
+    b = read_csv(write_csv(tmp_path, table("path,pid,camid,split,box", *rows)))
+    message = rf"frame\.jpg: the box {box} .*outside of the image, 8 x 16"
+    with pytest.raises(DatasetError, match=message):
+        check_files(b.train)
+    with pytest.raises(DatasetError, match=message):
+        decode(b.train.path(0), b.train.box(0))
 
 
 def test_nobodys_images_are_gallery(tmp_path: Path) -> None:
@@ -164,7 +213,14 @@ WRONG = {
     "same box": (table(BOX, "a.jpg,1,1,0 0 4 4", "a.jpg,2,1,0 0 4 4"), r"line 3: .* is line 2"),
     "no box": (table(BOX, "a.jpg,1,1,0 0 4 4", "b.jpg,2,1,"), r"line 3: box is empty"),
     "empty box": (table(BOX, "a.jpg,1,1,4 0 4 4"), r"line 2: box '4 0 4 4'.*\n.*left < right"),
-    "negative box": (table(BOX, "a.jpg,1,1,-4 0 4 4"), r"line 2: box '-4 0 4 4'"),
+    "swapped box": (table(BOX, "a.jpg,1,1,4 0 -4 4"), r"line 2: box '4 0 -4 4'"),
+    "rounded away": (table(BOX, "a.jpg,1,1,0.1 0 0.4 4"), r"line 2: box '0.1 0 0.4 4'"),
+    "infinite": (table(BOX, "a.jpg,1,1,0 0 inf 4"), r"line 2: box '0 0 inf 4'"),
+    "huge box": (table(BOX, "a.jpg,1,1,0 0 1e30 4"), r"line 2: box '0 0 1e30 4'"),
+    "spaces": (table(HEAD, 'a.jpg,"  ",1'), r"line 2: pid is empty"),
+    "backslashes": (table(HEAD, "a\\1.jpg,1,1"), r"line 2: a\\1\.jpg\n.*not by a backslash"),
+    "a folder": (table(HEAD, ".,1,1"), r"line 2: \. \(a folder\)"),
+    "low float": (table(HEAD, "a.jpg,-2.0,1"), r"line 2: pid -2"),
     "three sides": (table(BOX, "a.jpg,1,1,0 0 4"), r"line 2: box '0 0 4'"),
     "nan": (table(BOX, "a.jpg,1,1,0 0 nan 4"), r"line 2: box '0 0 nan 4'"),
     "outside": (table(HEAD, "../a.jpg,1,1"), r"line 2: \.\./a\.jpg\n.*Expected paths below"),

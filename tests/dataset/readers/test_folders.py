@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from reid_lab.dataset import DatasetError, read_folders
+from reid_lab.image_files import SUFFIXES
 from tests.conftest import write_jpegs
 
 PEOPLE = ["anna", "ben", "cleo", "dora"]
@@ -88,6 +89,48 @@ def test_a_word_that_ends_in_c_is_no_camera(tmp_path: Path) -> None:
     names += [f"{w}/c{c}s1_pic9.jpg" for w in PEOPLE for c in (1, 2)]
     b = read_folders(write_jpegs(tmp_path, names))
     assert set(b.gallery.camids) == {1, 2}
+
+
+def test_cameras_with_folders_of_their_own(tmp_path: Path) -> None:
+    names = [f"cam{c}/{who}/{i}.jpg" for who in PEOPLE for c in (1, 2) for i in (1, 2)]
+    root = write_jpegs(tmp_path / "upper", names)
+    with pytest.raises(DatasetError, match="layout=person looks; 16 .*cam1/anna/1.jpg.*layout="):
+        read_folders(root)
+    b = read_folders(root, layout="camera/person")
+    assert [b.camera(c) for c in (1, 2)] == ["cam1", "cam2"] and b.person(1) == "anna"
+    assert (len(b.train), len(b.query), len(b.gallery)) == (8, 4, 4)
+    turned = write_jpegs(
+        tmp_path / "lower", ["/".join([*n.split("/")[1::-1], "x.jpg"]) for n in names]
+    )
+    other = read_folders(turned, layout="person/camera")
+    assert (other.people, other.cameras) == (b.people, b.cameras)
+    with pytest.raises(DatasetError, match=r"layout=camera/person looks; 1.*anna/img_c1_1\.jpg"):
+        read_folders(write_jpegs(tmp_path / "flat", NAMES[:1]), layout="camera/person")
+
+
+@pytest.mark.parametrize("folders", ["cam1 cam2", "Camera-A Camera-B", "cam_a cam_b"])
+def test_folders_called_as_cameras_are_no_people(tmp_path: Path, folders: str) -> None:
+    names = [f"{folder}/{i}_c1.jpg" for folder in folders.split() for i in range(2)]
+    with pytest.raises(DatasetError, match="(?s)called as cameras are.*layout=camera/person"):
+        read_folders(write_jpegs(tmp_path, names))
+
+
+def test_what_is_skipped_is_counted(tmp_path: Path) -> None:
+    root = write_jpegs(tmp_path / "shop", [*NAMES, "loose_c1.jpg", "anna/old/c1.jpg"])
+    for name in ("anna/a.gif", "ben/a.gif", "ben/b.heic", "ben/Thumbs.db", "ben/.DS_Store"):
+        (root / name).touch()
+    b = read_folders(root)
+    assert "3 files are skipped: they do not end in .jpg" in b.notes[1]
+    assert "(2 .gif, 1 .heic)" in b.notes[1]
+    assert "2 images are not where" in b.notes[2] and "anna/old/c1.jpg" in b.notes[2]
+    twice = read_folders(write_jpegs(tmp_path / "twice", ["7/c1.jpg", "007/c2.jpg", "8/c1.jpg"]))
+    assert "the folders 007, 7 are one person" in twice.notes[-1]
+
+
+def test_every_kind_of_image_is_read(tmp_path: Path) -> None:
+    names = [f"{who}/c{c}{suffix}" for who in PEOPLE for c, suffix in enumerate(SUFFIXES)]
+    b = read_folders(write_jpegs(tmp_path, names))
+    assert len(b.train) + len(b.query) + len(b.gallery) == len(names)
 
 
 def test_folders_beside_the_parts_are_refused(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def named(folder: Path, pattern: re.Pattern[str], example: str) -> Iterator[re.M
     odd = [name for name, match in matches.items() if match is None]
     if odd:
         raise DatasetError(
-            f"{folder}: {len(odd)} names are not like {example}, the first is {odd[0]!r}: "
+            f"{folder}: {len(odd):,} names are not like {example}, the first is {odd[0]!r}: "
             "rename or remove it"
         )
     return filter(None, matches.values())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_lab.dataset.readers.own import check_parts, divided, numbered, pids_of, tell
+from reid_lab.dataset.readers.own import Names, check_parts, divided, numbered, pids_of, tell
 from reid_lab.dataset.records import JUNK, Benchmark, Box, DatasetError, Split
 from reid_lab.types import Fraction, Seed
 
@@ -31,9 +31,11 @@ def read_csv(
     """A CSV file (UTF-8, with a header): path, pid, camid; split, tracklet and box if you like.
 
     `path` is relative to `root`. `pid` and `camid` are any text, numbered in sorted order from
-    1; where all are integers, they keep their values. pid 0 is a distractor, -1 is junk.
-    `split` is train, query or gallery; or train or test. `box` is "left top right bottom" in
-    pixels, or four columns of these names; every line has one then. Other columns are ignored.
+    1; where all are whole numbers (`7` or, as pandas writes it, `7.0`) of up to 18 digits, they
+    keep their values. pid 0 is a distractor, -1 is junk. `split` is train, query or gallery; or
+    train or test. `box` is "left top right bottom" in pixels, or four columns of these names;
+    every line has one then, and what of it is outside of the image is cut off. Other columns are
+    ignored.
 
     Args:
         train_share: of the identities, if there is no column `split`; the others are tested.
@@ -47,12 +49,12 @@ def read_csv(
     table = _table(root / file)
     if tracklets and "tracklet" not in table.columns:
         raise DatasetError(f"{table.path}: tracklets=true needs a column tracklet")
-    images = _images(root, table)
+    images, people, cameras = _images(root, table)
     parts = np.array(table.column("split")) if "split" in table.columns else None
     if parts is not None:
         check_parts(str(table.path), set(parts.tolist()))
     name = root.resolve().name
-    benchmark = divided(name, images, parts, train_share, seed, tracklets)
+    benchmark = divided(name, images, parts, train_share, seed, tracklets, people, cameras)
     if others := [c for c in table.columns if c not in (*NEEDED, *OPTIONAL)]:
         note = f"{name}: columns of {file} that mean nothing here: {', '.join(others)}"
         benchmark = replace(benchmark, notes=(*benchmark.notes, note))
@@ -127,22 +129,25 @@ def _unfit(table: Table) -> Iterator[str]:
             yield f"line {line}: split is {row[split]!r}; allowed: {', '.join(PARTS)}"
 
 
-def _images(root: Path, table: Table) -> Split:
-    """The lines as a split, once all their values and files are in order."""
+def _images(root: Path, table: Table) -> tuple[Split, Names, Names]:
+    """The lines as a split, once all their values and files are in order; people and cameras."""
     names = _names(root, table)
     boxes = _boxes(table)
-    pids, camids = pids_of(table.column("pid")), numbered(table.column("camid"))
+    pids, people = pids_of(table.column("pid"))
+    camids, cameras = numbered(table.column("camid"))
     low = [f"line {table.lines[i]}: pid {pids[i]}" for i in np.flatnonzero(pids < JUNK)]
     tell(table.path, low, "Expected 1 and above; 0 is a distractor, -1 is junk")
     keys = names if boxes is None else list(zip(names, boxes, strict=True))
     tell(table.path, _repeated(keys, table.lines), "Expected each image (and box) once: remove one")
     tracks = np.zeros_like(pids)
     if "tracklet" in table.columns:  # a number of its own for each, whatever they are called
-        labels = np.stack([pids, camids, numbered(table.column("tracklet"))])
+        labels = np.stack([pids, camids, numbered(table.column("tracklet"))[0]])
         tracks = np.unique(labels, axis=1, return_inverse=True)[1].reshape(-1) + 1
     rows = zip(names, pids.tolist(), camids.tolist(), tracks.tolist(), strict=True)
     split = Split.of(root, list(rows))
-    return split if boxes is None else replace(split, boxes=np.array(boxes, np.int32))
+    if boxes is not None:
+        split = replace(split, boxes=np.array(boxes, np.int32))
+    return split, people, cameras
 
 
 def _names(root: Path, table: Table) -> list[str]:
@@ -155,9 +160,12 @@ def _names(root: Path, table: Table) -> list[str]:
             continue
         names.append(path.relative_to(base).as_posix())
         if not path.is_file():
-            missing.append(f"line {line}: {text}")
+            missing.append(f"line {line}: {text}" + " (a folder)" * path.is_dir())
     tell(table.path, outside, f"Expected paths below {root}: set dataset.root to a folder of all")
-    tell(table.path, missing, f"Expected a file of that name below {root}: correct path or root")
+    fix = f"Expected a file of that name below {root}: correct path or root"
+    if any("\\" in line for line in missing):
+        fix += ". Here folders are separated by / and not by a backslash: replace these in the file"
+    tell(table.path, missing, fix)
     return names
 
 
@@ -175,7 +183,10 @@ def _boxes(table: Table) -> list[Box] | None:
         boxes.append(box or (0, 0, 0, 0))
         if box is None:
             wrong.append(f"line {line}: box {text!r}")
-    fix = "Expected left top right bottom in pixels, 0 <= left < right and 0 <= top < bottom"
+    fix = (
+        "Expected four numbers, left top right bottom in pixels (not left top width height), with "
+        "left < right and top < bottom when rounded"
+    )
     tell(table.path, wrong, fix)
     return boxes
 
@@ -186,7 +197,7 @@ def _box(text: str) -> Box | None:
         left, top, right, bottom = (round(float(side)) for side in text.split())
     except (ValueError, OverflowError):
         return None
-    fits = 0 <= left < right < 2**31 and 0 <= top < bottom < 2**31
+    fits = -(2**31) <= left < right < 2**31 and -(2**31) <= top < bottom < 2**31
     return (left, top, right, bottom) if fits else None
 
 

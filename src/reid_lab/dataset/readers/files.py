@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from reid_lab.dataset.records import DatasetError
-
-PICTURE = re.compile(r"\.(?:jpg|jpeg|png|bmp)$", re.IGNORECASE)
+from reid_lab.image_files import ENDINGS, images_in, others_in
 
 
 def pictures(folder: Path) -> list[str]:
-    """Names of the JPEG, PNG and BMP files in `folder`, sorted; what else lies there is not ours.
+    """Names of the images in `folder`, sorted.
 
     Raises:
         DatasetError: there is none.
     """
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if PICTURE.search(entry.name))
+    if not folder.is_dir():
+        raise DatasetError(f"{folder} is a file where a folder of images is expected")
+    names = images_in(folder)
     if not names:
-        raise DatasetError(f"{folder} holds no image (jpg, png, bmp): extract the release anew")
+        skipped = others_in([folder])
+        raise DatasetError(
+            f"{folder} holds no image ({ENDINGS}): extract the release anew"
+            + (f"; {skipped}" if skipped else "")
+        )
     return names
+
+
+def skipped(name: str, *folders: Path) -> tuple[str, ...]:
+    """A note about the files in `folders` that `pictures` leaves out; none where there are none."""
+    note = others_in(folder for folder in folders if folder.is_dir())
+    return (f"{name}: {note}",) if note else ()
 
 
 def require(name: str, root: Path, needed: Sequence[str], layout: Sequence[str]) -> None:
@@ -35,7 +43,9 @@ def require(name: str, root: Path, needed: Sequence[str], layout: Sequence[str])
     missing = [part for part in needed if not (root / part).exists()]
     if not missing:
         return
-    what = "does not exist" if not root.is_dir() else f"has no {', '.join(missing)}"
+    what = f"has no {', '.join(missing)}"
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "does not exist"
     below = sorted(p for p in root.glob("*") if p.is_dir()) if root.is_dir() else []
     inside = [p for p in below if all((p / part).exists() for part in needed)]
     hint = f"did you mean dataset.root={inside[0]}?" if inside else "set dataset.root"

@@ -1,36 +1,59 @@
-"""Your own images, a folder a person, the camera in an image's name."""
+"""Your own images, a folder a person, the camera in an image's name or a folder of its own."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from reid_lab.dataset.readers.files import PICTURE, require
-from reid_lab.dataset.readers.own import check_parts, divided, numbered, pids_of, tell
+from reid_lab.dataset.readers.files import require, skipped
+from reid_lab.dataset.readers.own import Names, check_parts, divided, numbered, pids_of, tell
 from reid_lab.dataset.records import JUNK, Benchmark, DatasetError, Split
+from reid_lab.image_files import ENDINGS, images_in, is_image, shown
 from reid_lab.types import Fraction, Seed
 
-LAYOUT = ("anna/door_c1_001.jpg ...", "train/anna/door_c1_001.jpg, query/..., gallery/...")
+Layout = Literal["person", "camera/person", "person/camera"]
+EXAMPLES = {
+    "person": "anna/door_c1_001.jpg",
+    "camera/person": "cam1/anna/001.jpg",
+    "person/camera": "anna/cam1/001.jpg",
+}
 PARTS = ("train", "query", "gallery", "test")
+CAMERA = re.compile(r"cam(?:era)?[-_ ]?[a-z0-9]{1,3}", re.IGNORECASE)  # a folder called so
+
+
+@dataclass(frozen=True)
+class Image:
+    """A file with what its folders say; `name` is relative to the root."""
+
+    part: str
+    person: str
+    camera: str | None
+    name: str
 
 
 def read_folders(
     root: Path | str,
     camera: str | None = r"(?:^|[^A-Za-z0-9])c(\d+)",
+    layout: Layout = "person",
     train_share: Fraction = 0.5,
     seed: Seed = 0,
 ) -> Benchmark:
     """root/<person>/<image>, or root/train/<person>/<image>, root/query/..., root/gallery/...
 
     Folders `train` and `test` will do, too. People and cameras are numbered in sorted order from
-    1; where all are integers, they keep their values. A folder 0 holds distractors, -1 junk.
+    1; where all are whole numbers of up to 18 digits, they keep their values. A folder 0 holds
+    distractors, -1 junk.
 
     Args:
         camera: regular expression with one group, searched in an image's name; the group is the
             camera. None: one camera took all.
+        layout: of the folders. Where cameras have folders, `camera` is not used.
         train_share: of the identities, where no folders divide them; the others are tested.
         seed: who trains then.
 
@@ -40,18 +63,20 @@ def read_folders(
     """
     root = Path(root).expanduser()
     pattern = _pattern(camera)
-    require("folders", root, ["."], LAYOUT)
+    example = EXAMPLES[layout]
+    require("folders", root, ["."], [f"{example} ...", f"train/{example}, query/..., gallery/..."])
     given = [part for part in PARTS if (root / part).is_dir()]
     if given:
         check_parts(str(root), set(given))
         tell(root, _others(root), f"Beside {', '.join(given)} nothing else is read: rename or move")
-    rows = [(part, *row) for part in given or [""] for row in _people(root, part)]
-    if not rows:
-        shown = "\n".join(f"    {root}/{line}" for line in LAYOUT)
-        raise DatasetError(f"{root} has no folders with images (jpg, png, bmp). Expected:\n{shown}")
-    images = _images(root, rows, pattern)
-    parts = np.array([part for part, *_ in rows]) if given else None
-    return divided(root.resolve().name, images, parts, train_share, seed)
+    images = [image for part in given or [""] for image in _found(root, part, layout)]
+    _check(root, given or [""], images, layout)
+    split, people, cameras = _split(root, images, pattern, layout)
+    parts = np.array([image.part for image in images]) if given else None
+    name = root.resolve().name
+    benchmark = divided(name, split, parts, train_share, seed, people=people, cameras=cameras)
+    notes = _notes(name, root, given or [""], images, layout)
+    return replace(benchmark, notes=(*benchmark.notes, *notes))
 
 
 def _pattern(camera: str | None) -> re.Pattern[str] | None:
@@ -73,42 +98,134 @@ def _pattern(camera: str | None) -> re.Pattern[str] | None:
 
 def _others(root: Path) -> list[str]:
     """Folders with images beside those of the parts: a `val`, or a person who was forgotten."""
-    with os.scandir(root) as entries:
-        names = sorted(e.name for e in entries if e.is_dir() and e.name not in PARTS)
-    shown = (name for name in names if not name.startswith("."))
-    return [
-        f"folder {name} holds images"
-        for name in shown
-        if any(PICTURE.search(file) for *_, files in os.walk(root / name) for file in files)
+    names = (name for name in _folders(root) if name not in PARTS)
+    return [f"folder {name} holds images" for name in names if _below(root / name)]
+
+
+def _found(root: Path, part: str, layout: Layout) -> Iterator[Image]:
+    """The images in the folders of root/part."""
+    levels = layout.split("/")
+    for folders in _leaves(root / part, len(levels)):
+        level = dict(zip(levels, folders, strict=True))
+        for file in images_in(root.joinpath(part, *folders)):
+            name = "/".join(filter(None, (part, *folders, file)))
+            yield Image(part, level["person"], level.get("camera"), name)
+
+
+def _folders(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+
+
+def _leaves(folder: Path, depth: int) -> Iterator[tuple[str, ...]]:
+    """The folders `depth` levels below, as their names from above."""
+    for name in _folders(folder):
+        if depth == 1:
+            yield (name,)
+        else:
+            yield from ((name, *below) for below in _leaves(folder / name, depth - 1))
+
+
+def _below(folder: Path) -> list[Path]:
+    """The images in a folder and below it, sorted."""
+    found = (Path(where, name) for where, _, names in os.walk(folder) for name in names)
+    return sorted(path for path in found if is_image(path.name))
+
+
+def _check(root: Path, parts: Sequence[str], images: Sequence[Image], layout: Layout) -> None:
+    """Whether there are images where `layout` has them, in folders that are people.
+
+    Raises:
+        DatasetError: there are none, or the people's folders are called cam1, cam2, ...
+    """
+    ways = (
+        "If the upper folders are cameras and the lower ones people, set "
+        "dataset.reader.layout=camera/person; the other way round person/camera"
+    )
+    if not images:
+        expected = f"Expected {root}/{EXAMPLES[layout]} ..."
+        elsewhere = [path for part in parts for path in _below(root / part)]
+        if not elsewhere:
+            raise DatasetError(f"{root} has no folders with images ({ENDINGS}). {expected}")
+        place = shown(elsewhere[0].relative_to(root))
+        hint = ways if len(elsewhere[0].relative_to(root).parts) > 2 else "Move them"
+        raise DatasetError(
+            f"{root} has no folders with images where dataset.reader.layout={layout} looks; "
+            f"{len(elsewhere):,} are elsewhere, as {place}. {expected}. {hint}, or list the images "
+            "in a CSV file (dataset=csv)"
+        )
+    people = sorted({image.person for image in images})
+    if layout == "person" and all(CAMERA.fullmatch(person) for person in people):
+        raise DatasetError(
+            f"{root}: the folders {', '.join(people[:5])} are read as people, but are called as "
+            f"cameras are. Expected {root}/{EXAMPLES[layout]} .... {ways}; and if no folder is a "
+            "person, list the images in a CSV file (dataset=csv)"
+        )
+
+
+def _notes(
+    name: str, root: Path, parts: Sequence[str], images: Sequence[Image], layout: Layout
+) -> list[str]:
+    """What lies in the folders and is not read, and people whose folders have two names."""
+    read = {image.name for image in images}
+    everything = [path for part in parts for path in _below(root / part)]
+    relative = [path.relative_to(root).as_posix() for path in everything]
+    left = sorted(path for path in relative if path not in read and not _hidden(path))
+    notes = list(skipped(name, *{root / Path(image.name).parent for image in images}))
+    if left:
+        notes.append(
+            f"{name}: {len(left):,} images are not where dataset.reader.layout={layout} looks "
+            f"and are skipped, as {shown(left[0])}"
+        )
+    spelled: dict[int, set[str]] = {}
+    for pid, image in zip(pids_of([i.person for i in images])[0].tolist(), images, strict=True):
+        spelled.setdefault(pid, set()).add(image.person)
+    notes += [
+        f"{name}: the folders {', '.join(map(shown, sorted(names)))} are one person"
+        for names in spelled.values()
+        if len(names) > 1
     ]
+    return notes
 
 
-def _people(root: Path, part: str) -> list[tuple[str, str]]:
-    """(person, name relative to root) of the images in the folders of root/part."""
-    with os.scandir(root / part) as entries:
-        people = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
-    rows = []
-    for person in people:
-        with os.scandir(root / part / person) as entries:
-            names = sorted(entry.name for entry in entries if PICTURE.search(entry.name))
-        rows += [(person, "/".join(filter(None, (part, person, name)))) for name in names]
-    return rows
+def _hidden(path: str) -> bool:
+    return any(part.startswith(".") for part in path.split("/"))
 
 
-def _images(root: Path, rows: list[tuple[str, str, str]], pattern: re.Pattern[str] | None) -> Split:
-    names = [name for _, _, name in rows]
-    pids = pids_of([person for _, person, _ in rows])
-    low = sorted({f"folder {rows[i][1]}" for i in np.flatnonzero(pids < JUNK)})
+def _split(
+    root: Path, images: Sequence[Image], pattern: re.Pattern[str] | None, layout: Layout
+) -> tuple[Split, Names, Names]:
+    """The images, and the names of people and cameras."""
+    pids, people = pids_of([image.person for image in images])
+    low = sorted({f"folder {images[i].person}" for i in np.flatnonzero(pids < JUNK).tolist()})
     tell(root, low, "Expected 1 and above; 0 holds distractors, -1 junk")
-    cameras, unfit = [], []
-    for name in names:
-        match = pattern and pattern.search(name.rpartition("/")[2])
-        cameras.append("1" if pattern is None else match and match[1])
-        if not cameras[-1]:
-            unfit.append(name)
-    if pattern is not None:
-        fix = f"Expected names in which dataset.reader.camera={pattern.pattern!r} finds the camera"
-        tell(root, unfit, f"{fix}: rename them, or give another expression (null: one camera)")
-    camids = numbered([camera for camera in cameras if camera])
-    triples = zip(names, pids.tolist(), camids.tolist(), strict=True)
-    return Split.of(root, [(name, pid, camid, 0) for name, pid, camid in triples])
+    if layout == "person":
+        found = _cameras_in_names(root, [image.name for image in images], pattern)
+    else:
+        found = [str(image.camera) for image in images]
+    camids, cameras = numbered(found)
+    rows = zip((i.name for i in images), pids.tolist(), camids.tolist(), strict=True)
+    return Split.of(root, [(name, pid, cam, 0) for name, pid, cam in rows]), people, cameras
+
+
+def _cameras_in_names(
+    root: Path, names: Sequence[str], pattern: re.Pattern[str] | None
+) -> list[str]:
+    """What `pattern` finds in each image's name.
+
+    Raises:
+        DatasetError: in some it finds nothing.
+    """
+    if pattern is None:
+        return ["1"] * len(names)
+    matches = [pattern.search(name.rpartition("/")[2]) for name in names]
+    found = [(match[1] or "") if match else "" for match in matches]
+    unfit = [name for name, camera in zip(names, found, strict=True) if not camera]
+    fix = f"Expected names in which dataset.reader.camera={pattern.pattern!r} finds the camera"
+    tell(
+        root,
+        unfit,
+        f"{fix}: rename them, or give another expression (null: one camera); where cameras have "
+        "folders of their own, set dataset.reader.layout",
+    )
+    return found

@@ -21,7 +21,7 @@ from reid_lab.protocol import Protocol
 from reid_lab.types import NonNegativeInt
 
 PARTITIONS = "features_and_partitions.mat"
-NAME = re.compile(r"^(\d{4})_(\d+)_.*\.\w+$")
+NAME = re.compile(r"^(\d{4})_(\d{1,18})_.*\.\w+$")
 EXAMPLE = "0001_1_25004_107_32_106_221.jpeg"
 # every query sees all 900 images: to hide its camera's would take distractors away
 PROTOCOL = Protocol(hidden="nothing")

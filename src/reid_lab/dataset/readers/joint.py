@@ -45,6 +45,8 @@ def read_joint(
         name=f"{'+'.join(parts)}, test {test}",
         train=Split.concatenate(*(part.train for part in numbered.values())),
         notes=tuple(note for part in read.values() for note in part.notes),
+        people={pid: name for part in numbered.values() for pid, name in part.people.items()},
+        cameras={camid: name for part in numbered.values() for camid, name in part.cameras.items()},
     )
 
 
@@ -103,13 +105,21 @@ def _numbered(parts: Mapping[str, Benchmark], top: Path) -> dict[str, Benchmark]
     numbered = {}
     for name, part in parts.items():
         splits = _splits(part)
+        camids = np.concatenate([split.camids for split in splits])
+        camid -= min(int(camids.min(initial=0)), 0)  # of the next camera, if there are some below 0
         moved = [_moved(split, top, pid, camid) for split in splits]
         companions = moved[3] if part.companions is not None else None
         numbered[name] = replace(
-            part, train=moved[0], query=moved[1], gallery=moved[2], companions=companions
+            part,
+            train=moved[0],
+            query=moved[1],
+            gallery=moved[2],
+            companions=companions,
+            people={pid + number: text for number, text in part.people.items()},
+            cameras={camid + number: text for number, text in part.cameras.items()},
         )
         pid += max(int(split.pids.max(initial=0)) for split in splits)
-        camid += max(int(split.camids.max(initial=0)) for split in splits) + 1
+        camid += int(camids.max(initial=0)) + 1
     return numbered
 
 

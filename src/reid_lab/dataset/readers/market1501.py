@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from reid_lab.dataset.divide import allow_one_camera
-from reid_lab.dataset.readers.files import pictures, require
+from reid_lab.dataset.readers.files import pictures, require, skipped
 from reid_lab.dataset.readers.published import Published, compared
 from reid_lab.dataset.records import DISTRACTOR, Benchmark, DatasetError, Split
 
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
-NAME = re.compile(r"^(-?\d+)_c(\d+)(?:s(\d+))?_.*\.\w+$", re.IGNORECASE)
+NAME = re.compile(r"^(-1|\d{1,18})_c(\d{1,18})(?:s(\d{1,18}))?_.*\.\w+$", re.IGNORECASE | re.DOTALL)
 HAND_DRAWN = "gt_bbox"
 # distractors_500k.zip unpacks to images; copies keep the archive's name, around it or instead
 DISTRACTORS = ("images", "distractors_500k/images", "distractors_500k", "distractors")
@@ -53,7 +53,8 @@ def read_layout(root: Path | str, name: str) -> Benchmark:
     layout = [f"{folder}/0001_c1s1_000001_00.jpg ..." for folder in FOLDERS.values()]
     require(name, root, list(FOLDERS.values()), layout)
     train, query, gallery = (read_folder(root, folder) for folder in FOLDERS.values())
-    return allow_one_camera(Benchmark(name, train, query, gallery))
+    notes = skipped(name, *(root / folder for folder in FOLDERS.values()))
+    return allow_one_camera(Benchmark(name, train, query, gallery, notes))
 
 
 def read_market1501(
@@ -96,7 +97,8 @@ def read_folder(root: Path, folder: str) -> Split:
     if odd:
         raise DatasetError(
             f"{root / folder}: {len(odd)} names are not PPPP_cC..., the first is {odd[0]!r}. "
-            "A name gives pid and camera, as in 0001_c1s1_000001_00.jpg: rename or remove it"
+            "A name gives pid (1 and above; 0 is a distractor, -1 junk) and camera, as in "
+            "0001_c1s1_000001_00.jpg: rename or remove it"
         )
     return Split.of(root, rows)
 

@@ -16,7 +16,7 @@ from reid_lab.dataset.readers.published import Published, compared
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
 
 RELEASES = {"v1": ("train", "test"), "v2": ("mask_train_v2", "mask_test_v2")}
-LINE = re.compile(r"^((?:\S+/)?[^\s/_]+_[^\s/_]+_(\d+)_[^\s/]+)\s+(\d+)$")
+LINE = re.compile(r"^((?:\S+/)?[^\s/_]+_[^\s/_]+_(\d{1,18})_[^\s/]+)\s+(\d{1,17})$")
 
 _SOURCE = "Wei et al. 2018; the release's lists"
 _TEST = {

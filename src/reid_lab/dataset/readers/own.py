@@ -11,29 +11,43 @@ import numpy as np
 
 from reid_lab.dataset.divide import allow_one_camera, query_and_gallery
 from reid_lab.dataset.records import DISTRACTOR, JUNK, Benchmark, DatasetError, Split
+from reid_lab.image_files import shown
 
+WHOLE = re.compile(r"(-?)0*([0-9]+)(?:\.0*)?")  # pandas writes 7.0 into columns with gaps
 GIVEN = ({"train", "query", "gallery"}, {"train", "test"})  # the two ways to divide by hand
 INTEGER = re.compile(r"-?[0-9]{1,18}")  # what int64 holds
+Names = dict[int, str]
 NOBODY = {str(JUNK), str(DISTRACTOR)}
 SHOWN = 5  # problems that one message names
 
 
-def numbered(labels: Sequence[str], kept: Collection[str] = ()) -> np.ndarray:
-    """(N,) int64: integers keep their value where all are; else 1, 2, ... in sorted order.
+def label_of(text: str) -> str:
+    """Whole numbers in one spelling (`7`, ` 7 `, `007` and `7.0` are 7), other text as it is."""
+    text = text.strip() or text
+    match = WHOLE.fullmatch(text)
+    if match is None:
+        return text
+    return "0" if match[2] == "0" else match[1] + match[2]
 
-    Labels in `kept` are integers that keep their value beside text too.
+
+def numbered(texts: Sequence[str], kept: Collection[str] = ()) -> tuple[np.ndarray, Names]:
+    """(N,) int64, and how the data calls each number where that is another text.
+
+    Integers keep their value where all are, and fit into 64 bits; else labels are numbered 1, 2,
+    ... in sorted order. Labels in `kept` are integers that keep their value beside text too.
     """
+    labels = [label_of(text) for text in texts]
     if all(INTEGER.fullmatch(label) for label in labels):
-        return np.array([int(label) for label in labels], dtype=np.int64)
-    texts = sorted(set(labels) - set(kept))
+        return np.array([int(label) for label in labels], dtype=np.int64), {}
+    names = dict(enumerate(sorted(set(labels) - set(kept)), 1))
     numbers = {label: int(label) for label in kept}
-    numbers |= {label: number for number, label in enumerate(texts, 1)}
-    return np.array([numbers[label] for label in labels], dtype=np.int64)
+    numbers |= {label: number for number, label in names.items()}
+    return np.array([numbers[label] for label in labels], dtype=np.int64), names
 
 
-def pids_of(labels: Sequence[str]) -> np.ndarray:
+def pids_of(texts: Sequence[str]) -> tuple[np.ndarray, Names]:
     """Labels of people, numbered; `0` (nobody known) and `-1` (junk) stay what they mean."""
-    return numbered(labels, NOBODY)
+    return numbered(texts, NOBODY)
 
 
 def divided(
@@ -43,10 +57,13 @@ def divided(
     train_share: float,
     seed: int,
     tracklets: bool = False,
+    people: Names | None = None,
+    cameras: Names | None = None,
 ) -> Benchmark:
     """The benchmark of `images` by their `parts`, (N,) text; None divides the people by `seed`.
 
-    With `tracklets`, these are what asks and is ranked.
+    With `tracklets`, these are what asks and is ranked. `people` and `cameras` are names of pids
+    and camids.
 
     Raises:
         DatasetError: `train_share` leaves nobody to train on or to test on.
@@ -54,12 +71,12 @@ def divided(
     notes: tuple[str, ...] = ()
     if parts is None:
         parts = _drawn(name, images, train_share, seed)
-        people, nobody = len(images.identities), int((images.pids <= DISTRACTOR).sum())
+        count, nobody = len(images.identities), int((images.pids <= DISTRACTOR).sum())
         trained = len(images.take(parts == "train").identities)
         left = f"; {nobody:,} images of pid 0 or -1 (nobody's) are gallery" if nobody else ""
         unit = "tracklet" if tracklets else "image"
         notes = (
-            f"{name}: divided by train_share={train_share}, seed={seed}: {trained:,} of {people:,} "
+            f"{name}: divided by train_share={train_share}, seed={seed}: {trained:,} of {count:,} "
             f"identities train, the others are tested; the first {unit} of a person in a camera is "
             f"a query{left}",
         )
@@ -72,7 +89,10 @@ def divided(
     if lost := len(query) - len(asked):
         query, note = asked, f"{name}: {lost:,} queries of pid 0 or -1 (nobody's) are left out"
         notes = (*notes, note)
-    benchmark = allow_one_camera(Benchmark(name, train, query, gallery, notes))
+    benchmark = Benchmark(
+        name, train, query, gallery, notes, people=people or {}, cameras=cameras or {}
+    )
+    benchmark = allow_one_camera(benchmark)
     return replace(benchmark, protocol=replace(benchmark.protocol, tracklets=tracklets))
 
 
@@ -93,10 +113,10 @@ def tell(where: Path, problems: Sequence[str], fix: str) -> None:
     """Raise one DatasetError that names up to five `problems`; nothing where there is none."""
     if not problems:
         return
-    shown = [*problems[:SHOWN], *["..."] * (len(problems) > SHOWN)]
-    lines = "".join(f"\n    {line}" for line in shown)
+    listed = [*map(shown, problems[:SHOWN]), *["..."] * (len(problems) > SHOWN)]
+    lines = "".join(f"\n    {line}" for line in listed)
     count = f"{len(problems):,} problem{'s' * (len(problems) > 1)}"
-    raise DatasetError(f"{where}: {count}{lines}\n  {fix}")
+    raise DatasetError(f"{shown(where)}: {count}{lines}\n  {fix}")
 
 
 def _drawn(name: str, images: Split, share: float, seed: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from reid_lab.types import NonNegativeInt, Seed
 
 SPLITS = 10
 CAMERAS = {"cam_a": 1, "cam_b": 2}
-NAME = re.compile(r"^(\d+)_\d+\.\w+$")
+NAME = re.compile(r"^(\d{1,17})_\d+\.\w+$")
 PROTOCOL = Protocol(hidden="same_camera")  # one image a person: nothing to draw
 
 PUBLISHED = Published(
