@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
+import pytest
 import torch
 
 from tests.torture.launcher import Launcher, Running
@@ -80,6 +81,11 @@ class Bench:
 
     def __init__(self, launcher: Launcher, stage: Stage) -> None:
         self.launcher, self.stage = launcher, stage
+
+    def check(self, case: Case, folder: Path) -> None:
+        """Fail where the end of `case` is bad."""
+        if problems := self.problems(case, folder):
+            pytest.fail("\n".join(problems), pytrace=False)
 
     def problems(self, case: Case, folder: Path) -> list[str]:
         """What is bad about the end of `case`; empty where it is clean."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from reid_lab.build import load_model
+from reid_lab.checkpoint import load_model
 
 if __name__ == "__main__":
     try:
