@@ -220,7 +220,7 @@ def checkpoint_cases() -> list[Case]:
                     f"checkpoint: {name}, {use}",
                     arguments,
                     module,
-                    "refused" if refused else "either",
+                    "either" if unread else "refused",
                     prepare,
                     sane_run if use in ("test", "resume") else None,
                 )
