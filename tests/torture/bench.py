@@ -89,9 +89,7 @@ class Bench:
 
     def problems(self, case: Case, folder: Path) -> list[str]:
         """What is bad about the end of `case`; empty where it is clean."""
-        work = folder / "deep" / "down" / "work"  # room for paths that lead upwards
-        for path in (work, *(folder / name for name in PLACES)):
-            path.mkdir(parents=True)
+        work = places(folder)
         if case.prepare:
             case.prepare(self.stage, work)
         before = outside(folder)
@@ -106,13 +104,27 @@ class Bench:
 
 
 PLACES = {"home": "HOME", "tmp": "TMPDIR", "cache": "REID_LAB_CACHE"}
+WORK = Path("deep", "down", "work")  # room for paths that lead upwards
 
 
-def start(launcher: Launcher, module: str, arguments: Sequence[str], folder: Path) -> Running:
-    """Start a command in `folder/deep/down/work`, with a home and a cache of its own."""
-    places = {variable: str(folder / name) for name, variable in PLACES.items()}
-    work = folder / "deep" / "down" / "work"
-    return launcher.start(module, arguments, work, folder / "output", places)
+def places(folder: Path) -> Path:
+    """Make the folders that a command in `folder` may write to; the one that it is started in."""
+    for path in (folder / WORK, *(folder / name for name in PLACES)):
+        path.mkdir(parents=True)
+    return folder / WORK
+
+
+def start(
+    launcher: Launcher,
+    module: str,
+    arguments: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+) -> Running:
+    """Start a command in the places of `folder`."""
+    own = {variable: str(folder / name) for name, variable in PLACES.items()}
+    own |= environment or {}
+    return launcher.start(module, arguments, folder / WORK, folder / "output", own)
 
 
 def verdict(running: Running, status: int | None, case: Case) -> list[str]:
@@ -142,7 +154,7 @@ def verdict(running: Running, status: int | None, case: Case) -> list[str]:
 
 def outside(folder: Path) -> set[str]:
     """Files that a case has no business to write: all but those of its own folders."""
-    own = [folder / "deep" / "down" / "work", *(folder / name for name in PLACES)]
+    own = [folder / WORK, *(folder / name for name in PLACES)]
     paths = (path for path in folder.rglob("*") if path.is_file() and path.name != "output")
     return {str(path) for path in paths if not any(path.is_relative_to(o) for o in own)}
 
