@@ -35,7 +35,10 @@ def put(key: str, value: Any) -> Edit:
 
 
 def drop(key: str) -> Edit:
-    return lambda content: content.pop(key) and None
+    def edit(content: dict[str, Any]) -> None:
+        del content[key]
+
+    return edit
 
 
 def replaced(value: Any) -> Edit:
@@ -236,7 +239,6 @@ def checkpoint_cases() -> list[Case]:
 QUERY = "@images/0002_c1s1_064955_01.jpg"
 CARD: dict[str, Edit] = {
     "a list": replaced([]),
-    "null": replaced(None),
     "no count": drop("count"),
     "no metric": drop("metric"),
     "metric=foo": put("metric", "foo"),
@@ -281,6 +283,7 @@ ROWS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "embeddings cut": ("embeddings.bin", cut(0.5)),
     "random paths": ("paths.bin", lambda whole: noise(len(whole))),
     "paths cut": ("paths.bin", cut(0.5)),
+    "card null": ("gallery.json", lambda _: b"null"),
     "card of noise": ("gallery.json", lambda _: noise()),
     "card cut": ("gallery.json", cut(0.5)),
     "card deep": ("gallery.json", lambda _: b"[" * 100_000),
@@ -311,7 +314,7 @@ def as_json(edit: Edit) -> Callable[[bytes], bytes]:
     def change(whole: bytes) -> bytes:
         content = json.loads(whole)
         other = edit(content)
-        return json.dumps(content if other is None and content else other).encode()
+        return json.dumps(content if other is None else other).encode()
 
     return change
 

@@ -234,8 +234,8 @@ CASES = [
     ),
     *(
         Case(
-            f"{name}, gallery info",
-            ("info", "gallery"),
+            f"{name}, gallery plan",
+            ("plan", "gallery"),
             "reid_lab.gallery",
             "refused",
             pickled(f"gallery/{name}", lambda: by_numpy("npy")),
