@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
+COUNTS ?=
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -25,6 +26,9 @@ test: $(STAMP)  ## ruff, mypy and all tests
 	$(BIN)/mypy
 	$(BIN)/pytest -n $(WORKERS)
 
+torture: $(STAMP)  ## every kill, bad input and hostile file, counted (an hour; COUNTS=file.csv)
+	REID_LAB_TORTURE=1 $(BIN)/pytest -n $(WORKERS) tests/torture $(COUNTS:%=--torture-csv %)
+
 lint: $(STAMP)  ## ruff and mypy, mending what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -42,4 +46,4 @@ bench-early-exit: $(STAMP)  ## time and Mul-Adds of a network that stops; deadli
 clean:  ## remove the environment and the caches of the tools (never runs/)
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis dist
 
-.PHONY: help install demo test lint bench bench-retrieval bench-early-exit clean
+.PHONY: help install demo test torture lint bench bench-retrieval bench-early-exit clean
