@@ -263,6 +263,23 @@ def test_weights_that_are_not_finite_are_refused(
         load_model(write(tmp_path / "a.ckpt", state, state_dict=weights))
 
 
+def test_weights_of_another_type_are_refused(tmp_path: Path, state: dict[str, Any]) -> None:
+    for kind in (torch.complex64, torch.int32):
+        weights = {name: weight.to(kind) for name, weight in state["state_dict"].items()}
+        with pytest.raises(UserError, match="its config makes torch.float32"):
+            load_model(write(tmp_path / "a.ckpt", state, state_dict=weights))
+
+
+def test_changed_bytes_are_noticed(tmp_path: Path, state: dict[str, Any]) -> None:
+    """torch does not read the checksums that it writes."""
+    path = write(tmp_path / "a.ckpt", state)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="wrong checksum|cannot be read"):
+        load_model(path)
+
+
 PLUGIN = """
 from reid_lab.checkpoint import register
 from reid_lab.model import DaRe

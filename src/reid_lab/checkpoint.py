@@ -31,12 +31,12 @@ import reid_lab.model
 from reid_lab.dataset.transforms import MEAN, STD
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
+from reid_lab.types import MAX_SIDE
 
 PLUGINS = "REID_LAB_PLUGINS"  # modules to import, separated by commas
 NORMALISED = {"mean": list(MEAN), "std": list(STD)}
 # the normalisation of all fingerprints that do not mention one
 UNMENTIONED = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-MAX_SIDE = 4096  # pixels of an image's height or width
 MAX_DEPTH, MAX_VALUES = 16, 2_000  # of a stored config
 PLAIN = (str, bool, int, float, type(None))
 
@@ -131,11 +131,16 @@ def _load(path: Path) -> Any:
     what = f"{path} is not a checkpoint of reid_lab (it cannot be read"
     fix = "): give a run's checkpoints/last.ckpt"
     try:
-        readable = zipfile.is_zipfile(path)  # as torch saves; of other files it raises anything
+        if not zipfile.is_zipfile(path):  # as torch saves; of other files it raises anything
+            raise CheckpointError(what + fix)
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()  # torch writes checksums, but does not read them
     except OSError as error:
         raise CheckpointError(f"{what}: {error.strerror}{fix}") from error
-    if not readable:
-        raise CheckpointError(what + fix)
+    except Exception as error:  # of a broken zip it may be anything
+        raise CheckpointError(what + fix) from error
+    if broken is not None:
+        raise CheckpointError(f"{what}: {broken} has a wrong checksum{fix}")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # objects of another class
@@ -344,15 +349,22 @@ def construct(config: Any) -> Any:
 
 
 def _check_shapes(config: Any, weights: Mapping[str, Tensor]) -> None:
-    """Compare shapes on the meta device first: the config may ask for any amount of memory."""
+    """Compare shapes and types on the meta device: a config may ask for any amount of memory."""
     with torch.device("meta"):
         model = construct(config)
     if isinstance(model, nn.Module):
         for name, ours in model.state_dict().items():
-            if name in weights and weights[name].shape != ours.shape:
+            theirs = weights.get(name, ours)
+            if theirs.shape != ours.shape:
                 raise ValueError(
-                    f"{name} is {list(weights[name].shape)}, its config makes {list(ours.shape)}"
+                    f"{name} is {list(theirs.shape)}, its config makes {list(ours.shape)}"
                 )
+            if _kind(theirs) != _kind(ours):  # float32 may be loaded from bfloat16, not from int
+                raise ValueError(f"{name} is {theirs.dtype}, its config makes {ours.dtype}")
+
+
+def _kind(tensor: Tensor) -> tuple[bool, bool]:
+    return tensor.is_floating_point(), tensor.is_complex()
 
 
 def check_finite(model: nn.Module, checkpoint: Path | str) -> None:

@@ -23,13 +23,13 @@ from reid_lab.errors import UserError
 from reid_lab.folders import restore
 from reid_lab.results import write_json
 from reid_lab.strict_json import check_format, checked, read_json
+from reid_lab.types import MAX_SIDE
 
 CARD, EMBEDDINGS, IDS, PATHS = "gallery.json", "embeddings.bin", "ids.bin", "paths.bin"
 INDEX = "index.faiss"
 FORMAT = 1
 ID = np.dtype([("end", "<i8"), ("pid", "<i8"), ("camid", "<i8")])  # `end` of its path's bytes
 UNKNOWN = -2  # a pid or camid that nobody has told; -1 is a box without a person, 0 a distractor
-MAX_SIDE = 4096  # of an image, in pixels
 MAX_DIM = 1 << 20
 CHUNK = 1 << 24  # bytes that are checked at a time
 SHORTEST, LONGEST = 1e-15, 1e18  # rows whose squared distances float32 holds

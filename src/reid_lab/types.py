@@ -14,6 +14,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen, Predicate
 T = TypeVar("T")
 CORES = os.cpu_count() or 1
 INT32 = 2**31 - 1
+MAX_SIDE = 4096  # of an image, in pixels
 
 
 def distinct(values: Sequence[Any]) -> bool:
@@ -34,7 +35,7 @@ LearningRate = Annotated[float, Gt(0), Le(1e3)]  # linear probes have taken 30
 Seconds = Annotated[float, Gt(0), Le(86_400)]
 Bytes = Annotated[float, Ge(1e6), Le(1e15)]
 MulAdds = Annotated[float, Ge(0), Le(1e18)]
-Side = Annotated[int, Ge(1), Le(4096)]  # of an image, in pixels
+Side = Annotated[int, Ge(1), Le(MAX_SIDE)]
 BatchSize = Annotated[int, Ge(1), Le(65_536)]  # images at once
 Units = Annotated[int, Ge(1), Le(65_536)]  # of a layer: channels, dimensions
 # more than these wait for each other; 100,000 threads crash OpenMP

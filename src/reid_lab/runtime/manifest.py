@@ -10,9 +10,10 @@ from pydantic import Field
 
 from reid_lab.errors import UserError
 from reid_lab.folders import restore
-from reid_lab.gallery_files import MAX_DIM, MAX_SIDE
+from reid_lab.gallery_files import MAX_DIM
 from reid_lab.results import write_json
 from reid_lab.strict_json import check_format, checked, read_json
+from reid_lab.types import Side
 
 MANIFEST, WHOLE, STAGES, INT8 = "manifest.json", "model.onnx", "stages", "int8"
 DATA = ".data"  # behind the name of a file whose weights lie beside it
@@ -20,7 +21,6 @@ FORMAT = 1
 PIXELS = "pixels"  # the name of the network's input
 Precision = Literal["float32", "int8"]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
