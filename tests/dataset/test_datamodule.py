@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from reid_lab.dataset import DatasetError, ReidDataModule, Transforms, read_layout
+from reid_lab.dataset import Benchmark, DatasetError, ReidDataModule, Transforms, read_layout
 from reid_lab.dataset.loading import RankSampler
+from reid_lab.dataset.readers.market1501 import FOLDERS
 from reid_lab.dataset.synthetic import Recipe
+from tests.conftest import write_jpegs
 
 AUGMENTED = {"transforms": Transforms(64, 32, patch=0.5, brightness=0.2, contrast=0.2, hue=0.1)}
 
@@ -123,3 +125,35 @@ def test_synthetic_people_are_tested_too(people: Path) -> None:
     module = data(people, recipe=Recipe(test_identities=0))
     with pytest.raises(DatasetError, match="test_identities=0"):
         module.check()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_workers_broken_file_is_one_message(tmp_path: Path, workers: int) -> None:
+    names = [
+        f"{part}/{pid}_c{c}_1.jpg" for part in FOLDERS.values() for pid in (1, 2) for c in (1, 2)
+    ]
+    root = write_jpegs(tmp_path, names)
+    module = data(root, p=2, workers=workers, transforms=Transforms(16, 8))
+    module.prepare_data()
+    for name in names:
+        (root / name).write_bytes((root / name).read_bytes()[:-50])
+    for loader in (module.train_dataloader(), module.test_dataloader()):
+        with pytest.raises(DatasetError, match="is damaged") as error:
+            next(iter(loader))
+        assert "Traceback" not in str(error.value)
+
+
+def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
+    names = ["bounding_box_train/1_c1_1.jpg", "query/2_c1_1.jpg", "bounding_box_test/3_c2_1.jpg"]
+    with pytest.raises(DatasetError, match=r"(?s)dataset\.p=4.*nothing can be ranked"):
+        data(write_jpegs(tmp_path, names)).check()
+
+
+def test_a_folder_without_permission_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(root: Path) -> Benchmark:
+        raise PermissionError(13, "Permission denied", str(root / "query"))
+
+    with pytest.raises(DatasetError, match="query cannot be read: Permission denied"):
+        ReidDataModule(tmp_path, refuse, Transforms(16, 8)).check()

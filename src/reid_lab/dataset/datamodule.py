@@ -19,6 +19,7 @@ from reid_lab.dataset.images import Cache, Images, check_files, open_images
 from reid_lab.dataset.loading import (
     Batch,
     EvalImages,
+    Loader,
     PKLoader,
     RankSampler,
     TrainImages,
@@ -214,7 +215,7 @@ class ReidDataModule(pl.LightningDataModule):
         data = EvalImages(split, self.opened(part), self.transforms)
         sampler = RankSampler(len(split), *self._rank())
         batch_size = max(1, self.eval_batch_size // self.transforms.views)
-        return DataLoader(data, batch_size=batch_size, sampler=sampler, **self._loading())
+        return Loader(data, batch_size=batch_size, sampler=sampler, **self._loading())
 
     def opened(self, part: str) -> Images:
         """The images of `train`, `fit` (the same, at the size of tests), `val` or `test`."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,36 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from reid_lab.dataset.augment import Augmentation, augment
 from reid_lab.dataset.images import Images
-from reid_lab.dataset.records import Split
+from reid_lab.dataset.records import DatasetError, Split
 from reid_lab.dataset.sampler import Draw
 from reid_lab.dataset.transforms import Transforms
 
 Batch = dict[str, Tensor]
+
+
+def _returned(fetch: Callable[..., Batch]) -> Callable[..., Batch]:
+    """`fetch`, whose error about a file is returned by a worker, for `Loader` to raise."""
+
+    @wraps(fetch)
+    def tried(self: Any, items: Sequence[Any]) -> Any:
+        try:
+            return fetch(self, items)
+        except DatasetError as error:
+            if get_worker_info() is None:
+                raise
+            return error
+
+    return tried
+
+
+class Loader(DataLoader[Batch]):
+    """A DataLoader that raises a worker's error about a file as it is: one message."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        for batch in super().__iter__():
+            if isinstance(batch, DatasetError):
+                raise batch
+            yield batch
 
 
 class TrainImages(Dataset[Batch]):
@@ -34,6 +60,7 @@ class TrainImages(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.pids)
 
+    @_returned
     def __getitems__(self, draws: Sequence[Draw]) -> Batch:
         indices = [index for index, _ in draws]
         drawn = [self._draw(number) for _, number in draws]
@@ -61,6 +88,7 @@ class EvalImages(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.split)
 
+    @_returned
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         views, size = self.transforms.views, (self.transforms.height, self.transforms.width)
         pixels = empty(len(indices), views, 3, *size)
@@ -80,8 +108,8 @@ def as_is(batch: Batch) -> Batch:
     return batch
 
 
-class PKLoader(DataLoader[Batch]):
-    """A DataLoader that says how many of the epoch's batches were used, and goes on there."""
+class PKLoader(Loader):
+    """A loader that says how many of the epoch's batches were used, and goes on there."""
 
     used = 0
 
