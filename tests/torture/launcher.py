@@ -14,6 +14,7 @@ import json
 import os
 import resource
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -47,10 +48,10 @@ class Running:
         """Its exit status, negative for a signal; None if it still runs after `timeout`."""
         return self.launcher.ask({"pid": self.pid, "timeout": timeout})["status"]
 
-    def kill(self, signal: int) -> None:
+    def kill(self, by: int) -> None:
         """Send a signal to the main process alone, as a user or the system would."""
         with suppress(ProcessLookupError):
-            os.kill(self.pid, signal)
+            os.kill(self.pid, by)
 
     def left(self, patience: float = 5) -> list[str]:
         """Command lines of processes that outlive it by `patience` seconds."""
@@ -150,6 +151,7 @@ def become(request: Mapping[str, Any]) -> None:
 def prepare(request: Mapping[str, Any]) -> None:
     """A session, a folder, an output and arguments of its own."""
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored below a `nohup` or `&`
     os.chdir(request["folder"])
     for descriptor, path, flags in (
         (0, os.devnull, os.O_RDONLY),
