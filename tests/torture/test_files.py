@@ -554,6 +554,7 @@ def as_with_integers(work: Path) -> str:
 
 
 OWN = "dataset=csv dataset.root=own"
+DOCTOR = ("dataset=csv", "dataset.root=own", "dataset.p=2", "dataset.k=2")
 
 
 def table_cases() -> list[Case]:
@@ -561,8 +562,7 @@ def table_cases() -> list[Case]:
     found = []
     for name, content in TABLES.items():
         prepare = listed(content)
-        doctor = ("dataset=csv", "dataset.root=own", "dataset.k=2")
-        found.append(Case(f"csv: {name}, doctor", doctor, "reid_lab.doctor", prepare=prepare))
+        found.append(Case(f"csv: {name}, doctor", DOCTOR, "reid_lab.doctor", prepare=prepare))
         found.append(Case(f"csv: {name}", training(OWN), prepare=prepare, check=sane_run))
     for name, content in PANDAS.items():
         case = Case(
@@ -611,7 +611,7 @@ def tree_cases() -> list[Case]:
     found = []
     for name, prepare in TREES.items():
         for dataset in ("folders", "market1501"):
-            doctor = (f"dataset={dataset}", "dataset.root=own")
+            doctor = (f"dataset={dataset}", "dataset.root=own", "dataset.p=2", "dataset.k=2")
             title = f"folder: {name}, {dataset}"
             found.append(Case(f"{title}, doctor", doctor, "reid_lab.doctor", prepare=prepare))
         own = training("dataset=folders dataset.root=own")

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.torture.bench import Bench, Case, Stage, sane_run, training
-from tests.torture.test_files import OWN, cut, listed, noise, table
+from tests.torture.test_files import DOCTOR, OWN, cut, listed, noise, table
 
 Make = Callable[[], bytes]
 # Black and white, so that every mode holds it exactly; not square, so that turning it shows.
@@ -172,7 +172,6 @@ def same_rows(file: str) -> Callable[[Path], str]:
     return check
 
 
-DOCTOR = ("dataset=csv", "dataset.root=own", "dataset.k=2")
 BUILD = ("build", "--checkpoint", "@checkpoint", "--images", "mine", "--out", "g")
 
 

@@ -270,7 +270,7 @@ def test_killed_and_started_again(
     status = running.wait(TIME_LIMIT)
     said = f"{by.name} at {share:.2f}: status {status}: {running.text()[-3000:]}"
     assert status is not None, f"does not end: {said}"
-    assert not TRACEBACK.search(running.text()), said
+    assert TRACEBACK.search(running.text()) is None, said
     assert by != signal.SIGKILL or status in (-signal.SIGKILL, 0), said
     assert not (left := running.left()), f"left behind: {left}; {said}"
     killer.finish(killer.start(name, folder, environment, again=True))
