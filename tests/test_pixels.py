@@ -265,6 +265,9 @@ def test_paths_without_an_image(tmp_path: Path, read: object) -> None:
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "link.jpg").symlink_to("gone.jpg")
     reasons = {"folder": "is a folder", "link": r"link to gone\.jpg", "none": "does not exist"}
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.jpg")
+        reasons["pipe"] = "pipe or a device"
     for name, why in reasons.items():
         with pytest.raises(ImageError, match=rf"{name}\.jpg cannot be read .*{why}"):
             read(tmp_path / f"{name}.jpg")  # type: ignore[operator]
@@ -274,6 +277,7 @@ def test_files_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def refuse(*_: object) -> bytes:
         raise PermissionError(13, "Permission denied")
 
+    (tmp_path / "x.jpg").touch()
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(ImageError, match=r"x\.jpg cannot be read .*: Permission denied"):
         read_pixels(tmp_path / "x.jpg")

@@ -70,7 +70,7 @@ def read_pixels(path: Path) -> np.ndarray:
         ImageError: the file is missing, broken, no image, or has more than `MAX_PIXELS`.
     """
     with _explained(path):
-        data = path.read_bytes()
+        data = _checked(path).read_bytes()
         if simplejpeg is not None and data.startswith(JPEG):
             return _read_jpeg(data)
         image = _opened(io.BytesIO(data))
@@ -86,7 +86,7 @@ def read_size(path: Path) -> tuple[int, int]:
     Raises:
         ImageError: as `read_pixels`, except that damage behind the header is only found in PNGs.
     """
-    with _explained(path), path.open("rb") as file:
+    with _explained(path), _checked(path).open("rb") as file:
         image = _opened(file)
         width, height = _size(image)
         # the EXIF of a PNG may stand behind its pixels, and Pillow decodes them to look for it
@@ -104,18 +104,25 @@ def _explained(path: Path) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:  # what decoders raise for arbitrary bytes is not settled
-        why = _reason(path, error)
+        why = _reason(error)
         raise ImageError(f"{shown(path)} cannot be read as an image: {why}") from error
 
 
-def _reason(path: Path, error: Exception) -> str:
+def _checked(path: Path) -> Path:
+    """`path`, if it is a file: to open a pipe would wait for ever, and a device has no end."""
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise _UnusableError("it is a folder. Give image files")
+    if path.exists():
+        raise _UnusableError("it is a pipe or a device. Give image files")
+    target = f" (it is a link to {shown(path.readlink())})" if path.is_symlink() else ""
+    raise _UnusableError(f"it does not exist{target}. Correct the path")
+
+
+def _reason(error: Exception) -> str:
     if isinstance(error, _UnusableError):
         return str(error)
-    if path.is_dir():
-        return "it is a folder. Give image files"
-    if isinstance(error, FileNotFoundError):
-        target = f" (it is a link to {shown(path.readlink())})" if path.is_symlink() else ""
-        return f"it does not exist{target}. Correct the path"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}. Check the file and its permissions"
     return f"it is damaged ({error or type(error).__name__}). Replace or remove it"

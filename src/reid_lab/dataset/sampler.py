@@ -148,8 +148,9 @@ def check_pk(p: int, k: int, identities: int, world: int = 1) -> None:
         DatasetError: they cannot; it says what is allowed.
     """
     if not 2 <= p <= identities:
+        allowed = f"2 <= p <= {identities}" if identities > 1 else "a training needs two or more"
         raise DatasetError(
-            f"dataset.p={p}, but there are {identities} training identities: 2 <= p <= {identities}"
+            f"dataset.p={p}, but there are {identities} training identities: {allowed}"
         )
     if k < 2:
         raise DatasetError(f"dataset.k={k}: a triplet needs a positive, so k >= 2")
