@@ -181,6 +181,26 @@ def test_mat_that_is_none(release: Path, tmp_path: Path) -> None:
         read_cuhk03(tmp_path, tmp_path / "c", protocol="old")
 
 
+def test_an_array_beyond_the_pixel_limit_is_not_read(release: Path, tmp_path: Path) -> None:
+    (tmp_path / "cuhk-03.mat").write_bytes((release / "cuhk-03.mat").read_bytes())
+    with h5py.File(tmp_path / "cuhk-03.mat", "r+") as file:
+        huge = file.create_dataset(
+            "huge", (3, 60000, 60000), np.uint8, chunks=(3, 100, 100), compression="gzip"
+        )
+        people = file[file["detected"][()].ravel()[0]]
+        people[0, 0] = huge.ref
+    with pytest.raises(DatasetError, match=r"60000, 60000.*the limit is 67,108,864 pixels"):
+        read_cuhk03(tmp_path, tmp_path / "c", protocol="old")
+
+
+def test_split_files_of_another_type(release: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cuhk03_new_protocol_config_detected.mat"
+    every = {f"{part}_idx": "abc" for part in ("train", "query", "gallery")}
+    savemat(path, {"filelist": np.array(["a", "b"], dtype=object), **every})
+    with pytest.raises(DatasetError, match="expected a list of names"):
+        read_cuhk03(release, tmp_path / "c", split_files=tmp_path)
+
+
 def test_test_set_of_unknown_people(tmp_path: Path) -> None:
     write_mat(tmp_path / "cuhk-03.mat", [[(1, 1), (2, 9)]])
     with pytest.raises(DatasetError, match=r"1 people without a detected.*person 9 of pair 2"):

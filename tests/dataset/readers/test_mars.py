@@ -135,6 +135,12 @@ def test_tables_that_contradict_the_names(
         read_mars(tmp_path)
 
 
+def test_names_that_are_not_utf8_are_shown(tmp_path: Path) -> None:
+    (write(tmp_path) / "info" / "train_name.txt").write_bytes(b"\xff\xfe\n" * 9)
+    with pytest.raises(DatasetError, match=r"udcff\\udcfe should start with"):
+        read_mars(tmp_path)
+
+
 def test_missing_and_broken_files(tmp_path: Path) -> None:
     (write(tmp_path) / "info" / "query_IDX.mat").write_bytes(b"no matrix")
     with pytest.raises(DatasetError, match=r"query_IDX\.mat is no table of numbers"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -71,11 +72,14 @@ def test_published_training_images(tmp_path: Path, val: bool, expected: str) -> 
         "0001/0001_000_15_0113noon_0015_0.jpg one",
         "0001/0001_000_c5_0113noon_0015_0.jpg 1",
         "0001/0001.jpg 1",
+        "0001/0001_000_15_x.jpg 99999999999999999999",
+        os.fsdecode(bytes(range(128, 256))),
     ],
 )
 def test_a_line_that_does_not_parse_is_named(tmp_path: Path, line: str) -> None:
     write(tmp_path)
-    (tmp_path / "list_gallery.txt").write_text(f"{LISTS['gallery'][0]}\n\n{line}\n")
+    text = f"{LISTS['gallery'][0]}\n\n{line}\n"
+    (tmp_path / "list_gallery.txt").write_bytes(os.fsencode(text))
     with pytest.raises(DatasetError, match=r"list_gallery\.txt, line 3: .*is not PPPP"):
         read_msmt17(tmp_path)
 

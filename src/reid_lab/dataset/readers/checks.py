@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,23 @@ def named(folder: Path, pattern: re.Pattern[str], example: str) -> Iterator[re.M
             "rename or remove it"
         )
     return filter(None, matches.values())
+
+
+@contextmanager
+def as_released(path: Path | str, what: str) -> Iterator[None]:
+    """Arrays of another type or shape than `what` end in one message, not in numpy's own.
+
+    Raises:
+        DatasetError: the block fails.
+    """
+    try:
+        yield
+    except DatasetError:
+        raise
+    except (ValueError, TypeError, LookupError, OverflowError, AttributeError) as error:
+        raise DatasetError(
+            f"{path}: expected {what}, found something else ({error}): get the file anew"
+        ) from error
 
 
 def read_mat(path: Path, *names: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from reid_lab.dataset.readers.checks import check_split, named, read_mat
+from reid_lab.dataset.readers.checks import as_released, check_split, named, read_mat
 from reid_lab.dataset.readers.cuhk03_mat import Person, read_test_set, unpacked
 from reid_lab.dataset.readers.cuhk03_np import PUBLISHED as PUBLISHED_NEW
 from reid_lab.dataset.readers.cuhk03_np import Boxes
@@ -126,10 +126,11 @@ def _new_names(folder: Path, boxes: Boxes) -> dict[str, list[str]]:
             f"are in {MAT}"
         )
     mat = read_mat(path, "filelist", *(f"{part}_idx" for part in PARTS))
-    files = [str(cell.item()) for cell in mat["filelist"].ravel()]
+    with as_released(path, "a list of names, and numbers in it"):
+        files = [str(cell.item()) for cell in mat["filelist"].ravel()]
+        indices = {part: mat[f"{part}_idx"].ravel().astype(np.int64) for part in PARTS}
     names = {}
-    for part in PARTS:
-        numbers = mat[f"{part}_idx"].ravel().astype(np.int64)
+    for part, numbers in indices.items():
         if not len(numbers) or not 1 <= numbers.min() <= numbers.max() <= len(files):
             raise DatasetError(
                 f"{path}: {part}_idx is not within filelist, 1 to {len(files)}: get the file anew"

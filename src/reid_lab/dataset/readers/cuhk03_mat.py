@@ -21,8 +21,9 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from reid_lab.dataset.readers.checks import check_split
+from reid_lab.dataset.readers.checks import as_released, check_split
 from reid_lab.dataset.records import DatasetError
+from reid_lab.pixels import MAX_PIXELS
 
 VIEW_IMAGES = 5  # of a person, at most
 Person = tuple[int, int]  # pair of cameras, and number within it; both from 1
@@ -40,7 +41,8 @@ def read_test_set(path: Path, split: int) -> set[Person]:
         people = _value(file, sets[split])
     if people is None or people.ndim != 2 or people.shape[1] != 2:
         raise _foreign(path, f"testsets{{{split + 1}}} is no list of pair, person")
-    return {(int(pair), int(person)) for pair, person in people}
+    with as_released(path, f"testsets{{{split + 1}}} to be whole numbers"):
+        return {(int(pair), int(person)) for pair, person in people}
 
 
 def unpacked(path: Path, boxes: str, cache_dir: Path) -> Path:
@@ -116,7 +118,11 @@ def _value(file: h5py.File, reference: h5py.Reference) -> np.ndarray | None:
     try:
         dataset = file[reference]
         empty = dataset.attrs.get("MATLAB_empty", 0) or dataset.ndim < 2
-        return None if empty else dataset[()].T
+        if empty:
+            return None
+        if dataset.size > 3 * MAX_PIXELS:
+            raise ValueError(f"an array of {dataset.shape}; the limit is {MAX_PIXELS:,} pixels")
+        return dataset[()].T
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise _foreign(file.filename, f"it is damaged ({error})") from error
 

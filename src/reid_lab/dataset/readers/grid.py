@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_lab.dataset.readers.checks import check_split, named, read_mat
+from reid_lab.dataset.readers.checks import as_released, check_split, named, read_mat
 from reid_lab.dataset.readers.files import require
 from reid_lab.dataset.readers.published import Published, compared
 from reid_lab.dataset.records import DISTRACTOR, Benchmark, DatasetError, Split
@@ -80,4 +80,5 @@ def _training_people(path: Path, split: int) -> np.ndarray:
             f"{path}: trainIdxAll{{{split + 1}}} has {', '.join(fields) or 'no fields'} and not "
             "personIdx: extract the release anew"
         )
-    return np.asarray(splits[split]["personIdx"].item()).ravel().astype(np.int64)
+    with as_released(path, "personIdx to be numbers"):
+        return np.asarray(splits[split]["personIdx"].item()).ravel().astype(np.int64)

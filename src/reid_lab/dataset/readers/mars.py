@@ -10,6 +10,7 @@ DaRe's table 2 count distractors and junk as two more; DaRe's 635 test people co
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from scipy.io.matlab import MatReadError
 from reid_lab.dataset.readers.files import require
 from reid_lab.dataset.readers.published import Published, compared
 from reid_lab.dataset.records import JUNK, Benchmark, DatasetError, Split
+from reid_lab.image_files import shown
 from reid_lab.protocol import TRACKLETS
 from reid_lab.types import Count
 
@@ -105,10 +107,10 @@ def _check_names(table: Path, tracks: np.ndarray, names: np.ndarray, row: np.nda
     expected = np.array([f"{p}C{c}".encode() for p, c in people])[row]
     wrong = np.flatnonzero(names.astype(expected.dtype) != expected)
     if len(wrong):
-        name, start = names[wrong[0]].decode(), expected[wrong[0]].decode()
+        name, start = os.fsdecode(names[wrong[0]]), expected[wrong[0]].decode()
         raise DatasetError(
-            f"{table}, row {row[wrong[0]] + 1}: {name} should start with {start}: take the tables "
-            "and the name lists from one release"
+            f"{table}, row {row[wrong[0]] + 1}: {shown(name)} should start with {start}: "
+            "take the tables and the name lists from one release"
         )
 
 

@@ -7,6 +7,7 @@ HAN's table 2 agrees: 126,441 = 32,621 to train on + 11,659 queries + 82,161 in 
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -62,7 +63,8 @@ def read_msmt17(root: Path | str, val: bool = True) -> Benchmark:
 def _read(root: Path, listed: str, folder: str, first: int) -> Split:
     """The images of a list, below `folder`; label 0 becomes pid `first`."""
     rows = []
-    for number, line in enumerate((root / listed).read_text().splitlines(), 1):
+    lines = os.fsdecode((root / listed).read_bytes()).splitlines()
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         match = LINE.match(line.strip())
