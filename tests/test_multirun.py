@@ -163,7 +163,12 @@ def test_a_single_run_has_no_table(tmp_path: Path) -> None:
         "",
         "[1]",
         "null",
+        "\0",
+        '{"metrics":' + "[" * 99_999,
         json.dumps({"metrics": 3, "mul_adds": [1]}),
+        '{"metrics": {"test/a/rank1": NaN, "test/a/mAP": 1e999}, "mul_adds": {"a": -1}}',
+        json.dumps({"metrics": {"test/a/rank1": 10**4000}, "mul_adds": {"a": 10**4000}}),
+        json.dumps({"mul_adds": {"\x1b[2J\udcff": 10**20}, "elapsed_s": [1]}),
         '{"metrics": {"test/a/mAP": 1}}',
     ],
 )
@@ -173,18 +178,43 @@ def test_any_summary_can_be_read(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for number, overrides in (("2", "- a=1\n"), ("10", "- ++a=2\n- ~b\n"), ("x", "{broken")):
+    bomb = "- &a [x]\n" + "- [*a, *a]\n" * 9
+    every = (("2", "- a=1\n"), ("10", "- ++a=2\n- ~b\n"), ("x", "{broken"), ("y", bomb))
+    for number, overrides in every:
         (tmp_path / number / ".hydra").mkdir(parents=True)
         (tmp_path / number / ".hydra/overrides.yaml").write_text(overrides)
         (tmp_path / number / "results").mkdir()
         (tmp_path / number / "results/summary.json").write_text(summary)
     jobs = multirun.write_csv(tmp_path)
-    assert [job.number for job in jobs] == ["2", "10", "x"]
-    assert [job.overrides for job in jobs] == [{"a": "1"}, {"a": "2", "~b": ""}, {}]
+    assert [job.number for job in jobs] == ["2", "10", "x", "y"]
+    assert [job.overrides for job in jobs] == [{"a": "1"}, {"a": "2", "~b": ""}, {}, {}]
     monkeypatch.setattr(multirun, "_pending", (tmp_path, multirun.RunsTable()))
     multirun.print_pending()
     multirun.print_pending()
     assert capsys.readouterr().out.count("Runs (") == 1
+
+
+@pytest.mark.parametrize(
+    "state", ["", "[" * 9999, '{"job": {"a": 1}, "status": 3}', '{"job": "9999999999999"}', "\0"]
+)
+def test_any_status_can_be_read(tmp_path: Path, state: str) -> None:
+    for number in ("0", "1"):
+        (tmp_path / number / ".hydra").mkdir(parents=True)
+        (tmp_path / number / ".hydra/overrides.yaml").write_text("- a=1\n")
+    (tmp_path / "0/.hydra/status.json").write_text(state)
+    (tmp_path / "1/.hydra/status.json").write_text('{"job": 1, "status": "failed", "error": "x"}')
+    jobs = {job.folder.name: job.status for job in multirun.write_csv(tmp_path)}
+    assert jobs["1"] == "failed" and jobs.keys() == {"0", "1"}
+
+
+def test_figures_that_are_no_numbers_are_not_drawn(tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / "results").mkdir()
+    (tmp_path / ".hydra/overrides.yaml").write_text("- a=1\n")
+    for value in ("NaN", "1e999", '"x"', "null", "9" * 5000):
+        figures = f'{{"test/a/rank1": {value}, "test/a/mAP": 0.5}}'
+        (tmp_path / "results/summary.json").write_text(f'{{"metrics": {figures}}}')
+        assert multirun._swept(multirun.Job.read(tmp_path), "a", None) is None
 
 
 def test_a_sweep_with_an_axis_is_drawn(tmp_path: Path) -> None:

@@ -137,3 +137,15 @@ def test_the_frontier_is_a_table_offline(tmp_path: Path, monkeypatch: pytest.Mon
 def panels(spec: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     bank = spec["spec"]["section"]["panelBankConfig"]
     return [(p["viewType"], p["config"]) for s in bank["sections"] for p in s["panels"]]
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\1", b"a,b\n1\n", b"a,a\n1,2\n", b"name\nx\n"])
+def test_a_broken_table_is_one_line(
+    tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "f.csv").write_bytes(content)
+    words = ["a/b", "--frontier", str(tmp_path / "f.csv"), "--spec", str(tmp_path / "spec.json")]
+    assert dashboard.main(words) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and "f.csv" in told and told.count("\n") == 1
+    assert not (tmp_path / "spec.json").exists()

@@ -63,7 +63,7 @@ def read_yaml(path: Path) -> Any:
     """
     text = read_text(path, YAML)
     try:
-        return _plain(yaml.load(text, _PlainLoader))
+        return printable(_plain(yaml.load(text, _PlainLoader)))
     except RecursionError:
         raise StoredFileError(path, f"nested deeper than {DEPTH} levels") from None
     except (ValueError, TypeError, yaml.YAMLError) as error:
@@ -71,7 +71,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object that a JSON file holds.
+    """The object that a JSON file holds; its texts may be names of files, see `printable`.
 
     Raises:
         StoredFileError: it cannot be read, or holds something else.
@@ -161,9 +161,10 @@ def read_text(path: Path, limit: int) -> str:
 
 
 def printable(value: Any) -> Any:
-    """The value with nothing in its texts that UTF-8 cannot say, as a file's name may hold."""
+    """The value with its texts as they can be shown: a file's name may hold any byte."""
     if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
+        text = CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", value)
+        return text.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):
         return {printable(key): printable(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -212,10 +213,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
     elif isinstance(value, list):
         for each in value:
             _plain(each, depth + 1)
-    elif isinstance(value, str):
-        if found := CONTROL.search(value):
-            raise ValueError(f"a text holds the character {found[0]!r}")
-    elif not (value is None or isinstance(value, (int, float))):
+    elif not (value is None or isinstance(value, (str, int, float))):
         raise ValueError(f"a value of type {type(value).__name__}")
     return value
 

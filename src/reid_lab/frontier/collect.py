@@ -16,7 +16,7 @@ from reid_lab.frontier.measured import Cost, costs_by_exit, mixed
 from reid_lab.frontier.points import FrontierError, Point
 from reid_lab.report.load import load_results
 from reid_lab.report.records import Run, StreamPoint
-from reid_lab.stored import read_config
+from reid_lab.stored import StoredFileError, read_config
 
 BYTES = 4  # of a float32
 # streams that read the query's label, or that ask how a policy bears sorted queries
@@ -141,7 +141,11 @@ def _read_whole(folder: Path) -> Finished:
 
 def _state(folder: Path) -> tuple[int, int]:
     """Another one where the results are another test's."""
-    found = (folder / "results" / "summary.json").stat()
+    path = folder / "results" / "summary.json"
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise StoredFileError(path, error.strerror) from error
     return found.st_mtime_ns, found.st_ino
 
 

@@ -64,13 +64,12 @@ def looks(points: Sequence[Point]) -> dict[str, Look]:
 
 def frontier(points: Sequence[Point], axis: str, metric: str) -> Figure | None:
     """One metric against one cost; None where nothing that we ran has it."""
-    marks = pareto_columns(points)
     view = View(AXES[axis], metric)
-    marked = (p for p, m in zip(points, marks, strict=True) if m[f"pareto_{axis}_{metric}"])
-    best = [p for p in marked if view.holds(p)]
+    drawn = [p for p in points if view.holds(p)]
+    marks = pareto_columns(drawn)
+    best = [p for p, m in zip(drawn, marks, strict=True) if m[f"pareto_{axis}_{metric}"]]
     if not best:
         return None
-    drawn = [p for p in points if view.holds(p)]
     papers = [p for p in drawn if p.kind == "published"]
     title = f"{METRICS[metric]} against {AXES[axis].label}: {points[0].dataset}"
     figure, ax = axes(title, 9.4, 4.8 + 0.12 * max(0, len(papers) - LINES))

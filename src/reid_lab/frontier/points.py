@@ -12,7 +12,7 @@ from typing import Any
 
 from reid_lab.errors import UserError
 from reid_lab.frontier.pareto import pareto
-from reid_lab.report.checks import number, short, whole
+from reid_lab.report.checks import number, whole
 from reid_lab.results import write_csv
 from reid_lab.stored import StoredFileError, read_table
 
@@ -149,7 +149,8 @@ def read_points(path: Path) -> list[Point]:
 
 def _point(row: Mapping[str, str]) -> Point:
     known = {f.name for f in fields(Point)} & row.keys()
-    point = Point(**{name: CASTS.get(name, short)(name, row[name]) for name in known})
+    values: dict[str, Any] = {n: CASTS[n](n, row[n]) if n in CASTS else row[n] for n in known}
+    point = Point(**values)
     if point.kind not in KINDS:
         raise ValueError(f"kind is {point.kind[:40]!r}, not one of {', '.join(KINDS)}")
     return point

@@ -96,6 +96,7 @@ def check_summary(content: dict[str, Any]) -> None:
     for key in ("name", "task", "commit", "machine"):
         short(key, getattr(summary, key) or "")
     for part, counts in (summary.dataset or {}).items():
+        short(f"dataset.{part}", counts if isinstance(counts, str) else part)
         for key, count in counts.items() if isinstance(counts, dict) else ():
             if isinstance(count, int):
                 number(f"dataset.{part}.{key}", str(count))

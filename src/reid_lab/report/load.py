@@ -5,6 +5,7 @@ What only illustrates a report (ranked lists, attention, logs) is left out where
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -154,6 +155,8 @@ def _stream(path: Path) -> list[StreamPoint]:
             shares = {k: number(k, v) for k, v in row.items() if k.startswith("share_")}
         except ValueError as error:
             raise StoredFileError(path, f"row {place}: {error}") from error
+        if math.isnan(point.planned + point.realised):
+            raise StoredFileError(path, f"row {place}: what was planned and realised is not known")
         if shares and not abs(sum(shares.values()) - 1) < 1e-3:
             raise StoredFileError(path, f"row {place}: the shares of the exits do not add up to 1")
         point.shares.update({k.removeprefix("share_"): share for k, share in shares.items()})
