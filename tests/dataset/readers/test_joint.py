@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hydra.utils import instantiate
 
-from reid_lab.dataset import Benchmark, DatasetError, Split, read_joint, read_layout
+from reid_lab.dataset import Benchmark, DatasetError, Split, read_folders, read_joint, read_layout
 from reid_lab.protocol import Protocol
 from tests.conftest import Compose, write_jpegs
 
@@ -85,6 +85,27 @@ def test_people_of_a_part_are_no_other_parts(tmp_path: Path, parts: Parts) -> No
     parts["second"] = lambda: replace(alone, train=alone.query)
     joint = read_joint(tmp_path, parts, "second")
     assert joint.query.pids[0] in joint.train.pids  # one part's relations stay
+
+
+def test_people_and_cameras_keep_their_names(tmp_path: Path, parts: Parts) -> None:
+    joint = read_joint(tmp_path, parts, "second")
+    assert [joint.person(pid) for pid in (-1, 7, 9 + 2)] == ["-1", "7", "2 of second"]
+    assert [joint.camera(camid) for camid in (1, 3 + 6)] == ["1", "6 of second"]
+    names = [f"{who}/c{c}_{i}.jpg" for who in ("zoe", "anna") for c in (1, 2) for i in (1, 2)]
+    parts["third"] = partial(read_folders, write_jpegs(tmp_path / "c", names))
+    joint = read_joint(tmp_path, parts, "third")
+    assert {joint.person(joint.query.pids[0]), joint.person(joint.train.pids[-1])} == {
+        "zoe",
+        "anna",
+    }
+
+
+def test_cameras_below_zero_stay_apart(tmp_path: Path, parts: Parts) -> None:
+    whole = parts["second"]()
+    low = replace(whole, query=replace(whole.query, camids=whole.query.camids - 9))
+    joint = read_joint(tmp_path, {**parts, "second": lambda: low}, "second")
+    cameras = [parts["first"]().train.camids, parts["first"]().gallery.camids]
+    assert not set(joint.query.camids) & set(np.concatenate(cameras))
 
 
 def test_errors(tmp_path: Path, parts: Parts) -> None:

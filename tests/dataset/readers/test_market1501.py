@@ -9,6 +9,7 @@ import pytest
 
 from reid_lab.dataset import DatasetError, Split, read_cuhk03_np, read_layout, read_market1501
 from reid_lab.dataset.divide import check_rankable
+from reid_lab.dataset.readers.market1501 import FOLDERS
 from tests.conftest import write_jpegs
 
 MARKET = [
@@ -109,6 +110,24 @@ def test_missing_folder_shows_the_layout(tmp_path: Path) -> None:
     write_jpegs(tmp_path / "inner", MARKET)
     with pytest.raises(DatasetError, match=r"did you mean dataset.root=.*inner"):
         read_layout(tmp_path, "market1501")
+
+
+def test_other_files_are_counted(tmp_path: Path) -> None:
+    names = [f"{part}/1_c{c}_1.jpg" for part in FOLDERS.values() for c in (1, 2)]
+    root = write_jpegs(tmp_path, names)
+    assert not read_layout(root, "x").notes
+    for name in ("query/a.gif", "query/Thumbs.db", "bounding_box_train/b.heic"):
+        (root / name).touch()
+    (note,) = read_layout(root, "x").notes
+    assert note.startswith("x: 2 files are skipped") and "(1 .gif, 1 .heic)" in note
+
+
+@pytest.mark.parametrize("name", ["-5_c1_1.jpg", f"{10**19}_c1_1.jpg", f"1_c{10**19}_1.jpg"])
+def test_numbers_out_of_range_are_named(tmp_path: Path, name: str) -> None:
+    root = write_jpegs(tmp_path, [f"{part}/1_c1_1.jpg" for part in FOLDERS.values()])
+    write_jpegs(root, [f"query/{name}"])
+    with pytest.raises(DatasetError, match=rf"query: 1 names are not .*{name}"):
+        read_layout(root, "x")
 
 
 def test_empty_and_odd_folders(tmp_path: Path) -> None:

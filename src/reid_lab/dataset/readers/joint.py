@@ -105,6 +105,7 @@ def _numbered(parts: Mapping[str, Benchmark], top: Path) -> dict[str, Benchmark]
     numbered = {}
     for name, part in parts.items():
         splits = _splits(part)
+        pids = np.concatenate([split.pids for split in splits])
         camids = np.concatenate([split.camids for split in splits])
         camid -= min(int(camids.min(initial=0)), 0)  # of the next camera, if there are some below 0
         moved = [_moved(split, top, pid, camid) for split in splits]
@@ -115,12 +116,19 @@ def _numbered(parts: Mapping[str, Benchmark], top: Path) -> dict[str, Benchmark]
             query=moved[1],
             gallery=moved[2],
             companions=companions,
-            people={pid + number: text for number, text in part.people.items()},
-            cameras={camid + number: text for number, text in part.cameras.items()},
+            people=_names(name, pids[pids > DISTRACTOR], part.people, pid),
+            cameras=_names(name, camids, part.cameras, camid),
         )
-        pid += max(int(split.pids.max(initial=0)) for split in splits)
+        pid += int(pids.max(initial=0))
         camid += int(camids.max(initial=0)) + 1
     return numbered
+
+
+def _names(part: str, numbers: np.ndarray, names: Mapping[int, str], by: int) -> dict[int, str]:
+    """Names of numbers that are moved `by`; those that have none are '7 of <part>'."""
+    if not by:
+        return dict(names)
+    return {n + by: names.get(n, f"{n} of {part}") for n in np.unique(numbers).tolist()}
 
 
 def _moved(split: Split, top: Path, pid: int, camid: int) -> Split:
