@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reid_lab.callbacks.ranking import RankingError, RankingEvaluation
+from reid_lab.errors import UserError
 from reid_lab.protocol import Hidden
-from reid_lab.retrieval import Ids, KReciprocal, Mahalanobis, QueryExpansion, rank
+from reid_lab.retrieval import Ids, KReciprocal, Mahalanobis, QueryExpansion, memory, rank
+from reid_lab.retrieval.ranking import rank_work
 from reid_lab.retrieval.space import MetricName, Space
 from reid_lab.retrieval.verification import roc
 from tests.retrieval.people import crowd, euclidean, ids, naive, same
@@ -29,13 +34,13 @@ def test_equals_the_naive_loop(seed: int, hidden: Hidden, ties: bool) -> None:
     assert summary == pytest.approx(naive(euclidean(query, gallery), q, g, hidden), abs=1e-12)
 
 
-small = st.integers(0, 2)
+few = st.integers(0, 2)
 
 
 @settings(max_examples=150, deadline=None)
 @given(
-    people=st.lists(st.tuples(st.integers(1, 3), small, small, small), min_size=1, max_size=5),
-    images=st.lists(st.tuples(st.integers(-1, 3), small, small, small), min_size=1, max_size=12),
+    people=st.lists(st.tuples(st.integers(1, 3), few, few, few), min_size=1, max_size=5),
+    images=st.lists(st.tuples(st.integers(-1, 3), few, few, few), min_size=1, max_size=12),
     hidden=st.sampled_from(HIDDEN),
 )
 def test_any_small_case_equals_the_loop(
@@ -58,16 +63,43 @@ METRICS: list[MetricName] = ["euclidean", "l1"]
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("ties", [True, False])
-def test_the_memory_bound_changes_no_bit(ties: bool, metric: MetricName) -> None:
+def test_the_memory_bound_changes_no_bit(
+    ties: bool, metric: MetricName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "TILE_BYTES", 128 * 900 * 4)  # several products a block
     query, gallery, q, g = crowd(1, queries=700, images=900, dim=33)
     if ties:
         query, gallery = query.round(), gallery.round()
     whole = rank(query, gallery, q, g, metric)
-    least = 128 * len(gallery) * 4
-    for memory in (least, 1.6 * least, 3 * least):
-        assert same(rank(query, gallery, q, g, metric, memory=memory), whole)
-    with pytest.raises(ValueError, match=r"give at least 4\.61e\+05"):
-        rank(query, gallery, q, g, metric, memory=least - 1)
+    least = 128 * len(g) * 4 + rank_work(q, g)
+    for bound in (least, 1.6 * least, 3 * least):
+        assert same(rank(query, gallery, q, g, metric, memory=bound), whole)
+
+
+def small(function: Callable[..., object], bound: object) -> None:
+    query, gallery, q, g = crowd(1, queries=70, images=90, dim=3)
+    function(query, gallery, q, g, memory=bound)
+
+
+RANKERS = [rank, KReciprocal().rank, QueryExpansion().rank]
+
+
+@pytest.mark.parametrize("bound", [0, 1, -1e9, float("nan"), float("inf"), "1e9", None, True, [5]])
+@pytest.mark.parametrize("function", RANKERS)
+def test_memory_is_a_number_of_bytes_that_hold_a_block(
+    function: Callable[..., object], bound: object
+) -> None:
+    with pytest.raises(UserError, match=r"^memory=.*: give a number of bytes, at least \d"):
+        small(function, bound)
+
+
+@pytest.mark.parametrize("function", RANKERS)
+def test_the_least_memory_is_enough(function: Callable[..., object]) -> None:
+    with pytest.raises(UserError) as caught:
+        small(function, 1)
+    least = re.search(r"at least (\S+)", str(caught.value))
+    assert least
+    small(function, 1.01 * float(least[1]))  # three digits are shown
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from reid_lab.retrieval import KReciprocal, QueryExpansion, rank
+from reid_lab.errors import UserError
+from reid_lab.retrieval import KReciprocal, QueryExpansion, memory, rank
+from reid_lab.retrieval import rerank as module
 from reid_lab.retrieval.neighbours import smallest
 from reid_lab.retrieval.space import Space
 from tests.retrieval.people import crowd, naive, same
@@ -69,13 +71,15 @@ def test_the_original_distance_alone_ranks_as_before() -> None:
     assert kept.summary() == pytest.approx(rank(query, gallery, q, g).summary())
 
 
-def test_the_memory_bound_changes_no_bit() -> None:
+def test_the_memory_bound_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     sides = crowd(3, queries=150, images=400, dim=8)
-    least = 128 * 550 * 4  # neighbours are those among queries and gallery
+    monkeypatch.setattr(memory, "TILE_BYTES", 64 * 550 * 4)
+    monkeypatch.setattr(module, "PAIRS", 1000)
     whole = KReciprocal().rank(*sides)
-    assert same(KReciprocal().rank(*sides, memory=least), whole)
-    with pytest.raises(ValueError, match="memory"):
-        KReciprocal().rank(*sides, memory=least / 2)
+    for bound in (3e5, 1e6):
+        assert same(KReciprocal().rank(*sides, memory=bound), whole)
+    with pytest.raises(UserError, match="memory=100000.0: give a number of bytes, at least"):
+        KReciprocal().rank(*sides, memory=1e5)
 
 
 def test_fewer_images_than_neighbours() -> None:

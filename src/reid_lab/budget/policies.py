@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reid_lab.budget.logistic import Logistic
+from reid_lab.errors import UserError
 from reid_lab.protocol import Hidden, Protocol
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.ranking import hidden_mask
-from reid_lab.retrieval.space import Mahalanobis, Metric, Space, full_precision
+from reid_lab.retrieval.space import Metric, Space, full_precision, seen, shifted
 
 Floats = NDArray[np.float64]
 Policy = Literal["random", "distance", "margin", "entropy", "learned"]
@@ -97,12 +98,17 @@ class Lookup:
         rows: Tensor | None = None,
     ) -> None:
         space = Space.of(gallery[:1], gallery, metric)
+        if space.signs is not None:
+            raise UserError(
+                "policies compare distances of zero or more: this metric has negative directions"
+            )
+        self.power, self.centre = space.power, space.centre
         people = ids.pids >= 0
         if rows is not None:
             people &= torch.zeros_like(people).index_fill_(0, rows, True)
         self.rows = people.nonzero().flatten()  # a candidate's row of the whole gallery
         device = gallery.device
-        self.gallery = space.gallery[self.rows.to(device)]
+        self.gallery = self._placed(space.gallery[self.rows.to(device)])
         self.norms = self.gallery.square().sum(1)
         self.ids = ids.take(self.rows)
         self.pids, self.camids = self.ids.pids.to(device), self.ids.camids.to(device)
@@ -142,7 +148,7 @@ class Lookup:
     def _block(
         self, rows: Tensor, ids: Ids, needs: tuple[str, ...]
     ) -> tuple[dict[str, Floats], NDArray[np.intp]]:
-        rows = _as_seen(rows, self.metric)
+        rows = self._placed(seen(rows, self.metric, self.power))
         about = self._about(rows, ids)
         near, index = self._nearest(rows, about, self.looked)
         looks = {"nearest": near[:, 0]}
@@ -153,11 +159,14 @@ class Lookup:
         if "entropy" in needs:
             looks["entropy"] = _entropy(near)
         if "spread" in needs:
-            seen = near.isfinite()
-            mean = near.masked_fill(~seen, 0).sum(1) / seen.sum(1).clamp(min=1)
+            visible = near.isfinite()
+            mean = near.masked_fill(~visible, 0).sum(1) / visible.sum(1).clamp(min=1)
             looks["spread"] = mean - near[:, 0]
         columns = {name: values.double().cpu().numpy() for name, values in looks.items()}
         return columns, self.rows.numpy()[index[:, 0].cpu().numpy()]
+
+    def _placed(self, rows: Tensor) -> Tensor:
+        return rows if self.centre is None else rows - self.centre
 
     def _about(self, rows: Tensor, ids: Ids) -> Tensor:
         """(n, G) what orders the candidates up to rounding; infinite where they are hidden."""
@@ -180,8 +189,7 @@ class Lookup:
         order = 1.0 if self.metric == "l1" else 2.0
         near = F.embedding(index, self.gallery)  # (n, k, D)
         exact = torch.cdist(rows[:, None], near, order, "donot_use_mm_for_euclid_dist")[:, 0]
-        if self.metric == "cosine":
-            exact = exact.square() / 2
+        exact = exact.square() / 2 if self.metric == "cosine" else shifted(exact, -self.power)
         exact.masked_fill_(about.gather(1, index).isinf(), torch.inf)
         exact, ascending = exact.sort(dim=1, stable=True)
         return exact, index.gather(1, ascending)
@@ -203,14 +211,6 @@ def one_a_camera(ids: Ids) -> Tensor:
     _, first = np.unique(pairs, axis=1, return_index=True)
     nobody = np.flatnonzero(pairs[0] <= 0)
     return torch.from_numpy(np.union1d(first, nobody))
-
-
-def _as_seen(rows: Tensor, metric: Metric) -> Tensor:
-    """Queries in the space that `Space.of` takes the gallery to."""
-    rows = rows.float()
-    if isinstance(metric, Mahalanobis):
-        return rows @ metric.factor.to(rows)
-    return F.normalize(rows, dim=1) if metric == "cosine" else rows
 
 
 def _entropy(near: Tensor) -> Tensor:

@@ -1,30 +1,102 @@
-"""What embeddings must be before anything is ranked by them."""
+"""What embeddings and ids must be before anything is ranked by them."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from reid_lab.errors import UserError
+
+
+class NoMatchError(UserError):
+    """No query has a match that it may see: no accuracy is defined."""
+
+
+def as_rows(name: str, rows: Tensor | np.ndarray) -> Tensor:
+    """`rows` (N, D) as a tensor without gradients; its numbers and its device stay.
+
+    Raises:
+        UserError: no matrix of real numbers, or one without columns.
+    """
+    rows = as_tensor(name, rows)
+    if rows.ndim != 2 or rows.is_complex() or not rows.shape[1]:
+        raise UserError(
+            f"{name} embeddings must be (N, D) real numbers with D of 1 or more, these are "
+            f"{tuple(rows.shape)} {rows.dtype}"
+        )
+    return rows
+
+
+def as_tensor(name: str, values: Tensor | np.ndarray) -> Tensor:
+    """A tensor without gradients, of a NumPy array by its memory where that can be shared."""
+    if isinstance(values, Tensor):
+        return values.detach() if values.requires_grad else values
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "biufc":
+        kind = values.dtype if isinstance(values, np.ndarray) else type(values).__name__
+        raise UserError(f"{name}: give a torch tensor or a NumPy array of numbers, not {kind}")
+    if values.dtype.kind == "f" and values.dtype.itemsize > 8:
+        values = values.astype(np.float64)  # torch has no longer numbers
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # read-only: nothing is written to it
+        native = values.dtype.newbyteorder("=")
+        return torch.from_numpy(np.ascontiguousarray(values, dtype=native))
+
+
+def as_ids(name: str, values: Tensor | np.ndarray | Sequence[int]) -> Tensor:
+    """`values` (N,) as int64 on the CPU.
+
+    Raises:
+        UserError: not one whole number an image.
+    """
+    if not isinstance(values, (Tensor, np.ndarray)):
+        values = np.asarray(values, None if len(values) else np.int64)
+    ids = as_tensor(name, values)
+    if ids.ndim != 1 or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        raise UserError(
+            f"{name} must be whole numbers (N,), one an image; these are {tuple(ids.shape)} "
+            f"{ids.dtype}"
+        )
+    return ids.cpu().long()
+
+
+def check_count(name: str, rows: Tensor, ids: int) -> None:
+    """Whether there is an id for each of `rows`.
+
+    Raises:
+        UserError: there are more or fewer.
+    """
+    if len(rows) != ids:
+        raise UserError(
+            f"{len(rows)} {name} embeddings, but ids of {ids} {name} images: give one for each"
+        )
 
 
 def check_pair(query: Tensor, gallery: Tensor) -> None:
     """Whether `query` (Q, D) can be compared with `gallery` (G, D).
 
     Raises:
-        ValueError: not matrices, an empty gallery or different dimensions.
+        UserError: an empty gallery or different dimensions.
     """
-    for name, rows in (("query", query), ("gallery", gallery)):
-        if rows.ndim != 2:
-            raise ValueError(f"{name} embeddings must be (N, D), these are {tuple(rows.shape)}")
     if query.shape[1] != gallery.shape[1]:
-        raise ValueError(
+        raise UserError(
             f"query embeddings have {query.shape[1]} dimensions, gallery {gallery.shape[1]}"
         )
     if not len(gallery):
-        raise ValueError("the gallery is empty: there is nothing to rank")
+        raise UserError("the gallery is empty: there is nothing to rank")
+
+
+def row_sizes(rows: Tensor) -> Tensor:
+    """(N,) each row's largest absolute value; NaN where one of its values is."""
+    if not len(rows):
+        return rows.new_zeros(0)
+    if not rows.is_floating_point():
+        rows = rows.double()
+    return torch.linalg.vector_norm(rows, torch.inf, dim=1)
 
 
 def check_rows(
@@ -32,40 +104,55 @@ def check_rows(
     rows: Tensor,
     paths: Sequence[str] | np.ndarray | None = None,
     zeros_allowed: bool = False,
-) -> None:
-    """Whether each of `rows` (N, D) can be ranked.
+) -> Tensor:
+    """Whether each of `rows` (N, D) can be ranked; `row_sizes` of them.
 
     Raises:
-        ValueError: NaN, infinity or only zeros, naming the first such row.
+        UserError: NaN, infinity or only zeros, naming the first such rows.
     """
-    # one pass: a sum is finite only where every value is (float32 sums of embeddings stay far
-    # from overflowing)
-    sizes = rows.float().abs().sum(1)
+    sizes = row_sizes(rows)
     bad = {"not finite": ~torch.isfinite(sizes)}
     if not zeros_allowed:
         bad["only zeros"] = sizes == 0
     for what, which in bad.items():
-        found = which.nonzero().flatten()
-        if len(found):
-            first = int(found[0])
-            where = f" ({paths[first]})" if paths is not None else ""
-            raise ValueError(
-                f"{len(found)} {name} embeddings are {what}, the first is row {first}{where}: "
-                "has training diverged? Lower model.lr, or trainer.precision=32"
+        found = which.nonzero().flatten().tolist()
+        if found:
+            where = f" ({paths[found[0]]})" if paths is not None else ""
+            others = f"; then rows {', '.join(map(str, found[1:5]))}" if found[1:] else ""
+            more = f" and {len(found) - 5} more" if found[5:] else ""
+            raise UserError(
+                f"{len(found)} {name} embeddings are {what}, the first is row {found[0]}{where}"
+                f"{others}{more}: has training diverged? Lower model.lr, or trainer.precision=32"
             )
+    return sizes
+
+
+def check_bytes(memory: object, least: float, what: str) -> float:
+    """`memory` as a number of bytes that hold `what`.
+
+    Raises:
+        UserError: no number, not finite, or below `least`.
+    """
+    known = isinstance(memory, SupportsFloat) and not isinstance(memory, (str, bool))
+    value = float(memory) if known else float("nan")  # type: ignore[arg-type]
+    if not least <= value < float("inf"):
+        raise UserError(
+            f"memory={memory!r}: give a number of bytes, at least {least:.3g} for {what}"
+        )
+    return value
 
 
 def check_paths(name: str, paths: np.ndarray, boxes: np.ndarray | None = None) -> None:
     """Whether each image stands in `paths` (N,), or there in `boxes` (N, 4), once.
 
     Raises:
-        ValueError: naming the first that comes twice, and its rows.
+        UserError: naming the first that comes twice, and its rows.
     """
     seen: dict[tuple[Any, ...], int] = {}
     for row, path in enumerate(map(str, paths)):
         image = (path,) if boxes is None else (path, *boxes[row])
         if image in seen:
-            raise ValueError(
+            raise UserError(
                 f"{name} row {row} is the same image as row {seen[image]} ({path}): an image that "
                 "stands twice counts twice, leave one out"
             )

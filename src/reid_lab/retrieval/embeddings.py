@@ -11,15 +11,21 @@ import torch
 from torch import Tensor
 
 from reid_lab.dataset.records import Split
-from reid_lab.retrieval.checks import check_paths, check_rows
+from reid_lab.errors import UserError
+from reid_lab.retrieval.checks import as_ids, as_rows, check_paths, check_rows
 
 
 @dataclass(frozen=True)
 class Ids:
-    """Who and where: `pids` (N,), `camids` (N,) int64, `paths` (N,) for people to look at.
+    """Who and where: `pids` (N,), `camids` (N,), `paths` (N,) for people to look at.
 
-    `tracks` (N,) int64: images of a person in a camera with the same number are a tracklet.
+    Integers as tensors, arrays or lists; they are kept as int64 on the CPU. As queries, pids
+    of 0 (distractors) and -1 (boxes without a person) have no match.
+    `tracks` (N,): images of a person in a camera with the same number are a tracklet.
     `boxes` (N, 4): what of each file is the image; without, all of it.
+
+    Raises:
+        UserError: other ids than whole numbers, or other numbers of them.
     """
 
     pids: Tensor
@@ -27,6 +33,20 @@ class Ids:
     paths: np.ndarray
     tracks: Tensor | None = None
     boxes: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("pids", "camids", "tracks"):
+            values = getattr(self, name)
+            if values is not None:
+                object.__setattr__(self, name, as_ids(name, values))
+        if not isinstance(self.paths, np.ndarray):
+            object.__setattr__(self, "paths", np.array(self.paths, dtype=object))
+        columns = ("pids", "camids", "paths", "tracks", "boxes")
+        given = {name: getattr(self, name) for name in columns}
+        counts = {name: len(values) for name, values in given.items() if values is not None}
+        if len(set(counts.values())) > 1:
+            listed = ", ".join(f"{count} {name}" for name, count in counts.items())
+            raise UserError(f"ids of the same images must be as many: {listed}")
 
     @staticmethod
     def of(split: Split) -> Ids:
@@ -57,6 +77,7 @@ class Exit:
 
     A `reference` is what the exits are measured against, such as a colour histogram; no
     budget policy may leave by it. `companions` (C, D) are there where the images are.
+    Arrays become tensors; other kinds of numbers stay and are ranked in float32.
     """
 
     query: Tensor
@@ -64,6 +85,12 @@ class Exit:
     mul_adds: int
     reference: bool = False
     companions: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("query", "gallery", "companions"):
+            rows = getattr(self, name)
+            if rows is not None:
+                object.__setattr__(self, name, as_rows(name, rows))
 
 
 @dataclass(frozen=True)
@@ -74,7 +101,7 @@ class Embeddings:
     multi-queries; they are not ranked.
 
     Raises:
-        ValueError: other numbers of rows than images, rows that cannot be ranked, or an image
+        UserError: other numbers of rows than images, rows that cannot be ranked, or an image
             that stands twice, naming the row.
     """
 
@@ -86,7 +113,7 @@ class Embeddings:
     def __post_init__(self) -> None:
         for name, e in self.exits.items():
             if (len(e.query), len(e.gallery)) != (len(self.query), len(self.gallery)):
-                raise ValueError(
+                raise UserError(
                     f"exit {name!r} has {len(e.query)} query and {len(e.gallery)} gallery "
                     f"embeddings for {len(self.query)} and {len(self.gallery)} images"
                 )
@@ -94,7 +121,7 @@ class Embeddings:
             check_rows(f"exit {name!r}: gallery", e.gallery, self.gallery.paths)
             if self.companions is not None:
                 if e.companions is None or len(e.companions) != len(self.companions):
-                    raise ValueError(f"exit {name!r} needs {len(self.companions)} companions")
+                    raise UserError(f"exit {name!r} needs {len(self.companions)} companions")
                 check_rows(f"exit {name!r}: companions", e.companions, self.companions.paths)
         check_paths("query", self.query.paths, self.query.boxes)
         check_paths("gallery", self.gallery.paths, self.gallery.boxes)

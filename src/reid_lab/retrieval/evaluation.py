@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from reid_lab.protocol import MARKET1501, Hidden, Protocol
+from reid_lab.retrieval.checks import NoMatchError, as_rows, check_count, check_pair
 from reid_lab.retrieval.embeddings import Embeddings, Ids
+from reid_lab.retrieval.memory import GIGABYTE
 from reid_lab.retrieval.metrics import Ranking
 from reid_lab.retrieval.pooling import pooled
 from reid_lab.retrieval.ranking import hidden_mask, rank
-from reid_lab.retrieval.space import GIGABYTE, Metric, Space
+from reid_lab.retrieval.space import Metric, Space
 from reid_lab.retrieval.trials import trials
 
 
@@ -92,7 +94,7 @@ class Evaluation:
             {
                 **gallery.told(i),
                 "distance": float(distances[i]),
-                "match": bool(gallery.pids[i] == ids.pids[0]),
+                "match": bool(gallery.pids[i] == ids.pids[0] > 0),
             }
             for i in best[torch.isfinite(distances[best])].tolist()
         ]
@@ -108,10 +110,11 @@ def evaluate(
     """Rank the gallery with every exit, and again with every reranker.
 
     Args:
-        memory: bytes that the work may take beside the features.
+        memory: bytes that the work may take beside the embeddings, see memory.py.
 
     Raises:
-        ValueError: no query has a match that it may see.
+        NoMatchError: no query has a match that it may see.
+        UserError: see `rank`.
     """
     embeddings = pooled(embeddings, protocol)
     query, gallery = embeddings.query, embeddings.gallery
@@ -123,7 +126,7 @@ def evaluate(
             for reranker in rerankers:
                 reranked[name, reranker.name] = rank_trials(reranker.rank, *rows)
     if not any(bool(r.answerable.any()) for r in rankings.values()):
-        raise ValueError(
+        raise NoMatchError(
             f"none of {len(query)} queries has a gallery image of the same person that it may "
             f"see ({protocol.hidden} is hidden); query cameras: "
             f"{np.unique(query.camids).tolist()}, gallery cameras: "
@@ -142,8 +145,15 @@ def rank_trials(
     protocol: Protocol = MARKET1501,
     memory: float = GIGABYTE,
 ) -> Ranking:
-    """`ranker` (as `ranking.rank`) over each gallery that the protocol shows."""
+    """`ranker` (as `ranking.rank`) over each gallery that the protocol shows.
+
+    Queries to whom it shows none have no match.
+    """
     hidden = protocol.hidden
+    query, gallery = as_rows("query", query), as_rows("gallery", gallery)
+    check_pair(query, gallery)
+    check_count("query", query, len(query_ids))
+    check_count("gallery", gallery, len(gallery_ids))
     if hidden != "same_camera" and protocol.shots is None:  # everything is shown: no copies
         return ranker(query, gallery, query_ids, gallery_ids, metric, hidden, memory)
     found = []
@@ -158,6 +168,8 @@ def rank_trials(
                 hidden,
                 memory,
             )
+            if len(seen)
+            else Ranking.skipped(len(rows))
             for rows, seen in groups
         ]
         order = torch.cat([rows for rows, _ in groups]).argsort()

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from reid_lab.protocol import Hidden
 from reid_lab.retrieval.embeddings import Ids
+from reid_lab.retrieval.memory import GIGABYTE, Plan
 from reid_lab.retrieval.metrics import Ranking
-from reid_lab.retrieval.neighbours import smallest
-from reid_lab.retrieval.ranking import rank
-from reid_lab.retrieval.space import GIGABYTE, Metric, Space
+from reid_lab.retrieval.neighbours import smallest, smallest_work
+from reid_lab.retrieval.ranking import check_sides, rank, rank_work
+from reid_lab.retrieval.space import Metric, Space
 from reid_lab.types import Count, NonNegative
 
 
@@ -43,6 +44,9 @@ class QueryExpansion:
     ) -> Ranking:
         """As `ranking.rank`, by the expanded queries."""
         space = Space.of(query, gallery, metric)
+        check_sides(space, query_ids, gallery_ids)
+        work = rank_work(query_ids, gallery_ids, space.gallery.is_cuda)
+        Plan.of(len(gallery_ids), memory, max(work, self._work(space)))  # before anything is done
         expanded = self.expand(space, memory)
         ids = (query_ids, gallery_ids)
         # the space is Euclidean already; on unit vectors Euclidean distance ranks as cosine
@@ -51,13 +55,24 @@ class QueryExpansion:
     def expand(self, space: Space, memory: float = GIGABYTE) -> Tensor:
         """(Q, D) the expanded queries, in the space; of length 1 where that is the cosine's."""
         space.check_euclidean("query expansion")
-        parts = []
-        for rows, distances in space.blocks(memory):
-            near = smallest(distances, min(self.neighbours, distances.shape[1]))[1]
-            found, mine = space.gallery[near], space.query[rows]  # (q, n, D), (q, D)
-            likeness = F.cosine_similarity(found, mine[:, None], dim=2).clamp(min=0)
-            weight = likeness**self.alpha
-            total = 1 + weight.sum(1, keepdim=True)
-            parts.append((mine + (weight[..., None] * found).sum(1)) / total)
+        count, work = min(self.neighbours, len(space.gallery)), self._work(space)
+        step = max(1, int(Plan.of(len(space.gallery), memory, work).spare / work))
+        parts = [space.query[:0]]
+        for rows, block in space.blocks(memory, work):
+            for distances, mine in zip(
+                block.split(step), space.query[rows].split(step), strict=True
+            ):
+                near = smallest(distances, count)[1]
+                found = space.gallery[near]  # (q, n, D)
+                likeness = F.cosine_similarity(found, mine[:, None], dim=2).clamp(min=0)
+                weight = likeness**self.alpha
+                total = 1 + weight.sum(1, keepdim=True)
+                parts.append((mine + (weight[..., None] * found).sum(1)) / total)
         expanded = torch.cat(parts)
         return F.normalize(expanded, dim=1) if space.metric == "cosine" else expanded
+
+    def _work(self, space: Space) -> int:
+        """Bytes that one query takes beside its distances."""
+        gallery, dim = space.gallery.shape
+        count = min(self.neighbours, gallery)
+        return smallest_work(gallery, count) + 24 * count * dim

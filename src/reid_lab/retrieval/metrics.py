@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from reid_lab.retrieval.checks import NoMatchError
+
 CMC_RANKS = (1, 5, 10, 20)
 
 
@@ -17,7 +19,10 @@ class Ranking:
     All (T, Q). `first` int64: 0-based position of the first match. `ap`: average precision,
     plain. `ap_trapezoid`: the same by the trapezoid rule. `inp`: matches / position of the
     last one (Ye et al., TPAMI 2021). `answerable` bool: has a match; the others hold 0 where
-    it has none, and such a query has no say.
+    it has none, and such a query is excluded from the accuracies.
+
+    Raises:
+        NoMatchError: an accuracy is asked for and no query is answerable.
     """
 
     first: Tensor
@@ -49,13 +54,20 @@ class Ranking:
         return Ranking(*(column[None].cpu() for column in columns))
 
     @staticmethod
+    def skipped(queries: int) -> Ranking:
+        """Of queries that have no match."""
+        zeros = torch.zeros(1, queries, dtype=torch.float64)
+        return Ranking(zeros.long(), zeros, zeros, zeros, zeros.bool())
+
+    @staticmethod
     def stack(trials: list[Ranking]) -> Ranking:
         """Trials of the same queries, one below the other."""
         return Ranking(*(torch.cat(column) for column in zip(*map(_columns, trials), strict=True)))
 
     @staticmethod
     def concatenate(parts: list[Ranking]) -> Ranking:
-        """The same trials of more queries, side by side."""
+        """The same trials of more queries, side by side; of none, one trial of no query."""
+        parts = parts or [Ranking.skipped(0)]
         return Ranking(
             *(torch.cat(column, 1) for column in zip(*map(_columns, parts), strict=True))
         )
@@ -66,7 +78,7 @@ class Ranking:
 
     def cmc(self, k: int) -> float:
         """Share of queries with a match among the first `k`."""
-        return _mean(self.first[self.answerable] < k)
+        return self._mean(self.first < k)
 
     @property
     def rank1(self) -> float:
@@ -74,15 +86,15 @@ class Ranking:
 
     @property
     def mAP(self) -> float:  # noqa: N802
-        return _mean(self.ap[self.answerable])
+        return self._mean(self.ap)
 
     @property
     def mAP_trapezoid(self) -> float:  # noqa: N802
-        return _mean(self.ap_trapezoid[self.answerable])
+        return self._mean(self.ap_trapezoid)
 
     @property
     def mINP(self) -> float:  # noqa: N802
-        return _mean(self.inp[self.answerable])
+        return self._mean(self.inp)
 
     def summary(self) -> dict[str, float]:
         """rank1, rank5, rank10, rank20, mAP, mAP_trapezoid and mINP, each 0 to 1."""
@@ -94,10 +106,14 @@ class Ranking:
             "mINP": self.mINP,
         }
 
+    def _mean(self, values: Tensor) -> float:
+        if not bool(self.answerable.any()):
+            raise NoMatchError(
+                f"none of {self.answerable.shape[1]} queries has a gallery image of the same "
+                "person that it may see: no accuracy is defined; check pids and cameras"
+            )
+        return values[self.answerable].double().mean().item()
+
 
 def _columns(r: Ranking) -> tuple[Tensor, ...]:
     return r.first, r.ap, r.ap_trapezoid, r.inp, r.answerable
-
-
-def _mean(values: Tensor) -> float:
-    return values.double().mean().item() if values.numel() else float("nan")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from reid_lab.errors import UserError
+
 STRIDE = 32  # columns whose minimum stands for them
 
 
@@ -15,11 +17,11 @@ def smallest(distances: Tensor, k: int) -> tuple[Tensor, Tensor]:
     are searched. Rows with equal values among them are looked at whole.
 
     Raises:
-        ValueError: k is larger than the gallery.
+        UserError: k is larger than the gallery.
     """
     columns = distances.shape[1]
     if not 0 < k <= columns:
-        raise ValueError(f"{k} neighbours of {columns} images: ask for 1 to {columns}")
+        raise UserError(f"{k} neighbours of {columns} images: ask for 1 to {columns}")
     more = min(k + 1, columns)
     values, index = _smallest_unordered(distances, more)
     tied = (values[:, 1:] == values[:, :-1]).any(1).nonzero().flatten()
@@ -29,6 +31,12 @@ def smallest(distances: Tensor, k: int) -> tuple[Tensor, Tensor]:
         index[row, :k] = near[order]
     index = index[:, :k]
     return distances.gather(1, index), index
+
+
+def smallest_work(columns: int, k: int) -> int:
+    """Bytes that `smallest` takes for a row, at most, beside what it returns."""
+    candidates = min(columns, (k + 2) * STRIDE)
+    return 16 * columns // STRIDE + 40 * candidates + 24 * columns  # the last: ties of one row
 
 
 def _smallest_unordered(distances: Tensor, k: int) -> tuple[Tensor, Tensor]:

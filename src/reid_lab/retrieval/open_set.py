@@ -16,17 +16,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reid_lab.errors import UserError
 from reid_lab.protocol import Hidden
 from reid_lab.retrieval.embeddings import Ids
-from reid_lab.retrieval.neighbours import smallest
-from reid_lab.retrieval.ranking import Known, hidden_mask
-from reid_lab.retrieval.space import GIGABYTE, Space
-from reid_lab.retrieval.verification import bin_width, roc, taken
+from reid_lab.retrieval.memory import GIGABYTE, Plan
+from reid_lab.retrieval.neighbours import smallest, smallest_work
+from reid_lab.retrieval.ranking import Known, check_sides, hidden_mask
+from reid_lab.retrieval.space import Space
+from reid_lab.retrieval.verification import bin_width, check_distances, check_rate, roc, taken
 
 FEWEST = 6  # people: two a group
 
 
-class TooFewPeopleError(ValueError):
+class TooFewPeopleError(UserError):
     """The identities cannot be dealt into three groups."""
 
 
@@ -99,7 +101,12 @@ def operating_points(
 
     Raises:
         TooFewPeopleError: see `deal`.
+        UserError: a rate that is none, and see `verification.roc`.
     """
+    check_sides(space, query, gallery)
+    check_distances(space)
+    for far in fars:
+        check_rate(far)
     groups = deal(query, gallery, hidden, seed)
     # the same bins for all: a threshold is then an edge of each Roc
     count = partial(roc, hidden=hidden, memory=memory, width=bin_width(space))
@@ -172,13 +179,18 @@ def nearest(
 ) -> tuple[Tensor, Tensor]:
     """(Q,) distance to the nearest image that a query may see, infinite if there is none; and
     whether it is the right person. Of equals the first in the gallery counts."""
-    distances, right = [], []
-    for rows, reduced in space.blocks(memory):
-        mine = query.take(torch.arange(rows.start, rows.stop))
-        reduced.masked_fill_(hidden_mask(mine, gallery, hidden).to(reduced.device), torch.inf)
-        value, index = smallest(reduced, 1)
-        distances.append(space.distances(rows, value)[:, 0].cpu())
-        right.append(gallery.pids[index[:, 0].cpu()] == mine.pids)
+    distances, right = [torch.empty(0)], [torch.empty(0, dtype=torch.bool)]
+    work = smallest_work(len(gallery), 1) + 4 * len(gallery)  # with the masks, of a query
+    step = max(1, int(Plan.of(len(gallery), memory, work).spare / work))
+    for rows, block in space.blocks(memory, work):
+        for start in range(rows.start, rows.stop, step):
+            some = slice(start, min(start + step, rows.stop))
+            reduced = block[some.start - rows.start : some.stop - rows.start]
+            mine = query.take(torch.arange(some.start, some.stop))
+            reduced.masked_fill_(hidden_mask(mine, gallery, hidden).to(reduced.device), torch.inf)
+            value, index = smallest(reduced, 1)
+            distances.append(space.distances(some, value)[:, 0].cpu())
+            right.append(gallery.pids[index[:, 0].cpu()] == mine.pids)
     return torch.cat(distances), torch.cat(right)
 
 

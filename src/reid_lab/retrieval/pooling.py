@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reid_lab.errors import UserError
 from reid_lab.protocol import Pooling, Protocol
 from reid_lab.retrieval.embeddings import Embeddings, Exit, Ids
 
@@ -16,7 +17,7 @@ def pooled(embeddings: Embeddings, protocol: Protocol) -> Embeddings:
     """The embeddings that the protocol ranks.
 
     Raises:
-        ValueError: tracklets are asked for and the images have no track numbers.
+        UserError: tracklets are asked for and the images have no track numbers.
     """
     if protocol.tracklets:
         embeddings = tracklets(embeddings)
@@ -59,7 +60,9 @@ def multi_query(embeddings: Embeddings, pooling: Pooling = "mean") -> Embeddings
 
 
 def pool(rows: Tensor, group: Tensor, groups: int, pooling: Pooling = "mean") -> Tensor:
-    """(N, D) rows and each one's group (N,) -> (groups, D) their mean or maximum."""
+    """(N, D) rows and each one's group (N,) -> (groups, D) their mean or maximum, float32."""
+    rows = rows.float()  # sums of halves would overflow
+    group = group.to(rows.device)
     index = group[:, None].expand_as(rows)
     reduce = "amax" if pooling == "max" else "mean"
     room = rows.new_zeros(groups, rows.shape[1])
@@ -69,7 +72,7 @@ def pool(rows: Tensor, group: Tensor, groups: int, pooling: Pooling = "mean") ->
 def _tracks(ids: Ids, name: str) -> tuple[Ids, Tensor]:
     """The tracklets, in the order of their first images, and which one each image is in."""
     if ids.tracks is None:
-        raise ValueError(f"the {name} images have no track numbers: give Ids.tracks (N,)")
+        raise UserError(f"the {name} images have no track numbers: give Ids.tracks (N,)")
     keys = torch.stack([ids.pids, ids.camids, ids.tracks], 1).numpy()
     _, first, group = np.unique(keys, axis=0, return_index=True, return_inverse=True)
     order = np.argsort(first)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from reid_lab.retrieval.checks import check_rows
+from reid_lab.errors import UserError
+from reid_lab.retrieval.checks import as_rows, check_rows
 from reid_lab.retrieval.embeddings import Embeddings
+from reid_lab.retrieval.space import full_precision
 
 
 @dataclass(frozen=True)
 class PCA:
     """(x - `mean` (D,)) @ `components` (D, d), the directions of largest variance first.
 
-    `variances` (d,): of the fitted rows along each, falling.
+    `variances` (d,) float64: of the fitted rows along each, falling.
     """
 
     mean: Tensor
@@ -23,14 +26,15 @@ class PCA:
     variances: Tensor
 
     @staticmethod
-    def fit(rows: Tensor) -> PCA:
+    def fit(rows: Tensor | np.ndarray) -> PCA:
         """All min(N - 1, D) directions of `rows` (N, D). In float64.
 
         Raises:
-            ValueError: fewer than two rows, or rows that are not finite.
+            UserError: fewer than two rows, or rows that are not finite.
         """
+        rows = as_rows("training", rows).cpu()
         if len(rows) < 2:
-            raise ValueError(f"{len(rows)} rows have no principal components: give two or more")
+            raise UserError(f"{len(rows)} rows have no principal components: give two or more")
         check_rows("training", rows, zeros_allowed=True)
         mean = rows.double().mean(0)
         covariance = torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.float64)
@@ -42,16 +46,16 @@ class PCA:
         vectors, values = vectors.flip(1)[:, :kept], values.flip(0)[:kept].clamp(min=0)
         # the sign of an eigenvector is free: its largest entry is positive
         largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
-        return PCA(mean.float(), (vectors * largest.sign()).float(), values.float())
+        return PCA(mean.float(), (vectors * largest.sign()).float(), values)
 
     def keep(self, dim: int) -> PCA:
         """The first `dim` directions.
 
         Raises:
-            ValueError: there are not as many.
+            UserError: there are not as many.
         """
         if not 0 < dim <= len(self.variances):
-            raise ValueError(
+            raise UserError(
                 f"pca={dim}, but the training embeddings have {len(self.variances)} principal "
                 "directions (the smaller of D and N - 1): ask for as many or fewer"
             )
@@ -64,14 +68,16 @@ class PCA:
         of the largest one, or of the mean's largest entry.
         """
         noise = len(self.mean) * torch.finfo(torch.float32).eps
-        size = torch.maximum(self.variances.max(), self.mean.square().max())
+        size = torch.maximum(self.variances.double().max(), self.mean.double().square().max())
         varies = self.variances > noise**2 * size
-        scale = torch.where(varies, self.variances, 1.0).rsqrt()
-        return replace(self, components=self.components * scale)
+        scale = torch.where(varies, self.variances, 1.0).double().rsqrt()
+        return replace(self, components=(self.components * scale).float())
 
-    def __call__(self, rows: Tensor) -> Tensor:
-        """(N, D) -> (N, d)."""
-        return (rows - self.mean.to(rows)) @ self.components.to(rows)
+    def __call__(self, rows: Tensor | np.ndarray) -> Tensor:
+        """(N, D) -> (N, d) float32."""
+        rows = as_rows("projected", rows).float()
+        with full_precision():
+            return (rows - self.mean.to(rows)) @ self.components.to(rows)
 
 
 def project(embeddings: Embeddings, projections: dict[str, PCA]) -> Embeddings:

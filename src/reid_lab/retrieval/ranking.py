@@ -7,7 +7,7 @@ an argsort) and the matches looked up; only the few ties are looked at one by on
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,16 +15,22 @@ import torch
 from torch import Tensor
 
 from reid_lab.protocol import Hidden
+from reid_lab.retrieval.checks import check_count
 from reid_lab.retrieval.embeddings import Ids
+from reid_lab.retrieval.memory import GIGABYTE, Plan
 from reid_lab.retrieval.metrics import Ranking
-from reid_lab.retrieval.space import GIGABYTE, Metric, Space
+from reid_lab.retrieval.space import Metric, Space
 
 SORTED_ROWS = 32  # sorted at a time: they stay in a CPU's cache
+TIED_ROWS = 4  # compared at a time
+IMAGE = 64  # bytes for each gallery image: sorted ids, masks, norms
+SLOT = 200  # bytes for each match that is looked up
+CUDA_SORT = 40  # bytes for each distance that a GPU sorts
 
 
 def rank(
-    query: Tensor,
-    gallery: Tensor,
+    query: Tensor | np.ndarray,
+    gallery: Tensor | np.ndarray,
     query_ids: Ids,
     gallery_ids: Ids,
     metric: Metric = "euclidean",
@@ -34,30 +40,80 @@ def rank(
     """Rank the gallery (G, D) for each query (Q, D) and say where the matches stand.
 
     A match is a gallery image of the query's person that is not `hidden` (see Protocol).
-    Equal distances rank in the gallery's order, whatever the memory, device and threads.
+    Distractors (pid 0) and boxes without a person (pid -1) among the queries have none: like
+    all queries without a match they are not answerable. Equal distances rank in the gallery's
+    order, whatever the memory, device and threads.
 
     Args:
-        memory: bytes that the work may take beside the features.
+        query: tensors or NumPy arrays of real numbers; compared in float32, see `Space.of`.
+        memory: bytes that the work may take beside the embeddings, see memory.py.
 
     Raises:
-        ValueError: empty gallery, different dimensions, rows that cannot be ranked, or too
-            little memory.
+        UserError: empty gallery, different dimensions, rows that cannot be ranked, other
+            numbers of ids than of rows, or too little memory.
     """
     space = Space.of(query, gallery, metric)
-    return rank_blocks(space.blocks(memory), query_ids, gallery_ids, hidden)
+    check_sides(space, query_ids, gallery_ids)
+    work = rank_work(query_ids, gallery_ids, space.gallery.is_cuda)
+    spare = Plan.of(len(gallery_ids), memory, work).spare
+    return rank_blocks(space.blocks(memory, work), query_ids, gallery_ids, hidden, spare)
+
+
+def check_sides(space: Space, query: Ids, gallery: Ids) -> None:
+    """Whether there is an id for each row.
+
+    Raises:
+        UserError: there are more or fewer.
+    """
+    check_count("query", space.query, len(query))
+    check_count("gallery", space.gallery, len(gallery))
+
+
+def rank_work(query: Ids, gallery: Ids, cuda: bool = False) -> int:
+    """The fewest bytes that `rank_blocks` takes beside the blocks."""
+    sorting = CUDA_SORT if cuda else 4 * SORTED_ROWS
+    return (IMAGE + sorting) * len(gallery) + SLOT * most_images(query, gallery)
 
 
 def rank_blocks(
-    blocks: Iterable[tuple[slice, Tensor]], query_ids: Ids, gallery_ids: Ids, hidden: Hidden
+    blocks: Iterable[tuple[slice, Tensor]],
+    query_ids: Ids,
+    gallery_ids: Ids,
+    hidden: Hidden,
+    spare: float = GIGABYTE,
 ) -> Ranking:
-    """The same from blocks of (rows, distances (len(rows), G)), which are overwritten."""
+    """The same from blocks of (rows, distances (len(rows), G)), which are overwritten.
+
+    Args:
+        spare: bytes that it may take, `rank_work` or more.
+    """
     known = Known(gallery_ids, hidden)
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        parts = [
-            _rank_rows(distances, *known.of(query_ids, rows), known.nobody, pool)
-            for rows, distances in blocks
-        ]
+    threads = torch.get_num_threads()
+    sorting = 4 * SORTED_ROWS * len(gallery_ids)  # bytes of a thread
+    spare -= IMAGE * len(gallery_ids)
+    workers = max(1, min(threads, int(spare / 2 / sorting)))
+    parts = []
+    with ThreadPoolExecutor(workers) as pool:
+        for rows, distances in blocks:
+            taken = CUDA_SORT * len(gallery_ids) if distances.is_cuda else 0
+            left = spare if distances.is_cuda else spare - workers * sorting
+            step = max(1, int(left / (taken + SLOT * most_images(query_ids, gallery_ids))))
+            for some, part in _in_steps(rows, distances, step):
+                parts.append(_rank_rows(part, *known.of(query_ids, some), known.nobody, pool))
     return Ranking.concatenate(parts)
+
+
+def _in_steps(rows: slice, distances: Tensor, step: int) -> Iterator[tuple[slice, Tensor]]:
+    for start in range(0, len(distances), step):
+        part = distances[start : start + step]
+        yield slice(rows.start + start, rows.start + start + len(part)), part
+
+
+def most_images(query: Ids, gallery: Ids) -> int:
+    """The most gallery images that show a query's person, at least 1."""
+    people, count = gallery.pids.unique(return_counts=True)
+    asked = torch.isin(people, query.pids[query.pids > 0])
+    return max(1, int(count[asked].max())) if bool(asked.any()) else 1
 
 
 class Known:
@@ -74,11 +130,15 @@ class Known:
         self.nobody = (gallery.pids == -1).nonzero().flatten()
 
     def of(self, query: Ids, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
-        """(q, M): gallery images of each query's person, ascending; matches; hidden ones."""
+        """(q, M): gallery images of each query's person, ascending; matches; hidden ones.
+
+        Queries that are nobody in question, pids 0 and -1, have none.
+        """
         pids, camids = query.pids[rows].contiguous(), query.camids[rows]
         start, end = (torch.searchsorted(self.pids, pids, right=right) for right in (False, True))
-        slots = torch.arange(max(1, int((end - start).max())))
-        real = slots < (end - start)[:, None]
+        count = (end - start).masked_fill(pids <= 0, 0)
+        slots = torch.arange(max(1, int(count.max()) if len(count) else 0))
+        real = slots < count[:, None]
         index = self.order[(start[:, None] + slots).clamp(max=len(self.order) - 1)]
         same_camera = self.camids[index] == camids[:, None]
         if self.hidden == "nothing":
@@ -109,7 +169,7 @@ def _rank_rows(
     index, match, hidden = index.to(device), match.to(device), hidden.to(device)
     row, slot = hidden.nonzero(as_tuple=True)
     distances[row, index[row, slot]] = torch.inf
-    distances[:, nobody.to(device)] = torch.inf
+    distances.index_fill_(1, nobody.to(device), torch.inf)
     far = distances.gather(1, index).masked_fill(~match, torch.inf)
     far, order = far.sort(dim=1, stable=True)
     places = places_of(distances, far, index.gather(1, order), pool)
@@ -124,9 +184,9 @@ def places_of(distances: Tensor, far: Tensor, index: Tensor, pool: ThreadPoolExe
     nearer, tied = _count(distances, far, pool)
     place = torch.arange(distances.shape[1], device=distances.device)
     for slot in tied.any(0).nonzero().flatten().tolist():
-        rows = tied[:, slot].nonzero().flatten()
-        as_far = distances[rows] == far[rows, slot, None]
-        nearer[rows, slot] += (as_far & (place < index[rows, slot, None])).sum(1)
+        for rows in tied[:, slot].nonzero().flatten().split(TIED_ROWS):
+            as_far = distances[rows] == far[rows, slot, None]
+            nearer[rows, slot] += (as_far & (place < index[rows, slot, None])).sum(1)
     return nearer + 1
 
 

@@ -2,14 +2,17 @@
 
 The published algorithm fills N x N matrices that are nearly all zeros. Here each image's
 encoding is its list of non-zeros, found from exact neighbours, and the Jaccard distance walks
-over the lists that two images share.
+over the lists that two images share. `memory` bounds the blocks of distances and the work on
+them; the embeddings joined in one matrix and these lists come on top (about 5 KB an image with
+the paper's k1 and k2, as measured by tests/retrieval/test_memory.py).
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,17 +22,23 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
+from reid_lab.errors import UserError
 from reid_lab.protocol import Hidden
 from reid_lab.retrieval.embeddings import Ids
+from reid_lab.retrieval.memory import GIGABYTE, Plan
 from reid_lab.retrieval.metrics import Ranking
-from reid_lab.retrieval.neighbours import smallest
-from reid_lab.retrieval.ranking import rank_blocks
-from reid_lab.retrieval.space import GIGABYTE, Metric, Space
+from reid_lab.retrieval.neighbours import smallest, smallest_work
+from reid_lab.retrieval.ranking import check_sides, rank_blocks, rank_work
+from reid_lab.retrieval.space import Metric, Space
 from reid_lab.types import Count, Fraction
 
 Rows = NDArray[np.int64]
-PIECE = 4096  # images whose neighbours are compared at a time
+Piece = tuple[slice, sparse.csr_array]  # rows of a block, and their encodings
+Alike = tuple[slice, NDArray[np.float32]]  # the same rows, and their Jaccard similarity (q, G)
+PIECE = 1 << 19  # numbers of neighbours that are compared at a time
 PAIRS = 100_000  # shared non-zeros that a thread walks over at a time: they stay in its cache
+PAIR = 64  # bytes for each of them
+PLACE = 16  # bytes for each distance that is changed by them
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,7 @@ class KReciprocal:
 
     def __post_init__(self) -> None:
         if self.k1 < 1 or self.k2 < 1 or not 0 <= self.weight <= 1:
-            raise ValueError(
+            raise UserError(
                 f"k1={self.k1}, k2={self.k2}, weight={self.weight}: neighbours must be 1 or more, "
                 "and the weight of the original distance 0 to 1"
             )
@@ -59,73 +68,128 @@ class KReciprocal:
         hidden: Hidden = "same_person_and_camera",
         memory: float = GIGABYTE,
     ) -> Ranking:
-        """As `ranking.rank`, by the re-ranked distances."""
-        blocks = self.blocks(Space.of(query, gallery, metric), memory)
-        return rank_blocks(blocks, query_ids, gallery_ids, hidden)
+        """As `ranking.rank`, by the re-ranked distances. Its `memory`: see above."""
+        space = Space.of(query, gallery, metric)
+        check_sides(space, query_ids, gallery_ids)
+        work = rank_work(query_ids, gallery_ids, space.gallery.is_cuda)
+        spare = Plan.of(len(gallery_ids), memory, max(work, self._work(space))).spare
+        return rank_blocks(self.blocks(space, memory, work), query_ids, gallery_ids, hidden, spare)
 
-    def blocks(self, space: Space, memory: float = GIGABYTE) -> Iterator[tuple[slice, Tensor]]:
+    def blocks(
+        self, space: Space, memory: float = GIGABYTE, work: float = 0
+    ) -> Iterator[tuple[slice, Tensor]]:
         """(rows, re-ranked distances (len(rows), G)), 0 to 1; the next overwrites the last.
 
         The original distance is squared and each row is divided by its largest, over queries
         and gallery, as in the authors' code.
         """
         space.check_euclidean("k-reciprocal re-ranking")
-        everyone = torch.cat([space.query, space.gallery])
-        near, farthest = neighbours(everyone, max(self.k1 + 1, self.k2), memory)
-        encoding = self.encode(everyone, near, farthest)
-        by_gallery = encoding[len(space.query) :].tocsc()
-        norms = space.query.square().sum(1, keepdim=True)
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            for rows, distances in space.blocks(memory):
+        gallery = len(space.gallery)
+        work = max(work, self._work(space))
+        both = gallery + len(space.query)
+        Plan.of(both, memory, smallest_work(both, self._count(both)))  # before anything is done
+        # the ranking's work waits while a block is made
+        spare = Plan.of(gallery, memory, work).spare
+        threads = max(1, min(torch.get_num_threads(), int(spare / self._work(space))))
+        width = max(1, int((spare / threads - PAIR * PAIRS) / (PLACE * gallery)))
+        if not len(space.query):
+            return
+        joined, queries = space.joined(), len(space.query)
+        near, farthest = neighbours(joined, self._count(both), memory)
+        encoding = self.encode(joined, near, farthest)
+        by_gallery = self._expanded(encoding, near, slice(queries, None)).tocsc()
+        norms = space.query_norms()[:, None]
+        with ThreadPoolExecutor(threads) as pool:
+            for rows, distances in space.blocks(memory, work):
                 distances.add_(norms[rows]).clamp_(min=0)
                 distances.mul_(self.weight / farthest[rows, None]).add_(1 - self.weight)
-                parts = pieces(encoding[rows], by_gallery)
-                for part, alike in pool.map(partial(_jaccard, by_gallery=by_gallery), parts):
+                parts = pieces(self._expanded(encoding, near, rows), by_gallery, width)
+                jaccard = partial(_jaccard, by_gallery=by_gallery)
+                for part, alike in mapped(pool, jaccard, parts, threads):
                     distances[part].sub_(
                         torch.from_numpy(alike).to(distances), alpha=1 - self.weight
                     )
                 yield rows, distances
 
-    def encode(self, everyone: Tensor, near: Rows, farthest: Tensor) -> sparse.csr_array:
-        """(N, N) sparse: each row weighs the image's k-reciprocal neighbours. Equations 4 to 8."""
-        row, column = reciprocal_pairs(near, self.k1)
-        weight = np.exp(-_pair_distances(everyone, row, column) / farthest.cpu().numpy()[row])
-        total = np.bincount(row, weight, len(near))
-        values = (weight / total[row]).astype(np.float32)
-        encoding = sparse.csr_array((values, (row, column)), shape=(len(near), len(near)))
+    def _count(self, images: int) -> int:
+        return min(max(self.k1 + 1, self.k2), images)
+
+    def _work(self, space: Space) -> float:
+        """The fewest bytes beside the distances: a thread's pairs and a row."""
+        return PAIR * PAIRS + PLACE * len(space.gallery)
+
+    def encode(self, space: Space, near: Rows, farthest: Tensor) -> sparse.csr_array:
+        """(N, N) sparse: each row weighs the image's k-reciprocal neighbours. Equations 4 to 7."""
+        far = farthest.cpu().numpy()
+        columns, weights, counts = [], [], []
+        norms = space.query_norms().double().cpu().numpy()
+        for images, row, column in reciprocal_pairs(near, self.k1):
+            starts = np.searchsorted(row, np.arange(images.start, images.stop + 1))
+            apart = _pair_distances(space.centred_query, norms, images, starts, column)
+            weight = np.exp(-apart / far[row])
+            row -= images.start
+            total = np.bincount(row, weight, images.stop - images.start)
+            columns.append(column.astype(np.int32))
+            weights.append((weight / total[row]).astype(np.float32))
+            counts.append(np.diff(starts))
+        ends = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
+        parts = np.concatenate(weights), np.concatenate(columns), ends
+        return sparse.csr_array(parts, shape=(len(near), len(near)))
+
+    def _expanded(self, encoding: sparse.csr_array, near: Rows, rows: slice) -> sparse.csr_array:
+        """Local query expansion, equation 8: the mean encoding of each one's `k2` nearest."""
         if self.k2 == 1:
-            return encoding
-        nearest = near[:, : self.k2]  # local query expansion
+            return encoding[rows]
+        nearest = near[rows, : self.k2]
         share = np.full(nearest.size, 1 / nearest.shape[1], dtype=np.float32)
         starts = np.arange(0, nearest.size + 1, nearest.shape[1])
-        return sparse.csr_array((share, nearest.ravel(), starts), shape=encoding.shape) @ encoding
+        shape = (len(nearest), encoding.shape[0])
+        return sparse.csr_array((share, nearest.ravel(), starts), shape=shape) @ encoding
 
 
-def neighbours(everyone: Tensor, k: int, memory: float = GIGABYTE) -> tuple[Rows, Tensor]:
+def mapped(
+    pool: ThreadPoolExecutor, function: Callable[[Piece], Alike], items: Iterable[Piece], ahead: int
+) -> Iterator[Alike]:
+    """`pool.map`, with no more than `ahead` results that wait."""
+    waiting: deque[Future[Alike]] = deque()
+    for item in items:
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+        waiting.append(pool.submit(function, item))
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def neighbours(space: Space, k: int, memory: float = GIGABYTE) -> tuple[Rows, Tensor]:
     """Each image's k nearest of all N (N, k), itself included; its largest squared (N,)."""
-    space = Space(everyone, everyone)
-    norms = everyone.square().sum(1)
-    k = min(k, len(everyone))
-    near = np.empty((len(everyone), k), dtype=np.int64)
+    norms = space.query_norms()
+    near = np.empty((len(norms), k), dtype=np.int64)
     farthest = torch.empty_like(norms)
-    for rows, distances in space.blocks(memory):
-        near[rows] = smallest(distances, k)[1].cpu().numpy()
-        farthest[rows] = distances.amax(1) + norms[rows]
+    work = smallest_work(len(norms), k)
+    spare = Plan.of(len(norms), memory, work).spare
+    step = max(1, int(spare / work))
+    for rows, distances in space.blocks(memory, work):
+        for start in range(0, len(distances), step):
+            part = distances[start : start + step]
+            some = slice(rows.start + start, rows.start + start + len(part))
+            near[some] = smallest(part, k)[1].cpu().numpy()
+            farthest[some] = part.amax(1) + norms[some]
     return near, torch.where(farthest > 0, farthest, 1.0)  # all images the same: any will do
 
 
-def reciprocal_pairs(near: Rows, k1: int) -> tuple[Rows, Rows]:
-    """(pairs,) image and expanded k-reciprocal neighbour, sorted. Equations 2 and 3.
+def reciprocal_pairs(near: Rows, k1: int) -> Iterator[tuple[slice, Rows, Rows]]:
+    """Some images at a time, (pairs,) image and expanded k-reciprocal neighbour, sorted.
 
-    The half-sized set of a neighbour joins where more than two thirds of it are there already.
+    Equations 2 and 3. The half-sized set of a neighbour joins where more than two thirds of it
+    are there already.
     """
     half = int(np.around(k1 / 2))
     full_set, full_is = _reciprocal(near[:, : k1 + 1])
     half_set, half_is = _reciprocal(near[:, : half + 1])
     half_size = half_is.sum(1)
-    keys = []
-    for start in range(0, len(near), PIECE):
-        mine, is_mine = full_set[start : start + PIECE], full_is[start : start + PIECE]
+    step = max(1, PIECE // (full_set.shape[1] * half_set.shape[1]))
+    for start in range(0, len(near), step):
+        mine, is_mine = full_set[start : start + step], full_is[start : start + step]
         own = np.where(is_mine, mine, -1)
         theirs, is_theirs = half_set[mine], half_is[mine]  # (n, k, h)
         there = np.zeros(theirs.shape, dtype=bool)
@@ -134,55 +198,55 @@ def reciprocal_pairs(near: Rows, k1: int) -> tuple[Rows, Rows]:
         joins = is_mine & ((there & is_theirs).sum(2) > 2 / 3 * half_size[mine])
         image = np.arange(start, start + len(mine), dtype=np.int64) * len(near)
         joined = (image[:, None, None] + theirs)[joins[:, :, None] & is_theirs]
-        keys.append(np.unique(np.concatenate([(image[:, None] + mine)[is_mine], joined])))
-    return np.divmod(np.concatenate(keys), len(near))
+        keys = np.unique(np.concatenate([(image[:, None] + mine)[is_mine], joined]))
+        yield slice(start, start + len(mine)), *np.divmod(keys, len(near))
 
 
 def _reciprocal(near: Rows) -> tuple[Rows, NDArray[np.bool_]]:
     """(N, k) the neighbours, and whether the image is among each one's k nearest, too."""
     mutual = np.empty(near.shape, dtype=bool)
-    for start in range(0, len(near), PIECE):
-        part = near[start : start + PIECE]
+    step = max(1, PIECE // near.shape[1] ** 2)
+    for start in range(0, len(near), step):
+        part = near[start : start + step]
         image = np.arange(start, start + len(part))
-        mutual[start : start + PIECE] = (near[part] == image[:, None, None]).any(2)
+        mutual[start : start + step] = (near[part] == image[:, None, None]).any(2)
     return near, mutual
 
 
-def _pair_distances(everyone: Tensor, row: Rows, column: Rows) -> NDArray[np.float64]:
-    """(pairs,) squared distances; the pairs are sorted."""
-    starts = np.searchsorted(row, np.arange(len(everyone) + 1))
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # "beta state"
+def _pair_distances(
+    everyone: Tensor, norms: NDArray[np.float64], images: slice, starts: Rows, column: Rows
+) -> NDArray[np.float64]:
+    """(pairs,) squared distances of `images` to `column`, an image's from one start to the next."""
+    mine = everyone[images]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # "beta state"
         wanted = torch.sparse_csr_tensor(
             torch.from_numpy(starts).to(everyone.device),
             torch.from_numpy(column).to(everyone.device),
-            everyone.new_zeros(len(row)),
-            size=(len(everyone), len(everyone)),
+            everyone.new_zeros(len(column)),
+            size=(len(mine), len(everyone)),
             check_invariants=False,
         )
-        products = torch.sparse.sampled_addmm(wanted, everyone, everyone.T, beta=0.0)
-    norms = everyone.square().sum(1).double().cpu().numpy()
-    squared = norms[row] + norms[column] - 2 * products.values().double().cpu().numpy()
+        products = torch.sparse.sampled_addmm(wanted, mine, everyone.T, beta=0.0)
+    own = np.repeat(norms[images], np.diff(starts))
+    squared = own + norms[column] - 2 * products.values().double().cpu().numpy()
     return np.maximum(squared, 0)
 
 
-def pieces(
-    rows: sparse.csr_array, by_gallery: sparse.csc_array
-) -> Iterator[tuple[slice, sparse.csr_array]]:
-    """Encodings in pieces of about as much work, a few rows each."""
+def pieces(rows: sparse.csr_array, by_gallery: sparse.csc_array, most: int) -> Iterator[Piece]:
+    """Encodings in pieces of about as much work, a few rows each, at `most` so many."""
     walked = np.diff(by_gallery.indptr)[rows.indices]  # images that share each non-zero
     before = np.concatenate([[0], np.cumsum(walked)])[rows.indptr]
     first = 0
     while first < rows.shape[0]:
         last = int(np.searchsorted(before, before[first] + PAIRS, side="right")) - 1
-        last = min(max(last, first + 1), rows.shape[0])
+        last = min(max(last, first + 1), first + most, rows.shape[0])
         yield slice(first, last), rows[first:last]
         first = last
 
 
-def _jaccard(
-    piece: tuple[slice, sparse.csr_array], by_gallery: sparse.csc_array
-) -> tuple[slice, NDArray[np.float32]]:
-    """The rows, and their Jaccard similarity to the gallery (q, G). Equation 10."""
+def _jaccard(piece: Piece, by_gallery: sparse.csc_array) -> Alike:
+    """The piece's Jaccard similarity to the gallery. Equation 10."""
     rows, encoding = piece
     shared = overlap(encoding, by_gallery)
     shared /= 2 - shared  # each encoding sums to 1

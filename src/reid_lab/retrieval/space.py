@@ -1,44 +1,61 @@
 """Query and gallery in a space where squared Euclidean or L1 distance ranks, block by block.
 
-A Euclidean block is a matrix product of at least 64 rows, the last one padded: BLAS libraries
-then take the same path for every row, and a pair's distance has the same bits whatever the
-memory bound. L1 sums each pair by itself.
+A Euclidean block is made of matrix products of as many rows as the gallery's size says, the
+last one padded: a pair's distance has the same bits whatever the memory bound. L1 sums each
+pair by itself.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reid_lab.retrieval.checks import check_pair, check_rows
+from reid_lab.errors import UserError
+from reid_lab.retrieval.checks import as_rows, check_pair, check_rows, row_sizes
+from reid_lab.retrieval.memory import GIGABYTE, Plan
 
-GIGABYTE = 10**9
+# Largest values of rows whose squared distances float32 holds, without scaling
+SMALLEST, LARGEST = 2.0**-30, 2.0**40
+SCALED = 32  # power of two that the largest value is scaled to otherwise
+FAINTEST = 2.0**-50  # a row's largest value after that; its square is still a normal number
+OFFSET = 16  # squared common vector, in mean squared distances from it, that is taken off
+PIECE = 1 << 20  # numbers that are squared or summed at a time
 
 
 @dataclass(frozen=True)
 class Mahalanobis:
-    """A learned metric, (x - y)^T M (x - y), as the projection `factor` (D, d) with M = L L^T."""
+    """A learned metric, (x - y)^T M (x - y), as the projection `factor` (D, d) with M = L L^T.
 
-    factor: Tensor
+    `signs` (d,), 1 or -1: M = L diag(signs) L^T, which ranks, but is no distance: it falls
+    below zero. Without a `factor` the embeddings are projected already.
+    """
+
+    factor: Tensor | None
+    signs: Tensor | None = None
 
     @staticmethod
-    def of(matrix: Tensor) -> Mahalanobis:
-        """From M (D, D), its negative directions cut off: a distance is never below zero.
+    def of(matrix: Tensor, clip: bool = True) -> Mahalanobis:
+        """From M (D, D). `clip` cuts its negative directions off: no distance is below zero.
 
         Raises:
-            ValueError: not square.
+            UserError: not square.
         """
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-            raise ValueError(f"a metric is a square matrix, this one is {tuple(matrix.shape)}")
+            raise UserError(f"a metric is a square matrix, this one is {tuple(matrix.shape)}")
         values, vectors = torch.linalg.eigh(((matrix + matrix.T) / 2).double())
-        kept = values > 0
-        return Mahalanobis((vectors[:, kept] * values[kept].sqrt()).to(matrix.dtype))
+        kept = values > 0 if clip else values != 0
+        factor = (vectors[:, kept] * values[kept].abs().sqrt()).to(matrix.dtype)
+        negative = bool((values[kept] < 0).any())
+        return Mahalanobis(factor, values[kept].sign().to(matrix.dtype) if negative else None)
 
 
 MetricName = Literal["euclidean", "cosine", "l1"]
@@ -47,95 +64,240 @@ Metric = MetricName | Mahalanobis
 
 @dataclass(frozen=True)
 class Space:
-    """`query` (Q, D) and `gallery` (G, D) as the metric sees them, float32, on one device."""
+    """`query` (Q, D) and `gallery` (G, D) as the metric sees them, float32, on one device.
+
+    They are numbers of the embeddings' own unit times 2 ^ `power`; `centred` if a common
+    vector is taken off already.
+    """
 
     query: Tensor
     gallery: Tensor
     metric: Metric = "euclidean"
+    power: int = 0
+    centred: bool = False
 
     @staticmethod
-    def of(query: Tensor, gallery: Tensor, metric: Metric = "euclidean") -> Space:
-        """Check the features and take them to the space of `metric`.
+    def of(
+        query: Tensor | np.ndarray, gallery: Tensor | np.ndarray, metric: Metric = "euclidean"
+    ) -> Space:
+        """Check the embeddings and take them to the space of `metric`.
 
         `cosine` scales each row to length 1: squared Euclidean distance is then twice the
-        cosine distance. A Mahalanobis metric projects, `l1` leaves the rows as they are.
+        cosine distance. A Mahalanobis metric projects, `l1` leaves the rows as they are. All
+        becomes float32 (float64 and large integers are rounded to it) on the gallery's device.
 
         Raises:
-            ValueError: empty gallery, different dimensions, rows that are not finite, or of
-                length zero where the angle counts.
+            UserError: empty gallery, different dimensions, rows that are not finite, or of
+                length zero where the angle counts, or lengths too far apart for float32.
         """
+        query, gallery = as_rows("query", query), as_rows("gallery", gallery)
         check_pair(query, gallery)
         for name, rows in (("query", query), ("gallery", gallery)):
             check_rows(name, rows, zeros_allowed=metric != "cosine")
-        query, gallery = query.float(), gallery.float()
-        if isinstance(metric, Mahalanobis):
-            if len(metric.factor) != query.shape[1]:
-                raise ValueError(
-                    f"embeddings have {query.shape[1]} dimensions, the metric was learned on "
-                    f"{len(metric.factor)}"
-                )
-            query, gallery = (rows @ metric.factor.to(rows) for rows in (query, gallery))
-        elif metric == "cosine":
-            query, gallery = (F.normalize(rows, dim=1) for rows in (query, gallery))
-        return Space(query, gallery, metric)
+        query = query.to(gallery.device)
+        if metric == "cosine":
+            return Space(_unit(query), _unit(gallery), metric)
+        space = Space(query, gallery, metric)._scaled()
+        if isinstance(metric, Mahalanobis) and metric.factor is not None:
+            space = replace(
+                space,
+                query=project(space.query, metric.factor),
+                gallery=project(space.gallery, metric.factor),
+            )._scaled()
+        if isinstance(metric, Mahalanobis) and metric.signs is not None:
+            check_dimensions(len(metric.signs), space.gallery)
+        return space
 
-    def blocks(self, memory: float = GIGABYTE) -> Iterator[tuple[slice, Tensor]]:
+    def _scaled(self) -> Space:
+        """The same in float32, scaled by a power of two where squares would leave its range."""
+        sizes = [row_sizes(rows) for rows in (self.query, self.gallery)]
+        largest = max(float(size.max()) if len(size) else 0.0 for size in sizes)
+        power = 0
+        if largest and not SMALLEST <= largest <= LARGEST:
+            power = SCALED - math.frexp(largest)[1]
+        # of the smallest rows that are not zero, on the side where they are larger
+        faint = max(float(s[s > 0].min()) if bool((s > 0).any()) else math.inf for s in sizes)
+        if math.ldexp(min(faint, largest), power) < FAINTEST and largest:
+            raise UserError(
+                f"the largest values of the embeddings' rows go from {faint:.1e} to "
+                f"{largest:.1e}: squared distances in float32 cannot tell the small ones apart. "
+                "Normalise the rows (metric cosine does)"
+            )
+        query, gallery = (_times(rows, power) for rows in (self.query, self.gallery))
+        return replace(self, query=query, gallery=gallery, power=self.power + power)
+
+    @property
+    def signs(self) -> Tensor | None:
+        """(D,) of a metric with negative directions."""
+        signs = self.metric.signs if isinstance(self.metric, Mahalanobis) else None
+        return None if signs is None else signs.to(self.gallery)
+
+    @cached_property
+    def centre(self) -> Tensor | None:
+        """(D,) what is taken off all rows before they are squared; None where it is small."""
+        away = self.centred or self.metric == "l1"
+        return None if away else common_vector(self.gallery)
+
+    @cached_property
+    def _centred(self) -> tuple[Tensor, Tensor]:
+        if self.centre is None:
+            return self.query, self.gallery
+        gallery = self.gallery - self.centre
+        return (gallery if self.query is self.gallery else self.query - self.centre), gallery
+
+    @property
+    def centred_query(self) -> Tensor:
+        """The queries as `blocks` compares them."""
+        return self._centred[0]
+
+    def joined(self) -> Space:
+        """Queries and gallery, one after the other, as queries and as gallery."""
+        both = torch.cat(self._centred)
+        return Space(both, both, self.metric, self.power, centred=True)
+
+    def blocks(self, memory: float = GIGABYTE, work: float = 0) -> Iterator[tuple[slice, Tensor]]:
         """(rows, reduced distances (len(rows), G)): squared, less the query's own square norm.
 
         Those of L1 are the distances. The next block overwrites the last one.
 
+        Args:
+            memory: bytes for the block and what is done with it, see memory.py.
+            work: bytes of these that are kept free.
+
         Raises:
-            ValueError: `memory` bytes are too few for one block.
+            UserError: `memory` is too little for one block.
         """
-        norms = self.gallery.square().sum(1)
-        room = norms.new_empty(block_rows(len(self.gallery), memory), len(self.gallery))
-        for start in range(0, len(self.query), len(room)):
-            part = self.query[start : start + len(room)]
-            if self.metric == "l1":
-                self._sum_differences(part, room)
-            else:
-                padded = F.pad(part, (0, 0, 0, len(room) - len(part)))
-                with full_precision():
-                    torch.addmm(norms[None], padded, self.gallery.T, alpha=-2, out=room)
+        plan = Plan.of(len(self.gallery), memory, work)
+        query, gallery = self._centred
+        norms = square_norms(gallery, self.signs)
+        room = norms.new_empty(min(plan.rows, _up(len(query), plan.tile)), len(gallery))
+        for start in range(0, len(query), plan.rows):
+            part = query[start : start + plan.rows]
+            for rows, out in zip(part.split(plan.tile), room.split(plan.tile), strict=False):
+                self._compare(rows, gallery, norms, out)
             yield slice(start, start + len(part)), room[: len(part)]
 
-    def _sum_differences(self, part: Tensor, room: Tensor) -> None:
-        # a few rows at a time: torch.cdist makes a matrix of its own
-        for rows, out in zip(part.split(64), room.split(64), strict=False):
-            out[: len(rows)] = torch.cdist(rows, self.gallery, p=1)
+    def _compare(self, rows: Tensor, gallery: Tensor, norms: Tensor, out: Tensor) -> None:
+        if self.metric == "l1":
+            # a few rows at a time: torch.cdist makes a matrix of its own
+            for some, room in zip(rows.split(64), out.split(64), strict=False):
+                room[: len(some)] = torch.cdist(some, gallery, p=1)
+            return
+        if self.signs is not None:
+            rows = rows * self.signs
+        padded = F.pad(rows, (0, 0, 0, len(out) - len(rows)))
+        with full_precision():
+            torch.addmm(norms[None], padded, gallery.T, alpha=-2, out=out)
+
+    def query_norms(self) -> Tensor:
+        """(Q,) what `blocks` leaves off each query's squared distances."""
+        return square_norms(self._centred[0], self.signs)
 
     def distances(self, rows: slice, reduced: Tensor) -> Tensor:
-        """The metric's own unit: Euclidean or L1 length, or 1 - cosine (0 to 2)."""
+        """The metric's own unit: Euclidean or L1 length, or 1 - cosine (0 to 2).
+
+        A metric with negative directions: its form, which is below zero at times.
+        """
         if self.metric == "l1":
-            return reduced.clone()
-        squared = (reduced + self.query[rows].square().sum(1, keepdim=True)).clamp(min=0)
-        return squared / 2 if self.metric == "cosine" else squared.sqrt()
+            return shifted(reduced.clone(), -self.power)
+        own = square_norms(self._centred[0][rows], self.signs)[:, None]
+        if self.signs is not None:
+            return shifted(reduced + own, -2 * self.power)
+        squared = (reduced + own).clamp(min=0)
+        return squared / 2 if self.metric == "cosine" else shifted(squared.sqrt(), -self.power)
 
     def check_euclidean(self, what: str) -> None:
         """Whether the distances are Euclidean, as `what` takes them to be.
 
         Raises:
-            ValueError: they are not.
+            UserError: they are not.
         """
         if self.metric == "l1":
-            raise ValueError(f"{what} takes Euclidean distances: use metric euclidean or cosine")
+            raise UserError(f"{what} takes Euclidean distances: use metric euclidean or cosine")
+        if self.signs is not None:
+            raise UserError(
+                f"{what} takes Euclidean distances: this metric has negative directions, use "
+                "one whose are clipped"
+            )
 
 
-def block_rows(gallery: int, memory: float) -> int:
-    """Queries whose distances to `gallery` images fit in `memory` bytes, with room to sort in.
+def seen(rows: Tensor, metric: Metric, power: int = 0) -> Tensor:
+    """Rows (N, D) as a `Space` of that metric and power holds them."""
+    if metric == "cosine":
+        return _unit(rows)
+    rows = _times(rows, power)
+    if isinstance(metric, Mahalanobis) and metric.factor is not None:
+        return project(rows, metric.factor)
+    return rows
 
-    At most 512: more make a CPU's matrix product no faster.
 
-    Raises:
-        ValueError: not even 64 fit.
-    """
-    fitting = [rows for rows in (512, 256, 128, 64) if (rows + 64) * gallery * 4 <= memory]
-    if not fitting:
-        raise ValueError(
-            f"memory={memory:.3g} bytes do not hold the distances of 64 queries to {gallery:,} "
-            f"gallery images: give at least {128 * gallery * 4:.3g}"
+def project(rows: Tensor, factor: Tensor) -> Tensor:
+    check_dimensions(len(factor), rows)
+    with full_precision():
+        return rows @ factor.to(rows)
+
+
+def check_dimensions(learned: int, rows: Tensor) -> None:
+    if learned != rows.shape[1]:
+        raise UserError(
+            f"embeddings have {rows.shape[1]} dimensions, the metric was learned on {learned}"
         )
-    return fitting[0]
+
+
+def square_norms(rows: Tensor, signs: Tensor | None = None) -> Tensor:
+    """(N,) sums of squares, some rows at a time."""
+    squares = rows.new_empty(len(rows))
+    step = max(1, PIECE // rows.shape[1])
+    for part, out in zip(rows.split(step), squares.split(step), strict=True):
+        square = part.square()
+        torch.sum(square if signs is None else square * signs, 1, out=out)
+    return squares
+
+
+def common_vector(rows: Tensor) -> Tensor | None:
+    """(D,) near the mean of `rows` (N, D), where that is large beside their distances from it.
+
+    Squared distances by products lose the digits that the common part takes. What is returned
+    has few digits of its own: hardly anything is rounded when it is taken off, and the rows'
+    order does not matter.
+    """
+    step = max(1, PIECE // rows.shape[1])
+    mean = sum(part.sum(0).cpu().double() for part in rows.split(step)) / max(1, len(rows))
+    length = float(mean.square().sum())
+    squares = float(square_norms(rows).cpu().double().mean()) if len(rows) else 0.0
+    if not length > OFFSET * max(squares - length, 0):
+        return None
+    mean = sum(part.cpu().double().sum(0) for part in rows.split(step)) / len(rows)
+    apart = sum(float((part.cpu().double() - mean).square().sum()) for part in rows.split(step))
+    spread = math.sqrt(apart / rows.numel())
+    if spread:
+        grid = 2.0 ** (math.frexp(spread)[1] - 2)
+        mean = (mean / grid).round() * grid
+    return mean.to(rows)
+
+
+def _unit(rows: Tensor) -> Tensor:
+    """(N, D) float32 of length 1; each scaled by a power of two first, if it takes that."""
+    sizes = row_sizes(rows)
+    if len(rows) and (float(sizes.min()) < SMALLEST or float(sizes.max()) > LARGEST):
+        powers = torch.frexp(sizes.double()).exponent
+        rows = rows.double() * torch.exp2(-powers.double())[:, None]
+    return F.normalize(rows.float(), dim=1)
+
+
+def _times(rows: Tensor, power: int) -> Tensor:
+    """Float32 of rows times 2 ^ `power`, exact."""
+    return (rows.double() * 2.0**power).float() if power else rows.float()
+
+
+def shifted(values: Tensor, power: int) -> Tensor:
+    """Values times 2 ^ `power`, in two steps that float32 holds; in place."""
+    half = power // 2
+    return values.mul_(2.0**half).mul_(2.0 ** (power - half)) if power else values
+
+
+def _up(count: int, unit: int) -> int:
+    return -(-count // unit) * unit
 
 
 @contextmanager

@@ -9,30 +9,34 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from reid_lab.errors import UserError
 from reid_lab.protocol import MARKET1501, Protocol
-from reid_lab.retrieval.checks import check_rows
+from reid_lab.retrieval.checks import as_ids, as_rows, as_tensor, check_rows
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.evaluation import rank_trials
+from reid_lab.retrieval.memory import GIGABYTE
 from reid_lab.retrieval.ranking import rank
-from reid_lab.retrieval.space import GIGABYTE
 from reid_lab.retrieval.space import Metric as Distance
+
+IDS = ("pids", "camids", "index")
 
 
 class RankingMetric(Metric):
     """rank1, rank5, rank10, rank20, mAP, mAP_trapezoid and mINP, the same as `rank` gives.
 
-    Batches may come in any order and from any process; an image that came twice, as the
-    samplers of DDP pad, counts once. Equal distances rank in the order of `index`.
+    Batches may come in any order and from any process, from some processes none; an image that
+    came twice, as the samplers of DDP pad, counts once. Equal distances rank in the order of
+    `index`.
 
     Args:
         metric: euclidean, cosine, l1 or a Mahalanobis metric.
         protocol: see Protocol; single queries of images, without tracklets.
         half: keep embeddings in float16, at half the memory and about three digits.
-        memory: bytes that `compute` may take beside the features.
+        memory: bytes that `compute` may take beside the embeddings, see memory.py.
         kwargs: those of torchmetrics; `compute_on_cpu=True` keeps a GPU free of them.
 
     Raises:
-        ValueError: the protocol pools images; use `evaluate`.
+        UserError: the protocol pools images; use `evaluate`.
     """
 
     full_state_update = False
@@ -53,48 +57,81 @@ class RankingMetric(Metric):
     ) -> None:
         super().__init__(**kwargs)
         if protocol.query == "multi" or protocol.tracklets:
-            raise ValueError("the metric ranks single images: for pooled ones use evaluate")
+            raise UserError("the metric ranks single images: for pooled ones use evaluate")
         self.metric, self.protocol, self.half_rows, self.memory = metric, protocol, half, memory
-        for state in ("rows", "pids", "camids", "is_query", "index"):
+        for state in ("rows", "is_query", *IDS):
             self.add_state(state, [], dist_reduce_fx="cat")
 
     def update(
-        self, rows: Tensor, pids: Tensor, camids: Tensor, is_query: Tensor, index: Tensor
+        self,
+        rows: Tensor | np.ndarray,
+        pids: Tensor | np.ndarray,
+        camids: Tensor | np.ndarray,
+        is_query: Tensor | np.ndarray,
+        index: Tensor | np.ndarray,
     ) -> None:
         """Embeddings `rows` (N, D); `pids`, `camids`, `index` (N,) ints, `is_query` (N,) bool.
 
         `index` is the image's number in the data set, query and gallery together.
 
         Raises:
-            ValueError: other lengths than N, or rows that are not finite.
+            UserError: other lengths than N, other dimensions than before, or rows that are not
+                finite.
         """
-        lengths = {len(x) for x in (rows, pids, camids, is_query, index)}
-        if rows.ndim != 2 or len(lengths) > 1:
-            raise ValueError(
+        rows = as_rows("batch", rows).to(self.device)
+        kept = rows.half() if self.half_rows else rows.float()
+        ids = [as_ids(name, x) for name, x in zip(IDS, (pids, camids, index), strict=True)]
+        asks = as_tensor("is_query", is_query).to(self.device).bool()
+        lengths = {len(x) for x in (rows, asks, *ids)}
+        if asks.ndim != 1 or len(lengths) > 1:
+            raise UserError(
                 f"rows {tuple(rows.shape)} must be (N, D), and pids, camids, is_query and index "
-                f"as many: {sorted(lengths)}"
+                f"(N,), as many: {sorted(lengths)}"
             )
-        rows = rows.detach()
         check_rows("batch", rows, zeros_allowed=True)
-        self.rows.append(rows.half() if self.half_rows else rows.float())
-        for state, values in (("pids", pids), ("camids", camids), ("index", index)):
-            getattr(self, state).append(values.long())
-        self.is_query.append(is_query.bool())
+        if not bool(kept.isfinite().all()):
+            raise UserError("batch embeddings are too large for their type: scale them, half=False")
+        images = sum(map(len, self.index))
+        before = sum(map(len, self.rows)) // images if images else rows.shape[1]
+        if before != rows.shape[1]:
+            raise UserError(f"embeddings had {before} dimensions, now they have {rows.shape[1]}")
+        if not len(rows):
+            return
+        self.rows.append(kept.flatten())  # one axis: a process without any gathers as well
+        self.is_query.append(asks)
+        for state, values in zip(IDS, ids, strict=True):
+            getattr(self, state).append(values.to(self.device))
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """As torchmetrics'; a process that has nothing takes part with empty states."""
+        kind = torch.half if self.half_rows else torch.float
+        kinds = {"rows": kind, "is_query": torch.bool} | dict.fromkeys(IDS, torch.long)
+        for state, dtype in kinds.items():
+            if not len(getattr(self, state)):
+                setattr(self, state, [torch.empty(0, dtype=dtype, device=self.device)])
+        super().sync(*args, **kwargs)
 
     def compute(self) -> dict[str, Tensor]:
         """The accuracies by name, 0 to 1.
 
         Raises:
-            ValueError: no query, or no gallery.
+            NoMatchError: no query has a match that it may see.
+            UserError: no query, or no gallery.
         """
-        states = (self.index, self.rows, self.pids, self.camids, self.is_query)
-        index, rows, pids, camids, is_query = (_cat(state) for state in states)
+        index, rows, pids, camids, is_query = (
+            _cat(state) for state in (self.index, self.rows, self.pids, self.camids, self.is_query)
+        )
+        if not len(index):
+            raise UserError("nothing to rank: call update with embeddings first")
+        if len(rows) % len(index):
+            raise UserError("the processes' embeddings have different dimensions")
+        rows = rows.view(len(index), -1)
         first = torch.from_numpy(np.unique(index.cpu().numpy(), return_index=True)[1])
         query, gallery = (
             first[(is_query[first.to(is_query.device)] == part).cpu()] for part in (True, False)
         )
         if not len(query) or not len(gallery):
-            raise ValueError(f"{len(query)} queries and {len(gallery)} gallery images came")
+            raise UserError(f"{len(query)} queries and {len(gallery)} gallery images came")
         ids = Ids(pids.cpu(), camids.cpu(), np.arange(len(pids)))
         ranking = rank_trials(
             rank,
@@ -113,6 +150,4 @@ def _cat(state: list[Tensor] | Tensor) -> Tensor:
     """Lists become one tensor when torchmetrics gathers them."""
     if isinstance(state, Tensor):
         return state
-    if not state:
-        raise ValueError("nothing to rank: call update with embeddings first")
-    return torch.cat(state)
+    return torch.cat(state) if state else torch.empty(0)

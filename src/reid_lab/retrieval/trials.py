@@ -22,7 +22,7 @@ def trials(query: Ids, gallery: Ids, protocol: Protocol) -> Iterator[list[Shown]
     """
     everyone = torch.arange(len(query)), torch.arange(len(gallery))
     groups = [everyone]
-    if protocol.hidden == "same_camera":
+    if protocol.hidden == "same_camera" and len(query):
         groups = [
             ((query.camids == c).nonzero().flatten(), (gallery.camids != c).nonzero().flatten())
             for c in query.camids.unique()

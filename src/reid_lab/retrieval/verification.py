@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reid_lab.errors import UserError
 from reid_lab.protocol import Hidden
 from reid_lab.retrieval.embeddings import Ids
-from reid_lab.retrieval.ranking import Known, hidden_mask
-from reid_lab.retrieval.space import GIGABYTE, Space
+from reid_lab.retrieval.memory import GIGABYTE, Plan
+from reid_lab.retrieval.ranking import Known, check_sides, hidden_mask, most_images
+from reid_lab.retrieval.space import Space
 
 BINS = 1 << 20
+IMAGE = 64  # bytes for each gallery image: sorted ids, the masks of a few queries
+SLOT = 40  # bytes for each genuine pair that is looked up
 PIECE = 1 << 18  # distances that are turned into bins at a time: they stay in a CPU's cache
 ROUNDING = 1.001  # a float32 distance may come out longer than the two lengths together
 
@@ -98,7 +102,12 @@ class Roc:
         return [dict(zip(("fpr", "tpr", "threshold"), row, strict=True)) for row in rows]
 
     def note(self, far: float) -> str:
-        """Why there is nothing to say about a false-accept rate of `far`; empty if there is."""
+        """Why there is nothing to say about a false-accept rate of `far`; empty if there is.
+
+        Raises:
+            UserError: no rate.
+        """
+        check_rate(far)
         if not self.genuine:
             return "no pair of images of one person"
         if not self.impostors:
@@ -112,6 +121,16 @@ class Roc:
 
     def _last(self, far: float) -> int:
         return int(np.searchsorted(self.false_accepts, self._allowed(far), side="right")) - 1
+
+
+def check_rate(far: float) -> None:
+    """Whether a false-accept rate is one.
+
+    Raises:
+        UserError: it is not above 0 and at most 1.
+    """
+    if not 0 < far <= 1:
+        raise UserError(f"a false-accept rate is above 0 and at most 1, not {far}")
 
 
 def roc(
@@ -128,34 +147,59 @@ def roc(
     (pid 0) are impostors.
 
     Args:
-        memory: bytes that the work may take beside the features and 8 MiB a thread.
+        memory: bytes that the work may take beside the embeddings and the counts, which are 8
+            MiB a thread and 32 MiB; see memory.py.
         width: of a bin, a power of two; None takes `bin_width(space)`. With the same width
             the thresholds of one Roc are exact in another.
 
     Raises:
-        ValueError: too little memory for a block.
+        UserError: too little memory for a block, other numbers of ids than of rows, or a metric
+            with negative directions.
     """
+    check_sides(space, query, gallery)
+    check_distances(space)
     people = (query.pids > 0).nonzero().flatten(), (gallery.pids >= 0).nonzero().flatten()
     width = width or bin_width(space)
     space, query, gallery = taken(space, query, gallery, *people)
     genuine, impostors = np.zeros((2, BINS + 1), dtype=np.int64)
     known = Known(gallery, hidden)
+    work = IMAGE * len(gallery) + SLOT * most_images(query, gallery)
+    spare = Plan.of(len(gallery), memory, work).spare
+    step = max(1, int(spare / work))
     if not len(query) or not len(gallery):
         return _of_counts(genuine, impostors, width)
+    # bins are counted in the space's unit: its squares stay within float32
+    space, scaled = replace(space, power=0), math.ldexp(width, space.power)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for rows, reduced in space.blocks(memory):
-            bins = _bins(space, rows, reduced, width)
-            index, match, own_camera = known.of(query, rows)
-            own = bins.gather(1, index.to(bins.device)).cpu()
-            genuine += _count(own[match])
-            if hidden == "same_camera":  # other people's images are hidden, too
-                mine = query.take(torch.arange(rows.start, rows.stop))
-                bins.masked_fill_(hidden_mask(mine, gallery, hidden).to(bins.device), BINS)
-                own_camera = torch.zeros_like(own_camera)  # is not counted below
-            impostors -= _count(own[match | own_camera])
-            for counted in pool.map(_count, bins.flatten().tensor_split(torch.get_num_threads())):
+        for rows, reduced in space.blocks(memory, work):
+            every = _bins(space, rows, reduced, scaled)
+            for start in range(rows.start, rows.stop, step):
+                some = slice(start, min(start + step, rows.stop))
+                bins = every[some.start - rows.start : some.stop - rows.start]
+                index, match, own_camera = known.of(query, some)
+                own = bins.gather(1, index.to(bins.device)).cpu()
+                genuine += _count(own[match])
+                if hidden == "same_camera":  # other people's images are hidden, too
+                    mine = query.take(torch.arange(some.start, some.stop))
+                    bins.masked_fill_(hidden_mask(mine, gallery, hidden).to(bins.device), BINS)
+                    own_camera = torch.zeros_like(own_camera)  # is not counted below
+                impostors -= _count(own[match | own_camera])
+            for counted in pool.map(_count, every.flatten().tensor_split(torch.get_num_threads())):
                 impostors += counted
     return _of_counts(genuine, impostors, width)
+
+
+def check_distances(space: Space) -> None:
+    """Whether the metric has distances that are zero or more.
+
+    Raises:
+        UserError: it has negative directions.
+    """
+    if space.signs is not None:
+        raise UserError(
+            "verification counts distances of zero or more: this metric has negative "
+            "directions, use one whose are clipped"
+        )
 
 
 def taken(
@@ -165,7 +209,7 @@ def taken(
     if len(queries) == len(query) and len(images) == len(gallery):
         return space, query, gallery
     rows, columns = queries.to(space.query.device), images.to(space.gallery.device)
-    part = Space(space.query[rows], space.gallery[columns], space.metric)
+    part = replace(space, query=space.query[rows], gallery=space.gallery[columns])
     return part, query.take(queries), gallery.take(images)
 
 
@@ -174,8 +218,9 @@ def bin_width(space: Space) -> float:
     reach = 2.0
     if space.metric != "cosine":
         order = 1 if space.metric == "l1" else 2
-        longest = [rows.norm(order, dim=1).max().item() for rows in (space.query, space.gallery)]
-        reach = sum(longest) or 1.0
+        sides = [rows for rows in (space.query, space.gallery) if len(rows)]
+        longest = [rows.norm(order, dim=1).max().item() for rows in sides]
+        reach = math.ldexp(sum(longest), -space.power) or 1.0
     return 2.0 ** math.ceil(math.log2(reach * ROUNDING)) / BINS
 
 

@@ -1,0 +1,52 @@
+"""How ranking stays within the bytes that it may take.
+
+They bound what is allocated beside the embeddings (float32, as the metric sees them: a copy
+where they come in another form) and the results: blocks of distances and the work on them. Not
+in them: buffers that libraries keep, such as a BLAS's, of a few MB a thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reid_lab.retrieval.checks import check_bytes
+
+GIGABYTE = 10**9
+TILE_BYTES = 1 << 26
+TILES = (512, 256, 128, 64)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`rows` queries' distances are held at once, from matrix products of `tile` queries.
+
+    `spare`: bytes that are left for the work on them.
+    """
+
+    tile: int
+    rows: int
+    spare: float
+
+    @staticmethod
+    def of(gallery: int, memory: float, work: float = 0) -> Plan:
+        """For `gallery` images and work that takes `work` bytes at the very least.
+
+        Raises:
+            UserError: `memory` is no number of bytes, or too few for one tile and the work.
+        """
+        tile = tile_rows(gallery)
+        row = 4 * gallery
+        what = f"the distances of {tile} queries to {gallery:,} gallery images and work on them"
+        memory = check_bytes(memory, tile * row + work, what)
+        fitting = [r for r in TILES if r >= tile and r * row + max(work, r * row / 2) <= memory]
+        rows = fitting[0] if fitting else tile
+        return Plan(tile, rows, memory - rows * row)
+
+
+def tile_rows(gallery: int) -> int:
+    """Queries in one matrix product: fewer for a large gallery, whatever the memory.
+
+    BLAS libraries choose their order of summation by the shapes. More than 512 make a CPU's
+    product no faster.
+    """
+    return next((rows for rows in TILES if rows * gallery * 4 <= TILE_BYTES), TILES[-1])
