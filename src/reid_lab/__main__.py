@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
 from typing import Any
 
 import hydra
@@ -9,6 +12,7 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
 from reid_lab.errors import UserError
+from reid_lab.interrupt import Interrupted, raise_on_signals, status_of
 from reid_lab.multirun import print_pending
 from reid_lab.paths import conf_dir, register_resolvers
 
@@ -26,9 +30,19 @@ def _job(cfg: DictConfig) -> Any:
 
 
 def main() -> None:
-    """The command line. Exits with 1 when a run fails; errors of the user are one message."""
+    """The command line.
+
+    Exits with 1 when a run fails, where errors of the user are one message; with 130 on Ctrl-C
+    and 143 on SIGTERM, where the message says how to go on.
+    """
+    raise_on_signals()
+    logging.raiseExceptions = False  # no traceback where the log's disk is full
     try:
         _job()
+    except (KeyboardInterrupt, Interrupted) as stopped:
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # once, of a run's processes
+            print(getattr(stopped, "message", "interrupted"), file=sys.stderr)
+        raise SystemExit(status_of(stopped)) from None
     finally:
         print_pending()
 

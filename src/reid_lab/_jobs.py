@@ -11,11 +11,11 @@ from typing import Any
 from omegaconf import DictConfig
 
 from reid_lab.atomic import write_text
+from reid_lab.results import SUMMARY, results_of
 from reid_lab.stored import StoredFileError, printable, read_json, read_yaml
 
 _STATUS = ".hydra/status.json"
 _OVERRIDES = ".hydra/overrides.yaml"
-_SUMMARY = "results/summary.json"
 _METRIC = re.compile(r"test/(.+)/(rank1|mAP)")
 
 
@@ -39,7 +39,7 @@ class Job:
         """Read a job's folder; whatever is missing or broken there is left empty."""
         state = _read_dict(folder / _STATUS)
         status = str(state.get("status", "done"))
-        summary = _read_dict(folder / _SUMMARY) if status == "done" else {}
+        summary = _read_dict(results_of(folder) / SUMMARY) if status == "done" else {}
         return cls(
             number=state.get("job", folder.name),
             folder=folder,

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from reid_lab.errors import UserError
 
@@ -41,7 +42,8 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         OSError: the folder cannot be written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_stale(path)
+    if durable:  # it lists the folder, which may hold many small files
+        remove_stale(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}{SUFFIX}")
     try:
         yield beside
@@ -69,6 +71,21 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def write_torch(path: Path, content: Any) -> None:
+    """Write what `torch.save` takes; see `replacing`."""
+    import torch  # slow
+
+    # through a file of Python's: torch's own writer does not say that a disk is full
+    with replacing(path) as beside, beside.open("wb") as file:
+        torch.save(content, file)
+
+
+def flush_all() -> None:
+    """Flush what was written without `durable`, where the platform can, before a file says so."""
+    if hasattr(os, "sync"):
+        os.sync()
+
+
 def remove_stale(path: Path) -> None:
     """Remove what writers of `path` that were killed have left beside it."""
     for part in path.parent.glob(f".{_escaped(path.name)}.*{SUFFIX}"):
@@ -87,16 +104,26 @@ def is_disk_full(error: BaseException) -> bool:
     return False
 
 
+def first_disk_full(error: BaseException, folder: Path) -> DiskFullError:
+    """The first file that a full disk kept from being written; later ones are for cleaning up."""
+    first: DiskFullError | None = None
+    seen: BaseException | None = error
+    while seen is not None:
+        first = seen if isinstance(seen, DiskFullError) else first
+        seen = seen.__cause__ or seen.__context__
+    return first or disk_full(folder / "files")
+
+
 def disk_full(path: Path) -> DiskFullError:
     """The error of a disk that is too full to write `path`."""
     try:
-        free = f"{shutil.disk_usage(path.parent).free / 2**20:,.1f} MiB free"
+        free = f"{shutil.disk_usage(path.parent).free / 2**20:,.1f} MiB free there without it"
     except OSError:
         free = "free space unknown"
     kept = f"the previous {path.name} is unchanged" if path.exists() else "nothing was written"
     return DiskFullError(
-        f"no space left to write {path} ({free} there; {kept}): free space on that disk, or "
-        "choose another folder, then start again"
+        f"no space left to write {path} ({free}; {kept}): free space on that disk, or choose "
+        "another folder, then start again"
     )
 
 

@@ -12,8 +12,10 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.plugins.io import AsyncCheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from reid_lab.callbacks import CheckpointFiles
 from reid_lab.checkpoint import (
     NORMALISED,
     check_finite,
@@ -26,7 +28,6 @@ from reid_lab.dataset import ReidDataModule, Transforms
 from reid_lab.errors import UserError
 from reid_lab.model import Distilled, ReidModule
 from reid_lab.model.teacher import Teacher
-from reid_lab.results import remove_tested
 from reid_lab.resume import unlike
 
 # what constructors raise for a value that they cannot take; all of it stays to be seen with
@@ -186,8 +187,8 @@ def use_trained_size(cfg: DictConfig, checkpoint: Path, given: Sequence[str]) ->
     return f"tested on images of {theirs}, as the checkpoint was trained; the config has {here}"
 
 
-def take_weights(model: ReidModule, checkpoint: Path) -> None:
-    """Load a checkpoint's weights into the model that a config makes.
+def take_weights(model: ReidModule, checkpoint: Path) -> int:
+    """Load a checkpoint's weights into the model that a config makes; returns their step.
 
     Raises:
         UserError: they are of another network, not finite, or of images normalised in another way.
@@ -206,19 +207,20 @@ def take_weights(model: ReidModule, checkpoint: Path) -> None:
             "trained with, or another checkpoint"
         ) from error
     check_finite(model, f"ckpt_path={checkpoint}")
+    return int(state.get("global_step", 0))
 
 
 def build_trainer(cfg: DictConfig) -> pl.Trainer:
-    """The trainer; its tests begin without the results of earlier ones."""
-
-    def begin(trainer: pl.Trainer, _: pl.LightningModule) -> None:
-        if trainer.is_global_zero:
-            remove_tested(Path(cfg.run_dir))
-
-    callbacks = [pl.callbacks.LambdaCallback(on_test_start=begin)]
-    callbacks += [make(node) for node in (cfg.callbacks or {}).values() if node]
+    """The trainer. A checkpoint is written beside the one that it replaces."""
+    callbacks = [make(node) for node in (cfg.callbacks or {}).values() if node]
     loggers = [make(node) for node in (cfg.logger or {}).values() if node]
-    return make(cfg.trainer, callbacks=callbacks, logger=loggers)
+    trainer: pl.Trainer = make(cfg.trainer, callbacks=callbacks, logger=loggers)
+    given = trainer.strategy._checkpoint_io  # by trainer.plugins; asking the property sets one
+    if given is None:
+        trainer.strategy.checkpoint_io = CheckpointFiles()
+    elif isinstance(given, AsyncCheckpointIO) and given.checkpoint_io is None:
+        given.checkpoint_io = CheckpointFiles()
+    return trainer
 
 
 def plain(node: DictConfig) -> Any:

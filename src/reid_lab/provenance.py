@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 
+from reid_lab.results import SUMMARY, read_json, results_of
+
+TRAINING = "training.json"
 PACKAGES = ("reid-lab", "torch", "torchvision", "pytorch-lightning", "numpy")
 
 
@@ -23,6 +26,18 @@ def provenance() -> dict[str, Any]:
         "machine": machine(),
         "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
     }
+
+
+def training_of(run: Path) -> dict[str, Any]:
+    """The record of the training in a run's folder; empty where there is none.
+
+    Runs from before it had a file of its own kept it in the summary until they were tested again.
+    """
+    record = read_json(run / TRAINING)
+    summary = {} if record else read_json(results_of(run) / SUMMARY)
+    kept = ("command", "commit", "machine", "versions", "seed", "elapsed_s")
+    old = summary if summary.get("task") == "fit" else {}
+    return record or {key: old[key] for key in kept if key in old}
 
 
 def commit() -> str:

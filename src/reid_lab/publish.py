@@ -9,6 +9,7 @@ from typing import Any
 import wandb
 from pytorch_lightning.loggers import Logger, WandbLogger
 
+from reid_lab.results import results_of
 from reid_lab.stored import read_table as rows_stored
 
 PARTS = ("model", "backbone", "loss", "dataset")
@@ -48,7 +49,7 @@ def publish(folder: Path, loggers: Sequence[Logger]) -> None:
     The summary gets `best/rank1`, `best/mAP` and `best/mul_adds` of the most accurate exit,
     which runs of different methods have in common.
     """
-    tables = {path.stem: read_table(path) for path in sorted((folder / "results").glob("*.csv"))}
+    tables = {path.stem: read_table(path) for path in sorted(results_of(folder).glob("*.csv"))}
     for logger in _wandb(loggers):
         logger.experiment.log(
             {

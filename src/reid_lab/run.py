@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
-import sys
+import shutil
+import signal
 import time
 import warnings
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +19,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from reid_lab.atomic import write_text
+from reid_lab.atomic import first_disk_full, is_disk_full, replacing, write_text
 from reid_lab.budget.allocator import keep_blocks
 from reid_lab.build import (
     build_data,
@@ -26,17 +30,36 @@ from reid_lab.build import (
     use_trained_size,
 )
 from reid_lab.callbacks import RankingEvaluation
+from reid_lab.callbacks.after_ranking import AfterRanking
 from reid_lab.dataset import ReidDataModule
+from reid_lab.interrupt import Interrupted, status_of
 from reid_lab.model import ReidModule
+from reid_lab.model.base import DivergedError
 from reid_lab.paths import last_checkpoint
-from reid_lab.provenance import provenance
+from reid_lab.provenance import TRAINING, provenance, training_of
 from reid_lab.publish import describe, finish, publish
 from reid_lab.report import write_report
-from reid_lab.results import write_json
+from reid_lab.results import CONFIG, NEW, SUMMARY, begin_test, place, write_json
 from reid_lab.settings import check, find_checkpoint
 
 log = logging.getLogger(__name__)
-TERMINATED = 143  # what shells call the end by SIGTERM
+
+
+@dataclass
+class Progress:
+    """How far a run has come: what to say when it is interrupted."""
+
+    folder: Path
+    doing: str = "checking the config"
+    trained: bool = False
+
+    def go_on(self) -> str:
+        """How to go on."""
+        last = last_checkpoint(self.folder)
+        if last.is_file():
+            end = ", which only tests it" if self.trained else ""
+            return f"go on from {last} with the same command and ckpt_path=last{end}"
+        return "no checkpoint was written yet: start again with the same command"
 
 
 def run(cfg: DictConfig) -> dict[str, float]:
@@ -48,10 +71,27 @@ def run(cfg: DictConfig) -> dict[str, float]:
     Raises:
         ConfigError: everything that is wrong with the config or the data, before the first
             batch, in one message.
+        DivergedError: a loss that is not finite.
+        DiskFullError: there is no space to write to.
+        Interrupted: Ctrl-C or SIGTERM; it says how to go on.
     """
+    progress = Progress(Path(cfg.run_dir))
+    try:
+        return _run(cfg, progress)
+    except BaseException as error:
+        status = status_of(error)
+        if status is not None:
+            message = f"interrupted while {progress.doing}; {progress.go_on()}"
+            raise Interrupted(status, message) from error
+        if is_disk_full(error):
+            raise first_disk_full(error, progress.folder) from error
+        raise
+
+
+def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
     started = time.time()
     check(cfg)
-    folder = Path(cfg.run_dir)
+    folder = progress.folder
     checkpoint = find_checkpoint(cfg)
     size = None
     if checkpoint and cfg.task == "test":
@@ -65,10 +105,12 @@ def run(cfg: DictConfig) -> dict[str, float]:
     # another data set may test it: its classifier stays what it was
     trained = identities_of(checkpoint) if checkpoint and cfg.task == "test" else None
     model = build_model(cfg, trained or data.identities)
-    if checkpoint:
-        take_weights(model, checkpoint)  # now, as what does not fit is no reason to write anything
+    # now, as what does not fit is no reason to write anything
+    begun = take_weights(model, checkpoint) if checkpoint else 0
     if trainer.is_global_zero:
-        write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+        if cfg.task == "fit" or not last_checkpoint(folder).is_file():
+            write_text(folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
+        progress.doing = "making the data set"
         data.render()
         notes = [*data.benchmark.notes, *([size] if size else [])]
         for note in notes:
@@ -79,17 +121,23 @@ def run(cfg: DictConfig) -> dict[str, float]:
                 trainer.loggers, cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
             )
         if cfg.task == "fit":
-            fit(trainer, model, data, checkpoint, folder)
+            progress.doing = "training"
+            fit(trainer, model, data, checkpoint, cfg, begun)
             checkpoint = None  # test what was just trained
-        metrics = test(trainer, model, data, checkpoint)
+        progress.doing, progress.trained = "testing", True
+        metrics = test(trainer, model, data, checkpoint, cfg)
         if trainer.is_global_zero:
-            write_summary(cfg, trainer, data, metrics, time.time() - started, notes)
-            if (folder / "results" / "exits.csv").is_file():  # callbacks.ranking is not null
+            content = summary(cfg, trainer, data, metrics) | {
+                "notes": notes,
+                "elapsed_s": round(time.time() - started, 1),
+                "training": training_of(checkpoint.parent.parent if checkpoint else folder),
+            }
+            write_json(folder / NEW / SUMMARY, content)
+            results = place(folder)
+            if (results / "exits.csv").is_file():  # callbacks.ranking is not null
+                progress.doing = f"drawing the report; the results are in {results}"
                 print(f"report: {write_report(folder, [Path(run) for run in cfg.compare])}")
                 publish(folder, trainer.loggers)
-    except SystemExit as stopped:
-        # Lightning's own, on SIGTERM, has no code: a run without results is no success
-        raise SystemExit(stopped.code or TERMINATED) from stopped
     finally:
         finish(trainer.loggers)
     return metrics
@@ -121,48 +169,96 @@ def fit(
     model: ReidModule,
     data: ReidDataModule,
     checkpoint: Path | None,
-    folder: Path,
+    cfg: DictConfig,
+    begun: int,
 ) -> None:
-    """Train; when it is interrupted, say how to go on."""
+    """Train from step `begun` on, and leave a record of it."""
+    started, folder = time.time(), Path(cfg.run_dir)
     try:
-        trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
-    except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
-        if last_checkpoint(folder).is_file():
-            print(
-                f"interrupted at step {trainer.global_step}; go on from {last_checkpoint(folder)} "
-                "with the same command and ckpt_path=last",
-                file=sys.stderr,
-            )
-        raise
+        with all_or_none(trainer):
+            trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
+    except DivergedError as error:
+        last = last_checkpoint(folder)
+        kept = f"{last} is of an earlier step" if last.is_file() else "no checkpoint was written"
+        raise DivergedError(f"{error}. {kept}") from error
+    count_last_batch(trainer)
+    if not trainer.is_global_zero:
+        return
+    if trainer.global_step > begun:
+        took = round(time.time() - started, 1)
+        steps = {"from_step": begun, "steps": trainer.global_step, "elapsed_s": took}
+        ended = {"ended": f"{datetime.now().astimezone():%Y-%m-%dT%H:%M:%S%z}"}
+        write_json(folder / TRAINING, {**provenance(), "seed": cfg.seed, **steps, **ended})
+    elif checkpoint:
+        print(f"nothing to train: {checkpoint} is at step {begun} already; it is tested")
+        take_over(checkpoint, folder)
+
+
+def count_last_batch(trainer: pl.Trainer) -> None:
+    """Count the last batch and its epoch as ended where a training had nothing to do.
+
+    Its checkpoint is from before that, and the test's metrics are logged at these numbers.
+    """
+    trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+    epochs: Any = trainer.fit_loop.epoch_progress.current
+    if epochs.completed < epochs.ready:
+        epochs.processed = epochs.completed = epochs.ready
+
+
+def take_over(checkpoint: Path, folder: Path) -> None:
+    """Keep a checkpoint that there was nothing to add to, with its record, in a new run, too."""
+    last = last_checkpoint(folder)
+    if last.resolve() == checkpoint.resolve():
+        return
+    with replacing(last) as beside:
+        shutil.copyfile(checkpoint, beside)
+    if record := training_of(checkpoint.parent.parent):
+        write_json(folder / TRAINING, record)
 
 
 def test(
-    trainer: pl.Trainer, model: ReidModule, data: ReidDataModule, checkpoint: Path | None
+    trainer: pl.Trainer,
+    model: ReidModule,
+    data: ReidDataModule,
+    checkpoint: Path | None,
+    cfg: DictConfig,
 ) -> dict[str, float]:
-    trainer.test(model, data, ckpt_path=checkpoint, weights_only=True, verbose=False)
+    """Test, with the results beside those of earlier tests until they are whole."""
+    folder = Path(cfg.run_dir)
+    if trainer.is_global_zero:
+        write_text(begin_test(folder) / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, (RankingEvaluation, AfterRanking)):
+            callback.results = folder / NEW
+    with all_or_none(trainer):
+        trainer.test(model, data, ckpt_path=checkpoint, weights_only=True, verbose=False)
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
-def write_summary(
-    cfg: DictConfig,
-    trainer: pl.Trainer,
-    data: ReidDataModule,
-    metrics: dict[str, float],
-    elapsed: float,
-    notes: list[str],
-) -> None:
-    """`results/summary.json`: what ran, on what, by which command, and what came out."""
+@contextmanager
+def all_or_none(trainer: pl.Trainer) -> Iterator[None]:
+    """End the other processes with this one: they would wait for it."""
+    try:
+        yield
+    except BaseException:
+        launcher = trainer.strategy.launcher
+        if trainer.world_size > 1 and launcher is not None:
+            launcher.kill(signal.SIGTERM)
+        raise
+
+
+def summary(
+    cfg: DictConfig, trainer: pl.Trainer, data: ReidDataModule, metrics: dict[str, float]
+) -> dict[str, Any]:
+    """What ran, on what, by which command, and what came out."""
     rankings = [c for c in trainer.callbacks if isinstance(c, RankingEvaluation)]  # type: ignore[attr-defined]
-    summary = {
+    return {
         "name": cfg.name,
         "task": cfg.task,
         "seed": cfg.seed,
         **provenance(),
-        "elapsed_s": round(elapsed, 1),
         "dataset": {"name": data.benchmark.name, **data.benchmark.counts()},
-        "notes": notes,
         "metrics": {name: value for name, value in metrics.items() if name.startswith("test/")},
         "mul_adds": rankings[0].mul_adds if rankings else {},
         "protocol": asdict(rankings[0].protocol(trainer)) if rankings else {},
     }
-    write_json(Path(cfg.run_dir) / "results" / "summary.json", summary)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -65,6 +66,53 @@ def test_loader_goes_on_where_it_stopped(people: Path, workers: int) -> None:
         assert torch.equal(one["pixels"], two["pixels"])
         assert torch.equal(one["box"], two["box"])
     assert resumed.state_dict() == {"used": 0}
+
+
+def drawn(loader: Iterable[dict[str, torch.Tensor]]) -> list[torch.Tensor]:
+    """Which images, how cropped and where erased."""
+    return [torch.cat([b["index"].float(), b["box"].flatten().float()]) for b in loader]
+
+
+def same(one: Sequence[torch.Tensor], two: Sequence[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_size": 8}, {"workers": 2}])
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_plain_loop_sees_a_new_epoch_each_time(
+    people: Path, anew: bool, options: dict[str, int]
+) -> None:
+    module = data(people, **AUGMENTED, **options)
+    loader = module.train_dataloader()
+    seen = [drawn(module.train_dataloader() if anew else loader) for _ in range(3)]
+    assert not same(seen[0], seen[1]) and not same(seen[1], seen[2])
+    first = [batch[:8].sort().values for batch in seen[0]]
+    assert not same(first, [batch[:8].sort().values for batch in seen[1]])  # other images, too
+    for epoch in range(3):  # as a trainer would have it
+        trained = data(people, **AUGMENTED, **options).train_dataloader()
+        trained.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+        assert same(drawn(trained), seen[epoch])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_iterations_of_one_loader_leave_each_other_alone(people: Path, workers: int) -> None:
+    whole = data(people, **AUGMENTED).train_dataloader()
+    epochs = [drawn(whole) for _ in range(4)]
+    loader = data(people, **AUGMENTED, workers=workers).train_dataloader()
+    held = iter(loader)
+    first = [next(held)]
+    beside = iter(loader)
+    second = [next(beside)]
+    first.append(next(held))
+    loader.batch_sampler.set_epoch(3)  # type: ignore[union-attr]
+    third = drawn(loader)
+    assert same(drawn([*first, *held]), epochs[0])
+    assert same(drawn([*second, *beside]), epochs[1])
+    assert same(third, epochs[3])
+    for _ in loader:  # stopped in the middle: the next one begins with an epoch's first batch
+        break
+    loader.batch_sampler.set_epoch(2)  # type: ignore[union-attr]
+    assert same(drawn(loader), epochs[2])
 
 
 @pytest.mark.parametrize("workers", [0, 2])

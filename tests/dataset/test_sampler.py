@@ -48,9 +48,11 @@ def test_epochs_go_on_and_may_be_entered_anywhere() -> None:
     assert len(sampler) == -(-len(PIDS) // 12)
     sampler.set_epoch(2)
     whole = list(sampler)
+    assert whole[0] == sampler.batch(2 * len(sampler))
+    assert next(iter(sampler)) == sampler.batch(3 * len(sampler))  # the next one, unasked
+    sampler.set_epoch(2)
     sampler.start = 3
     assert list(sampler) == whole[3:]
-    assert whole[0] == sampler.batch(2 * len(sampler))
 
 
 def test_ranks_split_a_batch_by_people() -> None:

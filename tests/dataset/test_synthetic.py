@@ -132,13 +132,17 @@ def test_an_interrupted_run_is_continued(
 def test_a_kill_in_the_middle_of_a_write_leaves_no_torn_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
+    real = Path.replace
+
+    def killed(path: Path, target: Path) -> Path:
+        if target.suffix == ".jpg":
+            raise KeyboardInterrupt
+        return real(path, target)
 
     monkeypatch.setattr(Path, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        writer_module._write(tmp_path / "a.jpg", b"half")
-    assert not list(tmp_path.glob("*.jpg"))
+        render(tmp_path / "data", SMALL, progress=False)
+    assert not list(tmp_path.rglob("*.jpg"))
 
 
 def test_lost_pictures_are_drawn_again_without_the_marker(root: Path, tmp_path: Path) -> None:

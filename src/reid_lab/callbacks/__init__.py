@@ -2,7 +2,7 @@
 
 from reid_lab.callbacks.attention import AttentionMaps
 from reid_lab.callbacks.budget import AnytimeCurve, BudgetedStream, BudgetError
-from reid_lab.callbacks.checkpoints import Checkpoints
+from reid_lab.callbacks.checkpoints import CheckpointFiles, Checkpoints
 from reid_lab.callbacks.cost import CostAccount
 from reid_lab.callbacks.dimensions import FeatureDimensions
 from reid_lab.callbacks.early_exit import EarlyExitThresholds
@@ -18,6 +18,7 @@ __all__ = [
     "AttentionMaps",
     "BudgetError",
     "BudgetedStream",
+    "CheckpointFiles",
     "Checkpoints",
     "CostAccount",
     "EarlyExitThresholds",

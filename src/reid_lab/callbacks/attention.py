@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reid_lab.atomic import replacing
 from reid_lab.callbacks.after_ranking import AfterRanking
 from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.transforms import normalise
@@ -53,8 +54,8 @@ class AttentionMaps(AfterRanking):
         for number, (soft, boxes) in enumerate(levels, 1):
             arrays[f"soft{number}"] = soft.float().cpu().numpy()
             arrays[f"boxes{number}"] = boxes.float().cpu().numpy()
-        self.results.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(self.results / FILE, **cast(Any, arrays))
+        with replacing(self.results / FILE) as beside, beside.open("wb") as file:
+            np.savez_compressed(file, **cast(Any, arrays))
 
     def _queries(self, data: ReidDataModule) -> np.ndarray:
         """(N, 3, H, W) uint8, as the network sees them."""

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from reid_lab.atomic import write_torch
+
+
+class CheckpointFiles(TorchCheckpointIO):
+    """Writes a checkpoint beside the one that it replaces, which stays whole until then.
+
+    Lightning's own goes by way of the temporary folder: where that is another file system, the
+    only checkpoint is overwritten in place.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+        else:
+            write_torch(Path(path), checkpoint)
 
 
 class Checkpoints(ModelCheckpoint):

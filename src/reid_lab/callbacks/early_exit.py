@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +12,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, Subset
 
+from reid_lab.atomic import write_torch
 from reid_lab.budget.policies import Candidates
 from reid_lab.budget.thresholds import KEY, Calibration, calibrate
 from reid_lab.callbacks.after_ranking import ranking_of
@@ -138,7 +138,5 @@ def _keep(state: dict[str, Any], trainer: pl.Trainer) -> None:
         if checkpoint["global_step"] != trainer.global_step:
             continue  # of other weights
         checkpoint["callbacks"][KEY] = state
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        torch.save(checkpoint, beside)
-        beside.replace(path)
+        write_torch(path, checkpoint)
     trainer.strategy.barrier()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import asdict
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
 from typing import Annotated, Any, Protocol, TypeVar, cast, runtime_checkable
 
@@ -14,6 +14,7 @@ from annotated_types import Ge
 
 from reid_lab.dataset import ReidDataModule
 from reid_lab.errors import UserError
+from reid_lab.model import ReidModule
 from reid_lab.model.pla import check_hardness
 from reid_lab.results import write_csv
 from reid_lab.search import Place, Plan, Ranges, Search, Setting
@@ -42,8 +43,9 @@ class ProgressiveSearch(pl.Callback):
 
     Every exploration of a round starts from the same weights, optimiser state, batch norm
     statistics, random state and batches, and so does the exploitation, which ends with its
-    best epoch's. A checkpoint holds all of it. Each trial goes to the loggers and to
-    `results/search.csv`.
+    best epoch's. An exploration whose loss is not finite goes on from those weights as a trial
+    that failed; an exploitation's ends the training. A checkpoint holds all of it. Each trial
+    goes to the loggers and to `results/search.csv`.
 
     The training is as long as the schedule where `trainer.max_steps` is -1; a number cuts it.
 
@@ -137,7 +139,13 @@ class ProgressiveSearch(pl.Callback):
         batch_idx: int,
     ) -> None:
         search, place = self.search, self._place(trainer, batch_idx)
-        search.add(float(outputs["loss"]))
+        module = cast(ReidModule, pl_module)
+        if not place.exploiting and module.diverged():
+            search.add(nan)  # a trial that failed; the process of the settings leaves it out
+            restore(trainer, self.start)
+            module.forget_loss()
+        else:
+            search.add(float(outputs["loss"]))
         if (place.step + 1) % search.plan.epoch:
             return
         mean = trainer.strategy.reduce(torch.tensor(search.mean, device=pl_module.device))
@@ -148,7 +156,10 @@ class ProgressiveSearch(pl.Callback):
             self._end_phase(trainer, place)
 
     def _end_phase(self, trainer: pl.Trainer, place: Place) -> None:
-        self.search.end_phase(place)
+        try:
+            self.search.end_phase(place)
+        except ValueError as error:  # too few settings whose loss stayed finite
+            raise SearchError(f"callbacks.progressive: {error}") from error
         # rank 0 chooses, should processes differ in the last digit
         self.search.load_state_dict(trainer.strategy.broadcast(self.search.state_dict()))
         if place.exploiting:
@@ -161,8 +172,8 @@ class ProgressiveSearch(pl.Callback):
         rows = [asdict(trial) for trial in self.search.trials]
         if trainer.is_global_zero:
             write_csv(self.folder / "results" / "search.csv", rows)
-        done = [row for row in rows if isfinite(row["loss"])][-1]
-        values = {f"search/{name}": v for name, v in done.items() if name != "phase"}
+        done = [row for row in rows if isfinite(row["loss"])][-1:]
+        values = {f"search/{name}": v for row in done for name, v in row.items() if name != "phase"}
         for logger in trainer.loggers:
             logger.log_metrics(
                 {name: v for name, v in values.items() if isfinite(v)}, trainer.global_step - 1

@@ -21,9 +21,10 @@ from reid_lab.dataset.datamodule import Part
 from reid_lab.dataset.transforms import denormalise
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
+from reid_lab.model.base import DivergedError
 from reid_lab.protocol import Pooling, Protocol, Query
-from reid_lab.report import load_run
 from reid_lab.report.console import print_exits
+from reid_lab.report.load import read_exits
 from reid_lab.results import write_csv
 from reid_lab.retrieval import PCA, Embeddings, Evaluation, Exit, Ids, evaluate
 from reid_lab.retrieval.evaluation import Reranker
@@ -80,7 +81,8 @@ class RankingEvaluation(pl.Callback):
         pooling: Pooling = "mean",
         memory: Bytes = 1e9,
     ) -> None:
-        self.folder, self.metric, self.memory = Path(folder), metric, memory
+        self.results = Path(folder) / "results"
+        self.metric, self.memory = metric, memory
         self.references = dict(references or {})
         self.rerankers = _choose(rerank, rerankers or {})
         if self.rerankers and metric == "l1":
@@ -168,8 +170,8 @@ class RankingEvaluation(pl.Callback):
         self._rank(trainer, pl_module, "test")
         if self.evaluation is not None:
             table = self.evaluation.table()
-            write_csv(self.folder / "results" / "exits.csv", table)
-            print_exits(load_run(self.folder).exits)
+            write_csv(self.results / "exits.csv", table)
+            print_exits(read_exits(self.results / "exits.csv"))
 
     def _rank(self, trainer: pl.Trainer, pl_module: pl.LightningModule, part: Part) -> None:
         gathered = gather_rows(trainer, self._collected)
@@ -206,6 +208,14 @@ class RankingEvaluation(pl.Callback):
         data = _data(trainer)
         query, gallery = data.splits(part)
         index = rows.pop("index")  # into query, gallery, companions
+        for name, values in rows.items():
+            broken = int((~values.isfinite().all(1)).sum())
+            if broken:
+                raise DivergedError(
+                    f"{part}, {name}: {broken} of {len(values)} embeddings are not finite: the "
+                    "network has diverged (lower model.lr), or its numbers are too large for "
+                    "trainer.precision (try 32-true)"
+                )
         is_query, is_more = index < len(query), index >= len(query) + len(gallery)
         is_gallery = ~is_query & ~is_more
         if not bool(is_query.any()) or not bool(is_gallery.any()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,13 +11,14 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
+from reid_lab.atomic import is_disk_full, write_text
 from reid_lab.dataset.images import CHUNK, Decoder, Progress
 from reid_lab.dataset.records import DatasetError, Split
 from reid_lab.image_files import shown
 
 # another one never reads this one's files
 FORMAT = "3: uint8 (N, 3, H, W), upright, on white, bilinear, antialiased"
-BLOCK = 1024  # images between two notes of how far a build has come
+BLOCK = 256  # images that are decoded before they are written and counted
 
 
 class Mapped:
@@ -46,12 +48,21 @@ def on_disk(decoder: Decoder, folder: Path, progress: Progress | None = None) ->
         DatasetError: a file cannot be read, or the disk has too little room.
     """
     path = folder / f"{content_key(decoder.split, decoder.height, decoder.width)}.npy"
-    if not path.exists():
+    if not _whole(path, decoder):
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
-            if not path.exists():
+            if not _whole(path, decoder):
                 _build(path, decoder, progress)
     return Mapped(path)
+
+
+def _whole(path: Path, decoder: Decoder) -> bool:
+    """Whether a file holds all of the decoder's images; one that was cut off does not."""
+    try:
+        pixels = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return False
+    return pixels.shape == decoder.shape and pixels.dtype == np.uint8
 
 
 def content_key(split: Split, height: int, width: int) -> str:
@@ -82,16 +93,24 @@ def _digest(path: Path) -> bytes:
 
 def _build(path: Path, decoder: Decoder, progress: Progress | None) -> None:
     part, done = path.with_suffix(".part"), path.with_suffix(".done")
-    start = int(done.read_text()) if part.exists() and done.exists() else 0
+    start = int(done.read_text()) if _whole(part, decoder) and done.exists() else 0
     if not start:
         _start(part, done, decoder)
-    pixels = np.load(part, mmap_mode="r+")
-    for first in range(start, len(decoder), BLOCK):
-        block = pixels[first : first + BLOCK]
-        decoder.fill(block, first, progress)
-        pixels.flush()  # written before it is said to be
-        _note(done, first + len(block))
-    del pixels
+    offset = part.stat().st_size - int(np.prod(decoder.shape))
+    try:
+        with part.open("r+b") as file:  # not mapped: on a full disk that ends in a signal
+            for first in range(start, len(decoder), BLOCK):
+                block = np.empty((min(BLOCK, len(decoder) - first), *decoder.shape[1:]), np.uint8)
+                decoder.fill(block, first, progress)
+                file.seek(offset + first * block[0].nbytes)
+                file.write(block.data)
+                file.flush()
+                os.fsync(file.fileno())  # on the disk before it is counted
+                write_text(done, str(first + len(block)))
+    except OSError as error:
+        if is_disk_full(error):
+            raise _too_small(part.parent, int(np.prod(decoder.shape))) from error
+        raise
     part.replace(path)
     done.unlink()
 
@@ -104,15 +123,14 @@ def _start(part: Path, done: Path, decoder: Decoder) -> None:
     """
     needed, free = int(np.prod(decoder.shape)), shutil.disk_usage(part.parent).free
     if needed > free:
-        raise DatasetError(
-            f"{part.parent} has {free / 1e9:.1f} GB free, the decoded images take "
-            f"{needed / 1e9:.1f} GB: set dataset.cache_dir elsewhere or dataset.cache=none"
-        )
+        raise _too_small(part.parent, needed)
     done.unlink(missing_ok=True)
     np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=decoder.shape)
 
 
-def _note(done: Path, images: int) -> None:
-    beside = done.with_suffix(".note")
-    beside.write_text(str(images))
-    beside.replace(done)  # at once, so that it is never read half written
+def _too_small(folder: Path, needed: int) -> DatasetError:
+    return DatasetError(
+        f"{folder} has {shutil.disk_usage(folder).free / 1e9:.1f} GB free, the decoded images "
+        f"take {needed / 1e9:.1f} GB: free space there, or set dataset.cache_dir elsewhere or "
+        "dataset.cache=none"
+    )

@@ -28,6 +28,7 @@ from reid_lab.dataset.loading import (
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
 from reid_lab.dataset.sampler import (
     BatchesByNumber,
+    Epochs,
     ImageSampler,
     PKSampler,
     check_batch_size,
@@ -35,6 +36,7 @@ from reid_lab.dataset.sampler import (
 )
 from reid_lab.dataset.synthetic import Recipe, render
 from reid_lab.dataset.transforms import Transforms, erase, normalise
+from reid_lab.dataset.workers import ignore_interrupts
 from reid_lab.errors import UserError
 from reid_lab.image_files import shown
 from reid_lab.types import BatchSize, NonNegativeInt, Seed, Workers
@@ -85,6 +87,7 @@ class ReidDataModule(pl.LightningDataModule):
         self.val_identities, self.seed, self.workers = val_identities, seed, workers
         self.cache: Cache = cache
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else None
+        self._epochs = Epochs()  # of all training loaders
         self._benchmark: Benchmark | None = None
         self._images: dict[str, Images] = {}
 
@@ -173,13 +176,18 @@ class ReidDataModule(pl.LightningDataModule):
             render(self.root, self.recipe, workers=os.cpu_count() or 1)
 
     def train_dataloader(self) -> PKLoader:
+        """Every iteration is a new epoch, of this loader or of one asked for again.
+
+        A trainer sets the epoch, and where it goes on.
+        """
         split = self.train_split
         data = TrainImages(split, self.opened("train"), self.transforms, self.seed)
         sampler: BatchesByNumber
         if self.batch_size is None:
-            sampler = PKSampler(split.pids, self.p, self.k, self.seed, *self._rank())
+            sampler = PKSampler(split.pids, self.p, self.k, self.seed, *self._rank(), self._epochs)
         else:
-            sampler = ImageSampler(split.pids, self.batch_size, self.seed, *self._rank())
+            rank = self._rank()
+            sampler = ImageSampler(split.pids, self.batch_size, self.seed, *rank, self._epochs)
         return PKLoader(
             data,
             batch_sampler=sampler,
@@ -232,6 +240,7 @@ class ReidDataModule(pl.LightningDataModule):
             "collate_fn": as_is,
             "num_workers": self.workers,
             "persistent_workers": self.workers > 0,
+            "worker_init_fn": ignore_interrupts,
             "pin_memory": torch.cuda.is_available(),
         }
 

@@ -37,13 +37,24 @@ def _returned(fetch: Callable[..., Batch]) -> Callable[..., Batch]:
 
 
 class Loader(DataLoader[Batch]):
-    """A DataLoader that raises a worker's error about a file as it is: one message."""
+    """A DataLoader that raises a worker's error about a file as it is: one message.
+
+    Its iterations leave each other alone, also with persistent workers: those serve one, and
+    another one beside it has workers of its own.
+    """
+
+    _open = 0  # iterations that have begun and not ended
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        for batch in super().__iter__():
-            if isinstance(batch, DatasetError):
-                raise batch
-            yield batch
+        batches = self._get_iterator() if self._open else super().__iter__()
+        self._open += 1
+        try:
+            for batch in batches:
+                if isinstance(batch, DatasetError):
+                    raise batch
+                yield batch
+        finally:
+            self._open -= 1
 
 
 class TrainImages(Dataset[Batch]):
@@ -109,23 +120,31 @@ def as_is(batch: Batch) -> Batch:
 
 
 class PKLoader(Loader):
-    """A loader that says how many of the epoch's batches were used, and goes on there."""
+    """A loader that says how many of the epoch's batches were used, and goes on there.
+
+    Each iteration is an epoch of its own, also beside one that has not ended. `used` is of the
+    one that began last; only `load_state_dict` makes the next one begin there.
+    """
 
     used = 0
+    _start = 0  # of the next iteration
+    _running: object = None  # the iteration that `used` is of
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        self.batch_sampler.start = self.used  # type: ignore[union-attr]
+    def __iter__(self) -> Iterator[Any]:
+        # lazily: Lightning asks for an iterator before it sets the epoch
+        self.batch_sampler.start = self.used = self._start  # type: ignore[union-attr]
+        self._start = 0
+        self._running = this = object()
         for batch in super().__iter__():
-            self.used += 1
-            if self.used == len(self):
-                self.used = 0  # the next iteration is a new epoch
+            if self._running is this:
+                self.used = (self.used + 1) % len(self)  # 0: the next epoch's first
             yield batch
 
     def state_dict(self) -> dict[str, int]:
         return {"used": self.used}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.used = state["used"]
+        self.used = self._start = state["used"]
 
 
 class RankSampler(Sampler[int]):

@@ -17,16 +17,34 @@ from reid_lab.dataset.records import DISTRACTOR, DatasetError
 Draw = tuple[int, int]  # (index of an image, number of the draw that seeds its augmentation)
 
 
+class Epochs:
+    """Numbers the epochs of all samplers that share it."""
+
+    def __init__(self) -> None:
+        self.following = 0
+
+    def take(self) -> int:
+        """The number of an epoch that begins."""
+        self.following += 1
+        return self.following - 1
+
+
 class BatchesByNumber(Sampler[list[Draw]], ABC):
     """Batches that are a function of the seed and their number, as (image index, draw number).
 
-    An iteration gives an epoch's batches, `start` of them left out once. `order` says which
-    batch stands in place t of the training, for one that goes back; as a rule it is t.
+    An iteration gives the next epoch's batches, or those of the epoch that `set_epoch` names,
+    and leaves out the first `start` once. `order` says which batch stands in place t of the
+    training, for one that goes back; as a rule it is t.
+
+    Args:
+        epochs: share it, so that samplers of the same data do not repeat each other's epochs.
     """
 
-    def __init__(self, batches: int, seed: int, rank: int, world: int) -> None:
+    def __init__(
+        self, batches: int, seed: int, rank: int, world: int, epochs: Epochs | None = None
+    ) -> None:
         self.batches, self.seed, self.rank, self.world = batches, seed, rank, world
-        self.epoch, self.start = 0, 0
+        self.epochs, self.start = epochs or Epochs(), 0
         self.order: Callable[[int], int] = _as_counted
 
     @property
@@ -39,12 +57,15 @@ class BatchesByNumber(Sampler[list[Draw]], ABC):
         return self.batches
 
     def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+        """Name the next iteration's epoch; those after it count on."""
+        self.epochs.following = epoch
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        start, self.start = self.start, 0
+        # with the first batch: a loader with workers asks for more iterators than it uses
+        epoch, start = self.epochs.take(), self.start
+        self.start = 0
         for batch in range(start, self.batches):
-            yield self.batch(self.order(self.epoch * self.batches + batch))
+            yield self.batch(self.order(epoch * self.batches + batch))
 
     def batch(self, t: int) -> list[Draw]:
         """This rank's part of batch `t`, counted from the start of training."""
@@ -79,7 +100,14 @@ class PKSampler(BatchesByNumber):
     """
 
     def __init__(
-        self, pids: np.ndarray, p: int, k: int, seed: int = 0, rank: int = 0, world: int = 1
+        self,
+        pids: np.ndarray,
+        p: int,
+        k: int,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        epochs: Epochs | None = None,
     ) -> None:
         check_pk(p, k, len(np.unique(pids[pids > DISTRACTOR])), world)
         self.p, self.k = p, k
@@ -87,7 +115,7 @@ class PKSampler(BatchesByNumber):
         order = order[pids[order] > DISTRACTOR]
         _, starts = np.unique(pids[order], return_index=True)
         self.images = np.split(order, starts[1:])  # one array of indices an identity
-        super().__init__(-(-len(order) // (p * k)), seed, rank, world)
+        super().__init__(-(-len(order) // (p * k)), seed, rank, world, epochs)
 
     def indices(self, t: int) -> np.ndarray:
         a_pass = len(self.images) // self.p
@@ -111,12 +139,18 @@ class ImageSampler(BatchesByNumber):
     """
 
     def __init__(
-        self, pids: np.ndarray, size: int, seed: int = 0, rank: int = 0, world: int = 1
+        self,
+        pids: np.ndarray,
+        size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        epochs: Epochs | None = None,
     ) -> None:
         self.images = np.flatnonzero(pids > DISTRACTOR)
         check_batch_size(size, len(self.images), world)
         self.size = size
-        super().__init__(len(self.images) // size, seed, rank, world)
+        super().__init__(len(self.images) // size, seed, rank, world, epochs)
 
     def indices(self, t: int) -> np.ndarray:
         number, slot = divmod(t, self.batches)

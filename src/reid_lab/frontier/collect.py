@@ -16,6 +16,7 @@ from reid_lab.frontier.measured import Cost, costs_by_exit, mixed
 from reid_lab.frontier.points import FrontierError, Point
 from reid_lab.report.load import load_results
 from reid_lab.report.records import Run, StreamPoint
+from reid_lab.results import NEW, RESULTS, SUMMARY, config_of, results_of
 from reid_lab.stored import StoredFileError, read_config
 
 BYTES = 4  # of a float32
@@ -94,7 +95,7 @@ def _find(folders: Iterable[Path]) -> tuple[list[Path], list[str]]:
         for root, below, _ in os.walk(folder, onerror=note):
             below.sort()
             run = Path(root)
-            if "results" in below and os.path.lexists(run / "results" / "summary.json"):
+            if {RESULTS, NEW} & set(below) and os.path.lexists(results_of(run) / SUMMARY):
                 found.setdefault(run.resolve(), run)
     return list(found.values()), broken
 
@@ -129,9 +130,10 @@ def _read_whole(folder: Path) -> Finished:
     run = load_results(folder)
     missing = [e for e in run.summary.get("mul_adds") or {} if e not in {x.name for x in run.exits}]
     if run.exits and missing:
-        where = folder / "results" / "exits.csv"
+        where = results_of(folder) / "exits.csv"
         raise FrontierError(f"{where}: the exit {missing[0]!r} of summary.json is missing")
-    config = read_config(folder) if os.path.lexists(folder / "config.yaml") else {}
+    tested_with = config_of(folder)
+    config = read_config(tested_with.parent) if os.path.lexists(tested_with) else {}
     tested = _tested(config)
     costs = costs_by_exit(run.cost, run.summary.get("machine") or "")
     if _state(folder) != before:
@@ -141,7 +143,7 @@ def _read_whole(folder: Path) -> Finished:
 
 def _state(folder: Path) -> tuple[int, int]:
     """Another one where the results are another test's."""
-    path = folder / "results" / "summary.json"
+    path = results_of(folder) / SUMMARY
     try:
         found = path.stat()
     except OSError as error:
@@ -198,7 +200,7 @@ def _newest(found: Sequence[Finished]) -> tuple[list[Finished], list[str]]:
 
 
 def _ended(folder: Path) -> float:
-    return (folder / "results" / "summary.json").stat().st_mtime
+    return (results_of(folder) / SUMMARY).stat().st_mtime
 
 
 def _exits(one: Finished) -> list[Point]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+
+from reid_lab.errors import UserError
 
 State = tuple[Tensor, ...]  # what one exit leaves for the next
 
@@ -24,6 +26,10 @@ class Outputs(NamedTuple):
     logits: dict[str, Tensor]
 
 
+class DivergedError(UserError):
+    """A loss or weights that are not finite: the training cannot go on."""
+
+
 class ReidModule(pl.LightningModule, ABC):
     """A method as a sequence of exits.
 
@@ -37,6 +43,7 @@ class ReidModule(pl.LightningModule, ABC):
     def __init__(self) -> None:
         super().__init__()
         self._rng_state: Tensor | None = None
+        self._losses: dict[str, Tensor] = {}  # of this step
 
     @abstractmethod
     def step(self, exit: str, state: State) -> tuple[State, Tensor]:
@@ -99,8 +106,9 @@ class ReidModule(pl.LightningModule, ABC):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         losses = self.losses(batch)
         total = torch.stack(list(losses.values())).sum()
+        self._losses = {name: value.detach() for name, value in losses.items()}
         if len(losses) > 1:
-            self.log_dict({f"train/loss_{name}": value.detach() for name, value in losses.items()})
+            self.log_dict({f"train/loss_{name}": value for name, value in self._losses.items()})
         self.log("train/loss", total.detach(), prog_bar=True)
         return total
 
@@ -121,8 +129,67 @@ class ReidModule(pl.LightningModule, ABC):
             for t in tensors
         ]
 
+    def diverged(self) -> bool:
+        """Whether this step's loss is not finite on any process.
+
+        Only the loss counts: in fp16 a scaler skips steps whose gradients overflow.
+        """
+        if not self._losses:
+            return False
+        finite = bool(torch.stack(list(self._losses.values())).sum().isfinite())
+        return not self._on_all(finite)
+
+    def forget_loss(self) -> None:
+        """Go on after a loss that is not finite, for one who has put the weights back."""
+        self._losses = {}
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._check_loss()
+
+    def on_validation_start(self) -> None:
+        self._check_weights(self.state_dict())
+
+    def on_test_start(self) -> None:
+        self._check_weights(self.state_dict())
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._check_loss()
+        self._check_weights(checkpoint["state_dict"])
         checkpoint["rng_state"] = torch.get_rng_state()
+
+    def _check_loss(self) -> None:
+        if not self.diverged():
+            return
+        parts = {name: float(value) for name, value in self._losses.items()}
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in parts.items())
+        raise DivergedError(f"the loss is {sum(parts.values()):.4g} ({shown}) {self._advice()}")
+
+    def _check_weights(self, state: Mapping[str, Any]) -> None:
+        broken = [
+            name
+            for name, value in state.items()
+            if isinstance(value, Tensor) and not bool(value.isfinite().all())
+        ]
+        if not self._on_all(not broken):
+            named = ", ".join(broken[:3]) + ", ..." * (len(broken) > 3)
+            raise DivergedError(f"weights are not finite ({named}) {self._advice()}")
+
+    def _advice(self) -> str:
+        """Where the training stands, and what may help."""
+        if self._trainer is None or not self.trainer.optimizers:
+            return "and nothing can be computed with them: give another checkpoint, or train again"
+        rate, precision = self.trainer.optimizers[0].param_groups[0]["lr"], self.trainer.precision
+        exact = "" if precision == "32-true" else f", trainer.precision=32-true (now {precision})"
+        return (
+            f"at step {self.global_step} with learning rate {rate:.3g}: the training has "
+            f"diverged. Try a lower model.lr, +trainer.gradient_clip_val=1{exact}"
+        )
+
+    def _on_all(self, ok: bool) -> bool:
+        """Whether it is so on all processes."""
+        if self._trainer is None or self.trainer.world_size == 1:
+            return ok
+        return self.trainer.strategy.reduce_boolean_decision(ok)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._rng_state = checkpoint.get("rng_state")

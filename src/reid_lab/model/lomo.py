@@ -14,7 +14,7 @@ from reid_lab.classical import Lomo, PairsError, Subspace, kissme, pair_counts, 
 from reid_lab.dataset import ReidDataModule, Split
 from reid_lab.dataset.records import DISTRACTOR
 from reid_lab.dataset.transforms import denormalise
-from reid_lab.model.base import ReidModule, State
+from reid_lab.model.base import DivergedError, ReidModule, State
 from reid_lab.types import Count, Positive, Units
 
 log = logging.getLogger(__name__)
@@ -123,6 +123,7 @@ class LOMO(ReidModule):
 
         Raises:
             PairsError: no person is seen by two cameras.
+            DivergedError: the covariances are too close to singular.
         """
         people, pids, camids = _people(split)
         if len(people) < len(rows):
@@ -130,15 +131,26 @@ class LOMO(ReidModule):
         started = time.perf_counter()
         space = Subspace.of(rows)
         device = self.kissme.factor.device
-        self.kissme.factor = kissme(space, pids, camids, self.kissme_pca).to(device)
-        factor = xqda(space, pids, camids, self.xqda_dim, self.regulariser)
+        try:
+            self.kissme.factor = kissme(space, pids, camids, self.kissme_pca).to(device)
+            factor = xqda(space, pids, camids, self.xqda_dim, self.regulariser)
+        except torch.linalg.LinAlgError as error:
+            raise self._singular(str(error)) from error
         self.xqda.factor = factor.to(device)
+        if not all(bool(p.factor.isfinite().all()) for p in (self.kissme, self.xqda)):
+            raise self._singular("the metrics are not finite")
         log.info(
             "metrics learned on %d images in %.1f s; dimensions kept: KISSME %d, XQDA %d",
             len(rows),
             time.perf_counter() - started,
             self.kissme.factor.shape[1],
             factor.shape[1],
+        )
+
+    def _singular(self, why: str) -> DivergedError:
+        return DivergedError(
+            f"the metrics cannot be solved for ({why}): raise model.regulariser, now "
+            f"{self.regulariser:g}, or lower model.kissme_pca, now {self.kissme_pca}"
         )
 
     def _training_features(self) -> Tensor:

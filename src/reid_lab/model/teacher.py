@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -11,8 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reid_lab.atomic import write_torch
 from reid_lab.dataset.records import Split
 from reid_lab.model.base import Outputs, ReidModule
+
+log = logging.getLogger(__name__)
 
 
 class Teacher:
@@ -131,9 +135,18 @@ class Cache:
     def load(self, split: Split) -> bool:
         """Take what the file holds, if there is one."""
         path = self.path(split)
-        if path.is_file():
-            self.kept = torch.load(path, map_location="cpu", weights_only=True)
-        return bool(self.kept)
+        if not path.is_file():
+            return False
+        try:
+            kept = torch.load(path, map_location="cpu", weights_only=True)
+            whole = all(len(rows) == len(split) for rows in kept.values())
+        except Exception:  # a broken file may raise anything
+            whole = False
+        if not whole:
+            log.warning("%s is broken: the teacher is asked again", path)
+            return False
+        self.kept = kept
+        return bool(kept)
 
     def fill(
         self,
@@ -154,10 +167,7 @@ class Cache:
 
     def save(self, split: Split) -> None:
         path = self.path(split)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}")
-        torch.save(self.kept, beside)
-        beside.replace(path)  # at once: nobody reads half a file
+        write_torch(path, self.kept)
 
     def to(self, device: torch.device) -> None:
         self.kept = {name: values.to(device) for name, values in self.kept.items()}

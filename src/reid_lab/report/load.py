@@ -30,6 +30,7 @@ from reid_lab.report.records import (
     Shot,
     StreamPoint,
 )
+from reid_lab.results import config_of, results_of
 from reid_lab.search import Trial
 from reid_lab.stored import YAML, StoredFileError, printable, read_json, read_table, read_text
 
@@ -51,17 +52,17 @@ def load_run(folder: Path) -> Run:
         StoredFileError: a file of results is broken.
     """
     folder = Path(folder)
-    run = load_results(folder)
+    run, results = load_results(folder), results_of(folder)
     parts = {
-        "queries": _or_reason(lambda: _queries(folder / "results" / "queries.json", folder)),
-        "attention": _or_reason(lambda: load_attention(folder / "results" / "attention.npz")),
-        "config": _or_reason(lambda: _text(folder / "config.yaml")),
+        "queries": _or_reason(lambda: _queries(results / "queries.json", folder)),
+        "attention": _or_reason(lambda: load_attention(results / "attention.npz")),
+        "config": _or_reason(lambda: _text(config_of(folder))),
     }
     left_out = {n: str(part) for n, part in parts.items() if isinstance(part, StoredFileError)}
     shown: dict[str, Any] = {name: part for name, part in parts.items() if name not in left_out}
     run = replace(run, **shown, logs=read_logs(folder / "logs"), left_out=left_out)
     if not (run.exits or run.anytime or run.stream or run.queries or run.summary):
-        raise ReportError(f"no results in {folder / 'results'}: has the run been evaluated?")
+        raise ReportError(f"no results in {results}: has the run been evaluated?")
     return run
 
 
@@ -69,7 +70,7 @@ def load_results(folder: Path) -> Run:
     """The same without what only illustrates a report."""
     if not folder.is_dir():
         raise ReportError(f"no run folder at {folder}")
-    results = folder / "results"
+    results = results_of(folder)
     return Run(
         folder=folder.resolve(),
         exits=_exits(results / "exits.csv"),
@@ -93,6 +94,11 @@ def _or_reason(read: Callable[[], Any]) -> Any:
         return read()
     except StoredFileError as error:
         return error
+
+
+def read_exits(path: Path) -> list[Exit]:
+    """The rows of an `exits.csv`."""
+    return _exits(path)
 
 
 def _text(path: Path) -> str:

@@ -86,7 +86,7 @@ class Search:
             self._note(place.round, place.slot)
         tried = self.losses[: self.plan.explore]
         objective = objective_of(tried, self.drop) if len(tried) == self.plan.explore else math.nan
-        self.trials[-1] = replace(self.trials[-1], objective=objective, loss=min(self.losses))
+        self.trials[-1] = replace(self.trials[-1], objective=objective, loss=_lowest(self.losses))
         self.losses = []
         if place.slot + 1 == self.plan.explorations(place.round):
             self._choose(place.round)
@@ -121,6 +121,11 @@ class Search:
         self.expected = [Prediction(*prediction) for prediction in state["expected"]]
         self.trials = [Trial(**trial) for trial in state["trials"]]
         self.losses, self._sum = list(state["losses"]), state["sum"]
+
+
+def _lowest(losses: Sequence[float]) -> float:
+    """nan where the phase diverged."""
+    return min(losses) if all(map(math.isfinite, losses)) else math.nan
 
 
 def objective_of(losses: Sequence[float], drop: float) -> float:

@@ -21,6 +21,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from reid_lab.atomic import flush_all
 from reid_lab.dataset.readers.checks import as_released, check_split
 from reid_lab.dataset.records import DatasetError
 from reid_lab.pixels import MAX_PIXELS
@@ -87,6 +88,7 @@ def _unpack(path: Path, boxes: str, folder: Path) -> None:
                 if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
                     raise _foreign(path, f"{name[:-4]} is {image.dtype} {image.shape}, no image")
                 Image.fromarray(np.ascontiguousarray(image)).save(beside / name, compress_level=1)
+        flush_all()
         beside.rename(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

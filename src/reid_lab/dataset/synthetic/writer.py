@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import rich.progress as bars
 
+from reid_lab.atomic import flush_all, write_bytes
 from reid_lab.dataset.records import DatasetError
 from reid_lab.dataset.synthetic.picture import jpeg
 from reid_lab.dataset.synthetic.plan import FOLDERS, Entry, plan
 from reid_lab.dataset.synthetic.recipe import Recipe
+from reid_lab.dataset.workers import undisturbed, worker_pool
 
 DEFAULT = Recipe()
 RECIPE, README, DONE = "recipe.json", "README.md", "complete"
@@ -47,13 +47,14 @@ def render(
     _check_files(root, entries)
     for folder in FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
-    _write(root / RECIPE, told.encode())
+    write_bytes(root / RECIPE, told.encode())
     missing = [entry for entry in entries if not (root / entry.folder / entry.name).exists()]
     with _bar(len(entries), len(entries) - len(missing), progress) as advance:
         for count in _drawn(root, recipe, missing, workers):
             advance(count)
-    _write(root / README, _readme(recipe, entries).encode())
-    _write(root / DONE, f"{len(entries)} images\n".encode())
+    flush_all()
+    write_bytes(root / README, _readme(recipe, entries).encode())
+    write_bytes(root / DONE, f"{len(entries)} images\n".encode())
     return root
 
 
@@ -94,10 +95,11 @@ def _drawn(root: Path, recipe: Recipe, entries: list[Entry], workers: int) -> It
             yield _draw_chunk(root, recipe, entries[k : k + 8])
         return
     chunks = [entries[k : k + CHUNK] for k in range(0, len(entries), CHUNK)]
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, max(1, len(chunks))), mp_context=spawn)
+    pool = worker_pool(min(workers, max(1, len(chunks))))
     try:
-        for job in as_completed([pool.submit(_draw_chunk, root, recipe, c) for c in chunks]):
+        with undisturbed():
+            jobs = [pool.submit(_draw_chunk, root, recipe, c) for c in chunks]
+        for job in as_completed(jobs):
             yield job.result()
     finally:
         pool.shutdown(cancel_futures=True)
@@ -105,15 +107,9 @@ def _drawn(root: Path, recipe: Recipe, entries: list[Entry], workers: int) -> It
 
 def _draw_chunk(root: Path, recipe: Recipe, entries: list[Entry]) -> int:
     for entry in entries:
-        _write(root / entry.folder / entry.name, jpeg(recipe, entry.shot))
+        path = root / entry.folder / entry.name
+        write_bytes(path, jpeg(recipe, entry.shot), durable=False)
     return len(entries)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file that is either whole or absent."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(data)
-    part.replace(path)
 
 
 @contextmanager

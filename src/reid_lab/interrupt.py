@@ -1,0 +1,52 @@
+"""Ctrl-C and SIGTERM: one message, and the status that shells expect."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+
+_received: int | None = None
+
+
+class Interrupted(SystemExit):
+    """The command was stopped from outside. `code` is 128 and the signal's number."""
+
+    def __init__(self, code: int, message: str = "interrupted") -> None:
+        super().__init__(code)
+        self.message = message
+
+
+def raise_on_signals() -> None:
+    """Let the first Ctrl-C or SIGTERM raise `Interrupted`; a second one ends the process at once.
+
+    For the main thread of a command line.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _raise)
+
+
+def status_of(error: BaseException) -> int | None:
+    """The status of a command that an error ended, if it was interrupted; None if it was not.
+
+    Whatever comes after a signal counts: a loader, for one, complains of workers that the same
+    signal ended.
+    """
+    if isinstance(error, Interrupted):
+        return int(str(error.code))
+    if _received is not None:
+        return 128 + _received
+    # Lightning makes SystemExit of Ctrl-C, and raises one without a code on SIGTERM
+    if isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    return 128 + signal.SIGTERM if isinstance(error, SystemExit) and error.code is None else None
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    global _received
+    if _received is not None:  # asked again: it may be cleaning up for long
+        os._exit(128 + number)
+    _received = number
+    raise Interrupted(128 + number)
