@@ -14,6 +14,8 @@ from reid_lab.atomic import DiskFullError
 from reid_lab.loggers import CsvLogger
 from reid_lab.report.logs import read_logs
 
+OPEN = Path.open
+
 
 @pytest.fixture
 def logger(tmp_path: Path) -> CsvLogger:
@@ -58,17 +60,17 @@ class Full(io.BytesIO):
         self.path = path
 
     def write(self, content: Any) -> int:
-        with self.path.open("ab") as file:
+        with OPEN(self.path, "ab") as file:
             file.write(content[:3])
         raise OSError(errno.ENOSPC, "full")
 
 
 def test_a_full_disk_leaves_no_half_row(logger: CsvLogger, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, real = Path(logger.log_dir, "metrics.csv"), Path.open
+    path = Path(logger.log_dir, "metrics.csv")
     before = path.read_bytes()
     logger.log_metrics({"loss": 1.25}, 2)
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", lambda p, m, **o: Full(p) if m == "ab" else real(p, m, **o))
+        patch.setattr(Path, "open", lambda p, m, **o: Full(p) if m == "ab" else OPEN(p, m, **o))
         with pytest.raises(DiskFullError, match="metrics.csv"):
             logger.save()
     assert path.read_bytes() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from shutil import copy
 from typing import Any
@@ -16,6 +17,8 @@ from reid_lab.build import build_data, build_model, build_trainer
 from reid_lab.callbacks import ProgressiveSearch, SearchError
 from reid_lab.callbacks.progressive import restore, snapshot
 from reid_lab.errors import UserError
+from reid_lab.model import PLA, ReidModule
+from reid_lab.model.base import DivergedError
 from reid_lab.paths import conf_dir, last_checkpoint, register_resolvers
 from reid_lab.run import prepare_torch
 from tests.conftest import SMALL, Compose
@@ -230,3 +233,46 @@ def test_cross_entropy_alone_has_nothing_to_search(composed: Compose) -> None:
 def test_ranges_are_told_before_training(composed: Compose, option: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         train(composed(*SHORT, f"callbacks.progressive.{option}"))
+
+
+@pytest.mark.parametrize("bad", [[1], [0, 1]])
+def test_an_exploration_that_diverges_is_a_trial_that_failed(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch, bad: list[int]
+) -> None:
+    """It costs nothing but its objective; an exploitation, or too few trials, end the search."""
+    few = ("callbacks.progressive.rounds=1", "callbacks.progressive.settings=3")
+    cfg = composed(*SHORT, *few)
+    take = ReidModule.losses
+    weights: dict[int, Any] = {}
+
+    def diverging(model: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        phase, step = divmod(model.global_step, 4)
+        weights[model.global_step] = torch.cat([w.flatten() for w in model.parameters()])
+        factor = torch.nan if phase in bad and step == 1 else 1.0
+        return {name: factor * value for name, value in take(model, batch).items()}
+
+    monkeypatch.setattr(PLA, "losses", diverging)
+    if len(bad) > 1:
+        with pytest.raises(SearchError, match="1 of 3 explorations have a finite loss"):
+            train(cfg)
+        return
+    trainer = train(cfg)
+    assert trainer.global_step == 3 * 4 + 6
+    assert all(bool(values.isfinite().all()) for values in weights.values())
+    (search,) = [c for c in trainer.callbacks if isinstance(c, ProgressiveSearch)]
+    assert [math.isfinite(t.loss) for t in search.search.trials] == [True, False, True, True]
+    assert [math.isfinite(t.objective) for t in search.search.trials] == [True, False, True, True]
+
+
+def test_an_exploitation_that_diverges_ends_the_training(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = PLA.losses
+
+    def diverging(model: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        factor = torch.nan if model.global_step == 9 else 1.0
+        return {name: factor * value for name, value in take(model, batch).items()}
+
+    monkeypatch.setattr(PLA, "losses", diverging)
+    with pytest.raises(DivergedError, match="the loss is nan"):
+        train(composed(*SHORT, "callbacks.progressive.rounds=1"))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import shutil
@@ -111,6 +112,27 @@ def test_an_interrupted_build_goes_on(decoder: Decoder, tmp_path: Path) -> None:
     assert seen == [6, 8]  # the first two blocks were there
     assert np.array_equal(images.pixels, wanted(decoder))
     assert not kept(folder, ".part") and not kept(folder, ".done")
+
+
+def test_a_file_that_was_cut_off_is_built_again(decoder: Decoder, tmp_path: Path) -> None:
+    """Whole or in the making."""
+    path = on_disk(decoder, tmp_path / "cache").path
+    for file in (path, path.with_suffix(".part")):
+        file.write_bytes(wanted(decoder).tobytes()[:100])
+        path.with_suffix(".done").write_text("4")
+        assert np.array_equal(on_disk(decoder, tmp_path / "cache").pixels, wanted(decoder))
+        path.unlink()
+
+
+def test_a_disk_that_fills_up_is_said(
+    decoder: Decoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(module.os, "fsync", full)
+    with pytest.raises(DatasetError, match=r"GB free.*dataset\.cache_dir"):
+        on_disk(decoder, tmp_path / "cache")
 
 
 def test_an_old_note_is_not_believed(decoder: Decoder, tmp_path: Path) -> None:
