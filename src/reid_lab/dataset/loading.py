@@ -130,7 +130,7 @@ class PKLoader(Loader):
     _start = 0  # of the next iteration
     _running: object = None  # the iteration that `used` is of
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         # lazily: Lightning asks for an iterator before it sets the epoch
         self.batch_sampler.start = self.used = self._start  # type: ignore[union-attr]
         self._start = 0
