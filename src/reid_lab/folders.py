@@ -26,8 +26,10 @@ def locked(path: Path, busy: UserError, timeout: float = 0) -> Iterator[None]:
     """Hold the lock file `path`. The lock ends with the process, however it ends.
 
     Raises:
-        UserError: `busy`, where another process holds it.
+        UserError: `busy`, where another process holds it; or a link to another file is there.
     """
+    if path.is_symlink():
+        raise UserError(f"{path} is a link, a lock file is expected: remove it")
     lock = FileLock(path, timeout=timeout)
     try:
         lock.acquire()

@@ -28,6 +28,7 @@ from reid_lab.types import MAX_SIDE
 CARD, EMBEDDINGS, IDS, PATHS = "gallery.json", "embeddings.bin", "ids.bin", "paths.bin"
 INDEX = "index.faiss"
 FORMAT = 1
+LATER = {"indexed", "crc32"}  # fields that galleries of older versions lack
 ID = np.dtype([("end", "<i8"), ("pid", "<i8"), ("camid", "<i8")])  # `end` of its path's bytes
 UNKNOWN = -2  # a pid or camid that nobody has told; -1 is a box without a person, 0 a distractor
 MAX_DIM = 1 << 20
@@ -110,10 +111,11 @@ class Card:
             what = f"has no {CARD}" if folder.is_dir() else "does not exist"
             what = "is a file" if folder.is_file() else what
             raise GalleryError(f"{folder} is no saved gallery, it {what}: build one first")
+        check_inside(path)
         try:
             content = read_json(path)
             check_format(path, content, FORMAT)
-            return checked(path, content, Card)
+            return checked(path, content, Card, LATER)
         except UserError as error:
             raise GalleryError(f"{error}. Copy the gallery again, or build it again") from error
 
@@ -122,8 +124,9 @@ def mapped(path: Path, dtype: np.dtype[Any], count: int, width: int | None = Non
     """The first `count` rows of a file, (count,) or (count, width), read from disk when used.
 
     Raises:
-        GalleryError: the file is shorter than that.
+        GalleryError: the file is shorter than that, or a link to elsewhere.
     """
+    check_inside(path)
     shape = (count,) if width is None else (count, width)
     wanted = count * (width or 1) * dtype.itemsize
     there = path.stat().st_size if path.is_file() else 0
@@ -135,6 +138,14 @@ def mapped(path: Path, dtype: np.dtype[Any], count: int, width: int | None = Non
     if not wanted:
         return np.empty(shape, dtype)  # an empty file cannot be mapped
     return np.memmap(path, dtype, mode="r", shape=shape)
+
+
+def check_inside(path: Path) -> None:
+    """Raises:
+    GalleryError: a gallery's file is a link to elsewhere, where nothing is read or written.
+    """
+    if path.resolve().parent != path.parent.resolve():
+        raise GalleryError(f"{path} is a link to {path.resolve()}: put the file itself there")
 
 
 def map_ids(folder: Path, card: Card) -> tuple[np.ndarray, np.ndarray]:

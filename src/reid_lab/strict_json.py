@@ -6,6 +6,8 @@ Without torch, so that the runtime reads its files by it, too.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -62,12 +64,20 @@ def check_format(path: Path, content: dict[str, Any], newest: int) -> None:
         )
 
 
-def checked(path: Path, content: dict[str, Any], kind: type[Kind]) -> Kind:
+def checked(
+    path: Path, content: dict[str, Any], kind: type[Kind], optional: Collection[str] = ()
+) -> Kind:
     """`content` as a dataclass; types are not converted, fields that it does not know ignored.
+
+    Args:
+        optional: fields that may be missing; of the others, a default is no reason.
 
     Raises:
         UserError: a field is missing, of another type, or out of range.
     """
+    missing = {f.name for f in fields(kind)} - {*content, *optional}  # type: ignore[arg-type]
+    if missing:
+        raise UserError(f"{path} is not valid: {', '.join(sorted(missing))} is missing")
     adapter: TypeAdapter[Kind] = _adapter(kind)  # type: ignore[arg-type]  # a class is hashable
     try:
         return adapter.validate_json(json.dumps(content), strict=True)

@@ -26,6 +26,7 @@ from reid_lab.gallery_files import (
     all_paths,
     check_crc32,
     check_embeddings,
+    check_inside,
     map_ids,
     mapped,
     path_in,
@@ -155,6 +156,7 @@ class SavedGallery:
         path = self.folder / card.index_file
         if card.index == "flat" or not path.is_file():
             return None
+        check_inside(path)
         if INDEX in card.crc32:
             check_crc32(path, card, mapped(path, np.dtype(np.uint8), path.stat().st_size))
         index = Approximate.load(path, card.index, card.metric, card.dim, card.trained)

@@ -128,7 +128,7 @@ class Manifest:
         try:
             content = read_json(path)
             check_format(path, content, FORMAT)
-            manifest = checked(path, content, Manifest)
+            manifest = checked(path, content, Manifest, {"crc32"})
             manifest.check_chain(path)
         except UserError as error:
             raise ExportError(f"{error}. Copy the export again, or export again") from error

@@ -226,9 +226,10 @@ class Model:
                 f"{manifest.fingerprint[:12]}: they are of two exports, export again"
             )
         ours = asdict(manifest)
-        for key in ("preprocessing", "exits"):
+        for key in ("precision", "preprocessing", "exits"):
             try:
-                same = json.loads(facts[key]) == json.loads(json.dumps(ours[key]))
+                text = facts[key] if key != "precision" else json.dumps(facts[key])
+                same = json.loads(text) == json.loads(json.dumps(ours[key]))
             except (KeyError, ValueError, RecursionError):
                 same = False
             if not same:
