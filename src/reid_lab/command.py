@@ -13,12 +13,22 @@ from types import FrameType
 from reid_lab.errors import UserError
 
 
-def count(text: str) -> int:
-    """A number of at least 1."""
-    number = int(text)
+def count(text: str, most: int = 10**12) -> int:
+    """A whole number from 1."""
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    if number > most:
+        raise argparse.ArgumentTypeError(f"{number} is more than {most}")
     return number
+
+
+def batch_size(text: str) -> int:
+    """Images that a network is given at a time."""
+    return count(text, most=4096)
 
 
 def attempt(work: Callable[[], int], wrong: int = 1, interrupted: str = "interrupted") -> int:

@@ -53,7 +53,12 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         OSError: the folder cannot be written to.
     """
     aside = _aside(path)
-    aside.mkdir(parents=True, exist_ok=True)
+    try:
+        aside.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}): choose another folder"
+        ) from error
     busy = UserError(f"{path} is being written by another process: wait until it has ended")
     with locked(aside / LOCK, busy):
         try:

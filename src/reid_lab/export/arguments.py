@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from reid_lab.command import count
+from reid_lab.command import batch_size, count
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -45,7 +45,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--map-tolerance", type=_share, default=1e-3, help="of mAP and Rank-1, %(default)s"
     )
-    parser.add_argument("--batch-size", type=count, default=32, help="%(default)s")
+    parser.add_argument("--batch-size", type=batch_size, default=32, help="%(default)s")
     return parser.parse_intermixed_args(argv)
 
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from reid_lab.command import count
+from reid_lab.command import batch_size, count
 
 # Market-1501's PPPP_cC in the file's name, as in 0002_c1s1_000451_03.jpg
 MARKET = r"(?:^|/)(?P<pid>-?\d+)_c(?P<camid>\d+)[^/]*$"
@@ -83,7 +83,7 @@ def _checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="of a run: .../last.ckpt")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; auto takes a GPU")
     parser.add_argument(
-        "--batch-size", type=count, default=64, help="images at a time, %(default)s"
+        "--batch-size", type=batch_size, default=64, help="images at a time, %(default)s"
     )
 
 

@@ -40,9 +40,9 @@ class Outcome:
     broken: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
-    def status(self, strict: bool) -> int:
-        """1 where nothing worked, or where `strict` and something did not."""
-        return int(bool(self.broken) and (strict or not self.done))
+    def status(self, strict: bool, there: int = 0) -> int:
+        """1 where nothing worked or was `there`, or where `strict` and something did not."""
+        return int(bool(self.broken) and (strict or not self.done + there))
 
 
 def build(args: Namespace) -> int:
@@ -160,4 +160,4 @@ def _told(args: Namespace, folder: Path, outcome: Outcome, note: str, known: int
     if note:
         show.stderr.print(note, highlight=False, markup=False, soft_wrap=True)
     show.outcome(folder, outcome.done, known, len(outcome.broken), outcome.seconds)
-    return outcome.status(args.strict)
+    return outcome.status(args.strict, known)

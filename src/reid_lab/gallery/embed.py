@@ -52,10 +52,22 @@ class Embedder:
 
     @torch.inference_mode()
     def __call__(self, pixels: np.ndarray) -> Tensor:
-        """(N, H, W, 3) uint8 -> (N, D) float32 on the CPU. Later exits are not computed."""
-        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
-        exits = self.model.exits(normalise(images))
-        return next(e for name, e in exits if name == self.exit).float().cpu()
+        """(N, H, W, 3) uint8 -> (N, D) float32 on the CPU. Later exits are not computed.
+
+        Raises:
+            UserError: they do not fit in memory.
+        """
+        try:
+            images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
+            exits = self.model.exits(normalise(images))
+            return next(e for name, e in exits if name == self.exit).float().cpu()
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+                raise UserError(
+                    f"{len(pixels)} images at a time do not fit in memory: give a smaller "
+                    "--batch-size"
+                ) from error
+            raise
 
     @cached_property
     def dim(self) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from reid_lab.atomic import replacing
-from reid_lab.command import attempt
+from reid_lab.command import attempt, batch_size, count
 from reid_lab.errors import UserError
 from reid_lab.image_files import shown
 from reid_lab.runtime.gallery import Gallery
@@ -56,6 +56,7 @@ def _embed(model: Model, read: Iterable[Batch], out: Path) -> None:
     Raises:
         UserError: no image can be read.
     """
+    model.open_whole()
     paths: list[str] = []
     parts = []
     for batch in read:
@@ -100,14 +101,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("images", type=Path, nargs="+", help="files, or folders with subfolders")
     parser.add_argument("--out", type=Path, help="write every exit's embeddings, .npz")
     parser.add_argument("--gallery", type=Path, help="print who is found in a saved gallery")
-    parser.add_argument("--top", type=int, default=10, help="matches of each, %(default)s")
-    parser.add_argument("--batch-size", type=int, default=32, help="%(default)s")
+    parser.add_argument("--top", type=count, default=10, help="matches of each, %(default)s")
+    parser.add_argument("--batch-size", type=batch_size, default=32, help="%(default)s")
     parser.add_argument("--threads", type=int, default=0, help="0 takes all cores")
     args = parser.parse_args(argv)
     if not (args.out or args.gallery):
         parser.error("nothing to do: give --out, --gallery, or both")
-    if min(args.batch_size, args.top) < 1 or args.threads < 0:
-        parser.error("--batch-size and --top are at least 1, --threads at least 0")
+    if args.threads < 0:
+        parser.error("--threads is at least 0")
     return args
 
 

@@ -70,6 +70,8 @@ class Gallery:
             ExportError: embeddings of another dimension or that cannot be compared, or k < 1.
         """
         dim = self.card.dim
+        if not len(self):
+            raise ExportError(f"{self.folder} holds no images: add some first")
         if query.ndim != 2 or query.shape[1] != dim or k < 1:
             raise ExportError(
                 f"query {query.shape} with k={k}: {self.folder} takes (Q, {dim}) with k >= 1"
