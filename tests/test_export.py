@@ -10,8 +10,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -25,7 +27,7 @@ from reid_lab.dataset.images import resize as torch_resize
 from reid_lab.dataset.transforms import normalise
 from reid_lab.export import command
 from reid_lab.export.__main__ import main
-from reid_lab.export.measure import check_accuracies, check_differences
+from reid_lab.export.measure import check_accuracies, check_differences, differences
 from reid_lab.export.trace import trace
 from reid_lab.gallery.__main__ import main as gallery_main
 from reid_lab.model import ReidModule
@@ -366,3 +368,176 @@ def test_what_differs_is_refused() -> None:
     check_accuracies(ours, other, 0.01)
     with pytest.raises(ExportError, match="a mAP 0.5000 against 0.5020"):
         check_accuracies(ours, other, 1e-3)
+
+
+@pytest.fixture
+def copy(dare: Path, tmp_path: Path) -> Path:
+    """An export to damage."""
+    return Path(shutil.copytree(dare / "out", tmp_path / "copy"))
+
+
+def changed(place: str, value: Any) -> Callable[[Any], None]:
+    """Set what is at a dotted place of a manifest."""
+    *parents, last = [int(key) if key.lstrip("-").isdigit() else key for key in place.split(".")]
+
+    def change(content: Any) -> None:
+        for key in parents:
+            content = content[key]
+        content[last] = value
+
+    return change
+
+
+IMAGES = [[0, 0], [10**6, 10**6], [64], [64, 32, 3], "x", [64.5, 32], [True, True], None]
+FILES = ["../../x.onnx", "/etc/passwd", "stages/../../x.onnx", "stages\\..\\x.onnx", "", 5]
+FILES += ["C:\\x.onnx", "stages/01_x.onnx\n", "stages/" + "1" * 400 + "_x.onnx"]
+MANIFESTS: dict[str, Callable[[Any], None]] = {
+    **{f"image={v}": changed("preprocessing.image", v) for v in IMAGES},
+    **{f"file={v!r:.20}": changed("stages.0.file", v) for v in FILES},
+    **{f"dim={v}": changed("exits.0.dim", v) for v in (0, -1, "8", 2**63, 1.5)},
+    **{f"inputs={v}": changed("stages.0.inputs", v) for v in ([], ["x"], "pixels", [5])},
+    **{f"outputs={v}": changed("stages.0.outputs", v) for v in ([], ["fusion"], None)},
+    **{f"format={v}": changed("format", v) for v in (2, "1", 0)},
+    **{f"exits={v}": changed("exits", v) for v in ([], 5, "x")},
+    **{f"std={v}": changed("preprocessing.std", v) for v in ([0, 0, 0], [1, 1])},
+    "crc32": changed("crc32", {"model.onnx": -1}),
+    "precision": changed("precision", "int4"),
+    "resize": changed("preprocessing.resize", "nearest"),
+    "versions": changed("versions", {"torch": 5}),
+    "stream": changed("exits.0.stream", 1),
+    "exits twice": lambda content: content["exits"].append(content["exits"][0]),
+    "stages swapped": lambda content: content["stages"].reverse(),
+    "a stage fewer": lambda content: content["stages"].pop(),
+    "no measurements": lambda content: content.pop("measured"),
+}
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_a_manifest_that_cannot_be_is_refused(name: str, copy: Path) -> None:
+    content = json.loads((copy / "manifest.json").read_text())
+    MANIFESTS[name](content)
+    (copy / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(ExportError, match=r"manifest\.json.*again|has format 2"):
+        Model(copy)
+
+
+OTHERWISE = {
+    "image": changed("preprocessing.image", [128, 64]),
+    "std": changed("preprocessing.std", [0.5, 0.5, 0.5]),
+    "dim": changed("exits.-1.dim", 9),
+    "precision": changed("precision", "int8"),
+    "files exchanged": lambda content: (
+        content["stages"][0].update(file=content["stages"][-1]["file"]),
+        content["stages"][-1].update(file="stages/01_stage1.onnx"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERWISE)
+def test_a_manifest_that_is_not_of_its_files_is_refused(name: str, copy: Path) -> None:
+    content = json.loads((copy / "manifest.json").read_text())
+    OTHERWISE[name](content)
+    (copy / "manifest.json").write_text(json.dumps(content))
+    model = Model(copy)
+    with pytest.raises(ExportError, match="again"):
+        model.embed_until(np.zeros((1, *model.image, 3), np.uint8), "fusion")
+
+
+def one_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def linked(path: Path) -> None:
+    path.symlink_to(path.rename(path.parents[1] / "elsewhere.onnx"))
+
+
+def diverged(path: Path) -> None:
+    """NaN in place of every weight; the manifest of an older version does not notice."""
+    model = onnx.load(path)
+    for weight in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(weight)
+        if values.dtype == np.float32 and values.size > 8:
+            nan = onnx.numpy_helper.from_array(np.full_like(values, np.nan), weight.name)
+            weight.CopyFrom(nan)
+    onnx.save(model, path)
+    replace(Manifest.read(path.parent), crc32={}).write(path.parent)
+
+
+DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "bit": (one_bit, "has changed since it was written"),
+    "cut": (cut, "has changed since it was written"),
+    "link": (linked, "is a link to outside"),
+    "gone": (Path.unlink, "does not exist"),
+    "NaN": (diverged, "that are not finite"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_networks_are_not_run(name: str, copy: Path) -> None:
+    damage, message = DAMAGED[name]
+    damage(copy / "model.onnx")
+    with pytest.raises(ExportError, match=message):
+        Model(copy).embed(noise(1))
+
+
+def test_external_weights_outside_of_the_export_are_not_read(copy: Path) -> None:
+    (copy.parent / "secret").write_bytes(bytes(10_000))
+    model = onnx.load(copy / "model.onnx")
+    weight = next(w for w in model.graph.initializer if len(w.raw_data) > 8)
+    length, weight.data_location = len(weight.raw_data), onnx.TensorProto.EXTERNAL
+    weight.ClearField("raw_data")
+    for key, value in {"location": "../secret", "offset": 0, "length": length}.items():
+        weight.external_data.add(key=key, value=str(value))
+    (copy / "model.onnx").write_bytes(model.SerializeToString())
+    replace(Manifest.read(copy), crc32={}).write(copy)
+    with pytest.raises(ExportError, match="cannot be opened"):
+        Model(copy).embed(noise(1))
+
+
+def test_the_runtime_refuses_a_damaged_gallery(
+    dare: Path, people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build = ("build", "--checkpoint", dare / "last.ckpt", "--images", people / "query")
+    assert gallery_main([str(word) for word in (*build, "--out", tmp_path / "g")]) == 0
+    search = [str(dare / "out"), str(next((people / "query").iterdir()))]
+    search += ["--gallery", str(tmp_path / "g"), "--top"]
+    assert runtime_main([*search, "3"]) == 0
+    card = json.loads((tmp_path / "g" / "gallery.json").read_text())
+    for wrong in ({"metric": "foo"}, {"count": 0, "crc32": {}}, {"exit": "x"}):
+        (tmp_path / "g" / "gallery.json").write_text(json.dumps({**card, **wrong}))
+        assert runtime_main([*search, "3"]) == 1
+    (tmp_path / "g" / "gallery.json").write_text(json.dumps(card))
+    one_bit(tmp_path / "g" / "embeddings.bin")
+    capsys.readouterr()
+    assert runtime_main([*search, "3"]) == 1
+    assert "has changed since it was written" in capsys.readouterr().err
+
+
+def test_nan_is_a_difference(dare: Path) -> None:
+    method, model = load_model(dare / "last.ckpt"), Model(dare / "out")
+    with torch.no_grad():
+        next(method.parameters()).fill_(torch.nan)
+    found = differences(method, model)
+    with pytest.raises(ExportError, match="stage1 nan"):
+        check_differences(found, 1)
+    nan = {"a": {"mAP": float("nan"), "rank1": 0.7}}
+    with pytest.raises(ExportError, match="a mAP nan against nan"):
+        check_accuracies(nan, nan, 1)
+
+
+def test_diverged_weights_are_not_exported(
+    dare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = torch.load(dare / "last.ckpt", weights_only=True)
+    name = next(name for name, weight in state["state_dict"].items() if weight.ndim > 1)
+    state["state_dict"][name].fill_(torch.nan)
+    torch.save(state, tmp_path / "nan.ckpt")
+    assert main(["--checkpoint", str(tmp_path / "nan.ckpt"), "--out", str(tmp_path / "e")]) == 1
+    assert f"not finite (1 tensors, first {name}" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["nan.ckpt"]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +25,7 @@ from reid_lab.gallery.__main__ import main
 from reid_lab.image_files import find_images
 from reid_lab.retrieval.index import INDEX_NAMES
 from reid_lab.retrieval.store import UNKNOWN, SavedGallery
+from reid_lab.retrieval.writer import Writer
 from tests.conftest import Compose, write_jpegs
 
 Run = Callable[..., str]
@@ -250,3 +255,78 @@ def test_help_and_wrong_arguments() -> None:
     assert told.returncode == 0 and "plan" in told.stdout
     wrong = call("search", "g", "--checkpoint", "x", "--image", "y", "--top", "0")
     assert wrong.returncode == 2 and "0 is less than 1" in wrong.stderr
+
+
+def files_of(folder: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.name != ".lock"}
+
+
+@pytest.mark.parametrize("stop", [0, 1, 2])
+def test_an_interrupted_add_ends_as_an_uninterrupted_one(
+    stop: int, run: Run, checkpoint: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit, although broken images come first when it goes on, and shift the batches."""
+    one = write_jpegs(images.parent / "one", ["0001_c1_1.jpg"], (64, 32))
+    first = sorted(images.rglob("*.jpg"))[0]
+    first.with_name("0000_broken.jpg").write_bytes(b"broken")
+    run("build", "--checkpoint", checkpoint, "--images", one, "--out", "g", "--index", "hnsw")
+    shutil.copytree("g", "whole")
+    words = ("--checkpoint", checkpoint, "--images", images, "--batch-size", 3)
+    run("add", "whole", *words)
+    append, calls = Writer.append, 0
+
+    def terminated(*args: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+        append(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "append", terminated)
+        run("add", "g", *words, status=143)
+    assert files_of("g") != files_of("whole")
+    run("add", "g", *words)
+    assert files_of("g") == files_of("whole")
+    run("add", "g", *words)  # nothing new, and what is broken was left out before
+    assert files_of("g") == files_of("whole")
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (("search", "g", "--image", "IMAGE", "--top", 0), 2),
+        (("search", "g", "--image", "IMAGE", "--top", -1), 2),
+        (("search", "g", "--image", "IMAGE", "--top", "all"), 2),
+        (("search", "g", "--image", "IMAGE", "--top", 10**30), 2),
+        (("search", "g", "--image", "IMAGE", "--html", "IMAGE/x.html"), 1),
+        (("search", "g", "--image", "IMAGE", "--html", "images"), 1),
+        (("search", "g", "--image", "images"), 1),
+        (("search", "empty", "--image", "IMAGE"), 1),
+        (("build", "--images", "images", "--out", "IMAGE/g"), 1),
+        (("build", "--images", "images", "--out", ".."), 1),
+        (("build", "--images", "images", "--out", "new", "--exit", "../../x"), 1),
+        (("build", "--images", "images", "--out", "new", "--device", "meta"), 1),
+        (("build", "--images", "images", "--out", "new", "--batch-size", 10**12), 2),
+        (("build", "--images", "images", "--out", "new", "--pattern", "a{99999999999}"), 1),
+        (("build", "--images", "images", "--out", "new", "--pattern", "(?P<pid>[a-z]+)"), 1),
+        (("build", "--images", "numbers", "--out", "new"), 1),
+    ],
+)
+def test_senseless_arguments_are_one_message(
+    words: tuple[object, ...], status: int, run: Run, checkpoint: Path, images: Path
+) -> None:
+    run("build", "--checkpoint", checkpoint, "--images", images, "--out", "g")
+    write_jpegs(Path("numbers"), [f"{10**23}_c1_1.jpg"], (64, 32))
+    shutil.copytree("g", "empty")
+    replace(SavedGallery.open("g").card, count=0, crc32={}).write(Path("empty"))
+    before, there = files_of("g"), sorted(Path().iterdir())
+    image = str(next(images.rglob("*.jpg")))
+    given = [str(word).replace("IMAGE", image) for word in words]
+    if status == 2:
+        with pytest.raises(SystemExit, match="2"):
+            main([*given, "--checkpoint", str(checkpoint)])
+    else:
+        printed = run(*given, "--checkpoint", checkpoint, status=1)
+        assert "error: " in printed or "1 image left out" in printed
+    assert files_of("g") == before and sorted(Path().iterdir()) == there

@@ -149,7 +149,9 @@ class Model:
         try:
             found = dict(zip(names, session.run(list(names), given), strict=True))
         except Exception as error:  # onnxruntime's own have no common base
-            raise ExportError(f"{self.folder / file} cannot be run ({_first(error)})") from error
+            raise ExportError(
+                f"{self.folder / file} cannot be run ({_first(error)}): export again"
+            ) from error
         count = len(next(iter(given.values())))
         for e in self.manifest.exits:
             rows = found.get(e.name)
