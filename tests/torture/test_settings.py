@@ -321,7 +321,7 @@ matmul_precision=highest
 allocator=keep
 channels_last=false
 trainer.max_steps=1
-trainer.max_steps=-1
+trainer.max_steps=-1 +trainer.max_epochs=1
 trainer.max_steps=0
 trainer.val_check_interval=1
 trainer.val_check_interval=1000
