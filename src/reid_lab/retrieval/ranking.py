@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from reid_lab.errors import UserError
 from reid_lab.protocol import Hidden
 from reid_lab.retrieval.checks import check_count
 from reid_lab.retrieval.embeddings import Ids
@@ -99,6 +101,7 @@ def rank_blocks(
             left = spare if distances.is_cuda else spare - workers * sorting
             step = max(1, int(left / (taken + SLOT * most_images(query_ids, gallery_ids))))
             for some, part in _in_steps(rows, distances, step):
+                known.hide_cameras(part, query_ids.camids[some])
                 parts.append(_rank_rows(part, *known.of(query_ids, some), known.nobody, pool))
     return Ranking.concatenate(parts)
 
@@ -119,12 +122,13 @@ def most_images(query: Ids, gallery: Ids) -> int:
 class Known:
     """The gallery by person: which images of a query's person are matches, which are hidden.
 
-    Args:
-        hidden: `same_camera` hides what the query's camera saw of other people, too: that is
-            done before, by leaving them out of the gallery (see evaluation.py).
+    Raises:
+        UserError: an unknown `hidden`.
     """
 
     def __init__(self, gallery: Ids, hidden: Hidden) -> None:
+        if hidden not in get_args(Hidden):
+            raise UserError(f"hidden={hidden!r}: choose one of {', '.join(get_args(Hidden))}")
         self.hidden, self.camids = hidden, gallery.camids
         self.pids, self.order = gallery.pids.sort(stable=True)
         self.nobody = (gallery.pids == -1).nonzero().flatten()
@@ -144,6 +148,13 @@ class Known:
         if self.hidden == "nothing":
             same_camera = torch.zeros_like(real)
         return index, real & ~same_camera, real & same_camera
+
+    def hide_cameras(self, distances: Tensor, camids: Tensor) -> None:
+        """Under `same_camera`, hide what each query's camera saw, of other people too."""
+        if self.hidden == "same_camera":
+            cameras = self.camids.to(distances.device)
+            for row, camera in zip(distances, camids.tolist(), strict=True):
+                row.masked_fill_(cameras == camera, torch.inf)
 
 
 def hidden_mask(query: Ids, gallery: Ids, hidden: Hidden) -> Tensor:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -90,6 +90,9 @@ class Space:
             UserError: empty gallery, different dimensions, rows that are not finite, or of
                 length zero where the angle counts, or lengths too far apart for float32.
         """
+        if not isinstance(metric, Mahalanobis) and metric not in get_args(MetricName):
+            names = ", ".join(get_args(MetricName))
+            raise UserError(f"metric={metric!r}: choose one of {names}, or a Mahalanobis metric")
         query, gallery = as_rows("query", query), as_rows("gallery", gallery)
         check_pair(query, gallery)
         for name, rows in (("query", query), ("gallery", gallery)):
