@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from reid_lab.budget.thresholds import KEY, calibration_of
+from reid_lab.callbacks import EarlyExitThresholds
 from reid_lab.config_check import ConfigError
 from reid_lab.paths import last_checkpoint
 from reid_lab.run import run
@@ -55,6 +57,24 @@ def test_the_checkpoint_has_them_however_often_it_was_saved(
     again = composed(*FEW, "task=test", f"ckpt_path={last_checkpoint(folder)}", run="again")
     run(again)
     assert policies(Path(again.run_dir)) == asked
+
+
+def test_killed_before_they_are_fitted(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last step is in the checkpoint, its thresholds are not yet: a resumed run fits them."""
+    whole, killed = composed(*FEW, run="whole"), composed(*FEW, run="killed")
+    run(whole)
+    with monkeypatch.context() as patch:
+        patch.setattr(EarlyExitThresholds, "on_train_end", lambda *_: sys.exit(1))
+        with pytest.raises(SystemExit):
+            run(killed)
+    run(composed(*FEW, "ckpt_path=last", run="killed"))
+    one, two = (
+        torch.load(last_checkpoint(Path(cfg.run_dir)), weights_only=True)["callbacks"][KEY]
+        for cfg in (whole, killed)
+    )
+    assert str(one) == str(two)
+    stream = Path("results", "stream.csv")
+    assert (Path(killed.run_dir) / stream).read_text() == (Path(whole.run_dir) / stream).read_text()
 
 
 def test_a_checkpoint_without_them_is_tested_without_them(composed: Compose) -> None:

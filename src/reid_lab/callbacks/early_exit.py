@@ -46,6 +46,7 @@ class EarlyExitThresholds(pl.Callback):
     ) -> None:
         self.candidates, self.identities, self.seed = candidates, identities, seed
         self.calibration: Calibration | None = None
+        self._due = False  # training has begun, and has not come to its end
 
     @property
     def state_key(self) -> str:
@@ -59,8 +60,18 @@ class EarlyExitThresholds(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         ranking_of(trainer, self)  # whether it is there
+        self._due |= stage == "fit"
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._fit(trainer, pl_module)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # a training that was killed at its last step has no end when it is resumed
+        if self._due and self.calibration is None:
+            self._fit(trainer, pl_module)
+
+    def _fit(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._due = False
         module = cast(ReidModule, pl_module)
         if len(module.stream_exits) < 2:
             return  # one exit: there is nothing to choose
