@@ -272,6 +272,25 @@ def test_a_checkpoint_is_tested_at_the_size_it_was_trained_at(
     assert use_trained_size(trained, path, []) is None
 
 
+def test_a_state_that_does_not_fit_is_one_message(composed: Compose, tmp_path: Path) -> None:
+    few = (*SIX_STEPS, *(f"callbacks.{name}=null" for name in (*UNNEEDED, "thresholds")))
+    cfg = composed(*few, "trainer.max_steps=2")
+    run(cfg)
+    good = torch.load(last_checkpoint(Path(cfg.run_dir)), weights_only=True)
+    moments = {"exp_avg": torch.zeros(3), "exp_avg_sq": torch.zeros(3), "step": torch.zeros(())}
+    groups = good["optimizer_states"][0]["param_groups"]
+    changes: list[dict[str, Any]] = [
+        {"optimizer_states": []},
+        {"optimizer_states": [{"state": {0: moments}, "param_groups": groups}]},
+        {"pytorch-lightning_version": "text"},
+        {"callbacks": dict.fromkeys(good["callbacks"], 3)},
+    ]
+    for change in changes:
+        torch.save({**good, **change}, tmp_path / "bad.ckpt")
+        with pytest.raises(UserError, match="bad.ckpt: the training cannot go on from its state"):
+            run(composed(*few, f"ckpt_path={tmp_path / 'bad.ckpt'}", run="b"))
+
+
 def test_checkpoints_load_alone_and_safely(composed: Compose) -> None:
     cfg = composed(*SIX_STEPS)
     run(cfg)

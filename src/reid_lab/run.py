@@ -31,7 +31,9 @@ from reid_lab.build import (
 )
 from reid_lab.callbacks import RankingEvaluation
 from reid_lab.callbacks.after_ranking import AfterRanking
+from reid_lab.checkpoint import CheckpointError
 from reid_lab.dataset import ReidDataModule
+from reid_lab.errors import UserError
 from reid_lab.interrupt import Interrupted, status_of
 from reid_lab.model import ReidModule
 from reid_lab.model.base import DivergedError
@@ -43,6 +45,8 @@ from reid_lab.results import CONFIG, NEW, SUMMARY, begin_test, place, write_json
 from reid_lab.settings import check, find_checkpoint
 
 log = logging.getLogger(__name__)
+# what Lightning and torch raise for a state that is not theirs
+UNRESTORABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError)
 
 
 @dataclass
@@ -181,6 +185,14 @@ def fit(
         last = last_checkpoint(folder)
         kept = f"{last} is of an earlier step" if last.is_file() else "no checkpoint was written"
         raise DivergedError(f"{error}. {kept}") from error
+    except UNRESTORABLE as error:
+        if checkpoint is None or trainer.global_step > begun or isinstance(error, UserError):
+            raise
+        raise CheckpointError(
+            f"ckpt_path={checkpoint}: the training cannot go on from its state of the loops, "
+            f"optimisers and callbacks ({type(error).__name__}: {error}). Give a checkpoint that "
+            "this version wrote with these settings, or test it with task=test"
+        ) from error
     count_last_batch(trainer)
     if not trainer.is_global_zero:
         return

@@ -43,6 +43,7 @@ class ReidModule(pl.LightningModule, ABC):
     def __init__(self) -> None:
         super().__init__()
         self._rng_state: Tensor | None = None
+        self._optimizers_kept: int | None = None  # in the checkpoint that a training goes on from
         self._losses: dict[str, Tensor] = {}  # of this step
 
     @abstractmethod
@@ -193,6 +194,14 @@ class ReidModule(pl.LightningModule, ABC):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._rng_state = checkpoint.get("rng_state")
+        self._optimizers_kept = len(checkpoint.get("optimizer_states") or [])
+
+    def on_train_start(self) -> None:
+        if self._optimizers_kept not in (None, len(self.trainer.optimizers)):
+            raise ValueError(
+                f"the checkpoint holds the state of {self._optimizers_kept} optimisers, this "
+                f"training has {len(self.trainer.optimizers)}"
+            )
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         if self._rng_state is not None:  # here, since setting up draws numbers, too
