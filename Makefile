@@ -4,6 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
+# the oldest Python that is promised, and the newest
+PYTHONS ?= python3.10 python3.13
+VERSION := import sys; print("%d.%d" % sys.version_info[:2])
 COUNTS ?=
 
 help:  ## show this list
@@ -26,6 +29,12 @@ test: $(STAMP)  ## ruff, mypy and all tests
 	$(BIN)/mypy
 	$(BIN)/pytest -n $(WORKERS)
 
+test-pythons:  ## the same on each of PYTHONS, in environments of their own: before a release
+	@for python in $(PYTHONS); do \
+	  version=$$($$python -c '$(VERSION)') || exit 1; \
+	  $(MAKE) test PYTHON=$$python VENV=.venv/python$$version || exit 1; \
+	done
+
 torture: $(STAMP)  ## every kill, bad input and hostile file, counted (an hour; COUNTS=file.csv)
 	REID_LAB_TORTURE=1 $(BIN)/pytest -n $(WORKERS) tests/torture $(COUNTS:%=--torture-csv %)
 
@@ -46,4 +55,4 @@ bench-early-exit: $(STAMP)  ## time and Mul-Adds of a network that stops; deadli
 clean:  ## remove the environment and the caches of the tools (never runs/)
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis dist
 
-.PHONY: help install demo test torture lint bench bench-retrieval bench-early-exit clean
+.PHONY: help install demo test test-pythons torture lint bench bench-retrieval bench-early-exit clean

@@ -14,6 +14,12 @@ PACKAGE = Path(reid_lab.__file__).parent
 ORDER = ["dataset", "backbone", "loss", "search", "classical", "model", "retrieval", "budget"]
 ORDER += ["report", "frontier", "callbacks"]
 PLAIN = ("search", "frontier", "retrieval", "budget", "report", "classical")
+# modules and names that Windows or macOS lack
+POSIX = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "posix", "msvcrt", "winreg"}
+ELSEWHERE = {"os.fork", "os.geteuid", "os.getuid", "os.killpg", "os.setsid", "os.uname"}
+ELSEWHERE |= {"os.sched_getaffinity", "os.O_DIRECTORY", "os.O_NOFOLLOW", "os.mkfifo"}
+ELSEWHERE |= {"signal.SIGKILL", "signal.SIGHUP", "signal.SIGALRM", "signal.SIGUSR1"}
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 COMMON = {"types", "errors", "atomic", "stored", "command", "results", "protocol", "pixels"}
 COMMON |= {"strict_json", "folders", "gallery_files", "image_files"}  # of no layer
 
@@ -49,3 +55,18 @@ def test_plain_packages_know_neither_lightning_nor_hydra(layer: str) -> None:
     for path in (PACKAGE / layer).rglob("*.py"):
         roots = {name.split(".")[0] for name in imports(path)}
         assert not roots & {"pytorch_lightning", "hydra", "omegaconf", "wandb"}, path
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.name)
+def test_every_module_can_be_imported_on_any_platform(path: Path) -> None:
+    """What only some platforms have is imported or looked up where it is used, and guarded."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    later = {id(n) for f in ast.walk(tree) if isinstance(f, FUNCTIONS) for n in ast.walk(f)}
+    now = [node for node in ast.walk(tree) if id(node) not in later]
+    names = {
+        alias.name.split(".")[0] for n in now if isinstance(n, ast.Import) for alias in n.names
+    }
+    names |= {n.module.split(".")[0] for n in now if isinstance(n, ast.ImportFrom) and n.module}
+    assert not names & POSIX
+    used = {ast.unparse(n) for n in now if isinstance(n, ast.Attribute)}
+    assert not used & ELSEWHERE

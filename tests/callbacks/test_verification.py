@@ -55,7 +55,8 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_writes_curves_and_operating_points(tmp_path: Path) -> None:
     evaluation = evaluated(30)
     callback = Verification(tmp_path, false_accept_rates=(0.1, 0.01), seed=1)
-    with warnings.catch_warnings(action="error"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         callback.work(evaluation, MODEL)
 
     points = rows(tmp_path / "results" / "operating_points.csv")
