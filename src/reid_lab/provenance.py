@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from reid_lab.results import SUMMARY, read_json, results_of
+from reid_lab.results import SUMMARY, results_of
+from reid_lab.stored import StoredFileError, read_json
 
 TRAINING = "training.json"
 PACKAGES = ("reid-lab", "torch", "torchvision", "pytorch-lightning", "numpy")
@@ -33,11 +34,18 @@ def training_of(run: Path) -> dict[str, Any]:
 
     Runs from before it had a file of its own kept it in the summary until they were tested again.
     """
-    record = read_json(run / TRAINING)
-    summary = {} if record else read_json(results_of(run) / SUMMARY)
+    record = _read(run / TRAINING)
+    summary = {} if record else _read(results_of(run) / SUMMARY)
     kept = ("command", "commit", "machine", "versions", "seed", "elapsed_s")
     old = summary if summary.get("task") == "fit" else {}
     return record or {key: old[key] for key in kept if key in old}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return read_json(path)
+    except StoredFileError:
+        return {}
 
 
 def commit() -> str:
