@@ -145,6 +145,19 @@ def test_a_kill_in_the_middle_of_a_write_leaves_no_torn_picture(
     assert not list(tmp_path.rglob("*.jpg"))
 
 
+def test_a_kill_before_the_recipe_is_written_leaves_a_folder_to_draw_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer_module, "write_bytes", killed)
+        with pytest.raises(KeyboardInterrupt):
+            render(tmp_path / "data", SMALL, progress=False)
+    render(tmp_path / "data", SMALL, progress=False)
+
+
 def test_lost_pictures_are_drawn_again_without_the_marker(root: Path, tmp_path: Path) -> None:
     target = render(tmp_path / "data", SMALL, progress=False)
     victims = sorted(target.glob("*/*.jpg"))[::3]

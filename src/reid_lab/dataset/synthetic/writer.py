@@ -45,9 +45,9 @@ def render(
         return root
     entries = plan(recipe)
     _check_files(root, entries)
+    write_bytes(root / RECIPE, told.encode())  # first: it says whose the folder is
     for folder in FOLDERS:
-        (root / folder).mkdir(parents=True, exist_ok=True)
-    write_bytes(root / RECIPE, told.encode())
+        (root / folder).mkdir(exist_ok=True)
     missing = [entry for entry in entries if not (root / entry.folder / entry.name).exists()]
     with _bar(len(entries), len(entries) - len(missing), progress) as advance:
         for count in _drawn(root, recipe, missing, workers):
