@@ -22,7 +22,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m reid_lab.frontier")
     parser.description = (
         "Finished runs as one table, plots and a page: accuracy against Mul-Adds, latency and "
-        "memory. Seeds of one method are pooled. With a limit: the best that fits it."
+        "memory. Seeds of one method are pooled. With a limit: the best that fits it. A run whose "
+        "files are broken is left out and named, and the status is 1."
     )
     parser.add_argument("runs", nargs="*", type=Path, help="run folders, or folders that hold some")
     parser.add_argument(

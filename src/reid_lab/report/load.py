@@ -74,7 +74,7 @@ def load_results(folder: Path) -> Run:
     return Run(
         folder=folder.resolve(),
         exits=_exits(results / "exits.csv"),
-        anytime=_records(Budget, results / "anytime.csv"),
+        anytime=_known(_records(Budget, results / "anytime.csv"), results / "anytime.csv"),
         stream=_stream(results / "stream.csv"),
         roc=_records(RocPoint, results / "roc.csv"),
         operating_points=_records(OperatingPoint, results / "operating_points.csv"),
@@ -161,12 +161,19 @@ def _stream(path: Path) -> list[StreamPoint]:
             shares = {k: number(k, v) for k, v in row.items() if k.startswith("share_")}
         except ValueError as error:
             raise StoredFileError(path, f"row {place}: {error}") from error
-        if math.isnan(point.planned + point.realised):
-            raise StoredFileError(path, f"row {place}: what was planned and realised is not known")
         if shares and not abs(sum(shares.values()) - 1) < 1e-3:
             raise StoredFileError(path, f"row {place}: the shares of the exits do not add up to 1")
         point.shares.update({k.removeprefix("share_"): share for k, share in shares.items()})
         points.append(point)
+    return _known(points, path)
+
+
+def _known(points: list[Record], path: Path) -> list[Record]:
+    """The points of a curve, whose places along the axis have to be numbers."""
+    for row, point in enumerate(points, 1):
+        for name in ("mul_adds", "planned", "realised"):
+            if math.isnan(getattr(point, name, 0)):
+                raise StoredFileError(path, f"row {row}: {name} is nan, not a number")
     return points
 
 
