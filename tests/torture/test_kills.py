@@ -166,7 +166,9 @@ JOBS = {
         prepare=copied_run,
     ),
     "gallery build": Job(
-        ("build", *NETWORK, "--out", "g", "--batch-size", "1"), files("g/*"), "reid_lab.gallery"
+        ("build", *NETWORK, "--out", "g", "--batch-size", "1", "--overwrite"),
+        files("g/*"),
+        "reid_lab.gallery",
     ),
     "gallery add": Job(
         ("add", "g", *NETWORK, "--batch-size", "1"),
@@ -174,7 +176,11 @@ JOBS = {
         "reid_lab.gallery",
         prepare=copied_gallery,
     ),
-    "export": Job(("--checkpoint", "@checkpoint", "--out", "x"), export_result, "reid_lab.export"),
+    "export": Job(
+        ("--checkpoint", "@checkpoint", "--out", "x", "--overwrite"),
+        export_result,
+        "reid_lab.export",
+    ),
     "frontier": Job(("@run", "--out", "out"), files("out/**/*.csv"), "reid_lab.frontier"),
 }
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
