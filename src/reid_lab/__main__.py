@@ -5,28 +5,51 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any
 
 import hydra
-from hydra.errors import CompactHydraException
+from hydra._internal.utils import get_args_parser
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
+from reid_lab.command import piped
 from reid_lab.errors import UserError
 from reid_lab.interrupt import Interrupted, raise_on_signals, status_of
 from reid_lab.multirun import print_pending
+from reid_lab.overrides import explain, without_nulls
 from reid_lab.paths import conf_dir, register_resolvers
 
 register_resolvers()
+FULL = "HYDRA_FULL_ERROR"
+_users = os.environ.get(FULL)  # =1 shows the traceback of any error
+_started = False
+
+
+@contextmanager
+def _environment(full: str | None) -> Iterator[None]:
+    before = os.environ.pop(FULL, None)
+    try:
+        if full is not None:
+            os.environ[FULL] = full
+        yield
+    finally:
+        os.environ.pop(FULL, None)
+        if before is not None:
+            os.environ[FULL] = before
 
 
 @hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")
 def _job(cfg: DictConfig) -> Any:
+    global _started
+    _started = True
     from reid_lab.run import run  # torch is slow to import, and --help does not need it
 
-    try:
+    with _environment(_users):  # also of the processes that it starts
         return run(cfg)
-    except UserError as error:
-        raise CompactHydraException(str(error)) from error
 
 
 def main() -> None:
@@ -37,14 +60,61 @@ def main() -> None:
     """
     raise_on_signals()
     logging.raiseExceptions = False  # no traceback where the log's disk is full
+    sys.exit(piped(_main))
+
+
+def _main() -> int:
+    words = sys.argv[1:]
+    if wrong := wrong_options(words):
+        print(f"error: {wrong}", file=sys.stderr)
+        return 2
+    sys.argv[1:] = words = without_nulls(words)
     try:
-        _job()
+        with _environment("1"):  # Hydra leaves all errors to us
+            _job()
+    except Exception as error:
+        if _users not in (None, "", "0") or not _is_users(error):
+            raise
+        print(explain(error, words), file=sys.stderr)
+        print(f"{FULL}=1 shows the traceback.", file=sys.stderr)
+        return 1
     except (KeyboardInterrupt, Interrupted) as stopped:
         if os.environ.get("LOCAL_RANK", "0") == "0":  # once, of a run's processes
             print(getattr(stopped, "message", "interrupted"), file=sys.stderr)
-        raise SystemExit(status_of(stopped)) from None
+        return status_of(stopped) or 1
     finally:
         print_pending()
+    return 0
+
+
+def _is_users(error: Exception) -> bool:
+    """Whether an error is one to be told in one message: any that Hydra has with the command."""
+    if not _started:
+        return True
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+    kinds = (UserError, HydraException, OmegaConfBaseException, MisconfigurationException)
+    return isinstance(error, kinds)
+
+
+def wrong_options(words: Sequence[str]) -> str:
+    """What is wrong with the first option that is none; empty where all of them are known."""
+    known = [name for name in get_args_parser()._option_string_actions if name[:2] == "--"]
+    for word in words:
+        if word.startswith("="):
+            return f"{word}: there is no key before the equals sign\n  fix: key{word}"
+        name, equals, value = word.partition("=")
+        if name[:2] != "--" or any(option.startswith(name) for option in known):
+            continue
+        if equals:
+            return (
+                f"{word}: keys have no dashes\n  fix: {name.lstrip('-')}={value}\n"
+                "       (in a W&B sweep's command: ${args_no_hyphens} in place of ${args})"
+            )
+        close = get_close_matches(name, known, 1)
+        fix = f"did you mean {close[0]}?" if close else f"write {name.lstrip('-')}=..., see --help"
+        return f"{word}: there is no such option\n  fix: {fix}"
+    return ""
 
 
 if __name__ == "__main__":

@@ -75,14 +75,16 @@ def accepts(annotation: Any, value: object) -> bool:
     NaN and infinity fit no number.
     """
     config = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
+    many: Any = list
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            adapter: TypeAdapter[Any] = TypeAdapter(_as_yaml(annotation), config=config)
+            # in a list, since pydantic takes no `config` for a dataclass by itself
+            adapter: TypeAdapter[Any] = TypeAdapter(many[_as_yaml(annotation)], config=config)
     except Exception:  # not an annotation that pydantic knows
         return True
     try:
-        adapter.validate_python(value)
+        adapter.validate_python([value])
     except ValidationError:
         return False
     except Exception:  # e.g. a protocol that cannot be checked, a limit that makes no sense
@@ -220,7 +222,7 @@ def _number(limit: object) -> str:
     """1e+06 as people write it: 1000000; and 1e15."""
     if isinstance(limit, float) and limit.is_integer() and abs(limit) < 1e7:
         return str(int(limit))
-    return str(limit).replace("e+", "e")
+    return f"{limit:g}".replace("e+", "e") if isinstance(limit, float) else str(limit)
 
 
 def not_finite(value: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import AsyncCheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -30,6 +32,7 @@ from reid_lab.model import Distilled, ReidModule
 from reid_lab.model.teacher import Teacher
 from reid_lab.resume import unlike
 
+log = logging.getLogger(__name__)
 # what constructors raise for a value that they cannot take; all of it stays to be seen with
 # HYDRA_FULL_ERROR=1
 REFUSALS = (ValueError, TypeError, ArithmeticError, OSError, RuntimeError, ImportError)
@@ -214,7 +217,12 @@ def build_trainer(cfg: DictConfig) -> pl.Trainer:
     """The trainer. A checkpoint is written beside the one that it replaces."""
     callbacks = [make(node) for node in (cfg.callbacks or {}).values() if node]
     loggers = [make(node) for node in (cfg.logger or {}).values() if node]
-    trainer: pl.Trainer = make(cfg.trainer, callbacks=callbacks, logger=loggers)
+    more: dict[str, Any] = {}
+    if not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
+        if cfg.task == "fit":
+            log.warning("callbacks.checkpoint=null: no checkpoint is kept of this run")
+        more = {"enable_checkpointing": False}  # else Lightning adds its own
+    trainer: pl.Trainer = make(cfg.trainer, callbacks=callbacks, logger=loggers, **more)
     given = trainer.strategy._checkpoint_io  # by trainer.plugins; asking the property sets one
     if given is None:
         trainer.strategy.checkpoint_io = CheckpointFiles()

@@ -92,3 +92,21 @@ def terminable(command: Callable[[], int]) -> int:
     finally:
         signal.signal(signal.SIGTERM, before)
     return 128 + signal.SIGTERM if terminated else status
+
+
+def piped(work: Callable[[], int | None]) -> int:
+    """The status of a command whose output may be cut off, as by `| head`, without a traceback."""
+    status: int | str | None
+    try:
+        try:
+            status = work()
+        except SystemExit as stopped:  # argparse's, after --help
+            status = stopped.code
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # what is left in the buffers goes nowhere, else Python complains as it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    if isinstance(status, str):
+        raise SystemExit(status)
+    return status or 0

@@ -227,6 +227,10 @@ def _advice(name: str, given: object, hint: Any, default: object) -> str:
         close = difflib.get_close_matches(given, values, n=1)
         if close:
             return f"did you mean {name}={close[0]}?"
+    numbers = {int, float} & {*ann.options(hint)}
+    text = isinstance(given, bool | int | float) and not numbers
+    if text and ann.accepts(hint, ann.show(given)):
+        return f"quote it, and the whole for the shell: '{name}=\"{ann.show(given)}\"'"
     if isinstance(default, bool | int | float | str):
         return f"change it; the default is {name}={ann.show(default)}"
     return f"change it: {name}=..."

@@ -11,9 +11,12 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from reid_lab.errors import UserError
 from reid_lab.resume import differing
 
 LAST = "last"
+LONGEST = 200  # bytes of a folder's name; file systems take 255
+DEEPEST = 4
 
 
 def conf_dir() -> Path:
@@ -27,6 +30,29 @@ def last_checkpoint(run: Path) -> Path:
     return run / "checkpoints" / "last.ckpt"
 
 
+def checked_name(name: object) -> str:
+    """The name of a run, which is a folder below runs/.
+
+    Raises:
+        UserError: it leads elsewhere, or is no name of a folder.
+    """
+    text = str(name)
+    parts = text.split("/")
+    if (
+        any(part in ("", ".", "..") or len(part.encode()) > LONGEST for part in parts)
+        or not text.isprintable()
+        or "\\" in text
+        or len(parts) > DEEPEST
+    ):
+        shown = text if len(text) <= 80 else f"{text[:77]}..."
+        raise UserError(
+            f"name={json.dumps(shown)}: a run's folder is runs/NAME/TIME, so that a name has "
+            f"letters, digits, spaces and signs, at most {LONGEST} bytes, no .. and no backslash\n"
+            "  fix: name=mine or name=study/mine; hydra.run.dir=... takes any other folder"
+        )
+    return text
+
+
 def resumable(name: str) -> list[Path]:
     """The runs of a name that have a checkpoint, the newest first."""
     found = [run for run in (Path("runs") / name).glob("*") if last_checkpoint(run).is_file()]
@@ -34,7 +60,12 @@ def resumable(name: str) -> list[Path]:
 
 
 def run_dir(name: str, ckpt_path: str | None, *, _root_: DictConfig) -> str:
-    """`runs/<name>/<now>`; with `ckpt_path=last` the newest run of that name and these settings."""
+    """`runs/<name>/<now>`; with `ckpt_path=last` the newest run of that name and these settings.
+
+    Raises:
+        UserError: a name that leads elsewhere.
+    """
+    name = checked_name(name)
     if ckpt_path == LAST:
         for run in resumable(name):
             if not differing(_root_, run):
@@ -65,7 +96,7 @@ def choice(group: str, *, _root_: DictConfig) -> str:
     """What was chosen of a group, such as `dare` of model."""
     # a sweep's folder is named when Hydra's own config is not set yet, but still part of this one
     hydra = _root_.get("hydra") or HydraConfig.get()
-    return str(hydra.runtime.choices[group])
+    return str(hydra.runtime.choices.get(group, "none"))
 
 
 def register_resolvers() -> None:

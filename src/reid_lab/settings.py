@@ -2,46 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from tempfile import TemporaryFile
+from typing import Annotated, Any, Literal
 
+import pytorch_lightning as pl
+from annotated_types import MinLen
 from omegaconf import DictConfig
+from pytorch_lightning.loggers import Logger
 
 from reid_lab.budget.allocator import Allocator
 from reid_lab.build import build_data
 from reid_lab.checkpoint import check_resumable, read_checkpoint
 from reid_lab.config_check import ConfigError, Problem, check_config
+from reid_lab.dataset import ReidDataModule
+from reid_lab.dry_run import try_callbacks, try_memory, try_model, try_trainer
 from reid_lab.errors import UserError
-from reid_lab.paths import LAST, last_checkpoint, resumable
+from reid_lab.model import ReidModule
+from reid_lab.overrides import choices, default_choices
+from reid_lab.paths import LAST, checked_name, last_checkpoint, resumable
 from reid_lab.report import load_run
 from reid_lab.resume import differing
-from reid_lab.types import Count, Seed
+from reid_lab.types import Seed, Threads
+
+Text = Annotated[str, MinLen(1)]
 
 
 @dataclass
 class Settings:
     """The top-level keys of the config: what they mean and what they may be."""
 
-    name: str  # of the experiment; its runs are under runs/<name>/
+    name: Text  # of the experiment; its runs are under runs/<name>/
     task: Literal["fit", "test"]  # fit trains, then tests; test needs a ckpt_path
     seed: Seed
-    ckpt_path: str | None  # null, a checkpoint, or last: the newest run that is set up as this
+    ckpt_path: (
+        Annotated[str, MinLen(1)] | None
+    )  # null, a checkpoint, or last: the newest run that is set up as this
     compile: bool  # torch.compile the stages
     channels_last: bool  # memory format of the network
     matmul_precision: Literal["highest", "high", "medium"]  # high is TF32 on a GPU
-    threads: Count | None  # of torch on the CPU; null leaves its own choice
+    threads: Threads | None  # of torch on the CPU; null leaves its own choice
     allocator: Allocator  # glibc's, on the CPU: keep freed memory, or its default
-    run_dir: str
+    run_dir: Text
     compare: Sequence[str]  # folders of other runs to draw into this one's report
-    dataset: Any
-    backbone: Any
+    dataset: ReidDataModule
+    backbone: Any  # what of these two the model takes is checked there
     loss: Any
-    model: Any
-    callbacks: Any
-    trainer: Any
-    logger: Any
+    model: ReidModule
+    callbacks: dict[str, pl.Callback | None] | None
+    trainer: pl.Trainer
+    logger: dict[str, Logger | None] | None
 
 
 def check(cfg: DictConfig) -> None:
@@ -50,33 +62,101 @@ def check(cfg: DictConfig) -> None:
     Raises:
         ConfigError: naming all of it.
     """
-    problems = check_config(cfg, Settings)
-    if not any(problem.key.split(".")[0] == "dataset" for problem in problems):
-        problems += check_data(cfg)
+    problems = [_with_choices(problem) for problem in check_config(cfg, Settings)]
+
+    def sound(*groups: str) -> bool:
+        given = [key for problem in problems for key in prefixes(problem.key)]
+        return not {*given} & {*groups}
+
+    if sound("name"):
+        problems += check_name(cfg)
+    data = None
+    if sound("dataset", "seed"):
+        found, data = check_data(cfg)
+        problems += found
     if cfg.get("task") == "test" and not cfg.get("ckpt_path"):
         problems.append(
             Problem(
                 "ckpt_path",
-                None,
+                cfg.get("ckpt_path"),
                 "with task=test: a checkpoint to test",
                 "add ckpt_path=last (the newest run set up so) or ckpt_path=/path/to/last.ckpt",
             )
         )
-    if not any(problem.key == "ckpt_path" for problem in problems):
+    if sound("ckpt_path", "run_dir", "name"):
         problems += check_checkpoint(cfg)
-    if not any(problem.key.split(".")[0] == "compare" for problem in problems):
+    if sound("compare"):
         problems += check_compared(cfg)
+    problems += check_made(cfg, data, sound)
+    if not problems:  # else nothing will be written
+        problems += check_run_dir(cfg.run_dir)
     if problems:
         raise ConfigError(problems)
 
 
-def check_data(cfg: DictConfig) -> list[Problem]:
+def prefixes(key: str) -> list[str]:
+    """`a`, `a.b`, `a.b.c` of `a.b.c`."""
+    parts = key.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+
+
+def _with_choices(problem: Problem) -> Problem:
+    """A whole group that is null, or no group: its choices say more than its class."""
+    group = problem.key
+    if group not in default_choices() or group in ("callbacks", "logger"):
+        return problem
+    names = choices(group)
+    fix = f"{group}={default_choices()[group]}, or another of them"
+    return replace(problem, allowed=f"one of: {', '.join(names)}", fix=fix)
+
+
+def check_made(
+    cfg: DictConfig, data: ReidDataModule | None, sound: Callable[..., bool]
+) -> list[Problem]:
+    """What the parts refuse that their annotations allow, each tried by itself."""
+    problems: list[Problem] = []
+    model = trainer = None
+    if sound("model", "backbone", "loss", "dataset.transforms") and cfg.dataset is not None:
+        found, model = try_model(cfg, data)
+        problems += found
+    if sound("trainer", "run_dir"):
+        found, trainer = try_trainer(cfg)
+        problems += found
+    if data and model and trainer:
+        problems += try_memory(cfg, data, model, trainer.strategy.root_device)
+    if sound("callbacks", "run_dir", "seed"):
+        problems += try_callbacks(cfg, data, model)
+    return problems
+
+
+def check_name(cfg: DictConfig) -> list[Problem]:
+    try:
+        checked_name(cfg.name)
+    except UserError as error:
+        allowed, _, fix = str(error).partition(": ")[2].partition("\n  fix: ")
+        return [Problem("name", cfg.name, allowed, fix)]
+    return []
+
+
+def check_run_dir(run_dir: str) -> list[Problem]:
+    """Whether a file can be written there."""
+    try:
+        Path(run_dir).mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=run_dir):
+            return []
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        fix = "run_dir=/a/folder/of/yours, or free space and rights there"
+        return [Problem("run_dir", run_dir, f"a folder to write into ({error})", fix)]
+
+
+def check_data(cfg: DictConfig) -> tuple[list[Problem], ReidDataModule | None]:
     try:
         data = build_data(cfg)
         data.check()
     except UserError as error:
-        return [Problem("dataset", cfg.dataset.root, "a data set to train and rank on", str(error))]
-    return []
+        allowed = "a data set to train and rank on"
+        return [Problem("dataset", cfg.dataset.root, allowed, str(error))], None
+    return [], data
 
 
 def check_checkpoint(cfg: DictConfig) -> list[Problem]:
@@ -87,6 +167,9 @@ def check_checkpoint(cfg: DictConfig) -> list[Problem]:
         allowed = f"a run with these settings; the newest, {run}, has {settings}"
         fix = f"give the same, or ckpt_path={last_checkpoint(run)}"
         return [Problem("ckpt_path", LAST, allowed, fix)]
+    if last_checkpoint(path).is_file():
+        fix = f"ckpt_path={last_checkpoint(path)}"
+        return [Problem("ckpt_path", cfg.ckpt_path, "a file; this is a run's folder", fix)]
     if not path.is_file():
         allowed = f"an existing checkpoint; {path} is none"
         fix = f"check the path, or with ckpt_path=last that runs/{cfg.name}/ holds a run"
@@ -123,4 +206,4 @@ def find_checkpoint(cfg: DictConfig) -> Path | None:
     """The checkpoint that `ckpt_path` means."""
     if cfg.ckpt_path == LAST:
         return last_checkpoint(Path(cfg.run_dir))
-    return None if cfg.ckpt_path is None else Path(cfg.ckpt_path).expanduser()
+    return None if not cfg.ckpt_path else Path(cfg.ckpt_path).expanduser()

@@ -90,6 +90,11 @@ class RankingEvaluation(pl.Callback):
                 f"callbacks.ranking.rerank={rerank}: re-ranking takes Euclidean distances; use "
                 "metric euclidean or cosine, or rerank=null"
             )
+        if whiten and pca is None:
+            raise RankingError(
+                "callbacks.ranking.whiten=true scales the directions that pca keeps: give "
+                "callbacks.ranking.pca=128, or whiten=false"
+            )
         self.pca, self.whiten, self.query, self.pooling = pca, whiten, query, pooling
         self.fit_projections = pca is not None  # other callbacks may ask for them, too
         self.projections: dict[str, PCA] = {}
@@ -101,18 +106,21 @@ class RankingEvaluation(pl.Callback):
         self.protocol(trainer)  # whether it can be followed
         if _data(trainer).benchmark.companions is not None and self.query == "single":
             rank_zero_warn("companions are embedded in vain without callbacks.ranking.query=multi")
-        self._count(trainer, cast(ReidModule, pl_module))
+        self.count(_data(trainer), cast(ReidModule, pl_module))
 
-    def _count(self, trainer: pl.Trainer, module: ReidModule) -> None:
-        transforms = _data(trainer).transforms
+    def count(self, data: ReidDataModule, module: ReidModule) -> None:
+        """Mul-Adds of each exit, to `mul_adds`.
+
+        Raises:
+            RankingError: `pca` asks for more dimensions than there are.
+        """
+        transforms = data.transforms
         counts = count_exits(module, transforms.height, transforms.width)
         # every view of an image passes through the network
         self.mul_adds = {name: count * transforms.views for name, count in counts.items()}
         if self.pca is not None:
             dims = exit_dims(module, transforms.height, transforms.width)
-            self._check_pca(
-                self.pca, {**dims, "the training set": len(_data(trainer).train_split) - 1}
-            )
+            self._check_pca(self.pca, {**dims, "the training set": len(data.train_split) - 1})
             for name, dim in dims.items():
                 self.mul_adds[name] += dim * self.pca
 
@@ -134,7 +142,7 @@ class RankingEvaluation(pl.Callback):
             )
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._count(trainer, cast(ReidModule, pl_module))  # what was fitted has its size now
+        self.count(_data(trainer), cast(ReidModule, pl_module))  # what was fitted has its size now
         if self.fit_projections:
             rows = embed_training_images(trainer, cast(ReidModule, pl_module))
             self.projections.update({name: PCA.fit(part) for name, part in rows.items()})
