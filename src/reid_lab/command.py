@@ -31,6 +31,17 @@ def batch_size(text: str) -> int:
     return count(text, most=4096)
 
 
+def seconds(text: str) -> float:
+    """Of a measurement: a day at most, never NaN."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0 and at most 86400")
+    return number
+
+
 def attempt(work: Callable[[], int], wrong: int = 1, interrupted: str = "interrupted") -> int:
     """The status of `work`; what went wrong is told in one message.
 
@@ -106,7 +117,7 @@ def piped(work: Callable[[], int | None]) -> int:
     except BrokenPipeError:
         # what is left in the buffers goes nowhere, else Python complains as it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 141
     if isinstance(status, str):
         raise SystemExit(status)
     return status or 0

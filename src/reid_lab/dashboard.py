@@ -17,7 +17,7 @@ from urllib.parse import urlparse
 
 import wandb
 
-from reid_lab.command import attempt
+from reid_lab.command import attempt, piped
 from reid_lab.errors import UserError
 from reid_lab.frontier.points import read_points
 from reid_lab.publish import read_table, wandb_table
@@ -197,4 +197,4 @@ def _project(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(piped(main))

@@ -30,6 +30,7 @@ from reid_lab.model import ReidModule
 ROOMY = 256  # pixels of a side that every network takes
 FLOAT = 4  # bytes
 COPIES = 3  # of each parameter in training, at least: weight, gradient, momentum
+WIDEST = 1000  # activations in images' sizes; networks of this suite have 20 to 500
 PROCESSES = max(8, os.cpu_count() or 1)
 
 
@@ -111,19 +112,22 @@ def try_memory(
     total = memory_of(device)
     if total is None:
         return []
-    kept, largest = activations(model, image_size(cfg))
-    share = 1 if "32" in str(cfg.trainer.get("precision", 32)) else 0.5
+    height, width = image_size(cfg)
     weights = sum(p.numel() for p in model.parameters()) * FLOAT
     batch = data.batch_size or data.p * data.k
     views = data.transforms.views
     seen = max(data.eval_batch_size // views, 1) * views
+    image = 3 * height * width * FLOAT
+    if COPIES * weights + max(batch, seen) * image * WIDEST < total:
+        return []  # the count takes seconds
+    kept, largest = activations(model, (height, width))
+    share = 1 if "32" in str(cfg.trainer.get("precision", 32)) else 0.5
     needs = {
         "dataset.eval_batch_size": (seen, weights + seen * largest * share),
         "model": (batch, COPIES * weights + batch * kept * share / max(1, world(cfg))),
     }
     if cfg.task == "test":
         del needs["model"]
-    height, width = image_size(cfg)
     return [
         Problem(
             key,

@@ -142,7 +142,7 @@ def _unknown_key(key: str, words: Sequence[str]) -> str:
 def _nearest(names: Sequence[str], value: str) -> str:
     if not names:
         return "--help lists the keys, --cfg job prints the config"
-    return f"did you mean {' or '.join(f'{name}={value}' for name in names)}?"
+    return f"did you mean {' or '.join(f'{name}={value}' for name in dict.fromkeys(names))}?"
 
 
 def _unknown_choice(group: str, choice: str) -> str:

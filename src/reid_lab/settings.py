@@ -62,7 +62,7 @@ def check(cfg: DictConfig) -> None:
     Raises:
         ConfigError: naming all of it.
     """
-    problems = [_with_choices(problem) for problem in check_config(cfg, Settings)]
+    problems = check_settings(cfg)
 
     def sound(*groups: str) -> bool:
         given = [key for problem in problems for key in prefixes(problem.key)]
@@ -92,6 +92,11 @@ def check(cfg: DictConfig) -> None:
         problems += check_run_dir(cfg.run_dir)
     if problems:
         raise ConfigError(problems)
+
+
+def check_settings(cfg: DictConfig) -> list[Problem]:
+    """What its annotations say about each value."""
+    return [_with_choices(problem) for problem in check_config(cfg, Settings)]
 
 
 def prefixes(key: str) -> list[str]:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from reid_lab.command import count
+from reid_lab.command import batch_size, count, seconds
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -27,14 +27,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--checkpoint", type=Path, help="of a run: its network, at its image size, is measured"
     )
     parser.add_argument(
-        "--batch", type=count, default=32, help="images at once for images/s, %(default)s"
+        "--batch", type=batch_size, default=32, help="images at once for images/s, %(default)s"
     )
     parser.add_argument(
         "--repeats", type=count, default=50, help="passes of each at most, %(default)s"
     )
     parser.add_argument(
         "--seconds",
-        type=_seconds,
+        type=seconds,
         default=30.0,
         help="for the passes of the network, and of each reference; %(default)s",
     )
@@ -51,10 +51,3 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table, too")
     return parser.parse_intermixed_args(argv)
-
-
-def _seconds(text: str) -> float:
-    number = float(text)
-    if not number > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return number

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from pytorch_lightning.plugins.precision import Precision
 
@@ -19,15 +18,16 @@ from reid_lab.budget.machine import find_device
 from reid_lab.budget.mul_adds import count_exits, exit_dims
 from reid_lab.build import build_model, image_size, make, plain
 from reid_lab.checkpoint import without_weights
-from reid_lab.config_check import ConfigError, Problem, check_config
+from reid_lab.config_check import ConfigError, Problem
 from reid_lab.cost import show
+from reid_lab.dry_run import try_model
 from reid_lab.errors import UserError
 from reid_lab.gallery.embed import Embedder
 from reid_lab.model import ReidModule
-from reid_lab.paths import conf_dir, register_resolvers
+from reid_lab.overrides import composed as overridden
 from reid_lab.results import write_csv
 from reid_lab.run import prepare_torch, quiet
-from reid_lab.settings import Settings
+from reid_lab.settings import check_settings
 
 PEOPLE = 2  # a classifier's, where the config leaves them open: classifiers are not measured
 # what has no part in a cost: a run's folder and name, what it reads, trains and reports
@@ -74,14 +74,13 @@ def composed(overrides: Sequence[str]) -> DictConfig:
     """The config as `python -m reid_lab` composes it, but with no need of a data set.
 
     Raises:
-        ConfigError: all that is wrong with what matters here.
+        UserError: an override that Hydra refuses; a ConfigError, all that is wrong with what
+            matters here.
     """
-    register_resolvers()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        named = any(word.split("=")[0].strip("+") in ("name", "experiment") for word in overrides)
-        # a run's own name would be made of what Hydra chose
-        cfg = compose("config", overrides=[*overrides, *([] if named else ["name=model"])])
-    problems = [p for p in check_config(cfg, Settings) if _matters(p)]
+    named = any(word.split("=")[0].strip("+") in ("name", "experiment") for word in overrides)
+    # a run's own name would be made of what Hydra chose
+    cfg = overridden([*overrides, *([] if named else ["name=model"])])
+    problems = [p for p in check_settings(cfg) if _matters(p)]
     if problems:
         raise ConfigError(problems)
     return cfg
@@ -90,9 +89,9 @@ def composed(overrides: Sequence[str]) -> DictConfig:
 def _matters(problem: Problem) -> bool:
     group, *below = problem.key.split(".")
     if group == "dataset":
-        return below[:1] == ["transforms"]
+        return below[:1] in ([], ["transforms"])
     if group == "trainer":
-        return below[:1] == ["precision"]
+        return below[:1] in ([], ["precision"])
     return group not in APART or problem.key.startswith("callbacks.ranking.references")
 
 
@@ -105,6 +104,9 @@ def build(cfg: DictConfig, args: Namespace) -> Measured:
         if cfg.channels_last:
             model.to(memory_format=torch.channels_last)
     else:
+        problems, _ = try_model(cfg, None)
+        if problems:
+            raise ConfigError(problems)
         cfg.model = without_weights(plain(cfg.model))
         height, width = image_size(cfg)
         model, size = build_model(cfg, PEOPLE), (height, width)

@@ -6,7 +6,7 @@ import io
 import sys
 from collections.abc import Sequence
 
-from reid_lab.command import attempt, told
+from reid_lab.command import attempt, piped, told
 from reid_lab.doctor.arguments import parse
 
 
@@ -29,4 +29,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(piped(main))

@@ -6,11 +6,10 @@ from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
 
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from reid_lab.build import build_data
-from reid_lab.config_check import ConfigError, check_config
+from reid_lab.config_check import ConfigError
 from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.records import Benchmark
 from reid_lab.doctor import show
@@ -20,7 +19,8 @@ from reid_lab.doctor.pictures import check_pictures
 from reid_lab.doctor.scan import Look, scan
 from reid_lab.doctor.sheet import sheet
 from reid_lab.errors import UserError
-from reid_lab.paths import conf_dir, register_resolvers
+from reid_lab.overrides import composed as overridden
+from reid_lab.settings import check_settings
 
 PARTS = ("train", "query", "gallery", "companions")
 
@@ -58,10 +58,8 @@ def composed(overrides: Sequence[str]) -> DictConfig:
     Raises:
         ConfigError: all that is wrong with its data set.
     """
-    register_resolvers()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("config", overrides=list(overrides))
-    problems = [p for p in check_config(cfg) if p.key.split(".")[0] in ("dataset", "seed")]
+    cfg = overridden(overrides)
+    problems = [p for p in check_settings(cfg) if p.key.split(".")[0] in ("dataset", "seed")]
     if problems:
         raise ConfigError(problems)
     return cfg

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from reid_lab.atomic import replacing
-from reid_lab.command import attempt, batch_size, count
+from reid_lab.command import attempt, batch_size, count, piped
 from reid_lab.errors import UserError
 from reid_lab.image_files import shown
 from reid_lab.runtime.gallery import Gallery
@@ -113,4 +113,4 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(piped(main))
