@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from reid_lab.__main__ import main
 from tests.conftest import SMALL
 
 TINY = (
@@ -121,3 +122,60 @@ def test_killed_and_resumed_it_ends_as_if_nothing_had_happened(
     assert len(list((tmp_path / "runs" / "tiny").iterdir())) == 1  # the same folder
     call(tmp_path, *often, "hydra.run.dir=whole")
     assert exits(tmp_path / "runs") == exits(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("words", "says", "status"),
+    [
+        ("--model.lr=1", "model.lr=1\n       (in a W&B sweep's command: ${args_no_hyphens}", 2),
+        ("--hlep", "did you mean --help?", 2),
+        ("=3", "key=3", 2),
+        ("model.lr 1", "model.lr=1", 1),
+        ("experiment=demo", "+experiment=demo", 1),
+        ("+experiment=dmeo", "did you mean +experiment=demo?", 1),
+        ("backbone=smal", "did you mean backbone=small?", 1),
+        ("model.lrr=1", "did you mean model.lr=1?", 1),
+        ("lr=1", "did you mean model.lr=1?", 1),
+        ("trainer.gradient_clip_val=1", "add it with a plus: +trainer.gradient_clip_val=1", 1),
+        ("trainer=null trainer.devices=1", "leave out trainer.devices=... or trainer=null", 1),
+        ("ckpt_path=a/epoch=1.ckpt", """'ckpt_path="a/epoch=1.ckpt"'""", 1),
+        ("ckpt_path=a(1).ckpt", """'ckpt_path="a(1).ckpt"'""", 1),
+        ("model.lr=1e-4,3e-4", "-m model.lr=1e-4,3e-4", 1),
+        ("name=../../x", "runs/NAME/TIME", 1),
+        ("name=/tmp/x", "runs/NAME/TIME", 1),
+        ("--resolve", "--resolve", 1),
+    ],
+)
+def test_what_people_type_is_answered_with_what_to_type(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: str,
+    says: str,
+    status: int,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["reid_lab", *words.split(" ")])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == status
+    told = capsys.readouterr().err
+    assert says in told and "Traceback" not in told
+    assert not list(tmp_path.parent.glob("x")) and not list(tmp_path.iterdir())
+
+
+def test_a_cut_pipe_is_no_error(tmp_path: Path) -> None:
+    for module in ("reid_lab", "reid_lab.cost", "reid_lab.frontier"):
+        command = [sys.executable, "-m", module, "--help"]
+        end, start_of_pipe = os.pipe()
+        os.close(end)  # nobody reads
+        process = subprocess.run(command, stdout=start_of_pipe, stderr=subprocess.PIPE, text=True)
+        os.close(start_of_pipe)
+        assert process.returncode == 0 and not process.stderr, module
+
+
+def test_the_traceback_stays_to_be_had(tmp_path: Path) -> None:
+    env = {**os.environ, "HYDRA_FULL_ERROR": "1"}
+    command = [sys.executable, "-m", "reid_lab", "model.lrr=1"]
+    process = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert process.returncode == 1 and "Traceback" in process.stderr

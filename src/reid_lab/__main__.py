@@ -72,6 +72,8 @@ def _main() -> int:
     try:
         with _environment("1"):  # Hydra leaves all errors to us
             _job()
+    except BrokenPipeError:
+        raise
     except Exception as error:
         if _users not in (None, "", "0") or not _is_users(error):
             raise

@@ -12,6 +12,7 @@ import typing
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -45,6 +46,7 @@ _LIMITS = {
 }
 
 
+@cache
 def hints(target: Callable[..., Any]) -> dict[str, Any]:
     """The annotations of what `target` is called with, without those that cannot be resolved.
 
@@ -74,22 +76,22 @@ def accepts(annotation: Any, value: object) -> bool:
 
     NaN and infinity fit no number.
     """
-    config = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
-    many: Any = list
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # in a list, since pydantic takes no `config` for a dataclass by itself
-            adapter: TypeAdapter[Any] = TypeAdapter(many[_as_yaml(annotation)], config=config)
-    except Exception:  # not an annotation that pydantic knows
-        return True
-    try:
-        adapter.validate_python([value])
+        _adapter(annotation).validate_python([value])
     except ValidationError:
         return False
-    except Exception:  # e.g. a protocol that cannot be checked, a limit that makes no sense
+    except Exception:  # not an annotation that pydantic knows, or one that cannot be checked
         return True
     return True
+
+
+@cache
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    config = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
+    many: Any = list  # of one, since pydantic takes no `config` for a dataclass by itself
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return TypeAdapter(many[_as_yaml(annotation)], config=config)
 
 
 def _as_yaml(annotation: Any) -> Any:
@@ -97,9 +99,7 @@ def _as_yaml(annotation: Any) -> Any:
     if annotation is Path:
         return Path | str
     if dataclasses.is_dataclass(annotation):
-        return InstanceOf.__class_getitem__(
-            annotation
-        )  # a `_target_` node makes it, never a mapping
+        return Annotated[annotation, InstanceOf()]  # a `_target_` node makes it, never a mapping
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return Annotated[(_as_yaml(args[0]), *annotation.__metadata__)]

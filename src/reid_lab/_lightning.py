@@ -17,6 +17,7 @@ Share = Annotated[float, Gt(0), Le(1)]
 Batches = NonNegativeInt | Fraction | None  # so many, or a share of all
 
 TRAINER: dict[str, Any] = {
+    "devices": Annotated[int, Ge(-1), Le(65_536)] | list[NonNegativeInt] | str,  # -1: all
     "num_nodes": Annotated[int, Ge(1), Le(65_536)],
     "max_steps": Endless,  # 0 would train nothing: task=test tests without training
     "max_epochs": Endless | None,
@@ -44,5 +45,8 @@ CHECKPOINT: dict[str, Any] = {
 RANGES = {  # class -> parameter -> what it may be
     "pytorch_lightning.trainer.trainer.Trainer": TRAINER,
     "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint": CHECKPOINT,
-    "pytorch_lightning.loggers.csv_logs.CSVLogger": {"flush_logs_every_n_steps": Count},
+    "pytorch_lightning.loggers.csv_logs.CSVLogger": {
+        "flush_logs_every_n_steps": Count,
+        "version": NonNegativeInt | str | None,
+    },
 }

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
+from functools import cache
 from inspect import signature
 from typing import Any
 
@@ -47,6 +48,7 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in found if path.stem != "base")
 
 
+@cache
 def default_choices() -> dict[str, str]:
     """Group -> what conf/config.yaml takes of it."""
     entries: Any = OmegaConf.select(OmegaConf.load(conf_dir() / "config.yaml"), "defaults")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Protocol, TypeVar, cast, runtime_checkable
 
 import pytorch_lightning as pl
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from reid_lab.dataset import ReidDataModule
 from reid_lab.errors import UserError
@@ -20,7 +20,7 @@ from reid_lab.results import write_csv
 from reid_lab.search import Place, Plan, Ranges, Search, Setting
 from reid_lab.types import BatchSize, Count, Fraction, Margin, NonNegative, Seed
 
-Several = Annotated[int, Ge(2)]
+Several = Annotated[int, Ge(2), Le(10_000)]
 Number = TypeVar("Number", int, float)
 
 
