@@ -137,7 +137,7 @@ def test_a_run_without_checkpoint_callback_keeps_none(composed: Compose, tmp_pat
         ("dataset.transforms=null", "dataset.transforms", "Transforms"),
         ("model.hidden=60000 model.dim=60000", "model", "of memory"),
         ("trainer.devices=0", "trainer", "devices=0"),
-        ("trainer.devices=99999", "trainer.devices", "processes"),
+        ("trainer.devices=9999", "trainer.devices", "processes"),
         ("trainer.accelerator=foo", "trainer", "accelerator"),
         ("trainer.val_check_interval=0", "trainer.val_check_interval", ">= 1"),
         ("trainer.max_steps=0", "trainer.max_steps", ">= 1"),

@@ -107,8 +107,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if not (args.out or args.gallery):
         parser.error("nothing to do: give --out, --gallery, or both")
-    if args.threads < 0:
-        parser.error("--threads is at least 0")
+    if not 0 <= args.threads <= 1024:
+        parser.error("--threads is 0 to 1024")
     return args
 
 
