@@ -361,7 +361,7 @@ def test_what_would_fail_is_an_error(tmp_path: Path, doctor: Callable[..., str])
     ("words", "message"),
     [
         (["dataset=csv"], "dataset.root"),
-        (["dataset=cvs"], "Available options in 'dataset'"),
+        (["dataset=cvs"], "did you mean dataset=csv?"),
         (["dataset=csv", "dataset.root=/x", "dataset.reader.fiel=a"], "dataset.reader.fiel"),
         (["dataset=csv", "dataset.root=/x", "dataset.p=none"], "dataset.p"),
         (["not an override"], "not an override"),
