@@ -94,7 +94,7 @@ class BudgetedStream:
 
     def replay(self, embeddings: Mapping[str, Tensor], query: Ids) -> Answers:
         """The same from every exit's stored embeddings (N, D): what would it have answered?"""
-        alive = np.arange(len(query))
+        alive: np.ndarray = np.arange(len(query))
 
         def go(exit: str, kept: Rows) -> Tensor:
             nonlocal alive
@@ -108,11 +108,12 @@ class BudgetedStream:
         left = np.zeros(len(query), dtype=np.intp)
         nearest = np.zeros(len(query), dtype=np.intp)
         rows: list[Tensor] = [torch.empty(0)] * len(query)
-        alive = kept = np.arange(len(query))
+        alive: np.ndarray = np.arange(len(query))
+        kept = alive
         for s, exit in enumerate(self.exits):
             embeddings = go(exit, kept)
             mine = query if len(alive) == len(query) else query.take(torch.from_numpy(alive))
-            leaves = np.ones(len(alive), dtype=bool)
+            leaves: np.ndarray = np.ones(len(alive), dtype=bool)
             found = None
             if s < len(self.exits) - 1:
                 sure, found = self._sure(exit, embeddings, mine, noise[alive, s])

@@ -145,7 +145,7 @@ def route(
     noise, within = Draws(exits, seed).take(len(order))
     sure = noise.T if confidences is None else confidences[:, order]
     left = np.full(len(order), exits - 1)
-    alive = np.arange(len(order))
+    alive: np.ndarray = np.arange(len(order))
     for s in range(exits - 1):
         leaves = rule.leave(s, sure[s, alive], within[alive, s])
         left[order[alive[leaves]]] = s

@@ -116,7 +116,7 @@ def paint(
     ux, uy = np.float32(dx / length), np.float32(dy / length)
     xs = np.arange(x0, x1, dtype=np.float32) + np.float32(0.5 - ax)
     ys = (np.arange(y0, y1, dtype=np.float32) + np.float32(0.5 - ay))[:, None]
-    place = ((xs * ux + np.float32(reach + 1)) + ys * uy).astype(np.intp).ravel()
+    place: np.ndarray = ((xs * ux + np.float32(reach + 1)) + ys * uy).astype(np.intp).ravel()
     across = (xs * uy - ys * ux).ravel()
     cut = _slices(tube, width, depth, length, reach, az, dz)
 
