@@ -232,6 +232,27 @@ def test_the_status_of_an_interrupt(error: BaseException, status: int | None) ->
     assert status_of(error) == status
 
 
+IN_A_FORK = """
+import os, signal, time
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGTERM))
+from reid_lab.interrupt import Interrupted, raise_on_signals
+raise_on_signals()
+try:
+    if not os.fork():
+        os._exit(0)
+    time.sleep(30)
+except Interrupted:
+    print("interrupted")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_signal_in_the_middle_of_a_fork_is_not_lost() -> None:
+    command = [sys.executable, "-c", IN_A_FORK]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (ended.stdout, ended.stderr) == ("interrupted\n", "")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_command_with_one_message(

@@ -74,16 +74,16 @@ def _main() -> int:
             _job()
     except BrokenPipeError:
         raise
-    except Exception as error:
+    except (Exception, KeyboardInterrupt, Interrupted) as error:
+        if (status := status_of(error)) is not None:  # whatever Hydra made of it on its way
+            if os.environ.get("LOCAL_RANK", "0") == "0":  # once, of a run's processes
+                print(getattr(error, "message", "interrupted"), file=sys.stderr)
+            return status
         if _users not in (None, "", "0") or not _is_users(error):
             raise
         print(explain(error, words), file=sys.stderr)
         print(f"{FULL}=1 shows the traceback.", file=sys.stderr)
         return 1
-    except (KeyboardInterrupt, Interrupted) as stopped:
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # once, of a run's processes
-            print(getattr(stopped, "message", "interrupted"), file=sys.stderr)
-        return status_of(stopped) or 1
     finally:
         print_pending()
     return 0

@@ -7,7 +7,10 @@ import signal
 import threading
 from types import FrameType
 
+AGAIN = 0.05  # seconds until a signal that came at a bad moment is sent once more
+
 _received: int | None = None
+_forking = False  # what is raised then, in the hooks of other modules, is lost
 
 
 class Interrupted(SystemExit):
@@ -44,8 +47,24 @@ def status_of(error: BaseException) -> int | None:
     return 128 + signal.SIGTERM if isinstance(error, SystemExit) and error.code is None else None
 
 
+def _set_forking(now: bool) -> None:
+    global _forking
+    _forking = now
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(
+        before=lambda: _set_forking(True),
+        after_in_parent=lambda: _set_forking(False),
+        after_in_child=lambda: _set_forking(False),
+    )
+
+
 def _raise(number: int, frame: FrameType | None) -> None:
     global _received
+    if _forking:
+        threading.Timer(AGAIN, os.kill, (os.getpid(), number)).start()
+        return
     if _received is not None:  # asked again: it may be cleaning up for long
         os._exit(128 + number)
     _received = number
