@@ -79,6 +79,7 @@ def _main() -> int:
             if os.environ.get("LOCAL_RANK", "0") == "0":  # once, of a run's processes
                 print(getattr(error, "message", "interrupted"), file=sys.stderr)
             return status
+        assert isinstance(error, Exception)  # the others have a status
         if _users not in (None, "", "0") or not _is_users(error):
             raise
         print(explain(error, words), file=sys.stderr)
