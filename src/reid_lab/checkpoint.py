@@ -19,6 +19,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -353,6 +354,8 @@ def _check_shapes(config: Any, weights: Mapping[str, Tensor]) -> None:
     with torch.device("meta"):
         model = construct(config)
     if isinstance(model, nn.Module):
+        with suppress(RuntimeError):  # a module may take its size from its weights
+            model.load_state_dict({name: w.to("meta") for name, w in weights.items()})
         for name, ours in model.state_dict().items():
             theirs = weights.get(name, ours)
             if theirs.shape != ours.shape:

@@ -15,6 +15,12 @@ from reid_lab.classical import subspace as module
 from reid_lab.classical.pairs import pair_moments, same_rank
 from reid_lab.classical.subspace import largest
 
+
+def clipped(*args: object) -> torch.Tensor:
+    return kissme(*args, clip=True)[0]  # type: ignore[arg-type]
+
+
+LEARN = [clipped, xqda]
 Data = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 SIZES = pytest.mark.parametrize(("cameras", "dim"), [(2, 6), (3, 6), (3, 90)])
 
@@ -82,19 +88,27 @@ def test_xqda_is_the_papers_equations(cameras: int, dim: int) -> None:
 
 
 @SIZES
-def test_kissme_is_the_papers_equation(cameras: int, dim: int) -> None:
+@pytest.mark.parametrize("clip", [True, False])
+def test_kissme_is_the_papers_equation(cameras: int, dim: int, clip: bool) -> None:
     rows, pids, camids = people(cameras, dim)
     x = rows.double().numpy()
     components = np.linalg.svd(x - x.mean(0))[2][:4].T
     same, different = naive_moments(x @ components, pids, camids)
     metric = np.linalg.inv(same) - np.linalg.inv(different)
     values, vectors = np.linalg.eigh(metric)
+    assert cameras == 3 or values.min() < 0 < values.max()
     positive = (vectors * values.clip(0)) @ vectors.T
-    projection = kissme(Subspace.of(rows), pids, camids, pca=4)
-    assert_close(distances(rows, projection), mahalanobis(x @ components, positive))
+    projection, signs = kissme(Subspace.of(rows), pids, camids, 4, clip)
+    assert signs.tolist() == sorted(np.sign(values[values > 0] if clip else values), reverse=True)
+    apart = rows.double().numpy() @ projection.double().numpy()
+    form = ((apart[:, None] - apart[None]) ** 2 * signs.numpy()).sum(2)
+    expected = mahalanobis(x @ components, positive if clip else metric)
+    assert np.abs(form - expected).max() < 2e-4 * np.abs(expected).max()
+    if clip:
+        assert_close(distances(rows, projection), expected)
 
 
-@pytest.mark.parametrize("learn", [kissme, xqda])
+@pytest.mark.parametrize("learn", LEARN)
 def test_the_span_of_few_images_is_enough(learn: object) -> None:
     rows, pids, camids = people(3, 90)
     small, direct = Subspace.of(rows), Subspace(rows, rows.double())
@@ -128,7 +142,7 @@ def test_a_number_of_dimensions(asked: int) -> None:
 @pytest.mark.parametrize("moved", [0.0, 100.0])
 def test_the_mean_moves_no_distance(moved: float) -> None:
     rows, pids, camids = people(2, 6)
-    for learn in (kissme, xqda):
+    for learn in LEARN:
         first, second = (learn(Subspace.of(x), pids, camids) for x in (rows, rows + moved))
         assert_close(distances(rows, first), distances(rows, second), 1e-2)
 
@@ -139,7 +153,7 @@ def test_what_tells_people_apart_counts() -> None:
     camids = np.tile([0, 1, 0, 1], 40)
     person = rng.normal(size=(40, 3))[pids] + 0.1 * rng.normal(size=(160, 3))
     rows = torch.from_numpy(np.hstack([person, rng.normal(size=(160, 20)) * 3])).float()
-    for learn in (kissme, xqda):
+    for learn in LEARN:
         projection = learn(Subspace.of(rows), torch.from_numpy(pids), torch.from_numpy(camids))
         lengths = projection.norm(dim=1)
         assert lengths[:3].min() > 5 * lengths[3:].max()
@@ -159,7 +173,7 @@ def test_largest_eigenvalues(
     torch.testing.assert_close(matrix @ vectors, vectors * values)
 
 
-@pytest.mark.parametrize("learn", [kissme, xqda])
+@pytest.mark.parametrize("learn", LEARN)
 @pytest.mark.parametrize(
     ("pids", "camids", "message"),
     [

@@ -56,6 +56,26 @@ def test_the_metrics_are_projections_of_the_features() -> None:
         assert exits[name].abs().max() > 0
 
 
+def test_the_choice_of_clipping_reaches_every_part_that_ranks() -> None:
+    free, clipped = fitted(), fitted(kissme_clip=True)
+    assert LOMO().stream_exits == free.stream_exits == ("lomo", "xqda")
+    assert LOMO(kissme_clip=True).stream_exits == clipped.stream_exits == LOMO.exit_names
+    assert clipped.exit_signs == {} and set(free.exit_signs) == {"kissme"}
+    signs = free.exit_signs["kissme"]
+    positive = int((signs > 0).sum())
+    assert signs.tolist() == [1] * positive + [-1] * (len(signs) - positive)
+    torch.testing.assert_close(free.kissme.factor[:, :positive], clipped.kissme.factor)
+
+
+def test_a_checkpoint_from_before_the_choice_ranks_as_it_did() -> None:
+    clipped = fitted(kissme_clip=True)
+    state = {k: v for k, v in clipped.state_dict().items() if not k.endswith("signs")}
+    older = LOMO()  # its config has no kissme_clip
+    older.load_state_dict(state)
+    assert older.exit_signs == {} and older.stream_exits == LOMO.exit_names
+    assert torch.equal(older.kissme.factor, clipped.kissme.factor)
+
+
 @pytest.mark.parametrize(("asked", "kept"), [(None, None), (1, 1), (99, None)])
 def test_dimensions_of_xqda(asked: int | None, kept: int | None) -> None:
     above_one = fitted().xqda.factor.shape[1]

@@ -12,7 +12,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from reid_lab.protocol import Protocol
-from reid_lab.retrieval import Ids, RankingMetric, rank
+from reid_lab.retrieval import Embeddings, Exit, Ids, RankingMetric, evaluate, rank
+from reid_lab.retrieval.checks import NoMatchError
 from tests.retrieval.people import crowd
 
 Columns = list[torch.Tensor]
@@ -72,17 +73,40 @@ def _process(number: int, port: int, folder: Path) -> None:
     dist.init_process_group("gloo", rank=number, world_size=2)
     data = columns(*crowd(3))
     mine = torch.arange(number, 151, 2) % 150  # unevenly many; one image twice
-    values = filled(data, mine).compute()
+    values = [filled(data, mine).compute()]
+    for half in (False, True):  # all at process 0, nothing at process 1; and once more
+        metric = filled(data, torch.arange(150 if number == 0 else 0), half=half)
+        values.append(metric.compute())
+        metric._computed = None
+        metric.update(*(column[number : number + 1] for column in data))
+        values.append(metric.compute())
     torch.save(values, folder / f"{number}.pt")
     dist.destroy_process_group()
 
 
-def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
+def test_two_processes_find_what_one_finds_however_little_one_has(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     mp.spawn(_process, (port, tmp_path), nprocs=2)
-    expected = rank(*crowd(3)).summary()
+    query, gallery, q, g = crowd(3)
+    expected = rank(query, gallery, q, g).summary()
+    halves = rank(query.half(), gallery.half(), q, g).summary()
     for number in (0, 1):
-        found = torch.load(tmp_path / f"{number}.pt")
-        assert {n: v.item() for n, v in found.items()} == pytest.approx(expected, abs=1e-7)
+        found = [
+            {name: value.item() for name, value in values.items()}
+            for values in torch.load(tmp_path / f"{number}.pt")
+        ]
+        for values, wanted in zip(found, [expected] * 3 + [halves] * 2, strict=True):
+            assert values == pytest.approx(wanted, abs=1e-7)
+
+
+def test_no_query_with_a_match_is_the_same_error_everywhere() -> None:
+    query, gallery, q, g = crowd()
+    alone = Ids(q.pids + 100, q.camids, q.paths)
+    with pytest.raises(NoMatchError, match="none of 30 queries"):
+        rank(query, gallery, alone, g).summary()
+    with pytest.raises(NoMatchError, match="none of 30 queries"):
+        evaluate(Embeddings(alone, g, {"x": Exit(query, gallery, 1)}))
+    with pytest.raises(NoMatchError, match="none of 30 queries"):
+        filled(columns(query, gallery, alone, g), torch.arange(150)).compute()

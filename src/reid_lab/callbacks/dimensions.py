@@ -65,10 +65,11 @@ class FeatureDimensions(AfterRanking):
         e, ids = evaluation.embeddings.exits[name], evaluation.embeddings
         query, gallery = e.query, e.gallery
         full = query.shape[1]
-        if not self._projected:
+        if not self._projected and e.signs is None:
             query, gallery = (self._projections[name](rows) for rows in (query, gallery))
         rows = []
-        for dim in self.dims:
+        # principal components would mix a signed metric's directions
+        for dim in self.dims if e.signs is None else ():
             if dim < full and dim <= query.shape[1]:
                 sides = (query[:, :dim], gallery[:, :dim], ids.query, ids.gallery)
                 ranking = rank_trials(rank, *sides, evaluation.metric, evaluation.protocol)

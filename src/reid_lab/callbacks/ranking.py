@@ -27,6 +27,7 @@ from reid_lab.report.console import print_exits
 from reid_lab.report.load import read_exits
 from reid_lab.results import write_csv
 from reid_lab.retrieval import PCA, Embeddings, Evaluation, Exit, Ids, evaluate
+from reid_lab.retrieval.checks import NoMatchError
 from reid_lab.retrieval.evaluation import Reranker
 from reid_lab.retrieval.projection import project
 from reid_lab.retrieval.space import MetricName
@@ -118,6 +119,13 @@ class RankingEvaluation(pl.Callback):
         counts = count_exits(module, transforms.height, transforms.width)
         # every view of an image passes through the network
         self.mul_adds = {name: count * transforms.views for name, count in counts.items()}
+        signed = ", ".join(module.exit_signs)
+        if self.pca is not None and signed:
+            raise RankingError(
+                f"callbacks.ranking.pca={self.pca}: exit {signed} ranks by a metric with negative "
+                "directions, which principal components would mix: use pca=null, or "
+                "model.kissme_clip=true"
+            )
         if self.pca is not None:
             dims = exit_dims(module, transforms.height, transforms.width)
             self._check_pca(self.pca, {**dims, "the training set": len(data.train_split) - 1})
@@ -187,20 +195,26 @@ class RankingEvaluation(pl.Callback):
         self.evaluation = None
         if not trainer.is_global_zero:
             return  # one process ranks
-        embeddings = self._embeddings(gathered, part, trainer)
+        signs = {n: x.cpu() for n, x in cast(ReidModule, pl_module).exit_signs.items()}
+        embeddings = self._embeddings(gathered, part, trainer, signs)
         if embeddings is None:
             rank_zero_warn(f"{part}: the batches seen hold no query or no gallery; not ranked")
             return
         testing = part == "test"
         if testing and self.pca is not None:
             embeddings = project(embeddings, self._kept(self.pca))
-        self.evaluation = evaluate(
-            embeddings,
-            self.metric,
-            self.protocol(trainer),
-            self.rerankers if testing else (),
-            self.memory,
-        )
+        if testing and self.rerankers and signs:
+            rank_zero_warn(f"not re-ranked: {', '.join(signs)}, whose metric is no distance")
+        rerankers = self.rerankers if testing else ()
+        try:
+            self.evaluation = evaluate(
+                embeddings, self.metric, self.protocol(trainer), rerankers, self.memory
+            )
+        except NoMatchError as error:
+            if testing:
+                raise
+            rank_zero_warn(f"{part}: not ranked: {error}")
+            return
         for row in self.evaluation.table():
             for name in METRICS:
                 key = f"{part}/{row['name'].replace(' ', '')}/{name}"
@@ -211,7 +225,7 @@ class RankingEvaluation(pl.Callback):
         return {name: pca.whiten() if self.whiten else pca for name, pca in kept.items()}
 
     def _embeddings(
-        self, rows: dict[str, Tensor], part: Part, trainer: pl.Trainer
+        self, rows: dict[str, Tensor], part: Part, trainer: pl.Trainer, signs: dict[str, Tensor]
     ) -> Embeddings | None:
         data = _data(trainer)
         query, gallery = data.splits(part)
@@ -239,6 +253,7 @@ class RankingEvaluation(pl.Callback):
                 else self.mul_adds[name],
                 reference=name in self.references,
                 companions=values[is_more] if bool(is_more.any()) else None,
+                signs=signs.get(name),
             )
             for name, values in rows.items()
         }

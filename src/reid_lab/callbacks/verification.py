@@ -91,6 +91,8 @@ class Verification(AfterRanking):
     def _exit(self, evaluation: Evaluation, name: str) -> tuple[list[Row], list[Row], list[str]]:
         """Rows of the curve and of the operating points, and what could not be found out."""
         exit = evaluation.embeddings.exits[name]
+        if exit.signs is not None:
+            return [], [], [f"exit {name} is left out: its metric is no distance"]
         space = Space.of(exit.query, exit.gallery, evaluation.metric)
         asked = evaluation.embeddings.query, evaluation.embeddings.gallery
         hidden = evaluation.protocol.hidden

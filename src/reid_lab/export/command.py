@@ -49,6 +49,11 @@ def export(args: Namespace) -> Manifest:
             "dataset=market1501 dataset.root=..."
         )
     method, image, key = open_model(args.checkpoint)
+    if method.exit_signs:
+        raise ExportError(
+            f"exit {', '.join(method.exit_signs)} ranks by a metric with negative directions, "
+            "which the runtime does not know: train with model.kissme_clip=true"
+        )
     data = data_set(args.overrides, image) if args.overrides else None
     with replacing_folder(args.out) as folder:
         manifest = write_export(folder, method, image, key, data, args)

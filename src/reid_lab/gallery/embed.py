@@ -47,6 +47,12 @@ class Embedder:
                 f"unknown exit {exit!r} of {checkpoint}: choose one of "
                 f"{', '.join(model.exit_names)}"
             )
+        if exit in model.exit_signs:
+            raise UserError(
+                f"exit {exit!r} of {checkpoint} ranks by a metric with negative directions, which "
+                "no gallery is searched by: train with model.kissme_clip=true, or choose another "
+                f"exit of {', '.join(n for n in model.exit_names if n not in model.exit_signs)}"
+            )
         where = find_device(device)
         return Embedder(model.to(where), key, exit, image, where)
 

@@ -90,6 +90,15 @@ class ReidModule(pl.LightningModule, ABC):
         return self.exit_names
 
     @property
+    def exit_signs(self) -> dict[str, Tensor]:
+        """Exits that rank by a learned form with negative directions: name -> (D,) of 1 and -1.
+
+        It is the sum of the signs times the squared differences of two embeddings: no distance.
+        All other exits rank by whatever metric is asked for.
+        """
+        return {}
+
+    @property
     def compilable(self) -> list[nn.Module]:
         """The parts that `torch.compile` may take, each called as a whole."""
         return []

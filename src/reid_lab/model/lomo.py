@@ -21,13 +21,18 @@ log = logging.getLogger(__name__)
 
 
 class Projection(nn.Module):
-    """Rows (N, D) @ `factor` (D, d); a checkpoint says what d is."""
+    """Rows (N, D) @ `factor` (D, d); a checkpoint says what d is.
+
+    `signs` (d,): 1, or -1 of a metric's negative directions; older checkpoints have none.
+    """
 
     factor: Tensor
+    signs: Tensor
 
-    def __init__(self, features: int, dim: int) -> None:
+    def __init__(self, features: int, dim: int, sign: int = 1) -> None:
         super().__init__()
         self.register_buffer("factor", torch.zeros(features, dim))
+        self.register_buffer("signs", torch.full((dim,), float(sign)))
 
     def forward(self, rows: Tensor) -> Tensor:
         return rows @ self.factor
@@ -36,6 +41,8 @@ class Projection(nn.Module):
         given = state_dict.get(f"{prefix}factor")
         if given is not None and given.shape[:-1] == self.factor.shape[:-1]:
             self.factor = self.factor.new_empty(given.shape)
+            signs = state_dict.setdefault(f"{prefix}signs", torch.ones(given.shape[1]))
+            self.signs = self.signs.new_empty(signs.shape)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
@@ -43,7 +50,8 @@ class LOMO(ReidModule):
     """Hand-crafted features, and two metrics learned on them in closed form.
 
     Exits: `lomo`, the features themselves; `kissme` and `xqda`, projected so that Euclidean
-    distance is the learned one. Costs are cumulative: that of `xqda` holds `kissme`'s
+    distance is the learned one, up to the signs of `kissme`'s directions (see `exit_signs`)
+    where they are not clipped. Costs are cumulative: that of `xqda` holds `kissme`'s
     projection, which it does not need. See `reid_lab.classical`.
 
     The whole training is its one iteration: one pass over the unaugmented training images, then
@@ -52,6 +60,9 @@ class LOMO(ReidModule):
     Args:
         kissme_pca: dimensions that PCA keeps for KISSME, at most (distillation paper,
             section 4.3).
+        kissme_clip: leave its metric's negative directions out, so that the exit's Euclidean
+            distance is the learned one: for galleries, exports, streams and verification,
+            which compare by no other. It ranks worse; see `kissme`.
         xqda_dim: dimensions of XQDA's subspace; null keeps all whose eigenvalue is above 1, and
             more than these are never kept. Until it is fitted, null counts as `kissme_pca`.
         regulariser: on the diagonal of XQDA's covariance of one person's differences
@@ -67,14 +78,16 @@ class LOMO(ReidModule):
     def __init__(
         self,
         kissme_pca: Units = 200,
+        kissme_clip: bool = False,
         xqda_dim: Units | None = None,
         regulariser: Positive = 1e-3,
         iterations: Count = 1,
     ) -> None:
         super().__init__()
-        self.kissme_pca, self.xqda_dim, self.regulariser = kissme_pca, xqda_dim, regulariser
+        self.kissme_pca, self.kissme_clip = kissme_pca, kissme_clip
+        self.xqda_dim, self.regulariser = xqda_dim, regulariser
         self.features = Lomo()
-        self.kissme = Projection(self.features.dim, kissme_pca)
+        self.kissme = Projection(self.features.dim, kissme_pca, 1 if kissme_clip else -1)
         self.xqda = Projection(self.features.dim, xqda_dim or kissme_pca)
 
     def step(self, exit: str, state: State) -> tuple[State, Tensor]:
@@ -85,6 +98,15 @@ class LOMO(ReidModule):
                 return (rows,), rows
             projection = self.kissme if exit == "kissme" else self.xqda
             return (rows,), projection(rows)
+
+    @property
+    def exit_signs(self) -> dict[str, Tensor]:
+        signs = self.kissme.signs
+        return {"kissme": signs} if bool((signs < 0).any()) else {}
+
+    @property
+    def stream_exits(self) -> tuple[str, ...]:
+        return tuple(name for name in self.exit_names if name not in self.exit_signs)
 
     def estimated_mul_adds(self, height: int, width: int) -> dict[str, int]:
         """At each exit, cumulative: what is no matrix product; see `Lomo`."""
@@ -132,11 +154,13 @@ class LOMO(ReidModule):
         space = Subspace.of(rows)
         device = self.kissme.factor.device
         try:
-            self.kissme.factor = kissme(space, pids, camids, self.kissme_pca).to(device)
+            learned = kissme(space, pids, camids, self.kissme_pca, self.kissme_clip)
             factor = xqda(space, pids, camids, self.xqda_dim, self.regulariser)
         except torch.linalg.LinAlgError as error:
             raise self._singular(str(error)) from error
+        self.kissme.factor, self.kissme.signs = (x.to(device) for x in learned)
         self.xqda.factor = factor.to(device)
+        self.xqda.signs = self.xqda.factor.new_ones(factor.shape[1])
         if not all(bool(p.factor.isfinite().all()) for p in (self.kissme, self.xqda)):
             raise self._singular("the metrics are not finite")
         log.info(

@@ -77,7 +77,8 @@ class Exit:
 
     A `reference` is what the exits are measured against, such as a colour histogram; no
     budget policy may leave by it. `companions` (C, D) are there where the images are.
-    Arrays become tensors; other kinds of numbers stay and are ranked in float32.
+    Arrays become tensors; other kinds of numbers stay and are ranked in float32. `signs` (D,)
+    of 1 and -1: it ranks by the sum of them times squared differences, whatever the metric.
     """
 
     query: Tensor
@@ -85,6 +86,7 @@ class Exit:
     mul_adds: int
     reference: bool = False
     companions: Tensor | None = None
+    signs: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name in ("query", "gallery", "companions"):

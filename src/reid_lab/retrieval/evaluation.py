@@ -18,7 +18,7 @@ from reid_lab.retrieval.memory import GIGABYTE
 from reid_lab.retrieval.metrics import Ranking
 from reid_lab.retrieval.pooling import pooled
 from reid_lab.retrieval.ranking import hidden_mask, rank
-from reid_lab.retrieval.space import Metric, Space
+from reid_lab.retrieval.space import Mahalanobis, Metric, Space
 from reid_lab.retrieval.trials import trials
 
 
@@ -54,6 +54,11 @@ class Evaluation:
     protocol: Protocol = MARKET1501
     reranked: Mapping[tuple[str, str], Ranking] = field(default_factory=dict)
 
+    def metric_of(self, exit: str) -> Metric:
+        """What the exit was ranked by: `metric`, or its own."""
+        signs = self.embeddings.exits[exit].signs
+        return self.metric if signs is None else Mahalanobis(None, signs)
+
     @property
     def mul_adds(self) -> dict[str, int]:
         return {name: e.mul_adds for name, e in self.embeddings.exits.items() if not e.reference}
@@ -85,7 +90,7 @@ class Evaluation:
         """The `top` gallery images for one query at one exit, of those that it may see."""
         e, gallery = self.embeddings.exits[exit], self.embeddings.gallery
         ids = self.embeddings.query.take(torch.tensor([query]))
-        space = Space.of(e.query[query : query + 1], e.gallery, self.metric)
+        space = Space.of(e.query[query : query + 1], e.gallery, self.metric_of(exit))
         ((rows, reduced),) = space.blocks()
         reduced.masked_fill_(hidden_mask(ids, gallery, self.protocol.hidden), torch.inf)
         best = reduced[0].argsort(stable=True)[:top]
@@ -109,6 +114,8 @@ def evaluate(
 ) -> Evaluation:
     """Rank the gallery with every exit, and again with every reranker.
 
+    An exit with `signs` ranks by them instead of `metric`, and is not re-ranked.
+
     Args:
         memory: bytes that the work may take beside the embeddings, see memory.py.
 
@@ -120,9 +127,10 @@ def evaluate(
     query, gallery = embeddings.query, embeddings.gallery
     rankings, reranked = {}, {}
     for name, e in embeddings.exits.items():
-        rows = (e.query, e.gallery, query, gallery, metric, protocol, memory)
+        own = metric if e.signs is None else Mahalanobis(None, e.signs)
+        rows = (e.query, e.gallery, query, gallery, own, protocol, memory)
         rankings[name] = rank_trials(rank, *rows)
-        if not e.reference:
+        if not e.reference and e.signs is None:
             for reranker in rerankers:
                 reranked[name, reranker.name] = rank_trials(reranker.rank, *rows)
     if not any(bool(r.answerable.any()) for r in rankings.values()):

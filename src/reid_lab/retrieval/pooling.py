@@ -10,7 +10,7 @@ from torch import Tensor
 
 from reid_lab.errors import UserError
 from reid_lab.protocol import Pooling, Protocol
-from reid_lab.retrieval.embeddings import Embeddings, Exit, Ids
+from reid_lab.retrieval.embeddings import Embeddings, Ids
 
 
 def pooled(embeddings: Embeddings, protocol: Protocol) -> Embeddings:
@@ -55,7 +55,7 @@ def multi_query(embeddings: Embeddings, pooling: Pooling = "mean") -> Embeddings
     for name, e in embeddings.exits.items():
         more = e.gallery if e.companions is None else e.companions
         rows = pool(torch.cat([e.query, more]), group, len(groups), pooling)
-        exits[name] = Exit(rows[group[: len(query)]], e.gallery, e.mul_adds, e.reference)
+        exits[name] = replace(e, query=rows[group[: len(query)]], companions=None)
     return Embeddings(query, gallery, exits)
 
 
