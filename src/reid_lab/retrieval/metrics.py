@@ -57,7 +57,7 @@ class Ranking:
     def skipped(queries: int) -> Ranking:
         """Of queries that have no match."""
         zeros = torch.zeros(1, queries, dtype=torch.float64)
-        return Ranking(zeros.long(), zeros, zeros, zeros, zeros.bool())
+        return Ranking(zeros.long(), *(zeros.clone() for _ in range(3)), zeros.bool())
 
     @staticmethod
     def stack(trials: list[Ranking]) -> Ranking:
@@ -71,6 +71,11 @@ class Ranking:
         return Ranking(
             *(torch.cat(column, 1) for column in zip(*map(_columns, parts), strict=True))
         )
+
+    def put(self, queries: slice, part: Ranking) -> None:
+        """Set the queries at `queries` to those of `part`."""
+        for column, values in zip(_columns(self), _columns(part), strict=True):
+            column[:, queries] = values
 
     def take(self, queries: Tensor) -> Ranking:
         """The queries at `queries` (ints), in that order."""

@@ -94,7 +94,7 @@ def rank_blocks(
     sorting = 4 * SORTED_ROWS * len(gallery_ids)  # bytes of a thread
     spare -= IMAGE * len(gallery_ids)
     workers = max(1, min(threads, int(spare / 2 / sorting)))
-    parts = []
+    found = Ranking.skipped(len(query_ids))  # small parts that stay would scatter the memory
     with ThreadPoolExecutor(workers) as pool:
         for rows, distances in blocks:
             taken = CUDA_SORT * len(gallery_ids) if distances.is_cuda else 0
@@ -102,8 +102,9 @@ def rank_blocks(
             step = max(1, int(left / (taken + SLOT * most_images(query_ids, gallery_ids))))
             for some, part in _in_steps(rows, distances, step):
                 known.hide_cameras(part, query_ids.camids[some])
-                parts.append(_rank_rows(part, *known.of(query_ids, some), known.nobody, pool))
-    return Ranking.concatenate(parts)
+                ranked = _rank_rows(part, *known.of(query_ids, some), known.nobody, pool)
+                found.put(some, ranked)
+    return found
 
 
 def _in_steps(rows: slice, distances: Tensor, step: int) -> Iterator[tuple[slice, Tensor]]:

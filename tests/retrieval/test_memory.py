@@ -1,0 +1,95 @@
+"""The bound holds: the most memory that a process of its own takes beside the embeddings."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reid_lab.retrieval.memory import TILE_BYTES, TILES, Plan, tile_rows
+
+LIBRARIES = 6e6  # bytes that a BLAS, a pool of threads and the allocator keep
+LISTS = 5000  # bytes an image of k-reciprocal encodings with the paper's options
+QUERIES, IMAGES = 600, 6000
+
+CHILD = """
+import ctypes, sys
+from pathlib import Path
+import numpy as np, torch
+from reid_lab.retrieval import Ids, KReciprocal, QueryExpansion, rank
+from reid_lab.retrieval.open_set import nearest
+from reid_lab.retrieval.space import Space
+from reid_lab.retrieval.verification import roc
+
+torch.set_num_threads(1)
+WORK = {
+    "rank": rank,
+    "k_reciprocal": KReciprocal().rank,
+    "query_expansion": QueryExpansion().rank,
+    "roc": lambda q, g, *ids, memory: roc(Space.of(q, g), *ids, "same_camera", memory),
+    "nearest": lambda q, g, *ids, memory: nearest(Space.of(q, g), *ids, "same_camera", memory),
+}
+name, queries, images, people, memory = sys.argv[1], *map(int, sys.argv[2:5]), float(sys.argv[5])
+rng = torch.Generator().manual_seed(0)
+
+
+def side(count):
+    pids = torch.randint(1, people + 1, (count,), generator=rng)
+    camids = torch.randint(1, 7, (count,), generator=rng)
+    rows = torch.randn(people + 1, 16, generator=torch.Generator().manual_seed(1))[pids]
+    rows += torch.randn(count, 16, generator=rng)
+    return rows, Ids(pids, camids, np.empty(count, dtype=object))
+
+
+def kilobytes():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return {x.split(":")[0]: int(x.split()[1]) for x in lines if x.startswith("Vm")}
+
+
+(q, q_ids), (g, g_ids) = side(queries), side(images)
+few = slice(0, 40)
+WORK[name](q[few], g[few], q_ids.take(torch.arange(40)), g_ids.take(torch.arange(40)), memory=1e9)
+ctypes.CDLL("libc.so.6").malloc_trim(0)
+Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+before = kilobytes()["VmRSS"]
+WORK[name](q, g, q_ids, g_ids, memory=memory)
+print(1024 * (kilobytes()["VmHWM"] - before))
+"""
+
+
+def peak(work: str, people: int, memory: float) -> int:
+    asked = map(str, (work, QUERIES, IMAGES, people, memory))
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, *asked], check=True, capture_output=True, text=True
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux says the peak")
+@pytest.mark.parametrize(
+    ("work", "people", "memory"),
+    [
+        ("rank", 300, 1.5e7),
+        ("rank", 1, 1.5e7),  # every image is a match
+        ("k_reciprocal", 300, 2.1e7),
+        ("query_expansion", 300, 1.6e7),
+        ("roc", 1, 1.5e7),
+        ("nearest", 300, 1.5e7),
+    ],
+)
+def test_the_peak_stays_below(work: str, people: int, memory: float) -> None:
+    beside = LISTS * (QUERIES + IMAGES) if work == "k_reciprocal" else 0
+    beside += 50 << 20 if work == "roc" else 0  # its counts
+    assert peak(work, people, memory) <= memory + beside + LIBRARIES
+
+
+@pytest.mark.parametrize("gallery", [1, 900, 16_000, 32_768, 32_769, 100_000, 10**6, 10**8])
+def test_a_product_is_as_large_whatever_the_memory(gallery: int) -> None:
+    tile = tile_rows(gallery)
+    assert tile == TILES[-1] or tile * gallery * 4 <= TILE_BYTES
+    for memory in (tile * gallery * 4 + 100, 1e13):
+        plan = Plan.of(gallery, memory, work=100)
+        assert plan.tile == tile and plan.rows % tile == 0
+        assert plan.spare == memory - plan.rows * gallery * 4 >= 100
