@@ -56,8 +56,8 @@ class Ranking:
     @staticmethod
     def skipped(queries: int) -> Ranking:
         """Of queries that have no match."""
-        zeros = torch.zeros(1, queries, dtype=torch.float64)
-        return Ranking(zeros.long(), *(zeros.clone() for _ in range(3)), zeros.bool())
+        ap, ap_trapezoid, inp = torch.zeros(3, 1, queries, dtype=torch.float64)
+        return Ranking(ap.long(), ap, ap_trapezoid, inp, ap.bool())
 
     @staticmethod
     def stack(trials: list[Ranking]) -> Ranking:
