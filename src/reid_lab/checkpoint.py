@@ -19,7 +19,6 @@ import os
 import pickle
 import zipfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +37,7 @@ PLUGINS = "REID_LAB_PLUGINS"  # modules to import, separated by commas
 NORMALISED = {"mean": list(MEAN), "std": list(STD)}
 # the normalisation of all fingerprints that do not mention one
 UNMENTIONED = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+ROOMY = 256  # pixels of a side that every network takes
 MAX_DEPTH, MAX_VALUES = 16, 2_000  # of a stored config
 PLAIN = (str, bool, int, float, type(None))
 
@@ -274,8 +274,10 @@ def open_model(checkpoint: Path | str) -> tuple[ReidModule, tuple[int, int], str
         raise CheckpointError(f"{checkpoint} does not hold an image size: train it again")
     check_normalised(kept, checkpoint)
     height, width = kept["image"]
+    model = revive(state, checkpoint)
+    _check_image(state, (height, width), checkpoint)
     key = fingerprint_of(state["state_dict"], kept["model"])
-    return revive(state, checkpoint), (height, width), key
+    return model, (height, width), key
 
 
 def revive(state: Mapping[str, Any], checkpoint: Path | str) -> ReidModule:
@@ -293,9 +295,7 @@ def revive(state: Mapping[str, Any], checkpoint: Path | str) -> ReidModule:
     try:
         check_targets(config)
         _check_shapes(config, weights)
-        model = construct(config)
-        if not isinstance(model, ReidModule):
-            raise ValueError(f"model is a {type(model).__name__}, not a method")
+        model: ReidModule = construct(config)
         model.load_state_dict(weights)
     except UserError:
         raise
@@ -307,6 +307,26 @@ def revive(state: Mapping[str, Any], checkpoint: Path | str) -> ReidModule:
         ) from error
     check_finite(model, checkpoint)
     return model.eval()
+
+
+def _check_image(state: Mapping[str, Any], size: tuple[int, int], checkpoint: Path | str) -> None:
+    with torch.device("meta"):
+        model = construct(without_weights(state["hyper_parameters"]["model"])).eval()
+    if not _takes(model, size) and _takes(model, (ROOMY, ROOMY)):
+        raise CheckpointError(
+            f"{checkpoint} says that its images are {size[0]}x{size[1]}, which its network does "
+            "not take: give a checkpoint that this version wrote"
+        )
+
+
+def _takes(model: ReidModule, size: tuple[int, int]) -> bool:
+    """Whether an image of this size gets through all exits; shapes only, nothing is computed."""
+    try:
+        with torch.no_grad(), torch.device("meta"):
+            model(torch.zeros(1, 3, *size))
+    except Exception:  # a network may raise anything; closed forms compute on values
+        return False
+    return True
 
 
 def check_targets(config: Any, name: str = "model") -> None:
@@ -350,20 +370,15 @@ def construct(config: Any) -> Any:
 
 
 def _check_shapes(config: Any, weights: Mapping[str, Tensor]) -> None:
-    """Compare shapes and types on the meta device: a config may ask for any amount of memory."""
+    """Load shapes and types on the meta device: a config may ask for any amount of memory."""
     with torch.device("meta"):
         model = construct(config)
-    if isinstance(model, nn.Module):
-        with suppress(RuntimeError):  # a module may take its size from its weights
-            model.load_state_dict({name: w.to("meta") for name, w in weights.items()})
-        for name, ours in model.state_dict().items():
-            theirs = weights.get(name, ours)
-            if theirs.shape != ours.shape:
-                raise ValueError(
-                    f"{name} is {list(theirs.shape)}, its config makes {list(ours.shape)}"
-                )
-            if _kind(theirs) != _kind(ours):  # float32 may be loaded from bfloat16, not from int
-                raise ValueError(f"{name} is {theirs.dtype}, its config makes {ours.dtype}")
+        if not isinstance(model, ReidModule):
+            raise ValueError(f"model is a {type(model).__name__}, not a method")
+        model.load_state_dict({name: weight.to("meta") for name, weight in weights.items()})
+    for name, ours in model.state_dict().items():
+        if _kind(weights[name]) != _kind(ours):  # float32 may be loaded from bfloat16, not from int
+            raise ValueError(f"{name} is {weights[name].dtype}, its config makes {ours.dtype}")
 
 
 def _kind(tensor: Tensor) -> tuple[bool, bool]:
