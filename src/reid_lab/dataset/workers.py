@@ -5,10 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from types import TracebackType
 
 
 def worker_pool(workers: int) -> ProcessPoolExecutor:
@@ -29,10 +31,20 @@ def follow_parent() -> None:
 def ignore_interrupts(worker: int = 0) -> None:
     """Leave Ctrl-C, which reaches all processes of a terminal, to the parent.
 
+    What is left in the middle of then, such as handing over a batch, is no error of the worker's.
+
     Args:
         worker: its number, as a DataLoader's `worker_init_fn` is called with.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = _all_but_broken_off
+
+
+def _all_but_broken_off(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if not issubclass(kind, (EOFError, ConnectionError)):
+        sys.__excepthook__(kind, error, trace)
 
 
 @contextmanager
