@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from reid_lab.command import piped
 from reid_lab.errors import UserError
-from reid_lab.interrupt import Interrupted, raise_on_signals, status_of
+from reid_lab.interrupt import Interrupted, end_with_parent, raise_on_signals, status_of
 from reid_lab.multirun import print_pending
 from reid_lab.overrides import explain, without_nulls
 from reid_lab.paths import conf_dir, register_resolvers
@@ -59,6 +59,8 @@ def main() -> None:
     and 143 on SIGTERM, where the message says how to go on.
     """
     raise_on_signals()
+    if not _first():
+        end_with_parent()
     logging.raiseExceptions = False  # no traceback where the log's disk is full
     sys.exit(piped(_main))
 
@@ -76,7 +78,7 @@ def _main() -> int:
         raise
     except (Exception, KeyboardInterrupt, Interrupted) as error:
         if (status := status_of(error)) is not None:  # whatever Hydra made of it on its way
-            if os.environ.get("LOCAL_RANK", "0") == "0":  # once, of a run's processes
+            if _first():
                 print(getattr(error, "message", "interrupted"), file=sys.stderr)
             return status
         assert isinstance(error, Exception)  # the others have a status
@@ -88,6 +90,11 @@ def _main() -> int:
     finally:
         print_pending()
     return 0
+
+
+def _first() -> bool:
+    """Of a run's processes."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _is_users(error: Exception) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from types import FrameType
 
 AGAIN = 0.05  # seconds until a signal that came at a bad moment is sent once more
@@ -29,6 +30,21 @@ def raise_on_signals() -> None:
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _raise)
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it is gone, even while it waits for others.
+
+    For the processes of a run that are not its first; on Windows a parent's end is not seen.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def status_of(error: BaseException) -> int | None:

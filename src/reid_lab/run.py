@@ -249,13 +249,24 @@ def test(
 
 @contextmanager
 def all_or_none(trainer: pl.Trainer) -> Iterator[None]:
-    """End the other processes with this one: they would wait for it."""
+    """End the other processes of a run with this one: they would wait for it for ever.
+
+    Killed, as one that waits cannot take another signal; it is the first that writes files.
+    """
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         launcher = trainer.strategy.launcher
-        if trainer.world_size > 1 and launcher is not None:
-            launcher.kill(signal.SIGTERM)
+        if trainer.world_size == 1 or launcher is None:
+            raise
+        others = [process.poll() for process in getattr(launcher, "procs", ())]
+        launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))
+        if isinstance(error, RuntimeError) and any(others):  # torch's own, about a connection
+            ended = ", ".join(str(status) for status in others if status)
+            raise UserError(
+                f"another process of the run ended with status {ended} (killed, or an error that "
+                "is above): the run ends, too; go on with the same command and ckpt_path=last"
+            ) from error
         raise
 
 

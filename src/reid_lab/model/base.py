@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from math import isfinite
 from typing import Any, NamedTuple, cast
 
 import pytorch_lightning as pl
@@ -172,7 +173,10 @@ class ReidModule(pl.LightningModule, ABC):
             return
         parts = {name: float(value) for name, value in self._losses.items()}
         shown = ", ".join(f"{name} {value:.4g}" for name, value in parts.items())
-        raise DivergedError(f"the loss is {sum(parts.values()):.4g} ({shown}) {self._advice()}")
+        what = f"the loss is {sum(parts.values()):.4g} ({shown})"
+        if isfinite(sum(parts.values())):
+            what = "the loss of another process is not finite"
+        raise DivergedError(f"{what} {self._advice()}")
 
     def _check_weights(self, state: Mapping[str, Any]) -> None:
         broken = [
