@@ -275,3 +275,10 @@ def test_a_results_folder_that_is_a_loop(tmp_path: Path) -> None:
     (tmp_path / "results").symlink_to("results")
     with pytest.raises(ReportError, match="no results"):
         load_run(tmp_path)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_report_that_cannot_be_written(run: Path) -> None:
+    (run / "report").write_text("no folder")
+    with pytest.raises(ReportError, match="the report cannot be written to .*report"):
+        write_report(run)

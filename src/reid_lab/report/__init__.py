@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -27,7 +27,7 @@ def write_report(run: Path, compare: Sequence[Path] = ()) -> Path:
     one that cannot be read is left out, with a warning and a note on the page.
 
     Raises:
-        ReportError: the folder is missing or holds no results.
+        ReportError: the folder is missing, holds no results or cannot be written to.
         StoredFileError: its results are broken.
     """
     shown = load_run(Path(run))
@@ -36,15 +36,22 @@ def write_report(run: Path, compare: Sequence[Path] = ()) -> Path:
     images = _images(shown, others)
     tables = _tables(shown, others)
 
+    texts = {name: text.encode() if text else None for name, text in tables.items()}
     folder = shown.folder / "report"
-    texts = {name: text and text.encode() for name, text in tables.items()}
-    for name, content in {**images, **texts}.items():
+    try:
+        return _write(folder, {**images, **texts}, page(shown, images, notes))
+    except OSError as error:
+        raise ReportError(f"the report cannot be written to {folder}: {error}") from error
+
+
+def _write(folder: Path, files: Mapping[str, bytes | None], html: str) -> Path:
+    for name, content in files.items():
         if content:
             write_bytes(folder / name, content, durable=False)
         else:  # left over from an earlier report
             (folder / name).unlink(missing_ok=True)
     target = folder / "report.html"
-    write_text(target, page(shown, images, notes))
+    write_text(target, html)
     return target
 
 
