@@ -159,6 +159,10 @@ def test_post_processing_is_a_choice(composed: Compose) -> None:
         ("pca=9", "fewer directions to keep: stage1 8"),
         ("pca=0", "callbacks.ranking.pca"),
         ("memory=-1", "callbacks.ranking.memory"),
+        (
+            "memory=1e6 callbacks.ranking.rerank=k_reciprocal",
+            r"ranking.memory=1000000.0: give .*6.4",
+        ),
         ("query=many", "single"),
         ("rerankers.k_reciprocal.k1=0", "k1"),
     ],
@@ -166,7 +170,7 @@ def test_post_processing_is_a_choice(composed: Compose) -> None:
 def test_a_wrong_option_of_the_ranking_is_told_first(
     composed: Compose, option: str, message: str
 ) -> None:
-    cfg = composed(*SIX_STEPS, f"callbacks.ranking.{option}")
+    cfg = composed(*SIX_STEPS, *f"callbacks.ranking.{option}".split())
     with pytest.raises(UserError, match=message):
         run(cfg)
     assert not losses(Path(cfg.run_dir))

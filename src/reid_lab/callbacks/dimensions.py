@@ -14,6 +14,7 @@ from reid_lab.model import ReidModule
 from reid_lab.results import write_csv
 from reid_lab.retrieval import PCA, Evaluation, rank
 from reid_lab.retrieval.evaluation import rank_trials
+from reid_lab.retrieval.memory import GIGABYTE
 from reid_lab.types import Distinct, Units
 
 
@@ -35,12 +36,13 @@ class FeatureDimensions(AfterRanking):
         self.dims = sorted(set(dims))
         self._projections: dict[str, PCA] = {}
         self._projected = False  # by the ranking callback
+        self._memory: float = GIGABYTE
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         ranking = ranking_of(trainer, self)
         if not self.dims:
             return
-        ranking.fit_projections = True
+        ranking.fit_projections, self._memory = True, ranking.memory
         self._projections, self._projected = ranking.projections, ranking.pca is not None
         transforms = trainer.datamodule.transforms  # type: ignore[attr-defined]
         dims = exit_dims(cast(ReidModule, pl_module), transforms.height, transforms.width)
@@ -72,6 +74,8 @@ class FeatureDimensions(AfterRanking):
         for dim in self.dims if e.signs is None else ():
             if dim < full and dim <= query.shape[1]:
                 sides = (query[:, :dim], gallery[:, :dim], ids.query, ids.gallery)
-                ranking = rank_trials(rank, *sides, evaluation.metric, evaluation.protocol)
+                ranking = rank_trials(
+                    rank, *sides, evaluation.metric, evaluation.protocol, self._memory
+                )
                 rows.append({"exit": name, "dim": dim, **ranking.summary()})
         return [*rows, {"exit": name, "dim": full, **evaluation.rankings[name].summary()}]

@@ -105,7 +105,9 @@ class EarlyExitThresholds(pl.Callback):
         ranking = ranking_of(trainer, self)
         try:
             found = Embeddings(ids.take(q), ids.take(g), stored)
-            evaluation = evaluate(found, ranking.metric, ranking.protocol(trainer))
+            evaluation = evaluate(
+                found, ranking.metric, ranking.protocol(trainer), memory=ranking.memory
+            )
         except ValueError as error:
             rank_zero_warn(f"early exit: no thresholds are kept: {error}")
             return None

@@ -16,7 +16,7 @@ from torch import Tensor
 from reid_lab.budget.mul_adds import count_exits, exit_dims
 from reid_lab.callbacks.gather import gather_rows
 from reid_lab.callbacks.training_images import embed_training_images
-from reid_lab.dataset import ReidDataModule
+from reid_lab.dataset import ReidDataModule, Split
 from reid_lab.dataset.datamodule import Part
 from reid_lab.dataset.transforms import denormalise
 from reid_lab.errors import UserError
@@ -30,6 +30,7 @@ from reid_lab.retrieval import PCA, Embeddings, Evaluation, Exit, Ids, evaluate
 from reid_lab.retrieval.checks import NoMatchError
 from reid_lab.retrieval.evaluation import Reranker
 from reid_lab.retrieval.projection import project
+from reid_lab.retrieval.ranking import check_memory
 from reid_lab.retrieval.space import MetricName
 from reid_lab.types import Bytes, Units
 
@@ -61,12 +62,12 @@ class RankingEvaluation(pl.Callback):
         whiten: scale each of them to unit variance.
         query: `multi` pools the query with its person's other images in its camera.
         pooling: of multi-queries.
-        memory: bytes that ranking may take beside the embeddings.
+        memory: bytes that ranking may take beside the embeddings, see retrieval/memory.py.
 
     Raises:
         RankingError: before the first batch: an unknown reranker, or one under L1, more
-            dimensions than there are, or a kind of query that the data set's protocol does not
-            allow.
+            dimensions than there are, too little memory, or a kind of query that the data set's
+            protocol does not allow.
     """
 
     def __init__(
@@ -108,6 +109,20 @@ class RankingEvaluation(pl.Callback):
         if _data(trainer).benchmark.companions is not None and self.query == "single":
             rank_zero_warn("companions are embedded in vain without callbacks.ranking.query=multi")
         self.count(_data(trainer), cast(ReidModule, pl_module))
+        self._check_memory(_data(trainer), cast(ReidModule, pl_module))
+
+    def _check_memory(self, data: ReidDataModule, module: ReidModule) -> None:
+        if data.benchmark.protocol.tracklets:
+            return  # how many are ranked is not known before they are pooled
+        size = data.transforms.height, data.transforms.width
+        dim = max(exit_dims(module, *size).values()) if self.rerankers else 0
+        query, gallery = map(_ids, data.splits("test"))
+        try:
+            check_memory(query, gallery, self.memory)
+            for reranker in self.rerankers:
+                reranker.check_memory(query, gallery, dim, self.memory)
+        except UserError as error:
+            raise RankingError(f"callbacks.ranking.{error}") from error
 
     def count(self, data: ReidDataModule, module: ReidModule) -> None:
         """Mul-Adds of each exit, to `mul_adds`.
@@ -272,6 +287,10 @@ def _choose(names: str | Sequence[str] | None, rerankers: Mapping[str, Reranker]
             f"choose of {', '.join(rerankers)}, or null"
         )
     return [rerankers[name] for name in asked]
+
+
+def _ids(split: Split) -> Ids:
+    return Ids(split.pids, split.camids, split.names)  # type: ignore[arg-type]
 
 
 def _data(trainer: pl.Trainer) -> ReidDataModule:

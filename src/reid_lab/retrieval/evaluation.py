@@ -39,6 +39,13 @@ class Reranker(Interface):
         memory: float = ...,
     ) -> Ranking: ...
 
+    def check_memory(self, query_ids: Ids, gallery_ids: Ids, dim: int, memory: float) -> None:
+        """Whether `rank` can do with `memory` bytes, on a CPU.
+
+        Raises:
+            UserError: saying how many it takes.
+        """
+
 
 @dataclass(frozen=True)
 class Evaluation:

@@ -45,8 +45,7 @@ class QueryExpansion:
         """As `ranking.rank`, by the expanded queries."""
         space = Space.of(query, gallery, metric)
         check_sides(space, query_ids, gallery_ids)
-        work = rank_work(query_ids, gallery_ids, space.gallery.is_cuda)
-        Plan.of(len(gallery_ids), memory, max(work, self._work(space)))  # before anything is done
+        self.check_memory(query_ids, gallery_ids, space.gallery.shape[1], memory)
         expanded = self.expand(space, memory)
         ids = (query_ids, gallery_ids)
         # the space is Euclidean already; on unit vectors Euclidean distance ranks as cosine
@@ -55,7 +54,7 @@ class QueryExpansion:
     def expand(self, space: Space, memory: float = GIGABYTE) -> Tensor:
         """(Q, D) the expanded queries, in the space; of length 1 where that is the cosine's."""
         space.check_euclidean("query expansion")
-        count, work = min(self.neighbours, len(space.gallery)), self._work(space)
+        count, work = min(self.neighbours, len(space.gallery)), self._work(*space.gallery.shape)
         step = max(1, int(Plan.of(len(space.gallery), memory, work).spare / work))
         parts = [space.query[:0]]
         for rows, block in space.blocks(memory, work):
@@ -71,8 +70,12 @@ class QueryExpansion:
         expanded = torch.cat(parts)
         return F.normalize(expanded, dim=1) if space.metric == "cosine" else expanded
 
-    def _work(self, space: Space) -> int:
+    def check_memory(self, query_ids: Ids, gallery_ids: Ids, dim: int, memory: float) -> None:
+        """Whether that is enough, to expand the queries and then to rank."""
+        work = max(rank_work(query_ids, gallery_ids), self._work(len(gallery_ids), dim))
+        Plan.of(len(gallery_ids), memory, work)
+
+    def _work(self, gallery: int, dim: int) -> int:
         """Bytes that one query takes beside its distances."""
-        gallery, dim = space.gallery.shape
         count = min(self.neighbours, gallery)
         return smallest_work(gallery, count) + 24 * count * dim

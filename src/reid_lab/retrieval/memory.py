@@ -34,13 +34,17 @@ class Plan:
         Raises:
             UserError: `memory` is no number of bytes, or too few for one tile and the work.
         """
-        tile = tile_rows(gallery)
-        row = 4 * gallery
+        tile, row = tile_rows(gallery), 4 * gallery
         what = f"the distances of {tile} queries to {gallery:,} gallery images and work on them"
-        memory = check_bytes(memory, tile * row + work, what)
+        memory = check_bytes(memory, Plan.least(gallery, work), what)
         fitting = [r for r in TILES if r >= tile and r * row + max(work, r * row / 2) <= memory]
         rows = fitting[0] if fitting else tile
         return Plan(tile, rows, memory - rows * row)
+
+    @staticmethod
+    def least(gallery: int, work: float) -> float:
+        """The fewest bytes that do."""
+        return tile_rows(gallery) * 4 * gallery + work
 
 
 def tile_rows(gallery: int) -> int:

@@ -61,6 +61,15 @@ def rank(
     return rank_blocks(space.blocks(memory, work), query_ids, gallery_ids, hidden, spare)
 
 
+def check_memory(query: Ids, gallery: Ids, memory: float) -> None:
+    """Whether `rank` can do with `memory` bytes, on a CPU.
+
+    Raises:
+        UserError: saying how many it takes.
+    """
+    Plan.of(len(gallery), memory, rank_work(query, gallery))
+
+
 def check_sides(space: Space, query: Ids, gallery: Ids) -> None:
     """Whether there is an id for each row.
 

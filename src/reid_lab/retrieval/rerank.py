@@ -71,8 +71,9 @@ class KReciprocal:
         """As `ranking.rank`, by the re-ranked distances. Its `memory`: see above."""
         space = Space.of(query, gallery, metric)
         check_sides(space, query_ids, gallery_ids)
+        self.check_memory(query_ids, gallery_ids, space.gallery.shape[1], memory)
         work = rank_work(query_ids, gallery_ids, space.gallery.is_cuda)
-        spare = Plan.of(len(gallery_ids), memory, max(work, self._work(space))).spare
+        spare = Plan.of(len(gallery_ids), memory, max(work, self._work(len(gallery_ids)))).spare
         return rank_blocks(self.blocks(space, memory, work), query_ids, gallery_ids, hidden, spare)
 
     def blocks(
@@ -85,12 +86,11 @@ class KReciprocal:
         """
         space.check_euclidean("k-reciprocal re-ranking")
         gallery = len(space.gallery)
-        work = max(work, self._work(space))
+        work = max(work, self._work(gallery))
         both = gallery + len(space.query)
-        Plan.of(both, memory, smallest_work(both, self._count(both)))  # before anything is done
         # the ranking's work waits while a block is made
         spare = Plan.of(gallery, memory, work).spare
-        threads = max(1, min(torch.get_num_threads(), int(spare / self._work(space))))
+        threads = max(1, min(torch.get_num_threads(), int(spare / self._work(gallery))))
         width = max(1, int((spare / threads - PAIR * PAIRS) / (PLACE * gallery)))
         if not len(space.query):
             return
@@ -111,12 +111,21 @@ class KReciprocal:
                     )
                 yield rows, distances
 
+    def check_memory(self, query_ids: Ids, gallery_ids: Ids, dim: int, memory: float) -> None:
+        """Whether that is enough, of neighbours among all images and then of the ranking."""
+        gallery = len(gallery_ids)
+        both = len(query_ids) + gallery
+        near = both, smallest_work(both, self._count(both))
+        ranking = gallery, max(rank_work(query_ids, gallery_ids), self._work(gallery))
+        images, work = max(near, ranking, key=lambda step: Plan.least(*step))
+        Plan.of(images, memory, work)
+
     def _count(self, images: int) -> int:
         return min(max(self.k1 + 1, self.k2), images)
 
-    def _work(self, space: Space) -> float:
+    def _work(self, gallery: int) -> float:
         """The fewest bytes beside the distances: a thread's pairs and a row."""
-        return PAIR * PAIRS + PLACE * len(space.gallery)
+        return PAIR * PAIRS + PLACE * gallery
 
     def encode(self, space: Space, near: Rows, farthest: Tensor) -> sparse.csr_array:
         """(N, N) sparse: each row weighs the image's k-reciprocal neighbours. Equations 4 to 7."""
