@@ -233,13 +233,23 @@ def test_the_status_of_an_interrupt(error: BaseException, status: int | None) ->
 
 
 IN_A_FORK = """
-import os, signal, time
 os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGTERM))
+def work():
+    os.fork() or os._exit(0)
+"""
+IN_A_FINALISER = """
+class Thing:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0)
+def work():
+    Thing()
+"""
+INTERRUPTED = """
 from reid_lab.interrupt import Interrupted, raise_on_signals
 raise_on_signals()
 try:
-    if not os.fork():
-        os._exit(0)
+    work()
     time.sleep(30)
 except Interrupted:
     print("interrupted")
@@ -247,9 +257,10 @@ except Interrupted:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-def test_a_signal_in_the_middle_of_a_fork_is_not_lost() -> None:
-    command = [sys.executable, "-c", IN_A_FORK]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("where", [IN_A_FORK, IN_A_FINALISER])
+def test_a_signal_where_python_drops_exceptions_is_not_lost(where: str) -> None:
+    command = [sys.executable, "-c", f"import os, signal, time{where}{INTERRUPTED}"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
     assert (ended.stdout, ended.stderr) == ("interrupted\n", "")
 
 

@@ -18,7 +18,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from reid_lab.command import piped
 from reid_lab.errors import UserError
-from reid_lab.interrupt import Interrupted, end_with_parent, raise_on_signals, status_of
+from reid_lab.interrupt import (
+    Interrupted,
+    end_with_parent,
+    leave_signals,
+    raise_on_signals,
+    status_of,
+)
 from reid_lab.multirun import print_pending
 from reid_lab.overrides import explain, without_nulls
 from reid_lab.paths import conf_dir, register_resolvers
@@ -62,7 +68,9 @@ def main() -> None:
     if not _first():
         end_with_parent()
     logging.raiseExceptions = False  # no traceback where the log's disk is full
-    sys.exit(piped(_main))
+    status = piped(_main)
+    leave_signals()
+    sys.exit(status)
 
 
 def _main() -> int:

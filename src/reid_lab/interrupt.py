@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from types import FrameType
@@ -11,7 +12,6 @@ from types import FrameType
 AGAIN = 0.05  # seconds until a signal that came at a bad moment is sent once more
 
 _received: int | None = None
-_forking = False  # what is raised then, in the hooks of other modules, is lost
 
 
 class Interrupted(SystemExit):
@@ -30,6 +30,14 @@ def raise_on_signals() -> None:
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _raise)
+        sys.unraisablehook = _send_again
+
+
+def leave_signals() -> None:
+    """Let signals end the process at once again: there is nothing left to say or to clean up."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is _raise:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def end_with_parent() -> None:
@@ -63,24 +71,18 @@ def status_of(error: BaseException) -> int | None:
     return 128 + signal.SIGTERM if isinstance(error, SystemExit) and error.code is None else None
 
 
-def _set_forking(now: bool) -> None:
-    global _forking
-    _forking = now
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(
-        before=lambda: _set_forking(True),
-        after_in_parent=lambda: _set_forking(False),
-        after_in_child=lambda: _set_forking(False),
-    )
+def _send_again(lost: sys.UnraisableHookArgs) -> None:
+    """Python drops what is raised in finalisers and in the hooks of a fork: interrupt again."""
+    global _received
+    if isinstance(lost.exc_value, Interrupted) and _received is not None:
+        number, _received = _received, None
+        threading.Timer(AGAIN, os.kill, (os.getpid(), number)).start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
     global _received
-    if _forking:
-        threading.Timer(AGAIN, os.kill, (os.getpid(), number)).start()
-        return
     if _received is not None:  # asked again: it may be cleaning up for long
         os._exit(128 + number)
     _received = number
