@@ -161,6 +161,8 @@ def test_a_run_without_checkpoint_callback_keeps_none(composed: Compose, tmp_pat
         ("ckpt_path=''", "ckpt_path", "length >= 1"),
         ("run_dir=/dev/null/x", "run_dir", "to write into"),
         ("run_dir=/dev/null", "run_dir", "to write into"),
+        ("dataset.cache=disk dataset.cache_dir=/dev/null", "dataset.cache_dir", "to write into"),
+        ("logger.csv.save_dir=/dev/null/x", "logger.csv.save_dir", "to write into"),
         ("compare=[nowhere]", "compare", "finished"),
     ],
 )
@@ -172,6 +174,11 @@ def test_refused_before_anything_is_built(
         check(cfg)
     assert key in [problem.key for problem in error.value.problems], error.value
     assert says in str(error.value)
+
+
+def test_the_check_leaves_nothing(composed: Compose, tmp_path: Path) -> None:
+    check(composed(*TINY, "dataset=folder"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_folder_as_checkpoint_is_pointed_into(composed: Compose, tmp_path: Path) -> None:
@@ -187,7 +194,7 @@ def test_what_is_refused_together_is_one_message(composed: Compose) -> None:
     with pytest.raises(ConfigError) as error:
         check(composed(*TINY, "dataset=folder", *wrong))
     keys = {problem.key for problem in error.value.problems}
-    assert {"model.lr", "trainer", "dataset", "callbacks.anytime"} <= keys
+    assert {"model.lr", "trainer", "dataset", "callbacks.ranking"} <= keys
 
 
 def test_the_smallest_image_passes(composed: Compose) -> None:

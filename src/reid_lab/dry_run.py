@@ -212,6 +212,7 @@ def try_callbacks(
     """What is wrong with the callbacks, and of those that rank with the exits they ask for."""
     problems: list[Problem] = []
     ranking: RankingEvaluation | None = None
+    waiting: list[str] = []  # for a ranking that does not come before them
     ranks = False  # one is there, even if it is refused
     for name, node in (cfg.callbacks or {}).items():
         if node is None:
@@ -224,7 +225,7 @@ def try_callbacks(
                 if data and model and (data.recipe is None or ranking.pca is None):
                     ranking.count(data, model)
             elif isinstance(callback, (AfterRanking, EarlyExitThresholds)) and not ranks:
-                problems.append(_needs_ranking(cfg, str(name)))
+                waiting.append(str(name))
             elif isinstance(callback, AfterRanking) and ranking and ranking.mul_adds and model:
                 callback.check(ranking.mul_adds, model)
         except RefusedError as error:
@@ -232,11 +233,10 @@ def try_callbacks(
         except UserError as error:
             fix = f"change it, or leave it out: callbacks.{name}=null"
             problems.append(Problem(f"callbacks.{name}", node._target_, str(error), fix))
+    if waiting:
+        fix = "keep it, or leave out, too: " + " ".join(
+            f"callbacks.{name}=null" for name in waiting
+        )
+        allowed = f"the ranking before {', '.join(waiting)}, which work on what it leaves"
+        problems.append(Problem("callbacks.ranking", None, allowed, fix))
     return problems
-
-
-def _needs_ranking(cfg: DictConfig, name: str) -> Problem:
-    allowed = "callbacks.ranking before it, on whose results it works"
-    return Problem(
-        f"callbacks.{name}", cfg.callbacks[name]._target_, allowed, f"callbacks.{name}=null"
-    )

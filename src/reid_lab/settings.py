@@ -89,7 +89,7 @@ def check(cfg: DictConfig) -> None:
         problems += check_compared(cfg)
     problems += check_made(cfg, data, sound)
     if not problems:  # else nothing will be written
-        problems += check_run_dir(cfg.run_dir)
+        problems += check_folders(cfg, data)
     if problems:
         raise ConfigError(problems)
 
@@ -143,15 +143,32 @@ def check_name(cfg: DictConfig) -> list[Problem]:
     return []
 
 
-def check_run_dir(run_dir: str) -> list[Problem]:
-    """Whether a file can be written there."""
+def check_folders(cfg: DictConfig, data: ReidDataModule | None) -> list[Problem]:
+    """Whether all that a run writes can be written where it shall be."""
+    folders = {"run_dir": cfg.run_dir}
+    if data and data.cache == "disk" and data.cache_dir:
+        folders["dataset.cache_dir"] = data.cache_dir
+    if data and data.recipe is not None:
+        folders["dataset.root"] = data.root
+    for group in ("callbacks", "logger"):
+        for name, node in (cfg[group] or {}).items():
+            keys = {"folder", "dirpath", "save_dir"} & {*map(str, node or {})}
+            folders |= {f"{group}.{name}.{key}": node[key] for key in keys if node[key]}
+    checked = [check_folder(key, str(folder)) for key, folder in folders.items()]
+    return [problem for problem in checked if problem]
+
+
+def check_folder(key: str, path: str) -> Problem | None:
+    """Whether a file can be written there, or a folder be made; nothing is left."""
+    folder = Path(path).expanduser().absolute()
     try:
-        Path(run_dir).mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=run_dir):
-            return []
+        while not folder.exists():
+            folder = folder.parent
+        with TemporaryFile(dir=folder):
+            return None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        fix = "run_dir=/a/folder/of/yours, or free space and rights there"
-        return [Problem("run_dir", run_dir, f"a folder to write into ({error})", fix)]
+        fix = f"{key}=/a/folder/of/yours, or free space and rights there"
+        return Problem(key, path, f"a folder to write into ({error})", fix)
 
 
 def check_data(cfg: DictConfig) -> tuple[list[Problem], ReidDataModule | None]:

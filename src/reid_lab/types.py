@@ -37,6 +37,7 @@ Bytes = Annotated[float, Ge(1e6), Le(1e15)]
 MulAdds = Annotated[float, Ge(0), Le(1e18)]
 Side = Annotated[int, Ge(1), Le(MAX_SIDE)]
 BatchSize = Annotated[int, Ge(1), Le(65_536)]  # images at once
+AtOnce = Annotated[int, Ge(1), Le(4096)]  # images that are timed together
 Units = Annotated[int, Ge(1), Le(65_536)]  # of a layer: channels, dimensions
 # more than these wait for each other; 100,000 threads crash OpenMP
 Threads = Annotated[int, Ge(1), Le(max(64, 4 * CORES))]

@@ -11,7 +11,7 @@ from reid_lab.dataset import ReidDataModule
 from reid_lab.model import ReidModule
 from reid_lab.results import write_csv
 from reid_lab.retrieval import Evaluation
-from reid_lab.types import BatchSize, Points, Seconds
+from reid_lab.types import AtOnce, Points, Seconds
 
 FILE = "cost.csv"
 
@@ -34,7 +34,7 @@ class CostAccount(AfterRanking):
     def __init__(
         self,
         folder: Path | str,
-        batch: BatchSize = 16,
+        batch: AtOnce = 16,
         repeats: Points = 20,
         seconds: Seconds = 2.0,
     ) -> None:
