@@ -415,7 +415,7 @@ def test_everything_wrong_is_told_at_once(composed: Compose) -> None:
         ("callbacks.stream.orders=[]", r"(?s)stream\.orders.*of length >= 1"),
         ("callbacks.stream.budgets=[]", r"(?s)stream\.budgets.*of length >= 1 or null"),
         ("callbacks.anytime.budgets=[]", r"(?s)anytime\.budgets.*of length >= 1 or null"),
-        ("threads=0", r"(?s)threads.*an integer >= 1 or null"),
+        ("threads=0", r"(?s)threads.*an integer >= 1 and <= \d+ or null"),
         ("seed=-1", r"(?s)seed.*an integer >= 0"),
         ("compare=[/nowhere]", r"(?s)compare.*no run folder at /nowhere"),
         ("dataset.transforms.enlarge=0.9", "enlarge"),

@@ -71,8 +71,8 @@ def check(cfg: DictConfig) -> None:
     if sound("name"):
         problems += check_name(cfg)
     data = None
-    if sound("dataset", "seed"):
-        found, data = check_data(cfg)
+    if sound("dataset"):
+        found, data = check_data(cfg if sound("seed") else with_seed(cfg, 0))
         problems += found
     if cfg.get("task") == "test" and not cfg.get("ckpt_path"):
         problems.append(
@@ -92,6 +92,13 @@ def check(cfg: DictConfig) -> None:
         problems += check_folders(cfg, data)
     if problems:
         raise ConfigError(problems)
+
+
+def with_seed(cfg: DictConfig, seed: int) -> DictConfig:
+    """A copy to look for other errors with, where the seed itself is reported already."""
+    copied = cfg.copy()
+    copied.seed = seed
+    return copied
 
 
 def check_settings(cfg: DictConfig) -> list[Problem]:

@@ -113,7 +113,7 @@ def test_latency_is_cumulative() -> None:
     assert [len(times) for times in taken.values()] == [4, 4]
     assert min(taken["exit0"]) >= 0.01
     assert min(taken["exit1"]) >= 0.03
-    assert min(taken["exit1"]) < 0.05
+    assert all(b > a for a, b in zip(taken["exit0"], taken["exit1"], strict=True))
 
 
 @pytest.mark.parametrize(
