@@ -67,13 +67,15 @@ def test_the_choice_of_clipping_reaches_every_part_that_ranks() -> None:
     torch.testing.assert_close(free.kissme.factor[:, :positive], clipped.kissme.factor)
 
 
-def test_a_checkpoint_from_before_the_choice_ranks_as_it_did() -> None:
-    clipped = fitted(kissme_clip=True)
-    state = {k: v for k, v in clipped.state_dict().items() if not k.endswith("signs")}
-    older = LOMO()  # its config has no kissme_clip
-    older.load_state_dict(state)
+def test_a_checkpoint_from_before_the_choice_ranks_as_it_did(tmp_path: Path) -> None:
+    clipped, path = fitted(kissme_clip=True), tmp_path / "older.ckpt"
+    weights = {k: v for k, v in clipped.state_dict().items() if not k.endswith("signs")}
+    config = {"_target_": "reid_lab.model.LOMO"}  # it has no kissme_clip
+    torch.save({"state_dict": weights, "hyper_parameters": {"model": config}}, path)
+    older = load_model(path)
     assert older.exit_signs == {} and older.stream_exits == LOMO.exit_names
-    assert torch.equal(older.kissme.factor, clipped.kissme.factor)
+    rows = clipped(normalise(IMAGES))
+    assert all(torch.equal(older(normalise(IMAGES))[name], rows[name]) for name in rows)
 
 
 @pytest.mark.parametrize(("asked", "kept"), [(None, None), (1, 1), (99, None)])
