@@ -164,6 +164,9 @@ def test_a_run_without_checkpoint_callback_keeps_none(composed: Compose, tmp_pat
         ("dataset.cache=disk dataset.cache_dir=/dev/null", "dataset.cache_dir", "to write into"),
         ("logger.csv.save_dir=/dev/null/x", "logger.csv.save_dir", "to write into"),
         ("compare=[nowhere]", "compare", "finished"),
+        ("+model._partial_=true", "model._partial_", "built at once"),
+        ("+dataset._partial_=true", "dataset._partial_", "built at once"),
+        ("+trainer._partial_=true", "trainer._partial_", "built at once"),
     ],
 )
 def test_refused_before_anything_is_built(

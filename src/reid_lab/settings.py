@@ -103,7 +103,13 @@ def with_seed(cfg: DictConfig, seed: int) -> DictConfig:
 
 def check_settings(cfg: DictConfig) -> list[Problem]:
     """What its annotations say about each value."""
-    return [_with_choices(problem) for problem in check_config(cfg, Settings)]
+    problems = [_with_choices(problem) for problem in check_config(cfg, Settings)]
+    for group in ("dataset", "model", "trainer"):
+        node = cfg.get(group)
+        if isinstance(node, DictConfig) and node.get("_partial_"):
+            key, fix = f"{group}._partial_", f"remove it: ~{group}._partial_"
+            problems.append(Problem(key, True, f"no key at all: {group} is built at once", fix))
+    return problems
 
 
 def prefixes(key: str) -> list[str]:
