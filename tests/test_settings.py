@@ -226,7 +226,7 @@ def test_senseless_values_end_in_one_message_or_are_built(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     cfg = composed(*TINY, "dataset=folder")
-    tried = 0
+    tried, bad = 0, []
     for key, value in cases(cfg):
         changed = put(cfg, key, value)
         try:
@@ -237,7 +237,7 @@ def test_senseless_values_end_in_one_message_or_are_built(
         except UserError:
             pass
         except Exception as error:
-            raise AssertionError(f"{key}={value!r}: {type(error).__name__}: {error}") from error
+            bad.append(f"{key}={value!r}: {type(error).__name__}: {error}")
         tried += 1
-    print(f"{tried} senseless values tried")
-    assert tried >= 20
+    print(f"{tried} senseless values tried, {len(bad)} bad")
+    assert not bad and tried >= 20

@@ -134,7 +134,7 @@ def check_made(
     """What the parts refuse that their annotations allow, each tried by itself."""
     problems: list[Problem] = []
     model = trainer = None
-    if sound("model", "backbone", "loss", "dataset.transforms") and cfg.dataset is not None:
+    if sound("model", "backbone", "loss", "dataset.transforms") and "transforms" in _node(cfg):
         found, model = try_model(cfg, data)
         problems += found
     if sound("trainer", "run_dir"):
@@ -145,6 +145,11 @@ def check_made(
     if sound("callbacks", "run_dir", "seed"):
         problems += try_callbacks(cfg, data, model)
     return problems
+
+
+def _node(cfg: DictConfig) -> DictConfig | dict[str, object]:
+    """The data set's, empty where it is none."""
+    return cfg.dataset if isinstance(cfg.dataset, DictConfig) else {}
 
 
 def check_name(cfg: DictConfig) -> list[Problem]:
