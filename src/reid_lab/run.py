@@ -242,8 +242,13 @@ def test(
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, (RankingEvaluation, AfterRanking)):
             callback.results = folder / NEW
-    with all_or_none(trainer):
-        trainer.test(model, data, ckpt_path=checkpoint, weights_only=True, verbose=False)
+    try:
+        with all_or_none(trainer):
+            trainer.test(model, data, ckpt_path=checkpoint, weights_only=True, verbose=False)
+    except BaseException:
+        if trainer.is_global_zero:
+            shutil.rmtree(folder / NEW, ignore_errors=True)  # a part is of no use
+        raise
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 

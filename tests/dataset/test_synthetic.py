@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -156,6 +159,16 @@ def test_a_kill_before_the_recipe_is_written_leaves_a_folder_to_draw_into(
         with pytest.raises(KeyboardInterrupt):
             render(tmp_path / "data", SMALL, progress=False)
     render(tmp_path / "data", SMALL, progress=False)
+
+
+def test_a_worker_that_was_killed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(ThreadPoolExecutor):
+        def submit(self, *_: object, **__: object) -> Any:
+            raise BrokenProcessPool
+
+    monkeypatch.setattr(writer_module, "worker_pool", Broken)
+    with pytest.raises(DatasetError, match="was killed.*start again"):
+        render(tmp_path / "data", SMALL, workers=2, progress=False)
 
 
 def test_lost_pictures_are_drawn_again_without_the_marker(root: Path, tmp_path: Path) -> None:

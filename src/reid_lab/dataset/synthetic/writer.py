@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -101,6 +102,11 @@ def _drawn(root: Path, recipe: Recipe, entries: list[Entry], workers: int) -> It
             jobs = [pool.submit(_draw_chunk, root, recipe, c) for c in chunks]
         for job in as_completed(jobs):
             yield job.result()
+    except BrokenProcessPool as error:
+        raise DatasetError(
+            f"{root}: a process that draws people was killed, perhaps for want of memory: start "
+            "again, and it goes on where it stopped"
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
