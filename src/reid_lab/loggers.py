@@ -32,6 +32,16 @@ class CsvLogger(CSVLogger):
 class MetricsFile(ExperimentWriter):
     """`metrics.csv`, to which rows are added; it is replaced where there are new columns."""
 
+    last: Mapping[str, Any] | None = None
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Add a row; one that equals the last is the same one, logged again."""
+        super().log_metrics(metrics, step)
+        if self.metrics[-1] == self.last:
+            self.metrics.pop()
+        else:
+            self.last = self.metrics[-1]
+
     def save(self) -> None:
         if not self.metrics:
             return

@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from reid_lab.atomic import write_torch
+from reid_lab.loggers import CsvLogger
 
 
 class CheckpointFiles(TorchCheckpointIO):
@@ -34,7 +35,20 @@ class Checkpoints(ModelCheckpoint):
     It is written after the last batch, before the epoch counts as ended, so that a longer
     training goes on from it exactly; at the end of training, where no batch was known to be the
     last one.
+
+    Nothing that belongs to its step is missing after a kill: what the step logged is written
+    before it, and a validation that was due at it runs when the training goes on.
     """
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        if _validation_is_due(trainer):
+            validation = trainer.fit_loop.epoch_loop.val_loop
+            validation.restarting = False  # from its first batch on
+            trainer.validating = True
+            validation.run()
+            trainer.training = True
+            validation._has_run = False  # for Lightning it is still to come, with the next step
 
     def on_train_batch_end(
         self,
@@ -53,6 +67,10 @@ class Checkpoints(ModelCheckpoint):
         super().on_train_end(trainer, pl_module)
         self._save_end(trainer)
 
+    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        _log_step(trainer)
+        super()._save_checkpoint(trainer, filepath)
+
     def _save_end(self, trainer: pl.Trainer) -> None:
         if self._last_global_step_saved < trainer.global_step:
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
@@ -61,3 +79,26 @@ class Checkpoints(ModelCheckpoint):
 def _last_batch(trainer: pl.Trainer) -> bool:
     """Of the last epoch."""
     return trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
+
+
+def _validation_is_due(trainer: pl.Trainer) -> bool:
+    """At the step of the checkpoint that the training goes on from, which is older than it."""
+    fit, epoch = trainer.fit_loop, trainer.fit_loop.epoch_loop
+    if not epoch.restarted_on_train_batch_end or fit._data_fetcher is None:
+        return False
+    return bool(trainer.num_val_batches) and epoch._should_check_val_fx(fit._data_fetcher)
+
+
+def _log_step(trainer: pl.Trainer) -> None:
+    """Write what the step logged to `metrics.csv`, as Lightning does only after the checkpoint.
+
+    Other loggers get it then.
+    """
+    connector, loggers = trainer._logger_connector, trainer.loggers
+    if not trainer.training or connector._first_loop_iter is None:  # no batch has just ended
+        return
+    trainer.loggers = [logger for logger in loggers if isinstance(logger, CsvLogger)]
+    try:
+        connector.update_train_step_metrics()
+    finally:
+        trainer.loggers = loggers
