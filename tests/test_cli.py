@@ -143,6 +143,7 @@ def test_killed_and_resumed_it_ends_as_if_nothing_had_happened(
         ("model.lr=1e-4,3e-4", "-m model.lr=1e-4,3e-4", 1),
         ("name=../../x", "runs/NAME/TIME", 1),
         ("name=/tmp/x", "runs/NAME/TIME", 1),
+        ("hydra.run.dir=/dev/null/x", "the run's folder cannot be made", 1),
         ("--resolve", "--resolve", 1),
     ],
 )

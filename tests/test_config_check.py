@@ -347,6 +347,22 @@ def test_good_lightning_node(target: str, options: dict[str, Any]) -> None:
     assert check({"logger": {"x": {"_target_": f"{LIGHTNING}.{target}", **options}}}) == {}
 
 
+@pytest.mark.parametrize(
+    ("target", "options"),
+    [
+        ("pytorch_lightning.callbacks.ModelCheckpoint", {"filename": "../../x"}),
+        ("pytorch_lightning.loggers.CSVLogger", {"save_dir": "x", "name": "../../x"}),
+        ("pytorch_lightning.loggers.CSVLogger", {"save_dir": "x", "version": "/x"}),
+        ("reid_lab.loggers.CsvLogger", {"save_dir": "x", "name": "a\\..\\..\\x"}),
+        ("pytorch_lightning.loggers.TensorBoardLogger", {"save_dir": "x", "name": ".."}),
+    ],
+)
+def test_files_stay_in_their_folder(target: str, options: dict[str, str]) -> None:
+    (problem,) = check({"logger": {"x": {"_target_": target, **options}}}).values()
+    assert problem.given in options.values()
+    assert "a path below the folder, without .." in problem.allowed
+
+
 def test_bad_lightning_config() -> None:
     loggers = f"{LIGHTNING}.loggers"
     config = {

@@ -166,6 +166,10 @@ def test_broken_images_are_told_together(run: Run, checkpoint: Path, images: Pat
     assert "8 images embedded" in printed and "12 left out; 8 images now" in printed
     run(*build, "g", "--strict", status=1)
     assert len(SavedGallery.open("g")) == 8
+    good = next(images.rglob("0*.jpg"))
+    asked = ("--image", images / "bad0.jpg", good)
+    printed = run("search", "g", "--checkpoint", checkpoint, *asked, status=1)
+    assert "1 image left out" in printed and good.name in printed
     for path in images.rglob("0*.jpg"):
         path.unlink()
     printed = run(*build, "none", status=1)

@@ -179,6 +179,13 @@ def test_refused_before_anything_is_built(
     assert says in str(error.value)
 
 
+@pytest.mark.parametrize("folder", ["null", "[1]", "''"])
+def test_a_run_needs_a_folder(composed: Compose, folder: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        run(composed(*TINY, "dataset=folder", f"run_dir={folder}"))
+    assert "run_dir" in [problem.key for problem in error.value.problems]
+
+
 def test_the_check_leaves_nothing(composed: Compose, tmp_path: Path) -> None:
     check(composed(*TINY, "dataset=folder"))
     assert not (tmp_path / "run").exists()

@@ -6,14 +6,24 @@ What lies outside them ends in a traceback of Lightning's, or is accepted and ha
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Predicate
 
 from reid_lab.types import INT32, Count, Fraction, NonNegative, NonNegativeInt
 
 Endless = Count | Literal[-1]
 Share = Annotated[float, Gt(0), Le(1)]
+
+
+def below(path: str) -> bool:
+    """a path below the folder, without .."""
+    parts = PurePath(path.replace("\\", "/"))
+    return not parts.is_absolute() and ".." not in parts.parts
+
+
+Below = Annotated[str, Predicate(below)]
 Batches = NonNegativeInt | Fraction | None  # so many, or a share of all
 
 TRAINER: dict[str, Any] = {
@@ -38,15 +48,16 @@ TRAINER: dict[str, Any] = {
     "reload_dataloaders_every_n_epochs": NonNegativeInt,
 }
 CHECKPOINT: dict[str, Any] = {
+    "filename": Below | None,
     "save_top_k": Annotated[int, Ge(-1), Le(INT32)],  # -1: all
     "every_n_train_steps": NonNegativeInt | None,  # 0: never
     "every_n_epochs": NonNegativeInt | None,
 }
+# of a logger: save_dir/name/version
+FOLDER: dict[str, Any] = {"name": Below | None, "version": NonNegativeInt | Below | None}
 RANGES = {  # class -> parameter -> what it may be
     "pytorch_lightning.trainer.trainer.Trainer": TRAINER,
     "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint": CHECKPOINT,
-    "pytorch_lightning.loggers.csv_logs.CSVLogger": {
-        "flush_logs_every_n_steps": Count,
-        "version": NonNegativeInt | str | None,
-    },
+    "pytorch_lightning.loggers.csv_logs.CSVLogger": {"flush_logs_every_n_steps": Count, **FOLDER},
+    "pytorch_lightning.loggers.tensorboard.TensorBoardLogger": FOLDER,
 }

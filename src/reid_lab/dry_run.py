@@ -56,7 +56,7 @@ def refused(cfg: DictConfig, error: RefusedError) -> Problem:
     node = OmegaConf.select(cfg, error.key, throw_on_missing=False)
     given = node.get("_target_") if isinstance(node, DictConfig) else node
     fix = f"change its values; --cfg job prints them, +{error.key}.KEY=... adds one"
-    return Problem(error.key, given, error.reason, fix)
+    return Problem(error.key, given, f"values that it takes: {error.reason}", fix)
 
 
 def without_files(cfg: DictConfig) -> DictConfig:

@@ -11,7 +11,7 @@ from inspect import signature
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -68,6 +68,9 @@ def explain(error: Exception, words: Sequence[str]) -> str:
         if isinstance(cause, UserError):
             return str(cause)
         cause = cause.__cause__ or cause.__context__
+    if isinstance(error, OSError) and not isinstance(error, HydraException):
+        fix = "hydra.run.dir=/a/folder/of/yours, or free space and rights there"
+        return f"the run's folder cannot be made: {error}\n  fix: {fix}"
     text = str(error).strip()
     if isinstance(error, OverrideParseException):
         given = str(error.override)

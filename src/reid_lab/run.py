@@ -79,7 +79,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
         DiskFullError: there is no space to write to.
         Interrupted: Ctrl-C or SIGTERM; it says how to go on.
     """
-    progress = Progress(Path(cfg.run_dir))
+    progress = Progress(Path(str(cfg.get("run_dir"))))  # not checked yet
     try:
         return _run(cfg, progress)
     except BaseException as error:

@@ -98,7 +98,7 @@ def search(args: Namespace) -> int:
         show.stdout.print(f"{args.html}", soft_wrap=True, highlight=False)
     elif answers:
         show.answers(answers)
-    return int(not answers)
+    return int(bool(broken))
 
 
 def info(args: Namespace) -> int:
