@@ -21,7 +21,14 @@ ELSEWHERE |= {"os.sched_getaffinity", "os.O_DIRECTORY", "os.O_NOFOLLOW", "os.mkf
 ELSEWHERE |= {"signal.SIGKILL", "signal.SIGHUP", "signal.SIGALRM", "signal.SIGUSR1"}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 COMMON = {"types", "errors", "atomic", "stored", "command", "results", "protocol", "pixels"}
-COMMON |= {"strict_json", "folders", "gallery_files", "image_files", "loggers"}  # of no layer
+COMMON |= {
+    "strict_json",
+    "folders",
+    "gallery_files",
+    "image_files",
+    "loggers",
+    "interrupt",
+}  # of no layer
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -4,6 +4,7 @@ from reid_lab.callbacks.attention import AttentionMaps
 from reid_lab.callbacks.budget import AnytimeCurve, BudgetedStream, BudgetError
 from reid_lab.callbacks.checkpoints import CheckpointFiles, Checkpoints
 from reid_lab.callbacks.cost import CostAccount
+from reid_lab.callbacks.deadline import Deadline
 from reid_lab.callbacks.dimensions import FeatureDimensions
 from reid_lab.callbacks.early_exit import EarlyExitThresholds
 from reid_lab.callbacks.progress import StepProgress
@@ -21,6 +22,7 @@ __all__ = [
     "CheckpointFiles",
     "Checkpoints",
     "CostAccount",
+    "Deadline",
     "EarlyExitThresholds",
     "FeatureDimensions",
     "ProgressiveSearch",

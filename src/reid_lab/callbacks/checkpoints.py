@@ -40,6 +40,8 @@ class Checkpoints(ModelCheckpoint):
     before it, and a validation that was due at it runs when the training goes on.
     """
 
+    stop: BaseException | None = None  # to raise after the step's checkpoint
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         if _validation_is_due(trainer):
@@ -60,8 +62,11 @@ class Checkpoints(ModelCheckpoint):
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         # nothing more to save when the epoch, or the training, counts as ended
-        if trainer.global_step == trainer.max_steps or trainer.should_stop or _last_batch(trainer):
+        ends = trainer.global_step == trainer.max_steps or trainer.should_stop
+        if ends or self.stop or _last_batch(trainer):
             self._save_end(trainer)
+        if self.stop:
+            raise self.stop
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_end(trainer, pl_module)
