@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import simplejpeg
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
@@ -50,6 +51,13 @@ SMALL = (
     "+trainer.enable_progress_bar=false",
 )
 Compose = Callable[..., DictConfig]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs CUDA"))
 
 
 @pytest.fixture(scope="session")

@@ -84,13 +84,15 @@ def test_two_processes_evaluate_as_one(tmp_path: Path, people: Path) -> None:
     trained = ("callbacks.throughput=null", f"dataset.root={people}", *ranking)
     call(tmp_path, *TINY, *trained, "hydra.run.dir=one")
     again = (*TINY, *trained, "task=test", "ckpt_path=one/checkpoints/last.ckpt")
-    call(tmp_path, *again, "hydra.run.dir=two", "trainer.devices=2", "+trainer.strategy=ddp")
+    two = ("trainer.devices=2", "+trainer.strategy=ddp", "dataset.cache=device")
+    call(tmp_path, *again, "hydra.run.dir=two", *two)
     assert exits(tmp_path / "two") == exits(tmp_path / "one")
 
 
 def test_two_processes_train_and_test(tmp_path: Path, people: Path) -> None:
     cpu = ("trainer=ddp", "trainer.sync_batchnorm=false")  # it needs GPUs
-    call(tmp_path, *TINY, f"dataset.root={people}", "hydra.run.dir=ddp", *cpu)
+    held = (f"dataset.root={people}", "dataset.cache=device", "dataset.workers=1")
+    call(tmp_path, *TINY, *held, "hydra.run.dir=ddp", *cpu)
     assert "fusion" in exits(tmp_path / "ddp")
 
 

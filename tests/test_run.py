@@ -242,6 +242,45 @@ def test_resumed_equals_uninterrupted(composed: Compose, stop: str) -> None:
     assert all(torch.equal(one["state_dict"][k], v) for k, v in two["state_dict"].items())
 
 
+HELD = (
+    *("+experiment=han_synthetic", "model.iterations=6", "trainer.log_every_n_steps=1"),
+    *("dataset.p=3", "callbacks.ranking.pca=5", "callbacks.dimensions.dims=[2]"),
+    *("dataset.val_identities=2", "callbacks.cost=null", "callbacks.ranked_lists=null"),
+)
+
+
+def test_held_by_the_device_gives_the_same_run(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained in two parts, stopped within an epoch; every file of the results is the same."""
+    monkeypatch.setattr("reid_lab.run.write_report", lambda *_: None)  # most of such a run
+    memory = composed(*HELD, "dataset.cache=memory", run="memory")
+    expected = run(memory)
+    half = composed(*HELD, "dataset.cache=device", "trainer.max_steps=2", run="device")
+    run(half)
+    device = composed(*HELD, "dataset.cache=device", "ckpt_path=last", run="device")
+    assert run(device) == expected
+    folders = [Path(cfg.run_dir) for cfg in (memory, device)]
+    assert len(losses(folders[0])) == 6 and losses(folders[0]) == losses(folders[1])
+    weights = [
+        torch.load(last_checkpoint(folder), weights_only=True)["state_dict"] for folder in folders
+    ]
+    assert all(torch.equal(weights[0][name], value) for name, value in weights[1].items())
+    for name in ("exits.csv", "stream.csv", "dimensions.csv", "attention.npz"):
+        one, two = ((folder / "results" / name).read_bytes() for folder in folders)
+        assert one == two, name
+
+
+@pytest.mark.gpu
+def test_two_steps_on_a_gpu(composed: Compose) -> None:
+    precise = ("trainer.precision=bf16-mixed", "channels_last=true", "trainer.accelerator=gpu")
+    cfg = composed(*HELD, *precise, "dataset.cache=device", "model.iterations=2")
+    metrics = run(cfg)
+    assert len(losses(Path(cfg.run_dir))) == 2
+    assert all(0 <= value <= 1 for name, value in metrics.items() if name.endswith("mAP"))
+    assert torch.cuda.max_memory_allocated() > 0
+
+
 def test_a_finished_run_is_tested_again_without_training(composed: Compose) -> None:
     cfg = composed(*SIX_STEPS)
     trained = run(cfg)

@@ -179,6 +179,37 @@ def test_refused_before_anything_is_built(
     assert says in str(error.value)
 
 
+@pytest.mark.parametrize(("cache", "spare"), [("device", 0), ("device", -1), ("memory", -1)])
+def test_images_that_the_device_holds_are_counted(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch, cache: str, spare: int
+) -> None:
+    cfg = composed(*TINY, "dataset=folder", f"dataset.cache={cache}")
+    data = build_data(cfg)
+    _, model = dry_run.try_model(cfg, data)
+    needs = dry_run.batches_need(cfg, data, model, 0)
+    beside = math.ceil(max(need for _, need in needs.values()))
+    shapes = ((len(data.train_split), 72, 36), (len(data.evaluated("test")), 64, 32))
+    held = sum(3 * math.prod(shape) for shape in shapes)
+    monkeypatch.setattr(dry_run, "memory_of", lambda _: held + beside + spare)
+    if spare == 0 or cache == "memory":
+        check(cfg)
+        return
+    with pytest.raises(ConfigError) as error:
+        check(cfg)
+    (problem,) = error.value.problems
+    assert problem.key == "dataset.cache" and f"{held:,} bytes" in str(problem.given)
+    assert (
+        f"{held + beside + spare:,} bytes" in problem.allowed and f"{beside:,}" in problem.allowed
+    )
+    assert "dataset.cache=memory or dataset.cache=disk" in problem.fix
+    cfg.dataset.transforms.height = 4096  # a network that does not fit is no reason to be silent
+    monkeypatch.setattr(dry_run, "memory_of", lambda _: 1_000_000)
+    with pytest.raises(ConfigError) as error:
+        check(cfg)
+    keys = {problem.key for problem in error.value.problems}
+    assert keys == {"dataset.eval_batch_size", "model", "dataset.cache"}
+
+
 @pytest.mark.parametrize("folder", ["null", "[1]", "''"])
 def test_a_run_needs_a_folder(composed: Compose, folder: str) -> None:
     with pytest.raises(ConfigError) as error:

@@ -102,24 +102,54 @@ def too_small(cfg: DictConfig, side: str, size: tuple[int, int], model: ReidModu
 
 
 def try_memory(
-    cfg: DictConfig, data: ReidDataModule, model: ReidModule, device: torch.device
+    cfg: DictConfig, data: ReidDataModule, model: ReidModule | None, device: torch.device
 ) -> list[Problem]:
-    """Whether parameters and one batch can fit the device at all.
+    """Whether parameters, one batch and the images that are held can fit the device at all.
 
     A lower bound: what the backward pass needs of one batch, and of an evaluation's batch its
-    largest activation.
+    largest activation. Without a model: the images alone.
     """
     total = memory_of(device)
     if total is None:
         return []
+    held = data.device_bytes(training=cfg.task == "fit")
+    if device.type == "cpu":
+        held *= world(cfg)  # each process has its own
+    needs = {} if model is None else batches_need(cfg, data, model, total - held)
+    problems = [
+        Problem(
+            key,
+            given,
+            f"what fits into {decimal(total)} of memory; this takes {decimal(round(need))} or more",
+            "fewer images at once (dataset.p, dataset.k, dataset.batch_size, "
+            "dataset.eval_batch_size), smaller ones (dataset.transforms.height, width), or a "
+            "smaller network",
+        )
+        for key, (given, need) in needs.items()
+        if need > total
+    ]
+    beside = max((need for _, need in needs.values() if need <= total), default=0)
+    if held and held + beside > total:
+        given = f"device: {held:,} bytes of decoded images"
+        allowed = f"what fits into {total:,} bytes of memory beside a batch and weights, which take"
+        allowed += f" {round(beside):,} or more"
+        fix = "dataset.cache=memory or dataset.cache=disk, which keep them outside of the device"
+        problems.append(Problem("dataset.cache", given, allowed, fix))
+    return problems
+
+
+def batches_need(
+    cfg: DictConfig, data: ReidDataModule, model: ReidModule, room: int
+) -> dict[str, tuple[str, float]]:
+    """The key to blame -> what was given, and the bytes that it takes; none if there is `room`."""
     height, width = image_size(cfg)
     weights = sum(p.numel() for p in model.parameters()) * FLOAT
     batch = data.batch_size or data.p * data.k
     views = data.transforms.views
     seen = max(data.eval_batch_size // views, 1) * views
     image = 3 * height * width * FLOAT
-    if COPIES * weights + max(batch, seen) * image * WIDEST < total:
-        return []  # the count takes seconds
+    if COPIES * weights + max(batch, seen) * image * WIDEST < room:
+        return {}  # the count takes seconds
     kept, largest = activations(model, (height, width))
     share = 1 if "32" in str(cfg.trainer.get("precision", 32)) else 0.5
     needs = {
@@ -128,19 +158,11 @@ def try_memory(
     }
     if cfg.task == "test":
         del needs["model"]
-    return [
-        Problem(
-            key,
-            f"{len(list(model.parameters()))} tensors of weights, {decimal(weights)}; batches of "
-            f"{images} images of {height}x{width}",
-            f"what fits into {decimal(total)} of memory; this takes {decimal(round(need))} or more",
-            "fewer images at once (dataset.p, dataset.k, dataset.batch_size, "
-            "dataset.eval_batch_size), smaller ones (dataset.transforms.height, width), or a "
-            "smaller network",
-        )
+    tensors = f"{len(list(model.parameters()))} tensors of weights, {decimal(weights)}"
+    return {
+        key: (f"{tensors}; batches of {images} images of {height}x{width}", need)
         for key, (images, need) in needs.items()
-        if need > total
-    ]
+    }
 
 
 def world(cfg: DictConfig) -> int:

@@ -140,7 +140,7 @@ def check_made(
     if sound("trainer", "run_dir"):
         found, trainer = try_trainer(cfg)
         problems += found
-    if data and model and trainer:
+    if data and trainer:
         problems += try_memory(cfg, data, model, trainer.strategy.root_device)
     if sound("callbacks", "run_dir", "seed"):
         problems += try_callbacks(cfg, data, model)

@@ -37,7 +37,7 @@ def test_training_batches(people: Path) -> None:
     assert torch.equal(torch.from_numpy(identities)[first["label"]], first["pid"])
 
 
-@pytest.mark.parametrize("cache", ["none", "memory", "disk"])
+@pytest.mark.parametrize("cache", ["none", "memory", "disk", "device"])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_same_seed_same_pixels_whatever_the_workers(
     people: Path, tmp_path: Path, workers: int, cache: str

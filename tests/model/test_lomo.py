@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from omegaconf import OmegaConf
 from reid_lab.budget.mul_adds import count_exits, exit_dims
 from reid_lab.checkpoint import load_model
 from reid_lab.classical import Lomo, PairsError
-from reid_lab.dataset import Split
+from reid_lab.dataset import ReidDataModule, Split, Transforms, read_layout
 from reid_lab.dataset.transforms import normalise
 from reid_lab.model import LOMO
 from reid_lab.paths import conf_dir
@@ -132,6 +134,9 @@ class Data:
         assert self.batches is not None
         return self.batches
 
+    def pixels(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return batch.pop("pixels")
+
 
 def training(data: Data) -> LOMO:
     model = LOMO()
@@ -164,6 +169,17 @@ def test_training_sees_every_image_once_in_order() -> None:
     for name in ("kissme", "xqda"):
         ours, expected = (rows @ getattr(m, name).factor for m in (model, fitted))
         torch.testing.assert_close(torch.cdist(ours, ours), torch.cdist(expected, expected))
+
+
+def test_training_sees_what_the_device_holds(people: Path) -> None:
+    found = []
+    for cache in ("none", "device"):
+        reader, size = partial(read_layout, name="mini"), Transforms(128, 48, enlarge=1)
+        data = ReidDataModule(people, reader, size, batch_size=2, cache=cache, workers=0)  # type: ignore[arg-type]
+        model = LOMO()
+        model._trainer = SimpleNamespace(datamodule=data)  # type: ignore[assignment]
+        found.append(model._training_features())
+    assert torch.equal(*found) and found[0].any()
 
 
 def test_mixed_precision_leaves_the_features_alone() -> None:

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytorch_lightning as pl
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
+from reid_lab.dataset.device import Held, cropped, viewed
+from reid_lab.dataset.device_colour import adjust_batch
 from reid_lab.dataset.divide import check_rankable, hold_out
 from reid_lab.dataset.images import Cache, Images, check_files, open_images
 from reid_lab.dataset.loading import (
     Batch,
     EvalImages,
+    EvalIndices,
     Loader,
     PKLoader,
     RankSampler,
+    TrainDraws,
     TrainImages,
     as_is,
 )
@@ -42,6 +48,7 @@ from reid_lab.image_files import shown
 from reid_lab.types import BatchSize, NonNegativeInt, Seed, Workers
 
 Part = Literal["val", "test"]
+IMAGES = ("train", "fit", "val", "test")  # what `opened` knows
 
 
 class ReidDataModule(pl.LightningDataModule):
@@ -50,7 +57,8 @@ class ReidDataModule(pl.LightningDataModule):
     A training batch has `image` (P*K, 3, H, W) float32, `label` (P*K,) 0..identities-1, `pid`
     (P*K,) and `index` (P*K,), the position in `train_split`. An evaluation batch has `image`
     (N, views, 3, H, W) float32 and `index` (N,), the position in query, gallery and companions,
-    one after the other.
+    one after the other. Without a trainer `on_after_batch_transfer(batch, 0)` makes it of what a
+    loader gives, once that is on the device.
 
     Args:
         root: the data set's folder.
@@ -59,8 +67,10 @@ class ReidDataModule(pl.LightningDataModule):
         batch_size: train on batches of so many images instead, whoever they show.
         val_identities: people of the training split held out for validation; with 0 the test
             split is watched during training (nothing is selected by it).
-        cache: keep images decoded as uint8 in `memory`, on `disk` in `cache_dir`, or not.
-        workers: processes that load training batches; 0 loads in the training process.
+        cache: keep images decoded as uint8 in `memory`, on `disk` in `cache_dir`, in the memory
+            of the `device` that trains, which then augments them, too, or not.
+        workers: processes that load batches; 0 loads in the training process. With
+            `cache=device` all they do is to draw a training batch's random numbers.
     """
 
     def __init__(
@@ -180,8 +190,12 @@ class ReidDataModule(pl.LightningDataModule):
 
         A trainer sets the epoch, and where it goes on.
         """
-        split = self.train_split
-        data = TrainImages(split, self.opened("train"), self.transforms, self.seed)
+        split, images = self.train_split, self.opened("train")
+        data = (
+            TrainDraws(split, self.transforms, self.seed)  # the images stay in this process
+            if isinstance(images, Held)
+            else TrainImages(split, images, self.transforms, self.seed)
+        )
         sampler: BatchesByNumber
         if self.batch_size is None:
             sampler = PKSampler(split.pids, self.p, self.k, self.seed, *self._rank(), self._epochs)
@@ -192,7 +206,7 @@ class ReidDataModule(pl.LightningDataModule):
             data,
             batch_sampler=sampler,
             generator=torch.Generator().manual_seed(self.seed),  # leaves the global one alone
-            **self._loading(),
+            **self._loading(self.workers),
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -210,23 +224,45 @@ class ReidDataModule(pl.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """uint8 pixels become normalised images where the network is."""
-        image = normalise(batch.pop("pixels"))
+        image = normalise(self.pixels(batch))
         if "box" in batch:
             image = erase(image, batch.pop("box"))
         return {"image": image, **batch}
+
+    def pixels(self, batch: Batch) -> Tensor:
+        """A loaded batch's pixels, taken out of it: (N, 3, H, W), or (N, views, 3, H, W), uint8.
+
+        Where they are held by the device, it is the one that the batch is on.
+        """
+        part = next((part for part in IMAGES if part in batch), None)
+        if part is None:
+            return batch.pop("pixels")
+        chosen, held = batch.pop(part), cast(Held, self.opened(part))
+        images = held.on(chosen.device)
+        if part != "train":
+            return viewed(images[chosen], self.transforms)
+        pixels = cropped(images, chosen, self.transforms.height, self.transforms.width)
+        if "colour" in batch:
+            pixels = adjust_batch(pixels, batch.pop("colour"), hue=self.transforms.hue > 0)
+        return pixels
 
     def _eval_loader(self, part: Part) -> DataLoader[Any]:
         where = "test" if part == "val" and not self.val_identities else part
         return self._in_order(self.evaluated(part), where)
 
     def _in_order(self, split: Split, part: str) -> DataLoader[Any]:
-        data = EvalImages(split, self.opened(part), self.transforms)
+        images, workers = self.opened(part), self.workers
+        data: Dataset[Batch] = EvalImages(split, images, self.transforms)
+        if isinstance(images, Held):
+            data, workers = EvalIndices(len(split), part), 0  # there is nothing to load
         sampler = RankSampler(len(split), *self._rank())
         batch_size = max(1, self.eval_batch_size // self.transforms.views)
-        return Loader(data, batch_size=batch_size, sampler=sampler, **self._loading())
+        return Loader(data, batch_size=batch_size, sampler=sampler, **self._loading(workers))
 
     def opened(self, part: str) -> Images:
         """The images of `train`, `fit` (the same, at the size of tests), `val` or `test`."""
+        if part == "fit" and self.transforms.train_size == self.transforms.test_size:
+            part = "train"
         if part not in self._images:
             training = part in ("train", "fit")
             split = self.train_split if training else self.evaluated(part)  # type: ignore[arg-type]
@@ -235,13 +271,28 @@ class ReidDataModule(pl.LightningDataModule):
             self._images[part] = opened() if self.cache == "none" else _with_progress(opened, part)
         return self._images[part]
 
-    def _loading(self) -> Mapping[str, Any]:
+    def device_bytes(self, training: bool) -> int:
+        """Of the images that `cache=device` holds, where they are there to be counted.
+
+        A lower bound: some callbacks ask for the training images at the size of tests, too.
+        """
+        if self.cache != "device" or self.recipe is not None:
+            return 0
+        held = len(self.evaluated("test")) * math.prod(self.transforms.test_size)
+        if training:
+            held += len(self.train_split) * math.prod(self.transforms.train_size)
+        if training and self.val_identities:
+            held += len(self.evaluated("val")) * math.prod(self.transforms.test_size)
+        return 3 * held
+
+    def _loading(self, workers: int) -> Mapping[str, Any]:
         return {
             "collate_fn": as_is,
-            "num_workers": self.workers,
-            "persistent_workers": self.workers > 0,
+            "num_workers": workers,
+            "persistent_workers": workers > 0,
             "worker_init_fn": ignore_interrupts,
-            "pin_memory": torch.cuda.is_available(),
+            # without pixels a batch is so small that it would cost more than it gives
+            "pin_memory": torch.cuda.is_available() and self.cache != "device",
         }
 
     def _rank(self) -> tuple[int, int]:

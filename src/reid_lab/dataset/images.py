@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
+from reid_lab.dataset.device import Held
 from reid_lab.dataset.records import Box, DatasetError, Split
 from reid_lab.image_files import shown
 from reid_lab.pixels import ImageError, read_pixels, read_size
 
-Cache = Literal["none", "memory", "disk"]
+Cache = Literal["none", "memory", "disk", "device"]
 CHUNK = 64
 Progress = Callable[[int, int], None]
 
@@ -120,15 +121,15 @@ def open_images(
     """Images of `split` at (height, width): decoded on demand, or kept as uint8.
 
     `memory` keeps them in this process (shared with forked workers); `disk` in `cache_dir`, see
-    `reid_lab.dataset.cache`.
+    `reid_lab.dataset.cache`; `device` where batches are asked for, see `reid_lab.dataset.device`.
     """
     decoder = Decoder(split, height, width)
     if cache == "none":
         return decoder
-    if cache == "memory":
+    if cache in ("memory", "device"):
         pixels = np.empty(decoder.shape, np.uint8)
         decoder.fill(pixels, progress=progress)
-        return pixels
+        return pixels if cache == "memory" else Held(pixels)
     if cache_dir is None:
         raise ValueError("cache='disk' needs a cache_dir")
     from reid_lab.dataset.cache import on_disk

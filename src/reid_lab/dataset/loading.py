@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from reid_lab.dataset.augment import Augmentation, augment
+from reid_lab.dataset.device import packed, packed_colour
 from reid_lab.dataset.images import Images
 from reid_lab.dataset.records import DatasetError, Split
 from reid_lab.dataset.sampler import Draw
@@ -57,14 +58,15 @@ class Loader(DataLoader[Batch]):
             self._open -= 1
 
 
-class TrainImages(Dataset[Batch]):
-    """Items (index, draw) -> pixels (N, 3, H, W) uint8, label, pid, index, boxes to erase (N, 4).
+class TrainDraws(Dataset[Batch]):
+    """Items (index, draw) -> label, pid, index, boxes to erase (N, 4), and what else is drawn.
 
-    A batch is fetched as a whole: no tensor an image, nothing to collate.
+    The latter as `train` and `colour`, by which the device makes pixels of the images it holds. A
+    batch is fetched as a whole: no tensor an image, nothing to collate.
     """
 
-    def __init__(self, split: Split, images: Images, transforms: Transforms, seed: int) -> None:
-        self.images, self.transforms, self.seed = images, transforms, seed
+    def __init__(self, split: Split, transforms: Transforms, seed: int) -> None:
+        self.transforms, self.seed = transforms, seed
         self.pids = split.pids
         self.labels = np.searchsorted(split.identities, split.pids)
 
@@ -75,19 +77,50 @@ class TrainImages(Dataset[Batch]):
     def __getitems__(self, draws: Sequence[Draw]) -> Batch:
         indices = [index for index, _ in draws]
         drawn = [self._draw(number) for _, number in draws]
-        pixels = empty(len(draws), 3, self.transforms.height, self.transforms.width)
-        for index, one, out in zip(indices, drawn, pixels.numpy(), strict=True):
-            augment(self.images, index, one, out)
         return {
-            "pixels": pixels,
+            **self._images(indices, drawn),
             "label": torch.from_numpy(self.labels[indices]),
             "pid": torch.from_numpy(self.pids[indices]),
             "index": torch.tensor(indices),
             "box": torch.tensor([one.erased for one in drawn]),
         }
 
+    def _images(self, indices: Sequence[int], drawn: Sequence[Augmentation]) -> Batch:
+        batch = {"train": packed(indices, drawn, patches=self.transforms.patch > 0)}
+        if self.transforms.jitters:
+            batch["colour"] = packed_colour(drawn)
+        return batch
+
     def _draw(self, number: int) -> Augmentation:
         return self.transforms.draw(np.random.default_rng([self.seed, 2, number]), len(self))
+
+
+class TrainImages(TrainDraws):
+    """The same with pixels (N, 3, H, W) uint8."""
+
+    def __init__(self, split: Split, images: Images, transforms: Transforms, seed: int) -> None:
+        super().__init__(split, transforms, seed)
+        self.images = images
+
+    def _images(self, indices: Sequence[int], drawn: Sequence[Augmentation]) -> Batch:
+        pixels = empty(len(indices), 3, self.transforms.height, self.transforms.width)
+        for index, one, out in zip(indices, drawn, pixels.numpy(), strict=True):
+            augment(self.images, index, one, out)
+        return {"pixels": pixels}
+
+
+class EvalIndices(Dataset[Batch]):
+    """Items index -> the indices, also under the name of the part whose images are held."""
+
+    def __init__(self, size: int, part: str) -> None:
+        self.size, self.part = size, part
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        index = torch.tensor(indices)
+        return {self.part: index, "index": index}
 
 
 class EvalImages(Dataset[Batch]):

@@ -1,12 +1,13 @@
 """Augmentation. Every image has its own draw, seeded by a number: workers change nothing.
 
-Crop, flip, patch and colour are done on uint8 pixels in the worker; erasing and normalising on
-the whole batch, on the device that trains.
+Crop, flip, patch and colour are done on uint8 pixels in the worker (with `dataset.cache=device` on
+the device that trains); erasing and normalising on the whole batch, on the device that trains.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
@@ -58,6 +59,10 @@ class Transforms:
         return self.train_size if self.views > 1 else (self.height, self.width)
 
     @property
+    def jitters(self) -> bool:
+        return bool(self.brightness or self.contrast or self.saturation or self.hue)
+
+    @property
     def _jitter(self) -> dict[Adjustment, float]:
         return {
             "brightness": self.brightness,
@@ -79,7 +84,7 @@ class Transforms:
         # what is off draws nothing, so that switching it on leaves the rest as it was
         if self.patch and rng.random() < self.patch:
             patch = draw_patch(images, self.train_size, crop, rng)
-        if self.brightness or self.contrast or self.saturation or self.hue:
+        if self.jitters:
             colour = draw_steps(self._jitter, rng)
         return Augmentation(top, left, flip, erased, patch, colour)
 
@@ -87,16 +92,19 @@ class Transforms:
         """(3, h, w) at `test_size` -> (views, 3, height, width)."""
         if self.views == 1:
             return image[None]
-        y, x = image.shape[1] - self.height, image.shape[2] - self.width
-        corners = [(0, 0), (0, x), (y, 0), (y, x), (y // 2, x // 2)]
+        corners = self.corners(*image.shape[1:])
         crops = np.stack([image[:, t : t + self.height, s : s + self.width] for t, s in corners])
         return np.concatenate([crops, crops[..., ::-1]])
+
+    def corners(self, height: int, width: int) -> list[tuple[int, int]]:
+        """(top, left) of the five crops of an image of this size."""
+        y, x = height - self.height, width - self.width
+        return [(0, 0), (0, x), (y, 0), (y, x), (y // 2, x // 2)]
 
 
 def normalise(pixels: Tensor) -> Tensor:
     """uint8 (..., 3, H, W) -> float32, zero mean and unit deviation by ImageNet's statistics."""
-    mean = torch.tensor(MEAN, device=pixels.device).view(3, 1, 1) * 255
-    scale = 1 / (torch.tensor(STD, device=pixels.device).view(3, 1, 1) * 255)
+    mean, scale = _statistics(pixels.device)
     if pixels.device.type != "cpu":
         return pixels.float().sub_(mean).mul_(scale)
     normalised = torch.empty(pixels.shape)
@@ -108,6 +116,15 @@ def normalise(pixels: Tensor) -> Tensor:
         image -= mean.numpy()
         image *= scale.numpy()
     return normalised
+
+
+@lru_cache
+def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and 1 / deviation of uint8 pixels; kept, as a copy to a GPU waits for it."""
+    with torch.inference_mode(False):  # a training may be the next to use them
+        mean = torch.tensor(MEAN).view(3, 1, 1) * 255
+        scale = 1 / (torch.tensor(STD).view(3, 1, 1) * 255)
+        return mean.to(device), scale.to(device)
 
 
 def denormalise(images: Tensor) -> Tensor:

@@ -182,7 +182,8 @@ class LOMO(ReidModule):
         data = self._data
         rows = torch.empty(len(data.train_split), self.features.dim)
         for batch in data.train_images_loader():
-            pixels = batch["pixels"].to(self.device)  # (N, views, 3, H, W)
+            there = {name: values.to(self.device) for name, values in batch.items()}
+            pixels = data.pixels(there)  # (N, views, 3, H, W)
             described = self.features(pixels.flatten(0, 1)).view(*pixels.shape[:2], -1).mean(1)
             rows[batch["index"]] = described.cpu()
         return rows
