@@ -28,6 +28,7 @@ COMMON |= {
     "image_files",
     "loggers",
     "interrupt",
+    "optional",
 }  # of no layer
 
 

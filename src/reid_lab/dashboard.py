@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-import wandb
-
 from reid_lab.command import attempt, piped
 from reid_lab.errors import UserError
 from reid_lab.frontier.points import read_points
+from reid_lab.optional import load
 from reid_lab.publish import read_table, wandb_table
 from reid_lab.results import write_json
 
@@ -113,6 +112,8 @@ def log_frontier(table: Path, entity: str | None, project: str, offline: bool) -
 
     What W&B keeps here is beside the table, in `wandb/`.
     """
+    import wandb
+
     content = wandb_table(read_table(table))
     mode: Any = "offline" if offline else "online"
     settings = wandb.Settings(init_timeout=6 * TIMEOUT)
@@ -149,6 +150,8 @@ def reach() -> None:
             f"{url.geturl()} does not answer ({error}); nothing was sent. --spec FILE writes the "
             "workspace without it"
         ) from error
+    import wandb
+
     if not wandb.Api(timeout=TIMEOUT).api_key:
         raise DashboardError("W&B does not know who asks: run `wandb login`, or set WANDB_API_KEY")
 
@@ -160,6 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _save(args: argparse.Namespace) -> int:
+    wandb = load("wandb", "the dashboard")
     entity, project = args.project.split("/")
     view = workspace(entity, project, args.columns)
     if args.frontier:

@@ -26,11 +26,13 @@ from reid_lab.config_check import Problem
 from reid_lab.dataset import ReidDataModule
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
+from reid_lab.optional import MissingPackageError, load
 
 ROOMY = 256  # pixels of a side that every network takes
 FLOAT = 4  # bytes
 COPIES = 3  # of each parameter in training, at least: weight, gradient, momentum
 WIDEST = 1000  # activations in images' sizes; networks of this suite have 20 to 500
+NEEDED = {"WandbLogger": "wandb", "ProgressiveSearch": "botorch"}  # class -> package
 PROCESSES = max(8, os.cpu_count() or 1)
 
 
@@ -226,6 +228,24 @@ def _muted() -> Iterator[None]:
 
 
 PACKAGES = ("pytorch_lightning", "lightning", "lightning.pytorch")
+
+
+def try_packages(cfg: DictConfig, group: str) -> list[Problem]:
+    """What some loggers and callbacks take and is not installed; a test searches nothing."""
+    problems = []
+    for name, node in (cfg[group] or {}).items():
+        target = str((node or {}).get("_target_"))
+        package = NEEDED.get(target.rpartition(".")[2])
+        if package is None or (package == "botorch" and cfg.task == "test"):
+            continue
+        key = f"{group}.{name}"
+        try:
+            load(package, key)
+        except MissingPackageError as error:
+            allowed = f"a class whose package {package} can be imported ({error.__cause__})"
+            fix = f"{error.fix}, or leave it out: {key}=null"
+            problems.append(Problem(key, target, allowed, fix))
+    return problems
 
 
 def try_callbacks(

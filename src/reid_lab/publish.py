@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import wandb
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 from reid_lab.results import results_of
 from reid_lab.stored import read_table as rows_stored
+
+if TYPE_CHECKING:
+    import wandb
 
 PARTS = ("model", "backbone", "loss", "dataset")
 # table -> x, y and what draws a line each
@@ -49,8 +51,13 @@ def publish(folder: Path, loggers: Sequence[Logger]) -> None:
     The summary gets `best/rank1`, `best/mAP` and `best/mul_adds` of the most accurate exit,
     which runs of different methods have in common.
     """
+    chosen = _wandb(loggers)
+    if not chosen:
+        return
+    import wandb
+
     tables = {path.stem: read_table(path) for path in sorted(results_of(folder).glob("*.csv"))}
-    for logger in _wandb(loggers):
+    for logger in chosen:
         logger.experiment.log(
             {
                 **{f"tables/{name}": wandb_table(table) for name, table in tables.items()},
@@ -65,11 +72,15 @@ def publish(folder: Path, loggers: Sequence[Logger]) -> None:
 def finish(loggers: Sequence[Logger]) -> None:
     """Close W&B runs: the next job of a multirun starts its own."""
     if _wandb(loggers):
+        import wandb
+
         wandb.finish()
 
 
 def charts(tables: Mapping[str, Table]) -> dict[str, Any]:
     """W&B's own charts of the tables that have both columns."""
+    import wandb
+
     drawn = {}
     for name, (x, y, stroke) in CHARTS.items():
         columns = tables[name][0] if name in tables else []
@@ -107,6 +118,8 @@ def read_table(path: Path) -> Table:
 
 
 def wandb_table(table: Table) -> wandb.Table:
+    import wandb
+
     return wandb.Table(columns=list(table[0]), data=table[1])
 
 

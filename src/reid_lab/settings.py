@@ -18,7 +18,13 @@ from reid_lab.build import build_data
 from reid_lab.checkpoint import check_resumable, read_checkpoint
 from reid_lab.config_check import ConfigError, Problem, check_config
 from reid_lab.dataset import ReidDataModule
-from reid_lab.dry_run import try_callbacks, try_memory, try_model, try_trainer
+from reid_lab.dry_run import (
+    try_callbacks,
+    try_memory,
+    try_model,
+    try_packages,
+    try_trainer,
+)
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.overrides import choices, default_choices
@@ -144,6 +150,9 @@ def check_made(
         problems += try_memory(cfg, data, model, trainer.strategy.root_device)
     if sound("callbacks", "run_dir", "seed"):
         problems += try_callbacks(cfg, data, model)
+    for group in ("callbacks", "logger"):
+        if sound(group, "task"):
+            problems += try_packages(cfg, group)
     return problems
 
 

@@ -45,7 +45,8 @@ def make_logs(folder: Path, steps: range, shift: float = 0.0) -> None:
             f"train/loss_{n}": 6 * decay + 1.5 - 0.2 * i + noise[i] + shift
             for i, n in enumerate(NAMES)
         }
-        rows.append({"step": step, "epoch": step // 50, "train/images_per_second": 412, **losses})
+        speed = {"train/images_per_second": 412, "train/peak_share": 0.25}
+        rows.append({"step": step, "epoch": step // 50, **speed, **losses})
         if step % 20 == 0:
             accuracy = {
                 f"val/{n}/rank1": r * (1 - decay) for n, r in zip(NAMES, RANK1, strict=True)

@@ -141,7 +141,7 @@ def test_page_tells_the_numbers(done: Path) -> None:
         "2.67 G",
         "hsv_histogram (reference)",
         "3,368 queries",
-        "412 images/s",
+        "412 images/s, 25.0% of the GPU",
         "Margin over random",
         "2 h 3 min",
         "0123abcd",

@@ -15,6 +15,7 @@ from reid_lab.dataset.records import Benchmark
 from reid_lab.doctor import show
 from reid_lab.doctor.checks import check_labels
 from reid_lab.doctor.findings import Finding
+from reid_lab.doctor.hashes import check_installed
 from reid_lab.doctor.pictures import check_pictures
 from reid_lab.doctor.scan import Look, scan
 from reid_lab.doctor.sheet import sheet
@@ -30,8 +31,10 @@ def examine(args: Namespace) -> int:
 
     Raises:
         ConfigError: the overrides make no data set.
+        MissingPackageError: faiss, which looks for near-duplicates.
     """
     cfg = composed(args.overrides)
+    check_installed()
     data = build_data(cfg)
     try:
         data.render()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import faiss
+from typing import Any
+
 import numpy as np
 from PIL import Image
+
+from reid_lab.optional import load
 
 ROWS, COLUMNS = 8, 8  # of the hash: 64 bits
 DETAIL = 4  # rows and columns of the thumbnail for one of the hash's
@@ -24,11 +27,20 @@ def difference_hash(thumbnails: np.ndarray) -> np.ndarray:
     return np.packbits((cells[:, :, 1:] > cells[:, :, :-1]).reshape(-1, ROWS * COLUMNS), axis=1)
 
 
+def check_installed() -> Any:
+    """faiss, which searches millions of pairs.
+
+    Raises:
+        MissingPackageError: it cannot be imported.
+    """
+    return load("faiss", "the search for near-duplicates")
+
+
 def within(a: np.ndarray, b: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray]:
     """Pairs (i, j) of hashes a (N, 8) and b (M, 8) that differ in `radius` bits at most."""
     if not len(a) or not len(b):
         return np.empty(0, np.int64), np.empty(0, np.int64)
-    index = faiss.IndexBinaryFlat(8 * b.shape[1])
+    index = check_installed().IndexBinaryFlat(8 * b.shape[1])
     index.add(np.ascontiguousarray(b))
     limits, _, found = index.range_search(np.ascontiguousarray(a), radius + 1)
     return np.repeat(np.arange(len(a)), (limits[1:] - limits[:-1]).astype(np.int64)), found

@@ -26,7 +26,7 @@ from reid_lab.gallery.images import Named, ids_of, named
 from reid_lab.gallery.page import page
 from reid_lab.gallery_files import Card, GalleryError
 from reid_lab.image_files import find_images
-from reid_lab.retrieval.index import check_count
+from reid_lab.retrieval.index import check_count, check_installed
 from reid_lab.retrieval.planner import plan as make_plan
 from reid_lab.retrieval.store import SavedGallery
 from reid_lab.retrieval.writer import Writer, create, extend
@@ -46,6 +46,7 @@ class Outcome:
 
 
 def build(args: Namespace) -> int:
+    check_installed(args.index)
     paths, skipped = find_images(args.images)
     images = named(paths, args.pattern)
     check_count(args.index, len(images))
@@ -72,6 +73,7 @@ def build(args: Namespace) -> int:
 
 def add(args: Namespace) -> int:
     gallery = SavedGallery.open(args.gallery)
+    check_installed(gallery.card.index)
     paths, other = find_images(args.images)
     images = named(paths, gallery.card.pattern)
     embedder = _embedder(args, gallery)
@@ -83,6 +85,7 @@ def add(args: Namespace) -> int:
 
 def search(args: Namespace) -> int:
     gallery = SavedGallery.open(args.gallery)
+    check_installed(gallery.card.index)
     images = named([path.absolute() for path in args.image], gallery.card.pattern)
     embedder = _embedder(args, gallery)
     answers, broken = [], []

@@ -42,8 +42,12 @@ class Logs:
     @property
     def images_per_second(self) -> float:
         """The median training throughput; nan where none was logged."""
-        _, values = self.series("train/images_per_second")
-        return float(np.median(values)) if len(values) else float("nan")
+        return self._median("train/images_per_second")
+
+    @property
+    def peak_share(self) -> float:
+        """The median share of the GPU's peak; nan where none was logged."""
+        return self._median("train/peak_share")
 
     def series(self, column: str) -> Series:
         """The steps at which `column` has a finite value, and those values."""
@@ -51,6 +55,10 @@ class Logs:
         steps, values = np.array(pairs, dtype=float).reshape(-1, 2).T
         finite = np.isfinite(values)
         return steps[finite], values[finite]
+
+    def _median(self, column: str) -> float:
+        _, values = self.series(column)
+        return float(np.median(values)) if len(values) else float("nan")
 
     def _by_exit(self, pattern: str) -> dict[str, Series]:
         matches = [found for name in self.columns if (found := re.fullmatch(pattern, name))]

@@ -229,8 +229,9 @@ def training(run: Run, images: Images) -> Section:
     broken = "; ".join(run.logs.broken)
     if not pictures:
         return Section(title, missing=broken or "no losses in logs/version_*/metrics.csv")
-    speed = run.logs.images_per_second
-    lead = f"Trained at {speed:,.0f} images/s (median)." if math.isfinite(speed) else ""
+    speed, share = run.logs.images_per_second, run.logs.peak_share
+    of_peak = f", {share:.1%} of the GPU's peak" if math.isfinite(share) else ""
+    lead = f"Trained at {speed:,.0f} images/s{of_peak} (median)." if math.isfinite(speed) else ""
     lead += f" Left out: {broken}." if broken else ""
     return Section(title, lead, pictures=pictures)
 

@@ -1,4 +1,4 @@
-"""Ranking a gallery: plain torch, numpy and faiss, no Lightning, no Hydra."""
+"""Ranking a gallery: plain torch and numpy, no Lightning, no Hydra; indexes are faiss's."""
 
 from reid_lab.retrieval.embeddings import Embeddings, Exit, Ids
 from reid_lab.retrieval.evaluation import Evaluation, evaluate

@@ -9,8 +9,6 @@ import numpy as np
 import torch  # noqa: F401 - before faiss: each brings its own OpenMP
 from torch import Tensor
 
-import faiss  # isort: skip
-
 from reid_lab.errors import UserError
 from reid_lab.gallery_files import IndexMetric, IndexName, comparable
 
@@ -23,7 +21,8 @@ class Flat:
     """Exact search, a block of rows at a time: nothing is copied, no memory but the block's.
 
     A matrix product finds candidates, differences measure them: distances do not depend on
-    the size of the batch, and an image is at distance 0 of itself.
+    the size of the batch or on whether faiss is installed, and an image is at distance 0 of
+    itself.
     """
 
     trained = 0  # it learns nothing
@@ -61,6 +60,8 @@ class Flat:
 @contextmanager
 def no_more_threads_than(queries: int) -> Iterator[None]:
     """faiss gives each thread whole queries: the others would only be waited for."""
+    import faiss
+
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(max(1, min(queries, threads)))
     try:
@@ -88,8 +89,7 @@ def _nearest(query: np.ndarray, block: np.ndarray, k: int, more: int = 8) -> Fou
     than rounding could hide.
     """
     wide = min(k + more, len(block))
-    with no_more_threads_than(len(query)):
-        reached, rows = faiss.knn(query, block, wide)
+    reached, rows = _candidates(query, block, wide)
     squared, rows = in_order(_measured(query, block, rows), rows, k)
     if wide == len(block):
         return squared, rows
@@ -98,6 +98,28 @@ def _nearest(query: np.ndarray, block: np.ndarray, k: int, more: int = 8) -> Fou
     unsure = np.flatnonzero(squared[:, -1] + noise >= reached[:, -1])
     if len(unsure):
         squared[unsure], rows[unsure] = _nearest(query[unsure], block, k, 4 * (k + more))
+    return squared, rows
+
+
+def _candidates(query: np.ndarray, block: np.ndarray, k: int) -> Found:
+    """Squared distances (Q, k), ascending, and rows of `block`; by matrix product."""
+    try:
+        import faiss
+    except ImportError:  # only indexes need it; it is faster
+        return _candidates_by_numpy(query, block, k)
+    with no_more_threads_than(len(query)):
+        return faiss.knn(query, block, k)
+
+
+def _candidates_by_numpy(query: np.ndarray, block: np.ndarray, k: int) -> Found:
+    step = max(1, BLOCK_BYTES // (4 * len(block)))
+    lengths, parts = np.square(block).sum(1), []
+    for start in range(0, max(1, len(query)), step):
+        some = query[start : start + step]
+        squared = np.square(some).sum(1, keepdims=True) + lengths - 2 * (some @ block.T)
+        rows = np.argpartition(squared, k - 1, axis=1)[:, :k]
+        parts.append(in_order(np.take_along_axis(squared, rows, 1), rows, k))
+    squared, rows = (np.concatenate(part) for part in zip(*parts, strict=True))
     return squared, rows
 
 

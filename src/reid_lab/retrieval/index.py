@@ -12,11 +12,10 @@ import numpy as np
 import torch  # noqa: F401 - before faiss: each brings its own OpenMP
 from torch import Tensor
 
-import faiss  # isort: skip
-
 from reid_lab.atomic import replacing
 from reid_lab.errors import UserError
 from reid_lab.gallery_files import IndexMetric, IndexName
+from reid_lab.optional import load as load_package
 from reid_lab.retrieval.flat import (
     BLOCK_BYTES,
     Flat,
@@ -37,12 +36,21 @@ LINKS, BREADTH = 32, 64  # HNSW: links of a node, candidates that a search keeps
 PART, PARTS = 4, 128  # a product code: dimensions that share a byte, bytes at most
 LANES = 16  # the processor takes so many bytes at a time: other widths are five times slower
 SEED = 0
-_TYPES = {
-    "ivf": faiss.IndexIVFFlat,
-    "hnsw": faiss.IndexHNSWFlat,
-    "ivf_pq": faiss.IndexIVFPQ,
-    "sq8": faiss.IndexScalarQuantizer,
+_TYPES = {  # faiss's
+    "ivf": "IndexIVFFlat",
+    "hnsw": "IndexHNSWFlat",
+    "ivf_pq": "IndexIVFPQ",
+    "sq8": "IndexScalarQuantizer",
 }
+
+
+def check_installed(name: IndexName) -> Any:
+    """faiss, which makes every index but `flat`; None for that.
+
+    Raises:
+        MissingPackageError: it cannot be imported.
+    """
+    return load_package("faiss", f"index {name}") if name != "flat" else None
 
 
 class Index(Protocol):
@@ -105,7 +113,8 @@ def build(
         unit_rows: the rows have length 1 already, so that cosine need not scale them.
 
     Raises:
-        UserError: an unknown name, nothing to index, or too few rows for a product code.
+        UserError: an unknown name, nothing to index, too few rows for a product code, or no
+            faiss for an index that is not exact.
     """
     if name not in INDEX_NAMES:
         raise UserError(f"index {name!r} is unknown: choose one of {', '.join(INDEX_NAMES)}")
@@ -169,7 +178,7 @@ class Approximate:
 
     @property
     def bytes(self) -> int:
-        return int(faiss.serialize_index(self._made).nbytes)
+        return int(check_installed(self.name).serialize_index(self._made).nbytes)
 
     def save(self, path: Path) -> None:
         """Written whole.
@@ -179,7 +188,7 @@ class Approximate:
         """
         with replacing(path) as beside:
             try:
-                faiss.write_index(self._made, str(beside))
+                check_installed(self.name).write_index(self._made, str(beside))
             except RuntimeError as error:  # of faiss, whatever the reason
                 full = os.strerror(errno.ENOSPC) in str(error)
                 raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
@@ -191,8 +200,9 @@ class Approximate:
         """What `save` has left.
 
         Raises:
-            UserError: the file cannot be read as such an index.
+            UserError: the file cannot be read as such an index, or there is no faiss.
         """
+        faiss = check_installed(name)
         try:
             made = faiss.read_index(str(path))
         except (RuntimeError, MemoryError) as error:  # a damaged size asks for any memory
@@ -209,7 +219,8 @@ class Approximate:
 
 def _unlike(name: IndexName, made: Any, dim: int) -> str:
     """What is other than `build` makes it."""
-    kind, wanted = type(made).__name__, _TYPES[name].__name__
+    faiss = check_installed(name)
+    kind, wanted = type(made).__name__, _TYPES[name]
     if kind != wanted:
         return f"{kind} instead of {wanted}"
     if made.d != _width(name, dim):
@@ -242,7 +253,7 @@ def rows_visited(name: IndexName, count: int) -> float:
 
 
 def _empty(name: IndexName, count: int, dim: int) -> Any:
-    sizes = Sizes.of(count, dim)
+    faiss, sizes = check_installed(name), Sizes.of(count, dim)
     made: Any
     if name == "hnsw":
         made = faiss.IndexHNSWFlat(dim, LINKS)

@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import faiss
 import numpy as np
 
 from reid_lab.errors import UserError
 from reid_lab.gallery_files import IndexName
+from reid_lab.optional import load
 from reid_lab.retrieval.index import INDEX_NAMES, Index, build, expected_bytes, rows_visited
 from reid_lab.retrieval.metrics import Ranking
 from reid_lab.retrieval.probe import Probe, mean_recall
@@ -93,8 +93,9 @@ def plan(
         most: queries at most; drawn, always the same.
 
     Raises:
-        UserError: other embeddings, or nothing to ask.
+        UserError: other embeddings, nothing to ask, or no faiss, which makes the indexes.
     """
+    faiss = load("faiss", "a plan of indexes")
     if queries is not None:
         gallery.check_same_space(queries)
     probe = Probe.draw(gallery, queries or gallery, most, min(depth, len(gallery)))

@@ -13,8 +13,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 from filelock import FileLock
 from PIL import Image
@@ -24,7 +24,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from reid_lab.atomic import flush_all
 from reid_lab.dataset.readers.checks import as_released, check_split
 from reid_lab.dataset.records import DatasetError
+from reid_lab.optional import load
 from reid_lab.pixels import MAX_PIXELS
+
+if TYPE_CHECKING:
+    import h5py
 
 VIEW_IMAGES = 5  # of a person, at most
 Person = tuple[int, int]  # pair of cameras, and number within it; both from 1
@@ -110,6 +114,7 @@ def _cells(file: h5py.File, boxes: str) -> Iterator[tuple[str, h5py.Reference]]:
 def _cell(file: h5py.File, name: str) -> np.ndarray:
     """The references in a cell vector."""
     cell = file.get(name)
+    h5py = load("h5py", file.filename)
     if not isinstance(cell, h5py.Dataset) or h5py.check_ref_dtype(cell.dtype) is None:
         raise _foreign(file.filename, f"it has no cell array {name!r} but {', '.join(file)}")
     return cell[()].ravel()
@@ -131,6 +136,7 @@ def _value(file: h5py.File, reference: h5py.Reference) -> np.ndarray | None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
+    h5py = load("h5py", str(path))
     try:
         file = h5py.File(path, "r")
     except OSError as error:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import pi
+from typing import Any
 
 import numpy as np
-import simplejpeg
 
 from reid_lab.dataset.synthetic.camera import Bytes, Camera, camera, develop, project
 from reid_lab.dataset.synthetic.draw import Canvas, Floats, Tube, paint
@@ -17,6 +17,7 @@ from reid_lab.dataset.synthetic.person import Person, person
 from reid_lab.dataset.synthetic.pose import walk
 from reid_lab.dataset.synthetic.recipe import Recipe
 from reid_lab.dataset.synthetic.scene import panorama
+from reid_lab.optional import load
 
 FINE = 2  # people are drawn at this multiple of the size, then reduced
 
@@ -42,12 +43,22 @@ class Box:
 
 
 def jpeg(recipe: Recipe, shot: Shot) -> bytes:
-    """The picture as JPEG bytes."""
+    """The picture as JPEG bytes; another encoder would make other pixels."""
+    simplejpeg = encoder()
     quality = camera(recipe.seed, shot.camid).quality
     data: bytes = simplejpeg.encode_jpeg(
         shoot(recipe, shot), quality=quality, colorspace="RGB", colorsubsampling="420"
     )
     return data
+
+
+def encoder() -> Any:
+    """simplejpeg.
+
+    Raises:
+        MissingPackageError: it cannot be imported.
+    """
+    return load("simplejpeg", "rendering a synthetic data set")
 
 
 def shoot(recipe: Recipe, shot: Shot) -> Bytes:

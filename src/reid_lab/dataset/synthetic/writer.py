@@ -14,7 +14,7 @@ import rich.progress as bars
 
 from reid_lab.atomic import flush_all, write_bytes
 from reid_lab.dataset.records import DatasetError
-from reid_lab.dataset.synthetic.picture import jpeg
+from reid_lab.dataset.synthetic.picture import encoder, jpeg
 from reid_lab.dataset.synthetic.plan import FOLDERS, Entry, plan
 from reid_lab.dataset.synthetic.recipe import Recipe
 from reid_lab.dataset.workers import undisturbed, worker_pool
@@ -35,7 +35,8 @@ def render(
     workers: processes besides this one; 0 draws in this process. The bytes are the same.
     progress: show a bar with images/s and the time left.
 
-    Raises DatasetError if root holds anything else, ValueError for negative workers.
+    Raises DatasetError if root holds anything else, ValueError for negative workers,
+    MissingPackageError without simplejpeg.
     """
     if workers < 0:
         raise ValueError(f"workers={workers} is not allowed; give 0 (this process) or more")
@@ -44,6 +45,7 @@ def render(
     _check_owner(root, told)
     if (root / DONE).exists():
         return root
+    encoder()  # missing, it is reported before anything is written
     entries = plan(recipe)
     _check_files(root, entries)
     write_bytes(root / RECIPE, told.encode())  # first: it says whose the folder is

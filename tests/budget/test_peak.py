@@ -1,0 +1,67 @@
+"""GPUs by the names that CUDA gives them, and the share of their peak."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from reid_lab.budget.peak import PEAKS, arithmetic, peak_flops, share_of_peak
+
+
+@pytest.fixture(autouse=True)
+def switches() -> Iterator[None]:
+    """Those of float32 stay as they were."""
+    matmul, conv = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    yield
+    torch.set_float32_matmul_precision(matmul)
+    torch.backends.cudnn.allow_tf32 = conv
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "tflops"),
+    [
+        ("NVIDIA H100 80GB HBM3", "bf16-mixed", 989.4),
+        ("NVIDIA H100 80GB HBM3", "32-true", 494.7),
+        ("NVIDIA H100 PCIe", "16-mixed", 756.5),
+        ("NVIDIA H200", "bf16-true", 989.4),
+        ("NVIDIA A100 80GB PCIe", "32-true", 156),
+        ("NVIDIA L4", "bf16-mixed", 121),
+        ("Tesla T4", "16-mixed", 65),
+        ("Tesla T4", "32-true", 8.1),  # it has no TF32
+        ("Tesla T4", "bf16-mixed", None),
+        ("NVIDIA H100 80GB HBM3", "64-true", None),
+        ("NVIDIA L40", "bf16-mixed", None),  # not L4
+        ("NVIDIA GeForce RTX 3090 Ti", "bf16-mixed", None),
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", "bf16-mixed", None),
+        ("cpu", "32-true", None),
+    ],
+)
+def test_a_gpu_is_known_by_its_whole_name(name: str, precision: str, tflops: float | None) -> None:
+    torch.set_float32_matmul_precision("high")
+    assert peak_flops(name, precision) == (tflops and pytest.approx(tflops * 1e12))
+
+
+@pytest.mark.parametrize(
+    ("matmul", "conv", "number"),
+    [("high", False, "tf32"), ("highest", True, "tf32"), ("highest", False, "fp32")],
+)
+def test_float32_is_tf32_where_it_may_be(matmul: str, conv: bool, number: str) -> None:
+    torch.set_float32_matmul_precision(matmul)
+    torch.backends.cudnn.allow_tf32 = conv
+    assert arithmetic("32-true") == number
+    assert peak_flops("NVIDIA L4", "32-true") == {"tf32": 60e12, "fp32": 30.3e12}[number]
+
+
+@pytest.mark.parametrize("name", PEAKS)
+def test_fewer_bits_are_never_slower(name: str) -> None:
+    peaks = PEAKS[name]
+    fp16, tf32 = peaks["fp16"], peaks.get("tf32", peaks["fp32"])
+    assert fp16 > tf32 >= peaks["fp32"]
+    assert peaks.get("bf16", fp16) == fp16
+
+
+def test_six_flops_a_mul_add() -> None:
+    # 1e9 Mul-Adds: 2 GFLOP forward, 4 GFLOP backward; 1000 images/s are 6 of 60 TFLOP/s
+    assert share_of_peak(1e9, 1000, 60e12) == pytest.approx(0.1)

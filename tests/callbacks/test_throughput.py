@@ -1,0 +1,65 @@
+"""Images/s and the share of a peak, as they are logged and printed."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+
+from reid_lab.budget import peak
+from reid_lab.budget.mul_adds import count_exits
+from reid_lab.build import build_data, build_model, build_trainer
+from tests.conftest import Compose
+
+UNUSED = ("cost", "ranked_lists", "attention", "verification", "stream", "thresholds", "anytime")
+TINY = (
+    "backbone=small",
+    "backbone.width=4",
+    "model.hidden=16",
+    "model.dim=8",
+    "model.iterations=5",
+    "trainer.log_every_n_steps=1",
+    "callbacks.throughput.every=2",
+    *(f"callbacks.{name}=null" for name in (*UNUSED, "dimensions", "ranking")),
+)
+PEAK = 1e8  # FLOP/s
+
+
+def trained(composed: Compose) -> tuple[list[dict[str, str]], int]:
+    """The rows of `metrics.csv` that have a throughput, and the Mul-Adds of an image."""
+    cfg = composed(*TINY)
+    data, trainer = build_data(cfg), build_trainer(cfg)
+    model = build_model(cfg, data.identities)
+    counts = count_exits(model, 64, 32)
+    trainer.fit(model, data)
+    (path,) = Path(cfg.run_dir).rglob("metrics.csv")
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("train/images_per_second")]
+    return rows, counts["fusion"]
+
+
+def test_a_known_device_logs_its_share(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(peak.PEAKS, "cpu", {"fp32": PEAK / 1e12})
+    rows, mul_adds = trained(composed)
+    assert rows[0]["step"] == "1"  # the second step; Lightning repeats it until the next
+    for row in rows:
+        share = 6 * mul_adds * float(row["train/images_per_second"]) / PEAK
+        assert float(row["train/peak_share"]) == pytest.approx(share, rel=1e-5)
+    line = r"trained at ([\d,]+) images/s \(mean, without validation\), ([\d.]+)% of the peak in"
+    (found,) = re.findall(line, capsys.readouterr().out)
+    share = 100 * 6 * mul_adds * float(found[0].replace(",", "")) / PEAK
+    assert float(found[1]) == pytest.approx(share, rel=0.05)
+
+
+def test_an_unknown_device_logs_images_alone(
+    composed: Compose, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, _ = trained(composed)
+    assert rows
+    assert "train/peak_share" not in rows[0]
+    output = capsys.readouterr().out
+    assert re.search(r"trained at [\d,]+ images/s \(mean, without validation\)\n", output)
