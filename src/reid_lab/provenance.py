@@ -49,13 +49,16 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The checkout's commit, `+changes` where files differ from it; the version if installed."""
+    """The checkout's commit, `+changes` where files differ from it.
+
+    Where it is installed: `REID_LAB_COMMIT` (a bundle of experiments/full sets it), or the version.
+    """
     try:
         return _git("rev-parse", "--short=12", "HEAD") + (
             "+changes" if _git("diff", "HEAD") else ""
         )
     except (OSError, subprocess.CalledProcessError):
-        return f"version {version('reid-lab')}"
+        return os.environ.get("REID_LAB_COMMIT") or f"version {version('reid-lab')}"
 
 
 def machine() -> str:
