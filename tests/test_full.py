@@ -20,6 +20,7 @@ from experiments.full.tables import accuracy, collect, gather, thinned
 from reid_lab.errors import UserError
 from reid_lab.overrides import composed
 from reid_lab.settings import check_settings
+from tests.absent import without
 
 ROOT = Path(__file__).parents[1]
 MINI = (
@@ -48,7 +49,9 @@ def table(path: Path) -> list[dict[str, str]]:
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:
     """A slice on the machine without network."""
     command = [sys.executable, "start.py", "--install-to", "site", "--", *ONE, *words]
-    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONPATH", raising=False)
+        env = without({"wandb", "faiss", "botorch"}, folder / "absent")
     return subprocess.Popen(
         command, cwd=folder, env=env, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -74,6 +77,9 @@ def test_slices_with_a_kill_between_them_equal_one_go(
     first = start(packed, SOON)
     printed, _ = first.communicate(timeout=300)
     assert first.returncode == 0 and "han_small/seed0: part, at step 1 " in printed, printed
+    assert {"hydra", "omegaconf", "antlr4", "reid_lab"} <= {
+        p.name for p in (packed / "site").iterdir()
+    }
     second, last = start(packed), packed / "runs/full/han_small/seed0/checkpoints/last.ckpt"
     written = last.stat().st_mtime_ns
     while last.stat().st_mtime_ns == written and second.poll() is None:
