@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from reid_lab.build import build_data, build_model, use_trained_size
 from reid_lab.callbacks import BudgetError
 from reid_lab.checkpoint import load_model
 from reid_lab.config_check import ConfigError, check_config
+from reid_lab.dataset import ReidDataModule
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.paths import conf_dir, last_checkpoint
@@ -252,14 +254,26 @@ HELD = (
 def test_held_by_the_device_gives_the_same_run(
     composed: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trained in two parts, stopped within an epoch; every file of the results is the same."""
+    """Trained in two parts, stopped within an epoch; every file of the results is the same.
+
+    Nor does a run find the images of those before it still in memory.
+    """
+    built: list[weakref.ref[ReidDataModule]] = []
+
+    def build(cfg: DictConfig) -> ReidDataModule:
+        assert not any(earlier() for earlier in built)
+        data = build_data(cfg)
+        built.append(weakref.ref(data))
+        return data
+
+    monkeypatch.setattr("reid_lab.run.build_data", build)
     monkeypatch.setattr("reid_lab.run.write_report", lambda *_: None)  # most of such a run
     memory = composed(*HELD, "dataset.cache=memory", run="memory")
     expected = run(memory)
     half = composed(*HELD, "dataset.cache=device", "trainer.max_steps=2", run="device")
     run(half)
     device = composed(*HELD, "dataset.cache=device", "ckpt_path=last", run="device")
-    assert run(device) == expected
+    assert run(device) == expected and len(built) == 3
     folders = [Path(cfg.run_dir) for cfg in (memory, device)]
     assert len(losses(folders[0])) == 6 and losses(folders[0]) == losses(folders[1])
     weights = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import shutil
 import signal
@@ -105,6 +106,7 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
     if cfg.allocator == "keep":
         keep_blocks()
     prepare_torch(cfg)
+    gc.collect()  # an earlier run's network and images, which would stay on the device
     data, trainer = build_data(cfg), build_trainer(cfg)
     # another data set may test it: its classifier stays what it was
     trained = identities_of(checkpoint) if checkpoint and cfg.task == "test" else None
