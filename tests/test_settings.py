@@ -164,6 +164,9 @@ def test_a_run_without_checkpoint_callback_keeps_none(composed: Compose, tmp_pat
         ("dataset.cache=disk dataset.cache_dir=/dev/null", "dataset.cache_dir", "to write into"),
         ("logger.csv.save_dir=/dev/null/x", "logger.csv.save_dir", "to write into"),
         ("compare=[nowhere]", "compare", "finished"),
+        ("trainer.precision=64-true", "trainer.precision", "32-true"),
+        ("trainer.precision=bf16-true", "trainer.precision", "bf16-mixed"),
+        ("dataset.cache=disk dataset.cache_dir=null", "dataset", "needs a folder"),
         ("+model._partial_=true", "model._partial_", "built at once"),
         ("+dataset._partial_=true", "dataset._partial_", "built at once"),
         ("+trainer._partial_=true", "trainer._partial_", "built at once"),
@@ -208,6 +211,21 @@ def test_images_that_the_device_holds_are_counted(
         check(cfg)
     keys = {problem.key for problem in error.value.problems}
     assert keys == {"dataset.eval_batch_size", "model", "dataset.cache"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no Unix sockets")
+def test_workers_need_a_temporary_folder_of_a_short_path(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would wait for ever: multiprocessing cannot open its socket there."""
+    monkeypatch.setattr("tempfile.tempdir", "/" + "x" * 75)
+    check(composed(*TINY, "dataset=folder", "dataset.workers=0"))
+    with pytest.raises(ConfigError) as error:
+        check(composed(*TINY, "dataset=folder", "dataset.workers=2"))
+    (problem,) = error.value.problems
+    assert problem.key == "dataset.workers" and "TMPDIR=/tmp" in problem.fix
+    monkeypatch.setattr("tempfile.tempdir", "/" + "x" * 70)
+    check(composed(*TINY, "dataset=folder", "dataset.workers=2"))
 
 
 @pytest.mark.parametrize("folder", ["null", "[1]", "''"])

@@ -26,7 +26,10 @@ def below(path: str) -> bool:
 Below = Annotated[str, Predicate(below)]
 Batches = NonNegativeInt | Fraction | None  # so many, or a share of all
 
+# weights stay in float32: closed forms, running means and small updates need its digits
+Precision = Literal[32, 16, "32", "32-true", "16", "16-mixed", "bf16", "bf16-mixed"]
 TRAINER: dict[str, Any] = {
+    "precision": Precision | None,
     "devices": Annotated[int, Ge(-1), Le(65_536)] | list[NonNegativeInt] | str,  # -1: all
     "num_nodes": Annotated[int, Ge(1), Le(65_536)],
     "max_steps": Endless,  # 0 would train nothing: task=test tests without training

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from typing import Annotated, Any, Literal
 
 import pytorch_lightning as pl
@@ -33,6 +35,7 @@ from reid_lab.report import load_run
 from reid_lab.resume import differing
 from reid_lab.types import Seed, Threads
 
+SOCKET = 103 if sys.platform == "darwin" else 107  # bytes of a Unix socket's path
 Text = Annotated[str, MinLen(1)]
 
 
@@ -94,6 +97,7 @@ def check(cfg: DictConfig) -> None:
     if sound("compare"):
         problems += check_compared(cfg)
     problems += check_made(cfg, data, sound)
+    problems += check_sockets(data)
     if not problems:  # else nothing will be written
         problems += check_folders(cfg, data)
     if problems:
@@ -196,6 +200,16 @@ def check_folder(key: str, path: str) -> Problem | None:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         fix = f"{key}=/a/folder/of/yours, or free space and rights there"
         return Problem(key, path, f"a folder to write into ({error})", fix)
+
+
+def check_sockets(data: ReidDataModule | None) -> list[Problem]:
+    """Whether workers can pass images: by sockets in the temporary folder, of short paths."""
+    folder, room = gettempdir(), SOCKET - len("/pymp-12345678/listener-12345678")
+    if data is None or not data.workers or os.name == "nt" or len(os.fsencode(folder)) <= room:
+        return []
+    allowed = f"0, or a temporary folder whose path has at most {room} bytes; {folder} is longer"
+    fix = "dataset.workers=0, or set TMPDIR=/tmp before the command"
+    return [Problem("dataset.workers", data.workers, allowed, fix)]
 
 
 def check_data(cfg: DictConfig) -> tuple[list[Problem], ReidDataModule | None]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.torture.bench import Bench, Case, sane_run, training
@@ -403,5 +401,5 @@ CASES = [
 
 @pytest.mark.torture("settings", share=30)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_settings(bench: Bench, case: Case, tmp_path: Path) -> None:
-    bench.check(case, tmp_path)
+def test_settings(bench: Bench, case: Case, tmp_path_factory: pytest.TempPathFactory) -> None:
+    bench.check(case, tmp_path_factory.mktemp("s"))  # short: workers' sockets are below it

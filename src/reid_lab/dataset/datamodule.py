@@ -90,6 +90,10 @@ class ReidDataModule(pl.LightningDataModule):
         recipe: Recipe | None = None,
     ) -> None:
         super().__init__()
+        if cache == "disk" and not cache_dir:
+            raise ValueError(
+                "cache=disk needs a folder: cache_dir=~/.cache/reid_lab, or cache=memory"
+            )
         self.root = Path(root).expanduser()
         self.reader, self.transforms, self.recipe = reader, transforms, recipe
         self.p, self.k, self.batch_size = p, k, batch_size
