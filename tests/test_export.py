@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -37,6 +38,7 @@ from reid_lab.retrieval.store import SavedGallery
 from reid_lab.runtime import ExportError, Gallery, Manifest, Model
 from reid_lab.runtime.__main__ import main as runtime_main
 from reid_lab.runtime.images import resize
+from reid_lab.runtime.weights import weight_files
 from tests.conftest import SMALL, write_jpegs
 
 TINY = ("backbone=small", "backbone.width=4")
@@ -486,18 +488,60 @@ def test_damaged_networks_are_not_run(name: str, copy: Path) -> None:
         Model(copy).embed(noise(1))
 
 
-def test_external_weights_outside_of_the_export_are_not_read(copy: Path) -> None:
+def outside(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    """The tensor, with its bytes in a file above the export."""
+    length, tensor.data_location = len(tensor.raw_data), onnx.TensorProto.EXTERNAL
+    tensor.ClearField("raw_data")
+    for key, value in {"offset": 0, "location": "../secret", "length": length}.items():
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor
+
+
+def in_the_graph(model: onnx.ModelProto) -> None:
+    outside(next(w for w in model.graph.initializer if len(w.raw_data) > 8))
+
+
+def in_a_constant(model: onnx.ModelProto) -> None:
+    value = onnx.numpy_helper.from_array(np.zeros(8, np.float32))
+    model.graph.node.append(onnx.helper.make_node("Constant", [], ["x"], value=outside(value)))
+
+
+def in_a_branch(model: onnx.ModelProto) -> None:
+    value = onnx.numpy_helper.from_array(np.zeros(8, np.float32), "w")
+    branch = onnx.helper.make_graph([], "branch", [], [], initializer=[outside(value)])
+    model.graph.node.append(onnx.helper.make_node("If", ["c"], ["y"], then_branch=branch))
+
+
+def in_a_function(model: onnx.ModelProto) -> None:
+    value = onnx.numpy_helper.from_array(np.zeros(8, np.float32))
+    node = onnx.helper.make_node("Constant", [], ["x"], value=outside(value))
+    model.functions.append(onnx.helper.make_function("d", "f", [], ["x"], [node], []))
+
+
+@pytest.mark.parametrize("place", [in_the_graph, in_a_constant, in_a_branch, in_a_function])
+def test_external_weights_outside_of_the_export_are_not_read(
+    copy: Path, place: Callable[[onnx.ModelProto], None]
+) -> None:
     (copy.parent / "secret").write_bytes(bytes(10_000))
     model = onnx.load(copy / "model.onnx")
-    weight = next(w for w in model.graph.initializer if len(w.raw_data) > 8)
-    length, weight.data_location = len(weight.raw_data), onnx.TensorProto.EXTERNAL
-    weight.ClearField("raw_data")
-    for key, value in {"location": "../secret", "offset": 0, "length": length}.items():
-        weight.external_data.add(key=key, value=str(value))
-    (copy / "model.onnx").write_bytes(model.SerializeToString())
+    place(model)
+    data = model.SerializeToString()
+    assert weight_files(data) == {"../secret"}
+    (copy / "model.onnx").write_bytes(data)
     replace(Manifest.read(copy), crc32={}).write(copy)
-    with pytest.raises(ExportError, match="cannot be opened"):
+    with pytest.raises(ExportError, match="cannot be opened: it reads weights from ../secret"):
         Model(copy).embed(noise(1))
+
+
+def test_where_weights_lie_is_read_from_any_bytes(copy: Path) -> None:
+    data = (copy / "model.onnx").read_bytes()
+    assert weight_files(data) == set()
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        end = int(rng.integers(len(data)))
+        broken = bytearray(data[:end] + rng.bytes(16) + data[end:])
+        with suppress(ValueError):
+            weight_files(bytes(broken))
 
 
 def test_the_runtime_refuses_a_damaged_gallery(

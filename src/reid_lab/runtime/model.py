@@ -13,6 +13,7 @@ import numpy as np
 from reid_lab.gallery_files import CHUNK, crc32
 from reid_lab.runtime.images import read
 from reid_lab.runtime.manifest import DATA, MANIFEST, PIXELS, WHOLE, ExportError, Manifest
+from reid_lab.runtime.weights import weight_files
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -215,6 +216,16 @@ class Model:
                     f"{wanted:08x} of {MANIFEST}), or is of another export: copy the export "
                     "again, or export again"
                 )
+        path = self.folder / file
+        try:
+            elsewhere = weight_files(path.read_bytes()) - {f"{path.name}{DATA}"}
+        except ValueError as error:
+            raise ExportError(f"{path} cannot be opened ({error}): export again") from error
+        if elsewhere:
+            raise ExportError(
+                f"{path} cannot be opened: it reads weights from {', '.join(sorted(elsewhere))}, "
+                f"only {path.name}{DATA} is allowed: export again"
+            )
 
     def _check_facts(self, path: Path, session: onnxruntime.InferenceSession) -> None:
         """Raises:

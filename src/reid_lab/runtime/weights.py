@@ -1,0 +1,82 @@
+"""Which other files an ONNX file reads its weights from, known before onnxruntime opens it.
+
+Older releases of onnxruntime follow a path to anywhere. The onnx package, which the runtime does
+without, would tell; the few fields on the way are read here, by the numbers of onnx.proto3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+# message -> field -> the message in it, for those that lead to a tensor's external data
+MESSAGES = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "entry"},
+}
+DEEPEST = 100  # of messages within messages, as protobuf's own limit
+FIXED = {1: 8, 5: 4}  # wire type -> bytes
+
+
+def weight_files(data: bytes) -> set[str]:
+    """The locations that an ONNX model names, relative to its own folder.
+
+    Raises:
+        ValueError: the bytes are no protobuf message.
+    """
+    found = {_location(entry) for entry in _messages(memoryview(data), "model", DEEPEST)}
+    return found - {""}
+
+
+def _messages(data: memoryview, kind: str, depth: int) -> Iterator[memoryview]:
+    """All `entry` messages (a key and a value) below."""
+    if not depth:
+        raise ValueError("messages are nested too deeply")
+    for number, value in _fields(data):
+        inner = MESSAGES[kind].get(number)
+        if inner == "entry":
+            yield value
+        elif inner is not None:
+            yield from _messages(value, inner, depth - 1)
+
+
+def _location(entry: memoryview) -> str:
+    """The value of a `location`; nothing of other entries."""
+    found = {number: bytes(value).decode() for number, value in _fields(entry)}
+    return found.get(2, "") if found.get(1) == "location" else ""
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """The fields of a message that hold bytes: number, value."""
+    place = 0
+    while place < len(data):
+        key, place = _varint(data, place)
+        wire = key & 7
+        if wire == 0:
+            _, place = _varint(data, place)
+            continue
+        size = FIXED.get(wire)
+        if wire == 2:
+            size, place = _varint(data, place)
+        if size is None or place + size > len(data):
+            raise ValueError("not a protobuf message")
+        if wire == 2:
+            yield key >> 3, data[place : place + size]
+        place += size
+
+
+def _varint(data: memoryview, place: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if place >= len(data):
+            break
+        byte, place = data[place], place + 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, place
+    raise ValueError("not a protobuf message")
