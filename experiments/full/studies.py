@@ -39,6 +39,9 @@ class Study:
 
 
 CUHK03 = "dataset=cuhk03_np"
+# two workers draw the augmentations' random numbers beside the GPU
+GPU = ("trainer=gpu", "dataset.cache=device", "dataset.workers=2")
+CPU = ("trainer=cpu", "dataset.workers=0")
 SCRATCH = "backbone.weights=null"
 STUDIES = (
     Study("han_small", "han_small_cuhk03", published="40.9 / 40.0"),
@@ -123,9 +126,9 @@ def command(
     """The words after `python -m` that begin a run or resume it, for so many minutes."""
     study = run.study
     words = ["reid_lab", f"+experiment={study.experiment}", *study.overrides]
-    words += ["trainer=gpu", "dataset.cache=device"] if cuda else ["trainer=cpu"]
+    words += [*GPU] if cuda else [*CPU]
     words += [f"name=full/{study.name}", f"seed={run.seed}", f"hydra.run.dir={run.folder}"]
-    words += ["dataset.workers=0", "callbacks.progress=null", "+trainer.enable_progress_bar=false"]
+    words += ["callbacks.progress=null", "+trainer.enable_progress_bar=false"]
     words += [f"callbacks.deadline.minutes={minutes:.3f}", *overrides]
     if study.weights:
         words.append(f"{study.weights}={weights[study.name].resolve()}")
