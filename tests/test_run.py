@@ -213,6 +213,15 @@ def test_a_run_leaves_everything_behind(composed: Compose) -> None:
     assert any(row.get("val/stage1/mAP") for row in validated)
 
 
+def test_the_first_step_is_logged_whatever_the_interval(composed: Compose) -> None:
+    every, some = composed(*SIX_STEPS, run="every"), composed(*SIX_STEPS, run="some")
+    some.trainer.log_every_n_steps = 4
+    run(every)
+    run(some)
+    whole, part = (losses(Path(cfg.run_dir)) for cfg in (every, some))
+    assert part == {step: whole[step] for step in (0, 3)}
+
+
 def test_every_view_is_paid_for(composed: Compose) -> None:
     costs = []
     for views in (1, 10):

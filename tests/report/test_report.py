@@ -17,7 +17,16 @@ from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
-from reid_lab.report import ReportError, exit_lines, load_run, plots, style, write_report
+from reid_lab.report import (
+    ReportError,
+    curves,
+    exit_lines,
+    load_run,
+    plots,
+    sections,
+    style,
+    write_report,
+)
 from reid_lab.report.console import print_exits
 from reid_lab.report.headlines import headlines
 from reid_lab.report.logs import read_logs
@@ -31,6 +40,7 @@ from reid_lab.report.tables import (
     points,
     protocol_line,
     rate,
+    rates_table,
 )
 from reid_lab.results import write_csv, write_json
 from reid_lab.stored import StoredFileError
@@ -157,7 +167,7 @@ def test_page_tells_the_numbers(done: Path) -> None:
         "Protocol: hidden: same person and camera · trials: 1 · seed: 0 · query: single",
     ):
         assert text in page, text
-    assert "fusion itself" in page  # no cheaper exit is within one point
+    assert "Cheapest within" not in page  # no cheaper exit is within one point
     assert "left out" not in page
 
 
@@ -167,6 +177,40 @@ def test_cheapest_exit_within_a_point(run: Path) -> None:
     headline = headlines(load_run(run))[1]
     assert headline.value == "2.14 G"
     assert headline.note == "Mul-Adds of stage3, 19.8% below fusion; Rank-1 87.6%"
+
+
+def test_rates_stand_beside_each_other(run: Path) -> None:
+    table = rates_table(load_run(run))
+    assert [row[0] for row in table.rows] == NAMES
+    assert list(table.groups) == [("", 1), ("FAR 1%", 3), ("FAR 0.1%", 3), ("FAR 0.01%", 3)]
+    first = operating_points_table(load_run(run)).rows[:3]  # a row an exit and rate
+    assert [table.rows[0][k] for k in (1, 4, 7)] == [row[2] for row in first]
+    assert [table.rows[0][k] for k in (2, 5, 8)] == [row[6] for row in first]
+
+
+@pytest.mark.parametrize(
+    ("columns", "caption"),
+    [
+        (("train/loss_stage1", "train/loss_fusion"), "Loss of each exit over"),
+        (("train/loss_triplet", "train/loss_identity"), "The parts of the loss over"),
+        (("train/loss",), "The loss over"),
+    ],
+)
+def test_a_short_training_is_seen_and_called_what_it_is(
+    run: Path, columns: tuple[str, ...], caption: str
+) -> None:
+    for path in run.glob("logs/*/metrics.csv"):
+        path.unlink()
+    write_csv(
+        run / "logs" / "version_0" / "metrics.csv", [{"step": 49, **dict.fromkeys(columns, 2)}]
+    )
+    shown = load_run(run)
+    figure = curves.loss(shown)
+    assert figure
+    drawn = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert len(drawn) == len(columns)  # one point is no line
+    found = sections.training(shown, {"loss.png": style.png(lambda: figure)})
+    assert found.pictures[0].caption.startswith(caption)
 
 
 def test_marks_right_and_wrong(done: Path) -> None:

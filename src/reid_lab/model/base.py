@@ -121,7 +121,18 @@ class ReidModule(pl.LightningModule, ABC):
         if len(losses) > 1:
             self.log_dict({f"train/loss_{name}": value for name, value in self._losses.items()})
         self.log("train/loss", total.detach(), prog_bar=True)
+        if self._trainer is not None and self.global_step == batch_idx == 0:
+            self._log_first_step(total)
         return total
+
+    def _log_first_step(self, total: Tensor) -> None:
+        """Its losses, which Lightning leaves out where it logs every n-th step."""
+        if self.trainer.log_every_n_steps <= 1:  # type: ignore[attr-defined]
+            return
+        losses = {f"train/loss_{name}": value.item() for name, value in self._losses.items()}
+        losses = losses if len(losses) > 1 else {}
+        for logger in self.trainer.loggers:
+            logger.log_metrics({**losses, "train/loss": total.item()}, step=0)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
         return {"exits": self.embed(batch["image"]), "index": batch["index"]}

@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 from reid_lab.report.records import Run
 from reid_lab.report.style import INK, axes, exit_colours
 
+FEW = 30  # points of a line that are marked
+
 
 def loss(run: Run) -> Figure | None:
     """The loss of each exit, lightly smoothed over the pale raw values."""
@@ -19,7 +21,15 @@ def loss(run: Run) -> Figure | None:
     for name, (steps, values) in lines.items():
         colour = colours.get(name, INK)
         ax.plot(steps, values, color=colour, linewidth=0.6, alpha=0.25)
-        ax.plot(steps, smooth(values), color=colour, linewidth=1.6, label=name)
+        marker = "o" if len(steps) < FEW else ""  # one point is no line
+        ax.plot(
+            *(steps, smooth(values)),
+            color=colour,
+            linewidth=1.6,
+            marker=marker,
+            markersize=3.5,
+            label=name,
+        )
     ax.set_xlabel("Step")
     ax.set_ylabel("Loss")
     ax.set_ylim(bottom=0)

@@ -45,10 +45,9 @@ def _cheapest(exits: Sequence[Exit]) -> Headline | None:
     close = [e for e in exits if e.kind == "exit" and e.rank1 >= best.rank1 - CLOSE - 1e-9]
     cheap = min(close, key=lambda e: (e.mul_adds, -e.rank1))
     if cheap.mul_adds >= best.mul_adds:
-        note = f"{best.name} itself: no cheaper exit comes within one point of its Rank-1"
-    else:
-        less = percent(1 - cheap.mul_adds / best.mul_adds)
-        note = f"Mul-Adds of {cheap.name}, {less} below {best.name}; Rank-1 {percent(cheap.rank1)}"
+        return None  # the best exit itself, which has its own
+    less = percent(1 - cheap.mul_adds / best.mul_adds)
+    note = f"Mul-Adds of {cheap.name}, {less} below {best.name}; Rank-1 {percent(cheap.rank1)}"
     return Headline("Cheapest within 1 point", mul_adds(cheap.mul_adds), note)
 
 

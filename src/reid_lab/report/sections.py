@@ -19,6 +19,7 @@ from reid_lab.report.tables import (
     dimensions_table,
     exits_table,
     operating_points_table,
+    rates_table,
     stream_table,
 )
 
@@ -34,6 +35,7 @@ class Picture:
     alt: str
     caption: str
     inches: float  # its width, for pictures side by side to be equally high
+    photos: bool = False  # it shows photographs, whose colours stay as they are in dark mode
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Section:
     lead: str = ""
     missing: str = ""
     table: Table | None = None
-    fold: str = ""  # the table's summary line, where it is folded away
+    fold: str = ""  # the summary line of the table that is folded away
+    folded: Table | None = None
     pictures: Sequence[Picture] = ()
     groups: Mapping[str, Sequence[Query]] = field(default_factory=dict)
 
@@ -106,7 +109,7 @@ def stream(run: Run, images: Images) -> Section:
     return Section(
         title,
         "Easy queries leave early, so that a stream of them keeps to a mean cost.",
-        table=stream_table(run),
+        folded=stream_table(run),
         fold="Every fifth budget as a table (the last columns: percent of queries leaving at "
         "each exit)",
         pictures=_pictures(images, captions),
@@ -128,8 +131,17 @@ def operating_points(run: Run, images: Images) -> Section:
         "one person pass where so many pairs of two people do. Dashed: the false-accept rates "
         "in the table.",
     }
-    table = operating_points_table(run) if run.operating_points else None
-    return Section(title, lead, table=table, pictures=_pictures(images, captions))
+    pictures = _pictures(images, captions)
+    if not run.operating_points:
+        return Section(title, lead, pictures=pictures)
+    return Section(
+        title,
+        lead,
+        table=rates_table(run),
+        fold="All rates and thresholds as a table",
+        folded=operating_points_table(run),
+        pictures=pictures,
+    )
 
 
 def _dealt(run: Run) -> str:
@@ -163,7 +175,7 @@ def dimensions(run: Run, images: Images) -> list[Section]:
     section = Section(
         "Feature dimension",
         "Shorter embeddings take less memory and less time to search.",
-        table=dimensions_table(run),
+        folded=dimensions_table(run),
         fold="All dimensions as a table",
         pictures=_pictures(images, captions),
     )
@@ -201,7 +213,7 @@ def search(run: Run, images: Images) -> list[Section]:
     )
     fold = "Every trial as a table"
     pictures = _pictures(images, captions)
-    return [Section("Search", lead, table=search_table(run), fold=fold, pictures=pictures)]
+    return [Section("Search", lead, folded=search_table(run), fold=fold, pictures=pictures)]
 
 
 def ranked(run: Run, lost: int) -> Section:
@@ -221,7 +233,7 @@ def ranked(run: Run, lost: int) -> Section:
 def training(run: Run, images: Images) -> Section:
     title = "Training"
     captions = {
-        "loss.png": "Loss of each exit over the optimiser's steps, smoothed over the pale raw "
+        "loss.png": f"{_losses(run)} over the optimiser's steps, smoothed over the pale raw "
         "values: lower is better.",
         "validation.png": "Rank-1 of each exit on the validation queries as training goes on.",
     }
@@ -236,6 +248,15 @@ def training(run: Run, images: Images) -> Section:
     return Section(title, lead, pictures=pictures)
 
 
+def _losses(run: Run) -> str:
+    """What the lines of the loss are of: exits, or parts of one loss."""
+    names = list(run.logs.losses)
+    if not names:
+        return "The loss"
+    exits = {e.name for e in run.exits if e.kind == "exit"}
+    return "Loss of each exit" if set(names) <= exits else "The parts of the loss"
+
+
 def _pictures(images: Images, captions: Mapping[str, str]) -> list[Picture]:
     return [
         Picture(
@@ -243,6 +264,7 @@ def _pictures(images: Images, captions: Mapping[str, str]) -> list[Picture]:
             alt=f"Plot {name.removesuffix('.png').replace('_', ' ')}",
             caption=caption,
             inches=Image.open(io.BytesIO(content)).width / style.DPI,
+            photos=name == "attention.png",
         )
         for name, caption in captions.items()
         if (content := images.get(name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from reid_lab.report.records import Exit, Run
@@ -23,11 +24,15 @@ HEADS = {
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text; the first `names` columns are names, the others numbers."""
+    """A table of text; the first `names` columns are names, the others numbers.
+
+    `groups`: (head, columns) above the header, of all columns.
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     names: int = 1
+    groups: Sequence[tuple[str, int]] = ()
     best: int | None = None  # the row to stress
 
 
@@ -107,6 +112,20 @@ def exits_table(exits: Sequence[Exit], trapezoid: bool = True) -> Table:
     ]
     header = ["Exit", "Mul-Adds", "Dim", *(HEADS[column] for column in columns)]
     return Table(header, rows, best=ordered.index(best) if best else None)
+
+
+def rates_table(run: Run) -> Table:
+    """A row an exit: what the thresholds for each wanted false-accept rate do."""
+    shown = {"TPR": "tpr_at_fpr", "DIR": "dir", "False alarm": "fpir"}
+    rates = list(dict.fromkeys(p.far for p in run.operating_points))
+    found = {(p.exit, p.far): p for p in run.operating_points}
+    rows = []
+    for exit in dict.fromkeys(p.exit for p in run.operating_points):
+        points = [found.get((exit, far)) for far in rates]
+        cells = [[percent(getattr(p, c, math.nan)) for c in shown.values()] for p in points]
+        rows.append([exit, *chain.from_iterable(cells)])
+    groups = [("", 1), *((f"FAR {100 * far:.4g}%", len(shown)) for far in rates)]
+    return Table(["Exit", *list(shown) * len(rates)], rows, groups=groups)
 
 
 def operating_points_table(run: Run) -> Table:
