@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -119,6 +120,11 @@ def test_from_images_to_a_page(
         page.count("data:image/jpeg;base64,") == 2 * 9 and "http" not in page.split("</style>")[1]
     )
     assert 'class="shot right"' in page and 'class="shot wrong"' in page
+    seen = re.sub(r"<[^>]*>", "\n", page.partition("<main>")[2])  # without hovering
+    for image in images.rglob("*.jpg"):
+        assert seen.count(image.name) == 2 * (1 + (image == asked)), image
+    assert f"person {int(asked.name[:4])}, camera {asked.name[6]}" in seen
+    assert len(re.findall(r"^ \d\.\d{3}$", seen, re.M)) == 2 * 8
 
 
 def test_add_skips_what_is_there(run: Run, checkpoint: Path, images: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import shutil
 import subprocess
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reid_lab.frontier.best import asked, best_under
+from reid_lab.export import arguments as export
+from reid_lab.frontier.best import asked, best_under, command
 from reid_lab.frontier.pareto import pareto
 from reid_lab.frontier.points import FrontierError, Point
+from reid_lab.gallery import arguments as gallery
 
+STREAM: list[dict[str, Any]] = [
+    *({"kind": "stream", "method": "a", "point": "margin", "planned": i} for i in range(50)),
+    {"kind": "exit", "method": "a", "point": "late"},
+]
 NODE = shutil.which("node")
 LIMITS: list[dict[str, float]] = [
     {},
@@ -52,6 +60,7 @@ def scattered(seed: int, count: int = 30) -> list[Point]:
             mul_adds=float(random.integers(1, 10)),
             latency_p50_ms=float(random.choice([1, 2, 3, 4, math.nan])),
             embedding_bytes=float(random.integers(1, 4)),
+            parameters=float(random.choice([1, 2, math.nan])),
         )
         for i in range(count)
     ]
@@ -80,7 +89,22 @@ def test_best_is_the_most_accurate_that_fits(limits: dict[str, float], metric: s
     assert best is not None and best in fits
     assert getattr(best, metric) == max(getattr(p, metric) for p in fits)
     equals = [p for p in fits if getattr(p, metric) == getattr(best, metric)]
+    assert best.mAP == max(p.mAP for p in equals)
+    equals = [p for p in equals if p.mAP == best.mAP]
     assert best.mul_adds == min(p.mul_adds for p in equals)
+
+
+def test_of_equals_the_simplest_is_best() -> None:
+    one = Point("people", "a", "exit", "late", 0.7, 0.6, 2e7, parameters=5)
+    worse = [
+        replace(one, kind="stream"),
+        replace(one, parameters=6),
+        replace(one, parameters=math.nan),
+        replace(one, mul_adds=3e7, parameters=4),
+        replace(one, mAP=0.5, mul_adds=1e7, parameters=1),
+    ]
+    for other in worse:
+        assert best_under([other, one], {}, "rank1") is one, other
 
 
 def test_the_answer_says_how_to_deploy() -> None:
@@ -90,7 +114,25 @@ def test_the_answer_says_how_to_deploy() -> None:
     text = asked([one], {"mul_adds": 5e7}, "rank1")
     assert "a late" in text and "runs/a/2/checkpoints/last.ckpt" in text
     assert "--exit late" in text and "Rank-1 70.0%" in text and "20.0 M Mul-Adds" in text
-    assert "policy      margin, planned 1.4e+07" in asked([one, more], {"mul_adds": 5e7}, "rank1")
+    assert text.splitlines()[-1] == (
+        "  gallery     python -m reid_lab.gallery build --checkpoint "
+        "runs/a/1/checkpoints/last.ckpt --exit late --images people/ --out gallery/"
+    )
+    text = asked([one, more], {"mul_adds": 5e7}, "rank1")
+    assert "policy      margin, planned 1.4e+07" in text
+    assert text.splitlines()[-1] == (
+        "  export      python -m reid_lab.export --checkpoint runs/a/1/checkpoints/last.ckpt "
+        "--out exported/"
+    )
+
+
+def test_commands_are_those_that_there_are() -> None:
+    exit = Point("people", "a", "exit", "my exit", 0.7, 0.6, 2e7, runs="one run")
+    words = shlex.split(command(exit))
+    args = gallery.parse(words[3:])
+    assert (args.checkpoint, args.exit) == (Path("one run/checkpoints/last.ckpt"), "my exit")
+    words = shlex.split(command(replace(exit, kind="stream", runs="b/one.ckpt")))
+    assert export.parse(words[3:]).checkpoint == Path("b/one.ckpt")
 
 
 def test_where_nothing_fits_the_cheapest_is_named() -> None:
@@ -121,7 +163,7 @@ def test_the_page_finds_the_same(tmp_path: Path) -> None:
       const name = p => p && p.method;
       console.log(JSON.stringify(every.map(points => ({
         front: page.pareto(points, "latency_p50_ms", "rank1").map(name).sort(),
-        best: limits.map(l => page.best(points, l, "mAP")).map(b => b && [b.mAP, b.mul_adds]),
+        best: limits.map(l => page.best(points, l, "rank1")).map(name),
       }))));
     """
     done = subprocess.run([NODE, "-e", script], cwd=tmp_path, capture_output=True, text=True)  # type: ignore[list-item]
@@ -130,8 +172,8 @@ def test_the_page_finds_the_same(tmp_path: Path) -> None:
         able = [p for p in points if p.kind in ("exit", "stream")]
         on = naive([p.latency_p50_ms for p in able], [p.rank1 for p in able])
         assert found["front"] == sorted(p.method for p, yes in zip(able, on, strict=True) if yes)
-        ours = [best_under(points, limits, "mAP") for limits in LIMITS]
-        assert found["best"] == [b and [b.mAP, b.mul_adds] for b in ours]
+        ours = [best_under(points, limits, "rank1") for limits in LIMITS]
+        assert found["best"] == [b and b.method for b in ours]
 
 
 @pytest.mark.skipif(NODE is None, reason="no node")
@@ -145,8 +187,8 @@ def test_the_page_finds_the_same(tmp_path: Path) -> None:
         ("short(1.5e9)", "1.5 G"),
         ("fits({images_per_second: 5}, {images_per_second: 4})", True),
         ("fits({mul_adds: null}, {mul_adds: 4})", False),
-        ("checkpoint('runs/a')", "runs/a/checkpoints/last.ckpt"),
-        ("checkpoint('b/one.ckpt')", "b/one.ckpt"),
+        (f"fold({json.dumps(STREAM)}).map(p => p.planned ?? p.kind)", [0, 12, 25, 37, 49, "exit"]),
+        (f"fold({json.dumps(STREAM[:3])}).map(p => p.planned)", [0, 1, 2]),
     ],
 )
 def test_arithmetic_of_the_page(asked: str, expected: object) -> None:
@@ -154,5 +196,7 @@ def test_arithmetic_of_the_page(asked: str, expected: object) -> None:
     script = f"console.log(JSON.stringify(require({json.dumps(str(path))}).{asked}))"
     done = subprocess.run([NODE, "-e", script], capture_output=True, text=True, check=True)  # type: ignore[list-item]
     assert json.loads(done.stdout) == (
-        pytest.approx(expected) if isinstance(expected, list) else expected
+        pytest.approx(expected)
+        if isinstance(expected, list) and "exit" not in expected
+        else expected
     )

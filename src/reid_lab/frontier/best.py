@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 
 from reid_lab.frontier.arguments import LIMITS
@@ -13,9 +14,10 @@ Limits = Mapping[str, float]
 
 
 def best_under(points: Sequence[Point], limits: Limits, metric: str) -> Point | None:
-    """The most accurate exit or stream that keeps every limit; of equals the cheapest.
+    """The most accurate exit or stream that keeps every limit.
 
-    What is not known keeps no limit.
+    Of equals the one with the higher mAP, then the simplest: fewer Mul-Adds, fewer parameters,
+    an exit before a stream. What is not known keeps no limit.
     """
     fits = [
         p
@@ -24,7 +26,13 @@ def best_under(points: Sequence[Point], limits: Limits, metric: str) -> Point | 
         and math.isfinite(getattr(p, metric))
         and all(getattr(p, column) <= bound for column, bound in limits.items())
     ]
-    return min(fits, key=lambda p: (-getattr(p, metric), p.mul_adds), default=None)
+    return min(fits, key=lambda p: (-getattr(p, metric), *_ties(p)), default=None)
+
+
+def _ties(p: Point) -> tuple[float, ...]:
+    """Smaller is better; what is not known comes last."""
+    known = (x if math.isfinite(x) else math.inf for x in (-p.mAP, p.mul_adds, p.parameters))
+    return (*known, p.kind == "stream")
 
 
 def asked(points: Sequence[Point], limits: Limits, metric: str) -> str:
@@ -52,6 +60,17 @@ def _described(p: Point) -> str:
     return f"{p.name}\n  {', '.join(facts)}"
 
 
+def command(p: Point) -> str:
+    """What deploys it: a gallery of an exit's embeddings, or the exits of a stream apart."""
+    checkpoint = shlex.quote(_checkpoint(p.runs.split(";")[0]))
+    if p.kind == "stream":  # of which docs/export.md says how its stages are run
+        return f"python -m reid_lab.export --checkpoint {checkpoint} --out exported/"
+    return (
+        f"python -m reid_lab.gallery build --checkpoint {checkpoint} "
+        f"--exit {shlex.quote(p.point)} --images people/ --out gallery/"
+    )
+
+
 def _deployed(p: Point) -> str:
     checkpoints = [_checkpoint(run) for run in p.runs.split(";")]
     lines = [f"  checkpoint  {checkpoint}" for checkpoint in checkpoints]
@@ -60,10 +79,7 @@ def _deployed(p: Point) -> str:
         lines += [f"  exits       {p.note}"] if p.note else []
     else:
         lines.append(f"  exit        {p.point}")
-        lines.append(
-            "  gallery     python -m reid_lab.gallery build --checkpoint "
-            f"{checkpoints[0]} --exit {p.point} --images people/ --out gallery/"
-        )
+    lines.append(f"  {'export' if p.kind == 'stream' else 'gallery':10}  {command(p)}")
     return "\n".join(lines)
 
 

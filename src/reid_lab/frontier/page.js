@@ -29,11 +29,28 @@ function fits(p, limits) {
     known(p, cost) && (MORE_IS_BETTER.has(cost) ? p[cost] >= bound : p[cost] <= bound));
 }
 
-/** The most accurate exit or stream within the limits; of equals the cheapest. */
+/** The most accurate exit or stream within the limits; of equals by mAP, then the simplest. */
 function best(points, limits, metric) {
   const able = points.filter(p => OURS.has(p.kind) && known(p, metric) && fits(p, limits));
-  able.sort((a, b) => b[metric] - a[metric] || a.mul_adds - b.mul_adds);
+  const least = (a, b) => { const [x, y] = [a ?? Infinity, b ?? Infinity]; return x < y ? -1 : x > y ? 1 : 0; };
+  able.sort((a, b) => b[metric] - a[metric] || b.mAP - a.mAP || least(a.mul_adds, b.mul_adds)
+    || least(a.parameters, b.parameters) || (a.kind === "stream") - (b.kind === "stream"));
   return able[0] || null;
+}
+
+/** The points without most of each stream's: of its budgets a few, evenly spread. */
+function fold(points, keep = 5) {
+  const streams = new Map();
+  for (const p of points.filter(p => p.kind === "stream")) {
+    const key = JSON.stringify([p.method, p.point]);
+    streams.set(key, [...(streams.get(key) || []), p]);
+  }
+  const kept = new Set();
+  for (const line of streams.values()) {
+    line.sort((a, b) => a.planned - b.planned);
+    for (let i = 0; i < keep; i++) kept.add(line[Math.round(i * (line.length - 1) / (keep - 1))]);
+  }
+  return points.filter(p => p.kind !== "stream" || kept.has(p));
 }
 
 /** Places for the marks of an axis. */
@@ -62,18 +79,16 @@ function short(value) {
 const told = (column, value) => column === "embedding_bytes" ? value.toLocaleString("en")
   : column === "peak_memory_bytes" ? `${short(value)}B` : short(value);
 const named = p => p.point && p.point !== p.method ? `${p.method} ${p.point}` : p.method;
-/** Of a run; one that only tested a checkpoint is named by it. */
-const checkpoint = run => run.endsWith(".ckpt") ? run : `${run}/checkpoints/last.ckpt`;
 const percent = x => Number.isFinite(x) ? `${(100 * x).toFixed(1)}%` : "–";
 
-if (typeof module !== "undefined") module.exports = { pareto, fits, best, ticks, short, checkpoint };
+if (typeof module !== "undefined") module.exports = { pareto, fits, best, fold, ticks, short };
 if (typeof document !== "undefined") start(JSON.parse(document.getElementById("data").textContent));
 
 function start({ points, colours }) {
   const at = id => document.getElementById(id);
   const costs = Object.keys(COSTS).filter(c => points.some(p => OURS.has(p.kind) && p[c] > 0));
-  const state = { axis: costs[0], metric: "rank1", scale: "log", off: new Set(), limits: {}, sort: "rank1", up: false };
-  const BOX = { left: 56, right: 800, top: 16, bottom: 470 };
+  const state = { axis: costs[0], metric: "rank1", scale: "log", off: new Set(), limits: {}, sort: "rank1", up: false, all: false };
+  const INK = "#1d1f21", QUIET = "#66696d", GRID = "#e8e8e4";  // in dark mode the plot is inverted
 
   for (const c of costs) at("axis").add(new Option(COSTS[c], c));
   for (const key of ["axis", "metric", "scale"])
@@ -83,8 +98,19 @@ function start({ points, colours }) {
   if (points.some(p => p.kind === "published")) groups.push("published");
   if (points.some(p => p.kind === "reranked")) { groups.push("re-ranked"); state.off.add("re-ranked"); }
   for (const group of groups) at("methods").append(toggle(group));
-  for (const c of costs) if (!MORE_IS_BETTER.has(c)) at("limits").append(slider(c));
+  for (const c of costs) if (!MORE_IS_BETTER.has(c) && varies(c)) at("limits").append(slider(c));
+  at("limits").hidden = at("best").hidden = at("limits").children.length < 2;
+  const streams = points.filter(p => p.kind === "stream").length;
+  at("all").parentNode.hidden = streams === fold(points).filter(p => p.kind === "stream").length;
+  at("all").onchange = e => { state.all = e.target.checked; draw(); };
+  at("count").textContent = streams;
+  let resized = 0;
+  window.onresize = () => { cancelAnimationFrame(resized); resized = requestAnimationFrame(draw); };
   draw();
+
+  function varies(cost) {
+    return new Set(points.filter(p => OURS.has(p.kind) && p[cost] > 0).map(p => p[cost])).size > 1;
+  }
 
   function groupOf(p) {
     return { reference: "references", published: "published", reranked: "re-ranked" }[p.kind] || p.method;
@@ -96,7 +122,7 @@ function start({ points, colours }) {
     box.checked = !state.off.has(group);
     box.onchange = () => { state.off[box.checked ? "delete" : "add"](group); draw(); };
     dot.style.background = colours[group] || "#fff";
-    dot.style.border = `1.5px solid ${colours[group] || "#66696d"}`;
+    dot.style.border = `1.5px solid ${colours[group] || QUIET}`;
     label.append(box, dot, group);
     return label;
   }
@@ -106,7 +132,6 @@ function start({ points, colours }) {
     const low = Math.min(...values), high = Math.max(...values);
     const label = make("label"), value = make("b"), input = make("input");
     Object.assign(input, { type: "range", min: 0, max: 1000, value: 1000 });
-    input.disabled = low === high;
     value.textContent = "any";
     input.oninput = () => {
       const bound = low * (high / low) ** (input.value / 1000);
@@ -131,8 +156,9 @@ function start({ points, colours }) {
 
   function plot(shown, front, won) {
     const { axis, metric, limits } = state, log = state.scale === "log", svg = at("plot");
+    const BOX = size(svg);
     svg.replaceChildren();
-    if (!shown.length) { put(svg, "text", { x: 400, y: 240, "text-anchor": "middle" }, "nothing has this cost"); return; }
+    if (!shown.length) { put(svg, "text", { x: BOX.right / 2, y: BOX.bottom / 2, "text-anchor": "middle" }, "nothing has this cost"); return; }
     // a reference may cost next to nothing: it stands at the edge
     const ours = shown.filter(p => p.kind !== "reference");
     const xs = (ours.length ? ours : shown).map(p => p[axis]), ys = shown.flatMap(p => [p[metric], p[metric + "_min"] ?? p[metric], p[metric + "_max"] ?? p[metric]]);
@@ -147,17 +173,17 @@ function start({ points, colours }) {
       + (i && step ? Y(p[metric]) : `${X(p[axis])},${Y(p[metric])}`)).join("");
 
     for (const v of ticks(x0, x1, log)) {
-      put(svg, "path", { d: `M${X(v)},${BOX.top}V${BOX.bottom}`, stroke: "#e8e8e4" });
+      put(svg, "path", { d: `M${X(v)},${BOX.top}V${BOX.bottom}`, stroke: GRID });
       put(svg, "text", { x: X(v), y: BOX.bottom + 18, "text-anchor": "middle", class: "tick" }, short(v));
     }
     for (const v of ticks(100 * y0, 100 * y1, false)) {
-      put(svg, "path", { d: `M${BOX.left},${Y(v / 100)}H${BOX.right}`, stroke: "#e8e8e4" });
+      put(svg, "path", { d: `M${BOX.left},${Y(v / 100)}H${BOX.right}`, stroke: GRID });
       put(svg, "text", { x: BOX.left - 8, y: Y(v / 100) + 4, "text-anchor": "end", class: "tick" }, short(v));
     }
     put(svg, "text", { x: (BOX.left + BOX.right) / 2, y: BOX.bottom + 42, "text-anchor": "middle" }, COSTS[axis]);
-    put(svg, "text", { x: -243, y: 14, "text-anchor": "middle", transform: "rotate(-90)" },
+    put(svg, "text", { x: -(BOX.top + BOX.bottom) / 2, y: 14, "text-anchor": "middle", transform: "rotate(-90)" },
       `${metric === "rank1" ? "Rank-1" : "mAP"} (%)`);
-    put(svg, "path", { d: path(front, true), fill: "none", stroke: "#1d1f21", "stroke-dasharray": "5 3" });
+    put(svg, "path", { d: path(front, true), fill: "none", stroke: INK, "stroke-dasharray": "5 3" });
 
     const lines = new Map();
     for (const p of shown.filter(p => OURS.has(p.kind))) {
@@ -169,32 +195,52 @@ function start({ points, colours }) {
       const [{ kind, method }] = line;
       put(svg, "path", { d: path(line), fill: "none", stroke: colours[method], "stroke-width": kind === "stream" ? 2.5 : 1 });
     }
-    const written = [];  // boxes of names: where two would overlap the later one is left to its tooltip
-    const write = (mark, x, y, text) => {
-      const box = [x, y - 8, x + 5.4 * text.length, y + 2];
-      if (written.some(b => b[0] < box[2] && box[0] < b[2] && b[1] < box[3] && box[1] < b[3])) return;
-      written.push(box);
-      put(mark, "text", { x, y, class: "quiet" }, text);
+    const dots = shown.filter(p => p.kind !== "stream").map(p => [X(p[axis]) - 6, Y(p[metric]) - 6, X(p[axis]) + 6, Y(p[metric]) + 6]);
+    const written = [];  // boxes of names: where there is no room a name is left to its tooltip
+    const clear = (box, others) => others.every(b => b[0] >= box[2] || box[0] >= b[2] || b[1] >= box[3] || box[1] >= b[3]);
+    const write = (x, y, text) => {
+      const wide = 6 * text.length;
+      const places = [[x + 9, y + 4], [x - 9 - wide, y + 4], [x - wide / 2, y - 10], [x - wide / 2, y + 18]];
+      for (const [left, base] of places) {
+        const box = [left, base - 9, left + wide, base + 3];
+        if (box[0] < BOX.left || box[2] > BOX.right + 12 || !clear(box, written) || !clear(box, dots)) continue;
+        written.push(box);
+        put(svg, "text", { x: left, y: base, class: "quiet" }, text);
+        return;
+      }
     };
     for (const p of [...shown].sort((a, b) => (a.kind === "exit") - (b.kind === "exit"))) {
       const x = X(p[axis]), y = Y(p[metric]), ours = OURS.has(p.kind), mark = put(svg, "g", {});
       if (!fits(p, limits)) mark.setAttribute("class", "out");
       if (p.kind === "exit" && p[metric + "_max"] > p[metric + "_min"])
         put(mark, "path", { d: `M${x},${Y(p[metric + "_min"])}V${Y(p[metric + "_max"])}`, stroke: colours[p.method] });
-      const hollow = { fill: "#fff", stroke: p.kind === "published" ? "#66696d" : "#1d1f21", "stroke-width": 1.4 };
-      if (p.kind === "published") {
-        put(mark, "path", { d: `M${x},${y - 5}l5,5l-5,5l-5,-5z`, ...hollow });
-        write(mark, x + 8, y + 3, p.method);
-      } else put(mark, "circle", {
-        cx: x, cy: y, r: { stream: 2.2, exit: 6 }[p.kind] || 5,
+      const hollow = { fill: "#fff", stroke: p.kind === "published" ? QUIET : INK, "stroke-width": 1.4 };
+      if (p.kind === "published") put(mark, "path", { d: `M${x},${y - 5}l5,5l-5,5l-5,-5z`, ...hollow });
+      else if (p.kind === "stream") put(mark, "circle", { cx: x, cy: y, r: 2.2, fill: front.includes(p) ? INK : colours[p.method] });
+      else put(mark, "circle", {
+        cx: x, cy: y, r: p.kind === "exit" ? 6 : 5,
         ...(ours ? { fill: colours[p.method] } : hollow),
-        ...(front.includes(p) ? { stroke: "#1d1f21", "stroke-width": 1.5 } : {}),
+        ...(front.includes(p) ? { stroke: INK, "stroke-width": 1.5 } : {}),
       });
-      if (p.kind === "reference") write(mark, x + 9, y + 4, p.method);
       if (p === won) put(mark, "circle", { cx: x, cy: y, r: 11, fill: "none", stroke: "#2f5f8f", "stroke-width": 3 });
       mark.onmousemove = e => tip(p, e);
       mark.onmouseleave = () => { at("tip").hidden = true; };
     }
+    const exits = shown.filter(p => p.kind === "exit");
+    for (const p of exits.sort((a, b) => front.includes(b) - front.includes(a) || b[metric] - a[metric]))
+      write(X(p[axis]), Y(p[metric]), exits.some(e => e !== p && e.method === p.method) ? p.point : named(p));
+    for (const p of shown.filter(p => p.kind === "reference"))  // of one at the edge with its cost
+      write(X(p[axis]), Y(p[metric]), p[axis] < x0 ? `◂ ${p.method} (at ${short(p[axis])}, off the axis)` : p.method);
+    for (const p of shown.filter(p => p.kind === "published")) write(X(p[axis]), Y(p[metric]), p.method);
+  }
+
+  /** As wide as there is room, beside the controls as high as they are; the box of the axes. */
+  function size(svg) {
+    const room = svg.parentNode.clientWidth - 32, controls = at("controls");
+    const beside = controls.offsetTop === svg.parentNode.offsetTop;
+    const width = Math.max(300, room), height = beside ? Math.max(460, controls.scrollHeight - 32) : Math.max(320, .75 * width);
+    svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    return { left: 56, right: width - 16, top: 16, bottom: height - 50 };
   }
 
   function facts(p) {
@@ -222,32 +268,43 @@ function start({ points, colours }) {
     if (!won) { box.textContent = "Nothing fits this budget."; return; }
     box.append(make("strong", named(won)), `${percent(won.rank1)} Rank-1, ${percent(won.mAP)} mAP at ${short(won.mul_adds)} Mul-Adds`);
     if (won.kind === "stream") box.append(`, planned ${short(won.planned)}`);
-    if (won.runs) box.append(make("br"), make("code", checkpoint(won.runs)));
+    if (won.kind === "stream" && won.note) box.append(`, ${won.note}`);
+    if (won.deploy) box.append(make("code", won.deploy));
   }
 
   function tabulate(visible, front, won) {
-    const { limits } = state, columns = ["method", "point", "rank1", "mAP", ...costs, "seeds", "source"];
-    const heads = { method: "Method", point: "Exit or policy", rank1: "Rank-1", mAP: "mAP", seeds: "Seeds", source: "Source", ...COSTS };
+    const { limits } = state, columns = ["point", "rank1", "mAP", ...costs, "seeds", "source"];
+    const heads = { point: "Exit or stream", rank1: "Rank-1", mAP: "mAP", seeds: "Seeds", source: "Source", ...COSTS };
     const used = columns.filter(c => visible.some(p => p[c] !== "" && p[c] !== null));
     const text = (p, c) => c === "rank1" || c === "mAP" ? percent(p[c])
       : c in COSTS ? known(p, c) ? told(c, p[c]) : "–"
-      : c === "method" && front.has(p) ? `● ${p[c]}` : p[c];
-    const key = p => p[state.sort] ?? (state.up ? Infinity : -Infinity);
-    const rows = [...visible].sort((a, b) => (state.up ? 1 : -1) * (key(a) > key(b) ? 1 : key(a) < key(b) ? -1 : 0));
+      : p[c];
+    const key = p => (state.sort === "point" ? `${p.method} ${p.point}` : p[state.sort]) ?? (state.up ? Infinity : -Infinity);
+    const few = new Set(state.all ? visible : fold(visible));
+    const rows = visible.filter(p => few.has(p) || p === won).sort((a, b) => (state.up ? 1 : -1) * (key(a) > key(b) ? 1 : key(a) < key(b) ? -1 : 0));
     const head = make("tr");
     for (const c of used) {
-      const cell = make("th", heads[c]);
+      const cell = make("th", heads[c].replace("-", "\u2011"));
       if (c === state.sort) cell.setAttribute("aria-sort", state.up ? "ascending" : "descending");
-      cell.onclick = () => { state.up = c === state.sort ? !state.up : c in COSTS; state.sort = c; draw(); };
+      cell.onclick = () => { state.up = c === state.sort ? !state.up : c in COSTS || c === "point"; state.sort = c; draw(); };
       head.append(cell);
     }
     const body = rows.map(p => {
       const row = make("tr");
       row.className = p === won ? "won" : fits(p, limits) ? "" : "out";
-      row.append(...used.map(c => make("td", text(p, c))));
+      row.append(...used.map(c => c === "point" ? name(p, front.has(p)) : make("td", text(p, c))));
       return row;
     });
     at("table").replaceChildren(head, ...body);
+  }
+
+  /** The exit, or the policy and what it was given; below it the method. */
+  function name(p, best) {
+    const cell = make("td"), own = p.point && p.point !== p.method;
+    const what = p.kind === "stream" ? `${p.point}, planned ${short(p.planned)}` : own ? p.point : p.method;
+    cell.append(make("b", best ? `● ${what}` : what));
+    if (own || p.kind === "stream") cell.append(make("small", p.method));
+    return cell;
   }
 
   function make(tag, text) {

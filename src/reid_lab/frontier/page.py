@@ -11,6 +11,7 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from reid_lab.frontier.best import command
 from reid_lab.frontier.plots import COLOURS
 from reid_lab.frontier.points import OURS, Point
 
@@ -38,11 +39,12 @@ def colours(points: Sequence[Point]) -> dict[str, str]:
 
 
 def _plain(p: Point) -> dict[str, object]:
-    """What JSON can say: unknown is null."""
-    return {
+    """What JSON can say, unknown is null; with the command that deploys it."""
+    plain = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in asdict(p).items()
     }
+    return {**plain, "deploy": command(p)} if p.kind in OURS and p.runs else plain
 
 
 def _json(content: object) -> str:
