@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.installed-docs
 WORKERS ?= 2
 # the oldest Python that is promised, and the newest
 PYTHONS ?= python3.10 python3.13
@@ -38,6 +39,13 @@ test-pythons:  ## the same on each of PYTHONS, in environments of their own: bef
 torture: $(STAMP)  ## every kill, bad input and hostile file, counted (an hour; COUNTS=file.csv)
 	REID_LAB_TORTURE=1 $(BIN)/pytest -n $(WORKERS) tests/torture $(COUNTS:%=--torture-csv %)
 
+docs: $(DOCS_STAMP)  ## the documentation site in docs/_build/html; warnings are errors
+	$(BIN)/python -m sphinx -W --keep-going -q -d docs/_build/doctrees docs docs/_build/html
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
 lint: $(STAMP)  ## ruff and mypy, mending what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -53,6 +61,6 @@ bench-early-exit: $(STAMP)  ## time and Mul-Adds of a network that stops; deadli
 	$(BIN)/python -m experiments.bench_early_exit
 
 clean:  ## remove the environment and the caches of the tools (never runs/)
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis dist
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis dist docs/_build docs/studies
 
-.PHONY: help install demo test test-pythons torture lint bench bench-retrieval bench-early-exit clean
+.PHONY: help install demo test test-pythons torture docs lint bench bench-retrieval bench-early-exit clean

@@ -1,0 +1,88 @@
+"""Sphinx: `make docs` builds the site into docs/_build/html; no page needs a network."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+STUDIES = ROOT / "experiments"
+sys.path.insert(0, str(ROOT / "src"))
+
+import reid_lab  # noqa: E402
+from reid_lab.atomic import write_text  # noqa: E402
+
+project = "reid_lab"
+author = "the reid_lab authors"
+copyright = f"2026, {author}"
+version = release = reid_lab.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build"]
+default_role = "code"
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+# Lightning's and torch's own docstrings are theirs, and what a subclass inherits of them
+autodoc_inherit_docstrings = False
+autodoc_preserve_defaults = True
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+maximum_signature_line_length = 80
+python_use_unqualified_type_names = True
+
+html_theme = "furo"
+html_title = "reid_lab"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_show_sphinx = False
+
+LINK = re.compile(r"(?<=\]\()([^)\s#:]+)(?=[)#])")  # the target of a link or picture in a file
+
+
+def make_studies() -> None:
+    """A page for each `experiments/*/README.md`, and their list, under docs/studies/."""
+    pages = {"index": STUDIES / "README.md"}
+    pages |= {path.parent.name: path for path in sorted(STUDIES.glob("*/README.md"))}
+    others = "\n".join(name for name in pages if name != "index")
+    for name, path in pages.items():
+        text = path.read_text(encoding="utf-8")
+        if name == "index":
+            text += f"\n```{{toctree}}\n:hidden:\n\n{others}\n```\n"
+        write(DOCS / "studies" / f"{name}.md", relinked(text, path.parent))
+    for page in (DOCS / "studies").glob("*.md"):
+        if page.stem not in pages:
+            page.unlink()
+
+
+def relinked(text: str, folder: Path) -> str:
+    """Links of a Markdown file in `folder`, as a page of docs/studies/ has to name their targets."""
+
+    def target(match: re.Match[str]) -> str:
+        path = (folder / match[1]).resolve()
+        if path.parent == STUDIES and (path / "README.md").is_file():
+            return f"{path.name}.md"
+        return f"../../{path.relative_to(ROOT).as_posix()}"
+
+    return LINK.sub(target, text)
+
+
+def link_studies(app: Sphinx, docname: str, source: list[str]) -> None:
+    """`../experiments/NAME/`, as GitHub wants it, is a page here."""
+    source[0] = re.sub(r"\]\((?:\.\./)*experiments/(\w+)/\)", r"](/studies/\1.md)", source[0])
+
+
+def write(path: Path, text: str) -> None:
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:  # else Sphinx reads it anew
+        write_text(path, text)
+
+
+def setup(app: Sphinx) -> None:
+    make_studies()
+    app.connect("source-read", link_studies)
