@@ -24,11 +24,13 @@ version = release = reid_lab.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]
 default_role = "code"
+highlight_language = "text"  # of blocks that name none: commands
+smartquotes = False  # `--out` stays what is typed
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 # Lightning's and torch's own docstrings are theirs, and what a subclass inherits of them
 autodoc_inherit_docstrings = False
 autodoc_preserve_defaults = True
@@ -62,7 +64,7 @@ def make_studies() -> None:
 
 
 def relinked(text: str, folder: Path) -> str:
-    """Links of a Markdown file in `folder`, as a page of docs/studies/ has to name their targets."""
+    """`text` of a Markdown file in `folder`, with links as a page of docs/studies/ needs them."""
 
     def target(match: re.Match[str]) -> str:
         path = (folder / match[1]).resolve()
@@ -83,6 +85,20 @@ def write(path: Path, text: str) -> None:
         write_text(path, text)
 
 
+def readable(
+    app: Sphinx,
+    what: str,
+    name: str,
+    obj: object,
+    options: object,
+    signature: str | None,
+    returns: str,
+) -> tuple[str | None, str]:
+    """A dataclass's `<factory>` is no Python: Sphinx would print the signature as it stands."""
+    return signature and signature.replace("<factory>", "..."), returns
+
+
 def setup(app: Sphinx) -> None:
     make_studies()
+    app.connect("autodoc-process-signature", readable)
     app.connect("source-read", link_studies)
