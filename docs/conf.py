@@ -13,7 +13,7 @@ ROOT = DOCS.parent
 STUDIES = ROOT / "experiments"
 sys.path.insert(0, str(ROOT / "src"))
 
-import reid_lab  # noqa: E402
+import reid_lab.types  # noqa: E402
 from reid_lab.atomic import write_text  # noqa: E402
 
 project = "reid_lab"
@@ -25,7 +25,6 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 exclude_patterns = ["_build"]
 default_role = "code"
 highlight_language = "text"  # of blocks that name none: commands
-smartquotes = False  # `--out` stays what is typed
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
@@ -34,7 +33,9 @@ autodoc_default_options = {"members": True}
 # Lightning's and torch's own docstrings are theirs, and what a subclass inherits of them
 autodoc_inherit_docstrings = False
 autodoc_preserve_defaults = True
+autodoc_type_aliases = {name: name for name in vars(reid_lab.types) if name[0].isupper()}
 napoleon_use_rtype = False
+napoleon_use_param = False  # `lr, momentum: see SgdRecipe` is one entry
 napoleon_use_ivar = True
 maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
