@@ -63,7 +63,8 @@ def pytest_terminal_summary(
     for row in (dict(zip(rows[0], rows[0], strict=True)), *rows):
         first, *rest = map(str, row.values())
         terminalreporter.write_line(f"{first:<12}" + "".join(f"{cell:>9}" for cell in rest))
-    if path := config.getoption("--torture-csv", None):
+    path = config.getoption("--torture-csv", None)
+    if path and not hasattr(config, "workerinput"):  # xdist's workers see a part
         with Path(path).open("w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
             writer.writeheader()
