@@ -203,6 +203,9 @@ def test_a_run_leaves_everything_behind(composed: Compose) -> None:
     }
     assert len(rows(folder / "results" / "stream.csv")) == 5 * 8
     assert rows(folder / "results" / "anytime.csv")[-1]["exit"] == "fusion"
+    assert {row["exit"] for row in rows(folder / "results" / "camera_pairs.csv")} == {"fusion"}
+    for row in exits.values():
+        assert float(row["mAP_low"]) <= float(row["mAP"]) <= float(row["mAP_high"])
     summary = json.loads((folder / "results" / "summary.json").read_text())
     assert summary["mul_adds"]["stage1"] == costs[0]
     assert summary["commit"]

@@ -21,6 +21,7 @@ RESULTS, NEW, OLD = "results", "results.new", "results.old"
 SUMMARY, CONFIG = "summary.json", "config.yaml"
 OF_A_TEST = {SUMMARY, CONFIG, "exits.csv", "anytime.csv", "stream.csv", "roc.csv"}
 OF_A_TEST |= {"operating_points.csv", "dimensions.csv", "cost.csv", "queries.json", "attention.npz"}
+OF_A_TEST |= {"camera_pairs.csv"}
 
 
 def results_of(run: Path) -> Path:

@@ -25,6 +25,7 @@ def make_run(folder: Path, name: str = "dare-r50", steps: int = 60, queries: int
     _write(results / "roc.csv", _roc())
     _write(results / "operating_points.csv", _operating_points())
     _write(results / "dimensions.csv", _dimensions())
+    _write(results / "camera_pairs.csv", _camera_pairs())
     (results / "queries.json").write_text(json.dumps({"queries": _queries(folder, queries)}))
     (results / "summary.json").write_text(json.dumps(_summary(name)))
     (folder / "config.yaml").write_text("model:\n  backbone: resnet50\nseed: 7\n")
@@ -72,6 +73,9 @@ def _exits() -> list[dict[str, object]]:
 
 def _exit(name: str, kind: str, cost: int, rank1: float, m: float) -> dict[str, object]:
     accuracies = {"rank1": rank1, "mAP": m, "mAP_trapezoid": m + 0.006}
+    for metric in ("rank1", "mAP"):
+        accuracies |= {f"{metric}_low": accuracies[metric] - 0.021}
+        accuracies |= {f"{metric}_high": accuracies[metric] + 0.018}
     return {"name": name, "kind": kind, "mul_adds": cost, **accuracies}
 
 
@@ -125,6 +129,22 @@ def _dimensions() -> list[dict[str, object]]:
         }
         for n, r, m in zip(NAMES, RANK1, MAP, strict=True)
         for dim in (16, 32, 64, 128)
+    ]
+
+
+def _camera_pairs() -> list[dict[str, object]]:
+    return [
+        {
+            "exit": NAMES[-1],
+            "query_camera": q,
+            "gallery_camera": g,
+            "queries": 100 + q,
+            "rank1": 0.9 - 0.1 * q - 0.01 * g,
+            "mAP": 0.7 - 0.1 * q - 0.01 * g,
+        }
+        for q in range(1, 4)
+        for g in range(1, 4)
+        if q != g
     ]
 
 
@@ -192,7 +212,8 @@ def _queries(folder: Path, count: int) -> list[dict[str, object]]:
             ranked[name] = [shot(pid, 0.2 + 0.05 * k, q % 8) for k, pid in enumerate(pids)]
         path = f"images/{q % 8}.jpg"  # relative to the run folder
         found.append({"path": path, "pid": q % 8, "camid": 1, "group": group, "ranked": ranked})
-    return found
+    worst = {"group": "worst", "first_match": 1234, "ranked": {NAMES[-1]: [shot(6, 0.1234, 5)]}}
+    return [*found, {"path": "images/5.jpg", "pid": 5, "camid": 1, **worst}]
 
 
 def _person(path: Path, seed: int) -> Path:

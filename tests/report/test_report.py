@@ -19,6 +19,7 @@ from rich.console import Console
 
 from reid_lab.report import (
     ReportError,
+    cameras,
     curves,
     exit_lines,
     load_run,
@@ -114,6 +115,8 @@ def test_writes_the_page_and_what_is_behind_it(run: Path) -> None:
         "stream.png",
         "budget.png",
         "roc.png",
+        "cameras_rank1.png",
+        "cameras_mAP.png",
         "dimensions_rank1.png",
         "dimensions_mAP.png",
         "loss.png",
@@ -164,6 +167,10 @@ def test_page_tells_the_numbers(done: Path) -> None:
         "marks of the legend are exits after re-ranking",
         "1,125 queries of 5,773 gallery images",
         "0.011%",
+        "86.4–90.3",  # 95% confidence interval
+        "Where fusion fails",
+        "Person 5, camera 1: first match at rank 1,234. Found instead: person 6, camera 2, "
+        "distance 0.123.",
         "Protocol: hidden: same person and camera · trials: 1 · seed: 0 · query: single",
     ):
         assert text in page, text
@@ -251,6 +258,34 @@ def test_what_a_run_was_not_asked_for_is_not_missed(run: Path) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_errors_are_shown_where_they_are_known(run: Path) -> None:
+    def of(page: str) -> str:
+        return page.partition("<h2>Errors</h2>")[2].partition("</section>")[0]
+
+    page = of(write_report(run).read_text())
+    assert page.count("<img") > 2 and "Camera pairs" in page and "<h3>Worst queries</h3>" in page
+    (run / "results" / "camera_pairs.csv").unlink()
+    page = of(write_report(run).read_text())
+    assert "Camera pairs" not in page and "<h3>Worst queries</h3>" in page
+    assert not list((run / "report").glob("cameras_*"))
+    (run / "results" / "queries.json").unlink()
+    assert not of(write_report(run).read_text())
+
+
+def test_camera_pairs_stand_in_a_grid(run: Path) -> None:
+    shown = load_run(run)
+    figure = cameras.cameras(shown, "rank1")
+    assert figure
+    cells = {text.get_position(): text.get_text() for text in figure.axes[0].texts}
+    assert len(cells) == 6 and cells[(1, 0)] == "78" and cells[(0, 2)] == "59"
+    image = figure.axes[0].images[0].get_array()
+    assert image is not None
+    assert image[0, 1].sum() > image[2, 1].sum() and (image[0, 0] == 1).all()  # weak is darker
+    table = cameras.cameras_table(shown)
+    assert list(table.rows[0]) == ["3", "2", "103", "58.0%", "38.0%"]
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_operating_points_need_one_of_two_files(run: Path) -> None:
     (run / "results" / "operating_points.csv").unlink()
     page = write_report(run).read_text()
@@ -282,12 +317,14 @@ def test_older_runs_lack_columns_and_keys(run: Path) -> None:
     path = run / "results" / "exits.csv"
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["kind"] != "reranked"]
-    write_csv(path, [{k: v for k, v in row.items() if k != "mAP_trapezoid"} for row in rows])
+    new = ("mAP_trapezoid", "rank1_low", "rank1_high", "mAP_low", "mAP_high")
+    write_csv(path, [{k: v for k, v in row.items() if k not in new} for row in rows])
     summary = json.loads((run / "results" / "summary.json").read_text())
     del summary["protocol"]
     write_json(run / "results" / "summary.json", summary)
     page = write_report(run).read_text()
     assert "mAP trap." not in page and "Protocol:" not in page and "re-ranking" not in page
+    assert "95% CI" not in page
     assert "88.5%" in page
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,13 +18,15 @@ from reid_lab.types import Seed, Shown
 
 
 class RankedLists(AfterRanking):
-    """`results/queries.json`: the first `top` gallery images of easy, hard and other queries.
+    """`results/queries.json`: the first `top` gallery images of some queries of four groups.
 
     Easy: the first exit is right, and by the largest margins. Hard: the first exit is wrong,
-    by the smallest margins, and the last is right. The others are drawn by `seed`.
+    by the smallest margins, and the last is right. Worst: the last exit is wrong, by the lowest
+    average precision; its list alone is kept, with the place of the first match. The others are
+    drawn by `seed`.
 
     Args:
-        each: queries of each of the three groups.
+        each: queries of each of the four groups.
     """
 
     def __init__(self, folder: Path | str, each: Shown = 4, top: Shown = 8, seed: Seed = 0) -> None:
@@ -43,7 +46,22 @@ class RankedLists(AfterRanking):
             for group, chosen in self._choose(evaluation, model).items()
             for i in chosen
         ]
+        queries += self._worst(evaluation, model.exit_names[-1])
         write_json(self.results / "queries.json", {"queries": queries})
+
+    def _worst(self, evaluation: Evaluation, exit: str) -> list[dict[str, Any]]:
+        ranking = evaluation.rankings[exit]
+        wrong = ranking.answerable[0] & (ranking.first[0] > 0)  # of random galleries, the first
+        order = ranking.ap[0].masked_fill(~wrong, torch.inf).argsort(stable=True)
+        return [
+            {
+                **evaluation.embeddings.query.told(i),
+                "group": "worst",
+                "first_match": int(ranking.first[0, i]) + 1,
+                "ranked": {exit: evaluation.ranked_list(exit, i, self.top)},
+            }
+            for i in order[: min(self.each, int(wrong.sum()))].tolist()
+        ]
 
     def _choose(self, evaluation: Evaluation, model: ReidModule) -> dict[str, list[int]]:
         e, names = evaluation.embeddings, model.exit_names

@@ -52,7 +52,8 @@ class Reference(Interface):
 class RankingEvaluation(pl.Callback):
     """Collects every exit's embeddings and logs `val/<exit>/rank1`, `mAP`, ... and `test/...`.
 
-    A test leaves `results/exits.csv` in `folder` and prints it. The last evaluation is kept
+    A test leaves `results/exits.csv` in `folder`, with 95% confidence intervals by a bootstrap
+    over identities, and prints it. The last evaluation is kept
     in `evaluation` for the callbacks that come after this one. The data set says the protocol.
 
     Args:
@@ -200,7 +201,8 @@ class RankingEvaluation(pl.Callback):
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._rank(trainer, pl_module, "test")
         if self.evaluation is not None:
-            table = self.evaluation.table()
+            bounds = self.evaluation.intervals()
+            table = [{**row, **bounds[row["name"]]} for row in self.evaluation.table()]
             write_csv(self.results / "exits.csv", table)
             print_exits(read_exits(self.results / "exits.csv"))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reid_lab.atomic import write_bytes, write_text
 from reid_lab.errors import UserError
-from reid_lab.report import attention, curves, exit_lines, pictures, plots, search, sheets
+from reid_lab.report import attention, cameras, curves, exit_lines, pictures, plots, search, sheets
 from reid_lab.report.html import page
 from reid_lab.report.load import ReportError, load_run
 from reid_lab.report.records import Run
@@ -94,6 +94,8 @@ def _images(run: Run, others: dict[str, Run]) -> dict[str, bytes | None]:
         "roc.png": partial(exit_lines.roc, run),
         "dimensions_rank1.png": partial(exit_lines.dimensions, run, "rank1"),
         "dimensions_mAP.png": partial(exit_lines.dimensions, run, "mAP"),
+        "cameras_rank1.png": partial(cameras.cameras, run, "rank1"),
+        "cameras_mAP.png": partial(cameras.cameras, run, "mAP"),
         "attention.png": partial(attention.attention, run.attention),
         "search.png": partial(search.search, run),
         "loss.png": partial(curves.loss, run),
@@ -113,6 +115,7 @@ def _tables(run: Run, others: dict[str, Run]) -> dict[str, str | None]:
         "operating_points.csv": sheets.lines(run.operating_points),
         "dimensions.csv": sheets.lines(run.dimensions),
         "cost.csv": sheets.lines(run.cost),
+        "camera_pairs.csv": sheets.lines(run.camera_pairs),
         "search.csv": sheets.lines(run.search),
         "training.csv": sheets.training(run),
     }

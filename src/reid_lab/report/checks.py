@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 FRACTIONS = {"rank1", "rank5", "rank10", "rank20", "mAP", "mAP_trapezoid", "mINP"}
 FRACTIONS |= {f"{metric}_{bound}" for metric in ("rank1", "mAP") for bound in ("min", "max")}
+FRACTIONS |= {f"{metric}_{bound}" for metric in ("rank1", "mAP") for bound in ("low", "high")}
 FRACTIONS |= {"fpr", "tpr", "far", "tpr_at_fpr", "calibration_far", "calibration_tpr"}
 FRACTIONS |= {"known_far", "known_tpr", "dir", "miss", "fpir"}
 SIGNED = {"a", "threshold", "weight", "margin", "objective", "mean", "deviation"}

@@ -35,6 +35,7 @@ def page(run: Run, images: Images, notes: Sequence[str] = ()) -> str:
             sections.exits(run, images),
             sections.anytime(run, images),
             sections.stream(run, images),
+            *sections.errors(run, images),
             sections.operating_points(run, images),
             *sections.dimensions(run, images),
             *cost_section.cost(run.cost),

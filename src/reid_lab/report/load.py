@@ -20,6 +20,7 @@ from reid_lab.report.cost import CostRow
 from reid_lab.report.logs import Logs, read_logs
 from reid_lab.report.records import (
     Budget,
+    CameraPair,
     Dimension,
     Exit,
     OperatingPoint,
@@ -86,6 +87,7 @@ def load_results(folder: Path) -> Run:
         logs=Logs({}),
         config="",
         summary=_summary(results / "summary.json"),
+        camera_pairs=_records(CameraPair, results / "camera_pairs.csv"),
     )
 
 
@@ -188,6 +190,7 @@ def _queries(path: Path, folder: Path) -> list[Query]:
                 camid=_word(entry["camid"]),
                 group=_word(entry.get("group", "sample")),
                 ranked={_word(n): _shots(shots, folder) for n, shots in entry["ranked"].items()},
+                first_match=int(entry.get("first_match", 0)),
             )
             for entry in read_json(path).get("queries", [])
         ]

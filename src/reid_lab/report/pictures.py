@@ -17,7 +17,9 @@ SIZE = (72, 144)  # width and height of a thumbnail, the shape of a person
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 GAP, FRAME, LABEL, HEAD, COLUMNS = 8, 4, 84, 44, 2
 LARGEST = 100_000_000  # pixels of all ranked lists in one picture
+WORST = "worst"
 GROUPS = {"easy": "Easy queries", "hard": "Hard queries", "sample": "A sample of queries"}
+GROUPS[WORST] = "Worst queries"
 
 
 def by_group(queries: Sequence[Query]) -> dict[str, list[Query]]:

@@ -42,7 +42,9 @@ def exits(run: Run, others: Others, metric: str) -> Figure | None:
         ax.plot(*_xy(points, metric, unit), markersize=5, label=label, **_other(index, marker=True))
     ax.plot(*_xy(inner, metric, unit), color=QUIET, linewidth=1.2, zorder=2)
     colours = exit_colours(run.exit_names)
-    _dots(ax, inner, colours, metric, unit, aside=-9 if reranked else 0)
+    _bars(ax, inner, colours, metric, unit)
+    barred = any(math.isfinite(e.rank1_low) for e in inner)
+    _dots(ax, inner, colours, metric, unit, aside=-9 if reranked or barred else 0)
     _stars(ax, reranked, colours, metric, unit)
     for e in references:
         x, y = e.mul_adds / unit, _y(e, metric)
@@ -136,6 +138,17 @@ def _xy_stream(
     line: Sequence[StreamPoint], metric: str, unit: float
 ) -> tuple[list[float], list[float]]:
     return [p.realised / unit for p in line], [100 * getattr(p, metric) for p in line]
+
+
+def _bars(
+    ax: Axes, points: Sequence[Exit], colours: Mapping[str, str], metric: str, unit: float
+) -> None:
+    """Confidence intervals."""
+    for e in points:
+        low, high = (100 * float(getattr(e, f"{metric}_{end}")) for end in ("low", "high"))
+        if math.isfinite(low) and math.isfinite(high):
+            x = e.mul_adds / unit
+            ax.plot([x, x], [low, high], "_-", color=colours[e.name], linewidth=1.2, zorder=3)
 
 
 def _stars(

@@ -34,6 +34,10 @@ class Exit:
     queries: int
     skipped: int
     mAP_trapezoid: float = math.nan  # older runs lack it
+    rank1_low: float = math.nan  # and these: 95% confidence intervals
+    rank1_high: float = math.nan
+    mAP_low: float = math.nan
+    mAP_high: float = math.nan
 
     @property
     def of(self) -> str:
@@ -115,6 +119,18 @@ class Dimension:
     mINP: float
 
 
+@dataclass(frozen=True)
+class CameraPair:
+    """One line of `camera_pairs.csv`: one camera's queries, another's gallery images alone."""
+
+    exit: str
+    query_camera: str
+    gallery_camera: str
+    queries: int
+    rank1: float
+    mAP: float
+
+
 class Picture(NamedTuple):
     """An image to show: a file, or what a box (left, top, right, bottom) cuts out of it."""
 
@@ -135,13 +151,17 @@ class Shot:
 
 @dataclass(frozen=True)
 class Query:
-    """A query image with one ranked list per exit."""
+    """A query image with one ranked list per exit.
+
+    `first_match`: the place of its first match, where only the last exit's list is kept; or 0.
+    """
 
     picture: Picture
     pid: str
     camid: str
     group: str
     ranked: dict[str, list[Shot]]
+    first_match: int = 0
 
 
 @dataclass(frozen=True)
@@ -166,6 +186,7 @@ class Run:
     config: str
     summary: dict[str, Any]
     left_out: dict[str, str] = field(default_factory=dict)
+    camera_pairs: list[CameraPair] = field(default_factory=list)
 
     @property
     def name(self) -> str:

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from reid_lab.report import style
-from reid_lab.report.pictures import by_group
+from reid_lab.report.cameras import cameras_table
+from reid_lab.report.pictures import WORST, by_group
+from reid_lab.report.plots import METRICS
 from reid_lab.report.records import Query, Run
 from reid_lab.report.search import search_table
 from reid_lab.report.tables import (
@@ -66,6 +68,12 @@ def exits(run: Run, images: Images) -> Section:
             " mAP is plain average precision, the default here; mAP trap. is that of "
             "Market-1501's original code and of DaRe's authors, by the trapezoid rule."
         )
+    if any(math.isfinite(e.rank1_low) for e in run.exits):
+        lead += (
+            " 95% CI: the confidence interval of the accuracy before it, in percent, by a "
+            "bootstrap over identities: how far it would move with other people; the bars of the "
+            "plots."
+        )
     reranked = any(e.kind == "reranked" for e in run.exits)
     captions = {
         "exits_rank1.png": "How often the first gallery image is the right person: the further "
@@ -74,7 +82,8 @@ def exits(run: Run, images: Images) -> Section:
         "exits_mAP.png": "The same exits by mean average precision, which also asks how early "
         "all the other images of the person come.",
     }
-    return Section(title, lead, table=exits_table(run.exits), pictures=_pictures(images, captions))
+    table = exits_table(run.exits, intervals=True)
+    return Section(title, lead, table=table, pictures=_pictures(images, captions))
 
 
 def anytime(run: Run, images: Images) -> Section:
@@ -216,6 +225,35 @@ def search(run: Run, images: Images) -> list[Section]:
     return [Section("Search", lead, folded=search_table(run), fold=fold, pictures=pictures)]
 
 
+def errors(run: Run, images: Images) -> list[Section]:
+    """A section where a run tells where the last exit fails."""
+    worst = [query for query in run.queries if query.group == WORST]
+    if not run.camera_pairs and not worst:
+        return []
+    captions = {
+        f"cameras_{metric}.png": f"{name} (%) of one camera's queries among the gallery images of "
+        "another alone: the stronger the colour, the weaker the pair."
+        for metric, name in METRICS.items()
+    }
+    last = run.camera_pairs[0].exit if run.camera_pairs else next(iter(worst[0].ranked))
+    lead = f"Where {last} fails, for those who must improve it."
+    if worst:
+        lead += (
+            " Worst queries: those whose first image is wrong, by the lowest average precision, "
+            "with what was found instead."
+        )
+    return [
+        Section(
+            "Errors",
+            lead,
+            fold="Camera pairs as a table, the weakest first",
+            folded=cameras_table(run) if run.camera_pairs else None,
+            pictures=_pictures(images, captions),
+            groups=by_group(worst),
+        )
+    ]
+
+
 def ranked(run: Run, lost: int) -> Section:
     title = "Ranked lists"
     if not run.queries:
@@ -227,7 +265,8 @@ def ranked(run: Run, lost: int) -> Section:
     )
     if lost:
         lead += f" Of the images {lost} could not be read; a question mark stands for them."
-    return Section(title, lead, groups=by_group(run.queries))
+    shown = [query for query in run.queries if query.group != WORST]
+    return Section(title, lead, groups=by_group(shown))
 
 
 def training(run: Run, images: Images) -> Section:

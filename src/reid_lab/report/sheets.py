@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from reid_lab.report.cost import CostRow
-from reid_lab.report.records import Dimension, OperatingPoint, RocPoint, Run
+from reid_lab.report.records import CameraPair, Dimension, OperatingPoint, RocPoint, Run
 from reid_lab.search import Trial
 
 
@@ -32,6 +32,7 @@ def lines(
     records: Sequence[RocPoint]
     | Sequence[OperatingPoint]
     | Sequence[Dimension]
+    | Sequence[CameraPair]
     | Sequence[CostRow]
     | Sequence[Trial],
 ) -> str | None:

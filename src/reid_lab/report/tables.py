@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 from reid_lab.report.records import Exit, Run
 
-NOTHING = "–"
+NOTHING, CI = "–", " CI"
 HEADS = {
     "rank1": "Rank-1",
     "rank5": "Rank-5",
@@ -90,10 +90,17 @@ def best_exit(exits: Sequence[Exit]) -> Exit | None:
     return min(known, key=lambda e: (-e.rank1, e.mul_adds), default=None)
 
 
-def exits_table(exits: Sequence[Exit], trapezoid: bool = True) -> Table:
+def interval(low: float, high: float) -> str:
+    """0.661, 0.73 -> '66.1–73.0', in percent."""
+    known = math.isfinite(low) and math.isfinite(high)
+    return f"{100 * low:.1f}–{100 * high:.1f}" if known else NOTHING
+
+
+def exits_table(exits: Sequence[Exit], trapezoid: bool = True, intervals: bool = False) -> Table:
     """Accuracy and cost of each exit, what re-ranking makes of it below it, references last.
 
-    `trapezoid`: with the mAP by the trapezoid rule, where a run has it.
+    `trapezoid`: with the mAP by the trapezoid rule, where a run has it. `intervals`: likewise
+    with confidence intervals.
     """
     best = best_exit(exits)
     names = list(dict.fromkeys(e.of for e in exits))
@@ -101,17 +108,36 @@ def exits_table(exits: Sequence[Exit], trapezoid: bool = True) -> Table:
     columns = ["rank1", "rank5", "rank10", "rank20", "mAP", "mAP_trapezoid", "mINP"]
     if not trapezoid or not any(math.isfinite(e.mAP_trapezoid) for e in exits):
         columns.remove("mAP_trapezoid")
+    show = {HEADS[column]: _percent_of(column) for column in columns}
+    if intervals and any(math.isfinite(e.rank1_low) for e in exits):
+        show = _with_intervals(show)
     rows = [
         [
             f"{e.name} (reference)" if e.kind == "reference" else e.name,
             mul_adds(e.mul_adds),
             whole(e.dim),
-            *(percent(getattr(e, column)) for column in columns),
+            *(cell(e) for cell in show.values()),
         ]
         for e in ordered
     ]
-    header = ["Exit", "Mul-Adds", "Dim", *(HEADS[column] for column in columns)]
+    header = ["Exit", "Mul-Adds", "Dim", *("95% CI" if CI in head else head for head in show)]
     return Table(header, rows, best=ordered.index(best) if best else None)
+
+
+def _percent_of(column: str) -> Callable[[Exit], str]:
+    return lambda e: percent(getattr(e, column))
+
+
+def _with_intervals(show: Mapping[str, Callable[[Exit], str]]) -> dict[str, Callable[[Exit], str]]:
+    """With the intervals of Rank-1 and mAP behind each."""
+    found: dict[str, Callable[[Exit], str]] = {}
+    for head, cell in show.items():
+        found[head] = cell
+        if head == HEADS["rank1"]:
+            found[head + CI] = lambda e: interval(e.rank1_low, e.rank1_high)
+        elif head == HEADS["mAP"]:
+            found[head + CI] = lambda e: interval(e.mAP_low, e.mAP_high)
+    return found
 
 
 def rates_table(run: Run) -> Table:

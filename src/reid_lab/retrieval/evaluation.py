@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from reid_lab.protocol import MARKET1501, Hidden, Protocol
+from reid_lab.retrieval.bootstrap import bootstrap
 from reid_lab.retrieval.checks import NoMatchError, as_rows, check_count, check_pair
 from reid_lab.retrieval.embeddings import Embeddings, Ids
 from reid_lab.retrieval.memory import GIGABYTE
@@ -79,6 +80,12 @@ class Evaluation:
         for (name, how), ranking in self.reranked.items():
             rows.append(self._row(f"{name} + {how}", name, "reranked", ranking))
         return rows
+
+    def intervals(self) -> dict[str, dict[str, float]]:
+        """Confidence intervals of Rank-1 and mAP by the names of `table`, see bootstrap.py."""
+        again = {f"{name} + {how}": ranking for (name, how), ranking in self.reranked.items()}
+        pids = self.embeddings.query.pids
+        return {n: bootstrap(ranking, pids) for n, ranking in {**self.rankings, **again}.items()}
 
     def _row(self, name: str, exit: str, kind: str, ranking: Ranking) -> dict[str, Any]:
         e = self.embeddings.exits[exit]

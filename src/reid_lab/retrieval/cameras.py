@@ -1,0 +1,40 @@
+"""Accuracy by the cameras of query and gallery."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from reid_lab.retrieval.evaluation import Evaluation, rank_trials
+from reid_lab.retrieval.memory import GIGABYTE
+from reid_lab.retrieval.ranking import rank
+
+
+def camera_pairs(
+    evaluation: Evaluation, exit: str, memory: float = GIGABYTE
+) -> list[dict[str, Any]]:
+    """A row a pair of cameras: one camera's queries, the other's gallery images alone.
+
+    Each gallery camera is ranked by itself and shown whole, without random galleries. Pairs
+    without an answerable query are left out, as are mostly those of one camera with itself.
+    """
+    e, query, gallery = (
+        evaluation.embeddings.exits[exit],
+        evaluation.embeddings.query,
+        evaluation.embeddings.gallery,
+    )
+    protocol = replace(evaluation.protocol, shots=None, trials=1)
+    metric = evaluation.metric_of(exit)
+    rows = []
+    for shown in gallery.camids.unique().tolist():
+        seen = (gallery.camids == shown).nonzero().flatten()
+        some = (e.query, e.gallery[seen], query, gallery.take(seen))
+        found = rank_trials(rank, *some, metric, protocol, memory)
+        for asking in query.camids.unique().tolist():
+            mine = found.take((query.camids == asking).nonzero().flatten())
+            queries = int(mine.answerable.sum())
+            if queries:
+                accuracy = {"queries": queries, "rank1": mine.rank1, "mAP": mine.mAP}
+                pair = {"query_camera": asking, "gallery_camera": shown}
+                rows.append({"exit": exit, **pair, **accuracy})
+    return sorted(rows, key=lambda row: (row["query_camera"], row["gallery_camera"]))
