@@ -226,11 +226,11 @@ function start({ points, colours }) {
       mark.onmousemove = e => tip(p, e);
       mark.onmouseleave = () => { at("tip").hidden = true; };
     }
+    for (const p of shown.filter(p => p.kind === "reference"))  // of one at the edge with its cost
+      write(X(p[axis]), Y(p[metric]), p[axis] < x0 ? `◂ ${p.method} (${short(p[axis])})` : p.method);
     const exits = shown.filter(p => p.kind === "exit");
     for (const p of exits.sort((a, b) => front.includes(b) - front.includes(a) || b[metric] - a[metric]))
       write(X(p[axis]), Y(p[metric]), exits.some(e => e !== p && e.method === p.method) ? p.point : named(p));
-    for (const p of shown.filter(p => p.kind === "reference"))  // of one at the edge with its cost
-      write(X(p[axis]), Y(p[metric]), p[axis] < x0 ? `◂ ${p.method} (at ${short(p[axis])}, off the axis)` : p.method);
     for (const p of shown.filter(p => p.kind === "published")) write(X(p[axis]), Y(p[metric]), p.method);
   }
 

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from reid_lab.report.style import QUIET
 from reid_lab.stored import StoredFileError, read_arrays
 
 # head and shoulders red, upper body blue, upper legs green, lower legs violet, as in the paper
@@ -62,18 +63,19 @@ def attention(shown: Attention | None) -> Figure | None:
     rows, (height, width) = len(shown.pixels), shown.pixels.shape[1:3]
     columns = 1 + 2 * len(shown.levels)
     figure = Figure(figsize=(1.05 * columns, 1.05 * rows * height / width + 0.4))
+    figure.set_facecolor("none")  # on light paper and on dark
     cells = figure.subplots(rows, columns, squeeze=False)
     for row, image in zip(cells, shown.pixels, strict=True):
         for cell in row:
             cell.imshow(image, extent=(0, 1, 1, 0), aspect="auto")
-            cell.set(xticks=[], yticks=[])
+            cell.set(xticks=[], yticks=[], facecolor="none")
             cell.grid(False)
             cell.spines[:].set_visible(False)
-    cells[0, 0].set_title("image", loc="center")
+    cells[0, 0].set_title("image", loc="center", color=QUIET)
     for level, (soft, boxes) in enumerate(shown.levels, 1):
         hard_cells, soft_cells = cells[:, 2 * level - 1], cells[:, 2 * level]
-        hard_cells[0].set_title(f"hard {level}", loc="center")
-        soft_cells[0].set_title(f"soft {level}", loc="center")
+        hard_cells[0].set_title(f"hard {level}", loc="center", color=QUIET)
+        soft_cells[0].set_title(f"soft {level}", loc="center", color=QUIET)
         for cell, drawn in zip(hard_cells, boxes, strict=True):
             _draw_boxes(cell, drawn)
         for cell, weights in zip(soft_cells, soft, strict=True):

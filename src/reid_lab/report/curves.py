@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reid_lab.report.records import Run
@@ -30,9 +31,9 @@ def loss(run: Run) -> Figure | None:
             markersize=3.5,
             label=name,
         )
-    ax.set_xlabel("Step")
+    _steps(ax, run)
     ax.set_ylabel("Loss")
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0, 1.06 * ax.dataLim.y1 if ax.dataLim.y1 > 0 else None)
     ax.legend()
     return figure
 
@@ -47,10 +48,17 @@ def validation(run: Run) -> Figure | None:
     for name, (steps, values) in lines.items():
         colour = colours.get(name, INK)
         ax.plot(steps, 100 * values, "o-", color=colour, markersize=3.5, label=name)
-    ax.set_xlabel("Step")
+    _steps(ax, run)
     ax.set_ylabel("Rank-1 (%)")
-    ax.legend(loc="lower right")
+    ax.legend()
     return figure
+
+
+def _steps(ax: Axes, run: Run) -> None:
+    """The axis of the whole training, however few steps were logged."""
+    ax.set_xlabel("Step")
+    end = max(max(run.logs.rows, default=0), 1)
+    ax.set_xlim(-0.02 * end, 1.03 * end)
 
 
 def smooth(values: np.ndarray, share: float = 0.03) -> np.ndarray:
