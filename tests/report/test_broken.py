@@ -59,6 +59,20 @@ def page_of(run: Path, images: Images | None = None) -> str:
     return html.page(load_run(run), images or {})
 
 
+def test_camera_pairs_are_numbers_and_not_too_many(run: Path) -> None:
+    path = run / "results" / "camera_pairs.csv"
+    head, first, *rest = path.read_text().splitlines()
+    blank = first.rsplit(",", 2)[0] + ",,"
+    path.write_text("\n".join([head, blank, *rest]))
+    assert len(load_run(run).camera_pairs) == len(rest)
+    path.write_text("\n".join([head, first.replace("0.", "7.", 1)]))
+    with pytest.raises(StoredFileError, match="rank1 is 7.*, not a fraction"):
+        load_run(run)
+    path.write_text("\n".join([head, *[first] * 1601]))
+    with pytest.raises(StoredFileError, match="1,601 pairs of cameras, at most 1,600"):
+        load_run(run)
+
+
 def query(key: str, value: Any, of: str = "") -> Break:
     def work(run: Path) -> None:
         content = json.loads((run / QUERIES).read_text())

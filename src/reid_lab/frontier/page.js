@@ -159,7 +159,7 @@ function start({ points, colours }) {
     const BOX = size(svg);
     svg.replaceChildren();
     if (!shown.length) { put(svg, "text", { x: BOX.right / 2, y: BOX.bottom / 2, "text-anchor": "middle" }, "nothing has this cost"); return; }
-    // a reference may cost next to nothing: it stands at the edge
+    // a reference may cost next to nothing: it stands in a strip at the edge
     const ours = shown.filter(p => p.kind !== "reference");
     const xs = (ours.length ? ours : shown).map(p => p[axis]), ys = shown.flatMap(p => [p[metric], p[metric + "_min"] ?? p[metric], p[metric + "_max"] ?? p[metric]]);
     let [x0, x1] = [Math.min(...xs), Math.max(...xs)], [y0, y1] = [Math.min(...ys), Math.max(...ys)];
@@ -167,7 +167,8 @@ function start({ points, colours }) {
     const padY = .06 * (y1 - y0 || .1);
     y0 = Math.max(0, y0 - padY); y1 = Math.min(1, y1 + padY);
     const f = log ? Math.log : v => v;
-    const X = v => BOX.left + (f(Math.max(v, x0)) - f(x0)) / (f(x1) - f(x0)) * (BOX.right - BOX.left);
+    const strip = shown.some(p => p[axis] < x0) ? Math.min(120, .2 * BOX.right) : 0, start = BOX.left + strip;
+    const X = v => v < x0 ? BOX.left + 9 : start + (f(v) - f(x0)) / (f(x1) - f(x0)) * (BOX.right - start);
     const Y = v => BOX.bottom - (v - y0) / (y1 - y0) * (BOX.bottom - BOX.top);
     const path = (line, step) => line.map((p, i) => (i === 0 ? "M" : step ? `H${X(p[axis])}V` : "L")
       + (i && step ? Y(p[metric]) : `${X(p[axis])},${Y(p[metric])}`)).join("");
@@ -183,6 +184,7 @@ function start({ points, colours }) {
     put(svg, "text", { x: (BOX.left + BOX.right) / 2, y: BOX.bottom + 42, "text-anchor": "middle" }, COSTS[axis]);
     put(svg, "text", { x: -(BOX.top + BOX.bottom) / 2, y: 14, "text-anchor": "middle", transform: "rotate(-90)" },
       `${metric === "rank1" ? "Rank-1" : "mAP"} (%)`);
+    if (strip) put(svg, "path", { d: `M${start},${BOX.top}V${BOX.bottom}`, stroke: QUIET, "stroke-dasharray": "2 3" });
     put(svg, "path", { d: path(front, true), fill: "none", stroke: INK, "stroke-dasharray": "5 3" });
 
     const lines = new Map();
@@ -195,19 +197,20 @@ function start({ points, colours }) {
       const [{ kind, method }] = line;
       put(svg, "path", { d: path(line), fill: "none", stroke: colours[method], "stroke-width": kind === "stream" ? 2.5 : 1 });
     }
-    const dots = shown.filter(p => p.kind !== "stream").map(p => [X(p[axis]) - 6, Y(p[metric]) - 6, X(p[axis]) + 6, Y(p[metric]) + 6]);
+    const dots = shown.filter(p => p.kind !== "stream" && p.kind !== "reference").map(p => [X(p[axis]) - 6, Y(p[metric]) - 6, X(p[axis]) + 6, Y(p[metric]) + 6]);
     const written = [];  // boxes of names: where there is no room a name is left to its tooltip
     const clear = (box, others) => others.every(b => b[0] >= box[2] || box[0] >= b[2] || b[1] >= box[3] || box[1] >= b[3]);
-    const write = (x, y, text) => {
+    const write = (x, y, text, always) => {
       const wide = 6 * text.length;
-      const places = [[x + 9, y + 4], [x - 9 - wide, y + 4], [x - wide / 2, y - 10], [x - wide / 2, y + 18]];
-      for (const [left, base] of places) {
-        const box = [left, base - 9, left + wide, base + 3];
-        if (box[0] < BOX.left || box[2] > BOX.right + 12 || !clear(box, written) || !clear(box, dots)) continue;
-        written.push(box);
-        put(svg, "text", { x: left, y: base, class: "quiet" }, text);
-        return;
-      }
+      const places = [[x + 9, y + 4], [x - 9 - wide, y + 4], [x - wide / 2, y - 10], [x - wide / 2, y + 18],
+        [x + 9, y - 10], [x + 9, y + 18]];
+      const boxed = ([left, base]) => [left, base - 9, left + wide, base + 3];
+      const inside = box => box[0] >= BOX.left && box[2] <= BOX.right + 12 && box[3] <= BOX.bottom + 4;
+      const free = places.find(place => inside(boxed(place)) && clear(boxed(place), [...written, ...dots]));
+      const [left, base] = free || (always ? places[0] : []);
+      if (left === undefined) return;
+      written.push(boxed([left, base]));
+      put(svg, "text", { x: left, y: base, class: "quiet" }, text);
     };
     for (const p of [...shown].sort((a, b) => (a.kind === "exit") - (b.kind === "exit"))) {
       const x = X(p[axis]), y = Y(p[metric]), ours = OURS.has(p.kind), mark = put(svg, "g", {});
@@ -226,8 +229,10 @@ function start({ points, colours }) {
       mark.onmousemove = e => tip(p, e);
       mark.onmouseleave = () => { at("tip").hidden = true; };
     }
-    for (const p of shown.filter(p => p.kind === "reference"))  // of one at the edge with its cost
-      write(X(p[axis]), Y(p[metric]), p[axis] < x0 ? `◂ ${p.method} (${short(p[axis])})` : p.method);
+    // a reference may be there at several image sizes: the best one is named
+    const references = shown.filter(p => p.kind === "reference");
+    for (const p of references.filter(p => !references.some(r => r.method === p.method && r[metric] > p[metric])))  // of one at the edge with its cost
+      write(X(p[axis]), Y(p[metric]), p[axis] < x0 ? `◂ ${p.method}` : p.method, p[axis] < x0);
     const exits = shown.filter(p => p.kind === "exit");
     for (const p of exits.sort((a, b) => front.includes(b) - front.includes(a) || b[metric] - a[metric]))
       write(X(p[axis]), Y(p[metric]), exits.some(e => e !== p && e.method === p.method) ? p.point : named(p));
@@ -238,7 +243,7 @@ function start({ points, colours }) {
   function size(svg) {
     const room = svg.parentNode.clientWidth - 32, controls = at("controls");
     const beside = controls.offsetTop === svg.parentNode.offsetTop;
-    const width = Math.max(300, room), height = beside ? Math.max(460, controls.scrollHeight - 32) : Math.max(320, .75 * width);
+    const width = Math.max(300, room), height = beside ? Math.max(460, controls.offsetHeight - 34) : Math.max(320, .75 * width);
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     return { left: 56, right: width - 16, top: 16, bottom: height - 50 };
   }

@@ -46,7 +46,7 @@ def cameras_table(run: Run) -> Table:
         [p.query_camera, p.gallery_camera, whole(p.queries), percent(p.rank1), percent(p.mAP)]
         for p in sorted(run.camera_pairs, key=lambda p: p.mAP)
     ]
-    return Table(["Query camera", "Gallery camera", "Queries", "Rank-1", "mAP"], rows, names=2)
+    return Table(["Query camera", "Gallery camera", "Queries", "Rank-1", "mAP"], rows)
 
 
 def _value(pair: CameraPair | None, metric: str) -> float:

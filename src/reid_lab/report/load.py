@@ -38,6 +38,7 @@ from reid_lab.stored import YAML, StoredFileError, printable, read_json, read_ta
 Record = TypeVar("Record")
 KINDS = ("exit", "reranked", "reference")
 EXITS = 200  # that a plot can show
+PAIRS = 1600  # of 40 cameras
 IMAGES = 20_000  # of all ranked lists
 
 
@@ -87,7 +88,7 @@ def load_results(folder: Path) -> Run:
         logs=Logs({}),
         config="",
         summary=_summary(results / "summary.json"),
-        camera_pairs=_records(CameraPair, results / "camera_pairs.csv"),
+        camera_pairs=_camera_pairs(results / "camera_pairs.csv"),
     )
 
 
@@ -131,6 +132,13 @@ def _exits(path: Path) -> list[Exit]:
     if twice:
         raise StoredFileError(path, f"the {twice[0][1]} {twice[0][0]!r} is there twice")
     return exits
+
+
+def _camera_pairs(path: Path) -> list[CameraPair]:
+    pairs = _records(CameraPair, path)
+    if len(pairs) > PAIRS:
+        raise StoredFileError(path, f"{len(pairs):,} pairs of cameras, at most {PAIRS:,}")
+    return [p for p in pairs if math.isfinite(p.rank1) and math.isfinite(p.mAP)]
 
 
 def _records(kind: type[Record], path: Path) -> list[Record]:
