@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from reid_lab.callbacks import CameraPairs, RankedLists, camera_pairs
+from reid_lab.callbacks import RankedLists, camera_pairs
 from reid_lab.protocol import Protocol
 from reid_lab.retrieval import Embeddings, Evaluation, Exit, evaluate
 from tests.retrieval.people import crowd
@@ -51,17 +51,18 @@ def test_right_queries_are_not_among_the_worst(tmp_path: Path) -> None:
     assert kept and all(query["group"] != "worst" for query in kept)
 
 
-def test_camera_pairs_are_of_the_last_exit(
+def test_camera_pairs_are_written_where_they_say_something(
     evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    CameraPairs(tmp_path).work(evaluation, MODEL)
-    with (tmp_path / "results" / "camera_pairs.csv").open(newline="") as file:
+    path = tmp_path / "camera_pairs.csv"
+    camera_pairs.write_camera_pairs(path, evaluation, "b", 1e9)
+    with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["exit"] for row in rows} == {"b"} and len(rows) == 6
     monkeypatch.setattr(camera_pairs, "MOST", 2)
     with pytest.warns(UserWarning, match="3 cameras, at most 2"):
-        CameraPairs(tmp_path / "many").work(evaluation, MODEL)
-    assert not (tmp_path / "many").exists()
+        camera_pairs.write_camera_pairs(tmp_path / "many.csv", evaluation, "b", 1e9)
+    assert not (tmp_path / "many.csv").exists()
 
 
 def test_one_camera_has_no_pairs(tmp_path: Path) -> None:
@@ -69,5 +70,5 @@ def test_one_camera_has_no_pairs(tmp_path: Path) -> None:
     q.camids.fill_(1)
     g.camids.fill_(1)
     one = evaluate(Embeddings(q, g, {"b": Exit(query, gallery, 1)}), protocol=Protocol("nothing"))
-    CameraPairs(tmp_path).work(one, MODEL)
-    assert not (tmp_path / "results").exists()
+    camera_pairs.write_camera_pairs(tmp_path / "one.csv", one, "b", 1e9)
+    assert not (tmp_path / "one.csv").exists()

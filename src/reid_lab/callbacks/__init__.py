@@ -2,7 +2,6 @@
 
 from reid_lab.callbacks.attention import AttentionMaps
 from reid_lab.callbacks.budget import AnytimeCurve, BudgetedStream, BudgetError
-from reid_lab.callbacks.camera_pairs import CameraPairs
 from reid_lab.callbacks.checkpoints import CheckpointFiles, Checkpoints
 from reid_lab.callbacks.cost import CostAccount
 from reid_lab.callbacks.deadline import Deadline
@@ -20,7 +19,6 @@ __all__ = [
     "AttentionMaps",
     "BudgetError",
     "BudgetedStream",
-    "CameraPairs",
     "CheckpointFiles",
     "Checkpoints",
     "CostAccount",

@@ -11,10 +11,7 @@ from reid_lab.callbacks.ranking import RankingError, RankingEvaluation
 from reid_lab.model import ReidModule
 from reid_lab.retrieval import Evaluation
 
-NEED_IT = (
-    "anytime, thresholds, stream, verification, dimensions, cost, camera_pairs, ranked_lists, "
-    "attention"
-)
+NEED_IT = "anytime, thresholds, stream, verification, dimensions, cost, ranked_lists, attention"
 
 
 class AfterRanking(pl.Callback):

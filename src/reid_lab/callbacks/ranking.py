@@ -14,6 +14,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from reid_lab.budget.mul_adds import count_exits, exit_dims
+from reid_lab.callbacks.camera_pairs import write_camera_pairs
 from reid_lab.callbacks.gather import gather_rows
 from reid_lab.callbacks.training_images import embed_training_images
 from reid_lab.dataset import ReidDataModule, Split
@@ -53,7 +54,8 @@ class RankingEvaluation(pl.Callback):
     """Collects every exit's embeddings and logs `val/<exit>/rank1`, `mAP`, ... and `test/...`.
 
     A test leaves `results/exits.csv` in `folder`, with 95% confidence intervals by a bootstrap
-    over identities, and prints it. The last evaluation is kept
+    over identities, and prints it; and `results/camera_pairs.csv`, the last exit's accuracy by
+    query and gallery camera. The last evaluation is kept
     in `evaluation` for the callbacks that come after this one. The data set says the protocol.
 
     Args:
@@ -204,6 +206,9 @@ class RankingEvaluation(pl.Callback):
             bounds = self.evaluation.intervals()
             table = [{**row, **bounds[row["name"]]} for row in self.evaluation.table()]
             write_csv(self.results / "exits.csv", table)
+            last = cast(ReidModule, pl_module).exit_names[-1]
+            path = self.results / "camera_pairs.csv"
+            write_camera_pairs(path, self.evaluation, last, self.memory)
             print_exits(read_exits(self.results / "exits.csv"))
 
     def _rank(self, trainer: pl.Trainer, pl_module: pl.LightningModule, part: Part) -> None:

@@ -15,7 +15,7 @@ Settings = Mapping[str, str]
 PARTS = {"dataset", "backbone", "loss", "model", "callbacks", "trainer"}
 # callbacks that only look on, after training
 OBSERVERS = {"anytime", "verification", "dimensions", "ranked_lists", "attention"}
-OBSERVERS |= {"camera_pairs", "throughput", "checkpoint", "progress", "cost"}
+OBSERVERS |= {"throughput", "checkpoint", "progress", "cost"}
 # of callbacks.stream: the rest is in a point's name, or says which points there are
 ROUTING = {"exits", "candidates", "gallery"}
 # of the trainer: where it runs, what it tells, and validation, which selects nothing
