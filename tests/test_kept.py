@@ -236,6 +236,9 @@ os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGTERM)
 def work():
     os.fork() or os._exit(0)
 """
+BESIDE_ANOTHER = f"""{IN_A_FORK}
+os.register_at_fork(after_in_parent=lambda: 1 / 0)
+"""
 IN_A_FINALISER = """
 class Thing:
     def __del__(self):
@@ -256,7 +259,7 @@ except Interrupted:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-@pytest.mark.parametrize("where", [IN_A_FORK, IN_A_FINALISER])
+@pytest.mark.parametrize("where", [IN_A_FORK, BESIDE_ANOTHER, IN_A_FINALISER])
 def test_a_signal_where_python_drops_exceptions_is_not_lost(where: str) -> None:
     # Python 3.12 warns of a fork beside threads
     command = [sys.executable, "-W", "ignore", "-c", f"import os, signal, time{where}{INTERRUPTED}"]

@@ -12,6 +12,7 @@ from types import FrameType
 AGAIN = 0.05  # seconds until a signal that came at a bad moment is sent once more
 
 _received: int | None = None
+_again = False  # it was lost, and is on its way once more
 
 
 class Interrupted(SystemExit):
@@ -72,18 +73,21 @@ def status_of(error: BaseException) -> int | None:
 
 
 def _send_again(lost: sys.UnraisableHookArgs) -> None:
-    """Python drops what is raised in finalisers and in the hooks of a fork: interrupt again."""
-    global _received
-    if isinstance(lost.exc_value, Interrupted) and _received is not None:
-        number, _received = _received, None
-        threading.Timer(AGAIN, os.kill, (os.getpid(), number)).start()
-    else:
+    """Python drops what is raised in finalisers and in the hooks of a fork: interrupt again.
+
+    What else is lost after a signal follows from it, as torch's error about ended workers.
+    """
+    global _again
+    if _received is None:
         sys.__unraisablehook__(lost)
+    elif isinstance(lost.exc_value, Interrupted):
+        _again = True
+        threading.Timer(AGAIN, os.kill, (os.getpid(), _received)).start()
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    global _received
-    if _received is not None:  # asked again: it may be cleaning up for long
+    global _received, _again
+    if _received is not None and not _again:  # asked again: it may be cleaning up for long
         os._exit(128 + number)
-    _received = number
+    _received, _again = number, False
     raise Interrupted(128 + number)
