@@ -14,7 +14,7 @@ STUDIES = ROOT / "experiments"
 sys.path.insert(0, str(ROOT / "src"))
 
 import reid_lab.types  # noqa: E402
-from reid_lab.atomic import write_text  # noqa: E402
+from reid_lab.files.atomic import write_text  # noqa: E402
 
 project = "reid_lab"
 author = "the reid_lab authors"

@@ -15,8 +15,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from reid_lab.files.tables import write_csv
 from reid_lab.report.logs import read_logs
-from reid_lab.results import SUMMARY, results_of, write_csv
+from reid_lab.results import SUMMARY, results_of
 
 PROVENANCE = ("seed", "commit", "machine", "elapsed_s")
 Rows = list[dict[str, Any]]

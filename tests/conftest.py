@@ -16,8 +16,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from reid_lab.config.paths import conf_dir, register_resolvers
 from reid_lab.dataset.synthetic import Recipe, render
-from reid_lab.paths import conf_dir, register_resolvers
 
 MINI = Recipe(
     train_identities=8,

@@ -11,7 +11,6 @@ import torch
 import yaml
 
 from reid_lab.backbone import SmallResNet
-from reid_lab.build import load_teacher
 from reid_lab.checkpoint import (
     allowed_classes,
     check_resumable,
@@ -20,10 +19,11 @@ from reid_lab.checkpoint import (
     open_model,
     register,
 )
+from reid_lab.config.build import load_teacher
+from reid_lab.config.paths import conf_dir
 from reid_lab.errors import UserError
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import DaRe
-from reid_lab.paths import conf_dir
 
 WEIGHTS = {
     "head.weight": torch.arange(6.0).view(2, 3),
@@ -115,8 +115,8 @@ HOSTILE = [  # (target, arguments): each would create the file `CANARY`
     ("torch.load", {"f": "evil.pt", "weights_only": False}),
     ("torch.hub.load", {"repo_or_dir": ".", "model": "evil", "source": "local"}),
     ("hydra.utils.instantiate", {"config": {"_target_": "os.system", "command": CANARY}}),
-    ("reid_lab.atomic.write_text", {"text": "", "path": CANARY}),
-    ("reid_lab.results.write_json", {"content": "", "path": CANARY}),
+    ("reid_lab.files.atomic.write_text", {"text": "", "path": CANARY}),
+    ("reid_lab.files.tables.write_json", {"content": "", "path": CANARY}),
     ("reid_lab.checkpoint.load_model", {"checkpoint": "evil.ckpt"}),
     ("reid_lab.model.base.os.system", {"command": f"touch {CANARY}"}),
     ("reid_lab.backbone.read_state", {"path": "evil.pt", "key": "", "allowed": ""}),

@@ -17,9 +17,9 @@ from experiments.full.bundle import bundle, closure
 from experiments.full.estimate import estimate, remaining
 from experiments.full.studies import STUDIES, all_runs, command, waits_for
 from experiments.full.tables import accuracy, collect, gather, thinned
+from reid_lab.config.overrides import composed
+from reid_lab.config.settings import check_settings
 from reid_lab.errors import UserError
-from reid_lab.overrides import composed
-from reid_lab.settings import check_settings
 from tests.absent import without
 
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import reid_lab
-from reid_lab.config_check import ConfigError
+from reid_lab.config.check import ConfigError
+from reid_lab.config.settings import check
 from reid_lab.cost.__main__ import main as cost
 from reid_lab.dataset.synthetic import render
 from reid_lab.doctor.__main__ import main as doctor
@@ -24,7 +25,6 @@ from reid_lab.gallery.__main__ import main as gallery
 from reid_lab.optional import MissingPackageError, load
 from reid_lab.retrieval import flat
 from reid_lab.retrieval.index import INDEX_NAMES, Index, build
-from reid_lab.settings import check
 from tests.absent import without
 from tests.conftest import MINI, SMALL, Compose
 from tests.frontier.runs import make_run

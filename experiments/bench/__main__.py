@@ -22,8 +22,8 @@ from experiments.bench.people import write_people
 from experiments.bench.ranking import bench_ranking
 from experiments.bench.step import bench_step
 from experiments.bench.timing import ROUNDS, Section
-from reid_lab.provenance import commit, machine
-from reid_lab.run import quiet
+from reid_lab.results.provenance import commit, machine
+from reid_lab.run.run import quiet
 
 SECTIONS: dict[str, Callable[[Path], Section | str]] = {
     "loader": partial(bench_loader, size=(256, 128), with_peers=True),

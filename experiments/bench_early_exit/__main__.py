@@ -21,7 +21,7 @@ from experiments.bench_early_exit.drift import drift
 from experiments.bench_early_exit.models import Network, networks
 from experiments.bench_early_exit.ratios import compare
 from reid_lab.budget.steps import steady_rows
-from reid_lab.provenance import commit, machine
+from reid_lab.results.provenance import commit, machine
 
 SECTIONS = ("ratios", "bits", "deadlines", "drift")
 

@@ -60,7 +60,7 @@ def facts(_: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     import reid_lab.retrieval  # noqa: F401
-    from reid_lab.provenance import commit, machine
+    from reid_lab.results.provenance import commit, machine
 
     peak = peak_mb()
     versions = {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}}

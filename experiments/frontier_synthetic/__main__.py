@@ -19,9 +19,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from reid_lab.command import count
+from reid_lab.cli.command import count
+from reid_lab.config.paths import last_checkpoint
 from reid_lab.frontier.__main__ import main as frontier
-from reid_lab.paths import last_checkpoint
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from experiments.collect import read
 from experiments.full.studies import STUDIES, Run, all_runs
-from reid_lab.command import attempt, count, seconds, terminable
+from reid_lab.cli.command import attempt, count, seconds, terminable
 
 HERE = Path(__file__).parent
 RESUME = "interrupted: the same command resumes"

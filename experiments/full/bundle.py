@@ -18,9 +18,9 @@ from zipfile import ZipFile
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from reid_lab.atomic import write_bytes, write_text
 from reid_lab.errors import UserError
-from reid_lab.provenance import commit
+from reid_lab.files.atomic import write_bytes, write_text
+from reid_lab.results.provenance import commit
 
 ROOT = Path(__file__).parents[2]
 START = Path(__file__).with_name("start.py")

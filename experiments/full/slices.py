@@ -16,8 +16,8 @@ import torch
 
 from experiments.full.studies import Run, command, waits_for
 from reid_lab.callbacks.deadline import TIME_IS_UP
-from reid_lab.paths import last_checkpoint
-from reid_lab.provenance import commit, machine
+from reid_lab.config.paths import last_checkpoint
+from reid_lab.results.provenance import commit, machine
 
 SHORTEST = 60.0  # seconds that are left: with less, nothing more is begun
 RESERVE = 45.0  # seconds at the end: a process's start before its clock, its last checkpoint

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from experiments.collect import Rows, read, write
+from reid_lab.config.paths import last_checkpoint
 from reid_lab.errors import UserError
-from reid_lab.paths import last_checkpoint
 from reid_lab.results import SUMMARY, results_of
 
 State = Literal["open", "part", "done"]

@@ -16,18 +16,18 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from reid_lab.command import piped
-from reid_lab.errors import UserError
-from reid_lab.interrupt import (
+from reid_lab.cli.command import piped
+from reid_lab.cli.interrupt import (
     Interrupted,
     end_with_parent,
     leave_signals,
     raise_on_signals,
     status_of,
 )
-from reid_lab.multirun import print_pending
-from reid_lab.overrides import explain, without_nulls
-from reid_lab.paths import conf_dir, register_resolvers
+from reid_lab.config.overrides import explain, without_nulls
+from reid_lab.config.paths import conf_dir, register_resolvers
+from reid_lab.errors import UserError
+from reid_lab.run.multirun import print_pending
 
 register_resolvers()
 FULL = "HYDRA_FULL_ERROR"
@@ -52,7 +52,7 @@ def _environment(full: str | None) -> Iterator[None]:
 def _job(cfg: DictConfig) -> Any:
     global _started
     _started = True
-    from reid_lab.run import run  # torch is slow to import, and --help does not need it
+    from reid_lab.run.run import run  # torch is slow to import, and --help does not need it
 
     with _environment(_users):  # also of the processes that it starts
         return run(cfg)

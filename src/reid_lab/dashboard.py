@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from reid_lab.command import attempt, piped
+from reid_lab.cli.command import attempt, piped
 from reid_lab.errors import UserError
+from reid_lab.files.tables import write_json
 from reid_lab.frontier.points import read_points
 from reid_lab.optional import load
-from reid_lab.publish import read_table, wandb_table
-from reid_lab.results import write_json
+from reid_lab.run.publish import read_table, wandb_table
 
 TIMEOUT = 10  # seconds that W&B may take to answer at all
 FRONTIER = "frontier"  # the table's key

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from reid_lab.callbacks import Checkpoints
-from reid_lab.loggers import CsvLogger
+from reid_lab.callbacks.loggers import CsvLogger
 
 QUIET: Any = dict.fromkeys(("enable_progress_bar", "enable_model_summary"), False)
 

@@ -10,12 +10,12 @@ import torch
 
 from reid_lab.callbacks import Deadline
 from reid_lab.callbacks.deadline import TIME_IS_UP
+from reid_lab.cli.interrupt import Interrupted
+from reid_lab.config.paths import last_checkpoint
 from reid_lab.errors import UserError
-from reid_lab.interrupt import Interrupted
-from reid_lab.paths import last_checkpoint
-from reid_lab.run import run
+from reid_lab.run.run import run
 from tests.conftest import Compose
-from tests.test_run import SIX_STEPS, UNNEEDED
+from tests.run.test_run import SIX_STEPS, UNNEEDED
 
 FEW = (*SIX_STEPS, *(f"callbacks.{name}=null" for name in UNNEEDED))
 MINUTES = "callbacks.deadline.minutes=9"
@@ -35,7 +35,7 @@ def test_the_step_is_saved_and_the_run_resumes_exactly(
     with monkeypatch.context() as patch, pytest.raises(Interrupted) as end:
         clock = SimpleNamespace(monotonic=lambda: 60 * next(minutes))
         patch.setattr("reid_lab.callbacks.deadline.time", clock)
-        patch.setattr("reid_lab.settings.try_callbacks", lambda *_: [])  # makes one, too
+        patch.setattr("reid_lab.config.settings.try_callbacks", lambda *_: [])  # makes one, too
         run(cfg)
     assert end.value.code == TIME_IS_UP
     last = last_checkpoint(Path(cfg.run_dir))

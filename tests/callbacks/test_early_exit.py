@@ -11,9 +11,9 @@ import torch
 
 from reid_lab.budget.thresholds import KEY, calibration_of
 from reid_lab.callbacks import EarlyExitThresholds
-from reid_lab.config_check import ConfigError
-from reid_lab.paths import last_checkpoint
-from reid_lab.run import run
+from reid_lab.config.check import ConfigError
+from reid_lab.config.paths import last_checkpoint
+from reid_lab.run.run import run
 from tests.conftest import Compose
 
 TINY = ("backbone=small", "backbone.width=4", "model.hidden=16", "model.dim=8")

@@ -13,14 +13,14 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from reid_lab.build import build_data, build_model, build_trainer
 from reid_lab.callbacks import ProgressiveSearch, SearchError
 from reid_lab.callbacks.progressive import restore, snapshot
+from reid_lab.config.build import build_data, build_model, build_trainer
+from reid_lab.config.paths import conf_dir, last_checkpoint, register_resolvers
 from reid_lab.errors import UserError
 from reid_lab.model import PLA, ReidModule
 from reid_lab.model.base import DivergedError
-from reid_lab.paths import conf_dir, last_checkpoint, register_resolvers
-from reid_lab.run import prepare_torch
+from reid_lab.run.run import prepare_torch
 from tests.conftest import SMALL, Compose
 
 # an epoch of 2 batches: 2 and 3 explorations of 4 batches, exploitations of 6

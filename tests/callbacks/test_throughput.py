@@ -10,7 +10,7 @@ import pytest
 
 from reid_lab.budget import peak
 from reid_lab.budget.mul_adds import count_exits
-from reid_lab.build import build_data, build_model, build_trainer
+from reid_lab.config.build import build_data, build_model, build_trainer
 from tests.conftest import Compose
 
 UNUSED = ("cost", "ranked_lists", "attention", "verification", "stream", "thresholds", "anytime")

@@ -15,7 +15,7 @@ from experiments.frontier_synthetic.__main__ import (
     place,
     train,
 )
-from reid_lab.paths import conf_dir
+from reid_lab.config.paths import conf_dir
 
 TEACHER, PUPIL = Method("t"), Method("p", teacher="t")
 

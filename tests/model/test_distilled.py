@@ -14,8 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from reid_lab.backbone import SmallResNet
-from reid_lab.build import build_data, build_model, build_trainer, load_teacher
 from reid_lab.checkpoint import fingerprint, fingerprint_of, load_model
+from reid_lab.config.build import build_data, build_model, build_trainer, load_teacher
+from reid_lab.config.paths import conf_dir
+from reid_lab.config.settings import check
 from reid_lab.dataset import read_layout
 from reid_lab.errors import UserError
 from reid_lab.loss import BatchHardTriplet
@@ -23,9 +25,7 @@ from reid_lab.loss.distillation import hint, relation, soft_cross_entropy
 from reid_lab.model import HAN, JLML, Classifier, DaRe, Distilled, ReidModule
 from reid_lab.model.base import State
 from reid_lab.model.teacher import Cache, Teacher
-from reid_lab.paths import conf_dir
-from reid_lab.run import run
-from reid_lab.settings import check
+from reid_lab.run.run import run
 from tests.conftest import Compose
 
 SIZE = (64, 32)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from reid_lab.budget.mul_adds import count_exits, exit_dims
-from reid_lab.build import build_data, build_model, build_trainer
+from reid_lab.config.build import build_data, build_model, build_trainer
 from reid_lab.errors import UserError
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import HAN

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from reid_lab.backbone import SmallResNet
-from reid_lab.build import build_data, build_model, build_trainer
+from reid_lab.config.build import build_data, build_model, build_trainer
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import HAN, JLML, PLA, Classifier, DaRe, ReidModule, SEResNets
 from reid_lab.model.base import State

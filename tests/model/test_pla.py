@@ -13,11 +13,11 @@ from omegaconf import OmegaConf
 from reid_lab.backbone import ResNet, SmallResNet
 from reid_lab.budget.mul_adds import count_exits, exit_dims
 from reid_lab.callbacks import ProgressiveSearch
+from reid_lab.config.paths import conf_dir
 from reid_lab.loss import generalised_batch_hard
 from reid_lab.model import PLA
 from reid_lab.model.pla import check_hardness
 from reid_lab.model.triplets import SettingError
-from reid_lab.paths import conf_dir
 from reid_lab.search import Setting
 
 PIDS = torch.tensor([5, 5, 5, 8, 8, 8])

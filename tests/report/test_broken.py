@@ -18,13 +18,13 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from reid_lab.files.stored import StoredFileError
+from reid_lab.files.tables import write_csv
 from reid_lab.report import ReportError, exit_lines, html, load_run, plots, style, write_report
 from reid_lab.report.attention import attention, load_attention
 from reid_lab.report.logs import read_logs
 from reid_lab.report.pictures import ranked_png
 from reid_lab.report.sections import Images
-from reid_lab.results import write_csv
-from reid_lab.stored import StoredFileError
 from tests.report.fake_run import make_run
 
 Break = Callable[[Path], object]

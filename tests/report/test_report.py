@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
+from reid_lab.files.stored import StoredFileError
+from reid_lab.files.tables import write_csv, write_json
 from reid_lab.report import (
     ReportError,
     cameras,
@@ -43,8 +45,6 @@ from reid_lab.report.tables import (
     rate,
     rates_table,
 )
-from reid_lab.results import write_csv, write_json
-from reid_lab.stored import StoredFileError
 from tests.report.fake_run import NAMES, make_logs, make_run
 
 PAGE = "report/report.html"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from reid_lab.files.tables import write_csv, write_json
 from reid_lab.report import load_run, style, write_report
 from reid_lab.report.search import search, search_table
-from reid_lab.results import write_csv, write_json
 from reid_lab.search import Trial
 
 

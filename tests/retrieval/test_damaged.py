@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from reid_lab.errors import UserError
-from reid_lab.gallery_files import ID, MAX_SIDE, GalleryError
+from reid_lab.files.gallery_files import ID, MAX_SIDE, GalleryError
 from reid_lab.retrieval.store import SavedGallery
 from reid_lab.retrieval.writer import extend
 from tests.retrieval.test_index import people

@@ -13,7 +13,7 @@ import torch
 import faiss  # isort: skip
 
 from reid_lab.errors import UserError
-from reid_lab.gallery_files import IndexMetric, IndexName
+from reid_lab.files.gallery_files import IndexMetric, IndexName
 from reid_lab.retrieval import flat
 from reid_lab.retrieval.flat import Found, as_rows
 from reid_lab.retrieval.index import (

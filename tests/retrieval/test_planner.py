@@ -13,7 +13,7 @@ import torch
 
 import faiss  # isort: skip
 
-from reid_lab.gallery_files import GalleryError
+from reid_lab.files.gallery_files import GalleryError
 from reid_lab.retrieval import Ids
 from reid_lab.retrieval.index import INDEX_NAMES, build
 from reid_lab.retrieval.planner import Plan, plan

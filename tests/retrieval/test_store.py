@@ -17,7 +17,7 @@ import torch
 import faiss  # isort: skip
 
 from reid_lab.errors import UserError
-from reid_lab.gallery_files import Card, GalleryError
+from reid_lab.files.gallery_files import Card, GalleryError
 from reid_lab.retrieval import Ids, writer
 from reid_lab.retrieval.index import build
 from reid_lab.retrieval.store import UNKNOWN, SavedGallery

@@ -54,7 +54,8 @@ def pytest_terminal_summary(
             if family and (report.when == "call" or outcome == "skipped"):
                 counts.setdefault(family, Counter())[name] += 1
     for report in terminalreporter.stats.get("error", []):  # its setup failed
-        counts.setdefault(dict(report.user_properties).get(FAMILY, "?"), Counter())["bad"] += 1
+        properties = dict(getattr(report, "user_properties", ()))  # a module has none
+        counts.setdefault(properties.get(FAMILY, "?"), Counter())["bad"] += 1
     if not counts:
         return
     rows = [table_row(family, count) for family, count in sorted(counts.items())]

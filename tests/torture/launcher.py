@@ -29,7 +29,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 HEAVY = (
     *("torch", "pytorch_lightning", "hydra", "faiss", "matplotlib.pyplot", "scipy.stats"),
-    *("reid_lab.run", "reid_lab.build", "reid_lab.report", "reid_lab.doctor.examine"),
+    *("reid_lab.run.run", "reid_lab.config.build", "reid_lab.report", "reid_lab.doctor.examine"),
     *("reid_lab.gallery.commands", "reid_lab.export.command", "reid_lab.frontier.tables"),
     *("reid_lab.runtime.model", "reid_lab.cost.measure"),
 )

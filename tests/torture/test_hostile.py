@@ -31,8 +31,8 @@ PAYLOADS: dict[str, Any] = {
     "eval": {"_target_": "builtins.eval", "_args_": [CODE]},
     "exec": {"_target_": "builtins.exec", "_args_": [CODE]},
     "write_text": {"_target_": "pathlib.Path.write_text", "_args_": [PATH, "x"]},
-    "atomic": {"_target_": "reid_lab.atomic.write_text", "path": PATH, "text": "x"},
-    "results": {"_target_": "reid_lab.results.write_json", "path": PATH, "content": "x"},
+    "atomic": {"_target_": "reid_lab.files.atomic.write_text", "path": PATH, "text": "x"},
+    "results": {"_target_": "reid_lab.files.tables.write_json", "path": PATH, "content": "x"},
     "instantiate": {
         "_target_": "hydra.utils.instantiate",
         "config": {"_target_": "os.system", "_args_": [SHELL]},

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_lab.atomic import replacing
 from reid_lab.callbacks.after_ranking import AfterRanking
 from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.transforms import normalise
+from reid_lab.files.atomic import replacing
 from reid_lab.model import ReidModule
 from reid_lab.retrieval import Evaluation
 from reid_lab.types import Seed, Shown

@@ -16,8 +16,8 @@ from reid_lab.budget.thresholds import Calibration
 from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
 from reid_lab.callbacks.early_exit import EarlyExitThresholds
 from reid_lab.errors import UserError
+from reid_lab.files.tables import write_csv
 from reid_lab.model import ReidModule
-from reid_lab.results import write_csv
 from reid_lab.retrieval import Evaluation
 from reid_lab.types import DistinctNonEmpty, MulAdds, NonEmpty, Points, Seed
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_warn
 
-from reid_lab.results import write_csv
+from reid_lab.files.tables import write_csv
 from reid_lab.retrieval import Evaluation
 from reid_lab.retrieval.cameras import camera_pairs
 

@@ -9,8 +9,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from reid_lab.atomic import write_torch
-from reid_lab.loggers import CsvLogger
+from reid_lab.callbacks.loggers import CsvLogger
+from reid_lab.files.atomic import write_torch
 
 
 class CheckpointFiles(TorchCheckpointIO):

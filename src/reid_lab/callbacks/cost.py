@@ -8,8 +8,8 @@ from typing import Any, cast
 from reid_lab.budget.account import Counted, Effort, account, network, reference
 from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
 from reid_lab.dataset import ReidDataModule
+from reid_lab.files.tables import write_csv
 from reid_lab.model import ReidModule
-from reid_lab.results import write_csv
 from reid_lab.retrieval import Evaluation
 from reid_lab.types import AtOnce, Points, Seconds
 

@@ -8,8 +8,8 @@ import time
 import pytorch_lightning as pl
 
 from reid_lab.callbacks.checkpoints import Checkpoints
+from reid_lab.cli.interrupt import Interrupted
 from reid_lab.errors import UserError
-from reid_lab.interrupt import Interrupted
 from reid_lab.types import Positive
 
 TIME_IS_UP = 75  # the exit status: try again later (EX_TEMPFAIL)

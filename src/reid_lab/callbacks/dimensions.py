@@ -10,8 +10,8 @@ import pytorch_lightning as pl
 from reid_lab.budget.mul_adds import exit_dims
 from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
 from reid_lab.callbacks.ranking import RankingError
+from reid_lab.files.tables import write_csv
 from reid_lab.model import ReidModule
-from reid_lab.results import write_csv
 from reid_lab.retrieval import PCA, Evaluation, rank
 from reid_lab.retrieval.evaluation import rank_trials
 from reid_lab.retrieval.memory import GIGABYTE

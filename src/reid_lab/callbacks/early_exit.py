@@ -12,7 +12,6 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, Subset
 
-from reid_lab.atomic import write_torch
 from reid_lab.budget.policies import Candidates
 from reid_lab.budget.thresholds import KEY, Calibration, calibrate
 from reid_lab.callbacks.after_ranking import ranking_of
@@ -20,6 +19,7 @@ from reid_lab.callbacks.training_images import embedded
 from reid_lab.dataset import ReidDataModule, Split
 from reid_lab.dataset.divide import query_and_gallery
 from reid_lab.dataset.loading import RankSampler
+from reid_lab.files.atomic import write_torch
 from reid_lab.model import ReidModule
 from reid_lab.retrieval import Embeddings, Exit, Ids, evaluate
 from reid_lab.types import Count, Seed

@@ -14,9 +14,9 @@ from annotated_types import Ge, Le
 
 from reid_lab.dataset import ReidDataModule
 from reid_lab.errors import UserError
+from reid_lab.files.tables import write_csv
 from reid_lab.model import ReidModule
 from reid_lab.model.pla import check_hardness
-from reid_lab.results import write_csv
 from reid_lab.search import Place, Plan, Ranges, Search, Setting
 from reid_lab.types import BatchSize, Count, Fraction, Margin, NonNegative, Seed
 

@@ -11,8 +11,8 @@ import torch
 from reid_lab.budget.policies import candidates_under
 from reid_lab.budget.stream import confidence
 from reid_lab.callbacks.after_ranking import AfterRanking
+from reid_lab.files.tables import write_json
 from reid_lab.model import ReidModule
-from reid_lab.results import write_json
 from reid_lab.retrieval import Evaluation
 from reid_lab.types import Seed, Shown
 

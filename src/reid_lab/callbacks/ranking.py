@@ -21,12 +21,12 @@ from reid_lab.dataset import ReidDataModule, Split
 from reid_lab.dataset.datamodule import Part
 from reid_lab.dataset.transforms import denormalise
 from reid_lab.errors import UserError
+from reid_lab.files.tables import write_csv
 from reid_lab.model import ReidModule
 from reid_lab.model.base import DivergedError
 from reid_lab.protocol import Pooling, Protocol, Query
 from reid_lab.report.console import print_exits
 from reid_lab.report.load import read_exits
-from reid_lab.results import write_csv
 from reid_lab.retrieval import PCA, Embeddings, Evaluation, Exit, Ids, evaluate
 from reid_lab.retrieval.checks import NoMatchError
 from reid_lab.retrieval.evaluation import Reranker

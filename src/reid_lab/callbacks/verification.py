@@ -12,8 +12,8 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
 from reid_lab.errors import UserError
+from reid_lab.files.tables import write_csv
 from reid_lab.model import ReidModule
-from reid_lab.results import write_csv
 from reid_lab.retrieval import Evaluation
 from reid_lab.retrieval.open_set import TooFewPeopleError, operating_points
 from reid_lab.retrieval.space import GIGABYTE, Space

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from reid_lab.command import batch_size, count, seconds
+from reid_lab.cli.command import batch_size, count, seconds
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

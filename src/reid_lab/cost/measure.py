@@ -16,18 +16,18 @@ from reid_lab.budget.account import Counted, Effort, Subject, account, network, 
 from reid_lab.budget.allocator import keep_blocks
 from reid_lab.budget.machine import find_device
 from reid_lab.budget.mul_adds import count_exits, exit_dims
-from reid_lab.build import build_model, image_size, make, plain
 from reid_lab.checkpoint import without_weights
-from reid_lab.config_check import ConfigError, Problem
+from reid_lab.config.build import build_model, image_size, make, plain
+from reid_lab.config.check import ConfigError, Problem
+from reid_lab.config.dry_run import try_model
+from reid_lab.config.overrides import composed as overridden
+from reid_lab.config.settings import check_settings
 from reid_lab.cost import show
-from reid_lab.dry_run import try_model
 from reid_lab.errors import UserError
+from reid_lab.files.tables import write_csv
 from reid_lab.gallery.embed import Embedder
 from reid_lab.model import ReidModule
-from reid_lab.overrides import composed as overridden
-from reid_lab.results import write_csv
-from reid_lab.run import prepare_torch, quiet
-from reid_lab.settings import check_settings
+from reid_lab.run.run import prepare_torch, quiet
 
 PEOPLE = 2  # a classifier's, where the config leaves them open: classifiers are not measured
 # what has no part in a cost: a run's folder and name, what it reads, trains and reports

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from reid_lab.atomic import is_disk_full, write_text
 from reid_lab.dataset.images import CHUNK, Decoder, Progress
 from reid_lab.dataset.records import DatasetError, Split
-from reid_lab.image_files import shown
+from reid_lab.files.atomic import is_disk_full, write_text
+from reid_lab.files.image_files import shown
 
 # another one never reads this one's files
 FORMAT = "3: uint8 (N, 3, H, W), upright, on white, bilinear, antialiased"

@@ -44,7 +44,7 @@ from reid_lab.dataset.synthetic import Recipe, render
 from reid_lab.dataset.transforms import Transforms, erase, normalise
 from reid_lab.dataset.workers import ignore_interrupts
 from reid_lab.errors import UserError
-from reid_lab.image_files import shown
+from reid_lab.files.image_files import shown
 from reid_lab.types import BatchSize, NonNegativeInt, Seed, Workers
 
 Part = Literal["val", "test"]

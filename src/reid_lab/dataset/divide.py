@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from reid_lab.dataset.records import DISTRACTOR, Benchmark, DatasetError, Split
-from reid_lab.image_files import shown
+from reid_lab.files.image_files import shown
 from reid_lab.protocol import Hidden, Protocol
 
 

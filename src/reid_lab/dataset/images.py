@@ -14,8 +14,8 @@ from torch.nn.functional import interpolate
 
 from reid_lab.dataset.device import Held
 from reid_lab.dataset.records import Box, DatasetError, Split
-from reid_lab.image_files import shown
-from reid_lab.pixels import ImageError, read_pixels, read_size
+from reid_lab.files.image_files import shown
+from reid_lab.files.pixels import ImageError, read_pixels, read_size
 
 Cache = Literal["none", "memory", "disk", "device"]
 CHUNK = 64

@@ -6,7 +6,7 @@ import io
 import sys
 from collections.abc import Sequence
 
-from reid_lab.command import attempt, piped, told
+from reid_lab.cli.command import attempt, piped, told
 from reid_lab.doctor.arguments import parse
 
 

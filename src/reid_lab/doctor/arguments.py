@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from reid_lab.command import count
+from reid_lab.cli.command import count
 
 PICTURES = (".png", ".jpg", ".jpeg")
 

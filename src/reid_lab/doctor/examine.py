@@ -8,8 +8,10 @@ from functools import partial
 
 from omegaconf import DictConfig
 
-from reid_lab.build import build_data
-from reid_lab.config_check import ConfigError
+from reid_lab.config.build import build_data
+from reid_lab.config.check import ConfigError
+from reid_lab.config.overrides import composed as overridden
+from reid_lab.config.settings import check_settings
 from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.records import Benchmark
 from reid_lab.doctor import show
@@ -20,8 +22,6 @@ from reid_lab.doctor.pictures import check_pictures
 from reid_lab.doctor.scan import Look, scan
 from reid_lab.doctor.sheet import sheet
 from reid_lab.errors import UserError
-from reid_lab.overrides import composed as overridden
-from reid_lab.settings import check_settings
 
 PARTS = ("train", "query", "gallery", "companions")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from reid_lab.image_files import shown
+from reid_lab.files.image_files import shown
 
 Level = Literal["error", "warning", "note"]
 SHOWN = 5  # images or people that one finding names

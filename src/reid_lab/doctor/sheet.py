@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from reid_lab.dataset.images import decode
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
-from reid_lab.image_files import shown
+from reid_lab.files.image_files import shown
 
 CELL = (96, 192)  # width and height of a picture at most
 GAP, TOP = 10, 40  # pixels between pictures; for the columns' labels

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from reid_lab.budget.mul_adds import count_exits, exit_dims
-from reid_lab.build import build_data
 from reid_lab.checkpoint import fingerprint_of_variant, open_model
+from reid_lab.config.build import build_data
 from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.divide import check_rankable
 from reid_lab.dataset.transforms import MEAN, STD
 from reid_lab.doctor.examine import composed
 from reid_lab.export import show
-from reid_lab.folders import replacing_folder
+from reid_lab.files.folders import replacing_folder
 from reid_lab.model import ReidModule
 from reid_lab.runtime.manifest import (
     INT8,

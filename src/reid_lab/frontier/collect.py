@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from reid_lab.errors import UserError
+from reid_lab.files.stored import StoredFileError, read_config
 from reid_lab.frontier.identity import settings, told_apart
 from reid_lab.frontier.measured import Cost, costs_by_exit, mixed
 from reid_lab.frontier.points import FrontierError, Point
 from reid_lab.report.load import load_results
 from reid_lab.report.records import Run, StreamPoint
 from reid_lab.results import NEW, RESULTS, SUMMARY, config_of, results_of
-from reid_lab.stored import StoredFileError, read_config
 
 BYTES = 4  # of a float32
 # streams that read the query's label, or that ask how a policy bears sorted queries

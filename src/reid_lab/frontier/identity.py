@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reid_lab.stored import StoredFileError, read_config
+from reid_lab.files.stored import StoredFileError, read_config
 
 Settings = Mapping[str, str]
 # what an accuracy depends on; where the files are and how fast they are read is not in it

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from reid_lab.errors import UserError
+from reid_lab.files.stored import StoredFileError, read_table
+from reid_lab.files.tables import write_csv
 from reid_lab.frontier.pareto import pareto
 from reid_lab.report.checks import number, whole
-from reid_lab.results import write_csv
-from reid_lab.stored import StoredFileError, read_table
 
 METRICS = ("rank1", "mAP")
 KINDS = ("exit", "stream", "reference", "reranked", "published")

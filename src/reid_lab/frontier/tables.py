@@ -9,7 +9,7 @@ from functools import partial
 from itertools import chain, count
 from pathlib import Path
 
-from reid_lab.atomic import write_bytes, write_text
+from reid_lab.files.atomic import write_bytes, write_text
 from reid_lab.frontier.collect import Collected, collect
 from reid_lab.frontier.measured import one_setting
 from reid_lab.frontier.page import page

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from reid_lab.command import attempt, piped, terminable
+from reid_lab.cli.command import attempt, piped, terminable
 from reid_lab.gallery.arguments import parse
 
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from reid_lab.command import batch_size, count
+from reid_lab.cli.command import batch_size, count
 
 # Market-1501's PPPP_cC in the file's name, as in 0002_c1s1_000451_03.jpg
 MARKET = r"(?:^|/)(?P<pid>-?\d+)_c(?P<camid>\d+)[^/]*$"

@@ -17,15 +17,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from reid_lab.atomic import write_text
 from reid_lab.errors import UserError
+from reid_lab.files.atomic import write_text
+from reid_lab.files.gallery_files import Card, GalleryError
+from reid_lab.files.image_files import find_images
 from reid_lab.gallery import show
 from reid_lab.gallery.answers import Answer
 from reid_lab.gallery.embed import Embedder, embedded
 from reid_lab.gallery.images import Named, ids_of, named
 from reid_lab.gallery.page import page
-from reid_lab.gallery_files import Card, GalleryError
-from reid_lab.image_files import find_images
 from reid_lab.retrieval.index import check_count, check_installed
 from reid_lab.retrieval.planner import plan as make_plan
 from reid_lab.retrieval.store import SavedGallery

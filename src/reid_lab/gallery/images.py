@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from reid_lab.errors import UserError
-from reid_lab.image_files import shown
+from reid_lab.files.image_files import shown
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.store import UNKNOWN
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reid_lab.atomic import write_torch
 from reid_lab.dataset.records import Split
+from reid_lab.files.atomic import write_torch
 from reid_lab.model.base import Outputs, ReidModule
 
 log = logging.getLogger(__name__)

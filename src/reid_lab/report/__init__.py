@@ -8,8 +8,8 @@ from functools import partial
 from itertools import chain, count
 from pathlib import Path
 
-from reid_lab.atomic import write_bytes, write_text
 from reid_lab.errors import UserError
+from reid_lab.files.atomic import write_bytes, write_text
 from reid_lab.report import attention, cameras, curves, exit_lines, pictures, plots, search, sheets
 from reid_lab.report.html import page
 from reid_lab.report.load import ReportError, load_run

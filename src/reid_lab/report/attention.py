@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from reid_lab.files.stored import StoredFileError, read_arrays
 from reid_lab.report.style import QUIET
-from reid_lab.stored import StoredFileError, read_arrays
 
 # head and shoulders red, upper body blue, upper legs green, lower legs violet, as in the paper
 ROWS, LEVELS = 50, 20  # that a figure can show

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from reid_lab.errors import UserError
+from reid_lab.files.stored import YAML, StoredFileError, printable, read_json, read_table, read_text
 from reid_lab.report.attention import load_attention
 from reid_lab.report.checks import CASTS, check_summary, number
 from reid_lab.report.cost import CostRow
@@ -33,7 +34,6 @@ from reid_lab.report.records import (
 )
 from reid_lab.results import config_of, results_of
 from reid_lab.search import Trial
-from reid_lab.stored import YAML, StoredFileError, printable, read_json, read_table, read_text
 
 Record = TypeVar("Record")
 KINDS = ("exit", "reranked", "reference")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_lab.stored import MIB, StoredFileError, read_text, rows_of
+from reid_lab.files.stored import MIB, StoredFileError, read_text, rows_of
 
 Series = tuple[np.ndarray, np.ndarray]
 LARGEST = 256 * MIB  # of one start's log

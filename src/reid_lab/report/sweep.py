@@ -12,7 +12,7 @@ from statistics import fmean
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reid_lab.atomic import write_bytes
+from reid_lab.files.atomic import write_bytes
 from reid_lab.report.plots import MARKERS, METRICS
 from reid_lab.report.style import DASHES, INK, SET, axes, png
 

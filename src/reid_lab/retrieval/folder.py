@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from reid_lab.atomic import disk_full, is_disk_full
-from reid_lab.folders import locked as locked_file
-from reid_lab.gallery_files import CARD, GalleryError
+from reid_lab.files.atomic import disk_full, is_disk_full
+from reid_lab.files.folders import locked as locked_file
+from reid_lab.files.gallery_files import CARD, GalleryError
 
 LOCK = ".lock"
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch  # noqa: F401 - before faiss: each brings its own OpenMP
 from torch import Tensor
 
-from reid_lab.atomic import replacing
 from reid_lab.errors import UserError
-from reid_lab.gallery_files import IndexMetric, IndexName
+from reid_lab.files.atomic import replacing
+from reid_lab.files.gallery_files import IndexMetric, IndexName
 from reid_lab.optional import load as load_package
 from reid_lab.retrieval.flat import (
     BLOCK_BYTES,

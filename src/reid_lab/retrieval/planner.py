@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from reid_lab.errors import UserError
-from reid_lab.gallery_files import IndexName
+from reid_lab.files.gallery_files import IndexName
 from reid_lab.optional import load
 from reid_lab.retrieval.index import INDEX_NAMES, Index, build, expected_bytes, rows_visited
 from reid_lab.retrieval.metrics import Ranking

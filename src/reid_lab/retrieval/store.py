@@ -1,7 +1,7 @@
 """A gallery on disk: opened fast, mapped into memory, searched by its index.
 
 Card, ids and paths are checked when it is opened, the embeddings when they are first compared
-(see `reid_lab.gallery_files`).
+(see `reid_lab.files.gallery_files`).
 
 gallery = SavedGallery.open("people.gallery")
 distances, rows = gallery.search(embeddings, 10)  # (Q, 10) each
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_lab.gallery_files import (
+from reid_lab.files.gallery_files import (
     EMBEDDINGS,
     INDEX,
     UNKNOWN,

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_lab.atomic import SUFFIX
-from reid_lab.folders import replacing_folder
-from reid_lab.gallery_files import (
+from reid_lab.files.atomic import SUFFIX
+from reid_lab.files.folders import replacing_folder
+from reid_lab.files.gallery_files import (
     CARD,
     EMBEDDINGS,
     ID,

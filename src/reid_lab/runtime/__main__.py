@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_lab.atomic import replacing
-from reid_lab.command import attempt, batch_size, count, piped
+from reid_lab.cli.command import attempt, batch_size, count, piped
 from reid_lab.errors import UserError
-from reid_lab.image_files import shown
+from reid_lab.files.atomic import replacing
+from reid_lab.files.image_files import shown
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.images import Batch, batches, expanded
 from reid_lab.runtime.model import Model

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_lab.gallery_files import (
+from reid_lab.files.gallery_files import (
     EMBEDDINGS,
     Card,
     all_paths,

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from reid_lab.image_files import find_images, shown
-from reid_lab.pixels import ImageError, read_pixels
+from reid_lab.files.image_files import find_images, shown
+from reid_lab.files.pixels import ImageError, read_pixels
 from reid_lab.runtime.manifest import ExportError
 
 

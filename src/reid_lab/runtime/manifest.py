@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from reid_lab.errors import UserError
-from reid_lab.folders import restore
-from reid_lab.gallery_files import MAX_DIM
-from reid_lab.results import write_json
-from reid_lab.strict_json import check_format, checked, read_json
+from reid_lab.files.folders import restore
+from reid_lab.files.gallery_files import MAX_DIM
+from reid_lab.files.strict_json import check_format, checked, read_json
+from reid_lab.files.tables import write_json
 from reid_lab.types import Side
 
 MANIFEST, WHOLE, STAGES, INT8 = "manifest.json", "model.onnx", "stages", "int8"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reid_lab.gallery_files import CHUNK, crc32
+from reid_lab.files.gallery_files import CHUNK, crc32
 from reid_lab.runtime.images import read
 from reid_lab.runtime.manifest import DATA, MANIFEST, PIXELS, WHOLE, ExportError, Manifest
 from reid_lab.runtime.weights import weight_files

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reid_lab.dataset import DatasetError, read_folders
-from reid_lab.image_files import SUFFIXES
+from reid_lab.files.image_files import SUFFIXES
 from tests.conftest import write_jpegs
 
 PEOPLE = ["anna", "ben", "cleo", "dora"]

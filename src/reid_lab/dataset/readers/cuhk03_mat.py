@@ -21,11 +21,11 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from reid_lab.atomic import flush_all
 from reid_lab.dataset.readers.checks import as_released, check_split
 from reid_lab.dataset.records import DatasetError
+from reid_lab.files.atomic import flush_all
+from reid_lab.files.pixels import MAX_PIXELS
 from reid_lab.optional import load
-from reid_lab.pixels import MAX_PIXELS
 
 if TYPE_CHECKING:
     import h5py

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reid_lab.dataset.records import DatasetError
-from reid_lab.image_files import ENDINGS, images_in, others_in
+from reid_lab.files.image_files import ENDINGS, images_in, others_in
 
 
 def pictures(folder: Path) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 from reid_lab.dataset.readers.files import require, skipped
 from reid_lab.dataset.readers.own import Names, check_parts, divided, numbered, pids_of, tell
 from reid_lab.dataset.records import JUNK, Benchmark, DatasetError, Split
-from reid_lab.image_files import ENDINGS, images_in, is_image, shown
+from reid_lab.files.image_files import ENDINGS, images_in, is_image, shown
 from reid_lab.types import Fraction, Seed
 
 Layout = Literal["person", "camera/person", "person/camera"]

@@ -20,7 +20,7 @@ from scipy.io.matlab import MatReadError
 from reid_lab.dataset.readers.files import require
 from reid_lab.dataset.readers.published import Published, compared
 from reid_lab.dataset.records import JUNK, Benchmark, DatasetError, Split
-from reid_lab.image_files import shown
+from reid_lab.files.image_files import shown
 from reid_lab.protocol import TRACKLETS
 from reid_lab.types import Count
 

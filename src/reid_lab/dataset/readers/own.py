@@ -11,7 +11,7 @@ import numpy as np
 
 from reid_lab.dataset.divide import allow_one_camera, query_and_gallery
 from reid_lab.dataset.records import DISTRACTOR, JUNK, Benchmark, DatasetError, Split
-from reid_lab.image_files import shown
+from reid_lab.files.image_files import shown
 
 WHOLE = re.compile(r"(-?)0*([0-9]+)(?:\.0*)?")  # pandas writes 7.0 into columns with gaps
 GIVEN = ({"train", "query", "gallery"}, {"train", "test"})  # the two ways to divide by hand

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import rich.progress as bars
 
-from reid_lab.atomic import flush_all, write_bytes
 from reid_lab.dataset.records import DatasetError
 from reid_lab.dataset.synthetic.picture import encoder, jpeg
 from reid_lab.dataset.synthetic.plan import FOLDERS, Entry, plan
 from reid_lab.dataset.synthetic.recipe import Recipe
 from reid_lab.dataset.workers import undisturbed, worker_pool
+from reid_lab.files.atomic import flush_all, write_bytes
 
 DEFAULT = Recipe()
 RECIPE, README, DONE = "recipe.json", "README.md", "complete"

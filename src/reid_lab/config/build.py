@@ -1,0 +1,241 @@
+"""From a composed config to the objects of a run."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.plugins.io import AsyncCheckpointIO
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from reid_lab.callbacks import CheckpointFiles
+from reid_lab.checkpoint import (
+    NORMALISED,
+    check_finite,
+    check_normalised,
+    fingerprint_of,
+    read_checkpoint,
+    revive,
+)
+from reid_lab.config.resume import unlike
+from reid_lab.dataset import ReidDataModule, Transforms
+from reid_lab.errors import UserError
+from reid_lab.model import Distilled, ReidModule
+from reid_lab.model.teacher import Teacher
+
+log = logging.getLogger(__name__)
+# what constructors raise for a value that they cannot take; all of it stays to be seen with
+# HYDRA_FULL_ERROR=1
+REFUSALS = (ValueError, TypeError, ArithmeticError, OSError, RuntimeError, ImportError)
+
+
+class RefusedError(UserError):
+    """A constructor refused a value: its `key`, and the `reason` that it gave."""
+
+    def __init__(self, key: str, reason: object) -> None:
+        self.key, self.reason = key, str(reason).strip()
+        super().__init__(f"{key}: {self.reason}")
+
+
+def make(node: DictConfig, **more: Any) -> Any:
+    """`instantiate`, with what a constructor objects to as the user's error.
+
+    Raises:
+        RefusedError: a constructor found a value that it cannot take.
+    """
+    try:
+        return instantiate(node, **more)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, (*REFUSALS, MisconfigurationException)):
+            raise RefusedError(_key(node, error), error.__cause__) from error
+        raise
+
+
+def _key(node: DictConfig, error: InstantiationException) -> str:
+    """Of what failed within `node`, where the user wrote it: `backbone`, not `model.backbone`."""
+    told = re.search(r"full_key: (\S+)", str(error))
+    key = told[1] if told else str(node._get_full_key(None))
+    root: Any = node._get_root()
+    for end in range(1, key.count(".") + 2):
+        parent, _, last = ".".join(key.split(".")[:end]).rpartition(".")
+        here = OmegaConf.select(root, parent) if parent else root
+        if isinstance(here, DictConfig) and OmegaConf.is_interpolation(here, last):
+            reference = dict(here.items_ex(resolve=False))[last]  # `${backbone}`
+            return ".".join([str(reference).strip("${}"), *key.split(".")[end:]])
+    return key
+
+
+def build_data(cfg: DictConfig) -> ReidDataModule:
+    return make(cfg.dataset)
+
+
+def build_model(cfg: DictConfig, identities: int | None = None) -> ReidModule:
+    """The method, its config kept as plain types in every checkpoint.
+
+    `identities`, the people to train on, is what a model's `identities: null` means. A student
+    meets its teacher here, if it is going to train; what its checkpoints keep is its own config.
+
+    Raises:
+        UserError: a value that a constructor cannot take, or a teacher that cannot teach this.
+    """
+    node = cfg.model.copy()
+    fill(node, identities)
+    model: ReidModule = make(node)
+    kept = {"model": plain(node), "image": list(image_size(cfg)), "normalise": NORMALISED}
+    if isinstance(model, Distilled):
+        kept |= {"model": kept["model"].pop("student"), "distilled": kept["model"]}
+        if cfg.task == "fit":
+            teach(model, cfg)
+    model.save_hyperparameters(kept)
+    if cfg.channels_last:
+        model.to(memory_format=torch.channels_last)
+    if cfg.compile:
+        for part in model.compilable:
+            part.compile()
+    return model
+
+
+def fill(node: DictConfig, identities: int | None) -> None:
+    """Give each `identities: null` of a model's config its value."""
+    for key in map(str, node):
+        if key == "identities" and node[key] is None:
+            node[key] = identities
+        elif not OmegaConf.is_interpolation(node, key) and isinstance(node[key], DictConfig):
+            fill(node[key], identities)
+
+
+def teach(student: Distilled, cfg: DictConfig) -> None:
+    """Load a student's teacher and introduce them.
+
+    Raises:
+        UserError: the teacher cannot be had, or cannot teach this student.
+    """
+    if cfg.model.cache is not None:
+        check_repeated(cfg)
+    teacher = None if cfg.model.teacher is None else load_teacher(cfg.model.teacher)
+    if teacher is not None and cfg.channels_last:
+        teacher.module.to(memory_format=torch.channels_last)
+    student.learn_from(teacher, image_size(cfg))
+
+
+def load_teacher(checkpoint: str) -> Teacher:
+    """Any checkpoint of this suite as a teacher; its normalisation has to be ours.
+
+    Raises:
+        UserError: no checkpoint of this suite, or images normalised in another way.
+    """
+    path = Path(checkpoint).expanduser()
+    state = read_checkpoint(path)
+    kept = state["hyper_parameters"]
+    check_normalised(kept, f"model.teacher={path}")
+    if "image" not in kept:
+        raise UserError(f"model.teacher={path} does not hold an image size: train it again")
+    key = fingerprint_of(state["state_dict"], kept["model"])
+    model = revive(state, f"model.teacher={path}")
+    return Teacher(model, tuple(kept["image"]), str(path), key)
+
+
+def check_repeated(cfg: DictConfig) -> None:
+    """Whether the training shows each image always the same, as a cache needs it.
+
+    Raises:
+        UserError: it does not, or there is no teacher but the student itself.
+    """
+    transforms = make(cfg.dataset.transforms)
+    size = {"height": transforms.height, "width": transforms.width, "views": transforms.views}
+    if transforms != Transforms(**size, enlarge=1, flip=0, erase=0):
+        raise UserError(
+            f"model.cache={cfg.model.cache}: a teacher's outputs can be kept where each image is "
+            "always shown the same; set dataset.transforms.enlarge=1 flip=0 erase=0 and no patch "
+            "or colour jitter, or model.cache=null"
+        )
+    if cfg.model.teacher is None:
+        raise UserError("model.cache: a student that teaches itself changes; set model.cache=null")
+
+
+def identities_of(checkpoint: Path) -> int | None:
+    """How many people the model in a checkpoint tells apart; None where it does not say."""
+    return read_checkpoint(checkpoint)["hyper_parameters"]["model"].get("identities")
+
+
+def use_trained_size(cfg: DictConfig, checkpoint: Path, given: Sequence[str]) -> str | None:
+    """Set the config's image size to that which a checkpoint was trained at.
+
+    Args:
+        cfg: changed in place, unless the user gave a size.
+        checkpoint: what is going to be tested.
+        given: the overrides of the command line.
+
+    Returns:
+        A note for the console and the report, where the two sizes differ.
+    """
+    trained = read_checkpoint(checkpoint)["hyper_parameters"].get("image")
+    ours = list(image_size(cfg))
+    if trained is None or trained == ours:
+        return None
+    keys = {override.lstrip("+").partition("=")[0] for override in given}
+    theirs, here = (f"{height}x{width}" for height, width in (trained, ours))
+    if keys & {"dataset.transforms", "dataset.transforms.height", "dataset.transforms.width"}:
+        return f"tested on images of {here}, as the command line says; trained on {theirs}"
+    cfg.dataset.transforms.height, cfg.dataset.transforms.width = trained
+    return f"tested on images of {theirs}, as the checkpoint was trained; the config has {here}"
+
+
+def take_weights(model: ReidModule, checkpoint: Path) -> int:
+    """Load a checkpoint's weights into the model that a config makes; returns their step.
+
+    Raises:
+        UserError: they are of another network, not finite, or of images normalised in another way.
+    """
+    state = read_checkpoint(checkpoint)
+    check_normalised(state["hyper_parameters"], f"ckpt_path={checkpoint}")
+    theirs, ours = state["hyper_parameters"]["model"], model.hparams["model"]
+    model.on_load_checkpoint(state)
+    try:
+        model.load_state_dict(state["state_dict"])
+    except RuntimeError as error:
+        settings = unlike({"model": theirs}, {"model": ours})
+        raise UserError(
+            f"ckpt_path={checkpoint} holds another network than this config makes: "
+            f"{settings or str(error).splitlines()[1].strip()}. Give the settings that it was "
+            "trained with, or another checkpoint"
+        ) from error
+    check_finite(model, f"ckpt_path={checkpoint}")
+    return int(state.get("global_step", 0))
+
+
+def build_trainer(cfg: DictConfig) -> pl.Trainer:
+    """The trainer. A checkpoint is written beside the one that it replaces."""
+    callbacks = [make(node) for node in (cfg.callbacks or {}).values() if node]
+    loggers = [make(node) for node in (cfg.logger or {}).values() if node]
+    more: dict[str, Any] = {}
+    if not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
+        if cfg.task == "fit":
+            log.warning("callbacks.checkpoint=null: no checkpoint is kept of this run")
+        more = {"enable_checkpointing": False}  # else Lightning adds its own
+    trainer: pl.Trainer = make(cfg.trainer, callbacks=callbacks, logger=loggers, **more)
+    given = trainer.strategy._checkpoint_io  # by trainer.plugins; asking the property sets one
+    if given is None:
+        trainer.strategy.checkpoint_io = CheckpointFiles()
+    elif isinstance(given, AsyncCheckpointIO) and given.checkpoint_io is None:
+        given.checkpoint_io = CheckpointFiles()
+    return trainer
+
+
+def plain(node: DictConfig) -> Any:
+    """Interpolations resolved, containers of Python's own types."""
+    return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+
+
+def image_size(cfg: DictConfig) -> tuple[int, int]:
+    """Height, width."""
+    return cfg.dataset.transforms.height, cfg.dataset.transforms.width

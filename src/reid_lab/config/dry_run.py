@@ -1,0 +1,284 @@
+"""Tries what a config makes: constructors, image size, memory, callbacks. Nothing is computed.
+
+The model is built on torch's meta device, whose tensors have shapes and no values: no weights
+are read, and an hour's network passes in a second.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.filesize import decimal
+from torch import Tensor
+
+from reid_lab.budget.mul_adds import count_exits
+from reid_lab.callbacks import EarlyExitThresholds, RankingEvaluation
+from reid_lab.callbacks.after_ranking import AfterRanking
+from reid_lab.config.build import RefusedError, fill, image_size, make
+from reid_lab.config.check import Problem
+from reid_lab.dataset import ReidDataModule
+from reid_lab.errors import UserError
+from reid_lab.model import ReidModule
+from reid_lab.optional import MissingPackageError, load
+
+ROOMY = 256  # pixels of a side that every network takes
+FLOAT = 4  # bytes
+COPIES = 3  # of each parameter in training, at least: weight, gradient, momentum
+WIDEST = 1000  # activations in images' sizes; networks of this suite have 20 to 500
+NEEDED = {"WandbLogger": "wandb", "ProgressiveSearch": "botorch"}  # class -> package
+PROCESSES = max(8, os.cpu_count() or 1)
+
+
+def try_model(cfg: DictConfig, data: ReidDataModule | None) -> tuple[list[Problem], Any]:
+    """What is wrong with the model and the images' size, and the model where nothing is."""
+    bare = without_files(cfg)
+    fill(bare.model, data.identities if data else 2)
+    try:
+        with torch.device("meta"):
+            model: ReidModule = make(bare.model).to("meta")
+    except RefusedError as error:
+        return [refused(cfg, error)], None
+    size = image_size(cfg)
+    if passes(model, size):
+        return [], model
+    if not passes(model, (ROOMY, ROOMY)):
+        return [], None  # it computes on values, which meta tensors do not have
+    return [too_small(cfg, key, size, model) for key in which(model, size)], None
+
+
+def refused(cfg: DictConfig, error: RefusedError) -> Problem:
+    """A constructor's own reason."""
+    node = OmegaConf.select(cfg, error.key, throw_on_missing=False)
+    given = node.get("_target_") if isinstance(node, DictConfig) else node
+    fix = f"change its values; --cfg job prints them, +{error.key}.KEY=... adds one"
+    return Problem(error.key, given, f"values that it takes: {error.reason}", fix)
+
+
+def without_files(cfg: DictConfig) -> DictConfig:
+    """A copy whose networks have no weights to load."""
+    keys = ("dataset", "backbone", "loss", "model", "seed")
+    plain = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(plain, dict)
+    return OmegaConf.create({key: _unloaded(plain.get(key)) for key in keys})
+
+
+def _unloaded(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {k: None if k == "weights" else _unloaded(v) for k, v in node.items()}
+    return [_unloaded(value) for value in node] if isinstance(node, list) else node
+
+
+def passes(model: ReidModule, size: tuple[int, int]) -> bool:
+    """Whether an image of this size gets through all exits."""
+    try:
+        with torch.device("meta"):
+            count_exits(model, *size)
+    except (RuntimeError, ValueError, TypeError, ArithmeticError):
+        return False
+    return True
+
+
+def which(model: ReidModule, size: tuple[int, int]) -> list[str]:
+    """The sides that are too small."""
+    sides = {"height": (size[0], ROOMY), "width": (ROOMY, size[1])}
+    return [name for name, tried in sides.items() if not passes(model, tried)] or ["height"]
+
+
+def too_small(cfg: DictConfig, side: str, size: tuple[int, int], model: ReidModule) -> Problem:
+    """With the smallest that this network takes, found by bisection."""
+    low, high = 0, ROOMY  # too small, large enough
+    while high - low > 1:
+        middle = (low + high) // 2
+        tried = (middle, ROOMY) if side == "height" else (ROOMY, middle)
+        low, high = (low, middle) if passes(model, tried) else (middle, high)
+    given = size[side == "width"]
+    key, network = f"dataset.transforms.{side}", cfg.model._target_.rpartition(".")[2]
+    return Problem(key, given, f"at least {high} pixels for {network}", f"{key}={high} or more")
+
+
+def try_memory(
+    cfg: DictConfig, data: ReidDataModule, model: ReidModule | None, device: torch.device
+) -> list[Problem]:
+    """Whether parameters, one batch and the images that are held can fit the device at all.
+
+    A lower bound: what the backward pass needs of one batch, and of an evaluation's batch its
+    largest activation. Without a model: the images alone.
+    """
+    total = memory_of(device)
+    if total is None:
+        return []
+    held = data.device_bytes(training=cfg.task == "fit")
+    if device.type == "cpu":
+        held *= world(cfg)  # each process has its own
+    needs = {} if model is None else batches_need(cfg, data, model, total - held)
+    problems = [
+        Problem(
+            key,
+            given,
+            f"what fits into {decimal(total)} of memory; this takes {decimal(round(need))} or more",
+            "fewer images at once (dataset.p, dataset.k, dataset.batch_size, "
+            "dataset.eval_batch_size), smaller ones (dataset.transforms.height, width), or a "
+            "smaller network",
+        )
+        for key, (given, need) in needs.items()
+        if need > total
+    ]
+    beside = max((need for _, need in needs.values() if need <= total), default=0)
+    if held and held + beside > total:
+        given = f"device: {held:,} bytes of decoded images"
+        allowed = f"what fits into {total:,} bytes of memory beside a batch and weights, which take"
+        allowed += f" {round(beside):,} or more"
+        fix = "dataset.cache=memory or dataset.cache=disk, which keep them outside of the device"
+        problems.append(Problem("dataset.cache", given, allowed, fix))
+    return problems
+
+
+def batches_need(
+    cfg: DictConfig, data: ReidDataModule, model: ReidModule, room: int
+) -> dict[str, tuple[str, float]]:
+    """The key to blame -> what was given, and the bytes that it takes; none if there is `room`."""
+    height, width = image_size(cfg)
+    weights = sum(p.numel() for p in model.parameters()) * FLOAT
+    batch = data.batch_size or data.p * data.k
+    views = data.transforms.views
+    seen = max(data.eval_batch_size // views, 1) * views
+    image = 3 * height * width * FLOAT
+    if COPIES * weights + max(batch, seen) * image * WIDEST < room:
+        return {}  # the count takes seconds
+    kept, largest = activations(model, (height, width))
+    share = 1 if "32" in str(cfg.trainer.get("precision", 32)) else 0.5
+    needs = {
+        "dataset.eval_batch_size": (seen, weights + seen * largest * share),
+        "model": (batch, COPIES * weights + batch * kept * share / max(1, world(cfg))),
+    }
+    if cfg.task == "test":
+        del needs["model"]
+    tensors = f"{len(list(model.parameters()))} tensors of weights, {decimal(weights)}"
+    return {
+        key: (f"{tensors}; batches of {images} images of {height}x{width}", need)
+        for key, (images, need) in needs.items()
+    }
+
+
+def world(cfg: DictConfig) -> int:
+    devices = cfg.trainer.get("devices", 1)
+    return devices if isinstance(devices, int) else 1
+
+
+def activations(model: ReidModule, size: tuple[int, int]) -> tuple[int, int]:
+    """Bytes that an image's backward pass needs, and of the largest tensor among them."""
+    saved: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage._cdata] = storage.nbytes()
+        return tensor
+
+    parameters = {p.untyped_storage()._cdata for p in model.parameters()}
+    training = model.training
+    model.train()
+    with torch.device("meta"), torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
+        model(torch.zeros(2, 3, *size))  # batch norm takes two
+    model.train(training)
+    sizes = [bytes_ for key, bytes_ in saved.items() if key not in parameters]
+    return sum(sizes) // 2, max(sizes, default=0) // 2
+
+
+def memory_of(device: torch.device) -> int | None:
+    """Bytes; None where the system does not tell."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    with suppress(AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return None
+
+
+def try_trainer(cfg: DictConfig) -> tuple[list[Problem], pl.Trainer | None]:
+    """What is wrong with the trainer, and one without callbacks and loggers."""
+    try:
+        with _muted():
+            trainer = make(cfg.trainer, callbacks=[], logger=False, enable_checkpointing=False)
+    except RefusedError as error:
+        return [refused(cfg, error)], None
+    if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > PROCESSES:
+        allowed = f"at most {PROCESSES} processes on this CPU"
+        return [Problem("trainer.devices", trainer.num_devices, allowed, "trainer.devices=1")], None
+    return [], trainer
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    """Lightning says which accelerators there are, and will again."""
+    loggers = [logging.getLogger(f"{name}.utilities.rank_zero") for name in PACKAGES]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+PACKAGES = ("pytorch_lightning", "lightning", "lightning.pytorch")
+
+
+def try_packages(cfg: DictConfig, group: str) -> list[Problem]:
+    """What some loggers and callbacks take and is not installed; a test searches nothing."""
+    problems = []
+    for name, node in (cfg[group] or {}).items():
+        target = str((node or {}).get("_target_"))
+        package = NEEDED.get(target.rpartition(".")[2])
+        if package is None or (package == "botorch" and cfg.task == "test"):
+            continue
+        key = f"{group}.{name}"
+        try:
+            load(package, key)
+        except MissingPackageError as error:
+            allowed = f"a class whose package {package} can be imported ({error.__cause__})"
+            fix = f"{error.fix}, or leave it out: {key}=null"
+            problems.append(Problem(key, target, allowed, fix))
+    return problems
+
+
+def try_callbacks(
+    cfg: DictConfig, data: ReidDataModule | None, model: ReidModule | None
+) -> list[Problem]:
+    """What is wrong with the callbacks, and of those that rank with the exits they ask for."""
+    problems: list[Problem] = []
+    ranking: RankingEvaluation | None = None
+    waiting: list[str] = []  # for a ranking that does not come before them
+    ranks = False  # one is there, even if it is refused
+    for name, node in (cfg.callbacks or {}).items():
+        if node is None:
+            continue
+        ranks |= str(node.get("_target_")).endswith(f".{RankingEvaluation.__name__}")
+        try:
+            callback = make(node)
+            if isinstance(callback, RankingEvaluation):
+                ranking = callback
+                if data and model and (data.recipe is None or ranking.pca is None):
+                    ranking.count(data, model)
+            elif isinstance(callback, (AfterRanking, EarlyExitThresholds)) and not ranks:
+                waiting.append(str(name))
+            elif isinstance(callback, AfterRanking) and ranking and ranking.mul_adds and model:
+                callback.check(ranking.mul_adds, model)
+        except RefusedError as error:
+            problems.append(refused(cfg, error))
+        except UserError as error:
+            fix = f"change it, or leave it out: callbacks.{name}=null"
+            problems.append(Problem(f"callbacks.{name}", node._target_, str(error), fix))
+    if waiting:
+        fix = "keep it, or leave out, too: " + " ".join(
+            f"callbacks.{name}=null" for name in waiting
+        )
+        allowed = f"the ranking before {', '.join(waiting)}, which work on what it leaves"
+        problems.append(Problem("callbacks.ranking", None, allowed, fix))
+    return problems

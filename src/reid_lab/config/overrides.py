@@ -1,0 +1,186 @@
+"""What people type after the command: composed, or an error that says how to type it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from difflib import get_close_matches
+from functools import cache
+from inspect import signature
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from reid_lab.config.nodes import locate
+from reid_lab.config.paths import conf_dir, register_resolvers
+from reid_lab.errors import UserError
+
+SPECIAL = re.compile(r"[=,:(){}\[\]\s'\"\\]")  # in a value, Hydra takes these for syntax
+PLUS = ("experiment", "sweep")  # groups that the config has no choice of
+
+
+def composed(words: Sequence[str]) -> DictConfig:
+    """The config as `python -m reid_lab` composes it.
+
+    Raises:
+        UserError: an override that Hydra refuses, and how to write it.
+    """
+    register_resolvers()
+    words = without_nulls(words)
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return compose("config", overrides=list(words))
+    except Exception as error:  # Hydra raises any, as ValueError
+        raise UserError(explain(error, words)) from error
+
+
+def groups() -> list[str]:
+    return sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
+
+
+def choices(group: str) -> list[str]:
+    """Of a group, without the files that others build on."""
+    found = (conf_dir() / group).glob("*.yaml")
+    return sorted(path.stem for path in found if path.stem != "base")
+
+
+@cache
+def default_choices() -> dict[str, str]:
+    """Group -> what conf/config.yaml takes of it."""
+    entries: Any = OmegaConf.select(OmegaConf.load(conf_dir() / "config.yaml"), "defaults")
+    return {str(g): str(c) for e in entries if isinstance(e, DictConfig) for g, c in e.items()}
+
+
+def without_nulls(words: Sequence[str]) -> list[str]:
+    """Hydra has no `group=null`, it leaves a group out by `~group`."""
+    nulls = {f"{group}=null": f"~{group}" for group in groups()}
+    return [nulls.get(word, word) for word in words]
+
+
+def explain(error: Exception, words: Sequence[str]) -> str:
+    """What Hydra or OmegaConf says about the overrides, and how to write them."""
+    cause: BaseException | None = error
+    while cause is not None:  # a resolver's own error, inside of theirs
+        if isinstance(cause, UserError):
+            return str(cause)
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, OSError) and not isinstance(error, HydraException):
+        fix = "hydra.run.dir=/a/folder/of/yours, or free space and rights there"
+        return f"the run's folder cannot be made: {error}\n  fix: {fix}"
+    text = str(error).strip()
+    if isinstance(error, OverrideParseException):
+        given = str(error.override)
+        text = f"{given}: this is no key=value that can be read ({text.splitlines()[0]})"
+        return f"{text}\n  fix: {_written(given, words)}"
+    several = re.match(r"Ambiguous value for argument '([^=]+)=(.*)'", text)
+    if several:
+        return _several(*several.groups())
+    unknown = re.match(r"Could not override '([^']+)'", text)
+    if unknown:
+        return _unknown_key(unknown[1], words)
+    missing = re.search(r"Could not find '([^'/]+)/([^']+)'", text)
+    if missing and missing[1] in groups():
+        return _unknown_choice(missing[1], missing[2])
+    if isinstance(error.__cause__, OmegaConfBaseException) and str(error.__cause__) not in text:
+        text += f"\n{error.__cause__}"
+    return text
+
+
+def _written(word: str, words: Sequence[str]) -> str:
+    """How to write an override that cannot be parsed."""
+    key, equals, value = word.partition("=")
+    if not equals:
+        after = list(words[words.index(word) + 1 :]) if word in words else []
+        value = after[0] if after and "=" not in after[0] else "..."
+        return f"give a value with an equals sign and no spaces: {word}={value}"
+    if not key:
+        return "write a key before the equals sign: key=value"
+    if SPECIAL.search(value):
+        return f"quote the value, and the whole for the shell: {quoted(key, value)}"
+    return "write key=value; see --help"
+
+
+def _several(key: str, value: str) -> str:
+    return (
+        f"{key}={value}: a comma separates values\n"
+        f"  fix: a run for each of them: -m {key}={value}\n"
+        f"       a list: '{key}=[{value}]'\n"
+        f"       one value with a comma in it: {quoted(key, value)}"
+    )
+
+
+def quoted(key: str, value: str) -> str:
+    """An override with any value, as a shell takes it."""
+    value = value.strip("'\"").replace("\\", "\\\\").replace('"', '\\"')
+    return f"""'{key}="{value}"'"""
+
+
+def _unknown_key(key: str, words: Sequence[str]) -> str:
+    """There is no such key: another name, or a plus."""
+    word = next((word for word in words if word.split("=")[0] == key), f"{key}=...")
+    value = word.partition("=")[2]
+    if key in PLUS:
+        return f"{key}: this group is added with a plus\n  fix: +{key}={value}"
+    cfg = _others(key, words)
+    parent, _, last = key.rpartition(".")
+    node = OmegaConf.select(cfg, parent, throw_on_missing=False) if parent else cfg
+    if parent and node is None and parent in _keys(cfg):
+        return (
+            f"{key}: {parent} is null, and has no keys\n  fix: leave out {key}=... or {parent}=null"
+        )
+    if isinstance(node, DictConfig) and last in _parameters(node):
+        return f"{key}: the config has no value for it yet\n  fix: add it with a plus: +{word}"
+    keys = list(_keys(cfg))
+    if isinstance(node, DictConfig):
+        names = [*map(str, node), *_parameters(node)]
+        close = [f"{parent}.{name}".lstrip(".") for name in get_close_matches(last, names, 3)]
+    else:
+        close = get_close_matches(key, keys, 3)
+    same = [k for k in keys if k.rpartition(".")[2] == last]  # the right name, another place
+    return f"{key}: there is no such key\n  fix: {_nearest(close or same[:3], value)}"
+
+
+def _nearest(names: Sequence[str], value: str) -> str:
+    if not names:
+        return "--help lists the keys, --cfg job prints the config"
+    return f"did you mean {' or '.join(f'{name}={value}' for name in dict.fromkeys(names))}?"
+
+
+def _unknown_choice(group: str, choice: str) -> str:
+    names = choices(group)
+    plus = "+" * (group in PLUS)
+    close = [f"{plus}{group}={name}" for name in get_close_matches(choice, names, 3)]
+    fix = f"did you mean {' or '.join(close)}?" if close else "take one of these"
+    allowed = ", ".join(names)
+    return f"{group}={choice}: there is no such choice\n  allowed: {allowed}\n  fix: {fix}"
+
+
+def _others(key: str, words: Sequence[str]) -> DictConfig:
+    """What the other overrides make; the bare config where they are wrong, too."""
+    others = [word for word in words if word.split("=")[0] != key]
+    wide = [word for word in others if "." not in word.split("=")[0]]  # groups, experiments
+    for chosen in (others, wide, []):
+        with suppress(Exception), initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return compose("config", overrides=chosen)
+    return OmegaConf.create({})
+
+
+def _parameters(node: DictConfig) -> dict[str, object]:
+    """The parameters of what a node makes."""
+    try:
+        return dict(signature(locate(node["_target_"])).parameters)
+    except Exception:  # no target, or one that does not tell
+        return {}
+
+
+def _keys(node: DictConfig, prefix: str = "") -> Iterable[str]:
+    for name in map(str, node):
+        yield f"{prefix}{name}"
+        if OmegaConf.is_missing(node, name) or OmegaConf.is_interpolation(node, name):
+            continue
+        if isinstance(node[name], DictConfig):
+            yield from _keys(node[name], f"{prefix}{name}.")

@@ -1,0 +1,107 @@
+"""Where things are: the configs, a run's folder, the data sets that we make."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from reid_lab.config.resume import differing
+from reid_lab.errors import UserError
+
+LAST = "last"
+LONGEST = 200  # bytes of a folder's name; file systems take 255
+DEEPEST = 4
+
+
+def conf_dir() -> Path:
+    """The Hydra configs: inside the installed package, or at the top of a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parents[1] / "conf"
+
+
+def last_checkpoint(run: Path) -> Path:
+    return run / "checkpoints" / "last.ckpt"
+
+
+def checked_name(name: object) -> str:
+    """The name of a run, which is a folder below runs/.
+
+    Raises:
+        UserError: it leads elsewhere, or is no name of a folder.
+    """
+    text = str(name)
+    parts = text.split("/")
+    if (
+        any(part in ("", ".", "..") or len(part.encode()) > LONGEST for part in parts)
+        or not text.isprintable()
+        or "\\" in text
+        or len(parts) > DEEPEST
+    ):
+        shown = text if len(text) <= 80 else f"{text[:77]}..."
+        raise UserError(
+            f"name={json.dumps(shown)}: a run's folder is runs/NAME/TIME, so that a name has "
+            f"letters, digits, spaces and signs, at most {LONGEST} bytes, no .. and no backslash\n"
+            "  fix: name=mine or name=study/mine; hydra.run.dir=... takes any other folder"
+        )
+    return text
+
+
+def resumable(name: str) -> list[Path]:
+    """The runs of a name that have a checkpoint, the newest first."""
+    found = [run for run in (Path("runs") / name).glob("*") if last_checkpoint(run).is_file()]
+    return sorted(found, key=lambda run: last_checkpoint(run).stat().st_mtime, reverse=True)
+
+
+def run_dir(name: str, ckpt_path: str | None, *, _root_: DictConfig) -> str:
+    """`runs/<name>/<now>`; with `ckpt_path=last` the newest run of that name and these settings.
+
+    Raises:
+        UserError: a name that leads elsewhere.
+    """
+    name = checked_name(name)
+    if ckpt_path == LAST:
+        for run in resumable(name):
+            if not differing(_root_, run):
+                return str(run)
+    return claimed(f"runs/{name}")
+
+
+def claimed(parent: str) -> str:
+    """`<parent>/<now>`, made by nobody else; numbered where this second has one already."""
+    now = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    for number in count(1):
+        folder = Path(parent, now if number == 1 else f"{now}_{number}")
+        try:
+            folder.mkdir(parents=True)
+            break
+        except FileExistsError:
+            continue
+    return str(folder)
+
+
+def recipe_id(recipe: DictConfig) -> str:
+    """Eight letters that tell recipes of synthetic people apart."""
+    plain = json.dumps(OmegaConf.to_container(recipe, resolve=True), sort_keys=True)
+    return hashlib.sha256(plain.encode()).hexdigest()[:8]
+
+
+def choice(group: str, *, _root_: DictConfig) -> str:
+    """What was chosen of a group, such as `dare` of model."""
+    # a sweep's folder is named when Hydra's own config is not set yet, but still part of this one
+    hydra = _root_.get("hydra") or HydraConfig.get()
+    return str(hydra.runtime.choices.get(group, "none"))
+
+
+def register_resolvers() -> None:
+    """Make the above usable in YAML; call it before a config is composed."""
+    OmegaConf.register_new_resolver("run_dir", run_dir, replace=True)  # Hydra asks once
+    OmegaConf.register_new_resolver("claimed", claimed, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("choice", choice, replace=True)
+    OmegaConf.register_new_resolver("recipe_id", recipe_id, replace=True)

@@ -1,0 +1,70 @@
+"""Whether a run was trained as a config says, so that `ckpt_path=last` never mixes two."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from reid_lab.files.stored import StoredFileError, read_config
+
+MAKES_WEIGHTS = ("seed", "dataset", "backbone", "loss", "model")
+# of them, where the images are, how fast they are read, and what is tested
+APART = {"root", "cache", "cache_dir", "workers", "eval_batch_size"}
+APART |= {"views", "companions", "distractors"}
+SHOWN = 5
+
+
+def differing(cfg: DictConfig, run: Path) -> str:
+    """The settings that made a run's weights and are others here; empty where they agree.
+
+    A config that cannot be resolved agrees with all: its check says what is wrong.
+    """
+    try:
+        ours = _settings(cfg)
+    except OmegaConfBaseException:
+        return ""
+    try:
+        return unlike(_settings(read_config(run)), ours)
+    except StoredFileError as error:
+        return f"no config.yaml that can be read ({error})"
+
+
+def unlike(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    """Values of nested mappings that differ, such as `seed=1 (here 0)`; each is said once."""
+    there, here = _flat(theirs), _flat(ours)
+    keys = [key for key in {**there, **here} if there.get(key) != here.get(key)]
+    # what is referred to differs wherever it is used, too
+    own = [key for key in keys if not any(key.endswith(f".{other}") for other in keys)]
+    own.sort(key=lambda key: (not key.endswith("_target_"), key.count(".")))  # the telling first
+    told = [f"{key}={_shown(there.get(key))} (here {_shown(here.get(key))})" for key in own]
+    return ", ".join([*told[:SHOWN], *["..."] * (len(told) > SHOWN)])
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
+def _settings(cfg: Any) -> dict[str, Any]:
+    parts = {part: cfg.get(part) for part in MAKES_WEIGHTS}
+    return {
+        part: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        for part, value in parts.items()
+    }
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> value, without those that leave the weights alone."""
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        if key in APART:
+            continue
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

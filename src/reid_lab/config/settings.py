@@ -1,0 +1,272 @@
+"""The top-level keys of a config, and what can be known to be wrong before anything is built."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryFile, gettempdir
+from typing import Annotated, Any, Literal
+
+import pytorch_lightning as pl
+from annotated_types import MinLen
+from omegaconf import DictConfig
+from pytorch_lightning.loggers import Logger
+
+from reid_lab.budget.allocator import Allocator
+from reid_lab.checkpoint import check_resumable, read_checkpoint
+from reid_lab.config.build import build_data
+from reid_lab.config.check import ConfigError, Problem, check_config
+from reid_lab.config.dry_run import (
+    try_callbacks,
+    try_memory,
+    try_model,
+    try_packages,
+    try_trainer,
+)
+from reid_lab.config.overrides import choices, default_choices
+from reid_lab.config.paths import LAST, checked_name, last_checkpoint, resumable
+from reid_lab.config.resume import differing
+from reid_lab.dataset import ReidDataModule
+from reid_lab.errors import UserError
+from reid_lab.model import ReidModule
+from reid_lab.report import load_run
+from reid_lab.types import Seed, Threads
+
+SOCKET = 103 if sys.platform == "darwin" else 107  # bytes of a Unix socket's path
+Text = Annotated[str, MinLen(1)]
+
+
+@dataclass
+class Settings:
+    """The top-level keys of the config: what they mean and what they may be."""
+
+    name: Text  # of the experiment; its runs are under runs/<name>/
+    task: Literal["fit", "test"]  # fit trains, then tests; test needs a ckpt_path
+    seed: Seed
+    ckpt_path: (
+        Annotated[str, MinLen(1)] | None
+    )  # null, a checkpoint, or last: the newest run that is set up as this
+    compile: bool  # torch.compile the stages
+    channels_last: bool  # memory format of the network
+    matmul_precision: Literal["highest", "high", "medium"]  # high is TF32 on a GPU
+    threads: Threads | None  # of torch on the CPU; null leaves its own choice
+    allocator: Allocator  # glibc's, on the CPU: keep freed memory, or its default
+    run_dir: Text
+    compare: Sequence[str]  # folders of other runs to draw into this one's report
+    dataset: ReidDataModule
+    backbone: Any  # what of these two the model takes is checked there
+    loss: Any
+    model: ReidModule
+    callbacks: dict[str, pl.Callback | None] | None
+    trainer: pl.Trainer
+    logger: dict[str, Logger | None] | None
+
+
+def check(cfg: DictConfig) -> None:
+    """Everything that can be known to be wrong before anything is built.
+
+    Raises:
+        ConfigError: naming all of it.
+    """
+    problems = check_settings(cfg)
+
+    def sound(*groups: str) -> bool:
+        given = [key for problem in problems for key in prefixes(problem.key)]
+        return not {*given} & {*groups}
+
+    if sound("name"):
+        problems += check_name(cfg)
+    data = None
+    if sound("dataset"):
+        found, data = check_data(cfg if sound("seed") else with_seed(cfg, 0))
+        problems += found
+    if cfg.get("task") == "test" and not cfg.get("ckpt_path"):
+        problems.append(
+            Problem(
+                "ckpt_path",
+                cfg.get("ckpt_path"),
+                "with task=test: a checkpoint to test",
+                "add ckpt_path=last (the newest run set up so) or ckpt_path=/path/to/last.ckpt",
+            )
+        )
+    if sound("ckpt_path", "run_dir", "name"):
+        problems += check_checkpoint(cfg)
+    if sound("compare"):
+        problems += check_compared(cfg)
+    problems += check_made(cfg, data, sound)
+    problems += check_sockets(data)
+    if not problems:  # else nothing will be written
+        problems += check_folders(cfg, data)
+    if problems:
+        raise ConfigError(problems)
+
+
+def with_seed(cfg: DictConfig, seed: int) -> DictConfig:
+    """A copy to look for other errors with, where the seed itself is reported already."""
+    copied = cfg.copy()
+    copied.seed = seed
+    return copied
+
+
+def check_settings(cfg: DictConfig) -> list[Problem]:
+    """What its annotations say about each value."""
+    problems = [_with_choices(problem) for problem in check_config(cfg, Settings)]
+    for group in ("dataset", "model", "trainer"):
+        node = cfg.get(group)
+        if isinstance(node, DictConfig) and node.get("_partial_"):
+            key, fix = f"{group}._partial_", f"remove it: ~{group}._partial_"
+            problems.append(Problem(key, True, f"no key at all: {group} is built at once", fix))
+    return problems
+
+
+def prefixes(key: str) -> list[str]:
+    """`a`, `a.b`, `a.b.c` of `a.b.c`."""
+    parts = key.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+
+
+def _with_choices(problem: Problem) -> Problem:
+    """A whole group that is null, or no group: its choices say more than its class."""
+    group = problem.key
+    if group not in default_choices() or group in ("callbacks", "logger"):
+        return problem
+    names = choices(group)
+    fix = f"{group}={default_choices()[group]}, or another of them"
+    return replace(problem, allowed=f"one of: {', '.join(names)}", fix=fix)
+
+
+def check_made(
+    cfg: DictConfig, data: ReidDataModule | None, sound: Callable[..., bool]
+) -> list[Problem]:
+    """What the parts refuse that their annotations allow, each tried by itself."""
+    problems: list[Problem] = []
+    model = trainer = None
+    if sound("model", "backbone", "loss", "dataset.transforms") and "transforms" in _node(cfg):
+        found, model = try_model(cfg, data)
+        problems += found
+    if sound("trainer", "run_dir"):
+        found, trainer = try_trainer(cfg)
+        problems += found
+    if data and trainer:
+        problems += try_memory(cfg, data, model, trainer.strategy.root_device)
+    if sound("callbacks", "run_dir", "seed"):
+        problems += try_callbacks(cfg, data, model)
+    for group in ("callbacks", "logger"):
+        if sound(group, "task"):
+            problems += try_packages(cfg, group)
+    return problems
+
+
+def _node(cfg: DictConfig) -> DictConfig | dict[str, object]:
+    """The data set's, empty where it is none."""
+    return cfg.dataset if isinstance(cfg.dataset, DictConfig) else {}
+
+
+def check_name(cfg: DictConfig) -> list[Problem]:
+    try:
+        checked_name(cfg.name)
+    except UserError as error:
+        allowed, _, fix = str(error).partition(": ")[2].partition("\n  fix: ")
+        return [Problem("name", cfg.name, allowed, fix)]
+    return []
+
+
+def check_folders(cfg: DictConfig, data: ReidDataModule | None) -> list[Problem]:
+    """Whether all that a run writes can be written where it shall be."""
+    folders = {"run_dir": cfg.run_dir}
+    if data and data.cache == "disk" and data.cache_dir:
+        folders["dataset.cache_dir"] = data.cache_dir
+    if data and data.recipe is not None:
+        folders["dataset.root"] = data.root
+    for group in ("callbacks", "logger"):
+        for name, node in (cfg[group] or {}).items():
+            keys = {"folder", "dirpath", "save_dir"} & {*map(str, node or {})}
+            folders |= {f"{group}.{name}.{key}": node[key] for key in keys if node[key]}
+    checked = [check_folder(key, str(folder)) for key, folder in folders.items()]
+    return [problem for problem in checked if problem]
+
+
+def check_folder(key: str, path: str) -> Problem | None:
+    """Whether a file can be written there, or a folder be made; nothing is left."""
+    folder = Path(path).expanduser().absolute()
+    try:
+        while not folder.exists():
+            folder = folder.parent
+        with TemporaryFile(dir=folder):
+            return None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        fix = f"{key}=/a/folder/of/yours, or free space and rights there"
+        return Problem(key, path, f"a folder to write into ({error})", fix)
+
+
+def check_sockets(data: ReidDataModule | None) -> list[Problem]:
+    """Whether workers can pass images: by sockets in the temporary folder, of short paths."""
+    folder, room = gettempdir(), SOCKET - len("/pymp-12345678/listener-12345678")
+    if data is None or not data.workers or os.name == "nt" or len(os.fsencode(folder)) <= room:
+        return []
+    allowed = f"0, or a temporary folder whose path has at most {room} bytes; {folder} is longer"
+    fix = "dataset.workers=0, or set TMPDIR=/tmp before the command"
+    return [Problem("dataset.workers", data.workers, allowed, fix)]
+
+
+def check_data(cfg: DictConfig) -> tuple[list[Problem], ReidDataModule | None]:
+    try:
+        data = build_data(cfg)
+        data.check()
+    except UserError as error:
+        allowed = "a data set to train and rank on"
+        return [Problem("dataset", cfg.dataset.root, allowed, str(error))], None
+    return [], data
+
+
+def check_checkpoint(cfg: DictConfig) -> list[Problem]:
+    path = find_checkpoint(cfg)
+    if path is None:
+        return []
+    if cfg.ckpt_path == LAST and (run := newest_run(cfg)) and (settings := differing(cfg, run)):
+        allowed = f"a run with these settings; the newest, {run}, has {settings}"
+        fix = f"give the same, or ckpt_path={last_checkpoint(run)}"
+        return [Problem("ckpt_path", LAST, allowed, fix)]
+    if last_checkpoint(path).is_file():
+        fix = f"ckpt_path={last_checkpoint(path)}"
+        return [Problem("ckpt_path", cfg.ckpt_path, "a file; this is a run's folder", fix)]
+    if not path.is_file():
+        allowed = f"an existing checkpoint; {path} is none"
+        fix = f"check the path, or with ckpt_path=last that runs/{cfg.name}/ holds a run"
+        return [Problem("ckpt_path", cfg.ckpt_path, allowed, fix)]
+    try:
+        state = read_checkpoint(path)
+        if cfg.task == "fit":
+            check_resumable(state, path)
+    except UserError as error:
+        return [Problem("ckpt_path", cfg.ckpt_path, "a checkpoint of this suite", str(error))]
+    return []
+
+
+def newest_run(cfg: DictConfig) -> Path | None:
+    """The run to go on with; where none has these settings, the newest of the name."""
+    here = Path(cfg.run_dir)
+    found = [here] if last_checkpoint(here).is_file() else resumable(cfg.name)
+    return found[0] if found else None
+
+
+def check_compared(cfg: DictConfig) -> list[Problem]:
+    return [problem for folder in cfg.compare for problem in check_finished(folder)]
+
+
+def check_finished(folder: str) -> list[Problem]:
+    try:
+        load_run(Path(folder))
+    except UserError as error:
+        return [Problem("compare", folder, "folders of finished runs", str(error))]
+    return []
+
+
+def find_checkpoint(cfg: DictConfig) -> Path | None:
+    """The checkpoint that `ckpt_path` means."""
+    if cfg.ckpt_path == LAST:
+        return last_checkpoint(Path(cfg.run_dir))
+    return None if not cfg.ckpt_path else Path(cfg.ckpt_path).expanduser()

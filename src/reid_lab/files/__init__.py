@@ -1,0 +1,1 @@
+"""Files: written whole, read safely. It knows nothing of people, networks or runs."""

@@ -1,0 +1,113 @@
+"""Replace a folder as a whole: built beside it, swapped in when complete, by one process.
+
+Beside `people/` this is `.people.writing/` with a lock, the folder that is being built (`new`)
+and, between two renames, the one that it replaces (`old`). What a killed process has left there is
+removed, or taken back, by the next one.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from reid_lab.errors import UserError
+from reid_lab.files.atomic import disk_full, is_disk_full
+
+NEW, OLD, LOCK = "new", "old", "lock"
+PATIENCE = 10  # seconds that a reader waits for a swap
+
+
+@contextmanager
+def locked(path: Path, busy: UserError, timeout: float = 0) -> Iterator[None]:
+    """Hold the lock file `path`. The lock ends with the process, however it ends.
+
+    Raises:
+        UserError: `busy`, where another process holds it; or a link to another file is there.
+    """
+    if path.is_symlink():
+        raise UserError(f"{path} is a link, a lock file is expected: remove it")
+    lock = FileLock(path, timeout=timeout)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise busy from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder that takes the name `path` if the block succeeds.
+
+    If the block raises, what it wrote is removed and `path` is left as it was.
+
+    Raises:
+        UserError: another process is writing `path`.
+        DiskFullError: there is not enough space.
+        OSError: the folder cannot be written to.
+    """
+    aside = _aside(path)
+    try:
+        aside.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}): choose another folder"
+        ) from error
+    busy = UserError(f"{path} is being written by another process: wait until it has ended")
+    with locked(aside / LOCK, busy):
+        try:
+            _take_back(path)
+            for leftover in (NEW, OLD):
+                shutil.rmtree(aside / leftover, ignore_errors=True)
+            (aside / NEW).mkdir()
+            yield aside / NEW
+            _swap(path)
+        except BaseException as error:
+            if is_disk_full(error) and not isinstance(error, UserError):
+                raise disk_full(path) from error
+            raise
+        finally:
+            _take_back(path)
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def restore(path: Path) -> None:
+    """Wait for a swap of `path` that goes on, and undo one that was killed between two renames.
+
+    Raises:
+        UserError: another process has been at it for longer than a swap takes.
+    """
+    if not _is_between(path):
+        return
+    busy = UserError(f"{path} is being written by another process: try again when it has ended")
+    with locked(_aside(path) / LOCK, busy, PATIENCE):
+        _take_back(path)
+
+
+def _swap(path: Path) -> None:
+    aside, path = _aside(path), path.resolve()
+    if path.exists():
+        path.rename(aside / OLD)
+    (aside / NEW).rename(path)
+
+
+def _take_back(path: Path) -> None:
+    if _is_between(path):
+        (_aside(path) / OLD).rename(path.resolve())
+
+
+def _is_between(path: Path) -> bool:
+    """Whether the old one has gone and the new one has not come."""
+    aside = _aside(path)
+    return not path.exists() and (aside / OLD).exists() and (aside / NEW).exists()
+
+
+def _aside(path: Path) -> Path:
+    path = path.resolve()
+    return path.with_name(f".{path.name}.writing")

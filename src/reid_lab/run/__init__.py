@@ -1,0 +1,1 @@
+"""One run: check, build, fit, test, report; many: a sweep's table."""

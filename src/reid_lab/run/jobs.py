@@ -1,0 +1,101 @@
+"""The jobs of a multirun, told from what each left in its folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from reid_lab.files.atomic import write_text
+from reid_lab.files.stored import StoredFileError, printable, read_json, read_yaml
+from reid_lab.results import SUMMARY, results_of
+
+_STATUS = ".hydra/status.json"
+_OVERRIDES = ".hydra/overrides.yaml"
+_METRIC = re.compile(r"test/(.+)/(rank1|mAP)")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a job's folder tells of it; `exits` holds the figures of each exit, the last one last.
+
+    `status` is done, failed, unfinished (still running, or killed), or no results.
+    """
+
+    number: int | str
+    folder: Path
+    overrides: dict[str, str]
+    status: str
+    error: str
+    exits: dict[str, dict[str, object]]
+    elapsed: object
+
+    @classmethod
+    def read(cls, folder: Path) -> Job:
+        """Read a job's folder; whatever is missing or broken there is left empty."""
+        state = _read_dict(folder / _STATUS)
+        status = str(state.get("status", "done"))
+        summary = _read_dict(results_of(folder) / SUMMARY) if status == "done" else {}
+        return cls(
+            number=state.get("job", folder.name),
+            folder=folder,
+            overrides=_read_overrides(folder / _OVERRIDES),
+            status="no results" if status == "done" and not summary else status,
+            error=str(state.get("error", "")),
+            exits=_exits(summary),
+            elapsed=summary.get("elapsed_s", ""),
+        )
+
+    def order(self) -> tuple[bool, int, Path]:
+        number = str(self.number)
+        counted = re.fullmatch("[0-9]{1,9}", number)
+        return not counted, int(number) if counted else 0, self.folder
+
+
+def read_jobs(sweep_dir: Path) -> list[Job]:
+    """All jobs that have a folder below the sweep folder, in the order of their numbers."""
+    jobs = [Job.read(path.parents[1]) for path in sweep_dir.rglob(_OVERRIDES)]
+    return sorted(jobs, key=Job.order)
+
+
+def write_status(config: DictConfig, status: str, error: str = "") -> None:
+    """Leave in a job's folder how far it has come."""
+    path = Path(config.hydra.runtime.output_dir, _STATUS)
+    content = {"job": config.hydra.job.num, "status": status, "error": error}
+    write_text(path, json.dumps(content))
+
+
+def _exits(summary: dict[str, Any]) -> dict[str, dict[str, object]]:
+    costs, metrics = _as_dict(summary.get("mul_adds")), _as_dict(summary.get("metrics"))
+    found = [(match, value) for k, value in metrics.items() if (match := _METRIC.fullmatch(k))]
+    exits: dict[str, dict[str, object]] = {}
+    references = [match[1] for match, _ in found if match[1] not in costs]
+    for name in dict.fromkeys([*references, *costs]):  # the last exit comes last
+        figures = {match[2]: value for match, value in found if match[1] == name}
+        cost = {"mul_adds": costs[name]} if name in costs else {}
+        exits[name] = figures | cost
+    return exits
+
+
+def _read_overrides(path: Path) -> dict[str, str]:
+    try:
+        lines = printable(read_yaml(path))
+    except StoredFileError:
+        lines = None
+    pairs = [str(line).partition("=") for line in lines] if isinstance(lines, list) else []
+    return {key.lstrip("+"): value for key, _, value in pairs}
+
+
+def _read_dict(path: Path) -> dict[str, Any]:
+    try:
+        return _as_dict(printable(read_json(path)))
+    except StoredFileError:
+        return {}
+
+
+def _as_dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,206 @@
+"""One table of all runs of a multirun: `runs.csv` in the sweep folder, and a short one printed.
+
+A sweep that says which of its keys is an axis gets two pictures beside it.
+
+Everything is collected from the jobs' folders, so that it does not matter in which process or on
+which machine a job ran, nor how it ended.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.filesize import pick_unit_and_suffix
+from rich.markup import escape
+from rich.table import Table
+
+from reid_lab.files.atomic import replacing
+from reid_lab.run.jobs import Job, read_jobs, write_status
+
+if TYPE_CHECKING:
+    from reid_lab.report.sweep import Swept
+
+CSV_NAME = "runs.csv"
+_pending: tuple[Path, RunsTable] | None = None  # a multirun whose table is not printed yet
+
+
+class RunsTable(Callback):
+    """Hydra callback that keeps `runs.csv` up to date, and prints the table at the end.
+
+    Hydra leaves out `on_multirun_end` when a job failed, so the program has to call
+    `print_pending` last.
+
+    Args:
+        x: the swept key that the pictures have along their axis, such as model.temperature;
+            None draws none.
+        lines: the key with a line for each of its values.
+        compare: label -> folder of a run that is drawn as a horizontal line.
+    """
+
+    def __init__(
+        self,
+        x: str | None = None,
+        lines: str | None = None,
+        compare: Mapping[str, str] | None = None,
+    ) -> None:
+        self.x, self.lines, self.compare = x, lines, dict(compare or {})
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        global _pending
+        _pending = _sweep_dir(config), self
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if config.hydra.mode == RunMode.MULTIRUN:
+            write_status(config, "unfinished")
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        if config.hydra.mode != RunMode.MULTIRUN:
+            return
+        if job_return.status == JobStatus.COMPLETED:
+            write_status(config, "done")
+        else:
+            write_status(config, "failed", _last_line(job_return._return_value))
+        write_csv(_sweep_dir(config))
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        print_pending()
+
+    def draw(self, sweep_dir: Path, jobs: list[Job]) -> list[Path]:
+        """The pictures of the runs that have results, last exit; none without an axis."""
+        if self.x is None:
+            return []
+        from reid_lab.report.sweep import write_sweep  # matplotlib is slow to import
+
+        points = [point for job in jobs if (point := _swept(job, self.x, self.lines))]
+        folders = {label: Path(folder).expanduser() for label, folder in self.compare.items()}
+        levels = {
+            label: level
+            for label, folder in folders.items()
+            if (level := _swept(Job.read(folder), None, None))
+        }
+        for label in folders.keys() - levels.keys():
+            print(f"{folders[label]} holds no results: {label} is not drawn", file=sys.stderr)
+        return write_sweep(sweep_dir, points, self.x, self.lines or "", levels)
+
+
+def print_pending() -> None:
+    """Print the table of this process's multirun, unless there is none or it is printed already."""
+    global _pending
+    if _pending is None:
+        return
+    (folder, table), _pending = _pending, None
+    jobs = write_csv(folder)
+    if jobs:
+        console = Console(width=None if sys.stdout.isatty() else 160)
+        console.print(_table(jobs))
+        console.print(f"All figures: {folder}/{CSV_NAME}", soft_wrap=True, highlight=False)
+        for path in table.draw(folder, jobs):
+            console.print(f"Drawn: {path}", soft_wrap=True, highlight=False)
+
+
+def write_csv(sweep_dir: Path) -> list[Job]:
+    """Collect the jobs of a sweep folder into its `runs.csv`, and return them."""
+    jobs = read_jobs(sweep_dir)
+    if not jobs:
+        return jobs
+    differing = _differing(jobs)
+    rows = [_csv_row(job, sweep_dir, differing) for job in jobs]
+    figures = [name for row in rows for name in row if "/" in name and name not in differing]
+    ends = ["elapsed_s", "folder", "error"]
+    columns = dict.fromkeys(["job", *differing, "status", *figures, *ends])
+    # at once, as jobs in other processes write it, too
+    with replacing(sweep_dir / CSV_NAME) as part, part.open("w", newline="", encoding="utf-8") as f:
+        writer = csv.DictWriter(f, list(columns))
+        writer.writeheader()
+        writer.writerows(rows)
+    return jobs
+
+
+def _csv_row(job: Job, sweep_dir: Path, differing: list[str]) -> dict[str, object]:
+    figures = {f"{name}/{k}": v for name, values in job.exits.items() for k, v in values.items()}
+    return {
+        "job": job.number,
+        **{key: job.overrides.get(key, "") for key in differing},
+        "status": job.status,
+        **figures,
+        "elapsed_s": job.elapsed,
+        "folder": job.folder.relative_to(sweep_dir).as_posix(),
+        "error": job.error,
+    }
+
+
+def _table(jobs: list[Job]) -> Table:
+    differing = _differing(jobs)
+    table = Table(title="Runs (figures of the last exit)")
+    for name in ["job", *differing, "status"]:
+        table.add_column(escape(name), overflow="fold")
+    for name in ["rank1", "mAP", "mul-adds", "elapsed"]:
+        table.add_column(name, justify="right")
+    table.add_column("folder", overflow="fold")
+    for job in jobs:
+        last = list(job.exits.values())[-1] if job.exits else {}
+        cells = [
+            str(job.number),
+            *(job.overrides.get(key, "") for key in differing),
+            f"{job.status}: {job.error}" if job.error else job.status,
+            _number(last.get("rank1"), "{:.1%}"),
+            _number(last.get("mAP"), "{:.1%}"),
+            _count(last.get("mul_adds")),
+            _number(job.elapsed, "{:.1f} s"),
+            job.folder.name,
+        ]
+        style = "" if job.status == "done" else "red"
+        table.add_row(*map(escape, cells), style=style)
+    return table
+
+
+def _swept(job: Job, x: str | None, lines: str | None) -> Swept | None:
+    """A job's last exit as a point of the pictures; None where something of it is missing."""
+    from reid_lab.report.sweep import Swept
+
+    last = list(job.exits.values())[-1] if job.exits else {}
+    known = all(key is None or key in job.overrides for key in (x, lines))
+    rank1, mean = last.get("rank1"), last.get("mAP")
+    if not known or not _is_number(rank1) or not _is_number(mean):
+        return None
+    return Swept(job.overrides.get(x or "", ""), job.overrides.get(lines or "", ""), rank1, mean)
+
+
+def _differing(jobs: list[Job]) -> list[str]:
+    """The overrides that are not the same in all jobs."""
+    keys = dict.fromkeys(key for job in jobs for key in job.overrides)
+    return [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1]
+
+
+def _sweep_dir(config: DictConfig) -> Path:
+    return Path(config.hydra.runtime.cwd, config.hydra.sweep.dir)
+
+
+def _last_line(error: BaseException) -> str:
+    """The line that ends a traceback; the first one of a message that has many."""
+    return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _number(value: object, form: str) -> str:
+    return form.format(value) if _is_number(value) else ""
+
+
+def _count(value: object) -> str:
+    if not isinstance(value, int) or value < 0:
+        return ""
+    unit, suffix = pick_unit_and_suffix(value, ["", " K", " M", " G", " T"], 1000)
+    return f"{value / unit:.3g}{suffix}"

@@ -1,0 +1,295 @@
+"""One run: check, build, fit, test, report."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import shutil
+import signal
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from reid_lab.budget.allocator import keep_blocks
+from reid_lab.callbacks import RankingEvaluation
+from reid_lab.callbacks.after_ranking import AfterRanking
+from reid_lab.checkpoint import CheckpointError
+from reid_lab.cli.interrupt import Interrupted, status_of
+from reid_lab.config.build import (
+    build_data,
+    build_model,
+    build_trainer,
+    identities_of,
+    take_weights,
+    use_trained_size,
+)
+from reid_lab.config.paths import last_checkpoint
+from reid_lab.config.settings import check, find_checkpoint
+from reid_lab.dataset import ReidDataModule
+from reid_lab.errors import UserError
+from reid_lab.files.atomic import first_disk_full, is_disk_full, replacing, write_text
+from reid_lab.files.tables import write_json
+from reid_lab.model import ReidModule
+from reid_lab.model.base import DivergedError
+from reid_lab.report import write_report
+from reid_lab.results import CONFIG, NEW, SUMMARY, begin_test, place
+from reid_lab.results.provenance import TRAINING, provenance, training_of
+from reid_lab.run.publish import describe, finish, publish
+
+log = logging.getLogger(__name__)
+# what Lightning and torch raise for a state that is not theirs
+UNRESTORABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError)
+
+
+@dataclass
+class Progress:
+    """How far a run has come: what to say when it is interrupted."""
+
+    folder: Path
+    doing: str = "checking the config"
+    trained: bool = False
+
+    def go_on(self) -> str:
+        """How to go on."""
+        last = last_checkpoint(self.folder)
+        if last.is_file():
+            end = ", which only tests it" if self.trained else ""
+            return f"go on from {last} with the same command and ckpt_path=last{end}"
+        return "no checkpoint was written yet: start again with the same command"
+
+
+def run(cfg: DictConfig) -> dict[str, float]:
+    """Do what the config says and leave everything in its `run_dir`.
+
+    Returns:
+        The test's metrics by name, e.g. `test/fusion/rank1`.
+
+    Raises:
+        ConfigError: everything that is wrong with the config or the data, before the first
+            batch, in one message.
+        DivergedError: a loss that is not finite.
+        DiskFullError: there is no space to write to.
+        Interrupted: Ctrl-C or SIGTERM; it says how to go on.
+    """
+    progress = Progress(Path(str(cfg.get("run_dir"))))  # not checked yet
+    try:
+        return _run(cfg, progress)
+    except BaseException as error:
+        status = status_of(error)
+        if status is not None:
+            message = f"interrupted while {progress.doing}; {progress.go_on()}"
+            raise Interrupted(status, message) from error
+        if is_disk_full(error):
+            raise first_disk_full(error, progress.folder) from error
+        raise
+
+
+def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
+    started = time.time()
+    check(cfg)
+    folder = progress.folder
+    checkpoint = find_checkpoint(cfg)
+    size = None
+    if checkpoint and cfg.task == "test":
+        given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+        size = use_trained_size(cfg, checkpoint, given)
+    quiet()
+    if cfg.allocator == "keep":
+        keep_blocks()
+    prepare_torch(cfg)
+    gc.collect()  # an earlier run's network and images, which would stay on the device
+    data, trainer = build_data(cfg), build_trainer(cfg)
+    # another data set may test it: its classifier stays what it was
+    trained = identities_of(checkpoint) if checkpoint and cfg.task == "test" else None
+    model = build_model(cfg, trained or data.identities)
+    # now, as what does not fit is no reason to write anything
+    begun = take_weights(model, checkpoint) if checkpoint else 0
+    if trainer.is_global_zero:
+        if cfg.task == "fit" or not last_checkpoint(folder).is_file():
+            write_text(folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
+        progress.doing = "making the data set"
+        data.render()
+        notes = [*data.benchmark.notes, *([size] if size else [])]
+        for note in notes:
+            log.warning(note)
+    try:
+        if trainer.is_global_zero:
+            describe(
+                trainer.loggers, cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+            )
+        if cfg.task == "fit":
+            progress.doing = "training"
+            fit(trainer, model, data, checkpoint, cfg, begun)
+            checkpoint = None  # test what was just trained
+        progress.doing, progress.trained = "testing", True
+        metrics = test(trainer, model, data, checkpoint, cfg)
+        if trainer.is_global_zero:
+            content = summary(cfg, trainer, data, metrics) | {
+                "notes": notes,
+                "elapsed_s": round(time.time() - started, 1),
+                "training": training_of(checkpoint.parent.parent if checkpoint else folder),
+            }
+            write_json(folder / NEW / SUMMARY, content)
+            results = place(folder)
+            if (results / "exits.csv").is_file():  # callbacks.ranking is not null
+                progress.doing = f"drawing the report; the results are in {results}"
+                print(f"report: {write_report(folder, [Path(run) for run in cfg.compare])}")
+                publish(folder, trainer.loggers)
+    finally:
+        finish(trainer.loggers)
+    return metrics
+
+
+def quiet() -> None:
+    """Leave out what Lightning says about itself; what it says about the run stays."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (
+        "`isinstance\\(treespec, LeafSpec",  # its own use of torch
+        "The number of training batches",  # an epoch is shorter than the logging interval
+        "The .*_dataloader.* does not have many workers",  # workers=0 is a choice
+        ".*litlogger",
+        "`LightningModule.configure_optimizers` returned `None`",  # closed forms have none
+        "`training_step` returned `None`",
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def prepare_torch(cfg: DictConfig) -> None:
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    torch.set_float32_matmul_precision(cfg.matmul_precision)
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
+
+
+def fit(
+    trainer: pl.Trainer,
+    model: ReidModule,
+    data: ReidDataModule,
+    checkpoint: Path | None,
+    cfg: DictConfig,
+    begun: int,
+) -> None:
+    """Train from step `begun` on, and leave a record of it."""
+    started, folder = time.time(), Path(cfg.run_dir)
+    try:
+        with all_or_none(trainer):
+            trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
+    except DivergedError as error:
+        last = last_checkpoint(folder)
+        kept = f"{last} is of an earlier step" if last.is_file() else "no checkpoint was written"
+        raise DivergedError(f"{error}. {kept}") from error
+    except UNRESTORABLE as error:
+        if checkpoint is None or trainer.global_step > begun or isinstance(error, UserError):
+            raise
+        raise CheckpointError(
+            f"ckpt_path={checkpoint}: the training cannot go on from its state of the loops, "
+            f"optimisers and callbacks ({type(error).__name__}: {error}). Give a checkpoint that "
+            "this version wrote with these settings, or test it with task=test"
+        ) from error
+    count_last_batch(trainer)
+    if not trainer.is_global_zero:
+        return
+    if trainer.global_step > begun:
+        took = round(time.time() - started, 1)
+        steps = {"from_step": begun, "steps": trainer.global_step, "elapsed_s": took}
+        ended = {"ended": f"{datetime.now().astimezone():%Y-%m-%dT%H:%M:%S%z}"}
+        write_json(folder / TRAINING, {**provenance(), "seed": cfg.seed, **steps, **ended})
+    elif checkpoint:
+        print(f"nothing to train: {checkpoint} is at step {begun} already; it is tested")
+        take_over(checkpoint, folder)
+
+
+def count_last_batch(trainer: pl.Trainer) -> None:
+    """Count the last batch and its epoch as ended where a training had nothing to do.
+
+    Its checkpoint is from before that, and the test's metrics are logged at these numbers.
+    """
+    trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+    epochs: Any = trainer.fit_loop.epoch_progress.current
+    if epochs.completed < epochs.ready:
+        epochs.processed = epochs.completed = epochs.ready
+
+
+def take_over(checkpoint: Path, folder: Path) -> None:
+    """Keep a checkpoint that there was nothing to add to, with its record, in a new run, too."""
+    last = last_checkpoint(folder)
+    if last.resolve() == checkpoint.resolve():
+        return
+    with replacing(last) as beside:
+        shutil.copyfile(checkpoint, beside)
+    if record := training_of(checkpoint.parent.parent):
+        write_json(folder / TRAINING, record)
+
+
+def test(
+    trainer: pl.Trainer,
+    model: ReidModule,
+    data: ReidDataModule,
+    checkpoint: Path | None,
+    cfg: DictConfig,
+) -> dict[str, float]:
+    """Test, with the results beside those of earlier tests until they are whole."""
+    folder = Path(cfg.run_dir)
+    if trainer.is_global_zero:
+        write_text(begin_test(folder) / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, (RankingEvaluation, AfterRanking)):
+            callback.results = folder / NEW
+    try:
+        with all_or_none(trainer):
+            trainer.test(model, data, ckpt_path=checkpoint, weights_only=True, verbose=False)
+    except BaseException:
+        if trainer.is_global_zero:
+            shutil.rmtree(folder / NEW, ignore_errors=True)  # a part is of no use
+        raise
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+@contextmanager
+def all_or_none(trainer: pl.Trainer) -> Iterator[None]:
+    """End the other processes of a run with this one: they would wait for it for ever.
+
+    Killed, as one that waits cannot take another signal; it is the first that writes files.
+    """
+    try:
+        yield
+    except BaseException as error:
+        launcher = trainer.strategy.launcher
+        if trainer.world_size == 1 or launcher is None:
+            raise
+        others = [process.poll() for process in getattr(launcher, "procs", ())]
+        launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))
+        if isinstance(error, RuntimeError) and any(others):  # torch's own, about a connection
+            ended = ", ".join(str(status) for status in others if status)
+            raise UserError(
+                f"another process of the run ended with status {ended} (killed, or an error that "
+                "is above): the run ends, too; go on with the same command and ckpt_path=last"
+            ) from error
+        raise
+
+
+def summary(
+    cfg: DictConfig, trainer: pl.Trainer, data: ReidDataModule, metrics: dict[str, float]
+) -> dict[str, Any]:
+    """What ran, on what, by which command, and what came out."""
+    rankings = [c for c in trainer.callbacks if isinstance(c, RankingEvaluation)]  # type: ignore[attr-defined]
+    return {
+        "name": cfg.name,
+        "task": cfg.task,
+        "seed": cfg.seed,
+        **provenance(),
+        "dataset": {"name": data.benchmark.name, **data.benchmark.counts()},
+        "metrics": {name: value for name, value in metrics.items() if name.startswith("test/")},
+        "mul_adds": rankings[0].mul_adds if rankings else {},
+        "protocol": asdict(rankings[0].protocol(trainer)) if rankings else {},
+    }

@@ -1,0 +1,101 @@
+"""How every command line ends: one message, a status, no traceback."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import reid_lab
+from reid_lab.cli import command
+from reid_lab.cli.command import attempt
+from reid_lab.errors import UserError
+
+PACKAGE = Path(reid_lab.__file__).parent
+# command -> words that are enough, and what is interrupted
+COMMANDS = {
+    "cost": (["+experiment=demo"], "reid_lab.cost.measure.measure"),
+    "dashboard": (["a/b"], "reid_lab.dashboard.workspace"),
+    "doctor": (["dataset=folder"], "reid_lab.doctor.examine.examine"),
+    "export": (["--checkpoint", "a.ckpt", "--out", "b"], "reid_lab.export.command.export"),
+    "frontier": (["runs"], "reid_lab.frontier.show.show"),
+    "gallery": (["info", "g"], "reid_lab.gallery.commands.info"),
+    "runtime": (["g", "a.jpg", "--out", "o.npz"], "reid_lab.runtime.__main__.Model"),
+}
+
+
+def interrupt(*_: object, **__: object) -> int:
+    raise KeyboardInterrupt
+
+
+def test_every_command_line_is_tried() -> None:
+    found = {path.parent.name for path in PACKAGE.glob("*/__main__.py")}
+    assert found | {"dashboard"} == COMMANDS.keys()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_ctrl_c_is_one_line(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, work = COMMANDS[name]
+    monkeypatch.setattr(work, interrupt)
+    module = f"reid_lab.{name}" if name == "dashboard" else f"reid_lab.{name}.__main__"
+    assert importlib.import_module(module).main(words) == 130
+    told = capsys.readouterr().err
+    assert told.startswith("interrupted") and told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(UserError("wrong"), 7), (OSError("disk"), 1), (PermissionError(13, "no", "f"), 1)],
+)
+def test_what_a_user_can_cause_is_one_line(
+    error: Exception, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> int:
+        raise error
+
+    assert attempt(work, wrong=7) == status
+    assert capsys.readouterr().err == f"error: {error}\n"
+
+
+def test_a_fault_of_ours_keeps_its_traceback() -> None:
+    def work() -> int:
+        raise RuntimeError("bug")
+
+    with pytest.raises(RuntimeError):
+        attempt(work)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+def test_nobody_reads_the_output() -> None:
+    lines = "print('x' * 9999, flush=True) or 0 for _ in range(99)"
+    code = f"from reid_lab.cli.command import attempt; exit(attempt(lambda: sum({lines})))"
+    source = str(Path(command.__file__).parents[2])
+    done = subprocess.run(
+        f"{sys.executable} -c {code!r} | true; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        env=os.environ | {"PYTHONPATH": source},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_name_that_the_terminal_cannot_show() -> None:
+    code = "from reid_lab.cli.command import attempt; exit(attempt(lambda: print('\\u884c') or 0))"
+    source = str(Path(command.__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": source, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, "\\u884c\n")

@@ -1,0 +1,99 @@
+"""The configs against the code: one home for every number, one group a package."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+import reid_lab
+from reid_lab.config.paths import conf_dir
+from reid_lab.dataset.synthetic import Recipe
+from tests.conftest import Compose
+
+# what no package implements: third-party classes, and compositions of the others
+WITHOUT_PACKAGE = {"trainer", "logger", "experiment", "sweep"}
+# scratch for a plain Python user, who may have no network; the papers start from ImageNet.
+# What Lightning's checkpoints do by default is not what ours do.
+DIFFERENT = {"weights", "save_last", "save_top_k", "every_n_train_steps", "enable_version_counter"}
+CHOICES = {
+    home: [p.stem for p in sorted((conf_dir() / home).glob("*.yaml")) if p.stem != "base"]
+    for home in ("loss", "model", "backbone")
+} | {"dataset": ["market1501"], "callbacks": ["default"]}
+
+
+def nodes(config: Any, key: str = "") -> Iterator[tuple[str, DictConfig]]:
+    """(dotted key, node) of everything with a target of ours."""
+    if isinstance(config, DictConfig):
+        if str(config.get("_target_", "")).startswith("reid_lab."):
+            yield key, config
+        for name in config:
+            if not (OmegaConf.is_interpolation(config, name) or OmegaConf.is_missing(config, name)):
+                yield from nodes(config[name], f"{key}.{name}")
+
+
+@pytest.mark.parametrize("home", CHOICES)
+def test_defaults_in_code_equal_the_yaml(composed: Compose, home: str) -> None:
+    compared = 0
+    for choice in CHOICES[home]:
+        cfg = composed("dataset=market1501", "backbone=small", f"{home}={choice}", small=False)
+        for key, node in nodes(cfg[home]):
+            if ".backbones." not in key:  # an ensemble's networks are its own
+                compared += compare(node, f"{home}={choice}: {home}{key}")
+    assert compared
+
+
+def compare(node: DictConfig, where: str) -> int:
+    """How many of a node's values are those of its target's signature, as all must be."""
+    compared = 0
+    for name, parameter in inspect.signature(get_object(node["_target_"])).parameters.items():
+        if name not in node or name in DIFFERENT or OmegaConf.is_interpolation(node, name):
+            continue
+        if OmegaConf.is_missing(node, name) or parameter.default is inspect.Parameter.empty:
+            continue
+        value = node[name]
+        value = tuple(value) if OmegaConf.is_list(value) else value
+        if not OmegaConf.is_dict(value):
+            assert value == parameter.default, f"{where}.{name}"
+            compared += 1
+    return compared
+
+
+def test_the_recipe_of_people_has_one_home(composed: Compose) -> None:
+    raw = OmegaConf.load(conf_dir() / "dataset" / "synthetic.yaml")
+    assert dict(raw.recipe) == {"_target_": raw.recipe["_target_"], **asdict(Recipe())}
+
+
+def test_groups_mirror_the_packages() -> None:
+    package = Path(reid_lab.__file__).parent
+    groups = {path.name for path in conf_dir().iterdir() if path.is_dir()}
+    assert all((package / group).is_dir() for group in groups - WITHOUT_PACKAGE)
+
+
+@pytest.mark.parametrize("group", ["dataset", "backbone", "model", "loss", "trainer", "logger"])
+def test_every_choice_composes(composed: Compose, group: str) -> None:
+    for path in sorted((conf_dir() / group).glob("*.yaml")):
+        if path.stem != "base":
+            cfg = composed(f"{group}={path.stem}", small=False)
+            OmegaConf.to_container(cfg, resolve=True)
+
+
+def test_recipes_with_ten_crops_have_ten(composed: Compose) -> None:
+    """DaRe, section 5; PLA, section 4.2."""
+    ten = ("dare_market", "dare_densenet_market", "dare_cuhk03", "se_resnets_market", "pla_market")
+    for name in (*ten, "dare_cuhk03_cpu", "demo"):
+        views = composed(f"+experiment={name}").dataset.transforms.views
+        assert views == (10 if name in ten else 1), name
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (conf_dir() / "sweep").glob("*.yaml")))
+def test_printed_commands_say_where_the_data_is(name: str) -> None:
+    text = (conf_dir() / "sweep" / f"{name}.yaml").read_text()
+    commands = [line for line in text.splitlines() if "python -m reid_lab -m" in line]
+    assert all("dataset.root=" in line or "synthetic" in line for line in commands)

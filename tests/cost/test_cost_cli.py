@@ -1,0 +1,159 @@
+"""`python -m reid_lab.cost`: a table without data, weights or training."""
+
+from __future__ import annotations
+
+import csv
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from reid_lab.budget.mul_adds import count_exits
+from reid_lab.config.build import build_model
+from reid_lab.cost import arguments, compare, measure, show
+from reid_lab.cost.__main__ import main
+from reid_lab.errors import UserError
+from tests.conftest import Compose
+
+TINY = ("backbone=small", "backbone.width=4", "model.hidden=16", "model.dim=8")
+SIZE = ("dataset.transforms.height=64", "dataset.transforms.width=32")
+QUICK = ("--batch=2", "--repeats=2", "--seconds=0.1", "--device=cpu", "--allocator=default")
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command in `tmp_path`; everything that it prints."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(show.stdout, "_width", 200)
+
+    def call(*words: str, status: int = 0) -> str:
+        capsys.readouterr()
+        returned = main([*QUICK, *words])
+        printed = "".join(capsys.readouterr())
+        assert returned == status, printed
+        return printed
+
+    return call
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_published_experiment_needs_nothing(run: Run, tmp_path: Path) -> None:
+    small = (*SIZE, *TINY[2:])  # its backbone has ImageNet weights, its data set no root
+    printed = run("+experiment=dare_market", *small, "--gallery=50", "--csv=cost.csv")
+    for word in ("dare_market, 64x32", "stage1", "fusion", "hsv_histogram (reference)", "Gallery"):
+        assert word in printed
+    table = {row["exit"]: row for row in rows(tmp_path / "cost.csv")}
+    assert (table["fusion"]["gallery_bytes"], table["fusion"]["dim"]) == (str(4 * 8 * 50), "8")
+    assert not [path for path in tmp_path.iterdir() if path.name != "cost.csv"]
+
+
+def test_a_narrow_terminal_gets_every_column(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(show.stdout, "_width", 60)
+    printed = run(*TINY, *SIZE)
+    assert "…" not in printed
+    for head in ("Mul-Adds", "Peak memory", "Latency p50", "p95", "Images/s", "Embedding"):
+        assert head in printed
+    tables = [line for line in printed.splitlines() if line.strip().startswith("Exit ")]
+    assert len(tables) > 1
+
+
+def test_a_checkpoint_is_measured_as_it_was_trained(
+    run: Run, tmp_path: Path, composed: Compose
+) -> None:
+    model = build_model(composed("model=dare", *TINY))
+    state = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
+    torch.save(state, tmp_path / "tiny.ckpt")
+    run("--checkpoint=tiny.ckpt", "--csv=cost.csv")
+    counted = count_exits(model, 64, 32)
+    found = {row["exit"]: int(row["mul_adds"]) for row in rows(tmp_path / "cost.csv")[:-1]}
+    assert found == counted
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("model.lr=fast",), "model.lr"),
+        (("+experiment=bogus",), "bogus"),
+        (("dataset.transforms.views=3",), "dataset.transforms.views"),
+        (("trainer.precision=7-bit",), "trainer.precision"),
+        (("--device=bogus",), "bogus.*try cpu"),
+        (("--checkpoint=none.ckpt",), "none.ckpt"),
+    ],
+)
+def test_what_is_wrong_is_told(run: Run, words: tuple[str, ...], message: str) -> None:
+    printed = run(*TINY, *words, status=2)
+    assert re.search(message, printed)
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("words", [("--batch=0",), ("--seconds=0",), ("--allocator=other",)])
+def test_wrong_options_end_with_status_2(words: tuple[str, ...]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2
+
+
+def test_allocators_take_turns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turns: list[str] = []
+
+    def measured(args: object, way: str) -> list[dict[str, str]]:
+        turns.append(way)
+        speed = 200 if way == "keep" else 100
+        row = {"exit": "pool", "batch": "8", "latency_p50_ms": str(1000 / speed)}
+        return [row | {"images_per_second": str(1.5 * speed if way == "keep" else speed)}]
+
+    monkeypatch.setattr(compare, "_measured", measured)
+    assert compare.compare(arguments.parse([])) == 0
+    assert turns == ["default", "keep"] * 3
+    printed = capsys.readouterr().out
+    assert "2.00" in printed and "3.00" in printed
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The children's commands run here: a process of their own takes seconds to start."""
+
+    def call(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        assert command[1:3] == ["-m", "reid_lab.cost"]
+        monkeypatch.setattr("reid_lab.cost.measure.keep_blocks", lambda: kept.append(True))
+        status = main(command[3:])
+        return subprocess.CompletedProcess(command, status, "", capsys.readouterr().err)
+
+    kept: list[bool] = []
+    monkeypatch.setattr(subprocess, "run", call)
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize("way", ["keep", "default"])
+def test_a_child_measures_what_was_asked(way: str) -> None:
+    args = arguments.parse([*TINY, *SIZE, "--batch=2", "--repeats=1", "--seconds=0.01"])
+    found = compare._measured(args, way)
+    assert [row["exit"] for row in found][:2] == ["stage1", "stage2"]
+    assert (found[0]["batch"], found[0]["repeats"]) == ("2", "1")
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_childs_error_is_told_once() -> None:
+    args = arguments.parse([*TINY, "model.dim=0"])
+    with pytest.raises(UserError, match="^The config has 1 problem"):
+        compare._measured(args, "keep")
+
+
+def test_no_weights_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(network: object, weights: object, *_: object, **__: object) -> None:
+        assert weights is None
+
+    monkeypatch.setattr("reid_lab.backbone.resnet.load_weights", load)
+    cfg = measure.composed(["backbone=resnet18", *SIZE])
+    assert cfg.backbone.weights == "imagenet"
+    assert measure.build(cfg, arguments.parse(["--device=cpu"])).size == (64, 32)

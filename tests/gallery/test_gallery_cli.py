@@ -1,0 +1,342 @@
+"""`python -m reid_lab.gallery`, from a checkpoint and a folder of images to a page."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from reid_lab.checkpoint import load_model
+from reid_lab.config.build import build_model
+from reid_lab.dataset.images import decode, resize
+from reid_lab.dataset.transforms import normalise
+from reid_lab.files.image_files import find_images
+from reid_lab.gallery import arguments, commands, show
+from reid_lab.gallery.__main__ import main
+from reid_lab.retrieval.index import INDEX_NAMES
+from reid_lab.retrieval.store import UNKNOWN, SavedGallery
+from reid_lab.retrieval.writer import Writer
+from tests.conftest import Compose, write_jpegs
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, composed: Compose) -> Path:
+    """Of a tiny network that has learned nothing."""
+    return untrained(tmp_path / "tiny.ckpt", composed, seed=0)
+
+
+def untrained(path: Path, composed: Compose, seed: int) -> Path:
+    torch.manual_seed(seed)
+    small = ("backbone=small", "backbone.width=4", "model.hidden=16", "model.dim=8")
+    model = build_model(composed("model=dare", *small))
+    torch.save({"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}, path)
+    return path
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in `tmp_path`; everything that it prints."""
+    monkeypatch.chdir(tmp_path)
+    for console in (show.stdout, show.stderr):
+        monkeypatch.setattr(console, "_width", 200)
+
+    def call(*words: object, status: int = 0) -> str:
+        capsys.readouterr()
+        returned = main([str(word) for word in words])
+        printed = "".join(capsys.readouterr())
+        assert returned == status, printed
+        assert "Traceback" not in printed
+        return printed
+
+    return call
+
+
+@pytest.fixture
+def images(tmp_path: Path, people: Path) -> Path:
+    """Eight images of two people in two cameras."""
+    (tmp_path / "images" / "deep").mkdir(parents=True)
+    found = sorted((people / "bounding_box_test").glob("0*.jpg"))
+    for path in [path for path in found if not path.name.startswith("0000")][:8]:
+        shutil.copy(path, tmp_path / "images" / "deep")
+    return tmp_path / "images"
+
+
+def test_hidden_folders_are_left_out(images: Path) -> None:
+    before, _ = find_images(images)
+    (images / ".thumbs").mkdir()
+    shutil.copy(before[0], images / ".thumbs")
+    shutil.copy(before[0], images / ".x.jpg")
+    assert find_images(images)[0] == before
+
+
+def test_embeddings_are_the_networks_own(run: Run, checkpoint: Path, images: Path) -> None:
+    run("build", "--checkpoint", checkpoint, "--images", images, "--out", "g", "--exit", "stage2")
+    gallery, model = SavedGallery.open("g"), load_model(checkpoint)
+    assert len(gallery) == 8 and gallery.card.exit == "stage2" and gallery.card.image == (64, 32)
+    for row, path in enumerate(gallery.paths()):
+        pixels = torch.from_numpy(resize(decode(Path(path)), 64, 32).copy())
+        with torch.inference_mode():
+            wanted = model(normalise(pixels.permute(2, 0, 1)[None]))["stage2"][0]
+        np.testing.assert_allclose(gallery.embeddings[row], wanted, atol=1e-5)
+        pid, camid = Path(path).name.split("_")[:2]
+        assert (gallery.pids[row], gallery.camids[row]) == (int(pid), int(camid[1]))
+
+
+@pytest.mark.parametrize("more", [(), ("--metric", "cosine", "--half", "--index", "hnsw")])
+def test_from_images_to_a_page(
+    more: tuple[str, ...], run: Run, checkpoint: Path, images: Path
+) -> None:
+    model = ("--checkpoint", checkpoint)
+    printed = run("build", *model, "--images", images, "--out", "g", "--batch-size", 3, *more)
+    assert "8 images embedded" in printed and "8 images now" in printed
+
+    printed = run("info", "g")
+    for fragment in ("8", "fusion", "64x32", "cosine" if more else "euclidean"):
+        assert fragment in printed
+
+    asked = sorted(images.rglob("*.jpg"))[2]
+    printed = run("search", "g", *model, "--image", asked, "--top", 3)
+    first = next(line for line in printed.splitlines() if line.strip().startswith("1 "))
+    assert "0.00" in first and "✓" in first and asked.name in first.replace("\n", "")
+
+    printed = run("search", "g", *model, "--image", asked, asked, "--html", "out/page.html")
+    page = Path("out/page.html").read_text(encoding="utf-8")
+    assert "out/page.html" in printed
+    assert page.count('<figure class="match"') == 2 * 8
+    assert (
+        page.count("data:image/jpeg;base64,") == 2 * 9 and "http" not in page.split("</style>")[1]
+    )
+    assert 'class="shot right"' in page and 'class="shot wrong"' in page
+    seen = re.sub(r"<[^>]*>", "\n", page.partition("<main>")[2])  # without hovering
+    for image in images.rglob("*.jpg"):
+        assert seen.count(image.name) == 2 * (1 + (image == asked)), image
+    assert f"person {int(asked.name[:4])}, camera {asked.name[6]}" in seen
+    assert len(re.findall(r"^ \d\.\d{3}$", seen, re.M)) == 2 * 8
+
+
+def test_add_skips_what_is_there(run: Run, checkpoint: Path, images: Path) -> None:
+    run("build", "--checkpoint", checkpoint, "--images", images, "--out", "g")
+    new = write_jpegs(images, ["new/0077_c1_1.jpg", "new/nobody.png"], (64, 32))
+    printed = run("add", "g", "--checkpoint", checkpoint, "--images", new)
+    assert "2 images embedded" in printed and "8 were there already; 10 images now" in printed
+    again = run("add", "g", "--checkpoint", checkpoint, "--images", images)
+    assert "0 images embedded, 10 were there already; 10 images now" in again
+    gallery = SavedGallery.open("g")
+    assert gallery.pids[-2:].tolist() == [77, UNKNOWN]
+
+
+def test_an_interrupted_add_goes_on(
+    run: Run, checkpoint: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ("--checkpoint", checkpoint, "--images", images)
+    one = write_jpegs(images.parent / "one", ["0001_c1_1.jpg"], (64, 32))
+    run("build", "--checkpoint", checkpoint, "--images", one, "--out", "g", "--index", "hnsw")
+    embedded = commands.embedded
+
+    def interrupted(*args: object, **options: object):  # type: ignore[no-untyped-def]
+        for number, batch in enumerate(embedded(*args, **options)):  # type: ignore[arg-type]
+            if number == 2:
+                raise KeyboardInterrupt
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(commands, "embedded", interrupted)
+        printed = run("add", "g", *model, "--batch-size", 2, status=130)
+    assert "what was appended stays, the same command goes on" in printed
+    assert len(SavedGallery.open("g")) == 5
+    printed = run("add", "g", *model)
+    assert "4 images embedded" in printed and "4 were there already; 9 images now" in printed
+    saved = SavedGallery.open("g").saved_index()
+    assert saved is not None and len(saved) == 9
+
+
+def test_broken_images_are_told_together(run: Run, checkpoint: Path, images: Path) -> None:
+    for number in range(12):
+        (images / f"bad{number}.jpg").write_bytes(b"\xff\xd8 broken")
+    build = ("build", "--checkpoint", checkpoint, "--images", images, "--overwrite", "--out")
+    printed = run(*build, "g")
+    assert "12 images left out:" in printed and printed.count("cannot be read as an image") == 10
+    assert "8 images embedded" in printed and "12 left out; 8 images now" in printed
+    run(*build, "g", "--strict", status=1)
+    assert len(SavedGallery.open("g")) == 8
+    good = next(images.rglob("0*.jpg"))
+    asked = ("--image", images / "bad0.jpg", good)
+    printed = run("search", "g", "--checkpoint", checkpoint, *asked, status=1)
+    assert "1 image left out" in printed and good.name in printed
+    for path in images.rglob("0*.jpg"):
+        path.unlink()
+    printed = run(*build, "none", status=1)
+    assert "none of 12 images could be read: none was not made" in printed
+    assert not Path("none").exists()
+    assert "1 image left out" in run(
+        "search", "g", "--checkpoint", checkpoint, "--image", images / "bad0.jpg", status=1
+    )
+
+
+def test_another_model_is_refused(
+    run: Run, checkpoint: Path, images: Path, composed: Compose
+) -> None:
+    run("build", "--checkpoint", checkpoint, "--images", images, "--out", "g")
+    other = ("--checkpoint", untrained(checkpoint.with_name("other.ckpt"), composed, seed=1))
+    for command in (
+        ("add", "g", *other, "--images", images),
+        ("search", "g", *other, "--image", "x"),
+    ):
+        assert "embeddings of two models cannot be compared" in run(*command, status=1)
+
+
+def test_the_pattern_finds_people(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    names = ["ann-7/left.jpg", "bob-9/right.jpg", "odd.jpg"]
+    folder = write_jpegs(tmp_path / "mine", names, (64, 32))
+    build = ("build", "--checkpoint", checkpoint, "--images", folder, "--out", "g", "--overwrite")
+    run(*build, "--pattern", r"(?P<pid>\d+)/[^/]*$")
+    gallery = SavedGallery.open("g")
+    assert gallery.pids.tolist() == [7, 9, UNKNOWN] and set(gallery.camids.tolist()) == {UNKNOWN}
+    run(
+        "search", "g", "--checkpoint", checkpoint, "--image", folder / "odd.jpg", "--html", "p.html"
+    )
+    assert Path("p.html").read_text(encoding="utf-8").count('class="shot unknown"') == 3
+    run(*build, "--pattern", "")
+    assert set(SavedGallery.open("g").pids.tolist()) == {UNKNOWN}
+    for pattern, message in {
+        "(": "no regular expression",
+        r"(\d+)": "neither (?P<pid>...)",
+        r"(?P<pid>ann|bob)": "are whole numbers from -1",
+    }.items():
+        assert message in run(*build, "--pattern", pattern, status=1)
+
+
+def test_plan_tells_what_indexes_lose(run: Run, checkpoint: Path, people: Path) -> None:
+    model = ("--checkpoint", checkpoint)
+    for part, out in (("bounding_box_test", "g"), ("query", "q")):
+        run("build", *model, "--images", people / part, "--out", out)
+    printed = run("plan", "g", "--queries", "q", "--size", 1_000_000, "--depth", 10)
+    assert all(name in printed for name in INDEX_NAMES)
+    assert "Extrapolated: 1,000,000 images" in printed and "32 MB" in printed
+    assert "over the whole list" in printed and "at least 624 images" in printed
+    printed = run("plan", "g")
+    assert "Extrapolated" not in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("build", "--images", "nowhere", "--out", "g"), "nowhere is no folder"),
+        (("build", "--images", "empty", "--out", "g"), "empty holds no image: expected files"),
+        (("build", "--images", "images", "--out", "g", "--exit", "x"), "choose one of stage1, s"),
+        (("build", "--images", "images", "--out", "g", "--index", "ivf_pq"), "at least 624 images"),
+        (("build", "--images", "images", "--out", "images"), "images exists already"),
+        (("build", "--images", "images", "--out", "g", "--device", "toaster"), "try cpu"),
+        (("add", "nowhere", "--images", "images"), "no saved gallery, it does not exist"),
+    ],
+)
+def test_errors_are_one_message(
+    words: tuple[str, ...], message: str, run: Run, checkpoint: Path, images: Path
+) -> None:
+    Path("empty").mkdir()
+    printed = run(*words, "--checkpoint", checkpoint, status=1)
+    assert printed.startswith("error: ") and message in printed
+    assert not Path("g").exists()
+
+
+def test_arguments_name_the_indexes_that_there_are() -> None:
+    assert arguments.INDEXES == INDEX_NAMES
+
+
+def test_help_and_wrong_arguments() -> None:
+    def call(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "reid_lab.gallery", *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    told = call("--help")
+    assert told.returncode == 0 and "plan" in told.stdout
+    wrong = call("search", "g", "--checkpoint", "x", "--image", "y", "--top", "0")
+    assert wrong.returncode == 2 and "0 is less than 1" in wrong.stderr
+
+
+def files_of(folder: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.name != ".lock"}
+
+
+@pytest.mark.parametrize("stop", [0, 1, 2])
+def test_an_interrupted_add_ends_as_an_uninterrupted_one(
+    stop: int, run: Run, checkpoint: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit, although broken images come first when it goes on, and shift the batches."""
+    one = write_jpegs(images.parent / "one", ["0001_c1_1.jpg"], (64, 32))
+    first = sorted(images.rglob("*.jpg"))[0]
+    first.with_name("0000_broken.jpg").write_bytes(b"broken")
+    run("build", "--checkpoint", checkpoint, "--images", one, "--out", "g", "--index", "hnsw")
+    shutil.copytree("g", "whole")
+    words = ("--checkpoint", checkpoint, "--images", images, "--batch-size", 3)
+    run("add", "whole", *words)
+    append, calls = Writer.append, 0
+
+    def terminated(*args: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+        append(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "append", terminated)
+        run("add", "g", *words, status=143)
+    assert files_of("g") != files_of("whole")
+    run("add", "g", *words)
+    assert files_of("g") == files_of("whole")
+    run("add", "g", *words)  # nothing new, and what is broken was left out before
+    assert files_of("g") == files_of("whole")
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (("search", "g", "--image", "IMAGE", "--top", 0), 2),
+        (("search", "g", "--image", "IMAGE", "--top", -1), 2),
+        (("search", "g", "--image", "IMAGE", "--top", "all"), 2),
+        (("search", "g", "--image", "IMAGE", "--top", 10**30), 2),
+        (("search", "g", "--image", "IMAGE", "--html", "IMAGE/x.html"), 1),
+        (("search", "g", "--image", "IMAGE", "--html", "images"), 1),
+        (("search", "g", "--image", "images"), 1),
+        (("search", "empty", "--image", "IMAGE"), 1),
+        (("build", "--images", "images", "--out", "IMAGE/g"), 1),
+        (("build", "--images", "images", "--out", ".."), 1),
+        (("build", "--images", "images", "--out", "new", "--exit", "../../x"), 1),
+        (("build", "--images", "images", "--out", "new", "--device", "meta"), 1),
+        (("build", "--images", "images", "--out", "new", "--batch-size", 10**12), 2),
+        (("build", "--images", "images", "--out", "new", "--pattern", "a{99999999999}"), 1),
+        (("build", "--images", "images", "--out", "new", "--pattern", "(?P<pid>[a-z]+)"), 1),
+        (("build", "--images", "numbers", "--out", "new"), 1),
+    ],
+)
+def test_senseless_arguments_are_one_message(
+    words: tuple[object, ...], status: int, run: Run, checkpoint: Path, images: Path
+) -> None:
+    run("build", "--checkpoint", checkpoint, "--images", images, "--out", "g")
+    write_jpegs(Path("numbers"), [f"{10**23}_c1_1.jpg"], (64, 32))
+    shutil.copytree("g", "empty")
+    replace(SavedGallery.open("g").card, count=0, crc32={}).write(Path("empty"))
+    before, there = files_of("g"), sorted(Path().iterdir())
+    image = str(next(images.rglob("*.jpg")))
+    given = [str(word).replace("IMAGE", image) for word in words]
+    if status == 2:
+        with pytest.raises(SystemExit, match="2"):
+            main([*given, "--checkpoint", str(checkpoint)])
+    else:
+        printed = run(*given, "--checkpoint", checkpoint, status=1)
+        assert "error: " in printed or "1 image left out" in printed
+    assert files_of("g") == before and sorted(Path().iterdir()) == there
