@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from reid_lab.cli.command import attempt, piped
+from reid_lab.cli.command import attempt, piped, program
 from reid_lab.errors import UserError
 from reid_lab.files.tables import write_json
 from reid_lab.frontier.points import read_points
@@ -183,7 +183,7 @@ def _save(args: argparse.Namespace) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m reid_lab.dashboard")
+    parser = argparse.ArgumentParser(program("workspace", "dashboard"))
     parser.description = "Save a W&B workspace for reid_lab's runs, and log the frontier's table."
     parser.add_argument("project", type=_project, metavar="ENTITY/PROJECT")
     parser.add_argument("--frontier", type=Path, help="a frontier.csv to log as a table")

@@ -8,9 +8,17 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 from reid_lab.errors import UserError
+
+
+def program(command: str, module: str = "") -> str:
+    """How a command was called, for its usage."""
+    if Path(sys.argv[0]).stem == "reid-lab":
+        return f"reid-lab {command}"
+    return f"python -m reid_lab.{module or command}"
 
 
 def count(text: str, most: int = 10**12) -> int:

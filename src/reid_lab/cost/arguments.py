@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from reid_lab.cli.command import batch_size, count, seconds
+from reid_lab.cli.command import batch_size, count, program, seconds
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The overrides and options. Exits with 2 where they are wrong."""
-    parser = argparse.ArgumentParser("python -m reid_lab.cost")
+    parser = argparse.ArgumentParser(program("cost"))
     parser.description = (
         "What each exit of a model takes on this machine: Mul-Adds, parameters, memory, time and, "
         "where the platform tells it, energy. Nothing is trained, downloaded or read."

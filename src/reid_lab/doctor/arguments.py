@@ -6,14 +6,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from reid_lab.cli.command import count
+from reid_lab.cli.command import count, program
 
 PICTURES = (".png", ".jpg", ".jpeg")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The overrides and options. Exits with 2 where they are wrong."""
-    parser = argparse.ArgumentParser("python -m reid_lab.doctor")
+    parser = argparse.ArgumentParser(program("doctor"))
     parser.description = "Look at a data set before training: what is there, and what is wrong."
     parser.epilog = (
         "Status 0: training would work; 1: it would fail; 2: the command is wrong. "

@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from reid_lab.cli.command import batch_size, count
+from reid_lab.cli.command import batch_size, count, program
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The options and overrides. Exits with 2 where they are wrong."""
-    parser = argparse.ArgumentParser("python -m reid_lab.export")
+    parser = argparse.ArgumentParser(program("export"))
     parser.description = "Write a checkpoint as ONNX, compared with PyTorch."
     parser.epilog = (
         "Example: python -m reid_lab.export --checkpoint last.ckpt --out exported "

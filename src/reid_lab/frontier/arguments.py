@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from reid_lab.cli.command import program
+
 # limit -> the column that it bounds
 LIMITS = {
     "max_mul_adds": "mul_adds",
@@ -19,7 +21,7 @@ LIMITS = {
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command. Exits with 2 where it is wrong."""
-    parser = argparse.ArgumentParser("python -m reid_lab.frontier")
+    parser = argparse.ArgumentParser(program("frontier"))
     parser.description = (
         "Finished runs as one table, plots and a page: accuracy against Mul-Adds, latency and "
         "memory. Seeds of one method are pooled. With a limit: the best that fits it. A run whose "

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from reid_lab.cli.command import batch_size, count
+from reid_lab.cli.command import batch_size, count, program
 
 # Market-1501's PPPP_cC in the file's name, as in 0002_c1s1_000451_03.jpg
 MARKET = r"(?:^|/)(?P<pid>-?\d+)_c(?P<camid>\d+)[^/]*$"
@@ -15,7 +15,7 @@ INDEXES = ("flat", "ivf", "hnsw", "ivf_pq", "sq8")
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command with its arguments. Exits with 2 where they are wrong."""
-    parser = argparse.ArgumentParser("python -m reid_lab.gallery")
+    parser = argparse.ArgumentParser(program("gallery"))
     parser.description = "Keep the embeddings of a folder of images, and find people in them."
     commands = parser.add_subparsers(dest="command", required=True)
     _build(commands.add_parser("build", help="embed a folder of images"))

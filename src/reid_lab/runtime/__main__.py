@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_lab.cli.command import attempt, batch_size, count, piped
+from reid_lab.cli.command import attempt, batch_size, count, piped, program
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import replacing
 from reid_lab.files.image_files import shown
@@ -91,7 +91,7 @@ def _warn(text: str) -> None:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m reid_lab.runtime")
+    parser = argparse.ArgumentParser(program("runtime"))
     parser.description = "Embed images with an exported network: onnxruntime, no torch."
     parser.epilog = (
         "Status 0: all images were read; 1: something is wrong, or some images cannot be read and "
