@@ -170,7 +170,7 @@ def test_what_people_type_is_answered_with_what_to_type(
 
 
 def test_a_cut_pipe_is_no_error(tmp_path: Path) -> None:
-    for module in ("reid_lab", "reid_lab.cost", "reid_lab.frontier"):
+    for module in ("reid_lab", "reid_lab.cost", "reid_lab.frontier", "reid_lab.cli.main"):
         command = [sys.executable, "-m", module, "--help"]
         end, start_of_pipe = os.pipe()
         os.close(end)  # nobody reads

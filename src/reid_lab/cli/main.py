@@ -33,6 +33,10 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """The status of the command; 2: there is no such command."""
     words = list(sys.argv[1:] if argv is None else argv)
+    return piped(lambda: dispatch(words))
+
+
+def dispatch(words: Sequence[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(usage())
         return 0 if words else 2
@@ -52,7 +56,7 @@ def call(name: str, words: Sequence[str]) -> int:
     if name == RUN:
         sys.argv[1:] = words  # where Hydra looks for them
         return int(module.main() or 0)
-    return piped(lambda: int(module.main(words)))
+    return int(module.main(words))
 
 
 def usage() -> str:
