@@ -46,7 +46,7 @@ $(DOCS_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
-lint: $(STAMP)  ## ruff and mypy, mending what can be mended
+lint: $(STAMP)  ## ruff and mypy, fixing what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/mypy

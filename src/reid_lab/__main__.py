@@ -106,7 +106,7 @@ def _first() -> bool:
 
 
 def _is_users(error: Exception) -> bool:
-    """Whether an error is one to be told in one message: any that Hydra has with the command."""
+    """Whether an error is reported in one message: any that Hydra has with the command."""
     if not _started:
         return True
     from pytorch_lightning.utilities.exceptions import MisconfigurationException

@@ -157,7 +157,7 @@ def reach() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0: done; 1: the user's error, told in one message; 130: interrupted."""
+    """0: done; 1: the user's error, reported in one message; 130: interrupted."""
     args = _parse(argv)
     return attempt(lambda: _save(args))
 

@@ -1,4 +1,4 @@
-"""Errors that the user can mend; the command line shows their message without a traceback."""
+"""Errors that the user can fix; the command line shows their message without a traceback."""
 
 
 class UserError(ValueError):

@@ -105,8 +105,10 @@ def _load(network: nn.Module, state: dict[str, Tensor], weights: str | Path, all
     try:
         missing, unexpected = network.load_state_dict(body, strict=False)
     except RuntimeError as error:  # sizes; its last line names one
-        told = str(error).splitlines()[-1].strip()
-        raise WeightsError(f"weights={weights}: of another network ({told}); {allowed}") from error
+        reason = str(error).splitlines()[-1].strip()
+        raise WeightsError(
+            f"weights={weights}: of another network ({reason}); {allowed}"
+        ) from error
     missing = [key for key in missing if not key.startswith(HEADS)]
     if missing or unexpected:
         raise WeightsError(

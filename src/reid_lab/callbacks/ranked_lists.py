@@ -37,7 +37,7 @@ class RankedLists(AfterRanking):
         e = evaluation.embeddings
         queries = [
             {
-                **e.query.told(i),
+                **e.query.to_dict(i),
                 "group": group,
                 "ranked": {
                     name: evaluation.ranked_list(name, i, self.top) for name in model.exit_names
@@ -55,7 +55,7 @@ class RankedLists(AfterRanking):
         order = ranking.ap[0].masked_fill(~wrong, torch.inf).argsort(stable=True)
         return [
             {
-                **evaluation.embeddings.query.told(i),
+                **evaluation.embeddings.query.to_dict(i),
                 "group": "worst",
                 "first_match": int(ranking.first[0, i]) + 1,
                 "ranked": {exit: evaluation.ranked_list(exit, i, self.top)},

@@ -110,7 +110,9 @@ class RankingEvaluation(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.protocol(trainer)  # whether it can be followed
         if _data(trainer).benchmark.companions is not None and self.query == "single":
-            rank_zero_warn("companions are embedded in vain without callbacks.ranking.query=multi")
+            rank_zero_warn(
+                "companions are embedded, but have no effect unless callbacks.ranking.query=multi"
+            )
         self.count(_data(trainer), cast(ReidModule, pl_module))
         self._check_memory(_data(trainer), cast(ReidModule, pl_module))
 

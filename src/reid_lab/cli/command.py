@@ -51,7 +51,7 @@ def seconds(text: str) -> float:
 
 
 def attempt(work: Callable[[], int], wrong: int = 1, interrupted: str = "interrupted") -> int:
-    """The status of `work`; what went wrong is told in one message.
+    """The status of `work`; what went wrong is reported in one message.
 
     Returns:
         1 where a file cannot be read or written, 130 where it was interrupted, 141 where nobody
@@ -76,9 +76,9 @@ def attempt(work: Callable[[], int], wrong: int = 1, interrupted: str = "interru
         return 130
     except Exception as error:
         if isinstance(error, UserError) or _of_config(error):
-            return told(error, wrong)
+            return report_error(error, wrong)
         if isinstance(error, OSError):
-            return told(error, 1)
+            return report_error(error, 1)
         raise
 
 
@@ -91,7 +91,7 @@ def _of_config(error: Exception) -> bool:
     return isinstance(error, (HydraException, OmegaConfBaseException))
 
 
-def told(error: Exception, status: int) -> int:
+def report_error(error: Exception, status: int) -> int:
     print(f"error: {error}", file=sys.stderr)
     return status
 

@@ -62,8 +62,8 @@ def make(node: DictConfig, **more: Any) -> Any:
 
 def _key(node: DictConfig, error: InstantiationException) -> str:
     """Of what failed within `node`, where the user wrote it: `backbone`, not `model.backbone`."""
-    told = re.search(r"full_key: (\S+)", str(error))
-    key = told[1] if told else str(node._get_full_key(None))
+    named = re.search(r"full_key: (\S+)", str(error))
+    key = named[1] if named else str(node._get_full_key(None))
     root: Any = node._get_root()
     for end in range(1, key.count(".") + 2):
         parent, _, last = ".".join(key.split(".")[:end]).rpartition(".")
@@ -163,7 +163,7 @@ def check_repeated(cfg: DictConfig) -> None:
 
 
 def identities_of(checkpoint: Path) -> int | None:
-    """How many people the model in a checkpoint tells apart; None where it does not say."""
+    """How many people the model in a checkpoint classifies; None where it does not say."""
     return read_checkpoint(checkpoint)["hyper_parameters"]["model"].get("identities")
 
 

@@ -1,4 +1,4 @@
-"""Checks a whole composed config before anything is built, and tells all errors together."""
+"""Checks a whole composed config before anything is built, and reports all errors together."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Problem:
 
 
 class ConfigError(UserError):
-    """The config has errors; the text of this exception tells all of its `problems`."""
+    """The config has errors; the text of this exception lists all of its `problems`."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = list(problems)

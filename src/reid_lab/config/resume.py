@@ -41,8 +41,8 @@ def unlike(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     # what is referred to differs wherever it is used, too
     own = [key for key in keys if not any(key.endswith(f".{other}") for other in keys)]
     own.sort(key=lambda key: (not key.endswith("_target_"), key.count(".")))  # the telling first
-    told = [f"{key}={_shown(there.get(key))} (here {_shown(here.get(key))})" for key in own]
-    return ", ".join([*told[:SHOWN], *["..."] * (len(told) > SHOWN)])
+    listed = [f"{key}={_shown(there.get(key))} (here {_shown(here.get(key))})" for key in own]
+    return ", ".join([*listed[:SHOWN], *["..."] * (len(listed) > SHOWN)])
 
 
 def _shown(value: object) -> str:

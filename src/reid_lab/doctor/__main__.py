@@ -6,7 +6,7 @@ import io
 import sys
 from collections.abc import Sequence
 
-from reid_lab.cli.command import attempt, piped, told
+from reid_lab.cli.command import attempt, piped, report_error
 from reid_lab.doctor.arguments import parse
 
 
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return examine(args)
         except DatasetError as error:  # only after the report: the sheet cannot be made
-            return told(error, 1)
+            return report_error(error, 1)
 
     return attempt(work, wrong=2)
 

@@ -14,7 +14,7 @@ from reid_lab.doctor.hashes import difference_hash, within
 from reid_lab.doctor.scan import Look
 from reid_lab.protocol import Hidden
 
-# what told re-encoded, scaled and slightly cropped copies from 10^8 pairs of different pictures
+# what separates re-encoded, scaled and slightly cropped copies from 10^8 pairs of other pictures
 BITS = 10  # of 64 in which the hashes of near-duplicates differ at most
 GREY_LEVELS = 10.0  # of 255 by which their thumbnails differ, mean absolute
 UNIFORM = 4.0  # grey levels: the standard deviation of a picture that shows nothing
@@ -192,7 +192,7 @@ def _some(level: Level, mask: np.ndarray, names: np.ndarray, what: str, fix: str
 
 
 def _useful(look: Look) -> np.ndarray:
-    """Indices of pictures that can be told apart."""
+    """Indices of pictures that can be distinguished."""
     return np.flatnonzero(look.good & (look.contrast >= UNIFORM))
 
 

@@ -66,8 +66,8 @@ def findings(found: Sequence[Finding]) -> None:
                 grid.add_row("", Text(f"→ {finding.fix}", "dim"))
             stdout.print(grid)
     counts = {level: sum(finding.level == level for finding in found) for level in COLOURS}
-    told = [f"{n} {level}{'s' * (n > 1)}" for level, n in counts.items() if n]
-    listed = ", ".join(told) or "nothing found"
+    counted = [f"{n} {level}{'s' * (n > 1)}" for level, n in counts.items() if n]
+    listed = ", ".join(counted) or "nothing found"
     works = "would fail" if counts["error"] else "would work"
     stdout.print(Text(f"\n{listed}: training {works}", "bold"))
 

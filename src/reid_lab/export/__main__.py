@@ -10,7 +10,7 @@ from reid_lab.export.arguments import parse
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0: exported and the same as PyTorch; 1: told in one message; 130: interrupted."""
+    """0: exported and the same as PyTorch; 1: reported in one message; 130: interrupted."""
     args = parse(argv)
 
     def work() -> int:

@@ -139,9 +139,9 @@ def write_int8(
 
 
 def write_measured(folder: Path, manifest: Manifest, found: dict[str, Any]) -> Manifest:
-    told = replace(manifest, measured=found)
-    told.write(folder)
-    return told
+    measured = replace(manifest, measured=found)
+    measured.write(folder)
+    return measured
 
 
 def data_set(overrides: Sequence[str], image: tuple[int, int]) -> ReidDataModule:

@@ -1,6 +1,6 @@
 """Files to pixels, the same for training, serving and looking at them; without torch.
 
-JPEG, PNG, BMP, WebP and TIFF, told by their first bytes, whatever a file is called.
+JPEG, PNG, BMP, WebP and TIFF, recognised by their first bytes, not by the file's name.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from reid_lab.frontier.arguments import parse
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0: done; 1: nothing fits the budget, a run is left out as its files are broken, or the
-    user's error, told in one message; 130: interrupted."""
+    user's error, reported in one message; 130: interrupted."""
     args = parse(argv)
 
     def work() -> int:

@@ -43,8 +43,8 @@ def asked(points: Sequence[Point], limits: Limits, metric: str) -> str:
     """
     best = best_under(points, limits, metric)
     if best is None:
-        told = [_cheapest(points, column, bound) for column, bound in limits.items()]
-        raise FrontierError("nothing fits the budget:\n" + "\n".join(f"  {t}" for t in told))
+        cheapest = [_cheapest(points, column, bound) for column, bound in limits.items()]
+        raise FrontierError("nothing fits the budget:\n" + "\n".join(f"  {t}" for t in cheapest))
     return f"best under the budget by {metric}: {_described(best)}\n{_deployed(best)}"
 
 

@@ -94,6 +94,6 @@ def _cost(rows: Sequence[CostRow], machine: str) -> Cost:
 
 
 def _setting(row: CostRow, machine: str) -> str:
-    told = {"threads": row.threads, "images/s at batch": row.batch}
-    parts = [machine, row.device, *(f"{what} {count}" for what, count in told.items() if count)]
+    known = {"threads": row.threads, "images/s at batch": row.batch}
+    parts = [machine, row.device, *(f"{what} {count}" for what, count in known.items() if count)]
     return ", ".join(part for part in parts if part)

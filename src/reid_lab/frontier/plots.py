@@ -47,7 +47,7 @@ class View:
 
 @dataclass(frozen=True)
 class Look:
-    """How a method is told apart."""
+    """How a method is distinguished."""
 
     colour: str
     marker: str

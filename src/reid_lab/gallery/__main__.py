@@ -10,7 +10,7 @@ from reid_lab.gallery.arguments import parse
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. 0: done; 1: the user's error, told in one message; 130: interrupted."""
+    """Run one command. 0: done; 1: the user's error, reported in one message; 130: interrupted."""
     args = parse(argv)
 
     def work() -> int:

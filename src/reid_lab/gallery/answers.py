@@ -43,5 +43,5 @@ class Answer:
 def _match(gallery: SavedGallery, image: Named, distance: float, row: int) -> Match:
     numbers = gallery.numbers[row]
     found = Named(Path(gallery.path(row)), int(numbers["pid"]), int(numbers["camid"]))
-    told = image.pid > 0 and found.pid >= -1  # -1 and 0 are known to be nobody
-    return Match(found, distance, image.pid == found.pid if told else None)
+    known = image.pid > 0 and found.pid >= -1  # -1 and 0 are known to be nobody
+    return Match(found, distance, image.pid == found.pid if known else None)

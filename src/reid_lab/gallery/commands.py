@@ -68,7 +68,7 @@ def build(args: Namespace) -> int:
             raise UserError(f"none of {len(images)} images could be read: {args.out} was not made")
         if args.index != "flat":
             show.stderr.print(f"index {args.index} ...", highlight=False)
-    return _told(args, args.out, outcome, skipped)
+    return _report(args, args.out, outcome, skipped)
 
 
 def add(args: Namespace) -> int:
@@ -80,7 +80,7 @@ def add(args: Namespace) -> int:
     with extend(gallery, embedder.fingerprint) as writer:
         new = [image for image in images if str(image.path) not in writer]
         outcome = _fill(writer, embedder, new, args.batch_size)
-    return _told(args, args.gallery, outcome, other, len(images) - len(new))
+    return _report(args, args.gallery, outcome, other, len(images) - len(new))
 
 
 def search(args: Namespace) -> int:
@@ -142,7 +142,7 @@ def _embedder(args: Namespace, gallery: SavedGallery) -> Embedder:
 
 
 def _fill(writer: Writer, embedder: Embedder, images: Sequence[Named], batch_size: int) -> Outcome:
-    """Append the embeddings of `images` batch by batch; broken ones are left out and told."""
+    """Append the embeddings of `images` batch by batch; broken ones are left out and reported."""
     outcome, start = Outcome(), time.perf_counter()
     columns = (TextColumn("embed"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     rest = (TextColumn("left"), TimeRemainingColumn())
@@ -158,7 +158,7 @@ def _fill(writer: Writer, embedder: Embedder, images: Sequence[Named], batch_siz
     return outcome
 
 
-def _told(args: Namespace, folder: Path, outcome: Outcome, note: str, known: int = 0) -> int:
+def _report(args: Namespace, folder: Path, outcome: Outcome, note: str, known: int = 0) -> int:
     show.broken(outcome.broken)
     if note:
         show.stderr.print(note, highlight=False, markup=False, soft_wrap=True)

@@ -226,7 +226,7 @@ def search(run: Run, images: Images) -> list[Section]:
 
 
 def errors(run: Run, images: Images) -> list[Section]:
-    """A section where a run tells where the last exit fails."""
+    """A section on where the last exit fails."""
     worst = [query for query in run.queries if query.group == WORST]
     if not run.camera_pairs and not worst:
         return []

@@ -64,7 +64,7 @@ class Ids:
         boxes = None if self.boxes is None else self.boxes[rows.numpy()]
         return Ids(self.pids[rows], self.camids[rows], self.paths[rows.numpy()], tracks, boxes)
 
-    def told(self, row: int) -> dict[str, Any]:
+    def to_dict(self, row: int) -> dict[str, Any]:
         """Path, pid, camid, and the box where there is one, of an image, in plain types."""
         box = {} if self.boxes is None else {"box": self.boxes[row].tolist()}
         pid, camid = int(self.pids[row]), int(self.camids[row])

@@ -111,7 +111,7 @@ class Evaluation:
         distances = space.distances(rows, reduced)[0]
         return [
             {
-                **gallery.told(i),
+                **gallery.to_dict(i),
                 "distance": float(distances[i]),
                 "match": bool(gallery.pids[i] == ids.pids[0] > 0),
             }

@@ -5,7 +5,7 @@ and mAP. Extrapolated to another size: bytes (by what the index is made of) and 
 query (by the rows that it compares); accuracies are not, they fall as a gallery grows.
 
 An index returns a list that ends (see probe.py). What it loses is counted against the exact
-list that ends at the same place; what the end itself costs is told once, for all of them.
+list that ends at the same place; what the end itself costs is reported once, for all of them.
 """
 
 from __future__ import annotations

@@ -75,12 +75,12 @@ class SavedGallery:
 
     @property
     def pids(self) -> Tensor:
-        """(N,) int64, `UNKNOWN` where nobody has told."""
+        """(N,) int64, `UNKNOWN` where it is not known."""
         return torch.from_numpy(self.numbers["pid"].astype(np.int64))
 
     @property
     def camids(self) -> Tensor:
-        """(N,) int64, `UNKNOWN` where nobody has told."""
+        """(N,) int64, `UNKNOWN` where it is not known."""
         return torch.from_numpy(self.numbers["camid"].astype(np.int64))
 
     def path(self, row: int) -> str:

@@ -1,4 +1,4 @@
-"""The jobs of a multirun, told from what each left in its folder."""
+"""The jobs of a multirun, from what each left in its folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _METRIC = re.compile(r"test/(.+)/(rank1|mAP)")
 
 @dataclass(frozen=True)
 class Job:
-    """What a job's folder tells of it; `exits` holds the figures of each exit, the last one last.
+    """What a job's folder says; `exits` holds the figures of each exit, the last one last.
 
     `status` is done, failed, unfinished (still running, or killed), or no results.
     """

@@ -41,14 +41,14 @@ def render(
     if workers < 0:
         raise ValueError(f"workers={workers} is not allowed; give 0 (this process) or more")
     root = Path(root)
-    told = _description(recipe)
-    _check_owner(root, told)
+    description = _description(recipe)
+    _check_owner(root, description)
     if (root / DONE).exists():
         return root
     encoder()  # missing, it is reported before anything is written
     entries = plan(recipe)
     _check_files(root, entries)
-    write_bytes(root / RECIPE, told.encode())  # first: it says whose the folder is
+    write_bytes(root / RECIPE, description.encode())  # first: it says whose the folder is
     for folder in FOLDERS:
         (root / folder).mkdir(exist_ok=True)
     missing = [entry for entry in entries if not (root / entry.folder / entry.name).exists()]
@@ -65,14 +65,14 @@ def _description(recipe: Recipe) -> str:
     return json.dumps({"drawing": DRAWING, **asdict(recipe)}, indent=2) + "\n"
 
 
-def _check_owner(root: Path, told: str) -> None:
+def _check_owner(root: Path, description: str) -> None:
     if not root.exists():
         return
     advice = "choose another folder, or delete this one if you do not need it"
     if not root.is_dir():
         raise DatasetError(f"{root} is a file, not a folder; {advice}")
     if (root / RECIPE).exists():
-        if (root / RECIPE).read_text() != told:
+        if (root / RECIPE).read_text() != description:
             raise DatasetError(f"{root} holds the pictures of another recipe; {advice}")
     elif found := sorted(p.name for p in root.iterdir() if not p.name.startswith(".")):
         raise DatasetError(
