@@ -274,7 +274,7 @@ def test_several_boxes_of_a_frame_are_ranked_and_shown(tmp_path: Path) -> None:
     query, gallery = Ids.of(b.query), Ids.of(b.gallery)
     exits = {"x": Exit(torch.eye(2), torch.eye(2), 1)}
     found = evaluate(Embeddings(query, gallery, exits)).ranked_list("x", 1, 1)
-    assert found == [{**gallery.told(1), "distance": 0.0, "match": True}]
+    assert found == [{**gallery.to_dict(1), "distance": 0.0, "match": True}]
     assert found[0]["box"] == [4, 0, 8, 16]
     twice = gallery.take(torch.tensor([0, 0]))
     with pytest.raises(ValueError, match="same image as row 0"):
