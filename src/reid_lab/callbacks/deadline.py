@@ -1,4 +1,4 @@
-"""Ends a training in time, with everything saved: for a machine that is lent by the minute."""
+"""Ends a training in time, with everything saved: for a machine that is rented by the minute."""
 
 from __future__ import annotations
 
