@@ -21,9 +21,11 @@ from reid_lab.checkpoint import load_model
 from reid_lab.config.build import build_model
 from reid_lab.dataset.images import decode, resize
 from reid_lab.dataset.transforms import normalise
+from reid_lab.errors import UserError
 from reid_lab.files.image_files import find_images
 from reid_lab.gallery import arguments, commands, show
 from reid_lab.gallery.__main__ import main
+from reid_lab.gallery.images import named
 from reid_lab.retrieval.index import INDEX_NAMES
 from reid_lab.retrieval.store import UNKNOWN, SavedGallery
 from reid_lab.retrieval.writer import Writer
@@ -217,6 +219,18 @@ def test_the_pattern_finds_people(run: Run, checkpoint: Path, tmp_path: Path) ->
         r"(?P<pid>ann|bob)": "are whole numbers from -1",
     }.items():
         assert message in run(*build, "--pattern", pattern, status=1)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers")
+def test_a_pattern_that_takes_for_ever_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reid_lab.gallery.images.SECONDS", 0.05)
+    before = signal.getsignal(signal.SIGALRM)
+    endless = Path("1" + "a" * 60 + "b.jpg")
+    with pytest.raises(UserError, match=r"takes more than 0.05 s on 1aaa.*repeat within a repeat"):
+        named([Path("2.jpg"), endless], r"(?P<pid>\d)(a+)+$")
+    assert signal.getsignal(signal.SIGALRM) == before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert named([Path("2.jpg")], r"(?P<pid>\d)\.jpg$")[0].pid == 2
 
 
 def test_plan_tells_what_indexes_lose(run: Run, checkpoint: Path, people: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import signal
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +16,8 @@ from reid_lab.errors import UserError
 from reid_lab.files.image_files import shown
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.store import UNKNOWN
+
+SECONDS = 1.0  # for a path; good patterns take microseconds
 
 
 class Named(NamedTuple):
@@ -28,8 +32,8 @@ def named(paths: Sequence[Path], pattern: str) -> list[Named]:
     """Each path with what `pattern`, a regular expression, finds in it; "" finds nothing.
 
     Raises:
-        UserError: no regular expression, without groups `pid` or `camid`, or a group that
-            takes something that is no number.
+        UserError: no regular expression, without groups `pid` or `camid`, a group that takes
+            something that is no number, or one that does not come to an end on a path.
     """
     try:
         found = re.compile(pattern)
@@ -48,7 +52,7 @@ def ids_of(images: Sequence[Named]) -> Ids:
 
 
 def _numbers(pattern: re.Pattern[str], path: Path, groups: Sequence[str]) -> dict[str, int]:
-    match = pattern.search(path.as_posix()) if groups else None
+    match = _search(pattern, path) if groups else None
     if match is None:
         return {}
     texts = {name: match[name] for name in groups if match[name] is not None}
@@ -62,3 +66,26 @@ def _numbers(pattern: re.Pattern[str], path: Path, groups: Sequence[str]) -> dic
             "-1 to 2**63 - 1; let its groups take digits only, as (?P<pid>\\d+)"
         )
     return numbers
+
+
+def _search(pattern: re.Pattern[str], path: Path) -> re.Match[str] | None:
+    """What is found, in time: nested repeats try exponentially many ways, and a file may hold such
+    a pattern. Without interval timers (Windows), or beside the main thread, there is no limit."""
+    if not hasattr(signal, "setitimer") or (
+        threading.current_thread() is not threading.main_thread()
+    ):
+        return pattern.search(path.as_posix())
+
+    def stop(*_: object) -> None:
+        raise UserError(
+            f"pattern {pattern.pattern!r} takes more than {SECONDS:g} s on {shown(path)}: write it "
+            "without a repeat within a repeat, such as (a+)+"
+        )
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        return pattern.search(path.as_posix())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
