@@ -21,7 +21,7 @@ from rich.table import Table
 
 from experiments.collect import read
 from experiments.full.studies import STUDIES, Run, all_runs
-from reid_lab.cli.command import attempt, count, seconds, terminable
+from reid_lab.cli.command import attempt, count, positive, terminable
 
 HERE = Path(__file__).parent
 RESUME = "interrupted: the same command resumes"
@@ -128,10 +128,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="STUDY=FILE",
         help="pre-trained weights that a study starts from; again for another",
     )
-    parser.add_argument("--minutes", type=seconds, help="run for so long")
+    parser.add_argument("--minutes", type=positive, help="run for so long")
     parser.add_argument("--out", type=Path, default=Path("runs/full_tables"), help="%(default)s")
     parser.add_argument("--max-files", type=count, default=8, help="in --out, %(default)s")
-    parser.add_argument("--max-mib", type=seconds, default=16, help="of a file, %(default)s")
+    parser.add_argument("--max-mib", type=positive, default=16, help="of a file, %(default)s")
     parser.add_argument("--collect", type=Path, metavar="DIR", help="what --out left")
     parser.add_argument("--study", type=Path, default=HERE, help="where it is collected")
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="pack for an offline machine")

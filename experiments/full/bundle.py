@@ -24,7 +24,7 @@ from reid_lab.results.provenance import commit
 
 ROOT = Path(__file__).parents[2]
 START = Path(__file__).with_name("start.py")
-UNNEEDED = ("wandb", "faiss-cpu", "botorch")  # by the studies; see README's "Without ..."
+UNNEEDED = ("wandb", "faiss-cpu", "botorch")  # by the studies, but for pla_search's botorch
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux2014_x86_64")
 MIB = 2**20
 PARTS = "parts.json"

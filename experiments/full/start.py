@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
 import os
 import subprocess
@@ -49,15 +50,15 @@ def main() -> int:
 
 def unpack(parts: dict[str, dict[str, object]], to: Path) -> None:
     to.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(fileobj=Joined(parts), mode="r|") as tar:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=io.BufferedReader(Joined(parts)), mode="r|") as tar:
         tar.extractall(to, filter="data")
 
 
-class Joined:
+class Joined(io.RawIOBase):
     """The parts as one file to read, each checked before a byte of it is used."""
 
     def __init__(self, parts: dict[str, dict[str, object]]) -> None:
-        self.chunks, self.left = self._checked(parts), b""
+        self.chunks, self.left = self._checked(parts), memoryview(b"")
 
     def _checked(self, parts: dict[str, dict[str, object]]) -> Iterator[bytes]:
         for name, about in parts.items():
@@ -66,11 +67,15 @@ class Joined:
                 sys.exit(f"{HERE / name} is damaged: copy it again")
             yield data
 
-    def read(self, size: int) -> bytes:
-        while len(self.left) < size and (chunk := next(self.chunks, b"")):
-            self.left += chunk
-        found, self.left = self.left[:size], self.left[size:]
-        return found
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        if not self.left:
+            self.left = memoryview(next(self.chunks, b""))
+        size = min(len(buffer), len(self.left))
+        buffer[:size], self.left = self.left[:size], self.left[size:]
+        return size
 
 
 def install(to: Path, target: Path | None) -> None:

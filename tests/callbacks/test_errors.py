@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from reid_lab.callbacks import RankedLists, camera_pairs
+from reid_lab.callbacks import RankedLists, ranking
 from reid_lab.protocol import Protocol
 from reid_lab.retrieval import Embeddings, Evaluation, Exit, evaluate
 from tests.retrieval.people import crowd
@@ -55,13 +55,13 @@ def test_camera_pairs_are_written_where_they_say_something(
     evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "camera_pairs.csv"
-    camera_pairs.write_camera_pairs(path, evaluation, "b", 1e9)
+    ranking.write_camera_pairs(path, evaluation, "b", 1e9)
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["exit"] for row in rows} == {"b"} and len(rows) == 6
-    monkeypatch.setattr(camera_pairs, "MOST", 2)
+    monkeypatch.setattr(ranking, "MOST_CAMERAS", 2)
     with pytest.warns(UserWarning, match="3 cameras, at most 2"):
-        camera_pairs.write_camera_pairs(tmp_path / "many.csv", evaluation, "b", 1e9)
+        ranking.write_camera_pairs(tmp_path / "many.csv", evaluation, "b", 1e9)
     assert not (tmp_path / "many.csv").exists()
 
 
@@ -70,5 +70,5 @@ def test_one_camera_has_no_pairs(tmp_path: Path) -> None:
     q.camids.fill_(1)
     g.camids.fill_(1)
     one = evaluate(Embeddings(q, g, {"b": Exit(query, gallery, 1)}), protocol=Protocol("nothing"))
-    camera_pairs.write_camera_pairs(tmp_path / "one.csv", one, "b", 1e9)
+    ranking.write_camera_pairs(tmp_path / "one.csv", one, "b", 1e9)
     assert not (tmp_path / "one.csv").exists()

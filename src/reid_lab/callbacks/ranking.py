@@ -14,7 +14,6 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from reid_lab.budget.mul_adds import count_exits, exit_dims
-from reid_lab.callbacks.camera_pairs import write_camera_pairs
 from reid_lab.callbacks.gather import gather_rows
 from reid_lab.callbacks.training_images import embed_training_images
 from reid_lab.dataset import ReidDataModule, Split
@@ -28,6 +27,7 @@ from reid_lab.protocol import Pooling, Protocol, Query
 from reid_lab.report.console import print_exits
 from reid_lab.report.load import read_exits
 from reid_lab.retrieval import PCA, Embeddings, Evaluation, Exit, Ids, evaluate
+from reid_lab.retrieval.cameras import camera_pairs
 from reid_lab.retrieval.checks import NoMatchError
 from reid_lab.retrieval.evaluation import Reranker
 from reid_lab.retrieval.projection import project
@@ -36,6 +36,7 @@ from reid_lab.retrieval.space import MetricName
 from reid_lab.types import Bytes, Units
 
 METRICS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mAP_trapezoid", "mINP")
+MOST_CAMERAS = 40  # that a figure of camera pairs can show
 
 
 class RankingError(UserError):
@@ -304,3 +305,15 @@ def _ids(split: Split) -> Ids:
 
 def _data(trainer: pl.Trainer) -> ReidDataModule:
     return cast(ReidDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+
+
+def write_camera_pairs(path: Path, evaluation: Evaluation, exit: str, memory: float) -> None:
+    """Rank-1 and mAP of an exit by query and gallery camera; no file where there is one camera."""
+    e = evaluation.embeddings
+    cameras = {*e.query.camids.tolist(), *e.gallery.camids.tolist()}
+    if len(cameras) > MOST_CAMERAS:
+        rank_zero_warn(f"{path.name}: {len(cameras)} cameras, at most {MOST_CAMERAS}; not written")
+        return
+    rows = camera_pairs(evaluation, exit, memory) if len(cameras) > 1 else []
+    if rows:
+        write_csv(path, rows)

@@ -39,8 +39,8 @@ def batch_size(text: str) -> int:
     return count(text, most=4096)
 
 
-def seconds(text: str) -> float:
-    """Of a measurement: a day at most, never NaN."""
+def positive(text: str) -> float:
+    """A number above 0, such as seconds or minutes; 86,400 at most, never NaN."""
     try:
         number = float(text)
     except ValueError:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from reid_lab.cli.command import batch_size, count, program, seconds
+from reid_lab.cli.command import batch_size, count, positive, program
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -34,7 +34,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--seconds",
-        type=seconds,
+        type=positive,
         default=30.0,
         help="for the passes of the network, and of each reference; %(default)s",
     )
