@@ -21,12 +21,13 @@ author = "the reid_lab authors"
 copyright = f"2026, {author}"
 version = release = reid_lab.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]
 default_role = "code"
 highlight_language = "text"  # of blocks that name none: commands
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
+nb_execution_mode = "off"  # notebooks hold their outputs; the tests execute them
 
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}

@@ -1,13 +1,17 @@
-"""The Python of docs/python.md and CONTRIBUTING.md runs; every command has a page."""
+"""Python in docs/ and CONTRIBUTING.md runs, notebooks print what they store, commands have pages."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 import torch
+from nbclient import NotebookClient
 
 import reid_lab
 from tests.conftest import write_jpegs
@@ -64,19 +68,38 @@ def test_what_contributing_adds_works(tmp_path: Path) -> None:
     assert (found.gallery.pids.tolist(), found.gallery.camids.tolist()) == ([3], [2])
 
 
+@pytest.mark.parametrize("path", sorted(DOCS.glob("examples/*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_prints_what_is_stored(path: Path) -> None:
+    stored = nbformat.read(path, as_version=4)
+    fresh = deepcopy(stored)
+    NotebookClient(fresh, timeout=120, resources={"metadata": {"path": str(path.parent)}}).execute()
+    assert printed(fresh) == printed(stored) != ""
+
+
+def printed(notebook: Any) -> str:
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    return "".join(output.get("text", "") for output in outputs)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_a_page(command: str) -> None:
-    assert any(f"python -m reid_lab.{command} " in text for text in PAGES.values())
+    assert any(f"reid-lab {command} " in text for text in PAGES.values())
 
 
 @pytest.mark.parametrize("name", sorted(PAGES))
 def test_every_page_is_linked(name: str) -> None:
     """And every toctree names pages that exist; `make docs` would fail on either."""
-    listed = set()
+    listed: set[Path] = set()
     for page, text in PAGES.items():
         for tree in re.findall(r"```{toctree}\n(.*?)```", text, re.DOTALL):
             lines = [line for line in tree.splitlines() if line and not line.startswith(":")]
-            listed |= {(DOCS / page).parent / f"{line}.md" for line in lines}
+            places = [(DOCS / page).parent / line for line in lines]
+            listed |= {next(suffixed(place), place) for place in places}
     made = DOCS / "studies"  # by conf.py, from experiments/
     assert name == "index.md" or DOCS / name in listed or made in (DOCS / name).parents
     assert all(path.is_file() for path in listed if made not in path.parents)
+
+
+def suffixed(place: Path) -> Iterator[Path]:
+    """The pages of a toctree's entry: Markdown or a notebook."""
+    return (path for suffix in (".md", ".ipynb") if (path := Path(f"{place}{suffix}")).is_file())
