@@ -1,4 +1,4 @@
-"""Python in docs/ and CONTRIBUTING.md runs, notebooks print what they store, commands have pages."""
+"""Python in docs and CONTRIBUTING runs, notebooks print what they store, commands have pages."""
 
 from __future__ import annotations
 
