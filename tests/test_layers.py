@@ -11,10 +11,20 @@ import pytest
 import reid_lab
 
 PACKAGE = Path(reid_lab.__file__).parent
-ORDER = ["cli", "files", "runtime", "results", "dataset", "backbone", "loss", "search", "classical"]
-ORDER += ["model", "checkpoint", "retrieval", "budget", "report", "frontier", "callbacks", "config"]
+ORDER = ["cli", "files", "results", "dataset", "backbone", "loss", "search", "classical"]
+ORDER += [
+    "model",
+    "checkpoint",
+    "retrieval",
+    "budget",
+    "runtime",
+    "report",
+    "frontier",
+    "callbacks",
+    "config",
+]
 ORDER += ["run", "gallery", "cost", "doctor", "export", "dashboard"]
-PLAIN = ("search", "frontier", "retrieval", "budget", "report", "classical")
+PLAIN = ("search", "frontier", "retrieval", "budget", "runtime", "report", "classical")
 # modules and names that Windows or macOS lack
 POSIX = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "posix", "msvcrt", "winreg"}
 ELSEWHERE = {"os.fork", "os.geteuid", "os.getuid", "os.killpg", "os.setsid", "os.uname"}

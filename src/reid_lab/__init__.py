@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reid_lab.budget.anytime import AnytimeModel
-    from reid_lab.budget.stopping import BudgetedStream
+    from reid_lab.budget.stopping import EarlyExitModel
     from reid_lab.checkpoint import load_model
     from reid_lab.dataset import ReidDataModule
     from reid_lab.retrieval import PCA, KReciprocal, RankingMetric, evaluate, rank
@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AnytimeModel": "budget.anytime",
-    "BudgetedStream": "budget.stopping",
+    "EarlyExitModel": "budget.stopping",
     "KReciprocal": "retrieval",
     "PCA": "retrieval",
     "RankingMetric": "retrieval",
@@ -32,7 +32,7 @@ _HOMES = {
 __all__ = [
     "PCA",
     "AnytimeModel",
-    "BudgetedStream",
+    "EarlyExitModel",
     "KReciprocal",
     "RankingMetric",
     "ReidDataModule",

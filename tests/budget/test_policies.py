@@ -14,8 +14,8 @@ from reid_lab.budget.policies import (
     Candidates,
     Lookup,
     candidates_under,
+    confidence_of,
     one_a_camera,
-    sure_of,
 )
 from reid_lab.protocol import Protocol
 from reid_lab.retrieval import Ids
@@ -38,9 +38,13 @@ def test_confidence_by_hand() -> None:
     first = {"all": 0, "other_cameras": 1, "oracle": 1}
     for candidates in near:
         lookup = Lookup(at, gallery, "euclidean", candidates)  # type: ignore[arg-type]
-        looks, found = lookup.looks(torch.zeros(1, 1), query)
-        assert sure_of("distance", looks).item() == pytest.approx(-near[candidates], abs=1e-6)
-        assert sure_of("margin", looks).item() == pytest.approx(margin[candidates], abs=1e-6)
+        features, found = lookup.features(torch.zeros(1, 1), query)
+        assert confidence_of("distance", features).item() == pytest.approx(
+            -near[candidates], abs=1e-6
+        )
+        assert confidence_of("margin", features).item() == pytest.approx(
+            margin[candidates], abs=1e-6
+        )
         assert found.item() == first[candidates]
 
 
@@ -73,7 +77,9 @@ def test_features_against_loops(metric: MetricName, candidates: Candidates) -> N
     exit = e.exits["stage1"]
     gallery = Ids(e.gallery.pids.clone(), e.gallery.camids, e.gallery.paths)
     gallery.pids[5] = -1
-    looks, found = Lookup(exit.gallery, gallery, metric, candidates).looks(exit.query, e.query)
+    features, found = Lookup(exit.gallery, gallery, metric, candidates).features(
+        exit.query, e.query
+    )
     pids, camids = gallery.pids.numpy(), gallery.camids.numpy()
     for i, row in enumerate(exit.query.double().numpy()):
         seen = pids >= 0
@@ -84,7 +90,7 @@ def test_features_against_loops(metric: MetricName, candidates: Candidates) -> N
             seen = seen & ~(same_camera & (pids == int(e.query.pids[i])))
         expected, first = naive(row, exit.gallery.double().numpy(), seen, pids, metric)
         for name in FEATURES:
-            assert looks[name][i] == pytest.approx(expected[name], rel=1e-3, abs=1e-5), name
+            assert features[name][i] == pytest.approx(expected[name], rel=1e-3, abs=1e-5), name
         assert found[i] == first
 
 
@@ -94,10 +100,10 @@ def test_a_query_has_the_same_bits_in_any_batch(metric: MetricName, size: int) -
     e = people(30)
     exit = e.exits["stage2"]
     lookup = Lookup(exit.gallery, e.gallery, metric)
-    whole, found = lookup.looks(exit.query, e.query)
+    whole, found = lookup.features(exit.query, e.query)
     for start in range(0, 60, size):
         rows = torch.arange(start, min(start + size, len(e.query)))
-        part, first = lookup.looks(exit.query[rows], e.query.take(rows))
+        part, first = lookup.features(exit.query[rows], e.query.take(rows))
         assert np.array_equal(first, found[rows.numpy()])
         for name in FEATURES:
             assert np.array_equal(part[name], whole[name][rows.numpy()]), name
@@ -107,10 +113,10 @@ def test_the_nearest_other_person_may_be_far_down() -> None:
     near = torch.linspace(1, 2, 40)[:, None]  # all of person 1, then person 2
     gallery = torch.cat([near, torch.tensor([[5.0], [7.0]])])
     lookup = Lookup(gallery, of([1] * 40 + [2, 3], [2] * 42))
-    looks, _ = lookup.looks(torch.zeros(1, 1), of([1], [1]))
-    assert looks["margin"].item() == pytest.approx(4.0)
+    features, _ = lookup.features(torch.zeros(1, 1), of([1], [1]))
+    assert features["margin"].item() == pytest.approx(4.0)
     alone = Lookup(near, of([1] * 40, [2] * 40))
-    assert alone.looks(torch.zeros(1, 1), of([1], [1]))[0]["margin"].item() == math.inf
+    assert alone.features(torch.zeros(1, 1), of([1], [1]))[0]["margin"].item() == math.inf
 
 
 def test_who_sees_nobody_is_never_sure() -> None:
@@ -118,13 +124,13 @@ def test_who_sees_nobody_is_never_sure() -> None:
     exit = e.exits["stage1"]
     mine = of([1], [1])
     gallery = of([1, 2], [1, 1])  # all in the query's camera
-    looks, _ = Lookup(exit.gallery[:2], gallery).looks(exit.query[:1], mine)
+    features, _ = Lookup(exit.gallery[:2], gallery).features(exit.query[:1], mine)
     model = Logistic.fit(np.random.default_rng(0).normal(size=(50, 4)), np.arange(50) % 2 == 0)
-    assert sure_of("distance", looks).item() == -math.inf
-    assert sure_of("margin", looks).item() == -math.inf
-    assert sure_of("learned", looks, model).item() == -math.inf
-    assert sure_of("entropy", looks).item() == pytest.approx(-math.log(2))  # the least there is
-    assert not any(np.isnan(looks[name]).any() for name in FEATURES)
+    assert confidence_of("distance", features).item() == -math.inf
+    assert confidence_of("margin", features).item() == -math.inf
+    assert confidence_of("learned", features, model).item() == -math.inf
+    assert confidence_of("entropy", features).item() == pytest.approx(-math.log(2))
+    assert not any(np.isnan(features[name]).any() for name in FEATURES)
 
 
 def test_candidates_do_not_depend_on_the_querys_label_unless_oracle() -> None:
@@ -135,7 +141,7 @@ def test_candidates_do_not_depend_on_the_querys_label_unless_oracle() -> None:
     one, two = of([1] * 20, cameras), of(list(range(2, 22)), cameras)
     for candidates, same in (("all", True), ("other_cameras", True), ("oracle", False)):
         lookup = Lookup(at, gallery, candidates=candidates)  # type: ignore[arg-type]
-        a, b = lookup.looks(rows, one)[0], lookup.looks(rows, two)[0]
+        a, b = lookup.features(rows, one)[0], lookup.features(rows, two)[0]
         assert all(np.array_equal(a[name], b[name]) for name in FEATURES) == same
 
 
@@ -146,7 +152,7 @@ def test_a_reduced_gallery_is_looked_at_and_named_by_its_own_rows() -> None:
     at = torch.arange(7.0)[:, None]
     lookup = Lookup(at, gallery, candidates="all", rows=kept)
     assert lookup.mul_adds == 4 and lookup.bytes == 16  # without nobody
-    _, found = lookup.looks(torch.tensor([[5.2], [1.2]]), of([9, 9], [9, 9]))
+    _, found = lookup.features(torch.tensor([[5.2], [1.2]]), of([9, 9], [9, 9]))
     assert found.tolist() == [4, 0] or found.tolist() == [4, 2]
 
 

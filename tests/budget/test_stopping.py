@@ -11,10 +11,10 @@ from reid_lab.backbone import SmallResNet
 from reid_lab.budget import anytime
 from reid_lab.budget.anytime import AnytimeModel
 from reid_lab.budget.mul_adds import count_exits
-from reid_lab.budget.policies import FEATURES, Lookup, Policy, sure_of
+from reid_lab.budget.policies import FEATURES, Lookup, Policy, confidence_of
 from reid_lab.budget.steps import Steps, steady_rows
-from reid_lab.budget.stopping import BudgetedStream
-from reid_lab.budget.stream import RunningQuantile, exit_probabilities, exit_shares, route
+from reid_lab.budget.stopping import EarlyExitModel
+from reid_lab.budget.stream import RunningQuantile, exit_probabilities, exit_shares, replay
 from reid_lab.budget.thresholds import calibrate
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import DaRe
@@ -56,10 +56,10 @@ def stored(model: DaRe, query: Ids) -> Embeddings:
     return Embeddings(query, gallery, exits)
 
 
-def streams(model: DaRe, e: Embeddings, policy: Policy, rows: int) -> BudgetedStream:
+def streams(model: DaRe, e: Embeddings, policy: Policy, rows: int) -> EarlyExitModel:
     lookups = {n: Lookup(e.exits[n].gallery, e.gallery) for n in EXITS}
     models = calibrate(evaluate(e), EXITS).models
-    return BudgetedStream(model, lookups, policy, RunningQuantile(Q), 0, models, rows=rows)
+    return EarlyExitModel(model, lookups, policy, RunningQuantile(Q), 0, models, rows=rows)
 
 
 def forward(model: DaRe, images: Tensor, size: int) -> dict[str, Tensor]:
@@ -99,9 +99,11 @@ def swept(
     models = calibrate(evaluate(e), EXITS).models
     sure = None
     if policy != "random":
-        looks = {n: Lookup(e.exits[n].gallery, e.gallery).looks(full[n], query)[0] for n in EXITS}
-        sure = np.stack([sure_of(policy, looks[n], models[n]) for n in EXITS])
-    return route(sure, RunningQuantile(Q), np.arange(len(query)), len(EXITS), seed=0)
+        features = {
+            n: Lookup(e.exits[n].gallery, e.gallery).features(full[n], query)[0] for n in EXITS
+        }
+        sure = np.stack([confidence_of(policy, features[n], models[n]) for n in EXITS])
+    return replay(sure, RunningQuantile(Q), np.arange(len(query)), len(EXITS), seed=0)
 
 
 def test_few_rows_have_other_bits_only_below_the_steady_number(model: DaRe, images: Tensor) -> None:
@@ -143,9 +145,9 @@ def test_exits_that_are_not_there(model: DaRe, exits: tuple[str, ...]) -> None:
 def test_learned_needs_its_models(model: DaRe, stored: Embeddings) -> None:
     lookups = {n: Lookup(stored.exits[n].gallery, stored.gallery) for n in EXITS}
     with pytest.raises(ValueError, match="needs a model"):
-        BudgetedStream(model, lookups, "learned", RunningQuantile(Q))
+        EarlyExitModel(model, lookups, "learned", RunningQuantile(Q))
     with pytest.raises(ValueError, match="without its model"):
-        sure_of("learned", dict.fromkeys(FEATURES, np.zeros(1)))
+        confidence_of("learned", dict.fromkeys(FEATURES, np.zeros(1)))
 
 
 def test_mul_adds_end_the_anytime_model(model: DaRe, images: Tensor) -> None:

@@ -12,7 +12,7 @@ from reid_lab.budget.stream import (
     RunningQuantile,
     exit_probabilities,
     exit_shares,
-    route,
+    replay,
     solve_a,
 )
 from reid_lab.budget.sweep import check_budgets, in_order, stream_sweep
@@ -27,7 +27,7 @@ def ids(pids: list[int], camids: list[int]) -> Ids:
 
 
 def online(confidences: Floats, q: Floats, order: np.ndarray, seed: int) -> np.ndarray:
-    return route(confidences, RunningQuantile(q), order, len(confidences), seed)
+    return replay(confidences, RunningQuantile(q), order, len(confidences), seed)
 
 
 def test_shares_are_geometric() -> None:

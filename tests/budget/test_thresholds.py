@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from reid_lab.budget.policies import Policy
-from reid_lab.budget.stream import exit_probabilities, exit_shares, route, solve_a
+from reid_lab.budget.stream import exit_probabilities, exit_shares, replay, solve_a
 from reid_lab.budget.sweep import stream_sweep
 from reid_lab.budget.thresholds import KEY, Calibration, calibrate, calibration_of
 from reid_lab.errors import UserError
@@ -31,7 +31,7 @@ def test_the_held_out_people_leave_as_planned(
 ) -> None:
     q = exit_probabilities(exit_shares(solve_a(COSTS, budget), 3))
     sure = known.confidences.get(policy)
-    left = route(sure, known.rule(policy, q), np.arange(known.queries), 3, seed=0)
+    left = replay(sure, known.rule(policy, q), np.arange(known.queries), 3, seed=0)
     assert COSTS[left].mean() == pytest.approx(budget, rel=0.03 if policy == "random" else 0.002)
 
 
@@ -75,7 +75,7 @@ def test_the_learned_policy_is_no_worse_than_noise_and_costs_no_more(known: Cali
     rows = stream_sweep(evaluation, EXITS, ["random", "learned"], [18.0], calibration=known)
     noise, learned = rows
     assert learned["rank1"] > noise["rank1"] + 0.01
-    assert learned["matching"] > noise["matching"]  # it looks at the gallery to decide
+    assert learned["matching"] > noise["matching"]  # it features at the gallery to decide
 
 
 def test_kinds_have_names_and_columns(known: Calibration) -> None:

@@ -143,22 +143,22 @@ def test_later_stages_read_states_not_pixels(dare: Path) -> None:
 def test_a_stream_gives_each_image_its_own_exit(dare: Path) -> None:
     model, pixels = Model(dare / "out"), noise(9)
     whole = model.embed(pixels)
-    doors = [e.name for e in model.manifest.exits if e.stream]
-    wishes = np.random.default_rng(1).integers(0, len(doors), len(pixels))  # where each leaves
+    exits = [e.name for e in model.manifest.exits if e.stream]
+    wishes = np.random.default_rng(1).integers(0, len(exits), len(pixels))  # where each exits
     asked: list[tuple[str, int]] = []
 
-    def leave(exit: str, rows: np.ndarray) -> np.ndarray:
+    def exits_here(exit: str, rows: np.ndarray) -> np.ndarray:
         asked.append((exit, len(rows)))
-        number = doors.index(exit)
+        number = exits.index(exit)
         here = np.flatnonzero(wishes >= number)
         np.testing.assert_allclose(rows, whole[exit][here], atol=1e-5)
         return wishes[here] == number
 
-    found = model.stream(pixels, leave)
-    assert found.exits == [doors[number] for number in wishes]
+    found = model.stream(pixels, exits_here)
+    assert found.exits == [exits[number] for number in wishes]
     for place, (exit, row) in enumerate(zip(found.exits, found.embeddings, strict=True)):
         np.testing.assert_allclose(row, whole[exit][place], atol=1e-5)
-    assert asked == [(d, int((wishes >= n).sum())) for n, d in enumerate(doors[:-1])]
+    assert asked == [(d, int((wishes >= n).sum())) for n, d in enumerate(exits[:-1])]
 
 
 def test_no_images(dare: Path) -> None:

@@ -1,4 +1,4 @@
-"""A small logistic regression: whether an exit's first answer is right."""
+"""A small logistic regression that predicts whether an exit's first match is correct."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-RIDGE = 1e-2  # on the standardised weights: finite where the classes can be separated
-REACH = 5.0  # standard deviations beyond which a feature counts as that far
+RIDGE = 1e-2  # on the standardised weights: they stay finite where the classes are separable
+REACH = 5.0  # features are clipped to so many standard deviations
 STEPS = 50
 
 
@@ -23,10 +23,9 @@ class Logistic:
 
     @staticmethod
     def fit(features: Floats, right: NDArray[np.bool_]) -> Logistic:
-        """Newton's method in float64 on (n, F) and (n,): the same numbers, the same model.
+        """Newton's method in float64 on features (n, F) and labels (n,); deterministic.
 
-        Rows that are not finite are left out. With answers that are all right (or all wrong)
-        the constant says so and the features hardly count.
+        Rows that are not finite are left out. If all labels are equal, the constant dominates.
         """
         finite = np.isfinite(features).all(1)
         x, y = features[finite], right[finite].astype(np.float64)
@@ -49,7 +48,7 @@ class Logistic:
         return Logistic(mean, scale, weights)
 
     def __call__(self, features: Floats) -> Floats:
-        """(n, F) -> (n,) the log odds of being right; what saw nothing is never sure."""
+        """(n, F) -> (n,) log odds that the match is correct; -inf without candidates."""
         odds = self._design(features) @ self.weights
         return np.where(np.isinf(features[:, 0]), -np.inf, odds)
 

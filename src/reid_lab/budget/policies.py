@@ -1,13 +1,13 @@
-"""How easy a query looks at an exit: one implementation for streams that run and that replay.
+"""The confidence of an exit in its answer to a query; larger is easier.
 
-DaRe, section 4.2, "Query easiness", has `random`, `distance` and `margin`; `entropy` and
-`learned` are ours. Larger is easier.
+`random`, `distance` and `margin` are those of DaRe, section 4.2, "Query easiness"; `entropy` and
+`learned` are ours.
 
 `random`    noise
-`distance`  minus the distance to the nearest image
-`margin`    how much further the nearest image of another person is; reads the gallery's labels
+`distance`  minus the distance to the nearest gallery image
+`margin`    how much farther the nearest image of another person is; reads the gallery's labels
 `entropy`   minus the entropy of the `NEAREST` nearest images, see `_entropy`
-`learned`   a logistic model of the four above and below, see logistic.py
+`learned`   a logistic model of the four `FEATURES`, see logistic.py
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from torch import Tensor
 from reid_lab.budget.logistic import Logistic
 from reid_lab.errors import UserError
 from reid_lab.protocol import Hidden, Protocol
-from reid_lab.retrieval.embeddings import Ids
+from reid_lab.retrieval.embeddings import Exit, Ids
 from reid_lab.retrieval.ranking import hidden_mask
 from reid_lab.retrieval.space import Metric, Space, full_precision, seen, shifted
 
 Floats = NDArray[np.float64]
 Policy = Literal["random", "distance", "margin", "entropy", "learned"]
 Candidates = Literal["all", "other_cameras", "oracle"]
-Looks = Mapping[str, Floats]  # feature -> (n,) of so many queries
+Features = Mapping[str, Floats]  # feature -> (n,) of so many queries
 
 FEATURES = ("nearest", "margin", "entropy", "spread")
 NEEDS: Mapping[Policy, tuple[str, ...]] = {
@@ -41,52 +41,54 @@ NEEDS: Mapping[Policy, tuple[str, ...]] = {
     "entropy": ("entropy",),
     "learned": FEATURES,
 }
-NEAREST = 10  # images that entropy and spread look at
-SPARE = 6  # looked at beside them, so that rounding cannot leave one of them out
+NEAREST = 10  # gallery images in entropy and spread
+SPARE = 6  # more candidates, so that rounding cannot drop one of them
 TEMPERATURE = 0.3  # of the entropy, in nearest distances; chosen on synthetic people
 BLOCK = 512  # queries whose distances are computed together
 
 
-def candidates_under(protocol: Protocol, asked: Candidates = "other_cameras") -> Candidates:
-    """`asked`; `all` where the protocol hides nothing, as with one camera."""
-    return "all" if protocol.hidden == "nothing" else asked
+def candidates_under(protocol: Protocol, wanted: Candidates = "other_cameras") -> Candidates:
+    """`wanted`; but `all` where the protocol hides nothing, as with one camera."""
+    return "all" if protocol.hidden == "nothing" else wanted
 
 
-def sure_of(policy: Policy, looks: Looks, learned: Logistic | None = None) -> Floats:
-    """(n,) how sure an exit is of its answer, from what `Lookup.looks` saw; larger is easier.
+def confidence_of(policy: Policy, features: Features, learned: Logistic | None = None) -> Floats:
+    """(n,) the confidence of an exit, from the features of `Lookup.features`; larger is easier.
 
     Raises:
-        ValueError: `random` sees nothing, and `learned` takes its model.
+        ValueError: `random`, which has no features, or `learned` without its model.
     """
     if policy == "distance":
-        return -looks["nearest"]
+        return -features["nearest"]
     if policy == "margin":
-        return looks["margin"]
+        return features["margin"]
     if policy == "entropy":
-        return -looks["entropy"]
+        return -features["entropy"]
     if policy == "learned" and learned is not None:
-        return learned(as_matrix(looks))
+        return learned(as_matrix(features))
     raise ValueError(f"policy {policy} has no confidence without its model")
 
 
-def as_matrix(looks: Looks) -> Floats:
+def as_matrix(features: Features) -> Floats:
     """(n, F) the features that `learned` takes."""
-    return np.stack([looks[name] for name in FEATURES], axis=1)
+    return np.stack([features[name] for name in FEATURES], axis=1)
 
 
 class Lookup:
-    """One exit's gallery as a policy looks at it.
+    """One exit's gallery, from which a policy computes its features.
 
-    The nearest images are found by one matrix product and their distances summed again pair
-    by pair: a query has the same confidence, to the bit, in whatever batch it comes.
+    One matrix product selects the nearest images, whose distances are then computed pair by
+    pair: a query has the same confidence, to the bit, in any batch.
 
     Args:
         gallery: (G, D) embeddings of that exit.
-        candidates: where neighbours are looked for: `all` of the gallery; `other_cameras`,
-            without the query's own camera, which is known in use; `oracle`, without the junk,
-            which takes the query's own label and is what the authors' code does: for
-            comparison only. Boxes without a person (pid -1) are never candidates.
-        rows: of the gallery that may be looked at; None is all of them.
+        ids: of the gallery images.
+        metric: of the distances.
+        candidates: the gallery images that are searched: `all`; `other_cameras`, without the
+            query's own camera, which is known at inference; `oracle`, without junk images, which
+            reads the query's label as the authors' code does: for comparison only. Boxes
+            without a person (pid -1) are never candidates.
+        rows: of the gallery that may be searched; None is all of them.
     """
 
     def __init__(
@@ -113,36 +115,37 @@ class Lookup:
         self.ids = ids.take(self.rows)
         self.pids, self.camids = self.ids.pids.to(device), self.ids.camids.to(device)
         self.metric, self.candidates = metric, candidates
-        self.looked = min(NEAREST + SPARE, len(self.rows))
+        self.searched = min(NEAREST + SPARE, len(self.rows))
         if not len(self.rows):
-            raise ValueError("the gallery shows no person: there is nothing to look at")
+            raise ValueError("the gallery shows no person: there is nothing to search")
 
     @property
     def mul_adds(self) -> int:
-        """Of the distances of one query to the candidates."""
+        """Mul-Adds of the distances of one query to the candidates."""
         return self.gallery.numel()
 
     @property
     def bytes(self) -> int:
-        """Of the embeddings that are looked at, in float32."""
+        """Size of the searched embeddings in float32."""
         return 4 * self.gallery.numel()
 
-    def looks(
+    def features(
         self, rows: Tensor, query: Ids, needs: tuple[str, ...] = FEATURES
     ) -> tuple[dict[str, Floats], NDArray[np.intp]]:
-        """What policies that need `needs` see of queries (n, D), and their nearest gallery rows.
+        """The features `needs` of queries (n, D), (n,) each, and (n,) their nearest gallery rows.
 
-        A query that sees nobody has an infinite nearest distance: each policy is least sure of it.
+        A query without candidates has an infinite nearest distance: the lowest confidence in every
+        policy.
         """
         parts, found = [], []
         for start in range(0, len(rows), BLOCK):
             part = slice(start, start + BLOCK)
             ids = query if len(rows) <= BLOCK else query.take(torch.arange(len(query))[part])
-            looks, index = self._block(rows[part], ids, needs)
-            parts.append(looks)
+            features, index = self._block(rows[part], ids, needs)
+            parts.append(features)
             found.append(index)
         names = parts[0] if parts else {}
-        joined = {name: np.concatenate([looks[name] for looks in parts]) for name in names}
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in names}
         return joined, np.concatenate(found)
 
     def _block(
@@ -150,26 +153,26 @@ class Lookup:
     ) -> tuple[dict[str, Floats], NDArray[np.intp]]:
         rows = self._placed(seen(rows, self.metric, self.power))
         about = self._about(rows, ids)
-        near, index = self._nearest(rows, about, self.looked)
-        looks = {"nearest": near[:, 0]}
+        near, index = self._nearest(rows, about, self.searched)
+        features = {"nearest": near[:, 0]}
         if "margin" in needs:
             margin = self._other(rows, about, near, index) - near[:, 0]
-            looks["margin"] = margin.masked_fill(near[:, 0].isinf(), -torch.inf)
+            features["margin"] = margin.masked_fill(near[:, 0].isinf(), -torch.inf)
         near = near[:, :NEAREST]
         if "entropy" in needs:
-            looks["entropy"] = _entropy(near)
+            features["entropy"] = _entropy(near)
         if "spread" in needs:
             visible = near.isfinite()
             mean = near.masked_fill(~visible, 0).sum(1) / visible.sum(1).clamp(min=1)
-            looks["spread"] = mean - near[:, 0]
-        columns = {name: values.double().cpu().numpy() for name, values in looks.items()}
+            features["spread"] = mean - near[:, 0]
+        columns = {name: values.double().cpu().numpy() for name, values in features.items()}
         return columns, self.rows.numpy()[index[:, 0].cpu().numpy()]
 
     def _placed(self, rows: Tensor) -> Tensor:
         return rows if self.centre is None else rows - self.centre
 
     def _about(self, rows: Tensor, ids: Ids) -> Tensor:
-        """(n, G) what orders the candidates up to rounding; infinite where they are hidden."""
+        """(n, G) orders the candidates up to rounding; infinite where they are hidden."""
         if self.metric == "l1":
             about = torch.cdist(rows, self.gallery, p=1)
         else:
@@ -184,8 +187,8 @@ class Lookup:
         return about
 
     def _nearest(self, rows: Tensor, about: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """(n, k) distances, ascending, of the candidates that are about the nearest."""
-        index = about.topk(k, largest=False).indices.sort(1).values  # ties in the gallery's order
+        """(n, k) distances, ascending, of the nearest candidates by `about`, and their indices."""
+        index = about.topk(k, largest=False).indices.sort(1).values
         order = 1.0 if self.metric == "l1" else 2.0
         near = F.embedding(index, self.gallery)  # (n, k, D)
         exact = torch.cdist(rows[:, None], near, order, "donot_use_mm_for_euclid_dist")[:, 0]
@@ -199,24 +202,41 @@ class Lookup:
         person = self.pids[index[:, :1]]
         far = near.masked_fill(self.pids[index] == person, torch.inf).amin(1)
         lacking = far.isinf().nonzero().flatten()
-        if len(lacking):  # all that were looked at show the same person
+        if len(lacking):  # all candidates show the same person
             others = about[lacking].masked_fill_(person[lacking] == self.pids, torch.inf)
-            far[lacking] = self._nearest(rows[lacking], others, min(SPARE, self.looked))[0][:, 0]
+            far[lacking] = self._nearest(rows[lacking], others, min(SPARE, self.searched))[0][:, 0]
         return far
 
 
+def confidence(
+    exit: Exit,
+    query: Ids,
+    gallery: Ids,
+    policy: Policy,
+    candidates: Candidates = "other_cameras",
+    metric: Metric = "euclidean",
+) -> Floats:
+    """(Q,) the confidence of an exit for all queries.
+
+    Raises:
+        ValueError: `random`, which has no features, or `learned`, which takes a model.
+    """
+    features, _ = Lookup(exit.gallery, gallery, metric, candidates).features(exit.query, query)
+    return confidence_of(policy, features)
+
+
 def one_a_camera(ids: Ids) -> Tensor:
-    """Rows of a reduced gallery: the first image of each person in each camera, nobody's all."""
+    """Rows of a reduced gallery: one image of each person and camera, and all distractors."""
     pairs = np.stack([ids.pids.numpy(), ids.camids.numpy()])
     _, first = np.unique(pairs, axis=1, return_index=True)
-    nobody = np.flatnonzero(pairs[0] <= 0)
-    return torch.from_numpy(np.union1d(first, nobody))
+    distractors = np.flatnonzero(pairs[0] <= 0)
+    return torch.from_numpy(np.union1d(first, distractors))
 
 
 def _entropy(near: Tensor) -> Tensor:
     """Of the softmax of minus the distances, in units of `TEMPERATURE` nearest distances.
 
-    So it has no scale: an embedding twice as large looks as easy.
+    It is scale-free: embeddings multiplied by two have the same entropy.
     """
     nearest = near[:, :1]
     unit = TEMPERATURE * nearest.clamp(min=torch.finfo(near.dtype).tiny)

@@ -1,4 +1,4 @@
-"""A budgeted stream that really stops: each query runs no further than the exit it leaves by."""
+"""Early exit with a PyTorch network: a query runs no further than the exit it exits at."""
 
 from __future__ import annotations
 
@@ -8,46 +8,51 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from reid_lab.budget.logistic import Logistic
-from reid_lab.budget.policies import NEEDS, Floats, Lookup, Policy, sure_of
+from reid_lab.budget.policies import NEEDS, Lookup, Policy, confidence_of
+from reid_lab.budget.router import Indices, Mask, route
 from reid_lab.budget.steps import Steps
-from reid_lab.budget.stream import Draws, Rule
+from reid_lab.budget.stream import Draws, ExitRule
 from reid_lab.retrieval.embeddings import Ids
 
 if TYPE_CHECKING:
     from reid_lab.model.base import ReidModule, State
 
-Rows = NDArray[np.intp]
-Go = Callable[[str, Rows], Tensor]  # exit, who goes on of those before -> embeddings (n, D)
+# place of an exit, remaining queries (n,), their places at the exit before (n,) -> (n, D)
+Advance = Callable[[int, Indices, Indices], Tensor]
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Of N queries, in their order.
+class StreamAnswers:
+    """The answers to N queries, in the order of the queries.
 
     Attributes:
-        exits: (N,) places in the stream's exits.
-        embeddings: N times (D,), each of the query's exit.
-        nearest: (N,) rows of the gallery: the nearest image that is not hidden, at that exit.
+        exits: (N,) index into the stream's exits.
+        embeddings: N tensors (D,), each from the query's exit.
+        nearest: (N,) gallery row of the nearest visible image at that exit.
     """
 
-    exits: Rows
+    exits: Indices
     embeddings: list[Tensor]
-    nearest: Rows
+    nearest: Indices
 
 
-class BudgetedStream:
-    """Queries come in batches; the survivors of an exit go on together. DaRe, section 4.2.
+class EarlyExitModel:
+    """A trained network that stops for a query once it is confident. DaRe, section 4.2.
+
+    Queries arrive in batches; those that remain after an exit continue together.
 
     Args:
-        lookups: exit -> its gallery, cheapest first: by these exits queries may leave. They may
-            show a reduced gallery, on which it is decided who leaves.
-        rule: who leaves, see stream.py; `RunningQuantile` goes on from batch to batch.
-        models: exit -> what `learned` takes, see `thresholds.Calibration`.
-        whole: exit -> the gallery that answers; None is `lookups`.
+        module: the network.
+        lookups: exit -> its gallery, cheapest first: queries exit at these exits. It may be a
+            reduced gallery, used for the decision only.
+        policy: the confidence, see policies.py.
+        rule: which queries exit, see stream.py; `RunningQuantile` continues across batches.
+        seed: of the random numbers.
+        models: exit -> the model of the policy `learned`, see `thresholds.Calibration`.
+        whole: exit -> the gallery that is searched for the answer; None is `lookups`.
         rows: see Steps.
 
     Raises:
@@ -59,7 +64,7 @@ class BudgetedStream:
         module: ReidModule,
         lookups: Mapping[str, Lookup],
         policy: Policy,
-        rule: Rule,
+        rule: ExitRule,
         seed: int = 0,
         models: Mapping[str, Logistic] | None = None,
         whole: Mapping[str, Lookup] | None = None,
@@ -74,78 +79,55 @@ class BudgetedStream:
             raise ValueError("policy learned needs a model for each exit but the last")
 
     @torch.inference_mode()
-    def __call__(self, images: Tensor, query: Ids) -> Answers:
+    def __call__(self, images: Tensor, query: Ids) -> StreamAnswers:
         """Images (N, 3, H, W) -> their answers.
 
         Args:
-            query: its `camids` say what is hidden; its `pids` are read by `oracle` only.
+            images: normalised, on the network's device.
+            query: its `camids` decide what is hidden; its `pids` are read by `oracle` only.
         """
         state: State = (images,)
 
-        def go(exit: str, kept: Rows) -> Tensor:
+        def advance(s: int, remaining: Indices, kept: Indices) -> Tensor:
             nonlocal state
             if len(kept) < len(state[0]):
                 rows = torch.from_numpy(kept).to(images.device)
                 state = tuple(t[rows] for t in state)
-            state, embeddings = self._steps.advance(exit, state)
+            state, embeddings = self._steps.advance(self.exits[s], state)
             return embeddings
 
-        return self._answer(go, query)
+        return self._answer(advance, query)
 
-    def replay(self, embeddings: Mapping[str, Tensor], query: Ids) -> Answers:
-        """The same from every exit's stored embeddings (N, D): what would it have answered?"""
-        alive: np.ndarray = np.arange(len(query))
+    def replay(self, embeddings: Mapping[str, Tensor], query: Ids) -> StreamAnswers:
+        """The same answers from every exit's stored embeddings (N, D)."""
+        return self._answer(
+            lambda s, remaining, kept: embeddings[self.exits[s]][torch.from_numpy(remaining)],
+            query,
+        )
 
-        def go(exit: str, kept: Rows) -> Tensor:
-            nonlocal alive
-            alive = alive[kept]
-            return embeddings[exit][torch.from_numpy(alive)]
-
-        return self._answer(go, query)
-
-    def _answer(self, go: Go, query: Ids) -> Answers:
-        noise, within = self._draws.take(len(query))
-        left = np.zeros(len(query), dtype=np.intp)
-        nearest = np.zeros(len(query), dtype=np.intp)
+    def _answer(self, advance: Advance, query: Ids) -> StreamAnswers:
+        noise, within = self._draws.take(len(query))  # (N, S) each
+        exits, nearest = np.zeros((2, len(query)), dtype=np.intp)
         rows: list[Tensor] = [torch.empty(0)] * len(query)
-        alive: np.ndarray = np.arange(len(query))
-        kept = alive
-        for s, exit in enumerate(self.exits):
-            embeddings = go(exit, kept)
-            mine = query if len(alive) == len(query) else query.take(torch.from_numpy(alive))
-            leaves: np.ndarray = np.ones(len(alive), dtype=bool)
-            found = None
-            if s < len(self.exits) - 1:
-                sure, found = self._sure(exit, embeddings, mine, noise[alive, s])
-                leaves = self.rule.leave(s, sure, within[alive, s])
-            out = np.flatnonzero(leaves)
-            if len(out):
-                seen = found if self.whole is self.lookups else None
-                nearest[alive[out]] = self._nearest(exit, embeddings, mine, out, seen)
-                left[alive[out]] = s
-                for place, i in zip(out.tolist(), alive[out].tolist(), strict=True):
-                    rows[i] = embeddings[place]
-            kept = np.flatnonzero(~leaves)
-            alive = alive[kept]
-            if not len(alive):
-                break
-        return Answers(left, rows, nearest)
+        searched = self.policy != "random" and self.whole is self.lookups
 
-    def _nearest(
-        self, exit: str, embeddings: Tensor, query: Ids, out: Rows, seen: Rows | None
-    ) -> Rows:
-        """Of the queries in places `out`; `seen` (n,) if all were looked for already."""
-        if seen is not None:
-            return seen[out]
-        rows = torch.from_numpy(out)
-        some = embeddings[rows.to(embeddings.device)]
-        return self.whole[exit].looks(some, query.take(rows), ("nearest",))[1]
+        def exits_here(s: int, remaining: Indices, embeddings: Tensor) -> Mask:
+            confidence = noise[remaining, s]  # (n,)
+            if self.policy != "random":
+                exit, some = self.exits[s], query.take(torch.from_numpy(remaining))
+                needs = NEEDS[self.policy]
+                features, found = self.lookups[exit].features(embeddings, some, needs)
+                confidence = confidence_of(self.policy, features, self.models.get(exit))
+                nearest[remaining] = found  # kept by those that exit here
+            return self.rule.exits_here(s, confidence, within[remaining, s])
 
-    def _sure(
-        self, exit: str, embeddings: Tensor, query: Ids, noise: Floats
-    ) -> tuple[Floats, Rows | None]:
-        """(n,) how sure `exit` is, and the nearest row of its gallery if it was looked for."""
-        if self.policy == "random":
-            return noise, None
-        looks, nearest = self.lookups[exit].looks(embeddings, query, NEEDS[self.policy])
-        return sure_of(self.policy, looks, self.models.get(exit)), nearest
+        last = len(self.exits) - 1
+        for exited in route(len(query), len(self.exits), advance, exits_here):
+            exits[exited.queries] = exited.exit
+            for i, row in zip(exited.queries.tolist(), exited.rows, strict=True):
+                rows[i] = row
+            if exited.exit == last or not searched:
+                gallery = self.whole[self.exits[exited.exit]]
+                some = query.take(torch.from_numpy(exited.queries))
+                nearest[exited.queries] = gallery.features(exited.rows, some, ("nearest",))[1]
+        return StreamAnswers(exits, rows, nearest)

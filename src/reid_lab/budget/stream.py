@@ -1,4 +1,7 @@
-"""Budgeted stream: queries come one by one and the mean cost is fixed. DaRe, section 4.2."""
+"""Budgeted stream: queries arrive one by one under a fixed mean cost. DaRe, section 4.2.
+
+Plain numpy: exit rules also drive an exported network (`reid_lab.runtime`).
+"""
 
 from __future__ import annotations
 
@@ -9,24 +12,16 @@ from typing import Protocol as Interface
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_lab.budget.policies import (
-    Candidates,
-    Lookup,
-    Policy,
-    sure_of,
-)
-from reid_lab.retrieval.embeddings import Exit, Ids
-from reid_lab.retrieval.space import Metric
+from reid_lab.budget.router import Indices, Mask, route
 
 Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 
 def exit_shares(a: float, stages: int) -> Floats:
-    """p_s = a^(s-1) / Z: the share of queries that leave at each of `stages`. Equation 3."""
+    """p_s = a^(s-1) / Z: the share of queries that exit at each of `stages`. Equation 3."""
     if np.isinf(a):
         return np.eye(stages)[-1]
-    # the largest power is 1, so that none overflows
+    # the largest power is 1: no overflow
     powers = np.arange(stages) if a <= 1 else np.arange(1 - stages, 1)
     weights = np.power(float(a), powers) if a else np.eye(stages)[0]
     return weights / weights.sum()
@@ -36,7 +31,7 @@ def solve_a(costs: Floats, budget: float) -> float:
     """The `a` whose shares spend `budget` Mul-Adds a query on average.
 
     Args:
-        costs: (S,) cumulative Mul-Adds of each exit, not falling.
+        costs: (S,) cumulative Mul-Adds of each exit, ascending.
 
     Raises:
         ValueError: the budget is below the first exit's cost or above the last one's.
@@ -45,7 +40,7 @@ def solve_a(costs: Floats, budget: float) -> float:
     if not first <= budget <= last:
         raise ValueError(
             f"a mean budget of {budget:.4g} Mul-Adds cannot be met: the exits cost {first:.4g} to "
-            f"{last:.4g}; choose one in between"
+            f"{last:.4g}; choose a budget in between"
         )
     low, high = 0.0, 1.0  # of a / (1 + a), in which the mean cost grows from first to last
     for _ in range(64):
@@ -62,109 +57,97 @@ def _odds(share: float) -> float:
 
 
 def exit_probabilities(shares: Floats) -> Floats:
-    """q_s = p_s / (1 - sum of the p before): the chance to leave for one that came so far."""
+    """q_s = p_s / (1 - sum of earlier p): the chance that a query exits at an exit it reaches."""
     remaining = 1 - np.concatenate([[0.0], np.cumsum(shares)[:-1]])
     q = np.where(remaining > 1e-12, shares / np.maximum(remaining, 1e-12), 1.0)
     q[-1] = 1.0
     return np.minimum(q, 1.0)
 
 
-class Rule(Interface):
-    """Who leaves, asked exit by exit about the queries that came to it, in their order."""
+class ExitRule(Interface):
+    """Decides, exit by exit, which of the remaining queries exit."""
 
-    def leave(self, exit: int, sure: Floats, within: Floats) -> Mask:
-        """(n,) whether each leaves by `exit`, which is not the last one.
+    def exits_here(self, exit: int, confidence: Floats, within: Floats) -> Mask:
+        """(n,) whether each remaining query exits at `exit`, which is not the last one.
 
         Args:
-            sure: (n,) confidences, larger is easier.
-            within: (n,) numbers drawn evenly from 0 to 1.
+            confidence: (n,) larger is easier, in the order of arrival.
+            within: (n,) uniform random numbers in [0, 1).
         """
 
 
 class RunningQuantile:
-    """A query leaves exit s if it is among the easiest q_s of those that came to s so far.
+    """A query exits at s if it is among the easiest q_s of those that reached s so far.
 
-    Itself included. Its place among them is drawn evenly within its rank's interval: the share
-    that leaves is q_s in expectation from the first query on. The places of independent queries
-    are independent: after n of them the share strays by sqrt(q_s (1 - q_s) / n), and where
-    queries drift it stays away. `horizon` steers it back, which the paper does not.
+    The query itself is counted. Its quantile is drawn uniformly within the interval of its rank,
+    so the expected share is q_s from the first query on. For independent queries the share
+    deviates by sqrt(q_s (1 - q_s) / n) after n of them; under drift it stays off. `horizon`
+    corrects that, which the paper does not.
 
     Args:
         probabilities: (S,) q_s.
-        horizon: queries in which a share that strayed is brought back; None is the paper's rule.
+        horizon: queries over which a deviation is corrected; None is the paper's rule.
     """
 
     def __init__(self, probabilities: Floats, horizon: int | None = None) -> None:
         self.probabilities, self.horizon = probabilities, horizon
         self._seen: list[list[float]] = [[] for _ in probabilities]
-        self._owed = np.zeros(len(probabilities))  # queries that should have left and did not
+        self._owed = np.zeros(len(probabilities))  # expected minus actual number of exits
 
-    def leave(self, exit: int, sure: Floats, within: Floats) -> Mask:
+    def exits_here(self, exit: int, confidence: Floats, within: Floats) -> Mask:
         seen, q = self._seen[exit], self.probabilities[exit]
-        leaves = np.empty(len(sure), dtype=bool)
-        for i, (value, place) in enumerate(zip((-sure).tolist(), within.tolist(), strict=True)):
+        out = np.empty(len(confidence), dtype=bool)
+        hardness = (-confidence).tolist()
+        for i, (value, place) in enumerate(zip(hardness, within.tolist(), strict=True)):
             quantile = (bisect_right(seen, value) + place) / (len(seen) + 1)  # easiest first
             insort(seen, value)
             more = self._owed[exit] / self.horizon if self.horizon else 0.0
-            leaves[i] = quantile < q + more
-            self._owed[exit] += q - leaves[i]
-        return leaves
+            out[i] = quantile < q + more
+            self._owed[exit] += q - out[i]
+        return out
 
 
 class FixedThresholds:
-    """A query leaves exit s if its confidence is at least `thresholds[s]`; see thresholds.py."""
+    """A query exits at s if its confidence is at least `thresholds[s]`; see thresholds.py."""
 
     def __init__(self, thresholds: Sequence[float] | Floats) -> None:
         self.thresholds = np.asarray(thresholds, dtype=np.float64)
 
-    def leave(self, exit: int, sure: Floats, within: Floats) -> Mask:
-        return sure >= self.thresholds[exit]
+    def exits_here(self, exit: int, confidence: Floats, within: Floats) -> Mask:
+        return confidence >= self.thresholds[exit]
 
 
 class Draws:
-    """The random numbers of a stream: the same for a query in whatever batch it comes."""
+    """The random numbers of a stream; a query's do not depend on the batch it arrives in."""
 
     def __init__(self, exits: int, seed: int) -> None:
         self._exits, self._rng = exits, np.random.default_rng(seed)
 
     def take(self, queries: int) -> tuple[Floats, Floats]:
-        """(n, S) noise, which `random` is as sure as, and (n, S) for the rule, of the next n."""
+        """For the next n queries: (n, S) confidences of `random` and (n, S) for the exit rule."""
         drawn = self._rng.random((queries, 2, self._exits))
         return drawn[:, 0], drawn[:, 1]
 
 
-def route(
-    confidences: Floats | None, rule: Rule, order: NDArray[np.intp], exits: int, seed: int
-) -> NDArray[np.intp]:
-    """(Q,) the exit that each query leaves by, from what was seen before it only.
+def replay(
+    confidences: Floats | None, rule: ExitRule, order: Indices, exits: int, seed: int
+) -> Indices:
+    """(Q,) the exit of each query, from stored confidences; later queries have no influence.
 
     Args:
         confidences: (S, Q), larger is easier; None is noise.
-        order: (Q,) the order in which the queries come.
+        order: (Q,) the order of arrival.
+        exits: how many, S.
+        seed: of the random numbers.
     """
-    noise, within = Draws(exits, seed).take(len(order))
-    sure = noise.T if confidences is None else confidences[:, order]
-    left = np.full(len(order), exits - 1)
-    alive: np.ndarray = np.arange(len(order))
-    for s in range(exits - 1):
-        leaves = rule.leave(s, sure[s, alive], within[alive, s])
-        left[order[alive[leaves]]] = s
-        alive = alive[~leaves]
-    return left
-
-
-def confidence(
-    exit: Exit,
-    query: Ids,
-    gallery: Ids,
-    policy: Policy,
-    candidates: Candidates = "other_cameras",
-    metric: Metric = "euclidean",
-) -> Floats:
-    """(Q,) how sure an exit is of its answers to all queries; see policies.py.
-
-    Raises:
-        ValueError: `random`, which looks at nothing, and `learned`, which takes its model.
-    """
-    looks, _ = Lookup(exit.gallery, gallery, metric, candidates).looks(exit.query, query)
-    return sure_of(policy, looks)
+    noise, within = Draws(exits, seed).take(len(order))  # (Q, S), in the order of arrival
+    arriving = noise.T if confidences is None else confidences[:, order]  # (S, Q)
+    exit_of = np.full(len(order), exits - 1)
+    for exited in route(
+        len(order),
+        exits,
+        lambda s, remaining, kept: arriving[s, remaining],
+        lambda s, remaining, sure: rule.exits_here(s, sure, within[remaining, s]),
+    ):
+        exit_of[order[exited.queries]] = exited.exit
+    return exit_of

@@ -18,15 +18,15 @@ from reid_lab.budget.policies import (
     Lookup,
     Policy,
     candidates_under,
+    confidence_of,
     one_a_camera,
-    sure_of,
 )
 from reid_lab.budget.stream import (
-    Rule,
+    ExitRule,
     RunningQuantile,
     exit_probabilities,
     exit_shares,
-    route,
+    replay,
     solve_a,
 )
 from reid_lab.budget.thresholds import Calibration
@@ -40,10 +40,10 @@ GallerySize = Literal["whole", "reduced"]
 
 
 def check_budgets(costs: Sequence[int], budgets: Sequence[float]) -> None:
-    """Whether each mean budget can be met.
+    """Check that each mean budget can be met.
 
     Raises:
-        ValueError: naming the first that cannot, and what can.
+        ValueError: names the first that cannot, and the range that can.
     """
     for budget in budgets:
         solve_a(np.asarray(costs, dtype=float), budget)
@@ -63,15 +63,21 @@ def stream_sweep(
 ) -> list[dict[str, Any]]:
     """One row a policy and budget: planned and realised mean Mul-Adds, rank1, mAP, shares.
 
-    `matching` are the mean Mul-Adds of the distances that deciding and answering take beside
-    the network's. Queries without a match take part in the stream but not in the accuracies.
+    `matching` are the mean Mul-Adds of distances, for decisions and answers, on top of the
+    network's. Queries without a match are part of the stream but excluded from the means.
 
     Args:
-        calibration: what `fitted` thresholds and the policy `learned` take.
-        thresholds: `online` is the paper's running quantile, `steered` the same brought back to
-            the plan where it strays; `fitted` are those of `calibration`.
-        orders: in which the queries come; sorted ones show what drift does. `seed` shuffles.
-        gallery: on which it is decided who leaves; `reduced` has an image a person and camera.
+        evaluation: embeddings and rankings of every exit.
+        exits: at which queries may exit, cheapest first.
+        policies: see policies.py.
+        budgets: mean Mul-Adds a query.
+        candidates: see Lookup.
+        seed: of the shuffle and of the random numbers.
+        calibration: needed by `fitted` thresholds and by the policy `learned`.
+        thresholds: `online` is the paper's running quantile, `steered` the same with its
+            deviations corrected; `fitted` are those of `calibration`.
+        orders: of arrival; sorted ones show the effect of drift.
+        gallery: for the decisions; `reduced` has one image a person and camera.
     """
     e = evaluation.embeddings
     candidates = candidates_under(evaluation.protocol, candidates)
@@ -82,32 +88,33 @@ def stream_sweep(
         for name in exits
     }
     models = calibration.models if calibration else {}
-    sure = _confidences(evaluation, lookups, policies, models)
+    confidences = _confidences(evaluation, lookups, policies, models)
     rows = []
     kinds = list(product(orders, thresholds, policies))
     for (order, how, policy), budget in product(kinds, budgets):
         a = solve_a(costs, budget)
         q = exit_probabilities(exit_shares(a, len(exits)))
         rule = _rule(how, policy, q, calibration)
-        left = route(sure[policy], rule, in_order(order, e.query, seed), len(exits), seed)
+        places = in_order(order, e.query, seed)
+        exit_of = replay(confidences[policy], rule, places, len(exits), seed)  # (Q,)
         rows.append(
             {
                 "policy": _named(policy, how, order),
                 "planned": float(budget),
-                "realised": float(costs[left].mean()),
+                "realised": float(costs[exit_of].mean()),
                 "a": a,
-                **_accuracy(evaluation, exits, left),
+                **_accuracy(evaluation, exits, exit_of),
                 "thresholds": how,
                 "order": order,
-                "matching": float(_matching(evaluation, lookups, policy, gallery)[left].mean()),
-                **{f"share_{name}": float((left == s).mean()) for s, name in enumerate(exits)},
+                "matching": float(_matching(evaluation, lookups, policy, gallery)[exit_of].mean()),
+                **{f"share_{name}": float((exit_of == s).mean()) for s, name in enumerate(exits)},
             }
         )
     return rows
 
 
 def in_order(order: Order, query: Ids, seed: int) -> NDArray[np.intp]:
-    """(Q,) the queries as they come: shuffled, then sorted by what the order says."""
+    """(Q,) the order of arrival: shuffled, then sorted by the key of `order`."""
     places = np.random.default_rng(seed).permutation(len(query))
     if order == "shuffled":
         return places
@@ -121,19 +128,19 @@ def _confidences(
     policies: Sequence[Policy],
     models: Mapping[str, Logistic],
 ) -> dict[Policy, Floats | None]:
-    """Policy -> (S, Q), the gallery looked at once an exit; None is noise."""
+    """Policy -> (S, Q); each exit's gallery is searched once for all policies. None is noise."""
     needs = tuple(dict.fromkeys(need for policy in policies for need in NEEDS[policy]))
-    sure: dict[Policy, list[Floats]] = {policy: [] for policy in policies if policy != "random"}
-    for name, lookup in lookups.items() if sure else ():
+    columns: dict[Policy, list[Floats]] = {policy: [] for policy in policies if policy != "random"}
+    for name, lookup in lookups.items() if columns else ():
         e = evaluation.embeddings
-        looks, _ = lookup.looks(e.exits[name].query, e.query, needs)
-        for policy, column in sure.items():
-            column.append(sure_of(policy, looks, models.get(name)))
-    found: dict[Policy, Floats | None] = {p: np.stack(column) for p, column in sure.items()}
+        features, _ = lookup.features(e.exits[name].query, e.query, needs)
+        for policy, column in columns.items():
+            column.append(confidence_of(policy, features, models.get(name)))
+    found: dict[Policy, Floats | None] = {p: np.stack(column) for p, column in columns.items()}
     return {policy: found.get(policy) for policy in policies}
 
 
-def _rule(how: Thresholds, policy: Policy, q: Floats, calibration: Calibration | None) -> Rule:
+def _rule(how: Thresholds, policy: Policy, q: Floats, calibration: Calibration | None) -> ExitRule:
     if how != "fitted":
         return RunningQuantile(q, HORIZON if how == "steered" else None)
     if calibration is None:
@@ -142,7 +149,7 @@ def _rule(how: Thresholds, policy: Policy, q: Floats, calibration: Calibration |
 
 
 def _named(policy: Policy, how: Thresholds, order: Order) -> str:
-    """The default kind has the policy's own name."""
+    """The name of a row; the default thresholds and order are not named."""
     kind: list[str] = [how] if how != "online" else []
     kind += [order.replace("_", " ")] if order != "shuffled" else []
     return f"{policy} ({', '.join(kind)})" if kind else policy
@@ -151,19 +158,21 @@ def _named(policy: Policy, how: Thresholds, order: Order) -> str:
 def _matching(
     evaluation: Evaluation, lookups: Mapping[str, Lookup], policy: Policy, gallery: GallerySize
 ) -> Floats:
-    """(S,) Mul-Adds of the distances for a query that leaves by each exit."""
+    """(S,) Mul-Adds of the distances for a query that exits at each exit."""
     whole = [evaluation.embeddings.exits[name].gallery.numel() for name in lookups]
-    looks = [0 if policy == "random" else lookup.mul_adds for lookup in lookups.values()]
-    before = np.concatenate([[0], np.cumsum(looks[:-1])]).astype(float)
-    own = np.array(looks[:-1] + [0]) if gallery == "reduced" else 0
+    searched = [0 if policy == "random" else lookup.mul_adds for lookup in lookups.values()]
+    before = np.concatenate([[0], np.cumsum(searched[:-1])]).astype(float)
+    own = np.array(searched[:-1] + [0]) if gallery == "reduced" else 0
     return before + own + np.array(whole)
 
 
-def _accuracy(evaluation: Evaluation, exits: Sequence[str], left: np.ndarray) -> dict[str, float]:
-    """rank1 and mAP when query i is answered by exit `left[i]`."""
+def _accuracy(
+    evaluation: Evaluation, exits: Sequence[str], exit_of: np.ndarray
+) -> dict[str, float]:
+    """rank1 and mAP when query i is answered by exit `exit_of[i]`."""
     rankings = [evaluation.rankings[name] for name in exits]
     answerable = rankings[0].answerable  # (T, Q)
-    chosen = torch.from_numpy(left).expand(1, *answerable.shape)
+    chosen = torch.from_numpy(exit_of).expand(1, *answerable.shape)
     first = torch.stack([r.first for r in rankings]).gather(0, chosen)[0][answerable]
     ap = torch.stack([r.ap for r in rankings]).gather(0, chosen)[0][answerable]
     return {"rank1": (first < 1).double().mean().item(), "mAP": ap.double().mean().item()}

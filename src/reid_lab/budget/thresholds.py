@@ -1,4 +1,4 @@
-"""Thresholds of the policies, from people whom the network was not trained on."""
+"""Thresholds of the policies, fitted on held-out identities."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from reid_lab.budget.policies import (
     Policy,
     as_matrix,
     candidates_under,
-    sure_of,
+    confidence_of,
 )
+from reid_lab.budget.router import Indices, Mask, route
 from reid_lab.budget.stream import FixedThresholds
 from reid_lab.errors import UserError
 from reid_lab.retrieval.evaluation import Evaluation
@@ -30,14 +31,16 @@ KEY = "EarlyExitThresholds"  # among a checkpoint's callbacks
 
 @dataclass(frozen=True)
 class Calibration:
-    """How sure the policies were of Q held-out queries: thresholds for any budget follow.
+    """The confidences of Q held-out queries, from which thresholds for any budget follow.
 
     Attributes:
         exits: S of them, cheapest first.
-        confidences: policy -> (S, Q). All of them, since who comes to an exit depends on who
-            left before; `random` needs none.
+        confidences: policy -> (S, Q) of all queries, since the queries that reach an exit depend
+            on the thresholds before it; `random` needs none.
         models: exit -> the model of `learned`.
-        held_out: whether the network was trained without these people.
+        metric: of the distances.
+        candidates: see Lookup.
+        held_out: whether the network was trained without these identities.
     """
 
     exits: tuple[str, ...]
@@ -52,23 +55,30 @@ class Calibration:
         return next(iter(self.confidences.values())).shape[1]
 
     def rule(self, policy: Policy, probabilities: Floats) -> FixedThresholds:
-        """The thresholds by which q_s of those held-out queries that come to exit s leave it.
+        """Thresholds at which a share q_s of the held-out queries that reach exit s exits there.
 
         Args:
             probabilities: (S,) q_s, see `stream.exit_probabilities`.
         """
         if policy == "random":
             return FixedThresholds(1 - probabilities[:-1])
-        thresholds = []
-        alive = np.arange(self.queries)
-        for sure, q in zip(self.confidences[policy][:-1], probabilities[:-1], strict=True):
-            threshold = _threshold(sure[alive], q)
-            thresholds.append(threshold)
-            alive = alive[sure[alive] < threshold]
+        confidences = self.confidences[policy]  # (S, Q)
+        thresholds = np.full(len(confidences) - 1, np.inf)
+
+        def exits_here(s: int, remaining: Indices, reached: Floats) -> Mask:
+            thresholds[s] = _threshold(reached, probabilities[s])
+            return reached >= thresholds[s]
+
+        route(
+            self.queries,
+            len(confidences),
+            lambda s, remaining, kept: confidences[s, remaining],
+            exits_here,
+        )
         return FixedThresholds(thresholds)
 
     def state(self) -> dict[str, Any]:
-        """Plain types and tensors, for a checkpoint."""
+        """Plain types and tensors for a checkpoint."""
         return {
             "exits": list(self.exits),
             "confidences": {k: torch.from_numpy(v) for k, v in self.confidences.items()},
@@ -90,10 +100,10 @@ class Calibration:
 
 
 def calibration_of(checkpoint: Mapping[str, Any]) -> Calibration:
-    """What a run's `callbacks.thresholds` left in its checkpoint, as `torch.load` gives it.
+    """The calibration that `callbacks.thresholds` saved in a checkpoint.
 
     Raises:
-        UserError: there is none.
+        UserError: the checkpoint holds none.
     """
     state = checkpoint.get("callbacks", {}).get(KEY)
     if not state:
@@ -110,35 +120,36 @@ def calibrate(
     candidates: Candidates = "other_cameras",
     held_out: bool = True,
 ) -> Calibration:
-    """How sure each policy is of the queries of `evaluation`, and models of when it is right.
+    """The confidences of the queries of `evaluation`, and fitted models for `learned`.
 
     Raises:
-        ValueError: a learned metric, which a checkpoint does not keep.
+        ValueError: a learned metric, which is not saved in a checkpoint.
     """
     if not isinstance(evaluation.metric, str):
-        raise ValueError("thresholds are kept for euclidean, cosine or l1 distances only")
+        raise ValueError("thresholds are fitted for euclidean, cosine or l1 distances only")
     e, metric = evaluation.embeddings, evaluation.metric
     candidates = candidates_under(evaluation.protocol, candidates)
     models: dict[str, Logistic] = {}
     columns: dict[Policy, list[Floats]] = {p: [] for p in NEEDS if p != "random"}
     for name in exits:
         exit, ranking = e.exits[name], evaluation.rankings[name]
-        looks, _ = Lookup(exit.gallery, e.gallery, metric, candidates).looks(exit.query, e.query)
-        asked = ranking.answerable[0].numpy()
-        right = (ranking.first[0] < 1).numpy()[asked]
-        models[name] = Logistic.fit(as_matrix(looks)[asked], right)
+        lookup = Lookup(exit.gallery, e.gallery, metric, candidates)
+        features, _ = lookup.features(exit.query, e.query)
+        answerable = ranking.answerable[0].numpy()
+        right = (ranking.first[0] < 1).numpy()[answerable]
+        models[name] = Logistic.fit(as_matrix(features)[answerable], right)
         for policy, column in columns.items():
-            column.append(sure_of(policy, looks, models[name]))
+            column.append(confidence_of(policy, features, models[name]))
     confidences = {policy: np.stack(column) for policy, column in columns.items()}
     return Calibration(tuple(exits), confidences, models, metric, candidates, held_out)
 
 
-def _threshold(sure: Floats, q: float) -> float:
-    """The confidence that a share `q` of `sure` (n,) reaches."""
-    leaving = round(q * len(sure))
-    if leaving == 0:
+def _threshold(confidence: Floats, q: float) -> float:
+    """The threshold that a share `q` of `confidence` (n,) reaches."""
+    out = round(q * len(confidence))
+    if out == 0:
         return np.inf
-    if leaving == len(sure):
+    if out == len(confidence):
         return -np.inf
-    last, first = np.sort(sure)[::-1][leaving - 1 : leaving + 1]  # who leaves, who stays
-    return float((last + first) / 2) if np.isfinite(last + first) else float(last)
+    last, next_one = np.sort(confidence)[::-1][out - 1 : out + 1]  # the least confident to exit
+    return float((last + next_one) / 2) if np.isfinite(last + next_one) else float(last)

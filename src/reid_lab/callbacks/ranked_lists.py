@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from reid_lab.budget.policies import candidates_under
-from reid_lab.budget.stream import confidence
+from reid_lab.budget.policies import candidates_under, confidence
 from reid_lab.callbacks.after_ranking import AfterRanking
 from reid_lab.files.tables import write_json
 from reid_lab.model import ReidModule

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reid_lab.budget.router import Indices, Mask, route
 from reid_lab.files.gallery_files import CHUNK, crc32
 from reid_lab.runtime.images import read
 from reid_lab.runtime.manifest import DATA, MANIFEST, PIXELS, WHOLE, ExportError, Manifest
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 
 MOST_THREADS = 1024
 Values = dict[str, np.ndarray]  # by name, the images along axis 0
-Leave = Callable[[str, np.ndarray], np.ndarray]
+ExitsHere = Callable[[str, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Streamed:
-    """By which exit each of N images left, and with which embedding (D of that exit,)."""
+    """For each of N images the name of its exit and its embedding (D,) there."""
 
     exits: list[str]
     embeddings: list[np.ndarray]
@@ -76,33 +77,40 @@ class Model:
                 break
         return values[exit]
 
-    def stream(self, pixels: np.ndarray, leave: Leave) -> Streamed:
-        """Early exit: the images that `leave` lets go are done, the others go on together.
+    def stream(self, pixels: np.ndarray, exits_here: ExitsHere) -> Streamed:
+        """Early exit: images that exit are done, the remaining ones continue together.
 
         Args:
             pixels: (N, H, W, 3) uint8 RGB.
-            leave: exit, embeddings (n, D) of the images that came so far -> (n,) bool. Asked at
-                the exits that a stream may leave by but the last, where all leave.
+            exits_here: exit, embeddings (n, D) of the remaining images -> (n,) bool, which of
+                them exit. Called at each stream exit but the last, where all exit. To use a rule
+                of `reid_lab.budget.stream`, call its `exits_here` with your confidences.
 
         Returns:
             In the order of `pixels`.
         """
         self._check(pixels)
-        exits, rows = [""] * len(pixels), [np.empty(0, np.float32)] * len(pixels)
-        doors = [e.name for e in self.manifest.exits if e.stream]
-        here, values = np.arange(len(pixels)), {PIXELS: pixels}
-        for number, stage in enumerate(self.manifest.stages):
-            if not len(here):
-                break
-            values = self._run(number, values)
-            if stage.exit not in doors:
-                continue
-            found = values[stage.exit]
-            gone = _asked(leave, stage.exit, found, last=stage.exit == doors[-1])
-            for place, row in zip(here[gone], found[gone], strict=True):
-                exits[place], rows[place] = stage.exit, row
-            here, values = here[~gone], {name: x[~gone] for name, x in values.items()}
-        return Streamed(exits, rows)
+        names, rows = [""] * len(pixels), [np.empty(0, np.float32)] * len(pixels)
+        exits = [e.name for e in self.manifest.exits if e.stream]
+        stages, values = iter(range(len(self.manifest.stages))), {PIXELS: pixels}
+
+        def advance(s: int, remaining: Indices, kept: Indices) -> np.ndarray:
+            nonlocal values
+            if s:
+                values = {name: x[kept] for name, x in values.items()}
+            for number in stages:  # an exit at which no query may exit is passed
+                values = self._run(number, values)
+                if self.manifest.stages[number].exit == exits[s]:
+                    break
+            return values[exits[s]]
+
+        def decide(s: int, remaining: Indices, embeddings: np.ndarray) -> Mask:
+            return _checked(exits[s], np.asarray(exits_here(exits[s], embeddings)), len(remaining))
+
+        for exited in route(len(pixels), len(exits), advance, decide):
+            for i, row in zip(exited.queries.tolist(), exited.rows, strict=True):
+                names[i], rows[i] = exits[exited.exit], row
+        return Streamed(names, rows)
 
     def embed_files(self, paths: Sequence[Path | str], batch_size: int = 32) -> Values:
         """Image files -> every exit's embeddings (N, D) by name.
@@ -265,17 +273,14 @@ class Model:
             )
 
 
-def _asked(leave: Leave, exit: str, rows: np.ndarray, last: bool) -> np.ndarray:
-    """(n,) bool, who leaves."""
-    if last:
-        return np.ones(len(rows), bool)
-    gone = np.asarray(leave(exit, rows))
-    if gone.shape != (len(rows),) or gone.dtype != bool:
+def _checked(exit: str, out: np.ndarray, images: int) -> Mask:
+    """What `exits_here` returned, if it is a mask of the images."""
+    if out.shape != (images,) or out.dtype != bool:
         raise ExportError(
-            f"leave({exit!r}, ...) gave {gone.dtype} {gone.shape}: it is to give bool "
-            f"({len(rows)},), one for each image"
+            f"exits_here({exit!r}, ...) returned {out.dtype} {out.shape}: it must return bool "
+            f"({images},), one for each image"
         )
-    return gone
+    return out
 
 
 def _first(error: Exception) -> str:

@@ -1,0 +1,67 @@
+"""Early exit in numpy: the one loop behind replays, `EarlyExitModel` and the torch-free runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Indices = NDArray[np.intp]
+Mask = NDArray[np.bool_]
+
+
+class Rows(Protocol):
+    """What is known of n queries, along the first axis: an array or a tensor."""
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+
+R = TypeVar("R", bound=Rows)
+
+
+@dataclass(frozen=True)
+class Exited(Generic[R]):
+    """The queries that exit together: their indices (m,) and their rows (m, ...) at that exit."""
+
+    exit: int
+    queries: Indices
+    rows: R
+
+
+def route(
+    queries: int,
+    exits: int,
+    advance: Callable[[int, Indices, Indices], R],
+    exits_here: Callable[[int, Indices, R], Mask],
+) -> list[Exited[R]]:
+    """Take queries from exit to exit, cheapest first, until each has exited.
+
+    Args:
+        queries: how many, Q.
+        exits: how many, S.
+        advance: (s, remaining, kept) -> the rows (n, ...) of the remaining queries at exit s.
+            `remaining` (n,) are their indices in 0..Q-1, `kept` (n,) their places among the rows
+            of exit s - 1 (at the first exit, all of them).
+        exits_here: (s, remaining, rows) -> (n,) bool, which of them exit. Not called at the last
+            exit, where all do.
+
+    Returns:
+        One entry for each exit at which a query exits. Each query is in one of them.
+    """
+    found = []
+    remaining = kept = np.arange(queries)  # (n,)
+    for s in range(exits):
+        if not len(remaining):
+            break
+        rows = advance(s, remaining, kept)  # (n, ...)
+        out: Mask = np.ones(len(remaining), dtype=bool)  # (n,)
+        if s < exits - 1:
+            out = exits_here(s, remaining, rows)
+        if out.any():
+            found.append(Exited(s, remaining[out], rows[np.flatnonzero(out)]))
+        kept = np.flatnonzero(~out)  # (n',) places in this exit's rows
+        remaining = remaining[kept]  # (n',) indices of the queries
+    return found
