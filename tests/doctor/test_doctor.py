@@ -17,7 +17,7 @@ from reid_lab.doctor import checks, examine, pictures, show
 from reid_lab.doctor.__main__ import main
 from reid_lab.doctor.findings import Finding, named
 from reid_lab.doctor.hashes import difference_hash, thumbnail, within
-from reid_lab.doctor.scan import Look, scan
+from reid_lab.doctor.scan import ImageStats, scan
 from reid_lab.doctor.sheet import CELL, NOTHING, sheet
 from reid_lab.files.pixels import ImageError
 from tests.conftest import write_jpegs
@@ -145,8 +145,8 @@ def cropped(pixels: np.ndarray) -> np.ndarray:
     return pixels[2:-1, 1:-1]
 
 
-def part(tmp_path: Path, name: str, *shown: tuple[np.ndarray, Labels]) -> tuple[Split, Look]:
-    """Pictures with (pid, camid), as files, and their looks."""
+def part(tmp_path: Path, name: str, *shown: tuple[np.ndarray, Labels]) -> tuple[Split, ImageStats]:
+    """Pictures with (pid, camid), as files, and their stats."""
     rows = []
     for i, (pixels, (pid, camid)) in enumerate(shown):
         Image.fromarray(pixels).save(tmp_path / f"{name}{i}.png")
@@ -187,17 +187,17 @@ def test_scan_names_what_is_broken_and_reads_boxes(tmp_path: Path) -> None:
     made = Split.of(tmp_path, [(name, 1, 1, 0) for name in names])
     made = replace(made, boxes=np.array([*boxes, [0, 0, 1, 1]], np.int32))
     counts: list[int] = []
-    look = scan(made, counts.append)
-    assert look.good.tolist() == [True, False, True, False, True, False]
-    assert look.sizes.tolist() == [[10, 40], [0, 0], [5, 10], [0, 0], [10, 40], [0, 0]]
-    assert look.clipped.tolist() == [False, False, True, False, False, False]
-    assert look.digests[0] == look.digests[4] != look.digests[2]
+    stats = scan(made, counts.append)
+    assert stats.good.tolist() == [True, False, True, False, True, False]
+    assert stats.sizes.tolist() == [[10, 40], [0, 0], [5, 10], [0, 0], [10, 40], [0, 0]]
+    assert stats.clipped.tolist() == [False, False, True, False, False, False]
+    assert stats.digests[0] == stats.digests[4] != stats.digests[2]
     assert sum(counts) == len(names)
-    found = only(pictures.broken([look]))
+    found = only(pictures.broken([stats]))
     assert found.level == "error" and "broken images: 3" in found.what
     assert "box 20 0 30 10 (left top right bottom) is outside of the image, 20 x 40" in found.what
     assert "cut.jpg" in found.what and "gone.jpg" in found.what
-    assert "frame.jpg" in only(pictures.clipped({"train": (made, look)})).what
+    assert "frame.jpg" in only(pictures.clipped({"train": (made, stats)})).what
     fine = scan(made.take(np.array([0])))
     assert pictures.broken([fine]) == []
     assert pictures.clipped({"train": (made.take(np.array([0])), fine)}) == []
@@ -442,10 +442,10 @@ def test_what_only_training_checks_is_an_error(
     assert "png is refused" in doctor(*words, status=1)
 
 
-def test_look_at_takes_companions(tmp_path: Path) -> None:
+def test_scan_all_takes_companions(tmp_path: Path) -> None:
     made, _ = part(tmp_path, "x", (picture(1), (1, 1)))
     b = Benchmark("b", made, made, made, companions=made)
-    assert set(examine.look_at(b)) == {"train", "query", "gallery", "companions"}
+    assert set(examine.scan_all(b)) == {"train", "query", "gallery", "companions"}
 
 
 def test_a_copy_is_told_where_nothing_is_hidden(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reid_lab.retrieval.memory import TILE_BYTES, TILES, Plan, tile_rows
+from reid_lab.retrieval.memory import TILE_BYTES, TILES, BlockPlan, tile_rows
 
 LIBRARIES = 6e6  # bytes that a BLAS, a pool of threads and the allocator keep
 LISTS = 5000  # bytes an image of k-reciprocal encodings with the paper's options
@@ -88,6 +88,6 @@ def test_a_product_is_as_large_whatever_the_memory(gallery: int) -> None:
     tile = tile_rows(gallery)
     assert tile == TILES[-1] or tile * gallery * 4 <= TILE_BYTES
     for memory in (tile * gallery * 4 + 100, 1e13):
-        plan = Plan.of(gallery, memory, work=100)
+        plan = BlockPlan.of(gallery, memory, work=100)
         assert plan.tile == tile and plan.rows % tile == 0
         assert plan.spare == memory - plan.rows * gallery * 4 >= 100

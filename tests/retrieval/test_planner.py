@@ -16,7 +16,7 @@ import faiss  # isort: skip
 from reid_lab.files.gallery_files import GalleryError
 from reid_lab.retrieval import Ids
 from reid_lab.retrieval.index import INDEX_NAMES, build
-from reid_lab.retrieval.planner import Plan, plan
+from reid_lab.retrieval.planner import IndexPlan, plan
 from reid_lab.retrieval.probe import Probe
 from reid_lab.retrieval.store import UNKNOWN, SavedGallery
 from reid_lab.retrieval.writer import create
@@ -66,7 +66,7 @@ def ends_at(distances: np.ndarray, q: Ids, g: Ids, depth: int) -> np.ndarray:
 CAMERA: Any = "same_person_and_camera"
 
 
-def by_name(made: Plan) -> dict[str, Any]:
+def by_name(made: IndexPlan) -> dict[str, Any]:
     return {e.index: e for e in made.estimates}
 
 

@@ -47,7 +47,7 @@ def anytime_curve(
 
 
 @dataclass(frozen=True)
-class Answer:
+class AnytimeEmbeddings:
     """The embeddings (N, D) of the most recent exit.
 
     Attributes:
@@ -84,7 +84,7 @@ class AnytimeModel:
         images: Tensor,
         deadline_ms: float = math.inf,
         mul_adds: float = math.inf,
-    ) -> Answer:
+    ) -> AnytimeEmbeddings:
         """Images (N, 3, H, W) -> the last embeddings that the budget reaches.
 
         Args:
@@ -105,7 +105,7 @@ class AnytimeModel:
                 torch.cuda.synchronize(images.device)
             before, now = now, time.perf_counter()
             took.append(now - before)
-            answer = Answer(exit, embeddings, 1000 * (now - start), 1000 * took[-1])
+            answer = AnytimeEmbeddings(exit, embeddings, 1000 * (now - start), 1000 * took[-1])
         assert answer is not None
         return answer
 

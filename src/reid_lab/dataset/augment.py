@@ -12,9 +12,9 @@ from reid_lab.dataset.colour import Step, adjust
 if TYPE_CHECKING:
     from reid_lab.dataset.images import Images
 
-Box = tuple[int, int, int, int]  # top, left, bottom, right; empty when nothing is erased
+Rectangle = tuple[int, int, int, int]  # top, left, bottom, right; empty when nothing is erased
 Range = tuple[float, float]
-NOTHING: Box = (0, 0, 0, 0)
+NOTHING: Rectangle = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Patch:
     """`source`, a box of the training image `image`, pasted with its corner at (top, left)."""
 
     image: int
-    source: Box
+    source: Rectangle
     top: int
     left: int
     flip: bool
@@ -35,7 +35,7 @@ class Augmentation:
     top: int
     left: int
     flip: bool
-    erased: Box = NOTHING
+    erased: Rectangle = NOTHING
     patch: Patch | None = None
     colour: tuple[Step, ...] = ()
 
@@ -80,7 +80,7 @@ def draw_place(
     return int(rng.integers(height - size[0] + 1)), int(rng.integers(width - size[1] + 1))
 
 
-def erasing_box(height: int, width: int, rng: np.random.Generator) -> Box:
+def erasing_box(height: int, width: int, rng: np.random.Generator) -> Rectangle:
     """Zhong et al.: area 2 to 40 % of the image, aspect 0.3 to 3.33, anywhere it fits."""
     size = draw_size(height, width, (0.02, 0.4), (0.3, 1 / 0.3), rng)
     if size is None:

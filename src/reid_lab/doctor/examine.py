@@ -19,7 +19,7 @@ from reid_lab.doctor.checks import check_labels
 from reid_lab.doctor.findings import Finding
 from reid_lab.doctor.hashes import check_installed
 from reid_lab.doctor.pictures import check_pictures
-from reid_lab.doctor.scan import Look, scan
+from reid_lab.doctor.scan import ImageStats, scan
 from reid_lab.doctor.sheet import sheet
 from reid_lab.errors import UserError
 
@@ -31,7 +31,7 @@ def examine(args: Namespace) -> int:
 
     Raises:
         ConfigError: the overrides make no data set.
-        MissingPackageError: faiss, which looks for near-duplicates.
+        MissingPackageError: faiss, which finds near-duplicates.
     """
     cfg = composed(args.overrides)
     check_installed()
@@ -42,11 +42,11 @@ def examine(args: Namespace) -> int:
     except UserError as error:
         show.findings([Finding("error", str(error))])
         return 1
-    looks = look_at(benchmark)
-    show.overview(benchmark, looks)
+    stats = scan_all(benchmark)
+    show.overview(benchmark, stats)
     found = [*check_run(data), *check_labels(benchmark, data.k)]
-    with show.stderr.status("look for near-duplicates ..."):
-        found += check_pictures(benchmark, looks)
+    with show.stderr.status("search near-duplicates ..."):
+        found += check_pictures(benchmark, stats)
     found += [Finding("note", note) for note in benchmark.notes]
     show.findings(found)
     if args.sheet is not None:
@@ -68,15 +68,15 @@ def composed(overrides: Sequence[str]) -> DictConfig:
     return cfg
 
 
-def look_at(benchmark: Benchmark) -> dict[str, Look]:
+def scan_all(benchmark: Benchmark) -> dict[str, ImageStats]:
     """Decode everything, part by part."""
     splits = {part: split for part in PARTS if (split := getattr(benchmark, part)) is not None}
-    looks = {}
+    stats = {}
     with show.progress() as bar:
         for part, split in splits.items():
-            task = bar.add_task(f"look at {part} images", total=len(split))
-            looks[part] = scan(split, partial(bar.advance, task))
-    return looks
+            task = bar.add_task(f"{part} images", total=len(split))
+            stats[part] = scan(split, partial(bar.advance, task))
+    return stats
 
 
 def check_run(data: ReidDataModule) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""Pictures that look the same: a difference hash, and a search among millions of pairs."""
+"""Near-duplicate images: a difference hash, and a search among millions of pairs."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import numpy as np
 from reid_lab.dataset.records import JUNK, Benchmark, Split
 from reid_lab.doctor.findings import Finding, Level, named
 from reid_lab.doctor.hashes import difference_hash, within
-from reid_lab.doctor.scan import Look
+from reid_lab.doctor.scan import ImageStats
 from reid_lab.protocol import Hidden
 
 # what separates re-encoded, scaled and slightly cropped copies from 10^8 pairs of other pictures
@@ -20,12 +20,12 @@ GREY_LEVELS = 10.0  # of 255 by which their thumbnails differ, mean absolute
 UNIFORM = 4.0  # grey levels: the standard deviation of a picture that shows nothing
 SMALLEST = 32  # pixels of the higher side
 FACTOR = 4  # a height this many times the median, or one part in as many, is odd
-Parts = Mapping[str, tuple[Split, Look]]
+Parts = Mapping[str, tuple[Split, ImageStats]]
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Images i of one split and j of another that look the same; `exact` if to the pixel."""
+    """Images i of one split and j of another that look the same; `exact` if pixels are equal."""
 
     i: np.ndarray
     j: np.ndarray
@@ -35,12 +35,12 @@ class Pairs:
         return Pairs(self.i[mask], self.j[mask], self.exact[mask])
 
 
-def check_pictures(benchmark: Benchmark, looks: Mapping[str, Look]) -> list[Finding]:
-    """All of this file; `looks` has train, query, gallery, and companions if there are any."""
+def check_pictures(benchmark: Benchmark, stats: Mapping[str, ImageStats]) -> list[Finding]:
+    """All of this file; `stats` has train, query, gallery, and companions if there are any."""
     splits = {"train": benchmark.train, "query": benchmark.query, "gallery": benchmark.gallery}
-    parts = {name: (split, looks[name]) for name, split in splits.items()}
+    parts = {name: (split, stats[name]) for name, split in splits.items()}
     return [
-        *broken(list(looks.values())),
+        *broken(list(stats.values())),
         *sizes(parts),
         *clipped(parts),
         *uniform(parts),
@@ -51,8 +51,8 @@ def check_pictures(benchmark: Benchmark, looks: Mapping[str, Look]) -> list[Find
     ]
 
 
-def broken(looks: Sequence[Look]) -> list[Finding]:
-    messages = [message for look in looks for message in look.broken]
+def broken(stats: Sequence[ImageStats]) -> list[Finding]:
+    messages = [message for part in stats for message in part.broken]
     if not messages:
         return []
     listed = named(messages, "\n")
@@ -113,14 +113,14 @@ def conflicts(parts: Parts, name: Callable[[int], str] = str) -> list[Finding]:
 
 
 def shown_twice(
-    query: Split, query_look: Look, gallery: Split, gallery_look: Look, hidden: Hidden
+    query: Split, query_stats: ImageStats, gallery: Split, gallery_stats: ImageStats, hidden: Hidden
 ) -> list[Finding]:
     """Queries that are shown their own picture as another camera's or another person's.
 
     What the protocol hides does not matter, and another frame of the same person in the same
     camera is naturally alike.
     """
-    pairs = alike(query_look, gallery_look)
+    pairs = alike(query_stats, gallery_stats)
     person = query.pids[pairs.i] == gallery.pids[pairs.j]
     camera = query.camids[pairs.i] == gallery.camids[pairs.j]
     matters = ~person | ~camera if hidden != "same_camera" else ~camera
@@ -133,11 +133,11 @@ def shown_twice(
 
 def leaks(parts: Parts) -> list[Finding]:
     """Pictures of the test that were trained on."""
-    train, look = parts["train"]
+    train, stats = parts["train"]
     found = []
     for name in ("query", "gallery"):
         split, other = parts[name]
-        pairs = alike(look, other)
+        pairs = alike(stats, other)
         fix = "the test shows what was trained on: remove one of the two"
         found += _same(f"train and {name}", train, split, pairs, fix)
     return found
@@ -146,9 +146,9 @@ def leaks(parts: Parts) -> list[Finding]:
 def copies(parts: Parts) -> list[Finding]:
     """The very same picture again within a part, of the same person."""
     found = []
-    for name, (split, look) in parts.items():
-        rows = _useful(look)
-        keys = np.stack([look.digests[rows], split.pids[rows].astype(np.uint64)])
+    for name, (split, stats) in parts.items():
+        rows = _useful(stats)
+        keys = np.stack([stats.digests[rows], split.pids[rows].astype(np.uint64)])
         _, kept = np.unique(keys, axis=1, return_index=True)
         again = np.setdiff1d(rows, rows[kept])
         if len(again):
@@ -158,7 +158,7 @@ def copies(parts: Parts) -> list[Finding]:
     return found
 
 
-def alike(a: Look, b: Look) -> Pairs:
+def alike(a: ImageStats, b: ImageStats) -> Pairs:
     """Near-duplicates by their hashes, confirmed by their thumbnails."""
     rows, columns = _useful(a), _useful(b)
     hashes = difference_hash(a.thumbnails[rows]), difference_hash(b.thumbnails[columns])
@@ -191,13 +191,13 @@ def _some(level: Level, mask: np.ndarray, names: np.ndarray, what: str, fix: str
     return [Finding(level, f"{what}: {count:,} of {len(mask):,} images, {shown}", fix)]
 
 
-def _useful(look: Look) -> np.ndarray:
+def _useful(stats: ImageStats) -> np.ndarray:
     """Indices of pictures that can be distinguished."""
-    return np.flatnonzero(look.good & (look.contrast >= UNIFORM))
+    return np.flatnonzero(stats.good & (stats.contrast >= UNIFORM))
 
 
 def _all(parts: Parts, column: str) -> np.ndarray:
-    return np.concatenate([getattr(look, column) for _, look in parts.values()])
+    return np.concatenate([getattr(stats, column) for _, stats in parts.values()])
 
 
 def _names(parts: Parts) -> np.ndarray:

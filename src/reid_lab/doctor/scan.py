@@ -1,4 +1,4 @@
-"""Every image of a split decoded once, on all cores, and what it looks like."""
+"""Decode every image of a split once, on all cores, and collect statistics."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ CHUNK = 32  # files a task
 
 
 @dataclass(frozen=True)
-class Look:
-    """What N images look like. Of broken ones, `good` is False and the rest is zero.
+class ImageStats:
+    """Statistics of N images. For broken ones `good` is False and the rest is zero.
 
     Args:
         good: (N,) whether they could be decoded.
@@ -40,35 +40,35 @@ class Look:
     broken: list[str] = field(default_factory=list)
 
     @staticmethod
-    def blank(n: int) -> Look:
+    def blank(n: int) -> ImageStats:
         good, clipped = np.zeros(n, bool), np.zeros(n, bool)
         sizes, thumbnails = np.zeros((n, 2), np.int32), np.zeros((n, *THUMBNAIL), np.uint8)
         digests, contrast = np.zeros(n, np.uint64), np.zeros(n, np.float32)
-        return Look(good, sizes, thumbnails, digests, contrast, clipped)
+        return ImageStats(good, sizes, thumbnails, digests, contrast, clipped)
 
 
-def scan(split: Split, advance: Callable[[int], None] = lambda images: None) -> Look:
-    """Look at every image; a file with several boxes is decoded once.
+def scan(split: Split, advance: Callable[[int], None] = lambda images: None) -> ImageStats:
+    """Scan every image; a file with several boxes is decoded once.
 
     `advance` is called with how many more images are done.
     """
-    look = Look.blank(len(split))
+    stats = ImageStats.blank(len(split))
     files = by_file(split)
     tasks = [files[i : i + CHUNK] for i in range(0, len(files), CHUNK)]
 
     def work(task: list[list[int]]) -> tuple[int, list[str]]:
-        broken = [message for indices in task for message in _fill(look, split, indices)]
+        broken = [message for indices in task for message in _fill(stats, split, indices)]
         return sum(map(len, task)), broken
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases the GIL
         for done, broken in pool.map(work, tasks):
-            look.broken.extend(broken)
+            stats.broken.extend(broken)
             advance(done)
-    return look
+    return stats
 
 
-def _fill(look: Look, split: Split, indices: list[int]) -> list[str]:
-    """Look at the images of one file; messages of those that are broken."""
+def _fill(stats: ImageStats, split: Split, indices: list[int]) -> list[str]:
+    """Scan the images of one file; returns a message for each broken one."""
     # what training asks before its first batch, then what it decodes
     problems = file_problems(split, indices)
     broken, good = list(problems.values()), [i for i in indices if i not in problems]
@@ -82,16 +82,16 @@ def _fill(look: Look, split: Split, indices: list[int]) -> list[str]:
     for i in good:
         if (box := split.box(i)) is not None:
             left, top, right, bottom = box
-            look.clipped[i] = left < 0 or top < 0 or right > wide or bottom > high
-        _note(look, i, crop(whole, box))
+            stats.clipped[i] = left < 0 or top < 0 or right > wide or bottom > high
+        _note(stats, i, crop(whole, box))
     return broken
 
 
-def _note(look: Look, i: int, image: np.ndarray) -> None:
-    look.good[i] = True
-    look.sizes[i] = image.shape[1], image.shape[0]
-    look.thumbnails[i] = thumbnail(image)
-    look.contrast[i] = look.thumbnails[i].std()
+def _note(stats: ImageStats, i: int, image: np.ndarray) -> None:
+    stats.good[i] = True
+    stats.sizes[i] = image.shape[1], image.shape[0]
+    stats.thumbnails[i] = thumbnail(image)
+    stats.contrast[i] = stats.thumbnails[i].std()
     digest = hashlib.blake2b(str(image.shape).encode(), digest_size=8)
     digest.update(np.ascontiguousarray(image).data)
-    look.digests[i] = int.from_bytes(digest.digest(), "little")
+    stats.digests[i] = int.from_bytes(digest.digest(), "little")

@@ -21,7 +21,7 @@ PAPER, NOTHING, INK, FAINT = "white", "#f1f2f4", "#1d2129", "#7a828e"
 
 
 @dataclass(frozen=True)
-class Person:
+class PersonViews:
     """Where somebody's images are: (split, index) by camera, `part` says in what."""
 
     pid: int
@@ -64,7 +64,7 @@ def _short(name: str, most: int = 20) -> str:
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
-def _choose(benchmark: Benchmark, people: int, seed: int) -> list[Person]:
+def _choose(benchmark: Benchmark, people: int, seed: int) -> list[PersonViews]:
     train, tests = benchmark.train, (benchmark.query, benchmark.gallery)
     tested = np.union1d(*(split.identities for split in tests))
     everyone = np.union1d(train.identities, tested)
@@ -79,12 +79,12 @@ def _choose(benchmark: Benchmark, people: int, seed: int) -> list[Person]:
     ]
 
 
-def _person(pid: int, part: str, splits: Sequence[Split]) -> Person:
+def _person(pid: int, part: str, splits: Sequence[Split]) -> PersonViews:
     views: dict[int, list[tuple[Split, int]]] = {}
     for split in splits:
         for i in np.flatnonzero(split.pids == pid).tolist():
             views.setdefault(int(split.camids[i]), []).append((split, i))
-    return Person(pid, part, views)
+    return PersonViews(pid, part, views)
 
 
 def _picture(images: Sequence[tuple[Split, int]], rng: np.random.Generator) -> Image.Image | None:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from reid_lab.dataset.records import DISTRACTOR, Benchmark, Split
 from reid_lab.doctor.findings import Finding
-from reid_lab.doctor.scan import Look
+from reid_lab.doctor.scan import ImageStats
 
 stdout, stderr = Console(), Console(stderr=True)
 COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
@@ -25,7 +25,7 @@ def progress() -> Progress:
     return Progress(*columns, TimeRemainingColumn(), console=stderr)
 
 
-def overview(benchmark: Benchmark, looks: Mapping[str, Look]) -> None:
+def overview(benchmark: Benchmark, stats: Mapping[str, ImageStats]) -> None:
     """What is there: a line for each part."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
     table.add_column("")
@@ -37,7 +37,7 @@ def overview(benchmark: Benchmark, looks: Mapping[str, Look]) -> None:
         table.add_row(
             name,
             *(f"{count:,}" for count in split.counts().values()),
-            *(spread(side) for side in looks[name].sizes[looks[name].good].T),
+            *(spread(side) for side in stats[name].sizes[stats[name].good].T),
             spread(_often(people.pids)),
             spread(_often(people.pids, people.camids)),
         )

@@ -25,7 +25,7 @@ from reid_lab.model import ReidModule
 from reid_lab.runtime.manifest import (
     INT8,
     MANIFEST,
-    Exit,
+    ExportedExit,
     ExportError,
     Manifest,
     Preprocessing,
@@ -84,7 +84,7 @@ def write_export(
 
     costs, dims = count_exits(method, *image), exit_dims(method, *image)
     doors = method.stream_exits
-    exits = tuple(Exit(n, dims[n], costs[n], n in doors) for n in method.exit_names)
+    exits = tuple(ExportedExit(n, dims[n], costs[n], n in doors) for n in method.exit_names)
     preprocessing = Preprocessing(image, MEAN, STD)
     with show.working("trace"):
         traced = trace(method, image)

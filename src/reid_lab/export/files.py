@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 
 from reid_lab.export.graph import chain, describe, inputs_of, outputs_of, whole, write
-from reid_lab.export.trace import Plan
+from reid_lab.export.trace import StepNames
 from reid_lab.runtime.manifest import STAGES, WHOLE, Manifest, Stage
 from reid_lab.runtime.model import crc32_of
 
@@ -18,7 +18,7 @@ NOT_IN_FILES = {"stages", "measured", "crc32"}  # of a manifest's fields
 
 
 def write_files(
-    folder: Path, graph: onnx.ModelProto, plans: Sequence[Plan], manifest: Manifest
+    folder: Path, graph: onnx.ModelProto, plans: Sequence[StepNames], manifest: Manifest
 ) -> Manifest:
     """Write the network into `folder`; the manifest with its stages.
 

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import onnx
 
-from reid_lab.export.trace import Plan
+from reid_lab.export.trace import StepNames
 from reid_lab.runtime.manifest import DATA, PIXELS
 
 LARGEST = 2**31 - 2**20  # bytes of one protobuf; larger weights lie beside it
 
 
-def whole(graph: onnx.ModelProto, plans: Sequence[Plan]) -> onnx.ModelProto:
+def whole(graph: onnx.ModelProto, plans: Sequence[StepNames]) -> onnx.ModelProto:
     """All of it, the exits its only outputs."""
     return cut(graph, (PIXELS,), [plan.exit for plan in plans])
 
 
-def chain(graph: onnx.ModelProto, plans: Sequence[Plan]) -> list[onnx.ModelProto]:
+def chain(graph: onnx.ModelProto, plans: Sequence[StepNames]) -> list[onnx.ModelProto]:
     """A graph for each step, that reads what the steps before it have made.
 
     What no later step reads is no output.

@@ -29,7 +29,7 @@ from reid_lab.runtime.manifest import PIXELS
 QUANTISED = ("Conv", "Gemm", "MatMul")
 
 
-class Calibration(CalibrationDataReader):
+class PixelReader(CalibrationDataReader):
     """Batches of pixels (N, H, W, 3)."""
 
     def __init__(self, pixels: Iterable[np.ndarray]) -> None:
@@ -58,7 +58,7 @@ def quantised(graph: onnx.ModelProto, pixels: Iterable[np.ndarray], room: Path) 
             quantize_static(
                 ready,
                 done,
-                Calibration(pixels),
+                PixelReader(pixels),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(QUANTISED),
                 per_channel=True,

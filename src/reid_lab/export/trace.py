@@ -26,7 +26,7 @@ IMAGES = "images"  # normalised: each stage that takes them makes them from the 
 
 
 @dataclass(frozen=True)
-class Plan:
+class StepNames:
     """What one step passes on, by name.
 
     Args:
@@ -50,7 +50,7 @@ class Network(nn.Module):
     def __init__(self, method: ReidModule) -> None:
         super().__init__()
         self.method = method
-        self.plans: list[Plan] = []
+        self.plans: list[StepNames] = []
         # as `reid_lab.dataset.transforms.normalise` does it
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1) * 255)
         self.register_buffer("scale", 1 / (torch.tensor(STD).view(3, 1, 1) * 255))
@@ -70,7 +70,7 @@ class Network(nn.Module):
             yield exit, state, after, rows.float()
             state = after
 
-    def plan(self, pixels: Tensor) -> list[Plan]:
+    def plan(self, pixels: Tensor) -> list[StepNames]:
         """By running it: a tensor that a step passes on keeps the name that it has."""
         names: dict[int, str] = {}
         held: list[Tensor] = []  # an id is a tensor's for as long as it lives
@@ -85,7 +85,7 @@ class Network(nn.Module):
                     made.append(i)
             held += [*before, *after, rows]
             own = tuple(names[id(after[i])] for i in made)
-            plans.append(Plan(exit, given, tuple(made), (*own, exit)))
+            plans.append(StepNames(exit, given, tuple(made), (*own, exit)))
         return plans
 
 
@@ -120,7 +120,7 @@ def _embedding_bag(
     return (rows if shares is None else rows * shares[..., None]).sum(1)
 
 
-def trace(method: ReidModule, image: tuple[int, int]) -> tuple[onnx.ModelProto, list[Plan]]:
+def trace(method: ReidModule, image: tuple[int, int]) -> tuple[onnx.ModelProto, list[StepNames]]:
     """A method in eval mode on the CPU, for images (height, width), and what its steps pass on.
 
     The graph's outputs are all `names` of the plans.

@@ -21,16 +21,18 @@ class Match:
 
 
 @dataclass(frozen=True)
-class Answer:
+class SearchResult:
     """An image that was asked about, and its matches, nearest first."""
 
     image: Named
     matches: list[Match]
 
     @staticmethod
-    def of(gallery: SavedGallery, image: Named, distances: np.ndarray, rows: np.ndarray) -> Answer:
+    def of(
+        gallery: SavedGallery, image: Named, distances: np.ndarray, rows: np.ndarray
+    ) -> SearchResult:
         """From one query's distances (k,) and rows (k,); places with row -1 are left out."""
-        return Answer(
+        return SearchResult(
             image,
             [
                 _match(gallery, image, distance, row)

@@ -22,7 +22,7 @@ from reid_lab.files.atomic import write_text
 from reid_lab.files.gallery_files import Card, GalleryError
 from reid_lab.files.image_files import find_images
 from reid_lab.gallery import show
-from reid_lab.gallery.answers import Answer
+from reid_lab.gallery.answers import SearchResult
 from reid_lab.gallery.embed import Embedder, embedded
 from reid_lab.gallery.images import Named, ids_of, named
 from reid_lab.gallery.page import page
@@ -94,7 +94,7 @@ def search(args: Namespace) -> int:
         if batch.images:
             distances, rows = gallery.search(batch.embeddings, args.top)
             found = zip(batch.images, distances, rows, strict=True)
-            answers += [Answer.of(gallery, *one) for one in found]
+            answers += [SearchResult.of(gallery, *one) for one in found]
     show.broken(broken)
     if args.html and answers:
         write_text(args.html, page(gallery, answers))

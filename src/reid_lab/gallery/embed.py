@@ -81,7 +81,7 @@ class Embedder:
 
 
 @dataclass(frozen=True)
-class Batch:
+class EmbeddedBatch:
     """Some `images` with their `embeddings` (n, D), and why others could not be read."""
 
     images: list[Named]
@@ -94,7 +94,7 @@ class Batch:
 
 def embedded(
     embedder: Embedder, images: Sequence[Named], batch_size: int, full: bool = False
-) -> Iterator[Batch]:
+) -> Iterator[EmbeddedBatch]:
     """All `images`, a batch at a time. While the network has one, the next is decoded.
 
     Args:
@@ -118,7 +118,7 @@ def embedded(
                 fill = batch_size - len(good) if full else 0
                 embeddings = embedder(np.pad(pixels, ((0, fill), *[(0, 0)] * 3)))[: len(good)]
             broken = [text for text in now if isinstance(text, str)]
-            yield Batch([batch[i] for i in good], embeddings, broken)
+            yield EmbeddedBatch([batch[i] for i in good], embeddings, broken)
     finally:
         pool.shutdown(cancel_futures=True)
 

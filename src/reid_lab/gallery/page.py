@@ -8,14 +8,14 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from reid_lab.gallery.answers import Answer
+from reid_lab.gallery.answers import SearchResult
 from reid_lab.gallery.show import number
 from reid_lab.report.pictures import data_uri
 from reid_lab.report.records import Picture
 from reid_lab.retrieval.store import SavedGallery
 
 
-def page(gallery: SavedGallery, answers: Sequence[Answer]) -> str:
+def page(gallery: SavedGallery, answers: Sequence[SearchResult]) -> str:
     """HTML with the images that were asked about and their matches as thumbnails."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -34,6 +34,6 @@ def page(gallery: SavedGallery, answers: Sequence[Answer]) -> str:
     )
 
 
-def _paths(answers: Sequence[Answer]) -> set[Path]:
+def _paths(answers: Sequence[SearchResult]) -> set[Path]:
     asked = {answer.image.path for answer in answers}
     return asked | {match.image.path for answer in answers for match in answer.matches}

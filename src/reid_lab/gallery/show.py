@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reid_lab.gallery.answers import Answer
+from reid_lab.gallery.answers import SearchResult
 from reid_lab.report.tables import NOTHING, percent
-from reid_lab.retrieval.planner import Plan
+from reid_lab.retrieval.planner import IndexPlan
 from reid_lab.retrieval.store import UNKNOWN, SavedGallery
 
 stdout, stderr = Console(), Console(stderr=True)
@@ -20,7 +20,7 @@ LISTED = 10  # broken images that are named
 VERDICTS = {True: Text("✓", "green"), False: Text("✗", "red"), None: Text("")}
 
 
-def answers(found: Sequence[Answer]) -> None:
+def answers(found: Sequence[SearchResult]) -> None:
     """A table for each image that was asked about."""
     for answer in found:
         table = _table("", "Distance", "Person", "Camera", "")
@@ -62,7 +62,7 @@ def info(gallery: SavedGallery) -> None:
     _print(str(gallery.folder), table)
 
 
-def plan(made: Plan, gallery: SavedGallery) -> None:
+def plan(made: IndexPlan, gallery: SavedGallery) -> None:
     """What was measured, what was extrapolated, and how to read it."""
     _measured(made, gallery)
     if made.size != made.count:
@@ -119,7 +119,7 @@ def _who(pid: int, camid: int) -> str:
     return "" if pid == UNKNOWN else f" (person {number(pid)}, camera {number(camid)})"
 
 
-def _measured(made: Plan, gallery: SavedGallery) -> None:
+def _measured(made: IndexPlan, gallery: SavedGallery) -> None:
     recall = f"Recall@{made.recall_at}"
     heads = ("Memory", "Build", "ms alone", "ms batch", recall, "Rank-1 lost", "mAP lost")
     table = _table("Index", *heads)
@@ -138,7 +138,7 @@ def _measured(made: Plan, gallery: SavedGallery) -> None:
     _print(f"Measured: {counts}, lists of {made.depth} (* is the gallery's own index)", table)
 
 
-def _extrapolated(made: Plan) -> None:
+def _extrapolated(made: IndexPlan) -> None:
     table = _table("Index", "Memory", "ms alone")
     for e in made.estimates:
         ms = f"{e.ms_at_size:,.0f}" if e.ms_at_size >= 100 else f"{e.ms_at_size:.2g}"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from reid_lab.protocol import Hidden
 from reid_lab.retrieval.embeddings import Ids
-from reid_lab.retrieval.memory import GIGABYTE, Plan
+from reid_lab.retrieval.memory import GIGABYTE, BlockPlan
 from reid_lab.retrieval.metrics import Ranking
 from reid_lab.retrieval.neighbours import smallest, smallest_work
 from reid_lab.retrieval.ranking import check_sides, rank, rank_work
@@ -55,7 +55,7 @@ class QueryExpansion:
         """(Q, D) the expanded queries, in the space; of length 1 where that is the cosine's."""
         space.check_euclidean("query expansion")
         count, work = min(self.neighbours, len(space.gallery)), self._work(*space.gallery.shape)
-        step = max(1, int(Plan.of(len(space.gallery), memory, work).spare / work))
+        step = max(1, int(BlockPlan.of(len(space.gallery), memory, work).spare / work))
         parts = [space.query[:0]]
         for rows, block in space.blocks(memory, work):
             for distances, mine in zip(
@@ -73,7 +73,7 @@ class QueryExpansion:
     def check_memory(self, query_ids: Ids, gallery_ids: Ids, dim: int, memory: float) -> None:
         """Whether that is enough, to expand the queries and then to rank."""
         work = max(rank_work(query_ids, gallery_ids), self._work(len(gallery_ids), dim))
-        Plan.of(len(gallery_ids), memory, work)
+        BlockPlan.of(len(gallery_ids), memory, work)
 
     def _work(self, gallery: int, dim: int) -> int:
         """Bytes that one query takes beside its distances."""

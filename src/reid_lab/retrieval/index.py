@@ -78,7 +78,7 @@ class Index(Protocol):
 
 
 @dataclass(frozen=True)
-class Sizes:
+class IndexSizes:
     """What an index of `count` rows of `dim` numbers is made of.
 
     `cells` of which a search looks into `probes`; `parts` of a product code, `bits` each.
@@ -90,11 +90,11 @@ class Sizes:
     bits: int
 
     @staticmethod
-    def of(count: int, dim: int) -> Sizes:
+    def of(count: int, dim: int) -> IndexSizes:
         """Cells grow with the square root of the gallery; a sixteenth, or 8, are looked into."""
         cells = max(1, min(round(count**0.5), count // POINTS))
         bits = min(8, max(count // POINTS, 1).bit_length() - 1)
-        return Sizes(cells, min(cells, max(8, cells // 16)), min(-(-dim // PART), PARTS), bits)
+        return IndexSizes(cells, min(cells, max(8, cells // 16)), min(-(-dim // PART), PARTS), bits)
 
 
 def build(
@@ -232,7 +232,7 @@ def _unlike(name: IndexName, made: Any, dim: int) -> str:
 
 def expected_bytes(name: IndexName, count: int, dim: int) -> int:
     """About what an index of `count` rows takes."""
-    sizes = Sizes.of(count, dim)
+    sizes = IndexSizes.of(count, dim)
     width = _width(name, dim)
     codebooks = 4 * (sizes.cells * width + (1 << sizes.bits) * width)
     return {
@@ -246,14 +246,14 @@ def expected_bytes(name: IndexName, count: int, dim: int) -> int:
 
 def rows_visited(name: IndexName, count: int) -> float:
     """About how many rows a search compares: what its time grows with."""
-    sizes = Sizes.of(count, PART)
+    sizes = IndexSizes.of(count, PART)
     if name in ("ivf", "ivf_pq"):
         return sizes.cells + count * sizes.probes / sizes.cells
     return LINKS * np.log2(count + 1) if name == "hnsw" else count
 
 
 def _empty(name: IndexName, count: int, dim: int) -> Any:
-    faiss, sizes = check_installed(name), Sizes.of(count, dim)
+    faiss, sizes = check_installed(name), IndexSizes.of(count, dim)
     made: Any
     if name == "hnsw":
         made = faiss.IndexHNSWFlat(dim, LINKS)
@@ -275,14 +275,14 @@ def _empty(name: IndexName, count: int, dim: int) -> Any:
 
 def _width(name: IndexName, dim: int) -> int:
     """Dimensions with the zeros that fill up bytes and codes: distances do not see them."""
-    parts = Sizes.of(1, dim).parts
+    parts = IndexSizes.of(1, dim).parts
     step = {"sq8": LANES, "ivf_pq": parts}.get(name, 1)
     return -(-dim // step) * step
 
 
 def _sample(rows: np.ndarray) -> np.ndarray:
     """Enough of (N, D) to learn cells and codes from, always the same."""
-    enough = max(256 * max(Sizes.of(*rows.shape).cells, 256), 1)  # faiss looks at no more
+    enough = max(256 * max(IndexSizes.of(*rows.shape).cells, 256), 1)  # faiss looks at no more
     if len(rows) <= enough:
         return rows
     return rows[np.sort(np.random.default_rng(SEED).choice(len(rows), enough, replace=False))]

@@ -17,7 +17,7 @@ TILES = (512, 256, 128, 64)
 
 
 @dataclass(frozen=True)
-class Plan:
+class BlockPlan:
     """`rows` queries' distances are held at once, from matrix products of `tile` queries.
 
     `spare`: bytes that are left for the work on them.
@@ -28,7 +28,7 @@ class Plan:
     spare: float
 
     @staticmethod
-    def of(gallery: int, memory: float, work: float = 0) -> Plan:
+    def of(gallery: int, memory: float, work: float = 0) -> BlockPlan:
         """For `gallery` images and work that takes `work` bytes at the very least.
 
         Raises:
@@ -36,10 +36,10 @@ class Plan:
         """
         tile, row = tile_rows(gallery), 4 * gallery
         what = f"the distances of {tile} queries to {gallery:,} gallery images and work on them"
-        memory = check_bytes(memory, Plan.least(gallery, work), what)
+        memory = check_bytes(memory, BlockPlan.least(gallery, work), what)
         fitting = [r for r in TILES if r >= tile and r * row + max(work, r * row / 2) <= memory]
         rows = fitting[0] if fitting else tile
-        return Plan(tile, rows, memory - rows * row)
+        return BlockPlan(tile, rows, memory - rows * row)
 
     @staticmethod
     def least(gallery: int, work: float) -> float:

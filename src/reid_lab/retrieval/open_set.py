@@ -19,7 +19,7 @@ from torch import Tensor
 from reid_lab.errors import UserError
 from reid_lab.protocol import Hidden
 from reid_lab.retrieval.embeddings import Ids
-from reid_lab.retrieval.memory import GIGABYTE, Plan
+from reid_lab.retrieval.memory import GIGABYTE, BlockPlan
 from reid_lab.retrieval.neighbours import smallest, smallest_work
 from reid_lab.retrieval.ranking import Known, check_sides, hidden_mask
 from reid_lab.retrieval.space import Space
@@ -52,7 +52,7 @@ class Groups:
 
 
 @dataclass(frozen=True)
-class OperatingPoint:
+class OpenSetPoint:
     """What the threshold for a wanted false-accept rate does; shares are 0 to 1.
 
     Attributes:
@@ -93,7 +93,7 @@ def operating_points(
     hidden: Hidden = "same_person_and_camera",
     seed: int = 0,
     memory: float = GIGABYTE,
-) -> list[OperatingPoint]:
+) -> list[OpenSetPoint]:
     """One for each of the wanted false-accept rates `fars`.
 
     Args:
@@ -123,7 +123,7 @@ def operating_points(
         calibration_far, calibration_tpr = calibration.at(threshold)
         known_far, known_tpr = pairs.at(threshold)
         found.append(
-            OperatingPoint(
+            OpenSetPoint(
                 far=far,
                 threshold=threshold,
                 calibration_far=calibration_far,
@@ -181,7 +181,7 @@ def nearest(
     whether it is the right person. Of equals the first in the gallery counts."""
     distances, right = [torch.empty(0)], [torch.empty(0, dtype=torch.bool)]
     work = smallest_work(len(gallery), 1) + 4 * len(gallery)  # with the masks, of a query
-    step = max(1, int(Plan.of(len(gallery), memory, work).spare / work))
+    step = max(1, int(BlockPlan.of(len(gallery), memory, work).spare / work))
     for rows, block in space.blocks(memory, work):
         for start in range(rows.start, rows.stop, step):
             some = slice(start, min(start + step, rows.stop))

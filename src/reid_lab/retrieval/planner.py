@@ -47,7 +47,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Plan:
+class IndexPlan:
     """All indexes side by side.
 
     Args:
@@ -80,7 +80,7 @@ def plan(
     recall_at: int = 10,
     names: Sequence[IndexName] = INDEX_NAMES,
     progress: Callable[[IndexName], None] = lambda name: None,
-) -> Plan:
+) -> IndexPlan:
     """Build each index over `gallery` and ask it for images that are known.
 
     Market-1501's protocol: a person's images from the query's own camera are hidden, as are
@@ -108,7 +108,7 @@ def plan(
             estimates.append(_measured(name, gallery, probe, truth, cut, recall_at, size))
         except UserError as error:
             problems[name] = str(error)
-    return Plan(
+    return IndexPlan(
         len(gallery),
         size or len(gallery),
         len(probe.query),

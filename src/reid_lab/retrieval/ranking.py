@@ -19,7 +19,7 @@ from reid_lab.errors import UserError
 from reid_lab.protocol import Hidden
 from reid_lab.retrieval.checks import check_count
 from reid_lab.retrieval.embeddings import Ids
-from reid_lab.retrieval.memory import GIGABYTE, Plan
+from reid_lab.retrieval.memory import GIGABYTE, BlockPlan
 from reid_lab.retrieval.metrics import Ranking
 from reid_lab.retrieval.space import Metric, Space
 
@@ -57,7 +57,7 @@ def rank(
     space = Space.of(query, gallery, metric)
     check_sides(space, query_ids, gallery_ids)
     work = rank_work(query_ids, gallery_ids, space.gallery.is_cuda)
-    spare = Plan.of(len(gallery_ids), memory, work).spare
+    spare = BlockPlan.of(len(gallery_ids), memory, work).spare
     return rank_blocks(space.blocks(memory, work), query_ids, gallery_ids, hidden, spare)
 
 
@@ -67,7 +67,7 @@ def check_memory(query: Ids, gallery: Ids, memory: float) -> None:
     Raises:
         UserError: saying how many it takes.
     """
-    Plan.of(len(gallery), memory, rank_work(query, gallery))
+    BlockPlan.of(len(gallery), memory, rank_work(query, gallery))
 
 
 def check_sides(space: Space, query: Ids, gallery: Ids) -> None:

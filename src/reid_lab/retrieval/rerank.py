@@ -25,7 +25,7 @@ from torch import Tensor
 from reid_lab.errors import UserError
 from reid_lab.protocol import Hidden
 from reid_lab.retrieval.embeddings import Ids
-from reid_lab.retrieval.memory import GIGABYTE, Plan
+from reid_lab.retrieval.memory import GIGABYTE, BlockPlan
 from reid_lab.retrieval.metrics import Ranking
 from reid_lab.retrieval.neighbours import smallest, smallest_work
 from reid_lab.retrieval.ranking import check_sides, rank_blocks, rank_work
@@ -73,7 +73,9 @@ class KReciprocal:
         check_sides(space, query_ids, gallery_ids)
         self.check_memory(query_ids, gallery_ids, space.gallery.shape[1], memory)
         work = rank_work(query_ids, gallery_ids, space.gallery.is_cuda)
-        spare = Plan.of(len(gallery_ids), memory, max(work, self._work(len(gallery_ids)))).spare
+        spare = BlockPlan.of(
+            len(gallery_ids), memory, max(work, self._work(len(gallery_ids)))
+        ).spare
         return rank_blocks(self.blocks(space, memory, work), query_ids, gallery_ids, hidden, spare)
 
     def blocks(
@@ -89,7 +91,7 @@ class KReciprocal:
         work = max(work, self._work(gallery))
         both = gallery + len(space.query)
         # the ranking's work waits while a block is made
-        spare = Plan.of(gallery, memory, work).spare
+        spare = BlockPlan.of(gallery, memory, work).spare
         threads = max(1, min(torch.get_num_threads(), int(spare / self._work(gallery))))
         width = max(1, int((spare / threads - PAIR * PAIRS) / (PLACE * gallery)))
         if not len(space.query):
@@ -117,8 +119,8 @@ class KReciprocal:
         both = len(query_ids) + gallery
         near = both, smallest_work(both, self._count(both))
         ranking = gallery, max(rank_work(query_ids, gallery_ids), self._work(gallery))
-        images, work = max(near, ranking, key=lambda step: Plan.least(*step))
-        Plan.of(images, memory, work)
+        images, work = max(near, ranking, key=lambda step: BlockPlan.least(*step))
+        BlockPlan.of(images, memory, work)
 
     def _count(self, images: int) -> int:
         return min(max(self.k1 + 1, self.k2), images)
@@ -175,7 +177,7 @@ def neighbours(space: Space, k: int, memory: float = GIGABYTE) -> tuple[Rows, Te
     near = np.empty((len(norms), k), dtype=np.int64)
     farthest = torch.empty_like(norms)
     work = smallest_work(len(norms), k)
-    spare = Plan.of(len(norms), memory, work).spare
+    spare = BlockPlan.of(len(norms), memory, work).spare
     step = max(1, int(spare / work))
     for rows, distances in space.blocks(memory, work):
         for start in range(0, len(distances), step):

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from reid_lab.errors import UserError
 from reid_lab.retrieval.checks import as_rows, check_pair, check_rows, row_sizes
-from reid_lab.retrieval.memory import GIGABYTE, Plan
+from reid_lab.retrieval.memory import GIGABYTE, BlockPlan
 
 # Largest values of rows whose squared distances float32 holds, without scaling
 SMALLEST, LARGEST = 2.0**-30, 2.0**40
@@ -170,7 +170,7 @@ class Space:
         Raises:
             UserError: `memory` is too little for one block.
         """
-        plan = Plan.of(len(self.gallery), memory, work)
+        plan = BlockPlan.of(len(self.gallery), memory, work)
         query, gallery = self._centred
         norms = square_norms(gallery, self.signs)
         room = norms.new_empty(min(plan.rows, _up(len(query), plan.tile)), len(gallery))

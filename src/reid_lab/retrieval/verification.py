@@ -18,7 +18,7 @@ from torch import Tensor
 from reid_lab.errors import UserError
 from reid_lab.protocol import Hidden
 from reid_lab.retrieval.embeddings import Ids
-from reid_lab.retrieval.memory import GIGABYTE, Plan
+from reid_lab.retrieval.memory import GIGABYTE, BlockPlan
 from reid_lab.retrieval.ranking import Known, check_sides, hidden_mask, most_images
 from reid_lab.retrieval.space import Space
 
@@ -164,7 +164,7 @@ def roc(
     genuine, impostors = np.zeros((2, BINS + 1), dtype=np.int64)
     known = Known(gallery, hidden)
     work = IMAGE * len(gallery) + SLOT * most_images(query, gallery)
-    spare = Plan.of(len(gallery), memory, work).spare
+    spare = BlockPlan.of(len(gallery), memory, work).spare
     step = max(1, int(spare / work))
     if not len(query) or not len(gallery):
         return _of_counts(genuine, impostors, width)

@@ -14,7 +14,7 @@ from reid_lab.errors import UserError
 from reid_lab.files.atomic import replacing
 from reid_lab.files.image_files import shown
 from reid_lab.runtime.gallery import Gallery
-from reid_lab.runtime.images import Batch, batches, expanded
+from reid_lab.runtime.images import PixelBatch, batches, expanded
 from reid_lab.runtime.model import Model
 
 
@@ -39,7 +39,7 @@ def _run(args: argparse.Namespace) -> int:
     return int(bool(broken))
 
 
-def _read(model: Model, paths: list[Path], most: int, broken: set[str]) -> Iterator[Batch]:
+def _read(model: Model, paths: list[Path], most: int, broken: set[str]) -> Iterator[PixelBatch]:
     """Batches of images; why others cannot be read is printed, and added to `broken`."""
     for batch in batches(paths, model.image, most):
         for message in dict.fromkeys(batch.broken):
@@ -50,7 +50,7 @@ def _read(model: Model, paths: list[Path], most: int, broken: set[str]) -> Itera
             yield batch
 
 
-def _embed(model: Model, read: Iterable[Batch], out: Path) -> None:
+def _embed(model: Model, read: Iterable[PixelBatch], out: Path) -> None:
     """Every exit's embeddings of all images into `out`.
 
     Raises:
@@ -75,7 +75,7 @@ def _save(path: Path, exits: dict[str, np.ndarray], images: list[str], fingerpri
         np.savez(file, **exits, paths=np.array(images), fingerprint=fingerprint)  # type: ignore[arg-type]
 
 
-def _search(model: Model, read: Iterable[Batch], args: argparse.Namespace) -> None:
+def _search(model: Model, read: Iterable[PixelBatch], args: argparse.Namespace) -> None:
     """A line for each match: image, place, distance, pid, camid, path."""
     gallery = Gallery.open(args.gallery, model.manifest)
     for batch in read:

@@ -25,7 +25,7 @@ def read(paths: Sequence[Path | str], size: tuple[int, int]) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Batch:
+class PixelBatch:
     """The `paths` that could be read, their `pixels`, and why others could not."""
 
     paths: list[Path]
@@ -33,14 +33,14 @@ class Batch:
     broken: list[str]
 
 
-def batches(paths: Sequence[Path], size: tuple[int, int], most: int) -> Iterator[Batch]:
+def batches(paths: Sequence[Path], size: tuple[int, int], most: int) -> Iterator[PixelBatch]:
     """All `paths`, so many at a time; what cannot be read is left out and named."""
     for start in range(0, len(paths), most):
         some = paths[start : start + most]
         tried = [_read(path, size) for path in some]
         good = [i for i, pixels in enumerate(tried) if isinstance(pixels, np.ndarray)]
         pixels = np.stack([tried[i] for i in good]) if good else np.empty((0, *size, 3), np.uint8)
-        yield Batch([some[i] for i in good], pixels, [x for x in tried if isinstance(x, str)])
+        yield PixelBatch([some[i] for i in good], pixels, [x for x in tried if isinstance(x, str)])
 
 
 def _read(path: Path, size: tuple[int, int]) -> np.ndarray | str:

@@ -30,7 +30,7 @@ class ExportError(UserError):
 
 
 @dataclass(frozen=True)
-class Exit:
+class ExportedExit:
     """An exit: D of its embeddings, cumulative Mul-Adds an image, whether a stream may leave."""
 
     name: Name
@@ -84,7 +84,7 @@ class Manifest:
     fingerprint: Name
     precision: Precision
     preprocessing: Preprocessing
-    exits: Annotated[tuple[Exit, ...], Field(min_length=1, max_length=1000)]
+    exits: Annotated[tuple[ExportedExit, ...], Field(min_length=1, max_length=1000)]
     stages: tuple[Stage, ...]
     versions: dict[str, str]
     measured: dict[str, Any] = field(default_factory=dict)
@@ -95,7 +95,7 @@ class Manifest:
     def names(self) -> tuple[str, ...]:
         return tuple(e.name for e in self.exits)
 
-    def exit(self, name: str) -> Exit:
+    def exit(self, name: str) -> ExportedExit:
         """The exit of that name.
 
         Raises:

@@ -34,7 +34,7 @@ class Shot:
 
 
 @dataclass(frozen=True)
-class Box:
+class Frame:
     """Where a body height lands: pixels per body height, and the pixel of its middle."""
 
     scale: float
@@ -75,7 +75,7 @@ def shoot(recipe: Recipe, shot: Shot) -> Bytes:
     if not (shot.junk and rng.random() < 0.25):
         _cast_shadow(back, box, view)
         _stand(canvas, view, who, box, heading, rng)
-    occlude(canvas, rng, recipe.seed, lambda other, place, turn: _stand(canvas, view, other, Box(
+    occlude(canvas, rng, recipe.seed, lambda other, place, turn: _stand(canvas, view, other, Frame(
         box.scale, place * width, box.y), turn, rng))  # fmt: skip
     colour, cover = canvas.reduced(FINE)
     return develop(view, back * (1 - cover) + colour, rng)
@@ -99,7 +99,7 @@ def _heading(recipe: Recipe, shot: Shot, view: Camera, rng: np.random.Generator)
     return along + float(rng.normal(0, 0.2))
 
 
-def _box(rng: np.random.Generator, height: int, width: int) -> Box:
+def _box(rng: np.random.Generator, height: int, width: int) -> Frame:
     """A detector's idea of the person: usually good, sometimes too tight or too loose."""
     scale = height * float(rng.uniform(0.92, 1.0))
     x = width * (0.5 + float(rng.normal(0, 0.035)))
@@ -114,19 +114,19 @@ def _box(rng: np.random.Generator, height: int, width: int) -> Box:
     elif odd < 0.24:  # too loose
         scale *= float(rng.uniform(0.75, 0.88))
         x += width * float(rng.uniform(-0.15, 0.15))
-    return Box(scale, x, y)
+    return Frame(scale, x, y)
 
 
-def _junk_box(rng: np.random.Generator, height: int, width: int) -> Box:
+def _junk_box(rng: np.random.Generator, height: int, width: int) -> Frame:
     """A box that holds a part of a person, or one far off its middle."""
     scale = height * float(rng.uniform(0.9, 2.6))
     x = width * (0.5 + float(rng.choice([-1, 1])) * float(rng.uniform(0.3, 0.7)))
     y = height * float(rng.uniform(0.0, 1.0))
-    return Box(scale, x, y)
+    return Frame(scale, x, y)
 
 
 def _stand(
-    canvas: Canvas, view: Camera, who: Person, box: Box, heading: float, rng: np.random.Generator
+    canvas: Canvas, view: Camera, who: Person, box: Frame, heading: float, rng: np.random.Generator
 ) -> None:
     """Draw the person, fitted to the box by their projected height."""
     parts = tubes(who, walk(who, rng))
@@ -158,7 +158,7 @@ def _turned(parts: list[Tube], heading: float, scale: Floats) -> tuple[Floats, F
     return np.hypot(width * c, depth * s), np.hypot(width * s, depth * c)
 
 
-def _cast_shadow(back: Floats, box: Box, view: Camera) -> None:
+def _cast_shadow(back: Floats, box: Frame, view: Camera) -> None:
     """Darken the ground under the feet, away from the light (in place)."""
     height, width = back.shape[1:]
     feet = box.y + 0.47 * box.scale

@@ -8,7 +8,7 @@ from reid_lab.dataset.synthetic.palette import RGB
 from reid_lab.dataset.synthetic.person import Person
 
 ROWS, COLUMNS = 96, 128  # of a torso; COLUMNS is the whole way around
-Box = tuple[float, float, float, float]
+Area = tuple[float, float, float, float]
 
 
 def flat(colour: RGB, rows: int = 4, columns: int = 8) -> Image.Image:
@@ -54,7 +54,7 @@ def ink(person: Person) -> RGB:
     return (240, 240, 238) if sum(person.upper_colour) < 330 else (24, 24, 28)
 
 
-def stamp(draw: ImageDraw.ImageDraw, kind: str, box: Box, fill: RGB) -> None:
+def stamp(draw: ImageDraw.ImageDraw, kind: str, box: Area, fill: RGB) -> None:
     x0, y0, x1, y1 = box
     w, h = x1 - x0, y1 - y0
     if kind == "disc":
