@@ -40,7 +40,7 @@ from pathlib import Path
 import torch.nn.functional as F
 from torch import Tensor, nn
 from reid_lab.backbone import Backbone
-from reid_lab.dataset.readers.checks import named
+from reid_lab.dataset.readers.checks import match_names
 from reid_lab.dataset.readers.files import require
 from reid_lab.dataset.records import Benchmark, Split
 from reid_lab.model.base import Outputs, State

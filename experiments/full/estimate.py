@@ -12,7 +12,7 @@ from reid_lab.budget.mul_adds import count_exits
 from reid_lab.config.build import image_size
 from reid_lab.config.dry_run import FLOAT, activations, try_model
 from reid_lab.config.overrides import composed
-from reid_lab.search import Plan
+from reid_lab.search import Schedule
 
 # CUHK03 detected, new protocol
 IMAGES, TESTED = 7365, 6732
@@ -65,7 +65,7 @@ def steps_of(cfg: DictConfig) -> int:
         return int(cfg.trainer.max_steps)
     epoch = -(-IMAGES // (cfg.dataset.p * cfg.dataset.k))
     lengths = (search.rounds, search.settings, search.explore_epochs, search.exploit_epochs)
-    return Plan(*lengths, epoch).total
+    return Schedule(*lengths, epoch).total
 
 
 def remaining(run: Run, expected: Estimate) -> float:

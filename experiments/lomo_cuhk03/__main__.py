@@ -19,7 +19,7 @@ import torch
 
 from reid_lab.classical import Lomo, Subspace, kissme
 from reid_lab.dataset import ReidDataModule, Split, Transforms, read_cuhk03_np
-from reid_lab.dataset.divide import query_and_gallery
+from reid_lab.dataset.splits import query_and_gallery
 from reid_lab.files.tables import write_csv
 from reid_lab.results.provenance import commit, machine
 from reid_lab.retrieval import Ids, Mahalanobis, rank

@@ -1,13 +1,14 @@
 """Person re-identification under a compute budget.
 
-The names below are what plain Python code needs. Each is imported from its home when it is first
-used, so that `import reid_lab` costs neither torch nor Lightning.
+The public API. Each name is imported on first use, so that `import reid_lab` imports neither torch
+nor Lightning.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from reid_lab.optional import lazy_names
 
 if TYPE_CHECKING:
     from reid_lab.budget.anytime import AnytimeModel
@@ -42,12 +43,4 @@ __all__ = [
     "rank",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -37,13 +37,13 @@ Bytes = Annotated[float, Ge(1e6), Le(1e15)]
 MulAdds = Annotated[float, Ge(0), Le(1e18)]
 Side = Annotated[int, Ge(1), Le(MAX_SIDE)]
 BatchSize = Annotated[int, Ge(1), Le(65_536)]  # images at once
-AtOnce = Annotated[int, Ge(1), Le(4096)]  # images that are timed together
+TimedBatchSize = Annotated[int, Ge(1), Le(4096)]  # images that are timed together
 Units = Annotated[int, Ge(1), Le(65_536)]  # of a layer: channels, dimensions
 # more than these wait for each other; 100,000 threads crash OpenMP
 Threads = Annotated[int, Ge(1), Le(max(64, 4 * CORES))]
 Workers = Annotated[int, Ge(0), Le(max(64, 2 * CORES))]
-Cells = Annotated[int, Ge(1), Le(256)]  # of a histogram
-Shown = Annotated[int, Ge(1), Le(1000)]  # pictures on a page
+Bins = Annotated[int, Ge(1), Le(256)]  # of a histogram
+ImageCount = Annotated[int, Ge(1), Le(1000)]  # pictures on a page
 Jitter = Annotated[float, Ge(0), Le(255)]  # a larger factor makes all of a byte white
 Multiplier = Annotated[float, Ge(1 / 32), Le(16)]  # of channels, 32 at least
 OpenFraction = Annotated[float, Gt(0), Lt(1)]

@@ -37,8 +37,8 @@ def test_crops_and_flips_are_pixels_of_the_enlarged_image() -> None:
 
 def test_half_are_erased() -> None:
     rngs = map(np.random.default_rng, range(200))
-    holes = sum(TRANSFORMS.draw(rng, 5).erased != (0, 0, 0, 0) for rng in rngs)
-    assert 60 < holes < 140
+    area_masks = sum(TRANSFORMS.draw(rng, 5).erased != (0, 0, 0, 0) for rng in rngs)
+    assert 60 < area_masks < 140
 
 
 @pytest.mark.parametrize("transforms", [TRANSFORMS, EVERYTHING])

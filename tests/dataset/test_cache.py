@@ -17,7 +17,7 @@ import torch
 
 from reid_lab.dataset import DatasetError, Split
 from reid_lab.dataset import cache as module
-from reid_lab.dataset.cache import Mapped, content_key, on_disk
+from reid_lab.dataset.cache import MappedImages, content_key, open_cached
 from reid_lab.dataset.images import Decoder
 from tests.conftest import write_jpegs
 
@@ -57,24 +57,26 @@ def in_processes(*works: Callable[[], Any]) -> list[int | None]:
 
 
 def test_a_moved_folder_finds_its_cache(decoder: Decoder, tmp_path: Path) -> None:
-    first = on_disk(decoder, tmp_path / "cache")
+    first = open_cached(decoder, tmp_path / "cache")
     moved = shutil.copytree(decoder.split.root, tmp_path / "elsewhere")
     os.utime(moved / NAMES[0], (0, 0))
-    again = on_disk(Decoder(replace(decoder.split, root=moved), 32, 16), tmp_path / "cache", fail)
+    again = open_cached(
+        Decoder(replace(decoder.split, root=moved), 32, 16), tmp_path / "cache", fail
+    )
     assert again.path == first.path
     assert np.array_equal(again.pixels, wanted(decoder))
 
 
 def test_a_changed_byte_is_another_cache(decoder: Decoder, tmp_path: Path) -> None:
     """Though the file is as long and as old as it was."""
-    first = on_disk(decoder, tmp_path / "cache")
+    first = open_cached(decoder, tmp_path / "cache")
     path, before = decoder.split.path(0), decoder.split.path(0).stat()
     data = bytearray(path.read_bytes())
     table = data.index(b"\xff\xdb") + 5  # the first quantiser of brightness: that of the mean
     data[table] *= 3
     path.write_bytes(data)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    second = on_disk(decoder, tmp_path / "cache")
+    second = open_cached(decoder, tmp_path / "cache")
     assert second.path != first.path
     assert np.array_equal(second.pixels, wanted(decoder))
     assert not np.array_equal(second[0], first[0]) and np.array_equal(second[1], first[1])
@@ -102,13 +104,13 @@ def test_an_interrupted_build_goes_on(decoder: Decoder, tmp_path: Path) -> None:
             if done == 6:  # decoded, but not yet said to be there
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        on_disk(decoder, folder, stop)
+        open_cached(decoder, folder, stop)
 
     assert in_processes(killed) == [-signal.SIGKILL]
     assert not kept(folder)
     assert kept(folder, ".done")[0].read_text() == "4"
     seen: list[int] = []
-    images = on_disk(decoder, folder, lambda done, total: seen.append(done))
+    images = open_cached(decoder, folder, lambda done, total: seen.append(done))
     assert seen == [6, 8]  # the first two blocks were there
     assert np.array_equal(images.pixels, wanted(decoder))
     assert not kept(folder, ".part") and not kept(folder, ".done")
@@ -116,11 +118,11 @@ def test_an_interrupted_build_goes_on(decoder: Decoder, tmp_path: Path) -> None:
 
 def test_a_file_that_was_cut_off_is_built_again(decoder: Decoder, tmp_path: Path) -> None:
     """Whole or in the making."""
-    path = on_disk(decoder, tmp_path / "cache").path
+    path = open_cached(decoder, tmp_path / "cache").path
     for file in (path, path.with_suffix(".part")):
         file.write_bytes(wanted(decoder).tobytes()[:100])
         path.with_suffix(".done").write_text("4")
-        assert np.array_equal(on_disk(decoder, tmp_path / "cache").pixels, wanted(decoder))
+        assert np.array_equal(open_cached(decoder, tmp_path / "cache").pixels, wanted(decoder))
         path.unlink()
 
 
@@ -132,7 +134,7 @@ def test_a_disk_that_fills_up_is_said(
 
     monkeypatch.setattr(module.os, "fsync", full)
     with pytest.raises(DatasetError, match=r"GB free.*dataset\.cache_dir"):
-        on_disk(decoder, tmp_path / "cache")
+        open_cached(decoder, tmp_path / "cache")
 
 
 def test_an_old_note_is_not_believed(decoder: Decoder, tmp_path: Path) -> None:
@@ -140,7 +142,7 @@ def test_an_old_note_is_not_believed(decoder: Decoder, tmp_path: Path) -> None:
     key = content_key(decoder.split, 32, 16)
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / f"{key}.done").write_text("6")
-    assert np.array_equal(on_disk(decoder, tmp_path / "cache").pixels, wanted(decoder))
+    assert np.array_equal(open_cached(decoder, tmp_path / "cache").pixels, wanted(decoder))
 
 
 def test_of_two_processes_one_builds(decoder: Decoder, tmp_path: Path) -> None:
@@ -155,7 +157,7 @@ def test_of_two_processes_one_builds(decoder: Decoder, tmp_path: Path) -> None:
 
     def build() -> None:
         start.wait(30)
-        images = on_disk(Counting(decoder.split, 32, 16), tmp_path / "cache")
+        images = open_cached(Counting(decoder.split, 32, 16), tmp_path / "cache")
         assert np.array_equal(images.pixels, wanted(decoder))
 
     assert in_processes(build, build) == [0, 0]
@@ -163,11 +165,11 @@ def test_of_two_processes_one_builds(decoder: Decoder, tmp_path: Path) -> None:
 
 
 def test_a_pickled_cache_is_its_path(decoder: Decoder, tmp_path: Path) -> None:
-    images = on_disk(decoder, tmp_path / "cache")
+    images = open_cached(decoder, tmp_path / "cache")
     pickled = pickle.dumps(images)
     assert len(pickled) < 1000
     again = pickle.loads(pickled)
-    assert isinstance(again, Mapped) and len(again) == 8
+    assert isinstance(again, MappedImages) and len(again) == 8
     assert np.array_equal(again[3], decoder[3])
     assert not again[3].flags.writeable
 
@@ -178,13 +180,13 @@ def test_too_small_a_disk_is_said_before(
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(DatasetError, match=r"0\.0 GB free.*dataset\.cache_dir"):
-        on_disk(decoder, tmp_path / "cache")
+        open_cached(decoder, tmp_path / "cache")
 
 
 def test_a_missing_file_is_named(decoder: Decoder, tmp_path: Path) -> None:
     decoder.split.path(2).unlink()
     with pytest.raises(DatasetError, match=r"0003_c1_1\.jpg cannot be read"):
-        on_disk(decoder, tmp_path / "cache")
+        open_cached(decoder, tmp_path / "cache")
 
 
 def fail(done: int, total: int) -> None:

@@ -64,13 +64,13 @@ def test_loader_goes_on_where_it_stopped(people: Path, workers: int) -> None:
     assert len(rest) == len(whole) - 2
     for one, two in zip(rest, whole[2:], strict=True):
         assert torch.equal(one["pixels"], two["pixels"])
-        assert torch.equal(one["box"], two["box"])
+        assert torch.equal(one["erased"], two["erased"])
     assert resumed.state_dict() == {"used": 0}
 
 
 def drawn(loader: Iterable[dict[str, torch.Tensor]]) -> list[torch.Tensor]:
-    """Which images, how cropped and where erased."""
-    return [torch.cat([b["index"].float(), b["box"].flatten().float()]) for b in loader]
+    """Which images, how crop_batch and where erased."""
+    return [torch.cat([b["index"].float(), b["erased"].flatten().float()]) for b in loader]
 
 
 def same(one: Sequence[torch.Tensor], two: Sequence[torch.Tensor]) -> bool:
@@ -121,7 +121,7 @@ def test_ten_views(people: Path, workers: int) -> None:
     module.workers = workers
     batch = next(iter(module.test_dataloader()))
     assert batch["pixels"].shape == (4, 10, 3, 64, 32)
-    first = module.opened("test")[0]
+    first = module.images_of("test")[0]
     assert np.array_equal(batch["pixels"][0], module.transforms.test(first))
 
 

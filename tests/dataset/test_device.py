@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from reid_lab.dataset import DatasetError, ReidDataModule, Transforms, read_layout
-from reid_lab.dataset.augment import NOTHING
+from reid_lab.dataset.augment import EMPTY
 from reid_lab.dataset.colour import Adjustment, adjust, draw_steps
-from reid_lab.dataset.device import Held, packed_colour
+from reid_lab.dataset.device import DeviceImages, pack_colour
 from reid_lab.dataset.device_colour import adjust_batch
 from reid_lab.dataset.loading import Batch
 from reid_lab.dataset.transforms import denormalise
@@ -80,7 +80,7 @@ def test_ten_thousand_images_are_those_of_the_ordinary_path(
         assert a.keys() == b.keys() == {"image", "label", "pid", "index"}
         assert all(torch.equal(a[name], b[name]) for name in a)
         pixels.append(device.pixels(dict(two)))
-    shown, boxes = torch.cat(pixels), torch.cat([two["box"] for _, two in pairs])
+    shown, boxes = torch.cat(pixels), torch.cat([two["erased"] for _, two in pairs])
     count = len(shown)
     assert count >= 10_000
     sizes = (boxes[:, 2:] - boxes[:, :2]).prod(1) / (16 * 8)
@@ -113,7 +113,7 @@ def test_colour_is_that_of_single_images(names: list[Adjustment]) -> None:
         replace(draw(), colour=draw_steps({name: JITTER[name] for name in names}, rng))
         for _ in images
     ]
-    steps = packed_colour(some)
+    steps = pack_colour(some)
     assert len(steps[..., 0].unique(dim=0)) == (24 if len(names) == 4 else 1)
     found = adjust_batch(torch.from_numpy(images), steps, hue="hue" in names)
     expected = np.stack([adjust(i, one.colour) for i, one in zip(images, some, strict=True)])
@@ -129,7 +129,7 @@ def test_coloured_batches_are_those_of_the_ordinary_path(people: Path) -> None:
     batches = zip(drawn(ordinary, 200), drawn(device, 200), drawn(plain, 200), strict=True)
     for one, two, three in batches:
         assert two["colour"].shape[1:] == (4, 2)
-        assert torch.equal(one["box"], two["box"])
+        assert torch.equal(one["erased"], two["erased"])
         assert not torch.equal(device.pixels(dict(two)), plain.pixels(dict(three)))
         a, b = (denormalise(finished(m, x)["image"]) for m, x in ((ordinary, one), (device, two)))
         assert (a.int() - b.int()).abs().max() <= 1
@@ -150,9 +150,9 @@ def test_evaluation_is_that_of_the_ordinary_path(places: Path, views: int, enlar
             assert a["image"].shape[1:] == (views, 3, 16, 8)
             assert all(torch.equal(a[key], b[key]) for key in a)
     for part in ("train", "fit", "val", "test"):
-        one, two = ordinary.opened(part), device.opened(part)
+        one, two = ordinary.images_of(part), device.images_of(part)
         assert all(np.array_equal(one[i], two[i]) for i in range(len(two)))  # type: ignore[arg-type]
-    same = device.opened("fit") is device.opened("train")
+    same = device.images_of("fit") is device.images_of("train")
     assert same == (transforms.train_size == transforms.test_size)
 
 
@@ -165,7 +165,7 @@ def test_workers_get_no_images(places: Path) -> None:
     assert len(pickle.dumps(train.dataset)) < 80 * 3 * 24 * 12 / 4  # a quarter of the images'
     alone = data(places, "device")
     for one, two in zip(train, alone.train_dataloader(), strict=True):
-        assert torch.equal(one["train"], two["train"]) and torch.equal(one["box"], two["box"])
+        assert torch.equal(one["train"], two["train"]) and torch.equal(one["erased"], two["erased"])
 
 
 def test_a_loader_goes_on_with_the_same_pixels(places: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_loader_goes_on_with_the_same_pixels(places: Path) -> None:
 
 
 def test_images_are_in_one_place() -> None:
-    held = Held(np.zeros((2, 3, 4, 4), np.uint8))
+    held = DeviceImages(np.zeros((2, 3, 4, 4), np.uint8))
     assert held.on(torch.device("cpu")) is held.on(torch.device("cpu"))
     there = held.on(torch.device("meta"))
     assert there.shape == (2, 3, 4, 4) and held.on(torch.device("meta")) is there
@@ -200,12 +200,12 @@ def test_a_device_that_is_full_is_one_message(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(torch.Tensor, "to", full)
     with pytest.raises(DatasetError, match=r"2 images take 96 bytes.*dataset\.cache=memory"):
-        Held(np.zeros((2, 3, 4, 4), np.uint8)).on(torch.device("meta"))
+        DeviceImages(np.zeros((2, 3, 4, 4), np.uint8)).on(torch.device("meta"))
 
 
 def test_bytes_are_those_of_the_images(places: Path) -> None:
     module = data(places, "device", val_identities=3, p=4)
-    parts = [module.opened(part) for part in ("train", "val", "test")]
+    parts = [module.images_of(part) for part in ("train", "val", "test")]
     sizes = [held.on(torch.device("cpu")).nbytes for held in parts]  # type: ignore[attr-defined]
     assert module.device_bytes(training=True) == sum(sizes)
     assert module.device_bytes(training=False) == sizes[-1]
@@ -246,6 +246,6 @@ def test_erased_boxes_are_in_the_batch(places: Path) -> None:
     """Not in the pixels: those are erased once they are normalised, to the mean."""
     module = data(places, "device")
     batch = next(iter(module.train_dataloader()))
-    erased = (batch["box"] != torch.tensor(NOTHING)).any(1)
+    erased = (batch["erased"] != torch.tensor(EMPTY)).any(1)
     image = finished(module, batch)["image"]
     assert torch.equal(image.eq(0).all(1).flatten(1).any(1), erased)

@@ -95,9 +95,9 @@ def test_a_photo_is_shown_as_it_was_held(tmp_path: Path) -> None:
     exif[0x0112] = 6  # the camera lay on its right side
     for name in ("held.jpg", "held.png"):
         image.save(tmp_path / name, exif=exif)
-        turned = decode(tmp_path / name)
-        assert turned.shape == (32, 16, 3) and read_size(tmp_path / name) == (32, 16)
-        assert np.abs(turned - np.rot90(np.asarray(image), -1).astype(int)).max() < 20
+        shift_hue_batch = decode(tmp_path / name)
+        assert shift_hue_batch.shape == (32, 16, 3) and read_size(tmp_path / name) == (32, 16)
+        assert np.abs(shift_hue_batch - np.rot90(np.asarray(image), -1).astype(int)).max() < 20
     exif[0x0112] = 9  # there is no such way to hold it
     image.save(tmp_path / "odd.jpg", exif=exif)
     assert decode(tmp_path / "odd.jpg").shape[:2] == read_size(tmp_path / "odd.jpg") == (16, 32)

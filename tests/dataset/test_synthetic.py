@@ -17,12 +17,12 @@ import pytest
 from PIL import Image
 
 from reid_lab.dataset import DatasetError
-from reid_lab.dataset.synthetic import Recipe, render, sheet
+from reid_lab.dataset.synthetic import Recipe, contact_sheet, render
 from reid_lab.dataset.synthetic import writer as writer_module
 from reid_lab.dataset.synthetic.garments import wardrobe
-from reid_lab.dataset.synthetic.keys import Split
-from reid_lab.dataset.synthetic.person import BLOCK, Person, families, person
-from reid_lab.dataset.synthetic.picture import Shot, shoot
+from reid_lab.dataset.synthetic.image import ImageKey, render_image
+from reid_lab.dataset.synthetic.keys import Population
+from reid_lab.dataset.synthetic.person import BLOCK, Pedestrian, families, person
 
 NAME = re.compile(r"(-1|\d{4})_c(\d)s1_(\d{6})_(\d{2})\.jpg")
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
@@ -54,8 +54,8 @@ def test_bytes_do_not_depend_on_the_run_or_the_workers(root: Path, tmp_path: Pat
 
 
 def test_another_seed_gives_other_pictures(root: Path) -> None:
-    shot = Shot(Split.TEST, 0, 1, 0)
-    assert (shoot(SMALL, shot) != shoot(replace(SMALL, seed=8), shot)).mean() > 0.5
+    key = ImageKey(Population.TEST, 0, 1, 0)
+    assert (render_image(SMALL, key) != render_image(replace(SMALL, seed=8), key)).mean() > 0.5
 
 
 def test_layout_and_counts(root: Path) -> None:
@@ -89,11 +89,11 @@ def test_recipe_and_readme_are_written(root: Path) -> None:
 
 def test_the_size_of_the_pictures_can_be_chosen() -> None:
     recipe = replace(SMALL, height=96, width=40)
-    assert shoot(recipe, Shot(Split.TEST, 0, 1, 0)).shape == (96, 40, 3)
+    assert render_image(recipe, ImageKey(Population.TEST, 0, 1, 0)).shape == (96, 40, 3)
 
 
 def test_a_finished_root_is_not_drawn_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "jpeg", _never)
+    monkeypatch.setattr(writer_module, "render_jpeg", _never)
     assert render(root, SMALL, progress=False) == root
 
 
@@ -105,28 +105,28 @@ def test_an_interrupted_run_is_continued(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "data"
-    drawn: list[Shot] = []
-    real = writer_module.jpeg
+    drawn: list[ImageKey] = []
+    real = writer_module.render_jpeg
 
-    def dying(recipe: Recipe, shot: Shot) -> bytes:
+    def dying(recipe: Recipe, key: ImageKey) -> bytes:
         if len(drawn) == 10:
             raise KeyboardInterrupt
-        drawn.append(shot)
-        return real(recipe, shot)
+        drawn.append(key)
+        return real(recipe, key)
 
-    monkeypatch.setattr(writer_module, "jpeg", dying)
+    monkeypatch.setattr(writer_module, "render_jpeg", dying)
     with pytest.raises(KeyboardInterrupt):
         render(target, SMALL, progress=False)
     assert len(pictures(target)) == 10
     assert not (target / "complete").exists()
 
-    continued: list[Shot] = []
+    continued: list[ImageKey] = []
 
-    def counting(recipe: Recipe, shot: Shot) -> bytes:
-        continued.append(shot)
-        return real(recipe, shot)
+    def counting(recipe: Recipe, key: ImageKey) -> bytes:
+        continued.append(key)
+        return real(recipe, key)
 
-    monkeypatch.setattr(writer_module, "jpeg", counting)
+    monkeypatch.setattr(writer_module, "render_jpeg", counting)
     render(target, SMALL, progress=False)
     assert pictures(target) == pictures(root)
     assert not set(continued) & set(drawn), "finished pictures were drawn twice"
@@ -242,11 +242,11 @@ def test_junk_does_not_depend_on_how_many_people_there_are(root: Path, tmp_path:
     assert {k: v for k, v in pictures(root).items() if "/-1_" in k}.items() <= grown.items()
 
 
-def members(lookalikes: float, blocks: int = 4) -> list[list[Person]]:
+def members(lookalikes: float, blocks: int = 4) -> list[list[Pedestrian]]:
     return [
-        [person(3, lookalikes, Split.TEST, BLOCK * block + first + k) for k in range(size)]
+        [person(3, lookalikes, Population.TEST, BLOCK * block + first + k) for k in range(size)]
         for block in range(blocks)
-        for first, size in families(3, lookalikes, Split.TEST, block)
+        for first, size in families(3, lookalikes, Population.TEST, block)
     ]
 
 
@@ -265,19 +265,19 @@ def test_lookalikes_share_colours_and_differ_in_details() -> None:
 
 def test_share_of_lookalikes_follows_the_knob() -> None:
     assert all(len(group) == 1 for group in members(0.0))
-    sizes = [size for block in range(60) for _, size in families(3, 0.5, Split.TEST, block)]
+    sizes = [size for block in range(60) for _, size in families(3, 0.5, Population.TEST, block)]
     share = sum(size for size in sizes if size > 1) / sum(sizes)
     assert share == pytest.approx(0.5, abs=0.05)
 
 
 def test_train_and_test_people_differ() -> None:
-    train = {person(3, 0.0, Split.TRAIN, k) for k in range(20)}
-    assert not train & {person(3, 0.0, Split.TEST, k) for k in range(20)}
+    train = {person(3, 0.0, Population.TRAIN, k) for k in range(20)}
+    assert not train & {person(3, 0.0, Population.TEST, k) for k in range(20)}
 
 
 def test_sheet_has_a_row_per_identity() -> None:
-    image = sheet(SMALL, rows=2, columns=3)
+    image = contact_sheet(SMALL, rows=2, columns=3)
     assert image.size == (3 * 64 + 4, 2 * 128 + 2)
     image.save(io.BytesIO(), "PNG")
     with pytest.raises(ValueError, match="rows=0"):
-        sheet(SMALL, rows=0)
+        contact_sheet(SMALL, rows=0)

@@ -5,8 +5,8 @@ import torch
 from torchvision.transforms import v2
 
 from reid_lab.dataset import Transforms
-from reid_lab.dataset.augment import erasing_box
-from reid_lab.dataset.transforms import denormalise, erase, holes, normalise
+from reid_lab.dataset.augment import draw_erased_area
+from reid_lab.dataset.transforms import area_masks, denormalise, erase, normalise
 
 
 def image_of(height: int, width: int) -> np.ndarray:
@@ -26,7 +26,7 @@ def test_ten_crops_are_corners_centre_and_their_flips() -> None:
 
 def test_erasing_boxes_keep_to_area_and_image() -> None:
     rng = np.random.default_rng(0)
-    boxes = np.array([erasing_box(128, 64, rng) for _ in range(500)])
+    boxes = np.array([draw_erased_area(128, 64, rng) for _ in range(500)])
     top, left, bottom, right = boxes.T
     share = (bottom - top) * (right - left) / (128 * 64)
     assert 0.015 < share.min() < share.max() < 0.42
@@ -47,8 +47,8 @@ def test_erase_takes_each_image_its_own_box() -> None:
 def test_slices_erase_what_the_mask_does() -> None:
     rng = np.random.default_rng(0)
     images = torch.randn(40, 3, 64, 32)
-    boxes = torch.tensor([erasing_box(64, 32, rng) for _ in range(39)] + [(0, 0, 0, 0)])
-    masked = images.masked_fill(holes(boxes, 64, 32), 0.0)
+    boxes = torch.tensor([draw_erased_area(64, 32, rng) for _ in range(39)] + [(0, 0, 0, 0)])
+    masked = images.masked_fill(area_masks(boxes, 64, 32), 0.0)
     assert torch.equal(erase(images, boxes), masked)
     assert masked[:39].eq(0).any(-1).any(-1).all()
 

@@ -1,4 +1,4 @@
-"""No worker outlives the process that it works for."""
+"""No worker outlives its parent process."""
 
 from __future__ import annotations
 
@@ -15,26 +15,32 @@ from reid_lab.dataset import workers
 
 POOL = """
 import os, sys, time
-from reid_lab.dataset.workers import undisturbed, worker_pool
+from reid_lab.dataset.workers import interrupts_ignored, worker_pool
 
 if __name__ == "__main__":
     pool = worker_pool(2)
-    with undisturbed():
+    with interrupts_ignored():
         jobs = [pool.submit(os.getpid) for _ in range(8)]
     print(*{job.result() for job in jobs}, flush=True)
     busy = [pool.submit(time.sleep, 60) for _ in range(2)] if sys.argv[1] == "busy" else []
     time.sleep(60)
 """
 LOADER = """
-import sys, time
+import time
 from torch.utils.data import DataLoader
-from reid_lab.dataset.workers import ignore_interrupts
+from reid_lab.dataset.workers import follow_parent
 
-loader = DataLoader(range(8), num_workers=2, worker_init_fn=ignore_interrupts)
-batches = iter(loader)
-next(batches)
-print(*[worker.pid for worker in batches._workers], flush=True)
-time.sleep(60)
+
+def start(worker):
+    follow_parent(worker)
+    time.sleep(1)  # torch starts to watch the parent after this, when it has been killed
+
+
+if __name__ == "__main__":
+    batches = iter(DataLoader(range(8), num_workers=2, worker_init_fn=start))
+    time.sleep(0.5)
+    print(*[worker.pid for worker in batches._workers], flush=True)
+    time.sleep(60)
 """
 
 
@@ -46,7 +52,7 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks /proc who is alive")
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 @pytest.mark.parametrize(("program", "how"), [(POOL, "idle"), (POOL, "busy"), (LOADER, "")])
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path, program: str, how: str) -> None:
     script = tmp_path / "program.py"
@@ -64,7 +70,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path, program: str, 
     assert pids and all(map(alive, pids))
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait(10)
-    deadline = time.monotonic() + 30  # a DataLoader's look every 5 seconds
+    deadline = time.monotonic() + 30
     while any(map(alive, pids)):
         assert time.monotonic() < deadline, pids
         time.sleep(0.05)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from reid_lab.files import pixels
-from reid_lab.files.image_files import SUFFIXES, find_images, is_image, others, shown
+from reid_lab.files.image_files import SUFFIXES, escaped, find_images, is_image, skipped_note
 from reid_lab.files.pixels import MAX_PIXELS, ImageError, read_pixels, read_size
 
 SIZE = (12, 20)  # width, height
@@ -305,9 +305,9 @@ def test_arbitrary_damage_ends_in_pixels_or_one_error(
 
 
 def test_names_are_shown_in_one_line_of_utf8() -> None:
-    assert shown("/a/Zoë 東京.jpg") == "/a/Zoë 東京.jpg"
-    assert shown("two\nlines\t.jpg") == "two\\nlines\\t.jpg"
-    assert shown(os.fsdecode(b"Andr\xe9")).encode("utf-8")
+    assert escaped("/a/Zoë 東京.jpg") == "/a/Zoë 東京.jpg"
+    assert escaped("two\nlines\t.jpg") == "two\\nlines\\t.jpg"
+    assert escaped(os.fsdecode(b"Andr\xe9")).encode("utf-8")
 
 
 def test_a_mixed_folder(tmp_path: Path) -> None:
@@ -329,5 +329,5 @@ def test_a_mixed_folder(tmp_path: Path) -> None:
     found, note = find_images(tmp_path)
     assert [path.name for path in found] == ["a.jpg", "B.TIFF"]
     assert note.startswith("4 files are skipped") and "(2 .gif, 1 .heic, 1 no ending)" in note
-    assert others(["a.png", ".x", "desktop.ini"]) == ""
+    assert skipped_note(["a.png", ".x", "desktop.ini"]) == ""
     assert is_image("A.WEBP") and not is_image("a.gif")

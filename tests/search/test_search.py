@@ -1,4 +1,4 @@
-"""Algorithm 1 without a network: the plan, the objective, the process, the state."""
+"""Algorithm 1 without a network: the schedule, the objective, the process, the state."""
 
 from __future__ import annotations
 
@@ -8,48 +8,48 @@ import numpy as np
 import pytest
 import torch
 
-from reid_lab.search import Plan, Ranges, Search, Setting
+from reid_lab.search import Ranges, Schedule, Search, Setting
 from reid_lab.search.bayes import Surrogate
 from reid_lab.search.search import objective_of
 
-PLAN = Plan(rounds=3, settings=2, explore=2, exploit=3, epoch=4)
+PLAN = Schedule(rounds=3, settings=2, explore=2, exploit=3, epoch=4)
 RANGES = Ranges(k=(1, 4), p=(1, 9))
 
 
-def walk(plan: Plan) -> list[tuple[int, int, bool, int, int]]:
+def walk(schedule: Schedule) -> list[tuple[int, int, bool, int, int]]:
     """(round, index, exploiting, step, batch of the sampler) of every batch, by nested loops."""
     found, base = [], 0
-    for number in range(plan.rounds):
-        phases = [(i, False, plan.explore) for i in range(plan.settings + number)]
-        phases.append((plan.settings + number, True, plan.exploit))
+    for number in range(schedule.rounds):
+        phases = [(i, False, schedule.explore) for i in range(schedule.settings + number)]
+        phases.append((schedule.settings + number, True, schedule.exploit))
         for index, exploiting, epochs in phases:
-            steps = range(epochs * plan.epoch)
+            steps = range(epochs * schedule.epoch)
             found += [(number, index, exploiting, step, base + step) for step in steps]
-        base += plan.exploit * plan.epoch
+        base += schedule.exploit * schedule.epoch
     return found
 
 
-@pytest.mark.parametrize("plan", [PLAN, Plan(1, 1, 1, 1, 1), Plan(2, 5, 3, 1, 2)])
-def test_every_batch_has_its_place(plan: Plan) -> None:
-    expected = walk(plan)
-    assert plan.total == len(expected)
+@pytest.mark.parametrize("schedule", [PLAN, Schedule(1, 1, 1, 1, 1), Schedule(2, 5, 3, 1, 2)])
+def test_every_batch_has_its_place(schedule: Schedule) -> None:
+    expected = walk(schedule)
+    assert schedule.total == len(expected)
     for t, (number, index, exploiting, step, batch) in enumerate(expected):
-        place = plan.at(t)
-        assert (place.round, place.slot, place.exploiting, place.step) == (
+        position = schedule.at(t)
+        assert (position.round, position.slot, position.exploiting, position.step) == (
             number,
             index,
             exploiting,
             step,
         )
-        assert place.start == t - step
-        assert plan.data(t) == batch
+        assert position.start == t - step
+        assert schedule.data(t) == batch
         following = expected[t + 1][:2] if t + 1 < len(expected) else None
-        assert place.last == (following != (number, index))
+        assert position.last == (following != (number, index))
 
 
 def test_the_papers_lengths() -> None:
-    plan = Plan(rounds=10, settings=10, explore=20, exploit=300, epoch=102)
-    assert plan.total == 102 * (3000 + 20 * sum(range(10, 20)))
+    schedule = Schedule(rounds=10, settings=10, explore=20, exploit=300, epoch=102)
+    assert schedule.total == 102 * (3000 + 20 * sum(range(10, 20)))
 
 
 def test_equation_9() -> None:
@@ -122,13 +122,13 @@ def test_diverged_explorations_are_left_out() -> None:
 def run(search: Search, until: int, start: int = 0) -> Search:
     """Losses that fall faster with k; those of a round start where the one before ended."""
     for t in range(start, until):
-        place = search.plan.at(t)
-        k = search.setting(place).k
-        search.add((10 - place.round) * math.exp(-0.02 * k * place.step))
-        if (place.step + 1) % search.plan.epoch == 0:
+        position = search.schedule.at(t)
+        k = search.setting(position).k
+        search.add((10 - position.round) * math.exp(-0.02 * k * position.step))
+        if (position.step + 1) % search.schedule.epoch == 0:
             search.end_epoch(search.mean)
-            if place.last:
-                search.end_phase(place)
+            if position.last:
+                search.end_phase(position)
     return search
 
 

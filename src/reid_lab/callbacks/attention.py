@@ -15,7 +15,7 @@ from reid_lab.dataset.transforms import normalise
 from reid_lab.files.atomic import replacing
 from reid_lab.model import ReidModule
 from reid_lab.retrieval import Evaluation
-from reid_lab.types import Seed, Shown
+from reid_lab.types import ImageCount, Seed
 
 FILE = "attention.npz"
 
@@ -40,7 +40,7 @@ class AttentionMaps(AfterRanking):
         images: queries, drawn by `seed`.
     """
 
-    def __init__(self, folder: Path | str, images: Shown = 6, seed: Seed = 0) -> None:
+    def __init__(self, folder: Path | str, images: ImageCount = 6, seed: Seed = 0) -> None:
         super().__init__(folder)
         self.images, self.seed = images, seed
 
@@ -62,5 +62,5 @@ class AttentionMaps(AfterRanking):
         rng = np.random.default_rng(self.seed)
         count = len(data.splits("test")[0])
         chosen = np.sort(rng.permutation(count)[: self.images])
-        images = data.opened("test")
+        images = data.images_of("test")
         return np.stack([data.transforms.test(images[i])[0] for i in chosen.tolist()])

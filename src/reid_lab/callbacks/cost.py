@@ -11,7 +11,7 @@ from reid_lab.dataset import ReidDataModule
 from reid_lab.files.tables import write_csv
 from reid_lab.model import ReidModule
 from reid_lab.retrieval import Evaluation
-from reid_lab.types import AtOnce, Points, Seconds
+from reid_lab.types import Points, Seconds, TimedBatchSize
 
 FILE = "cost.csv"
 
@@ -34,7 +34,7 @@ class CostAccount(AfterRanking):
     def __init__(
         self,
         folder: Path | str,
-        batch: AtOnce = 16,
+        batch: TimedBatchSize = 16,
         repeats: Points = 20,
         seconds: Seconds = 2.0,
     ) -> None:

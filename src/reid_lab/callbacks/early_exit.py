@@ -17,8 +17,8 @@ from reid_lab.budget.thresholds import KEY, Calibration, calibrate
 from reid_lab.callbacks.after_ranking import ranking_of
 from reid_lab.callbacks.training_images import embedded
 from reid_lab.dataset import ReidDataModule, Split
-from reid_lab.dataset.divide import query_and_gallery
 from reid_lab.dataset.loading import RankSampler
+from reid_lab.dataset.splits import query_and_gallery
 from reid_lab.files.atomic import write_torch
 from reid_lab.model import ReidModule
 from reid_lab.retrieval import Embeddings, Exit, Ids, evaluate
@@ -89,7 +89,7 @@ class EarlyExitThresholds(pl.Callback):
             loader = data.val_dataloader()
             rows = np.arange(len(query) + len(gallery))
             is_query = rows < len(query)
-            people = data.evaluated("val")
+            people = data.eval_split("val")
         else:
             people = data.train_split
             rows, is_query = self._some(people, data.benchmark.protocol.tracklets)

@@ -17,7 +17,7 @@ from reid_lab.errors import UserError
 from reid_lab.files.tables import write_csv
 from reid_lab.model import ReidModule
 from reid_lab.model.pla import check_hardness
-from reid_lab.search import Place, Plan, Ranges, Search, Setting
+from reid_lab.search import Position, Ranges, Schedule, Search, Setting
 from reid_lab.types import BatchSize, Count, Fraction, Margin, NonNegative, Seed
 
 Several = Annotated[int, Ge(2), Le(10_000)]
@@ -112,21 +112,21 @@ class ProgressiveSearch(pl.Callback):
         check_hardness("callbacks.progressive", self.ranges.k[1], self.ranges.p[1], data)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        plan = Plan(*self.lengths, epoch=self.epoch or int(trainer.num_training_batches))
-        self._search = Search(plan, self.ranges, *self.options)
+        schedule = Schedule(*self.lengths, epoch=self.epoch or int(trainer.num_training_batches))
+        self._search = Search(schedule, self.ranges, *self.options)
         if self._loaded is not None:
             self._search.load_state_dict(self._loaded)
             self._loaded = None
-        trainer.train_dataloader.batch_sampler.order = plan.data  # type: ignore[union-attr]
+        trainer.train_dataloader.batch_sampler.order = schedule.data  # type: ignore[union-attr]
         if trainer.max_steps == -1:
-            trainer.fit_loop.epoch_loop.max_steps = plan.total
+            trainer.fit_loop.epoch_loop.max_steps = schedule.total
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        place = self._place(trainer, batch_idx)
-        length = self.search.plan.exploit * self.search.plan.epoch
-        cast(Progressive, pl_module).begin(self.search.setting(place), place.start, length)
+        position = self._position(trainer, batch_idx)
+        length = self.search.schedule.exploit * self.search.schedule.epoch
+        cast(Progressive, pl_module).begin(self.search.setting(position), position.start, length)
         if not self.start:
             self.start = snapshot(trainer)
 
@@ -138,31 +138,31 @@ class ProgressiveSearch(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        search, place = self.search, self._place(trainer, batch_idx)
+        search, position = self.search, self._position(trainer, batch_idx)
         module = cast(ReidModule, pl_module)
-        if not place.exploiting and module.diverged():
+        if not position.exploiting and module.diverged():
             search.add(nan)  # a trial that failed; the process of the settings leaves it out
             restore(trainer, self.start)
             module.forget_loss()
         else:
             search.add(float(outputs["loss"]))
-        if (place.step + 1) % search.plan.epoch:
+        if (position.step + 1) % search.schedule.epoch:
             return
         mean = trainer.strategy.reduce(torch.tensor(search.mean, device=pl_module.device))
         lowest = search.end_epoch(float(mean))
-        if lowest and place.exploiting:
+        if lowest and position.exploiting:
             self.best = snapshot(trainer)
-        if place.last:
-            self._end_phase(trainer, place)
+        if position.last:
+            self._end_phase(trainer, position)
 
-    def _end_phase(self, trainer: pl.Trainer, place: Place) -> None:
+    def _end_phase(self, trainer: pl.Trainer, position: Position) -> None:
         try:
-            self.search.end_phase(place)
+            self.search.end_phase(position)
         except ValueError as error:  # too few settings whose loss stayed finite
             raise SearchError(f"callbacks.progressive: {error}") from error
         # rank 0 chooses, should processes differ in the last digit
         self.search.load_state_dict(trainer.strategy.broadcast(self.search.state_dict()))
-        if place.exploiting:
+        if position.exploiting:
             self.start, self.best = self.best, {}
         restore(trainer, self.start)
         self._tell(trainer)
@@ -179,9 +179,9 @@ class ProgressiveSearch(pl.Callback):
                 {name: v for name, v in values.items() if isfinite(v)}, trainer.global_step - 1
             )
 
-    def _place(self, trainer: pl.Trainer, batch_idx: int) -> Place:
+    def _position(self, trainer: pl.Trainer, batch_idx: int) -> Position:
         batches = int(trainer.num_training_batches)
-        return self.search.plan.at(trainer.current_epoch * batches + batch_idx)
+        return self.search.schedule.at(trainer.current_epoch * batches + batch_idx)
 
     def state_dict(self) -> dict[str, Any]:
         if self._search is None:

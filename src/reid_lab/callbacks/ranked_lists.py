@@ -13,7 +13,7 @@ from reid_lab.callbacks.after_ranking import AfterRanking
 from reid_lab.files.tables import write_json
 from reid_lab.model import ReidModule
 from reid_lab.retrieval import Evaluation
-from reid_lab.types import Seed, Shown
+from reid_lab.types import ImageCount, Seed
 
 
 class RankedLists(AfterRanking):
@@ -28,7 +28,9 @@ class RankedLists(AfterRanking):
         each: queries of each of the four groups.
     """
 
-    def __init__(self, folder: Path | str, each: Shown = 4, top: Shown = 8, seed: Seed = 0) -> None:
+    def __init__(
+        self, folder: Path | str, each: ImageCount = 4, top: ImageCount = 8, seed: Seed = 0
+    ) -> None:
         super().__init__(folder)
         self.each, self.top, self.seed = each, top, seed
 

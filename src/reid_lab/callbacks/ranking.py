@@ -282,7 +282,7 @@ class RankingEvaluation(pl.Callback):
             )
             for name, values in rows.items()
         }
-        images = data.evaluated(part)
+        images = data.eval_split(part)
         kinds = (is_query, is_gallery, is_more)
         q, g, more = (Ids.of(images.take(index[kind].numpy())) for kind in kinds)
         return Embeddings(q, g, exits, more if len(more) else None)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from reid_lab.types import Cells
+from reid_lab.types import Bins
 
 LARGEST = 65_536  # dimensions of a histogram
 
@@ -35,7 +35,7 @@ class HsvHistogram:
         bins: of hue, saturation and value.
     """
 
-    def __init__(self, stripes: Cells = 6, bins: tuple[Cells, Cells, Cells] = (8, 4, 4)) -> None:
+    def __init__(self, stripes: Bins = 6, bins: tuple[Bins, Bins, Bins] = (8, 4, 4)) -> None:
         self.stripes, self.bins = stripes, tuple(bins)
         if (dim := stripes * math.prod(self.bins)) > LARGEST:
             raise ValueError(

@@ -12,9 +12,9 @@ from reid_lab.dataset.colour import Step, adjust
 if TYPE_CHECKING:
     from reid_lab.dataset.images import Images
 
-Rectangle = tuple[int, int, int, int]  # top, left, bottom, right; empty when nothing is erased
+Area = tuple[int, int, int, int]  # top, left, bottom, right; empty when nothing is erased
 Range = tuple[float, float]
-NOTHING: Rectangle = (0, 0, 0, 0)
+EMPTY: Area = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Patch:
     """`source`, a box of the training image `image`, pasted with its corner at (top, left)."""
 
     image: int
-    source: Rectangle
+    source: Area
     top: int
     left: int
     flip: bool
@@ -30,18 +30,18 @@ class Patch:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One image's draw: where it is cropped, whether it is flipped, and what is done to it."""
+    """One image's draw: where it is crop_batch, whether it is flipped, and what is done to it."""
 
     top: int
     left: int
     flip: bool
-    erased: Rectangle = NOTHING
+    erased: Area = EMPTY
     patch: Patch | None = None
     colour: tuple[Step, ...] = ()
 
 
 def augment(images: Images, index: int, drawn: Augmentation, out: np.ndarray) -> None:
-    """Image `index`, cropped, flipped, patched and recoloured, into `out` (3, H, W) uint8."""
+    """Image `index`, crop_batch, flipped, patched and recoloured, into `out` (3, H, W) uint8."""
     bottom, right = drawn.top + out.shape[1], drawn.left + out.shape[2]
     crop = images[index][:, drawn.top : bottom, drawn.left : right]
     out[...] = crop[:, :, ::-1] if drawn.flip else crop
@@ -80,11 +80,11 @@ def draw_place(
     return int(rng.integers(height - size[0] + 1)), int(rng.integers(width - size[1] + 1))
 
 
-def erasing_box(height: int, width: int, rng: np.random.Generator) -> Rectangle:
+def draw_erased_area(height: int, width: int, rng: np.random.Generator) -> Area:
     """Zhong et al.: area 2 to 40 % of the image, aspect 0.3 to 3.33, anywhere it fits."""
     size = draw_size(height, width, (0.02, 0.4), (0.3, 1 / 0.3), rng)
     if size is None:
-        return NOTHING
+        return EMPTY
     top, left = draw_place(height, width, size, rng)
     return top, left, top + size[0], left + size[1]
 

@@ -14,14 +14,14 @@ from filelock import FileLock
 from reid_lab.dataset.images import CHUNK, Decoder, Progress
 from reid_lab.dataset.records import DatasetError, Split
 from reid_lab.files.atomic import is_disk_full, write_text
-from reid_lab.files.image_files import shown
+from reid_lab.files.image_files import escaped
 
 # another one never reads this one's files
 FORMAT = "3: uint8 (N, 3, H, W), upright, on white, bilinear, antialiased"
 BLOCK = 256  # images that are decoded before they are written and counted
 
 
-class Mapped:
+class MappedImages:
     """Images in a file, memory-mapped: all processes share its pages; pickled as its path."""
 
     def __init__(self, path: Path) -> None:
@@ -34,11 +34,11 @@ class Mapped:
     def __getitem__(self, index: int) -> np.ndarray:
         return self.pixels[index]
 
-    def __reduce__(self) -> tuple[type[Mapped], tuple[Path]]:
-        return Mapped, (self.path,)
+    def __reduce__(self) -> tuple[type[MappedImages], tuple[Path]]:
+        return MappedImages, (self.path,)
 
 
-def on_disk(decoder: Decoder, folder: Path, progress: Progress | None = None) -> Mapped:
+def open_cached(decoder: Decoder, folder: Path, progress: Progress | None = None) -> MappedImages:
     """The decoder's images from `folder`, built first if they are not there.
 
     Of several processes one builds and the others wait for it. A build that was stopped goes on
@@ -48,15 +48,15 @@ def on_disk(decoder: Decoder, folder: Path, progress: Progress | None = None) ->
         DatasetError: a file cannot be read, or the disk has too little room.
     """
     path = folder / f"{content_key(decoder.split, decoder.height, decoder.width)}.npy"
-    if not _whole(path, decoder):
+    if not _is_complete(path, decoder):
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
-            if not _whole(path, decoder):
+            if not _is_complete(path, decoder):
                 _build(path, decoder, progress)
-    return Mapped(path)
+    return MappedImages(path)
 
 
-def _whole(path: Path, decoder: Decoder) -> bool:
+def _is_complete(path: Path, decoder: Decoder) -> bool:
     """Whether a file holds all of the decoder's images; one that was cut off does not."""
     try:
         pixels = np.load(path, mmap_mode="r")
@@ -88,12 +88,12 @@ def _digest(path: Path) -> bytes:
     try:
         return hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
     except OSError as error:
-        raise DatasetError(f"{shown(path)} cannot be read ({error.strerror})") from error
+        raise DatasetError(f"{escaped(path)} cannot be read ({error.strerror})") from error
 
 
 def _build(path: Path, decoder: Decoder, progress: Progress | None) -> None:
     part, done = path.with_suffix(".part"), path.with_suffix(".done")
-    start = int(done.read_text()) if _whole(part, decoder) and done.exists() else 0
+    start = int(done.read_text()) if _is_complete(part, decoder) and done.exists() else 0
     if not start:
         _start(part, done, decoder)
     offset = part.stat().st_size - int(np.prod(decoder.shape))
@@ -109,7 +109,7 @@ def _build(path: Path, decoder: Decoder, progress: Progress | None) -> None:
                 write_text(done, str(first + len(block)))
     except OSError as error:
         if is_disk_full(error):
-            raise _too_small(part.parent, int(np.prod(decoder.shape))) from error
+            raise _no_space(part.parent, int(np.prod(decoder.shape))) from error
         raise
     part.replace(path)
     done.unlink()
@@ -123,12 +123,12 @@ def _start(part: Path, done: Path, decoder: Decoder) -> None:
     """
     needed, free = int(np.prod(decoder.shape)), shutil.disk_usage(part.parent).free
     if needed > free:
-        raise _too_small(part.parent, needed)
+        raise _no_space(part.parent, needed)
     done.unlink(missing_ok=True)
     np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=decoder.shape)
 
 
-def _too_small(folder: Path, needed: int) -> DatasetError:
+def _no_space(folder: Path, needed: int) -> DatasetError:
     return DatasetError(
         f"{folder} has {shutil.disk_usage(folder).free / 1e9:.1f} GB free, the decoded images "
         f"take {needed / 1e9:.1f} GB: free space there, or set dataset.cache_dir elsewhere or "

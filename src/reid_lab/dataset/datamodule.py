@@ -16,9 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from reid_lab.dataset.device import Held, cropped, viewed
+from reid_lab.dataset.device import DeviceImages, crop_batch, test_views
 from reid_lab.dataset.device_colour import adjust_batch
-from reid_lab.dataset.divide import check_rankable, hold_out
 from reid_lab.dataset.images import Cache, Images, check_files, open_images
 from reid_lab.dataset.loading import (
     Batch,
@@ -29,22 +28,23 @@ from reid_lab.dataset.loading import (
     RankSampler,
     TrainDraws,
     TrainImages,
-    as_is,
+    identity_collate,
 )
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
 from reid_lab.dataset.sampler import (
-    BatchesByNumber,
     Epochs,
     ImageSampler,
+    NumberedBatches,
     PKSampler,
     check_batch_size,
     check_pk,
 )
+from reid_lab.dataset.splits import check_rankable, hold_out
 from reid_lab.dataset.synthetic import Recipe, render
 from reid_lab.dataset.transforms import Transforms, erase, normalise
-from reid_lab.dataset.workers import ignore_interrupts
+from reid_lab.dataset.workers import follow_parent
 from reid_lab.errors import UserError
-from reid_lab.files.image_files import shown
+from reid_lab.files.image_files import escaped
 from reid_lab.types import BatchSize, NonNegativeInt, Seed, Workers
 
 Part = Literal["val", "test"]
@@ -111,7 +111,7 @@ class ReidDataModule(pl.LightningDataModule):
             try:
                 self._benchmark = self.reader(self.root)
             except OSError as error:
-                where = shown(error.filename or self.root)
+                where = escaped(error.filename or self.root)
                 raise DatasetError(f"{where} cannot be read: {error.strerror or error}") from error
         return self._benchmark
 
@@ -125,7 +125,7 @@ class ReidDataModule(pl.LightningDataModule):
         """More images of the test queries' people; see `Benchmark`."""
         return None if part == "val" and self.val_identities else self.benchmark.companions
 
-    def evaluated(self, part: Part) -> Split:
+    def eval_split(self, part: Part) -> Split:
         """What the part's batches index: query, gallery, companions."""
         return Split.concatenate(*filter(None, (*self.splits(part), self.companions(part))))
 
@@ -148,12 +148,12 @@ class ReidDataModule(pl.LightningDataModule):
 
     def prepare_data(self) -> None:
         self.render()
-        for split in (self.benchmark.train, self.evaluated("test")):
+        for split in (self.benchmark.train, self.eval_split("test")):
             check_files(split)
         if self.cache == "disk":  # one process builds it, all of them read it
             parts = ("train", "val", "test") if self.val_identities else ("train", "test")
             for part in parts:
-                self.opened(part)
+                self.images_of(part)
 
     def check(self) -> None:
         """Whether the labels can train and rank; what is not rendered yet is not looked at.
@@ -194,13 +194,13 @@ class ReidDataModule(pl.LightningDataModule):
 
         A trainer sets the epoch, and where it goes on.
         """
-        split, images = self.train_split, self.opened("train")
+        split, images = self.train_split, self.images_of("train")
         data = (
             TrainDraws(split, self.transforms, self.seed)  # the images stay in this process
-            if isinstance(images, Held)
+            if isinstance(images, DeviceImages)
             else TrainImages(split, images, self.transforms, self.seed)
         )
-        sampler: BatchesByNumber
+        sampler: NumberedBatches
         if self.batch_size is None:
             sampler = PKSampler(split.pids, self.p, self.k, self.seed, *self._rank(), self._epochs)
         else:
@@ -210,7 +210,7 @@ class ReidDataModule(pl.LightningDataModule):
             data,
             batch_sampler=sampler,
             generator=torch.Generator().manual_seed(self.seed),  # leaves the global one alone
-            **self._loading(self.workers),
+            **self._loader_options(self.workers),
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -224,13 +224,13 @@ class ReidDataModule(pl.LightningDataModule):
 
         For what is fitted on training embeddings.
         """
-        return self._in_order(self.train_split, "fit")
+        return self._sequential_loader(self.train_split, "fit")
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """uint8 pixels become normalised images where the network is."""
         image = normalise(self.pixels(batch))
-        if "box" in batch:
-            image = erase(image, batch.pop("box"))
+        if "erased" in batch:
+            image = erase(image, batch.pop("erased"))
         return {"image": image, **batch}
 
     def pixels(self, batch: Batch) -> Tensor:
@@ -241,35 +241,35 @@ class ReidDataModule(pl.LightningDataModule):
         part = next((part for part in IMAGES if part in batch), None)
         if part is None:
             return batch.pop("pixels")
-        chosen, held = batch.pop(part), cast(Held, self.opened(part))
+        chosen, held = batch.pop(part), cast(DeviceImages, self.images_of(part))
         images = held.on(chosen.device)
         if part != "train":
-            return viewed(images[chosen], self.transforms)
-        pixels = cropped(images, chosen, self.transforms.height, self.transforms.width)
+            return test_views(images[chosen], self.transforms)
+        pixels = crop_batch(images, chosen, self.transforms.height, self.transforms.width)
         if "colour" in batch:
             pixels = adjust_batch(pixels, batch.pop("colour"), hue=self.transforms.hue > 0)
         return pixels
 
     def _eval_loader(self, part: Part) -> DataLoader[Any]:
         where = "test" if part == "val" and not self.val_identities else part
-        return self._in_order(self.evaluated(part), where)
+        return self._sequential_loader(self.eval_split(part), where)
 
-    def _in_order(self, split: Split, part: str) -> DataLoader[Any]:
-        images, workers = self.opened(part), self.workers
+    def _sequential_loader(self, split: Split, part: str) -> DataLoader[Any]:
+        images, workers = self.images_of(part), self.workers
         data: Dataset[Batch] = EvalImages(split, images, self.transforms)
-        if isinstance(images, Held):
+        if isinstance(images, DeviceImages):
             data, workers = EvalIndices(len(split), part), 0  # there is nothing to load
         sampler = RankSampler(len(split), *self._rank())
         batch_size = max(1, self.eval_batch_size // self.transforms.views)
-        return Loader(data, batch_size=batch_size, sampler=sampler, **self._loading(workers))
+        return Loader(data, batch_size=batch_size, sampler=sampler, **self._loader_options(workers))
 
-    def opened(self, part: str) -> Images:
+    def images_of(self, part: str) -> Images:
         """The images of `train`, `fit` (the same, at the size of tests), `val` or `test`."""
         if part == "fit" and self.transforms.train_size == self.transforms.test_size:
             part = "train"
         if part not in self._images:
             training = part in ("train", "fit")
-            split = self.train_split if training else self.evaluated(part)  # type: ignore[arg-type]
+            split = self.train_split if training else self.eval_split(part)  # type: ignore[arg-type]
             size = self.transforms.train_size if part == "train" else self.transforms.test_size
             opened = partial(open_images, split, *size, self.cache, self.cache_dir)
             self._images[part] = opened() if self.cache == "none" else _with_progress(opened, part)
@@ -282,19 +282,19 @@ class ReidDataModule(pl.LightningDataModule):
         """
         if self.cache != "device" or self.recipe is not None:
             return 0
-        held = len(self.evaluated("test")) * math.prod(self.transforms.test_size)
+        held = len(self.eval_split("test")) * math.prod(self.transforms.test_size)
         if training:
             held += len(self.train_split) * math.prod(self.transforms.train_size)
         if training and self.val_identities:
-            held += len(self.evaluated("val")) * math.prod(self.transforms.test_size)
+            held += len(self.eval_split("val")) * math.prod(self.transforms.test_size)
         return 3 * held
 
-    def _loading(self, workers: int) -> Mapping[str, Any]:
+    def _loader_options(self, workers: int) -> Mapping[str, Any]:
         return {
-            "collate_fn": as_is,
+            "collate_fn": identity_collate,
             "num_workers": workers,
             "persistent_workers": workers > 0,
-            "worker_init_fn": ignore_interrupts,
+            "worker_init_fn": follow_parent,
             # without pixels a batch is so small that it would cost more than it gives
             "pin_memory": torch.cuda.is_available() and self.cache != "device",
         }

@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_lab.dataset.augment import NOTHING, Augmentation, Patch
-from reid_lab.dataset.device_colour import NUMBER
+from reid_lab.dataset.augment import EMPTY, Augmentation, Patch
+from reid_lab.dataset.device_colour import STEP_INDEX
 from reid_lab.dataset.records import DatasetError
 from reid_lab.dataset.transforms import Transforms
 
-NO_PATCH = Patch(0, NOTHING, 0, 0, False)
+NO_PATCH = Patch(0, EMPTY, 0, 0, False)
 
 
-class Held:
+class DeviceImages:
     """Images (N, 3, H, W) uint8 in the memory of one device: the one that asked last."""
 
     def __init__(self, pixels: np.ndarray) -> None:
@@ -52,7 +52,7 @@ class Held:
         return self._pixels
 
 
-def packed(indices: Sequence[int], drawn: Sequence[Augmentation], patches: bool) -> Tensor:
+def pack_crops(indices: Sequence[int], drawn: Sequence[Augmentation], patches: bool) -> Tensor:
     """Which images and how they are cut: (N, 4) int64, or (N, 12) with `patches`."""
     rows = [
         (index, one.top, one.left, one.flip, *(_flat(one.patch or NO_PATCH) if patches else ()))
@@ -66,18 +66,18 @@ def _flat(patch: Patch) -> tuple[int, ...]:
     return patch.image, top, left, bottom - top, right - left, patch.top, patch.left, patch.flip
 
 
-def packed_colour(drawn: Sequence[Augmentation]) -> Tensor:
+def pack_colour(drawn: Sequence[Augmentation]) -> Tensor:
     """Each image's steps in its own order, (N, steps, 2) float32: which adjustment, how much."""
-    steps = [[(NUMBER[name], amount) for name, amount in one.colour] for one in drawn]
+    steps = [[(STEP_INDEX[name], amount) for name, amount in one.colour] for one in drawn]
     return torch.from_numpy(np.array(steps, np.float32))
 
 
-def cropped(images: Tensor, draws: Tensor, height: int, width: int) -> Tensor:
+def crop_batch(images: Tensor, draws: Tensor, height: int, width: int) -> Tensor:
     """What `augment` crops, flips and pastes, without colour: (N, 3, height, width) uint8.
 
     Args:
         images: all that are held.
-        draws: as `packed`.
+        draws: as `pack_crops`.
     """
     y = torch.arange(height, device=images.device)[:, None]
     x = torch.arange(width, device=images.device)
@@ -95,7 +95,7 @@ def cropped(images: Tensor, draws: Tensor, height: int, width: int) -> Tensor:
     return images[image[:, None], channel, row[:, None], column[:, None]]
 
 
-def viewed(images: Tensor, transforms: Transforms) -> Tensor:
+def test_views(images: Tensor, transforms: Transforms) -> Tensor:
     """`Transforms.test` of (N, 3, h, w): (N, views, 3, height, width)."""
     if transforms.views == 1:
         return images[:, None]

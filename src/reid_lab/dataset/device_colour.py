@@ -9,7 +9,7 @@ from torch import Tensor
 
 from reid_lab.dataset.colour import LUMA, Adjustment
 
-NUMBER: dict[Adjustment, int] = {name: n for n, name in enumerate(get_args(Adjustment))}
+STEP_INDEX: dict[Adjustment, int] = {name: n for n, name in enumerate(get_args(Adjustment))}
 
 
 def adjust_batch(images: Tensor, steps: Tensor, hue: bool) -> Tensor:
@@ -27,7 +27,9 @@ def adjust_batch(images: Tensor, steps: Tensor, hue: bool) -> Tensor:
         which, amount = step.unbind(1)  # (N, 1, 1, 1) each
         blended = blend(pixels, which, amount)
         if hue:
-            blended = torch.where(which == NUMBER["hue"], turned(pixels, amount), blended)
+            blended = torch.where(
+                which == STEP_INDEX["hue"], shift_hue_batch(pixels, amount), blended
+            )
         pixels = blended
     return pixels.round_().to(torch.uint8)
 
@@ -37,12 +39,12 @@ def blend(pixels: Tensor, which: Tensor, factor: Tensor) -> Tensor:
     red, green, blue = pixels.split(1, 1)
     grey = red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]  # (N, 1, H, W)
     mean = grey.mean((2, 3), keepdim=True)
-    towards = torch.where(which == NUMBER["saturation"], grey, mean)
-    towards = torch.where(which == NUMBER["brightness"], 0.0, towards)
+    towards = torch.where(which == STEP_INDEX["saturation"], grey, mean)
+    towards = torch.where(which == STEP_INDEX["brightness"], 0.0, towards)
     return (pixels * factor + towards * (1 - factor)).clamp_(0, 255)
 
 
-def turned(pixels: Tensor, shift: Tensor) -> Tensor:
+def shift_hue_batch(pixels: Tensor, shift: Tensor) -> Tensor:
     """Round the hue circle by `shift` turns, keeping value and saturation."""
     red, green, blue = pixels.split(1, 1)
     value = pixels.amax(1, keepdim=True)

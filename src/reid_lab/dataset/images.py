@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from reid_lab.dataset.device import Held
+from reid_lab.dataset.device import DeviceImages
 from reid_lab.dataset.records import Box, DatasetError, Split
-from reid_lab.files.image_files import shown
+from reid_lab.files.image_files import escaped
 from reid_lab.files.pixels import ImageError, read_pixels, read_size
 
 Cache = Literal["none", "memory", "disk", "device"]
@@ -59,8 +59,8 @@ def box_problem(path: Path, box: Box | None, height: int, width: int) -> str | N
     if min(right, width) > max(left, 0) and min(bottom, height) > max(top, 0):
         return None
     return (
-        f"{shown(path)}: the box {left} {top} {right} {bottom} (left top right bottom) is outside "
-        f"of the image, {width} x {height} pixels. Correct or remove it"
+        f"{escaped(path)}: the box {left} {top} {right} {bottom} (left top right bottom) is "
+        f"outside of the image, {width} x {height} pixels. Correct or remove it"
     )
 
 
@@ -129,12 +129,12 @@ def open_images(
     if cache in ("memory", "device"):
         pixels = np.empty(decoder.shape, np.uint8)
         decoder.fill(pixels, progress=progress)
-        return pixels if cache == "memory" else Held(pixels)
+        return pixels if cache == "memory" else DeviceImages(pixels)
     if cache_dir is None:
         raise ValueError("cache='disk' needs a cache_dir")
-    from reid_lab.dataset.cache import on_disk
+    from reid_lab.dataset.cache import open_cached
 
-    return on_disk(decoder, cache_dir, progress)
+    return open_cached(decoder, cache_dir, progress)
 
 
 def check_files(split: Split) -> None:
@@ -149,7 +149,7 @@ def check_files(split: Split) -> None:
     if problems:
         listed = "".join(f"\n    {problems[i]}" for i in sorted(problems)[:5])
         raise DatasetError(
-            f"{len(problems):,} of {len(split):,} files in {shown(split.root)} cannot be used:"
+            f"{len(problems):,} of {len(split):,} files in {escaped(split.root)} cannot be used:"
             f"{listed}" + ("\n    ..." if len(problems) > 5 else "")
         )
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from reid_lab.dataset.augment import Augmentation, augment
-from reid_lab.dataset.device import packed, packed_colour
+from reid_lab.dataset.device import pack_colour, pack_crops
 from reid_lab.dataset.images import Images
 from reid_lab.dataset.records import DatasetError, Split
 from reid_lab.dataset.sampler import Draw
@@ -22,7 +22,7 @@ from reid_lab.dataset.transforms import Transforms
 Batch = dict[str, Tensor]
 
 
-def _returned(fetch: Callable[..., Batch]) -> Callable[..., Batch]:
+def _returns_errors(fetch: Callable[..., Batch]) -> Callable[..., Batch]:
     """`fetch`, whose error about a file is returned by a worker, for `Loader` to raise."""
 
     @wraps(fetch)
@@ -73,7 +73,7 @@ class TrainDraws(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.pids)
 
-    @_returned
+    @_returns_errors
     def __getitems__(self, draws: Sequence[Draw]) -> Batch:
         indices = [index for index, _ in draws]
         drawn = [self._draw(number) for _, number in draws]
@@ -82,13 +82,13 @@ class TrainDraws(Dataset[Batch]):
             "label": torch.from_numpy(self.labels[indices]),
             "pid": torch.from_numpy(self.pids[indices]),
             "index": torch.tensor(indices),
-            "box": torch.tensor([one.erased for one in drawn]),
+            "erased": torch.tensor([one.erased for one in drawn]),
         }
 
     def _images(self, indices: Sequence[int], drawn: Sequence[Augmentation]) -> Batch:
-        batch = {"train": packed(indices, drawn, patches=self.transforms.patch > 0)}
+        batch = {"train": pack_crops(indices, drawn, patches=self.transforms.patch > 0)}
         if self.transforms.jitters:
-            batch["colour"] = packed_colour(drawn)
+            batch["colour"] = pack_colour(drawn)
         return batch
 
     def _draw(self, number: int) -> Augmentation:
@@ -103,7 +103,7 @@ class TrainImages(TrainDraws):
         self.images = images
 
     def _images(self, indices: Sequence[int], drawn: Sequence[Augmentation]) -> Batch:
-        pixels = empty(len(indices), 3, self.transforms.height, self.transforms.width)
+        pixels = allocate(len(indices), 3, self.transforms.height, self.transforms.width)
         for index, one, out in zip(indices, drawn, pixels.numpy(), strict=True):
             augment(self.images, index, one, out)
         return {"pixels": pixels}
@@ -132,22 +132,22 @@ class EvalImages(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.split)
 
-    @_returned
+    @_returns_errors
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         views, size = self.transforms.views, (self.transforms.height, self.transforms.width)
-        pixels = empty(len(indices), views, 3, *size)
+        pixels = allocate(len(indices), views, 3, *size)
         for index, out in zip(indices, pixels.numpy(), strict=True):
             out[...] = self.transforms.test(self.images[index])
         return {"pixels": pixels, "index": torch.tensor(indices)}
 
 
-def empty(*shape: int) -> Tensor:
+def allocate(*shape: int) -> Tensor:
     """Room for uint8 pixels; of a worker in shared memory, where the batch would go anyway."""
     room = torch.empty(shape, dtype=torch.uint8)
     return room.share_memory_() if get_worker_info() is not None else room
 
 
-def as_is(batch: Batch) -> Batch:
+def identity_collate(batch: Batch) -> Batch:
     """The `collate_fn` of data sets that return batches."""
     return batch
 

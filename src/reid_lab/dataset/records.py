@@ -111,11 +111,11 @@ class Benchmark:
     people: Mapping[int, str] = field(default_factory=dict)
     cameras: Mapping[int, str] = field(default_factory=dict)
 
-    def person(self, pid: int) -> str:
+    def person_name(self, pid: int) -> str:
         """As the data calls the person."""
         return self.people.get(int(pid), str(pid))
 
-    def camera(self, camid: int) -> str:
+    def camera_name(self, camid: int) -> str:
         """As the data calls the camera."""
         return self.cameras.get(int(camid), str(camid))
 

@@ -29,7 +29,7 @@ class Epochs:
         return self.following - 1
 
 
-class BatchesByNumber(Sampler[list[Draw]], ABC):
+class NumberedBatches(Sampler[list[Draw]], ABC):
     """Batches that are a function of the seed and their number, as (image index, draw number).
 
     An iteration gives the next epoch's batches, or those of the epoch that `set_epoch` names,
@@ -45,10 +45,10 @@ class BatchesByNumber(Sampler[list[Draw]], ABC):
     ) -> None:
         self.batches, self.seed, self.rank, self.world = batches, seed, rank, world
         self.epochs, self.start = epochs or Epochs(), 0
-        self.order: Callable[[int], int] = _as_counted
+        self.order: Callable[[int], int] = _unchanged
 
     @property
-    def sampler(self) -> BatchesByNumber:
+    def sampler(self) -> NumberedBatches:
         """Itself: a batch sampler's `sampler` is where Lightning looks for `set_epoch`."""
         return self
 
@@ -80,7 +80,7 @@ class BatchesByNumber(Sampler[list[Draw]], ABC):
         """The images of batch `t`, those of rank 0 first."""
 
 
-class PKSampler(BatchesByNumber):
+class PKSampler(NumberedBatches):
     """Batches of `p` identities x `k` images (Hermans et al., "In Defense of the Triplet Loss").
 
     A pass visits a random order of the identities, `p` a batch, and leaves out the remainder,
@@ -126,7 +126,7 @@ class PKSampler(BatchesByNumber):
         return np.concatenate([_draw(self.images[i], self.k, draws) for i in chosen])
 
 
-class ImageSampler(BatchesByNumber):
+class ImageSampler(NumberedBatches):
     """Batches of `size` images, drawn without replacement until an epoch's are used up.
 
     For classification, which needs no pairs. The remainder of an epoch is left out.
@@ -195,7 +195,7 @@ def check_pk(p: int, k: int, identities: int, world: int = 1) -> None:
         )
 
 
-def _as_counted(t: int) -> int:
+def _unchanged(t: int) -> int:
     return t
 
 

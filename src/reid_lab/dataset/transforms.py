@@ -15,7 +15,7 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from reid_lab.dataset.augment import NOTHING, Augmentation, Patch, draw_patch, erasing_box
+from reid_lab.dataset.augment import EMPTY, Augmentation, Patch, draw_erased_area, draw_patch
 from reid_lab.dataset.colour import Adjustment, Step, draw_steps
 from reid_lab.types import Fraction, Jitter, Side
 
@@ -78,7 +78,7 @@ class Transforms:
         top = int(rng.integers(height - self.height + 1))
         left = int(rng.integers(width - self.width + 1))
         flip = bool(rng.random() < self.flip)
-        erased = erasing_box(*crop, rng) if rng.random() < self.erase else NOTHING
+        erased = draw_erased_area(*crop, rng) if rng.random() < self.erase else EMPTY
         patch: Patch | None = None
         colour: tuple[Step, ...] = ()
         # what is off draws nothing, so that switching it on leaves the rest as it was
@@ -137,14 +137,14 @@ def denormalise(images: Tensor) -> Tensor:
 def erase(images: Tensor, boxes: Tensor) -> Tensor:
     """Normalised (N, 3, H, W) with each image's box (N, 4) set, in place, to the mean, zero."""
     if images.device.type != "cpu":
-        return images.masked_fill_(holes(boxes, *images.shape[-2:]), 0.0)
+        return images.masked_fill_(area_masks(boxes, *images.shape[-2:]), 0.0)
     # slices touch only what is erased; on a GPU reading the boxes would wait for it
     for image, (top, left, bottom, right) in zip(images.numpy(), boxes.tolist(), strict=True):
         image[:, top:bottom, left:right] = 0
     return images
 
 
-def holes(boxes: Tensor, height: int, width: int) -> Tensor:
+def area_masks(boxes: Tensor, height: int, width: int) -> Tensor:
     """(N, 4) -> (N, 1, H, W), true within each box."""
     rows = torch.arange(height, device=boxes.device)
     columns = torch.arange(width, device=boxes.device)

@@ -1,4 +1,4 @@
-"""Worker processes that end with the process that started them, and leave Ctrl-C to it."""
+"""Worker processes that exit when their parent does and leave Ctrl-C to it."""
 
 from __future__ import annotations
 
@@ -14,44 +14,36 @@ from types import TracebackType
 
 
 def worker_pool(workers: int) -> ProcessPoolExecutor:
-    """A pool whose processes end when this one does, even if it is killed.
+    """Return a pool whose processes exit when this process does, even if it is killed.
 
-    Submit the work within `undisturbed`.
+    Submit the work within `interrupts_ignored`.
     """
     spawn = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, mp_context=spawn, initializer=follow_parent)
 
 
-def follow_parent() -> None:
-    """Run first in a worker: end with the parent; an interrupt is the parent's to handle."""
-    ignore_interrupts()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def follow_parent(worker: int = 0) -> None:
+    """Set up a worker process: exit with the parent, and leave Ctrl-C to it.
 
+    Ctrl-C reaches all processes of a terminal. Connections that break while the parent handles it,
+    for example when a batch is handed over, print no traceback.
 
-def ignore_interrupts(worker: int = 0) -> None:
-    """Leave Ctrl-C, which reaches all processes of a terminal, to the parent.
-
-    What is left in the middle of then, such as handing over a batch, is no error of the worker's.
+    torch's own check (once in 5 s, whether the parent's pid is still the one that the worker saw
+    first) keeps a worker for ever whose parent was killed before the worker got that far.
 
     Args:
-        worker: its number, as a DataLoader's `worker_init_fn` is called with.
+        worker: the worker's number; a DataLoader passes it to its `worker_init_fn`. Unused.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.excepthook = _all_but_broken_off
-
-
-def _all_but_broken_off(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    if not issubclass(kind, (EOFError, ConnectionError)):
-        sys.__excepthook__(kind, error, trace)
+    sys.excepthook = _report_all_but_broken_connections
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """Ignore Ctrl-C while processes are started: they inherit that until they can see to it."""
+def interrupts_ignored() -> Iterator[None]:
+    """Ignore Ctrl-C while processes start: they inherit that until `follow_parent` has run."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
+        yield  # only the main thread may set signal handlers
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -60,8 +52,15 @@ def undisturbed() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _end_with_parent() -> None:
+def _report_all_but_broken_connections(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if not issubclass(kind, (EOFError, ConnectionError)):
+        sys.__excepthook__(kind, error, trace)
+
+
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        os._exit(1)  # nobody waits for what it was doing
+        os._exit(1)  # without clean-up: nothing waits for this worker's results

@@ -21,15 +21,15 @@ def check_labels(benchmark: Benchmark, k: int) -> list[Finding]:
     train, query, gallery = benchmark.train, benchmark.query, benchmark.gallery
     parts = (train, query, gallery)
     return [
-        *cameras(train, query, gallery, benchmark.camera),
-        *overlap(train, query, gallery, benchmark.person),
+        *cameras(train, query, gallery, benchmark.camera_name),
+        *overlap(train, query, gallery, benchmark.person_name),
         *nobody(train, query),
         *nameless("pid", benchmark.people, np.concatenate([split.pids for split in parts])),
         *nameless("camera", benchmark.cameras, np.concatenate([split.camids for split in parts])),
-        *rare(train, k, benchmark.person),
-        *one_sided(train, benchmark.person),
-        *unmatched(query, gallery, benchmark.protocol.hidden, benchmark.person),
-        *unasked(query, gallery, benchmark.person),
+        *rare(train, k, benchmark.person_name),
+        *one_sided(train, benchmark.person_name),
+        *unmatched(query, gallery, benchmark.protocol.hidden, benchmark.person_name),
+        *unasked(query, gallery, benchmark.person_name),
         *gaps("pids", np.concatenate([split.identities for split in parts])),
         *gaps("camera numbers", np.concatenate([split.camids for split in parts])),
     ]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from reid_lab.files.image_files import shown
+from reid_lab.files.image_files import escaped
 
 Level = Literal["error", "warning", "note"]
 SHOWN = 5  # images or people that one finding names
@@ -23,5 +23,5 @@ class Finding:
 
 def named(things: Iterable[object], between: str = ", ") -> str:
     """The first five, and whether there are more."""
-    listed = [shown(str(thing)) for thing in things]
+    listed = [escaped(str(thing)) for thing in things]
     return between.join([*listed[:SHOWN], *["..."] * (len(listed) > SHOWN)])

@@ -44,7 +44,7 @@ def check_pictures(benchmark: Benchmark, stats: Mapping[str, ImageStats]) -> lis
         *sizes(parts),
         *clipped(parts),
         *uniform(parts),
-        *conflicts(parts, benchmark.person),
+        *conflicts(parts, benchmark.person_name),
         *shown_twice(*parts["query"], *parts["gallery"], benchmark.protocol.hidden),
         *leaks(parts),
         *copies(parts),

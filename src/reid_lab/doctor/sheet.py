@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from reid_lab.dataset.images import decode
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
-from reid_lab.files.image_files import shown
+from reid_lab.files.image_files import escaped
 
 CELL = (96, 192)  # width and height of a picture at most
 GAP, TOP = 10, 40  # pixels between pictures; for the columns' labels
@@ -37,7 +37,7 @@ def sheet(benchmark: Benchmark, people: int = 8, seed: int = 0) -> Image.Image:
     """
     chosen = _choose(benchmark, people, seed)
     columns = sorted({camid for person in chosen for camid in person.views})
-    labels = [(_short(benchmark.person(person.pid)), person.part) for person in chosen]
+    labels = [(_short(benchmark.person_name(person.pid)), person.part) for person in chosen]
     edge = GAP + 14 + max(int(_font(20).getlength(max(two, key=len))) for two in labels)
     wide, high = CELL[0] + GAP, CELL[1] + GAP
     size = (edge + len(columns) * wide + GAP, TOP + len(chosen) * high + GAP)
@@ -45,7 +45,7 @@ def sheet(benchmark: Benchmark, people: int = 8, seed: int = 0) -> Image.Image:
     draw = ImageDraw.Draw(page)
     for x, camid in enumerate(columns):
         middle = edge + x * wide + CELL[0] / 2
-        label = _short(benchmark.camera(camid), 9) if benchmark.cameras else f"camera {camid}"
+        label = _short(benchmark.camera_name(camid), 9) if benchmark.cameras else f"camera {camid}"
         draw.text((middle, TOP / 2 + 2), label, INK, _font(15), anchor="mm")
     rng = np.random.default_rng(seed)
     for y, person in enumerate(chosen):
@@ -60,7 +60,7 @@ def sheet(benchmark: Benchmark, people: int = 8, seed: int = 0) -> Image.Image:
 
 
 def _short(name: str, most: int = 20) -> str:
-    name = shown(name)
+    name = escaped(name)
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 

@@ -16,7 +16,7 @@ from reid_lab.budget.mul_adds import count_exits, exit_dims
 from reid_lab.checkpoint import fingerprint_of_variant, open_model
 from reid_lab.config.build import build_data
 from reid_lab.dataset import ReidDataModule
-from reid_lab.dataset.divide import check_rankable
+from reid_lab.dataset.splits import check_rankable
 from reid_lab.dataset.transforms import MEAN, STD
 from reid_lab.doctor.examine import composed
 from reid_lab.export import show
@@ -115,7 +115,7 @@ def write_int8(
     from reid_lab.export.measure import batches, speed_ratio
     from reid_lab.runtime.model import Model
 
-    images = test.data.opened("fit")
+    images = test.data.images_of("fit")
     count = min(args.calibration, len(test.data.train_split))
     places = np.linspace(0, len(test.data.train_split) - 1, count).round().astype(int)
     graph, plans = traced

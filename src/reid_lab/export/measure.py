@@ -100,7 +100,7 @@ class TestImages:
         return {row["name"]: {"mAP": row["mAP"], "rank1": row["rank1"]} for row in table}
 
     def _batches(self, count: int) -> Iterator[np.ndarray]:
-        yield from batches(self.data.opened("test"), range(count), self.batch_size)
+        yield from batches(self.data.images_of("test"), range(count), self.batch_size)
 
 
 def batches(images: Images, places: range | np.ndarray, size: int) -> Iterator[np.ndarray]:

@@ -20,7 +20,7 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
-def is_other(name: str) -> bool:
+def is_skipped(name: str) -> bool:
     """Whether a file is neither an image nor what a file manager leaves behind."""
     return not (is_image(name) or name.startswith(".") or name.lower() in SYSTEM)
 
@@ -40,36 +40,40 @@ def find_images(folder: Path) -> tuple[list[Path], str]:
         UserError: no folder, or no image in it.
     """
     if not folder.is_dir():
-        raise UserError(f"{shown(folder)} is no folder: give a folder of images")
+        raise UserError(f"{escaped(folder)} is no folder: give a folder of images")
     files = list(_files(folder.absolute()))
     found = sorted(path for path in files if is_image(path.name))
-    note = others(path.name for path in files)
+    note = skipped_note(path.name for path in files)
     if not found:
         ends = f"expected files that end in {ENDINGS}"
-        raise UserError(f"{shown(folder)} holds no image: {ends}" + (f"; {note}" if note else ""))
+        raise UserError(f"{escaped(folder)} holds no image: {ends}" + (f"; {note}" if note else ""))
     return found, note
 
 
-def others_in(folders: Iterable[Path]) -> str:
+def skipped_files_note(folders: Iterable[Path]) -> str:
     """A note about the files directly in `folders` that are no images; empty without any."""
-    return others(name for folder in folders for name in _names(folder))
+    return skipped_note(name for folder in folders for name in _names(folder))
 
 
-def others(names: Iterable[str]) -> str:
+def skipped_note(names: Iterable[str]) -> str:
     """'3 files are skipped: they do not end in .jpg ... (2 .gif, 1 .txt)'; empty without any."""
-    endings = Counter(Path(name).suffix.lower() or "no ending" for name in names if is_other(name))
+    endings = Counter(
+        Path(name).suffix.lower() or "no ending" for name in names if is_skipped(name)
+    )
     if not endings:
         return ""
     count = sum(endings.values())
     most = sorted(endings.items(), key=lambda item: (-item[1], item[0]))
-    kinds = [f"{often:,} {shown(ending)}" for ending, often in most[:5]] + ["..."] * (len(most) > 5)
+    kinds = [f"{often:,} {escaped(ending)}" for ending, often in most[:5]] + ["..."] * (
+        len(most) > 5
+    )
     skipped = (
         "1 file is skipped: it does" if count == 1 else f"{count:,} files are skipped: they do"
     )
     return f"{skipped} not end in {ENDINGS} ({', '.join(kinds)})"
 
 
-def shown(path: Path | str) -> str:
+def escaped(path: Path | str) -> str:
     """The path as text that any console and file takes: one line, no bytes that are not UTF-8."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
 

@@ -21,7 +21,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from reid_lab.errors import UserError
-from reid_lab.files.image_files import shown
+from reid_lab.files.image_files import escaped
 
 try:
     import simplejpeg
@@ -105,7 +105,7 @@ def _explained(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # what decoders raise for arbitrary bytes is not settled
         why = _reason(error)
-        raise ImageError(f"{shown(path)} cannot be read as an image: {why}") from error
+        raise ImageError(f"{escaped(path)} cannot be read as an image: {why}") from error
 
 
 def _checked(path: Path) -> Path:
@@ -116,7 +116,7 @@ def _checked(path: Path) -> Path:
         raise _UnusableError("it is a folder. Give image files")
     if path.exists():
         raise _UnusableError("it is a pipe or a device. Give image files")
-    target = f" (it is a link to {shown(path.readlink())})" if path.is_symlink() else ""
+    target = f" (it is a link to {escaped(path.readlink())})" if path.is_symlink() else ""
     raise _UnusableError(f"it does not exist{target}. Correct the path")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from reid_lab.errors import UserError
-from reid_lab.files.image_files import shown
+from reid_lab.files.image_files import escaped
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.store import UNKNOWN
 
@@ -62,7 +62,7 @@ def _numbers(pattern: re.Pattern[str], path: Path, groups: Sequence[str]) -> dic
         numbers = {"": -1 << 63}
     if not all(-1 <= number < 1 << 63 for number in numbers.values()):
         raise UserError(
-            f"the pattern finds {texts} in {shown(path)}: pid and camid are whole numbers from "
+            f"the pattern finds {texts} in {escaped(path)}: pid and camid are whole numbers from "
             "-1 to 2**63 - 1; let its groups take digits only, as (?P<pid>\\d+)"
         )
     return numbers
@@ -78,8 +78,8 @@ def _search(pattern: re.Pattern[str], path: Path) -> re.Match[str] | None:
 
     def stop(*_: object) -> None:
         raise UserError(
-            f"pattern {pattern.pattern!r} takes more than {SECONDS:g} s on {shown(path)}: write it "
-            "without a repeat within a repeat, such as (a+)+"
+            f"pattern {pattern.pattern!r} takes more than {SECONDS:g} s on {escaped(path)}: "
+            "write it without a repeat within a repeat, such as (a+)+"
         )
 
     before = signal.signal(signal.SIGALRM, stop)

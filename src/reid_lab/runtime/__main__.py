@@ -12,7 +12,7 @@ import numpy as np
 from reid_lab.cli.command import attempt, batch_size, count, piped, program
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import replacing
-from reid_lab.files.image_files import shown
+from reid_lab.files.image_files import escaped
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.images import PixelBatch, batches, expanded
 from reid_lab.runtime.model import Model
@@ -82,8 +82,8 @@ def _search(model: Model, read: Iterable[PixelBatch], args: argparse.Namespace) 
         rows = model.embed_until(batch.pixels, gallery.exit)
         for path, near, which in zip(batch.paths, *gallery.search(rows, args.top), strict=True):
             for place, (distance, row) in enumerate(zip(near, which, strict=True), 1):
-                who = f"{gallery.pids[row]}\t{gallery.camids[row]}\t{shown(gallery.paths[row])}"
-                print(f"{shown(path)}\t{place}\t{distance:.4f}\t{who}")
+                who = f"{gallery.pids[row]}\t{gallery.camids[row]}\t{escaped(gallery.paths[row])}"
+                print(f"{escaped(path)}\t{place}\t{distance:.4f}\t{who}")
 
 
 def _warn(text: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from reid_lab.files.image_files import find_images, shown
+from reid_lab.files.image_files import escaped, find_images
 from reid_lab.files.pixels import ImageError, read_pixels
 from reid_lab.runtime.manifest import ExportError
 
@@ -61,7 +61,7 @@ def expanded(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
     for path in paths:
         inside, note = find_images(path) if path.is_dir() else ([path.absolute()], "")
         found += inside
-        notes += [f"{shown(path)}: {note}"] if note else []
+        notes += [f"{escaped(path)}: {note}"] if note else []
     return found, notes
 
 

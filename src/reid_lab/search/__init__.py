@@ -3,8 +3,8 @@
 `search.bayes` has the Gaussian process, by BoTorch; it is imported when it is needed.
 """
 
-from reid_lab.search.plan import Place, Plan
+from reid_lab.search.schedule import Position, Schedule
 from reid_lab.search.search import Search, Trial
 from reid_lab.search.setting import Prediction, Ranges, Setting
 
-__all__ = ["Place", "Plan", "Prediction", "Ranges", "Search", "Setting", "Trial"]
+__all__ = ["Position", "Schedule", "Prediction", "Ranges", "Search", "Setting", "Trial"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from reid_lab.search.plan import Place, Plan
+from reid_lab.search.schedule import Position, Schedule
 from reid_lab.search.setting import Prediction, Ranges, Setting
 
 UNKNOWN = Prediction(math.nan, math.nan, math.nan)
@@ -50,19 +50,19 @@ class Search:
     """
 
     def __init__(
-        self, plan: Plan, ranges: Ranges, drop: float, candidates: int, seed: int = 0
+        self, schedule: Schedule, ranges: Ranges, drop: float, candidates: int, seed: int = 0
     ) -> None:
-        self.plan, self.ranges, self.drop = plan, ranges, drop
+        self.schedule, self.ranges, self.drop = schedule, ranges, drop
         self.candidates, self.seed = candidates, seed
-        self.settings = ranges.draw(plan.settings, np.random.default_rng([seed, 0]))  # W
-        self.expected = [UNKNOWN] * plan.settings  # of each of W, by the last process
+        self.settings = ranges.draw(schedule.settings, np.random.default_rng([seed, 0]))  # W
+        self.expected = [UNKNOWN] * schedule.settings  # of each of W, by the last process
         self.trials: list[Trial] = []
         self.losses: list[float] = []  # the means of this phase's epochs
         self._sum = 0.0  # of this epoch's losses
 
-    def setting(self, place: Place) -> Setting:
+    def setting(self, position: Position) -> Setting:
         """What a phase trains with; an exploitation with the newest of W."""
-        return self.settings[place.slot]
+        return self.settings[position.slot]
 
     def add(self, loss: float) -> None:
         """Take a batch's loss."""
@@ -71,7 +71,7 @@ class Search:
     @property
     def mean(self) -> float:
         """Mean loss of the epoch that just ended."""
-        return self._sum / self.plan.epoch
+        return self._sum / self.schedule.epoch
 
     def end_epoch(self, mean: float) -> bool:
         """Take an epoch's mean loss; whether it is the phase's lowest."""
@@ -80,16 +80,18 @@ class Search:
         self._sum = 0.0
         return lowest
 
-    def end_phase(self, place: Place) -> None:
+    def end_phase(self, position: Position) -> None:
         """Note what came out; after the last exploration of a round, choose what to exploit."""
-        if not place.exploiting:
-            self._note(place.round, place.slot)
-        tried = self.losses[: self.plan.explore]
-        objective = objective_of(tried, self.drop) if len(tried) == self.plan.explore else math.nan
+        if not position.exploiting:
+            self._note(position.round, position.slot)
+        tried = self.losses[: self.schedule.explore]
+        objective = (
+            objective_of(tried, self.drop) if len(tried) == self.schedule.explore else math.nan
+        )
         self.trials[-1] = replace(self.trials[-1], objective=objective, loss=_lowest(self.losses))
         self.losses = []
-        if place.slot + 1 == self.plan.explorations(place.round):
-            self._choose(place.round)
+        if position.slot + 1 == self.schedule.explorations(position.round):
+            self._choose(position.round)
 
     def _choose(self, round: int) -> None:
         from reid_lab.search.bayes import Surrogate  # here: BoTorch takes seconds to import
@@ -102,7 +104,7 @@ class Search:
         self._note(round, len(self.settings) - 1)
 
     def _note(self, round: int, slot: int) -> None:
-        phase = "explore" if slot < self.plan.explorations(round) else "exploit"
+        phase = "explore" if slot < self.schedule.explorations(round) else "exploit"
         setting, expected = self.settings[slot], self.expected[slot]
         self.trials.append(Trial(round + 1, phase, *setting, math.nan, *expected, math.nan))
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from reid_lab.dataset import DatasetError, read_csv
-from reid_lab.dataset.divide import check_rankable
 from reid_lab.dataset.images import Decoder, check_files, decode
+from reid_lab.dataset.splits import check_rankable
 from reid_lab.retrieval import Embeddings, Exit, Ids, evaluate
 from tests.conftest import write_jpegs
 
@@ -86,8 +86,8 @@ def test_cameras_and_tracklets_written_by_pandas(tmp_path: Path) -> None:
 
 def test_names_are_kept_for_what_shows_people(tmp_path: Path) -> None:
     b = read_csv(write_csv(tmp_path, of_people()))
-    names = [b.person(pid) for pid in sorted({*b.train.pids, *b.query.pids})]
-    assert names == PEOPLE and b.camera(2) == "y" and b.person(0) == "0"
+    names = [b.person_name(pid) for pid in sorted({*b.train.pids, *b.query.pids})]
+    assert names == PEOPLE and b.camera_name(2) == "y" and b.person_name(0) == "0"
     text = table("path,pid,camid", *(",".join(row) for row in IMAGES))
     one = read_csv(write_csv(tmp_path / "one", text.replace(",y", ",x")))
     assert "from camera x" in one.notes[-1]

@@ -13,9 +13,9 @@ from PIL import Image
 from scipy.io import savemat
 
 from reid_lab.dataset import Benchmark, DatasetError, read_cuhk03
-from reid_lab.dataset.divide import check_rankable
 from reid_lab.dataset.images import decode
 from reid_lab.dataset.readers import cuhk03_mat
+from reid_lab.dataset.splits import check_rankable
 from tests.dataset.readers.cuhk03_release import pixels, write_mat, write_split
 
 

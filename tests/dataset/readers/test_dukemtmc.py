@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reid_lab.dataset import DatasetError, read_dukemtmc
-from reid_lab.dataset.divide import check_rankable
+from reid_lab.dataset.splits import check_rankable
 from tests.conftest import write_jpegs
 
 DUKE = [

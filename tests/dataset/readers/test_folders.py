@@ -97,7 +97,7 @@ def test_cameras_with_folders_of_their_own(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="layout=person looks; 16 .*cam1/anna/1.jpg.*layout="):
         read_folders(root)
     b = read_folders(root, layout="camera/person")
-    assert [b.camera(c) for c in (1, 2)] == ["cam1", "cam2"] and b.person(1) == "anna"
+    assert [b.camera_name(c) for c in (1, 2)] == ["cam1", "cam2"] and b.person_name(1) == "anna"
     assert (len(b.train), len(b.query), len(b.gallery)) == (8, 4, 4)
     turned = write_jpegs(
         tmp_path / "lower", ["/".join([*n.split("/")[1::-1], "x.jpg"]) for n in names]

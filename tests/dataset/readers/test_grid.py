@@ -11,7 +11,7 @@ import torch
 from scipy.io import savemat
 
 from reid_lab.dataset import DatasetError, read_grid
-from reid_lab.dataset.divide import check_rankable
+from reid_lab.dataset.splits import check_rankable
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.evaluation import rank_trials
 from reid_lab.retrieval.ranking import rank

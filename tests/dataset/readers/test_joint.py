@@ -89,12 +89,12 @@ def test_people_of_a_part_are_no_other_parts(tmp_path: Path, parts: Parts) -> No
 
 def test_people_and_cameras_keep_their_names(tmp_path: Path, parts: Parts) -> None:
     joint = read_joint(tmp_path, parts, "second")
-    assert [joint.person(pid) for pid in (-1, 7, 9 + 2)] == ["-1", "7", "2 of second"]
-    assert [joint.camera(camid) for camid in (1, 3 + 6)] == ["1", "6 of second"]
+    assert [joint.person_name(pid) for pid in (-1, 7, 9 + 2)] == ["-1", "7", "2 of second"]
+    assert [joint.camera_name(camid) for camid in (1, 3 + 6)] == ["1", "6 of second"]
     names = [f"{who}/c{c}_{i}.jpg" for who in ("zoe", "anna") for c in (1, 2) for i in (1, 2)]
     parts["third"] = partial(read_folders, write_jpegs(tmp_path / "c", names))
     joint = read_joint(tmp_path, parts, "third")
-    assert {joint.person(joint.query.pids[0]), joint.person(joint.train.pids[-1])} == {
+    assert {joint.person_name(joint.query.pids[0]), joint.person_name(joint.train.pids[-1])} == {
         "zoe",
         "anna",
     }

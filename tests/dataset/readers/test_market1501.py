@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from reid_lab.dataset import DatasetError, Split, read_cuhk03_np, read_layout, read_market1501
-from reid_lab.dataset.divide import check_rankable
 from reid_lab.dataset.readers.market1501 import FOLDERS
+from reid_lab.dataset.splits import check_rankable
 from tests.conftest import write_jpegs
 
 MARKET = [

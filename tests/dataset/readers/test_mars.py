@@ -10,8 +10,8 @@ import pytest
 from scipy.io import savemat
 
 from reid_lab.dataset import DatasetError, read_mars
-from reid_lab.dataset.divide import check_rankable
 from reid_lab.dataset.images import check_files
+from reid_lab.dataset.splits import check_rankable
 from reid_lab.protocol import TRACKLETS
 from tests.conftest import write_jpegs
 

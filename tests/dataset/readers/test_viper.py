@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from reid_lab.dataset import DatasetError, read_viper
-from reid_lab.dataset.divide import check_rankable
 from reid_lab.dataset.readers.viper import half
+from reid_lab.dataset.splits import check_rankable
 
 PEOPLE = [0, 1, 5, 87, 632, 872]  # as released: from 0, with gaps
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from scipy.io import loadmat
 
-from reid_lab.dataset.readers.files import pictures
+from reid_lab.dataset.readers.files import image_names
 from reid_lab.dataset.records import DatasetError
 
 
@@ -25,13 +25,13 @@ def check_split(name: str, split: int, count: int) -> None:
         raise DatasetError(f"{name}: there is no split {split}: set dataset.reader.split={allowed}")
 
 
-def named(folder: Path, pattern: re.Pattern[str], example: str) -> Iterator[re.Match[str]]:
+def match_names(folder: Path, pattern: re.Pattern[str], example: str) -> Iterator[re.Match[str]]:
     """The names of the images in `folder`, sorted, as matches of `pattern`.
 
     Raises:
         DatasetError: there is none, or one does not follow the pattern.
     """
-    matches = {name: pattern.match(name) for name in pictures(folder)}
+    matches = {name: pattern.match(name) for name in image_names(folder)}
     odd = [name for name, match in matches.items() if match is None]
     if odd:
         raise DatasetError(
@@ -42,7 +42,7 @@ def named(folder: Path, pattern: re.Pattern[str], example: str) -> Iterator[re.M
 
 
 @contextmanager
-def as_released(path: Path | str, what: str) -> Iterator[None]:
+def expecting(path: Path | str, what: str) -> Iterator[None]:
     """Arrays of another type or shape than `what` end in one message, not in numpy's own.
 
     Raises:

@@ -10,7 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_lab.dataset.readers.own import Names, check_parts, divided, numbered, pids_of, tell
+from reid_lab.dataset.readers.own import (
+    Names,
+    check_parts,
+    make_benchmark,
+    number_labels,
+    number_people,
+    raise_problems,
+)
 from reid_lab.dataset.records import JUNK, Benchmark, Box, DatasetError, Split
 from reid_lab.types import Fraction, Seed
 
@@ -54,7 +61,7 @@ def read_csv(
     if parts is not None:
         check_parts(str(table.path), set(parts.tolist()))
     name = root.resolve().name
-    benchmark = divided(name, images, parts, train_share, seed, tracklets, people, cameras)
+    benchmark = make_benchmark(name, images, parts, train_share, seed, tracklets, people, cameras)
     if others := [c for c in table.columns if c not in (*NEEDED, *OPTIONAL)]:
         note = f"{name}: columns of {file} that mean nothing here: {', '.join(others)}"
         benchmark = replace(benchmark, notes=(*benchmark.notes, note))
@@ -62,7 +69,7 @@ def read_csv(
 
 
 @dataclass(frozen=True)
-class Table:
+class CsvTable:
     """Lines of a file: their numbers (a header is line 1) and their values by column."""
 
     path: Path
@@ -75,7 +82,7 @@ class Table:
         return [row[place] for row in self.cells]
 
 
-def _table(path: Path) -> Table:
+def _table(path: Path) -> CsvTable:
     """The file, as long as the header; every value that must be there is."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -90,13 +97,15 @@ def _table(path: Path) -> Table:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"{path} is no CSV file in UTF-8: {error}") from error
     rows = [(line, row) for line, row in read if any(row)]
-    table = Table(path, columns, [line for line, _ in rows], [row for _, row in rows])
+    table = CsvTable(path, columns, [line for line, _ in rows], [row for _, row in rows])
     _check_header(table)
-    tell(path, list(_unfit(table)), f"Expected {len(columns)} values a line: {', '.join(columns)}")
+    raise_problems(
+        path, list(_unfit(table)), f"Expected {len(columns)} values a line: {', '.join(columns)}"
+    )
     return table
 
 
-def _check_header(table: Table) -> None:
+def _check_header(table: CsvTable) -> None:
     missing = [column for column in NEEDED if column not in table.columns]
     sides = [side for side in SIDES if side in table.columns]
     if sides and len(sides) < len(SIDES):
@@ -116,7 +125,7 @@ def _check_header(table: Table) -> None:
         raise DatasetError(f"{table.path} has a header and no lines below it")
 
 
-def _unfit(table: Table) -> Iterator[str]:
+def _unfit(table: CsvTable) -> Iterator[str]:
     """Lines of another length, with empty values, or of an unknown split."""
     known = [i for i, column in enumerate(table.columns) if column in (*NEEDED, *OPTIONAL)]
     split = table.columns.index("split") if "split" in table.columns else None
@@ -129,19 +138,21 @@ def _unfit(table: Table) -> Iterator[str]:
             yield f"line {line}: split is {row[split]!r}; allowed: {', '.join(PARTS)}"
 
 
-def _images(root: Path, table: Table) -> tuple[Split, Names, Names]:
+def _images(root: Path, table: CsvTable) -> tuple[Split, Names, Names]:
     """The lines as a split, once all their values and files are in order; people and cameras."""
     names = _names(root, table)
     boxes = _boxes(table)
-    pids, people = pids_of(table.column("pid"))
-    camids, cameras = numbered(table.column("camid"))
+    pids, people = number_people(table.column("pid"))
+    camids, cameras = number_labels(table.column("camid"))
     low = [f"line {table.lines[i]}: pid {pids[i]}" for i in np.flatnonzero(pids < JUNK)]
-    tell(table.path, low, "Expected 1 and above; 0 is a distractor, -1 is junk")
+    raise_problems(table.path, low, "Expected 1 and above; 0 is a distractor, -1 is junk")
     keys = names if boxes is None else list(zip(names, boxes, strict=True))
-    tell(table.path, _repeated(keys, table.lines), "Expected each image (and box) once: remove one")
+    raise_problems(
+        table.path, _repeated(keys, table.lines), "Expected each image (and box) once: remove one"
+    )
     tracks = np.zeros_like(pids)
     if "tracklet" in table.columns:  # a number of its own for each, whatever they are called
-        labels = np.stack([pids, camids, numbered(table.column("tracklet"))[0]])
+        labels = np.stack([pids, camids, number_labels(table.column("tracklet"))[0]])
         tracks = np.unique(labels, axis=1, return_inverse=True)[1].reshape(-1) + 1
     rows = zip(names, pids.tolist(), camids.tolist(), tracks.tolist(), strict=True)
     split = Split.of(root, list(rows))
@@ -150,7 +161,7 @@ def _images(root: Path, table: Table) -> tuple[Split, Names, Names]:
     return split, people, cameras
 
 
-def _names(root: Path, table: Table) -> list[str]:
+def _names(root: Path, table: CsvTable) -> list[str]:
     """Paths below `root`, in one spelling; that of a file each."""
     base, names, outside, missing = Path(os.path.normpath(root.absolute())), [], [], []
     for line, text in zip(table.lines, table.column("path"), strict=True):
@@ -161,15 +172,17 @@ def _names(root: Path, table: Table) -> list[str]:
         names.append(path.relative_to(base).as_posix())
         if not path.is_file():
             missing.append(f"line {line}: {text}" + " (a folder)" * path.is_dir())
-    tell(table.path, outside, f"Expected paths below {root}: set dataset.root to a folder of all")
+    raise_problems(
+        table.path, outside, f"Expected paths below {root}: set dataset.root to a folder of all"
+    )
     fix = f"Expected a file of that name below {root}: correct path or root"
     if any("\\" in line for line in missing):
         fix += ". Here folders are separated by / and not by a backslash: replace these in the file"
-    tell(table.path, missing, fix)
+    raise_problems(table.path, missing, fix)
     return names
 
 
-def _boxes(table: Table) -> list[Box] | None:
+def _boxes(table: CsvTable) -> list[Box] | None:
     if "box" in table.columns:
         texts = table.column("box")
     elif SIDES[0] in table.columns:
@@ -187,7 +200,7 @@ def _boxes(table: Table) -> list[Box] | None:
         "Expected four numbers, left top right bottom in pixels (not left top width height), with "
         "left < right and top < bottom when rounded"
     )
-    tell(table.path, wrong, fix)
+    raise_problems(table.path, wrong, fix)
     return boxes
 
 

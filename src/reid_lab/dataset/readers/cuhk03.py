@@ -14,12 +14,12 @@ from typing import Literal
 
 import numpy as np
 
-from reid_lab.dataset.readers.checks import as_released, check_split, named, read_mat
-from reid_lab.dataset.readers.cuhk03_mat import Person, read_test_set, unpacked
+from reid_lab.dataset.readers.checks import check_split, expecting, match_names, read_mat
+from reid_lab.dataset.readers.cuhk03_mat import PersonKey, read_test_set, unpacked
 from reid_lab.dataset.readers.cuhk03_np import PUBLISHED as PUBLISHED_NEW
 from reid_lab.dataset.readers.cuhk03_np import Boxes
 from reid_lab.dataset.readers.files import require
-from reid_lab.dataset.readers.published import Published, compared
+from reid_lab.dataset.readers.published import PublishedCounts, compared
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
 from reid_lab.protocol import SINGLE_SHOT
 from reid_lab.types import NonNegativeInt
@@ -28,7 +28,7 @@ MAT = "cuhk-03.mat"
 NAME = re.compile(r"^(\d)_(\d{3})_([12])_\d\d\.png$")
 PARTS = ("train", "query", "gallery")
 ONE_VIEW = "person 68 of pair 3, who has no labeled box in view 1"
-PUBLISHED_OLD = Published(
+PUBLISHED_OLD = PublishedCounts(
     "JLML, table 2",
     {"train": {"pids": 1367}, "query": {"pids": 100}, "gallery": {"pids": 100}},
     {("query", "pids", 99): ONE_VIEW},
@@ -86,7 +86,7 @@ def _new(folder: Path, boxes: Boxes, names: dict[str, list[str]]) -> Benchmark:
     return compared(benchmark, PUBLISHED_NEW[boxes])
 
 
-def _old(folder: Path, boxes: Boxes, split: int, asked: set[Person]) -> Benchmark:
+def _old(folder: Path, boxes: Boxes, split: int, asked: set[PersonKey]) -> Benchmark:
     images, people, views = _images(folder)
     unknown = sorted(asked - set(people))
     if unknown:
@@ -103,9 +103,9 @@ def _old(folder: Path, boxes: Boxes, split: int, asked: set[Person]) -> Benchmar
     return compared(Benchmark(name, train, query, gallery, protocol=SINGLE_SHOT), PUBLISHED_OLD)
 
 
-def _images(folder: Path) -> tuple[Split, list[Person], np.ndarray]:
+def _images(folder: Path) -> tuple[Split, list[PersonKey], np.ndarray]:
     """All images with a camera for each view of each pair; the (N,) people and views in them."""
-    found = list(named(folder, NAME, "1_001_1_01.png"))
+    found = list(match_names(folder, NAME, "1_001_1_01.png"))
     people = [(int(m[1]), int(m[2])) for m in found]
     views = np.array([int(m[3]) for m in found])
     pids = {person: pid for pid, person in enumerate(sorted(set(people)), 1)}
@@ -126,7 +126,7 @@ def _new_names(folder: Path, boxes: Boxes) -> dict[str, list[str]]:
             f"are in {MAT}"
         )
     mat = read_mat(path, "filelist", *(f"{part}_idx" for part in PARTS))
-    with as_released(path, "a list of names, and numbers in it"):
+    with expecting(path, "a list of names, and numbers in it"):
         files = [str(cell.item()) for cell in mat["filelist"].ravel()]
         indices = {part: mat[f"{part}_idx"].ravel().astype(np.int64) for part in PARTS}
     names = {}

@@ -21,7 +21,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from reid_lab.dataset.readers.checks import as_released, check_split
+from reid_lab.dataset.readers.checks import check_split, expecting
 from reid_lab.dataset.records import DatasetError
 from reid_lab.files.atomic import flush_all
 from reid_lab.files.pixels import MAX_PIXELS
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     import h5py
 
 VIEW_IMAGES = 5  # of a person, at most
-Person = tuple[int, int]  # pair of cameras, and number within it; both from 1
+PersonKey = tuple[int, int]  # pair of cameras, and number within it; both from 1
 
 
-def read_test_set(path: Path, split: int) -> set[Person]:
+def read_test_set(path: Path, split: int) -> set[PersonKey]:
     """The people of a test set of the old protocol.
 
     Raises:
@@ -46,7 +46,7 @@ def read_test_set(path: Path, split: int) -> set[Person]:
         people = _value(file, sets[split])
     if people is None or people.ndim != 2 or people.shape[1] != 2:
         raise _foreign(path, f"testsets{{{split + 1}}} is no list of pair, person")
-    with as_released(path, f"testsets{{{split + 1}}} to be whole numbers"):
+    with expecting(path, f"testsets{{{split + 1}}} to be whole numbers"):
         return {(int(pair), int(person)) for pair, person in people}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from reid_lab.dataset.readers.market1501 import read_layout
-from reid_lab.dataset.readers.published import Published, compared
+from reid_lab.dataset.readers.published import PublishedCounts, compared
 from reid_lab.dataset.records import Benchmark
 
 Boxes = Literal["detected", "labeled"]
@@ -14,7 +14,7 @@ Boxes = Literal["detected", "labeled"]
 # 767 / 700 identities, each seen by a pair of cameras
 _SOURCE = "Zhong et al. 2017, table 1"
 PUBLISHED = {
-    "detected": Published(
+    "detected": PublishedCounts(
         _SOURCE,
         {
             "train": {"images": 7365, "pids": 767, "cameras": 2},
@@ -22,7 +22,7 @@ PUBLISHED = {
             "gallery": {"images": 5332, "pids": 700, "cameras": 2},
         },
     ),
-    "labeled": Published(
+    "labeled": PublishedCounts(
         _SOURCE,
         {
             "train": {"images": 7368, "pids": 767, "cameras": 2},

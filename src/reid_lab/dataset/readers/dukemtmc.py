@@ -16,10 +16,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from reid_lab.dataset.readers.market1501 import read_layout
-from reid_lab.dataset.readers.published import Published, compared
+from reid_lab.dataset.readers.published import PublishedCounts, compared
 from reid_lab.dataset.records import Benchmark
 
-PUBLISHED = Published(
+PUBLISHED = PublishedCounts(
     "PLA, table 1",
     {
         "train": {"images": 16522, "pids": 702, "cameras": 8},

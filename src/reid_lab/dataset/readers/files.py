@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reid_lab.dataset.records import DatasetError
-from reid_lab.files.image_files import ENDINGS, images_in, others_in
+from reid_lab.files.image_files import ENDINGS, images_in, skipped_files_note
 
 
-def pictures(folder: Path) -> list[str]:
+def image_names(folder: Path) -> list[str]:
     """Names of the images in `folder`, sorted.
 
     Raises:
@@ -19,17 +19,17 @@ def pictures(folder: Path) -> list[str]:
         raise DatasetError(f"{folder} is a file where a folder of images is expected")
     names = images_in(folder)
     if not names:
-        skipped = others_in([folder])
+        note = skipped_files_note([folder])
         raise DatasetError(
             f"{folder} holds no image ({ENDINGS}): extract the release anew"
-            + (f"; {skipped}" if skipped else "")
+            + (f"; {note}" if note else "")
         )
     return names
 
 
-def skipped(name: str, *folders: Path) -> tuple[str, ...]:
-    """A note about the files in `folders` that `pictures` leaves out; none where there are none."""
-    note = others_in(folder for folder in folders if folder.is_dir())
+def skipped_note(name: str, *folders: Path) -> tuple[str, ...]:
+    """Return a note about the files in `folders` that are not images; () if there are none."""
+    note = skipped_files_note(folder for folder in folders if folder.is_dir())
     return (f"{name}: {note}",) if note else ()
 
 

@@ -11,10 +11,17 @@ from typing import Literal
 
 import numpy as np
 
-from reid_lab.dataset.readers.files import require, skipped
-from reid_lab.dataset.readers.own import Names, check_parts, divided, numbered, pids_of, tell
+from reid_lab.dataset.readers.files import require, skipped_note
+from reid_lab.dataset.readers.own import (
+    Names,
+    check_parts,
+    make_benchmark,
+    number_labels,
+    number_people,
+    raise_problems,
+)
 from reid_lab.dataset.records import JUNK, Benchmark, DatasetError, Split
-from reid_lab.files.image_files import ENDINGS, images_in, is_image, shown
+from reid_lab.files.image_files import ENDINGS, escaped, images_in, is_image
 from reid_lab.types import Fraction, Seed
 
 Layout = Literal["person", "camera/person", "person/camera"]
@@ -28,7 +35,7 @@ CAMERA = re.compile(r"cam(?:era)?[-_ ]?[a-z0-9]{1,3}", re.IGNORECASE)  # a folde
 
 
 @dataclass(frozen=True)
-class Image:
+class ImageFile:
     """A file with what its folders say; `name` is relative to the root."""
 
     part: str
@@ -68,13 +75,17 @@ def read_folders(
     given = [part for part in PARTS if (root / part).is_dir()]
     if given:
         check_parts(str(root), set(given))
-        tell(root, _others(root), f"Beside {', '.join(given)} nothing else is read: rename or move")
+        raise_problems(
+            root, _others(root), f"Beside {', '.join(given)} nothing else is read: rename or move"
+        )
     images = [image for part in given or [""] for image in _found(root, part, layout)]
     _check(root, given or [""], images, layout)
     split, people, cameras = _split(root, images, pattern, layout)
     parts = np.array([image.part for image in images]) if given else None
     name = root.resolve().name
-    benchmark = divided(name, split, parts, train_share, seed, people=people, cameras=cameras)
+    benchmark = make_benchmark(
+        name, split, parts, train_share, seed, people=people, cameras=cameras
+    )
     notes = _notes(name, root, given or [""], images, layout)
     return replace(benchmark, notes=(*benchmark.notes, *notes))
 
@@ -102,14 +113,14 @@ def _others(root: Path) -> list[str]:
     return [f"folder {name} holds images" for name in names if _below(root / name)]
 
 
-def _found(root: Path, part: str, layout: Layout) -> Iterator[Image]:
+def _found(root: Path, part: str, layout: Layout) -> Iterator[ImageFile]:
     """The images in the folders of root/part."""
     levels = layout.split("/")
     for folders in _leaves(root / part, len(levels)):
         level = dict(zip(levels, folders, strict=True))
         for file in images_in(root.joinpath(part, *folders)):
             name = "/".join(filter(None, (part, *folders, file)))
-            yield Image(part, level["person"], level.get("camera"), name)
+            yield ImageFile(part, level["person"], level.get("camera"), name)
 
 
 def _folders(folder: Path) -> list[str]:
@@ -132,7 +143,7 @@ def _below(folder: Path) -> list[Path]:
     return sorted(path for path in found if is_image(path.name))
 
 
-def _check(root: Path, parts: Sequence[str], images: Sequence[Image], layout: Layout) -> None:
+def _check(root: Path, parts: Sequence[str], images: Sequence[ImageFile], layout: Layout) -> None:
     """Whether there are images where `layout` has them, in folders that are people.
 
     Raises:
@@ -147,7 +158,7 @@ def _check(root: Path, parts: Sequence[str], images: Sequence[Image], layout: La
         elsewhere = [path for part in parts for path in _below(root / part)]
         if not elsewhere:
             raise DatasetError(f"{root} has no folders with images ({ENDINGS}). {expected}")
-        place = shown(elsewhere[0].relative_to(root))
+        place = escaped(elsewhere[0].relative_to(root))
         hint = ways if len(elsewhere[0].relative_to(root).parts) > 2 else "Move them"
         raise DatasetError(
             f"{root} has no folders with images where dataset.reader.layout={layout} looks; "
@@ -164,24 +175,26 @@ def _check(root: Path, parts: Sequence[str], images: Sequence[Image], layout: La
 
 
 def _notes(
-    name: str, root: Path, parts: Sequence[str], images: Sequence[Image], layout: Layout
+    name: str, root: Path, parts: Sequence[str], images: Sequence[ImageFile], layout: Layout
 ) -> list[str]:
     """What lies in the folders and is not read, and people whose folders have two names."""
     read = {image.name for image in images}
     everything = [path for part in parts for path in _below(root / part)]
     relative = [path.relative_to(root).as_posix() for path in everything]
     left = sorted(path for path in relative if path not in read and not _hidden(path))
-    notes = list(skipped(name, *{root / Path(image.name).parent for image in images}))
+    notes = list(skipped_note(name, *{root / Path(image.name).parent for image in images}))
     if left:
         notes.append(
             f"{name}: {len(left):,} images are not where dataset.reader.layout={layout} looks "
-            f"and are skipped, as {shown(left[0])}"
+            f"and are skipped, as {escaped(left[0])}"
         )
     spelled: dict[int, set[str]] = {}
-    for pid, image in zip(pids_of([i.person for i in images])[0].tolist(), images, strict=True):
+    for pid, image in zip(
+        number_people([i.person for i in images])[0].tolist(), images, strict=True
+    ):
         spelled.setdefault(pid, set()).add(image.person)
     notes += [
-        f"{name}: the folders {', '.join(map(shown, sorted(names)))} are one person"
+        f"{name}: the folders {', '.join(map(escaped, sorted(names)))} are one person"
         for names in spelled.values()
         if len(names) > 1
     ]
@@ -193,17 +206,17 @@ def _hidden(path: str) -> bool:
 
 
 def _split(
-    root: Path, images: Sequence[Image], pattern: re.Pattern[str] | None, layout: Layout
+    root: Path, images: Sequence[ImageFile], pattern: re.Pattern[str] | None, layout: Layout
 ) -> tuple[Split, Names, Names]:
     """The images, and the names of people and cameras."""
-    pids, people = pids_of([image.person for image in images])
+    pids, people = number_people([image.person for image in images])
     low = sorted({f"folder {images[i].person}" for i in np.flatnonzero(pids < JUNK).tolist()})
-    tell(root, low, "Expected 1 and above; 0 holds distractors, -1 junk")
+    raise_problems(root, low, "Expected 1 and above; 0 holds distractors, -1 junk")
     if layout == "person":
         found = _cameras_in_names(root, [image.name for image in images], pattern)
     else:
         found = [str(image.camera) for image in images]
-    camids, cameras = numbered(found)
+    camids, cameras = number_labels(found)
     rows = zip((i.name for i in images), pids.tolist(), camids.tolist(), strict=True)
     return Split.of(root, [(name, pid, cam, 0) for name, pid, cam in rows]), people, cameras
 
@@ -222,7 +235,7 @@ def _cameras_in_names(
     found = [(match[1] or "") if match else "" for match in matches]
     unfit = [name for name, camera in zip(names, found, strict=True) if not camera]
     fix = f"Expected names in which dataset.reader.camera={pattern.pattern!r} finds the camera"
-    tell(
+    raise_problems(
         root,
         unfit,
         f"{fix}: rename them, or give another expression (null: one camera); where cameras have "

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_lab.dataset.readers.checks import as_released, check_split, named, read_mat
+from reid_lab.dataset.readers.checks import check_split, expecting, match_names, read_mat
 from reid_lab.dataset.readers.files import require
-from reid_lab.dataset.readers.published import Published, compared
+from reid_lab.dataset.readers.published import PublishedCounts, compared
 from reid_lab.dataset.records import DISTRACTOR, Benchmark, DatasetError, Split
 from reid_lab.protocol import Protocol
 from reid_lab.types import NonNegativeInt
@@ -26,7 +26,7 @@ EXAMPLE = "0001_1_25004_107_32_106_221.jpeg"
 # every query sees all 900 images: to hide its camera's would take distractors away
 PROTOCOL = Protocol(hidden="nothing")
 
-PUBLISHED = Published(
+PUBLISHED = PublishedCounts(
     "JLML, table 2",
     {
         "train": {"images": 250, "pids": 125},
@@ -66,7 +66,7 @@ def read_grid(root: Path | str, split: NonNegativeInt = 0) -> Benchmark:
 
 
 def _folder(root: Path, folder: str) -> Split:
-    found = named(root / folder, NAME, EXAMPLE)
+    found = match_names(root / folder, NAME, EXAMPLE)
     return Split.of(root, [(f"{folder}/{m[0]}", int(m[1]), int(m[2]), 0) for m in found])
 
 
@@ -80,5 +80,5 @@ def _training_people(path: Path, split: int) -> np.ndarray:
             f"{path}: trainIdxAll{{{split + 1}}} has {', '.join(fields) or 'no fields'} and not "
             "personIdx: extract the release anew"
         )
-    with as_released(path, "personIdx to be numbers"):
+    with expecting(path, "personIdx to be numbers"):
         return np.asarray(splits[split]["personIdx"].item()).ravel().astype(np.int64)

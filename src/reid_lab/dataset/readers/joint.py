@@ -17,7 +17,7 @@ def read_joint(
 ) -> Benchmark:
     """Train on the training images of all `parts`; query and gallery are those of `test`.
 
-    Parts are different people: their identities and cameras are numbered one after the other,
+    Parts are different people: their identities and cameras are renumbered one after the other,
     in the order of the parts. The protocol, companions and ranked images are the part's own.
 
     Args:
@@ -38,15 +38,17 @@ def read_joint(
     _check_apart(read)
     _check_boxes(read)
     top = _common_root(read.values())
-    numbered = _numbered(read, top)
-    ranked = numbered[test]
+    renumbered = _numbered(read, top)
+    ranked = renumbered[test]
     return replace(
         ranked,
         name=f"{'+'.join(parts)}, test {test}",
-        train=Split.concatenate(*(part.train for part in numbered.values())),
+        train=Split.concatenate(*(part.train for part in renumbered.values())),
         notes=tuple(note for part in read.values() for note in part.notes),
-        people={pid: name for part in numbered.values() for pid, name in part.people.items()},
-        cameras={camid: name for part in numbered.values() for camid, name in part.cameras.items()},
+        people={pid: name for part in renumbered.values() for pid, name in part.people.items()},
+        cameras={
+            camid: name for part in renumbered.values() for camid, name in part.cameras.items()
+        },
     )
 
 
@@ -102,7 +104,7 @@ def _common_root(parts: Iterable[Benchmark]) -> Path:
 def _numbered(parts: Mapping[str, Benchmark], top: Path) -> dict[str, Benchmark]:
     """The parts below `top`, with pids and camids that no two share."""
     pid = camid = 0
-    numbered = {}
+    renumbered = {}
     for name, part in parts.items():
         splits = _splits(part)
         pids = np.concatenate([split.pids for split in splits])
@@ -110,7 +112,7 @@ def _numbered(parts: Mapping[str, Benchmark], top: Path) -> dict[str, Benchmark]
         camid -= min(int(camids.min(initial=0)), 0)  # of the next camera, if there are some below 0
         moved = [_moved(split, top, pid, camid) for split in splits]
         companions = moved[3] if part.companions is not None else None
-        numbered[name] = replace(
+        renumbered[name] = replace(
             part,
             train=moved[0],
             query=moved[1],
@@ -121,7 +123,7 @@ def _numbered(parts: Mapping[str, Benchmark], top: Path) -> dict[str, Benchmark]
         )
         pid += int(pids.max(initial=0))
         camid += int(camids.max(initial=0)) + 1
-    return numbered
+    return renumbered
 
 
 def _names(part: str, numbers: np.ndarray, names: Mapping[int, str], by: int) -> dict[int, str]:

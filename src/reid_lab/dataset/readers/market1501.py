@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_lab.dataset.divide import allow_one_camera
-from reid_lab.dataset.readers.files import pictures, require, skipped
-from reid_lab.dataset.readers.published import Published, compared
+from reid_lab.dataset.readers.files import image_names, require, skipped_note
+from reid_lab.dataset.readers.published import PublishedCounts, compared
 from reid_lab.dataset.records import DISTRACTOR, Benchmark, DatasetError, Split
+from reid_lab.dataset.splits import allow_one_camera
 
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 NAME = re.compile(r"^(-1|\d{1,18})_c(\d{1,18})(?:s(\d{1,18}))?_.*\.\w+$", re.IGNORECASE | re.DOTALL)
@@ -26,7 +26,7 @@ HAND_DRAWN = "gt_bbox"
 # distractors_500k.zip unpacks to images; copies keep the archive's name, around it or instead
 DISTRACTORS = ("images", "distractors_500k/images", "distractors_500k", "distractors")
 
-PUBLISHED = Published(
+PUBLISHED = PublishedCounts(
     "DaRe, table 2",
     {
         "train": {"images": 12936, "pids": 751, "cameras": 6},
@@ -35,7 +35,7 @@ PUBLISHED = Published(
     },
     {("gallery", "images", 15913): "a copy without the junk (pid -1), which changes no accuracy"},
 )
-WITH_DISTRACTORS = Published(
+WITH_DISTRACTORS = PublishedCounts(
     "DaRe, table 2, and 500,000 distractors",
     {**PUBLISHED.counts, "gallery": {"images": 519732, "pids": 750, "cameras": 6}},
     {("gallery", "images", 515913): PUBLISHED.causes["gallery", "images", 15913]},
@@ -53,7 +53,7 @@ def read_layout(root: Path | str, name: str) -> Benchmark:
     layout = [f"{folder}/0001_c1s1_000001_00.jpg ..." for folder in FOLDERS.values()]
     require(name, root, list(FOLDERS.values()), layout)
     train, query, gallery = (read_folder(root, folder) for folder in FOLDERS.values())
-    notes = skipped(name, *(root / folder for folder in FOLDERS.values()))
+    notes = skipped_note(name, *(root / folder for folder in FOLDERS.values()))
     return allow_one_camera(Benchmark(name, train, query, gallery, notes))
 
 
@@ -87,7 +87,7 @@ def read_folder(root: Path, folder: str) -> Split:
         DatasetError: it is empty, or a name does not follow the pattern.
     """
     rows, odd = [], []
-    for name in pictures(root / folder):
+    for name in image_names(root / folder):
         match = NAME.match(name)
         if match is None:
             odd.append(name)
@@ -121,7 +121,7 @@ def _distractors(root: Path) -> Split:
     layout = [f"{folder}/*.jpg (or in {', '.join(DISTRACTORS[1:])})"]
     require("market1501 with distractors=true", root, [folder], layout)
     rows = []
-    for name in pictures(root / folder):
+    for name in image_names(root / folder):
         match = NAME.match(name)
         rows.append((f"{folder}/{name}", DISTRACTOR, int(match[2]) if match else 0, 0))
     return Split.of(root, rows)

@@ -18,9 +18,9 @@ from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
 from reid_lab.dataset.readers.files import require
-from reid_lab.dataset.readers.published import Published, compared
+from reid_lab.dataset.readers.published import PublishedCounts, compared
 from reid_lab.dataset.records import JUNK, Benchmark, DatasetError, Split
-from reid_lab.files.image_files import shown
+from reid_lab.files.image_files import escaped
 from reid_lab.protocol import TRACKLETS
 from reid_lab.types import Count
 
@@ -109,7 +109,7 @@ def _check_names(table: Path, tracks: np.ndarray, names: np.ndarray, row: np.nda
     if len(wrong):
         name, start = os.fsdecode(names[wrong[0]]), expected[wrong[0]].decode()
         raise DatasetError(
-            f"{table}, row {row[wrong[0]] + 1}: {shown(name)} should start with {start}: "
+            f"{table}, row {row[wrong[0]] + 1}: {escaped(name)} should start with {start}: "
             "take the tables and the name lists from one release"
         )
 
@@ -136,7 +136,7 @@ def _matrix(path: Path) -> np.ndarray:
         ) from error
 
 
-def _published(frames: int | None, queries_in_gallery: bool) -> Published:
+def _published(frames: int | None, queries_in_gallery: bool) -> PublishedCounts:
     counts = {
         "train": {"images": 509914, "pids": 625, "cameras": 6, "tracklets": 8298},
         "query": {"images": 114493, "pids": 626, "cameras": 6, "tracklets": 1980},
@@ -144,4 +144,4 @@ def _published(frames: int | None, queries_in_gallery: bool) -> Published:
     }
     if frames is not None:
         counts = {part: {k: n for k, n in c.items() if k != "images"} for part, c in counts.items()}
-    return Published("the release's tables; DaRe, table 2", counts)
+    return PublishedCounts("the release's tables; DaRe, table 2", counts)

@@ -11,10 +11,10 @@ import os
 import re
 from pathlib import Path
 
-from reid_lab.dataset.divide import allow_one_camera
 from reid_lab.dataset.readers.files import require
-from reid_lab.dataset.readers.published import Published, compared
+from reid_lab.dataset.readers.published import PublishedCounts, compared
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
+from reid_lab.dataset.splits import allow_one_camera
 
 RELEASES = {"v1": ("train", "test"), "v2": ("mask_train_v2", "mask_test_v2")}
 LINE = re.compile(r"^((?:\S+/)?[^\s/_]+_[^\s/_]+_(\d{1,18})_[^\s/]+)\s+(\d{1,17})$")
@@ -25,8 +25,12 @@ _TEST = {
     "gallery": {"images": 82161, "pids": 3060, "cameras": 15},
 }
 PUBLISHED = {
-    True: Published(_SOURCE, {"train": {"images": 32621, "pids": 1041, "cameras": 15}, **_TEST}),
-    False: Published(_SOURCE, {"train": {"images": 30248, "pids": 1041, "cameras": 15}, **_TEST}),
+    True: PublishedCounts(
+        _SOURCE, {"train": {"images": 32621, "pids": 1041, "cameras": 15}, **_TEST}
+    ),
+    False: PublishedCounts(
+        _SOURCE, {"train": {"images": 30248, "pids": 1041, "cameras": 15}, **_TEST}
+    ),
 }
 
 

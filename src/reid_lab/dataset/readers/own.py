@@ -9,19 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_lab.dataset.divide import allow_one_camera, query_and_gallery
 from reid_lab.dataset.records import DISTRACTOR, JUNK, Benchmark, DatasetError, Split
-from reid_lab.files.image_files import shown
+from reid_lab.dataset.splits import allow_one_camera, query_and_gallery
+from reid_lab.files.image_files import escaped
 
 WHOLE = re.compile(r"(-?)0*([0-9]+)(?:\.0*)?")  # pandas writes 7.0 into columns with gaps
-GIVEN = ({"train", "query", "gallery"}, {"train", "test"})  # the two ways to divide by hand
+PART_SETS = ({"train", "query", "gallery"}, {"train", "test"})  # the two ways to divide by hand
 INTEGER = re.compile(r"-?[0-9]{1,18}")  # what int64 holds
 Names = dict[int, str]
-NOBODY = {str(JUNK), str(DISTRACTOR)}
-SHOWN = 5  # problems that one message names
+RESERVED = {str(JUNK), str(DISTRACTOR)}
+MAX_LISTED = 5  # problems that one message names
 
 
-def label_of(text: str) -> str:
+def normalise_label(text: str) -> str:
     """Whole numbers in one spelling (`7`, ` 7 `, `007` and `7.0` are 7), other text as it is."""
     text = text.strip() or text
     match = WHOLE.fullmatch(text)
@@ -30,13 +30,13 @@ def label_of(text: str) -> str:
     return "0" if match[2] == "0" else match[1] + match[2]
 
 
-def numbered(texts: Sequence[str], kept: Collection[str] = ()) -> tuple[np.ndarray, Names]:
+def number_labels(texts: Sequence[str], kept: Collection[str] = ()) -> tuple[np.ndarray, Names]:
     """(N,) int64, and how the data calls each number where that is another text.
 
     Integers keep their value where all are, and fit into 64 bits; else labels are numbered 1, 2,
     ... in sorted order. Labels in `kept` are integers that keep their value beside text too.
     """
-    labels = [label_of(text) for text in texts]
+    labels = [normalise_label(text) for text in texts]
     if all(INTEGER.fullmatch(label) for label in labels):
         return np.array([int(label) for label in labels], dtype=np.int64), {}
     names = dict(enumerate(sorted(set(labels) - set(kept)), 1))
@@ -45,12 +45,12 @@ def numbered(texts: Sequence[str], kept: Collection[str] = ()) -> tuple[np.ndarr
     return np.array([numbers[label] for label in labels], dtype=np.int64), names
 
 
-def pids_of(texts: Sequence[str]) -> tuple[np.ndarray, Names]:
+def number_people(texts: Sequence[str]) -> tuple[np.ndarray, Names]:
     """Labels of people, numbered; `0` (nobody known) and `-1` (junk) stay what they mean."""
-    return numbered(texts, NOBODY)
+    return number_labels(texts, RESERVED)
 
 
-def divided(
+def make_benchmark(
     name: str,
     images: Split,
     parts: np.ndarray | None,
@@ -102,21 +102,21 @@ def check_parts(where: str, parts: set[str]) -> None:
     Raises:
         DatasetError: they are neither train, query and gallery, nor train and test.
     """
-    if parts not in GIVEN:
+    if parts not in PART_SETS:
         raise DatasetError(
             f"{where}: the images are divided into {', '.join(sorted(parts))}. Expected train, "
             "query and gallery, or train and test (its queries are chosen then)"
         )
 
 
-def tell(where: Path, problems: Sequence[str], fix: str) -> None:
+def raise_problems(where: Path, problems: Sequence[str], fix: str) -> None:
     """Raise one DatasetError that names up to five `problems`; nothing where there is none."""
     if not problems:
         return
-    listed = [*map(shown, problems[:SHOWN]), *["..."] * (len(problems) > SHOWN)]
+    listed = [*map(escaped, problems[:MAX_LISTED]), *["..."] * (len(problems) > MAX_LISTED)]
     lines = "".join(f"\n    {line}" for line in listed)
     count = f"{len(problems):,} problem{'s' * (len(problems) > 1)}"
-    raise DatasetError(f"{shown(where)}: {count}{lines}\n  {fix}")
+    raise DatasetError(f"{escaped(where)}: {count}{lines}\n  {fix}")
 
 
 def _drawn(name: str, images: Split, share: float, seed: int) -> np.ndarray:

@@ -11,7 +11,7 @@ Counts = Mapping[str, Mapping[str, int]]  # part -> images, pids, cameras, track
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedCounts:
     """Counts as published, and by whom.
 
     Args:
@@ -23,7 +23,7 @@ class Published:
     causes: Mapping[tuple[str, str, int], str] = field(default_factory=dict)
 
 
-def compared(benchmark: Benchmark, published: Published) -> Benchmark:
+def compared(benchmark: Benchmark, published: PublishedCounts) -> Benchmark:
     """`benchmark`, with one note where its counts are not the published ones."""
     found = benchmark.counts()
     differences = [

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_lab.dataset.readers.checks import check_split, named
+from reid_lab.dataset.readers.checks import check_split, match_names
 from reid_lab.dataset.readers.files import require
-from reid_lab.dataset.readers.published import Published, compared
+from reid_lab.dataset.readers.published import PublishedCounts, compared
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
 from reid_lab.protocol import Protocol
 from reid_lab.types import NonNegativeInt, Seed
@@ -23,7 +23,7 @@ CAMERAS = {"cam_a": 1, "cam_b": 2}
 NAME = re.compile(r"^(\d{1,17})_\d+\.\w+$")
 PROTOCOL = Protocol(hidden="same_camera")  # one image a person: nothing to draw
 
-PUBLISHED = Published(
+PUBLISHED = PublishedCounts(
     "JLML, table 2",
     {
         "train": {"images": 632, "pids": 316, "cameras": 2},
@@ -79,7 +79,7 @@ def half(pids: np.ndarray, split: int, seed: int) -> list[int]:
 
 
 def _camera(root: Path, folder: str) -> Split:
-    found = named(root / folder, NAME, "000_45.bmp")
+    found = match_names(root / folder, NAME, "000_45.bmp")
     # person 000 becomes pid 1: pid 0 is for distractors
     rows = [(f"{folder}/{m[0]}", int(m[1]) + 1, CAMERAS[folder], 0) for m in found]
     split = Split.of(root, rows)

@@ -8,8 +8,8 @@ colours and differ in details, so colour alone does not solve the task.
     root = render("data/synthetic", Recipe(train_identities=50, test_identities=50), workers=2)
 """
 
+from reid_lab.dataset.synthetic.contact_sheet import contact_sheet
 from reid_lab.dataset.synthetic.recipe import Recipe
-from reid_lab.dataset.synthetic.sheet import sheet
 from reid_lab.dataset.synthetic.writer import render
 
-__all__ = ["Recipe", "render", "sheet"]
+__all__ = ["Recipe", "render", "contact_sheet"]

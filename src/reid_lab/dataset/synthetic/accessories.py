@@ -5,11 +5,11 @@ from __future__ import annotations
 from PIL import Image, ImageDraw
 
 from reid_lab.dataset.synthetic.palette import scaled
-from reid_lab.dataset.synthetic.person import Person
+from reid_lab.dataset.synthetic.person import Pedestrian
 from reid_lab.dataset.synthetic.prints import flat
 
 
-def head(person: Person) -> Image.Image:
+def head(person: Pedestrian) -> Image.Image:
     """A face at the front and hair around it."""
     skin, hair = person.skin, person.hair_colour
     image = flat(skin, 64, 64)
@@ -34,7 +34,7 @@ def head(person: Person) -> Image.Image:
     return image
 
 
-def hat(person: Person) -> Image.Image:
+def hat(person: Pedestrian) -> Image.Image:
     image = flat(person.hat_colour, 32, 64)
     if person.hat in ("beanie", "hat"):
         band = scaled(person.hat_colour, 0.6)
@@ -44,12 +44,12 @@ def hat(person: Person) -> Image.Image:
     return image
 
 
-def shoe(person: Person) -> Image.Image:
+def shoe(person: Pedestrian) -> Image.Image:
     """Dark sole below; the columns of a lying tube run over the instep."""
     return flat(person.shoes, 8, 16)
 
 
-def bag(person: Person) -> Image.Image:
+def bag(person: Pedestrian) -> Image.Image:
     image = flat(person.carried_colour, 32, 64)
     draw = ImageDraw.Draw(image)
     seam = scaled(person.carried_colour, 0.6)

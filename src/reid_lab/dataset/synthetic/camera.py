@@ -13,7 +13,7 @@ from PIL import Image
 from reid_lab.dataset.synthetic.draw import Floats, Light
 from reid_lab.dataset.synthetic.keys import Domain, stream
 
-Bytes = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def project(view: Camera, points: Floats, heading: float) -> tuple[Floats, Float
     return np.stack([right * size, down * size, depth], axis=1).astype(np.float32), size
 
 
-def develop(view: Camera, picture: Floats, rng: np.random.Generator) -> Bytes:
+def develop(view: Camera, picture: Floats, rng: np.random.Generator) -> Pixels:
     """What the camera makes of a clean picture (3, h, w), 0-255: (h, w, 3)."""
     height, width = picture.shape[1:]
     exposure = view.exposure * float(rng.uniform(0.93, 1.08))  # the camera adapts all the time
@@ -91,7 +91,7 @@ def develop(view: Camera, picture: Floats, rng: np.random.Generator) -> Bytes:
     noise = _noise(view.noise, height, width)
     y, x = (int(rng.integers(0, side)) for side in (height, width))
     noisy = np.asarray(image, np.int16) + noise[y : y + height, x : x + width]
-    result: Bytes = np.minimum(np.maximum(noisy, 0), 255).astype(np.uint8)
+    result: Pixels = np.minimum(np.maximum(noisy, 0), 255).astype(np.uint8)
     return result
 
 
@@ -102,7 +102,7 @@ def _saturating(share: float) -> Floats:
 
 
 @lru_cache(maxsize=64)
-def _tone(gamma: float) -> Bytes:
+def _tone(gamma: float) -> Pixels:
     curve = 255 * (np.arange(256) / 255) ** gamma
     return np.round(curve).astype(np.uint8)
 

@@ -9,14 +9,14 @@ import numpy as np
 
 from reid_lab.dataset.synthetic.draw import STEPS, Floats, Tube
 from reid_lab.dataset.synthetic.garments import Wardrobe, wardrobe
-from reid_lab.dataset.synthetic.person import Person
+from reid_lab.dataset.synthetic.person import Pedestrian
 from reid_lab.dataset.synthetic.pose import Limb, Pose, Vec
 
 _GRID = np.linspace(0, 1, STEPS)
 Knots = Sequence[tuple[float, float]]  # (place along the tube 0..1, half width)
 
 
-def tubes(person: Person, pose: Pose) -> list[Tube]:
+def tubes(person: Pedestrian, pose: Pose) -> list[Tube]:
     """All parts of the person, in no particular order."""
     clothes = wardrobe(person)
     parts = _trunk(person, pose, clothes) + _head(person, pose, clothes)
@@ -52,7 +52,7 @@ def _moved(p: Vec, left: float = 0.0, up: float = 0.0, forward: float = 0.0) -> 
     return (p[0] + left, p[1] + up, p[2] + forward)
 
 
-def _trunk(person: Person, pose: Pose, clothes: Wardrobe) -> list[Tube]:
+def _trunk(person: Pedestrian, pose: Pose, clothes: Wardrobe) -> list[Tube]:
     build, frame = person.build, person.frame
     hip, neck = pose.pelvis, pose.neck
     thick = {"jacket": 1.06, "coat": 1.08, "hoodie": 1.08}.get(person.upper, 1.0)
@@ -90,7 +90,7 @@ def _trunk(person: Person, pose: Pose, clothes: Wardrobe) -> list[Tube]:
     return parts
 
 
-def _head(person: Person, pose: Pose, clothes: Wardrobe) -> list[Tube]:
+def _head(person: Pedestrian, pose: Pose, clothes: Wardrobe) -> list[Tube]:
     head = pose.head
     top, chin = _moved(head, up=0.026), _moved(head, up=-0.028, forward=0.004)
     width = _profile([(0, 0.0435), (0.5, 0.043), (1, 0.033)])
@@ -116,7 +116,7 @@ def _head(person: Person, pose: Pose, clothes: Wardrobe) -> list[Tube]:
     return parts + _hat(person, top, clothes)
 
 
-def _hat(person: Person, top: Vec, clothes: Wardrobe) -> list[Tube]:
+def _hat(person: Pedestrian, top: Vec, clothes: Wardrobe) -> list[Tube]:
     if person.hat == "none":
         return []
     if person.hat == "hood":  # open at the front: behind the face, wider than the head
@@ -139,7 +139,7 @@ def _hat(person: Person, top: Vec, clothes: Wardrobe) -> list[Tube]:
     return [crown]
 
 
-def _leg(person: Person, leg: Limb, clothes: Wardrobe) -> list[Tube]:
+def _leg(person: Pedestrian, leg: Limb, clothes: Wardrobe) -> list[Tube]:
     b = person.build
     bare = person.lower in ("shorts", "skirt", "dress")
     skin_thigh, skin_shin = (
@@ -168,7 +168,7 @@ def _leg(person: Person, leg: Limb, clothes: Wardrobe) -> list[Tube]:
     return parts
 
 
-def _arm(person: Person, arm: Limb, clothes: Wardrobe) -> list[Tube]:
+def _arm(person: Pedestrian, arm: Limb, clothes: Wardrobe) -> list[Tube]:
     b = person.build
     skin = [(0, 0.03 * b), (1, 0.025 * b)]
     parts = [_round(_mix(arm.end, arm.tip, 0.2), arm.tip, [(0, 0.017), (1, 0.015)], clothes.skin)]
@@ -198,7 +198,7 @@ def _even(radius: float) -> Floats:
     return _profile([(0, radius * 0.88), (0.08, radius), (0.92, radius), (1, radius * 0.92)])
 
 
-def _carried(person: Person, pose: Pose, clothes: Wardrobe) -> list[Tube]:
+def _carried(person: Pedestrian, pose: Pose, clothes: Wardrobe) -> list[Tube]:
     """What the person carries; hand-held things are in the right hand."""
     hand, bag, b = pose.arms[1].tip, clothes.bag, person.build
     if person.carried == "backpack":

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from reid_lab.dataset.synthetic.accessories import bag, hat, head, shoe
 from reid_lab.dataset.synthetic.draw import Floats
 from reid_lab.dataset.synthetic.palette import scaled
-from reid_lab.dataset.synthetic.person import Person
+from reid_lab.dataset.synthetic.person import Pedestrian
 from reid_lab.dataset.synthetic.prints import COLUMNS, ROWS, flat, ink, pattern, stamp
 
 
@@ -37,7 +37,7 @@ class Wardrobe:
 
 
 @lru_cache(maxsize=128)
-def wardrobe(person: Person) -> Wardrobe:
+def wardrobe(person: Pedestrian) -> Wardrobe:
     """All textures of this person; they depend on nothing else."""
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(person.hair_colour)))
     skirt_colour = person.upper_colour if person.lower == "dress" else person.lower_colour
@@ -72,7 +72,7 @@ def _folded(image: Image.Image, rng: np.random.Generator, depth: float) -> Float
     return _plain_array(image) * np.asarray(folds, np.float32)
 
 
-def _torso(person: Person) -> Image.Image:
+def _torso(person: Pedestrian) -> Image.Image:
     image = flat(person.upper_colour, ROWS, COLUMNS)
     draw = ImageDraw.Draw(image)
     pattern(image, person)
@@ -106,7 +106,7 @@ def _torso(person: Person) -> Image.Image:
     return image
 
 
-def _behind(image: Image.Image, person: Person) -> Image.Image:
+def _behind(image: Image.Image, person: Pedestrian) -> Image.Image:
     """The torso with its back print, and the hood of a hoodie, drawn on the back."""
     image = _rolled(image)
     draw = ImageDraw.Draw(image)
@@ -121,7 +121,7 @@ def _rolled(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.roll(np.asarray(image), image.width // 2, axis=1))
 
 
-def _straps(draw: ImageDraw.ImageDraw, person: Person) -> None:
+def _straps(draw: ImageDraw.ImageDraw, person: Pedestrian) -> None:
     middle = COLUMNS / 2
     dark = scaled(person.carried_colour, 0.8)
     if person.carried == "backpack":
@@ -134,7 +134,7 @@ def _straps(draw: ImageDraw.ImageDraw, person: Person) -> None:
         draw.line([(COLUMNS + 8, 4), (COLUMNS - 30, ROWS * 0.9)], fill=dark, width=6)
 
 
-def _sleeve(person: Person) -> Image.Image:
+def _sleeve(person: Pedestrian) -> Image.Image:
     colour = person.accent if person.pattern == "block" else person.upper_colour
     image = flat(colour, 32, 32)
     if person.pattern in ("rings", "checks", "pales", "dots"):
@@ -145,13 +145,13 @@ def _sleeve(person: Person) -> Image.Image:
     return image
 
 
-def _pelvis(person: Person) -> Image.Image:
+def _pelvis(person: Pedestrian) -> Image.Image:
     image = flat(person.lower_colour, 24, COLUMNS)
     ImageDraw.Draw(image).rectangle((0, 0, COLUMNS, 6), fill=scaled(person.lower_colour, 0.55))
     return image
 
 
-def _leg(person: Person) -> Image.Image:
+def _leg(person: Pedestrian) -> Image.Image:
     """A trouser leg; the stripe is on both sides, of which the inner one is hardly seen."""
     image = flat(person.lower_colour, 48, 64)
     draw = ImageDraw.Draw(image)

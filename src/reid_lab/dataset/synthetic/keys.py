@@ -15,17 +15,17 @@ class Domain(IntEnum):
     FAMILY = 3
     PERSON = 4
     TRACK = 5
-    SHOT = 6
+    IMAGE = 6
     JUNK = 7
     SCENE = 8
 
 
-class Split(IntEnum):
+class Population(IntEnum):
     """The three disjoint populations."""
 
     TRAIN = 0
     TEST = 1
-    PASSER = 2  # distractors, and people who walk in front of somebody
+    PASSERBY = 2  # distractors, and people who walk in front of somebody
 
 
 def stream(seed: int, domain: Domain, *key: int) -> np.random.Generator:

@@ -10,20 +10,24 @@ from PIL import Image, ImageDraw
 
 from reid_lab.dataset.synthetic import palette
 from reid_lab.dataset.synthetic.draw import Canvas
-from reid_lab.dataset.synthetic.keys import Split
-from reid_lab.dataset.synthetic.person import FIRST_WALKER, WALKERS, Person, person
+from reid_lab.dataset.synthetic.keys import Population
+from reid_lab.dataset.synthetic.person import FIRST_PASSERBY, PASSERSBY, Pedestrian, person
 
-Stand = Callable[[Person, float, float], None]  # who, place across (0..1), heading
+DrawPedestrian = Callable[[Pedestrian, float, float], None]  # who, place across (0..1), heading
 
 
-def occlude(canvas: Canvas, rng: np.random.Generator, seed: int, stand: Stand) -> None:
+def occlude(
+    canvas: Canvas, rng: np.random.Generator, seed: int, draw_pedestrian: DrawPedestrian
+) -> None:
     """Sometimes draw something in front of what is on the canvas."""
     chance = rng.random()
     if chance < 0.07:
         canvas.depth[canvas.depth > -np.inf] -= 1e5  # whoever comes next is in front
-        other = person(seed, 0.0, Split.PASSER, FIRST_WALKER + int(rng.integers(WALKERS)))
+        other = person(
+            seed, 0.0, Population.PASSERBY, FIRST_PASSERBY + int(rng.integers(PASSERSBY))
+        )
         place = float(rng.choice([-0.08, 1.08]))
-        stand(other, place, float(rng.uniform(-pi, pi)))
+        draw_pedestrian(other, place, float(rng.uniform(-pi, pi)))
     elif chance < 0.2:
         kind = (_post, _bonnet, _bicycle, _bush, _bin)[int(rng.integers(5))]
         image = Image.new("RGBA", (canvas.width, canvas.height), (0, 0, 0, 0))

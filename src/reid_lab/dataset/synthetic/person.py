@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from reid_lab.dataset.synthetic import palette
-from reid_lab.dataset.synthetic.keys import Domain, Split, stream
+from reid_lab.dataset.synthetic.keys import Domain, Population, stream
 from reid_lab.dataset.synthetic.palette import RGB
 
 UPPERS = ("tshirt", "tshirt", "longsleeve", "jacket", "coat", "hoodie")
@@ -21,7 +21,7 @@ LOGOS = ("none", "disc", "bars", "cross", "wedge", "frame")
 
 
 @dataclass(frozen=True)
-class Person:
+class Pedestrian:
     """One identity. Colours are RGB 0-255; `build` and `frame` are factors around 1."""
 
     build: float  # width of everything
@@ -54,14 +54,14 @@ class Person:
 _DETAILS = ("hair", "shoes", "carried", "logo", "back_print")
 
 # Passers-by in front of others and in junk; few, so that they stay cached.
-FIRST_WALKER, WALKERS = 1_000_000, 40
+FIRST_PASSERBY, PASSERSBY = 1_000_000, 40
 BLOCK = 12  # people are grouped into families inside fixed blocks, whatever their number
 
 
 @lru_cache(maxsize=256)
-def person(seed: int, lookalikes: float, split: Split, index: int) -> Person:
+def person(seed: int, lookalikes: float, split: Population, index: int) -> Pedestrian:
     """The person `index` of a split; does not depend on how many people there are."""
-    if split is Split.PASSER:
+    if split is Population.PASSERBY:
         return draw(stream(seed, Domain.PERSON, split, index))
     block, place = divmod(index, BLOCK)
     for first, size in families(seed, lookalikes, split, block):
@@ -74,7 +74,9 @@ def person(seed: int, lookalikes: float, split: Split, index: int) -> Person:
 
 
 @lru_cache(maxsize=64)
-def families(seed: int, lookalikes: float, split: Split, block: int) -> tuple[tuple[int, int], ...]:
+def families(
+    seed: int, lookalikes: float, split: Population, block: int
+) -> tuple[tuple[int, int], ...]:
     """(first place, size) of each family in a block of people; size 1 is nobody's look-alike."""
     rng = stream(seed, Domain.BLOCK, split, block)
     wanted = int(BLOCK * lookalikes + rng.random())  # unbiased rounding
@@ -91,7 +93,7 @@ def families(seed: int, lookalikes: float, split: Split, block: int) -> tuple[tu
     return tuple((int(start), size) for start, size in zip(starts, sizes, strict=True))
 
 
-def draw(rng: np.random.Generator) -> Person:
+def draw(rng: np.random.Generator) -> Pedestrian:
     """Somebody at random."""
     frame = float(rng.uniform(0.9, 1.1))
     upper = _one(rng, UPPERS)
@@ -100,7 +102,7 @@ def draw(rng: np.random.Generator) -> Person:
     lower = _one(rng, LOWERS if frame < 1.0 else LOWERS[:5])
     legwear = palette.pick(rng, palette.CLOTH if lower in ("skirt", "dress") else palette.LEGWEAR)
     skin = palette.pick(rng, palette.SKIN, 0.4)
-    return Person(
+    return Pedestrian(
         build=float(rng.uniform(0.92, 1.28)),
         frame=frame,
         legs=float(rng.uniform(0.96, 1.04)),
@@ -128,7 +130,7 @@ def draw(rng: np.random.Generator) -> Person:
     )
 
 
-def _member(rng: np.random.Generator, own: Person, place: int) -> Person:
+def _member(rng: np.random.Generator, own: Pedestrian, place: int) -> Pedestrian:
     """Member `place` of the family of this stream: shared clothes, own body, own details."""
     shared = draw(rng)
     person = replace(

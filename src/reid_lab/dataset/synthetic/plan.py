@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from reid_lab.dataset.synthetic.keys import Domain, Split, stream
-from reid_lab.dataset.synthetic.person import FIRST_WALKER, WALKERS
-from reid_lab.dataset.synthetic.picture import Shot
+from reid_lab.dataset.synthetic.image import ImageKey
+from reid_lab.dataset.synthetic.keys import Domain, Population, stream
+from reid_lab.dataset.synthetic.person import FIRST_PASSERBY, PASSERSBY
 from reid_lab.dataset.synthetic.recipe import Recipe
 
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
@@ -20,7 +20,7 @@ class Entry:
 
     folder: str
     name: str
-    shot: Shot
+    key: ImageKey
 
 
 def plan(recipe: Recipe) -> list[Entry]:
@@ -28,8 +28,8 @@ def plan(recipe: Recipe) -> list[Entry]:
     entries = [
         entry
         for split, count in (
-            (Split.TRAIN, recipe.train_identities),
-            (Split.TEST, recipe.test_identities),
+            (Population.TRAIN, recipe.train_identities),
+            (Population.TEST, recipe.test_identities),
         )
         for index in range(count)
         for entry in _person(recipe, split, index)
@@ -37,12 +37,12 @@ def plan(recipe: Recipe) -> list[Entry]:
     return entries + list(_distractors(recipe)) + list(_junk(recipe))
 
 
-def pid(split: Split, index: int) -> int:
+def pid(split: Population, index: int) -> int:
     """Odd for training people, even for test people: more of one never renames the other."""
-    return 2 * index + (1 if split is Split.TRAIN else 2)
+    return 2 * index + (1 if split is Population.TRAIN else 2)
 
 
-def seen_by(recipe: Recipe, split: Split, index: int) -> list[int]:
+def seen_by(recipe: Recipe, split: Population, index: int) -> list[int]:
     """The camids, ascending, of the 2 or more cameras that this person walks past."""
     rng = stream(recipe.seed, Domain.TRACK, split, index)
     count = int(rng.integers(2, recipe.cameras + 1))
@@ -50,30 +50,32 @@ def seen_by(recipe: Recipe, split: Split, index: int) -> list[int]:
     return sorted(int(camera) + 1 for camera in chosen)
 
 
-def _person(recipe: Recipe, split: Split, index: int) -> Iterator[Entry]:
+def _person(recipe: Recipe, split: Population, index: int) -> Iterator[Entry]:
     number = pid(split, index)
     for camid in seen_by(recipe, split, index):
         track = stream(recipe.seed, Domain.TRACK, split, index, camid, 0)
         first = int(track.integers(0, 90_000))
         for take in range(recipe.images_per_camera):
-            folder = TRAIN if split is Split.TRAIN else QUERY if take == 0 else GALLERY
+            folder = TRAIN if split is Population.TRAIN else QUERY if take == 0 else GALLERY
             name = _name(f"{number:04d}", camid, first + 25 * take, take)
-            yield Entry(folder, name, Shot(split, index, camid, take))
+            yield Entry(folder, name, ImageKey(split, index, camid, take))
 
 
 def _distractors(recipe: Recipe) -> Iterator[Entry]:
     for k in range(recipe.distractors):
-        camid = 1 + int(stream(recipe.seed, Domain.TRACK, Split.PASSER, k).integers(recipe.cameras))
-        yield Entry(GALLERY, _name("0000", camid, k, 0), Shot(Split.PASSER, k, camid, 0))
+        camid = 1 + int(
+            stream(recipe.seed, Domain.TRACK, Population.PASSERBY, k).integers(recipe.cameras)
+        )
+        yield Entry(GALLERY, _name("0000", camid, k, 0), ImageKey(Population.PASSERBY, k, camid, 0))
 
 
 def _junk(recipe: Recipe) -> Iterator[Entry]:
     for k in range(recipe.junk):
         rng = stream(recipe.seed, Domain.JUNK, k)
         camid = 1 + int(rng.integers(recipe.cameras))
-        index = FIRST_WALKER + int(rng.integers(WALKERS))
-        shot = Shot(Split.PASSER, index, camid, k, junk=True)
-        yield Entry(GALLERY, _name("-1", camid, k, 0), shot)
+        index = FIRST_PASSERBY + int(rng.integers(PASSERSBY))
+        key = ImageKey(Population.PASSERBY, index, camid, k, junk=True)
+        yield Entry(GALLERY, _name("-1", camid, k, 0), key)
 
 
 def _name(who: str, camid: int, frame: int, take: int) -> str:

@@ -7,7 +7,7 @@ from math import cos, pi, sin
 
 import numpy as np
 
-from reid_lab.dataset.synthetic.person import Person
+from reid_lab.dataset.synthetic.person import Pedestrian
 
 Vec = tuple[float, float, float]  # (left, up, forward) in body heights, the ground is up = 0
 
@@ -37,7 +37,7 @@ class Pose:
     spread: float  # how far the feet are apart, for the hem of a skirt
 
 
-def walk(person: Person, rng: np.random.Generator) -> Pose:
+def walk(person: Pedestrian, rng: np.random.Generator) -> Pose:
     """A random moment of this person's walk (sometimes they stand)."""
     phase = float(rng.uniform(0, 2 * pi))
     vigour = person.stride * float(rng.uniform(0.75, 1.1))
@@ -59,7 +59,7 @@ def walk(person: Person, rng: np.random.Generator) -> Pose:
     return Pose((0.0, hip, 0.0), neck, head, (legs[0], legs[1]), (arms[0], arms[1]), apart)
 
 
-def _leg(person: Person, phase: float, vigour: float, side: int) -> Limb:
+def _leg(person: Pedestrian, phase: float, vigour: float, side: int) -> Limb:
     swing = 0.42 * vigour * sin(phase) + 0.04
     bend = 0.08 + 0.85 * vigour * max(0.0, cos(phase)) ** 1.3
     hip = (side * 0.05 * person.build, 0.0, 0.0)
@@ -74,7 +74,9 @@ def _leg(person: Person, phase: float, vigour: float, side: int) -> Limb:
     return Limb(hip, knee, ankle, toe)
 
 
-def _arm(person: Person, neck: Vec, phase: float, vigour: float, side: int, held: float) -> Limb:
+def _arm(
+    person: Pedestrian, neck: Vec, phase: float, vigour: float, side: int, held: float
+) -> Limb:
     swing = 0.4 * vigour * sin(phase) * (0.3 if held else 1.0)
     shoulder = (side * 0.1 * person.build * person.frame, neck[1] - 0.049, neck[2] - 0.004)
     elbow = _along(shoulder, UPPER_ARM, swing - 0.06, side * 0.13)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from PIL import Image, ImageDraw
 
 from reid_lab.dataset.synthetic.palette import RGB
-from reid_lab.dataset.synthetic.person import Person
+from reid_lab.dataset.synthetic.person import Pedestrian
 
 ROWS, COLUMNS = 96, 128  # of a torso; COLUMNS is the whole way around
-Area = tuple[float, float, float, float]
+Rectangle = tuple[float, float, float, float]
 
 
 def flat(colour: RGB, rows: int = 4, columns: int = 8) -> Image.Image:
     return Image.new("RGB", (columns, rows), colour)
 
 
-def pattern(image: Image.Image, person: Person, scale: float = 1.0) -> None:
+def pattern(image: Image.Image, person: Pedestrian, scale: float = 1.0) -> None:
     """Draw the pattern of the upper garment; `scale` shrinks the period to the tube's length."""
     draw, size = ImageDraw.Draw(image), person.pattern_size
     rows, columns, accent = image.height, image.width, person.accent
@@ -47,14 +47,14 @@ def _dots(
             draw.ellipse((x - rx, y - ry, x + rx, y + ry), fill=fill)
 
 
-def ink(person: Person) -> RGB:
+def ink(person: Pedestrian) -> RGB:
     """Print colour: the accent on plain cloth, else black or white, whichever is readable."""
     if person.pattern == "plain":
         return person.accent
     return (240, 240, 238) if sum(person.upper_colour) < 330 else (24, 24, 28)
 
 
-def stamp(draw: ImageDraw.ImageDraw, kind: str, box: Area, fill: RGB) -> None:
+def stamp(draw: ImageDraw.ImageDraw, kind: str, box: Rectangle, fill: RGB) -> None:
     x0, y0, x1, y1 = box
     w, h = x1 - x0, y1 - y0
     if kind == "disc":

@@ -11,13 +11,13 @@ from PIL import Image, ImageDraw, ImageFilter
 from reid_lab.dataset.synthetic.keys import Domain, stream
 from reid_lab.dataset.synthetic.palette import RGB, scaled, vary
 
-Bytes = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 HAZE = np.float32(140)  # what far things fade to
 SECTIONS, SPAN, RISE = 4, 3, 1.25  # scenes side by side, and the size of one, in images
 
 
 @lru_cache(maxsize=32)
-def panorama(seed: int, camid: int, horizon: float, height: int, width: int) -> Bytes:
+def panorama(seed: int, camid: int, horizon: float, height: int, width: int) -> Pixels:
     """The surroundings of a camera: (3, RISE * height, SECTIONS * SPAN * width), 0-255.
 
     horizon: where the ground begins at the back, as a share of the image height.
@@ -33,11 +33,13 @@ def panorama(seed: int, camid: int, horizon: float, height: int, width: int) -> 
     field = Image.fromarray(sun).resize((w, h), Image.Resampling.BICUBIC)
     speckle = rng.normal(0, 5, (h, w, 1))
     wide = np.clip(wide * np.asarray(field)[..., None] + speckle, 0, 255)
-    result: Bytes = np.ascontiguousarray(wide.transpose(2, 0, 1).astype(np.uint8))
+    result: Pixels = np.ascontiguousarray(wide.transpose(2, 0, 1).astype(np.uint8))
     return result
 
 
-def _section(rng: np.random.Generator, kind: str, horizon: float, height: int, width: int) -> Bytes:
+def _section(
+    rng: np.random.Generator, kind: str, horizon: float, height: int, width: int
+) -> Pixels:
     """One scene, (RISE * height, SPAN * width, 3); drawn at twice the size."""
     w, h = SPAN * width, int(RISE * height)
     image = Image.new("RGB", (2 * w, 2 * h))

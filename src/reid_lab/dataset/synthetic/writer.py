@@ -13,10 +13,10 @@ from pathlib import Path
 import rich.progress as bars
 
 from reid_lab.dataset.records import DatasetError
-from reid_lab.dataset.synthetic.picture import encoder, jpeg
+from reid_lab.dataset.synthetic.image import encoder, render_jpeg
 from reid_lab.dataset.synthetic.plan import FOLDERS, Entry, plan
 from reid_lab.dataset.synthetic.recipe import Recipe
-from reid_lab.dataset.workers import undisturbed, worker_pool
+from reid_lab.dataset.workers import interrupts_ignored, worker_pool
 from reid_lab.files.atomic import flush_all, write_bytes
 
 DEFAULT = Recipe()
@@ -100,7 +100,7 @@ def _drawn(root: Path, recipe: Recipe, entries: list[Entry], workers: int) -> It
     chunks = [entries[k : k + CHUNK] for k in range(0, len(entries), CHUNK)]
     pool = worker_pool(min(workers, max(1, len(chunks))))
     try:
-        with undisturbed():
+        with interrupts_ignored():
             jobs = [pool.submit(_draw_chunk, root, recipe, c) for c in chunks]
         for job in as_completed(jobs):
             yield job.result()
@@ -116,7 +116,7 @@ def _drawn(root: Path, recipe: Recipe, entries: list[Entry], workers: int) -> It
 def _draw_chunk(root: Path, recipe: Recipe, entries: list[Entry]) -> int:
     for entry in entries:
         path = root / entry.folder / entry.name
-        write_bytes(path, jpeg(recipe, entry.shot), durable=False)
+        write_bytes(path, render_jpeg(recipe, entry.key), durable=False)
     return len(entries)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from reid_lab.dataset import DatasetError, Split, read_layout
-from reid_lab.dataset.divide import hold_out
+from reid_lab.dataset.splits import hold_out
 
 
 def test_held_out_people_are_apart(people: Path) -> None:

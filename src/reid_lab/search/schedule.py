@@ -1,4 +1,4 @@
-"""When PLA does what: every batch's place in algorithm 1 is a function of its number alone."""
+"""When PLA does what: every batch's position in algorithm 1 is a function of its number alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """Where a batch stands.
 
     `slot` counts the phases of a round: those before the last explore the setting of that
@@ -32,7 +32,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class Schedule:
     """`rounds` of exploring every setting, then exploiting the one chosen. Algorithm 1.
 
     The first round explores `settings`, each later one also those chosen before it: W grows by
@@ -63,8 +63,8 @@ class Plan:
         """Batches of the whole training."""
         return sum(map(self.batches, range(self.rounds)))
 
-    def at(self, t: int) -> Place:
-        """The place of batch `t`; past the end it stays in the last exploitation."""
+    def at(self, t: int) -> Position:
+        """The position of batch `t`; past the end it stays in the last exploitation."""
         start = 0
         for number in range(self.rounds - 1):
             if t < start + self.batches(number):
@@ -77,9 +77,9 @@ class Plan:
         start += slot * length
         exploiting = slot == explorations
         length = self.exploit * self.epoch if exploiting else length
-        return Place(number, slot, exploiting, start, t - start, length)
+        return Position(number, slot, exploiting, start, t - start, length)
 
     def data(self, t: int) -> int:
         """The batch of the sampler that batch `t` of the training takes."""
-        place = self.at(t)
-        return place.round * self.exploit * self.epoch + place.step
+        position = self.at(t)
+        return position.round * self.exploit * self.epoch + position.step

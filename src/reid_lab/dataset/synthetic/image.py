@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from reid_lab.dataset.synthetic.camera import Bytes, Camera, camera, develop, project
+from reid_lab.dataset.synthetic.camera import Camera, Pixels, camera, develop, project
 from reid_lab.dataset.synthetic.draw import Canvas, Floats, Tube, paint
 from reid_lab.dataset.synthetic.figure import tubes
-from reid_lab.dataset.synthetic.keys import Domain, Split, stream
+from reid_lab.dataset.synthetic.keys import Domain, Population, stream
 from reid_lab.dataset.synthetic.occluder import occlude
-from reid_lab.dataset.synthetic.person import Person, person
+from reid_lab.dataset.synthetic.person import Pedestrian, person
 from reid_lab.dataset.synthetic.pose import walk
 from reid_lab.dataset.synthetic.recipe import Recipe
 from reid_lab.dataset.synthetic.scene import panorama
@@ -23,10 +23,10 @@ FINE = 2  # people are drawn at this multiple of the size, then reduced
 
 
 @dataclass(frozen=True)
-class Shot:
+class ImageKey:
     """The key of one picture: person `index` of `split`, camera `camid`, number `take`."""
 
-    split: Split
+    split: Population
     index: int
     camid: int
     take: int
@@ -34,7 +34,7 @@ class Shot:
 
 
 @dataclass(frozen=True)
-class Frame:
+class Framing:
     """Where a body height lands: pixels per body height, and the pixel of its middle."""
 
     scale: float
@@ -42,12 +42,12 @@ class Frame:
     y: float
 
 
-def jpeg(recipe: Recipe, shot: Shot) -> bytes:
+def render_jpeg(recipe: Recipe, key: ImageKey) -> bytes:
     """The picture as JPEG bytes; another encoder would make other pixels."""
     simplejpeg = encoder()
-    quality = camera(recipe.seed, shot.camid).quality
+    quality = camera(recipe.seed, key.camid).quality
     data: bytes = simplejpeg.encode_jpeg(
-        shoot(recipe, shot), quality=quality, colorspace="RGB", colorsubsampling="420"
+        render_image(recipe, key), quality=quality, colorspace="RGB", colorsubsampling="420"
     )
     return data
 
@@ -61,22 +61,26 @@ def encoder() -> Any:
     return load("simplejpeg", "rendering a synthetic data set")
 
 
-def shoot(recipe: Recipe, shot: Shot) -> Bytes:
-    """The picture as (height, width, 3) uint8 RGB; depends on the seed and the shot only."""
-    domain = Domain.JUNK if shot.junk else Domain.SHOT
-    rng = stream(recipe.seed, domain, shot.split, shot.index, shot.camid, shot.take)
-    view = camera(recipe.seed, shot.camid)
-    who = person(recipe.seed, recipe.lookalikes, shot.split, shot.index)
+def render_image(recipe: Recipe, key: ImageKey) -> Pixels:
+    """The picture as (height, width, 3) uint8 RGB; depends on the seed and the key only."""
+    domain = Domain.JUNK if key.junk else Domain.IMAGE
+    rng = stream(recipe.seed, domain, key.split, key.index, key.camid, key.take)
+    view = camera(recipe.seed, key.camid)
+    pedestrian = person(recipe.seed, recipe.lookalikes, key.split, key.index)
     height, width = recipe.height, recipe.width
     canvas = Canvas(height * FINE, width * FINE)
-    back = _background(recipe, shot.camid, view, rng)
-    heading = _heading(recipe, shot, view, rng)
-    box = _junk_box(rng, height, width) if shot.junk else _box(rng, height, width)
-    if not (shot.junk and rng.random() < 0.25):
-        _cast_shadow(back, box, view)
-        _stand(canvas, view, who, box, heading, rng)
-    occlude(canvas, rng, recipe.seed, lambda other, place, turn: _stand(canvas, view, other, Frame(
-        box.scale, place * width, box.y), turn, rng))  # fmt: skip
+    back = _background(recipe, key.camid, view, rng)
+    heading = _heading(recipe, key, view, rng)
+    framing = _junk_framing(rng, height, width) if key.junk else _framing(rng, height, width)
+    if not (key.junk and rng.random() < 0.25):
+        _cast_shadow(back, framing, view)
+        _draw_pedestrian(canvas, view, pedestrian, framing, heading, rng)
+
+    def draw_passerby(other: Pedestrian, place: float, turn: float) -> None:
+        beside = Framing(framing.scale, place * width, framing.y)
+        _draw_pedestrian(canvas, view, other, beside, turn, rng)
+
+    occlude(canvas, rng, recipe.seed, draw_passerby)
     colour, cover = canvas.reduced(FINE)
     return develop(view, back * (1 - cover) + colour, rng)
 
@@ -90,16 +94,16 @@ def _background(recipe: Recipe, camid: int, view: Camera, rng: np.random.Generat
     return wide[:, y : y + height, x : x + width].astype(np.float32)
 
 
-def _heading(recipe: Recipe, shot: Shot, view: Camera, rng: np.random.Generator) -> float:
+def _heading(recipe: Recipe, key: ImageKey, view: Camera, rng: np.random.Generator) -> float:
     """Most of a track goes one way, which is the same for all its pictures."""
-    track = stream(recipe.seed, Domain.TRACK, shot.split, shot.index, shot.camid)
+    track = stream(recipe.seed, Domain.TRACK, key.split, key.index, key.camid)
     along = view.path + (pi if track.random() < 0.5 else 0.0) + float(track.normal(0, 0.3))
     if rng.random() < 0.3:
         return float(rng.uniform(-pi, pi))
     return along + float(rng.normal(0, 0.2))
 
 
-def _box(rng: np.random.Generator, height: int, width: int) -> Frame:
+def _framing(rng: np.random.Generator, height: int, width: int) -> Framing:
     """A detector's idea of the person: usually good, sometimes too tight or too loose."""
     scale = height * float(rng.uniform(0.92, 1.0))
     x = width * (0.5 + float(rng.normal(0, 0.035)))
@@ -114,30 +118,35 @@ def _box(rng: np.random.Generator, height: int, width: int) -> Frame:
     elif odd < 0.24:  # too loose
         scale *= float(rng.uniform(0.75, 0.88))
         x += width * float(rng.uniform(-0.15, 0.15))
-    return Frame(scale, x, y)
+    return Framing(scale, x, y)
 
 
-def _junk_box(rng: np.random.Generator, height: int, width: int) -> Frame:
-    """A box that holds a part of a person, or one far off its middle."""
+def _junk_framing(rng: np.random.Generator, height: int, width: int) -> Framing:
+    """A framing that holds a part of a person, or one far off its middle."""
     scale = height * float(rng.uniform(0.9, 2.6))
     x = width * (0.5 + float(rng.choice([-1, 1])) * float(rng.uniform(0.3, 0.7)))
     y = height * float(rng.uniform(0.0, 1.0))
-    return Frame(scale, x, y)
+    return Framing(scale, x, y)
 
 
-def _stand(
-    canvas: Canvas, view: Camera, who: Person, box: Frame, heading: float, rng: np.random.Generator
+def _draw_pedestrian(
+    canvas: Canvas,
+    view: Camera,
+    pedestrian: Pedestrian,
+    framing: Framing,
+    heading: float,
+    rng: np.random.Generator,
 ) -> None:
-    """Draw the person, fitted to the box by their projected height."""
-    parts = tubes(who, walk(who, rng))
+    """Draw the person, fitted to the framing by their projected height."""
+    parts = tubes(pedestrian, walk(pedestrian, rng))
     ends = np.asarray([p for part in parts for p in (part.start, part.end)], np.float32)
     points, size = project(view, ends, heading)
     reach = np.asarray([r for p in parts for r in (p.width[0], p.width[-1])], np.float32)
     top, bottom = _extent(points[:, 1], reach)
-    zoom = box.scale * FINE / (bottom - top)
+    zoom = framing.scale * FINE / (bottom - top)
     points = points * np.float32(zoom)
-    points[:, 0] += np.float32(box.x * FINE)
-    points[:, 1] += np.float32(box.y * FINE - 0.5 * (bottom + top) * zoom)
+    points[:, 0] += np.float32(framing.x * FINE)
+    points[:, 1] += np.float32(framing.y * FINE - 0.5 * (bottom + top) * zoom)
     scale = (size[::2] + size[1::2]) * np.float32(0.5 * zoom)
     across, towards = _turned(parts, heading, scale[:, None])
     for k in np.argsort(-points[::2, 2]):  # nearest first, so that the hidden is skipped
@@ -158,13 +167,15 @@ def _turned(parts: list[Tube], heading: float, scale: Floats) -> tuple[Floats, F
     return np.hypot(width * c, depth * s), np.hypot(width * s, depth * c)
 
 
-def _cast_shadow(back: Floats, box: Frame, view: Camera) -> None:
+def _cast_shadow(back: Floats, framing: Framing, view: Camera) -> None:
     """Darken the ground under the feet, away from the light (in place)."""
     height, width = back.shape[1:]
-    feet = box.y + 0.47 * box.scale
+    feet = framing.y + 0.47 * framing.scale
     flat = 0.05 + 0.12 * np.sin(view.pitch)
-    ys = (np.arange(height, dtype=np.float32) - np.float32(feet)) / np.float32(flat * box.scale)
-    middle = box.x - 0.14 * box.scale * view.light.direction[0]
-    xs = (np.arange(width, dtype=np.float32) - np.float32(middle)) / np.float32(0.22 * box.scale)
+    ys = (np.arange(height, dtype=np.float32) - np.float32(feet)) / np.float32(flat * framing.scale)
+    middle = framing.x - 0.14 * framing.scale * view.light.direction[0]
+    xs = (np.arange(width, dtype=np.float32) - np.float32(middle)) / np.float32(
+        0.22 * framing.scale
+    )
     dark = np.maximum(1 - xs * xs - (ys * ys)[:, None], 0)
     back *= 1 - np.float32(0.5) * np.minimum(dark, 1)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from reid_lab.dataset.records import DISTRACTOR, Benchmark, DatasetError, Split
-from reid_lab.files.image_files import shown
+from reid_lab.files.image_files import escaped
 from reid_lab.protocol import Hidden, Protocol
 
 
@@ -60,7 +60,7 @@ def allow_one_camera(benchmark: Benchmark) -> Benchmark:
         return benchmark
     note = (
         f"{benchmark.name}: all query and gallery images are from camera "
-        f"{shown(benchmark.camera(cameras[0]))}, so matches "
+        f"{escaped(benchmark.camera_name(cameras[0]))}, so matches "
         "come from the same camera: easier than re-identification across cameras"
     )
     return replace(benchmark, protocol=Protocol(hidden="nothing"), notes=(*benchmark.notes, note))
