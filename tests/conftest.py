@@ -50,6 +50,8 @@ SMALL = (
     "allocator=default",
     "+trainer.enable_progress_bar=false",
 )
+# DaRe on the smallest backbone
+TINY = ("backbone=small", "backbone.width=4", "model.hidden=16", "model.dim=8")
 Compose = Callable[..., DictConfig]
 
 

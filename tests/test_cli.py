@@ -14,16 +14,13 @@ import pytest
 import torch
 
 from reid_lab.__main__ import main
-from tests.conftest import SMALL
+from tests.conftest import SMALL, TINY
 
-TINY = (
+RUN = (
     *SMALL,
     "name=tiny",
     "dataset=folder",
-    "backbone=small",
-    "backbone.width=4",
-    "model.hidden=16",
-    "model.dim=8",
+    *TINY,
     "model.iterations=6",
     "trainer.log_every_n_steps=1",
 )
@@ -60,7 +57,7 @@ def test_help_shows_groups_and_keys(tmp_path: Path) -> None:
 
 
 def test_an_error_is_one_message_without_traceback(tmp_path: Path) -> None:
-    output = call(tmp_path, *TINY, "+model.heads=2", "dataset.root=/nowhere", status=1)
+    output = call(tmp_path, *RUN, "+model.heads=2", "dataset.root=/nowhere", status=1)
     assert "2 problems" in output
     assert "model.heads" in output
     assert "/nowhere does not exist" in output
@@ -68,7 +65,7 @@ def test_an_error_is_one_message_without_traceback(tmp_path: Path) -> None:
 
 
 def test_multirun_ends_with_one_table(tmp_path: Path, people: Path) -> None:
-    nameless = [word for word in TINY if word != "name=tiny"]
+    nameless = [word for word in RUN if word != "name=tiny"]
     swept = ("model.lr=1e-4,3e-4", "name=lr_${model.lr}")  # each job has a name of its own
     output = call(tmp_path, "-m", *nameless, f"dataset.root={people}", *swept)
     (table,) = tmp_path.glob("multirun/*/runs.csv")
@@ -82,8 +79,8 @@ def test_multirun_ends_with_one_table(tmp_path: Path, people: Path) -> None:
 def test_two_processes_evaluate_as_one(tmp_path: Path, people: Path) -> None:
     ranking = ("callbacks.ranking.pca=4", "callbacks.ranking.rerank=k_reciprocal")
     trained = ("callbacks.throughput=null", f"dataset.root={people}", *ranking)
-    call(tmp_path, *TINY, *trained, "hydra.run.dir=one")
-    again = (*TINY, *trained, "task=test", "ckpt_path=one/checkpoints/last.ckpt")
+    call(tmp_path, *RUN, *trained, "hydra.run.dir=one")
+    again = (*RUN, *trained, "task=test", "ckpt_path=one/checkpoints/last.ckpt")
     two = ("trainer.devices=2", "+trainer.strategy=ddp", "dataset.cache=device")
     call(tmp_path, *again, "hydra.run.dir=two", *two)
     assert exits(tmp_path / "two") == exits(tmp_path / "one")
@@ -92,7 +89,7 @@ def test_two_processes_evaluate_as_one(tmp_path: Path, people: Path) -> None:
 def test_two_processes_train_and_test(tmp_path: Path, people: Path) -> None:
     cpu = ("trainer=ddp", "trainer.sync_batchnorm=false")  # it needs GPUs
     held = (f"dataset.root={people}", "dataset.cache=device", "dataset.workers=1")
-    call(tmp_path, *TINY, *held, "hydra.run.dir=ddp", *cpu)
+    call(tmp_path, *RUN, *held, "hydra.run.dir=ddp", *cpu)
     assert "fusion" in exits(tmp_path / "ddp")
 
 
@@ -110,7 +107,7 @@ def test_two_processes_mine_the_whole_pk_batch(tmp_path: Path, people: Path) -> 
 def test_killed_and_resumed_it_ends_as_if_nothing_had_happened(
     tmp_path: Path, people: Path
 ) -> None:
-    long = (*TINY, f"dataset.root={people}", "model.iterations=40", "model.lr=1e-3")
+    long = (*RUN, f"dataset.root={people}", "model.iterations=40", "model.lr=1e-3")
     often = (*long, "callbacks.checkpoint.every_n_train_steps=2")
     process = start(tmp_path, *often)
     deadline = time.time() + 120

@@ -26,7 +26,7 @@ from reid_lab.optional import MissingPackageError, load
 from reid_lab.retrieval import flat
 from reid_lab.retrieval.index import INDEX_NAMES, Index, build
 from tests.absent import without
-from tests.conftest import MINI, SMALL, Compose
+from tests.conftest import MINI, SMALL, TINY, Compose
 from tests.frontier.runs import make_run
 
 HEAVY = ("wandb", "faiss", "botorch", "gpytorch")
@@ -58,14 +58,11 @@ for module in sys.argv[1:]:
     found[module] = lacks, sorted(sitecustomize.ASKED)
 print(json.dumps(found))
 """
-TINY = (
+RUN = (
     *SMALL,
     "name=tiny",
     "dataset=folder",
-    "backbone=small",
-    "backbone.width=4",
-    "model.hidden=16",
-    "model.dim=8",
+    *TINY,
     "model.iterations=1",
     "dataset.workers=1",
     *(f"callbacks.{name}=null" for name in ("cost", "attention", "ranked_lists")),
@@ -103,7 +100,7 @@ def test_no_import_takes_what_only_some_need(
 
 def test_a_run_is_the_same_without(tmp_path: Path, people: Path) -> None:
     """Fit, test and report, in processes of their own."""
-    command = [sys.executable, "-m", "reid_lab", *TINY, f"dataset.root={people}"]
+    command = [sys.executable, "-m", "reid_lab", *RUN, f"dataset.root={people}"]
     absent = [name for name in ABSENT if name != "simplejpeg"]  # other decoders, other pixels
     results = []
     for name in ([], absent):

@@ -14,9 +14,8 @@ from reid_lab.callbacks import EarlyExitThresholds
 from reid_lab.config.check import ConfigError
 from reid_lab.config.paths import last_checkpoint
 from reid_lab.run.run import run
-from tests.conftest import Compose
+from tests.conftest import TINY, Compose
 
-TINY = ("backbone=small", "backbone.width=4", "model.hidden=16", "model.dim=8")
 STEPS = (*TINY, "model.iterations=4", "trainer.log_every_n_steps=1", "trainer.val_check_interval=4")
 LEFT_OUT = ("cost", "ranked_lists", "attention", "verification", "dimensions", "throughput")
 FEW = (

@@ -11,14 +11,11 @@ import pytest
 from reid_lab.budget import peak
 from reid_lab.budget.mul_adds import count_exits
 from reid_lab.config.build import build_data, build_model, build_trainer
-from tests.conftest import Compose
+from tests.conftest import TINY, Compose
 
 UNUSED = ("cost", "ranked_lists", "attention", "verification", "stream", "thresholds", "anytime")
-TINY = (
-    "backbone=small",
-    "backbone.width=4",
-    "model.hidden=16",
-    "model.dim=8",
+RUN = (
+    *TINY,
     "model.iterations=5",
     "trainer.log_every_n_steps=1",
     "callbacks.throughput.every=2",
@@ -29,7 +26,7 @@ PEAK = 1e8  # FLOP/s
 
 def trained(composed: Compose) -> tuple[list[dict[str, str]], int]:
     """The rows of `metrics.csv` that have a throughput, and the Mul-Adds of an image."""
-    cfg = composed(*TINY)
+    cfg = composed(*RUN)
     data, trainer = build_data(cfg), build_trainer(cfg)
     model = build_model(cfg, data.identities)
     counts = count_exits(model, 64, 32)

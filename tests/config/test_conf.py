@@ -13,19 +13,21 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 import reid_lab
+from reid_lab.config.overrides import choices
 from reid_lab.config.paths import conf_dir
 from reid_lab.dataset.synthetic import Recipe
 from tests.conftest import Compose
+from tests.methods import offered
 
 # what no package implements: third-party classes, and compositions of the others
 WITHOUT_PACKAGE = {"trainer", "logger", "experiment", "sweep"}
 # scratch for a plain Python user, who may have no network; the papers start from ImageNet.
 # What Lightning's checkpoints do by default is not what ours do.
 DIFFERENT = {"weights", "save_last", "save_top_k", "every_n_train_steps", "enable_version_counter"}
-CHOICES = {
-    home: [p.stem for p in sorted((conf_dir() / home).glob("*.yaml")) if p.stem != "base"]
-    for home in ("loss", "model", "backbone")
-} | {"dataset": ["market1501"], "callbacks": ["default"]}
+CHOICES = {home: offered(home) for home in ("loss", "model", "backbone")} | {
+    "dataset": ["market1501"],
+    "callbacks": ["default"],
+}
 
 
 def nodes(config: Any, key: str = "") -> Iterator[tuple[str, DictConfig]]:
@@ -78,10 +80,8 @@ def test_groups_mirror_the_packages() -> None:
 
 @pytest.mark.parametrize("group", ["dataset", "backbone", "model", "loss", "trainer", "logger"])
 def test_every_choice_composes(composed: Compose, group: str) -> None:
-    for path in sorted((conf_dir() / group).glob("*.yaml")):
-        if path.stem != "base":
-            cfg = composed(f"{group}={path.stem}", small=False)
-            OmegaConf.to_container(cfg, resolve=True)
+    for choice in choices(group):
+        OmegaConf.to_container(composed(f"{group}={choice}", small=False), resolve=True)
 
 
 def test_recipes_with_ten_crops_have_ten(composed: Compose) -> None:

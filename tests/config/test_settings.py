@@ -27,10 +27,10 @@ from reid_lab.config.paths import conf_dir
 from reid_lab.config.settings import Settings, check
 from reid_lab.errors import UserError
 from reid_lab.run.run import run
-from tests.conftest import Compose
+from tests.conftest import TINY, Compose
 
 TORTURE = os.environ.get("REID_LAB_TORTURE") == "1"
-TINY = ("backbone=small", "backbone.width=4", "model.hidden=8", "model.dim=8", "model.iterations=2")
+SHORT = (*TINY, "model.iterations=2")
 HUGE = (math.nan, math.inf, -math.inf, 1e300, 10**30, -(10**30))
 SENSELESS = (None, "x", "", -1, 0, [], {}, True, *HUGE)
 
@@ -102,7 +102,7 @@ def test_every_number_of_a_constructor_has_bounds(target: str) -> None:
 def test_a_group_that_is_null_works_or_is_refused(
     composed: Compose, group: str, tmp_path: Path
 ) -> None:
-    cfg = put(composed(*TINY, "dataset=folder"), group, None)
+    cfg = put(composed(*SHORT, "dataset=folder"), group, None)
     if group in ("callbacks", "logger"):
         check(cfg)
         run(cfg)
@@ -116,7 +116,7 @@ def test_a_group_that_is_null_works_or_is_refused(
 
 @pytest.mark.parametrize("name", sorted(OmegaConf.load(conf_dir() / "callbacks/default.yaml")))
 def test_any_callback_may_be_left_out(composed: Compose, name: str) -> None:
-    cfg = composed(*TINY, "dataset=folder", f"callbacks.{name}=null")
+    cfg = composed(*SHORT, "dataset=folder", f"callbacks.{name}=null")
     if name == "ranking":
         with pytest.raises(ConfigError, match="callbacks.anytime=null"):
             check(cfg)
@@ -126,7 +126,7 @@ def test_any_callback_may_be_left_out(composed: Compose, name: str) -> None:
 
 
 def test_a_run_without_checkpoint_callback_keeps_none(composed: Compose, tmp_path: Path) -> None:
-    run(composed(*TINY, "dataset=folder", "callbacks=default", "callbacks.checkpoint=null"))
+    run(composed(*SHORT, "dataset=folder", "callbacks=default", "callbacks.checkpoint=null"))
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
@@ -175,7 +175,7 @@ def test_a_run_without_checkpoint_callback_keeps_none(composed: Compose, tmp_pat
 def test_refused_before_anything_is_built(
     composed: Compose, override: str, key: str, says: str
 ) -> None:
-    cfg = composed(*TINY, "dataset=folder", *override.split())
+    cfg = composed(*SHORT, "dataset=folder", *override.split())
     with pytest.raises(ConfigError) as error:
         check(cfg)
     assert key in [problem.key for problem in error.value.problems], error.value
@@ -186,7 +186,7 @@ def test_refused_before_anything_is_built(
 def test_images_that_the_device_holds_are_counted(
     composed: Compose, monkeypatch: pytest.MonkeyPatch, cache: str, spare: int
 ) -> None:
-    cfg = composed(*TINY, "dataset=folder", f"dataset.cache={cache}")
+    cfg = composed(*SHORT, "dataset=folder", f"dataset.cache={cache}")
     data = build_data(cfg)
     _, model = dry_run.try_model(cfg, data)
     needs = dry_run.batches_need(cfg, data, model, 0)
@@ -219,24 +219,24 @@ def test_workers_need_a_temporary_folder_of_a_short_path(
 ) -> None:
     """They would wait for ever: multiprocessing cannot open its socket there."""
     monkeypatch.setattr("tempfile.tempdir", "/" + "x" * 75)
-    check(composed(*TINY, "dataset=folder", "dataset.workers=0"))
+    check(composed(*SHORT, "dataset=folder", "dataset.workers=0"))
     with pytest.raises(ConfigError) as error:
-        check(composed(*TINY, "dataset=folder", "dataset.workers=2"))
+        check(composed(*SHORT, "dataset=folder", "dataset.workers=2"))
     (problem,) = error.value.problems
     assert problem.key == "dataset.workers" and "TMPDIR=/tmp" in problem.fix
     monkeypatch.setattr("tempfile.tempdir", "/" + "x" * 70)
-    check(composed(*TINY, "dataset=folder", "dataset.workers=2"))
+    check(composed(*SHORT, "dataset=folder", "dataset.workers=2"))
 
 
 @pytest.mark.parametrize("folder", ["null", "[1]", "''"])
 def test_a_run_needs_a_folder(composed: Compose, folder: str) -> None:
     with pytest.raises(ConfigError) as error:
-        run(composed(*TINY, "dataset=folder", f"run_dir={folder}"))
+        run(composed(*SHORT, "dataset=folder", f"run_dir={folder}"))
     assert "run_dir" in [problem.key for problem in error.value.problems]
 
 
 def test_the_check_leaves_nothing(composed: Compose, tmp_path: Path) -> None:
-    check(composed(*TINY, "dataset=folder"))
+    check(composed(*SHORT, "dataset=folder"))
     assert not (tmp_path / "run").exists()
 
 
@@ -245,20 +245,20 @@ def test_a_run_folder_as_checkpoint_is_pointed_into(composed: Compose, tmp_path:
     checkpoint.parent.mkdir(parents=True)
     checkpoint.touch()
     with pytest.raises(ConfigError, match=f"ckpt_path={checkpoint}"):
-        check(composed(*TINY, "dataset=folder", f"ckpt_path={checkpoint.parents[1]}"))
+        check(composed(*SHORT, "dataset=folder", f"ckpt_path={checkpoint.parents[1]}"))
 
 
 def test_what_is_refused_together_is_one_message(composed: Compose) -> None:
     wrong = ("model.lr=0", "trainer.devices=0", "dataset.root=/nowhere", "callbacks.ranking=null")
     with pytest.raises(ConfigError) as error:
-        check(composed(*TINY, "dataset=folder", *wrong))
+        check(composed(*SHORT, "dataset=folder", *wrong))
     keys = {problem.key for problem in error.value.problems}
     assert {"model.lr", "trainer", "dataset", "callbacks.ranking"} <= keys
 
 
 def test_the_smallest_image_passes(composed: Compose) -> None:
     smallest = ("dataset.transforms.height=3", "dataset.transforms.width=3")
-    problems, model = dry_run.try_model(composed(*TINY, "dataset=folder", *smallest), None)
+    problems, model = dry_run.try_model(composed(*SHORT, "dataset=folder", *smallest), None)
     assert not problems and model is not None
 
 
@@ -281,7 +281,7 @@ def test_senseless_values_end_in_one_message_or_are_built(
     composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    cfg = composed(*TINY, "dataset=folder")
+    cfg = composed(*SHORT, "dataset=folder")
     tried, bad = 0, []
     for key, value in cases(cfg):
         changed = put(cfg, key, value)

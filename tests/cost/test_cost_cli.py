@@ -16,9 +16,8 @@ from reid_lab.config.build import build_model
 from reid_lab.cost import arguments, compare, measure, show
 from reid_lab.cost.__main__ import main
 from reid_lab.errors import UserError
-from tests.conftest import Compose
+from tests.conftest import TINY, Compose
 
-TINY = ("backbone=small", "backbone.width=4", "model.hidden=16", "model.dim=8")
 SIZE = ("dataset.transforms.height=64", "dataset.transforms.width=32")
 QUICK = ("--batch=2", "--repeats=2", "--seconds=0.1", "--device=cpu", "--allocator=default")
 Run = Callable[..., str]

@@ -18,13 +18,10 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from reid_lab.budget.mul_adds import count_exits
 from reid_lab.checkpoint import fingerprint, fingerprint_of, load_model
-from reid_lab.config.build import build_model
-from reid_lab.config.paths import conf_dir, register_resolvers
 from reid_lab.dataset.images import resize as torch_resize
 from reid_lab.dataset.transforms import normalise
 from reid_lab.export import command
@@ -39,45 +36,31 @@ from reid_lab.runtime import ExportError, Gallery, Manifest, Model
 from reid_lab.runtime.__main__ import main as runtime_main
 from reid_lab.runtime.images import resize
 from reid_lab.runtime.weights import weight_files
-from tests.conftest import SMALL, write_jpegs
+from tests.conftest import write_jpegs
+from tests.methods import BACKBONES, METHODS, SIZE, method, on_backbone, save
 
-TINY = ("backbone=small", "backbone.width=4")
-HEAD = ("model.hidden=16", "model.dim=8")
-METHODS = {
-    "dare": ("model=dare", *TINY, *HEAD),
-    "classifier": ("model=classifier", *TINY),
-    "se_resnets": ("model=se_small", *HEAD),
-    "jlml": ("model=jlml", "model.dim=16", "model.parts=2"),
-    "han": ("model=han", "model.dim=16"),
-}
-SIZE = (64, 32)
 Exported = Callable[[str], Path]
-
-
-def checkpoint_of(path: Path, *overrides: str) -> Path:
-    """Of a small network that has learned nothing, with norms that do something."""
-    register_resolvers()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        places = ["name=x", f"run_dir={path.parent}", f"dataset.root={path.parent}"]
-        cfg = compose("config", [*SMALL, *places, *overrides])
-    torch.manual_seed(0)
-    model = build_model(cfg, 8)
-    for module in model.modules():
-        if isinstance(module, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)):
-            module.running_mean.uniform_(-0.2, 0.2)  # type: ignore[union-attr]
-            module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
-    torch.save({"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}, path)
-    return path
+# hand-crafted features, whose operations ONNX does not have
+REFUSED = {"lomo"}
+NETWORKS = [
+    pytest.param(name, marks=() if name == "dare" else pytest.mark.recipe)
+    for name in (*METHODS, *BACKBONES)
+    if name not in REFUSED
+]
 
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory, people: Path) -> Exported:
-    """Method -> a folder with `last.ckpt` and its export `out`, made once; DaRe's in INT8, too."""
+    """Method or backbone -> a folder with `last.ckpt` and its export `out`, made once.
+
+    DaRe's has an INT8 export, too.
+    """
 
     @cache
     def make(name: str) -> Path:
         folder = tmp_path_factory.mktemp(name)
-        words = ["--checkpoint", str(checkpoint_of(folder / "last.ckpt", *METHODS[name]))]
+        model = on_backbone(name) if name in BACKBONES else method(name)
+        words = ["--checkpoint", str(save(model, folder / "last.ckpt"))]
         words += ["--out", str(folder / "out")]
         if name == "dare":
             words += ["dataset=market1501", f"dataset.root={people}", "--int8"]
@@ -97,7 +80,7 @@ def noise(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, *SIZE, 3), np.uint8)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("count", [1, 3, 5])
 def test_whole_and_chain_are_torchs(exported: Exported, name: str, count: int) -> None:
     method, model = load_model(exported(name) / "last.ckpt"), Model(exported(name) / "out")
@@ -113,7 +96,7 @@ def test_whole_and_chain_are_torchs(exported: Exported, name: str, count: int) -
             np.testing.assert_allclose(given, rows, atol=2e-5 * scale, rtol=0)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_the_manifest_tells_what_it_is(exported: Exported, name: str) -> None:
     folder = exported(name)
     method, manifest = load_model(folder / "last.ckpt"), Manifest.read(folder / "out")
@@ -129,6 +112,12 @@ def test_the_manifest_tells_what_it_is(exported: Exported, name: str) -> None:
         assert [e["name"] for e in json.loads(known["exits"])] == list(method.exit_names)
         assert json.loads(known["preprocessing"])["mean"] == [0.485, 0.456, 0.406]
         assert b"site-packages" not in (folder / "out" / file).read_bytes()  # no stack traces
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_what_is_not_exported_says_how_to_serve_it(name: str) -> None:
+    with pytest.raises(ExportError, match=r"cannot be exported to ONNX.*serve it with PyTorch"):
+        trace(method(name), SIZE)
 
 
 def test_later_stages_read_states_not_pixels(dare: Path) -> None:
@@ -166,7 +155,7 @@ def test_no_images(dare: Path) -> None:
     assert {n: rows.shape for n, rows in model.embed(noise(0)).items()} == {
         e.name: (0, e.dim) for e in model.manifest.exits
     }
-    assert model.embed_files([])["fusion"].shape == (0, 8)
+    assert model.embed_files([])["fusion"].shape == (0, 16)
     assert model.stream(noise(0), lambda exit, rows: rows[:, 0] > 0).exits == []
 
 
@@ -223,7 +212,7 @@ def test_files_of_two_exports_are_refused(exported: Exported, tmp_path: Path) ->
     model = Model(tmp_path / "mixed")
     with pytest.raises(ExportError, match="they are of two exports"):
         model.embed(noise(1))
-    assert model.embed_until(noise(1), "fusion").shape == (1, 8)  # the chain is whole
+    assert model.embed_until(noise(1), "fusion").shape == (1, 16)  # the chain is whole
     for pixels in (noise(1).astype(np.float32), noise(1)[0], noise(1).transpose(0, 3, 1, 2)):
         with pytest.raises(ExportError, match="takes uint8"):
             model.embed_until(pixels, "fusion")

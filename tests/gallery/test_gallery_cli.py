@@ -29,7 +29,7 @@ from reid_lab.gallery.images import named
 from reid_lab.retrieval.index import INDEX_NAMES
 from reid_lab.retrieval.store import UNKNOWN, SavedGallery
 from reid_lab.retrieval.writer import Writer
-from tests.conftest import Compose, write_jpegs
+from tests.conftest import TINY, Compose, write_jpegs
 
 Run = Callable[..., str]
 
@@ -42,8 +42,7 @@ def checkpoint(tmp_path: Path, composed: Compose) -> Path:
 
 def untrained(path: Path, composed: Compose, seed: int) -> Path:
     torch.manual_seed(seed)
-    small = ("backbone=small", "backbone.width=4", "model.hidden=16", "model.dim=8")
-    model = build_model(composed("model=dare", *small))
+    model = build_model(composed("model=dare", *TINY))
     torch.save({"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}, path)
     return path
 

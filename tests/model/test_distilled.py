@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +19,19 @@ from reid_lab.config.paths import conf_dir
 from reid_lab.config.settings import check
 from reid_lab.dataset import read_layout
 from reid_lab.errors import UserError
-from reid_lab.loss import BatchHardTriplet
 from reid_lab.loss.distillation import hint, relation, soft_cross_entropy
-from reid_lab.model import HAN, JLML, Classifier, DaRe, Distilled, ReidModule
+from reid_lab.model import Classifier, Distilled, ReidModule
 from reid_lab.model.base import State
 from reid_lab.model.teacher import Cache, Teacher
 from reid_lab.run.run import run
 from tests.conftest import Compose
+from tests.methods import METHODS, PEOPLE, SIZE, STUDENTS, method
 
-SIZE = (64, 32)
-PEOPLE = 3
 BATCH = {
     "image": torch.randn(4, 3, *SIZE, generator=torch.Generator().manual_seed(0)),
     "label": torch.tensor([0, 0, 1, 2]),
     "pid": torch.tensor([5, 5, 6, 7]),
     "index": torch.arange(4),
-}
-METHODS: dict[str, Callable[[], ReidModule]] = {
-    "classifier": lambda: Classifier(SmallResNet(4), PEOPLE),
-    "dare": lambda: DaRe(SmallResNet(4), BatchHardTriplet(), hidden=16, dim=8),
-    "han": lambda: HAN(PEOPLE, BatchHardTriplet(), dim=16),
-    "jlml": lambda: JLML(PEOPLE, dim=16),
 }
 
 
@@ -52,7 +43,7 @@ def distilled(
     student: str = "classifier", teacher: ReidModule | None = None, **options: Any
 ) -> Distilled:
     wide = teacher or Classifier(SmallResNet(6), PEOPLE)
-    model = Distilled(METHODS[student](), "a.ckpt", identities=PEOPLE, **options)
+    model = Distilled(method(student).train(), "a.ckpt", identities=PEOPLE, **options)
     model.learn_from(taught_by(wide), SIZE)
     return model
 
@@ -74,7 +65,7 @@ def test_losses_are_equation_2(scale: bool) -> None:
 
 @pytest.mark.parametrize(
     ("student", "features"),
-    [*((name, None) for name in METHODS), ("dare", "hint"), ("classifier", "relation")],
+    [*((name, None) for name in STUDENTS), ("dare", "hint"), ("classifier", "relation")],
 )
 def test_any_method_learns_and_the_teacher_stays(student: str, features: str | None) -> None:
     model = distilled(student, features=features)
@@ -105,7 +96,7 @@ def test_an_exit_without_classifier_gets_one_that_lambda_trains() -> None:
 
 
 def test_branches_learn_from_branches() -> None:
-    teacher = METHODS["han"]()
+    teacher = method("han").train()
     model = distilled("han", teacher, exits={"global": "global", "local": "local"}).eval()
     ours, theirs = model.outputs(BATCH["image"]), teacher.outputs(BATCH["image"])
     losses = model.losses(BATCH)
@@ -119,7 +110,7 @@ def test_branches_learn_from_branches() -> None:
 @pytest.mark.parametrize("soft_targets", [True, False])
 def test_a_stage_that_learns_from_its_fusion(soft_targets: bool) -> None:
     """The gradient reaches the stage that learns and not what the fusion alone depends on."""
-    student = METHODS["dare"]()
+    student = method("dare").train()
     options: dict[str, Any] = {"features": "relation", "soft_targets": soft_targets}
     model = Distilled(student, None, PEOPLE, {"stage1": "fusion"}, **options)
     model.learn_from(None, SIZE)
@@ -142,7 +133,7 @@ def test_hints_of_another_dimension_are_projected() -> None:
     theirs = model.teacher.outputs(BATCH["image"]).exits["pool"]
     ours = model(BATCH["image"])["pool"] @ model.projections["pool"].weight.T  # type: ignore[operator]
     torch.testing.assert_close(model.losses(BATCH)["pool_hint"], 2 * hint(ours, theirs))
-    same = distilled(teacher=METHODS["classifier"](), features="hint")
+    same = distilled(teacher=method("classifier").train(), features="hint")
     assert not same.projections
 
 
@@ -163,7 +154,7 @@ def test_relations_are_among_the_images_of_all_processes(monkeypatch: pytest.Mon
 
 def test_the_teacher_sees_its_own_image_size() -> None:
     seen = []
-    module = METHODS["classifier"]()
+    module = method("classifier").train()
     teacher = taught_by(module, (96, 80))
     module.backbone.register_forward_pre_hook(lambda _, args: seen.append(args[0]))  # type: ignore[union-attr, operator]
     teacher.outputs(BATCH["image"])
@@ -182,7 +173,7 @@ def test_exits_are_the_student_s() -> None:
 
 
 def test_what_is_added_learns_as_the_student_does() -> None:
-    model = distilled("han", METHODS["classifier"](), exits={"joint": "pool"})
+    model = distilled("han", method("classifier").train(), exits={"joint": "pool"})
     optimizer = model.configure_optimizers()
     groups = optimizer.param_groups
     assert len(groups) == 3 and groups[2]["lr"] == groups[0]["lr"]
@@ -202,7 +193,7 @@ def test_exits_that_cannot_teach(
     student: str, teacher: str, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        distilled(student, METHODS[teacher](), **options)
+        distilled(student, method(teacher).train(), **options)
 
 
 def test_other_people_cannot_be_told_apart_but_embedded() -> None:
@@ -212,10 +203,16 @@ def test_other_people_cannot_be_told_apart_but_embedded() -> None:
     assert distilled("dare", stranger, soft_targets=False, features="relation").pairs
 
 
+def test_every_other_method_is_refused_as_a_student() -> None:
+    for name in set(METHODS) - set(STUDENTS):
+        with pytest.raises(ValueError, match="has no objective to distil into"):
+            Distilled(method(name), "a.ckpt", identities=PEOPLE)
+
+
 def test_nothing_to_learn() -> None:
     with pytest.raises(ValueError, match="nothing is learned"):
-        Distilled(METHODS["classifier"](), None, soft_targets=False)
-    itself = Distilled(METHODS["classifier"](), None)
+        Distilled(method("classifier").train(), None, soft_targets=False)
+    itself = Distilled(method("classifier").train(), None)
     with pytest.raises(UserError, match="pool cannot learn from itself"):
         itself.learn_from(None, SIZE)
     with pytest.raises(RuntimeError, match="learn_from"):
@@ -337,9 +334,9 @@ def test_cached_outputs_equal_computed_ones(
 
 def test_a_cache_is_of_one_teacher_one_size_and_these_images(people: Path, tmp_path: Path) -> None:
     split = read_layout(people, "mini").train
-    same = Teacher(METHODS["classifier"](), SIZE, "again.ckpt", "f" * 64)
-    other = Teacher(METHODS["classifier"](), SIZE, "a.ckpt", "e" * 64)
-    path = Cache(tmp_path, taught_by(METHODS["jlml"]()), ["pool"], SIZE).path(split)
+    same = Teacher(method("classifier").train(), SIZE, "again.ckpt", "f" * 64)
+    other = Teacher(method("classifier").train(), SIZE, "a.ckpt", "e" * 64)
+    path = Cache(tmp_path, taught_by(method("jlml").train()), ["pool"], SIZE).path(split)
     assert Cache(tmp_path, same, ["pool"], SIZE).path(split) == path
     others = [
         Cache(tmp_path, other, ["pool"], SIZE).path(split),

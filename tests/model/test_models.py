@@ -7,8 +7,7 @@ from torch import nn
 from reid_lab.backbone import SmallResNet
 from reid_lab.config.build import build_data, build_model, build_trainer
 from reid_lab.loss import BatchHardTriplet
-from reid_lab.model import HAN, JLML, PLA, Classifier, DaRe, ReidModule, SEResNets
-from reid_lab.model.base import State
+from reid_lab.model import Classifier, DaRe, ReidModule, SEResNets
 from reid_lab.model.triplets import SettingError
 from tests.conftest import Compose
 
@@ -21,14 +20,6 @@ def dare(**options: object) -> DaRe:
 
 def ensemble() -> SEResNets:
     return SEResNets({"a": SmallResNet(4), "b": SmallResNet(6)}, BatchHardTriplet(), 16, 8)
-
-
-@pytest.mark.parametrize("model", [dare(), ensemble()], ids=["dare", "se"])
-def test_gradients_reach_every_parameter(model: ReidModule) -> None:
-    losses = model.losses({**BATCH, "image": torch.randn(4, 3, 64, 32)})
-    assert tuple(losses) == model.exit_names
-    torch.stack(list(losses.values())).sum().backward()
-    assert not [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
 
 
 def test_fusion_is_the_weighted_sum() -> None:
@@ -57,29 +48,6 @@ def test_exits_are_lazy(model: ReidModule) -> None:
     first = len(ran)
     list(exits)
     assert 0 < first < len(ran)
-
-
-METHODS = {
-    "dare": dare,
-    "se": ensemble,
-    "classifier": lambda: Classifier(SmallResNet(4), 2),
-    "pla": lambda: PLA(SmallResNet(4), 2, dim=16),
-    "han": lambda: HAN(2, BatchHardTriplet()),
-    "jlml": lambda: JLML(2, dim=16),
-    "jlml, two stems": lambda: JLML(2, shared_stem=False, dim=16),
-}
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_part_of_a_batch_goes_on_alone(method: str) -> None:
-    model, images = METHODS[method]().eval(), torch.randn(4, 3, 64, 32)
-    together, kept = model(images), torch.tensor([3, 1])
-    state: State = (images,)
-    for name in model.exit_names:
-        state, rows = model.step(name, state)
-        if len(rows) == 4:
-            state, rows = tuple(part[kept] for part in state), rows[kept]
-        torch.testing.assert_close(rows, together[name][kept])
 
 
 def test_views_are_averaged() -> None:

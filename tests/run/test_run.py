@@ -27,9 +27,8 @@ from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.results import OF_A_TEST
 from reid_lab.run.run import run
-from tests.conftest import Compose, write_jpegs
+from tests.conftest import TINY, Compose, write_jpegs
 
-TINY = ("backbone=small", "backbone.width=4", "model.hidden=16", "model.dim=8")
 MINIATURE = {"_target_": "reid_lab.dataset.read_layout", "_partial_": True, "name": "mini"}
 REPORTED: set[tuple[str, ...]] = set()  # methods, with their callbacks, whose report was drawn
 UNNEEDED = ("cost", "ranked_lists", "attention", "throughput", "verification")

@@ -1,0 +1,155 @@
+"""Every method and backbone that conf/ offers, at a size that a test runs in seconds.
+
+A new YAML under conf/model or conf/backbone is found here, and so by every test that is
+parametrised by METHODS or BACKBONES.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from reid_lab.backbone import Backbone
+from reid_lab.config.build import build_model
+from reid_lab.config.paths import conf_dir, register_resolvers
+from reid_lab.model import Distilled, ReidModule
+from reid_lab.model.teacher import Teacher
+
+SIZE = (64, 32)  # height, width
+PEOPLE = 3
+# what a model is shrunk to, where it has such a key
+SIZES = {"dim": 16, "hidden": 16, "width": 4, "parts": 2}
+SMALL_BACKBONE = {"_target_": "reid_lab.backbone.SmallResNet", "width": SIZES["width"]}
+
+
+def offered(group: str) -> list[str]:
+    """The choices of a config group that build something by themselves."""
+    files = sorted((conf_dir() / group).glob("*.yaml"))
+    return [f.stem for f in files if "_target_" in yaml.safe_load(f.read_text(encoding="utf-8"))]
+
+
+def objective_of_one_pass(name: str) -> bool:
+    """Whether conf/model/NAME.yaml can be a student."""
+    node = yaml.safe_load((conf_dir() / "model" / f"{name}.yaml").read_text(encoding="utf-8"))
+    return bool(get_object(node["_target_"]).losses is ReidModule.losses)
+
+
+METHODS, BACKBONES = offered("model"), offered("backbone")
+STUDENTS = [name for name in METHODS if objective_of_one_pass(name)]
+
+
+def composed(*overrides: str) -> DictConfig:
+    """A config on `backbone=small`; no data set is read, no weights are downloaded."""
+    register_resolvers()
+    places = ["name=test", "run_dir=.", "dataset.root=.", "task=test"]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose("config", overrides=["backbone=small", *places, *overrides])
+
+
+def config(name: str, *overrides: str) -> DictConfig:
+    """`model=NAME`, tiny, on tiny backbones; `overrides` are of what is not shrunk."""
+    cfg = composed(f"model={name}", *overrides)
+    cfg.dataset.transforms.height, cfg.dataset.transforms.width = SIZE
+    if not any(word.startswith("backbone=") for word in overrides):
+        cfg.backbone = SMALL_BACKBONE
+    shrink(cfg.model)
+    return cfg
+
+
+def shrink(node: DictConfig) -> None:
+    """Set every known size of a model, and use tiny backbones."""
+    for key in map(str, node):
+        if key == "teacher":
+            node[key] = "teacher.ckpt"  # read by no test that does not train
+            continue
+        if OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key):
+            continue
+        if key in SIZES:
+            node[key] = SIZES[key]
+        elif isinstance(node[key], DictConfig):
+            if is_backbone(node[key]):
+                node[key] = SMALL_BACKBONE
+            else:
+                shrink(node[key])
+
+
+def is_backbone(node: DictConfig) -> bool:
+    target = get_object(node["_target_"]) if "_target_" in node else None
+    return isinstance(target, type) and issubclass(target, Backbone)
+
+
+def method(name: str, *overrides: str) -> ReidModule:
+    """The method of conf/model/NAME.yaml, tiny, in eval mode, with random weights everywhere."""
+    torch.manual_seed(0)
+    return awake(build_model(config(name, *overrides), PEOPLE)).eval()
+
+
+def on_backbone(name: str) -> ReidModule:
+    """A classifier on the backbone of conf/backbone/NAME.yaml, at its own size."""
+    cfg = config("classifier", f"backbone={name}")
+    if "weights" in cfg.backbone:
+        cfg.backbone.weights = None
+    torch.manual_seed(0)
+    return awake(build_model(cfg, PEOPLE)).eval()
+
+
+def backbone(name: str, **options: Any) -> Backbone:
+    """The backbone of conf/backbone/NAME.yaml without weights, in eval mode."""
+    node = composed(f"backbone={name}").backbone
+    options = {"weights": None, **options} if "weights" in node else options
+    torch.manual_seed(0)
+    network: Backbone = instantiate(node, **options)
+    return network.eval()
+
+
+def awake(model: ReidModule) -> ReidModule:
+    """The same with norms that do something, and nothing that starts at zero left there."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            assert module.running_mean is not None and module.running_var is not None
+            module.running_mean.uniform_(-0.2, 0.2)
+            module.running_var.uniform_(0.5, 2)
+            nn.init.uniform_(module.bias, 0, 0.5)
+    for values in model.state_dict().values():  # e.g. HAN's regions, LOMO's metrics
+        if values.is_floating_point() and not values.any():
+            values.normal_(std=0.1)
+    return model
+
+
+def to_train(name: str, *overrides: str) -> ReidModule:
+    """A method ready for a training step; a student learns from a copy of itself."""
+    model = method(name, *overrides)
+    if isinstance(model, Distilled):
+        teacher = deepcopy(model.student)
+        model.learn_from(Teacher(teacher, SIZE, "a.ckpt", "f" * 64), SIZE)
+    return model.train()
+
+
+def batch(people: int = PEOPLE, images: int = 2) -> dict[str, torch.Tensor]:
+    """A PK batch of noise."""
+    label = torch.arange(people).repeat_interleave(images)
+    noise = torch.randn(len(label), 3, *SIZE, generator=torch.Generator().manual_seed(0))
+    return {"image": noise, "label": label, "pid": label + 10, "index": torch.arange(len(label))}
+
+
+@cache
+def is_trained(name: str) -> bool:
+    """Whether a method learns by gradients."""
+    return any(p.requires_grad for p in method(name).parameters())
+
+
+def save(model: ReidModule, path: Path) -> Path:
+    """A checkpoint as a run writes it, without the optimiser's state."""
+    checkpoint = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
+    model.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, path)
+    return path
