@@ -1,8 +1,8 @@
-"""Our loader, training step and ranking beside plain code and the toolboxes, in one run.
+"""Compare our loader, training step, inference and ranking with plain code and other toolboxes.
 
 python -m experiments.bench       (make bench)
 
-Toolboxes are measured where they can be imported (see README.md).
+Toolboxes that cannot be imported are skipped (see README.md).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from experiments.bench.loader import bench_gpu, bench_loader, bench_memory
 from experiments.bench.people import write_people
 from experiments.bench.ranking import bench_ranking
 from experiments.bench.step import bench_step
-from experiments.bench.timing import ROUNDS, Section
+from experiments.bench.timing import ROUNDS, Comparison
 from reid_lab.results.provenance import commit, machine
 from reid_lab.run.run import quiet
 
-SECTIONS: dict[str, Callable[[Path], Section | str]] = {
+SECTIONS: dict[str, Callable[[Path], Comparison | str]] = {
     "loader": partial(bench_loader, size=(256, 128), with_peers=True),
     "small": partial(bench_loader, size=(128, 64), with_peers=False),
     "memory": bench_memory,
@@ -38,18 +38,20 @@ SECTIONS: dict[str, Callable[[Path], Section | str]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.bench")
-    parser.add_argument("--only", choices=list(SECTIONS), action="append", help="sections (all)")
-    asked = parser.parse_args().only or list(SECTIONS)
+    parser.add_argument(
+        "--only", choices=list(SECTIONS), action="append", help="sections; all by default"
+    )
+    names = parser.parse_args().only or list(SECTIONS)
     quiet()
     console = Console(width=100)
     console.print(f"{machine()}; torch {torch.__version__}, {torch.get_num_threads()} threads;")
-    console.print(f"commit {commit()}; seed 0; medians of {ROUNDS} rounds in which all take turns")
+    console.print(f"commit {commit()}; seed 0; medians of {ROUNDS} interleaved rounds")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_people(root)
-        for name in asked:
-            found = SECTIONS[name](root)
-            console.print(f"{name}: {found}" if isinstance(found, str) else found.table())
+        for name in names:
+            result = SECTIONS[name](root)
+            console.print(f"{name}: {result}" if isinstance(result, str) else result.table())
 
 
 if __name__ == "__main__":

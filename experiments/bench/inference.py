@@ -1,4 +1,4 @@
-"""Images/s of the networks on the CPU, batches of 32, beside ResNet-50 and torchreid's HA-CNN."""
+"""Inference speed on the CPU in images/s, compared with ResNet-50 and torchreid's HA-CNN."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from experiments.bench.timing import Section, Work, interleaved
+from experiments.bench.timing import Comparison, Work, interleaved
 from reid_lab.backbone import MobileNet, ResNet
 from reid_lab.budget.mul_adds import count_exits
 from reid_lab.loss import BatchHardTriplet
@@ -16,10 +16,11 @@ from reid_lab.model import HAN, JLML, Classifier, ReidModule
 
 BATCH = 32
 REFERENCE = "ResNet-50"
-Network = tuple[Callable[[Tensor], object], tuple[int, int], int]  # size of images, Mul-Adds
+Candidate = tuple[Callable[[Tensor], object], tuple[int, int], int]  # forward, image size, Mul-Adds
 
 
-def bench_inference() -> Section:
+def bench_inference() -> Comparison:
+    """Images/s of each network in batches of 32."""
     networks = {name: _ours(model, *size) for name, model, size in _models()}
     peer = _hacnn()
     if peer is not None:
@@ -30,9 +31,9 @@ def bench_inference() -> Section:
     }
     notes = [f"{name}: {cost / 1e6:,.1f} M Mul-Adds" for name, (*_, cost) in networks.items()]
     if peer is None:
-        notes.append("torchreid's HA-CNN is left out: it cannot be imported")
+        notes.append("torchreid's HA-CNN is skipped: it cannot be imported")
     rates = interleaved(works)
-    return Section("inference, images/s", rates, REFERENCE, tuple(notes))
+    return Comparison("inference, images/s", rates, REFERENCE, tuple(notes))
 
 
 def _models() -> list[tuple[str, ReidModule, tuple[int, int]]]:
@@ -47,13 +48,13 @@ def _models() -> list[tuple[str, ReidModule, tuple[int, int]]]:
     ]
 
 
-def _ours(model: ReidModule, height: int, width: int) -> Network:
+def _ours(model: ReidModule, height: int, width: int) -> Candidate:
     costs = count_exits(model, height, width)
     model.eval().to(memory_format=torch.channels_last)
-    return lambda x: model(_last(x)), (height, width), list(costs.values())[-1]
+    return lambda x: model(_channels_last(x)), (height, width), list(costs.values())[-1]
 
 
-def _hacnn() -> Network | None:
+def _hacnn() -> Candidate | None:
     try:
         from torchreid.models.hacnn import HACNN
     except ImportError:
@@ -62,7 +63,7 @@ def _hacnn() -> Network | None:
     return network, (160, 64), 544_000_000
 
 
-def _last(x: Tensor) -> Tensor:
+def _channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 

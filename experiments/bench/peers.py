@@ -1,6 +1,6 @@
-"""Training loaders of other toolboxes over the same files, where they can be imported.
+"""Training loaders of other toolboxes over the same files.
 
-Each is its own: transforms, data set, sampler and collation are the toolbox's code.
+Transforms, data set, sampler and collation are the toolbox's own code.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ Rows = list[tuple[str, int, int]]
 
 
 def rows(split: Split) -> Rows:
+    """(path, label, camid) of each image."""
     paths = (str(split.path(i)) for i in range(len(split)))
     pids = {pid: label for label, pid in enumerate(split.identities.tolist())}
     labels = (pids[pid] for pid in split.pids.tolist())
@@ -57,10 +58,10 @@ def register(torchreid: Any, train: Rows) -> None:
 
 
 def fastreid_loader(split: Split, p: int, k: int, workers: int) -> Work:
-    """Its data set, transforms (flip, padded crop, erasing), sampler and collation, at 256x128.
+    """fast-reid's data set, transforms (flip, padded crop, erasing), sampler, collation; 256x128.
 
-    In a plain DataLoader: its own, `DataLoaderX`, needs CUDA. Its networks normalise in
-    `preprocess_image`, which is done here.
+    A plain DataLoader replaces `DataLoaderX`, which needs CUDA. Normalisation is included here;
+    fast-reid does it in `preprocess_image` of its networks.
     """
     from fastreid.config import get_cfg
     from fastreid.data.build import fast_batch_collator
@@ -73,15 +74,15 @@ def fastreid_loader(split: Split, p: int, k: int, workers: int) -> Work:
     cfg.INPUT.FLIP.ENABLED = cfg.INPUT.PADDING.ENABLED = cfg.INPUT.REA.ENABLED = True
     data = CommDataset(rows(split), build_transforms(cfg, is_train=True), relabel=True)
     sampler = BalancedIdentitySampler(data.img_items, p * k, k, seed=0)  # never ends
-    batches = BatchSampler(sampler, p * k, True)
+    batch_sampler = BatchSampler(sampler, p * k, True)
     collate = fast_batch_collator
-    loader = DataLoader(data, batch_sampler=batches, num_workers=workers, collate_fn=collate)
+    loader = DataLoader(data, batch_sampler=batch_sampler, num_workers=workers, collate_fn=collate)
     mean = torch.tensor(cfg.MODEL.PIXEL_MEAN).view(1, 3, 1, 1)
     std = torch.tensor(cfg.MODEL.PIXEL_STD).view(1, 3, 1, 1)
 
     def epoch() -> int:
-        some: Iterable[Any] = islice(loader, len(data) // (p * k))
-        return sum(len(batch["images"].sub_(mean).div_(std)) for batch in some)
+        batches: Iterable[Any] = islice(loader, len(data) // (p * k))
+        return sum(len(batch["images"].sub_(mean).div_(std)) for batch in batches)
 
     return epoch
 
@@ -93,18 +94,21 @@ PEERS: dict[str, Callable[[Split, int, int, int], Work]] = {
 
 
 @cache
-def importable(peer: str) -> str:
-    """Why it cannot be measured; empty if it can."""
+def import_error(peer: str) -> str:
+    """Why a toolbox cannot be measured; empty if it can."""
     try:
         __import__(peer.replace("-", ""))
-    except Exception as error:  # whatever an old package trips over
+    except Exception as error:  # an old package may raise any error
         return f"{peer}: not measured ({type(error).__name__}: {error})"
     return ""
 
 
 def loaders(split: Split, p: int, k: int, workers: tuple[int, ...]) -> dict[str, Work]:
-    found = [peer for peer in PEERS if not importable(peer)]
-    with contextlib.redirect_stdout(io.StringIO()):  # they print what they build
+    """The loaders of all toolboxes that can be imported, by name and number of workers."""
+    available = [peer for peer in PEERS if not import_error(peer)]
+    with contextlib.redirect_stdout(io.StringIO()):  # the toolboxes print their settings
         return {
-            f"{peer}, {n} workers": PEERS[peer](split, p, k, n) for peer in found for n in workers
+            f"{peer}, {n} workers": PEERS[peer](split, p, k, n)
+            for peer in available
+            for n in workers
         }

@@ -1,4 +1,4 @@
-"""Files like Market-1501's: 64x128 JPEGs of about 4 KB, one person a folder of names."""
+"""Write random images in Market-1501's layout: 128x64 JPEGs of about 4 KB."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ IDENTITIES, EACH, CAMERAS = 96, 32, 6
 
 
 def write_people(root: Path, seed: int = 0) -> Benchmark:
-    """3,072 training images of noise as coarse as clothes; two people to query."""
+    """Write 3,072 training images of coarse noise, and two test people."""
     rng = np.random.default_rng(seed)
     people = [(f"bounding_box_train/{p:04}", EACH) for p in range(1, IDENTITIES + 1)]
     people += [(f"{part}/{p}", 2) for part in ("query", "bounding_box_test") for p in (1001, 1002)]
     names = [
-        f"{who}_c{i % CAMERAS + 1}s1_{i:06}_00.jpg" for who, images in people for i in range(images)
+        f"{person}_c{i % CAMERAS + 1}s1_{i:06}_00.jpg"
+        for person, images in people
+        for i in range(images)
     ]
     for name in names:
         path = root / name

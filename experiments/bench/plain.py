@@ -1,4 +1,4 @@
-"""What most repositories do: PIL, then torchvision's transforms, an image at a time."""
+"""The usual loader: PIL and torchvision's transforms, one image at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reid_lab.dataset.transforms import MEAN, STD
 
 
 class PlainImages(Dataset[tuple[torch.Tensor, int]]):
-    """Item (index, draw) -> image, pid. The draw is not used: torchvision has its own numbers."""
+    """Item (index, draw) -> (image, pid). `draw` is unused: torchvision draws its own numbers."""
 
     def __init__(self, split: Split, height: int, width: int) -> None:
         self.split = split
@@ -29,7 +29,7 @@ class PlainImages(Dataset[tuple[torch.Tensor, int]]):
             ]
         )
 
-    def __getitem__(self, draw: tuple[int, int]) -> tuple[torch.Tensor, int]:
-        index, _ = draw
+    def __getitem__(self, item: tuple[int, int]) -> tuple[torch.Tensor, int]:
+        index, _ = item
         with Image.open(self.split.path(index)) as image:
             return self.transform(image.convert("RGB")), int(self.split.pids[index])

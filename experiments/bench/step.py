@@ -1,4 +1,4 @@
-"""Steps of a small DaRe at 128x64, by Lightning and by a bare loop."""
+"""Training speed of a small DaRe at 128x64: Lightning compared with a bare PyTorch loop."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 
-from experiments.bench.loader import K, P, module
-from experiments.bench.timing import Section, interleaved
+from experiments.bench.loader import K, P, data_module
+from experiments.bench.timing import Comparison, interleaved
 from reid_lab.backbone import SmallResNet
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import DaRe
 
 
-def bench_step(root: Path) -> Section:
-    steps, data = 20, module(root, (128, 64), "memory")
+def bench_step(root: Path) -> Comparison:
+    """Images/s of 20 training steps."""
+    steps, data = 20, data_module(root, (128, 64), "memory")
     data.train_dataloader()  # decodes
 
     def model() -> DaRe:
@@ -53,4 +54,4 @@ def bench_step(root: Path) -> Section:
         return steps * P * K
 
     rates = interleaved({"bare PyTorch loop": bare, "ours, by Lightning": lightning})
-    return Section("training steps, images/s", rates, "bare PyTorch loop")
+    return Comparison("training steps, images/s", rates, "bare PyTorch loop")

@@ -1,4 +1,4 @@
-"""Candidates take turns, so that what else the machine does hits all alike."""
+"""Time candidates in turns, so that other load on the machine affects all of them equally."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-Work = Callable[[], int]  # does it once and says how much it did
+Work = Callable[[], int]  # runs once; returns the number of items done
 ROUNDS = 5
 
 
 @dataclass(frozen=True)
-class Section:
-    """What each candidate did a second, round by round; ratios are to `reference`."""
+class Comparison:
+    """Items per second of each candidate in each round.
+
+    Attributes:
+        reference: the candidate that ratios are to.
+    """
 
     title: str
     rates: Mapping[str, list[float]]
@@ -31,15 +35,16 @@ class Section:
         return table
 
     def ratio(self, name: str) -> float:
-        """Of medians."""
+        """The ratio of medians to the reference."""
         return statistics.median(self.rates[name]) / statistics.median(self.rates[self.reference])
 
 
 def interleaved(works: Mapping[str, Work], rounds: int = ROUNDS) -> dict[str, list[float]]:
+    """Run all candidates once per round, after a warm-up; items per second of each."""
     for work in works.values():
         work()  # warm up
-    taken = [{name: rate(work) for name, work in works.items()} for _ in range(rounds)]
-    return {name: [one[name] for one in taken] for name in works}
+    measured = [{name: rate(work) for name, work in works.items()} for _ in range(rounds)]
+    return {name: [rates[name] for rates in measured] for name in works}
 
 
 def rate(work: Work) -> float:

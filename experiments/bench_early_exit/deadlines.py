@@ -1,4 +1,4 @@
-"""Queries with a random deadline each: how many are answered, how late, by which exit."""
+"""Queries with random deadlines: how many are answered, how late, and by which exit."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.bench_early_exit.models import Network
+from experiments.bench_early_exit.models import BenchNetwork
 from reid_lab.budget.anytime import AnytimeModel
 
 WARM_UP = 20
 
 
-def deadlines(network: Network, queries: int, seed: int) -> dict[str, Any]:
-    """Deadlines are drawn evenly from 0 to 1.2 times what the whole network usually takes.
+def deadlines(network: BenchNetwork, queries: int, seed: int) -> dict[str, Any]:
+    """Embed queries one by one, each with a deadline.
 
-    `late` are answers after their deadline, `forced` those of them by the first exit, which is
-    always computed. `beyond` are late by more than their last step took, `slow` by more than
-    nine of ten of the longest steps take.
+    Deadlines are drawn uniformly from 0 to 1.2 times the usual time of the whole network.
+
+    Returns:
+        Counts: `answered`; `late` (answers after their deadline); `forced` (late answers of the
+        first exit, which is always computed); `beyond` (late by more than the time of their last
+        step); `slow` (late by more than the 90th percentile of the longest step). Times in ms.
     """
     runner = AnytimeModel(network.model)
     images = network.images(WARM_UP)

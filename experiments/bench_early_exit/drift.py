@@ -1,4 +1,4 @@
-"""Planned against realised on real embeddings, in a steady order and in sorted ones."""
+"""Planned and realised cost of budgeted streams, in shuffled and in sorted query order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.bench_early_exit.models import Network
+from experiments.bench_early_exit.models import BenchNetwork
 from reid_lab.budget.mul_adds import count_exits
 from reid_lab.budget.sweep import stream_sweep
 from reid_lab.budget.thresholds import calibrate
@@ -23,22 +23,23 @@ BUDGETS = 9
 POLICIES = ("random", "distance", "margin", "entropy", "learned")
 
 
-def drift(network: Network, root: Path, seed: int) -> list[dict[str, Any]]:
-    """A row a policy, rule and order: how far the cost strays from the plan, and Rank-1.
+def drift(network: BenchNetwork, root: Path, seed: int) -> list[dict[str, Any]]:
+    """Deviation of the cost from the plan, and Rank-1, per policy, thresholds and order.
 
-    Half of the test people, drawn by `seed`, fit the thresholds; the others come as queries.
+    The thresholds are fitted on one half of the test people, drawn by `seed`; the queries are of
+    the other half.
     """
-    fitted, asked = halves(network, root, seed)
+    fitting, testing = halves(network, root, seed)
     exits = network.model.stream_exits
-    known = calibrate(fitted, exits)
-    costs = [asked.mul_adds[name] for name in exits]
+    calibration = calibrate(fitting, exits)
+    costs = [testing.mul_adds[name] for name in exits]
     rows = stream_sweep(
-        asked,
+        testing,
         exits,
         POLICIES,  # type: ignore[arg-type]
         np.linspace(costs[0], costs[-1], BUDGETS + 2)[1:-1].tolist(),
         seed=seed,
-        calibration=known,
+        calibration=calibration,
         thresholds=("online", "steered", "fitted"),
         orders=("shuffled", "by_identity", "by_camera"),
     )
@@ -47,46 +48,48 @@ def drift(network: Network, root: Path, seed: int) -> list[dict[str, Any]]:
 
 def _summary(rows: Sequence[dict[str, Any]]) -> Any:
     kinds = dict.fromkeys((r["policy"].split(" (")[0], r["thresholds"], r["order"]) for r in rows)
-    for policy, how, order in kinds:
-        mine = [
+    for policy, thresholds, order in kinds:
+        group = [
             r
             for r in rows
-            if (r["policy"].split(" (")[0], r["thresholds"], r["order"]) == (policy, how, order)
+            if (r["policy"].split(" (")[0], r["thresholds"], r["order"])
+            == (policy, thresholds, order)
         ]
-        off = np.abs([r["realised"] / r["planned"] - 1 for r in mine])
+        deviation = np.abs([r["realised"] / r["planned"] - 1 for r in group])
         yield {
             "policy": policy,
-            "thresholds": how,
+            "thresholds": thresholds,
             "order": order,
-            "mean_off": float(off.mean()),
-            "worst_off": float(off.max()),
-            "rank1": float(np.mean([r["rank1"] for r in mine])),
+            "mean_off": float(deviation.mean()),
+            "worst_off": float(deviation.max()),
+            "rank1": float(np.mean([r["rank1"] for r in group])),
         }
 
 
-def halves(network: Network, root: Path, seed: int) -> tuple[Evaluation, Evaluation]:
+def halves(network: BenchNetwork, root: Path, seed: int) -> tuple[Evaluation, Evaluation]:
+    """Evaluations of the two halves of the test people; each has half of the distractors."""
     benchmark = read_layout(root, name="people")
     costs = count_exits(network.model, *network.size)
     query, gallery = benchmark.query, benchmark.gallery
     q, g = embedded(network, query), embedded(network, gallery)
     people = np.random.default_rng(seed).permutation(query.identities)
     first = people[: len(people) // 2]
-    found = []
+    evaluations = []
     for inside in (True, False):
-        mine = [np.isin(s.pids, first) == inside for s in (query, gallery)]
-        # distractors and junk are nobody's: each half has its own
-        nobody = (gallery.pids <= 0) & (np.arange(len(gallery)) % 2 == int(inside))
-        mine[1] = (mine[1] & (gallery.pids > 0)) | nobody
-        rows = [torch.from_numpy(np.flatnonzero(m)) for m in mine]
+        masks = [np.isin(s.pids, first) == inside for s in (query, gallery)]
+        # distractors and junk have no person: every other image goes to each half
+        unknown = (gallery.pids <= 0) & (np.arange(len(gallery)) % 2 == int(inside))
+        masks[1] = (masks[1] & (gallery.pids > 0)) | unknown
+        rows = [torch.from_numpy(np.flatnonzero(mask)) for mask in masks]
         exits = {n: Exit(q[n][rows[0]], g[n][rows[1]], costs[n]) for n in costs}
         ids = [Ids.of(s.take(r.numpy())) for s, r in zip((query, gallery), rows, strict=True)]
-        found.append(evaluate(Embeddings(ids[0], ids[1], exits)))
-    return found[0], found[1]
+        evaluations.append(evaluate(Embeddings(ids[0], ids[1], exits)))
+    return evaluations[0], evaluations[1]
 
 
 @torch.inference_mode()
-def embedded(network: Network, split: Split) -> dict[str, torch.Tensor]:
-    """Exit -> (N, D)."""
+def embedded(network: BenchNetwork, split: Split) -> dict[str, torch.Tensor]:
+    """Exit -> embeddings (N, D) of the split's images."""
     parts: dict[str, list[torch.Tensor]] = {name: [] for name in network.model.exit_names}
     for start in range(0, len(split), BATCH):
         numbers = range(start, min(start + BATCH, len(split)))

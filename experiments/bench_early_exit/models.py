@@ -1,4 +1,4 @@
-"""What is measured: a trained network, or networks of a size with any weights."""
+"""The measured networks: one of a checkpoint, or two sizes of DaRe with random weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reid_lab.model import DaRe, ReidModule
 
 
 @dataclass(frozen=True)
-class Network:
+class BenchNetwork:
     """A `model` in eval mode, channels last, for images of `size` (height, width)."""
 
     name: str
@@ -23,11 +23,12 @@ class Network:
     size: tuple[int, int]
 
     def images(self, count: int) -> Tensor:
+        """(N, 3, H, W) noise."""
         noise = torch.randn(count, 3, *self.size, generator=torch.Generator().manual_seed(0))
         return noise.contiguous(memory_format=torch.channels_last)
 
 
-def networks(checkpoint: Path | None) -> list[Network]:
+def networks(checkpoint: Path | None) -> list[BenchNetwork]:
     if checkpoint is not None:
         height, width = read_checkpoint(checkpoint)["hyper_parameters"].get("image", (128, 64))
         return [_of(str(checkpoint), load_model(checkpoint), (int(height), int(width)))]
@@ -39,5 +40,5 @@ def networks(checkpoint: Path | None) -> list[Network]:
     ]
 
 
-def _of(name: str, model: ReidModule, size: tuple[int, int]) -> Network:
-    return Network(name, model.eval().to(memory_format=torch.channels_last), size)
+def _of(name: str, model: ReidModule, size: tuple[int, int]) -> BenchNetwork:
+    return BenchNetwork(name, model.eval().to(memory_format=torch.channels_last), size)

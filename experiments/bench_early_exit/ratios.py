@@ -1,4 +1,4 @@
-"""Does time follow the Mul-Adds? Early exit beside the static network, in turns."""
+"""Time and Mul-Adds of early exit, as ratios to the static network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from experiments.bench.timing import Work, interleaved
-from experiments.bench_early_exit.models import Network
+from experiments.bench_early_exit.models import BenchNetwork
 from reid_lab.budget.mul_adds import count_exits
 from reid_lab.budget.policies import Lookup, Policy
 from reid_lab.budget.stopping import EarlyExitModel
@@ -19,15 +19,15 @@ from reid_lab.retrieval import Ids
 
 QUERIES, GALLERY = 64, 2000
 STATIC = "static"
-BUDGETS = (0.25, 0.5, 0.75)  # mean Mul-Adds, of the way from the first exit to the last
+BUDGETS = (0.25, 0.5, 0.75)  # mean Mul-Adds: 0 is the first exit's, 1 the last exit's
 
 
 def compare(
-    network: Network, policy: Policy, batch: int, rounds: int
+    network: BenchNetwork, policy: Policy, batch: int, rounds: int
 ) -> Iterator[dict[str, float]]:
-    """For each budget, the ratios to the static network: Mul-Adds, time; and their quotient.
+    """For each budget: the ratios of Mul-Adds and time to the static network, and their quotient.
 
-    The static network is run step by step, too, and looks its answers up in the gallery.
+    The static network also runs step by step and searches the gallery.
     """
     costs = count_exits(network.model, *network.size)
     exits = network.model.stream_exits
@@ -41,14 +41,14 @@ def compare(
         works[name] = _work(network, lookups, policy, costs, budget, images, batch, spent[name])
     rates = interleaved(works, rounds)
     static = statistics.median(rates[STATIC])
-    for name, many in spent.items():
-        cost = statistics.mean(many[1:]) / costs[exits[-1]]  # the first one warmed up
+    for name, passes in spent.items():
+        cost = statistics.mean(passes[1:]) / costs[exits[-1]]  # without the warm-up
         time = static / statistics.median(rates[name])
         yield {"batch": batch, "mul_adds": cost, "time": time, "time / mul_adds": time / cost}
 
 
 def _work(
-    network: Network,
+    network: BenchNetwork,
     lookups: Mapping[str, Lookup],
     policy: Policy,
     costs: Mapping[str, int],
@@ -57,7 +57,10 @@ def _work(
     batch: int,
     spent: list[float] | None = None,
 ) -> Work:
-    """One pass over the images, `batch` at a time; without `costs` all run to the end."""
+    """One pass over the images in batches; without `costs` all queries run to the last exit.
+
+    `spent` receives the mean Mul-Adds of each pass.
+    """
     last = network.model.stream_exits[-1]
     if costs:
         ascending = np.array([costs[name] for name in lookups], dtype=float)
@@ -65,31 +68,33 @@ def _work(
         q = exit_probabilities(exit_shares(solve_a(ascending, mean), len(lookups)))
         stream = EarlyExitModel(network.model, lookups, policy, RunningQuantile(q, horizon=50))
     else:
-        ending = {last: lookups[last]}
-        stream = EarlyExitModel(network.model, ending, "random", RunningQuantile(np.ones(1)))
-    query = people(len(images))
+        static = {last: lookups[last]}
+        stream = EarlyExitModel(network.model, static, "random", RunningQuantile(np.ones(1)))
+    query = cyclic_ids(len(images))
     parts = [(images[b], query.take(b)) for b in torch.arange(len(images)).split(batch)]
 
     def work() -> int:
-        left = [stream(*part).exits for part in parts]
+        exits = [stream(*part).exits for part in parts]
         if spent is not None:
-            spent.append(float(ascending[np.concatenate(left)].mean()))
+            spent.append(float(ascending[np.concatenate(exits)].mean()))
         return len(images)
 
     return work
 
 
-def _lookups(network: Network) -> dict[str, Lookup]:
-    """A gallery of noise: looking takes as long as in one of people."""
-    found = {}
+def _lookups(network: BenchNetwork) -> dict[str, Lookup]:
+    """A gallery of noise: the search takes as long as with real embeddings."""
+    lookups = {}
     with torch.inference_mode():
         for name, rows in network.model.exits(network.images(2)):
             if name in network.model.stream_exits:
-                found[name] = Lookup(torch.randn(GALLERY, rows.shape[1]), people(GALLERY))
-    return found
+                gallery = torch.randn(GALLERY, rows.shape[1])
+                lookups[name] = Lookup(gallery, cyclic_ids(GALLERY))
+    return lookups
 
 
-def people(count: int) -> Ids:
+def cyclic_ids(count: int) -> Ids:
+    """Ids of 97 people in 6 cameras."""
     number = torch.arange(count)
     paths = np.array([f"{i}.jpg" for i in range(count)], dtype=object)
     return Ids(number % 97 + 1, number % 6, paths)

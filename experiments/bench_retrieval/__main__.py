@@ -1,14 +1,13 @@
-"""Ranking and re-ranking beside their peers: seconds, peak memory, and whether they agree.
+"""Compare ranking and re-ranking with other toolboxes: seconds, peak memory, agreement.
 
 python -m experiments.bench_retrieval       (make bench-retrieval)
 
-Peers are measured where they can be imported (see README.md).
+Toolboxes that cannot be imported are skipped (see README.md).
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import subprocess
 import sys
@@ -20,140 +19,145 @@ from typing import Any
 
 from rich.console import Console
 
-# Nothing heavy here: a process that is started counts its parent's memory as its own at first.
+# No torch here: the peak memory of a child process starts at that of its parent.
 from experiments.bench_retrieval import tables
-from experiments.bench_retrieval.candidates import LIST
+from experiments.bench_retrieval.candidates import CANDIDATES
 from experiments.bench_retrieval.child import explain
 from experiments.bench_retrieval.sizes import SIZES, Size, growing
-from experiments.bench_retrieval.tables import Measured
+from experiments.bench_retrieval.tables import CandidateResult
+from experiments.tables import write
 
 SECTIONS = ("evaluation", "reranking", "growth")
 GALLERIES = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
-QUADRATIC = 100_000  # re-ranking compares all images with all: not asked of more
+QUADRATIC = 100_000  # largest gallery for re-ranking, which compares all pairs of images
 
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.bench_retrieval", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--only", choices=SECTIONS, action="append", help="sections (all)")
-    parser.add_argument("--size", choices=list(SIZES), action="append", help="sizes (market)")
-    parser.add_argument("--names", nargs="+", help="candidates whose names contain one of these")
-    parser.add_argument("--largest", type=int, default=max(GALLERIES), help="gallery of growth")
-    parser.add_argument("--rounds", type=int, default=3, help="processes a candidate (3)")
-    parser.add_argument("--limit-gb", type=float, default=20, help="address space of each; 0: any")
-    parser.add_argument("--patience", type=float, default=3600, help="seconds of each")
+    parser.add_argument(
+        "--only", choices=SECTIONS, action="append", help="sections; all by default"
+    )
+    parser.add_argument(
+        "--size", choices=list(SIZES), action="append", help="sizes; market by default"
+    )
+    parser.add_argument(
+        "--names", nargs="+", help="only candidates whose names contain one of these"
+    )
+    parser.add_argument(
+        "--largest", type=int, default=max(GALLERIES), help="largest gallery of `growth`"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="processes per candidate (3)")
+    parser.add_argument(
+        "--limit-gb", type=float, default=20, help="address space of a process; 0: no limit"
+    )
+    parser.add_argument(
+        "--patience", type=float, default=3600, help="time limit of a process in seconds"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--csv", type=Path, help="write every round here, too")
+    parser.add_argument("--csv", type=Path, help="also write every round to this file")
     return parser.parse_args()
 
 
 def main() -> None:
-    asked = options()
+    args = options()
     console = Console(width=120)
-    facts = run({"task": "facts", "limit_gb": 0}, asked.patience)
+    facts = run({"task": "facts", "limit_gb": 0}, args.patience)
     console.print(
         f"{facts['machine']}, {facts['threads']} threads; "
         + ", ".join(f"{k} {v}" for k, v in facts["versions"].items())
-        + f"; commit {facts['commit']}; {asked.rounds} rounds, seed {asked.seed}, "
-        f"limit {asked.limit_gb:g} GiB; imports alone hold {facts['peak_mb']:,.0f} MB"
+        + f"; commit {facts['commit']}; {args.rounds} rounds, seed {args.seed}, "
+        f"limit {args.limit_gb:g} GiB; imports alone take {facts['peak_mb']:,.0f} MB"
     )
-    everything: list[Measured] = []
-    for section in asked.only or SECTIONS:
-        for title, works in plan(section, asked):
+    results: list[CandidateResult] = []
+    for section in args.only or SECTIONS:
+        for title, works in plan(section, args):
             with tempfile.TemporaryDirectory() as folder:
-                measure(works, asked, Path(folder), console)
+                measure(works, args, Path(folder), console)
             table = tables.growth if section == "growth" else tables.comparison
             console.print(table(title, works))
-            everything += works
-            if asked.csv:
-                where = {"machine": facts["machine"], "commit": facts["commit"]}
-                write_csv(asked.csv, everything, {**where, **facts["versions"]})
+            results += works
+            if args.csv:
+                machine = {"machine": facts["machine"], "commit": facts["commit"]}
+                provenance = {**machine, **facts["versions"]}
+                write(args.csv, [row | provenance for m in results for row in m.csv_rows()])
 
 
-def plan(section: str, asked: argparse.Namespace) -> list[tuple[str, list[Measured]]]:
-    """Tables to come: title and what each is made of."""
+def plan(section: str, args: argparse.Namespace) -> list[tuple[str, list[CandidateResult]]]:
+    """The tables of a section: title and the (still empty) results of its candidates."""
     chosen = [
         c
-        for c in LIST
-        if c.section == section and (not asked.names or any(n in c.name for n in asked.names))
+        for c in CANDIDATES
+        if c.section == section and (not args.names or any(n in c.name for n in args.names))
     ]
 
-    def works(sizes: dict[str, Size]) -> list[Measured]:
+    def works(sizes: dict[str, Size]) -> list[CandidateResult]:
         return [
-            Measured(section, c.name, c.same, name, size)
+            CandidateResult(section, c.name, c.same, name, size)
             for name, size in sizes.items()
             for c in chosen
             if c.name != "re-ranking" or size.gallery <= QUADRATIC
         ]
 
     if section == "growth":
-        sizes = {f"{g:,}": growing(g) for g in GALLERIES if g <= asked.largest}
+        sizes = {f"{g:,}": growing(g) for g in GALLERIES if g <= args.largest}
         queries, dim = growing(1000).query, growing(1000).dim
         return [(f"growth: {queries:,} queries, d = {dim}", works(sizes))]
     return [
         (f"{section}, {name}: {s.query:,} x {s.gallery:,}, d = {s.dim}", works({name: s}))
-        for name, s in ((name, SIZES[name]) for name in asked.size or ["market"])
+        for name, s in ((name, SIZES[name]) for name in args.size or ["market"])
     ]
 
 
 def measure(
-    works: Sequence[Measured], asked: argparse.Namespace, folder: Path, console: Console
+    works: Sequence[CandidateResult], args: argparse.Namespace, folder: Path, console: Console
 ) -> None:
-    """Round by round, so that what else the machine does hits all alike."""
-    few = invent(growing(1000, 100), asked, folder)
-    for number in range(asked.rounds):
+    """Run all candidates once per round, so that other load affects all of them equally."""
+    few = features_file(growing(1000, 100), args, folder)
+    for number in range(args.rounds):
         for m in (m for m in works if not m.failure):
-            order = {
+            task = {
                 "task": "measure",
                 "candidate": f"{m.section}: {m.name}",
                 "few": str(few),
-                "people": str(invent(m.size, asked, folder)),
-                "limit_gb": asked.limit_gb,
+                "people": str(features_file(m.size, args, folder)),
+                "limit_gb": args.limit_gb,
             }
             with console.status(f"{m.section}, {m.size_name}: {m.name}, round {number + 1}"):
-                answer = run(order, asked.patience)
+                answer = run(task, args.patience)
             if "missing" in answer:
-                m.failure = "left out"
-                console.print(f"{m.name} is left out: {answer['missing']}", markup=False)
+                m.failure = "skipped"
+                console.print(f"{m.name} is skipped: {answer['missing']}", markup=False)
             elif "error" in answer:
-                out = answer["error"] == "out of memory" and asked.limit_gb
-                m.failure = f"over {asked.limit_gb:g} GiB" if out else answer["error"]
+                out = answer["error"] == "out of memory" and args.limit_gb
+                m.failure = f"over {args.limit_gb:g} GiB" if out else answer["error"]
             else:
                 m.rounds.append(answer)
 
 
-def invent(size: Size, asked: argparse.Namespace, folder: Path) -> Path:
-    """The file of these people, written once."""
+def features_file(size: Size, args: argparse.Namespace, folder: Path) -> Path:
+    """A file of synthetic features of this size, written on first use."""
     path = folder / f"{size.query}_{size.gallery}.pt"
     if not path.exists():
-        order = {"task": "invent", "size": asdict(size), "seed": asked.seed, "people": str(path)}
-        answer = run({**order, "limit_gb": 0}, asked.patience)
+        task = {"task": "features", "size": asdict(size), "seed": args.seed, "people": str(path)}
+        answer = run({**task, "limit_gb": 0}, args.patience)
         if answer:
-            sys.exit(f"no features of {size}: {answer}")
+            sys.exit(f"cannot write features of {size}: {answer}")
     return path
 
 
-def run(order: dict[str, Any], patience: float) -> dict[str, Any]:
-    """What the child says last; or why it says nothing."""
-    command = [sys.executable, "-m", "experiments.bench_retrieval.child", json.dumps(order)]
+def run(task: dict[str, Any], patience: float) -> dict[str, Any]:
+    """Run a task in a child process; its result, or {"error": reason}."""
+    command = [sys.executable, "-m", "experiments.bench_retrieval.child", json.dumps(task)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=patience)
+        finished = subprocess.run(command, capture_output=True, text=True, timeout=patience)
     except subprocess.TimeoutExpired:
         return {"error": f"over {patience:,.0f} s"}
-    if done.returncode:
-        killed = "out of memory" if done.returncode == -9 else done.stderr
-        return {"error": explain(killed)}
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def write_csv(path: Path, measured: Sequence[Measured], where: dict[str, str]) -> None:
-    rows = [{**row, **where} for m in measured for row in m.csv_rows()]
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    if finished.returncode:
+        reason = "out of memory" if finished.returncode == -9 else finished.stderr
+        return {"error": explain(reason)}
+    return json.loads(finished.stdout.splitlines()[-1])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Who is measured: ours, the peers by their public names, and the floor.
+"""The compared implementations: ours, other toolboxes by their public functions, plain faiss.
 
-A candidate goes all the way from features to numbers. `prepare` imports what it needs, so that
-a peer that is not installed is left out, and returns the work to be timed.
+A candidate computes metrics from features. `prepare` imports its toolbox and returns the function
+to time; a toolbox that is not installed is skipped.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:  # torch: see `__main__.py`
-    from experiments.bench_retrieval.people import Images, People
+    from experiments.bench_retrieval.people import FeatureSet, People
 
 Scores = dict[str, float]
 Work = Callable[["People"], Scores]
@@ -24,7 +24,11 @@ K1, K2, WEIGHT = 20, 6, 0.3  # Zhong et al., CVPR 2017
 
 @dataclass(frozen=True)
 class Candidate:
-    """`same`: computes what the first of its section does, so the numbers must agree."""
+    """An implementation to time.
+
+    Attributes:
+        same: it computes the same metrics as the first candidate of its section, and must agree.
+    """
 
     section: str
     name: str
@@ -101,8 +105,8 @@ def torchreid_reranking() -> Work:
     _must_be_compiled(IS_CYTHON_AVAI)
 
     def work(people: People) -> Scores:
-        far = _three_matrices(people, compute_distance_matrix)
-        distances = re_ranking(*far, k1=K1, k2=K2, lambda_value=WEIGHT)
+        matrices = _three_matrices(people, compute_distance_matrix)
+        distances = re_ranking(*matrices, k1=K1, k2=K2, lambda_value=WEIGHT)
         cmc, mean = evaluate_rank(distances, *_labels(people))
         return {"mAP": float(mean), "rank1": float(cmc[0])}
 
@@ -132,15 +136,15 @@ def fastreid_reranking() -> Work:
     _must_be_compiled(IS_CYTHON_AVAI)
 
     def work(people: People) -> Scores:
-        far = _three_matrices(people, compute_euclidean_distance)
-        distances = re_ranking(*far, k1=K1, k2=K2, lambda_value=WEIGHT)
+        matrices = _three_matrices(people, compute_euclidean_distance)
+        distances = re_ranking(*matrices, k1=K1, k2=K2, lambda_value=WEIGHT)
         return _fastreid_scores(evaluate_rank(distances, *_labels(people)))
 
     return work
 
 
 def fastreid_jaccard() -> Work:
-    """What its evaluator does where re-ranking is on, with faiss on the CPU."""
+    """The re-ranking of fast-reid's evaluator, with faiss on the CPU."""
     warnings.filterwarnings("ignore")
     import torch
     from fastreid.evaluation.rank import IS_CYTHON_AVAI, evaluate_rank
@@ -161,36 +165,36 @@ def fastreid_jaccard() -> Work:
 
 
 def oml_evaluation() -> Work:
-    """A person in a camera is its `sequence`: OML leaves those out, as Market-1501 does."""
+    """OML, with a person in a camera as `sequence`: excluded from the ranking as in Market-1501."""
     warnings.filterwarnings("ignore")
     from oml.functional.knn import batched_knn_qg
     from oml.metrics.embeddings import calc_retrieval_metrics_rr
     from oml.retrieval.retrieval_results import RetrievalResults
 
     def work(people: People) -> Scores:
-        query, gallery, every = people.query, people.gallery, people.size.gallery
-        found = batched_knn_qg(
+        query, gallery, k = people.query, people.gallery, people.size.gallery
+        neighbours = batched_knn_qg(
             query.features,
             gallery.features,
-            every,
+            k,
             query.pids,
             gallery.pids,
             sequence_ids_query=query.pids * people.size.cameras + query.camids,
             sequence_ids_gallery=gallery.pids * people.size.cameras + gallery.camids,
         )
         metrics = calc_retrieval_metrics_rr(
-            RetrievalResults(*found),
+            RetrievalResults(*neighbours),
             cmc_top_k=(1,),
             precision_top_k=(),
-            map_top_k=(every,),
+            map_top_k=(k,),
             verbose=False,
         )
-        return {"mAP": float(metrics["map"][every]), "rank1": float(metrics["cmc"][1])}
+        return {"mAP": float(metrics["map"][k]), "rank1": float(metrics["cmc"][1])}
 
     return work
 
 
-LIST = (
+CANDIDATES = (
     Candidate("evaluation", "ours", ours_evaluation),
     Candidate("evaluation", "torchreid, Cython", torchreid_evaluation),
     Candidate("evaluation", "fast-reid, Cython", fastreid_evaluation),
@@ -204,10 +208,10 @@ LIST = (
     Candidate("growth", "re-ranking", ours_reranking),
     Candidate("growth", "top-50, index flat", ours_search),
 )
-CANDIDATES = {f"{c.section}: {c.name}": c for c in LIST}
+BY_NAME = {f"{c.section}: {c.name}": c for c in CANDIDATES}
 
 
-def _ids(images: Images) -> Any:
+def _ids(images: FeatureSet) -> Any:
     from reid_lab.retrieval.embeddings import Ids
 
     return Ids(images.pids, images.camids, np.empty(len(images.pids), dtype=object))
@@ -218,24 +222,26 @@ def _scores(ranking: Any) -> Scores:
 
 
 def _labels(people: People) -> tuple[np.ndarray, ...]:
-    """In the order that both peers take."""
+    """pids and camids, in the argument order of both toolboxes."""
     query, gallery = people.query, people.gallery
     return tuple(x.numpy() for x in (query.pids, gallery.pids, query.camids, gallery.camids))
 
 
 def _three_matrices(people: People, squared: Callable[..., Any]) -> list[np.ndarray]:
-    """Distances of query to gallery, query to query, gallery to gallery: not squared, since the
-    authors' code squares them and both peers do, too."""
+    """Distances query-gallery, query-query and gallery-gallery.
+
+    They are not squared: both toolboxes square them, as the authors' code does.
+    """
     q, g = people.query.features, people.gallery.features
     matrices = (np.asarray(squared(*pair)) for pair in ((q, g), (q, q), (g, g)))
     return [np.sqrt(np.maximum(m, 0, out=m), out=m) for m in matrices]
 
 
-def _fastreid_scores(found: tuple[np.ndarray, ...]) -> Scores:
-    cmc, precisions, _ = found
+def _fastreid_scores(evaluated: tuple[np.ndarray, ...]) -> Scores:
+    cmc, precisions, _ = evaluated
     return {"mAP": float(np.mean(precisions)), "rank1": float(cmc[0])}
 
 
 def _must_be_compiled(is_compiled: bool) -> None:
     if not is_compiled:
-        raise ImportError("its Cython part is not compiled, and its Python part is no match")
+        raise ImportError("its Cython part is not compiled; its Python part is too slow to compare")

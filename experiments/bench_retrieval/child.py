@@ -1,7 +1,8 @@
-"""One measurement in a process of its own: its peak memory is nobody else's.
+"""One measurement in its own process, so that its peak memory can be read.
 
+`__main__.py` runs
 python -m experiments.bench_retrieval.child '{"task": "measure", "candidate": ..., ...}'
-prints one line of JSON last. Not for people: `__main__.py` starts it.
+The last line of its output is JSON.
 """
 
 from __future__ import annotations
@@ -19,35 +20,35 @@ PACKAGES = ("torch", "numpy", "faiss-cpu", "scipy")
 OUT_OF_MEMORY = ("allocate", "bad_alloc", "MemoryError", "out of memory")
 
 
-def main(order: dict[str, Any]) -> dict[str, Any]:
-    if order["limit_gb"]:
-        limit = int(order["limit_gb"] * 2**30)
+def main(task: dict[str, Any]) -> dict[str, Any]:
+    if task["limit_gb"]:
+        limit = int(task["limit_gb"] * 2**30)
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:
-        return TASKS[order["task"]](order)
+        return TASKS[task["task"]](task)
     except ImportError as error:
         return {"missing": f"{type(error).__name__}: {error}"}
     except (MemoryError, RuntimeError) as error:
         return {"error": explain(f"{type(error).__name__}: {error}")}
 
 
-def invent(order: dict[str, Any]) -> dict[str, Any]:
-    """Features on disk, so that making them is no part of anybody's peak."""
-    from experiments.bench_retrieval.people import invent as people
+def features(task: dict[str, Any]) -> dict[str, Any]:
+    """Write features to disk, so that no measured peak includes making them."""
+    from experiments.bench_retrieval.people import synthetic_people
     from experiments.bench_retrieval.sizes import Size
 
-    people(Size(**order["size"]), order["seed"]).save(Path(order["people"]))
+    synthetic_people(Size(**task["size"]), task["seed"]).save(Path(task["people"]))
     return {}
 
 
-def measure(order: dict[str, Any]) -> dict[str, Any]:
-    """Import, read the people, warm up on a few, then take the time."""
-    from experiments.bench_retrieval.candidates import CANDIDATES
+def measure(task: dict[str, Any]) -> dict[str, Any]:
+    """Import, read the features, warm up on a few, then time one pass."""
+    from experiments.bench_retrieval.candidates import BY_NAME
     from experiments.bench_retrieval.people import People
 
-    work = CANDIDATES[order["candidate"]].prepare()
-    few, people = (People.load(Path(order[which])) for which in ("few", "people"))
-    work(few)  # threads and libraries are there
+    work = BY_NAME[task["candidate"]].prepare()
+    few, people = (People.load(Path(task[which])) for which in ("few", "people"))
+    work(few)  # starts threads and loads libraries
     before = peak_mb()
     start = time.perf_counter()
     scores = work(people)
@@ -56,7 +57,7 @@ def measure(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def facts(_: dict[str, Any]) -> dict[str, Any]:
-    """What the numbers need beside them; and what importing everything of ours takes."""
+    """Machine, commit and versions; and the memory that importing torch and our package takes."""
     import torch
 
     import reid_lab.retrieval  # noqa: F401
@@ -65,24 +66,29 @@ def facts(_: dict[str, Any]) -> dict[str, Any]:
     peak = peak_mb()
     versions = {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}}
     threads = torch.get_num_threads()
-    where = {"machine": machine(), "commit": commit(), "threads": threads, "versions": versions}
-    return {"peak_mb": peak, **where}
+    machine_facts = {
+        "machine": machine(),
+        "commit": commit(),
+        "threads": threads,
+        "versions": versions,
+    }
+    return {"peak_mb": peak, **machine_facts}
 
 
 def peak_mb() -> float:
-    """The most memory this process has held."""
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB here
+    """Peak resident memory of this process."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def explain(message: str) -> str:
-    """One short line, whoever allocates."""
+    """One short line: the last of an error message, or `out of memory`."""
     if any(word in message for word in OUT_OF_MEMORY):
         return "out of memory"
-    return (message.strip().splitlines() or ["ended without a word"])[-1][:200]
+    return (message.strip().splitlines() or ["ended without output"])[-1][:200]
 
 
-TASKS = {"facts": facts, "invent": invent, "measure": measure}
+TASKS = {"facts": facts, "features": features, "measure": measure}
 
 if __name__ == "__main__":
     print(json.dumps(main(json.loads(sys.argv[1]))))

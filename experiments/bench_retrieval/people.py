@@ -1,4 +1,4 @@
-"""Features of people who were never there: by seed, and about as hard to find as real ones."""
+"""Random features of synthetic people, about as hard to rank as those of real people."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 
 from experiments.bench_retrieval.sizes import Size
 
-BLOCK = 8192  # rows made at a time
-ALIKE, CLOTHES = 6, 1.0  # so many people dress alike; clothes count so much beside the person
-CAMERA = 0.35  # how far a camera takes an image from its person
-CLEAR, BLURRED, SELDOM = 0.5, 10.0, 6  # noise, least and most; the larger, the fewer are bad
+BLOCK = 8192  # rows at a time
+ALIKE, CLOTHES = 6, 1.0  # people who share clothes; weight of the clothes (the person has 1)
+CAMERA = 0.35  # length of a camera's offset
+CLEAR, BLURRED, SELDOM = 0.5, 10.0, 6  # least and most noise; larger SELDOM: fewer noisy images
 
 
 @dataclass(frozen=True)
-class Images:
+class FeatureSet:
     """`features` (N, D) float32 of length 1, `pids` and `camids` (N,) int64."""
 
     features: Tensor
@@ -28,8 +28,10 @@ class Images:
 
 @dataclass(frozen=True)
 class People:
-    query: Images
-    gallery: Images
+    """Query and gallery features of one size."""
+
+    query: FeatureSet
+    gallery: FeatureSet
     size: Size
 
     def save(self, path: Path) -> None:
@@ -38,11 +40,15 @@ class People:
     @staticmethod
     def load(path: Path) -> People:
         saved = torch.load(path)
-        return People(Images(**saved["query"]), Images(**saved["gallery"]), Size(**saved["size"]))
+        query, gallery = FeatureSet(**saved["query"]), FeatureSet(**saved["gallery"])
+        return People(query, gallery, Size(**saved["size"]))
 
 
-def invent(size: Size, seed: int = 0) -> People:
-    """The same people on every machine with the same torch; each query has a match."""
+def synthetic_people(size: Size, seed: int = 0) -> People:
+    """Features by seed; each query has a match.
+
+    The same torch version gives the same features on every machine.
+    """
     random = torch.Generator().manual_seed(seed)
     wardrobe = F.normalize(torch.randn(-(-size.people // ALIKE), size.dim, generator=random), dim=1)
     centres = F.normalize(torch.randn(size.people, size.dim, generator=random), dim=1)
@@ -52,31 +58,31 @@ def invent(size: Size, seed: int = 0) -> People:
     everyone = torch.arange(size.people)
     gallery_pids = F.pad(everyone.repeat(-(-seen // size.people))[:seen] + 1, (0, size.distractors))
     gallery_camids = torch.randint(size.cameras, (size.gallery,), generator=random)
-    # two cameras see each person, so that whichever takes the query, another holds a match
+    # two cameras see each person, so that each query has a match in another camera
     gallery_camids[: 2 * size.people] = (
         torch.cat([everyone, everyone + 1]) % size.cameras if size.cameras > 1 else 0
     )
     query_pids = everyone.repeat(-(-size.query // size.people))[: size.query] + 1
     query_camids = torch.randint(size.cameras, (size.query,), generator=random)
 
-    def pictures(pids: Tensor, camids: Tensor) -> Images:
+    def images(pids: Tensor, camids: Tensor) -> FeatureSet:
         features = torch.empty(len(pids), size.dim)
         for start in range(0, len(pids), BLOCK):
             rows = slice(start, start + BLOCK)
             features[rows] = _features(pids[rows], camids[rows], centres, cameras, random)
-        return Images(features, pids, camids)
+        return FeatureSet(features, pids, camids)
 
-    return People(pictures(query_pids, query_camids), pictures(gallery_pids, gallery_camids), size)
+    return People(images(query_pids, query_camids), images(gallery_pids, gallery_camids), size)
 
 
 def _features(
     pids: Tensor, camids: Tensor, centres: Tensor, cameras: Tensor, random: torch.Generator
 ) -> Tensor:
-    """(n, D) person + camera + noise; most images are clear, some hardly show the person."""
+    """(n, D) person + camera + noise; most images have little noise, a few are mostly noise."""
     person = centres[(pids - 1).clamp(min=0)]
     strangers = F.normalize(torch.randn(person.shape, generator=random), dim=1)
     person = torch.where(pids[:, None] > 0, person, strangers)
-    bad = torch.rand(len(pids), 1, generator=random).pow(SELDOM)
-    blur = CLEAR + (BLURRED - CLEAR) * bad
+    noisiness = torch.rand(len(pids), 1, generator=random).pow(SELDOM)
+    blur = CLEAR + (BLURRED - CLEAR) * noisiness
     noise = F.normalize(torch.randn(person.shape, generator=random), dim=1) * blur
     return F.normalize(person + cameras[camids] + noise, dim=1)

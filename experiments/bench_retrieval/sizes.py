@@ -1,4 +1,4 @@
-"""How large the galleries are. Nothing heavy is imported here: see `__main__.py`."""
+"""Sizes of queries and galleries. Imports no torch (see `__main__.py`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Size:
-    """How many images and people; `distractors` of the gallery are nobody's (pid 0)."""
+    """Numbers of images, people, cameras, gallery distractors (pid 0) and dimensions."""
 
     query: int
     gallery: int
@@ -24,6 +24,6 @@ SIZES = {
 
 
 def growing(gallery: int, queries: int = 1000, dim: int = 512) -> Size:
-    """A gallery that grows by strangers: at most 750 people with 17 images each."""
+    """A gallery of at most 750 people with 17 images each; the rest are distractors."""
     people = min(750, gallery // 20)
     return Size(queries, gallery, people, 6, gallery - 17 * people, dim)

@@ -1,4 +1,4 @@
-"""What was measured, side by side."""
+"""Tables of the measurements."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from rich.table import Table
 
 from experiments.bench_retrieval.sizes import Size
 
-AGREEMENT = 1e-4  # float32 sums and rounding, no more
+AGREEMENT = 1e-4  # rounding of float32 sums
 
 
 @dataclass
-class Measured:
-    """The rounds of one candidate at one size; or why there are none."""
+class CandidateResult:
+    """The rounds of one candidate at one size; `failure` is why there are none."""
 
     section: str
     name: str
@@ -38,13 +38,13 @@ class Measured:
 
     @property
     def own(self) -> float:
-        """Peak above what imports, features and a few images to warm up have taken before."""
+        """Peak above the memory after imports, loading and warm-up, in MB."""
         return max(r["peak_mb"] - r["before_mb"] for r in self.rounds)
 
-    def ratio_to(self, other: Measured) -> float:
-        """Of seconds, round by round: what else the machine did then has hit both."""
+    def ratio_to(self, other: CandidateResult) -> float:
+        """Median over the rounds of the ratio of seconds."""
         pairs = zip(self.rounds, other.rounds, strict=False)
-        return statistics.median(mine["seconds"] / its["seconds"] for mine, its in pairs)
+        return statistics.median(a["seconds"] / b["seconds"] for a, b in pairs)
 
     def csv_rows(self) -> list[dict[str, Any]]:
         shape = {"query": self.size.query, "gallery": self.size.gallery, "dim": self.size.dim}
@@ -53,8 +53,8 @@ class Measured:
         return rows + ([{**shared, "failure": self.failure}] if self.failure else [])
 
 
-def comparison(title: str, measured: list[Measured]) -> Table:
-    """Each candidate beside the first, which is ours."""
+def comparison(title: str, measured: list[CandidateResult]) -> Table:
+    """A row per candidate, with ratios to the first one, ours."""
     table = Table(title=title, title_justify="left")
     table.add_column("")
     for column in (
@@ -63,7 +63,7 @@ def comparison(title: str, measured: list[Measured]) -> Table:
         "x ours",
         "peak MB",
         "x ours",
-        "its own",
+        "above start",
         "mAP",
         "rank-1",
         "agrees",
@@ -91,17 +91,18 @@ def comparison(title: str, measured: list[Measured]) -> Table:
     return table
 
 
-def agrees(one: Measured, ours: Measured) -> str:
-    if one is ours or not ours.rounds or "mAP" not in one.rounds[0]:
+def agrees(result: CandidateResult, ours: CandidateResult) -> str:
+    """Whether mAP and Rank-1 equal ours."""
+    if result is ours or not ours.rounds or "mAP" not in result.rounds[0]:
         return ""
-    if not one.same:
+    if not result.same:
         return "another method"
-    apart = max(abs(one.rounds[0][key] - ours.rounds[0][key]) for key in ("mAP", "rank1"))
-    return "yes" if apart <= AGREEMENT else f"NO, by {apart:.1g}"
+    difference = max(abs(result.rounds[0][key] - ours.rounds[0][key]) for key in ("mAP", "rank1"))
+    return "yes" if difference <= AGREEMENT else f"NO, by {difference:.1g}"
 
 
-def growth(title: str, measured: list[Measured]) -> Table:
-    """A line a gallery, seconds and peak memory of each work."""
+def growth(title: str, measured: list[CandidateResult]) -> Table:
+    """A row per gallery size: seconds and peak memory of each candidate."""
     table = Table(title=title, title_justify="left")
     table.add_column("gallery", justify="right")
     names = list(dict.fromkeys(m.name for m in measured))
@@ -114,7 +115,7 @@ def growth(title: str, measured: list[Measured]) -> Table:
     return table
 
 
-def _pair(m: Measured | None) -> tuple[str, str]:
+def _pair(m: CandidateResult | None) -> tuple[str, str]:
     if m is None:
         return "", ""
     if not m.rounds:

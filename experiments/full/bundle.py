@@ -1,4 +1,4 @@
-"""Everything that an offline machine lacks, in parts, with a script that unpacks and starts."""
+"""Pack wheels, code, data and weights for a machine without a network, in parts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from reid_lab.results.provenance import commit
 
 ROOT = Path(__file__).parents[2]
 START = Path(__file__).with_name("start.py")
-UNNEEDED = ("wandb", "faiss-cpu", "botorch")  # by the studies, but for pla_search's botorch
+UNNEEDED = ("wandb", "faiss-cpu", "botorch")  # only pla_search needs botorch
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux2014_x86_64")
 MIB = 2**20
 PARTS = "parts.json"
@@ -41,16 +41,16 @@ def bundle(
     """Write the parts of a tar (wheels, experiments, data, weights), their digests, and `start.py`.
 
     Args:
-        overrides: of the runs; `dataset.root` among them says which data set to pack.
+        overrides: config overrides of the runs; `dataset.root` is the data set to pack.
         part_mib: size of a part, in MiB.
-        python: of the other machine, such as 3.12; it is Linux on x86-64.
-        have: packages that it has, each with what it needs itself.
+        python: Python version of the other machine, such as 3.12; it runs Linux on x86-64.
+        have: packages installed there; their dependencies are assumed to be installed, too.
 
     Raises:
         UserError: no data set is given, or a package cannot be downloaded.
     """
     root = data_root(overrides)
-    rest = [word for word in overrides if not word.startswith("dataset.root=")]
+    others = [item for item in overrides if not item.startswith("dataset.root=")]
     out.mkdir(parents=True, exist_ok=True)
     for old in out.glob("part.*"):
         old.unlink()
@@ -65,25 +65,26 @@ def bundle(
                 tar.add(path, f"weights/{study}{path.suffix}")
             tar.add(root, "data")
         parts = writer.end()
-    given = {study: f"weights/{study}{path.suffix}" for study, path in weights.items()}
-    about = {"commit": commit(), "overrides": rest, "weights": given, "parts": parts}
-    write_text(out / PARTS, json.dumps(about, indent=1) + "\n")
+    packed = {study: f"weights/{study}{path.suffix}" for study, path in weights.items()}
+    manifest = {"commit": commit(), "overrides": others, "weights": packed, "parts": parts}
+    write_text(out / PARTS, json.dumps(manifest, indent=1) + "\n")
     shutil.copyfile(START, out / START.name)
     size = sum(part["bytes"] for part in parts.values()) / MIB
     print(
-        f"{out}: {len(parts)} parts, {size:.0f} MiB, {len(wheels)} wheels; there: python start.py"
+        f"{out}: {len(parts)} parts, {size:.0f} MiB, {len(wheels)} wheels; on the other machine run: python start.py"
     )
 
 
 def data_root(overrides: Sequence[str]) -> Path:
-    given = [word.partition("=")[2] for word in overrides if word.startswith("dataset.root=")]
-    if not given or not Path(given[-1]).expanduser().is_dir():
-        raise UserError("give dataset.root=DIR, a folder that exists: the data set to pack")
-    return Path(given[-1]).expanduser()
+    """The folder of the last `dataset.root=` among the overrides."""
+    roots = [item.partition("=")[2] for item in overrides if item.startswith("dataset.root=")]
+    if not roots or not Path(roots[-1]).expanduser().is_dir():
+        raise UserError("give dataset.root=DIR with an existing folder: the data set to pack")
+    return Path(roots[-1]).expanduser()
 
 
 class PartWriter:
-    """A file to write to, cut into `part.000`, `part.001`, ... of `size` bytes."""
+    """A writable file that is split into `part.000`, `part.001`, ... of `size` bytes."""
 
     def __init__(self, folder: Path, size: int) -> None:
         self.folder, self.size = folder, size
@@ -97,7 +98,7 @@ class PartWriter:
         return len(data)
 
     def end(self) -> dict[str, dict[str, str | int]]:
-        """Write what is left; part -> bytes and SHA-256."""
+        """Write the last part; returns the size and SHA-256 of each part."""
         if self.pending:
             self._put(len(self.pending))
         return self.parts
@@ -110,22 +111,22 @@ class PartWriter:
 
 
 def collect_wheels(folder: Path, python: str, have: Sequence[str]) -> list[Path]:
-    """This package's wheel and those of all that it needs, but for what the machine has."""
+    """Wheels of this package and its dependencies, without those that the machine has."""
     ours = folder / "reid_lab"
     _pip("wheel", "--no-deps", "--wheel-dir", str(ours), str(ROOT), what="reid_lab")
-    found = list(ours.glob("*.whl"))
+    wheels = list(ours.glob("*.whl"))
     seen = {canonicalize_name("reid-lab"), *map(canonicalize_name, UNNEEDED), *closure(have)}
-    for wheel in found:  # which grows as it goes
+    for wheel in wheels:  # the list grows in the loop
         for need in needs(wheel, python):
             name = canonicalize_name(need.name)
             if name not in seen:
                 seen.add(name)
-                found.append(download(need, folder / name, python))
-    return found
+                wheels.append(download(need, folder / name, python))
+    return wheels
 
 
 def closure(names: Iterable[str]) -> set[str]:
-    """The packages and what they need, as far as they are installed here."""
+    """The packages and their dependencies, as far as they are installed here."""
     seen: set[str] = set()
     queue = [canonicalize_name(name) for name in names]
     while queue:
@@ -143,7 +144,7 @@ def closure(names: Iterable[str]) -> set[str]:
 
 
 def needs(wheel: Path, python: str) -> Iterator[Requirement]:
-    """What a wheel requires on the other machine."""
+    """Dependencies of a wheel on the other machine."""
     there = {"python_version": python, "python_full_version": f"{python}.0", "extra": ""}
     there |= {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64"}
     with ZipFile(wheel) as archive:
@@ -153,19 +154,19 @@ def needs(wheel: Path, python: str) -> Iterator[Requirement]:
 
 
 def download(need: Requirement, folder: Path, python: str) -> Path:
-    """A wheel for the other machine; one is made where there is only source without extensions."""
-    words = ["--no-deps", "--dest", str(folder), "--only-binary=:all:", "--python-version", python]
-    words += [word for platform in PLATFORMS for word in ("--platform", platform)]
+    """A wheel for the other machine, built here if only pure Python source is available."""
+    args = ["--no-deps", "--dest", str(folder), "--only-binary=:all:", "--python-version", python]
+    args += [arg for platform in PLATFORMS for arg in ("--platform", platform)]
     wanted = f"{need.name}{need.specifier}"
     try:
-        _pip("download", *words, *_constraint(), wanted, what=wanted)
+        _pip("download", *args, *_constraint(), wanted, what=wanted)
     except UserError:
-        words = ["--no-deps", "--wheel-dir", str(folder)]
-        _pip("wheel", *words, *_constraint(), wanted, what=wanted)
+        args = ["--no-deps", "--wheel-dir", str(folder)]
+        _pip("wheel", *args, *_constraint(), wanted, what=wanted)
     (wheel,) = folder.glob("*.whl")
-    if "-none-any" not in wheel.name and "manylinux" not in wheel.name:  # made for this machine
+    if "-none-any" not in wheel.name and "manylinux" not in wheel.name:  # built for this machine
         raise UserError(
-            f"{wanted}: no wheel for Python {python} on Linux; install it there (--have)"
+            f"{wanted}: no wheel for Python {python} on Linux; install it on that machine and add it to --have"
         )
     return wheel
 
@@ -175,11 +176,11 @@ def _constraint() -> list[str]:
     return ["--constraint", str(path)] if path.is_file() else []
 
 
-def _pip(*words: str, what: str) -> None:
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise UserError(f"{what}: pip {words[0]} failed:\n{done.stderr.strip()[-1500:]}")
+def _pip(*args: str, what: str) -> None:
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *args]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    if finished.returncode:
+        raise UserError(f"{what}: pip {args[0]} failed:\n{finished.stderr.strip()[-1500:]}")
 
 
 def _applies(need: Requirement, environment: dict[str, str]) -> bool:

@@ -1,4 +1,4 @@
-"""What a study takes: counted arithmetic and memory, and minutes on a GPU by stated assumptions."""
+"""Estimate the arithmetic, memory and GPU minutes of a study."""
 
 from __future__ import annotations
 
@@ -7,26 +7,25 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
-from experiments.full.studies import Run, Study
+from experiments.full.studies import Study, StudyRun
 from reid_lab.budget.mul_adds import count_exits
 from reid_lab.config.build import image_size
 from reid_lab.config.dry_run import FLOAT, activations, try_model
 from reid_lab.config.overrides import composed
 from reid_lab.search import Schedule
 
-# CUHK03 detected, new protocol
-IMAGES, TESTED = 7365, 6732
-# Assumptions, until a study has run: an H100 SXM with bf16 (NVIDIA's data sheet: 989 dense TFLOP/s)
-# keeps 15% of its peak busy on these convolutions, and a step of eager PyTorch takes 0.1 ms for
-# each of the network's tensors of weights (its kernels' launches, both passes, the optimiser).
+IMAGES, TESTED = 7365, 6732  # training and test images of CUHK03 (detected, new protocol)
+# Assumptions until a study has run: these convolutions reach 15% of the bf16 peak of an H100 SXM
+# (989 dense TFLOP/s in NVIDIA's data sheet), and a step of eager PyTorch takes at least 0.1 ms per
+# weight tensor (kernel launches of both passes and the optimiser).
 PEAK, BUSY, LAUNCH = 989e12, 0.15, 1e-4
-START, TEST = 0.5, 1.0  # minutes: of a process with its data, of the test with its tables
-COPIES = 4  # of each weight: value, gradient, optimiser's state (two for Adam)
+START, TEST = 0.5, 1.0  # minutes to start a process and load data; to test and write tables
+COPIES = 4  # of each weight: value, gradient, two moments of Adam
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """`flops` of the whole training, `bytes_` of GPU memory, `minutes` with the test."""
+class StudyEstimate:
+    """Cost of one training: `flops`, `bytes_` of GPU memory, `minutes` including the test."""
 
     steps: int
     batch: int
@@ -35,11 +34,11 @@ class Estimate:
     minutes: float
 
 
-def estimate(study: Study, overrides: Sequence[str] = ()) -> Estimate:
-    """Of one seed. A forward pass is 2 FLOPs a Mul-Add, a backward pass twice that."""
-    words = [f"+experiment={study.experiment}", *study.overrides, "dataset.root=.", *overrides]
-    words += ["model.teacher=."] * (study.teacher is not None)
-    cfg = composed(words)
+def estimate(study: Study, overrides: Sequence[str] = ()) -> StudyEstimate:
+    """Estimate one seed: 2 FLOPs per Mul-Add forward, twice that backward."""
+    args = [f"+experiment={study.experiment}", *study.overrides, "dataset.root=.", *overrides]
+    args += ["model.teacher=."] * (study.teacher is not None)
+    cfg = composed(args)
     if study.weights:
         cfg.backbone.weights = None
     _, model = try_model(cfg, None)
@@ -50,16 +49,17 @@ def estimate(study: Study, overrides: Sequence[str] = ()) -> Estimate:
     steps = steps_of(cfg)
     mul_adds = max(count_exits(model, height, width).values())
     weights = [p.numel() for p in network.parameters()]
-    kept, _ = activations(model, (height, width))
+    activation_bytes, _ = activations(model, (height, width))
     enlarged = round(height * data.transforms.enlarge) * round(width * data.transforms.enlarge)
     flops = 6.0 * mul_adds * batch * steps
     seconds = max(flops / (PEAK * BUSY), steps * len(weights) * LAUNCH)
-    bytes_ = COPIES * FLOAT * sum(weights) + batch * kept / 2 + 3 * enlarged * (IMAGES + TESTED)
-    return Estimate(steps, batch, flops, bytes_, START + seconds / 60 + TEST)
+    bytes_ = COPIES * FLOAT * sum(weights) + batch * activation_bytes / 2  # bf16 activations
+    bytes_ += 3 * enlarged * (IMAGES + TESTED)
+    return StudyEstimate(steps, batch, flops, bytes_, START + seconds / 60 + TEST)
 
 
 def steps_of(cfg: DictConfig) -> int:
-    """Batches of the training; of PLA's search as many as its rounds make."""
+    """Training steps; for PLA's search the total of its rounds."""
     search = cfg.callbacks.get("progressive")
     if search is None:
         return int(cfg.trainer.max_steps)
@@ -68,11 +68,11 @@ def steps_of(cfg: DictConfig) -> int:
     return Schedule(*lengths, epoch).total
 
 
-def remaining(run: Run, expected: Estimate) -> float:
-    """Minutes that a run still takes: at the speed it had, else as estimated."""
+def remaining(run: StudyRun, expected: StudyEstimate) -> float:
+    """Minutes until a run is done: by its measured speed, or as estimated before its first step."""
     trained = [row for row in run.slices() if int(row["steps"]) > int(row["from_step"])]
     if not trained:
         return expected.minutes
-    took = sum(float(row["seconds"]) for row in trained) / 60
+    minutes = sum(float(row["seconds"]) for row in trained) / 60
     steps = sum(int(row["steps"]) - int(row["from_step"]) for row in trained)
-    return (expected.steps - int(trained[-1]["steps"])) * took / steps + TEST
+    return (expected.steps - int(trained[-1]["steps"])) * minutes / steps + TEST

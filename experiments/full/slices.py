@@ -1,4 +1,4 @@
-"""Runs what is next for so many minutes: resumes, stops in time, and records each attempt."""
+"""Run studies for a number of minutes: resume, stop in time, and record each attempt."""
 
 from __future__ import annotations
 
@@ -14,58 +14,58 @@ from pathlib import Path
 
 import torch
 
-from experiments.full.studies import Run, command, waits_for
+from experiments.full.studies import StudyRun, command, missing_input
 from reid_lab.callbacks.deadline import TIME_IS_UP
 from reid_lab.config.paths import last_checkpoint
 from reid_lab.results.provenance import commit, machine
 
-SHORTEST = 60.0  # seconds that are left: with less, nothing more is begun
-RESERVE = 45.0  # seconds at the end: a process's start before its clock, its last checkpoint
-GATHER = 10.0  # seconds until all ends: what still runs is interrupted, and the tables written
-LINES = 30  # of a failed run's output, shown
+SHORTEST = 60.0  # seconds: no run starts with less time left
+RESERVE = 45.0  # seconds kept for the start of a process and its last checkpoint
+GATHER = 10.0  # seconds kept for the tables: a run that is still training is interrupted
+LINES = 30  # lines of a failed run's output to print
 
 
 @dataclass(frozen=True)
 class Options:
-    """Where the runs are, and what they are given."""
+    """Folder of the runs, their pre-trained weights and config overrides."""
 
     runs: Path
     weights: Mapping[str, Path]
     overrides: Sequence[str]
 
 
-def go_on(found: Sequence[Run], where: Options, minutes: float) -> list[Run]:
-    """Run one after the other what is not done, in their order; the runs that failed."""
+def run_slice(runs: Sequence[StudyRun], options: Options, minutes: float) -> list[StudyRun]:
+    """Run the unfinished runs one after the other, in the given order; returns those that failed."""
     ends, failed = time.monotonic() + 60 * minutes, []
-    for run in found:
+    for run in runs:
         left = ends - time.monotonic()
         if left < SHORTEST:
             break
         if run.state == "done":
             continue
-        if lacking := waits_for(run, where.runs, where.weights):
-            print(f"{run.name}: waits for {lacking}", flush=True)
+        if missing := missing_input(run, options.runs, options.weights):
+            print(f"{run.name}: waits for {missing}", flush=True)
             continue
-        status = attempt(run, where, left)
+        status = attempt(run, options, left)
         if status not in (0, TIME_IS_UP, 128 + signal.SIGTERM):
             failed.append(run)
     return failed
 
 
-def attempt(run: Run, where: Options, seconds: float) -> int:
-    """Begin a run or resume it, record what became of it, and return its exit status."""
-    begun, step = time.monotonic(), step_of(run.folder)
-    print(f"{run.name}: {f'from step {step:,}' if step else 'begins'}", flush=True)
+def attempt(run: StudyRun, options: Options, seconds: float) -> int:
+    """Start or resume a run, record the attempt, and return its exit status."""
+    started, step = time.monotonic(), step_of(run.folder)
+    print(f"{run.name}: {f'resumes at step {step:,}' if step else 'starts'}", flush=True)
     minutes = max(seconds - RESERVE, 1) / 60
-    words = command(
-        run, where.runs, where.weights, where.overrides, minutes, torch.cuda.is_available()
+    args = command(
+        run, options.runs, options.weights, options.overrides, minutes, torch.cuda.is_available()
     )
-    status = execute(words, run.folder, seconds - GATHER)
+    status = execute(args, run.folder, seconds - GATHER)
     row = {
         "status": status,
         "from_step": step,
         "steps": step_of(run.folder),
-        "seconds": round(time.monotonic() - begun, 1),
+        "seconds": round(time.monotonic() - started, 1),
         "machine": machine(),
         "commit": commit(),
         "ended": f"{datetime.now().astimezone():%Y-%m-%dT%H:%M:%S%z}",
@@ -77,12 +77,12 @@ def attempt(run: Run, where: Options, seconds: float) -> int:
     return status
 
 
-def execute(words: Sequence[str], folder: Path, seconds: float) -> int:
-    """`python -m` of the words, interrupted after so many seconds; its output in output.txt."""
+def execute(args: Sequence[str], folder: Path, seconds: float) -> int:
+    """Run `python -m` with `args`, terminated after `seconds`; output goes to output.txt."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "output.txt").open("a", encoding="utf-8") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", *words], stdout=output, stderr=subprocess.STDOUT, env=os.environ
+            [sys.executable, "-m", *args], stdout=output, stderr=subprocess.STDOUT, env=os.environ
         )
         try:
             return process.wait(seconds)

@@ -1,4 +1,4 @@
-"""The full-size studies on CUHK03 (detected boxes, new protocol): their recipes and their order."""
+"""The full-size studies on CUHK03 (detected boxes, new protocol): recipes, seeds and order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments.collect import Rows, read, write
+from experiments.tables import Rows, read, write
 from reid_lab.config.paths import last_checkpoint
 from reid_lab.errors import UserError
 from reid_lab.results import SUMMARY, results_of
@@ -21,11 +21,11 @@ class Study:
     """A recipe with its seeds.
 
     Attributes:
-        weights: the key of its config that takes pre-trained weights; a study that has one is
-            left out until `--weights NAME=FILE` gives them.
-        teacher: the study whose network of the same seed teaches.
+        weights: config key of the pre-trained weights; a study with this key is skipped until
+            `--weights NAME=FILE` is given.
+        teacher: the study whose network of the same seed is the teacher.
         published: the paper's Rank-1 and mAP.
-        long: takes hours, and comes after all seeds of the others.
+        long: takes hours; runs after all seeds of the other studies.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Study:
 
 
 CUHK03 = "dataset=cuhk03_np"
-# two workers draw the augmentations' random numbers beside the GPU
+# two workers draw the random numbers of the augmentation
 GPU = ("trainer=gpu", "dataset.cache=device", "dataset.workers=2")
 CPU = ("trainer=cpu", "dataset.workers=0")
 SCRATCH = "backbone.weights=null"
@@ -67,8 +67,8 @@ STUDIES = (
 
 
 @dataclass(frozen=True)
-class Run:
-    """One seed of a study, in a folder of its own."""
+class StudyRun:
+    """One seed of a study, in its own folder."""
 
     study: Study
     seed: int
@@ -85,7 +85,7 @@ class Run:
         return "part" if last_checkpoint(self.folder).is_file() else "open"
 
     def slices(self) -> Rows:
-        """What ran so far: machine, seconds, status of each attempt."""
+        """Machine, seconds, steps and exit status of each attempt."""
         return read(self.folder / SLICES)
 
     @property
@@ -93,58 +93,63 @@ class Run:
         return sum(float(row["seconds"]) for row in self.slices()) / 60
 
     def record(self, row: Mapping[str, Any]) -> None:
+        """Append an attempt to the slices."""
         write(self.folder / SLICES, [*self.slices(), {"run": self.name, **row}])
 
 
-def all_runs(runs: Path, only: Sequence[str] = (), seeds: Sequence[int] | None = None) -> list[Run]:
-    """In the order in which they are run: a seed of all studies before the next seed.
+def all_runs(
+    runs: Path, only: Sequence[str] = (), seeds: Sequence[int] | None = None
+) -> list[StudyRun]:
+    """The runs in the order of execution: one seed of all studies before the next seed.
 
     Raises:
-        UserError: a study that there is not.
+        UserError: an unknown study.
     """
     names = [study.name for study in STUDIES]
     if unknown := [name for name in only if name not in names]:
         raise UserError(f"unknown study {', '.join(unknown)}; available: {', '.join(names)}")
     chosen = [study for study in STUDIES if not only or study.name in only]
-    found = [
-        Run(study, seed, runs / study.name / f"seed{seed}")
+    selected = [
+        StudyRun(study, seed, runs / study.name / f"seed{seed}")
         for study in chosen
         for seed in study.seeds
         if seeds is None or seed in seeds
     ]
-    return sorted(found, key=lambda run: (run.study.long, run.seed))  # stable: as listed
+    return sorted(
+        selected, key=lambda run: (run.study.long, run.seed)
+    )  # a stable sort keeps the listed order
 
 
 def command(
-    run: Run,
+    run: StudyRun,
     runs: Path,
     weights: Mapping[str, Path],
     overrides: Sequence[str],
     minutes: float,
     cuda: bool,
 ) -> list[str]:
-    """The words after `python -m` that begin a run or resume it, for so many minutes."""
+    """Arguments of `python -m` that start or resume a run for a number of minutes."""
     study = run.study
-    words = ["reid_lab", f"+experiment={study.experiment}", *study.overrides]
-    words += [*GPU] if cuda else [*CPU]
-    words += [f"name=full/{study.name}", f"seed={run.seed}", f"hydra.run.dir={run.folder}"]
-    words += ["callbacks.progress=null", "+trainer.enable_progress_bar=false"]
-    words += [f"callbacks.deadline.minutes={minutes:.3f}", *overrides]
+    args = ["reid_lab", f"+experiment={study.experiment}", *study.overrides]
+    args += [*GPU] if cuda else [*CPU]
+    args += [f"name=full/{study.name}", f"seed={run.seed}", f"hydra.run.dir={run.folder}"]
+    args += ["callbacks.progress=null", "+trainer.enable_progress_bar=false"]
+    args += [f"callbacks.deadline.minutes={minutes:.3f}", *overrides]
     if study.weights:
-        words.append(f"{study.weights}={weights[study.name].resolve()}")
+        args.append(f"{study.weights}={weights[study.name].resolve()}")
     if study.teacher:
         teacher = runs / study.teacher / f"seed{run.seed}"
-        words.append(f"model.teacher={last_checkpoint(teacher).resolve()}")
-    return [*words, "ckpt_path=last"] if run.state == "part" else words
+        args.append(f"model.teacher={last_checkpoint(teacher).resolve()}")
+    return [*args, "ckpt_path=last"] if run.state == "part" else args
 
 
-def waits_for(run: Run, runs: Path, weights: Mapping[str, Path]) -> str:
-    """What a run lacks before it can begin; empty where nothing."""
+def missing_input(run: StudyRun, runs: Path, weights: Mapping[str, Path]) -> str:
+    """The weights or the teacher that a run waits for; empty if it can start."""
     study = run.study
     if study.weights and study.name not in weights:
         return f"--weights {study.name}=FILE"
     if study.teacher:
-        teacher = Run(study, run.seed, runs / study.teacher / f"seed{run.seed}")
+        teacher = StudyRun(study, run.seed, runs / study.teacher / f"seed{run.seed}")
         if teacher.state != "done":
             return f"{study.teacher}/seed{run.seed}"
     return ""

@@ -1,4 +1,4 @@
-"""What comes back from the machine that trains: a few small tables, without the checkpoints."""
+"""Gather the tables of all runs into a few small files, and collect them into the study."""
 
 from __future__ import annotations
 
@@ -6,36 +6,42 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
-from experiments.collect import Rows, read, tables, write
-from experiments.full.studies import STUDIES, Run
+from experiments.collect import tables
+from experiments.full.studies import STUDIES, StudyRun
+from experiments.tables import Rows, read, write
 from reid_lab.errors import UserError
 
 TABLES = ("results", "stream", "cost", "curves", "slices")
 MIB = 2**20
 
 
-def gather(runs: Sequence[Run], out: Path, max_files: int, max_mib: float) -> None:
-    """Write a table of each kind for all runs that have begun.
+def gather(runs: Sequence[StudyRun], out: Path, max_files: int, max_mib: float) -> None:
+    """Write one table of each kind with the rows of all runs that have started.
+
+    If `curves.csv` is larger than `max_mib`, every other step is dropped until it fits.
 
     Raises:
-        UserError: that takes more files than `max_files`, or one is larger than `max_mib`, of
-            losses when every other step has been left out as often as there is something left.
+        UserError: there are more tables than `max_files`, or a table is larger than `max_mib`.
     """
-    begun = [run for run in runs if run.slices()]
-    found = tables((run.name, run.folder) for run in begun)
-    found["slices"] = [row for run in begun for row in run.slices()]
+    started = [run for run in runs if run.slices()]
+    rows_of = tables((run.name, run.folder) for run in started)
+    rows_of["slices"] = [row for run in started for row in run.slices()]
     if len(TABLES) > max_files:
-        raise UserError(f"--max-files={max_files}: the tables are {len(TABLES)} files")
+        raise UserError(f"--max-files={max_files}: there are {len(TABLES)} tables")
     for table in TABLES:
-        rows, path = found[table], out / f"{table}.csv"
+        rows, path = rows_of[table], out / f"{table}.csv"
         if not rows:
             continue
         write(path, rows)
-        while path.stat().st_size > max_mib * MIB and table == "curves" and len(rows) > len(begun):
+        while (
+            path.stat().st_size > max_mib * MIB and table == "curves" and len(rows) > len(started)
+        ):
             rows = thinned(rows)
             write(path, rows)
         if path.stat().st_size > max_mib * MIB:
-            raise UserError(f"{path} is larger than --max-mib={max_mib:g}: gather fewer (--only)")
+            raise UserError(
+                f"{path} is larger than --max-mib={max_mib:g}: gather fewer runs (--only)"
+            )
 
 
 def thinned(rows: Rows) -> Rows:
@@ -43,37 +49,41 @@ def thinned(rows: Rows) -> Rows:
     return rows[::2]
 
 
-def collect(found: Path, study: Path) -> None:
-    """Add the tables in `found` to those of `study`; a run's new rows replace its old ones.
+def collect(folder: Path, study: Path) -> None:
+    """Add the tables in `folder` to those of `study`; new rows of a run replace its old ones.
 
     Raises:
-        UserError: there is no table.
+        UserError: the folder has no table.
     """
-    if not any((found / f"{table}.csv").is_file() for table in TABLES):
-        raise UserError(f"{found} holds none of {', '.join(f'{t}.csv' for t in TABLES)}")
+    if not any((folder / f"{table}.csv").is_file() for table in TABLES):
+        raise UserError(
+            f"{folder} has no table; expected any of {', '.join(f'{t}.csv' for t in TABLES)}"
+        )
     for table in TABLES:
-        new, path = read(found / f"{table}.csv"), study / f"{table}.csv"
+        new, path = read(folder / f"{table}.csv"), study / f"{table}.csv"
         if not new:
             continue
-        again = {row["run"] for row in new}
-        kept = [row for row in read(path) if row["run"] not in again]
+        replaced = {row["run"] for row in new}
+        kept = [row for row in read(path) if row["run"] not in replaced]
         write(path, sorted([*kept, *new], key=lambda row: order(row["run"])))
 
 
 def order(run: str) -> tuple[int, str]:
-    """Of a run's name: as the studies are listed."""
+    """Sort key of a run's name: the order of STUDIES, then the name."""
     names = [study.name for study in STUDIES]
     study = run.partition("/")[0]
     return (names.index(study) if study in names else len(names), run)
 
 
 def accuracy(results: Rows) -> Mapping[str, str]:
-    """Study -> Rank-1 / mAP of its last exit, in percent: the mean over seeds and its deviation."""
+    """Study -> Rank-1 / mAP of its last exit in percent: mean ± standard deviation over seeds."""
     last = {row["run"]: row for row in results if row["kind"] == "exit"}
-    found: dict[str, list[dict[str, str]]] = {}
+    by_study: dict[str, list[dict[str, str]]] = {}
     for name, row in last.items():
-        found.setdefault(name.partition("/")[0], []).append(row)
-    return {study: " / ".join(_spread(rows, key) for key in KEYS) for study, rows in found.items()}
+        by_study.setdefault(name.partition("/")[0], []).append(row)
+    return {
+        study: " / ".join(_spread(rows, key) for key in KEYS) for study, rows in by_study.items()
+    }
 
 
 KEYS = ("rank1", "mAP")
