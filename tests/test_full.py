@@ -1,4 +1,4 @@
-"""The full-size studies in miniature, the whole way: packed, unpacked, in slices, collected."""
+"""A miniature of the full-size studies: packed, unpacked, run in slices, collected."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from experiments.full.__main__ import main
 from experiments.full.bundle import bundle, closure
 from experiments.full.estimate import estimate, remaining
-from experiments.full.studies import STUDIES, all_runs, command, waits_for
+from experiments.full.studies import STUDIES, all_runs, command, missing_input
 from experiments.full.tables import accuracy, collect, gather, thinned
 from reid_lab.config.overrides import composed
 from reid_lab.config.settings import check_settings
@@ -149,14 +149,14 @@ def test_seeds_come_before_long_studies_and_after_other_studies(tmp_path: Path) 
         all_runs(tmp_path, ["han_huge"])
 
 
-def test_a_run_waits_for_weights_and_teachers(tmp_path: Path) -> None:
+def test_a_run_needs_its_weights_and_its_teacher(tmp_path: Path) -> None:
     by_name = {run.study.name: run for run in all_runs(tmp_path, seeds=[0])}
-    assert waits_for(by_name["dare_resnet50"], tmp_path, {}) == "--weights dare_resnet50=FILE"
-    pupil, teacher = by_name["distill_han"], by_name["han_large"]
-    assert waits_for(pupil, tmp_path, {}) == "han_large/seed0"
+    assert missing_input(by_name["dare_resnet50"], tmp_path, {}) == "--weights dare_resnet50=FILE"
+    student, teacher = by_name["distill_han"], by_name["han_large"]
+    assert missing_input(student, tmp_path, {}) == "han_large/seed0"
     (teacher.folder / "results").mkdir(parents=True)
     (teacher.folder / "results/summary.json").write_text("{}")
-    assert teacher.state == "done" and waits_for(pupil, tmp_path, {}) == ""
+    assert teacher.state == "done" and missing_input(student, tmp_path, {}) == ""
 
 
 def test_an_estimate_counts_and_is_corrected_by_what_ran(tmp_path: Path) -> None:
@@ -218,11 +218,13 @@ def test_collecting_again_replaces_a_run_and_keeps_the_others(tmp_path: Path) ->
         "han_small": "25.0 ± 7.1 / 12.5 ± 3.5",
         "han_large": "50.0 / 25.0",
     }
-    with pytest.raises(UserError, match="holds none of results.csv"):
+    with pytest.raises(UserError, match="has no table; expected any of results.csv"):
         collect(study / "nowhere", study)
 
 
-def test_the_list_says_how_far_each_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_shows_the_state_of_each_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = all_runs(tmp_path, ["han_small"], [0])[0]
     run.record({"status": 75, "from_step": 0, "steps": 34500, "seconds": 240})
     assert main(["--only", "han_small", "--runs", str(tmp_path), "--study", str(tmp_path)]) == 0

@@ -1,10 +1,10 @@
-"""All methods of the suite on synthetic people, a run a seed, then the frontier of them all.
+"""Train all methods of the suite on synthetic people, and draw their frontier.
 
 python -m experiments.frontier_synthetic [--seeds 0 1 2] [--jobs 2]
 
-All see equally many training images. What they cost is measured when all are trained, one
-after the other. The same command goes on where it was interrupted: what is finished stays, what
-has a checkpoint is resumed. A method that fails is told at the end and leaves the others alone.
+All methods train on the same number of images. Their costs are measured one after the other, when
+all trainings are done. The same command resumes after an interruption: finished runs are kept, runs
+with a checkpoint are resumed. Failed runs are listed at the end; the others still run.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from reid_lab.frontier.__main__ import main as frontier
 
 @dataclass(frozen=True)
 class Method:
-    """An experiment, its images a batch, the key that says how long, if one does, and its teacher.
+    """An experiment of the comparison.
 
     Attributes:
-        batch: images, P * K where there are PK batches.
+        batch: images per batch (P * K of PK batches).
+        steps: config key of the number of batches; None if the recipe fixes it.
+        teacher: the experiment whose network of the same seed is the teacher.
     """
 
     name: str
@@ -44,7 +46,7 @@ METHODS = (
     Method("mobilenet_synthetic"),
     Method("han_synthetic"),
     Method("jlml_synthetic"),
-    Method("pla_synthetic", steps=None),  # as long as its search
+    Method("pla_synthetic", steps=None),  # its search sets the length
     Method("lomo_synthetic", steps=None),
     Method("distill_teacher_synthetic"),
     Method(
@@ -53,8 +55,8 @@ METHODS = (
         teacher="distill_teacher_synthetic",
     ),
 )
-Run = Callable[[list[str], Path], int]
-TERMINATED = 143  # what shells call the end by SIGTERM
+Runner = Callable[[list[str], Path], int]  # arguments and folder -> exit status
+TERMINATED = 143  # exit status of a shell after SIGTERM
 _running: set[subprocess.Popen[bytes]] = set()
 
 
@@ -65,8 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed = train(methods, args.seeds, runs, args.images, args.jobs, run)
     if not failed:
         failed = measure(methods, args.seeds, runs, run)
-    found = [runs / m.name for m in methods if any(map(finished, (runs / m.name).glob("*")))]
-    status = frontier([*map(str, found), "--out", str(args.out)]) if found else 1
+    folders = [runs / m.name for m in methods if any(map(finished, (runs / m.name).glob("*")))]
+    status = frontier([*map(str, folders), "--out", str(args.out)]) if folders else 1
     for folder in failed:
         print(f"failed: {folder}; see {folder / 'output.txt'}", file=sys.stderr)
     return 1 if failed else status
@@ -78,25 +80,27 @@ def train(
     runs: Path,
     images: int,
     jobs: int,
-    run: Run,
+    run: Runner,
 ) -> list[Path]:
-    """Train each method with each seed, `jobs` at a time; the folders of those that failed.
+    """Train each method with each seed, `jobs` at a time; returns the folders of failed runs.
 
-    A pupil waits for its teacher of the same seed.
+    A student waits for its teacher of the same seed.
     """
-    ordered = sorted(methods, key=lambda m: m.teacher is not None)  # so that waiting ends
+    ordered = sorted(
+        methods, key=lambda m: m.teacher is not None
+    )  # teachers first, so that no student blocks them
     done: dict[Path, Future[bool]] = {}
     pool = ThreadPoolExecutor(jobs)
     try:
         for method in ordered:
             for seed in seeds:
-                folder = place(runs, method.name, seed)
-                teacher = place(runs, method.teacher, seed) if method.teacher else None
-                words = command(method, seed, folder, teacher, images)
-                before = done.get(teacher) if teacher else None
-                done[folder] = pool.submit(_train, words, folder, before, run)
+                folder = run_folder(runs, method.name, seed)
+                teacher = run_folder(runs, method.teacher, seed) if method.teacher else None
+                args = command(method, seed, folder, teacher, images)
+                teacher_run = done.get(teacher) if teacher else None
+                done[folder] = pool.submit(_train, args, folder, teacher_run, run)
         return [folder for folder, future in done.items() if not future.result()]
-    except BaseException:  # interrupted: what runs stops, and keeps its checkpoint
+    except BaseException:  # interrupted: running trainings stop and keep their checkpoints
         pool.shutdown(wait=False, cancel_futures=True)
         for process in list(_running):
             process.terminate()
@@ -108,23 +112,28 @@ def train(
 def command(
     method: Method, seed: int, folder: Path, teacher: Path | None, images: int
 ) -> list[str]:
-    words = [f"+experiment={method.name}", f"seed={seed}", "threads=1", f"run_dir={folder}"]
-    words += ["callbacks.progress=null", "+trainer.enable_progress_bar=false"]
-    words += ["callbacks.cost=null"]  # measured when nothing else runs
+    """Arguments of `python -m` that train one run."""
+    args = [f"+experiment={method.name}", f"seed={seed}", "threads=1", f"run_dir={folder}"]
+    args += ["callbacks.progress=null", "+trainer.enable_progress_bar=false"]
+    args += ["callbacks.cost=null"]  # measured later, when nothing else runs
     if teacher is not None:
-        words.append(f"model.teacher={last_checkpoint(teacher)}")
+        args.append(f"model.teacher={last_checkpoint(teacher)}")
     if method.steps:
         steps = max(images // method.batch, 1)
-        words += [f"{method.steps}={steps}", f"trainer.val_check_interval={steps}"]
-    return ["reid_lab", *words]
+        args += [f"{method.steps}={steps}", f"trainer.val_check_interval={steps}"]
+    return ["reid_lab", *args]
 
 
-def measure(methods: Sequence[Method], seeds: Sequence[int], runs: Path, run: Run) -> list[Path]:
-    """What each costs, in rounds, so that a slow minute does not meet one method alone."""
+def measure(methods: Sequence[Method], seeds: Sequence[int], runs: Path, run: Runner) -> list[Path]:
+    """Measure the cost of each run, seed by seed, so that other load affects all methods.
+
+    Returns:
+        The folders whose measurement failed.
+    """
     failed = []
     for seed in seeds:
         for method in methods:
-            folder = place(runs, method.name, seed)
+            folder = run_folder(runs, method.name, seed)
             table = folder / "results" / "cost.csv"
             if not table.is_file():
                 print(f"measuring: {folder}", flush=True)
@@ -136,12 +145,14 @@ def measure(methods: Sequence[Method], seeds: Sequence[int], runs: Path, run: Ru
 def cost(method: Method, folder: Path, table: Path) -> list[str]:
     overrides = [f"+experiment={method.name}", "threads=1"]
     if method.teacher is not None:
-        overrides.append(f"model.teacher={last_checkpoint(folder)}")  # any: it is not measured
+        overrides.append(
+            f"model.teacher={last_checkpoint(folder)}"
+        )  # any checkpoint: the teacher is not measured
     options = [f"--checkpoint={last_checkpoint(folder)}", "--batch=16", "--seconds=5"]
     return ["reid_lab.cost", *overrides, *options, f"--csv={table}"]
 
 
-def place(runs: Path, name: str, seed: int) -> Path:
+def run_folder(runs: Path, name: str, seed: int) -> Path:
     return runs / name / f"seed{seed}"
 
 
@@ -149,12 +160,12 @@ def finished(folder: Path) -> bool:
     return (folder / "results" / "summary.json").is_file()
 
 
-def run(words: list[str], folder: Path) -> int:
-    """`python -m` of the words, one thread, what it says in `output.txt`."""
+def run(args: list[str], folder: Path) -> int:
+    """Run `python -m` with `args` in one thread; output goes to `output.txt`."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "output.txt").open("a", encoding="utf-8") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", *words],
+            [sys.executable, "-m", *args],
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -166,16 +177,16 @@ def run(words: list[str], folder: Path) -> int:
             _running.discard(process)
 
 
-def _train(words: list[str], folder: Path, before: Future[bool] | None, run: Run) -> bool:
+def _train(args: list[str], folder: Path, teacher_run: Future[bool] | None, run: Runner) -> bool:
     if finished(folder):
         print(f"finished before: {folder}", flush=True)
         return True
-    if before is not None and not before.result():
-        print(f"left out: {folder}, its teacher failed", flush=True)
+    if teacher_run is not None and not teacher_run.result():
+        print(f"skipped: {folder}, its teacher failed", flush=True)
         return False
     resumed = last_checkpoint(folder).is_file()
     print(f"{'resumed' if resumed else 'started'}: {folder}", flush=True)
-    status = run([*words, "ckpt_path=last"] if resumed else words, folder)
+    status = run([*args, "ckpt_path=last"] if resumed else args, folder)
     print(f"{'done' if status == 0 else f'status {status}'}: {folder}", flush=True)
     return status == 0
 
@@ -189,9 +200,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--images",
         type=count,
         default=16000,
-        help="training images of each, but of PLA, whose search says it; %(default)s",
+        help="training images of each method except PLA, whose search sets it; %(default)s",
     )
-    parser.add_argument("--jobs", type=count, default=2, help="trainings at a time, %(default)s")
+    parser.add_argument("--jobs", type=count, default=2, help="parallel trainings, %(default)s")
     parser.add_argument("--out", type=Path, default=Path("runs/frontier_synthetic"))
     return parser.parse_args(argv)
 

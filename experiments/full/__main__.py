@@ -5,8 +5,8 @@ python -m experiments.full --minutes 9 --out DIR dataset.root=/data/cuhk03-np/de
 python -m experiments.full --collect DIR                      copy tables into experiments/full
 python -m experiments.full --bundle DIR dataset.root=...      pack for a machine without network
 
-A slice resumes unfinished runs, starts the next ones, and saves and stops when its minutes are over.
-The same command continues. Checkpoints stay under --runs; tables are written to --out.
+A slice resumes unfinished runs and starts the next ones; when its minutes are over, it saves and
+stops. The same command continues. Checkpoints stay under --runs, tables in --out.
 """
 
 from __future__ import annotations

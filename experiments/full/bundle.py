@@ -69,10 +69,9 @@ def bundle(
     manifest = {"commit": commit(), "overrides": others, "weights": packed, "parts": parts}
     write_text(out / PARTS, json.dumps(manifest, indent=1) + "\n")
     shutil.copyfile(START, out / START.name)
-    size = sum(part["bytes"] for part in parts.values()) / MIB
-    print(
-        f"{out}: {len(parts)} parts, {size:.0f} MiB, {len(wheels)} wheels; on the other machine run: python start.py"
-    )
+    size = sum(int(part["bytes"]) for part in parts.values()) / MIB
+    print(f"{out}: {len(parts)} parts, {size:.0f} MiB, {len(wheels)} wheels")
+    print(f"On the other machine run: python {START.name}")
 
 
 def data_root(overrides: Sequence[str]) -> Path:
@@ -166,7 +165,8 @@ def download(need: Requirement, folder: Path, python: str) -> Path:
     (wheel,) = folder.glob("*.whl")
     if "-none-any" not in wheel.name and "manylinux" not in wheel.name:  # built for this machine
         raise UserError(
-            f"{wanted}: no wheel for Python {python} on Linux; install it on that machine and add it to --have"
+            f"{wanted}: no wheel for Python {python} on Linux; "
+            "install it on that machine and add it to --have"
         )
     return wheel
 

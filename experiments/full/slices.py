@@ -35,7 +35,7 @@ class Options:
 
 
 def run_slice(runs: Sequence[StudyRun], options: Options, minutes: float) -> list[StudyRun]:
-    """Run the unfinished runs one after the other, in the given order; returns those that failed."""
+    """Run the unfinished runs one after the other, in their order; returns those that failed."""
     ends, failed = time.monotonic() + 60 * minutes, []
     for run in runs:
         left = ends - time.monotonic()

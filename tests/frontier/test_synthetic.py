@@ -1,4 +1,4 @@
-"""The command that trains everything: what it runs, in which order, and what it leaves out."""
+"""experiments.frontier_synthetic: the commands it runs, their order, and what it skips."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from experiments.frontier_synthetic.__main__ import (
     Method,
     command,
     measure,
-    place,
+    run_folder,
     train,
 )
 from reid_lab.config.paths import conf_dir
 
-TEACHER, PUPIL = Method("t"), Method("p", teacher="t")
+TEACHER, STUDENT = Method("t"), Method("p", teacher="t")
 
 
 class Recorder:
-    """Stands for the training; `failing` are the methods that fail."""
+    """Replaces the training and records its arguments; `failing` is the method that fails."""
 
     def __init__(self, failing: str = "") -> None:
         self.failing, self.seen = failing, list[list[str]]()
@@ -41,19 +41,19 @@ def test_experiments_exist(method: Method) -> None:
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_pupil_waits_for_its_teacher(tmp_path: Path, jobs: int) -> None:
+def test_a_student_waits_for_its_teacher(tmp_path: Path, jobs: int) -> None:
     run = Recorder()
-    assert train([PUPIL, TEACHER], [0, 1], tmp_path, 64, jobs, run) == []
+    assert train([STUDENT, TEACHER], [0, 1], tmp_path, 64, jobs, run) == []
     assert sorted(run.names) == ["p", "p", "t", "t"]
     for seed in (0, 1):
         mine = [w for w in run.seen if f"seed={seed}" in w]
         assert [w[1] for w in mine] == ["+experiment=t", "+experiment=p"]
-        checkpoint = place(tmp_path, "t", seed) / "checkpoints" / "last.ckpt"
+        checkpoint = run_folder(tmp_path, "t", seed) / "checkpoints" / "last.ckpt"
         assert f"model.teacher={checkpoint}" in mine[1]
 
 
-def test_finished_stays_and_interrupted_goes_on(tmp_path: Path) -> None:
-    done, half = place(tmp_path, "t", 0), place(tmp_path, "t", 1)
+def test_finished_runs_are_kept_and_interrupted_runs_resumed(tmp_path: Path) -> None:
+    done, half = run_folder(tmp_path, "t", 0), run_folder(tmp_path, "t", 1)
     (done / "results").mkdir(parents=True)
     (done / "results" / "summary.json").touch()
     (half / "checkpoints").mkdir(parents=True)
@@ -66,21 +66,21 @@ def test_finished_stays_and_interrupted_goes_on(tmp_path: Path) -> None:
     ]
 
 
-def test_who_fails_leaves_the_others_alone(tmp_path: Path) -> None:
+def test_a_failed_method_does_not_stop_the_others(tmp_path: Path) -> None:
     run = Recorder(failing="t")
-    failed = train([TEACHER, PUPIL, Method("x")], [0], tmp_path, 64, 2, run)
-    assert failed == [place(tmp_path, "t", 0), place(tmp_path, "p", 0)]
+    failed = train([TEACHER, STUDENT, Method("x")], [0], tmp_path, 64, 2, run)
+    assert failed == [run_folder(tmp_path, "t", 0), run_folder(tmp_path, "p", 0)]
     assert sorted(run.names) == ["t", "x"]
 
 
 @pytest.mark.parametrize("steps", ["model.iterations", "model.student.iterations", None])
-def test_as_many_images_for_each(tmp_path: Path, steps: str | None) -> None:
+def test_methods_train_on_equally_many_images(tmp_path: Path, steps: str | None) -> None:
     words = command(Method("m", batch=64, steps=steps), 0, tmp_path, None, 640)
     assert [w for w in words if "iterations=" in w] == ([f"{steps}=10"] if steps else [])
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
-def test_images_a_batch_are_the_recipes(method: Method) -> None:
+def test_batch_sizes_are_those_of_the_recipes(method: Method) -> None:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         data = compose("config", overrides=[f"+experiment={method.name}", "name=x"]).dataset
     if method.steps:
@@ -88,11 +88,11 @@ def test_images_a_batch_are_the_recipes(method: Method) -> None:
 
 
 def test_costs_are_measured_once_in_rounds(tmp_path: Path) -> None:
-    known = place(tmp_path, "t", 0) / "results" / "cost.csv"
+    known = run_folder(tmp_path, "t", 0) / "results" / "cost.csv"
     known.parent.mkdir(parents=True)
     known.touch()
     run = Recorder(failing="p")
-    failed = measure([TEACHER, PUPIL], [0, 1], tmp_path, run)
+    failed = measure([TEACHER, STUDENT], [0, 1], tmp_path, run)
     assert [w[0] for w in run.seen] == ["reid_lab.cost"] * 3
     assert run.names == ["p", "t", "p"]
-    assert failed == [place(tmp_path, "p", seed) for seed in (0, 1)]
+    assert failed == [run_folder(tmp_path, "p", seed) for seed in (0, 1)]
