@@ -11,6 +11,7 @@ import re
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -18,12 +19,12 @@ from urllib.parse import urlparse
 from reid_lab.cli.command import attempt, piped, program
 from reid_lab.errors import UserError
 from reid_lab.files.tables import write_json
-from reid_lab.frontier.points import read_points
+from reid_lab.frontier.points import FRONTIER, Point, pareto_columns, read_points
 from reid_lab.optional import load
-from reid_lab.run.publish import read_table, wandb_table
+from reid_lab.run.publish import wandb_table
 
 TIMEOUT = 10  # seconds that W&B may take to answer at all
-FRONTIER = "frontier"  # the table's key
+TABLE = "frontier"  # the key of the frontier's table
 # settings that tell runs apart, and what they reach
 CONFIG = ("kind.model", "kind.backbone", "kind.dataset", "model.lr", "model.iterations", "seed")
 REACHED = ("best/mul_adds", "best/mAP", "best/rank1")
@@ -86,7 +87,7 @@ def workspace(entity: str, project: str, columns: Sequence[str] = CONFIG) -> Any
 def _chart(wr: Any, metric: str) -> Any:
     """The frontier table as W&B's scatter plot."""
     return wr.CustomChart(
-        query={"summaryTable": {"tableKey": FRONTIER}},
+        query={"summaryTable": {"tableKey": TABLE}},
         chart_name="wandb/scatter/v0",
         chart_fields={"x": "mul_adds", "y": metric},
         chart_strings={"title": f"Frontier: {metric} against Mul-Adds"},
@@ -107,14 +108,18 @@ def _without_ids(node: Any) -> Any:
     return node
 
 
-def log_frontier(table: Path, entity: str | None, project: str, offline: bool) -> None:
+def log_frontier(
+    points: Sequence[Point], folder: Path, entity: str | None, project: str, offline: bool
+) -> None:
     """A W&B run that holds the frontier's table and a scatter plot of it for each metric.
 
-    What W&B keeps here is beside the table, in `wandb/`.
+    Args:
+        folder: where W&B keeps its files, in `wandb/`.
     """
     import wandb
 
-    content = wandb_table(read_table(table))
+    marks = pareto_columns(points)
+    rows = [replace(p, pareto=mark) for p, mark in zip(points, marks, strict=True)]
     mode: Any = "offline" if offline else "online"
     settings = wandb.Settings(init_timeout=6 * TIMEOUT)
     with wandb.init(
@@ -123,16 +128,16 @@ def log_frontier(table: Path, entity: str | None, project: str, offline: bool) -
         name="frontier",
         job_type="frontier",
         mode=mode,
-        dir=table.parent,
+        dir=folder,
         settings=settings,
     ) as run:
         charts = {
             f"frontier_{metric}": wandb.plot.scatter(
-                wandb_table(read_table(table)), "mul_adds", metric, title=f"Frontier: {metric}"
+                wandb_table(FRONTIER, rows), "mul_adds", metric, title=f"Frontier: {metric}"
             )
             for metric in ("rank1", "mAP")
         }
-        run.log({FRONTIER: content, **charts})
+        run.log({TABLE: wandb_table(FRONTIER, rows), **charts})
 
 
 def reach() -> None:
@@ -166,16 +171,15 @@ def _save(args: argparse.Namespace) -> int:
     wandb = load("wandb", "the dashboard")
     entity, project = args.project.split("/")
     view = workspace(entity, project, args.columns)
-    if args.frontier:
-        read_points(args.frontier)  # now, before anything is sent
+    points = read_points(args.frontier) if args.frontier else []  # before anything is sent
     if args.spec:
         write_json(args.spec, spec(view))
         print(f"workspace: {args.spec}")
         return 0
     reach()
     try:
-        if args.frontier:
-            log_frontier(args.frontier, entity, project, offline=False)
+        if points:
+            log_frontier(points, args.frontier.parent, entity, project, offline=False)
         view.save()
     except wandb.Error as error:
         raise DashboardError(str(error)) from error

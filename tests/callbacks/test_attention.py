@@ -10,7 +10,9 @@ import torch
 
 from reid_lab.callbacks import AttentionMaps
 from reid_lab.dataset import Transforms
-from reid_lab.report.attention import attention, load_attention
+from reid_lab.report.attention import attention
+from reid_lab.results import Results
+from reid_lab.results.attention import read_attention
 
 
 def model(pixels: np.ndarray) -> SimpleNamespace:
@@ -21,7 +23,7 @@ def model(pixels: np.ndarray) -> SimpleNamespace:
 
     data = SimpleNamespace(
         splits=lambda part: (pixels, None),
-        opened=lambda part: pixels.transpose(0, 3, 1, 2),
+        images_of=lambda part: pixels.transpose(0, 3, 1, 2),
         transforms=Transforms(32, 16),
     )
     trainer = SimpleNamespace(datamodule=data)
@@ -29,9 +31,11 @@ def model(pixels: np.ndarray) -> SimpleNamespace:
 
 
 def test_some_queries_are_kept_and_drawn(tmp_path: Path) -> None:
+    results = Results()
     pixels = np.random.default_rng(0).integers(0, 256, (9, 32, 16, 3), np.uint8)
-    AttentionMaps(tmp_path, images=4).work(None, model(pixels))  # type: ignore[arg-type]
-    shown = load_attention(tmp_path / "results" / "attention.npz")
+    AttentionMaps(images=4).add(results, None, model(pixels))  # type: ignore[arg-type]
+    results.write(tmp_path)
+    shown = read_attention(tmp_path / "attention.npz")
     assert shown is not None
     assert shown.pixels.shape == (4, 32, 16, 3)
     assert {p.tobytes() for p in shown.pixels} < {p.tobytes() for p in pixels}
@@ -45,6 +49,8 @@ def test_some_queries_are_kept_and_drawn(tmp_path: Path) -> None:
 
 
 def test_methods_without_attention_leave_nothing(tmp_path: Path) -> None:
-    AttentionMaps(tmp_path).work(None, SimpleNamespace())  # type: ignore[arg-type]
-    assert load_attention(tmp_path / "results" / "attention.npz") is None
+    results = Results()
+    AttentionMaps().add(results, None, SimpleNamespace())  # type: ignore[arg-type]
+    results.write(tmp_path)
+    assert read_attention(tmp_path / "attention.npz") is None
     assert attention(None) is None

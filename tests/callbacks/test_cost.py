@@ -20,7 +20,8 @@ from reid_lab.classical import HsvHistogram
 from reid_lab.dataset import Transforms
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import DaRe
-from reid_lab.report.cost import CostRow
+from reid_lab.results import Results
+from reid_lab.results.rows import CostRow
 from reid_lab.retrieval import Embeddings, Exit, Ids
 
 GALLERY = 7
@@ -41,8 +42,8 @@ def embeddings(costs: dict[str, int], dims: dict[str, int]) -> Embeddings:
 
 def written(folder: Path, precision: str = "32-true", views: Any = 1) -> list[dict[str, str]]:
     model = DaRe(SmallResNet(4), BatchHardTriplet(), hidden=16, dim=8)
-    callback = CostAccount(folder, batch=2, repeats=2, seconds=0.1)
-    ranking = RankingEvaluation(folder, references={"hsv": HsvHistogram(2, (2, 2, 2))})
+    callback = CostAccount(batch=2, repeats=2, seconds=0.1)
+    ranking = RankingEvaluation(references={"hsv": HsvHistogram(2, (2, 2, 2))})
     trainer: Any = pl.Trainer(
         accelerator="cpu",
         precision=precision,  # type: ignore[arg-type]
@@ -56,8 +57,10 @@ def written(folder: Path, precision: str = "32-true", views: Any = 1) -> list[di
     model.trainer = trainer
     costs = {n: views * c for n, c in count_exits(model, 64, 32).items()} | {"hsv": 6 * 64 * 32}
     dims = dict.fromkeys(costs, 8) | {"hsv": 16}
-    callback.work(SimpleNamespace(embeddings=embeddings(costs, dims)), model)  # type: ignore[arg-type]
-    with (folder / "results" / "cost.csv").open(newline="") as file:
+    results = Results()
+    callback.add(results, SimpleNamespace(embeddings=embeddings(costs, dims)), model)  # type: ignore[arg-type]
+    results.write(folder)
+    with (folder / "cost.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 

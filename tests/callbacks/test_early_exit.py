@@ -42,7 +42,7 @@ def test_the_checkpoint_has_them_however_often_it_was_saved(
     if held:
         run(cfg)
     else:
-        with pytest.warns(UserWarning, match="fitted on training people, who look too easy"):
+        with pytest.warns(UserWarning, match="fitted on training people, on whom"):
             run(cfg)
     checkpoint = torch.load(last_checkpoint(folder), weights_only=True)
     known = calibration_of(checkpoint)

@@ -1,11 +1,9 @@
-"""What the verification callback writes, and what it refuses."""
+"""Rows that the verification callback adds, and options that it refuses."""
 
 from __future__ import annotations
 
-import csv
 import math
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ import torch
 
 from reid_lab.callbacks.verification import Verification, VerificationError
 from reid_lab.protocol import Protocol
+from reid_lab.results import Results
 from reid_lab.retrieval import Embeddings, Evaluation, Exit, Ids, evaluate
 from reid_lab.retrieval.space import Space
 from reid_lab.retrieval.verification import roc
@@ -47,20 +46,21 @@ def evaluated(persons: int, protocol: Protocol | None = None) -> Evaluation:
     return evaluate(Embeddings(query, gallery, exits), protocol=protocol or Protocol())
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+def results_of(callback: Verification, evaluation: Evaluation) -> Results:
+    results = Results()
+    callback.add(results, evaluation, MODEL)
+    return results
 
 
-def test_writes_curves_and_operating_points(tmp_path: Path) -> None:
+def test_adds_curves_and_operating_points() -> None:
     evaluation = evaluated(30)
-    callback = Verification(tmp_path, false_accept_rates=(0.1, 0.01), seed=1)
+    callback = Verification(false_accept_rates=(0.1, 0.01), seed=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        callback.work(evaluation, MODEL)
+        results = results_of(callback, evaluation)
 
-    points = rows(tmp_path / "results" / "operating_points.csv")
-    assert [(p["exit"], float(p["far"])) for p in points] == [
+    points = results.operating_points
+    assert [(p.exit, p.far) for p in points] == [
         ("stage1", 0.1),
         ("stage1", 0.01),
         ("fusion", 0.1),
@@ -68,60 +68,52 @@ def test_writes_curves_and_operating_points(tmp_path: Path) -> None:
     ]
     exit, e = evaluation.embeddings.exits["fusion"], evaluation.embeddings
     whole = roc(Space.of(exit.query, exit.gallery), e.query, e.gallery)
-    assert float(points[2]["tpr_at_fpr"]) == whole.tpr_at(0.1)
+    assert points[2].tpr_at_fpr == whole.tpr_at(0.1)
     for p in points:
-        assert float(p["calibration_far"]) <= float(p["far"])
-        assert 0 <= float(p["dir"]) + float(p["miss"]) <= 1
-        assert p["known_queries"] == p["unknown_queries"] == "30"
-        assert p["note"] == ""
-    assert float(points[2]["dir"]) > float(points[0]["dir"])  # the better exit
+        assert p.calibration_far <= p.far
+        assert 0 <= p.dir + p.miss <= 1
+        assert p.known_queries == p.unknown_queries == 30
+        assert p.note == ""
+    assert points[2].dir > points[0].dir  # the better exit
 
-    curves = rows(tmp_path / "results" / "roc.csv")
-    assert list(curves[0]) == ["exit", "fpr", "tpr", "threshold"]
-    assert {row["exit"] for row in curves} == {"stage1", "fusion"}
-    fusion = [row for row in curves if row["exit"] == "fusion"]
-    assert 20 < len(fusion) <= 100 and float(fusion[-1]["fpr"]) == 1
-    assert whole.at(float(fusion[5]["threshold"])) == (
-        float(fusion[5]["fpr"]),
-        float(fusion[5]["tpr"]),
-    )
+    assert {row.exit for row in results.roc} == {"stage1", "fusion"}
+    fusion = [row for row in results.roc if row.exit == "fusion"]
+    assert 20 < len(fusion) <= 100 and fusion[-1].fpr == 1
+    assert whole.at(fusion[5].threshold) == (fusion[5].fpr, fusion[5].tpr)
 
 
-def test_obeys_the_protocol_and_the_chosen_exits(tmp_path: Path) -> None:
+def test_obeys_the_protocol_and_the_chosen_exits() -> None:
     evaluation = evaluated(30, Protocol(hidden="same_camera"))
-    Verification(tmp_path, (0.1,), exits=["fusion"]).work(evaluation, MODEL)
-    (point,) = rows(tmp_path / "results" / "operating_points.csv")
+    (point,) = results_of(Verification((0.1,), exits=["fusion"]), evaluation).operating_points
     exit, e = evaluation.embeddings.exits["fusion"], evaluation.embeddings
     shown = roc(Space.of(exit.query, exit.gallery), e.query, e.gallery, "same_camera")
-    assert point["exit"] == "fusion" and float(point["tpr_at_fpr"]) == shown.tpr_at(0.1)
+    assert point.exit == "fusion" and point.tpr_at_fpr == shown.tpr_at(0.1)
 
 
-def test_rates_that_the_data_cannot_show_are_blank_and_said(tmp_path: Path) -> None:
+def test_rates_that_the_data_cannot_show_are_nan_and_noted() -> None:
     with pytest.warns(UserWarning, match="impostor pairs show no rate below") as said:
-        Verification(tmp_path, (0.1, 1e-6)).work(evaluated(30), MODEL)
+        low = results_of(Verification((0.1, 1e-6)), evaluated(30)).operating_points[1]
     assert len(said) == 1 and str(said[0].message).count("below") == 1  # exits do not repeat it
-    low = rows(tmp_path / "results" / "operating_points.csv")[1]
-    assert math.isnan(float(low["threshold"])) and math.isnan(float(low["fpir"]))
-    assert low["note"].endswith("e-04")
+    assert math.isnan(low.threshold) and math.isnan(low.fpir)
+    assert low.note.endswith("e-04")
 
 
 @pytest.mark.parametrize(("persons", "reason"), [(4, "4 people"), (8, "impostor pairs")])
-def test_too_small_a_data_set_leaves_no_file(tmp_path: Path, persons: int, reason: str) -> None:
+def test_too_small_a_data_set_adds_no_points(persons: int, reason: str) -> None:
     with pytest.warns(UserWarning, match=f"verification: .*{reason}") as said:
-        Verification(tmp_path, (1e-5,)).work(evaluated(persons), MODEL)
+        assert not results_of(Verification((1e-5,)), evaluated(persons)).operating_points
     assert len(said) == 1
-    assert not (tmp_path / "results" / "operating_points.csv").exists()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"exits": ["stage9"]}, "no exit is called stage9; this network has stage1, fusion"),
+        ({"exits": ["stage9"]}, "unknown exit stage9; available: stage1, fusion"),
         ({"false_accept_rates": ()}, "give one or more"),
         ({"false_accept_rates": (0.1, 0.0)}, "between 0 and 1"),
         ({"false_accept_rates": (1.0,)}, "callbacks.verification.false_accept_rates=\\[1.0\\]"),
     ],
 )
-def test_refuses_what_cannot_be(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+def test_refuses_what_cannot_be(options: dict[str, Any], message: str) -> None:
     with pytest.raises(VerificationError, match=message):
-        Verification(tmp_path, **options).check({"stage1": 10, "fusion": 30}, MODEL)
+        Verification(**options).check({"stage1": 10, "fusion": 30}, MODEL)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from reid_lab.dataset import Benchmark, DatasetError, ReidDataModule, Transforms, read_layout
-from reid_lab.dataset.loading import RankSampler
+from reid_lab.dataset.loading import ROLES, RankSampler
 from reid_lab.dataset.readers.market1501 import FOLDERS
 from reid_lab.dataset.synthetic import Recipe
 from tests.conftest import write_jpegs
@@ -140,6 +140,9 @@ def test_evaluation_covers_query_and_gallery_once(people: Path) -> None:
     query, gallery = module.splits("test")
     index = torch.cat([batch["index"] for batch in module.test_dataloader()])
     assert index.tolist() == list(range(len(query) + len(gallery)))
+    roles = torch.cat([batch["role"] for batch in module.test_dataloader()])
+    named = [ROLES[number] for number in roles.tolist()]
+    assert named == ["query"] * len(query) + ["gallery"] * len(gallery)
     batch = module.on_after_batch_transfer(next(iter(module.test_dataloader())), 0)
     assert batch["image"].shape == (7, 1, 3, 64, 32)
 

@@ -146,7 +146,8 @@ def test_evaluation_is_that_of_the_ordinary_path(places: Path, views: int, enlar
         assert pairs and not any("pixels" in two for _, two in pairs)
         for one, two in pairs:
             a, b = finished(ordinary, one), finished(device, two)
-            assert a.keys() == b.keys() == {"image", "index"}
+            roles = () if name == "train_images_loader" else ("role",)
+            assert a.keys() == b.keys() == {"image", "index", *roles}
             assert a["image"].shape[1:] == (views, 3, 16, 8)
             assert all(torch.equal(a[key], b[key]) for key in a)
     for part in ("train", "fit", "val", "test"):

@@ -21,10 +21,11 @@ from PIL import Image
 from reid_lab.files.stored import StoredFileError
 from reid_lab.files.tables import write_csv
 from reid_lab.report import ReportError, exit_lines, html, load_run, plots, style, write_report
-from reid_lab.report.attention import attention, load_attention
+from reid_lab.report.attention import attention
 from reid_lab.report.logs import read_logs
 from reid_lab.report.pictures import ranked_png
 from reid_lab.report.sections import Images
+from reid_lab.results.attention import read_attention
 from tests.report.fake_run import make_run
 
 Break = Callable[[Path], object]
@@ -174,14 +175,14 @@ def test_pictures_that_cannot_be_shown(run: Path, path: str, box: object) -> Non
 def test_arrays_that_are_no_attention(run: Path, changed: dict[str, Any]) -> None:
     arrays(**changed)(run)
     with pytest.raises(StoredFileError, match="attention.npz"):
-        load_attention(run / ATTENTION)
+        read_attention(run / ATTENTION)
 
 
 def test_attention_of_many_images_is_drawn_in_part(run: Path) -> None:
     many = {"pixels": (500, 8, 4, 3), "soft1": (500, 2, 2), "boxes1": (500, 4, 4)}
     of = {"pixels": np.uint8}
     arrays(**{name: np.zeros(shape, of.get(name, np.float32)) for name, shape in many.items()})(run)
-    shown = load_attention(run / ATTENTION)
+    shown = read_attention(run / ATTENTION)
     assert shown and len(shown.pixels) == 50
     figure = attention(replace(shown, pixels=shown.pixels[:2], levels=[]))
     assert figure and len(figure.axes) == 2

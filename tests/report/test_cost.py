@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from reid_lab.report.cost import CostRow
 from reid_lab.report.cost_section import conditions_line, cost, cost_table, joules, size
-from reid_lab.report.load import _records
+from reid_lab.results.rows import COST, CostRow
 
 LINE = CostRow(
     exit="fusion",
@@ -90,7 +89,7 @@ def test_the_section_says_how_it_was_measured() -> None:
         assert word in section.lead
     assert "crops" not in section.lead
     assert "10 crops an image" in conditions_line([replace(LINE, views=10)])
-    assert "Gallery" not in cost([replace(LINE, gallery=0, gallery_bytes=math.nan)])[0].lead
+    assert "Gallery" not in cost([replace(LINE, gallery=None, gallery_bytes=math.nan)])[0].lead
 
 
 def test_a_line_of_the_file_is_a_record(tmp_path: Path) -> None:
@@ -100,6 +99,6 @@ def test_a_line_of_the_file_is_a_record(tmp_path: Path) -> None:
         writer = csv.DictWriter(file, list(values))
         writer.writeheader()
         writer.writerow(values | {"joules_per_image": "", "gallery": ""})
-    (read,) = _records(CostRow, path)
+    (read,) = COST.read(path)
     assert math.isnan(read.joules_per_image)
-    assert replace(read, joules_per_image=0) == replace(LINE, joules_per_image=0, gallery=0)
+    assert replace(read, joules_per_image=0) == replace(LINE, joules_per_image=0, gallery=None)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from reid_lab.files.tables import write_csv, write_json
+from reid_lab.files.tables import write_json
 from reid_lab.report import load_run, style, write_report
 from reid_lab.report.search import search, search_table
-from reid_lab.search import Trial
+from reid_lab.results.rows import SEARCH, Trial
 
 
 @pytest.fixture
@@ -25,7 +24,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Trial(2, "explore", 1.25, -0.05, 3, 7, 0.15, 0.19, 0.01, 1e-9, 0.9),
         Trial(2, "exploit", 0.75, 0.1, 1, 2, nan, 0.08, 0.03, 1e-3, nan),
     ]
-    write_csv(tmp_path / "results" / "search.csv", [asdict(trial) for trial in trials])
+    SEARCH.write(tmp_path / "results" / "search.csv", trials)
     write_json(tmp_path / "results" / "summary.json", {"name": "pla"})
     return tmp_path
 

@@ -213,7 +213,7 @@ def test_re_ranking_refuses_l1(reranker: KReciprocal | QueryExpansion) -> None:
     with pytest.raises(ValueError, match="takes Euclidean distances"):
         reranker.rank(*crowd(), metric="l1")
     with pytest.raises(RankingError, match=r"rerank=\w+: .* or rerank=null"):
-        RankingEvaluation("", "l1", rerank=reranker.name, rerankers={reranker.name: reranker})
+        RankingEvaluation("l1", rerank=reranker.name, rerankers={reranker.name: reranker})
 
 
 def test_a_learned_metric_ranks_by_its_own_form() -> None:

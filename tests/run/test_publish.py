@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ import wandb
 from pytorch_lightning.loggers import WandbLogger
 
 from reid_lab import dashboard
-from reid_lab.run.publish import charts, describe, finish, headline, kinds, read_table
+from reid_lab.frontier.points import Point
+from reid_lab.report import load_run
+from reid_lab.results.rows import STREAM, StreamRow
+from reid_lab.run.publish import charts, describe, finish, headline, kinds, wandb_table
 from tests.frontier.runs import make_run
 
 SPEC = Path(__file__).parents[2] / "docs" / "wandb_workspace.json"
@@ -36,19 +40,21 @@ def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wandb, "init", refuse)
 
 
-def test_columns_have_one_type(tmp_path: Path) -> None:
-    path = tmp_path / "t.csv"
-    path.write_text("name,cost,exit\na,1,\nb,,2x\n")
-    assert read_table(path) == (["name", "cost", "exit"], [["a", 1.0, ""], ["b", None, "2x"]])
-    path.write_text("name\n")
-    assert read_table(path) == ([], [])
+def test_columns_have_one_type() -> None:
+    rows = [
+        StreamRow(policy=p, planned=1, realised=2.5, a=math.nan, rank1=1, mAP=0, shares={"x": 1})
+        for p in "ab"
+    ]
+    table = wandb_table(STREAM, rows)
+    assert table.columns[:4] == ["policy", "planned", "realised", "a"]
+    assert table.columns[-1] == "share_x"
+    assert table.data[1][:4] == ["b", 1.0, 2.5, None] and isinstance(table.data[1][1], float)
 
 
 def test_charts_of_the_tables_that_are_there(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", policies={"margin": [(1e7, 0.5), (2e7, 0.6)]})
-    tables = {p.stem: read_table(p) for p in (run / "results").glob("*.csv")}
-    drawn = charts({**tables, "cost": (["exit"], [["early"]])})
-    assert set(drawn) == {"charts/exits", "charts/stream"}  # cost has not the columns
+    drawn = charts(load_run(run))
+    assert set(drawn) == {"charts/exits", "charts/stream"}
     assert drawn["charts/exits"].spec.fields == {"x": "mul_adds", "y": "rank1"}
     assert drawn["charts/stream"].spec.fields == {
         "x": "realised",
@@ -59,10 +65,10 @@ def test_charts_of_the_tables_that_are_there(tmp_path: Path) -> None:
 
 def test_the_headline_is_the_best_exit(tmp_path: Path) -> None:
     exits = {"early": (1e7, 0.7), "late": (2e7, 0.7), "worse": (1e6, 0.2)}
-    run = make_run(tmp_path / "a", exits=exits)
-    found = headline(read_table(run / "results" / "exits.csv"))
+    found = headline(load_run(make_run(tmp_path / "a", exits=exits)).exits)
     assert (found["best/exit"], found["best/mul_adds"]) == ("early", 1e7)
     assert (found["best/rank1"], found["best/mAP"]) == pytest.approx((0.7, 0.6))
+    assert headline([]) == {}
 
 
 def test_kinds_name_what_was_chosen() -> None:
@@ -126,10 +132,10 @@ def test_the_frontier_is_a_table_offline(tmp_path: Path, monkeypatch: pytest.Mon
         log(self, data, *args, **kwargs)
 
     monkeypatch.setattr(wandb.Run, "log", note)
-    table = tmp_path / "frontier.csv"
-    table.write_text("method,mul_adds,rank1,mAP,latency_p50_ms\na,1e6,0.5,0.4,\n")
-    dashboard.log_frontier(table, None, "test", offline=True)
-    assert sent["frontier"].columns[:2] == ["method", "mul_adds"]
+    point = Point("people", "a", "exit", "late", 0.5, 0.4, 1e6)
+    dashboard.log_frontier([point], tmp_path, None, "test", offline=True)
+    assert sent["frontier"].columns[:2] == ["dataset", "method"]
+    assert sent["frontier"].get_column("pareto_mul_adds_rank1") == ["yes"]
     assert sent["frontier_mAP"].spec.fields == {"x": "mul_adds", "y": "mAP"}
     assert list(tmp_path.glob("wandb/offline-run-*"))
 

@@ -156,8 +156,8 @@ def test_post_processing_is_a_choice(composed: Compose) -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("rerank=bogus", "no reranker is called bogus; choose of k_reciprocal, query_expansion"),
-        ("pca=9", "fewer directions to keep: stage1 8"),
+        ("rerank=bogus", "unknown reranker bogus; available: k_reciprocal, query_expansion"),
+        ("pca=9", "must be at most the dimension: stage1 8"),
         ("pca=0", "callbacks.ranking.pca"),
         ("memory=-1", "callbacks.ranking.memory"),
         (
@@ -471,7 +471,7 @@ def test_everything_wrong_is_told_at_once(composed: Compose) -> None:
         ("task=test", "ckpt_path=last"),
         ("ckpt_path=last", r"(?s)existing checkpoint.*last\.ckpt is none"),
         ("backbone.weights=/no/file.pth", "^backbone: weights=/no.*allowed are imagenet, null"),
-        ("callbacks.stream.exits=[stage1,stage9]", r"stage9; this network has stage1, stage2"),
+        ("callbacks.stream.exits=[stage1,stage9]", r"stage9; available: stage1, stage2"),
         ("callbacks.stream.exits=[fusion,stage1]", "cheapest first"),
         ("callbacks.stream.budgets=[1e3]", r"cannot be met: the exits cost"),
         ("callbacks.stream.policies=[luck]", "random, distance, margin"),

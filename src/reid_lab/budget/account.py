@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from reid_lab.model.base import ReidModule
 
 FLOAT = 4  # bytes: embeddings are kept as float32
-UNKNOWN = ""
+UNKNOWN = math.nan
 Row = dict[str, Any]
 
 
@@ -109,7 +110,7 @@ def noise(count: int, size: tuple[int, int], device: torch.device) -> Tensor:
 def account(
     subject: Subject, effort: Effort, views: int = 1, gallery: int | None = None
 ) -> list[Row]:
-    """A row an exit, in the exits' order; what the platform does not tell is empty.
+    """A row an exit, in the exits' order; what the platform does not tell is nan.
 
     Args:
         views: crops of an image; at inference all of them pass at once.
@@ -146,7 +147,7 @@ def matching(dim: int, gallery: int | None) -> Row:
     """What an embedding and a gallery of them hold, and a query's Mul-Adds to compare with all."""
     row: Row = {"dim": dim, "embedding_bytes": FLOAT * dim}
     if gallery is None:
-        return row | dict.fromkeys(("gallery", "gallery_bytes", "matching_mul_adds"), UNKNOWN)
+        return row | {"gallery": None, "gallery_bytes": UNKNOWN, "matching_mul_adds": UNKNOWN}
     return row | {
         "gallery": gallery,
         "gallery_bytes": FLOAT * dim * gallery,

@@ -1,51 +1,61 @@
-"""The base of the callbacks that work on what the ranking callback leaves."""
+"""The base of the callbacks that need the evaluation of the ranking callback."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, cast
 
 import pytorch_lightning as pl
 
+from reid_lab.callbacks.embedding import data_of
 from reid_lab.callbacks.ranking import RankingError, RankingEvaluation
 from reid_lab.model import ReidModule
+from reid_lab.results import Results
 from reid_lab.retrieval import Evaluation
+from reid_lab.types import Seed
 
 NEED_IT = "anytime, thresholds, stream, verification, dimensions, cost, ranked_lists, attention"
 
 
 class AfterRanking(pl.Callback):
-    """Does its work on the evaluation that the ranking callback leaves, on one process."""
+    """Adds to the results of the ranking callback at the end of a test, on one process.
 
-    def __init__(self, folder: Path | str) -> None:
-        self.results = Path(folder) / "results"
+    Args:
+        seed: of what is drawn at random; None takes the data module's.
+    """
+
+    def __init__(self, seed: Seed | None = None) -> None:
+        self.seed = seed
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self.check(ranking_of(trainer, self).mul_adds, cast(ReidModule, pl_module))
+        ranking = ranking_of(trainer, self)
+        self.check(ranking.mul_adds, cast(ReidModule, pl_module))
+        if self.seed is None:
+            self.seed = data_of(trainer).seed
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        evaluation = ranking_of(trainer, self).evaluation
-        if evaluation is not None and trainer.is_global_zero:
-            self.work(evaluation, cast(ReidModule, pl_module))
+        ranking = ranking_of(trainer, self)
+        if ranking.evaluation is not None and trainer.is_global_zero:
+            self.add(ranking.results, ranking.evaluation, cast(ReidModule, pl_module))
 
     def check(self, mul_adds: dict[str, int], model: ReidModule) -> None:
-        """Look at the options before the first batch."""
+        """Check the options before the first batch; `mul_adds` are the exits'."""
 
-    def work(self, evaluation: Evaluation, model: ReidModule) -> None:
+    def add(self, results: Results, evaluation: Evaluation, model: ReidModule) -> None:
+        """Compute rows from an evaluation, and add them to the results."""
         raise NotImplementedError
 
 
-def ranking_of(trainer: pl.Trainer, asking: pl.Callback) -> RankingEvaluation:
-    """The ranking callback, which must stand before the one that asks.
+def ranking_of(trainer: pl.Trainer, callback: pl.Callback) -> RankingEvaluation:
+    """The ranking callback, which must come before `callback`.
 
     Raises:
         RankingError: there is none, or it comes later.
     """
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    for callback in callbacks[: callbacks.index(asking)]:
-        if isinstance(callback, RankingEvaluation):
-            return callback
+    for each in callbacks[: callbacks.index(callback)]:
+        if isinstance(each, RankingEvaluation):
+            return each
     raise RankingError(
-        f"callbacks.ranking: {type(asking).__name__} works on what it leaves; keep it before the "
-        f"others, or leave out, too, what needs it: callbacks.NAME=null for {NEED_IT}"
+        f"callbacks.ranking: {type(callback).__name__} needs its evaluation; keep ranking before "
+        f"it, or leave out all callbacks that need it: callbacks.NAME=null for {NEED_IT}"
     )

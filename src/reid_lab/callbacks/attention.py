@@ -1,8 +1,7 @@
-"""Where a network looks: its attention on some queries, for people to look at. HAN, figure 7."""
+"""Attention of a network on some queries. HAN, figure 7."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -12,12 +11,11 @@ from torch import Tensor
 from reid_lab.callbacks.after_ranking import AfterRanking
 from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.transforms import normalise
-from reid_lab.files.atomic import replacing
 from reid_lab.model import ReidModule
+from reid_lab.results import Results
+from reid_lab.results.attention import Attention
 from reid_lab.retrieval import Evaluation
 from reid_lab.types import ImageCount, Seed
-
-FILE = "attention.npz"
 
 
 @runtime_checkable
@@ -32,34 +30,32 @@ class Attentive(Protocol):
 
 
 class AttentionMaps(AfterRanking):
-    """`results/attention.npz`: pixels (N, H, W, 3), and `soft<l>` and `boxes<l>` of each level.
+    """Adds soft maps and hard boxes of each level for some queries: `attention.npz`.
 
-    Only of methods that have attention; others leave nothing.
+    Methods without attention add nothing.
 
     Args:
-        images: queries, drawn by `seed`.
+        images: number of queries, drawn by `seed`.
     """
 
-    def __init__(self, folder: Path | str, images: ImageCount = 6, seed: Seed = 0) -> None:
-        super().__init__(folder)
-        self.images, self.seed = images, seed
+    def __init__(self, images: ImageCount = 6, seed: Seed | None = None) -> None:
+        super().__init__(seed)
+        self.images = images
 
-    def work(self, evaluation: Evaluation, model: ReidModule) -> None:
+    def add(self, results: Results, evaluation: Evaluation, model: ReidModule) -> None:
         if not isinstance(model, Attentive):
             return
         trainer: Any = model.trainer
         pixels = self._queries(cast(ReidDataModule, trainer.datamodule))
         levels = model.attention_maps(normalise(torch.from_numpy(pixels).to(model.device)))
-        arrays = {"pixels": pixels.transpose(0, 2, 3, 1)}
-        for number, (soft, boxes) in enumerate(levels, 1):
-            arrays[f"soft{number}"] = soft.float().cpu().numpy()
-            arrays[f"boxes{number}"] = boxes.float().cpu().numpy()
-        with replacing(self.results / FILE) as beside, beside.open("wb") as file:
-            np.savez_compressed(file, **cast(Any, arrays))
+        shown = [
+            (soft.float().cpu().numpy(), boxes.float().cpu().numpy()) for soft, boxes in levels
+        ]
+        results.attention = Attention(pixels.transpose(0, 2, 3, 1), shown)
 
     def _queries(self, data: ReidDataModule) -> np.ndarray:
         """(N, 3, H, W) uint8, as the network sees them."""
-        rng = np.random.default_rng(self.seed)
+        rng = np.random.default_rng(self.seed or 0)
         count = len(data.splits("test")[0])
         chosen = np.sort(rng.permutation(count)[: self.images])
         images = data.images_of("test")

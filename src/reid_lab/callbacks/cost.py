@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, cast
 
 from reid_lab.budget.account import Counted, Effort, account, network, reference
 from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
 from reid_lab.dataset import ReidDataModule
-from reid_lab.files.tables import write_csv
 from reid_lab.model import ReidModule
+from reid_lab.results import Results
+from reid_lab.results.rows import COST
 from reid_lab.retrieval import Evaluation
 from reid_lab.types import Points, Seconds, TimedBatchSize
 
-FILE = "cost.csv"
-
 
 class CostAccount(AfterRanking):
-    """`results/cost.csv`: a row an exit and reference, in the precision of the test.
+    """Adds a row an exit and reference, in the precision of the test: `cost.csv`.
 
     Mul-Adds (those of exits.csv), parameters, memory, bytes of an embedding and of this test's
-    gallery, latency of one image, images a second, energy where the platform tells it; and the
-    device, threads and allocator of these times. Memory and times are of the network: without
+    gallery, latency of one image, images a second, energy where the platform measures it; and
+    the device, threads and allocator of these times. Memory and times are of the network: without
     reading images, and without the projection of `callbacks.ranking.pca`.
 
     Args:
@@ -32,16 +30,12 @@ class CostAccount(AfterRanking):
     """
 
     def __init__(
-        self,
-        folder: Path | str,
-        batch: TimedBatchSize = 16,
-        repeats: Points = 20,
-        seconds: Seconds = 2.0,
+        self, batch: TimedBatchSize = 16, repeats: Points = 20, seconds: Seconds = 2.0
     ) -> None:
-        super().__init__(folder)
+        super().__init__()
         self.effort = Effort(batch, repeats, seconds)
 
-    def work(self, evaluation: Evaluation, model: ReidModule) -> None:
+    def add(self, results: Results, evaluation: Evaluation, model: ReidModule) -> None:
         trainer: Any = model.trainer
         transforms = cast(ReidDataModule, trainer.datamodule).transforms
         size, views = (transforms.height, transforms.width), transforms.views
@@ -64,4 +58,4 @@ class CostAccount(AfterRanking):
             for subject in subjects
             for row in account(subject, self.effort, views, gallery)
         ]
-        write_csv(self.results / FILE, rows)
+        results.cost = COST.of(rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -10,8 +9,9 @@ import pytorch_lightning as pl
 from reid_lab.budget.mul_adds import exit_dims
 from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
 from reid_lab.callbacks.ranking import RankingError
-from reid_lab.files.tables import write_csv
 from reid_lab.model import ReidModule
+from reid_lab.results import Results
+from reid_lab.results.rows import DIMENSIONS
 from reid_lab.retrieval import PCA, Evaluation, rank
 from reid_lab.retrieval.evaluation import rank_trials
 from reid_lab.retrieval.memory import GIGABYTE
@@ -19,20 +19,20 @@ from reid_lab.types import Distinct, Units
 
 
 class FeatureDimensions(AfterRanking):
-    """`results/dimensions.csv`: every exit at its first principal components.
+    """Adds the accuracy of every exit with its first principal components: `dimensions.csv`.
 
     Fitted on the training images, which takes a pass over them.
 
     Args:
-        dims: how many to keep, each at most an exit's own; none: nothing is done. An exit's
-            own dimension, without a projection, is always the last row.
+        dims: numbers of components, each at most the exit's own dimension; without any nothing is
+            added. An exit's own dimension, without a projection, is always the last row.
 
     Raises:
         RankingError: more dimensions than any exit has, before the first batch.
     """
 
-    def __init__(self, folder: Path | str, dims: Distinct[Units] = ()) -> None:
-        super().__init__(folder)
+    def __init__(self, dims: Distinct[Units] = ()) -> None:
+        super().__init__()
         self.dims = sorted(set(dims))
         self._projections: dict[str, PCA] = {}
         self._projected = False  # by the ranking callback
@@ -53,15 +53,14 @@ class FeatureDimensions(AfterRanking):
                 "dimensions; ask for as many or fewer"
             )
 
-    def work(self, evaluation: Evaluation, model: ReidModule) -> None:
+    def add(self, results: Results, evaluation: Evaluation, model: ReidModule) -> None:
         rows = [
             row
             for name, e in evaluation.embeddings.exits.items()
             if not e.reference and self.dims
             for row in self._sweep(name, evaluation)
         ]
-        if rows:
-            write_csv(self.results / "dimensions.csv", rows)
+        results.dimensions = DIMENSIONS.of(rows)
 
     def _sweep(self, name: str, evaluation: Evaluation) -> list[dict[str, Any]]:
         e, ids = evaluation.embeddings.exits[name], evaluation.embeddings

@@ -1,4 +1,4 @@
-"""Thresholds for leaving early, fitted after training and kept in the checkpoint."""
+"""Thresholds for exiting early, fitted after training and kept in the checkpoint."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader, Subset
 from reid_lab.budget.policies import Candidates
 from reid_lab.budget.thresholds import KEY, Calibration, calibrate
 from reid_lab.callbacks.after_ranking import ranking_of
-from reid_lab.callbacks.training_images import embedded
-from reid_lab.dataset import ReidDataModule, Split
-from reid_lab.dataset.loading import RankSampler
+from reid_lab.callbacks.embedding import data_of, embed_batches
+from reid_lab.dataset import Split
+from reid_lab.dataset.loading import ROLES, RankSampler
 from reid_lab.dataset.splits import query_and_gallery
 from reid_lab.files.atomic import write_torch
 from reid_lab.model import ReidModule
@@ -26,27 +26,27 @@ from reid_lab.types import Count, Seed
 
 
 class EarlyExitThresholds(pl.Callback):
-    """At the end of training, how sure each policy is of held-out people; see thresholds.py.
+    """Fits thresholds to the confidence of each policy on held-out people; see thresholds.py.
 
-    They are those of `dataset.val_identities`. With 0 they are training people, of whom the
-    network is surer than of strangers: the thresholds let too many leave, and a warning says
-    so. What was fitted is put into the last checkpoint; a test reads it back.
+    They are the people of `dataset.val_identities`. With 0 they are training people, on whom the
+    network is overconfident: too many queries exit early, and a warning is given. The thresholds
+    are put into the last checkpoint, from which a test reads them.
 
     Args:
         candidates: as callbacks.stream.candidates.
-        identities: training people that are taken where none are held out.
-        seed: draws them.
+        identities: number of training people to use where none are held out.
+        seed: of these people; None takes the data module's.
     """
 
     def __init__(
         self,
         candidates: Candidates = "other_cameras",
         identities: Count = 100,
-        seed: Seed = 0,
+        seed: Seed | None = None,
     ) -> None:
         self.candidates, self.identities, self.seed = candidates, identities, seed
         self.calibration: Calibration | None = None
-        self._due = False  # training has begun, and has not come to its end
+        self._due = False  # training has begun and not ended
 
     @property
     def state_key(self) -> str:
@@ -59,7 +59,9 @@ class EarlyExitThresholds(pl.Callback):
         self.calibration = Calibration.of_state(state_dict)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        ranking_of(trainer, self)  # whether it is there
+        ranking_of(trainer, self)  # raises an error if it is missing
+        if self.seed is None:
+            self.seed = data_of(trainer).seed
         self._due |= stage == "fit"
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -74,22 +76,21 @@ class EarlyExitThresholds(pl.Callback):
         self._due = False
         module = cast(ReidModule, pl_module)
         if len(module.stream_exits) < 2:
-            return  # one exit: there is nothing to choose
-        with torch.random.fork_rng(devices=[]):  # a resumed run draws what this one would have
+            return  # one exit: nothing to decide
+        with torch.random.fork_rng(devices=[]):  # a resumed run draws the same numbers
             self.calibration = self._fitted(trainer, module)
         if self.calibration is not None:
             _keep(self.state_dict(), trainer)
 
     def _fitted(self, trainer: pl.Trainer, module: ReidModule) -> Calibration | None:
-        data = cast(ReidDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+        data = data_of(trainer)
         held_out = data.val_identities > 0
         loader: DataLoader[Any]
         if held_out:
-            query, gallery = data.splits("val")
             loader = data.val_dataloader()
-            rows = np.arange(len(query) + len(gallery))
-            is_query = rows < len(query)
             people = data.eval_split("val")
+            rows = np.arange(len(people))
+            is_query = data.roles("val") == ROLES.index("query")
         else:
             people = data.train_split
             rows, is_query = self._some(people, data.benchmark.protocol.tracklets)
@@ -97,10 +98,9 @@ class EarlyExitThresholds(pl.Callback):
         if not is_query.any() or is_query.all():
             rank_zero_warn("early exit: too few people to fit thresholds on; none are kept")
             return None
-        exits = embedded(loader, trainer, module)
+        exits = embed_batches(loader, trainer, module)
         ids = Ids.of(people.take(rows))
-        asks = torch.from_numpy(is_query)
-        q, g = asks.nonzero().flatten(), (~asks).nonzero().flatten()
+        q, g = (torch.from_numpy(np.flatnonzero(part)) for part in (is_query, ~is_query))
         stored = {n: Exit(exits[n][q], exits[n][g], 0) for n in module.stream_exits}
         ranking = ranking_of(trainer, self)
         try:
@@ -113,14 +113,14 @@ class EarlyExitThresholds(pl.Callback):
             return None
         if not held_out:
             rank_zero_warn(
-                "early exit: thresholds are fitted on training people, who look too easy; "
-                "dataset.val_identities=N holds N people out for them"
+                "early exit: thresholds are fitted on training people, on whom the network is "
+                "overconfident; dataset.val_identities=N holds N people out for them"
             )
         return calibrate(evaluation, module.stream_exits, self.candidates, held_out)
 
     def _some(self, train: Split, tracklets: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the training images of some people, and which of them ask."""
-        rng = np.random.default_rng(self.seed)
+        """Rows of the training images of some people, and (N,) bool which of them are queries."""
+        rng = np.random.default_rng(self.seed or 0)
         some = rng.permutation(train.identities)[: self.identities]
         rows = np.flatnonzero(np.isin(train.pids, some))
         numbers = np.arange(len(rows)).astype(np.bytes_)
@@ -129,7 +129,7 @@ class EarlyExitThresholds(pl.Callback):
 
 
 def _of_rows(loader: DataLoader[Any], rows: np.ndarray, trainer: pl.Trainer) -> DataLoader[Any]:
-    """The same loader for some of its images; `index` stays the images' own."""
+    """The same loader for some of its images; `index` is still the row in the whole split."""
     images: Subset[Any] = Subset(loader.dataset, rows.tolist())
     sampler = RankSampler(len(rows), trainer.global_rank, trainer.world_size)
     return DataLoader(
@@ -138,10 +138,10 @@ def _of_rows(loader: DataLoader[Any], rows: np.ndarray, trainer: pl.Trainer) -> 
 
 
 def _keep(state: dict[str, Any], trainer: pl.Trainer) -> None:
-    """Put what was fitted into the last checkpoint; one not written yet will have it anyway.
+    """Put thresholds into the last checkpoint; one that is written later has them anyway.
 
-    All else in it stays: saved anew, now that the epoch counts as ended, a run would go on
-    from it in another place.
+    Everything else in it stays: a checkpoint that is saved now, after the end of the epoch,
+    would resume at another place.
     """
     for callback in trainer.checkpoint_callbacks:
         path = Path(getattr(callback, "last_model_path", ""))

@@ -12,11 +12,12 @@ import pytorch_lightning as pl
 import torch
 from annotated_types import Ge, Le
 
-from reid_lab.dataset import ReidDataModule
+from reid_lab.callbacks.embedding import data_of
 from reid_lab.errors import UserError
-from reid_lab.files.tables import write_csv
 from reid_lab.model import ReidModule
 from reid_lab.model.pla import check_hardness
+from reid_lab.results import RESULTS
+from reid_lab.results.rows import SEARCH
 from reid_lab.search import Position, Ranges, Schedule, Search, Setting
 from reid_lab.types import BatchSize, Count, Fraction, Margin, NonNegative, Seed
 
@@ -25,7 +26,7 @@ Number = TypeVar("Number", int, float)
 
 
 class SearchError(UserError):
-    """A search that cannot be run, and what it takes."""
+    """A search that cannot be run."""
 
 
 @runtime_checkable
@@ -66,7 +67,6 @@ class ProgressiveSearch(pl.Callback):
 
     def __init__(
         self,
-        folder: Path | str,
         rounds: Count = 10,
         settings: Several = 10,
         explore_epochs: Several = 20,
@@ -78,13 +78,12 @@ class ProgressiveSearch(pl.Callback):
         k: tuple[Count, Count] = (1, 8),
         p: tuple[Count, Count] = (1, 16),
         epoch: Count | None = None,
-        seed: Seed = 0,
+        seed: Seed | None = None,
     ) -> None:
-        self.folder = Path(folder)
         self.ranges = Ranges(_pair(weight), _pair(margin), _pair(k), _pair(p))
         self.lengths = (rounds, settings, explore_epochs, exploit_epochs)
-        self.options = (expected_drop, candidates, seed)
-        self.epoch = epoch
+        self.expected_drop, self.candidates = expected_drop, candidates
+        self.epoch, self.seed = epoch, seed
         self.start: dict[str, Any] = {}  # of the round
         self.best: dict[str, Any] = {}  # epoch of the exploitation
         self._search: Search | None = None
@@ -108,12 +107,14 @@ class ProgressiveSearch(pl.Callback):
                 "callbacks.progressive: model.objective has no triplet loss, and so no settings "
                 "to search; use model.objective=both or triplet, or callbacks=default"
             )
-        data = cast(ReidDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+        data = data_of(trainer)
+        self.seed = data.seed if self.seed is None else self.seed
         check_hardness("callbacks.progressive", self.ranges.k[1], self.ranges.p[1], data)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         schedule = Schedule(*self.lengths, epoch=self.epoch or int(trainer.num_training_batches))
-        self._search = Search(schedule, self.ranges, *self.options)
+        options = (self.expected_drop, self.candidates, self.seed or 0)
+        self._search = Search(schedule, self.ranges, *options)
         if self._loaded is not None:
             self._search.load_state_dict(self._loaded)
             self._loaded = None
@@ -165,14 +166,14 @@ class ProgressiveSearch(pl.Callback):
         if position.exploiting:
             self.start, self.best = self.best, {}
         restore(trainer, self.start)
-        self._tell(trainer)
+        self._log(trainer)
 
-    def _tell(self, trainer: pl.Trainer) -> None:
-        """The trials to `search.csv`, the last one that has an objective to the loggers."""
-        rows = [asdict(trial) for trial in self.search.trials]
+    def _log(self, trainer: pl.Trainer) -> None:
+        """Write all trials to `search.csv`, and the last finished one to the loggers."""
         if trainer.is_global_zero:
-            write_csv(self.folder / "results" / "search.csv", rows)
-        done = [row for row in rows if isfinite(row["loss"])][-1:]
+            folder = Path(trainer.default_root_dir) / RESULTS
+            SEARCH.write(folder / SEARCH.file, self.search.trials)
+        done = [asdict(trial) for trial in self.search.trials if isfinite(trial.loss)][-1:]
         values = {f"search/{name}": v for row in done for name, v in row.items() if name != "phase"}
         for logger in trainer.loggers:
             logger.log_metrics(

@@ -1,7 +1,8 @@
-"""Ranked lists of some queries at each exit, for people to look at. DaRe, figures 7 and 8."""
+"""Ranked lists of some queries at each exit, to look at. DaRe, figures 7 and 8."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,57 +11,56 @@ import torch
 
 from reid_lab.budget.policies import candidates_under, confidence
 from reid_lab.callbacks.after_ranking import AfterRanking
-from reid_lab.files.tables import write_json
 from reid_lab.model import ReidModule
+from reid_lab.results import Results
+from reid_lab.results.ranked import ImageCrop, RankedImage, RankedQuery
 from reid_lab.retrieval import Evaluation
 from reid_lab.types import ImageCount, Seed
 
 
 class RankedLists(AfterRanking):
-    """`results/queries.json`: the first `top` gallery images of some queries of four groups.
+    """Adds the first `top` gallery images of some queries, in four groups: `queries.json`.
 
     Easy: the first exit is right, and by the largest margins. Hard: the first exit is wrong,
     by the smallest margins, and the last is right. Worst: the last exit is wrong, by the lowest
-    average precision; its list alone is kept, with the place of the first match. The others are
+    average precision; only its list is kept, with the rank of the first match. Sample: others,
     drawn by `seed`.
 
     Args:
         each: queries of each of the four groups.
     """
 
-    def __init__(
-        self, folder: Path | str, each: ImageCount = 4, top: ImageCount = 8, seed: Seed = 0
-    ) -> None:
-        super().__init__(folder)
-        self.each, self.top, self.seed = each, top, seed
+    def __init__(self, each: ImageCount = 4, top: ImageCount = 8, seed: Seed | None = None) -> None:
+        super().__init__(seed)
+        self.each, self.top = each, top
 
-    def work(self, evaluation: Evaluation, model: ReidModule) -> None:
-        e = evaluation.embeddings
-        queries = [
-            {
-                **e.query.to_dict(i),
-                "group": group,
-                "ranked": {
-                    name: evaluation.ranked_list(name, i, self.top) for name in model.exit_names
-                },
-            }
+    def add(self, results: Results, evaluation: Evaluation, model: ReidModule) -> None:
+        results.queries = [
+            self._query(evaluation, i, group, model.exit_names)
             for group, chosen in self._choose(evaluation, model).items()
             for i in chosen
         ]
-        queries += self._worst(evaluation, model.exit_names[-1])
-        write_json(self.results / "queries.json", {"queries": queries})
+        results.queries += self._worst(evaluation, model.exit_names[-1])
 
-    def _worst(self, evaluation: Evaluation, exit: str) -> list[dict[str, Any]]:
+    def _query(
+        self, evaluation: Evaluation, row: int, group: str, exits: Sequence[str], first: int = 0
+    ) -> RankedQuery:
+        ranked = {
+            exit: [
+                RankedImage(**_shown(image), distance=image["distance"], match=image["match"])
+                for image in evaluation.ranked_list(exit, row, self.top)
+            ]
+            for exit in exits
+        }
+        query = _shown(evaluation.embeddings.query.to_dict(row))
+        return RankedQuery(**query, group=group, ranked=ranked, first_match=first)
+
+    def _worst(self, evaluation: Evaluation, exit: str) -> list[RankedQuery]:
         ranking = evaluation.rankings[exit]
         wrong = ranking.answerable[0] & (ranking.first[0] > 0)  # of random galleries, the first
         order = ranking.ap[0].masked_fill(~wrong, torch.inf).argsort(stable=True)
         return [
-            {
-                **evaluation.embeddings.query.to_dict(i),
-                "group": "worst",
-                "first_match": int(ranking.first[0, i]) + 1,
-                "ranked": {exit: evaluation.ranked_list(exit, i, self.top)},
-            }
+            self._query(evaluation, i, "worst", [exit], int(ranking.first[0, i]) + 1)
             for i in order[: min(self.each, int(wrong.sum()))].tolist()
         ]
 
@@ -82,5 +82,12 @@ class RankedLists(AfterRanking):
             "hard": hard[: min(self.each, int(rescued.sum()))].tolist(),
         }
         rest = np.setdiff1d(answerable.nonzero().flatten().numpy(), groups["easy"] + groups["hard"])
-        others = np.random.default_rng(self.seed).permutation(rest)[: self.each]
+        others = np.random.default_rng(self.seed or 0).permutation(rest)[: self.each]
         return {**groups, "sample": others.tolist()}
+
+
+def _shown(ids: Mapping[str, Any]) -> dict[str, Any]:
+    """Of `Ids.to_dict`: the image, pid and camid."""
+    box = ids.get("box")
+    image = ImageCrop(Path(ids["path"]), tuple(box) if box else None)
+    return {"image": image, "pid": ids["pid"], "camid": ids["camid"]}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 from typing import Protocol as Interface
 
@@ -14,18 +13,17 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from reid_lab.budget.mul_adds import count_exits, exit_dims
-from reid_lab.callbacks.gather import gather_rows
-from reid_lab.callbacks.training_images import embed_training_images
+from reid_lab.callbacks.embedding import data_of, embed_training_images, gather_rows
 from reid_lab.dataset import ReidDataModule, Split
 from reid_lab.dataset.datamodule import Part
+from reid_lab.dataset.loading import ROLES
 from reid_lab.dataset.transforms import denormalise
 from reid_lab.errors import UserError
-from reid_lab.files.tables import write_csv
 from reid_lab.model import ReidModule
 from reid_lab.model.base import DivergedError
 from reid_lab.protocol import Pooling, Protocol, Query
-from reid_lab.report.console import print_exits
-from reid_lab.report.load import read_exits
+from reid_lab.results import Results
+from reid_lab.results.rows import CAMERA_PAIRS, EXITS, CameraPairRow
 from reid_lab.retrieval import PCA, Embeddings, Evaluation, Exit, Ids, evaluate
 from reid_lab.retrieval.cameras import camera_pairs
 from reid_lab.retrieval.checks import NoMatchError
@@ -40,7 +38,7 @@ MOST_CAMERAS = 40  # that a figure of camera pairs can show
 
 
 class RankingError(UserError):
-    """An option of the ranking that it does not have, and those that it has."""
+    """An invalid option of the ranking."""
 
 
 class Reference(Interface):
@@ -54,14 +52,14 @@ class Reference(Interface):
 class RankingEvaluation(pl.Callback):
     """Collects every exit's embeddings and logs `val/<exit>/rank1`, `mAP`, ... and `test/...`.
 
-    A test leaves `results/exits.csv` in `folder`, with 95% confidence intervals by a bootstrap
-    over identities, and prints it; and `results/camera_pairs.csv`, the last exit's accuracy by
-    query and gallery camera. The last evaluation is kept
-    in `evaluation` for the callbacks that come after this one. The data set says the protocol.
+    A test keeps its tables in `results`: a row an exit, with 95% confidence intervals by a
+    bootstrap over identities, and the last exit's accuracy by query and gallery camera. The
+    callbacks after this one use `evaluation`, and add tables of their own. The protocol is the
+    data set's.
 
     Args:
         references: name -> features that are ranked beside the exits, in tests.
-        rerank: which of `rerankers` rank once more, in tests: a name or a list of names.
+        rerank: names of the `rerankers` to use, in tests.
         pca: dimensions to keep of every exit in tests, fitted on the training images.
         whiten: scale each of them to unit variance.
         query: `multi` pools the query with its person's other images in its camera.
@@ -69,14 +67,13 @@ class RankingEvaluation(pl.Callback):
         memory: bytes that ranking may take beside the embeddings, see retrieval/memory.py.
 
     Raises:
-        RankingError: before the first batch: an unknown reranker, or one under L1, more
-            dimensions than there are, too little memory, or a kind of query that the data set's
+        RankingError: before the first batch: an unknown reranker, re-ranking with L1, `pca`
+            above an exit's dimension, too little memory, or a `query` that the data set's
             protocol does not allow.
     """
 
     def __init__(
         self,
-        folder: Path | str,
         metric: MetricName = "euclidean",
         references: Mapping[str, Reference] | None = None,
         rerank: str | Sequence[str] | None = None,
@@ -87,7 +84,6 @@ class RankingEvaluation(pl.Callback):
         pooling: Pooling = "mean",
         memory: Bytes = 1e9,
     ) -> None:
-        self.results = Path(folder) / "results"
         self.metric, self.memory = metric, memory
         self.references = dict(references or {})
         self.rerankers = _choose(rerank, rerankers or {})
@@ -102,24 +98,25 @@ class RankingEvaluation(pl.Callback):
                 "callbacks.ranking.pca=128, or whiten=false"
             )
         self.pca, self.whiten, self.query, self.pooling = pca, whiten, query, pooling
-        self.fit_projections = pca is not None  # other callbacks may ask for them, too
+        self.fit_projections = pca is not None  # other callbacks may need them, too
         self.projections: dict[str, PCA] = {}
         self.evaluation: Evaluation | None = None
+        self.results = Results()
         self.mul_adds: dict[str, int] = {}
         self._collected: dict[str, list[Tensor]] = defaultdict(list)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self.protocol(trainer)  # whether it can be followed
-        if _data(trainer).benchmark.companions is not None and self.query == "single":
+        self.protocol(trainer)  # raises an error if the data set does not allow it
+        if data_of(trainer).benchmark.companions is not None and self.query == "single":
             rank_zero_warn(
                 "companions are embedded, but have no effect unless callbacks.ranking.query=multi"
             )
-        self.count(_data(trainer), cast(ReidModule, pl_module))
-        self._check_memory(_data(trainer), cast(ReidModule, pl_module))
+        self.count(data_of(trainer), cast(ReidModule, pl_module))
+        self._check_memory(data_of(trainer), cast(ReidModule, pl_module))
 
     def _check_memory(self, data: ReidDataModule, module: ReidModule) -> None:
         if data.benchmark.protocol.tracklets:
-            return  # how many are ranked is not known before they are pooled
+            return  # the number of rows is known after pooling
         size = data.transforms.height, data.transforms.width
         dim = max(exit_dims(module, *size).values()) if self.rerankers else 0
         query, gallery = map(_ids, data.splits("test"))
@@ -131,10 +128,10 @@ class RankingEvaluation(pl.Callback):
             raise RankingError(f"callbacks.ranking.{error}") from error
 
     def count(self, data: ReidDataModule, module: ReidModule) -> None:
-        """Mul-Adds of each exit, to `mul_adds`.
+        """Set `mul_adds`, those of each exit.
 
         Raises:
-            RankingError: `pca` asks for more dimensions than there are.
+            RankingError: `pca` is above an exit's dimension.
         """
         transforms = data.transforms
         counts = count_exits(module, transforms.height, transforms.width)
@@ -154,10 +151,10 @@ class RankingEvaluation(pl.Callback):
                 self.mul_adds[name] += dim * self.pca
 
     def protocol(self, trainer: pl.Trainer) -> Protocol:
-        """The data set's, with this callback's kind of query."""
-        asked = _data(trainer).benchmark.protocol
+        """The data set's protocol, with this callback's kind of query."""
+        protocol = data_of(trainer).benchmark.protocol
         try:
-            return replace(asked, query=self.query, pooling=self.pooling)
+            return replace(protocol, query=self.query, pooling=self.pooling)
         except ValueError as error:
             raise RankingError(f"callbacks.ranking.query={self.query}: {error}") from error
 
@@ -166,12 +163,13 @@ class RankingEvaluation(pl.Callback):
         if small:
             listed = ", ".join(f"{name} {dim}" for name, dim in small.items())
             raise RankingError(
-                f"callbacks.ranking.pca={pca}: there are fewer directions to keep: {listed}; "
-                f"ask for {min(small.values())} or fewer, or null"
+                f"callbacks.ranking.pca={pca}: must be at most the dimension: {listed}; "
+                f"use {min(small.values())} or fewer, or null"
             )
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.count(_data(trainer), cast(ReidModule, pl_module))  # what was fitted has its size now
+        # again: parts that are fitted in training have their size now
+        self.count(data_of(trainer), cast(ReidModule, pl_module))
         if self.fit_projections:
             rows = embed_training_images(trainer, cast(ReidModule, pl_module))
             self.projections.update({name: PCA.fit(part) for name, part in rows.items()})
@@ -180,9 +178,15 @@ class RankingEvaluation(pl.Callback):
         self._collected.clear()  # of a validation that was interrupted
 
     def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: dict[str, Tensor],
+        *_: Any,
     ) -> None:
-        self._collected["index"].append(outputs["index"])
+        self._collected["index"].append(batch["index"])
+        self._collected["role"].append(batch["role"])
         for name, rows in outputs["exits"].items():
             self._collected[name].append(rows)
 
@@ -194,7 +198,7 @@ class RankingEvaluation(pl.Callback):
         batch: dict[str, Tensor],
         *_: Any,
     ) -> None:
-        self.on_validation_batch_end(trainer, pl_module, outputs)
+        self.on_validation_batch_end(trainer, pl_module, outputs, batch)
         for name, reference in self.references.items():
             views = denormalise(batch["image"])
             rows = reference(views.flatten(0, 1)).view(*views.shape[:2], -1).mean(1)
@@ -205,14 +209,13 @@ class RankingEvaluation(pl.Callback):
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._rank(trainer, pl_module, "test")
+        self.results = Results()
         if self.evaluation is not None:
             bounds = self.evaluation.intervals()
-            table = [{**row, **bounds[row["name"]]} for row in self.evaluation.table()]
-            write_csv(self.results / "exits.csv", table)
+            rows = [{**row, **bounds[row["name"]]} for row in self.evaluation.table()]
             last = cast(ReidModule, pl_module).exit_names[-1]
-            path = self.results / "camera_pairs.csv"
-            write_camera_pairs(path, self.evaluation, last, self.memory)
-            print_exits(read_exits(self.results / "exits.csv"))
+            self.results.exits = EXITS.of(rows)
+            self.results.camera_pairs = rank_camera_pairs(self.evaluation, last, self.memory)
 
     def _rank(self, trainer: pl.Trainer, pl_module: pl.LightningModule, part: Part) -> None:
         gathered = gather_rows(trainer, self._collected)
@@ -223,13 +226,13 @@ class RankingEvaluation(pl.Callback):
         signs = {n: x.cpu() for n, x in cast(ReidModule, pl_module).exit_signs.items()}
         embeddings = self._embeddings(gathered, part, trainer, signs)
         if embeddings is None:
-            rank_zero_warn(f"{part}: the batches seen hold no query or no gallery; not ranked")
+            rank_zero_warn(f"{part}: not ranked: the batches hold no query or no gallery image")
             return
         testing = part == "test"
         if testing and self.pca is not None:
             embeddings = project(embeddings, self._kept(self.pca))
         if testing and self.rerankers and signs:
-            rank_zero_warn(f"not re-ranked: {', '.join(signs)}, whose metric is no distance")
+            rank_zero_warn(f"not re-ranked: {', '.join(signs)}, whose metric is not a distance")
         rerankers = self.rerankers if testing else ()
         try:
             self.evaluation = evaluate(
@@ -252,9 +255,8 @@ class RankingEvaluation(pl.Callback):
     def _embeddings(
         self, rows: dict[str, Tensor], part: Part, trainer: pl.Trainer, signs: dict[str, Tensor]
     ) -> Embeddings | None:
-        data = _data(trainer)
-        query, gallery = data.splits(part)
-        index = rows.pop("index")  # into query, gallery, companions
+        data = data_of(trainer)
+        index, role = rows.pop("index"), rows.pop("role")
         for name, values in rows.items():
             broken = int((~values.isfinite().all(1)).sum())
             if broken:
@@ -263,57 +265,52 @@ class RankingEvaluation(pl.Callback):
                     "network has diverged (lower model.lr), or its numbers are too large for "
                     "trainer.precision (try 32-true)"
                 )
-        is_query, is_more = index < len(query), index >= len(query) + len(gallery)
-        is_gallery = ~is_query & ~is_more
-        if not bool(is_query.any()) or not bool(is_gallery.any()):
+        of = {name: role == number for number, name in enumerate(ROLES)}  # (N,) bool
+        if not bool(of["query"].any()) or not bool(of["gallery"].any()):
             return None
+        multi = bool(of["companion"].any())
         transforms = data.transforms
         size = (transforms.height, transforms.width)
         exits = {
             name: Exit(
-                values[is_query],
-                values[is_gallery],
+                values[of["query"]],
+                values[of["gallery"]],
                 self.references[name].mul_adds(*size) * transforms.views
                 if name in self.references
                 else self.mul_adds[name],
                 reference=name in self.references,
-                companions=values[is_more] if bool(is_more.any()) else None,
+                companions=values[of["companion"]] if multi else None,
                 signs=signs.get(name),
             )
             for name, values in rows.items()
         }
         images = data.eval_split(part)
-        kinds = (is_query, is_gallery, is_more)
-        q, g, more = (Ids.of(images.take(index[kind].numpy())) for kind in kinds)
-        return Embeddings(q, g, exits, more if len(more) else None)
+        ids = {name: Ids.of(images.take(index[rows_].numpy())) for name, rows_ in of.items()}
+        return Embeddings(ids["query"], ids["gallery"], exits, ids["companion"] if multi else None)
 
 
 def _choose(names: str | Sequence[str] | None, rerankers: Mapping[str, Reranker]) -> list[Reranker]:
-    asked = [names] if isinstance(names, str) else list(names or ())
-    unknown = [name for name in asked if name not in rerankers]
+    chosen = [names] if isinstance(names, str) else list(names or ())
+    unknown = [name for name in chosen if name not in rerankers]
     if unknown:
         raise RankingError(
-            f"callbacks.ranking.rerank={names}: no reranker is called {', '.join(unknown)}; "
-            f"choose of {', '.join(rerankers)}, or null"
+            f"callbacks.ranking.rerank={names}: unknown reranker {', '.join(unknown)}; "
+            f"available: {', '.join(rerankers)}, or null"
         )
-    return [rerankers[name] for name in asked]
+    return [rerankers[name] for name in chosen]
 
 
 def _ids(split: Split) -> Ids:
     return Ids(split.pids, split.camids, split.names)  # type: ignore[arg-type]
 
 
-def _data(trainer: pl.Trainer) -> ReidDataModule:
-    return cast(ReidDataModule, trainer.datamodule)  # type: ignore[attr-defined]
-
-
-def write_camera_pairs(path: Path, evaluation: Evaluation, exit: str, memory: float) -> None:
-    """Rank-1 and mAP of an exit by query and gallery camera; no file where there is one camera."""
+def rank_camera_pairs(evaluation: Evaluation, exit: str, memory: float) -> list[CameraPairRow]:
+    """Rank-1 and mAP of an exit by query and gallery camera; none where there is one camera."""
     e = evaluation.embeddings
     cameras = {*e.query.camids.tolist(), *e.gallery.camids.tolist()}
     if len(cameras) > MOST_CAMERAS:
-        rank_zero_warn(f"{path.name}: {len(cameras)} cameras, at most {MOST_CAMERAS}; not written")
-        return
-    rows = camera_pairs(evaluation, exit, memory) if len(cameras) > 1 else []
-    if rows:
-        write_csv(path, rows)
+        rank_zero_warn(
+            f"{CAMERA_PAIRS.file}: {len(cameras)} cameras, at most {MOST_CAMERAS}; left out"
+        )
+        return []
+    return CAMERA_PAIRS.of(camera_pairs(evaluation, exit, memory)) if len(cameras) > 1 else []

@@ -4,54 +4,50 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_warn
 
 from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
 from reid_lab.errors import UserError
-from reid_lab.files.tables import write_csv
 from reid_lab.model import ReidModule
+from reid_lab.results import Results
+from reid_lab.results.rows import ROC, OperatingPointRow, RocRow
 from reid_lab.retrieval import Evaluation
 from reid_lab.retrieval.open_set import TooFewPeopleError, operating_points
 from reid_lab.retrieval.space import GIGABYTE, Space
 from reid_lab.retrieval.verification import roc
 from reid_lab.types import DistinctNonEmpty, OpenFraction, Seed
 
-Row = dict[str, Any]
-
 
 class VerificationError(UserError):
-    """A rate or an exit that cannot be, and what can."""
+    """An invalid rate or an unknown exit."""
 
 
 class Verification(AfterRanking):
-    """`results/roc.csv` and `results/operating_points.csv`: is it the same person, or nobody?
+    """Adds ROC curves and operating points of an open set: `roc.csv`, `operating_points.csv`.
 
-    A threshold for each of `false_accept_rates` is chosen on a third of the people, used on
-    another third, and shown the last, whom the gallery does not hold. See
-    retrieval/open_set.py. Too small a data set leaves no file and a warning.
+    A threshold for each of `false_accept_rates` is chosen on a third of the people, and tried on
+    another third, who are in the gallery, and on the last third, who are not. See
+    retrieval/open_set.py. Too small a data set adds nothing, with a warning.
 
     Args:
         false_accept_rates: wanted shares of impostor pairs that pass, between 0 and 1.
-        seed: deals the people into the thirds.
+        seed: of the thirds.
         exits: None takes all.
 
     Raises:
-        VerificationError: unknown exit or impossible rate, before the first batch.
+        VerificationError: unknown exit or invalid rate, before the first batch.
     """
 
     def __init__(
         self,
-        folder: Path | str,
         false_accept_rates: DistinctNonEmpty[OpenFraction] = (1e-2, 1e-3, 1e-4),
-        seed: Seed = 0,
+        seed: Seed | None = None,
         exits: DistinctNonEmpty[str] | None = None,
     ) -> None:
-        super().__init__(folder)
-        self.rates, self.seed, self.exits = false_accept_rates, seed, exits
+        super().__init__(seed)
+        self.rates, self.exits = false_accept_rates, exits
         self.memory: float = GIGABYTE
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -62,8 +58,8 @@ class Verification(AfterRanking):
         unknown = [name for name in self.exits or () if name not in mul_adds]
         if unknown:
             raise VerificationError(
-                f"callbacks.verification.exits={list(self.exits or ())}: no exit is called "
-                f"{', '.join(unknown)}; this network has {', '.join(mul_adds)}"
+                f"callbacks.verification.exits={list(self.exits or ())}: unknown exit "
+                f"{', '.join(unknown)}; available: {', '.join(mul_adds)}"
             )
         if not self.rates or not all(0 < rate < 1 for rate in self.rates):
             raise VerificationError(
@@ -71,39 +67,39 @@ class Verification(AfterRanking):
                 "between 0 and 1, such as [0.01, 0.001]; callbacks.verification=null leaves it out"
             )
 
-    def work(self, evaluation: Evaluation, model: ReidModule) -> None:
-        curves: list[Row] = []
-        points: list[Row] = []
+    def add(self, results: Results, evaluation: Evaluation, model: ReidModule) -> None:
+        curves: list[RocRow] = []
+        points: list[OperatingPointRow] = []
         notes: list[str] = []
         for name in self.exits or evaluation.mul_adds:
-            curve, dealt, why = self._exit(evaluation, name)
+            curve, found, why = self._exit(evaluation, name)
             curves += curve
-            points += dealt
+            points += found
             notes += why
-        if not any(math.isfinite(row["tpr_at_fpr"]) for row in points):
-            points = []
-        for file, rows in (("roc.csv", curves), ("operating_points.csv", points)):
-            if rows:
-                write_csv(self.results / file, rows)
+        results.roc = curves
+        if any(math.isfinite(row.tpr_at_fpr) for row in points):
+            results.operating_points = points
         if any(notes):
             rank_zero_warn(f"verification: {'; '.join(dict.fromkeys(filter(None, notes)))}")
 
-    def _exit(self, evaluation: Evaluation, name: str) -> tuple[list[Row], list[Row], list[str]]:
-        """Rows of the curve and of the operating points, and what could not be found out."""
+    def _exit(
+        self, evaluation: Evaluation, name: str
+    ) -> tuple[list[RocRow], list[OperatingPointRow], list[str]]:
+        """Rows of the curve and of the operating points, and notes on missing ones."""
         exit = evaluation.embeddings.exits[name]
         if exit.signs is not None:
-            return [], [], [f"exit {name} is left out: its metric is no distance"]
+            return [], [], [f"exit {name} is left out: its metric is not a distance"]
         space = Space.of(exit.query, exit.gallery, evaluation.metric)
-        asked = evaluation.embeddings.query, evaluation.embeddings.gallery
+        ids = evaluation.embeddings.query, evaluation.embeddings.gallery
         hidden = evaluation.protocol.hidden
-        every_pair = roc(space, *asked, hidden, self.memory)
-        curve = [{"exit": name, **row} for row in every_pair.curve()]
+        every_pair = roc(space, *ids, hidden, self.memory)
+        curve = ROC.of({"exit": name, **row} for row in every_pair.curve())
         try:
-            dealt = operating_points(space, *asked, self.rates, hidden, self.seed, self.memory)
+            found = operating_points(space, *ids, self.rates, hidden, self.seed or 0, self.memory)
         except TooFewPeopleError as error:
             return curve, [], [str(error)]
         points = [
-            {"exit": name, "far": p.far, "tpr_at_fpr": every_pair.tpr_at(p.far), **asdict(p)}
-            for p in dealt
+            OperatingPointRow(exit=name, tpr_at_fpr=every_pair.tpr_at(p.far), **asdict(p))
+            for p in found
         ]
-        return curve, points, [p.note for p in dealt]
+        return curve, points, [p.note for p in found]

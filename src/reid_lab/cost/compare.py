@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 from reid_lab.cost import show
 from reid_lab.errors import UserError
+from reid_lab.results.rows import COST, CostRow
 
 ROUNDS = 3
 WAYS = ("default", "keep")
@@ -31,14 +31,13 @@ def compare(args: Namespace) -> int:
     for _ in range(ROUNDS):
         for way in WAYS:
             for row in _measured(args, way):
-                rates[way][f"{row['exit']}, one image"].append(1e3 / float(row["latency_p50_ms"]))
-                name = f"{row['exit']}, batch {row['batch']}"
-                rates[way][name].append(float(row["images_per_second"]))
+                rates[way][f"{row.exit}, one image"].append(1e3 / row.latency_p50_ms)
+                rates[way][f"{row.exit}, batch {row.batch}"].append(row.images_per_second)
     show.ratios(rates["keep"], rates["default"], "images/s")
     return 0
 
 
-def _measured(args: Namespace, way: str) -> list[dict[str, str]]:
+def _measured(args: Namespace, way: str) -> list[CostRow]:
     with TemporaryDirectory() as folder:
         table = Path(folder) / "cost.csv"
         options = {name: getattr(args, name) for name in ("batch", "repeats", "device")}
@@ -57,5 +56,4 @@ def _measured(args: Namespace, way: str) -> list[dict[str, str]]:
         )
         if done.returncode:
             raise UserError(done.stderr.rpartition("error: ")[2].strip())
-        with table.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        return COST.read(table)

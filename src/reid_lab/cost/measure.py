@@ -24,9 +24,9 @@ from reid_lab.config.overrides import composed as overridden
 from reid_lab.config.settings import check_settings
 from reid_lab.cost import show
 from reid_lab.errors import UserError
-from reid_lab.files.tables import write_csv
 from reid_lab.gallery.embed import Embedder
 from reid_lab.model import ReidModule
+from reid_lab.results.rows import COST
 from reid_lab.run.run import prepare_torch, quiet
 
 PEOPLE = 2  # a classifier's, where the config leaves them open: classifiers are not measured
@@ -59,14 +59,14 @@ def measure(args: Namespace) -> int:
     measured = build(cfg, args)
     effort = Effort(args.batch, args.repeats, args.seconds)
     with show.working():
-        rows = [
+        rows = COST.of(
             {**row, "precision": measured.precision.precision if s.kind == "exit" else ""}
             for s in [subject(measured), *references(cfg, measured)]
             for row in account(s, effort, measured.views, args.gallery)
-        ]
+        )
     show.costs(rows, cfg.name if args.checkpoint is None else str(args.checkpoint), measured.size)
     if args.csv is not None:
-        write_csv(args.csv, rows)
+        COST.write(args.csv, rows)
     return 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import fields
 from typing import Any
 
 from rich import box
@@ -12,9 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reid_lab.report.checks import CASTS
-from reid_lab.report.cost import CostRow
 from reid_lab.report.cost_section import conditions_line, cost_table, figures
+from reid_lab.results.rows import CostRow
 
 stdout, stderr = Console(), Console(stderr=True)
 Column = tuple[str, ...]  # its head, and a cell a row
@@ -26,9 +24,8 @@ def working() -> AbstractContextManager[Any]:
     return stderr.status("measure ...")
 
 
-def costs(rows: Sequence[Mapping[str, Any]], name: str, size: tuple[int, int]) -> None:
+def costs(records: Sequence[CostRow], name: str, size: tuple[int, int]) -> None:
     """A row an exit; where the terminal is narrow, in several tables."""
-    records = [as_record(row) for row in rows]
     content = cost_table(records)
     names, *columns = zip(content.header, *content.rows, strict=True)
     stdout.print(Text(f"{name}, {size[0]}x{size[1]}", "bold"), soft_wrap=True)
@@ -60,13 +57,6 @@ def ratios(kept: Rates, default: Rates, unit: str) -> None:
         for ratio in [f"{_median(kept[name]) / _median(default[name]):.2f}"]
     ]
     _print([header, *lines])
-
-
-def as_record(row: Mapping[str, Any]) -> CostRow:
-    """A row of the account as the report reads it from its file."""
-    return CostRow(
-        **{f.name: CASTS[str(f.type)](f.name, str(row[f.name])) for f in fields(CostRow)}
-    )
 
 
 def _median(values: Sequence[float]) -> float:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from rich.console import Console
@@ -20,6 +21,7 @@ from reid_lab.dataset.device import DeviceImages, crop_batch, test_views
 from reid_lab.dataset.device_colour import adjust_batch
 from reid_lab.dataset.images import Cache, Images, check_files, open_images
 from reid_lab.dataset.loading import (
+    ROLES,
     Batch,
     EvalImages,
     EvalIndices,
@@ -56,9 +58,9 @@ class ReidDataModule(pl.LightningDataModule):
 
     A training batch has `image` (P*K, 3, H, W) float32, `label` (P*K,) 0..identities-1, `pid`
     (P*K,) and `index` (P*K,), the position in `train_split`. An evaluation batch has `image`
-    (N, views, 3, H, W) float32 and `index` (N,), the position in query, gallery and companions,
-    one after the other. Without a trainer `on_after_batch_transfer(batch, 0)` makes it of what a
-    loader gives, once that is on the device.
+    (N, views, 3, H, W) float32, `index` (N,), the position in `eval_split`, and `role` (N,), the
+    number in ROLES: query, gallery or companion. Without a trainer
+    `on_after_batch_transfer(batch, 0)` makes it of a loader's batch, once that is on the device.
 
     Args:
         root: the data set's folder.
@@ -126,8 +128,17 @@ class ReidDataModule(pl.LightningDataModule):
         return None if part == "val" and self.val_identities else self.benchmark.companions
 
     def eval_split(self, part: Part) -> Split:
-        """What the part's batches index: query, gallery, companions."""
-        return Split.concatenate(*filter(None, (*self.splits(part), self.companions(part))))
+        """All images of a part, which its batches index."""
+        return Split.concatenate(*self._by_role(part).values())
+
+    def roles(self, part: Part) -> np.ndarray:
+        """(N,) of each image of `eval_split`, its number in ROLES."""
+        counts = [len(self._by_role(part).get(role, ())) for role in ROLES]
+        return np.repeat(np.arange(len(ROLES)), counts)
+
+    def _by_role(self, part: Part) -> dict[str, Split]:
+        splits = (*self.splits(part), self.companions(part))
+        return {role: s for role, s in zip(ROLES, splits, strict=True) if s is not None}
 
     @property
     def train_split(self) -> Split:
@@ -252,13 +263,15 @@ class ReidDataModule(pl.LightningDataModule):
 
     def _eval_loader(self, part: Part) -> DataLoader[Any]:
         where = "test" if part == "val" and not self.val_identities else part
-        return self._sequential_loader(self.eval_split(part), where)
+        return self._sequential_loader(self.eval_split(part), where, self.roles(part))
 
-    def _sequential_loader(self, split: Split, part: str) -> DataLoader[Any]:
+    def _sequential_loader(
+        self, split: Split, part: str, roles: np.ndarray | None = None
+    ) -> DataLoader[Any]:
         images, workers = self.images_of(part), self.workers
-        data: Dataset[Batch] = EvalImages(split, images, self.transforms)
+        data: Dataset[Batch] = EvalImages(split, images, self.transforms, roles)
         if isinstance(images, DeviceImages):
-            data, workers = EvalIndices(len(split), part), 0  # there is nothing to load
+            data, workers = EvalIndices(len(split), part, roles), 0  # there is nothing to load
         sampler = RankSampler(len(split), *self._rank())
         batch_size = max(1, self.eval_batch_size // self.transforms.views)
         return Loader(data, batch_size=batch_size, sampler=sampler, **self._loader_options(workers))

@@ -20,6 +20,7 @@ from reid_lab.dataset.sampler import Draw
 from reid_lab.dataset.transforms import Transforms
 
 Batch = dict[str, Tensor]
+ROLES = ("query", "gallery", "companion")  # of an evaluated image; batches hold the number
 
 
 def _returns_errors(fetch: Callable[..., Batch]) -> Callable[..., Batch]:
@@ -110,24 +111,35 @@ class TrainImages(TrainDraws):
 
 
 class EvalIndices(Dataset[Batch]):
-    """Items index -> the indices, also under the name of the part whose images are held."""
+    """Items index -> the indices, also under the name of the part whose images are held.
 
-    def __init__(self, size: int, part: str) -> None:
+    With `roles` (N,), numbers in ROLES, a batch has the `role` of each image, too.
+    """
+
+    def __init__(self, size: int, part: str, roles: np.ndarray | None = None) -> None:
         self.size, self.part = size, part
+        self.roles = None if roles is None else torch.from_numpy(roles)
 
     def __len__(self) -> int:
         return self.size
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         index = torch.tensor(indices)
-        return {self.part: index, "index": index}
+        return {self.part: index, **_numbered(index, self.roles)}
 
 
 class EvalImages(Dataset[Batch]):
-    """Items index -> pixels (N, views, 3, H, W) uint8, the indices into query + gallery."""
+    """Items index -> pixels (N, views, 3, H, W) uint8, the indices, and roles as EvalIndices."""
 
-    def __init__(self, split: Split, images: Images, transforms: Transforms) -> None:
+    def __init__(
+        self,
+        split: Split,
+        images: Images,
+        transforms: Transforms,
+        roles: np.ndarray | None = None,
+    ) -> None:
         self.split, self.images, self.transforms = split, images, transforms
+        self.roles = None if roles is None else torch.from_numpy(roles)
 
     def __len__(self) -> int:
         return len(self.split)
@@ -138,7 +150,11 @@ class EvalImages(Dataset[Batch]):
         pixels = allocate(len(indices), views, 3, *size)
         for index, out in zip(indices, pixels.numpy(), strict=True):
             out[...] = self.transforms.test(self.images[index])
-        return {"pixels": pixels, "index": torch.tensor(indices)}
+        return {"pixels": pixels, **_numbered(torch.tensor(indices), self.roles)}
+
+
+def _numbered(index: Tensor, roles: Tensor | None) -> Batch:
+    return {"index": index} if roles is None else {"index": index, "role": roles[index]}
 
 
 def allocate(*shape: int) -> Tensor:

@@ -15,9 +15,9 @@ from reid_lab.files.stored import StoredFileError, read_config
 from reid_lab.frontier.identity import settings, told_apart
 from reid_lab.frontier.measured import Cost, costs_by_exit, mixed
 from reid_lab.frontier.points import FrontierError, Point
-from reid_lab.report.load import load_results
-from reid_lab.report.records import Run, StreamPoint
+from reid_lab.report.load import Run, load_results
 from reid_lab.results import NEW, RESULTS, SUMMARY, config_of, results_of
+from reid_lab.results.rows import StreamRow
 
 BYTES = 4  # of a float32
 # streams that read the query's label, or that ask how a policy bears sorted queries
@@ -128,14 +128,14 @@ def _read_whole(folder: Path) -> Finished:
     """
     before = _state(folder)
     run = load_results(folder)
-    missing = [e for e in run.summary.get("mul_adds") or {} if e not in {x.name for x in run.exits}]
+    missing = [e for e in run.summary.mul_adds or {} if e not in {x.name for x in run.exits}]
     if run.exits and missing:
         where = results_of(folder) / "exits.csv"
         raise FrontierError(f"{where}: the exit {missing[0]!r} of summary.json is missing")
     tested_with = config_of(folder)
     config = read_config(tested_with.parent) if os.path.lexists(tested_with) else {}
     tested = _tested(config)
-    costs = costs_by_exit(run.cost, run.summary.get("machine") or "")
+    costs = costs_by_exit(run.cost, run.summary.machine or "")
     if _state(folder) != before:
         raise FrontierError(f"{folder}: its results are being written; draw again when it is done")
     return Finished(folder, run, config, costs, tested, _seed(run, tested))
@@ -165,25 +165,25 @@ def _seed(run: Run, tested: Path | None) -> str:
     trained = tested.parent.parent if tested else None
     there = trained is not None and os.path.lexists(trained / "config.yaml")
     config = read_config(trained) if trained and there else {}
-    return str(config.get("seed", run.summary.get("seed", "")))
+    return str(config.get("seed", "" if run.summary.seed is None else run.summary.seed))
 
 
 def _dataset(run: Run) -> str:
-    name = str((run.summary.get("dataset") or {}).get("name", "unnamed"))
-    multi = (run.summary.get("protocol") or {}).get("query") == "multi"
+    name = str((run.summary.dataset or {}).get("name", "unnamed"))
+    multi = (run.summary.protocol or {}).get("query") == "multi"
     return f"{name} multi-query" if multi else name
 
 
 def _setting(run: Run) -> dict[str, str]:
     """What must be the same for two runs to have answered the same questions."""
-    parts = run.summary.get("dataset") or {}
+    parts = run.summary.dataset or {}
     counts = {
         f"{part} {key}": str(value)
         for part, values in parts.items()
         if isinstance(values, dict)
         for key, value in values.items()
     }
-    protocol = run.summary.get("protocol") or {}
+    protocol = run.summary.protocol or {}
     return {**counts, **{key: json.dumps(value) for key, value in protocol.items()}}
 
 
@@ -206,7 +206,7 @@ def _ended(folder: Path) -> float:
 def _exits(one: Finished) -> list[Point]:
     points = []
     for e in one.run.exits:
-        cost = one.costs.get(e.of, Cost())
+        cost = one.costs.get(e.of, {})
         reference = e.kind == "reference"
         points.append(
             Point(
@@ -217,7 +217,7 @@ def _exits(one: Finished) -> list[Point]:
                 rank1=e.rank1,
                 mAP=e.mAP,
                 mul_adds=float(e.mul_adds),
-                **{"embedding_bytes": float(BYTES * e.dim or "nan"), **cost.known()},
+                **{"embedding_bytes": float(BYTES * e.dim or "nan"), **cost},
             )
         )
     return points
@@ -235,7 +235,7 @@ def _streams(one: Finished) -> list[Point]:
         if not used or not math.isfinite(p.realised):
             continue
         bytes_ = sum(BYTES * dims.get(name, 0) for name in used)
-        cost = mixed([(one.costs.get(name, Cost()), share) for name, share in used.items()])
+        cost = mixed([(one.costs.get(name, {}), share) for name, share in used.items()])
         points.append(
             Point(
                 **_common(one, str(one.tested or one.folder)),
@@ -247,25 +247,25 @@ def _streams(one: Finished) -> list[Point]:
                 mul_adds=p.realised,
                 planned=p.planned,
                 note=_shares(p),
-                **{"embedding_bytes": float(bytes_ or "nan"), **cost.known()},
+                **{"embedding_bytes": float(bytes_ or "nan"), **cost},
             )
         )
     return points
 
 
-def _shares(p: StreamPoint) -> str:
+def _shares(p: StreamRow) -> str:
     used = ((name, share) for name, share in p.shares.items() if share > 0)
     return "leaves by " + ", ".join(f"{name} {100 * share:.0f}%" for name, share in used)
 
 
 def _common(one: Finished, runs: str) -> dict[str, Any]:
-    images = _mapping(_mapping(one.run.summary, "dataset"), "gallery").get("images")
+    images = _mapping(one.run.summary.dataset or {}, "gallery").get("images")
     return {
         "dataset": one.dataset,
         "gallery": images if isinstance(images, int) else 0,
         "seeds": one.seed,
         "runs": runs,
-        "commit": str(one.run.summary.get("commit", "")),
+        "commit": one.run.summary.commit or "",
     }
 
 

@@ -1,37 +1,18 @@
-"""What a run's exits cost beside Mul-Adds: `results/cost.csv`, where it has one."""
+"""Costs of exits and streams beside Mul-Adds, from `results/cost.csv`."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from reid_lab.frontier.points import MEASURED, Point
-from reid_lab.report.cost import CostRow
+from reid_lab.results.rows import CostRow
 
-
-@dataclass(frozen=True)
-class Cost:
-    """Of one exit, or of a mixture of exits; unknown is nan."""
-
-    latency_p50_ms: float = math.nan
-    latency_p95_ms: float = math.nan
-    images_per_second: float = math.nan
-    peak_memory_bytes: float = math.nan
-    embedding_bytes: float = math.nan
-    parameters: float = math.nan
-    joules_per_image: float = math.nan
-    measured_on: str = ""
-
-    def known(self) -> dict[str, Any]:
-        """The fields that say something."""
-        return {
-            name: value
-            for name, value in asdict(self).items()
-            if (value if isinstance(value, str) else math.isfinite(value))
-        }
+Cost = Mapping[str, Any]  # column of a Point -> its value; unknown ones are left out
+COLUMNS = (*MEASURED, "embedding_bytes", "parameters")
 
 
 def costs_by_exit(rows: Sequence[CostRow], machine: str) -> dict[str, Cost]:
@@ -42,26 +23,33 @@ def costs_by_exit(rows: Sequence[CostRow], machine: str) -> dict[str, Cost]:
 
 
 def mixed(parts: Sequence[tuple[Cost, float]]) -> Cost:
-    """The mean cost of a stream whose queries leave by these exits.
+    """The mean cost of a stream: of each exit its cost and its share of the queries.
 
     Times and energy are means by share (of the p50 and p95 of the exits), the throughput the
     inverse of the mean time; memory and parameters are the largest, and the gallery keeps an
     embedding of every exit.
     """
-    costs = [cost for cost, _ in parts]
-    settings = {cost.measured_on for cost in costs}
-    mean = {
-        name: sum(share * getattr(cost, name) for cost, share in parts)
+
+    def values(column: str) -> list[float]:
+        return [cost.get(column, math.nan) for cost, _ in parts]
+
+    shares = [share for _, share in parts]
+    settings = {cost.get("measured_on", "") for cost, _ in parts}
+    rates = zip(shares, values("images_per_second"), strict=True)
+    seconds = sum(share / rate for share, rate in rates)
+    means = {
+        name: sum(share * value for share, value in zip(shares, values(name), strict=True))
         for name in ("latency_p50_ms", "latency_p95_ms", "joules_per_image")
     }
-    seconds = sum(share / cost.images_per_second for cost, share in parts)
-    return Cost(
-        **mean,
-        images_per_second=1 / seconds if seconds else math.nan,
-        peak_memory_bytes=max(cost.peak_memory_bytes for cost in costs),
-        embedding_bytes=sum(cost.embedding_bytes for cost in costs),
-        parameters=max(cost.parameters for cost in costs),
-        measured_on=settings.pop() if len(settings) == 1 else "",
+    return _known(
+        {
+            **means,
+            "images_per_second": 1 / seconds if seconds else math.nan,
+            "peak_memory_bytes": max(values("peak_memory_bytes")),
+            "embedding_bytes": sum(values("embedding_bytes")),
+            "parameters": max(values("parameters")),
+            "measured_on": settings.pop() if len(settings) == 1 else "",
+        }
     )
 
 
@@ -85,12 +73,15 @@ def one_setting(points: Sequence[Point]) -> tuple[list[Point], list[str]]:
 
 def _cost(rows: Sequence[CostRow], machine: str) -> Cost:
     first = min(rows, key=lambda row: row.batch or math.inf)
-    names = [name for name in asdict(Cost()) if name != "measured_on"]
-    values = {name: getattr(first, name) for name in names}
+    values: dict[str, Any] = {name: getattr(first, name) for name in COLUMNS}
     rates = [row.images_per_second for row in rows]
     values["images_per_second"] = max((r for r in rates if r > 0), default=math.nan)
     measured = any(math.isfinite(values[name]) for name in MEASURED)
-    return Cost(**values, measured_on=_setting(first, machine) if measured else "")
+    return _known({**values, "measured_on": _setting(first, machine) if measured else ""})
+
+
+def _known(values: Mapping[str, Any]) -> Cost:
+    return {n: v for n, v in values.items() if isinstance(v, str) or math.isfinite(v)}
 
 
 def _setting(row: CostRow, machine: str) -> str:

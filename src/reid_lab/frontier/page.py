@@ -43,6 +43,7 @@ def _plain(p: Point) -> dict[str, object]:
     plain = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in asdict(p).items()
+        if key != "pareto"
     }
     return {**plain, "deploy": command(p)} if p.kind in OURS and p.runs else plain
 

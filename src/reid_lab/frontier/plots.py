@@ -67,7 +67,7 @@ def frontier(points: Sequence[Point], axis: str, metric: str) -> Figure | None:
     view = View(AXES[axis], metric)
     drawn = [p for p in points if view.holds(p)]
     marks = pareto_columns(drawn)
-    best = [p for p, m in zip(drawn, marks, strict=True) if m[f"pareto_{axis}_{metric}"]]
+    best = [p for p, m in zip(drawn, marks, strict=True) if m[f"{axis}_{metric}"]]
     if not best:
         return None
     papers = [p for p in drawn if p.kind == "published"]

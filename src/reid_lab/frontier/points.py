@@ -5,16 +5,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from reid_lab.errors import UserError
-from reid_lab.files.stored import StoredFileError, read_table
-from reid_lab.files.tables import write_csv
+from reid_lab.files.stored import StoredFileError
 from reid_lab.frontier.pareto import pareto
-from reid_lab.report.checks import number, whole
+from reid_lab.results.cells import Share
+from reid_lab.results.table import Table
 
 METRICS = ("rank1", "mAP")
 KINDS = ("exit", "stream", "reference", "reranked", "published")
@@ -48,15 +48,15 @@ class Point:
     method: str
     kind: str
     point: str
-    rank1: float
-    mAP: float
+    rank1: Share
+    mAP: Share
     mul_adds: float
     gallery: int = 0
     planned: float = math.nan
-    rank1_min: float = math.nan
-    rank1_max: float = math.nan
-    mAP_min: float = math.nan
-    mAP_max: float = math.nan
+    rank1_min: Share = math.nan
+    rank1_max: Share = math.nan
+    mAP_min: Share = math.nan
+    mAP_max: Share = math.nan
     latency_p50_ms: float = math.nan
     latency_p95_ms: float = math.nan
     images_per_second: float = math.nan
@@ -70,6 +70,7 @@ class Point:
     commit: str = ""
     source: str = ""
     note: str = ""
+    pareto: dict[str, str] = field(default_factory=dict)  # <axis>_<metric> -> yes, or empty
 
     @property
     def name(self) -> str:
@@ -99,13 +100,11 @@ MEASURED = (
     "peak_memory_bytes",
     "joules_per_image",
 )
-NUMBERS = {f.name for f in fields(Point) if f.type == "float"}
-# column -> how its cell is read, where it is no text
-CASTS: dict[str, Callable[[str, str], Any]] = {**dict.fromkeys(NUMBERS, number), "gallery": whole}
+NUMBERS = {f.name for f in fields(Point) if f.type in ("float", "Share")}
 
 
 def pareto_columns(points: Sequence[Point]) -> list[dict[str, str]]:
-    """For each point, `pareto_<axis>_<metric>`: yes, or empty."""
+    """For each point, `<axis>_<metric>` -> yes, or empty."""
     columns: list[dict[str, str]] = [{} for _ in points]
     for axis, cost in AXES.items():
         for metric in METRICS:
@@ -115,20 +114,30 @@ def pareto_columns(points: Sequence[Point]) -> list[dict[str, str]]:
                 [getattr(p, metric) if p else math.nan for p in able],
             )
             for column, yes in zip(columns, on, strict=True):
-                column[f"pareto_{axis}_{metric}"] = "yes" if yes else ""
+                column[f"{axis}_{metric}"] = "yes" if yes else ""
     return columns
 
 
-def write_points(path: Path, points: Sequence[Point], marks: Sequence[Mapping[str, str]]) -> None:
-    rows = [
-        {**{name: _text(value) for name, value in asdict(point).items()}, **mark}
-        for point, mark in zip(points, marks, strict=True)
-    ]
-    write_csv(path, rows)
+def _checked(points: list[Point]) -> list[Point]:
+    for point in points:
+        if point.kind not in KINDS:
+            raise ValueError(f"kind is {point.kind[:40]!r}, not one of {', '.join(KINDS)}")
+    return points
+
+
+def _cell(value: object) -> object:
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return ""
+    return int(value) if value.is_integer() else value
+
+
+FRONTIER = Table("frontier.csv", Point, {"pareto": "pareto_*"}, _checked, _cell, longest=1_000_000)
 
 
 def read_points(path: Path) -> list[Point]:
-    """What `write_points` wrote; its Pareto columns are left out, to be found anew.
+    """The points of a `frontier.csv`, without its Pareto columns, which are computed anew.
 
     Raises:
         FrontierError: no such file, or not one of these tables.
@@ -136,35 +145,15 @@ def read_points(path: Path) -> list[Point]:
     if not path.is_file():
         raise FrontierError(f"--from {path}: no such file; give a frontier.csv")
     try:
-        rows = read_table(path)
+        points = FRONTIER.read(path)
     except StoredFileError as error:
         raise FrontierError(f"--from: not a frontier.csv: {error}") from error
-    if not rows:
+    if not points:
         raise FrontierError(f"--from {path}: it has no rows")
-    try:
-        return [_point(row) for row in rows]
-    except (TypeError, ValueError) as error:
-        raise FrontierError(f"--from {path}: not a frontier.csv: {error}") from error
-
-
-def _point(row: Mapping[str, str]) -> Point:
-    known = {f.name for f in fields(Point)} & row.keys()
-    values: dict[str, Any] = {n: CASTS[n](n, row[n]) if n in CASTS else row[n] for n in known}
-    point = Point(**values)
-    if point.kind not in KINDS:
-        raise ValueError(f"kind is {point.kind[:40]!r}, not one of {', '.join(KINDS)}")
-    return point
+    return [replace(point, pareto={}) for point in points]
 
 
 def rounded(p: Point) -> Point:
-    """To eight figures, as the table has it: drawn again from the table nothing changes."""
+    """Numbers to eight figures, as in the table: drawn again from the table nothing changes."""
     values: dict[str, Any] = {name: float(f"{getattr(p, name):.8g}") for name in NUMBERS}
     return replace(p, **values)
-
-
-def _text(value: object) -> object:
-    if not isinstance(value, float):
-        return value
-    if not math.isfinite(value):
-        return ""
-    return int(value) if value.is_integer() else value

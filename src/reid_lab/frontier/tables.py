@@ -16,13 +16,13 @@ from reid_lab.frontier.page import page
 from reid_lab.frontier.plots import frontier
 from reid_lab.frontier.points import (
     AXES,
+    FRONTIER,
     METRICS,
     FrontierError,
     Point,
     pareto_columns,
     read_points,
     rounded,
-    write_points,
 )
 from reid_lab.frontier.pool import best_policies, pool
 from reid_lab.frontier.published import published
@@ -85,7 +85,8 @@ def write(folder: Path, points: Sequence[Point], notes: Sequence[str]) -> Path:
     A picture of an axis that no point has is not drawn, and an old one is taken away.
     """
     marks = pareto_columns(points)
-    write_points(folder / "frontier.csv", points, marks)
+    rows = [replace(p, pareto=mark) for p, mark in zip(points, marks, strict=True)]
+    FRONTIER.write(folder / FRONTIER.file, rows)
     for axis in AXES:
         for metric in METRICS:
             target = folder / f"frontier_{axis}_{metric}.png"

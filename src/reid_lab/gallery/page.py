@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from reid_lab.gallery.answers import SearchResult
 from reid_lab.gallery.show import number
 from reid_lab.report.pictures import data_uri
-from reid_lab.report.records import Picture
+from reid_lab.results.ranked import ImageCrop
 from reid_lab.retrieval.store import SavedGallery
 
 
@@ -22,7 +22,7 @@ def page(gallery: SavedGallery, answers: Sequence[SearchResult]) -> str:
     )
     environment.filters["number"] = number
     text = files("reid_lab.gallery").joinpath("page.html.j2").read_text("utf-8")
-    thumbnails = {path: data_uri(Picture(path)) for path in _paths(answers)}
+    thumbnails = {path: data_uri(ImageCrop(path)) for path in _paths(answers)}
     return environment.from_string(text).render(
         css=files("reid_lab.report").joinpath("report.css").read_text("utf-8"),
         name=gallery.folder.name,

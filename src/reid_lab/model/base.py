@@ -135,7 +135,7 @@ class ReidModule(pl.LightningModule, ABC):
             logger.log_metrics({**losses, "train/loss": total.item()}, step=0)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
-        return {"exits": self.embed(batch["image"]), "index": batch["index"]}
+        return {"exits": self.embed(batch["image"])}
 
     test_step = validation_step
 

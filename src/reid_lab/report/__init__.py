@@ -10,17 +10,17 @@ from pathlib import Path
 
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import write_bytes, write_text
-from reid_lab.report import attention, cameras, curves, exit_lines, pictures, plots, search, sheets
+from reid_lab.report import attention, cameras, curves, exit_lines, pictures, plots, search
 from reid_lab.report.html import page
-from reid_lab.report.load import ReportError, load_run
-from reid_lab.report.records import Run
+from reid_lab.report.load import ReportError, Run, load_run, run_of
 from reid_lab.report.style import png
+from reid_lab.results import TABLES
 
-__all__ = ["ReportError", "load_run", "write_report"]
+__all__ = ["ReportError", "Run", "load_run", "run_of", "write_report"]
 log = logging.getLogger(__name__)
 
 
-def write_report(run: Path, compare: Sequence[Path] = ()) -> Path:
+def write_report(run: Path | Run, compare: Sequence[Path] = ()) -> Path:
     """Write `report/report.html` into the run folder, with its PNG and CSV files beside it.
 
     The exits and the anytime curve of the runs in `compare` are drawn too, under their names;
@@ -30,7 +30,7 @@ def write_report(run: Path, compare: Sequence[Path] = ()) -> Path:
         ReportError: the folder is missing, holds no results or cannot be written to.
         StoredFileError: its results are broken.
     """
-    shown = load_run(Path(run))
+    shown = run if isinstance(run, Run) else load_run(Path(run))
     compared, notes = _compared(compare)
     others = _labelled(compared, shown.name)
     images = _images(shown, others)
@@ -105,17 +105,18 @@ def _images(run: Run, others: dict[str, Run]) -> dict[str, bytes | None]:
     return {**images, "ranked.png": pictures.ranked_png(run.queries)}
 
 
-def _tables(run: Run, others: dict[str, Run]) -> dict[str, str | None]:
-    runs = {run.name: run, **others}
-    return {
-        "exits.csv": sheets.exits(runs),
-        "anytime.csv": sheets.anytime(runs),
-        "stream.csv": sheets.stream(run),
-        "roc.csv": sheets.lines(run.roc),
-        "operating_points.csv": sheets.lines(run.operating_points),
-        "dimensions.csv": sheets.lines(run.dimensions),
-        "cost.csv": sheets.lines(run.cost),
-        "camera_pairs.csv": sheets.lines(run.camera_pairs),
-        "search.csv": sheets.lines(run.search),
-        "training.csv": sheets.training(run),
-    }
+def _tables(run: Run, others: Mapping[str, Run]) -> dict[str, str | None]:
+    """The numbers behind the plots: CSV text by file name; None where there are none."""
+    texts: dict[str, str | None] = {table.file: None for table in TABLES.values()}
+    texts |= {table.file: table.text(rows) for table, rows in run.tables.values()}
+    for name in ("exits", "anytime"):  # of all runs that are drawn
+        labelled = [
+            (label, row)
+            for label, one in {run.name: run, **others}.items()
+            for row in getattr(one, name)
+        ]
+        if labelled:
+            labels, rows = zip(*labelled, strict=True)
+            texts[TABLES[name].file] = TABLES[name].text(rows, run=labels)
+    texts["training.csv"] = run.logs.text()
+    return texts

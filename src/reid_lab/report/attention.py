@@ -2,58 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-from itertools import chain
-from pathlib import Path
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from reid_lab.files.stored import StoredFileError, read_arrays
 from reid_lab.report.style import QUIET
+from reid_lab.results.attention import Attention
 
 # head and shoulders red, upper body blue, upper legs green, lower legs violet, as in the paper
-ROWS, LEVELS = 50, 20  # that a figure can show
 COLOURS = ("#e02020", "#2060e0", "#20a040", "#9030c0")
-
-
-@dataclass(frozen=True)
-class Attention:
-    """`pixels` (N, H, W, 3) uint8; of each level a soft map (N, h, w) and boxes (N, T, 4)."""
-
-    pixels: np.ndarray
-    levels: list[tuple[np.ndarray, np.ndarray]]
-
-
-def load_attention(path: Path) -> Attention | None:
-    """What the callback left, if it did; no more images than a figure can show.
-
-    Raises:
-        StoredFileError: the file is broken.
-    """
-    if not os.path.lexists(path):
-        return None
-    arrays = read_arrays(path)
-    try:
-        count = sum(name.startswith("soft") for name in arrays)
-        levels = [(arrays[f"soft{n}"], arrays[f"boxes{n}"]) for n in range(1, count + 1)]
-        pixels = arrays["pixels"]
-    except KeyError as error:
-        raise StoredFileError(path, f"no array {error}") from error
-    images = len(pixels) if pixels.ndim else 0
-    fits = pixels.dtype == np.uint8 and pixels.ndim == 4 and pixels.shape[3] == 3
-    for soft, boxes in levels:
-        fits = fits and soft.dtype.kind == boxes.dtype.kind == "f"
-        fits = fits and (soft.ndim, boxes.ndim, boxes.shape[-1:]) == (3, 3, (4,))
-        fits = fits and len(soft) == len(boxes) == images
-        fits = fits and bool(np.isfinite(soft).all() and np.isfinite(boxes).all())
-    sizes = [pixels.shape, *(soft.shape for soft, _ in levels)]
-    if not fits or 0 in chain(*sizes) or len(levels) > LEVELS:
-        raise StoredFileError(path, "not the pixels, maps and boxes of some images")
-    return Attention(pixels[:ROWS], [(soft[:ROWS], boxes[:ROWS]) for soft, boxes in levels])
 
 
 def attention(shown: Attention | None) -> Figure | None:

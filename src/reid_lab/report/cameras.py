@@ -6,10 +6,11 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from reid_lab.report.load import Run
 from reid_lab.report.plots import METRICS
-from reid_lab.report.records import CameraPair, Run
 from reid_lab.report.style import INK, axes
-from reid_lab.report.tables import Table, percent, whole
+from reid_lab.report.tables import TextTable, percent, whole
+from reid_lab.results.rows import CameraPairRow
 
 
 def cameras(run: Run, metric: str) -> Figure | None:
@@ -40,16 +41,16 @@ def cameras(run: Run, metric: str) -> Figure | None:
     return figure
 
 
-def cameras_table(run: Run) -> Table:
+def cameras_table(run: Run) -> TextTable:
     """A row a pair, the weakest first."""
     rows = [
         [p.query_camera, p.gallery_camera, whole(p.queries), percent(p.rank1), percent(p.mAP)]
         for p in sorted(run.camera_pairs, key=lambda p: p.mAP)
     ]
-    return Table(["Query camera", "Gallery camera", "Queries", "Rank-1", "mAP"], rows)
+    return TextTable(["Query camera", "Gallery camera", "Queries", "Rank-1", "mAP"], rows)
 
 
-def _value(pair: CameraPair | None, metric: str) -> float:
+def _value(pair: CameraPairRow | None, metric: str) -> float:
     return float("nan") if pair is None else 100 * float(getattr(pair, metric))
 
 

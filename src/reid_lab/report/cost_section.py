@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from reid_lab.report.cost import CostRow
 from reid_lab.report.sections import Section
-from reid_lab.report.tables import NOTHING, Table, mul_adds, whole
+from reid_lab.report.tables import NOTHING, TextTable, mul_adds, whole
+from reid_lab.results.rows import CostRow
 
 # head, what it shows of a line
 COLUMNS: tuple[tuple[str, Callable[[CostRow], str]], ...] = (
@@ -59,14 +59,14 @@ def figures(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}".rstrip(".")
 
 
-def cost_table(costs: Sequence[CostRow]) -> Table:
+def cost_table(costs: Sequence[CostRow]) -> TextTable:
     """A row an exit; a column of which nothing is known is left out."""
     known = {
         head: cells for head, show in COLUMNS if set(cells := [show(c) for c in costs]) - {NOTHING}
     }
     names = [f"{c.exit} (reference)" if c.kind == "reference" else c.exit for c in costs]
     rows = [[name, *cells] for name, *cells in zip(names, *known.values(), strict=True)]
-    return Table(["Exit", *known], rows)
+    return TextTable(["Exit", *known], rows)
 
 
 def conditions_line(costs: Sequence[CostRow]) -> str:

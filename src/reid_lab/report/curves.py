@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reid_lab.report.records import Run
+from reid_lab.report.load import Run
 from reid_lab.report.style import INK, axes, exit_colours
 
 FEW = 30  # points of a line that are marked

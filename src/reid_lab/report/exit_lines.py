@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from reid_lab.report.load import Run
 from reid_lab.report.plots import METRICS
-from reid_lab.report.records import Dimension, OperatingPoint, RocPoint, Run
 from reid_lab.report.style import INK, QUIET, axes, exit_colours
+from reid_lab.results.rows import DimensionRow, OperatingPointRow, RocRow
 
-Point = TypeVar("Point", RocPoint, OperatingPoint, Dimension)
+Point = TypeVar("Point", RocRow, OperatingPointRow, DimensionRow)
 
 
 def roc(run: Run) -> Figure | None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reid_lab.report.records import Exit, Run, StreamPoint
+from reid_lab.report.load import Run
 from reid_lab.report.tables import best_exit, mul_adds, percent, points
+from reid_lab.results.rows import ExitRow, StreamRow
 
 CLOSE = 0.01  # one point of Rank-1
 POLICY, BASELINE = "margin", "random"
@@ -30,7 +31,7 @@ def headlines(run: Run) -> list[Headline]:
     return [headline for headline in found if headline]
 
 
-def _best(exits: Sequence[Exit]) -> Headline | None:
+def _best(exits: Sequence[ExitRow]) -> Headline | None:
     best = best_exit(exits)
     if best is None:
         return None
@@ -38,7 +39,7 @@ def _best(exits: Sequence[Exit]) -> Headline | None:
     return Headline("Best exit", percent(best.rank1), note)
 
 
-def _cheapest(exits: Sequence[Exit]) -> Headline | None:
+def _cheapest(exits: Sequence[ExitRow]) -> Headline | None:
     best = best_exit(exits)
     if best is None:
         return None
@@ -69,7 +70,7 @@ def _stream(run: Run) -> Headline | None:
     return Headline(title[0].upper() + title[1:], f"{points(point.rank1 - other)} points", note)
 
 
-def _policy(run: Run, name: str) -> list[StreamPoint]:
+def _policy(run: Run, name: str) -> list[StreamRow]:
     """The policy of that name, else the first variant of it, as `margin (oracle)`."""
     variants = [key for key in run.policies if key.split(" (")[0] == name]
     chosen = name if name in variants else next(iter(variants), "")

@@ -10,10 +10,11 @@ from jinja2 import Environment, StrictUndefined
 
 from reid_lab.report import cost_section, sections
 from reid_lab.report.headlines import headlines
+from reid_lab.report.load import Run
 from reid_lab.report.pictures import data_uri
-from reid_lab.report.records import Picture, Query, Run
 from reid_lab.report.sections import Images
-from reid_lab.report.tables import Table, dataset_table, duration, protocol_line
+from reid_lab.report.tables import TextTable, dataset_table, duration, protocol_line
+from reid_lab.results.ranked import ImageCrop, RankedQuery
 
 
 def page(run: Run, images: Images, notes: Sequence[str] = ()) -> str:
@@ -27,9 +28,9 @@ def page(run: Run, images: Images, notes: Sequence[str] = ()) -> str:
     return template.render(
         css=package.joinpath("report.css").read_text("utf-8"),
         name=run.name,
-        task=run.summary.get("task"),
+        task=run.summary.task,
         dataset=_dataset(run),
-        protocol=_protocol(run),
+        protocol=protocol_line(run.summary.protocol or {}),
         headlines=headlines(run),
         sections=[
             sections.exits(run, images),
@@ -44,7 +45,7 @@ def page(run: Run, images: Images, notes: Sequence[str] = ()) -> str:
             sections.ranked(run, lost=sum(not uri for uri in thumbnails.values())),
             sections.training(run, images),
         ],
-        notes=[*(run.summary.get("notes") or []), *notes],
+        notes=[*(run.summary.notes or []), *notes],
         raw={
             "Configuration": run.config or run.left_out.get("config", ""),
             "Summary of the run": _summary(run),
@@ -54,35 +55,31 @@ def page(run: Run, images: Images, notes: Sequence[str] = ()) -> str:
     )
 
 
-def _pictures(queries: Sequence[Query]) -> set[Picture]:
+def _pictures(queries: Sequence[RankedQuery]) -> set[ImageCrop]:
     """Every image that the ranked lists show."""
-    shots = (shot.picture for q in queries for shots in q.ranked.values() for shot in shots)
-    return {query.picture for query in queries}.union(shots)
+    shots = (shot.image for q in queries for shots in q.ranked.values() for shot in shots)
+    return {query.image for query in queries}.union(shots)
 
 
-def _dataset(run: Run) -> tuple[str, Table] | None:
-    dataset = run.summary.get("dataset")
-    if not isinstance(dataset, dict):
+def _dataset(run: Run) -> tuple[str, TextTable] | None:
+    dataset = run.summary.dataset
+    if dataset is None:
         return None
     return str(dataset.get("name", "unnamed")), dataset_table(dataset)
 
 
-def _protocol(run: Run) -> str:
-    protocol = run.summary.get("protocol")
-    return protocol_line(protocol) if isinstance(protocol, dict) else ""
-
-
 def _summary(run: Run) -> str:
-    return json.dumps(run.summary, indent=2, ensure_ascii=False) if run.summary else ""
+    content = run.summary.content
+    return json.dumps(content, indent=2, ensure_ascii=False) if content else ""
 
 
 def _provenance(run: Run) -> dict[str, str]:
-    """What it takes to get the same numbers again; only what the run noted."""
-    summary = dict(run.summary)
-    versions = summary.get("versions")
-    if isinstance(versions, dict):
-        summary["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
-    if isinstance(summary.get("elapsed_s"), (int, float)):
-        summary["elapsed"] = duration(summary["elapsed_s"])
+    """What reproduces the numbers: command, commit, machine, versions; only what is known."""
+    summary = run.summary.content
+    if run.summary.versions:
+        versions = (f"{name} {version}" for name, version in run.summary.versions.items())
+        summary["versions"] = ", ".join(versions)
+    if run.summary.elapsed_s is not None:
+        summary["elapsed"] = duration(run.summary.elapsed_s)
     keys = ("command", "commit", "machine", "seed", "elapsed", "versions")
-    return {key: str(summary[key]) for key in keys if summary.get(key) not in (None, "")}
+    return {key: str(summary[key]) for key in keys if summary.get(key) not in (None, "", {})}

@@ -1,247 +1,120 @@
-"""Read a run folder into plain records; a missing file is noted, a broken one is an error.
-
-What only illustrates a report (ranked lists, attention, logs) is left out where it is broken.
-"""
+"""A run as the report shows it: its results, logs and config."""
 
 from __future__ import annotations
 
-import math
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from reid_lab.errors import UserError
-from reid_lab.files.stored import YAML, StoredFileError, printable, read_json, read_table, read_text
-from reid_lab.report.attention import load_attention
-from reid_lab.report.checks import CASTS, check_summary, number
-from reid_lab.report.cost import CostRow
+from reid_lab.files.stored import YAML, StoredFileError, read_text
 from reid_lab.report.logs import Logs, read_logs
-from reid_lab.report.records import (
-    Budget,
-    CameraPair,
-    Dimension,
-    Exit,
-    OperatingPoint,
-    Picture,
-    Query,
-    RocPoint,
-    Run,
-    Shot,
-    StreamPoint,
-)
-from reid_lab.results import config_of, results_of
-from reid_lab.search import Trial
-
-Record = TypeVar("Record")
-KINDS = ("exit", "reranked", "reference")
-EXITS = 200  # that a plot can show
-PAIRS = 1600  # of 40 cameras
-IMAGES = 20_000  # of all ranked lists
+from reid_lab.results import Results, Summary, config_of, results_of
+from reid_lab.results.attention import ATTENTION, read_attention
+from reid_lab.results.ranked import QUERIES, read_queries
+from reid_lab.results.results import read_tables
+from reid_lab.results.rows import SEARCH, StreamRow
 
 
 class ReportError(UserError):
     """A run folder that cannot be reported on."""
 
 
+@dataclass(kw_only=True)
+class Run(Results):
+    """Everything that a run left; what it did not leave is empty.
+
+    `left_out`: optional part that could not be read -> the reason.
+    """
+
+    folder: Path
+    summary: Summary = field(default_factory=Summary)
+    logs: Logs = field(default_factory=lambda: Logs({}))
+    config: str = ""
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The run's own name, else its folder's."""
+        return self.summary.name or self.folder.name
+
+    @property
+    def exit_names(self) -> list[str]:
+        """Every exit named anywhere in the run, in order of appearance; nothing re-ranked."""
+        found = [e.name for e in self.exits if e.kind == "exit"]
+        found += [row.exit for row in self.anytime if row.exit]
+        found += [name for row in self.stream[:1] for name in row.shares]
+        for rows in (self.roc, self.operating_points, self.dimensions):
+            found += [row.exit for row in rows]
+        found += [name for query in self.queries for name in query.ranked]
+        found += list(self.logs.losses) + list(self.logs.validation)
+        others = {e.name for e in self.exits if e.kind != "exit"}
+        return [name for name in dict.fromkeys(found) if name not in others]
+
+    @property
+    def policies(self) -> dict[str, list[StreamRow]]:
+        """The stream's rows by policy, cheapest first."""
+        groups: dict[str, list[StreamRow]] = {}
+        for row in sorted(self.stream, key=lambda row: row.planned):
+            groups.setdefault(row.policy, []).append(row)
+        return {name: groups[name] for name in dict.fromkeys(row.policy for row in self.stream)}
+
+
+def run_of(folder: Path, summary: Summary, results: Results) -> Run:
+    """The run in `folder` whose test has just ended; only its config, logs and search are read."""
+    tables = {f.name: getattr(results, f.name) for f in fields(Results)}
+    tables["search"] = SEARCH.read(results_of(folder) / SEARCH.file)
+    run = Run(folder=folder.resolve(), summary=summary, **tables)
+    _read_training(run)
+    return run
+
+
 def load_run(folder: Path) -> Run:
-    """Read the run in `folder`.
+    """Read the run in `folder`; optional parts (ranked lists, attention, logs) that are
+    malformed are left out, with the reason.
 
     Raises:
         ReportError: there is no such folder, or it has no results.
-        StoredFileError: a file of results is broken.
+        StoredFileError: a table or the summary is malformed.
     """
-    folder = Path(folder)
     run, results = load_results(folder), results_of(folder)
-    parts = {
-        "queries": _or_reason(lambda: _queries(results / "queries.json", folder)),
-        "attention": _or_reason(lambda: load_attention(results / "attention.npz")),
-        "config": _or_reason(lambda: _text(config_of(folder))),
-    }
-    left_out = {n: str(part) for n, part in parts.items() if isinstance(part, StoredFileError)}
-    shown: dict[str, Any] = {name: part for name, part in parts.items() if name not in left_out}
-    run = replace(run, **shown, logs=read_logs(folder / "logs"), left_out=left_out)
-    if not (run.exits or run.anytime or run.stream or run.queries or run.summary):
+    run.queries = _or_reason(run, "queries", lambda: read_queries(results / QUERIES, folder)) or []
+    run.attention = _or_reason(run, "attention", lambda: read_attention(results / ATTENTION))
+    _read_training(run)
+    if not (run.exits or run.anytime or run.stream or run.queries or run.summary != Summary()):
         raise ReportError(f"no results in {results}: has the run been evaluated?")
     return run
 
 
 def load_results(folder: Path) -> Run:
-    """The same without what only illustrates a report."""
+    """Read only the tables and the summary of the run in `folder`.
+
+    Raises:
+        ReportError: there is no such folder.
+        StoredFileError: a table or the summary is malformed.
+    """
     if not folder.is_dir():
         raise ReportError(f"no run folder at {folder}")
     results = results_of(folder)
-    return Run(
-        folder=folder.resolve(),
-        exits=_exits(results / "exits.csv"),
-        anytime=_known(_records(Budget, results / "anytime.csv"), results / "anytime.csv"),
-        stream=_stream(results / "stream.csv"),
-        roc=_records(RocPoint, results / "roc.csv"),
-        operating_points=_records(OperatingPoint, results / "operating_points.csv"),
-        dimensions=_records(Dimension, results / "dimensions.csv"),
-        cost=_records(CostRow, results / "cost.csv"),
-        search=_records(Trial, results / "search.csv"),
-        queries=[],
-        attention=None,
-        logs=Logs({}),
-        config="",
-        summary=_summary(results / "summary.json"),
-        camera_pairs=_camera_pairs(results / "camera_pairs.csv"),
-    )
+    tables: dict[str, Any] = read_tables(results)
+    return Run(folder=folder.resolve(), summary=Summary.read(results), **tables)
 
 
-def _or_reason(read: Callable[[], Any]) -> Any:
+def _read_training(run: Run) -> None:
+    run.config = _or_reason(run, "config", lambda: _text(config_of(run.folder))) or ""
+    run.logs = read_logs(run.folder / "logs")
+
+
+def _or_reason(run: Run, part: str, read: Callable[[], Any]) -> Any:
+    """What `read` returns; None if the file is malformed, with the reason in `run.left_out`."""
     try:
         return read()
     except StoredFileError as error:
-        return error
-
-
-def read_exits(path: Path) -> list[Exit]:
-    """The rows of an `exits.csv`."""
-    return _exits(path)
+        run.left_out[part] = str(error)
+        return None
 
 
 def _text(path: Path) -> str:
     return read_text(path, YAML) if os.path.lexists(path) else ""
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    return read_table(path) if os.path.lexists(path) else []
-
-
-def _summary(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = printable(read_json(path)) if os.path.lexists(path) else {}
-    try:
-        check_summary(content)
-    except ValueError as error:
-        raise StoredFileError(path, error) from error
-    return content
-
-
-def _exits(path: Path) -> list[Exit]:
-    exits = _records(Exit, path)
-    if len(exits) > EXITS:
-        raise StoredFileError(path, f"{len(exits):,} exits, at most {EXITS}")
-    for e in exits:
-        if e.kind not in KINDS:
-            raise StoredFileError(path, f"kind is {e.kind!r}, not one of {', '.join(KINDS)}")
-    twice = [name for name, count in Counter((e.name, e.kind) for e in exits).items() if count > 1]
-    if twice:
-        raise StoredFileError(path, f"the {twice[0][1]} {twice[0][0]!r} is there twice")
-    return exits
-
-
-def _camera_pairs(path: Path) -> list[CameraPair]:
-    pairs = _records(CameraPair, path)
-    if len(pairs) > PAIRS:
-        raise StoredFileError(path, f"{len(pairs):,} pairs of cameras, at most {PAIRS:,}")
-    return [p for p in pairs if math.isfinite(p.rank1) and math.isfinite(p.mAP)]
-
-
-def _records(kind: type[Record], path: Path) -> list[Record]:
-    return [_record(kind, row, path, i) for i, row in enumerate(_rows(path), 1)]
-
-
-def _record(kind: type[Record], row: Mapping[str, str], path: Path, place: int) -> Record:
-    """Build a record from a CSV row; blank numbers become nan (or 0 for integers).
-
-    A column that older runs lack has a default.
-    """
-    try:
-        values = {
-            f.name: CASTS[str(f.type)](f.name, row[f.name])
-            for f in fields(kind)  # type: ignore[arg-type]
-            if f.type in CASTS and (f.name in row or f.default is MISSING)
-        }
-        return kind(**values)
-    except KeyError as error:
-        raise StoredFileError(path, f"no column {error}") from error
-    except ValueError as error:
-        raise StoredFileError(path, f"row {place}: {error}") from error
-
-
-def _stream(path: Path) -> list[StreamPoint]:
-    points = []
-    for place, row in enumerate(_rows(path), 1):
-        point = _record(StreamPoint, row, path, place)
-        try:
-            shares = {k: number(k, v) for k, v in row.items() if k.startswith("share_")}
-        except ValueError as error:
-            raise StoredFileError(path, f"row {place}: {error}") from error
-        if shares and not abs(sum(shares.values()) - 1) < 1e-3:
-            raise StoredFileError(path, f"row {place}: the shares of the exits do not add up to 1")
-        point.shares.update({k.removeprefix("share_"): share for k, share in shares.items()})
-        points.append(point)
-    return _known(points, path)
-
-
-def _known(points: list[Record], path: Path) -> list[Record]:
-    """The points of a curve, whose places along the axis have to be numbers."""
-    for row, point in enumerate(points, 1):
-        for name in ("mul_adds", "planned", "realised"):
-            if math.isnan(getattr(point, name, 0)):
-                raise StoredFileError(path, f"row {row}: {name} is nan, not a number")
-    return points
-
-
-def _queries(path: Path, folder: Path) -> list[Query]:
-    if not os.path.lexists(path):
-        return []
-    try:
-        queries = [
-            Query(
-                picture=_picture(entry, folder),
-                pid=_word(entry["pid"]),
-                camid=_word(entry["camid"]),
-                group=_word(entry.get("group", "sample")),
-                ranked={_word(n): _shots(shots, folder) for n, shots in entry["ranked"].items()},
-                first_match=int(entry.get("first_match", 0)),
-            )
-            for entry in read_json(path).get("queries", [])
-        ]
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        if isinstance(error, StoredFileError):
-            raise
-        raise StoredFileError(path, f"not as expected: {error!r}") from error
-    images = sum(1 + sum(map(len, query.ranked.values())) for query in queries)
-    if images > IMAGES:
-        raise StoredFileError(path, f"{images:,} images, at most {IMAGES:,}")
-    return queries
-
-
-def _picture(entry: Mapping[str, Any], folder: Path) -> Picture:
-    box = entry.get("box")
-    path = folder / entry["path"]  # an absolute path stays as it is
-    if box is None:
-        return Picture(path)
-    left, top, right, bottom = (int(edge) for edge in box)
-    return Picture(path, (left, top, right, bottom))
-
-
-def _shots(entries: Iterable[Mapping[str, Any]], folder: Path) -> list[Shot]:
-    return [
-        Shot(
-            picture=_picture(entry, folder),
-            pid=_word(entry["pid"]),
-            camid=_word(entry["camid"]),
-            distance=float(entry["distance"]),
-            match=_truth(entry["match"]),
-        )
-        for entry in entries
-    ]
-
-
-def _word(value: object) -> str:
-    """A name or a number, as text."""
-    if not isinstance(value, (str, int, float)):
-        raise TypeError(f"{value!r:.40} is no name")
-    return CASTS["str"]("name", printable(str(value)))
-
-
-def _truth(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"match is {value!r:.40}, neither true nor false")
-    return value

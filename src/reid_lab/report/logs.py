@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -48,6 +50,16 @@ class Logs:
     def peak_share(self) -> float:
         """The median share of the GPU's peak; nan where none was logged."""
         return self._median("train/peak_share")
+
+    def text(self) -> str | None:
+        """As CSV, one line a step; None where nothing was logged."""
+        if not self.rows:
+            return None
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, ["step", *self.columns], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({"step": step, **row} for step, row in self.rows.items())
+        return buffer.getvalue()
 
     def series(self, column: str) -> Series:
         """The steps at which `column` has a finite value, and those values."""

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from reid_lab.dataset.images import decode
 from reid_lab.dataset.records import DatasetError
-from reid_lab.report.records import Picture, Query, Shot
+from reid_lab.results.ranked import ImageCrop, RankedImage, RankedQuery
 
 SIZE = (72, 144)  # width and height of a thumbnail, the shape of a person
 RIGHT, WRONG = "#1a7f37", "#cf222e"
@@ -22,15 +22,15 @@ GROUPS = {"easy": "Easy queries", "hard": "Hard queries", "sample": "A sample of
 GROUPS[WORST] = "Worst queries"
 
 
-def by_group(queries: Sequence[Query]) -> dict[str, list[Query]]:
+def by_group(queries: Sequence[RankedQuery]) -> dict[str, list[RankedQuery]]:
     """Queries under their group's heading, in order of appearance."""
-    groups: dict[str, list[Query]] = {}
+    groups: dict[str, list[RankedQuery]] = {}
     for query in queries:
         groups.setdefault(GROUPS.get(query.group, query.group), []).append(query)
     return groups
 
 
-def thumbnail(picture: Picture) -> Image.Image | None:
+def thumbnail(picture: ImageCrop) -> Image.Image | None:
     """The picture cut to a thumbnail; None where it cannot be read."""
     try:
         if not picture.path.is_file():  # a pipe or a device would not end
@@ -40,7 +40,7 @@ def thumbnail(picture: Picture) -> Image.Image | None:
         return None
 
 
-def data_uri(picture: Picture) -> str:
+def data_uri(picture: ImageCrop) -> str:
     """The thumbnail as a JPEG inside a URI, or nothing."""
     image = thumbnail(picture)
     if image is None:
@@ -50,7 +50,7 @@ def data_uri(picture: Picture) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def ranked_png(queries: Sequence[Query]) -> bytes | None:
+def ranked_png(queries: Sequence[RankedQuery]) -> bytes | None:
     """All queries with their ranked lists in one picture, group after group; None if too big."""
     if not queries:
         return None
@@ -75,7 +75,7 @@ def ranked_png(queries: Sequence[Query]) -> bytes | None:
     return buffer.getvalue()
 
 
-def _block_size(queries: Sequence[Query]) -> tuple[int, int]:
+def _block_size(queries: Sequence[RankedQuery]) -> tuple[int, int]:
     """Width and height that hold the largest of the queries."""
     rows = max((len(query.ranked) for query in queries), default=1)
     shots = max((len(list_) for query in queries for list_ in query.ranked.values()), default=0)
@@ -83,10 +83,10 @@ def _block_size(queries: Sequence[Query]) -> tuple[int, int]:
     return width, max(rows, 1) * (SIZE[1] + GAP) + 2 * GAP
 
 
-def _block(sheet: Image.Image, query: Query, left: int, top: int) -> None:
+def _block(sheet: Image.Image, query: RankedQuery, left: int, top: int) -> None:
     """A query at the left and one row of thumbnails an exit beside it."""
     draw = ImageDraw.Draw(sheet)
-    _paste(sheet, query.picture, left, top)
+    _paste(sheet, query.image, left, top)
     draw.rectangle(_box(left, top), outline="black", width=2)
     draw.text((left + SIZE[0] // 2, top + SIZE[1] + 4), "query", "black", _font(13), anchor="ma")
     for row, (name, shots) in enumerate(query.ranked.items()):
@@ -97,17 +97,17 @@ def _block(sheet: Image.Image, query: Query, left: int, top: int) -> None:
             _shot(sheet, shot, x + rank * (SIZE[0] + GAP), y)
 
 
-def _shot(sheet: Image.Image, shot: Shot, left: int, top: int) -> None:
+def _shot(sheet: Image.Image, shot: RankedImage, left: int, top: int) -> None:
     """A thumbnail in a green frame with a check mark, or in a red one with a cross."""
     colour, mark = (RIGHT, "✓") if shot.match else (WRONG, "✗")
     draw = ImageDraw.Draw(sheet)
-    _paste(sheet, shot.picture, left, top)
+    _paste(sheet, shot.image, left, top)
     draw.rectangle(_box(left, top), outline=colour, width=FRAME)
     draw.rectangle((left, top, left + 20, top + 20), fill=colour)
     draw.text((left + 10, top + 10), mark, "white", _font(16), anchor="mm")
 
 
-def _paste(sheet: Image.Image, picture: Picture, left: int, top: int) -> None:
+def _paste(sheet: Image.Image, picture: ImageCrop, left: int, top: int) -> None:
     sheet.paste(thumbnail(picture) or Image.new("RGB", SIZE, "#dddddd"), (left, top))
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reid_lab.report.records import Exit, Run, StreamPoint
+from reid_lab.report.load import Run
 from reid_lab.report.style import (
     INK,
     QUIET,
@@ -20,6 +20,7 @@ from reid_lab.report.style import (
     name_dot,
     policy_styles,
 )
+from reid_lab.results.rows import ExitRow, StreamRow
 
 METRICS = {"rank1": "Rank-1", "mAP": "mAP"}
 MARKERS = "s^DvPX"
@@ -121,27 +122,27 @@ def budget(run: Run) -> Figure | None:
     return figure
 
 
-def _y(e: Exit, metric: str) -> float:
+def _y(e: ExitRow, metric: str) -> float:
     return 100 * float(getattr(e, metric))
 
 
-def _exits(exits: Sequence[Exit], metric: str, kind: str = "exit") -> list[Exit]:
+def _exits(exits: Sequence[ExitRow], metric: str, kind: str = "exit") -> list[ExitRow]:
     known = [e for e in exits if e.kind == kind and math.isfinite(_y(e, metric))]
     return sorted(known, key=lambda e: e.mul_adds)
 
 
-def _xy(points: Sequence[Exit], metric: str, unit: float) -> tuple[list[float], list[float]]:
+def _xy(points: Sequence[ExitRow], metric: str, unit: float) -> tuple[list[float], list[float]]:
     return [e.mul_adds / unit for e in points], [_y(e, metric) for e in points]
 
 
 def _xy_stream(
-    line: Sequence[StreamPoint], metric: str, unit: float
+    line: Sequence[StreamRow], metric: str, unit: float
 ) -> tuple[list[float], list[float]]:
     return [p.realised / unit for p in line], [100 * getattr(p, metric) for p in line]
 
 
 def _bars(
-    ax: Axes, points: Sequence[Exit], colours: Mapping[str, str], metric: str, unit: float
+    ax: Axes, points: Sequence[ExitRow], colours: Mapping[str, str], metric: str, unit: float
 ) -> None:
     """Confidence intervals."""
     for e in points:
@@ -152,7 +153,7 @@ def _bars(
 
 
 def _stars(
-    ax: Axes, points: Sequence[Exit], colours: Mapping[str, str], metric: str, unit: float
+    ax: Axes, points: Sequence[ExitRow], colours: Mapping[str, str], metric: str, unit: float
 ) -> None:
     """Re-ranked exits in their exit's colour, with a marker a method and a legend of these."""
     methods = dict.fromkeys(e.name.removeprefix(f"{e.of} + ") for e in points)
@@ -181,7 +182,7 @@ def _staircase(
 
 def _dots(
     ax: Axes,
-    points: Sequence[Exit],
+    points: Sequence[ExitRow],
     colours: Mapping[str, str],
     metric: str,
     unit: float,

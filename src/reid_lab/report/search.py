@@ -10,16 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from reid_lab.report.records import Run
+from reid_lab.report.load import Run
 from reid_lab.report.style import INK, QUIET, SET
-from reid_lab.report.tables import NOTHING, Table
-from reid_lab.search import Trial
+from reid_lab.report.tables import NOTHING, TextTable
+from reid_lab.results.rows import Trial
 
 PARTS = {"weight": "λ", "margin": "m", "k": "k", "p": "p"}
 EXPLORED, CHOSEN = SET[1], SET[2]
 
 
-def search_table(run: Run) -> Table:
+def search_table(run: Run) -> TextTable:
     """A row a trial."""
     header = ["Phase", "Round", *PARTS.values(), "Objective", "Expected", "± deviation"]
     header += ["Expected improvement", "Loss"]
@@ -39,7 +39,7 @@ def search_table(run: Run) -> Table:
         ]
         for trial in run.search
     ]
-    return Table(header, rows)
+    return TextTable(header, rows)
 
 
 def search(run: Run) -> Figure | None:

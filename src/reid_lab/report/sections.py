@@ -12,25 +12,26 @@ from PIL import Image
 
 from reid_lab.report import style
 from reid_lab.report.cameras import cameras_table
+from reid_lab.report.load import Run
 from reid_lab.report.pictures import WORST, by_group
 from reid_lab.report.plots import METRICS
-from reid_lab.report.records import Query, Run
 from reid_lab.report.search import search_table
 from reid_lab.report.tables import (
-    Table,
+    TextTable,
     dimensions_table,
     exits_table,
     operating_points_table,
     rates_table,
     stream_table,
 )
+from reid_lab.results.ranked import RankedQuery
 
 Images = Mapping[str, bytes | None]
 ONE_EXIT = "the method has one exit"
 
 
 @dataclass(frozen=True)
-class Picture:
+class Plot:
     """A plot inside the page, with what it shows and how to read it."""
 
     src: str
@@ -47,11 +48,11 @@ class Section:
     title: str
     lead: str = ""
     missing: str = ""
-    table: Table | None = None
+    table: TextTable | None = None
     fold: str = ""  # the summary line of the table that is folded away
-    folded: Table | None = None
-    pictures: Sequence[Picture] = ()
-    groups: Mapping[str, Sequence[Query]] = field(default_factory=dict)
+    folded: TextTable | None = None
+    pictures: Sequence[Plot] = ()
+    groups: Mapping[str, Sequence[RankedQuery]] = field(default_factory=dict)
 
 
 def exits(run: Run, images: Images) -> Section:
@@ -83,7 +84,7 @@ def exits(run: Run, images: Images) -> Section:
         "all the other images of the person come.",
     }
     table = exits_table(run.exits, intervals=True)
-    return Section(title, lead, table=table, pictures=_pictures(images, captions))
+    return Section(title, lead, table=table, pictures=_plots(images, captions))
 
 
 def anytime(run: Run, images: Images) -> Section:
@@ -99,7 +100,7 @@ def anytime(run: Run, images: Images) -> Section:
         "anytime_mAP.png": "The same staircase for mean average precision.",
     }
     lead = "What the network answers when it may be stopped at any moment."
-    return Section(title, lead, pictures=_pictures(images, captions))
+    return Section(title, lead, pictures=_plots(images, captions))
 
 
 def stream(run: Run, images: Images) -> Section:
@@ -121,7 +122,7 @@ def stream(run: Run, images: Images) -> Section:
         folded=stream_table(run),
         fold="Every fifth budget as a table (the last columns: percent of queries leaving at "
         "each exit)",
-        pictures=_pictures(images, captions),
+        pictures=_plots(images, captions),
     )
 
 
@@ -140,7 +141,7 @@ def operating_points(run: Run, images: Images) -> Section:
         "one person pass where so many pairs of two people do. Dashed: the false-accept rates "
         "in the table.",
     }
-    pictures = _pictures(images, captions)
+    pictures = _plots(images, captions)
     if not run.operating_points:
         return Section(title, lead, pictures=pictures)
     return Section(
@@ -186,7 +187,7 @@ def dimensions(run: Run, images: Images) -> list[Section]:
         "Shorter embeddings take less memory and less time to search.",
         folded=dimensions_table(run),
         fold="All dimensions as a table",
-        pictures=_pictures(images, captions),
+        pictures=_plots(images, captions),
     )
     return [section]
 
@@ -202,7 +203,7 @@ def attention(run: Run, images: Images) -> list[Section]:
         "each level, the first red, then blue, green and violet. Soft: the mean over channels of "
         "the weights on the feature maps, red the largest of the image, blue the smallest."
     }
-    return [Section("Attention", "Where the network looks.", pictures=_pictures(images, captions))]
+    return [Section("Attention", "Where the network looks.", pictures=_plots(images, captions))]
 
 
 def search(run: Run, images: Images) -> list[Section]:
@@ -221,7 +222,7 @@ def search(run: Run, images: Images) -> list[Section]:
         "wanted: lower is better. Expected of an explored setting: by the round before's process."
     )
     fold = "Every trial as a table"
-    pictures = _pictures(images, captions)
+    pictures = _plots(images, captions)
     return [Section("Search", lead, folded=search_table(run), fold=fold, pictures=pictures)]
 
 
@@ -248,7 +249,7 @@ def errors(run: Run, images: Images) -> list[Section]:
             lead,
             fold="Camera pairs as a table, the weakest first",
             folded=cameras_table(run) if run.camera_pairs else None,
-            pictures=_pictures(images, captions),
+            pictures=_plots(images, captions),
             groups=by_group(worst),
         )
     ]
@@ -276,7 +277,7 @@ def training(run: Run, images: Images) -> Section:
         "values: lower is better.",
         "validation.png": "Rank-1 of each exit on the validation queries as training goes on.",
     }
-    pictures = _pictures(images, captions)
+    pictures = _plots(images, captions)
     broken = "; ".join(run.logs.broken)
     if not pictures:
         return Section(title, missing=broken or "no losses in logs/version_*/metrics.csv")
@@ -296,9 +297,9 @@ def _losses(run: Run) -> str:
     return "Loss of each exit" if set(names) <= exits else "The parts of the loss"
 
 
-def _pictures(images: Images, captions: Mapping[str, str]) -> list[Picture]:
+def _plots(images: Images, captions: Mapping[str, str]) -> list[Plot]:
     return [
-        Picture(
+        Plot(
             src=f"data:image/png;base64,{base64.b64encode(content).decode()}",
             alt=f"Plot {name.removesuffix('.png').replace('_', ' ')}",
             caption=caption,

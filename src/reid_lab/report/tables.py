@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from reid_lab.report.records import Exit, Run
+from reid_lab.report.load import Run
+from reid_lab.results.rows import ExitRow
 
 NOTHING, CI = "–", " CI"
 HEADS = {
@@ -23,7 +24,7 @@ HEADS = {
 
 
 @dataclass(frozen=True)
-class Table:
+class TextTable:
     """A table of text; the first `names` columns are names, the others numbers.
 
     `groups`: (head, columns) above the header, of all columns.
@@ -84,7 +85,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def best_exit(exits: Sequence[Exit]) -> Exit | None:
+def best_exit(exits: Sequence[ExitRow]) -> ExitRow | None:
     """The exit with the highest Rank-1; of equals the cheapest."""
     known = [e for e in exits if e.kind == "exit" and math.isfinite(e.rank1)]
     return min(known, key=lambda e: (-e.rank1, e.mul_adds), default=None)
@@ -96,7 +97,9 @@ def interval(low: float, high: float) -> str:
     return f"{100 * low:.1f}–{100 * high:.1f}" if known else NOTHING
 
 
-def exits_table(exits: Sequence[Exit], trapezoid: bool = True, intervals: bool = False) -> Table:
+def exits_table(
+    exits: Sequence[ExitRow], trapezoid: bool = True, intervals: bool = False
+) -> TextTable:
     """Accuracy and cost of each exit, what re-ranking makes of it below it, references last.
 
     `trapezoid`: with the mAP by the trapezoid rule, where a run has it. `intervals`: likewise
@@ -121,16 +124,18 @@ def exits_table(exits: Sequence[Exit], trapezoid: bool = True, intervals: bool =
         for e in ordered
     ]
     header = ["Exit", "Mul-Adds", "Dim", *("95% CI" if CI in head else head for head in show)]
-    return Table(header, rows, best=ordered.index(best) if best else None)
+    return TextTable(header, rows, best=ordered.index(best) if best else None)
 
 
-def _percent_of(column: str) -> Callable[[Exit], str]:
+def _percent_of(column: str) -> Callable[[ExitRow], str]:
     return lambda e: percent(getattr(e, column))
 
 
-def _with_intervals(show: Mapping[str, Callable[[Exit], str]]) -> dict[str, Callable[[Exit], str]]:
+def _with_intervals(
+    show: Mapping[str, Callable[[ExitRow], str]],
+) -> dict[str, Callable[[ExitRow], str]]:
     """With the intervals of Rank-1 and mAP behind each."""
-    found: dict[str, Callable[[Exit], str]] = {}
+    found: dict[str, Callable[[ExitRow], str]] = {}
     for head, cell in show.items():
         found[head] = cell
         if head == HEADS["rank1"]:
@@ -140,7 +145,7 @@ def _with_intervals(show: Mapping[str, Callable[[Exit], str]]) -> dict[str, Call
     return found
 
 
-def rates_table(run: Run) -> Table:
+def rates_table(run: Run) -> TextTable:
     """A row an exit: what the thresholds for each wanted false-accept rate do."""
     shown = {"TPR": "tpr_at_fpr", "DIR": "dir", "False alarm": "fpir"}
     rates = list(dict.fromkeys(p.far for p in run.operating_points))
@@ -151,10 +156,10 @@ def rates_table(run: Run) -> Table:
         cells = [[percent(getattr(p, c, math.nan)) for c in shown.values()] for p in points]
         rows.append([exit, *chain.from_iterable(cells)])
     groups = [("", 1), *((f"FAR {100 * far:.4g}%", len(shown)) for far in rates)]
-    return Table(["Exit", *list(shown) * len(rates)], rows, groups=groups)
+    return TextTable(["Exit", *list(shown) * len(rates)], rows, groups=groups)
 
 
-def operating_points_table(run: Run) -> Table:
+def operating_points_table(run: Run) -> TextTable:
     """What the threshold chosen for each wanted false-accept rate does."""
     header = ["Exit", "Wanted FAR", "TPR", "Threshold", "FAR, enrolled", "TPR, enrolled"]
     header += ["DIR", "Miss", "False alarm"]
@@ -169,19 +174,19 @@ def operating_points_table(run: Run) -> Table:
         ]
         for p in run.operating_points
     ]
-    return Table(header, rows)
+    return TextTable(header, rows)
 
 
-def dimensions_table(run: Run) -> Table:
+def dimensions_table(run: Run) -> TextTable:
     """Accuracy of each exit with so many dimensions kept."""
     rows = [
         [d.exit, whole(d.dim), *(percent(getattr(d, column)) for column in HEADS)]
         for d in run.dimensions
     ]
-    return Table(["Exit", "Dim", *HEADS.values()], rows)
+    return TextTable(["Exit", "Dim", *HEADS.values()], rows)
 
 
-def stream_table(run: Run, every: int = 5) -> Table:
+def stream_table(run: Run, every: int = 5) -> TextTable:
     """Every `every`-th budget of each policy, and where its queries left."""
     shares = list(dict.fromkeys(name for point in run.stream for name in point.shares))
     header = ["Policy", "Planned", "Realised", "a", "Rank-1", "mAP", *(f"% {s}" for s in shares)]
@@ -198,7 +203,7 @@ def stream_table(run: Run, every: int = 5) -> Table:
         for policy, line in run.policies.items()
         for p in line[::every]
     ]
-    return Table(header, rows)
+    return TextTable(header, rows)
 
 
 def protocol_line(protocol: Mapping[str, Any]) -> str:
@@ -210,12 +215,12 @@ def protocol_line(protocol: Mapping[str, Any]) -> str:
     )
 
 
-def dataset_table(dataset: Mapping[str, Any]) -> Table:
+def dataset_table(dataset: Mapping[str, Any]) -> TextTable:
     """The parts of the data set with their counts."""
     parts = {name: part for name, part in dataset.items() if isinstance(part, Mapping)}
     counts = list(dict.fromkeys(key for part in parts.values() for key in part))
     rows = [[name, *(_count(part.get(key)) for key in counts)] for name, part in parts.items()]
-    return Table(["Part", *counts], rows)
+    return TextTable(["Part", *counts], rows)
 
 
 def _count(value: object) -> str:

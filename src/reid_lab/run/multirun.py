@@ -8,7 +8,6 @@ which machine a job ran, nor how it ended.
 
 from __future__ import annotations
 
-import csv
 import math
 import sys
 from collections.abc import Mapping
@@ -24,13 +23,12 @@ from rich.filesize import pick_unit_and_suffix
 from rich.markup import escape
 from rich.table import Table
 
-from reid_lab.files.atomic import replacing
+from reid_lab.results.rows import RUNS, RunRow
 from reid_lab.run.jobs import Job, read_jobs, write_status
 
 if TYPE_CHECKING:
     from reid_lab.report.sweep import Swept
 
-CSV_NAME = "runs.csv"
 _pending: tuple[Path, RunsTable] | None = None  # a multirun whose table is not printed yet
 
 
@@ -103,7 +101,7 @@ def print_pending() -> None:
     if jobs:
         console = Console(width=None if sys.stdout.isatty() else 160)
         console.print(_table(jobs))
-        console.print(f"All figures: {folder}/{CSV_NAME}", soft_wrap=True, highlight=False)
+        console.print(f"All figures: {folder}/{RUNS.file}", soft_wrap=True, highlight=False)
         for path in table.draw(folder, jobs):
             console.print(f"Drawn: {path}", soft_wrap=True, highlight=False)
 
@@ -111,32 +109,29 @@ def print_pending() -> None:
 def write_csv(sweep_dir: Path) -> list[Job]:
     """Collect the jobs of a sweep folder into its `runs.csv`, and return them."""
     jobs = read_jobs(sweep_dir)
-    if not jobs:
-        return jobs
-    differing = _differing(jobs)
-    rows = [_csv_row(job, sweep_dir, differing) for job in jobs]
-    figures = [name for row in rows for name in row if "/" in name and name not in differing]
-    ends = ["elapsed_s", "folder", "error"]
-    columns = dict.fromkeys(["job", *differing, "status", *figures, *ends])
-    # at once, as jobs in other processes write it, too
-    with replacing(sweep_dir / CSV_NAME) as part, part.open("w", newline="", encoding="utf-8") as f:
-        writer = csv.DictWriter(f, list(columns))
-        writer.writeheader()
-        writer.writerows(rows)
+    if jobs:
+        differing = _differing(jobs)
+        # at once, as jobs in other processes write it, too
+        RUNS.write(sweep_dir / RUNS.file, [_row(job, sweep_dir, differing) for job in jobs])
     return jobs
 
 
-def _csv_row(job: Job, sweep_dir: Path, differing: list[str]) -> dict[str, object]:
-    figures = {f"{name}/{k}": v for name, values in job.exits.items() for k, v in values.items()}
-    return {
-        "job": job.number,
-        **{key: job.overrides.get(key, "") for key in differing},
-        "status": job.status,
-        **figures,
-        "elapsed_s": job.elapsed,
-        "folder": job.folder.relative_to(sweep_dir).as_posix(),
-        "error": job.error,
+def _row(job: Job, sweep_dir: Path, differing: list[str]) -> RunRow:
+    figures = {
+        f"{name}/{key}": value
+        for name, values in job.exits.items()
+        for key, value in values.items()
+        if _is_number(value)
     }
+    return RunRow(
+        job=str(job.number),
+        settings={key: job.overrides.get(key, "") for key in differing},
+        status=job.status,
+        figures=figures,
+        elapsed_s=job.elapsed if _is_number(job.elapsed) else math.nan,
+        folder=job.folder.relative_to(sweep_dir).as_posix(),
+        error=job.error,
+    )
 
 
 def _table(jobs: list[Job]) -> Table:

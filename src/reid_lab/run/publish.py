@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytorch_lightning.loggers import Logger, WandbLogger
 
-from reid_lab.files.stored import read_table as rows_stored
-from reid_lab.results import results_of
+from reid_lab.report import Run
+from reid_lab.report.tables import best_exit
+from reid_lab.results import Results
+from reid_lab.results.rows import ExitRow
+from reid_lab.results.table import Table
 
 if TYPE_CHECKING:
     import wandb
@@ -22,7 +25,7 @@ CHARTS = {
     "anytime": ("mul_adds", "rank1", None),
     "cost": ("latency_p50_ms", "mul_adds", None),
 }
-Table = tuple[list[str], list[list[Any]]]
+Row = TypeVar("Row")
 
 
 def describe(loggers: Sequence[Logger], config: Mapping[str, Any]) -> None:
@@ -45,7 +48,7 @@ def kinds(config: Mapping[str, Any]) -> dict[str, str]:
     return named
 
 
-def publish(folder: Path, loggers: Sequence[Logger]) -> None:
+def publish(run: Run, loggers: Sequence[Logger]) -> None:
     """Log a run's tables, charts of them, plots and report to each W&B logger.
 
     The summary gets `best/rank1`, `best/mAP` and `best/mul_adds` of the most accurate exit,
@@ -56,17 +59,18 @@ def publish(folder: Path, loggers: Sequence[Logger]) -> None:
         return
     import wandb
 
-    tables = {path.stem: read_table(path) for path in sorted(results_of(folder).glob("*.csv"))}
+    report = run.folder / "report"
+    tables = {name: wandb_table(table, rows) for name, (table, rows) in run.tables.items()}
     for logger in chosen:
         logger.experiment.log(
             {
-                **{f"tables/{name}": wandb_table(table) for name, table in tables.items()},
-                **charts(tables),
-                **{f"plots/{p.stem}": wandb.Image(str(p)) for p in folder.glob("report/*.png")},
-                "report": wandb.Html(str(folder / "report" / "report.html")),
+                **{f"tables/{name}": table for name, table in tables.items()},
+                **charts(run),
+                **{f"plots/{p.stem}": wandb.Image(str(p)) for p in report.glob("*.png")},
+                "report": wandb.Html(str(report / "report.html")),
             }
         )
-        logger.experiment.summary.update(headline(tables["exits"]) if "exits" in tables else {})
+        logger.experiment.summary.update(headline(run.exits))
 
 
 def finish(loggers: Sequence[Logger]) -> None:
@@ -77,58 +81,45 @@ def finish(loggers: Sequence[Logger]) -> None:
         wandb.finish()
 
 
-def charts(tables: Mapping[str, Table]) -> dict[str, Any]:
-    """W&B's own charts of the tables that have both columns."""
+def charts(results: Results) -> dict[str, Any]:
+    """W&B's own charts of the tables in CHARTS."""
     import wandb
 
     drawn = {}
     for name, (x, y, stroke) in CHARTS.items():
-        columns = tables[name][0] if name in tables else []
-        if x in columns and y in columns:
-            table, title = wandb_table(tables[name]), f"{name}: {y} against {x}"
-            drawn[f"charts/{name}"] = (
-                wandb.plot.line(table, x, y, stroke=stroke, title=title)
-                if stroke or name == "anytime"
-                else wandb.plot.scatter(table, x, y, title=title)
-            )
+        if name not in results.tables:
+            continue
+        table, title = wandb_table(*results.tables[name]), f"{name}: {y} against {x}"
+        drawn[f"charts/{name}"] = (
+            wandb.plot.line(table, x, y, stroke=stroke, title=title)
+            if stroke or name == "anytime"
+            else wandb.plot.scatter(table, x, y, title=title)
+        )
     return drawn
 
 
-def headline(exits: Table) -> dict[str, Any]:
-    """The most accurate exit of `exits.csv`; of equals the cheapest."""
-    columns, rows = exits
-    records = [dict(zip(columns, row, strict=True)) for row in rows]
-    own = [r for r in records if r["kind"] == "exit" and r["rank1"] is not None]
-    if not own:
+def headline(exits: Sequence[ExitRow]) -> dict[str, Any]:
+    """The most accurate exit; of equals the cheapest."""
+    best = best_exit(exits)
+    if best is None:
         return {}
-    best = min(own, key=lambda r: (-r["rank1"], r["mul_adds"]))
     names = ("rank1", "mAP", "mul_adds", "dim")
-    return {"best/exit": best["name"], **{f"best/{name}": best[name] for name in names}}
+    return {"best/exit": best.name, **{f"best/{name}": getattr(best, name) for name in names}}
 
 
-def read_table(path: Path) -> Table:
-    """A CSV file; a column in which every cell that is not blank is a number holds numbers.
-
-    Without rows it has no columns either.
-    """
-    rows = rows_stored(path)
-    header = list(rows[0]) if rows else []
-    columns = [_cells([row[name] for row in rows]) for name in header]
-    return header, [list(row) for row in zip(*columns, strict=True)]
-
-
-def wandb_table(table: Table) -> wandb.Table:
+def wandb_table(table: Table[Row], rows: Sequence[Row]) -> wandb.Table:
+    """A table for W&B, which takes one type a column: numbers are floats, unknown ones None."""
     import wandb
 
-    return wandb.Table(columns=list(table[0]), data=table[1])
+    columns: list[Any] = table.columns(rows)
+    lines = [[_number(table.flat(row).get(name)) for name in columns] for row in rows]
+    return wandb.Table(columns=columns, data=lines)
 
 
-def _cells(texts: Sequence[str]) -> list[Any]:
-    """Blank is None, as W&B takes one type a column."""
-    try:
-        return [float(text) if text else None for text in texts]
-    except ValueError:
-        return list(texts)
+def _number(value: object) -> object:
+    if not isinstance(value, int | float):
+        return value
+    return None if math.isnan(value) else float(value)
 
 
 def _wandb(loggers: Sequence[Logger]) -> list[WandbLogger]:

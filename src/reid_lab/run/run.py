@@ -22,7 +22,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from reid_lab.budget.allocator import keep_blocks
 from reid_lab.callbacks import RankingEvaluation
-from reid_lab.callbacks.after_ranking import AfterRanking
 from reid_lab.checkpoint import CheckpointError
 from reid_lab.cli.interrupt import Interrupted, status_of
 from reid_lab.config.build import (
@@ -41,8 +40,9 @@ from reid_lab.files.atomic import first_disk_full, is_disk_full, replacing, writ
 from reid_lab.files.tables import write_json
 from reid_lab.model import ReidModule
 from reid_lab.model.base import DivergedError
-from reid_lab.report import write_report
-from reid_lab.results import CONFIG, NEW, SUMMARY, begin_test, place
+from reid_lab.report import run_of, write_report
+from reid_lab.report.console import print_exits
+from reid_lab.results import CONFIG, NEW, Results, Summary, begin_test, place
 from reid_lab.results.provenance import TRAINING, provenance, training_of
 from reid_lab.run.publish import describe, finish, publish
 
@@ -132,19 +132,21 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
             fit(trainer, model, data, checkpoint, cfg, begun)
             checkpoint = None  # test what was just trained
         progress.doing, progress.trained = "testing", True
-        metrics = test(trainer, model, data, checkpoint, cfg)
+        metrics, results = test(trainer, model, data, checkpoint, cfg)
         if trainer.is_global_zero:
-            content = summary(cfg, trainer, data, metrics) | {
-                "notes": notes,
-                "elapsed_s": round(time.time() - started, 1),
-                "training": training_of(checkpoint.parent.parent if checkpoint else folder),
-            }
-            write_json(folder / NEW / SUMMARY, content)
-            results = place(folder)
-            if (results / "exits.csv").is_file():  # callbacks.ranking is not null
-                progress.doing = f"drawing the report; the results are in {results}"
-                print(f"report: {write_report(folder, [Path(run) for run in cfg.compare])}")
-                publish(folder, trainer.loggers)
+            content = Summary(
+                **summary(cfg, trainer, data, metrics),
+                notes=notes,
+                elapsed_s=round(time.time() - started, 1),
+                training=training_of(checkpoint.parent.parent if checkpoint else folder),
+            )
+            content.write(folder / NEW)
+            placed = place(folder)
+            if results.exits:  # callbacks.ranking is not null
+                progress.doing = f"drawing the report; the results are in {placed}"
+                finished = run_of(folder, content, results)
+                print(f"report: {write_report(finished, [Path(each) for each in cfg.compare])}")
+                publish(finished, trainer.loggers)
     finally:
         finish(trainer.loggers)
     return metrics
@@ -237,22 +239,35 @@ def test(
     data: ReidDataModule,
     checkpoint: Path | None,
     cfg: DictConfig,
-) -> dict[str, float]:
-    """Test, with the results beside those of earlier tests until they are whole."""
+) -> tuple[dict[str, float], Results]:
+    """Test, and write and print the results; they are beside those of earlier tests until `place`.
+
+    Returns:
+        The metrics by name, and the tables of the ranking callback.
+    """
     folder = Path(cfg.run_dir)
     if trainer.is_global_zero:
         write_text(begin_test(folder) / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, (RankingEvaluation, AfterRanking)):
-            callback.results = folder / NEW
+    results = Results()
     try:
         with all_or_none(trainer):
             trainer.test(model, data, ckpt_path=checkpoint, weights_only=True, verbose=False)
+            if trainer.is_global_zero:
+                results = results_in(trainer)
+                results.write(folder / NEW)
     except BaseException:
         if trainer.is_global_zero:
             shutil.rmtree(folder / NEW, ignore_errors=True)  # a part is of no use
         raise
-    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+    if results.exits:
+        print_exits(results.exits)
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}, results
+
+
+def results_in(trainer: pl.Trainer) -> Results:
+    """The tables that the callbacks made in a test; empty without callbacks.ranking."""
+    rankings = [c for c in trainer.callbacks if isinstance(c, RankingEvaluation)]  # type: ignore[attr-defined]
+    return rankings[0].results if rankings else Results()
 
 
 @contextmanager

@@ -4,7 +4,7 @@
 """
 
 from reid_lab.search.schedule import Position, Schedule
-from reid_lab.search.search import Search, Trial
+from reid_lab.search.search import Search
 from reid_lab.search.setting import Prediction, Ranges, Setting
 
-__all__ = ["Position", "Schedule", "Prediction", "Ranges", "Search", "Setting", "Trial"]
+__all__ = ["Position", "Schedule", "Prediction", "Ranges", "Search", "Setting"]

@@ -4,37 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
+from reid_lab.results.rows import Trial
 from reid_lab.search.schedule import Position, Schedule
 from reid_lab.search.setting import Prediction, Ranges, Setting
 
 UNKNOWN = Prediction(math.nan, math.nan, math.nan)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A phase: its setting, what the process expected of it, what came out.
-
-    `objective` is equation 9 over the phase's first `explore` epochs, of an exploitation as
-    well; `loss` the smallest mean loss of an epoch. An exploration's `mean`, `deviation` and
-    `improvement` are those of the process of the round before, nan in the first round.
-    """
-
-    round: int
-    phase: str  # explore or exploit
-    weight: float
-    margin: float
-    k: int
-    p: int
-    objective: float
-    mean: float
-    deviation: float
-    improvement: float
-    loss: float
 
 
 class Search:

@@ -1,0 +1,76 @@
+"""Embeddings of images, collected from all processes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from reid_lab.dataset import ReidDataModule
+from reid_lab.model import ReidModule
+
+
+def data_of(trainer: pl.Trainer) -> ReidDataModule:
+    """The data module of a trainer."""
+    return cast(ReidDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+
+
+def embed_training_images(trainer: pl.Trainer, module: ReidModule) -> dict[str, Tensor]:
+    """Exit -> (N, D) float32 on the CPU, in the order of the training split, unaugmented."""
+    loader = _with_progress(data_of(trainer).train_images_loader(), trainer)
+    rows = embed_batches(loader, trainer, module)
+    return {name: values for name, values in rows.items() if name != "index"}
+
+
+@torch.inference_mode()
+def embed_batches(
+    batches: Iterable[Any], trainer: pl.Trainer, module: ReidModule
+) -> dict[str, Tensor]:
+    """Embed images at the trainer's precision, on all of its processes.
+
+    Returns:
+        Exit -> (N, D) float32 on the CPU, in the order of the batches' `index`, and `index` (N,).
+    """
+    collected: dict[str, list[Tensor]] = defaultdict(list)
+    training = module.training
+    module.eval()
+    for batch in batches:
+        batch = trainer.strategy.batch_to_device(batch)
+        with trainer.precision_plugin.forward_context():
+            exits = module.embed(batch["image"])
+        collected["index"].append(batch["index"])
+        for name, rows in exits.items():
+            collected[name].append(rows)
+    module.train(training)
+    return gather_rows(trainer, collected)
+
+
+def gather_rows(
+    trainer: pl.Trainer, collected: Mapping[str, Sequence[Tensor]]
+) -> dict[str, Tensor]:
+    """The rows of all processes on the CPU, in the order of `index`, each once.
+
+    The samplers pad, so that all ranks have equally many rows; duplicates are dropped.
+    """
+    rows = {name: torch.cat(list(parts)) for name, parts in collected.items()}
+    if trainer.world_size > 1:
+        rows = {
+            name: trainer.strategy.all_gather(part).flatten(0, 1) for name, part in rows.items()
+        }
+    _, first = np.unique(rows["index"].cpu().numpy(), return_index=True)
+    return {name: part.cpu()[torch.from_numpy(first)] for name, part in rows.items()}
+
+
+def _with_progress(loader: DataLoader[Any], trainer: pl.Trainer) -> Any:
+    """The loader's batches, with a bar where the trainer shows one."""
+    if not trainer.is_global_zero or trainer.progress_bar_callback is None:
+        return loader
+    from rich.progress import track
+
+    return track(loader, "embed the training images")

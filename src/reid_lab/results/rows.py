@@ -1,0 +1,265 @@
+"""The rows of all tables that a run leaves, each defined once, and their tables."""
+
+# ruff: noqa: N815 - mAP and mINP are the field's names
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from reid_lab.results.cells import Share, Signed
+from reid_lab.results.table import Table
+
+Row = TypeVar("Row")
+KINDS = ("exit", "reranked", "reference")
+# rows that a figure can show
+MOST_EXITS, MOST_PAIRS = 200, 1600
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExitRow:
+    """`exits.csv`: an exit of the network (kind `exit`), the same after re-ranking (`reranked`,
+    its name `EXIT + METHOD`), or a `reference` method.
+
+    `mul_adds` are cumulative, of one image. `*_low` and `*_high`: 95% confidence interval by a
+    bootstrap over identities.
+    """
+
+    name: str
+    kind: str
+    mul_adds: int
+    dim: int
+    rank1: Share
+    rank5: Share
+    rank10: Share
+    rank20: Share
+    mAP: Share
+    mAP_trapezoid: Share = math.nan
+    mINP: Share
+    queries: int
+    skipped: int
+    rank1_low: Share = math.nan
+    rank1_high: Share = math.nan
+    mAP_low: Share = math.nan
+    mAP_high: Share = math.nan
+
+    @property
+    def of(self) -> str:
+        """The exit that was re-ranked; otherwise its own name."""
+        return self.name.split(" + ")[0] if self.kind == "reranked" else self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostRow:
+    """`cost.csv`: what an exit costs on one machine; unknown is nan.
+
+    Bytes, milliseconds, joules; cumulative up to the exit. `mul_adds`, `peak_memory_bytes`,
+    `latency_*_ms` and `joules_per_image` are of one image with all its `views`.
+    """
+
+    exit: str
+    kind: str
+    mul_adds: float
+    parameters: float
+    weight_bytes: float
+    peak_memory_bytes: float
+    dim: int
+    embedding_bytes: float
+    gallery: int | None
+    gallery_bytes: float
+    matching_mul_adds: float
+    latency_p50_ms: float
+    latency_p95_ms: float
+    images_per_second: float
+    repeats: int
+    batch_repeats: int
+    joules_per_image: float
+    batch: int
+    views: int
+    device: str
+    threads: int
+    allocator: str
+    precision: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnytimeRow:
+    """`anytime.csv`: the most recent exit that a budget reaches; empty below the first."""
+
+    mul_adds: float  # evenly spaced budgets are fractions
+    exit: str
+    rank1: Share
+    mAP: Share
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamRow:
+    """`stream.csv`: a policy at one mean budget, and the share of queries that exit at each exit.
+
+    `planned` and `realised` are mean Mul-Adds a query; `matching` those of the distances.
+    """
+
+    policy: str
+    planned: float
+    realised: float
+    a: Signed
+    rank1: Share
+    mAP: Share
+    thresholds: str = "online"
+    order: str = "shuffled"
+    matching: float = math.nan
+    shares: dict[str, Share] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RocRow:
+    """`roc.csv`: shares of impostor and genuine pairs that are nearer than `threshold`."""
+
+    exit: str
+    fpr: Share
+    tpr: Share
+    threshold: Signed
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatingPointRow:
+    """`operating_points.csv`: a threshold chosen for the false-accept rate `far`.
+
+    `known_far` and `known_tpr` are of other people's pairs than it was chosen on, `dir` and
+    `miss` of their queries, `fpir` of queries of people who are not in the gallery; `tpr_at_fpr`
+    is of all pairs. See retrieval/open_set.py.
+    """
+
+    exit: str
+    far: Share
+    tpr_at_fpr: Share
+    threshold: Signed
+    calibration_far: Share
+    calibration_tpr: Share
+    known_far: Share
+    known_tpr: Share
+    dir: Share
+    miss: Share
+    fpir: Share
+    calibration_queries: int
+    known_queries: int
+    unknown_queries: int
+    gallery: int
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DimensionRow:
+    """`dimensions.csv`: an exit's accuracy with its first `dim` principal components kept."""
+
+    exit: str
+    dim: int
+    rank1: Share
+    rank5: Share
+    rank10: Share
+    rank20: Share
+    mAP: Share
+    mAP_trapezoid: Share
+    mINP: Share
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraPairRow:
+    """`camera_pairs.csv`: queries of one camera among the gallery images of another."""
+
+    exit: str
+    query_camera: str
+    gallery_camera: str
+    queries: int
+    rank1: Share
+    mAP: Share
+
+
+@dataclass(frozen=True)
+class Trial:
+    """`search.csv`: a phase of PLA's search: its setting, the prediction for it, the outcome.
+
+    `objective` is equation 9 over the phase's first `explore` epochs, of an exploitation as
+    well; `loss` the smallest mean loss of an epoch. An exploration's `mean`, `deviation` and
+    `improvement` are predicted by the process of the round before, nan in the first round.
+    """
+
+    round: int
+    phase: str  # explore or exploit
+    weight: Signed
+    margin: Signed
+    k: int
+    p: int
+    objective: Signed
+    mean: Signed
+    deviation: Signed
+    improvement: Signed
+    loss: Signed
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRow:
+    """`runs.csv` of a multirun: a job, the overrides in which jobs differ, its figures by exit.
+
+    `figures`: EXIT/rank1, EXIT/mAP and EXIT/mul_adds. `folder` is relative to the sweep's.
+    """
+
+    job: str
+    settings: dict[str, str] = field(default_factory=dict)
+    status: str
+    figures: dict[str, Signed] = field(default_factory=dict)
+    elapsed_s: float
+    folder: str
+    error: str
+
+
+def _exits(rows: list[ExitRow]) -> list[ExitRow]:
+    if len(rows) > MOST_EXITS:
+        raise ValueError(f"{len(rows):,} exits, at most {MOST_EXITS}")
+    for e in rows:
+        if e.kind not in KINDS:
+            raise ValueError(f"kind is {e.kind!r}, not one of {', '.join(KINDS)}")
+    twice = [name for name, count in Counter((e.name, e.kind) for e in rows).items() if count > 1]
+    if twice:
+        raise ValueError(f"the {twice[0][1]} {twice[0][0]!r} is there twice")
+    return rows
+
+
+def _anytime(rows: list[AnytimeRow]) -> list[AnytimeRow]:
+    return _known(rows, "mul_adds")
+
+
+def _stream(rows: list[StreamRow]) -> list[StreamRow]:
+    for place, row in enumerate(rows, 1):
+        if row.shares and not abs(sum(row.shares.values()) - 1) < 1e-3:
+            raise ValueError(f"row {place}: the shares of the exits do not add up to 1")
+    return _known(rows, "planned", "realised")
+
+
+def _camera_pairs(rows: list[CameraPairRow]) -> list[CameraPairRow]:
+    if len(rows) > MOST_PAIRS:  # of 40 cameras
+        raise ValueError(f"{len(rows):,} pairs of cameras, at most {MOST_PAIRS:,}")
+    return [p for p in rows if math.isfinite(p.rank1) and math.isfinite(p.mAP)]
+
+
+def _known(rows: list[Row], *names: str) -> list[Row]:
+    """The points of a curve, whose places along the axis have to be numbers."""
+    for place, row in enumerate(rows, 1):
+        for name in names:
+            if math.isnan(getattr(row, name)):
+                raise ValueError(f"row {place}: {name} is nan, not a number")
+    return rows
+
+
+EXITS = Table("exits.csv", ExitRow, check=_exits)
+COST = Table("cost.csv", CostRow)
+ANYTIME = Table("anytime.csv", AnytimeRow, check=_anytime)
+STREAM = Table("stream.csv", StreamRow, {"shares": "share_*"}, _stream)
+ROC = Table("roc.csv", RocRow)
+OPERATING_POINTS = Table("operating_points.csv", OperatingPointRow)
+DIMENSIONS = Table("dimensions.csv", DimensionRow)
+CAMERA_PAIRS = Table("camera_pairs.csv", CameraPairRow, check=_camera_pairs)
+SEARCH = Table("search.csv", Trial)
+RUNS = Table("runs.csv", RunRow, {"figures": "*/*", "settings": "*"})

@@ -1,0 +1,127 @@
+"""One writer and one reader for all tables: what is written is read back, older files too."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reid_lab.files.stored import StoredFileError
+from reid_lab.results import OF_A_TEST, TABLES, Results
+from reid_lab.results.cells import CASTS
+from reid_lab.results.results import read_tables
+from reid_lab.results.rows import ANYTIME, EXITS, RUNS, STREAM, AnytimeRow, RunRow, StreamRow
+from reid_lab.results.table import Table
+
+VALUES: dict[str, Any] = {"str": "a, b", "int": 3, "int | None": None, "Signed": -1.5}
+EVERY = [*TABLES.values(), RUNS]
+STREAM_ROW = StreamRow(
+    policy="margin",
+    planned=2.0,
+    realised=1.5,
+    a=0.1,
+    rank1=0.5,
+    mAP=0.4,
+    matching=3.0,
+    shares={"x": 1.0},
+)
+
+
+def filled(table: Table[Any]) -> Any:
+    """A row with a value in each column."""
+    kinds = {f.name: str(f.type) for f in fields(table.row)}
+    values = {
+        name: {"x/y" if name == "figures" else "x": VALUES.get(kind[10:-1], 1.0)}
+        if name in table.spread
+        else VALUES.get(kind, 0.25)
+        for name, kind in kinds.items()
+    }
+    return table.row(**values | ({"kind": "exit"} if "kind" in kinds else {}))
+
+
+@pytest.mark.parametrize("table", EVERY, ids=lambda table: table.file)
+def test_rows_are_read_as_they_were_written(table: Table[Any], tmp_path: Path) -> None:
+    rows = [filled(table)]
+    table.write(tmp_path / table.file, rows)
+    assert table.read(tmp_path / table.file) == rows
+    assert table.of(table.flat(row) for row in rows) == rows
+
+
+@pytest.mark.parametrize("table", EVERY, ids=lambda table: table.file)
+def test_every_column_has_a_known_type(table: Table[Any]) -> None:
+    for f in fields(table.row):
+        assert str(f.type).removeprefix("dict[str, ").removesuffix("]") in CASTS
+
+
+def test_unknown_is_blank_on_disk_and_nan_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "anytime.csv"
+    ANYTIME.write(path, [AnytimeRow(mul_adds=5.5, exit="", rank1=math.nan, mAP=0.5)])
+    assert path.read_text() == "mul_adds,exit,rank1,mAP\n5.5,,,0.5\n"
+    (row,) = ANYTIME.read(path)
+    assert math.isnan(row.rank1)
+    assert ANYTIME.read(tmp_path / "missing.csv") == []
+
+
+def test_older_files_lack_columns_that_have_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "stream.csv"
+    path.write_text("policy,planned,realised,a,rank1,mAP,share_x,other\nm,2,1,0,0.5,0.4,1,z\n")
+    (row,) = STREAM.read(path)
+    assert (row.thresholds, row.order, row.shares) == ("online", "shuffled", {"x": 1.0})
+    path.write_text("policy,planned,realised,a,rank1\nm,2,1,0,0.5\n")
+    with pytest.raises(StoredFileError, match=r"stream.csv: no column 'mAP'$"):
+        STREAM.read(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "reason"),
+    [
+        ("rank1", "1.5", "row 1: rank1 is 1.5, not a fraction from 0 to 1"),
+        ("share_x", "high", "row 1: share_x is 'high', not a number"),
+        ("share_x", "0.5", "row 1: the shares of the exits do not add up to 1"),
+        ("planned", "", "row 1: planned is nan, not a number"),
+        ("policy", "a" * 501, "row 1: policy has 501 letters, at most 500"),
+    ],
+)
+def test_a_malformed_cell_is_named(tmp_path: Path, column: str, cell: str, reason: str) -> None:
+    path = tmp_path / "stream.csv"
+    values = STREAM.flat(STREAM_ROW) | {column: cell}
+    path.write_text(f"{','.join(values)}\n{','.join(map(str, values.values()))}\n")
+    with pytest.raises(StoredFileError) as error:
+        STREAM.read(path)
+    assert str(error.value) == f"{path}: {reason}"
+
+
+def test_an_exit_is_in_the_table_once(tmp_path: Path) -> None:
+    EXITS.write(tmp_path / "exits.csv", [filled(EXITS)] * 2)
+    with pytest.raises(StoredFileError, match="the exit 'a, b' is there twice"):
+        EXITS.read(tmp_path / "exits.csv")
+
+
+def test_labels_come_before_the_columns() -> None:
+    text = STREAM.text([STREAM_ROW], run=["mine"])
+    assert text.splitlines()[0].startswith("run,policy,") and text.splitlines()[1][:5] == "mine,"
+
+
+def test_columns_of_a_multirun_are_settings_and_figures() -> None:
+    made = RunRow(
+        job="0",
+        settings={"lr": "1"},
+        status="done",
+        figures={"late/mAP": 0.5},
+        elapsed_s=1,
+        folder="0",
+        error="",
+    )
+    header = ["job", "lr", "status", "late/mAP", "elapsed_s", "folder", "error"]
+    assert RUNS.columns([made]) == header
+
+
+def test_a_test_writes_the_tables_that_have_rows(tmp_path: Path) -> None:
+    Results(stream=[STREAM_ROW]).write(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["stream.csv"]
+    read = read_tables(tmp_path)
+    assert read.pop("stream") == [STREAM_ROW] and not any(read.values())
+    assert "search.csv" not in OF_A_TEST and "cost.csv" in OF_A_TEST
