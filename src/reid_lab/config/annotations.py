@@ -1,9 +1,8 @@
-"""What a parameter's annotation accepts, and how to say it in plain words."""
+"""Annotations of parameters: as pydantic validates YAML against them, and described in words."""
 
 from __future__ import annotations
 
 import collections.abc as abc
-import dataclasses
 import inspect
 import json
 import math
@@ -23,6 +22,8 @@ from pydantic import ConfigDict, InstanceOf, Strict, TypeAdapter, ValidationErro
 from reid_lab.config.lightning import RANGES
 
 NoneType = type(None)
+PLAIN = (bool, int, float, str, NoneType, abc.Collection)  # YAML's own types
+STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
 _WORDS: dict[object, tuple[str, str]] = {  # one, many
     bool: ("true or false", "booleans"),
     int: ("an integer", "integers"),
@@ -50,7 +51,7 @@ _LIMITS = {
 def hints(target: Callable[..., Any]) -> dict[str, Any]:
     """The annotations of what `target` is called with, without those that cannot be resolved.
 
-    Those of Lightning's own classes have the ranges of `_lightning.py`.
+    Those of Lightning's own classes have the ranges of `lightning.py`.
     """
     classes = reversed(inspect.getmro(target)) if inspect.isclass(target) else ()
     ranges = [RANGES.get(f"{c.__module__}.{c.__qualname__}", {}) for c in classes]
@@ -72,60 +73,58 @@ def hints(target: Callable[..., Any]) -> dict[str, Any]:
 
 
 def accepts(annotation: Any, value: object) -> bool:
-    """Whether a plain YAML value fits the annotation; true where this cannot be known.
-
-    NaN and infinity fit no number.
-    """
+    """Whether a plain YAML value fits the annotation; true where pydantic cannot check it."""
+    adapter = _adapter(annotation)
     try:
-        _adapter(annotation).validate_python([value])
+        if adapter is not None:
+            adapter.validate_python([value])
     except ValidationError:
         return False
-    except Exception:  # not an annotation that pydantic knows, or one that cannot be checked
+    except Exception:  # e.g. a protocol that cannot be checked at runtime
         return True
     return True
 
 
 @cache
-def _adapter(annotation: Any) -> TypeAdapter[Any]:
-    config = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
+def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
     many: Any = list  # of one, since pydantic takes no `config` for a dataclass by itself
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return TypeAdapter(many[_as_yaml(annotation)], config=config)
+        try:
+            return TypeAdapter(many[as_yaml(annotation)], config=STRICT)
+        except Exception:  # not an annotation that pydantic knows
+            return None
 
 
-def _as_yaml(annotation: Any) -> Any:
-    """YAML has no paths and no tuples: take strings and lists in their place."""
+def known(annotation: Any) -> bool:
+    """Whether pydantic can validate this annotation."""
+    return _adapter(annotation) is not None
+
+
+def as_yaml(annotation: Any) -> Any:
+    """The annotation as YAML can meet it: strings for paths, lists for tuples, built objects."""
     if annotation is Path:
         return Path | str
-    if dataclasses.is_dataclass(annotation):
-        return Annotated[annotation, InstanceOf()]  # a `_target_` node makes it, never a mapping
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return Annotated[(_as_yaml(args[0]), *annotation.__metadata__)]
-    if not args or origin in (Literal, type, abc.Callable):
-        return Annotated[annotation, Strict(False)] if annotation is tuple else annotation
-    inner = tuple(_as_yaml(arg) for arg in args)
+        return Annotated[(as_yaml(args[0]), *annotation.__metadata__)]
+    if origin is abc.Callable:
+        return _instance(abc.Callable)
+    if not args or origin in (Literal, type):
+        if annotation is tuple:
+            return Annotated[tuple, Strict(False)]
+        is_object = isinstance(annotation, type) and not issubclass(annotation, PLAIN)
+        built = is_object and annotation is not object  # by a `_target_` node
+        return _instance(annotation) if built else annotation
+    inner = tuple(as_yaml(arg) for arg in args)
     if _is_union(origin):
         return Union[inner]  # noqa: UP007
     rebuilt = origin[inner]
     return Annotated[rebuilt, Strict(False)] if origin in (tuple, set, frozenset) else rebuilt
 
 
-def fits(target: type, annotation: Any) -> bool:
-    """Whether an instance of the class `target` fits; true where this cannot be known."""
-    for option in options(annotation):
-        base = get_origin(option) or option
-        if base in (Any, object) or not isinstance(base, type):
-            if base is not Literal:
-                return True
-            continue
-        try:
-            if issubclass(target, base):
-                return True
-        except TypeError:  # a protocol that knows no issubclass
-            return True
-    return False
+def _instance(annotation: Any) -> Any:
+    return Annotated[annotation, InstanceOf()]
 
 
 def options(annotation: Any) -> list[Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from reid_lab.checkpoint import (
     read_checkpoint,
     revive,
 )
+from reid_lab.config.nodes import home
 from reid_lab.config.resume import unlike
 from reid_lab.dataset import ReidDataModule, Transforms
 from reid_lab.errors import UserError
@@ -46,36 +47,37 @@ class RefusedError(UserError):
         super().__init__(f"{key}: {self.reason}")
 
 
-def make(node: DictConfig, **more: Any) -> Any:
-    """`instantiate`, with what a constructor objects to as the user's error.
+def make(cfg: DictConfig, key: str, **more: Any) -> Any:
+    """`instantiate` what is under `key`, with what a constructor refuses as the user's error.
 
     Raises:
-        RefusedError: a constructor found a value that it cannot take.
+        RefusedError: a constructor refused a value.
     """
     try:
-        return instantiate(node, **more)
+        return instantiate(OmegaConf.select(cfg, key), **more)
     except InstantiationException as error:
         if isinstance(error.__cause__, (*REFUSALS, MisconfigurationException)):
-            raise RefusedError(_key(node, error), error.__cause__) from error
+            keys = home(OmegaConf.to_container(cfg, resolve=False), refusing(cfg, key))
+            raise RefusedError(".".join(keys), error.__cause__) from error
         raise
 
 
-def _key(node: DictConfig, error: InstantiationException) -> str:
-    """Of what failed within `node`, where the user wrote it: `backbone`, not `model.backbone`."""
-    named = re.search(r"full_key: (\S+)", str(error))
-    key = named[1] if named else str(node._get_full_key(None))
-    root: Any = node._get_root()
-    for end in range(1, key.count(".") + 2):
-        parent, _, last = ".".join(key.split(".")[:end]).rpartition(".")
-        here = OmegaConf.select(root, parent) if parent else root
-        if isinstance(here, DictConfig) and OmegaConf.is_interpolation(here, last):
-            reference = dict(here.items_ex(resolve=False))[last]  # `${backbone}`
-            return ".".join([str(reference).strip("${}"), *key.split(".")[end:]])
-    return key
+def refusing(cfg: DictConfig, key: str) -> list[str]:
+    """The innermost node at or below `key` that cannot be built by itself."""
+    node = OmegaConf.select(cfg, key)
+    names = list(node) if isinstance(node, DictConfig) else range(len(node))
+    for name in names:
+        inner = f"{key}.{name}"
+        if OmegaConf.is_config(OmegaConf.select(cfg, inner)):
+            try:
+                instantiate(OmegaConf.select(cfg, inner))
+            except InstantiationException:
+                return refusing(cfg, inner)
+    return key.split(".")
 
 
 def build_data(cfg: DictConfig) -> ReidDataModule:
-    return make(cfg.dataset)
+    return make(cfg, "dataset")
 
 
 def build_model(cfg: DictConfig, identities: int | None = None) -> ReidModule:
@@ -87,10 +89,10 @@ def build_model(cfg: DictConfig, identities: int | None = None) -> ReidModule:
     Raises:
         UserError: a value that a constructor cannot take, or a teacher that cannot teach this.
     """
-    node = cfg.model.copy()
-    fill(node, identities)
-    model: ReidModule = make(node)
-    kept = {"model": plain(node), "image": list(image_size(cfg)), "normalise": NORMALISED}
+    filled = copy.deepcopy(cfg)
+    fill(filled.model, identities)
+    model: ReidModule = make(filled, "model")
+    kept = {"model": plain(filled.model), "image": list(image_size(cfg)), "normalise": NORMALISED}
     if isinstance(model, Distilled):
         kept |= {"model": kept["model"].pop("student"), "distilled": kept["model"]}
         if cfg.task == "fit":
@@ -150,7 +152,7 @@ def check_repeated(cfg: DictConfig) -> None:
     Raises:
         UserError: it does not, or there is no teacher but the student itself.
     """
-    transforms = make(cfg.dataset.transforms)
+    transforms = make(cfg, "dataset.transforms")
     size = {"height": transforms.height, "width": transforms.width, "views": transforms.views}
     if transforms != Transforms(**size, enlarge=1, flip=0, erase=0):
         raise UserError(
@@ -215,14 +217,16 @@ def take_weights(model: ReidModule, checkpoint: Path) -> int:
 
 def build_trainer(cfg: DictConfig) -> pl.Trainer:
     """The trainer. A checkpoint is written beside the one that it replaces."""
-    callbacks = [make(node) for node in (cfg.callbacks or {}).values() if node]
-    loggers = [make(node) for node in (cfg.logger or {}).values() if node]
+    callbacks, loggers = (
+        [make(cfg, f"{group}.{name}") for name, node in (cfg[group] or {}).items() if node]
+        for group in ("callbacks", "logger")
+    )
     more: dict[str, Any] = {}
     if not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
         if cfg.task == "fit":
             log.warning("callbacks.checkpoint=null: no checkpoint is kept of this run")
         more = {"enable_checkpointing": False}  # else Lightning adds its own
-    trainer: pl.Trainer = make(cfg.trainer, callbacks=callbacks, logger=loggers, **more)
+    trainer: pl.Trainer = make(cfg, "trainer", callbacks=callbacks, logger=loggers, **more)
     given = trainer.strategy._checkpoint_io  # by trainer.plugins; asking the property sets one
     if given is None:
         trainer.strategy.checkpoint_io = CheckpointFiles()

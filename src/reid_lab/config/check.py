@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from inspect import Parameter
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.base import Container, Node
 from omegaconf.errors import InterpolationToMissingValueError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    create_model,
+)
 
 from reid_lab.config import annotations as ann
-from reid_lab.config import nodes as nodes
+from reid_lab.config import nodes
 from reid_lab.errors import UserError
 
+Path = tuple[Any, ...]  # keys and indices, from the top of a config
 ABSENT = "(absent)"
-_HYDRA_KEYS: dict[str, Any] = {
+_Tuple: Any = tuple  # of types that are known at runtime
+HYDRA_KEYS: dict[str, Any] = {
     "_target_": str,
     "_args_": list,
     "_partial_": bool,
@@ -64,157 +76,230 @@ class ConfigError(UserError):
 def check_config(cfg: DictConfig, settings: type | None = None) -> list[Problem]:
     """Find every problem of a composed config; nothing is built, but targets are imported.
 
-    Every `_target_` node is bound to its target's signature, and its values are checked against
-    the annotations there. `settings` is a dataclass whose fields say the same of the top level:
-    a field without a default must be there, one annotated `Any` may hold any group. What an
-    interpolation refers to is checked, and reported, where it stands. The key `hydra` is ignored.
+    The signature of every `_target_` makes a pydantic model, which validates the node's values.
+    `settings` is a dataclass that does the same for the top level: a field without a default must
+    be there, one annotated `Any` may hold any group. What an interpolation refers to is reported
+    where it is written. The key `hydra` is ignored.
     """
-    checker = _Checker()
+    check = _Check(cfg)
     keys = [str(key) for key in cfg if key != "hydra"]
     if settings is not None:
-        checker.check_call(cfg, settings, keys)
+        check.call((), cfg, settings, keys, complete=True, deferred=False)
     for key in keys:
-        checker.walk(cfg, key)
-    return list(checker.problems.values())
+        check.walk(cfg, key, (), False)
+    return list(check.problems.values())
 
 
-class _Checker:
-    def __init__(self) -> None:
-        self.problems: dict[str, Problem] = {}  # one a key: the first says enough
+class _Check:
+    def __init__(self, cfg: DictConfig) -> None:
+        self.raw = OmegaConf.to_container(cfg, resolve=False)
+        self.problems: dict[str, Problem] = {}  # one a key: the first is enough
 
-    def report(self, key: str, given: object, allowed: str, fix: str) -> None:
-        self.problems.setdefault(key, Problem(key, given, allowed, fix))
+    def report(self, keys: Iterable[Any], given: object, allowed: str, fix: str) -> None:
+        key = ".".join(map(str, keys))
+        self.problems.setdefault(key, Problem(key, given, allowed, fix.replace("{key}", key)))
 
-    def walk(self, parent: Container, key: Any) -> None:
-        """Check a value, and all below it."""
-        name, node = nodes.dotted_key(parent, key), nodes.raw(parent, key)
-        if node._is_missing():
-            self.report(name, "???", "a value", f"give it: {name}=...")
-        elif node._is_interpolation():
-            self.resolve(name, node)
-        elif isinstance(node, Container) and not node._is_none():
+    def walk(self, parent: Any, key: Any, above: Path, deferred: bool) -> None:
+        """Check a value, and all below it. `deferred`: it is not Hydra that builds it."""
+        path = (*above, key)
+        if OmegaConf.is_missing(parent, key):
+            self.report(path, "???", "a value", "give it: {key}=...")
+        elif OmegaConf.is_interpolation(parent, key):
+            self.resolve(parent, key, path)
+        elif isinstance(node := parent[key], DictConfig):
             if nodes.is_target(node):
-                self.check_target(node)
-            for child in nodes.keys_of(node):
-                self.walk(node, child)
+                self.target(path, node, deferred)
+            below = deferred or not nodes.flag(node, "_recursive_", True)
+            for name in node:
+                self.walk(node, name, path, below)
+        elif isinstance(node, ListConfig):
+            for index in range(len(node)):
+                self.walk(node, index, path, deferred)
 
-    def resolve(self, name: str, node: Node) -> None:
+    def resolve(self, parent: Any, key: Any, path: Path) -> None:
         try:
-            node._dereference_node()
+            parent[key]
         except InterpolationToMissingValueError:
             pass  # reported where it is missing
         except Exception as error:
+            given = OmegaConf.to_container(parent, resolve=False)[key]  # type: ignore
             allowed = f"a reference that resolves ({str(error).splitlines()[0]})"
-            self.report(name, node._value(), allowed, f"correct it, or give {name} a value")
+            self.report(path, given, allowed, "correct it, or give {key} a value")
 
-    def check_target(self, node: Any) -> None:
-        name = f"{nodes.dotted_key(node)}._target_"
+    def target(self, path: Path, node: DictConfig, deferred: bool) -> None:
         try:
-            path = node["_target_"]
+            name = str(node["_target_"])
         except Exception:
             return  # missing or unresolved: reported by walk
         try:
-            target = nodes.locate(str(path))
+            target = nodes.locate(name)
         except LookupError as error:
-            self.report(name, path, *error.args)
+            self.report((*path, "_target_"), name, *error.args)
             return
         if callable(target):
-            self.check_call(node, target, [str(key) for key in node])
+            partial = nodes.flag(node, "_partial_", False)
+            keys = [str(key) for key in node]
+            self.call(
+                path, node, target, keys, complete=not partial and not deferred, deferred=deferred
+            )
         else:
-            kind = type(target).__name__
-            self.report(name, path, "a class or a function", f"this is a {kind}: name another")
+            fix = f"this is a {type(target).__name__}: name another"
+            self.report((*path, "_target_"), name, "a class or a function", fix)
 
-    def check_call(self, node: DictConfig, target: Callable[..., Any], keys: list[str]) -> None:
-        """Bind a node's keys to the parameters of `target`, and check the values given."""
-        own = [key for key in keys if nodes.is_target(node) and key in _HYDRA_KEYS]
-        for key in own:
-            self.check_value(node, key, _HYDRA_KEYS[key])
+    def call(
+        self,
+        path: Path,
+        node: DictConfig,
+        target: Callable[..., Any],
+        keys: list[str],
+        complete: bool,
+        deferred: bool,
+    ) -> None:
+        """Validate a node's values by the signature of `target`."""
+        below = deferred or not nodes.flag(node, "_recursive_", True)
+        values = {key: nodes.plain(node, key, below) for key in keys}
+        given = values.get("_args_")
+        call = call_of(target, len(given) if isinstance(given, list) else 0, nodes.is_target(node))
+        if call is None:
+            return  # a builtin without a signature
+        # a default may be at odds with its own annotation
+        own = {
+            key for key in values.keys() & call.defaults if _same(values[key], call.defaults[key])
+        }
         try:
-            parameters = dict(inspect.signature(target).parameters)
-        except (TypeError, ValueError):
-            return  # a builtin that does not tell
-        hints = ann.hints(target)
-        open_ended = _pop(parameters, Parameter.VAR_KEYWORD)
-        self.check_args(node, parameters, hints)
-        for key in keys:
-            if key in parameters:
-                self.check_value(node, key, hints.get(key, Any), parameters[key].default)
-            elif key not in own and not open_ended:
-                self.report_unknown(node, key, list(parameters))
-        if nodes.is_partial(node) or nodes.is_deferred(node._get_parent_container()):
-            return  # code gives the rest
-        for name, parameter in parameters.items():
-            if parameter.default is Parameter.empty and name not in keys:
-                key, allowed = nodes.dotted_key(node, name), ann.describe(hints.get(name, Any))
-                self.report(key, ABSENT, allowed, f"add it: +{key}=...")
+            call.model.model_validate({k: v for k, v in values.items() if k not in own})
+        except ValidationError as error:
+            self.translate(path, node, call, values, error, complete)
 
-    def report_unknown(self, node: DictConfig, key: str, valid: list[str]) -> None:
-        given = OmegaConf.to_container(node, resolve=False)[key]  # type: ignore
+    def translate(
+        self,
+        path: Path,
+        node: DictConfig,
+        call: Call,
+        values: dict[str, Any],
+        error: ValidationError,
+        complete: bool,
+    ) -> None:
+        """Pydantic's errors as problems, in the order of the config."""
+        order = [*values, *call.hints]
+        errors = error.errors(include_url=False, include_context=False)
+        errors.sort(key=lambda e: order.index(str(e["loc"][0])))
+        places = [_inside(e["loc"], values) for e in errors]
+        for found, (keys, value) in zip(errors, places, strict=True):
+            name = str(found["loc"][0])
+            if found["type"] == "extra_forbidden":
+                self.unknown(path, node, name, call)
+            elif found["type"] == "missing" and not keys:
+                if complete:
+                    allowed = ann.describe(call.hints[name])
+                    self.report((*path, name), ABSENT, allowed, "add it: +{key}=...")
+            elif any(other[: len(keys)] == keys != other for other, _ in places):
+                continue  # an element of it is reported
+            elif nodes.is_known(value) or type(value) is nodes.Built:
+                self.misfit((*path, *keys), keys, value, values, call)
+
+    def unknown(self, path: Path, node: DictConfig, name: str, call: Call) -> None:
+        given = OmegaConf.to_container(node, resolve=False)[name]  # type: ignore
+        valid = [key for key in call.hints if key not in HYDRA_KEYS]
         allowed = "one of the keys: " + ", ".join(valid) if valid else "no key at all"
-        hydra = list(_HYDRA_KEYS) if nodes.is_target(node) else []
-        fix = nodes.nearest(key, valid + hydra, "remove it")
-        self.report(nodes.dotted_key(node, key), given, allowed, fix)
+        self.report((*path, name), given, allowed, nodes.nearest(name, call.hints, "remove it"))
 
-    def check_args(
-        self, node: DictConfig, parameters: dict[str, Parameter], hints: dict[str, Any]
+    def misfit(
+        self, used: Path, keys: Path, given: Any, values: dict[str, Any], call: Call
     ) -> None:
-        """Check the positional `_args_`, and take their parameters out of `parameters`."""
-        takes_more = _pop(parameters, Parameter.VAR_POSITIONAL)
-        args = nodes.raw(node, "_args_") if "_args_" in node else None
-        if not isinstance(args, ListConfig):
-            return
-        names = [n for n, p in parameters.items() if p.kind is not Parameter.KEYWORD_ONLY]
-        for index, name in zip(nodes.keys_of(args), names, strict=False):
-            self.check_value(args, index, hints.get(name, Any), parameters.pop(name).default)
-        if len(args) > len(names) and not takes_more:
-            given, allowed = nodes.plain(node, "_args_"), f"at most {len(names)} arguments"
-            self.report(nodes.dotted_key(args), given, allowed, "remove the others")
-
-    def check_value(
-        self, parent: Container, key: Any, hint: Any, default: object = Parameter.empty
-    ) -> None:
-        value = nodes.plain(parent, key)
-        if type(value) is type(default) and value == default:
-            return  # a default may be at odds with its own annotation
-        home, used = nodes.home_key(parent, key), nodes.dotted_key(parent, key)
-        purpose = "" if home == used else f" (for {used})"
-        for path, given, part in _misfits(value, hint):
-            name, whole = home + path, not path
-            if isinstance(given, DictConfig):
-                name, whole = f"{nodes.dotted_key(given)}._target_", False
-                given = given["_target_"]
-            fix = _advice(name, given, part, default if whole else Parameter.empty)
-            allowed = ann.describe(part)
-            if ann.not_finite(given):
-                allowed = allowed.replace("number", "finite number", 1)
-            self.report(name, given, allowed + purpose, fix)
+        """A value that its annotation refuses, reported where it is written."""
+        hint, value = call.hints[keys[0]], values[keys[0]]
+        for key in keys[1:]:
+            hint, value = ann.element(hint, value, key), value[key]
+        home = nodes.home(self.raw, used)
+        purpose = "" if home == [*map(str, used)] else f" (for {'.'.join(map(str, used))})"
+        if type(given) is nodes.Built:
+            home, given = [*home, "_target_"], given.path
+        if keys == ("_args_",) and isinstance(given, list):
+            allowed, fix = f"at most {call.arguments} arguments", "remove the others"
+        else:
+            whole = len(keys) == 1 and home[-1] != "_target_"
+            default = call.defaults.get(keys[0]) if whole else None
+            allowed = ann.describe(hint)
+            fix = _advice(".".join(home), given, hint, default)
+        if ann.not_finite(given):
+            allowed = allowed.replace("number", "finite number", 1)
+        self.report(home, given, allowed + purpose, fix)
 
 
-def _misfits(value: object, hint: Any, path: str = "") -> Iterator[tuple[str, object, Any]]:
-    """The innermost parts of a value that do not fit: subkey, part, and its annotation."""
-    if isinstance(value, nodes.Unknown):
-        return
-    if isinstance(value, DictConfig):
-        if not _node_fits(value, hint):
-            yield path, value, hint
-        return
-    found = []
-    if isinstance(value, list | dict):
-        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
-            inner = ann.element(hint, value, key)
-            found += list(_misfits(child, inner, f"{path}.{key}")) if inner is not None else []
-    yield from found
-    if not found and nodes.is_plain(value) and not ann.accepts(hint, value):
-        yield path, value, hint
+@dataclass(frozen=True)
+class Call:
+    """What a target may be called with: by `hints`, as a pydantic `model` of all its keys.
+
+    `arguments` is the most that fit into `_args_`.
+    """
+
+    model: type[BaseModel]
+    hints: dict[str, Any]
+    defaults: dict[str, object]
+    arguments: int
 
 
-def _node_fits(node: DictConfig, hint: Any) -> bool:
+@cache
+def call_of(target: Callable[..., Any], positional: int, node: bool) -> Call | None:
+    """How to call `target`, by keys besides so many `_args_`; None for one without a signature.
+
+    Args:
+        target: a class or function.
+        positional: the length of `_args_`, whose parameters have no keys.
+        node: whether Hydra calls it, so that `_target_` and others are keys, too.
+    """
     try:
-        target = nodes.locate(node["_target_"])
-    except Exception:  # reported by walk
-        return True
-    known = isinstance(target, type) and not nodes.is_partial(node)
-    return not known or ann.fits(target, hint)
+        parameters = list(inspect.signature(target).parameters.values())
+    except (TypeError, ValueError):
+        return None
+    kinds = {parameter.kind for parameter in parameters}
+    parameters = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    by_position = [p for p in parameters if p.kind is not p.KEYWORD_ONLY][:positional]
+    by_key = [p for p in parameters if p not in by_position]
+    hints = ann.hints(target)
+    found = {p.name: hints.get(p.name, Any) for p in by_key}
+    arguments = tuple(hints.get(p.name, Any) for p in by_position)
+    if Parameter.VAR_POSITIONAL in kinds:
+        arguments += (Any,) * (positional - len(arguments))
+    if node:
+        found |= HYDRA_KEYS | ({"_args_": _Tuple[arguments]} if positional else {})
+    defaults = {p.name: p.default for p in by_key if p.default is not Parameter.empty}
+    required = {p.name for p in by_key} - {*defaults}
+    fields: dict[str, Any] = {}
+    for number, (name, hint) in enumerate(found.items()):  # under any name: pydantic reserves some
+        known: Any = ann.as_yaml(hint) if ann.known(hint) else Any
+        kind = Annotated[known, WrapValidator(_lenient)]
+        fields[f"field_{number}"] = (kind, Field(... if name in required else None, alias=name))
+    extra: Any = "allow" if Parameter.VAR_KEYWORD in kinds else "forbid"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = create_model("Call", __config__=ConfigDict(**ann.STRICT, extra=extra), **fields)
+    return Call(model, found, defaults, len(arguments))
+
+
+def _same(value: object, default: object) -> bool:
+    return type(value) is type(default) and value == default
+
+
+def _lenient(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    """Accept what pydantic cannot check, such as a protocol that is not known at runtime."""
+    try:
+        return validate(value)
+    except ValidationError:
+        raise
+    except Exception:
+        return value
+
+
+def _inside(loc: Iterable[Any], value: Any) -> tuple[Path, Any]:
+    """The keys in pydantic's `loc`, which also names the branches of unions, and their value."""
+    keys: Path = ()
+    for part in loc:
+        indices = range(len(value)) if type(value) is list else ()
+        if part in (value if type(value) is dict else indices):
+            keys, value = (*keys, part), value[part]
+    return keys, value
 
 
 def _advice(name: str, given: object, hint: Any, default: object) -> str:
@@ -234,10 +319,3 @@ def _advice(name: str, given: object, hint: Any, default: object) -> str:
     if isinstance(default, bool | int | float | str):
         return f"change it; the default is {name}={ann.show(default)}"
     return f"change it: {name}=..."
-
-
-def _pop(parameters: dict[str, Parameter], kind: object) -> bool:
-    names = [name for name, parameter in parameters.items() if parameter.kind is kind]
-    for name in names:
-        del parameters[name]
-    return bool(names)

@@ -42,7 +42,7 @@ def try_model(cfg: DictConfig, data: ReidDataModule | None) -> tuple[list[Proble
     fill(bare.model, data.identities if data else 2)
     try:
         with torch.device("meta"):
-            model: ReidModule = make(bare.model).to("meta")
+            model: ReidModule = make(bare, "model").to("meta")
     except RefusedError as error:
         return [refused(cfg, error)], None
     size = image_size(cfg)
@@ -204,7 +204,7 @@ def try_trainer(cfg: DictConfig) -> tuple[list[Problem], pl.Trainer | None]:
     """What is wrong with the trainer, and one without callbacks and loggers."""
     try:
         with _muted():
-            trainer = make(cfg.trainer, callbacks=[], logger=False, enable_checkpointing=False)
+            trainer = make(cfg, "trainer", callbacks=[], logger=False, enable_checkpointing=False)
     except RefusedError as error:
         return [refused(cfg, error)], None
     if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > PROCESSES:
@@ -261,7 +261,7 @@ def try_callbacks(
             continue
         ranks |= str(node.get("_target_")).endswith(f".{RankingEvaluation.__name__}")
         try:
-            callback = make(node)
+            callback = make(cfg, f"callbacks.{name}")
             if isinstance(callback, RankingEvaluation):
                 ranking = callback
                 if data and model and (data.recipe is None or ranking.pca is None):

@@ -1,38 +1,107 @@
-"""Reading the nodes of a config: their keys, values, homes, and the targets that they name."""
+"""The values of a composed config, and what its references and `_target_`s refer to."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
 import pkgutil
+import re
 import types
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig
-from omegaconf.base import Container, Node
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+REFERENCE = re.compile(r"\$\{([^\s${}:.][^\s${}:]*)\}")  # `${a.b}` and nothing else
+MOST_STEPS = 20  # from reference to reference
 
 
 class Unknown:
-    """Stands for a value that has a problem of its own, or comes to life only when built."""
+    """Stands for a value that has a problem of its own, or is known only once it is built."""
 
 
-def plain(parent: Container, key: Any) -> Any:
-    """A value in plain Python, with `_target_` nodes as they are."""
+class Built:
+    """Stands for the object that a `_target_` node builds: isinstance takes it for one."""
+
+    def __init__(self, target: type, path: str) -> None:
+        self.target, self.path = target, path
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        return self.target
+
+
+def plain(parent: Any, key: Any, deferred: bool) -> Any:
+    """A config's value in plain types, references resolved, `Built` or `Unknown` for objects."""
     try:
-        node = raw(parent, key)._dereference_node()
-    except Exception:  # reported by walk
+        child = Unknown() if OmegaConf.is_missing(parent, key) else parent[key]
+    except Exception:  # a reference that does not resolve
         return Unknown()
-    if node._is_missing():
+    if isinstance(child, DictConfig) and is_target(child):
+        return Unknown() if deferred else built(child)
+    if isinstance(child, DictConfig):
+        return {name: plain(child, name, deferred) for name in child}
+    if isinstance(child, ListConfig):
+        return [plain(child, index, deferred) for index in range(len(child))]
+    return child
+
+
+def built(node: DictConfig) -> Built | Unknown:
+    """What a node builds; unknown of a function, and of a class that is not called yet."""
+    try:
+        path = node["_target_"]
+        target = locate(path)
+    except Exception:  # reported where it stands
         return Unknown()
-    if node._is_none() or not isinstance(node, Container):
-        return node._value()
-    if is_target(node):
-        return Unknown() if is_deferred(parent) else node
-    if isinstance(node, DictConfig):
-        return {child: plain(node, child) for child in node}
-    return [plain(node, index) for index in keys_of(node)]
+    own = isinstance(target, type) and not issubclass(target, str | int | float | list | dict)
+    return Built(target, path) if own and not flag(node, "_partial_", False) else Unknown()
+
+
+def is_known(value: object) -> bool:
+    """Whether a value has no unknown parts and nothing to build in it."""
+    if type(value) in (list, dict):
+        return all(map(is_known, value.values() if isinstance(value, dict) else value))  # type: ignore
+    return type(value) not in (Unknown, Built)
+
+
+def is_target(node: object) -> bool:
+    """Whether Hydra calls something for this node."""
+    return isinstance(node, DictConfig) and "_target_" in node
+
+
+def flag(node: DictConfig, key: str, default: bool) -> bool:
+    """One of Hydra's switches; the default where it is missing or no boolean."""
+    try:
+        value = node.get(key, default)
+    except Exception:
+        return default
+    return value if isinstance(value, bool) else default
+
+
+def home(raw: Any, keys: Sequence[Any]) -> list[str]:
+    """Where the value under `keys` is written: `lr` for `model.lr` where that is `${lr}`.
+
+    Args:
+        raw: the whole config in plain types, its references not resolved.
+    """
+    here: list[str] = []
+    for key in map(str, keys):
+        here.append(key)
+        for _ in range(MOST_STEPS):
+            match = REFERENCE.fullmatch(str(_at(raw, here)))
+            if match is None:
+                break
+            here = re.split(r"[.\[]", match[1].replace("]", ""))
+    return here
+
+
+def _at(value: Any, keys: Iterable[str]) -> Any:
+    for key in keys:
+        if isinstance(value, list):
+            value = value[int(key)] if key.isdigit() and int(key) < len(value) else None
+        else:
+            value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def locate(path: str) -> Any:
@@ -70,65 +139,3 @@ def nearest(wrong: str, names: Iterable[str], otherwise: str, owner: str = "") -
     """Advice to use the name most like the wrong one, or else `otherwise`."""
     close = difflib.get_close_matches(wrong, list(names), n=1)
     return f"did you mean {owner}{'.' * bool(owner)}{close[0]}?" if close else otherwise
-
-
-def is_target(node: object) -> bool:
-    """Whether Hydra calls something for this node."""
-    return isinstance(node, DictConfig) and not node._is_none() and "_target_" in node
-
-
-def is_partial(node: DictConfig) -> bool:
-    """Whether the target gets the rest of its arguments later, in code."""
-    return is_target(node) and _flag(node, "_partial_", False) is True
-
-
-def is_deferred(node: Container | None) -> bool:
-    """Whether Hydra leaves what is below `node` to the code that gets it."""
-    while node is not None:
-        if isinstance(node, DictConfig) and _flag(node, "_recursive_", True) is False:
-            return True
-        node = node._get_parent_container()
-    return False
-
-
-def _flag(node: DictConfig, key: str, default: bool) -> object:
-    try:
-        return node.get(key, default)
-    except Exception:  # missing or unresolved: reported elsewhere
-        return default
-
-
-def is_plain(value: object) -> bool:
-    """Whether a value of `plain` has neither targets nor unknown parts."""
-    if isinstance(value, list | dict):
-        return all(map(is_plain, value.values() if isinstance(value, dict) else value))
-    return not isinstance(value, Unknown | DictConfig)
-
-
-def keys_of(node: Container) -> list[Any]:
-    """The keys of a mapping, the indices of a list."""
-    return list(range(len(node))) if isinstance(node, ListConfig) else list(node)
-
-
-def raw(parent: Container, key: Any) -> Node:
-    """The node itself, even if it is an interpolation."""
-    node = parent._get_node(key)
-    assert isinstance(node, Node)
-    return node
-
-
-def dotted_key(node: Node, key: Any = None) -> str:
-    """The key of a node, or of what it has under `key`, as it is typed on the command line."""
-    parts = [] if key is None else [str(key)]
-    above: Node | None = node
-    while above is not None and above._key() is not None:
-        parts.insert(0, str(above._key()))
-        above = above._get_parent_container()
-    return ".".join(parts)
-
-
-def home_key(parent: Container, key: Any) -> str:
-    """The key where a value stands that may be referred to by an interpolation."""
-    with suppress(Exception):
-        return dotted_key(raw(parent, key)._dereference_node())
-    return dotted_key(parent, key)

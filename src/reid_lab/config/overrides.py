@@ -11,8 +11,9 @@ from inspect import signature
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from reid_lab.config.nodes import locate
@@ -62,7 +63,7 @@ def without_nulls(words: Sequence[str]) -> list[str]:
 
 
 def explain(error: Exception, words: Sequence[str]) -> str:
-    """What Hydra or OmegaConf says about the overrides, and how to write them."""
+    """What is wrong with the overrides, and how to write them; else the error's own message."""
     cause: BaseException | None = error
     while cause is not None:  # a resolver's own error, inside of theirs
         if isinstance(cause, UserError):
@@ -76,18 +77,35 @@ def explain(error: Exception, words: Sequence[str]) -> str:
         given = str(error.override)
         text = f"{given}: this is no key=value that can be read ({text.splitlines()[0]})"
         return f"{text}\n  fix: {_written(given, words)}"
-    several = re.match(r"Ambiguous value for argument '([^=]+)=(.*)'", text)
-    if several:
-        return _several(*several.groups())
-    unknown = re.match(r"Could not override '([^']+)'", text)
-    if unknown:
-        return _unknown_key(unknown[1], words)
-    missing = re.search(r"Could not find '([^'/]+)/([^']+)'", text)
-    if missing and missing[1] in groups():
-        return _unknown_choice(missing[1], missing[2])
+    if isinstance(error, MissingConfigException):
+        group, _, choice = str(error.missing_cfg_file).partition("/")
+        return _unknown_choice(group, choice) if group in groups() else text
+    if isinstance(error, HydraException):
+        cfg = _others("", words)
+        if wrong := next(filter(None, (_wrong(word, words, cfg) for word in words)), ""):
+            return wrong
     if isinstance(error.__cause__, OmegaConfBaseException) and str(error.__cause__) not in text:
         text += f"\n{error.__cause__}"
     return text
+
+
+def _wrong(word: str, words: Sequence[str], cfg: DictConfig) -> str:
+    """How to write an override that has several values, or a key that `cfg` has not; or empty."""
+    try:
+        (override,) = OverridesParser.create().parse_overrides([word])
+    except HydraException:  # an option, or what follows one
+        return ""
+    key, _, value = word.partition("=")
+    if override.is_sweep_override() and not {"-m", "--multirun"} & {*words}:
+        return _several(key, value)
+    if override.is_add() or override.is_delete() or key.startswith("hydra") or "@" in key:
+        return ""
+    if key in PLUS:
+        return f"{key}: this group is added with a plus\n  fix: +{key}={value}"
+    parent, _, last = key.rpartition(".")
+    node = OmegaConf.select(cfg, parent, throw_on_missing=False) if parent else cfg
+    known = last in node if isinstance(node, DictConfig) else isinstance(node, ListConfig)
+    return "" if known else _unknown_key(key, words)
 
 
 def _written(word: str, words: Sequence[str]) -> str:
@@ -120,11 +138,9 @@ def quoted(key: str, value: str) -> str:
 
 
 def _unknown_key(key: str, words: Sequence[str]) -> str:
-    """There is no such key: another name, or a plus."""
+    """The name of a key like it, or a plus."""
     word = next((word for word in words if word.split("=")[0] == key), f"{key}=...")
     value = word.partition("=")[2]
-    if key in PLUS:
-        return f"{key}: this group is added with a plus\n  fix: +{key}={value}"
     cfg = _others(key, words)
     parent, _, last = key.rpartition(".")
     node = OmegaConf.select(cfg, parent, throw_on_missing=False) if parent else cfg

@@ -143,8 +143,8 @@ def references(cfg: DictConfig, m: Measured) -> list[Subject]:
     """Those that a test would rank beside the exits."""
     nodes = ((cfg.callbacks or {}).get("ranking") or {}).get("references") or {}
     found = []
-    for name, node in nodes.items():
-        features = make(node)
+    for name in nodes:
+        features = make(cfg, f"callbacks.ranking.references.{name}")
         probe = torch.zeros(1, 3, *m.size, dtype=torch.uint8, device=m.device)
         counted = Counted(features.mul_adds(*m.size) * m.views, features(probe).shape[1])
         found.append(reference(name, features, counted, m.size, m.device))
