@@ -13,6 +13,7 @@ from reid_lab.backbone import (
     DenseNet201,
     MobileNet,
     ResNet,
+    ShuffleNet,
     SmallResNet,
     WeightsError,
 )
@@ -49,6 +50,11 @@ def test_stages_are_torchvisions_network(tmp_path: Path) -> None:
     ours_dense = DenseNet201(weights=tmp_path / "densenet201.pth").eval()
     head = dense.classifier
     torch.testing.assert_close(ours_dense(x).mean((2, 3)) @ head.weight.T + head.bias, dense(x))
+    shuffle = models.shufflenet_v2_x1_0().eval()
+    torch.save(shuffle.state_dict(), tmp_path / "shufflenet.pth")
+    ours_shuffle = ShuffleNet(weights=tmp_path / "shufflenet.pth").eval()
+    expected = shuffle.fc(ours_shuffle(x).mean((2, 3)))
+    torch.testing.assert_close(expected, shuffle(x))
 
 
 @torch.no_grad()
