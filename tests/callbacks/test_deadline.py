@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from reid_lab.callbacks import Deadline
-from reid_lab.callbacks.deadline import TIME_IS_UP
+from reid_lab.callbacks.checkpoints import TIME_IS_UP
 from reid_lab.cli.interrupt import Interrupted
 from reid_lab.config.paths import last_checkpoint
 from reid_lab.errors import UserError
@@ -34,7 +34,7 @@ def test_the_step_is_saved_and_the_run_resumes_exactly(
     minutes = iter([0, 4, 8, 9])  # the callback is made, steps 1, 2 and 3
     with monkeypatch.context() as patch, pytest.raises(Interrupted) as end:
         clock = SimpleNamespace(monotonic=lambda: 60 * next(minutes))
-        patch.setattr("reid_lab.callbacks.deadline.time", clock)
+        patch.setattr("reid_lab.callbacks.checkpoints.time", clock)
         patch.setattr("reid_lab.config.settings.try_callbacks", lambda *_: [])  # makes one, too
         run(cfg)
     assert end.value.code == TIME_IS_UP

@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -105,11 +106,14 @@ def test_allocators_take_turns(
 ) -> None:
     turns: list[str] = []
 
-    def measured(args: object, way: str) -> list[dict[str, str]]:
+    def measured(args: object, way: str) -> list[SimpleNamespace]:
         turns.append(way)
         speed = 200 if way == "keep" else 100
-        row = {"exit": "pool", "batch": "8", "latency_p50_ms": str(1000 / speed)}
-        return [row | {"images_per_second": str(1.5 * speed if way == "keep" else speed)}]
+        rate = 1.5 * speed if way == "keep" else speed
+        latency = 1000 / speed
+        return [
+            SimpleNamespace(exit="pool", batch=8, latency_p50_ms=latency, images_per_second=rate)
+        ]
 
     monkeypatch.setattr(compare, "_measured", measured)
     assert compare.compare(arguments.parse([])) == 0
@@ -137,8 +141,8 @@ def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
 def test_a_child_measures_what_was_asked(way: str) -> None:
     args = arguments.parse([*TINY, *SIZE, "--batch=2", "--repeats=1", "--seconds=0.01"])
     found = compare._measured(args, way)
-    assert [row["exit"] for row in found][:2] == ["stage1", "stage2"]
-    assert (found[0]["batch"], found[0]["repeats"]) == ("2", "1")
+    assert [row.exit for row in found][:2] == ["stage1", "stage2"]
+    assert (found[0].batch, found[0].repeats) == (2, 1)
 
 
 @pytest.mark.usefixtures("in_process")

@@ -17,8 +17,7 @@ import pytest
 
 from reid_lab.export import arguments as export
 from reid_lab.frontier.best import asked, best_under, command
-from reid_lab.frontier.pareto import pareto
-from reid_lab.frontier.points import FrontierError, Point
+from reid_lab.frontier.points import FrontierError, Point, pareto
 from reid_lab.gallery import arguments as gallery
 
 STREAM: list[dict[str, Any]] = [

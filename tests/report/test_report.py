@@ -30,7 +30,6 @@ from reid_lab.report import (
     style,
     write_report,
 )
-from reid_lab.report.console import print_exits
 from reid_lab.report.headlines import headlines
 from reid_lab.report.logs import read_logs
 from reid_lab.report.tables import (
@@ -41,6 +40,7 @@ from reid_lab.report.tables import (
     operating_points_table,
     percent,
     points,
+    print_exits,
     protocol_line,
     rate,
     rates_table,

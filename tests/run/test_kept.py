@@ -17,7 +17,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from reid_lab.callbacks import AnytimeCurve, CheckpointFiles, RankingEvaluation
+from reid_lab.callbacks import CheckpointFiles, RankingEvaluation
 from reid_lab.callbacks.loggers import MetricsFile
 from reid_lab.cli.interrupt import Interrupted, status_of
 from reid_lab.config.build import build_trainer
@@ -25,6 +25,7 @@ from reid_lab.config.paths import last_checkpoint
 from reid_lab.files.atomic import DiskFullError
 from reid_lab.model.base import DivergedError, ReidModule
 from reid_lab.report import load_run
+from reid_lab.results import Results
 from reid_lab.run.run import run
 from tests.conftest import SMALL, Compose
 from tests.run.test_run import SIX_STEPS, UNNEEDED, rows
@@ -48,14 +49,17 @@ def test_a_test_that_is_killed_leaves_everything_as_it_was(
     trained = json.loads(before["training.json"])
     assert (trained["from_step"], trained["steps"]) == (0, 6) and trained["commit"]
 
-    def killed(*_: object) -> None:
+    write = Results.write
+
+    def killed(results: Results, new: Path) -> None:
+        write(results, new)
         assert (folder / "results.new" / "exits.csv").is_file()
         assert len(load_run(folder).stream) == 5 * 8  # as a frontier drawn meanwhile sees it
         raise KeyboardInterrupt
 
     test = composed(*FEW, "task=test", "ckpt_path=last", "callbacks.stream.points=4")
     with monkeypatch.context() as patch, pytest.raises(Interrupted) as end:
-        patch.setattr(AnytimeCurve, "work", killed)
+        patch.setattr(Results, "write", killed)
         run(test)
     assert end.value.code == 130
     assert "interrupted while testing; go on from" in end.value.message

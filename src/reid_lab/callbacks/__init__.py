@@ -2,9 +2,8 @@
 
 from reid_lab.callbacks.attention import AttentionMaps
 from reid_lab.callbacks.budget import AnytimeCurve, BudgetedStream, BudgetError
-from reid_lab.callbacks.checkpoints import CheckpointFiles, Checkpoints
+from reid_lab.callbacks.checkpoints import CheckpointFiles, Checkpoints, Deadline
 from reid_lab.callbacks.cost import CostAccount
-from reid_lab.callbacks.deadline import Deadline
 from reid_lab.callbacks.dimensions import FeatureDimensions
 from reid_lab.callbacks.early_exit import EarlyExitThresholds
 from reid_lab.callbacks.progress import StepProgress

@@ -41,7 +41,7 @@ from reid_lab.files.tables import write_json
 from reid_lab.model import ReidModule
 from reid_lab.model.base import DivergedError
 from reid_lab.report import run_of, write_report
-from reid_lab.report.console import print_exits
+from reid_lab.report.tables import print_exits
 from reid_lab.results import CONFIG, NEW, Results, Summary, begin_test, place
 from reid_lab.results.provenance import TRAINING, provenance, training_of
 from reid_lab.run.publish import describe, finish, publish
