@@ -23,16 +23,16 @@ from reid_lab.frontier.points import FRONTIER, Point, pareto_columns, read_point
 from reid_lab.optional import load
 from reid_lab.run.publish import wandb_table
 
-TIMEOUT = 10  # seconds that W&B may take to answer at all
+TIMEOUT = 10  # seconds to wait for W&B's first response
 TABLE = "frontier"  # the key of the frontier's table
-# settings that tell runs apart, and what they reach
+# settings that distinguish runs, and their results
 CONFIG = ("kind.model", "kind.backbone", "kind.dataset", "model.lr", "model.iterations", "seed")
 REACHED = ("best/mul_adds", "best/mAP", "best/rank1")
 LOGARITHMIC = {"model.lr", "best/mul_adds"}
 
 
 class DashboardError(UserError):
-    """W&B cannot be reached, or a package that it takes is missing."""
+    """W&B cannot be reached, or a package is missing."""
 
 
 def workspace(entity: str, project: str, columns: Sequence[str] = CONFIG) -> Any:
@@ -60,7 +60,7 @@ def workspace(entity: str, project: str, columns: Sequence[str] = CONFIG) -> Any
     axes: list[tuple[Any, str]] = [(wr.Config(name), name) for name in columns]
     axes += [(wr.SummaryMetric(name), name) for name in REACHED]
     sweep: Any = wr.ParallelCoordinatesPlot(
-        title="Settings and what they reach",
+        title="Settings and results",
         columns=[
             wr.ParallelCoordinatesPlotColumn(metric=metric, display_name=name, log=log)
             for metric, name in axes
@@ -95,7 +95,7 @@ def _chart(wr: Any, metric: str) -> Any:
 
 
 def spec(view: Any) -> dict[str, Any]:
-    """A workspace as the JSON that W&B keeps, without the ids that are drawn anew each time."""
+    """A workspace as the JSON that W&B stores, without the random ids."""
     content = view._to_model().model_dump(by_alias=True, exclude_none=True, mode="json")
     return _without_ids(content)
 
@@ -141,10 +141,10 @@ def log_frontier(
 
 
 def reach() -> None:
-    """Look whether W&B answers and knows us, before anything waits for it.
+    """Check that W&B answers and has an API key, before anything waits for it.
 
     Raises:
-        DashboardError: it does not.
+        DashboardError: it does not, or there is no key.
     """
     url = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
     port = url.port or (443 if url.scheme == "https" else 80)
@@ -158,7 +158,7 @@ def reach() -> None:
     import wandb
 
     if not wandb.Api(timeout=TIMEOUT).api_key:
-        raise DashboardError("W&B does not know who asks: run `wandb login`, or set WANDB_API_KEY")
+        raise DashboardError("no API key for W&B: run `wandb login`, or set WANDB_API_KEY")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

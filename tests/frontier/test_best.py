@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from reid_lab.export import arguments as export
-from reid_lab.frontier.best import asked, best_under, command
+from reid_lab.frontier.best import answer, best_under, command
 from reid_lab.frontier.points import FrontierError, Point, pareto
 from reid_lab.gallery import arguments as gallery
 
@@ -110,14 +110,14 @@ def test_the_answer_says_how_to_deploy() -> None:
     run: dict[str, Any] = {"runs": "runs/a/1;runs/a/2", "seeds": "1 2"}
     one = Point("people", "a", "exit", "late", 0.7, 0.6, 2e7, embedding_bytes=512, **run)
     more = Point("people", "a", "stream", "margin", 0.8, 0.6, 1.5e7, planned=1.4e7, **run)
-    text = asked([one], {"mul_adds": 5e7}, "rank1")
+    text = answer([one], {"mul_adds": 5e7}, "rank1")
     assert "a late" in text and "runs/a/2/checkpoints/last.ckpt" in text
     assert "--exit late" in text and "Rank-1 70.0%" in text and "20.0 M Mul-Adds" in text
     assert text.splitlines()[-1] == (
         "  gallery     python -m reid_lab.gallery build --checkpoint "
         "runs/a/1/checkpoints/last.ckpt --exit late --images people/ --out gallery/"
     )
-    text = asked([one, more], {"mul_adds": 5e7}, "rank1")
+    text = answer([one, more], {"mul_adds": 5e7}, "rank1")
     assert "policy      margin, planned 1.4e+07" in text
     assert text.splitlines()[-1] == (
         "  export      python -m reid_lab.export --checkpoint runs/a/1/checkpoints/last.ckpt "
@@ -140,7 +140,7 @@ def test_where_nothing_fits_the_cheapest_is_named() -> None:
         Point("people", "b", "exit", "b", 0.9, 0.6, 3e7),
     ]
     with pytest.raises(FrontierError) as told:
-        asked(points, {"mul_adds": 1e6, "latency_p50_ms": 10}, "rank1")
+        answer(points, {"mul_adds": 1e6, "latency_p50_ms": 10}, "rank1")
     assert "--max-mul-adds 1e+06: the least is 2e+07, of a early" in str(told.value)
     assert "--max-latency-ms 10: no run has latency_p50_ms" in str(told.value)
 

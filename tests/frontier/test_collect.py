@@ -11,9 +11,9 @@ import pytest
 
 from reid_lab.errors import UserError
 from reid_lab.frontier import tables
-from reid_lab.frontier.best import asked
+from reid_lab.frontier.best import answer
 from reid_lab.frontier.collect import collect
-from reid_lab.frontier.identity import told_apart
+from reid_lab.frontier.identity import distinct_labels
 from reid_lab.frontier.measured import one_setting
 from reid_lab.frontier.points import FrontierError, Point
 from reid_lab.frontier.pool import best_policies, pool
@@ -63,21 +63,21 @@ def test_a_grid_over_four_settings_is_as_many_methods(tmp_path: Path) -> None:
 
 def test_labels_are_short_where_few_settings_tell_apart() -> None:
     same = {"a.x": "1", "a.y": "1", "a.z": "1"}
-    assert told_apart(["n", "n", "m"], [same, same, {}]) == ["n", "n", "m"]
+    assert distinct_labels(["n", "n", "m"], [same, same, {}]) == ["n", "n", "m"]
     every = [{f"a.k{i}": str(10 * i + run) for i in range(5)} for run in range(2)]
-    assert told_apart(["n", "n"], every)[1] == "n (k0=1, k1=11, k2=21, ...)"
+    assert distinct_labels(["n", "n"], every)[1] == "n (k0=1, k1=11, k2=21, ...)"
     # the fourth alone tells the last two apart
     every = [{"a.k1": "1", "a.k2": "2", "a.k3": "3"}, *({"a.k4": str(i)} for i in range(2))]
-    assert told_apart(["n"] * 3, every)[2] == "n (k1=-, k4=1, k2=-, ...)"
+    assert distinct_labels(["n"] * 3, every)[2] == "n (k1=-, k4=1, k2=-, ...)"
 
 
 def test_settings_of_one_word_in_two_places() -> None:
     together = [{"a.dim": "1", "b.dim": "1"}, {"a.dim": "2", "b.dim": "2"}]
-    assert told_apart(["n", "n"], together) == ["n (dim=1)", "n (dim=2)"]
+    assert distinct_labels(["n", "n"], together) == ["n (dim=1)", "n (dim=2)"]
     alone = [{"a.dim": "1", "b.dim": "1", "c.dim": "2"}, {"a.dim": "1", "b.dim": "2", "c.dim": "2"}]
     alone.append({"a.dim": "2", "b.dim": "2", "c.dim": "1"})
-    assert len(set(told_apart(["n"] * 3, alone))) == 3
-    assert told_apart(["n"] * 3, alone)[0] == "n (a.dim=1, b.dim=1, c.dim=2)"
+    assert len(set(distinct_labels(["n"] * 3, alone))) == 3
+    assert distinct_labels(["n"] * 3, alone)[0] == "n (a.dim=1, b.dim=1, c.dim=2)"
 
 
 def trainer(steps: int, more: str = "devices: 1") -> str:
@@ -115,9 +115,9 @@ def test_a_test_of_a_checkpoint_from_elsewhere_names_it(tmp_path: Path) -> None:
     points, notes = gather([tmp_path])
     assert notes == [f"left out: {trained}, as {tested} is the same and newer"]
     assert {p.seeds for p in of(points, "early")} == {"2"}
-    answer = asked(points, {}, "rank1")
-    assert f"checkpoint  {checkpoint}\n" in answer and f"--checkpoint {checkpoint} " in answer
-    assert str(tested) not in answer
+    text = answer(points, {}, "rank1")
+    assert f"checkpoint  {checkpoint}\n" in text and f"--checkpoint {checkpoint} " in text
+    assert str(tested) not in text
 
 
 def test_a_teacher_of_another_seed_is_the_same_teacher(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_runs_that_answer_other_questions_are_kept_apart(tmp_path: Path) -> None
         "other multi-query",
     }
     assert {p.dataset for p in gather([tmp_path], "other")[0]} == {"other"}
-    with pytest.raises(FrontierError, match="there are .*people"):
+    with pytest.raises(FrontierError, match="available: .*people"):
         gather([tmp_path], "elsewhere")
 
 

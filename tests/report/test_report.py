@@ -164,12 +164,12 @@ def test_page_tells_the_numbers(done: Path) -> None:
         "mAP is plain average precision, the default",
         "71.5%",  # by the trapezoid rule
         "fusion + k_reciprocal",
-        "marks of the legend are exits after re-ranking",
-        "1,125 queries of 5,773 gallery images",
+        "marks in the legend are exits after re-ranking",
+        "1,125 queries, 5,773 gallery images",
         "0.011%",
         "86.4–90.3",  # 95% confidence interval
-        "Where fusion fails",
-        "Person 5, camera 1: first match at rank 1,234. Found instead: person 6, camera 2, "
+        "Errors of fusion by condition",
+        "Person 5, camera 1: first match at rank 1,234. Ranked first instead: person 6, camera 2, "
         "distance 0.123.",
         "Protocol: hidden: same person and camera · trials: 1 · seed: 0 · query: single",
     ):
@@ -198,9 +198,9 @@ def test_rates_stand_beside_each_other(run: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "caption"),
     [
-        (("train/loss_stage1", "train/loss_fusion"), "Loss of each exit over"),
-        (("train/loss_triplet", "train/loss_identity"), "The parts of the loss over"),
-        (("train/loss",), "The loss over"),
+        (("train/loss_stage1", "train/loss_fusion"), "Loss of each exit by"),
+        (("train/loss_triplet", "train/loss_identity"), "The parts of the loss by"),
+        (("train/loss",), "The loss by"),
     ],
 )
 def test_a_short_training_is_seen_and_called_what_it_is(
@@ -217,7 +217,7 @@ def test_a_short_training_is_seen_and_called_what_it_is(
     drawn = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
     assert len(drawn) == len(columns)  # one point is no line
     found = sections.training(shown, {"loss.png": style.png(lambda: figure)})
-    assert found.pictures[0].caption.startswith(caption)
+    assert found.plots[0].caption.startswith(caption)
 
 
 def test_marks_right_and_wrong(done: Path) -> None:
@@ -289,7 +289,7 @@ def test_camera_pairs_stand_in_a_grid(run: Path) -> None:
 def test_operating_points_need_one_of_two_files(run: Path) -> None:
     (run / "results" / "operating_points.csv").unlink()
     page = write_report(run).read_text()
-    assert "too few people or pairs for a threshold" in page and "left out" not in page
+    assert "too few people or pairs to choose" in page and "left out" not in page
     (run / "results" / "roc.csv").unlink()
     page = write_report(run).read_text()
     assert "Operating points left out: results/roc.csv" in page
@@ -374,7 +374,7 @@ def test_survives_other_missing_pieces(run: Path) -> None:
     page = write_report(run).read_text()
     assert "<h1>run</h1>" in page  # the folder's name
     assert "Training left out: no losses" in page
-    assert 'class="lost"' in page and "1 could not be read" in page
+    assert 'class="lost"' in page and "1 images could not be read" in page
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -57,7 +57,7 @@ class BudgetedStream(AfterRanking):
         budgets: mean Mul-Adds a query; None takes `points` from the first exit's cost to the
             last one's.
         candidates: where a policy looks for neighbours: `other_cameras`, `all`, or `oracle`
-            (without the junk, which takes the query's label: for comparison only).
+            (without junk images, which needs the query's label: for comparison only).
         thresholds: `online`, the paper's running quantile; `steered`, the same brought back to
             the planned budget where it drifts; `fitted` on held-out people. `fitted` and the
             policy `learned` need callbacks.thresholds; where a checkpoint has no thresholds they

@@ -21,9 +21,9 @@ TIME_IS_UP = 75  # the exit status: try again later (EX_TEMPFAIL)
 
 
 class CheckpointFiles(TorchCheckpointIO):
-    """Writes a checkpoint beside the one that it replaces, which stays whole until then.
+    """Writes a checkpoint to a temporary file in its folder, then renames it.
 
-    Lightning's own goes by way of the temporary folder: where that is another file system, the
+    Lightning's own uses the system's temporary folder: where that is another file system, the
     only checkpoint is overwritten in place.
     """
 
@@ -37,14 +37,13 @@ class CheckpointFiles(TorchCheckpointIO):
 
 
 class Checkpoints(ModelCheckpoint):
-    """Lightning's, whose `last.ckpt` is the end of training at whatever step that is.
+    """Lightning's checkpoints, with a `last.ckpt` of the last step, whichever that is.
 
-    It is written after the last batch, before the epoch counts as ended, so that a longer
-    training goes on from it exactly; at the end of training, where no batch was known to be the
-    last one.
+    It is written after the last batch, before the epoch ends, so that a longer training resumes
+    from it exactly; or at the end of training, if the last batch was not known in advance.
 
-    Nothing that belongs to its step is missing after a kill: what the step logged is written
-    before it, and a validation that was due at it runs when the training goes on.
+    Nothing of its step is lost in a kill: the metrics of the step are written before it, and a
+    validation that was due at it runs when the training is resumed.
     """
 
     stop: BaseException | None = None  # to raise after the step's checkpoint
@@ -57,7 +56,7 @@ class Checkpoints(ModelCheckpoint):
             trainer.validating = True
             validation.run()
             trainer.training = True
-            validation._has_run = False  # for Lightning it is still to come, with the next step
+            validation._has_run = False  # Lightning's own validation of the next step still runs
 
     def on_train_batch_end(
         self,
@@ -68,7 +67,7 @@ class Checkpoints(ModelCheckpoint):
         batch_idx: int,
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        # nothing more to save when the epoch, or the training, counts as ended
+        # before the epoch, or the training, ends
         ends = trainer.global_step == trainer.max_steps or trainer.should_stop
         if ends or self.stop or _last_batch(trainer):
             self._save_end(trainer)
@@ -89,9 +88,9 @@ class Checkpoints(ModelCheckpoint):
 
 
 class Deadline(pl.Callback):
-    """After `minutes` the step's checkpoint is saved and the run exits with status 75.
+    """Saves a checkpoint and exits with status 75 after `minutes`.
 
-    Training only: a test is run to its end. `ckpt_path=last` resumes the run exactly.
+    Training only: a test runs to its end. `ckpt_path=last` resumes the run exactly.
 
     Args:
         minutes: from the start of the run; None sets no deadline.
@@ -116,17 +115,17 @@ class Deadline(pl.Callback):
         over = trainer.strategy.reduce_boolean_decision(time.monotonic() >= self._ends, all=False)
         if not over or trainer.global_step == trainer.max_steps:
             return
-        for saver in _savers(trainer):  # which Lightning calls after all other callbacks
+        for saver in _savers(trainer):  # Lightning calls it after all other callbacks
             saver.stop = Interrupted(TIME_IS_UP, f"{self.minutes:g} minutes are over")
 
 
 def _last_batch(trainer: pl.Trainer) -> bool:
-    """Of the last epoch."""
+    """Whether this is the last batch of the last epoch."""
     return trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
 
 
 def _validation_is_due(trainer: pl.Trainer) -> bool:
-    """At the step of the checkpoint that the training goes on from, which is older than it."""
+    """Whether the resumed checkpoint was written just before a validation of its step."""
     fit, epoch = trainer.fit_loop, trainer.fit_loop.epoch_loop
     if not epoch.restarted_on_train_batch_end or fit._data_fetcher is None:
         return False
@@ -134,9 +133,9 @@ def _validation_is_due(trainer: pl.Trainer) -> bool:
 
 
 def _log_step(trainer: pl.Trainer) -> None:
-    """Write what the step logged to `metrics.csv`, as Lightning does only after the checkpoint.
+    """Write the metrics of the step to `metrics.csv`; Lightning does so after the checkpoint.
 
-    Other loggers get it then.
+    Other loggers get them then.
     """
     connector, loggers = trainer._logger_connector, trainer.loggers
     if not trainer.training or connector._first_loop_iter is None:  # no batch has just ended

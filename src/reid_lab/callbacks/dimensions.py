@@ -35,7 +35,7 @@ class FeatureDimensions(AfterRanking):
         super().__init__()
         self.dims = sorted(set(dims))
         self._projections: dict[str, PCA] = {}
-        self._projected = False  # by the ranking callback
+        self._projected = False  # whether the ranking callback has projected them
         self._memory: float = GIGABYTE
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -50,7 +50,7 @@ class FeatureDimensions(AfterRanking):
         if self.dims[-1] > largest:
             raise RankingError(
                 f"callbacks.dimensions.dims={self.dims}: the embeddings have at most {largest} "
-                "dimensions; ask for as many or fewer"
+                "dimensions; use that many or fewer"
             )
 
     def add(self, results: Results, evaluation: Evaluation, model: ReidModule) -> None:

@@ -1,4 +1,4 @@
-"""Lightning's CSV logger, so that a kill or a full disk leaves every row that was written."""
+"""Lightning's CSV logger, made safe: a kill or a full disk loses no row that was written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from reid_lab.files.atomic import disk_full, is_disk_full, replacing, write_text
 
 
 class CsvLogger(CSVLogger):
-    """Lightning's, which rewrites its file in place whenever there is a new column."""
+    """Lightning's CSV logger with `MetricsFile`; its own rewrites the file in place."""
 
     @property
     @rank_zero_experiment
@@ -30,12 +30,12 @@ class CsvLogger(CSVLogger):
 
 
 class MetricsFile(ExperimentWriter):
-    """`metrics.csv`, to which rows are added; it is replaced where there are new columns."""
+    """`metrics.csv`: rows are appended; the file is replaced when there are new columns."""
 
     last: Mapping[str, Any] | None = None
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Add a row; one that equals the last is the same one, logged again."""
+        """Add a row; a repetition of the last row is dropped."""
         super().log_metrics(metrics, step)
         if self.metrics[-1] == self.last:
             self.metrics.pop()

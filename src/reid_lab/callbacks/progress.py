@@ -11,9 +11,9 @@ from rich.console import Console
 
 
 class StepProgress(ProgressBar):
-    """Counts optimiser steps, not epochs: what the recipes are written in.
+    """Counts optimiser steps, as the recipes do, not epochs.
 
-    Each bar closes with its last batch, so that tables are printed on a quiet terminal.
+    Each bar closes with its last batch, before tables are printed.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""PLA's progressive learning: explore settings, go back, exploit the one chosen. Algorithm 1."""
+"""PLA's progressive learning: explore settings, go back, exploit the best. Algorithm 1."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SearchError(UserError):
 
 @runtime_checkable
 class Progressive(Protocol):
-    """A method whose loss has a setting that may change as it trains, if it is `searchable`."""
+    """A method whose loss has settings that may change in training, if it is `searchable`."""
 
     @property
     def searchable(self) -> bool: ...
@@ -40,29 +40,30 @@ class Progressive(Protocol):
 
 
 class ProgressiveSearch(pl.Callback):
-    """Runs algorithm 1; what batch t does is a function of t and of the losses before it.
+    """Runs algorithm 1; each batch depends only on its number and on the losses before it.
 
     Every exploration of a round starts from the same weights, optimiser state, batch norm
-    statistics, random state and batches, and so does the exploitation, which ends with its
-    best epoch's. An exploration whose loss is not finite goes on from those weights as a trial
-    that failed; an exploitation's ends the training. A checkpoint holds all of it. Each trial
-    goes to the loggers and to `results/search.csv`.
+    statistics, random state and batches, and so does the exploitation, which ends with the
+    state of its best epoch. An exploration whose loss is not finite counts as a failed trial,
+    and the round continues from those weights; in an exploitation it ends the training. A
+    checkpoint holds the whole state. Each trial is logged and written to `results/search.csv`.
 
-    The training is as long as the schedule where `trainer.max_steps` is -1; a number cuts it.
+    The training is as long as the schedule if `trainer.max_steps` is -1; a number cuts it.
 
     Args:
         rounds: section 3.3: 3,000 epochs of exploitation in all.
-        settings: N, drawn for the first round; the paper does not say how many.
+        settings: N of the first round; the paper does not give it.
         explore_epochs, exploit_epochs: lengths of a phase.
         expected_drop: of the loss between an exploration's halves, equation 9.
-        candidates: new settings drawn for expected improvement to choose from, each round.
+        candidates: settings drawn in each round, of which expected improvement selects one.
         weight, margin, k, p: ranges of lambda, m, k, p.
         epoch: batches of an epoch; None takes the PK sampler's.
+        seed: of the settings; None takes the data module's.
 
     Raises:
         ValueError: a range whose lowest value is above its highest.
         SearchError: a method without settings, or an objective without triplets.
-        SettingError: a range that reaches beyond what PK batches hold; before the first batch.
+        SettingError: a range beyond the size of PK batches; before the first batch.
     """
 
     def __init__(
@@ -142,7 +143,7 @@ class ProgressiveSearch(pl.Callback):
         search, position = self.search, self._position(trainer, batch_idx)
         module = cast(ReidModule, pl_module)
         if not position.exploiting and module.diverged():
-            search.add(nan)  # a trial that failed; the process of the settings leaves it out
+            search.add(nan)  # a failed trial, left out of the Gaussian process
             restore(trainer, self.start)
             module.forget_loss()
         else:
@@ -212,9 +213,9 @@ def snapshot(trainer: pl.Trainer) -> dict[str, Any]:
 
 
 def restore(trainer: pl.Trainer, state: dict[str, Any]) -> None:
-    """Go back to a snapshot, which stays as it is."""
+    """Go back to a snapshot, which is not changed."""
     trainer.lightning_module.load_state_dict(state["model"])
-    # an optimiser keeps the tensors that it is given
+    # an optimiser keeps references to the tensors
     trainer.optimizers[0].load_state_dict(deepcopy(state["optimizer"]))
     trainer.precision_plugin.load_state_dict(state["precision"])
     torch.set_rng_state(state["rng"])

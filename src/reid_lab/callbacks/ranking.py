@@ -34,7 +34,7 @@ from reid_lab.retrieval.space import MetricName
 from reid_lab.types import Bytes, Units
 
 METRICS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mAP_trapezoid", "mINP")
-MOST_CAMERAS = 40  # that a figure of camera pairs can show
+MOST_CAMERAS = 40  # that a figure of camera pairs has room for
 
 
 class RankingError(UserError):
@@ -42,7 +42,7 @@ class RankingError(UserError):
 
 
 class Reference(Interface):
-    """Features that need no training: uint8 (N, 3, H, W) -> (N, D), and what they cost."""
+    """Features without training: uint8 (N, 3, H, W) -> (N, D), and their Mul-Adds."""
 
     def __call__(self, images: Tensor, /) -> Tensor: ...
 

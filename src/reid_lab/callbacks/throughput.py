@@ -1,4 +1,4 @@
-"""Images a second, as trained: loading, both passes and the optimiser's step."""
+"""Images per second of training: loading, forward and backward pass, optimiser step."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Throughput(pl.Callback):
     """Logs `train/images_per_second` over the last `every` steps, of all processes together.
 
     On a GPU whose peak is known (budget/peak.py) also `train/peak_share`: model FLOPs
-    utilisation, from the Mul-Adds of all exits. Training ends with a line of their means,
-    validation left out.
+    utilisation, from the Mul-Adds of all exits. Their means, without validation, are printed at
+    the end of training.
     """
 
     def __init__(self, every: Count = 50) -> None:
@@ -75,7 +75,7 @@ class Throughput(pl.Callback):
             self._rate(trainer)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Now, as the progress bars are closed."""
+        """Print here: the progress bars are closed."""
         if not self._seconds or not trainer.is_global_zero:
             return
         rate = self._all_images / self._seconds
@@ -86,10 +86,10 @@ class Throughput(pl.Callback):
         print(text)
 
     def _rate(self, trainer: pl.Trainer) -> float:
-        """Images/s since the last call; they count for the mean."""
+        """Images/s since the last call, which are added to the mean."""
         device = trainer.strategy.root_device
         if device.type == "cuda":
-            torch.cuda.synchronize(device)  # it is some steps behind
+            torch.cuda.synchronize(device)  # wait for queued work
         seconds = time.perf_counter() - self._since
         self._all_images, self._seconds = self._all_images + self._images, self._seconds + seconds
         rate = self._images / seconds

@@ -1,1 +1,1 @@
-"""What finished runs are worth: accuracy against cost, the Pareto set, the best under a budget."""
+"""Finished runs compared: accuracy against cost, the Pareto set, the best under a budget."""

@@ -1,4 +1,4 @@
-"""What the command line takes."""
+"""Arguments of the command line."""
 
 from __future__ import annotations
 
@@ -20,26 +20,29 @@ LIMITS = {
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command. Exits with 2 where it is wrong."""
+    """Parse the command line. Exits with status 2 if it is invalid."""
     parser = argparse.ArgumentParser(program("frontier"))
     parser.description = (
         "Finished runs as one table, plots and a page: accuracy against Mul-Adds, latency and "
         "memory. Seeds of one method are pooled. With a limit: the best that fits it. A run whose "
-        "files are broken is left out and named, and the status is 1."
+        "files are malformed is left out with a note, and the status is 1."
     )
     parser.add_argument("runs", nargs="*", type=Path, help="run folders, or folders that hold some")
     parser.add_argument(
-        "--from", dest="table", type=Path, help="draw a frontier.csv again, in place of runs"
+        "--from", dest="table", type=Path, help="draw a frontier.csv again, instead of runs"
     )
     parser.add_argument(
         "--out", type=Path, default=Path("frontier"), help="folder to write, %(default)s/"
     )
-    parser.add_argument("--dataset", help="of several only this one")
+    parser.add_argument("--dataset", help="only this one of several")
     parser.add_argument(
-        "--published", action="store_true", help="draw what the papers print, where it is the same"
+        "--published", action="store_true", help="draw the papers' numbers for the same data set"
     )
     parser.add_argument(
-        "--metric", choices=("rank1", "mAP"), default="rank1", help="of the best, %(default)s"
+        "--metric",
+        choices=("rank1", "mAP"),
+        default="rank1",
+        help="of the best under a budget, %(default)s",
     )
     for limit, column in LIMITS.items():
         parser.add_argument(f"--{limit.replace('_', '-')}", type=_limit, help=f"bound on {column}")
@@ -50,7 +53,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def limits(args: argparse.Namespace) -> dict[str, float]:
-    """Column -> bound, of those that were given."""
+    """Column -> bound, of the limits that were given."""
     given = {column: getattr(args, limit) for limit, column in LIMITS.items()}
     return {column: value for column, value in given.items() if value is not None}
 
@@ -61,5 +64,5 @@ def _limit(text: str) -> float:
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value >= 0):
-        raise argparse.ArgumentTypeError(f"{text} is not a number >= 0, as 5e8")
+        raise argparse.ArgumentTypeError(f"{text} is not a number >= 0, such as 5e8")
     return value

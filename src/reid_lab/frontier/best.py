@@ -14,10 +14,10 @@ Limits = Mapping[str, float]
 
 
 def best_under(points: Sequence[Point], limits: Limits, metric: str) -> Point | None:
-    """The most accurate exit or stream that keeps every limit.
+    """The most accurate exit or stream within every limit.
 
-    Of equals the one with the higher mAP, then the simplest: fewer Mul-Adds, fewer parameters,
-    an exit before a stream. What is not known keeps no limit.
+    Ties are broken by mAP, then by fewer Mul-Adds, fewer parameters, an exit before a stream. A
+    point with an unknown cost is not within a limit on it.
     """
     fits = [
         p
@@ -30,13 +30,13 @@ def best_under(points: Sequence[Point], limits: Limits, metric: str) -> Point | 
 
 
 def _ties(p: Point) -> tuple[float, ...]:
-    """Smaller is better; what is not known comes last."""
+    """Smaller is better; unknown values come last."""
     known = (x if math.isfinite(x) else math.inf for x in (-p.mAP, p.mul_adds, p.parameters))
     return (*known, p.kind == "stream")
 
 
-def asked(points: Sequence[Point], limits: Limits, metric: str) -> str:
-    """The answer as text.
+def answer(points: Sequence[Point], limits: Limits, metric: str) -> str:
+    """The best under the limits and how to deploy it, as text.
 
     Raises:
         FrontierError: nothing fits; names the cheapest by each limit.
@@ -61,9 +61,9 @@ def _described(p: Point) -> str:
 
 
 def command(p: Point) -> str:
-    """What deploys it: a gallery of an exit's embeddings, or the exits of a stream apart."""
+    """The command that deploys a point: a gallery of an exit, or the export of a stream."""
     checkpoint = shlex.quote(_checkpoint(p.runs.split(";")[0]))
-    if p.kind == "stream":  # of which docs/export.md says how its stages are run
+    if p.kind == "stream":  # docs/export.md explains how its stages are run
         return f"python -m reid_lab.export --checkpoint {checkpoint} --out exported/"
     return (
         f"python -m reid_lab.gallery build --checkpoint {checkpoint} "
@@ -76,7 +76,7 @@ def _deployed(p: Point) -> str:
     lines = [f"  checkpoint  {checkpoint}" for checkpoint in checkpoints]
     if p.kind == "stream":
         lines.append(f"  policy      {p.point}, planned {p.planned:.6g} Mul-Adds a query")
-        lines += [f"  exits       {p.note}"] if p.note else []
+        lines += [f"  exits       {p.note.removeprefix('exits: ')}"] if p.note else []
     else:
         lines.append(f"  exit        {p.point}")
     lines.append(f"  {'export' if p.kind == 'stream' else 'gallery':10}  {command(p)}")
@@ -94,5 +94,5 @@ def _cheapest(points: Sequence[Point], column: str, bound: float) -> str:
         return f"{option} {bound:g}: no run has {column} (results/cost.csv holds measured costs)"
     least = min(known, key=lambda p: getattr(p, column))
     value = getattr(least, column)
-    verdict = "is more" if value > bound else "fits it alone"
+    verdict = "is more" if value > bound else "is within this limit alone"
     return f"{option} {bound:g}: the least is {value:g}, of {least.name}, which {verdict}"

@@ -12,7 +12,7 @@ from typing import Any
 
 from reid_lab.errors import UserError
 from reid_lab.files.stored import StoredFileError, read_config
-from reid_lab.frontier.identity import settings, told_apart
+from reid_lab.frontier.identity import distinct_labels, settings
 from reid_lab.frontier.measured import Cost, costs_by_exit, mixed
 from reid_lab.frontier.points import FrontierError, Point
 from reid_lab.report.load import Run, load_results
@@ -20,16 +20,16 @@ from reid_lab.results import NEW, RESULTS, SUMMARY, config_of, results_of
 from reid_lab.results.rows import StreamRow
 
 BYTES = 4  # of a float32
-# streams that read the query's label, or that ask how a policy bears sorted queries
+# streams that use the query's label, or whose queries are sorted to show the effect of drift
 UNUSABLE = ("(oracle", "by identity", "by camera")
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A run with what it is compared by.
+    """A finished run with its data set, method and seed, by which runs are compared.
 
     Args:
-        tested: the checkpoint that it was given and only tested.
+        tested: the checkpoint, if the run only tested one.
         seed: of the training.
     """
 
@@ -45,7 +45,7 @@ class Finished:
 
 @dataclass
 class Collected:
-    """The points of some runs; what was left out, of it `broken` what could not be read."""
+    """The points of some runs, and notes on what was left out; `broken`: runs not readable."""
 
     points: list[Point] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -56,16 +56,16 @@ def collect(folders: Iterable[Path]) -> Collected:
     """The points of every finished run at or below these folders.
 
     Raises:
-        FrontierError: a folder that is not there, or nothing finished in any.
+        FrontierError: a folder that does not exist, or no finished run in any.
     """
     runs, broken = _find(folders)
     found, notes, unread = _read(runs)
     broken += unread
     if not found:
         raise FrontierError("\n".join(["no run has results to compare", *notes, *broken]))
-    datasets = told_apart([_dataset(f.run) for f in found], [_setting(f.run) for f in found])
+    datasets = distinct_labels([_dataset(f.run) for f in found], [_setting(f.run) for f in found])
     keys = [f"{dataset}\n{f.run.name}" for dataset, f in zip(datasets, found, strict=True)]
-    labels = told_apart(keys, [settings(f.config) for f in found])
+    labels = distinct_labels(keys, [settings(f.config) for f in found])
     methods = [label.partition("\n")[2] for label in labels]
     named = [
         replace(f, dataset=dataset, method=method)
@@ -82,7 +82,7 @@ def points_of(one: Finished) -> list[Point]:
 
 
 def _find(folders: Iterable[Path]) -> tuple[list[Path], list[str]]:
-    """The runs that have a summary, each once; and the folders that cannot be looked into."""
+    """The runs that have a summary, each once; and notes on folders that cannot be read."""
     found: dict[Path, Path] = {}
     broken: list[str] = []
 
@@ -101,7 +101,7 @@ def _find(folders: Iterable[Path]) -> tuple[list[Path], list[str]]:
 
 
 def _read(folders: Sequence[Path]) -> tuple[list[Finished], list[str], list[str]]:
-    """Runs, those that have no results yet, and those that cannot be read."""
+    """Runs, and notes on those without results and on those that cannot be read."""
     found, notes, broken = [], [], []
     for folder in folders:
         try:
@@ -121,10 +121,10 @@ def _beginning_with(folder: Path, reason: str) -> str:
 
 
 def _read_whole(folder: Path) -> Finished:
-    """A run whose files are all of one test.
+    """Read a run whose files are all of one test.
 
     Raises:
-        UserError: a file is broken, or a test is going on.
+        UserError: a file is malformed, or a test is writing at this moment.
     """
     before = _state(folder)
     run = load_results(folder)
@@ -137,12 +137,12 @@ def _read_whole(folder: Path) -> Finished:
     tested = _tested(config)
     costs = costs_by_exit(run.cost, run.summary.machine or "")
     if _state(folder) != before:
-        raise FrontierError(f"{folder}: its results are being written; draw again when it is done")
+        raise FrontierError(f"{folder}: its results are being written; try again after the test")
     return Finished(folder, run, config, costs, tested, _seed(run, tested))
 
 
 def _state(folder: Path) -> tuple[int, int]:
-    """Another one where the results are another test's."""
+    """A value that changes when the results of another test are put in place."""
     path = results_of(folder) / SUMMARY
     try:
         found = path.stat()
@@ -157,7 +157,7 @@ def _tested(config: Mapping[str, Any]) -> Path | None:
         return None
     try:
         return Path(str(given)).expanduser()
-    except RuntimeError:  # the home of a user that is not there
+    except RuntimeError:  # the home of an unknown user
         return Path(str(given))
 
 
@@ -175,7 +175,7 @@ def _dataset(run: Run) -> str:
 
 
 def _setting(run: Run) -> dict[str, str]:
-    """What must be the same for two runs to have answered the same questions."""
+    """The counts and the protocol, which are the same in comparable runs."""
     parts = run.summary.dataset or {}
     counts = {
         f"{part} {key}": str(value)
@@ -188,7 +188,7 @@ def _setting(run: Run) -> dict[str, str]:
 
 
 def _newest(found: Sequence[Finished]) -> tuple[list[Finished], list[str]]:
-    """Of runs that are the same to the seed, the one that ended last."""
+    """Of runs with the same data set, method and seed, the one that ended last."""
     newest: dict[tuple[str, str, str], Finished] = {}
     notes = []
     for one in sorted(found, key=lambda f: _ended(f.folder)):
@@ -255,7 +255,7 @@ def _streams(one: Finished) -> list[Point]:
 
 def _shares(p: StreamRow) -> str:
     used = ((name, share) for name, share in p.shares.items() if share > 0)
-    return "leaves by " + ", ".join(f"{name} {100 * share:.0f}%" for name, share in used)
+    return "exits: " + ", ".join(f"{name} {100 * share:.0f}%" for name, share in used)
 
 
 def _common(one: Finished, runs: str) -> dict[str, Any]:
@@ -270,6 +270,6 @@ def _common(one: Finished, runs: str) -> dict[str, Any]:
 
 
 def _mapping(node: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """What a key holds, where that is a mapping."""
+    """The mapping at a key, or an empty one."""
     value = node.get(key)
     return value if isinstance(value, dict) else {}

@@ -1,4 +1,4 @@
-"""Which runs are the same but for the seed, and what tells the others apart."""
+"""Which runs differ only in the seed, and how the others are labelled."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 from reid_lab.files.stored import StoredFileError, read_config
 
 Settings = Mapping[str, str]
-# what an accuracy depends on; where the files are and how fast they are read is not in it
+# settings that an accuracy depends on; places of files and reading speed are not among them
 PARTS = {"dataset", "backbone", "loss", "model", "callbacks", "trainer"}
-# callbacks that only look on, after training
+# callbacks that only measure, after training
 OBSERVERS = {"anytime", "verification", "dimensions", "ranked_lists", "attention"}
 OBSERVERS |= {"throughput", "checkpoint", "progress", "cost"}
-# of callbacks.stream: the rest is in a point's name, or says which points there are
+# of callbacks.stream: the others are in a point's name, or select the points
 ROUTING = {"exits", "candidates", "gallery"}
-# of the trainer: where it runs, what it tells, and validation, which selects nothing
+# of the trainer: hardware, logging, and validation, which selects nothing
 RUNNING = {"accelerator", "devices", "num_nodes", "strategy", "default_root_dir", "logger"}
 RUNNING |= {"log_every_n_steps", "enable_checkpointing", "enable_model_summary", "profiler"}
 RUNNING |= {"enable_progress_bar", "val_check_interval", "check_val_every_n_epoch"}
@@ -31,13 +31,13 @@ def settings(config: Mapping[str, Any], known: dict[Path, str] | None = None) ->
     """A run's settings by dotted key, without the seed and the places of files."""
     flat: dict[str, str] = {}
     _flatten(config, "", flat, {} if known is None else known)
-    return {key: value for key, value in flat.items() if _telling(key)}
+    return {key: value for key, value in flat.items() if _matters(key)}
 
 
-def told_apart(names: Sequence[str], every: Sequence[Settings]) -> list[str]:
-    """The names; where one stands for several settings, with those that differ.
+def distinct_labels(names: Sequence[str], every: Sequence[Settings]) -> list[str]:
+    """Label runs: the name, and where one name has several settings those that differ.
 
-    Two labels are the same where names and settings are.
+    Two labels are equal if names and settings are.
     """
     places = defaultdict(list)
     for place, name in enumerate(names):
@@ -50,7 +50,7 @@ def told_apart(names: Sequence[str], every: Sequence[Settings]) -> list[str]:
 
 
 def _differences(every: Sequence[Settings]) -> list[str]:
-    """What tells each of them from the others, as text."""
+    """The settings in which each of them differs from the others, as text."""
     differ = _differing(every)
     shown = _shown(differ)
     words = Counter(map(_word, shown))
@@ -61,8 +61,8 @@ def _differences(every: Sequence[Settings]) -> list[str]:
 
 
 def _differing(every: Sequence[Settings]) -> dict[str, tuple[str, ...]]:
-    """Key -> each one's value. Of keys that always agree, as `max_steps` does with the model's
-    `iterations`, the first."""
+    """Key -> each one's value. Of keys that always differ together, such as `max_steps` and the
+    model's `iterations`, only the first."""
     keys = sorted({key for own in every for key in own}, key=lambda key: (key.count("."), key))
     first: dict[tuple[str, ...], str] = {}
     for key in keys:
@@ -75,18 +75,18 @@ def _word(key: str) -> str:
 
 
 def _shown(differ: Mapping[str, Sequence[str]]) -> list[str]:
-    """Keys that together tell as much apart as all do, and others up to `SHOWN`."""
-    telling: list[str] = []
+    """Keys that together distinguish as many runs as all do, and others up to `SHOWN`."""
+    keys: list[str] = []
     apart = 1
     for key in differ:
-        found = len(set(zip(*(differ[k] for k in [*telling, key]), strict=True)))
+        found = len(set(zip(*(differ[k] for k in [*keys, key]), strict=True)))
         if found > apart:
-            telling, apart = [*telling, key], found
-    others = [key for key in differ if key not in telling]
-    return telling + others[: max(SHOWN - len(telling), 0)]
+            keys, apart = [*keys, key], found
+    others = [key for key in differ if key not in keys]
+    return keys + others[: max(SHOWN - len(keys), 0)]
 
 
-def _telling(key: str) -> bool:
+def _matters(key: str) -> bool:
     part, _, rest = key.partition(".")
     name, last = rest.partition(".")[0], _word(key)
     if part not in PARTS or last in ELSEWHERE:
@@ -97,7 +97,7 @@ def _telling(key: str) -> bool:
         return last in ROUTING
     if part == "callbacks" and name in OBSERVERS:
         return False
-    return last != "seed" or ".recipe." in key  # a recipe's seed makes other people
+    return last != "seed" or ".recipe." in key  # a recipe's seed changes the people
 
 
 def _flatten(node: Any, prefix: str, flat: dict[str, str], known: dict[Path, str]) -> None:
@@ -111,9 +111,9 @@ def _flatten(node: Any, prefix: str, flat: dict[str, str], known: dict[Path, str
 
 
 def _checkpoint(path: Path, known: dict[Path, str]) -> str:
-    """A teacher by what it is: that of another seed is the same one.
+    """Identify a teacher by its settings: one with another seed is the same.
 
-    `known`: folders that were looked into, each once, as a config may name its own checkpoint.
+    `known`: folders that were read already, as a config may name its own checkpoint.
     """
     run = path.parent.parent
     try:

@@ -54,7 +54,7 @@ def mixed(parts: Sequence[tuple[Cost, float]]) -> Cost:
 
 
 def one_setting(points: Sequence[Point]) -> tuple[list[Point], list[str]]:
-    """What was measured elsewhere than most of the points is taken out, and named."""
+    """Blank costs that were measured elsewhere than most are, with a note."""
     counts = Counter(p.measured_on for p in points if p.measured_on)
     if len(counts) < 2:
         return list(points), []

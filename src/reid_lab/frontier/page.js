@@ -10,7 +10,7 @@ const MORE_IS_BETTER = new Set(["images_per_second"]);
 const OURS = new Set(["exit", "stream"]);
 const known = (p, ...columns) => columns.every(c => Number.isFinite(p[c]));
 
-/** The points that no other one beats, cheapest first. */
+/** The Pareto set, cheapest first. */
 function pareto(points, cost, metric) {
   const sign = MORE_IS_BETTER.has(cost) ? -1 : 1;
   const able = points.filter(p => OURS.has(p.kind) && known(p, cost, metric));
@@ -23,13 +23,13 @@ function pareto(points, cost, metric) {
   return found;
 }
 
-/** Whether a point keeps every limit; what is not known keeps none. */
+/** Whether a point is within every limit; an unknown cost is not. */
 function fits(p, limits) {
   return Object.entries(limits).every(([cost, bound]) =>
     known(p, cost) && (MORE_IS_BETTER.has(cost) ? p[cost] >= bound : p[cost] <= bound));
 }
 
-/** The most accurate exit or stream within the limits; of equals by mAP, then the simplest. */
+/** The most accurate exit or stream within the limits; ties are broken as in best.py. */
 function best(points, limits, metric) {
   const able = points.filter(p => OURS.has(p.kind) && known(p, metric) && fits(p, limits));
   const least = (a, b) => { const [x, y] = [a ?? Infinity, b ?? Infinity]; return x < y ? -1 : x > y ? 1 : 0; };
@@ -38,7 +38,7 @@ function best(points, limits, metric) {
   return able[0] || null;
 }
 
-/** The points without most of each stream's: of its budgets a few, evenly spread. */
+/** The points with only a few budgets of each stream, evenly spread. */
 function fold(points, keep = 5) {
   const streams = new Map();
   for (const p of points.filter(p => p.kind === "stream")) {
@@ -53,7 +53,7 @@ function fold(points, keep = 5) {
   return points.filter(p => p.kind !== "stream" || kept.has(p));
 }
 
-/** Places for the marks of an axis. */
+/** Positions of the ticks of an axis. */
 function ticks(low, high, log) {
   const found = [];
   if (log) {
@@ -76,7 +76,7 @@ function short(value) {
 }
 
 /** A cost as text: bytes of an embedding to the byte. */
-const told = (column, value) => column === "embedding_bytes" ? value.toLocaleString("en")
+const costText = (column, value) => column === "embedding_bytes" ? value.toLocaleString("en")
   : column === "peak_memory_bytes" ? `${short(value)}B` : short(value);
 const named = p => p.point && p.point !== p.method ? `${p.method} ${p.point}` : p.method;
 const percent = x => Number.isFinite(x) ? `${(100 * x).toFixed(1)}%` : "–";
@@ -137,7 +137,7 @@ function start({ points, colours }) {
       const bound = low * (high / low) ** (input.value / 1000);
       if (+input.value === 1000) delete state.limits[cost];
       else state.limits[cost] = bound * (1 + 1e-9);
-      value.textContent = +input.value === 1000 ? "any" : `≤ ${told(cost, Math.floor(bound) || bound)}`;
+      value.textContent = +input.value === 1000 ? "any" : `≤ ${costText(cost, Math.floor(bound) || bound)}`;
       draw();
     };
     label.append(COSTS[cost], value, input);
@@ -150,7 +150,7 @@ function start({ points, colours }) {
     const won = Object.keys(limits).length ? best(visible, limits, metric) : null;
     const front = pareto(visible, axis, metric);
     plot(visible.filter(p => p[axis] > 0 && known(p, axis, metric)), front, won);
-    tell(won);
+    showBest(won);
     tabulate(visible, new Set(front), won);
   }
 
@@ -158,8 +158,8 @@ function start({ points, colours }) {
     const { axis, metric, limits } = state, log = state.scale === "log", svg = at("plot");
     const BOX = size(svg);
     svg.replaceChildren();
-    if (!shown.length) { put(svg, "text", { x: BOX.right / 2, y: BOX.bottom / 2, "text-anchor": "middle" }, "nothing has this cost"); return; }
-    // a reference may cost next to nothing: it stands in a strip at the edge
+    if (!shown.length) { put(svg, "text", { x: BOX.right / 2, y: BOX.bottom / 2, "text-anchor": "middle" }, "no point has this cost"); return; }
+    // a reference may cost far less than the rest: it is drawn in a strip at the edge
     const ours = shown.filter(p => p.kind !== "reference");
     const xs = (ours.length ? ours : shown).map(p => p[axis]), ys = shown.flatMap(p => [p[metric], p[metric + "_min"] ?? p[metric], p[metric + "_max"] ?? p[metric]]);
     let [x0, x1] = [Math.min(...xs), Math.max(...xs)], [y0, y1] = [Math.min(...ys), Math.max(...ys)];
@@ -198,7 +198,7 @@ function start({ points, colours }) {
       put(svg, "path", { d: path(line), fill: "none", stroke: colours[method], "stroke-width": kind === "stream" ? 2.5 : 1 });
     }
     const dots = shown.filter(p => p.kind !== "stream" && p.kind !== "reference").map(p => [X(p[axis]) - 6, Y(p[metric]) - 6, X(p[axis]) + 6, Y(p[metric]) + 6]);
-    const written = [];  // boxes of names: where there is no room a name is left to its tooltip
+    const written = [];  // boxes of names: without room a name is in the tooltip only
     const clear = (box, others) => others.every(b => b[0] >= box[2] || box[0] >= b[2] || b[1] >= box[3] || box[1] >= b[3]);
     const write = (x, y, text, always) => {
       const wide = 6 * text.length;
@@ -229,9 +229,9 @@ function start({ points, colours }) {
       mark.onmousemove = e => tip(p, e);
       mark.onmouseleave = () => { at("tip").hidden = true; };
     }
-    // a reference may be there at several image sizes: the best one is named
+    // a reference may have several image sizes: the best one is named
     const references = shown.filter(p => p.kind === "reference");
-    for (const p of references.filter(p => !references.some(r => r.method === p.method && r[metric] > p[metric])))  // of one at the edge with its cost
+    for (const p of references.filter(p => !references.some(r => r.method === p.method && r[metric] > p[metric])))
       write(X(p[axis]), Y(p[metric]), p[axis] < x0 ? `◂ ${p.method}` : p.method, p[axis] < x0);
     const exits = shown.filter(p => p.kind === "exit");
     for (const p of exits.sort((a, b) => front.includes(b) - front.includes(a) || b[metric] - a[metric]))
@@ -239,7 +239,7 @@ function start({ points, colours }) {
     for (const p of shown.filter(p => p.kind === "published")) write(X(p[axis]), Y(p[metric]), p.method);
   }
 
-  /** As wide as there is room, beside the controls as high as they are; the box of the axes. */
+  /** Fit the plot to the free width, and to the height of the controls next to it; returns the box of the axes. */
   function size(svg) {
     const room = svg.parentNode.clientWidth - 32, controls = at("controls");
     const beside = controls.offsetTop === svg.parentNode.offsetTop;
@@ -251,7 +251,7 @@ function start({ points, colours }) {
   function facts(p) {
     const found = [`Rank-1 ${percent(p.rank1)}`, `mAP ${percent(p.mAP)}`];
     if (p.rank1_max > p.rank1_min) found[0] += ` (${percent(p.rank1_min)} to ${percent(p.rank1_max)})`;
-    for (const c of Object.keys(COSTS)) if (known(p, c)) found.push(`${COSTS[c]}: ${told(c, p[c])}`);
+    for (const c of Object.keys(COSTS)) if (known(p, c)) found.push(`${COSTS[c]}: ${costText(c, p[c])}`);
     if (p.kind === "stream") found.push(`planned ${short(p.planned)} Mul-Adds`);
     for (const key of ["seeds", "source", "note", "measured_on"]) if (p[key]) found.push(key === "note" ? p.note : `${key.replace("_", " ")} ${p[key]}`);
     return found;
@@ -266,7 +266,7 @@ function start({ points, colours }) {
     box.style.top = `${Math.max(0, Math.min(y, frame.height - box.offsetHeight))}px`;
   }
 
-  function tell(won) {
+  function showBest(won) {
     const box = at("best");
     box.replaceChildren();
     if (!Object.keys(state.limits).length) { box.textContent = "Move a slider: the best under the budget is shown here."; return; }
@@ -282,7 +282,7 @@ function start({ points, colours }) {
     const heads = { point: "Exit or stream", rank1: "Rank-1", mAP: "mAP", seeds: "Seeds", source: "Source", ...COSTS };
     const used = columns.filter(c => visible.some(p => p[c] !== "" && p[c] !== null));
     const text = (p, c) => c === "rank1" || c === "mAP" ? percent(p[c])
-      : c in COSTS ? known(p, c) ? told(c, p[c]) : "–"
+      : c in COSTS ? known(p, c) ? costText(c, p[c]) : "–"
       : p[c];
     const key = p => (state.sort === "point" ? `${p.method} ${p.point}` : p[state.sort]) ?? (state.up ? Infinity : -Infinity);
     const few = new Set(state.all ? visible : fold(visible));
@@ -303,7 +303,7 @@ function start({ points, colours }) {
     at("table").replaceChildren(head, ...body);
   }
 
-  /** The exit, or the policy and what it was given; below it the method. */
+  /** The exit, or the policy and its planned budget; below it the method. */
   function name(p, best) {
     const cell = make("td"), own = p.point && p.point !== p.method;
     const what = p.kind === "stream" ? `${p.point}, planned ${short(p.planned)}` : own ? p.point : p.method;

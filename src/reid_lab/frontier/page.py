@@ -1,4 +1,4 @@
-"""The frontier as one page that needs nothing but itself."""
+"""The frontier as one self-contained page."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def colours(points: Sequence[Point]) -> dict[str, str]:
 
 
 def _plain(p: Point) -> dict[str, object]:
-    """What JSON can say, unknown is null; with the command that deploys it."""
+    """A point for JSON, unknown values as null; with the command that deploys it."""
     plain = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in asdict(p).items()
@@ -49,5 +49,5 @@ def _plain(p: Point) -> dict[str, object]:
 
 
 def _json(content: object) -> str:
-    # a name may hold "</script>"
+    # a name may contain "</script>"
     return json.dumps(content, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")

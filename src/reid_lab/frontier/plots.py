@@ -1,4 +1,4 @@
-"""The frontier as a picture: lines for early exits, dots for static models, hollow for others."""
+"""The frontier as a figure: lines for early exits, dots for static models, hollow for others."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ COLOURS = (
     *("#8c564b", "#7f7f2b", "#5b3a8c", "#9c1c3b"),
 )
 MARKERS = "osD^vPXh*"  # one less than colours: all pairs differ
-SMALL = 6.5  # points of the letters beside published numbers
-LINES = 20  # published numbers that stand beside a plot of the usual height
+SMALL = 6.5  # font size of published numbers
+LINES = 20  # published numbers that fit next to a plot of the usual height
 
 
 @dataclass(frozen=True)
 class View:
-    """What is drawn against what; of each point its place in the picture."""
+    """The axes of a figure, and the position of each point."""
 
     cost: Axis
     metric: str
@@ -37,7 +37,7 @@ class View:
         return float(getattr(p, self.cost.column))
 
     def y(self, p: Point, bound: str = "") -> float:
-        """In percent; the `_min` or `_max` over the seeds, where it is known."""
+        """In percent; with `bound` the `_min` or `_max` over the seeds, if it is known."""
         value = getattr(p, self.metric + bound)
         return 100 * float(value if math.isfinite(value) else getattr(p, self.metric))
 
@@ -46,24 +46,24 @@ class View:
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a method is distinguished."""
+class MethodStyle:
+    """Colour and marker of a method."""
 
     colour: str
     marker: str
 
 
-def looks(points: Sequence[Point]) -> dict[str, Look]:
+def method_styles(points: Sequence[Point]) -> dict[str, MethodStyle]:
     """A colour and a marker a method, in the order of the table."""
     methods = dict.fromkeys(p.method for p in points if p.kind in OURS)
     return {
-        method: Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
+        method: MethodStyle(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
         for i, method in enumerate(methods)
     }
 
 
 def frontier(points: Sequence[Point], axis: str, metric: str) -> Figure | None:
-    """One metric against one cost; None where nothing that we ran has it."""
+    """One metric against one cost; None if no run has that cost."""
     view = View(AXES[axis], metric)
     drawn = [p for p in points if view.holds(p)]
     marks = pareto_columns(drawn)
@@ -74,9 +74,9 @@ def frontier(points: Sequence[Point], axis: str, metric: str) -> Figure | None:
     title = f"{METRICS[metric]} against {AXES[axis].label}: {points[0].dataset}"
     figure, ax = axes(title, 9.4, 4.8 + 0.12 * max(0, len(papers) - LINES))
     handles = [_pareto(ax, best, view)]
-    for method, look in looks(points).items():
+    for method, style in method_styles(points).items():
         own = [p for p in drawn if p.method == method and p.kind in OURS]
-        handles += _method(ax, own, look, view)
+        handles += _method(ax, own, style, view)
     _scales(ax, [p for p in drawn if p.kind in (*OURS, "published")], view)
     _references(ax, [p for p in drawn if p.kind == "reference"], view)
     names = ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
@@ -90,24 +90,24 @@ def frontier(points: Sequence[Point], axis: str, metric: str) -> Figure | None:
 
 
 def _pareto(ax: Axes, best: Sequence[Point], view: View) -> Line2D:
-    """The staircase of what can be had for a cost, and a ring around each that gives it."""
+    """The Pareto set as a staircase, with a ring around each of its points."""
     line = sorted((view.x(p), view.y(p)) for p in best)
     x, y = zip(*line, strict=True)
     ax.step(x, y, where="post", color=INK, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1.5)
     for p in best:
-        size, face = (11, "none") if p.kind == "exit" else (2, INK)  # a stream's are many
+        size, face = (11, "none") if p.kind == "exit" else (2, INK)  # a stream has many points
         ax.plot(view.x(p), view.y(p), "o", markersize=size, mfc=face, mec=INK, mew=0.9, zorder=4)
     return _handle("Pareto set", INK, "o", "none", 0.9, (0, (4, 2)))
 
 
-def _method(ax: Axes, points: Sequence[Point], look: Look, view: View) -> list[Line2D]:
+def _method(ax: Axes, points: Sequence[Point], style: MethodStyle, view: View) -> list[Line2D]:
     """Exits joined by a thin line, the stream of the best policy by a thick one."""
     exits = sorted((p for p in points if p.kind == "exit"), key=view.x)
     stream = sorted((p for p in points if p.kind == "stream"), key=view.x)
     if not points:
         return []
-    ax.plot(*_xy(stream, view), color=look.colour, linewidth=2.2, zorder=2)
-    ax.plot(*_xy(exits, view), color=look.colour, linewidth=0.8, alpha=0.7, zorder=2)
+    ax.plot(*_xy(stream, view), color=style.colour, linewidth=2.2, zorder=2)
+    ax.plot(*_xy(exits, view), color=style.colour, linewidth=0.8, alpha=0.7, zorder=2)
     x, y = _xy(exits, view)
     low = [view.y(p) - view.y(p, "_min") for p in exits]
     high = [view.y(p, "_max") - view.y(p) for p in exits]
@@ -115,8 +115,8 @@ def _method(ax: Axes, points: Sequence[Point], look: Look, view: View) -> list[L
         x,
         y,
         yerr=[low, high] if any(low + high) else None,
-        fmt=look.marker,
-        color=look.colour,
+        fmt=style.marker,
+        color=style.colour,
         markersize=8 if len(exits) == 1 else 5.5,
         capsize=2,
         elinewidth=1,
@@ -124,7 +124,7 @@ def _method(ax: Axes, points: Sequence[Point], look: Look, view: View) -> list[L
     )
     label = f"{points[0].method}, stream by {stream[0].point}" if stream else points[0].method
     width = 2.2 if stream else 0.8 if len(exits) > 1 else 0
-    return [_handle(label, look.colour, look.marker, look.colour, width)]
+    return [_handle(label, style.colour, style.marker, style.colour, width)]
 
 
 def _xy(points: Sequence[Point], view: View) -> tuple[list[float], list[float]]:
@@ -134,12 +134,12 @@ def _xy(points: Sequence[Point], view: View) -> tuple[list[float], list[float]]:
 def _handle(
     label: str, colour: str, marker: str, face: str, width: float, dashes: object = "-"
 ) -> Line2D:
-    style = {"linewidth": width, "linestyle": dashes if width else "none"}
-    return Line2D([], [], color=colour, marker=marker, mfc=face, label=label, **style)  # type: ignore[arg-type]
+    line = {"linewidth": width, "linestyle": dashes if width else "none"}
+    return Line2D([], [], color=colour, marker=marker, mfc=face, label=label, **line)  # type: ignore[arg-type]
 
 
 def _references(ax: Axes, points: Sequence[Point], view: View) -> None:
-    """Hollow; at the edge, with its cost, where it costs next to nothing beside the others.
+    """Hollow dots; at the edge, with the cost, if they cost far less than the others.
 
     Of several image sizes the best one is shown.
     """
@@ -153,7 +153,7 @@ def _references(ax: Axes, points: Sequence[Point], view: View) -> None:
 
 
 def _published(ax: Axes, papers: Sequence[Point], view: View) -> None:
-    """Numbered hollow diamonds, and the list of what they are and who printed them."""
+    """Numbered hollow diamonds, and a list of their methods and sources."""
     handles = []
     for number, p in enumerate(sorted(papers, key=view.x), 1):
         ax.plot(view.x(p), view.y(p), "d", ms=6, mfc="white", mec=QUIET, mew=1.1, zorder=2.5)

@@ -1,4 +1,4 @@
-"""A row of `frontier.csv`: one way to answer, what it finds and what it costs."""
+"""The rows of `frontier.csv`: exits, streams, references and published numbers, with costs."""
 
 # ruff: noqa: N815 - mAP is the field's name
 
@@ -21,7 +21,7 @@ OURS = ("exit", "stream")  # what can be deployed: they make up the Pareto set
 
 
 class FrontierError(UserError):
-    """Runs that cannot be brought into one table, or a budget that nothing fits."""
+    """Runs that cannot be compared, or a budget that nothing fits."""
 
 
 @dataclass(frozen=True)
@@ -73,18 +73,18 @@ class Point:
 
     @property
     def name(self) -> str:
-        """Method and point, each said once."""
+        """Method and point, without repetition."""
         return self.method if self.point in ("", self.method) else f"{self.method} {self.point}"
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A cost: the column that holds it, and how it is written."""
+    """A cost: its column and how it is written."""
 
     column: str
     label: str
     unit: str = ""
-    measured: bool = False  # on one machine: comparable with the same machine's only
+    measured: bool = False  # comparable on the same machine only
 
 
 AXES = {
@@ -103,13 +103,13 @@ NUMBERS = {f.name for f in fields(Point) if f.type in ("float", "Share")}
 
 
 def pareto(costs: Sequence[float], gains: Sequence[float]) -> list[bool]:
-    """Which points no other one beats: no dearer and better, or cheaper and no worse.
+    """Which points are in the Pareto set: no other is as cheap and better, or cheaper and as good.
 
-    Points that are nan or infinite in either are never in the set; equals are in it together.
+    Points that are nan or infinite in either are not in it; equal points are in it together.
     """
     found = [False] * len(costs)
     known = [i for i in range(len(costs)) if math.isfinite(costs[i]) and math.isfinite(gains[i])]
-    best, at = -math.inf, math.nan  # the largest gain so far, and what it cost
+    best, at = -math.inf, math.nan  # the largest gain so far, and its cost
     for i in sorted(known, key=lambda i: (costs[i], -gains[i])):
         found[i] = gains[i] > best or (gains[i] == best and costs[i] == at)
         if gains[i] > best:

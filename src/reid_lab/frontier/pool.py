@@ -1,4 +1,4 @@
-"""Seeds of one method become one point; of a method's policies the best one stays."""
+"""Pool the seeds of a method into one point, and keep the best policy of each stream."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from reid_lab.frontier.points import MEASURED, METRICS, Point
 
-GRID = 101  # places where policies are compared
+GRID = 101  # costs at which policies are compared
 
 
 def pool(points: Iterable[Point]) -> list[Point]:
@@ -89,7 +89,7 @@ _OVER_SEEDS: dict[str, Callable[[list[float]], float]] = {"": _mean, "_min": min
 
 
 def _whole(value: float) -> float:
-    """To the Mul-Add: the same budget as two runs wrote it."""
+    """To whole Mul-Adds, so that equal budgets of two runs are equal."""
     return round(value) if math.isfinite(value) else -1
 
 

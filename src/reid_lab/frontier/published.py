@@ -1,4 +1,4 @@
-"""What the papers print: `published.csv`, accuracies in percent and Mul-Adds with their unit."""
+"""Published numbers: `published.csv`, accuracies in percent, Mul-Adds with their unit."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from reid_lab.frontier.points import Point
 def published(dataset: str, gallery: int) -> list[Point]:
     """The published numbers of a data set.
 
-    Single query, without re-ranking. Only where the gallery is the papers' in name and size:
-    with distractors or other boxes it would be another question. Mul-Adds are multiply-adds;
-    the column `printed_unit` says what was halved, and what no paper prints.
+    Single query, without re-ranking. Only if the gallery has the papers' name and size, since
+    distractors or other boxes change the task. Mul-Adds are multiply-adds; the column
+    `printed_unit` notes which numbers were halved, and which no paper prints.
     """
     name = _released(dataset)
     return [

@@ -1,4 +1,4 @@
-"""The command: draws the frontier of each data set and answers what the budget asks."""
+"""The command: draws the frontier of each data set, prints the best under a budget."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from argparse import Namespace
 from reid_lab.errors import UserError
 from reid_lab.frontier import tables
 from reid_lab.frontier.arguments import limits
-from reid_lab.frontier.best import asked
+from reid_lab.frontier.best import answer
 
 
 def show(args: Namespace) -> int:
-    """Write the files and print where; 1 where a run is broken or nothing fits the budget."""
+    """Write the files and print their paths; returns 1 if a run is broken or nothing fits."""
     found = tables.gather(args.runs, args.table, args.dataset)
     status, bounds = int(bool(found.broken)), limits(args)
     notes = [*found.notes, *found.broken]
@@ -23,7 +23,7 @@ def show(args: Namespace) -> int:
             print(f"note: {note}", file=sys.stderr)
         notes = []  # once is enough
         try:
-            print(asked(shown, bounds, args.metric) if bounds else "", end="\n" * bool(bounds))
+            print(answer(shown, bounds, args.metric) if bounds else "", end="\n" * bool(bounds))
         except UserError as error:
             print(f"error: {name}: {error}", file=sys.stderr)
             status = 1

@@ -1,4 +1,4 @@
-"""From runs or a table to what is shown, and the files that show it."""
+"""From runs or a table to the points that are shown, and the files that show them."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ LONGEST = 100  # letters of a folder's name
 
 
 def gather(runs: Sequence[Path], table: Path | None, dataset: str | None) -> Collected:
-    """The pooled points of the runs, or of a table that was written before; what was left out.
+    """The pooled points of runs, or those of a `frontier.csv`, and notes on what was left out.
 
     Raises:
-        FrontierError: nothing to show, or no such data set.
+        FrontierError: nothing to show, or an unknown data set.
     """
     if table is not None:
         found = Collected([p for p in read_points(table) if p.kind != "published"])
@@ -45,7 +45,9 @@ def gather(runs: Sequence[Path], table: Path | None, dataset: str | None) -> Col
     points = found.points
     datasets = list(dict.fromkeys(p.dataset for p in points))
     if dataset is not None and dataset not in datasets:
-        raise FrontierError(f"--dataset {dataset}: no run of it; there are {', '.join(datasets)}")
+        raise FrontierError(
+            f"--dataset: unknown data set {dataset!r}; available: {', '.join(datasets)}"
+        )
     found.points = [p for p in points if dataset in (None, p.dataset)]
     return found
 
@@ -60,7 +62,7 @@ def by_dataset(points: Sequence[Point], out: Path) -> Iterator[tuple[str, list[P
 
 
 def _unused(name: str, taken: set[str]) -> str:
-    """A folder's name for a data set that no other one has."""
+    """A unique name of a folder for a data set."""
     short = re.sub(r"\W+", "_", name).strip("_")[:LONGEST] or "dataset"
     numbered = chain([short], (f"{short}_{number}" for number in count(2)))
     own = next(each for each in numbered if each.lower() not in taken)
@@ -69,7 +71,7 @@ def _unused(name: str, taken: set[str]) -> str:
 
 
 def shown(points: Sequence[Point], with_published: bool) -> tuple[list[Point], list[str]]:
-    """One data set's points as they can be compared, with a note for what cannot."""
+    """The comparable points of one data set, and notes on what is not comparable."""
     comparable, notes = one_setting(points)
     if not with_published:
         return comparable, notes
@@ -82,7 +84,7 @@ def shown(points: Sequence[Point], with_published: bool) -> tuple[list[Point], l
 def write(folder: Path, points: Sequence[Point], notes: Sequence[str]) -> Path:
     """`frontier.csv`, a PNG each axis and metric, and `frontier.html`, which is returned.
 
-    A picture of an axis that no point has is not drawn, and an old one is taken away.
+    The figure of an axis that no point has is not drawn, and an old one is removed.
     """
     marks = pareto_columns(points)
     rows = [replace(p, pareto=mark) for p, mark in zip(points, marks, strict=True)]
@@ -96,10 +98,10 @@ def write(folder: Path, points: Sequence[Point], notes: Sequence[str]) -> Path:
             else:
                 target.unlink(missing_ok=True)
     html = folder / "frontier.html"
-    write_text(html, page([relative(p) for p in points], notes))
+    write_text(html, page([first_run(p) for p in points], notes))
     return html
 
 
-def relative(p: Point) -> Point:
-    """The first run is enough where a page names the checkpoint."""
+def first_run(p: Point) -> Point:
+    """Keep the first run only: the page names one checkpoint."""
     return replace(p, runs=p.runs.split(";")[0])

@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 
 
 def write_report(run: Path | Run, compare: Sequence[Path] = ()) -> Path:
-    """Write `report/report.html` into the run folder, with its PNG and CSV files beside it.
+    """Write `report/report.html` into the run folder, with its PNG and CSV files.
 
-    The exits and the anytime curve of the runs in `compare` are drawn too, under their names;
+    The exits and the anytime curve of the runs in `compare` are drawn too, with their names;
     one that cannot be read is left out, with a warning and a note on the page.
 
     Raises:
@@ -56,7 +56,7 @@ def _write(folder: Path, files: Mapping[str, bytes | None], html: str) -> Path:
 
 
 def _compared(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
-    """The runs that can be read, and what is said of the others."""
+    """The runs that can be read, and a note on each of the others."""
     found = [_run_or_reason(Path(folder)) for folder in folders]
     notes = [f"Not compared: {reason}." for reason in found if isinstance(reason, str)]
     for note in notes:

@@ -37,8 +37,8 @@ def attention(shown: Attention | None) -> Figure | None:
         for cell, drawn in zip(hard_cells, boxes, strict=True):
             _draw_boxes(cell, drawn)
         for cell, weights in zip(soft_cells, soft, strict=True):
-            look = {"cmap": "jet", "alpha": 0.5, "interpolation": "bilinear"}
-            cell.imshow(weights, extent=(0, 1, 1, 0), aspect="auto", **look)
+            style = {"cmap": "jet", "alpha": 0.5, "interpolation": "bilinear"}
+            cell.imshow(weights, extent=(0, 1, 1, 0), aspect="auto", **style)
     figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.35 / figure.get_figheight(), 0.06, 0.04)
     return figure
 

@@ -1,4 +1,4 @@
-"""The cost account for people to read: a table and under which conditions it was taken."""
+"""The cost account as a table, with the conditions of the measurement."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reid_lab.report.sections import Section
 from reid_lab.report.tables import NOTHING, TextTable, mul_adds, whole
 from reid_lab.results.rows import CostRow
 
-# head, what it shows of a line
+# head -> text of a row's cell
 COLUMNS: tuple[tuple[str, Callable[[CostRow], str]], ...] = (
     ("Mul-Adds", lambda c: mul_adds(c.mul_adds)),
     ("Parameters", lambda c: scaled(c.parameters)),
@@ -60,7 +60,7 @@ def figures(value: float) -> str:
 
 
 def cost_table(costs: Sequence[CostRow]) -> TextTable:
-    """A row an exit; a column of which nothing is known is left out."""
+    """A row an exit; a column without any known value is left out."""
     known = {
         head: cells for head, show in COLUMNS if set(cells := [show(c) for c in costs]) - {NOTHING}
     }
@@ -70,7 +70,7 @@ def cost_table(costs: Sequence[CostRow]) -> TextTable:
 
 
 def conditions_line(costs: Sequence[CostRow]) -> str:
-    """On what the times were taken, and how."""
+    """The machine on which the times were measured, and how."""
     c = costs[0]
     parts = [c.device, f"{c.threads} threads" if c.threads != 1 else "1 thread", c.allocator]
     parts += [c.precision] * bool(c.precision)
@@ -81,12 +81,12 @@ def conditions_line(costs: Sequence[CostRow]) -> str:
 
 
 def cost(costs: Sequence[CostRow]) -> list[Section]:
-    """A section where a run kept the account."""
+    """A section if the run measured costs."""
     if not costs:
         return []
     lead = (
-        "All columns are cumulative up to the exit. Parameters and weights are those that take "
-        "part; peak memory is what one image's tensors hold beside them. "
+        "All columns are cumulative up to the exit. Parameters and weights are those in use; peak "
+        "memory is that of one image's tensors, without weights. "
     )
     if costs[0].gallery:
         lead += (

@@ -13,7 +13,7 @@ FEW = 30  # points of a line that are marked
 
 
 def loss(run: Run) -> Figure | None:
-    """The loss of each exit, lightly smoothed over the pale raw values."""
+    """The loss of each exit, smoothed, over the raw values in a lighter line."""
     lines = run.logs.losses or {"all": run.logs.series("train/loss")}
     if not any(len(steps) for steps, _ in lines.values()):
         return None
@@ -22,7 +22,7 @@ def loss(run: Run) -> Figure | None:
     for name, (steps, values) in lines.items():
         colour = colours.get(name, INK)
         ax.plot(steps, values, color=colour, linewidth=0.6, alpha=0.25)
-        marker = "o" if len(steps) < FEW else ""  # one point is no line
+        marker = "o" if len(steps) < FEW else ""  # a single point has no line
         ax.plot(
             *(steps, smooth(values)),
             color=colour,
@@ -55,7 +55,7 @@ def validation(run: Run) -> Figure | None:
 
 
 def _steps(ax: Axes, run: Run) -> None:
-    """The axis of the whole training, however few steps were logged."""
+    """Let the axis span the whole training, even if few steps were logged."""
     ax.set_xlabel("Step")
     end = max(max(run.logs.rows, default=0), 1)
     ax.set_xlim(-0.02 * end, 1.03 * end)

@@ -19,7 +19,7 @@ Point = TypeVar("Point", RocRow, OperatingPointRow, DimensionRow)
 
 
 def roc(run: Run) -> Figure | None:
-    """True against false accepts over all pairs; wanted false-accept rates are marked."""
+    """True accepts against false accepts over all pairs; the wanted rates are marked."""
     lines = _by_exit(run.roc, lambda p: math.isfinite(p.tpr) and p.fpr > 0)
     if not lines:
         return None
@@ -60,7 +60,7 @@ def dimensions(run: Run, metric: str) -> Figure | None:
 
 
 def _powers_of_two(ax: Axes, dims: set[int]) -> None:
-    """A log axis with the dimensions that there are as its ticks."""
+    """A log axis with a tick at each dimension."""
     ax.set_xscale("log", base=2)
     ax.set_xticks(sorted(dims), [f"{dim}" for dim in sorted(dims)])
     ax.xaxis.set_minor_locator(NullLocator())

@@ -1,4 +1,4 @@
-"""The few numbers a reader should take away."""
+"""The headline numbers of the report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ POLICY, BASELINE = "margin", "random"
 
 @dataclass(frozen=True)
 class Headline:
-    """A number, what it is, and a line to place it."""
+    """A number with its title and a line of explanation."""
 
     title: str
     value: str
@@ -26,7 +26,7 @@ class Headline:
 
 
 def headlines(run: Run) -> list[Headline]:
-    """Those of the headline numbers that the run has the results for."""
+    """The headline numbers for which the run has results."""
     found = [_best(run.exits), _cheapest(run.exits), _stream(run)]
     return [headline for headline in found if headline]
 
@@ -46,7 +46,7 @@ def _cheapest(exits: Sequence[ExitRow]) -> Headline | None:
     close = [e for e in exits if e.kind == "exit" and e.rank1 >= best.rank1 - CLOSE - 1e-9]
     cheap = min(close, key=lambda e: (e.mul_adds, -e.rank1))
     if cheap.mul_adds >= best.mul_adds:
-        return None  # the best exit itself, which has its own
+        return None  # the best exit itself, which has its own headline
     less = percent(1 - cheap.mul_adds / best.mul_adds)
     note = f"Mul-Adds of {cheap.name}, {less} below {best.name}; Rank-1 {percent(cheap.rank1)}"
     return Headline("Cheapest within 1 point", mul_adds(cheap.mul_adds), note)
@@ -58,7 +58,7 @@ def _stream(run: Run) -> Headline | None:
         return None
     point = policy[len(policy) // 2]
     base = sorted(base, key=lambda p: p.realised)
-    # at the same realised cost, as policies may overspend what they were planned
+    # at the same realised cost, as policies may exceed the planned budget
     other = float(np.interp(point.realised, [p.realised for p in base], [p.rank1 for p in base]))
     if not math.isfinite(point.rank1 - other):
         return None

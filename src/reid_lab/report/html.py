@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing but itself."""
+"""The report as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def page(run: Run, images: Images, notes: Sequence[str] = ()) -> str:
     )
     package = files("reid_lab.report")
     template = environment.from_string(package.joinpath("template.html.j2").read_text("utf-8"))
-    thumbnails = {picture: data_uri(picture) for picture in _pictures(run.queries)}
+    thumbnails = {image: data_uri(image) for image in _images(run.queries)}
     return template.render(
         css=package.joinpath("report.css").read_text("utf-8"),
         name=run.name,
@@ -55,8 +55,8 @@ def page(run: Run, images: Images, notes: Sequence[str] = ()) -> str:
     )
 
 
-def _pictures(queries: Sequence[RankedQuery]) -> set[ImageCrop]:
-    """Every image that the ranked lists show."""
+def _images(queries: Sequence[RankedQuery]) -> set[ImageCrop]:
+    """Every image in the ranked lists."""
     shots = (shot.image for q in queries for shots in q.ranked.values() for shot in shots)
     return {query.image for query in queries}.union(shots)
 

@@ -24,7 +24,7 @@ class ReportError(UserError):
 
 @dataclass(kw_only=True)
 class Run(Results):
-    """Everything that a run left; what it did not leave is empty.
+    """The results of a run with its summary, logs and config; missing parts are empty.
 
     `left_out`: optional part that could not be read -> the reason.
     """

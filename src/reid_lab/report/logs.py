@@ -21,7 +21,7 @@ LAST_STEP = 1e12
 
 @dataclass(frozen=True)
 class Logs:
-    """Logged values by step, sparse as they were logged; `broken` files are left out."""
+    """Logged values by step, sparse; `broken`: reasons why files were left out."""
 
     rows: Mapping[int, Mapping[str, float]]
     broken: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ class Logs:
         return buffer.getvalue()
 
     def series(self, column: str) -> Series:
-        """The steps at which `column` has a finite value, and those values."""
+        """Steps and values of a column, where it is finite."""
         pairs = [(step, row[column]) for step, row in self.rows.items() if column in row]
         steps, values = np.array(pairs, dtype=float).reshape(-1, 2).T
         finite = np.isfinite(values)
@@ -81,7 +81,7 @@ class Logs:
 def read_logs(folder: Path) -> Logs:
     """Merge `version_*/metrics.csv` by step; where two starts overlap the later one counts.
 
-    A line that a killed run left unfinished is left out, and so is a file that cannot be read.
+    An unfinished last line, as after a kill, is left out, and so is a file that cannot be read.
     """
     rows: dict[int, dict[str, float]] = {}
     paths = sorted(folder.glob("version_*/metrics.csv"), key=_version)
@@ -90,7 +90,7 @@ def read_logs(folder: Path) -> Logs:
 
 
 def _merge(path: Path, rows: dict[int, dict[str, float]]) -> str:
-    """Add a file's values to the rows; why it cannot be read, or nothing."""
+    """Add a file's values to the rows; returns why it cannot be read, or nothing."""
     try:
         for step, values in _steps(path):
             rows.setdefault(step, {}).update(values)
@@ -105,7 +105,7 @@ def _steps(path: Path) -> Iterator[tuple[int, dict[str, float]]]:
         values = {name: _number(cell) for name, cell in row.items()}
         filled = {name: value for name, value in values.items() if value is not None}
         step = filled.pop("step", math.nan)
-        if 0 <= step < LAST_STEP:  # of Lightning's own rows some have none
+        if 0 <= step < LAST_STEP:  # some of Lightning's own rows have no step
             yield int(step), filled
 
 

@@ -1,4 +1,4 @@
-"""Ranked lists as pictures: thumbnails for the page and one PNG of them all."""
+"""Ranked lists as images: thumbnails for the page, and one PNG of all lists."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reid_lab.results.ranked import ImageCrop, RankedImage, RankedQuery
 SIZE = (72, 144)  # width and height of a thumbnail, the shape of a person
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 GAP, FRAME, LABEL, HEAD, COLUMNS = 8, 4, 84, 44, 2
-LARGEST = 100_000_000  # pixels of all ranked lists in one picture
+LARGEST = 100_000_000  # pixels of the PNG of all lists
 WORST = "worst"
 GROUPS = {"easy": "Easy queries", "hard": "Hard queries", "sample": "A sample of queries"}
 GROUPS[WORST] = "Worst queries"
@@ -30,19 +30,19 @@ def by_group(queries: Sequence[RankedQuery]) -> dict[str, list[RankedQuery]]:
     return groups
 
 
-def thumbnail(picture: ImageCrop) -> Image.Image | None:
-    """The picture cut to a thumbnail; None where it cannot be read."""
+def thumbnail(crop: ImageCrop) -> Image.Image | None:
+    """The image, cropped to a thumbnail; None if it cannot be read."""
     try:
-        if not picture.path.is_file():  # a pipe or a device would not end
+        if not crop.path.is_file():  # reading a pipe or a device would not end
             return None
-        return ImageOps.fit(Image.fromarray(decode(*picture)), SIZE)
+        return ImageOps.fit(Image.fromarray(decode(*crop)), SIZE)
     except (DatasetError, ValueError, OSError, ArithmeticError, MemoryError):
         return None
 
 
-def data_uri(picture: ImageCrop) -> str:
-    """The thumbnail as a JPEG inside a URI, or nothing."""
-    image = thumbnail(picture)
+def data_uri(crop: ImageCrop) -> str:
+    """The thumbnail as a JPEG in a data URI; empty if the image cannot be read."""
+    image = thumbnail(crop)
     if image is None:
         return ""
     buffer = io.BytesIO()
@@ -51,7 +51,7 @@ def data_uri(picture: ImageCrop) -> str:
 
 
 def ranked_png(queries: Sequence[RankedQuery]) -> bytes | None:
-    """All queries with their ranked lists in one picture, group after group; None if too big."""
+    """All queries with their ranked lists in one image, by group; None if it is too large."""
     if not queries:
         return None
     columns = min(COLUMNS, len(queries))
@@ -84,7 +84,7 @@ def _block_size(queries: Sequence[RankedQuery]) -> tuple[int, int]:
 
 
 def _block(sheet: Image.Image, query: RankedQuery, left: int, top: int) -> None:
-    """A query at the left and one row of thumbnails an exit beside it."""
+    """A query at the left, and to its right one row of thumbnails an exit."""
     draw = ImageDraw.Draw(sheet)
     _paste(sheet, query.image, left, top)
     draw.rectangle(_box(left, top), outline="black", width=2)
@@ -107,8 +107,8 @@ def _shot(sheet: Image.Image, shot: RankedImage, left: int, top: int) -> None:
     draw.text((left + 10, top + 10), mark, "white", _font(16), anchor="mm")
 
 
-def _paste(sheet: Image.Image, picture: ImageCrop, left: int, top: int) -> None:
-    sheet.paste(thumbnail(picture) or Image.new("RGB", SIZE, "#dddddd"), (left, top))
+def _paste(sheet: Image.Image, crop: ImageCrop, left: int, top: int) -> None:
+    sheet.paste(thumbnail(crop) or Image.new("RGB", SIZE, "#dddddd"), (left, top))
 
 
 def _box(left: int, top: int) -> tuple[int, int, int, int]:

@@ -65,7 +65,7 @@ def anytime(run: Run, others: Others, metric: str) -> Figure | None:
     figure, ax = axes(f"{METRICS[metric]} when cut off at a budget")
     reached = [x for line in [own, *stairs.values()] for x, _ in line]
     unit = _cost_axis(ax, reached, "Budget: Mul-Adds per image")
-    # the last exit's answer stands however much more one could spend
+    # a larger budget changes nothing after the last exit
     end = max(reached) * 1.04 / unit
     for index, (label, line) in enumerate(stairs.items()):
         _staircase(ax, line, unit, end, label=label, **_other(index, marker=False))
@@ -76,13 +76,13 @@ def anytime(run: Run, others: Others, metric: str) -> Figure | None:
             first = reached_exits[name]
             x, y = first.mul_adds / unit, 100 * getattr(first, metric)
             ax.plot(x, y, "o", color=colour, markersize=8, zorder=4, label=name)
-    # alone, a staircase is not in the upper left
+    # a single staircase leaves the upper left free
     _finish(ax, METRICS[metric], where="best" if stairs else "upper left")
     return figure
 
 
 def stream(run: Run, metric: str = "rank1") -> Figure | None:
-    """Accuracy of each policy at what it really spent, over the line that joins the exits."""
+    """Accuracy of each policy at its realised cost, with the line that joins the exits."""
     if not run.stream:
         return None
     figure, ax = axes(f"{METRICS[metric]} of a stream of queries", width=7.4, height=4.6)
@@ -104,7 +104,7 @@ def stream(run: Run, metric: str = "rank1") -> Figure | None:
 
 
 def budget(run: Run) -> Figure | None:
-    """What a policy spent against what it was given."""
+    """Realised cost of each policy against its planned budget."""
     if not run.stream:
         return None
     figure, ax = axes("Planned and realised cost", width=4.6, height=4.6)
@@ -158,13 +158,13 @@ def _stars(
     """Re-ranked exits in their exit's colour, with a marker a method and a legend of these."""
     methods = dict.fromkeys(e.name.removeprefix(f"{e.of} + ") for e in points)
     markers = {method: STARS[i % len(STARS)] for i, method in enumerate(methods)}
-    look: dict[str, Any] = {"linestyle": "", "markersize": 11, "mec": "white", "mew": 0.8}
+    style: dict[str, Any] = {"linestyle": "", "markersize": 11, "mec": "white", "mew": 0.8}
     for e in points:
         marker = markers[e.name.removeprefix(f"{e.of} + ")]
         colour = colours.get(e.of, QUIET)
-        ax.plot(e.mul_adds / unit, _y(e, metric), marker, color=colour, zorder=5, **look)
+        ax.plot(e.mul_adds / unit, _y(e, metric), marker, color=colour, zorder=5, **style)
     for method, marker in markers.items():
-        ax.plot([], [], marker, color=QUIET, label=f"with {method}", **look)
+        ax.plot([], [], marker, color=QUIET, label=f"with {method}", **style)
 
 
 def _stairs(run: Run, metric: str) -> list[tuple[float, float]]:
@@ -189,15 +189,15 @@ def _dots(
     below: bool = False,
     aside: int = 0,
 ) -> None:
-    """Exits as dots with their names above; `below` as lines run above them in that plot.
+    """Exits as dots with their names above; `below` if lines run above them in the plot.
 
-    `aside`: names so many points to the side, where other marks stand above and below.
+    `aside`: puts names so many points to the side, if other marks are above and below.
     """
     for e in points:
         x, y = e.mul_adds / unit, _y(e, metric)
         ax.plot(x, y, "o", color=colours[e.name], markersize=8, zorder=4)
         near = [o for o in points if abs(o.mul_adds - e.mul_adds) < 0.05 * points[-1].mul_adds]
-        # of two exits at one cost the better has its name above, the other below
+        # of two exits at one cost the better one has its name above, the other below
         above = all(_y(o, metric) <= y for o in near) and (not below or len(near) > 1)
         up = 3 if aside else 8
         name_dot(ax, e.name, x, y, aside, up if above else -up)
@@ -222,7 +222,7 @@ def _cost_axis(ax: Axes, costs: Sequence[float], label: str = "Mul-Adds per imag
 
 
 def _finish(ax: Axes, label: str, own: str = "", where: Corner = "lower right") -> None:
-    """Percent axis with room for the names above the dots, and a legend if it says anything."""
+    """Percent axis with room for the names above the dots, and a legend if there are labels."""
     ax.set_ylabel(f"{label} (%)")
     ax.margins(y=0.12)
     if own:

@@ -1,4 +1,4 @@
-"""PLA's search: the objective of every setting tried, what was expected, and the settings."""
+"""PLA's search: the objective of every trial, its prediction, and the settings."""
 
 from __future__ import annotations
 
@@ -95,15 +95,15 @@ def _mark(ax: Axes, trials: Sequence[Trial], name: str) -> None:
         points = [
             (x, getattr(trial, name)) for x, trial in enumerate(trials, 1) if trial.phase == phase
         ]
-        look: dict[str, Any] = {
+        style: dict[str, Any] = {
             "color": colour,
             "markersize": size,
             "mec": "white",
             "mew": 0.6,
             "zorder": 4,
         }
-        look["clip_on"] = False  # a value may lie on the axis
-        ax.plot([x for x, _ in points], [y for _, y in points], shape, label=label, **look)
+        style["clip_on"] = False  # a value may lie on the axis
+        ax.plot([x for x, _ in points], [y for _, y in points], shape, label=label, **style)
 
 
 def _bands(ax: Axes, trials: Sequence[Trial]) -> None:

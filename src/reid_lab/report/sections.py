@@ -1,4 +1,4 @@
-"""The parts of the report's page: what each shows, and how to read it."""
+"""The sections of the report's page: tables, plots, captions."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ ONE_EXIT = "the method has one exit"
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot inside the page, with what it shows and how to read it."""
+    """A plot in the page, with its caption."""
 
     src: str
     alt: str
     caption: str
-    inches: float  # its width, for pictures side by side to be equally high
-    photos: bool = False  # it shows photographs, whose colours stay as they are in dark mode
+    inches: float  # its width: plots side by side get the same height
+    photos: bool = False  # it shows photographs, whose colours are kept in dark mode
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page; one with `missing` set is but a line that says why it is left out."""
+    """A section of the page; with `missing` only a line with the reason for that."""
 
     title: str
     lead: str = ""
     missing: str = ""
     table: TextTable | None = None
-    fold: str = ""  # the summary line of the table that is folded away
+    fold: str = ""  # the summary line of the folded table
     folded: TextTable | None = None
-    pictures: Sequence[Plot] = ()
+    plots: Sequence[Plot] = ()
     groups: Mapping[str, Sequence[RankedQuery]] = field(default_factory=dict)
 
 
@@ -59,11 +59,11 @@ def exits(run: Run, images: Images) -> Section:
     title = "Accuracy by exit"
     if not run.exits:
         return Section(title, missing="results/exits.csv has no rows or is missing")
-    asked = {(e.queries, e.skipped) for e in run.exits}
-    lead = "Each exit is an embedding of its own; Mul-Adds count all that is computed up to it."
-    if len(asked) == 1:
-        queries, skipped = asked.pop()
-        lead += f" {queries:,} queries were ranked, {skipped:,} skipped for want of a right answer."
+    counts = {(e.queries, e.skipped) for e in run.exits}
+    lead = "Each exit has an embedding of its own; its Mul-Adds are cumulative, of one image."
+    if len(counts) == 1:
+        queries, skipped = counts.pop()
+        lead += f" {queries:,} queries were ranked, {skipped:,} without a match were skipped."
     if any(math.isfinite(e.mAP_trapezoid) for e in run.exits):
         lead += (
             " mAP is plain average precision, the default here; mAP trap. is that of "
@@ -71,20 +71,19 @@ def exits(run: Run, images: Images) -> Section:
         )
     if any(math.isfinite(e.rank1_low) for e in run.exits):
         lead += (
-            " 95% CI: the confidence interval of the accuracy before it, in percent, by a "
-            "bootstrap over identities: how far it would move with other people; the bars of the "
-            "plots."
+            " 95% CI: the confidence interval of the accuracy to its left, in percent, by a "
+            "bootstrap over identities; also the bars in the plots."
         )
     reranked = any(e.kind == "reranked" for e in run.exits)
     captions = {
-        "exits_rank1.png": "How often the first gallery image is the right person: the further "
-        "left an exit stands the cheaper it is, the higher the better. Hollow dots are references"
-        + ("; the marks of the legend are exits after re-ranking." if reranked else "."),
-        "exits_mAP.png": "The same exits by mean average precision, which also asks how early "
-        "all the other images of the person come.",
+        "exits_rank1.png": "Rank-1: the share of queries whose first gallery image is the right "
+        "person. Exits further left are cheaper, higher ones better. Hollow dots are references"
+        + ("; the marks in the legend are exits after re-ranking." if reranked else "."),
+        "exits_mAP.png": "The same exits by mean average precision, which counts the ranks of all "
+        "images of the person.",
     }
     table = exits_table(run.exits, intervals=True)
-    return Section(title, lead, table=table, pictures=_plots(images, captions))
+    return Section(title, lead, table=table, plots=_plots(images, captions))
 
 
 def anytime(run: Run, images: Images) -> Section:
@@ -94,13 +93,12 @@ def anytime(run: Run, images: Images) -> Section:
     if not run.anytime:
         return Section(title, missing="results/anytime.csv has no rows or is missing")
     captions = {
-        "anytime_rank1.png": "Rank-1 if computation is cut off at a budget and the newest "
-        "finished exit answers: each step is an exit being reached, each flat stretch is "
-        "computation that does not pay yet.",
+        "anytime_rank1.png": "Rank-1 if computation is cut off at a budget and the most recent "
+        "exit is used: each step is an exit.",
         "anytime_mAP.png": "The same staircase for mean average precision.",
     }
-    lead = "What the network answers when it may be stopped at any moment."
-    return Section(title, lead, pictures=_plots(images, captions))
+    lead = "Accuracy if the network is stopped at any moment."
+    return Section(title, lead, plots=_plots(images, captions))
 
 
 def stream(run: Run, images: Images) -> Section:
@@ -110,19 +108,19 @@ def stream(run: Run, images: Images) -> Section:
     if not run.stream:
         return Section(title, missing="results/stream.csv has no rows or is missing")
     captions = {
-        "stream.png": "Each coloured line is a policy that decides query by query where to stop; "
-        "where it runs above the straight grey line it beats mixing two exits blindly at the "
-        "same cost.",
-        "budget.png": "Mean cost that came about against the cost asked for: a policy above the "
-        "diagonal overspends.",
+        "stream.png": "Each coloured line is a policy that decides for each query at which exit "
+        "to stop; where it is above the straight grey line it is better than mixing two exits at "
+        "random at the same cost.",
+        "budget.png": "Realised against planned mean cost: a policy above the diagonal exceeds "
+        "its budget.",
     }
     return Section(
         title,
-        "Easy queries leave early, so that a stream of them keeps to a mean cost.",
+        "Easy queries exit early, so that a stream of queries meets a mean cost.",
         folded=stream_table(run),
-        fold="Every fifth budget as a table (the last columns: percent of queries leaving at "
+        fold="Every fifth budget as a table (the last columns: percent of queries that exit at "
         "each exit)",
-        pictures=_plots(images, captions),
+        plots=_plots(images, captions),
     )
 
 
@@ -134,52 +132,53 @@ def operating_points(run: Run, images: Images) -> Section:
     title = "Operating points"
     if not run.roc and not run.operating_points:
         return Section(title, missing="results/roc.csv has no rows or is missing")
-    lead = "Whether two images show one person, answered by a threshold on their distance. "
+    lead = "Two images are taken for one person if their distance is below a threshold. "
     lead += _dealt(run)
     captions = {
-        "roc.png": "Every pair of a query and a gallery image that it may see: how many pairs of "
-        "one person pass where so many pairs of two people do. Dashed: the false-accept rates "
-        "in the table.",
+        "roc.png": "Over all pairs of a query and a gallery image: the share of genuine pairs "
+        "(one person) that pass against the share of impostor pairs (two people) that pass. "
+        "Dashed: the false-accept rates in the table.",
     }
-    pictures = _plots(images, captions)
+    plots = _plots(images, captions)
     if not run.operating_points:
-        return Section(title, lead, pictures=pictures)
+        return Section(title, lead, plots=plots)
     return Section(
         title,
         lead,
         table=rates_table(run),
         fold="All rates and thresholds as a table",
         folded=operating_points_table(run),
-        pictures=pictures,
+        plots=plots,
     )
 
 
 def _dealt(run: Run) -> str:
-    """How the operating points came about, and what could not be found out."""
+    """How the operating points were chosen, and notes on missing ones."""
     if not run.operating_points:
-        return "There are too few people or pairs for a threshold to be chosen and tried."
+        return "There are too few people or pairs to choose and try a threshold."
     p = run.operating_points[0]
     notes = dict.fromkeys(p.note for p in run.operating_points if p.note)
     return (
-        "TPR: the share of all pairs of one person that pass where no more than the wanted share "
-        "(FAR) of all pairs of two people does. The other columns try a threshold on people it "
-        f"was not chosen on. It is chosen on a third of them ({p.calibration_queries:,} queries), "
-        f"used on another third, who are enrolled ({p.known_queries:,} queries of "
-        f"{p.gallery:,} gallery images), and shown the rest, who are not ({p.unknown_queries:,} "
-        "queries). DIR: an enrolled person is found first and within the threshold; Miss: nobody "
-        "is; False alarm: somebody who is not enrolled is taken for one who is."
+        "TPR: the share of genuine pairs (one person) that pass if at most the wanted share (FAR) "
+        "of impostor pairs (two people) does, over all pairs. The other columns are for an open "
+        "set, with a threshold chosen on other people: it is chosen on a third of the people "
+        f"({p.calibration_queries:,} queries), and tried on a third who are in the gallery "
+        f"({p.known_queries:,} queries, {p.gallery:,} gallery images) and on a third who are not "
+        f"({p.unknown_queries:,} queries). DIR: the nearest gallery image is the right person and "
+        "within the threshold; Miss: no gallery image is within it; False alarm: a person who is "
+        "not in the gallery is within the threshold of someone."
         + "".join(f" {note[0].upper()}{note[1:]}." for note in notes)
     )
 
 
 def dimensions(run: Run, images: Images) -> list[Section]:
-    """A section where a run was asked for it."""
+    """A section if the run has callbacks.dimensions.dims."""
     if not run.dimensions:
         return []
     captions = {
         "dimensions_rank1.png": "Rank-1 with only the first principal components of each exit's "
-        "embedding kept; the last point of a line is the embedding itself. Where a line is flat, "
-        "a shorter one does as well.",
+        "embedding kept; the last point of a line is the whole embedding. Where a line is flat, a "
+        "shorter embedding is as accurate.",
         "dimensions_mAP.png": "The same for mean average precision.",
     }
     section = Section(
@@ -187,69 +186,73 @@ def dimensions(run: Run, images: Images) -> list[Section]:
         "Shorter embeddings take less memory and less time to search.",
         folded=dimensions_table(run),
         fold="All dimensions as a table",
-        pictures=_plots(images, captions),
+        plots=_plots(images, captions),
     )
     return [section]
 
 
 def attention(run: Run, images: Images) -> list[Section]:
-    """A section where the method has attention."""
+    """A section if the method has attention."""
     if "attention" in run.left_out:
         return [Section("Attention", missing=run.left_out["attention"])]
     if run.attention is None:
         return []
     captions = {
-        "attention.png": "Each row is a query. Hard: the regions that the local streams see at "
+        "attention.png": "Each row is a query. Hard: the input regions of the local streams at "
         "each level, the first red, then blue, green and violet. Soft: the mean over channels of "
         "the weights on the feature maps, red the largest of the image, blue the smallest."
     }
-    return [Section("Attention", "Where the network looks.", pictures=_plots(images, captions))]
+    return [
+        Section(
+            "Attention", "Attention of the network on some queries.", plots=_plots(images, captions)
+        )
+    ]
 
 
 def search(run: Run, images: Images) -> list[Section]:
-    """A section where hyper-parameters were searched."""
+    """A section if hyper-parameters were searched."""
     if not run.search:
         return []
     captions = {
-        "search.png": "Above, the objective of each setting tried, in the order of trying, dots "
-        "explored, stars chosen and trained on; the hollow marks with bars are what the Gaussian "
-        "process expected, one deviation up and down. Below, the settings themselves. A band is "
-        "a round."
+        "search.png": "Top: the objective of each trial in order; dots are explorations, stars "
+        "exploitations; hollow marks with bars are predictions of the Gaussian process, plus and "
+        "minus one deviation. Below: the settings. A band is a round."
     }
     lead = (
-        "PLA tries settings for some epochs, goes back, and trains on with one that a Gaussian "
-        "process chooses. The objective is how far the loss's relative drop is from the one "
-        "wanted: lower is better. Expected of an explored setting: by the round before's process."
+        "PLA tries settings for some epochs, goes back, and continues with one that a Gaussian "
+        "process selects. The objective is the difference between the relative drop of the loss "
+        "and the wanted one: lower is better. The prediction for an explored setting is by the "
+        "process of the round before."
     )
     fold = "Every trial as a table"
-    pictures = _plots(images, captions)
-    return [Section("Search", lead, folded=search_table(run), fold=fold, pictures=pictures)]
+    plots = _plots(images, captions)
+    return [Section("Search", lead, folded=search_table(run), fold=fold, plots=plots)]
 
 
 def errors(run: Run, images: Images) -> list[Section]:
-    """A section on where the last exit fails."""
+    """A section on the errors of the last exit."""
     worst = [query for query in run.queries if query.group == WORST]
     if not run.camera_pairs and not worst:
         return []
     captions = {
         f"cameras_{metric}.png": f"{name} (%) of one camera's queries among the gallery images of "
-        "another alone: the stronger the colour, the weaker the pair."
+        "another only: the stronger the colour, the lower the accuracy."
         for metric, name in METRICS.items()
     }
     last = run.camera_pairs[0].exit if run.camera_pairs else next(iter(worst[0].ranked))
-    lead = f"Where {last} fails, for those who must improve it."
+    lead = f"Errors of {last} by condition, and its worst queries."
     if worst:
         lead += (
-            " Worst queries: those whose first image is wrong, by the lowest average precision, "
-            "with what was found instead."
+            " Worst queries: the first gallery image is wrong, and the average precision is the "
+            "lowest; with the images that were ranked first instead."
         )
     return [
         Section(
             "Errors",
             lead,
-            fold="Camera pairs as a table, the weakest first",
+            fold="Camera pairs as a table, the lowest mAP first",
             folded=cameras_table(run) if run.camera_pairs else None,
-            pictures=_plots(images, captions),
+            plots=_plots(images, captions),
             groups=by_group(worst),
         )
     ]
@@ -261,11 +264,11 @@ def ranked(run: Run, lost: int) -> Section:
         missing = "results/queries.json has no queries or is missing"
         return Section(title, missing=run.left_out.get("queries", missing))
     lead = (
-        "The query stands at the left; each row shows the gallery images that one exit ranks "
-        "first. A green frame with ✓ is the same person, a red one with ✗ is someone else."
+        "The query is at the left; each row shows the gallery images that one exit ranks first. "
+        "Green frame with ✓: the same person; red frame with ✗: another person."
     )
     if lost:
-        lead += f" Of the images {lost} could not be read; a question mark stands for them."
+        lead += f" {lost} images could not be read and are shown as a question mark."
     shown = [query for query in run.queries if query.group != WORST]
     return Section(title, lead, groups=by_group(shown))
 
@@ -273,23 +276,23 @@ def ranked(run: Run, lost: int) -> Section:
 def training(run: Run, images: Images) -> Section:
     title = "Training"
     captions = {
-        "loss.png": f"{_losses(run)} over the optimiser's steps, smoothed over the pale raw "
-        "values: lower is better.",
-        "validation.png": "Rank-1 of each exit on the validation queries as training goes on.",
+        "loss.png": f"{_losses(run)} by optimiser step, smoothed; the raw values are the "
+        "lighter line. Lower is better.",
+        "validation.png": "Rank-1 of each exit on the validation queries by optimiser step.",
     }
-    pictures = _plots(images, captions)
+    plots = _plots(images, captions)
     broken = "; ".join(run.logs.broken)
-    if not pictures:
+    if not plots:
         return Section(title, missing=broken or "no losses in logs/version_*/metrics.csv")
     speed, share = run.logs.images_per_second, run.logs.peak_share
     of_peak = f", {share:.1%} of the GPU's peak" if math.isfinite(share) else ""
     lead = f"Trained at {speed:,.0f} images/s{of_peak} (median)." if math.isfinite(speed) else ""
     lead += f" Left out: {broken}." if broken else ""
-    return Section(title, lead, pictures=pictures)
+    return Section(title, lead, plots=plots)
 
 
 def _losses(run: Run) -> str:
-    """What the lines of the loss are of: exits, or parts of one loss."""
+    """Caption of the loss: lines of exits, or of parts of one loss."""
     names = list(run.logs.losses)
     if not names:
         return "The loss"

@@ -1,4 +1,4 @@
-"""One look for all plots: colours, axes and PNG bytes, without touching pyplot."""
+"""One style for all plots: colours, axes and PNG bytes, without pyplot."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def exit_colours(names: Sequence[str]) -> dict[str, str]:
 
 
 def policy_styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """A line style a policy; a variant, as `margin (oracle)`, is a thin dotted twin."""
+    """A line style a policy; a variant, such as `margin (oracle)`, is thin and dotted."""
     bases = list(dict.fromkeys(name.split(" (")[0] for name in names))
     styles = {}
     for name in names:
@@ -75,7 +75,7 @@ def axes(title: str, width: float = 5.8, height: float = 4.0) -> tuple[Figure, A
 
 
 def name_dot(ax: Axes, name: str, x: float, y: float, dx: int, dy: int) -> None:
-    """Write a name beside a dot, on a white halo so that lines do not cut through it."""
+    """Write a name next to a dot, with a white halo against lines behind it."""
     ax.annotate(
         name,
         (x, y),

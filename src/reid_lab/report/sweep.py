@@ -21,7 +21,7 @@ DECADES = 100  # an axis that spans more is logarithmic
 
 @dataclass(frozen=True)
 class Swept:
-    """A run's last exit: `x` and `line` as they stand in the overrides, accuracies 0 to 1."""
+    """A run's last exit: `x` and `line` as in the overrides, accuracies from 0 to 1."""
 
     x: str
     line: str
@@ -36,7 +36,7 @@ def write_sweep(
     lines: str = "",
     levels: Mapping[str, Swept] | None = None,
 ) -> list[Path]:
-    """`sweep_rank1.png` and `sweep_mAP.png`; returns those that there was something to draw for.
+    """Write `sweep_rank1.png` and `sweep_mAP.png`; returns those that were drawn.
 
     Args:
         x, lines: the swept keys, dotted.
@@ -57,7 +57,7 @@ def write_sweep(
 def sweep(
     points: Sequence[Swept], metric: str, x: str, lines: str, levels: Mapping[str, Swept]
 ) -> Figure | None:
-    """Runs of the same values, such as seeds, are dots; the line goes through their mean."""
+    """Runs with the same values, such as seeds, are dots; a line joins their means."""
     if not points:
         return None
     figure, ax = axes(f"{METRICS[metric]} by {_short(x)}")
@@ -88,7 +88,7 @@ def sweep(
 
 
 def _axis(ax: Axes, values: Sequence[str]) -> dict[str, float]:
-    """Where each value stands: numbers as they are, by their logarithm where they span far."""
+    """Value -> position: numbers on a linear or, over a wide range, log axis; names in order."""
     try:
         places = {value: float(value) for value in values}
         if not all(map(math.isfinite, places.values())):

@@ -33,14 +33,14 @@ HEADS = {
 class TextTable:
     """A table of text; the first `names` columns are names, the others numbers.
 
-    `groups`: (head, columns) above the header, of all columns.
+    `groups`: (head, number of columns) in a line above the header.
     """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     names: int = 1
     groups: Sequence[tuple[str, int]] = ()
-    best: int | None = None  # the row to stress
+    best: int | None = None  # the row in bold
 
 
 def percent(fraction: float) -> str:
@@ -78,7 +78,7 @@ def mul_adds(count: float) -> str:
 
 
 def whole(count: float) -> str:
-    """3368 -> '3,368'; zero, which stands for unknown, becomes a dash."""
+    """3368 -> '3,368'; zero, which means unknown, becomes a dash."""
     return f"{count:,.0f}" if count else NOTHING
 
 
@@ -106,10 +106,10 @@ def interval(low: float, high: float) -> str:
 def exits_table(
     exits: Sequence[ExitRow], trapezoid: bool = True, intervals: bool = False
 ) -> TextTable:
-    """Accuracy and cost of each exit, what re-ranking makes of it below it, references last.
+    """Accuracy and cost of each exit, followed by its re-ranked rows; references last.
 
-    `trapezoid`: with the mAP by the trapezoid rule, where a run has it. `intervals`: likewise
-    with confidence intervals.
+    `trapezoid`: with the mAP by the trapezoid rule, if the run has it. `intervals`: with
+    confidence intervals, if the run has them.
     """
     best = best_exit(exits)
     names = list(dict.fromkeys(e.of for e in exits))
@@ -140,7 +140,7 @@ def _percent_of(column: str) -> Callable[[ExitRow], str]:
 def _with_intervals(
     show: Mapping[str, Callable[[ExitRow], str]],
 ) -> dict[str, Callable[[ExitRow], str]]:
-    """With the intervals of Rank-1 and mAP behind each."""
+    """The same columns, with those of the intervals after Rank-1 and mAP."""
     found: dict[str, Callable[[ExitRow], str]] = {}
     for head, cell in show.items():
         found[head] = cell
@@ -152,7 +152,7 @@ def _with_intervals(
 
 
 def rates_table(run: Run) -> TextTable:
-    """A row an exit: what the thresholds for each wanted false-accept rate do."""
+    """A row an exit: rates at the threshold for each wanted false-accept rate."""
     shown = {"TPR": "tpr_at_fpr", "DIR": "dir", "False alarm": "fpir"}
     rates = list(dict.fromkeys(p.far for p in run.operating_points))
     found = {(p.exit, p.far): p for p in run.operating_points}
@@ -166,7 +166,7 @@ def rates_table(run: Run) -> TextTable:
 
 
 def operating_points_table(run: Run) -> TextTable:
-    """What the threshold chosen for each wanted false-accept rate does."""
+    """A row an exit and wanted false-accept rate: the threshold and all rates."""
     header = ["Exit", "Wanted FAR", "TPR", "Threshold", "FAR, enrolled", "TPR, enrolled"]
     header += ["DIR", "Miss", "False alarm"]
     rows = [
@@ -184,7 +184,7 @@ def operating_points_table(run: Run) -> TextTable:
 
 
 def dimensions_table(run: Run) -> TextTable:
-    """Accuracy of each exit with so many dimensions kept."""
+    """Accuracy of each exit by the number of dimensions kept."""
     rows = [
         [d.exit, whole(d.dim), *(percent(getattr(d, column)) for column in HEADS)]
         for d in run.dimensions
@@ -193,7 +193,7 @@ def dimensions_table(run: Run) -> TextTable:
 
 
 def stream_table(run: Run, every: int = 5) -> TextTable:
-    """Every `every`-th budget of each policy, and where its queries left."""
+    """Every `every`-th budget of each policy, with the share of queries at each exit."""
     shares = list(dict.fromkeys(name for point in run.stream for name in point.shares))
     header = ["Policy", "Planned", "Realised", "a", "Rank-1", "mAP", *(f"% {s}" for s in shares)]
     rows = [
@@ -213,7 +213,7 @@ def stream_table(run: Run, every: int = 5) -> TextTable:
 
 
 def protocol_line(protocol: Mapping[str, Any]) -> str:
-    """What the protocol fixes, as one line; what it leaves open is left out."""
+    """The protocol in one line; unset options are left out."""
     return " · ".join(
         f"{name}: {'yes' if value is True else str(value).replace('_', ' ')}"
         for name, value in protocol.items()
@@ -222,7 +222,7 @@ def protocol_line(protocol: Mapping[str, Any]) -> str:
 
 
 def dataset_table(dataset: Mapping[str, Any]) -> TextTable:
-    """The parts of the data set with their counts."""
+    """A row a part of the data set, with its counts."""
     parts = {name: part for name, part in dataset.items() if isinstance(part, Mapping)}
     counts = list(dict.fromkeys(key for part in parts.values() for key in part))
     rows = [[name, *(_count(part.get(key)) for key in counts)] for name, part in parts.items()]
@@ -244,12 +244,12 @@ def print_exits(exits: Sequence[ExitRow], console: Console | None = None) -> Non
     content = exits_table(exits, trapezoid=console.width >= WIDE)
     table = Table(
         box=box.SIMPLE_HEAD,
-        padding=(0, 0, 0, 1),  # the table fits a terminal of 80 columns
+        padding=(0, 0, 0, 1),  # fits a terminal of 80 columns
     )
     for index, head in enumerate(content.header):
         name = index < content.names
         table.add_column(head, justify="left" if name else "right", no_wrap=not name)
     for index, row in enumerate(content.rows):
-        # Text, not str: a name in [brackets] is no markup
+        # Text, not str: a name in [brackets] is not markup
         table.add_row(*map(Text, row), style="bold" if index == content.best else "")
     console.print(table)
