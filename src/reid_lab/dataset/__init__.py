@@ -1,7 +1,7 @@
-"""From a folder of images to batches: readers, PK sampler, transforms, the DataModule.
+"""From a folder of images to batches: dataset readers, PK sampler, transforms, the DataModule.
 
-Names are imported when they are first used: the processes that render `dataset.synthetic`
-need no torch.
+Names are imported on first use, because the processes that render `dataset.synthetic` need no
+torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What random numbers decide about one training image, and doing it to the pixels."""
+"""Random augmentation of one training image: its parameters, and their application to pixels."""
 
 from __future__ import annotations
 
@@ -12,14 +12,22 @@ from reid_lab.dataset.colour import Step, adjust
 if TYPE_CHECKING:
     from reid_lab.dataset.images import Images
 
-Area = tuple[int, int, int, int]  # top, left, bottom, right; empty when nothing is erased
+# top, left, bottom, right in pixels, of erasing and patches; boxes of people are `records.Box`
+Area = tuple[int, int, int, int]
 Range = tuple[float, float]
 EMPTY: Area = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
 class Patch:
-    """`source`, a box of the training image `image`, pasted with its corner at (top, left)."""
+    """A patch of another training image, pasted onto this one.
+
+    Attributes:
+        image: index of the training image that the patch is cut from.
+        source: its area there.
+        top, left: corner of the patch in the augmented image, in pixels.
+        flip: mirror the patch horizontally.
+    """
 
     image: int
     source: Area
@@ -30,7 +38,15 @@ class Patch:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One image's draw: where it is crop_batch, whether it is flipped, and what is done to it."""
+    """The random parameters of one image's augmentation.
+
+    Attributes:
+        top, left: corner of the crop, in pixels.
+        flip: mirror the crop horizontally.
+        erased: area of the crop to erase; `EMPTY` for none.
+        patch: pasted onto the crop, or None.
+        colour: colour adjustments, in this order.
+    """
 
     top: int
     left: int
@@ -41,7 +57,7 @@ class Augmentation:
 
 
 def augment(images: Images, index: int, drawn: Augmentation, out: np.ndarray) -> None:
-    """Image `index`, crop_batch, flipped, patched and recoloured, into `out` (3, H, W) uint8."""
+    """Crop, flip, patch and recolour image `index`; write the result to `out` (3, H, W) uint8."""
     bottom, right = drawn.top + out.shape[1], drawn.left + out.shape[2]
     crop = images[index][:, drawn.top : bottom, drawn.left : right]
     out[...] = crop[:, :, ::-1] if drawn.flip else crop
@@ -52,7 +68,7 @@ def augment(images: Images, index: int, drawn: Augmentation, out: np.ndarray) ->
 
 
 def paste(images: Images, patch: Patch, out: np.ndarray) -> None:
-    """The patch onto `out` (3, H, W)."""
+    """Paste a patch onto `out` (3, H, W), in place."""
     top, left, bottom, right = patch.source
     piece = images[patch.image][:, top:bottom, left:right]
     rows = slice(patch.top, patch.top + bottom - top)
@@ -63,7 +79,15 @@ def paste(images: Images, patch: Patch, out: np.ndarray) -> None:
 def draw_size(
     height: int, width: int, areas: Range, aspects: Range, rng: np.random.Generator
 ) -> tuple[int, int] | None:
-    """(h, w) smaller than (height, width): a share of its area, h / w; None after 100 misses."""
+    """Draw the size (h, w) of an area that is smaller than (height, width).
+
+    Args:
+        areas: range of its area, as a fraction of height * width.
+        aspects: range of its aspect ratio h / w.
+
+    Returns:
+        (h, w), or None if 100 draws do not fit.
+    """
     for _ in range(100):
         area = rng.uniform(*areas) * height * width
         aspect = rng.uniform(*aspects)
@@ -76,12 +100,15 @@ def draw_size(
 def draw_place(
     height: int, width: int, size: tuple[int, int], rng: np.random.Generator
 ) -> tuple[int, int]:
-    """(top, left) of a box of this size anywhere in (height, width)."""
+    """Draw the corner (top, left) of an area of this size within (height, width)."""
     return int(rng.integers(height - size[0] + 1)), int(rng.integers(width - size[1] + 1))
 
 
 def draw_erased_area(height: int, width: int, rng: np.random.Generator) -> Area:
-    """Zhong et al.: area 2 to 40 % of the image, aspect 0.3 to 3.33, anywhere it fits."""
+    """Draw the area that random erasing erases (Zhong et al., AAAI 2020).
+
+    It covers 2 to 40% of the image with an aspect ratio of 0.3 to 3.33; `EMPTY` if no draw fits.
+    """
     size = draw_size(height, width, (0.02, 0.4), (0.3, 1 / 0.3), rng)
     if size is None:
         return EMPTY
@@ -92,10 +119,19 @@ def draw_erased_area(height: int, width: int, rng: np.random.Generator) -> Area:
 def draw_patch(
     images: int, within: tuple[int, int], onto: tuple[int, int], rng: np.random.Generator
 ) -> Patch | None:
-    """Zhou et al. (OSNet, TPAMI 2021): area 1 to 50 %, aspect 0.1 to 10, flipped half the time.
+    """Draw a random patch as in OSNet (Zhou et al., TPAMI 2021).
 
-    Theirs comes from a pool that each worker fills as it goes; here any of the `images` of the
-    training set, so that the number of workers changes nothing. It is not rotated.
+    It covers 1 to 50% of the crop with an aspect ratio of 0.1 to 10, and is flipped half the time.
+    OSNet takes it from a pool that each worker fills during training; here it comes from any
+    training image, so that the result does not depend on the number of workers. It is not rotated.
+
+    Args:
+        images: number of training images.
+        within: (height, width) of the images that patches are cut from.
+        onto: (height, width) of the crop.
+
+    Returns:
+        The patch, or None if no draw fits.
     """
     size = draw_size(*onto, (0.01, 0.5), (0.1, 10.0), rng)
     if size is None:

@@ -1,4 +1,4 @@
-"""Decoded images on disk: found by content, built by one process, resumed where it stopped."""
+"""Disk cache of decoded images: keyed by content, built by one process, resumable."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from reid_lab.dataset.records import DatasetError, Split
 from reid_lab.files.atomic import is_disk_full, write_text
 from reid_lab.files.image_files import escaped
 
-# another one never reads this one's files
+# part of the key: change it whenever the pixels change
 FORMAT = "3: uint8 (N, 3, H, W), upright, on white, bilinear, antialiased"
-BLOCK = 256  # images that are decoded before they are written and counted
+BLOCK = 256  # images that are decoded between two writes
 
 
 class MappedImages:
-    """Images in a file, memory-mapped: all processes share its pages; pickled as its path."""
+    """Memory-mapped images: all processes share the file's pages. Pickled as the path."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -39,13 +39,12 @@ class MappedImages:
 
 
 def open_cached(decoder: Decoder, folder: Path, progress: Progress | None = None) -> MappedImages:
-    """The decoder's images from `folder`, built first if they are not there.
+    """Open the decoder's images in the cache `folder`; build the cache file first if needed.
 
-    Of several processes one builds and the others wait for it. A build that was stopped goes on
-    from its last block.
+    One process builds it while others wait. An interrupted build resumes after its last block.
 
     Raises:
-        DatasetError: a file cannot be read, or the disk has too little room.
+        DatasetError: an image cannot be read, or the disk is too small.
     """
     path = folder / f"{content_key(decoder.split, decoder.height, decoder.width)}.npy"
     if not _is_complete(path, decoder):
@@ -57,7 +56,7 @@ def open_cached(decoder: Decoder, folder: Path, progress: Progress | None = None
 
 
 def _is_complete(path: Path, decoder: Decoder) -> bool:
-    """Whether a file holds all of the decoder's images; one that was cut off does not."""
+    """Check that a file holds all images of the decoder; a truncated one does not."""
     try:
         pixels = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError):
@@ -66,9 +65,9 @@ def _is_complete(path: Path, decoder: Decoder) -> bool:
 
 
 def content_key(split: Split, height: int, width: int) -> str:
-    """A hash of every file's bytes in the split's order, of the boxes and of the size.
+    """Hash the files' bytes in the split's order, the boxes and the image size.
 
-    Names, times and places are no part of it: a moved folder finds its cache again.
+    Names and times are not included, so the cache of a folder that was moved is found again.
     """
     digest = hashlib.blake2b(f"{FORMAT} {height}x{width}".encode(), digest_size=16)
 
@@ -95,17 +94,17 @@ def _build(path: Path, decoder: Decoder, progress: Progress | None) -> None:
     part, done = path.with_suffix(".part"), path.with_suffix(".done")
     start = int(done.read_text()) if _is_complete(part, decoder) and done.exists() else 0
     if not start:
-        _start(part, done, decoder)
+        _create(part, done, decoder)
     offset = part.stat().st_size - int(np.prod(decoder.shape))
     try:
-        with part.open("r+b") as file:  # not mapped: on a full disk that ends in a signal
+        with part.open("r+b") as file:  # not mapped: writing to a map on a full disk raises SIGBUS
             for first in range(start, len(decoder), BLOCK):
                 block = np.empty((min(BLOCK, len(decoder) - first), *decoder.shape[1:]), np.uint8)
                 decoder.fill(block, first, progress)
                 file.seek(offset + first * block[0].nbytes)
                 file.write(block.data)
                 file.flush()
-                os.fsync(file.fileno())  # on the disk before it is counted
+                os.fsync(file.fileno())  # before it is counted as done
                 write_text(done, str(first + len(block)))
     except OSError as error:
         if is_disk_full(error):
@@ -115,11 +114,11 @@ def _build(path: Path, decoder: Decoder, progress: Progress | None) -> None:
     done.unlink()
 
 
-def _start(part: Path, done: Path, decoder: Decoder) -> None:
-    """An empty file of the full size, without a note left by an older one.
+def _create(part: Path, done: Path, decoder: Decoder) -> None:
+    """Create an empty file of the full size, and remove the progress of an older one.
 
     Raises:
-        DatasetError: the disk has too little room.
+        DatasetError: the disk is too small.
     """
     needed, free = int(np.prod(decoder.shape)), shutil.disk_usage(part.parent).free
     if needed > free:

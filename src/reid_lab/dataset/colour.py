@@ -1,4 +1,4 @@
-"""Colour jitter as torchvision defines it, in single passes over one image in float32."""
+"""Colour jitter with torchvision's definitions, in float32 on one (3, H, W) image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ LUMA = (0.2989, 0.587, 0.114)  # torchvision's weights of R, G and B
 
 
 def draw_steps(ranges: Mapping[Adjustment, float], rng: np.random.Generator) -> tuple[Step, ...]:
-    """torchvision's `ColorJitter`: factors of 1 +- range (hue: a shift of +- range), any order."""
+    """Draw the adjustments of torchvision's `ColorJitter`, in random order.
+
+    Args:
+        ranges: r for each adjustment: a factor of max(0, 1 - r) to 1 + r; for hue a shift of -r to
+            r turns. 0 leaves the adjustment out.
+    """
     used = [name for name, reach in ranges.items() if reach]
     return tuple(_draw(used[i], ranges[used[i]], rng) for i in rng.permutation(len(used)))
 
@@ -25,7 +30,7 @@ def _draw(name: Adjustment, reach: float, rng: np.random.Generator) -> Step:
 
 
 def adjust(image: np.ndarray, steps: tuple[Step, ...]) -> np.ndarray:
-    """(3, H, W) uint8 -> float32 in [0, 255] and rounded, after each step in turn."""
+    """Apply the steps in order: (3, H, W) uint8 -> (3, H, W) float32, whole numbers 0 to 255."""
     pixels = image.astype(np.float32)
     for name, amount in steps:
         STEPS[name](pixels, amount)
@@ -33,12 +38,13 @@ def adjust(image: np.ndarray, steps: tuple[Step, ...]) -> np.ndarray:
 
 
 def brightness(pixels: np.ndarray, factor: float) -> None:
+    """Blend with black, in place."""
     pixels *= factor
     np.clip(pixels, 0, 255, out=pixels)
 
 
 def contrast(pixels: np.ndarray, factor: float) -> None:
-    """Away from, or towards, the image's mean grey."""
+    """Blend with the image's mean grey, in place."""
     mean = grey(pixels).mean()
     pixels *= factor
     pixels += (1 - factor) * mean
@@ -46,33 +52,33 @@ def contrast(pixels: np.ndarray, factor: float) -> None:
 
 
 def saturation(pixels: np.ndarray, factor: float) -> None:
-    """Away from, or towards, each pixel's grey."""
-    plain = grey(pixels) * (1 - factor)
+    """Blend with each pixel's grey, in place."""
+    luma = grey(pixels) * (1 - factor)
     pixels *= factor
-    pixels += plain
+    pixels += luma
     np.clip(pixels, 0, 255, out=pixels)
 
 
 def hue(pixels: np.ndarray, shift: float) -> None:
-    """Round the hue circle by `shift` turns, keeping value and saturation."""
+    """Rotate the hue by `shift` turns, in place; value and saturation are unchanged."""
     red, green, blue = pixels
     value, chroma = pixels.max(0), np.ptp(pixels, axis=0)
-    some = np.where(chroma > 0, chroma, np.float32(1))  # grey has no hue; any will do
-    sixth = np.where(value == green, 2 + (blue - red) / some, 4 + (red - green) / some)
-    sixth = np.where(value == red, (green - blue) / some, sixth) + 6 * shift
-    for channel, offset in enumerate((5, 3, 1)):  # R, G, B of HSV without a case for each sixth
+    divisor = np.where(chroma > 0, chroma, np.float32(1))  # grey has no hue
+    sixth = np.where(value == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor)
+    sixth = np.where(value == red, (green - blue) / divisor, sixth) + 6 * shift
+    for channel, offset in enumerate((5, 3, 1)):  # HSV to R, G, B without a case for each sixth
         k = sixth + offset
-        k -= np.floor(k / 6) * 6  # np.mod takes ten times as long
+        k -= np.floor(k / 6) * 6  # np.mod is ten times slower
         share = np.clip(np.minimum(k, 4 - k), 0, 1)
         np.subtract(value, share * chroma, out=pixels[channel])
 
 
 def grey(pixels: np.ndarray) -> np.ndarray:
-    """(3, H, W) -> (H, W)"""
-    plain = pixels[0] * LUMA[0]
-    plain += pixels[1] * LUMA[1]
-    plain += pixels[2] * LUMA[2]
-    return plain
+    """Luma: (3, H, W) -> (H, W)."""
+    luma = pixels[0] * LUMA[0]
+    luma += pixels[1] * LUMA[1]
+    luma += pixels[2] * LUMA[2]
+    return luma
 
 
 STEPS: dict[Adjustment, Callable[[np.ndarray, float], None]] = {

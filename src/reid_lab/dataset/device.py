@@ -1,8 +1,8 @@
-"""`dataset.cache=device`: images stay where the network is, and are cropped there by the batch.
+"""`dataset.cache=device`: decoded images are kept on the training device and augmented there.
 
-A batch is loaded as what is to be done: which images, and each one's draw, the same random numbers
-that `augment` would get. So its pixels are those of the ordinary path: exactly, and after colour
-jitter to a grey level. Nothing here makes the processor wait for a GPU.
+The loader gives indices and augmentation parameters, drawn from the same random numbers as on the
+CPU. The pixels are those of `augment`: exactly without colour jitter, within one grey level with
+it. Nothing here synchronises the CPU with the GPU.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NO_PATCH = Patch(0, EMPTY, 0, 0, False)
 
 
 class DeviceImages:
-    """Images (N, 3, H, W) uint8 in the memory of one device: the one that asked last."""
+    """Images (N, 3, H, W) uint8 in the memory of one device: the last one given to `on`."""
 
     def __init__(self, pixels: np.ndarray) -> None:
         self._pixels = torch.from_numpy(pixels)
@@ -31,14 +31,14 @@ class DeviceImages:
         return len(self._pixels)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """One of them on the host, for what looks at a few."""
+        """One image (3, H, W), copied to the CPU."""
         return self._pixels[index].cpu().numpy()
 
     def on(self, device: torch.device) -> Tensor:
-        """All of them there; the copy elsewhere is freed.
+        """Return all images on `device`, moving them there first; the old copy is freed.
 
         Raises:
-            DatasetError: they do not fit beside what the device holds already.
+            DatasetError: the device has too little free memory.
         """
         if self._pixels.device != device:
             try:
@@ -53,31 +53,38 @@ class DeviceImages:
 
 
 def pack_crops(indices: Sequence[int], drawn: Sequence[Augmentation], patches: bool) -> Tensor:
-    """Which images and how they are cut: (N, 4) int64, or (N, 12) with `patches`."""
+    """Pack crop parameters into an int64 tensor, (N, 4), or (N, 12) with `patches`.
+
+    Columns: image index, top, left, flip; of the patch: image index, top, left, height and width
+    in the source, top, left in the crop, flip.
+    """
     rows = [
-        (index, one.top, one.left, one.flip, *(_flat(one.patch or NO_PATCH) if patches else ()))
-        for index, one in zip(indices, drawn, strict=True)
+        (index, a.top, a.left, a.flip, *(_patch_columns(a.patch or NO_PATCH) if patches else ()))
+        for index, a in zip(indices, drawn, strict=True)
     ]
     return torch.from_numpy(np.array(rows, np.int64))
 
 
-def _flat(patch: Patch) -> tuple[int, ...]:
+def _patch_columns(patch: Patch) -> tuple[int, ...]:
     top, left, bottom, right = patch.source
     return patch.image, top, left, bottom - top, right - left, patch.top, patch.left, patch.flip
 
 
 def pack_colour(drawn: Sequence[Augmentation]) -> Tensor:
-    """Each image's steps in its own order, (N, steps, 2) float32: which adjustment, how much."""
-    steps = [[(STEP_INDEX[name], amount) for name, amount in one.colour] for one in drawn]
+    """Pack colour steps into (N, steps, 2) float32: index of the adjustment, its amount."""
+    steps = [[(STEP_INDEX[name], amount) for name, amount in a.colour] for a in drawn]
     return torch.from_numpy(np.array(steps, np.float32))
 
 
 def crop_batch(images: Tensor, draws: Tensor, height: int, width: int) -> Tensor:
-    """What `augment` crops, flips and pastes, without colour: (N, 3, height, width) uint8.
+    """Crop, flip and patch a batch, as `augment` does without colour.
 
     Args:
-        images: all that are held.
-        draws: as `pack_crops`.
+        images: (M, 3, h, w) uint8, all images on the device.
+        draws: (N, 4) or (N, 12), from `pack_crops`.
+
+    Returns:
+        (N, 3, height, width) uint8.
     """
     y = torch.arange(height, device=images.device)[:, None]
     x = torch.arange(width, device=images.device)
@@ -96,7 +103,7 @@ def crop_batch(images: Tensor, draws: Tensor, height: int, width: int) -> Tensor
 
 
 def test_views(images: Tensor, transforms: Transforms) -> Tensor:
-    """`Transforms.test` of (N, 3, h, w): (N, views, 3, height, width)."""
+    """Batched `Transforms.test`: (N, 3, h, w) -> (N, views, 3, height, width)."""
     if transforms.views == 1:
         return images[:, None]
     height, width = transforms.height, transforms.width

@@ -1,4 +1,4 @@
-"""The colour jitter of `reid_lab.dataset.colour` on batches, each image with steps of its own."""
+"""The colour jitter of `reid_lab.dataset.colour` on a batch, with different steps per image."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ STEP_INDEX: dict[Adjustment, int] = {name: n for n, name in enumerate(get_args(A
 
 
 def adjust_batch(images: Tensor, steps: Tensor, hue: bool) -> Tensor:
-    """(N, 3, H, W) uint8, after each of an image's steps in turn and rounded.
+    """Apply each image's own steps in order: (N, 3, H, W) uint8 -> (N, 3, H, W) uint8.
 
-    Every step is computed for all images, and each takes what its own says: to take them apart
-    would make the processor wait for a GPU.
+    All adjustments are computed for all images and selected by masks, because indexing by mask
+    would synchronise the CPU with the GPU.
 
     Args:
-        steps: (N, steps, 2) float32: the number of the adjustment, and its amount.
-        hue: whether there are steps of hue, which cost the most.
+        steps: (N, steps, 2) float32: index of the adjustment (`STEP_INDEX`) and its amount.
+        hue: whether any step adjusts the hue; False skips its computation, the most expensive.
     """
     pixels = images.float()
     for step in steps[..., None, None, None].unbind(1):
@@ -35,7 +35,7 @@ def adjust_batch(images: Tensor, steps: Tensor, hue: bool) -> Tensor:
 
 
 def blend(pixels: Tensor, which: Tensor, factor: Tensor) -> Tensor:
-    """Away from, or towards, black, the image's mean grey, or each pixel's grey."""
+    """Blend with black (brightness), the mean grey (contrast) or each pixel's grey (saturation)."""
     red, green, blue = pixels.split(1, 1)
     grey = red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]  # (N, 1, H, W)
     mean = grey.mean((2, 3), keepdim=True)
@@ -45,13 +45,13 @@ def blend(pixels: Tensor, which: Tensor, factor: Tensor) -> Tensor:
 
 
 def shift_hue_batch(pixels: Tensor, shift: Tensor) -> Tensor:
-    """Round the hue circle by `shift` turns, keeping value and saturation."""
+    """Rotate the hue by `shift` turns; value and saturation are unchanged."""
     red, green, blue = pixels.split(1, 1)
     value = pixels.amax(1, keepdim=True)
     chroma = value - pixels.amin(1, keepdim=True)
-    some = torch.where(chroma > 0, chroma, 1.0)  # grey has no hue; any will do
-    sixth = torch.where(value == green, 2 + (blue - red) / some, 4 + (red - green) / some)
-    sixth = torch.where(value == red, (green - blue) / some, sixth) + 6 * shift
-    k = torch.cat([sixth + offset for offset in (5, 3, 1)], 1)  # R, G, B of HSV
+    divisor = torch.where(chroma > 0, chroma, 1.0)  # grey has no hue
+    sixth = torch.where(value == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor)
+    sixth = torch.where(value == red, (green - blue) / divisor, sixth) + 6 * shift
+    k = torch.cat([sixth + offset for offset in (5, 3, 1)], 1)  # HSV to R, G, B
     k = k - (k / 6).floor() * 6
     return value - torch.minimum(k, 4 - k).clamp_(0, 1) * chroma

@@ -1,4 +1,4 @@
-"""Who trains, who asks, who is found; and whether that can be ranked."""
+"""Split identities into train, query and gallery, and check that queries have matches."""
 
 from __future__ import annotations
 
@@ -14,47 +14,53 @@ from reid_lab.protocol import Hidden, Protocol
 def hold_out(
     train: Split, identities: int, seed: int, tracklets: bool = False
 ) -> tuple[Split, Split, Split]:
-    """Keep `identities` people of `train` apart for validation: (train, query, gallery).
+    """Hold out `identities` people of the training split for validation.
 
-    The first image of a person in a camera is a query, the others are gallery; where there is
-    one camera only, people need two images (or tracklets) instead of two cameras.
+    They are drawn from the people with a possible match: seen by two cameras or, in data of one
+    camera, in two images (or tracklets). Query and gallery are as in `query_and_gallery`.
+
+    Returns:
+        (train, query, gallery).
 
     Raises:
-        DatasetError: fewer than `identities` people can be found again, or none is left.
+        DatasetError: too few such people, or none would be left for training.
     """
-    able = _findable(train, tracklets)
-    if identities > len(able) or identities >= len(train.identities):
+    candidates = _matchable_pids(train, tracklets)
+    if identities > len(candidates) or identities >= len(train.identities):
         raise DatasetError(
-            f"dataset.val_identities={identities}, but {len(able)} of the "
-            f"{len(train.identities)} training identities can be found again (seen by two cameras, "
-            f"or in two {'tracklets' if tracklets else 'images'} of the only one) and one must "
-            "stay for training: ask for fewer"
+            f"dataset.val_identities={identities}, but {len(candidates)} of the "
+            f"{len(train.identities)} training identities can have a match (in two cameras, or in "
+            f"two {'tracklets' if tracklets else 'images'} where there is one camera) and one must "
+            "be left for training: set a smaller number"
         )
-    held = np.random.default_rng(seed).choice(able, identities, replace=False)
-    apart = np.isin(train.pids, held)
-    return train.take(~apart), *query_and_gallery(train.take(apart), tracklets)
+    held_out = np.random.default_rng(seed).choice(candidates, identities, replace=False)
+    is_held_out = np.isin(train.pids, held_out)
+    return train.take(~is_held_out), *query_and_gallery(train.take(is_held_out), tracklets)
 
 
 def query_and_gallery(split: Split, tracklets: bool = False) -> tuple[Split, Split]:
-    """The first image (or tracklet) of a person in a camera is a query, the others are gallery.
+    """Split images into query and gallery.
 
-    Who has one in every camera would be queries only: their first one asks, the others answer.
+    The first image (or tracklet) of each person in each camera is a query, the rest are gallery.
+    People with one in every camera would have no gallery image: only their first one is a query.
     Distractors (pid 0) and junk (pid -1) are gallery.
     """
     pids, camids = split.pids, split.camids
     tracks = split.tracks if tracklets else np.arange(len(split))
-    seen, unit = np.unique(np.stack([pids, camids, tracks]), axis=1, return_inverse=True)
-    _, first = np.unique(seen[:2], axis=1, return_index=True)
-    asks = np.isin(np.arange(seen.shape[1]), first) & (seen[0] > DISTRACTOR)
-    only_asks = np.setdiff1d(seen[0], seen[0][~asks])
-    _, leads = np.unique(seen[0], return_index=True)
-    asks &= ~np.isin(seen[0], only_asks) | np.isin(np.arange(seen.shape[1]), leads)
-    asked = asks[unit.ravel()]
-    return split.take(asked), split.take(~asked)
+    # units are images or tracklets, sorted by person and camera
+    units, unit_of = np.unique(np.stack([pids, camids, tracks]), axis=1, return_inverse=True)
+    unit_pids, order = units[0], np.arange(units.shape[1])
+    _, first_in_camera = np.unique(units[:2], axis=1, return_index=True)
+    is_query = np.isin(order, first_in_camera) & (unit_pids > DISTRACTOR)
+    without_gallery = np.setdiff1d(unit_pids, unit_pids[~is_query])
+    _, first_of_person = np.unique(unit_pids, return_index=True)
+    is_query &= ~np.isin(unit_pids, without_gallery) | np.isin(order, first_of_person)
+    query_images = is_query[unit_of.ravel()]
+    return split.take(query_images), split.take(~query_images)
 
 
 def allow_one_camera(benchmark: Benchmark) -> Benchmark:
-    """`benchmark`; where one camera took all, matches may come from it, and a note says so."""
+    """Allow matches from the same camera, with a note, if all images are from one camera."""
     cameras = np.union1d(benchmark.query.camids, benchmark.gallery.camids)
     if len(cameras) != 1:
         return benchmark
@@ -67,10 +73,11 @@ def allow_one_camera(benchmark: Benchmark) -> Benchmark:
 
 
 def check_rankable(name: str, query: Split, gallery: Split, hidden: Hidden) -> None:
-    """Whether any query can be answered under the protocol.
+    """Check that at least one query has a match under the protocol.
 
     Raises:
-        DatasetError: one camera only where it is hidden, or no query with a match that it sees.
+        DatasetError: all images are from one camera, which the protocol hides; or no query has a
+            match that is not hidden.
     """
     cameras = np.union1d(query.camids, gallery.camids)
     if len(cameras) < 2 and hidden != "nothing":
@@ -78,12 +85,12 @@ def check_rankable(name: str, query: Split, gallery: Split, hidden: Hidden) -> N
             f"{name}: all query and gallery images are from camera {cameras.tolist()}. A match "
             "must come from another camera, so two are needed: check the camera numbers"
         )
-    seen: dict[int, set[int]] = {}
+    cameras_of: dict[int, set[int]] = {}
     for pid, camid in zip(gallery.pids.tolist(), gallery.camids.tolist(), strict=True):
-        seen.setdefault(pid, set()).add(camid)
+        cameras_of.setdefault(pid, set()).add(camid)
     queries = zip(query.pids.tolist(), query.camids.tolist(), strict=True)
     for pid, camid in queries:
-        if seen.get(pid, set()) - (set() if hidden == "nothing" else {camid}):
+        if cameras_of.get(pid, set()) - (set() if hidden == "nothing" else {camid}):
             return
     where = "" if hidden == "nothing" else " from another camera"
     raise DatasetError(
@@ -92,8 +99,8 @@ def check_rankable(name: str, query: Split, gallery: Split, hidden: Hidden) -> N
     )
 
 
-def _findable(train: Split, tracklets: bool) -> np.ndarray:
-    """Pids seen by two cameras; in two images or tracklets, where there is only one."""
+def _matchable_pids(train: Split, tracklets: bool) -> np.ndarray:
+    """Return pids in two cameras; in data of one camera, with two images or tracklets."""
     people = train.take(train.pids > 0)
     if len(np.unique(people.camids)) > 1:
         pairs = np.unique(np.stack([people.pids, people.camids]), axis=1)[0]
@@ -101,5 +108,5 @@ def _findable(train: Split, tracklets: bool) -> np.ndarray:
         pairs = np.unique(np.stack([people.pids, people.tracks]), axis=1)[0]
     else:
         pairs = people.pids
-    pids, often = np.unique(pairs, return_counts=True)
-    return pids[often > 1]
+    pids, counts = np.unique(pairs, return_counts=True)
+    return pids[counts > 1]
