@@ -1,4 +1,4 @@
-"""The one DataModule: PK batches to train on, one loader of query and gallery to evaluate."""
+"""The LightningDataModule: PK batches for training, one loader of query and gallery images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from reid_lab.dataset.device import DeviceImages, crop_batch, test_views
+from reid_lab.dataset.device import DeviceImages, crop_batch, cut_views
 from reid_lab.dataset.device_colour import adjust_batch
 from reid_lab.dataset.images import Cache, Images, check_files, open_images
 from reid_lab.dataset.loading import (
@@ -50,29 +50,31 @@ from reid_lab.files.image_files import escaped
 from reid_lab.types import BatchSize, NonNegativeInt, Seed, Workers
 
 Part = Literal["val", "test"]
-IMAGES = ("train", "fit", "val", "test")  # what `opened` knows
+PARTS = ("train", "fit", "val", "test")  # of `images_of`
 
 
 class ReidDataModule(pl.LightningDataModule):
-    """Feeds every method: PK batches of training images; query and gallery in one loader.
+    """The data of every method: PK batches of training images; query and gallery in one loader.
 
-    A training batch has `image` (P*K, 3, H, W) float32, `label` (P*K,) 0..identities-1, `pid`
-    (P*K,) and `index` (P*K,), the position in `train_split`. An evaluation batch has `image`
-    (N, views, 3, H, W) float32, `index` (N,), the position in `eval_split`, and `role` (N,), the
-    number in ROLES: query, gallery or companion. Without a trainer
-    `on_after_batch_transfer(batch, 0)` makes it of a loader's batch, once that is on the device.
+    A training batch holds `image` (P*K, 3, H, W) float32, `label` (P*K,) from 0 to identities - 1,
+    `pid` (P*K,) and `index` (P*K,), the position in `train_split`. An evaluation batch holds
+    `image` (N, views, 3, H, W) float32, `index` (N,), the position in `eval_split`, and `role`
+    (N,), the number in ROLES: query, gallery or companion. Without a trainer, call
+    `on_after_batch_transfer(batch, 0)` on a loaded batch whose tensors are on the device.
 
     Args:
-        root: the data set's folder.
-        reader: reads it; once, when first needed.
-        recipe: renders synthetic people into `root` first, on one process.
-        batch_size: train on batches of so many images instead, whoever they show.
-        val_identities: people of the training split held out for validation; with 0 the test
-            split is watched during training (nothing is selected by it).
-        cache: keep images decoded as uint8 in `memory`, on `disk` in `cache_dir`, in the memory
-            of the `device` that trains, which then augments them, too, or not.
-        workers: processes that load batches; 0 loads in the training process. With
-            `cache=device` all they do is to draw a training batch's random numbers.
+        root: folder of the data set.
+        reader: function that reads `root`; called once, on first use.
+        p: identities of a batch.
+        k: images of each identity in a batch.
+        batch_size: if given, train on batches of so many random images instead of PK batches.
+        val_identities: people of the training split held out for validation. With 0, the test
+            split is evaluated during training; it selects nothing.
+        cache: where decoded uint8 images are kept: nowhere, in `memory`, on `disk` in `cache_dir`,
+            or in the memory of the training `device`, which then augments them.
+        workers: processes that load batches; 0 loads in the training process. With `cache=device`
+            they only draw the random numbers of training batches.
+        recipe: if given, synthetic people are rendered into `root` first, by one process.
     """
 
     def __init__(
@@ -118,21 +120,21 @@ class ReidDataModule(pl.LightningDataModule):
         return self._benchmark
 
     def splits(self, part: Part) -> tuple[Split, Split]:
-        """(query, gallery) of a part."""
+        """Return (query, gallery) of `val` or `test`."""
         if part == "val" and self.val_identities:
             return self._held_out()[1:]
         return self.benchmark.query, self.benchmark.gallery
 
     def companions(self, part: Part) -> Split | None:
-        """More images of the test queries' people; see `Benchmark`."""
+        """Return more images of the test queries' people, or None; see `Benchmark`."""
         return None if part == "val" and self.val_identities else self.benchmark.companions
 
     def eval_split(self, part: Part) -> Split:
-        """All images of a part, which its batches index."""
+        """Return query, gallery and companions, concatenated; evaluation batches index it."""
         return Split.concatenate(*self._by_role(part).values())
 
     def roles(self, part: Part) -> np.ndarray:
-        """(N,) of each image of `eval_split`, its number in ROLES."""
+        """Return the role of each image of `eval_split`: (N,), its number in ROLES."""
         counts = [len(self._by_role(part).get(role, ())) for role in ROLES]
         return np.repeat(np.arange(len(ROLES)), counts)
 
@@ -152,7 +154,7 @@ class ReidDataModule(pl.LightningDataModule):
 
     @property
     def identities(self) -> int:
-        """People to train on; known before they are rendered."""
+        """Number of training identities; known before synthetic people are rendered."""
         if self.recipe is not None:
             return self.recipe.train_identities - self.val_identities
         return len(self.train_split.identities)
@@ -161,17 +163,17 @@ class ReidDataModule(pl.LightningDataModule):
         self.render()
         for split in (self.benchmark.train, self.eval_split("test")):
             check_files(split)
-        if self.cache == "disk":  # one process builds it, all of them read it
+        if self.cache == "disk":  # built here by one process, read by all
             parts = ("train", "val", "test") if self.val_identities else ("train", "test")
             for part in parts:
                 self.images_of(part)
 
     def check(self) -> None:
-        """Whether the labels can train and rank; what is not rendered yet is not looked at.
+        """Check that the data can be trained on and ranked. Images not yet rendered are not read.
 
         Raises:
-            DatasetError: everything of: not there, not readable, one camera, no query with a
-                match, too few identities for P, or K too small.
+            DatasetError: all problems found: missing or unreadable files, one camera only, no
+                query with a match, too few identities for P, or K too small.
         """
         problems = list(self._problems())
         if problems:
@@ -183,8 +185,8 @@ class ReidDataModule(pl.LightningDataModule):
             parts: tuple[Part, ...] = ("val", "test")
             checks += [partial(self._check_rankable, part) for part in parts]
         elif not self.recipe.test_identities:
-            yield "dataset.recipe.test_identities=0: give one or more to test on"
-        yield from filter(None, map(_message, checks))
+            yield "dataset.recipe.test_identities=0: set 1 or more"
+        yield from filter(None, map(_error_message, checks))
 
     def _check_batches(self) -> None:
         if self.batch_size is None:
@@ -196,18 +198,18 @@ class ReidDataModule(pl.LightningDataModule):
         check_rankable(self.benchmark.name, *self.splits(part), self.benchmark.protocol.hidden)
 
     def render(self) -> None:
-        """Make the data set, if it is one that we make and it is not there yet."""
+        """Render the synthetic data set, unless it is complete already."""
         if self.recipe is not None:
             render(self.root, self.recipe, workers=os.cpu_count() or 1)
 
     def train_dataloader(self) -> PKLoader:
-        """Every iteration is a new epoch, of this loader or of one asked for again.
+        """Return the training loader. Each iteration, of any of its loaders, is a new epoch.
 
-        A trainer sets the epoch, and where it goes on.
+        A trainer sets the epoch and, when it resumes, the first batch.
         """
         split, images = self.train_split, self.images_of("train")
         data = (
-            TrainDraws(split, self.transforms, self.seed)  # the images stay in this process
+            TrainDraws(split, self.transforms, self.seed)  # the images stay on the device
             if isinstance(images, DeviceImages)
             else TrainImages(split, images, self.transforms, self.seed)
         )
@@ -220,7 +222,7 @@ class ReidDataModule(pl.LightningDataModule):
         return PKLoader(
             data,
             batch_sampler=sampler,
-            generator=torch.Generator().manual_seed(self.seed),  # leaves the global one alone
+            generator=torch.Generator().manual_seed(self.seed),  # instead of the global one
             **self._loader_options(self.workers),
         )
 
@@ -231,39 +233,39 @@ class ReidDataModule(pl.LightningDataModule):
         return self._eval_loader("test")
 
     def train_images_loader(self) -> DataLoader[Any]:
-        """The training images once each, unaugmented, `index` into `train_split`.
+        """Return a loader of each training image once, without augmentation, in order.
 
-        For what is fitted on training embeddings.
+        `index` is the position in `train_split`. For models fitted on training embeddings.
         """
         return self._sequential_loader(self.train_split, "fit")
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """uint8 pixels become normalised images where the network is."""
+        """Normalise and erase a batch on its device: uint8 pixels become `image` (float32)."""
         image = normalise(self.pixels(batch))
         if "erased" in batch:
             image = erase(image, batch.pop("erased"))
         return {"image": image, **batch}
 
     def pixels(self, batch: Batch) -> Tensor:
-        """A loaded batch's pixels, taken out of it: (N, 3, H, W), or (N, views, 3, H, W), uint8.
+        """Pop a loaded batch's pixels: uint8 (N, 3, H, W), or (N, views, 3, H, W) in evaluation.
 
-        Where they are held by the device, it is the one that the batch is on.
+        With `cache=device` they are cropped and augmented here, on the device of the batch.
         """
-        part = next((part for part in IMAGES if part in batch), None)
+        part = next((part for part in PARTS if part in batch), None)
         if part is None:
             return batch.pop("pixels")
-        chosen, held = batch.pop(part), cast(DeviceImages, self.images_of(part))
-        images = held.on(chosen.device)
+        rows, kept = batch.pop(part), cast(DeviceImages, self.images_of(part))
+        images = kept.on(rows.device)
         if part != "train":
-            return test_views(images[chosen], self.transforms)
-        pixels = crop_batch(images, chosen, self.transforms.height, self.transforms.width)
+            return cut_views(images[rows], self.transforms)
+        pixels = crop_batch(images, rows, self.transforms.height, self.transforms.width)
         if "colour" in batch:
             pixels = adjust_batch(pixels, batch.pop("colour"), hue=self.transforms.hue > 0)
         return pixels
 
     def _eval_loader(self, part: Part) -> DataLoader[Any]:
-        where = "test" if part == "val" and not self.val_identities else part
-        return self._sequential_loader(self.eval_split(part), where, self.roles(part))
+        images = "test" if part == "val" and not self.val_identities else part
+        return self._sequential_loader(self.eval_split(part), images, self.roles(part))
 
     def _sequential_loader(
         self, split: Split, part: str, roles: np.ndarray | None = None
@@ -271,36 +273,37 @@ class ReidDataModule(pl.LightningDataModule):
         images, workers = self.images_of(part), self.workers
         data: Dataset[Batch] = EvalImages(split, images, self.transforms, roles)
         if isinstance(images, DeviceImages):
-            data, workers = EvalIndices(len(split), part, roles), 0  # there is nothing to load
+            data, workers = EvalIndices(len(split), part, roles), 0  # nothing to load
         sampler = RankSampler(len(split), *self._rank())
         batch_size = max(1, self.eval_batch_size // self.transforms.views)
         return Loader(data, batch_size=batch_size, sampler=sampler, **self._loader_options(workers))
 
     def images_of(self, part: str) -> Images:
-        """The images of `train`, `fit` (the same, at the size of tests), `val` or `test`."""
+        """Return the images of `train`, `fit` (training images at test size), `val` or `test`."""
         if part == "fit" and self.transforms.train_size == self.transforms.test_size:
             part = "train"
         if part not in self._images:
             training = part in ("train", "fit")
             split = self.train_split if training else self.eval_split(part)  # type: ignore[arg-type]
             size = self.transforms.train_size if part == "train" else self.transforms.test_size
-            opened = partial(open_images, split, *size, self.cache, self.cache_dir)
-            self._images[part] = opened() if self.cache == "none" else _with_progress(opened, part)
+            open_part = partial(open_images, split, *size, self.cache, self.cache_dir)
+            no_cache = self.cache == "none"
+            self._images[part] = open_part() if no_cache else _with_progress(open_part, part)
         return self._images[part]
 
     def device_bytes(self, training: bool) -> int:
-        """Of the images that `cache=device` holds, where they are there to be counted.
+        """Return the bytes of the images that `cache=device` keeps; 0 if they are not rendered yet.
 
-        A lower bound: some callbacks ask for the training images at the size of tests, too.
+        A lower bound: some callbacks also use the training images at test size.
         """
         if self.cache != "device" or self.recipe is not None:
             return 0
-        held = len(self.eval_split("test")) * math.prod(self.transforms.test_size)
+        values = len(self.eval_split("test")) * math.prod(self.transforms.test_size)
         if training:
-            held += len(self.train_split) * math.prod(self.transforms.train_size)
+            values += len(self.train_split) * math.prod(self.transforms.train_size)
         if training and self.val_identities:
-            held += len(self.eval_split("val")) * math.prod(self.transforms.test_size)
-        return 3 * held
+            values += len(self.eval_split("val")) * math.prod(self.transforms.test_size)
+        return 3 * values
 
     def _loader_options(self, workers: int) -> Mapping[str, Any]:
         return {
@@ -308,7 +311,7 @@ class ReidDataModule(pl.LightningDataModule):
             "num_workers": workers,
             "persistent_workers": workers > 0,
             "worker_init_fn": follow_parent,
-            # without pixels a batch is so small that it would cost more than it gives
+            # batches without pixels are too small to gain from it
             "pin_memory": torch.cuda.is_available() and self.cache != "device",
         }
 
@@ -317,7 +320,7 @@ class ReidDataModule(pl.LightningDataModule):
         return (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
 
 
-def _message(check: Callable[[], None]) -> str | None:
+def _error_message(check: Callable[[], None]) -> str | None:
     try:
         check()
     except UserError as error:
@@ -325,12 +328,13 @@ def _message(check: Callable[[], None]) -> str | None:
     return None
 
 
-def _with_progress(opened: Callable[..., Images], part: str) -> Images:
+def _with_progress(open_part: Callable[..., Images], part: str) -> Images:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task(f"decode {part} images", visible=False)  # none if they are kept
+        # hidden until something is decoded
+        task = bar.add_task(f"decode {part} images", visible=False)
 
         def show(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total, visible=True)
 
-        return opened(progress=show)
+        return open_part(progress=show)

@@ -102,7 +102,7 @@ def crop_batch(images: Tensor, draws: Tensor, height: int, width: int) -> Tensor
     return images[image[:, None], channel, row[:, None], column[:, None]]
 
 
-def test_views(images: Tensor, transforms: Transforms) -> Tensor:
+def cut_views(images: Tensor, transforms: Transforms) -> Tensor:
     """Batched `Transforms.test`: (N, 3, h, w) -> (N, views, 3, height, width)."""
     if transforms.views == 1:
         return images[:, None]

@@ -1,4 +1,4 @@
-"""Decode images fast, resize them once, and keep them decoded if asked to."""
+"""Decode, crop and resize the images of a split; optionally keep them decoded in a cache."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from reid_lab.files.image_files import escaped
 from reid_lab.files.pixels import ImageError, read_pixels, read_size
 
 Cache = Literal["none", "memory", "disk", "device"]
-CHUNK = 64
-Progress = Callable[[int, int], None]
+CHUNK = 64  # images decoded by a thread at a time
+Progress = Callable[[int, int], None]  # called with (images done, images in all)
 
 
 class Images(Protocol):
-    """Anything that gives image `index` as (3, H, W) uint8 RGB: a decoder or an array."""
+    """Anything whose item `index` is an image (3, H, W) uint8 RGB: a decoder or an array."""
 
     def __getitem__(self, index: int, /) -> np.ndarray: ...
 
 
 def decode(path: Path, box: Box | None = None) -> np.ndarray:
-    """The image in a file, or what `box` cuts out of it, (H, W, 3) uint8 RGB.
+    """Decode an image file, and crop it to `box` if given: (H, W, 3) uint8 RGB.
 
     Raises:
-        DatasetError: the file cannot be used as an image, or the box is outside of it.
+        DatasetError: the file cannot be read as an image, or the box is outside of the image.
     """
     try:
         pixels = read_pixels(path)
@@ -44,7 +44,7 @@ def decode(path: Path, box: Box | None = None) -> np.ndarray:
 
 
 def crop(pixels: np.ndarray, box: Box | None) -> np.ndarray:
-    """What of the box is inside of (H, W, 3); all of it without one."""
+    """Crop (H, W, 3) to a box, clipped to the image; return it unchanged for None."""
     if box is None:
         return pixels
     left, top, right, bottom = box
@@ -52,7 +52,7 @@ def crop(pixels: np.ndarray, box: Box | None) -> np.ndarray:
 
 
 def box_problem(path: Path, box: Box | None, height: int, width: int) -> str | None:
-    """What is wrong with a box that lies wholly outside of its image."""
+    """Return an error message if the box does not overlap its image, else None."""
     if box is None:
         return None
     left, top, right, bottom = box
@@ -65,20 +65,20 @@ def box_problem(path: Path, box: Box | None, height: int, width: int) -> str | N
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(h, w, 3) uint8 -> (height, width, 3) uint8, bilinear with antialiasing.
+    """Resize (h, w, 3) uint8 -> (height, width, 3) uint8, bilinear with antialiasing.
 
-    What torchvision does to a uint8 tensor: vectorised, within two grey levels of Pillow.
+    Equal to torchvision's resize of a uint8 tensor, and within two grey levels of Pillow's.
     """
     if image.shape[:2] == (height, width):
         return image
-    # channels last without a copy, which is the layout that the kernel is fastest for
+    # channels last without a copy: the fastest layout for this kernel
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
     resized = interpolate(pixels, (height, width), mode="bilinear", antialias=True)
     return resized[0].permute(1, 2, 0).numpy()
 
 
 class Decoder:
-    """Images of a split, decoded and resized when asked for."""
+    """Images of a split, decoded and resized on access."""
 
     def __init__(self, split: Split, height: int, width: int) -> None:
         self.split, self.height, self.width = split, height, width
@@ -95,12 +95,12 @@ class Decoder:
         return resize(image, self.height, self.width).transpose(2, 0, 1)
 
     def fill(self, pixels: np.ndarray, start: int = 0, progress: Progress | None = None) -> None:
-        """Images `start` and after into `pixels` (n, 3, height, width), on all cores."""
+        """Decode images from `start` on into `pixels` (n, 3, height, width), on all cores."""
 
         def put(offset: int) -> int:
             last = min(offset + CHUNK, len(pixels))
-            for place in range(offset, last):
-                pixels[place] = self[start + place]
+            for i in range(offset, last):
+                pixels[i] = self[start + i]
             return last
 
         # decoding and resizing release the GIL, so threads share the work
@@ -118,10 +118,15 @@ def open_images(
     cache_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> Images:
-    """Images of `split` at (height, width): decoded on demand, or kept as uint8.
+    """Open the images of `split` at (height, width), decoded on access or kept as uint8.
 
-    `memory` keeps them in this process (shared with forked workers); `disk` in `cache_dir`, see
-    `reid_lab.dataset.cache`; `device` where batches are asked for, see `reid_lab.dataset.device`.
+    Args:
+        cache: `none`; `memory`, this process (shared with forked workers); `disk`, a file in
+            `cache_dir` (`reid_lab.dataset.cache`); `device` (`reid_lab.dataset.device`).
+        progress: called while a cache is filled.
+
+    Raises:
+        DatasetError: an image cannot be read, or the disk is too small.
     """
     decoder = Decoder(split, height, width)
     if cache == "none":
@@ -138,14 +143,14 @@ def open_images(
 
 
 def check_files(split: Split) -> None:
-    """Look at every file's header, so that a broken one is named before training.
+    """Check the header of every file, so that broken ones are reported before training.
 
     Raises:
-        DatasetError: naming up to five files that cannot be used, or that a box lies outside of.
+        DatasetError: names up to five files that cannot be read, or whose boxes are outside.
     """
     with ThreadPoolExecutor(8) as pool:
-        found = pool.map(lambda indices: file_problems(split, indices), by_file(split))
-        problems = {i: problem for some in found for i, problem in some.items()}
+        results = pool.map(lambda indices: file_problems(split, indices), group_by_file(split))
+        problems = {i: problem for result in results for i, problem in result.items()}
     if problems:
         listed = "".join(f"\n    {problems[i]}" for i in sorted(problems)[:5])
         raise DatasetError(
@@ -154,8 +159,8 @@ def check_files(split: Split) -> None:
         )
 
 
-def by_file(split: Split) -> list[list[int]]:
-    """The indices of the images in each file: one, or as many as it has boxes."""
+def group_by_file(split: Split) -> list[list[int]]:
+    """Return the image indices of each file: one, or one per box."""
     files: dict[bytes, list[int]] = {}
     for index, name in enumerate(split.names.tolist()):
         files.setdefault(name, []).append(index)
@@ -163,11 +168,11 @@ def by_file(split: Split) -> list[list[int]]:
 
 
 def file_problems(split: Split, indices: Sequence[int]) -> dict[int, str]:
-    """What is wrong with the images `indices` of one file, as far as its header tells."""
+    """Return the errors of the images `indices`, all of one file, that its header shows."""
     path = split.path(indices[0])
     try:
         size = read_size(path)
     except ImageError as error:
         return dict.fromkeys(indices, str(error))
-    found = {index: box_problem(path, split.box(index), *size) for index in indices}
-    return {index: problem for index, problem in found.items() if problem is not None}
+    problems = {index: box_problem(path, split.box(index), *size) for index in indices}
+    return {index: problem for index, problem in problems.items() if problem is not None}

@@ -1,4 +1,4 @@
-"""From indices to batches: what workers do, and in which order the images come."""
+"""Torch data sets and loaders: the work of loader processes, and the order of images."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ ROLES = ("query", "gallery", "companion")  # of an evaluated image; batches hold
 
 
 def _returns_errors(fetch: Callable[..., Batch]) -> Callable[..., Batch]:
-    """`fetch`, whose error about a file is returned by a worker, for `Loader` to raise."""
+    """Make a worker return a DatasetError instead of raising it; `Loader` raises it."""
 
     @wraps(fetch)
-    def tried(self: Any, items: Sequence[Any]) -> Any:
+    def fetch_or_error(self: Any, items: Sequence[Any]) -> Any:
         try:
             return fetch(self, items)
         except DatasetError as error:
@@ -35,17 +35,17 @@ def _returns_errors(fetch: Callable[..., Batch]) -> Callable[..., Batch]:
                 raise
             return error
 
-    return tried
+    return fetch_or_error
 
 
 class Loader(DataLoader[Batch]):
-    """A DataLoader that raises a worker's error about a file as it is: one message.
+    """A DataLoader that raises a worker's DatasetError unchanged, without the worker's traceback.
 
-    Its iterations leave each other alone, also with persistent workers: those serve one, and
-    another one beside it has workers of its own.
+    Iterations that overlap are independent even with persistent workers, which serve the first one
+    only.
     """
 
-    _open = 0  # iterations that have begun and not ended
+    _open = 0  # running iterations
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         batches = self._get_iterator() if self._open else super().__iter__()
@@ -60,10 +60,11 @@ class Loader(DataLoader[Batch]):
 
 
 class TrainDraws(Dataset[Batch]):
-    """Items (index, draw) -> label, pid, index, boxes to erase (N, 4), and what else is drawn.
+    """Training batches without pixels: (index, draw) pairs -> labels and augmentation parameters.
 
-    The latter as `train` and `colour`, by which the device makes pixels of the images it holds. A
-    batch is fetched as a whole: no tensor an image, nothing to collate.
+    A batch holds `label`, `pid`, `index` (N,), `erased` (N, 4), and `train` and, with jitter,
+    `colour`: the parameters with which the device augments the images it keeps. Whole batches are
+    fetched at once, so that nothing has to be collated.
     """
 
     def __init__(self, split: Split, transforms: Transforms, seed: int) -> None:
@@ -83,7 +84,7 @@ class TrainDraws(Dataset[Batch]):
             "label": torch.from_numpy(self.labels[indices]),
             "pid": torch.from_numpy(self.pids[indices]),
             "index": torch.tensor(indices),
-            "erased": torch.tensor([one.erased for one in drawn]),
+            "erased": torch.tensor([augmentation.erased for augmentation in drawn]),
         }
 
     def _images(self, indices: Sequence[int], drawn: Sequence[Augmentation]) -> Batch:
@@ -97,7 +98,7 @@ class TrainDraws(Dataset[Batch]):
 
 
 class TrainImages(TrainDraws):
-    """The same with pixels (N, 3, H, W) uint8."""
+    """Training batches with augmented `pixels` (N, 3, H, W) uint8."""
 
     def __init__(self, split: Split, images: Images, transforms: Transforms, seed: int) -> None:
         super().__init__(split, transforms, seed)
@@ -105,15 +106,16 @@ class TrainImages(TrainDraws):
 
     def _images(self, indices: Sequence[int], drawn: Sequence[Augmentation]) -> Batch:
         pixels = allocate(len(indices), 3, self.transforms.height, self.transforms.width)
-        for index, one, out in zip(indices, drawn, pixels.numpy(), strict=True):
-            augment(self.images, index, one, out)
+        for index, augmentation, out in zip(indices, drawn, pixels.numpy(), strict=True):
+            augment(self.images, index, augmentation, out)
         return {"pixels": pixels}
 
 
 class EvalIndices(Dataset[Batch]):
-    """Items index -> the indices, also under the name of the part whose images are held.
+    """Evaluation batches without pixels: `index` (N,), also under the part's name.
 
-    With `roles` (N,), numbers in ROLES, a batch has the `role` of each image, too.
+    Args:
+        roles: if given, (N,) numbers in ROLES, batches also hold each image's `role`.
     """
 
     def __init__(self, size: int, part: str, roles: np.ndarray | None = None) -> None:
@@ -129,7 +131,7 @@ class EvalIndices(Dataset[Batch]):
 
 
 class EvalImages(Dataset[Batch]):
-    """Items index -> pixels (N, views, 3, H, W) uint8, the indices, and roles as EvalIndices."""
+    """Evaluation batches: `pixels` (N, views, 3, H, W) uint8, `index` (N,); roles as EvalIndices."""
 
     def __init__(
         self,
@@ -158,35 +160,35 @@ def _numbered(index: Tensor, roles: Tensor | None) -> Batch:
 
 
 def allocate(*shape: int) -> Tensor:
-    """Room for uint8 pixels; of a worker in shared memory, where the batch would go anyway."""
-    room = torch.empty(shape, dtype=torch.uint8)
-    return room.share_memory_() if get_worker_info() is not None else room
+    """Allocate uint8 pixels; in a worker in shared memory, which saves a copy to the parent."""
+    pixels = torch.empty(shape, dtype=torch.uint8)
+    return pixels.share_memory_() if get_worker_info() is not None else pixels
 
 
 def identity_collate(batch: Batch) -> Batch:
-    """The `collate_fn` of data sets that return batches."""
+    """Return the batch: the `collate_fn` of data sets that return whole batches."""
     return batch
 
 
 class PKLoader(Loader):
-    """A loader that says how many of the epoch's batches were used, and goes on there.
+    """A training loader that can resume within an epoch.
 
-    Each iteration is an epoch of its own, also beside one that has not ended. `used` is of the
-    one that began last; only `load_state_dict` makes the next one begin there.
+    Every iteration is an epoch. Attribute `used` counts the batches of the newest iteration;
+    `load_state_dict` makes the next iteration start there.
     """
 
     used = 0
-    _start = 0  # of the next iteration
-    _running: object = None  # the iteration that `used` is of
+    _start = 0  # first batch of the next iteration
+    _newest: object = None  # the iteration that `used` counts
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        # lazily: Lightning asks for an iterator before it sets the epoch
+        # on the first batch: Lightning makes the iterator before it sets the epoch
         self.batch_sampler.start = self.used = self._start  # type: ignore[union-attr]
         self._start = 0
-        self._running = this = object()
+        self._newest = this = object()
         for batch in super().__iter__():
-            if self._running is this:
-                self.used = (self.used + 1) % len(self)  # 0: the next epoch's first
+            if self._newest is this:
+                self.used = (self.used + 1) % len(self)  # 0: the epoch is complete
             yield batch
 
     def state_dict(self) -> dict[str, int]:
@@ -197,7 +199,7 @@ class PKLoader(Loader):
 
 
 class RankSampler(Sampler[int]):
-    """Every world-th index, padded by wrapping round so that all ranks have equally many."""
+    """Every `world`-th index from `rank` on; wraps around so that all ranks get equally many."""
 
     def __init__(self, size: int, rank: int, world: int) -> None:
         self.size, self.rank, self.world = size, rank, world

@@ -1,4 +1,4 @@
-"""Records as compact arrays: what a reader returns and everything after it consumes."""
+"""The records of a data set as compact arrays: what readers return."""
 
 from __future__ import annotations
 
@@ -13,22 +13,27 @@ import numpy as np
 from reid_lab.errors import UserError
 from reid_lab.protocol import MARKET1501, Protocol
 
-JUNK = -1  # pid of a bad detector box: it neither helps nor hurts a ranking
+JUNK = -1  # pid of bad detections, which rankings ignore
 DISTRACTOR = 0  # pid of people who match no query
-Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
+Box = tuple[int, int, int, int]  # xyxy: left, top, right, bottom in pixels
 
 
 class DatasetError(UserError):
-    """What is wrong with a data set on disk, what was expected, and how to fix it."""
+    """A data set that cannot be used: what was found, what is expected, and how to fix it."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """N images: `names` (N,) bytes relative to `root`; `pids`, `camids`, `tracks` (N,) int64.
+    """N images of a data set.
 
-    `boxes` (N, 4) int32 cuts the person out of each file: left, top, right, bottom in pixels. What
-    of a box is outside of its image is left out.
-    Arrays, not objects: forked workers share them without copying.
+    Arrays instead of one object an image: forked workers share them without copying.
+
+    Attributes:
+        root: folder that `names` are relative to.
+        names: (N,) bytes, paths of the files.
+        pids, camids, tracks: (N,) int64.
+        boxes: (N, 4) int32, the person's box in each file: left, top, right, bottom in pixels,
+            clipped to the image; None where each file shows one person.
     """
 
     root: Path
@@ -45,23 +50,24 @@ class Split:
         return self.root / os.fsdecode(self.names[index])
 
     def box(self, index: int) -> Box | None:
-        """What cuts the person out of the file; None where the file is one person's."""
+        """Return the person's box in the file, or None for the whole image."""
         if self.boxes is None:
             return None
         left, top, right, bottom = self.boxes[index].tolist()
         return left, top, right, bottom
 
     def take(self, indices: np.ndarray) -> Split:
-        """The images at `indices` (ints or a boolean mask), in that order."""
+        """Return the images at `indices` (integers or a boolean mask), in that order."""
         return replace(self, **{name: x[indices] for name, x in self._columns().items()})
 
     @property
     def identities(self) -> np.ndarray:
-        """The people in it, sorted: pids without junk and distractors."""
+        """Sorted pids of the people, without junk and distractors."""
         pids = np.unique(self.pids)
         return pids[pids > DISTRACTOR]
 
     def counts(self) -> dict[str, int]:
+        """Return the number of images, pids and cameras."""
         return {
             "images": len(self),
             "pids": len(self.identities),
@@ -70,17 +76,23 @@ class Split:
 
     @staticmethod
     def of(root: Path, rows: Sequence[tuple[str, int, int, int]]) -> Split:
-        """From rows of (name relative to root, pid, camid, track)."""
+        """Build a split from rows of (name relative to root, pid, camid, track)."""
         names = np.array([os.fsencode(name) for name, *_ in rows], dtype=np.bytes_)
         numbers = np.array([row[1:] for row in rows], dtype=np.int64).reshape(-1, 3)
         return Split(root, names, numbers[:, 0], numbers[:, 1], numbers[:, 2])
 
     @staticmethod
     def concatenate(*splits: Split) -> Split:
-        """All images, in that order; the splits share a root, and all have boxes or none has."""
+        """Concatenate splits of one root, either all or none with boxes.
+
+        Raises:
+            ValueError: the roots differ.
+        """
         roots = {split.root for split in splits}
         if len(roots) != 1:
-            raise ValueError(f"splits of several roots: {', '.join(map(str, roots))}")
+            raise ValueError(
+                f"cannot concatenate splits of several roots: {', '.join(map(str, roots))}"
+            )
         columns = [split._columns() for split in splits]
         joined: dict[str, Any] = {
             name: np.concatenate([c[name] for c in columns]) for name in columns[0]
@@ -94,11 +106,14 @@ class Split:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A data set as its protocol divides it: `train`, `query` and `gallery`, plus remarks.
+    """A data set with its splits and evaluation protocol.
 
-    `protocol` says how the gallery is shown and what counts. `companions` are more images of
-    the queries' people in the queries' cameras: pooled with them in multi-queries, never ranked.
-    `people` and `cameras` are the names that the data gives to pids and camids, if not numbers.
+    Attributes:
+        notes: remarks for the user, each one line.
+        protocol: how queries are evaluated.
+        companions: more images of the queries' people in the queries' cameras; pooled with them in
+            multi-query evaluation, never ranked.
+        people, cameras: pid or camid -> its name in the data, where that is not a number.
     """
 
     name: str
@@ -112,17 +127,18 @@ class Benchmark:
     cameras: Mapping[int, str] = field(default_factory=dict)
 
     def person_name(self, pid: int) -> str:
-        """As the data calls the person."""
+        """Return the person's name in the data, or the pid."""
         return self.people.get(int(pid), str(pid))
 
     def camera_name(self, camid: int) -> str:
-        """As the data calls the camera."""
+        """Return the camera's name in the data, or the camid."""
         return self.cameras.get(int(camid), str(camid))
 
     def counts(self) -> dict[str, dict[str, int]]:
+        """Return the counts of train, query and gallery; with tracklets, those, too."""
         parts = {"train": self.train, "query": self.query, "gallery": self.gallery}
-        found = {name: split.counts() for name, split in parts.items()}
+        counts = {name: split.counts() for name, split in parts.items()}
         if self.protocol.tracklets:
             for name, split in parts.items():
-                found[name]["tracklets"] = len(np.unique(split.tracks))
-        return found
+                counts[name]["tracklets"] = len(np.unique(split.tracks))
+        return counts

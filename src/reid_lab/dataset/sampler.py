@@ -1,7 +1,7 @@
-"""Which images make a batch: P identities x K images, or any images.
+"""Batch samplers: P identities x K images, or random images.
 
-Batch t is a function of the seed and t alone, so any process can start anywhere: a resumed
-run goes on with the batch it would have had, and the ranks of DDP agree without talking.
+Batch t depends on the seed and t only. So a resumed run gets the batches that it would have had,
+and DDP ranks draw consistent batches without communication.
 """
 
 from __future__ import annotations
@@ -14,30 +14,32 @@ from torch.utils.data import Sampler
 
 from reid_lab.dataset.records import DISTRACTOR, DatasetError
 
-Draw = tuple[int, int]  # (index of an image, number of the draw that seeds its augmentation)
+Draw = tuple[int, int]  # (image index, number of the draw, which seeds its augmentation)
 
 
 class Epochs:
-    """Numbers the epochs of all samplers that share it."""
+    """Epoch counter; samplers that share it never repeat each other's epochs."""
 
     def __init__(self) -> None:
-        self.following = 0
+        self.next = 0
 
     def take(self) -> int:
-        """The number of an epoch that begins."""
-        self.following += 1
-        return self.following - 1
+        """Return the number of the epoch that starts, and count it."""
+        self.next += 1
+        return self.next - 1
 
 
 class NumberedBatches(Sampler[list[Draw]], ABC):
-    """Batches that are a function of the seed and their number, as (image index, draw number).
+    """Batches of (image index, draw number) that depend on the seed and the batch number only.
 
-    An iteration gives the next epoch's batches, or those of the epoch that `set_epoch` names,
-    and leaves out the first `start` once. `order` says which batch stands in place t of the
-    training, for one that goes back; as a rule it is t.
+    An iteration yields the batches of the next epoch, or of the epoch given to `set_epoch`. It
+    skips the first `start` batches, once. Attribute `order` maps training step t to the number of
+    its batch: the identity, except for methods that go back to earlier batches.
 
     Args:
-        epochs: share it, so that samplers of the same data do not repeat each other's epochs.
+        batches: batches of an epoch.
+        rank, world: this process and the number of processes; each gets a part of every batch.
+        epochs: epoch counter, shared by samplers of the same data.
     """
 
     def __init__(
@@ -49,54 +51,54 @@ class NumberedBatches(Sampler[list[Draw]], ABC):
 
     @property
     def sampler(self) -> NumberedBatches:
-        """Itself: a batch sampler's `sampler` is where Lightning looks for `set_epoch`."""
+        """Return self: Lightning calls `set_epoch` of a batch sampler's `sampler`."""
         return self
 
     def __len__(self) -> int:
-        """Batches of an epoch, wherever the iteration starts."""
+        """Return the batches of a whole epoch, whatever `start` is."""
         return self.batches
 
     def set_epoch(self, epoch: int) -> None:
-        """Name the next iteration's epoch; those after it count on."""
-        self.epochs.following = epoch
+        """Set the epoch of the next iteration; later iterations count on from it."""
+        self.epochs.next = epoch
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        # with the first batch: a loader with workers asks for more iterators than it uses
+        # on the first batch: a loader with workers makes more iterators than it uses
         epoch, start = self.epochs.take(), self.start
         self.start = 0
         for batch in range(start, self.batches):
             yield self.batch(self.order(epoch * self.batches + batch))
 
     def batch(self, t: int) -> list[Draw]:
-        """This rank's part of batch `t`, counted from the start of training."""
+        """Return this rank's part of batch `t`, counted from the start of training."""
         indices = self.indices(t)
         share = len(indices) // self.world
-        mine = slice(self.rank * share, (self.rank + 1) * share)
-        numbers = range(t * len(indices), (t + 1) * len(indices))[mine]
-        return list(zip(indices[mine].tolist(), numbers, strict=True))
+        part = slice(self.rank * share, (self.rank + 1) * share)
+        numbers = range(t * len(indices), (t + 1) * len(indices))[part]
+        return list(zip(indices[part].tolist(), numbers, strict=True))
 
     @abstractmethod
     def indices(self, t: int) -> np.ndarray:
-        """The images of batch `t`, those of rank 0 first."""
+        """Return the image indices of batch `t`, those of rank 0 first."""
 
 
 class PKSampler(NumberedBatches):
     """Batches of `p` identities x `k` images (Hermans et al., "In Defense of the Triplet Loss").
 
-    A pass visits a random order of the identities, `p` a batch, and leaves out the remainder,
-    as in Hermans et al.'s code. An epoch is `ceil(images / (p * k))` batches: about as many
-    draws as there are images, across passes. Of an identity with fewer than `k` images each
-    is drawn as evenly as possible, of others `k` different ones.
+    A pass goes through the identities in random order, `p` a batch, and drops the remainder, as in
+    Hermans et al.'s code. An epoch is `ceil(images / (p * k))` batches, about one draw an image,
+    and may span passes. Identities with at least `k` images give `k` different ones; those with
+    fewer repeat theirs as evenly as possible.
 
-    With `world` > 1, rank r gets identities r * p / world to (r + 1) * p / world of every
-    batch: the ranks' parts are disjoint and together are the batch of one process.
+    With `world` > 1, rank r gets identities r * p / world to (r + 1) * p / world of every batch:
+    the parts are disjoint, and together they are the batch of a single process.
 
     Args:
-        pids: (N,) the images' identities; pids <= 0 (junk, distractors) are never drawn.
+        pids: (N,) identity of each image; those <= 0 (junk, distractors) are never drawn.
 
     Raises:
         DatasetError: fewer than `p` identities, `p` < 2 or `k` < 2 (no negative or no
-            positive), or `p` no multiple of `world`.
+            positive), or `p` not a multiple of `world`.
     """
 
     def __init__(
@@ -114,28 +116,28 @@ class PKSampler(NumberedBatches):
         order = np.argsort(pids, kind="stable")
         order = order[pids[order] > DISTRACTOR]
         _, starts = np.unique(pids[order], return_index=True)
-        self.images = np.split(order, starts[1:])  # one array of indices an identity
+        self.images = np.split(order, starts[1:])  # image indices of each identity
         super().__init__(-(-len(order) // (p * k)), seed, rank, world, epochs)
 
     def indices(self, t: int) -> np.ndarray:
-        a_pass = len(self.images) // self.p
-        number, slot = divmod(t, a_pass)
+        batches_per_pass = len(self.images) // self.p
+        number, batch = divmod(t, batches_per_pass)
         order = np.random.default_rng([self.seed, 0, number]).permutation(len(self.images))
-        chosen = order[slot * self.p : (slot + 1) * self.p]
+        chosen = order[batch * self.p : (batch + 1) * self.p]
         draws = np.random.default_rng([self.seed, 1, t])
         return np.concatenate([_draw(self.images[i], self.k, draws) for i in chosen])
 
 
 class ImageSampler(NumberedBatches):
-    """Batches of `size` images, drawn without replacement until an epoch's are used up.
+    """Batches of `size` random images; each image is drawn at most once an epoch.
 
-    For classification, which needs no pairs. The remainder of an epoch is left out.
+    For classification, which needs no pairs. The remainder of an epoch is dropped.
 
     Args:
-        pids: (N,) the images' identities; pids <= 0 (junk, distractors) are never drawn.
+        pids: (N,) identity of each image; those <= 0 (junk, distractors) are never drawn.
 
     Raises:
-        DatasetError: fewer images than one batch, or `size` no multiple of `world`.
+        DatasetError: fewer images than one batch, or `size` not a multiple of `world`.
     """
 
     def __init__(
@@ -153,16 +155,16 @@ class ImageSampler(NumberedBatches):
         super().__init__(len(self.images) // size, seed, rank, world, epochs)
 
     def indices(self, t: int) -> np.ndarray:
-        number, slot = divmod(t, self.batches)
+        number, batch = divmod(t, self.batches)
         order = np.random.default_rng([self.seed, 0, number]).permutation(self.images)
-        return order[slot * self.size : (slot + 1) * self.size]
+        return order[batch * self.size : (batch + 1) * self.size]
 
 
 def check_batch_size(size: int, images: int, world: int = 1) -> None:
-    """Whether `images` fill batches of `size`.
+    """Check the batch size against the number of images.
 
     Raises:
-        DatasetError: they do not; it says what is allowed.
+        DatasetError: fewer images than one batch, `size` < 2, or not a multiple of `world`.
     """
     if not 2 <= size <= images:
         raise DatasetError(
@@ -176,13 +178,13 @@ def check_batch_size(size: int, images: int, world: int = 1) -> None:
 
 
 def check_pk(p: int, k: int, identities: int, world: int = 1) -> None:
-    """Whether `identities` people can fill batches of `p` x `k`.
+    """Check P and K against the number of training identities.
 
     Raises:
-        DatasetError: they cannot; it says what is allowed.
+        DatasetError: fewer identities than `p`, `p` < 2, `k` < 2, or `p` not a multiple of `world`.
     """
     if not 2 <= p <= identities:
-        allowed = f"2 <= p <= {identities}" if identities > 1 else "a training needs two or more"
+        allowed = f"2 <= p <= {identities}" if identities > 1 else "training needs 2 or more"
         raise DatasetError(
             f"dataset.p={p}, but there are {identities} training identities: {allowed}"
         )

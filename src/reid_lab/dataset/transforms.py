@@ -1,7 +1,7 @@
-"""Augmentation. Every image has its own draw, seeded by a number: workers change nothing.
+"""Image transforms of training and test; each training image's augmentation has its own seed.
 
-Crop, flip, patch and colour are done on uint8 pixels in the worker (with `dataset.cache=device` on
-the device that trains); erasing and normalising on the whole batch, on the device that trains.
+Crop, flip, patch and colour act on uint8 pixels in the loader process (with `dataset.cache=device`
+on the training device); erasing and normalisation on the whole batch, on the training device.
 """
 
 from __future__ import annotations
@@ -19,23 +19,26 @@ from reid_lab.dataset.augment import EMPTY, Augmentation, Patch, draw_erased_are
 from reid_lab.dataset.colour import Adjustment, Step, draw_steps
 from reid_lab.types import Fraction, Jitter, Side
 
-# ImageNet's channel statistics, for pixels in [0, 1]: what torchvision's weights expect
+# ImageNet's channel statistics for pixels in [0, 1], as torchvision's weights expect
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class Transforms:
-    """DaRe, section 5: enlarge by 1.125, crop back at random, flip; random erasing; ten crops.
+    """Augmentation of training images and views of test images. Defaults: DaRe, section 5.
 
-    Images are resized to (height, width) * `enlarge` in one step, then cropped to
-    (height, width). Erasing is Zhong et al.'s (AAAI 2020), with their ranges, and puts the
-    mean colour. `views` at test: 1, the whole image; 10, the embeddings' average over five
-    crops of the enlarged image and their flips.
-
-    Off by default: `patch`, the chance of a piece of another training image pasted on it
-    (OSNet); `brightness`, `contrast`, `saturation` and `hue`, the ranges of torchvision's
-    `ColorJitter`.
+    Args:
+        height, width: of the network's input, in pixels.
+        enlarge: training images are resized to (height, width) * `enlarge`, then randomly cropped
+            to (height, width).
+        flip: probability of a horizontal flip.
+        erase: probability of random erasing (Zhong et al., AAAI 2020, with their ranges); the area
+            is filled with the mean colour.
+        views: of a test image. 1: the whole image; 10: five crops of the enlarged image and their
+            flips, whose embeddings are averaged.
+        patch: probability of pasting a patch of another training image (OSNet).
+        brightness, contrast, saturation, hue: ranges of torchvision's `ColorJitter`.
     """
 
     height: Side = 256
@@ -52,14 +55,17 @@ class Transforms:
 
     @property
     def train_size(self) -> tuple[int, int]:
+        """(height, width) of training images before the crop."""
         return round(self.height * self.enlarge), round(self.width * self.enlarge)
 
     @property
     def test_size(self) -> tuple[int, int]:
+        """(height, width) of test images before the views are taken."""
         return self.train_size if self.views > 1 else (self.height, self.width)
 
     @property
     def jitters(self) -> bool:
+        """Whether any colour adjustment is on."""
         return bool(self.brightness or self.contrast or self.saturation or self.hue)
 
     @property
@@ -72,7 +78,7 @@ class Transforms:
         }
 
     def draw(self, rng: np.random.Generator, images: int) -> Augmentation:
-        """What is done to an image of `train_size`, one of the training set's `images`."""
+        """Draw the augmentation of one image of `train_size`, in a training set of `images`."""
         crop = (self.height, self.width)
         height, width = self.train_size
         top = int(rng.integers(height - self.height + 1))
@@ -81,7 +87,7 @@ class Transforms:
         erased = draw_erased_area(*crop, rng) if rng.random() < self.erase else EMPTY
         patch: Patch | None = None
         colour: tuple[Step, ...] = ()
-        # what is off draws nothing, so that switching it on leaves the rest as it was
+        # draw nothing for what is off, so that switching it on does not change the other draws
         if self.patch and rng.random() < self.patch:
             patch = draw_patch(images, self.train_size, crop, rng)
         if self.jitters:
@@ -89,7 +95,7 @@ class Transforms:
         return Augmentation(top, left, flip, erased, patch, colour)
 
     def test(self, image: np.ndarray) -> np.ndarray:
-        """(3, h, w) at `test_size` -> (views, 3, height, width)."""
+        """Cut a test image into views: (3, h, w) of `test_size` -> (views, 3, height, width)."""
         if self.views == 1:
             return image[None]
         corners = self.corners(*image.shape[1:])
@@ -97,20 +103,20 @@ class Transforms:
         return np.concatenate([crops, crops[..., ::-1]])
 
     def corners(self, height: int, width: int) -> list[tuple[int, int]]:
-        """(top, left) of the five crops of an image of this size."""
+        """Return (top, left) of the five crops of an image of this size."""
         y, x = height - self.height, width - self.width
         return [(0, 0), (0, x), (y, 0), (y, x), (y // 2, x // 2)]
 
 
 def normalise(pixels: Tensor) -> Tensor:
-    """uint8 (..., 3, H, W) -> float32, zero mean and unit deviation by ImageNet's statistics."""
+    """Normalise by ImageNet's mean and deviation: uint8 (..., 3, H, W) -> float32."""
     mean, scale = _statistics(pixels.device)
     if pixels.device.type != "cpu":
         return pixels.float().sub_(mean).mul_(scale)
     normalised = torch.empty(pixels.shape)
     one_by_one = normalised.view(-1, *pixels.shape[-3:]).numpy()
-    # each image while it is in the processor's cache; by NumPy, because torch's threads would
-    # spin for each other wherever the loader's workers keep the cores busy
+    # image by image, which stays in the CPU's cache; in NumPy, because torch's threads would wait
+    # for each other where loader processes keep the cores busy
     for image, raw in zip(one_by_one, pixels.reshape(one_by_one.shape).numpy(), strict=True):
         image[...] = raw
         image -= mean.numpy()
@@ -120,35 +126,40 @@ def normalise(pixels: Tensor) -> Tensor:
 
 @lru_cache
 def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and 1 / deviation of uint8 pixels; kept, as a copy to a GPU waits for it."""
-    with torch.inference_mode(False):  # a training may be the next to use them
+    """Return mean and 1 / deviation of uint8 pixels; cached, as a copy to a GPU synchronises."""
+    with torch.inference_mode(False):  # training may use the cached tensors after inference
         mean = torch.tensor(MEAN).view(3, 1, 1) * 255
         scale = 1 / (torch.tensor(STD).view(3, 1, 1) * 255)
         return mean.to(device), scale.to(device)
 
 
 def denormalise(images: Tensor) -> Tensor:
-    """The inverse of `normalise`: float (..., 3, H, W) -> uint8."""
+    """Invert `normalise`: float (..., 3, H, W) -> uint8."""
     mean = torch.tensor(MEAN, device=images.device).view(3, 1, 1)
     std = torch.tensor(STD, device=images.device).view(3, 1, 1)
     return ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
 
 
-def erase(images: Tensor, boxes: Tensor) -> Tensor:
-    """Normalised (N, 3, H, W) with each image's box (N, 4) set, in place, to the mean, zero."""
+def erase(images: Tensor, areas: Tensor) -> Tensor:
+    """Set each image's area to zero, the mean colour, in place.
+
+    Args:
+        images: (N, 3, H, W), normalised.
+        areas: (N, 4) top, left, bottom, right in pixels.
+    """
     if images.device.type != "cpu":
-        return images.masked_fill_(area_masks(boxes, *images.shape[-2:]), 0.0)
-    # slices touch only what is erased; on a GPU reading the boxes would wait for it
-    for image, (top, left, bottom, right) in zip(images.numpy(), boxes.tolist(), strict=True):
+        return images.masked_fill_(area_masks(areas, *images.shape[-2:]), 0.0)
+    # slices touch only what is erased; on a GPU, reading the areas would synchronise
+    for image, (top, left, bottom, right) in zip(images.numpy(), areas.tolist(), strict=True):
         image[:, top:bottom, left:right] = 0
     return images
 
 
-def area_masks(boxes: Tensor, height: int, width: int) -> Tensor:
-    """(N, 4) -> (N, 1, H, W), true within each box."""
-    rows = torch.arange(height, device=boxes.device)
-    columns = torch.arange(width, device=boxes.device)
-    top, left, bottom, right = boxes.unsqueeze(-1).unbind(1)  # (N, 1) each
+def area_masks(areas: Tensor, height: int, width: int) -> Tensor:
+    """Return masks of areas: (N, 4) -> (N, 1, H, W) bool, true inside."""
+    rows = torch.arange(height, device=areas.device)
+    columns = torch.arange(width, device=areas.device)
+    top, left, bottom, right = areas.unsqueeze(-1).unbind(1)  # (N, 1) each
     inside_rows = (rows >= top) & (rows < bottom)  # (N, H)
     inside_columns = (columns >= left) & (columns < right)  # (N, W)
     return inside_rows[:, None, :, None] & inside_columns[:, None, None, :]

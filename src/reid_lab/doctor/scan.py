@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from reid_lab.dataset.images import by_file, crop, decode, file_problems
+from reid_lab.dataset.images import crop, decode, file_problems, group_by_file
 from reid_lab.dataset.records import DatasetError, Split
 from reid_lab.doctor.hashes import THUMBNAIL, thumbnail
 
@@ -53,7 +53,7 @@ def scan(split: Split, advance: Callable[[int], None] = lambda images: None) -> 
     `advance` is called with how many more images are done.
     """
     stats = ImageStats.blank(len(split))
-    files = by_file(split)
+    files = group_by_file(split)
     tasks = [files[i : i + CHUNK] for i in range(0, len(files), CHUNK)]
 
     def work(task: list[list[int]]) -> tuple[int, list[str]]:
