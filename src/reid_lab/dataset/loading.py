@@ -131,7 +131,7 @@ class EvalIndices(Dataset[Batch]):
 
 
 class EvalImages(Dataset[Batch]):
-    """Evaluation batches: `pixels` (N, views, 3, H, W) uint8, `index` (N,); roles as EvalIndices."""
+    """Evaluation batches: `pixels` (N, views, 3, H, W) uint8, `index` (N,), and maybe `role`."""
 
     def __init__(
         self,
