@@ -26,6 +26,7 @@ def make_run(folder: Path, name: str = "dare-r50", steps: int = 60, queries: int
     _write(results / "operating_points.csv", _operating_points())
     _write(results / "dimensions.csv", _dimensions())
     _write(results / "camera_pairs.csv", _camera_pairs())
+    _write(results / "conditions.csv", _conditions())
     (results / "queries.json").write_text(json.dumps({"queries": _queries(folder, queries)}))
     (results / "summary.json").write_text(json.dumps(_summary(name)))
     (folder / "config.yaml").write_text("model:\n  backbone: resnet50\nseed: 7\n")
@@ -146,6 +147,23 @@ def _camera_pairs() -> list[dict[str, object]]:
         for g in range(1, 4)
         if q != g
     ]
+
+
+def _conditions() -> list[dict[str, object]]:
+    ranges = {"size": (2048, 9000), "sharpness": (12.5, 4000), "occlusion": (0.01, 0.6)}
+    rows: list[dict[str, object]] = []
+    for condition, (low, high) in ranges.items():
+        sign = -1 if condition == "occlusion" else 1
+        for part in range(4):
+            rank1 = 0.88 + sign * 0.04 * (part - 1.5)
+            edges = [low * (high / low) ** (step / 4) for step in (part, part + 0.98)]
+            row = {"exit": NAMES[-1], "condition": condition, "part": part + 1}
+            row |= {"low": edges[0], "high": edges[1], "queries": 842}
+            for metric, value in (("rank1", rank1), ("mAP", rank1 - 0.2)):
+                bounds = {f"{metric}_low": value - 0.025, f"{metric}_high": value + 0.02}
+                row |= {metric: value, **bounds}
+            rows.append(row)
+    return rows
 
 
 def _anytime() -> list[dict[str, object]]:

@@ -21,7 +21,7 @@ from reid_lab.files.stored import StoredFileError
 from reid_lab.files.tables import write_csv, write_json
 from reid_lab.report import (
     ReportError,
-    cameras,
+    conditions,
     curves,
     exit_lines,
     load_run,
@@ -117,6 +117,9 @@ def test_writes_the_page_and_what_is_behind_it(run: Path) -> None:
         "roc.png",
         "cameras_rank1.png",
         "cameras_mAP.png",
+        "conditions_size.png",
+        "conditions_sharpness.png",
+        "conditions_occlusion.png",
         "dimensions_rank1.png",
         "dimensions_mAP.png",
         "loss.png",
@@ -269,19 +272,35 @@ def test_errors_are_shown_where_they_are_known(run: Path) -> None:
     assert "Camera pairs" not in page and "<h3>Worst queries</h3>" in page
     assert not list((run / "report").glob("cameras_*"))
     (run / "results" / "queries.json").unlink()
+    assert "Occlusion is an estimate" in of(write_report(run).read_text())
+    (run / "results" / "conditions.csv").unlink()
     assert not of(write_report(run).read_text())
+
+
+def test_conditions_are_drawn_by_quartile_with_intervals(run: Path) -> None:
+    shown = load_run(run)
+    table = conditions.conditions_table(shown)
+    assert len(table.rows) == 12 and list(table.rows[0][:2]) == ["Image size", "1"]
+    assert list(table.rows[0][5:]) == ["82.0%", "79.5–84.0", "62.0%", "59.5–64.0"]
+    figure = conditions.condition(shown, "occlusion")
+    assert figure is not None
+    rank1, *bars = (line.get_ydata() for line in figure.axes[0].lines)
+    assert list(rank1) == pytest.approx([94, 90, 86, 82])
+    assert list(bars[0]) == pytest.approx([91.5, 96])
+    shown.conditions = []
+    assert conditions.condition(shown, "size") is None
 
 
 def test_camera_pairs_stand_in_a_grid(run: Path) -> None:
     shown = load_run(run)
-    figure = cameras.cameras(shown, "rank1")
+    figure = conditions.cameras(shown, "rank1")
     assert figure
     cells = {text.get_position(): text.get_text() for text in figure.axes[0].texts}
     assert len(cells) == 6 and cells[(1, 0)] == "78" and cells[(0, 2)] == "59"
     image = figure.axes[0].images[0].get_array()
     assert image is not None
     assert image[0, 1].sum() > image[2, 1].sum() and (image[0, 0] == 1).all()  # weak is darker
-    table = cameras.cameras_table(shown)
+    table = conditions.cameras_table(shown)
     assert list(table.rows[0]) == ["3", "2", "103", "58.0%", "38.0%"]
 
 
@@ -312,7 +331,7 @@ def test_operating_points_that_could_not_be_had(run: Path) -> None:
 
 @pytest.mark.usefixtures("undrawn")
 def test_older_runs_lack_columns_and_keys(run: Path) -> None:
-    for name in ("roc.csv", "operating_points.csv", "dimensions.csv"):
+    for name in ("roc.csv", "operating_points.csv", "dimensions.csv", "conditions.csv"):
         (run / "results" / name).unlink()
     path = run / "results" / "exits.csv"
     with path.open(newline="") as file:

@@ -39,7 +39,8 @@ def filled(table: Table[Any]) -> Any:
         else VALUES.get(kind, 0.25)
         for name, kind in kinds.items()
     }
-    return table.row(**values | ({"kind": "exit"} if "kind" in kinds else {}))
+    known = {"kind": "exit", "condition": "size"}
+    return table.row(**values | {name: value for name, value in known.items() if name in kinds})
 
 
 @pytest.mark.parametrize("table", EVERY, ids=lambda table: table.file)

@@ -3,6 +3,7 @@
 from reid_lab.callbacks.attention import AttentionMaps
 from reid_lab.callbacks.budget import AnytimeCurve, BudgetedStream, BudgetError
 from reid_lab.callbacks.checkpoints import CheckpointFiles, Checkpoints, Deadline
+from reid_lab.callbacks.conditions import ImageConditions
 from reid_lab.callbacks.cost import CostAccount
 from reid_lab.callbacks.dimensions import FeatureDimensions
 from reid_lab.callbacks.early_exit import EarlyExitThresholds
@@ -24,6 +25,7 @@ __all__ = [
     "Deadline",
     "EarlyExitThresholds",
     "FeatureDimensions",
+    "ImageConditions",
     "ProgressiveSearch",
     "RankedLists",
     "RankingError",

@@ -13,7 +13,10 @@ from reid_lab.results import Results
 from reid_lab.retrieval import Evaluation
 from reid_lab.types import Seed
 
-NEED_IT = "anytime, thresholds, stream, verification, dimensions, cost, ranked_lists, attention"
+NEED_IT = (
+    "anytime, thresholds, stream, verification, dimensions, cost, conditions, ranked_lists, "
+    "attention"
+)
 
 
 class AfterRanking(pl.Callback):

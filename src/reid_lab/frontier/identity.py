@@ -15,7 +15,7 @@ Settings = Mapping[str, str]
 PARTS = {"dataset", "backbone", "loss", "model", "callbacks", "trainer"}
 # callbacks that only measure, after training
 OBSERVERS = {"anytime", "verification", "dimensions", "ranked_lists", "attention"}
-OBSERVERS |= {"throughput", "checkpoint", "progress", "cost"}
+OBSERVERS |= {"throughput", "checkpoint", "progress", "cost", "conditions"}
 # of callbacks.stream: the others are in a point's name, or select the points
 ROUTING = {"exits", "candidates", "gallery"}
 # of the trainer: hardware, logging, and validation, which selects nothing

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import write_bytes, write_text
-from reid_lab.report import attention, cameras, curves, exit_lines, pictures, plots, search
+from reid_lab.report import attention, conditions, curves, exit_lines, pictures, plots, search
 from reid_lab.report.html import page
 from reid_lab.report.load import ReportError, Run, load_run, run_of
 from reid_lab.report.style import png
@@ -94,8 +94,12 @@ def _images(run: Run, others: dict[str, Run]) -> dict[str, bytes | None]:
         "roc.png": partial(exit_lines.roc, run),
         "dimensions_rank1.png": partial(exit_lines.dimensions, run, "rank1"),
         "dimensions_mAP.png": partial(exit_lines.dimensions, run, "mAP"),
-        "cameras_rank1.png": partial(cameras.cameras, run, "rank1"),
-        "cameras_mAP.png": partial(cameras.cameras, run, "mAP"),
+        "cameras_rank1.png": partial(conditions.cameras, run, "rank1"),
+        "cameras_mAP.png": partial(conditions.cameras, run, "mAP"),
+        **{
+            f"conditions_{name}.png": partial(conditions.condition, run, name)
+            for name in conditions.LABELS
+        },
         "attention.png": partial(attention.attention, run.attention),
         "search.png": partial(search.search, run),
         "loss.png": partial(curves.loss, run),

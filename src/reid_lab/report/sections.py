@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from reid_lab.report import style
-from reid_lab.report.cameras import cameras_table
+from reid_lab.report.conditions import LABELS, cameras_table, conditions_table
 from reid_lab.report.load import Run
 from reid_lab.report.pictures import WORST, by_group
 from reid_lab.report.plots import METRICS
@@ -28,6 +28,9 @@ from reid_lab.results.ranked import RankedQuery
 
 Images = Mapping[str, bytes | None]
 ONE_EXIT = "the method has one exit"
+STREAM_FOLD = (
+    "Every fifth budget as a table (the last columns: percent of queries that exit at each exit)"
+)
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,9 @@ class Section:
     lead: str = ""
     missing: str = ""
     table: TextTable | None = None
-    fold: str = ""  # the summary line of the folded table
-    folded: TextTable | None = None
+    folds: Mapping[str, TextTable] = field(default_factory=dict)  # folded, by summary line
     plots: Sequence[Plot] = ()
+    more_plots: Sequence[Plot] = ()  # in rows of their own
     groups: Mapping[str, Sequence[RankedQuery]] = field(default_factory=dict)
 
 
@@ -117,9 +120,7 @@ def stream(run: Run, images: Images) -> Section:
     return Section(
         title,
         "Easy queries exit early, so that a stream of queries meets a mean cost.",
-        folded=stream_table(run),
-        fold="Every fifth budget as a table (the last columns: percent of queries that exit at "
-        "each exit)",
+        folds={STREAM_FOLD: stream_table(run)},
         plots=_plots(images, captions),
     )
 
@@ -146,8 +147,7 @@ def operating_points(run: Run, images: Images) -> Section:
         title,
         lead,
         table=rates_table(run),
-        fold="All rates and thresholds as a table",
-        folded=operating_points_table(run),
+        folds={"All rates and thresholds as a table": operating_points_table(run)},
         plots=plots,
     )
 
@@ -184,8 +184,7 @@ def dimensions(run: Run, images: Images) -> list[Section]:
     section = Section(
         "Feature dimension",
         "Shorter embeddings take less memory and less time to search.",
-        folded=dimensions_table(run),
-        fold="All dimensions as a table",
+        folds={"All dimensions as a table": dimensions_table(run)},
         plots=_plots(images, captions),
     )
     return [section]
@@ -224,35 +223,50 @@ def search(run: Run, images: Images) -> list[Section]:
         "and the wanted one: lower is better. The prediction for an explored setting is by the "
         "process of the round before."
     )
-    fold = "Every trial as a table"
+    folds = {"Every trial as a table": search_table(run)}
     plots = _plots(images, captions)
-    return [Section("Search", lead, folded=search_table(run), fold=fold, plots=plots)]
+    return [Section("Search", lead, folds=folds, plots=plots)]
 
 
 def errors(run: Run, images: Images) -> list[Section]:
     """A section on the errors of the last exit."""
     worst = [query for query in run.queries if query.group == WORST]
-    if not run.camera_pairs and not worst:
+    if not run.camera_pairs and not run.conditions and not worst:
         return []
     captions = {
         f"cameras_{metric}.png": f"{name} (%) of one camera's queries among the gallery images of "
         "another only: the stronger the colour, the lower the accuracy."
         for metric, name in METRICS.items()
     }
-    last = run.camera_pairs[0].exit if run.camera_pairs else next(iter(worst[0].ranked))
+    conditions = {
+        f"conditions_{name}.png": f"Accuracy by quartile of {title}, with 95% confidence intervals."
+        for name, (title, _) in LABELS.items()
+    }
+    named = [row.exit for row in run.camera_pairs] + [row.exit for row in run.conditions]
+    last = named[0] if named else next(iter(worst[0].ranked))
     lead = f"Errors of {last} by condition, and its worst queries."
+    if any(row.condition == "occlusion" for row in run.conditions):
+        lead += (
+            " Occlusion is an estimate: how much the horizontal stripe of the query whose colours "
+            "match the person's gallery images worst falls behind the median stripe."
+        )
     if worst:
         lead += (
             " Worst queries: the first gallery image is wrong, and the average precision is the "
             "lowest; with the images that were ranked first instead."
         )
+    folds = {}
+    if run.camera_pairs:
+        folds["Camera pairs as a table, the lowest mAP first"] = cameras_table(run)
+    if run.conditions:
+        folds["Image size, sharpness and occlusion as a table"] = conditions_table(run)
     return [
         Section(
             "Errors",
             lead,
-            fold="Camera pairs as a table, the lowest mAP first",
-            folded=cameras_table(run) if run.camera_pairs else None,
+            folds=folds,
             plots=_plots(images, captions),
+            more_plots=_plots(images, conditions),
             groups=by_group(worst),
         )
     ]

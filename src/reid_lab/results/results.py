@@ -13,6 +13,7 @@ from reid_lab.results.ranked import QUERIES, RankedQuery, write_queries
 from reid_lab.results.rows import (
     ANYTIME,
     CAMERA_PAIRS,
+    CONDITIONS,
     COST,
     DIMENSIONS,
     EXITS,
@@ -22,6 +23,7 @@ from reid_lab.results.rows import (
     STREAM,
     AnytimeRow,
     CameraPairRow,
+    ConditionRow,
     CostRow,
     DimensionRow,
     ExitRow,
@@ -42,6 +44,7 @@ TABLES: dict[str, Table[Any]] = {
     "dimensions": DIMENSIONS,
     "cost": COST,
     "camera_pairs": CAMERA_PAIRS,
+    "conditions": CONDITIONS,
     "search": SEARCH,
 }
 # the files that a test replaces
@@ -61,6 +64,7 @@ class Results:
     dimensions: list[DimensionRow] = field(default_factory=list)
     cost: list[CostRow] = field(default_factory=list)
     camera_pairs: list[CameraPairRow] = field(default_factory=list)
+    conditions: list[ConditionRow] = field(default_factory=list)
     search: list[Trial] = field(default_factory=list)
     queries: list[RankedQuery] = field(default_factory=list)
     attention: Attention | None = None

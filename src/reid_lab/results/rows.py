@@ -14,8 +14,9 @@ from reid_lab.results.table import Table
 
 Row = TypeVar("Row")
 KINDS = ("exit", "reranked", "reference")
+MEASURES = ("size", "sharpness", "occlusion")
 # rows that a figure can show
-MOST_EXITS, MOST_PAIRS = 200, 1600
+MOST_EXITS, MOST_PAIRS, MOST_CONDITIONS = 200, 1600, 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +178,27 @@ class CameraPairRow:
     mAP: Share
 
 
+@dataclass(frozen=True, kw_only=True)
+class ConditionRow:
+    """`conditions.csv`: queries in one quartile of a condition: size, sharpness or occlusion.
+
+    `part` is 1 for the lowest values, 4 for the highest; `low` to `high` is their range.
+    """
+
+    exit: str
+    condition: str
+    part: int
+    low: float
+    high: float
+    queries: int
+    rank1: Share
+    mAP: Share
+    rank1_low: Share
+    rank1_high: Share
+    mAP_low: Share
+    mAP_high: Share
+
+
 @dataclass(frozen=True)
 class Trial:
     """`search.csv`: a phase of PLA's search: its setting, the prediction for it, the outcome.
@@ -244,6 +266,18 @@ def _camera_pairs(rows: list[CameraPairRow]) -> list[CameraPairRow]:
     return [p for p in rows if math.isfinite(p.rank1) and math.isfinite(p.mAP)]
 
 
+def _conditions(rows: list[ConditionRow]) -> list[ConditionRow]:
+    for place, row in enumerate(rows, 1):
+        if row.condition not in MEASURES:
+            raise ValueError(
+                f"row {place}: unknown condition {row.condition!r}; available: "
+                f"{', '.join(MEASURES)}"
+            )
+    if len(rows) > MOST_CONDITIONS:
+        raise ValueError(f"{len(rows):,} conditions, at most {MOST_CONDITIONS}")
+    return _known(rows, "low", "high")
+
+
 def _known(rows: list[Row], *names: str) -> list[Row]:
     """The points of a curve, whose places along the axis have to be numbers."""
     for place, row in enumerate(rows, 1):
@@ -261,5 +295,6 @@ ROC = Table("roc.csv", RocRow)
 OPERATING_POINTS = Table("operating_points.csv", OperatingPointRow)
 DIMENSIONS = Table("dimensions.csv", DimensionRow)
 CAMERA_PAIRS = Table("camera_pairs.csv", CameraPairRow, check=_camera_pairs)
+CONDITIONS = Table("conditions.csv", ConditionRow, check=_conditions)
 SEARCH = Table("search.csv", Trial)
 RUNS = Table("runs.csv", RunRow, {"figures": "*/*", "settings": "*"})
