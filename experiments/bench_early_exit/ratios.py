@@ -13,7 +13,7 @@ from experiments.bench.timing import Work, interleaved
 from experiments.bench_early_exit.models import BenchNetwork
 from reid_lab.budget.mul_adds import count_exits
 from reid_lab.budget.policies import Lookup, Policy
-from reid_lab.budget.stopping import EarlyExitModel
+from reid_lab.budget.stopping import BudgetedStream
 from reid_lab.budget.stream import RunningQuantile, exit_probabilities, exit_shares, solve_a
 from reid_lab.retrieval import Ids
 
@@ -66,10 +66,10 @@ def _work(
         ascending = np.array([costs[name] for name in lookups], dtype=float)
         mean = ascending[0] + budget * (ascending[-1] - ascending[0])
         q = exit_probabilities(exit_shares(solve_a(ascending, mean), len(lookups)))
-        stream = EarlyExitModel(network.model, lookups, policy, RunningQuantile(q, horizon=50))
+        stream = BudgetedStream(network.model, lookups, policy, RunningQuantile(q, horizon=50))
     else:
         static = {last: lookups[last]}
-        stream = EarlyExitModel(network.model, static, "random", RunningQuantile(np.ones(1)))
+        stream = BudgetedStream(network.model, static, "random", RunningQuantile(np.ones(1)))
     query = cyclic_ids(len(images))
     parts = [(images[b], query.take(b)) for b in torch.arange(len(images)).split(batch)]
 

@@ -12,7 +12,7 @@ from reid_lab.optional import lazy_names
 
 if TYPE_CHECKING:
     from reid_lab.budget.anytime import AnytimeModel
-    from reid_lab.budget.stopping import EarlyExitModel
+    from reid_lab.budget.stopping import BudgetedStream
     from reid_lab.checkpoint import load_model
     from reid_lab.dataset import ReidDataModule
     from reid_lab.retrieval import PCA, KReciprocal, RankingMetric, evaluate, rank
@@ -21,7 +21,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AnytimeModel": "budget.anytime",
-    "EarlyExitModel": "budget.stopping",
+    "BudgetedStream": "budget.stopping",
     "KReciprocal": "retrieval",
     "PCA": "retrieval",
     "RankingMetric": "retrieval",
@@ -33,7 +33,7 @@ _HOMES = {
 __all__ = [
     "PCA",
     "AnytimeModel",
-    "EarlyExitModel",
+    "BudgetedStream",
     "KReciprocal",
     "RankingMetric",
     "ReidDataModule",

@@ -13,7 +13,7 @@ from reid_lab.budget.anytime import AnytimeModel
 from reid_lab.budget.mul_adds import count_exits
 from reid_lab.budget.policies import FEATURES, Lookup, Policy, confidence_of
 from reid_lab.budget.steps import Steps, steady_rows
-from reid_lab.budget.stopping import EarlyExitModel
+from reid_lab.budget.stopping import BudgetedStream
 from reid_lab.budget.stream import RunningQuantile, exit_probabilities, exit_shares, replay
 from reid_lab.budget.thresholds import calibrate
 from reid_lab.loss import BatchHardTriplet
@@ -56,10 +56,10 @@ def stored(model: DaRe, query: Ids) -> Embeddings:
     return Embeddings(query, gallery, exits)
 
 
-def streams(model: DaRe, e: Embeddings, policy: Policy, rows: int) -> EarlyExitModel:
+def streams(model: DaRe, e: Embeddings, policy: Policy, rows: int) -> BudgetedStream:
     lookups = {n: Lookup(e.exits[n].gallery, e.gallery) for n in EXITS}
     models = calibrate(evaluate(e), EXITS).models
-    return EarlyExitModel(model, lookups, policy, RunningQuantile(Q), 0, models, rows=rows)
+    return BudgetedStream(model, lookups, policy, RunningQuantile(Q), 0, models, rows=rows)
 
 
 def forward(model: DaRe, images: Tensor, size: int) -> dict[str, Tensor]:
@@ -145,7 +145,7 @@ def test_exits_that_are_not_there(model: DaRe, exits: tuple[str, ...]) -> None:
 def test_learned_needs_its_models(model: DaRe, stored: Embeddings) -> None:
     lookups = {n: Lookup(stored.exits[n].gallery, stored.gallery) for n in EXITS}
     with pytest.raises(ValueError, match="needs a model"):
-        EarlyExitModel(model, lookups, "learned", RunningQuantile(Q))
+        BudgetedStream(model, lookups, "learned", RunningQuantile(Q))
     with pytest.raises(ValueError, match="without its model"):
         confidence_of("learned", dict.fromkeys(FEATURES, np.zeros(1)))
 

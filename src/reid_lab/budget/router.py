@@ -1,4 +1,4 @@
-"""Early exit in numpy: the one loop behind replays, `EarlyExitModel` and the torch-free runtime."""
+"""Early exit in numpy: the one loop behind replays, `BudgetedStream` and the torch-free runtime."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class StreamAnswers:
     nearest: Indices
 
 
-class EarlyExitModel:
+class BudgetedStream:
     """A trained network that stops for a query once it is confident. DaRe, section 4.2.
 
     Queries arrive in batches; those that remain after an exit continue together.

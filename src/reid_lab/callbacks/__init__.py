@@ -1,7 +1,7 @@
 """Thin Lightning shells over `retrieval` and `budget`."""
 
 from reid_lab.callbacks.attention import AttentionMaps
-from reid_lab.callbacks.budget import AnytimeCurve, BudgetedStream, BudgetError
+from reid_lab.callbacks.budget import AnytimeCurve, BudgetError, StreamCurve
 from reid_lab.callbacks.checkpoints import CheckpointFiles, Checkpoints, Deadline
 from reid_lab.callbacks.conditions import ImageConditions
 from reid_lab.callbacks.cost import CostAccount
@@ -18,7 +18,7 @@ __all__ = [
     "AnytimeCurve",
     "AttentionMaps",
     "BudgetError",
-    "BudgetedStream",
+    "StreamCurve",
     "CheckpointFiles",
     "Checkpoints",
     "CostAccount",

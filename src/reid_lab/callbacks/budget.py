@@ -48,7 +48,7 @@ class AnytimeCurve(AfterRanking):
         results.anytime = ANYTIME.of(curve)
 
 
-class BudgetedStream(AfterRanking):
+class StreamCurve(AfterRanking):
     """Adds the accuracy at a mean budget, by policy: `stream.csv`. DaRe, 4.2.
 
     Args:
