@@ -75,9 +75,8 @@ def composed(tmp_path: Path, people: Path) -> Compose:
     def make(*overrides: str, run: str = "run", small: bool = True) -> DictConfig:
         register_resolvers()
         places = [f"run_dir={tmp_path / run}", f"dataset.root={people}"]
-        names = [] if any("experiment=" in o for o in overrides) else ["name=test"]
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            every = [*names, *(SMALL if small else ()), *places, *overrides]
+            every = ["name=test", *(SMALL if small else ()), *places, *overrides]
             cfg = compose("config", overrides=every)
         if "recipe" in cfg.dataset:
             cfg.dataset.recipe = None  # they are rendered already

@@ -44,9 +44,9 @@ GPU = ("trainer=gpu", "dataset.cache=device", "dataset.workers=2")
 CPU = ("trainer=cpu", "dataset.workers=0")
 SCRATCH = "backbone.weights=null"
 STUDIES = (
-    Study("han_small", "han_small_cuhk03", published="40.9 / 40.0"),
-    Study("han_medium", "han_medium_cuhk03", published="42.8 / 42.0"),
-    Study("han_large", "han_large_cuhk03", published="47.5 / 45.5"),
+    Study("han_small", "han_cuhk03", published="40.9 / 40.0"),
+    Study("han_medium", "han_cuhk03", ("model.size=medium",), published="42.8 / 42.0"),
+    Study("han_large", "han_cuhk03", ("model.size=large",), published="47.5 / 45.5"),
     Study("dare_scratch", "dare_cuhk03", (SCRATCH,)),
     Study("dare_resnet50", "dare_cuhk03", weights="backbone.weights", published="61.6 / 58.1"),
     Study(
@@ -59,7 +59,7 @@ STUDIES = (
     Study(
         "distill_han",
         "distill_han",
-        (CUHK03, "model.student.iterations=69000"),
+        (CUHK03, "model.student.iterations=69000", "model.student.epoch=230"),
         teacher="han_large",
     ),
     Study("pla_search", "pla_cuhk03", (), (0,), "backbone.weights", None, "67.2 / 63.2", long=True),

@@ -26,6 +26,7 @@ from reid_lab.cli.interrupt import (
 )
 from reid_lab.config.overrides import explain, without_nulls
 from reid_lab.config.paths import conf_dir, register_resolvers
+from reid_lab.config.renamed import renewed
 from reid_lab.errors import UserError
 from reid_lab.run.multirun import print_pending
 
@@ -78,7 +79,7 @@ def _main() -> int:
     if wrong := wrong_options(words):
         print(f"error: {wrong}", file=sys.stderr)
         return 2
-    sys.argv[1:] = words = without_nulls(words)
+    sys.argv[1:] = words = without_nulls(renewed(words))
     try:
         with _environment("1"):  # Hydra leaves all errors to us
             _job()

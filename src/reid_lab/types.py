@@ -46,6 +46,8 @@ Bins = Annotated[int, Ge(1), Le(256)]  # of a histogram
 ImageCount = Annotated[int, Ge(1), Le(1000)]  # pictures on a page
 Jitter = Annotated[float, Ge(0), Le(255)]  # a larger factor makes all of a byte white
 Multiplier = Annotated[float, Ge(1 / 32), Le(16)]  # of channels, 32 at least
+# of a learning rate: steps or epochs; shares of the length in configs and checkpoints before 0.2
+Milestones = Sequence[Count | Annotated[float, Ge(0), Le(1)]]
 OpenFraction = Annotated[float, Gt(0), Lt(1)]
 NonEmpty = Annotated[Sequence[T], MinLen(1)]
 Distinct = Annotated[Sequence[T], Predicate(distinct)]

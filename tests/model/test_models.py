@@ -68,7 +68,7 @@ def test_schedule_is_equation_4() -> None:
 
 
 def test_classification_takes_the_labels() -> None:
-    model = Classifier(SmallResNet(4), identities=2, milestones=[0.5], iterations=10)
+    model = Classifier(SmallResNet(4), identities=2, milestones=[5], iterations=10)
     losses = model.losses({**BATCH, "image": torch.randn(4, 3, 64, 32)})
     losses["cross_entropy"].backward()
     assert not [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]

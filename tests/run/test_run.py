@@ -21,6 +21,7 @@ from reid_lab.checkpoint import load_model
 from reid_lab.config.build import build_data, build_model, use_trained_size
 from reid_lab.config.check import ConfigError, check_config
 from reid_lab.config.paths import conf_dir, last_checkpoint
+from reid_lab.config.renamed import SWEEPS
 from reid_lab.config.settings import Settings, check
 from reid_lab.dataset import ReidDataModule
 from reid_lab.errors import UserError
@@ -90,7 +91,6 @@ def test_every_experiment_takes_a_step(
         monkeypatch.setattr("reid_lab.run.run.write_report", lambda *_: report)
     REPORTED.add(shown)
     metrics = run(cfg)
-    assert cfg.name == name
     assert len(losses(Path(cfg.run_dir))) <= 1
     assert report.is_file() == drawn
     assert any(key.startswith("test/") for key in metrics)
@@ -103,7 +103,8 @@ def test_every_sweep_names_keys_and_values_that_exist(
     node = OmegaConf.load(conf_dir() / "sweep" / f"{name}.yaml")
     axes = {key: values(str(given)) for key, given in node.hydra.sweeper.params.items()}
     experiments = axes.pop("+experiment", [])
-    base: tuple[str, ...] = (f"+sweep={name}",) if "defaults" in node else TINY
+    experiment = SWEEPS.get(name, ())
+    base: tuple[str, ...] = (f"+experiment={experiment[0]}",) if experiment else TINY
     if name == "distill_temperature":
         base = (*base, "model.teacher=null")
     if experiments:
@@ -112,7 +113,7 @@ def test_every_sweep_names_keys_and_values_that_exist(
         people = [f"cam_{c}/{n:03d}_0.bmp" for c in "ab" for n in range(8)]
         base = (*TINY, "dataset=viper", f"dataset.root={write_jpegs(tmp_path / 'viper', people)}")
     cfg = composed(*base)
-    if "sweep" in base[0]:
+    if experiment:
         cfg.dataset.reader = MINIATURE
     for key, found in axes.items():
         for value in found:

@@ -141,7 +141,7 @@ model=pla model.p=-1
 model=pla model.weight=nan
 model=classifier model.momentum=2
 model=classifier model.weight_decay=-1
-model=classifier model.milestones=[2]
+model=classifier model.milestones=[2.5]
 model=classifier model.milestones=[nan]
 # the trainer
 trainer.max_steps=-5

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from reid_lab.config.nodes import locate
 from reid_lab.config.paths import conf_dir, register_resolvers
+from reid_lab.config.renamed import renewed
 from reid_lab.errors import UserError
 
 SPECIAL = re.compile(r"[=,:(){}\[\]\s'\"\\]")  # in a value, Hydra takes these for syntax
@@ -31,7 +32,7 @@ def composed(words: Sequence[str]) -> DictConfig:
         UserError: an override that Hydra refuses, and how to write it.
     """
     register_resolvers()
-    words = without_nulls(words)
+    words = without_nulls(renewed(words))
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             return compose("config", overrides=list(words))
@@ -44,9 +45,9 @@ def groups() -> list[str]:
 
 
 def choices(group: str) -> list[str]:
-    """Of a group, without the files that others build on."""
-    found = (conf_dir() / group).glob("*.yaml")
-    return sorted(path.stem for path in found if path.stem != "base")
+    """Of a group, without the files that others build on, whose names begin with `_`."""
+    found = (conf_dir() / group).glob("[!_]*.yaml")
+    return sorted(path.stem for path in found)
 
 
 @cache

@@ -92,16 +92,22 @@ def recipe_id(recipe: DictConfig) -> str:
     return hashlib.sha256(plain.encode()).hexdigest()[:8]
 
 
-def choice(group: str, *, _root_: DictConfig) -> str:
-    """What was chosen of a group, such as `dare` of model."""
+def run_name(*, _root_: DictConfig) -> str:
+    """The experiment's name; without an experiment `model_dataset`."""
     # a sweep's folder is named when Hydra's own config is not set yet, but still part of this one
-    hydra = _root_.get("hydra") or HydraConfig.get()
-    return str(hydra.runtime.choices.get(group, "none"))
+    hydra = _root_.get("hydra") or (HydraConfig.get() if HydraConfig.initialized() else None)
+    if hydra is None:
+        return "unnamed"  # composed in Python, without a run
+    chosen = hydra.runtime.choices
+    experiment = chosen.get("experiment")
+    if experiment is None:
+        return f"{chosen.get('model', 'none')}_{chosen.get('dataset', 'none')}"
+    return experiment if isinstance(experiment, str) else "_".join(experiment)
 
 
 def register_resolvers() -> None:
     """Make the above usable in YAML; call it before a config is composed."""
     OmegaConf.register_new_resolver("run_dir", run_dir, replace=True)  # Hydra asks once
     OmegaConf.register_new_resolver("claimed", claimed, use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("choice", choice, replace=True)
+    OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("recipe_id", recipe_id, replace=True)

@@ -57,9 +57,19 @@ def _settings(cfg: Any) -> dict[str, Any]:
     }
 
 
+def _steps(node: Mapping[str, Any]) -> dict[str, Any]:
+    """A node with its milestones in steps, in whichever unit they are written."""
+    from reid_lab.model.sgd import steps_of  # torch is slow to import, and --help needs none
+
+    steps = steps_of(node["milestones"], node.get("epoch"), node["iterations"])
+    return {**node, "milestones": steps, "epoch": None}
+
+
 def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Dotted key -> value, without those that leave the weights alone."""
     flat: dict[str, Any] = {}
+    if "milestones" in node:
+        node = _steps(node)
     for key, value in node.items():
         if key in APART:
             continue

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reid_lab.backbone import Backbone
 from reid_lab.model.base import Outputs, State
 from reid_lab.model.sgd import SgdRecipe
-from reid_lab.types import Count, Fraction, LearningRate, NonNegative
+from reid_lab.types import Count, Fraction, LearningRate, Milestones, NonNegative
 
 
 class Classifier(SgdRecipe):
@@ -20,7 +18,7 @@ class Classifier(SgdRecipe):
 
     Args:
         identities: people to tell apart; null in a config takes the data set's.
-        lr, momentum, weight_decay, iterations, milestones: see `SgdRecipe`. The distillation
+        lr, momentum, weight_decay, iterations, milestones, epoch: see `SgdRecipe`. The distillation
             paper (section 4.3): 0.01, 0.9, batches of 32, a tenth of the rate every 20,000
             steps, which most of its trainings do not reach; of a weight decay it does not tell.
 
@@ -38,9 +36,10 @@ class Classifier(SgdRecipe):
         momentum: Fraction = 0.9,
         weight_decay: NonNegative = 0.0,
         iterations: Count = 15_000,
-        milestones: Sequence[Fraction] = (),
+        milestones: Milestones = (),
+        epoch: Count | None = None,
     ) -> None:
-        super().__init__(lr, momentum, weight_decay, iterations, milestones)
+        super().__init__(lr, momentum, weight_decay, iterations, milestones, epoch)
         self.backbone = backbone
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(backbone.channels[-1], required(identities))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -14,7 +13,7 @@ from reid_lab.model.base import Outputs, State
 from reid_lab.model.classifier import required
 from reid_lab.model.sgd import SgdRecipe
 from reid_lab.model.triplets import check_pk_batches
-from reid_lab.types import Count, Fraction, LearningRate, NonNegative, Units
+from reid_lab.types import Count, Fraction, LearningRate, Milestones, NonNegative, Units
 
 BRANCHES = ("global", "local")
 
@@ -41,9 +40,8 @@ class HAN(SgdRecipe):
         hard_lr: the share of `lr` that hard attention learns with, as in spatial transformers
             (Jaderberg et al. 2015, 0.1 to 1e-4). The paper names none; with 1, the regions run
             into the image's corners within tens of steps and stay there, where tanh is flat.
-        lr, momentum, weight_decay, iterations, milestones: section 4, see `SgdRecipe`. The
-            default length is 300 epochs of Market-1501 in batches of 32; the rate falls after
-            100, 200 and 250.
+        lr, momentum, weight_decay, iterations, milestones, epoch: section 4, see `SgdRecipe`.
+            The default is 300 epochs of Market-1501 in batches of 32.
 
     Raises:
         ValueError: no `identities` for cross-entropy, or an odd `dim`.
@@ -70,9 +68,10 @@ class HAN(SgdRecipe):
         momentum: Fraction = 0.9,
         weight_decay: NonNegative = 5e-4,
         iterations: Count = 121_200,
-        milestones: Sequence[Fraction] = (1 / 3, 2 / 3, 5 / 6),
+        milestones: Milestones = (100, 200, 250),
+        epoch: Count | None = 404,
     ) -> None:
-        super().__init__(lr, momentum, weight_decay, iterations, milestones)
+        super().__init__(lr, momentum, weight_decay, iterations, milestones, epoch)
         self.network = HarmoniousAttentionNetwork(
             size, spatial, channel, hard, cross_attention, unit, dim
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -14,7 +13,7 @@ from reid_lab.loss.sparsity import exclusive_lasso, group_lasso
 from reid_lab.model.base import Outputs, State
 from reid_lab.model.classifier import required
 from reid_lab.model.sgd import SgdRecipe
-from reid_lab.types import Count, Fraction, LearningRate, NonNegative, Units
+from reid_lab.types import Count, Fraction, LearningRate, Milestones, NonNegative, Units
 
 
 class JLML(SgdRecipe):
@@ -35,7 +34,7 @@ class JLML(SgdRecipe):
         dim: of the joint feature; each branch has half.
         weights: a checkpoint of JLML to start from; the classifiers are new. Section 3:
             ImageNet, then CUHK03 + Market-1501 for the small data sets.
-        lr, momentum, iterations, milestones: table 4, see `SgdRecipe`.
+        lr, momentum, iterations, milestones, epoch: table 4, see `SgdRecipe`.
         weight_decay: the paper has none to tell; 5e-4 is Caffe's customary one.
 
     Raises:
@@ -60,9 +59,10 @@ class JLML(SgdRecipe):
         momentum: Fraction = 0.9,
         weight_decay: NonNegative = 5e-4,
         iterations: Count = 50_000,
-        milestones: Sequence[Fraction] = (0.4, 0.8),
+        milestones: Milestones = (20_000, 40_000),
+        epoch: Count | None = None,
     ) -> None:
-        super().__init__(lr, momentum, weight_decay, iterations, milestones)
+        super().__init__(lr, momentum, weight_decay, iterations, milestones, epoch)
         people = required(identities)
         self.network = JLMLResNet39(parts, dim, shared_stem)
         if weights is not None:

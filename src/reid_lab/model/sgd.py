@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from reid_lab.model.base import ReidModule
+from reid_lab.types import Milestones
+
+
+def steps_of(milestones: Milestones, epoch: int | None, iterations: int) -> list[int]:
+    """The optimiser steps at which a rate falls.
+
+    Args:
+        milestones: integers count steps, or epochs where `epoch` gives the batches of one;
+            floats are shares of `iterations`, as configs and checkpoints before 0.2 have them.
+        epoch: batches.
+        iterations: batches of the whole training.
+    """
+    unit = epoch or 1
+    return [round(m * iterations) if isinstance(m, float) else m * unit for m in milestones]
 
 
 class SgdRecipe(ReidModule):
@@ -17,7 +30,8 @@ class SgdRecipe(ReidModule):
         lr, momentum, weight_decay: of torch.optim.SGD; set at each step, so that a training
             that goes on takes its config's, not the checkpoint's.
         iterations: batches of the whole training.
-        milestones: shares of `iterations`, 0 to 1, so that a shorter run keeps the shape.
+        milestones: see `steps_of`.
+        epoch: batches of an epoch where milestones count epochs; None: they count steps.
     """
 
     def __init__(
@@ -26,12 +40,13 @@ class SgdRecipe(ReidModule):
         momentum: float,
         weight_decay: float,
         iterations: int,
-        milestones: Sequence[float],
+        milestones: Milestones,
+        epoch: int | None = None,
         gamma: float = 0.1,
     ) -> None:
         super().__init__()
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
-        self.steps = [round(share * iterations) for share in milestones]
+        self.steps = steps_of(milestones, epoch, iterations)
         self.gamma = gamma
 
     def rate(self, step: int) -> float:

@@ -1,0 +1,68 @@
+"""Names of earlier releases, which work for one release with a warning of the new form."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+log = logging.getLogger(__name__)
+SIZES = ("small", "medium", "large")
+EXPERIMENTS = {  # old name -> new name, and what it set
+    f"han_{size}_{data}": (f"han_{data}", f"model.size={size}")
+    for size in SIZES
+    for data in ("market", "cuhk03", "duke", "msmt17")
+}
+LARGE = ("han_market", "model.size=large")
+SWEEPS = {  # of which each brought its experiment
+    **dict.fromkeys(["han_fig6", "han_table10", "han_table11", "han_table12", "han_table9"], LARGE),
+    "han_table8": ("han_market",),
+    **dict.fromkeys(
+        ["jlml_parts", "jlml_table9", "jlml_table10", "jlml_table11", "jlml_table12"],
+        ("jlml_market",),
+    ),
+    "distill_table2": ("mobilenet_market",),
+    "distill_temperature": ("distill_market",),
+    "lomo_fig7": ("lomo_market",),
+    "pla_fig3": ("pla_market_fixed",),
+    "pla_last_stride": ("pla_market",),
+}
+
+
+def renewed(words: Sequence[str]) -> list[str]:
+    """The overrides of a command with old names replaced, each with a warning."""
+    written = [new for word in words for new in _experiment(word, words)]
+    sweeps = [word.removeprefix("+sweep=") for word in written if word.startswith("+sweep=")]
+    if sweeps and sweeps[0] in SWEEPS:
+        written = _with_experiment(written, *SWEEPS[sweeps[0]])
+    for word in written:
+        key, _, value = word.partition("=")
+        if key.endswith("model.milestones") and "." in value:
+            log.warning("%s: give steps, or epochs and %s.epoch", word, key.rpartition(".")[0])
+    return written
+
+
+def _experiment(word: str, words: Sequence[str]) -> list[str]:
+    """One override; `+experiment=OLD` as what replaces it, in runs of the old name."""
+    key, _, value = word.partition("=")
+    names = value.split(",")
+    if key not in ("+experiment", "experiment") or not {*names} <= {*EXPERIMENTS}:
+        return [word]
+    found = [EXPERIMENTS[name] for name in names]
+    axes = [",".join(dict.fromkeys(axis)) for axis in zip(*found, strict=True)]
+    sizes = axes[1].replace(",model.size=", ",")
+    if len(names) != len(axes[0].split(",")) * len(sizes.split(",")):
+        return [word]  # no product of the two: Hydra refuses it
+    new = [f"{key}={axes[0]}", sizes]
+    log.warning("%s is now %s", word, " ".join(new))
+    named = len(names) > 1 or any(word.startswith("name=") for word in words)
+    return new if named else [*new, f"name={value}"]  # where ckpt_path=last looks
+
+
+def _with_experiment(words: list[str], experiment: str, *more: str) -> list[str]:
+    given = [word for word in words if word.lstrip("+").startswith("experiment=")]
+    if any(word.startswith("+") for word in given):
+        return words
+    sweep = next(word for word in words if word.startswith("+sweep="))
+    new = [f"+{word}" for word in given] or [f"+experiment={experiment}", *more]
+    log.warning("%s is now written %s %s", " ".join([*given, sweep]), " ".join(new), sweep)
+    return [*new, *(word for word in words if word not in given)]

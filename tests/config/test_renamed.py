@@ -1,0 +1,95 @@
+"""Commands and settings of the release before mean the same, and warn with the new form."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+
+from reid_lab.config.paths import conf_dir, register_resolvers
+from reid_lab.config.renamed import EXPERIMENTS, SWEEPS, renewed
+from reid_lab.config.resume import unlike
+from reid_lab.model.sgd import steps_of
+
+
+@pytest.mark.parametrize(
+    ("typed", "new"),
+    [
+        ("+experiment=demo seed=1", "+experiment=demo seed=1"),
+        (
+            "+experiment=han_large_duke seed=1",
+            "+experiment=han_duke model.size=large name=han_large_duke seed=1",
+        ),
+        ("+experiment=han_small_duke name=mine", "+experiment=han_duke model.size=small name=mine"),
+        (
+            "-m +experiment=han_small_duke,han_large_duke",
+            "-m +experiment=han_duke model.size=small,large",
+        ),
+        (
+            "-m +experiment=han_small_duke,han_large_market",
+            "-m +experiment=han_small_duke,han_large_market",
+        ),
+        ("+sweep=seeds", "+sweep=seeds"),
+        ("+sweep=lomo_fig7", "+experiment=lomo_market +sweep=lomo_fig7"),
+        ("+sweep=han_fig6", "+experiment=han_market model.size=large +sweep=han_fig6"),
+        ("+sweep=han_fig6 experiment=demo", "+experiment=demo +sweep=han_fig6"),
+        ("+experiment=demo +sweep=han_fig6", "+experiment=demo +sweep=han_fig6"),
+    ],
+)
+def test_old_commands(typed: str, new: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert renewed(typed.split()) == new.split()
+    changed = [word for word in new.split() if word not in typed and word[:5] != "name="]
+    with caplog.at_level(logging.WARNING):
+        assert all(word in caplog.text for word in changed)
+    assert bool(caplog.text) == (typed != new)
+
+
+def test_shares_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    assert renewed(["model.milestones=[0.5]"]) == ["model.milestones=[0.5]"]
+    assert "give steps" in caplog.text
+
+
+def test_the_new_names_exist() -> None:
+    named = {new for new, _ in EXPERIMENTS.values()} | {names[0] for names in SWEEPS.values()}
+    assert all((conf_dir() / "experiment" / f"{name}.yaml").is_file() for name in named)
+    assert all((conf_dir() / "sweep" / f"{name}.yaml").is_file() for name in SWEEPS)
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["+experiment=demo"], "demo"),
+        (["+experiment=jlml_grid", "model=han"], "jlml_grid"),
+        (["model=pla", "dataset=grid"], "pla_grid"),
+        (["+experiment=demo", "name=mine"], "mine"),
+        (["+experiment=demo", "+sweep=seeds"], "demo"),
+    ],
+)
+def test_a_run_is_called_as_its_experiment(words: list[str], name: str) -> None:
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("config", words, return_hydra_config=True)
+    assert cfg.name == name
+    assert not HydraConfig.initialized()
+
+
+@pytest.mark.parametrize(
+    ("milestones", "epoch", "steps"),
+    [
+        ([20_000, 40_000], None, [20_000, 40_000]),
+        ([100, 200, 250], 404, [40_400, 80_800, 101_000]),
+        ([1 / 3, 2 / 3, 5 / 6], None, [40_400, 80_800, 101_000]),
+        ([], None, []),
+    ],
+)
+def test_units_of_milestones(milestones: list[float], epoch: int | None, steps: list[int]) -> None:
+    assert steps_of(milestones, epoch, 121_200) == steps
+
+
+def test_a_run_of_before_is_resumed() -> None:
+    old = {"model": {"iterations": 1200, "milestones": [0.75], "lr": 1}}
+    new = {"model": {"iterations": 1200, "milestones": [900], "epoch": None, "lr": 1}}
+    assert not unlike(old, new)
+    assert unlike(old, {"model": new["model"] | {"milestones": [800]}})
