@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from itertools import product
 from pathlib import Path
 
@@ -148,15 +149,34 @@ def test_runs_that_answer_other_questions_are_kept_apart(tmp_path: Path) -> None
     make_run(tmp_path / "d", dataset="other", protocol={"query": "multi"})
     points, _ = gather([tmp_path])
     names = {p.dataset for p in points}
-    assert names == {
+    keys = {re.sub(r"@[0-9a-f]{4} ", " ", name): name for name in names}
+    assert set(keys) == {
         "people (gallery images=50)",
         "people (gallery images=90)",
         "other",
         "other multi-query",
     }
     assert {p.dataset for p in gather([tmp_path], "other")[0]} == {"other"}
+    large = keys["people (gallery images=90)"]
+    short = large.partition(" (")[0]
+    for given in (large, short, short.partition("@")[2]):
+        assert {p.dataset for p in gather([tmp_path], given)[0]} == {large}
+    with pytest.raises(FrontierError, match="'people' is the name of 2; available: .*people@"):
+        gather([tmp_path], "people")
     with pytest.raises(FrontierError, match="available: .*people"):
         gather([tmp_path], "elsewhere")
+
+
+def test_recipes_of_synthetic_people_are_data_sets_of_their_own(tmp_path: Path) -> None:
+    for number, seed in enumerate((3, 3, 4)):
+        run = make_run(tmp_path / str(number), seed=number)
+        config = (run / "config.yaml").read_text()
+        (run / "config.yaml").write_text(config.replace("{seed: 3}", f"{{seed: {seed}}}"))
+    points = of(gather([tmp_path])[0], "early")
+    seeds = {p.dataset.partition(" ")[2]: p.seeds for p in points}
+    assert seeds == {"(seed=3)": "0 1", "(seed=4)": "2"}
+    (alone,) = {p.dataset for p in gather([tmp_path / "0", tmp_path / "1"])[0]}
+    assert alone == "people"
 
 
 def test_what_is_not_finished_is_named(tmp_path: Path) -> None:

@@ -34,7 +34,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, default=Path("frontier"), help="folder to write, %(default)s/"
     )
-    parser.add_argument("--dataset", help="only this one of several")
+    parser.add_argument(
+        "--dataset",
+        help="only this one: its name, or the key 1f3c of synthetic@1f3c",
+    )
     parser.add_argument(
         "--published", action="store_true", help="draw the papers' numbers for the same data set"
     )

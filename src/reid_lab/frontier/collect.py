@@ -12,7 +12,7 @@ from typing import Any
 
 from reid_lab.errors import UserError
 from reid_lab.files.stored import StoredFileError, read_config
-from reid_lab.frontier.identity import distinct_labels, settings
+from reid_lab.frontier.identity import distinct_labels, keyed_labels, settings
 from reid_lab.frontier.measured import Cost, costs_by_exit, mixed
 from reid_lab.frontier.points import FrontierError, Point
 from reid_lab.report.load import Run, load_results
@@ -63,7 +63,7 @@ def collect(folders: Iterable[Path]) -> Collected:
     broken += unread
     if not found:
         raise FrontierError("\n".join(["no run has results to compare", *notes, *broken]))
-    datasets = distinct_labels([_dataset(f.run) for f in found], [_setting(f.run) for f in found])
+    datasets = keyed_labels([_dataset(f.run) for f in found], [_setting(f) for f in found])
     keys = [f"{dataset}\n{f.run.name}" for dataset, f in zip(datasets, found, strict=True)]
     labels = distinct_labels(keys, [settings(f.config) for f in found])
     methods = [label.partition("\n")[2] for label in labels]
@@ -174,8 +174,9 @@ def _dataset(run: Run) -> str:
     return f"{name} multi-query" if multi else name
 
 
-def _setting(run: Run) -> dict[str, str]:
-    """The counts and the protocol, which are the same in comparable runs."""
+def _setting(one: Finished) -> dict[str, str]:
+    """Counts, protocol and the recipe of synthetic people: the same in comparable runs."""
+    run = one.run
     parts = run.summary.dataset or {}
     counts = {
         f"{part} {key}": str(value)
@@ -184,7 +185,9 @@ def _setting(run: Run) -> dict[str, str]:
         for key, value in values.items()
     }
     protocol = run.summary.protocol or {}
-    return {**counts, **{key: json.dumps(value) for key, value in protocol.items()}}
+    recipe = _mapping(_mapping(one.config, "dataset"), "recipe")
+    made = {f"recipe.{key}": str(value) for key, value in recipe.items()}
+    return {**counts, **made, **{key: json.dumps(value) for key, value in protocol.items()}}
 
 
 def _newest(found: Sequence[Finished]) -> tuple[list[Finished], list[str]]:

@@ -24,6 +24,7 @@ RUNNING |= {"log_every_n_steps", "enable_checkpointing", "enable_model_summary",
 RUNNING |= {"enable_progress_bar", "val_check_interval", "check_val_every_n_epoch"}
 RUNNING |= {"limit_val_batches", "num_sanity_val_steps"}
 ELSEWHERE = {"folder", "root", "cache", "cache_dir", "workers", "eval_batch_size", "memory"}
+KEY = 4  # letters of a key, or as many as it takes
 SHOWN = 3  # settings in a label, or as many as it takes
 
 
@@ -47,6 +48,23 @@ def distinct_labels(names: Sequence[str], every: Sequence[Settings]) -> list[str
         for place, text in zip(own, _differences([every[i] for i in own]), strict=True):
             labels[place] = f"{name} ({text})" if text else name
     return labels
+
+
+def keyed_labels(names: Sequence[str], every: Sequence[Settings]) -> list[str]:
+    """The same, with a short key for each of several settings: `synthetic@1f3c (seed=1)`.
+
+    The key is a hash of the settings: it stays the same whichever other runs are labelled.
+    """
+    hashes = [_hash(own) for own in every]
+    counts = Counter(name for name, _ in set(zip(names, hashes, strict=True)))
+    length = next(n for n in range(KEY, 65) if len({h[:n] for h in hashes}) == len(set(hashes)))
+    keys = [f"@{h[:length]}" if counts[n] > 1 else "" for n, h in zip(names, hashes, strict=True)]
+    labels = zip(names, keys, distinct_labels(names, every), strict=True)
+    return [name + key + label.removeprefix(name) for name, key, label in labels]
+
+
+def _hash(own: Settings) -> str:
+    return hashlib.sha256(repr(sorted(own.items())).encode()).hexdigest()
 
 
 def _differences(every: Sequence[Settings]) -> list[str]:
@@ -127,5 +145,4 @@ def _checkpoint(path: Path, known: dict[Path, str]) -> str:
 
 
 def _named(config: Mapping[str, Any], known: dict[Path, str]) -> str:
-    own = repr(sorted(settings(config, known).items()))
-    return f"{config.get('name', '')} {hashlib.sha256(own.encode()).hexdigest()[:8]}"
+    return f"{config.get('name', '')} {_hash(settings(config, known))[:8]}"

@@ -42,14 +42,26 @@ def gather(runs: Sequence[Path], table: Path | None, dataset: str | None) -> Col
     else:
         found = collect(runs)
         found.points = [rounded(p) for p in best_policies(pool(found.points))]
-    points = found.points
-    datasets = list(dict.fromkeys(p.dataset for p in points))
-    if dataset is not None and dataset not in datasets:
-        raise FrontierError(
-            f"--dataset: unknown data set {dataset!r}; available: {', '.join(datasets)}"
-        )
-    found.points = [p for p in points if dataset in (None, p.dataset)]
+    if dataset is not None:
+        chosen = _chosen(dataset, list(dict.fromkeys(p.dataset for p in found.points)))
+        found.points = [p for p in found.points if p.dataset == chosen]
     return found
+
+
+def _chosen(given: str, datasets: Sequence[str]) -> str:
+    """The data set of that label, `name@key`, name or key.
+
+    Raises:
+        FrontierError: there is none, or several.
+    """
+    if given in datasets:
+        return given
+    short = {label: label.partition(" (")[0] for label in datasets}
+    found = [label for label, name in short.items() if given in (name, *name.rpartition("@")[::2])]
+    if len(found) == 1:
+        return found[0]
+    problem = f"{given!r} is the name of {len(found)}" if found else f"unknown data set {given!r}"
+    raise FrontierError(f"--dataset: {problem}; available: {', '.join(datasets)}")
 
 
 def by_dataset(points: Sequence[Point], out: Path) -> Iterator[tuple[str, list[Point], Path]]:
