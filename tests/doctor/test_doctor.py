@@ -340,7 +340,7 @@ def test_a_good_data_set_passes(tmp_path: Path, doctor: Callable[..., str]) -> N
     words = ("dataset=csv", f"dataset.root={root}", *small, "--sheet", page, "--people", 2)
     printed = doctor(*words, status=0)
     assert "1 note: training would work" in printed
-    assert "divided by train_share=0.5" in printed
+    assert "split by train_share=0.5" in printed
     assert f"{page} shows pictures of the people" in printed
     with Image.open(page) as image:
         assert image.height == 40 + 2 * (CELL[1] + 10) + 10

@@ -43,7 +43,7 @@ def test_people_are_divided_by_the_seed(tmp_path: Path) -> None:
     assert [name.decode()[-7:] for name in b.query.names] == ["x_1.jpg", "y_1.jpg"] * 2
     assert [name.decode()[-7:] for name in b.gallery.names] == ["x_2.jpg", "y_2.jpg"] * 2
     check_rankable(b.name, b.query, b.gallery, b.protocol.hidden)
-    assert "shop: divided by train_share=0.5, seed=0: 2 of 4 identities train" in b.notes[0]
+    assert "shop: split by train_share=0.5, seed=0: 2 of 4 identities for training" in b.notes[0]
     assert b.train.pids.tolist() == read_csv(root).train.pids.tolist()
     drawn = {tuple(read_csv(root, seed=seed).train.identities) for seed in range(20)}
     assert len(drawn) > 2
@@ -180,7 +180,7 @@ def test_what_spreadsheets_write(tmp_path: Path) -> None:
     (root / "images.csv").write_bytes(text.replace("\n", "\r\n").encode())
     b = read_csv(root)
     assert len(b.train) + len(b.query) + len(b.gallery) == len(IMAGES)
-    assert "columns of images.csv that mean nothing here: weather" in b.notes[-1]
+    assert "unknown columns of images.csv are ignored: weather" in b.notes[-1]
 
 
 def test_absolute_paths_below_the_root(tmp_path: Path) -> None:
@@ -205,12 +205,15 @@ WRONG = {
     ),
     "no gallery": (
         table(SPLIT, "a.jpg,1,1,train", "b.jpg,1,1,query"),
-        r"divided into query, train",
+        r"split into query, train",
     ),
     "empty": (table(HEAD, "a.jpg,1,1", "b.jpg,,"), r"line 3: pid, camid is empty"),
     "short": (table(HEAD, "a.jpg,1"), r"line 2: 2 values.*\n.*Expected 3 values"),
-    "again": (table(HEAD, "a.jpg,1,1", "./a.jpg,2,1"), r"line 3: a.jpg is line 2 already"),
-    "same box": (table(BOX, "a.jpg,1,1,0 0 4 4", "a.jpg,2,1,0 0 4 4"), r"line 3: .* is line 2"),
+    "again": (table(HEAD, "a.jpg,1,1", "./a.jpg,2,1"), r"line 3: a.jpg repeats line 2"),
+    "same box": (
+        table(BOX, "a.jpg,1,1,0 0 4 4", "a.jpg,2,1,0 0 4 4"),
+        r"line 3: .* repeats line 2",
+    ),
     "no box": (table(BOX, "a.jpg,1,1,0 0 4 4", "b.jpg,2,1,"), r"line 3: box is empty"),
     "empty box": (table(BOX, "a.jpg,1,1,4 0 4 4"), r"line 2: box '4 0 4 4'.*\n.*left < right"),
     "swapped box": (table(BOX, "a.jpg,1,1,4 0 -4 4"), r"line 2: box '4 0 -4 4'"),
@@ -218,7 +221,7 @@ WRONG = {
     "infinite": (table(BOX, "a.jpg,1,1,0 0 inf 4"), r"line 2: box '0 0 inf 4'"),
     "huge box": (table(BOX, "a.jpg,1,1,0 0 1e30 4"), r"line 2: box '0 0 1e30 4'"),
     "spaces": (table(HEAD, 'a.jpg,"  ",1'), r"line 2: pid is empty"),
-    "backslashes": (table(HEAD, "a\\1.jpg,1,1"), r"line 2: a\\1\.jpg\n.*not by a backslash"),
+    "backslashes": (table(HEAD, "a\\1.jpg,1,1"), r"line 2: a\\1\.jpg\n.*replace the backslashes"),
     "a folder": (table(HEAD, ".,1,1"), r"line 2: \. \(a folder\)"),
     "low float": (table(HEAD, "a.jpg,-2.0,1"), r"line 2: pid -2"),
     "three sides": (table(BOX, "a.jpg,1,1,0 0 4"), r"line 2: box '0 0 4'"),
@@ -226,7 +229,7 @@ WRONG = {
     "outside": (table(HEAD, "../a.jpg,1,1"), r"line 2: \.\./a\.jpg\n.*Expected paths below"),
     "elsewhere": (table(HEAD, "/else/a.jpg,1,1"), r"line 2: /else/a\.jpg\n.*paths below"),
     "low pid": (table(HEAD, "a.jpg,-2,1"), r"line 2: pid -2"),
-    "open quote": (table(HEAD, '"a.jpg,1,1'), r"is no CSV file"),
+    "open quote": (table(HEAD, '"a.jpg,1,1'), r"is not a CSV file"),
 }
 
 
@@ -248,7 +251,7 @@ def test_missing_files_are_told_together(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="does not exist.*dataset.reader.file"):
         read_csv(root, "other.csv")
     (root / "images.csv").write_bytes("path,pid,camid\na,é,1".encode("latin-1"))
-    with pytest.raises(DatasetError, match="no CSV file in UTF-8"):
+    with pytest.raises(DatasetError, match="not a CSV file in UTF-8"):
         read_csv(root)
 
 

@@ -89,13 +89,13 @@ def test_unpacked_once_by_one_of_many(
     release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[Path] = []
-    unpack = cuhk03_mat._unpack
+    unpack = cuhk03_mat._unpack_to
 
     def counted(path: Path, boxes: str, folder: Path) -> None:
         calls.append(path)
         unpack(path, boxes, folder)
 
-    monkeypatch.setattr(cuhk03_mat, "_unpack", counted)
+    monkeypatch.setattr(cuhk03_mat, "_unpack_to", counted)
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: read_cuhk03(release, tmp_path).query.root, range(4)))
     assert len(set(found)) == len(calls) == 1
@@ -135,8 +135,8 @@ def test_another_mat_is_unpacked_anew(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"protocol": "old", "split": 2}, r"no split 2.*split=0 to 1"),
-        ({"split": 1}, r"new protocol.*no split 1.*0, the only one"),
+        ({"protocol": "old", "split": 2}, r"unknown split 2.*split=0 to 1"),
+        ({"split": 1}, r"new protocol.*unknown split 1.*0, the only one"),
         ({"split_files": "/nowhere"}, r"/nowhere/cuhk03_new_.*_detected.mat does not.*split_files"),
     ],
 )
@@ -173,11 +173,11 @@ def test_mat_that_is_none(release: Path, tmp_path: Path) -> None:
         read_cuhk03(tmp_path / "none", tmp_path)
     mat = tmp_path / "cuhk-03.mat"
     mat.write_bytes((release / "cuhk-03.mat").read_bytes()[:20000])
-    with pytest.raises(DatasetError, match="no whole MATLAB v7.3 file"):
+    with pytest.raises(DatasetError, match="not a complete MATLAB v7.3 file"):
         read_cuhk03(tmp_path, tmp_path / "c", protocol="old")
     with h5py.File(mat, "w") as file:
         file["other"] = 1
-    with pytest.raises(DatasetError, match=r"no cell array 'testsets' but other"):
+    with pytest.raises(DatasetError, match=r"no cell array 'testsets', only other"):
         read_cuhk03(tmp_path, tmp_path / "c", protocol="old")
 
 

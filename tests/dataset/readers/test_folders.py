@@ -1,4 +1,4 @@
-"""A folder a person: cameras in names, people divided by folders or by the seed."""
+"""A folder a person: cameras in names, people split by folders or by the seed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_people_and_cameras_from_names(tmp_path: Path) -> None:
             who, _, camera = name.decode().replace("/img_c", " ").partition(" ")
             assert split.pids[i] == PEOPLE.index(who) + 1
             assert split.camids[i] == int(camera[0])
-    assert "2 of 4 identities train" in b.notes[0]
+    assert "2 of 4 identities for training" in b.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_one_camera_where_names_do_not_say(tmp_path: Path) -> None:
     [
         (r"c\d+", r"has 0 groups.*c\(\\d\+\)"),
         (r"(c)(\d+)", "has 2 groups"),
-        (r"c(\d+", "no regular expression"),
+        (r"c(\d+", "not a valid regular expression"),
         (r"door(\d)", r"(?s)16 problems.*anna/img_c1_1.jpg.*\.\.\..*camera='door\(\\\\d\)'"),
         (r"_c2(_)", r"(?s)8 problems.*anna/img_c1_1.jpg"),
         (r"img(_x)?", "16 problems"),  # fits, but the group is not there
@@ -74,9 +74,9 @@ def test_expressions_that_find_no_camera(tmp_path: Path, camera: str, message: s
 def test_what_is_no_folder_of_people(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"(?s)does not exist.*anna/door_c1_001.jpg"):
         read_folders(tmp_path / "nowhere")
-    with pytest.raises(DatasetError, match="no folders with images"):
+    with pytest.raises(DatasetError, match="no images where"):
         read_folders(write_jpegs(tmp_path / "flat", ["a_c1.jpg"]))
-    with pytest.raises(DatasetError, match="divided into query, train. Expected"):
+    with pytest.raises(DatasetError, match="split into query, train. Expected"):
         read_folders(write_jpegs(tmp_path / "half", ["train/a/c1.jpg", "query/a/c1.jpg"]))
     with pytest.raises(DatasetError, match="folder -5"):
         read_folders(write_jpegs(tmp_path / "low", ["-5/c1.jpg", "3/c1.jpg"]))
@@ -94,7 +94,9 @@ def test_a_word_that_ends_in_c_is_no_camera(tmp_path: Path) -> None:
 def test_cameras_with_folders_of_their_own(tmp_path: Path) -> None:
     names = [f"cam{c}/{who}/{i}.jpg" for who in PEOPLE for c in (1, 2) for i in (1, 2)]
     root = write_jpegs(tmp_path / "upper", names)
-    with pytest.raises(DatasetError, match="layout=person looks; 16 .*cam1/anna/1.jpg.*layout="):
+    with pytest.raises(
+        DatasetError, match="layout=person expects them; 16 .*cam1/anna/1.jpg.*layout="
+    ):
         read_folders(root)
     b = read_folders(root, layout="camera/person")
     assert [b.camera_name(c) for c in (1, 2)] == ["cam1", "cam2"] and b.person_name(1) == "anna"
@@ -104,14 +106,16 @@ def test_cameras_with_folders_of_their_own(tmp_path: Path) -> None:
     )
     other = read_folders(turned, layout="person/camera")
     assert (other.people, other.cameras) == (b.people, b.cameras)
-    with pytest.raises(DatasetError, match=r"layout=camera/person looks; 1.*anna/img_c1_1\.jpg"):
+    with pytest.raises(
+        DatasetError, match=r"layout=camera/person expects them; 1.*anna/img_c1_1\.jpg"
+    ):
         read_folders(write_jpegs(tmp_path / "flat", NAMES[:1]), layout="camera/person")
 
 
 @pytest.mark.parametrize("folders", ["cam1 cam2", "Camera-A Camera-B", "cam_a cam_b"])
 def test_folders_called_as_cameras_are_no_people(tmp_path: Path, folders: str) -> None:
     names = [f"{folder}/{i}_c1.jpg" for folder in folders.split() for i in range(2)]
-    with pytest.raises(DatasetError, match="(?s)called as cameras are.*layout=camera/person"):
+    with pytest.raises(DatasetError, match="(?s)named like cameras.*layout=camera/person"):
         read_folders(write_jpegs(tmp_path, names))
 
 

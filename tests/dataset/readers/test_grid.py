@@ -85,13 +85,13 @@ def write_text(root: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda root: write_partitions(root, [[1, 300]]), r"persons \[300\], who have no image"),
+        (lambda root: write_partitions(root, [[1, 300]]), r"people \[300\], who have no image"),
         (lambda root: write_partitions(root, [[1]], "people"), r"trainIdxAll\{1\} has .*people"),
         (lambda root: savemat(root / "features_and_partitions.mat", {"x": 1}), "trainIdxAll"),
         (lambda root: write_text(root), "expected personIdx to be numbers"),
         (lambda root: (root / "features_and_partitions.mat").write_bytes(b"x"), "cannot be read"),
         (lambda root: (root / "features_and_partitions.mat").unlink(), "features_and_partitions"),
-        (lambda root: write_jpegs(root, ["probe/x.jpeg"]), r"1 names are not like 0001_1_.*'x\.j"),
+        (lambda root: write_jpegs(root, ["probe/x.jpeg"]), r"1 names do not match 0001_1_.*'x\.j"),
     ],
 )
 def test_releases_that_do_not_fit(release: Path, change: Any, message: str) -> None:
@@ -101,5 +101,5 @@ def test_releases_that_do_not_fit(release: Path, change: Any, message: str) -> N
 
 
 def test_unknown_split(release: Path) -> None:
-    with pytest.raises(DatasetError, match=r"grid: there is no split 2: .*split=0 to 1"):
+    with pytest.raises(DatasetError, match=r"grid: unknown split 2: .*split=0 to 1"):
         read_grid(release, 2)

@@ -85,7 +85,7 @@ def test_what_is_asked_for_must_be_there(tmp_path: Path, option: str, folder: st
     with pytest.raises(DatasetError, match=rf"{option}=true: .* has no {folder}\. Expected"):
         read_market1501(tmp_path, **{option: True})
     (tmp_path / folder).mkdir()
-    with pytest.raises(DatasetError, match="holds no image"):
+    with pytest.raises(DatasetError, match="has no image"):
         read_market1501(tmp_path, **{option: True})
 
 
@@ -126,17 +126,17 @@ def test_other_files_are_counted(tmp_path: Path) -> None:
 def test_numbers_out_of_range_are_named(tmp_path: Path, name: str) -> None:
     root = write_jpegs(tmp_path, [f"{part}/1_c1_1.jpg" for part in FOLDERS.values()])
     write_jpegs(root, [f"query/{name}"])
-    with pytest.raises(DatasetError, match=rf"query: 1 names are not .*{name}"):
+    with pytest.raises(DatasetError, match=rf"query: 1 names do not match .*{name}"):
         read_layout(root, "x")
 
 
 def test_empty_and_odd_folders(tmp_path: Path) -> None:
     for folder in ("bounding_box_train", "query", "bounding_box_test"):
         (tmp_path / folder).mkdir()
-    with pytest.raises(DatasetError, match="holds no image"):
+    with pytest.raises(DatasetError, match="has no image"):
         read_layout(tmp_path, "mine")
     write_jpegs(tmp_path, [*MARKET, "query/holiday.jpg"])
-    with pytest.raises(DatasetError, match=r"1 names are not .*holiday\.jpg"):
+    with pytest.raises(DatasetError, match=r"1 names do not match .*holiday\.jpg"):
         read_layout(tmp_path, "mine")
 
 

@@ -124,7 +124,7 @@ def test_published_counts(tmp_path: Path) -> None:
         ("tracks_train_info.mat", "track_train_info", table([(2, 1, 1), (3, 1, 3)]), r"0001C3"),
         ("query_IDX.mat", "query_IDX", [[7]], r"rows of tracks_test_info.mat, 1 to 6"),
         ("query_IDX.mat", "query_IDX", [[0]], r"1 to 6"),
-        ("query_IDX.mat", "query_IDX", [["a"]], r"query_IDX.mat is no table of numbers"),
+        ("query_IDX.mat", "query_IDX", [["a"]], r"query_IDX.mat is not a table of numbers"),
     ],
 )
 def test_tables_that_contradict_the_names(
@@ -143,7 +143,7 @@ def test_names_that_are_not_utf8_are_shown(tmp_path: Path) -> None:
 
 def test_missing_and_broken_files(tmp_path: Path) -> None:
     (write(tmp_path) / "info" / "query_IDX.mat").write_bytes(b"no matrix")
-    with pytest.raises(DatasetError, match=r"query_IDX\.mat is no table of numbers"):
+    with pytest.raises(DatasetError, match=r"query_IDX\.mat is not a table of numbers"):
         read_mars(tmp_path)
     (tmp_path / "info" / "test_name.txt").unlink()
     with pytest.raises(

@@ -64,16 +64,16 @@ def test_halves_never_change() -> None:
 def test_a_split_is_a_half_of_its_own(release: Path) -> None:
     queries = {tuple(read_viper(release, split).query.pids) for split in range(10)}
     assert len(queries) > 1
-    with pytest.raises(DatasetError, match=r"no split 10.*split=0 to 9"):
+    with pytest.raises(DatasetError, match=r"unknown split 10.*split=0 to 9"):
         read_viper(release, 10)
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("cam_a/900_45.bmp", r"persons \[900\] are in one camera only"),
+        ("cam_a/900_45.bmp", r"people \[900\] are in one camera only"),
         ("cam_a/087_135.bmp", "some have two in a camera"),
-        ("cam_b/holiday.bmp", r"1 names are not like 000_45\.bmp.*holiday\.bmp"),
+        ("cam_b/holiday.bmp", r"1 names do not match 000_45\.bmp.*holiday\.bmp"),
     ],
 )
 def test_releases_that_do_not_pair(release: Path, name: str, message: str) -> None:

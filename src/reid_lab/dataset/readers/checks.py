@@ -1,4 +1,4 @@
-"""What the readers of benchmarks with published splits share."""
+"""Shared by the readers of benchmarks: split numbers, file names, MATLAB files."""
 
 from __future__ import annotations
 
@@ -15,38 +15,44 @@ from reid_lab.dataset.records import DatasetError
 
 
 def check_split(name: str, split: int, count: int) -> None:
-    """Whether there is a split of that number, from 0.
+    """Check the number of a split, counted from 0.
 
     Raises:
-        DatasetError: there is not.
+        DatasetError: `split` is not below `count`.
     """
     if not 0 <= split < count:
         allowed = f"0 to {count - 1}" if count > 1 else "0, the only one"
-        raise DatasetError(f"{name}: there is no split {split}: set dataset.reader.split={allowed}")
+        raise DatasetError(f"{name}: unknown split {split}: set dataset.reader.split={allowed}")
 
 
 def match_names(folder: Path, pattern: re.Pattern[str], example: str) -> Iterator[re.Match[str]]:
-    """The names of the images in `folder`, sorted, as matches of `pattern`.
+    """Match the names of the images in `folder`, sorted, with `pattern`.
+
+    Args:
+        example: a valid name, for the error message.
 
     Raises:
-        DatasetError: there is none, or one does not follow the pattern.
+        DatasetError: the folder has no image, or a name does not match.
     """
     matches = {name: pattern.match(name) for name in image_names(folder)}
-    odd = [name for name, match in matches.items() if match is None]
-    if odd:
+    unmatched = [name for name, match in matches.items() if match is None]
+    if unmatched:
         raise DatasetError(
-            f"{folder}: {len(odd):,} names are not like {example}, the first is {odd[0]!r}: "
-            "rename or remove it"
+            f"{folder}: {len(unmatched):,} names do not match {example}, the first is "
+            f"{unmatched[0]!r}: rename or remove it"
         )
     return filter(None, matches.values())
 
 
 @contextmanager
 def expecting(path: Path | str, what: str) -> Iterator[None]:
-    """Arrays of another type or shape than `what` end in one message, not in numpy's own.
+    """Turn the errors of a block that reads arrays into one message.
+
+    Args:
+        what: the arrays that are expected, for the message.
 
     Raises:
-        DatasetError: the block fails.
+        DatasetError: the block raises, because the arrays have another type or shape.
     """
     try:
         yield
@@ -54,21 +60,21 @@ def expecting(path: Path | str, what: str) -> Iterator[None]:
         raise
     except (ValueError, TypeError, LookupError, OverflowError, AttributeError) as error:
         raise DatasetError(
-            f"{path}: expected {what}, found something else ({error}): get the file anew"
+            f"{path}: expected {what}, found something else ({error}): download the file again"
         ) from error
 
 
 def read_mat(path: Path, *names: str) -> dict[str, Any]:
-    """The variables `names` of a MATLAB file, v7 or older.
+    """Read the variables `names` of a MATLAB file, v7 or older.
 
     Raises:
-        DatasetError: it cannot be read, or lacks one.
+        DatasetError: the file cannot be read, or a variable is missing.
     """
     try:
-        found = loadmat(path, variable_names=names)
-        return {name: found[name] for name in names}
-    except Exception as error:  # a damaged file can end in any
+        variables = loadmat(path, variable_names=names)
+        return {name: variables[name] for name in names}
+    except Exception as error:  # damaged files raise errors of any kind
         raise DatasetError(
             f"{path} cannot be read ({type(error).__name__}: {error}): it must be a MATLAB file "
-            f"with {', '.join(names)}; get it anew"
+            f"with {', '.join(names)}; download it again"
         ) from error

@@ -1,4 +1,4 @@
-"""Your own images, listed in a CSV file: one image, or one box in an image, a line."""
+"""Reader of your own images, listed in a CSV file: one image, or one box in an image, a line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from reid_lab.dataset.readers.own import (
 from reid_lab.dataset.records import JUNK, Benchmark, Box, DatasetError, Split
 from reid_lab.types import Fraction, Seed
 
-NEEDED = ("path", "pid", "camid")
+REQUIRED = ("path", "pid", "camid")
 SIDES = ("left", "top", "right", "bottom")
 OPTIONAL = ("split", "tracklet", "box", *SIDES)
 PARTS = ("train", "query", "gallery", "test")
@@ -35,25 +35,27 @@ def read_csv(
     seed: Seed = 0,
     tracklets: bool = False,
 ) -> Benchmark:
-    """A CSV file (UTF-8, with a header): path, pid, camid; split, tracklet and box if you like.
+    """Read a CSV file (UTF-8, with a header) of path, pid, camid; optionally split, tracklet, box.
 
     `path` is relative to `root`. `pid` and `camid` are any text, numbered in sorted order from
-    1; where all are whole numbers (`7` or, as pandas writes it, `7.0`) of up to 18 digits, they
+    1; if all are whole numbers (`7` or, as pandas writes it, `7.0`) of up to 18 digits, they
     keep their values. pid 0 is a distractor, -1 is junk. `split` is train, query or gallery; or
     train or test. `box` is "left top right bottom" in pixels, or four columns of these names;
-    every line has one then, and what of it is outside of the image is cut off. Other columns are
-    ignored.
+    then every line needs one, and it is clipped to the image. Other columns are ignored.
 
     Args:
-        train_share: of the identities, if there is no column `split`; the others are tested.
-        seed: who trains then.
+        root: folder of the images and the CSV file.
+        file: name of the CSV file.
+        train_share: without a column `split`, the fraction of identities to train on; the others
+            are tested.
+        seed: of that random choice.
         tracklets: rank tracklets instead of images. A tracklet is of one person in one camera.
 
     Raises:
-        DatasetError: naming the lines that are wrong, or files that are not there.
+        DatasetError: lists the invalid lines or the missing files.
     """
     root = Path(root).expanduser()
-    table = _table(root / file)
+    table = _read_table(root / file)
     if tracklets and "tracklet" not in table.columns:
         raise DatasetError(f"{table.path}: tracklets=true needs a column tracklet")
     images, people, cameras = _images(root, table)
@@ -62,15 +64,21 @@ def read_csv(
         check_parts(str(table.path), set(parts.tolist()))
     name = root.resolve().name
     benchmark = make_benchmark(name, images, parts, train_share, seed, tracklets, people, cameras)
-    if others := [c for c in table.columns if c not in (*NEEDED, *OPTIONAL)]:
-        note = f"{name}: columns of {file} that mean nothing here: {', '.join(others)}"
+    if others := [c for c in table.columns if c not in (*REQUIRED, *OPTIONAL)]:
+        note = f"{name}: unknown columns of {file} are ignored: {', '.join(others)}"
         benchmark = replace(benchmark, notes=(*benchmark.notes, note))
     return benchmark
 
 
 @dataclass(frozen=True)
 class CsvTable:
-    """Lines of a file: their numbers (a header is line 1) and their values by column."""
+    """The lines of a CSV file.
+
+    Attributes:
+        columns: names of the columns.
+        lines: number of each line; the header is line 1.
+        cells: values of each line.
+    """
 
     path: Path
     columns: list[str]
@@ -78,12 +86,13 @@ class CsvTable:
     cells: list[list[str]]
 
     def column(self, name: str) -> list[str]:
-        place = self.columns.index(name)
-        return [row[place] for row in self.cells]
+        """Return the values of a column."""
+        index = self.columns.index(name)
+        return [row[index] for row in self.cells]
 
 
-def _table(path: Path) -> CsvTable:
-    """The file, as long as the header; every value that must be there is."""
+def _read_table(path: Path) -> CsvTable:
+    """Read the file and check its header, and the number and presence of values in each line."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
@@ -95,43 +104,45 @@ def _table(path: Path) -> CsvTable:
             f"its name. It looks like\n    {EXAMPLE}"
         ) from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{path} is no CSV file in UTF-8: {error}") from error
+        raise DatasetError(f"{path} is not a CSV file in UTF-8: {error}") from error
     rows = [(line, row) for line, row in read if any(row)]
     table = CsvTable(path, columns, [line for line, _ in rows], [row for _, row in rows])
     _check_header(table)
     raise_problems(
-        path, list(_unfit(table)), f"Expected {len(columns)} values a line: {', '.join(columns)}"
+        path,
+        list(_invalid_lines(table)),
+        f"Expected {len(columns)} values a line: {', '.join(columns)}",
     )
     return table
 
 
 def _check_header(table: CsvTable) -> None:
-    missing = [column for column in NEEDED if column not in table.columns]
+    missing = [column for column in REQUIRED if column not in table.columns]
     sides = [side for side in SIDES if side in table.columns]
     if sides and len(sides) < len(SIDES):
         missing += [side for side in SIDES if side not in sides]
     if missing:
         raise DatasetError(
             f"{table.path}, line 1: no column {', '.join(missing)}; the header is "
-            f"{','.join(table.columns)!r}. Expected, separated by commas, {', '.join(NEEDED)}; "
-            "allowed besides: split, tracklet, box (or left, top, right, bottom)"
+            f"{','.join(table.columns)!r}. Expected, separated by commas, {', '.join(REQUIRED)}; "
+            "optional: split, tracklet, box (or left, top, right, bottom)"
         )
-    known = [column for column in table.columns if column in (*NEEDED, *OPTIONAL)]
-    twice = sorted({column for column in known if known.count(column) > 1})
-    twice += ["box beside left, top, right, bottom"] * ("box" in known and bool(sides))
-    if twice:
-        raise DatasetError(f"{table.path}, line 1: given twice: {', '.join(twice)}. Keep one")
+    known = [column for column in table.columns if column in (*REQUIRED, *OPTIONAL)]
+    repeated = sorted({column for column in known if known.count(column) > 1})
+    repeated += ["box beside left, top, right, bottom"] * ("box" in known and bool(sides))
+    if repeated:
+        raise DatasetError(f"{table.path}, line 1: given twice: {', '.join(repeated)}. Keep one")
     if not table.cells:
-        raise DatasetError(f"{table.path} has a header and no lines below it")
+        raise DatasetError(f"{table.path} has a header but no lines below it")
 
 
-def _unfit(table: CsvTable) -> Iterator[str]:
-    """Lines of another length, with empty values, or of an unknown split."""
-    known = [i for i, column in enumerate(table.columns) if column in (*NEEDED, *OPTIONAL)]
+def _invalid_lines(table: CsvTable) -> Iterator[str]:
+    """Yield errors: lines of another length, with empty values, or of an unknown split."""
+    known = [i for i, column in enumerate(table.columns) if column in (*REQUIRED, *OPTIONAL)]
     split = table.columns.index("split") if "split" in table.columns else None
     for line, row in zip(table.lines, table.cells, strict=True):
         if len(row) != len(table.columns):
-            yield f"line {line}: {len(row)} values (one with a comma in it stands in quotes)"
+            yield f"line {line}: {len(row)} values (quote those with a comma in them)"
         elif empty := [table.columns[i] for i in known if not row[i]]:
             yield f"line {line}: {', '.join(empty)} is empty"
         elif split is not None and row[split] not in PARTS:
@@ -139,8 +150,8 @@ def _unfit(table: CsvTable) -> Iterator[str]:
 
 
 def _images(root: Path, table: CsvTable) -> tuple[Split, Names, Names]:
-    """The lines as a split, once all their values and files are in order; people and cameras."""
-    names = _names(root, table)
+    """Check all values and files; return the split, and the names of people and cameras."""
+    names = _paths(root, table)
     boxes = _boxes(table)
     pids, people = number_people(table.column("pid"))
     camids, cameras = number_labels(table.column("camid"))
@@ -151,7 +162,7 @@ def _images(root: Path, table: CsvTable) -> tuple[Split, Names, Names]:
         table.path, _repeated(keys, table.lines), "Expected each image (and box) once: remove one"
     )
     tracks = np.zeros_like(pids)
-    if "tracklet" in table.columns:  # a number of its own for each, whatever they are called
+    if "tracklet" in table.columns:  # one number for each (pid, camid, label)
         labels = np.stack([pids, camids, number_labels(table.column("tracklet"))[0]])
         tracks = np.unique(labels, axis=1, return_inverse=True)[1].reshape(-1) + 1
     rows = zip(names, pids.tolist(), camids.tolist(), tracks.tolist(), strict=True)
@@ -161,8 +172,8 @@ def _images(root: Path, table: CsvTable) -> tuple[Split, Names, Names]:
     return split, people, cameras
 
 
-def _names(root: Path, table: CsvTable) -> list[str]:
-    """Paths below `root`, in one spelling; that of a file each."""
+def _paths(root: Path, table: CsvTable) -> list[str]:
+    """Return the normalised paths relative to `root`; raise if one is outside or no file."""
     base, names, outside, missing = Path(os.path.normpath(root.absolute())), [], [], []
     for line, text in zip(table.lines, table.column("path"), strict=True):
         path = Path(os.path.normpath(base / text))
@@ -177,7 +188,7 @@ def _names(root: Path, table: CsvTable) -> list[str]:
     )
     fix = f"Expected a file of that name below {root}: correct path or root"
     if any("\\" in line for line in missing):
-        fix += ". Here folders are separated by / and not by a backslash: replace these in the file"
+        fix += ". Folders are separated by / on this system: replace the backslashes in the file"
     raise_problems(table.path, missing, fix)
     return names
 
@@ -190,34 +201,34 @@ def _boxes(table: CsvTable) -> list[Box] | None:
         texts = [" ".join(sides) for sides in zip(*columns, strict=True)]
     else:
         return None
-    boxes, wrong = [], []
+    boxes, invalid = [], []
     for line, text in zip(table.lines, texts, strict=True):
         box = _box(text)
         boxes.append(box or (0, 0, 0, 0))
         if box is None:
-            wrong.append(f"line {line}: box {text!r}")
+            invalid.append(f"line {line}: box {text!r}")
     fix = (
         "Expected four numbers, left top right bottom in pixels (not left top width height), with "
         "left < right and top < bottom when rounded"
     )
-    raise_problems(table.path, wrong, fix)
+    raise_problems(table.path, invalid, fix)
     return boxes
 
 
 def _box(text: str) -> Box | None:
-    """Detectors write fractions of pixels: they are rounded."""
+    """Parse a box, rounding fractions of pixels; None if it is invalid."""
     try:
         left, top, right, bottom = (round(float(side)) for side in text.split())
     except (ValueError, OverflowError):
         return None
-    fits = -(2**31) <= left < right < 2**31 and -(2**31) <= top < bottom < 2**31
-    return (left, top, right, bottom) if fits else None
+    valid = -(2**31) <= left < right < 2**31 and -(2**31) <= top < bottom < 2**31
+    return (left, top, right, bottom) if valid else None
 
 
 def _repeated(keys: list[str] | list[tuple[str, Box]], lines: list[int]) -> list[str]:
     first: dict[object, int] = {}
     return [
-        f"line {line}: {key} is line {first[key]} already"
+        f"line {line}: {key} repeats line {first[key]}"
         for key, line in zip(keys, lines, strict=True)
         if first.setdefault(key, line) != line
     ]

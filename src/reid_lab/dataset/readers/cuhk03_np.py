@@ -11,7 +11,7 @@ from reid_lab.dataset.records import Benchmark
 
 Boxes = Literal["detected", "labeled"]
 
-# 767 / 700 identities, each seen by a pair of cameras
+# 767 training and 700 test identities, each seen by a pair of cameras
 _SOURCE = "Zhong et al. 2017, table 1"
 PUBLISHED = {
     "detected": PublishedCounts(
@@ -34,7 +34,7 @@ PUBLISHED = {
 
 
 def read_cuhk03_np(root: Path | str, boxes: Boxes = "detected") -> Benchmark:
-    """The CUHK03-NP release; `root` is its `detected` or `labeled` folder, or their parent.
+    """Read CUHK03-NP; `root` is the release's `detected` or `labeled` folder, or their parent.
 
     Raises:
         DatasetError: see `read_layout`.

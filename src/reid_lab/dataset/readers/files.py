@@ -1,4 +1,4 @@
-"""What every reader asks of a folder, and how it says what is missing."""
+"""Shared by all readers: list the images of a folder, and check the layout of a root."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from reid_lab.files.image_files import ENDINGS, images_in, skipped_files_note
 
 
 def image_names(folder: Path) -> list[str]:
-    """Names of the images in `folder`, sorted.
+    """Return the names of the images in `folder`, sorted.
 
     Raises:
-        DatasetError: there is none.
+        DatasetError: `folder` is a file, or has no image.
     """
     if not folder.is_dir():
-        raise DatasetError(f"{folder} is a file where a folder of images is expected")
+        raise DatasetError(f"{folder} is a file; a folder of images is expected")
     names = images_in(folder)
     if not names:
         note = skipped_files_note([folder])
         raise DatasetError(
-            f"{folder} holds no image ({ENDINGS}): extract the release anew"
+            f"{folder} has no image ({ENDINGS}): extract the release again"
             + (f"; {note}" if note else "")
         )
     return names
@@ -34,11 +34,14 @@ def skipped_note(name: str, *folders: Path) -> tuple[str, ...]:
 
 
 def require(name: str, root: Path, needed: Sequence[str], layout: Sequence[str]) -> None:
-    """Whether `root` has the files and folders `needed`.
+    """Check that `root` has the files and folders `needed`.
+
+    Args:
+        name: of the data set, for the message.
+        layout: lines that show the expected layout, for the message.
 
     Raises:
-        DatasetError: it lacks some; the message shows the `layout` that is expected and the
-            folder below `root` that has it, if one has.
+        DatasetError: some are missing. If a folder directly below `root` has them, it is named.
     """
     missing = [part for part in needed if not (root / part).exists()]
     if not missing:
@@ -49,5 +52,5 @@ def require(name: str, root: Path, needed: Sequence[str], layout: Sequence[str])
     below = sorted(p for p in root.glob("*") if p.is_dir()) if root.is_dir() else []
     inside = [p for p in below if all((p / part).exists() for part in needed)]
     hint = f"did you mean dataset.root={inside[0]}?" if inside else "set dataset.root"
-    shown = "\n".join(f"    {root}/{line}" for line in layout)
-    raise DatasetError(f"{name}: {root} {what}. Expected:\n{shown}\n  {hint}")
+    expected = "\n".join(f"    {root}/{line}" for line in layout)
+    raise DatasetError(f"{name}: {root} {what}. Expected:\n{expected}\n  {hint}")

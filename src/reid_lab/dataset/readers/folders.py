@@ -1,4 +1,4 @@
-"""Your own images, a folder a person, the camera in an image's name or a folder of its own."""
+"""Reader of your own images in a folder per person; cameras are in file names or are folders."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ EXAMPLES = {
     "person/camera": "anna/cam1/001.jpg",
 }
 PARTS = ("train", "query", "gallery", "test")
-CAMERA = re.compile(r"cam(?:era)?[-_ ]?[a-z0-9]{1,3}", re.IGNORECASE)  # a folder called so
+# names of folders that are probably cameras
+CAMERA = re.compile(r"cam(?:era)?[-_ ]?[a-z0-9]{1,3}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A file with what its folders say; `name` is relative to the root."""
+    """An image file and the parts of its path; `name` is the path relative to the root."""
 
     part: str
     person: str
@@ -51,22 +52,23 @@ def read_folders(
     train_share: Fraction = 0.5,
     seed: Seed = 0,
 ) -> Benchmark:
-    """root/<person>/<image>, or root/train/<person>/<image>, root/query/..., root/gallery/...
+    """Read root/<person>/<image>, or root/train/<person>/<image>, root/query/..., root/gallery/...
 
-    Folders `train` and `test` will do, too. People and cameras are numbered in sorted order from
-    1; where all are whole numbers of up to 18 digits, they keep their values. A folder 0 holds
+    Folders `train` and `test` are allowed, too. People and cameras are numbered in sorted order
+    from 1; if all are whole numbers of up to 18 digits, they keep their values. Folder 0 holds
     distractors, -1 junk.
 
     Args:
-        camera: regular expression with one group, searched in an image's name; the group is the
-            camera. None: one camera took all.
+        camera: regular expression with one group, searched in an image's file name; the group is
+            the camera. None: all images are from one camera.
         layout: of the folders. Where cameras have folders, `camera` is not used.
-        train_share: of the identities, where no folders divide them; the others are tested.
-        seed: who trains then.
+        train_share: without folders train, test, ..., the fraction of identities to train on; the
+            others are tested.
+        seed: of that random choice.
 
     Raises:
-        DatasetError: no images, folders that do not divide them all, a `camera` that is no such
-            expression, or images whose names it does not fit.
+        DatasetError: no images, images beside the folders train, test, ..., an invalid `camera`, or
+            file names that it does not match.
     """
     root = Path(root).expanduser()
     pattern = _pattern(camera)
@@ -76,9 +78,11 @@ def read_folders(
     if given:
         check_parts(str(root), set(given))
         raise_problems(
-            root, _others(root), f"Beside {', '.join(given)} nothing else is read: rename or move"
+            root,
+            _other_folders(root),
+            f"Only {', '.join(given)} are read: rename or move the others",
         )
-    images = [image for part in given or [""] for image in _found(root, part, layout)]
+    images = [image for part in given or [""] for image in _list_images(root, part, layout)]
     _check(root, given or [""], images, layout)
     split, people, cameras = _split(root, images, pattern, layout)
     parts = np.array([image.part for image in images]) if given else None
@@ -97,24 +101,24 @@ def _pattern(camera: str | None) -> re.Pattern[str] | None:
         pattern = re.compile(camera)
     except re.error as error:
         raise DatasetError(
-            f"dataset.reader.camera={camera!r} is no regular expression: {error}"
+            f"dataset.reader.camera={camera!r} is not a valid regular expression: {error}"
         ) from error
     if pattern.groups != 1:
         raise DatasetError(
             f"dataset.reader.camera={camera!r} has {pattern.groups} groups. Expected one, around "
-            r"the camera, as in c(\d+); null where one camera took all"
+            r"the camera, as in c(\d+); null if all images are from one camera"
         )
     return pattern
 
 
-def _others(root: Path) -> list[str]:
-    """Folders with images beside those of the parts: a `val`, or a person who was forgotten."""
+def _other_folders(root: Path) -> list[str]:
+    """Return errors about folders with images beside train, test, ...: for example `val`."""
     names = (name for name in _folders(root) if name not in PARTS)
-    return [f"folder {name} holds images" for name in names if _below(root / name)]
+    return [f"folder {name} holds images" for name in names if _images_below(root / name)]
 
 
-def _found(root: Path, part: str, layout: Layout) -> Iterator[ImageFile]:
-    """The images in the folders of root/part."""
+def _list_images(root: Path, part: str, layout: Layout) -> Iterator[ImageFile]:
+    """Yield the images in the folders of root/part."""
     levels = layout.split("/")
     for folders in _leaves(root / part, len(levels)):
         level = dict(zip(levels, folders, strict=True))
@@ -129,7 +133,7 @@ def _folders(folder: Path) -> list[str]:
 
 
 def _leaves(folder: Path, depth: int) -> Iterator[tuple[str, ...]]:
-    """The folders `depth` levels below, as their names from above."""
+    """Yield the folders `depth` levels below, as the names on the way to them."""
     for name in _folders(folder):
         if depth == 1:
             yield (name,)
@@ -137,39 +141,39 @@ def _leaves(folder: Path, depth: int) -> Iterator[tuple[str, ...]]:
             yield from ((name, *below) for below in _leaves(folder / name, depth - 1))
 
 
-def _below(folder: Path) -> list[Path]:
-    """The images in a folder and below it, sorted."""
+def _images_below(folder: Path) -> list[Path]:
+    """Return the images in a folder and below it, sorted."""
     found = (Path(where, name) for where, _, names in os.walk(folder) for name in names)
     return sorted(path for path in found if is_image(path.name))
 
 
 def _check(root: Path, parts: Sequence[str], images: Sequence[ImageFile], layout: Layout) -> None:
-    """Whether there are images where `layout` has them, in folders that are people.
+    """Check that images are where `layout` expects them.
 
     Raises:
-        DatasetError: there are none, or the people's folders are called cam1, cam2, ...
+        DatasetError: there are none, or the folders of people are named cam1, cam2, ...
     """
     ways = (
-        "If the upper folders are cameras and the lower ones people, set "
-        "dataset.reader.layout=camera/person; the other way round person/camera"
+        "If folders of cameras contain folders of people, set "
+        "dataset.reader.layout=camera/person; if people contain cameras, person/camera"
     )
     if not images:
         expected = f"Expected {root}/{EXAMPLES[layout]} ..."
-        elsewhere = [path for part in parts for path in _below(root / part)]
+        elsewhere = [path for part in parts for path in _images_below(root / part)]
         if not elsewhere:
             raise DatasetError(f"{root} has no folders with images ({ENDINGS}). {expected}")
-        place = escaped(elsewhere[0].relative_to(root))
+        first = escaped(elsewhere[0].relative_to(root))
         hint = ways if len(elsewhere[0].relative_to(root).parts) > 2 else "Move them"
         raise DatasetError(
-            f"{root} has no folders with images where dataset.reader.layout={layout} looks; "
-            f"{len(elsewhere):,} are elsewhere, as {place}. {expected}. {hint}, or list the images "
-            "in a CSV file (dataset=csv)"
+            f"{root} has no images where dataset.reader.layout={layout} expects them; "
+            f"{len(elsewhere):,} are elsewhere, for example {first}. {expected}. {hint}, or list "
+            "the images in a CSV file (dataset=csv)"
         )
     people = sorted({image.person for image in images})
     if layout == "person" and all(CAMERA.fullmatch(person) for person in people):
         raise DatasetError(
-            f"{root}: the folders {', '.join(people[:5])} are read as people, but are called as "
-            f"cameras are. Expected {root}/{EXAMPLES[layout]} .... {ways}; and if no folder is a "
+            f"{root}: the folders {', '.join(people[:5])} are read as people, but are named like "
+            f"cameras. Expected {root}/{EXAMPLES[layout]} .... {ways}; if no folder is a "
             "person, list the images in a CSV file (dataset=csv)"
         )
 
@@ -177,25 +181,25 @@ def _check(root: Path, parts: Sequence[str], images: Sequence[ImageFile], layout
 def _notes(
     name: str, root: Path, parts: Sequence[str], images: Sequence[ImageFile], layout: Layout
 ) -> list[str]:
-    """What lies in the folders and is not read, and people whose folders have two names."""
+    """Return notes about files that are not read, and people whose folders have two names."""
     read = {image.name for image in images}
-    everything = [path for part in parts for path in _below(root / part)]
-    relative = [path.relative_to(root).as_posix() for path in everything]
-    left = sorted(path for path in relative if path not in read and not _hidden(path))
+    all_images = [path for part in parts for path in _images_below(root / part)]
+    relative = [path.relative_to(root).as_posix() for path in all_images]
+    ignored = sorted(path for path in relative if path not in read and not _hidden(path))
     notes = list(skipped_note(name, *{root / Path(image.name).parent for image in images}))
-    if left:
+    if ignored:
         notes.append(
-            f"{name}: {len(left):,} images are not where dataset.reader.layout={layout} looks "
-            f"and are skipped, as {escaped(left[0])}"
+            f"{name}: {len(ignored):,} images are not where dataset.reader.layout={layout} "
+            f"expects them and are skipped, for example {escaped(ignored[0])}"
         )
-    spelled: dict[int, set[str]] = {}
+    names_of: dict[int, set[str]] = {}
     for pid, image in zip(
         number_people([i.person for i in images])[0].tolist(), images, strict=True
     ):
-        spelled.setdefault(pid, set()).add(image.person)
+        names_of.setdefault(pid, set()).add(image.person)
     notes += [
         f"{name}: the folders {', '.join(map(escaped, sorted(names)))} are one person"
-        for names in spelled.values()
+        for names in names_of.values()
         if len(names) > 1
     ]
     return notes
@@ -208,15 +212,15 @@ def _hidden(path: str) -> bool:
 def _split(
     root: Path, images: Sequence[ImageFile], pattern: re.Pattern[str] | None, layout: Layout
 ) -> tuple[Split, Names, Names]:
-    """The images, and the names of people and cameras."""
+    """Number people and cameras; return the split, and their names."""
     pids, people = number_people([image.person for image in images])
     low = sorted({f"folder {images[i].person}" for i in np.flatnonzero(pids < JUNK).tolist()})
     raise_problems(root, low, "Expected 1 and above; 0 holds distractors, -1 junk")
     if layout == "person":
-        found = _cameras_in_names(root, [image.name for image in images], pattern)
+        texts = _cameras_in_names(root, [image.name for image in images], pattern)
     else:
-        found = [str(image.camera) for image in images]
-    camids, cameras = number_labels(found)
+        texts = [str(image.camera) for image in images]
+    camids, cameras = number_labels(texts)
     rows = zip((i.name for i in images), pids.tolist(), camids.tolist(), strict=True)
     return Split.of(root, [(name, pid, cam, 0) for name, pid, cam in rows]), people, cameras
 
@@ -224,21 +228,21 @@ def _split(
 def _cameras_in_names(
     root: Path, names: Sequence[str], pattern: re.Pattern[str] | None
 ) -> list[str]:
-    """What `pattern` finds in each image's name.
+    """Find the camera in each image's file name with `pattern`; "1" for None.
 
     Raises:
-        DatasetError: in some it finds nothing.
+        DatasetError: some names do not match.
     """
     if pattern is None:
         return ["1"] * len(names)
     matches = [pattern.search(name.rpartition("/")[2]) for name in names]
-    found = [(match[1] or "") if match else "" for match in matches]
-    unfit = [name for name, camera in zip(names, found, strict=True) if not camera]
-    fix = f"Expected names in which dataset.reader.camera={pattern.pattern!r} finds the camera"
+    cameras = [(match[1] or "") if match else "" for match in matches]
+    unmatched = [name for name, camera in zip(names, cameras, strict=True) if not camera]
+    fix = f"Expected names that dataset.reader.camera={pattern.pattern!r} matches"
     raise_problems(
         root,
-        unfit,
-        f"{fix}: rename them, or give another expression (null: one camera); where cameras have "
-        "folders of their own, set dataset.reader.layout",
+        unmatched,
+        f"{fix}: rename them, or set another expression (null: one camera); if cameras are "
+        "folders, set dataset.reader.layout",
     )
-    return found
+    return cameras

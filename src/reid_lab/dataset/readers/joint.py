@@ -1,4 +1,4 @@
-"""Several data sets trained on together, one of them ranked."""
+"""Joint training on several data sets, evaluated on one of them."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ def read_joint(
 ) -> Benchmark:
     """Train on the training images of all `parts`; query and gallery are those of `test`.
 
-    Parts are different people: their identities and cameras are renumbered one after the other,
-    in the order of the parts. The protocol, companions and ranked images are the part's own.
+    The people and cameras of different parts are different; they are renumbered consecutively in
+    the order of the parts. Protocol, query, gallery and companions are those of `test`.
 
     Args:
-        root: the parts' common folder, from which a config derives theirs.
-        parts: name -> what reads it, its root given already.
-        test: the part that is ranked.
+        root: common folder of the parts, from which the config derives theirs.
+        parts: name -> function that reads the part, with its root bound.
+        test: name of the part to evaluate on.
 
     Raises:
-        DatasetError: `test` names no part, a part cannot be read, two parts are the same
-            folder, or some have boxes and others whole images.
+        DatasetError: `test` is unknown, a part cannot be read, two parts are the same folder, or
+            some have boxes and others do not.
     """
     if test not in parts:
         raise DatasetError(
-            f"joint: test={test!r} is no part: set dataset.reader.test to one of "
-            f"{', '.join(parts) or '(no parts are given)'}"
+            f"joint: unknown part test={test!r}: set dataset.reader.test; available: "
+            f"{', '.join(parts) or 'none'}"
         )
-    read = _read(parts)
-    _check_apart(read)
+    read = _read_parts(parts)
+    _check_distinct(read)
     _check_boxes(read)
     top = _common_root(read.values())
-    renumbered = _numbered(read, top)
+    renumbered = _renumber(read, top)
     ranked = renumbered[test]
     return replace(
         ranked,
@@ -52,8 +52,8 @@ def read_joint(
     )
 
 
-def _read(parts: Mapping[str, Callable[[], Benchmark]]) -> dict[str, Benchmark]:
-    """Every part, or one error about all that cannot be read."""
+def _read_parts(parts: Mapping[str, Callable[[], Benchmark]]) -> dict[str, Benchmark]:
+    """Read all parts; raise one error for all that cannot be read."""
     tried = {name: _try(name, reader) for name, reader in parts.items()}
     errors = [str(result) for result in tried.values() if isinstance(result, DatasetError)]
     if errors:
@@ -68,32 +68,32 @@ def _try(name: str, reader: Callable[[], Benchmark]) -> Benchmark | DatasetError
         return DatasetError(f"joint: part {name} (dataset.reader.parts.{name}): {error}")
 
 
-def _check_apart(parts: Mapping[str, Benchmark]) -> None:
+def _check_distinct(parts: Mapping[str, Benchmark]) -> None:
     seen: dict[Path, str] = {}
     for name, part in parts.items():
         root = part.train.root.resolve()
         if root in seen:
             raise DatasetError(
-                f"joint: parts {seen[root]} and {name} are both {root}: one person would have "
-                f"two identities; give each part its own root, or remove one ('~dataset.reader."
+                f"joint: parts {seen[root]} and {name} are both {root}: each person would have "
+                f"two identities; set a different root for each, or remove one ('~dataset.reader."
                 f"parts.{name}')"
             )
         seen[root] = name
 
 
 def _check_boxes(parts: Mapping[str, Benchmark]) -> None:
-    cut = [name for name, part in parts.items() if part.train.boxes is not None]
-    if 0 < len(cut) < len(parts):
-        whole = [name for name in parts if name not in cut]
+    with_boxes = [name for name, part in parts.items() if part.train.boxes is not None]
+    if 0 < len(with_boxes) < len(parts):
+        whole = [name for name in parts if name not in with_boxes]
         raise DatasetError(
-            f"joint: {', '.join(cut)} cut people out by boxes, {', '.join(whole)} have whole "
-            "images, and these cannot be mixed: save the people as images of their own first"
+            f"joint: {', '.join(with_boxes)} have boxes, {', '.join(whole)} have whole images, "
+            "and these cannot be mixed: crop the people to images of their own first"
         )
 
 
 def _splits(part: Benchmark) -> list[Split]:
-    every = (part.train, part.query, part.gallery, part.companions)
-    return [split for split in every if split is not None]
+    splits = (part.train, part.query, part.gallery, part.companions)
+    return [split for split in splits if split is not None]
 
 
 def _common_root(parts: Iterable[Benchmark]) -> Path:
@@ -101,22 +101,22 @@ def _common_root(parts: Iterable[Benchmark]) -> Path:
     return Path(os.path.commonpath(roots))
 
 
-def _numbered(parts: Mapping[str, Benchmark], top: Path) -> dict[str, Benchmark]:
-    """The parts below `top`, with pids and camids that no two share."""
+def _renumber(parts: Mapping[str, Benchmark], top: Path) -> dict[str, Benchmark]:
+    """Make paths relative to `top`, and pids and camids distinct across the parts."""
     pid = camid = 0
     renumbered = {}
     for name, part in parts.items():
         splits = _splits(part)
         pids = np.concatenate([split.pids for split in splits])
         camids = np.concatenate([split.camids for split in splits])
-        camid -= min(int(camids.min(initial=0)), 0)  # of the next camera, if there are some below 0
-        moved = [_moved(split, top, pid, camid) for split in splits]
-        companions = moved[3] if part.companions is not None else None
+        camid -= min(int(camids.min(initial=0)), 0)  # room for negative camids
+        shifted = [_shifted(split, top, pid, camid) for split in splits]
+        companions = shifted[3] if part.companions is not None else None
         renumbered[name] = replace(
             part,
-            train=moved[0],
-            query=moved[1],
-            gallery=moved[2],
+            train=shifted[0],
+            query=shifted[1],
+            gallery=shifted[2],
             companions=companions,
             people=_names(name, pids[pids > DISTRACTOR], part.people, pid),
             cameras=_names(name, camids, part.cameras, camid),
@@ -126,15 +126,15 @@ def _numbered(parts: Mapping[str, Benchmark], top: Path) -> dict[str, Benchmark]
     return renumbered
 
 
-def _names(part: str, numbers: np.ndarray, names: Mapping[int, str], by: int) -> dict[int, str]:
-    """Names of numbers that are moved `by`; those that have none are '7 of <part>'."""
-    if not by:
+def _names(part: str, numbers: np.ndarray, names: Mapping[int, str], offset: int) -> dict[int, str]:
+    """Shift the keys of names; numbers without a name get one such as '7 of <part>'."""
+    if not offset:
         return dict(names)
-    return {n + by: names.get(n, f"{n} of {part}") for n in np.unique(numbers).tolist()}
+    return {n + offset: names.get(n, f"{n} of {part}") for n in np.unique(numbers).tolist()}
 
 
-def _moved(split: Split, top: Path, pid: int, camid: int) -> Split:
-    """`split` with `top` as its root; distractors and junk keep their pids."""
+def _shifted(split: Split, top: Path, pid: int, camid: int) -> Split:
+    """Shift pids and camids, and make `top` the root; distractors and junk keep their pids."""
     below = os.path.relpath(split.root.absolute(), top)
     prefix = b"" if below == "." else os.fsencode(f"{below}/")
     return replace(

@@ -1,10 +1,10 @@
-"""Market-1501 (Zheng et al., ICCV 2015) and every data set in its layout and names.
+"""Market-1501 (Zheng et al., ICCV 2015), and other data sets in its layout.
 
-root/bounding_box_train, root/query, root/bounding_box_test; an image is called
+root/bounding_box_train, root/query, root/bounding_box_test; images are named
 `PPPP_cCsS_FFFFFF_II.jpg` (pid, camera, sequence, frame, box) or `PPPP_cC_I.jpg`.
 
-The 32,668 boxes of the papers' tables are training and gallery: the 3,368 queries, drawn by hand,
-are not among them. JLML's text says 750 training and 751 test people; its table has it right.
+The 32,668 boxes of the papers' tables are training and gallery images, without the 3,368 queries,
+which were drawn by hand. JLML's text swaps training and test people (750, 751); its table is right.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from reid_lab.dataset.splits import allow_one_camera
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 NAME = re.compile(r"^(-1|\d{1,18})_c(\d{1,18})(?:s(\d{1,18}))?_.*\.\w+$", re.IGNORECASE | re.DOTALL)
 HAND_DRAWN = "gt_bbox"
-# distractors_500k.zip unpacks to images; copies keep the archive's name, around it or instead
+# distractors_500k.zip unpacks to `images`; copies have other names
 DISTRACTORS = ("images", "distractors_500k/images", "distractors_500k", "distractors")
 
 PUBLISHED = PublishedCounts(
@@ -43,11 +43,14 @@ WITH_DISTRACTORS = PublishedCounts(
 
 
 def read_layout(root: Path | str, name: str) -> Benchmark:
-    """Read a folder in Market-1501's layout. With one camera, nothing is hidden in the gallery.
+    """Read a folder in Market-1501's layout. If there is one camera, the protocol hides nothing.
+
+    Args:
+        name: of the data set, in messages and results.
 
     Raises:
         DatasetError: the folder or one of its three parts is missing or empty, or a name does
-            not follow the pattern.
+            not match the pattern.
     """
     root = Path(root).expanduser()
     layout = [f"{folder}/0001_c1s1_000001_00.jpg ..." for folder in FOLDERS.values()]
@@ -60,16 +63,16 @@ def read_layout(root: Path | str, name: str) -> Benchmark:
 def read_market1501(
     root: Path | str, distractors: bool = False, companions: bool = False
 ) -> Benchmark:
-    """Market-1501-v15.09.15 as released: 751 training and 750 test identities, 6 cameras.
+    """Read Market-1501-v15.09.15 as released: 751 training and 750 test identities, 6 cameras.
 
     Args:
-        distractors: add the images of Market-1501+500k to the gallery, whatever pid their names
-            give, as distractors.
-        companions: the hand-drawn boxes of each query's person in its camera, which the owners
-            pool in a multi-query; without the query's own.
+        distractors: add the images of Market-1501+500k to the gallery as distractors, whatever the
+            pid in their names.
+        companions: read the hand-drawn boxes of each query's person in its camera, without the
+            query itself; the authors pool them in multi-query evaluation.
 
     Raises:
-        DatasetError: see `read_layout`; also where what is asked for is not there.
+        DatasetError: see `read_layout`; also if the distractors or companions are missing.
     """
     benchmark = read_layout(root, "market1501")
     if companions:
@@ -81,42 +84,42 @@ def read_market1501(
 
 
 def read_folder(root: Path, folder: str) -> Split:
-    """The images of root/folder, by their names.
+    """Read the images of root/folder; pid, camera and sequence are in their names.
 
     Raises:
-        DatasetError: it is empty, or a name does not follow the pattern.
+        DatasetError: the folder is empty, or a name does not match the pattern.
     """
-    rows, odd = [], []
+    rows, unmatched = [], []
     for name in image_names(root / folder):
         match = NAME.match(name)
         if match is None:
-            odd.append(name)
+            unmatched.append(name)
             continue
         pid, camid, sequence = match.groups()
         rows.append((f"{folder}/{name}", int(pid), int(camid), int(sequence or 0)))
-    if odd:
+    if unmatched:
         raise DatasetError(
-            f"{root / folder}: {len(odd)} names are not PPPP_cC..., the first is {odd[0]!r}. "
-            "A name gives pid (1 and above; 0 is a distractor, -1 junk) and camera, as in "
-            "0001_c1s1_000001_00.jpg: rename or remove it"
+            f"{root / folder}: {len(unmatched)} names do not match PPPP_cC..., the first is "
+            f"{unmatched[0]!r}. A name starts with pid (1 and above; 0 is a distractor, -1 junk) "
+            "and camera, as in 0001_c1s1_000001_00.jpg: rename or remove it"
         )
     return Split.of(root, rows)
 
 
 def _companions(query: Split) -> Split:
-    """The hand-drawn boxes of the queries' people in the queries' cameras."""
+    """Read the hand-drawn boxes of the queries' people in the queries' cameras."""
     layout = [f"{HAND_DRAWN}/0001_c1s1_001051_00.jpg ..."]
     require("market1501 with companions=true", query.root, [HAND_DRAWN], layout)
-    drawn = read_folder(query.root, HAND_DRAWN)
-    asked = set(zip(query.pids.tolist(), query.camids.tolist(), strict=True))
+    boxes = read_folder(query.root, HAND_DRAWN)
+    of_queries = set(zip(query.pids.tolist(), query.camids.tolist(), strict=True))
     own = {name.rpartition(b"/")[2] for name in query.names.tolist()}
-    columns = zip(drawn.names.tolist(), drawn.pids.tolist(), drawn.camids.tolist(), strict=True)
-    kept = [(p, c) in asked and name.rpartition(b"/")[2] not in own for name, p, c in columns]
-    return drawn.take(np.array(kept, dtype=bool))
+    columns = zip(boxes.names.tolist(), boxes.pids.tolist(), boxes.camids.tolist(), strict=True)
+    kept = [(p, c) in of_queries and name.rpartition(b"/")[2] not in own for name, p, c in columns]
+    return boxes.take(np.array(kept, dtype=bool))
 
 
 def _distractors(root: Path) -> Split:
-    """The images of Market-1501+500k: pid 0; camera 0 where a name gives none."""
+    """Read the images of Market-1501+500k: pid 0; camera 0 if a name has none."""
     folder = next((name for name in DISTRACTORS if (root / name).is_dir()), DISTRACTORS[0])
     layout = [f"{folder}/*.jpg (or in {', '.join(DISTRACTORS[1:])})"]
     require("market1501 with distractors=true", root, [folder], layout)

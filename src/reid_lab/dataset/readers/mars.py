@@ -2,10 +2,10 @@
 
 root/bbox_train and root/bbox_test hold `PPPP/PPPPCcTttttFfff.jpg` (pid, camera, tracklet, frame;
 0000 distractors, 00-1 junk). root/info is the owners' MARS-evaluation/info: the name lists, and
-tables of (first, last, pid, camera), one row a tracklet, whose first and last line count from 1.
+tables of (first, last, pid, camera), one row per tracklet; first and last are line numbers.
 
-The release's tables have 625 people to train on and 634 to find. The 1,261 of the paper and of
-DaRe's table 2 count distractors and junk as two more; DaRe's 635 test people count one of them.
+The release's tables have 625 training and 634 test people. The 1,261 people of the paper and of
+DaRe's table 2 include distractors and junk as two more; DaRe's 635 test people include one of them.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ _WHOLE = {"images": 681089, "pids": 634, "cameras": 6, "tracklets": 12180}
 def read_mars(
     root: Path | str, frames: Count | None = None, queries_in_gallery: bool = True
 ) -> Benchmark:
-    """MARS as released. `tracks` are rows of the tables, counted from 1.
+    """Read MARS as released. `tracks` are rows of the tables, counted from 1.
 
-    The owners' evaluation ranks all 12,180 test tracklets, so a person's queries in other cameras
-    are matches; a query does not see itself, as it is its own person in its own camera.
+    The authors' evaluation ranks all 12,180 test tracklets, so a person's queries in other cameras
+    are matches; the query itself is hidden, being of its own person and camera.
 
     Args:
-        frames: keep so many frames of each tracklet, evenly spaced; None keeps all.
-        queries_in_gallery: False leaves the 10,200 other tracklets, as some toolboxes do: 140
-            queries then have no match.
+        frames: frames to keep of each tracklet, evenly spaced; None keeps all.
+        queries_in_gallery: False removes the queries from the gallery, as some toolboxes do: 10,200
+            tracklets are left, and 140 queries have no match.
 
     Raises:
         DatasetError: files are missing or unreadable, or the tables contradict the name lists.
@@ -55,28 +55,28 @@ def read_mars(
     require("mars", root, ["bbox_train", "bbox_test", *files], [*layout, *files])
     train, _ = _read(root, root / info, "train", frames)
     test, tracklets = _read(root, root / info, "test", frames)
-    asked = np.isin(test.tracks, _queries(root / info / FILES[0], tracklets))
-    gallery = test if queries_in_gallery else test.take(~asked)
-    benchmark = Benchmark("mars", train, test.take(asked), gallery, protocol=TRACKLETS)
+    is_query = np.isin(test.tracks, _queries(root / info / FILES[0], tracklets))
+    gallery = test if queries_in_gallery else test.take(~is_query)
+    benchmark = Benchmark("mars", train, test.take(is_query), gallery, protocol=TRACKLETS)
     return compared(benchmark, _published(frames, queries_in_gallery))
 
 
 def _read(root: Path, info: Path, part: str, frames: int | None) -> tuple[Split, int]:
-    """The frames of a part, tracklet by tracklet, and how many tracklets there are."""
+    """Read the frames of a part in the order of tracklets; also return the number of tracklets."""
     listed, table = info / f"{part}_name.txt", info / f"tracks_{part}_info.mat"
     names = np.array(listed.read_bytes().split(), dtype=np.bytes_)
     tracks = _matrix(table)
     if tracks.ndim != 2 or tracks.shape[1] != 4 or not len(tracks):
         raise DatasetError(
-            f"{table}: expected rows of first, last, pid, camera, found shape {tracks.shape}: take "
-            "the release's"
+            f"{table}: expected rows of first, last, pid, camera, found shape {tracks.shape}: "
+            "download the release's file"
         )
     first, last, pids, camids = tracks.T
-    wrong = np.flatnonzero((first < 1) | (last < first) | (last > len(names)))
-    if len(wrong):
+    invalid = np.flatnonzero((first < 1) | (last < first) | (last > len(names)))
+    if len(invalid):
         raise DatasetError(
-            f"{table}, row {wrong[0] + 1}: lines {first[wrong[0]]} to {last[wrong[0]]} are not in "
-            f"{listed.name}, which has {len(names)}: take both from one release"
+            f"{table}, row {invalid[0] + 1}: lines {first[invalid[0]]} to {last[invalid[0]]} are "
+            f"not in {listed.name}, which has {len(names)} lines: use files of one release"
         )
     line, row = _spaced(first - 1, last - first + 1, frames)
     names = names[line]
@@ -87,9 +87,15 @@ def _read(root: Path, info: Path, part: str, frames: int | None) -> tuple[Split,
 
 
 def _spaced(first: np.ndarray, length: np.ndarray, frames: int | None) -> tuple[np.ndarray, ...]:
-    """(T,) tracklets -> (N,) the lines that are kept, and the tracklet of each.
+    """Choose evenly spaced frames of tracklets, the middles of equal pieces.
 
-    The middles of as many equal pieces of the tracklet as frames are kept.
+    Args:
+        first: (T,) first line of each tracklet, counted from 0.
+        length: (T,) its frames.
+        frames: frames to keep of each, at most; None keeps all.
+
+    Returns:
+        (N,) lines to keep, and (N,) the tracklet of each.
     """
     kept = length if frames is None else np.minimum(length, frames)
     row = np.repeat(np.arange(len(kept)), kept)
@@ -98,10 +104,10 @@ def _spaced(first: np.ndarray, length: np.ndarray, frames: int | None) -> tuple[
 
 
 def _check_names(table: Path, tracks: np.ndarray, names: np.ndarray, row: np.ndarray) -> None:
-    """Whether every name starts with the pid and camera of its row.
+    """Check that every name starts with the pid and camera of its row.
 
     Raises:
-        DatasetError: one does not.
+        DatasetError: a name does not.
     """
     people = [("00-1" if p == JUNK else f"{p:04d}", c) for p, c in tracks[:, 2:].tolist()]
     expected = np.array([f"{p}C{c}".encode() for p, c in people])[row]
@@ -110,29 +116,29 @@ def _check_names(table: Path, tracks: np.ndarray, names: np.ndarray, row: np.nda
         name, start = os.fsdecode(names[wrong[0]]), expected[wrong[0]].decode()
         raise DatasetError(
             f"{table}, row {row[wrong[0]] + 1}: {escaped(name)} should start with {start}: "
-            "take the tables and the name lists from one release"
+            "use tables and name lists of one release"
         )
 
 
 def _queries(path: Path, tracklets: int) -> np.ndarray:
-    """Numbers, counted from 1, of the tracklets that ask."""
+    """Read the numbers of the query tracklets, counted from 1."""
     numbers = _matrix(path).ravel()
     if not len(numbers) or numbers.min() < 1 or numbers.max() > tracklets:
         raise DatasetError(
-            f"{path}: expected rows of tracks_test_info.mat, 1 to {tracklets}: take both from one "
+            f"{path}: expected rows of tracks_test_info.mat, 1 to {tracklets}: use files of one "
             "release"
         )
     return numbers
 
 
 def _matrix(path: Path) -> np.ndarray:
-    """The only variable of a .mat file, as int64."""
+    """Read the only variable of a .mat file as int64."""
     try:
         (matrix,) = (x for name, x in loadmat(path).items() if not name.startswith("__"))
         return np.asarray(matrix).astype(np.int64)
     except (OSError, ValueError, TypeError, NotImplementedError, MatReadError) as error:
         raise DatasetError(
-            f"{path} is no table of numbers ({error}): take the release's"
+            f"{path} is not a table of numbers ({error}): download the release's file"
         ) from error
 
 

@@ -1,8 +1,8 @@
 """MSMT17 (Wei et al., CVPR 2018): 15 cameras, four days; V2 is V1 with the faces masked.
 
-root/list_{train,val,query,gallery}.txt, a line `PPPP/PPPP_III_CC_....jpg LABEL` an image (CC the
-camera), below root/train and root/test (V1) or root/mask_train_v2 and root/mask_test_v2 (V2).
-HAN's table 2 agrees: 126,441 = 32,621 to train on + 11,659 queries + 82,161 in the gallery.
+root/list_{train,val,query,gallery}.txt, one line `PPPP/PPPP_III_CC_....jpg LABEL` per image (CC is
+the camera), below root/train and root/test (V1) or root/mask_train_v2 and root/mask_test_v2 (V2).
+HAN's table 2 agrees: 126,441 = 32,621 training + 11,659 query + 82,161 gallery images.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ PUBLISHED = {
 
 
 def read_msmt17(root: Path | str, val: bool = True) -> Benchmark:
-    """MSMT17, V1 or V2, as released: 1,041 training and 3,060 test identities, 15 cameras.
+    """Read MSMT17, V1 or V2, as released: 1,041 training and 3,060 test identities, 15 cameras.
 
-    Labels start at 0 in training and again at 0 in the test: pids are labels + 1, and test pids
-    go on after the last training pid.
+    Labels start at 0 in both training and test. Pids are labels + 1; test pids follow the last
+    training pid.
 
     Args:
-        val: train on list_val.txt too: 2,373 more images of the same people, as published.
+        val: also train on list_val.txt, 2,373 more images of the same people, as published.
 
     Raises:
-        DatasetError: a folder or list is missing, a list is empty, or a line does not parse.
+        DatasetError: a folder or list is missing, a list is empty, or a line is invalid.
     """
     root = Path(root).expanduser()
     release = next((r for r, folders in RELEASES.items() if (root / folders[0]).is_dir()), "v1")
@@ -65,7 +65,7 @@ def read_msmt17(root: Path | str, val: bool = True) -> Benchmark:
 
 
 def _read(root: Path, listed: str, folder: str, first: int) -> Split:
-    """The images of a list, below `folder`; label 0 becomes pid `first`."""
+    """Read the images of a list, below `folder`; label 0 becomes pid `first`."""
     rows = []
     lines = os.fsdecode((root / listed).read_bytes()).splitlines()
     for number, line in enumerate(lines, 1):
@@ -75,10 +75,10 @@ def _read(root: Path, listed: str, folder: str, first: int) -> Split:
         if match is None:
             raise DatasetError(
                 f"{root / listed}, line {number}: {line!r} is not PPPP/PPPP_III_CC_....jpg LABEL, "
-                "as in '0000/0000_000_01_0303morning_0015_0.jpg 0': take the list of the release"
+                "as in '0000/0000_000_01_0303morning_0015_0.jpg 0': use the list of the release"
             )
         name, camid, label = match.groups()
         rows.append((f"{folder}/{name}", int(label) + first, int(camid), 0))
     if not rows:
-        raise DatasetError(f"{root / listed} is empty: take the list of the release")
+        raise DatasetError(f"{root / listed} is empty: use the list of the release")
     return Split.of(root, rows)

@@ -1,4 +1,4 @@
-"""What the readers of your own images share: labels become numbers, and people are divided."""
+"""Shared by the readers of your own images: number the labels and split the people."""
 
 from __future__ import annotations
 
@@ -13,28 +13,31 @@ from reid_lab.dataset.records import DISTRACTOR, JUNK, Benchmark, DatasetError, 
 from reid_lab.dataset.splits import allow_one_camera, query_and_gallery
 from reid_lab.files.image_files import escaped
 
-WHOLE = re.compile(r"(-?)0*([0-9]+)(?:\.0*)?")  # pandas writes 7.0 into columns with gaps
-PART_SETS = ({"train", "query", "gallery"}, {"train", "test"})  # the two ways to divide by hand
-INTEGER = re.compile(r"-?[0-9]{1,18}")  # what int64 holds
+WHOLE_NUMBER = re.compile(r"(-?)0*([0-9]+)(?:\.0*)?")  # pandas writes 7.0 into columns with gaps
+PART_SETS = ({"train", "query", "gallery"}, {"train", "test"})  # the two ways to split by hand
+INTEGER = re.compile(r"-?[0-9]{1,18}")  # of these, int64 holds all
 Names = dict[int, str]
 RESERVED = {str(JUNK), str(DISTRACTOR)}
-MAX_LISTED = 5  # problems that one message names
+MAX_LISTED = 5  # problems listed in one message
 
 
 def normalise_label(text: str) -> str:
-    """Whole numbers in one spelling (`7`, ` 7 `, `007` and `7.0` are 7), other text as it is."""
+    """Write whole numbers in one way (`7`, ` 7 `, `007` and `7.0` are 7); keep other text."""
     text = text.strip() or text
-    match = WHOLE.fullmatch(text)
+    match = WHOLE_NUMBER.fullmatch(text)
     if match is None:
         return text
     return "0" if match[2] == "0" else match[1] + match[2]
 
 
 def number_labels(texts: Sequence[str], kept: Collection[str] = ()) -> tuple[np.ndarray, Names]:
-    """(N,) int64, and how the data calls each number where that is another text.
+    """Turn text labels into numbers.
 
-    Integers keep their value where all are, and fit into 64 bits; else labels are numbered 1, 2,
-    ... in sorted order. Labels in `kept` are integers that keep their value beside text too.
+    If all labels are integers of 64 bits, they keep their values. Otherwise the labels are numbered
+    1, 2, ... in sorted order, except those in `kept`, integers that keep their value beside text.
+
+    Returns:
+        (N,) int64, and number -> label (empty if the labels keep their values).
     """
     labels = [normalise_label(text) for text in texts]
     if all(INTEGER.fullmatch(label) for label in labels):
@@ -46,7 +49,7 @@ def number_labels(texts: Sequence[str], kept: Collection[str] = ()) -> tuple[np.
 
 
 def number_people(texts: Sequence[str]) -> tuple[np.ndarray, Names]:
-    """Labels of people, numbered; `0` (nobody known) and `-1` (junk) stay what they mean."""
+    """Number the labels of people; `0` (distractor) and `-1` (junk) keep their meaning."""
     return number_labels(texts, RESERVED)
 
 
@@ -60,34 +63,39 @@ def make_benchmark(
     people: Names | None = None,
     cameras: Names | None = None,
 ) -> Benchmark:
-    """The benchmark of `images` by their `parts`, (N,) text; None divides the people by `seed`.
+    """Split images into train, query and gallery.
 
-    With `tracklets`, these are what asks and is ranked. `people` and `cameras` are names of pids
-    and camids.
+    Args:
+        parts: (N,) text: train, query, gallery or test of each image. None: people are assigned to
+            train or test at random.
+        train_share: fraction of the people to train on if `parts` is None.
+        seed: of that assignment.
+        tracklets: rank tracklets instead of images.
+        people, cameras: names of pids and camids.
 
     Raises:
-        DatasetError: `train_share` leaves nobody to train on or to test on.
+        DatasetError: `train_share` leaves no one to train on or to test on.
     """
     notes: tuple[str, ...] = ()
     if parts is None:
-        parts = _drawn(name, images, train_share, seed)
-        count, nobody = len(images.identities), int((images.pids <= DISTRACTOR).sum())
+        parts = _random_parts(name, images, train_share, seed)
+        count, others = len(images.identities), int((images.pids <= DISTRACTOR).sum())
         trained = len(images.take(parts == "train").identities)
-        left = f"; {nobody:,} images of pid 0 or -1 (nobody's) are gallery" if nobody else ""
+        rest = f"; {others:,} images of pid 0 or -1 are gallery images" if others else ""
         unit = "tracklet" if tracklets else "image"
         notes = (
-            f"{name}: divided by train_share={train_share}, seed={seed}: {trained:,} of {count:,} "
-            f"identities train, the others are tested; the first {unit} of a person in a camera is "
-            f"a query{left}",
+            f"{name}: split by train_share={train_share}, seed={seed}: {trained:,} of {count:,} "
+            f"identities for training, the others for test; the first {unit} of a person in a "
+            f"camera is a query{rest}",
         )
     if "test" in parts:
         query, gallery = query_and_gallery(images.take(parts == "test"), tracklets)
     else:
         query, gallery = images.take(parts == "query"), images.take(parts == "gallery")
     train = images.take(parts == "train")
-    asked = query.take(query.pids > DISTRACTOR)
-    if lost := len(query) - len(asked):
-        query, note = asked, f"{name}: {lost:,} queries of pid 0 or -1 (nobody's) are left out"
+    people_only = query.take(query.pids > DISTRACTOR)
+    if dropped := len(query) - len(people_only):
+        query, note = people_only, f"{name}: {dropped:,} queries of pid 0 or -1 are left out"
         notes = (*notes, note)
     benchmark = Benchmark(
         name, train, query, gallery, notes, people=people or {}, cameras=cameras or {}
@@ -97,20 +105,20 @@ def make_benchmark(
 
 
 def check_parts(where: str, parts: set[str]) -> None:
-    """Whether the parts that were given by hand divide the images.
+    """Check the set of parts that the user gave.
 
     Raises:
-        DatasetError: they are neither train, query and gallery, nor train and test.
+        DatasetError: it is neither train, query and gallery, nor train and test.
     """
     if parts not in PART_SETS:
         raise DatasetError(
-            f"{where}: the images are divided into {', '.join(sorted(parts))}. Expected train, "
-            "query and gallery, or train and test (its queries are chosen then)"
+            f"{where}: the images are split into {', '.join(sorted(parts))}. Expected train, "
+            "query and gallery, or train and test (queries are then chosen from test)"
         )
 
 
 def raise_problems(where: Path, problems: Sequence[str], fix: str) -> None:
-    """Raise one DatasetError that names up to five `problems`; nothing where there is none."""
+    """Raise a DatasetError that lists up to five `problems` and the `fix`, if there are any."""
     if not problems:
         return
     listed = [*map(escaped, problems[:MAX_LISTED]), *["..."] * (len(problems) > MAX_LISTED)]
@@ -119,13 +127,13 @@ def raise_problems(where: Path, problems: Sequence[str], fix: str) -> None:
     raise DatasetError(f"{escaped(where)}: {count}{lines}\n  {fix}")
 
 
-def _drawn(name: str, images: Split, share: float, seed: int) -> np.ndarray:
+def _random_parts(name: str, images: Split, share: float, seed: int) -> np.ndarray:
     people = images.identities
     count = round(share * len(people))
     if not 0 < count < len(people):
         raise DatasetError(
             f"{name}: train_share={share} of {len(people)} identities leaves {count} to train on "
-            f"and {len(people) - count} to test on. Allowed: a share that leaves one for each"
+            f"and {len(people) - count} to test on. Leave one or more for each"
         )
     chosen = np.random.default_rng(seed).permutation(people)[:count]
     return np.where(np.isin(images.pids, chosen), "train", "test")

@@ -1,4 +1,4 @@
-"""What was found beside what was published, in one message."""
+"""Compare the counts of a copy with the published ones."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from dataclasses import dataclass, field, replace
 
 from reid_lab.dataset.records import Benchmark
 
-Counts = Mapping[str, Mapping[str, int]]  # part -> images, pids, cameras, tracklets -> how many
+Counts = Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True)
 class PublishedCounts:
-    """Counts as published, and by whom.
+    """Published counts of a data set.
 
-    Args:
-        causes: (part, what, how many) -> why a copy has so many instead, where that is known.
+    Attributes:
+        source: where they were published.
+        counts: part -> images, pids, cameras, tracklets -> number.
+        causes: (part, what, number) -> known reason why copies have this number instead.
     """
 
     source: str
@@ -24,13 +26,13 @@ class PublishedCounts:
 
 
 def compared(benchmark: Benchmark, published: PublishedCounts) -> Benchmark:
-    """`benchmark`, with one note where its counts are not the published ones."""
-    found = benchmark.counts()
+    """Add a note to the benchmark if its counts differ from the published ones."""
+    counts = benchmark.counts()
     differences = [
-        (part, what, found[part][what], count)
-        for part, counts in published.counts.items()
-        for what, count in counts.items()
-        if found[part][what] != count
+        (part, what, counts[part][what], count)
+        for part, expected in published.counts.items()
+        for what, count in expected.items()
+        if counts[part][what] != count
     ]
     if not differences:
         return benchmark
@@ -41,6 +43,6 @@ def compared(benchmark: Benchmark, published: PublishedCounts) -> Benchmark:
     likely = next((cause for cause in known if cause), None)
     if likely is None:
         fewer = all(n < count for *_, n, count in differences)
-        likely = "an incomplete copy: extract the release anew" if fewer else "another release"
+        likely = "an incomplete copy: extract the release again" if fewer else "another release"
     note = f"{benchmark.name}: not as published ({published.source}): {listed}. Likely {likely}"
     return replace(benchmark, notes=(*benchmark.notes, note))

@@ -21,7 +21,7 @@ from reid_lab.types import NonNegativeInt, Seed
 SPLITS = 10
 CAMERAS = {"cam_a": 1, "cam_b": 2}
 NAME = re.compile(r"^(\d{1,17})_\d+\.\w+$")
-PROTOCOL = Protocol(hidden="same_camera")  # one image a person: nothing to draw
+PROTOCOL = Protocol(hidden="same_camera")  # one image a person: no random gallery
 
 PUBLISHED = PublishedCounts(
     "JLML, table 2",
@@ -34,54 +34,54 @@ PUBLISHED = PublishedCounts(
 
 
 def read_viper(root: Path | str, split: NonNegativeInt = 0, seed: Seed = 0) -> Benchmark:
-    """Half of the people train; of the others, cam_a asks and cam_b is searched.
+    """Read VIPeR: half of the people for training; of the others, cam_a is query, cam_b gallery.
 
-    Papers report means over ten random halves (JLML, section 3) and publish none of them: these
-    are ours, the same on every machine.
+    Papers report means over ten random halves (JLML, section 3) without publishing them. These
+    halves are our own, the same on every machine.
 
     Args:
-        split: which of the ten halves, 0 to 9.
-        seed: of the ten.
+        split: number of the half, 0 to 9.
+        seed: of the ten halves.
 
     Raises:
-        DatasetError: a missing folder, an unknown split, or a person without exactly one image
-            in each camera.
+        DatasetError: a folder is missing, the split is unknown, or a person does not have exactly
+            one image in each camera.
     """
     root = Path(root).expanduser()
     require("viper", root, list(CAMERAS), ["cam_a/000_45.bmp ...", "cam_b/000_90.bmp ..."])
     check_split("viper", split, SPLITS)
-    a, b = (_camera(root, folder) for folder in CAMERAS)
+    a, b = (_read_camera(root, folder) for folder in CAMERAS)
     if not _same_people(a.pids, b.pids):
         only = np.setxor1d(a.pids, b.pids) - 1
         who = (
-            f"persons {only[:5].tolist()} are in one camera only"
+            f"people {only[:5].tolist()} are in one camera only"
             if len(only)
             else "some have two in a camera"
         )
         raise DatasetError(
             f"viper: {root} must have one image of each person in cam_a and one in cam_b, but "
-            f"{who}: extract the release anew"
+            f"{who}: extract the release again"
         )
-    trains = np.isin(a.pids, half(a.pids, split, seed))
-    train = Split.concatenate(a.take(trains), b.take(trains))
-    query, gallery = a.take(~trains), b.take(~trains)
+    is_train = np.isin(a.pids, half(a.pids, split, seed))
+    train = Split.concatenate(a.take(is_train), b.take(is_train))
+    query, gallery = a.take(~is_train), b.take(~is_train)
     benchmark = Benchmark(f"viper_{split}", train, query, gallery, protocol=PROTOCOL)
     return compared(benchmark, PUBLISHED)
 
 
 def half(pids: np.ndarray, split: int, seed: int) -> list[int]:
-    """Half of the people, by a hash: no version of a random generator can change it."""
+    """Choose half of the people by a hash, independent of any random generator's version."""
 
-    def place(pid: int) -> bytes:
+    def key(pid: int) -> bytes:
         return sha256(f"{seed} {split} {pid}".encode()).digest()
 
-    return sorted(pids.tolist(), key=place)[: len(pids) // 2]
+    return sorted(pids.tolist(), key=key)[: len(pids) // 2]
 
 
-def _camera(root: Path, folder: str) -> Split:
-    found = match_names(root / folder, NAME, "000_45.bmp")
+def _read_camera(root: Path, folder: str) -> Split:
+    matches = match_names(root / folder, NAME, "000_45.bmp")
     # person 000 becomes pid 1: pid 0 is for distractors
-    rows = [(f"{folder}/{m[0]}", int(m[1]) + 1, CAMERAS[folder], 0) for m in found]
+    rows = [(f"{folder}/{m[0]}", int(m[1]) + 1, CAMERAS[folder], 0) for m in matches]
     split = Split.of(root, rows)
     return split.take(np.argsort(split.pids, kind="stable"))
 
