@@ -125,7 +125,8 @@ def read_checkpoint(checkpoint: Path | str) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} is not a checkpoint of reid_lab ({error}): give a run's checkpoints/last.ckpt"
         ) from error
-    return state
+    result: dict[str, Any] = state
+    return result
 
 
 def _load(path: Path) -> Any:

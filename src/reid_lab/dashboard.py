@@ -97,7 +97,8 @@ def _chart(wr: Any, metric: str) -> Any:
 def spec(view: Any) -> dict[str, Any]:
     """A workspace as the JSON that W&B stores, without the random ids."""
     content = view._to_model().model_dump(by_alias=True, exclude_none=True, mode="json")
-    return _without_ids(content)
+    result: dict[str, Any] = _without_ids(content)
+    return result
 
 
 def _without_ids(node: Any) -> Any:

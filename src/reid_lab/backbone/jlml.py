@@ -19,7 +19,7 @@ LOCAL = (16, 32, 64, 128)
 UNITS = 3  # bottlenecks a level
 
 
-class Bottleneck(resnet.Bottleneck):
+class Bottleneck(resnet.Bottleneck):  # type: ignore[misc]
     """He et al.'s unit with an output twice as wide as its middle; stride in the first 1x1.
 
     That is where their Caffe models have it, and only so do the paper's costs come out.

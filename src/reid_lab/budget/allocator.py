@@ -57,7 +57,8 @@ def _libc_version() -> str | None:
     except (AttributeError, OSError, TypeError):  # TypeError: Windows has no such handle
         return None
     version.restype = ctypes.c_char_p
-    return version().decode()
+    result: str | None = version().decode()
+    return result
 
 
 def _preloaded() -> str | None:

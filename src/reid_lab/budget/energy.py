@@ -100,7 +100,8 @@ def nvml_meter(uuid: str, library: Any = None) -> Meter | None:
         return None
 
     def read() -> int:
-        return nvml.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(millijoules))
+        result: int = nvml.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(millijoules))
+        return result
 
     def joules() -> float:
         read()

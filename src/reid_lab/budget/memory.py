@@ -83,7 +83,7 @@ class LiveTensors(TorchDispatchMode):
     """
 
     def __init__(self, weights: list[Tensor], images: list[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.used: set[int] = set()
         self.bytes = self.peak = 0
         self._weights = {_key(w.untyped_storage()) for w in weights}
@@ -125,4 +125,5 @@ def _storages(tree: Any) -> Iterator[UntypedStorage]:
 
 
 def _key(storage: UntypedStorage) -> int:
-    return storage._cdata  # of the storage itself: its Python objects may come and go
+    result: int = storage._cdata  # of the storage itself: its Python objects may come and go
+    return result

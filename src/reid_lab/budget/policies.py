@@ -241,4 +241,5 @@ def _entropy(near: Tensor) -> Tensor:
     nearest = near[:, :1]
     unit = TEMPERATURE * nearest.clamp(min=torch.finfo(near.dtype).tiny)
     inside = torch.where(nearest.isinf(), 0, -(near - nearest) / unit)
-    return torch.special.entr(inside.softmax(1)).sum(1)
+    result: Tensor = torch.special.entr(inside.softmax(1)).sum(1)
+    return result

@@ -19,12 +19,15 @@ Floats = NDArray[np.float64]
 
 def exit_shares(a: float, stages: int) -> Floats:
     """p_s = a^(s-1) / Z: the share of queries that exit at each of `stages`. Equation 3."""
+    result: Floats
     if np.isinf(a):
-        return np.eye(stages)[-1]
+        result = np.eye(stages)[-1]
+        return result
     # the largest power is 1: no overflow
     powers = np.arange(stages) if a <= 1 else np.arange(1 - stages, 1)
     weights = np.power(float(a), powers) if a else np.eye(stages)[0]
-    return weights / weights.sum()
+    result = weights / weights.sum()
+    return result
 
 
 def solve_a(costs: Floats, budget: float) -> float:
@@ -114,7 +117,8 @@ class FixedThresholds:
         self.thresholds = np.asarray(thresholds, dtype=np.float64)
 
     def exits_here(self, exit: int, confidence: Floats, within: Floats) -> Mask:
-        return confidence >= self.thresholds[exit]
+        result: Mask = confidence >= self.thresholds[exit]
+        return result
 
 
 class Draws:

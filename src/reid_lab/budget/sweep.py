@@ -163,7 +163,8 @@ def _matching(
     searched = [0 if policy == "random" else lookup.mul_adds for lookup in lookups.values()]
     before = np.concatenate([[0], np.cumsum(searched[:-1])]).astype(float)
     own = np.array(searched[:-1] + [0]) if gallery == "reduced" else 0
-    return before + own + np.array(whole)
+    result: Floats = before + own + np.array(whole)
+    return result
 
 
 def _accuracy(

@@ -52,7 +52,8 @@ class Calibration:
 
     @property
     def queries(self) -> int:
-        return next(iter(self.confidences.values())).shape[1]
+        result: int = next(iter(self.confidences.values())).shape[1]
+        return result
 
     def rule(self, policy: Policy, probabilities: Floats) -> FixedThresholds:
         """Thresholds at which a share q_s of the held-out queries that reach exit s exits there.
@@ -67,7 +68,8 @@ class Calibration:
 
         def exits_here(s: int, remaining: Indices, reached: Floats) -> Mask:
             thresholds[s] = _threshold(reached, probabilities[s])
-            return reached >= thresholds[s]
+            result: Mask = reached >= thresholds[s]
+            return result
 
         route(
             self.queries,

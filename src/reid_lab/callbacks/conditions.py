@@ -94,7 +94,8 @@ def image_sizes(images: Split) -> Floats:
     """(N,) pixels of each image: of its box, or of the whole file."""
     if images.boxes is not None:
         left, top, right, bottom = images.boxes.T.astype(np.float64)
-        return (right - left) * (bottom - top)
+        result: Floats = (right - left) * (bottom - top)
+        return result
     return np.array([float(np.prod(read_size(images.path(i)))) for i in range(len(images))])
 
 

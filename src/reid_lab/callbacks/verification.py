@@ -14,8 +14,9 @@ from reid_lab.model import ReidModule
 from reid_lab.results import Results
 from reid_lab.results.rows import ROC, OperatingPointRow, RocRow
 from reid_lab.retrieval import Evaluation
+from reid_lab.retrieval.memory import GIGABYTE
 from reid_lab.retrieval.open_set import TooFewPeopleError, operating_points
-from reid_lab.retrieval.space import GIGABYTE, Space
+from reid_lab.retrieval.space import Space
 from reid_lab.retrieval.verification import roc
 from reid_lab.types import DistinctNonEmpty, OpenFraction, Seed
 

@@ -121,7 +121,8 @@ class Lomo:
         pixels = HEIGHT * WIDTH
         pyramid = sum(pixels >> 2 * level for level in range(LEVELS))
         resizing = 0 if (height, width) == (HEIGHT, WIDTH) else 12 * pixels
-        return 21 * pixels + (4 + (2 + 4) * len(RADII)) * pyramid + 3 * self.dim + resizing
+        result: int = 21 * pixels + (4 + (2 + 4) * len(RADII)) * pyramid + 3 * self.dim + resizing
+        return result
 
 
 def _resized(images: Tensor) -> Tensor:

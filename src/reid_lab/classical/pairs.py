@@ -77,7 +77,8 @@ def same_rank(pids: Tensor, camids: Tensor) -> int:
 
 def _numbered(*ids: Tensor) -> Tensor:
     """(N,) integers -> (N,) numbers from 0, equal where all of the ids are equal."""
-    return torch.stack(ids, 1).unique(dim=0, return_inverse=True)[1]
+    result: Tensor = torch.stack(ids, 1).unique(dim=0, return_inverse=True)[1]
+    return result
 
 
 def _partners(group: Tensor, part: Tensor) -> Tensor:

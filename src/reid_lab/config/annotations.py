@@ -107,7 +107,8 @@ def as_yaml(annotation: Any) -> Any:
         return Path | str
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return Annotated[(as_yaml(args[0]), *annotation.__metadata__)]
+        parts = (as_yaml(args[0]), *annotation.__metadata__)
+        return Annotated[parts]
     if origin is abc.Callable:
         return _instance(abc.Callable)
     if not args or origin in (Literal, type):
@@ -124,7 +125,7 @@ def as_yaml(annotation: Any) -> Any:
 
 
 def _instance(annotation: Any) -> Any:
-    return Annotated[annotation, InstanceOf()]
+    return Annotated[annotation, InstanceOf()]  # type: ignore[type-arg]
 
 
 def options(annotation: Any) -> list[Any]:

@@ -77,7 +77,8 @@ def refusing(cfg: DictConfig, key: str) -> list[str]:
 
 
 def build_data(cfg: DictConfig) -> ReidDataModule:
-    return make(cfg, "dataset")
+    result: ReidDataModule = make(cfg, "dataset")
+    return result
 
 
 def build_model(cfg: DictConfig, identities: int | None = None) -> ReidModule:
@@ -166,7 +167,8 @@ def check_repeated(cfg: DictConfig) -> None:
 
 def identities_of(checkpoint: Path) -> int | None:
     """How many people the model in a checkpoint classifies; None where it does not say."""
-    return read_checkpoint(checkpoint)["hyper_parameters"]["model"].get("identities")
+    result: int | None = read_checkpoint(checkpoint)["hyper_parameters"]["model"].get("identities")
+    return result
 
 
 def use_trained_size(cfg: DictConfig, checkpoint: Path, given: Sequence[str]) -> str | None:

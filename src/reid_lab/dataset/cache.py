@@ -32,7 +32,8 @@ class MappedImages:
         return len(self.pixels)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return self.pixels[index]
+        result: np.ndarray = self.pixels[index]
+        return result
 
     def __reduce__(self) -> tuple[type[MappedImages], tuple[Path]]:
         return MappedImages, (self.path,)
@@ -61,7 +62,8 @@ def _is_complete(path: Path, decoder: Decoder) -> bool:
         pixels = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError):
         return False
-    return pixels.shape == decoder.shape and pixels.dtype == np.uint8
+    result: bool = pixels.shape == decoder.shape and pixels.dtype == np.uint8
+    return result
 
 
 def content_key(split: Split, height: int, width: int) -> str:

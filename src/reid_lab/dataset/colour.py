@@ -78,7 +78,8 @@ def grey(pixels: np.ndarray) -> np.ndarray:
     luma = pixels[0] * LUMA[0]
     luma += pixels[1] * LUMA[1]
     luma += pixels[2] * LUMA[2]
-    return luma
+    result: np.ndarray = luma
+    return result
 
 
 STEPS: dict[Adjustment, Callable[[np.ndarray, float], None]] = {

@@ -92,7 +92,8 @@ class Decoder:
 
     def __getitem__(self, index: int) -> np.ndarray:
         image = decode(self.split.path(index), self.split.box(index))
-        return resize(image, self.height, self.width).transpose(2, 0, 1)
+        result: np.ndarray = resize(image, self.height, self.width).transpose(2, 0, 1)
+        return result
 
     def fill(self, pixels: np.ndarray, start: int = 0, progress: Progress | None = None) -> None:
         """Decode images from `start` on into `pixels` (n, 3, height, width), on all cores."""

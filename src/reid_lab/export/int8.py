@@ -29,7 +29,7 @@ from reid_lab.runtime.manifest import PIXELS
 QUANTISED = ("Conv", "Gemm", "MatMul")
 
 
-class PixelReader(CalibrationDataReader):
+class PixelReader(CalibrationDataReader):  # type: ignore[misc]
     """Batches of pixels (N, H, W, 3)."""
 
     def __init__(self, pixels: Iterable[np.ndarray]) -> None:

@@ -84,7 +84,8 @@ class Card:
 
     @property
     def row_dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.dtype).newbyteorder("<")
+        result: np.dtype[Any] = np.dtype(self.dtype).newbyteorder("<")
+        return result
 
     @property
     def row_bytes(self) -> int:
@@ -205,9 +206,9 @@ def comparable(rows: np.ndarray, unit: bool = False) -> np.ndarray:
     wide = rows.astype(np.float32, copy=False)
     with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
-        if unit:
-            return np.abs(lengths - 1) < UNIT  # false of NaN
-        return (lengths >= SHORTEST) & (lengths <= LONGEST)
+        near_one = np.abs(lengths - 1) < UNIT  # false of NaN
+        result: np.ndarray = near_one if unit else (lengths >= SHORTEST) & (lengths <= LONGEST)
+        return result
 
 
 def check_crc32(path: Path, card: Card, content: np.ndarray | bytes) -> None:

@@ -176,7 +176,8 @@ def _read_jpeg(data: bytes) -> np.ndarray:
     _check_size(width, height)
     decoded = simplejpeg.decode_jpeg(data, colorspace="RGB")
     if not _has_metadata(data, JpegImageFile):
-        return decoded
+        result: np.ndarray = decoded
+        return result
     return _turned(decoded, _orientation(JpegImageFile(io.BytesIO(data))))
 
 

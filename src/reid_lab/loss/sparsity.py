@@ -11,7 +11,8 @@ def group_lasso(weight: Tensor) -> Tensor:
 
     JLML, equation 1: an input that little depends on fades away as a whole.
     """
-    return torch.linalg.vector_norm(weight, dim=0).sum()
+    result: Tensor = torch.linalg.vector_norm(weight, dim=0).sum()
+    return result
 
 
 def exclusive_lasso(weight: Tensor, groups: int) -> Tensor:
@@ -25,4 +26,5 @@ def exclusive_lasso(weight: Tensor, groups: int) -> Tensor:
     """
     if weight.shape[1] % groups:
         raise ValueError(f"{weight.shape[1]} inputs do not divide into {groups} groups")
-    return weight.unflatten(1, (groups, -1)).abs().sum(2).square().sum()
+    result: Tensor = weight.unflatten(1, (groups, -1)).abs().sum(2).square().sum()
+    return result

@@ -96,7 +96,8 @@ def row_sizes(rows: Tensor) -> Tensor:
         return rows.new_zeros(0)
     if not rows.is_floating_point():
         rows = rows.double()
-    return torch.linalg.vector_norm(rows, torch.inf, dim=1)
+    result: Tensor = torch.linalg.vector_norm(rows, torch.inf, dim=1)
+    return result
 
 
 def check_rows(

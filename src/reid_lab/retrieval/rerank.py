@@ -241,7 +241,8 @@ def _pair_distances(
         products = torch.sparse.sampled_addmm(wanted, mine, everyone.T, beta=0.0)
     own = np.repeat(norms[images], np.diff(starts))
     squared = own + norms[column] - 2 * products.values().double().cpu().numpy()
-    return np.maximum(squared, 0)
+    result: NDArray[np.float64] = np.maximum(squared, 0)
+    return result
 
 
 def pieces(rows: sparse.csr_array, by_gallery: sparse.csc_array, most: int) -> Iterator[Piece]:

@@ -276,7 +276,8 @@ def common_vector(rows: Tensor) -> Tensor | None:
     if spread:
         grid = 2.0 ** (math.frexp(spread)[1] - 2)
         mean = (mean / grid).round() * grid
-    return mean.to(rows)
+    result: Tensor | None = mean.to(rows)
+    return result
 
 
 def _unit(rows: Tensor) -> Tensor:

@@ -57,12 +57,14 @@ class Roc:
     @property
     def fpr(self) -> NDArray[np.float64]:
         """(T,) share of the impostor pairs that pass."""
-        return self.false_accepts / np.float64(self.impostors or np.nan)
+        result: NDArray[np.float64] = self.false_accepts / np.float64(self.impostors or np.nan)
+        return result
 
     @property
     def tpr(self) -> NDArray[np.float64]:
         """(T,) share of the genuine pairs that pass."""
-        return self.true_accepts / np.float64(self.genuine or np.nan)
+        result: NDArray[np.float64] = self.true_accepts / np.float64(self.genuine or np.nan)
+        return result
 
     @property
     def auc(self) -> float:

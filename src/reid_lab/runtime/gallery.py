@@ -92,7 +92,10 @@ class Gallery:
         block = self.embeddings[start : start + BLOCK]
         rows = _unit(block) if cosine else block.astype(np.float64)
         products = asked @ rows.T
-        return np.square(asked).sum(1)[:, None] + np.square(rows).sum(1) - 2 * products
+        result: np.ndarray = (
+            np.square(asked).sum(1)[:, None] + np.square(rows).sum(1) - 2 * products
+        )
+        return result
 
 
 def _check_model(folder: Path, card: Card, manifest: Manifest) -> None:
@@ -118,4 +121,5 @@ def _check_model(folder: Path, card: Card, manifest: Manifest) -> None:
 
 def _unit(rows: np.ndarray) -> np.ndarray:
     wide = rows.astype(np.float64)
-    return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
+    result: np.ndarray = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
+    return result

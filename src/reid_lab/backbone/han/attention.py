@@ -27,7 +27,8 @@ class SpatialAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         coarse = self.conv(x.mean(1, keepdim=True))  # (N, 1, H/2, W/2)
         resized = F.interpolate(coarse, x.shape[2:], mode="bilinear", align_corners=False)
-        return self.scale(resized)
+        result: Tensor = self.scale(resized)
+        return result
 
 
 class ChannelAttention(nn.Sequential):
@@ -56,7 +57,8 @@ class SoftAttention(nn.Module):
         factor = self.channel(signature) if self.channel is not None else torch.ones_like(signature)
         if self.spatial is not None:
             factor = self.spatial(x) * factor
-        return self.blend(factor).sigmoid()
+        result: Tensor = self.blend(factor).sigmoid()
+        return result
 
 
 class HardAttention(nn.Module):
@@ -75,7 +77,8 @@ class HardAttention(nn.Module):
 
     def forward(self, signature: Tensor) -> Tensor:
         """(N, C, 1, 1) -> (N, T, 2), float32."""
-        return torch.tanh(self.fc(signature.flatten(1)).float()).unflatten(1, (-1, 2))
+        result: Tensor = torch.tanh(self.fc(signature.flatten(1)).float()).unflatten(1, (-1, 2))
+        return result
 
 
 def strips(regions: int) -> Tensor:

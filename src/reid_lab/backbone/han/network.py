@@ -65,7 +65,8 @@ class Level(nn.Module):
         """(N, D, 1, 1) -> (N, T, 2): the regions that hard attention finds, or the strips."""
         if self.hard is None:
             return self.strips.expand(signature.shape[0], -1, -1)
-        return self.hard(signature)
+        result: Tensor = self.hard(signature)
+        return result
 
     def streams(self, x: Tensor, signature: Tensor, before: Tensor | None) -> Tensor:
         """The T local streams, as one batch since they share weights. Equation 8.
@@ -74,12 +75,15 @@ class Level(nn.Module):
             x: this level's input, (N, C, H, W).
             before: what the streams put out a level before, (N * T, C, h, w).
         """
+        result: Tensor
         if not self.crops and before is not None:
-            return self.local(before)
+            result = self.local(before)
+            return result
         # the streams halve as they go, rounding up; their level before says the crop's size
         size = crop_size(x) if before is None else (before.shape[2], before.shape[3])
         cropped = crop(x, self.centres(signature), size)
-        return self.local(cropped if before is None else cropped + before)
+        result = self.local(cropped if before is None else cropped + before)
+        return result
 
 
 class HarmoniousAttentionNetwork(nn.Module):
@@ -135,7 +139,8 @@ class HarmoniousAttentionNetwork(nn.Module):
         local: Tensor | None = None
         for level, x, signature in zip(self.levels, seen[::2], seen[1::2], strict=True):
             local = level.streams(x, signature, local)  # (N * T, C, h, w)
-        return self.local_fc(squeeze(local).view(seen[0].shape[0], -1))  # type: ignore[arg-type]
+        result: Tensor = self.local_fc(squeeze(local).view(seen[0].shape[0], -1))  # type: ignore[arg-type]
+        return result
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         seen, whole = self.whole(images)

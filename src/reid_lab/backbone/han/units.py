@@ -37,9 +37,9 @@ class ConvNorm(nn.Module):
         self.relu: nn.Module = nn.ReLU(inplace=True) if relu else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training:
-            return self.relu(self.norm(self.conv(x)))
-        return self.relu(self.folded(x))
+        normed = self.norm(self.conv(x)) if self.training else self.folded(x)
+        result: Tensor = self.relu(normed)
+        return result
 
     def folded(self, x: Tensor) -> Tensor:
         """`norm(conv(x))` of evaluation in one pass over the maps instead of two."""
@@ -47,7 +47,8 @@ class ConvNorm(nn.Module):
         assert norm.running_mean is not None and norm.running_var is not None
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         weight = self.conv.weight * scale.view(-1, 1, 1, 1)
-        return self.conv._conv_forward(x, weight, norm.bias - norm.running_mean * scale)
+        result: Tensor = self.conv._conv_forward(x, weight, norm.bias - norm.running_mean * scale)
+        return result
 
 
 class Depthwise(nn.Sequential):

@@ -122,7 +122,8 @@ def _cell(file: h5py.File, name: str) -> np.ndarray:
     h5py = load("h5py", file.filename)
     if not isinstance(cell, h5py.Dataset) or h5py.check_ref_dtype(cell.dtype) is None:
         raise _not_released(file.filename, f"it has no cell array {name!r}, only {', '.join(file)}")
-    return cell[()].ravel()
+    result: np.ndarray = cell[()].ravel()
+    return result
 
 
 def _value(file: h5py.File, reference: h5py.Reference) -> np.ndarray | None:
@@ -134,7 +135,8 @@ def _value(file: h5py.File, reference: h5py.Reference) -> np.ndarray | None:
             return None
         if dataset.size > 3 * MAX_PIXELS:
             raise ValueError(f"an array of {dataset.shape}; the limit is {MAX_PIXELS:,} pixels")
-        return dataset[()].T
+        result: np.ndarray | None = dataset[()].T
+        return result
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise _not_released(file.filename, f"it is damaged ({error})") from error
 

@@ -78,7 +78,8 @@ def _shrunk(plane: Floats, factor: int) -> Floats:
     """The mean of blocks of factor x factor; sums of slices are much faster than `mean`."""
     rows = sum((plane[k::factor] for k in range(1, factor)), start=plane[::factor])
     both = sum((rows[:, k::factor] for k in range(1, factor)), start=rows[:, ::factor])
-    return both * np.float32(1 / factor**2)
+    result: Floats = both * np.float32(1 / factor**2)
+    return result
 
 
 @dataclass(slots=True)
@@ -184,7 +185,8 @@ def _shade(light: Light, side: Floats, facing: Floats, ux: np.float32, uy: np.fl
     x, y, z = (np.float32(v) for v in light.direction)
     lit = side * (uy * x - ux * y) + facing * z
     shade = np.float32(1 - light.strength) + np.float32(light.strength) * np.maximum(lit, -0.2)
-    return shade * (np.float32(0.72) + np.float32(0.28) * facing)
+    result: Floats = shade * (np.float32(0.72) + np.float32(0.28) * facing)
+    return result
 
 
 def _span(a: float, b: float, reach: float, size: int) -> tuple[int, int]:

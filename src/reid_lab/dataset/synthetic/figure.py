@@ -34,7 +34,8 @@ def _profile(knots: Knots, factor: float = 1.0) -> Floats:
 @lru_cache(maxsize=1024)
 def _sampled(knots: tuple[tuple[float, float], ...], factor: float) -> Floats:
     places, values = zip(*knots, strict=True)
-    return (np.interp(_GRID, places, values) * factor).astype(np.float32)
+    result: Floats = (np.interp(_GRID, places, values) * factor).astype(np.float32)
+    return result
 
 
 def _round(start: Vec, end: Vec, knots: Knots, texture: Floats, *, flat: bool = False) -> Tube:
