@@ -1,11 +1,11 @@
-# docker build -t reid-lab .                                              with CUDA; runs on CPUs, too
-# docker build -t reid-lab --build-arg VARIANT=cpu --build-arg TORCH_INDEX=ADDRESS .     without: small
+# docker build -t reid-lab .                                              with CUDA; also runs on CPUs
+# docker build -t reid-lab --build-arg VARIANT=cpu --build-arg TORCH_INDEX=ADDRESS .     CPU only, small
 # docker run --rm -v "$PWD/runs:/work/runs" reid-lab +experiment=demo            see docs/docker.md
 ARG PYTHON=3.13
 
 FROM python:${PYTHON}-slim AS build
 ARG VARIANT=cuda
-# one more index, which has torch's wheels without CUDA
+# an additional index with torch wheels without CUDA
 ARG TORCH_INDEX=
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 VIRTUAL_ENV=/opt/venv PATH=/opt/venv/bin:$PATH
 WORKDIR /src

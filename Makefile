@@ -5,15 +5,15 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed-docs
 WORKERS ?= 2
-# the oldest Python that is promised, and the newest
+# the oldest and the newest supported Python
 PYTHONS ?= python3.10 python3.13
 VERSION := import sys; print("%d.%d" % sys.version_info[:2])
 COUNTS ?=
 
-help:  ## show this list
+help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
-install: $(STAMP)  ## a virtual environment in .venv with everything in it
+install: $(STAMP)  ## create the virtual environment .venv with all packages
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -21,46 +21,46 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(STAMP)  ## the main job: people, training, budgets, report (about five minutes)
+demo: $(STAMP)  ## render people, train, sweep budgets, write a report (about five minutes)
 	$(BIN)/python -m reid_lab +experiment=demo
 
-test: $(STAMP)  ## ruff, mypy and all tests
+test: $(STAMP)  ## run ruff, mypy and all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n $(WORKERS)
 
-test-pythons:  ## the same on each of PYTHONS, in environments of their own: before a release
+test-pythons:  ## the same on each of PYTHONS, each in its own environment: before a release
 	@for python in $(PYTHONS); do \
 	  version=$$($$python -c '$(VERSION)') || exit 1; \
 	  $(MAKE) test PYTHON=$$python VENV=.venv/python$$version || exit 1; \
 	done
 
-torture: $(STAMP)  ## every kill, bad input and hostile file, counted (an hour; COUNTS=file.csv)
+torture: $(STAMP)  ## all kills, bad inputs and hostile files, counted (an hour; COUNTS=file.csv)
 	REID_LAB_TORTURE=1 $(BIN)/pytest -n $(WORKERS) tests/torture $(COUNTS:%=--torture-csv %)
 
-docs: $(DOCS_STAMP)  ## the documentation site in docs/_build/html; warnings are errors
+docs: $(DOCS_STAMP)  ## build the documentation in docs/_build/html; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -q -d docs/_build/doctrees docs docs/_build/html
 
 $(DOCS_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
-lint: $(STAMP)  ## ruff and mypy, fixing what can be fixed
+lint: $(STAMP)  ## run ruff with its fixes, and mypy
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/mypy
 
-bench: $(STAMP)  ## images/s of loader and training step against plain code, by ratio
+bench: $(STAMP)  ## loader, training step and inference compared with plain code
 	$(BIN)/python -m experiments.bench
 
-bench-retrieval: $(STAMP)  ## ranking and re-ranking beside the toolboxes that are installed
+bench-retrieval: $(STAMP)  ## ranking and re-ranking compared with installed toolboxes
 	$(BIN)/python -m experiments.bench_retrieval
 
-bench-early-exit: $(STAMP)  ## time and Mul-Adds of a network that stops; deadlines
+bench-early-exit: $(STAMP)  ## time and Mul-Adds of early exit; deadlines
 	$(BIN)/python -m experiments.bench_early_exit
 
-clean:  ## remove the environment and the caches of the tools (never runs/)
+clean:  ## remove the environment and the tools' caches (never runs/)
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis dist docs/_build docs/studies
 
 .PHONY: help install demo test test-pythons torture docs lint bench bench-retrieval bench-early-exit clean
