@@ -21,10 +21,10 @@ from reid_lab.dataset.synthetic import render
 from reid_lab.doctor.__main__ import main as doctor
 from reid_lab.errors import UserError
 from reid_lab.frontier.__main__ import main as frontier
+from reid_lab.gallery import flat
 from reid_lab.gallery.__main__ import main as gallery
+from reid_lab.gallery.index import INDEX_NAMES, Index, build
 from reid_lab.optional import MissingPackageError, load
-from reid_lab.retrieval import flat
-from reid_lab.retrieval.index import INDEX_NAMES, Index, build
 from tests.absent import without
 from tests.conftest import MINI, SMALL, TINY, Compose
 from tests.frontier.runs import make_run

@@ -58,7 +58,7 @@ def ours_reranking() -> Work:
 
 
 def ours_search() -> Work:
-    from reid_lab.retrieval.index import build
+    from reid_lab.gallery.index import build
 
     def work(people: People) -> Scores:
         build("flat", people.gallery.features).search(people.query.features, NEAREST)

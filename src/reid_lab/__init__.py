@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from reid_lab.budget.stopping import BudgetedStream
     from reid_lab.checkpoint import load_model
     from reid_lab.dataset import ReidDataModule
+    from reid_lab.gallery.embed import embed
     from reid_lab.retrieval import PCA, KReciprocal, RankingMetric, evaluate, rank
 
 __version__ = "0.1.0"
@@ -26,6 +27,7 @@ _HOMES = {
     "PCA": "retrieval",
     "RankingMetric": "retrieval",
     "ReidDataModule": "dataset",
+    "embed": "gallery.embed",
     "evaluate": "retrieval",
     "load_model": "checkpoint",
     "rank": "retrieval",
@@ -38,6 +40,7 @@ __all__ = [
     "RankingMetric",
     "ReidDataModule",
     "__version__",
+    "embed",
     "evaluate",
     "load_model",
     "rank",

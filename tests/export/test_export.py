@@ -29,9 +29,9 @@ from reid_lab.export.__main__ import main
 from reid_lab.export.measure import check_accuracies, check_differences, differences
 from reid_lab.export.trace import trace
 from reid_lab.gallery.__main__ import main as gallery_main
+from reid_lab.gallery.store import SavedGallery
 from reid_lab.model import ReidModule
 from reid_lab.model.base import State
-from reid_lab.retrieval.store import SavedGallery
 from reid_lab.runtime import ExportError, Gallery, Manifest, Model
 from reid_lab.runtime.__main__ import main as runtime_main
 from reid_lab.runtime.images import resize
@@ -191,7 +191,7 @@ def test_galleries_and_exports_are_not_mixed(
     wanted, order = saved.search(rows, 4)
     np.testing.assert_array_equal(found, order)
     np.testing.assert_allclose(distances, wanted, atol=1e-4)
-    assert gallery.paths == saved.paths() and gallery.pids.tolist() == saved.pids.tolist()
+    assert gallery.paths() == saved.paths() and gallery.pids.tolist() == saved.pids.tolist()
     for other in (dare / "out" / "int8", exported("classifier") / "out"):
         with pytest.raises(ExportError, match="embeddings of two models, or of two precisions"):
             Gallery.open(tmp_path / "g", Manifest.read(other))
@@ -216,7 +216,7 @@ def test_files_of_two_exports_are_refused(exported: Exported, tmp_path: Path) ->
     for pixels in (noise(1).astype(np.float32), noise(1)[0], noise(1).transpose(0, 3, 1, 2)):
         with pytest.raises(ExportError, match="takes uint8"):
             model.embed_until(pixels, "fusion")
-    with pytest.raises(ExportError, match="choose one of stage1, stage2"):
+    with pytest.raises(ExportError, match="available: stage1, stage2"):
         model.embed_until(noise(1), "nowhere")
 
 

@@ -1,36 +1,48 @@
-"""The files of a saved gallery, checked before they are used.
+"""The files of a saved gallery: layout, checks, reading and appending. Without torch.
 
-`gallery.json` counts the rows. The data files only grow: what lies behind the counted rows was
-left by an interrupted append, nobody reads it, and the next append writes over it. The card keeps
-a CRC-32 of what is counted in each file, so that bytes which have changed since are noticed;
-galleries from before it was kept are searched without.
+| file | holds |
+|---|---|
+| `gallery.json` | the card: number of rows, model, metric, CRC-32 of each file |
+| `embeddings.bin` | rows (N, D), float32 or float16, little endian |
+| `ids.bin` | for each row: the end of its path in `paths.bin`, pid, camid |
+| `paths.bin` | the paths, one after the other |
+| `names.json` | names of people and cameras that are not numbers |
+| `index*.faiss` | an approximate index |
 
-Without torch, so that the runtime reads them, too.
+Data files only grow. Bytes behind the rows that the card counts are left by an interrupted append:
+they are never read, and the next append overwrites them. Galleries of older versions have no
+CRC-32 and no names.
 """
 
 from __future__ import annotations
 
 import os
 import zlib
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field
 
 from reid_lab.errors import UserError
+from reid_lab.files.atomic import disk_full, is_disk_full
 from reid_lab.files.folders import restore
 from reid_lab.files.strict_json import check_format, checked, read_json
 from reid_lab.files.tables import write_json
 from reid_lab.types import MAX_SIDE
 
 CARD, EMBEDDINGS, IDS, PATHS = "gallery.json", "embeddings.bin", "ids.bin", "paths.bin"
-INDEX = "index.faiss"
+NAMES, INDEX = "names.json", "index.faiss"
 FORMAT = 1
 LATER = {"indexed", "crc32"}  # fields that galleries of older versions lack
 ID = np.dtype([("end", "<i8"), ("pid", "<i8"), ("camid", "<i8")])  # `end` of its path's bytes
-UNKNOWN = -2  # a pid or camid that is not known; -1 is a box without a person, 0 a distractor
+UNKNOWN = -2  # pid or camid; a pid of -1 is a box without a person, 0 a distractor
+NAMED = 1 << 62  # numbers from here on stand for names that are not numbers
 MAX_DIM = 1 << 20
 CHUNK = 1 << 24  # bytes that are checked at a time
 SHORTEST, LONGEST = 1e-15, 1e18  # rows whose squared distances float32 holds
@@ -44,22 +56,27 @@ Side = Annotated[int, Field(ge=0, le=MAX_SIDE)]
 
 
 class GalleryError(UserError):
-    """What is wrong with a saved gallery, or with what should be put into it."""
+    """A saved gallery that cannot be used, or rows that cannot be added to it."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """`gallery.json`: `count` rows of `dim` numbers, and what made them.
+    """`gallery.json`: describes `count` rows of `dim` numbers.
 
     Args:
         fingerprint: of the model (see `reid_lab.checkpoint`).
-        exit: of the model, whose embeddings they are.
-        image: height and width that the model was given; (0, 0) where it is not known.
-        metric: that they are compared by; under cosine the rows have length 1.
-        pattern: a regular expression that finds pid and camid in an image's path.
-        trained: rows that the index has learned from.
-        indexed: rows in the index's file, which is named after them.
-        crc32: of the counted bytes of each file, by its name.
+        dim: D of the embeddings.
+        exit: of the model.
+        image: height and width of the model's input; (0, 0) if unknown.
+        metric: of the distances; under cosine the rows have length 1.
+        dtype: of the rows.
+        index: its name.
+        pattern: regular expression with groups pid and camid, searched in an image's path.
+        count: N.
+        trained: rows that the index was trained on.
+        indexed: rows in the index's file, which is part of its name.
+        crc32: of the counted bytes of each file, by file name.
+        format: version of the layout.
     """
 
     fingerprint: Annotated[str, Field(min_length=1, max_length=200)]
@@ -93,7 +110,7 @@ class Card:
 
     @property
     def index_file(self) -> str:
-        """A file an index, so that the old one stays until the card counts the new one."""
+        """One file for each index: the old one stays until the card counts the new one."""
         return f"index.{self.indexed}.faiss" if self.indexed else INDEX
 
     def write(self, folder: Path) -> None:
@@ -104,14 +121,14 @@ class Card:
         """The card of the gallery in `folder`.
 
         Raises:
-            GalleryError: no gallery there, a card that is not valid, or of a newer format.
+            GalleryError: no gallery, an invalid card, or a newer format.
         """
         restore(folder)
         path = folder / CARD
         if not path.is_file():
             what = f"has no {CARD}" if folder.is_dir() else "does not exist"
             what = "is a file" if folder.is_file() else what
-            raise GalleryError(f"{folder} is no saved gallery, it {what}: build one first")
+            raise GalleryError(f"{folder} is not a saved gallery, it {what}: build one first")
         check_inside(path)
         try:
             content = read_json(path)
@@ -143,46 +160,209 @@ def mapped(path: Path, dtype: np.dtype[Any], count: int, width: int | None = Non
 
 def check_inside(path: Path) -> None:
     """Raises:
-    GalleryError: a gallery's file is a link to elsewhere, where nothing is read or written.
+    GalleryError: a gallery's file is a link to another folder.
     """
     if path.resolve().parent != path.parent.resolve():
         raise GalleryError(f"{path} is a link to {path.resolve()}: put the file itself there")
 
 
-def map_ids(folder: Path, card: Card) -> tuple[np.ndarray, np.ndarray]:
+G = TypeVar("G", bound="GalleryRows")
+
+
+@dataclass(frozen=True, eq=False)
+class GalleryRows:
+    """The N rows of a gallery at the time it was opened, read from disk when used.
+
+    Attributes:
+        folder: of the gallery.
+        card: describes the rows.
+        embeddings: (N, D) float32 or float16.
+        numbers: (N,) with fields `pid`, `camid` and `end`, of the path in `path_bytes`.
+        path_bytes: uint8, all paths.
+        names: number -> name of a person or camera, where it is not a number.
+    """
+
+    folder: Path
+    card: Card
+    embeddings: np.ndarray
+    numbers: np.ndarray
+    path_bytes: np.ndarray
+    names: Mapping[int, str]
+
+    @classmethod
+    def open_rows(cls: type[G], folder: Path | str) -> G:
+        """The gallery in `folder`: its card, ids, paths and names are checked, embeddings not read.
+
+        Raises:
+            GalleryError: no gallery, or one that is incomplete, damaged or of a newer format.
+        """
+        folder = Path(folder)
+        card = Card.read(folder)
+        rows = mapped(folder / EMBEDDINGS, card.row_dtype, card.count, card.dim)
+        return cls(folder, card, rows, *_read_ids(folder, card), _read_names(folder))
+
+    def reopened(self: G, card: Card, names: Mapping[int, str]) -> G:
+        """The same with the rows that its writer has appended, unchecked."""
+        rows = mapped(self.folder / EMBEDDINGS, card.row_dtype, card.count, card.dim)
+        return type(self)(self.folder, card, rows, *_map_ids(self.folder, card), names)
+
+    def __len__(self) -> int:
+        return self.card.count
+
+    @cached_property
+    def checked(self) -> np.ndarray:
+        """The embeddings (N, D), all of them read and checked once.
+
+        Raises:
+            GalleryError: they have changed since they were written, or cannot be compared.
+        """
+        check_embeddings(self.folder / EMBEDDINGS, self.card, self.embeddings)
+        return self.embeddings
+
+    def path(self, row: int) -> str:
+        start = int(self.numbers["end"][row - 1]) if row else 0
+        return os.fsdecode(self.path_bytes[start : int(self.numbers["end"][row])].tobytes())
+
+    def paths(self) -> list[str]:
+        """All N."""
+        ends, data = self.numbers["end"].tolist(), self.path_bytes.tobytes()
+        return [os.fsdecode(data[s:e]) for s, e in zip([0, *ends], ends, strict=False)]
+
+    def name(self, number: int) -> str:
+        """The name of a pid or camid; empty where it is unknown."""
+        return "" if number == UNKNOWN else self.names.get(int(number), str(number))
+
+
+def number_of(name: str) -> int:
+    """The pid or camid of a name: -1 and whole numbers are themselves, any other text a hash.
+
+    A name has the same number in every gallery.
+    """
+    if name == "-1" or (name.isdecimal() and len(name) < 20 and int(name) < NAMED):
+        return int(name)
+    digest = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return NAMED + int.from_bytes(digest, "big") % NAMED
+
+
+def named_of(names: Iterable[str]) -> dict[int, str]:
+    """Number -> name, of those that are not numbers."""
+    found = {number_of(name): name for name in names}
+    return {number: name for number, name in found.items() if number >= NAMED}
+
+
+def append_rows(
+    gallery: GalleryRows,
+    rows: np.ndarray,
+    pids: np.ndarray,
+    camids: np.ndarray,
+    paths: Iterable[str],
+    names: Mapping[int, str],
+) -> Card:
+    """Write rows behind the counted ones; the card that counts them, not yet written.
+
+    Args:
+        gallery: whose folder is locked.
+        rows: (n, D) as the card's dtype.
+        pids: (n,).
+        camids: (n,).
+        paths: n of them.
+        names: number -> name, of all people and cameras that are not numbers.
+
+    Raises:
+        DiskFullError: there is no space for them; the gallery is as it was.
+    """
+    card, folder = gallery.card, gallery.folder
+    encoded = [os.fsencode(path) for path in paths]
+    start = int(gallery.numbers["end"][-1]) if len(gallery) else 0
+    numbers = np.empty(len(encoded), ID)
+    numbers["end"] = start + np.cumsum([len(path) for path in encoded], dtype=np.int64)
+    numbers["pid"], numbers["camid"] = pids, camids
+    parts = {
+        EMBEDDINGS: (card.count * card.row_bytes, rows.tobytes()),
+        IDS: (card.count * ID.itemsize, numbers.tobytes()),
+        PATHS: (start, b"".join(encoded)),
+    }
+    if names != gallery.names:  # names that no row has are harmless
+        write_json(folder / NAMES, {str(number): name for number, name in names.items()})
+    for file, (place, data) in parts.items():
+        put(folder / file, place, data)
+    crcs = {file: crc32(data, card.crc32[file]) for file, (_, data) in parts.items()}
+    return replace(card, count=card.count + len(rows), crc32={**card.crc32, **crcs})
+
+
+def put(path: Path, start: int, data: bytes | memoryview) -> None:
+    """Write `data` at byte `start`, cut off what came behind, and flush it to the disk.
+
+    Raises:
+        DiskFullError: there is no space for it; nothing is left behind `start`.
+    """
+    with path.open("r+b" if path.exists() else "w+b") as file:
+        file.truncate(start)
+        file.seek(start)
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError as error:
+            with suppress(OSError):
+                file.truncate(start)
+            raise (disk_full(path.parent / CARD) if is_disk_full(error) else error) from error
+
+
+def content_crc32(gallery: GalleryRows) -> Card:
+    """The card with a CRC-32 of each data file; older versions wrote none."""
+    content = {EMBEDDINGS: gallery.checked, IDS: gallery.numbers, PATHS: gallery.path_bytes}
+    known = gallery.card.crc32
+    crcs = {file: known.get(file, crc32(part)) for file, part in content.items()}
+    return replace(gallery.card, crc32={**known, **crcs})
+
+
+def _map_ids(folder: Path, card: Card) -> tuple[np.ndarray, np.ndarray]:
     """`ids.bin` (N,) and the counted bytes of `paths.bin`."""
     numbers = mapped(folder / IDS, ID, card.count)
     length = int(numbers["end"][-1]) if len(numbers) else 0
     return numbers, mapped(folder / PATHS, np.dtype(np.uint8), length)
 
 
-def read_ids(folder: Path, card: Card) -> tuple[np.ndarray, np.ndarray]:
+def _read_ids(folder: Path, card: Card) -> tuple[np.ndarray, np.ndarray]:
     """The same, all of it read and checked.
 
     Raises:
-        GalleryError: a file is too short, has changed, or says what cannot be.
+        GalleryError: a file is too short, has changed, or holds impossible numbers.
     """
     numbers = mapped(folder / IDS, ID, card.count)
     check_crc32(folder / IDS, card, numbers)
     ends, known = numbers["end"], np.minimum(numbers["pid"], numbers["camid"])
     if len(numbers) and (ends[0] < 0 or (ends[1:] < ends[:-1]).any() or known.min() < UNKNOWN):
         raise GalleryError(f"{folder / IDS} is damaged: copy or build the gallery again")
-    paths = map_ids(folder, card)[1]
+    paths = _map_ids(folder, card)[1]
     check_crc32(folder / PATHS, card, paths)
     return numbers, paths
 
 
-def path_in(paths: np.ndarray, start: int, end: int) -> str:
-    return os.fsdecode(paths[start:end].tobytes())
+def _read_names(folder: Path) -> dict[int, str]:
+    """Number -> name; each name is checked against its number, which is its hash.
 
-
-def all_paths(paths: np.ndarray, numbers: np.ndarray) -> list[str]:
-    ends, data = numbers["end"].tolist(), paths.tobytes()
-    return [os.fsdecode(data[s:e]) for s, e in zip([0, *ends], ends, strict=False)]
+    Raises:
+        GalleryError: the file is malformed, or was edited.
+    """
+    path = folder / NAMES
+    check_inside(path)
+    if not path.is_file():
+        return {}
+    try:
+        content = read_json(path)
+        if isinstance(content, dict) and all(isinstance(name, str) for name in content.values()):
+            found = named_of(content.values())
+            if {str(number): name for number, name in found.items()} == content:
+                return found
+    except UserError as error:
+        raise GalleryError(f"{error}. Copy the gallery again, or build it again") from error
+    raise GalleryError(f"{path} is damaged: copy or build the gallery again")
 
 
 def check_embeddings(path: Path, card: Card, rows: np.ndarray) -> None:
-    """Whether rows (N, D) are those that were saved, and can be compared. Reads all of them.
+    """Check that rows (N, D) are those that were saved and can be compared. Reads all of them.
 
     Raises:
         GalleryError: the file has changed, or a row is not finite, zero, too long, or not of
@@ -212,7 +392,7 @@ def comparable(rows: np.ndarray, unit: bool = False) -> np.ndarray:
 
 
 def check_crc32(path: Path, card: Card, content: np.ndarray | bytes) -> None:
-    """Whether a file's counted bytes are those that were saved.
+    """Check that a file's counted bytes are those that were saved.
 
     Raises:
         GalleryError: they are not.
@@ -221,7 +401,7 @@ def check_crc32(path: Path, card: Card, content: np.ndarray | bytes) -> None:
 
 
 def crc32(content: np.ndarray | bytes, before: int = 0) -> int:
-    """Of what follows bytes whose CRC-32 is `before`."""
+    """CRC-32 of `content`, continuing from `before`."""
     return zlib.crc32(content, before)  # type: ignore[arg-type]  # an array is a buffer
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from reid_lab.cli.command import batch_size, count, program
 
-# Market-1501's PPPP_cC in the file's name, as in 0002_c1s1_000451_03.jpg
-MARKET = r"(?:^|/)(?P<pid>-?\d+)_c(?P<camid>\d+)[^/]*$"
 INDEXES = ("flat", "ivf", "hnsw", "ivf_pq", "sq8")
 
 
@@ -40,9 +38,8 @@ def _build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace a gallery of that name")
     parser.add_argument(
         "--pattern",
-        default=MARKET,
-        help="regular expression with groups pid and camid, searched in an image's path; "
-        "default: Market-1501's PPPP_cC",
+        help="regular expression with groups pid and camid (any text), searched in an image's "
+        "path; default: Market-1501's PPPP_cC in the file's name, else a folder for each person",
     )
 
 

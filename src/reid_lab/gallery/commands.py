@@ -22,14 +22,23 @@ from reid_lab.files.atomic import write_text
 from reid_lab.files.gallery_files import Card, GalleryError
 from reid_lab.files.image_files import find_images
 from reid_lab.gallery import show
-from reid_lab.gallery.answers import SearchResult
 from reid_lab.gallery.embed import Embedder, embedded
-from reid_lab.gallery.images import Named, ids_of, named
+from reid_lab.gallery.images import (
+    FOLDERS,
+    Labelled,
+    choose_pattern,
+    ids_of,
+    label,
+    names_of,
+)
+from reid_lab.gallery.index import check_count, check_installed
 from reid_lab.gallery.page import page
-from reid_lab.retrieval.index import check_count, check_installed
-from reid_lab.retrieval.planner import plan as make_plan
-from reid_lab.retrieval.store import SavedGallery
-from reid_lab.retrieval.writer import Writer, create, extend
+from reid_lab.gallery.planner import plan as make_plan
+from reid_lab.gallery.results import SearchResult
+from reid_lab.gallery.store import SavedGallery
+from reid_lab.gallery.writer import Writer, create, extend
+
+NAMED_BY_FOLDER = "each folder is a person (no file is named PPPP_cC...); --pattern '' names nobody"
 
 
 @dataclass
@@ -48,7 +57,8 @@ class Outcome:
 def build(args: Namespace) -> int:
     check_installed(args.index)
     paths, skipped = find_images(args.images)
-    images = named(paths, args.pattern)
+    pattern = choose_pattern(paths, args.images) if args.pattern is None else args.pattern
+    images = label(paths, pattern)
     check_count(args.index, len(images))
     embedder = Embedder.load(args.checkpoint, args.exit, args.device)
     card = Card(
@@ -59,7 +69,7 @@ def build(args: Namespace) -> int:
         args.metric,
         "float16" if args.half else "float32",
         args.index,
-        args.pattern,
+        pattern,
     )
     with create(args.out, card, args.overwrite) as writer:
         outcome = _fill(writer, embedder, images, args.batch_size)
@@ -68,6 +78,8 @@ def build(args: Namespace) -> int:
             raise UserError(f"none of {len(images)} images could be read: {args.out} was not made")
         if args.index != "flat":
             show.stderr.print(f"index {args.index} ...", highlight=False)
+    if pattern == FOLDERS and args.pattern is None:
+        skipped = "\n".join(filter(None, [skipped, NAMED_BY_FOLDER]))
     return _report(args, args.out, outcome, skipped)
 
 
@@ -75,7 +87,7 @@ def add(args: Namespace) -> int:
     gallery = SavedGallery.open(args.gallery)
     check_installed(gallery.card.index)
     paths, other = find_images(args.images)
-    images = named(paths, gallery.card.pattern)
+    images = label(paths, gallery.card.pattern)
     embedder = _embedder(args, gallery)
     with extend(gallery, embedder.fingerprint) as writer:
         new = [image for image in images if str(image.path) not in writer]
@@ -86,7 +98,7 @@ def add(args: Namespace) -> int:
 def search(args: Namespace) -> int:
     gallery = SavedGallery.open(args.gallery)
     check_installed(gallery.card.index)
-    images = named([path.absolute() for path in args.image], gallery.card.pattern)
+    images = label([path.absolute() for path in args.image], gallery.card.pattern)
     embedder = _embedder(args, gallery)
     answers, broken = [], []
     for batch in embedded(embedder, images, args.batch_size):
@@ -141,7 +153,9 @@ def _embedder(args: Namespace, gallery: SavedGallery) -> Embedder:
     return embedder
 
 
-def _fill(writer: Writer, embedder: Embedder, images: Sequence[Named], batch_size: int) -> Outcome:
+def _fill(
+    writer: Writer, embedder: Embedder, images: Sequence[Labelled], batch_size: int
+) -> Outcome:
     """Append the embeddings of `images` batch by batch; broken ones are left out and reported."""
     outcome, start = Outcome(), time.perf_counter()
     columns = (TextColumn("embed"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -150,7 +164,8 @@ def _fill(writer: Writer, embedder: Embedder, images: Sequence[Named], batch_siz
         task = bar.add_task("embed", total=len(images))
         for batch in embedded(embedder, images, batch_size, full=True):
             if batch.images:
-                writer.append(batch.embeddings, ids_of(batch.images))
+                ids, names = ids_of(batch.images), names_of(batch.images)
+                writer.append(batch.embeddings, ids, names)
             outcome.done += len(batch.images)
             outcome.broken += batch.broken
             bar.advance(task, len(batch))

@@ -1,4 +1,4 @@
-"""What the names of images tell about who is in them."""
+"""Who is in an image, from its path: names of people and cameras by a regular expression."""
 
 from __future__ import annotations
 
@@ -13,64 +13,91 @@ import numpy as np
 import torch
 
 from reid_lab.errors import UserError
+from reid_lab.files.gallery_files import UNKNOWN, named_of, number_of
 from reid_lab.files.image_files import escaped
 from reid_lab.retrieval.embeddings import Ids
-from reid_lab.retrieval.store import UNKNOWN
 
+# Market-1501's PPPP_cC in the file's name, as in 0002_c1s1_000451_03.jpg
+MARKET = r"(?:^|/)(?P<pid>-?\d+)_c(?P<camid>\d+)[^/]*$"
+# a folder for each person, the camera in the file's name where there is one: anna/door_c1_001.jpg
+FOLDERS = r"(?P<pid>[^/]+)/(?:[^/]*?(?<![A-Za-z0-9])c(?P<camid>\d+))?[^/]*$"
 SECONDS = 1.0  # for a path; good patterns take microseconds
 
 
-class Named(NamedTuple):
-    """An image with the pid and camid in its name, `UNKNOWN` where it has none."""
+class Labelled(NamedTuple):
+    """An image with the names of its person and camera, empty where they are not known."""
 
     path: Path
-    pid: int = UNKNOWN
-    camid: int = UNKNOWN
+    person: str = ""
+    camera: str = ""
+
+    @property
+    def pid(self) -> int:
+        return number_of(self.person) if self.person else UNKNOWN
+
+    @property
+    def camid(self) -> int:
+        return number_of(self.camera) if self.camera else UNKNOWN
 
 
-def named(paths: Sequence[Path], pattern: str) -> list[Named]:
+def choose_pattern(paths: Sequence[Path], root: Path) -> str:
+    """The pattern for the images below `root`, if none was given.
+
+    Market-1501's if it finds a person in one of them; else a folder for each person, if every
+    image is in a folder directly below `root`; else Market-1501's.
+    """
+    market = re.compile(MARKET)
+    if any(market.search(path.as_posix()) for path in paths):
+        return MARKET
+    folders = {path.parent.parent for path in paths}
+    return FOLDERS if folders == {root.absolute()} else MARKET
+
+
+def label(paths: Sequence[Path], pattern: str) -> list[Labelled]:
     """Each path with what `pattern`, a regular expression, finds in it; "" finds nothing.
 
+    Args:
+        paths: of images.
+        pattern: its groups `pid` and `camid` match any text.
+
     Raises:
-        UserError: no regular expression, without groups `pid` or `camid`, a group that takes
-            something that is no number, or one that does not come to an end on a path.
+        UserError: not a regular expression, no group `pid` or `camid`, or one that takes
+            exponential time on a path.
     """
     try:
-        found = re.compile(pattern)
+        compiled = re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         raise UserError(f"pattern {pattern!r} is no regular expression: {error}") from error
-    groups = [name for name in ("pid", "camid") if name in found.groupindex]
-    if pattern and not groups:
+    groups = [name for name in ("pid", "camid") if name in compiled.groupindex]
+    if not pattern:
+        return [Labelled(path) for path in paths]
+    if not groups:
         raise UserError(f"pattern {pattern!r} has neither (?P<pid>...) nor (?P<camid>...)")
-    return [Named(path, **_numbers(found, path, groups)) for path in paths]
+    found = []
+    for path in paths:
+        match = _search(compiled, path)
+        names = {name: (match[name] or "") if match else "" for name in groups}
+        found.append(Labelled(path, names.get("pid", ""), names.get("camid", "")))
+    return found
 
 
-def ids_of(images: Sequence[Named]) -> Ids:
+def ids_of(images: Sequence[Labelled]) -> Ids:
     """As a gallery takes them."""
-    pids, camids = (torch.tensor([image[i] for image in images], dtype=torch.int64) for i in (1, 2))
+    pids = torch.tensor([image.pid for image in images], dtype=torch.int64)
+    camids = torch.tensor([image.camid for image in images], dtype=torch.int64)
     return Ids(pids, camids, np.array([str(image.path) for image in images], dtype=object))
 
 
-def _numbers(pattern: re.Pattern[str], path: Path, groups: Sequence[str]) -> dict[str, int]:
-    match = _search(pattern, path) if groups else None
-    if match is None:
-        return {}
-    texts = {name: match[name] for name in groups if match[name] is not None}
-    try:
-        numbers = {name: int(text) for name, text in texts.items()}
-    except ValueError:
-        numbers = {"": -1 << 63}
-    if not all(-1 <= number < 1 << 63 for number in numbers.values()):
-        raise UserError(
-            f"the pattern finds {texts} in {escaped(path)}: pid and camid are whole numbers from "
-            "-1 to 2**63 - 1; let its groups take digits only, as (?P<pid>\\d+)"
-        )
-    return numbers
+def names_of(images: Sequence[Labelled]) -> dict[int, str]:
+    """Number -> name of people and cameras that are not numbers."""
+    return named_of(name for image in images for name in image[1:] if name)
 
 
 def _search(pattern: re.Pattern[str], path: Path) -> re.Match[str] | None:
-    """What is found, in time: nested repeats try exponentially many ways, and a file may hold such
-    a pattern. Without interval timers (Windows), or beside the main thread, there is no limit."""
+    """The match, or an error after `SECONDS`: nested repeats may take exponential time.
+
+    There is no limit without interval timers (Windows) or outside the main thread.
+    """
     if not hasattr(signal, "setitimer") or (
         threading.current_thread() is not threading.main_thread()
     ):

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from reid_lab.gallery.answers import SearchResult
-from reid_lab.gallery.show import number
+from reid_lab.gallery import show
+from reid_lab.gallery.results import SearchResult
+from reid_lab.gallery.store import SavedGallery
 from reid_lab.report.pictures import data_uri
 from reid_lab.results.ranked import ImageCrop
-from reid_lab.retrieval.store import SavedGallery
 
 
 def page(gallery: SavedGallery, answers: Sequence[SearchResult]) -> str:
@@ -20,7 +20,7 @@ def page(gallery: SavedGallery, answers: Sequence[SearchResult]) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["number"] = number
+    environment.filters["name"] = show.name
     text = files("reid_lab.gallery").joinpath("page.html.j2").read_text("utf-8")
     thumbnails = {path: data_uri(ImageCrop(path)) for path in _paths(answers)}
     return environment.from_string(text).render(

@@ -10,10 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reid_lab.gallery.answers import SearchResult
+from reid_lab.files.image_files import escaped
+from reid_lab.gallery.images import Labelled
+from reid_lab.gallery.planner import IndexPlan
+from reid_lab.gallery.results import SearchResult
+from reid_lab.gallery.store import UNKNOWN, SavedGallery
 from reid_lab.report.tables import NOTHING, percent
-from reid_lab.retrieval.planner import IndexPlan
-from reid_lab.retrieval.store import UNKNOWN, SavedGallery
 
 stdout, stderr = Console(), Console(stderr=True)
 LISTED = 10  # broken images that are named
@@ -29,12 +31,12 @@ def answers(found: Sequence[SearchResult]) -> None:
             table.add_row(
                 str(place),
                 f"{match.distance:.4f}",
-                number(match.image.pid),
-                number(match.image.camid),
+                name(match.image.person),
+                name(match.image.camera),
                 VERDICTS[match.right],
                 Text(str(match.image.path)),
             )
-        _print(f"{answer.image.path}{_who(answer.image.pid, answer.image.camid)}", table)
+        _print(f"{answer.image.path}{_who(answer.image)}", table)
 
 
 def info(gallery: SavedGallery) -> None:
@@ -110,13 +112,13 @@ def memory(count: float) -> str:
     return f"{count:,.3g} TB"
 
 
-def number(value: int) -> str:
-    """A pid or camid; a dash where it is unknown."""
-    return NOTHING if value == UNKNOWN else str(value)
+def name(text: str) -> str:
+    """The name of a person or camera; a dash where it is unknown."""
+    return escaped(text) or NOTHING
 
 
-def _who(pid: int, camid: int) -> str:
-    return "" if pid == UNKNOWN else f" (person {number(pid)}, camera {number(camid)})"
+def _who(image: Labelled) -> str:
+    return image.person and f" (person {name(image.person)}, camera {name(image.camera)})"
 
 
 def _measured(made: IndexPlan, gallery: SavedGallery) -> None:

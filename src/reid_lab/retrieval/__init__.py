@@ -1,4 +1,9 @@
-"""Ranking a gallery: plain torch and numpy, no Lightning, no Hydra; indexes are faiss's."""
+"""Rank a gallery: torch and numpy, no Lightning, no Hydra.
+
+`RankingMetric` is imported when it is first used: it takes torchmetrics.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from reid_lab.retrieval.embeddings import Embeddings, Exit, Ids
 from reid_lab.retrieval.evaluation import Evaluation, evaluate
@@ -8,7 +13,9 @@ from reid_lab.retrieval.projection import PCA
 from reid_lab.retrieval.ranking import rank
 from reid_lab.retrieval.rerank import KReciprocal
 from reid_lab.retrieval.space import Mahalanobis
-from reid_lab.retrieval.torchmetric import RankingMetric
+
+if TYPE_CHECKING:
+    from reid_lab.retrieval.torchmetric import RankingMetric
 
 __all__ = [
     "PCA",
@@ -24,3 +31,11 @@ __all__ = [
     "evaluate",
     "rank",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "RankingMetric":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from reid_lab.retrieval.torchmetric import RankingMetric
+
+    return RankingMetric

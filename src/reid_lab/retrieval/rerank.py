@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 from torch import Tensor
 
 from reid_lab.errors import UserError
@@ -32,8 +32,11 @@ from reid_lab.retrieval.ranking import check_sides, rank_blocks, rank_work
 from reid_lab.retrieval.space import Metric, Space
 from reid_lab.types import Count, Fraction
 
+if TYPE_CHECKING:
+    from scipy import sparse
+
 Rows = NDArray[np.int64]
-Piece = tuple[slice, sparse.csr_array]  # rows of a block, and their encodings
+Piece = tuple[slice, "sparse.csr_array"]  # rows of a block, and their encodings
 Alike = tuple[slice, NDArray[np.float32]]  # the same rows, and their Jaccard similarity (q, G)
 PIECE = 1 << 19  # numbers of neighbours that are compared at a time
 PAIRS = 100_000  # shared non-zeros that a thread walks over at a time: they stay in its cache
@@ -131,6 +134,8 @@ class KReciprocal:
 
     def encode(self, space: Space, near: Rows, farthest: Tensor) -> sparse.csr_array:
         """(N, N) sparse: each row weighs the image's k-reciprocal neighbours. Equations 4 to 7."""
+        from scipy import sparse
+
         far = farthest.cpu().numpy()
         columns, weights, counts = [], [], []
         norms = space.query_norms().double().cpu().numpy()
@@ -149,6 +154,8 @@ class KReciprocal:
 
     def _expanded(self, encoding: sparse.csr_array, near: Rows, rows: slice) -> sparse.csr_array:
         """Local query expansion, equation 8: the mean encoding of each one's `k2` nearest."""
+        from scipy import sparse
+
         if self.k2 == 1:
             return encoding[rows]
         nearest = near[rows, : self.k2]

@@ -82,8 +82,9 @@ def _search(model: Model, read: Iterable[PixelBatch], args: argparse.Namespace) 
         rows = model.embed_until(batch.pixels, gallery.exit)
         for path, near, which in zip(batch.paths, *gallery.search(rows, args.top), strict=True):
             for place, (distance, row) in enumerate(zip(near, which, strict=True), 1):
-                who = f"{gallery.pids[row]}\t{gallery.camids[row]}\t{escaped(gallery.paths[row])}"
-                print(f"{escaped(path)}\t{place}\t{distance:.4f}\t{who}")
+                names = [gallery.name(x[row]) or "-" for x in (gallery.pids, gallery.camids)]
+                cells = [*names, gallery.path(row)]
+                print(escaped(path), place, f"{distance:.4f}", *map(escaped, cells), sep="\t")
 
 
 def _warn(text: str) -> None:

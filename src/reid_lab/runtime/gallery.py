@@ -1,70 +1,56 @@
-"""A gallery that `python -m reid_lab.gallery` saved, searched by numpy: exact, on one machine.
+"""A saved gallery searched by numpy: exact, on one machine, without torch.
 
-Whatever index it has, every row is compared; `reid_lab.retrieval` has the faster searches.
+Every row is compared, whatever index the gallery has; `reid_lab.gallery` has faster searches.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from reid_lab.files.gallery_files import (
-    EMBEDDINGS,
-    Card,
-    all_paths,
-    check_embeddings,
-    comparable,
-    mapped,
-    read_ids,
-)
+from reid_lab.files.gallery_files import Card, GalleryRows, comparable
 from reid_lab.runtime.manifest import ExportError, Manifest
 
 BLOCK = 1 << 16  # rows compared at a time
 
 
-@dataclass(frozen=True, eq=False)
-class Gallery:
-    """N images: `embeddings` (N, D), `pids` and `camids` (N,), `paths`; and what made them."""
-
-    folder: Path
-    card: Card
-    embeddings: np.ndarray
-    pids: np.ndarray
-    camids: np.ndarray
-    paths: list[str]
+class Gallery(GalleryRows):
+    """A gallery for the embeddings of an exported network."""
 
     @staticmethod
     def open(folder: Path | str, manifest: Manifest) -> Gallery:
-        """The gallery in `folder`, if the network of `manifest` may search it. All is checked.
+        """The gallery in `folder`, all of it read and checked.
 
         Raises:
             GalleryError: no gallery, or one that is incomplete or damaged.
             ExportError: it is of another network, precision, preprocessing or exit.
         """
-        folder = Path(folder)
-        card = Card.read(folder)
-        _check_model(folder, card, manifest)
-        rows = mapped(folder / EMBEDDINGS, card.row_dtype, card.count, card.dim)
-        numbers, paths = read_ids(folder, card)
-        check_embeddings(folder / EMBEDDINGS, card, rows)
-        found = all_paths(paths, numbers)
-        return Gallery(folder, card, rows, numbers["pid"], numbers["camid"], found)
+        gallery = Gallery.open_rows(folder)
+        _check_model(gallery.folder, gallery.card, manifest)
+        _ = gallery.checked
+        return gallery
 
-    def __len__(self) -> int:
-        return len(self.embeddings)
+    @property
+    def pids(self) -> np.ndarray:
+        """(N,) int64."""
+        return self.numbers["pid"]
+
+    @property
+    def camids(self) -> np.ndarray:
+        """(N,) int64."""
+        return self.numbers["camid"]
 
     @property
     def exit(self) -> str:
-        """The exit whose embeddings it holds: ask with this one's."""
+        """The exit whose embeddings it holds: queries are embedded at this one."""
         return self.card.exit
 
     def search(self, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Queries (Q, D) -> distances (Q, k) float32 and rows (Q, k), nearest first.
 
-        In the gallery's metric: Euclidean length, or 1 - cosine. Equal distances keep the
-        gallery's order. Fewer columns where there are fewer rows.
+        Euclidean or 1 - cosine, as the gallery's metric. Ties are broken by gallery index. There
+        are fewer columns if the gallery has fewer rows.
 
         Raises:
             ExportError: embeddings of another dimension or that cannot be compared, or k < 1.
@@ -79,21 +65,21 @@ class Gallery:
         if not comparable(query).all():
             raise ExportError("a query is not finite, or only zeros: export again")
         cosine = self.card.metric == "cosine"
-        asked = _unit(query) if cosine else query.astype(np.float64)
+        wanted = _unit(query) if cosine else query.astype(np.float64)
         squared = np.empty((len(query), len(self)))
         for start in range(0, len(self), BLOCK):
-            squared[:, start : start + BLOCK] = self._squared(asked, start, cosine)
+            squared[:, start : start + BLOCK] = self._squared(wanted, start, cosine)
         rows = np.argsort(squared, axis=1, kind="stable")[:, :k]
         found = np.take_along_axis(squared, rows, 1).clip(min=0)
         return (found / 2 if cosine else np.sqrt(found)).astype(np.float32), rows
 
-    def _squared(self, asked: np.ndarray, start: int, cosine: bool) -> np.ndarray:
-        """(Q, n) squared distances to a block of rows, in float64: nothing to round away."""
+    def _squared(self, wanted: np.ndarray, start: int, cosine: bool) -> np.ndarray:
+        """(Q, n) squared distances to a block of rows, in float64."""
         block = self.embeddings[start : start + BLOCK]
         rows = _unit(block) if cosine else block.astype(np.float64)
-        products = asked @ rows.T
+        products = wanted @ rows.T
         result: np.ndarray = (
-            np.square(asked).sum(1)[:, None] + np.square(rows).sum(1) - 2 * products
+            np.square(wanted).sum(1)[:, None] + np.square(rows).sum(1) - 2 * products
         )
         return result
 

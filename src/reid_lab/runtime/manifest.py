@@ -104,7 +104,7 @@ class Manifest:
         for e in self.exits:
             if e.name == name:
                 return e
-        raise ExportError(f"unknown exit {name!r}: choose one of {', '.join(self.names)}")
+        raise ExportError(f"unknown exit {name!r}; available: {', '.join(self.names)}")
 
     def write(self, folder: Path) -> None:
         write_json(folder / MANIFEST, asdict(self))

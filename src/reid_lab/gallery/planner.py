@@ -18,11 +18,11 @@ import numpy as np
 
 from reid_lab.errors import UserError
 from reid_lab.files.gallery_files import IndexName
+from reid_lab.gallery.index import INDEX_NAMES, Index, build, expected_bytes, rows_visited
+from reid_lab.gallery.probe import Probe, mean_recall
+from reid_lab.gallery.store import SavedGallery
 from reid_lab.optional import load
-from reid_lab.retrieval.index import INDEX_NAMES, Index, build, expected_bytes, rows_visited
 from reid_lab.retrieval.metrics import Ranking
-from reid_lab.retrieval.probe import Probe, mean_recall
-from reid_lab.retrieval.store import SavedGallery
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,4 @@
-"""A gallery on disk: opened fast, mapped into memory, searched by its index.
-
-Card, ids and paths are checked when it is opened, the embeddings when they are first compared
-(see `reid_lab.files.gallery_files`).
+"""A saved gallery in use: opened fast, mapped into memory, searched by its index.
 
 gallery = SavedGallery.open("people.gallery")
 distances, rows = gallery.search(embeddings, 10)  # (Q, 10) each
@@ -9,7 +6,6 @@ distances, rows = gallery.search(embeddings, 10)  # (Q, 10) each
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -18,87 +14,50 @@ import torch
 from torch import Tensor
 
 from reid_lab.files.gallery_files import (
-    EMBEDDINGS,
     INDEX,
     UNKNOWN,
-    Card,
     GalleryError,
-    all_paths,
+    GalleryRows,
     check_crc32,
-    check_embeddings,
     check_inside,
-    map_ids,
     mapped,
-    path_in,
-    read_ids,
 )
+from reid_lab.gallery.flat import Found
+from reid_lab.gallery.index import Approximate, Index, build
 from reid_lab.retrieval.embeddings import Ids
-from reid_lab.retrieval.flat import Found
-from reid_lab.retrieval.index import Approximate, Index, build
 
 __all__ = ["UNKNOWN", "SavedGallery"]
 
 
-@dataclass(frozen=True, eq=False)
-class SavedGallery:
-    """The rows that were there when it was opened, read from disk as they are used.
+class SavedGallery(GalleryRows):
+    """A gallery with its index. Rows that are appended later are not seen.
 
-    `embeddings` (N, D) float32 or float16; `numbers` (N,) with `pid`, `camid` and the `end` of
-    each path in `path_bytes`. What is appended later is seen by those who open it later.
+    Card, ids and paths are checked when it is opened, the embeddings when they are first compared.
     """
-
-    folder: Path
-    card: Card
-    embeddings: np.ndarray
-    numbers: np.ndarray
-    path_bytes: np.ndarray
 
     @staticmethod
     def open(folder: Path | str) -> SavedGallery:
-        """The gallery in `folder`; its embeddings are not read.
-
-        Raises:
-            GalleryError: no gallery, or one that is incomplete, damaged or of a newer format.
-        """
-        folder = Path(folder)
-        card = Card.read(folder)
-        embeddings = mapped(folder / EMBEDDINGS, card.row_dtype, card.count, card.dim)
-        return SavedGallery(folder, card, embeddings, *read_ids(folder, card))
-
-    def reopened(self, card: Card) -> SavedGallery:
-        """With what its writer has appended, which it need not check."""
-        embeddings = mapped(self.folder / EMBEDDINGS, card.row_dtype, card.count, card.dim)
-        return SavedGallery(self.folder, card, embeddings, *map_ids(self.folder, card))
-
-    def __len__(self) -> int:
-        return self.card.count
+        """See `open_rows`."""
+        return SavedGallery.open_rows(folder)
 
     @property
     def pids(self) -> Tensor:
-        """(N,) int64, `UNKNOWN` where it is not known."""
+        """(N,) int64; UNKNOWN where it is not known."""
         return torch.from_numpy(self.numbers["pid"].astype(np.int64))
 
     @property
     def camids(self) -> Tensor:
-        """(N,) int64, `UNKNOWN` where it is not known."""
+        """(N,) int64; UNKNOWN where it is not known."""
         return torch.from_numpy(self.numbers["camid"].astype(np.int64))
-
-    def path(self, row: int) -> str:
-        start = int(self.numbers["end"][row - 1]) if row else 0
-        return path_in(self.path_bytes, start, int(self.numbers["end"][row]))
-
-    def paths(self) -> list[str]:
-        """All N."""
-        return all_paths(self.path_bytes, self.numbers)
 
     def ids(self) -> Ids:
         return Ids(self.pids, self.camids, np.array(self.paths(), dtype=object))
 
     def check_model(self, fingerprint: str) -> None:
-        """Whether embeddings of the model with this fingerprint belong here.
+        """Check that the gallery was built by the model with this fingerprint.
 
         Raises:
-            GalleryError: they are another model's.
+            GalleryError: it was built by another model.
         """
         if fingerprint != self.card.fingerprint:
             raise GalleryError(
@@ -108,10 +67,10 @@ class SavedGallery:
             )
 
     def check_same_space(self, other: SavedGallery) -> None:
-        """Whether the embeddings of `other` can be compared with these.
+        """Check that the embeddings of `other` can be compared with these.
 
         Raises:
-            GalleryError: another model, another exit of it, or images of another size.
+            GalleryError: another model, exit, metric or image size.
         """
         self.check_model(other.card.fingerprint)
         for name in ("exit", "image", "metric", "dim"):
@@ -127,18 +86,8 @@ class SavedGallery:
         return self.index.search(query, k)
 
     @cached_property
-    def checked(self) -> np.ndarray:
-        """The embeddings (N, D), all of them read once.
-
-        Raises:
-            GalleryError: they have changed since they were written, or cannot be compared.
-        """
-        check_embeddings(self.folder / EMBEDDINGS, self.card, self.embeddings)
-        return self.embeddings
-
-    @cached_property
     def index(self) -> Index:
-        """The index over all rows. What an interrupted append did not bring into it is added."""
+        """The index over all rows; rows that an interrupted append did not index are added."""
         index = self.saved_index()
         if index is None:
             return build(self.card.index, self.checked, self.card.metric, self.unit_rows)
@@ -147,10 +96,10 @@ class SavedGallery:
         return index
 
     def saved_index(self) -> Approximate | None:
-        """The index as it lies on disk; None where it is not there, or is not of these rows.
+        """The index on disk; None if there is none, or it holds other rows.
 
         Raises:
-            UserError: the file has changed since it was written, or is no such index.
+            UserError: the file has changed since it was written, or is another index.
         """
         card = self.card
         path = self.folder / card.index_file

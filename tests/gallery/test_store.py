@@ -17,12 +17,13 @@ import torch
 import faiss  # isort: skip
 
 from reid_lab.errors import UserError
+from reid_lab.files import gallery_files
 from reid_lab.files.gallery_files import Card, GalleryError
-from reid_lab.retrieval import Ids, writer
-from reid_lab.retrieval.index import build
-from reid_lab.retrieval.store import UNKNOWN, SavedGallery
-from reid_lab.retrieval.writer import create, extend
-from tests.retrieval.test_index import people
+from reid_lab.gallery.index import build
+from reid_lab.gallery.store import UNKNOWN, SavedGallery
+from reid_lab.gallery.writer import create, extend
+from reid_lab.retrieval import Ids
+from tests.gallery.test_index import people
 
 DIM = 17
 MODEL = "a" * 64
@@ -134,9 +135,9 @@ def test_an_append_that_fails_changes_nothing(
             raise OSError(28, "No space left on device")
         put(*_)
 
-    put = writer.put
+    put = gallery_files.put
     with monkeypatch.context() as patch:
-        patch.setattr(writer, "put", full)
+        patch.setattr(gallery_files, "put", full)
         if step == 3:
             patch.setattr(Card, "write", full)
         with pytest.raises(OSError, match="No space"):
@@ -191,7 +192,7 @@ def test_a_build_is_whole_or_not_at_all(tmp_path: Path) -> None:
         assert not (tmp_path / "g").exists()
         raise KeyboardInterrupt
     assert not list(tmp_path.iterdir())
-    with pytest.raises(GalleryError, match="nothing to put into it"), create(tmp_path / "g", CARD):
+    with pytest.raises(GalleryError, match="there are no images"), create(tmp_path / "g", CARD):
         pass
     assert not list(tmp_path.iterdir())
     (tmp_path / ".g.writing" / "new").mkdir(parents=True)  # as a killed build leaves it
@@ -216,7 +217,7 @@ def test_what_is_no_gallery_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "dear.jpg").write_bytes(b"")
     with (
-        pytest.raises(GalleryError, match="no saved gallery and is not overwritten"),
+        pytest.raises(GalleryError, match="not a saved gallery, it is not overwritten"),
         create(tmp_path / "photos", CARD, overwrite=True),
     ):
         pass
@@ -332,7 +333,7 @@ def test_what_cannot_be_opened_is_told(tmp_path: Path) -> None:
     (folder / "gallery.json").write_text("{")
     with pytest.raises(GalleryError, match="cannot be read"):
         SavedGallery.open(folder)
-    with pytest.raises(GalleryError, match="no saved gallery, it does not exist"):
+    with pytest.raises(GalleryError, match="not a saved gallery, it does not exist"):
         SavedGallery.open(tmp_path / "nowhere")
     with pytest.raises(GalleryError, match="it has no gallery.json"):
         SavedGallery.open(tmp_path)

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from reid_lab.errors import UserError
+from reid_lab.gallery.index import Index
+from reid_lab.gallery.store import UNKNOWN, SavedGallery
 from reid_lab.retrieval.embeddings import Ids
-from reid_lab.retrieval.index import Index
 from reid_lab.retrieval.metrics import Ranking
 from reid_lab.retrieval.ranking import rank
-from reid_lab.retrieval.store import UNKNOWN, SavedGallery
 
 SINGLE = 30  # queries that are timed one by one
 

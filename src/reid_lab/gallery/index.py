@@ -15,8 +15,7 @@ from torch import Tensor
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import replacing
 from reid_lab.files.gallery_files import IndexMetric, IndexName
-from reid_lab.optional import load as load_package
-from reid_lab.retrieval.flat import (
+from reid_lab.gallery.flat import (
     BLOCK_BYTES,
     Flat,
     Found,
@@ -29,6 +28,7 @@ from reid_lab.retrieval.flat import (
     own_unit,
     places,
 )
+from reid_lab.optional import load as load_package
 
 INDEX_NAMES: tuple[IndexName, ...] = get_args(IndexName)
 POINTS = 39  # images a centroid is learned from: below, faiss warns that it is a guess
@@ -117,7 +117,7 @@ def build(
             faiss for an index that is not exact.
     """
     if name not in INDEX_NAMES:
-        raise UserError(f"index {name!r} is unknown: choose one of {', '.join(INDEX_NAMES)}")
+        raise UserError(f"unknown index {name!r}; available: {', '.join(INDEX_NAMES)}")
     rows = as_array(embeddings)
     if not len(rows):
         raise UserError("there are no embeddings to index")

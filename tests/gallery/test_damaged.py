@@ -14,10 +14,10 @@ import pytest
 
 from reid_lab.errors import UserError
 from reid_lab.files.gallery_files import ID, MAX_SIDE, GalleryError
-from reid_lab.retrieval.store import SavedGallery
-from reid_lab.retrieval.writer import extend
-from tests.retrieval.test_index import people
-from tests.retrieval.test_store import DATA, DIM, MODEL, ids, made
+from reid_lab.gallery.store import SavedGallery
+from reid_lab.gallery.writer import extend
+from tests.gallery.test_index import people
+from tests.gallery.test_store import DATA, DIM, MODEL, ids, made
 
 COUNT = 64
 Do = Callable[[Path], object]

@@ -14,9 +14,9 @@ import faiss  # isort: skip
 
 from reid_lab.errors import UserError
 from reid_lab.files.gallery_files import IndexMetric, IndexName
-from reid_lab.retrieval import flat
-from reid_lab.retrieval.flat import Found, as_rows
-from reid_lab.retrieval.index import (
+from reid_lab.gallery import flat
+from reid_lab.gallery.flat import Found, as_rows
+from reid_lab.gallery.index import (
     INDEX_NAMES,
     Approximate,
     Index,
@@ -187,7 +187,7 @@ def test_what_cannot_be_built_or_asked() -> None:
     rows = people(100)
     with pytest.raises(UserError, match="at least 624 images and there are 100: use flat"):
         build("ivf_pq", rows)
-    with pytest.raises(UserError, match="'lsh' is unknown: choose one of flat, ivf"):
+    with pytest.raises(UserError, match="unknown index 'lsh'; available: flat, ivf"):
         build("lsh", rows)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="no embeddings"):
         build("flat", rows[:0])

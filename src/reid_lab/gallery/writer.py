@@ -1,4 +1,4 @@
-"""Writing a saved gallery: made whole or not at all, appended to without rewriting.
+"""Writing a saved gallery: created whole or not at all, appended to without rewriting.
 
 with create("people.gallery", Card(fingerprint(checkpoint), dim=128)) as writer:
     writer.append(embeddings, ids)
@@ -8,8 +8,7 @@ with extend(SavedGallery.open("people.gallery"), fingerprint(checkpoint)) as wri
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,25 +18,25 @@ import torch
 from torch import Tensor
 
 from reid_lab.files.atomic import SUFFIX
+from reid_lab.files.folders import locked as locked_file
 from reid_lab.files.folders import replacing_folder
 from reid_lab.files.gallery_files import (
     CARD,
-    EMBEDDINGS,
-    ID,
-    IDS,
     INDEX,
-    PATHS,
     Card,
     GalleryError,
+    append_rows,
     comparable,
+    content_crc32,
     crc32,
 )
+from reid_lab.gallery.flat import as_rows
+from reid_lab.gallery.index import Approximate, build
+from reid_lab.gallery.store import SavedGallery
 from reid_lab.retrieval.checks import check_paths, check_rows
 from reid_lab.retrieval.embeddings import Ids
-from reid_lab.retrieval.flat import as_rows
-from reid_lab.retrieval.folder import locked, put
-from reid_lab.retrieval.index import Approximate, build
-from reid_lab.retrieval.store import SavedGallery
+
+LOCK = ".lock"
 
 
 class Writer:
@@ -52,47 +51,41 @@ class Writer:
         for leftover in folder.glob(f".*{SUFFIX}"):  # of a killed one: the lock is ours
             leftover.unlink()
         self.gallery = SavedGallery.open(folder)
-        content = self.gallery.checked, self.gallery.numbers, self.gallery.path_bytes
-        self._crc32 = {
-            name: self.gallery.card.crc32.get(name, crc32(part))
-            for name, part in zip((EMBEDDINGS, IDS, PATHS), content, strict=True)
-        }
+        self._card = content_crc32(self.gallery)  # as `gallery.card`, with every CRC-32
         self._known = set(self.gallery.paths())
 
     def __contains__(self, path: str) -> bool:
         return path in self._known
 
-    def append(self, embeddings: Tensor | np.ndarray, ids: Ids) -> None:
-        """Rows (n, D) with their `ids` behind the others, all of them or none.
+    def append(
+        self,
+        embeddings: Tensor | np.ndarray,
+        ids: Ids,
+        names: Mapping[int, str] | None = None,
+    ) -> None:
+        """Add rows (n, D) with their `ids`, all of them or none.
 
-        Killed at any time it leaves the gallery as it was before, or with all of them.
+        If the process is killed, the gallery is as it was before, or has all of them.
+
+        Args:
+            embeddings: of the n images.
+            ids: their pids, camids and paths.
+            names: number -> name of people and cameras that are not numbers, see `number_of`.
 
         Raises:
-            GalleryError: another dimension, rows that cannot be ranked, an image that is there
-                already; the first such row is named.
+            GalleryError: another dimension, rows that cannot be ranked, an image that the gallery
+                already has; the first such row is named.
         """
-        card, old = self.gallery.card, self.gallery
         rows = self._checked(embeddings, ids)
-        paths = [os.fsencode(str(path)) for path in ids.paths]
-        start = int(old.numbers["end"][-1]) if len(old) else 0
-        numbers = np.empty(len(paths), ID)
-        numbers["end"] = start + np.cumsum([len(path) for path in paths], dtype=np.int64)
-        numbers["pid"], numbers["camid"] = ids.pids.numpy(), ids.camids.numpy()
         self._check_unchanged()
-        parts = {
-            EMBEDDINGS: (card.count * card.row_bytes, rows.tobytes()),
-            IDS: (card.count * ID.itemsize, numbers.tobytes()),
-            PATHS: (start, b"".join(paths)),
-        }
-        for name, (place, data) in parts.items():
-            put(self.folder / name, place, data)
-        crcs = {name: crc32(data, self._crc32[name]) for name, (_, data) in parts.items()}
-        self._crc32 = crcs
-        self._write(replace(card, count=card.count + len(rows), crc32={**card.crc32, **crcs}))
+        names = {**self.gallery.names, **(names or {})}
+        columns = ids.pids.numpy(), ids.camids.numpy(), map(str, ids.paths)
+        opened = self.gallery.reopened(self._card, self.gallery.names)
+        self._write(append_rows(opened, rows, *columns, names), names)
         self._known.update(map(str, ids.paths))
 
     def update_index(self) -> None:
-        """Bring the saved index up to the rows; it learns anew when they have doubled."""
+        """Add new rows to the saved index; it is trained again when the rows have doubled."""
         gallery = self.gallery
         if gallery.card.index == "flat" or not len(gallery):
             return
@@ -106,22 +99,23 @@ class Writer:
             index = built
         else:
             index.add(gallery.checked[len(index) :])
-        card = replace(gallery.card, trained=index.trained, indexed=len(index))
+        card = replace(self._card, trained=index.trained, indexed=len(index))
         index.save(self.folder / card.index_file)
-        crcs = {**self._crc32, INDEX: crc32((self.folder / card.index_file).read_bytes())}
-        self._write(replace(card, crc32=crcs))
+        crc = crc32((self.folder / card.index_file).read_bytes())
+        self._write(replace(card, crc32={**card.crc32, INDEX: crc}), gallery.names)
         for old in self.folder.glob("index*.faiss"):
             if old.name != card.index_file:
                 old.unlink(missing_ok=True)
 
-    def _write(self, card: Card) -> None:
-        """From here on, what the card counts is there."""
+    def _write(self, card: Card, names: Mapping[int, str]) -> None:
+        """Write the card: from here on the rows that it counts belong to the gallery."""
         card.write(self.folder)
-        self.gallery = self.gallery.reopened(card)
+        self._card = card
+        self.gallery = self.gallery.reopened(card, names)
 
     def _check_unchanged(self) -> None:
         """Raises:
-        GalleryError: somebody who does not know of the lock has written, too.
+        GalleryError: a process without the lock has written to the gallery.
         """
         if Card.read(self.folder) != self.gallery.card:
             raise GalleryError(
@@ -169,7 +163,7 @@ class Writer:
 
 @contextmanager
 def create(folder: Path | str, card: Card, overwrite: bool = False) -> Iterator[Writer]:
-    """A writer into a folder beside `folder`, which takes its name when all has gone well.
+    """A writer into a temporary folder, which is renamed to `folder` on success.
 
     Raises:
         GalleryError: `folder` is there and may not or cannot be overwritten, another process
@@ -182,11 +176,11 @@ def create(folder: Path | str, card: Card, overwrite: bool = False) -> Iterator[
         writer = Writer(beside)
         yield writer
         if not len(writer.gallery):
-            raise GalleryError(f"{folder} was not made: there is nothing to put into it")
+            raise GalleryError(f"{folder} was not built: there are no images")
         writer.update_index()
         _check_target(folder, overwrite)  # it may have come meanwhile
         if folder.exists():
-            with locked(folder):  # nobody is adding to what is replaced
+            with locked(folder):  # no process is adding to the gallery that is replaced
                 pass
 
 
@@ -194,10 +188,10 @@ def create(folder: Path | str, card: Card, overwrite: bool = False) -> Iterator[
 def extend(gallery: SavedGallery, fingerprint: str) -> Iterator[Writer]:
     """A writer that appends embeddings of the model with this fingerprint.
 
-    What was appended stays, whatever happens next; the index is brought up at the end.
+    Appended rows stay even after an error; the index is updated at the end.
 
     Raises:
-        GalleryError: it is another model, or another process writes.
+        GalleryError: another model, or another process is writing.
     """
     gallery.check_model(fingerprint)
     with locked(gallery.folder):
@@ -215,4 +209,18 @@ def _check_target(folder: Path, overwrite: bool) -> None:
             f"{folder} exists already: add to it, overwrite it, or choose another name"
         )
     if not (folder / CARD).is_file():
-        raise GalleryError(f"{folder} is no saved gallery and is not overwritten: choose another")
+        raise GalleryError(
+            f"{folder} is not a saved gallery, it is not overwritten: choose another"
+        )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other writers out of `folder`. The lock ends with the process.
+
+    Raises:
+        GalleryError: another process is writing there.
+    """
+    message = f"{folder} is being written to by another process: wait until it has ended"
+    with locked_file(folder / LOCK, GalleryError(message)):
+        yield

@@ -14,14 +14,14 @@ import torch
 import faiss  # isort: skip
 
 from reid_lab.files.gallery_files import GalleryError
+from reid_lab.gallery.index import INDEX_NAMES, build
+from reid_lab.gallery.planner import IndexPlan, plan
+from reid_lab.gallery.probe import Probe
+from reid_lab.gallery.store import UNKNOWN, SavedGallery
+from reid_lab.gallery.writer import create
 from reid_lab.retrieval import Ids
-from reid_lab.retrieval.index import INDEX_NAMES, build
-from reid_lab.retrieval.planner import IndexPlan, plan
-from reid_lab.retrieval.probe import Probe
-from reid_lab.retrieval.store import UNKNOWN, SavedGallery
-from reid_lab.retrieval.writer import create
+from tests.gallery.test_store import CARD
 from tests.retrieval.people import crowd, euclidean, naive, seen
-from tests.retrieval.test_store import CARD
 
 DIM = 8
 

@@ -1,0 +1,45 @@
+"""The results of a search: for each query image its matches, with a verdict where it is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from reid_lab.gallery.images import FOLDERS, Labelled
+from reid_lab.gallery.store import SavedGallery
+
+
+@dataclass(frozen=True)
+class Match:
+    """A gallery image; `right` is None where either person is unknown."""
+
+    image: Labelled
+    distance: float
+    right: bool | None
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """A query image and its matches, nearest first."""
+
+    image: Labelled
+    matches: list[Match]
+
+    @staticmethod
+    def of(
+        gallery: SavedGallery, image: Labelled, distances: np.ndarray, rows: np.ndarray
+    ) -> SearchResult:
+        """From one query's distances (k,) and rows (k,); places with row -1 are left out."""
+        if gallery.card.pattern == FOLDERS and image.pid not in gallery.numbers["pid"]:
+            image = Labelled(image.path)  # the folder of a query need not be a person's
+        found = zip(distances.tolist(), rows.tolist(), strict=True)
+        return SearchResult(image, [_match(gallery, image, d, row) for d, row in found if row >= 0])
+
+
+def _match(gallery: SavedGallery, image: Labelled, distance: float, row: int) -> Match:
+    pid, camid = (int(gallery.numbers[row][column]) for column in ("pid", "camid"))
+    found = Labelled(Path(gallery.path(row)), gallery.name(pid), gallery.name(camid))
+    known = image.pid > 0 and pid >= -1  # -1 and 0 are certainly other images
+    return Match(found, distance, image.pid == pid if known else None)
