@@ -72,12 +72,16 @@ def allowed_classes() -> dict[str, type]:
     """
     import_plugins()
     allowed = dict(_registered)
-    for package in (reid_lab.model, reid_lab.backbone, reid_lab.loss):
-        for name in package.__all__:
-            part = getattr(package, name)
-            if inspect.isclass(part) and issubclass(part, nn.Module) and not _is_abstract(part):
-                allowed[f"{package.__name__}.{name}"] = part
-                allowed[f"{part.__module__}.{part.__qualname__}"] = part
+    losses = {name: getattr(reid_lab.loss, name) for name in reid_lab.loss.__all__}
+    losses = {name: part for name, part in losses.items() if inspect.isclass(part)}
+    for package, parts in (
+        ("reid_lab.model", reid_lab.model.METHODS),
+        ("reid_lab.backbone", reid_lab.backbone.BACKBONES),
+        ("reid_lab.loss", losses),
+    ):
+        for name, part in parts.items():
+            allowed[f"{package}.{name}"] = part
+            allowed[f"{part.__module__}.{part.__qualname__}"] = part
     return allowed
 
 
@@ -96,10 +100,6 @@ def import_plugins() -> None:
             f"{PLUGINS}={listed} cannot be imported ({type(error).__name__}: {error}); give "
             "modules that are on PYTHONPATH or installed, separated by commas"
         ) from error
-
-
-def _is_abstract(part: type) -> bool:
-    return inspect.isabstract(part) or part is reid_lab.backbone.Backbone
 
 
 # --- reading ----------------------------------------------------------------------------------

@@ -1,10 +1,12 @@
-"""Import on first use: third-party packages that few features need, and a package's own names."""
+"""Imports by name: packages that few features need, and the public names of our own packages."""
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
 from reid_lab.errors import UserError
@@ -56,3 +58,22 @@ def lazy_names(
         return sorted({*vars(sys.modules[package]), *homes})
 
     return get_name, list_names
+
+
+def concrete_classes(package: str, base: type) -> dict[str, type]:
+    """Import the modules of a package and return the classes that they define, by name.
+
+    Abstract classes, private ones and `base` are left out.
+
+    Args:
+        package: the package's `__name__`; its subpackages are not searched.
+        base: the class that the others inherit from.
+    """
+    found: dict[str, type] = {}
+    for module in iter_modules(sys.modules[package].__path__, f"{package}."):
+        for name, part in vars(import_module(module.name)).items():
+            if not inspect.isclass(part) or part.__module__ != module.name or name[0] == "_":
+                continue
+            if issubclass(part, base) and part is not base and not inspect.isabstract(part):
+                found[name] = part
+    return dict(sorted(found.items()))

@@ -1,18 +1,17 @@
-"""Networks with named stages."""
+"""Networks with named stages. A backbone is found by being in a module of this package."""
 
-from reid_lab.backbone.densenet import DenseNet201
-from reid_lab.backbone.mobilenet import MobileNet
-from reid_lab.backbone.resnet import ResNet
-from reid_lab.backbone.shufflenet import ShuffleNet
-from reid_lab.backbone.small import SmallResNet
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from reid_lab.backbone.stages import Backbone, WeightsError
+from reid_lab.optional import concrete_classes
 
-__all__ = [
-    "Backbone",
-    "DenseNet201",
-    "MobileNet",
-    "ResNet",
-    "ShuffleNet",
-    "SmallResNet",
-    "WeightsError",
-]
+BACKBONES = concrete_classes(__name__, Backbone)  # name -> class; checkpoints may name no others
+globals().update(BACKBONES)
+__all__ = ["Backbone", "WeightsError"]
+__all__ += BACKBONES
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any: ...

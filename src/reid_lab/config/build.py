@@ -30,7 +30,8 @@ from reid_lab.config.nodes import home
 from reid_lab.config.resume import unlike
 from reid_lab.dataset import ReidDataModule, Transforms
 from reid_lab.errors import UserError
-from reid_lab.model import Distilled, ReidModule
+from reid_lab.model import ReidModule
+from reid_lab.model.distilled import Distilled
 from reid_lab.model.teacher import Teacher
 
 log = logging.getLogger(__name__)

@@ -1,23 +1,17 @@
-"""One LightningModule a paper."""
+"""One LightningModule a paper. A method is found by being in a module of this package."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from reid_lab.model.base import ReidModule
-from reid_lab.model.classifier import Classifier
-from reid_lab.model.dare import DaRe
-from reid_lab.model.distilled import Distilled
-from reid_lab.model.han import HAN
-from reid_lab.model.jlml import JLML
-from reid_lab.model.lomo import LOMO
-from reid_lab.model.pla import PLA
-from reid_lab.model.se_resnets import SEResNets
+from reid_lab.optional import concrete_classes
 
-__all__ = [
-    "Classifier",
-    "DaRe",
-    "Distilled",
-    "HAN",
-    "JLML",
-    "LOMO",
-    "PLA",
-    "ReidModule",
-    "SEResNets",
-]
+METHODS = concrete_classes(__name__, ReidModule)  # name -> class; checkpoints may name no others
+globals().update(METHODS)
+__all__ = ["ReidModule"]
+__all__ += METHODS
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any: ...
