@@ -1,4 +1,4 @@
-"""How a benchmark asks its questions, as data that a data set carries and the ranking obeys."""
+"""Evaluation protocols: what is hidden from a query, and how queries and galleries are drawn."""
 
 from __future__ import annotations
 
@@ -12,26 +12,25 @@ Pooling = Literal["mean", "max"]
 
 @dataclass(frozen=True)
 class Protocol:
-    """What may be found, and from what.
+    """An evaluation protocol.
 
-    Boxes without a person (pid -1) are taken out of every ranking; distractors (pid 0) stay.
-    A query without a match is left out of the accuracies and counted.
+    Junk (pid -1) is removed from every ranking; distractors (pid 0) stay. Queries without a match
+    are excluded from the means and counted.
 
     Args:
-        hidden: gallery images that a query does not see. `same_person_and_camera` is
-            Market-1501's junk (Zheng et al., ICCV 2015); `same_camera` leaves the other
-            cameras' images only, as where two views are matched; `nothing` is for one camera.
-        shots: images of each person that are drawn for the gallery; None leaves all.
-            Distractors are nobody's images and all stay.
-        trials: draws; the accuracies are their means.
-        seed: of the draws.
-        query: `multi` pools each query with the other images of its person in its camera,
-            among the queries and among those that are hidden in the gallery.
-        pooling: of a multi-query's embeddings.
-        tracklets: rank tracklets, each the mean of its images' embeddings.
+        hidden: gallery images that are hidden from a query. `same_person_and_camera` is the junk
+            of Market-1501 (Zheng et al., ICCV 2015); `same_camera` leaves images of other cameras
+            only, as when two views are matched; `nothing` is for a single camera.
+        shots: images of each person drawn for the gallery; None keeps all. All distractors stay.
+        trials: number of random galleries; accuracies are means over them.
+        seed: of the random galleries.
+        query: `multi` pools each query with the other images of its person in its camera, from the
+            queries and from the hidden gallery images.
+        pooling: of the embeddings of a multi-query.
+        tracklets: rank tracklets; the embedding of each is the mean over its images.
 
     Raises:
-        ValueError: settings that contradict each other.
+        ValueError: the settings contradict each other.
     """
 
     hidden: Hidden = "same_person_and_camera"
@@ -45,20 +44,22 @@ class Protocol:
     def __post_init__(self) -> None:
         if self.query == "multi" and self.hidden == "nothing":
             raise ValueError(
-                "query=multi pools the query with its camera's gallery images, which "
-                "hidden=nothing would then find: use another protocol or query=single"
+                "query=multi pools the query with gallery images of its camera, which would be "
+                "matches with hidden=nothing: use another protocol or query=single"
             )
         if self.trials > 1 and self.shots is None:
-            raise ValueError(f"trials={self.trials} draw nothing: set shots, or trials=1")
+            raise ValueError(
+                f"trials={self.trials} has no effect without shots: set shots, or trials=1"
+            )
         if self.shots is not None and self.hidden == "same_person_and_camera":
             raise ValueError(
-                f"shots={self.shots} may draw for a person only images that the query does not "
-                "see: use hidden=same_camera (or nothing)"
+                f"shots={self.shots} may draw only images of a person that are hidden from the "
+                "query: use hidden=same_camera (or nothing)"
             )
 
 
 MARKET1501 = Protocol()
 SINGLE_SHOT = Protocol(hidden="same_camera", shots=1, trials=100)
-"""One image a person from the other camera: CUHK03's old protocol, VIPeR, GRID."""
+"""One image of each person from the other cameras, 100 trials: CUHK03's old protocol."""
 TRACKLETS = Protocol(tracklets=True)
 """MARS (Zheng et al., ECCV 2016)."""

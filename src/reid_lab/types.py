@@ -1,6 +1,6 @@
-"""Annotations that carry their range, so that the config check can say what is allowed.
+"""Annotated types with ranges, which the config check enforces and prints.
 
-No NaN and no infinity passes any of them: the check refuses both wherever a number is asked for.
+None of them accepts NaN or infinity: the config check rejects both for every number.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen, Predicate
 T = TypeVar("T")
 CORES = os.cpu_count() or 1
 INT32 = 2**31 - 1
-MAX_SIDE = 4096  # of an image, in pixels
+MAX_SIDE = 4096  # of an image side, in pixels
 
 
 def distinct(values: Sequence[Any]) -> bool:
@@ -24,28 +24,30 @@ def distinct(values: Sequence[Any]) -> bool:
 
 Count = Annotated[int, Ge(1), Le(INT32)]
 NonNegativeInt = Annotated[int, Ge(0), Le(INT32)]
-Seed = Annotated[int, Ge(0), Le(2**32 - 1)]  # as Lightning takes it
-Points = Annotated[int, Ge(1), Le(10_000)]  # of a curve: each is a row, some an evaluation
-# float32 has 24 bits: in a sum with a term a million times larger, nothing is left of the others
+Seed = Annotated[int, Ge(0), Le(2**32 - 1)]  # Lightning's range
+Points = Annotated[
+    int, Ge(1), Le(10_000)
+]  # of a curve: each is a row, and of some curves an evaluation
+# weights of loss terms: beside one a million times larger, float32 (24 bits) loses the others
 Positive = Annotated[float, Gt(0), Le(1e6)]
 NonNegative = Annotated[float, Ge(0), Le(1e6)]
 Margin = Annotated[float, Ge(-1e6), Le(1e6)]
 Fraction = Annotated[float, Ge(0), Le(1)]
-LearningRate = Annotated[float, Gt(0), Le(1e3)]  # linear probes have taken 30
+LearningRate = Annotated[float, Gt(0), Le(1e3)]  # linear probes use up to 30
 Seconds = Annotated[float, Gt(0), Le(86_400)]
 Bytes = Annotated[float, Ge(1e6), Le(1e15)]
 MulAdds = Annotated[float, Ge(0), Le(1e18)]
 Side = Annotated[int, Ge(1), Le(MAX_SIDE)]
-BatchSize = Annotated[int, Ge(1), Le(65_536)]  # images at once
-TimedBatchSize = Annotated[int, Ge(1), Le(4096)]  # images that are timed together
+BatchSize = Annotated[int, Ge(1), Le(65_536)]  # images
+TimedBatchSize = Annotated[int, Ge(1), Le(4096)]  # images
 Units = Annotated[int, Ge(1), Le(65_536)]  # of a layer: channels, dimensions
-# more than these wait for each other; 100,000 threads crash OpenMP
+# more only wait for each other; 100,000 threads crash OpenMP
 Threads = Annotated[int, Ge(1), Le(max(64, 4 * CORES))]
 Workers = Annotated[int, Ge(0), Le(max(64, 2 * CORES))]
 Bins = Annotated[int, Ge(1), Le(256)]  # of a histogram
-ImageCount = Annotated[int, Ge(1), Le(1000)]  # pictures on a page
-Jitter = Annotated[float, Ge(0), Le(255)]  # a larger factor makes all of a byte white
-Multiplier = Annotated[float, Ge(1 / 32), Le(16)]  # of channels, 32 at least
+ImageCount = Annotated[int, Ge(1), Le(1000)]  # images on a page
+Jitter = Annotated[float, Ge(0), Le(255)]  # a larger factor makes every pixel white
+Multiplier = Annotated[float, Ge(1 / 32), Le(16)]  # of channels
 # of a learning rate: steps or epochs; shares of the length in configs and checkpoints before 0.2
 Milestones = Sequence[Count | Annotated[float, Ge(0), Le(1)]]
 OpenFraction = Annotated[float, Gt(0), Lt(1)]

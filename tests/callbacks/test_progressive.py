@@ -227,7 +227,7 @@ def test_cross_entropy_alone_has_nothing_to_search(composed: Compose) -> None:
     [
         ("k=[1,5]", r"callbacks\.progressive\.k=5, but a person has dataset\.k=4 images"),
         ("p=[1,9]", r"callbacks\.progressive\.p=9, but an anchor has 8 negatives"),
-        ("margin=[0.3,-0.1]", r"margin=\[0\.3, -0\.1\]: the lowest value comes first"),
+        ("margin=[0.3,-0.1]", r"margin=\[0\.3, -0\.1\]: expected \[lowest, highest\]"),
     ],
 )
 def test_ranges_are_told_before_training(composed: Compose, option: str, message: str) -> None:

@@ -193,5 +193,5 @@ def test_without_pairs_there_is_no_metric(
 def test_people_who_differ_no_more_than_themselves() -> None:
     camids = torch.tensor([1, 2] * 4)
     rows = camids[:, None].float()  # cameras differ, people do not
-    with pytest.raises(PairsError, match="no more than one person across cameras"):
+    with pytest.raises(PairsError, match="no more than those of one person"):
         xqda(Subspace.of(rows), torch.arange(8) // 2, camids)

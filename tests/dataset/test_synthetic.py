@@ -217,7 +217,7 @@ def test_a_file_as_root_is_refused(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_bad_knobs_are_named(knob: str, value: object) -> None:
-    with pytest.raises(ValueError, match=f"{knob}=.*give a"):
+    with pytest.raises(ValueError, match=f"{knob}=.*expected a"):
         replace(SMALL, **{knob: value})  # type: ignore[arg-type]
 
 

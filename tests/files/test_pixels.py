@@ -146,7 +146,7 @@ def test_the_content_decides_and_not_the_name(tmp_path: Path) -> None:
     (tmp_path / "x.png").rename(tmp_path / "x.jpg")
     assert np.array_equal(read_pixels(tmp_path / "x.jpg"), expected(example("RGB")))
     (tmp_path / "x.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n")  # Pillow would run Ghostscript
-    with pytest.raises(ImageError, match="does not begin as an image"):
+    with pytest.raises(ImageError, match="does not start like an image"):
         read_pixels(tmp_path / "x.jpg")
 
 
@@ -234,7 +234,7 @@ def saved(suffix: str) -> bytes:
 
 UNREADABLE = {
     "empty.jpg": (b"", r"is empty \(0 bytes\)"),
-    "text.jpg": (b"<html>404</html>", "does not begin as an image"),
+    "text.jpg": (b"<html>404</html>", "does not start like an image"),
     "cut.jpg": (saved(".jpg")[:-100], "is damaged"),
     "cut.png": (saved(".png")[:-100], "is damaged"),
     "cut.bmp": (saved(".bmp")[:-100], "is damaged"),
@@ -243,9 +243,9 @@ UNREADABLE = {
     "start.jpg": (b"\xff\xd8\xff", "is damaged"),
     "start.png": (b"\x89PNG\r\n\x1a\n", "is damaged"),
     "start.bmp": (b"BM", "is damaged"),
-    "start.webp": (b"RIFFxxxxWEBP", "begins as a WebP"),
+    "start.webp": (b"RIFFxxxxWEBP", "starts like a WebP"),
     "start.tif": (b"II*\0", "is damaged"),
-    "sound.webp": (b"RIFFxxxxWAVEfmt ", "begins as a WebP"),
+    "sound.webp": (b"RIFFxxxxWAVEfmt ", "starts like a WebP"),
     "flipped.png": (saved(".png")[:60] + b"\0" + saved(".png")[61:], "is damaged"),
     "short.png": (png(9, 9, 8), "is damaged"),
     "nothing.webp": (webp(1, 1)[:12] + b"VP8 " + bytes(14), "0 x 0 pixels"),

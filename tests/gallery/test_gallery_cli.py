@@ -325,8 +325,8 @@ def test_plan_tells_what_indexes_lose(run: Run, checkpoint: Path, people: Path) 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("build", "--images", "nowhere", "--out", "g"), "nowhere is no folder"),
-        (("build", "--images", "empty", "--out", "g"), "empty holds no image: expected files"),
+        (("build", "--images", "nowhere", "--out", "g"), "nowhere is not a folder"),
+        (("build", "--images", "empty", "--out", "g"), "empty has no image: expected files"),
         (("build", "--images", "images", "--out", "g", "--exit", "x"), "available: stage1, s"),
         (("build", "--images", "images", "--out", "g", "--index", "ivf_pq"), "at least 624 images"),
         (("build", "--images", "images", "--out", "images"), "images exists already"),

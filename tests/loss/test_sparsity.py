@@ -27,7 +27,7 @@ def test_exclusive_lasso_is_equation_2(groups: int) -> None:
 
 
 def test_inputs_that_do_not_divide() -> None:
-    with pytest.raises(ValueError, match="12 inputs do not divide into 5 groups"):
+    with pytest.raises(ValueError, match="12 inputs cannot be divided into 5 groups"):
         exclusive_lasso(WEIGHT, 5)
 
 

@@ -74,7 +74,7 @@ def test_settings_fill_their_ranges() -> None:
 
 
 def test_a_range_the_wrong_way_round() -> None:
-    with pytest.raises(ValueError, match=r"k=\[8, 1\]: the lowest value comes first"):
+    with pytest.raises(ValueError, match=r"k=\[8, 1\]: expected \[lowest, highest\]"):
         Ranges(k=(8, 1))
 
 

@@ -1,4 +1,4 @@
-"""What needs no network."""
+"""Methods without a network: LOMO and HSV features, KISSME and XQDA metrics."""
 
 from reid_lab.classical.histogram import HsvHistogram
 from reid_lab.classical.kissme import kissme

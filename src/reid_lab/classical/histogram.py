@@ -1,4 +1,4 @@
-"""A colour histogram by stripes: what re-identification costs next to nothing."""
+"""HSV colour histograms of horizontal stripes: a very cheap baseline."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 from reid_lab.types import Bins
 
-LARGEST = 65_536  # dimensions of a histogram
+LARGEST = 65_536  # dimensions, at most
 
 
 def rgb_to_hsv(images: Tensor) -> Tensor:
-    """uint8 (N, 3, H, W) RGB -> float (N, 3, H, W) HSV, each 0 to 1."""
+    """Convert uint8 (N, 3, H, W) RGB to float32 (N, 3, H, W) HSV, each from 0 to 1."""
     rgb = images.float() / 255
     value, which = rgb.max(1)
     chroma = value - rgb.amin(1)
@@ -26,13 +26,16 @@ def rgb_to_hsv(images: Tensor) -> Tensor:
 
 
 class HsvHistogram:
-    """Images -> an HSV histogram a horizontal stripe, square roots, concatenated.
+    """Square roots of the HSV histograms of horizontal stripes, concatenated.
 
-    The Euclidean distance of square roots is the Hellinger distance of the histograms.
+    Their Euclidean distance is the Hellinger distance of the histograms.
 
     Args:
-        stripes: horizontal stripes of equal height.
+        stripes: number of horizontal stripes of equal height.
         bins: of hue, saturation and value.
+
+    Raises:
+        ValueError: more than 65,536 dimensions.
     """
 
     def __init__(self, stripes: Bins = 6, bins: tuple[Bins, Bins, Bins] = (8, 4, 4)) -> None:
@@ -43,7 +46,7 @@ class HsvHistogram:
             )
 
     def __call__(self, images: Tensor) -> Tensor:
-        """uint8 (N, 3, H, W) -> (N, stripes * bins)."""
+        """Compute features: uint8 (N, 3, H, W) RGB -> float32 (N, stripes * bins)."""
         n, _, height, width = images.shape
         sizes = torch.tensor(self.bins, device=images.device).view(3, 1, 1)
         cells = (rgb_to_hsv(images) * sizes).long().clamp(max=sizes - 1)  # (N, 3, H, W)
@@ -51,11 +54,11 @@ class HsvHistogram:
         colour = (h * self.bins[1] + s) * self.bins[2] + v  # (N, H, W)
         stripe = torch.arange(height, device=images.device) * self.stripes // height
         length = self.bins[0] * self.bins[1] * self.bins[2]
-        place = (stripe[None, :, None] * length + colour).flatten(1)
+        cell = (stripe[None, :, None] * length + colour).flatten(1)
         counts = torch.zeros(n, self.stripes * length, device=images.device)
-        counts.scatter_add_(1, place, torch.ones_like(place, dtype=counts.dtype))
+        counts.scatter_add_(1, cell, torch.ones_like(cell, dtype=counts.dtype))
         return (counts / (height * width)).sqrt()
 
     def mul_adds(self, height: int, width: int) -> int:
-        """An estimate: about 6 multiplications a pixel, for HSV and the cell's number."""
+        """Estimate the Mul-Adds of an image: about 6 a pixel, for HSV and the index of the bin."""
         return 6 * height * width

@@ -1,4 +1,4 @@
-"""LOMO, Local Maximal Occurrence (Liao, Hu, Zhu and Li, CVPR 2015), section 3."""
+"""LOMO features, Local Maximal Occurrence (Liao, Hu, Zhu and Li, CVPR 2015, section 3)."""
 
 from __future__ import annotations
 
@@ -11,20 +11,26 @@ from reid_lab.classical.retinex import blur_mul_adds, retinex
 
 HEIGHT, WIDTH = 128, 48
 LEVELS = 3  # of the pyramid
-CELL = 5  # pixels; a window is 2 x 2 cells, 10 x 10 pixels, and windows are a cell apart
+CELL = 5  # pixels; windows are 2 x 2 cells (10 x 10 pixels), one cell apart
 BINS = 8  # of hue, saturation and value each
 RADII, TAU = (3, 5), 0.3  # SILTP^tau_{4,R}
 NEIGHBOURS = 4
 PATTERNS = 3**NEIGHBOURS
-CHUNK = 32  # images at once: their counts stay in a processor's cache
+CHUNK = 32  # images at once: their counts fit into the CPU's cache
 
 
 def siltp(gray: Tensor, radius: int, tau: float = TAU) -> Tensor:
-    """Scale invariant local ternary patterns: gray (N, H, W) -> codes (N, H, W), 0 to 80.
+    """Compute scale invariant local ternary patterns (Liao et al., CVPR 2010).
 
-    A pixel's neighbours at distance `radius` to the right, above, to the left and below are
-    the digits: 1 if darker than (1 - tau) times the pixel, 2 if lighter than (1 + tau) times,
-    else 0. Borders are repeated. Liao et al., CVPR 2010.
+    The code of a pixel has one ternary digit for each neighbour at distance `radius` to the right,
+    above, to the left and below: 1 if darker than (1 - tau) times the pixel, 2 if lighter than
+    (1 + tau) times the pixel, else 0. Borders are replicated.
+
+    Args:
+        gray: (N, H, W).
+
+    Returns:
+        (N, H, W) int64 codes, 0 to 80.
     """
     height, width = gray.shape[1:]
     padded = F.pad(gray, (radius,) * 4, mode="replicate")
@@ -38,41 +44,46 @@ def siltp(gray: Tensor, radius: int, tau: float = TAU) -> Tensor:
 
 
 def window_maxima(codes: Tensor, bins: int) -> Tensor:
-    """Codes (N, H, W) below `bins` -> (N, (H // 5 - 1) * bins): each code's most occurrences.
+    """Count codes in windows, and take the maximum over each row of windows (section 3.2).
 
-    Counted in windows of 10 x 10 pixels, 5 apart; the maximum is over the windows beside each
-    other (section 3.2). What is left of the last window to the right and below is not seen.
+    Windows are 10 x 10 pixels, 5 apart. Pixels right of or below the last window are ignored.
+
+    Args:
+        codes: (N, H, W), below `bins`.
+
+    Returns:
+        (N, (H // 5 - 1) * bins) uint8.
     """
     n, rows, columns = len(codes), codes.shape[1] // CELL, codes.shape[2] // CELL
     codes = codes[:, : rows * CELL, : columns * CELL]
     down, right = (torch.arange(k * CELL, device=codes.device) // CELL for k in (rows, columns))
-    place = (down[:, None] * columns + right) * bins + codes  # (N, H, W)
+    cell = (down[:, None] * columns + right) * bins + codes  # (N, H, W)
     counts = torch.zeros(n, rows * columns * bins, dtype=torch.uint8, device=codes.device)
-    place = place.flatten(1)
-    counts.scatter_add_(1, place, torch.ones_like(place, dtype=torch.uint8))
+    cell = cell.flatten(1)
+    counts.scatter_add_(1, cell, torch.ones_like(cell, dtype=torch.uint8))
     cells = counts.view(n, rows, columns, bins)
     windows = cells[:, :-1] + cells[:, 1:]  # at most 100 pixels: no overflow
     return (windows[:, :, :-1] + windows[:, :, 1:]).amax(2).flatten(1)
 
 
 def halve(images: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, H // 2, W // 2), means of 2 x 2 pixels."""
+    """Average 2 x 2 pixels: (N, C, H, W) -> (N, C, H // 2, W // 2)."""
     return F.avg_pool2d(images, 2)
 
 
 def gray_of(images: Tensor) -> Tensor:
-    """uint8 (N, 3, H, W) RGB -> luma (N, H, W), whole numbers 0 to 255."""
+    """Compute luma: uint8 (N, 3, H, W) RGB -> float32 (N, H, W), whole numbers 0 to 255."""
     r, g, b = images.float().unbind(1)
     return (0.2989 * r + 0.5870 * g + 0.1140 * b).round()
 
 
 class Lomo:
-    """Images -> HSV and SILTP histograms of windows, the maxima of each row: 26,960 numbers.
+    """HSV and SILTP histograms of windows, maxima over each row of windows: 26,960 numbers.
 
-    Images of another size are resized to 128 x 48 first. As in the authors' release: Retinex
-    acts on the colours alone, texture is that of the image as it is; on the upper levels of the
-    pyramid the bins of HSV are averaged and rounded down; counts c become log(1 + c), and the
-    colours and the two radii are scaled to unit length each.
+    Images of another size are first resized to 128 x 48. As in the authors' release, Retinex is
+    applied for colour, not for texture; on the upper levels of the pyramid, HSV bins are averaged
+    and rounded down; counts c become log(1 + c); the features of colour and of each radius are
+    scaled to unit length.
     """
 
     dim = (BINS**3 + len(RADII) * PATTERNS) * sum(
@@ -80,14 +91,14 @@ class Lomo:
     )
 
     def __call__(self, images: Tensor) -> Tensor:
-        """uint8 (N, 3, H, W) RGB -> float32 (N, 26960), a few images at a time.
+        """Compute features: uint8 (N, 3, H, W) RGB -> float32 (N, 26960).
 
         Raises:
-            ValueError: not uint8, or not images of three colours.
+            ValueError: the images are not uint8 (N, 3, H, W).
         """
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
             given = f"{images.dtype} {tuple(images.shape)}"
-            raise ValueError(f"LOMO takes uint8 (N, 3, H, W) images, these are {given}")
+            raise ValueError(f"LOMO expects uint8 (N, 3, H, W) images, not {given}")
         features = torch.empty(len(images), self.dim, device=images.device)
         for part, out in zip(images.split(CHUNK), features.split(CHUNK), strict=True):
             out[:] = self._describe(_resized(part))
@@ -107,16 +118,16 @@ class Lomo:
         return torch.cat([F.normalize(torch.cat(p, 1).float().log1p(), dim=1) for p in parts], 1)
 
     def mul_adds(self, height: int, width: int) -> int:
-        """Of one image: Retinex's matrix products and an estimate of the rest."""
+        """Return the Mul-Adds of an image: Retinex's matrix products, and the rest estimated."""
         return blur_mul_adds(HEIGHT, WIDTH) + self.estimated_mul_adds(height, width)
 
     def estimated_mul_adds(self, height: int, width: int) -> int:
-        """What is not a matrix product, by hand: a multiplication or a logarithm is one Mul-Add.
+        """Estimate the Mul-Adds without matrix products; a multiplication or logarithm is one.
 
-        Each pixel: 9 logarithms and 3 scalings of Retinex, 6 for HSV and its bins, 3 for gray;
-        on each level of the pyramid 4 to pool, 2 for SILTP's bounds and 4 for each code's
-        number; each feature: its logarithm, square and scaling; resizing 4 a pixel and colour.
-        Counting, comparing and maxima multiply nothing.
+        Each pixel: 9 logarithms and 3 scalings of Retinex, 6 for HSV and its bins, 3 for gray; on
+        each level of the pyramid 4 for pooling, and for each radius 2 for SILTP's bounds and 4 for
+        the code. Each feature: logarithm, square and scaling. Resizing: 4 a pixel and colour.
+        Counting, comparing and maxima have no multiplications.
         """
         pixels = HEIGHT * WIDTH
         pyramid = sum(pixels >> 2 * level for level in range(LEVELS))

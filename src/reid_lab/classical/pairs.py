@@ -1,4 +1,4 @@
-"""Second moments of differences between images, over all pairs of cameras, without a pair."""
+"""Second moments of differences over all pairs of images across cameras, in closed form."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from reid_lab.errors import UserError
 
 
 class PairsError(UserError):
-    """Training images from which no metric can be learned, and what it takes."""
+    """Training images without the pairs that a metric is learned from."""
 
 
 @dataclass(frozen=True)
 class PairMoments:
     """E[(x - y)(x - y)^T], (D, D) float64, over pairs of images from different cameras.
 
-    `same` of one person, `different` of two.
+    Attributes:
+        same: over pairs of one person.
+        different: over pairs of two people.
     """
 
     same: Tensor
@@ -27,32 +29,32 @@ class PairMoments:
 
 
 def pair_counts(pids: Tensor, camids: Tensor) -> tuple[int, int]:
-    """Pairs of images from different cameras: of one person, of two people.
+    """Count the pairs of images from different cameras: (of one person, of two people).
 
     Raises:
-        PairsError: there are none of a kind.
+        PairsError: one of the counts is 0.
     """
     camera = _numbered(camids)
-    every = _pairs(torch.zeros_like(camera), camera)
+    total = _pairs(torch.zeros_like(camera), camera)
     same = _pairs(_numbered(pids), _numbered(pids, camids))
-    for count, whose in ((same, "one person"), (every - same, "two people")):
+    for count, whose in ((same, "one person"), (total - same, "two people")):
         if count == 0:
             cameras = len(camids.unique())
             raise PairsError(
                 f"{len(pids)} training images from {cameras} camera{'s' * (cameras != 1)}: no "
-                f"two of {whose} are from different cameras. A metric is learned from pairs "
-                "across cameras: give people who are seen by two cameras or more"
+                f"two of {whose} are from different cameras. Metrics are learned from "
+                "pairs across cameras: use people who are seen by two cameras or more"
             )
-    return same, every - same
+    return same, total - same
 
 
 def pair_moments(rows: Tensor, pids: Tensor, camids: Tensor) -> PairMoments:
-    """All pairs of images from different cameras, whichever cameras: XQDA, section 4.2.
+    """Compute the moments over all pairs of images from different cameras (XQDA, section 4.2).
 
-    With two cameras these are the paper's pairs across the two views; with more, every camera
-    is paired with every other one, and a person in three cameras counts in three views.
-    A sum over pairs is the images' outer products, each times the image's partners, less those
-    of the sums of groups: of people, of cameras and of people in a camera.
+    With two cameras, these are the paper's pairs across the two views; with more, all pairs of
+    cameras are used. The sum over pairs is computed from outer products of images, weighted by
+    their number of partners, minus outer products of sums over groups: people, cameras, and people
+    in a camera.
 
     Args:
         rows: (N, D) float64.
@@ -61,28 +63,28 @@ def pair_moments(rows: Tensor, pids: Tensor, camids: Tensor) -> PairMoments:
     Raises:
         PairsError: no two images of one person, or of two people, are from different cameras.
     """
-    together, apart = pair_counts(pids, camids)
+    same_count, different_count = pair_counts(pids, camids)
     camera = _numbered(camids)
     same = _scatter(rows, _numbered(pids), _numbered(pids, camids))
-    every = _scatter(rows, torch.zeros_like(camera), camera)
-    return PairMoments(same / together, every.sub_(same).div_(apart))
+    total = _scatter(rows, torch.zeros_like(camera), camera)
+    return PairMoments(same / same_count, total.sub_(same).div_(different_count))
 
 
 def same_rank(pids: Tensor, camids: Tensor) -> int:
-    """The largest rank that `PairMoments.same` can have: a person's images span one less."""
+    """Return the largest possible rank of `PairMoments.same`: images less one for each person."""
     person = _numbered(pids)
     views = torch.bincount(torch.stack([person, camids], 1).unique(dim=0)[:, 0])
     return int((torch.bincount(person) - 1)[views > 1].sum())
 
 
 def _numbered(*ids: Tensor) -> Tensor:
-    """(N,) integers -> (N,) numbers from 0, equal where all of the ids are equal."""
+    """Number the distinct tuples of ids (N,) from 0: (N,)."""
     result: Tensor = torch.stack(ids, 1).unique(dim=0, return_inverse=True)[1]
     return result
 
 
 def _partners(group: Tensor, part: Tensor) -> Tensor:
-    """(N,): how many of an image's `group` are not in its `part`, which lies within the group."""
+    """Count the images of each image's `group` that are not in its `part` of the group: (N,)."""
     return torch.bincount(group)[group] - torch.bincount(part)[part]
 
 
@@ -91,7 +93,7 @@ def _pairs(group: Tensor, part: Tensor) -> int:
 
 
 def _scatter(rows: Tensor, group: Tensor, part: Tensor) -> Tensor:
-    """Sum of (x - y)(x - y)^T over pairs of one `group`, but not of one `part` of it."""
+    """Sum (x - y)(x - y)^T over pairs of the same `group` and different `part`."""
     total = outer(rows * _partners(group, part).to(rows).sqrt()[:, None])
     for labels, sign in ((group, -1), (part, 1)):
         sums = rows.new_zeros(int(labels.max()) + 1, rows.shape[1]).index_add_(0, labels, rows)

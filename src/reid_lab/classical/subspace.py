@@ -1,4 +1,4 @@
-"""The span of N images in D dimensions, and the largest eigenvectors within it."""
+"""Coordinates of N images in their own span, and the largest eigenvectors of a matrix."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from scipy.linalg import eigh
 from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
-DENSE = 1024  # up to this size all eigenvectors are found at once
-WIDE = 2048  # columns of D taken to float64 at once
+DENSE = 1024  # up to this size, LAPACK is used
+WIDE = 2048  # columns converted to float64 at once
 
 
 @dataclass(frozen=True)
 class Subspace:
-    """N images (N, D) by their coordinates (N, r) float64 in an orthonormal basis of their span.
+    """N images (N, D) and their coordinates in an orthonormal basis of their span.
 
-    Inner products are kept, so that what is learned on coordinates is what would have been
-    learned on D > N numbers, at the cost of N: XQDA's QR decomposition, here by the Cholesky
+    Coordinates have the same inner products, so that a metric learned on them equals the one
+    learned on D > N features, at the cost of N. XQDA uses a QR decomposition; this is the Cholesky
     factor of the Gram matrix.
+
+    Attributes:
+        rows: (N, D) float32.
+        coordinates: (N, r) float64.
     """
 
     rows: Tensor
@@ -28,9 +32,9 @@ class Subspace:
 
     @staticmethod
     def of(rows: Tensor) -> Subspace:
-        """`rows` (N, D) float32; with D <= N the coordinates are the rows themselves.
+        """Compute the coordinates of `rows` (N, D) float32; if D <= N, they are the rows.
 
-        Memory: three (N, N) float64 matrices beside the rows.
+        Needs memory for three (N, N) float64 matrices.
         """
         n, dim = rows.shape
         if dim <= n:
@@ -38,12 +42,12 @@ class Subspace:
         gram = torch.zeros(n, n, dtype=torch.float64)
         for part in rows.split(WIDE, 1):
             gram += outer(part.double().T)
-        # images that repeat others get a direction of their own, far below their length
+        # regularise: repeated images make the matrix singular
         gram.diagonal().add_(1e-10 * float(gram.diagonal().mean()))
         return Subspace(rows, torch.linalg.cholesky(gram))
 
     def back(self, directions: Tensor) -> Tensor:
-        """Directions in coordinates (r, d) -> float32 (D, d)."""
+        """Convert directions from coordinates (r, d) to features (D, d) float32."""
         if self.coordinates.shape[1] == self.rows.shape[1]:
             return directions.float()
         # rows = L Q^T, so that Q v = rows^T L^-T v
@@ -53,25 +57,26 @@ class Subspace:
 
 
 def outer(rows: Tensor) -> Tensor:
-    """Float64 (N, D) -> the sum of its rows' outer products, (D, D).
+    """Return X^T X, (D, D), of float64 (N, D).
 
-    By NumPy, which computes half of a symmetric product.
+    NumPy computes only half of this symmetric product.
     """
     x = rows.numpy()
     return torch.from_numpy(x.T @ x)
 
 
 def largest(matrix: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` largest eigenvalues of a symmetric (n, n), falling, and vectors (n, count).
+    """Return the `count` largest eigenvalues of a symmetric matrix (n, n), and eigenvectors.
 
-    An eigenvector's largest entry is positive.
+    Returns:
+        (count,) descending, and (n, count), signed so that the largest entry of each is positive.
     """
     n = len(matrix)
     count = min(count, n)
     if n <= DENSE or count > n // 4:
         values, vectors = eigh(matrix.numpy(), subset_by_index=[n - count, n - 1])
     else:
-        start = np.random.default_rng(0).standard_normal(n)  # the same run, the same vectors
+        start = np.random.default_rng(0).standard_normal(n)  # for reproducible vectors
         values, vectors = eigsh(matrix.numpy(), count, which="LA", v0=start)
     order = np.argsort(-values)
     values, vectors = values[order], vectors[:, order]

@@ -1,4 +1,4 @@
-"""XQDA, cross-view quadratic discriminant analysis (Liao et al., CVPR 2015), section 4."""
+"""XQDA metric learning, cross-view quadratic discriminant analysis (Liao et al., CVPR 2015)."""
 
 from __future__ import annotations
 
@@ -16,21 +16,24 @@ def xqda(
     dim: int | None = None,
     regulariser: float = 1e-3,
 ) -> Tensor:
-    """Subspace W and metric M, learned together, as one projection (D, d).
+    """Learn subspace W and metric M jointly (section 4), as a single projection.
 
-    W holds the directions of largest generalised eigenvalue, C_different w = v C_same w, with
-    `regulariser` added to the diagonal of C_same. Scaled so that
-    w^T C_same w = 1, both matrices are diagonal within W, and M = C_same^-1 - C_different^-1
-    is 1 - 1/v: positive where v > 1, which are the directions that section 4.3 keeps. Images
-    times W sqrt(M) have the learned distances as Euclidean ones.
+    W has the directions of the largest generalised eigenvalues, C_different w = v C_same w. Scaled
+    so that w^T C_same w = 1, both matrices are diagonal in W, and M = C_same^-1 - C_different^-1
+    has the diagonal 1 - 1/v, positive for v > 1: the directions that section 4.3 keeps. The learned
+    distance is the Euclidean distance of images times W sqrt(M).
 
     Args:
-        space: of the training images (N, D).
+        space: span of the training images (N, D).
         pids, camids: (N,).
-        dim: directions to keep; null, all with v > 1, which are also the most there are.
+        dim: directions to keep, at most those with v > 1; None keeps all of these.
+        regulariser: added to the diagonal of C_same.
+
+    Returns:
+        Projection (D, d) float32.
 
     Raises:
-        PairsError: no pairs across cameras, or no direction that tells people apart.
+        PairsError: no pairs across cameras, or no direction with v > 1.
     """
     moments = pair_moments(space.coordinates, pids, camids)
     moments.same.diagonal().add_(regulariser)
@@ -44,7 +47,7 @@ def xqda(
 
 
 def _above_one(matrix: Tensor, dim: int | None) -> tuple[Tensor, Tensor]:
-    """The largest eigenvalues that are above 1, at most `dim`, and their vectors."""
+    """Return the largest eigenvalues above 1, at most `dim`, and their eigenvectors."""
     count = dim or 128
     while True:
         values, vectors = largest(matrix, count)
@@ -54,7 +57,7 @@ def _above_one(matrix: Tensor, dim: int | None) -> tuple[Tensor, Tensor]:
         count *= 2
     if not bool(kept.any()):
         raise PairsError(
-            f"XQDA: two people differ no more than one person across cameras (eigenvalue "
-            f"{float(values[0]):.3g}, above 1 is needed): check the pids and camids"
+            f"XQDA: images of two people differ no more than those of one person across cameras "
+            f"(eigenvalue {float(values[0]):.3g}, expected > 1): check pids and camids"
         )
     return values[kept], vectors[:, kept]

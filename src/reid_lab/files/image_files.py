@@ -1,4 +1,4 @@
-"""Which files are images by their names, and how a path is shown; without torch."""
+"""Find image files by their names, and print paths safely. Without torch."""
 
 from __future__ import annotations
 
@@ -9,54 +9,55 @@ from pathlib import Path
 
 from reid_lab.errors import UserError
 
-# what every reader, the gallery and the runtime take for images; `pixels` decodes each
+# of image files, for readers, gallery and runtime; `pixels` decodes them all
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 ENDINGS = " ".join(SUFFIXES)
-SYSTEM = {"thumbs.db", "desktop.ini"}  # what file managers leave behind, beside hidden files
+SYSTEM = {"thumbs.db", "desktop.ini"}  # files of file managers, besides hidden ones
 
 
 def is_image(name: str) -> bool:
-    """Whether a file of that name is taken for an image."""
+    """Return whether the name is that of an image file."""
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
 def is_skipped(name: str) -> bool:
-    """Whether a file is neither an image nor what a file manager leaves behind."""
+    """Return whether the name is neither that of an image nor of a hidden or system file."""
     return not (is_image(name) or name.startswith(".") or name.lower() in SYSTEM)
 
 
 def images_in(folder: Path) -> list[str]:
-    """Names of the images directly in `folder`, sorted."""
+    """Return the names of the images directly in `folder`, sorted."""
     with os.scandir(folder) as entries:
         return sorted(e.name for e in entries if is_image(e.name) and not e.is_dir())
 
 
 def find_images(folder: Path) -> tuple[list[Path], str]:
-    """The images in `folder` and below, absolute and sorted, and a note about other files.
+    """Find the images in `folder` and below it, without hidden files and folders.
 
-    What is hidden is left out.
+    Returns:
+        Absolute paths, sorted, and a note about files that are skipped ("" for none).
 
     Raises:
-        UserError: no folder, or no image in it.
+        UserError: `folder` is not a folder, or has no image.
     """
     if not folder.is_dir():
-        raise UserError(f"{escaped(folder)} is no folder: give a folder of images")
+        raise UserError(f"{escaped(folder)} is not a folder: expected a folder of images")
     files = list(_files(folder.absolute()))
-    found = sorted(path for path in files if is_image(path.name))
+    images = sorted(path for path in files if is_image(path.name))
     note = skipped_note(path.name for path in files)
-    if not found:
+    if not images:
         ends = f"expected files that end in {ENDINGS}"
-        raise UserError(f"{escaped(folder)} holds no image: {ends}" + (f"; {note}" if note else ""))
-    return found, note
+        raise UserError(f"{escaped(folder)} has no image: {ends}" + (f"; {note}" if note else ""))
+    return images, note
 
 
 def skipped_files_note(folders: Iterable[Path]) -> str:
-    """A note about the files directly in `folders` that are no images; empty without any."""
+    """Return a note about the files directly in `folders` that are skipped; "" for none."""
     return skipped_note(name for folder in folders for name in _names(folder))
 
 
 def skipped_note(names: Iterable[str]) -> str:
-    """'3 files are skipped: they do not end in .jpg ... (2 .gif, 1 .txt)'; empty without any."""
+    """Return '3 files are skipped: they do not end in .jpg ... (2 .gif, 1 .txt)'; "" for none."""
     endings = Counter(
         Path(name).suffix.lower() or "no ending" for name in names if is_skipped(name)
     )
@@ -74,7 +75,7 @@ def skipped_note(names: Iterable[str]) -> str:
 
 
 def escaped(path: Path | str) -> str:
-    """The path as text that any console and file takes: one line, no bytes that are not UTF-8."""
+    """Escape all characters that are not printable: one line of valid UTF-8."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
 
 

@@ -1,6 +1,6 @@
-"""Files to pixels, the same for training, serving and looking at them; without torch.
+"""Decode image files to RGB pixels: JPEG, PNG, BMP, WebP and TIFF. Without torch.
 
-JPEG, PNG, BMP, WebP and TIFF, recognised by their first bytes, not by the file's name.
+Formats are recognised by the first bytes, not by the file's name.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from reid_lab.files.image_files import escaped
 
 try:
     import simplejpeg
-except ImportError:  # the runtime may lack it; Pillow decodes, too, at half the speed
+except ImportError:  # optional: Pillow decodes, too, at half the speed
     simplejpeg = None
 
-MAX_PIXELS = 1 << 26  # 67 million: more than a 60-megapixel camera's; 201 MB when decoded
-BACKGROUND = "white"  # what is seen through transparent pixels
+MAX_PIXELS = 1 << 26  # 67 million, more than a 60-megapixel camera; 201 MB decoded
+BACKGROUND = "white"  # behind transparent pixels
 JPEG = b"\xff\xd8\xff"
-KINDS: dict[bytes, type[ImageFile]] = {  # by first bytes, and what reads it
+KINDS: dict[bytes, type[ImageFile]] = {  # first bytes -> Pillow's decoder
     JPEG: JpegImageFile,
     b"\x89PNG\r\n\x1a\n": PngImageFile,
     b"BM": BmpImageFile,
@@ -41,33 +41,33 @@ KINDS: dict[bytes, type[ImageFile]] = {  # by first bytes, and what reads it
     b"II+\0": TiffImageFile,
     b"MM\0+": TiffImageFile,
 }
-# without one of these, which are cheaper to search for than to read, an image is upright
+# an image without any of these is upright; searching is cheaper than parsing
 METADATA: dict[type[ImageFile], tuple[bytes, ...]] = {
     JpegImageFile: (b"Exif\0", b"tiff:Orientation"),
     PngImageFile: (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp"),
 }
-WIDTH, HEIGHT, BITS, ORIENTATION = 0x0100, 0x0101, 0x0102, 0x0112  # tags of TIFF and EXIF
-ON_A_SIDE = range(5, 9)  # orientations in which rows are columns
+WIDTH, HEIGHT, BITS, ORIENTATION = 0x0100, 0x0101, 0x0102, 0x0112  # TIFF and EXIF tags
+TRANSPOSED = range(5, 9)  # orientations that swap rows and columns
 PLAIN = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr"}
 ALPHA = {"LA", "PA", "RGBA", "RGBa"}
 
 
 class ImageError(UserError):
-    """A file that cannot be used as an image: which one, why, and what to do."""
+    """A file that cannot be read as an image: which one, why, and how to fix it."""
 
 
 class _UnusableError(ValueError):
-    """Why, and what to do; without the file's name."""
+    """Why a file cannot be read and how to fix it, without the file's name."""
 
 
 def read_pixels(path: Path) -> np.ndarray:
-    """The image in a file as it is to be shown, (H, W, 3) uint8 RGB.
+    """Decode an image file: (H, W, 3) uint8 RGB.
 
-    Turned as its EXIF says; transparent pixels on white; of 16 bits a pixel the upper 8; the
-    first one of several.
+    EXIF orientation is applied; transparent pixels are put on white; 16-bit grey is reduced to its
+    upper 8 bits; of several images in a file the first is read.
 
     Raises:
-        ImageError: the file is missing, broken, no image, or has more than `MAX_PIXELS`.
+        ImageError: the file is missing, damaged, not an image, or has more than `MAX_PIXELS`.
     """
     with _explained(path):
         data = _checked(path).read_bytes()
@@ -75,47 +75,47 @@ def read_pixels(path: Path) -> np.ndarray:
             return _read_jpeg(data)
         image = _opened(io.BytesIO(data))
         image.load()
-        # Pillow turns a TIFF when it loads it
+        # Pillow applies a TIFF's orientation itself
         orientation = 1 if isinstance(image, TiffImageFile) else _orientation(image)
-        return _turned(_rgb(image), orientation)
+        return _upright(_rgb(image), orientation)
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """(height, width) of what `read_pixels` gives, from the file's header.
+    """Read (height, width) of `read_pixels`'s result from the file's header.
 
     Raises:
-        ImageError: as `read_pixels`, except that damage behind the header is only found in PNGs.
+        ImageError: as `read_pixels`; damage behind the header is found in PNGs only.
     """
     with _explained(path), _checked(path).open("rb") as file:
         image = _opened(file)
         width, height = _size(image)
-        # the EXIF of a PNG may stand behind its pixels, and Pillow decodes them to look for it
+        # EXIF of a PNG may follow the pixels, and Pillow would decode them to find it
         if isinstance(image, PngImageFile) and not _has_metadata(path.read_bytes(), PngImageFile):
             return height, width
-        lies = _orientation(image) in ON_A_SIDE
-    return (width, height) if lies else (height, width)
+        transposed = _orientation(image) in TRANSPOSED
+    return (width, height) if transposed else (height, width)
 
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Every error as an `ImageError` that names the file."""
+    """Turn any error into an `ImageError` that names the file."""
     try:
         yield
     except MemoryError:
         raise
-    except Exception as error:  # what decoders raise for arbitrary bytes is not settled
+    except Exception as error:  # decoders raise errors of any kind for arbitrary bytes
         why = _reason(error)
         raise ImageError(f"{escaped(path)} cannot be read as an image: {why}") from error
 
 
 def _checked(path: Path) -> Path:
-    """`path`, if it is a file: to open a pipe would wait for ever, and a device has no end."""
+    """Return `path` if it is a regular file: reading a pipe or device might never end."""
     if path.is_file():
         return path
     if path.is_dir():
-        raise _UnusableError("it is a folder. Give image files")
+        raise _UnusableError("it is a folder. Expected an image file")
     if path.exists():
-        raise _UnusableError("it is a pipe or a device. Give image files")
+        raise _UnusableError("it is a pipe or a device. Expected an image file")
     target = f" (it is a link to {escaped(path.readlink())})" if path.is_symlink() else ""
     raise _UnusableError(f"it does not exist{target}. Correct the path")
 
@@ -129,27 +129,25 @@ def _reason(error: Exception) -> str:
 
 
 def _opened(file: BinaryIO) -> ImageFile:
-    """The image in `file`, of which only the header was read.
+    """Open an image and read its header only.
 
-    Not `Image.open`: that tries dozens of other formats, and has a limit of its own.
+    Not by `Image.open`, which tries dozens of other formats and has its own size limit.
 
     Raises:
-        _UnusableError: no image of a kind that is read here, or too large.
+        _UnusableError: the format is unknown, or the image is too large.
     """
     file.seek(0)
     start = file.read(30)
     kind = next((kind for magic, kind in KINDS.items() if start.startswith(magic)), None)
     if kind is None:
-        what = "it does not begin as an image does" if start else "it is empty (0 bytes)"
-        raise _UnusableError(
-            f"{what}. Replace or remove it; JPEG, PNG, BMP, WebP and TIFF are read"
-        )
-    if kind is WebPImageFile:  # Pillow makes room for the pixels when it opens one
+        what = "it does not start like an image" if start else "it is empty (0 bytes)"
+        raise _UnusableError(f"{what}. Replace or remove it; supported: JPEG, PNG, BMP, WebP, TIFF")
+    if kind is WebPImageFile:  # Pillow allocates the pixels when it opens one
         _check_size(*_webp_size(start))
     file.seek(0)
     image = kind(file)
     _check_size(*_size(image))
-    if isinstance(image, PngImageFile):  # its checksums, which decoding does not look at
+    if isinstance(image, PngImageFile):  # its checksums, which decoding ignores
         image.verify()
         file.seek(0)
         image = kind(file)
@@ -157,17 +155,17 @@ def _opened(file: BinaryIO) -> ImageFile:
 
 
 def _check_size(width: int, height: int) -> None:
-    """Whether an image of that size is decoded.
+    """Check the size of an image.
 
     Raises:
-        _UnusableError: it has no pixels, or more than `MAX_PIXELS`.
+        _UnusableError: no pixels, or more than `MAX_PIXELS`.
     """
     if width < 1 or height < 1:
         raise _UnusableError(f"it is {width} x {height} pixels. Replace or remove it")
     if width * height > MAX_PIXELS:
         raise _UnusableError(
             f"it is {width:,} x {height:,} pixels; the limit is {MAX_PIXELS:,} pixels "
-            "(reid_lab.files.pixels.MAX_PIXELS). Scale it down or cut people out"
+            "(reid_lab.files.pixels.MAX_PIXELS). Resize or crop it"
         )
 
 
@@ -178,7 +176,7 @@ def _read_jpeg(data: bytes) -> np.ndarray:
     if not _has_metadata(data, JpegImageFile):
         result: np.ndarray = decoded
         return result
-    return _turned(decoded, _orientation(JpegImageFile(io.BytesIO(data))))
+    return _upright(decoded, _orientation(JpegImageFile(io.BytesIO(data))))
 
 
 def _has_metadata(data: bytes, kind: type[ImageFile]) -> bool:
@@ -186,14 +184,14 @@ def _has_metadata(data: bytes, kind: type[ImageFile]) -> bool:
 
 
 def _size(image: ImageFile) -> tuple[int, int]:
-    """Width and height as they are stored; newer versions of Pillow give a TIFF's turned."""
+    """Return the stored width and height; newer Pillow swaps those of a rotated TIFF."""
     if isinstance(image, TiffImageFile):
         return int(image.tag_v2[WIDTH]), int(image.tag_v2[HEIGHT])
     return image.size
 
 
 def _webp_size(start: bytes) -> tuple[int, int]:
-    """Width and height in the first 30 bytes of a WebP, in each of its three forms."""
+    """Read width and height from the first 30 bytes of a WebP, in its three variants."""
     form = start[8:16]
     if form == b"WEBPVP8X":
         return 1 + int.from_bytes(start[24:27], "little"), 1 + int.from_bytes(
@@ -205,20 +203,21 @@ def _webp_size(start: bytes) -> tuple[int, int]:
     if form == b"WEBPVP8 ":
         sides = int.from_bytes(start[26:28], "little"), int.from_bytes(start[28:30], "little")
         return sides[0] & 0x3FFF, sides[1] & 0x3FFF
-    raise _UnusableError("it begins as a WebP does and is none. Replace or remove it")
+    raise _UnusableError("it starts like a WebP but is not one. Replace or remove it")
 
 
 def _orientation(image: ImageFile) -> int:
-    """How the camera was held, 1 to 8; 1 is upright."""
+    """Read the EXIF orientation, 1 to 8; 1 is upright."""
     try:
-        found = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # broken EXIF turns nothing
+        orientation = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # ignore broken EXIF
         return 1
-    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
-def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    if orientation in ON_A_SIDE:
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo an EXIF orientation."""
+    if orientation in TRANSPOSED:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
@@ -228,12 +227,12 @@ def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _rgb(image: ImageFile) -> np.ndarray:
-    """(H, W, 3) uint8 of any mode that has 1, 8 or 16 bits a channel.
+    """Convert an image of 1, 8 or 16 bits a channel to (H, W, 3) uint8.
 
     Raises:
-        _UnusableError: another mode.
+        _UnusableError: the mode is not supported.
     """
-    # older versions of Pillow read the 16 bits of a PNG into 32
+    # older Pillow reads a 16-bit PNG into 32 bits
     if image.mode.startswith("I;16") or (image.mode == "I" and isinstance(image, PngImageFile)):
         grey = (np.asarray(image) >> (_bits(image) - 8)).astype(np.uint8)
         return np.stack([grey] * 3, axis=2)
@@ -243,12 +242,12 @@ def _rgb(image: ImageFile) -> np.ndarray:
         return np.array(Image.alpha_composite(page, layer).convert("RGB"))
     if image.mode not in PLAIN:
         raise _UnusableError(
-            f"its pixels are of Pillow's mode {image.mode!r}, which has no one meaning in RGB. "
+            f"its pixels are of Pillow's mode {image.mode!r}, which cannot be converted to RGB. "
             "Save it with 8 bits a channel"
         )
     return np.array(image.convert("RGB"))
 
 
 def _bits(image: ImageFile) -> int:
-    """Of a grey pixel in 16: a TIFF may use 12."""
+    """Return the bits of a grey pixel: 16, or what a TIFF gives, for example 12."""
     return int(image.tag_v2.get(BITS, (16,))[0]) if isinstance(image, TiffImageFile) else 16

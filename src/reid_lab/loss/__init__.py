@@ -1,4 +1,4 @@
-"""Losses: pure functions, each with a module for the configs."""
+"""Losses: pure functions and, for configs, modules."""
 
 from reid_lab.loss.triplet import (
     BatchHardTriplet,

@@ -1,6 +1,6 @@
-"""The triplet loss with batch-hard mining (Hermans et al. 2017; DaRe, equation 2).
+"""Triplet loss with batch-hard mining (Hermans et al. 2017; DaRe, equation 2).
 
-PLA's generalisation of it takes easier triplets (section 3.2).
+PLA's generalisation (section 3.2) uses easier triplets.
 """
 
 from __future__ import annotations
@@ -13,21 +13,25 @@ from reid_lab.types import Count, Margin, NonNegative
 
 
 def pairwise_distances(x: Tensor, y: Tensor) -> Tensor:
-    """Euclidean distances of (N, D) and (M, D) -> (N, M), with finite gradients at zero."""
+    """Return Euclidean distances of (N, D) and (M, D) -> (N, M), with finite gradients at 0."""
     squared = x.pow(2).sum(1, keepdim=True) + y.pow(2).sum(1) - 2 * x @ y.T
     return squared.clamp(min=1e-12).sqrt()
 
 
 def batch_hard(embeddings: Tensor, pids: Tensor, margin: float | None = None) -> Tensor:
-    """Mean over anchors of how far the furthest positive lies behind the nearest negative.
+    """Return the batch-hard triplet loss, the mean over anchors.
+
+    For each anchor, it compares the distance of the furthest positive with that of the nearest
+    negative. DaRe's equation 2 sums over the anchors; the recipe of Hermans et al., which DaRe
+    uses, takes the mean, and so the learning rates are for the mean. Anchors of zero loss count.
 
     Args:
-        embeddings: (N, D); computed in float32 whatever the precision around it.
-        pids: (N,) identities. An anchor without a negative adds nothing.
-        margin: hinge at this margin, or None for the soft margin ln(1 + exp(.)).
+        embeddings: (N, D); computed in float32 even under autocast.
+        pids: (N,) identities. An anchor without a negative has zero loss.
+        margin: of the hinge; None uses the soft margin ln(1 + exp(.)).
 
-    Equation 2 sums over the anchors; Hermans et al.'s recipe, which DaRe takes over, has the
-    mean, and the learning rate is meant for that. Anchors whose hinge is zero count in it.
+    Returns:
+        The loss, a scalar.
     """
     same = pids[:, None] == pids[None]
     with torch.autocast(embeddings.device.type, enabled=False):
@@ -52,23 +56,26 @@ class BatchHardTriplet(nn.Module):
 def generalised_batch_hard(
     embeddings: Tensor, pids: Tensor, k: int = 1, p: int = 1, margin: float = 0.0
 ) -> Tensor:
-    """Mean over anchors of ln(1 + exp(margin + T)). PLA, equations 3 and 4.
+    """Return PLA's generalised triplet loss (equations 3 and 4), the mean over anchors.
 
-    T is the k-th largest distance to an image of the anchor's person less the p-th smallest to
-    one of another. With k = p = 1 and no margin it is `batch_hard` with the soft margin.
+    The loss of an anchor is ln(1 + exp(margin + T)), where T is the k-th largest distance to an
+    image of its person minus the p-th smallest distance to an image of another person. With
+    k = p = 1 and margin 0, it is `batch_hard` with the soft margin. Equation 3 sums over the
+    anchors; the mean has the scale of `batch_hard`.
 
     Args:
-        embeddings: (N, D); computed in float32 whatever the precision around it.
+        embeddings: (N, D); computed in float32 even under autocast.
         pids: (N,) identities.
-        k: counts the anchor itself, at distance 0, as the last of its person's images: the
-            paper's k runs to K, where an anchor has only K - 1 others.
-        p: counts the images of all other people.
+        k: rank of the positive, 1 to K. The anchor itself, at distance 0, counts as the last one,
+            because the paper's k goes up to K, while an anchor has K - 1 other images.
+        p: rank of the negative among the images of all other people.
         margin: added before the softplus; may be negative.
 
-    Equation 3 sums over the anchors; the mean keeps the rate of `batch_hard`.
+    Returns:
+        The loss, a scalar.
 
     Raises:
-        ValueError: an anchor has fewer than `k` images of its person or `p` of others.
+        ValueError: a person has fewer than `k` images in the batch, or fewer than `p` of others.
     """
     same = pids[:, None] == pids[None]
     images = same.sum(1)
@@ -84,7 +91,7 @@ def generalised_batch_hard(
         )
     with torch.autocast(embeddings.device.type, enabled=False):
         distances = pairwise_distances(embeddings.float(), embeddings.float())
-        # the anchor last: below the 1e-6 that distances of equal images are clamped to
+        # the anchor ranks last: 0 is below the 1e-6 that distances are clamped to
         to_same = distances.masked_fill(~same, -torch.inf).masked_fill(_eye(same), 0)
         to_others = distances.masked_fill(same, torch.inf)
         positive = to_same.topk(k, 1).values[:, -1]
@@ -93,11 +100,12 @@ def generalised_batch_hard(
 
 
 def _eye(like: Tensor) -> Tensor:
+    """Return the bool identity matrix of the size of `like`."""
     return torch.eye(len(like), dtype=torch.bool, device=like.device)
 
 
 class GeneralisedBatchHard(nn.Module):
-    """`generalised_batch_hard` as a module; its settings may change during training."""
+    """`generalised_batch_hard` as a module, whose settings may change during training."""
 
     def __init__(self, k: Count = 1, p: Count = 1, margin: Margin = 0.0) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""Hyper-parameters that move during training, by Bayesian optimisation (PLA, section 3.3).
+"""Bayesian optimisation of hyper-parameters during training (PLA, section 3.3).
 
-`search.bayes` has the Gaussian process, by BoTorch; it is imported when it is needed.
+`search.bayes`, the Gaussian process by BoTorch, is imported on first use.
 """
 
 from reid_lab.search.schedule import Position, Schedule

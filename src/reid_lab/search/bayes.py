@@ -1,4 +1,4 @@
-"""A Gaussian process over settings, and expected improvement, both BoTorch's."""
+"""A Gaussian process over settings, and expected improvement, both by BoTorch."""
 
 from __future__ import annotations
 
@@ -20,12 +20,16 @@ from reid_lab.search.setting import Prediction, Ranges, Setting
 
 
 class Surrogate:
-    """A Gaussian process fitted to f(W), to be minimised. PLA, equations 6 to 8.
+    """A Gaussian process fitted to the objective f(W), which is minimised. PLA, equations 6 to 8.
 
-    The kernel is Gaussian with a bandwidth for each part of the setting, fitted with the noise
-    to the data (the paper: "calculated from given samples"). It sees the settings scaled to
-    the ranges. `k` and `p` are integers wherever it is fitted or asked, so that none of its
-    answers is one of a rounded value.
+    The kernel is Gaussian with one length scale per hyper-parameter, fitted to the data together
+    with the noise (the paper: "calculated from given samples"). Settings are scaled to their
+    ranges. `k` and `p` are integers in fitting and prediction, so that no prediction is rounded.
+
+    Args:
+        ranges: of the settings.
+        settings: N settings that were explored.
+        objectives: N values of f; those that are not finite are ignored.
 
     Raises:
         ValueError: fewer than two finite objectives.
@@ -34,18 +38,18 @@ class Surrogate:
     def __init__(
         self, ranges: Ranges, settings: Sequence[Setting], objectives: Sequence[float]
     ) -> None:
-        # an exploration that diverged says nothing about the shape of f
+        # explorations that diverged are left out
         known = [(w, f) for w, f in zip(settings, objectives, strict=True) if math.isfinite(f)]
         if len(known) < 2:
             raise ValueError(
-                f"{len(known)} of {len(settings)} explorations have a finite loss, where a "
-                "Gaussian process takes two: lower model.lr, or the ranges of weight and margin"
+                f"{len(known)} of {len(settings)} explorations have a finite loss; a Gaussian "
+                "process needs two or more: lower model.lr, or the ranges of weight and margin"
             )
         x = _tensor([w for w, _ in known])
         y = torch.tensor([[f] for _, f in known], dtype=torch.float64)
         bounds = torch.tensor(astuple(ranges), dtype=torch.float64).T  # (2, 4)
-        bounds[1] += bounds[0] == bounds[1]  # a range of one value
-        # fitting may draw numbers, which training must not feel
+        bounds[1] += bounds[0] == bounds[1]  # ranges of a single value
+        # fitting may draw random numbers; training's random state is not changed
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.manual_seed(0)
@@ -56,11 +60,11 @@ class Surrogate:
                 input_transform=Normalize(x.shape[1], bounds=bounds),
             )
             fit_gpytorch_mll(ExactMarginalLogLikelihood(self.model.likelihood, self.model))
-        # in logarithms, for differences that would vanish where all candidates are poor
+        # of logarithms, which differ even where all improvements are close to 0
         self._improvement = LogExpectedImprovement(self.model, float(y.min()), maximize=False)
 
     def best(self, candidates: Sequence[Setting]) -> Setting:
-        """The candidate of the largest expected improvement."""
+        """Return the candidate with the largest expected improvement."""
         choices = _tensor(candidates)
         with torch.random.fork_rng(devices=[]):
             chosen, _ = optimize_acqf_discrete(self._improvement, 1, choices)
@@ -68,6 +72,7 @@ class Surrogate:
 
     @torch.no_grad()
     def predict(self, settings: Sequence[Setting]) -> list[Prediction]:
+        """Predict the objective of each setting."""
         x = _tensor(settings)
         posterior = self.model.posterior(x)
         improvement = self._improvement(x.unsqueeze(1)).exp()

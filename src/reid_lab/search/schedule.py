@@ -1,4 +1,4 @@
-"""When PLA does what: every batch's position in algorithm 1 is a function of its number alone."""
+"""The schedule of PLA's algorithm 1: the position of a batch depends on its number only."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ from typing import NamedTuple
 
 
 class Position(NamedTuple):
-    """Where a batch stands.
+    """The position of a batch in the schedule.
 
-    `slot` counts the phases of a round: those before the last explore the setting of that
-    number, the last exploits. `start` is the phase's first batch, `step` counts from there.
+    Attributes:
+        round: from 0.
+        slot: number of the phase in its round, from 0. The last phase exploits; the others explore
+            the setting of this number.
+        exploiting: whether the phase exploits.
+        start: first batch of the phase.
+        step: batches since `start`.
+        length: batches of the phase.
     """
 
     round: int
@@ -18,30 +24,32 @@ class Position(NamedTuple):
     exploiting: bool
     start: int
     step: int
-    length: int  # batches of the phase
+    length: int
 
     @property
     def first(self) -> bool:
-        """The first batch of its phase."""
+        """Whether this is the first batch of the phase."""
         return self.step == 0
 
     @property
     def last(self) -> bool:
-        """The last batch of its phase."""
+        """Whether this is the last batch of the phase."""
         return self.step + 1 == self.length
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """`rounds` of exploring every setting, then exploiting the one chosen. Algorithm 1.
+    """Rounds that explore every setting, then exploit the one chosen (algorithm 1).
 
-    The first round explores `settings`, each later one also those chosen before it: W grows by
-    one a round. All phases of a round see the same data, those that follow what the rounds
-    before exploited.
+    The first round explores `settings` settings; later rounds also those chosen before: W grows by
+    one per round. All phases of a round start from the same data: the batches that follow those of
+    the exploitations so far.
 
     Args:
-        epoch: batches of an epoch.
+        rounds: number of rounds.
+        settings: settings explored in the first round.
         explore, exploit: epochs of a phase.
+        epoch: batches of an epoch.
     """
 
     rounds: int
@@ -51,11 +59,11 @@ class Schedule:
     epoch: int
 
     def explorations(self, round: int) -> int:
-        """Settings to explore in a round, counted from 0."""
+        """Return the number of settings explored in a round, counted from 0."""
         return self.settings + round
 
     def batches(self, round: int) -> int:
-        """Batches of a whole round."""
+        """Return the batches of a round."""
         return (self.explorations(round) * self.explore + self.exploit) * self.epoch
 
     @property
@@ -64,7 +72,7 @@ class Schedule:
         return sum(map(self.batches, range(self.rounds)))
 
     def at(self, t: int) -> Position:
-        """The position of batch `t`; past the end it stays in the last exploitation."""
+        """Return the position of batch `t`; after the end, it is in the last exploitation."""
         start = 0
         for number in range(self.rounds - 1):
             if t < start + self.batches(number):
@@ -80,6 +88,6 @@ class Schedule:
         return Position(number, slot, exploiting, start, t - start, length)
 
     def data(self, t: int) -> int:
-        """The batch of the sampler that batch `t` of the training takes."""
+        """Return the number of the sampler's batch that step `t` of the training uses."""
         position = self.at(t)
         return position.round * self.exploit * self.epoch + position.step

@@ -1,4 +1,4 @@
-"""The state of PLA's search: what was tried, what came out, what is chosen."""
+"""The state of PLA's search: trials, their objectives, and the settings chosen."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ UNKNOWN = Prediction(math.nan, math.nan, math.nan)
 
 
 class Search:
-    """Algorithm 1 but for the network: settings, losses and trials, one after the other.
+    """Algorithm 1 without the network: settings, losses and trials.
 
-    Where the paper is silent: a later round explores all of W again, as the network has
-    changed since, and the process is fitted to that round's objectives alone.
+    The paper does not say whether later rounds explore all of W again. Here they do, because the
+    network has changed, and the process is fitted to the objectives of that round only.
 
     Args:
+        schedule: rounds and lengths of the phases.
+        ranges: of the settings.
         drop: expected relative drop of the loss, ED of equation 9.
-        candidates: settings drawn in each round, of which the one of the largest expected
-            improvement is exploited.
+        candidates: settings drawn in each round; the one with the largest expected improvement is
+            exploited.
+        seed: of all settings drawn.
     """
 
     def __init__(
@@ -34,38 +37,38 @@ class Search:
         self.schedule, self.ranges, self.drop = schedule, ranges, drop
         self.candidates, self.seed = candidates, seed
         self.settings = ranges.draw(schedule.settings, np.random.default_rng([seed, 0]))  # W
-        self.expected = [UNKNOWN] * schedule.settings  # of each of W, by the last process
+        self.expected = [UNKNOWN] * schedule.settings  # predictions for W by the last process
         self.trials: list[Trial] = []
-        self.losses: list[float] = []  # the means of this phase's epochs
-        self._sum = 0.0  # of this epoch's losses
+        self.losses: list[float] = []  # mean losses of this phase's epochs
+        self._sum = 0.0  # of the losses of this epoch
 
     def setting(self, position: Position) -> Setting:
-        """What a phase trains with; an exploitation with the newest of W."""
+        """Return the setting of a phase; exploitations use the newest of W."""
         return self.settings[position.slot]
 
     def add(self, loss: float) -> None:
-        """Take a batch's loss."""
+        """Add the loss of a batch."""
         self._sum += loss
 
     @property
     def mean(self) -> float:
-        """Mean loss of the epoch that just ended."""
+        """Mean loss of the current epoch, once it is complete."""
         return self._sum / self.schedule.epoch
 
     def end_epoch(self, mean: float) -> bool:
-        """Take an epoch's mean loss; whether it is the phase's lowest."""
+        """Add the mean loss of an epoch; return whether it is the lowest of the phase."""
         lowest = not self.losses or mean < min(self.losses)
         self.losses.append(mean)
         self._sum = 0.0
         return lowest
 
     def end_phase(self, position: Position) -> None:
-        """Note what came out; after the last exploration of a round, choose what to exploit."""
+        """Record the result of a phase; after the last exploration, choose what to exploit."""
         if not position.exploiting:
-            self._note(position.round, position.slot)
-        tried = self.losses[: self.schedule.explore]
+            self._record(position.round, position.slot)
+        losses = self.losses[: self.schedule.explore]
         objective = (
-            objective_of(tried, self.drop) if len(tried) == self.schedule.explore else math.nan
+            objective_of(losses, self.drop) if len(losses) == self.schedule.explore else math.nan
         )
         self.trials[-1] = replace(self.trials[-1], objective=objective, loss=_lowest(self.losses))
         self.losses = []
@@ -73,22 +76,22 @@ class Search:
             self._choose(position.round)
 
     def _choose(self, round: int) -> None:
-        from reid_lab.search.bayes import Surrogate  # here: BoTorch takes seconds to import
+        from reid_lab.search.bayes import Surrogate  # BoTorch takes seconds to import
 
         explored = self.trials[-len(self.settings) :]
         process = Surrogate(self.ranges, self.settings, [trial.objective for trial in explored])
         drawn = self.ranges.draw(self.candidates, np.random.default_rng([self.seed, 1, round]))
         self.settings.append(process.best(drawn))
         self.expected = process.predict(self.settings)
-        self._note(round, len(self.settings) - 1)
+        self._record(round, len(self.settings) - 1)
 
-    def _note(self, round: int, slot: int) -> None:
+    def _record(self, round: int, slot: int) -> None:
         phase = "explore" if slot < self.schedule.explorations(round) else "exploit"
         setting, expected = self.settings[slot], self.expected[slot]
         self.trials.append(Trial(round + 1, phase, *setting, math.nan, *expected, math.nan))
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything in plain types."""
+        """Return the state in plain types."""
         return {
             "settings": [list(setting) for setting in self.settings],
             "expected": [list(prediction) for prediction in self.expected],
@@ -98,6 +101,7 @@ class Search:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a state of `state_dict`."""
         self.settings = [Setting(*setting) for setting in state["settings"]]
         self.expected = [Prediction(*prediction) for prediction in state["expected"]]
         self.trials = [Trial(**trial) for trial in state["trials"]]
@@ -105,15 +109,15 @@ class Search:
 
 
 def _lowest(losses: Sequence[float]) -> float:
-    """nan where the phase diverged."""
+    """Return the lowest loss; nan if the phase diverged."""
     return min(losses) if all(map(math.isfinite, losses)) else math.nan
 
 
 def objective_of(losses: Sequence[float], drop: float) -> float:
-    """How far the loss's relative drop is from `drop`. PLA, equation 9 as printed.
+    """Return the deviation of the loss's relative drop from `drop`. PLA, equation 9 as printed.
 
-    From the mean of the first half of `losses`, an epoch each, to that of the second, which
-    has one more where their number is odd. A loss of zero does not drop.
+    The drop is from the mean of the first half of `losses` (one per epoch) to the mean of the
+    second half, which has one more if their number is odd. A loss of 0 drops by 0.
     """
     half = len(losses) // 2
     first, second = float(np.mean(losses[:half])), float(np.mean(losses[half:]))

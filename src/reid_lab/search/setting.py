@@ -1,4 +1,4 @@
-"""What PLA searches: w = (lambda, m, k, p)."""
+"""The settings that PLA searches, w = (lambda, m, k, p), and their ranges."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Setting(NamedTuple):
-    """PLA, section 3.3: `weight` is lambda of equation 5; `margin`, `k` and `p` of equation 3."""
+    """A setting (PLA, section 3.3): `weight` is lambda of equation 5, the rest of equation 3."""
 
     weight: float
     margin: float
@@ -18,7 +18,7 @@ class Setting(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What the process expects of a setting: mean and deviation of f, expected improvement."""
+    """Prediction for a setting: mean and deviation of the objective, expected improvement."""
 
     mean: float
     deviation: float
@@ -27,10 +27,10 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Ranges:
-    """(lowest, highest) of each part of a setting, both included. Algorithm 1's by default.
+    """Ranges (lowest, highest) of each part of a setting, inclusive; defaults of algorithm 1.
 
     Raises:
-        ValueError: a lowest above its highest.
+        ValueError: the lowest value is above the highest.
     """
 
     weight: tuple[float, float] = (0.0, 2.0)
@@ -41,10 +41,10 @@ class Ranges:
     def __post_init__(self) -> None:
         for name, (low, high) in zip(Setting._fields, astuple(self), strict=True):
             if low > high:
-                raise ValueError(f"{name}=[{low}, {high}]: the lowest value comes first")
+                raise ValueError(f"{name}=[{low}, {high}]: expected [lowest, highest]")
 
     def draw(self, count: int, rng: np.random.Generator) -> list[Setting]:
-        """Settings drawn evenly; `k` and `p` are integers from the start."""
+        """Draw settings uniformly; `k` and `p` are integers."""
         return [
             Setting(
                 float(rng.uniform(*self.weight)),

@@ -1,4 +1,4 @@
-"""Textures of heads, hats, shoes, and bags; see `garments` for the layout of a texture."""
+"""Textures of heads, hats, shoes and bags; see `garments` for the layout of a texture."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reid_lab.dataset.synthetic.prints import flat
 
 
 def head(person: Pedestrian) -> Image.Image:
-    """A face at the front and hair around it."""
+    """Draw the face at the front and hair around it."""
     skin, hair = person.skin, person.hair_colour
     image = flat(skin, 64, 64)
     draw = ImageDraw.Draw(image)
@@ -35,6 +35,7 @@ def head(person: Pedestrian) -> Image.Image:
 
 
 def hat(person: Pedestrian) -> Image.Image:
+    """Draw a hat, or the hood in the colour of the upper garment."""
     image = flat(person.hat_colour, 32, 64)
     if person.hat in ("beanie", "hat"):
         band = scaled(person.hat_colour, 0.6)
@@ -45,11 +46,12 @@ def hat(person: Pedestrian) -> Image.Image:
 
 
 def shoe(person: Pedestrian) -> Image.Image:
-    """Dark sole below; the columns of a lying tube run over the instep."""
+    """Draw a shoe in a single colour."""
     return flat(person.shoes, 8, 16)
 
 
 def bag(person: Pedestrian) -> Image.Image:
+    """Draw a bag with a seam and pockets."""
     image = flat(person.carried_colour, 32, 64)
     draw = ImageDraw.Draw(image)
     seam = scaled(person.carried_colour, 0.6)

@@ -1,4 +1,4 @@
-"""Cameras: where they hang, the light they see, and what they do to a picture."""
+"""Cameras: viewpoint, light, and the degradation of the image (colour, resolution, noise)."""
 
 from __future__ import annotations
 
@@ -10,32 +10,30 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from reid_lab.dataset.synthetic.draw import Floats, Light
+from reid_lab.dataset.synthetic.draw import Floats, Light, Pixels
 from reid_lab.dataset.synthetic.keys import Domain, stream
-
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Camera:
-    """One camera. Angles in radians, distance in body heights, gains are factors."""
+    """A camera. Angles in radians, distance in body heights; gains are factors."""
 
-    pitch: float  # how steeply it looks down
+    pitch: float  # downward angle of view
     distance: float
-    path: float  # heading of most people who walk by, either way
+    path: float  # direction of the path that most people walk along, either way
     gains: tuple[float, float, float]
     exposure: float
     gamma: float
     saturation: float
-    detail: float  # share of the resolution that survives
-    noise: float  # standard deviation, 0-255
-    quality: int  # JPEG
+    detail: float  # fraction of the resolution that is kept
+    noise: float  # standard deviation in grey levels
+    quality: int  # of the JPEG
     light: Light
 
 
 @lru_cache(maxsize=64)
 def camera(seed: int, camid: int) -> Camera:
-    """Camera `camid` (from 1) of the world with this seed."""
+    """Draw camera `camid` (from 1) of a data set with this seed."""
     rng = stream(seed, Domain.CAMERA, camid)
     warmth = float(rng.uniform(-1, 1))
     tint = float(rng.uniform(-0.06, 0.06))
@@ -56,10 +54,15 @@ def camera(seed: int, camid: int) -> Camera:
 
 
 def project(view: Camera, points: Floats, heading: float) -> tuple[Floats, Floats]:
-    """Camera coordinates of points (n, 3), given as (left, up, forward) of a person.
+    """Project points from a person's frame to the camera's.
 
-    Returns (n, 3) of (right, down, towards the viewer) in body heights, seen from the height
-    of the waist, and (n,) the magnification by perspective.
+    Args:
+        points: (n, 3), (left, up, forward) of the person, in body heights.
+        heading: direction that the person faces, in radians; 0 is towards the camera.
+
+    Returns:
+        (n, 3) (right, down, towards the camera) in body heights, relative to the waist, and
+        (n,) the magnification by perspective.
     """
     left, up, forward = points[:, 0], points[:, 1] - 0.5, points[:, 2]
     right = left * cos(heading) + forward * sin(heading)
@@ -70,46 +73,54 @@ def project(view: Camera, points: Floats, heading: float) -> tuple[Floats, Float
     return np.stack([right * size, down * size, depth], axis=1).astype(np.float32), size
 
 
-def develop(view: Camera, picture: Floats, rng: np.random.Generator) -> Pixels:
-    """What the camera makes of a clean picture (3, h, w), 0-255: (h, w, 3)."""
-    height, width = picture.shape[1:]
-    exposure = view.exposure * float(rng.uniform(0.93, 1.08))  # the camera adapts all the time
+def degrade(view: Camera, image: Floats, rng: np.random.Generator) -> Pixels:
+    """Apply the camera's colour, resolution and noise to a clean image.
+
+    Args:
+        image: (3, h, w) float, 0 to 255.
+
+    Returns:
+        (h, w, 3) uint8.
+    """
+    height, width = image.shape[1:]
+    exposure = view.exposure * float(rng.uniform(0.93, 1.08))  # automatic exposure varies
     warmth = float(rng.normal(0, 0.02))
     balance = np.asarray((1 + warmth, 1 + float(rng.normal(0, 0.01)), 1 - warmth), np.float32)
     gains = np.asarray(view.gains, np.float32) * balance * np.float32(exposure)
     matrix = (_saturating(view.saturation) * gains).astype(np.float32)
     slope = np.linspace(-1, 1, width, dtype=np.float32) * np.float32(rng.uniform(-0.1, 0.1)) + 1
-    seen = (matrix.T @ picture.reshape(3, -1)).reshape(picture.shape) * slope
+    seen = (matrix.T @ image.reshape(3, -1)).reshape(image.shape) * slope
     index = np.minimum(np.maximum(seen, 0), np.float32(255)).astype(np.uint8)
     index = np.ascontiguousarray(index.transpose(1, 2, 0))
-    image = Image.fromarray(_tone(view.gamma)[index])
+    toned = Image.fromarray(_tone(view.gamma)[index])
     detail = view.detail * float(rng.uniform(0.8, 1.0))
     if detail < 0.95:
         small = (max(8, round(width * detail)), max(16, round(height * detail)))
-        image = image.resize(small, Image.Resampling.BILINEAR)
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        toned = toned.resize(small, Image.Resampling.BILINEAR)
+        toned = toned.resize((width, height), Image.Resampling.BILINEAR)
     noise = _noise(view.noise, height, width)
     y, x = (int(rng.integers(0, side)) for side in (height, width))
-    noisy = np.asarray(image, np.int16) + noise[y : y + height, x : x + width]
+    noisy = np.asarray(toned, np.int16) + noise[y : y + height, x : x + width]
     result: Pixels = np.minimum(np.maximum(noisy, 0), 255).astype(np.uint8)
     return result
 
 
 def _saturating(share: float) -> Floats:
-    """The (3, 3) matrix that mixes colours (as rows) with their grey; share 1 keeps them."""
+    """Return the (3, 3) matrix that blends colours (rows) with their grey; 1 keeps them."""
     grey = np.outer((0.299, 0.587, 0.114), np.ones(3))
     return (share * np.eye(3) + (1 - share) * grey).astype(np.float32)
 
 
 @lru_cache(maxsize=64)
 def _tone(gamma: float) -> Pixels:
+    """Return the gamma curve as a lookup table (256,)."""
     curve = 255 * (np.arange(256) / 255) ** gamma
     return np.round(curve).astype(np.uint8)
 
 
 @lru_cache(maxsize=16)
 def _noise(level: float, height: int, width: int) -> NDArray[np.int16]:
-    """A field of noise with this standard deviation, to cut windows from."""
+    """Return noise (2 h, 2 w, 3) of this standard deviation, from which windows are cut."""
     rng = stream(0, Domain.SCENE, height, width)
     field = rng.standard_normal((2 * height, 2 * width, 3), dtype=np.float32) * level
     return np.round(field).astype(np.int16)

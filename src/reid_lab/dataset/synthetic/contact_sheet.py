@@ -1,4 +1,4 @@
-"""A contact sheet, for documents and eyes."""
+"""A contact sheet of synthetic people."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from reid_lab.dataset.synthetic.keys import Population
 from reid_lab.dataset.synthetic.plan import seen_by
 from reid_lab.dataset.synthetic.recipe import Recipe
 
-GAP = 2  # pixels between pictures
+GAP = 2  # pixels between images
 
 
 def contact_sheet(recipe: Recipe, rows: int = 8, columns: int = 12) -> Image.Image:
-    """A contact sheet of the first `rows` test people, one a row, each through their cameras.
+    """Render the first `rows` test people, one per row, in their cameras in turn.
 
-    Neighbouring rows are often look-alikes. Raises ValueError for less than one row or column.
+    Neighbouring rows are often look-alikes.
+
+    Raises:
+        ValueError: fewer than one row or column.
     """
     if rows < 1 or columns < 1:
-        raise ValueError(f"rows={rows}, columns={columns}: give 1 or more of each")
+        raise ValueError(f"rows={rows}, columns={columns}: both must be 1 or more")
     wide, high = recipe.width + GAP, recipe.height + GAP
     image = Image.new("RGB", (columns * wide - GAP, rows * high - GAP), "white")
     for row in range(rows):

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating[Any]]  # float32 in fact
+Floats = NDArray[np.floating[Any]]  # float32
+Pixels = NDArray[np.uint8]
 STEPS = 48  # samples of a profile along a tube
 
 
@@ -16,11 +17,12 @@ STEPS = 48  # samples of a profile along a tube
 class Tube:
     """A part of the body: an elliptic tube from `start` to `end`.
 
-    start, end: (left, up, forward) in the person's own frame, in body heights.
-    width, depth: (STEPS,) half widths to the side and to the front, in body heights.
-    texture: (3, rows, columns), 0-255, columns a power of two; rows run along the tube,
-        columns around it: the middle is the person's front, right of it their left side.
-    flat: whether (start, end) are cut flat rather than rounded.
+    Attributes:
+        start, end: (left, up, forward) in the person's frame, in body heights.
+        width, depth: (STEPS,) half widths to the side and to the front, in body heights.
+        texture: (3, rows, columns), 0 to 255; columns are a power of two. Rows run along the tube,
+            columns around it: the middle is the person's front, right of it their left side.
+        flat: whether (start, end) are cut flat instead of rounded.
     """
 
     start: tuple[float, float, float]
@@ -33,9 +35,9 @@ class Tube:
 
 @dataclass(slots=True)
 class Canvas:
-    """What is nearest in each of height x width pixels: depth, texel, and brightness.
+    """The nearest surface in each of height x width pixels: depth, texel and brightness.
 
-    Colours are looked up once, at the end, which is cheaper than writing them tube by tube.
+    Colours are looked up once at the end, which is cheaper than writing them for each tube.
     """
 
     height: int
@@ -44,8 +46,8 @@ class Canvas:
     texel: NDArray[np.intp] = field(init=False)
     shade: Floats = field(init=False)
     pixel: NDArray[np.intp] = field(init=False)  # (height, width) flat indices
-    _sheets: list[Floats] = field(init=False, default_factory=list)
-    _first: dict[int, int] = field(init=False, default_factory=dict)
+    _textures: list[Floats] = field(init=False, default_factory=list)
+    _offsets: dict[int, int] = field(init=False, default_factory=dict)
     _size: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
@@ -56,26 +58,26 @@ class Canvas:
         self.pixel = np.arange(size).reshape(self.height, self.width)
 
     def texels(self, texture: Floats) -> int:
-        """Number of the first texel of this (3, ...) texture."""
-        if id(texture) not in self._first:
-            self._first[id(texture)] = self._size
-            self._sheets.append(texture.reshape(3, -1))
-            self._size += self._sheets[-1].shape[1]
-        return self._first[id(texture)]
+        """Return the index of the first texel of a texture (3, rows, columns), adding it if new."""
+        if id(texture) not in self._offsets:
+            self._offsets[id(texture)] = self._size
+            self._textures.append(texture.reshape(3, -1))
+            self._size += self._textures[-1].shape[1]
+        return self._offsets[id(texture)]
 
     def reduced(self, factor: int) -> tuple[Floats, Floats]:
-        """Premultiplied colour (3, h, w) and coverage (h, w) at 1/factor of the size."""
+        """Return premultiplied colour (3, h, w) and coverage (h, w) at 1/factor of the size."""
         shape = (self.height, self.width)
         cover = _shrunk((self.depth > -np.inf).astype(np.float32).reshape(shape), factor)
-        if not self._sheets:
+        if not self._textures:
             return np.zeros((3, *cover.shape), np.float32), cover
-        atlas = np.concatenate(self._sheets, axis=1)
+        atlas = np.concatenate(self._textures, axis=1)
         planes = [plane.take(self.texel, mode="clip") * self.shade for plane in atlas]
         return np.stack([_shrunk(plane.reshape(shape), factor) for plane in planes]), cover
 
 
 def _shrunk(plane: Floats, factor: int) -> Floats:
-    """The mean of blocks of factor x factor; sums of slices are much faster than `mean`."""
+    """Average blocks of factor x factor; sums of slices are much faster than `mean`."""
     rows = sum((plane[k::factor] for k in range(1, factor)), start=plane[::factor])
     both = sum((rows[:, k::factor] for k in range(1, factor)), start=rows[:, ::factor])
     result: Floats = both * np.float32(1 / factor**2)
@@ -84,7 +86,7 @@ def _shrunk(plane: Floats, factor: int) -> Floats:
 
 @dataclass(slots=True)
 class Light:
-    """Direction to the light (right, down, towards the viewer) and the share of diffuse light."""
+    """Direction to the light (right, down, towards the camera) and its strength, 0 to 1."""
 
     direction: tuple[float, float, float]
     strength: float
@@ -102,9 +104,10 @@ def paint(
 ) -> None:
     """Draw a projected tube.
 
-    start, end: (x, y, z) in pixels, z towards the viewer. width, depth: (STEPS,) half widths
-    across and towards the viewer, in pixels. turn: heading of the person in radians, 0 = to
-    the viewer, positive = towards the right of the picture.
+    Args:
+        start, end: (x, y, z) in pixels, z towards the camera.
+        width, depth: (STEPS,) half widths across and towards the camera, in pixels.
+        turn: heading of the person in radians; 0 is towards the camera, positive to the right.
     """
     ax, ay, az = (float(v) for v in start)
     dx, dy, dz = (float(v) for v in end - start)
@@ -143,13 +146,13 @@ def paint(
 
 @dataclass(slots=True)
 class _Slices:
-    """A tube cut across, pixel by pixel, from `reach` + 1 pixels before its start."""
+    """Cross-sections of a tube, one a pixel, from `reach` + 1 pixels before its start."""
 
     radius: Floats
-    room: Floats  # squared half width of the outline, rounded ends included; negative outside
-    near: Floats  # how near the middle is to the viewer
-    depth: Floats  # and how much nearer the surface
-    texel: NDArray[np.intp]  # the first of its row of the texture
+    room: Floats  # squared half width of the outline, with rounded ends; negative outside
+    near: Floats  # depth of the axis
+    depth: Floats  # how much nearer the surface is
+    texel: NDArray[np.intp]  # first texel of the texture's row
 
 
 def _slices(
@@ -173,7 +176,7 @@ def _slices(
 
 
 def _column(side: Floats, facing: Floats, columns: int, turn: float) -> NDArray[np.intp]:
-    """Columns (n,) of the texture, a power of two of them, where the surface faces `side`."""
+    """Return texture columns (n,); `columns` is a power of two."""
     u = np.arctan2(side, facing) * np.float32(columns / (2 * np.pi))
     u += np.float32(columns * (2.5 - turn / (2 * np.pi)))  # 2: never negative
     column: NDArray[np.intp] = u.astype(np.intp) & (columns - 1)
@@ -181,7 +184,7 @@ def _column(side: Floats, facing: Floats, columns: int, turn: float) -> NDArray[
 
 
 def _shade(light: Light, side: Floats, facing: Floats, ux: np.float32, uy: np.float32) -> Floats:
-    """Brightness (n,): soft lambert, darker towards the outline."""
+    """Return brightness (n,): Lambertian with ambient light, darker towards the outline."""
     x, y, z = (np.float32(v) for v in light.direction)
     lit = side * (uy * x - ux * y) + facing * z
     shade = np.float32(1 - light.strength) + np.float32(light.strength) * np.maximum(lit, -0.2)
@@ -190,4 +193,5 @@ def _shade(light: Light, side: Floats, facing: Floats, ux: np.float32, uy: np.fl
 
 
 def _span(a: float, b: float, reach: float, size: int) -> tuple[int, int]:
+    """Return the range of pixels between a and b, widened by `reach`, clipped to `size`."""
     return max(0, int(min(a, b) - reach)), min(size, int(max(a, b) + reach) + 2)

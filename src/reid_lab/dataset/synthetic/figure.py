@@ -1,4 +1,4 @@
-"""A person in a pose, as tubes."""
+"""The body, clothes and luggage of a person in a pose, as tubes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from reid_lab.dataset.synthetic.person import Pedestrian
 from reid_lab.dataset.synthetic.pose import Limb, Pose, Vec
 
 _GRID = np.linspace(0, 1, STEPS)
-Knots = Sequence[tuple[float, float]]  # (place along the tube 0..1, half width)
+Knots = Sequence[tuple[float, float]]  # (position along the tube, 0 to 1; half width)
 
 
 def tubes(person: Pedestrian, pose: Pose) -> list[Tube]:
-    """All parts of the person, in no particular order."""
+    """Return all parts of the person, in no particular order."""
     clothes = wardrobe(person)
     parts = _trunk(person, pose, clothes) + _head(person, pose, clothes)
     for leg in pose.legs:
@@ -28,6 +28,7 @@ def tubes(person: Pedestrian, pose: Pose) -> list[Tube]:
 
 
 def _profile(knots: Knots, factor: float = 1.0) -> Floats:
+    """Interpolate half widths (STEPS,) between knots, times `factor`."""
     return _sampled(tuple(knots), factor)
 
 
@@ -39,13 +40,13 @@ def _sampled(knots: tuple[tuple[float, float], ...], factor: float) -> Floats:
 
 
 def _round(start: Vec, end: Vec, knots: Knots, texture: Floats, *, flat: bool = False) -> Tube:
-    """A limb: circular, with the far end cut off if `flat`."""
+    """Return a circular tube; `flat` cuts its far end."""
     radius = _profile(knots)
     return Tube(start, end, radius, radius, texture, (False, flat))
 
 
 def _mix(a: Vec, b: Vec, share: float) -> Vec:
-    """The point `share` of the way from a to b."""
+    """Return the point at fraction `share` from a to b."""
     return tuple(p + (q - p) * share for p, q in zip(a, b, strict=True))  # type: ignore[return-value]
 
 
@@ -120,7 +121,7 @@ def _head(person: Pedestrian, pose: Pose, clothes: Wardrobe) -> list[Tube]:
 def _hat(person: Pedestrian, top: Vec, clothes: Wardrobe) -> list[Tube]:
     if person.hat == "none":
         return []
-    if person.hat == "hood":  # open at the front: behind the face, wider than the head
+    if person.hat == "hood":  # behind the face and wider than the head
         return [
             Tube(_moved(top, up=0.01, forward=-0.018), _moved(top, up=-0.085, forward=-0.02),
                  _profile([(0, 0.048), (0.6, 0.058), (1, 0.06)]),
@@ -195,12 +196,12 @@ def _arm(person: Pedestrian, arm: Limb, clothes: Wardrobe) -> list[Tube]:
 
 
 def _even(radius: float) -> Floats:
-    """The profile of a box with soft edges."""
+    """Return the profile of a box with rounded edges."""
     return _profile([(0, radius * 0.88), (0.08, radius), (0.92, radius), (1, radius * 0.92)])
 
 
 def _carried(person: Pedestrian, pose: Pose, clothes: Wardrobe) -> list[Tube]:
-    """What the person carries; hand-held things are in the right hand."""
+    """Return what the person carries; hand-held objects are in the right hand."""
     hand, bag, b = pose.arms[1].tip, clothes.bag, person.build
     if person.carried == "backpack":
         top = _moved(pose.neck, up=-0.03, forward=-0.095 * b)

@@ -1,7 +1,7 @@
-"""Textures: cloth, faces, and bags, unwrapped from the tubes that wear them.
+"""Textures of a person: clothes, face and bag, unwrapped from the tubes of the body.
 
-Every texture is (3, rows, columns) float32, 0-255. Rows run along the tube; columns run around
-it: the middle is the person's front, right of it their left side, the outer edge their back.
+Every texture is (3, rows, columns) float32, 0 to 255. Rows run along the tube, columns around it:
+the middle is the person's front, right of it their left side, the outer edge their back.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Wardrobe:
 
 @lru_cache(maxsize=128)
 def wardrobe(person: Pedestrian) -> Wardrobe:
-    """All textures of this person; they depend on nothing else."""
+    """Draw all textures of a person."""
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(person.hair_colour)))
     skirt_colour = person.upper_colour if person.lower == "dress" else person.lower_colour
     skirt = flat(skirt_colour, 48, COLUMNS)
@@ -64,10 +64,10 @@ def _plain_array(image: Image.Image) -> Floats:
 
 
 def _folded(image: Image.Image, rng: np.random.Generator, depth: float) -> Floats:
-    """The cloth with soft folds: smooth noise, longer along the tube than around it."""
+    """Add folds: smooth noise, longer along the tube than around it."""
     rows, columns = image.height, image.width
     coarse = rng.normal(1.0, depth, (max(3, rows // 14), max(4, columns // 9))).astype(np.float32)
-    coarse[:, -1] = coarse[:, 0]  # closes at the back
+    coarse[:, -1] = coarse[:, 0]  # continuous at the back
     folds = Image.fromarray(coarse).resize((columns, rows), Image.Resampling.BICUBIC)
     return _plain_array(image) * np.asarray(folds, np.float32)
 
@@ -107,7 +107,7 @@ def _torso(person: Pedestrian) -> Image.Image:
 
 
 def _behind(image: Image.Image, person: Pedestrian) -> Image.Image:
-    """The torso with its back print, and the hood of a hoodie, drawn on the back."""
+    """Draw the print and the hood of a hoodie on the back of the torso."""
     image = _rolled(image)
     draw = ImageDraw.Draw(image)
     middle = COLUMNS / 2
@@ -152,7 +152,7 @@ def _pelvis(person: Pedestrian) -> Image.Image:
 
 
 def _leg(person: Pedestrian) -> Image.Image:
-    """A trouser leg; the stripe is on both sides, of which the inner one is hardly seen."""
+    """Draw a trouser leg; stripes are on both sides (the inner one is hardly visible)."""
     image = flat(person.lower_colour, 48, 64)
     draw = ImageDraw.Draw(image)
     if person.lower == "jeans":  # worn at the front

@@ -1,4 +1,4 @@
-"""One picture: a person in front of a camera, framed by an imperfect detector."""
+"""Render one image: a person in front of a camera, framed by an imperfect detector."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from reid_lab.dataset.synthetic.camera import Camera, Pixels, camera, develop, project
+from reid_lab.dataset.synthetic.camera import Camera, Pixels, camera, degrade, project
 from reid_lab.dataset.synthetic.draw import Canvas, Floats, Tube, paint
 from reid_lab.dataset.synthetic.figure import tubes
 from reid_lab.dataset.synthetic.keys import Domain, Population, stream
@@ -19,12 +19,12 @@ from reid_lab.dataset.synthetic.recipe import Recipe
 from reid_lab.dataset.synthetic.scene import panorama
 from reid_lab.optional import load
 
-FINE = 2  # people are drawn at this multiple of the size, then reduced
+SUPERSAMPLING = 2  # people are drawn at this multiple of the size, then reduced
 
 
 @dataclass(frozen=True)
 class ImageKey:
-    """The key of one picture: person `index` of `split`, camera `camid`, number `take`."""
+    """The key of an image: person `index` of `split`, camera `camid`, number `take`."""
 
     split: Population
     index: int
@@ -35,7 +35,7 @@ class ImageKey:
 
 @dataclass(frozen=True)
 class Framing:
-    """Where a body height lands: pixels per body height, and the pixel of its middle."""
+    """Position of the body in the image: pixels per body height, and its centre in pixels."""
 
     scale: float
     x: float
@@ -43,7 +43,7 @@ class Framing:
 
 
 def render_jpeg(recipe: Recipe, key: ImageKey) -> bytes:
-    """The picture as JPEG bytes; another encoder would make other pixels."""
+    """Render an image as JPEG; another encoder would give different pixels."""
     simplejpeg = encoder()
     quality = camera(recipe.seed, key.camid).quality
     data: bytes = simplejpeg.encode_jpeg(
@@ -53,22 +53,22 @@ def render_jpeg(recipe: Recipe, key: ImageKey) -> bytes:
 
 
 def encoder() -> Any:
-    """simplejpeg.
+    """Import and return simplejpeg.
 
     Raises:
-        MissingPackageError: it cannot be imported.
+        MissingPackageError: it is not installed.
     """
     return load("simplejpeg", "rendering a synthetic data set")
 
 
 def render_image(recipe: Recipe, key: ImageKey) -> Pixels:
-    """The picture as (height, width, 3) uint8 RGB; depends on the seed and the key only."""
+    """Render an image, (height, width, 3) uint8 RGB; it depends on the recipe and key only."""
     domain = Domain.JUNK if key.junk else Domain.IMAGE
     rng = stream(recipe.seed, domain, key.split, key.index, key.camid, key.take)
     view = camera(recipe.seed, key.camid)
     pedestrian = person(recipe.seed, recipe.lookalikes, key.split, key.index)
     height, width = recipe.height, recipe.width
-    canvas = Canvas(height * FINE, width * FINE)
+    canvas = Canvas(height * SUPERSAMPLING, width * SUPERSAMPLING)
     back = _background(recipe, key.camid, view, rng)
     heading = _heading(recipe, key, view, rng)
     framing = _junk_framing(rng, height, width) if key.junk else _framing(rng, height, width)
@@ -81,11 +81,12 @@ def render_image(recipe: Recipe, key: ImageKey) -> Pixels:
         _draw_pedestrian(canvas, view, other, beside, turn, rng)
 
     occlude(canvas, rng, recipe.seed, draw_passerby)
-    colour, cover = canvas.reduced(FINE)
-    return develop(view, back * (1 - cover) + colour, rng)
+    colour, cover = canvas.reduced(SUPERSAMPLING)
+    return degrade(view, back * (1 - cover) + colour, rng)
 
 
 def _background(recipe: Recipe, camid: int, view: Camera, rng: np.random.Generator) -> Floats:
+    """Cut a random window (3, height, width) from the camera's panorama."""
     height, width = recipe.height, recipe.width
     horizon = max(0.02, 0.55 - 1.1 * view.pitch)
     wide = panorama(recipe.seed, camid, horizon, height, width)
@@ -95,7 +96,7 @@ def _background(recipe: Recipe, camid: int, view: Camera, rng: np.random.Generat
 
 
 def _heading(recipe: Recipe, key: ImageKey, view: Camera, rng: np.random.Generator) -> float:
-    """Most of a track goes one way, which is the same for all its pictures."""
+    """Draw the heading in radians: mostly along the track, whose direction all images share."""
     track = stream(recipe.seed, Domain.TRACK, key.split, key.index, key.camid)
     along = view.path + (pi if track.random() < 0.5 else 0.0) + float(track.normal(0, 0.3))
     if rng.random() < 0.3:
@@ -104,7 +105,7 @@ def _heading(recipe: Recipe, key: ImageKey, view: Camera, rng: np.random.Generat
 
 
 def _framing(rng: np.random.Generator, height: int, width: int) -> Framing:
-    """A detector's idea of the person: usually good, sometimes too tight or too loose."""
+    """Draw the framing of a detection: usually good, sometimes too tight or too loose."""
     scale = height * float(rng.uniform(0.92, 1.0))
     x = width * (0.5 + float(rng.normal(0, 0.035)))
     y = height * (0.5 + float(rng.normal(0, 0.015)))
@@ -112,7 +113,7 @@ def _framing(rng: np.random.Generator, height: int, width: int) -> Framing:
     if odd < 0.09:  # feet cut off
         scale *= float(rng.uniform(1.15, 1.3))
         y = 0.05 * height + 0.5 * scale
-    elif odd < 0.14:  # head cut
+    elif odd < 0.14:  # head cut off
         scale *= 1.15
         y = 0.97 * height - 0.5 * scale
     elif odd < 0.24:  # too loose
@@ -122,7 +123,7 @@ def _framing(rng: np.random.Generator, height: int, width: int) -> Framing:
 
 
 def _junk_framing(rng: np.random.Generator, height: int, width: int) -> Framing:
-    """A framing that holds a part of a person, or one far off its middle."""
+    """Draw the framing of a bad detection: a part of a person, or far off centre."""
     scale = height * float(rng.uniform(0.9, 2.6))
     x = width * (0.5 + float(rng.choice([-1, 1])) * float(rng.uniform(0.3, 0.7)))
     y = height * float(rng.uniform(0.0, 1.0))
@@ -137,19 +138,19 @@ def _draw_pedestrian(
     heading: float,
     rng: np.random.Generator,
 ) -> None:
-    """Draw the person, fitted to the framing by their projected height."""
+    """Draw a person, fitted to the framing by their projected height."""
     parts = tubes(pedestrian, walk(pedestrian, rng))
     ends = np.asarray([p for part in parts for p in (part.start, part.end)], np.float32)
     points, size = project(view, ends, heading)
     reach = np.asarray([r for p in parts for r in (p.width[0], p.width[-1])], np.float32)
     top, bottom = _extent(points[:, 1], reach)
-    zoom = framing.scale * FINE / (bottom - top)
+    zoom = framing.scale * SUPERSAMPLING / (bottom - top)
     points = points * np.float32(zoom)
-    points[:, 0] += np.float32(framing.x * FINE)
-    points[:, 1] += np.float32(framing.y * FINE - 0.5 * (bottom + top) * zoom)
+    points[:, 0] += np.float32(framing.x * SUPERSAMPLING)
+    points[:, 1] += np.float32(framing.y * SUPERSAMPLING - 0.5 * (bottom + top) * zoom)
     scale = (size[::2] + size[1::2]) * np.float32(0.5 * zoom)
     across, towards = _turned(parts, heading, scale[:, None])
-    for k in np.argsort(-points[::2, 2]):  # nearest first, so that the hidden is skipped
+    for k in np.argsort(-points[::2, 2]):  # nearest first, so that hidden surfaces are skipped
         part = parts[k]
         start, end = points[2 * k], points[2 * k + 1]
         paint(canvas, start, end, across[k], towards[k], part, heading, view.light)
@@ -160,7 +161,7 @@ def _extent(y: Floats, reach: Floats) -> tuple[float, float]:
 
 
 def _turned(parts: list[Tube], heading: float, scale: Floats) -> tuple[Floats, Floats]:
-    """Half widths (n, STEPS) across and towards the viewer of elliptic tubes that are turned."""
+    """Return half widths (n, STEPS) across and towards the camera of tubes turned by `heading`."""
     c, s = np.float32(np.cos(heading)), np.float32(np.sin(heading))
     width = np.stack([part.width for part in parts]) * scale
     depth = np.stack([part.depth for part in parts]) * scale
@@ -168,7 +169,7 @@ def _turned(parts: list[Tube], heading: float, scale: Floats) -> tuple[Floats, F
 
 
 def _cast_shadow(back: Floats, framing: Framing, view: Camera) -> None:
-    """Darken the ground under the feet, away from the light (in place)."""
+    """Darken the ground under the feet, away from the light, in place."""
     height, width = back.shape[1:]
     feet = framing.y + 0.47 * framing.scale
     flat = 0.05 + 0.12 * np.sin(view.pitch)

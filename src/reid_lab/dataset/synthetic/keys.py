@@ -1,4 +1,4 @@
-"""Random streams by key: a picture depends on its own key, never on what was drawn before."""
+"""Random streams by key, so that an image does not depend on what was drawn before it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Domain(IntEnum):
-    """What a stream is for; the rest of its key says which one."""
+    """The purpose of a random stream, the first part of its key."""
 
     CAMERA = 1
     BLOCK = 2
@@ -21,14 +21,14 @@ class Domain(IntEnum):
 
 
 class Population(IntEnum):
-    """The three disjoint populations."""
+    """Three disjoint populations."""
 
     TRAIN = 0
     TEST = 1
-    PASSERBY = 2  # distractors, and people who walk in front of somebody
+    PASSERBY = 2  # distractors, and people who occlude others
 
 
 def stream(seed: int, domain: Domain, *key: int) -> np.random.Generator:
-    """An independent generator for this seed, domain, and key."""
+    """Return an independent generator for this seed, domain and key."""
     sequence = np.random.SeedSequence(seed, spawn_key=(int(domain), *key))
     return np.random.Generator(np.random.Philox(sequence))

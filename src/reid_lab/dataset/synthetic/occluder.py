@@ -1,4 +1,4 @@
-"""Things that stand between the camera and the person."""
+"""Occlusions: objects and people between the camera and the person."""
 
 from __future__ import annotations
 
@@ -13,23 +13,29 @@ from reid_lab.dataset.synthetic.draw import Canvas
 from reid_lab.dataset.synthetic.keys import Population
 from reid_lab.dataset.synthetic.person import FIRST_PASSERBY, PASSERSBY, Pedestrian, person
 
-DrawPedestrian = Callable[[Pedestrian, float, float], None]  # who, place across (0..1), heading
+DrawPedestrian = Callable[
+    [Pedestrian, float, float], None
+]  # person, horizontal position (0 to 1), heading
 
 
 def occlude(
     canvas: Canvas, rng: np.random.Generator, seed: int, draw_pedestrian: DrawPedestrian
 ) -> None:
-    """Sometimes draw something in front of what is on the canvas."""
+    """Draw an occluder onto the canvas, in 20% of the images.
+
+    Args:
+        draw_pedestrian: draws another person.
+    """
     chance = rng.random()
     if chance < 0.07:
-        canvas.depth[canvas.depth > -np.inf] -= 1e5  # whoever comes next is in front
+        canvas.depth[canvas.depth > -np.inf] -= 1e5  # the next person is in front
         other = person(
             seed, 0.0, Population.PASSERBY, FIRST_PASSERBY + int(rng.integers(PASSERSBY))
         )
         place = float(rng.choice([-0.08, 1.08]))
         draw_pedestrian(other, place, float(rng.uniform(-pi, pi)))
     elif chance < 0.2:
-        kind = (_post, _bonnet, _bicycle, _bush, _bin)[int(rng.integers(5))]
+        kind = (_post, _car, _bicycle, _bush, _bin)[int(rng.integers(5))]
         image = Image.new("RGBA", (canvas.width, canvas.height), (0, 0, 0, 0))
         kind(ImageDraw.Draw(image), rng, canvas.width, canvas.height)
         pixels = np.asarray(image).reshape(-1, 4)
@@ -47,7 +53,7 @@ def _post(draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: int, h: int) -
     draw.rectangle((x - half * 0.5, 0, x, h), fill=palette.scaled(grey, 1.3))
 
 
-def _bonnet(draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: int, h: int) -> None:
+def _car(draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: int, h: int) -> None:
     paint, top = palette.pick(rng, palette.CLOTH), h * float(rng.uniform(0.72, 0.85))
     draw.rounded_rectangle((-w * 0.2, top, w * 1.2, h * 1.2), w * 0.2, fill=paint)
     draw.rounded_rectangle((-w * 0.2, top, w * 1.2, top + h * 0.03), w * 0.05,

@@ -1,4 +1,4 @@
-"""Colours of skin, hair, and cloth (RGB, 0-255)."""
+"""Colours of skin, hair and cloth (RGB, 0 to 255)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HAIR: tuple[RGB, ...] = (
     (28, 24, 24), (28, 24, 24), (52, 36, 28), (84, 56, 36), (124, 86, 52),
     (196, 158, 98), (226, 200, 146), (150, 66, 36), (150, 148, 146), (214, 212, 208),
 )  # fmt: skip
-CLOTH: tuple[RGB, ...] = (  # dark and grey are worn more often
+CLOTH: tuple[RGB, ...] = (  # dark and grey are more frequent
     (34, 34, 38), (34, 34, 38), (34, 34, 38), (78, 80, 86), (78, 80, 86), (136, 138, 142),
     (196, 196, 196), (236, 234, 228), (236, 234, 228), (30, 42, 84), (30, 42, 84), (44, 82, 168),
     (92, 150, 214), (28, 126, 130), (40, 108, 58), (112, 160, 62), (104, 104, 56), (226, 198, 60),
@@ -35,12 +35,12 @@ SHOES: tuple[RGB, ...] = (
 
 
 def pick(rng: np.random.Generator, colours: tuple[RGB, ...], spread: float = 1.0) -> RGB:
-    """One of the colours, moved a little in hue, saturation, and value."""
+    """Choose one of the colours, and vary it."""
     return vary(rng, colours[int(rng.integers(len(colours)))], spread)
 
 
 def vary(rng: np.random.Generator, colour: RGB, spread: float = 1.0) -> RGB:
-    """The colour moved a little; `spread` 1 is dye lots of one colour name."""
+    """Vary hue, saturation and value a little; `spread` scales the variation."""
     hue, saturation, value = colorsys.rgb_to_hsv(*(c / 255 for c in colour))
     hue = (hue + float(rng.uniform(-0.025, 0.025)) * spread) % 1.0
     saturation = min(1.0, max(0.0, saturation * (1 + float(rng.uniform(-0.2, 0.2)) * spread)))
@@ -50,20 +50,20 @@ def vary(rng: np.random.Generator, colour: RGB, spread: float = 1.0) -> RGB:
 
 
 def scaled(colour: RGB, factor: float) -> RGB:
-    """Darker (factor < 1) or lighter, clipped to 0-255."""
+    """Make a colour darker (factor < 1) or lighter, clipped to 0 to 255."""
     red, green, blue = (min(255, max(0, int(c * factor))) for c in colour)
     return red, green, blue
 
 
 def distance(one: RGB, other: RGB) -> float:
-    """Euclidean distance in RGB."""
+    """Return the Euclidean distance in RGB."""
     return float(np.linalg.norm(np.subtract(one, other)))
 
 
 def contrasting(
     rng: np.random.Generator, colours: tuple[RGB, ...], *others: RGB, apart: float = 110.0
 ) -> RGB:
-    """A colour that is clearly not any of the others (the farthest of a few draws if none is)."""
+    """Choose a colour at distance `apart` or more from the others; else the farthest of 12."""
     draws = [pick(rng, colours) for _ in range(12)]
     gaps = [min(distance(draw, other) for other in others) for draw in draws]
     for draw, gap in zip(draws, gaps, strict=True):

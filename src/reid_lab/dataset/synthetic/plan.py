@@ -1,4 +1,4 @@
-"""Which pictures a recipe asks for, and what they are called."""
+"""List the images of a recipe and their file names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOLDERS = (TRAIN, QUERY, GALLERY)
 
 @dataclass(frozen=True)
 class Entry:
-    """A picture and its place below the root, `folder/name`."""
+    """An image and its path below the root, `folder/name`."""
 
     folder: str
     name: str
@@ -24,7 +24,7 @@ class Entry:
 
 
 def plan(recipe: Recipe) -> list[Entry]:
-    """All pictures of the recipe, those of one person next to each other."""
+    """List all images of the recipe, those of a person next to each other."""
     entries = [
         entry
         for split, count in (
@@ -38,12 +38,12 @@ def plan(recipe: Recipe) -> list[Entry]:
 
 
 def pid(split: Population, index: int) -> int:
-    """Odd for training people, even for test people: more of one never renames the other."""
+    """Return the pid: odd for training people, even for test people, whatever their numbers."""
     return 2 * index + (1 if split is Population.TRAIN else 2)
 
 
 def seen_by(recipe: Recipe, split: Population, index: int) -> list[int]:
-    """The camids, ascending, of the 2 or more cameras that this person walks past."""
+    """Return the camids, ascending, of the cameras (two or more) that see this person."""
     rng = stream(recipe.seed, Domain.TRACK, split, index)
     count = int(rng.integers(2, recipe.cameras + 1))
     chosen = rng.choice(recipe.cameras, size=count, replace=False)
@@ -78,5 +78,5 @@ def _junk(recipe: Recipe) -> Iterator[Entry]:
         yield Entry(GALLERY, _name("-1", camid, k, 0), key)
 
 
-def _name(who: str, camid: int, frame: int, take: int) -> str:
-    return f"{who}_c{camid}s1_{frame:06d}_{take:02d}.jpg"
+def _name(label: str, camid: int, frame: int, take: int) -> str:
+    return f"{label}_c{camid}s1_{frame:06d}_{take:02d}.jpg"

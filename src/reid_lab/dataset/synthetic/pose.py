@@ -1,4 +1,4 @@
-"""Joints of a walking person."""
+"""The joints of a walking person."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UPPER_ARM, FOREARM = 0.168, 0.15
 
 @dataclass(frozen=True)
 class Limb:
-    """Hip-knee-ankle-toe, or shoulder-elbow-wrist-fingertip."""
+    """Joints of a limb: hip, knee, ankle, toe; or shoulder, elbow, wrist, fingertip."""
 
     root: Vec
     middle: Vec
@@ -31,14 +31,14 @@ class Pose:
 
     pelvis: Vec
     neck: Vec
-    head: Vec  # the middle of the head
+    head: Vec  # centre of the head
     legs: tuple[Limb, Limb]  # left, right
     arms: tuple[Limb, Limb]
-    spread: float  # how far the feet are apart, for the hem of a skirt
+    spread: float  # distance of the feet, for the hem of a skirt
 
 
 def walk(person: Pedestrian, rng: np.random.Generator) -> Pose:
-    """A random moment of this person's walk (sometimes they stand)."""
+    """Draw a random pose of the person's walk; sometimes they stand."""
     phase = float(rng.uniform(0, 2 * pi))
     vigour = person.stride * float(rng.uniform(0.75, 1.1))
     if rng.random() < 0.15:
@@ -87,7 +87,7 @@ def _arm(
 
 
 def _along(start: Vec, length: float, swing: float, out: float) -> Vec:
-    """The far end of a bone that hangs down, swung forward and out to the left (radians)."""
+    """Return the far end of a hanging bone, swung forward and to the left by radians."""
     return (
         start[0] + length * sin(out),
         start[1] - length * cos(swing) * cos(out),

@@ -1,4 +1,4 @@
-"""Cloth: plain, with a pattern, with a print; see `garments` for the layout of a texture."""
+"""Cloth, plain or with patterns and prints; see `garments` for the layout of a texture."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ Rectangle = tuple[float, float, float, float]
 
 
 def flat(colour: RGB, rows: int = 4, columns: int = 8) -> Image.Image:
+    """Return a texture of one colour."""
     return Image.new("RGB", (columns, rows), colour)
 
 
 def pattern(image: Image.Image, person: Pedestrian, scale: float = 1.0) -> None:
-    """Draw the pattern of the upper garment; `scale` shrinks the period to the tube's length."""
+    """Draw the pattern of the upper garment; `scale` adapts the period to the tube's length."""
     draw, size = ImageDraw.Draw(image), person.pattern_size
     rows, columns, accent = image.height, image.width, person.accent
     rings = max(2, round(5 * size * scale))
@@ -48,13 +49,14 @@ def _dots(
 
 
 def ink(person: Pedestrian) -> RGB:
-    """Print colour: the accent on plain cloth, else black or white, whichever is readable."""
+    """Return the colour of prints: the accent on plain cloth, else black or white by contrast."""
     if person.pattern == "plain":
         return person.accent
     return (240, 240, 238) if sum(person.upper_colour) < 330 else (24, 24, 28)
 
 
 def stamp(draw: ImageDraw.ImageDraw, kind: str, box: Rectangle, fill: RGB) -> None:
+    """Draw a logo of this kind in the rectangle."""
     x0, y0, x1, y1 = box
     w, h = x1 - x0, y1 - y0
     if kind == "disc":

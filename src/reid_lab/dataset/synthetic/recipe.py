@@ -1,4 +1,4 @@
-"""The knobs of the synthetic world."""
+"""The parameters of a synthetic data set."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ Others = Annotated[int, Ge(0), Le(100_000)]
 class Recipe:
     """What to render; equal recipes give equal bytes.
 
-    seed: picks the people, the cameras, and every picture.
-    train_identities, test_identities: number of people in each split; never the same people.
-    cameras: number of cameras, shared by both splits.
-    images_per_camera: images of a person in each camera that sees them (2 cameras at least).
-        Of the test people one of these is the query, the others are gallery.
-    distractors: gallery images (pid 0) of people who match no query.
-    junk: gallery images (pid -1) of bad detector boxes, which an evaluation ignores.
-    lookalikes: share of people (0..1) who live in families of 2-4 that share garment colours.
-    height, width: of an image, in pixels.
+    Args:
+        seed: of the people, cameras and images.
+        train_identities, test_identities: people of each split, all different.
+        cameras: number of cameras, shared by both splits.
+        images_per_camera: images of a person in each camera that sees them (at least 2 cameras). Of
+            test people, the first one in each camera is a query, the others are gallery images.
+        distractors: gallery images (pid 0) of people who match no query.
+        junk: gallery images (pid -1) of bad detections, which the evaluation ignores.
+        lookalikes: fraction of people in families of 2 to 4 that share garment colours.
+        height, width: of the images, in pixels.
 
-    Raises ValueError, naming the knob and its range, for a value that is not allowed.
+    Raises:
+        ValueError: a value is out of its range; the message names both.
     """
 
     seed: Seed = 0
     train_identities: People = 200
     test_identities: People = 200
-    cameras: Annotated[int, Ge(2), Le(9)] = 6  # Market-1501 names have one digit for it
+    cameras: Annotated[int, Ge(2), Le(9)] = 6  # one digit in Market-1501's names
     images_per_camera: Annotated[int, Ge(2), Le(20)] = 4
     distractors: Others = 200
     junk: Others = 100
@@ -47,8 +49,8 @@ class Recipe:
             _check(name, getattr(self, name), annotation)
         if self.train_identities + self.test_identities == 0:
             raise ValueError(
-                "train_identities and test_identities are both 0, so there is nobody to draw;"
-                " set at least one of them to 1 or more"
+                "train_identities and test_identities are both 0: set at least one of them to 1 or"
+                " more"
             )
 
 
@@ -59,5 +61,5 @@ def _check(name: str, value: object, annotation: Any) -> None:
     if not number or not low <= float(value) <= high:  # type: ignore[arg-type]
         kind = "a whole number" if whole else "a number"
         raise ValueError(
-            f"{name}={value!r} is not allowed; give {kind} from {low:g} to {high:.10g}"
+            f"{name}={value!r} is not allowed; expected {kind} from {low:g} to {high:.10g}"
         )

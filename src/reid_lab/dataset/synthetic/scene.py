@@ -1,32 +1,32 @@
-"""Backgrounds: a long picture per camera from which every image cuts its own window."""
+"""Backgrounds: one panorama per camera, from which each image gets a random window."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from reid_lab.dataset.synthetic.draw import Pixels
 from reid_lab.dataset.synthetic.keys import Domain, stream
 from reid_lab.dataset.synthetic.palette import RGB, scaled, vary
 
-Pixels = NDArray[np.uint8]
-HAZE = np.float32(140)  # what far things fade to
-SECTIONS, SPAN, RISE = 4, 3, 1.25  # scenes side by side, and the size of one, in images
+HAZE = np.float32(140)  # grey level that distant objects fade to
+SECTIONS, SPAN, RISE = 4, 3, 1.25  # scenes side by side; width and height of one, in images
 
 
 @lru_cache(maxsize=32)
 def panorama(seed: int, camid: int, horizon: float, height: int, width: int) -> Pixels:
-    """The surroundings of a camera: (3, RISE * height, SECTIONS * SPAN * width), 0-255.
+    """Draw the surroundings of a camera, (3, RISE * height, SECTIONS * SPAN * width) uint8.
 
-    horizon: where the ground begins at the back, as a share of the image height.
+    Args:
+        horizon: height at which the ground begins, as a fraction of the image height.
     """
     rng = stream(seed, Domain.SCENE, camid)
     kinds = rng.permutation(sorted(_PAINTERS))[:SECTIONS]
     sections = [_section(rng, str(kind), horizon, height, width) for kind in kinds]
     wide = np.concatenate(sections, axis=1).astype(np.float32)
-    grey = wide.mean(axis=2, keepdims=True)  # paler than the people, as distance makes things
+    grey = wide.mean(axis=2, keepdims=True)  # paler than the people, as if distant
     wide = HAZE + 0.68 * (0.5 * wide + 0.5 * grey - HAZE)
     h, w = wide.shape[:2]
     sun = rng.uniform(0.55, 1.3, (3, w // width)).astype(np.float32)  # sun and shade
@@ -40,7 +40,7 @@ def panorama(seed: int, camid: int, horizon: float, height: int, width: int) -> 
 def _section(
     rng: np.random.Generator, kind: str, horizon: float, height: int, width: int
 ) -> Pixels:
-    """One scene, (RISE * height, SPAN * width, 3); drawn at twice the size."""
+    """Draw one scene, (RISE * height, SPAN * width, 3), at twice the size, and reduce it."""
     w, h = SPAN * width, int(RISE * height)
     image = Image.new("RGB", (2 * w, 2 * h))
     line = int(2 * h * (0.1 + horizon / RISE))
@@ -59,7 +59,7 @@ def _street(
         draw.line((0, y, w, y), fill=scaled(wall, 0.86), width=2)
         for joint in range((row % 2) * course, int(w), 2 * course):
             draw.line((joint, y, joint, y + course), fill=scaled(wall, 0.88), width=2)
-    for x in _places(rng, w, h * 0.5):
+    for x in _positions(rng, w, h * 0.5):
         draw.rectangle(
             (x, line * 0.1, x + h * 0.22, line * 0.75),
             fill=(70, 82, 96),
@@ -79,7 +79,7 @@ def _park(
         x, y, r = rng.uniform(0, w), rng.uniform(0, line), rng.uniform(0.02, 0.07) * h
         leaf = scaled((78, 112, 58), float(rng.uniform(0.55, 1.35)))
         draw.ellipse((x - r, y - r, x + r, y + r), fill=leaf)
-    for x in _places(rng, w, h * 0.4):
+    for x in _positions(rng, w, h * 0.4):
         t = h * float(rng.uniform(0.02, 0.04))
         draw.rectangle((x - t, 0, x + t, line + h * 0.03), fill=vary(rng, (88, 66, 48)))
     grass = vary(rng, (116, 146, 78))
@@ -100,7 +100,7 @@ def _corridor(
     wall = vary(rng, (206, 204, 192), 0.8)
     draw.rectangle((0, 0, w, line), fill=wall)
     draw.rectangle((0, line * 0.62, w, line), fill=scaled(wall, 0.86))
-    for x in _places(rng, w, h * 0.55):
+    for x in _positions(rng, w, h * 0.55):
         door = vary(rng, (136, 104, 74), 2)
         draw.rectangle(
             (x, line * 0.08, x + h * 0.26, line), fill=door, outline=scaled(door, 0.6), width=5
@@ -110,7 +110,7 @@ def _corridor(
         )
     floor = vary(rng, (164, 160, 152), 0.8)
     _ground(draw, w, h, line, floor)
-    for x in _places(rng, w, h * 0.45):  # lamps mirrored in the floor
+    for x in _positions(rng, w, h * 0.45):  # reflections of lamps
         draw.ellipse((x, line + h * 0.1, x + h * 0.2, line + h * 0.16), fill=scaled(floor, 1.16))
     draw.rectangle((0, line - h * 0.015, w, line), fill=scaled(wall, 0.5))
 
@@ -153,7 +153,7 @@ def _carpark(
         draw.polygon(
             [(x, line), (x + 8, line), (x - h * 0.08, h), (x - h * 0.1, h)], fill=(206, 206, 202)
         )
-    for x in _places(rng, w, h * 0.62):
+    for x in _positions(rng, w, h * 0.62):
         paint = vary(
             rng, ((150, 40, 40), (50, 70, 110), (190, 190, 194), (46, 46, 50))[int(rng.integers(4))]
         )
@@ -172,7 +172,7 @@ def _plaza(
     draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: float, h: float, line: float
 ) -> None:
     draw.rectangle((0, 0, w, line), fill=vary(rng, (196, 202, 208)))
-    for x in _places(rng, w, h * 0.35):  # far facades
+    for x in _positions(rng, w, h * 0.35):  # far facades
         facade = vary(rng, (170, 160, 150), 1.5)
         draw.rectangle((x, line * 0.1, x + h * 0.3, line), fill=facade)
         for k in range(3):
@@ -183,7 +183,7 @@ def _plaza(
                     (left, y, left + h * 0.05, y + line * 0.12), fill=scaled(facade, 0.55)
                 )
     _ground(draw, w, h, line, vary(rng, (182, 172, 156), 0.8))
-    for x in _places(rng, w, h * 0.9):  # benches
+    for x in _positions(rng, w, h * 0.9):  # benches
         draw.rectangle((x, line + h * 0.06, x + h * 0.25, line + h * 0.085), fill=(112, 82, 54))
         draw.rectangle(
             (x + h * 0.02, line + h * 0.085, x + h * 0.035, line + h * 0.13), fill=(60, 60, 60)
@@ -204,7 +204,7 @@ _PAINTERS = {
 
 
 def _ground(draw: ImageDraw.ImageDraw, w: float, h: float, line: float, colour: RGB) -> None:
-    """A floor that brightens towards the viewer, with joints that widen."""
+    """Draw a floor that gets brighter and its joints wider towards the camera."""
     for row in range(int(line), int(h), 4):
         near = (row - line) / max(1, h - line)
         draw.rectangle((0, row, w, row + 4), fill=scaled(colour, 0.9 + 0.14 * near))
@@ -217,6 +217,6 @@ def _ground(draw: ImageDraw.ImageDraw, w: float, h: float, line: float, colour: 
         draw.line((foot, line, foot + (foot - w / 2) * 0.5, h), fill=joint, width=2)
 
 
-def _places(rng: np.random.Generator, w: float, gap: float) -> list[float]:
-    """Places along the picture, about `gap` apart."""
+def _positions(rng: np.random.Generator, w: float, gap: float) -> list[float]:
+    """Return positions along the width, about `gap` apart."""
     return [float((k + rng.uniform(0, 0.6)) * gap) for k in range(int(w / gap) + 1)]

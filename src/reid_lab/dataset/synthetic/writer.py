@@ -1,4 +1,4 @@
-"""Writes a recipe's pictures below a root folder, resumably and in parallel."""
+"""Render a recipe into a folder, in parallel and resumable."""
 
 from __future__ import annotations
 
@@ -21,39 +21,45 @@ from reid_lab.files.atomic import flush_all, write_bytes
 
 DEFAULT = Recipe()
 RECIPE, README, DONE = "recipe.json", "README.md", "complete"
-DRAWING = 1  # raise when the pictures of an unchanged recipe change
-CHUNK = 96  # pictures per task; those of one person stay mostly together
+DRAWING = 1  # increase when the images of an unchanged recipe change
+CHUNK = 96  # images per task; those of a person are mostly in one task
 
 
 def render(
     root: Path | str, recipe: Recipe = DEFAULT, workers: int = 0, progress: bool = True
 ) -> Path:
-    """Write the data set below `root` in the Market-1501 layout, and return `root`.
+    """Render a data set in Market-1501's layout.
 
-    root: a new or empty folder, or one that this recipe was rendered to: a finished one is
-        returned at once, an interrupted one is continued. Nothing is ever deleted.
-    workers: processes besides this one; 0 draws in this process. The bytes are the same.
-    progress: show a bar with images/s and the time left.
+    Args:
+        root: a new or empty folder, or one of the same recipe: a complete one is left as it is, an
+            interrupted one is continued. Nothing is ever deleted.
+        workers: processes besides this one; 0 renders in this process. The bytes are the same.
+        progress: show a progress bar.
 
-    Raises DatasetError if root holds anything else, ValueError for negative workers,
-    MissingPackageError without simplejpeg.
+    Returns:
+        `root`.
+
+    Raises:
+        DatasetError: `root` holds anything else, or a worker was killed.
+        ValueError: `workers` is negative.
+        MissingPackageError: simplejpeg is not installed.
     """
     if workers < 0:
-        raise ValueError(f"workers={workers} is not allowed; give 0 (this process) or more")
+        raise ValueError(f"workers={workers} is not allowed; expected 0 (this process) or more")
     root = Path(root)
     description = _description(recipe)
     _check_owner(root, description)
     if (root / DONE).exists():
         return root
-    encoder()  # missing, it is reported before anything is written
+    encoder()  # report a missing package before anything is written
     entries = plan(recipe)
     _check_files(root, entries)
-    write_bytes(root / RECIPE, description.encode())  # first: it says whose the folder is
+    write_bytes(root / RECIPE, description.encode())  # first, as it marks the folder
     for folder in FOLDERS:
         (root / folder).mkdir(exist_ok=True)
     missing = [entry for entry in entries if not (root / entry.folder / entry.name).exists()]
     with _bar(len(entries), len(entries) - len(missing), progress) as advance:
-        for count in _drawn(root, recipe, missing, workers):
+        for count in _render_missing(root, recipe, missing, workers):
             advance(count)
     flush_all()
     write_bytes(root / README, _readme(recipe, entries).encode())
@@ -73,7 +79,7 @@ def _check_owner(root: Path, description: str) -> None:
         raise DatasetError(f"{root} is a file, not a folder; {advice}")
     if (root / RECIPE).exists():
         if (root / RECIPE).read_text() != description:
-            raise DatasetError(f"{root} holds the pictures of another recipe; {advice}")
+            raise DatasetError(f"{root} holds the images of another recipe; {advice}")
     elif found := sorted(p.name for p in root.iterdir() if not p.name.startswith(".")):
         raise DatasetError(
             f"{root} holds files that are not a synthetic data set, such as {found[0]}; {advice}"
@@ -81,39 +87,41 @@ def _check_owner(root: Path, description: str) -> None:
 
 
 def _check_files(root: Path, entries: list[Entry]) -> None:
-    """Raise if an unfinished root holds pictures that are not ours: they would be data."""
+    """Check that an incomplete root has no other images, which would be read as data."""
     known = {f"{entry.folder}/{entry.name}" for entry in entries}
     for folder in FOLDERS:
         for path in (root / folder).glob("[!.]*"):
             if f"{folder}/{path.name}" not in known:
                 raise DatasetError(
-                    f"{path} is not a picture of this recipe; move it away, or choose another root"
+                    f"{path} is not an image of this recipe; move it away, or choose another root"
                 )
 
 
-def _drawn(root: Path, recipe: Recipe, entries: list[Entry], workers: int) -> Iterator[int]:
-    """Draw and write the entries; yields how many were written, again and again."""
+def _render_missing(
+    root: Path, recipe: Recipe, entries: list[Entry], workers: int
+) -> Iterator[int]:
+    """Render the entries; yield the number of images after each chunk."""
     if workers == 0:
         for k in range(0, len(entries), 8):
-            yield _draw_chunk(root, recipe, entries[k : k + 8])
+            yield _render_chunk(root, recipe, entries[k : k + 8])
         return
     chunks = [entries[k : k + CHUNK] for k in range(0, len(entries), CHUNK)]
     pool = worker_pool(min(workers, max(1, len(chunks))))
     try:
         with interrupts_ignored():
-            jobs = [pool.submit(_draw_chunk, root, recipe, c) for c in chunks]
+            jobs = [pool.submit(_render_chunk, root, recipe, c) for c in chunks]
         for job in as_completed(jobs):
             yield job.result()
     except BrokenProcessPool as error:
         raise DatasetError(
-            f"{root}: a process that draws people was killed, perhaps for want of memory: start "
-            "again, and it goes on where it stopped"
+            f"{root}: a rendering process was killed, perhaps for lack of memory: start again to "
+            "resume"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _draw_chunk(root: Path, recipe: Recipe, entries: list[Entry]) -> int:
+def _render_chunk(root: Path, recipe: Recipe, entries: list[Entry]) -> int:
     for entry in entries:
         path = root / entry.folder / entry.name
         write_bytes(path, render_jpeg(recipe, entry.key), durable=False)
@@ -146,5 +154,5 @@ def _readme(recipe: Recipe, entries: list[Entry]) -> str:
         "Drawn by reid_lab; no real person is shown. Market-1501 layout and names,\n"
         "`PPPP_cCsS_FFFFFF_II.jpg`: pid, camid and sequence, frame, index. Pid -1 is junk\n"
         "(ignored by the evaluation), pid 0000 are distractors.\n\n"
-        f"{lines}\n\nThe knobs are in `recipe.json`; the same recipe gives the same bytes.\n"
+        f"{lines}\n\nThe parameters are in `recipe.json`; the same recipe gives the same bytes.\n"
     )
