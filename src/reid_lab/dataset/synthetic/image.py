@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from reid_lab.dataset.synthetic.camera import Camera, Pixels, camera, degrade, project
-from reid_lab.dataset.synthetic.draw import Canvas, Floats, Tube, paint
+from reid_lab.dataset.synthetic.camera import Camera, camera, degrade, project
+from reid_lab.dataset.synthetic.draw import Canvas, Floats, Pixels, Tube, paint
 from reid_lab.dataset.synthetic.figure import tubes
 from reid_lab.dataset.synthetic.keys import Domain, Population, stream
 from reid_lab.dataset.synthetic.occluder import occlude
