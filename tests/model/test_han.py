@@ -147,6 +147,7 @@ def test_the_rate_falls_after_epochs_100_200_and_250() -> None:
 
 def test_regions_learn_with_their_share_of_the_rate(composed: Compose) -> None:
     cfg = composed("model=han", "dataset.batch_size=4", "model.iterations=4", "model.dim=64")
+    cfg.model.epoch, cfg.model.milestones = None, [1, 2, 3]
     cfg.trainer.val_check_interval = 4
     model = build_model(cfg, build_data(cfg).identities)
     trainer = build_trainer(cfg)

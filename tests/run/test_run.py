@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from reid_lab.callbacks import BudgetError
-from reid_lab.checkpoint import load_model
+from reid_lab.checkpoint import load_model, read_checkpoint
 from reid_lab.config.build import build_data, build_model, use_trained_size
 from reid_lab.config.check import ConfigError, check_config
 from reid_lab.config.paths import conf_dir, last_checkpoint
@@ -335,10 +335,12 @@ def test_a_checkpoint_is_tested_at_the_size_it_was_trained_at(
 
     path = last_checkpoint(Path(trained.run_dir))
     asked = composed(*few, *taller, f"ckpt_path={path}", run="c")
-    note = use_trained_size(asked, path, ["+experiment=x", "dataset.transforms.height=96"])
+    note = use_trained_size(
+        asked, read_checkpoint(path), ["+experiment=x", "dataset.transforms.height=96"]
+    )
     assert asked.dataset.transforms.height == 96
     assert note == "tested on images of 96x32, as the command line says; trained on 64x32"
-    assert use_trained_size(trained, path, []) is None
+    assert use_trained_size(trained, read_checkpoint(path), []) is None
 
 
 def test_a_state_that_does_not_fit_is_one_message(composed: Compose, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,24 +166,31 @@ def check_repeated(cfg: DictConfig) -> None:
         raise UserError("model.cache: a student that teaches itself changes; set model.cache=null")
 
 
-def identities_of(checkpoint: Path) -> int | None:
-    """How many people the model in a checkpoint classifies; None where it does not say."""
-    result: int | None = read_checkpoint(checkpoint)["hyper_parameters"]["model"].get("identities")
-    return result
+class LoadedCheckpoint(CheckpointFiles):
+    """Gives Lightning a checkpoint that was read before, once."""
+
+    def __init__(self, path: Path, state: dict[str, Any]) -> None:
+        self.path, self.state = path, state
+
+    def load_checkpoint(self, path: Any, *args: Any, **options: Any) -> dict[str, Any]:
+        if Path(path) != self.path or not self.state:
+            return super().load_checkpoint(path, *args, **options)
+        state, self.state = self.state, {}
+        return state
 
 
-def use_trained_size(cfg: DictConfig, checkpoint: Path, given: Sequence[str]) -> str | None:
+def use_trained_size(cfg: DictConfig, state: Mapping[str, Any], given: Sequence[str]) -> str | None:
     """Set the config's image size to that which a checkpoint was trained at.
 
     Args:
         cfg: changed in place, unless the user gave a size.
-        checkpoint: what is going to be tested.
+        state: the checkpoint that is going to be tested.
         given: the overrides of the command line.
 
     Returns:
         A note for the console and the report, where the two sizes differ.
     """
-    trained = read_checkpoint(checkpoint)["hyper_parameters"].get("image")
+    trained = state["hyper_parameters"].get("image")
     ours = list(image_size(cfg))
     if trained is None or trained == ours:
         return None
@@ -195,13 +202,17 @@ def use_trained_size(cfg: DictConfig, checkpoint: Path, given: Sequence[str]) ->
     return f"tested on images of {theirs}, as the checkpoint was trained; the config has {here}"
 
 
-def take_weights(model: ReidModule, checkpoint: Path) -> int:
+def take_weights(model: ReidModule, state: dict[str, Any], checkpoint: Path) -> int:
     """Load a checkpoint's weights into the model that a config makes; returns their step.
+
+    Args:
+        model: as the config makes it.
+        state: what `read_checkpoint` gives.
+        checkpoint: its path, for messages.
 
     Raises:
         UserError: they are of another network, not finite, or of images normalised in another way.
     """
-    state = read_checkpoint(checkpoint)
     check_normalised(state["hyper_parameters"], f"ckpt_path={checkpoint}")
     theirs, ours = state["hyper_parameters"]["model"], model.hparams["model"]
     model.on_load_checkpoint(state)
@@ -218,8 +229,9 @@ def take_weights(model: ReidModule, checkpoint: Path) -> int:
     return int(state.get("global_step", 0))
 
 
-def build_trainer(cfg: DictConfig) -> pl.Trainer:
-    """The trainer. A checkpoint is written beside the one that it replaces."""
+def build_trainer(cfg: DictConfig, files: CheckpointFiles | None = None) -> pl.Trainer:
+    """The trainer, which reads and writes checkpoints by `files`."""
+    files = files or CheckpointFiles()
     callbacks, loggers = (
         [make(cfg, f"{group}.{name}") for name, node in (cfg[group] or {}).items() if node]
         for group in ("callbacks", "logger")
@@ -232,9 +244,9 @@ def build_trainer(cfg: DictConfig) -> pl.Trainer:
     trainer: pl.Trainer = make(cfg, "trainer", callbacks=callbacks, logger=loggers, **more)
     given = trainer.strategy._checkpoint_io  # by trainer.plugins; asking the property sets one
     if given is None:
-        trainer.strategy.checkpoint_io = CheckpointFiles()
+        trainer.strategy.checkpoint_io = files
     elif isinstance(given, AsyncCheckpointIO) and given.checkpoint_io is None:
-        given.checkpoint_io = CheckpointFiles()
+        given.checkpoint_io = files
     return trainer
 
 

@@ -65,11 +65,20 @@ class Settings:
     logger: dict[str, Logger | None] | None
 
 
-def check(cfg: DictConfig) -> None:
-    """Everything that can be known to be wrong before anything is built.
+@dataclass
+class Inputs:
+    """What a run reads: its data set, and its checkpoint with the content of the file."""
+
+    data: ReidDataModule
+    checkpoint: Path | None
+    state: dict[str, Any] | None
+
+
+def check(cfg: DictConfig) -> Inputs:
+    """Report all config and data errors before training starts; returns what was read for that.
 
     Raises:
-        ConfigError: naming all of it.
+        ConfigError: all of them.
     """
     problems = check_settings(cfg)
 
@@ -79,7 +88,7 @@ def check(cfg: DictConfig) -> None:
 
     if sound("name"):
         problems += check_name(cfg)
-    data = None
+    data = state = None
     if sound("dataset"):
         found, data = check_data(cfg if sound("seed") else with_seed(cfg, 0))
         problems += found
@@ -93,7 +102,8 @@ def check(cfg: DictConfig) -> None:
             )
         )
     if sound("ckpt_path", "run_dir", "name"):
-        problems += check_checkpoint(cfg)
+        found, state = check_checkpoint(cfg)
+        problems += found
     if sound("compare"):
         problems += check_compared(cfg)
     problems += check_made(cfg, data, sound)
@@ -102,6 +112,8 @@ def check(cfg: DictConfig) -> None:
         problems += check_folders(cfg, data)
     if problems:
         raise ConfigError(problems)
+    assert data is not None
+    return Inputs(data, find_checkpoint(cfg), state)
 
 
 def with_seed(cfg: DictConfig, seed: int) -> DictConfig:
@@ -222,28 +234,37 @@ def check_data(cfg: DictConfig) -> tuple[list[Problem], ReidDataModule | None]:
     return [], data
 
 
-def check_checkpoint(cfg: DictConfig) -> list[Problem]:
+def check_checkpoint(cfg: DictConfig) -> tuple[list[Problem], dict[str, Any] | None]:
+    """The content of `ckpt_path`; None where there is none, or it cannot be used."""
     path = find_checkpoint(cfg)
     if path is None:
-        return []
-    if cfg.ckpt_path == LAST and (run := newest_run(cfg)) and (settings := differing(cfg, run)):
-        allowed = f"a run with these settings; the newest, {run}, has {settings}"
-        fix = f"give the same, or ckpt_path={last_checkpoint(run)}"
-        return [Problem("ckpt_path", LAST, allowed, fix)]
-    if last_checkpoint(path).is_file():
-        fix = f"ckpt_path={last_checkpoint(path)}"
-        return [Problem("ckpt_path", cfg.ckpt_path, "a file; this is a run's folder", fix)]
-    if not path.is_file():
-        allowed = f"an existing checkpoint; {path} is none"
-        fix = f"check the path, or with ckpt_path=last that runs/{cfg.name}/ holds a run"
-        return [Problem("ckpt_path", cfg.ckpt_path, allowed, fix)]
+        return [], None
+    if problem := check_place(cfg, path):
+        return [problem], None
     try:
         state = read_checkpoint(path)
         if cfg.task == "fit":
             check_resumable(state, path)
     except UserError as error:
-        return [Problem("ckpt_path", cfg.ckpt_path, "a checkpoint of this suite", str(error))]
-    return []
+        allowed = "a checkpoint of this suite"
+        return [Problem("ckpt_path", cfg.ckpt_path, allowed, str(error))], None
+    return [], state
+
+
+def check_place(cfg: DictConfig, path: Path) -> Problem | None:
+    """Whether a checkpoint is where `ckpt_path` says, of a run with these settings."""
+    if cfg.ckpt_path == LAST and (run := newest_run(cfg)) and (settings := differing(cfg, run)):
+        allowed = f"a run with these settings; the newest, {run}, has {settings}"
+        fix = f"give the same, or ckpt_path={last_checkpoint(run)}"
+        return Problem("ckpt_path", LAST, allowed, fix)
+    if last_checkpoint(path).is_file():
+        fix = f"ckpt_path={last_checkpoint(path)}"
+        return Problem("ckpt_path", cfg.ckpt_path, "a file; this is a run's folder", fix)
+    if not path.is_file():
+        allowed = f"an existing checkpoint; {path} is none"
+        fix = f"check the path, or with ckpt_path=last that runs/{cfg.name}/ holds a run"
+        return Problem("ckpt_path", cfg.ckpt_path, allowed, fix)
+    return None
 
 
 def newest_run(cfg: DictConfig) -> Path | None:

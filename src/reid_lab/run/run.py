@@ -25,15 +25,15 @@ from reid_lab.callbacks import RankingEvaluation
 from reid_lab.checkpoint import CheckpointError
 from reid_lab.cli.interrupt import Interrupted, status_of
 from reid_lab.config.build import (
-    build_data,
+    LoadedCheckpoint,
     build_model,
     build_trainer,
-    identities_of,
+    make,
     take_weights,
     use_trained_size,
 )
 from reid_lab.config.paths import last_checkpoint
-from reid_lab.config.settings import check, find_checkpoint
+from reid_lab.config.settings import check
 from reid_lab.dataset import ReidDataModule
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import first_disk_full, is_disk_full, replacing, write_text
@@ -96,24 +96,28 @@ def run(cfg: DictConfig) -> dict[str, float]:
 
 def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
     started = time.time()
-    check(cfg)
     folder = progress.folder
-    checkpoint = find_checkpoint(cfg)
+    inputs = check(cfg)
+    data, checkpoint, state = inputs.data, inputs.checkpoint, inputs.state
+    identities = data.identities
     size = None
-    if checkpoint and cfg.task == "test":
+    if state and cfg.task == "test":
         given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-        size = use_trained_size(cfg, checkpoint, given)
+        size = use_trained_size(cfg, state, given)
+        data.transforms = make(cfg, "dataset.transforms")
+        # another data set may test it: its classifier stays what it was
+        identities = state["hyper_parameters"]["model"].get("identities") or identities
     quiet()
     if cfg.allocator == "keep":
         keep_blocks()
     prepare_torch(cfg)
     gc.collect()  # an earlier run's network and images, which would stay on the device
-    data, trainer = build_data(cfg), build_trainer(cfg)
-    # another data set may test it: its classifier stays what it was
-    trained = identities_of(checkpoint) if checkpoint and cfg.task == "test" else None
-    model = build_model(cfg, trained or data.identities)
+    files = LoadedCheckpoint(checkpoint, state) if checkpoint and state else None
+    trainer = build_trainer(cfg, files)
+    model = build_model(cfg, identities)
     # now, as what does not fit is no reason to write anything
-    begun = take_weights(model, checkpoint) if checkpoint else 0
+    begun = take_weights(model, state, checkpoint) if checkpoint and state else 0
+    del inputs, state  # of which Lightning has the last reference
     if trainer.is_global_zero:
         if cfg.task == "fit" or not last_checkpoint(folder).is_file():
             write_text(folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
