@@ -204,7 +204,7 @@ def test_what_cannot_be_built_or_asked() -> None:
 @pytest.mark.parametrize("dim", [17, 32])
 def test_bytes_are_as_expected(name: IndexName, dim: int) -> None:
     index = built(name, dim=dim)
-    assert expected_bytes(name, 1000, dim) == pytest.approx(index.bytes, rel=0.03)
+    assert expected_bytes(name, 1000, dim) == pytest.approx(index.nbytes, rel=0.03)
 
 
 def test_work_grows_with_the_gallery() -> None:

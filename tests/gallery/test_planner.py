@@ -120,7 +120,7 @@ def test_extrapolated_bytes_are_those_of_a_larger_index(tmp_path: Path) -> None:
     made = plan(pair(tmp_path)[0], size=4000)
     rows = np.random.default_rng(0).normal(size=(4000, DIM)).astype(np.float32)
     for name in ("flat", "ivf", "sq8"):
-        real = build(name, rows).bytes
+        real = build(name, rows).nbytes
         assert by_name(made)[name].bytes_at_size == pytest.approx(real, rel=0.1)
 
 

@@ -125,7 +125,7 @@ class Lookup:
         return self.gallery.numel()
 
     @property
-    def bytes(self) -> int:
+    def nbytes(self) -> int:
         """Size of the searched embeddings in float32."""
         return 4 * self.gallery.numel()
 

@@ -53,7 +53,7 @@ class Flat:
         self.rows = np.concatenate([self.rows, new.astype(self.rows.dtype)])
 
     @property
-    def bytes(self) -> int:
+    def nbytes(self) -> int:
         return int(self.rows.nbytes)
 
 

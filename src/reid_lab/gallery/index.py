@@ -73,7 +73,7 @@ class Index(Protocol):
         """Rows (n, D) behind those that are there."""
 
     @property
-    def bytes(self) -> int:
+    def nbytes(self) -> int:
         """What it takes in memory."""
 
 
@@ -177,7 +177,7 @@ class Approximate:
             self._made.add(as_rows(part, self.metric, self._made.d))
 
     @property
-    def bytes(self) -> int:
+    def nbytes(self) -> int:
         return int(check_installed(self.name).serialize_index(self._made).nbytes)
 
     def save(self, path: Path) -> None:

@@ -158,7 +158,7 @@ def _measured(
 
 def _extrapolated(index: Index, ms: float, dim: int, size: int | None) -> tuple[int, int, float]:
     """Bytes as measured; bytes and milliseconds a query for `size` images."""
-    name, count, there = index.name, len(index), index.bytes
+    name, count, there = index.name, len(index), index.nbytes
     size = size or count
     grown = expected_bytes(name, size, dim) / expected_bytes(name, count, dim)
     slower = rows_visited(name, size) / rows_visited(name, count)
