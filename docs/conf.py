@@ -47,7 +47,7 @@ html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_show_sphinx = False
 
-LINK = re.compile(r"(?<=\]\()([^)\s#:]+)(?=[)#])")  # the target of a link or picture in a file
+LINK = re.compile(r"(?<=\]\()([^)\s#:]+)(?=[)#])")  # the target of a link or image in a file
 
 
 def make_studies() -> None:
