@@ -39,7 +39,7 @@ def bench_inference() -> Comparison:
 def _models() -> list[tuple[str, ReidModule, tuple[int, int]]]:
     loss = BatchHardTriplet()
     sizes = {"S": "small", "M": "medium", "L": "large"}
-    hans = [(f"HAN-{k}", HAN(2, loss, size), (160, 64)) for k, size in sizes.items()]  # type: ignore[arg-type]
+    hans = [(f"HAN-{k}", HAN(2, loss, size), (160, 64)) for k, size in sizes.items()]
     return [
         (REFERENCE, Classifier(ResNet(50), 2), (256, 128)),
         *hans,

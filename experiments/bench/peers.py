@@ -49,7 +49,7 @@ def torchreid_loader(split: Split, p: int, k: int, workers: int) -> Work:
 
 
 def register(torchreid: Any, train: Rows) -> None:
-    class Bench(torchreid.data.ImageDataset):
+    class Bench(torchreid.data.ImageDataset):  # type: ignore[misc]
         def __init__(self, root: str = "", **options: Any) -> None:
             super().__init__(train, train[:1], train[:1], **options)
 

@@ -157,7 +157,8 @@ def run(task: dict[str, Any], patience: float) -> dict[str, Any]:
     if finished.returncode:
         reason = "out of memory" if finished.returncode == -9 else finished.stderr
         return {"error": explain(reason)}
-    return json.loads(finished.stdout.splitlines()[-1])
+    result: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
+    return result
 
 
 if __name__ == "__main__":

@@ -26,25 +26,25 @@ class CandidateResult:
     failure: str = ""
 
     def median(self, key: str) -> float:
-        return statistics.median(r[key] for r in self.rounds)
+        return float(statistics.median(r[key] for r in self.rounds))
 
     @property
     def best(self) -> float:
-        return min(r["seconds"] for r in self.rounds)
+        return float(min(r["seconds"] for r in self.rounds))
 
     @property
     def peak(self) -> float:
-        return max(r["peak_mb"] for r in self.rounds)
+        return float(max(r["peak_mb"] for r in self.rounds))
 
     @property
     def own(self) -> float:
         """Peak above the memory after imports, loading and warm-up, in MB."""
-        return max(r["peak_mb"] - r["before_mb"] for r in self.rounds)
+        return float(max(r["peak_mb"] - r["before_mb"] for r in self.rounds))
 
     def ratio_to(self, other: CandidateResult) -> float:
         """Median over the rounds of the ratio of seconds."""
         pairs = zip(self.rounds, other.rounds, strict=False)
-        return statistics.median(a["seconds"] / b["seconds"] for a, b in pairs)
+        return float(statistics.median(a["seconds"] / b["seconds"] for a, b in pairs))
 
     def csv_rows(self) -> list[dict[str, Any]]:
         shape = {"query": self.size.query, "gallery": self.size.gallery, "dim": self.size.dim}
