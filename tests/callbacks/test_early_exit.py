@@ -18,6 +18,7 @@ from tests.conftest import TINY, Compose
 
 STEPS = (*TINY, "model.iterations=4", "trainer.log_every_n_steps=1", "trainer.val_check_interval=4")
 LEFT_OUT = ("cost", "ranked_lists", "attention", "verification", "dimensions", "throughput")
+LEFT_OUT += ("conditions",)
 FEW = (
     *STEPS,
     *(f"callbacks.{name}=null" for name in LEFT_OUT),

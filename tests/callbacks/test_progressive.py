@@ -44,6 +44,7 @@ SHORT = (
     "callbacks.verification=null",
     "callbacks.dimensions=null",
     "callbacks.ranked_lists=null",
+    "callbacks.conditions=null",
     "callbacks.attention=null",
     "callbacks.checkpoint.every_n_train_steps=1",
     "callbacks.progressive.rounds=2",

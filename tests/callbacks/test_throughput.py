@@ -14,6 +14,7 @@ from reid_lab.config.build import build_data, build_model, build_trainer
 from tests.conftest import TINY, Compose
 
 UNUSED = ("cost", "ranked_lists", "attention", "verification", "stream", "thresholds", "anytime")
+UNUSED += ("conditions",)
 RUN = (
     *TINY,
     "model.iterations=5",

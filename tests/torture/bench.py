@@ -25,6 +25,7 @@ Expected = Literal["refused", "done", "either"]
 
 # an experiment that trains a few steps of a small network in two seconds
 UNUSED = ("cost", "ranked_lists", "attention", "throughput", "verification", "stream", "thresholds")
+UNUSED += ("conditions",)
 DEMO = (
     *("+experiment=demo", "name=case", "dataset=folder", "dataset.root=@people"),
     *("backbone.width=4", "model.hidden=16", "model.dim=8", "model.iterations=2"),

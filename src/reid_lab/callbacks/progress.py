@@ -43,14 +43,9 @@ class StepProgress(ProgressBar):
         self._open("validate", sum(trainer.num_val_batches), trainer)
 
     def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *step: Any
     ) -> None:
+        _, _, batch_idx, *_ = step
         self._evaluated(batch_idx + 1, sum(trainer.num_val_batches))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -66,14 +61,9 @@ class StepProgress(ProgressBar):
         self._open("test", sum(trainer.num_test_batches), trainer)
 
     def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *step: Any
     ) -> None:
+        _, _, batch_idx, *_ = step
         self._evaluated(batch_idx + 1, sum(trainer.num_test_batches))
 
     def on_exception(self, *_: Any) -> None:
