@@ -167,13 +167,14 @@ def test_what_people_type_is_answered_with_what_to_type(
 
 
 def test_a_cut_pipe_is_no_error(tmp_path: Path) -> None:
-    for module in ("reid_lab", "reid_lab.cost", "reid_lab.frontier", "reid_lab.cli.main"):
+    for module in ("reid_lab", "reid_lab.cost", "reid_lab.cli", "reid_lab.cli.main"):
         command = [sys.executable, "-m", module, "--help"]
         end, start_of_pipe = os.pipe()
         os.close(end)  # nobody reads
         process = subprocess.run(command, stdout=start_of_pipe, stderr=subprocess.PIPE, text=True)
         os.close(start_of_pipe)
-        assert process.returncode in (0, 141) and not process.stderr, module
+        warned = [w for w in process.stderr.splitlines() if not w.startswith("warning: python -m")]
+        assert process.returncode in (0, 141) and not warned, module
 
 
 def test_the_traceback_stays_to_be_had(tmp_path: Path) -> None:

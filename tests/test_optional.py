@@ -16,16 +16,13 @@ import pytest
 import reid_lab
 from reid_lab.config.check import ConfigError
 from reid_lab.config.settings import check
-from reid_lab.cost.__main__ import main as cost
 from reid_lab.dataset.synthetic import render
-from reid_lab.doctor.__main__ import main as doctor
 from reid_lab.errors import UserError
-from reid_lab.frontier.__main__ import main as frontier
 from reid_lab.gallery import flat
-from reid_lab.gallery.__main__ import main as gallery
 from reid_lab.gallery.index import INDEX_NAMES, Index, build
 from reid_lab.optional import MissingPackageError, load
 from tests.absent import without
+from tests.commands import cost, doctor, frontier, gallery
 from tests.conftest import MINI, SMALL, TINY, Compose
 from tests.frontier.runs import make_run
 

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reid_lab.cli.command import count
+from reid_lab.cli.main import main as reid_lab
 from reid_lab.config.paths import last_checkpoint
-from reid_lab.frontier.__main__ import main as frontier
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not failed:
         failed = measure(methods, args.seeds, runs, run)
     folders = [runs / m.name for m in methods if any(map(finished, (runs / m.name).glob("*")))]
-    status = frontier([*map(str, folders), "--out", str(args.out)]) if folders else 1
+    status = reid_lab(["frontier", *map(str, folders), "--out", str(args.out)]) if folders else 1
     for folder in failed:
         print(f"failed: {folder}; see {folder / 'output.txt'}", file=sys.stderr)
     return 1 if failed else status
@@ -149,7 +149,7 @@ def cost(method: Method, folder: Path, table: Path) -> list[str]:
             f"model.teacher={last_checkpoint(folder)}"
         )  # any checkpoint: the teacher is not measured
     options = [f"--checkpoint={last_checkpoint(folder)}", "--batch=16", "--seconds=5"]
-    return ["reid_lab.cost", *overrides, *options, f"--csv={table}"]
+    return ["reid_lab.cli", "cost", *overrides, *options, f"--csv={table}"]
 
 
 def run_folder(runs: Path, name: str, seed: int) -> Path:

@@ -17,17 +17,17 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from reid_lab.cli.command import piped
-from reid_lab.cli.interrupt import (
+from reid_lab.config.overrides import explain, without_nulls
+from reid_lab.config.paths import conf_dir, register_resolvers
+from reid_lab.config.renamed import renewed
+from reid_lab.errors import UserError
+from reid_lab.interrupt import (
     Interrupted,
     end_with_parent,
     leave_signals,
     raise_on_signals,
     status_of,
 )
-from reid_lab.config.overrides import explain, without_nulls
-from reid_lab.config.paths import conf_dir, register_resolvers
-from reid_lab.config.renamed import renewed
-from reid_lab.errors import UserError
 from reid_lab.run.multirun import print_pending
 
 register_resolvers()

@@ -1,4 +1,4 @@
-"""One command for all tools: each is reached, and a mistyped name is answered."""
+"""One command for everything: each subcommand is reached, and a mistyped name is answered."""
 
 from __future__ import annotations
 
@@ -10,26 +10,56 @@ from pathlib import Path
 
 import pytest
 
-from reid_lab.cli.main import COMMANDS, RUN, main
+from reid_lab import __version__
+from reid_lab.cli.main import RUN, complete, main, tree
+
+COMMANDS = list(tree()[1])
+MODULES = {name: name for name in COMMANDS if name != RUN} | {"workspace": "dashboard"}
+SLOW = {"torch", "numpy", "matplotlib", "hydra", "pydantic", "faiss", "pytorch_lightning", "rich"}
+
+
+def call(*words: str, module: str = "reid_lab.cli") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", module, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
-    assert all(f"\n  {name} " in printed for name in COMMANDS) and "examples:" in printed
-    assert main([]) == 2  # nothing was asked for
+    assert all(re.search(rf"^ +{name} +\w", printed, re.M) for name in COMMANDS)
+    assert "examples:" in printed
+    assert main([]) == 2
     assert capsys.readouterr().out == printed
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == __version__
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_is_reached(name: str, tmp_path: Path) -> None:
-    script = tmp_path / "reid-lab"
-    script.write_text("import sys; from reid_lab.cli.main import main; sys.exit(main())")
-    words = [sys.executable, str(script), name, "--help"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and not done.stderr, done.stderr
-    usage = "python -m reid_lab +experiment=demo" if name == RUN else f"usage: reid-lab {name} "
-    assert usage in done.stdout
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != RUN])
+def test_every_command_has_help_and_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"usage: reid-lab {name} ")
+    assert f"examples:\n  reid-lab {name} " in printed
+
+
+def test_help_of_a_run_is_hydras() -> None:
+    done = call(RUN, "--help")
+    assert done.returncode == 0 and "python -m reid_lab +experiment=demo" in done.stdout
+
+
+def test_help_imports_nothing_slow() -> None:
+    code = "import sys; from reid_lab.cli.main import main; main(['gallery', 'build', '--help'])"
+    code += "; print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not SLOW & set(done.stderr.split())
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_old_form_warns(name: str) -> None:
+    done = call("--help", module=f"reid_lab.{MODULES[name]}")
+    warning = f"warning: python -m reid_lab.{MODULES[name]} is deprecated: use reid-lab {name}\n"
+    assert (done.returncode, done.stderr) == (0, warning)
+    assert done.stdout.startswith(f"usage: reid-lab {name} ")
 
 
 @pytest.mark.parametrize(
@@ -50,16 +80,60 @@ def test_a_run_gets_its_overrides(
 
 
 def test_a_status_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reid_lab.gallery.__main__.main", lambda words: len(words))
-    assert main(["gallery", "info", "g"]) == 2
+    monkeypatch.setattr(
+        "reid_lab.gallery.commands.info", lambda args: 2 + (args.gallery.name == "g")
+    )
+    assert main(["gallery", "info", "g"]) == 3
 
 
 @pytest.mark.parametrize(
-    ("word", "hint"), [("galery", "did you mean gallery?"), ("xyz", "available: run, doctor")]
+    ("words", "message"),
+    [
+        ("galery", "unknown command galery; did you mean gallery?"),
+        ("xyz", "unknown command xyz; available: run, doctor"),
+        ("gallery", "the following arguments are required: ACTION"),
+        ("gallery info", "the following arguments are required: gallery"),
+        ("export --out x", "the following arguments are required: --checkpoint"),
+        ("cost --batch 0", "argument --batch: 0 is less than 1"),
+        ("doctor --sheet a.txt", "'a.txt' does not end in .png, .jpg, .jpeg"),
+        ("frontier", "give run folders, as runs/*/, or --from frontier.csv"),
+        ("frontier runs --max-mul-adds x", "x is not a number >= 0"),
+        ("runtime exported a.jpg", "nothing to do: give --out, --gallery, or both"),
+        ("workspace me", "me is not ENTITY/PROJECT"),
+    ],
 )
-def test_an_unknown_command(word: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([word]) == 2
-    assert f"unknown command {word}; {hint}" in capsys.readouterr().err
+def test_usage_errors_have_one_style(
+    words: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words.split()) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: ") and message in printed.err and not printed.out
+
+
+def test_completions_come_from_the_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+
+    class Stub:
+        autocomplete = staticmethod(seen.append)
+
+    parser, _ = tree()
+    monkeypatch.setitem(sys.modules, "argcomplete", Stub)  # type: ignore[arg-type]
+    complete(parser)
+    assert seen == [parser]
+    monkeypatch.setitem(sys.modules, "argcomplete", None)  # type: ignore[arg-type]
+    complete(parser)  # not installed
+    assert seen == [parser]
+
+
+def test_a_shell_gets_its_completions(tmp_path: Path) -> None:
+    pytest.importorskip("argcomplete")
+    line = "reid-lab gallery bu"
+    out = tmp_path / "out"
+    env = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line))}
+    env |= {"_ARGCOMPLETE_STDOUT_FILENAME": str(out), "_ARGCOMPLETE_IFS": "\n"}
+    env |= {"PYTHONPATH": ":".join(sys.path)}
+    subprocess.run([sys.executable, "-m", "reid_lab.cli"], env=env, check=False)
+    assert out.read_text().split() == ["build"]
 
 
 def test_the_package_installs_it() -> None:

@@ -1,4 +1,4 @@
-"""`python -m reid_lab.cost`: a table without data, weights or training."""
+"""`reid-lab cost`: a table without data, weights or training."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import torch
 
 from reid_lab.budget.mul_adds import count_exits
 from reid_lab.config.build import build_model
-from reid_lab.cost import arguments, compare, measure, show
-from reid_lab.cost.__main__ import main
+from reid_lab.cost import compare, measure, show
 from reid_lab.errors import UserError
+from tests.commands import arguments
+from tests.commands import cost as main
 from tests.conftest import TINY, Compose
 
 SIZE = ("dataset.transforms.height=64", "dataset.transforms.width=32")
@@ -96,9 +97,7 @@ def test_what_is_wrong_is_told(run: Run, words: tuple[str, ...], message: str) -
 
 @pytest.mark.parametrize("words", [("--batch=0",), ("--seconds=0",), ("--allocator=other",)])
 def test_wrong_options_end_with_status_2(words: tuple[str, ...]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(words)
-    assert stopped.value.code == 2
+    assert main(words) == 2
 
 
 def test_allocators_take_turns(
@@ -116,7 +115,7 @@ def test_allocators_take_turns(
         ]
 
     monkeypatch.setattr(compare, "_measured", measured)
-    assert compare.compare(arguments.parse([])) == 0
+    assert compare.compare(arguments("cost", [])) == 0
     assert turns == ["default", "keep"] * 3
     printed = capsys.readouterr().out
     assert "2.00" in printed and "3.00" in printed
@@ -127,9 +126,9 @@ def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
     """The children's commands run here: a process of their own takes seconds to start."""
 
     def call(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        assert command[1:3] == ["-m", "reid_lab.cost"]
+        assert command[1:4] == ["-m", "reid_lab.cli", "cost"]
         monkeypatch.setattr("reid_lab.cost.measure.keep_blocks", lambda: kept.append(True))
-        status = main(command[3:])
+        status = main(command[4:])
         return subprocess.CompletedProcess(command, status, "", capsys.readouterr().err)
 
     kept: list[bool] = []
@@ -139,7 +138,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
 @pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("way", ["keep", "default"])
 def test_a_child_measures_what_was_asked(way: str) -> None:
-    args = arguments.parse([*TINY, *SIZE, "--batch=2", "--repeats=1", "--seconds=0.01"])
+    args = arguments("cost", [*TINY, *SIZE, "--batch=2", "--repeats=1", "--seconds=0.01"])
     found = compare._measured(args, way)
     assert [row.exit for row in found][:2] == ["stage1", "stage2"]
     assert (found[0].batch, found[0].repeats) == (2, 1)
@@ -147,7 +146,7 @@ def test_a_child_measures_what_was_asked(way: str) -> None:
 
 @pytest.mark.usefixtures("in_process")
 def test_a_childs_error_is_told_once() -> None:
-    args = arguments.parse([*TINY, "model.dim=0"])
+    args = arguments("cost", [*TINY, "model.dim=0"])
     with pytest.raises(UserError, match="^The config has 1 problem"):
         compare._measured(args, "keep")
 
@@ -159,4 +158,4 @@ def test_no_weights_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reid_lab.backbone.resnet.load_weights", load)
     cfg = measure.composed(["backbone=resnet18", *SIZE])
     assert cfg.backbone.weights == "imagenet"
-    assert measure.build(cfg, arguments.parse(["--device=cpu"])).size == (64, 32)
+    assert measure.build(cfg, arguments("cost", ["--device=cpu"])).size == (64, 32)

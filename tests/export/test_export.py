@@ -1,4 +1,4 @@
-"""`python -m reid_lab.export` and `reid_lab.runtime`: the same embeddings without torch."""
+"""`reid-lab export` and `reid_lab.runtime`: the same embeddings without torch."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from reid_lab.checkpoint import fingerprint, fingerprint_of, load_model
 from reid_lab.dataset.images import resize as torch_resize
 from reid_lab.dataset.transforms import normalise
 from reid_lab.export import command
-from reid_lab.export.__main__ import main
 from reid_lab.export.measure import check_accuracies, check_differences, differences
 from reid_lab.export.trace import trace
-from reid_lab.gallery.__main__ import main as gallery_main
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.model import ReidModule
 from reid_lab.model.base import State
 from reid_lab.runtime import ExportError, Gallery, Manifest, Model
-from reid_lab.runtime.__main__ import main as runtime_main
 from reid_lab.runtime.images import resize
 from reid_lab.runtime.weights import weight_files
+from tests.commands import export as main
+from tests.commands import gallery as gallery_main
+from tests.commands import runtime as runtime_main
 from tests.conftest import write_jpegs
 from tests.methods import BACKBONES, METHODS, SIZE, method, on_backbone, save
 
@@ -224,14 +224,14 @@ BLOCKED = """
 import sys
 for name in ("torch", "pytorch_lightning", "hydra", "faiss"):
     sys.modules[name] = None
-from reid_lab.runtime.__main__ import main
+from reid_lab.cli.main import main
 """
 
 
 def test_the_runtime_needs_no_torch(dare: Path, tmp_path: Path) -> None:
     write_jpegs(tmp_path, ["a.jpg", "b.png"], SIZE)
     words = [str(dare / "out"), "a.jpg", "b.png", "--out", "rows.npz", "--threads", "1"]
-    code = f"{BLOCKED}\nsys.exit(main({words}))"
+    code = f"{BLOCKED}\nsys.exit(main({['runtime', *words]}))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reid_lab.export import arguments as export
 from reid_lab.frontier.best import answer, best_under, command
 from reid_lab.frontier.points import FrontierError, Point, pareto
-from reid_lab.gallery import arguments as gallery
+from tests.commands import arguments
 
 STREAM: list[dict[str, Any]] = [
     *({"kind": "stream", "method": "a", "point": "margin", "planned": i} for i in range(50)),
@@ -114,24 +113,23 @@ def test_the_answer_says_how_to_deploy() -> None:
     assert "a late" in text and "runs/a/2/checkpoints/last.ckpt" in text
     assert "--exit late" in text and "Rank-1 70.0%" in text and "20.0 M Mul-Adds" in text
     assert text.splitlines()[-1] == (
-        "  gallery     python -m reid_lab.gallery build --checkpoint "
+        "  gallery     reid-lab gallery build --checkpoint "
         "runs/a/1/checkpoints/last.ckpt --exit late --images people/ --out gallery/"
     )
     text = answer([one, more], {"mul_adds": 5e7}, "rank1")
     assert "policy      margin, planned 1.4e+07" in text
     assert text.splitlines()[-1] == (
-        "  export      python -m reid_lab.export --checkpoint runs/a/1/checkpoints/last.ckpt "
-        "--out exported/"
+        "  export      reid-lab export --checkpoint runs/a/1/checkpoints/last.ckpt --out exported/"
     )
 
 
 def test_commands_are_those_that_there_are() -> None:
     exit = Point("people", "a", "exit", "my exit", 0.7, 0.6, 2e7, runs="one run")
     words = shlex.split(command(exit))
-    args = gallery.parse(words[3:])
+    args = arguments(words[1], words[2:])
     assert (args.checkpoint, args.exit) == (Path("one run/checkpoints/last.ckpt"), "my exit")
     words = shlex.split(command(replace(exit, kind="stream", runs="b/one.ckpt")))
-    assert export.parse(words[3:]).checkpoint == Path("b/one.ckpt")
+    assert arguments(words[1], words[2:]).checkpoint == Path("b/one.ckpt")
 
 
 def test_where_nothing_fits_the_cheapest_is_named() -> None:

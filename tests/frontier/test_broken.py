@@ -13,9 +13,9 @@ import pytest
 
 from reid_lab.frontier import collect as collecting
 from reid_lab.frontier import show, tables
-from reid_lab.frontier.__main__ import main
 from reid_lab.frontier.plots import frontier
 from reid_lab.frontier.points import Point
+from tests.commands import frontier as main
 from tests.frontier.runs import cost_row, make_run
 
 Break = Callable[[Path], object]

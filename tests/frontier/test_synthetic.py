@@ -32,7 +32,10 @@ class Recorder:
 
     @property
     def names(self) -> list[str]:
-        return [words[1].partition("=")[2] for words in self.seen]
+        return [
+            next(w for w in words if w.startswith("+experiment=")).partition("=")[2]
+            for words in self.seen
+        ]
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m.teacher is None], ids=lambda m: m.name)
@@ -93,6 +96,6 @@ def test_costs_are_measured_once_in_rounds(tmp_path: Path) -> None:
     known.touch()
     run = Recorder(failing="p")
     failed = measure([TEACHER, STUDENT], [0, 1], tmp_path, run)
-    assert [w[0] for w in run.seen] == ["reid_lab.cost"] * 3
+    assert [w[:2] for w in run.seen] == [["reid_lab.cli", "cost"]] * 3
     assert run.names == ["p", "t", "p"]
     assert failed == [run_folder(tmp_path, "p", seed) for seed in (0, 1)]

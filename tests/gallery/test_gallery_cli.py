@@ -1,4 +1,4 @@
-"""`python -m reid_lab.gallery`, from a checkpoint and a folder of images to a page."""
+"""`reid-lab gallery`, from a checkpoint and a folder of images to a page."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ import torch
 
 import reid_lab
 from reid_lab.checkpoint import load_model
+from reid_lab.cli import gallery as arguments
 from reid_lab.config.build import build_model
 from reid_lab.dataset.images import decode, resize
 from reid_lab.dataset.transforms import normalise
 from reid_lab.errors import UserError
 from reid_lab.files.image_files import find_images
-from reid_lab.gallery import arguments, commands, show
-from reid_lab.gallery.__main__ import main
+from reid_lab.gallery import commands, show
 from reid_lab.gallery.images import label
 from reid_lab.gallery.index import INDEX_NAMES
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
 from reid_lab.gallery.writer import Writer
+from tests.commands import gallery as main
 from tests.conftest import TINY, Compose, write_jpegs
 
 Run = Callable[..., str]
@@ -157,7 +158,7 @@ def test_an_interrupted_add_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(commands, "embedded", interrupted)
         printed = run("add", "g", *model, "--batch-size", 2, status=130)
-    assert "what was appended stays, the same command goes on" in printed
+    assert "what was appended stays, the same command resumes" in printed
     assert len(SavedGallery.open("g")) == 5
     printed = run("add", "g", *model)
     assert "4 images embedded" in printed and "4 were there already; 9 images now" in printed
@@ -349,7 +350,7 @@ def test_arguments_name_the_indexes_that_there_are() -> None:
 
 def test_help_and_wrong_arguments() -> None:
     def call(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "reid_lab.gallery", *words]
+        command = [sys.executable, "-m", "reid_lab.cli", "gallery", *words]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     told = call("--help")

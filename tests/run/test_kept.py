@@ -19,10 +19,10 @@ import torch
 
 from reid_lab.callbacks import CheckpointFiles, RankingEvaluation
 from reid_lab.callbacks.loggers import MetricsFile
-from reid_lab.cli.interrupt import Interrupted, status_of
 from reid_lab.config.build import build_trainer
 from reid_lab.config.paths import last_checkpoint
 from reid_lab.files.atomic import DiskFullError
+from reid_lab.interrupt import Interrupted, status_of
 from reid_lab.model.base import DivergedError, ReidModule
 from reid_lab.report import load_run
 from reid_lab.results import Results
@@ -252,7 +252,7 @@ def work():
     Thing()
 """
 INTERRUPTED = """
-from reid_lab.cli.interrupt import Interrupted, raise_on_signals
+from reid_lab.interrupt import Interrupted, raise_on_signals
 raise_on_signals()
 try:
     work()

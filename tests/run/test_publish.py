@@ -12,11 +12,12 @@ import pytest
 import wandb
 from pytorch_lightning.loggers import WandbLogger
 
-from reid_lab import dashboard
 from reid_lab.frontier.points import Point
 from reid_lab.report import load_run
 from reid_lab.results.rows import STREAM, StreamRow
+from reid_lab.run import workspace as dashboard
 from reid_lab.run.publish import charts, describe, finish, headline, kinds, wandb_table
+from tests.commands import workspace
 from tests.frontier.runs import make_run
 
 SPEC = Path(__file__).parents[2] / "docs" / "wandb_workspace.json"
@@ -89,7 +90,7 @@ def test_wandb_gets_the_whole_config_offline(tmp_path: Path) -> None:
 def test_the_workspace_is_the_committed_one(tmp_path: Path) -> None:
     pytest.importorskip("wandb_workspaces")
     target = tmp_path / "spec.json"
-    assert dashboard.main(["someone/reid_lab", "--spec", str(target)]) == 0
+    assert workspace(["someone/reid_lab", "--spec", str(target)]) == 0
     written, kept = (json.loads(path.read_text()) for path in (target, SPEC))
     assert panels(written) == panels(kept)
 
@@ -111,7 +112,7 @@ def test_the_workspace_asks_for_what_runs_log() -> None:
 @pytest.mark.usefixtures("deaf")
 def test_without_a_network_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("wandb_workspaces")
-    assert dashboard.main(["someone/reid_lab"]) == 1
+    assert workspace(["someone/reid_lab"]) == 1
     assert "does not answer (no network); nothing was sent" in capsys.readouterr().err
 
 
@@ -119,7 +120,7 @@ def test_a_missing_package_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "wandb_workspaces", None)
-    assert dashboard.main(["someone/reid_lab"]) == 1
+    assert workspace(["someone/reid_lab"]) == 1
     assert "reid-lab[dashboard]" in capsys.readouterr().err
 
 
@@ -151,7 +152,7 @@ def test_a_broken_table_is_one_line(
 ) -> None:
     (tmp_path / "f.csv").write_bytes(content)
     words = ["a/b", "--frontier", str(tmp_path / "f.csv"), "--spec", str(tmp_path / "spec.json")]
-    assert dashboard.main(words) == 1
+    assert workspace(words) == 1
     told = capsys.readouterr().err
     assert told.startswith("error: ") and "f.csv" in told and told.count("\n") == 1
     assert not (tmp_path / "spec.json").exists()

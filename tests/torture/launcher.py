@@ -31,7 +31,7 @@ HEAVY = (
     *("torch", "pytorch_lightning", "hydra", "faiss", "matplotlib.pyplot", "scipy.stats"),
     *("reid_lab.run.run", "reid_lab.config.build", "reid_lab.report", "reid_lab.doctor.examine"),
     *("reid_lab.gallery.commands", "reid_lab.export.command", "reid_lab.frontier.tables"),
-    *("reid_lab.runtime.model", "reid_lab.cost.measure"),
+    *("reid_lab.runtime.command", "reid_lab.cost.measure"),
 )
 MEMORY = 6 << 30  # bytes that a command may take beside what the parent has mapped
 
@@ -131,7 +131,10 @@ def become(request: Mapping[str, Any]) -> None:
     prepare(request)
     status: Any = 0
     try:
-        runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+        tool = request["module"].partition(".")[2]  # of `reid-lab`; none is a run
+        sys.argv[1:1] = [tool] * bool(tool)
+        module = "reid_lab.cli" if tool else "reid_lab"
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         status = end.code
     except BaseException:

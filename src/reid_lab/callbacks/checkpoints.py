@@ -12,9 +12,9 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from reid_lab.callbacks.loggers import CsvLogger
-from reid_lab.cli.interrupt import Interrupted
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import write_torch
+from reid_lab.interrupt import Interrupted
 from reid_lab.types import Positive
 
 TIME_IS_UP = 75  # the exit status: try again later (EX_TEMPFAIL)

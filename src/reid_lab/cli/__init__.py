@@ -1,1 +1,1 @@
-"""What the command lines share."""
+"""The command line `reid-lab`: one tree of subcommands, a module each."""

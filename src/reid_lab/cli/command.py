@@ -1,4 +1,4 @@
-"""What the command lines share: numbers that options take, and how they end."""
+"""The parser and the ending of every command: errors, signals, exit status; types of options."""
 
 from __future__ import annotations
 
@@ -7,18 +7,76 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable
-from pathlib import Path
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import FrameType
+from typing import Any, NoReturn, TypeAlias
 
 from reid_lab.errors import UserError
 
 
-def program(command: str, module: str = "") -> str:
-    """How a command was called, for its usage."""
-    if Path(sys.argv[0]).stem == "reid-lab":
-        return f"reid-lab {command}"
-    return f"python -m reid_lab.{module or command}"
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps line breaks; the names of commands, which are indented, have room beside their help."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog)
+        self._action_max_length = 14
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors in the style of all commands, and an epilog with line breaks."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", Formatter)
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message}\n{self.prog} --help shows the arguments", file=sys.stderr)
+        raise SystemExit(2)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand: what it does and how it ends.
+
+    Attributes:
+        work: parsed arguments -> exit status; imports what it needs.
+        check: raises or calls `parser.error` if the arguments do not fit together.
+        wrong: exit status of a UserError.
+        interrupted: printed on Ctrl-C and SIGTERM.
+        mixed: whether options may stand between positional arguments.
+    """
+
+    work: Callable[[argparse.Namespace], int]
+    check: Callable[[argparse.ArgumentParser, argparse.Namespace], None] | None = None
+    wrong: int = 1
+    interrupted: str = "interrupted"
+    mixed: bool = False
+
+
+Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"
+
+
+def parse(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
+    """The arguments of a subcommand. Exits with status 2 if they are wrong."""
+    own: Command | None = parser.get_default("command")  # a parser of actions has none
+    mixed = own is not None and own.mixed
+    args = parser.parse_intermixed_args(words) if mixed else parser.parse_args(words)
+    if args.command.check:
+        args.command.check(parser, args)
+    return args
+
+
+def run_command(parser: Parser, words: Sequence[str]) -> int:
+    """Parse the words of a subcommand and do its work; the exit status."""
+    args = parse(parser, words)
+    command: Command = args.command
+
+    def work() -> int:
+        return attempt(lambda: command.work(args), command.wrong, command.interrupted)
+
+    return terminable(work)
 
 
 def count(text: str, most: int = 10**12) -> int:
@@ -51,15 +109,16 @@ def positive(text: str) -> float:
 
 
 def attempt(work: Callable[[], int], wrong: int = 1, interrupted: str = "interrupted") -> int:
-    """The status of `work`; what went wrong is reported in one message.
-
-    Returns:
-        1 where a file cannot be read or written, 130 where it was interrupted, 141 where nobody
-        reads the output any more, as after `| head`.
+    """The exit status of `work`; an error of the user is one message, without a traceback.
 
     Args:
-        wrong: the status of an error in the command or its config.
-        interrupted: said then.
+        work: returns its status.
+        wrong: status of a UserError, or of an error in the config.
+        interrupted: printed on Ctrl-C.
+
+    Returns:
+        1 if a file cannot be read or written, 130 after Ctrl-C, 141 if the output is closed, as
+        by `| head`.
     """
     for stream in (sys.stdout, sys.stderr):  # names that the terminal cannot show are escaped
         if isinstance(stream, io.TextIOWrapper):
@@ -105,6 +164,8 @@ def terminable(command: Callable[[], int]) -> int:
         terminated.append(number)
         raise KeyboardInterrupt
 
+    if threading.current_thread() is not threading.main_thread():
+        return command()
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         status = command()

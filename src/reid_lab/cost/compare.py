@@ -45,7 +45,7 @@ def _measured(args: Namespace, way: str) -> list[CostRow]:
         if args.checkpoint is not None:
             options["checkpoint"] = args.checkpoint
         words = [f"--{name}={value}" for name, value in options.items()]
-        command = [sys.executable, "-m", "reid_lab.cost", *args.overrides, *words]
+        command = [sys.executable, "-m", "reid_lab.cli", "cost", *args.overrides, *words]
         # what the environment says would hold for both
         ours = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
         done = subprocess.run(

@@ -1,4 +1,4 @@
 """A checkpoint as ONNX: the whole network, and a file for each exit that can be run in a chain.
 
-python -m reid_lab.export --help
+reid-lab export --help
 """

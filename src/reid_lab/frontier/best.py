@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import math
 import shlex
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 
-from reid_lab.frontier.arguments import LIMITS
 from reid_lab.frontier.points import OURS, FrontierError, Point
 from reid_lab.report.tables import mul_adds, percent
 
 Limits = Mapping[str, float]
+# limit -> the column that it bounds
+LIMITS = {
+    "max_mul_adds": "mul_adds",
+    "max_latency_ms": "latency_p50_ms",
+    "max_memory_bytes": "peak_memory_bytes",
+    "max_embedding_bytes": "embedding_bytes",
+    "max_parameters": "parameters",
+}
+
+
+def limits_of(args: Namespace) -> dict[str, float]:
+    """Column -> bound, of the limits that were given."""
+    given = {column: getattr(args, limit) for limit, column in LIMITS.items()}
+    return {column: value for column, value in given.items() if value is not None}
 
 
 def best_under(points: Sequence[Point], limits: Limits, metric: str) -> Point | None:
@@ -64,9 +78,9 @@ def command(p: Point) -> str:
     """The command that deploys a point: a gallery of an exit, or the export of a stream."""
     checkpoint = shlex.quote(_checkpoint(p.runs.split(";")[0]))
     if p.kind == "stream":  # docs/export.md explains how its stages are run
-        return f"python -m reid_lab.export --checkpoint {checkpoint} --out exported/"
+        return f"reid-lab export --checkpoint {checkpoint} --out exported/"
     return (
-        f"python -m reid_lab.gallery build --checkpoint {checkpoint} "
+        f"reid-lab gallery build --checkpoint {checkpoint} "
         f"--exit {shlex.quote(p.point)} --images people/ --out gallery/"
     )
 

@@ -7,14 +7,13 @@ from argparse import Namespace
 
 from reid_lab.errors import UserError
 from reid_lab.frontier import tables
-from reid_lab.frontier.arguments import limits
-from reid_lab.frontier.best import answer
+from reid_lab.frontier.best import answer, limits_of
 
 
 def show(args: Namespace) -> int:
     """Write the files and print their paths; returns 1 if a run is broken or nothing fits."""
     found = tables.gather(args.runs, args.table, args.dataset)
-    status, bounds = int(bool(found.broken)), limits(args)
+    status, bounds = int(bool(found.broken)), limits_of(args)
     notes = [*found.notes, *found.broken]
     for name, own, folder in tables.by_dataset(found.points, args.out):
         shown, more = tables.shown(own, args.published)

@@ -1,4 +1,4 @@
 """A gallery to keep: built from a checkpoint and images, searched, and planned for its growth.
 
-python -m reid_lab.gallery build|add|search|info|plan --help
+reid-lab gallery build|add|search|info|plan --help
 """

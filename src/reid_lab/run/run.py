@@ -23,7 +23,6 @@ from omegaconf import DictConfig, OmegaConf
 from reid_lab.budget.allocator import keep_blocks
 from reid_lab.callbacks import RankingEvaluation
 from reid_lab.checkpoint import CheckpointError
-from reid_lab.cli.interrupt import Interrupted, status_of
 from reid_lab.config.build import (
     LoadedCheckpoint,
     build_model,
@@ -38,6 +37,7 @@ from reid_lab.dataset import ReidDataModule
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import first_disk_full, is_disk_full, replacing, write_text
 from reid_lab.files.tables import write_json
+from reid_lab.interrupt import Interrupted, status_of
 from reid_lab.model import ReidModule
 from reid_lab.model.base import DivergedError
 from reid_lab.report import run_of, write_report

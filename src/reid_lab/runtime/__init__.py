@@ -3,7 +3,7 @@
 model = Model("exported/")
 exits = model.embed_files(["someone.jpg"])  # exit -> (1, D)
 
-python -m reid_lab.runtime FOLDER IMAGES... --out embeddings.npz
+reid-lab runtime FOLDER IMAGES... --out embeddings.npz
 """
 
 from reid_lab.runtime.gallery import Gallery

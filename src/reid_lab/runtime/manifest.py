@@ -122,8 +122,7 @@ class Manifest:
             what = f"has no {MANIFEST}" if folder.is_dir() else "does not exist"
             what = "is a file" if folder.is_file() else what
             raise ExportError(
-                f"{folder} is no exported network, it {what}: make one with "
-                "python -m reid_lab.export"
+                f"{folder} is no exported network, it {what}: make one with reid-lab export"
             )
         try:
             content = read_json(path)

@@ -33,7 +33,7 @@ class Streamed:
 
 
 class Model:
-    """The network in a folder that `python -m reid_lab.export` wrote.
+    """The network in a folder that `reid-lab export` wrote.
 
     Args:
         threads: of one operator; 0 takes all cores.

@@ -1,22 +1,19 @@
-"""`python -m reid_lab.dashboard ENTITY/PROJECT`: a saved W&B workspace, the frontier as a table.
+"""`reid-lab workspace ENTITY/PROJECT`: a saved W&B workspace, the frontier as a table.
 
 Needs the extra `dashboard` (wandb-workspaces). `--spec FILE` writes the workspace, sends nothing.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import re
 import socket
-import sys
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from reid_lab.cli.command import attempt, piped, program
 from reid_lab.errors import UserError
 from reid_lab.files.tables import write_json
 from reid_lab.frontier.points import FRONTIER, Point, pareto_columns, read_points
@@ -162,16 +159,10 @@ def reach() -> None:
         raise DashboardError("no API key for W&B: run `wandb login`, or set WANDB_API_KEY")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """0: done; 1: the user's error, reported in one message; 130: interrupted."""
-    args = _parse(argv)
-    return attempt(lambda: _save(args))
-
-
-def _save(args: argparse.Namespace) -> int:
+def save(args: Namespace) -> int:
     wandb = load("wandb", "the dashboard")
     entity, project = args.project.split("/")
-    view = workspace(entity, project, args.columns)
+    view = workspace(entity, project, args.columns or CONFIG)
     points = read_points(args.frontier) if args.frontier else []  # before anything is sent
     if args.spec:
         write_json(args.spec, spec(view))
@@ -185,25 +176,3 @@ def _save(args: argparse.Namespace) -> int:
     except wandb.Error as error:
         raise DashboardError(str(error)) from error
     return 0
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(program("workspace", "dashboard"))
-    parser.description = "Save a W&B workspace for reid_lab's runs, and log the frontier's table."
-    parser.add_argument("project", type=_project, metavar="ENTITY/PROJECT")
-    parser.add_argument("--frontier", type=Path, help="a frontier.csv to log as a table")
-    parser.add_argument("--spec", type=Path, help="write the workspace as JSON and send nothing")
-    parser.add_argument(
-        "--columns", nargs="+", default=CONFIG, help="config keys of the parallel coordinates"
-    )
-    return parser.parse_args(argv)
-
-
-def _project(text: str) -> str:
-    if not re.fullmatch(r"[^/\s]+/[^/\s]+", text):
-        raise argparse.ArgumentTypeError(f"{text} is not ENTITY/PROJECT")
-    return text
-
-
-if __name__ == "__main__":
-    sys.exit(piped(main))

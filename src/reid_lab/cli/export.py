@@ -1,27 +1,32 @@
-"""What the command line takes."""
+"""`reid-lab export`: write a checkpoint as ONNX."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
-from reid_lab.cli.command import batch_size, count, program
+from reid_lab.cli.command import Command, Subparsers, batch_size, count
+
+EXAMPLES = """\
+examples:
+  reid-lab export --checkpoint last.ckpt --out exported
+  reid-lab export --checkpoint last.ckpt --out exported --int8 dataset=market1501 \\
+    dataset.root=/data/Market-1501-v15.09.15
+"""
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The options and overrides. Exits with 2 where they are wrong."""
-    parser = argparse.ArgumentParser(program("export"))
-    parser.description = "Write a checkpoint as ONNX, compared with PyTorch."
-    parser.epilog = (
-        "Example: python -m reid_lab.export --checkpoint last.ckpt --out exported "
-        "dataset=market1501 dataset.root=/data/Market-1501-v15.09.15 --int8"
+def add(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "export",
+        help="write a checkpoint as ONNX",
+        description="Write a checkpoint as ONNX, whole and in stages, compared with PyTorch.",
+        epilog=EXAMPLES,
     )
     parser.add_argument(
         "overrides",
         nargs="*",
         metavar="key=value",
-        help="as of `python -m reid_lab`, dataset=csv dataset.root=...: rank its test split with "
+        help="as for reid-lab run: dataset=csv dataset.root=... to rank its test split with "
         "PyTorch and with onnxruntime",
     )
     parser.add_argument("--checkpoint", type=Path, required=True, help="of a run: .../last.ckpt")
@@ -46,7 +51,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--map-tolerance", type=_share, default=1e-3, help="of mAP and Rank-1, %(default)s"
     )
     parser.add_argument("--batch-size", type=batch_size, default=32, help="%(default)s")
-    return parser.parse_intermixed_args(argv)
+    parser.set_defaults(
+        command=Command(work, interrupted="interrupted: nothing was written", mixed=True)
+    )
 
 
 def _share(text: str) -> float:
@@ -54,3 +61,10 @@ def _share(text: str) -> float:
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not within 0 and 1")
     return number
+
+
+def work(args: argparse.Namespace) -> int:
+    from reid_lab.export.command import export
+
+    export(args)
+    return 0

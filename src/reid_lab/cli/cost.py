@@ -1,27 +1,35 @@
-"""What the command line takes."""
+"""`reid-lab cost`: measure what each exit costs on this machine."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
-from reid_lab.cli.command import batch_size, count, positive, program
+from reid_lab.cli.command import Command, Subparsers, batch_size, count, positive
+
+EXAMPLES = """\
+examples:
+  reid-lab cost +experiment=dare_market --batch 32
+  reid-lab cost --checkpoint last.ckpt --gallery 19732 --csv cost.csv
+"""
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The overrides and options. Exits with 2 where they are wrong."""
-    parser = argparse.ArgumentParser(program("cost"))
-    parser.description = (
-        "What each exit of a model takes on this machine: Mul-Adds, parameters, memory, time and, "
-        "where the platform tells it, energy. Nothing is trained, downloaded or read."
+def add(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "cost",
+        help="measure what each exit costs on this machine",
+        description=(
+            "Measure what each exit of a model costs on this machine: Mul-Adds, parameters, "
+            "memory, time and, where the platform has a meter, energy. Nothing is trained or "
+            "downloaded."
+        ),
+        epilog=EXAMPLES,
     )
-    parser.epilog = "Example: python -m reid_lab.cost +experiment=dare_market --batch 32"
     parser.add_argument(
         "overrides",
         nargs="*",
         metavar="key=value",
-        help="as of `python -m reid_lab`: +experiment=dare_market model.dim=64 ...",
+        help="as for reid-lab run: +experiment=dare_market model.dim=64 ...",
     )
     parser.add_argument(
         "--checkpoint", type=Path, help="of a run: its network, at its image size, is measured"
@@ -50,4 +58,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "compare measures both in turns, in processes of their own; %(default)s",
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table, too")
-    return parser.parse_intermixed_args(argv)
+    parser.set_defaults(command=Command(work, wrong=2, mixed=True))
+
+
+def work(args: argparse.Namespace) -> int:
+    if args.allocator == "compare":
+        from reid_lab.cost.compare import compare
+
+        return compare(args)
+    from reid_lab.cost.measure import measure
+
+    return measure(args)

@@ -1,27 +1,43 @@
-"""What the command line takes."""
+"""`reid-lab gallery`: embed a folder of images, find people in it."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
-from reid_lab.cli.command import batch_size, count, program
+from reid_lab.cli.command import Command, Subparsers, batch_size, count
 
 INDEXES = ("flat", "ivf", "hnsw", "ivf_pq", "sq8")
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command with its arguments. Exits with 2 where they are wrong."""
-    parser = argparse.ArgumentParser(program("gallery"))
-    parser.description = "Keep the embeddings of a folder of images, and find people in them."
-    commands = parser.add_subparsers(dest="command", required=True)
-    _build(commands.add_parser("build", help="embed a folder of images"))
-    _add(commands.add_parser("add", help="embed what is new in a folder"))
-    _search(commands.add_parser("search", help="find who is in an image"))
-    _info(commands.add_parser("info", help="what a gallery holds"))
-    _plan(commands.add_parser("plan", help="what each index costs and loses"))
-    return parser.parse_args(argv)
+EXAMPLES = """\
+examples:
+  reid-lab gallery build --checkpoint last.ckpt --images people/ --out gallery/
+  reid-lab gallery add gallery/ --checkpoint last.ckpt --images more/
+  reid-lab gallery search gallery/ --checkpoint last.ckpt --image someone.jpg --html page.html
+  reid-lab gallery plan gallery/ --size 1000000
+"""
+
+
+def add(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "gallery",
+        help="embed a folder of images, find people in it",
+        description="Keep the embeddings of a folder of images, and find people in them.",
+        epilog=EXAMPLES,
+    )
+    nested = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, (arguments, does) in ACTIONS.items():
+        action = nested.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.")
+        arguments(action)
+        stays = ": what was appended stays, the same command resumes" * (name == "add")
+        action.set_defaults(command=Command(work, interrupted=f"interrupted{stays}"))
+
+
+def work(args: argparse.Namespace) -> int:
+    from reid_lab.gallery import commands
+
+    return int(getattr(commands, args.action)(args))
 
 
 def _build(parser: argparse.ArgumentParser) -> None:
@@ -88,3 +104,12 @@ def _embedding(parser: argparse.ArgumentParser) -> None:
     _checkpoint(parser)
     parser.add_argument("--images", type=Path, required=True, help="a folder, with its subfolders")
     parser.add_argument("--strict", action="store_true", help="status 1 if an image is broken")
+
+
+ACTIONS = {
+    "build": (_build, "embed a folder of images"),
+    "add": (_add, "embed the new images of a folder"),
+    "search": (_search, "find the people of query images"),
+    "info": (_info, "show what a gallery holds"),
+    "plan": (_plan, "measure what each index costs and loses"),
+}

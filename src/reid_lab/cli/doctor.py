@@ -1,0 +1,58 @@
+"""`reid-lab doctor`: check a data set before training."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from reid_lab.cli.command import Command, Subparsers, count, report_error
+
+PICTURES = (".png", ".jpg", ".jpeg")
+
+
+EXAMPLES = """\
+status: 0 training would work, 1 it would fail, 2 the command is wrong
+
+examples:
+  reid-lab doctor dataset=market1501 dataset.root=/data/Market-1501-v15.09.15
+  reid-lab doctor dataset=csv dataset.root=/data/mine --sheet mine.png
+"""
+
+
+def add(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "doctor",
+        help="check a data set before training",
+        description="Check a data set before training: what it holds, and what is wrong with it.",
+        epilog=EXAMPLES,
+    )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="as for reid-lab run: dataset=csv dataset.root=...",
+    )
+    parser.add_argument(
+        "--sheet", type=_picture, metavar="FILE.png", help="write a sheet of random people"
+    )
+    parser.add_argument("--people", type=count, default=8, help="of the sheet, %(default)s")
+    parser.set_defaults(command=Command(work, wrong=2, mixed=True))
+
+
+def _picture(text: str) -> Path:
+    path = Path(text).expanduser()
+    if path.suffix.lower() not in PICTURES:
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in {', '.join(PICTURES)}")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"the folder {path.parent} does not exist")
+    return path
+
+
+def work(args: argparse.Namespace) -> int:
+    from reid_lab.dataset.records import DatasetError
+    from reid_lab.doctor.examine import examine
+
+    try:
+        return examine(args)
+    except DatasetError as error:  # after the report: the sheet cannot be made
+        return report_error(error, 1)

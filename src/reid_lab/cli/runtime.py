@@ -1,0 +1,46 @@
+"""`reid-lab runtime`: embed images with an exported network."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from reid_lab.cli.command import Command, Subparsers, batch_size, count
+
+EXAMPLES = """\
+status: 0 all images were read, 1 failed, or some images cannot be read: they are named
+
+examples:
+  reid-lab runtime exported images/*.jpg --out embeddings.npz
+  reid-lab runtime exported someone.jpg --gallery gallery/ --top 5
+"""
+
+
+def add(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "runtime",
+        help="embed images with an exported network",
+        description="Embed images with an exported network: onnxruntime, no torch.",
+        epilog=EXAMPLES,
+    )
+    parser.add_argument("folder", type=Path, help="of the export")
+    parser.add_argument("images", type=Path, nargs="+", help="files, or folders with subfolders")
+    parser.add_argument("--out", type=Path, help="write every exit's embeddings, .npz")
+    parser.add_argument("--gallery", type=Path, help="print who is found in a saved gallery")
+    parser.add_argument("--top", type=count, default=10, help="matches of each, %(default)s")
+    parser.add_argument("--batch-size", type=batch_size, default=32, help="%(default)s")
+    parser.add_argument("--threads", type=int, default=0, help="0 takes all cores")
+    parser.set_defaults(command=Command(work, check))
+
+
+def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    if not (args.out or args.gallery):
+        parser.error("nothing to do: give --out, --gallery, or both")
+    if not 0 <= args.threads <= 1024:
+        parser.error("--threads is 0 to 1024")
+
+
+def work(args: argparse.Namespace) -> int:
+    from reid_lab.runtime.command import run
+
+    return run(args)

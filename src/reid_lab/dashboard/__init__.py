@@ -1,0 +1,1 @@
+"""Deprecated: see `reid-lab workspace`."""

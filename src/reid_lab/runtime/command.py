@@ -1,0 +1,85 @@
+"""`reid-lab runtime`: embed and search with an exported network."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from reid_lab.errors import UserError
+from reid_lab.files.atomic import replacing
+from reid_lab.files.image_files import escaped
+from reid_lab.runtime.gallery import Gallery
+from reid_lab.runtime.images import PixelBatch, batches, expanded
+from reid_lab.runtime.model import Model
+
+
+def run(args: argparse.Namespace) -> int:
+    """Embed images, search a gallery; 1 if some images cannot be read."""
+    model = Model(args.folder, args.threads)
+    paths, notes = expanded(args.images)
+    for note in notes:
+        _warn(note)
+    broken: set[str] = set()
+    if args.gallery:
+        _search(model, _read(model, paths, args.batch_size, broken), args)
+    if args.out:
+        _embed(model, _read(model, paths, args.batch_size, broken), args.out)
+    if broken:
+        _warn(f"{len(broken):,} of {len(paths):,} images cannot be read and are left out")
+    return int(bool(broken))
+
+
+def _read(model: Model, paths: list[Path], most: int, broken: set[str]) -> Iterator[PixelBatch]:
+    """Batches of images; why others cannot be read is printed, and added to `broken`."""
+    for batch in batches(paths, model.image, most):
+        for message in dict.fromkeys(batch.broken):
+            if message not in broken:
+                _warn(message)
+        broken.update(batch.broken)
+        if batch.paths:
+            yield batch
+
+
+def _embed(model: Model, read: Iterable[PixelBatch], out: Path) -> None:
+    """Every exit's embeddings of all images into `out`.
+
+    Raises:
+        UserError: no image can be read.
+    """
+    model.open_whole()
+    paths: list[str] = []
+    parts = []
+    for batch in read:
+        paths += map(str, batch.paths)
+        parts.append(model.embed(batch.pixels))
+    if not parts:
+        raise UserError(f"none of the images can be read: {out} is not written")
+    exits = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    _save(out, exits, paths, model.manifest.fingerprint)
+    print(f"{out}: {len(paths)} images, exits {', '.join(exits)}")
+
+
+def _save(path: Path, exits: dict[str, np.ndarray], images: list[str], fingerprint: str) -> None:
+    """An array for each exit, `paths`, and the `fingerprint` that says what they compare with."""
+    with replacing(path) as beside, beside.open("wb") as file:  # numpy would append .npz
+        np.savez(file, **exits, paths=np.array(images), fingerprint=fingerprint)  # type: ignore[arg-type]
+
+
+def _search(model: Model, read: Iterable[PixelBatch], args: argparse.Namespace) -> None:
+    """A line for each match: image, place, distance, pid, camid, path."""
+    gallery = Gallery.open(args.gallery, model.manifest)
+    for batch in read:
+        rows = model.embed_until(batch.pixels, gallery.exit)
+        for path, near, which in zip(batch.paths, *gallery.search(rows, args.top), strict=True):
+            for place, (distance, row) in enumerate(zip(near, which, strict=True), 1):
+                names = [gallery.name(x[row]) or "-" for x in (gallery.pids, gallery.camids)]
+                cells = [*names, gallery.path(row)]
+                print(escaped(path), place, f"{distance:.4f}", *map(escaped, cells), sep="\t")
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
