@@ -167,6 +167,14 @@ def test_too_many_people_wanted(people: Path) -> None:
         data(people, p=9).check()
 
 
+def test_auto_p_takes_all_of_few_people(people: Path) -> None:
+    module = data(people, p="auto")
+    module.check()
+    assert module.p == 8 and next(iter(module.train_dataloader()))["label"].unique().numel() == 8
+    assert "p=auto: training batches of 8 identities (of 8)" in module.notes(training=True)[-1]
+    assert not [note for note in module.notes(training=False) if "auto" in note]
+
+
 def test_records_are_arrays(people: Path) -> None:
     train = data(people).train_split
     assert all(isinstance(getattr(train, f), np.ndarray) for f in ("names", "pids", "camids"))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reid_lab.dataset import DatasetError, PKSampler
-from reid_lab.dataset.sampler import ImageSampler
+from reid_lab.dataset.sampler import ImageSampler, auto_p
 
 PIDS = np.repeat(np.arange(1, 12), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11])
 
@@ -102,3 +102,11 @@ def test_ranks_share_a_batch_of_images() -> None:
         ImageSampler(PIDS, 8, world=3)
     with pytest.raises(DatasetError, match="batch_size=67, but there are 66"):
         ImageSampler(PIDS, 67)
+
+
+@pytest.mark.parametrize(
+    ("identities", "world", "p"),
+    [(700, 1, 18), (18, 1, 18), (4, 1, 4), (700, 4, 16), (7, 2, 6), (3, 4, 4), (1, 1, 1)],
+)
+def test_auto_p_fits_identities_and_processes(identities: int, world: int, p: int) -> None:
+    assert auto_p(identities, world) == p

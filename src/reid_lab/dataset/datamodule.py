@@ -38,6 +38,7 @@ from reid_lab.dataset.sampler import (
     ImageSampler,
     NumberedBatches,
     PKSampler,
+    auto_p,
     check_batch_size,
     check_pk,
 )
@@ -65,7 +66,7 @@ class ReidDataModule(pl.LightningDataModule):
     Args:
         root: folder of the data set.
         reader: function that reads `root`; called once, on first use.
-        p: identities of a batch.
+        p: identities of a batch; `auto` takes 18, or all training identities if there are fewer.
         k: images of each identity in a batch.
         batch_size: if given, train on batches of so many random images instead of PK batches.
         val_identities: people of the training split held out for validation. With 0, the test
@@ -82,7 +83,7 @@ class ReidDataModule(pl.LightningDataModule):
         root: Path | str,
         reader: Callable[[Path], Benchmark],
         transforms: Transforms,
-        p: BatchSize = 18,
+        p: BatchSize | Literal["auto"] = 18,
         k: BatchSize = 4,
         batch_size: BatchSize | None = None,
         eval_batch_size: BatchSize = 128,
@@ -100,7 +101,7 @@ class ReidDataModule(pl.LightningDataModule):
             )
         self.root = Path(root).expanduser()
         self.reader, self.transforms, self.recipe = reader, transforms, recipe
-        self.p, self.k, self.batch_size = p, k, batch_size
+        self.given_p, self.k, self.batch_size = p, k, batch_size
         self.eval_batch_size = eval_batch_size
         self.val_identities, self.seed, self.workers = val_identities, seed, workers
         self.cache: Cache = cache
@@ -158,6 +159,25 @@ class ReidDataModule(pl.LightningDataModule):
         if self.recipe is not None:
             return self.recipe.train_identities - self.val_identities
         return len(self.train_split.identities)
+
+    @property
+    def p(self) -> int:
+        """Identities of a batch, of all processes together."""
+        return self._p(self._rank()[1])
+
+    def _p(self, world: int) -> int:
+        return auto_p(self.identities, world) if self.given_p == "auto" else self.given_p
+
+    def notes(self, training: bool, world: int = 1) -> list[str]:
+        """Return the remarks of the reader and, for training, the P that `p=auto` stands for."""
+        notes = list(self.benchmark.notes)
+        if training and self.given_p == "auto" and self.batch_size is None:
+            p, ids = self._p(world), self.identities
+            notes.append(
+                f"{self.benchmark.name}: dataset.p=auto: training batches of {p} identities (of "
+                f"{ids:,}) x {self.k} images"
+            )
+        return notes
 
     def prepare_data(self) -> None:
         self.render()

@@ -15,6 +15,7 @@ from torch.utils.data import Sampler
 from reid_lab.dataset.records import DISTRACTOR, DatasetError
 
 Draw = tuple[int, int]  # (image index, number of the draw, which seeds its augmentation)
+AUTO_P = 18  # DaRe, section 5
 
 
 class Epochs:
@@ -160,6 +161,15 @@ class ImageSampler(NumberedBatches):
         return order[batch * self.size : (batch + 1) * self.size]
 
 
+def auto_p(identities: int, world: int = 1) -> int:
+    """Return P for `dataset.p=auto`: 18, or fewer where there are fewer identities.
+
+    It is a multiple of the number of processes, `world`.
+    """
+    most = min(AUTO_P, identities)
+    return most - most % world or world
+
+
 def check_batch_size(size: int, images: int, world: int = 1) -> None:
     """Check the batch size against the number of images.
 
@@ -184,7 +194,8 @@ def check_pk(p: int, k: int, identities: int, world: int = 1) -> None:
         DatasetError: fewer identities than `p`, `p` < 2, `k` < 2, or `p` not a multiple of `world`.
     """
     if not 2 <= p <= identities:
-        allowed = f"2 <= p <= {identities}" if identities > 1 else "training needs 2 or more"
+        allowed = f"2 <= p <= {identities}, or p=auto"
+        allowed = allowed if identities > 1 else "training needs 2 or more"
         raise DatasetError(
             f"dataset.p={p}, but there are {identities} training identities: {allowed}"
         )

@@ -47,7 +47,7 @@ def examine(args: Namespace) -> int:
     found = [*check_run(data), *check_labels(benchmark, data.k)]
     with show.stderr.status("search near-duplicates ..."):
         found += check_pictures(benchmark, stats)
-    found += [Finding("note", note) for note in benchmark.notes]
+    found += [Finding("note", note) for note in data.notes(training=True)]
     show.findings(found)
     if args.sheet is not None:
         sheet(benchmark, args.people, cfg.seed).save(args.sheet)

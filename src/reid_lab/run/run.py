@@ -123,7 +123,7 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
             write_text(folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
         progress.doing = "making the data set"
         data.render()
-        notes = [*data.benchmark.notes, *([size] if size else [])]
+        notes = data.notes(cfg.task == "fit", trainer.world_size) + ([size] if size else [])
         for note in notes:
             log.warning(note)
     try:
