@@ -30,6 +30,15 @@ test: $(STAMP)  ## run ruff, mypy and all tests
 	$(BIN)/mypy
 	$(BIN)/pytest -n $(WORKERS)
 
+test-unit: $(STAMP)  ## tests without runs and full-size networks: under two minutes on two cores
+	$(BIN)/pytest -n $(WORKERS) -m "not recipe and not system"
+
+test-recipe: $(STAMP)  ## every experiment for a step, every network exported
+	$(BIN)/pytest -n $(WORKERS) -m recipe
+
+test-system: $(STAMP)  ## whole runs and processes
+	$(BIN)/pytest -n $(WORKERS) -m "system and not recipe"
+
 test-pythons:  ## the same on each of PYTHONS, each in its own environment: before a release
 	@for python in $(PYTHONS); do \
 	  version=$$($$python -c '$(VERSION)') || exit 1; \
@@ -63,4 +72,4 @@ bench-early-exit: $(STAMP)  ## time and Mul-Adds of early exit; deadlines
 clean:  ## remove the environment and the tools' caches (never runs/)
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis dist docs/_build docs/studies
 
-.PHONY: help install demo test test-pythons torture docs lint bench bench-retrieval bench-early-exit clean
+.PHONY: help install demo test test-unit test-recipe test-system test-pythons torture docs lint bench bench-retrieval bench-early-exit clean

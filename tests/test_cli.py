@@ -16,6 +16,8 @@ import torch
 from reid_lab.__main__ import main
 from tests.conftest import SMALL, TINY
 
+pytestmark = pytest.mark.system
+
 RUN = (
     *SMALL,
     "name=tiny",

@@ -22,6 +22,8 @@ from reid_lab.config.settings import check_settings
 from reid_lab.errors import UserError
 from tests.absent import without
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[1]
 MINI = (
     *("dataset=market1501", "dataset.batch_size=4", "dataset.transforms.height=64"),

@@ -26,6 +26,8 @@ from tests.commands import cost, doctor, frontier, gallery
 from tests.conftest import MINI, SMALL, TINY, Compose
 from tests.frontier.runs import make_run
 
+pytestmark = pytest.mark.system
+
 HEAVY = ("wandb", "faiss", "botorch", "gpytorch")
 ABSENT = (*HEAVY, "wandb_workspaces", "linear_operator", "simplejpeg", "h5py")
 ABSENT += ("onnx", "onnxscript", "onnxruntime")

@@ -15,6 +15,7 @@ import os
 import platform
 import random
 import re
+import resource
 import subprocess
 import sys
 import tarfile
@@ -40,7 +41,9 @@ TESTS = {
     "retrieval": ("tests/retrieval",),
     "budget": ("tests/budget",),
 }
-SECONDS = 600  # a mutant that takes longer hangs, and counts as killed
+# a mutant that takes longer hangs, and counts as killed: seconds of the processor, which do not
+# depend on what else runs, and of the clock
+CPU_SECONDS, SECONDS = 600, 3600
 KILLED = ("killed", "timeout")
 EQUIVALENT = "equivalent"  # an outcome that is typed in, with its reason
 Row = dict[str, str]
@@ -127,9 +130,16 @@ def tested(tree: Path, tests: Sequence[str]) -> Row:
     start = time.monotonic()
     try:
         done = subprocess.run(
-            command, cwd=tree, env=env, capture_output=True, text=True, timeout=SECONDS
+            command,
+            cwd=tree,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS)),
         )
         outcome = "survived" if done.returncode == 0 else "killed"
+        outcome = "timeout" if done.returncode < 0 else outcome  # by the signal of the limit
         noticed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
         test = noticed[1] if noticed else ""
     except subprocess.TimeoutExpired:

@@ -30,6 +30,8 @@ from reid_lab.run.run import run
 from tests.conftest import SMALL, Compose
 from tests.run.test_run import SIX_STEPS, UNNEEDED, rows
 
+pytestmark = pytest.mark.system
+
 FEW = (*SIX_STEPS, *(f"callbacks.{name}=null" for name in UNNEEDED))
 
 

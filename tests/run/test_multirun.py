@@ -16,6 +16,8 @@ from reid_lab.config.paths import conf_dir
 from reid_lab.report.sweep import Swept
 from reid_lab.run import multirun
 
+pytestmark = pytest.mark.system
+
 CONFIG = """
 defaults: [_self_]
 a: 0

@@ -20,6 +20,8 @@ from reid_lab.run.publish import charts, describe, finish, headline, kinds, wand
 from tests.commands import workspace
 from tests.frontier.runs import make_run
 
+pytestmark = pytest.mark.system
+
 SPEC = Path(__file__).parents[2] / "docs" / "wandb_workspace.json"
 CONFIG = {
     "model": {"_target_": "reid_lab.model.DaRe", "lr": 0.1},

@@ -30,6 +30,8 @@ from reid_lab.results import OF_A_TEST
 from reid_lab.run.run import run
 from tests.conftest import TINY, Compose, write_jpegs
 
+pytestmark = pytest.mark.system
+
 MINIATURE = {"_target_": "reid_lab.dataset.read_layout", "_partial_": True, "name": "mini"}
 REPORTED: set[tuple[str, ...]] = set()  # methods, with their callbacks, whose report was drawn
 UNNEEDED = ("cost", "ranked_lists", "attention", "throughput", "verification")
@@ -74,6 +76,7 @@ def write_teacher(cfg: DictConfig, path: Path) -> Path:
     return path
 
 
+@pytest.mark.recipe
 @pytest.mark.parametrize("name", sorted(p.stem for p in (conf_dir() / "experiment").glob("*.yaml")))
 def test_every_experiment_takes_a_step(
     composed: Compose, name: str, monkeypatch: pytest.MonkeyPatch
@@ -96,6 +99,7 @@ def test_every_experiment_takes_a_step(
     assert any(key.startswith("test/") for key in metrics)
 
 
+@pytest.mark.recipe
 @pytest.mark.parametrize("name", sorted(p.stem for p in (conf_dir() / "sweep").glob("*.yaml")))
 def test_every_sweep_names_keys_and_values_that_exist(
     composed: Compose, tmp_path: Path, name: str

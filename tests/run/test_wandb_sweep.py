@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
 from tests.conftest import SMALL, TINY
+
+pytestmark = pytest.mark.system
 
 SWEEP = Path(__file__).parents[2] / "docs" / "examples" / "wandb_sweep.yaml"
 DRAWN = {"model.lr": {"value": 0.002}, "loss.margin": {"value": "null"}}

@@ -14,6 +14,8 @@ import torch
 from reid_lab.protocol import Protocol
 from reid_lab.retrieval import Embeddings, Exit, Ids, RankingMetric, evaluate, rank
 
+pytestmark = pytest.mark.system
+
 
 @dataclass(frozen=True)
 class Sides:

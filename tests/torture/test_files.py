@@ -18,6 +18,8 @@ import torch
 
 from tests.torture.bench import Bench, Case, Stage, sane_run, training
 
+pytestmark = pytest.mark.system
+
 Edit = Callable[[dict[str, Any]], Any]
 
 

@@ -17,6 +17,8 @@ from omegaconf import OmegaConf
 
 from tests.torture.bench import Bench, Case, Expected, Stage, training
 
+pytestmark = pytest.mark.system
+
 CANARY = "canary"
 PATH = {"_target_": "pathlib.Path", "_args_": [CANARY]}
 SHELL = f"touch {CANARY}"

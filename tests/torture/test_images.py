@@ -16,6 +16,8 @@ from PIL import Image
 from tests.torture.bench import Bench, Case, Stage, sane_run, training
 from tests.torture.test_files import DOCTOR, OWN, cut, listed, noise, table
 
+pytestmark = pytest.mark.system
+
 Make = Callable[[], bytes]
 # Black and white, so that every mode holds it exactly; not square, so that turning it shows.
 PICTURE = Image.fromarray(np.random.default_rng(0).choice([0, 255], (24, 12)).astype(np.uint8))

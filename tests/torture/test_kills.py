@@ -36,6 +36,8 @@ from tests.torture.bench import (
 )
 from tests.torture.launcher import Running
 
+pytestmark = pytest.mark.system
+
 Result = dict[str, Any]
 
 

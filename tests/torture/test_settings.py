@@ -6,6 +6,8 @@ import pytest
 
 from tests.torture.bench import Bench, Case, sane_run, training
 
+pytestmark = pytest.mark.system
+
 # a line is a command: overrides of a short training
 REFUSED = """
 # optimisation
