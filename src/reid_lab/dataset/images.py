@@ -67,7 +67,8 @@ def box_problem(path: Path, box: Box | None, height: int, width: int) -> str | N
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resize (h, w, 3) uint8 -> (height, width, 3) uint8, bilinear with antialiasing.
 
-    Equal to torchvision's resize of a uint8 tensor, and within two grey levels of Pillow's.
+    Equal to torchvision's resize of a uint8 tensor where that does not go by way of float, and
+    within two grey levels of Pillow's.
     """
     if image.shape[:2] == (height, width):
         return image

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from reid_lab.dataset.readers.files import require
 from reid_lab.dataset.readers.published import PublishedCounts, compared
@@ -136,7 +135,7 @@ def _matrix(path: Path) -> np.ndarray:
     try:
         (matrix,) = (x for name, x in loadmat(path).items() if not name.startswith("__"))
         return np.asarray(matrix).astype(np.int64)
-    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError) as error:
+    except Exception as error:  # damaged files raise errors of any kind
         raise DatasetError(
             f"{path} is not a table of numbers ({error}): download the release's file"
         ) from error
