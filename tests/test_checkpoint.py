@@ -81,7 +81,7 @@ def test_what_is_no_checkpoint_is_told(tmp_path: Path) -> None:
         "nowhere.ckpt": "does not exist: give a run's",
         "text.ckpt": "cannot be read",
         "half.ckpt": "cannot be read",
-        "foreign.ckpt": "does not say which model",
+        "foreign.ckpt": "has no config of a model",
         "list.ckpt": "it holds a list",
     }
     for name, message in messages.items():
@@ -207,8 +207,8 @@ def nested(depth: int) -> Any:
 
 EXPANDED = torch.zeros(1).expand(1_000_000, 1_000_000)
 BROKEN: list[tuple[dict[str, Any], str]] = [
-    ({"config": None}, "does not say which model"),
-    ({"config": "reid_lab.model.DaRe"}, "does not say which model"),
+    ({"config": None}, "has no config of a model"),
+    ({"config": "reid_lab.model.DaRe"}, "has no config of a model"),
     ({"config": {}}, "not a method"),
     ({"config": {**SMALL, "dim": 16}}, "size mismatch for heads"),
     ({"config": {**SMALL, "hidden": 10**12}}, "cannot be loaded"),
@@ -224,7 +224,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"config": {**SMALL, "_partial_": True}}, "_target_ and plain arguments only"),
     ({"config": {"_target_": "reid_lab.backbone.SmallResNet", "width": 4}}, "not a method"),
     ({"config": {**SMALL, "_target_": "reid_lab.model.ReidModule"}}, "may name"),
-    ({"kept": {"image": [1, 1]}}, "1x1, which its network does not take"),
+    ({"kept": {"image": [1, 1]}}, "1x1, which is too small for its network"),
     ({"kept": {"image": [0, 0]}}, "allowed: .height, width."),
     ({"kept": {"image": [64.0, 32]}}, "allowed: .height, width."),
     ({"kept": {"image": [10**6, 10**6]}}, "allowed: .height, width."),
@@ -239,8 +239,8 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"state_dict": {"a": EXPANDED}}, "not a dense tensor"),
     ({"state_dict": {"a": torch.ones(2).to_sparse()}}, "not a dense tensor"),
     ({"state_dict": {"a": torch.ones(1)}}, "cannot be loaded"),
-    ({"hyper_parameters": None}, "does not say which model"),
-    ({"hyper_parameters": [1]}, "does not say which model"),
+    ({"hyper_parameters": None}, "has no config of a model"),
+    ({"hyper_parameters": [1]}, "has no config of a model"),
 ]
 
 

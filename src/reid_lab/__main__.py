@@ -63,7 +63,7 @@ def main() -> None:
     """The command line.
 
     Exits with 1 when a run fails, where errors of the user are one message; with 130 on Ctrl-C
-    and 143 on SIGTERM, where the message says how to go on.
+    and 143 on SIGTERM, where the message says how to resume.
     """
     raise_on_signals()
     if not _first():
@@ -86,7 +86,7 @@ def _main() -> int:
     except BrokenPipeError:
         raise
     except (Exception, KeyboardInterrupt, Interrupted) as error:
-        if (status := status_of(error)) is not None:  # whatever Hydra made of it on its way
+        if (status := status_of(error)) is not None:  # however Hydra wrapped it
             if _first():
                 print(getattr(error, "message", "interrupted"), file=sys.stderr)
             return status
@@ -102,12 +102,12 @@ def _main() -> int:
 
 
 def _first() -> bool:
-    """Of a run's processes."""
+    """Whether this is the first of a run's processes."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _is_users(error: Exception) -> bool:
-    """Whether an error is reported in one message: any that Hydra has with the command."""
+    """Whether an error is the user's, so that it is reported without a traceback."""
     if not _started:
         return True
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -117,7 +117,7 @@ def _is_users(error: Exception) -> bool:
 
 
 def wrong_options(words: Sequence[str]) -> str:
-    """What is wrong with the first option that is none; empty where all of them are known."""
+    """The error of the first unknown option; empty if there is none."""
     known = [name for name in get_args_parser()._option_string_actions if name[:2] == "--"]
     for word in words:
         if word.startswith("="):
@@ -132,7 +132,7 @@ def wrong_options(words: Sequence[str]) -> str:
             )
         close = get_close_matches(name, known, 1)
         fix = f"did you mean {close[0]}?" if close else f"write {name.lstrip('-')}=..., see --help"
-        return f"{word}: there is no such option\n  fix: {fix}"
+        return f"{word}: unknown option\n  fix: {fix}"
     return ""
 
 

@@ -1,11 +1,11 @@
-"""What a checkpoint holds, and how it becomes a model without running what the file says.
+"""Checkpoints: their content, safe loading, allowed classes, fingerprints.
 
 A checkpoint is a file from anywhere. `torch.load` reads it as tensors and plain types only, every
 part is checked before it is used, and the classes that its config names are looked up in an
 explicit list; nothing is imported because a file names it.
 
-A model's fingerprint tells whether embeddings can be compared. It is of the weights, the config
-and the normalisation of the images; their size stands beside it wherever it is kept. An export
+Embeddings can be compared if the fingerprints of their models are equal. It covers the
+weights, the config and the normalisation of the images; their size is stored beside it. An export
 that computes the same has the same one, one of another precision has its own.
 """
 
@@ -111,7 +111,7 @@ def read_checkpoint(checkpoint: Path | str) -> dict[str, Any]:
     Nothing that the file names is imported or run.
 
     Raises:
-        CheckpointError: no file, no checkpoint of this suite, or one with senseless content.
+        CheckpointError: no file, no checkpoint of this suite, or one with invalid content.
     """
     path = Path(checkpoint)
     if path.is_dir():
@@ -157,7 +157,7 @@ def _check_content(state: Any) -> None:
         raise ValueError(f"it holds a {type(state).__name__}")
     kept = state.get("hyper_parameters")
     if not isinstance(kept, dict) or not isinstance(kept.get("model"), dict):
-        raise ValueError("it does not say which model it holds")
+        raise ValueError("it has no config of a model")
     check_plain(kept)
     _check_weights(state.get("state_dict"))
     image = kept.get("image", [1, 1])  # older ones have none
@@ -207,10 +207,10 @@ def _check_weights(weights: Any) -> None:
 
 
 def check_resumable(state: Mapping[str, Any], checkpoint: Path | str) -> None:
-    """Check that a checkpoint holds what a training goes on from, besides the weights.
+    """Check that a checkpoint holds what is needed to resume, besides the weights.
 
     Raises:
-        CheckpointError: naming what is missing or senseless.
+        CheckpointError: naming what is missing or invalid.
     """
     kinds = {
         "epoch": int,
@@ -227,7 +227,7 @@ def check_resumable(state: Mapping[str, Any], checkpoint: Path | str) -> None:
         wrong = ["loops"]
     if wrong:
         raise CheckpointError(
-            f"{checkpoint} holds weights, but no training to go on with ({', '.join(wrong)} "
+            f"{checkpoint} holds weights, but no training to resume ({', '.join(wrong)} "
             "missing or not as Lightning writes it): use task=test, or give another checkpoint"
         )
 
@@ -315,8 +315,8 @@ def _check_image(state: Mapping[str, Any], size: tuple[int, int], checkpoint: Pa
         model = construct(without_weights(state["hyper_parameters"]["model"])).eval()
     if not _takes(model, size) and _takes(model, (ROOMY, ROOMY)):
         raise CheckpointError(
-            f"{checkpoint} says that its images are {size[0]}x{size[1]}, which its network does "
-            "not take: give a checkpoint that this version wrote"
+            f"{checkpoint} holds an image size of {size[0]}x{size[1]}, which is too small for "
+            "its network: give a checkpoint that this version wrote"
         )
 
 
@@ -432,7 +432,7 @@ def without_weights(config: Any) -> Any:
 def fingerprint(checkpoint: Path | str) -> str:
     """sha256, in hexadecimal, over a checkpoint's weights, its model's config, the normalisation.
 
-    Optimiser, step, callbacks and the file's own dates have no say: a checkpoint that was
+    Optimiser, step, callbacks and dates have no effect: a checkpoint that was
     copied, or saved again after a test, has the same fingerprint.
 
     Raises:

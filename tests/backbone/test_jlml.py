@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from reid_lab.backbone.jlml import Bottleneck, JLMLResNet39
+from reid_lab.backbone.jlml import BottleneckV1, JLMLResNet39
 from reid_lab.errors import UserError
 
 
@@ -13,7 +13,7 @@ def test_sizes_are_table_1() -> None:
     network = JLMLResNet39().eval()
     shapes: dict[str, list[int]] = {}
     for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.Linear | Bottleneck):
+        if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.Linear | BottleneckV1):
             module.register_forward_hook(
                 lambda _m, _i, out, name=name: shapes.update({name: list(out.shape[1:])})
             )

@@ -39,7 +39,7 @@ def test_the_step_is_saved_and_the_run_resumes_exactly(
         run(cfg)
     assert end.value.code == TIME_IS_UP
     last = last_checkpoint(Path(cfg.run_dir))
-    assert f"interrupted while training; go on from {last}" in end.value.message
+    assert f"interrupted while training; resume from {last}" in end.value.message
     assert torch.load(last, weights_only=True)["global_step"] == 3
     assert run(composed(*FEW, MINUTES, "ckpt_path=last")) == expected
     resumed, uninterrupted = weights(cfg.run_dir), weights(whole.run_dir)

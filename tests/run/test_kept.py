@@ -64,7 +64,7 @@ def test_a_test_that_is_killed_leaves_everything_as_it_was(
         patch.setattr(Results, "write", killed)
         run(test)
     assert end.value.code == 130
-    assert "interrupted while testing; go on from" in end.value.message
+    assert "interrupted while testing; resume from" in end.value.message
     assert kept(folder) == before
     run(test)
     after = kept(folder)
@@ -300,7 +300,7 @@ def test_a_signal_ends_the_command_with_one_message(
     told = process.communicate(timeout=120)[1]
     assert process.returncode == status, told
     assert "Traceback" not in told
-    assert told.splitlines()[-1].startswith("interrupted while training; go on from")
+    assert told.splitlines()[-1].startswith("interrupted while training; resume from")
 
 
 def test_an_embedding_that_is_not_finite_is_named(

@@ -362,7 +362,7 @@ def test_a_state_that_does_not_fit_is_one_message(composed: Compose, tmp_path: P
     ]
     for change in changes:
         torch.save({**good, **change}, tmp_path / "bad.ckpt")
-        with pytest.raises(UserError, match="bad.ckpt: the training cannot go on from its state"):
+        with pytest.raises(UserError, match="bad.ckpt: the training cannot be resumed from its state"):
             run(composed(*few, f"ckpt_path={tmp_path / 'bad.ckpt'}", run="b"))
 
 
@@ -476,7 +476,7 @@ def test_everything_wrong_is_told_at_once(composed: Compose) -> None:
         ("dataset.root=/nowhere", r"(?s)/nowhere does not exist.*bounding_box_train"),
         ("dataset.k=1", "k >= 2"),
         ("task=test", "ckpt_path=last"),
-        ("ckpt_path=last", r"(?s)existing checkpoint.*last\.ckpt is none"),
+        ("ckpt_path=last", r"(?s)existing checkpoint.*last\.ckpt does not exist"),
         ("backbone.weights=/no/file.pth", "^backbone: weights=/no.*allowed are imagenet, null"),
         ("callbacks.stream.exits=[stage1,stage9]", r"stage9; available: stage1, stage2"),
         ("callbacks.stream.exits=[fusion,stage1]", "cheapest first"),

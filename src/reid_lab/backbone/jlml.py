@@ -19,7 +19,7 @@ LOCAL = (16, 32, 64, 128)
 UNITS = 3  # bottlenecks a level
 
 
-class Bottleneck(resnet.Bottleneck):  # type: ignore[misc]
+class BottleneckV1(resnet.Bottleneck):  # type: ignore[misc]
     """He et al.'s unit with an output twice as wide as its middle; stride in the first 1x1.
 
     That is where their Caffe models have it, and only so do the paper's costs come out.
@@ -56,9 +56,9 @@ class Levels(nn.Sequential):
         units: list[nn.Module] = []
         inputs = STEM
         for level, width in enumerate(widths):
-            outputs = Bottleneck.expansion * width
-            units.append(Bottleneck(inputs, width, stride=1 if level == 0 else 2))
-            units += [Bottleneck(outputs, width) for _ in range(UNITS - 1)]
+            outputs = BottleneckV1.expansion * width
+            units.append(BottleneckV1(inputs, width, stride=1 if level == 0 else 2))
+            units += [BottleneckV1(outputs, width) for _ in range(UNITS - 1)]
             inputs = outputs
         super().__init__(*units, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 

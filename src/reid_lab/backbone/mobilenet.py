@@ -28,7 +28,7 @@ class MobileNet(Backbone):
             torchvision has no such network.
 
     Raises:
-        WeightsError: the weights cannot be had.
+        WeightsError: the weights cannot be loaded.
     """
 
     def __init__(self, alpha: Multiplier = 1.0, weights: str | Path | None = None) -> None:

@@ -31,7 +31,7 @@ class ResNet(Backbone):
         last_stride: 1 leaves stage 4 at 1/16, as PLA has it: finer maps, no more weights.
 
     Raises:
-        WeightsError: the weights cannot be had.
+        WeightsError: the weights cannot be loaded.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ class ShuffleNet(Backbone):
         weights: as in `ResNet`.
 
     Raises:
-        WeightsError: the weights cannot be had.
+        WeightsError: the weights cannot be loaded.
     """
 
     def __init__(self, weights: str | Path | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What a backbone is: named stages, each with the number of channels it puts out."""
+"""Base class of backbones: named stages, each with its number of output channels."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ HEADS = ("fc.", "classifier.")  # torchvision's: may be absent, or of another si
 
 
 class WeightsError(UserError):
-    """Pre-trained weights cannot be had, and how to get them."""
+    """Pre-trained weights cannot be loaded; the message says how to get them."""
 
 
 class Backbone(nn.Module):
-    """Stages that run one after the other; stage s puts out `channels[s]` feature maps.
+    """Stages that run one after the other; stage s has `channels[s]` output channels.
 
     Args:
         stages: name -> module, in the order in which they run.

@@ -1,4 +1,4 @@
-"""From a composed config to the objects of a run."""
+"""Build the objects of a run from a composed config."""
 
 from __future__ import annotations
 
@@ -35,8 +35,7 @@ from reid_lab.model.distilled import Distilled
 from reid_lab.model.teacher import Teacher
 
 log = logging.getLogger(__name__)
-# what constructors raise for a value that they cannot take; all of it stays to be seen with
-# HYDRA_FULL_ERROR=1
+# raised by constructors for invalid values; HYDRA_FULL_ERROR=1 shows the traceback
 REFUSALS = (ValueError, TypeError, ArithmeticError, OSError, RuntimeError, ImportError)
 
 
@@ -83,13 +82,13 @@ def build_data(cfg: DictConfig) -> ReidDataModule:
 
 
 def build_model(cfg: DictConfig, identities: int | None = None) -> ReidModule:
-    """The method, its config kept as plain types in every checkpoint.
+    """Build the method; its config is kept as plain types in every checkpoint.
 
     `identities`, the people to train on, is what a model's `identities: null` means. A student
     meets its teacher here, if it is going to train; what its checkpoints keep is its own config.
 
     Raises:
-        UserError: a value that a constructor cannot take, or a teacher that cannot teach this.
+        UserError: a constructor refuses a value, or the teacher does not fit.
     """
     filled = copy.deepcopy(cfg)
     fill(filled.model, identities)
@@ -118,10 +117,10 @@ def fill(node: DictConfig, identities: int | None) -> None:
 
 
 def teach(student: Distilled, cfg: DictConfig) -> None:
-    """Load a student's teacher and introduce them.
+    """Load a student's teacher.
 
     Raises:
-        UserError: the teacher cannot be had, or cannot teach this student.
+        UserError: the teacher cannot be loaded, or does not fit the student.
     """
     if cfg.model.cache is not None:
         check_repeated(cfg)
@@ -132,7 +131,7 @@ def teach(student: Distilled, cfg: DictConfig) -> None:
 
 
 def load_teacher(checkpoint: str) -> Teacher:
-    """Any checkpoint of this suite as a teacher; its normalisation has to be ours.
+    """Load any checkpoint of reid_lab as a teacher; its images must be normalised as ours.
 
     Raises:
         UserError: no checkpoint of this suite, or images normalised in another way.
@@ -149,10 +148,10 @@ def load_teacher(checkpoint: str) -> Teacher:
 
 
 def check_repeated(cfg: DictConfig) -> None:
-    """Whether the training shows each image always the same, as a cache needs it.
+    """Check that training images are not augmented, as the cache of a teacher's outputs requires.
 
     Raises:
-        UserError: it does not, or there is no teacher but the student itself.
+        UserError: they are augmented, or the student teaches itself.
     """
     transforms = make(cfg, "dataset.transforms")
     size = {"height": transforms.height, "width": transforms.width, "views": transforms.views}
@@ -197,7 +196,7 @@ def use_trained_size(cfg: DictConfig, state: Mapping[str, Any], given: Sequence[
     keys = {override.lstrip("+").partition("=")[0] for override in given}
     theirs, here = (f"{height}x{width}" for height, width in (trained, ours))
     if keys & {"dataset.transforms", "dataset.transforms.height", "dataset.transforms.width"}:
-        return f"tested on images of {here}, as the command line says; trained on {theirs}"
+        return f"tested on images of {here}, as given on the command line; trained on {theirs}"
     cfg.dataset.transforms.height, cfg.dataset.transforms.width = trained
     return f"tested on images of {theirs}, as the checkpoint was trained; the config has {here}"
 

@@ -46,7 +46,7 @@ class Problem:
     """One error of a config.
 
     `key` is dotted as on the command line, `given` the value there (`ABSENT` if there is none),
-    `allowed` says in words what may stand there, and `fix` what to do.
+    `allowed` describes the values that it takes, and `fix` what to do.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""Tries what a config makes: constructors, image size, memory, callbacks. Nothing is computed.
+"""Builds the parts of a config for a check: constructors, image size, memory, callbacks.
 
 The model is built on torch's meta device, whose tensors have shapes and no values: no weights
 are read, and an hour's network passes in a second.
@@ -37,7 +37,7 @@ PROCESSES = max(8, os.cpu_count() or 1)
 
 
 def try_model(cfg: DictConfig, data: ReidDataModule | None) -> tuple[list[Problem], Any]:
-    """What is wrong with the model and the images' size, and the model where nothing is."""
+    """Problems of the model and the image size; and the model, if there are none."""
     bare = without_files(cfg)
     fill(bare.model, data.identities if data else 2)
     try:
@@ -106,7 +106,7 @@ def too_small(cfg: DictConfig, side: str, size: tuple[int, int], model: ReidModu
 def try_memory(
     cfg: DictConfig, data: ReidDataModule, model: ReidModule | None, device: torch.device
 ) -> list[Problem]:
-    """Whether parameters, one batch and the images that are held can fit the device at all.
+    """Check that parameters, one batch and the cached images fit the device.
 
     A lower bound: what the backward pass needs of one batch, and of an evaluation's batch its
     largest activation. Without a model: the images alone.
@@ -143,7 +143,7 @@ def try_memory(
 def batches_need(
     cfg: DictConfig, data: ReidDataModule, model: ReidModule, room: int
 ) -> dict[str, tuple[str, float]]:
-    """The key to blame -> what was given, and the bytes that it takes; none if there is `room`."""
+    """Config key -> what was given and the bytes that it needs; empty if there is `room`."""
     height, width = image_size(cfg)
     weights = sum(p.numel() for p in model.parameters()) * FLOAT
     batch = data.batch_size or data.p * data.k
@@ -192,7 +192,7 @@ def activations(model: ReidModule, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def memory_of(device: torch.device) -> int | None:
-    """Bytes; None where the system does not tell."""
+    """Bytes of memory; None if the system does not report them."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     with suppress(AttributeError, ValueError, OSError):  # Windows has no sysconf
@@ -201,7 +201,7 @@ def memory_of(device: torch.device) -> int | None:
 
 
 def try_trainer(cfg: DictConfig) -> tuple[list[Problem], pl.Trainer | None]:
-    """What is wrong with the trainer, and one without callbacks and loggers."""
+    """Problems of the trainer; and a trainer without callbacks and loggers, if there are none."""
     try:
         with _muted():
             trainer = make(cfg, "trainer", callbacks=[], logger=False, enable_checkpointing=False)
@@ -215,7 +215,7 @@ def try_trainer(cfg: DictConfig) -> tuple[list[Problem], pl.Trainer | None]:
 
 @contextmanager
 def _muted() -> Iterator[None]:
-    """Lightning says which accelerators there are, and will again."""
+    """Silence Lightning's list of accelerators, which is printed again later."""
     loggers = [logging.getLogger(f"{name}.utilities.rank_zero") for name in PACKAGES]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -251,7 +251,7 @@ def try_packages(cfg: DictConfig, group: str) -> list[Problem]:
 def try_callbacks(
     cfg: DictConfig, data: ReidDataModule | None, model: ReidModule | None
 ) -> list[Problem]:
-    """What is wrong with the callbacks, and of those that rank with the exits they ask for."""
+    """Problems of the callbacks, and of the exits that they name."""
     problems: list[Problem] = []
     ranking: RankingEvaluation | None = None
     waiting: list[str] = []  # for a ranking that does not come before them

@@ -1,6 +1,6 @@
-"""The ranges of Lightning's own options, which its annotations do not say.
+"""Ranges of Lightning's options, which its own annotations leave open.
 
-What lies outside them ends in a traceback of Lightning's, or is accepted and has no sense.
+Values outside them end in a traceback, or are accepted without a meaning.
 """
 
 from __future__ import annotations

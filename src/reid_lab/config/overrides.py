@@ -1,4 +1,4 @@
-"""What people type after the command: composed, or an error that says how to type it."""
+"""Overrides of the command line: composed, or explained if Hydra refuses them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def without_nulls(words: Sequence[str]) -> list[str]:
 
 
 def explain(error: Exception, words: Sequence[str]) -> str:
-    """What is wrong with the overrides, and how to write them; else the error's own message."""
+    """Explain which override is wrong and how to write it; else the error's own message."""
     cause: BaseException | None = error
     while cause is not None:  # a resolver's own error, inside of theirs
         if isinstance(cause, UserError):
@@ -158,7 +158,7 @@ def _unknown_key(key: str, words: Sequence[str]) -> str:
     else:
         close = get_close_matches(key, keys, 3)
     same = [k for k in keys if k.rpartition(".")[2] == last]  # the right name, another place
-    return f"{key}: there is no such key\n  fix: {_nearest(close or same[:3], value)}"
+    return f"{key}: unknown key\n  fix: {_nearest(close or same[:3], value)}"
 
 
 def _nearest(names: Sequence[str], value: str) -> str:
@@ -173,7 +173,7 @@ def _unknown_choice(group: str, choice: str) -> str:
     close = [f"{plus}{group}={name}" for name in get_close_matches(choice, names, 3)]
     fix = f"did you mean {' or '.join(close)}?" if close else "take one of these"
     allowed = ", ".join(names)
-    return f"{group}={choice}: there is no such choice\n  allowed: {allowed}\n  fix: {fix}"
+    return f"{group}={choice}: unknown choice\n  allowed: {allowed}\n  fix: {fix}"
 
 
 def _others(key: str, words: Sequence[str]) -> DictConfig:
@@ -190,7 +190,7 @@ def _parameters(node: DictConfig) -> dict[str, object]:
     """The parameters of what a node makes."""
     try:
         return dict(signature(locate(node["_target_"])).parameters)
-    except Exception:  # no target, or one that does not tell
+    except Exception:  # no target, or one without a signature
         return {}
 
 

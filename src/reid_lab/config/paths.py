@@ -1,4 +1,4 @@
-"""Where things are: the configs, a run's folder, the data sets that we make."""
+"""Paths: of the configs, of a run's folder, of synthetic data sets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def checked_name(name: object) -> str:
     """The name of a run, which is a folder below runs/.
 
     Raises:
-        UserError: it leads elsewhere, or is no name of a folder.
+        UserError: it is no folder below runs/.
     """
     text = str(name)
     parts = text.split("/")
@@ -63,7 +63,7 @@ def run_dir(name: str, ckpt_path: str | None, *, _root_: DictConfig) -> str:
     """`runs/<name>/<now>`; with `ckpt_path=last` the newest run of that name and these settings.
 
     Raises:
-        UserError: a name that leads elsewhere.
+        UserError: a name that is no folder below runs/.
     """
     name = checked_name(name)
     if ckpt_path == LAST:
@@ -74,7 +74,7 @@ def run_dir(name: str, ckpt_path: str | None, *, _root_: DictConfig) -> str:
 
 
 def claimed(parent: str) -> str:
-    """`<parent>/<now>`, made by nobody else; numbered where this second has one already."""
+    """`<parent>/<now>`, created here; numbered if another run started in the same second."""
     now = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     for number in count(1):
         folder = Path(parent, now if number == 1 else f"{now}_{number}")
@@ -87,7 +87,7 @@ def claimed(parent: str) -> str:
 
 
 def recipe_id(recipe: DictConfig) -> str:
-    """Eight letters that tell recipes of synthetic people apart."""
+    """Eight characters that identify a recipe of synthetic people."""
     plain = json.dumps(OmegaConf.to_container(recipe, resolve=True), sort_keys=True)
     return hashlib.sha256(plain.encode()).hexdigest()[:8]
 
@@ -106,8 +106,8 @@ def run_name(*, _root_: DictConfig) -> str:
 
 
 def register_resolvers() -> None:
-    """Make the above usable in YAML; call it before a config is composed."""
-    OmegaConf.register_new_resolver("run_dir", run_dir, replace=True)  # Hydra asks once
+    """Register the resolvers of conf/; call it before a config is composed."""
+    OmegaConf.register_new_resolver("run_dir", run_dir, replace=True)  # Hydra calls it once
     OmegaConf.register_new_resolver("claimed", claimed, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("recipe_id", recipe_id, replace=True)

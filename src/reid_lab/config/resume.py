@@ -1,4 +1,4 @@
-"""Whether a run was trained as a config says, so that `ckpt_path=last` never mixes two."""
+"""Compares the settings of runs, so that `ckpt_path=last` resumes only a run with the same ones."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from omegaconf.errors import OmegaConfBaseException
 from reid_lab.files.stored import StoredFileError, read_config
 
 MAKES_WEIGHTS = ("seed", "dataset", "backbone", "loss", "model")
-# of them, where the images are, how fast they are read, and what is tested
+# without an effect on the weights: where images are, how they are read, what is tested
 APART = {"root", "cache", "cache_dir", "workers", "eval_batch_size"}
 APART |= {"views", "companions", "distractors"}
 SHOWN = 5
 
 
 def differing(cfg: DictConfig, run: Path) -> str:
-    """The settings that made a run's weights and are others here; empty where they agree.
+    """Settings that affect the weights and differ between a run and this config; or empty.
 
-    A config that cannot be resolved agrees with all: its check says what is wrong.
+    A config that cannot be resolved agrees with all; its check reports the error.
     """
     try:
         ours = _settings(cfg)
@@ -35,12 +35,12 @@ def differing(cfg: DictConfig, run: Path) -> str:
 
 
 def unlike(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
-    """Values of nested mappings that differ, such as `seed=1 (here 0)`; each is said once."""
+    """Values of nested mappings that differ, such as `seed=1 (here 0)`."""
     there, here = _flat(theirs), _flat(ours)
     keys = [key for key in {**there, **here} if there.get(key) != here.get(key)]
     # what is referred to differs wherever it is used, too
     own = [key for key in keys if not any(key.endswith(f".{other}") for other in keys)]
-    own.sort(key=lambda key: (not key.endswith("_target_"), key.count(".")))  # the telling first
+    own.sort(key=lambda key: (not key.endswith("_target_"), key.count(".")))
     listed = [f"{key}={_shown(there.get(key))} (here {_shown(here.get(key))})" for key in own]
     return ", ".join([*listed[:SHOWN], *["..."] * (len(listed) > SHOWN)])
 
@@ -66,7 +66,7 @@ def _steps(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted key -> value, without those that leave the weights alone."""
+    """Dotted key -> value of the settings that affect the weights."""
     flat: dict[str, Any] = {}
     if "milestones" in node:
         node = _steps(node)

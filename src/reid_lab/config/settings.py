@@ -1,4 +1,4 @@
-"""The top-level keys of a config, and what can be known to be wrong before anything is built."""
+"""The top-level keys of a config, and all checks before training starts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Settings:
     seed: Seed
     ckpt_path: (
         Annotated[str, MinLen(1)] | None
-    )  # null, a checkpoint, or last: the newest run that is set up as this
+    )  # null, a checkpoint, or last: the newest run with these settings
     compile: bool  # torch.compile the stages
     channels_last: bool  # memory format of the network
     matmul_precision: Literal["highest", "high", "medium"]  # high is TF32 on a GPU
@@ -57,7 +57,7 @@ class Settings:
     run_dir: Text
     compare: Sequence[str]  # folders of other runs to draw into this one's report
     dataset: ReidDataModule
-    backbone: Any  # what of these two the model takes is checked there
+    backbone: Any  # checked by the model's own parameters
     loss: Any
     model: ReidModule
     callbacks: dict[str, pl.Callback | None] | None
@@ -108,7 +108,7 @@ def check(cfg: DictConfig) -> Inputs:
         problems += check_compared(cfg)
     problems += check_made(cfg, data, sound)
     problems += check_sockets(data)
-    if not problems:  # else nothing will be written
+    if not problems:
         problems += check_folders(cfg, data)
     if problems:
         raise ConfigError(problems)
@@ -117,14 +117,14 @@ def check(cfg: DictConfig) -> Inputs:
 
 
 def with_seed(cfg: DictConfig, seed: int) -> DictConfig:
-    """A copy to look for other errors with, where the seed itself is reported already."""
+    """A copy with a valid seed, to find other errors."""
     copied = cfg.copy()
     copied.seed = seed
     return copied
 
 
 def check_settings(cfg: DictConfig) -> list[Problem]:
-    """What its annotations say about each value."""
+    """Problems of the values, by the annotations of what they are passed to."""
     problems = [_with_choices(problem) for problem in check_config(cfg, Settings)]
     for group in ("dataset", "model", "trainer"):
         node = cfg.get(group)
@@ -141,7 +141,7 @@ def prefixes(key: str) -> list[str]:
 
 
 def _with_choices(problem: Problem) -> Problem:
-    """A whole group that is null, or no group: its choices say more than its class."""
+    """List a group's choices, where the whole group is null or no mapping."""
     group = problem.key
     if group not in default_choices() or group in ("callbacks", "logger"):
         return problem
@@ -153,7 +153,7 @@ def _with_choices(problem: Problem) -> Problem:
 def check_made(
     cfg: DictConfig, data: ReidDataModule | None, sound: Callable[..., bool]
 ) -> list[Problem]:
-    """What the parts refuse that their annotations allow, each tried by itself."""
+    """Problems that only constructors find; each part is built by itself."""
     problems: list[Problem] = []
     model = trainer = None
     if sound("model", "backbone", "loss", "dataset.transforms") and "transforms" in _node(cfg):
@@ -173,7 +173,7 @@ def check_made(
 
 
 def _node(cfg: DictConfig) -> DictConfig | dict[str, object]:
-    """The data set's, empty where it is none."""
+    """The data set's node; empty if it is null."""
     return cfg.dataset if isinstance(cfg.dataset, DictConfig) else {}
 
 
@@ -187,7 +187,7 @@ def check_name(cfg: DictConfig) -> list[Problem]:
 
 
 def check_folders(cfg: DictConfig, data: ReidDataModule | None) -> list[Problem]:
-    """Whether all that a run writes can be written where it shall be."""
+    """Check that all folders that a run writes to are writable."""
     folders = {"run_dir": cfg.run_dir}
     if data and data.cache == "disk" and data.cache_dir:
         folders["dataset.cache_dir"] = data.cache_dir
@@ -202,7 +202,7 @@ def check_folders(cfg: DictConfig, data: ReidDataModule | None) -> list[Problem]
 
 
 def check_folder(key: str, path: str) -> Problem | None:
-    """Whether a file can be written there, or a folder be made; nothing is left."""
+    """Check that a file or folder can be created there; nothing is left behind."""
     folder = Path(path).expanduser().absolute()
     try:
         while not folder.exists():
@@ -215,7 +215,7 @@ def check_folder(key: str, path: str) -> Problem | None:
 
 
 def check_sockets(data: ReidDataModule | None) -> list[Problem]:
-    """Whether workers can pass images: by sockets in the temporary folder, of short paths."""
+    """Check that the temporary folder's path is short enough for the workers' sockets."""
     folder, room = gettempdir(), SOCKET - len("/pymp-12345678/listener-12345678")
     if data is None or not data.workers or os.name == "nt" or len(os.fsencode(folder)) <= room:
         return []
@@ -235,7 +235,7 @@ def check_data(cfg: DictConfig) -> tuple[list[Problem], ReidDataModule | None]:
 
 
 def check_checkpoint(cfg: DictConfig) -> tuple[list[Problem], dict[str, Any] | None]:
-    """The content of `ckpt_path`; None where there is none, or it cannot be used."""
+    """Problems of `ckpt_path`, and its content if there are none."""
     path = find_checkpoint(cfg)
     if path is None:
         return [], None
@@ -252,7 +252,7 @@ def check_checkpoint(cfg: DictConfig) -> tuple[list[Problem], dict[str, Any] | N
 
 
 def check_place(cfg: DictConfig, path: Path) -> Problem | None:
-    """Whether a checkpoint is where `ckpt_path` says, of a run with these settings."""
+    """Check that `ckpt_path` exists and that `last` is a run with these settings."""
     if cfg.ckpt_path == LAST and (run := newest_run(cfg)) and (settings := differing(cfg, run)):
         allowed = f"a run with these settings; the newest, {run}, has {settings}"
         fix = f"give the same, or ckpt_path={last_checkpoint(run)}"
@@ -261,14 +261,14 @@ def check_place(cfg: DictConfig, path: Path) -> Problem | None:
         fix = f"ckpt_path={last_checkpoint(path)}"
         return Problem("ckpt_path", cfg.ckpt_path, "a file; this is a run's folder", fix)
     if not path.is_file():
-        allowed = f"an existing checkpoint; {path} is none"
+        allowed = f"an existing checkpoint; {path} does not exist"
         fix = f"check the path, or with ckpt_path=last that runs/{cfg.name}/ holds a run"
         return Problem("ckpt_path", cfg.ckpt_path, allowed, fix)
     return None
 
 
 def newest_run(cfg: DictConfig) -> Path | None:
-    """The run to go on with; where none has these settings, the newest of the name."""
+    """The run to resume; the newest of the name if none has these settings."""
     here = Path(cfg.run_dir)
     found = [here] if last_checkpoint(here).is_file() else resumable(cfg.name)
     return found[0] if found else None
@@ -287,7 +287,7 @@ def check_finished(folder: str) -> list[Problem]:
 
 
 def find_checkpoint(cfg: DictConfig) -> Path | None:
-    """The checkpoint that `ckpt_path` means."""
+    """The path of `ckpt_path`; None if it is null."""
     if cfg.ckpt_path == LAST:
         return last_checkpoint(Path(cfg.run_dir))
     return None if not cfg.ckpt_path else Path(cfg.ckpt_path).expanduser()

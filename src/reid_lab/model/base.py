@@ -1,4 +1,4 @@
-"""What every method is: a LightningModule that turns images into exits, cheapest first."""
+"""Base class of all methods: a LightningModule that turns images into exits, cheapest first."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Outputs(NamedTuple):
 
 
 class DivergedError(UserError):
-    """A loss or weights that are not finite: the training cannot go on."""
+    """A loss or weights that are not finite; training stops."""
 
 
 class ReidModule(pl.LightningModule, ABC):
@@ -36,7 +36,7 @@ class ReidModule(pl.LightningModule, ABC):
 
     A subclass names its exits, computes one after the other in `step`, and gives its `objective`
     on the `outputs` of a pass. Evaluation, logging, exact resuming, the cost account, early exit
-    and export know no more than that.
+    and export use nothing else.
     """
 
     exit_names: tuple[str, ...]
@@ -44,12 +44,12 @@ class ReidModule(pl.LightningModule, ABC):
     def __init__(self) -> None:
         super().__init__()
         self._rng_state: Tensor | None = None
-        self._optimizers_kept: int | None = None  # in the checkpoint that a training goes on from
+        self._optimizers_kept: int | None = None  # in the checkpoint that is resumed
         self._losses: dict[str, Tensor] = {}  # of this step
 
     @abstractmethod
     def step(self, exit: str, state: State) -> tuple[State, Tensor]:
-        """Go on to the next exit.
+        """Compute the next exit.
 
         Args:
             exit: its name.
@@ -57,13 +57,13 @@ class ReidModule(pl.LightningModule, ABC):
 
         Returns:
             The new state and this exit's embeddings (N, D). Every tensor of a state has the
-            images along its first axis, so that a part of a batch can go on by itself.
+            images along its first axis, so that part of a batch can be continued by itself.
         """
 
     def exits(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Images (N, 3, H, W) -> (name, embeddings (N, D)), one after the other.
 
-        Lazy: what an exit does not need is not computed before the next one is asked for.
+        Lazy: what an exit does not need is not computed before the next exit is requested.
         """
         state: State = (images,)
         for name in self.exit_names:
@@ -87,7 +87,7 @@ class ReidModule(pl.LightningModule, ABC):
 
     @property
     def stream_exits(self) -> tuple[str, ...]:
-        """The exits that a budgeted stream may leave by."""
+        """The exits at which a query may exit early."""
         return self.exit_names
 
     @property
@@ -95,7 +95,7 @@ class ReidModule(pl.LightningModule, ABC):
         """Exits that rank by a learned form with negative directions: name -> (D,) of 1 and -1.
 
         It is the sum of the signs times the squared differences of two embeddings: no distance.
-        All other exits rank by whatever metric is asked for.
+        All other exits rank by the chosen metric.
         """
         return {}
 
@@ -162,7 +162,7 @@ class ReidModule(pl.LightningModule, ABC):
         return not self._on_all(finite)
 
     def forget_loss(self) -> None:
-        """Go on after a loss that is not finite, for one who has put the weights back."""
+        """Continue after a loss that is not finite, once the weights are restored."""
         self._losses = {}
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -200,7 +200,7 @@ class ReidModule(pl.LightningModule, ABC):
             raise DivergedError(f"weights are not finite ({named}) {self._advice()}")
 
     def _advice(self) -> str:
-        """Where the training stands, and what may help."""
+        """The state of the training, and what may help."""
         if self._trainer is None or not self.trainer.optimizers:
             return "and nothing can be computed with them: give another checkpoint, or train again"
         rate, precision = self.trainer.optimizers[0].param_groups[0]["lr"], self.trainer.precision
@@ -211,7 +211,7 @@ class ReidModule(pl.LightningModule, ABC):
         )
 
     def _on_all(self, ok: bool) -> bool:
-        """Whether it is so on all processes."""
+        """Whether `ok` holds on all processes."""
         if self._trainer is None or self.trainer.world_size == 1:
             return ok
         return self.trainer.strategy.reduce_boolean_decision(ok)

@@ -17,10 +17,10 @@ class Classifier(SgdRecipe):
     Exit: `pool`.
 
     Args:
-        identities: people to tell apart; null in a config takes the data set's.
+        identities: number of classes; null in a config takes the data set's.
         lr, momentum, weight_decay, iterations, milestones, epoch: see `SgdRecipe`. The distillation
             paper (section 4.3): 0.01, 0.9, batches of 32, a tenth of the rate every 20,000
-            steps, which most of its trainings do not reach; of a weight decay it does not tell.
+            steps, which most of its trainings do not reach; it names no weight decay.
 
     Raises:
         ValueError: `identities` is not known.
@@ -60,7 +60,7 @@ class Classifier(SgdRecipe):
 
 
 def required(identities: int | None) -> int:
-    """How many people a classifier tells apart.
+    """The number of classes of a classifier.
 
     Raises:
         ValueError: None.

@@ -27,8 +27,8 @@ class Fusion(nn.Module):
 class DaRe(TriNetRecipe):
     """A head and a triplet loss on each stage of a backbone, and on their weighted sum.
 
-    Exits: the backbone's stages and `fusion`. In a budgeted stream the last stage gives way
-    to the fusion, which costs next to nothing more.
+    Exits: the backbone's stages and `fusion`. A stream exits at the fusion in place of the last
+    stage, since it costs next to nothing more.
 
     Args:
         loss: (embeddings (N, D), pids (N,)) -> scalar, applied to every exit.

@@ -32,8 +32,8 @@ class Distilled(ReidModule):
     Args:
         student: any method that has an `objective`.
         teacher: a checkpoint of this suite; None takes the student's own outputs, without
-            their gradient. `learn_from` has to be called with it before a training.
-        identities: people to tell apart, for exits that get a classifier here; null in a
+            their gradient. `learn_from` must be called with it before training.
+        identities: number of classes, for exits that get a classifier here; null in a
             config takes the data set's.
         exits: the student's exit -> the teacher's that it learns from. None takes the last
             one of each, of those with a classifier where soft targets are learned.
@@ -42,7 +42,7 @@ class Distilled(ReidModule):
         temperature: T of equation 1. Section 5: best at 3, worst at 1.
         weight: lambda of equation 2, 1e-4 to 1e-2 in section 4.3.
         scale: multiply the soft targets' term by T^2 (Hinton et al. 2015), so that lambda
-            means the same at every T. The paper does not.
+            has the same scale at every T. The paper does not.
         features: learn the embeddings as well: `hint`, where they lie, by a learned linear
             projection if the dimensions differ; `relation`, how far they are from each other.
         feature_weight: of that.
@@ -201,7 +201,7 @@ class Distilled(ReidModule):
         data = cast(ReidDataModule, self.trainer.datamodule)  # type: ignore[attr-defined]
         split = data.train_split
         if not cache.load(split):
-            # a loader draws numbers: forked, so that a training goes on as without a cache
+            # a loader draws numbers: forked, so that training continues as without a cache
             with torch.random.fork_rng([]), self.trainer.precision_plugin.forward_context():
                 moved = map(self.trainer.strategy.batch_to_device, data.train_images_loader())
                 batches = ((batch["image"][:, 0], batch["index"]) for batch in moved)

@@ -23,10 +23,10 @@ class HAN(SgdRecipe):
 
     Exits: `global`, `local`, each L2-normalised at evaluation, and `joint`, both of them
     (section 3.4). Costs are cumulative: the local branch takes what the global one has found.
-    The paper's model is `joint`; a budgeted stream leaves by `global` or by `joint`.
+    The paper's model is `joint`; queries exit at `global` or at `joint`.
 
     Args:
-        identities: people to tell apart; null in a config takes the data set's. Needed
+        identities: number of classes; null in a config takes the data set's. Needed
             where cross-entropy is in the objective.
         loss: (embeddings (N, D), pids (N,)) -> scalar, the objective's triplet loss. It acts on
             the L2-normalised features of PK batches.

@@ -17,11 +17,11 @@ from reid_lab.types import Count, Fraction, LearningRate, Milestones, NonNegativ
 
 
 class JLML(SgdRecipe):
-    """A global and a local branch, each learning to tell the training people apart.
+    """A global and a local branch, each classifying the training people.
 
     Exits: `global`, `local`, and `joint`, the two features one after the other, as they are
     (section 2.3). Costs are cumulative: that of `local` holds the global branch's, which it
-    does not need. A budgeted stream leaves by `global` or by `joint`.
+    does not need. Queries exit at `global` or at `joint`.
 
     Args:
         identities: people to train on; in a config, null takes the data set's.
@@ -35,11 +35,11 @@ class JLML(SgdRecipe):
         weights: a checkpoint of JLML to start from; the classifiers are new. Section 3:
             ImageNet, then CUHK03 + Market-1501 for the small data sets.
         lr, momentum, iterations, milestones, epoch: table 4, see `SgdRecipe`.
-        weight_decay: the paper has none to tell; 5e-4 is Caffe's customary one.
+        weight_decay: not in the paper; 5e-4 is customary in Caffe.
 
     Raises:
         ValueError: no `identities`, or an odd `dim`.
-        WeightsError: `weights` cannot be had, or are another network's.
+        WeightsError: `weights` cannot be loaded, or belong to another network.
     """
 
     exit_names = ("global", "local", "joint")

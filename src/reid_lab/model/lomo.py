@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Projection(nn.Module):
-    """Rows (N, D) @ `factor` (D, d); a checkpoint says what d is.
+    """Rows (N, D) @ `factor` (D, d); d is read from a checkpoint.
 
     `signs` (d,): 1, or -1 of a metric's negative directions; older checkpoints have none.
     """
@@ -119,7 +119,7 @@ class LOMO(ReidModule):
         return None
 
     def setup(self, stage: str) -> None:
-        """Whether it can be fitted, before the first image is read."""
+        """Check that it can be fitted, before the first image is read."""
         if stage != "fit":
             return
         if self.trainer.world_size > 1:

@@ -29,7 +29,7 @@ class PLA(TriNetRecipe):
     3.3 where `k` is a list; the search callback moves all four.
 
     Args:
-        identities: people to tell apart; null in a config takes the data set's. Needed where
+        identities: number of classes; null in a config takes the data set's. Needed where
             cross-entropy is in the objective.
         objective: both, or one loss on a single head of `dim` (section 4.3).
         dim: of the embedding; each of two heads has half.
@@ -90,7 +90,7 @@ class PLA(TriNetRecipe):
 
     @property
     def searchable(self) -> bool:
-        """Whether the objective has the loss that a setting is of."""
+        """Whether the objective has the triplet loss, which settings configure."""
         return "triplet" in self.heads
 
     def begin(self, setting: Setting, start: int, length: int) -> None:
@@ -136,10 +136,10 @@ class PLA(TriNetRecipe):
 
 
 def check_hardness(key: str, k: int, p: int, data: ReidDataModule) -> None:
-    """Whether there are PK batches that hold a k-th positive and a p-th negative.
+    """Check that PK batches hold a k-th positive and a p-th negative.
 
     Raises:
-        SettingError: there are not; `key` is where k and p are set.
+        SettingError: they do not; `key` is where k and p are set.
     """
     check_pk_batches(data)
     if k > data.k:

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent whose rate falls in steps, as HAN, JLML and MobileNets take it."""
+"""Stochastic gradient descent with a step schedule, as HAN, JLML and MobileNets use it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class SgdRecipe(ReidModule):
     """SGD with momentum; the rate is multiplied by `gamma` at each of `milestones`.
 
     Args:
-        lr, momentum, weight_decay: of torch.optim.SGD; set at each step, so that a training
-            that goes on takes its config's, not the checkpoint's.
+        lr, momentum, weight_decay: of torch.optim.SGD; set at each step, so that a resumed
+            training takes those of its config, not of the checkpoint.
         iterations: batches of the whole training.
         milestones: see `steps_of`.
         epoch: batches of an epoch where milestones count epochs; None: they count steps.

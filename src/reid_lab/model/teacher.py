@@ -83,7 +83,7 @@ def people_misfits(
     identities: int | None,
     self_taught: bool,
 ) -> Iterator[str]:
-    """What keeps soft targets from being learned: no logits, or logits of other people.
+    """Errors that keep soft targets from being learned: no logits, or logits of other people.
 
     An exit without logits gets a classifier of `identities` where the student is or teaches.
     """
@@ -100,7 +100,7 @@ def people_misfits(
             )
         elif teacher.logits.get(of, people) != people:
             yield (
-                f"model.teacher tells {teacher.logits[of]} people apart at {of}, the student "
+                f"model.teacher classifies {teacher.logits[of]} people at {of}, the student "
                 f"{people} at {exit}: give a teacher trained on the same people, or {otherwise}"
             )
 
@@ -109,8 +109,8 @@ class Cache:
     """A teacher's outputs for every training image, computed once and kept in a file.
 
     Right where each image is always shown the same: without random augmentation. The file is
-    named by the teacher's fingerprint, the images and their size, so that another teacher or
-    data set never meets it.
+    named by the teacher's fingerprint, the images and their size, so that it is never
+    used with another teacher or data set.
 
     Args:
         folder: where the file goes.
@@ -143,7 +143,7 @@ class Cache:
         except Exception:  # a broken file may raise anything
             whole = False
         if not whole:
-            log.warning("%s is broken: the teacher is asked again", path)
+            log.warning("%s is broken: the teacher's outputs are computed again", path)
             return False
         self.kept = kept
         return bool(kept)
@@ -154,7 +154,7 @@ class Cache:
         batches: Iterable[tuple[Tensor, Tensor]],
         gather: Callable[[Tensor], Tensor],
     ) -> None:
-        """Ask the teacher about each image. `batches`: (images, index into the split).
+        """Compute the teacher's outputs for each image. `batches`: (images, index into the split).
 
         `gather` brings together the rows of all processes.
         """
@@ -173,7 +173,7 @@ class Cache:
         self.kept = {name: values.to(device) for name, values in self.kept.items()}
 
     def outputs(self, index: Tensor) -> Outputs:
-        """What the teacher says of the images at `index` (N,)."""
+        """The teacher's outputs for the images at `index` (N,)."""
         found: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
         for name, values in self.kept.items():
             kind, exit = name.split("/", 1)

@@ -1,4 +1,4 @@
-"""What triplets ask of the training batches."""
+"""Requirements of triplet losses on training batches."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from reid_lab.errors import UserError
 
 
 class SettingError(UserError):
-    """Triplets that the batches do not hold, and those that they do."""
+    """Settings of triplets that do not fit the training batches."""
 
 
 def check_pk_batches(data: object) -> None:
-    """Whether a data module gives PK batches; one that is not ours knows its own.
+    """Check that a `ReidDataModule` gives PK batches; others are not checked.
 
     Raises:
-        SettingError: it gives batches of any images, where most have no positive.
+        SettingError: it gives batches of random images, in which most have no positive.
     """
     if isinstance(data, ReidDataModule) and data.batch_size is not None:
         raise SettingError(

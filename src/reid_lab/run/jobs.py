@@ -21,7 +21,7 @@ _METRIC = re.compile(r"test/(.+)/(rank1|mAP)")
 
 @dataclass(frozen=True)
 class Job:
-    """What a job's folder says; `exits` holds the figures of each exit, the last one last.
+    """A job, as read from its folder; `exits` holds the figures of each exit, in order.
 
     `status` is done, failed, unfinished (still running, or killed), or no results.
     """
@@ -36,7 +36,7 @@ class Job:
 
     @classmethod
     def read(cls, folder: Path) -> Job:
-        """Read a job's folder; whatever is missing or broken there is left empty."""
+        """Read a job's folder; missing or broken parts are left empty."""
         state = _read_dict(folder / _STATUS)
         status = str(state.get("status", "done"))
         summary = _read_dict(results_of(folder) / SUMMARY) if status == "done" else {}

@@ -1,6 +1,6 @@
 """One table of all runs of a multirun: `runs.csv` in the sweep folder, and a short one printed.
 
-A sweep that says which of its keys is an axis gets two pictures beside it.
+A sweep that names one of its keys as the axis `x` gets two plots beside it.
 
 Everything is collected from the jobs' folders, so that it does not matter in which process or on
 which machine a job ran, nor how it ended.
@@ -39,7 +39,7 @@ class RunsTable(Callback):
     `print_pending` last.
 
     Args:
-        x: the swept key that the pictures have along their axis, such as model.temperature;
+        x: the swept key on the plots' axis, such as model.temperature;
             None draws none.
         lines: the key with a line for each of its values.
         compare: label -> folder of a run that is drawn as a horizontal line.
@@ -74,7 +74,7 @@ class RunsTable(Callback):
         print_pending()
 
     def draw(self, sweep_dir: Path, jobs: list[Job]) -> list[Path]:
-        """The pictures of the runs that have results, last exit; none without an axis."""
+        """Plot the last exit of the runs that have results; nothing without an axis."""
         if self.x is None:
             return []
         from reid_lab.report.sweep import write_sweep  # matplotlib is slow to import
@@ -160,7 +160,7 @@ def _table(jobs: list[Job]) -> Table:
 
 
 def _swept(job: Job, x: str | None, lines: str | None) -> Swept | None:
-    """A job's last exit as a point of the pictures; None where something of it is missing."""
+    """A job's last exit as a point of the plots; None if part of it is missing."""
     from reid_lab.report.sweep import Swept
 
     last = list(job.exits.values())[-1] if job.exits else {}

@@ -31,7 +31,7 @@ Row = TypeVar("Row")
 def describe(loggers: Sequence[Logger], config: Mapping[str, Any]) -> None:
     """Tell each W&B logger the run's whole config, and in `kind` which choice each part is.
 
-    `kind.model` is DaRe where `model._target_` is reid_lab.model.DaRe: what tells runs apart
+    `kind.model` is DaRe where `model._target_` is reid_lab.model.DaRe: it identifies the runs
     in a sweep's parallel coordinates.
     """
     for logger in _wandb(loggers):

@@ -53,23 +53,23 @@ UNRESTORABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError, Run
 
 @dataclass
 class Progress:
-    """How far a run has come: what to say when it is interrupted."""
+    """How far a run has come, for the message of an interruption."""
 
     folder: Path
     doing: str = "checking the config"
     trained: bool = False
 
-    def go_on(self) -> str:
-        """How to go on."""
+    def resume(self) -> str:
+        """How to resume."""
         last = last_checkpoint(self.folder)
         if last.is_file():
             end = ", which only tests it" if self.trained else ""
-            return f"go on from {last} with the same command and ckpt_path=last{end}"
+            return f"resume from {last} with the same command and ckpt_path=last{end}"
         return "no checkpoint was written yet: start again with the same command"
 
 
 def run(cfg: DictConfig) -> dict[str, float]:
-    """Do what the config says and leave everything in its `run_dir`.
+    """Train and test as configured; all results are written to `run_dir`.
 
     Returns:
         The test's metrics by name, e.g. `test/fusion/rank1`.
@@ -79,7 +79,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
             batch, in one message.
         DivergedError: a loss that is not finite.
         DiskFullError: there is no space to write to.
-        Interrupted: Ctrl-C or SIGTERM; it says how to go on.
+        Interrupted: Ctrl-C or SIGTERM; its message says how to resume.
     """
     progress = Progress(Path(str(cfg.get("run_dir"))))  # not checked yet
     try:
@@ -87,7 +87,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
     except BaseException as error:
         status = status_of(error)
         if status is not None:
-            message = f"interrupted while {progress.doing}; {progress.go_on()}"
+            message = f"interrupted while {progress.doing}; {progress.resume()}"
             raise Interrupted(status, message) from error
         if is_disk_full(error):
             raise first_disk_full(error, progress.folder) from error
@@ -157,7 +157,7 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
 
 
 def quiet() -> None:
-    """Leave out what Lightning says about itself; what it says about the run stays."""
+    """Silence Lightning's messages about itself; those about the run are kept."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in (
         "`isinstance\\(treespec, LeafSpec",  # its own use of torch
@@ -198,7 +198,7 @@ def fit(
         if checkpoint is None or trainer.global_step > begun or isinstance(error, UserError):
             raise
         raise CheckpointError(
-            f"ckpt_path={checkpoint}: the training cannot go on from its state of the loops, "
+            f"ckpt_path={checkpoint}: the training cannot be resumed from its state of the loops, "
             f"optimisers and callbacks ({type(error).__name__}: {error}). Give a checkpoint that "
             "this version wrote with these settings, or test it with task=test"
         ) from error
@@ -276,7 +276,7 @@ def results_in(trainer: pl.Trainer) -> Results:
 
 @contextmanager
 def all_or_none(trainer: pl.Trainer) -> Iterator[None]:
-    """End the other processes of a run with this one: they would wait for it for ever.
+    """End the other processes of a run with this one; they would wait for it forever.
 
     Killed, as one that waits cannot take another signal; it is the first that writes files.
     """
@@ -292,7 +292,7 @@ def all_or_none(trainer: pl.Trainer) -> Iterator[None]:
             ended = ", ".join(str(status) for status in others if status)
             raise UserError(
                 f"another process of the run ended with status {ended} (killed, or an error that "
-                "is above): the run ends, too; go on with the same command and ckpt_path=last"
+                "is above): the run ends, too; resume with the same command and ckpt_path=last"
             ) from error
         raise
 

@@ -64,7 +64,7 @@ class SoftAttention(nn.Module):
 class HardAttention(nn.Module):
     """Where the centres of T regions lie, as (x, y) from -1 to 1. Figure 2d, equation 7.
 
-    At the start they are the image's T horizontal strips, whatever the image: the weights are
+    At the start they are the image's T horizontal strips, of any image: the weights are
     zero, and tanh of the bias is the strips' centres.
     """
 

@@ -79,7 +79,7 @@ class Level(nn.Module):
         if not self.crops and before is not None:
             result = self.local(before)
             return result
-        # the streams halve as they go, rounding up; their level before says the crop's size
+        # the streams halve as they go, rounding up; the level before them gives the crop's size
         size = crop_size(x) if before is None else (before.shape[2], before.shape[3])
         cropped = crop(x, self.centres(signature), size)
         result = self.local(cropped if before is None else cropped + before)

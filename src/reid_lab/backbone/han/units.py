@@ -118,7 +118,7 @@ class InceptionB(Streams):
 def global_block(unit: Unit, size: Size, inputs: int, outputs: int) -> nn.Sequential:
     """A level of the global branch, (N, inputs, H, W) -> (N, outputs, H/2, W/2).
 
-    Three depthwise units, with the stride where `size` says, or two of the others, which have
+    Three depthwise units, with the stride by `size`, or two of the others, which have
     it in the second: with it their costs are those of table 12.
     """
     if unit == "inception":
