@@ -198,7 +198,7 @@ def test_exits_that_cannot_teach(
 
 def test_other_people_cannot_be_told_apart_but_embedded() -> None:
     stranger = Classifier(SmallResNet(4), PEOPLE + 1)
-    with pytest.raises(UserError, match="tells 4 people apart at pool, the student 3 at fusion"):
+    with pytest.raises(UserError, match="classifies 4 people at pool, the student 3 at fusion"):
         distilled("dare", stranger)
     assert distilled("dare", stranger, soft_targets=False, features="relation").pairs
 
@@ -353,7 +353,7 @@ def test_a_cache_is_of_one_teacher_one_size_and_these_images(people: Path, tmp_p
         ("model.teacher=/no/last.ckpt", "/no/last.ckpt does not exist: give a run's checkpoints"),
         ("model.cache=/tmp/none", "enlarge=1 flip=0 erase=0"),
         ("model.exits={pool: fusion}", "no exit of the teacher is called fusion; it has pool"),
-        ("model.student.identities=9", "tells 8 people apart at pool, the student 9"),
+        ("model.student.identities=9", "classifies 8 people at pool, the student 9"),
         ("model.temperature=0", "a number > 0"),
         ("model.student.lr=fast", "model.student.lr"),
     ],
