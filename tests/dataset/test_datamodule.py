@@ -165,6 +165,7 @@ def test_ranks_cover_everything_equally(size: int, world: int) -> None:
 def test_too_many_people_wanted(people: Path) -> None:
     with pytest.raises(ValueError, match=r"dataset\.p=9, but there are 8"):
         data(people, p=9).check()
+    data(people, p=9).check(training=False)
 
 
 def test_auto_p_takes_all_of_few_people(people: Path) -> None:

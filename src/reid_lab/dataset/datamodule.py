@@ -188,21 +188,24 @@ class ReidDataModule(pl.LightningDataModule):
             for part in parts:
                 self.images_of(part)
 
-    def check(self) -> None:
+    def check(self, training: bool = True) -> None:
         """Check that the data can be trained on and ranked. Images not yet rendered are not read.
+
+        Args:
+            training: False checks the ranking of the test split only.
 
         Raises:
             DatasetError: all problems found: missing or unreadable files, one camera only, no
                 query with a match, too few identities for P, or K too small.
         """
-        problems = list(self._problems())
+        problems = list(self._problems(training))
         if problems:
             raise DatasetError("\n".join(dict.fromkeys(problems)))
 
-    def _problems(self) -> Iterator[str]:
-        checks: list[Callable[[], None]] = [self._check_batches]
+    def _problems(self, training: bool) -> Iterator[str]:
+        checks: list[Callable[[], None]] = [self._check_batches] if training else []
         if self.recipe is None:
-            parts: tuple[Part, ...] = ("val", "test")
+            parts: tuple[Part, ...] = ("val", "test") if training else ("test",)
             checks += [partial(self._check_rankable, part) for part in parts]
         elif not self.recipe.test_identities:
             yield "dataset.recipe.test_identities=0: set 1 or more"
