@@ -14,8 +14,9 @@ import torch
 
 from reid_lab.budget.mul_adds import count_exits
 from reid_lab.config.build import build_model
-from reid_lab.cost import compare, measure, show
+from reid_lab.cost import compare, measure
 from reid_lab.errors import UserError
+from reid_lab.files.console import stdout
 from tests.commands import arguments
 from tests.commands import cost as main
 from tests.conftest import TINY, Compose
@@ -29,7 +30,7 @@ Run = Callable[..., str]
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the command in `tmp_path`; everything that it prints."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(show.stdout, "_width", 200)
+    monkeypatch.setattr(stdout, "_width", 200)
 
     def call(*words: str, status: int = 0) -> str:
         capsys.readouterr()
@@ -57,7 +58,7 @@ def test_a_published_experiment_needs_nothing(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_narrow_terminal_gets_every_column(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(show.stdout, "_width", 60)
+    monkeypatch.setattr(stdout, "_width", 60)
     printed = run(*TINY, *SIZE)
     assert "…" not in printed
     for head in ("Mul-Adds", "Peak memory", "Latency p50", "p95", "Images/s", "Embedding"):

@@ -13,11 +13,12 @@ import pytest
 from PIL import Image
 
 from reid_lab.dataset import Benchmark, Split
-from reid_lab.doctor import checks, examine, pictures, show
+from reid_lab.doctor import checks, examine, pictures
 from reid_lab.doctor.findings import Finding, named
 from reid_lab.doctor.hashes import difference_hash, thumbnail, within
 from reid_lab.doctor.scan import ImageStats, scan
 from reid_lab.doctor.sheet import CELL, NOTHING, sheet
+from reid_lab.files.console import stderr, stdout
 from reid_lab.files.pixels import ImageError
 from tests.commands import doctor as main
 from tests.conftest import write_jpegs
@@ -305,7 +306,7 @@ def doctor(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., str]:
     """Run the command; everything that it prints."""
-    for console in (show.stdout, show.stderr):
+    for console in (stdout, stderr):
         monkeypatch.setattr(console, "_width", 300)
 
     def call(*words: object, status: int) -> str:
@@ -348,7 +349,7 @@ def test_a_good_data_set_passes(tmp_path: Path, doctor: Callable[..., str]) -> N
 
 def test_what_would_fail_is_an_error(tmp_path: Path, doctor: Callable[..., str]) -> None:
     root = mine(tmp_path / "mine")
-    words = ("dataset=csv", f"dataset.root={root}", "dataset.k=2")
+    words = ("dataset=csv", f"dataset.root={root}", "dataset.p=18", "dataset.k=2")
     assert "dataset.p=18, but there are 3 training identities" in doctor(*words, status=1)
     (root / "0_x_1.png").write_text("broken")
     assert "broken images: 1" in doctor(*words, "dataset.p=3", status=1)
@@ -422,7 +423,7 @@ def test_nothing_to_find(tmp_path: Path, doctor: Callable[..., str]) -> None:
     write_jpegs(root, [f"{i}.jpg" for i in range(20)], (64, 32))
     rows = "".join(f"{i}.jpg,p{i},door\n" for i in range(20))
     (root / "images.csv").write_text(f"path,pid,camid\n{rows}")
-    printed = doctor("dataset=csv", f"dataset.root={root}", status=1)
+    printed = doctor("dataset=csv", f"dataset.root={root}", "dataset.p=18", status=1)
     assert "no query has a gallery image of the same person" in printed
     assert "dataset.p=18" in printed and "from camera door" in printed
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from reid_lab.dataset import ReidDataModule
+from reid_lab.files.console import progress
 from reid_lab.model import ReidModule
 
 
@@ -69,8 +70,6 @@ def gather_rows(
 
 def _with_progress(loader: DataLoader[Any], trainer: pl.Trainer) -> Any:
     """The loader's batches, with a bar where the trainer shows one."""
-    if not trainer.is_global_zero or trainer.progress_bar_callback is None:
-        return loader
-    from rich.progress import track
-
-    return track(loader, "embed the training images")
+    hidden = not trainer.is_global_zero or trainer.progress_bar_callback is None
+    with progress(disable=hidden) as bar:
+        yield from bar.track(loader, description="embed the training images")

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
-from rich import progress
-from rich.console import Console
+from rich.progress import Progress, TaskID
+
+from reid_lab.files.console import progress
 
 
 class StepProgress(ProgressBar):
@@ -19,8 +20,8 @@ class StepProgress(ProgressBar):
     def __init__(self) -> None:
         super().__init__()
         self._on = True
-        self._bar: progress.Progress | None = None
-        self._task = progress.TaskID(0)
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
 
     def disable(self) -> None:
         self._on = False
@@ -72,18 +73,9 @@ class StepProgress(ProgressBar):
     def _open(self, title: str, total: float | None, trainer: pl.Trainer) -> None:
         if not (self._on and trainer.is_global_zero):
             return
-        self._bar = progress.Progress(
-            progress.TextColumn("{task.description:<8}"),
-            progress.BarColumn(),
-            progress.MofNCompleteColumn(),
-            progress.TimeElapsedColumn(),
-            progress.TextColumn("left"),
-            progress.TimeRemainingColumn(),
-            progress.TextColumn("{task.fields[text]}"),
-            console=Console(stderr=True),
-        )
+        self._bar = progress(text=True)
         self._bar.start()
-        self._task = self._bar.add_task(title, total=total, text="")
+        self._task = self._bar.add_task(f"{title:<8}", total=total, text="")
 
     def _show(self, completed: int, text: str) -> None:
         if self._bar is not None:

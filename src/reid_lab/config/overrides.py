@@ -105,7 +105,8 @@ def _wrong(word: str, words: Sequence[str], cfg: DictConfig) -> str:
         return f"{key}: this group is added with a plus\n  fix: +{key}={value}"
     parent, _, last = key.rpartition(".")
     node = OmegaConf.select(cfg, parent, throw_on_missing=False) if parent else cfg
-    known = last in node if isinstance(node, DictConfig) else isinstance(node, ListConfig)
+    # `in` is false of a value that is missing
+    known = last in {*node} if isinstance(node, DictConfig) else isinstance(node, ListConfig)
     return "" if known else _unknown_key(key, words)
 
 

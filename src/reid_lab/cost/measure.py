@@ -77,9 +77,10 @@ def composed(overrides: Sequence[str]) -> DictConfig:
         UserError: an override that Hydra refuses; a ConfigError, all that is wrong with what
             matters here.
     """
-    named = any(word.split("=")[0].strip("+") in ("name", "experiment") for word in overrides)
-    # a run's own name would be made of what Hydra chose
-    cfg = overridden([*overrides, *([] if named else ["name=model"])])
+    chosen = {key.strip("+"): value for key, _, value in (w.partition("=") for w in overrides)}
+    # a run's own name is made of what Hydra chose
+    name = [] if "name" in chosen else [f"name={chosen.get('experiment', 'model')}"]
+    cfg = overridden([*overrides, *name])
     problems = [p for p in check_settings(cfg) if _matters(p)]
     if problems:
         raise ConfigError(problems)

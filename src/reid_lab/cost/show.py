@@ -6,15 +6,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from reid_lab.files.console import head_table, stderr, stdout
 from reid_lab.report.cost_section import conditions_line, cost_table, figures
 from reid_lab.results.rows import CostRow
 
-stdout, stderr = Console(), Console(stderr=True)
 Column = tuple[str, ...]  # its head, and a cell a row
 GAP = 2  # between columns
 Rates = Mapping[str, Sequence[float]]  # by exit, a number a round
@@ -65,9 +62,7 @@ def _median(values: Sequence[float]) -> float:
 
 
 def _print(lines: Sequence[Sequence[str]]) -> None:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
-    for index, head in enumerate(lines[0]):
-        table.add_column(Text(head), justify="right" if index else "left", no_wrap=True)
+    table = head_table(*lines[0])
     for line in lines[1:]:
         table.add_row(*map(Text, line))
     stdout.print(table)

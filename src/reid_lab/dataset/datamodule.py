@@ -12,8 +12,6 @@ from typing import Any, Literal, cast
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -47,6 +45,7 @@ from reid_lab.dataset.synthetic import Recipe, render
 from reid_lab.dataset.transforms import Transforms, erase, normalise
 from reid_lab.dataset.workers import follow_parent
 from reid_lab.errors import UserError
+from reid_lab.files.console import progress
 from reid_lab.files.image_files import escaped
 from reid_lab.types import BatchSize, NonNegativeInt, Seed, Workers
 
@@ -352,8 +351,7 @@ def _error_message(check: Callable[[], None]) -> str | None:
 
 
 def _with_progress(open_part: Callable[..., Images], part: str) -> Images:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+    with progress() as bar:
         # hidden until something is decoded
         task = bar.add_task(f"decode {part} images", visible=False)
 

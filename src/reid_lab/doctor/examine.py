@@ -22,6 +22,7 @@ from reid_lab.doctor.pictures import check_pictures
 from reid_lab.doctor.scan import ImageStats, scan
 from reid_lab.doctor.sheet import sheet
 from reid_lab.errors import UserError
+from reid_lab.files.console import progress, stderr
 
 PARTS = ("train", "query", "gallery", "companions")
 
@@ -45,7 +46,7 @@ def examine(args: Namespace) -> int:
     stats = scan_all(benchmark)
     show.overview(benchmark, stats)
     found = [*check_run(data), *check_labels(benchmark, data.k)]
-    with show.stderr.status("search near-duplicates ..."):
+    with stderr.status("search near-duplicates ..."):
         found += check_pictures(benchmark, stats)
     found += [Finding("note", note) for note in data.notes(training=True)]
     show.findings(found)
@@ -72,7 +73,7 @@ def scan_all(benchmark: Benchmark) -> dict[str, ImageStats]:
     """Decode everything, part by part."""
     splits = {part: split for part in PARTS if (split := getattr(benchmark, part)) is not None}
     stats = {}
-    with show.progress() as bar:
+    with progress() as bar:
         for part, split in splits.items():
             task = bar.add_task(f"{part} images", total=len(split))
             stats[part] = scan(split, partial(bar.advance, task))

@@ -6,31 +6,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from reid_lab.dataset.records import DISTRACTOR, Benchmark, Split
 from reid_lab.doctor.findings import Finding
 from reid_lab.doctor.scan import ImageStats
+from reid_lab.files.console import head_table, stdout
 
-stdout, stderr = Console(), Console(stderr=True)
 COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
-
-
-def progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, TimeRemainingColumn(), console=stderr)
 
 
 def overview(benchmark: Benchmark, stats: Mapping[str, ImageStats]) -> None:
     """What is there: a line for each part."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
-    table.add_column("")
-    for head in ("Images", "Pids", "Cameras", "Width", "Height", "Per pid", "Per pid, camera"):
-        table.add_column(head, justify="right", no_wrap="," not in head)
+    heads = ("Images", "Pids", "Cameras", "Width", "Height", "Per pid", "Per pid, camera")
+    table = head_table("", *heads)
+    table.columns[-1].no_wrap = False
     for name in ("train", "query", "gallery"):
         split: Split = getattr(benchmark, name)
         people = split.take(split.pids > DISTRACTOR)

@@ -6,15 +6,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from reid_lab.files.console import head_table, stderr, stdout
 from reid_lab.report.tables import mul_adds, percent
 from reid_lab.runtime.manifest import INT8, Manifest
-
-stdout, stderr = Console(), Console(stderr=True)
 
 
 def working(what: str) -> AbstractContextManager[Any]:
@@ -26,12 +22,9 @@ def outcome(folder: Path, manifest: Manifest) -> None:
     found = manifest.measured
     rows = {"ONNX": found.get("onnxruntime"), "PyTorch": found.get("pytorch")}
     rows["INT8"] = found.get(INT8, {}).get("accuracies")
-    table = Table(box=box.SIMPLE_HEAD, padding=0)
-    table.add_column("Exit")
     ranked = [name for name, accuracies in rows.items() if accuracies]
     heads = [f"{metric} {name}" for name in ranked for metric in ("Rank-1", "mAP")]
-    for head in ("Mul-Adds", "Max diff", *heads):
-        table.add_column(head, justify="right")
+    table = head_table("Exit", "Mul-Adds", "Max diff", *heads)
     for e in manifest.exits:
         accuracies = [rows[name][e.name] for name in ranked]  # type: ignore[index]
         cells = [percent(a[metric]) for a in accuracies for metric in ("rank1", "mAP")]

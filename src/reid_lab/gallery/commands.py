@@ -8,17 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import write_text
+from reid_lab.files.console import progress, stderr, stdout
 from reid_lab.files.gallery_files import Card, GalleryError
 from reid_lab.files.image_files import find_images
 from reid_lab.gallery import show
@@ -77,7 +69,7 @@ def build(args: Namespace) -> int:
             show.broken(outcome.broken)
             raise UserError(f"none of {len(images)} images could be read: {args.out} was not made")
         if args.index != "flat":
-            show.stderr.print(f"index {args.index} ...", highlight=False)
+            stderr.print(f"index {args.index} ...", highlight=False)
     if pattern == FOLDERS and args.pattern is None:
         skipped = "\n".join(filter(None, [skipped, NAMED_BY_FOLDER]))
     return _report(args, args.out, outcome, skipped)
@@ -110,7 +102,7 @@ def search(args: Namespace) -> int:
     show.broken(broken)
     if args.html and answers:
         write_text(args.html, page(gallery, answers))
-        show.stdout.print(f"{args.html}", soft_wrap=True, highlight=False)
+        stdout.print(f"{args.html}", soft_wrap=True, highlight=False)
     elif answers:
         show.answers(answers)
     return int(bool(broken))
@@ -124,7 +116,7 @@ def info(args: Namespace) -> int:
 def plan(args: Namespace) -> int:
     gallery = SavedGallery.open(args.gallery)
     queries = SavedGallery.open(args.queries) if args.queries else None
-    with show.stderr.status("exact search ...") as status:
+    with stderr.status("exact search ...") as status:
         made = make_plan(
             gallery,
             queries,
@@ -158,9 +150,7 @@ def _fill(
 ) -> Outcome:
     """Append the embeddings of `images` batch by batch; broken ones are left out and reported."""
     outcome, start = Outcome(), time.perf_counter()
-    columns = (TextColumn("embed"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    rest = (TextColumn("left"), TimeRemainingColumn())
-    with Progress(*columns, *rest, console=show.stderr) as bar:
+    with progress() as bar:
         task = bar.add_task("embed", total=len(images))
         for batch in embedded(embedder, images, batch_size, full=True):
             if batch.images:
@@ -176,6 +166,6 @@ def _fill(
 def _report(args: Namespace, folder: Path, outcome: Outcome, note: str, known: int = 0) -> int:
     show.broken(outcome.broken)
     if note:
-        show.stderr.print(note, highlight=False, markup=False, soft_wrap=True)
+        stderr.print(note, highlight=False, markup=False, soft_wrap=True)
     show.outcome(folder, outcome.done, known, len(outcome.broken), outcome.seconds)
     return outcome.status(args.strict, known)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from reid_lab.files.console import head_table, stderr, stdout
 from reid_lab.files.image_files import escaped
 from reid_lab.gallery.images import Labelled
 from reid_lab.gallery.planner import IndexPlan
@@ -17,7 +16,6 @@ from reid_lab.gallery.results import SearchResult
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
 from reid_lab.report.tables import NOTHING, percent
 
-stdout, stderr = Console(), Console(stderr=True)
 LISTED = 10  # broken images that are named
 VERDICTS = {True: Text("✓", "green"), False: Text("✗", "red"), None: Text("")}
 
@@ -25,7 +23,7 @@ VERDICTS = {True: Text("✓", "green"), False: Text("✗", "red"), None: Text(""
 def answers(found: Sequence[SearchResult]) -> None:
     """A table for each image that was asked about."""
     for answer in found:
-        table = _table("", "Distance", "Person", "Camera", "")
+        table = head_table("", "Distance", "Person", "Camera", "")
         table.add_column("Image", overflow="fold")
         for place, match in enumerate(answer.matches, 1):
             table.add_row(
@@ -124,7 +122,7 @@ def _who(image: Labelled) -> str:
 def _measured(made: IndexPlan, gallery: SavedGallery) -> None:
     recall = f"Recall@{made.recall_at}"
     heads = ("Memory", "Build", "ms alone", "ms batch", recall, "Rank-1 lost", "mAP lost")
-    table = _table("Index", *heads)
+    table = head_table("Index", *heads)
     for e in made.estimates:
         table.add_row(
             e.index + ("*" if e.index == gallery.card.index else ""),
@@ -141,7 +139,7 @@ def _measured(made: IndexPlan, gallery: SavedGallery) -> None:
 
 
 def _extrapolated(made: IndexPlan) -> None:
-    table = _table("Index", "Memory", "ms alone")
+    table = head_table("Index", "Memory", "ms alone")
     for e in made.estimates:
         ms = f"{e.ms_at_size:,.0f}" if e.ms_at_size >= 100 else f"{e.ms_at_size:.2g}"
         table.add_row(e.index, memory(e.bytes_at_size), ms)
@@ -153,14 +151,6 @@ def _lost(fraction: float | None) -> str:
     if fraction is None:
         return NOTHING
     return f"{round(100 * fraction, 1) + 0.0:.1f}".replace("-", "\u2212")  # no minus zero
-
-
-def _table(name: str, *numbers: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
-    table.add_column(name)
-    for head in numbers:
-        table.add_column(head, justify="right")
-    return table
 
 
 def _print(title: str, table: Table) -> None:

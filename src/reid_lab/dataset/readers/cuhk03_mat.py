@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from filelock import FileLock
 from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from reid_lab.dataset.readers.checks import check_split, expecting
 from reid_lab.dataset.records import DatasetError
 from reid_lab.files.atomic import flush_all
+from reid_lab.files.console import progress
 from reid_lab.files.pixels import MAX_PIXELS
 from reid_lab.optional import load
 
@@ -83,10 +82,8 @@ def _unpack_to(path: Path, boxes: str, folder: Path) -> None:
     partial = folder.with_suffix(".part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
     try:
-        with _opened(path) as file, bar:
+        with _opened(path) as file, progress() as bar:
             cells = list(_cells(file, boxes))
             for name, cell in bar.track(cells, description=f"unpack {path.name} ({boxes})"):
                 image = _value(file, cell)

@@ -10,14 +10,13 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-import rich.progress as bars
-
 from reid_lab.dataset.records import DatasetError
 from reid_lab.dataset.synthetic.image import encoder, render_jpeg
 from reid_lab.dataset.synthetic.plan import FOLDERS, Entry, plan
 from reid_lab.dataset.synthetic.recipe import Recipe
 from reid_lab.dataset.workers import interrupts_ignored, worker_pool
 from reid_lab.files.atomic import flush_all, write_bytes
+from reid_lab.files.console import progress
 
 DEFAULT = Recipe()
 RECIPE, README, DONE = "recipe.json", "README.md", "complete"
@@ -130,18 +129,11 @@ def _render_chunk(root: Path, recipe: Recipe, entries: list[Entry]) -> int:
 
 @contextmanager
 def _bar(total: int, done: int, show: bool) -> Iterator[Callable[[int], None]]:
-    columns = (
-        bars.TextColumn("drawing people"),
-        bars.BarColumn(),
-        bars.MofNCompleteColumn(),
-        bars.TextColumn("{task.fields[rate]:.0f} images/s"),
-        bars.TimeRemainingColumn(),
-    )
-    with bars.Progress(*columns, disable=not show) as bar:
-        task = bar.add_task("", total=total, completed=done, rate=0.0)
+    with progress(text=True, disable=not show) as bar:
+        task = bar.add_task("render people", total=total, completed=done, text="")
 
         def advance(count: int) -> None:
-            bar.update(task, advance=count, rate=bar.tasks[0].speed or 0.0)
+            bar.update(task, advance=count, text=f"{bar.tasks[0].speed or 0:.0f} images/s")
 
         yield advance
 

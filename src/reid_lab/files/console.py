@@ -1,0 +1,40 @@
+"""What commands print: results to stdout, progress to stderr, one style of bars and tables."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+stdout, stderr = Console(), Console(stderr=True)
+
+
+def progress(text: bool = False, disable: bool = False) -> Progress:
+    """A progress bar on stderr: description, bar, done/total, time elapsed and left.
+
+    Args:
+        text: show the field `text` of each task at the end of its line.
+        disable: show nothing.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    last = (TextColumn("{task.fields[text]}"),) if text else ()
+    return Progress(*columns, *times, *last, console=stderr, disable=disable)
+
+
+def head_table(name: str, *numbers: str) -> Table:
+    """A table with a first column of names and columns of numbers."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    table.add_column(Text(name), no_wrap=True)
+    for head in numbers:
+        table.add_column(Text(head), justify="right", no_wrap=True)
+    return table
