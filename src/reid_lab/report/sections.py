@@ -91,10 +91,8 @@ def exits(run: Run, images: Images) -> Section:
 
 def anytime(run: Run, images: Images) -> Section:
     title = "Anytime"
-    if _one_exit(run):
-        return Section(title, missing=ONE_EXIT)
-    if not run.anytime:
-        return Section(title, missing="results/anytime.csv has no rows or is missing")
+    if missing := _missing(run, run.anytime, "anytime.csv"):
+        return Section(title, missing=missing)
     captions = {
         "anytime_rank1.png": "Rank-1 if computation is cut off at a budget and the most recent "
         "exit is used: each step is an exit.",
@@ -106,10 +104,8 @@ def anytime(run: Run, images: Images) -> Section:
 
 def stream(run: Run, images: Images) -> Section:
     title = "Budgeted stream"
-    if _one_exit(run):
-        return Section(title, missing=ONE_EXIT)
-    if not run.stream:
-        return Section(title, missing="results/stream.csv has no rows or is missing")
+    if missing := _missing(run, run.stream, "stream.csv"):
+        return Section(title, missing=missing)
     captions = {
         "stream.png": "Each coloured line is a policy that decides for each query at which exit "
         "to stop; where it is above the straight grey line it is better than mixing two exits at "
@@ -123,6 +119,13 @@ def stream(run: Run, images: Images) -> Section:
         folds={STREAM_FOLD: stream_table(run)},
         plots=_plots(images, captions),
     )
+
+
+def _missing(run: Run, rows: Sequence[object], file: str) -> str:
+    """Why there is nothing to show of the budgets; empty if there is."""
+    if _one_exit(run):
+        return ONE_EXIT
+    return "" if rows else f"results/{file} has no rows or is missing"
 
 
 def _one_exit(run: Run) -> bool:
