@@ -349,8 +349,10 @@ def test_a_good_data_set_passes(tmp_path: Path, doctor: Callable[..., str]) -> N
 
 def test_what_would_fail_is_an_error(tmp_path: Path, doctor: Callable[..., str]) -> None:
     root = mine(tmp_path / "mine")
-    words = ("dataset=csv", f"dataset.root={root}", "dataset.p=18", "dataset.k=2")
-    assert "dataset.p=18, but there are 3 training identities" in doctor(*words, status=1)
+    words = ("dataset=csv", f"dataset.root={root}", "dataset.k=2")
+    assert "dataset.p=auto: training batches of 3 identities" in doctor(*words, status=0)
+    printed = doctor(*words, "dataset.p=18", status=1)
+    assert "dataset.p=18, but there are 3 training identities" in printed
     (root / "0_x_1.png").write_text("broken")
     assert "broken images: 1" in doctor(*words, "dataset.p=3", status=1)
     (root / "1_x_1.png").unlink()
