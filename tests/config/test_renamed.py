@@ -51,6 +51,11 @@ def test_shares_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     assert "give steps" in caplog.text
 
 
+def test_folders_of_callbacks_have_no_effect(caplog: pytest.LogCaptureFixture) -> None:
+    assert renewed(["callbacks.ranking.folder=there", "seed=1"]) == ["seed=1"]
+    assert "run_dir" in caplog.text
+
+
 def test_the_new_names_exist() -> None:
     named = {new for new, _ in EXPERIMENTS.values()} | {names[0] for names in SWEEPS.values()}
     assert all((conf_dir() / "experiment" / f"{name}.yaml").is_file() for name in named)

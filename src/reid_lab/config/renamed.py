@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ SWEEPS = {  # of which each brought its experiment
 
 def renewed(words: Sequence[str]) -> list[str]:
     """The overrides of a command with old names replaced, each with a warning."""
+    words = [word for word in words if not _without_effect(word)]
     written = [new for word in words for new in _experiment(word, words)]
     sweeps = [word.removeprefix("+sweep=") for word in written if word.startswith("+sweep=")]
     if sweeps and sweeps[0] in SWEEPS:
@@ -39,6 +41,13 @@ def renewed(words: Sequence[str]) -> list[str]:
         if key.endswith("model.milestones") and "." in value:
             log.warning("%s: give steps, or epochs and %s.epoch", word, key.rpartition(".")[0])
     return written
+
+
+def _without_effect(word: str) -> bool:
+    if not re.match(r"\+{0,2}callbacks\.\w+\.folder=", word):
+        return False
+    log.warning("%s has no effect: all tables of a run are in run_dir", word)
+    return True
 
 
 def _experiment(word: str, words: Sequence[str]) -> list[str]:
