@@ -12,7 +12,7 @@ from reid_lab.classical.retinex import blur_matrix, retinex
 
 
 def noise(n: int, height: int = 128, width: int = 48, seed: int = 0) -> torch.Tensor:
-    """Smooth noise, so that neighbours resemble each other as in pictures."""
+    """Smooth noise, so that neighbouring pixels are similar, as in photographs."""
     rng = np.random.default_rng(seed)
     raw = gaussian_filter(rng.normal(size=(n, 3, height, width)), (0, 0, 2, 2))
     raw = (raw - raw.min()) / (raw.max() - raw.min())
@@ -134,7 +134,9 @@ def test_every_image_by_itself() -> None:
     together = lomo(images)
     for i in (0, 31, 32, 33):
         alone = lomo(images[i : i + 1])[0]
-        assert together[i] @ alone == pytest.approx(3, rel=1e-3)  # products may round otherwise
+        assert together[i] @ alone == pytest.approx(
+            3, rel=1e-3
+        )  # products may be rounded differently
 
 
 def test_other_sizes_are_resized() -> None:
@@ -146,7 +148,7 @@ def test_other_sizes_are_resized() -> None:
 @pytest.mark.parametrize(
     "images", [torch.zeros(1, 3, 128, 48), torch.zeros(3, 128, 48, dtype=torch.uint8)]
 )
-def test_what_is_no_image_is_told(images: torch.Tensor) -> None:
+def test_what_is_not_an_image_is_refused(images: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="uint8"):
         Lomo()(images)
 

@@ -26,7 +26,7 @@ SIZES = pytest.mark.parametrize(("cameras", "dim"), [(2, 6), (3, 6), (3, 90)])
 
 
 def people(cameras: int, dim: int, images: int = 60, seed: int = 0) -> Data:
-    """Rows (N, D) of 12 people, one of whom is seen by one camera alone."""
+    """Rows (N, D) of 12 people, one of whom is seen by one camera only."""
     rng = np.random.default_rng(seed)
     pids, camids = rng.integers(0, 12, images), rng.integers(0, cameras, images)
     camids[pids == 0] = 1
@@ -80,7 +80,7 @@ def test_xqda_is_the_papers_equations(cameras: int, dim: int) -> None:
     same += 0.01 * np.eye(dim)
     values, vectors = eigh(different, same)
     w = vectors[:, values > 1]
-    w = w / np.linalg.norm(w, axis=0)  # the metric knows no scale of W
+    w = w / np.linalg.norm(w, axis=0)  # the scale of W is arbitrary
     metric = np.linalg.inv(w.T @ same @ w) - np.linalg.inv(w.T @ different @ w)
     projection = xqda(Subspace.of(rows), pids, camids, regulariser=0.01)
     assert projection.shape == (dim, w.shape[1]) and projection.dtype == torch.float32
@@ -120,7 +120,7 @@ def test_the_span_of_few_images_is_enough(learn: object) -> None:
 
 def test_coordinates_keep_inner_products_and_directions() -> None:
     rows = people(2, 90)[0]
-    rows[7] = rows[3]  # the same picture twice: their span is smaller
+    rows[7] = rows[3]  # a repeated image: the span is smaller
     space = Subspace.of(rows)
     exact = rows.double() @ rows.double().T
     assert torch.allclose(space.coordinates @ space.coordinates.T, exact, atol=1e-6)

@@ -42,7 +42,7 @@ def kept(folder: Path, suffix: str = ".npy") -> list[Path]:
 
 
 def in_processes(*works: Callable[[], Any]) -> list[int | None]:
-    """The exit codes of processes that work at once."""
+    """Return the exit codes of processes that run at the same time."""
 
     def quietly(work: Callable[[], Any]) -> None:
         torch.set_num_threads(1)
@@ -68,11 +68,11 @@ def test_a_moved_folder_finds_its_cache(decoder: Decoder, tmp_path: Path) -> Non
 
 
 def test_a_changed_byte_is_another_cache(decoder: Decoder, tmp_path: Path) -> None:
-    """Though the file is as long and as old as it was."""
+    """The key depends on the content, even if size and time are the same."""
     first = open_cached(decoder, tmp_path / "cache")
     path, before = decoder.split.path(0), decoder.split.path(0).stat()
     data = bytearray(path.read_bytes())
-    table = data.index(b"\xff\xdb") + 5  # the first quantiser of brightness: that of the mean
+    table = data.index(b"\xff\xdb") + 5  # first luminance quantiser, of the mean
     data[table] *= 3
     path.write_bytes(data)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -101,7 +101,7 @@ def test_an_interrupted_build_goes_on(decoder: Decoder, tmp_path: Path) -> None:
 
     def killed() -> None:
         def stop(done: int, total: int) -> None:
-            if done == 6:  # decoded, but not yet said to be there
+            if done == 6:  # decoded, but not yet counted as done
                 os.kill(os.getpid(), signal.SIGKILL)
 
         open_cached(decoder, folder, stop)
@@ -111,13 +111,13 @@ def test_an_interrupted_build_goes_on(decoder: Decoder, tmp_path: Path) -> None:
     assert kept(folder, ".done")[0].read_text() == "4"
     seen: list[int] = []
     images = open_cached(decoder, folder, lambda done, total: seen.append(done))
-    assert seen == [6, 8]  # the first two blocks were there
+    assert seen == [6, 8]  # the first two blocks were done
     assert np.array_equal(images.pixels, wanted(decoder))
     assert not kept(folder, ".part") and not kept(folder, ".done")
 
 
 def test_a_file_that_was_cut_off_is_built_again(decoder: Decoder, tmp_path: Path) -> None:
-    """Whole or in the making."""
+    """Complete or partial."""
     path = open_cached(decoder, tmp_path / "cache").path
     for file in (path, path.with_suffix(".part")):
         file.write_bytes(wanted(decoder).tobytes()[:100])
@@ -138,7 +138,7 @@ def test_a_disk_that_fills_up_is_said(
 
 
 def test_an_old_note_is_not_believed(decoder: Decoder, tmp_path: Path) -> None:
-    """Without its file, a note of how far a build had come says nothing."""
+    """The progress of a build is ignored if its file is missing."""
     key = content_key(decoder.split, 32, 16)
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / f"{key}.done").write_text("6")

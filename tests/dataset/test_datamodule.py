@@ -69,7 +69,7 @@ def test_loader_goes_on_where_it_stopped(people: Path, workers: int) -> None:
 
 
 def drawn(loader: Iterable[dict[str, torch.Tensor]]) -> list[torch.Tensor]:
-    """Which images, how crop_batch and where erased."""
+    """Return the indices and erased areas of all batches."""
     return [torch.cat([b["index"].float(), b["erased"].flatten().float()]) for b in loader]
 
 
@@ -88,7 +88,7 @@ def test_a_plain_loop_sees_a_new_epoch_each_time(
     assert not same(seen[0], seen[1]) and not same(seen[1], seen[2])
     first = [batch[:8].sort().values for batch in seen[0]]
     assert not same(first, [batch[:8].sort().values for batch in seen[1]])  # other images, too
-    for epoch in range(3):  # as a trainer would have it
+    for epoch in range(3):  # as a trainer does it
         trained = data(people, **AUGMENTED, **options).train_dataloader()
         trained.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
         assert same(drawn(trained), seen[epoch])
@@ -109,7 +109,7 @@ def test_iterations_of_one_loader_leave_each_other_alone(people: Path, workers: 
     assert same(drawn([*first, *held]), epochs[0])
     assert same(drawn([*second, *beside]), epochs[1])
     assert same(third, epochs[3])
-    for _ in loader:  # stopped in the middle: the next one begins with an epoch's first batch
+    for _ in loader:  # interrupted: the next iteration starts with the first batch of an epoch
         break
     loader.batch_sampler.set_epoch(2)  # type: ignore[union-attr]
     assert same(drawn(loader), epochs[2])
@@ -132,7 +132,7 @@ def test_epochs_leave_nothing_behind(people: Path) -> None:
         assert sum(len(batch["pid"]) for batch in loader)
         gc.collect()
         held.append(len(gc.get_objects()))
-    assert held[-1] - held[1] < 20  # fewer than an object a batch
+    assert held[-1] - held[1] < 20  # fewer than one object per batch
 
 
 def test_evaluation_covers_query_and_gallery_once(people: Path) -> None:

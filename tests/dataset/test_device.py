@@ -1,4 +1,4 @@
-"""Images held by the device: the pixels of the ordinary path, of whole batches."""
+"""`cache=device`: batches have the same pixels as those of the loader processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from reid_lab.dataset.device_colour import adjust_batch
 from reid_lab.dataset.loading import Batch
 from reid_lab.dataset.transforms import denormalise
 
-PLAIN = Transforms(16, 8, enlarge=1.5)  # cropped from 24x12: 9 x 5 places
+PLAIN = Transforms(16, 8, enlarge=1.5)  # cropped from 24x12: 9 x 5 positions
 PATCHED = replace(PLAIN, patch=0.5)
 JITTER: dict[Adjustment, float] = {
     "brightness": 0.4,
@@ -36,7 +36,7 @@ FOLDERS["bounding_box_test"] = FOLDERS["query"]
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """PNGs of 24x12 whose pixels say where they are: red the row, green the column, blue whose."""
+    """PNGs of 24x12 pixels that encode row (red), column (green) and person (blue)."""
     root = tmp_path_factory.mktemp("places")
     for folder, people in FOLDERS.items():
         (root / folder).mkdir()
@@ -55,7 +55,7 @@ def data(root: Path, cache: str, transforms: Transforms = PLAIN, **options: Any)
 
 
 def drawn(module: ReidDataModule, images: int) -> list[Batch]:
-    """Batches of the first epochs with so many images in them, as loaded."""
+    """Return the loaded batches of the first epochs, until they hold so many images."""
     found: list[Batch] = []
     while sum(len(batch["index"]) for batch in found) < images:
         found += module.train_dataloader()
@@ -70,7 +70,7 @@ def finished(module: ReidDataModule, batch: Batch) -> Batch:
 def test_ten_thousand_images_are_those_of_the_ordinary_path(
     places: Path, transforms: Transforms
 ) -> None:
-    """Every batch of them, and how they are distributed."""
+    """All batches are equal, and the random positions are uniform."""
     ordinary, device = (data(places, cache, transforms) for cache in ("memory", "device"))
     pairs = list(zip(drawn(ordinary, 10_000), drawn(device, 10_000), strict=True))
     pixels = []
@@ -97,13 +97,13 @@ def test_ten_thousand_images_are_those_of_the_ordinary_path(
     for corner, number in ((top, 9), (left, 5), (top * 5 + left, 45)):
         shares = torch.bincount(corner.long(), minlength=number) / count
         assert len(shares) == number and (shares * number - 1).abs().max() < 0.25
-    means = shown.float().mean((0, 2, 3))  # of the middle of all places, and of all people
+    means = shown.float().mean((0, 2, 3))  # of the mean position and the mean person
     assert means.tolist() == pytest.approx([115, 110, 5 * 20.5 + 1.5], rel=0.02)
 
 
 @pytest.mark.parametrize("names", [[name] for name in JITTER] + [list(JITTER)])
 def test_colour_is_that_of_single_images(names: list[Adjustment]) -> None:
-    """To a grey level, over every order of the steps; grey and black images, too."""
+    """Within one grey level, for all orders of steps, and for grey and black images."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (200, 3, 16, 8), np.uint8)
     images[:20] = images[:20, :1]
@@ -191,7 +191,7 @@ def test_images_are_in_one_place() -> None:
     assert held.on(torch.device("cpu")) is held.on(torch.device("cpu"))
     there = held.on(torch.device("meta"))
     assert there.shape == (2, 3, 4, 4) and held.on(torch.device("meta")) is there
-    with pytest.raises(NotImplementedError):  # values are only where they are held
+    with pytest.raises(NotImplementedError):  # meta tensors have no values
         held[0]
 
 
@@ -244,7 +244,7 @@ def test_nothing_waits_for_the_gpu(places: Path) -> None:
 
 
 def test_erased_boxes_are_in_the_batch(places: Path) -> None:
-    """Not in the pixels: those are erased once they are normalised, to the mean."""
+    """Pixels are erased after normalisation, to the mean."""
     module = data(places, "device")
     batch = next(iter(module.train_dataloader()))
     erased = (batch["erased"] != torch.tensor(EMPTY)).any(1)

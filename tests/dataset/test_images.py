@@ -96,13 +96,13 @@ def test_an_image_of_the_size_is_not_touched() -> None:
 def test_a_photo_is_shown_as_it_was_held(tmp_path: Path) -> None:
     pixels = np.kron(np.arange(0, 256, 32, np.uint8).reshape(2, 4), np.ones((8, 8), np.uint8))
     image, exif = Image.fromarray(pixels).convert("RGB"), Image.Exif()
-    exif[0x0112] = 6  # the camera lay on its right side
+    exif[0x0112] = 6  # rotated by 90 degrees
     for name in ("held.jpg", "held.png"):
         image.save(tmp_path / name, exif=exif)
         shift_hue_batch = decode(tmp_path / name)
         assert shift_hue_batch.shape == (32, 16, 3) and read_size(tmp_path / name) == (32, 16)
         assert np.abs(shift_hue_batch - np.rot90(np.asarray(image), -1).astype(int)).max() < 20
-    exif[0x0112] = 9  # there is no such way to hold it
+    exif[0x0112] = 9  # invalid
     image.save(tmp_path / "odd.jpg", exif=exif)
     assert decode(tmp_path / "odd.jpg").shape[:2] == read_size(tmp_path / "odd.jpg") == (16, 32)
     image.save(tmp_path / "broken.jpg", exif=b"Exif\0\0nonsense")

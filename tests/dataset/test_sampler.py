@@ -49,7 +49,9 @@ def test_epochs_go_on_and_may_be_entered_anywhere() -> None:
     sampler.set_epoch(2)
     whole = list(sampler)
     assert whole[0] == sampler.batch(2 * len(sampler))
-    assert next(iter(sampler)) == sampler.batch(3 * len(sampler))  # the next one, unasked
+    assert next(iter(sampler)) == sampler.batch(
+        3 * len(sampler)
+    )  # the next epoch without set_epoch
     sampler.set_epoch(2)
     sampler.start = 3
     assert list(sampler) == whole[3:]

@@ -1,4 +1,4 @@
-"""Dividing identities."""
+"""Splits of identities."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_held_out_people_are_apart(people: Path) -> None:
     assert not held & set(rest.pids.tolist())
     assert len(rest) + len(query) + len(gallery) == len(train)
     pairs = np.stack([query.pids, query.camids])
-    assert np.unique(pairs, axis=1).shape == pairs.shape  # one query a person and camera
+    assert np.unique(pairs, axis=1).shape == pairs.shape  # one query per person and camera
     with pytest.raises(DatasetError, match="val_identities=8"):
         hold_out(train, 8, seed=1)
 
@@ -33,13 +33,15 @@ def test_one_camera_is_held_out_by_images() -> None:
 
 
 def test_tracklets_stay_whole() -> None:
-    rows = [(f"{n}.jpg", n // 12 + 1, n % 12 // 6 + 1, n // 2) for n in range(48)]  # 3 a camera
+    rows = [
+        (f"{n}.jpg", n // 12 + 1, n % 12 // 6 + 1, n // 2) for n in range(48)
+    ]  # 3 tracklets per camera
     _, query, gallery = hold_out(Split.of(Path("/x"), rows), 2, seed=0, tracklets=True)
     assert len(query) == 8  # two images of one tracklet, two cameras, two people
     assert not set(query.tracks.tolist()) & set(gallery.tracks.tolist())
 
 
-def test_with_one_image_a_camera_the_first_asks() -> None:
+def test_with_one_image_per_camera_the_first_is_the_query() -> None:
     rows = [(f"{n}.jpg", n // 2 + 1, n % 2 + 1, 0) for n in range(12)]
     _, query, gallery = hold_out(Split.of(Path("/x"), rows), 3, seed=0)
     assert query.camids.tolist() == [1, 1, 1]

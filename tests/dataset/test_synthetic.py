@@ -37,7 +37,7 @@ def pictures(root: Path) -> dict[str, bytes]:
 
 
 def keys(root: Path, folder: str) -> list[tuple[int, int]]:
-    """(pid, camid) of every picture in a folder."""
+    """Return (pid, camid) of every image in a folder."""
     found = [NAME.fullmatch(p.name) for p in sorted((root / folder).iterdir())]
     assert all(found), "a name does not follow Market-1501"
     return [(int(m[1]), int(m[2])) for m in found if m]
@@ -53,7 +53,7 @@ def test_bytes_do_not_depend_on_the_run_or_the_workers(root: Path, tmp_path: Pat
     assert pictures(again) == pictures(root)
 
 
-def test_another_seed_gives_other_pictures(root: Path) -> None:
+def test_another_seed_gives_other_images(root: Path) -> None:
     key = ImageKey(Population.TEST, 0, 1, 0)
     assert (render_image(SMALL, key) != render_image(replace(SMALL, seed=8), key)).mean() > 0.5
 
@@ -87,7 +87,7 @@ def test_recipe_and_readme_are_written(root: Path) -> None:
     assert "Market-1501" in (root / "README.md").read_text()
 
 
-def test_the_size_of_the_pictures_can_be_chosen() -> None:
+def test_the_size_of_the_images_can_be_chosen() -> None:
     recipe = replace(SMALL, height=96, width=40)
     assert render_image(recipe, ImageKey(Population.TEST, 0, 1, 0)).shape == (96, 40, 3)
 
@@ -132,7 +132,7 @@ def test_an_interrupted_run_is_continued(
     assert not set(continued) & set(drawn), "finished pictures were drawn twice"
 
 
-def test_a_kill_in_the_middle_of_a_write_leaves_no_torn_picture(
+def test_a_kill_in_the_middle_of_a_write_leaves_no_torn_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Path.replace
@@ -171,7 +171,7 @@ def test_a_worker_that_was_killed_is_said(tmp_path: Path, monkeypatch: pytest.Mo
         render(tmp_path / "data", SMALL, workers=2, progress=False)
 
 
-def test_lost_pictures_are_drawn_again_without_the_marker(root: Path, tmp_path: Path) -> None:
+def test_lost_images_are_drawn_again_without_the_marker(root: Path, tmp_path: Path) -> None:
     target = render(tmp_path / "data", SMALL, progress=False)
     victims = sorted(target.glob("*/*.jpg"))[::3]
     for path in [*victims, target / "complete"]:
@@ -194,7 +194,7 @@ def test_a_foreign_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_foreign_picture_in_an_unfinished_root_is_refused(tmp_path: Path) -> None:
+def test_a_foreign_image_in_an_unfinished_root_is_refused(tmp_path: Path) -> None:
     target = render(tmp_path / "data", SMALL, progress=False)
     (target / "complete").unlink()
     (target / QUERY / "9999_c1s1_000000_00.jpg").write_bytes(b"mine")
@@ -221,7 +221,7 @@ def test_bad_knobs_are_named(knob: str, value: object) -> None:
         replace(SMALL, **{knob: value})  # type: ignore[arg-type]
 
 
-def test_nobody_to_draw_and_bad_workers_are_refused(tmp_path: Path) -> None:
+def test_no_identities_and_negative_workers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="train_identities"):
         replace(SMALL, train_identities=0, test_identities=0)
     with pytest.raises(ValueError, match="workers"):
@@ -229,7 +229,7 @@ def test_nobody_to_draw_and_bad_workers_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
-def test_more_identities_leave_the_earlier_pictures_unchanged(root: Path, tmp_path: Path) -> None:
+def test_more_identities_leave_the_earlier_images_unchanged(root: Path, tmp_path: Path) -> None:
     more = replace(SMALL, train_identities=5, test_identities=5, distractors=6)
     grown = pictures(render(tmp_path / "data", more, progress=False))
     people = {k: v for k, v in pictures(root).items() if "/-1_" not in k}

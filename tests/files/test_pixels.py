@@ -1,4 +1,4 @@
-"""Files to pixels. Needs no torch, so that it runs beside any Pillow: `pytest --noconftest`."""
+"""Decoding of image files. Needs no torch, to run with any Pillow: `pytest --noconftest`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def expected(image: Image.Image) -> np.ndarray:
 
 
 def near(a: np.ndarray, b: np.ndarray, suffix: str) -> bool:
-    """To the pixel, but for what JPEG and WebP lose."""
+    """Exact, except for the losses of JPEG and WebP."""
     assert a.shape == b.shape and a.dtype == b.dtype == np.uint8
     lossy = suffix in (".jpg", ".jpeg", ".webp")
     return bool(np.abs(a.astype(int) - b).mean() < 8) if lossy else np.array_equal(a, b)
@@ -89,7 +89,7 @@ def test_photos_are_shown_as_they_were_held(
     if jpeg == "pillow":
         monkeypatch.setattr(pixels, "simplejpeg", None)
     path, image, exif = tmp_path / f"x{suffix}", example(mode), Image.Exif()
-    for orientation in range(10):  # there are 1 to 8
+    for orientation in range(10):  # 1 to 8 are valid
         exif[0x0112] = orientation
         image.save(path, exif=exif)
         held = Image.fromarray(expected(image))
@@ -121,7 +121,7 @@ def test_pixels_of_no_known_range_are_refused(tmp_path: Path, mode: str) -> None
 
 
 def test_twelve_bits_keep_their_greys(tmp_path: Path) -> None:
-    """Two pixels in three bytes, as cameras for science write them."""
+    """Two pixels in three bytes, as scientific cameras write them."""
     tags = [(256, 2), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1)]
     tags += [(279, 3)]
     entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags)

@@ -41,7 +41,7 @@ def test_it_is_least_where_the_student_agrees() -> None:
 
 
 def test_the_gradient_falls_with_the_square_of_the_temperature() -> None:
-    """Hinton et al., section 2: in the limit of high temperatures."""
+    """Hinton et al., section 2: the limit of high temperatures."""
     norms = []
     for temperature in (200.0, 400.0):
         student = rows(4, 7, 0).requires_grad_()

@@ -8,7 +8,7 @@ import torch
 from reid_lab.loss.sparsity import exclusive_lasso, group_lasso
 
 WEIGHT = torch.randn(5, 12, generator=torch.Generator().manual_seed(0))
-ROWS = WEIGHT.double().tolist()  # output by output
+ROWS = WEIGHT.double().tolist()  # one row per output
 
 
 def test_group_lasso_is_equation_1() -> None:
@@ -33,7 +33,7 @@ def test_inputs_that_do_not_divide() -> None:
 
 def test_gradients_are_finite_at_zero_and_right_elsewhere() -> None:
     weight = WEIGHT.double()
-    weight[:, 4] = 0  # an input that faded away
+    weight[:, 4] = 0  # an unused input
     weight.requires_grad_()
     (group_lasso(weight) + exclusive_lasso(weight, 4)).backward()
     assert weight.grad is not None and torch.isfinite(weight.grad).all()

@@ -17,7 +17,7 @@ PIDS = [1, 1, 1, 2, 2, 2, 7, 7, 7, 9, 9, 9]
 
 
 def naive(embeddings: torch.Tensor, pids: list[int], margin: float | None) -> float:
-    """Equation 2 of DaRe, loop by loop, as a mean over the anchors."""
+    """Equation 2 of DaRe by loops, as a mean over the anchors."""
     total = 0.0
     for i, pid in enumerate(pids):
         away = [float((embeddings[i] - e).norm()) for e in embeddings]
@@ -92,7 +92,7 @@ def test_gradients_of_the_generalised_loss(k: int, p: int) -> None:
 
 
 def test_the_easiest_positive_is_the_anchor_itself() -> None:
-    """k = K: only the negatives are pushed away."""
+    """k = K: only negatives get gradients."""
     embeddings = torch.tensor([[0.0], [1.0], [5.0], [5.5]])
     value = generalised_batch_hard(embeddings, torch.tensor([1, 1, 2, 2]), k=2, p=1)
     expected = [math.log1p(math.exp(-d)) for d in (5, 4, 4, 4.5)]

@@ -93,7 +93,7 @@ def test_expected_improvement_is_equation_8(process: Surrogate) -> None:
     drawn = RANGES.draw(50, np.random.default_rng(2))
     predictions = process.predict(drawn)
     for mean, deviation, improvement in predictions:
-        z = (best - mean) / deviation  # the paper prints the sign for a maximum
+        z = (best - mean) / deviation  # the paper prints the sign for maximisation
         cdf, pdf = (1 + math.erf(z / 2**0.5)) / 2, math.exp(-z * z / 2) / (2 * math.pi) ** 0.5
         assert improvement == pytest.approx(deviation * (z * cdf + pdf), rel=1e-4, abs=1e-9)
     largest = max(range(50), key=lambda i: predictions[i].improvement)

@@ -15,13 +15,13 @@ EMPTY = {("labeled", 1, 2, 1), ("labeled", 1, 2, 10), ("detected", 2, 1, 5)}
 
 
 def pixels(pair: int, person: int, column: int) -> np.ndarray:
-    """(H, W, 3) uint8 as MATLAB has it; sizes differ, and no axis can be mistaken."""
+    """Return (H, W, 3) uint8 in MATLAB's order; sizes differ, so that swapped axes are noticed."""
     rng = np.random.default_rng([pair, person, column])
     return rng.integers(0, 256, (9 + column, 4 + person, 3), np.uint8)
 
 
 class Mat:
-    """Writes arrays as MATLAB does: transposed, cells as references to what #refs# holds."""
+    """Writes arrays as MATLAB does: transposed, cells as references into #refs#."""
 
     def __init__(self, path: Path) -> None:
         self.file = h5py.File(path, "w", userblock_size=512)
@@ -72,7 +72,7 @@ def images(mat: Mat, boxes: str, pair: int, person: int) -> list[h5py.Reference]
 
 
 def write_split(folder: Path, boxes: str, **changes: object) -> None:
-    """Zhong et al.'s file: person 2_001 trains, 1_002 is found; MATLAB counts from 1."""
+    """Zhong et al.'s file: person 2_001 is for training, 1_002 for test; MATLAB counts from 1."""
     names = ["2_001_1_02.png", "1_002_1_02.png", "2_001_2_10.png", "1_002_2_06.png"]
     files = np.empty((4, 1), object)
     files[:, 0] = names

@@ -1,4 +1,4 @@
-"""A CSV file of one's own images: what it may say, and what it is told when it is wrong."""
+"""CSV files of one's own images: valid contents, and the messages for invalid ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IMAGES = [(f"{who}/{door}_{i}.jpg", who, door) for who in PEOPLE for door in "xy
 
 
 def write_csv(root: Path, text: str, files: list[str] | None = None) -> Path:
-    """`text` as root/images.csv; without `files`, the paths in it are made images."""
+    """Write `text` to root/images.csv, and images at `files` or the paths in it."""
     paths = [line.split(",")[0] for line in text.splitlines()[1:]] if files is None else files
     write_jpegs(root, paths)
     (root / "images.csv").write_text(text, encoding="utf-8")
@@ -54,7 +54,7 @@ def test_people_are_divided_by_the_seed(tmp_path: Path) -> None:
     ("pids", "expected"),
     [
         (["7", "007", "0", "-1", "12"], [7, 7, 0, -1, 12]),
-        (["zoe", "anna", "0", "-1", "zoe"], [2, 1, 0, -1, 2]),  # 0 and -1 stay nobody
+        (["zoe", "anna", "0", "-1", "zoe"], [2, 1, 0, -1, 2]),  # 0 and -1 keep their meaning
         (["10", "9", "b", "9", "b"], [1, 2, 3, 2, 3]),  # text sorts as text
         (["7.0", " 7", "0.0", "-1.0", "12."], [7, 7, 0, -1, 12]),  # as pandas writes them
         (["zoe", "1", "0.0", "-1.00", "1.0"], [2, 1, 0, -1, 1]),
@@ -117,7 +117,7 @@ def test_boxes_wholly_outside_are_refused(tmp_path: Path, box: str) -> None:
         decode(b.train.path(0), b.train.box(0))
 
 
-def test_nobodys_images_are_gallery(tmp_path: Path) -> None:
+def test_distractors_and_junk_are_gallery(tmp_path: Path) -> None:
     extra = "c/0.jpg,0,x\nc/1.jpg,-1,y\n"
     b = read_csv(write_csv(tmp_path, of_people() + extra))
     assert sorted(b.gallery.pids.tolist())[:2] == [-1, 0]
@@ -240,7 +240,7 @@ def test_errors_name_file_line_and_what_is_allowed(tmp_path: Path, text: str, me
         read_csv(root)
 
 
-def test_missing_files_are_told_together(tmp_path: Path) -> None:
+def test_missing_files_are_reported_together(tmp_path: Path) -> None:
     rows = [f"{i}.jpg,{i},1" for i in range(1, 9)]
     root = write_csv(tmp_path, table(HEAD, *rows), ["1.jpg"])
     with pytest.raises(
@@ -256,7 +256,7 @@ def test_missing_files_are_told_together(tmp_path: Path) -> None:
 
 
 def test_one_image_in_every_camera(tmp_path: Path) -> None:
-    """All would be queries: the first asks, the others answer."""
+    """All would be queries: only the first one is."""
     root = write_csv(tmp_path, table(HEAD, *(",".join(r) for r in IMAGES if "_1" in r[0])))
     b = read_csv(root)
     assert (b.query.camids.tolist(), b.gallery.camids.tolist()) == ([1, 1], [2, 2])
@@ -264,7 +264,7 @@ def test_one_image_in_every_camera(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("share", "train"), [(0.1, 0), (0.9, 4)])
-def test_a_share_that_leaves_nobody(tmp_path: Path, share: float, train: int) -> None:
+def test_a_share_that_leaves_no_one(tmp_path: Path, share: float, train: int) -> None:
     root = write_csv(tmp_path, of_people())
     with pytest.raises(DatasetError, match=f"train_share={share} of 4 identities leaves {train} "):
         read_csv(root, train_share=share)
@@ -284,7 +284,7 @@ def test_several_boxes_of_a_frame_are_ranked_and_shown(tmp_path: Path) -> None:
         Embeddings(query, twice, exits)
 
 
-def test_nobodys_queries_are_left_out(tmp_path: Path) -> None:
+def test_queries_of_distractors_and_junk_are_left_out(tmp_path: Path) -> None:
     rows = [f"{part}{i}_{pid}.jpg,{pid},{i},{part}" for part, i in PLACES for pid in (0, 1, 2, -1)]
     b = read_csv(write_csv(tmp_path, table("path,pid,camid,split", *rows)))
     assert b.query.pids.tolist() == [1, 2] and len(b.gallery) == 4

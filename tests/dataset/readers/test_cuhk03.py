@@ -118,7 +118,7 @@ def test_interruption_starts_over(
             read_cuhk03(release, tmp_path)
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
     root = read_cuhk03(release, tmp_path, protocol="old").query.root
-    stale = root.with_suffix(".part")  # as a killed process leaves it
+    stale = root.with_suffix(".part")  # left by a killed process
     root.rename(stale)
     (stale / "9_999_1_01.png").write_bytes(b"half")
     assert len(list(read_cuhk03(release, tmp_path).query.root.iterdir())) == 5 * 6 - 1
@@ -143,7 +143,7 @@ def test_another_mat_is_unpacked_anew(tmp_path: Path) -> None:
 def test_wrong_options(release: Path, tmp_path: Path, options: dict, message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         read_cuhk03(release, tmp_path / "c", **options)
-    assert not (tmp_path / "c").exists()  # said before the long unpacking
+    assert not (tmp_path / "c").exists()  # reported before the long unpacking
 
 
 @pytest.mark.parametrize(

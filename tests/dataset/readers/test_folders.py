@@ -1,4 +1,4 @@
-"""A folder a person: cameras in names, people split by folders or by the seed."""
+"""One folder per person: cameras in names, people split by folders or by the seed."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_one_camera_where_names_do_not_say(tmp_path: Path) -> None:
         (r"c(\d+", "not a valid regular expression"),
         (r"door(\d)", r"(?s)16 problems.*anna/img_c1_1.jpg.*\.\.\..*camera='door\(\\\\d\)'"),
         (r"_c2(_)", r"(?s)8 problems.*anna/img_c1_1.jpg"),
-        (r"img(_x)?", "16 problems"),  # fits, but the group is not there
+        (r"img(_x)?", "16 problems"),  # matches without the group
     ],
 )
 def test_expressions_that_find_no_camera(tmp_path: Path, camera: str, message: str) -> None:

@@ -65,7 +65,7 @@ def test_cameras_come_from_the_names(release: Path) -> None:
 
 
 def test_distractors_of_the_querys_camera_are_seen(release: Path) -> None:
-    benchmark = read_grid(release)  # person 3 asks from camera 5, as a distractor does
+    benchmark = read_grid(release)  # the query of person 3 and a distractor are of camera 5
     query, gallery = benchmark.query.take(benchmark.query.pids == 3), benchmark.gallery
     ids = [
         Ids(torch.from_numpy(x.pids), torch.from_numpy(x.camids), x.names) for x in (query, gallery)

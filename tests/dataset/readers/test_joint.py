@@ -120,7 +120,7 @@ def test_errors(tmp_path: Path, parts: Parts) -> None:
         read_joint(tmp_path, {**parts, "first": lambda: boxed}, "second")
 
 
-def test_every_missing_part_is_told(tmp_path: Path) -> None:
+def test_every_missing_part_is_reported(tmp_path: Path) -> None:
     parts = {name: partial(read_layout, tmp_path / name, name) for name in ("no", "nor")}
     with pytest.raises(DatasetError, match=r"(?s)part no .*parts\.no.*part nor .*parts\.nor"):
         read_joint(tmp_path, parts, "no")

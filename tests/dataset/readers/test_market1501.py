@@ -29,7 +29,7 @@ def test_market_names_give_pid_camera_sequence(tmp_path: Path) -> None:
     assert benchmark.train.pids.tolist() == [2, 2, 7]
     assert benchmark.train.camids.tolist() == [1, 2, 3]
     assert benchmark.train.tracks.tolist() == [1, 1, 3]
-    assert len(benchmark.query) == 1  # Thumbs.db, as released, is no image
+    assert len(benchmark.query) == 1  # Thumbs.db, as released, is not an image
     assert sorted(benchmark.gallery.pids.tolist()) == [-1, 0, 1]
     assert benchmark.gallery.counts() == {"images": 3, "pids": 1, "cameras": 2}
     assert benchmark.train.path(0) == tmp_path / MARKET[0]
@@ -42,7 +42,7 @@ def test_counts_that_differ_are_noted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["images", "distractors_500k/images", "distractors_500k"])
-def test_distractors_match_nobody_whatever_their_names(tmp_path: Path, folder: str) -> None:
+def test_distractors_match_no_query_whatever_their_names(tmp_path: Path, folder: str) -> None:
     names = [
         "0001_c2s1_000011_01.jpg",
         "-1_c6s2_000021_02.jpg",
