@@ -14,13 +14,14 @@ import torch
 from nbclient import NotebookClient
 
 import reid_lab
+from reid_lab.cli import main as cli
 from tests.conftest import write_jpegs
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = {p.relative_to(DOCS).as_posix(): p.read_text("utf-8") for p in DOCS.rglob("*.md")}
 PACKAGE = Path(reid_lab.__file__).parent
-COMMANDS = sorted(path.parent.name for path in PACKAGE.glob("*/__main__.py"))
+COMMANDS = sorted(cli.tree()[1].keys() - {cli.RUN})
 
 
 def test_the_python_runs_as_printed(people: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,10 +9,10 @@ import threading
 import time
 from types import FrameType
 
-AGAIN = 0.05  # seconds until a signal that came at a bad moment is sent once more
+AGAIN = 0.05  # seconds until a signal that was lost is sent again
 
 _received: int | None = None
-_again = False  # it was lost, and is on its way once more
+_again = False  # it was lost, and is sent again
 
 
 class Interrupted(SystemExit):
@@ -35,7 +35,7 @@ def raise_on_signals() -> None:
 
 
 def leave_signals() -> None:
-    """Let signals end the process at once again: there is nothing left to say or to clean up."""
+    """Let signals end the process at once again: nothing remains to be cleaned up."""
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is _raise:
             signal.signal(number, signal.SIG_DFL)
@@ -87,7 +87,7 @@ def _send_again(lost: sys.UnraisableHookArgs) -> None:
 
 def _raise(number: int, frame: FrameType | None) -> None:
     global _received, _again
-    if _received is not None and not _again:  # asked again: it may be cleaning up for long
+    if _received is not None and not _again:  # a second signal: cleaning up may take long
         os._exit(128 + number)
     _received, _again = number, False
     raise Interrupted(128 + number)

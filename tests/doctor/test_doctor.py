@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from reid_lab.dataset import Benchmark, Split
-from reid_lab.doctor import checks, examine, pictures
+from reid_lab.doctor import checks, examine, images
 from reid_lab.doctor.findings import Finding, named
 from reid_lab.doctor.hashes import difference_hash, thumbnail, within
 from reid_lab.doctor.scan import ImageStats, scan
@@ -123,11 +123,11 @@ def test_five_are_named() -> None:
     assert named(range(6)) == "0, 1, 2, 3, 4, ..."
 
 
-# pictures
+# images
 
 
-def picture(seed: int, height: int = 128, width: int = 64) -> np.ndarray:
-    """Blobs, as no two pictures share."""
+def random_image(seed: int, height: int = 128, width: int = 64) -> np.ndarray:
+    """Blobs, as no two images share."""
     cells = np.random.default_rng(seed).integers(0, 256, (8, 5, 3), np.uint8)
     return np.asarray(Image.fromarray(cells).resize((width, height), Image.Resampling.BICUBIC))
 
@@ -147,7 +147,7 @@ def cropped(pixels: np.ndarray) -> np.ndarray:
 
 
 def part(tmp_path: Path, name: str, *shown: tuple[np.ndarray, Labels]) -> tuple[Split, ImageStats]:
-    """Pictures with (pid, camid), as files, and their stats."""
+    """Images with (pid, camid), as files, and their stats."""
     rows = []
     for i, (pixels, (pid, camid)) in enumerate(shown):
         Image.fromarray(pixels).save(tmp_path / f"{name}{i}.png")
@@ -162,10 +162,10 @@ def part(tmp_path: Path, name: str, *shown: tuple[np.ndarray, Labels]) -> tuple[
     ids=["same", "q30", "half", "cut"],
 )
 def test_near_duplicates_are_found(change: Callable[[np.ndarray], np.ndarray]) -> None:
-    thumbs = np.stack([thumbnail(picture(seed)) for seed in range(300)])
-    changed = np.stack([thumbnail(change(picture(seed))) for seed in range(20)])
-    i, j = within(difference_hash(changed), difference_hash(thumbs), pictures.BITS)
-    near = np.abs(changed[i].astype(int) - thumbs[j]).mean((1, 2)) <= pictures.GREY_LEVELS
+    thumbs = np.stack([thumbnail(random_image(seed)) for seed in range(300)])
+    changed = np.stack([thumbnail(change(random_image(seed))) for seed in range(20)])
+    i, j = within(difference_hash(changed), difference_hash(thumbs), images.BITS)
+    near = np.abs(changed[i].astype(int) - thumbs[j]).mean((1, 2)) <= images.GREY_LEVELS
     assert i[near].tolist() == j[near].tolist() == list(range(20))
 
 
@@ -194,30 +194,35 @@ def test_scan_names_what_is_broken_and_reads_boxes(tmp_path: Path) -> None:
     assert stats.clipped.tolist() == [False, False, True, False, False, False]
     assert stats.digests[0] == stats.digests[4] != stats.digests[2]
     assert sum(counts) == len(names)
-    found = only(pictures.broken([stats]))
+    found = only(images.broken([stats]))
     assert found.level == "error" and "broken images: 3" in found.what
     assert "box 20 0 30 10 (left top right bottom) is outside of the image, 20 x 40" in found.what
     assert "cut.jpg" in found.what and "gone.jpg" in found.what
-    assert "frame.jpg" in only(pictures.clipped({"train": (made, stats)})).what
+    assert "frame.jpg" in only(images.clipped({"train": (made, stats)})).what
     fine = scan(made.take(np.array([0])))
-    assert pictures.broken([fine]) == []
-    assert pictures.clipped({"train": (made.take(np.array([0])), fine)}) == []
+    assert images.broken([fine]) == []
+    assert images.clipped({"train": (made.take(np.array([0])), fine)}) == []
 
 
-def test_sizes_and_uniform_pictures(tmp_path: Path) -> None:
-    usual = [(picture(seed), (1, 1)) for seed in range(5)]
+def test_sizes_and_uniform_images(tmp_path: Path) -> None:
+    usual = [(random_image(seed), (1, 1)) for seed in range(5)]
     fine = {"train": part(tmp_path, "fine", *usual)}
-    assert pictures.sizes(fine) == pictures.uniform(fine) == []
-    odd = [picture(6, 24, 12), picture(7, 64, 128), picture(8, 1024, 512), picture(9, 32, 16)]
-    found = pictures.sizes({"train": part(tmp_path, "odd", *usual, *((x, (1, 1)) for x in odd))})
+    assert images.sizes(fine) == images.uniform(fine) == []
+    odd = [
+        random_image(6, 24, 12),
+        random_image(7, 64, 128),
+        random_image(8, 1024, 512),
+        random_image(9, 32, 16),
+    ]
+    found = images.sizes({"train": part(tmp_path, "odd", *usual, *((x, (1, 1)) for x in odd))})
     assert levels(found) == ["warning", "warning", "note"]
     assert "smaller than 32 pixels: 1 of 9 images, odd5.png" in found[0].what
     assert "wider than high: 1 of 9 images, odd6.png" in found[1].what
     assert "(128 pixels): 1 of 9 images, odd7.png" in found[2].what  # a fourth is no less
     grey = np.full((64, 32, 3), 127, np.uint8)
     flat = {"train": part(tmp_path, "flat", *usual, (grey, (1, 1)), (grey, (2, 1)))}
-    assert "flat5.png, flat6.png" in only(pictures.uniform(flat)).what
-    assert pictures.conflicts(flat) == pictures.copies(flat) == []  # told once is enough
+    assert "flat5.png, flat6.png" in only(images.uniform(flat)).what
+    assert images.conflicts(flat) == images.copies(flat) == []  # told once is enough
 
 
 @pytest.mark.parametrize(
@@ -234,52 +239,54 @@ def test_sizes_and_uniform_pictures(tmp_path: Path) -> None:
         ((2, 1), "nothing", 1),
     ],
 )
-def test_queries_shown_their_own_picture(
+def test_queries_shown_their_own_image(
     tmp_path: Path, labels: Labels, hidden: str, found: int
 ) -> None:
-    query = part(tmp_path, "q", (picture(1), (1, 1)), (picture(2), (3, 1)))
-    gallery = part(tmp_path, "g", (recoded(picture(1), 50), labels), (picture(3), (3, 2)))
-    findings = pictures.shown_twice(*query, *gallery, hidden)  # type: ignore[arg-type]
+    query = part(tmp_path, "q", (random_image(1), (1, 1)), (random_image(2), (3, 1)))
+    gallery = part(tmp_path, "g", (recoded(random_image(1), 50), labels), (random_image(3), (3, 2)))
+    findings = images.shown_twice(*query, *gallery, hidden)  # type: ignore[arg-type]
     assert len(findings) == found
     if found:
         assert (
-            "1 pairs of near-duplicates, 0 of them to the pixel:\nq0.png, g0.png"
+            "1 pairs of near-duplicates, 0 of them equal in every pixel:\nq0.png, g0.png"
             in only(findings).what
         )
 
 
-def test_pictures_that_were_trained_on(tmp_path: Path) -> None:
+def test_images_that_were_trained_on(tmp_path: Path) -> None:
     parts = {
-        "train": part(tmp_path, "t", (picture(1), (1, 1)), (picture(2), (2, 1))),
-        "query": part(tmp_path, "q", (picture(2), (3, 1))),
-        "gallery": part(tmp_path, "g", (picture(4), (3, 2))),
+        "train": part(tmp_path, "t", (random_image(1), (1, 1)), (random_image(2), (2, 1))),
+        "query": part(tmp_path, "q", (random_image(2), (3, 1))),
+        "gallery": part(tmp_path, "g", (random_image(4), (3, 2))),
     }
-    found = only(pictures.leaks(parts))
-    assert "train and query: 1 pairs of near-duplicates, 1 of them to the pixel" in found.what
+    found = only(images.leaks(parts))
+    assert (
+        "train and query: 1 pairs of near-duplicates, 1 of them equal in every pixel" in found.what
+    )
     assert "t1.png, q0.png" in found.what
-    parts["query"] = part(tmp_path, "other", (picture(5), (3, 1)))
-    assert pictures.leaks(parts) == []
+    parts["query"] = part(tmp_path, "other", (random_image(5), (3, 1)))
+    assert images.leaks(parts) == []
 
 
-def test_the_same_picture_of_two_people_and_of_one(tmp_path: Path) -> None:
-    def made(name: str, *labels: Labels) -> pictures.Parts:
-        return {"train": part(tmp_path, name, *((picture(1), row) for row in labels))}
+def test_the_same_image_of_two_people_and_of_one(tmp_path: Path) -> None:
+    def made(name: str, *labels: Labels) -> images.Parts:
+        return {"train": part(tmp_path, name, *((random_image(1), row) for row in labels))}
 
     two = made("two", (1, 1), (2, 1))
-    assert "two0.png (pid 1), two1.png (pid 2)" in only(pictures.conflicts(two)).what
-    assert pictures.copies(two) == []
+    assert "two0.png (pid 1), two1.png (pid 2)" in only(images.conflicts(two)).what
+    assert images.copies(two) == []
     again = made("again", (1, 1), (1, 2))
-    assert pictures.conflicts(again) == []
-    assert only(pictures.copies(again)).level == "note"
-    assert pictures.conflicts(made("junk", (1, 1), (-1, 1))) == []
+    assert images.conflicts(again) == []
+    assert only(images.copies(again)).level == "note"
+    assert images.conflicts(made("junk", (1, 1), (-1, 1))) == []
 
 
 # the sheet
 
 
 def test_sheet_has_a_row_a_person_and_a_column_a_camera(tmp_path: Path) -> None:
-    train, _ = part(tmp_path, "t", (picture(1), (1, 1)), (picture(2, 64, 64), (1, 3)))
-    query, _ = part(tmp_path, "q", (picture(3), (12, 1)))
+    train, _ = part(tmp_path, "t", (random_image(1), (1, 1)), (random_image(2, 64, 64), (1, 3)))
+    query, _ = part(tmp_path, "q", (random_image(3), (12, 1)))
     (tmp_path / "q0.png").write_text("broken")
     b = Benchmark("b", train, query, query.take(np.array([], int)))
     page = sheet(b, people=8)
@@ -290,7 +297,7 @@ def test_sheet_has_a_row_a_person_and_a_column_a_camera(tmp_path: Path) -> None:
     assert first.std() > 20
     assert (second[:40] == 255).all() and second[60:130].std() > 20  # fitted, in the middle
     empty = tuple(int(NOTHING[i : i + 2], 16) for i in (1, 3, 5))
-    for cell in (below, nowhere):  # a broken picture, and a camera that saw nobody
+    for cell in (below, nowhere):  # a broken image, and a camera that saw nobody
         assert (cell[10:-10, 10:-10] == empty).all()
     assert np.asarray(page)[40:, : edge - 10].min() < 100  # labels
     assert sheet(b, people=1).height < page.height
@@ -330,7 +337,7 @@ def mine(root: Path, people: int = 6) -> Path:
     ]
     root.mkdir()
     for seed, (name, *_) in enumerate(rows):
-        Image.fromarray(picture(seed)).save(root / name)
+        Image.fromarray(random_image(seed)).save(root / name)
     (root / "images.csv").write_text("path,pid,camid\n" + "".join(f"{','.join(r)}\n" for r in rows))
     return root
 
@@ -342,7 +349,7 @@ def test_a_good_data_set_passes(tmp_path: Path, doctor: Callable[..., str]) -> N
     printed = doctor(*words, status=0)
     assert "1 note: training would work" in printed
     assert "split by train_share=0.5" in printed
-    assert f"{page} shows pictures of the people" in printed
+    assert f"{page} shows images of the people" in printed
     with Image.open(page) as image:
         assert image.height == 40 + 2 * (CELL[1] + 10) + 10
 
@@ -398,7 +405,7 @@ def test_people_and_cameras_are_named_as_the_data_does(
     with (root / "images.csv").open("a") as file:  # in the training half by the seed
         file.write("".join(f"{i}.png,Zoë {i},door-x\n" for i in range(8)))
     for i in range(8):
-        Image.fromarray(picture(100 + i)).save(root / f"{i}.png")
+        Image.fromarray(random_image(100 + i)).save(root / f"{i}.png")
     words = ("dataset=csv", f"dataset.root={root}", "dataset.p=3", "dataset.k=2")
     printed = doctor(*words, status=0)
     assert "training identities have one image: Zoë" in printed
@@ -445,15 +452,18 @@ def test_what_only_training_checks_is_an_error(
 
 
 def test_scan_all_takes_companions(tmp_path: Path) -> None:
-    made, _ = part(tmp_path, "x", (picture(1), (1, 1)))
+    made, _ = part(tmp_path, "x", (random_image(1), (1, 1)))
     b = Benchmark("b", made, made, made, companions=made)
     assert set(examine.scan_all(b)) == {"train", "query", "gallery", "companions"}
 
 
 def test_a_copy_is_told_where_nothing_is_hidden(tmp_path: Path) -> None:
-    query, gallery = (part(tmp_path, name, (picture(1), (1, 1))) for name in "qg")
-    assert "1 of them to the pixel" in only(pictures.shown_twice(*query, *gallery, "nothing")).what
-    assert not pictures.shown_twice(*query, *gallery, "same_person_and_camera")
+    query, gallery = (part(tmp_path, name, (random_image(1), (1, 1))) for name in "qg")
+    assert (
+        "1 of them equal in every pixel"
+        in only(images.shown_twice(*query, *gallery, "nothing")).what
+    )
+    assert not images.shown_twice(*query, *gallery, "same_person_and_camera")
 
 
 def test_a_camera_an_image_is_told() -> None:

@@ -1,4 +1,4 @@
-"""The cost account: what every exit takes, counted and measured, a row an exit."""
+"""The cost account: counted and measured costs, one row for each exit."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def noise(count: int, size: tuple[int, int], device: torch.device) -> Tensor:
 def account(
     subject: Subject, effort: Effort, views: int = 1, gallery: int | None = None
 ) -> list[Row]:
-    """A row an exit, in the exits' order; what the platform does not tell is nan.
+    """One row for each exit, in order; what the platform cannot measure is nan.
 
     Args:
         views: crops of an image; at inference all of them pass at once.

@@ -21,8 +21,8 @@ def keep_blocks() -> bool:
     By default glibc takes each large block from the kernel by its own `mmap` and gives it back
     when it is freed: every layer's output is then made of fresh pages, each zeroed by the kernel
     on first touch. The same as starting with `MALLOC_MMAP_MAX_=0` and
-    `MALLOC_TRIM_THRESHOLD_=100000000000`, by `mallopt(3)`. The price: the process stays as large
-    as it once was. `reid-lab cost --allocator compare ...` measures what it gives.
+    `MALLOC_TRIM_THRESHOLD_=100000000000`, by `mallopt(3)`. The process does not shrink
+    again. `reid-lab cost --allocator compare ...` measures the gain.
 
     ResNet-50, four batches of 8 images on one core: 70,000 to 75,000 page faults by default,
     4,000 to 14,000 with the blocks kept. DaRe's ResNet-50 at 256x128 on one idle thread (2.5 GHz

@@ -1,4 +1,4 @@
-"""Anytime re-identification: the budget ends without notice. DaRe, section 4.1."""
+"""Anytime re-identification: the budget may end at any time. DaRe, section 4.1."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from reid_lab.retrieval.metrics import Ranking
 if TYPE_CHECKING:
     from reid_lab.model.base import ReidModule, State
 
-KEPT = 32  # times of a step that say what it usually takes
+KEPT = 32  # durations of a step that are kept
 
 
 def exit_at(budget: float, mul_adds: Mapping[str, int]) -> str | None:
-    """The most recent exit that `budget` Mul-Adds reach; None when not even the first."""
+    """The last exit within `budget` Mul-Adds; None if the first one costs more."""
     reached = [name for name, cost in mul_adds.items() if cost <= budget]
     return reached[-1] if reached else None
 
@@ -31,15 +31,17 @@ def exit_at(budget: float, mul_adds: Mapping[str, int]) -> str | None:
 def anytime_curve(
     rankings: Mapping[str, Ranking], mul_adds: Mapping[str, int], budgets: Sequence[float]
 ) -> list[dict[str, Any]]:
-    """One row a budget (Mul-Adds an image): the exit that answers, its rank1 and mAP.
+    """One row for each budget (Mul-Adds an image): its exit with rank1 and mAP.
 
     Args:
-        mul_adds: cumulative, in the order in which the exits run.
+        rankings: exit -> its ranking.
+        mul_adds: exit -> cumulative Mul-Adds, cheapest first.
+        budgets: Mul-Adds an image.
     """
     rows = []
     for budget in budgets:
         name = exit_at(budget, mul_adds)
-        answer = {"rank1": 0.0, "mAP": 0.0}  # no exit yet, no answer
+        answer = {"rank1": 0.0, "mAP": 0.0}  # no exit is reached
         if name is not None:
             answer = {"rank1": rankings[name].rank1, "mAP": rankings[name].mAP}
         rows.append({"mul_adds": budget, "exit": name or "", **answer})
@@ -51,9 +53,11 @@ class AnytimeEmbeddings:
     """The embeddings (N, D) of the most recent exit.
 
     Attributes:
+        exit: its name.
+        embeddings: (N, D).
         milliseconds: from the call to these embeddings.
-        step_ms: of those, what the last step took. No step is begun after the deadline but the
-            first, so that no answer is later than this.
+        step_ms: duration of the last step. No step but the first starts after the deadline, so
+            that the answer is late by at most this.
     """
 
     exit: str
@@ -65,12 +69,12 @@ class AnytimeEmbeddings:
 class AnytimeModel:
     """A trained network that stops when the budget ends and gives the most recent embeddings.
 
-    The first exit is always computed, so that there is an answer. A step that would not end
-    before the deadline, by what such steps took before, is not begun; one that takes longer
-    than ever is late by itself alone.
+    The first exit is always computed. A step that is not expected to end before the deadline,
+    by the durations of such steps so far, is not started.
 
     Args:
-        exits: None takes all of the network's.
+        module: the network.
+        exits: cheapest first; None takes all of the network's.
     """
 
     def __init__(self, module: ReidModule, exits: Sequence[str] | None = None) -> None:
@@ -85,9 +89,10 @@ class AnytimeModel:
         deadline_ms: float = math.inf,
         mul_adds: float = math.inf,
     ) -> AnytimeEmbeddings:
-        """Images (N, 3, H, W) -> the last embeddings that the budget reaches.
+        """Images (N, 3, H, W) -> the last embeddings within the budget.
 
         Args:
+            images: normalised, on the network's device.
             deadline_ms: counted from the call.
             mul_adds: an image.
         """
@@ -110,7 +115,7 @@ class AnytimeModel:
         return answer
 
     def usual_ms(self, images: Tensor) -> dict[str, float]:
-        """What the step to each exit takes for such a batch, as far as it was run; else 0."""
+        """Expected duration of the step to each exit for such a batch; 0 if it has not run yet."""
         return {
             exit: 1000 * _usual(self._took.get((exit, images.shape), ()))
             for exit in self._steps.exits
@@ -124,5 +129,5 @@ class AnytimeModel:
 
 
 def _usual(took: Collection[float]) -> float:
-    """Seconds that nine of ten were done in."""
+    """The 90th percentile, in seconds."""
     return sorted(took)[int(0.9 * len(took))] if took else 0.0

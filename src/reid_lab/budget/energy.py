@@ -1,4 +1,4 @@
-"""Energy, where the platform tells it: NVIDIA's NVML, or RAPL of Intel and AMD under Linux."""
+"""Energy by the platform's meter: NVIDIA's NVML, or RAPL of Intel and AMD on Linux."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Meter = Callable[[], float]  # joules since some time in the past
 
 
 def find_meter(device: torch.device) -> Meter | None:
-    """A meter of the whole device, what it idles at included; None where there is none.
+    """The meter of a device, idle power included; None if it has none.
 
-    Of a GPU its board; of a CPU its packages, without their memory.
+    For a GPU the whole board; for a CPU its packages, without memory.
     """
     if device.type == "cuda":
         return nvml_meter(str(torch.cuda.get_device_properties(device).uuid))
@@ -33,7 +33,7 @@ def find_meter(device: torch.device) -> Meter | None:
 def joules_per_image(
     exits: Exits, images: Tensor, last: str, meter: Meter, seconds: float
 ) -> float | None:
-    """Of passes up to the exit `last` for so many seconds; None if the meter stood still."""
+    """Energy of passes up to the exit `last`, over `seconds`; None if the meter did not move."""
     for name, _ in exits(images):  # warm
         if name == last:
             break
@@ -51,7 +51,7 @@ def joules_per_image(
 
 
 def rapl_meter(root: Path = POWERCAP) -> Meter | None:
-    """The processor's packages together; None unless all counters may be read."""
+    """The sum of the processor's packages; None unless all counters can be read."""
     # intel-rapl:0:0 is a part of intel-rapl:0, and psys holds the packages again
     zones = [
         zone
@@ -65,7 +65,7 @@ def rapl_meter(root: Path = POWERCAP) -> Meter | None:
 
 
 class _Counter:
-    """Joules of one zone since the counter was made; the register's wrap is undone."""
+    """Joules of one zone since the counter was created; overflows of the register are undone."""
 
     def __init__(self, zone: Path) -> None:
         self.path = zone / "energy_uj"
@@ -80,7 +80,7 @@ class _Counter:
 
 
 def _text(path: Path) -> str:
-    """Empty where it cannot be read: many systems let root alone read energy."""
+    """Empty if it cannot be read: on many systems only root reads energy."""
     try:
         return path.read_text().strip()
     except OSError:

@@ -1,4 +1,4 @@
-"""When each exit's embeddings are there, on the device at hand."""
+"""Latency of each exit on this device."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def time_exits(
 ) -> dict[str, list[float]]:
     """Seconds from the images to each exit's embeddings, in each of some passes.
 
-    Every pass meets all exits, so that what else the machine does hits them alike.
+    Every pass runs all exits, so that other load on the machine affects them equally.
 
     Args:
         repeats: passes that are counted, after `WARM_UP` that are not.
-        seconds: for both; no pass starts after that, but one of each is always made.
+        seconds: for both together; no pass starts later, but one of each is always run.
     """
     deadline = perf_counter() + seconds
     time_pass(exits, images)
@@ -48,7 +48,7 @@ def time_pass(exits: Exits, images: Tensor) -> dict[str, float]:
 
 
 def wait_for(device: torch.device) -> None:
-    """Until everything that was asked of the device is done."""
+    """Wait until the device has finished all work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

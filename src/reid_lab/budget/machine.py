@@ -1,4 +1,4 @@
-"""What a measured time needs beside it: the device, its threads, the allocator."""
+"""The conditions of a measurement: device, threads, allocator."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def find_device(name: str) -> torch.device:
     """`auto` takes a GPU where there is one.
 
     Raises:
-        UserError: there is no such device.
+        UserError: the device cannot be used.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         found = torch.zeros(1, device=name)
-        found.cpu()  # meta has nothing to give back
+        found.cpu()  # fails on meta
         return found.device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]

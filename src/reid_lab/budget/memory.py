@@ -1,4 +1,4 @@
-"""What each exit takes of the memory: weights, and tensors alive while images pass. PLA, 4.5."""
+"""Memory of each exit: weights, and the peak of live tensors. PLA, section 4.5."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Memory:
 
 
 def measure_memory(exits: Exits, images: Tensor, module: nn.Module) -> dict[str, Memory]:
-    """What each exit's embeddings of `images` (N, 3, H, W) take, by name.
+    """Memory for each exit's embeddings of `images` (N, 3, H, W), by name.
 
     Peaks on the CPU are of the tensors that operations return, each counted while it lives;
     scratch space inside of an operation is not seen. On a GPU they are the most that torch's
@@ -75,7 +75,7 @@ def _allocated(exits: Exits, images: Tensor) -> dict[str, int]:
 
 
 class LiveTensors(TorchDispatchMode):
-    """Follows the storages that operations return until they are given back.
+    """Tracks the storages that operations return until they are freed.
 
     Args:
         weights: their storages are noted in `used` when an operation takes them.

@@ -1,4 +1,4 @@
-"""Mul-Adds, counted on the operations that run, never typed in."""
+"""Mul-Adds, counted on the operations that run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a GPU could compute at most, and the share of it that a training reaches.
+"""The peak of a GPU, and the share of it that a training reaches.
 
 The share is model FLOPs utilisation: of what the forward and backward passes need, not of what
 a device does beside them (optimiser, augmentation, a teacher, activations computed again).
@@ -27,7 +27,7 @@ PEAKS = {
     # NVIDIA H200 Tensor Core GPU data sheet: the arithmetic of H100
     "NVIDIA H200": _H100_SXM,
     "NVIDIA H200 NVL": _H100_NVL,
-    # NVIDIA A100 Tensor Core GPU data sheet: SXM and PCIe alike
+    # NVIDIA A100 Tensor Core GPU data sheet: SXM and PCIe
     "NVIDIA A100-SXM4-40GB": _A100,
     "NVIDIA A100-SXM4-80GB": _A100,
     "NVIDIA A100-PCIE-40GB": _A100,

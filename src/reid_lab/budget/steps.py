@@ -1,4 +1,4 @@
-"""The steps of a multi-exit network, run for the images that are left."""
+"""The steps of a multi-exit network, run for the remaining images."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class Steps:
-    """A network up to each of some `exits`, cheapest first; what lies between is run with them.
+    """A network from exit to exit, for some of its `exits`, cheapest first.
 
-    Matrix products and convolutions take other paths, with other last bits, for few rows than
-    for many. With `rows`, fewer images than that are padded by copies of the last one; from
-    `steady_rows` on an image then has the same embedding, to the bit, whoever is beside it.
+    Matrix products and convolutions may differ in the last bits for few and for many rows. Batches
+    with fewer than `rows` images are padded with copies of the last one: with `steady_rows` an
+    embedding is then the same, to the bit, in any batch.
 
     Raises:
         ValueError: an exit that the network does not have, or not in its order.
@@ -51,10 +51,10 @@ class Steps:
 
 @torch.inference_mode()
 def steady_rows(module: ReidModule, images: Tensor) -> int:
-    """From how many images on, up to `images` (N, 3, H, W), no batch changes an image's bits.
+    """The smallest batch size from which on embeddings do not depend on the batch, to the bit.
 
-    Measured on this machine, step by step, with the images in other places; N where only a
-    batch of the same size gives the same bits.
+    Measured on this machine, step by step, with `images` (N, 3, H, W) in other places; N if only
+    batches of the same size agree.
     """
     module.eval()
     steady = 1

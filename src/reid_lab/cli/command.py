@@ -184,7 +184,7 @@ def piped(work: Callable[[], int | None]) -> int:
             status = stopped.code
         sys.stdout.flush()
     except BrokenPipeError:
-        # what is left in the buffers goes nowhere, else Python complains as it ends
+        # drop the buffers, else Python reports an error at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     if isinstance(status, str):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reid_lab.cli.command import Command, Subparsers, count, report_error
 
-PICTURES = (".png", ".jpg", ".jpeg")
+ENDINGS = (".png", ".jpg", ".jpeg")
 
 
 EXAMPLES = """\
@@ -33,16 +33,16 @@ def add(commands: Subparsers) -> None:
         help="as for reid-lab run: dataset=csv dataset.root=...",
     )
     parser.add_argument(
-        "--sheet", type=_picture, metavar="FILE.png", help="write a sheet of random people"
+        "--sheet", type=_image_path, metavar="FILE.png", help="write a sheet of random people"
     )
     parser.add_argument("--people", type=count, default=8, help="of the sheet, %(default)s")
     parser.set_defaults(command=Command(work, wrong=2, mixed=True))
 
 
-def _picture(text: str) -> Path:
+def _image_path(text: str) -> Path:
     path = Path(text).expanduser()
-    if path.suffix.lower() not in PICTURES:
-        raise argparse.ArgumentTypeError(f"{text!r} does not end in {', '.join(PICTURES)}")
+    if path.suffix.lower() not in ENDINGS:
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in {', '.join(ENDINGS)}")
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"the folder {path.parent} does not exist")
     return path

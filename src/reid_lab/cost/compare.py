@@ -1,6 +1,6 @@
-"""What keeping glibc's blocks gives: both ways in turns, each in processes of its own.
+"""The gain of keeping glibc's blocks: both ways in turns, each in its own process.
 
-`--seconds` are shared out among the rounds.
+`--seconds` are divided among the rounds.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _measured(args: Namespace, way: str) -> list[CostRow]:
             options["checkpoint"] = args.checkpoint
         words = [f"--{name}={value}" for name, value in options.items()]
         command = [sys.executable, "-m", "reid_lab.cli", "cost", *args.overrides, *words]
-        # what the environment says would hold for both
+        # variables of the environment would apply to both
         ours = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
         done = subprocess.run(
             [*command, f"--allocator={way}", f"--csv={table}"],

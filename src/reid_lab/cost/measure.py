@@ -1,4 +1,4 @@
-"""From overrides to a table of costs."""
+"""`reid-lab cost`: from overrides to a table of costs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from reid_lab.results.rows import COST
 from reid_lab.run.run import prepare_torch, quiet
 
 PEOPLE = 2  # a classifier's, where the config leaves them open: classifiers are not measured
-# what has no part in a cost: a run's folder and name, what it reads, trains and reports
+# without influence on the cost: a run's folder and name, what it reads, trains and reports
 APART = {"name", "run_dir", "compare", "ckpt_path", "task", "logger", "callbacks"}
 
 
@@ -46,10 +46,10 @@ class Measured:
 
 
 def measure(args: Namespace) -> int:
-    """Print the table, write it where asked.
+    """Print the table, and write it with `--csv`.
 
     Raises:
-        UserError: the overrides make no network, no such device, no such checkpoint.
+        UserError: invalid overrides, device or checkpoint.
     """
     if args.allocator == "keep":
         keep_blocks()

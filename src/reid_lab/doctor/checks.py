@@ -1,4 +1,4 @@
-"""Findings from the labels alone: who is where, how often, seen by which camera."""
+"""Findings from the labels alone: people, images and cameras of each part."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reid_lab.dataset.records import DISTRACTOR, Benchmark, Split
 from reid_lab.doctor.findings import Finding, Level, named
 from reid_lab.protocol import Hidden
 
-Name = Callable[[int], str]  # a pid or camid -> as the data calls it
+Name = Callable[[int], str]  # pid or camid -> its name in the data
 # what people write where they know no name
 NOBODY = {"nan", "none", "null", "nil", "na", "n/a", "<na>", "nat", "unknown", "unk", "undefined"}
 NOBODY |= {"?", "??", "???", "-", "--", "_", "nobody", "noname", "unlabeled", "unlabelled", "other"}
@@ -58,7 +58,7 @@ def cameras(train: Split, query: Split, gallery: Split, name: Name = str) -> lis
 
 
 def overlap(train: Split, query: Split, gallery: Split, name: Name = str) -> list[Finding]:
-    """People who train and are tested."""
+    """People in both training and test."""
     both = np.intersect1d(train.identities, np.union1d(query.identities, gallery.identities))
     if not len(both):
         return []
@@ -128,7 +128,7 @@ def one_sided(train: Split, name: Name = str) -> list[Finding]:
 
 
 def unmatched(query: Split, gallery: Split, hidden: Hidden, name: Name = str) -> list[Finding]:
-    """Queries that find nobody: they are left out of the accuracies."""
+    """Queries without a match: they are excluded from the mean."""
     seen = {(p, c) for p, c in zip(gallery.pids.tolist(), gallery.camids.tolist(), strict=True)}
     views: dict[int, set[int]] = {}
     for pid, camid in seen:
@@ -150,7 +150,7 @@ def unmatched(query: Split, gallery: Split, hidden: Hidden, name: Name = str) ->
 
 
 def unasked(query: Split, gallery: Split, name: Name = str) -> list[Finding]:
-    """People of the gallery whom no query asks for."""
+    """People of the gallery without a query."""
     others = np.setdiff1d(gallery.identities, query.identities)
     if not len(others):
         return []

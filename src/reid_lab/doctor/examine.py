@@ -1,4 +1,4 @@
-"""From overrides to findings."""
+"""`reid-lab doctor`: from overrides to findings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from reid_lab.doctor import show
 from reid_lab.doctor.checks import check_labels
 from reid_lab.doctor.findings import Finding
 from reid_lab.doctor.hashes import check_installed
-from reid_lab.doctor.pictures import check_pictures
+from reid_lab.doctor.images import check_images
 from reid_lab.doctor.scan import ImageStats, scan
 from reid_lab.doctor.sheet import sheet
 from reid_lab.errors import UserError
@@ -28,7 +28,7 @@ PARTS = ("train", "query", "gallery", "companions")
 
 
 def examine(args: Namespace) -> int:
-    """Print what was found, write the sheet. 0: training would work; 1: it would fail.
+    """Print the findings, write the sheet. Returns 0 if training would work, 1 if it would fail.
 
     Raises:
         ConfigError: the overrides make no data set.
@@ -47,7 +47,7 @@ def examine(args: Namespace) -> int:
     show.overview(benchmark, stats)
     found = [*check_run(data), *check_labels(benchmark, data.k)]
     with stderr.status("search near-duplicates ..."):
-        found += check_pictures(benchmark, stats)
+        found += check_images(benchmark, stats)
     found += [Finding("note", note) for note in data.notes(training=True)]
     show.findings(found)
     if args.sheet is not None:
@@ -81,7 +81,7 @@ def scan_all(benchmark: Benchmark) -> dict[str, ImageStats]:
 
 
 def check_run(data: ReidDataModule) -> list[Finding]:
-    """What a run would say before its first batch."""
+    """Errors that a run would report before its first batch."""
     try:
         data.check()
     except UserError as error:

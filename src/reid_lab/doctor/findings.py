@@ -1,4 +1,4 @@
-"""What the doctor says, one thing at a time."""
+"""Findings: errors, warnings and notes about a data set."""
 
 from __future__ import annotations
 

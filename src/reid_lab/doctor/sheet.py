@@ -1,4 +1,4 @@
-"""A picture sheet of people, one a row, one image a camera."""
+"""A contact sheet of people, one a row, one image a camera."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from reid_lab.dataset.images import decode
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
 from reid_lab.files.image_files import escaped
 
-CELL = (96, 192)  # width and height of a picture at most
-GAP, TOP = 10, 40  # pixels between pictures; for the columns' labels
+CELL = (96, 192)  # width and height of an image at most
+GAP, TOP = 10, 40  # pixels between images; for the columns' labels
 PAPER, NOTHING, INK, FAINT = "white", "#f1f2f4", "#1d2129", "#7a828e"
 
 
 @dataclass(frozen=True)
 class PersonViews:
-    """Where somebody's images are: (split, index) by camera, `part` says in what."""
+    """The images of a person: (split, index) by camera; `part` is train or test."""
 
     pid: int
     part: str
@@ -55,7 +55,7 @@ def sheet(benchmark: Benchmark, people: int = 8, seed: int = 0) -> Image.Image:
         draw.text((edge - 14, middle + 13), person.part, FAINT, _font(13), anchor="rm")
         for x, camid in enumerate(columns):
             corner = (edge + x * wide, top)
-            _put(page, draw, corner, _picture(person.views.get(camid, []), rng))
+            _put(page, draw, corner, _image(person.views.get(camid, []), rng))
     return page
 
 
@@ -87,7 +87,7 @@ def _person(pid: int, part: str, splits: Sequence[Split]) -> PersonViews:
     return PersonViews(pid, part, views)
 
 
-def _picture(images: Sequence[tuple[Split, int]], rng: np.random.Generator) -> Image.Image | None:
+def _image(images: Sequence[tuple[Split, int]], rng: np.random.Generator) -> Image.Image | None:
     """One of them that is not broken, fitted to a cell."""
     for place in rng.permutation(len(images)):
         split, index = images[place]
@@ -110,16 +110,14 @@ def _put(
     page: Image.Image,
     draw: ImageDraw.ImageDraw,
     corner: tuple[int, int],
-    picture: Image.Image | None,
+    image: Image.Image | None,
 ) -> None:
     left, top = corner
-    if picture is None:
+    if image is None:
         far = (left + CELL[0] - 1, top + CELL[1] - 1)
         draw.rounded_rectangle((corner, far), 6, NOTHING)
         return
-    page.paste(
-        picture, (left + (CELL[0] - picture.width) // 2, top + (CELL[1] - picture.height) // 2)
-    )
+    page.paste(image, (left + (CELL[0] - image.width) // 2, top + (CELL[1] - image.height) // 2))
 
 
 @cache

@@ -64,7 +64,7 @@ def findings(found: Sequence[Finding]) -> None:
 
 
 def sheet_written(path: Path) -> None:
-    text = f"{path} shows pictures of the people in your data: mind who gets it"
+    text = f"{path} shows images of the people in your data: share it with care"
     stdout.print(Text(text), soft_wrap=True)
 
 

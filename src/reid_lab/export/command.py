@@ -1,4 +1,4 @@
-"""The command: check, trace, write, compare, and only then take the name that was asked for."""
+"""`reid-lab export`: check, trace, write and compare; the folder appears when all has passed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def export(args: Namespace) -> Manifest:
-    """Write `args.out`, measured; print what was found.
+    """Write `args.out`, compared with PyTorch; print the result.
 
     Raises:
         UserError: something is missing or wrong, or the export differs from PyTorch; nothing
@@ -70,7 +70,7 @@ def write_export(
     data: ReidDataModule | None,
     args: Namespace,
 ) -> Manifest:
-    """The float32 export in `folder`, INT8 below it where asked for."""
+    """The float32 export in `folder`, INT8 below it with `--int8`."""
     from reid_lab.export.files import write_files  # takes onnx, which has been looked for by now
     from reid_lab.export.measure import (
         TestImages,
@@ -83,8 +83,8 @@ def write_export(
     from reid_lab.runtime.model import Model
 
     costs, dims = count_exits(method, *image), exit_dims(method, *image)
-    doors = method.stream_exits
-    exits = tuple(ExportedExit(n, dims[n], costs[n], n in doors) for n in method.exit_names)
+    stream = method.stream_exits
+    exits = tuple(ExportedExit(n, dims[n], costs[n], n in stream) for n in method.exit_names)
     preprocessing = Preprocessing(image, MEAN, STD)
     with show.working("trace"):
         traced = trace(method, image)
@@ -154,7 +154,7 @@ def data_set(overrides: Sequence[str], image: tuple[int, int]) -> ReidDataModule
     own = [f"dataset.transforms.{name}={value}" for name, value in fixed.items()]
     data = build_data(composed([*overrides, *own]))
     data.render()
-    # it is not trained on: P and K do not matter
+    # it is not trained on: P and K are not checked
     check_rankable(data.benchmark.name, *data.splits("test"), data.benchmark.protocol.hidden)
     return data
 

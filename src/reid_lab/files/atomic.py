@@ -1,6 +1,6 @@
-"""Write files so that a reader, or a run that was killed, finds the old one or the new one whole.
+"""Write files atomically: after a crash the old or the new file is there, whole.
 
-Everything that the suite writes goes through this module.
+All files of reid_lab are written through this module.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 from reid_lab.errors import UserError
 
 SUFFIX = ".part"
-STALE_AFTER = 3600  # seconds without a write: nobody is writing that file any more
+STALE_AFTER = 3600  # seconds without a write: its writer has ended
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class DiskFullError(UserError):
-    """A file could not be written for want of space; what it would replace is untouched."""
+    """A file could not be written because the disk is full; the old one is unchanged."""
 
 
 @contextmanager
@@ -75,19 +75,19 @@ def write_torch(path: Path, content: Any) -> None:
     """Write what `torch.save` takes; see `replacing`."""
     import torch  # slow
 
-    # through a file of Python's: torch's own writer does not say that a disk is full
+    # through a file of Python's: torch's own writer hides a full disk
     with replacing(path) as beside, beside.open("wb") as file:
         torch.save(content, file)
 
 
 def flush_all() -> None:
-    """Flush what was written without `durable`, where the platform can, before a file says so."""
+    """Flush what was written without `durable`, if the platform can."""
     if hasattr(os, "sync"):
         os.sync()
 
 
 def remove_stale(path: Path) -> None:
-    """Remove what writers of `path` that were killed have left beside it."""
+    """Remove temporary files of killed writers of `path`."""
     for part in path.parent.glob(f".{_escaped(path.name)}.*{SUFFIX}"):
         with suppress(OSError):
             if time.time() - part.stat().st_mtime > STALE_AFTER:
@@ -95,7 +95,7 @@ def remove_stale(path: Path) -> None:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error, or what caused it, says that there is no space left."""
+    """Whether an error, or its cause, is a full disk."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in FULL:

@@ -2,7 +2,7 @@
 
 Beside `people/` this is `.people.writing/` with a lock, the folder that is being built (`new`)
 and, between two renames, the one that it replaces (`old`). What a killed process has left there is
-removed, or taken back, by the next one.
+removed, or restored, by the next one.
 """
 
 from __future__ import annotations
@@ -78,10 +78,10 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def restore(path: Path) -> None:
-    """Wait for a swap of `path` that goes on, and undo one that was killed between two renames.
+    """Wait for a swap of `path` in progress, and undo one that was killed between two renames.
 
     Raises:
-        UserError: another process has been at it for longer than a swap takes.
+        UserError: another process is still writing `path`.
     """
     if not _is_between(path):
         return
@@ -103,7 +103,7 @@ def _take_back(path: Path) -> None:
 
 
 def _is_between(path: Path) -> bool:
-    """Whether the old one has gone and the new one has not come."""
+    """Whether a swap was interrupted between its two renames."""
     aside = _aside(path)
     return not path.exists() and (aside / OLD).exists() and (aside / NEW).exists()
 

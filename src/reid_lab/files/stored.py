@@ -1,4 +1,4 @@
-"""Read what a run, or anybody else, left in a folder: plain values, of a bounded size.
+"""Read the files of a run from an untrusted folder: plain values, of a bounded size.
 
 A file never decides what runs. YAML has no tags, aliases or interpolations here, arrays hold no
 pickled objects, and nothing of it is resolved, imported or instantiated.

@@ -49,10 +49,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def check_format(path: Path, content: dict[str, Any], newest: int) -> None:
-    """Whether this version reads the format that a file says it has.
+    """Check that this version can read the format of a file.
 
     Raises:
-        UserError: it is no whole number from 1, or of a later version.
+        UserError: not a whole number from 1, or a newer format.
     """
     given = content.get("format")
     if type(given) is not int or given < 1:

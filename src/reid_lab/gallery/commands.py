@@ -35,14 +35,14 @@ NAMED_BY_FOLDER = "each folder is a person (no file is named PPPP_cC...); --patt
 
 @dataclass
 class Outcome:
-    """What became of some images."""
+    """The result of embedding some images."""
 
     done: int = 0
     broken: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     def status(self, strict: bool, there: int = 0) -> int:
-        """1 where nothing worked or was `there`, or where `strict` and something did not."""
+        """1 if no image was embedded or `there`, or if `strict` and one is broken."""
         return int(bool(self.broken) and (strict or not self.done + there))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import torch  # noqa: F401 - before faiss: each brings its own OpenMP
+import torch  # noqa: F401 - before faiss: each has its own OpenMP
 from torch import Tensor
 
 from reid_lab.errors import UserError
@@ -35,15 +35,15 @@ class Flat:
         return len(self.rows)
 
     def search(self, query: Tensor | np.ndarray, k: int) -> Found:
-        asked = as_queries(query, self.metric, self.rows.shape[1])
+        wanted = as_queries(query, self.metric, self.rows.shape[1])
         k = places(k, len(self))
-        squared = np.empty((len(asked), 0), np.float32)
-        rows = np.empty((len(asked), 0), np.int64)
+        squared = np.empty((len(wanted), 0), np.float32)
+        rows = np.empty((len(wanted), 0), np.int64)
         step = max(1024, BLOCK_BYTES // (4 * self.rows.shape[1]))
         for start in range(0, len(self), step):
             part = self.rows[start : start + step]
             block = as_rows(part, "euclidean" if self.unit_rows else self.metric)
-            near, which = _nearest(asked, block, min(k, len(block)))
+            near, which = _nearest(wanted, block, min(k, len(block)))
             merged = np.hstack([squared, near]), np.hstack([rows, which + start])
             squared, rows = in_order(*merged, k)
         return own_unit(squared, self.metric), rows
@@ -59,7 +59,7 @@ class Flat:
 
 @contextmanager
 def no_more_threads_than(queries: int) -> Iterator[None]:
-    """faiss gives each thread whole queries: the others would only be waited for."""
+    """faiss gives each thread whole queries: more threads would only wait."""
     import faiss
 
     threads = faiss.omp_get_max_threads()
@@ -85,7 +85,7 @@ def as_rows(
 def _nearest(query: np.ndarray, block: np.ndarray, k: int, more: int = 8) -> Found:
     """Squared distances (Q, k) and rows of `block`, exact, ties in the rows' order.
 
-    The matrix product rounds: it is asked for `more`, until what it has left out is farther
+    The matrix product rounds: it is wanted for `more`, until what it has left out is farther
     than rounding could hide.
     """
     wide = min(k + more, len(block))

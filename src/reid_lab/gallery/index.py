@@ -1,4 +1,4 @@
-"""Indexes by name: how the nearest of a gallery are found, exactly or sooner."""
+"""Nearest-neighbour indexes by name, exact and approximate."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ class Index(Protocol):
     def search(self, query: Tensor | np.ndarray, k: int) -> Found:
         """The `k` nearest rows of each query (Q, D): distances (Q, k) and rows, nearest first.
 
-        Fewer columns where there are fewer rows. Equal distances come in the rows' order. A
-        place for which nothing was found has row -1 and an infinite distance.
+        Fewer columns where there are fewer rows. Ties are broken by row. A
+        place without a match has row -1 and an infinite distance.
         """
 
     def add(self, embeddings: Tensor | np.ndarray) -> None:
@@ -74,14 +74,14 @@ class Index(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """What it takes in memory."""
+        """Its size in memory."""
 
 
 @dataclass(frozen=True)
 class IndexSizes:
     """What an index of `count` rows of `dim` numbers is made of.
 
-    `cells` of which a search looks into `probes`; `parts` of a product code, `bits` each.
+    `cells`, of which a search visits `probes`; `parts` of a product code, `bits` each.
     """
 
     cells: int
@@ -105,9 +105,9 @@ def build(
 ) -> Index:
     """An index of `embeddings` (N, D), float32 or float16; row numbers are theirs.
 
-    `flat` is exact and holds `embeddings` themselves, memory-mapped if they are. `ivf` looks
-    into the nearest cells, `hnsw` walks a graph, `sq8` keeps a byte a dimension, `ivf_pq`
-    looks into cells that keep a byte for four dimensions, 128 bytes at most.
+    `flat` is exact and holds `embeddings` themselves, memory-mapped if they are. `ivf` searches
+    the nearest cells, `hnsw` walks a graph, `sq8` keeps a byte a dimension, `ivf_pq`
+    searches cells that keep a byte for four dimensions, 128 bytes at most.
 
     Args:
         unit_rows: the rows have length 1 already, so that cosine need not scale them.
@@ -132,7 +132,7 @@ def build(
 
 
 def check_count(name: IndexName, count: int) -> None:
-    """Whether an index can learn from `count` images.
+    """Check that an index can be trained on `count` images.
 
     Raises:
         UserError: they are too few for a product code.
@@ -157,12 +157,12 @@ class Approximate:
         return int(self._made.ntotal)
 
     def search(self, query: Tensor | np.ndarray, k: int) -> Found:
-        asked = as_queries(query, self.metric, self._dim, self._made.d)
+        wanted = as_queries(query, self.metric, self._dim, self._made.d)
         k = places(k, len(self))
         if self.name == "hnsw":
             self._made.hnsw.efSearch = max(BREADTH, 2 * k)
-        with no_more_threads_than(len(asked)):
-            squared, rows = self._made.search(asked, k)
+        with no_more_threads_than(len(wanted)):
+            squared, rows = self._made.search(wanted, k)
         if rows.size and rows.max() >= len(self):
             raise UserError(f"the index names row {rows.max()} of {len(self)}: build it again")
         squared[rows < 0] = np.inf
@@ -189,7 +189,7 @@ class Approximate:
         with replacing(path) as beside:
             try:
                 check_installed(self.name).write_index(self._made, str(beside))
-            except RuntimeError as error:  # of faiss, whatever the reason
+            except RuntimeError as error:  # faiss raises nothing else
                 full = os.strerror(errno.ENOSPC) in str(error)
                 raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
 
@@ -197,7 +197,7 @@ class Approximate:
     def load(
         path: Path, name: IndexName, metric: IndexMetric, dim: int, trained: int
     ) -> Approximate:
-        """What `save` has left.
+        """Read what `save` has written.
 
         Raises:
             UserError: the file cannot be read as such an index, or there is no faiss.
@@ -205,7 +205,7 @@ class Approximate:
         faiss = check_installed(name)
         try:
             made = faiss.read_index(str(path))
-        except (RuntimeError, MemoryError) as error:  # a damaged size asks for any memory
+        except (RuntimeError, MemoryError) as error:  # a damaged size may take any memory
             made, reason = None, str(error).splitlines()[-1]
         else:
             reason = _unlike(name, made, dim)
@@ -282,7 +282,7 @@ def _width(name: IndexName, dim: int) -> int:
 
 def _sample(rows: np.ndarray) -> np.ndarray:
     """Enough of (N, D) to learn cells and codes from, always the same."""
-    enough = max(256 * max(IndexSizes.of(*rows.shape).cells, 256), 1)  # faiss looks at no more
+    enough = max(256 * max(IndexSizes.of(*rows.shape).cells, 256), 1)  # faiss uses no more
     if len(rows) <= enough:
         return rows
     return rows[np.sort(np.random.default_rng(SEED).choice(len(rows), enough, replace=False))]

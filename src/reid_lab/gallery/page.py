@@ -1,4 +1,4 @@
-"""A page of ranked matches that needs nothing but itself, in the report's look."""
+"""A self-contained page of ranked matches, in the style of the report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reid_lab.results.ranked import ImageCrop
 
 
 def page(gallery: SavedGallery, answers: Sequence[SearchResult]) -> str:
-    """HTML with the images that were asked about and their matches as thumbnails."""
+    """HTML with query images and their matches as thumbnails."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -35,5 +35,5 @@ def page(gallery: SavedGallery, answers: Sequence[SearchResult]) -> str:
 
 
 def _paths(answers: Sequence[SearchResult]) -> set[Path]:
-    asked = {answer.image.path for answer in answers}
-    return asked | {match.image.path for answer in answers for match in answer.matches}
+    queries = {answer.image.path for answer in answers}
+    return queries | {match.image.path for answer in answers for match in answer.matches}

@@ -1,4 +1,4 @@
-"""What each index would cost and lose, measured on the user's own embeddings.
+"""Cost and loss of each index, measured on the user's own embeddings.
 
 Measured, on this machine and gallery: bytes, the time to build and to search, recall, Rank-1
 and mAP. Extrapolated to another size: bytes (by what the index is made of) and the time of a
@@ -31,7 +31,7 @@ class Estimate:
 
     `ms_one` and `ms_batch`: milliseconds a query, alone and among all the others. `recall`:
     share of the exact list's first images among its own first. Losses are fractions, and None
-    where nobody is known.
+    if no person is known.
     """
 
     index: IndexName
@@ -52,10 +52,10 @@ class IndexPlan:
 
     Args:
         count: images in the gallery; `size`, those it is planned for.
-        queries: images that were asked for; `depth`, images that a list holds; `recall_at`,
-            those that recall looks at; `threads`, of the machine.
+        queries: number of queries; `depth`, length of a list; `recall_at`,
+            depth of the recall; `threads`, of the machine.
         whole: the exact ranking of the whole gallery; `cut`, the same where the list ends at
-            `depth`. None where nobody is known.
+            `depth`. None if no person is known.
         problems: index -> why it cannot be built.
     """
 
@@ -81,14 +81,14 @@ def plan(
     names: Sequence[IndexName] = INDEX_NAMES,
     progress: Callable[[IndexName], None] = lambda name: None,
 ) -> IndexPlan:
-    """Build each index over `gallery` and ask it for images that are known.
+    """Build each index over `gallery` and search it for queries with known matches.
 
     Market-1501's protocol: a person's images from the query's own camera are hidden, as are
     boxes without a person (pid -1). Where pids are unknown, recall alone is measured.
 
     Args:
         queries: a gallery of queries, of the same model; without it, images of `gallery` are
-            asked for, each of them hidden from itself.
+            the queries, each hidden from itself.
         size: images to plan for; as many as there are, if not given.
         most: queries at most; drawn, always the same.
 

@@ -1,8 +1,7 @@
-"""Questions to an index whose answers are known, and how well the lists that it returns do.
+"""Queries with known matches, and the accuracy of the lists that an index returns for them.
 
-A list ends. It is scored as it stands: its images keep their places, the matches that it does
-not hold stand at the very end of the gallery, behind everybody else, and average precision
-divides by all matches.
+A list has a limited depth. Its images keep their ranks; matches that it misses are ranked last in
+the gallery, and average precision divides by all matches.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ SINGLE = 30  # queries that are timed one by one
 
 @dataclass(frozen=True)
 class Probe:
-    """`query` (Q, D), who they are, and how many `matches` (Q,) and `hidden` (Q,) they have."""
+    """`query` (Q, D) with their `ids`, and the numbers of their `matches` and `hidden` (Q,)."""
 
     query: np.ndarray
     ids: Ids
@@ -44,10 +43,10 @@ class Probe:
         ids = seen if queries is gallery else _distinct(queries, len(gallery))
         matches, hidden = _counted(ids, seen)
         able = np.flatnonzero((matches > 0) & (ids.pids.numpy() > 0))
-        if not len(able):  # nobody is known: any will do
+        if not len(able):  # no person is known: take any
             able, matches = np.arange(len(ids)), np.zeros_like(matches)
         if not len(able) or not len(seen):
-            raise UserError(f"{queries.folder} holds no image to ask for")
+            raise UserError(f"{queries.folder} holds no query image")
         drawn = np.random.default_rng(0).permutation(able)[:most]
         rows = np.array(queries.checked[drawn], np.float32)
         ids = ids.take(torch.from_numpy(drawn))
@@ -55,12 +54,12 @@ class Probe:
 
     @property
     def known(self) -> bool:
-        """Whether it is known who should be found."""
+        """Whether any query has a known match."""
         return bool(self.matches.any())
 
     @property
     def wide(self) -> int:
-        """Images to ask an index for, so that `depth` are left when the hidden are taken out."""
+        """Length of the list, so that `depth` images remain without the hidden ones."""
         return self.depth + int(self.hidden.max())
 
     def visible(self, index: Index) -> list[np.ndarray]:
@@ -80,7 +79,7 @@ class Probe:
         ]
 
     def score(self, lists: Sequence[np.ndarray]) -> Ranking:
-        """How well `lists` answer, matches that are not in them at the very end."""
+        """The accuracy of `lists`; matches that are not in them are ranked last."""
         places = np.zeros((len(lists), max(1, int(self.matches.max()))), np.int64)
         people = int((self.gallery.pids != -1).sum())
         for query, rows in enumerate(lists):
@@ -113,7 +112,7 @@ class Probe:
 
 
 def _distinct(gallery: SavedGallery, first: int) -> Ids:
-    """The ids, where each unknown person is somebody else and each unknown camera another."""
+    """The ids; each unknown person and each unknown camera gets an id of its own."""
     own = -10 - first - torch.arange(len(gallery))
     pids, camids = (torch.where(x == UNKNOWN, own, x) for x in (gallery.pids, gallery.camids))
     return Ids(pids, camids, np.empty(len(gallery), dtype=object))
@@ -123,9 +122,9 @@ def _counted(query: Ids, gallery: Ids) -> tuple[np.ndarray, np.ndarray]:
     """(Q,) gallery images of each query's person from other cameras, and from its own."""
     people = Counter(gallery.pids.tolist())
     seen = Counter(zip(gallery.pids.tolist(), gallery.camids.tolist(), strict=True))
-    asked = list(zip(query.pids.tolist(), query.camids.tolist(), strict=True))
-    hidden = np.array([seen[pair] for pair in asked], np.int64)
-    return np.array([people[pid] for pid, _ in asked], np.int64) - hidden, hidden
+    pairs = list(zip(query.pids.tolist(), query.camids.tolist(), strict=True))
+    hidden = np.array([seen[pair] for pair in pairs], np.int64)
+    return np.array([people[pid] for pid, _ in pairs], np.int64) - hidden, hidden
 
 
 def _padded(places: np.ndarray) -> Tensor:

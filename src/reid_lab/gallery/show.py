@@ -1,4 +1,4 @@
-"""What the commands print: results to stdout, everything else to stderr."""
+"""Output of the commands: results to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VERDICTS = {True: Text("✓", "green"), False: Text("✗", "red"), None: Text(""
 
 
 def answers(found: Sequence[SearchResult]) -> None:
-    """A table for each image that was asked about."""
+    """A table for each query image."""
     for answer in found:
         table = head_table("", "Distance", "Person", "Camera", "")
         table.add_column("Image", overflow="fold")
@@ -63,16 +63,14 @@ def info(gallery: SavedGallery) -> None:
 
 
 def plan(made: IndexPlan, gallery: SavedGallery) -> None:
-    """What was measured, what was extrapolated, and how to read it."""
+    """Measured and extrapolated numbers, and how to read them."""
     _measured(made, gallery)
     if made.size != made.count:
         _extrapolated(made)
     for name, problem in made.problems.items():
         stdout.print(Text(f"{name}: {problem}"))
     if made.whole is None or made.cut is None:
-        stdout.print(
-            "Nobody is known to be seen by two cameras: recall is all that can be measured."
-        )
+        stdout.print("No known person is seen by two cameras: only recall can be measured.")
         return
     stdout.print(
         f"Exact search: Rank-1 {percent(made.whole.rank1)}, mAP {percent(made.whole.mAP)} over the "
@@ -92,7 +90,7 @@ def broken(messages: Sequence[str]) -> None:
 
 
 def outcome(folder: Path, done: int, skipped: int, lost: int, seconds: float) -> None:
-    """One line: what is in the gallery now and how fast it came there."""
+    """One line: images in the gallery now, and the speed."""
     speed = f" ({done / seconds:,.0f} images/s)" if done else ""
     parts = [f"{done:,} images embedded{speed}"]
     parts += [f"{skipped:,} were there already"] if skipped else []

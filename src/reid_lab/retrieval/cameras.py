@@ -13,10 +13,10 @@ from reid_lab.retrieval.ranking import rank
 def camera_pairs(
     evaluation: Evaluation, exit: str, memory: float = GIGABYTE
 ) -> list[dict[str, Any]]:
-    """A row a pair of cameras: one camera's queries, the other's gallery images alone.
+    """One row for each pair of cameras: queries of one, gallery images of the other only.
 
-    Each gallery camera is ranked by itself and shown whole, without random galleries. Pairs
-    without an answerable query are left out, as are mostly those of one camera with itself.
+    Random galleries are not drawn. Pairs without an answerable query are left out, which most
+    pairs of a camera with itself are.
     """
     e, query, gallery = (
         evaluation.embeddings.exits[exit],

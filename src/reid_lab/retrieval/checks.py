@@ -1,4 +1,4 @@
-"""What embeddings and ids must be before anything is ranked by them."""
+"""Checks of embeddings and ids before ranking."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from reid_lab.errors import UserError
 
 
 class NoMatchError(UserError):
-    """No query has a match that it may see: no accuracy is defined."""
+    """No query has a visible match: no accuracy is defined."""
 
 
 def as_rows(name: str, rows: Tensor | np.ndarray) -> Tensor:
     """`rows` (N, D) as a tensor without gradients; its numbers and its device stay.
 
     Raises:
-        UserError: no matrix of real numbers, or one without columns.
+        UserError: not a matrix of real numbers, or one without columns.
     """
     rows = as_tensor(name, rows)
     if rows.ndim != 2 or rows.is_complex() or not rows.shape[1]:
@@ -51,7 +51,7 @@ def as_ids(name: str, values: Tensor | np.ndarray | Sequence[int]) -> Tensor:
     """`values` (N,) as int64 on the CPU.
 
     Raises:
-        UserError: not one whole number an image.
+        UserError: not one whole number for each image.
     """
     if not isinstance(values, (Tensor, np.ndarray)):
         values = np.asarray(values, None if len(values) else np.int64)
@@ -65,7 +65,7 @@ def as_ids(name: str, values: Tensor | np.ndarray | Sequence[int]) -> Tensor:
 
 
 def check_count(name: str, rows: Tensor, ids: int) -> None:
-    """Whether there is an id for each of `rows`.
+    """Check that there is an id for each of `rows`.
 
     Raises:
         UserError: there are more or fewer.
@@ -77,7 +77,7 @@ def check_count(name: str, rows: Tensor, ids: int) -> None:
 
 
 def check_pair(query: Tensor, gallery: Tensor) -> None:
-    """Whether `query` (Q, D) can be compared with `gallery` (G, D).
+    """Check that `query` (Q, D) can be compared with `gallery` (G, D).
 
     Raises:
         UserError: an empty gallery or different dimensions.
@@ -106,7 +106,7 @@ def check_rows(
     paths: Sequence[str] | np.ndarray | None = None,
     zeros_allowed: bool = False,
 ) -> Tensor:
-    """Whether each of `rows` (N, D) can be ranked; `row_sizes` of them.
+    """Check that each of `rows` (N, D) can be ranked; returns `row_sizes`.
 
     Raises:
         UserError: NaN, infinity or only zeros, naming the first such rows.
@@ -132,7 +132,7 @@ def check_bytes(memory: object, least: float, what: str) -> float:
     """`memory` as a number of bytes that hold `what`.
 
     Raises:
-        UserError: no number, not finite, or below `least`.
+        UserError: not a number, not finite, or below `least`.
     """
     known = isinstance(memory, SupportsFloat) and not isinstance(memory, (str, bool))
     value = float(memory) if known else float("nan")  # type: ignore[arg-type]
@@ -144,7 +144,7 @@ def check_bytes(memory: object, least: float, what: str) -> float:
 
 
 def check_paths(name: str, paths: np.ndarray, boxes: np.ndarray | None = None) -> None:
-    """Whether each image stands in `paths` (N,), or there in `boxes` (N, 4), once.
+    """Check that each image, a path or a path and box, is there once.
 
     Raises:
         UserError: naming the first that comes twice, and its rows.
@@ -155,6 +155,6 @@ def check_paths(name: str, paths: np.ndarray, boxes: np.ndarray | None = None) -
         if image in seen:
             raise UserError(
                 f"{name} row {row} is the same image as row {seen[image]} ({path}): an image that "
-                "stands twice counts twice, leave one out"
+                "is there twice counts twice, leave one out"
             )
         seen[image] = row

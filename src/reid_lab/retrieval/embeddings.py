@@ -1,4 +1,4 @@
-"""What a network leaves behind: the embeddings of queries and gallery at every exit."""
+"""The embeddings of queries and gallery at every exit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reid_lab.retrieval.checks import as_ids, as_rows, check_paths, check_rows
 
 @dataclass(frozen=True)
 class Ids:
-    """Who and where: `pids` (N,), `camids` (N,), `paths` (N,) for people to look at.
+    """Labels of N images: `pids` (N,), `camids` (N,) and `paths` (N,).
 
     Integers as tensors, arrays or lists; they are kept as int64 on the CPU. As queries, pids
     of 0 (distractors) and -1 (boxes without a person) have no match.
@@ -46,11 +46,11 @@ class Ids:
         counts = {name: len(values) for name, values in given.items() if values is not None}
         if len(set(counts.values())) > 1:
             listed = ", ".join(f"{count} {name}" for name, count in counts.items())
-            raise UserError(f"ids of the same images must be as many: {listed}")
+            raise UserError(f"ids of the same images differ in number: {listed}")
 
     @staticmethod
     def of(split: Split) -> Ids:
-        """Those of a split's images, in its order."""
+        """The labels of a split's images, in its order."""
         paths = np.array([str(split.path(i)) for i in range(len(split))], dtype=object)
         pids, camids, tracks = map(torch.from_numpy, (split.pids, split.camids, split.tracks))
         return Ids(pids, camids, paths, tracks, split.boxes)
@@ -78,7 +78,7 @@ class Exit:
     A `reference` is what the exits are measured against, such as a colour histogram; no
     budget policy may leave by it. `companions` (C, D) are there where the images are.
     Arrays become tensors; other kinds of numbers stay and are ranked in float32. `signs` (D,)
-    of 1 and -1: it ranks by the sum of them times squared differences, whatever the metric.
+    of 1 and -1: it ranks by the sum of signs times squared differences, and ignores the metric.
     """
 
     query: Tensor
@@ -104,7 +104,7 @@ class Embeddings:
 
     Raises:
         UserError: other numbers of rows than images, rows that cannot be ranked, or an image
-            that stands twice, naming the row.
+            that is there twice; the row is named.
     """
 
     query: Ids

@@ -41,7 +41,7 @@ class Reranker(Interface):
     ) -> Ranking: ...
 
     def check_memory(self, query_ids: Ids, gallery_ids: Ids, dim: int, memory: float) -> None:
-        """Whether `rank` can do with `memory` bytes, on a CPU.
+        """Check that `rank` fits in `memory` bytes on a CPU.
 
         Raises:
             UserError: saying how many it takes.
@@ -50,9 +50,9 @@ class Reranker(Interface):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`rankings`: name of the exit -> how it ranked the gallery.
+    """`rankings`: exit -> its ranking of the gallery.
 
-    `embeddings` are those that were ranked: pooled, where the protocol says so. `reranked`:
+    `embeddings` are those that were ranked: pooled, if the protocol pools. `reranked`:
     (exit, reranker) -> the same after re-ranking.
     """
 
@@ -72,7 +72,7 @@ class Evaluation:
         return {name: e.mul_adds for name, e in self.embeddings.exits.items() if not e.reference}
 
     def table(self) -> list[dict[str, Any]]:
-        """One row an exit: what it costs and how well it does, accuracies 0 to 1."""
+        """One row for each exit: cost and accuracies, 0 to 1."""
         rows = []
         for name, ranking in self.rankings.items():
             kind = "reference" if self.embeddings.exits[name].reference else "exit"
@@ -101,7 +101,7 @@ class Evaluation:
         }
 
     def ranked_list(self, exit: str, query: int, top: int) -> list[dict[str, Any]]:
-        """The `top` gallery images for one query at one exit, of those that it may see."""
+        """The `top` visible gallery images for one query at one exit."""
         e, gallery = self.embeddings.exits[exit], self.embeddings.gallery
         ids = self.embeddings.query.take(torch.tensor([query]))
         space = Space.of(e.query[query : query + 1], e.gallery, self.metric_of(exit))
@@ -134,7 +134,7 @@ def evaluate(
         memory: bytes that the work may take beside the embeddings, see memory.py.
 
     Raises:
-        NoMatchError: no query has a match that it may see.
+        NoMatchError: no query has a visible match.
         UserError: see `rank`.
     """
     embeddings = pooled(embeddings, protocol)
@@ -167,16 +167,16 @@ def rank_trials(
     protocol: Protocol = MARKET1501,
     memory: float = GIGABYTE,
 ) -> Ranking:
-    """`ranker` (as `ranking.rank`) over each gallery that the protocol shows.
+    """`ranker` (as `ranking.rank`) over each gallery of the protocol.
 
-    Queries to whom it shows none have no match.
+    Queries without a gallery have no match.
     """
     hidden = protocol.hidden
     query, gallery = as_rows("query", query), as_rows("gallery", gallery)
     check_pair(query, gallery)
     check_count("query", query, len(query_ids))
     check_count("gallery", gallery, len(gallery_ids))
-    if hidden != "same_camera" and protocol.shots is None:  # everything is shown: no copies
+    if hidden != "same_camera" and protocol.shots is None:  # the whole gallery: no copies
         return ranker(query, gallery, query_ids, gallery_ids, metric, hidden, memory)
     found = []
     for groups in trials(query_ids, gallery_ids, protocol):

@@ -1,4 +1,4 @@
-"""Query expansion: a query moves towards what it finds, and asks again."""
+"""Query expansion: a query is averaged with its nearest gallery images and ranked again."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class QueryExpansion:
         return F.normalize(expanded, dim=1) if space.metric == "cosine" else expanded
 
     def check_memory(self, query_ids: Ids, gallery_ids: Ids, dim: int, memory: float) -> None:
-        """Whether that is enough, to expand the queries and then to rank."""
+        """Check that `memory` is enough to expand the queries and to rank."""
         work = max(rank_work(query_ids, gallery_ids), self._work(len(gallery_ids), dim))
         BlockPlan.of(len(gallery_ids), memory, work)
 

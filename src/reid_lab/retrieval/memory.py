@@ -1,6 +1,6 @@
-"""How ranking stays within the bytes that it may take.
+"""How ranking keeps to its memory limit.
 
-They bound what is allocated beside the embeddings (float32, as the metric sees them: a copy
+The limit bounds what is allocated beside the embeddings (float32, as the metric sees them: a copy
 where they come in another form) and the results: blocks of distances and the work on them. Not
 in them: buffers that libraries keep, such as a BLAS's, of a few MB a thread.
 """
@@ -20,7 +20,7 @@ TILES = (512, 256, 128, 64)
 class BlockPlan:
     """`rows` queries' distances are held at once, from matrix products of `tile` queries.
 
-    `spare`: bytes that are left for the work on them.
+    `spare`: bytes for the work on them.
     """
 
     tile: int
@@ -32,7 +32,7 @@ class BlockPlan:
         """For `gallery` images and work that takes `work` bytes at the very least.
 
         Raises:
-            UserError: `memory` is no number of bytes, or too few for one tile and the work.
+            UserError: `memory` is not a number of bytes, or too few for one tile and the work.
         """
         tile, row = tile_rows(gallery), 4 * gallery
         what = f"the distances of {tile} queries to {gallery:,} gallery images and work on them"
@@ -43,12 +43,12 @@ class BlockPlan:
 
     @staticmethod
     def least(gallery: int, work: float) -> float:
-        """The fewest bytes that do."""
+        """The fewest bytes that are enough."""
         return tile_rows(gallery) * 4 * gallery + work
 
 
 def tile_rows(gallery: int) -> int:
-    """Queries in one matrix product: fewer for a large gallery, whatever the memory.
+    """Queries in one matrix product: fewer for a large gallery, independent of the memory.
 
     BLAS libraries choose their order of summation by the shapes. More than 512 make a CPU's
     product no faster.

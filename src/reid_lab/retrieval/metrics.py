@@ -1,4 +1,4 @@
-"""CMC, mAP and mINP from the places at which the matches stand."""
+"""CMC, mAP and mINP from the ranks of the matches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CMC_RANKS = (1, 5, 10, 20)
 
 @dataclass(frozen=True)
 class Ranking:
-    """How well each of Q queries was answered in T trials (T is 1 but for random galleries).
+    """Results of Q queries in T trials (T is 1 except for random galleries).
 
     All (T, Q). `first` int64: 0-based position of the first match. `ap`: average precision,
     plain. `ap_trapezoid`: the same by the trapezoid rule. `inp`: matches / position of the
@@ -22,7 +22,7 @@ class Ranking:
     it has none, and such a query is excluded from the accuracies.
 
     Raises:
-        NoMatchError: an accuracy is asked for and no query is answerable.
+        NoMatchError: an accuracy is read and no query is answerable.
     """
 
     first: Tensor
@@ -55,7 +55,7 @@ class Ranking:
 
     @staticmethod
     def skipped(queries: int) -> Ranking:
-        """Of queries that have no match."""
+        """The ranking of queries without a match."""
         ap, ap_trapezoid, inp = torch.zeros(3, 1, queries, dtype=torch.float64)
         return Ranking(ap.long(), ap, ap_trapezoid, inp, ap.bool())
 

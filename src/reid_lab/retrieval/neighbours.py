@@ -1,4 +1,4 @@
-"""Exact nearest neighbours in a block of distances, ties in the gallery's order."""
+"""Exact nearest neighbours in a block of distances, ties are broken by gallery index."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import Tensor
 
 from reid_lab.errors import UserError
 
-STRIDE = 32  # columns whose minimum stands for them
+STRIDE = 32  # columns that share a minimum
 
 
 def smallest(distances: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """(q, k) the smallest of `distances` (q, G), ascending, and where they stand.
+    """(q, k) the smallest of `distances` (q, G), ascending, and their columns.
 
     The k + 1 smallest lie in the k + 1 sets of columns with the smallest minima: only those
     are searched. Rows with equal values among them are looked at whole.

@@ -1,4 +1,4 @@
-"""A threshold chosen on some people, used on others, and shown people whom nobody enrolled.
+"""Open-set accuracy: a threshold from calibration people, tested on known and unknown people.
 
 The test set's identities are dealt into three groups: on `calibration` the threshold for each
 wanted false-accept rate is chosen, `known` people are enrolled in the gallery, `unknown`
@@ -29,7 +29,7 @@ FEWEST = 6  # people: two a group
 
 
 class TooFewPeopleError(UserError):
-    """The identities cannot be dealt into three groups."""
+    """The identities cannot be divided into three groups."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Groups:
 
     Attributes:
         calibration: queries of the calibration people.
-        calibration_gallery: images of these people, and half of those of nobody in question.
+        calibration_gallery: images of these people, and half of the other images.
         known: queries of the known people that have a match in the gallery.
         unknown: queries of the unknown people.
         gallery: images of the known people, and the other half.
@@ -53,12 +53,12 @@ class Groups:
 
 @dataclass(frozen=True)
 class OpenSetPoint:
-    """What the threshold for a wanted false-accept rate does; shares are 0 to 1.
+    """The effect of the threshold for a target false-accept rate; shares are 0 to 1.
 
     Attributes:
-        far: wanted share of impostor pairs nearer than the threshold.
+        far: target share of impostor pairs nearer than the threshold.
         threshold: in the metric's own unit; a pair passes where it is nearer. nan where the
-            calibration pairs cannot show the rate: then so is the rest, and `note` says why.
+            calibration pairs cannot show the rate: then so is the rest, and `note` is the reason.
         calibration_far, calibration_tpr: of the pairs that the threshold was chosen on.
         known_far, known_tpr: of the known people's pairs, which it has not seen.
         dir: known queries whose nearest image is nearer than the threshold and is the right
@@ -94,10 +94,10 @@ def operating_points(
     seed: int = 0,
     memory: float = GIGABYTE,
 ) -> list[OpenSetPoint]:
-    """One for each of the wanted false-accept rates `fars`.
+    """One for each of the target false-accept rates `fars`.
 
     Args:
-        seed: deals the people into the groups.
+        seed: of the division into groups.
 
     Raises:
         TooFewPeopleError: see `deal`.
@@ -161,7 +161,7 @@ def deal(query: Ids, gallery: Ids, hidden: Hidden, seed: int) -> Groups:
             f"{len(people)} people have a query and a match, an open set takes {FEWEST} or more"
         )
     calibration, known, unknown = map(_tensor, np.array_split(rng.permutation(people), 3))
-    # a distractor is somebody of his own
+    # each distractor is a person of its own
     persons = torch.where(gallery.pids == 0, -2 - torch.arange(len(gallery)), gallery.pids)
     others = persons[(persons != -1) & ~torch.isin(persons, _tensor(people))].unique().numpy()
     halves = list(map(_tensor, np.array_split(rng.permutation(others), 2)))
@@ -177,8 +177,8 @@ def deal(query: Ids, gallery: Ids, hidden: Hidden, seed: int) -> Groups:
 def nearest(
     space: Space, query: Ids, gallery: Ids, hidden: Hidden, memory: float = GIGABYTE
 ) -> tuple[Tensor, Tensor]:
-    """(Q,) distance to the nearest image that a query may see, infinite if there is none; and
-    whether it is the right person. Of equals the first in the gallery counts."""
+    """(Q,) distance to the nearest visible image, infinite without one; and whether it is the
+    same person. Ties are broken by gallery index."""
     distances, right = [torch.empty(0)], [torch.empty(0, dtype=torch.bool)]
     work = smallest_work(len(gallery), 1) + 4 * len(gallery)  # with the masks, of a query
     step = max(1, int(BlockPlan.of(len(gallery), memory, work).spare / work))
@@ -195,7 +195,7 @@ def nearest(
 
 
 def _answerable(query: Ids, gallery: Ids, hidden: Hidden) -> Tensor:
-    """(Q,) bool: a person's query that has a match which it may see."""
+    """(Q,) bool: queries of a person with a visible match."""
     found = query.pids > 0
     if bool(found.any()):
         _, match, _ = Known(gallery, hidden).of(query.take(_rows(found)), slice(None))

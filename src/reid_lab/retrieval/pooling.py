@@ -17,7 +17,7 @@ def pooled(embeddings: Embeddings, protocol: Protocol) -> Embeddings:
     """The embeddings that the protocol ranks.
 
     Raises:
-        UserError: tracklets are asked for and the images have no track numbers.
+        UserError: the protocol takes tracklets and the images have no track numbers.
     """
     if protocol.tracklets:
         embeddings = tracklets(embeddings)

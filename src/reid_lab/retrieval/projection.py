@@ -62,7 +62,7 @@ class PCA:
         return replace(self, components=self.components[:, :dim], variances=self.variances[:dim])
 
     def whiten(self) -> PCA:
-        """Every direction scaled to unit variance; a direction without any is left as it is.
+        """Every direction scaled to unit variance; a direction with none is unchanged.
 
         It has none where its standard deviation is rounding noise: at most D float32 epsilons
         of the largest one, or of the mean's largest entry.

@@ -1,4 +1,4 @@
-"""Where the matches of each query stand: counted, block by block, in bounded memory.
+"""The ranks of the matches of each query, counted block by block in bounded memory.
 
 A match stands behind what is nearer, and behind what is as far and comes before it in the
 gallery. Rows of plain distances are sorted (which a CPU does many numbers at a time, unlike
@@ -39,12 +39,12 @@ def rank(
     hidden: Hidden = "same_person_and_camera",
     memory: float = GIGABYTE,
 ) -> Ranking:
-    """Rank the gallery (G, D) for each query (Q, D) and say where the matches stand.
+    """Rank the gallery (G, D) for each query (Q, D).
 
     A match is a gallery image of the query's person that is not `hidden` (see Protocol).
     Distractors (pid 0) and boxes without a person (pid -1) among the queries have none: like
     all queries without a match they are not answerable. Equal distances rank in the gallery's
-    order, whatever the memory, device and threads.
+    order, independent of memory, device and threads.
 
     Args:
         query: tensors or NumPy arrays of real numbers; compared in float32, see `Space.of`.
@@ -111,7 +111,7 @@ def rank_blocks(
             step = max(1, int(left / (taken + SLOT * most_images(query_ids, gallery_ids))))
             for some, part in _in_steps(rows, distances, step):
                 known.hide_cameras(part, query_ids.camids[some])
-                ranked = _rank_rows(part, *known.of(query_ids, some), known.nobody, pool)
+                ranked = _rank_rows(part, *known.of(query_ids, some), known.distractor, pool)
                 found.put(some, ranked)
     return found
 
@@ -141,12 +141,12 @@ class Known:
             raise UserError(f"hidden={hidden!r}: choose one of {', '.join(get_args(Hidden))}")
         self.hidden, self.camids = hidden, gallery.camids
         self.pids, self.order = gallery.pids.sort(stable=True)
-        self.nobody = (gallery.pids == -1).nonzero().flatten()
+        self.distractor = (gallery.pids == -1).nonzero().flatten()
 
     def of(self, query: Ids, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
         """(q, M): gallery images of each query's person, ascending; matches; hidden ones.
 
-        Queries that are nobody in question, pids 0 and -1, have none.
+        Queries of distractors and junk, pids 0 and -1, have none.
         """
         pids, camids = query.pids[rows].contiguous(), query.camids[rows]
         start, end = (torch.searchsorted(self.pids, pids, right=right) for right in (False, True))
@@ -169,13 +169,13 @@ class Known:
 
 def hidden_mask(query: Ids, gallery: Ids, hidden: Hidden) -> Tensor:
     """(Q, G) bool: the gallery images that a query does not see. See Protocol."""
-    nobody = (gallery.pids == -1)[None]
+    distractor = (gallery.pids == -1)[None]
     if hidden == "nothing":
-        return nobody.expand(len(query), -1)
+        return distractor.expand(len(query), -1)
     same_camera = query.camids[:, None] == gallery.camids[None]
     if hidden == "same_camera":
-        return same_camera | nobody
-    return (same_camera & (query.pids[:, None] == gallery.pids[None])) | nobody
+        return same_camera | distractor
+    return (same_camera & (query.pids[:, None] == gallery.pids[None])) | distractor
 
 
 def _rank_rows(
@@ -183,14 +183,14 @@ def _rank_rows(
     index: Tensor,
     match: Tensor,
     hidden: Tensor,
-    nobody: Tensor,
+    distractor: Tensor,
     pool: ThreadPoolExecutor,
 ) -> Ranking:
     device = distances.device
     index, match, hidden = index.to(device), match.to(device), hidden.to(device)
     row, slot = hidden.nonzero(as_tuple=True)
     distances[row, index[row, slot]] = torch.inf
-    distances.index_fill_(1, nobody.to(device), torch.inf)
+    distances.index_fill_(1, distractor.to(device), torch.inf)
     far = distances.gather(1, index).masked_fill(~match, torch.inf)
     far, order = far.sort(dim=1, stable=True)
     places = places_of(distances, far, index.gather(1, order), pool)

@@ -112,7 +112,7 @@ class Space:
         return space
 
     def _scaled(self) -> Space:
-        """The same in float32, scaled by a power of two where squares would leave its range."""
+        """The same in float32, scaled by a power of two where squares would overflow."""
         sizes = [row_sizes(rows) for rows in (self.query, self.gallery)]
         largest = max(float(size.max()) if len(size) else 0.0 for size in sizes)
         power = 0
@@ -193,7 +193,7 @@ class Space:
             torch.addmm(norms[None], padded, gallery.T, alpha=-2, out=out)
 
     def query_norms(self) -> Tensor:
-        """(Q,) what `blocks` leaves off each query's squared distances."""
+        """(Q,) the term of squared distances that `blocks` omits for each query."""
         return square_norms(self._centred[0], self.signs)
 
     def distances(self, rows: slice, reduced: Tensor) -> Tensor:
@@ -306,7 +306,7 @@ def _up(count: int, unit: int) -> int:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """float32 products in float32, whatever training asked for (TF32, bfloat16)."""
+    """float32 products in float32, even if training set TF32 or bfloat16."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

@@ -25,8 +25,7 @@ class RankingMetric(Metric):
     """rank1, rank5, rank10, rank20, mAP, mAP_trapezoid and mINP, the same as `rank` gives.
 
     Batches may come in any order and from any process, from some processes none; an image that
-    came twice, as the samplers of DDP pad, counts once. Equal distances rank in the order of
-    `index`.
+    occurs twice, as the samplers of DDP pad, counts once. Ties are broken by `index`.
 
     Args:
         metric: euclidean, cosine, l1 or a Mahalanobis metric.
@@ -115,7 +114,7 @@ class RankingMetric(Metric):
         """The accuracies by name, 0 to 1.
 
         Raises:
-            NoMatchError: no query has a match that it may see.
+            NoMatchError: no query has a visible match.
             UserError: no query, or no gallery.
         """
         index, rows, pids, camids, is_query = (
@@ -131,7 +130,9 @@ class RankingMetric(Metric):
             first[(is_query[first.to(is_query.device)] == part).cpu()] for part in (True, False)
         )
         if not len(query) or not len(gallery):
-            raise UserError(f"{len(query)} queries and {len(gallery)} gallery images came")
+            raise UserError(
+                f"{len(query)} queries and {len(gallery)} gallery images: update it with both"
+            )
         ids = Ids(pids.cpu(), camids.cpu(), np.arange(len(pids)))
         ranking = rank_trials(
             rank,

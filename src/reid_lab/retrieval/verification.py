@@ -104,7 +104,7 @@ class Roc:
         return [dict(zip(("fpr", "tpr", "threshold"), row, strict=True)) for row in rows]
 
     def note(self, far: float) -> str:
-        """Why there is nothing to say about a false-accept rate of `far`; empty if there is.
+        """Why a false-accept rate of `far` cannot be estimated; empty if it can.
 
         Raises:
             UserError: no rate.
@@ -143,7 +143,7 @@ def roc(
     memory: float = GIGABYTE,
     width: float | None = None,
 ) -> Roc:
-    """Every query against every gallery image that it may see, see Protocol.
+    """Every query against every visible gallery image, see Protocol.
 
     Boxes without a person (pid -1) are in no pair, nor are queries without one; distractors
     (pid 0) are impostors.

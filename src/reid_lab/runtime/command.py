@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _read(model: Model, paths: list[Path], most: int, broken: set[str]) -> Iterator[PixelBatch]:
-    """Batches of images; why others cannot be read is printed, and added to `broken`."""
+    """Batches of images; messages of broken files are printed and added to `broken`."""
     for batch in batches(paths, model.image, most):
         for message in dict.fromkeys(batch.broken):
             if message not in broken:
@@ -64,7 +64,7 @@ def _embed(model: Model, read: Iterable[PixelBatch], out: Path) -> None:
 
 
 def _save(path: Path, exits: dict[str, np.ndarray], images: list[str], fingerprint: str) -> None:
-    """An array for each exit, `paths`, and the `fingerprint` that says what they compare with."""
+    """An array for each exit, the `paths`, and the `fingerprint` of the network."""
     with replacing(path) as beside, beside.open("wb") as file:  # numpy would append .npz
         np.savez(file, **exits, paths=np.array(images), fingerprint=fingerprint)  # type: ignore[arg-type]
 

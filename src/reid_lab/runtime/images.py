@@ -1,4 +1,4 @@
-"""Files to pixels without torch: within two grey levels of what the network was tested on."""
+"""Files to pixels without torch, within two grey levels of the network's own resizing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read(paths: Sequence[Path | str], size: tuple[int, int]) -> np.ndarray:
     """Files -> (N, height, width, 3) uint8 RGB.
 
     Raises:
-        ExportError: a file is missing, broken, or no image; it is named.
+        ExportError: a file is missing, broken, or not an image; it is named.
     """
     pixels = [resize(decode(Path(path)), size) for path in paths]
     return np.stack(pixels) if pixels else np.empty((0, *size, 3), np.uint8)
@@ -26,7 +26,7 @@ def read(paths: Sequence[Path | str], size: tuple[int, int]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class PixelBatch:
-    """The `paths` that could be read, their `pixels`, and why others could not."""
+    """Readable `paths` with their `pixels`; `broken`: messages of the other files."""
 
     paths: list[Path]
     pixels: np.ndarray  # (n, height, width, 3) uint8
@@ -34,7 +34,7 @@ class PixelBatch:
 
 
 def batches(paths: Sequence[Path], size: tuple[int, int], most: int) -> Iterator[PixelBatch]:
-    """All `paths`, so many at a time; what cannot be read is left out and named."""
+    """All `paths`, at most `most` at a time; files that cannot be read are left out and named."""
     for start in range(0, len(paths), most):
         some = paths[start : start + most]
         tried = [_read(path, size) for path in some]
@@ -44,7 +44,7 @@ def batches(paths: Sequence[Path], size: tuple[int, int], most: int) -> Iterator
 
 
 def _read(path: Path, size: tuple[int, int]) -> np.ndarray | str:
-    """(*size, 3) uint8, or what is wrong with the file."""
+    """(*size, 3) uint8, or a message if the file cannot be read."""
     try:
         return resize(decode(path), size)
     except ExportError as error:
@@ -52,7 +52,7 @@ def _read(path: Path, size: tuple[int, int]) -> np.ndarray | str:
 
 
 def expanded(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
-    """Absolute paths, of a folder those of the images in it; notes on what else lies there.
+    """Absolute paths, for a folder those of its images; notes about its other files.
 
     Raises:
         UserError: a folder holds no image.
@@ -69,7 +69,7 @@ def decode(path: Path) -> np.ndarray:
     """(H, W, 3) uint8 RGB.
 
     Raises:
-        ExportError: the file is missing, broken, or no image.
+        ExportError: the file is missing, broken, or not an image.
     """
     try:
         return read_pixels(path)

@@ -1,4 +1,4 @@
-"""`manifest.json` of an exported network: what its files are and what they take."""
+"""`manifest.json` of an exported network: its files, inputs and exits."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class ExportError(UserError):
-    """What is wrong with an exported network, or with what it was given."""
+    """An exported network that cannot be used, or inputs that it cannot take."""
 
 
 @dataclass(frozen=True)
 class ExportedExit:
-    """An exit: D of its embeddings, cumulative Mul-Adds an image, whether a stream may leave."""
+    """An exit: D, cumulative Mul-Adds an image, whether a stream may exit there."""
 
     name: Name
     dim: Annotated[int, Field(ge=1, le=MAX_DIM)]
@@ -72,12 +72,12 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that is known of an export.
+    """The description of an export.
 
     Args:
         fingerprint: of weights, config, preprocessing and precision: embeddings of one
             fingerprint can be compared (see `reid_lab.checkpoint`).
-        measured: what the export found when it was compared with PyTorch.
+        measured: results of the comparison with PyTorch.
         crc32: of each file, by its name; exports from before it was kept are run without.
     """
 
@@ -99,7 +99,7 @@ class Manifest:
         """The exit of that name.
 
         Raises:
-            ExportError: there is none; with those that there are.
+            ExportError: an unknown name; the message lists the available ones.
         """
         for e in self.exits:
             if e.name == name:
@@ -114,7 +114,7 @@ class Manifest:
         """The manifest in `folder`.
 
         Raises:
-            ExportError: none there, one that cannot be read, or of a newer format.
+            ExportError: no manifest, a malformed one, or a newer format.
         """
         restore(folder)
         path = folder / MANIFEST
@@ -134,7 +134,7 @@ class Manifest:
         return manifest
 
     def check_chain(self, path: Path) -> None:
-        """Whether the stages can run one after the other, and end at the exits.
+        """Check that the stages can run one after the other and end at the exits.
 
         Raises:
             ExportError: they cannot.
@@ -152,5 +152,5 @@ class Manifest:
         if ends != self.names or len({*files}) < len(files):
             raise ExportError(
                 f"{path}: the stages end at {', '.join(ends)}, the exits are "
-                f"{', '.join(self.names)}: they have to be the same, each once"
+                f"{', '.join(self.names)}: they must be the same, each once"
             )

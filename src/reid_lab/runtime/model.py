@@ -36,11 +36,12 @@ class Model:
     """The network in a folder that `reid-lab export` wrote.
 
     Args:
+        folder: of the export.
         threads: of one operator; 0 takes all cores.
-        providers: of onnxruntime, the first that can be had is taken.
+        providers: of onnxruntime, the first available one is used.
 
     Raises:
-        ExportError: no export, one of a newer format, or files of two exports.
+        ExportError: not an export, a newer format, or files of two exports.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Model:
         return self._ran(WHOLE, names, {PIXELS: pixels})
 
     def embed_until(self, pixels: np.ndarray, exit: str) -> np.ndarray:
-        """(N, D) float32 of one exit; the stages behind it do not run."""
+        """(N, D) float32 of one exit; later stages do not run."""
         self._check(pixels)
         dim = self.manifest.exit(exit).dim
         if not len(pixels):
@@ -116,22 +117,22 @@ class Model:
         """Image files -> every exit's embeddings (N, D) by name.
 
         Raises:
-            ExportError: a file that is no image; it is named.
+            ExportError: a file that cannot be read; it is named.
         """
         self.open_whole()
         return _joined([self.embed(pixels) for pixels in self._batches(paths, batch_size)])
 
     def open_whole(self) -> None:
-        """Open the whole network now, so that what is wrong with it is found before the images.
+        """Open the whole network now, so that errors are raised before images are read.
 
         Raises:
-            ExportError: it is missing, damaged, no network, or of another export.
+            ExportError: it is missing, damaged, not a network, or of another export.
         """
         self._session(WHOLE)
 
     @property
     def image(self) -> tuple[int, int]:
-        """Height and width of the pixels that it takes."""
+        """Height and width of its input."""
         return self.manifest.preprocessing.image
 
     def _batches(self, paths: Sequence[Path | str], size: int) -> Iterator[np.ndarray]:
@@ -139,7 +140,7 @@ class Model:
             yield read(paths[start : start + size], self.image)
 
     def _run(self, number: int, values: Values) -> Values:
-        """What stage `number` gives, and of `values` what the stages behind it still read."""
+        """The outputs of stage `number`, and those of `values` that later stages read."""
         stages = self.manifest.stages
         stage = stages[number]
         given = {name: values[name] for name in stage.inputs}
@@ -151,8 +152,8 @@ class Model:
         """The outputs `names` of a file.
 
         Raises:
-            ExportError: it cannot be run, or gives other embeddings than the manifest says, or
-                such that are not finite.
+            ExportError: it cannot be run, or or its embeddings differ from the manifest or are
+                not finite.
         """
         session = self._session(file)
         try:
@@ -169,7 +170,7 @@ class Model:
             if rows.dtype != np.float32 or rows.shape != (count, e.dim):
                 raise ExportError(
                     f"{self.folder / file} gives {rows.dtype} {rows.shape} for exit {e.name!r}, "
-                    f"the manifest says float32 ({count}, {e.dim}): export again"
+                    f"the manifest has float32 ({count}, {e.dim}): export again"
                 )
             if not np.isfinite(rows).all():
                 raise ExportError(
@@ -182,7 +183,7 @@ class Model:
         """The file, opened once.
 
         Raises:
-            ExportError: it is missing, damaged, no network, or of another export.
+            ExportError: it is missing, damaged, not a network, or of another export.
         """
         if file not in self._sessions:
             self._sessions[file] = self._opened(file)
@@ -237,7 +238,7 @@ class Model:
 
     def _check_facts(self, path: Path, session: onnxruntime.InferenceSession) -> None:
         """Raises:
-        ExportError: the manifest beside it says something else.
+        ExportError: the file and the manifest do not agree.
         """
         facts, manifest = session.get_modelmeta().custom_metadata_map, self.manifest
         found = facts.get("fingerprint", "none")
@@ -261,7 +262,7 @@ class Model:
         wanted = [*self.image, 3]
         if PIXELS in shapes and shapes[PIXELS][1:] != wanted:
             raise ExportError(
-                f"{path} takes pixels {shapes[PIXELS][1:]}, {MANIFEST} says {wanted}: export again"
+                f"{path} takes pixels {shapes[PIXELS][1:]}, {MANIFEST} has {wanted}: export again"
             )
 
     def _check(self, pixels: np.ndarray) -> None:

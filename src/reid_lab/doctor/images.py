@@ -1,4 +1,4 @@
-"""Findings from the pictures: broken ones, odd ones, and the same one twice."""
+"""Findings from the images: broken, unusual and duplicate ones."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from reid_lab.doctor.hashes import difference_hash, within
 from reid_lab.doctor.scan import ImageStats
 from reid_lab.protocol import Hidden
 
-# what separates re-encoded, scaled and slightly cropped copies from 10^8 pairs of other pictures
+# what separates re-encoded, scaled and slightly cropped copies from 10^8 pairs of other images
 BITS = 10  # of 64 in which the hashes of near-duplicates differ at most
 GREY_LEVELS = 10.0  # of 255 by which their thumbnails differ, mean absolute
-UNIFORM = 4.0  # grey levels: the standard deviation of a picture that shows nothing
+UNIFORM = 4.0  # grey levels: the standard deviation of an image without content
 SMALLEST = 32  # pixels of the higher side
 FACTOR = 4  # a height this many times the median, or one part in as many, is odd
 Parts = Mapping[str, tuple[Split, ImageStats]]
@@ -35,7 +35,7 @@ class Pairs:
         return Pairs(self.i[mask], self.j[mask], self.exact[mask])
 
 
-def check_pictures(benchmark: Benchmark, stats: Mapping[str, ImageStats]) -> list[Finding]:
+def check_images(benchmark: Benchmark, stats: Mapping[str, ImageStats]) -> list[Finding]:
     """All of this file; `stats` has train, query, gallery, and companions if there are any."""
     splits = {"train": benchmark.train, "query": benchmark.query, "gallery": benchmark.gallery}
     parts = {name: (split, stats[name]) for name, split in splits.items()}
@@ -80,20 +80,20 @@ def sizes(parts: Parts) -> list[Finding]:
 
 
 def clipped(parts: Parts) -> list[Finding]:
-    """Boxes that leave their image in part."""
+    """Boxes that are partly outside of their image."""
     mask = _all(parts, "clipped") & _all(parts, "good")
     fix = "what lies inside is taken: correct the boxes if they are for another resolution"
-    return _some("warning", mask, _names(parts), "the box leaves the picture", fix)
+    return _some("warning", mask, _names(parts), "the box is partly outside of the image", fix)
 
 
 def uniform(parts: Parts) -> list[Finding]:
-    """Pictures of one colour."""
+    """Images of one colour."""
     mask = _all(parts, "good") & (_all(parts, "contrast") < UNIFORM)
     return _some("warning", mask, _names(parts), "one colour only", "leave them out")
 
 
 def conflicts(parts: Parts, name: Callable[[int], str] = str) -> list[Finding]:
-    """The very same picture under two names of people."""
+    """The same image with two pids."""
     digests = _all(parts, "digests")
     pids = np.concatenate([split.pids for split, _ in parts.values()])
     shows = _all(parts, "good") & (_all(parts, "contrast") >= UNIFORM)
@@ -108,31 +108,31 @@ def conflicts(parts: Parts, name: Callable[[int], str] = str) -> list[Finding]:
         return []
     said = [f"{os.fsdecode(names[i])} (pid {name(pids[i])})" for pair in pairs for i in pair]
     listed = named([", ".join(two) for two in zip(said[::2], said[1::2], strict=True)], "\n")
-    what = f"{len(pairs):,} pictures are the same to the pixel, but of two people:\n{listed}"
+    what = f"{len(pairs):,} images are equal in every pixel, but of two people:\n{listed}"
     return [Finding("warning", what, "one of the two labels is wrong: correct or remove it")]
 
 
 def shown_twice(
     query: Split, query_stats: ImageStats, gallery: Split, gallery_stats: ImageStats, hidden: Hidden
 ) -> list[Finding]:
-    """Queries that are shown their own picture as another camera's or another person's.
+    """Queries whose own image is in the gallery, of another camera or person.
 
     What the protocol hides does not matter, and another frame of the same person in the same
-    camera is naturally alike.
+    camera is naturally similar.
     """
     pairs = alike(query_stats, gallery_stats)
     person = query.pids[pairs.i] == gallery.pids[pairs.j]
     camera = query.camids[pairs.i] == gallery.camids[pairs.j]
     matters = ~person | ~camera if hidden != "same_camera" else ~camera
-    if hidden == "nothing":  # another frame of the same person may be alike, but not to the pixel
+    if hidden == "nothing":  # another frame of the same person may be similar, but not equal
         matters |= pairs.exact
     pairs = pairs.take(matters & (gallery.pids[pairs.j] != JUNK))
-    fix = "the search is for another picture of a person: remove one, or correct pid and camera"
+    fix = "a query is matched with itself: remove one, or correct pid and camera"
     return _same("query and gallery", query, gallery, pairs, fix)
 
 
 def leaks(parts: Parts) -> list[Finding]:
-    """Pictures of the test that were trained on."""
+    """Test images that are also training images."""
     train, stats = parts["train"]
     found = []
     for name in ("query", "gallery"):
@@ -144,7 +144,7 @@ def leaks(parts: Parts) -> list[Finding]:
 
 
 def copies(parts: Parts) -> list[Finding]:
-    """The very same picture again within a part, of the same person."""
+    """The same image twice in a part, of the same person."""
     found = []
     for name, (split, stats) in parts.items():
         rows = _useful(stats)
@@ -153,7 +153,7 @@ def copies(parts: Parts) -> list[Finding]:
         again = np.setdiff1d(rows, rows[kept])
         if len(again):
             listed = named([os.fsdecode(split.names[i]) for i in again])
-            what = f"{name}: {len(again):,} pictures are there twice, to the pixel: {listed}"
+            what = f"{name}: {len(again):,} images are there twice: {listed}"
             found.append(Finding("note", what, "remove the copies; they weigh double"))
     return found
 
@@ -179,7 +179,9 @@ def _same(where: str, a: Split, b: Split, pairs: Pairs, fix: str) -> list[Findin
     shown = list(zip(a.names[pairs.i].tolist(), b.names[pairs.j].tolist(), strict=True))
     listed = named([f"{os.fsdecode(one)}, {os.fsdecode(other)}" for one, other in shown], "\n")
     exact = int(pairs.exact.sum())
-    what = f"{where}: {len(shown):,} pairs of near-duplicates, {exact:,} of them to the pixel"
+    what = (
+        f"{where}: {len(shown):,} pairs of near-duplicates, {exact:,} of them equal in every pixel"
+    )
     return [Finding("warning", f"{what}:\n{listed}", fix)]
 
 
@@ -192,7 +194,7 @@ def _some(level: Level, mask: np.ndarray, names: np.ndarray, what: str, fix: str
 
 
 def _useful(stats: ImageStats) -> np.ndarray:
-    """Indices of pictures that can be distinguished."""
+    """Indices of images that can be distinguished."""
     return np.flatnonzero(stats.good & (stats.contrast >= UNIFORM))
 
 
