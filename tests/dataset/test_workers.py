@@ -70,6 +70,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path, program: str, 
     assert pids and all(map(alive, pids))
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait(10)
+    parent.stdout.close()
     deadline = time.monotonic() + 30
     while any(map(alive, pids)):
         assert time.monotonic() < deadline, pids

@@ -233,6 +233,7 @@ def test_data_sets_of_like_names_have_folders_of_their_own(tmp_path: Path) -> No
     assert len({f.name.lower() for f in folders}) == 6 and max(len(f.name) for f in folders) < 120
 
 
+@pytest.mark.filterwarnings("ignore:Attempting to set identical")  # by matplotlib
 @pytest.mark.parametrize("costs", [(0.0, 0.0), (1e-300, 1e18), (float("nan"), 1e6), (0.0, 5e-324)])
 def test_costs_at_the_limits_are_drawn_or_left_out(costs: tuple[float, float]) -> None:
     points = [Point("d", f"m{c}", "exit", "e", 0.5, 0.5, c) for c in costs]

@@ -42,7 +42,10 @@ def test_equals_the_function_in_any_order_with_padding() -> None:
     found = {name: value.item() for name, value in metric.compute().items()}
     assert found == pytest.approx(rank(*sides).summary(), abs=1e-7)
     metric.reset()
-    with pytest.raises(ValueError, match="nothing to rank"):
+    with (
+        pytest.warns(UserWarning, match="called before the"),
+        pytest.raises(ValueError, match="nothing to rank"),
+    ):
         metric.compute()
 
 
