@@ -11,6 +11,7 @@ from typing import Any
 import nbformat
 import pytest
 import torch
+import yaml
 from nbclient import NotebookClient
 
 import reid_lab
@@ -34,39 +35,30 @@ def test_the_python_runs_as_printed(people: Path, capsys: pytest.CaptureFixture[
     assert names["images"].shape == (8, 3, 128, 64)
 
 
-GIVEN = """
-from __future__ import annotations
-import re
-from pathlib import Path
-import torch.nn.functional as F
-from torch import Tensor, nn
-from reid_lab.backbone import Backbone
-from reid_lab.dataset.readers.checks import match_names
-from reid_lab.dataset.readers.files import require
-from reid_lab.dataset.records import Benchmark, Split
-from reid_lab.model.base import Outputs, State
-from reid_lab.model.classifier import required
-from reid_lab.model.sgd import SgdRecipe
-from reid_lab.types import Count, LearningRate, Units
-"""
-
-
 def test_what_contributing_adds_works(tmp_path: Path) -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     names: dict[str, Any] = {}
-    exec(GIVEN + "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)), names)
+    exec("\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)), names)
     model = names["Stripes"](names["Tiny"](), identities=2).eval()
     images = torch.randn(4, 3, 32, 16)
-    together = model(images)["stripes"]
-    assert together.shape == (4, 64)
-    torch.testing.assert_close(model.step("stripes", (images[2:],))[1], together[2:])
+    together = model(images)
+    assert {name: rows.shape for name, rows in together.items()} == {
+        "early": (4, 16),
+        "stripes": (4, 64),
+    }
+    state, rows = model.step("early", (images,))
+    torch.testing.assert_close(rows, together["early"])
+    torch.testing.assert_close(model.step("stripes", (state[0][2:],))[1], together["stripes"][2:])
     losses = model.losses({"image": images, "label": torch.tensor([0, 0, 1, 1])})
-    assert list(losses) == ["cross_entropy"] and losses["cross_entropy"].requires_grad
+    assert list(losses) == ["early", "stripes"] and losses["early"].requires_grad
     write_jpegs(tmp_path, ["train/1-1-1.jpg", "train/2-1-1.jpg", "query/3-1-1.jpg"])
     write_jpegs(tmp_path, ["gallery/3-2-1.jpg"])
     found = names["read_dashes"](tmp_path)
     assert found.train.counts() == {"images": 2, "pids": 2, "cameras": 1}
     assert (found.gallery.pids.tolist(), found.gallery.camids.tolist()) == ([3], [2])
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    bases = [name for block in blocks for name in block.get("defaults", ())]
+    assert bases and all((ROOT / "conf" / "dataset" / f"{name}.yaml").is_file() for name in bases)
 
 
 @pytest.mark.parametrize("path", sorted(DOCS.glob("examples/*.ipynb")), ids=lambda path: path.stem)

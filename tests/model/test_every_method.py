@@ -68,8 +68,9 @@ def untouched(model: ReidModule) -> list[str]:
     return [
         name
         for name, p in model.named_parameters()
+        if p.requires_grad
         # the gradient of one number in front of a norm is zero, whatever the loss
-        if p.grad is None or (p.numel() > 1 and not p.grad.any())
+        and (p.grad is None or (p.numel() > 1 and not p.grad.any()))
     ]
 
 
