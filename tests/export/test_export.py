@@ -259,7 +259,7 @@ def test_runtime_errors_are_one_message(
 ) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8 broken")
     for folder, image, message in (
-        (tmp_path / "none", tmp_path / "bad.jpg", "is no exported network, it does not exist"),
+        (tmp_path / "none", tmp_path / "bad.jpg", "is not an exported network, it does not exist"),
         (tmp_path, tmp_path / "bad.jpg", "it has no manifest.json"),
         (dare / "out", tmp_path / "bad.jpg", "cannot be read as an image"),
     ):

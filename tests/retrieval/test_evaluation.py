@@ -19,7 +19,7 @@ from reid_lab.retrieval import (
     evaluate,
     rank,
 )
-from reid_lab.retrieval.trials import trials
+from reid_lab.retrieval.evaluation import trials
 from tests.retrieval.people import Sides, crowd, euclidean, ids, naive, same, seen
 
 

@@ -58,6 +58,11 @@ class Command:
 Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
+def add_overrides(parser: Parser, example: str) -> None:
+    """Positional arguments key=value, as `reid-lab run` takes them."""
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help=f"as for run: {example}")
+
+
 def parse(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
     """The arguments of a subcommand. Exits with status 2 if they are wrong."""
     own: Command | None = parser.get_default("command")  # a parser of actions has none

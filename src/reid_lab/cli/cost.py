@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reid_lab.cli.command import Command, Subparsers, batch_size, count, positive
+from reid_lab.cli.command import Command, Subparsers, add_overrides, batch_size, count, positive
 
 EXAMPLES = """\
 examples:
@@ -25,12 +25,7 @@ def add(commands: Subparsers) -> None:
         ),
         epilog=EXAMPLES,
     )
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="key=value",
-        help="as for reid-lab run: +experiment=dare_market model.dim=64 ...",
-    )
+    add_overrides(parser, "+experiment=dare_market model.dim=64 ...")
     parser.add_argument(
         "--checkpoint", type=Path, help="of a run: its network, at its image size, is measured"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reid_lab.cli.command import Command, Subparsers, count, report_error
+from reid_lab.cli.command import Command, Subparsers, add_overrides, count, report_error
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 
@@ -26,12 +26,7 @@ def add(commands: Subparsers) -> None:
         description="Check a data set before training: what it holds, and what is wrong with it.",
         epilog=EXAMPLES,
     )
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="key=value",
-        help="as for reid-lab run: dataset=csv dataset.root=...",
-    )
+    add_overrides(parser, "dataset=csv dataset.root=...")
     parser.add_argument(
         "--sheet", type=_image_path, metavar="FILE.png", help="write a sheet of random people"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reid_lab.cli.command import Command, Subparsers, batch_size, count
+from reid_lab.cli.command import Command, Subparsers, add_overrides, batch_size, count
 
 EXAMPLES = """\
 examples:
@@ -22,12 +22,9 @@ def add(commands: Subparsers) -> None:
         description="Write a checkpoint as ONNX, whole and in stages, compared with PyTorch.",
         epilog=EXAMPLES,
     )
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="key=value",
-        help="as for reid-lab run: dataset=csv dataset.root=... to rank its test split with "
-        "PyTorch and with onnxruntime",
+    add_overrides(
+        parser,
+        "dataset=csv dataset.root=... to rank its test split with PyTorch and with onnxruntime",
     )
     parser.add_argument("--checkpoint", type=Path, required=True, help="of a run: .../last.ckpt")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.text import Text
 
 from reid_lab.budget.mul_adds import count_exits, exit_dims
 from reid_lab.checkpoint import fingerprint_of_variant, open_model
@@ -19,9 +21,10 @@ from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.splits import check_rankable
 from reid_lab.dataset.transforms import MEAN, STD
 from reid_lab.doctor.examine import composed
-from reid_lab.export import show
+from reid_lab.files.console import head_table, stderr, stdout
 from reid_lab.files.folders import replacing_folder
 from reid_lab.model import ReidModule
+from reid_lab.report.tables import mul_adds, percent
 from reid_lab.runtime.manifest import (
     INT8,
     MANIFEST,
@@ -58,7 +61,7 @@ def export(args: Namespace) -> Manifest:
     with replacing_folder(args.out) as folder:
         manifest = write_export(folder, method, image, key, data, args)
         check_target(args.out, args.overwrite)  # it may have come meanwhile
-    show.outcome(args.out, manifest)
+    print_outcome(args.out, manifest)
     return manifest
 
 
@@ -86,7 +89,7 @@ def write_export(
     stream = method.stream_exits
     exits = tuple(ExportedExit(n, dims[n], costs[n], n in stream) for n in method.exit_names)
     preprocessing = Preprocessing(image, MEAN, STD)
-    with show.working("trace"):
+    with working("trace"):
         traced = trace(method, image)
     plain = Manifest(key, "float32", preprocessing, exits, (), versions())
     manifest = write_files(folder, *traced, plain)
@@ -95,13 +98,13 @@ def write_export(
     check_differences(found["difference"], args.tolerance)
     if data is not None:
         test = TestImages(data, costs, args.batch_size)
-        with show.working("rank the test split with PyTorch and onnxruntime"):
+        with working("rank the test split with PyTorch and onnxruntime"):
             found["pytorch"] = test.accuracies(by_torch(method))
             found["onnxruntime"] = test.accuracies(model.embed)
         found["dataset"] = data.benchmark.name
         check_accuracies(found["pytorch"], found["onnxruntime"], args.map_tolerance)
         if args.int8:
-            with show.working("INT8"):
+            with working("INT8"):
                 found[INT8] = write_int8(folder, model, traced, test, args)
     return write_measured(folder, manifest, found)
 
@@ -180,3 +183,31 @@ def check_target(out: Path, overwrite: bool) -> None:
 
 def versions() -> dict[str, str]:
     return {name: version(name) for name in ("reid-lab", "torch", *PACKAGES)}
+
+
+def working(what: str) -> AbstractContextManager[Any]:
+    return stderr.status(f"{what} ...")
+
+
+def print_outcome(folder: Path, manifest: Manifest) -> None:
+    """A row an exit: cost, difference from PyTorch, accuracies where they were measured."""
+    found = manifest.measured
+    rows = {"ONNX": found.get("onnxruntime"), "PyTorch": found.get("pytorch")}
+    rows["INT8"] = found.get(INT8, {}).get("accuracies")
+    ranked = [name for name, accuracies in rows.items() if accuracies]
+    heads = [f"{metric} {name}" for name in ranked for metric in ("Rank-1", "mAP")]
+    table = head_table("Exit", "Mul-Adds", "Max diff", *heads)
+    for e in manifest.exits:
+        accuracies = [rows[name][e.name] for name in ranked]  # type: ignore[index]
+        cells = [percent(a[metric]) for a in accuracies for metric in ("rank1", "mAP")]
+        gap = found["difference"][e.name]["relative"]
+        table.add_row(e.name, mul_adds(e.mul_adds), f"{gap:.1g}", *cells)
+    stdout.print(table)
+    if INT8 in found:
+        small = found[INT8]
+        stdout.print(
+            f"INT8: {percent(small['size_ratio'])} of the bytes, "
+            f"{small['images_per_second_ratio']:.2f} times the images/s"
+        )
+    line = f"{folder}: stages {len(manifest.stages)}, fingerprint {manifest.fingerprint[:12]}"
+    stdout.print(Text(line), soft_wrap=True)

@@ -31,8 +31,7 @@ from pydantic import Field
 
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import disk_full, is_disk_full
-from reid_lab.files.folders import restore
-from reid_lab.files.strict_json import check_format, checked, read_json
+from reid_lab.files.strict_json import check_format, checked, file_in, read_json
 from reid_lab.files.tables import write_json
 from reid_lab.types import MAX_SIDE
 
@@ -123,12 +122,7 @@ class Card:
         Raises:
             GalleryError: no gallery, an invalid card, or a newer format.
         """
-        restore(folder)
-        path = folder / CARD
-        if not path.is_file():
-            what = f"has no {CARD}" if folder.is_dir() else "does not exist"
-            what = "is a file" if folder.is_file() else what
-            raise GalleryError(f"{folder} is not a saved gallery, it {what}: build one first")
+        path = file_in(folder, CARD, "a saved gallery", "build one first", GalleryError)
         check_inside(path)
         try:
             content = read_json(path)

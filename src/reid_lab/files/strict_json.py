@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from reid_lab.errors import UserError
+from reid_lab.files.folders import restore
 
 MOST_BYTES = 1 << 24  # of a file that is read as a whole
 LISTED = 5  # wrong fields that one message names
@@ -46,6 +47,21 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a JSON object")
     return content
+
+
+def file_in(folder: Path, name: str, what: str, fix: str, kind: type[UserError]) -> Path:
+    """The file that describes `folder`.
+
+    Raises:
+        UserError: a `kind`: it is not there, so that `folder` is not `what`.
+    """
+    restore(folder)
+    path = folder / name
+    if not path.is_file():
+        why = f"has no {name}" if folder.is_dir() else "does not exist"
+        why = "is a file" if folder.is_file() else why
+        raise kind(f"{folder} is not {what}, it {why}: {fix}")
+    return path
 
 
 def check_format(path: Path, content: dict[str, Any], newest: int) -> None:

@@ -24,7 +24,6 @@ from reid_lab.gallery.images import (
     names_of,
 )
 from reid_lab.gallery.index import check_count, check_installed
-from reid_lab.gallery.page import page
 from reid_lab.gallery.planner import plan as make_plan
 from reid_lab.gallery.results import SearchResult
 from reid_lab.gallery.store import SavedGallery
@@ -101,7 +100,7 @@ def search(args: Namespace) -> int:
             answers += [SearchResult.of(gallery, *one) for one in found]
     show.broken(broken)
     if args.html and answers:
-        write_text(args.html, page(gallery, answers))
+        write_text(args.html, show.page(gallery, answers))
         stdout.print(f"{args.html}", soft_wrap=True, highlight=False)
     elif answers:
         show.answers(answers)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 
+from jinja2 import Environment, StrictUndefined
 from rich.table import Table
 from rich.text import Text
 
@@ -14,7 +16,9 @@ from reid_lab.gallery.images import Labelled
 from reid_lab.gallery.planner import IndexPlan
 from reid_lab.gallery.results import SearchResult
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
+from reid_lab.report.pictures import data_uri
 from reid_lab.report.tables import NOTHING, percent
+from reid_lab.results.ranked import ImageCrop
 
 LISTED = 10  # broken images that are named
 VERDICTS = {True: Text("✓", "green"), False: Text("✗", "red"), None: Text("")}
@@ -155,3 +159,27 @@ def _print(title: str, table: Table) -> None:
     """The title apart, since a table's own breaks at the table's width."""
     stdout.print(Text(title, "bold"), soft_wrap=True)
     stdout.print(table)
+
+
+def page(gallery: SavedGallery, answers: Sequence[SearchResult]) -> str:
+    """HTML with query images and their matches as thumbnails."""
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["name"] = name
+    text = files("reid_lab.gallery").joinpath("page.html.j2").read_text("utf-8")
+    thumbnails = {path: data_uri(ImageCrop(path)) for path in _paths(answers)}
+    return environment.from_string(text).render(
+        css=files("reid_lab.report").joinpath("report.css").read_text("utf-8"),
+        name=gallery.folder.name,
+        count=len(gallery),
+        card=gallery.card,
+        answers=answers,
+        thumbnails=thumbnails,
+        lost=sum(not uri for uri in thumbnails.values()),
+    )
+
+
+def _paths(answers: Sequence[SearchResult]) -> set[Path]:
+    queries = {answer.image.path for answer in answers}
+    return queries | {match.image.path for answer in answers for match in answer.matches}

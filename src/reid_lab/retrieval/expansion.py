@@ -13,13 +13,13 @@ from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.memory import GIGABYTE, BlockPlan
 from reid_lab.retrieval.metrics import Ranking
 from reid_lab.retrieval.neighbours import smallest, smallest_work
-from reid_lab.retrieval.ranking import check_sides, rank, rank_work
-from reid_lab.retrieval.space import Metric, Space
+from reid_lab.retrieval.ranking import SpaceReranker, rank, rank_work
+from reid_lab.retrieval.space import Space
 from reid_lab.types import Count, NonNegative
 
 
 @dataclass(frozen=True)
-class QueryExpansion:
+class QueryExpansion(SpaceReranker):
     """Mean of a query and its `neighbours` nearest, weighed by cosine similarity ^ `alpha`.
 
     With alpha 0 average query expansion (Chum et al., ICCV 2007), above it alpha query
@@ -32,20 +32,9 @@ class QueryExpansion:
 
     name = "query_expansion"
 
-    def rank(
-        self,
-        query: Tensor,
-        gallery: Tensor,
-        query_ids: Ids,
-        gallery_ids: Ids,
-        metric: Metric = "euclidean",
-        hidden: Hidden = "same_person_and_camera",
-        memory: float = GIGABYTE,
+    def rank_space(
+        self, space: Space, query_ids: Ids, gallery_ids: Ids, hidden: Hidden, memory: float
     ) -> Ranking:
-        """As `ranking.rank`, by the expanded queries."""
-        space = Space.of(query, gallery, metric)
-        check_sides(space, query_ids, gallery_ids)
-        self.check_memory(query_ids, gallery_ids, space.gallery.shape[1], memory)
         expanded = self.expand(space, memory)
         ids = (query_ids, gallery_ids)
         # the space is Euclidean already; on unit vectors Euclidean distance ranks as cosine

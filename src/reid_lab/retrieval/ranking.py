@@ -7,6 +7,7 @@ an argsort) and the matches looked up; only the few ties are looked at one by on
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import get_args
@@ -84,6 +85,40 @@ def rank_work(query: Ids, gallery: Ids, cuda: bool = False) -> int:
     """The fewest bytes that `rank_blocks` takes beside the blocks."""
     sorting = CUDA_SORT if cuda else 4 * SORTED_ROWS
     return (IMAGE + sorting) * len(gallery) + SLOT * most_images(query, gallery)
+
+
+class SpaceReranker(ABC):
+    """Ranks as `rank` does, by distances of its own in the metric's space."""
+
+    def rank(
+        self,
+        query: Tensor,
+        gallery: Tensor,
+        query_ids: Ids,
+        gallery_ids: Ids,
+        metric: Metric = "euclidean",
+        hidden: Hidden = "same_person_and_camera",
+        memory: float = GIGABYTE,
+    ) -> Ranking:
+        """As `ranking.rank`; `memory`: see `check_memory`."""
+        space = Space.of(query, gallery, metric)
+        check_sides(space, query_ids, gallery_ids)
+        self.check_memory(query_ids, gallery_ids, space.gallery.shape[1], memory)
+        return self.rank_space(space, query_ids, gallery_ids, hidden, memory)
+
+    @abstractmethod
+    def check_memory(self, query_ids: Ids, gallery_ids: Ids, dim: int, memory: float) -> None:
+        """Check that `rank` fits in `memory` bytes on a CPU.
+
+        Raises:
+            UserError: it does not.
+        """
+
+    @abstractmethod
+    def rank_space(
+        self, space: Space, query_ids: Ids, gallery_ids: Ids, hidden: Hidden, memory: float
+    ) -> Ranking:
+        """The ranking of the space's gallery for its queries."""
 
 
 def rank_blocks(

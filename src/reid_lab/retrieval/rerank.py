@@ -28,8 +28,8 @@ from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.memory import GIGABYTE, BlockPlan
 from reid_lab.retrieval.metrics import Ranking
 from reid_lab.retrieval.neighbours import smallest, smallest_work
-from reid_lab.retrieval.ranking import check_sides, rank_blocks, rank_work
-from reid_lab.retrieval.space import Metric, Space
+from reid_lab.retrieval.ranking import SpaceReranker, rank_blocks, rank_work
+from reid_lab.retrieval.space import Space
 from reid_lab.types import Count, Fraction
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ PLACE = 16  # bytes for each distance that is changed by them
 
 
 @dataclass(frozen=True)
-class KReciprocal:
+class KReciprocal(SpaceReranker):
     """The paper's options: `k1`, `k2` and `weight` (lambda) of the original distance."""
 
     k1: Count = 20
@@ -61,20 +61,9 @@ class KReciprocal:
                 "and the weight of the original distance 0 to 1"
             )
 
-    def rank(
-        self,
-        query: Tensor,
-        gallery: Tensor,
-        query_ids: Ids,
-        gallery_ids: Ids,
-        metric: Metric = "euclidean",
-        hidden: Hidden = "same_person_and_camera",
-        memory: float = GIGABYTE,
+    def rank_space(
+        self, space: Space, query_ids: Ids, gallery_ids: Ids, hidden: Hidden, memory: float
     ) -> Ranking:
-        """As `ranking.rank`, by the re-ranked distances. Its `memory`: see above."""
-        space = Space.of(query, gallery, metric)
-        check_sides(space, query_ids, gallery_ids)
-        self.check_memory(query_ids, gallery_ids, space.gallery.shape[1], memory)
         work = rank_work(query_ids, gallery_ids, space.gallery.is_cuda)
         spare = BlockPlan.of(
             len(gallery_ids), memory, max(work, self._work(len(gallery_ids)))

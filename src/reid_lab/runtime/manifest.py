@@ -9,9 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from reid_lab.errors import UserError
-from reid_lab.files.folders import restore
 from reid_lab.files.gallery_files import MAX_DIM
-from reid_lab.files.strict_json import check_format, checked, read_json
+from reid_lab.files.strict_json import check_format, checked, file_in, read_json
 from reid_lab.files.tables import write_json
 from reid_lab.types import Side
 
@@ -116,14 +115,8 @@ class Manifest:
         Raises:
             ExportError: no manifest, a malformed one, or a newer format.
         """
-        restore(folder)
-        path = folder / MANIFEST
-        if not path.is_file():
-            what = f"has no {MANIFEST}" if folder.is_dir() else "does not exist"
-            what = "is a file" if folder.is_file() else what
-            raise ExportError(
-                f"{folder} is no exported network, it {what}: make one with reid-lab export"
-            )
+        fix = "make one with reid-lab export"
+        path = file_in(folder, MANIFEST, "an exported network", fix, ExportError)
         try:
             content = read_json(path)
             check_format(path, content, FORMAT)
