@@ -138,7 +138,7 @@ def train(folder: Path, hook: str = "", step: int = 0) -> list[list[dict[str, st
     last = folder / "last.ckpt"
     trainer.fit(Logging(), ckpt_path=last if last.is_file() else None, weights_only=True)
     logs = sorted((folder / "logs").glob("version_*/metrics.csv"))
-    attempts = (csv.DictReader(path.open(newline="")) for path in logs)
+    attempts = (csv.DictReader(path.read_text("utf-8").splitlines()) for path in logs)
     return [[{k: v for k, v in row.items() if v} for row in rows] for rows in attempts]
 
 

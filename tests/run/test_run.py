@@ -282,7 +282,7 @@ def test_held_by_the_device_gives_the_same_run(
         built.append(weakref.ref(data))
         return data
 
-    monkeypatch.setattr("reid_lab.run.run.build_data", build)
+    monkeypatch.setattr("reid_lab.config.settings.build_data", build)
     monkeypatch.setattr("reid_lab.run.run.write_report", lambda *_: None)  # most of such a run
     memory = composed(*HELD, "dataset.cache=memory", run="memory")
     expected = run(memory)
@@ -343,7 +343,7 @@ def test_a_checkpoint_is_tested_at_the_size_it_was_trained_at(
         asked, read_checkpoint(path), ["+experiment=x", "dataset.transforms.height=96"]
     )
     assert asked.dataset.transforms.height == 96
-    assert note == "tested on images of 96x32, as the command line says; trained on 64x32"
+    assert note == "tested on images of 96x32, as given on the command line; trained on 64x32"
     assert use_trained_size(trained, read_checkpoint(path), []) is None
 
 
@@ -409,7 +409,7 @@ def test_a_test_removes_what_an_earlier_one_left(composed: Compose) -> None:
     assert {"dimensions.csv", "stream.csv"} <= {path.name for path in results.iterdir()}
     run(composed(*few, "task=test", "ckpt_path=last", "callbacks.stream=null"))
     left = {path.name for path in results.iterdir()}
-    ranked = {"exits.csv", "camera_pairs.csv", "anytime.csv"}
+    ranked = {"exits.csv", "camera_pairs.csv", "conditions.csv", "anytime.csv"}
     assert left == {*ranked, "search.csv", "summary.json", "config.yaml"}
 
 

@@ -63,7 +63,7 @@ def run_result(work: Path) -> Result:
     found |= {f"summary {key}": summary[key] for key in ("metrics", "mul_adds", "dataset")}
     # the last value of each metric at each step, over all attempts
     for path in sorted(work.glob("run/logs/version_*/metrics.csv"), key=version):
-        for row in csv.DictReader(path.open(newline="")):
+        for row in csv.DictReader(path.read_text("utf-8").splitlines()):
             found |= {f"log {row['step']} {k}": v for k, v in row.items() if v and k != "epoch"}
     return found
 

@@ -227,7 +227,7 @@ def check_sockets(data: ReidDataModule | None) -> list[Problem]:
 def check_data(cfg: DictConfig) -> tuple[list[Problem], ReidDataModule | None]:
     try:
         data = build_data(cfg)
-        data.check(training=cfg.task == "fit")
+        data.check(training=cfg.task != "test")
     except UserError as error:
         allowed = "a data set to train and rank on"
         return [Problem("dataset", cfg.dataset.root, allowed, str(error))], None
