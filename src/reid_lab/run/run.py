@@ -97,6 +97,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
 def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
     started = time.time()
     folder = progress.folder
+    gc.collect()  # an earlier run's network and images, which would stay on the device
     inputs = check(cfg)
     data, checkpoint, state = inputs.data, inputs.checkpoint, inputs.state
     identities = data.identities
@@ -111,7 +112,6 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
     if cfg.allocator == "keep":
         keep_blocks()
     prepare_torch(cfg)
-    gc.collect()  # an earlier run's network and images, which would stay on the device
     files = LoadedCheckpoint(checkpoint, state) if checkpoint and state else None
     trainer = build_trainer(cfg, files)
     model = build_model(cfg, identities)
