@@ -38,6 +38,7 @@ autodoc_type_aliases = {name: name for name in vars(reid_lab.types) if name[0].i
 napoleon_use_rtype = False
 napoleon_use_param = False  # `lr, momentum: see SgdRecipe` is one entry
 napoleon_use_ivar = True
+suppress_warnings = ["ref.python"]  # attributes of one name, such as pids, in several classes
 maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
 
