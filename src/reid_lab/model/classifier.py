@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from reid_lab.backbone import Backbone
 from reid_lab.model.base import Outputs, State
 from reid_lab.model.sgd import SgdRecipe
-from reid_lab.types import Count, Fraction, LearningRate, Milestones, NonNegative
+from reid_lab.types import Count, Fraction, LearningRate, Milestones, NonNegative, Units
 
 
 class Classifier(SgdRecipe):
@@ -18,6 +18,8 @@ class Classifier(SgdRecipe):
 
     Args:
         identities: number of classes; null in a config takes the data set's.
+        fc: units of a linear layer with batch norm and ReLU behind the pool, which then makes the
+            embedding; None: no such layer. OSNet: 512.
         lr, momentum, weight_decay, iterations, milestones, epoch: see `SgdRecipe`. The distillation
             paper (section 4.3): 0.01, 0.9, batches of 32, a tenth of the rate every 20,000
             steps, which most of its trainings do not reach; it names no weight decay.
@@ -32,6 +34,7 @@ class Classifier(SgdRecipe):
         self,
         backbone: Backbone,
         identities: Count | None = None,
+        fc: Units | None = None,
         lr: LearningRate = 0.01,
         momentum: Fraction = 0.9,
         weight_decay: NonNegative = 0.0,
@@ -41,8 +44,11 @@ class Classifier(SgdRecipe):
     ) -> None:
         super().__init__(lr, momentum, weight_decay, iterations, milestones, epoch)
         self.backbone = backbone
+        dim = backbone.channels[-1]
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.classifier = nn.Linear(backbone.channels[-1], required(identities))
+        if fc is not None:
+            self.pool.extend([nn.Linear(dim, fc), nn.BatchNorm1d(fc), nn.ReLU(inplace=True)])
+        self.classifier = nn.Linear(fc or dim, required(identities))
 
     @property
     def compilable(self) -> list[nn.Module]:
