@@ -262,13 +262,31 @@ def test_the_smallest_image_passes(composed: Compose) -> None:
     assert not problems and model is not None
 
 
-@pytest.mark.parametrize("group", ["model", "backbone"])
-def test_every_network_is_tried_without_weights(composed: Compose, group: str) -> None:
-    for choice in choices(group):
-        more = ["model.teacher=null"] if choice == "distilled" else []
-        cfg = composed("dataset=synthetic", f"{group}={choice}", *more)
-        problems, _ = dry_run.try_model(cfg, None)
-        assert not problems, choice
+@pytest.mark.parametrize(
+    ("group", "choice"), [(g, c) for g in ("model", "backbone") for c in choices(g)]
+)
+def test_every_network_is_tried_without_weights(composed: Compose, group: str, choice: str) -> None:
+    more = ["model.teacher=null"] if choice == "distilled" else []
+    cfg = composed("dataset=synthetic", f"{group}={choice}", *more)
+    problems, _ = dry_run.try_model(cfg, None)
+    assert not problems
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("NoExits", "NoExits has no exits: set exit_names"),
+        ("OnlyEmbeddings", "step('a') returned a tensor (1, 3); expected (state, embeddings)"),
+        ("OddChannels", "expected input[1, 3, 256, 256] to have 5 channels"),
+    ],
+)
+def test_a_method_that_does_not_run_is_refused(
+    composed: Compose, method: str, message: str
+) -> None:
+    cfg = composed(*SHORT, "dataset=folder")
+    cfg.model = {"_target_": f"tests.broken_methods.{method}"}
+    (problem,), model = dry_run.try_model(cfg, None)
+    assert model is None and problem.key == "model" and message in problem.allowed
 
 
 def cases(cfg: DictConfig) -> list[tuple[str, Any]]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -49,7 +51,9 @@ def try_model(cfg: DictConfig, data: ReidDataModule | None) -> tuple[list[Proble
     if passes(model, size):
         return [], model
     if not passes(model, (ROOMY, ROOMY)):
-        return [], None  # it computes on values, which meta tensors do not have
+        # it computes on values, which meta tensors do not have, or its layers do not fit together
+        error = failure(make(bare, "model"), (ROOMY, ROOMY), "cpu")
+        return [broken(cfg, error)] if error else [], None
     return [too_small(cfg, key, size, model) for key in which(model, size)], None
 
 
@@ -75,14 +79,32 @@ def _unloaded(node: Any) -> Any:
     return [_unloaded(value) for value in node] if isinstance(node, list) else node
 
 
+def broken(cfg: DictConfig, error: Exception) -> Problem:
+    """The problem of a network that takes no image of any size."""
+    place = ""
+    if not isinstance(error, UserError):  # the last line that is not torch's own
+        torch_home = str(Path(torch.__file__).parent)
+        frames = traceback.extract_tb(error.__traceback__)
+        last = [f for f in frames if not f.filename.startswith(torch_home)][-1]
+        place = f"{Path(last.filename).name}:{last.lineno} ({last.line}): "
+    allowed = f"a method that takes images of {ROOMY}x{ROOMY}: {place}{error}"
+    fix = f"change the code of {cfg.model._target_}, or the values that its layers are built from"
+    return Problem("model", cfg.model._target_, allowed, fix)
+
+
+def failure(model: ReidModule, size: tuple[int, int], device: str = "meta") -> Exception | None:
+    """Why an image of this size does not get through all exits; None if it does."""
+    try:
+        with torch.device(device):
+            count_exits(model, *size)
+    except (RuntimeError, ValueError, TypeError, ArithmeticError) as error:
+        return error
+    return None
+
+
 def passes(model: ReidModule, size: tuple[int, int]) -> bool:
     """Whether an image of this size gets through all exits."""
-    try:
-        with torch.device("meta"):
-            count_exits(model, *size)
-    except (RuntimeError, ValueError, TypeError, ArithmeticError):
-        return False
-    return True
+    return failure(model, size) is None
 
 
 def which(model: ReidModule, size: tuple[int, int]) -> list[str]:

@@ -27,6 +27,10 @@ class Outputs(NamedTuple):
     logits: dict[str, Tensor]
 
 
+class MethodError(UserError):
+    """The code of a method breaks the contract of `ReidModule`."""
+
+
 class DivergedError(UserError):
     """A loss or weights that are not finite; training stops."""
 
@@ -39,7 +43,7 @@ class ReidModule(pl.LightningModule, ABC):
     and export use nothing else.
     """
 
-    exit_names: tuple[str, ...]
+    exit_names: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,11 +68,31 @@ class ReidModule(pl.LightningModule, ABC):
         """Images (N, 3, H, W) -> (name, embeddings (N, D)), one after the other.
 
         Lazy: what an exit does not need is not computed before the next exit is requested.
+
+        Raises:
+            MethodError: `exit_names` is empty, or `step` returned something else.
         """
+        if not self.exit_names:
+            raise MethodError(
+                f"{type(self).__name__} has no exits: set exit_names, a tuple of names, in the "
+                "class or in its constructor"
+            )
         state: State = (images,)
         for name in self.exit_names:
-            state, rows = self.step(name, state)
+            result = self.step(name, state)
+            self._check_step(name, result)
+            state, rows = result
             yield name, rows
+
+    def _check_step(self, exit: str, result: object) -> None:
+        if isinstance(result, tuple) and len(result) == 2:
+            state, rows = result
+            if isinstance(state, tuple) and isinstance(rows, Tensor) and rows.ndim == 2:
+                return
+        raise MethodError(
+            f"{type(self).__name__}.step({exit!r}) returned {_described(result)}; expected "
+            "(state, embeddings): a tuple of tensors for the next exit and a tensor (N, D)"
+        )
 
     def outputs(self, images: Tensor) -> Outputs:
         """Training images (N, 3, H, W) -> embeddings and logits, in one pass."""
@@ -115,7 +139,12 @@ class ReidModule(pl.LightningModule, ABC):
         return {name: e.float().view(n, views, -1).mean(1) for name, e in exits.items()}
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        losses = self.losses(batch)
+        losses = self.losses(_TrainingBatch(batch))
+        if not isinstance(losses, dict) or not losses:
+            raise MethodError(
+                f"the losses of {type(self).__name__} are {_described(losses)}; expected scalars "
+                "by name, such as {'triplet': loss}"
+            )
         total = torch.stack(list(losses.values())).sum()
         self._losses = {name: value.detach() for name, value in losses.items()}
         if len(losses) > 1:
@@ -231,3 +260,16 @@ class ReidModule(pl.LightningModule, ABC):
         if self._rng_state is not None:  # here, since setting up draws numbers, too
             torch.set_rng_state(self._rng_state)
             self._rng_state = None
+
+
+class _TrainingBatch(dict[str, Tensor]):
+    def __missing__(self, key: str) -> Tensor:
+        raise MethodError(f"a training batch has no {key!r}; available: {', '.join(self)}")
+
+
+def _described(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor {tuple(value.shape)}"
+    if isinstance(value, (tuple, list)):
+        return f"({', '.join(map(_described, value))})"
+    return f"{type(value).__name__} {value!r:.40}"
