@@ -21,6 +21,7 @@ from reid_lab.errors import UserError
 from reid_lab.model import PLA, ReidModule
 from reid_lab.model.base import DivergedError
 from reid_lab.run.run import prepare_torch
+from reid_lab.search import Ranges
 from tests.conftest import SMALL, Compose
 
 # an epoch of 2 batches: 2 and 3 explorations of 4 batches, exploitations of 6
@@ -99,6 +100,14 @@ def same(one: Any, two: Any) -> bool:
 def without_rates(optimizer: dict[str, Any]) -> dict[str, Any]:
     """Adam's moments; the rate is set anew at every step."""
     return optimizer["state"]
+
+
+def test_ranges_end_at_the_batches_size() -> None:
+    """PLA, section 4.2: K = 8, P = 16, k in [1, 8], p in [1, 16]."""
+    assert ProgressiveSearch().ranges_of(8, 16) == Ranges(k=(1, 8), p=(1, 16))
+    assert ProgressiveSearch(k=(2, 3), p=(9, None)).ranges_of(8, 4).p == (9, 9)  # refused later
+    with pytest.raises(ValueError, match=r"k=\[3, 2\]: expected \[lowest, highest\]"):
+        ProgressiveSearch(k=(3, 2))
 
 
 STOPS = (3, 8, 11, 14, 20)  # within and between phases, and within an epoch

@@ -112,8 +112,8 @@ SEARCH = {
     "callbacks.progressive.expected_drop": 0.15,
     "callbacks.progressive.weight": [0, 2],
     "callbacks.progressive.margin": [-0.1, 0.3],
-    "callbacks.progressive.k": [1, 8],
-    "callbacks.progressive.p": [1, 16],
+    "callbacks.progressive.k": [1, None],  # K = 8 and P = 16 of the batches
+    "callbacks.progressive.p": [1, None],
 }
 
 

@@ -40,6 +40,15 @@ def test_last_is_the_newest_run_with_these_settings(
     assert not Path(run_dir("test", "last", _root_=composed("seed=2"))).samefile(of_b)
 
 
+def test_a_run_of_18_identities_is_one_of_auto(
+    composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = trained(composed("dataset.p=18"), "older", at=1)
+    assert not differing(composed("dataset.p=auto"), run)
+    assert differing(composed("dataset.p=17"), run) == "dataset.p=18 (here 17)"
+
+
 @pytest.mark.parametrize(
     ("override", "told"),
     [

@@ -56,7 +56,7 @@ class ProgressiveSearch(pl.Callback):
         explore_epochs, exploit_epochs: lengths of a phase.
         expected_drop: of the loss between an exploration's halves, equation 9.
         candidates: settings drawn in each round, of which expected improvement selects one.
-        weight, margin, k, p: ranges of lambda, m, k, p.
+        weight, margin, k, p: ranges of lambda, m, k, p; None takes the data module's K and P.
         epoch: batches of an epoch; None takes the PK sampler's.
         seed: of the settings; None takes the data module's.
 
@@ -76,19 +76,28 @@ class ProgressiveSearch(pl.Callback):
         candidates: BatchSize = 1000,
         weight: tuple[NonNegative, NonNegative] = (0.0, 2.0),
         margin: tuple[Margin, Margin] = (-0.1, 0.3),
-        k: tuple[Count, Count] = (1, 8),
-        p: tuple[Count, Count] = (1, 16),
+        k: tuple[Count, Count | None] = (1, None),
+        p: tuple[Count, Count | None] = (1, None),
         epoch: Count | None = None,
         seed: Seed | None = None,
     ) -> None:
-        self.ranges = Ranges(_pair(weight), _pair(margin), _pair(k), _pair(p))
+        self.limits = (_pair(weight), _pair(margin), tuple(k), tuple(p))
+        self.ranges_of(1, 1)  # raises an error if one is empty
         self.lengths = (rounds, settings, explore_epochs, exploit_epochs)
         self.expected_drop, self.candidates = expected_drop, candidates
         self.epoch, self.seed = epoch, seed
+        self.ranges = Ranges()  # until setup knows the batches
         self.start: dict[str, Any] = {}  # of the round
         self.best: dict[str, Any] = {}  # epoch of the exploitation
         self._search: Search | None = None
         self._loaded: dict[str, Any] | None = None
+
+    def ranges_of(self, batch_k: int, batch_p: int) -> Ranges:
+        """The ranges in batches of `batch_p` identities with `batch_k` images each."""
+        weight, margin, (low_k, k), (low_p, p) = self.limits
+        k = max(low_k, batch_k) if k is None else k
+        p = max(low_p, batch_p) if p is None else p
+        return Ranges(weight, margin, (low_k, k), (low_p, p))
 
     @property
     def search(self) -> Search:
@@ -110,6 +119,7 @@ class ProgressiveSearch(pl.Callback):
             )
         data = data_of(trainer)
         self.seed = data.seed if self.seed is None else self.seed
+        self.ranges = self.ranges_of(data.k, data.p)
         check_hardness("callbacks.progressive", self.ranges.k[1], self.ranges.p[1], data)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -75,6 +75,10 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             continue
         if isinstance(value, Mapping) and value:
             flat |= _flat(value, f"{prefix}{key}.")
+        elif (key, value) == ("p", "auto"):
+            from reid_lab.dataset.sampler import AUTO_P
+
+            flat[f"{prefix}{key}"] = AUTO_P  # with fewer identities, a run of 18 does not exist
         else:
             flat[f"{prefix}{key}"] = value
     return flat
