@@ -54,3 +54,16 @@ OpenFraction = Annotated[float, Gt(0), Lt(1)]
 NonEmpty = Annotated[Sequence[T], MinLen(1)]
 Distinct = Annotated[Sequence[T], Predicate(distinct)]
 DistinctNonEmpty = Annotated[Sequence[T], MinLen(1), Predicate(distinct)]
+
+
+def steps_of(milestones: Milestones, epoch: int | None, iterations: int) -> list[int]:
+    """The optimiser steps at which a rate falls.
+
+    Args:
+        milestones: integers count steps, or epochs where `epoch` gives the batches of one;
+            floats are shares of `iterations`, as configs and checkpoints before 0.2 have them.
+        epoch: batches.
+        iterations: batches of the whole training.
+    """
+    unit = epoch or 1
+    return [round(m * iterations) if isinstance(m, float) else m * unit for m in milestones]

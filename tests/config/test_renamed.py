@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from reid_lab.config.paths import conf_dir, register_resolvers
 from reid_lab.config.renamed import EXPERIMENTS, SWEEPS, renewed
 from reid_lab.config.resume import unlike
-from reid_lab.model.sgd import steps_of
+from reid_lab.types import steps_of
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from reid_lab.errors import UserError
 from reid_lab.frontier import tables
 from reid_lab.frontier.best import answer
 from reid_lab.frontier.collect import collect
-from reid_lab.frontier.identity import distinct_labels
+from reid_lab.frontier.identity import distinct_labels, settings
 from reid_lab.frontier.measured import one_setting
 from reid_lab.frontier.points import FrontierError, Point
 from reid_lab.frontier.pool import best_policies, pool
@@ -253,3 +253,11 @@ def test_latencies_of_two_machines_are_not_compared(tmp_path: Path) -> None:
     assert (latencies["a"], latencies["b"]) == (2.0, 2.0)
     assert math.isnan(latencies["far"])
     assert len(notes) == 1 and "far (on 2 cores, gpu" in notes[0]
+
+
+def test_milestones_are_compared_in_steps() -> None:
+    shares = {"model": {"milestones": [0.5], "iterations": 120}}
+    epochs = {"model": {"milestones": [6], "epoch": 10, "iterations": 120}}
+    later = {"model": {"milestones": [7], "epoch": 10, "iterations": 120}}
+    assert settings(shares) == settings(epochs) != settings(later)
+    assert settings({"model": {"milestones": "x", "iterations": []}})  # a file of any content

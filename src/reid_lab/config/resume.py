@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from reid_lab.files.stored import StoredFileError, read_config
+from reid_lab.types import steps_of
 
 MAKES_WEIGHTS = ("seed", "dataset", "backbone", "loss", "model")
 # without an effect on the weights: where images are, how they are read, what is tested
@@ -59,8 +60,6 @@ def _settings(cfg: Any) -> dict[str, Any]:
 
 def _steps(node: Mapping[str, Any]) -> dict[str, Any]:
     """A node with its milestones in steps, in whichever unit they are written."""
-    from reid_lab.model.sgd import steps_of  # torch is slow to import, and --help needs none
-
     steps = steps_of(node["milestones"], node.get("epoch"), node["iterations"])
     return {**node, "milestones": steps, "epoch": None}
 
@@ -76,7 +75,7 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping) and value:
             flat |= _flat(value, f"{prefix}{key}.")
         elif (key, value) == ("p", "auto"):
-            from reid_lab.dataset.sampler import AUTO_P
+            from reid_lab.dataset.sampler import AUTO_P  # imports torch, which --help does not need
 
             flat[f"{prefix}{key}"] = AUTO_P  # with fewer identities, a run of 18 does not exist
         else:

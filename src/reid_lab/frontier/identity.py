@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_lab.files.stored import StoredFileError, read_config
+from reid_lab.types import steps_of
 
 Settings = Mapping[str, str]
 # settings that an accuracy depends on; places of files and reading speed are not among them
@@ -120,12 +121,21 @@ def _matters(key: str) -> bool:
 
 def _flatten(node: Any, prefix: str, flat: dict[str, str], known: dict[Path, str]) -> None:
     if isinstance(node, Mapping):
-        for key, value in node.items():
+        for key, value in _with_steps(node).items():
             _flatten(value, f"{prefix}.{key}" if prefix else str(key), flat, known)
     elif isinstance(node, str) and node.endswith(".ckpt"):
         flat[prefix] = _checkpoint(Path(node), known)
     else:
         flat[prefix] = str(node)
+
+
+def _with_steps(node: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A node with its milestones in steps, in whichever unit they are written."""
+    try:
+        steps = steps_of(node["milestones"], node.get("epoch"), node["iterations"])
+    except (KeyError, TypeError, ValueError, OverflowError):  # a file of any content
+        return node
+    return {**node, "milestones": steps, "epoch": None}
 
 
 def _checkpoint(path: Path, known: dict[Path, str]) -> str:

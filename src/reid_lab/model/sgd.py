@@ -7,20 +7,7 @@ from typing import Any
 import torch
 
 from reid_lab.model.base import ReidModule
-from reid_lab.types import Milestones
-
-
-def steps_of(milestones: Milestones, epoch: int | None, iterations: int) -> list[int]:
-    """The optimiser steps at which a rate falls.
-
-    Args:
-        milestones: integers count steps, or epochs where `epoch` gives the batches of one;
-            floats are shares of `iterations`, as configs and checkpoints before 0.2 have them.
-        epoch: batches.
-        iterations: batches of the whole training.
-    """
-    unit = epoch or 1
-    return [round(m * iterations) if isinstance(m, float) else m * unit for m in milestones]
+from reid_lab.types import Milestones, steps_of
 
 
 class SgdRecipe(ReidModule):
@@ -30,7 +17,7 @@ class SgdRecipe(ReidModule):
         lr, momentum, weight_decay: of torch.optim.SGD; set at each step, so that a resumed
             training takes those of its config, not of the checkpoint.
         iterations: batches of the whole training.
-        milestones: see `steps_of`.
+        milestones: see `types.steps_of`.
         epoch: batches of an epoch where milestones count epochs; None: they count steps.
     """
 

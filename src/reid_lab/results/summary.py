@@ -28,7 +28,7 @@ class Summary(BaseModel):
     versions: dict[str, Any] | None = None
     dataset: dict[str, str | dict[str, int | str | None]] | None = None
     metrics: dict[str, float | None] | None = None
-    mul_adds: dict[str, float] | None = None
+    mul_adds: dict[str, FiniteFloat] | None = None
     protocol: dict[str, Any] | None = None
     notes: list[str] | None = None
     elapsed_s: FiniteFloat | None = None

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from reid_lab.files.atomic import write_text
 from reid_lab.files.stored import StoredFileError, printable, read_json, read_yaml
-from reid_lab.results import SUMMARY, results_of
+from reid_lab.results import Summary, results_of
 
 _STATUS = ".hydra/status.json"
 _OVERRIDES = ".hydra/overrides.yaml"
@@ -39,15 +39,15 @@ class Job:
         """Read a job's folder; missing or broken parts are left empty."""
         state = _read_dict(folder / _STATUS)
         status = str(state.get("status", "done"))
-        summary = _read_dict(results_of(folder) / SUMMARY) if status == "done" else {}
+        summary = _read_summary(folder) if status == "done" else Summary()
         return cls(
             number=state.get("job", folder.name),
             folder=folder,
             overrides=_read_overrides(folder / _OVERRIDES),
-            status="no results" if status == "done" and not summary else status,
+            status="no results" if status == "done" and not summary.content else status,
             error=str(state.get("error", "")),
             exits=_exits(summary),
-            elapsed=summary.get("elapsed_s", ""),
+            elapsed="" if summary.elapsed_s is None else summary.elapsed_s,
         )
 
     def order(self) -> tuple[bool, int, Path]:
@@ -69,8 +69,15 @@ def write_status(config: DictConfig, status: str, error: str = "") -> None:
     write_text(path, json.dumps(content))
 
 
-def _exits(summary: dict[str, Any]) -> dict[str, dict[str, object]]:
-    costs, metrics = _as_dict(summary.get("mul_adds")), _as_dict(summary.get("metrics"))
+def _read_summary(folder: Path) -> Summary:
+    try:
+        return Summary.read(results_of(folder))
+    except StoredFileError:
+        return Summary()
+
+
+def _exits(summary: Summary) -> dict[str, dict[str, object]]:
+    costs, metrics = summary.content.get("mul_adds") or {}, summary.metrics or {}
     found = [(match, value) for k, value in metrics.items() if (match := _METRIC.fullmatch(k))]
     exits: dict[str, dict[str, object]] = {}
     references = [match[1] for match, _ in found if match[1] not in costs]
@@ -92,10 +99,6 @@ def _read_overrides(path: Path) -> dict[str, str]:
 
 def _read_dict(path: Path) -> dict[str, Any]:
     try:
-        return _as_dict(printable(read_json(path)))
+        return printable(read_json(path))
     except StoredFileError:
         return {}
-
-
-def _as_dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
