@@ -162,8 +162,9 @@ def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.Monk
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
 
-    monkeypatch.setattr(os, "scandir", refuse)
-    found = collecting.collect([tmp_path])
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", refuse)
+        found = collecting.collect([tmp_path])
     assert found.points and found.broken == [f"left out: {tmp_path}/closed: Permission denied"]
 
 
