@@ -22,7 +22,8 @@ from reid_lab.search import Position, Ranges, Schedule, Search, Setting
 from reid_lab.types import BatchSize, Count, Fraction, Margin, NonNegative, Seed
 
 Several = Annotated[int, Ge(2), Le(10_000)]
-Number = TypeVar("Number", int, float)
+Low = TypeVar("Low", int, float)
+High = TypeVar("High", int, float, "int | None")
 
 
 class SearchError(UserError):
@@ -81,7 +82,7 @@ class ProgressiveSearch(pl.Callback):
         epoch: Count | None = None,
         seed: Seed | None = None,
     ) -> None:
-        self.limits = (_pair(weight), _pair(margin), tuple(k), tuple(p))
+        self.limits = (_pair(weight), _pair(margin), _pair(k), _pair(p))
         self.ranges_of(1, 1)  # raises an error if one is empty
         self.lengths = (rounds, settings, explore_epochs, exploit_epochs)
         self.expected_drop, self.candidates = expected_drop, candidates
@@ -95,9 +96,12 @@ class ProgressiveSearch(pl.Callback):
     def ranges_of(self, batch_k: int, batch_p: int) -> Ranges:
         """The ranges in batches of `batch_p` identities with `batch_k` images each."""
         weight, margin, (low_k, k), (low_p, p) = self.limits
-        k = max(low_k, batch_k) if k is None else k
-        p = max(low_p, batch_p) if p is None else p
-        return Ranges(weight, margin, (low_k, k), (low_p, p))
+        return Ranges(
+            weight,
+            margin,
+            (low_k, max(low_k, batch_k) if k is None else k),
+            (low_p, max(low_p, batch_p) if p is None else p),
+        )
 
     @property
     def search(self) -> Search:
@@ -205,7 +209,7 @@ class ProgressiveSearch(pl.Callback):
         self.start, self.best = state_dict.get("start", {}), state_dict.get("best", {})
 
 
-def _pair(values: tuple[Number, Number]) -> tuple[Number, Number]:
+def _pair(values: tuple[Low, High]) -> tuple[Low, High]:
     """A config's list as a tuple."""
     low, high = values
     return low, high

@@ -52,8 +52,8 @@ def try_model(cfg: DictConfig, data: ReidDataModule | None) -> tuple[list[Proble
         return [], model
     if not passes(model, (ROOMY, ROOMY)):
         # it computes on values, which meta tensors do not have, or its layers do not fit together
-        error = failure(make(bare, "model"), (ROOMY, ROOMY), "cpu")
-        return [broken(cfg, error)] if error else [], None
+        reason = failure(make(bare, "model"), (ROOMY, ROOMY), "cpu")
+        return [broken(cfg, reason)] if reason else [], None
     return [too_small(cfg, key, size, model) for key in which(model, size)], None
 
 

@@ -99,6 +99,7 @@ def _read_overrides(path: Path) -> dict[str, str]:
 
 def _read_dict(path: Path) -> dict[str, Any]:
     try:
-        return printable(read_json(path))
+        content: dict[str, Any] = printable(read_json(path))
     except StoredFileError:
         return {}
+    return content
