@@ -119,7 +119,7 @@ HOSTILE = [  # (target, arguments): each would create the file `CANARY`
     ("reid_lab.files.tables.write_json", {"content": "", "path": CANARY}),
     ("reid_lab.checkpoint.load_model", {"checkpoint": "evil.ckpt"}),
     ("reid_lab.model.base.os.system", {"command": f"touch {CANARY}"}),
-    ("reid_lab.backbone.read_state", {"path": "evil.pt", "key": "", "allowed": ""}),
+    ("reid_lab.backbone.weights.read_state", {"path": "evil.pt", "key": "", "allowed": ""}),
     ("reid_lab.model", {}),
     ("evil.Evil", {}),
     ("", {}),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from reid_lab.backbone.stages import Backbone, WeightsError
+from reid_lab.backbone.stages import Backbone
+from reid_lab.backbone.weights import WeightsError
 from reid_lab.optional import concrete_classes
 
 BACKBONES = concrete_classes(__name__, Backbone)  # name -> class; checkpoints may name no others

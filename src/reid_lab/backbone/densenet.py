@@ -8,7 +8,8 @@ from pathlib import Path
 from torch import nn
 from torchvision import models
 
-from reid_lab.backbone.stages import Backbone, Published, load_weights
+from reid_lab.backbone.stages import Backbone
+from reid_lab.backbone.weights import Published, load_weights
 
 
 class DenseNet201(Backbone):

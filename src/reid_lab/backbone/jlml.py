@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet
 
-from reid_lab.backbone.stages import WeightsError, read_state
+from reid_lab.backbone.weights import WeightsError, read_state
 from reid_lab.errors import UserError
 
 STEM = 32  # channels of conv1

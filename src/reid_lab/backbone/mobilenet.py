@@ -6,7 +6,8 @@ from pathlib import Path
 
 from torch import nn
 
-from reid_lab.backbone.stages import Backbone, load_weights
+from reid_lab.backbone.stages import Backbone
+from reid_lab.backbone.weights import load_weights
 from reid_lab.types import Multiplier
 
 # (channels, stride) of the depthwise separable units, by the resolution that they put out

@@ -8,7 +8,8 @@ from typing import Literal
 from torch import nn
 from torchvision import models
 
-from reid_lab.backbone.stages import Backbone, Published, load_weights
+from reid_lab.backbone.stages import Backbone
+from reid_lab.backbone.weights import Published, load_weights
 
 CHANNELS = {
     18: (64, 128, 256, 512),

@@ -1,0 +1,13 @@
+"""Pre-trained weights: loading them, and importing those of other toolboxes."""
+
+from reid_lab.backbone.weights.files import WeightsError, WeightsFile, read_state, read_weights
+from reid_lab.backbone.weights.load import Published, load_weights
+
+__all__ = [
+    "Published",
+    "WeightsError",
+    "WeightsFile",
+    "load_weights",
+    "read_state",
+    "read_weights",
+]
