@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torchvision import models
 
 from reid_lab.backbone.stages import Backbone
@@ -30,8 +31,13 @@ class ResNet(Backbone):
         weights: `imagenet`, None for scratch, or the path of torchvision's state dict or of a
             checkpoint of ours with this backbone.
         last_stride: 1 leaves stage 4 at 1/16, as PLA has it: finer maps, no more weights.
+        stem_pool: `ceil`: the stem's max-pool has no padding and rounds its size up, as in
+            fast-reid; the maps have the same size.
+        ibn: instance norm on half of the channels of each block's first norm, in stages 1 to 3
+            (IBN-a, Pan et al., ECCV 2018).
 
     Raises:
+        ValueError: `ibn` with a depth of less than 50.
         WeightsError: the weights cannot be loaded.
     """
 
@@ -40,8 +46,14 @@ class ResNet(Backbone):
         depth: Literal[18, 34, 50],
         weights: str | Path | None = None,
         last_stride: Literal[1, 2] = 2,
+        stem_pool: Literal["padded", "ceil"] = "padded",
+        ibn: bool = False,
     ) -> None:
         network = getattr(models, f"resnet{depth}")(weights=None)
+        if stem_pool == "ceil":
+            network.maxpool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+        if ibn:
+            _mix_norms(depth, network)
         if last_stride == 1:
             _keep_size(network.layer4)
         stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
@@ -53,6 +65,28 @@ class ResNet(Backbone):
         }
         super().__init__(stages, CHANNELS[depth])
         load_weights(self, weights, Published(network, IMAGENET[depth]))
+
+
+class MixedNorm(nn.Module):
+    """Instance norm on the first half of the channels, batch norm on the others (IBN-a)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        half = channels // 2
+        self.IN = nn.InstanceNorm2d(half, affine=True)
+        self.BN = nn.BatchNorm2d(channels - half)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = x.split([self.IN.num_features, self.BN.num_features], 1)
+        return torch.cat([self.IN(first), self.BN(second)], 1)
+
+
+def _mix_norms(depth: int, network: models.ResNet) -> None:
+    if depth < 50:
+        raise ValueError(f"ibn=true needs depth=50, given depth={depth}")
+    for stage in (network.layer1, network.layer2, network.layer3):
+        for block in stage:
+            block.bn1 = MixedNorm(block.bn1.num_features)
 
 
 def _keep_size(stage: nn.Module) -> None:

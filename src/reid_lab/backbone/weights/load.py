@@ -9,6 +9,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
+from reid_lab.backbone.weights.wheels import fetched
 from reid_lab.backbone.weights.files import WeightsError, read_state
 
 OURS = "backbone."  # what our methods' checkpoints call it
@@ -19,11 +20,13 @@ class Published(NamedTuple):
     """A torchvision network whose parts are a backbone's stages.
 
     `imagenet` are its published weights. `rename` turns a key of its older files into today's.
+    `fetched` is their name for `reid-lab weights fetch`, which puts them into the cache.
     """
 
     network: nn.Module
     imagenet: WeightsEnum
     rename: Callable[[str], str] = str
+    fetched: str = ""
 
 
 def load_weights(
@@ -81,6 +84,9 @@ def _allowed(published: Published | None) -> str:
 def _download(published: Published | None, allowed: str) -> dict[str, Tensor]:
     if published is None:
         raise WeightsError(f"weights=imagenet: none are published for this backbone; {allowed}")
+    state = fetched(published.fetched)
+    if state is not None:
+        return state
     imagenet = published.imagenet
     try:
         return dict(imagenet.get_state_dict(progress=True, check_hash=True))
@@ -88,5 +94,11 @@ def _download(published: Published | None, allowed: str) -> dict[str, Tensor]:
         raise WeightsError(
             f"weights=imagenet: cannot download ({error}). Fetch {imagenet.url} where there is a "
             "network and give weights=/path/to/the/file.pth, or train from scratch with "
-            "weights=null"
+            f"weights=null{_other_source(published)}"
         ) from error
+
+
+def _other_source(published: Published) -> str:
+    if not published.fetched:
+        return ""
+    return f"; or take a package registry's, reid-lab weights fetch {published.fetched}"

