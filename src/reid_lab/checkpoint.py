@@ -22,15 +22,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
 import reid_lab.backbone
 import reid_lab.loss
 import reid_lab.model
+from reid_lab.backbone.weights import WeightsError, WeightsFile
+from reid_lab.backbone.weights.found import FoundWeights
 from reid_lab.dataset.transforms import MEAN, STD
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
+from reid_lab.results.card import Card
 from reid_lab.types import MAX_SIDE
 
 PLUGINS = "REID_LAB_PLUGINS"  # modules to import, separated by commas
@@ -281,6 +285,54 @@ def open_model(checkpoint: Path | str) -> tuple[ReidModule, tuple[int, int], str
     return model, (height, width), key
 
 
+def card_of(state: Mapping[str, Any]) -> Card | None:
+    """The card of a checkpoint's content; None in those from before there were cards."""
+    kept = state.get("hyper_parameters")
+    return Card.of(kept.get("card")) if isinstance(kept, Mapping) else None
+
+
+def read_card(checkpoint: Path | str) -> Card | None:
+    """The card of a checkpoint: its training data and their terms; None where it has none.
+
+    Raises:
+        CheckpointError: no checkpoint of this suite.
+    """
+    return card_of(read_checkpoint(checkpoint))
+
+
+def checkpoint_of(file: WeightsFile, found: FoundWeights, card: Card) -> dict[str, Any]:
+    """The content of a checkpoint with the weights of another toolbox.
+
+    Raises:
+        WeightsError: a network that we have not, or a file that lacks a part of it.
+    """
+    if found.model is None:
+        raise WeightsError(
+            f"{file.path}: {found.toolbox}'s {found.network} cannot be converted: {found.reason}"
+        )
+    config, weights = dict(found.model), found.convert(file.state)
+    with torch.device("meta"):
+        own = construct(config).state_dict()
+    lacking = [name for name in own if name not in weights]
+    odd = [name for name in own if name in weights and weights[name].shape != own[name].shape]
+    for what, names in (("lacks", lacking), ("has another shape of", odd)):
+        if names:
+            raise WeightsError(
+                f"{file.path}: it looks like {found.toolbox}'s {found.network}, but {what} "
+                f"{len(names)} of its tensors (here {names[0]}): give the whole state dict"
+            )
+    kept = {"model": config, "image": list(found.image), "normalise": NORMALISED}
+    content = {
+        "state_dict": weights,
+        "hyper_parameters": {**kept, "card": card.to_dict()},
+        "epoch": 0,
+        "global_step": 0,
+        "pytorch-lightning_version": pl.__version__,
+    }
+    revive(content, file.path)
+    return content
+
+
 def revive(state: Mapping[str, Any], checkpoint: Path | str) -> ReidModule:
     """The method in what `read_checkpoint` gives, in eval mode.
 
@@ -307,6 +359,7 @@ def revive(state: Mapping[str, Any], checkpoint: Path | str) -> ReidModule:
             "give a checkpoint that this version wrote"
         ) from error
     check_finite(model, checkpoint)
+    model.card = card_of(state)
     return model.eval()
 
 

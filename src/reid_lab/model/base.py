@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from reid_lab.errors import UserError
+from reid_lab.results.card import Card
 
 State = tuple[Tensor, ...]  # what one exit leaves for the next
 
@@ -44,6 +45,7 @@ class ReidModule(pl.LightningModule, ABC):
     """
 
     exit_names: tuple[str, ...] = ()
+    card: Card | None = None  # of the checkpoint that it was loaded from
 
     def __init__(self) -> None:
         super().__init__()

@@ -49,14 +49,16 @@ class Card:
 
     @property
     def rows(self) -> dict[str, str]:
-        """Label -> value, for people."""
-        return {
-            "trained on": f"{self.data} ({self.data_licence})",
-            "pre-training": self.pretraining
-            + (f" ({self.pretraining_licence})" if self.pretraining_licence else ""),
+        """Label -> value, for people; what is not known is left out."""
+        rows = {
+            "trained on": self.data,
+            "terms": self.data_licence,
+            "pre-training": self.pretraining,
+            "its terms": self.pretraining_licence,
             "recipe": self.recipe,
             "commit": self.commit,
         }
+        return {label: value for label, value in rows.items() if value != UNKNOWN}
 
     @staticmethod
     def of(stored: Mapping[str, Any] | None) -> Card | None:

@@ -2,6 +2,6 @@
 
 from reid_lab.backbone.han.attention import crop
 from reid_lab.backbone.han.network import HarmoniousAttentionNetwork
-from reid_lab.backbone.han.units import ConvNorm, Size, Unit
+from reid_lab.backbone.han.units import ConvNorm, Resampling, Size, Unit
 
-__all__ = ["ConvNorm", "HarmoniousAttentionNetwork", "Size", "Unit", "crop"]
+__all__ = ["ConvNorm", "HarmoniousAttentionNetwork", "Resampling", "Size", "Unit", "crop"]

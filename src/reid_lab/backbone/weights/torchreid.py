@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from reid_lab.backbone.osnet import Norm, from_torchreid
@@ -18,7 +19,8 @@ from reid_lab.backbone.weights.resnet import (
 TOOLBOX = "torchreid"
 LICENCE = "MIT (torchreid's code)"
 WIDTHS = {64: 1.0, 48: 0.75, 32: 0.5, 16: 0.25}  # of OSNet, by the channels of the stem
-HACNN = [  # torchreid's name of a part -> ours, tried in this order
+Renames = list[tuple[str, str | Callable[[re.Match[str]], str]]]
+HACNN: Renames = [  # torchreid's name of a part -> ours, tried in this order
     (r"^conv\.", "network.conv1."),
     (r"^inception(\d)\.", lambda m: f"network.levels.{int(m[1]) - 1}.block."),
     (r"^local_conv(\d)\.", lambda m: f"network.levels.{int(m[1]) - 1}.local."),
@@ -34,11 +36,13 @@ HACNN = [  # torchreid's name of a part -> ours, tried in this order
     (r"^classifier_global\.", "classifiers.0."),
     (r"^classifier_local\.", "classifiers.1."),
 ]
-MOBILENET = [  # torchreid's name of a part -> torchvision's behind `features.`
+MOBILENET: Renames = [  # torchreid's name of a part -> torchvision's behind `features.`
     (r"^conv1\.", "0."),
     (r"^conv9\.", "18."),
     (r"^conv2\.0\.", "1."),
 ]
+# HAN's classifiers have none
+UNBIASED = ("classifier_global.bias", "classifier_local.bias")
 BLOCKS = {3: 2, 4: 4, 5: 7, 6: 11, 7: 14, 8: 17}  # convN -> its first block in torchvision
 
 
@@ -135,8 +139,7 @@ def _hacnn(shapes: Shapes, choices: Choices) -> FoundWeights | None:
         "dim": 2 * dim,
         "resampling": "torchreid",
     }
-    biases = {key: _mean_behind(key) for key in shapes if key.endswith(".bias")}
-    folded = {key: mean for key, mean in biases.items() if mean in shapes}
+    folded = {key: mean for key in shapes if (mean := _mean_behind(key)) and mean in shapes}
     names = renamed(shapes, lambda k: None if k in folded or k in UNBIASED else hacnn_key(k))
     new = {} if classes else {f"classifiers.{i}.weight": (1, dim) for i in range(2)}
     notes = ["its classifiers' biases are left out: HAN's have none"] if classes else []
@@ -160,9 +163,6 @@ def _hacnn(shapes: Shapes, choices: Choices) -> FoundWeights | None:
     )
 
 
-UNBIASED = ("classifier_global.bias", "classifier_local.bias")
-
-
 def hacnn_key(key: str) -> str:
     """torchreid's key of HACNN -> that of `reid_lab.model.HAN`."""
     for pattern, ours in HACNN:
@@ -170,15 +170,22 @@ def hacnn_key(key: str) -> str:
     return key
 
 
-def _mean_behind(bias: str) -> str:
-    """The running mean of the batch norm behind the layer with this bias."""
-    mean = re.sub(r"\.conv\.bias$", ".bn.running_mean", bias)
-    mean = re.sub(r"^conv\.conv\.bias$", "conv.bn.running_mean", mean)
-    return re.sub(r"^(fc_\w+)\.0\.bias$", r"\1.1.running_mean", mean)
+def _mean_behind(key: str) -> str | None:
+    """The running mean of the batch norm behind the layer with this bias; None for other keys."""
+    for bias, mean in ((r"(.*)\bconv\.bias$", r"\1bn"), (r"(fc_\w+)\.0\.bias$", r"\1.1")):
+        if re.match(bias, key):
+            return re.sub(bias, mean, key) + ".running_mean"
+    return None
 
 
 def _behind(key: str | None) -> str | None:
     return None if key is None else f"backbone.{key}"
+
+
+def _fc_key(key: str) -> str | None:
+    """The layers behind the pool: linear, batch norm."""
+    match = re.match(r"fc\.([01])\.", key)
+    return f"pool.{int(match[1]) + 2}.{key[match.end() :]}" if match else None
 
 
 def _classifier(
@@ -199,8 +206,7 @@ def _classifier(
         dim = shapes["fc.0.weight"][0]
         heads.append(f"linear, batch norm and ReLU to {dim}")
         model["fc"], words = dim, f"{words} model.fc={dim}"
-        names |= renamed(shapes, lambda key: re.sub(r"^fc\.0\.", "pool.2.", key) if key.startswith("fc.0.") else None)
-        names |= renamed(shapes, lambda key: re.sub(r"^fc\.1\.", "pool.3.", key) if key.startswith("fc.1.") else None)
+        names |= renamed(shapes, _fc_key)
     classifier = ("classifier.weight", "classifier.bias")
     classes = shapes[classifier[0]][0] if set(classifier) <= set(shapes) else None
     if classes:

@@ -29,7 +29,9 @@ def find(shapes: Shapes, choices: Choices) -> FoundWeights | None:
     if backbone is None:
         return FoundWeights(TOOLBOX, network, licence=LICENCE, reason="no such ResNet here")
     names = renamed(shapes, lambda key: _behind(rename(key)))
-    names |= {f"{head}.{k}": f"classifier.{k}" for k in ("weight", "bias") if f"{head}.{k}" in shapes}
+    names |= {
+        f"{head}.{k}": f"classifier.{k}" for k in ("weight", "bias") if f"{head}.{k}" in shapes
+    }
     classes = shapes[f"{head}.weight"][0] if f"{head}.weight" in shapes else None
     return FoundWeights(
         TOOLBOX,

