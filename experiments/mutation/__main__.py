@@ -9,53 +9,51 @@ from __future__ import annotations
 
 import argparse
 import csv
-import importlib
 import io
 import math
 import os
 import platform
 import random
-import re
-import resource
-import signal
+import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import pytest
-
+from experiments.mutation.executed import Executed
 from experiments.mutation.sites import Site, mutated, sites
+from experiments.mutation.trial import (
+    KILLED,
+    SURVIVED,
+    TIMEOUT,
+    Trial,
+    load_libraries,
+    measure,
+)
 from reid_lab.files.atomic import write_text
 
 ROOT = Path(__file__).parents[2]
-OUT = Path(__file__).parent
+TABLE = Path(__file__).parent / "mutants.csv"
 NAMES = tuple(field.name for field in fields(Site))
-COLUMNS = ("package", *NAMES, "commit", "outcome", "test", "seconds", "reason")
+COLUMNS = ("package", *NAMES, "first", "commit", "outcome", "test", "seconds", "reason")
+CONF = "tests/config/test_conf.py"  # defaults equal the YAML
 # package -> its tests; a network's and a loss's effect shows in the methods that use it
 TESTS = {
-    "loss": ("tests/loss", "tests/model"),
-    "model": ("tests/model", "tests/config/test_recipes.py"),
-    "backbone": ("tests/backbone", "tests/model", "tests/budget/test_mul_adds.py"),
+    "loss": ("tests/loss", "tests/model", CONF),
+    "model": ("tests/model", "tests/config/test_recipes.py", CONF),
+    "backbone": ("tests/backbone", "tests/model", "tests/budget/test_mul_adds.py", CONF),
     "retrieval": ("tests/retrieval",),
     "budget": ("tests/budget",),
 }
-# a mutant that takes longer hangs, and counts as killed: seconds of the processor, which do not
-# depend on what else runs, and of the clock
-CPU_SECONDS, SECONDS = 600, 3600
-KILLED = ("killed", "timeout")
+TIMES = 5  # a mutant that takes so many times what its tests take unchanged hangs: it is killed
+NOTICED = (KILLED, TIMEOUT)
 EQUIVALENT = "equivalent"  # an outcome that is typed in, with its reason
 Row = dict[str, str]
-
-
-# what the tests import and no mutant changes: loaded once, before a fork for each mutant
-LOADED = ("torch", "torchvision", "pytorch_lightning", "torchmetrics", "hydra", "scipy", "faiss")
-LOADED += ("matplotlib", "hypothesis", "pydantic", "onnxruntime", "torch.utils.flop_counter")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -64,27 +62,24 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="run so many of them, then stop")
     parser.add_argument("--again", action="store_true", help="run the survivors on HEAD")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of mutants.csv")
+    parser.add_argument("--jobs", type=int, default=1, help="mutants at a time")
+    parser.add_argument("--table", type=Path, default=TABLE, help="CSV of the mutants")
     args = parser.parse_args(words)
-    file = args.out / "mutants.csv"
+    file = args.table
     head = git("rev-parse", "--short", "HEAD").decode().strip()
-    if args.again or not file.exists():
-        check_unchanged(head)
     if not file.exists():
         save(file, drawn(head, args.count, args.seed))
     rows = load(file)
     if args.again:
-        waiting = [row for row in rows if row["outcome"] == "survived"]
+        waiting = [row for row in rows if row["outcome"] == SURVIVED]
     else:
         waiting = [row for row in rows if not row["outcome"]]
-    for name in LOADED if waiting else ():
-        importlib.import_module(name)
-    for row in waiting[: args.limit]:
-        commit = head if args.again else row["commit"]
-        with tempfile.TemporaryDirectory() as folder:
-            row.update(outcome_of(row, commit, Path(folder)))
+    if waiting:
+        load_libraries()
+    for row in run(waiting[: args.limit], args.jobs, head if args.again else None):
         save(file, rows)
-        print(f"{row['outcome']:9} {row['file']}:{row['line']} {row['before']} -> {row['after']}")
+        change = f"{row['before']} -> {row['after']}"
+        print(row["outcome"], row["seconds"], f"{row['file']}:{row['line']}", change, flush=True)
     print(summary(rows))
     return 0
 
@@ -120,84 +115,82 @@ def of_package(tree: Path, package: str) -> list[Site]:
     return [site for path in files for site in sites(path, tree)]
 
 
-def outcome_of(row: Row, commit: str, tree: Path) -> Row:
-    """Run a mutant's tests in a tree of its own."""
-    unpack(commit, tree)
-    path = tree / row["file"]
-    same = [s for s in sites(path, tree) if s.key == key(row)] if path.exists() else []
-    if not same:
-        return {"outcome": "gone", "commit": commit}
-    changed = mutated(path.read_bytes(), same[0])
-    path.write_bytes(changed)
-    compile(changed, str(path), "exec")
-    return {**tested(tree, tests_of(row, tree)), "commit": commit}
+class Workshop:
+    """The unchanged tree of a commit, what its tests execute, and changed copies of it."""
+
+    def __init__(self, commit: str) -> None:
+        self.commit = commit
+        folder = Path(tempfile.gettempdir()) / f"reid_lab-mutants-{commit}"  # used again
+        self.tree, file = folder / "tree", folder / "executed.json"
+        if not file.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            unpack(commit, self.tree)
+            tests = sorted({name for names in TESTS.values() for name in names})
+            measure(self.tree, tests, TESTS, file)
+        self.executed = Executed.load(file)
+
+    def start(self, row: Row, folder: Path) -> Trial | Row:
+        """The trial of a mutant in a new folder, or its outcome where there is nothing to run."""
+        path = self.tree / row["file"]
+        same = [s for s in sites(path, self.tree) if s.key == key(row)] if path.exists() else []
+        if not same:
+            return {"outcome": "gone"}
+        source = path.read_bytes()
+        tests = self.executed.tests_of(same[0], source, TESTS[row["package"]])
+        if not tests:
+            return {"outcome": SURVIVED, "test": "", "seconds": "0"}
+        changed = mutated(source, same[0])
+        compile(changed, str(path), "exec")
+        # with the compiled files of unchanged modules, which are known by size and second
+        ignored = shutil.ignore_patterns(f"{path.stem}.*.pyc", "mutation.log")
+        shutil.copytree(self.tree, folder, ignore=ignored, dirs_exist_ok=True)
+        (folder / row["file"]).write_bytes(changed)
+        return Trial(folder, tests, TIMES * self.executed.time(tests))
 
 
-def tested(tree: Path, tests: Sequence[str]) -> Row:
-    """What the tests make of a tree, the first that fails, and how long it took.
+def run(rows: Sequence[Row], jobs: int, again: str | None) -> Iterator[Row]:
+    """Run mutants, some at a time; give each when it has ended.
 
-    In a fork of this process, which has imported what takes long and does not change.
+    Args:
+        again: the commit to run them on; its own if None.
     """
-    start = time.monotonic()
-    output = tree / "mutation.log"
-    child = os.fork()
-    if not child:
-        os._exit(run_tests(tree, tests, output))
-    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
-        if time.monotonic() - start > SECONDS:
-            os.kill(child, signal.SIGKILL)
-        time.sleep(0.05)
-    noticed = re.search(r"^(?:FAILED|ERROR) (\S+)", output.read_text(), re.MULTILINE)
-    outcome = {0: "survived", 1: "killed"}.get(min(os.waitstatus_to_exitcode(ended[1]), 1))
-    return {
-        "outcome": outcome or "timeout",  # ended by a signal
-        "test": noticed[1] if noticed else "",
-        "seconds": f"{time.monotonic() - start:.1f}",
-    }
+    workshops: dict[str, Workshop] = {}
+    waiting = deque(rows)
+    running: list[tuple[Row, Trial, tempfile.TemporaryDirectory[str]]] = []
+    while waiting or running:
+        if waiting and len(running) < jobs:
+            row, folder = waiting.popleft(), tempfile.TemporaryDirectory()
+            commit = again or row["commit"]
+            if commit not in workshops:
+                workshops[commit] = Workshop(commit)
+            trial = workshops[commit].start(row, Path(folder.name))
+            if isinstance(trial, Trial):
+                running.append((row, trial, folder))
+                continue
+            ended = trial
+        else:
+            time.sleep(0.02)
+            row, trial, folder = running.pop(0)
+            found = trial.ended()
+            if found is None:
+                running.append((row, trial, folder))
+                continue
+            ended = found
+        folder.cleanup()
+        note(row, ended, again)
+        yield row
 
 
-def run_tests(tree: Path, tests: Sequence[str], output: Path) -> int:
-    """pytest's exit status, on the packages of `tree` instead of those that are imported here."""
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
-    os.chdir(tree)
-    paths = [str(tree / "src"), str(tree)]
-    os.environ.update(PYTHONPATH=os.pathsep.join(paths), OMP_NUM_THREADS="1")
-    sys.path[:0] = paths
-    for name in [n for n in sys.modules if n.split(".")[0] in ("reid_lab", "experiments")]:
-        del sys.modules[name]
-    with output.open("w") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-        options = ["-n0", "-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider"]
-        status = int(pytest.main([*options, *tests]))
-        sys.stdout.flush()
-    return status
-
-
-def check_unchanged(commit: str) -> None:
-    """Whether all tests pass where nothing is changed.
-
-    Raises:
-        SystemExit: one does not.
-    """
-    for tests in TESTS.values():
-        with tempfile.TemporaryDirectory() as folder:
-            unpack(commit, Path(folder))
-            found = tested(Path(folder), tests)
-        if found["outcome"] != "survived":
-            raise SystemExit(f"{commit}: {found['test']} fails without any change: fix it first")
+def note(row: Row, ended: Row, again: str | None) -> None:
+    """Write an outcome into a row; what is gone in another commit stays as it was."""
+    if again is None:
+        row.update(ended, first=ended["outcome"])
+    elif ended["outcome"] != "gone":
+        row.update(ended, commit=again)
 
 
 def key(row: Row) -> tuple[str, ...]:
     return tuple(row[name] for name in ("file", "where", "kind", "before", "after", "nth"))
-
-
-def tests_of(row: Row, tree: Path) -> list[str]:
-    """The package's, those of the module first."""
-    stem = Path(row["file"]).stem
-    folders = [name for name in TESTS[row["package"]] if (tree / name).exists()]
-    first = [f"{folder}/test_{stem}.py" for folder in folders]
-    return [name for name in first if (tree / name).exists()] + folders
 
 
 @dataclass(frozen=True)
@@ -220,20 +213,21 @@ class Share:
         return f"{self.killed}/{self.total} = {share:.1%} ({low:.1%} to {high:.1%})"
 
 
-def share(rows: Iterable[Row]) -> Share:
-    ran = [row["outcome"] for row in rows if row["outcome"] in (*KILLED, "survived")]
-    return Share(sum(outcome in KILLED for outcome in ran), len(ran))
+def share(rows: Iterable[Row], column: str = "outcome") -> Share:
+    ran = [row[column] for row in rows if row["outcome"] != EQUIVALENT]
+    killed = sum(outcome in NOTICED for outcome in ran)
+    return Share(killed, killed + ran.count(SURVIVED))
 
 
 def summary(rows: Sequence[Row]) -> str:
     """The share of each package and of all, and the survivors."""
     lines = [f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"]
     lines += [f"{p:10} {share(row for row in rows if row['package'] == p)}" for p in TESTS]
-    lines += [f"{'all':10} {share(rows)}"]
+    lines += [f"{'all':10} {share(rows)}", f"{'first':10} {share(rows, 'first')}"]
     counts = Counter(row["outcome"] or "waiting" for row in rows)
     lines += [f"{name}: {counts[name]}" for name in (EQUIVALENT, "gone", "waiting")]
     for row in rows:
-        if row["outcome"] == "survived":
+        if row["outcome"] == SURVIVED:
             place = f"{row['file']}:{row['line']} {row['where']}"
             lines.append(f"  {place}: {row['before']} -> {row['after']}")
     return "\n".join(lines)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from reid_lab.backbone.small import SmallResNet
-from reid_lab.budget import allocator, energy, machine
+from reid_lab.budget import allocator, energy, machine, memory
 from reid_lab.budget.account import Counted, Effort, Subject, account, network, noise, reference
 from reid_lab.budget.latency import time_exits
 from reid_lab.budget.memory import measure_memory
@@ -78,6 +78,33 @@ def test_memory_of_what_is_thrown_away_is_given_back() -> None:
     assert (found.parameters, found.weight_bytes) == (0, 0)
 
 
+class FakeAllocator:
+    """A GPU's: `held` bytes now, the most since the last reset, and what each exit takes."""
+
+    def __init__(self, held: int) -> None:
+        self.held, self.peak = held, 10**9
+
+    def exits(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
+        for name, scratch, kept in (("first", 500, 100), ("second", 50, 100), ("third", 900, 0)):
+            self.peak = max(self.peak, self.held + kept + scratch)
+            self.held += kept
+            yield name, images
+        self.held -= 200  # a second pass finds what the first one found
+
+    def reset(self, device: torch.device) -> None:
+        self.peak = self.held
+
+
+def test_a_gpus_memory_is_above_what_was_there_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.zeros(1, 3, 4, 2)
+    allocator = FakeAllocator(held=10_000 + 96)  # weights and images
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: allocator.held)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: allocator.peak)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", allocator.reset)
+    peaks = memory._allocated(allocator.exits, images)
+    assert peaks == {"first": 96 + 600, "second": 96 + 600, "third": 96 + 200 + 900}
+
+
 def tiny() -> DaRe:
     return DaRe(SmallResNet(4), BatchHardTriplet(), hidden=16, dim=8)
 
@@ -132,7 +159,7 @@ def test_latency_is_cumulative(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("repeats", "seconds", "passes"),
-    [(5, 10.0, 3 + 5), (1000, 51.0, 26), (1000, 3.0, 2 + 1), (1000, 1e-9, 1 + 1)],
+    [(5, 10.0, 3 + 5), (1000, 52.0, 26), (1000, 3.0, 2 + 1), (1000, 1e-9, 1 + 1)],
 )
 def test_time_and_repeats_are_bounded(
     monkeypatch: pytest.MonkeyPatch, repeats: int, seconds: float, passes: int
@@ -246,6 +273,15 @@ def test_nvml_tells_joules() -> None:
     assert meter() - before == pytest.approx(2.5)
     assert energy.nvml_meter("0123", FakeNvml(answer=3)) is None  # not supported
     assert energy.nvml_meter("0123", SimpleNamespace()) is None
+
+
+def test_a_gpu_is_metered_by_its_uuid(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml = FakeNvml()
+    monkeypatch.setattr(energy.ctypes, "CDLL", {energy.NVML: nvml}.__getitem__)
+    uuids = {torch.device("cuda", number): SimpleNamespace(uuid=f"0-{number}") for number in (0, 1)}
+    monkeypatch.setattr(torch.cuda, "get_device_properties", uuids.__getitem__)
+    meter = energy.find_meter(torch.device("cuda", 1))
+    assert meter is not None and nvml.asked == b"GPU-0-1"
 
 
 def test_energy_is_shared_among_the_images() -> None:

@@ -54,6 +54,30 @@ def test_float32_is_tf32_where_it_may_be(matmul: str, conv: bool, number: str) -
     assert peak_flops("NVIDIA L4", "32-true") == {"tf32": 60e12, "fp32": 30.3e12}[number]
 
 
+# NVIDIA's data sheets and white papers: dense TFLOP/s of bf16, TF32 and fp32 (without tensor cores)
+PUBLISHED = {
+    "NVIDIA H100 80GB HBM3": (989.4, 494.7, 66.9),
+    "NVIDIA H100 PCIe": (756.5, 378, 51),
+    "NVIDIA H100 NVL": (835.5, 417.5, 60),
+    "NVIDIA H200": (989.4, 494.7, 66.9),
+    "NVIDIA H200 NVL": (835.5, 417.5, 60),
+    "NVIDIA A100-SXM4-40GB": (312, 156, 19.5),
+    "NVIDIA A100-SXM4-80GB": (312, 156, 19.5),
+    "NVIDIA A100-PCIE-40GB": (312, 156, 19.5),
+    "NVIDIA A100 80GB PCIe": (312, 156, 19.5),
+    "NVIDIA L4": (121, 60, 30.3),
+    "Tesla T4": (None, None, 8.1),
+    "NVIDIA GeForce RTX 3090": (71, 35.6, 35.6),
+    "NVIDIA GeForce RTX 4090": (165.2, 82.6, 82.6),
+}
+
+
+@pytest.mark.parametrize("name", PEAKS)
+def test_peaks_are_the_published_ones(name: str) -> None:
+    numbers = ("bf16", "tf32", "fp32")
+    assert tuple(PEAKS[name].get(number) for number in numbers) == PUBLISHED[name]
+
+
 @pytest.mark.parametrize("name", PEAKS)
 def test_fewer_bits_are_never_slower(name: str) -> None:
     peaks = PEAKS[name]

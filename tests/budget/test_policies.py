@@ -179,3 +179,16 @@ def test_logistic_stays_finite_where_nothing_is_to_be_separated_or_all_is(
     x = np.arange(80.0).reshape(40, 2)
     odds = Logistic.fit(x, right)(x)
     assert np.isfinite(odds).all() and ((odds > 0) == right).all()
+
+
+def test_logistic_clips_what_is_far_or_infinite_to_its_own_side() -> None:
+    x = np.random.default_rng(0).normal(3.0, 2.0, size=(2_000, 2))
+    x = np.concatenate([x, [[3.0, np.nan], [np.inf, 3.0], [3.0, -np.inf]]])  # left out
+    model = Logistic.fit(x, x.sum(1) > 6)
+    mean, scale = x[:2_000].mean(0), x[:2_000].std(0)
+    np.testing.assert_allclose([model.mean, model.scale], [mean, scale])
+    far = [[3.0, v] for v in (-np.inf, -1e9, np.nan, 1e9, np.inf)]
+    near = [[3.0, mean[1] + z * scale[1]] for z in (-5, -5, 0, 5, 5)]  # standard deviations
+    odds = model(np.array(far))
+    np.testing.assert_allclose(odds, model(np.array(near)))
+    assert odds[0] < odds[2] < odds[4]
