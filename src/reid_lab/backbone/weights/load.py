@@ -47,7 +47,9 @@ def load_weights(
         state = _download(published, allowed)
     else:
         state = read_state(Path(weights).expanduser(), "weights", allowed)
-    ours = {k.removeprefix(OURS): v for k, v in state.items() if k.startswith((OURS, "stages."))}
+    ours = {k.removeprefix(OURS): v for k, v in state.items() if k.startswith(OURS)}
+    if any(key.startswith("stages.") for key in state):
+        ours = state
     if ours or published is None:
         _load(backbone, ours or state, weights, allowed)
     else:
