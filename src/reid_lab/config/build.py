@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import AsyncCheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from reid_lab.backbone.weights import read_weights
 from reid_lab.callbacks import CheckpointFiles
 from reid_lab.checkpoint import (
     NORMALISED,
+    card_of,
     check_finite,
     check_normalised,
     fingerprint_of,
@@ -33,6 +36,8 @@ from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.model.distilled import Distilled
 from reid_lab.model.teacher import Teacher
+from reid_lab.results.card import UNKNOWN, Card, licence_of
+from reid_lab.results.provenance import commit
 
 log = logging.getLogger(__name__)
 # raised by constructors for invalid values; HYDRA_FULL_ERROR=1 shows the traceback
@@ -226,6 +231,53 @@ def take_weights(model: ReidModule, state: dict[str, Any], checkpoint: Path) -> 
         ) from error
     check_finite(model, f"ckpt_path={checkpoint}")
     return int(state.get("global_step", 0))
+
+
+def give_card(
+    model: ReidModule, cfg: DictConfig, data: str, state: Mapping[str, Any] | None
+) -> None:
+    """Give a model the card of its training, kept in its checkpoints; or of the one it tests.
+
+    Args:
+        data: name of the data set.
+        state: of the checkpoint that is tested or resumed.
+    """
+    if cfg.task != "fit":
+        model.card = card_of(state or {})
+        return
+    started = list(dict.fromkeys(_started_from(plain(cfg.model))))
+    cards = [card_in(source) for source in started]
+    model.card = Card(
+        data=data,
+        data_licence=licence_of(data),
+        pretraining="; ".join(card.data for card in cards) or "none",
+        pretraining_licence="; ".join(card.data_licence for card in cards) or UNKNOWN,
+        recipe=str(cfg.name),
+        commit=commit(),
+    )
+    model.hparams["card"] = model.card.to_dict()
+
+
+def _started_from(config: Any) -> Iterator[str]:
+    """The weights that a model's config starts from: a teacher's, too."""
+    if isinstance(config, dict):
+        for key, value in config.items():
+            if key in ("weights", "teacher") and isinstance(value, str):
+                yield value
+            else:
+                yield from _started_from(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from _started_from(value)
+
+
+def card_in(source: str) -> Card:
+    """What weights were trained on: `imagenet`, or a file; its name where it has no card."""
+    if source == "imagenet":
+        return Card(data="ImageNet-1K", data_licence=licence_of("imagenet"))
+    path = Path(source).expanduser()
+    card = card_of(read_weights(path).others)
+    return replace(card, data=f"{path.name}, trained on {card.data}") if card else Card(path.name)
 
 
 def build_trainer(cfg: DictConfig, files: CheckpointFiles | None = None) -> pl.Trainer:

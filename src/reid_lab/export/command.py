@@ -91,7 +91,8 @@ def write_export(
     preprocessing = Preprocessing(image, MEAN, STD)
     with working("trace"):
         traced = trace(method, image)
-    plain = Manifest(key, "float32", preprocessing, exits, (), versions())
+    card = method.card.to_dict() if method.card else {}
+    plain = Manifest(key, "float32", preprocessing, exits, (), versions(), card=card)
     manifest = write_files(folder, *traced, plain)
     model = Model(folder)
     found: dict[str, Any] = {"difference": differences(method, model)}
@@ -127,7 +128,7 @@ def write_int8(
     key = fingerprint_of_variant(
         full.fingerprint, INT8, small_graph.SerializeToString(deterministic=True)
     )
-    plain = Manifest(key, "int8", full.preprocessing, full.exits, (), full.versions)
+    plain = Manifest(key, "int8", full.preprocessing, full.exits, (), full.versions, card=full.card)
     manifest = write_files(folder / INT8, small_graph, plans, plain)
     small = Model(folder / INT8)
     found = {

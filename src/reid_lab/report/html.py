@@ -14,6 +14,7 @@ from reid_lab.report.load import Run
 from reid_lab.report.pictures import data_uri
 from reid_lab.report.sections import Images
 from reid_lab.report.tables import TextTable, dataset_table, duration, protocol_line
+from reid_lab.results.card import Card
 from reid_lab.results.ranked import ImageCrop, RankedQuery
 
 
@@ -51,6 +52,7 @@ def page(run: Run, images: Images, notes: Sequence[str] = ()) -> str:
             "Summary of the run": _summary(run),
         },
         provenance=_provenance(run),
+        card=_card(run),
         thumbnails=thumbnails,
     )
 
@@ -71,6 +73,12 @@ def _dataset(run: Run) -> tuple[str, TextTable] | None:
 def _summary(run: Run) -> str:
     content = run.summary.content
     return json.dumps(content, indent=2, ensure_ascii=False) if content else ""
+
+
+def _card(run: Run) -> dict[str, str]:
+    """What the weights were trained on, and under which terms; only what is known."""
+    card = Card.of(run.summary.card)
+    return card.rows if card else {}
 
 
 def _provenance(run: Run) -> dict[str, str]:

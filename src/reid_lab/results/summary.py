@@ -33,6 +33,7 @@ class Summary(BaseModel):
     notes: list[str] | None = None
     elapsed_s: FiniteFloat | None = None
     training: dict[str, Any] | None = None
+    card: dict[str, Any] | None = None
 
     @property
     def content(self) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from reid_lab.config.build import (
     LoadedCheckpoint,
     build_model,
     build_trainer,
+    give_card,
     make,
     take_weights,
     use_trained_size,
@@ -117,6 +118,7 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
     model = build_model(cfg, identities)
     # now, as what does not fit is no reason to write anything
     begun = take_weights(model, state, checkpoint) if checkpoint and state else 0
+    give_card(model, cfg, data.benchmark.name, state)
     del inputs, state  # of which Lightning has the last reference
     if trainer.is_global_zero:
         if cfg.task == "fit" or not last_checkpoint(folder).is_file():
@@ -143,6 +145,7 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
                 notes=notes,
                 elapsed_s=round(time.time() - started, 1),
                 training=training_of(checkpoint.parent.parent if checkpoint else folder),
+                card=model.card.to_dict() if model.card else None,
             )
             content.write(folder / NEW)
             placed = place(folder)

@@ -78,6 +78,7 @@ class Manifest:
             fingerprint can be compared (see `reid_lab.checkpoint`).
         measured: results of the comparison with PyTorch.
         crc32: of each file, by its name; exports from before it was kept are run without.
+        card: the training data, their terms, pre-training and recipe (`reid_lab.results.card`).
     """
 
     fingerprint: Name
@@ -88,6 +89,7 @@ class Manifest:
     versions: dict[str, str]
     measured: dict[str, Any] = field(default_factory=dict)
     crc32: dict[str, Annotated[int, Field(ge=0, lt=2**32)]] = field(default_factory=dict)
+    card: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
     @property
@@ -120,7 +122,7 @@ class Manifest:
         try:
             content = read_json(path)
             check_format(path, content, FORMAT)
-            manifest = checked(path, content, Manifest, {"crc32"})
+            manifest = checked(path, content, Manifest, {"crc32", "card"})
             manifest.check_chain(path)
         except UserError as error:
             raise ExportError(f"{error}. Copy the export again, or export again") from error

@@ -28,7 +28,7 @@ class Bomb:
     "wrapped",
     [
         STATE,
-        {"state_dict": STATE, "epoch": 3},
+        {"rng_state": torch.zeros(2), "state_dict": STATE, "epoch": 3},
         {"model": STATE, "iteration": 3},
         {f"module.{key}": value for key, value in STATE.items()},
         {"state_dict": {f"module.{key}": value for key, value in STATE.items()}},

@@ -145,10 +145,10 @@ def _state(content: Any) -> Mapping[Any, Any]:
     """The state dict in a file's content: the content itself, or what is under a known key."""
     if not isinstance(content, Mapping):
         raise ValueError(f"it holds a {type(content).__name__}")
-    if any(isinstance(value, Tensor) for value in content.values()):
-        return content
     for key in WRAPPERS:
         if isinstance(content.get(key), Mapping):
             result: Mapping[Any, Any] = content[key]
             return result
+    if any(isinstance(value, Tensor) for value in content.values()):
+        return content
     raise ValueError(f"it holds {', '.join(map(str, list(content)[:5])) or 'nothing'}")

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from reid_lab.checkpoint import open_model
+from tests.backbone.weights.drawn import drawn_images, drawn_weights
+from tests.backbone.weights.golden import embeddings_of, state_of
+from tests.commands import weights
+
+OSNET = "torchreid_osnet_x0_25"
+
+
+@pytest.fixture(scope="module")
+def osnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As torchreid writes it, trained in parallel."""
+    path = tmp_path_factory.mktemp("torchreid") / "osnet_duke.pth.tar-60"
+    state = {f"module.{key}": value for key, value in state_of(OSNET).items()}
+    torch.save({"state_dict": state, "epoch": 60, "rank1": np.float64(0.943)}, path)
+    return path
+
+
+def test_inspect(osnet: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert weights(["inspect", str(osnet)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = dict(line.split("  ", 1) for line in lines)
+    rows = {label: value.strip() for label, value in rows.items()}
+    assert rows["toolbox"] == "torchreid"
+    assert rows["network"] == "OSNet x0.25"
+    assert rows["heads"] == "linear, batch norm and ReLU to 512; classifier of 751 classes"
+    assert rows["trained on"] == "Market-1501 (by its 751 classes)"  # not the file's name
+    assert rows["licence"].startswith("MIT")
+    assert rows["config"].startswith("model=classifier backbone=osnet backbone.width=0.25")
+    assert rows["left over"] == "nothing"
+    assert rows["also holds"] == "epoch=60, rank1=0.943"
+
+
+@torch.no_grad()
+def test_convert(osnet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "ours.ckpt"
+    assert weights(["convert", str(osnet), "--out", str(out), "--data", "my people"]) == 0
+    assert "model=classifier backbone=osnet" in capsys.readouterr().out
+    model, size, _ = open_model(out)
+    assert size == (256, 128)
+    expected = embeddings_of(OSNET)
+    torch.testing.assert_close(model(drawn_images(64, 32))["pool"], expected, atol=1e-5, rtol=1e-5)
+    assert model.card is not None
+    assert model.card.data == "my people"
+    assert model.card.recipe == "OSNet x0.25 of torchreid, converted from osnet_duke.pth.tar-60"
+
+    assert weights(["convert", str(osnet), "--out", str(out)]) == 1
+    assert "exists already: --overwrite it" in capsys.readouterr().err
+    again = ["convert", str(osnet), "--out", str(out), "--overwrite", "--image", "384x128"]
+    assert weights(again) == 0
+    assert open_model(out)[1] == (384, 128)
+
+    assert weights(["inspect", str(out)]) == 0
+    assert "convert     no: it is a checkpoint of reid_lab already" in capsys.readouterr().out
+
+
+def test_a_lost_classifier_is_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = {k: v for k, v in state_of(OSNET).items() if not k.startswith("classifier.")}
+    torch.save(state, tmp_path / "osnet_msmt17.pth")
+    assert weights(["inspect", str(tmp_path / "osnet_msmt17.pth")]) == 0
+    out = capsys.readouterr().out
+    assert "MSMT17 (by the file's name)" in out
+    assert "the classifier was not kept: testing needs none, training a new one" in out
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+def test_torchvisions_classifiers(tmp_path: Path, name: str) -> None:
+    network = getattr(models, name)().eval()
+    shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    network.load_state_dict(drawn_weights(shapes))
+    torch.save(network.state_dict(), tmp_path / "imagenet.pth")
+    out = tmp_path / "ours.ckpt"
+    assert weights(["convert", str(tmp_path / "imagenet.pth"), "--out", str(out)]) == 0
+    model, _, _ = open_model(out)
+    images = drawn_images(64, 32)
+    outputs = model.outputs(images)
+    torch.testing.assert_close(outputs.logits["pool"], network(images))
+    assert model.card is not None
+    assert model.card.data == "ImageNet-1K (by its 1,000 classes)"
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"image_encoder.conv1.weight": 1, "bottleneck_proj.weight": 1}, "CLIP-ReID's CLIP's"),
+        ({"a.weight": 1}, "key names of no known toolbox (first: a.weight)"),
+        ({"stages.stage1.0.weight": 1}, "give it as backbone.weights=FILE"),
+    ],
+)
+def test_files_that_cannot_be_converted(
+    tmp_path: Path, state: dict[str, int], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors: dict[str, Tensor] = {key: torch.zeros(n) for key, n in state.items()}
+    torch.save(tensors, tmp_path / "w.pth")
+    assert weights(["inspect", str(tmp_path / "w.pth")]) == 0
+    capsys.readouterr()
+    out = tmp_path / "o.ckpt"
+    assert weights(["convert", str(tmp_path / "w.pth"), "--out", str(out)]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
+def test_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["inspect", "x.pth", "--image", "256"], ["convert", "x.pth"], []):
+        assert weights(words) == 2
+    capsys.readouterr()
+    torch.save(nn.Linear(2, 2), tmp_path / "module.pth")
+    assert weights(["inspect", str(tmp_path / "module.pth")]) == 1
+    assert "save its state dict by itself" in capsys.readouterr().err

@@ -1,0 +1,52 @@
+"""A run's checkpoints carry a card, and its report shows it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from reid_lab.checkpoint import load_model, read_card, read_checkpoint
+from reid_lab.config.build import card_in
+from reid_lab.config.paths import last_checkpoint
+from reid_lab.results import SUMMARY, results_of
+from reid_lab.results.card import UNKNOWN
+from reid_lab.run.run import run
+from tests.conftest import Compose
+
+pytestmark = pytest.mark.system
+NETWORK = ("backbone=mobilenet", "backbone.alpha=0.25")
+ONE = (*NETWORK, "model=classifier", "model.iterations=2", "callbacks.verification=null")
+
+
+def test_a_card_goes_with_the_weights(composed: Compose, tmp_path: Path) -> None:
+    run(composed(*ONE, run="first"))
+    ours = last_checkpoint(tmp_path / "first")
+    card = read_card(ours)
+    assert card is not None
+    assert (card.recipe, card.pretraining, card.pretraining_licence) == ("test", "none", UNKNOWN)
+    assert load_model(ours).card == card
+    page = (tmp_path / "first" / "report" / "report.html").read_text(encoding="utf-8")
+    assert f"<dt>trained on</dt><dd>{card.data}</dd>" in page
+
+    # a training that starts from it names it; a test of another run keeps the checkpoint's
+    second = composed(*ONE, f"backbone.weights={ours}", run="second")
+    run(second)
+    started = read_card(last_checkpoint(tmp_path / "second"))
+    assert started is not None
+    assert started.pretraining == f"last.ckpt, trained on {card.data}"
+    second.task, second.ckpt_path, second.run_dir = "test", str(ours), str(tmp_path / "third")
+    second.backbone.weights = None
+    run(second)
+    summary = json.loads((results_of(tmp_path / "third") / SUMMARY).read_text(encoding="utf-8"))
+    assert summary["card"] == card.to_dict()
+
+    # a checkpoint from before there were cards
+    state = read_checkpoint(ours)
+    del state["hyper_parameters"]["card"]
+    torch.save(state, tmp_path / "old.ckpt")
+    assert load_model(tmp_path / "old.ckpt").card is None
+    assert card_in(str(tmp_path / "old.ckpt")).data == "old.ckpt"
+    assert card_in("imagenet").data == "ImageNet-1K"
