@@ -16,12 +16,14 @@ from reid_lab.errors import UserError
 
 # command -> words that are enough, and what is interrupted
 COMMANDS = {
+    "compare": ("a b", "reid_lab.frontier.compare.compare"),
     "cost": ("+experiment=demo", "reid_lab.cost.measure.measure"),
     "doctor": ("dataset=folder", "reid_lab.doctor.examine.examine"),
     "export": ("--checkpoint a.ckpt --out b", "reid_lab.export.command.export"),
     "frontier": ("runs", "reid_lab.frontier.show.show"),
     "gallery": ("info g", "reid_lab.gallery.commands.info"),
     "runtime": ("g a.jpg --out o.npz", "reid_lab.runtime.command.Model"),
+    "weights": ("fetch mobilenetv2", "reid_lab.backbone.weights.fetch"),
     "workspace": ("a/b", "reid_lab.run.workspace.workspace"),
 }
 

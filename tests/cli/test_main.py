@@ -14,7 +14,9 @@ from reid_lab import __version__
 from reid_lab.cli.main import RUN, complete, main, tree
 
 COMMANDS = list(tree()[1])
-MODULES = {name: name for name in COMMANDS if name != RUN} | {"workspace": "dashboard"}
+# command -> the module that it was run as before 0.2
+MODULES = {n: n for n in ("cost", "doctor", "export", "frontier", "gallery", "runtime")}
+MODULES["workspace"] = "dashboard"
 SLOW = {"torch", "numpy", "matplotlib", "hydra", "pydantic", "faiss", "pytorch_lightning", "rich"}
 
 

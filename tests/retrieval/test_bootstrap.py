@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from reid_lab.retrieval.bootstrap import bootstrap
+from reid_lab.retrieval.bootstrap import bootstrap, paired_bootstrap
 from reid_lab.retrieval.metrics import Ranking
 
 PIDS = torch.tensor([7, 7, 7, 3, 3, 9, 5, 5, 5, 5, 2, 2])
@@ -66,3 +66,47 @@ def test_one_person_says_nothing_about_others() -> None:
     one = PIDS == 5
     bounds = bootstrap(ranking().take(one.nonzero().flatten()), PIDS[one])
     assert all(math.isnan(value) for value in bounds.values())
+
+
+def test_paired_equals_a_naive_loop() -> None:
+    rng = np.random.default_rng(0)
+    pids = PIDS.numpy()
+    a, b, trials = rng.random((3, 12)), rng.random((2, 12)), rng.integers(1, 4, 12)
+    found = paired_bootstrap(a, b, pids, trials, resamples=40, level=0.9, seed=3)
+    same = np.random.default_rng(3)
+    people = np.unique(pids)
+    persons = same.multinomial(len(people), np.full(len(people), 1 / len(people)), 40)
+    runs = [same.multinomial(n, np.full(n, 1 / n), 40) for n in (3, 2)]
+    values = []
+    for draw in range(40):
+        means = []
+        for side, times in ((a, runs[0][draw]), (b, runs[1][draw])):
+            drawn = np.repeat(np.arange(len(side)), times)
+            queries = [q for p, n in zip(people, persons[draw], strict=True) for _ in range(n)
+                       for q in np.flatnonzero(pids == p)]  # fmt: skip
+            every = [np.average(side[r][queries], weights=trials[queries]) for r in drawn]
+            means.append(np.mean(every))
+        values.append(means[0] - means[1])
+    assert found.value == pytest.approx(
+        np.average(a.mean(0), weights=trials) - np.average(b.mean(0), weights=trials)
+    )
+    assert found[1:] == pytest.approx(tuple(np.quantile(values, [0.05, 0.95])))
+
+
+def test_paired_is_narrower_than_two_intervals_and_covers_seeds() -> None:
+    rng = np.random.default_rng(0)
+    pids = np.repeat(np.arange(100), 3)
+    hard = rng.random(100)[pids] < 0.5  # what both find difficult
+    a, b = (~hard).astype(float)[None], (~hard).astype(float)[None].copy()
+    b[0, :6] = 1 - b[0, :6]  # of two people
+    found = paired_bootstrap(a, b, pids)
+    assert found.high - found.low < 0.1 < np.ptp(np.quantile(a[0], [0.025, 0.975]))
+    seeds = np.concatenate([a, a * 0.5])  # one seed is much worse
+    alone = paired_bootstrap(a, a, pids)
+    several = paired_bootstrap(seeds, seeds, pids)
+    assert alone[:] == (0, 0, 0) and several.low < -0.1 and several.high > 0.1
+
+
+def test_paired_of_one_person_has_no_interval() -> None:
+    one = paired_bootstrap(np.ones((1, 4)), np.zeros((1, 4)), np.zeros(4))
+    assert one.value == 1 and math.isnan(one.low) and math.isnan(one.high)

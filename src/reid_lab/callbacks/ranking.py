@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 from typing import Protocol as Interface
 
@@ -23,7 +24,7 @@ from reid_lab.model import ReidModule
 from reid_lab.model.base import DivergedError
 from reid_lab.protocol import Pooling, Protocol, Query
 from reid_lab.results import Results
-from reid_lab.results.rows import CAMERA_PAIRS, EXITS, CameraPairRow
+from reid_lab.results.rows import CAMERA_PAIRS, EXITS, CameraPairRow, QueryScoreRow
 from reid_lab.retrieval import PCA, Embeddings, Evaluation, Exit, Ids, evaluate
 from reid_lab.retrieval.cameras import camera_pairs
 from reid_lab.retrieval.checks import NoMatchError
@@ -215,6 +216,7 @@ class RankingEvaluation(pl.Callback):
             rows = [{**row, **bounds[row["name"]]} for row in self.evaluation.table()]
             last = cast(ReidModule, pl_module).exit_names[-1]
             self.results.exits = EXITS.of(rows)
+            self.results.scores = query_scores(self.evaluation)
             self.results.camera_pairs = rank_camera_pairs(self.evaluation, last, self.memory)
 
     def _rank(self, trainer: pl.Trainer, pl_module: pl.LightningModule, part: Part) -> None:
@@ -314,3 +316,26 @@ def rank_camera_pairs(evaluation: Evaluation, exit: str, memory: float) -> list[
         )
         return []
     return CAMERA_PAIRS.of(camera_pairs(evaluation, exit, memory)) if len(cameras) > 1 else []
+
+
+def query_scores(evaluation: Evaluation) -> list[QueryScoreRow]:
+    """Each answerable query's Rank-1 and average precision at every exit and reference."""
+    query, rankings = evaluation.embeddings.query, evaluation.rankings
+    trials = next(iter(rankings.values())).answerable.sum(0)  # (Q,), the same at all exits
+    known = trials.nonzero().flatten().tolist()
+    means = {
+        (name, exit): ((values * ranking.answerable).sum(0) / trials).tolist()
+        for exit, ranking in rankings.items()
+        for name, values in (("rank1", (ranking.first < 1).double()), ("ap", ranking.ap))
+    }
+    return [
+        QueryScoreRow(
+            image=Path(query.paths[i]).name,
+            pid=str(int(query.pids[i])),
+            camid=str(int(query.camids[i])),
+            trials=int(trials[i]),
+            rank1={exit: means["rank1", exit][i] for exit in rankings},
+            ap={exit: means["ap", exit][i] for exit in rankings},
+        )
+        for i in known
+    ]

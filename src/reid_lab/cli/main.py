@@ -12,7 +12,17 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from reid_lab import __version__
-from reid_lab.cli import cost, doctor, export, frontier, gallery, runtime, weights, workspace
+from reid_lab.cli import (
+    compare,
+    cost,
+    doctor,
+    export,
+    frontier,
+    gallery,
+    runtime,
+    weights,
+    workspace,
+)
 from reid_lab.cli.command import Parser, piped, run_command
 
 RUN = "run"
@@ -63,7 +73,7 @@ def tree() -> tuple[Parser, dict[str, Parser]]:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(title="commands (each has --help)", metavar="COMMAND")
     commands.add_parser(RUN, help="train and test by a config; -m runs a sweep", add_help=False)
-    for module in (doctor, cost, frontier, gallery, weights, export, runtime, workspace):
+    for module in (doctor, cost, frontier, compare, gallery, weights, export, runtime, workspace):
         module.add(commands)
     return parser, dict(commands.choices)
 

@@ -58,7 +58,7 @@ def collect(folders: Iterable[Path]) -> Collected:
     Raises:
         FrontierError: a folder that does not exist, or no finished run in any.
     """
-    runs, broken = _find(folders)
+    runs, broken = find_runs(folders)
     found, notes, unread = _read(runs)
     broken += unread
     if not found:
@@ -81,7 +81,7 @@ def points_of(one: Finished) -> list[Point]:
     return [*_exits(one), *_streams(one)]
 
 
-def _find(folders: Iterable[Path]) -> tuple[list[Path], list[str]]:
+def find_runs(folders: Iterable[Path]) -> tuple[list[Path], list[str]]:
     """The runs that have a summary, each once; and notes on folders that cannot be read."""
     found: dict[Path, Path] = {}
     broken: list[str] = []

@@ -63,7 +63,8 @@ def number(value: float) -> str:
 
 def points(fraction: float) -> str:
     """A difference of two accuracies in percentage points: 0.018 -> '+1.8'."""
-    return f"{100 * fraction:+.1f}".replace("-", "\u2212")
+    known = math.isfinite(fraction)
+    return f"{100 * fraction:+.1f}".replace("-", "\u2212") if known else NOTHING
 
 
 def mul_adds(count: float) -> str:

@@ -18,6 +18,7 @@ from reid_lab.results.rows import (
     DIMENSIONS,
     EXITS,
     OPERATING_POINTS,
+    QUERY_SCORES,
     ROC,
     SEARCH,
     STREAM,
@@ -28,6 +29,7 @@ from reid_lab.results.rows import (
     DimensionRow,
     ExitRow,
     OperatingPointRow,
+    QueryScoreRow,
     RocRow,
     StreamRow,
     Trial,
@@ -49,7 +51,7 @@ TABLES: dict[str, Table[Any]] = {
 }
 # the files that a test replaces
 OF_A_TEST = {table.file for table in TABLES.values() if table is not SEARCH}
-OF_A_TEST |= {SUMMARY, CONFIG, QUERIES, ATTENTION}
+OF_A_TEST |= {SUMMARY, CONFIG, QUERIES, ATTENTION, QUERY_SCORES.file}
 
 
 @dataclass(kw_only=True)
@@ -66,6 +68,7 @@ class Results:
     camera_pairs: list[CameraPairRow] = field(default_factory=list)
     conditions: list[ConditionRow] = field(default_factory=list)
     search: list[Trial] = field(default_factory=list)
+    scores: list[QueryScoreRow] = field(default_factory=list)  # read by `reid-lab compare` only
     queries: list[RankedQuery] = field(default_factory=list)
     attention: Attention | None = None
 
@@ -79,6 +82,8 @@ class Results:
         """Write all files of a test but `summary.json`."""
         for table, rows in self.tables.values():
             table.write(folder / table.file, rows)
+        if self.scores:
+            QUERY_SCORES.write(folder / QUERY_SCORES.file, self.scores)
         if self.queries:
             write_queries(folder / QUERIES, self.queries)
         if self.attention is not None:

@@ -179,6 +179,22 @@ class CameraPairRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class QueryScoreRow:
+    """`query_scores.csv`: Rank-1 (0 or 1) and average precision of a query at each exit.
+
+    With random galleries they are means over `trials`, those in which the query has a match.
+    Queries without a match are left out.
+    """
+
+    image: str  # file name
+    pid: str
+    camid: str
+    trials: int
+    rank1: dict[str, Share] = field(default_factory=dict)
+    ap: dict[str, Share] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ConditionRow:
     """`conditions.csv`: queries in one quartile of a condition: size, sharpness or occlusion.
 
@@ -295,6 +311,7 @@ ROC = Table("roc.csv", RocRow)
 OPERATING_POINTS = Table("operating_points.csv", OperatingPointRow)
 DIMENSIONS = Table("dimensions.csv", DimensionRow)
 CAMERA_PAIRS = Table("camera_pairs.csv", CameraPairRow, check=_camera_pairs)
+QUERY_SCORES = Table("query_scores.csv", QueryScoreRow, {"rank1": "rank1_*", "ap": "ap_*"})
 CONDITIONS = Table("conditions.csv", ConditionRow, check=_conditions)
 SEARCH = Table("search.csv", Trial)
 RUNS = Table("runs.csv", RunRow, {"figures": "*/*", "settings": "*"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -10,6 +11,14 @@ from torch import Tensor
 from reid_lab.retrieval.metrics import Ranking
 
 RESAMPLES, LEVEL = 1000, 0.95
+
+
+class Difference(NamedTuple):
+    """A difference of two means and its confidence interval; nan if there is one identity."""
+
+    value: float
+    low: float
+    high: float
 
 
 def bootstrap(
@@ -46,3 +55,42 @@ def bootstrap(
         low, high = np.quantile(draws @ sums / drawn, (tail, 1 - tail))
         bounds |= {f"{name}_low": float(low), f"{name}_high": float(high)}
     return bounds
+
+
+def paired_bootstrap(
+    a: np.ndarray,
+    b: np.ndarray,
+    pids: np.ndarray,
+    weights: np.ndarray | None = None,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Difference:
+    """The mean of `a` minus the mean of `b` over the same queries, with a percentile interval.
+
+    Identities are drawn with replacement, the same ones for both sides. The runs of a side that
+    has several are drawn, too, so that the interval covers the variance between seeds.
+
+    Args:
+        a, b: (R, Q) a value of each query in each of R runs; R may differ.
+        pids: (Q,).
+        weights: (Q,) of the queries, such as the number of trials; None: equal.
+    """
+    number, person = np.unique(pids, return_inverse=True)
+    people = len(number)
+    weights = np.ones(len(pids)) if weights is None else weights
+    counts = np.bincount(person, weights)
+    value = float(((a.mean(0) - b.mean(0)) @ weights) / weights.sum())
+    if people < 2:
+        return Difference(value, math.nan, math.nan)
+    rng = np.random.default_rng(seed)
+    draws = rng.multinomial(people, np.full(people, 1 / people), resamples)  # (B, P)
+    means = []
+    for side in (a, b):
+        sums = np.stack([np.bincount(person, run * weights) for run in side], 1)  # (P, R)
+        runs = rng.multinomial(len(side), np.full(len(side), 1 / len(side)), resamples)  # (B, R)
+        means.append((draws @ sums * runs).sum(1) / len(side))
+    tail = (1 - level) / 2
+    found = (means[0] - means[1]) / (draws @ counts)
+    low, high = np.quantile(found, (tail, 1 - tail))
+    return Difference(value, float(low), float(high))

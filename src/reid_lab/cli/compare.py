@@ -1,0 +1,41 @@
+"""`reid-lab compare`: two runs on the same queries, with intervals of the differences."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from reid_lab.cli.command import Command, Subparsers
+
+EXAMPLES = """\
+examples:
+  reid-lab compare runs/dare_market/2026-11-01 runs/bot_market/2026-11-02
+  reid-lab compare seeds/dare seeds/bot --out compare.csv
+"""
+
+
+def add(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "compare",
+        help="test whether one run is better than another",
+        description=(
+            "Differences in Rank-1 and mAP between two runs that were tested on the same queries, "
+            "by exit and at equal Mul-Adds, with 95% intervals by a paired bootstrap over "
+            "identities. A folder with several runs counts as the seeds of one recipe."
+        ),
+        epilog=EXAMPLES,
+    )
+    parser.add_argument("a", type=Path, help="a run folder, or a folder with runs of one recipe")
+    parser.add_argument("b", type=Path, help="the same, to compare with")
+    parser.add_argument("--out", type=Path, help="write the table to this CSV file, too")
+    parser.set_defaults(command=Command(work))
+
+
+def work(args: argparse.Namespace) -> int:
+    from reid_lab.frontier.compare import COMPARISON, compare, show
+
+    rows = compare(args.a, args.b)
+    show(rows, args.a, args.b)
+    if args.out is not None:
+        COMPARISON.write(args.out, rows)
+    return 0

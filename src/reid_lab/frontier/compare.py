@@ -1,0 +1,238 @@
+"""Two recipes on the same queries: paired differences by exit and at equal cost."""
+
+# ruff: noqa: N815 - mAP is the field's name
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from reid_lab.errors import UserError
+from reid_lab.files.console import head_table, stdout
+from reid_lab.frontier.collect import find_runs
+from reid_lab.report.tables import mul_adds, percent, points
+from reid_lab.results import Summary, results_of
+from reid_lab.results.cells import Share, Signed
+from reid_lab.results.rows import EXITS, QUERY_SCORES, QueryScoreRow
+from reid_lab.results.table import Table
+from reid_lab.retrieval.bootstrap import LEVEL, RESAMPLES, Difference, paired_bootstrap
+
+BY_EXIT, AT_COST = "exit", "cost"
+
+
+class CompareError(UserError):
+    """Runs that cannot be compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonRow:
+    """`compare.csv`: the accuracies of an exit of A and of one of B, and A minus B.
+
+    `by`: `exit`, both have the same name or are the last ones; or `cost`, each is the last exit
+    within `budget` Mul-Adds. `*_low` and `*_high`: 95% confidence interval of the difference.
+    """
+
+    by: str
+    budget: float
+    exit_a: str
+    exit_b: str
+    mul_adds_a: float
+    mul_adds_b: float
+    rank1_a: Share
+    rank1_b: Share
+    rank1_difference: Signed
+    rank1_low: Signed
+    rank1_high: Signed
+    mAP_a: Share
+    mAP_b: Share
+    mAP_difference: Signed
+    mAP_low: Signed
+    mAP_high: Signed
+
+
+COMPARISON = Table("compare.csv", ComparisonRow)
+
+
+@dataclass(frozen=True)
+class Side:
+    """The runs of one recipe, which differ in the seed.
+
+    `costs`: exit -> cumulative Mul-Adds, cheapest first. `rank1` and `ap`: exit -> (R, Q).
+    """
+
+    folder: Path
+    runs: int
+    costs: Mapping[str, float]
+    queries: Sequence[tuple[str, str, str, int]]  # image, pid, camid, trials
+    protocol: str
+    rank1: Mapping[str, np.ndarray]
+    ap: Mapping[str, np.ndarray]
+
+    @property
+    def pids(self) -> np.ndarray:
+        return np.array([pid for _, pid, _, _ in self.queries])
+
+    @property
+    def trials(self) -> np.ndarray:
+        return np.array([trials for *_, trials in self.queries], float)
+
+
+def compare(a: Path, b: Path) -> list[ComparisonRow]:
+    """Compare two runs, or two folders with the runs of one recipe each.
+
+    Raises:
+        CompareError: a folder without runs, runs that were tested on other queries or under
+            another protocol, or that have no `query_scores.csv`.
+        StoredFileError: a file is malformed.
+    """
+    one, two = read_side(a), read_side(b)
+    check_same(one.folder, one.queries, one.protocol, two.folder, two.queries, two.protocol)
+    return [_row(one, two, *pair) for pair in _pairs(one, two)]
+
+
+def show(rows: Sequence[ComparisonRow], a: Path, b: Path) -> None:
+    """Print a table by exit and one at equal cost."""
+    stdout.print(f"A: {a}\nB: {b}", soft_wrap=True, highlight=False)
+    heads = ("A", "B", "A - B", "95% interval")
+    for by, title in ((BY_EXIT, "By exit"), (AT_COST, "At equal cost")):
+        own = [row for row in rows if row.by == by]
+        for name, metric in (("Rank-1", "rank1"), ("mAP", "mAP")) if own else ():
+            table = head_table(f"{title}, {name}", *heads)
+            for row in own:
+                values = [getattr(row, f"{metric}_{part}") for part in ("a", "b", "difference")]
+                ends = [getattr(row, f"{metric}_{part}") for part in ("low", "high")]
+                cells = [percent(value) for value in values[:2]]
+                cells += [points(values[2]), " to ".join(map(points, ends))]
+                table.add_row(_name(row), *cells)
+            stdout.print(table)
+    stdout.print(
+        f"Differences in percentage points; {RESAMPLES:,} bootstrap samples of identities, and of "
+        "runs where a side has several.",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def read_side(folder: Path) -> Side:
+    """The runs at or below a folder, as one recipe."""
+    runs, broken = find_runs([folder])
+    if broken or not runs:
+        raise CompareError("\n".join(broken) or f"{folder}: no finished run in this folder")
+    tables = [_scores(run) for run in runs]
+    costs = [_costs(run) for run in runs]
+    protocols = [json.dumps(Summary.read(results_of(run)).protocol) for run in runs]
+    queries = [[(r.image, r.pid, r.camid, r.trials) for r in rows] for rows in tables]
+    for run, own, keys, protocol in zip(runs, costs, queries, protocols, strict=True):
+        if list(own) != list(costs[0]):
+            raise CompareError(
+                f"{run}: exits {', '.join(own)}, but {runs[0]} has {', '.join(costs[0])}; give "
+                "folders whose runs differ only in the seed"
+            )
+        check_same(runs[0], queries[0], protocols[0], run, keys, protocol)
+    values = {
+        name: {
+            exit: np.array([[getattr(r, name)[exit] for r in t] for t in tables]) for exit in own
+        }
+        for name in ("rank1", "ap")
+    }
+    return Side(
+        folder, len(runs), costs[0], queries[0], protocols[0], values["rank1"], values["ap"]
+    )
+
+
+def check_same(
+    a: Path, queries_a: object, protocol_a: str, b: Path, queries_b: object, protocol_b: str
+) -> None:
+    """Check that two runs were tested on the same queries in the same way.
+
+    Raises:
+        CompareError: they were not.
+    """
+    if queries_a != queries_b:
+        raise CompareError(
+            f"{a} and {b} were tested on other queries ({_dataset(a)}; {_dataset(b)}); test both "
+            "on the same data set with the same options"
+        )
+    if protocol_a != protocol_b:
+        raise CompareError(
+            f"{a} and {b} were tested under other protocols ({protocol_a}; {protocol_b})"
+        )
+
+
+def _scores(run: Path) -> list[QueryScoreRow]:
+    path = results_of(run) / QUERY_SCORES.file
+    rows = QUERY_SCORES.read(path)
+    missing = [
+        exit for exit in _costs(run) for row in rows if exit not in row.rank1 or exit not in row.ap
+    ]
+    if missing:
+        raise CompareError(f"{path}: no columns of the exit {missing[0]!r}; test the run again")
+    if not rows:
+        raise CompareError(
+            f"{path}: no such file; older runs have none: test again, with task=test "
+            f"ckpt_path={run}/checkpoints/last.ckpt"
+        )
+    return rows
+
+
+def _costs(run: Path) -> dict[str, float]:
+    rows = EXITS.read(results_of(run) / EXITS.file)
+    exits = sorted((row for row in rows if row.kind == "exit"), key=lambda row: row.mul_adds)
+    return {row.name: float(row.mul_adds) for row in exits}
+
+
+def _dataset(folder: Path) -> str:
+    runs, _ = find_runs([folder])
+    dataset = Summary.read(results_of(runs[0])).dataset or {}
+    return f"{dataset.get('name', 'unnamed')}, query: {dataset.get('query', {})}"
+
+
+def _pairs(a: Side, b: Side) -> Iterator[tuple[str, float, str, str]]:
+    """What is compared: by, budget, exit of A, exit of B."""
+    shared = [name for name in a.costs if name in b.costs]
+    last = (list(a.costs)[-1], list(b.costs)[-1])
+    pairs = [(name, name) for name in shared]
+    for one, two in pairs if last in pairs else [*pairs, last]:
+        yield BY_EXIT, max(a.costs[one], b.costs[two]), one, two
+    for budget in sorted({*a.costs.values(), *b.costs.values()}):
+        within = [[n for n, cost in side.costs.items() if cost <= budget] for side in (a, b)]
+        if all(within):
+            yield AT_COST, budget, within[0][-1], within[1][-1]
+
+
+def _row(a: Side, b: Side, by: str, budget: float, exit_a: str, exit_b: str) -> ComparisonRow:
+    def difference(one: np.ndarray, two: np.ndarray) -> Difference:
+        return paired_bootstrap(one, two, a.pids, a.trials, RESAMPLES, LEVEL)
+
+    def mean(values: np.ndarray) -> float:
+        return float(np.average(values.mean(0), weights=a.trials))
+
+    rank1 = difference(a.rank1[exit_a], b.rank1[exit_b])
+    mean_ap = difference(a.ap[exit_a], b.ap[exit_b])
+    return ComparisonRow(
+        by=by,
+        budget=budget,
+        exit_a=exit_a,
+        exit_b=exit_b,
+        mul_adds_a=a.costs[exit_a],
+        mul_adds_b=b.costs[exit_b],
+        rank1_a=mean(a.rank1[exit_a]),
+        rank1_b=mean(b.rank1[exit_b]),
+        rank1_difference=rank1.value,
+        rank1_low=rank1.low,
+        rank1_high=rank1.high,
+        mAP_a=mean(a.ap[exit_a]),
+        mAP_b=mean(b.ap[exit_b]),
+        mAP_difference=mean_ap.value,
+        mAP_low=mean_ap.low,
+        mAP_high=mean_ap.high,
+    )
+
+
+def _name(row: ComparisonRow) -> str:
+    both = row.exit_a if row.exit_a == row.exit_b else f"{row.exit_a} / {row.exit_b}"
+    return both if row.by == BY_EXIT else f"{mul_adds(row.budget)}: {both}"
