@@ -340,6 +340,43 @@ def test_kept_blocks_are_not_fetched_again() -> None:
     assert kept_name.endswith("blocks kept") and not name.endswith("kept")
 
 
+class FakeLibc:
+    """`mallopt` of glibc 2.36, which may refuse an option."""
+
+    def __init__(self, refused: int | None = None) -> None:
+        self.refused, self.options = refused, dict[int, int]()
+        self.gnu_get_libc_version = FakeVersion()
+
+    def mallopt(self, option: int, value: int) -> int:
+        self.options[option] = value
+        return int(option != self.refused)
+
+
+class FakeVersion:
+    restype: Any = None
+
+    def __call__(self) -> bytes:
+        return b"2.36"
+
+
+@pytest.mark.parametrize("refused", [None, -4, -1])
+def test_blocks_are_kept_if_glibc_takes_both_options(
+    monkeypatch: pytest.MonkeyPatch, refused: int | None
+) -> None:
+    libc = FakeLibc(refused)
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda _: libc)
+    monkeypatch.setattr(allocator, "_preloaded", lambda: None)
+    monkeypatch.setattr(allocator, "_kept", [])
+    monkeypatch.delenv("MALLOC_MMAP_MAX_", raising=False)
+    assert allocator.allocator_name() == "glibc 2.36"
+    assert allocator.keep_blocks() == (refused is None)
+    if refused is None:  # malloc.h: M_MMAP_MAX is -4, M_TRIM_THRESHOLD is -1
+        assert libc.options == {-4: 0, -1: -1}
+    assert allocator.allocator_name() == "glibc 2.36" + ", blocks kept" * (refused is None)
+    monkeypatch.setenv("MALLOC_MMAP_MAX_", "0")
+    assert allocator.allocator_name() == "glibc 2.36, blocks kept"
+
+
 @pytest.mark.parametrize("failure", [AttributeError, OSError, TypeError])
 def test_without_glibc_nothing_is_touched(
     monkeypatch: pytest.MonkeyPatch, failure: type[Exception]

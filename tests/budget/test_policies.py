@@ -13,7 +13,9 @@ from reid_lab.budget.policies import (
     TEMPERATURE,
     Candidates,
     Lookup,
+    Policy,
     candidates_under,
+    confidence,
     confidence_of,
     one_a_camera,
 )
@@ -92,6 +94,31 @@ def test_features_against_loops(metric: MetricName, candidates: Candidates) -> N
         for name in FEATURES:
             assert features[name][i] == pytest.approx(expected[name], rel=1e-3, abs=1e-5), name
         assert found[i] == first
+
+
+@pytest.mark.parametrize("policy", ["distance", "margin", "entropy"])
+@pytest.mark.parametrize("candidates", ["all", "other_cameras"])
+def test_confidence_of_an_exit(policy: Policy, candidates: Candidates) -> None:
+    e = people(6)
+    exit, gallery = e.exits["stage1"], e.exits["stage1"].gallery.double().numpy()
+    found = confidence(exit, e.query, e.gallery, policy, candidates, "l1")
+    pids, camids = e.gallery.pids.numpy(), e.gallery.camids.numpy()
+    for i, row in enumerate(exit.query.double().numpy()):
+        seen = (pids >= 0) & ((candidates == "all") | (camids != int(e.query.camids[i])))
+        expected, _ = naive(row, gallery, seen, pids, "l1")
+        by_hand = {
+            "distance": -expected["nearest"],
+            "margin": expected["margin"],
+            "entropy": -expected["entropy"],
+        }
+        assert found[i] == pytest.approx(by_hand[policy], rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["random", "learned"])
+def test_no_confidence_without_a_model(policy: Policy) -> None:
+    features = {name: np.ones(3) for name in FEATURES}
+    with pytest.raises(ValueError, match=f"policy {policy} has no confidence"):
+        confidence_of(policy, features)
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -164,3 +164,17 @@ def test_exits_are_lazy(variant: tuple[str, ...]) -> None:
         for number, name in enumerate(model.exit_names):
             assert ran == list(model.exit_names[:number])
             assert next(exits)[0] == name
+
+
+def test_parts_to_compile_are_called_as_a_whole(variant: tuple[str, ...]) -> None:
+    model = method(*variant)
+    parts, called = model.compilable, set[nn.Module]()
+    for part in parts:
+        part.register_forward_hook(lambda module, *_: called.add(module))
+    with torch.no_grad():
+        model.outputs(batch()["image"])
+    assert called == set(parts) and len(parts) == len(called)
+    assert set(parts) <= set(model.modules())
+    inside = {p for part in parts for p in part.parameters()}
+    biggest = max(model.parameters(), key=Tensor.numel, default=None)
+    assert biggest is None or not biggest.requires_grad or biggest in inside

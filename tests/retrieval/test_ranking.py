@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from reid_lab.callbacks.ranking import RankingError, RankingEvaluation
 from reid_lab.errors import UserError
 from reid_lab.protocol import Hidden
 from reid_lab.retrieval import Ids, KReciprocal, Mahalanobis, QueryExpansion, memory, rank
-from reid_lab.retrieval.ranking import rank_work
+from reid_lab.retrieval.ranking import _count, rank_work
 from reid_lab.retrieval.space import MetricName, Space
 from reid_lab.retrieval.verification import roc
 from tests.retrieval.people import crowd, euclidean, ids, naive, same
@@ -74,6 +75,34 @@ def test_the_memory_bound_changes_no_bit(
     least = 128 * len(g) * 4 + rank_work(q, g)
     for bound in (least, 1.6 * least, 3 * least):
         assert same(rank(query, gallery, q, g, metric, memory=bound), whole)
+
+
+class OnGpu(torch.Tensor):
+    """Takes the way of a GPU's tensors on the CPU."""
+
+    is_cuda = True
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_gpu_counts_as_a_cpu_does(seed: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    distances = torch.randint(0, 6, (40, 9), generator=rng).float()  # many are the same
+    distances[:, 3] = torch.inf
+    far = distances[:, [0, 3, 5]]
+    with ThreadPoolExecutor(1) as pool:
+        nearer, tied = _count(distances.as_subclass(OnGpu), far, pool)
+        expected = _count(distances, far, pool)
+    assert torch.equal(expected[0], (distances[:, None] < far[..., None]).sum(2))
+    several = (distances[:, None] == far[..., None]).sum(2) > 1
+    assert torch.equal(expected[1], several & far.isfinite())
+    assert torch.equal(nearer, expected[0]) and torch.equal(tied, expected[1])
+
+
+@pytest.mark.parametrize("metric", ["manhattan", "", None])
+def test_an_unknown_metric(metric: object) -> None:
+    rows = torch.rand(2, 3)
+    with pytest.raises(UserError, match=rf"{metric!r}.* euclidean, cosine, l1, or a Mahalanobis"):
+        Space.of(rows, rows, metric)  # type: ignore[arg-type]
 
 
 def small(function: Callable[..., object], bound: object) -> None:
