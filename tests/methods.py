@@ -1,7 +1,7 @@
 """Every method and backbone that conf/ offers, at a size that a test runs in seconds.
 
 A new YAML under conf/model or conf/backbone is found here, and so by every test that is
-parametrised by METHODS or BACKBONES.
+parametrised by METHODS, BACKBONES or NETWORKS.
 """
 
 from __future__ import annotations
@@ -44,6 +44,15 @@ def objective_of_one_pass(name: str) -> bool:
 
 
 METHODS, BACKBONES = offered("model"), offered("backbone")
+# label -> overrides: every YAML of conf/backbone, and more networks of those that have many
+NETWORKS: dict[str, tuple[str, ...]] = {
+    **{name: (f"backbone={name}",) for name in BACKBONES},
+    "osnet_x0_25": ("backbone=osnet", "backbone.width=0.25"),
+    "osnet_ain_x0_25": ("backbone=osnet", "backbone.width=0.25", "backbone.norm=ain"),
+    "efficientnet_lite0": ("backbone=timm", "backbone.name=efficientnet_lite0"),
+    "convnext_atto": ("backbone=timm", "backbone.name=convnext_atto"),
+    "vit_tiny": ("backbone=timm_vit", "backbone.name=vit_tiny_patch16_224"),
+}
 STUDENTS = [name for name in METHODS if objective_of_one_pass(name)]
 
 
@@ -61,6 +70,8 @@ def config(name: str, *overrides: str) -> DictConfig:
     cfg.dataset.transforms.height, cfg.dataset.transforms.width = SIZE
     if not any(word.startswith("backbone=") for word in overrides):
         cfg.backbone = SMALL_BACKBONE
+    elif "weights" in cfg.backbone:
+        cfg.backbone.weights = None
     shrink(cfg.model)
     return cfg
 
@@ -93,21 +104,16 @@ def method(name: str, *overrides: str) -> ReidModule:
     return awake(build_model(config(name, *overrides), PEOPLE)).eval()
 
 
-def on_backbone(name: str) -> ReidModule:
-    """A classifier on the backbone of conf/backbone/NAME.yaml, at its own size."""
-    cfg = config("classifier", f"backbone={name}")
-    if "weights" in cfg.backbone:
-        cfg.backbone.weights = None
-    torch.manual_seed(0)
-    return awake(build_model(cfg, PEOPLE)).eval()
+def on_backbone(name: str, model: str = "classifier") -> ReidModule:
+    """A method on the network `name` of `NETWORKS`, at its own size, with random weights."""
+    return method(model, *NETWORKS[name])
 
 
 def backbone(name: str, **options: Any) -> Backbone:
-    """The backbone of conf/backbone/NAME.yaml without weights, in eval mode."""
-    node = composed(f"backbone={name}").backbone
-    options = {"weights": None, **options} if "weights" in node else options
+    """The network `name` of `NETWORKS` without weights, in eval mode."""
+    cfg = config("classifier", *NETWORKS[name])
     torch.manual_seed(0)
-    network: Backbone = instantiate(node, **options)
+    network: Backbone = instantiate(cfg.backbone, **options)
     return network.eval()
 
 

@@ -18,7 +18,7 @@ from reid_lab.backbone import (
     WeightsError,
 )
 from reid_lab.model import Classifier
-from tests.methods import BACKBONES, backbone
+from tests.methods import NETWORKS, backbone
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_densenet_takes_the_file_as_published(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["checkpoint", "state dict"])
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_our_own_checkpoints_are_a_start(tmp_path: Path, name: str, whole: bool) -> None:
     """Of a method with this backbone, as Lightning writes it, or of the backbone alone."""
     network, path = backbone(name), tmp_path / "last.ckpt"

@@ -42,7 +42,7 @@ from tests.methods import BACKBONES, METHODS, SIZE, method, on_backbone, save
 Exported = Callable[[str], Path]
 # hand-crafted features, whose operations ONNX does not have
 REFUSED = {"lomo"}
-NETWORKS = [
+EXPORTED = [
     pytest.param(name, marks=() if name == "dare" else pytest.mark.recipe)
     for name in (*METHODS, *BACKBONES)
     if name not in REFUSED
@@ -80,7 +80,7 @@ def noise(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, *SIZE, 3), np.uint8)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", EXPORTED)
 @pytest.mark.parametrize("count", [1, 3, 5])
 def test_whole_and_chain_are_torchs(exported: Exported, name: str, count: int) -> None:
     method, model = load_model(exported(name) / "last.ckpt"), Model(exported(name) / "out")
@@ -96,7 +96,7 @@ def test_whole_and_chain_are_torchs(exported: Exported, name: str, count: int) -
             np.testing.assert_allclose(given, rows, atol=2e-5 * scale, rtol=0)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", EXPORTED)
 def test_the_manifest_tells_what_it_is(exported: Exported, name: str) -> None:
     folder = exported(name)
     method, manifest = load_model(folder / "last.ckpt"), Manifest.read(folder / "out")

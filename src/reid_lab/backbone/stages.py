@@ -12,11 +12,14 @@ __all__ = ["Backbone", "Published", "WeightsError", "load_weights", "read_state"
 
 
 class Backbone(nn.Module):
-    """Stages that run one after the other; stage s has `channels[s]` output channels.
+    """Stages that run one after the other; stage s gives maps of `channels[s]` channels.
+
+    A stage passes on what the next one takes, which in most networks are its maps. `maps` is
+    what heads read, and is overridden where it is something else, such as tokens.
 
     Args:
         stages: name -> module, in the order in which they run.
-        channels: of each stage's output.
+        channels: of each stage's maps.
     """
 
     def __init__(self, stages: dict[str, nn.Module], channels: tuple[int, ...]) -> None:
@@ -30,8 +33,12 @@ class Backbone(nn.Module):
     def names(self) -> tuple[str, ...]:
         return tuple(self.stages)
 
+    def maps(self, name: str, x: Tensor) -> Tensor:
+        """What stage `name` passes on -> its maps (N, C, h, w), of its channels C."""
+        return x
+
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) -> the last stage's (N, channels[-1], h, w)."""
+        """(N, 3, H, W) -> the last stage's maps (N, channels[-1], h, w)."""
         for stage in self.stages.values():
             x = stage(x)
-        return x
+        return self.maps(self.names[-1], x)

@@ -69,11 +69,11 @@ class DaRe(TriNetRecipe):
         return [*self.backbone.stages.values(), *self.heads.values(), self.fusion]
 
     def step(self, exit: str, state: State) -> tuple[State, Tensor]:
-        x, *embeddings = state  # feature maps, and the stages' embeddings so far
+        x, *embeddings = state  # what the last stage passed on, and the embeddings so far
         if exit == "fusion":
             return (), self.fusion(embeddings)
         x = self.backbone.stages[exit](x)
-        rows = self.heads[exit](x)  # (N, dim)
+        rows = self.heads[exit](self.backbone.maps(exit, x))  # (N, dim)
         return (x, *embeddings, rows), rows
 
     def objective(self, outputs: Outputs, batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -49,7 +49,7 @@ def load_weights(
         state = read_state(Path(weights).expanduser(), "weights", allowed)
     ours = {k.removeprefix(OURS): v for k, v in state.items() if k.startswith(OURS)}
     if any(key.startswith("stages.") for key in state):
-        ours = state  # the backbone alone, which may hold more than its stages
+        ours = state
     if ours or published is None:
         _load(backbone, ours or state, weights, allowed)
     else:
