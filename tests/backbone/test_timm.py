@@ -235,9 +235,9 @@ def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("no network")
 
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", offline)
-    fetch = r"\(no network\)\. Fetch model\.safetensors of .*timm/mobilenetv2_100\.ra_in1k where"
+    fetch = r"\(no network\)\. Fetch model\.safetensors of .*timm/lcnet_050\.ra2_in1k where"
     with pytest.raises(WeightsError, match=fetch):
-        TimmCNN("mobilenetv2_100", weights="imagenet")
+        TimmCNN("lcnet_050", weights="imagenet")
     with pytest.raises(WeightsError, match="timm has no weights of vit_small_patch16_36x1_224"):
         TimmViT("vit_small_patch16_36x1_224", weights="imagenet", height=64, width=32)
 
