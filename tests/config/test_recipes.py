@@ -1,7 +1,8 @@
 """Every experiment of a paper against the numbers that the paper prints, written here once more.
 
 DaRe: Wang et al., CVPR 2018. PLA: Li et al. HAN and JLML: Li, Zhu and Gong. "Distillation": Ruiz et
-al. Where a paper has no number, the comment says what is taken instead.
+al. Bag of tricks: Luo et al., CVPRW 2019. Where a paper has no number, the comment says what is
+taken instead.
 """
 
 from __future__ import annotations
@@ -170,6 +171,33 @@ def resnet50(lr: float, batch: int) -> Recipe:
     )
 
 
+def bag_of_tricks(epoch: int) -> Recipe:
+    """Sections 2 and 3: Adam, 120 epochs of P = 16, K = 4; warm-up from 3.5e-5 in 10 epochs.
+
+    Images are padded by 10 pixels and cropped, for which ours are enlarged as DaRe's.
+    """
+    rates = {0: 3.5e-5, 5 * epoch: 1.925e-4, 10 * epoch: 3.5e-4, 40 * epoch - 1: 3.5e-4}
+    rates |= {40 * epoch: 3.5e-5, 70 * epoch: 3.5e-6, 120 * epoch - 1: 3.5e-6}
+    return Recipe(
+        torch.optim.Adam,
+        steps=120 * epoch,
+        rates=rates,
+        batch=(16, 4),
+        transform=Transform(256, 128, enlarge=1.125, flip=0.5, erase=0.5),
+        weight_decay=5e-4,
+        keys={
+            "backbone.depth": 50,
+            "backbone.last_stride": 1,
+            "backbone.weights": "imagenet",
+            "loss.margin": 0.3,
+            "model.smoothing": 0.1,
+            "model.centre": 5e-4,
+            "model.exits": None,
+            "callbacks.ranking.metric": "cosine",
+        },
+    )
+
+
 # Distillation, sections 4.3 and 5: best at T = 3; lambda is 1e-4, 1e-3 or 1e-2
 PUPIL = {"model.temperature": 3, "model.weight": 1e-3, "model.soft_targets": True}
 PUPIL |= {"model.scale": False, "model.features": None}
@@ -197,6 +225,7 @@ PAPERS: dict[str, Recipe] = {
     # HAN's table 7 has both; how they were trained is our reading: by HAN's recipe
     "*net_market_scratch": han("market"),
     "*net_cuhk03_scratch": han("cuhk03"),
+    "bot_market": bag_of_tricks(epoch=203),  # ceil(12,936 / 64)
     "jlml_pretrain_imagenet": jlml(300_000, 100_000),
     "jlml_*": jlml(50_000, 20_000),
     "mobilenet025_market": distillation(0.01, 29, "market", alpha=0.25),
