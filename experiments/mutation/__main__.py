@@ -41,7 +41,7 @@ ROOT = Path(__file__).parents[2]
 TABLE = Path(__file__).parent / "mutants.csv"
 NAMES = tuple(field.name for field in fields(Site))
 COLUMNS = ("package", *NAMES, "first", "commit", "outcome", "test", "seconds", "reason")
-CONF = "tests/config/test_conf.py"  # defaults equal the YAML
+CONF = "tests/config/test_conf.py::test_defaults_in_code_equal_the_yaml"
 # package -> its tests; a network's and a loss's effect shows in the methods that use it
 TESTS = {
     "loss": ("tests/loss", "tests/model", CONF),
@@ -142,8 +142,10 @@ class Workshop:
         changed = mutated(source, same[0])
         compile(changed, str(path), "exec")
         # with the compiled files of unchanged modules, which are known by size and second
-        ignored = shutil.ignore_patterns(f"{path.stem}.*.pyc", "mutation.log")
-        shutil.copytree(self.tree, folder, ignore=ignored, dirs_exist_ok=True)
+        ignored = shutil.ignore_patterns(f"{path.stem}.*.pyc", path.name, "mutation.log")
+        shutil.copytree(self.tree, folder, True, ignored, os.link, dirs_exist_ok=True)
+        for other in self.tree.rglob(path.name):
+            shutil.copy2(other, folder / other.relative_to(self.tree))
         (folder / row["file"]).write_bytes(changed)
         return Trial(folder, tests, TIMES * self.executed.time(tests))
 

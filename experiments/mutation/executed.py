@@ -8,7 +8,7 @@ import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -40,10 +40,13 @@ class Executed:
         file.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
     def tests_of(self, site: Site, source: bytes, allowed: Sequence[str]) -> list[str]:
-        """The tests in `allowed` files and folders that execute a site, the fastest module first.
+        """The `allowed` tests that execute a site, the fastest module first.
 
-        What runs as a module is imported is tested by all of them, first by those that execute
-        the file.
+        What runs as a module is imported is tested by all of them: single functions that are
+        allowed, then those that execute the file, then the others.
+
+        Args:
+            allowed: folders, files, and functions as FILE::NAME.
         """
         of_package = {test for test in self.seconds if is_within(test, allowed)}
         lines = self.lines.get(site.file, {})
@@ -51,8 +54,10 @@ class Executed:
         if extent is not None:
             executing = {test for line in extent for test in lines.get(str(line), ())}
             return self.ordered(executing & of_package)
-        first = {test for tests in lines.values() for test in tests} & of_package
-        return self.ordered(first) + self.ordered(of_package - first)
+        functions = {t for t in of_package if is_within(t, [n for n in allowed if "::" in n])}
+        of_file = {test for tests in lines.values() for test in tests} & of_package - functions
+        others = of_package - of_file - functions
+        return [test for part in (functions, of_file, others) for test in self.ordered(part)]
 
     def ordered(self, tests: Iterable[str]) -> list[str]:
         modules: dict[str, list[str]] = {}
@@ -68,8 +73,8 @@ class Executed:
 
 
 def is_within(test: str, allowed: Sequence[str]) -> bool:
-    path = PurePosixPath(test.split("::")[0])
-    return any(path.is_relative_to(name) for name in allowed)
+    parts = tuple(f"{name}{end}" for name in allowed for end in ("/", "::", "["))
+    return test in allowed or test.startswith(parts)
 
 
 def lines_of(site: Site, source: bytes) -> range | None:

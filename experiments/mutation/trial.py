@@ -91,6 +91,7 @@ def measure(tree: Path, tests: Sequence[str], packages: Iterable[str], file: Pat
     output = tree / "mutation.log"
 
     def recorded() -> int:
+        sys.dont_write_bytecode = False  # for the mutants
         recorder = Recorder(tree, packages)
         status = _run(tree, tests, output, [recorder])
         if not status:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,17 @@ from hypothesis import strategies as st
 from reid_lab.callbacks.ranking import RankingError, RankingEvaluation
 from reid_lab.errors import UserError
 from reid_lab.protocol import Hidden
-from reid_lab.retrieval import Ids, KReciprocal, Mahalanobis, QueryExpansion, memory, rank
-from reid_lab.retrieval.ranking import _count, rank_work
+from reid_lab.retrieval import (
+    Ids,
+    KReciprocal,
+    Mahalanobis,
+    QueryExpansion,
+    Ranking,
+    memory,
+    rank,
+    ranking,
+)
+from reid_lab.retrieval.ranking import _count, rank_blocks, rank_work
 from reid_lab.retrieval.space import MetricName, Space
 from reid_lab.retrieval.verification import roc
 from tests.retrieval.people import crowd, euclidean, ids, naive, same
@@ -129,6 +139,33 @@ def test_the_least_memory_is_enough(function: Callable[..., object]) -> None:
     least = re.search(r"at least (\S+)", str(caught.value))
     assert least
     small(function, 1.01 * float(least[1]))  # three digits are shown
+
+
+@pytest.mark.parametrize("people", [1, 12])
+@pytest.mark.parametrize("times", [1, 1.5, 4])
+def test_matches_are_looked_up_within_the_memory(
+    people: int, times: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up: list[int] = []
+    rank_rows = ranking._rank_rows
+
+    def noted(distances: torch.Tensor, index: torch.Tensor, *rest: Any) -> Ranking:
+        looked_up.append(index.numel())
+        return rank_rows(distances, index, *rest)
+
+    monkeypatch.setattr(ranking, "_rank_rows", noted)
+    query, gallery, q, g = crowd(1, queries=70, images=90, dim=3)
+    q.pids[:], g.pids[:] = q.pids % people + 1, g.pids % people + 1
+    spare = times * rank_work(q, g)
+    blocks = [(slice(0, 70), torch.cdist(query, gallery))]
+    rank_blocks(blocks, q, g, "nothing", spare)
+    free = spare - ranking.IMAGE * len(g)
+    images = int(g.pids.bincount().max())
+    assert ranking.SLOT * max(looked_up) <= free
+    # as many at a time as fit beside the rows that threads sort
+    sorting = 4 * ranking.SORTED_ROWS * len(g)
+    fewest = (free / 2 - sorting) / ranking.SLOT - images if times > 1 else 0
+    assert len(looked_up) == 1 or max(looked_up) >= max(fewest, 1)
 
 
 @pytest.mark.parametrize("metric", METRICS)
