@@ -53,7 +53,15 @@ NETWORKS: dict[str, tuple[str, ...]] = {
     "convnext_atto": ("backbone=timm", "backbone.name=convnext_atto"),
     "vit_tiny": ("backbone=timm_vit", "backbone.name=vit_tiny_patch16_224"),
 }
+# small networks of today, on which every method with a backbone is tried
+TODAY = ("timm", "efficientnet_lite0", "osnet_x0_25", "vit_tiny", "convnext_atto")
 STUDENTS = [name for name in METHODS if objective_of_one_pass(name)]
+
+
+def takes_a_backbone(name: str) -> bool:
+    """Whether conf/model/NAME.yaml is built on the config's backbone, itself or as its student."""
+    text = (conf_dir() / "model" / f"{name}.yaml").read_text(encoding="utf-8")
+    return "backbone: ${backbone}" in text or "/model@student: classifier" in text
 
 
 def composed(*overrides: str) -> DictConfig:

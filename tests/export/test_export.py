@@ -37,21 +37,22 @@ from tests.commands import export as main
 from tests.commands import gallery as gallery_main
 from tests.commands import runtime as runtime_main
 from tests.conftest import write_jpegs
-from tests.methods import BACKBONES, METHODS, SIZE, method, on_backbone, save
+from tests.methods import BACKBONES, METHODS, SIZE, TODAY, method, on_backbone, save
 
 Exported = Callable[[str], Path]
 # hand-crafted features, whose operations ONNX does not have
 REFUSED = {"lomo"}
+ON_TODAYS = {f"dare on {name}": name for name in TODAY}
 EXPORTED = [
     pytest.param(name, marks=() if name == "dare" else pytest.mark.recipe)
-    for name in (*METHODS, *BACKBONES)
+    for name in (*METHODS, *BACKBONES, *ON_TODAYS)
     if name not in REFUSED
 ]
 
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory, people: Path) -> Exported:
-    """Method or backbone -> a folder with `last.ckpt` and its export `out`, made once.
+    """Method, backbone or DaRe on one -> a folder with `last.ckpt` and its export `out`.
 
     DaRe's has an INT8 export, too.
     """
@@ -59,7 +60,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory, people: Path) -> Exported
     @cache
     def make(name: str) -> Path:
         folder = tmp_path_factory.mktemp(name)
-        model = on_backbone(name) if name in BACKBONES else method(name)
+        if name in ON_TODAYS:
+            model = on_backbone(ON_TODAYS[name], "dare")
+        else:
+            model = on_backbone(name) if name in BACKBONES else method(name)
         words = ["--checkpoint", str(save(model, folder / "last.ckpt"))]
         words += ["--out", str(folder / "out")]
         if name == "dare":
