@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from reid_lab.checkpoint import open_model
+from reid_lab.dataset.transforms import MEAN, STD
 from tests.backbone.weights.drawn import drawn_images, drawn_weights
 from tests.backbone.weights.golden import embeddings_of, state_of
 from tests.commands import weights
@@ -87,6 +88,49 @@ def test_torchvisions_classifiers(tmp_path: Path, name: str) -> None:
     torch.testing.assert_close(outputs.logits["pool"], network(images))
     assert model.card is not None
     assert model.card.data == "ImageNet-1K (by its 1,000 classes)"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("name", "size", "words"),
+    [
+        ("mobilenetv2_050", [256, 128], "backbone=timm backbone.name=mobilenetv2_050"),
+        ("vit_tiny_patch16_224", [224, 224], "backbone=timm_vit"),
+    ],
+)
+def test_timms_networks_are_named(
+    tmp_path: Path, name: str, size: list[int], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = pytest.importorskip("timm").create_model(name).eval()
+    shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    network.load_state_dict(drawn_weights(shapes))
+    torch.save(network.state_dict(), tmp_path / "timm.pth")
+    file, out = str(tmp_path / "timm.pth"), tmp_path / "ours.ckpt"
+    assert weights(["convert", file, "--out", str(out)]) == 1
+    assert "does not name its network: give --network" in capsys.readouterr().err
+    assert weights(["convert", file, "--out", str(out), "--network", name]) == 0
+    assert f"model=classifier {words}" in capsys.readouterr().out
+    model, image, _ = open_model(out)
+    assert list(image) == size
+    images = drawn_images(*image)[:1]
+    config = network.pretrained_cfg
+    mean, std = (torch.tensor(config[key]).view(3, 1, 1) for key in ("mean", "std"))
+    theirs = (
+        (images * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)) - mean
+    ) / std
+    torch.testing.assert_close(
+        model.outputs(images).logits["pool"], network(theirs), atol=1e-4, rtol=1e-4
+    )
+
+
+def test_a_transformers_image_is_that_of_its_positions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = pytest.importorskip("timm").create_model("vit_tiny_patch16_224")
+    torch.save(network.state_dict(), tmp_path / "vit.pth")
+    words = ["convert", str(tmp_path / "vit.pth"), "--network", "vit_tiny_patch16_224"]
+    assert weights([*words, "--image", "256x128", "--out", str(tmp_path / "o.ckpt")]) == 1
+    assert "position embedding is of images of 224x224: omit --image" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,9 @@ def identify(file: WeightsFile, choices: Choices | None = None) -> FoundWeights:
     found = _ours(file) or _clip_reid(file.shapes)
     if found is not None:
         return found
-    for find in IMPORTERS:
-        if found := find(file.shapes, choices or Choices()):
+    choices = choices or Choices()
+    for find in (timm.find,) if choices.network else IMPORTERS:
+        if found := find(file.shapes, choices):
             return found
     first = ", ".join(list(file.state)[:3])
     return FoundWeights(
