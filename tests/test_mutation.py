@@ -88,7 +88,7 @@ def test_a_run_continues_where_it_stopped(
         def __init__(self, commit: str) -> None:
             pass
 
-        def start(self, row: mutation.Row, folder: Path) -> mutation.Row:
+        def start(self, row: mutation.Row, folder: Path, seconds: float) -> mutation.Row:
             ran.append(row["file"])
             return {"outcome": "killed", "seconds": "0"}
 
@@ -145,7 +145,7 @@ def test_lines_of_a_mutation(before: str, expected: range | None, tmp_path: Path
     assert lines_of(site, LINES.encode()) == expected
 
 
-def test_tests_of_a_line_the_fastest_module_first(tmp_path: Path) -> None:
+def test_tests_of_a_line_the_fastest_first(tmp_path: Path) -> None:
     (tmp_path / "clipped.py").write_text(LINES)
     seconds = {"a/test_1.py::x": 3, "a/test_1.py::y": 1, "a/test_2.py::z": 2, "b/test_3.py::w": 1}
     lines = {"11": ["a/test_1.py::x", "a/test_2.py::z", "b/test_3.py::w"], "13": [*seconds]}
@@ -156,8 +156,10 @@ def test_tests_of_a_line_the_fastest_module_first(tmp_path: Path) -> None:
         return executed.tests_of(by_number[number], LINES.encode(), ["a"])
 
     assert tests_of("4") == ["a/test_2.py::z", "a/test_1.py::x"]
-    assert tests_of("5") == tests_of("1") == ["a/test_2.py::z", "a/test_1.py::y", "a/test_1.py::x"]
+    every = tests_of("5")
+    assert every == tests_of("1") == ["a/test_1.py::y", "a/test_2.py::z", "a/test_1.py::x"]
     assert tests_of("3") == []
+    assert [len(executed.within(limit, every)) for limit in (0.5, 1, 3, 5.9, 6)] == [1, 1, 2, 2, 3]
 
 
 PROJECT = {

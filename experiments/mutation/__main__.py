@@ -62,6 +62,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="run so many of them, then stop")
     parser.add_argument("--again", action="store_true", help="run the survivors on HEAD")
+    parser.add_argument("--seconds", type=float, default=60, help="of a mutant's tests, unchanged")
     parser.add_argument("--jobs", type=int, default=1, help="mutants at a time")
     parser.add_argument("--table", type=Path, default=TABLE, help="CSV of the mutants")
     args = parser.parse_args(words)
@@ -76,7 +77,8 @@ def main(words: Sequence[str] | None = None) -> int:
         waiting = [row for row in rows if not row["outcome"]]
     if waiting:
         load_libraries()
-    for row in run(waiting[: args.limit], args.jobs, head if args.again else None):
+    again = head if args.again else None
+    for row in run(waiting[: args.limit], args.jobs, args.seconds, again):
         save(file, rows)
         change = f"{row['before']} -> {row['after']}"
         print(row["outcome"], row["seconds"], f"{row['file']}:{row['line']}", change, flush=True)
@@ -129,8 +131,12 @@ class Workshop:
             measure(self.tree, tests, TESTS, file)
         self.executed = Executed.load(file)
 
-    def start(self, row: Row, folder: Path) -> Trial | Row:
-        """The trial of a mutant in a new folder, or its outcome where there is nothing to run."""
+    def start(self, row: Row, folder: Path, seconds: float) -> Trial | Row:
+        """The trial of a mutant in a new folder, or its outcome where there is nothing to run.
+
+        Args:
+            seconds: tests that take longer together are not run.
+        """
         path = self.tree / row["file"]
         same = [s for s in sites(path, self.tree) if s.key == key(row)] if path.exists() else []
         if not same:
@@ -139,6 +145,7 @@ class Workshop:
         tests = self.executed.tests_of(same[0], source, TESTS[row["package"]])
         if not tests:
             return {"outcome": SURVIVED, "test": "", "seconds": "0"}
+        tests = self.executed.within(seconds, tests)
         changed = mutated(source, same[0])
         compile(changed, str(path), "exec")
         # with the compiled files of unchanged modules, which are known by size and second
@@ -150,10 +157,11 @@ class Workshop:
         return Trial(folder, tests, TIMES * self.executed.time(tests))
 
 
-def run(rows: Sequence[Row], jobs: int, again: str | None) -> Iterator[Row]:
+def run(rows: Sequence[Row], jobs: int, seconds: float, again: str | None) -> Iterator[Row]:
     """Run mutants, some at a time; give each when it has ended.
 
     Args:
+        seconds: see `Workshop.start`.
         again: the commit to run them on; its own if None.
     """
     workshops: dict[str, Workshop] = {}
@@ -165,7 +173,7 @@ def run(rows: Sequence[Row], jobs: int, again: str | None) -> Iterator[Row]:
             commit = again or row["commit"]
             if commit not in workshops:
                 workshops[commit] = Workshop(commit)
-            trial = workshops[commit].start(row, Path(folder.name))
+            trial = workshops[commit].start(row, Path(folder.name), seconds)
             if isinstance(trial, Trial):
                 running.append((row, trial, folder))
                 continue

@@ -8,6 +8,7 @@ import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -40,7 +41,7 @@ class Executed:
         file.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
     def tests_of(self, site: Site, source: bytes, allowed: Sequence[str]) -> list[str]:
-        """The `allowed` tests that execute a site, the fastest module first.
+        """The `allowed` tests that execute a site, the fastest first.
 
         What runs as a module is imported is tested by all of them: single functions that are
         allowed, then those that execute the file, then the others.
@@ -60,13 +61,12 @@ class Executed:
         return [test for part in (functions, of_file, others) for test in self.ordered(part)]
 
     def ordered(self, tests: Iterable[str]) -> list[str]:
-        modules: dict[str, list[str]] = {}
-        for test in sorted(tests, key=lambda test: (self.seconds[test], test)):
-            modules.setdefault(test.split("::")[0], []).append(test)
-        groups = sorted(
-            modules.values(), key=lambda tests: sum(self.seconds[test] for test in tests)
-        )
-        return [test for tests in groups for test in tests]
+        return sorted(tests, key=lambda test: (self.seconds[test], test))
+
+    def within(self, seconds: float, tests: Sequence[str]) -> list[str]:
+        """The first ones that take so long together; the first of all in any case."""
+        ends = list(accumulate(self.seconds[test] for test in tests))
+        return [*tests[: max(1, sum(end <= seconds for end in ends))]]
 
     def time(self, tests: Iterable[str]) -> float:
         return self.start + sum(self.seconds[test] for test in tests)
