@@ -14,7 +14,9 @@ def published(dataset: str, gallery: int) -> list[Point]:
 
     Single query, without re-ranking. Only if the gallery has the papers' name and size, since
     distractors or other boxes change the task. Mul-Adds are multiply-adds; the column
-    `printed_unit` notes which numbers were halved, and which no paper prints.
+    `printed_unit` notes which numbers were halved, and which no paper prints. An empty cell is not
+    known from the source: `image` (height x width), `views` of a test image, `pretraining`
+    (`none`: from scratch), `parameters`.
     """
     name = _released(dataset)
     return [
@@ -28,7 +30,7 @@ def published(dataset: str, gallery: int) -> list[Point]:
             mAP=_fraction(row["mAP"]),
             mul_adds=float(row["mul_adds"] or "nan"),
             source=row["source"],
-            note="; ".join(text for text in (_cost(row), row["note"]) if text),
+            note="; ".join(text for text in (_cost(row), *_setting(row), row["note"]) if text),
         )
         for row in rows()
         if row["dataset"] == name and row["gallery"] in ("", str(gallery))
@@ -49,6 +51,16 @@ def _released(dataset: str) -> str:
 def _cost(row: dict[str, str]) -> str:
     printed = f"printed {row['printed_cost']}: " if row["printed_cost"] else "cost: "
     return f"{printed}{row['printed_unit']}"
+
+
+def _setting(row: dict[str, str]) -> list[str]:
+    """What accuracies are only compared under: image size, views, pre-training; and parameters."""
+    return [
+        row["image"] and f"images of {row['image']}",
+        f"{row['views']} views" if row["views"] not in ("", "1") else "",
+        row["pretraining"] and f"pre-training: {row['pretraining']}",
+        f"{float(row['parameters']) / 1e6:g} M parameters" if row["parameters"] else "",
+    ]
 
 
 def _fraction(percent: str) -> float:
