@@ -360,6 +360,9 @@ def revive(state: Mapping[str, Any], checkpoint: Path | str) -> ReidModule:
         ) from error
     check_finite(model, checkpoint)
     model.card = card_of(state)
+    if "image" in state["hyper_parameters"]:
+        height, width = state["hyper_parameters"]["image"]
+        model.image = height, width
     return model.eval()
 
 

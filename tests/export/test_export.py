@@ -24,13 +24,16 @@ from reid_lab.budget.mul_adds import count_exits
 from reid_lab.checkpoint import fingerprint, fingerprint_of, load_model
 from reid_lab.dataset.images import resize as torch_resize
 from reid_lab.dataset.transforms import normalise
+from reid_lab.errors import UserError
 from reid_lab.export import command
 from reid_lab.export.measure import check_accuracies, check_differences, differences
 from reid_lab.export.trace import trace
+from reid_lab.gallery.embed import embed
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.model import ReidModule
 from reid_lab.model.base import State
 from reid_lab.runtime import ExportError, Gallery, Manifest, Model
+from reid_lab.runtime import embed as embed_without_torch
 from reid_lab.runtime.images import resize
 from reid_lab.runtime.weights import weight_files
 from tests.commands import export as main
@@ -98,6 +101,83 @@ def test_whole_and_chain_are_torchs(exported: Exported, name: str, count: int) -
         for given in (found[exit], model.embed_until(pixels, exit)):
             assert given.dtype == np.float32
             np.testing.assert_allclose(given, rows, atol=2e-5 * scale, rtol=0)
+
+
+FRAME = np.random.default_rng(5).integers(0, 256, (200, 300, 3), np.uint8)
+# where both sides change by whole factors, both resize to the same pixels
+SCALED = [[0, 0, 64, 128], [10.4, 20, 42, 84], [236, 8, 300, 136]]
+
+
+@pytest.mark.parametrize("exits", [None, ["stage2", "stage1"], ["fusion"]])
+@pytest.mark.parametrize("kind", ["array", "file"])
+def test_a_frame_with_boxes_is_torchs(
+    dare: Path, tmp_path: Path, kind: str, exits: list[str] | None
+) -> None:
+    frame: Any = FRAME
+    if kind == "file":
+        frame = tmp_path / "frame.png"
+        Image.fromarray(FRAME).save(frame)
+    for boxes, tolerance in ((SCALED, 2e-5), ([[3, 5, 50, 170], [-9, 0, 77, 70]], 1e-2)):
+        wanted = embed(dare / "last.ckpt", frame, boxes, exits=exits)
+        for model in (dare / "out", Model(dare / "out")):
+            found = embed_without_torch(model, frame, boxes, exits=exits, batch_size=2)
+            assert list(found) == list(wanted)
+            for exit, rows in wanted.items():
+                scale = float(rows.abs().max())
+                assert found[exit].dtype == np.float32
+                np.testing.assert_allclose(found[exit], rows, atol=tolerance * scale, rtol=0)
+
+
+def test_a_folder_and_its_paths_are_embedded_alike(dare: Path, tmp_path: Path) -> None:
+    folder = write_jpegs(tmp_path / "some", ["a.jpg", "below/c.jpg", "d.jpg"], (128, 64))
+    paths = sorted(folder.rglob("*.jpg"))
+    pixels = np.stack([np.asarray(Image.open(path)) for path in paths])
+    wanted = embed(dare / "last.ckpt", folder)
+    for images in (folder, str(folder), paths, pixels):
+        found = embed_without_torch(dare / "out", images, batch_size=2)
+        for exit, rows in wanted.items():
+            np.testing.assert_allclose(found[exit], rows, atol=1e-2 * float(rows.abs().max()))
+    one = embed_without_torch(dare / "out", paths[1])
+    np.testing.assert_allclose(one["fusion"], found["fusion"][1:2], atol=1e-5)
+
+
+def test_a_frame_without_boxes_has_the_shapes_of_torch(dare: Path) -> None:
+    for exits in (None, "stage1"):
+        wanted = embed(dare / "last.ckpt", FRAME, [], exits=exits)
+        found = embed_without_torch(dare / "out", FRAME, [], exits=exits)
+        assert {n: r.shape for n, r in found.items()} == {n: r.shape for n, r in wanted.items()}
+
+
+@pytest.mark.parametrize(
+    ("images", "more"),
+    [
+        ("nowhere", {}),
+        ("nowhere.jpg", {"boxes": SCALED}),
+        (["a.jpg"], {}),
+        (["a.jpg"], {"boxes": SCALED}),
+        ([], {}),
+        (".", {"boxes": SCALED}),
+        (FRAME, {}),
+        (FRAME, {"boxes": [[0, 0, 9, 9], [300, 0, 310, 9]]}),
+        (FRAME, {"boxes": [[0, 0, float("nan"), 9]]}),
+        (FRAME, {"boxes": [0, 0, 9, 9]}),
+        (FRAME / 255, {"boxes": SCALED}),
+        (FRAME[..., 0], {"boxes": SCALED}),
+        (FRAME[None], {"boxes": SCALED}),
+        (FRAME[None], {"batch_size": 0}),
+        (FRAME, {"boxes": SCALED, "exits": ["stage9"]}),
+        (FRAME, {"boxes": SCALED, "exits": []}),
+    ],
+)
+def test_what_cannot_be_embedded_is_the_same_error(
+    dare: Path, images: Any, more: dict[str, Any]
+) -> None:
+    messages = []
+    for call, model in ((embed, dare / "last.ckpt"), (embed_without_torch, dare / "out")):
+        with pytest.raises(UserError) as caught:
+            call(model, images, **more)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1] and "\n" not in messages[0]
 
 
 @pytest.mark.parametrize("name", EXPORTED)

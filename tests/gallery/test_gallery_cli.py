@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import torch
 
-import reid_lab
 from reid_lab.checkpoint import load_model
 from reid_lab.cli import gallery as arguments
 from reid_lab.config.build import build_model
@@ -270,34 +269,6 @@ def test_a_folder_for_each_person_needs_no_pattern(
     write_jpegs(folder, ["loose.jpg"], (64, 32))
     run(*build)
     assert set(SavedGallery.open("g").pids.tolist()) == {UNKNOWN}
-
-
-@pytest.mark.parametrize("given", ["checkpoint", "network"])
-def test_embed_gives_every_exit(given: str, checkpoint: Path, images: Path) -> None:
-    model = load_model(checkpoint)
-    paths = sorted(images.rglob("*.jpg"))
-    pixels = np.stack([resize(decode(path), 64, 32) for path in paths])
-    with torch.inference_mode():
-        wanted = model(normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2)))
-    network, size = (checkpoint, None) if given == "checkpoint" else (model, (64, 32))
-    for source in (images, str(images), paths, pixels):
-        found = reid_lab.embed(network, source, size, batch_size=3)
-        assert tuple(found) == model.exit_names
-        for name, rows in found.items():
-            torch.testing.assert_close(rows, wanted[name], atol=1e-5, rtol=0)
-
-
-def test_embed_refuses_what_it_cannot_embed(checkpoint: Path, images: Path) -> None:
-    model = load_model(checkpoint)
-    with pytest.raises(UserError, match=r"give size=\(height, width\)"):
-        reid_lab.embed(model, images)
-    with pytest.raises(UserError, match=r"must be \(N, H, W, 3\) uint8"):
-        reid_lab.embed(model, np.zeros((1, 64, 32, 3), np.float32))
-    with pytest.raises(UserError, match="no images"):
-        reid_lab.embed(checkpoint, [])
-    (images / "bad.jpg").write_bytes(b"\xff\xd8 broken")
-    with pytest.raises(UserError, match=r"bad\.jpg"):
-        reid_lab.embed(checkpoint, images)
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers")

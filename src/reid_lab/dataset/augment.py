@@ -12,7 +12,7 @@ from reid_lab.dataset.colour import Step, adjust
 if TYPE_CHECKING:
     from reid_lab.dataset.images import Images
 
-# top, left, bottom, right in pixels, of erasing and patches; boxes of people are `records.Box`
+# top, left, bottom, right in pixels, of erasing and patches; boxes of people are `files.boxes.Box`
 Area = tuple[int, int, int, int]
 Range = tuple[float, float]
 EMPTY: Area = (0, 0, 0, 0)

@@ -13,7 +13,8 @@ import torch
 from torch.nn.functional import interpolate
 
 from reid_lab.dataset.device import DeviceImages
-from reid_lab.dataset.records import Box, DatasetError, Split
+from reid_lab.dataset.records import DatasetError, Split
+from reid_lab.files.boxes import Box, box_problem, crop
 from reid_lab.files.image_files import escaped
 from reid_lab.files.pixels import ImageError, read_pixels, read_size
 
@@ -41,27 +42,6 @@ def decode(path: Path, box: Box | None = None) -> np.ndarray:
     if problem := box_problem(path, box, *pixels.shape[:2]):
         raise DatasetError(problem)
     return crop(pixels, box)
-
-
-def crop(pixels: np.ndarray, box: Box | None) -> np.ndarray:
-    """Crop (H, W, 3) to a box, clipped to the image; return it unchanged for None."""
-    if box is None:
-        return pixels
-    left, top, right, bottom = box
-    return pixels[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
-
-
-def box_problem(path: Path, box: Box | None, height: int, width: int) -> str | None:
-    """Return an error message if the box does not overlap its image, else None."""
-    if box is None:
-        return None
-    left, top, right, bottom = box
-    if min(right, width) > max(left, 0) and min(bottom, height) > max(top, 0):
-        return None
-    return (
-        f"{escaped(path)}: the box {left} {top} {right} {bottom} (left top right bottom) is "
-        f"outside of the image, {width} x {height} pixels. Correct or remove it"
-    )
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from reid_lab.errors import UserError
+from reid_lab.files.boxes import Box
 from reid_lab.protocol import MARKET1501, Protocol
 
 JUNK = -1  # pid of bad detections, which rankings ignore
 DISTRACTOR = 0  # pid of people who match no query
-Box = tuple[int, int, int, int]  # xyxy: left, top, right, bottom in pixels
 
 
 class DatasetError(UserError):

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from reid_lab.dataset.images import crop, decode, file_problems, group_by_file
+from reid_lab.dataset.images import decode, file_problems, group_by_file
 from reid_lab.dataset.records import DatasetError, Split
 from reid_lab.doctor.hashes import THUMBNAIL, thumbnail
+from reid_lab.files.boxes import crop
 
 CHUNK = 32  # files a task
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +21,10 @@ from reid_lab.dataset.images import decode, resize
 from reid_lab.dataset.records import DatasetError
 from reid_lab.dataset.transforms import normalise
 from reid_lab.errors import UserError
-from reid_lab.files.image_files import find_images
+from reid_lab.files.boxes import box_problem, crop
 from reid_lab.gallery.images import Labelled
 from reid_lab.model import ReidModule
+from reid_lab.runtime.inputs import ImagesInput, Sources, select_exits, source_batches
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +48,7 @@ class Embedder:
             UserError: not a checkpoint of reid_lab, an unknown exit, or no such device.
         """
         model, image, key = open_model(checkpoint)
-        exit = exit or model.exit_names[-1]
-        if exit not in model.exit_names:
-            raise UserError(
-                f"unknown exit {exit!r} of {checkpoint}; available: {', '.join(model.exit_names)}"
-            )
+        (exit,) = select_exits(exit or model.exit_names[-1], model.exit_names, str(checkpoint))
         if exit in model.exit_signs:
             raise UserError(
                 f"exit {exit!r} of {checkpoint} ranks by a metric with negative directions, which "
@@ -65,7 +64,7 @@ class Embedder:
         Raises:
             UserError: they do not fit in memory.
         """
-        return _embed(self.model, pixels, self.exit)[self.exit]
+        return embed_pixels(self.model, pixels, [self.exit])[self.exit]
 
     @cached_property
     def dim(self) -> int:
@@ -97,88 +96,97 @@ def embedded(
             of its batch; padded, they depend neither on the other images nor on where an
             interrupted command stopped.
     """
-    for batch, decoded in _decoded(images, embedder.image, batch_size):
-        good = [i for i, image in enumerate(decoded) if isinstance(image, np.ndarray)]
+    for batch in decoded_batches(images, embedder.image, batch_size):
         embeddings = torch.empty(0, embedder.dim)
-        if good:
-            pixels = np.stack([decoded[i] for i in good])
-            fill = batch_size - len(good) if full else 0
-            embeddings = embedder(np.pad(pixels, ((0, fill), *[(0, 0)] * 3)))[: len(good)]
-        broken = [text for text in decoded if isinstance(text, str)]
-        yield EmbeddedBatch([batch[i] for i in good], embeddings, broken)
+        if batch.images:
+            fill = batch_size - len(batch.images) if full else 0
+            pixels = np.pad(batch.pixels, ((0, fill), *[(0, 0)] * 3))
+            embeddings = embedder(pixels)[: len(batch.images)]
+        yield EmbeddedBatch(batch.images, embeddings, batch.broken)
 
 
 def embed(
     model: ReidModule | Path | str,
-    images: Path | str | Sequence[Path | str] | np.ndarray,
+    images: ImagesInput,
+    boxes: Any = None,
+    *,
+    exits: Sequence[str] | str | None = None,
     size: tuple[int, int] | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     device: str = "auto",
 ) -> dict[str, Tensor]:
-    """The embeddings of images at every exit of a trained network.
+    """Embed images, or the boxes of a frame, at the exits of a trained network.
+
+    Images are resized to the size that the network was trained for, and normalised as it was.
 
     Args:
         model: a checkpoint of a run, or a network (`load_model`), which is left in eval mode on
-            `device`.
+            `device` and not loaded again at each call.
         images: a folder, whose images are embedded in the sorted order of their paths, subfolders
-            included; paths of image files; or pixels (N, H, W, 3) uint8 RGB.
-        size: (height, width) that files are resized to; None takes the checkpoint's. A network
-            does not know it: give it, or pixels.
-        batch_size: images at a time.
+            included; an image file; paths; or pixels (N, H, W, 3) uint8 RGB. With `boxes`: a
+            frame (H, W, 3) uint8 RGB, or an image file.
+        boxes: (N, 4) xyxy in pixels: an array, lists, a tensor, or an object with them in `xyxy`,
+            such as `supervision.Detections`. They are rounded, and clipped to the frame.
+        exits: names of exits; later ones are not computed. None: all.
+        size: (height, width) that images are resized to; None takes the checkpoint's. A network
+            that was not loaded from one does not know it: give it, or pixels.
+        batch_size: images at a time. None: 64, or all crops of a frame.
         device: cpu, cuda, cuda:1; auto takes a GPU if there is one.
 
     Returns:
         Exit -> (N, D) float32 on the CPU, cheapest exit first.
 
     Raises:
-        UserError: not a checkpoint, no such device, no `size`, or images that do not fit in memory.
+        UserError: not a checkpoint, an unknown exit, no such device, no `size`, a box without a
+            pixel in the frame, or images that do not fit in memory.
         DatasetError: an image that cannot be read.
     """
+    batches = source_batches(images, boxes, batch_size)
     if not isinstance(model, ReidModule):
-        model, trained, _ = open_model(model)
-        size = size or trained
-    model = model.eval().to(find_device(device))
-    parts = [_embed(model, pixels) for pixels in _batches(images, size, batch_size)]
-    if not parts:
-        raise UserError("there are no images to embed")
-    return {name: torch.cat([part[name] for part in parts]) for name in model.exit_names}
-
-
-def _batches(
-    images: Path | str | Sequence[Path | str] | np.ndarray,
-    size: tuple[int, int] | None,
-    batch_size: int,
-) -> Iterator[np.ndarray]:
-    """Pixels (n, H, W, 3) uint8."""
-    if isinstance(images, np.ndarray):
-        if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
-            raise UserError(
-                f"pixels must be (N, H, W, 3) uint8 RGB, these are {images.shape} {images.dtype}"
-            )
-        yield from (images[i : i + batch_size] for i in range(0, len(images), batch_size))
-        return
-    if size is None:
+        model, _, _ = open_model(model)
+    names = select_exits(exits, model.exit_names)
+    size = size or model.image
+    if size is None and not (isinstance(images, np.ndarray) and boxes is None):
         raise UserError("a network does not know its image size: give size=(height, width)")
-    if isinstance(images, (str, Path)):
-        paths, _ = find_images(Path(images))
-    else:
-        paths = [Path(path) for path in images]
-    for _, decoded in _decoded([Labelled(path) for path in paths], size, batch_size):
-        for text in decoded:
-            if isinstance(text, str):
-                raise DatasetError(text)
-        yield np.stack(decoded)
+    model = model.eval().to(find_device(device))
+    parts = [embed_pixels(model, pixels, names) for pixels in _pixels(batches, size)]
+    if not parts and size is not None:  # a frame without boxes: D is that of a blank image
+        blank = embed_pixels(model, np.zeros((1, *size, 3), np.uint8), names)
+        return {name: rows[:0] for name, rows in blank.items()}
+    return {name: torch.cat([part[name] for part in parts]) for name in names}
+
+
+def _pixels(batches: Sequence[Sources], size: tuple[int, int] | None) -> Iterator[np.ndarray]:
+    """Batches of files or pixels -> (n, H, W, 3) uint8, resized to `size` unless it is None."""
+    if not batches or isinstance(batches[0][0], Path):
+        files = [[Labelled(path) for path in batch] for batch in batches]  # type: ignore[arg-type]
+        for _, decoded in _decoded(files, size or (1, 1)):
+            for text in decoded:
+                if isinstance(text, str):
+                    raise DatasetError(text)
+            yield np.stack(decoded)
+        return
+    for batch in batches:
+        arrays = [np.ascontiguousarray(pixels) for pixels in batch]
+        yield np.stack([resize(pixels, *size) for pixels in arrays] if size else arrays)
 
 
 @torch.inference_mode()
-def _embed(model: ReidModule, pixels: np.ndarray, last: str | None = None) -> dict[str, Tensor]:
-    """(N, H, W, 3) uint8 -> exit -> (N, D) float32 on the CPU; no exits after `last`."""
+def embed_pixels(model: ReidModule, pixels: np.ndarray, exits: Sequence[str]) -> dict[str, Tensor]:
+    """Embed (N, H, W, 3) uint8 at `exits`: name -> (N, D) float32 on the CPU.
+
+    Exits after the last of them are not computed.
+
+    Raises:
+        UserError: the images do not fit in memory.
+    """
     found = {}
     try:
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(model.device)
         for name, rows in model.exits(normalise(images)):
-            found[name] = rows.float().cpu()
-            if name == last:
+            if name in exits:
+                found[name] = rows.float().cpu()
+            if len(found) == len(exits):
                 break
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
@@ -189,30 +197,67 @@ def _embed(model: ReidModule, pixels: np.ndarray, last: str | None = None) -> di
     return found
 
 
-def _decoded(
+@dataclass(frozen=True)
+class DecodedBatch:
+    """`images` with their `pixels`; `broken`: messages of those that cannot be read."""
+
+    images: list[Labelled]
+    pixels: np.ndarray  # (n, height, width, 3) uint8
+    broken: list[str]
+
+    def __len__(self) -> int:
+        return len(self.images) + len(self.broken)
+
+
+def decoded_batches(
     images: Sequence[Labelled], size: tuple[int, int], batch_size: int
-) -> Iterator[tuple[Sequence[Labelled], list[np.ndarray | str]]]:
-    """Batches of images with their pixels (H, W, 3), or what is wrong with a file.
+) -> Iterator[DecodedBatch]:
+    """Decode `images` a batch at a time; those that cannot be read are left out.
 
     The next batch is decoded by threads while one is in use.
     """
     batches = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
+    for batch, decoded in _decoded(batches, size):
+        good = [i for i, pixels in enumerate(decoded) if isinstance(pixels, np.ndarray)]
+        pixels = np.stack([decoded[i] for i in good]) if good else np.empty((0, *size, 3), np.uint8)
+        broken = [text for text in decoded if isinstance(text, str)]
+        yield DecodedBatch([batch[i] for i in good], pixels, broken)
+
+
+def _decoded(
+    batches: Sequence[Sequence[Labelled]], size: tuple[int, int]
+) -> Iterator[tuple[Sequence[Labelled], list[np.ndarray | str]]]:
+    """Each batch with its images' pixels (*size, 3), or what is wrong with an image."""
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
-    read = partial(_read, size=size)
+    start = partial(_start, pool, size)
     try:
-        ahead = [pool.submit(read, image) for image in batches[0]] if batches else []
+        ahead = start(batches[0]) if batches else []
         for number, batch in enumerate(batches, 1):
-            now = [future.result() for future in ahead]
+            now = [image for future in ahead for image in future.result()]
             if number < len(batches):
-                ahead = [pool.submit(read, image) for image in batches[number]]
+                ahead = start(batches[number])
             yield batch, now
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _read(image: Labelled, size: tuple[int, int]) -> np.ndarray | str:
-    """(H, W, 3) uint8, or what is wrong with the file."""
+def _start(
+    pool: ThreadPoolExecutor, size: tuple[int, int], batch: Sequence[Labelled]
+) -> list[Future[list[np.ndarray | str]]]:
+    """Start to read a batch: a task for each file, whose boxes follow one another."""
+    files = [list(images) for _, images in groupby(batch, key=lambda image: image.path)]
+    return [pool.submit(_read, images, size) for images in files]
+
+
+def _read(images: Sequence[Labelled], size: tuple[int, int]) -> list[np.ndarray | str]:
+    """Images of one file as (*size, 3) uint8, or what is wrong with each."""
+    path = images[0].path
     try:
-        return resize(decode(image.path), *size)
+        pixels = decode(path)
     except DatasetError as error:
-        return str(error)
+        return [str(error)] * len(images)
+    problems = [box_problem(path, image.box, *pixels.shape[:2]) for image in images]
+    return [
+        problem or resize(crop(pixels, image.box), *size)
+        for image, problem in zip(images, problems, strict=True)
+    ]

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from reid_lab.errors import UserError
+from reid_lab.files.boxes import Box
 from reid_lab.files.gallery_files import UNKNOWN, named_of, number_of
 from reid_lab.files.image_files import escaped
 from reid_lab.retrieval.embeddings import Ids
@@ -25,11 +26,16 @@ SECONDS = 1.0  # for a path; good patterns take microseconds
 
 
 class Labelled(NamedTuple):
-    """An image with the names of its person and camera, empty where they are not known."""
+    """An image with the names of its person, camera and tracklet, empty where they are unknown.
+
+    `box` is its part of the file; None is all of it.
+    """
 
     path: Path
     person: str = ""
     camera: str = ""
+    tracklet: str = ""
+    box: Box | None = None
 
     @property
     def pid(self) -> int:
@@ -90,7 +96,7 @@ def ids_of(images: Sequence[Labelled]) -> Ids:
 
 def names_of(images: Sequence[Labelled]) -> dict[int, str]:
     """Number -> name of people and cameras that are not numbers."""
-    return named_of(name for image in images for name in image[1:] if name)
+    return named_of(name for image in images for name in image[1:3] if name)
 
 
 def _search(pattern: re.Pattern[str], path: Path) -> re.Match[str] | None:

@@ -46,6 +46,7 @@ class ReidModule(pl.LightningModule, ABC):
 
     exit_names: tuple[str, ...] = ()
     card: Card | None = None  # of the checkpoint that it was loaded from
+    image: tuple[int, int] | None = None  # (height, width) that it was trained for, likewise
 
     def __init__(self) -> None:
         super().__init__()

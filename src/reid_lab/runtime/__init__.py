@@ -1,13 +1,15 @@
 """An exported network in use: numpy and onnxruntime, no torch.
 
 model = Model("exported/")
-exits = model.embed_files(["someone.jpg"])  # exit -> (1, D)
+exits = embed(model, frame, boxes)  # exit -> (N, D)
+exits = embed(model, ["someone.jpg"])  # exit -> (1, D)
 
 reid-lab runtime FOLDER IMAGES... --out embeddings.npz
 """
 
+from reid_lab.runtime.embedding import embed
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.manifest import ExportError, Manifest
 from reid_lab.runtime.model import Model, Streamed
 
-__all__ = ["ExportError", "Gallery", "Manifest", "Model", "Streamed"]
+__all__ = ["ExportError", "Gallery", "Manifest", "Model", "Streamed", "embed"]

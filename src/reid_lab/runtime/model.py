@@ -13,6 +13,7 @@ import numpy as np
 from reid_lab.budget.router import Indices, Mask, route
 from reid_lab.files.gallery_files import CHUNK, crc32
 from reid_lab.runtime.images import read
+from reid_lab.runtime.inputs import select_exits
 from reid_lab.runtime.manifest import DATA, MANIFEST, PIXELS, WHOLE, ExportError, Manifest
 from reid_lab.runtime.weights import weight_files
 
@@ -57,26 +58,42 @@ class Model:
         self.threads, self.providers = threads, list(providers)
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
 
-    def embed(self, pixels: np.ndarray) -> Values:
-        """(N, H, W, 3) uint8 RGB -> every exit's embeddings (N, D) float32 by name."""
+    def embed(self, pixels: np.ndarray, exits: Sequence[str] | str | None = None) -> Values:
+        """Embed (N, H, W, 3) uint8 RGB: exit -> (N, D) float32.
+
+        Args:
+            pixels: of the network's size.
+            exits: names; later stages do not run. None: all.
+        """
         self._check(pixels)
-        names = self.manifest.names
+        names = select_exits(exits, self.manifest.names)
         if not len(pixels):
-            return {e.name: np.empty((0, e.dim), np.float32) for e in self.manifest.exits}
-        return self._ran(WHOLE, names, {PIXELS: pixels})
+            return {name: self._none(name) for name in names}
+        if names[-1] == self.manifest.names[-1]:
+            return self._ran(WHOLE, names, {PIXELS: pixels})
+        return self._staged(pixels, names)
 
     def embed_until(self, pixels: np.ndarray, exit: str) -> np.ndarray:
         """(N, D) float32 of one exit; later stages do not run."""
         self._check(pixels)
-        dim = self.manifest.exit(exit).dim
-        if not len(pixels):
-            return np.empty((0, dim), np.float32)
+        none = self._none(exit)
+        return self._staged(pixels, [exit])[exit] if len(pixels) else none
+
+    def _none(self, exit: str) -> np.ndarray:
+        """The embeddings of no image, (0, D)."""
+        return np.empty((0, self.manifest.exit(exit).dim), np.float32)
+
+    def _staged(self, pixels: np.ndarray, names: Sequence[str]) -> Values:
+        """The exits `names`, stage by stage up to the last of them."""
+        found: Values = {}
         values: Values = {PIXELS: pixels}
         for number, stage in enumerate(self.manifest.stages):
             values = self._run(number, values)
-            if stage.exit == exit:
+            if stage.exit in names:
+                found[stage.exit] = values[stage.exit]
+            if len(found) == len(names):
                 break
-        return values[exit]
+        return found
 
     def stream(self, pixels: np.ndarray, exits_here: ExitsHere) -> Streamed:
         """Early exit: images that exit are done, the remaining ones continue together.

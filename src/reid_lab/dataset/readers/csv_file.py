@@ -18,7 +18,8 @@ from reid_lab.dataset.readers.own import (
     number_people,
     raise_problems,
 )
-from reid_lab.dataset.records import JUNK, Benchmark, Box, DatasetError, Split
+from reid_lab.dataset.records import JUNK, Benchmark, DatasetError, Split
+from reid_lab.files.boxes import Box
 from reid_lab.types import Fraction, Seed
 
 REQUIRED = ("path", "pid", "camid")

@@ -1,0 +1,111 @@
+"""Check what `embed` is given: images, a frame with boxes, exits. Shared with PyTorch's `embed`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from reid_lab.errors import UserError
+from reid_lab.files.boxes import frame_crops
+from reid_lab.files.image_files import escaped, find_images
+from reid_lab.files.pixels import read_pixels
+
+ImagesInput: TypeAlias = "Path | str | Sequence[Path | str] | np.ndarray"
+Sources: TypeAlias = "Sequence[Path] | Sequence[np.ndarray]"
+BATCH = 64  # images at a time, unless they are crops of one frame
+
+
+def source_batches(
+    images: ImagesInput, boxes: Any = None, batch_size: int | None = None
+) -> list[Sources]:
+    """Split images into batches: paths of files to decode, or pixels (h, w, 3) uint8.
+
+    Args:
+        images: a folder, an image file, paths of image files, or pixels (N, H, W, 3) uint8 RGB.
+            With `boxes`: a frame (H, W, 3) uint8 RGB, or an image file.
+        boxes: of the frame, as `frame_boxes` takes them.
+        batch_size: images at a time. None: 64, or all crops of a frame.
+
+    Returns:
+        No batches for a frame without boxes.
+
+    Raises:
+        UserError: no images, files that do not exist, other pixels, or boxes that cannot be
+            cropped.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise UserError(f"batch_size={batch_size}: it must be 1 or more")
+    if boxes is not None:
+        sources: Sources = _crops(images, boxes)
+        step = batch_size or max(len(sources), 1)
+    else:
+        sources, step = _images(images), batch_size or BATCH
+        if not len(sources):
+            raise UserError("there are no images to embed")
+    return [sources[start : start + step] for start in range(0, len(sources), step)]
+
+
+def select_exits(
+    exits: Sequence[str] | str | None, available: Sequence[str], owner: str = ""
+) -> tuple[str, ...]:
+    """Return the exits to compute, in the order of `available`.
+
+    Args:
+        exits: names, or one name; None selects all.
+        available: the network's exits, cheapest first.
+        owner: the network, for the message.
+
+    Raises:
+        UserError: none, or an unknown one; the message lists the available ones.
+    """
+    if exits is None:
+        return tuple(available)
+    chosen = [exits] if isinstance(exits, str) else list(exits)
+    listed = f"available: {', '.join(available)}"
+    if not chosen:
+        raise UserError(f"no exits to compute: give one or more, or None for all; {listed}")
+    for name in chosen:
+        if name not in available:
+            raise UserError(f"unknown exit {name!r}{f' of {owner}' if owner else ''}; {listed}")
+    return tuple(name for name in available if name in chosen)
+
+
+def _crops(images: ImagesInput, boxes: Any) -> list[np.ndarray]:
+    if isinstance(images, (str, Path)):
+        path = Path(images)
+        if path.is_dir():
+            raise UserError(f"{escaped(path)} is a folder; boxes are of one frame: give its path")
+        return frame_crops(read_pixels(path), boxes)
+    if isinstance(images, np.ndarray):
+        return frame_crops(images, boxes)
+    raise UserError(
+        f"boxes are of one frame, (H, W, 3) uint8 RGB or the path of an image; this is "
+        f"{type(images).__name__}: embed one frame at a time"
+    )
+
+
+def _images(images: ImagesInput) -> Sources:
+    if isinstance(images, np.ndarray):
+        if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+            frame = "; a frame (H, W, 3) needs its boxes=" if images.ndim == 3 else ""
+            raise UserError(
+                f"pixels must be (N, H, W, 3) uint8 RGB, these are {images.shape} {images.dtype}"
+                f"{frame}"
+            )
+        return images  # type: ignore[return-value]  # a sequence of its rows
+    if isinstance(images, (str, Path)):
+        path = Path(images)
+        if path.is_file():
+            return [path]
+        if not path.exists():
+            raise UserError(f"{escaped(path)} does not exist: give a folder or an image")
+        return find_images(path)[0]
+    paths = [Path(path) for path in images]
+    for path in paths:
+        if not path.is_file():
+            what = "is not a file" if path.exists() else "does not exist"
+            raise UserError(f"{escaped(path)} {what}: correct the path")
+    return paths
