@@ -13,6 +13,7 @@ from reid_lab.backbone.weights.files import WeightsError, read_state
 from reid_lab.backbone.weights.wheels import fetched
 
 OURS = "backbone."  # what our methods' checkpoints call it
+INSPECT = "; reid-lab weights inspect FILE identifies files of other toolboxes"
 HEADS = ("fc.", "classifier.")  # torchvision's: may be absent, or of another size
 
 
@@ -64,13 +65,13 @@ def _load(network: nn.Module, state: dict[str, Tensor], weights: str | Path, all
     except RuntimeError as error:  # sizes; its last line names one
         reason = str(error).splitlines()[-1].strip()
         raise WeightsError(
-            f"weights={weights}: of another network ({reason}); {allowed}"
+            f"weights={weights}: of another network ({reason}); {allowed}{INSPECT}"
         ) from error
     missing = [key for key in missing if not key.startswith(HEADS)]
     if missing or unexpected:
         raise WeightsError(
             f"weights={weights}: of another network; missing {missing[:3]}, "
-            f"unexpected {unexpected[:3]}; {allowed}"
+            f"unexpected {unexpected[:3]}; {allowed}{INSPECT}"
         )
 
 
