@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from reid_lab.checkpoint import load_model, read_card, read_checkpoint
-from reid_lab.config.build import card_in
+from reid_lab.config.build import build_model, give_card
 from reid_lab.config.paths import last_checkpoint
 from reid_lab.results import SUMMARY, results_of
 from reid_lab.results.card import UNKNOWN
@@ -38,15 +38,22 @@ def test_a_card_goes_with_the_weights(composed: Compose, tmp_path: Path) -> None
     assert started is not None
     assert started.pretraining == f"last.ckpt, trained on {card.data}"
     second.task, second.ckpt_path, second.run_dir = "test", str(ours), str(tmp_path / "third")
-    second.backbone.weights = None
+    second.backbone.weights = str(tmp_path / "gone.ckpt")  # a checkpoint replaces them
     run(second)
     summary = json.loads((results_of(tmp_path / "third") / SUMMARY).read_text(encoding="utf-8"))
     assert summary["card"] == card.to_dict()
+
+    # a student names its teacher
+    words = ("model=distilled", "model@model.student=classifier", f"model.teacher={ours}")
+    cfg = composed(*NETWORK, *words, run="taught")
+    student = build_model(cfg, 8)
+    give_card(student, cfg, "mini", None)
+    assert student.card is not None
+    assert student.card.pretraining == f"last.ckpt, trained on {card.data}"
+    assert student.hparams["card"] == student.card.to_dict()
 
     # a checkpoint from before there were cards
     state = read_checkpoint(ours)
     del state["hyper_parameters"]["card"]
     torch.save(state, tmp_path / "old.ckpt")
     assert load_model(tmp_path / "old.ckpt").card is None
-    assert card_in(str(tmp_path / "old.ckpt")).data == "old.ckpt"
-    assert card_in("imagenet").data == "ImageNet-1K"

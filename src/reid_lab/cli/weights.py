@@ -115,11 +115,10 @@ def _read(args: argparse.Namespace) -> tuple[WeightsFile, FoundWeights, Card]:
 def _card(file: WeightsFile, found: FoundWeights, data: str | None) -> Card:
     """The card in a checkpoint of ours; of another file what its name and shapes show."""
     from reid_lab.backbone.weights.found import training_data
-    from reid_lab.checkpoint import card_of
     from reid_lab.results.card import Card, licence_of
 
-    if kept := card_of(file.others):
-        return kept
+    if file.card:
+        return file.card
     known = data or training_data(file.path.name, found.classes)
     return Card(data=known, data_licence=licence_of(known)) if known else Card()
 

@@ -18,7 +18,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import AsyncCheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from reid_lab.backbone.weights import read_weights
+from reid_lab.backbone.weights.load import StartedFrom
 from reid_lab.callbacks import CheckpointFiles
 from reid_lab.checkpoint import (
     NORMALISED,
@@ -28,6 +28,7 @@ from reid_lab.checkpoint import (
     fingerprint_of,
     read_checkpoint,
     revive,
+    without_weights,
 )
 from reid_lab.config.nodes import home
 from reid_lab.config.resume import unlike
@@ -86,18 +87,24 @@ def build_data(cfg: DictConfig) -> ReidDataModule:
     return result
 
 
-def build_model(cfg: DictConfig, identities: int | None = None) -> ReidModule:
+def build_model(
+    cfg: DictConfig, identities: int | None = None, replaced: bool = False
+) -> ReidModule:
     """Build the method; its config is kept as plain types in every checkpoint.
 
     `identities`, the people to train on, is what a model's `identities: null` means. A student
     meets its teacher here, if it is going to train; what its checkpoints keep is its own config.
+    `replaced`: a checkpoint's weights replace all others, which are not loaded.
 
     Raises:
         UserError: a constructor refuses a value, or the teacher does not fit.
     """
     filled = copy.deepcopy(cfg)
     fill(filled.model, identities)
-    model: ReidModule = make(filled, "model")
+    built = copy.deepcopy(filled)
+    if replaced:
+        built.model = without_weights(plain(filled.model))
+    model: ReidModule = make(built, "model")
     kept = {"model": plain(filled.model), "image": list(image_size(cfg)), "normalise": NORMALISED}
     if isinstance(model, Distilled):
         kept |= {"model": kept["model"].pop("student"), "distilled": kept["model"]}
@@ -245,8 +252,12 @@ def give_card(
     if cfg.task != "fit":
         model.card = card_of(state or {})
         return
+    known = [getattr(module, "started_from", None) for module in model.modules()]
+    files = {start.weights: start.card for start in known if isinstance(start, StartedFrom)}
+    if isinstance(model, Distilled) and model.teacher is not None:
+        files[cfg.model.teacher] = model.teacher.module.card
     started = list(dict.fromkeys(_started_from(plain(cfg.model))))
-    cards = [card_in(source) for source in started]
+    cards = [_card_in(source, files.get(source)) for source in started]
     model.card = Card(
         data=data,
         data_licence=licence_of(data),
@@ -271,13 +282,12 @@ def _started_from(config: Any) -> Iterator[str]:
             yield from _started_from(value)
 
 
-def card_in(source: str) -> Card:
+def _card_in(source: str, card: Card | None) -> Card:
     """What weights were trained on: `imagenet`, or a file; its name where it has no card."""
     if source == "imagenet":
         return Card(data="ImageNet-1K", data_licence=licence_of("imagenet"))
-    path = Path(source).expanduser()
-    card = card_of(read_weights(path).others)
-    return replace(card, data=f"{path.name}, trained on {card.data}") if card else Card(path.name)
+    name = Path(source).name
+    return replace(card, data=f"{name}, trained on {card.data}") if card else Card(name)
 
 
 def build_trainer(cfg: DictConfig, files: CheckpointFiles | None = None) -> pl.Trainer:

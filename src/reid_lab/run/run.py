@@ -115,7 +115,7 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
     prepare_torch(cfg)
     files = LoadedCheckpoint(checkpoint, state) if checkpoint and state else None
     trainer = build_trainer(cfg, files)
-    model = build_model(cfg, identities)
+    model = build_model(cfg, identities, replaced=bool(checkpoint and state))
     # now, as what does not fit is no reason to write anything
     begun = take_weights(model, state, checkpoint) if checkpoint and state else 0
     give_card(model, cfg, data.benchmark.name, state)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from reid_lab import optional
 from reid_lab.errors import UserError
+from reid_lab.results.card import Card
 
 # where toolboxes keep the state dict in a checkpoint
 WRAPPERS = ("state_dict", "model", "model_state_dict", "network", "net", "state_dict_ema")
@@ -44,6 +45,12 @@ class WeightsFile:
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: tuple(tensor.shape) for name, tensor in self.state.items()}
+
+    @property
+    def card(self) -> Card | None:
+        """Of a checkpoint of ours; None in other files, and from before there were cards."""
+        kept = self.others.get("hyper_parameters")
+        return Card.of(kept.get("card")) if isinstance(kept, Mapping) else None
 
 
 def read_weights(path: Path | str) -> WeightsFile:
@@ -74,13 +81,18 @@ def read_weights(path: Path | str) -> WeightsFile:
 
 
 def read_state(path: Path, key: str, allowed: str) -> dict[str, Tensor]:
-    """The state dict in a file, by itself or in a checkpoint. `key` is where the user gave it.
+    """The state dict in a file, by itself or in a checkpoint; see `read_given`."""
+    return read_given(path, key, allowed).state
+
+
+def read_given(path: Path, key: str, allowed: str) -> WeightsFile:
+    """A weights file that the user gave as `key`.
 
     Raises:
         WeightsError: no such file, or no state dict; with what is `allowed`.
     """
     try:
-        return read_weights(path).state
+        return read_weights(path)
     except WeightsError as error:
         raise WeightsError(f"{key}={error}; {allowed}") from error
 

@@ -9,8 +9,9 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
-from reid_lab.backbone.weights.files import WeightsError, read_state
+from reid_lab.backbone.weights.files import WeightsError, read_given
 from reid_lab.backbone.weights.wheels import fetched
+from reid_lab.results.card import Card
 
 OURS = "backbone."  # what our methods' checkpoints call it
 INSPECT = "; reid-lab weights inspect FILE identifies files of other toolboxes"
@@ -30,6 +31,13 @@ class Published(NamedTuple):
     fetched: str = ""
 
 
+class StartedFrom(NamedTuple):
+    """A weights file as the config names it, and its card if it has one."""
+
+    weights: str
+    card: Card | None
+
+
 def load_weights(
     backbone: nn.Module, weights: str | Path | None, published: Published | None = None
 ) -> None:
@@ -47,7 +55,9 @@ def load_weights(
     if weights == "imagenet":
         state = _download(published, allowed)
     else:
-        state = read_state(Path(weights).expanduser(), "weights", allowed)
+        file = read_given(Path(weights).expanduser(), "weights", allowed)
+        state = file.state
+        backbone.started_from = StartedFrom(str(weights), file.card)  # type: ignore[assignment]
     ours = {k.removeprefix(OURS): v for k, v in state.items() if k.startswith(OURS)}
     if any(key.startswith("stages.") for key in state):
         ours = state
