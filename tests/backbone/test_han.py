@@ -197,6 +197,20 @@ def test_evaluation_is_convolution_norm_and_relu(relu: bool) -> None:
     torch.testing.assert_close(unit(x), expected.relu() if relu else expected)
 
 
+def test_training_normalises_by_the_batch() -> None:
+    unit = ConvNorm(3, 5, 3, relu=False).train()
+    images = torch.rand(8, 3, 9, 7)
+    maps = unit(images)
+    convolved = F.conv2d(images, unit.conv.weight, padding=1)
+    mean, var = convolved.mean((0, 2, 3)), convolved.var((0, 2, 3))
+    expected = (convolved - mean.view(-1, 1, 1)) / convolved.var((0, 2, 3), False).view(
+        -1, 1, 1
+    ).sqrt()
+    torch.testing.assert_close(maps, expected, atol=1e-3, rtol=1e-3)
+    running = unit.norm.running_mean, unit.norm.running_var  # a tenth of the way
+    torch.testing.assert_close(running, (0.1 * mean, 0.9 + 0.1 * var), atol=1e-5, rtol=1e-4)
+
+
 def test_half_precision() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         features = network(dim=64)(IMAGES)

@@ -84,3 +84,13 @@ def test_any_number_of_strips(parts: int) -> None:
 def test_an_odd_dimension() -> None:
     with pytest.raises(ValueError, match="dim=7: .* even"):
         JLMLResNet39(dim=7)
+
+
+def test_convolutions_start_as_he_et_al() -> None:
+    """Variance 2 / (outputs * kernel area), so that gradients keep theirs through ReLUs."""
+    torch.manual_seed(0)
+    layers = [m for m in JLMLResNet39(2, 64).modules() if isinstance(m, nn.Conv2d)]
+    for layer in layers:
+        expected = (2 / (layer.out_channels * layer.kernel_size[0] * layer.kernel_size[1])) ** 0.5
+        error = 5 / (2 * layer.weight.numel()) ** 0.5  # five standard errors
+        assert layer.weight.std().item() == pytest.approx(expected, rel=error)
