@@ -116,6 +116,10 @@ def test_weights_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(WeightsError, match="of another network"):
         ResNet(18, weights=tmp_path / "resnet34.pth")
 
+    torch.save(models.resnet18().state_dict(), tmp_path / "resnet18.pth")
+    with pytest.raises(WeightsError, match=r"of another network; missing \['.*\.2\."):
+        ResNet(34, weights=tmp_path / "resnet18.pth")  # it has fewer blocks
+
     def offline(*_: object, **__: object) -> None:
         raise OSError("no network")
 

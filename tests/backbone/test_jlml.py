@@ -94,3 +94,14 @@ def test_convolutions_start_as_he_et_al() -> None:
         expected = (2 / (layer.out_channels * layer.kernel_size[0] * layer.kernel_size[1])) ** 0.5
         error = 5 / (2 * layer.weight.numel()) ** 0.5  # five standard errors
         assert layer.weight.std().item() == pytest.approx(expected, rel=error)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "width", "stride"), [(8, 4, 1), (8, 4, 2), (4, 4, 1), (4, 4, 2)]
+)
+def test_a_unit_projects_where_its_shape_changes(inputs: int, width: int, stride: int) -> None:
+    unit = BottleneckV1(inputs, width, stride)
+    assert unit(torch.rand(2, inputs, 8, 6)).shape == (2, 2 * width, 8 // stride, 6 // stride)
+    assert (unit.downsample is None) == (stride == 1 and inputs == 2 * width)
+    strides = [layer.stride[0] for layer in (unit.conv1, unit.conv2, unit.conv3)]
+    assert strides == [stride, 1, 1]

@@ -227,6 +227,13 @@ def test_defaults_equal_the_yaml() -> None:
     assert config == {n: p.default for n, p in parameters if n not in ("student", "teacher")}
 
 
+def test_what_the_student_logs_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: dict[str, float] = {}
+    monkeypatch.setattr(Distilled, "log", lambda _, name, value, **__: logged.update({name: value}))
+    distilled().student.log("train/lr", 0.5)  # type: ignore[union-attr, operator]
+    assert logged == {"train/lr": 0.5}
+
+
 # --- whole runs, on the miniature people ---
 
 STEPS = ("trainer.log_every_n_steps=1", "callbacks.checkpoint.every_n_train_steps=1")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
 from reid_lab.errors import UserError
 from reid_lab.retrieval import KReciprocal, QueryExpansion, memory, rank
@@ -80,6 +83,34 @@ def test_the_memory_bound_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> Non
         assert same(KReciprocal().rank(*sides, memory=bound), whole)
     with pytest.raises(UserError, match="memory=100000.0: give a number of bytes, at least"):
         KReciprocal().rank(*sides, memory=1e5)
+
+
+@pytest.mark.parametrize("bound", [3e5, 6e5, 1e6])
+def test_distances_change_within_the_memory(bound: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    query, gallery, q, g = crowd(3, queries=150, images=400, dim=8)
+    monkeypatch.setattr(memory, "TILE_BYTES", 64 * 550 * 4)
+    monkeypatch.setattr(module, "PAIRS", 1000)
+    jaccard, taken = module._jaccard, list[int]()
+
+    def noted(piece: module.Piece, by_gallery: sparse.csc_array) -> module.Alike:
+        rows, alike = jaccard(piece, by_gallery)
+        taken.append(module.PLACE * alike.size)
+        return rows, alike
+
+    def found(*given: Any) -> Any:
+        near, farthest = neighbours(*given)
+        assert near.shape == (150 + 400, 21)  # the paper's k1, and the image itself
+        return near, farthest
+
+    neighbours = module.neighbours
+    monkeypatch.setattr(module, "neighbours", found)
+    monkeypatch.setattr(module, "_jaccard", noted)
+    KReciprocal().rank(query, gallery, q, g, memory=bound)
+    pairs = module.PAIR * module.PAIRS
+    assert max(taken) + pairs <= bound
+    assert sum(taken) == module.PLACE * 150 * 400
+    # several rows at a time where they fit
+    assert max(taken) > module.PLACE * 400
 
 
 def test_fewer_images_than_neighbours() -> None:

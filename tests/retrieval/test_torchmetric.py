@@ -49,6 +49,24 @@ def test_equals_the_function_in_any_order_with_padding() -> None:
         metric.compute()
 
 
+def test_a_batchs_value_leaves_the_whole_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`forward` is Lightning's and torchmetrics' way to log a batch and an epoch."""
+    data = columns(*crowd(1))
+    metric, updates = RankingMetric(), list[int]()
+    update = metric.update
+    monkeypatch.setattr(metric, "update", lambda *rows: (updates.append(1), update(*rows)))
+    batch = torch.cat([torch.arange(30), torch.arange(30, 150, 2)])  # all queries
+    rest = torch.arange(31, 150, 2)
+    value = metric(*(column[batch] for column in data))
+    metric.update(*(column[rest] for column in data))
+    query, gallery, q, g = crowd(1)
+    part = rank(query, gallery[::2], q, g.take(torch.arange(0, 120, 2))).summary()
+    assert {n: v.item() for n, v in value.items()} == pytest.approx(part, abs=1e-7)
+    whole = rank(query, gallery, q, g).summary()
+    assert {n: v.item() for n, v in metric.compute().items()} == pytest.approx(whole, abs=1e-7)
+    assert len(updates) == 2  # the batch's state joins the others: it is not computed twice
+
+
 def test_half_precision_keeps_half_the_bytes() -> None:
     query, gallery, q, g = crowd(2)
     metric = filled(columns(query, gallery, q, g), torch.arange(150), half=True)
@@ -62,6 +80,9 @@ def test_bad_input() -> None:
     metric = RankingMetric()
     with pytest.raises(ValueError, match=r"must be \(N, D\)"):
         metric.update(data[0][:2], *(column[:3] for column in data[1:]))
+    wrong = [*data[:3], data[3][:, None], data[4]]  # as many, but a column
+    with pytest.raises(ValueError, match=r"is_query and index \(N,\)"):
+        metric.update(*(column[:3] for column in wrong))
     with pytest.raises(ValueError, match="not finite.*row 1"):
         metric.update(torch.tensor([[1.0], [torch.nan]]), *(column[:2] for column in data[1:]))
     metric.update(*(column[:2] for column in data))
