@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
 from reid_lab.budget.mul_adds import count_exits, exit_dims
@@ -181,3 +184,17 @@ def test_parts_to_compile_are_called_as_a_whole(variant: tuple[str, ...]) -> Non
     inside = {p for part in parts for p in part.parameters()}
     biggest = max(model.parameters(), key=Tensor.numel, default=None)
     assert biggest is None or not biggest.requires_grad or biggest in inside
+
+
+def test_a_resumed_training_continues_the_random_numbers(
+    variant: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LightningModule, "log", lambda *_, **__: None)
+    model = to_train(*variant)
+    optimizers = [model.configure_optimizers()] if is_trained(variant[0]) else []
+    model.trainer = SimpleNamespace(optimizers=optimizers, global_step=0)  # type: ignore[assignment]
+    model.on_load_checkpoint({"state_dict": {}, "rng_state": torch.get_rng_state()})
+    expected = torch.rand(3)
+    for number in range(2):
+        model.on_train_batch_start(batch(), number)
+        assert torch.equal(torch.rand(3), expected) == (number == 0)
