@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 
 from reid_lab.budget.logistic import Logistic
 from reid_lab.budget.policies import (
@@ -195,8 +196,23 @@ def test_logistic_finds_the_weights_that_made_the_data() -> None:
     right = rng.random(len(x)) < 1 / (1 + np.exp(-truth))
     model = Logistic.fit(x, right)
     np.testing.assert_allclose(model.weights, [1.5, -0.8, 0.3], atol=0.06)
-    # the gradient of the penalised likelihood vanishes, by finite differences
     np.testing.assert_allclose(model(x[:5]), truth[:5], atol=0.2)
+
+
+@pytest.mark.parametrize("separable", [True, False])
+def test_logistic_maximises_the_penalised_likelihood(separable: bool) -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(40, 2))
+    right = x @ [1, -2] > (0 if separable else rng.normal(size=40))
+    z = np.concatenate([(x - x.mean(0)) / x.std(0), np.ones((40, 1))], 1)
+
+    def loss(weights: np.ndarray) -> float:
+        # a hundredth of an image's weight for each image, on all weights
+        likelihood = np.logaddexp(0, -np.where(right, 1, -1) * (z @ weights)).sum()
+        return float(likelihood + 0.01 * 40 / 100 * (weights @ weights) / 2)
+
+    best = minimize(loss, np.zeros(3), tol=1e-9)
+    np.testing.assert_allclose(Logistic.fit(x, right).weights, best.x, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("right", [np.ones(40, bool), np.zeros(40, bool), np.arange(40) > 19])

@@ -114,6 +114,11 @@ def test_sweep_mixes_the_exits_rankings() -> None:
             assert row[f"share_{name}"] == 1
     assert by["margin", 55.0]["share_a"] == pytest.approx(0.5, abs=0.12)
 
+    def swept(**seed: int) -> list[object]:
+        return [*stream_sweep(evaluation, ["a", "b"], ["random"], [40, 55], **seed)]
+
+    assert swept() == swept(seed=0) != swept(seed=1)  # reproducible without one, too
+
 
 def test_one_by_one_is_the_paper_loop() -> None:
     """Against a naive loop: sort all that came to the exit so far, count, compare."""
