@@ -19,6 +19,10 @@ COMMANDS = {
     "compare": ("a b", "reid_lab.frontier.compare.compare"),
     "cost": ("+experiment=demo", "reid_lab.cost.measure.measure"),
     "doctor": ("dataset=folder", "reid_lab.doctor.examine.examine"),
+    "embed": (
+        "--checkpoint a.ckpt --images b --out c.npz",
+        "reid_lab.gallery.embed_command.read_images",
+    ),
     "export": ("--checkpoint a.ckpt --out b", "reid_lab.export.command.export"),
     "frontier": ("runs", "reid_lab.frontier.show.show"),
     "gallery": ("info g", "reid_lab.gallery.commands.info"),

@@ -52,11 +52,7 @@ def _build(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--half", action="store_true", help="keep float16: half the bytes")
     parser.add_argument("--overwrite", action="store_true", help="replace a gallery of that name")
-    parser.add_argument(
-        "--pattern",
-        help="regular expression with groups pid and camid (any text), searched in an image's "
-        "path; default: Market-1501's PPPP_cC in the file's name, else a folder for each person",
-    )
+    add_pattern(parser)
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +62,7 @@ def _add(parser: argparse.ArgumentParser) -> None:
 
 def _search(parser: argparse.ArgumentParser) -> None:
     _gallery(parser)
-    _checkpoint(parser)
+    add_network(parser)
     parser.add_argument("--image", type=Path, nargs="+", required=True, help="who to find")
     parser.add_argument("--top", type=count, default=10, help="matches of each, %(default)s")
     parser.add_argument("--html", type=Path, help="write a page of pictures instead of a table")
@@ -92,7 +88,7 @@ def _gallery(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("gallery", type=Path, help="its folder")
 
 
-def _checkpoint(parser: argparse.ArgumentParser) -> None:
+def add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="of a run: .../last.ckpt")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; auto takes a GPU")
     parser.add_argument(
@@ -100,8 +96,16 @@ def _checkpoint(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_pattern(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--pattern",
+        help="regular expression with groups pid and camid (any text), searched in an image's "
+        "path; default: Market-1501's PPPP_cC in the file's name, else a folder for each person",
+    )
+
+
 def _embedding(parser: argparse.ArgumentParser) -> None:
-    _checkpoint(parser)
+    add_network(parser)
     parser.add_argument("--images", type=Path, required=True, help="a folder, with its subfolders")
     parser.add_argument("--strict", action="store_true", help="status 1 if an image is broken")
 

@@ -16,6 +16,7 @@ from reid_lab.cli import (
     compare,
     cost,
     doctor,
+    embed,
     export,
     frontier,
     gallery,
@@ -73,7 +74,18 @@ def tree() -> tuple[Parser, dict[str, Parser]]:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(title="commands (each has --help)", metavar="COMMAND")
     commands.add_parser(RUN, help="train and test by a config; -m runs a sweep", add_help=False)
-    for module in (doctor, cost, frontier, compare, gallery, weights, export, runtime, workspace):
+    for module in (
+        doctor,
+        cost,
+        frontier,
+        compare,
+        gallery,
+        embed,
+        weights,
+        export,
+        runtime,
+        workspace,
+    ):
         module.add(commands)
     return parser, dict(commands.choices)
 

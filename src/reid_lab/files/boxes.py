@@ -14,6 +14,7 @@ from reid_lab.errors import UserError
 from reid_lab.files.image_files import escaped
 
 Box: TypeAlias = tuple[int, int, int, int]  # xyxy: left, top, right, bottom in pixels
+SIDES = ("left", "top", "right", "bottom")  # columns of tables
 
 
 def crop(pixels: np.ndarray, box: Box | None) -> np.ndarray:

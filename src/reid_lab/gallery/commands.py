@@ -15,21 +15,13 @@ from reid_lab.files.gallery_files import Card, GalleryError
 from reid_lab.files.image_files import find_images
 from reid_lab.gallery import show
 from reid_lab.gallery.embed import Embedder, embedded
-from reid_lab.gallery.images import (
-    FOLDERS,
-    Labelled,
-    choose_pattern,
-    ids_of,
-    label,
-    names_of,
-)
+from reid_lab.gallery.images import Labelled, ids_of, label, names_of
 from reid_lab.gallery.index import check_count, check_installed
+from reid_lab.gallery.listed import read_labelled
 from reid_lab.gallery.planner import plan as make_plan
 from reid_lab.gallery.results import SearchResult
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.writer import Writer, create, extend
-
-NAMED_BY_FOLDER = "each folder is a person (no file is named PPPP_cC...); --pattern '' names nobody"
 
 
 @dataclass
@@ -47,9 +39,7 @@ class Outcome:
 
 def build(args: Namespace) -> int:
     check_installed(args.index)
-    paths, skipped = find_images(args.images)
-    pattern = choose_pattern(paths, args.images) if args.pattern is None else args.pattern
-    images = label(paths, pattern)
+    images, pattern, note = read_labelled(args.images, args.pattern)
     check_count(args.index, len(images))
     embedder = Embedder.load(args.checkpoint, args.exit, args.device)
     card = Card(
@@ -69,9 +59,7 @@ def build(args: Namespace) -> int:
             raise UserError(f"none of {len(images)} images could be read: {args.out} was not made")
         if args.index != "flat":
             stderr.print(f"index {args.index} ...", highlight=False)
-    if pattern == FOLDERS and args.pattern is None:
-        skipped = "\n".join(filter(None, [skipped, NAMED_BY_FOLDER]))
-    return _report(args, args.out, outcome, skipped)
+    return _report(args, args.out, outcome, note)
 
 
 def add(args: Namespace) -> int:

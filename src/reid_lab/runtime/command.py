@@ -10,7 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from reid_lab.errors import UserError
-from reid_lab.files.atomic import replacing
+from reid_lab.files.embedding_files import (
+    PARQUET,
+    EmbeddedImages,
+    check_format,
+    write_embeddings,
+)
 from reid_lab.files.image_files import escaped
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.images import PixelBatch, batches, expanded
@@ -19,6 +24,8 @@ from reid_lab.runtime.model import Model
 
 def run(args: argparse.Namespace) -> int:
     """Embed images, search a gallery; 1 if some images cannot be read."""
+    if args.out and args.out.suffix == PARQUET:
+        check_format(args.out)
     model = Model(args.folder, args.threads)
     paths, notes = expanded(args.images)
     for note in notes:
@@ -59,14 +66,8 @@ def _embed(model: Model, read: Iterable[PixelBatch], out: Path) -> None:
     if not parts:
         raise UserError(f"none of the images can be read: {out} is not written")
     exits = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    _save(out, exits, paths, model.manifest.fingerprint)
+    write_embeddings(out, EmbeddedImages(model.manifest.fingerprint, exits, np.array(paths)))
     print(f"{out}: {len(paths)} images, exits {', '.join(exits)}")
-
-
-def _save(path: Path, exits: dict[str, np.ndarray], images: list[str], fingerprint: str) -> None:
-    """An array for each exit, the `paths`, and the `fingerprint` of the network."""
-    with replacing(path) as beside, beside.open("wb") as file:  # numpy would append .npz
-        np.savez(file, **exits, paths=np.array(images), fingerprint=fingerprint)  # type: ignore[arg-type]
 
 
 def _search(model: Model, read: Iterable[PixelBatch], args: argparse.Namespace) -> None:

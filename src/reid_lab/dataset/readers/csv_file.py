@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,14 +19,16 @@ from reid_lab.dataset.readers.own import (
     raise_problems,
 )
 from reid_lab.dataset.records import JUNK, Benchmark, DatasetError, Split
-from reid_lab.files.boxes import Box
+from reid_lab.files.boxes import SIDES, Box
 from reid_lab.types import Fraction, Seed
 
 REQUIRED = ("path", "pid", "camid")
-SIDES = ("left", "top", "right", "bottom")
 OPTIONAL = ("split", "tracklet", "box", *SIDES)
 PARTS = ("train", "query", "gallery", "test")
-EXAMPLE = "path,pid,camid\n    a/1.jpg,anna,door-3"
+ROOT_FIX = (
+    "Set dataset.root to its folder and dataset.reader.file to its name. It looks like\n"
+    "    path,pid,camid\n    a/1.jpg,anna,door-3"
+)
 
 
 def read_csv(
@@ -56,7 +58,7 @@ def read_csv(
         DatasetError: lists the invalid lines or the missing files.
     """
     root = Path(root).expanduser()
-    table = _read_table(root / file)
+    table = read_table(root / file)
     if tracklets and "tracklet" not in table.columns:
         raise DatasetError(f"{table.path}: tracklets=true needs a column tracklet")
     images, people, cameras = _images(root, table)
@@ -65,7 +67,7 @@ def read_csv(
         check_parts(str(table.path), set(parts.tolist()))
     name = root.resolve().name
     benchmark = make_benchmark(name, images, parts, train_share, seed, tracklets, people, cameras)
-    if others := [c for c in table.columns if c not in (*REQUIRED, *OPTIONAL)]:
+    if others := [c for c in table.columns if c not in table.known]:
         note = f"{name}: unknown columns of {file} are ignored: {', '.join(others)}"
         benchmark = replace(benchmark, notes=(*benchmark.notes, note))
     return benchmark
@@ -79,12 +81,14 @@ class CsvTable:
         columns: names of the columns.
         lines: number of each line; the header is line 1.
         cells: values of each line.
+        known: columns that have a meaning; others are ignored.
     """
 
     path: Path
     columns: list[str]
     lines: list[int]
     cells: list[list[str]]
+    known: tuple[str, ...]
 
     def column(self, name: str) -> list[str]:
         """Return the values of a column."""
@@ -92,23 +96,36 @@ class CsvTable:
         return [row[index] for row in self.cells]
 
 
-def _read_table(path: Path) -> CsvTable:
-    """Read the file and check its header, and the number and presence of values in each line."""
+def read_table(
+    path: Path,
+    required: Sequence[str] = REQUIRED,
+    optional: Sequence[str] = OPTIONAL,
+    fix: str = ROOT_FIX,
+) -> CsvTable:
+    """Read the file and check its header, and the number and presence of values in each line.
+
+    Args:
+        path: of the file.
+        required: columns that it must have.
+        optional: columns that it may have; others are ignored.
+        fix: what to do if there is no such file.
+
+    Raises:
+        DatasetError: no such file, no CSV file, a column is missing, or lists the invalid lines.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             columns = [cell.strip().lower() for cell in next(reader, [])]
             read = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except FileNotFoundError as error:
-        raise DatasetError(
-            f"{path} does not exist. Set dataset.root to its folder and dataset.reader.file to "
-            f"its name. It looks like\n    {EXAMPLE}"
-        ) from error
+        raise DatasetError(f"{path} does not exist. {fix}") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"{path} is not a CSV file in UTF-8: {error}") from error
     rows = [(line, row) for line, row in read if any(row)]
-    table = CsvTable(path, columns, [line for line, _ in rows], [row for _, row in rows])
-    _check_header(table)
+    known = tuple(column for column in columns if column in (*required, *optional))
+    table = CsvTable(path, columns, [line for line, _ in rows], [row for _, row in rows], known)
+    _check_header(table, required, optional)
     raise_problems(
         path,
         list(_invalid_lines(table)),
@@ -117,18 +134,19 @@ def _read_table(path: Path) -> CsvTable:
     return table
 
 
-def _check_header(table: CsvTable) -> None:
-    missing = [column for column in REQUIRED if column not in table.columns]
+def _check_header(table: CsvTable, required: Sequence[str], optional: Sequence[str]) -> None:
+    missing = [column for column in required if column not in table.columns]
     sides = [side for side in SIDES if side in table.columns]
     if sides and len(sides) < len(SIDES):
         missing += [side for side in SIDES if side not in sides]
     if missing:
+        others = ", ".join(column for column in optional if column not in SIDES)
         raise DatasetError(
             f"{table.path}, line 1: no column {', '.join(missing)}; the header is "
-            f"{','.join(table.columns)!r}. Expected, separated by commas, {', '.join(REQUIRED)}; "
-            "optional: split, tracklet, box (or left, top, right, bottom)"
+            f"{','.join(table.columns)!r}. Expected, separated by commas, "
+            f"{', '.join(required) or 'columns'}; optional: {others} (or {', '.join(SIDES)})"
         )
-    known = [column for column in table.columns if column in (*REQUIRED, *OPTIONAL)]
+    known = table.known
     repeated = sorted({column for column in known if known.count(column) > 1})
     repeated += ["box beside left, top, right, bottom"] * ("box" in known and bool(sides))
     if repeated:
@@ -139,8 +157,8 @@ def _check_header(table: CsvTable) -> None:
 
 def _invalid_lines(table: CsvTable) -> Iterator[str]:
     """Yield errors: lines of another length, with empty values, or of an unknown split."""
-    known = [i for i, column in enumerate(table.columns) if column in (*REQUIRED, *OPTIONAL)]
-    split = table.columns.index("split") if "split" in table.columns else None
+    known = [i for i, column in enumerate(table.columns) if column in table.known]
+    split = table.columns.index("split") if "split" in table.known else None
     for line, row in zip(table.lines, table.cells, strict=True):
         if len(row) != len(table.columns):
             yield f"line {line}: {len(row)} values (quote those with a comma in them)"
@@ -153,7 +171,7 @@ def _invalid_lines(table: CsvTable) -> Iterator[str]:
 def _images(root: Path, table: CsvTable) -> tuple[Split, Names, Names]:
     """Check all values and files; return the split, and the names of people and cameras."""
     names = _paths(root, table)
-    boxes = _boxes(table)
+    boxes = read_boxes(table)
     pids, people = number_people(table.column("pid"))
     camids, cameras = number_labels(table.column("camid"))
     low = [f"line {table.lines[i]}: pid {pids[i]}" for i in np.flatnonzero(pids < JUNK)]
@@ -194,7 +212,12 @@ def _paths(root: Path, table: CsvTable) -> list[str]:
     return names
 
 
-def _boxes(table: CsvTable) -> list[Box] | None:
+def read_boxes(table: CsvTable) -> list[Box] | None:
+    """The box of each line; None if the table has no boxes.
+
+    Raises:
+        DatasetError: lists the invalid ones.
+    """
     if "box" in table.columns:
         texts = table.column("box")
     elif SIDES[0] in table.columns:

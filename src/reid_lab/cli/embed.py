@@ -1,0 +1,58 @@
+"""`reid-lab embed`: write the embeddings of any images to a file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from reid_lab.cli.command import Command, Subparsers
+from reid_lab.cli.gallery import add_network, add_pattern
+
+EXAMPLES = """\
+examples:
+  reid-lab embed --checkpoint last.ckpt --images people/ --out people.npz
+  reid-lab embed --checkpoint last.ckpt --images list.csv --out people.parquet --pool tracklet
+  reid-lab embed --checkpoint last.ckpt --images frame.jpg --boxes boxes.csv --out frame.npz \\
+    --exit stage2 --exit fusion
+"""
+
+
+def add(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "embed",
+        help="write the embeddings of any images to a file",
+        description="Write the embeddings of images, boxes or tracklets to a file.",
+        epilog=EXAMPLES,
+    )
+    add_network(parser)
+    parser.add_argument(
+        "--images",
+        type=Path,
+        required=True,
+        help="a folder with its subfolders; a CSV file with a column path, and optionally pid, "
+        "camid, tracklet, box or left, top, right, bottom; or an image",
+    )
+    parser.add_argument(
+        "--boxes",
+        type=Path,
+        help="of the people in that image: a CSV file with a column box or left, top, right, "
+        "bottom, and optionally pid, camid, tracklet",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="the file to write, .npz or .parquet"
+    )
+    parser.add_argument(
+        "--exit", action="append", metavar="NAME", help="repeat for several; default: all"
+    )
+    parser.add_argument(
+        "--pool", choices=("tracklet",), help="write the mean of each tracklet, a row each"
+    )
+    add_pattern(parser)
+    parser.add_argument("--strict", action="store_true", help="status 1 if an image is broken")
+    parser.set_defaults(command=Command(work, interrupted="interrupted: nothing was written"))
+
+
+def work(args: argparse.Namespace) -> int:
+    from reid_lab.gallery.embed_command import run
+
+    return run(args)

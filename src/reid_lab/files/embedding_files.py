@@ -1,0 +1,108 @@
+"""Files of embeddings: NumPy's .npz, or Parquet. Without torch.
+
+| | .npz | .parquet |
+|---|---|---|
+| embeddings | an array (N, D) for each exit | a column of D float32 for each exit |
+| images | `paths`, `pids`, `camids`, `tracklets`, `boxes` (N, 4) | `path`, `pid`, ..., `left` ... |
+| network | `fingerprint` | `fingerprint` in the metadata of the schema |
+
+Only `paths` is always there. Numbers of people and cameras are int64, `UNKNOWN` (-2) where they are
+unknown; names are text, empty where they are unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reid_lab.errors import UserError
+from reid_lab.files.atomic import replacing
+from reid_lab.files.boxes import SIDES
+from reid_lab.optional import load
+
+NPZ, PARQUET = ".npz", ".parquet"
+
+
+@dataclass(frozen=True)
+class EmbeddedImages:
+    """N images, or tracklets, at each exit.
+
+    Attributes:
+        fingerprint: of the network.
+        exits: name -> (N, D) float32.
+        paths: (N,) text.
+        pids, camids, tracklets: (N,) int64 or text; None where they were not given.
+        boxes: (N, 4) int, xyxy in pixels.
+    """
+
+    fingerprint: str
+    exits: Mapping[str, np.ndarray]
+    paths: np.ndarray
+    pids: np.ndarray | None = None
+    camids: np.ndarray | None = None
+    tracklets: np.ndarray | None = None
+    boxes: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """What is known of the images, by name."""
+        names = ("paths", "pids", "camids", "tracklets", "boxes")
+        found = {name: getattr(self, name) for name in names}
+        return {name: values for name, values in found.items() if values is not None}
+
+
+def check_format(path: Path) -> None:
+    """Check before any work that a file of this name can be written.
+
+    Raises:
+        UserError: it is a folder, or another format.
+        MissingPackageError: it is Parquet, and pyarrow is not installed.
+    """
+    if path.suffix not in (NPZ, PARQUET):
+        raise UserError(f"{path}: the name must end in {NPZ} or {PARQUET}")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give the name of a file")
+    if path.suffix == PARQUET:
+        load("pyarrow", f"writing {PARQUET}")
+
+
+def write_embeddings(path: Path, images: EmbeddedImages) -> None:
+    """Write a file whole: Parquet if its name ends so, else .npz.
+
+    Raises:
+        UserError: an exit has the name of another column.
+        MissingPackageError: it is Parquet, and pyarrow is not installed.
+    """
+    columns = images.columns() | {"fingerprint": np.array(images.fingerprint)}
+    table = _table(images) if path.suffix == PARQUET else None
+    if taken := images.exits.keys() & columns.keys():
+        raise UserError(f"{path}: exit {min(taken)!r} has the name of another column: rename it")
+    with replacing(path) as beside, beside.open("wb") as file:  # numpy would append .npz
+        if table is None:
+            np.savez(file, **images.exits, **columns)  # type: ignore[arg-type]
+        else:
+            load("pyarrow.parquet", f"writing {PARQUET}").write_table(table, file)
+
+
+def _table(images: EmbeddedImages) -> Any:
+    """A `pyarrow.Table`, a row for each image."""
+    pa = load("pyarrow", f"writing {PARQUET}")
+    arrays: dict[str, Any] = {}
+    for name, values in images.columns().items():
+        if name == "boxes":
+            sides = zip(SIDES, values.T, strict=True)
+            arrays |= {side: pa.array(x.astype(np.int32)) for side, x in sides}
+        else:
+            arrays[name.removesuffix("s")] = pa.array(values)
+    for name, rows in images.exits.items():
+        if name in arrays:
+            raise UserError(f"exit {name!r} has the name of another column: write {NPZ}")
+        flat = pa.array(np.ascontiguousarray(rows, np.float32).ravel())
+        arrays[name] = pa.FixedSizeListArray.from_arrays(flat, rows.shape[1])
+    return pa.table(arrays).replace_schema_metadata({"fingerprint": images.fingerprint})

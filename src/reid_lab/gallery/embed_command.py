@@ -1,0 +1,124 @@
+"""`reid-lab embed`: write the embeddings of images, boxes or tracklets to a file."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from rich.text import Text
+
+from reid_lab.budget.machine import find_device
+from reid_lab.checkpoint import open_model
+from reid_lab.dataset.readers.own import INTEGER, normalise_label
+from reid_lab.errors import UserError
+from reid_lab.files.console import progress, stderr, stdout
+from reid_lab.files.embedding_files import EmbeddedImages, check_format, write_embeddings
+from reid_lab.files.gallery_files import UNKNOWN
+from reid_lab.gallery import show
+from reid_lab.gallery.embed import decoded_batches, embed_pixels
+from reid_lab.gallery.images import Labelled
+from reid_lab.gallery.listed import read_images
+from reid_lab.model import ReidModule
+from reid_lab.retrieval.pooling import pool
+from reid_lab.runtime.inputs import select_exits
+
+
+@dataclass
+class ImageRows:
+    """The images that could be read, and their rows (n, D) at each exit; messages of the others."""
+
+    images: list[Labelled] = field(default_factory=list)
+    exits: dict[str, torch.Tensor] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
+
+
+def run(args: Namespace) -> int:
+    """Embed images; 1 if --strict and one of them is broken."""
+    check_format(args.out)
+    images, note = read_images(args.images, args.boxes, args.pattern)
+    if args.pool and not any(image.tracklet for image in images):
+        raise UserError(
+            f"--pool tracklet needs tracklets, and {args.images} has none: give a CSV file with a "
+            "column tracklet"
+        )
+    model, size, fingerprint = open_model(args.checkpoint)
+    names = select_exits(args.exit, model.exit_names, str(args.checkpoint))
+    rows = _embed(model.to(find_device(args.device)), images, size, names, args.batch_size)
+    show.broken(list(dict.fromkeys(rows.broken)))
+    if note:
+        stderr.print(note, highlight=False, markup=False, soft_wrap=True)
+    if not rows.images:
+        raise UserError(f"none of {len(images):,} images could be read: {args.out} is not written")
+    count = len(rows.images)
+    if args.pool:
+        rows = _pooled(rows)
+    write_embeddings(args.out, _described(rows, fingerprint))
+    pooled = f" in {len(rows.images):,} tracklets" if args.pool else ""
+    lost = f", {len(rows.broken):,} left out" if rows.broken else ""
+    found = f"{count:,} images{pooled}{lost}; exits {', '.join(names)}"
+    stdout.print(Text(f"{args.out}: {found}"), soft_wrap=True)
+    return int(bool(rows.broken) and args.strict)
+
+
+def _embed(
+    model: ReidModule,
+    images: Sequence[Labelled],
+    size: tuple[int, int],
+    names: Sequence[str],
+    batch_size: int,
+) -> ImageRows:
+    """Embed `images` batch by batch; only their embeddings are kept."""
+    found, done = ImageRows(), 0
+    with progress() as bar:
+        task = bar.add_task("embed", total=len(images))
+        for batch in decoded_batches(images, size, batch_size):
+            found.broken += batch.broken
+            if batch.images:
+                found.images += batch.images
+                for name, rows in embed_pixels(model, batch.pixels, names).items():
+                    if name not in found.exits:
+                        found.exits[name] = torch.empty(len(images), rows.shape[1])
+                    found.exits[name][done : done + len(rows)] = rows
+                done += len(batch.images)
+            bar.advance(task, len(batch))
+    found.exits = {name: found.exits[name][:done] for name in names if done}
+    return found
+
+
+def _pooled(rows: ImageRows) -> ImageRows:
+    """The mean of each tracklet of a person in a camera, under the name of its first image."""
+    keys = [(image.person, image.camera, image.tracklet) for image in rows.images]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    first = dict(zip(reversed(keys), reversed(rows.images), strict=True))
+    images = [first[key]._replace(box=None) for key in numbers]
+    group = torch.tensor([numbers[key] for key in keys])
+    exits = {name: pool(x, group, len(numbers)) for name, x in rows.exits.items()}
+    return replace(rows, images=images, exits=exits)
+
+
+def _described(rows: ImageRows, fingerprint: str) -> EmbeddedImages:
+    images = rows.images
+    boxes = [image.box for image in images]
+    return EmbeddedImages(
+        fingerprint,
+        {name: x.numpy() for name, x in rows.exits.items()},
+        np.array([str(image.path) for image in images]),
+        _labels([image.person for image in images]),
+        _labels([image.camera for image in images]),
+        _labels([image.tracklet for image in images]),
+        np.array(boxes) if None not in boxes else None,
+    )
+
+
+def _labels(texts: Sequence[str]) -> np.ndarray | None:
+    """int64 if all are whole numbers, `UNKNOWN` where empty; else text; None if all are empty."""
+    texts = [normalise_label(text) for text in texts]
+    known = [text for text in texts if text]
+    if not known:
+        return None
+    if all(INTEGER.fullmatch(text) for text in known):
+        return np.array([int(text) if text else UNKNOWN for text in texts], np.int64)
+    return np.array(texts)

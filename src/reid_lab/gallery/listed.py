@@ -1,0 +1,111 @@
+"""The images that `reid-lab embed` reads: a folder, a CSV file, or the boxes of a frame."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from reid_lab.dataset.readers.csv_file import CsvTable, read_boxes, read_table
+from reid_lab.dataset.readers.own import normalise_label, raise_problems
+from reid_lab.errors import UserError
+from reid_lab.files.boxes import SIDES
+from reid_lab.files.image_files import escaped, find_images
+from reid_lab.gallery.images import FOLDERS, Labelled, choose_pattern, label
+
+NAMED_BY_FOLDER = "each folder is a person (no file is named PPPP_cC...); --pattern '' names nobody"
+LABELS = ("pid", "camid", "tracklet")
+BOXES = ("box", *SIDES)
+
+
+def read_images(
+    images: Path, boxes: Path | None = None, pattern: str | None = None
+) -> tuple[list[Labelled], str]:
+    """List the images to embed.
+
+    Args:
+        images: a folder; a CSV file with a column path, and optionally pid, camid, tracklet, and
+            box or left, top, right, bottom; or an image.
+        boxes: a CSV file of the boxes in that image.
+        pattern: finds people and cameras in the paths of a folder, see `label`.
+
+    Returns:
+        The images, and a note about what was skipped or assumed ("" for none).
+
+    Raises:
+        UserError: no such file, an empty folder, an invalid CSV file, or options that do not fit.
+    """
+    if not images.exists():
+        raise UserError(f"{escaped(images)} does not exist: give a folder, a CSV file or an image")
+    listed = images.suffix.lower() == ".csv" and not images.is_dir()
+    if boxes is not None and (listed or images.is_dir()):
+        kind = "a CSV file" if listed else "a folder"
+        raise UserError(
+            f"--boxes are of one frame, and {escaped(images)} is {kind}: give an image, or a CSV "
+            "file with columns path and box"
+        )
+    if pattern is not None and not images.is_dir():
+        raise UserError(f"--pattern is for a folder, and {escaped(images)} is not one")
+    if images.is_dir():
+        labelled, _, note = read_labelled(images, pattern)
+        return labelled, note
+    if listed:
+        return _read_list(images), ""
+    return [Labelled(images.absolute())] if boxes is None else _read_frame(images, boxes), ""
+
+
+def read_labelled(folder: Path, pattern: str | None) -> tuple[list[Labelled], str, str]:
+    """The images of a folder with what a pattern finds in their paths.
+
+    Args:
+        folder: with its subfolders.
+        pattern: see `label`; None chooses one, see `choose_pattern`.
+
+    Returns:
+        The images, the pattern, and a note about what was skipped or assumed ("" for none).
+
+    Raises:
+        UserError: no images, or an invalid pattern.
+    """
+    paths, note = find_images(folder)
+    chosen = choose_pattern(paths, folder) if pattern is None else pattern
+    if chosen == FOLDERS and pattern is None:
+        note = "\n".join(filter(None, [note, NAMED_BY_FOLDER]))
+    return label(paths, chosen), chosen, note
+
+
+def _read_list(file: Path) -> list[Labelled]:
+    """The lines of a CSV file; paths are relative to its folder."""
+    table = read_table(file, ("path",), (*LABELS, *BOXES), "Correct --images")
+    base = Path(os.path.normpath(file.absolute().parent))
+    paths = [Path(os.path.normpath(base / text)) for text in table.column("path")]
+    missing = [
+        f"line {line}: {text}"
+        for line, text, path in zip(table.lines, table.column("path"), paths, strict=True)
+        if not path.is_file()
+    ]
+    raise_problems(file, missing, "Expected paths of files, relative to the folder of the CSV file")
+    return _labelled(table, paths)
+
+
+def _read_frame(image: Path, file: Path) -> list[Labelled]:
+    """The boxes of a frame, a line each."""
+    table = read_table(file, (), (*LABELS, *BOXES), "Correct --boxes")
+    if not {*BOXES} & {*table.columns}:
+        raise UserError(
+            f"{escaped(file)}, line 1: no column box, or columns left, top, right, bottom; the "
+            f"header is {','.join(table.columns)!r}"
+        )
+    return _labelled(table, [image.absolute()] * len(table.lines))
+
+
+def _labelled(table: CsvTable, paths: list[Path]) -> list[Labelled]:
+    columns = {
+        name: [normalise_label(text) for text in table.column(name)]
+        for name in LABELS
+        if name in table.columns
+    }
+    blank = [""] * len(paths)
+    people, cameras, tracklets = (columns.get(name, blank) for name in LABELS)
+    boxes = read_boxes(table)
+    whole = [None] * len(paths)
+    return list(map(Labelled, paths, people, cameras, tracklets, whole if boxes is None else boxes))
