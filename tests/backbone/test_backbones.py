@@ -73,6 +73,7 @@ def test_densenet_takes_the_file_as_published(tmp_path: Path) -> None:
     torch.testing.assert_close(ours(x).mean((2, 3)) @ head.weight.T + head.bias, dense(x))
 
 
+@pytest.mark.recipe
 @pytest.mark.parametrize("whole", [True, False], ids=["checkpoint", "state dict"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_our_own_checkpoints_are_a_start(tmp_path: Path, name: str, whole: bool) -> None:

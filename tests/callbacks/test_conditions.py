@@ -99,6 +99,7 @@ def test_quartiles_hold_each_answerable_query_once() -> None:
     assert list(accuracy_by_quartile(evaluation, "a", "size", same)) == []
 
 
+@pytest.mark.system
 def test_a_run_writes_them(composed: Compose) -> None:
     off = ("anytime", "thresholds", "stream", "verification", "cost", "ranked_lists")
     tiny = ("backbone=small", "backbone.width=4", "model.hidden=16", "model.dim=8")

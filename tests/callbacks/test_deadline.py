@@ -25,6 +25,7 @@ def weights(folder: str) -> dict[str, torch.Tensor]:
     return torch.load(last_checkpoint(Path(folder)), weights_only=True)["state_dict"]
 
 
+@pytest.mark.system
 def test_the_step_is_saved_and_the_run_resumes_exactly(
     composed: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ def policies(folder: Path) -> set[str]:
         return {row["policy"] for row in csv.DictReader(file)}
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(("every", "held"), [(4, 0), (2, 3), (500, 0)])  # 500: not saved yet
 def test_the_checkpoint_has_them_however_often_it_was_saved(
     composed: Compose, every: int, held: int
@@ -59,6 +60,7 @@ def test_the_checkpoint_has_them_however_often_it_was_saved(
     assert policies(Path(again.run_dir)) == asked
 
 
+@pytest.mark.system
 def test_killed_before_they_are_fitted(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last step is in the checkpoint, its thresholds are not yet: a resumed run fits them."""
     whole, killed = composed(*FEW, run="whole"), composed(*FEW, run="killed")
@@ -77,6 +79,7 @@ def test_killed_before_they_are_fitted(composed: Compose, monkeypatch: pytest.Mo
     assert (Path(killed.run_dir) / stream).read_text() == (Path(whole.run_dir) / stream).read_text()
 
 
+@pytest.mark.system
 def test_a_checkpoint_without_them_is_tested_without_them(composed: Compose) -> None:
     cfg = composed(*FEW, "callbacks.thresholds=null")
     with pytest.warns(UserWarning, match="train to the end with callbacks.thresholds"):
@@ -85,6 +88,7 @@ def test_a_checkpoint_without_them_is_tested_without_them(composed: Compose) -> 
     assert KEY not in torch.load(last_checkpoint(Path(cfg.run_dir)), weights_only=True)["callbacks"]
 
 
+@pytest.mark.system
 def test_what_a_projection_changes_is_not_routed_by_them(composed: Compose) -> None:
     cfg = composed(*FEW, "callbacks.ranking.pca=5")
     with pytest.warns(UserWarning, match="without callbacks.ranking.pca"):

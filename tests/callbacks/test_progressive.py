@@ -193,6 +193,7 @@ def test_the_best_epoch_is_that_of_the_lowest_loss(composed: Compose) -> None:
     assert same(dict(model.state_dict()), watch.seen[28]["model"])
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("stop", STOPS)
 def test_killed_and_resumed_it_ends_the_same(
     composed: Compose, watched: tuple[Watch, pl.Trainer, Path], stop: int

@@ -82,6 +82,7 @@ def test_groups_mirror_the_packages() -> None:
 GROUPS = ("dataset", "backbone", "model", "loss", "trainer", "logger")
 
 
+@pytest.mark.recipe
 @pytest.mark.parametrize(("group", "choice"), [(g, c) for g in GROUPS for c in choices(g)])
 def test_every_choice_composes(composed: Compose, group: str, choice: str) -> None:
     OmegaConf.to_container(composed(f"{group}={choice}", small=False), resolve=True)

@@ -22,6 +22,8 @@ from reid_lab.model import ReidModule
 from tests.conftest import Compose
 from tests.methods import PEOPLE, shrink
 
+pytestmark = pytest.mark.recipe
+
 # images to train on: PLA, table 1 (CUHK03: detected boxes); MSMT17 as released
 TRAIN = {"market": 12_936, "duke": 16_522, "cuhk03": 7_365, "msmt17": 32_621}
 # the distillation paper holds out 1,294 of Market-1501 for validation (section 4.3)

@@ -125,6 +125,7 @@ def test_any_callback_may_be_left_out(composed: Compose, name: str) -> None:
         build_trainer(cfg)
 
 
+@pytest.mark.system
 def test_a_run_without_checkpoint_callback_keeps_none(composed: Compose, tmp_path: Path) -> None:
     run(composed(*SHORT, "dataset=folder", "callbacks=default", "callbacks.checkpoint=null"))
     assert not list(tmp_path.rglob("*.ckpt"))
@@ -262,6 +263,7 @@ def test_the_smallest_image_passes(composed: Compose) -> None:
     assert not problems and model is not None
 
 
+@pytest.mark.recipe
 @pytest.mark.parametrize(
     ("group", "choice"), [(g, c) for g in ("model", "backbone") for c in choices(g)]
 )

@@ -52,6 +52,7 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
+@pytest.mark.system
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 @pytest.mark.parametrize(("program", "how"), [(POOL, "idle"), (POOL, "busy"), (LOADER, "")])
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path, program: str, how: str) -> None:

@@ -198,6 +198,7 @@ def test_the_manifest_tells_what_it_is(exported: Exported, name: str) -> None:
         assert b"site-packages" not in (folder / "out" / file).read_bytes()  # no stack traces
 
 
+@pytest.mark.recipe
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_what_is_not_exported_says_how_to_serve_it(name: str) -> None:
     with pytest.raises(ExportError, match=r"cannot be exported to ONNX.*serve it with PyTorch"):

@@ -335,6 +335,7 @@ def files_of(folder: str) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.name != ".lock"}
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("stop", [0, 1, 2])
 def test_an_interrupted_add_ends_as_an_uninterrupted_one(
     stop: int, run: Run, checkpoint: Path, images: Path, monkeypatch: pytest.MonkeyPatch

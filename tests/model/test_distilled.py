@@ -271,6 +271,7 @@ def fitted(cfg: DictConfig) -> dict[str, Any]:
     return dict(torch.load(path, weights_only=True))
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("features", ["null", "hint"])
 def test_a_checkpoint_is_the_student_s(
     composed: Compose, teacher: Path, tmp_path: Path, features: str
@@ -295,6 +296,7 @@ def test_a_checkpoint_is_the_student_s(
     assert all(torch.equal(ours[n], v) for n, v in tested.student.state_dict().items())  # type: ignore[union-attr, operator]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     "options",
     [("model.features=hint",), ("model.cache=cache", *SAME)],
@@ -354,6 +356,7 @@ def test_a_cache_is_of_one_teacher_one_size_and_these_images(people: Path, tmp_p
     assert len({path, *others}) == 5
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("override", "message"),
     [

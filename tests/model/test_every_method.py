@@ -60,6 +60,7 @@ def test_a_part_of_a_batch_continues_alone(variant: tuple[str, ...]) -> None:
     part_alone(method(*variant))
 
 
+@pytest.mark.recipe
 @torch.no_grad()
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_part_of_a_batch_passes_a_backbone_alone(name: str) -> None:
@@ -85,6 +86,7 @@ def test_gradients_reach_every_parameter(variant: tuple[str, ...]) -> None:
     assert not untouched(model)
 
 
+@pytest.mark.recipe
 @pytest.mark.parametrize("name", BACKBONES)  # a gate of OSNet x0.25 has one ReLU, maybe dead
 def test_gradients_reach_every_parameter_of_a_backbone(name: str) -> None:
     assert not untouched(on_backbone(name).train())
@@ -134,12 +136,14 @@ def test_counts_are_those_of_the_layers(
     counts_agree(method(*variant))
 
 
+@pytest.mark.recipe
 @torch.no_grad()
 @pytest.mark.parametrize("name", NETWORKS)
 def test_counts_of_a_backbone_are_those_of_its_layers(name: str) -> None:
     counts_agree(on_backbone(name))
 
 
+@pytest.mark.recipe
 @torch.no_grad()
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_backbone_states_its_channels(name: str) -> None:

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.system
+
 HEAVY = {"torchmetrics", "faiss", "scipy", "matplotlib", "pydantic", "wandb", "botorch", "PIL"}
 HEAVY |= {"pytorch_lightning", "lightning", "hydra", "omegaconf", "torchvision", "rich", "pandas"}
 

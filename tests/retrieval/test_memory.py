@@ -68,6 +68,7 @@ CASES = {  # people, memory
 }
 
 
+@pytest.mark.system
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux says the peak")
 def test_the_peak_stays_below() -> None:
     cases = [f"{work},{people},{memory}" for work in CASES for people, memory in CASES[work]]

@@ -108,6 +108,7 @@ def _process(number: int, port: int, folder: Path) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.system
 def test_two_processes_find_what_one_finds_however_little_one_has(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -11,6 +11,8 @@ import pytest
 from reid_lab.run.run import run
 from tests.conftest import TINY, Compose, write_jpegs
 
+pytestmark = pytest.mark.system
+
 PEOPLE = ("anna", "ben", "chloé", "dan", "eva", "finn", "gül", "hans")
 FEW = ("dataset.p=auto", "dataset.k=4", "model.iterations=2", "callbacks.verification=null")
 

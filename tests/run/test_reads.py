@@ -15,6 +15,8 @@ from reid_lab.dataset.readers import market1501
 from reid_lab.run.run import run
 from tests.conftest import Compose
 
+pytestmark = pytest.mark.system
+
 TINY = (
     "dataset=folder",
     "backbone=small",
