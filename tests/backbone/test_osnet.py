@@ -112,4 +112,6 @@ def test_torchreids_names_are_ours_renamed(norm: str) -> None:
     network = OSNet(0.25, norm)  # type: ignore[arg-type]
     renamed = [from_torchreid(key, norm) for key in torchreid_keys(norm)]  # type: ignore[arg-type]
     assert sorted(renamed) == sorted(name for name, _ in network.named_parameters())
+    state = network.state_dict()
+    theirs = {from_torchreid(key, norm): key for key in torchreid_keys(norm)}  # type: ignore[arg-type]
     assert from_torchreid("fc.0.weight") == "fc.0.weight"

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reid_lab.backbone.stages import Backbone, load_weights
+from reid_lab.backbone.stages import Backbone
+from reid_lab.backbone.weights import load_weights
 from reid_lab.types import Multiplier
 
 CHANNELS = (64, 256, 384, 512)  # of the stem and of stages 1 to 3
@@ -75,7 +77,8 @@ class OSNet(Backbone):
     Args:
         width: multiplier of channels; published are 1, 0.75, 0.5 and 0.25.
         norm: `ibn` or `ain` put instance norm into the stem and into some blocks.
-        weights: None for scratch, or the path of a checkpoint of ours with this backbone.
+        weights: None for scratch, or the path of torchreid's state dict or of a checkpoint of ours
+            with this backbone.
 
     Raises:
         WeightsError: the weights cannot be loaded.
@@ -109,7 +112,7 @@ class OSNet(Backbone):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        load_weights(self, weights)
+        load_weights(self, weights, torchreid=partial(from_torchreid, norm=norm))
 
 
 def _conv(

@@ -39,19 +39,23 @@ class StartedFrom(NamedTuple):
 
 
 def load_weights(
-    backbone: nn.Module, weights: str | Path | None, published: Published | None = None
+    backbone: nn.Module,
+    weights: str | Path | None,
+    published: Published | None = None,
+    torchreid: Callable[[str], str] | None = None,
 ) -> None:
     """Load a backbone's weights: `imagenet`, a local file, or None for scratch.
 
     A file holds a checkpoint of ours with the same backbone, that backbone's state dict, or
-    that of the network it was `published` as, where it was.
+    that of the network it was `published` as, where it was. `torchreid` turns a key of
+    torchreid's network into ours.
 
     Raises:
         WeightsError: they cannot be downloaded, or the file is missing or of another network.
     """
     if weights is None:
         return
-    allowed = _allowed(published)
+    allowed = _allowed(published, torchreid is not None)
     if weights == "imagenet":
         state = _download(published, allowed)
     else:
@@ -61,6 +65,8 @@ def load_weights(
     ours = {k.removeprefix(OURS): v for k, v in state.items() if k.startswith(OURS)}
     if any(key.startswith("stages.") for key in state):
         ours = state
+    elif torchreid is not None and not ours:
+        ours = {torchreid(key): value for key, value in state.items()}
     if ours or published is None:
         _load(backbone, ours or state, weights, allowed)
     else:
@@ -85,7 +91,12 @@ def _load(network: nn.Module, state: dict[str, Tensor], weights: str | Path, all
         )
 
 
-def _allowed(published: Published | None) -> str:
+def _allowed(published: Published | None, torchreid: bool = False) -> str:
+    if torchreid:
+        return (
+            "allowed are null (scratch), or the path of the state dict of torchreid's network, or "
+            "of a checkpoint of ours with this backbone"
+        )
     if published is None:
         return "allowed are null (scratch), or the path of a checkpoint of ours with this backbone"
     return (
