@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from reid_lab.backbone import OSNet
+from reid_lab.backbone import OSNet, WeightsError
 from reid_lab.backbone.osnet import OmniScaleBlock, from_torchreid
 from reid_lab.budget.mul_adds import count_exits
 from reid_lab.model import Classifier, DaRe
@@ -112,6 +113,21 @@ def test_torchreids_names_are_ours_renamed(norm: str) -> None:
     network = OSNet(0.25, norm)  # type: ignore[arg-type]
     renamed = [from_torchreid(key, norm) for key in torchreid_keys(norm)]  # type: ignore[arg-type]
     assert sorted(renamed) == sorted(name for name, _ in network.named_parameters())
-    state = network.state_dict()
-    theirs = {from_torchreid(key, norm): key for key in torchreid_keys(norm)}  # type: ignore[arg-type]
     assert from_torchreid("fc.0.weight") == "fc.0.weight"
+
+
+@pytest.mark.parametrize("norm", ["batch", "ain"])
+def test_a_file_of_torchreid(tmp_path: Path, norm: str) -> None:
+    network = OSNet(0.25, norm)  # type: ignore[arg-type]
+    layers = {from_torchreid(k, norm).rpartition(".")[0]: k for k in torchreid_keys(norm)}  # type: ignore[arg-type]
+    theirs = {}
+    for name, value in network.state_dict().items():
+        layer, _, part = name.rpartition(".")
+        theirs[f"module.{layers[layer].rpartition('.')[0]}.{part}"] = value
+    torch.save(
+        {"state_dict": {**theirs, "module.classifier.weight": torch.ones(1)}}, tmp_path / "x"
+    )
+    again = OSNet(0.25, norm, tmp_path / "x").state_dict()  # type: ignore[arg-type]
+    assert all(torch.equal(again[name], value) for name, value in network.state_dict().items())
+    with pytest.raises(WeightsError, match=r"of another network.*; allowed .* torchreid's network"):
+        OSNet(0.5, norm, tmp_path / "x")  # type: ignore[arg-type]
