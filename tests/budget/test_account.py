@@ -298,6 +298,21 @@ def test_energy_is_shared_among_the_images() -> None:
     assert energy.joules_per_image(sleeper, torch.zeros(4), "exit1", lambda: 1.0, 0.001) is None
 
 
+@pytest.mark.parametrize(("last", "count"), [("a", 1), ("b", 2), ("c", 3)])
+def test_energy_is_of_the_exits_up_to_one_in_every_pass(last: str, count: int) -> None:
+    passes: list[list[str]] = []
+
+    def exits(images: Tensor) -> Iterator[tuple[str, Tensor]]:
+        passes.append([])
+        for name in ("a", "b", "c"):
+            passes[-1].append(name)
+            yield name, images
+
+    energy.joules_per_image(exits, torch.zeros(1), last, lambda: float(len(passes)), 0.001)
+    assert len(passes) >= 2  # the first warms up
+    assert all(names == ["a", "b", "c"][:count] for names in passes)
+
+
 def test_a_device_that_is_not_there_is_told() -> None:
     assert machine.find_device("cpu") == CPU
     for name in ("bogus", "cuda:77"):

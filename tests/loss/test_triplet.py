@@ -41,25 +41,35 @@ def naive_generalised(
     return total / len(pids)
 
 
+SCALES = [0.01, 1, 100]  # of the embeddings: all positives near, or far
+
+
 @pytest.mark.parametrize("margin", [None, 0.0, 0.3])
-def test_equals_the_naive_loops(margin: float | None) -> None:
+@pytest.mark.parametrize("scale", SCALES)
+def test_equals_the_naive_loops(margin: float | None, scale: float) -> None:
     torch.manual_seed(0)
-    embeddings = torch.randn(12, 5)
+    embeddings = scale * torch.randn(12, 5)
     value = batch_hard(embeddings, torch.tensor(PIDS), margin)
-    assert value.item() == pytest.approx(naive(embeddings, PIDS, margin), abs=1e-5)
+    assert value.item() == pytest.approx(naive(embeddings, PIDS, margin), abs=1e-5, rel=1e-5)
     assert torch.equal(BatchHardTriplet(margin)(embeddings, torch.tensor(PIDS)), value)
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])
 @pytest.mark.parametrize("p", [1, 4, 9])
 @pytest.mark.parametrize("margin", [-0.1, 0.0, 0.3])
-def test_generalised_equals_sorting(k: int, p: int, margin: float) -> None:
+@pytest.mark.parametrize("scale", SCALES)
+def test_generalised_equals_sorting(k: int, p: int, margin: float, scale: float) -> None:
     torch.manual_seed(1)
-    embeddings = torch.randn(12, 5)
+    embeddings = scale * torch.randn(12, 5)
     value = generalised_batch_hard(embeddings, torch.tensor(PIDS), k, p, margin)
     expected = naive_generalised(embeddings, PIDS, k, p, margin)
-    assert value.item() == pytest.approx(expected, abs=1e-5)
+    assert value.item() == pytest.approx(expected, abs=1e-5, rel=1e-5)
     assert torch.equal(GeneralisedBatchHard(k, p, margin)(embeddings, torch.tensor(PIDS)), value)
+
+
+@pytest.mark.parametrize("margin", [None, 0.0, 0.3])
+def test_anchors_without_a_negative_have_no_loss(margin: float | None) -> None:
+    assert batch_hard(torch.randn(4, 3), torch.full((4,), 7), margin).item() == 0
 
 
 def test_the_hardest_is_batch_hard_with_the_same_gradients() -> None:

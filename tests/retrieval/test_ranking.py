@@ -161,9 +161,9 @@ def test_matches_are_looked_up_within_the_memory(
     rank_blocks(blocks, q, g, "nothing", spare)
     free = spare - ranking.IMAGE * len(g)
     images = int(g.pids.bincount().max())
-    assert ranking.SLOT * max(looked_up) <= free
-    # as many at a time as fit beside the rows that threads sort
-    sorting = 4 * ranking.SORTED_ROWS * len(g)
+    sorting = 4 * ranking.SORTED_ROWS * len(g)  # of a thread
+    assert ranking.SLOT * max(looked_up) + sorting <= free
+    # as many at a time as fit beside it
     fewest = (free / 2 - sorting) / ranking.SLOT - images if times > 1 else 0
     assert len(looked_up) == 1 or max(looked_up) >= max(fewest, 1)
 
