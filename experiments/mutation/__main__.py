@@ -2,7 +2,8 @@
 
 python -m experiments.mutation                 draw, and run what has not run yet
 python -m experiments.mutation --limit 50      the next 50
-python -m experiments.mutation --again         the survivors, on the code and tests of now
+python -m experiments.mutation --again         the survivors, on the code and tests of HEAD
+python -m experiments.mutation --table fresh.csv --count 60 --seed 1    others than in mutants.csv
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ TIMES = 5  # a mutant that takes so many times what its tests take unchanged han
 NOTICED = (KILLED, TIMEOUT)
 EQUIVALENT = "equivalent"  # an outcome that is typed in, with its reason
 Row = dict[str, str]
+Key = tuple[str, ...]  # of a site
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -61,15 +63,18 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=400, help="mutants, evenly over the packages")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="run so many of them, then stop")
-    parser.add_argument("--again", action="store_true", help="run the survivors on HEAD")
+    parser.add_argument(
+        "--again", nargs="?", const="HEAD", metavar="COMMIT", help="run the survivors on a commit"
+    )
     parser.add_argument("--seconds", type=float, default=60, help="of a mutant's tests, unchanged")
     parser.add_argument("--jobs", type=int, default=1, help="mutants at a time")
     parser.add_argument("--table", type=Path, default=TABLE, help="CSV of the mutants")
     args = parser.parse_args(words)
     file = args.table
-    head = git("rev-parse", "--short", "HEAD").decode().strip()
+    commit = git("rev-parse", "--short", args.again or "HEAD").decode().strip()
     if not file.exists():
-        save(file, drawn(head, args.count, args.seed))
+        known = {key(row) for row in load(TABLE)} if TABLE.exists() else set()
+        save(file, drawn(commit, args.count, args.seed, known))
     rows = load(file)
     if args.again:
         waiting = [row for row in rows if row["outcome"] == SURVIVED]
@@ -77,7 +82,7 @@ def main(words: Sequence[str] | None = None) -> int:
         waiting = [row for row in rows if not row["outcome"]]
     if waiting:
         load_libraries()
-    again = head if args.again else None
+    again = commit if args.again else None
     for row in run(waiting[: args.limit], args.jobs, args.seconds, again):
         save(file, rows)
         change = f"{row['before']} -> {row['after']}"
@@ -96,14 +101,14 @@ def unpack(commit: str, folder: Path) -> None:
         archive.extractall(folder, filter="data")
 
 
-def drawn(commit: str, count: int, seed: int) -> list[Row]:
-    """As many mutants of each package, in random order: a part of them is a sample."""
+def drawn(commit: str, count: int, seed: int, known: set[Key]) -> list[Row]:
+    """As many mutants of each package, none of `known`, in random order: a part is a sample."""
     generator = random.Random(seed)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         unpack(commit, Path(folder))
         for package in TESTS:
-            found = of_package(Path(folder), package)
+            found = [s for s in of_package(Path(folder), package) if s.key not in known]
             for site in generator.sample(found, count // len(TESTS)):
                 row = dict.fromkeys(COLUMNS, "")
                 row |= {name: str(getattr(site, name)) for name in NAMES}
@@ -199,7 +204,7 @@ def note(row: Row, ended: Row, again: str | None) -> None:
         row.update(ended, commit=again)
 
 
-def key(row: Row) -> tuple[str, ...]:
+def key(row: Row) -> Key:
     return tuple(row[name] for name in ("file", "where", "kind", "before", "after", "nth"))
 
 

@@ -111,6 +111,9 @@ def test_a_state_of_other_features_is_refused() -> None:
     state["xqda.factor"] = state["xqda.factor"][:100]
     with pytest.raises(RuntimeError, match="size mismatch"):
         LOMO().load_state_dict(state)
+    del state["xqda.factor"]
+    with pytest.raises(RuntimeError, match=r"Missing key.*xqda\.factor"):
+        LOMO().load_state_dict(state)
 
 
 def test_distractors_and_junk_teach_nothing() -> None:
