@@ -6,7 +6,7 @@ None of them accepts NaN or infinity: the config check rejects both for every nu
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen, Predicate
@@ -67,3 +67,15 @@ def steps_of(milestones: Milestones, epoch: int | None, iterations: int) -> list
     """
     unit = epoch or 1
     return [round(m * iterations) if isinstance(m, float) else m * unit for m in milestones]
+
+
+def in_steps(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's config with its milestones and warm-up in steps, in whichever unit they are.
+
+    Raises:
+        KeyError, TypeError, ValueError, OverflowError: it has no milestones, or invalid ones.
+    """
+    epoch = recipe.get("epoch")
+    steps = steps_of(recipe["milestones"], epoch, recipe["iterations"])
+    warmup = {"warmup": recipe["warmup"] * (epoch or 1)} if "warmup" in recipe else {}
+    return {**recipe, **warmup, "milestones": steps, "epoch": None}

@@ -242,6 +242,14 @@ def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
         TimmViT("vit_small_patch16_36x1_224", weights="imagenet", height=64, width=32)
 
 
+def test_weights_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = timm.create_model("lcnet_050", num_classes=0).state_dict()
+    state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    monkeypatch.setattr("reid_lab.backbone.timm_networks.fetched", {"lcnet_050": state}.get)
+    ours = TimmCNN("lcnet_050", weights="imagenet")
+    assert torch.equal(ours.stages["stage1"].conv_stem.weight, state["conv_stem.weight"])
+
+
 def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
     with pytest.raises(UserError, match=r"backbone=timm needs timm.*pip install timm"):

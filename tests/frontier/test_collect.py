@@ -261,3 +261,7 @@ def test_milestones_are_compared_in_steps() -> None:
     later = {"model": {"milestones": [7], "epoch": 10, "iterations": 120}}
     assert settings(shares) == settings(epochs) != settings(later)
     assert settings({"model": {"milestones": "x", "iterations": []}})  # a file of any content
+    warm = {"model": {"milestones": [60], "warmup": 20, "iterations": 120, "epoch": None}}
+    same = {"model": {**epochs["model"], "warmup": 2}}
+    cold = {"model": {**warm["model"], "warmup": 2}}
+    assert settings(warm) == settings(same) != settings(cold)

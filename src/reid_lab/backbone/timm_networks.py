@@ -64,7 +64,7 @@ def build(user: str, name: str, weights: str | Path | None, options: Mapping[str
     timm = load("timm", user)
     if not timm.is_model(name):
         raise UserError(f"backbone.name={name}: timm has no such network{_nearest(timm, name)}")
-    state = fetched(name.split(".")[0]) if weights == "imagenet" else None
+    state = fetched(name) if weights == "imagenet" else None
     if weights not in (None, "imagenet"):
         state = read_state(Path(str(weights)).expanduser(), "weights", ALLOWED)
         if is_ours(state):

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from reid_lab.files.stored import StoredFileError, read_config
-from reid_lab.types import steps_of
+from reid_lab.types import in_steps
 
 MAKES_WEIGHTS = ("seed", "dataset", "backbone", "loss", "model")
 # without an effect on the weights: where images are, how they are read, what is tested
@@ -58,17 +58,11 @@ def _settings(cfg: Any) -> dict[str, Any]:
     }
 
 
-def _steps(node: Mapping[str, Any]) -> dict[str, Any]:
-    """A node with its milestones in steps, in whichever unit they are written."""
-    steps = steps_of(node["milestones"], node.get("epoch"), node["iterations"])
-    return {**node, "milestones": steps, "epoch": None}
-
-
 def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Dotted key -> value of the settings that affect the weights."""
     flat: dict[str, Any] = {}
     if "milestones" in node:
-        node = _steps(node)
+        node = in_steps(node)
     for key, value in node.items():
         if key in APART:
             continue

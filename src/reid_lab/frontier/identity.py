@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_lab.files.stored import StoredFileError, read_config
-from reid_lab.types import steps_of
+from reid_lab.types import in_steps
 
 Settings = Mapping[str, str]
 # settings that an accuracy depends on; places of files and reading speed are not among them
@@ -132,10 +132,9 @@ def _flatten(node: Any, prefix: str, flat: dict[str, str], known: dict[Path, str
 def _with_steps(node: Mapping[str, Any]) -> Mapping[str, Any]:
     """A node with its milestones in steps, in whichever unit they are written."""
     try:
-        steps = steps_of(node["milestones"], node.get("epoch"), node["iterations"])
+        return in_steps(node)
     except (KeyError, TypeError, ValueError, OverflowError):  # a file of any content
         return node
-    return {**node, "milestones": steps, "epoch": None}
 
 
 def _checkpoint(path: Path, known: dict[Path, str]) -> str:
