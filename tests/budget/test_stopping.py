@@ -92,6 +92,28 @@ def test_stopping_equals_replaying_bit_for_bit(
         assert torch.equal(stopped[i // size].embeddings[i % size], full[EXITS[s]][i])
 
 
+@pytest.mark.parametrize("policy", ["random", "margin"])
+@pytest.mark.parametrize("reduced", [False, True])
+def test_every_answer_is_the_nearest_visible_image(
+    model: DaRe, query: Ids, stored: Embeddings, policy: Policy, reduced: bool
+) -> None:
+    """Of the whole gallery, at the query's own exit; a reduced one only decides."""
+    gallery, few = stored.gallery, torch.arange(0, 60, 2) if reduced else None
+    small, whole = (
+        {n: Lookup(stored.exits[n].gallery, gallery, rows=rows) for n in EXITS}
+        for rows in (few, None)
+    )
+    rule = RunningQuantile(Q)
+    stream = BudgetedStream(model, small, policy, rule, whole=whole if reduced else None)
+    answers = stream.replay({n: stored.exits[n].query for n in EXITS}, query)
+    assert set(answers.exits.tolist()) == {0, 1, 2, 3}
+    for i, s in enumerate(answers.exits.tolist()):
+        rows = stored.exits[EXITS[s]].gallery
+        away = (answers.embeddings[i] - rows).norm(dim=1)
+        away[gallery.camids == query.camids[i]] = torch.inf
+        assert answers.nearest[i] == away.argmin().item()
+
+
 def swept(
     model: DaRe, e: Embeddings, policy: Policy, full: dict[str, Tensor], query: Ids
 ) -> np.ndarray:
