@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +10,14 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from reid_lab.backbone import OSNet, WeightsError
 from reid_lab.checkpoint import open_model
 from reid_lab.dataset.transforms import MEAN, STD
+from reid_lab.run.run import run
 from tests.backbone.weights.drawn import drawn_images, drawn_weights
 from tests.backbone.weights.golden import embeddings_of, state_of
-from tests.commands import weights
+from tests.commands import cost, export, frontier, gallery, weights
+from tests.conftest import Compose, write_jpegs
 
 OSNET = "torchreid_osnet_x0_25"
 
@@ -163,3 +168,44 @@ def test_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save(nn.Linear(2, 2), tmp_path / "module.pth")
     assert weights(["inspect", str(tmp_path / "module.pth")]) == 1
     assert "save its state dict by itself" in capsys.readouterr().err
+
+
+def test_names_are_printed_without_control_characters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"a\x1b[2Jb\n": torch.zeros(1)}, tmp_path / "w.pth")
+    assert weights(["inspect", str(tmp_path / "w.pth")]) == 0
+    out = capsys.readouterr().out
+    assert r"(first: a\x1b[2Jb )" in out and "\x1b" not in out
+
+
+def test_a_converted_backbone_starts_other_methods(osnet: Path, tmp_path: Path) -> None:
+    assert weights(["convert", str(osnet), "--out", str(tmp_path / "ours.ckpt")]) == 0
+    started = OSNet(width=0.25, weights=tmp_path / "ours.ckpt")
+    found = open_model(tmp_path / "ours.ckpt")[0].backbone.state_dict()
+    assert all(torch.equal(value, found[key]) for key, value in started.state_dict().items())
+    with pytest.raises(WeightsError, match="reid-lab weights inspect FILE identifies files"):
+        OSNet(width=0.25, weights=osnet)
+
+
+@pytest.mark.system
+def test_what_takes_a_checkpoint_takes_a_converted_one(
+    osnet: Path, tmp_path: Path, composed: Compose, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours = tmp_path / "ours.ckpt"
+    assert weights(["convert", str(osnet), "--out", str(ours), "--image", "64x32"]) == 0
+    network = ("backbone=osnet", "backbone.width=0.25", "model=classifier", "model.fc=512")
+    few = ("callbacks.verification=null", "dataset.transforms.height=64")
+    run(composed(*network, *few, "task=test", f"ckpt_path={ours}", small=False))
+    page = (tmp_path / "run" / "report" / "report.html").read_text(encoding="utf-8")
+    assert "<dd>Market-1501 (by its 751 classes)</dd>" in page
+    chosen = ["--checkpoint", str(ours)]
+    assert cost([*chosen, "--batch=2", "--repeats=1", "--seconds=0.01", "--allocator=default"]) == 0
+    write_jpegs(tmp_path / "people", ["1/a.jpg", "2/b.jpg"])
+    folders = ["--images", str(tmp_path / "people"), "--out", str(tmp_path / "gallery")]
+    assert gallery(["build", *chosen, *folders]) == 0
+    assert frontier([str(tmp_path / "run"), "--out", str(tmp_path / "frontier")]) == 0
+    if find_spec("onnxruntime") and find_spec("onnxscript"):
+        assert export([*chosen, "--out", str(tmp_path / "exported")]) == 0
+        manifest = json.loads((tmp_path / "exported" / "manifest.json").read_text("utf-8"))
+        assert manifest["card"]["recipe"].startswith("OSNet x0.25 of torchreid")

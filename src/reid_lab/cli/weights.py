@@ -66,11 +66,13 @@ def _inspect(args: argparse.Namespace) -> int:
     from rich.text import Text
 
     from reid_lab.files.console import stdout
+    from reid_lab.files.stored import printable
 
     file, found, card = _read(args)
-    width = max(map(len, rows := _rows(file, found, card)))
+    rows = printable(_rows(file, found, card))  # names in a file may hold any byte
+    width = max(map(len, rows))
     for label, value in rows.items():
-        stdout.print(Text(f"{label:<{width}}  {value}"), soft_wrap=True)
+        stdout.print(Text(f"{label:<{width}}  {' '.join(value.split())}"), soft_wrap=True)
     return 0
 
 
