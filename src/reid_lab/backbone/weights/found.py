@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -101,6 +101,53 @@ class FoundWeights:
 
 
 Importer = Callable[[Shapes, Choices], FoundWeights | None]
+
+
+def on_classifier(
+    found: FoundWeights,
+    backbone: Mapping[str, Any],
+    words: str,
+    shapes: Shapes,
+    head: str,
+    dim: int,
+    fc: int | None = None,
+) -> FoundWeights:
+    """A backbone in a file as `model=classifier`, with the file's classifier if it was kept.
+
+    Args:
+        found: with toolbox, network and the names of the backbone's tensors.
+        backbone: its config; `words` are the same for the command line.
+        head: the classifier's name in the file.
+        dim: channels of the backbone's last stage.
+        fc: units of the layer behind the pool, if there is one.
+    """
+    model: dict[str, Any] = {"_target_": "reid_lab.model.Classifier", "backbone": backbone}
+    heads, names, words = list(found.heads), dict(found.names), f"model=classifier {words}"
+    if fc is not None:
+        model["fc"], words, dim = fc, f"{words} model.fc={fc}", fc
+        heads.append(f"linear, batch norm and ReLU to {fc}")
+    ours = {f"{head}.{part}": f"classifier.{part}" for part in ("weight", "bias")}
+    classes = shapes[f"{head}.weight"][0] if set(ours) <= set(shapes) else None
+    new: Shapes = {}
+    if classes is None:
+        new = {"classifier.weight": (1, dim), "classifier.bias": (1,)}
+    else:
+        heads.append(f"classifier of {classes:,} classes")
+        names |= ours
+    return replace(
+        found,
+        heads=tuple(heads),
+        classes=classes,
+        model={**model, "identities": classes or 1},
+        overrides=words,
+        names=names,
+        new=new,
+    )
+
+
+def behind(key: str | None) -> str | None:
+    """A backbone's key in a method's checkpoint."""
+    return None if key is None else f"backbone.{key}"
 
 
 def renamed(shapes: Shapes, rename: Callable[[str], str | None]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from reid_lab.backbone.stages import Backbone
-from reid_lab.backbone.weights.found import Choices, FoundWeights, Shapes
+from reid_lab.backbone.weights.found import Choices, FoundWeights, Shapes, on_classifier
 
 TOOLBOX = "timm"
 LICENCE = "Apache-2.0 (timm's code)"
@@ -64,33 +64,13 @@ def _named(shapes: Shapes, choices: Choices, name: str) -> FoundWeights:
     theirs = {key.replace(".", "_"): key for key in shapes}
     pairs = {theirs.get(_flat(key, VIT in shapes)): f"backbone.{key}" for key in ours.state_dict()}
     names = {their: our for their, our in pairs.items() if their is not None}
+    found = FoundWeights(TOOLBOX, name, licence=LICENCE, image=image, names=names)
     dim = ours.channels[-1]
-    rest = [key for key in shapes if key not in names]
-    heads = {key.rpartition(".")[2]: key for key in rest}
-    classes = None
-    if (
-        len(rest) == 2
-        and set(heads) == {"weight", "bias"}
-        and shapes[heads["weight"]][1:] == (dim,)
-    ):
-        classes = shapes[heads["weight"]][0]  # it reads the pool: nothing is in between
-        names |= {heads[part]: f"classifier.{part}" for part in heads}
-    return FoundWeights(
-        TOOLBOX,
-        name,
-        () if classes is None else (f"classifier of {classes:,} classes",),
-        classes,
-        LICENCE,
-        {
-            "_target_": "reid_lab.model.Classifier",
-            "backbone": backbone,
-            "identities": classes or 1,
-        },
-        f"model=classifier {words}",
-        image,
-        names,
-        new={} if classes else {"classifier.weight": (1, dim), "classifier.bias": (1,)},
-    )
+    rest = {key.rpartition(".")[0] for key in shapes if key not in names}
+    head = rest.pop() if len(rest) == 1 else ""
+    if shapes.get(f"{head}.weight", ())[1:] != (dim,):  # something is between it and the pool
+        head = ""
+    return on_classifier(found, backbone, words, shapes, head, dim)
 
 
 def _flat(key: str, vit: bool) -> str:

@@ -7,7 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from reid_lab.backbone.osnet import Norm, from_torchreid
-from reid_lab.backbone.weights.found import Choices, FoundWeights, Shapes, renamed
+from reid_lab.backbone.weights.found import (
+    Choices,
+    FoundWeights,
+    Shapes,
+    behind,
+    on_classifier,
+    renamed,
+)
 from reid_lab.backbone.weights.resnet import (
     CHANNELS,
     is_resnet,
@@ -88,7 +95,7 @@ def _resnet(shapes: Shapes, choices: Choices) -> FoundWeights | None:
     stride = choices.last_stride or (1 if "fc.0.weight" in shapes else 2)
     note = f"last stride {stride}, torchreid's; no file records it (--last-stride)"
     backbone["last_stride"] = stride
-    names = renamed(shapes, lambda key: _behind(resnet_key(key)))
+    names = renamed(shapes, lambda key: behind(resnet_key(key)))
     words = f"backbone=resnet{backbone['depth']} backbone.last_stride={stride}"
     words += " backbone.ibn=true" if backbone.get("ibn") else ""
     dim = CHANNELS[backbone["depth"]]
@@ -105,7 +112,7 @@ def _mobilenet(shapes: Shapes, choices: Choices) -> FoundWeights | None:
     from reid_lab.backbone.mobilenetv2 import of_torchvision
 
     backbone = {"_target_": "reid_lab.backbone.MobileNetV2", "first_expansion": True}
-    names = renamed(shapes, lambda key: _behind(of_torchvision(mobilenet_key(key))))
+    names = renamed(shapes, lambda key: behind(of_torchvision(mobilenet_key(key))))
     words = "backbone=mobilenetv2 backbone.first_expansion=true"
     return _classifier(shapes, "MobileNetV2 x1.0", backbone, names, words, dim, choices)
 
@@ -178,10 +185,6 @@ def _mean_behind(key: str) -> str | None:
     return None
 
 
-def _behind(key: str | None) -> str | None:
-    return None if key is None else f"backbone.{key}"
-
-
 def _fc_key(key: str) -> str | None:
     """The layers behind the pool: linear, batch norm."""
     match = re.match(r"fc\.([01])\.", key)
@@ -199,31 +202,8 @@ def _classifier(
     *notes: str,
 ) -> FoundWeights:
     """A backbone with torchreid's heads: an optional layer `fc`, and a classifier."""
-    heads: list[str] = []
-    model: dict[str, Any] = {"_target_": "reid_lab.model.Classifier", "backbone": backbone}
-    words = f"model=classifier {words}"
-    if "fc.0.weight" in shapes:
-        dim = shapes["fc.0.weight"][0]
-        heads.append(f"linear, batch norm and ReLU to {dim}")
-        model["fc"], words = dim, f"{words} model.fc={dim}"
-        names |= renamed(shapes, _fc_key)
-    classifier = ("classifier.weight", "classifier.bias")
-    classes = shapes[classifier[0]][0] if set(classifier) <= set(shapes) else None
-    if classes:
-        heads.append(f"classifier of {classes:,} classes")
-        names |= {key: key for key in classifier}
-    new = {} if classes else {"classifier.weight": (1, dim), "classifier.bias": (1,)}
-    model["identities"] = classes or 1
-    return FoundWeights(
-        TOOLBOX,
-        network,
-        tuple(heads),
-        classes,
-        LICENCE,
-        model,
-        words,
-        choices.image or (256, 128),
-        names,
-        new=new,
-        notes=notes,
-    )
+    names |= renamed(shapes, _fc_key)
+    image = choices.image or (256, 128)
+    found = FoundWeights(TOOLBOX, network, licence=LICENCE, image=image, names=names, notes=notes)
+    fc = shapes["fc.0.weight"][0] if "fc.0.weight" in shapes else None
+    return on_classifier(found, backbone, words, shapes, "classifier", dim, fc)

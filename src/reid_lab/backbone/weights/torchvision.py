@@ -6,7 +6,14 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from reid_lab.backbone.weights.found import Choices, FoundWeights, Shapes, renamed
+from reid_lab.backbone.weights.found import (
+    Choices,
+    FoundWeights,
+    Shapes,
+    behind,
+    on_classifier,
+    renamed,
+)
 from reid_lab.backbone.weights.resnet import (
     CHANNELS,
     is_resnet,
@@ -28,23 +35,10 @@ def find(shapes: Shapes, choices: Choices) -> FoundWeights | None:
     network, backbone, words, dim, head, rename = named
     if backbone is None:
         return FoundWeights(TOOLBOX, network, licence=LICENCE, reason="no such ResNet here")
-    names = renamed(shapes, lambda key: _behind(rename(key)))
-    names |= {
-        f"{head}.{k}": f"classifier.{k}" for k in ("weight", "bias") if f"{head}.{k}" in shapes
-    }
-    classes = shapes[f"{head}.weight"][0] if f"{head}.weight" in shapes else None
-    return FoundWeights(
-        TOOLBOX,
-        network,
-        (f"classifier of {classes:,} classes",) if classes else (),
-        classes,
-        LICENCE,
-        {"_target_": "reid_lab.model.Classifier", "backbone": backbone, "identities": classes or 1},
-        f"model=classifier {words}",
-        choices.image or (256, 128),
-        names,
-        new={} if classes else {"classifier.weight": (1, dim), "classifier.bias": (1,)},
-    )
+    names = renamed(shapes, lambda key: behind(rename(key)))
+    image = choices.image or (256, 128)
+    found = FoundWeights(TOOLBOX, network, licence=LICENCE, image=image, names=names)
+    return on_classifier(found, backbone, words, shapes, head, dim)
 
 
 def _resnet(shapes: Shapes, choices: Choices) -> Named | None:
@@ -68,10 +62,6 @@ def _mobilenet(shapes: Shapes) -> Named | None:
 
     backbone = {"_target_": "reid_lab.backbone.MobileNetV2"}
     return "MobileNetV2", backbone, "backbone=mobilenetv2", 1280, "classifier.1", of_torchvision
-
-
-def _behind(key: str | None) -> str | None:
-    return None if key is None else f"backbone.{key}"
 
 
 # blocks of each group of timm's mobilenetv2_100, which torchvision numbers from 1 to 17
