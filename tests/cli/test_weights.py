@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +14,7 @@ from reid_lab.dataset.transforms import MEAN, STD
 from reid_lab.run.run import run
 from tests.backbone.weights.drawn import drawn_images, drawn_weights
 from tests.backbone.weights.golden import embeddings_of, state_of
-from tests.commands import cost, export, frontier, gallery, weights
+from tests.commands import cost, frontier, gallery, weights
 from tests.conftest import Compose, write_jpegs
 
 OSNET = "torchreid_osnet_x0_25"
@@ -205,7 +203,3 @@ def test_what_takes_a_checkpoint_takes_a_converted_one(
     folders = ["--images", str(tmp_path / "people"), "--out", str(tmp_path / "gallery")]
     assert gallery(["build", *chosen, *folders]) == 0
     assert frontier([str(tmp_path / "run"), "--out", str(tmp_path / "frontier")]) == 0
-    if find_spec("onnxruntime") and find_spec("onnxscript"):
-        assert export([*chosen, "--out", str(tmp_path / "exported")]) == 0
-        manifest = json.loads((tmp_path / "exported" / "manifest.json").read_text("utf-8"))
-        assert manifest["card"]["recipe"].startswith("OSNet x0.25 of torchreid")

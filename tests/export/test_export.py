@@ -32,6 +32,7 @@ from reid_lab.gallery.embed import embed
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.model import ReidModule
 from reid_lab.model.base import State
+from reid_lab.results.card import Card
 from reid_lab.runtime import ExportError, Gallery, Manifest, Model
 from reid_lab.runtime import embed as embed_without_torch
 from reid_lab.runtime.images import resize
@@ -42,6 +43,7 @@ from tests.commands import runtime as runtime_main
 from tests.conftest import write_jpegs
 from tests.methods import BACKBONES, METHODS, SIZE, TODAY, method, on_backbone, save
 
+CARD = Card(data="mini", recipe="a test")
 Exported = Callable[[str], Path]
 # hand-crafted features, whose operations ONNX does not have
 REFUSED = {"lomo"}
@@ -67,6 +69,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, people: Path) -> Exported
             model = on_backbone(ON_TODAYS[name], "dare")
         else:
             model = on_backbone(name) if name in BACKBONES else method(name)
+        model.hparams["card"] = CARD.to_dict()
         words = ["--checkpoint", str(save(model, folder / "last.ckpt"))]
         words += ["--out", str(folder / "out")]
         if name == "dare":
@@ -101,6 +104,13 @@ def test_whole_and_chain_are_torchs(exported: Exported, name: str, count: int) -
         for given in (found[exit], model.embed_until(pixels, exit)):
             assert given.dtype == np.float32
             np.testing.assert_allclose(given, rows, atol=2e-5 * scale, rtol=0)
+
+
+def test_the_card_goes_with_the_export(dare: Path) -> None:
+    for folder in (dare / "out", dare / "out" / "int8"):
+        assert Card.of(Manifest.read(folder).card) == CARD
+    metadata = {p.key: p.value for p in onnx.load(dare / "out" / "model.onnx").metadata_props}
+    assert Card.of(json.loads(metadata["card"])) == CARD
 
 
 FRAME = np.random.default_rng(5).integers(0, 256, (200, 300, 3), np.uint8)
