@@ -24,6 +24,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import accumulate
 from pathlib import Path
 
 from experiments.mutation.executed import Executed
@@ -66,6 +67,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--again", nargs="?", const="HEAD", metavar="COMMIT", help="run the survivors on a commit"
     )
+    parser.add_argument("--measured", metavar="COMMIT", help="its tests are not measured again")
     parser.add_argument("--seconds", type=float, default=60, help="of a mutant's tests, unchanged")
     parser.add_argument("--jobs", type=int, default=1, help="mutants at a time")
     parser.add_argument("--table", type=Path, default=TABLE, help="CSV of the mutants")
@@ -83,7 +85,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if waiting:
         load_libraries()
     again = commit if args.again else None
-    for row in run(waiting[: args.limit], args.jobs, args.seconds, again):
+    for row in run(waiting[: args.limit], args.jobs, args.seconds, again, args.measured):
         save(file, rows)
         change = f"{row['before']} -> {row['after']}"
         print(row["outcome"], row["seconds"], f"{row['file']}:{row['line']}", change, flush=True)
@@ -123,18 +125,43 @@ def of_package(tree: Path, package: str) -> list[Site]:
 
 
 class Workshop:
-    """The unchanged tree of a commit, what its tests execute, and changed copies of it."""
+    """The unchanged tree of a commit, what its tests execute, and changed copies of it.
 
-    def __init__(self, commit: str) -> None:
-        self.commit = commit
-        folder = Path(tempfile.gettempdir()) / f"reid_lab-mutants-{commit}"  # used again
-        self.tree, file = folder / "tree", folder / "executed.json"
+    Args:
+        base: an earlier commit. What its tests execute is not measured again: they are taken by
+            the mutation's place in that commit, the new ones by its place in this.
+    """
+
+    commit: str
+    seconds: dict[str, float]  # of each test
+
+    def __init__(self, commit: str, base: Workshop | None = None) -> None:
+        self.base = base
+        known: dict[str, float] = base.seconds if base else {}
+        name = f"reid_lab-mutants-{commit}" + (f"-{base.commit}" if base else "")
+        folder = Path(tempfile.gettempdir()) / name  # used again
+        self.commit, self.tree, file = commit, folder / "tree", folder / "executed.json"
         if not file.exists():
             shutil.rmtree(folder, ignore_errors=True)
             unpack(commit, self.tree)
             tests = sorted({name for names in TESTS.values() for name in names})
-            measure(self.tree, tests, TESTS, file)
+            measure(self.tree, tests, TESTS, file, known)
         self.executed = Executed.load(file)
+        self.seconds = {**known, **self.executed.seconds}
+
+    def site(self, row: Row) -> Site | None:
+        path = self.tree / row["file"]
+        found = sites(path, self.tree) if path.exists() else []
+        return next((site for site in found if site.key == key(row)), None)
+
+    def tests(self, row: Row) -> list[str]:
+        """The tests of a mutant, the new ones first."""
+        site = self.site(row)
+        if site is None:
+            return []
+        source = (self.tree / site.file).read_bytes()
+        tests = self.executed.tests_of(site, source, TESTS[row["package"]])
+        return tests + (self.base.tests(row) if self.base else [])
 
     def start(self, row: Row, folder: Path, seconds: float) -> Trial | Row:
         """The trial of a mutant in a new folder, or its outcome where there is nothing to run.
@@ -142,34 +169,38 @@ class Workshop:
         Args:
             seconds: tests that take longer together are not run.
         """
-        path = self.tree / row["file"]
-        same = [s for s in sites(path, self.tree) if s.key == key(row)] if path.exists() else []
-        if not same:
+        site, tests = self.site(row), self.tests(row)
+        if site is None:
             return {"outcome": "gone"}
-        source = path.read_bytes()
-        tests = self.executed.tests_of(same[0], source, TESTS[row["package"]])
         if not tests:
             return {"outcome": SURVIVED, "test": "", "seconds": "0"}
-        tests = self.executed.within(seconds, tests)
-        changed = mutated(source, same[0])
-        compile(changed, str(path), "exec")
+        ends = list(accumulate(self.seconds[test] for test in tests))
+        tests = tests[: max(1, sum(end <= seconds for end in ends))]
+        path = Path(site.file)
+        changed = mutated((self.tree / path).read_bytes(), site)
+        compile(changed, site.file, "exec")
         # with the compiled files of unchanged modules, which are known by size and second
         ignored = shutil.ignore_patterns(f"{path.stem}.*.pyc", path.name, "mutation.log")
         shutil.copytree(self.tree, folder, True, ignored, os.link, dirs_exist_ok=True)
         for other in self.tree.rglob(path.name):
             shutil.copy2(other, folder / other.relative_to(self.tree))
-        (folder / row["file"]).write_bytes(changed)
-        return Trial(folder, tests, TIMES * self.executed.time(tests))
+        (folder / path).write_bytes(changed)
+        took = self.executed.start + ends[len(tests) - 1]
+        return Trial(folder, tests, TIMES * took)
 
 
-def run(rows: Sequence[Row], jobs: int, seconds: float, again: str | None) -> Iterator[Row]:
+def run(
+    rows: Sequence[Row], jobs: int, seconds: float, again: str | None, measured: str | None
+) -> Iterator[Row]:
     """Run mutants, some at a time; give each when it has ended.
 
     Args:
         seconds: see `Workshop.start`.
         again: the commit to run them on; its own if None.
+        measured: the base of other commits, see `Workshop`.
     """
-    workshops: dict[str, Workshop] = {}
+    base = Workshop(measured) if measured else None
+    workshops = {measured: base} if base else {}
     waiting = deque(rows)
     running: list[tuple[Row, Trial, tempfile.TemporaryDirectory[str]]] = []
     while waiting or running:
@@ -177,7 +208,7 @@ def run(rows: Sequence[Row], jobs: int, seconds: float, again: str | None) -> It
             row, folder = waiting.popleft(), tempfile.TemporaryDirectory()
             commit = again or row["commit"]
             if commit not in workshops:
-                workshops[commit] = Workshop(commit)
+                workshops[commit] = Workshop(commit, base)
             trial = workshops[commit].start(row, Path(folder.name), seconds)
             if isinstance(trial, Trial):
                 running.append((row, trial, folder))

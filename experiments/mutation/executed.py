@@ -5,10 +5,9 @@ from __future__ import annotations
 import ast
 import json
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import accumulate
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -63,14 +62,6 @@ class Executed:
     def ordered(self, tests: Iterable[str]) -> list[str]:
         return sorted(tests, key=lambda test: (self.seconds[test], test))
 
-    def within(self, seconds: float, tests: Sequence[str]) -> list[str]:
-        """The first ones that take so long together; the first of all in any case."""
-        ends = list(accumulate(self.seconds[test] for test in tests))
-        return [*tests[: max(1, sum(end <= seconds for end in ends))]]
-
-    def time(self, tests: Iterable[str]) -> float:
-        return self.start + sum(self.seconds[test] for test in tests)
-
 
 def is_within(test: str, allowed: Sequence[str]) -> bool:
     parts = tuple(f"{name}{end}" for name in allowed for end in ("/", "::", "["))
@@ -100,11 +91,14 @@ class Recorder:
 
     To a test; to a module while it is imported, which counts for all of its tests; to a fixture
     that tests share, which counts for these.
+
+    Args:
+        known: tests that are not run.
     """
 
-    def __init__(self, tree: Path, packages: Iterable[str]) -> None:
+    def __init__(self, tree: Path, packages: Iterable[str], known: Collection[str]) -> None:
         os.environ["COVERAGE_CORE"] = "ctrace"  # contexts are not known to all others
-        self.tree = tree
+        self.tree, self.known = tree, known
         source = [str(tree / "src" / "reid_lab" / name) for name in packages]
         self.coverage = Coverage(data_file=None, source=source, config_file=False)
         self.context = ""
@@ -124,6 +118,10 @@ class Recorder:
         finally:
             self.context = before
             self.coverage.switch_context(before)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = [item for item in items if item.nodeid not in self.known]
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self.items = session.items

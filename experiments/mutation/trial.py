@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -82,8 +82,17 @@ def first_failure(output: Path) -> str:
     return noticed[1] if noticed else ""
 
 
-def measure(tree: Path, tests: Sequence[str], packages: Iterable[str], file: Path) -> None:
+def measure(
+    tree: Path,
+    tests: Sequence[str],
+    packages: Iterable[str],
+    file: Path,
+    known: Collection[str] = (),
+) -> None:
     """Write which tests execute which line of `packages`; all must pass where nothing is changed.
+
+    Args:
+        known: tests that are not run.
 
     Raises:
         SystemExit: a test fails.
@@ -92,7 +101,7 @@ def measure(tree: Path, tests: Sequence[str], packages: Iterable[str], file: Pat
 
     def recorded() -> int:
         sys.dont_write_bytecode = False  # for the mutants
-        recorder = Recorder(tree, packages)
+        recorder = Recorder(tree, packages, known)
         status = _run(tree, tests, output, [recorder])
         if not status:
             recorder.executed().save(file)
