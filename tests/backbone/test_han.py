@@ -85,6 +85,17 @@ def test_soft_attention_is_half_to_one_and_varies_as_its_factors_do(
     assert weights.shape == ((2, 32, 5, 3) if spatial else (2, 32, 1, 1))
 
 
+def test_layers_of_soft_attention_are_figure_2s() -> None:
+    layers = [
+        (*layer.weight.shape, layer.stride[0])
+        for layer in SoftAttention(64).modules()
+        if isinstance(layer, nn.Conv2d)
+    ]
+    spatial = [(1, 1, 3, 3, 2), (1, 1, 1, 1, 1)]  # 3x3 of stride 2, then a scale
+    channel = [(4, 64, 1, 1, 1), (64, 4, 1, 1, 1)]  # r = 16
+    assert layers == [*spatial, *channel, (64, 64, 1, 1, 1)]
+
+
 @pytest.mark.parametrize("side", [8, 7])
 @pytest.mark.parametrize("unit", ["depthwise", "inception", "residual"])
 def test_units_halve_whatever_the_side(unit: str, side: int) -> None:
