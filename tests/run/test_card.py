@@ -11,6 +11,7 @@ import torch
 from reid_lab.checkpoint import load_model, read_card, read_checkpoint
 from reid_lab.config.build import build_model, give_card
 from reid_lab.config.paths import last_checkpoint
+from reid_lab.report import load_run, write_report
 from reid_lab.results import SUMMARY, results_of
 from reid_lab.results.card import UNKNOWN
 from reid_lab.run.run import run
@@ -28,7 +29,7 @@ def test_a_card_goes_with_the_weights(composed: Compose, tmp_path: Path) -> None
     assert card is not None
     assert (card.recipe, card.pretraining, card.pretraining_licence) == ("test", "none", UNKNOWN)
     assert load_model(ours).card == card
-    page = (tmp_path / "first" / "report" / "report.html").read_text(encoding="utf-8")
+    page = write_report(load_run(tmp_path / "first"), []).read_text(encoding="utf-8")
     assert f"<dt>trained on</dt><dd>{card.data}</dd>" in page
 
     # a training that starts from it names it; a test of another run keeps the checkpoint's

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ from tests.conftest import TINY, Compose, write_jpegs
 pytestmark = pytest.mark.system
 
 MINIATURE = {"_target_": "reid_lab.dataset.read_layout", "_partial_": True, "name": "mini"}
-REPORTED: set[tuple[str, ...]] = set()  # methods, with their callbacks, whose report was drawn
+EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
+# of each method one, whose report is drawn
+DRAWN = ("demo", "se_small_demo", *(name for name in EXPERIMENTS if name.endswith("_synthetic")))
 UNNEEDED = ("cost", "ranked_lists", "attention", "throughput", "verification")
 DONE, NOISE = {"total": {"completed": 0}}, torch.get_rng_state()
 SIX_STEPS = (*TINY, "model.iterations=6", "trainer.log_every_n_steps=1")
@@ -76,26 +79,35 @@ def write_teacher(cfg: DictConfig, path: Path) -> Path:
     return path
 
 
+def models(names: Sequence[str]) -> set[str]:
+    """The choices of the group `model` in these experiments."""
+    folder = conf_dir() / "experiment"
+    found = set()
+    for name in names:
+        for entry in OmegaConf.load(folder / f"{name}.yaml").get("defaults", []):
+            if OmegaConf.is_dict(entry):
+                found |= {v for k, v in entry.items() if str(k).endswith("/model")}
+    return found
+
+
+def test_a_report_of_every_method_is_drawn() -> None:
+    assert models(DRAWN) | {"se_resnets"} >= models(EXPERIMENTS) > {"dare", "pla"}
+
+
 @pytest.mark.recipe
-@pytest.mark.parametrize("name", sorted(p.stem for p in (conf_dir() / "experiment").glob("*.yaml")))
-def test_every_experiment_takes_a_step(
-    composed: Compose, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.report if n in DRAWN else ()) for n in EXPERIMENTS]
+)
+def test_every_experiment_takes_a_step(composed: Compose, name: str) -> None:
     cfg = composed(f"+experiment={name}", "trainer.max_steps=1", "trainer.val_check_interval=1")
     cfg.dataset.reader = MINIATURE  # the readers' own tests read their own layouts
     cfg.dataset.transforms.views = 1  # ten take ten times as long
     scratch(cfg)
     if OmegaConf.is_missing(cfg.model, "teacher"):
         cfg.model.teacher = str(write_teacher(cfg, Path(cfg.run_dir).parent / "teacher.ckpt"))
-    report = Path(cfg.run_dir) / "report" / "report.html"
-    shown = (cfg.model._target_, *(n for n, c in cfg.callbacks.items() if c is not None))
-    drawn = shown not in REPORTED
-    if not drawn:  # pictures take most of such a run
-        monkeypatch.setattr("reid_lab.run.run.write_report", lambda *_: report)
-    REPORTED.add(shown)
     metrics = run(cfg)
     assert len(losses(Path(cfg.run_dir))) <= 1
-    assert report.is_file() == drawn
+    assert (Path(cfg.run_dir) / "report" / "report.html").is_file() == (name in DRAWN)
     assert any(key.startswith("test/") for key in metrics)
 
 
@@ -188,6 +200,7 @@ def test_more_dimensions_than_an_exit_has(composed: Compose) -> None:
         run(cfg)
 
 
+@pytest.mark.report
 def test_a_run_leaves_everything_behind(composed: Compose) -> None:
     cfg = composed(*SIX_STEPS)
     metrics = run(cfg)
@@ -283,7 +296,6 @@ def test_held_by_the_device_gives_the_same_run(
         return data
 
     monkeypatch.setattr("reid_lab.config.settings.build_data", build)
-    monkeypatch.setattr("reid_lab.run.run.write_report", lambda *_: None)  # most of such a run
     memory = composed(*HELD, "dataset.cache=memory", run="memory")
     expected = run(memory)
     half = composed(*HELD, "dataset.cache=device", "trainer.max_steps=2", run="device")
@@ -322,6 +334,7 @@ def test_a_finished_run_is_tested_again_without_training(composed: Compose) -> N
     assert again["test/fusion/mAP"] == trained["test/fusion/mAP"]
 
 
+@pytest.mark.report
 def test_a_checkpoint_is_tested_at_the_size_it_was_trained_at(
     composed: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -524,6 +537,7 @@ def test_a_file_that_is_no_image_is_named_before_training(
         run(cfg)
 
 
+@pytest.mark.report
 def test_counts_that_differ_are_told(
     composed: Compose, people: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -533,6 +547,7 @@ def test_counts_that_differ_are_told(
     assert "expected 12,936, found" in (Path(cfg.run_dir) / "report" / "report.html").read_text()
 
 
+@pytest.mark.report
 def test_one_camera_trains_and_ranks_and_the_report_says_so(
     composed: Compose, tmp_path: Path
 ) -> None:
@@ -547,6 +562,7 @@ def test_one_camera_trains_and_ranks_and_the_report_says_so(
     assert "all query and gallery images are from camera 1" in report
 
 
+@pytest.mark.report
 def test_wandb_gets_tables_plots_and_report_offline(
     composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

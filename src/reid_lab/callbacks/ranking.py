@@ -112,7 +112,8 @@ class RankingEvaluation(pl.Callback):
             rank_zero_warn(
                 "companions are embedded, but have no effect unless callbacks.ranking.query=multi"
             )
-        self.count(data_of(trainer), cast(ReidModule, pl_module))
+        if not self.mul_adds:  # counted again when the test starts
+            self.count(data_of(trainer), cast(ReidModule, pl_module))
         self._check_memory(data_of(trainer), cast(ReidModule, pl_module))
 
     def _check_memory(self, data: ReidDataModule, module: ReidModule) -> None:
