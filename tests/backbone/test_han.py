@@ -98,7 +98,7 @@ def test_layers_of_soft_attention_are_figure_2s() -> None:
 
 @pytest.mark.parametrize("side", [8, 7])
 @pytest.mark.parametrize("unit", ["depthwise", "inception", "residual"])
-def test_units_halve_whatever_the_side(unit: str, side: int) -> None:
+def test_units_halve_any_side(unit: str, side: int) -> None:
     x = torch.randn(2, 16, side, 6)
     half = (2, 32, -(-side // 2), 3)
     assert local_unit(unit, 16, 32)(x).shape == half  # type: ignore[arg-type]

@@ -8,10 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
+from hydra.utils import instantiate
+from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.backbones import __main__ as study
+from reid_lab.backbone import Backbone
 from reid_lab.budget.mul_adds import count_exits
-from tests.methods import SIZE, method
+from tests.methods import SIZE, composed, method
 
 
 @pytest.mark.recipe
@@ -45,6 +49,35 @@ def test_the_table(
     assert (tmp_path / "backbones.png").stat().st_size > 1000
     printed = capsys.readouterr().out
     assert "Mul-Adds and latency: 1.00" in printed and "parameters: -1.00" in printed
+
+
+def documented() -> dict[str, list[str]]:
+    """Network -> the other cells of its row in docs/networks.md."""
+    text = (Path(__file__).parents[2] / "docs" / "networks.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if " M |" in line]
+    return {name: cells for name, *cells in rows}
+
+
+@pytest.mark.recipe
+@torch.no_grad()
+@pytest.mark.parametrize("name", documented())
+def test_the_costs_in_the_docs(name: str) -> None:
+    size = ("dataset.transforms.height=256", "dataset.transforms.width=128")
+    with torch.device("meta"):
+        node = composed(*study.NETWORKS[name], *size).backbone
+        network: Backbone = instantiate(node, weights=None).eval()
+        x, counts = torch.zeros(1, 3, 256, 128), []
+        with FlopCounterMode(display=False) as counter:
+            for stage in network.stages.values():
+                x = stage(x)
+                counts.append(f"{counter.get_total_flops() / 2e6:,.0f}")
+    channels, *stages, parameters = documented()[name]
+    assert stages == counts
+    alike = len({*network.channels}) == 1
+    assert channels == (
+        f"{network.channels[0]} each" if alike else ", ".join(map(str, network.channels))
+    )
+    assert parameters == f"{sum(p.numel() for p in network.parameters()) / 1e6:.1f} M"
 
 
 @pytest.mark.system

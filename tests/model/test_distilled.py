@@ -335,7 +335,7 @@ def test_cached_outputs_equal_computed_ones(
     outputs = torch.load(path, weights_only=True)
     assert set(outputs) == {"exits/pool", "logits/pool"}
     assert outputs["logits/pool"].shape == (len(data.train_split), 8)
-    # the next run asks the file, not the teacher
+    # the next run reads the file and does not run the teacher
     monkeypatch.setattr(Teacher, "outputs", None)
     again = fitted(student_of(composed, teacher, *SAME, f"model.cache={cache}", run="again"))
     assert all(torch.equal(again["state_dict"][n], v) for n, v in kept["state_dict"].items())

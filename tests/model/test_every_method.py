@@ -74,7 +74,7 @@ def untouched(model: ReidModule) -> list[str]:
         name
         for name, p in model.named_parameters()
         if p.requires_grad
-        # the gradient of one number in front of a norm is zero, whatever the loss
+        # the gradient of one number in front of a norm is zero for any loss
         and (p.grad is None or (p.numel() > 1 and not p.grad.any()))
     ]
 

@@ -125,7 +125,7 @@ def test_distractors_and_junk_teach_nothing() -> None:
 
 
 class Data:
-    """What LOMO asks of a data module and of a trainer."""
+    """What LOMO uses of a data module and of a trainer."""
 
     world_size = 1
 

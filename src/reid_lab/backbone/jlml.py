@@ -22,7 +22,7 @@ UNITS = 3  # bottlenecks a level
 class BottleneckV1(resnet.Bottleneck):  # type: ignore[misc]
     """He et al.'s unit with an output twice as wide as its middle; stride in the first 1x1.
 
-    That is where their Caffe models have it, and only so do the paper's costs come out.
+    Their Caffe models have it there, and the costs of JLML are reproduced only with it.
     """
 
     expansion = 2
