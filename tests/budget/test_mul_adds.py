@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from reid_lab.backbone import DenseNet201, MobileNet, ResNet, ShuffleNet
+from reid_lab.backbone import DenseNet201, MobileNet, MobileNetV2, ResNet, ShuffleNet
 from reid_lab.budget.mul_adds import count_exits
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import Classifier, DaRe, ReidModule, SEResNets
@@ -63,6 +63,14 @@ def test_shufflenet() -> None:
     model = Classifier(ShuffleNet(), identities=1000)
     features = count_exits(model, 224, 224)["pool"]
     assert round((features + model.classifier.weight.numel()) / 1e6) == 145
+
+
+def test_mobilenetv2() -> None:
+    """300 M and 3.4 M in the paper, of which torchvision's table has 0.30 G and 3,504,872."""
+    model = Classifier(MobileNetV2(), identities=1000)
+    features = count_exits(model, 224, 224)["pool"]
+    assert round((features + model.classifier.weight.numel()) / 1e6) == 301
+    assert sum(p.numel() for p in model.parameters()) == 3_504_872
 
 
 def test_resnet50_at_224() -> None:
