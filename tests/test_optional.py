@@ -30,7 +30,7 @@ pytestmark = pytest.mark.system
 
 HEAVY = ("wandb", "faiss", "botorch", "gpytorch")
 ABSENT = (*HEAVY, "wandb_workspaces", "linear_operator", "simplejpeg", "h5py")
-ABSENT += ("onnx", "onnxscript", "onnxruntime")
+ABSENT += ("onnx", "onnxscript", "onnxruntime", "pyarrow")
 # modules that are imported only where their package has been looked for
 LATER = {
     "reid_lab.search.bayes": "botorch",

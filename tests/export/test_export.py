@@ -143,7 +143,7 @@ def test_a_folder_and_its_paths_are_embedded_alike(dare: Path, tmp_path: Path) -
     paths = sorted(folder.rglob("*.jpg"))
     pixels = np.stack([np.asarray(Image.open(path)) for path in paths])
     wanted = embed(dare / "last.ckpt", folder)
-    for images in (folder, str(folder), paths, pixels):
+    for images in (folder, str(folder), paths, pixels, list(pixels)):
         found = embed_without_torch(dare / "out", images, batch_size=2)
         for exit, rows in wanted.items():
             np.testing.assert_allclose(found[exit], rows, atol=1e-2 * float(rows.abs().max()))
@@ -175,6 +175,12 @@ def test_a_frame_without_boxes_has_the_shapes_of_torch(dare: Path) -> None:
         (FRAME[..., 0], {"boxes": SCALED}),
         (FRAME[None], {"boxes": SCALED}),
         (FRAME[None], {"batch_size": 0}),
+        (torch.from_numpy(FRAME[None]), {}),
+        (None, {}),
+        ([FRAME, "a.jpg"], {}),
+        ([FRAME, FRAME / 255], {}),
+        ([FRAME, FRAME[..., 0]], {}),
+        ([FRAME, FRAME[:0]], {}),
         (FRAME, {"boxes": SCALED, "exits": ["stage9"]}),
         (FRAME, {"boxes": SCALED, "exits": []}),
     ],

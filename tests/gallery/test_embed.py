@@ -12,27 +12,16 @@ import torch
 from PIL import Image
 
 import reid_lab
-from reid_lab.checkpoint import load_model
 from reid_lab.dataset.images import decode, resize
 from reid_lab.dataset.transforms import normalise
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from tests.conftest import write_jpegs
-from tests.methods import SIZE, method, save
+from tests.methods import SIZE, method
 
 FRAME = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
 BOXES = [[0, 0, 32, 64], [40.4, 10, 90, 99.7], [-9, 60, 20, 300]]
 WHOLE = [[0, 0, 32, 64], [40, 10, 90, 100], [0, 60, 20, 120]]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save(method("dare"), tmp_path_factory.mktemp("embed") / "last.ckpt")
-
-
-@pytest.fixture(scope="module")
-def model(checkpoint: Path) -> ReidModule:
-    return load_model(checkpoint)
 
 
 @pytest.fixture
@@ -56,7 +45,7 @@ def test_embed_gives_every_exit(
     pixels = [decode(path) for path in paths]
     wanted = embedded_alone(model, pixels)
     network = checkpoint if given == "checkpoint" else model
-    for source in (images, str(images), paths, np.stack(pixels)):
+    for source in (images, str(images), paths, np.stack(pixels), pixels):
         found = reid_lab.embed(network, source, batch_size=3)
         assert tuple(found) == model.exit_names
         for name, rows in found.items():
@@ -82,6 +71,15 @@ def test_the_boxes_of_a_frame(
     assert tuple(found) == model.exit_names
     for name, rows in found.items():
         torch.testing.assert_close(rows, wanted[name], atol=1e-5, rtol=0)
+
+
+def test_detections_of_supervision(model: ReidModule) -> None:
+    supervision = pytest.importorskip("supervision")
+    detections = supervision.Detections(xyxy=np.array(BOXES, np.float32))
+    found = reid_lab.embed(model, FRAME, detections)
+    for name, rows in reid_lab.embed(model, FRAME, BOXES).items():
+        torch.testing.assert_close(found[name], rows)
+    assert reid_lab.embed(model, FRAME, supervision.Detections.empty())["fusion"].shape[0] == 0
 
 
 def test_all_crops_of_a_frame_are_one_batch(

@@ -12,26 +12,15 @@ import numpy as np
 import pytest
 
 import reid_lab
-from reid_lab.checkpoint import fingerprint, load_model
+from reid_lab.checkpoint import fingerprint
 from reid_lab.files.console import stderr, stdout
 from reid_lab.model import ReidModule
 from tests.commands import embed as main
 from tests.conftest import write_jpegs
-from tests.methods import method, save
 
 NAMES = ["0002_c1s1_1.jpg", "0002_c2s1_2.jpg", "deep/0007_c1s1_3.jpg"]
 BOXES = [[0, 0, 30, 60], [8, 4, 40, 70]]
 Run = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save(method("dare"), tmp_path_factory.mktemp("embed") / "last.ckpt")
-
-
-@pytest.fixture(scope="module")
-def model(checkpoint: Path) -> ReidModule:
-    return load_model(checkpoint)
 
 
 @pytest.fixture

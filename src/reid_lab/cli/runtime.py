@@ -26,7 +26,7 @@ def add(commands: Subparsers) -> None:
     parser.add_argument("folder", type=Path, help="of the export")
     parser.add_argument("images", type=Path, nargs="+", help="files, or folders with subfolders")
     parser.add_argument("--out", type=Path, help="write every exit's embeddings, .npz or .parquet")
-    parser.add_argument("--gallery", type=Path, help="print who is found in a saved gallery")
+    parser.add_argument("--gallery", type=Path, help="print the matches in a saved gallery")
     parser.add_argument("--top", type=count, default=10, help="matches of each, %(default)s")
     parser.add_argument("--batch-size", type=batch_size, default=32, help="%(default)s")
     parser.add_argument("--threads", type=int, default=0, help="0 takes all cores")

@@ -1,4 +1,4 @@
-"""From image files to embeddings, in batches; files are decoded by threads."""
+"""Embed image files, pixels and the boxes of a frame, in batches; threads decode files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Embedder:
 
     @staticmethod
     def load(checkpoint: Path, exit: str | None = None, device: str = "auto") -> Embedder:
-        """The network of a checkpoint, up to `exit`; None is the last one.
+        """Load the network of a checkpoint, up to `exit`; None is the last one.
 
         Raises:
             UserError: not a checkpoint of reid_lab, an unknown exit, or no such device.
@@ -59,10 +59,10 @@ class Embedder:
         return Embedder(model.to(where), key, exit, image, where)
 
     def __call__(self, pixels: np.ndarray) -> Tensor:
-        """(N, H, W, 3) uint8 -> (N, D) float32 on the CPU. Later exits are not computed.
+        """Embed (N, H, W, 3) uint8: (N, D) float32 on the CPU. Later exits are not computed.
 
         Raises:
-            UserError: they do not fit in memory.
+            UserError: the images do not fit in memory.
         """
         return embed_pixels(self.model, pixels, [self.exit])[self.exit]
 
@@ -90,7 +90,7 @@ def embedded(
 
     Args:
         embedder: a network up to an exit.
-        images: to read.
+        images: the files to read.
         batch_size: images at a time.
         full: pad every batch to `batch_size`. The last bits of an embedding depend on the size
             of its batch; padded, they depend neither on the other images nor on where an
@@ -123,8 +123,8 @@ def embed(
         model: a checkpoint of a run, or a network (`load_model`), which is left in eval mode on
             `device` and not loaded again at each call.
         images: a folder, whose images are embedded in the sorted order of their paths, subfolders
-            included; an image file; paths; or pixels (N, H, W, 3) uint8 RGB. With `boxes`: a
-            frame (H, W, 3) uint8 RGB, or an image file.
+            included; an image file; paths; pixels (N, H, W, 3) uint8 RGB, or a list of pixels
+            (h, w, 3). With `boxes`: a frame (H, W, 3) uint8 RGB, or an image file.
         boxes: (N, 4) xyxy in pixels: an array, lists, a tensor, or an object with them in `xyxy`,
             such as `supervision.Detections`. They are rounded, and clipped to the frame.
         exits: names of exits; later ones are not computed. None: all.

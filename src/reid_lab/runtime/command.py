@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _read(model: Model, paths: list[Path], most: int, broken: set[str]) -> Iterator[PixelBatch]:
-    """Batches of images; messages of broken files are printed and added to `broken`."""
+    """Read images in batches; messages of broken files are printed and added to `broken`."""
     for batch in batches(paths, model.image, most):
         for message in dict.fromkeys(batch.broken):
             if message not in broken:
@@ -52,7 +52,7 @@ def _read(model: Model, paths: list[Path], most: int, broken: set[str]) -> Itera
 
 
 def _embed(model: Model, read: Iterable[PixelBatch], out: Path) -> None:
-    """Every exit's embeddings of all images into `out`.
+    """Write every exit's embeddings of all images to `out`.
 
     Raises:
         UserError: no image can be read.
@@ -71,7 +71,7 @@ def _embed(model: Model, read: Iterable[PixelBatch], out: Path) -> None:
 
 
 def _search(model: Model, read: Iterable[PixelBatch], args: argparse.Namespace) -> None:
-    """A line for each match: image, place, distance, pid, camid, path."""
+    """Print a line for each match: image, rank, distance, pid, camid, path."""
     gallery = Gallery.open(args.gallery, model.manifest)
     for batch in read:
         rows = model.embed_until(batch.pixels, gallery.exit)

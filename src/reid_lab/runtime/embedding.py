@@ -25,8 +25,8 @@ def embed(
 
     Args:
         model: an export; a `Model` is not opened again at each call.
-        images: a folder, an image file, paths, or pixels (N, H, W, 3) uint8 RGB. With `boxes`: a
-            frame (H, W, 3) uint8 RGB, or an image file.
+        images: a folder, an image file, paths, pixels (N, H, W, 3) uint8 RGB, or a list of pixels
+            (h, w, 3). With `boxes`: a frame (H, W, 3) uint8 RGB, or an image file.
         boxes: (N, 4) xyxy in pixels: an array, lists, or an object with them in `xyxy`, such as
             `supervision.Detections`. They are rounded, and clipped to the frame.
         exits: names of exits; later ones are not computed. None: all.

@@ -1,6 +1,6 @@
-"""A saved gallery searched by numpy: exact, on one machine, without torch.
+"""Search a saved gallery with numpy: exact, without torch.
 
-Every row is compared, whatever index the gallery has; `reid_lab.gallery` has faster searches.
+Every row is compared, with any index of the gallery; `reid_lab.gallery` has faster searches.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Gallery(GalleryRows):
 
     @staticmethod
     def open(folder: Path | str, manifest: Manifest) -> Gallery:
-        """The gallery in `folder`, all of it read and checked.
+        """Open the gallery in `folder`; all of it is read and checked.
 
         Raises:
             GalleryError: no gallery, or one that is incomplete or damaged.
@@ -43,14 +43,14 @@ class Gallery(GalleryRows):
 
     @property
     def exit(self) -> str:
-        """The exit whose embeddings it holds: queries are embedded at this one."""
+        """The exit of its embeddings, at which queries are embedded."""
         return self.card.exit
 
     def search(self, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Queries (Q, D) -> distances (Q, k) float32 and rows (Q, k), nearest first.
+        """Search queries (Q, D): distances (Q, k) float32 and rows (Q, k), nearest first.
 
-        Euclidean or 1 - cosine, as the gallery's metric. Ties are broken by gallery index. There
-        are fewer columns if the gallery has fewer rows.
+        Distances are Euclidean or 1 - cosine, by the gallery's metric. Ties are broken by gallery
+        index. There are fewer columns if the gallery has fewer rows.
 
         Raises:
             ExportError: embeddings of another dimension or that cannot be compared, or k < 1.

@@ -1,4 +1,4 @@
-"""Files to pixels without torch, within two grey levels of the network's own resizing."""
+"""Decode and resize images without torch, within two grey levels of the training's resizing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reid_lab.runtime.manifest import ExportError
 
 
 def read(paths: Sequence[Path | str], size: tuple[int, int]) -> np.ndarray:
-    """Files -> (N, height, width, 3) uint8 RGB.
+    """Decode and resize files: (N, height, width, 3) uint8 RGB.
 
     Raises:
         ExportError: a file is missing, broken, or not an image; it is named.
@@ -34,7 +34,7 @@ class PixelBatch:
 
 
 def batches(paths: Sequence[Path], size: tuple[int, int], most: int) -> Iterator[PixelBatch]:
-    """All `paths`, at most `most` at a time; files that cannot be read are left out and named."""
+    """Decode `paths`, `most` at a time; files that cannot be read are left out and named."""
     for start in range(0, len(paths), most):
         some = paths[start : start + most]
         tried = [_read(path, size) for path in some]
@@ -52,7 +52,7 @@ def _read(path: Path, size: tuple[int, int]) -> np.ndarray | str:
 
 
 def expanded(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
-    """Absolute paths, for a folder those of its images; notes about its other files.
+    """Replace folders by their images: absolute paths, and notes about other files.
 
     Raises:
         UserError: a folder holds no image.
@@ -66,7 +66,7 @@ def expanded(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
 
 
 def decode(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB.
+    """Decode a file: (H, W, 3) uint8 RGB.
 
     Raises:
         ExportError: the file is missing, broken, or not an image.
@@ -78,7 +78,7 @@ def decode(path: Path) -> np.ndarray:
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(h, w, 3) uint8 -> (*size, 3) uint8, bilinear with antialiasing."""
+    """Resize (h, w, 3) uint8 -> (*size, 3) uint8, bilinear with antialiasing."""
     if image.shape[:2] == size:
         return image
     resized = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)

@@ -13,7 +13,7 @@ from reid_lab.files.boxes import frame_crops
 from reid_lab.files.image_files import escaped, find_images
 from reid_lab.files.pixels import read_pixels
 
-ImagesInput: TypeAlias = "Path | str | Sequence[Path | str] | np.ndarray"
+ImagesInput: TypeAlias = "Path | str | Sequence[Path | str] | np.ndarray | Sequence[np.ndarray]"
 Sources: TypeAlias = "Sequence[Path] | Sequence[np.ndarray]"
 BATCH = 64  # images at a time, unless they are crops of one frame
 
@@ -24,8 +24,8 @@ def source_batches(
     """Split images into batches: paths of files to decode, or pixels (h, w, 3) uint8.
 
     Args:
-        images: a folder, an image file, paths of image files, or pixels (N, H, W, 3) uint8 RGB.
-            With `boxes`: a frame (H, W, 3) uint8 RGB, or an image file.
+        images: a folder, an image file, paths of image files, pixels (N, H, W, 3) uint8 RGB, or
+            a list of pixels (h, w, 3). With `boxes`: a frame (H, W, 3) uint8 RGB, or an image file.
         boxes: of the frame, as `frame_boxes` takes them.
         batch_size: images at a time. None: 64, or all crops of a frame.
 
@@ -89,13 +89,18 @@ def _crops(images: ImagesInput, boxes: Any) -> list[np.ndarray]:
 
 def _images(images: ImagesInput) -> Sources:
     if isinstance(images, np.ndarray):
-        if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+        if (
+            images.ndim != 4
+            or images.shape[3] != 3
+            or images.dtype != np.uint8
+            or not all(images.shape[1:])
+        ):
             frame = "; a frame (H, W, 3) needs its boxes=" if images.ndim == 3 else ""
             raise UserError(
                 f"pixels must be (N, H, W, 3) uint8 RGB, these are {images.shape} {images.dtype}"
                 f"{frame}"
             )
-        return images  # type: ignore[return-value]  # a sequence of its rows
+        return list(images)
     if isinstance(images, (str, Path)):
         path = Path(images)
         if path.is_file():
@@ -103,9 +108,30 @@ def _images(images: ImagesInput) -> Sources:
         if not path.exists():
             raise UserError(f"{escaped(path)} does not exist: give a folder or an image")
         return find_images(path)[0]
-    paths = [Path(path) for path in images]
+    try:
+        items: list[Any] = list(images)
+        if items and all(isinstance(item, np.ndarray) for item in items):
+            return _pixels(items)
+        paths = [Path(item) for item in items]
+    except TypeError as error:
+        raise UserError(
+            "images must be a folder, an image file, paths of image files, or pixels (N, H, W, 3) "
+            f"uint8 RGB: {error}"
+        ) from error
     for path in paths:
         if not path.is_file():
             what = "is not a file" if path.exists() else "does not exist"
             raise UserError(f"{escaped(path)} {what}: correct the path")
     return paths
+
+
+def _pixels(images: list[np.ndarray]) -> list[np.ndarray]:
+    """Check a list of pixels, of any sizes."""
+    for number, image in enumerate(images):
+        shape = image.shape
+        if len(shape) != 3 or shape[2] != 3 or 0 in shape or image.dtype != np.uint8:
+            raise UserError(
+                f"each image of a list must be (h, w, 3) uint8 RGB; number {number} is {shape} "
+                f"{image.dtype}"
+            )
+    return images

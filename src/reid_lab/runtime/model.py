@@ -1,4 +1,4 @@
-"""An exported network, whole or stage by stage, by onnxruntime."""
+"""Run an exported network with onnxruntime, whole or stage by stage."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ExitsHere = Callable[[str, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Streamed:
-    """For each of N images the name of its exit and its embedding (D,) there."""
+    """The exit of each of N images, and its embedding (D,) there."""
 
     exits: list[str]
     embeddings: list[np.ndarray]
@@ -37,9 +37,9 @@ class Model:
     """The network in a folder that `reid-lab export` wrote.
 
     Args:
-        folder: of the export.
-        threads: of one operator; 0 takes all cores.
-        providers: of onnxruntime, the first available one is used.
+        folder: the export.
+        threads: number of threads for one operator; 0 takes all cores.
+        providers: onnxruntime's execution providers; the first available one is used.
 
     Raises:
         ExportError: not an export, a newer format, or files of two exports.
@@ -96,16 +96,17 @@ class Model:
         return found
 
     def stream(self, pixels: np.ndarray, exits_here: ExitsHere) -> Streamed:
-        """Early exit: images that exit are done, the remaining ones continue together.
+        """Embed with early exit: after each exit, only the remaining images continue.
 
         Args:
             pixels: (N, H, W, 3) uint8 RGB.
-            exits_here: exit, embeddings (n, D) of the remaining images -> (n,) bool, which of
-                them exit. Called at each stream exit but the last, where all exit. To use a rule
-                of `reid_lab.budget.stream`, call its `exits_here` with your confidences.
+            exits_here: called with the name of an exit and the embeddings (n, D) of the remaining
+                images; returns (n,) bool, which of them exit. Called at each stream exit but the
+                last, where all exit. To use a rule of `reid_lab.budget.stream`, call its
+                `exits_here` with your confidences.
 
         Returns:
-            In the order of `pixels`.
+            The exits and embeddings, in the order of `pixels`.
         """
         self._check(pixels)
         names, rows = [""] * len(pixels), [np.empty(0, np.float32)] * len(pixels)
@@ -116,7 +117,7 @@ class Model:
             nonlocal values
             if s:
                 values = {name: x[kept] for name, x in values.items()}
-            for number in stages:  # an exit at which no query may exit is passed
+            for number in stages:  # pass exits at which no image may exit
                 values = self._run(number, values)
                 if self.manifest.stages[number].exit == exits[s]:
                     break
@@ -157,7 +158,7 @@ class Model:
             yield read(paths[start : start + size], self.image)
 
     def _run(self, number: int, values: Values) -> Values:
-        """The outputs of stage `number`, and those of `values` that later stages read."""
+        """Run stage `number`: its outputs, and the `values` that later stages read."""
         stages = self.manifest.stages
         stage = stages[number]
         given = {name: values[name] for name in stage.inputs}
@@ -166,16 +167,16 @@ class Model:
         return {name: x for name, x in every.items() if name in later}
 
     def _ran(self, file: str, names: Sequence[str], given: Values) -> Values:
-        """The outputs `names` of a file.
+        """Run a file: its outputs `names`.
 
         Raises:
-            ExportError: it cannot be run, or or its embeddings differ from the manifest or are
-                not finite.
+            ExportError: it cannot be run, or its embeddings are not as in the manifest, or not
+                finite.
         """
         session = self._session(file)
         try:
             found = dict(zip(names, session.run(list(names), given), strict=True))
-        except Exception as error:  # onnxruntime's own have no common base
+        except Exception as error:  # onnxruntime's errors have no common base
             raise ExportError(
                 f"{self.folder / file} cannot be run ({_first(error)}): export again"
             ) from error
@@ -197,7 +198,7 @@ class Model:
         return found
 
     def _session(self, file: str) -> onnxruntime.InferenceSession:
-        """The file, opened once.
+        """Open a file, once.
 
         Raises:
             ExportError: it is missing, damaged, not a network, or of another export.
@@ -218,14 +219,16 @@ class Model:
         options.log_severity_level = 4  # fatal: errors are raised
         try:
             session = onnxruntime.InferenceSession(str(path), options, providers=self.providers)
-        except Exception as error:  # onnxruntime's own have no common base
+        except Exception as error:  # onnxruntime's errors have no common base
             raise ExportError(f"{path} cannot be opened ({_first(error)}): export again") from error
         self._check_facts(path, session)
         return session
 
     def _check_file(self, file: str) -> None:
-        """Raises:
-        ExportError: a file is missing, lies elsewhere, or has changed since it was written.
+        """Check a file and its weights before onnxruntime opens them.
+
+        Raises:
+            ExportError: a file is missing, lies elsewhere, or has changed since it was written.
         """
         for name in (file, f"{file}{DATA}"):
             path = self.folder / name
@@ -254,8 +257,10 @@ class Model:
             )
 
     def _check_facts(self, path: Path, session: onnxruntime.InferenceSession) -> None:
-        """Raises:
-        ExportError: the file and the manifest do not agree.
+        """Check the metadata of a file.
+
+        Raises:
+            ExportError: the file and the manifest do not agree.
         """
         facts, manifest = session.get_modelmeta().custom_metadata_map, self.manifest
         found = facts.get("fingerprint", "none")
@@ -292,7 +297,11 @@ class Model:
 
 
 def _checked(exit: str, out: np.ndarray, images: int) -> Mask:
-    """What `exits_here` returned, if it is a mask of the images."""
+    """Return what `exits_here` returned.
+
+    Raises:
+        ExportError: it is not a mask of the images.
+    """
     if out.shape != (images,) or out.dtype != bool:
         raise ExportError(
             f"exits_here({exit!r}, ...) returned {out.dtype} {out.shape}: it must return bool "
@@ -302,7 +311,7 @@ def _checked(exit: str, out: np.ndarray, images: int) -> Mask:
 
 
 def _first(error: Exception) -> str:
-    """Of onnxruntime's message, which may have many lines."""
+    """The first line of onnxruntime's message."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
 
 

@@ -1,7 +1,7 @@
-"""Which other files an ONNX file reads its weights from, known before onnxruntime opens it.
+"""List the files that an ONNX file reads weights from, before onnxruntime opens it.
 
-Older releases of onnxruntime follow a path to anywhere. The onnx package, which the runtime does
-without, would tell; the few fields on the way are read here, by the numbers of onnx.proto3.
+Older releases of onnxruntime follow a path to anywhere. The runtime does not need the onnx package:
+the few fields on the way are read here, by their numbers in onnx.proto3.
 """
 
 from __future__ import annotations
