@@ -310,7 +310,14 @@ def checkpoint_of(file: WeightsFile, found: FoundWeights, card: Card) -> dict[st
         raise WeightsError(
             f"{file.path}: {found.toolbox}'s {found.network} cannot be converted: {found.reason}"
         )
-    config, weights = dict(found.model), found.convert(file.state)
+    config = dict(found.model)
+    try:
+        weights = found.convert(file.state)
+    except RuntimeError as error:  # sizes that do not go together
+        raise WeightsError(
+            f"{file.path}: it looks like {found.toolbox}'s {found.network}, but its tensors do "
+            f"not fit together ({str(error).splitlines()[0]}): give the whole state dict"
+        ) from error
     with torch.device("meta"):
         own = construct(config).state_dict()
     lacking = [name for name in own if name not in weights]

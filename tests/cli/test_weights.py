@@ -77,7 +77,7 @@ def test_a_lost_classifier_is_a_note(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "shufflenet_v2_x1_0", "densenet201"])
 def test_torchvisions_classifiers(tmp_path: Path, name: str) -> None:
     network = getattr(models, name)().eval()
     shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
@@ -159,6 +159,32 @@ def test_files_that_cannot_be_converted(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classifier.weight": ()}, "tensors of unknown shapes"),
+        ({"conv1.conv.weight": (5, 3, 7, 7)}, "5 channels of the stem; known: 64, 48"),
+        ({"fc.1.running_mean": (3,)}, "has another shape of 1 of its tensors (here pool.3.run"),
+        ({"more.weight": (1,)}, ""),
+    ],
+)
+def test_unexpected_tensors(
+    tmp_path: Path,
+    changes: dict[str, tuple[int, ...]],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    state = {**state_of(OSNET), **{key: torch.zeros(shape) for key, shape in changes.items()}}
+    torch.save(state, tmp_path / "w.pth")
+    words = [str(tmp_path / "w.pth"), "--out", str(tmp_path / "o.ckpt")]
+    assert weights(["convert", *words]) == bool(message)
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == bool(message)
+    if not message:
+        assert weights(["inspect", words[0]]) == 0
+        assert "left over   1: more.weight" in capsys.readouterr().out
+
+
 def test_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["inspect", "x.pth", "--image", "256"], ["convert", "x.pth"], []):
         assert weights(words) == 2
@@ -183,7 +209,7 @@ def test_a_converted_backbone_starts_other_methods(osnet: Path, tmp_path: Path) 
     found = open_model(tmp_path / "ours.ckpt")[0].backbone.state_dict()
     assert all(torch.equal(value, found[key]) for key, value in started.state_dict().items())
     with pytest.raises(WeightsError, match="reid-lab weights inspect FILE identifies files"):
-        OSNet(width=0.25, weights=osnet)
+        OSNet(width=0.5, weights=tmp_path / "ours.ckpt")
 
 
 @pytest.mark.system

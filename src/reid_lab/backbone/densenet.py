@@ -38,9 +38,9 @@ class DenseNet201(Backbone):
         )
         super().__init__(stages, (256, 512, 1792, 1920))
         imagenet = models.DenseNet201_Weights.IMAGENET1K_V1
-        load_weights(self, weights, Published(network, imagenet, _without_dot))
+        load_weights(self, weights, Published(network, imagenet, without_dot))
 
 
-def _without_dot(key: str) -> str:
+def without_dot(key: str) -> str:
     """The published file is of an older torchvision: `norm.1` in a dense layer is `norm1` now."""
     return re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", key)

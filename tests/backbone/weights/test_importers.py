@@ -94,6 +94,14 @@ def test_a_classifier_that_was_not_kept() -> None:
     assert model.classifier.weight.shape == (1, 512)
 
 
+@torch.no_grad()
+def test_files_of_before_batches_were_counted() -> None:
+    state = {k: v for k, v in state_of(CHEAP).items() if not k.endswith("num_batches_tracked")}
+    model = revive(converted(state), "weights.pth")
+    expected = embeddings_of(CHEAP)
+    assert (model(drawn_images(64, 32))["pool"] - expected).abs().max() < 1e-4
+
+
 def test_choices() -> None:
     state = converted(state_of(CHEAP), image=(384, 128))
     assert state["hyper_parameters"]["image"] == [384, 128]

@@ -137,7 +137,7 @@ def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _numpy_scalars() -> list[Any]:
     """What an accuracy that was computed with NumPy is pickled as; no array, no object."""
-    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
+    scalar = np.float64().__reduce__()[0]
     names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
     dtypes = {type(np.dtype(name)) for name in ("f2", "f4", "f8", "i4", "i8", "?")}
     return [*((scalar, name) for name in names), np.dtype, *dtypes]

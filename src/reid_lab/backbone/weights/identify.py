@@ -19,9 +19,14 @@ def identify(file: WeightsFile, choices: Choices | None = None) -> FoundWeights:
     if found is not None:
         return found
     choices = choices or Choices()
-    for find in (timm.find,) if choices.network else IMPORTERS:
-        if found := find(file.shapes, choices):
-            return found
+    importers = (timm.find,) if choices.network else IMPORTERS
+    try:
+        found = next(filter(None, (find(file.shapes, choices) for find in importers)), None)
+    except (LookupError, ValueError) as error:  # a tensor is missing, or has fewer dimensions
+        reason = f"names of a known toolbox, but tensors of unknown shapes ({error})"
+        return FoundWeights("unknown", "unknown", reason=reason)
+    if found is not None:
+        return found
     first = ", ".join(list(file.state)[:3])
     return FoundWeights(
         "unknown",

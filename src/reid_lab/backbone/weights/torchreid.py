@@ -48,8 +48,6 @@ MOBILENET: Renames = [  # torchreid's name of a part -> torchvision's behind `fe
     (r"^conv9\.", "18."),
     (r"^conv2\.0\.", "1."),
 ]
-# HAN's classifiers have none
-UNBIASED = ("classifier_global.bias", "classifier_local.bias")
 BLOCKS = {3: 2, 4: 4, 5: 7, 6: 11, 7: 14, 8: 17}  # convN -> its first block in torchvision
 
 
@@ -80,9 +78,8 @@ def _osnet(shapes: Shapes, choices: Choices) -> FoundWeights | None:
 
 
 def _osnet_key(key: str, norm: Norm) -> str | None:
-    if key.startswith(("fc.", "classifier.")):
-        return None
-    return "backbone." + from_torchreid(key, norm)
+    ours = from_torchreid(key, norm)
+    return behind(ours) if ours.startswith("stages.") else None
 
 
 def _resnet(shapes: Shapes, choices: Choices) -> FoundWeights | None:
@@ -147,7 +144,7 @@ def _hacnn(shapes: Shapes, choices: Choices) -> FoundWeights | None:
         "resampling": "torchreid",
     }
     folded = {key: mean for key in shapes if (mean := _mean_behind(key)) and mean in shapes}
-    names = renamed(shapes, lambda k: None if k in folded or k in UNBIASED else hacnn_key(k))
+    names = renamed(shapes, lambda key: None if key in folded else hacnn_key(key))
     new = {} if classes else {f"classifiers.{i}.weight": (1, dim) for i in range(2)}
     notes = ["its classifiers' biases are left out: HAN's have none"] if classes else []
     if classes:
@@ -170,11 +167,13 @@ def _hacnn(shapes: Shapes, choices: Choices) -> FoundWeights | None:
     )
 
 
-def hacnn_key(key: str) -> str:
-    """torchreid's key of HACNN -> that of `reid_lab.model.HAN`."""
+def hacnn_key(key: str) -> str | None:
+    """torchreid's key of HACNN -> that of `reid_lab.model.HAN`, whose classifiers have no bias."""
+    if key in ("classifier_global.bias", "classifier_local.bias"):
+        return None
     for pattern, ours in HACNN:
         key = re.sub(pattern, ours, key)
-    return key
+    return key if key.startswith(("network.", "classifiers.")) else None
 
 
 def _mean_behind(key: str) -> str | None:

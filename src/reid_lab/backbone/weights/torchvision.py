@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from reid_lab.backbone.weights.found import (
     Choices,
@@ -24,45 +24,134 @@ from reid_lab.backbone.weights.resnet import (
 
 TOOLBOX = "torchvision"
 LICENCE = "BSD-3-Clause (torchvision's code)"
-Named = tuple[str, dict[str, Any] | None, str, int, str, Callable[[str], str | None]]
+
+
+@dataclass(frozen=True)
+class TorchvisionNetwork:
+    """A network of torchvision that we have: how it is recognised, and what it becomes.
+
+    Attributes:
+        name: torchvision's.
+        key: a tensor with the shape `shape`, by which it is recognised.
+        backbone: our class; `group` is the choice of the config group.
+        dim: channels of the last stage.
+        head: the classifier's name.
+        rename: torchvision's key -> our backbone's; None for the classifier.
+    """
+
+    name: str
+    key: str
+    shape: tuple[int, ...]
+    backbone: str
+    group: str
+    dim: int
+    head: str
+    rename: Callable[[str], str | None]
 
 
 def find(shapes: Shapes, choices: Choices) -> FoundWeights | None:
     """The torchvision network of a state dict; None if it is of another toolbox."""
-    named = _resnet(shapes, choices) or _mobilenet(shapes)
-    if named is None:
-        return None
-    network, backbone, words, dim, head, rename = named
-    if backbone is None:
-        return FoundWeights(TOOLBOX, network, licence=LICENCE, reason="no such ResNet here")
+    if is_resnet(shapes):
+        return _resnet(shapes, choices)
+    for network in NETWORKS:
+        if shapes.get(network.key) == network.shape:
+            found = _found(network.name, shapes, choices, network.rename)
+            backbone = {"_target_": f"reid_lab.backbone.{network.backbone}"}
+            words = f"backbone={network.group}"
+            return on_classifier(found, backbone, words, shapes, network.head, network.dim)
+    return None
+
+
+def _found(
+    name: str, shapes: Shapes, choices: Choices, rename: Callable[[str], str | None]
+) -> FoundWeights:
     names = renamed(shapes, lambda key: behind(rename(key)))
     image = choices.image or (256, 128)
-    found = FoundWeights(TOOLBOX, network, licence=LICENCE, image=image, names=names)
-    return on_classifier(found, backbone, words, shapes, head, dim)
+    return FoundWeights(TOOLBOX, name, licence=LICENCE, image=image, names=names)
 
 
-def _resnet(shapes: Shapes, choices: Choices) -> Named | None:
-    if not is_resnet(shapes):
-        return None
-    backbone = resnet_config(shapes)
-    depth = backbone["depth"] if backbone else 50
-    words = f"backbone=resnet{depth}"
-    if backbone and choices.last_stride:
+def _resnet(shapes: Shapes, choices: Choices) -> FoundWeights:
+    name, backbone = resnet_name(shapes), resnet_config(shapes)
+    if backbone is None:
+        return FoundWeights(TOOLBOX, name, licence=LICENCE, reason="no such ResNet here")
+    depth, words = backbone["depth"], f"backbone=resnet{backbone['depth']}"
+    if choices.last_stride:
         backbone["last_stride"] = choices.last_stride
         words += f" backbone.last_stride={choices.last_stride}"
-    if backbone and backbone.get("ibn"):
-        words += " backbone.ibn=true"
-    return resnet_name(shapes), backbone, words, CHANNELS[depth], "fc", resnet_key
+    words += " backbone.ibn=true" if backbone.get("ibn") else ""
+    found = _found(name, shapes, choices, resnet_key)
+    return on_classifier(found, backbone, words, shapes, "fc", CHANNELS[depth])
 
 
-def _mobilenet(shapes: Shapes) -> Named | None:
-    if shapes.get("features.18.0.weight") != (1280, 320, 1, 1):
-        return None
+def mobilenetv2_key(key: str) -> str | None:
     from reid_lab.backbone.mobilenetv2 import of_torchvision
 
-    backbone = {"_target_": "reid_lab.backbone.MobileNetV2"}
-    return "MobileNetV2", backbone, "backbone=mobilenetv2", 1280, "classifier.1", of_torchvision
+    return of_torchvision(key)
 
+
+def shufflenet_key(key: str) -> str | None:
+    """torchvision's key of ShuffleNet v2 -> that of `reid_lab.backbone.ShuffleNet`."""
+    return _by_start(
+        key,
+        {
+            "conv1.": "stage1.0.",
+            "stage2.": "stage1.2.",
+            "stage3.": "stage2.",
+            "stage4.": "stage3.",
+            "conv5.": "stage4.",
+        },
+    )
+
+
+def densenet_key(key: str) -> str | None:
+    """torchvision's key of DenseNet-201 -> that of `reid_lab.backbone.DenseNet201`."""
+    from reid_lab.backbone.densenet import without_dot
+
+    starts = {"features.conv0.": "stage1.0.0.", "features.norm0.": "stage1.0.1."}
+    for stage in range(1, 5):
+        starts[f"features.denseblock{stage}."] = f"stage{stage}.1."
+        starts[f"features.transition{stage}.norm."] = f"stage{stage}.2.0."
+        starts[f"features.transition{stage}.conv."] = f"stage{stage + 1}.0.0."
+    return _by_start(without_dot(key), {**starts, "features.norm5.": "stage4.2.0."})
+
+
+def _by_start(key: str, starts: Mapping[str, str]) -> str | None:
+    found = [(theirs, ours) for theirs, ours in starts.items() if key.startswith(theirs)]
+    return f"stages.{found[0][1]}{key.removeprefix(found[0][0])}" if found else None
+
+
+NETWORKS = (
+    TorchvisionNetwork(
+        "MobileNetV2",
+        "features.18.0.weight",
+        (1280, 320, 1, 1),
+        "MobileNetV2",
+        "mobilenetv2",
+        1280,
+        "classifier.1",
+        mobilenetv2_key,
+    ),
+    TorchvisionNetwork(
+        "DenseNet-201",
+        "features.norm5.weight",
+        (1920,),
+        "DenseNet201",
+        "densenet201",
+        1920,
+        "classifier",
+        densenet_key,
+    ),
+    TorchvisionNetwork(
+        "ShuffleNet v2 x1.0",
+        "stage2.0.branch1.2.weight",
+        (58, 24, 1, 1),
+        "ShuffleNet",
+        "shufflenet",
+        1024,
+        "fc",
+        shufflenet_key,
+    ),
+)
 
 # blocks of each group of timm's mobilenetv2_100, which torchvision numbers from 1 to 17
 GROUPS = (1, 2, 3, 4, 3, 3, 1)
