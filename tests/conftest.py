@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # xdist's processes share the cores: threads on top of that wait for each other
@@ -18,6 +19,7 @@ from omegaconf import DictConfig
 
 from reid_lab.config.paths import conf_dir, register_resolvers
 from reid_lab.dataset.synthetic import Recipe, render
+from tests.launcher import Launcher, Starter
 
 MINI = Recipe(
     train_identities=8,
@@ -60,6 +62,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if "gpu" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="needs CUDA"))
+
+
+@pytest.fixture(scope="session")
+def starter() -> Iterator[Launcher | Starter]:
+    """Starts commands in processes of their own."""
+    one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
+    kind = Launcher if sys.platform.startswith("linux") else Starter
+    parent = kind({**os.environ, **one_thread, "COLUMNS": "160"})
+    yield parent
+    parent.close()
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ import torch
 
 from reid_lab.__main__ import main
 from tests.conftest import SMALL, TINY
+from tests.launcher import Launched, Launcher, Running, Starter
 
 pytestmark = pytest.mark.system
 
@@ -28,23 +29,32 @@ RUN = (
 )
 
 
-def start(where: Path, *overrides: str) -> subprocess.Popen[str]:
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "reid_lab", *overrides],
-        cwd=where,
-        env=env,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+class Commands:
+    """Runs in a folder, in processes of their own."""
+
+    def __init__(self, starter: Launcher | Starter, folder: Path) -> None:
+        self.starter, self.folder = starter, folder
+
+    def start(self, *overrides: str) -> Running | Launched:
+        return self.starter.start("reid_lab", overrides, self.folder, self.folder / "output.txt")
+
+    def call(self, *overrides: str, status: int = 0) -> str:
+        process = self.start(*overrides)
+        assert process.wait(300) == status, process.text()
+        return process.text()
 
 
-def call(where: Path, *overrides: str, status: int = 0) -> str:
-    process = start(where, *overrides)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == status, output
-    return output
+@pytest.fixture
+def commands(starter: Launcher | Starter, tmp_path: Path) -> Commands:
+    return Commands(starter, tmp_path)
+
+
+def call(where: Path, *overrides: str) -> None:
+    """A run whose devices have a process each, which start it again as it was started."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "reid_lab", *overrides]
+    done = subprocess.run(command, cwd=where, env=env, text=True, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def exits(folder: Path) -> str:
@@ -52,24 +62,24 @@ def exits(folder: Path) -> str:
     return found.read_text()
 
 
-def test_help_shows_groups_and_keys(tmp_path: Path) -> None:
-    output = call(tmp_path, "--help")
+def test_help_shows_groups_and_keys(commands: Commands) -> None:
+    output = commands.call("--help")
     for fragment in ("python -m reid_lab +experiment=demo", "demo", "iterations", "dare_market"):
         assert fragment in output
 
 
-def test_an_error_is_one_message_without_traceback(tmp_path: Path) -> None:
-    output = call(tmp_path, *RUN, "+model.heads=2", "dataset.root=/nowhere", status=1)
+def test_an_error_is_one_message_without_traceback(commands: Commands) -> None:
+    output = commands.call(*RUN, "+model.heads=2", "dataset.root=/nowhere", status=1)
     assert "2 problems" in output
     assert "model.heads" in output
     assert "/nowhere does not exist" in output
     assert "Traceback" not in output
 
 
-def test_multirun_ends_with_one_table(tmp_path: Path, people: Path) -> None:
+def test_multirun_ends_with_one_table(commands: Commands, tmp_path: Path, people: Path) -> None:
     nameless = [word for word in RUN if word != "name=tiny"]
     swept = ("model.lr=1e-4,3e-4", "name=lr_${model.lr}")  # each job has a name of its own
-    output = call(tmp_path, "-m", *nameless, f"dataset.root={people}", *swept)
+    output = commands.call("-m", *nameless, f"dataset.root={people}", *swept)
     (table,) = tmp_path.glob("multirun/*/runs.csv")
     with table.open(newline="") as file:
         jobs = list(csv.DictReader(file))
@@ -78,10 +88,10 @@ def test_multirun_ends_with_one_table(tmp_path: Path, people: Path) -> None:
     assert "model.lr" in output
 
 
-def test_two_processes_evaluate_as_one(tmp_path: Path, people: Path) -> None:
+def test_two_processes_evaluate_as_one(commands: Commands, tmp_path: Path, people: Path) -> None:
     ranking = ("callbacks.ranking.pca=4", "callbacks.ranking.rerank=k_reciprocal")
     trained = ("callbacks.throughput=null", f"dataset.root={people}", *ranking)
-    call(tmp_path, *RUN, *trained, "hydra.run.dir=one")
+    commands.call(*RUN, *trained, "hydra.run.dir=one")
     again = (*RUN, *trained, "task=test", "ckpt_path=one/checkpoints/last.ckpt")
     two = ("trainer.devices=2", "+trainer.strategy=ddp", "dataset.cache=device")
     call(tmp_path, *again, "hydra.run.dir=two", *two)
@@ -107,21 +117,21 @@ def test_two_processes_mine_the_whole_pk_batch(tmp_path: Path, people: Path) -> 
 
 
 def test_killed_and_resumed_it_ends_as_if_nothing_had_happened(
-    tmp_path: Path, people: Path
+    commands: Commands, tmp_path: Path, people: Path
 ) -> None:
     long = (*RUN, f"dataset.root={people}", "model.iterations=40", "model.lr=1e-3")
     often = (*long, "callbacks.checkpoint.every_n_train_steps=2")
-    process = start(tmp_path, *often)
+    process = commands.start(*often)
     deadline = time.time() + 120
     while not list(tmp_path.rglob("last.ckpt")) and time.time() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+        time.sleep(0.02)
+    process.kill(signal.SIGKILL)
+    assert process.wait(60) is not None
     if list(tmp_path.rglob("exits.csv")):
         pytest.skip("it had finished before it was killed")
-    call(tmp_path, *often, "ckpt_path=last")
+    commands.call(*often, "ckpt_path=last")
     assert len(list((tmp_path / "runs" / "tiny").iterdir())) == 1  # the same folder
-    call(tmp_path, *often, "hydra.run.dir=whole")
+    commands.call(*often, "hydra.run.dir=whole")
     assert exits(tmp_path / "runs") == exits(tmp_path / "whole")
 
 

@@ -15,7 +15,7 @@ from typing import Literal
 import pytest
 import torch
 
-from tests.torture.launcher import Launcher, Running
+from tests.launcher import Launcher, Running
 
 TIME_LIMIT = 120  # seconds, of commands that take three on an idle core
 TRACEBACK = re.compile(

@@ -5,15 +5,13 @@ from __future__ import annotations
 import csv
 import os
 import shutil
-import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.launcher import Launcher, Starter
 from tests.torture.bench import DEMO, Bench, Stage
-from tests.torture.launcher import Launcher
 
 WHOLE = os.environ.get("REID_LAB_TORTURE") == "1"
 FAMILY = "torture family"
@@ -83,13 +81,10 @@ def table_row(family: str, count: Counter[str]) -> dict[str, str | int]:
 
 
 @pytest.fixture(scope="session")
-def launcher() -> Iterator[Launcher]:
-    if not sys.platform.startswith("linux"):
+def launcher(starter: Launcher | Starter) -> Launcher:
+    if not isinstance(starter, Launcher):
         pytest.skip("the bench forks its commands and looks for what they leave in /proc")
-    one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
-    parent = Launcher({**os.environ, **one_thread, "COLUMNS": "160"})
-    yield parent
-    parent.close()
+    return starter
 
 
 @pytest.fixture(scope="session")

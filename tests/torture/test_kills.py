@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.launcher import Running
 from tests.torture.bench import (
     TIME_LIMIT,
     TRACEBACK,
@@ -34,7 +35,6 @@ from tests.torture.bench import (
     start,
     training,
 )
-from tests.torture.launcher import Running
 
 pytestmark = pytest.mark.system
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 HEAVY = (
     *("torch", "pytorch_lightning", "hydra", "faiss", "matplotlib.pyplot", "scipy.stats"),
     *("reid_lab.run.run", "reid_lab.config.build", "reid_lab.report", "reid_lab.doctor.examine"),
@@ -64,12 +64,57 @@ class Running:
         return self.output.read_text(errors="replace")
 
 
+class Launched:
+    """A command that was started the ordinary way."""
+
+    def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
+        self.process, self.pid, self.output = process, process.pid, output
+
+    def wait(self, timeout: float) -> int | None:
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def kill(self, by: int) -> None:
+        self.process.send_signal(by)
+
+    def text(self) -> str:
+        return self.output.read_text(errors="replace")
+
+
+class Starter:
+    """What `Launcher` does, where the platform cannot fork safely: a process for each command."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = environment
+
+    def start(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        folder: Path,
+        output: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> Launched:
+        command = [sys.executable, *([] if module.endswith(".py") else ["-m"]), module, *arguments]
+        own = {**self.environment, **(environment or {})}
+        with output.open("wb") as file:
+            process = subprocess.Popen(
+                command, cwd=folder, env=own, stdout=file, stderr=subprocess.STDOUT
+            )
+        return Launched(process, output)
+
+    def close(self) -> None:
+        pass
+
+
 class Launcher:
     """The parent of all commands, with `environment` instead of the caller's."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.torture.launcher"],
+            [sys.executable, "-m", "tests.launcher"],
             cwd=ROOT,
             env=dict(environment),
             stdin=subprocess.PIPE,
@@ -85,7 +130,10 @@ class Launcher:
         output: Path,
         environment: Mapping[str, str] | None = None,
     ) -> Running:
-        """Start `python -m module arguments...` in `folder`; what it prints goes to `output`."""
+        """Start `python -m module arguments...` in `folder`; what it prints goes to `output`.
+
+        A module that ends with .py is a script in `folder`.
+        """
         request = {"module": module, "arguments": list(arguments), "folder": str(folder)}
         request |= {"output": str(output), "environment": dict(environment or {})}
         return Running(self.ask(request)["pid"], output, self)
@@ -131,6 +179,9 @@ def become(request: Mapping[str, Any]) -> None:
     prepare(request)
     status: Any = 0
     try:
+        if request["module"].endswith(".py"):
+            runpy.run_path(request["module"], run_name="__main__")
+            raise SystemExit(0)
         tool = request["module"].partition(".")[2]  # of `reid-lab`; none is a run
         sys.argv[1:1] = [tool] * bool(tool)
         module = "reid_lab.cli" if tool else "reid_lab"
