@@ -24,7 +24,10 @@ ALLOWED = (
 
 
 class Renormalise(nn.Module):
-    """Images normalised by ImageNet's mean and deviation -> by those of a network's weights."""
+    """Images normalised by ImageNet's mean and deviation -> by those of a network's weights.
+
+    Both are kept in checkpoints: another version of timm may have other weights by default.
+    """
 
     scale: Tensor
     shift: Tensor
@@ -33,8 +36,8 @@ class Renormalise(nn.Module):
         super().__init__()
         theirs, ours = torch.tensor([mean, std]), torch.tensor([MEAN, STD])
         scale, shift = ours[1] / theirs[1], (ours[0] - theirs[0]) / theirs[1]
-        self.register_buffer("scale", scale.view(3, 1, 1), persistent=False)
-        self.register_buffer("shift", shift.view(3, 1, 1), persistent=False)
+        self.register_buffer("scale", scale.view(3, 1, 1))
+        self.register_buffer("shift", shift.view(3, 1, 1))
 
     @classmethod
     def of(cls, network: nn.Module) -> Renormalise | None:
