@@ -86,10 +86,14 @@ def test_the_memory_bound_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("bound", [3e5, 6e5, 1e6])
-def test_distances_change_within_the_memory(bound: float, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("pairs", "of_pair"), [(1000, 64), (100_000, 1)])  # few rows; all of them
+def test_distances_change_within_the_memory(
+    bound: float, pairs: int, of_pair: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     query, gallery, q, g = crowd(3, queries=150, images=400, dim=8)
     monkeypatch.setattr(memory, "TILE_BYTES", 64 * 550 * 4)
-    monkeypatch.setattr(module, "PAIRS", 1000)
+    monkeypatch.setattr(module, "PAIRS", pairs)
+    monkeypatch.setattr(module, "PAIR", of_pair)
     jaccard, taken = module._jaccard, list[int]()
 
     def noted(piece: module.Piece, by_gallery: sparse.csc_array) -> module.Alike:
@@ -106,8 +110,7 @@ def test_distances_change_within_the_memory(bound: float, monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "neighbours", found)
     monkeypatch.setattr(module, "_jaccard", noted)
     KReciprocal().rank(query, gallery, q, g, memory=bound)
-    pairs = module.PAIR * module.PAIRS
-    assert max(taken) + pairs <= bound
+    assert max(taken) + of_pair * pairs <= bound
     assert sum(taken) == module.PLACE * 150 * 400
     # several rows at a time where they fit
     assert max(taken) > module.PLACE * 400
