@@ -13,7 +13,9 @@ import pytest
 
 import reid_lab
 from reid_lab.checkpoint import fingerprint
+from reid_lab.errors import UserError
 from reid_lab.files.console import stderr, stdout
+from reid_lab.gallery.embed_command import allocate
 from reid_lab.model import ReidModule
 from tests.commands import embed as main
 from tests.conftest import write_jpegs
@@ -204,6 +206,7 @@ def test_parquet_needs_pyarrow(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
         (("--images", "images", "--exit", "stage9"), "unknown exit 'stage9'.*available: stage1, "),
         (("--images", "images", "--out", "o.csv"), r"o\.csv: the name must end in \.npz or"),
         (("--images", "images", "--out", "folder.npz"), "folder.npz is a folder"),
+        (("--images", "images", "--out", "l.csv/a/o.npz"), "l.csv is not a folder with write"),
         (("--images", "images", "--boxes", "b.csv"), "images is a folder: give an image"),
         (("--images", "l.csv", "--boxes", "b.csv"), "l.csv is a CSV file: give an image"),
         (("--images", "l.csv", "--pattern", "x"), "--pattern is for a folder"),
@@ -228,6 +231,11 @@ def test_errors_before_any_work(
     assert printed.count("error: ") == 1
     assert re.search(message, printed, re.DOTALL), printed
     assert not Path("o.npz").exists()
+
+
+def test_embeddings_larger_than_memory() -> None:
+    with pytest.raises(UserError, match=r"10,000,000 .* do not fit in memory: choose fewer exits"):
+        allocate(10**7, 10**7)
 
 
 def test_nothing_is_written_if_no_image_can_be_read(run: Run) -> None:

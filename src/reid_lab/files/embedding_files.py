@@ -12,6 +12,7 @@ unknown; names are text, empty where they are unknown.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,13 +62,16 @@ def check_format(path: Path) -> None:
     """Check before any work that a file of this name can be written.
 
     Raises:
-        UserError: it is a folder, or another format.
+        UserError: it is a folder, or another format, or its folder cannot be written to.
         MissingPackageError: it is Parquet, and pyarrow is not installed.
     """
     if path.suffix not in (NPZ, PARQUET):
         raise UserError(f"{path}: the name must end in {NPZ} or {PARQUET}")
     if path.is_dir():
         raise UserError(f"{path} is a folder: give the name of a file")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise UserError(f"{path} cannot be written: {above} is not a folder with write permission")
     if path.suffix == PARQUET:
         load("pyarrow", f"writing {PARQUET}")
 

@@ -80,12 +80,27 @@ def _embed(
                 found.images += batch.images
                 for name, rows in embed_pixels(model, batch.pixels, names).items():
                     if name not in found.exits:
-                        found.exits[name] = torch.empty(len(images), rows.shape[1])
+                        found.exits[name] = allocate(len(images), rows.shape[1])
                     found.exits[name][done : done + len(rows)] = rows
                 done += len(batch.images)
             bar.advance(task, len(batch))
     found.exits = {name: found.exits[name][:done] for name in names if done}
     return found
+
+
+def allocate(count: int, dim: int) -> torch.Tensor:
+    """Allocate all embeddings of an exit, (count, dim) float32.
+
+    Raises:
+        UserError: there is too little.
+    """
+    try:
+        return torch.empty(count, dim)
+    except RuntimeError as error:
+        raise UserError(
+            f"{count:,} embeddings of {dim} values ({4e-9 * count * dim:,.1f} GB) do not fit in "
+            "memory: choose fewer exits (--exit), or embed the images in parts"
+        ) from error
 
 
 def _pooled(rows: ImageRows) -> ImageRows:
