@@ -64,7 +64,10 @@ def test_convert(osnet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert open_model(out)[1] == (384, 128)
 
     assert weights(["inspect", str(out)]) == 0
-    assert "convert     no: it is a checkpoint of reid_lab already" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "convert     no: it is a checkpoint of reid_lab already" in printed
+    assert "Classifier(backbone=OSNet(width=0.25, norm=batch), fc=512, identities=751)" in printed
+    assert "image       384x128" in printed
 
 
 def test_a_lost_classifier_is_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -137,9 +137,10 @@ def _rows(file: WeightsFile, found: FoundWeights, card: Card) -> dict[str, str]:
         **card.rows,
     }
     rows = {label: value for label, value in rows.items() if value}
-    if found.model is not None:
+    if found.overrides:
         height, width = found.image
-        rows |= {"image": f"{height}x{width}", "config": found.overrides}
+        rows |= {"image": f"{height}x{width}" if height else "not kept", "config": found.overrides}
+    if found.model is not None:
         left = found.left_over(file.shapes)
         more = ", ..." * (len(left) > SHOWN)
         rows["left over"] = f"{len(left)}: {', '.join(left[:SHOWN])}{more}" if left else "nothing"

@@ -40,6 +40,7 @@ def _ours(file: WeightsFile) -> FoundWeights | None:
     kept = file.others.get("hyper_parameters")
     if isinstance(kept, Mapping) and isinstance(kept.get("model"), Mapping):
         model: Mapping[str, Any] = kept["model"]
+        image = kept.get("image", [])
         backbone = model.get("backbone")
         parts = [model, backbone] if isinstance(backbone, Mapping) else [model]
         names = [str(part.get("_target_", "?")).rpartition(".")[2] for part in parts]
@@ -49,6 +50,8 @@ def _ours(file: WeightsFile) -> FoundWeights | None:
             " on ".join(names),
             classes=classes if isinstance(classes, int) else None,
             licence="MIT (reid_lab's code)",
+            overrides=_call(model),
+            image=(image[0], image[1]) if isinstance(image, list) and len(image) == 2 else (0, 0),
             names={key: key for key in file.state},
             reason="it is a checkpoint of reid_lab already: use it as it is",
         )
@@ -56,6 +59,15 @@ def _ours(file: WeightsFile) -> FoundWeights | None:
         reason = "a backbone's state dict without a config: give it as backbone.weights=FILE"
         return FoundWeights(OURS, "a backbone", licence="MIT (reid_lab's code)", reason=reason)
     return None
+
+
+def _call(config: Any, depth: int = 8) -> str:
+    """A stored config as the call that builds it: `DaRe(backbone=ResNet(depth=50), dim=128)`."""
+    if not isinstance(config, Mapping) or depth == 0:
+        return "..." if isinstance(config, Mapping | list) else str(config)[:60]
+    shown = {key: _call(v, depth - 1) for key, v in config.items() if key != "_target_"}
+    given = ", ".join(f"{key}={value}" for key, value in shown.items())
+    return f"{str(config.get('_target_', '')).rpartition('.')[2]}({given})"
 
 
 def _clip_reid(shapes: Shapes) -> FoundWeights | None:
