@@ -63,8 +63,12 @@ def _ours(file: WeightsFile) -> FoundWeights | None:
 
 def _call(config: Any, depth: int = 8) -> str:
     """A stored config as the call that builds it: `DaRe(backbone=ResNet(depth=50), dim=128)`."""
-    if not isinstance(config, Mapping) or depth == 0:
-        return "..." if isinstance(config, Mapping | list) else str(config)[:60]
+    if not isinstance(config, Mapping | list):
+        return str(config)[:60]
+    if depth == 0:
+        return "..."
+    if isinstance(config, list):
+        return f"[{', '.join(_call(value, depth - 1) for value in config)}]"
     shown = {key: _call(v, depth - 1) for key, v in config.items() if key != "_target_"}
     given = ", ".join(f"{key}={value}" for key, value in shown.items())
     return f"{str(config.get('_target_', '')).rpartition('.')[2]}({given})"
