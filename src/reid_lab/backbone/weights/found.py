@@ -62,6 +62,7 @@ class FoundWeights:
             file's names: ours has no such bias, and the mean takes it.
         reshaped: our key -> shape, where the same numbers have another one.
         new: our key -> shape of what the file lacks and a test does not need; zeros.
+        constants: our key -> values that belong to the network, and are in no file.
         notes: what was assumed, and what to know.
         reason: why there is no `model`.
     """
@@ -78,6 +79,7 @@ class FoundWeights:
     folded: Mapping[str, str] = field(default_factory=dict)
     reshaped: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     new: Shapes = field(default_factory=dict)
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     reason: str = ""
 
@@ -92,7 +94,7 @@ class FoundWeights:
             state[mean] = state[mean] - state[bias]
         ours = {new: state[old].clone() for old, new in self.names.items()}
         ours |= {key: ours[key].reshape(shape) for key, shape in self.reshaped.items()}
-        ours |= {key: torch.zeros(shape) for key, shape in self.new.items()}
+        ours |= {key: torch.zeros(shape) for key, shape in self.new.items()} | {**self.constants}
         for key in [*ours]:  # files of before torch 0.4.1 have no counters of batches
             if key.endswith("running_var"):
                 counter = key.replace("running_var", "num_batches_tracked")

@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
+from reid_lab import optional
 from reid_lab.backbone.stages import Backbone
+from reid_lab.backbone.timm_networks import Renormalise
 from reid_lab.backbone.weights.found import Choices, FoundWeights, Shapes, on_classifier
 
 TOOLBOX = "timm"
@@ -64,13 +66,26 @@ def _named(shapes: Shapes, choices: Choices, name: str) -> FoundWeights:
     theirs = {key.replace(".", "_"): key for key in shapes}
     pairs = {theirs.get(_flat(key, VIT in shapes)): f"backbone.{key}" for key in ours.state_dict()}
     names = {their: our for their, our in pairs.items() if their is not None}
-    found = FoundWeights(TOOLBOX, name, licence=LICENCE, image=image, names=names)
+    constants = {
+        f"backbone.{place}.{key}": value
+        for place, part in ours.named_modules()
+        if isinstance(part, Renormalise)
+        for key, value in _renormalise(name).state_dict().items()
+    }
+    found = FoundWeights(
+        TOOLBOX, name, licence=LICENCE, image=image, names=names, constants=constants
+    )
     dim = ours.channels[-1]
     rest = {key.rpartition(".")[0] for key in shapes if key not in names}
     head = rest.pop() if len(rest) == 1 else ""
     if shapes.get(f"{head}.weight", ())[1:] != (dim,):  # something is between it and the pool
         head = ""
     return on_classifier(found, backbone, words, shapes, head, dim)
+
+
+def _renormalise(name: str) -> Renormalise:
+    config = optional.load("timm", f"--network {name}").get_pretrained_cfg(name)
+    return Renormalise(config.mean, config.std)
 
 
 def _flat(key: str, vit: bool) -> str:
