@@ -148,6 +148,14 @@ def test_numbers_do_not_depend_on_the_batches(parts: list[int]) -> None:
         assert np.array_equal(one, np.concatenate(many))
 
 
+def test_random_confidences_and_places_are_uniform_and_independent() -> None:
+    noise, within = Draws(exits=3, seed=0).take(20_000)
+    numbers = np.concatenate([noise, within], 1)  # (N, 6)
+    assert numbers.min() >= 0 and numbers.max() < 1
+    np.testing.assert_allclose(numbers.mean(0), 0.5, atol=0.01)
+    np.testing.assert_allclose(12 * np.cov(numbers.T), np.eye(6), atol=0.03)
+
+
 def test_orders_of_the_queries() -> None:
     query = ids([3, 1, 2, 1, 3, 2], [1, 2, 1, 1, 2, 2])
     for order, key in (("by_identity", query.pids), ("by_camera", query.camids)):

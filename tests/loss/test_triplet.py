@@ -79,6 +79,7 @@ def test_the_hardest_is_batch_hard_with_the_same_gradients() -> None:
     hard = batch_hard(one, torch.tensor(PIDS))
     general = generalised_batch_hard(two, torch.tensor(PIDS), k=1, p=1, margin=0)
     assert torch.equal(hard, general)
+    assert torch.equal(GeneralisedBatchHard()(two, torch.tensor(PIDS)), hard)  # by default, too
     hard.backward()
     general.backward()
     torch.testing.assert_close(one.grad, two.grad, rtol=0, atol=0)

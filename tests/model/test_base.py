@@ -84,6 +84,7 @@ def test_the_first_step_is_logged_where_lightning_leaves_it_out(
     )
     model.training_step(BATCH, batch)
     first = (every, batch, step) == (10, 0, 0)
+    assert all(type(value) is float for _, row in logger.rows for value in row.values())
     assert logger.rows == ([(0, model.logged)] if first else [])
 
 
