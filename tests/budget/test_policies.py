@@ -224,6 +224,11 @@ def test_logistic_stays_finite_where_nothing_is_to_be_separated_or_all_is(
     assert np.isfinite(odds).all() and ((odds > 0) == right).all()
 
 
+def test_logistic_of_no_finite_rows_gives_even_odds() -> None:
+    model = Logistic.fit(np.full((3, 4), np.inf), np.array([True, False, True]))
+    assert model(np.random.default_rng(0).normal(size=(5, 4))).tolist() == [0] * 5
+
+
 def test_logistic_clips_what_is_far_or_infinite_to_its_own_side() -> None:
     x = np.random.default_rng(0).normal(3.0, 2.0, size=(2_000, 2))
     x = np.concatenate([x, [[3.0, np.nan], [np.inf, 3.0], [3.0, -np.inf]]])  # left out

@@ -108,7 +108,11 @@ def test_half_precision_is_kept_as_float32(split: Split, tmp_path: Path) -> None
     assert torch.equal(rows, IMAGES.mean((2, 3)).half().float())
 
 
-@pytest.mark.parametrize("broken", ["bytes", "rows"])
+class Rows(list[int]):
+    """A type that a file of tensors does not hold: to load it runs code."""
+
+
+@pytest.mark.parametrize("broken", ["bytes", "rows", "code"])
 def test_a_broken_file_is_computed_again(
     broken: str, split: Split, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -116,7 +120,9 @@ def test_a_broken_file_is_computed_again(
     path = cache.path(split)
     if broken == "bytes":
         path.write_bytes(b"junk")
-    else:
+    elif broken == "rows":
         torch.save({"exits/pool": torch.zeros(5, 32)}, path)
+    else:
+        torch.save({"exits/pool": Rows(range(6))}, path)
     assert not cache.load(split) and not cache.kept
     assert f"{path} is broken" in caplog.text
