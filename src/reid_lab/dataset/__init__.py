@@ -12,6 +12,7 @@ from reid_lab.optional import lazy_names
 
 if TYPE_CHECKING:
     from reid_lab.dataset.datamodule import ReidDataModule
+    from reid_lab.dataset.readers.atrw import read_atrw
     from reid_lab.dataset.readers.csv_file import read_csv
     from reid_lab.dataset.readers.cuhk03 import read_cuhk03
     from reid_lab.dataset.readers.cuhk03_np import read_cuhk03_np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from reid_lab.dataset.readers.market1501 import read_layout, read_market1501
     from reid_lab.dataset.readers.mars import read_mars
     from reid_lab.dataset.readers.msmt17 import read_msmt17
+    from reid_lab.dataset.readers.veri776 import read_veri776
     from reid_lab.dataset.readers.viper import read_viper
     from reid_lab.dataset.records import Benchmark, DatasetError, Split
     from reid_lab.dataset.sampler import PKSampler
@@ -34,6 +36,7 @@ _HOMES = {
     "ReidDataModule": "datamodule",
     "Split": "records",
     "Transforms": "transforms",
+    "read_atrw": "readers.atrw",
     "read_csv": "readers.csv_file",
     "read_cuhk03": "readers.cuhk03",
     "read_cuhk03_np": "readers.cuhk03_np",
@@ -45,6 +48,7 @@ _HOMES = {
     "read_market1501": "readers.market1501",
     "read_mars": "readers.mars",
     "read_msmt17": "readers.msmt17",
+    "read_veri776": "readers.veri776",
     "read_viper": "readers.viper",
 }
 __all__ = [
@@ -54,6 +58,7 @@ __all__ = [
     "ReidDataModule",
     "Split",
     "Transforms",
+    "read_atrw",
     "read_csv",
     "read_cuhk03",
     "read_cuhk03_np",
@@ -65,6 +70,7 @@ __all__ = [
     "read_market1501",
     "read_mars",
     "read_msmt17",
+    "read_veri776",
     "read_viper",
 ]
 

@@ -19,6 +19,8 @@ LICENCES = {
     "mars": RESEARCH,
     "viper": "released for research",
     "grid": RESEARCH,
+    "veri776": "non-commercial research, on request",
+    "atrw": "CC BY-NC-SA 4.0",
     "imagenet": "images for non-commercial research and education",
     "synthetic": "rendered by reid_lab, no real people",
 }

@@ -10,6 +10,7 @@ which were drawn by hand. JLML's text swaps training and test people (750, 751);
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,21 +43,27 @@ WITH_DISTRACTORS = PublishedCounts(
 )
 
 
-def read_layout(root: Path | str, name: str) -> Benchmark:
+def read_layout(
+    root: Path | str,
+    name: str,
+    folders: Sequence[str] = tuple(FOLDERS.values()),
+    example: str = "0001_c1s1_000001_00.jpg",
+) -> Benchmark:
     """Read a folder in Market-1501's layout. If there is one camera, the protocol hides nothing.
 
     Args:
         name: of the data set, in messages and results.
+        folders: of the training, query and gallery images.
+        example: an image's name, for messages.
 
     Raises:
         DatasetError: the folder or one of its three parts is missing or empty, or a name does
             not match the pattern.
     """
     root = Path(root).expanduser()
-    layout = [f"{folder}/0001_c1s1_000001_00.jpg ..." for folder in FOLDERS.values()]
-    require(name, root, list(FOLDERS.values()), layout)
-    train, query, gallery = (read_folder(root, folder) for folder in FOLDERS.values())
-    notes = skipped_note(name, *(root / folder for folder in FOLDERS.values()))
+    require(name, root, folders, [f"{folder}/{example} ..." for folder in folders])
+    train, query, gallery = (read_folder(root, folder) for folder in folders)
+    notes = skipped_note(name, *(root / folder for folder in folders))
     return allow_one_camera(Benchmark(name, train, query, gallery, notes))
 
 
