@@ -133,4 +133,4 @@ def _truth(path: Path) -> dict[int, tuple[int, int, int, str]]:
             f"{path}: expected a list of imgid, entityid, frame (scene, camera, number) and "
             f"query, found something else ({error}): use the owners' gt_test_plain.json"
         ) from error
-    return found  # type: ignore[return-value]
+    return found
