@@ -110,20 +110,20 @@ def _content(path: Path) -> tuple[Any, dict[str, Any]]:
         raise ValueError("the file is empty")
     if path.suffix == ".safetensors":
         return _safetensors(path)
+    broken = None
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                if broken := archive.testzip():  # torch writes checksums, but does not read them
-                    raise ValueError(f"{broken} has a wrong checksum")
+                broken = archive.testzip()  # torch writes checksums, but does not read them
         with warnings.catch_warnings(), torch.serialization.safe_globals(_numpy_scalars()):
             warnings.simplefilter("ignore")  # about pickles that torch did not write
-            return torch.load(path, map_location="cpu", weights_only=True), {}
-    except ValueError:
-        raise
+            if broken is None:
+                return torch.load(path, map_location="cpu", weights_only=True), {}
     except pickle.UnpicklingError as error:
         raise ValueError(_reason(error)) from error
     except Exception as error:  # torch raises many kinds for a file that it did not write
         raise ValueError(f"truncated, or not written by torch: {type(error).__name__}") from error
+    raise ValueError(f"{broken} has a wrong checksum")
 
 
 def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
