@@ -34,7 +34,7 @@ from reid_lab.backbone.weights.found import FoundWeights
 from reid_lab.dataset.transforms import MEAN, STD
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
-from reid_lab.results.card import Card
+from reid_lab.results.card import ModelCard
 from reid_lab.types import MAX_SIDE
 
 PLUGINS = "REID_LAB_PLUGINS"  # modules to import, separated by commas
@@ -285,13 +285,13 @@ def open_model(checkpoint: Path | str) -> tuple[ReidModule, tuple[int, int], str
     return model, (height, width), key
 
 
-def card_of(state: Mapping[str, Any]) -> Card | None:
+def card_of(state: Mapping[str, Any]) -> ModelCard | None:
     """The card of a checkpoint's content; None in those from before there were cards."""
     kept = state.get("hyper_parameters")
-    return Card.of(kept.get("card")) if isinstance(kept, Mapping) else None
+    return ModelCard.of(kept.get("card")) if isinstance(kept, Mapping) else None
 
 
-def read_card(checkpoint: Path | str) -> Card | None:
+def read_card(checkpoint: Path | str) -> ModelCard | None:
     """The card of a checkpoint: its training data and their terms; None where it has none.
 
     Raises:
@@ -300,7 +300,7 @@ def read_card(checkpoint: Path | str) -> Card | None:
     return card_of(read_checkpoint(checkpoint))
 
 
-def checkpoint_of(file: WeightsFile, found: FoundWeights, card: Card) -> dict[str, Any]:
+def checkpoint_of(file: WeightsFile, found: FoundWeights, card: ModelCard) -> dict[str, Any]:
     """The content of a checkpoint with the weights of another toolbox.
 
     Raises:

@@ -32,7 +32,7 @@ from reid_lab.gallery.embed import embed
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.model import ReidModule
 from reid_lab.model.base import State
-from reid_lab.results.card import Card
+from reid_lab.results.card import ModelCard
 from reid_lab.runtime import ExportError, Gallery, Manifest, Model
 from reid_lab.runtime import embed as embed_without_torch
 from reid_lab.runtime.images import resize
@@ -43,7 +43,7 @@ from tests.commands import runtime as runtime_main
 from tests.conftest import write_jpegs
 from tests.methods import BACKBONES, METHODS, SIZE, TODAY, method, on_backbone, save
 
-CARD = Card(data="mini", recipe="a test")
+CARD = ModelCard(data="mini", recipe="a test")
 Exported = Callable[[str], Path]
 # hand-crafted features, whose operations ONNX does not have
 REFUSED = {"lomo"}
@@ -108,9 +108,9 @@ def test_whole_and_chain_are_torchs(exported: Exported, name: str, count: int) -
 
 def test_the_card_goes_with_the_export(dare: Path) -> None:
     for folder in (dare / "out", dare / "out" / "int8"):
-        assert Card.of(Manifest.read(folder).card) == CARD
+        assert ModelCard.of(Manifest.read(folder).card) == CARD
     metadata = {p.key: p.value for p in onnx.load(dare / "out" / "model.onnx").metadata_props}
-    assert Card.of(json.loads(metadata["card"])) == CARD
+    assert ModelCard.of(json.loads(metadata["card"])) == CARD
 
 
 FRAME = np.random.default_rng(5).integers(0, 256, (200, 300, 3), np.uint8)

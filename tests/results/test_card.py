@@ -4,26 +4,26 @@ from typing import Any
 
 import pytest
 
-from reid_lab.results.card import UNKNOWN, Card, licence_of
+from reid_lab.results.card import UNKNOWN, ModelCard, licence_of
 
-CARD = Card("market1501", "research only", "ImageNet-1K", UNKNOWN, "dare_market", "0123abcd")
+CARD = ModelCard("market1501", "research only", "ImageNet-1K", UNKNOWN, "dare_market", "0123abcd")
 
 
 def test_a_card_is_kept_in_plain_types() -> None:
-    assert Card.of(CARD.to_dict()) == CARD
-    assert Card.of({**CARD.to_dict(), "later": "field"}) == CARD
-    assert Card.of({"data": "a\n  b"}) == Card("a b")
+    assert ModelCard.of(CARD.to_dict()) == CARD
+    assert ModelCard.of({**CARD.to_dict(), "later": "field"}) == CARD
+    assert ModelCard.of({"data": "a\n  b"}) == ModelCard("a b")
 
 
 @pytest.mark.parametrize("stored", [None, "card", [], {"data": 7}, {"data": "x" * 501}])
 def test_a_malformed_card_is_none(stored: Any) -> None:
-    assert Card.of(stored) is None
+    assert ModelCard.of(stored) is None
 
 
 def test_rows_are_what_is_known() -> None:
     assert "its terms" not in CARD.rows
     assert CARD.rows["trained on"] == "market1501"
-    assert Card().rows == {}
+    assert ModelCard().rows == {}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from reid_lab.cli.command import Command, Subparsers
 if TYPE_CHECKING:
     from reid_lab.backbone.weights import WeightsFile
     from reid_lab.backbone.weights.found import FoundWeights
-    from reid_lab.results.card import Card
+    from reid_lab.results.card import ModelCard
 
 SHOWN = 5  # names of tensors that are left over
 EXAMPLES = """\
@@ -103,7 +103,7 @@ def _fetch(args: argparse.Namespace) -> int:
     return 0
 
 
-def _read(args: argparse.Namespace) -> tuple[WeightsFile, FoundWeights, Card]:
+def _read(args: argparse.Namespace) -> tuple[WeightsFile, FoundWeights, ModelCard]:
     from reid_lab.backbone.weights import read_weights
     from reid_lab.backbone.weights.found import Choices
     from reid_lab.backbone.weights.identify import identify
@@ -114,18 +114,18 @@ def _read(args: argparse.Namespace) -> tuple[WeightsFile, FoundWeights, Card]:
     return file, found, _card(file, found, args.data)
 
 
-def _card(file: WeightsFile, found: FoundWeights, data: str | None) -> Card:
+def _card(file: WeightsFile, found: FoundWeights, data: str | None) -> ModelCard:
     """The card in a checkpoint of ours; of another file what its name and shapes show."""
     from reid_lab.backbone.weights.found import training_data
-    from reid_lab.results.card import Card, licence_of
+    from reid_lab.results.card import ModelCard, licence_of
 
     if file.card:
         return file.card
     known = data or training_data(file.path.name, found.classes)
-    return Card(data=known, data_licence=licence_of(known)) if known else Card()
+    return ModelCard(data=known, data_licence=licence_of(known)) if known else ModelCard()
 
 
-def _rows(file: WeightsFile, found: FoundWeights, card: Card) -> dict[str, str]:
+def _rows(file: WeightsFile, found: FoundWeights, card: ModelCard) -> dict[str, str]:
     count = sum(tensor.numel() for tensor in file.state.values())
     rows = {
         "file": f"{file.path}, {len(file.state)} tensors, {count:,} numbers",

@@ -37,7 +37,7 @@ from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.model.distilled import Distilled
 from reid_lab.model.teacher import Teacher
-from reid_lab.results.card import UNKNOWN, Card, licence_of
+from reid_lab.results.card import UNKNOWN, ModelCard, licence_of
 from reid_lab.results.provenance import commit
 
 log = logging.getLogger(__name__)
@@ -258,7 +258,7 @@ def give_card(
         files[cfg.model.teacher] = model.teacher.module.card
     started = list(dict.fromkeys(_started_from(plain(cfg.model))))
     cards = [_card_in(source, files.get(source)) for source in started]
-    model.card = Card(
+    model.card = ModelCard(
         data=data,
         data_licence=licence_of(data),
         pretraining="; ".join(card.data for card in cards) or "none",
@@ -282,12 +282,12 @@ def _started_from(config: Any) -> Iterator[str]:
             yield from _started_from(value)
 
 
-def _card_in(source: str, card: Card | None) -> Card:
+def _card_in(source: str, card: ModelCard | None) -> ModelCard:
     """What weights were trained on: `imagenet`, or a file; its name where it has no card."""
     if source == "imagenet":
-        return Card(data="ImageNet-1K", data_licence=licence_of("imagenet"))
+        return ModelCard(data="ImageNet-1K", data_licence=licence_of("imagenet"))
     name = Path(source).name
-    return replace(card, data=f"{name}, trained on {card.data}") if card else Card(name)
+    return replace(card, data=f"{name}, trained on {card.data}") if card else ModelCard(name)
 
 
 def build_trainer(cfg: DictConfig, files: CheckpointFiles | None = None) -> pl.Trainer:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from reid_lab.errors import UserError
-from reid_lab.results.card import Card
+from reid_lab.results.card import ModelCard
 
 State = tuple[Tensor, ...]  # what one exit leaves for the next
 
@@ -45,7 +45,7 @@ class ReidModule(pl.LightningModule, ABC):
     """
 
     exit_names: tuple[str, ...] = ()
-    card: Card | None = None  # of the checkpoint that it was loaded from
+    card: ModelCard | None = None  # of the checkpoint that it was loaded from
     image: tuple[int, int] | None = None  # (height, width) that it was trained for, likewise
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from reid_lab.report.load import Run
 from reid_lab.report.pictures import data_uri
 from reid_lab.report.sections import Images
 from reid_lab.report.tables import TextTable, dataset_table, duration, protocol_line
-from reid_lab.results.card import Card
+from reid_lab.results.card import ModelCard
 from reid_lab.results.ranked import ImageCrop, RankedQuery
 
 
@@ -77,7 +77,7 @@ def _summary(run: Run) -> str:
 
 def _card(run: Run) -> dict[str, str]:
     """What the weights were trained on, and under which terms; only what is known."""
-    card = Card.of(run.summary.card)
+    card = ModelCard.of(run.summary.card)
     return card.rows if card else {}
 
 

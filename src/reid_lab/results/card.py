@@ -27,7 +27,7 @@ LICENCES = {
 
 
 @dataclass(frozen=True)
-class Card:
+class ModelCard:
     """Where weights come from; "not known" where a file does not record it.
 
     Attributes:
@@ -63,15 +63,15 @@ class Card:
         return {label: value for label, value in rows.items() if value != UNKNOWN}
 
     @staticmethod
-    def of(stored: Mapping[str, Any] | None) -> Card | None:
+    def of(stored: Mapping[str, Any] | None) -> ModelCard | None:
         """The card that a file holds; None where it holds none or a malformed one."""
         if not isinstance(stored, Mapping):
             return None
-        known = {field.name for field in fields(Card)}
+        known = {field.name for field in fields(ModelCard)}
         kept = {key: value for key, value in stored.items() if key in known}
         if not all(isinstance(v, str) and len(v) <= MAX_TEXT for v in kept.values()):
             return None
-        return Card(**{key: " ".join(value.split()) for key, value in kept.items()})
+        return ModelCard(**{key: " ".join(value.split()) for key, value in kept.items()})
 
 
 def licence_of(data: str) -> str:

@@ -17,7 +17,7 @@ from reid_lab.backbone.weights import WeightsFile
 from reid_lab.backbone.weights.found import Choices, FoundWeights
 from reid_lab.backbone.weights.identify import identify
 from reid_lab.checkpoint import checkpoint_of, revive
-from reid_lab.results.card import Card
+from reid_lab.results.card import ModelCard
 from tests.backbone.weights.drawn import drawn_images
 from tests.backbone.weights.golden import embeddings_of, networks, state_of
 
@@ -47,7 +47,7 @@ def found_in(state: dict[str, Tensor], **choices: Any) -> FoundWeights:
 
 def converted(state: dict[str, Tensor], **choices: Any) -> dict[str, Any]:
     file = WeightsFile(Path("weights.pth"), state)
-    return checkpoint_of(file, identify(file, Choices(**choices)), Card())
+    return checkpoint_of(file, identify(file, Choices(**choices)), ModelCard())
 
 
 def test_every_golden_network_has_facts() -> None:

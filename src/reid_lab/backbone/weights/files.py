@@ -17,7 +17,7 @@ from torch import Tensor
 
 from reid_lab import optional
 from reid_lab.errors import UserError
-from reid_lab.results.card import Card
+from reid_lab.results.card import ModelCard
 
 # where toolboxes keep the state dict in a checkpoint
 WRAPPERS = ("state_dict", "model", "model_state_dict", "network", "net", "state_dict_ema")
@@ -47,10 +47,10 @@ class WeightsFile:
         return {name: tuple(tensor.shape) for name, tensor in self.state.items()}
 
     @property
-    def card(self) -> Card | None:
+    def card(self) -> ModelCard | None:
         """Of a checkpoint of ours; None in other files, and from before there were cards."""
         kept = self.others.get("hyper_parameters")
-        return Card.of(kept.get("card")) if isinstance(kept, Mapping) else None
+        return ModelCard.of(kept.get("card")) if isinstance(kept, Mapping) else None
 
 
 def read_weights(path: Path | str) -> WeightsFile:

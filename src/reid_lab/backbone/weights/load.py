@@ -11,7 +11,7 @@ from torchvision.models import WeightsEnum
 
 from reid_lab.backbone.weights.files import WeightsError, read_given
 from reid_lab.backbone.weights.wheels import fetched
-from reid_lab.results.card import Card
+from reid_lab.results.card import ModelCard
 
 OURS = "backbone."  # what our methods' checkpoints call it
 INSPECT = "; reid-lab weights inspect FILE identifies files of other toolboxes"
@@ -35,7 +35,7 @@ class StartedFrom(NamedTuple):
     """A weights file as the config names it, and its card if it has one."""
 
     weights: str
-    card: Card | None
+    card: ModelCard | None
 
 
 def load_weights(
