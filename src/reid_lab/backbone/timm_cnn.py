@@ -68,7 +68,7 @@ class TimmCNN(Backbone):
         load_ours(self, weights)
 
 
-class Call(NamedTuple):
+class LayerCall(NamedTuple):
     """A layer that ran, with what it was given and what it made."""
 
     name: str
@@ -99,10 +99,12 @@ def _trunk(name: str, network: Any, ends: list[str]) -> dict[str, nn.Module]:
         CutError: it does anything else than passing each layer's output to the next layer.
     """
     layers = dict(_layers(network, ends))
-    training, calls = network.training, list[Call]()
+    training, calls = network.training, list[LayerCall]()
     hooks = [
         layer.register_forward_hook(
-            lambda module, given, made, key=key: calls.append(Call(key, module, given[0], made))
+            lambda module, given, made, key=key: calls.append(
+                LayerCall(key, module, given[0], made)
+            )
         )
         for key, layer in layers.items()
     ]
@@ -145,7 +147,7 @@ def _layers(module: nn.Module, ends: list[str], above: str = "") -> list[tuple[s
     return found
 
 
-def _check_chain(name: str, image: Tensor, calls: list[Call], result: object) -> None:
+def _check_chain(name: str, image: Tensor, calls: list[LayerCall], result: object) -> None:
     x: object = image
     last = "the image"
     for call in calls:
