@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,12 +27,14 @@ from reid_lab.checkpoint import (
     card_of,
     check_finite,
     check_normalised,
+    check_targets,
     fingerprint_of,
     read_checkpoint,
     revive,
     without_weights,
 )
 from reid_lab.config.nodes import home
+from reid_lab.config.paths import checked_name
 from reid_lab.config.resume import unlike
 from reid_lab.dataset import ReidDataModule, Transforms
 from reid_lab.errors import UserError
@@ -41,6 +45,7 @@ from reid_lab.results.card import UNKNOWN, ModelCard, licence_of
 from reid_lab.results.provenance import commit
 
 log = logging.getLogger(__name__)
+NETWORK = {"model", "backbone", "loss", "experiment"}  # overrides that give one
 # raised by constructors for invalid values; HYDRA_FULL_ERROR=1 shows the traceback
 REFUSALS = (ValueError, TypeError, ArithmeticError, OSError, RuntimeError, ImportError)
 
@@ -211,6 +216,34 @@ def use_trained_size(cfg: DictConfig, state: Mapping[str, Any], given: Sequence[
         return f"tested on images of {here}, as given on the command line; trained on {theirs}"
     cfg.dataset.transforms.height, cfg.dataset.transforms.width = trained
     return f"tested on images of {theirs}, as the checkpoint was trained; the config has {here}"
+
+
+def use_trained_network(cfg: DictConfig, state: Mapping[str, Any], given: Sequence[str]) -> str:
+    """Set the config's network, and its name, to those of a checkpoint that is going to be tested.
+
+    Args:
+        cfg: changed in place, unless the user gave a network or an experiment.
+        state: what `read_checkpoint` gives.
+        given: the overrides of the command line.
+
+    Returns:
+        A note for the console and the report; empty if nothing was changed.
+
+    Raises:
+        CheckpointError: the checkpoint names a class that is not allowed.
+    """
+    keys = {re.split(r"[=.@]", override.lstrip("+~"))[0] for override in given}
+    if keys & NETWORK:
+        return ""
+    trained = state["hyper_parameters"]["model"]
+    check_targets(trained)
+    cfg.model = trained
+    cfg.backbone, cfg.loss = trained.get("backbone"), trained.get("loss")
+    card = card_of(state)
+    if card and card.recipe != UNKNOWN and "name" not in keys:
+        with suppress(UserError):
+            cfg.name = checked_name(card.recipe)
+    return f"tested with the network of the checkpoint, {trained.get('_target_')}"
 
 
 def take_weights(model: ReidModule, state: dict[str, Any], checkpoint: Path) -> int:

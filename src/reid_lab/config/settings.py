@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
 from typing import Annotated, Any, Literal
 
 import pytorch_lightning as pl
 from annotated_types import MinLen
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
 from reid_lab.budget.allocator import Allocator
 from reid_lab.checkpoint import check_resumable, read_checkpoint
-from reid_lab.config.build import build_data
+from reid_lab.config.build import build_data, use_trained_network
 from reid_lab.config.check import ConfigError, Problem, check_config
 from reid_lab.config.dry_run import (
     try_callbacks,
@@ -67,11 +68,12 @@ class Settings:
 
 @dataclass
 class Inputs:
-    """What a run reads: its data set, and its checkpoint with the content of the file."""
+    """What a run reads: its data set, its checkpoint with the content of the file, notes."""
 
     data: ReidDataModule
     checkpoint: Path | None
     state: dict[str, Any] | None
+    notes: list[str] = field(default_factory=list)
 
 
 def check(cfg: DictConfig) -> Inputs:
@@ -104,6 +106,13 @@ def check(cfg: DictConfig) -> Inputs:
     if sound("ckpt_path", "run_dir", "name"):
         found, state = check_checkpoint(cfg)
         problems += found
+    notes: list[str] = []
+    if state and cfg.get("task") == "test":
+        try:
+            notes = [use_trained_network(cfg, state, given_overrides())]
+        except UserError as error:
+            allowed = "a checkpoint of this suite"
+            problems.append(Problem("ckpt_path", cfg.ckpt_path, allowed, str(error)))
     if sound("compare"):
         problems += check_compared(cfg)
     problems += check_made(cfg, data, sound)
@@ -113,7 +122,14 @@ def check(cfg: DictConfig) -> Inputs:
     if problems:
         raise ConfigError(problems)
     assert data is not None
-    return Inputs(data, find_checkpoint(cfg), state)
+    return Inputs(data, find_checkpoint(cfg), state, list(filter(None, notes)))
+
+
+def given_overrides() -> list[str]:
+    """The overrides of the command line; a config composed in Python gives its network itself."""
+    if not HydraConfig.initialized():
+        return ["model"]
+    return list(HydraConfig.get().overrides.task)
 
 
 def with_seed(cfg: DictConfig, seed: int) -> DictConfig:

@@ -17,6 +17,7 @@ from reid_lab.frontier.measured import Cost, costs_by_exit, mixed
 from reid_lab.frontier.points import FrontierError, Point
 from reid_lab.report.load import Run, load_results
 from reid_lab.results import NEW, RESULTS, SUMMARY, config_of, results_of
+from reid_lab.results.card import UNKNOWN, Card
 from reid_lab.results.rows import StreamRow
 
 BYTES = 4  # of a float32
@@ -64,7 +65,7 @@ def collect(folders: Iterable[Path]) -> Collected:
     if not found:
         raise FrontierError("\n".join(["no run has results to compare", *notes, *broken]))
     datasets = keyed_labels([_dataset(f.run) for f in found], [_setting(f) for f in found])
-    keys = [f"{dataset}\n{f.run.name}" for dataset, f in zip(datasets, found, strict=True)]
+    keys = [f"{dataset}\n{_name(f.run)}" for dataset, f in zip(datasets, found, strict=True)]
     labels = distinct_labels(keys, [settings(f.config) for f in found])
     methods = [label.partition("\n")[2] for label in labels]
     named = [
@@ -172,6 +173,15 @@ def _dataset(run: Run) -> str:
     name = str((run.summary.dataset or {}).get("name", "unnamed"))
     multi = (run.summary.protocol or {}).get("query") == "multi"
     return f"{name} multi-query" if multi else name
+
+
+def _name(run: Run) -> str:
+    """The run's name; with the training data of a checkpoint that was tested on others."""
+    card = Card.of(run.summary.card)
+    tested = (run.summary.dataset or {}).get("name")
+    if run.summary.task != "test" or card is None or card.data in (tested, UNKNOWN):
+        return run.name
+    return f"{run.name} (trained on {card.data})"
 
 
 def _setting(one: Finished) -> dict[str, str]:

@@ -253,6 +253,18 @@ class RunRow:
     error: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class TransferRow:
+    """`transfer.csv` of a multirun: a checkpoint's accuracy at its last exit on each data set.
+
+    `figures`: DATASET/rank1 and DATASET/mAP, means where several jobs tested the same.
+    """
+
+    trained_on: str
+    checkpoint: str
+    figures: dict[str, Share] = field(default_factory=dict)
+
+
 def _exits(rows: list[ExitRow]) -> list[ExitRow]:
     if len(rows) > MOST_EXITS:
         raise ValueError(f"{len(rows):,} exits, at most {MOST_EXITS}")
@@ -315,3 +327,4 @@ QUERY_SCORES = Table("query_scores.csv", QueryScoreRow, {"rank1": "rank1_*", "ap
 CONDITIONS = Table("conditions.csv", ConditionRow, check=_conditions)
 SEARCH = Table("search.csv", Trial)
 RUNS = Table("runs.csv", RunRow, {"figures": "*/*", "settings": "*"})
+TRANSFER = Table("transfer.csv", TransferRow, {"figures": "*/*"})

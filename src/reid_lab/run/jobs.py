@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from reid_lab.files.atomic import write_text
 from reid_lab.files.stored import StoredFileError, printable, read_json, read_yaml
 from reid_lab.results import Summary, results_of
+from reid_lab.results.card import Card
 
 _STATUS = ".hydra/status.json"
 _OVERRIDES = ".hydra/overrides.yaml"
@@ -33,6 +34,8 @@ class Job:
     error: str
     exits: dict[str, dict[str, object]]
     elapsed: object
+    dataset: str = ""  # that it tested on
+    card: Card | None = None  # of the network that it tested
 
     @classmethod
     def read(cls, folder: Path) -> Job:
@@ -48,6 +51,8 @@ class Job:
             error=str(state.get("error", "")),
             exits=_exits(summary),
             elapsed="" if summary.elapsed_s is None else summary.elapsed_s,
+            dataset=str((summary.dataset or {}).get("name", "")),
+            card=Card.of(summary.card),
         )
 
     def order(self) -> tuple[bool, int, Path]:

@@ -1,6 +1,7 @@
 """One table of all runs of a multirun: `runs.csv` in the sweep folder, and a short one printed.
 
-A sweep that names one of its keys as the axis `x` gets two plots beside it.
+A sweep that names one of its keys as the axis `x` gets two plots beside it; one over checkpoints
+and data sets with `transfer` their matrix.
 
 Everything is collected from the jobs' folders, so that it does not matter in which process or on
 which machine a job ran, nor how it ended.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -23,11 +24,13 @@ from rich.filesize import pick_unit_and_suffix
 from rich.markup import escape
 from rich.table import Table
 
+from reid_lab.results.card import Card
 from reid_lab.results.rows import RUNS, RunRow
 from reid_lab.run.jobs import Job, read_jobs, write_status
 
 if TYPE_CHECKING:
     from reid_lab.report.sweep import Swept
+    from reid_lab.report.transfer import TransferCell
 
 _pending: tuple[Path, RunsTable] | None = None  # a multirun whose table is not printed yet
 
@@ -43,6 +46,8 @@ class RunsTable(Callback):
             None draws none.
         lines: the key with a line for each of its values.
         compare: label -> folder of a run that is drawn as a horizontal line.
+        transfer: write the matrix of accuracies, trained on x tested on, as `transfer.csv` and
+            plots.
     """
 
     def __init__(
@@ -50,7 +55,9 @@ class RunsTable(Callback):
         x: str | None = None,
         lines: str | None = None,
         compare: Mapping[str, str] | None = None,
+        transfer: bool = False,
     ) -> None:
+        self.transfer = transfer
         self.x, self.lines, self.compare = x, lines, dict(compare or {})
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -74,7 +81,15 @@ class RunsTable(Callback):
         print_pending()
 
     def draw(self, sweep_dir: Path, jobs: list[Job]) -> list[Path]:
-        """Plot the last exit of the runs that have results; nothing without an axis."""
+        """Plot the last exit of the runs that have results; nothing without axis or matrix."""
+        written = []
+        if self.transfer:
+            from reid_lab.report.transfer import write_transfer  # matplotlib is slow to import
+
+            written = write_transfer(sweep_dir, transfer_cells(jobs))
+        return written + self._draw_axis(sweep_dir, jobs)
+
+    def _draw_axis(self, sweep_dir: Path, jobs: list[Job]) -> list[Path]:
         if self.x is None:
             return []
         from reid_lab.report.sweep import write_sweep  # matplotlib is slow to import
@@ -103,7 +118,7 @@ def print_pending() -> None:
         console.print(_table(jobs))
         console.print(f"All figures: {folder}/{RUNS.file}", soft_wrap=True, highlight=False)
         for path in table.draw(folder, jobs):
-            console.print(f"Drawn: {path}", soft_wrap=True, highlight=False)
+            console.print(f"Written: {path}", soft_wrap=True, highlight=False)
 
 
 def write_csv(sweep_dir: Path) -> list[Job]:
@@ -169,6 +184,41 @@ def _swept(job: Job, x: str | None, lines: str | None) -> Swept | None:
     if not known or not _is_number(rank1) or not _is_number(mean):
         return None
     return Swept(job.overrides.get(x or "", ""), job.overrides.get(lines or "", ""), rank1, mean)
+
+
+def transfer_cells(jobs: Sequence[Job]) -> list[TransferCell]:
+    """The jobs that tested a checkpoint, as cells of the matrix.
+
+    Rows are labelled by the data set of the checkpoint's card, columns by the name of the one
+    that was tested; equal names are told apart by recipe and path, or by the overrides.
+    """
+    from reid_lab.report.transfer import TransferCell, distinct
+
+    tested = []
+    for job in jobs:
+        last = list(job.exits.values())[-1] if job.exits else {}
+        rank1, mean = last.get("rank1"), last.get("mAP")
+        checkpoint = job.overrides.get("ckpt_path", "")
+        if _is_number(rank1) and _is_number(mean) and checkpoint:
+            tested.append((job, checkpoint, rank1, mean))
+    cards = [job.card or Card() for job, *_ in tested]
+    paths = [checkpoint for _, checkpoint, *_ in tested]
+    trained = distinct([card.data for card in cards], [card.recipe for card in cards], paths)
+    trained = distinct(trained, paths, paths)
+    on = [_on(job) for job, *_ in tested]
+    columns = distinct([job.dataset for job, *_ in tested], on, on)
+    return [
+        TransferCell(row, column, checkpoint, rank1, mean, card.data == job.dataset)
+        for row, column, card, (job, checkpoint, rank1, mean) in zip(
+            trained, columns, cards, tested, strict=True
+        )
+    ]
+
+
+def _on(job: Job) -> str:
+    """The data set that a job tested on, as its overrides give it."""
+    given = {key: value for key, value in job.overrides.items() if key.startswith("dataset")}
+    return ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in given.items())
 
 
 def _differing(jobs: list[Job]) -> list[str]:

@@ -119,13 +119,14 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
     # now, as what does not fit is no reason to write anything
     begun = take_weights(model, state, checkpoint) if checkpoint and state else 0
     give_card(model, cfg, data.benchmark.name, state)
+    found = inputs.notes + ([size] if size else [])
     del inputs, state  # of which Lightning has the last reference
     if trainer.is_global_zero:
         if cfg.task == "fit" or not last_checkpoint(folder).is_file():
             write_text(folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
         progress.doing = "making the data set"
         data.render()
-        notes = data.notes(cfg.task == "fit", trainer.world_size) + ([size] if size else [])
+        notes = data.notes(cfg.task == "fit", trainer.world_size) + found
         for note in notes:
             log.warning(note)
     try:
