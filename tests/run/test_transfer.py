@@ -15,7 +15,7 @@ from reid_lab.dataset.synthetic import render
 from reid_lab.files.stored import read_config
 from reid_lab.frontier.collect import collect
 from reid_lab.report.transfer import matrix, transfer_rows, write_transfer
-from reid_lab.results.card import Card
+from reid_lab.results.card import ModelCard
 from reid_lab.results.rows import TRANSFER, TransferRow
 from reid_lab.run.jobs import Job
 from reid_lab.run.multirun import transfer_cells
@@ -77,7 +77,7 @@ def test_matrix_of_two_checkpoints_and_two_data_sets(
     assert {"on_folder", "on_folder (trained on folder)", "on_market1501"} <= methods
 
 
-def job(checkpoint: str, dataset: str, rank1: float, card: Card | None, *given: str) -> Job:
+def job(checkpoint: str, dataset: str, rank1: float, card: ModelCard | None, *given: str) -> Job:
     overrides = dict(word.split("=") for word in (f"ckpt_path={checkpoint}", *given))
     exits: dict[str, dict[str, object]] = {"a": {"rank1": 0.9, "mAP": 0.9}}
     exits["b"] = {"rank1": rank1, "mAP": rank1 / 2}
@@ -85,7 +85,7 @@ def job(checkpoint: str, dataset: str, rank1: float, card: Card | None, *given: 
 
 
 def test_rows_and_columns_of_one_name_are_told_apart() -> None:
-    osnet, dare = Card(data="x", recipe="osnet"), Card(data="x", recipe="dare")
+    osnet, dare = ModelCard(data="x", recipe="osnet"), ModelCard(data="x", recipe="dare")
     jobs = [
         job("1.ckpt", "x", 0.1, osnet),
         job("2.ckpt", "x", 0.2, dare),
@@ -97,7 +97,7 @@ def test_rows_and_columns_of_one_name_are_told_apart() -> None:
     expected = ["x (osnet)", "x (dare) (2.ckpt)", "x (dare) (3.ckpt)", "not known"]
     assert [cell.trained for cell in cells] == expected
     assert [cell.own for cell in cells] == [True, True, True, False]
-    one = Card(data="y")
+    one = ModelCard(data="y")
     twice = [
         job("1.ckpt", "folder", 0.1, one, f"dataset.root={root}", "seed=1") for root in ("a", "b")
     ]
@@ -109,7 +109,7 @@ def test_rows_and_columns_of_one_name_are_told_apart() -> None:
 
 
 def test_a_matrix_with_gaps_is_drawn_and_removed(tmp_path: Path) -> None:
-    x, y = Card(data="x"), Card(data="y")
+    x, y = ModelCard(data="x"), ModelCard(data="y")
     cells = transfer_cells([job("1.ckpt", "x", 0.5, x), job("2.ckpt", "y", 1.0, y)])
     written = write_transfer(tmp_path, cells)
     assert [path.name for path in written] == [
@@ -142,7 +142,7 @@ def test_network_of_the_checkpoint_unless_one_is_given(
     cfg = composed("task=test")
     trained = composed(*TINY)
     model = build_model(trained, 8)
-    card = Card(data="x", recipe="tiny").to_dict()
+    card = ModelCard(data="x", recipe="tiny").to_dict()
     state = {"hyper_parameters": {**model.hparams, "card": card}}
     before = cfg.copy()
     note = use_trained_network(cfg, state, given)

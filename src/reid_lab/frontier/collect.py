@@ -17,7 +17,7 @@ from reid_lab.frontier.measured import Cost, costs_by_exit, mixed
 from reid_lab.frontier.points import FrontierError, Point
 from reid_lab.report.load import Run, load_results
 from reid_lab.results import NEW, RESULTS, SUMMARY, config_of, results_of
-from reid_lab.results.card import UNKNOWN, Card
+from reid_lab.results.card import UNKNOWN, ModelCard
 from reid_lab.results.rows import StreamRow
 
 BYTES = 4  # of a float32
@@ -177,7 +177,7 @@ def _dataset(run: Run) -> str:
 
 def _name(run: Run) -> str:
     """The run's name; with the training data of a checkpoint that was tested on others."""
-    card = Card.of(run.summary.card)
+    card = ModelCard.of(run.summary.card)
     tested = (run.summary.dataset or {}).get("name")
     if run.summary.task != "test" or card is None or card.data in (tested, UNKNOWN):
         return run.name

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from reid_lab.files.atomic import write_text
 from reid_lab.files.stored import StoredFileError, printable, read_json, read_yaml
 from reid_lab.results import Summary, results_of
-from reid_lab.results.card import Card
+from reid_lab.results.card import ModelCard
 
 _STATUS = ".hydra/status.json"
 _OVERRIDES = ".hydra/overrides.yaml"
@@ -35,7 +35,7 @@ class Job:
     exits: dict[str, dict[str, object]]
     elapsed: object
     dataset: str = ""  # that it tested on
-    card: Card | None = None  # of the network that it tested
+    card: ModelCard | None = None  # of the network that it tested
 
     @classmethod
     def read(cls, folder: Path) -> Job:
@@ -52,7 +52,7 @@ class Job:
             exits=_exits(summary),
             elapsed="" if summary.elapsed_s is None else summary.elapsed_s,
             dataset=str((summary.dataset or {}).get("name", "")),
-            card=Card.of(summary.card),
+            card=ModelCard.of(summary.card),
         )
 
     def order(self) -> tuple[bool, int, Path]:

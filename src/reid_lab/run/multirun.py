@@ -24,7 +24,7 @@ from rich.filesize import pick_unit_and_suffix
 from rich.markup import escape
 from rich.table import Table
 
-from reid_lab.results.card import Card
+from reid_lab.results.card import ModelCard
 from reid_lab.results.rows import RUNS, RunRow
 from reid_lab.run.jobs import Job, read_jobs, write_status
 
@@ -201,7 +201,7 @@ def transfer_cells(jobs: Sequence[Job]) -> list[TransferCell]:
         checkpoint = job.overrides.get("ckpt_path", "")
         if _is_number(rank1) and _is_number(mean) and checkpoint:
             tested.append((job, checkpoint, rank1, mean))
-    cards = [job.card or Card() for job, *_ in tested]
+    cards = [job.card or ModelCard() for job, *_ in tested]
     paths = [checkpoint for _, checkpoint, *_ in tested]
     trained = distinct([card.data for card in cards], [card.recipe for card in cards], paths)
     trained = distinct(trained, paths, paths)
