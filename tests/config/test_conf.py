@@ -26,7 +26,7 @@ WITHOUT_PACKAGE = {"trainer", "logger", "experiment", "sweep"}
 DIFFERENT = {"weights", "save_last", "save_top_k", "every_n_train_steps", "enable_version_counter"}
 CHOICES = {home: offered(home) for home in ("loss", "model", "backbone")} | {
     "dataset": ["market1501"],
-    "callbacks": ["default"],
+    "callbacks": ["default", "finetune"],
 }
 
 

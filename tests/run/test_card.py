@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from reid_lab.report import load_run, write_report
 from reid_lab.results import SUMMARY, results_of
 from reid_lab.results.card import UNKNOWN
 from reid_lab.run.run import run
-from tests.conftest import Compose
+from tests.conftest import MINI, Compose
 
 pytestmark = pytest.mark.system
 NETWORK = ("backbone=mobilenet", "backbone.alpha=0.25")
@@ -58,3 +59,11 @@ def test_a_card_goes_with_the_weights(composed: Compose, tmp_path: Path) -> None
     del state["hyper_parameters"]["card"]
     torch.save(state, tmp_path / "old.ckpt")
     assert load_model(tmp_path / "old.ckpt").card is None
+
+
+def test_people_are_rendered_before_their_name_is_read(composed: Compose, tmp_path: Path) -> None:
+    cfg = composed("backbone=small", "backbone.width=4", "model.hidden=16", "model.iterations=1")
+    cfg.dataset.root = str(tmp_path / "new")
+    cfg.dataset.recipe = {"_target_": "reid_lab.dataset.synthetic.Recipe", **asdict(MINI)}
+    run(cfg)
+    assert read_card(last_checkpoint(Path(cfg.run_dir))).data == "synthetic"

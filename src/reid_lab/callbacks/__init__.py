@@ -7,6 +7,8 @@ from reid_lab.callbacks.conditions import ImageConditions
 from reid_lab.callbacks.cost import CostAccount
 from reid_lab.callbacks.dimensions import FeatureDimensions
 from reid_lab.callbacks.early_exit import EarlyExitThresholds
+from reid_lab.callbacks.finetune import BestCheckpoint, ScheduleFromData, StopEarly
+from reid_lab.callbacks.preflight import Preflight
 from reid_lab.callbacks.progress import StepProgress
 from reid_lab.callbacks.progressive import ProgressiveSearch, SearchError
 from reid_lab.callbacks.ranked_lists import RankedLists
@@ -17,6 +19,7 @@ from reid_lab.callbacks.verification import Verification, VerificationError
 __all__ = [
     "AnytimeCurve",
     "AttentionMaps",
+    "BestCheckpoint",
     "BudgetError",
     "StreamCurve",
     "CheckpointFiles",
@@ -26,12 +29,15 @@ __all__ = [
     "EarlyExitThresholds",
     "FeatureDimensions",
     "ImageConditions",
+    "Preflight",
     "ProgressiveSearch",
     "RankedLists",
     "RankingError",
     "RankingEvaluation",
+    "ScheduleFromData",
     "SearchError",
     "StepProgress",
+    "StopEarly",
     "Throughput",
     "Verification",
     "VerificationError",

@@ -47,6 +47,7 @@ class EarlyExitThresholds(pl.Callback):
         self.candidates, self.identities, self.seed = candidates, identities, seed
         self.calibration: Calibration | None = None
         self._due = False  # training has begun and not ended
+        self._best: Path | None = None
 
     @property
     def state_key(self) -> str:
@@ -64,6 +65,10 @@ class EarlyExitThresholds(pl.Callback):
             self.seed = data_of(trainer).seed
         self._due |= stage == "fit"
 
+    def fit_on(self, best: Path) -> None:
+        """Fit anew at the test of this checkpoint, and keep the thresholds in it."""
+        self.calibration, self._due, self._best = None, True, best
+
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._fit(trainer, pl_module)
 
@@ -79,8 +84,13 @@ class EarlyExitThresholds(pl.Callback):
             return  # one exit: nothing to decide
         with torch.random.fork_rng(devices=[]):  # a resumed run draws the same numbers
             self.calibration = self._fitted(trainer, module)
-        if self.calibration is not None:
+        if self.calibration is None:
+            return
+        if self._best is None:
             _keep(self.state_dict(), trainer)
+        elif trainer.is_global_zero:
+            _put(self.state_dict(), self._best)
+        trainer.strategy.barrier()
 
     def _fitted(self, trainer: pl.Trainer, module: ReidModule) -> Calibration | None:
         data = data_of(trainer)
@@ -145,11 +155,13 @@ def _keep(state: dict[str, Any], trainer: pl.Trainer) -> None:
     """
     for callback in trainer.checkpoint_callbacks:
         path = Path(getattr(callback, "last_model_path", ""))
-        if not trainer.is_global_zero or not path.is_file():
-            continue
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        if checkpoint["global_step"] != trainer.global_step:
-            continue  # of other weights
+        if trainer.is_global_zero and path.is_file():
+            _put(state, path, trainer.global_step)
+
+
+def _put(state: dict[str, Any], path: Path, step: int | None = None) -> None:
+    """Put thresholds into a checkpoint, if it is of `step` (None: of any)."""
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    if step in (None, checkpoint["global_step"]):  # else of other weights
         checkpoint["callbacks"][KEY] = state
         write_torch(path, checkpoint)
-    trainer.strategy.barrier()

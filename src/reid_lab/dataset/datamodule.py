@@ -40,7 +40,7 @@ from reid_lab.dataset.sampler import (
     check_batch_size,
     check_pk,
 )
-from reid_lab.dataset.splits import check_rankable, hold_out
+from reid_lab.dataset.splits import auto_held_out, check_rankable, hold_out, matchable_pids
 from reid_lab.dataset.synthetic import Recipe, render
 from reid_lab.dataset.transforms import Transforms, erase, normalise
 from reid_lab.dataset.workers import follow_parent
@@ -68,8 +68,9 @@ class ReidDataModule(pl.LightningDataModule):
         p: identities of a batch; `auto` takes 18, or all training identities if there are fewer.
         k: images of each identity in a batch.
         batch_size: if given, train on batches of so many random images instead of PK batches.
-        val_identities: people of the training split held out for validation. With 0, the test
-            split is evaluated during training; it selects nothing.
+        val_identities: people of the training split held out for validation; `auto` holds out
+            a tenth of them, at least 2, and none of fewer than 10. With 0, the test split is
+            evaluated during training; it selects nothing.
         cache: where decoded uint8 images are kept: nowhere, in `memory`, on `disk` in `cache_dir`,
             or in the memory of the training `device`, which then augments them.
         workers: processes that load batches; 0 loads in the training process. With `cache=device`
@@ -86,7 +87,7 @@ class ReidDataModule(pl.LightningDataModule):
         k: BatchSize = 4,
         batch_size: BatchSize | None = None,
         eval_batch_size: BatchSize = 128,
-        val_identities: NonNegativeInt = 0,
+        val_identities: NonNegativeInt | Literal["auto"] = 0,
         cache: Cache = "none",
         cache_dir: str | None = None,
         workers: Workers = 4,
@@ -102,7 +103,7 @@ class ReidDataModule(pl.LightningDataModule):
         self.reader, self.transforms, self.recipe = reader, transforms, recipe
         self.given_p, self.k, self.batch_size = p, k, batch_size
         self.eval_batch_size = eval_batch_size
-        self.val_identities, self.seed, self.workers = val_identities, seed, workers
+        self.given_val, self.seed, self.workers = val_identities, seed, workers
         self.cache: Cache = cache
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else None
         self._epochs = Epochs()  # of all training loaders
@@ -153,6 +154,16 @@ class ReidDataModule(pl.LightningDataModule):
         return hold_out(train, self.val_identities, self.seed, protocol.tracklets)
 
     @property
+    def val_identities(self) -> int:
+        """Number of training people held out for validation."""
+        if self.given_val != "auto":
+            return self.given_val
+        if self.recipe is not None:
+            return auto_held_out(self.recipe.train_identities)
+        train, tracklets = self.benchmark.train, self.benchmark.protocol.tracklets
+        return auto_held_out(len(train.identities), len(matchable_pids(train, tracklets)))
+
+    @property
     def identities(self) -> int:
         """Number of training identities; known before synthetic people are rendered."""
         if self.recipe is not None:
@@ -168,8 +179,16 @@ class ReidDataModule(pl.LightningDataModule):
         return auto_p(self.identities, world) if self.given_p == "auto" else self.given_p
 
     def notes(self, training: bool, world: int = 1) -> list[str]:
-        """Return the remarks of the reader and, for training, the P that `p=auto` stands for."""
+        """Return the remarks of the reader and, for training, what `auto` stands for."""
         notes = list(self.benchmark.notes)
+        if training and self.given_val == "auto":
+            held_out = self.val_identities
+            notes.append(
+                f"{self.benchmark.name}: dataset.val_identities=auto: "
+                + (f"{held_out} of {held_out + self.identities:,}" if held_out else "no")
+                + " training identities are held out for validation"
+                + ("" if held_out else f": {self.identities} are too few")
+            )
         if training and self.given_p == "auto" and self.batch_size is None:
             p, ids = self._p(world), self.identities
             notes.append(
@@ -235,18 +254,23 @@ class ReidDataModule(pl.LightningDataModule):
             if isinstance(images, DeviceImages)
             else TrainImages(split, images, self.transforms, self.seed)
         )
-        sampler: NumberedBatches
-        if self.batch_size is None:
-            sampler = PKSampler(split.pids, self.p, self.k, self.seed, *self._rank(), self._epochs)
-        else:
-            rank = self._rank()
-            sampler = ImageSampler(split.pids, self.batch_size, self.seed, *rank, self._epochs)
         return PKLoader(
             data,
-            batch_sampler=sampler,
+            batch_sampler=self._sampler(split),
             generator=torch.Generator().manual_seed(self.seed),  # instead of the global one
             **self._loader_options(self.workers),
         )
+
+    def _sampler(self, split: Split) -> NumberedBatches:
+        rank = self._rank()
+        if self.batch_size is None:
+            return PKSampler(split.pids, self.p, self.k, self.seed, *rank, self._epochs)
+        return ImageSampler(split.pids, self.batch_size, self.seed, *rank, self._epochs)
+
+    @property
+    def epoch_batches(self) -> int:
+        """Number of training batches of an epoch."""
+        return len(self._sampler(self.train_split))
 
     def val_dataloader(self) -> DataLoader[Any]:
         return self._eval_loader("val")

@@ -10,6 +10,8 @@ from reid_lab.dataset.records import DISTRACTOR, Benchmark, DatasetError, Split
 from reid_lab.files.image_files import escaped
 from reid_lab.protocol import Hidden, Protocol
 
+FEWEST = 10  # training identities of which `dataset.val_identities=auto` holds some out
+
 
 def hold_out(
     train: Split, identities: int, seed: int, tracklets: bool = False
@@ -25,7 +27,7 @@ def hold_out(
     Raises:
         DatasetError: too few such people, or none would be left for training.
     """
-    candidates = _matchable_pids(train, tracklets)
+    candidates = matchable_pids(train, tracklets)
     if identities > len(candidates) or identities >= len(train.identities):
         raise DatasetError(
             f"dataset.val_identities={identities}, but {len(candidates)} of the "
@@ -36,6 +38,18 @@ def hold_out(
     held_out = np.random.default_rng(seed).choice(candidates, identities, replace=False)
     is_held_out = np.isin(train.pids, held_out)
     return train.take(~is_held_out), *query_and_gallery(train.take(is_held_out), tracklets)
+
+
+def auto_held_out(identities: int, matchable: int | None = None) -> int:
+    """Return the people to hold out for `dataset.val_identities=auto`.
+
+    A tenth of the training identities, at least 2, of those who can have a match (None: all);
+    none of fewer than 10 identities.
+    """
+    if identities < FEWEST:
+        return 0
+    held_out = min(max(2, round(0.1 * identities)), identities if matchable is None else matchable)
+    return held_out if held_out >= 2 else 0
 
 
 def query_and_gallery(split: Split, tracklets: bool = False) -> tuple[Split, Split]:
@@ -99,7 +113,7 @@ def check_rankable(name: str, query: Split, gallery: Split, hidden: Hidden) -> N
     )
 
 
-def _matchable_pids(train: Split, tracklets: bool) -> np.ndarray:
+def matchable_pids(train: Split, tracklets: bool) -> np.ndarray:
     """Return pids in two cameras; in data of one camera, with two images or tracklets."""
     people = train.take(train.pids > 0)
     if len(np.unique(people.camids)) > 1:

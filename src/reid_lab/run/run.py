@@ -21,7 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from reid_lab.budget.allocator import keep_blocks
-from reid_lab.callbacks import RankingEvaluation
+from reid_lab.callbacks import BestCheckpoint, EarlyExitThresholds, RankingEvaluation
 from reid_lab.checkpoint import CheckpointError
 from reid_lab.config.build import (
     LoadedCheckpoint,
@@ -118,17 +118,17 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
     model = build_model(cfg, identities, replaced=bool(checkpoint and state))
     # now, as what does not fit is no reason to write anything
     begun = take_weights(model, state, checkpoint) if checkpoint and state else 0
-    give_card(model, cfg, data.benchmark.name, state)
     found = inputs.notes + ([size] if size else [])
-    del inputs, state  # of which Lightning has the last reference
     if trainer.is_global_zero:
         if cfg.task == "fit" or not last_checkpoint(folder).is_file():
             write_text(folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
         progress.doing = "making the data set"
         data.render()
+        give_card(model, cfg, data.benchmark.name, state)  # synthetic people are read once rendered
         notes = data.notes(cfg.task == "fit", trainer.world_size) + found
         for note in notes:
             log.warning(note)
+    del inputs, state  # of which Lightning has the last reference
     try:
         if trainer.is_global_zero:
             describe(
@@ -137,7 +137,7 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
         if cfg.task == "fit":
             progress.doing = "training"
             fit(trainer, model, data, checkpoint, cfg, begun)
-            checkpoint = None  # test what was just trained
+            checkpoint = best_of(trainer, notes if trainer.is_global_zero else [])
         progress.doing, progress.trained = "testing", True
         metrics, results = test(trainer, model, data, checkpoint, cfg)
         if trainer.is_global_zero:
@@ -217,6 +217,19 @@ def fit(
     elif checkpoint:
         print(f"nothing to train: {checkpoint} is at step {begun} already; it is tested")
         take_over(checkpoint, folder)
+
+
+def best_of(trainer: pl.Trainer, notes: list[str]) -> Path | None:
+    """The checkpoint to test after a training, with a note; None for the last weights."""
+    found = [c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint) and c.best]
+    if not found:
+        return None
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, EarlyExitThresholds):
+            callback.fit_on(cast(Path, found[0].best))
+    notes.append(found[0].note)
+    log.warning(found[0].note)
+    return found[0].best
 
 
 def count_last_batch(trainer: pl.Trainer) -> None:

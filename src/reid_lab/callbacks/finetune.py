@@ -1,0 +1,216 @@
+"""Fine-tuning on data of any size: its schedule, the best checkpoint, and an early end."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, cast, runtime_checkable
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+
+from reid_lab.callbacks.embedding import data_of
+from reid_lab.errors import UserError
+from reid_lab.model import ReidModule
+from reid_lab.types import BatchSize, Count, Fraction, NonNegative, OpenFraction
+
+log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Scheduled(Protocol):
+    """A method with a warm-up and steps at which its learning rate falls, as `model=bot`."""
+
+    lr: float
+    warmup: int
+    steps: list[int]
+
+
+class ScheduleFromData(pl.Callback):
+    """Sets the length of a training and its learning rates from the size of the data.
+
+    The length is `epochs` of the training images, from `least` to `most` steps. `trainer.max_steps`
+    is set to it if it is -1; a number cuts the training, and the schedule stays. The learning
+    rate of `model.lr` is for batches of `batch` images, and scales with the square root of their
+    number, as is usual for Adam. The numbers are kept in the checkpoints' hyperparameters.
+
+    Args:
+        epochs: batches of an epoch are the sampler's.
+        least, most: steps.
+        warmup: share of the length in which the rate rises.
+        milestones: shares of the length at which the rate falls to a tenth.
+        batch: images.
+        validations: number of validations, at equal distances; None keeps
+            `trainer.val_check_interval`.
+
+    Raises:
+        UserError: `least` is above `most`, or the method has no such schedule.
+    """
+
+    def __init__(
+        self,
+        epochs: Count = 60,
+        least: Count = 500,
+        most: Count = 20_000,
+        warmup: Fraction = 0.1,
+        milestones: Sequence[OpenFraction] = (0.5, 0.8),
+        batch: BatchSize = 64,
+        validations: Count | None = 10,
+    ) -> None:
+        if least > most:
+            raise UserError(f"least={least}, but most={most}: set least <= most")
+        self.epochs, self.least, self.most = epochs, least, most
+        self.warmup, self.milestones = warmup, tuple(milestones)
+        self.batch, self.validations = batch, validations
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage != "fit":
+            return
+        if not isinstance(pl_module, Scheduled):
+            raise UserError(
+                f"callbacks.schedule: {type(pl_module).__name__} has no warm-up to set; use "
+                "model=bot, or callbacks=default and trainer.max_steps=N"
+            )
+        data = data_of(trainer)
+        steps = self.length(data.epoch_batches)
+        pl_module.lr *= math.sqrt((data.batch_size or data.p * data.k) / self.batch)
+        pl_module.warmup = round(self.warmup * steps)
+        pl_module.steps = [max(1, round(share * steps)) for share in self.milestones]
+        _keep(pl_module, steps)
+        if trainer.max_steps == -1:
+            trainer.fit_loop.epoch_loop.max_steps = steps
+        if self.validations is not None:
+            trainer.val_check_interval = max(1, trainer.max_steps // self.validations)
+
+    def length(self, batches: int) -> int:
+        """Steps of a training whose epochs have `batches` batches."""
+        return min(max(self.epochs * batches, self.least), self.most)
+
+
+def _keep(module: pl.LightningModule, steps: int) -> None:
+    """Put the numbers into the hyperparameters, from which checkpoints are loaded."""
+    method = cast(Scheduled, module)
+    kept = {"lr": method.lr, "warmup": method.warmup, "milestones": method.steps}
+    module.hparams["model"] = {**module.hparams["model"], **kept, "iterations": steps}
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """`best.ckpt`: the checkpoint whose last exit has the best mAP on held-out people.
+
+    It is tested when the training ends. Where no people are held out, there is none.
+
+    Args:
+        dirpath: its folder.
+    """
+
+    def __init__(self, dirpath: str) -> None:
+        super().__init__(
+            dirpath,
+            "best",
+            monitor="val/mAP",  # until setup knows the exit
+            mode="max",
+            save_on_train_epoch_end=False,
+            enable_version_counter=False,
+        )
+        self.step = 0  # of the best checkpoint
+        self._active = False
+
+    @property
+    def state_key(self) -> str:
+        return type(self).__name__
+
+    @property
+    def best(self) -> Path | None:
+        """The best checkpoint, if there is one."""
+        path = Path(self.best_model_path)
+        return path if self.best_model_path and path.is_file() else None
+
+    @property
+    def note(self) -> str:
+        """Where the tested weights are from."""
+        score = math.nan if self.best_model_score is None else float(self.best_model_score)
+        return f"tested: best.ckpt, of step {self.step:,} ({self.monitor} {score:.1%})"
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        with warnings.catch_warnings():  # a resumed run's folder is not empty
+            warnings.filterwarnings("ignore", "Checkpoint directory")
+            super().setup(trainer, pl_module, stage)
+        self.monitor, self._active = monitored(trainer, pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._active:
+            share(trainer, self.monitor)
+            super().on_validation_end(trainer, pl_module)
+
+    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        self.step = trainer.global_step
+        super()._save_checkpoint(trainer, filepath)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "step": self.step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # of a run in another folder, too: its best one is left where it is
+        super().load_state_dict({**state_dict, "dirpath": self.dirpath})
+        self.step = state_dict["step"]
+
+
+class StopEarly(EarlyStopping):
+    """Ends a training whose mAP of the last exit on held-out people does not improve any more.
+
+    Where no people are held out, it has no effect.
+
+    Args:
+        patience: validations without an improvement.
+        min_delta: difference of mAP that counts as an improvement.
+    """
+
+    def __init__(self, patience: Count = 5, min_delta: NonNegative = 0.0) -> None:
+        super().__init__("val/mAP", min_delta, patience, mode="max")
+        self._given, self._active = patience, False
+
+    @property
+    def state_key(self) -> str:
+        return type(self).__name__
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        self.monitor, self._active = monitored(trainer, pl_module)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict({**state_dict, "patience": self._given})  # the config's
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._active and self.wait_count >= self.patience:  # stopped before it was resumed
+            trainer.should_stop = True
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self._active:
+            return
+        share(trainer, self.monitor)
+        super().on_validation_end(trainer, pl_module)
+        if trainer.should_stop and self.wait_count >= self.patience:
+            log.warning(
+                "training ends at step %s: %s has not improved in %s validations "
+                "(callbacks.early_stopping.patience)",
+                f"{trainer.global_step:,}",
+                self.monitor,
+                self.wait_count,
+            )
+
+
+def monitored(trainer: pl.Trainer, module: pl.LightningModule) -> tuple[str, bool]:
+    """The metric that selects, and whether it is of held-out people."""
+    exit = cast(ReidModule, module).exit_names[-1]
+    return f"val/{exit}/mAP", data_of(trainer).val_identities > 0
+
+
+def share(trainer: pl.Trainer, metric: str | None) -> None:
+    """Give a metric of the first process, which ranks, to all others."""
+    if trainer.world_size > 1 and metric is not None:
+        value = trainer.strategy.broadcast(trainer.callback_metrics.get(metric))
+        if value is not None:
+            trainer.callback_metrics[metric] = value

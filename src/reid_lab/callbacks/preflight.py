@@ -1,0 +1,133 @@
+"""Steps, hours and memory of a training, printed before its first step."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import pytorch_lightning as pl
+import torch
+from rich.filesize import decimal
+from torch import Tensor
+
+from reid_lab.callbacks.embedding import data_of
+from reid_lab.dataset import ReidDataModule
+from reid_lab.errors import UserError
+from reid_lab.model import ReidModule
+from reid_lab.types import Points
+
+ADAM = 2  # tensors that an optimiser keeps for each weight, at most
+
+
+class Preflight(pl.Callback):
+    """Times forward and backward passes on noise, and prints what the training will take.
+
+    They run on a copy of the network: its weights, batch norm statistics, the optimiser's state
+    and all random states stay as they are. Reading images, the optimiser and validations are not
+    in the time.
+
+    Args:
+        passes: timed passes, after one that is not.
+
+    Raises:
+        UserError: a batch does not fit the GPU's memory.
+    """
+
+    def __init__(self, passes: Points = 3) -> None:
+        self.passes = passes
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        steps = trainer.max_steps - trainer.global_step
+        if steps <= 0:
+            return
+        data, device = data_of(trainer), pl_module.device
+        module = without_trainer(cast(ReidModule, pl_module))
+        with same_random_state(device):
+            batch = noise(data, trainer.world_size, device)
+            try:
+                seconds, memory = self.measure(trainer, module, batch)
+            except torch.cuda.OutOfMemoryError as error:
+                raise UserError(
+                    f"training batches of {batches_of(data)} do not fit the GPU's memory: set a "
+                    "smaller dataset.p, dataset.k or dataset.transforms.height and width, a "
+                    "smaller network, or trainer.precision=bf16-mixed"
+                ) from error
+        if trainer.is_global_zero:
+            print(
+                f"training: {steps:,} steps of {batches_of(data)}, about "
+                f"{duration(steps * seconds)} ({seconds:.2g} s a step, measured, without "
+                f"validations), {decimal(memory)} of memory"
+            )
+
+    def measure(
+        self, trainer: pl.Trainer, module: ReidModule, batch: dict[str, Tensor]
+    ) -> tuple[float, int]:
+        """Seconds of a step, the median; and bytes: weights, optimiser and one batch."""
+        device = module.device
+        weights = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
+        saved: dict[int, int] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            saved[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
+            one_pass(trainer, module, batch)
+        times = []
+        for _ in range(self.passes):
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            began = time.perf_counter()
+            one_pass(trainer, module, batch)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times.append(time.perf_counter() - began)
+        # saved tensors hold the weights, too
+        return sorted(times)[len(times) // 2], sum(saved.values()) + (1 + ADAM) * weights
+
+
+def one_pass(trainer: pl.Trainer, module: ReidModule, batch: dict[str, Tensor]) -> None:
+    """Forward and backward, at the trainer's precision."""
+    module.zero_grad()
+    with torch.enable_grad(), trainer.precision_plugin.forward_context():
+        loss = torch.stack(list(module.losses(dict(batch)).values())).sum()
+    loss.backward()
+
+
+def without_trainer(module: ReidModule) -> ReidModule:
+    """A copy of a network in training, which does not copy its trainer."""
+    lightning = [m for m in module.modules() if isinstance(m, pl.LightningModule)]
+    copied: ReidModule = copy.deepcopy(module, {id(m._trainer): None for m in lightning})
+    return copied.train()
+
+
+@contextmanager
+def same_random_state(device: torch.device) -> Iterator[None]:
+    """Leave torch's random states, from which networks and losses draw, as they were."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+
+
+def noise(data: ReidDataModule, world: int, device: torch.device) -> dict[str, Tensor]:
+    """A process' share of a training batch, of normalised noise."""
+    images = (data.batch_size or data.p * data.k) // world
+    size = (data.transforms.height, data.transforms.width)
+    label = torch.arange(images, device=device) // (data.k if data.batch_size is None else 1)
+    label %= data.identities
+    image = torch.randn(images, 3, *size, device=device)
+    return {"image": image, "label": label, "pid": label + 1, "index": torch.zeros_like(label)}
+
+
+def batches_of(data: ReidDataModule) -> str:
+    """The batches in words: `18 x 4 images at 256x128`."""
+    images = f"{data.p} x {data.k}" if data.batch_size is None else str(data.batch_size)
+    return f"{images} images at {data.transforms.height}x{data.transforms.width}"
+
+
+def duration(seconds: float) -> str:
+    """Hours, or minutes if they are fewer than 60."""
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"

@@ -1,0 +1,236 @@
+"""Fine-tuning: its length follows from the data, the best checkpoint is tested, it resumes."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from reid_lab.budget.thresholds import KEY
+from reid_lab.callbacks import Preflight, ScheduleFromData
+from reid_lab.callbacks.preflight import duration
+from reid_lab.config.build import build_data
+from reid_lab.dataset.splits import auto_held_out
+from reid_lab.errors import UserError
+from reid_lab.model import ReidModule
+from reid_lab.run.run import run
+from tests.conftest import Compose
+
+TINY = ("+experiment=finetune", "dataset=folder", "backbone=small", "backbone.width=4")
+FEW = (*TINY, "model.dim=8", "dataset.val_identities=3", "trainer.log_every_n_steps=1")
+NONE = ("stream", "verification", "cost", "ranked_lists", "attention", "conditions", "throughput")
+FEW = (*FEW, *(f"callbacks.{name}=null" for name in NONE))
+SIX = (
+    "callbacks.schedule.least=6",
+    "callbacks.schedule.most=6",
+    "callbacks.schedule.validations=3",
+)
+
+
+def logged(run_dir: Path, *names: str) -> dict[str, dict[int, float]]:
+    """Name -> step -> value, of all attempts."""
+    found: dict[str, dict[int, float]] = {name: {} for name in names}
+    for path in sorted(run_dir.glob("logs/version_*/metrics.csv")):
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                for name in names:
+                    if row.get(name):
+                        found[name][int(row["step"])] = float(row[name])
+    return found
+
+
+def saved(run_dir: Path, name: str) -> dict[str, Any]:
+    path = run_dir / "checkpoints" / name
+    return dict(torch.load(path, map_location="cpu", weights_only=True))
+
+
+def weights_equal(one: dict[str, Any], two: dict[str, Any]) -> bool:
+    return all(torch.equal(value, two["state_dict"][k]) for k, value in one["state_dict"].items())
+
+
+@pytest.mark.parametrize(
+    ("batches", "steps"), [(1, 500), (10, 600), (1_000, 20_000)], ids=["least", "epochs", "most"]
+)
+def test_the_length_follows_from_the_data(batches: int, steps: int) -> None:
+    assert ScheduleFromData().length(batches) == steps
+
+
+def test_a_schedule_is_not_empty() -> None:
+    with pytest.raises(UserError, match="least <= most"):
+        ScheduleFromData(least=10, most=9)
+
+
+@pytest.mark.parametrize(
+    ("identities", "matchable", "held_out"),
+    [(9, 9, 0), (10, 10, 2), (29, 29, 3), (751, 751, 75), (40, 3, 3), (40, 1, 0)],
+)
+def test_people_are_held_out_where_there_are_enough(
+    identities: int, matchable: int, held_out: int
+) -> None:
+    assert auto_held_out(identities, matchable) == held_out
+
+
+def test_what_auto_holds_out_is_noted(composed: Compose) -> None:
+    data = build_data(composed("dataset=folder", "dataset.val_identities=auto"))
+    assert data.val_identities == 0
+    assert any(
+        "no training identities are held out for validation: 8" in n for n in data.notes(True)
+    )
+    assert not any("held out" in note for note in data.notes(training=False))
+
+
+def test_schedule_in_steps_and_the_rate_of_the_batch(composed: Compose) -> None:
+    short = ("callbacks.schedule.least=20", "callbacks.schedule.epochs=1")
+    cfg = composed(*FEW, *short, "callbacks.early_stopping=null")
+    run(cfg)
+    kept = saved(Path(cfg.run_dir), "last.ckpt")
+    recipe = kept["hyper_parameters"]["model"]
+    assert kept["global_step"] == recipe["iterations"] == 20
+    assert recipe["warmup"] == 2 and recipe["milestones"] == [10, 16]
+    assert recipe["lr"] == pytest.approx(3.5e-4 * (4 / 64) ** 0.5)  # P x K = 4
+    rates = logged(Path(cfg.run_dir), "train/lr")["train/lr"]
+    assert rates[2] == pytest.approx(recipe["lr"])
+    assert rates[19] == pytest.approx(recipe["lr"] / 100)
+
+
+def test_other_methods_have_no_such_schedule(composed: Compose) -> None:
+    tiny = ("backbone=small", "backbone.width=4", "model=dare", "model.hidden=16", "model.dim=8")
+    cfg = composed("dataset=folder", *tiny, "callbacks=finetune")
+    with pytest.raises(UserError, match="DaRe has no warm-up"):
+        run(cfg)
+
+
+@pytest.fixture
+def scores(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
+    """Step -> mAP to report in its validation, in place of the true one."""
+    given: dict[int, float] = {}
+    log = ReidModule.log
+
+    def changed(self: ReidModule, name: str, value: Any, *args: Any, **options: Any) -> None:
+        if name.startswith("val/") and name.endswith("/mAP") and self.global_step in given:
+            value = given[self.global_step]
+        log(self, name, value, *args, **options)
+
+    monkeypatch.setattr(ReidModule, "log", changed)
+    return given
+
+
+def test_the_best_checkpoint_is_tested(
+    composed: Compose, scores: dict[int, float], caplog: pytest.LogCaptureFixture
+) -> None:
+    scores |= {2: 0.2, 4: 0.9, 6: 0.5}
+    cfg = composed(*FEW, *SIX)
+    metrics = run(cfg)
+    folder = Path(cfg.run_dir)
+    best = saved(folder, "best.ckpt")
+    assert best["global_step"] == 4 and saved(folder, "last.ckpt")["global_step"] == 6
+    note = "tested: best.ckpt, of step 4 (val/stage4/mAP 90.0%)"
+    assert note in caplog.text
+    assert note in json.loads((folder / "results" / "summary.json").read_text())["notes"]
+    again = composed(*FEW, *SIX, "task=test", f"ckpt_path={folder}/checkpoints/best.ckpt")
+    assert run(again) == pytest.approx(metrics)
+
+
+def killed_after(cfg: DictConfig, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run until a batch, as a killed run; what it has written stays."""
+    end = ReidModule.on_train_batch_start
+
+    def stop(self: ReidModule, batch: Any, batch_idx: int) -> None:
+        if self.global_step == step:
+            raise RuntimeError("killed")
+        end(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(ReidModule, "on_train_batch_start", stop)
+        run(cfg)
+
+
+def test_a_resumed_training_ends_with_the_same_best(
+    composed: Compose, scores: dict[int, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores |= {2: 0.9, 4: 0.2, 6: 0.5}
+    every = "callbacks.checkpoint.every_n_train_steps=1"
+    whole = composed(*FEW, *SIX, every, run="whole")
+    expected = run(whole)
+    cut = composed(*FEW, *SIX, every, run="cut")
+    killed_after(cut, 3, monkeypatch)
+    metrics = run(composed(*FEW, *SIX, every, "ckpt_path=last", run="cut"))
+    assert metrics == expected
+    for name in ("best.ckpt", "last.ckpt"):
+        assert weights_equal(saved(Path(whole.run_dir), name), saved(Path(cut.run_dir), name))
+    assert saved(Path(cut.run_dir), "best.ckpt")["global_step"] == 2
+
+
+def test_a_training_without_improvement_ends_and_stays_ended(
+    composed: Compose, scores: dict[int, float], caplog: pytest.LogCaptureFixture
+) -> None:
+    scores |= {1: 0.5, 2: 0.4, 3: 0.4, 4: 0.9}
+    overrides = (
+        *FEW,
+        *SIX,
+        "callbacks.schedule.validations=6",
+        "callbacks.early_stopping.patience=2",
+    )
+    cfg = composed(*overrides)
+    metrics = run(cfg)
+    assert saved(Path(cfg.run_dir), "last.ckpt")["global_step"] == 3
+    assert saved(Path(cfg.run_dir), "best.ckpt")["global_step"] == 1
+    assert "training ends at step 3" in caplog.text
+    assert run(composed(*overrides, "ckpt_path=last")) == metrics
+    assert saved(Path(cfg.run_dir), "last.ckpt")["global_step"] == 3
+
+
+def test_without_held_out_people_nothing_is_selected(composed: Compose) -> None:
+    cfg = composed(*FEW, *SIX, "dataset.val_identities=auto", "callbacks.early_stopping.patience=1")
+    run(cfg)
+    assert not (Path(cfg.run_dir) / "checkpoints" / "best.ckpt").exists()
+    assert saved(Path(cfg.run_dir), "last.ckpt")["global_step"] == 6
+
+
+def test_thresholds_are_those_of_the_best_weights(
+    composed: Compose, scores: dict[int, float]
+) -> None:
+    scores |= {2: 0.9, 4: 0.2, 6: 0.5}
+    exits = "model.exits=[stage2,stage3,stage4]"
+    cfg = composed(*FEW, *SIX, exits)
+    run(cfg)
+    best, last = (saved(Path(cfg.run_dir), name) for name in ("best.ckpt", "last.ckpt"))
+    assert (best["global_step"], last["global_step"]) == (2, 6)
+    assert str(best["callbacks"][KEY]) != str(last["callbacks"][KEY])
+
+
+def test_the_preflight_changes_nothing(
+    composed: Compose, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ends = []
+    for name, overrides in (("with", ()), ("without", ("callbacks.preflight=null",))):
+        cfg = composed(*FEW, *SIX, *overrides, run=name)
+        metrics = run(cfg)
+        printed = capsys.readouterr().out
+        assert ("training: 6 steps of 2 x 2 images at 64x32, about" in printed) == (name == "with")
+        folder = Path(cfg.run_dir)
+        ends.append((metrics, logged(folder, "train/loss"), saved(folder, "last.ckpt")))
+    (metrics, losses, state), (metrics2, losses2, state2) = ends
+    assert metrics == metrics2 and losses == losses2 and len(losses["train/loss"]) == 6
+    assert weights_equal(state, state2) and torch.equal(state["rng_state"], state2["rng_state"])
+
+
+def test_a_batch_that_does_not_fit_the_gpu_is_one_message(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Preflight, "measure", full)
+    with pytest.raises(UserError, match=r"2 x 2 images at 64x32 do not fit .* dataset\.p"):
+        run(composed(*FEW, *SIX))
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(90, "1.5 min"), (5400, "1.5 h")])
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
