@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -265,3 +266,22 @@ def test_milestones_are_compared_in_steps() -> None:
     same = {"model": {**epochs["model"], "warmup": 2}}
     cold = {"model": {**warm["model"], "warmup": 2}}
     assert settings(warm) == settings(same) != settings(cold)
+
+
+@pytest.mark.parametrize(
+    ("task", "data", "method"),
+    [
+        ("test", "others", "two (trained on others)"),
+        ("test", "people", "two"),
+        ("test", "not known", "two"),
+        ("fit", "others", "two"),
+    ],
+)
+def test_a_checkpoint_tested_on_other_data_is_labelled(
+    tmp_path: Path, task: str, data: str, method: str
+) -> None:
+    path = make_run(tmp_path / "a") / "results/summary.json"
+    summary = json.loads(path.read_text()) | {"task": task, "card": {"data": data}}
+    path.write_text(json.dumps(summary))
+    points, _ = gather([tmp_path])
+    assert {p.method for p in of(points, "early")} == {method}
