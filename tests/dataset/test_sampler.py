@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reid_lab.dataset import DatasetError, PKSampler
-from reid_lab.dataset.sampler import ImageSampler, auto_p
+from reid_lab.dataset.sampler import ImageSampler, auto_k, auto_p
 
 PIDS = np.repeat(np.arange(1, 12), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11])
 
@@ -112,3 +112,8 @@ def test_ranks_share_a_batch_of_images() -> None:
 )
 def test_auto_p_fits_identities_and_processes(identities: int, world: int, p: int) -> None:
     assert auto_p(identities, world) == p
+
+
+@pytest.mark.parametrize(("counts", "k"), [([9, 9, 2], 4), ([3, 3, 9], 3), ([1, 1, 9], 2), ([], 4)])
+def test_automatic_k_is_that_of_the_median_identity(counts: list[int], k: int) -> None:
+    assert auto_k(np.array(counts)) == k

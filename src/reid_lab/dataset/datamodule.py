@@ -36,6 +36,7 @@ from reid_lab.dataset.sampler import (
     ImageSampler,
     NumberedBatches,
     PKSampler,
+    auto_k,
     auto_p,
     check_batch_size,
     check_pk,
@@ -66,7 +67,8 @@ class ReidDataModule(pl.LightningDataModule):
         root: folder of the data set.
         reader: function that reads `root`; called once, on first use.
         p: identities of a batch; `auto` takes 18, or all training identities if there are fewer.
-        k: images of each identity in a batch.
+        k: images of each identity in a batch; `auto` takes 4, or as many as the median identity has
+            if they are fewer, at least 2.
         batch_size: if given, train on batches of so many random images instead of PK batches.
         val_identities: people of the training split held out for validation; `auto` holds out
             a tenth of them, at least 2, and none of fewer than 10. With 0, the test split is
@@ -84,7 +86,7 @@ class ReidDataModule(pl.LightningDataModule):
         reader: Callable[[Path], Benchmark],
         transforms: Transforms,
         p: BatchSize | Literal["auto"] = 18,
-        k: BatchSize = 4,
+        k: BatchSize | Literal["auto"] = 4,
         batch_size: BatchSize | None = None,
         eval_batch_size: BatchSize = 128,
         val_identities: NonNegativeInt | Literal["auto"] = 0,
@@ -101,7 +103,7 @@ class ReidDataModule(pl.LightningDataModule):
             )
         self.root = Path(root).expanduser()
         self.reader, self.transforms, self.recipe = reader, transforms, recipe
-        self.given_p, self.k, self.batch_size = p, k, batch_size
+        self.given_p, self.given_k, self.batch_size = p, k, batch_size
         self.eval_batch_size = eval_batch_size
         self.given_val, self.seed, self.workers = val_identities, seed, workers
         self.cache: Cache = cache
@@ -171,6 +173,16 @@ class ReidDataModule(pl.LightningDataModule):
         return len(self.train_split.identities)
 
     @property
+    def k(self) -> int:
+        """Images of each identity in a batch."""
+        if self.given_k != "auto":
+            return self.given_k
+        if self.recipe is not None:
+            return auto_k(np.array([self.recipe.cameras * self.recipe.images_per_camera]))
+        pids = self.train_split.pids
+        return auto_k(np.unique(pids[pids > 0], return_counts=True)[1])
+
+    @property
     def p(self) -> int:
         """Identities of a batch, of all processes together."""
         return self._p(self._rank()[1])
@@ -189,10 +201,12 @@ class ReidDataModule(pl.LightningDataModule):
                 + " training identities are held out for validation"
                 + ("" if held_out else f": {self.identities} are too few")
             )
-        if training and self.given_p == "auto" and self.batch_size is None:
+        automatic = [name for name in "pk" if getattr(self, f"given_{name}") == "auto"]
+        if training and automatic and self.batch_size is None:
             p, ids = self._p(world), self.identities
+            keys = " ".join(f"dataset.{name}=auto" for name in automatic)
             notes.append(
-                f"{self.benchmark.name}: dataset.p=auto: training batches of {p} identities (of "
+                f"{self.benchmark.name}: {keys}: training batches of {p} identities (of "
                 f"{ids:,}) x {self.k} images"
             )
         return notes

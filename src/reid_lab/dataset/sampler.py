@@ -15,7 +15,7 @@ from torch.utils.data import Sampler
 from reid_lab.dataset.records import DISTRACTOR, DatasetError
 
 Draw = tuple[int, int]  # (image index, number of the draw, which seeds its augmentation)
-AUTO_P = 18  # DaRe, section 5
+AUTO_P, AUTO_K = 18, 4  # DaRe, section 5
 
 
 class Epochs:
@@ -168,6 +168,15 @@ def auto_p(identities: int, world: int = 1) -> int:
     """
     most = min(AUTO_P, identities)
     return most - most % world or world
+
+
+def auto_k(counts: np.ndarray) -> int:
+    """Return K for `dataset.k=auto`: 4, or the median identity's images, if fewer; at least 2.
+
+    Args:
+        counts: (N,) images of each identity.
+    """
+    return max(2, min(AUTO_K, int(np.median(counts)))) if len(counts) else AUTO_K
 
 
 def check_batch_size(size: int, images: int, world: int = 1) -> None:
