@@ -136,6 +136,16 @@ def test_the_best_checkpoint_is_tested(
     assert run(again) == pytest.approx(metrics)
 
 
+def test_a_finished_training_that_is_resumed_tests_its_best(
+    composed: Compose, scores: dict[int, float], caplog: pytest.LogCaptureFixture
+) -> None:
+    scores |= {2: 0.2, 4: 0.3, 6: 0.5}  # the last validation is after the last checkpoint
+    metrics = run(composed(*FEW, *SIX))
+    caplog.clear()
+    assert run(composed(*FEW, *SIX, "ckpt_path=last")) == metrics
+    assert "tested: best.ckpt, of step 6 (val/stage4/mAP 50.0%)" in caplog.text
+
+
 def killed_after(cfg: DictConfig, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run until a batch, as a killed run; what it has written stays."""
     end = ReidModule.on_train_batch_start

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
 from reid_lab.callbacks.embedding import data_of
@@ -115,7 +116,6 @@ class BestCheckpoint(ModelCheckpoint):
             save_on_train_epoch_end=False,
             enable_version_counter=False,
         )
-        self.step = 0  # of the best checkpoint
         self._active = False
 
     @property
@@ -130,9 +130,10 @@ class BestCheckpoint(ModelCheckpoint):
 
     @property
     def note(self) -> str:
-        """Where the tested weights are from."""
-        score = math.nan if self.best_model_score is None else float(self.best_model_score)
-        return f"tested: best.ckpt, of step {self.step:,} ({self.monitor} {score:.1%})"
+        """Where the tested weights are from; read from the file, which may be newer than `last`."""
+        state = torch.load(self.best_model_path, map_location="cpu", weights_only=True)
+        score = float(state["callbacks"][self.state_key]["best_model_score"])
+        return f"tested: best.ckpt, of step {state['global_step']:,} ({self.monitor} {score:.1%})"
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         with warnings.catch_warnings():  # a resumed run's folder is not empty
@@ -145,17 +146,9 @@ class BestCheckpoint(ModelCheckpoint):
             share(trainer, self.monitor)
             super().on_validation_end(trainer, pl_module)
 
-    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
-        self.step = trainer.global_step
-        super()._save_checkpoint(trainer, filepath)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "step": self.step}
-
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # of a run in another folder, too: its best one is left where it is
         super().load_state_dict({**state_dict, "dirpath": self.dirpath})
-        self.step = state_dict["step"]
 
 
 class StopEarly(EarlyStopping):
