@@ -61,6 +61,7 @@ def test_what_contributing_adds_works(tmp_path: Path) -> None:
     assert bases and all((ROOT / "conf" / "dataset" / f"{name}.yaml").is_file() for name in bases)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("path", sorted(DOCS.glob("examples/*.ipynb")), ids=lambda path: path.stem)
 def test_a_notebook_prints_what_is_stored(path: Path) -> None:
     stored = nbformat.read(path, as_version=4)

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.system
+
 SCRIPT = Path(__file__).parents[1] / "docs" / "examples" / "track_by_appearance.py"
 
 

@@ -185,6 +185,7 @@ def test_other():
 }
 
 
+@pytest.mark.system
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a fork for each mutant")
 def test_a_trial_runs_the_tests_that_execute_the_change(tmp_path: Path) -> None:
     tree, file = tmp_path / "tree", tmp_path / "executed.json"

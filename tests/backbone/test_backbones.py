@@ -36,6 +36,7 @@ def test_stages_halve_the_resolution(network: Backbone) -> None:
     assert network.names == ("stage1", "stage2", "stage3", "stage4")
 
 
+@pytest.mark.recipe
 @torch.no_grad()
 def test_stages_are_torchvisions_network(tmp_path: Path) -> None:
     x = torch.randn(1, 3, 64, 64)

@@ -12,6 +12,8 @@ from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import Classifier, DaRe, ReidModule, SEResNets
 from reid_lab.model.base import State
 
+pytestmark = pytest.mark.recipe
+
 LOSS = BatchHardTriplet()
 
 
@@ -76,7 +78,7 @@ def test_mobilenetv2() -> None:
 def test_resnet50_at_224() -> None:
     class OneExit(SEResNets):
         def step(self, exit: str, state: State) -> tuple[State, torch.Tensor]:
-            return state, self.networks[exit][0](*state)
+            return state, self.networks[exit][0](*state).mean((2, 3))
 
     model = OneExit({"resnet50": ResNet(50)}, LOSS)
     assert round(count_exits(model, 224, 224)["resnet50"] / 1e9, 3) == 4.087

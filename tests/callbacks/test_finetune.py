@@ -21,6 +21,8 @@ from reid_lab.model import ReidModule
 from reid_lab.run.run import run
 from tests.conftest import Compose
 
+pytestmark = pytest.mark.system
+
 TINY = ("+experiment=finetune", "dataset=folder", "backbone=small", "backbone.width=4")
 FEW = (*TINY, "model.dim=8", "dataset.val_identities=3", "trainer.log_every_n_steps=1")
 NONE = ("stream", "verification", "cost", "ranked_lists", "attention", "conditions", "throughput")

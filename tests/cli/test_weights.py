@@ -44,6 +44,7 @@ def test_inspect(osnet: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert rows["also holds"] == "epoch=60, rank1=0.943"
 
 
+@pytest.mark.recipe
 @torch.no_grad()
 def test_convert(osnet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "ours.ckpt"
@@ -79,6 +80,7 @@ def test_a_lost_classifier_is_a_note(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "the classifier was not kept: testing needs none, training a new one" in out
 
 
+@pytest.mark.recipe
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "shufflenet_v2_x1_0", "densenet201"])
 def test_torchvisions_classifiers(tmp_path: Path, name: str) -> None:
@@ -96,6 +98,7 @@ def test_torchvisions_classifiers(tmp_path: Path, name: str) -> None:
     assert model.card.data == "ImageNet-1K (by its 1,000 classes)"
 
 
+@pytest.mark.recipe
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("name", "size", "words"),
@@ -206,6 +209,7 @@ def test_names_are_printed_without_control_characters(
     assert r"(first: a\x1b[2Jb )" in out and "\x1b" not in out
 
 
+@pytest.mark.recipe
 def test_a_converted_backbone_starts_other_methods(osnet: Path, tmp_path: Path) -> None:
     assert weights(["convert", str(osnet), "--out", str(tmp_path / "ours.ckpt")]) == 0
     started = OSNet(width=0.25, weights=tmp_path / "ours.ckpt")

@@ -98,6 +98,7 @@ def test_every_number_of_a_constructor_has_bounds(target: str) -> None:
             assert not ann.accepts(hint, many(10**30)) or name == "max_time", name
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("group", sorted(default_choices()))
 def test_a_group_that_is_null_works_or_is_refused(
     composed: Compose, group: str, tmp_path: Path
@@ -114,6 +115,7 @@ def test_a_group_that_is_null_works_or_is_refused(
     assert f"{group}={default_choices()[group]}" in problem.fix
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("name", OmegaConf.load(conf_dir() / "callbacks/default.yaml").defaults)
 def test_any_callback_may_be_left_out(composed: Compose, name: str) -> None:
     cfg = composed(*SHORT, "dataset=folder", f"callbacks.{name}=null")
@@ -297,6 +299,7 @@ def cases(cfg: DictConfig) -> list[tuple[str, Any]]:
     return every if TORTURE else every[:: len(every) // 25]
 
 
+@pytest.mark.system
 def test_senseless_values_end_in_one_message_or_are_built(
     composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,7 @@ def same(one: Sequence[torch.Tensor], two: Sequence[torch.Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("options", [{}, {"batch_size": 8}, {"workers": 2}])
 @pytest.mark.parametrize("anew", [False, True])
 def test_a_plain_loop_sees_a_new_epoch_each_time(
@@ -125,6 +126,7 @@ def test_ten_views(people: Path, workers: int) -> None:
     assert np.array_equal(batch["pixels"][0], module.transforms.test(first))
 
 
+@pytest.mark.system
 def test_epochs_leave_nothing_behind(people: Path) -> None:
     loader = data(people, **AUGMENTED).train_dataloader()
     held = []

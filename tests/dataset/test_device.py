@@ -66,6 +66,7 @@ def finished(module: ReidDataModule, batch: Batch) -> Batch:
     return module.on_after_batch_transfer(dict(batch), 0)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("transforms", [PLAIN, PATCHED])
 def test_ten_thousand_images_are_those_of_the_ordinary_path(
     places: Path, transforms: Transforms

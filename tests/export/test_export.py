@@ -43,6 +43,8 @@ from tests.commands import runtime as runtime_main
 from tests.conftest import write_jpegs
 from tests.methods import BACKBONES, METHODS, SIZE, TODAY, method, on_backbone, save
 
+pytestmark = pytest.mark.system
+
 CARD = ModelCard(data="mini", recipe="a test")
 Exported = Callable[[str], Path]
 # hand-crafted features, whose operations ONNX does not have

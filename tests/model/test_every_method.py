@@ -79,6 +79,7 @@ def untouched(model: ReidModule) -> list[str]:
     ]
 
 
+@pytest.mark.recipe
 def test_gradients_reach_every_parameter(variant: tuple[str, ...]) -> None:
     if not is_trained(variant[0]):
         pytest.skip("learns in closed form")

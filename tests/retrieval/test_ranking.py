@@ -72,6 +72,7 @@ def _rows(images: list[tuple[int, ...]]) -> tuple[torch.Tensor, Ids]:
 METRICS: list[MetricName] = ["euclidean", "l1"]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("ties", [True, False])
 def test_the_memory_bound_changes_no_bit(

@@ -23,6 +23,8 @@ from reid_lab.run.run import run
 from tests.conftest import MINI, SMALL, TINY, Compose
 from tests.launcher import Launcher, Starter
 
+pytestmark = pytest.mark.system
+
 UNNEEDED = ("cost", "conditions", "ranked_lists", "attention", "throughput", "verification")
 UNNEEDED += ("anytime", "thresholds", "stream", "dimensions")
 QUICK = tuple(f"callbacks.{name}=null" for name in UNNEEDED)

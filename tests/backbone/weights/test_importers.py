@@ -21,6 +21,8 @@ from reid_lab.results.card import ModelCard
 from tests.backbone.weights.drawn import drawn_images
 from tests.backbone.weights.golden import embeddings_of, networks, state_of
 
+pytestmark = pytest.mark.recipe
+
 SIZES = {"torchreid_hacnn": (160, 64)}
 FACTS = {  # network, its classes, its part of the config, what is left over
     "torchreid_osnet_x1_0": ("OSNet x1.0", 751, "backbone.width=1.0", 0),
