@@ -92,20 +92,40 @@ def noise(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, *SIZE, 3), np.uint8)
 
 
+def check_manifest(folder: Path, method: ReidModule) -> None:
+    """What an export states about itself is what its checkpoint is."""
+    manifest = Manifest.read(folder / "out")
+    assert manifest.fingerprint == fingerprint(folder / "last.ckpt")
+    assert manifest.preprocessing.image == SIZE and manifest.precision == "float32"
+    assert {e.name: e.mul_adds for e in manifest.exits} == count_exits(method, *SIZE)
+    assert tuple(e.name for e in manifest.exits if e.stream) == tuple(method.stream_exits)
+    assert [stage.exit for stage in manifest.stages] == list(method.exit_names)
+    for file in ("model.onnx", *(stage.file for stage in manifest.stages)):
+        session = onnxruntime.InferenceSession(str(folder / "out" / file))
+        known = session.get_modelmeta().custom_metadata_map
+        assert known["fingerprint"] == manifest.fingerprint
+        assert [e["name"] for e in json.loads(known["exits"])] == list(method.exit_names)
+        assert json.loads(known["preprocessing"])["mean"] == [0.485, 0.456, 0.406]
+        assert b"site-packages" not in (folder / "out" / file).read_bytes()  # no stack traces
+
+
 @pytest.mark.parametrize("name", EXPORTED)
-@pytest.mark.parametrize("count", [1, 3, 5])
-def test_whole_and_chain_are_torchs(exported: Exported, name: str, count: int) -> None:
-    method, model = load_model(exported(name) / "last.ckpt"), Model(exported(name) / "out")
-    pixels = noise(count, seed=count)
-    with torch.inference_mode():
-        wanted = method(normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2)))
-    found = model.embed(pixels)
-    assert tuple(found) == method.exit_names
-    for exit, rows in wanted.items():
-        scale = float(rows.abs().max())
-        for given in (found[exit], model.embed_until(pixels, exit)):
-            assert given.dtype == np.float32
-            np.testing.assert_allclose(given, rows, atol=2e-5 * scale, rtol=0)
+def test_an_export_is_its_network(exported: Exported, name: str) -> None:
+    """Embeddings, whole and stage by stage, and manifest; in one test, as an export takes long."""
+    folder = exported(name)
+    method, model = load_model(folder / "last.ckpt"), Model(folder / "out")
+    check_manifest(folder, method)
+    for count in (1, 3, 5):
+        pixels = noise(count, seed=count)
+        with torch.inference_mode():
+            wanted = method(normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2)))
+        found = model.embed(pixels)
+        assert tuple(found) == method.exit_names
+        for exit, rows in wanted.items():
+            scale = float(rows.abs().max())
+            for given in (found[exit], model.embed_until(pixels, exit)):
+                assert given.dtype == np.float32
+                np.testing.assert_allclose(given, rows, atol=2e-5 * scale, rtol=0)
 
 
 def test_the_card_goes_with_the_export(dare: Path) -> None:
@@ -196,24 +216,6 @@ def test_what_cannot_be_embedded_is_the_same_error(
             call(model, images, **more)
         messages.append(str(caught.value))
     assert messages[0] == messages[1] and "\n" not in messages[0]
-
-
-@pytest.mark.parametrize("name", EXPORTED)
-def test_the_manifest_tells_what_it_is(exported: Exported, name: str) -> None:
-    folder = exported(name)
-    method, manifest = load_model(folder / "last.ckpt"), Manifest.read(folder / "out")
-    assert manifest.fingerprint == fingerprint(folder / "last.ckpt")
-    assert manifest.preprocessing.image == SIZE and manifest.precision == "float32"
-    assert {e.name: e.mul_adds for e in manifest.exits} == count_exits(method, *SIZE)
-    assert tuple(e.name for e in manifest.exits if e.stream) == tuple(method.stream_exits)
-    assert [stage.exit for stage in manifest.stages] == list(method.exit_names)
-    for file in ("model.onnx", *(stage.file for stage in manifest.stages)):
-        session = onnxruntime.InferenceSession(str(folder / "out" / file))
-        known = session.get_modelmeta().custom_metadata_map
-        assert known["fingerprint"] == manifest.fingerprint
-        assert [e["name"] for e in json.loads(known["exits"])] == list(method.exit_names)
-        assert json.loads(known["preprocessing"])["mean"] == [0.485, 0.456, 0.406]
-        assert b"site-packages" not in (folder / "out" / file).read_bytes()  # no stack traces
 
 
 @pytest.mark.recipe

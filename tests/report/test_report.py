@@ -31,6 +31,7 @@ from reid_lab.report import (
     write_report,
 )
 from reid_lab.report.headlines import headlines
+from reid_lab.report.load import Run
 from reid_lab.report.logs import read_logs
 from reid_lab.report.tables import (
     duration,
@@ -45,6 +46,7 @@ from reid_lab.report.tables import (
     rate,
     rates_table,
 )
+from reid_lab.results.rows import RocRow
 from tests.report.fake_run import NAMES, make_logs, make_run
 
 PAGE = "report/report.html"
@@ -479,3 +481,10 @@ def test_prints_exits(run: Path) -> None:
     wide = Console(width=100, record=True, file=io.StringIO())
     print_exits(exits, console=wide)
     assert "mAP trap." in (text := wide.export_text()) and "71.5%" in text and "…" not in text
+
+
+def test_a_roc_of_one_point_has_an_axis() -> None:
+    """As of two images of two people."""
+    point = RocRow(exit="pool", fpr=1.0, tpr=1.0, threshold=0.5)
+    figure = exit_lines.roc(Run(folder=Path("run"), roc=[point]))
+    assert figure is not None and figure.axes[0].get_xlim() == (0.1, 1)

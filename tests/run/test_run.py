@@ -115,7 +115,8 @@ def test_every_sweep_names_keys_and_values_that_exist(
     composed: Compose, tmp_path: Path, name: str
 ) -> None:
     node = OmegaConf.load(conf_dir() / "sweep" / f"{name}.yaml")
-    axes = {key: values(str(given)) for key, given in node.hydra.sweeper.params.items()}
+    params = OmegaConf.select(node, "hydra.sweeper.params") or {}
+    axes = {key: values(str(given)) for key, given in params.items()}
     experiments = axes.pop("+experiment", [])
     experiment = SWEEPS.get(name, ())
     base: tuple[str, ...] = (f"+experiment={experiment[0]}",) if experiment else TINY

@@ -31,7 +31,7 @@ def roc(run: Run) -> Figure | None:
         x, y = [p.fpr for p in points], [100 * p.tpr for p in points]
         ax.plot(x, y, color=colours.get(name, INK), linewidth=1.8, label=name)
     ax.set_xscale("log")
-    ax.set_xlim(min(points[0].fpr for points in lines.values()), 1)
+    ax.set_xlim(min(0.1, *(points[0].fpr for points in lines.values())), 1)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:g}%"))
     ax.set_xlabel("Impostor pairs that pass: false-accept rate")
     ax.set_ylabel("Genuine pairs that pass (%)")
