@@ -16,14 +16,14 @@ from reid_lab.backbone.timm_networks import Renormalise
 from reid_lab.dataset.transforms import MEAN, STD
 from reid_lab.errors import UserError
 
+pytestmark = pytest.mark.recipe
+
 CNNS = [
     *("resnet18", "resnetv2_50", "mobilenetv2_100", "mobilenetv3_small_050", "lcnet_050"),
     *("efficientnet_b0", "efficientnet_lite0", "convnext_atto", "regnety_002", "ghostnet_100"),
     *("repvgg_a0", "densenet121", "mobileone_s0", "xception41", "mobilevit_xxs", "repvit_m0_9"),
     *("dla34", "nf_regnet_b0", "inception_v3", "edgenext_xx_small", "vgg11", "pvt_v2_b0"),
 ]
-SLOW = {"vgg11", "xception41", "dla34", "inception_v3", "resnetv2_50", "mobileone_s0"}
-SLOW |= {"repvit_m0_9", "pvt_v2_b0", "densenet121", "nf_regnet_b0", "edgenext_xx_small"}
 # timm names an activation inside a block, where the whole block is kept; convolutions do not pad
 WITHIN = {"xception41", "inception_v3"}
 VITS = [
@@ -51,9 +51,7 @@ def seen(network: Any, images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.recipe if n in SLOW else ()) for n in CNNS]
-)
+@pytest.mark.parametrize("name", CNNS)
 def test_a_cnn_computes_what_timm_computes(name: str) -> None:
     ours, theirs = pair(TimmCNN, name)
     images = torch.randn(1, 3, 128, 96)

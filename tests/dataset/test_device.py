@@ -102,6 +102,7 @@ def test_ten_thousand_images_are_those_of_the_ordinary_path(
     assert means.tolist() == pytest.approx([115, 110, 5 * 20.5 + 1.5], rel=0.02)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("names", [[name] for name in JITTER] + [list(JITTER)])
 def test_colour_is_that_of_single_images(names: list[Adjustment]) -> None:
     """Within one grey level, for all orders of steps, and for grey and black images."""

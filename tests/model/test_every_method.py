@@ -126,6 +126,7 @@ def counts_agree(model: ReidModule) -> None:
     }
 
 
+@pytest.mark.recipe
 @torch.no_grad()
 def test_counts_are_those_of_the_layers(
     variant: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
@@ -160,6 +161,7 @@ def test_a_backbone_states_its_channels(name: str) -> None:
     torch.testing.assert_close(network(images), maps)
 
 
+@pytest.mark.recipe
 def test_exits_are_lazy(variant: tuple[str, ...]) -> None:
     model = method(*variant)
     ran: list[str] = []

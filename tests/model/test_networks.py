@@ -25,18 +25,13 @@ from tests.methods import (
     to_train,
 )
 
+pytestmark = pytest.mark.recipe
+
 QUICK = ("--batch=1", "--repeats=1", "--seconds=0.01", "--device=cpu", "--allocator=default")
 
 
 @pytest.mark.parametrize("network", TODAY)
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name == "dare" else pytest.mark.recipe)
-        for name in METHODS
-        if takes_a_backbone(name)
-    ],
-)
+@pytest.mark.parametrize("name", [name for name in METHODS if takes_a_backbone(name)])
 def test_a_training_step(name: str, network: str) -> None:
     model = to_train(name, *NETWORKS[network])
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
@@ -52,7 +47,6 @@ def test_a_training_step(name: str, network: str) -> None:
     assert any(not p.equal(before[n]) for n, p in trained.items() if "stage1" in n)
 
 
-@pytest.mark.recipe
 @pytest.mark.parametrize("network", TODAY)
 def test_the_cost_table(network: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = [*NETWORKS[network], "backbone.weights=null"]
