@@ -30,7 +30,7 @@ test: $(STAMP)  ## run ruff, mypy and all tests
 	$(BIN)/mypy
 	$(BIN)/pytest -n $(WORKERS)
 
-test-unit: $(STAMP)  ## tests without runs and full-size networks: under two minutes on two cores
+test-unit: $(STAMP)  ## tests without runs and full-size networks: two to three minutes on two cores
 	$(BIN)/pytest -n $(WORKERS) -m "not recipe and not system"
 
 test-recipe: $(STAMP)  ## every experiment for a step, every network exported

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from experiments.tables import Rows
 from reid_lab.files.atomic import write_bytes
@@ -16,16 +17,20 @@ AXES = (
 )
 
 
+MARKERS = "osD^vPX*<>"
+
+
 def plot(rows: Rows, path: Path) -> None:
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
     for ax, (column, label) in zip(figure.subplots(1, 2), AXES, strict=True):
-        x = [float(row["mul_adds"]) for row in rows]
-        y = [float(row[column]) for row in rows]
-        ax.loglog(x, y, "o")
-        for row, *place in zip(rows, x, y, strict=True):
-            ax.annotate(row["network"], place, xytext=(4, 4), textcoords="offset points", size=8)
+        for row, marker in zip(rows, MARKERS * len(rows), strict=False):
+            place = [float(row["mul_adds"])], [float(row[column])]
+            ax.loglog(*place, marker, markersize=8, label=row["network"])
         ax.set(xlabel="Mul-Adds an image", ylabel=label)
+        for fmt in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
+            fmt(FuncFormatter(lambda value, _: f"{value:g}"))
         ax.grid(alpha=0.3, which="both")
+    ax.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
     written = io.BytesIO()
     figure.savefig(written, format="png", dpi=150)
     write_bytes(path, written.getvalue())
