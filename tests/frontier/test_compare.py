@@ -82,6 +82,14 @@ def test_the_command_prints_and_writes(
     assert COMPARISON.read(out) == compare(*pair)
 
 
+def test_names_are_printed_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Brackets are no markup."""
+    one = run(tmp_path / "[red]a[0]", {"[bold]": (1e6, 0.5)}, {"[bold]": "110000"})
+    assert main(["compare", str(one), str(one)]) == 0
+    printed = capsys.readouterr().out
+    assert f"A: {one}" in printed and "1.0 M: [bold]" in printed
+
+
 def test_runs_that_cannot_be_compared(pair: tuple[Path, Path], tmp_path: Path) -> None:
     a, b = pair
     hits = {"early": "110000", "late": "111100"}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rich.text import Text
 
 from reid_lab.errors import UserError
 from reid_lab.files.console import head_table, stdout
@@ -65,7 +66,6 @@ class Side:
     """
 
     folder: Path
-    runs: int
     costs: Mapping[str, float]
     queries: Sequence[tuple[str, str, str, int]]  # image, pid, camid, trials
     protocol: str
@@ -96,7 +96,7 @@ def compare(a: Path, b: Path) -> list[ComparisonRow]:
 
 def show(rows: Sequence[ComparisonRow], a: Path, b: Path) -> None:
     """Print a table by exit and one at equal cost."""
-    stdout.print(f"A: {a}\nB: {b}", soft_wrap=True, highlight=False)
+    stdout.print(Text(f"A: {a}\nB: {b}"), soft_wrap=True)
     heads = ("A", "B", "A - B", "95% interval")
     for by, title in ((BY_EXIT, "By exit"), (AT_COST, "At equal cost")):
         own = [row for row in rows if row.by == by]
@@ -107,7 +107,7 @@ def show(rows: Sequence[ComparisonRow], a: Path, b: Path) -> None:
                 ends = [getattr(row, f"{metric}_{part}") for part in ("low", "high")]
                 cells = [percent(value) for value in values[:2]]
                 cells += [points(values[2]), " to ".join(map(points, ends))]
-                table.add_row(_name(row), *cells)
+                table.add_row(Text(_name(row)), *cells)
             stdout.print(table)
     stdout.print(
         f"Differences in percentage points; {RESAMPLES:,} bootstrap samples of identities, and of "
@@ -139,9 +139,7 @@ def read_side(folder: Path) -> Side:
         }
         for name in ("rank1", "ap")
     }
-    return Side(
-        folder, len(runs), costs[0], queries[0], protocols[0], values["rank1"], values["ap"]
-    )
+    return Side(folder, costs[0], queries[0], protocols[0], values["rank1"], values["ap"])
 
 
 def check_same(

@@ -190,7 +190,7 @@ def transfer_cells(jobs: Sequence[Job]) -> list[TransferCell]:
     """The jobs that tested a checkpoint, as cells of the matrix.
 
     Rows are labelled by the data set of the checkpoint's card, columns by the name of the one
-    that was tested; equal names are told apart by recipe and path, or by the overrides.
+    that was tested; equal names are distinguished by recipe and path, or by the overrides.
     """
     from reid_lab.report.transfer import TransferCell, distinct
 

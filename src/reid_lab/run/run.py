@@ -227,8 +227,9 @@ def best_of(trainer: pl.Trainer, notes: list[str]) -> Path | None:
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, EarlyExitThresholds):
             callback.fit_on(cast(Path, found[0].best))
-    notes.append(found[0].note)
-    log.warning(found[0].note)
+    if trainer.is_global_zero:  # the note is read from the file
+        notes.append(found[0].note)
+        log.warning(found[0].note)
     return found[0].best
 
 
