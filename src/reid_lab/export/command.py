@@ -202,7 +202,7 @@ def print_outcome(folder: Path, manifest: Manifest) -> None:
         accuracies = [rows[name][e.name] for name in ranked]  # type: ignore[index]
         cells = [percent(a[metric]) for a in accuracies for metric in ("rank1", "mAP")]
         gap = found["difference"][e.name]["relative"]
-        table.add_row(e.name, mul_adds(e.mul_adds), f"{gap:.1g}", *cells)
+        table.add_row(Text(e.name), mul_adds(e.mul_adds), f"{gap:.1g}", *cells)
     stdout.print(table)
     if INT8 in found:
         small = found[INT8]

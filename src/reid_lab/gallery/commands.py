@@ -89,7 +89,7 @@ def search(args: Namespace) -> int:
     show.broken(broken)
     if args.html and answers:
         write_text(args.html, show.page(gallery, answers))
-        stdout.print(f"{args.html}", soft_wrap=True, highlight=False)
+        stdout.print(f"{args.html}", soft_wrap=True, highlight=False, markup=False)
     elif answers:
         show.answers(answers)
     return int(bool(broken))

@@ -116,9 +116,11 @@ def print_pending() -> None:
     if jobs:
         console = Console(width=None if sys.stdout.isatty() else 160)
         console.print(_table(jobs))
-        console.print(f"All figures: {folder}/{RUNS.file}", soft_wrap=True, highlight=False)
+        console.print(
+            f"All figures: {folder}/{RUNS.file}", soft_wrap=True, highlight=False, markup=False
+        )
         for path in table.draw(folder, jobs):
-            console.print(f"Written: {path}", soft_wrap=True, highlight=False)
+            console.print(f"Written: {path}", soft_wrap=True, highlight=False, markup=False)
 
 
 def write_csv(sweep_dir: Path) -> list[Job]:
