@@ -89,5 +89,17 @@ def _raise(number: int, frame: FrameType | None) -> None:
     global _received, _again
     if _received is not None and not _again:  # a second signal: cleaning up may take long
         os._exit(128 + number)
-    _received, _again = number, False
-    raise Interrupted(128 + number)
+    try:
+        _forget_children()
+    finally:  # torch's handler may raise in the moment before it is replaced
+        _received, _again = number, False
+        raise Interrupted(128 + number)
+
+
+def _forget_children() -> None:
+    """Replace the handler in which torch raises an error for loader workers that have ended.
+
+    The same signal ends them, and the error could be raised anywhere, in `_send_again` too.
+    """
+    if hasattr(signal, "SIGCHLD") and callable(signal.getsignal(signal.SIGCHLD)):
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)

@@ -253,6 +253,20 @@ class Thing:
 def work():
     Thing()
 """
+BESIDE_ENDED_WORKERS = """
+def complain(number, frame):
+    raise RuntimeError("DataLoader worker is killed by signal: Terminated.")
+signal.signal(signal.SIGCHLD, complain)
+class Thing:
+    def __del__(self):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0)
+        finally:
+            signal.raise_signal(signal.SIGCHLD)
+def work():
+    Thing()
+"""
 INTERRUPTED = """
 from reid_lab.interrupt import Interrupted, raise_on_signals
 raise_on_signals()
@@ -265,7 +279,7 @@ except Interrupted:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-@pytest.mark.parametrize("where", [IN_A_FORK, BESIDE_ANOTHER, IN_A_FINALISER])
+@pytest.mark.parametrize("where", [IN_A_FORK, BESIDE_ANOTHER, IN_A_FINALISER, BESIDE_ENDED_WORKERS])
 def test_a_signal_where_python_drops_exceptions_is_not_lost(where: str) -> None:
     # Python 3.12 warns of a fork beside threads
     command = [sys.executable, "-W", "ignore", "-c", f"import os, signal, time{where}{INTERRUPTED}"]
