@@ -1,0 +1,60 @@
+"""Checkpoints: their content, safe loading, allowed classes, fingerprints.
+
+A checkpoint is a file from anywhere. `torch.load` reads it as tensors and plain types only, every
+part is checked before it is used, and the classes that its config names are looked up in an
+explicit list; nothing is imported because a file names it.
+"""
+
+from reid_lab.checkpoint.build import (
+    NORMALISED,
+    check_finite,
+    check_normalised,
+    load_model,
+    open_model,
+    revive,
+    without_weights,
+)
+from reid_lab.checkpoint.classes import (
+    PLUGINS,
+    allowed_classes,
+    check_targets,
+    construct,
+    import_plugins,
+    register,
+)
+from reid_lab.checkpoint.convert import checkpoint_of
+from reid_lab.checkpoint.fingerprints import fingerprint, fingerprint_of, fingerprint_of_variant
+from reid_lab.checkpoint.read import (
+    CheckpointError,
+    card_of,
+    check_plain,
+    check_resumable,
+    read_card,
+    read_checkpoint,
+)
+
+__all__ = [
+    "CheckpointError",
+    "NORMALISED",
+    "PLUGINS",
+    "allowed_classes",
+    "card_of",
+    "check_finite",
+    "check_normalised",
+    "check_plain",
+    "check_resumable",
+    "check_targets",
+    "checkpoint_of",
+    "construct",
+    "fingerprint",
+    "fingerprint_of",
+    "fingerprint_of_variant",
+    "import_plugins",
+    "load_model",
+    "open_model",
+    "read_card",
+    "read_checkpoint",
+    "register",
+    "revive",
+    "without_weights",
+]

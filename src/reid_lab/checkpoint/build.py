@@ -1,0 +1,157 @@
+"""Methods from checkpoints: built from the stored config, and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reid_lab.checkpoint.classes import check_targets, construct
+from reid_lab.checkpoint.fingerprints import fingerprint_of
+from reid_lab.checkpoint.read import CheckpointError, card_of, read_checkpoint
+from reid_lab.dataset.transforms import MEAN, STD
+from reid_lab.errors import UserError
+from reid_lab.model import ReidModule
+
+NORMALISED = {"mean": list(MEAN), "std": list(STD)}
+ROOMY = 256  # pixels of a side that every network takes
+
+
+def load_model(checkpoint: Path | str) -> ReidModule:
+    """A trained method from a checkpoint alone, in eval mode, on the CPU.
+
+    Raises:
+        CheckpointError: no checkpoint of this suite, or one of a class that is not allowed.
+    """
+    return revive(read_checkpoint(checkpoint), checkpoint)
+
+
+def open_model(checkpoint: Path | str) -> tuple[ReidModule, tuple[int, int], str]:
+    """What serves: the method of a checkpoint, its image size (H, W), its fingerprint.
+
+    Raises:
+        CheckpointError: no checkpoint of this suite or of this version, one without an image size,
+            or one trained on images that are normalised in another way.
+    """
+    state = read_checkpoint(checkpoint)
+    kept = state["hyper_parameters"]
+    if "image" not in kept:
+        raise CheckpointError(f"{checkpoint} does not hold an image size: train it again")
+    check_normalised(kept, checkpoint)
+    height, width = kept["image"]
+    model = revive(state, checkpoint)
+    _check_image(state, (height, width), checkpoint)
+    key = fingerprint_of(state["state_dict"], kept["model"])
+    return model, (height, width), key
+
+
+def revive(state: Mapping[str, Any], checkpoint: Path | str) -> ReidModule:
+    """The method in what `read_checkpoint` gives, in eval mode.
+
+    Args:
+        state: a checkpoint's content.
+        checkpoint: its path, for messages.
+
+    Raises:
+        CheckpointError: a class that is not allowed, other settings than its constructor takes,
+            weights of another network, or weights that are not finite.
+    """
+    config, weights = without_weights(state["hyper_parameters"]["model"]), state["state_dict"]
+    try:
+        check_targets(config)
+        _check_shapes(config, weights)
+        model: ReidModule = construct(config)
+        model.load_state_dict(weights)
+    except UserError:
+        raise
+    except Exception as error:  # a constructor may raise anything for values that it cannot take
+        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        raise CheckpointError(
+            f"{checkpoint} cannot be loaded by this version of reid_lab ({reason[0].strip()}): "
+            "give a checkpoint that this version wrote"
+        ) from error
+    check_finite(model, checkpoint)
+    model.card = card_of(state)
+    if "image" in state["hyper_parameters"]:
+        height, width = state["hyper_parameters"]["image"]
+        model.image = height, width
+    return model.eval()
+
+
+def _check_image(state: Mapping[str, Any], size: tuple[int, int], checkpoint: Path | str) -> None:
+    with torch.device("meta"):
+        model = construct(without_weights(state["hyper_parameters"]["model"])).eval()
+    if not _takes(model, size) and _takes(model, (ROOMY, ROOMY)):
+        raise CheckpointError(
+            f"{checkpoint} holds an image size of {size[0]}x{size[1]}, which is too small for "
+            "its network: give a checkpoint that this version wrote"
+        )
+
+
+def _takes(model: ReidModule, size: tuple[int, int]) -> bool:
+    """Whether an image of this size gets through all exits; shapes only, nothing is computed."""
+    try:
+        with torch.no_grad(), torch.device("meta"):
+            model(torch.zeros(1, 3, *size))
+    except Exception:  # a network may raise anything; closed forms compute on values
+        return False
+    return True
+
+
+def _check_shapes(config: Any, weights: Mapping[str, Tensor]) -> None:
+    """Load shapes and types on the meta device: a config may ask for any amount of memory."""
+    with torch.device("meta"):
+        model = construct(config)
+        if not isinstance(model, ReidModule):
+            raise ValueError(f"model is a {type(model).__name__}, not a method")
+        model.load_state_dict({name: weight.to("meta") for name, weight in weights.items()})
+    for name, ours in model.state_dict().items():
+        theirs = weights.get(name, ours)  # a module may fill in what older checkpoints lack
+        if _kind(theirs) != _kind(ours):  # float32 may be loaded from bfloat16, not from int
+            raise ValueError(f"{name} is {theirs.dtype}, its config makes {ours.dtype}")
+
+
+def _kind(tensor: Tensor) -> tuple[bool, bool]:
+    return tensor.is_floating_point(), tensor.is_complex()
+
+
+def check_finite(model: nn.Module, checkpoint: Path | str) -> None:
+    """Check that no weight is NaN or infinite, and no buffer NaN.
+
+    Raises:
+        CheckpointError: naming the first that is.
+    """
+    broken = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
+    broken += [name for name, buffer in model.named_buffers() if buffer.isnan().any()]
+    if broken:
+        raise CheckpointError(
+            f"{checkpoint} holds weights that are not finite ({len(broken)} tensors, first "
+            f"{broken[0]}): its training diverged; give an earlier checkpoint, or train again "
+            "with a lower learning rate"
+        )
+
+
+def check_normalised(kept: Mapping[str, Any], checkpoint: Path | str) -> None:
+    """Check that a checkpoint's images are normalised as ours.
+
+    Raises:
+        CheckpointError: they are not.
+    """
+    normalised = kept.get("normalise", NORMALISED)  # checkpoints from before it was kept
+    if normalised != NORMALISED:
+        raise CheckpointError(
+            f"{checkpoint} was trained on images normalised by {normalised}, here they are by "
+            f"{NORMALISED}: give a checkpoint trained on the same"
+        )
+
+
+def without_weights(config: Any) -> Any:
+    """The same config, with nothing to download: the checkpoint's weights replace them."""
+    if isinstance(config, dict):
+        return {k: None if k == "weights" else without_weights(v) for k, v in config.items()}
+    if isinstance(config, list):
+        return [without_weights(value) for value in config]
+    return config

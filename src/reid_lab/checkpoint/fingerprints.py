@@ -1,0 +1,61 @@
+"""Fingerprints: embeddings can be compared if those of their models are equal.
+
+A fingerprint covers the weights, the config and the normalisation of the images; their size is
+stored beside it. An export that computes the same has the same one, one of another precision has
+its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reid_lab.checkpoint.read import read_checkpoint
+from reid_lab.dataset.transforms import MEAN, STD
+
+# the normalisation of all fingerprints that do not mention one
+UNMENTIONED = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def fingerprint(checkpoint: Path | str) -> str:
+    """sha256, in hexadecimal, over a checkpoint's weights, its model's config, the normalisation.
+
+    Optimiser, step, callbacks and dates have no effect: a checkpoint that was
+    copied, or saved again after a test, has the same fingerprint.
+
+    Raises:
+        UserError: no file, or no checkpoint of this suite.
+    """
+    state = read_checkpoint(checkpoint)
+    return fingerprint_of(state["state_dict"], state["hyper_parameters"]["model"])
+
+
+def fingerprint_of(
+    weights: Mapping[str, Tensor],
+    config: Any,
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
+) -> str:
+    """The same from the weights by name, the model's config (plain types), the normalisation."""
+    digest = hashlib.sha256()
+    digest.update(json.dumps(config, sort_keys=True).encode())
+    for name in sorted(weights):
+        weight = weights[name].detach().cpu().contiguous()
+        digest.update(f"\n{name} {weight.dtype} {list(weight.shape)}\n".encode())
+        digest.update(weight.flatten().view(torch.uint8).numpy().data)
+    if (tuple(mean), tuple(std)) != UNMENTIONED:
+        digest.update(f"\nnormalised by {list(mean)} {list(std)}\n".encode())
+    return digest.hexdigest()
+
+
+def fingerprint_of_variant(fingerprint: str, name: str, content: bytes) -> str:
+    """Of a network that computes something else than the one it was made from: its `content`."""
+    digest = hashlib.sha256(f"{fingerprint} {name}\n".encode())
+    digest.update(content)
+    return digest.hexdigest()
