@@ -7,8 +7,8 @@ from scipy.ndimage import gaussian_filter
 
 from reid_lab.classical import Lomo
 from reid_lab.classical.histogram import rgb_to_hsv
-from reid_lab.classical.lomo import siltp, window_maxima
-from reid_lab.classical.retinex import blur_matrix, retinex
+from reid_lab.classical.lomo import gray_of, siltp, window_maxima
+from reid_lab.classical.retinex import READINGS, Reading, blur_matrix, retinex
 
 
 def noise(n: int, height: int = 128, width: int = 48, seed: int = 0) -> torch.Tensor:
@@ -29,9 +29,9 @@ def naive_siltp(gray: np.ndarray, radius: int, tau: float) -> np.ndarray:
                     min(max(y + dy * radius, 0), height - 1),
                     min(max(x + dx * radius, 0), width - 1),
                 ]
-                if beside < np.float32(1 - tau) * gray[y, x]:
+                if beside < (1 - tau) * gray[y, x]:
                     codes[y, x] += 3**digit
-                elif beside > np.float32(1 + tau) * gray[y, x]:
+                elif beside > (1 + tau) * gray[y, x]:
                     codes[y, x] += 2 * 3**digit
     return codes
 
@@ -46,7 +46,28 @@ def naive_maxima(codes: np.ndarray, bins: int) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def naive_retinex(image: np.ndarray) -> np.ndarray:
+def naive_release(image: np.ndarray) -> np.ndarray:
+    """Pixel by pixel after the blur, with a percentile by sorting."""
+    intensity = image.astype(float) + 10
+    blurred = [gaussian_filter(intensity, (0, s, s), mode="nearest", truncate=3.0) for s in (5, 20)]
+    seen = sum(np.log(1 + intensity / b) for b in blurred) / 2
+    ranked, last = np.sort(seen.ravel()), seen.size - 1
+    low, high = (np.interp(q * last, np.arange(seen.size), ranked) for q in (0.025, 0.975))
+    _, height, width = image.shape
+    colour = np.empty(image.shape)
+    for y in range(height):
+        for x in range(width):
+            for c in range(3):
+                share = intensity[c, y, x] / sum(intensity[k, y, x] for k in range(3))
+                colour[c, y, x] = np.log(1 + 3 * share)
+    result = np.empty(image.shape)
+    for place in np.ndindex(*image.shape):
+        stretched = min(max(255 * (seen[place] - low) / (high - low) - 10, 0), 255)
+        result[place] = max(stretched * colour[place] / colour.mean(), image[place])
+    return result.clip(max=255)
+
+
+def naive_deviations(image: np.ndarray) -> np.ndarray:
     intensity = image.astype(float) + 1
     blurred = [gaussian_filter(intensity, (0, s, s), mode="nearest", truncate=3.0) for s in (5, 20)]
     seen = np.log(intensity) - np.mean([np.log(b) for b in blurred], axis=0)
@@ -58,11 +79,11 @@ def pooled(x: np.ndarray) -> np.ndarray:
     return (x[..., ::2, ::2] + x[..., 1::2, ::2] + x[..., ::2, 1::2] + x[..., 1::2, 1::2]) / 4
 
 
-def naive_lomo(image: torch.Tensor) -> np.ndarray:
+def naive_lomo(image: torch.Tensor, reading: Reading) -> np.ndarray:
     """Of one image (3, 128, 48); `retinex` and `rgb_to_hsv` have tests of their own."""
-    bins = np.minimum(np.floor(rgb_to_hsv(retinex(image[None]))[0].numpy() * 8), 7)
-    r, g, b = image.numpy().astype(np.float32)
-    gray = np.round(0.2989 * r + 0.587 * g + 0.114 * b).astype(np.float32) / np.float32(255)
+    bins = np.minimum(np.floor(rgb_to_hsv(retinex(image[None], reading))[0].numpy() * 8), 7)
+    r, g, b = image.numpy().astype(float)
+    gray = np.round(0.2989 * r + 0.587 * g + 0.114 * b) / 255
     parts: list[list[np.ndarray]] = [[], [], []]
     for level in range(3):
         if level:
@@ -80,19 +101,28 @@ def test_the_papers_dimension() -> None:
     assert Lomo()(noise(2)).shape == (2, 26960)
 
 
-def test_the_whole_descriptor_is_the_naive_one() -> None:
+@pytest.mark.parametrize("reading", READINGS)
+def test_the_whole_descriptor_is_the_naive_one(reading: Reading) -> None:
     image = noise(1, seed=3)[0]
-    ours, naive = Lomo()(image[None])[0].numpy(), naive_lomo(image)
+    ours, naive = Lomo(reading)(image[None])[0].numpy(), naive_lomo(image, reading)
     np.testing.assert_allclose(ours, naive, atol=1e-6)
     assert naive @ naive == pytest.approx(3)  # three parts of unit length
 
 
 @pytest.mark.parametrize(("radius", "tau"), [(3, 0.3), (5, 0.3), (1, 0.05)])
 def test_siltp_is_the_naive_loop(radius: int, tau: float) -> None:
-    gray = noise(2, 24, 12)[:, 0].float() / 255
+    gray = noise(2, 24, 12)[:, 0].double() / 255
     ours = siltp(gray, radius, tau).numpy()
     assert len(np.unique(ours)) > 10
     assert all((ours[i] == naive_siltp(gray[i].numpy(), radius, tau)).all() for i in range(2))
+
+
+def test_bounds_of_siltp_need_float64() -> None:
+    gray = torch.full((1, 3, 3), 60, dtype=torch.uint8)
+    gray[0, 1, 2] = 78  # 1.3 times 60, no more; in float32 it is above the bound
+    assert siltp(gray.double() / 255, 1)[0, 1, 1] == 0
+    assert siltp(gray.float() / 255, 1)[0, 1, 1] == 2
+    assert gray_of(torch.full((1, 3, 2, 2), 60, dtype=torch.uint8)).dtype == torch.float64
 
 
 def test_siltp_knows_no_scale_of_light() -> None:
@@ -112,11 +142,30 @@ def test_a_full_window_does_not_overflow() -> None:
     assert window_maxima(torch.ones(1, 128, 48, dtype=torch.long), 2)[0].tolist() == [0, 100] * 24
 
 
-def test_retinex_is_scipys_blur_stretched() -> None:
+def test_retinex_by_deviations_is_the_naive_one() -> None:
     images = noise(2, 30, 20, seed=1)
     ours = retinex(images)
     for image, seen in zip(images.numpy(), ours.numpy(), strict=True):
-        assert np.abs(naive_retinex(image) - seen).max() < 0.6
+        assert np.abs(naive_deviations(image) - seen).max() < 0.6
+
+
+def test_the_releases_retinex_is_the_naive_one() -> None:
+    images = noise(2, 30, 20, seed=1)
+    ours = retinex(images, "release")
+    for image, seen in zip(images.numpy(), ours.numpy(), strict=True):
+        naive = naive_release(image)
+        assert ((naive - seen > -1e-2) & (naive - seen < 1 + 1e-2)).all()  # truncated
+        assert (seen >= image).all() and (seen > image).mean() > 0.1
+        assert (seen == image).any() and not (seen == retinex(images)[0].numpy()).all()
+
+
+def test_readings_of_retinex() -> None:
+    images = noise(2, 30, 20, seed=1)
+    assert torch.equal(retinex(images, "none"), images)
+    flat = torch.full((1, 3, 16, 8), 90, dtype=torch.uint8)
+    assert torch.equal(retinex(flat, "release"), flat)
+    with pytest.raises(ValueError, match="unknown Retinex 'ours'; available: release, deviations"):
+        retinex(images, "ours")  # type: ignore[arg-type]
 
 
 def test_blurring_keeps_the_mean_of_a_flat_image() -> None:
@@ -158,4 +207,7 @@ def test_the_cost_is_products_and_an_estimate() -> None:
     products = lomo.mul_adds(128, 48) - lomo.estimated_mul_adds(128, 48)
     # two sigmas, three colours, height and width
     assert products == 2 * 3 * (128 * 128 * 48 + 128 * 48 * 48)
+    plain = Lomo("none")
+    assert plain.mul_adds(128, 48) == plain.estimated_mul_adds(128, 48)
+    assert lomo.estimated_mul_adds(128, 48) - plain.mul_adds(128, 48) == 12 * 128 * 48
     assert lomo.estimated_mul_adds(256, 128) - lomo.estimated_mul_adds(128, 48) == 12 * 128 * 48

@@ -14,13 +14,19 @@ from reid_lab.classical import PairsError, Subspace, kissme, xqda
 from reid_lab.classical import subspace as module
 from reid_lab.classical.pairs import pair_moments, same_rank
 from reid_lab.classical.subspace import largest
+from reid_lab.classical.xqda import Solver
 
 
 def clipped(*args: object) -> torch.Tensor:
     return kissme(*args, clip=True)[0]  # type: ignore[arg-type]
 
 
-LEARN = [clipped, xqda]
+def discriminant(*args: object) -> torch.Tensor:
+    return xqda(*args)[0]  # type: ignore[arg-type]
+
+
+LEARN = [clipped, discriminant]
+SOLVERS: tuple[Solver, ...] = ("eigen", "svd")
 Data = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 SIZES = pytest.mark.parametrize(("cameras", "dim"), [(2, 6), (3, 6), (3, 90)])
 
@@ -50,6 +56,12 @@ def naive_moments(rows: np.ndarray, pids: torch.Tensor, camids: torch.Tensor) ->
 def distances(rows: torch.Tensor, projection: torch.Tensor) -> np.ndarray:
     projected = rows.double().numpy() @ projection.double().numpy()
     return cdist(projected, projected, "sqeuclidean")
+
+
+def form_of(rows: torch.Tensor, projection: torch.Tensor, signs: torch.Tensor) -> np.ndarray:
+    projected = rows.double().numpy() @ projection.double().numpy()
+    result: np.ndarray = ((projected[:, None] - projected[None]) ** 2 * signs.numpy()).sum(2)
+    return result
 
 
 def mahalanobis(rows: np.ndarray, metric: np.ndarray) -> np.ndarray:
@@ -82,9 +94,45 @@ def test_xqda_is_the_papers_equations(cameras: int, dim: int) -> None:
     w = vectors[:, values > 1]
     w = w / np.linalg.norm(w, axis=0)  # the scale of W is arbitrary
     metric = np.linalg.inv(w.T @ same @ w) - np.linalg.inv(w.T @ different @ w)
-    projection = xqda(Subspace.of(rows), pids, camids, regulariser=0.01)
+    projection, signs = xqda(Subspace.of(rows), pids, camids, regulariser=0.01)
     assert projection.shape == (dim, w.shape[1]) and projection.dtype == torch.float32
+    assert signs.tolist() == [1] * w.shape[1]
     assert_close(distances(rows, projection), mahalanobis(x @ w, metric))
+
+
+@SIZES
+@pytest.mark.parametrize("kept", [None, 3])
+def test_xqda_by_svd_is_the_releases(cameras: int, dim: int, kept: int | None) -> None:
+    rows, pids, camids = people(cameras, dim)
+    x = rows.double().numpy()
+    same, different = naive_moments(x, pids, camids)
+    same += 0.01 * np.eye(dim)
+    left, values, _ = np.linalg.svd(np.linalg.inv(same) @ different)
+    w = left[:, values > 1][:, :kept]
+    metric = np.linalg.inv(w.T @ same @ w) - np.linalg.inv(w.T @ different @ w)
+    signs = np.sign(np.linalg.eigvalsh(metric))
+    projection, ours = xqda(Subspace.of(rows), pids, camids, kept, 0.01, "svd")
+    assert ours.tolist() == sorted(signs, reverse=True) and projection.shape == (dim, len(signs))
+    assert_close(form_of(rows, projection, ours), mahalanobis(x @ w, metric))
+
+
+def test_the_releases_svd_is_no_eigendecomposition() -> None:
+    rows, pids, camids = people(3, 90)
+    space = Subspace.of(rows)
+    assert (xqda(space, pids, camids, solver="svd")[1] < 0).any()
+    ours, theirs = (distances(rows, xqda(space, pids, camids, 1, solver=s)[0]) for s in SOLVERS)
+    assert np.abs(ours / ours.max() - theirs / theirs.max()).max() > 0.01
+    with pytest.raises(ValueError, match="unknown solver 'qr'; available: eigen, svd"):
+        xqda(space, pids, camids, solver="qr")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_length_and_regulariser_are_one_choice(solver: Solver) -> None:
+    rows, pids, camids = people(3, 90)
+    unit, unit_signs = xqda(Subspace.of(rows / 3**0.5), pids, camids, None, 0.01, solver)
+    long, long_signs = xqda(Subspace.of(rows), pids, camids, None, 0.03, solver)
+    first, second = form_of(rows / 3**0.5, unit, unit_signs), form_of(rows, long, long_signs)
+    assert_close(first, second, 1e-3)
 
 
 @SIZES
@@ -100,8 +148,7 @@ def test_kissme_is_the_papers_equation(cameras: int, dim: int, clip: bool) -> No
     positive = (vectors * values.clip(0)) @ vectors.T
     projection, signs = kissme(Subspace.of(rows), pids, camids, 4, clip)
     assert signs.tolist() == sorted(np.sign(values[values > 0] if clip else values), reverse=True)
-    apart = rows.double().numpy() @ projection.double().numpy()
-    form = ((apart[:, None] - apart[None]) ** 2 * signs.numpy()).sum(2)
+    form = form_of(rows, projection, signs)
     expected = mahalanobis(x @ components, positive if clip else metric)
     assert np.abs(form - expected).max() < 2e-4 * np.abs(expected).max()
     if clip:
@@ -133,7 +180,7 @@ def test_coordinates_keep_inner_products_and_directions() -> None:
 def test_a_number_of_dimensions(asked: int) -> None:
     rows, pids, camids = people(2, 6)
     space = Subspace.of(rows)
-    every, some = xqda(space, pids, camids), xqda(space, pids, camids, asked)
+    every, some = (xqda(space, pids, camids, dim)[0] for dim in (None, asked))
     assert every.shape[1] >= 2
     assert some.shape[1] == min(asked, every.shape[1])
     assert torch.allclose(some, every[:, :asked])

@@ -245,6 +245,8 @@ PAPERS: dict[str, Recipe] = {
 }
 # distillation, section 4.3: PCA to 200 for KISSME, XQDA with all eigenvalues above 1; LOMO's images
 LOMO = {
+    "model.retinex": "deviations",
+    "model.xqda_solver": "eigen",
     "model.kissme_pca": 200,
     "model.kissme_clip": False,
     "model.xqda_dim": None,

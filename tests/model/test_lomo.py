@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from reid_lab.budget.mul_adds import count_exits, exit_dims
 from reid_lab.checkpoint import load_model
 from reid_lab.classical import Lomo, PairsError
+from reid_lab.classical.retinex import READINGS
 from reid_lab.config.paths import conf_dir
 from reid_lab.dataset import ReidDataModule, Split, Transforms, read_layout
 from reid_lab.dataset.transforms import normalise
@@ -67,6 +68,18 @@ def test_the_choice_of_clipping_reaches_every_part_that_ranks() -> None:
     positive = int((signs > 0).sum())
     assert signs.tolist() == [1] * positive + [-1] * (len(signs) - positive)
     torch.testing.assert_close(free.kissme.factor[:, :positive], clipped.kissme.factor)
+
+
+def test_choices_of_the_release_reach_the_model() -> None:
+    free, paper = fitted(xqda_solver="svd", kissme_clip=True), fitted(kissme_clip=True)
+    assert LOMO(xqda_solver="svd").stream_exits == ("lomo",)
+    assert paper.exit_signs == {} and not torch.equal(free.xqda.factor, paper.xqda.factor)
+    assert len(free.xqda.signs) == free.xqda.factor.shape[1]
+    assert set(free.exit_signs) == ({"xqda"} if (free.xqda.signs < 0).any() else set())
+    described = [LOMO(retinex=r).eval()(normalise(IMAGES))["lomo"] for r in READINGS]  # type: ignore[arg-type]
+    for reading, rows in zip(READINGS, described, strict=True):
+        assert torch.equal(rows, Lomo(reading)(IMAGES))
+    assert not torch.equal(described[0], described[1])
 
 
 def test_a_checkpoint_from_before_the_choice_ranks_as_it_did(tmp_path: Path) -> None:

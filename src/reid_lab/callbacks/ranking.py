@@ -144,7 +144,7 @@ class RankingEvaluation(pl.Callback):
             raise RankingError(
                 f"callbacks.ranking.pca={self.pca}: exit {signed} ranks by a metric with negative "
                 "directions, which principal components would mix: use pca=null, or "
-                "model.kissme_clip=true"
+                "model.kissme_clip=true and model.xqda_solver=eigen"
             )
         if self.pca is not None:
             dims = exit_dims(module, transforms.height, transforms.width)

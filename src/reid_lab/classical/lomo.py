@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reid_lab.classical.histogram import rgb_to_hsv
-from reid_lab.classical.retinex import blur_mul_adds, retinex
+from reid_lab.classical.retinex import POINTWISE_MUL_ADDS, Reading, blur_mul_adds, retinex
 
 HEIGHT, WIDTH = 128, 48
 LEVELS = 3  # of the pyramid
@@ -27,7 +27,8 @@ def siltp(gray: Tensor, radius: int, tau: float = TAU) -> Tensor:
     (1 + tau) times the pixel, else 0. Borders are replicated.
 
     Args:
-        gray: (N, H, W).
+        gray: (N, H, W). float64, as in MATLAB: in float32, bounds are rounded across neighbours
+            that equal them.
 
     Returns:
         (N, H, W) int64 codes, 0 to 80.
@@ -72,8 +73,8 @@ def halve(images: Tensor) -> Tensor:
 
 
 def gray_of(images: Tensor) -> Tensor:
-    """Compute luma: uint8 (N, 3, H, W) RGB -> float32 (N, H, W), whole numbers 0 to 255."""
-    r, g, b = images.float().unbind(1)
+    """Compute luma: uint8 (N, 3, H, W) RGB -> float64 (N, H, W), whole numbers 0 to 255."""
+    r, g, b = images.double().unbind(1)
     return (0.2989 * r + 0.5870 * g + 0.1140 * b).round()
 
 
@@ -83,12 +84,19 @@ class Lomo:
     Images of another size are first resized to 128 x 48. As in the authors' release, Retinex is
     applied for colour, not for texture; on the upper levels of the pyramid, HSV bins are averaged
     and rounded down; counts c become log(1 + c); the features of colour and of each radius are
-    scaled to unit length.
+    scaled to unit length, and the descriptor's length is sqrt(3).
+
+    Args:
+        retinex: reading of the colour correction: "release", "deviations" or "none", see
+            `reid_lab.classical.retinex`.
     """
 
     dim = (BINS**3 + len(RADII) * PATTERNS) * sum(
         (HEIGHT >> level) // CELL - 1 for level in range(LEVELS)
     )
+
+    def __init__(self, retinex: Reading = "deviations") -> None:
+        self.retinex = retinex
 
     def __call__(self, images: Tensor) -> Tensor:
         """Compute features: uint8 (N, 3, H, W) RGB -> float32 (N, 26960).
@@ -106,7 +114,7 @@ class Lomo:
 
     def _describe(self, images: Tensor) -> Tensor:
         gray = (gray_of(images) / 255)[:, None]
-        bins = (rgb_to_hsv(retinex(images)) * BINS).floor().clamp(max=BINS - 1)
+        bins = (rgb_to_hsv(retinex(images, self.retinex)) * BINS).floor().clamp(max=BINS - 1)
         parts: list[list[Tensor]] = [[] for _ in range(1 + len(RADII))]
         for level in range(LEVELS):
             if level:
@@ -119,21 +127,23 @@ class Lomo:
 
     def mul_adds(self, height: int, width: int) -> int:
         """Return the Mul-Adds of an image: Retinex's matrix products, and the rest estimated."""
-        return blur_mul_adds(HEIGHT, WIDTH) + self.estimated_mul_adds(height, width)
+        blurs = blur_mul_adds(HEIGHT, WIDTH, self.retinex)
+        return blurs + self.estimated_mul_adds(height, width)
 
     def estimated_mul_adds(self, height: int, width: int) -> int:
         """Estimate the Mul-Adds without matrix products; a multiplication or logarithm is one.
 
-        Each pixel: 9 logarithms and 3 scalings of Retinex, 6 for HSV and its bins, 3 for gray; on
-        each level of the pyramid 4 for pooling, and for each radius 2 for SILTP's bounds and 4 for
-        the code. Each feature: logarithm, square and scaling. Resizing: 4 a pixel and colour.
-        Counting, comparing and maxima have no multiplications.
+        Each pixel: POINTWISE_MUL_ADDS of Retinex, 6 for HSV and its bins, 3 for gray; on each level
+        of the pyramid 4 for pooling, and for each radius 2 for SILTP's bounds and 4 for the code.
+        Each feature: logarithm, square and scaling. Resizing: 4 a pixel and colour. Counting,
+        comparing and maxima have no multiplications.
         """
         pixels = HEIGHT * WIDTH
         pyramid = sum(pixels >> 2 * level for level in range(LEVELS))
         resizing = 0 if (height, width) == (HEIGHT, WIDTH) else 12 * pixels
-        result: int = 21 * pixels + (4 + (2 + 4) * len(RADII)) * pyramid + 3 * self.dim + resizing
-        return result
+        pointwise = (POINTWISE_MUL_ADDS[self.retinex] + 9) * pixels
+        pooled: int = (4 + (2 + 4) * len(RADII)) * pyramid
+        return pointwise + pooled + 3 * self.dim + resizing
 
 
 def _resized(images: Tensor) -> Tensor:

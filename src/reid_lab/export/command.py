@@ -55,7 +55,8 @@ def export(args: Namespace) -> Manifest:
     if method.exit_signs:
         raise ExportError(
             f"exit {', '.join(method.exit_signs)} ranks by a metric with negative directions, "
-            "which the runtime does not know: train with model.kissme_clip=true"
+            "which the runtime does not know: train with model.kissme_clip=true and "
+            "model.xqda_solver=eigen"
         )
     data = data_set(args.overrides, image) if args.overrides else None
     with replacing_folder(args.out) as folder:

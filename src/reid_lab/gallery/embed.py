@@ -52,8 +52,9 @@ class Embedder:
         if exit in model.exit_signs:
             raise UserError(
                 f"exit {exit!r} of {checkpoint} ranks by a metric with negative directions, which "
-                "no gallery is searched by: train with model.kissme_clip=true, or choose another "
-                f"exit of {', '.join(n for n in model.exit_names if n not in model.exit_signs)}"
+                "no gallery is searched by: train with model.kissme_clip=true and "
+                "model.xqda_solver=eigen, or choose another exit of "
+                f"{', '.join(n for n in model.exit_names if n not in model.exit_signs)}"
             )
         where = find_device(device)
         return Embedder(model.to(where), key, exit, image, where)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from reid_lab.classical import Lomo, PairsError, Subspace, kissme, pair_counts, xqda
+from reid_lab.classical.retinex import Reading
+from reid_lab.classical.xqda import Solver
 from reid_lab.dataset import ReidDataModule, Split
 from reid_lab.dataset.records import DISTRACTOR
 from reid_lab.dataset.transforms import denormalise
@@ -50,14 +52,15 @@ class LOMO(ReidModule):
     """Hand-crafted features, and two metrics learned on them in closed form.
 
     Exits: `lomo`, the features themselves; `kissme` and `xqda`, projected so that Euclidean
-    distance is the learned one, up to the signs of `kissme`'s directions (see `exit_signs`)
-    where they are not clipped. Costs are cumulative: that of `xqda` holds `kissme`'s
-    projection, which it does not need. See `reid_lab.classical`.
+    distance is the learned one, up to the signs of directions (see `exit_signs`): `kissme`'s where
+    they are not clipped, `xqda`'s where it is solved as in the release. Costs are cumulative: that
+    of `xqda` holds `kissme`'s projection, which it does not need. See `reid_lab.classical`.
 
     The whole training is its one iteration: one pass over the unaugmented training images, then
     the two metrics. The training batch itself is not used.
 
     Args:
+        retinex: reading of LOMO's colour correction, see `reid_lab.classical.retinex`.
         kissme_pca: dimensions that PCA keeps for KISSME, at most (distillation paper,
             section 4.3).
         kissme_clip: leave its metric's negative directions out, so that the exit's Euclidean
@@ -65,8 +68,10 @@ class LOMO(ReidModule):
             which compare by no other. It ranks worse; see `kissme`.
         xqda_dim: dimensions of XQDA's subspace; null keeps all whose eigenvalue is above 1, and
             more than these are never kept. Until it is fitted, null counts as `kissme_pca`.
+        xqda_solver: "eigen", as in the paper, or "svd", as in the authors' release; see `xqda`.
         regulariser: on the diagonal of XQDA's covariance of one person's differences
-            (LOMO, section 4.3).
+            (LOMO, section 4.3). Descriptors have the length sqrt(3); 3e-3 has the effect of 1e-3 on
+            descriptors of unit length.
         iterations: of the trainer; more than one would fit the same again.
 
     Raises:
@@ -77,18 +82,21 @@ class LOMO(ReidModule):
 
     def __init__(
         self,
+        retinex: Reading = "deviations",
         kissme_pca: Units = 200,
         kissme_clip: bool = False,
         xqda_dim: Units | None = None,
+        xqda_solver: Solver = "eigen",
         regulariser: Positive = 1e-3,
         iterations: Count = 1,
     ) -> None:
         super().__init__()
         self.kissme_pca, self.kissme_clip = kissme_pca, kissme_clip
-        self.xqda_dim, self.regulariser = xqda_dim, regulariser
-        self.features = Lomo()
+        self.xqda_dim, self.xqda_solver, self.regulariser = xqda_dim, xqda_solver, regulariser
+        self.features = Lomo(retinex)
         self.kissme = Projection(self.features.dim, kissme_pca, 1 if kissme_clip else -1)
-        self.xqda = Projection(self.features.dim, xqda_dim or kissme_pca)
+        xqda_sign = 1 if xqda_solver == "eigen" else -1
+        self.xqda = Projection(self.features.dim, xqda_dim or kissme_pca, xqda_sign)
 
     def step(self, exit: str, state: State) -> tuple[State, Tensor]:
         (rows,) = state  # the images (N, 3, H, W) at first, then the features (N, 26960)
@@ -101,8 +109,8 @@ class LOMO(ReidModule):
 
     @property
     def exit_signs(self) -> dict[str, Tensor]:
-        signs = self.kissme.signs
-        return {"kissme": signs} if bool((signs < 0).any()) else {}
+        signs = {"kissme": self.kissme.signs, "xqda": self.xqda.signs}
+        return {name: values for name, values in signs.items() if bool((values < 0).any())}
 
     @property
     def stream_exits(self) -> tuple[str, ...]:
@@ -154,13 +162,14 @@ class LOMO(ReidModule):
         space = Subspace.of(rows)
         device = self.kissme.factor.device
         try:
-            learned = kissme(space, pids, camids, self.kissme_pca, self.kissme_clip)
-            factor = xqda(space, pids, camids, self.xqda_dim, self.regulariser)
+            learned = (
+                kissme(space, pids, camids, self.kissme_pca, self.kissme_clip),
+                xqda(space, pids, camids, self.xqda_dim, self.regulariser, self.xqda_solver),
+            )
         except torch.linalg.LinAlgError as error:
             raise self._singular(str(error)) from error
-        self.kissme.factor, self.kissme.signs = (x.to(device) for x in learned)
-        self.xqda.factor = factor.to(device)
-        self.xqda.signs = self.xqda.factor.new_ones(factor.shape[1])
+        for projection, parts in zip((self.kissme, self.xqda), learned, strict=True):
+            projection.factor, projection.signs = (part.to(device) for part in parts)
         if not all(bool(p.factor.isfinite().all()) for p in (self.kissme, self.xqda)):
             raise self._singular("the metrics are not finite")
         log.info(
@@ -168,7 +177,7 @@ class LOMO(ReidModule):
             len(rows),
             time.perf_counter() - started,
             self.kissme.factor.shape[1],
-            factor.shape[1],
+            self.xqda.factor.shape[1],
         )
 
     def _singular(self, why: str) -> DivergedError:
