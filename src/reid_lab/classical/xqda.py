@@ -30,8 +30,8 @@ def xqda(
     - `eigen`, as in the paper: the directions of the largest generalised eigenvalues,
       C_different w = v C_same w. Scaled so that w^T C_same w = 1, both matrices are diagonal in W,
       and M has the diagonal 1 - 1/v, positive for v > 1: the directions that section 4.3 keeps.
-    - `svd`, as in the authors' release: the left singular vectors of C_same^-1 C_different, those of
-      singular values above 1. This matrix is not symmetric, so that they are not the eigenvectors;
+    - `svd`, as in the authors' release: the left singular vectors of C_same^-1 C_different whose
+      singular values are above 1. This matrix is not symmetric, so that they are not eigenvectors:
       they diagonalise neither matrix, and M can have negative directions.
 
     Args:
