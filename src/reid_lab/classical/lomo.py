@@ -142,8 +142,9 @@ class Lomo:
         pyramid = sum(pixels >> 2 * level for level in range(LEVELS))
         resizing = 0 if (height, width) == (HEIGHT, WIDTH) else 12 * pixels
         pointwise = (POINTWISE_MUL_ADDS[self.retinex] + 9) * pixels
-        pooled: int = (4 + (2 + 4) * len(RADII)) * pyramid
-        return pointwise + pooled + 3 * self.dim + resizing
+        pooled = (4 + (2 + 4) * len(RADII)) * pyramid
+        result: int = pointwise + pooled + 3 * self.dim + resizing
+        return result
 
 
 def _resized(images: Tensor) -> Tensor:

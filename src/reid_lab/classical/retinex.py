@@ -73,7 +73,7 @@ def _release(images: Tensor) -> Tensor:
     gain = torch.where(spread < 1e-5, 0.0, 255 / spread)  # rounding errors only
     stretched = ((detail - low.view(-1, 1, 1, 1)) * gain - OFFSET).clamp(0, 255)
     colour = (1 + 3 * intensity / intensity.sum(1, keepdim=True)).log()
-    restored = stretched * colour / colour.mean((1, 2, 3), keepdim=True)
+    restored: Tensor = stretched * colour / colour.mean((1, 2, 3), keepdim=True)
     return restored.maximum(images.float()).clamp(max=255).to(torch.uint8)
 
 
