@@ -50,10 +50,11 @@ def make_run(
     }
     (results / "summary.json").write_text(json.dumps(summary))
     teaching = f", teacher: {teacher}/checkpoints/last.ckpt" if teacher else ""
+    place = json.dumps(str(folder))
     (folder / "config.yaml").write_text(
-        f"name: {name}\nseed: {seed}\nrun_dir: {folder}\n"
+        f"name: {name}\nseed: {seed}\nrun_dir: {place}\n"
         f"model: {{lr: {lr}, seed: {seed}{teaching}}}\n"
-        f"dataset: {{root: {folder}, seed: {seed}, recipe: {{seed: 3}}}}\n{more}\n"
+        f"dataset: {{root: {place}, seed: {seed}, recipe: {{seed: 3}}}}\n{more}\n"
     )
     return folder
 

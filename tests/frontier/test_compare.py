@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_by_exit_and_at_equal_cost(pair: tuple[Path, Path]) -> None:
-    rows = compare(*pair)
+    rows = compare(*pair).rows
     found = [(r.by, r.budget, r.exit_a, r.exit_b, round(6 * r.rank1_difference)) for r in rows]
     assert found == [
         ("exit", 15e6, "early", "early", 1),
@@ -65,11 +66,34 @@ def test_by_exit_and_at_equal_cost(pair: tuple[Path, Path]) -> None:
 def test_a_folder_of_seeds_is_one_side(pair: tuple[Path, Path], tmp_path: Path) -> None:
     run(tmp_path / "seeds" / "0", SMALL, {"early": "110000", "late": "111100"})
     run(tmp_path / "seeds" / "1", SMALL, {"early": "000000", "late": "000000"}, seed=1)
-    (early, *_) = compare(tmp_path / "seeds", pair[1])
+    (early, *_) = compare(tmp_path / "seeds", pair[1]).rows
     assert early.rank1_a == pytest.approx(1 / 6)
     hits = torch.tensor([[1.0, 1, 0, 0, 0, 0], [0] * 6, [1, 0, 0, 0, 0, 0]]).numpy()
     wanted = paired_bootstrap(hits[:2], hits[2:], torch.tensor([1, 1, 2, 3, 3, 3]).numpy())
     assert (early.rank1_difference, early.rank1_low, early.rank1_high) == pytest.approx(wanted)
+
+
+def test_a_seed_that_was_run_twice_counts_once(
+    pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong, right = ({"early": digit * 6, "late": digit * 6} for digit in "01")
+    seeds = tmp_path / "seeds"
+    for age, (name, (hits, more)) in enumerate(
+        {
+            "newer": (right, {}),
+            "older": (wrong, {}),
+            "seed1": (wrong, {"seed": 1}),
+            "rate": (wrong, {"lr": 0.2}),  # seed 0, with other settings
+        }.items()
+    ):
+        folder = run(seeds / name, SMALL, hits, **more)
+        os.utime(folder / "results" / "summary.json", (9 - age, 9 - age))
+    assert main(["compare", str(seeds), str(pair[1])]) == 0
+    printed = capsys.readouterr().out
+    same = f"left out: {seeds / 'older'}, as {seeds / 'newer'} has the same settings and seed 0"
+    assert same in printed
+    assert printed.count("left out") == 1
+    assert compare(seeds, pair[1]).rows[0].rank1_a == pytest.approx(1 / 3)
 
 
 def test_the_command_prints_and_writes(
@@ -79,7 +103,7 @@ def test_the_command_prints_and_writes(
     assert main(["compare", *map(str, pair), "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "At equal cost, Rank-1" in printed and "20.0 M: late / early" in printed
-    assert COMPARISON.read(out) == compare(*pair)
+    assert COMPARISON.read(out) == compare(*pair).rows
 
 
 def test_names_are_printed_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,8 @@ def add(commands: Subparsers) -> None:
         description=(
             "Differences in Rank-1 and mAP between two runs that were tested on the same queries, "
             "by exit and at equal Mul-Adds, with 95% intervals by a paired bootstrap over "
-            "identities. A folder with several runs counts as the seeds of one recipe."
+            "identities. A folder with several runs counts as the seeds of one recipe; of runs "
+            "with the same settings and seed, the newest counts."
         ),
         epilog=EXAMPLES,
     )
@@ -34,8 +35,8 @@ def add(commands: Subparsers) -> None:
 def work(args: argparse.Namespace) -> int:
     from reid_lab.frontier.compare import COMPARISON, compare, show
 
-    rows = compare(args.a, args.b)
-    show(rows, args.a, args.b)
+    comparison = compare(args.a, args.b)
+    show(comparison, args.a, args.b)
     if args.out is not None:
-        COMPARISON.write(args.out, rows)
+        COMPARISON.write(args.out, comparison.rows)
     return 0

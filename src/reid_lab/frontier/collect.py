@@ -106,7 +106,7 @@ def _read(folders: Sequence[Path]) -> tuple[list[Finished], list[str], list[str]
     found, notes, broken = [], [], []
     for folder in folders:
         try:
-            one = _read_whole(folder)
+            one = read_finished(folder)
         except (UserError, OSError) as error:
             broken.append(f"left out: {_beginning_with(folder, str(error))}")
             continue
@@ -121,7 +121,7 @@ def _beginning_with(folder: Path, reason: str) -> str:
     return reason if reason.startswith(str(folder)) else f"{folder}: {reason}"
 
 
-def _read_whole(folder: Path) -> Finished:
+def read_finished(folder: Path) -> Finished:
     """Read a run whose files are all of one test.
 
     Raises:
@@ -204,7 +204,7 @@ def _newest(found: Sequence[Finished]) -> tuple[list[Finished], list[str]]:
     """Of runs with the same data set, method and seed, the one that ended last."""
     newest: dict[tuple[str, str, str], Finished] = {}
     notes = []
-    for one in sorted(found, key=lambda f: _ended(f.folder)):
+    for one in sorted(found, key=lambda f: ended(f.folder)):
         key = (one.dataset, one.method, one.seed)
         if key in newest:
             notes.append(f"left out: {newest[key].folder}, as {one.folder} is the same and newer")
@@ -212,7 +212,8 @@ def _newest(found: Sequence[Finished]) -> tuple[list[Finished], list[str]]:
     return [one for one in found if newest[(one.dataset, one.method, one.seed)] is one], notes
 
 
-def _ended(folder: Path) -> float:
+def ended(folder: Path) -> float:
+    """When the test of a run ended, in seconds since the epoch."""
     return (results_of(folder) / SUMMARY).stat().st_mtime
 
 

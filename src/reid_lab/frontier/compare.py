@@ -14,9 +14,10 @@ from rich.text import Text
 
 from reid_lab.errors import UserError
 from reid_lab.files.console import head_table, stdout
-from reid_lab.frontier.collect import find_runs
+from reid_lab.frontier.collect import ended, find_runs, read_finished
+from reid_lab.frontier.identity import settings
 from reid_lab.report.tables import mul_adds, percent, points
-from reid_lab.results import Summary, results_of
+from reid_lab.results import CONFIG, Summary, results_of
 from reid_lab.results.cells import Share, Signed
 from reid_lab.results.rows import EXITS, QUERY_SCORES, QueryScoreRow
 from reid_lab.results.table import Table
@@ -63,6 +64,7 @@ class Side:
     """The runs of one recipe, which differ in the seed.
 
     `costs`: exit -> cumulative Mul-Adds, cheapest first. `rank1` and `ap`: exit -> (R, Q).
+    `notes`: runs that were left out.
     """
 
     folder: Path
@@ -71,6 +73,7 @@ class Side:
     protocol: str
     rank1: Mapping[str, np.ndarray]
     ap: Mapping[str, np.ndarray]
+    notes: Sequence[str] = ()
 
     @property
     def pids(self) -> np.ndarray:
@@ -81,8 +84,18 @@ class Side:
         return np.array([trials for *_, trials in self.queries], float)
 
 
-def compare(a: Path, b: Path) -> list[ComparisonRow]:
+@dataclass(frozen=True)
+class Comparison:
+    """The rows of `compare.csv`, and notes on runs that were left out."""
+
+    rows: Sequence[ComparisonRow]
+    notes: Sequence[str] = ()
+
+
+def compare(a: Path, b: Path) -> Comparison:
     """Compare two runs, or two folders with the runs of one recipe each.
+
+    Of runs with the same settings and seed the newest counts.
 
     Raises:
         CompareError: a folder without runs, runs that were tested on other queries or under
@@ -91,15 +104,16 @@ def compare(a: Path, b: Path) -> list[ComparisonRow]:
     """
     one, two = read_side(a), read_side(b)
     check_same(one.folder, one.queries, one.protocol, two.folder, two.queries, two.protocol)
-    return [_row(one, two, *pair) for pair in _pairs(one, two)]
+    rows = [_row(one, two, *pair) for pair in _pairs(one, two)]
+    return Comparison(rows, [*one.notes, *two.notes])
 
 
-def show(rows: Sequence[ComparisonRow], a: Path, b: Path) -> None:
+def show(comparison: Comparison, a: Path, b: Path) -> None:
     """Print a table by exit and one at equal cost."""
     stdout.print(Text(f"A: {a}\nB: {b}"), soft_wrap=True)
     heads = ("A", "B", "A - B", "95% interval")
     for by, title in ((BY_EXIT, "By exit"), (AT_COST, "At equal cost")):
-        own = [row for row in rows if row.by == by]
+        own = [row for row in comparison.rows if row.by == by]
         for name, metric in (("Rank-1", "rank1"), ("mAP", "mAP")) if own else ():
             table = head_table(f"{title}, {name}", *heads)
             for row in own:
@@ -115,6 +129,8 @@ def show(rows: Sequence[ComparisonRow], a: Path, b: Path) -> None:
         soft_wrap=True,
         highlight=False,
     )
+    for note in comparison.notes:
+        stdout.print(Text(note), soft_wrap=True)
 
 
 def read_side(folder: Path) -> Side:
@@ -133,13 +149,37 @@ def read_side(folder: Path) -> Side:
                 "folders whose runs differ only in the seed"
             )
         check_same(runs[0], queries[0], protocols[0], run, keys, protocol)
+    kept, notes = _newest(runs)
     values = {
         name: {
-            exit: np.array([[getattr(r, name)[exit] for r in t] for t in tables]) for exit in own
+            exit: np.array([[getattr(r, name)[exit] for r in tables[i]] for i in kept])
+            for exit in costs[0]
         }
         for name in ("rank1", "ap")
     }
-    return Side(folder, costs[0], queries[0], protocols[0], values["rank1"], values["ap"])
+    return Side(folder, costs[0], queries[0], protocols[0], values["rank1"], values["ap"], notes)
+
+
+def _newest(runs: Sequence[Path]) -> tuple[list[int], list[str]]:
+    """The places of the runs that count, and notes on those left out.
+
+    A seed that was run, or tested, twice with the same settings is one run: the one that ended
+    last.
+    """
+    newest: dict[object, int] = {}
+    notes = []
+    for place in sorted(range(len(runs)), key=lambda i: ended(runs[i])):
+        one = read_finished(runs[place])
+        # a checkpoint outside a run's folder, such as a converted one, is told by its path
+        alone = one.tested and not (one.tested.parent.parent / CONFIG).is_file()
+        key = (tuple(sorted(settings(one.config).items())), one.seed, alone and one.tested)
+        if key in newest:
+            notes.append(
+                f"left out: {runs[newest[key]]}, as {runs[place]} has the same settings and seed "
+                f"{one.seed} and is newer"
+            )
+        newest[key] = place
+    return sorted(newest.values()), notes
 
 
 def check_same(
