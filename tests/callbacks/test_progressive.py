@@ -233,6 +233,27 @@ def test_cross_entropy_alone_has_nothing_to_search(composed: Compose) -> None:
         train(composed(*SHORT, "model.objective=cross_entropy"))
 
 
+def test_triplets_alone_have_no_lambda(composed: Compose) -> None:
+    """It would scale the whole loss."""
+    trainer = train(composed(*SHORT, "model.objective=triplet", "callbacks.progressive.rounds=1"))
+    (search,) = [c for c in trainer.callbacks if isinstance(c, ProgressiveSearch)]  # type: ignore[attr-defined]
+    trials = search.search.trials
+    assert {t.weight for t in trials} == {1.0}
+    assert len({t.margin for t in trials}) == len(trials) == 3
+
+
+def test_random_settings_are_not_explored(composed: Compose) -> None:
+    """Ranges of single values: a fixed setting in the rounds of a search."""
+    fixed = ("weight=[1,1]", "margin=[0,0]", "k=[2,2]", "p=[1,1]")
+    options = [f"callbacks.progressive.{option}" for option in ("choose=random", *fixed)]
+    trainer = train(composed(*SHORT, *options))
+    (search,) = [c for c in trainer.callbacks if isinstance(c, ProgressiveSearch)]  # type: ignore[attr-defined]
+    assert trainer.global_step == 2 * 6
+    assert [(t.phase, t.weight, t.k) for t in search.search.trials] == [("exploit", 1.0, 2)] * 2
+    with pytest.raises(SearchError, match="nothing is left to search"):
+        train(composed(*SHORT, *options[1:]))
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [

@@ -97,16 +97,27 @@ DARE = trinet(30_000, 60_000, (18, 4)).having(
     model__hidden=1024,
     model__dim=128,
 )
-# PLA, section 4.2: P = 16, K = 8; e0 = 150, e1 = 300 epochs, of ceil(12,936 / 128) = 102 batches;
-# 2,048 dimensions, reduced to 512 by PCA. The last stage has stride 1: our reading
-PLA = trinet(150 * 102, 300 * 102, (16, 8)).having(
-    model__dim=2048,
-    model__objective="both",
-    callbacks__ranking__pca=512,
-    backbone__last_stride=1,
-    backbone__depth=50,
-    backbone__weights="imagenet",
-)
+
+
+def pla(epoch: int) -> Recipe:
+    """Section 4.2: P = 16, K = 8; e0 = 150, e1 = 300 epochs; 2,048 dimensions, 512 by PCA.
+
+    Our reading: the last stage has stride 1; batch norm follows the 1x1 convolutions
+    (experiments/pla_head).
+    """
+    return trinet(150 * epoch, 300 * epoch, (16, 8)).having(
+        model__dim=2048,
+        model__objective="both",
+        model__pool="max",
+        model__head="bn",
+        callbacks__ranking__pca=512,
+        backbone__last_stride=1,
+        backbone__depth=50,
+        backbone__weights="imagenet",
+    )
+
+
+PLA = pla(102)  # ceil(12,936 / 128), Market-1501
 # PLA, algorithm 1 and equation 9
 SEARCH = {
     "callbacks.progressive.explore_epochs": 20,
@@ -219,7 +230,9 @@ PAPERS: dict[str, Recipe] = {
     # without the search: lambda = 1, no margin, the hardest triplets (section 3.2), or k = 8, 1
     "pla_market_fixed": PLA.having(model__weight=1, model__margin=0, model__k=1, model__p=1),
     "pla_market_holistic": PLA.having(model__k=[8, 1], model__p=1),
-    "pla_*": replace(PLA, keys=PLA.keys | SEARCH),
+    "pla_market": replace(PLA, keys=PLA.keys | SEARCH),
+    "pla_duke": replace(pla(130), keys=PLA.keys | SEARCH),
+    "pla_cuhk03": replace(pla(58), keys=PLA.keys | SEARCH),
     "han_*market": replace(han("market"), keys=HAN),
     "han_*duke": replace(han("duke"), keys=HAN),
     "han_*cuhk03": replace(han("cuhk03"), keys=HAN),

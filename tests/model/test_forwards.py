@@ -113,7 +113,7 @@ def test_the_classifier() -> None:
 
 def test_pla() -> None:
     """Section 3.1: global max pooling, a 1x1 convolution for each of two heads."""
-    model = method("pla")
+    model = method("pla", "model.head=bare", "model.pool=max")
     assert isinstance(model, PLA)
     pooled = small(model.backbone, IMAGES)[-1].amax((2, 3))
     heads = [Layers(model.heads[name]).linear(pooled) for name in ("triplet", "cross_entropy")]

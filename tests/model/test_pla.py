@@ -13,12 +13,15 @@ from omegaconf import OmegaConf
 from reid_lab.backbone import ResNet, SmallResNet
 from reid_lab.budget.mul_adds import count_exits, exit_dims
 from reid_lab.callbacks import ProgressiveSearch
+from reid_lab.checkpoint import load_model
+from reid_lab.config.build import build_model, use_trained_network
 from reid_lab.config.paths import conf_dir
 from reid_lab.loss import generalised_batch_hard
 from reid_lab.model import PLA
 from reid_lab.model.pla import check_hardness
 from reid_lab.model.triplets import SettingError
 from reid_lab.search import Setting
+from tests.methods import composed, config
 
 PIDS = torch.tensor([5, 5, 5, 8, 8, 8])
 BATCH = {"image": torch.randn(6, 3, 64, 32), "pid": PIDS, "label": torch.tensor([0] * 3 + [1] * 3)}
@@ -46,20 +49,70 @@ def test_last_stride_changes_the_maps_alone(depth: Any) -> None:
     assert fine(images).shape[-2:] == (4, 2)
 
 
+HEADS = ["bare", "bn", "bn_relu", "neck"]
+
+
+@pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("objective", ["both", "triplet", "cross_entropy"])
-def test_no_head_is_left_unused(objective: Any) -> None:
-    model = pla(objective=objective)
+def test_no_head_is_left_unused(objective: Any, head: Any) -> None:
+    model = pla(objective=objective, head=head)
     losses = model.losses(BATCH)
     assert tuple(sorted(losses)) == (
         ("cross_entropy", "triplet") if objective == "both" else (objective,)
     )
     torch.stack(list(losses.values())).sum().backward()
-    assert not [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    trained = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
+    assert not [name for name, grad in trained.items() if grad is None or not grad.any()]
     assert model(BATCH["image"])["embedding"].shape == (6, 16)
 
 
+@pytest.mark.parametrize("head", HEADS)
+def test_norms_of_a_head(head: Any) -> None:
+    """In training, each unit of a normalised head has mean 0 and variance 1 over the batch."""
+    model = pla(head=head)
+    with torch.no_grad():
+        parts = model.outputs(BATCH["image"]).exits["embedding"].chunk(2, 1)
+    linear = model.heads["cross_entropy"]
+    rows = (linear if head == "bare" else linear[0])(model.pool(model.backbone(BATCH["image"])))
+    unit = (rows - rows.mean(0)) / (rows.var(0, correction=0) + 1e-5).sqrt()
+    expected = {"bare": rows, "bn": unit, "bn_relu": unit.relu(), "neck": unit}[head]
+    torch.testing.assert_close(parts[1], expected.detach(), atol=1e-4, rtol=1e-3)
+    assert bool(torch.allclose(parts[0].mean(0), torch.zeros(8), atol=1e-4)) == (head == "bn")
+    assert (model.classifier.bias is None) == (head == "neck")
+
+
+def test_pools() -> None:
+    maps = torch.randn(2, 3, 4, 5)
+    top, mean = maps.amax((2, 3)), maps.mean((2, 3))
+    for pool, expected in {"max": top, "avg": mean, "both": top + mean}.items():
+        torch.testing.assert_close(pla(pool=pool).pool(maps), expected)
+
+
+def test_a_checkpoint_from_before_there_were_heads(tmp_path: Path) -> None:
+    """It has a bare one; one that states its head has that."""
+    config = {"_target_": "reid_lab.model.PLA", "identities": 2, "dim": 16}
+    config["backbone"] = {"_target_": "reid_lab.backbone.SmallResNet", "width": 4}
+    for number, (model, stated) in enumerate([(pla(head="bare"), {}), (pla(), {"head": "bn"})]):
+        kept = {"model": {**config, **stated}, "image": [64, 32]}
+        path = tmp_path / f"{number}.ckpt"
+        torch.save({"state_dict": model.state_dict(), "hyper_parameters": kept}, path)
+        found, images = load_model(path), BATCH["image"]
+        torch.testing.assert_close(found(images), model.eval()(images), atol=0, rtol=0)
+        cfg = composed("task=test")
+        use_trained_network(cfg, torch.load(path), [])
+        built = build_model(cfg, 2)
+        built.load_state_dict(model.state_dict())
+        assert built.hparams["model"]["head"] == ("bn" if stated else "bare")
+
+
+def test_a_config_without_a_head_is_kept_with_the_default() -> None:
+    cfg = config("pla")
+    del cfg.model.head
+    assert build_model(cfg, 2).hparams["model"]["head"] == "bn"
+
+
 def test_losses_are_equation_5() -> None:
-    model = pla(weight=0.7, margin=0.1, k=2, p=3).eval()
+    model = pla(head="bare", weight=0.7, margin=0.1, k=2, p=3).eval()
     maps = model.backbone(BATCH["image"]).amax((2, 3))  # global max pooling
     triplet, classes = model.heads["triplet"](maps), model.heads["cross_entropy"](maps)
     torch.testing.assert_close(model(BATCH["image"])["embedding"], torch.cat([triplet, classes], 1))

@@ -47,6 +47,18 @@ def test_every_batch_has_its_place(schedule: Schedule) -> None:
         assert position.last == (following != (number, index))
 
 
+def test_rounds_without_explorations() -> None:
+    """Each exploits a setting drawn at random, on the batches that a search would take."""
+    schedule = Schedule(rounds=3, settings=2, explore=2, exploit=3, epoch=4, exploring=False)
+    assert schedule.total == 3 * 3 * 4
+    assert [schedule.data(t) for t in range(schedule.total)] == list(range(schedule.total))
+    search = run(Search(schedule, RANGES, drop=0.15, candidates=20), schedule.total)
+    drawn = [tuple(setting) for setting in RANGES.draw(3, np.random.default_rng([0, 0]))]
+    assert [(t.weight, t.margin, t.k, t.p) for t in search.trials] == drawn
+    assert [(t.round, t.phase) for t in search.trials] == [(r, "exploit") for r in (1, 2, 3)]
+    assert all(math.isfinite(t.objective) and math.isfinite(t.loss) for t in search.trials)
+
+
 def test_the_papers_lengths() -> None:
     schedule = Schedule(rounds=10, settings=10, explore=20, exploit=300, epoch=102)
     assert schedule.total == 102 * (3000 + 20 * sum(range(10, 20)))
@@ -104,6 +116,18 @@ def test_the_process_learns_what_it_saw(process: Surrogate) -> None:
     settings, objectives = zip(*measured(12), strict=True)
     means = [p.mean for p in process.predict(settings)]
     assert np.corrcoef(means, objectives)[0, 1] > 0.9
+
+
+def test_parts_of_a_single_value_are_no_dimension() -> None:
+    """The process is that of the other parts alone, whatever the value."""
+    found = []
+    for value in (0.5, 1.0):
+        ranges = Ranges((value, value), RANGES.margin, RANGES.k, RANGES.p)
+        settings = [Setting(value, *w[1:]) for w, _ in measured(6)]
+        process = Surrogate(ranges, settings, [0.5 * w.margin + 0.1 * w.k for w in settings])
+        assert process.model.train_inputs[0].shape == (6, 3)
+        found.append(process.predict(settings))
+    assert found[0] == found[1]
 
 
 def test_fitting_leaves_the_random_state_alone() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, astuple, replace
 from math import isfinite, nan
 from pathlib import Path
-from typing import Annotated, Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import pytorch_lightning as pl
 import torch
@@ -32,10 +32,16 @@ class SearchError(UserError):
 
 @runtime_checkable
 class Progressive(Protocol):
-    """A method whose loss has settings that may change in training, if it is `searchable`."""
+    """A method whose loss has settings that may change in training, if it is `searchable`.
+
+    `fixed`: settings that have no effect, and their values.
+    """
 
     @property
     def searchable(self) -> bool: ...
+
+    @property
+    def fixed(self) -> dict[str, float]: ...
 
     def begin(self, setting: Setting, start: int, length: int) -> None: ...
 
@@ -57,7 +63,10 @@ class ProgressiveSearch(pl.Callback):
         explore_epochs, exploit_epochs: lengths of a phase.
         expected_drop: of the loss between an exploration's halves, equation 9.
         candidates: settings drawn in each round, of which expected improvement selects one.
+        choose: `random` exploits a setting drawn at random in each round, without explorations:
+            the baseline of the search.
         weight, margin, k, p: ranges of lambda, m, k, p; None takes the data module's K and P.
+            A method may fix some of them (`Progressive.fixed`).
         epoch: batches of an epoch; None takes the PK sampler's.
         seed: of the settings; None takes the data module's.
 
@@ -75,6 +84,7 @@ class ProgressiveSearch(pl.Callback):
         exploit_epochs: Count = 300,
         expected_drop: Fraction = 0.15,
         candidates: BatchSize = 1000,
+        choose: Literal["improvement", "random"] = "improvement",
         weight: tuple[NonNegative, NonNegative] = (0.0, 2.0),
         margin: tuple[Margin, Margin] = (-0.1, 0.3),
         k: tuple[Count, Count | None] = (1, None),
@@ -86,6 +96,7 @@ class ProgressiveSearch(pl.Callback):
         self.ranges_of(1, 1)  # raises an error if one is empty
         self.lengths = (rounds, settings, explore_epochs, exploit_epochs)
         self.expected_drop, self.candidates = expected_drop, candidates
+        self.exploring = choose == "improvement"
         self.epoch, self.seed = epoch, seed
         self.ranges = Ranges()  # until setup knows the batches
         self.start: dict[str, Any] = {}  # of the round
@@ -123,11 +134,18 @@ class ProgressiveSearch(pl.Callback):
             )
         data = data_of(trainer)
         self.seed = data.seed if self.seed is None else self.seed
-        self.ranges = self.ranges_of(data.k, data.p)
+        fixed: dict[str, Any] = {name: (v, v) for name, v in pl_module.fixed.items()}
+        self.ranges = replace(self.ranges_of(data.k, data.p), **fixed)
+        if self.exploring and all(low == high for low, high in astuple(self.ranges)):
+            raise SearchError(
+                "callbacks.progressive: weight, margin, k and p are fixed, and nothing is left to "
+                "search; widen a range, or use choose=random"
+            )
         check_hardness("callbacks.progressive", self.ranges.k[1], self.ranges.p[1], data)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        schedule = Schedule(*self.lengths, epoch=self.epoch or int(trainer.num_training_batches))
+        epoch = self.epoch or int(trainer.num_training_batches)
+        schedule = Schedule(*self.lengths, epoch=epoch, exploring=self.exploring)
         options = (self.expected_drop, self.candidates, self.seed or 0)
         self._search = Search(schedule, self.ranges, *options)
         if self._loaded is not None:

@@ -21,6 +21,7 @@ from reid_lab.checkpoint.classes import (
     construct,
     import_plugins,
     register,
+    stated,
 )
 from reid_lab.checkpoint.convert import checkpoint_of
 from reid_lab.checkpoint.fingerprints import fingerprint, fingerprint_of, fingerprint_of_variant
@@ -56,5 +57,6 @@ __all__ = [
     "read_checkpoint",
     "register",
     "revive",
+    "stated",
     "without_weights",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import reid_lab.backbone
@@ -104,5 +105,12 @@ def construct(config: Any) -> Any:
         return [construct(value) for value in config]
     if not isinstance(config, dict):
         return config
+    config = stated(config)
     built = {key: construct(value) for key, value in config.items() if key != "_target_"}
     return allowed_classes()[config["_target_"]](**built) if "_target_" in config else built
+
+
+def stated(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored config with the settings that it lacks because they are newer than it is."""
+    target = allowed_classes().get(config.get("_target_", ""))
+    return {**getattr(target, "unstated", {}), **config}

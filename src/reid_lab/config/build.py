@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from reid_lab.checkpoint import (
     fingerprint_of,
     read_checkpoint,
     revive,
+    stated,
     without_weights,
 )
 from reid_lab.config.nodes import home
@@ -110,7 +112,10 @@ def build_model(
     if replaced:
         built.model = without_weights(plain(filled.model))
     model: ReidModule = make(built, "model")
-    kept = {"model": plain(filled.model), "image": list(image_size(cfg)), "normalise": NORMALISED}
+    defaults = inspect.signature(type(model)).parameters
+    newer = {key: defaults[key].default for key in model.unstated}
+    kept: dict[str, Any] = {"model": {**newer, **plain(filled.model)}}
+    kept |= {"image": list(image_size(cfg)), "normalise": NORMALISED}
     if isinstance(model, Distilled):
         kept |= {"model": kept["model"].pop("student"), "distilled": kept["model"]}
         if cfg.task == "fit":
@@ -237,7 +242,7 @@ def use_trained_network(cfg: DictConfig, state: Mapping[str, Any], given: Sequen
         return ""
     trained = state["hyper_parameters"]["model"]
     check_targets(trained)
-    cfg.model = trained
+    cfg.model = stated(trained)
     cfg.backbone, cfg.loss = trained.get("backbone"), trained.get("loss")
     card = card_of(state)
     if card and card.recipe != UNKNOWN and "name" not in keys:

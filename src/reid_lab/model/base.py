@@ -45,6 +45,8 @@ class ReidModule(pl.LightningModule, ABC):
     """
 
     exit_names: tuple[str, ...] = ()
+    # settings that configs of old checkpoints lack -> the values that they were trained with
+    unstated: Mapping[str, Any] = {}
     card: ModelCard | None = None  # of the checkpoint that it was loaded from
     image: tuple[int, int] | None = None  # (height, width) that it was trained for, likewise
 

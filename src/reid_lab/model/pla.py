@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -33,6 +33,11 @@ class PLA(TriNetRecipe):
             cross-entropy is in the objective.
         objective: both, or one loss on a single head of `dim` (section 4.3).
         dim: of the embedding; each of two heads has half.
+        pool: of the last maps: `max` as in section 4.3, `avg`, or `both`, their sum.
+        head: what follows a head's 1x1 convolution. `bare`: nothing, as figure 2 shows it; does
+            not learn from ImageNet weights. `bn`, `bn_relu`: batch norm, then ReLU, as in the
+            multi-branch networks that the paper compares with. `neck`: batch norm without a
+            shift between the head and its classifier; the triplet head stays bare.
         weight: lambda of equation 5, of the triplet loss.
         margin, k, p: see `generalised_batch_hard`. A list of k: one after the other, in
             equal parts of the training.
@@ -46,6 +51,7 @@ class PLA(TriNetRecipe):
     """
 
     exit_names = ("embedding",)
+    unstated = {"pool": "max", "head": "bare"}
     loss: GeneralisedBatchHard
 
     def __init__(
@@ -54,6 +60,8 @@ class PLA(TriNetRecipe):
         identities: Count | None = None,
         objective: Literal["both", "triplet", "cross_entropy"] = "both",
         dim: Units = 2048,
+        pool: Literal["max", "avg", "both"] = "max",
+        head: Literal["bare", "bn", "bn_relu", "neck"] = "bn",
         weight: NonNegative = 1.0,
         margin: Margin = 0.0,
         k: Count | Sequence[Count] = 1,
@@ -70,12 +78,11 @@ class PLA(TriNetRecipe):
         if dim % len(names):
             raise ValueError(f"dim={dim} does not divide into {len(names)} heads")
         self.backbone = backbone
-        self.pool = nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten())
-        # a 1x1 convolution of what is pooled to 1x1
-        width = dim // len(names)
-        self.heads = nn.ModuleDict({n: nn.Linear(backbone.channels[-1], width) for n in names})
+        self.pool = nn.Sequential(POOLS[pool](), nn.Flatten())
+        channels, width = backbone.channels[-1], dim // len(names)
+        self.heads = nn.ModuleDict({name: make_head(head, name, channels, width) for name in names})
         if "cross_entropy" in names:
-            self.classifier = nn.Linear(width, required(identities))
+            self.classifier = nn.Linear(width, required(identities), bias=head != "neck")
         self.weight, self.decay_from = weight, decay_from
         self.started = 0  # step at which this phase began
 
@@ -92,6 +99,11 @@ class PLA(TriNetRecipe):
     def searchable(self) -> bool:
         """Whether the objective has the triplet loss, which settings configure."""
         return "triplet" in self.heads
+
+    @property
+    def fixed(self) -> dict[str, float]:
+        """What a search leaves alone: lambda, where it would scale the whole loss."""
+        return {} if "cross_entropy" in self.heads else {"weight": 1.0}
 
     def begin(self, setting: Setting, start: int, length: int) -> None:
         """Take a setting, and run the schedule from step `start` on, over `length` steps."""
@@ -133,6 +145,34 @@ class PLA(TriNetRecipe):
         if len(self.ks) == 1:
             return self.ks[0]
         return self.ks[min(int(self.global_step * len(self.ks) / self.t1), len(self.ks) - 1)]
+
+
+class MaxAvgPool(nn.Module):
+    """The sum of global max and average pooling: maps (N, C, H, W) -> (N, C, 1, 1)."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return F.adaptive_max_pool2d(maps, 1) + F.adaptive_avg_pool2d(maps, 1)
+
+
+POOLS: dict[str, Callable[[], nn.Module]] = {
+    "max": lambda: nn.AdaptiveMaxPool2d(1),
+    "avg": lambda: nn.AdaptiveAvgPool2d(1),
+    "both": MaxAvgPool,
+}
+
+
+def make_head(kind: str, name: str, channels: int, width: int) -> nn.Module:
+    """A head, pooled maps (N, channels) -> (N, width), by its `kind` and its objective's `name`.
+
+    The 1x1 convolution of maps that are pooled to 1x1 is a linear layer.
+    """
+    if kind == "bare" or (kind == "neck" and name == "triplet"):
+        return nn.Linear(channels, width)
+    norm = nn.BatchNorm1d(width)
+    if kind == "neck":
+        norm.bias.requires_grad_(False)
+    relu = [nn.ReLU(inplace=True)] if kind == "bn_relu" else []
+    return nn.Sequential(nn.Linear(channels, width, bias=False), norm, *relu)
 
 
 def check_hardness(key: str, k: int, p: int, data: ReidDataModule) -> None:

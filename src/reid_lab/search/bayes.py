@@ -24,7 +24,8 @@ class Surrogate:
 
     The kernel is Gaussian with one length scale per hyper-parameter, fitted to the data together
     with the noise (the paper: "calculated from given samples"). Settings are scaled to their
-    ranges. `k` and `p` are integers in fitting and prediction, so that no prediction is rounded.
+    ranges; those whose range is a single value are left out. `k` and `p` are integers in fitting
+    and prediction, so that no prediction is rounded.
 
     Args:
         ranges: of the settings.
@@ -45,10 +46,11 @@ class Surrogate:
                 f"{len(known)} of {len(settings)} explorations have a finite loss; a Gaussian "
                 "process needs two or more: lower model.lr, or the ranges of weight and margin"
             )
-        x = _tensor([w for w, _ in known])
+        limits = torch.tensor(astuple(ranges), dtype=torch.float64)  # (4, 2)
+        self._varied = limits[:, 0] < limits[:, 1]
+        x = self._inputs([w for w, _ in known])
         y = torch.tensor([[f] for _, f in known], dtype=torch.float64)
-        bounds = torch.tensor(astuple(ranges), dtype=torch.float64).T  # (2, 4)
-        bounds[1] += bounds[0] == bounds[1]  # ranges of a single value
+        bounds = limits[self._varied].T  # (2, D)
         # fitting may draw random numbers; training's random state is not changed
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -65,7 +67,7 @@ class Surrogate:
 
     def best(self, candidates: Sequence[Setting]) -> Setting:
         """Return the candidate with the largest expected improvement."""
-        choices = _tensor(candidates)
+        choices = self._inputs(candidates)
         with torch.random.fork_rng(devices=[]):
             chosen, _ = optimize_acqf_discrete(self._improvement, 1, choices)
         return candidates[int((choices == chosen).all(1).nonzero()[0, 0])]
@@ -73,12 +75,11 @@ class Surrogate:
     @torch.no_grad()
     def predict(self, settings: Sequence[Setting]) -> list[Prediction]:
         """Predict the objective of each setting."""
-        x = _tensor(settings)
+        x = self._inputs(settings)
         posterior = self.model.posterior(x)
         improvement = self._improvement(x.unsqueeze(1)).exp()
         columns = (posterior.mean[:, 0], posterior.variance[:, 0].sqrt(), improvement)
         return [Prediction(*row) for row in torch.stack(columns, 1).tolist()]
 
-
-def _tensor(settings: Sequence[Setting]) -> Tensor:
-    return torch.tensor(settings, dtype=torch.float64)  # (N, 4)
+    def _inputs(self, settings: Sequence[Setting]) -> Tensor:
+        return torch.tensor(settings, dtype=torch.float64)[:, self._varied]  # (N, D)

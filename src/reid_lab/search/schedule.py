@@ -50,6 +50,7 @@ class Schedule:
         settings: settings explored in the first round.
         explore, exploit: epochs of a phase.
         epoch: batches of an epoch.
+        exploring: False: a round is its exploitation alone.
     """
 
     rounds: int
@@ -57,10 +58,11 @@ class Schedule:
     explore: int
     exploit: int
     epoch: int
+    exploring: bool = True
 
     def explorations(self, round: int) -> int:
         """Return the number of settings explored in a round, counted from 0."""
-        return self.settings + round
+        return self.settings + round if self.exploring else 0
 
     def batches(self, round: int) -> int:
         """Return the batches of a round."""

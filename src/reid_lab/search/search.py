@@ -20,7 +20,8 @@ class Search:
     """Algorithm 1 without the network: settings, losses and trials.
 
     The paper does not say whether later rounds explore all of W again. Here they do, because the
-    network has changed, and the process is fitted to the objectives of that round only.
+    network has changed, and the process is fitted to the objectives of that round only. Where the
+    schedule does not explore, each round exploits a setting drawn at random.
 
     Args:
         schedule: rounds and lengths of the phases.
@@ -36,15 +37,16 @@ class Search:
     ) -> None:
         self.schedule, self.ranges, self.drop = schedule, ranges, drop
         self.candidates, self.seed = candidates, seed
-        self.settings = ranges.draw(schedule.settings, np.random.default_rng([seed, 0]))  # W
-        self.expected = [UNKNOWN] * schedule.settings  # predictions for W by the last process
+        drawn = schedule.settings if schedule.exploring else schedule.rounds
+        self.settings = ranges.draw(drawn, np.random.default_rng([seed, 0]))  # W
+        self.expected = [UNKNOWN] * drawn  # predictions for W by the last process
         self.trials: list[Trial] = []
         self.losses: list[float] = []  # mean losses of this phase's epochs
         self._sum = 0.0  # of the losses of this epoch
 
     def setting(self, position: Position) -> Setting:
-        """Return the setting of a phase; exploitations use the newest of W."""
-        return self.settings[position.slot]
+        """Return the setting of a phase; exploitations use the newest of W, or their round's."""
+        return self.settings[position.slot if self.schedule.exploring else position.round]
 
     def add(self, loss: float) -> None:
         """Add the loss of a batch."""
@@ -64,8 +66,10 @@ class Search:
 
     def end_phase(self, position: Position) -> None:
         """Record the result of a phase; after the last exploration, choose what to exploit."""
-        if not position.exploiting:
-            self._record(position.round, position.slot)
+        if not self.schedule.exploring:
+            self._record("exploit", position.round, position.round)
+        elif not position.exploiting:
+            self._record("explore", position.round, position.slot)
         losses = self.losses[: self.schedule.explore]
         objective = (
             objective_of(losses, self.drop) if len(losses) == self.schedule.explore else math.nan
@@ -83,10 +87,9 @@ class Search:
         drawn = self.ranges.draw(self.candidates, np.random.default_rng([self.seed, 1, round]))
         self.settings.append(process.best(drawn))
         self.expected = process.predict(self.settings)
-        self._record(round, len(self.settings) - 1)
+        self._record("exploit", round, len(self.settings) - 1)
 
-    def _record(self, round: int, slot: int) -> None:
-        phase = "explore" if slot < self.schedule.explorations(round) else "exploit"
+    def _record(self, phase: str, round: int, slot: int) -> None:
         setting, expected = self.settings[slot], self.expected[slot]
         self.trials.append(Trial(round + 1, phase, *setting, math.nan, *expected, math.nan))
 
