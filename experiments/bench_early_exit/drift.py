@@ -33,7 +33,7 @@ def drift(network: BenchNetwork, root: Path, seed: int) -> list[dict[str, Any]]:
     exits = network.model.stream_exits
     calibration = calibrate(fitting, exits)
     costs = [testing.mul_adds[name] for name in exits]
-    rows = stream_sweep(
+    swept = stream_sweep(
         testing,
         exits,
         POLICIES,  # type: ignore[arg-type]
@@ -43,7 +43,7 @@ def drift(network: BenchNetwork, root: Path, seed: int) -> list[dict[str, Any]]:
         thresholds=("online", "steered", "fitted"),
         orders=("shuffled", "by_identity", "by_camera"),
     )
-    return list(_summary(rows))
+    return list(_summary(swept.rows))
 
 
 def _summary(rows: Sequence[dict[str, Any]]) -> Any:

@@ -103,7 +103,7 @@ def test_sweep_mixes_the_exits_rankings() -> None:
         return Exit(q, centres[gallery.pids] + noise * torch.randn(80, 8), cost)
 
     evaluation = evaluate(Embeddings(query, gallery, {"a": exit(1.5, 10), "b": exit(0.1, 100)}))
-    rows = stream_sweep(evaluation, ["a", "b"], ["random", "margin"], [10, 55, 100], seed=3)
+    rows = stream_sweep(evaluation, ["a", "b"], ["random", "margin"], [10, 55, 100], seed=3).rows
     by = {(row["policy"], row["planned"]): row for row in rows}
     for policy in ("random", "margin"):
         for budget, name in ((10.0, "a"), (100.0, "b")):
@@ -115,7 +115,7 @@ def test_sweep_mixes_the_exits_rankings() -> None:
     assert by["margin", 55.0]["share_a"] == pytest.approx(0.5, abs=0.12)
 
     def swept(**seed: int) -> list[object]:
-        return [*stream_sweep(evaluation, ["a", "b"], ["random"], [40, 55], **seed)]
+        return [*stream_sweep(evaluation, ["a", "b"], ["random"], [40, 55], **seed).rows]
 
     assert swept() == swept(seed=0) != swept(seed=1)  # reproducible without one, too
 

@@ -49,7 +49,7 @@ def test_others_of_the_same_kind_cost_within_2_percent_of_the_plan(
         budgets,
         calibration=known,
         thresholds=[how],  # type: ignore[list-item]
-    )
+    ).rows
     off = [row["realised"] / row["planned"] - 1 for row in rows]
     # 600 queries: the paper's rule and fixed thresholds stray by 1.7% of the cost, one sigma
     assert np.abs(off).max() < within
@@ -66,13 +66,13 @@ def test_steering_keeps_to_the_plan_under_drift(known: Calibration, order: str) 
         [15.0, 25.0],
         thresholds=["steered"],
         orders=[order],  # type: ignore[list-item]
-    )
+    ).rows
     assert all(row["realised"] == pytest.approx(row["planned"], rel=0.02) for row in rows)
 
 
 def test_the_learned_policy_is_no_worse_than_noise_and_costs_no_more(known: Calibration) -> None:
     evaluation = evaluate(people(150, seed=3))
-    rows = stream_sweep(evaluation, EXITS, ["random", "learned"], [18.0], calibration=known)
+    rows = stream_sweep(evaluation, EXITS, ["random", "learned"], [18.0], calibration=known).rows
     noise, learned = rows
     assert learned["rank1"] > noise["rank1"] + 0.01
     assert learned["matching"] > noise["matching"]  # it features at the gallery to decide
@@ -88,7 +88,7 @@ def test_kinds_have_names_and_columns(known: Calibration) -> None:
         calibration=known,
         thresholds=["online", "fitted"],
         orders=["shuffled", "by_camera"],
-    )
+    ).rows
     assert [row["policy"] for row in rows] == [
         "margin",
         "margin (fitted)",
@@ -109,7 +109,7 @@ def test_matching_is_paid_for(known: Calibration, gallery: str) -> None:
         ["margin"],
         [10.0, 30.0],
         gallery=gallery,  # type: ignore[arg-type]
-    )
+    ).rows
     first, last = (row["matching"] for row in rows)
     if gallery == "whole":
         assert (first, last) == (whole, 3 * whole)

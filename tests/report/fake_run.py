@@ -22,6 +22,7 @@ def make_run(folder: Path, name: str = "dare-r50", steps: int = 60, queries: int
     _write(results / "exits.csv", _exits())
     _write(results / "anytime.csv", _anytime())
     _write(results / "stream.csv", _stream())
+    _write(results / "policies.csv", _policies())
     _write(results / "roc.csv", _roc())
     _write(results / "operating_points.csv", _operating_points())
     _write(results / "dimensions.csv", _dimensions())
@@ -201,10 +202,23 @@ def _stream() -> list[dict[str, object]]:
                     "a": 2.0 * t - 1,
                     "rank1": rank1,
                     "mAP": rank1 - 0.19,
+                    "rank1_gain": rank1 - curve,
+                    "rank1_gain_low": rank1 - curve - 0.01,
+                    "rank1_gain_high": rank1 - curve + 0.012,
                     **{f"share_{n}": s for n, s in zip(NAMES, shares, strict=True)},
                 }
             )
     return rows
+
+
+def _policies() -> list[dict[str, object]]:
+    gain = {"rank1_gain": 0.033, "rank1_gain_low": 0.031, "rank1_gain_high": 0.036}
+    gain |= {"mAP_gain": 0.02, "mAP_gain_low": 0.01, "mAP_gain_high": 0.03, "budgets": 50}
+    over = {"rank1_gain_least": 0.0, "reaches_last": 2.0e9, "deviation": 0.013}
+    return [
+        {"policy": "margin", "against": "random", **gain, **over},
+        {"policy": "distance", "against": "margin", **gain},
+    ]
 
 
 def _queries(folder: Path, count: int) -> list[dict[str, object]]:

@@ -27,6 +27,7 @@ STREAM_ROW = StreamRow(
     mAP=0.4,
     matching=3.0,
     shares={"x": 1.0},
+    **{f"{m}_gain{end}": -0.1 for m in ("rank1", "mAP") for end in ("", "_low", "_high")},
 )
 
 
@@ -126,3 +127,13 @@ def test_a_test_writes_the_tables_that_have_rows(tmp_path: Path) -> None:
     read = read_tables(tmp_path)
     assert read.pop("stream") == [STREAM_ROW] and not any(read.values())
     assert "search.csv" not in OF_A_TEST and "cost.csv" in OF_A_TEST
+
+
+def test_random_of_an_older_stream_is_geometric(tmp_path: Path) -> None:
+    """Its shares were geometric, with an `a`, and no gain was written."""
+    head = "policy,planned,realised,a,rank1,mAP,share_a,share_b"
+    lines = ["random,10,10,0.5,0.5,0.4,0.7,0.3", "random (by camera),10,10,inf,0.5,0.4,0.7,0.3"]
+    (tmp_path / "stream.csv").write_text("\n".join([head, *lines, "random,10,10,,.5,.4,1,0"]))
+    rows = STREAM.read(tmp_path / "stream.csv")
+    assert [row.policy for row in rows] == ["geometric", "geometric (by camera)", "random"]
+    assert all(math.isnan(row.rank1_gain) for row in rows)

@@ -93,6 +93,12 @@ def test_paired_equals_a_naive_loop() -> None:
     assert found[1:] == pytest.approx(tuple(np.quantile(values, [0.05, 0.95])))
 
 
+def test_queries_are_drawn_one_by_one_where_asked_for() -> None:
+    a, b = np.random.default_rng(0).random((2, 1, 12))
+    by_query = paired_bootstrap(a, b, PIDS.numpy(), unit="queries")
+    assert by_query == paired_bootstrap(a, b, np.arange(12)) != paired_bootstrap(a, b, PIDS.numpy())
+
+
 def test_paired_is_narrower_than_two_intervals_and_covers_seeds() -> None:
     rng = np.random.default_rng(0)
     pids = np.repeat(np.arange(100), 3)

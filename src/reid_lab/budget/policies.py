@@ -1,9 +1,10 @@
 """The confidence of an exit in its answer to a query; larger is easier.
 
-`random`, `distance` and `margin` are those of DaRe, section 4.2, "Query easiness"; `entropy` and
-`learned` are ours.
+`random`, `distance` and `margin` are those of DaRe, sections 4.2 and 5.3.2; the others are ours.
+All but `random` exit in the geometric shares of equation 3.
 
-`random`    noise
+`random`    noise, at the two exits around the budget only: the baseline of figure 6
+`geometric` noise
 `distance`  minus the distance to the nearest gallery image
 `margin`    how much farther the nearest image of another person is; reads the gallery's labels
 `entropy`   minus the entropy of the `NEAREST` nearest images, see `_entropy`
@@ -29,18 +30,20 @@ from reid_lab.retrieval.ranking import hidden_mask
 from reid_lab.retrieval.space import Metric, Space, full_precision, seen, shifted
 
 Floats = NDArray[np.float64]
-Policy = Literal["random", "distance", "margin", "entropy", "learned"]
+Policy = Literal["random", "geometric", "distance", "margin", "entropy", "learned"]
 Candidates = Literal["all", "other_cameras", "oracle"]
 Features = Mapping[str, Floats]  # feature -> (n,) of so many queries
 
 FEATURES = ("nearest", "margin", "entropy", "spread")
 NEEDS: Mapping[Policy, tuple[str, ...]] = {
     "random": (),
+    "geometric": (),
     "distance": ("nearest",),
     "margin": ("margin",),
     "entropy": ("entropy",),
     "learned": FEATURES,
 }
+NOISE = tuple(policy for policy, needs in NEEDS.items() if not needs)
 NEAREST = 10  # gallery images in entropy and spread
 SPARE = 6  # more candidates, so that rounding cannot drop one of them
 TEMPERATURE = 0.3  # of the entropy, in nearest distances; chosen on synthetic people
@@ -56,7 +59,7 @@ def confidence_of(policy: Policy, features: Features, learned: Logistic | None =
     """(n,) the confidence of an exit, from the features of `Lookup.features`; larger is easier.
 
     Raises:
-        ValueError: `random`, which has no features, or `learned` without its model.
+        ValueError: `random` or `geometric`, which have no features, or `learned` without its model.
     """
     if policy == "distance":
         return -features["nearest"]
@@ -219,7 +222,7 @@ def confidence(
     """(Q,) the confidence of an exit for all queries.
 
     Raises:
-        ValueError: `random`, which has no features, or `learned`, which takes a model.
+        ValueError: noise, which has no features, or `learned`, which takes a model.
     """
     features, _ = Lookup(exit.gallery, gallery, metric, candidates).features(exit.query, query)
     return confidence_of(policy, features)

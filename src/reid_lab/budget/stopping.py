@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from reid_lab.budget.logistic import Logistic
-from reid_lab.budget.policies import NEEDS, Lookup, Policy, confidence_of
+from reid_lab.budget.policies import NEEDS, NOISE, Lookup, Policy, confidence_of
 from reid_lab.budget.router import Indices, Mask, route
 from reid_lab.budget.steps import Steps
 from reid_lab.budget.stream import Draws, ExitRule
@@ -109,11 +109,11 @@ class BudgetedStream:
         noise, within = self._draws.take(len(query))  # (N, S) each
         exits, nearest = np.zeros((2, len(query)), dtype=np.intp)
         rows: list[Tensor] = [torch.empty(0)] * len(query)
-        searched = self.policy != "random" and self.whole is self.lookups
+        searched = self.policy not in NOISE and self.whole is self.lookups
 
         def exits_here(s: int, remaining: Indices, embeddings: Tensor) -> Mask:
             confidence = noise[remaining, s]  # (n,)
-            if self.policy != "random":
+            if self.policy not in NOISE:
                 exit, some = self.exits[s], query.take(torch.from_numpy(remaining))
                 needs = NEEDS[self.policy]
                 features, found = self.lookups[exit].features(embeddings, some, needs)

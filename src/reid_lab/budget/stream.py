@@ -39,12 +39,7 @@ def solve_a(costs: Floats, budget: float) -> float:
     Raises:
         ValueError: the budget is below the first exit's cost or above the last one's.
     """
-    first, last = costs[0], costs[-1]
-    if not first <= budget <= last:
-        raise ValueError(
-            f"a mean budget of {budget:.4g} Mul-Adds cannot be met: the exits cost {first:.4g} to "
-            f"{last:.4g}; choose a budget in between"
-        )
+    _check_budget(costs, budget)
     low, high = 0.0, 1.0  # of a / (1 + a), in which the mean cost grows from first to last
     for _ in range(64):
         middle = (low + high) / 2
@@ -55,8 +50,39 @@ def solve_a(costs: Floats, budget: float) -> float:
     return _odds(high)
 
 
+def _check_budget(costs: Floats, budget: float) -> None:
+    first, last = costs[0], costs[-1]
+    if not first <= budget <= last:
+        raise ValueError(
+            f"a mean budget of {budget:.4g} Mul-Adds cannot be met: the exits cost {first:.4g} to "
+            f"{last:.4g}; choose a budget in between"
+        )
+
+
 def _odds(share: float) -> float:
     return share / (1 - share) if share < 1 else np.inf
+
+
+def mixed_shares(costs: Floats, budget: float) -> Floats:
+    """(S,) shares of the two adjacent exits around `budget` that spend it on average.
+
+    Queries that exit at either one at random have, in expectation, the accuracy of the straight
+    line between the two: figure 6's baseline.
+
+    Args:
+        costs: (S,) cumulative Mul-Adds of each exit, ascending.
+
+    Raises:
+        ValueError: the budget is below the first exit's cost or above the last one's.
+    """
+    _check_budget(costs, budget)
+    upper = max(int(np.searchsorted(costs, budget)), 1)  # the cheapest exit at `budget` or above
+    lower = upper - 1
+    between = costs[upper] - costs[lower]
+    share = (budget - costs[lower]) / between if between else 1.0
+    result = np.zeros(len(costs))
+    result[lower], result[upper] = 1 - share, share
+    return result
 
 
 def exit_probabilities(shares: Floats) -> Floats:
@@ -128,7 +154,7 @@ class Draws:
         self._exits, self._rng = exits, np.random.default_rng(seed)
 
     def take(self, queries: int) -> tuple[Floats, Floats]:
-        """For the next n queries: (n, S) confidences of `random` and (n, S) for the exit rule."""
+        """For the next n queries: (n, S) noise as confidence and (n, S) for the exit rule."""
         drawn = self._rng.random((queries, 2, self._exits))
         return drawn[:, 0], drawn[:, 1]
 

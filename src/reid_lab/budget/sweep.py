@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal
 
@@ -10,9 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from reid_lab.budget.gains import Baseline, Gains, compare_policies
 from reid_lab.budget.logistic import Logistic
 from reid_lab.budget.policies import (
     NEEDS,
+    NOISE,
     Candidates,
     Floats,
     Lookup,
@@ -26,10 +29,12 @@ from reid_lab.budget.stream import (
     RunningQuantile,
     exit_probabilities,
     exit_shares,
+    mixed_shares,
     replay,
     solve_a,
 )
 from reid_lab.budget.thresholds import Calibration
+from reid_lab.retrieval.bootstrap import Unit
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.evaluation import Evaluation
 
@@ -49,6 +54,29 @@ def check_budgets(costs: Sequence[int], budgets: Sequence[float]) -> None:
         solve_a(np.asarray(costs, dtype=float), budget)
 
 
+@dataclass(frozen=True)
+class Swept:
+    """`rows`: a policy at a budget each; `policies`: two policies over all budgets each."""
+
+    rows: list[dict[str, Any]]
+    policies: list[dict[str, Any]]
+
+
+def planned_shares(policy: Policy, costs: Floats, budget: float) -> tuple[Floats, float]:
+    """(S,) the share of queries that exit at each exit, and the `a` of geometric shares.
+
+    `a` is nan for `random`, which mixes the two exits around the budget.
+
+    Args:
+        costs: (S,) cumulative Mul-Adds of each exit, ascending.
+        budget: mean Mul-Adds a query.
+    """
+    if policy == "random":
+        return mixed_shares(costs, budget), np.nan
+    a = solve_a(costs, budget)
+    return exit_shares(a, len(costs)), a
+
+
 def stream_sweep(
     evaluation: Evaluation,
     exits: Sequence[str],
@@ -60,9 +88,12 @@ def stream_sweep(
     thresholds: Sequence[Thresholds] = ("online",),
     orders: Sequence[Order] = ("shuffled",),
     gallery: GallerySize = "whole",
-) -> list[dict[str, Any]]:
+    unit: Unit = "queries",
+) -> Swept:
     """One row a policy and budget: planned and realised mean Mul-Adds, rank1, mAP, shares.
 
+    `rank1_gain` and `mAP_gain` are the differences to `random` at the realised cost, see
+    gains.py.
     `matching` are the mean Mul-Adds of distances, for decisions and answers, on top of the
     network's. Queries without a match are part of the stream but excluded from the means.
 
@@ -78,6 +109,7 @@ def stream_sweep(
             deviations corrected; `fitted` are those of `calibration`.
         orders: of arrival; sorted ones show the effect of drift.
         gallery: for the decisions; `reduced` has one image a person and camera.
+        unit: what the bootstrap of the gains draws.
     """
     e = evaluation.embeddings
     candidates = candidates_under(evaluation.protocol, candidates)
@@ -89,28 +121,41 @@ def stream_sweep(
     }
     models = calibration.models if calibration else {}
     confidences = _confidences(evaluation, lookups, policies, models)
-    rows = []
-    kinds = list(product(orders, thresholds, policies))
-    for (order, how, policy), budget in product(kinds, budgets):
-        a = solve_a(costs, budget)
-        q = exit_probabilities(exit_shares(a, len(exits)))
-        rule = _rule(how, policy, q, calibration)
-        places = in_order(order, e.query, seed)
-        exit_of = replay(confidences[policy], rule, places, len(exits), seed)  # (Q,)
-        rows.append(
-            {
-                "policy": _named(policy, how, order),
-                "planned": float(budget),
-                "realised": float(costs[exit_of].mean()),
-                "a": a,
-                **_accuracy(evaluation, exits, exit_of),
-                "thresholds": how,
-                "order": order,
-                "matching": float(_matching(evaluation, lookups, policy, gallery)[exit_of].mean()),
-                **{f"share_{name}": float((exit_of == s).mean()) for s, name in enumerate(exits)},
-            }
-        )
-    return rows
+    baseline = Baseline(evaluation, exits, unit, seed)
+    rows, means = [], {}
+    for order, how, policy in product(orders, thresholds, policies):
+        name, gains = _named(policy, how, order), []
+        matching = _matching(evaluation, lookups, policy, gallery)
+        for budget in budgets:
+            shares, a = planned_shares(policy, costs, budget)
+            rule = _rule(how, policy, exit_probabilities(shares), calibration)
+            places = in_order(order, e.query, seed)
+            exit_of = replay(confidences[policy], rule, places, len(exits), seed)  # (Q,)
+            gains.append(baseline.gains(exit_of))
+            rows.append(
+                {
+                    "policy": name,
+                    "planned": float(budget),
+                    "realised": float(costs[exit_of].mean()),
+                    "a": a,
+                    **_accuracy(evaluation, exits, exit_of),
+                    "thresholds": how,
+                    "order": order,
+                    "matching": float(matching[exit_of].mean()),
+                    **baseline.columns(gains[-1]),
+                    **{
+                        f"share_{name}": float((exit_of == s).mean())
+                        for s, name in enumerate(exits)
+                    },
+                }
+            )
+        means[name] = _mean(gains)
+    last = evaluation.rankings[exits[-1]].rank1
+    return Swept(rows, compare_policies(rows, means, baseline, last))
+
+
+def _mean(gains: Sequence[Gains]) -> Gains:
+    return {k: np.mean([g[k] for g in gains], axis=0) for k in gains[0]}
 
 
 def in_order(order: Order, query: Ids, seed: int) -> NDArray[np.intp]:
@@ -130,7 +175,7 @@ def _confidences(
 ) -> dict[Policy, Floats | None]:
     """Policy -> (S, Q); each exit's gallery is searched once for all policies. None is noise."""
     needs = tuple(dict.fromkeys(need for policy in policies for need in NEEDS[policy]))
-    columns: dict[Policy, list[Floats]] = {policy: [] for policy in policies if policy != "random"}
+    columns: dict[Policy, list[Floats]] = {policy: [] for policy in policies if policy not in NOISE}
     for name, lookup in lookups.items() if columns else ():
         e = evaluation.embeddings
         features, _ = lookup.features(e.exits[name].query, e.query, needs)
@@ -160,7 +205,7 @@ def _matching(
 ) -> Floats:
     """(S,) Mul-Adds of the distances for a query that exits at each exit."""
     whole = [evaluation.embeddings.exits[name].gallery.numel() for name in lookups]
-    searched = [0 if policy == "random" else lookup.mul_adds for lookup in lookups.values()]
+    searched = [0 if policy in NOISE else lookup.mul_adds for lookup in lookups.values()]
     before = np.concatenate([[0], np.cumsum(searched[:-1])]).astype(float)
     own = np.array(searched[:-1] + [0]) if gallery == "reduced" else 0
     result: Floats = before + own + np.array(whole)

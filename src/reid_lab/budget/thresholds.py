@@ -12,6 +12,7 @@ import torch
 from reid_lab.budget.logistic import Logistic
 from reid_lab.budget.policies import (
     NEEDS,
+    NOISE,
     Candidates,
     Floats,
     Lookup,
@@ -36,7 +37,7 @@ class Calibration:
     Attributes:
         exits: S of them, cheapest first.
         confidences: policy -> (S, Q) of all queries, since the queries that reach an exit depend
-            on the thresholds before it; `random` needs none.
+            on the thresholds before it; `random` and `geometric` need none.
         models: exit -> the model of `learned`.
         metric: of the distances.
         candidates: see Lookup.
@@ -61,7 +62,7 @@ class Calibration:
         Args:
             probabilities: (S,) q_s, see `stream.exit_probabilities`.
         """
-        if policy == "random":
+        if policy in NOISE:
             return FixedThresholds(1 - probabilities[:-1])
         confidences = self.confidences[policy]  # (S, Q)
         thresholds = np.full(len(confidences) - 1, np.inf)
@@ -132,7 +133,7 @@ def calibrate(
     e, metric = evaluation.embeddings, evaluation.metric
     candidates = candidates_under(evaluation.protocol, candidates)
     models: dict[str, Logistic] = {}
-    columns: dict[Policy, list[Floats]] = {p: [] for p in NEEDS if p != "random"}
+    columns: dict[Policy, list[Floats]] = {p: [] for p in NEEDS if p not in NOISE}
     for name in exits:
         exit, ranking = e.exits[name], evaluation.rankings[name]
         lookup = Lookup(exit.gallery, e.gallery, metric, candidates)

@@ -17,8 +17,9 @@ from reid_lab.callbacks.early_exit import EarlyExitThresholds
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.results import Results
-from reid_lab.results.rows import ANYTIME, STREAM
+from reid_lab.results.rows import ANYTIME, POLICIES, STREAM
 from reid_lab.retrieval import Evaluation
+from reid_lab.retrieval.bootstrap import Unit
 from reid_lab.types import DistinctNonEmpty, MulAdds, NonEmpty, Points, Seed
 
 
@@ -49,11 +50,15 @@ class AnytimeCurve(AfterRanking):
 
 
 class StreamCurve(AfterRanking):
-    """Adds the accuracy at a mean budget, by policy: `stream.csv`. DaRe, 4.2.
+    """Adds the accuracy at a mean budget, by policy: `stream.csv`, `policies.csv`. DaRe, 4.2.
+
+    Policies are compared with `random`, figure 6's baseline: a query exits at random at one of
+    the two exits around the budget.
 
     Args:
         exits: where a query may exit, cheapest first; None takes the method's.
-        policies: any of random, distance, margin, entropy, learned.
+        policies: any of random, geometric, distance, margin, entropy, learned; see
+            budget/policies.py.
         budgets: mean Mul-Adds a query; None takes `points` from the first exit's cost to the
             last one's.
         candidates: where a policy looks for neighbours: `other_cameras`, `all`, or `oracle`
@@ -65,6 +70,8 @@ class StreamCurve(AfterRanking):
         orders: in which the queries come: shuffled, by_identity, by_camera.
         gallery: used to decide which queries exit: `whole`, or `reduced` to an image a person
             and camera.
+        resample: what the paired bootstrap of the differences draws: `queries`, or `identities`
+            with all of their queries.
         seed: of the order of the queries.
 
     Raises:
@@ -81,12 +88,13 @@ class StreamCurve(AfterRanking):
         thresholds: DistinctNonEmpty[Thresholds] = ("online",),
         orders: DistinctNonEmpty[Order] = ("shuffled",),
         gallery: GallerySize = "whole",
+        resample: Unit = "queries",
         seed: Seed | None = None,
     ) -> None:
         super().__init__(seed)
         self.exits, self.policies, self.budgets, self.points = exits, policies, budgets, points
         self.candidates, self.thresholds = candidates, thresholds
-        self.orders, self.gallery = orders, gallery
+        self.orders, self.gallery, self.resample = orders, gallery, resample
         self._calibration: Calibration | None = None
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -119,7 +127,7 @@ class StreamCurve(AfterRanking):
             return  # one exit: nothing to decide
         budgets = self.budgets or np.linspace(costs[0], costs[-1], self.points).tolist()
         known = self._known(evaluation, exits)
-        rows = stream_sweep(
+        swept = stream_sweep(
             evaluation,
             exits,
             [p for p in self.policies if known or p != "learned"],
@@ -130,8 +138,10 @@ class StreamCurve(AfterRanking):
             [how for how in self.thresholds if known or how != "fitted"],
             self.orders,
             self.gallery,
+            self.resample,
         )
-        results.stream = STREAM.of(rows)
+        results.stream = STREAM.of(swept.rows)
+        results.policy_gains = POLICIES.of(swept.policies)
 
     def _known(self, evaluation: Evaluation, exits: Sequence[str]) -> Calibration | None:
         """The fitted thresholds, if they are of these exits and this metric; else a warning."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from reid_lab.frontier.points import OURS, FrontierError, Point
 from reid_lab.report.tables import mul_adds, percent
+from reid_lab.report.tables import points as gained
 
 Limits = Mapping[str, float]
 # limit -> the column that it bounds
@@ -89,7 +90,9 @@ def _deployed(p: Point) -> str:
     checkpoints = [_checkpoint(run) for run in p.runs.split(";")]
     lines = [f"  checkpoint  {checkpoint}" for checkpoint in checkpoints]
     if p.kind == "stream":
-        lines.append(f"  policy      {p.point}, planned {p.planned:.6g} Mul-Adds a query")
+        gain = f"; Rank-1 {gained(p.above_random)} over random exits at this cost"
+        gain *= math.isfinite(p.above_random)
+        lines.append(f"  policy      {p.point}, planned {p.planned:.6g} Mul-Adds a query{gain}")
         lines += [f"  exits       {p.note.removeprefix('exits: ')}"] if p.note else []
     else:
         lines.append(f"  exit        {p.point}")

@@ -260,6 +260,7 @@ def _streams(one: Finished) -> list[Point]:
                 mAP=p.mAP,
                 mul_adds=p.realised,
                 planned=p.planned,
+                above_random=p.rank1_gain,
                 note=_shares(p),
                 **{"embedding_bytes": float(bytes_ or "nan"), **cost},
             )

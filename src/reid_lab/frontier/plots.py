@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from reid_lab.frontier.points import AXES, OURS, Axis, Point, pareto_columns
 from reid_lab.report.plots import METRICS
 from reid_lab.report.style import INK, QUIET, axes, name_dot
+from reid_lab.report.tables import points as above
 
 # Okabe and Ito's, after those four darker ones
 COLOURS = (
@@ -122,9 +123,16 @@ def _method(ax: Axes, points: Sequence[Point], style: MethodStyle, view: View) -
         elinewidth=1,
         zorder=3,
     )
-    label = f"{points[0].method}, stream by {stream[0].point}" if stream else points[0].method
+    label = f"{points[0].method}, {_routed(stream)}" if stream else points[0].method
     width = 2.2 if stream else 0.8 if len(exits) > 1 else 0
     return [_handle(label, style.colour, style.marker, style.colour, width)]
+
+
+def _routed(stream: Sequence[Point]) -> str:
+    """The policy of a stream, with its mean gain over `random` at equal cost where it is known."""
+    gain = sum(p.above_random for p in stream) / len(stream)
+    over = f" ({above(gain)} over random)" if math.isfinite(gain) else ""
+    return f"stream by {stream[0].point}{over}"
 
 
 def _xy(points: Sequence[Point], view: View) -> tuple[list[float], list[float]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from reid_lab.errors import UserError
 from reid_lab.files.stored import StoredFileError
-from reid_lab.results.cells import Share
+from reid_lab.results.cells import Share, Signed
 from reid_lab.results.table import Table
 
 METRICS = ("rank1", "mAP")
@@ -37,6 +37,7 @@ class Point:
         point: the exit, or the policy that routes the stream.
         mul_adds: multiply-adds of an image, of a stream the mean that was realised.
         planned: the budget that a stream was given.
+        above_random: Rank-1 of a stream above that of `random` at its mean cost.
         embedding_bytes: that a gallery image takes; a stream keeps every exit that it uses.
         measured_on: machine, device, threads and batch of latency, throughput and memory.
         seeds: that were pooled.
@@ -52,6 +53,7 @@ class Point:
     mul_adds: float
     gallery: int = 0
     planned: float = math.nan
+    above_random: Signed = math.nan
     rank1_min: Share = math.nan
     rank1_max: Share = math.nan
     mAP_min: Share = math.nan
@@ -99,7 +101,7 @@ MEASURED = (
     "peak_memory_bytes",
     "joules_per_image",
 )
-NUMBERS = {f.name for f in fields(Point) if f.type in ("float", "Share")}
+NUMBERS = {f.name for f in fields(Point) if f.type in ("float", "Share", "Signed")}
 
 
 def pareto(costs: Sequence[float], gains: Sequence[float]) -> list[bool]:

@@ -60,7 +60,8 @@ def _pooled(group: Sequence[Point]) -> Point:
         for suffix, of in _OVER_SEEDS.items()
     }
     means: dict[str, Any] = {
-        name: _mean(getattr(p, name) for p in group) for name in ("mul_adds", "planned")
+        name: _mean(getattr(p, name) for p in group)
+        for name in ("mul_adds", "planned", "above_random")
     }
     fixed: dict[str, Any] = {
         name: next(filter(math.isfinite, (getattr(p, name) for p in group)), math.nan)

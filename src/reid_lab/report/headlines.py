@@ -53,21 +53,35 @@ def _cheapest(exits: Sequence[ExitRow]) -> Headline | None:
 
 
 def _stream(run: Run) -> Headline | None:
-    policy, base = _policy(run, POLICY), _policy(run, BASELINE)
-    if not policy or not base:
+    policy = _policy(run, POLICY)
+    if not policy:
         return None
-    point = policy[len(policy) // 2]
-    base = sorted(base, key=lambda p: p.realised)
-    # at the same realised cost, as policies may exceed the planned budget
-    other = float(np.interp(point.realised, [p.realised for p in base], [p.rank1 for p in base]))
+    name = policy[0].policy
+    title = f"{name[0].upper()}{name[1:]} over {BASELINE}"
+    for row in run.policy_gains:
+        if (row.policy, row.against) == (name, BASELINE):
+            note = (
+                f"Rank-1 at equal mean cost, mean over {row.budgets} budgets; 95% CI "
+                f"{points(row.rank1_gain_low)} to {points(row.rank1_gain_high)}"
+            )
+            return Headline(title, f"{points(row.rank1_gain)} points", note)
+    return _middle(run, title, policy[len(policy) // 2])
+
+
+def _middle(run: Run, title: str, point: StreamRow) -> Headline | None:
+    """The gain at one budget, of an older run: over the straight lines between the exits."""
+    exits = [e for e in run.exits if e.kind == "exit" and e.name in point.shares]
+    if not exits:
+        return None
+    costs, rank1 = zip(*sorted((e.mul_adds, e.rank1) for e in exits), strict=True)
+    other = float(np.interp(point.realised, costs, rank1))
     if not math.isfinite(point.rank1 - other):
         return None
     note = (
         f"Rank-1: {percent(point.rank1)} against {percent(other)} "
         f"at {mul_adds(point.realised)} Mul-Adds a query (the middle budget)"
     )
-    title = f"{point.policy} over {base[0].policy}"
-    return Headline(title[0].upper() + title[1:], f"{points(point.rank1 - other)} points", note)
+    return Headline(title, f"{points(point.rank1 - other)} points", note)
 
 
 def _policy(run: Run, name: str) -> list[StreamRow]:

@@ -93,11 +93,13 @@ def stream(run: Run, metric: str = "rank1") -> Figure | None:
         "Realised mean Mul-Adds per query",
     )
     used = [e for e in inner if e.name in run.stream[0].shares] or inner
-    ax.plot(*_xy(used, metric, unit), color=QUIET, linewidth=1, label="straight between exits")
+    ax.plot(*_xy(used, metric, unit), color=QUIET, linewidth=1, label="random in expectation")
     styles = policy_styles(list(run.policies))
     for policy, points in run.policies.items():
         line = sorted(points, key=lambda p: p.realised)
         ax.plot(*_xy_stream(line, metric, unit), label=policy, **styles[policy])
+        if policy.split(" ")[0] != "random":
+            _band(ax, line, metric, unit, styles[policy]["color"])
     _dots(ax, inner, exit_colours(run.exit_names), metric, unit, below=True)
     _finish(ax, METRICS[metric])
     return figure
@@ -139,6 +141,24 @@ def _xy_stream(
     line: Sequence[StreamRow], metric: str, unit: float
 ) -> tuple[list[float], list[float]]:
     return [p.realised / unit for p in line], [100 * getattr(p, metric) for p in line]
+
+
+def _band(ax: Axes, line: Sequence[StreamRow], metric: str, unit: float, colour: str) -> None:
+    """The confidence interval of the difference to `random`, around the curve."""
+    known = [p for p in line if math.isfinite(getattr(p, f"{metric}_gain_low"))]
+
+    def bound(p: StreamRow, end: str) -> float:
+        gain = f"{metric}_gain"
+        return 100 * float(getattr(p, metric) - getattr(p, gain) + getattr(p, gain + end))
+
+    ax.fill_between(
+        [p.realised / unit for p in known],
+        [bound(p, "_low") for p in known],
+        [bound(p, "_high") for p in known],
+        color=colour,
+        alpha=0.1,
+        linewidth=0,
+    )
 
 
 def _bars(

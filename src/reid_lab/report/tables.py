@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reid_lab.report.load import Run
-from reid_lab.results.rows import ExitRow
+from reid_lab.results.rows import ExitRow, PolicyRow, StreamRow
 
 NOTHING, CI = "–", " CI"
 WIDE = 96  # columns of a terminal that hold all of the table of exits
@@ -196,7 +196,9 @@ def dimensions_table(run: Run) -> TextTable:
 def stream_table(run: Run, every: int = 5) -> TextTable:
     """Every `every`-th budget of each policy, with the share of queries at each exit."""
     shares = list(dict.fromkeys(name for point in run.stream for name in point.shares))
-    header = ["Policy", "Planned", "Realised", "a", "Rank-1", "mAP", *(f"% {s}" for s in shares)]
+    compared = any(math.isfinite(point.rank1_gain) for point in run.stream)
+    header = ["Policy", "Planned", "Realised", "a", "Rank-1", "mAP"]
+    header += ["Over random", "95% CI"] * compared + [f"% {s}" for s in shares]
     rows = [
         [
             policy,
@@ -205,12 +207,39 @@ def stream_table(run: Run, every: int = 5) -> TextTable:
             f"{p.a:.3g}" if math.isfinite(p.a) else NOTHING,
             percent(p.rank1),
             percent(p.mAP),
+            *_gain(p) * compared,
             *(percent(p.shares.get(s, math.nan)).rstrip("%") for s in shares),
         ]
         for policy, line in run.policies.items()
         for p in line[::every]
     ]
     return TextTable(header, rows)
+
+
+def policies_table(run: Run) -> TextTable:
+    """Each policy against `random` and the other policies, over all budgets."""
+    header = ["Policy", "Against", "Rank-1", "95% CI", "Least", "mAP", "95% CI"]
+    header += ["Last exit's Rank-1 at", "Off the plan"]
+    rows = [
+        [
+            p.policy,
+            p.against,
+            *_gain(p),
+            points(p.rank1_gain_least),
+            *_gain(p, "mAP"),
+            mul_adds(p.reaches_last),
+            percent(p.deviation),
+        ]
+        for p in run.policy_gains
+    ]
+    return TextTable(header, rows, names=2)
+
+
+def _gain(row: StreamRow | PolicyRow, metric: str = "rank1") -> list[str]:
+    """A difference in points and its interval."""
+    value, low, high = (getattr(row, f"{metric}_gain{end}") for end in ("", "_low", "_high"))
+    known = math.isfinite(low) and math.isfinite(high)
+    return [points(value), f"{points(low)} to {points(high)}" if known else NOTHING]
 
 
 def protocol_line(protocol: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from reid_lab.results.rows import (
     DIMENSIONS,
     EXITS,
     OPERATING_POINTS,
+    POLICIES,
     QUERY_SCORES,
     ROC,
     SEARCH,
@@ -29,6 +30,7 @@ from reid_lab.results.rows import (
     DimensionRow,
     ExitRow,
     OperatingPointRow,
+    PolicyRow,
     QueryScoreRow,
     RocRow,
     StreamRow,
@@ -41,6 +43,7 @@ TABLES: dict[str, Table[Any]] = {
     "exits": EXITS,
     "anytime": ANYTIME,
     "stream": STREAM,
+    "policy_gains": POLICIES,
     "roc": ROC,
     "operating_points": OPERATING_POINTS,
     "dimensions": DIMENSIONS,
@@ -61,6 +64,7 @@ class Results:
     exits: list[ExitRow] = field(default_factory=list)
     anytime: list[AnytimeRow] = field(default_factory=list)
     stream: list[StreamRow] = field(default_factory=list)
+    policy_gains: list[PolicyRow] = field(default_factory=list)
     roc: list[RocRow] = field(default_factory=list)
     operating_points: list[OperatingPointRow] = field(default_factory=list)
     dimensions: list[DimensionRow] = field(default_factory=list)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from reid_lab.results.cells import Share, Signed
@@ -99,7 +99,10 @@ class AnytimeRow:
 class StreamRow:
     """`stream.csv`: a policy at one mean budget, and the share of queries that exit at each exit.
 
-    `planned` and `realised` are mean Mul-Adds a query; `matching` those of the distances.
+    `planned` and `realised` are mean Mul-Adds a query; `matching` those of the distances. `a` is
+    nan for `random`, which mixes the two exits around the budget. `*_gain`: the difference to
+    `random`, in expectation, at the realised cost, with a 95% interval by a paired bootstrap;
+    nan in older runs.
     """
 
     policy: str
@@ -111,7 +114,37 @@ class StreamRow:
     thresholds: str = "online"
     order: str = "shuffled"
     matching: float = math.nan
+    rank1_gain: Signed = math.nan
+    rank1_gain_low: Signed = math.nan
+    rank1_gain_high: Signed = math.nan
+    mAP_gain: Signed = math.nan
+    mAP_gain_low: Signed = math.nan
+    mAP_gain_high: Signed = math.nan
     shares: dict[str, Share] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyRow:
+    """`policies.csv`: a policy of the stream against another one, over all budgets.
+
+    `*_gain`: mean over the budgets of the difference, each policy being taken relative to
+    `random` at its own realised cost, with a 95% interval by a paired bootstrap. The rest is nan
+    unless the other policy is `random`: the smallest gain of a budget, the smallest realised cost
+    with the Rank-1 of the last exit, and the largest deviation of a cost from the plan.
+    """
+
+    policy: str
+    against: str
+    budgets: int
+    rank1_gain: Signed
+    rank1_gain_low: Signed
+    rank1_gain_high: Signed
+    mAP_gain: Signed
+    mAP_gain_low: Signed
+    mAP_gain_high: Signed
+    rank1_gain_least: Signed = math.nan
+    reaches_last: float = math.nan
+    deviation: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,10 +315,19 @@ def _anytime(rows: list[AnytimeRow]) -> list[AnytimeRow]:
 
 
 def _stream(rows: list[StreamRow]) -> list[StreamRow]:
+    rows = [_renamed(row) for row in rows]
     for place, row in enumerate(rows, 1):
         if row.shares and not abs(sum(row.shares.values()) - 1) < 1e-3:
             raise ValueError(f"row {place}: the shares of the exits do not add up to 1")
     return _known(rows, "planned", "realised")
+
+
+def _renamed(row: StreamRow) -> StreamRow:
+    """In older runs `random` had geometric shares, as `geometric` has now."""
+    name, *kind = row.policy.split(" ", 1)
+    if name != "random" or math.isnan(row.a):
+        return row
+    return replace(row, policy=" ".join(["geometric", *kind]))
 
 
 def _camera_pairs(rows: list[CameraPairRow]) -> list[CameraPairRow]:
@@ -319,6 +361,7 @@ EXITS = Table("exits.csv", ExitRow, check=_exits)
 COST = Table("cost.csv", CostRow)
 ANYTIME = Table("anytime.csv", AnytimeRow, check=_anytime)
 STREAM = Table("stream.csv", StreamRow, {"shares": "share_*"}, _stream)
+POLICIES = Table("policies.csv", PolicyRow)
 ROC = Table("roc.csv", RocRow)
 OPERATING_POINTS = Table("operating_points.csv", OperatingPointRow)
 DIMENSIONS = Table("dimensions.csv", DimensionRow)

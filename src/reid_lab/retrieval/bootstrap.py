@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -11,10 +11,11 @@ from torch import Tensor
 from reid_lab.retrieval.metrics import Ranking
 
 RESAMPLES, LEVEL = 1000, 0.95
+Unit = Literal["identities", "queries"]  # what is drawn
 
 
 class Difference(NamedTuple):
-    """A difference of two means and its confidence interval; nan if there is one identity."""
+    """A difference of two means and its confidence interval; nan if there is one unit."""
 
     value: float
     low: float
@@ -57,6 +58,51 @@ def bootstrap(
     return bounds
 
 
+class Resampler:
+    """Draws of the same queries for many means: percentile intervals of paired differences.
+
+    Args:
+        pids: (Q,) of the queries.
+        weights: (Q,) of the queries, such as the number of trials.
+        unit: `queries` are drawn one by one; `identities` with all of their queries, which are
+            not independent, so that intervals are wider.
+        seed: of the draws.
+    """
+
+    def __init__(
+        self,
+        pids: np.ndarray,
+        weights: np.ndarray,
+        unit: Unit,
+        resamples: int = RESAMPLES,
+        seed: int = 0,
+    ) -> None:
+        self._weights, self._group = weights, _groups(pids, unit)
+        counts = np.bincount(self._group, weights)
+        number = len(counts)
+        rng = np.random.default_rng(seed)
+        draws = rng.multinomial(number, np.full(number, 1 / number), resamples)
+        self._draws = draws.astype(float)  # (B, U)
+        self._drawn = self._draws @ counts  # (B,)
+
+    def mean(self, values: np.ndarray, level: float = LEVEL) -> Difference:
+        """The weighted mean of `values` (Q,), such as differences, with its interval."""
+        weighted = values * self._weights
+        value = float(weighted.sum() / self._weights.sum())
+        if self._draws.shape[1] < 2:
+            return Difference(value, math.nan, math.nan)
+        found = self._draws @ np.bincount(self._group, weighted) / self._drawn
+        tail = (1 - level) / 2
+        low, high = np.quantile(found, (tail, 1 - tail))
+        return Difference(value, float(low), float(high))
+
+
+def _groups(pids: np.ndarray, unit: Unit) -> np.ndarray:
+    """(Q,) the number of each query's unit."""
+    groups = np.unique(pids, return_inverse=True)[1] if unit == "identities" else range(len(pids))
+    return np.asarray(groups)
+
+
 def paired_bootstrap(
     a: np.ndarray,
     b: np.ndarray,
@@ -65,18 +111,20 @@ def paired_bootstrap(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
+    unit: Unit = "identities",
 ) -> Difference:
     """The mean of `a` minus the mean of `b` over the same queries, with a percentile interval.
 
-    Identities are drawn with replacement, the same ones for both sides. The runs of a side that
+    Units are drawn with replacement, the same ones for both sides. The runs of a side that
     has several are drawn, too, so that the interval covers the variance between seeds.
 
     Args:
         a, b: (R, Q) a value of each query in each of R runs; R may differ.
         pids: (Q,).
         weights: (Q,) of the queries, such as the number of trials; None: equal.
+        unit: see Resampler.
     """
-    number, person = np.unique(pids, return_inverse=True)
+    number, person = np.unique(_groups(pids, unit), return_inverse=True)
     people = len(number)
     weights = np.ones(len(pids)) if weights is None else weights
     counts = np.bincount(person, weights)

@@ -1,0 +1,115 @@
+"""How far a policy is above random exits at the same cost, with intervals over queries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from reid_lab.budget.policies import NOISE, Floats, Policy
+from reid_lab.budget.router import Indices
+from reid_lab.budget.stream import mixed_shares
+from reid_lab.retrieval.bootstrap import Resampler, Unit
+from reid_lab.retrieval.evaluation import Evaluation
+
+BASELINE: Policy = "random"
+Row = dict[str, Any]
+Gains = Mapping[str, Floats]  # metric -> (Q',) a query's gain
+
+
+class Baseline:
+    """The policy `random` in expectation: the straight lines between the exits of figure 6.
+
+    A gain is the difference between a query's score under a policy and its mean score under
+    `random` at the policy's realised mean cost. Queries without a match are left out.
+
+    Args:
+        exits: at which queries may exit, cheapest first.
+        unit: what the paired bootstrap draws.
+        seed: of the draws; the same for all policies and budgets.
+    """
+
+    def __init__(
+        self, evaluation: Evaluation, exits: Sequence[str], unit: Unit = "queries", seed: int = 0
+    ) -> None:
+        rankings = [evaluation.rankings[name] for name in exits]
+        weights = rankings[0].answerable.sum(0).numpy()  # (Q,) trials
+        self._known = weights > 0
+        answerable = rankings[0].answerable.numpy()  # (T, Q)
+
+        def means(values: list[np.ndarray]) -> Floats:
+            sums = np.stack([(x * answerable).sum(0)[self._known] for x in values])
+            result: Floats = sums / weights[self._known]
+            return result
+
+        self._scores = {  # (S, Q')
+            "rank1": means([(r.first < 1).numpy() for r in rankings]),
+            "mAP": means([r.ap.numpy() for r in rankings]),
+        }
+        pids = evaluation.embeddings.query.pids.numpy()
+        self._resampler = Resampler(
+            pids[self._known], weights[self._known].astype(float), unit, seed=seed
+        )
+        self._costs = np.array([evaluation.embeddings.exits[n].mul_adds for n in exits], float)
+
+    def gains(self, exit_of: Indices) -> Gains:
+        """The gain of each query that has a match; `exit_of` (Q,) is where each exits."""
+        costs = self._costs
+        realised = float(np.clip(costs[exit_of].mean(), costs[0], costs[-1]))
+        mix = mixed_shares(costs, realised)
+        chosen = exit_of[self._known][None]
+        return {
+            name: np.take_along_axis(scores, chosen, 0)[0] - mix @ scores
+            for name, scores in self._scores.items()
+        }
+
+    def columns(self, gains: Gains, suffix: str = "_gain") -> Row:
+        """Means and intervals, as `rank1_gain`, `rank1_gain_low` and `rank1_gain_high`."""
+        found: Row = {}
+        for name, values in gains.items():
+            mean = self._resampler.mean(values)
+            found |= {
+                f"{name}{suffix}": mean.value,
+                f"{name}{suffix}_low": mean.low,
+                f"{name}{suffix}_high": mean.high,
+            }
+        return found
+
+
+def compare_policies(
+    rows: Sequence[Row], means: Mapping[str, Gains], baseline: Baseline, last: float
+) -> list[Row]:
+    """Each policy against `random`, and each two that read confidences against each other.
+
+    Args:
+        rows: those of the stream.
+        means: name of a policy as in `rows` -> its mean gains over the budgets.
+        last: Rank-1 of the last exit.
+    """
+    found = []
+    for name, gains in means.items():
+        own = [row for row in rows if row["policy"] == name]
+        reached = [row["realised"] for row in own if row["rank1"] >= last - 1e-6]
+        found.append(
+            {
+                "policy": name,
+                "against": BASELINE,
+                "budgets": len(own),
+                **baseline.columns(gains),
+                "rank1_gain_least": min(row["rank1_gain"] for row in own),
+                "reaches_last": min(reached, default=math.nan),
+                "deviation": max(abs(row["realised"] / row["planned"] - 1) for row in own),
+            }
+        )
+    setting = {row["policy"]: (row["thresholds"], row["order"]) for row in rows}
+    reading = [name for name in means if name.split(" (")[0] not in NOISE]
+    for one, other in combinations(reading, 2):
+        if setting[one] == setting[other]:
+            difference = {k: means[one][k] - means[other][k] for k in means[one]}
+            budgets = sum(row["policy"] == one for row in rows)
+            columns = baseline.columns(difference)
+            found.append({"policy": one, "against": other, "budgets": budgets, **columns})
+    return found
