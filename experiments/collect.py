@@ -3,7 +3,8 @@
 python -m experiments.collect STUDY [LABEL=]RUN ...
 
 writes STUDY/results.csv (exits), STUDY/cost.csv, STUDY/curves.csv (training losses) and, for runs
-with a stream, STUDY/stream.csv. LABEL fills the column `run`; the default is the run's name.
+with a stream or a search, STUDY/stream.csv and STUDY/search.csv (trials). LABEL fills the column
+`run`; the default is the run's name.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def tables(runs: Iterable[tuple[str, Path]]) -> dict[str, Rows]:
 
     Tables that a run lacks are skipped; before its test a run has only its losses.
     """
-    collected: dict[str, Rows] = {"results": [], "stream": [], "cost": [], "curves": []}
+    names = ("results", "stream", "search", "cost", "curves")
+    collected: dict[str, Rows] = {name: [] for name in names}
     for label, run in runs:
         results = results_of(run)
         name = {"run": label}
@@ -44,6 +46,7 @@ def tables(runs: Iterable[tuple[str, Path]]) -> dict[str, Rows]:
             provenance["torch"] = summary["versions"]["torch"]
             collected["results"] += [name | row | provenance for row in read(results / "exits.csv")]
             collected["stream"] += [name | row for row in read(results / "stream.csv")]
+            collected["search"] += [name | row for row in read(results / "search.csv")]
             collected["cost"] += [name | row for row in read(results / "cost.csv")]
         collected["curves"] += [name | row for row in losses(run / "logs")]
     return collected

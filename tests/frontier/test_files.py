@@ -92,6 +92,17 @@ def test_budgets_on_the_command_line(
 
 
 @pytest.mark.usefixtures("unpictured")
+def test_the_mean_over_data_sets_has_a_folder(runs: Path, tmp_path: Path) -> None:
+    make_run(runs / "d", "one", dataset="other", exits={"pool": (30e6, 0.8)})
+    out = tmp_path / "out"
+    assert main([str(runs), "--out", str(out), "--average"]) == 0
+    found = [row for row in table(out / "average") if row["kind"] == "exit"]
+    assert [(row["method"], row["dataset"]) for row in found] == [("one", "mean of people, other")]
+    assert float(found[0]["rank1"]) == pytest.approx(0.7)
+    assert "left out of the mean" in (out / "average" / "frontier.html").read_text()
+
+
+@pytest.mark.usefixtures("unpictured")
 def test_data_sets_get_a_folder_each(runs: Path, tmp_path: Path) -> None:
     make_run(runs / "d", "two", dataset="other")
     out = tmp_path / "out"

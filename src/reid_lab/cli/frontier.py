@@ -14,6 +14,7 @@ EXAMPLES = """\
 examples:
   reid-lab frontier runs/ --max-mul-adds 5e8
   reid-lab frontier --from frontier/frontier.csv --out again
+  reid-lab frontier runs/market1501/ runs/dukemtmc/ --average --published
 """
 
 
@@ -41,6 +42,11 @@ def add(commands: Subparsers) -> None:
     )
     parser.add_argument(
         "--published", action="store_true", help="draw the papers' numbers for the same data set"
+    )
+    parser.add_argument(
+        "--average",
+        action="store_true",
+        help="also the mean over all data sets, of methods with the same name on each",
     )
     parser.add_argument(
         "--metric",

@@ -15,8 +15,9 @@ def show(args: Namespace) -> int:
     found = tables.gather(args.runs, args.table, args.dataset)
     status, bounds = int(bool(found.broken)), limits_of(args)
     notes = [*found.notes, *found.broken]
-    for name, own, folder in tables.by_dataset(found.points, args.out):
-        shown, more = tables.shown(own, args.published)
+    for name, shown, more, folder in tables.views(
+        found.points, args.out, args.published, args.average
+    ):
         print(f"{name}: {tables.write(folder, shown, [*notes, *more])}")
         for note in [*notes, *more]:
             print(f"note: {note}", file=sys.stderr)

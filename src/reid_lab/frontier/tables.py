@@ -10,6 +10,7 @@ from itertools import chain, count
 from pathlib import Path
 
 from reid_lab.files.atomic import write_bytes, write_text
+from reid_lab.frontier.average import average
 from reid_lab.frontier.collect import Collected, collect
 from reid_lab.frontier.measured import one_setting
 from reid_lab.frontier.page import page
@@ -91,6 +92,24 @@ def shown(points: Sequence[Point], with_published: bool) -> tuple[list[Point], l
     if not more:
         notes = [*notes, f"no published numbers of {points[0].dataset} with this gallery"]
     return comparable + more, notes
+
+
+def views(
+    points: Sequence[Point], out: Path, with_published: bool, averaged: bool
+) -> Iterator[tuple[str, list[Point], list[str], Path]]:
+    """Each data set's name, points, notes and folder; then those of the mean over all of them.
+
+    Raises:
+        FrontierError: nothing to average.
+    """
+    every: list[Point] = []
+    for name, own, folder in by_dataset(points, out):
+        found, notes = shown(own, with_published)
+        every += found
+        yield name, found, notes, folder
+    if averaged:
+        means, notes = average(every)
+        yield means[0].dataset, means, notes, out / "average"
 
 
 def write(folder: Path, points: Sequence[Point], notes: Sequence[str]) -> Path:

@@ -1,0 +1,51 @@
+"""The mean over data sets of what was tested on all of them, as in figures 4 and 5 of PLA."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from reid_lab.frontier.measured import one_setting
+from reid_lab.frontier.points import METRICS, FrontierError, Point
+from reid_lab.frontier.pool import Place, place_of, pool
+
+
+def average(points: Sequence[Point]) -> tuple[list[Point], list[str]]:
+    """Points of several data sets -> their means, and notes on what was left out.
+
+    A method has the same name on all data sets. Each data set has the same weight; `_min` and
+    `_max` are the means of those over the seeds.
+
+    Raises:
+        FrontierError: one data set only, or no exit or stream that all data sets have.
+    """
+    datasets = list(dict.fromkeys(p.dataset for p in points))
+    if len(datasets) < 2:
+        raise FrontierError(
+            f"--average: give runs on two or more data sets, not {datasets[0]} only"
+        )
+    groups: dict[Place, list[Point]] = defaultdict(list)
+    for p in points:
+        groups[place_of(replace(p, dataset=""))].append(p)
+    whole = [group for group in groups.values() if len({p.dataset for p in group}) == len(datasets)]
+    found = [_mean(group, f"mean of {', '.join(datasets)}") for group in whole]
+    if not any(p.kind in ("exit", "stream") for p in found):
+        raise FrontierError(
+            f"--average: no method was tested on all of {', '.join(datasets)}; give the runs of a "
+            "method the same name, as in name=pla"
+        )
+    kept = {(p.method, p.kind) for p in found}
+    partial = dict.fromkeys(p.method for p in points if (p.method, p.kind) not in kept)
+    notes = [f"left out of the mean, not on all data sets: {', '.join(partial)}"] if partial else []
+    found, more = one_setting(found)
+    return found, notes + more
+
+
+def _mean(group: Sequence[Point], dataset: str) -> Point:
+    """The mean of a point of each data set."""
+    (mean,) = pool(replace(p, dataset=dataset, note="") for p in group)
+    bounds = [f"{metric}_{bound}" for metric in METRICS for bound in ("min", "max")]
+    values = {name: sum(getattr(p, name) for p in group) / len(group) for name in bounds}
+    sources = dict.fromkeys(p.source for p in group if p.source)
+    return replace(mean, gallery=0, source="; ".join(sources), **values)  # type: ignore[arg-type]
