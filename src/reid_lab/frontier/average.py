@@ -48,4 +48,4 @@ def _mean(group: Sequence[Point], dataset: str) -> Point:
     bounds = [f"{metric}_{bound}" for metric in METRICS for bound in ("min", "max")]
     values = {name: sum(getattr(p, name) for p in group) / len(group) for name in bounds}
     sources = dict.fromkeys(p.source for p in group if p.source)
-    return replace(mean, gallery=0, source="; ".join(sources), **values)  # type: ignore[arg-type]
+    return replace(mean, gallery=0, source="; ".join(sources), **values)
