@@ -148,18 +148,35 @@ def test_a_finished_training_that_is_resumed_tests_its_best(
     assert "tested: best.ckpt, of step 6 (val/stage4/mAP 50.0%)" in caplog.text
 
 
-def killed_after(cfg: DictConfig, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run until a batch, as a killed run; what it has written stays."""
-    end = ReidModule.on_train_batch_start
+def killed_in(hook: str, cfg: DictConfig, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run until a hook of a step, as a killed run; what it has written stays."""
+    end = getattr(ReidModule, hook)
 
-    def stop(self: ReidModule, batch: Any, batch_idx: int) -> None:
+    def stop(self: ReidModule, *args: Any) -> None:
         if self.global_step == step:
             raise RuntimeError("killed")
-        end(self, batch, batch_idx)
+        end(self, *args)
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
-        patch.setattr(ReidModule, "on_train_batch_start", stop)
+        patch.setattr(ReidModule, hook, stop)
         run(cfg)
+
+
+def test_a_kill_before_the_last_validation_keeps_the_best(
+    composed: Compose, scores: dict[int, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`last.ckpt` is of the last step, at which nothing is trained any more."""
+    scores |= {2: 0.2, 4: 0.3, 6: 0.5}
+    cfg = composed(*FEW, *SIX)
+    killed_in("on_validation_start", cfg, 6, monkeypatch)
+    folder = Path(cfg.run_dir)
+    last = saved(folder, "last.ckpt")
+    assert (last["global_step"], saved(folder, "best.ckpt")["global_step"]) == (6, 4)
+    run(composed(*FEW, *SIX, "ckpt_path=last"))
+    best = saved(folder, "best.ckpt")
+    assert best["global_step"] == 6 and weights_equal(best, last)
+    validated = logged(folder, "val/stage4/mAP")["val/stage4/mAP"]
+    assert validated == pytest.approx({1: 0.2, 3: 0.3, 5: 0.5})
 
 
 def test_a_resumed_training_ends_with_the_same_best(
@@ -170,7 +187,7 @@ def test_a_resumed_training_ends_with_the_same_best(
     whole = composed(*FEW, *SIX, every, run="whole")
     expected = run(whole)
     cut = composed(*FEW, *SIX, every, run="cut")
-    killed_after(cut, 3, monkeypatch)
+    killed_in("on_train_batch_start", cut, 3, monkeypatch)
     metrics = run(composed(*FEW, *SIX, every, "ckpt_path=last", run="cut"))
     assert metrics == expected
     for name in ("best.ckpt", "last.ckpt"):

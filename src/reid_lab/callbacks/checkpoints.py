@@ -50,7 +50,8 @@ class Checkpoints(ModelCheckpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        if _validation_is_due(trainer):
+        self._last_global_step_saved = trainer.global_step  # by the run that is resumed
+        if trainer.num_val_batches and validation_is_due(trainer):
             validation = trainer.fit_loop.epoch_loop.val_loop
             validation.restarting = False  # from its first batch on
             trainer.validating = True
@@ -124,12 +125,12 @@ def _last_batch(trainer: pl.Trainer) -> bool:
     return trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
 
 
-def _validation_is_due(trainer: pl.Trainer) -> bool:
+def validation_is_due(trainer: pl.Trainer) -> bool:
     """Whether the resumed checkpoint was written just before a validation of its step."""
     fit, epoch = trainer.fit_loop, trainer.fit_loop.epoch_loop
     if not epoch.restarted_on_train_batch_end or fit._data_fetcher is None:
         return False
-    return bool(trainer.num_val_batches) and epoch._should_check_val_fx(fit._data_fetcher)
+    return epoch._should_check_val_fx(fit._data_fetcher)
 
 
 def _log_step(trainer: pl.Trainer) -> None:

@@ -12,7 +12,9 @@ from typing import Any, Protocol, cast, runtime_checkable
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.loops import _FitLoop
 
+from reid_lab.callbacks.checkpoints import validation_is_due
 from reid_lab.callbacks.embedding import data_of
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
@@ -98,6 +100,19 @@ def _keep(module: pl.LightningModule, steps: int) -> None:
     module.hparams["model"] = {**module.hparams["model"], **kept, "iterations": steps}
 
 
+class ValidatedFitLoop(_FitLoop):
+    """Does not skip a finished training that is resumed where its last validation is due.
+
+    `last.ckpt` of the last step is written before that validation, and a kill may come between.
+    Where it did not, the validation has the same result once more.
+    """
+
+    @property
+    def skip(self) -> bool:
+        self.update_restart_stage()
+        return super().skip and not validation_is_due(self.trainer)
+
+
 class BestCheckpoint(ModelCheckpoint):
     """`best.ckpt`: the checkpoint whose last exit has the best mAP on held-out people.
 
@@ -140,6 +155,8 @@ class BestCheckpoint(ModelCheckpoint):
             warnings.filterwarnings("ignore", "Checkpoint directory")
             super().setup(trainer, pl_module, stage)
         self.monitor, self._active = monitored(trainer, pl_module)
+        if self._active and stage == "fit":  # Lightning has no hook before it skips a training
+            trainer.fit_loop.__class__ = ValidatedFitLoop
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._active:
