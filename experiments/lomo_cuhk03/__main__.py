@@ -1,6 +1,6 @@
 """Compare KISSME with and without its negative directions on held-out training people.
 
-python -m experiments.lomo_cuhk03 .../cuhk03-np/detected [--splits 10] [--features FILE.npy]
+python -m experiments.lomo_cuhk03 .../cuhk03-np/detected [--splits 10] [--features FOLDER]
 
 Each split divides the training people into halves by its seed: the metric is learned on one half
 and ranks the other. The test split is not used. Writes kissme.csv.
@@ -11,14 +11,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from reid_lab.classical import Lomo, Subspace, kissme
-from reid_lab.dataset import ReidDataModule, Split, Transforms, read_cuhk03_np
+from experiments.lomo_cuhk03.features import cuhk03, features
+from reid_lab.classical import Subspace, kissme
+from reid_lab.dataset import Split
 from reid_lab.dataset.splits import query_and_gallery
 from reid_lab.files.tables import write_csv
 from reid_lab.results.provenance import commit, machine
@@ -33,31 +33,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.lomo_cuhk03")
     parser.add_argument("root", type=Path)
     parser.add_argument("--splits", type=int, default=10)
-    parser.add_argument("--features", type=Path, help="cache file: read if it exists, else written")
+    parser.add_argument("--features", type=Path, help="folder, a cache")
     args = parser.parse_args()
-    reader = partial(read_cuhk03_np, boxes="detected")
-    size = Transforms(128, 48, enlarge=1, flip=0, erase=0)
-    data = ReidDataModule(args.root, reader, size, batch_size=2, workers=0)
-    rows = features(data, args.features)
+    data = cuhk03(args.root)
+    rows = features(data, "train", args.features)
     results = [row for seed in range(args.splits) for row in study(data.train_split, rows, seed)]
     write_csv(FOLDER / "kissme.csv", results)
     print(f"{machine()}; torch {torch.__version__}, {torch.get_num_threads()} threads")
     print(f"commit {commit()}; splits by seeds 0 to {args.splits - 1}")
     print("\n".join(table(results)))
-
-
-@torch.no_grad()
-def features(data: ReidDataModule, cached: Path | None) -> torch.Tensor:
-    """(N, 26960) LOMO of the training images, in their order."""
-    if cached is not None and cached.is_file():
-        return torch.from_numpy(np.load(cached))
-    lomo = Lomo()
-    rows = torch.empty(len(data.train_split), lomo.dim)
-    for batch in data.train_images_loader():
-        rows[batch["index"]] = lomo(batch["pixels"][:, 0])
-    if cached is not None:
-        np.save(cached, rows.numpy())
-    return rows
 
 
 def study(train: Split, rows: torch.Tensor, seed: int) -> Iterator[dict[str, object]]:
