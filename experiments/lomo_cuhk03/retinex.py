@@ -25,12 +25,14 @@ from reid_lab.classical.retinex import READINGS, Reading
 from reid_lab.classical.xqda import Solver, solve
 from reid_lab.dataset import ReidDataModule, Split
 from reid_lab.dataset.splits import query_and_gallery
+from reid_lab.files.atomic import replacing
 from reid_lab.files.tables import write_csv
 from reid_lab.results.provenance import commit, machine
 from reid_lab.retrieval import Ids, Mahalanobis, rank
 
 LENGTHS = {"sqrt3": 1, "unit": 3}  # of descriptors; the regulariser for LOMO's of length sqrt(3)
 METRICS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mAP_trapezoid")
+COMMIT = commit()
 TABLE = Path(__file__).parent / "retinex.csv"
 
 
@@ -82,7 +84,7 @@ def main() -> None:
     parser.add_argument("--readings", nargs="+", choices=READINGS, default=READINGS)
     parser.add_argument("--release", action="store_true", help="also its SVD and its two views")
     args = parser.parse_args()
-    print(f"commit {commit()}; {machine()}; torch {torch.__version__}", flush=True)
+    print(f"commit {COMMIT}; {machine()}; torch {torch.__version__}", flush=True)
     data = cuhk03(args.root)
     variants = GRID + RELEASE if args.release else GRID
     for reading in args.readings:
@@ -93,11 +95,12 @@ def main() -> None:
 
 
 def span(data: ReidDataModule, reading: Reading, folder: Path) -> torch.Tensor:
-    """(N, N) coordinates of all training images in their span: distances equal those of features."""
+    """(N, N) coordinates of all training images in their span, of the features' distances."""
     cached = folder / f"span_{reading}.npy"
     if not cached.is_file():
         rows = features(data, "train", folder, reading)
-        np.save(cached, Subspace.of(rows).coordinates.numpy())
+        with replacing(cached) as beside, beside.open("wb") as file:
+            np.save(file, Subspace.of(rows).coordinates.numpy())
     return torch.from_numpy(np.load(cached))
 
 
@@ -130,7 +133,7 @@ def report(trial: Trial, part: str, reading: Reading, variants: list[Variant]) -
             moments[variant.views] = moments_of(trial, variant.views)
         row = {**key, **accuracy(trial, moments[variant.views], variant)}
         print(", ".join(f"{k} {v}" for k, v in row.items()), flush=True)
-        write_csv(TABLE, [*table(), {**row, "commit": commit()}])
+        write_csv(TABLE, [*table(), {**row, "commit": COMMIT}])
 
 
 def moments_of(trial: Trial, views: str) -> PairMoments:
