@@ -55,7 +55,7 @@ def written(folder: Path, precision: str = "32-true", views: Any = 1) -> list[di
     )
     trainer.datamodule = SimpleNamespace(transforms=Transforms(64, 32, views=views))
     model.trainer = trainer
-    costs = {n: views * c for n, c in count_exits(model, 64, 32).items()} | {"hsv": 6 * 64 * 32}
+    costs = dict(count_exits(model, 64, 32)) | {"hsv": 6 * 64 * 32}
     dims = dict.fromkeys(costs, 8) | {"hsv": 16}
     results = Results()
     callback.add(results, SimpleNamespace(embeddings=embeddings(costs, dims)), model)  # type: ignore[arg-type]
@@ -84,8 +84,8 @@ def test_every_exit_and_reference_has_a_row(tmp_path: Path, precision: str) -> N
     assert float(hsv["images_per_second"]) > 0
 
 
-def test_ten_crops_count_ten_times(tmp_path: Path) -> None:
+def test_one_of_ten_views_is_measured(tmp_path: Path) -> None:
     one, ten = (written(tmp_path / str(views), views=views)[0] for views in (1, 10))
-    assert int(ten["mul_adds"]) == 10 * int(one["mul_adds"])
-    assert int(ten["peak_memory_bytes"]) == 10 * int(one["peak_memory_bytes"])
-    assert (ten["parameters"], ten["views"]) == (one["parameters"], "10")
+    for column in ("mul_adds", "peak_memory_bytes", "parameters"):
+        assert ten[column] == one[column], column
+    assert (one["views"], ten["views"], ten["per"]) == ("1", "10", "view")

@@ -164,7 +164,7 @@ def test_published_units() -> None:
                 row
             )
         assert not row["image"] or re.fullmatch(r"\d+x\d+", row["image"]), row
-        assert row["views"] in ("", "1", "2", "10")
+        assert row["views"] in ("?", "1", "2", "10")
         assert row["pretraining"] in ("", "none", "ImageNet-1K", "ImageNet-21K", "LUPerson")
         assert not row["parameters"] or 1e5 < float(row["parameters"]) < 1e9
     assert len({(r["dataset"], r["method"], r["source"]) for r in rows()}) == len(rows())
@@ -174,5 +174,9 @@ def test_published_units() -> None:
 def test_published_settings_are_in_the_notes() -> None:
     notes = {p.method: p.note for p in published("market1501", 19732)}
     assert "images of 256x128; pre-training: ImageNet-1K; 2.2 M parameters" in notes["OSNet x1.0"]
-    assert "pre-training: LUPerson" in notes["SOLIDER (Swin-T)"] and "views" not in notes["PCB"]
-    assert "; 10 views; " in notes["DaRe(R)"]
+    assert (
+        "pre-training: LUPerson" in notes["SOLIDER (Swin-T)"] and "views not given" in notes["PCB"]
+    )
+    for method in ("DaRe(R)", "PLA"):
+        assert "; 10 views; " in notes[method] and "cost of one view" in notes[method]
+    assert "views" not in notes["OSNet x1.0"]

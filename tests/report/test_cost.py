@@ -87,8 +87,11 @@ def test_the_section_says_how_it_was_measured() -> None:
     (section,) = cost([LINE])
     for word in ("a CPU", "2 threads", "blocks kept", "batch 16 over 3", "19,732 images"):
         assert word in section.lead
-    assert "crops" not in section.lead
-    assert "10 crops an image" in conditions_line([replace(LINE, views=10)])
+    assert "view" not in section.lead
+    together = conditions_line([replace(LINE, views=10)])  # of an older run
+    assert "latency of one image, 10 views at once, over 20 passes" in together
+    apart = conditions_line([replace(LINE, views=10, per="view")])
+    assert "all costs of one of 10 views of an image" in apart and "of one view over" in apart
     assert "Gallery" not in cost([replace(LINE, gallery=None, gallery_bytes=math.nan)])[0].lead
 
 

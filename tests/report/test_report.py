@@ -346,8 +346,12 @@ def test_operating_points_that_could_not_be_had(run: Path) -> None:
 
 @pytest.mark.usefixtures("undrawn")
 def test_older_runs_lack_columns_and_keys(run: Path) -> None:
-    for name in ("roc.csv", "operating_points.csv", "dimensions.csv", "conditions.csv"):
-        (run / "results" / name).unlink()
+    for name in ("roc", "operating_points", "dimensions", "conditions", "policies"):
+        (run / "results" / f"{name}.csv").unlink()
+    path = run / "results" / "stream.csv"
+    with path.open(newline="") as file:
+        streams = [{k: v for k, v in r.items() if "gain" not in k} for r in csv.DictReader(file)]
+    write_csv(path, streams)
     path = run / "results" / "exits.csv"
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["kind"] != "reranked"]

@@ -28,7 +28,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: `repeats` passes of one image and of `batch`, `seconds` together.
+    """How long to measure: `repeats` passes of one view and of `batch`, `seconds` together.
 
     The seconds also bound the warm-up. Where there is a meter of energy, it has as many again.
     """
@@ -40,7 +40,7 @@ class Effort:
 
 @dataclass(frozen=True)
 class Counted:
-    """An exit's Mul-Adds an image, all crops together, and its embeddings' dimension."""
+    """An exit's Mul-Adds of one view, and its embeddings' dimension."""
 
     mul_adds: int
     dim: int
@@ -48,7 +48,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured: `exits` of what `images` gives, (N, 3, H, W) for N crops.
+    """What is measured: `exits` of what `images` gives, (N, 3, H, W) for N views.
 
     Args:
         module: whose weights are counted; None of a reference, whose memory is not known.
@@ -79,8 +79,8 @@ def network(
         with context():
             yield from model.exits(images)
 
-    def images(crops: int) -> Tensor:
-        return convert(normalise(noise(crops, size, model.device)))
+    def images(count: int) -> Tensor:
+        return convert(normalise(noise(count, size, model.device)))
 
     return Subject("exit", exits, images, counted, model)
 
@@ -96,7 +96,7 @@ def reference(
     return Subject(
         "reference",
         lambda images: [(name, features(images))],
-        lambda crops: noise(crops, size, device),
+        lambda count: noise(count, size, device),
         {name: counted},
     )
 
@@ -112,22 +112,24 @@ def account(
 ) -> list[Row]:
     """One row for each exit, in order; what the platform cannot measure is nan.
 
+    All costs are of one view: an image that is tested by ten has ten times as many Mul-Adds.
+
     Args:
-        views: crops of an image; at inference all of them pass at once.
+        views: of a test image; noted in the rows.
         gallery: images that a query is compared with.
     """
     module = subject.module or nn.Module()
     training = module.training
     module.eval()
     try:
-        one, many = subject.images(views), subject.images(views * effort.batch)
+        one, many = subject.images(1), subject.images(effort.batch)
         memory = _memory(subject, one)
         single = time_exits(subject.exits, one, effort.repeats, effort.seconds / 2)
         several = time_exits(subject.exits, many, effort.repeats, effort.seconds / 2)
-        joules = _joules(subject, many, effort, views)
+        joules = _joules(subject, many, effort)
     finally:
         module.train(training)
-    around = {"batch": effort.batch, "views": views, **conditions(one.device)}
+    around = {"batch": effort.batch, "views": views, "per": "view", **conditions(one.device)}
     return [
         {
             "exit": name,
@@ -174,7 +176,7 @@ def _memory(subject: Subject, images: Tensor) -> dict[str, Row]:
     return {name: asdict(memory) for name, memory in found.items()}
 
 
-def _joules(subject: Subject, images: Tensor, effort: Effort, views: int) -> Row:
+def _joules(subject: Subject, images: Tensor, effort: Effort) -> Row:
     """An image, by exit; the meters tick every few milliseconds to tenths of a second."""
     names = list(subject.counted)
     meter = find_meter(images.device)
@@ -182,4 +184,4 @@ def _joules(subject: Subject, images: Tensor, effort: Effort, views: int) -> Row
         return dict.fromkeys(names, UNKNOWN)
     share = effort.seconds / len(names)
     spent = {n: joules_per_image(subject.exits, images, n, meter, share) for n in names}
-    return {n: UNKNOWN if joules is None else joules * views for n, joules in spent.items()}
+    return {n: UNKNOWN if joules is None else joules for n, joules in spent.items()}

@@ -31,8 +31,8 @@ class AnytimeCurve(AfterRanking):
     """Adds the accuracy of the most recent exit at every budget: `anytime.csv`. DaRe, 4.1.
 
     Args:
-        budgets: Mul-Adds an image; None takes `points` from zero to past the last exit, and
-            the exits' own costs.
+        budgets: Mul-Adds of one view of an image; None takes `points` from zero to past the last
+            exit, and the exits' own costs.
     """
 
     def __init__(self, budgets: NonEmpty[MulAdds] | None = None, points: Points = 50) -> None:
@@ -59,8 +59,8 @@ class StreamCurve(AfterRanking):
         exits: where a query may exit, cheapest first; None takes the method's.
         policies: any of random, geometric, distance, margin, entropy, learned; see
             budget/policies.py.
-        budgets: mean Mul-Adds a query; None takes `points` from the first exit's cost to the
-            last one's.
+        budgets: mean Mul-Adds of one view of a query; None takes `points` from the first exit's
+            cost to the last one's.
         candidates: where a policy looks for neighbours: `other_cameras`, `all`, or `oracle`
             (without junk images, which needs the query's label: for comparison only).
         thresholds: `online`, the paper's running quantile; `steered`, the same brought back to

@@ -130,15 +130,14 @@ class RankingEvaluation(pl.Callback):
             raise RankingError(f"callbacks.ranking.{error}") from error
 
     def count(self, data: ReidDataModule, module: ReidModule) -> None:
-        """Set `mul_adds`, those of each exit.
+        """Set `mul_adds`, those of each exit for one view of an image.
 
         Raises:
             RankingError: `pca` is above an exit's dimension.
         """
         transforms = data.transforms
         counts = count_exits(module, transforms.height, transforms.width)
-        # every view of an image passes through the network
-        self.mul_adds = {name: count * transforms.views for name, count in counts.items()}
+        self.mul_adds = counts
         signed = ", ".join(module.exit_signs)
         if self.pca is not None and signed:
             raise RankingError(
@@ -214,7 +213,10 @@ class RankingEvaluation(pl.Callback):
         self.results = Results()
         if self.evaluation is not None:
             bounds = self.evaluation.intervals()
-            rows = [{**row, **bounds[row["name"]]} for row in self.evaluation.table()]
+            views = data_of(trainer).transforms.views
+            rows = [
+                {**row, **bounds[row["name"]], "views": views} for row in self.evaluation.table()
+            ]
             last = cast(ReidModule, pl_module).exit_names[-1]
             self.results.exits = EXITS.of(rows)
             self.results.scores = query_scores(self.evaluation)
@@ -278,7 +280,7 @@ class RankingEvaluation(pl.Callback):
             name: Exit(
                 values[of["query"]],
                 values[of["gallery"]],
-                self.references[name].mul_adds(*size) * transforms.views
+                self.references[name].mul_adds(*size)
                 if name in self.references
                 else self.mul_adds[name],
                 reference=name in self.references,

@@ -36,7 +36,7 @@ APART = {"name", "run_dir", "compare", "ckpt_path", "task", "logger", "callbacks
 
 @dataclass(frozen=True)
 class Measured:
-    """A network, where and at what size (H, W) of images it runs, and how many crops of each."""
+    """A network, where and at what size (H, W) it runs, and how many views a test takes."""
 
     model: ReidModule
     size: tuple[int, int]
@@ -135,7 +135,7 @@ def _precision(name: Any, device: torch.device) -> Precision:
 
 def subject(m: Measured) -> Subject:
     counts, dims = count_exits(m.model, *m.size), exit_dims(m.model, *m.size)
-    counted = {name: Counted(count * m.views, dims[name]) for name, count in counts.items()}
+    counted = {name: Counted(count, dims[name]) for name, count in counts.items()}
     context, convert = m.precision.test_step_context, m.precision.convert_input
     return network(m.model, counted, m.size, context, convert)
 
@@ -147,6 +147,6 @@ def references(cfg: DictConfig, m: Measured) -> list[Subject]:
     for name in nodes:
         features = make(cfg, f"callbacks.ranking.references.{name}")
         probe = torch.zeros(1, 3, *m.size, dtype=torch.uint8, device=m.device)
-        counted = Counted(features.mul_adds(*m.size) * m.views, features(probe).shape[1])
+        counted = Counted(features.mul_adds(*m.size), features(probe).shape[1])
         found.append(reference(name, features, counted, m.size, m.device))
     return found

@@ -231,6 +231,7 @@ def _exits(one: Finished) -> list[Point]:
                 rank1=e.rank1,
                 mAP=e.mAP,
                 mul_adds=float(e.mul_adds),
+                views=e.views,
                 **{"embedding_bytes": float(BYTES * e.dim or "nan"), **cost},
             )
         )
@@ -259,6 +260,7 @@ def _streams(one: Finished) -> list[Point]:
                 rank1=p.rank1,
                 mAP=p.mAP,
                 mul_adds=p.realised,
+                views=one.run.views,
                 planned=p.planned,
                 above_random=p.rank1_gain,
                 note=_shares(p),

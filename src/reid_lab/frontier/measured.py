@@ -87,4 +87,6 @@ def _known(values: Mapping[str, Any]) -> Cost:
 def _setting(row: CostRow, machine: str) -> str:
     known = {"threads": row.threads, "images/s at batch": row.batch}
     parts = [machine, row.device, *(f"{what} {count}" for what, count in known.items() if count)]
+    if row.per == "image" and row.views > 1:
+        parts.append(f"{row.views} views at once")
     return ", ".join(part for part in parts if part)

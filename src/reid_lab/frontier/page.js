@@ -252,6 +252,7 @@ function start({ points, colours }) {
     const found = [`Rank-1 ${percent(p.rank1)}`, `mAP ${percent(p.mAP)}`];
     if (p.rank1_max > p.rank1_min) found[0] += ` (${percent(p.rank1_min)} to ${percent(p.rank1_max)})`;
     for (const c of Object.keys(COSTS)) if (known(p, c)) found.push(`${COSTS[c]}: ${costText(c, p[c])}`);
+    if (p.views > 1) found.push(`costs of one of ${p.views} views`);
     if (p.kind === "stream") found.push(`planned ${short(p.planned)} Mul-Adds`);
     for (const key of ["seeds", "source", "note", "measured_on"]) if (p[key]) found.push(key === "note" ? p.note : `${key.replace("_", " ")} ${p[key]}`);
     return found;

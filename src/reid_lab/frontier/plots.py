@@ -72,7 +72,7 @@ def frontier(points: Sequence[Point], axis: str, metric: str) -> Figure | None:
     if not best:
         return None
     papers = [p for p in drawn if p.kind == "published"]
-    title = f"{METRICS[metric]} against {AXES[axis].label}: {points[0].dataset}"
+    title = f"{METRICS[metric]} against {label_of(AXES[axis], drawn)}: {points[0].dataset}"
     figure, ax = axes(title, 9.4, 4.8 + 0.12 * max(0, len(papers) - LINES))
     handles = [_pareto(ax, best, view)]
     for method, style in method_styles(points).items():
@@ -88,6 +88,16 @@ def frontier(points: Sequence[Point], axis: str, metric: str) -> Figure | None:
     if view.cost.measured:
         figure.supxlabel(f"Measured on {best[0].measured_on}", fontsize=7.5, color=QUIET)
     return figure
+
+
+def label_of(axis: Axis, points: Sequence[Point]) -> str:
+    """The label of a cost; `per view` where some accuracies are means over several views."""
+    several = any(p.views > 1 for p in points)
+    return axis.label.replace("per image", "per view") if several else axis.label
+
+
+def _counted(p: Point) -> str:
+    return f", {p.views} views" if p.views > 1 else ""
 
 
 def _pareto(ax: Axes, best: Sequence[Point], view: View) -> Line2D:
@@ -124,6 +134,7 @@ def _method(ax: Axes, points: Sequence[Point], style: MethodStyle, view: View) -
         zorder=3,
     )
     label = f"{points[0].method}, {_routed(stream)}" if stream else points[0].method
+    label += _counted(points[0])
     width = 2.2 if stream else 0.8 if len(exits) > 1 else 0
     return [_handle(label, style.colour, style.marker, style.colour, width)]
 
@@ -167,7 +178,9 @@ def _published(ax: Axes, papers: Sequence[Point], view: View) -> None:
         ax.plot(view.x(p), view.y(p), "d", ms=6, mfc="white", mec=QUIET, mew=1.1, zorder=2.5)
         place: Any = {"xytext": (4, 2), "textcoords": "offset points", "fontsize": SMALL}
         ax.annotate(str(number), (view.x(p), view.y(p)), color=QUIET, **place)
-        handles.append(_handle(f"{number}  {p.method} ({p.source})", QUIET, "d", "white", 0))
+        handles.append(
+            _handle(f"{number}  {p.method} ({p.source}{_counted(p)})", QUIET, "d", "white", 0)
+        )
     if handles:
         ax.legend(
             handles=handles,
@@ -193,7 +206,7 @@ def _scales(ax: Axes, points: Sequence[Point], view: View) -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x, view.cost.unit)))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.margins(y=0.1)
-    ax.set_xlabel(view.cost.label)
+    ax.set_xlabel(label_of(view.cost, points))
     ax.set_ylabel(f"{METRICS[view.metric]} (%)")
 
 

@@ -35,7 +35,8 @@ class Point:
         gallery: images in it.
         kind: `exit`, `stream`, `reference`, `reranked` or `published`.
         point: the exit, or the policy that routes the stream.
-        mul_adds: multiply-adds of an image, of a stream the mean that was realised.
+        mul_adds: multiply-adds of one view of an image, of a stream the mean that was realised.
+        views: of a test image, whose accuracy is that of their mean; 0 is unknown.
         planned: the budget that a stream was given.
         above_random: Rank-1 of a stream above that of `random` at its mean cost.
         embedding_bytes: that a gallery image takes; a stream keeps every exit that it uses.
@@ -52,6 +53,7 @@ class Point:
     mAP: Share
     mul_adds: float
     gallery: int = 0
+    views: int = 0
     planned: float = math.nan
     above_random: Signed = math.nan
     rank1_min: Share = math.nan

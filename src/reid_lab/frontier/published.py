@@ -15,8 +15,9 @@ def published(dataset: str, gallery: int) -> list[Point]:
     Single query, without re-ranking. Only if the gallery has the papers' name and size, since
     distractors or other boxes change the task. Mul-Adds are multiply-adds; the column
     `printed_unit` notes which numbers were halved, and which no paper prints. An empty cell is not
-    known from the source: `image` (height x width), `views` of a test image, `pretraining`
-    (`none`: from scratch), `parameters`.
+    known from the source: `image` (height x width), `pretraining` (`none`: from scratch),
+    `parameters`. Mul-Adds are of one of the `views` of a test image, whose embeddings' mean was
+    ranked; `?`: the source does not give their number.
     """
     name = _released(dataset)
     return [
@@ -29,6 +30,7 @@ def published(dataset: str, gallery: int) -> list[Point]:
             rank1=_fraction(row["rank1"]),
             mAP=_fraction(row["mAP"]),
             mul_adds=float(row["mul_adds"] or "nan"),
+            views=int(row["views"]) if row["views"].isdecimal() else 0,
             source=row["source"],
             note="; ".join(text for text in (_cost(row), *_setting(row), row["note"]) if text),
         )
@@ -57,10 +59,13 @@ def _setting(row: dict[str, str]) -> list[str]:
     """What accuracies are only compared under: image size, views, pre-training; and parameters."""
     return [
         row["image"] and f"images of {row['image']}",
-        f"{row['views']} views" if row["views"] not in ("", "1") else "",
+        _VIEWS.get(row["views"], f"{row['views']} views"),
         row["pretraining"] and f"pre-training: {row['pretraining']}",
         f"{float(row['parameters']) / 1e6:g} M parameters" if row["parameters"] else "",
     ]
+
+
+_VIEWS = {"1": "", "?": "views not given"}
 
 
 def _fraction(percent: str) -> float:

@@ -74,8 +74,11 @@ def conditions_line(costs: Sequence[CostRow]) -> str:
     c = costs[0]
     parts = [c.device, f"{c.threads} threads" if c.threads != 1 else "1 thread", c.allocator]
     parts += [c.precision] * bool(c.precision)
-    parts += [f"{c.views} crops an image"] * (c.views > 1)
-    parts += [f"latency of one image over {c.repeats} passes"]
+    one = "one image"
+    if c.views > 1:
+        one = "one view" if c.per == "view" else f"one image, {c.views} views at once,"
+        parts += [f"all costs of one of {c.views} views of an image"] * (c.per == "view")
+    parts += [f"latency of {one} over {c.repeats} passes"]
     parts += [f"images/s at batch {c.batch} over {c.batch_repeats}"]
     return " · ".join(parts)
 

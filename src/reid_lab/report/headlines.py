@@ -36,6 +36,7 @@ def _best(exits: Sequence[ExitRow]) -> Headline | None:
     if best is None:
         return None
     note = f"Rank-1 of {best.name}; mAP {percent(best.mAP)}, at {mul_adds(best.mul_adds)} Mul-Adds"
+    note += " a view" * (best.views > 1)
     return Headline("Best exit", percent(best.rank1), note)
 
 

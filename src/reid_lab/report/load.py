@@ -41,6 +41,11 @@ class Run(Results):
         return self.summary.name or self.folder.name
 
     @property
+    def views(self) -> int:
+        """Of a test image: Mul-Adds are of one of them. 1 in older runs, which count all."""
+        return max((e.views for e in self.exits), default=1)
+
+    @property
     def exit_names(self) -> list[str]:
         """Every exit named anywhere in the run, in order of appearance; nothing re-ranked."""
         found = [e.name for e in self.exits if e.kind == "exit"]

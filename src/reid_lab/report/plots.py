@@ -37,8 +37,9 @@ def exits(run: Run, others: Others, metric: str) -> Figure | None:
     if not inner and not references:
         return None
     figure, ax = axes(f"{METRICS[metric]} by exit")
-    others_exits = {label: _exits(other.exits, metric) for label, other in others.items()}
-    unit = _cost_axis(ax, [e.mul_adds for e in inner + sum(others_exits.values(), references)])
+    others_exits = {label: _exits(other.exits, metric) for label, other in _named(run, others)}
+    costs = [e.mul_adds for e in inner + sum(others_exits.values(), references)]
+    unit = _cost_axis(ax, costs, f"Mul-Adds {_per(run, 'image')}")
     for index, (label, points) in enumerate(others_exits.items()):
         ax.plot(*_xy(points, metric, unit), markersize=5, label=label, **_other(index, marker=True))
     ax.plot(*_xy(inner, metric, unit), color=QUIET, linewidth=1.2, zorder=2)
@@ -58,13 +59,13 @@ def exits(run: Run, others: Others, metric: str) -> Figure | None:
 
 def anytime(run: Run, others: Others, metric: str) -> Figure | None:
     """Accuracy of the newest exit at each budget, as a staircase."""
-    stairs = {label: _stairs(other, metric) for label, other in others.items()}
+    stairs = {label: _stairs(other, metric) for label, other in _named(run, others)}
     own = _stairs(run, metric)
     if not own:
         return None
     figure, ax = axes(f"{METRICS[metric]} when cut off at a budget")
     reached = [x for line in [own, *stairs.values()] for x, _ in line]
-    unit = _cost_axis(ax, reached, "Budget: Mul-Adds per image")
+    unit = _cost_axis(ax, reached, f"Budget: Mul-Adds {_per(run, 'image')}")
     # a larger budget changes nothing after the last exit
     end = max(reached) * 1.04 / unit
     for index, (label, line) in enumerate(stairs.items()):
@@ -90,7 +91,7 @@ def stream(run: Run, metric: str = "rank1") -> Figure | None:
     unit = _cost_axis(
         ax,
         [*(p.realised for p in run.stream), *(e.mul_adds for e in inner)],
-        "Realised mean Mul-Adds per query",
+        f"Realised mean Mul-Adds {_per(run, 'query')}",
     )
     used = [e for e in inner if e.name in run.stream[0].shares] or inner
     ax.plot(*_xy(used, metric, unit), color=QUIET, linewidth=1, label="random in expectation")
@@ -122,6 +123,19 @@ def budget(run: Run) -> Figure | None:
     ax.set_aspect("equal")
     ax.legend(loc="upper left")
     return figure
+
+
+def _per(run: Run, what: str) -> str:
+    """What Mul-Adds are of: per image, or per view where the run tests several of each."""
+    return f"per {what}" if run.views == 1 else f"per view, {run.views} views per {what}"
+
+
+def _named(run: Run, others: Others) -> list[tuple[str, Run]]:
+    """The other runs with their labels, and their number of views where it differs."""
+    return [
+        (label if other.views == run.views else f"{label} ({other.views} views)", other)
+        for label, other in others.items()
+    ]
 
 
 def _y(e: ExitRow, metric: str) -> float:
@@ -232,7 +246,7 @@ def _other(index: int, marker: bool) -> dict[str, Any]:
     return {**style, "marker": MARKERS[index % len(MARKERS)]} if marker else style
 
 
-def _cost_axis(ax: Axes, costs: Sequence[float], label: str = "Mul-Adds per image") -> float:
+def _cost_axis(ax: Axes, costs: Sequence[float], label: str) -> float:
     """Label the cost axis, start it at zero, and return the unit costs are to be divided by."""
     largest = max(costs, default=0) or 1.0
     unit, letter = mul_adds_unit(largest)

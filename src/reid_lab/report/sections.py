@@ -64,7 +64,8 @@ def exits(run: Run, images: Images) -> Section:
     if not run.exits:
         return Section(title, missing="results/exits.csv has no rows or is missing")
     counts = {(e.queries, e.skipped) for e in run.exits}
-    lead = "Each exit has an embedding of its own; its Mul-Adds are cumulative, of one image."
+    of = "image" if run.views == 1 else f"of the {run.views} views of an image"
+    lead = f"Each exit has an embedding of its own; its Mul-Adds are cumulative, of one {of}."
     if len(counts) == 1:
         queries, skipped = counts.pop()
         lead += f" {queries:,} queries were ranked, {skipped:,} without a match were skipped."

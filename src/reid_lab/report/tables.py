@@ -130,7 +130,8 @@ def exits_table(
         ]
         for e in ordered
     ]
-    header = ["Exit", "Mul-Adds", "Dim", *("95% CI" if CI in head else head for head in show)]
+    cost = "Mul-Adds" if all(e.views == 1 for e in exits) else "Mul-Adds a view"
+    header = ["Exit", cost, "Dim", *("95% CI" if CI in head else head for head in show)]
     return TextTable(header, rows, best=ordered.index(best) if best else None)
 
 

@@ -24,7 +24,8 @@ class ExitRow:
     """`exits.csv`: an exit of the network (kind `exit`), the same after re-ranking (`reranked`,
     its name `EXIT + METHOD`), or a `reference` method.
 
-    `mul_adds` are cumulative, of one image. `*_low` and `*_high`: 95% confidence interval by a
+    `mul_adds` are cumulative, of one of the `views` of a test image; those of older runs are of
+    all views together. `*_low` and `*_high`: 95% confidence interval by a
     bootstrap over identities.
     """
 
@@ -45,6 +46,7 @@ class ExitRow:
     rank1_high: Share = math.nan
     mAP_low: Share = math.nan
     mAP_high: Share = math.nan
+    views: int = 1
 
     @property
     def of(self) -> str:
@@ -57,7 +59,8 @@ class CostRow:
     """`cost.csv`: what an exit costs on one machine; unknown is nan.
 
     Bytes, milliseconds, joules; cumulative up to the exit. `mul_adds`, `peak_memory_bytes`,
-    `latency_*_ms` and `joules_per_image` are of one image with all its `views`.
+    `latency_*_ms`, `images_per_second` and `joules_per_image` are of one view of an image (`per`
+    is `view`); those of older runs of an image with all its `views` at once (`image`).
     """
 
     exit: str
@@ -83,6 +86,7 @@ class CostRow:
     threads: int
     allocator: str
     precision: str
+    per: str = "image"
 
 
 @dataclass(frozen=True, kw_only=True)
