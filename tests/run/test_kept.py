@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from reid_lab.report import load_run
 from reid_lab.results import Results
 from reid_lab.run.run import run
 from tests.conftest import SMALL, Compose
+from tests.launcher import Launcher, Starter
 from tests.run.test_run import SIX_STEPS, UNNEEDED, rows
 
 pytestmark = pytest.mark.system
@@ -290,31 +290,20 @@ def test_a_signal_where_python_drops_exceptions_is_not_lost(where: str) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_command_with_one_message(
-    people: Path, tmp_path: Path, number: int, status: int
+    starter: Launcher | Starter, people: Path, tmp_path: Path, number: int, status: int
 ) -> None:
     """With workers, which get the signal, too."""
     steps = ("model.iterations=100000", "callbacks.checkpoint.every_n_train_steps=2")
     places = (f"dataset.root={people}", "dataset=folder", f"hydra.run.dir={tmp_path / 'run'}")
     words = [*SMALL, *SIX_STEPS[:4], *steps, *places, "dataset.workers=2", "name=stopped"]
-    source = str(Path(sys.modules["reid_lab"].__file__ or "").parents[1])
-    process = subprocess.Popen(
-        [sys.executable, "-m", "reid_lab", *words],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": source},
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 240
-    while not last_checkpoint(tmp_path / "run").is_file() and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    process = starter.start("reid_lab", words, tmp_path, tmp_path / "printed.txt")
+    while not last_checkpoint(tmp_path / "run").is_file():
+        assert process.wait(0.1) is None, process.text()
     os.killpg(process.pid, number)
-    told = process.communicate(timeout=120)[1]
-    assert process.returncode == status, told
-    assert "Traceback" not in told
-    assert told.splitlines()[-1].startswith("interrupted while training; resume from")
+    assert process.wait(120) == status, process.text()
+    assert "Traceback" not in process.text()
+    last = process.text().splitlines()[-1]
+    assert last.startswith("interrupted while training; resume from")
 
 
 def test_an_embedding_that_is_not_finite_is_named(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
 from tests.conftest import SMALL, TINY
+from tests.launcher import Launcher, Starter
 
 pytestmark = pytest.mark.system
 
@@ -30,16 +29,15 @@ def test_the_agent_draws_what_the_sweep_names() -> None:
     assert set(yaml.safe_load(SWEEP.read_text())["parameters"]) == set(DRAWN)
 
 
-def test_a_run_of_the_agent(tmp_path: Path, people: Path) -> None:
-    command = agent_command(yaml.safe_load(SWEEP.read_text()))
+def test_a_run_of_the_agent(starter: Launcher | Starter, tmp_path: Path, people: Path) -> None:
+    python, option, module, *words = agent_command(yaml.safe_load(SWEEP.read_text()))
+    assert (python, option) == (sys.executable, "-m")
     folder = tmp_path / "run"
     small = [*SMALL, *TINY, f"dataset.root={people}", "~dataset.recipe", "model.iterations=1"]
     small += ["logger.wandb.offline=true", f"hydra.run.dir={folder}"]
-    env = {**os.environ, "WANDB_SWEEP_ID": "sweep1", "WANDB_RUN_ID": "run1"}
-    done = subprocess.run(
-        [*command, *small], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    own = {"WANDB_SWEEP_ID": "sweep1", "WANDB_RUN_ID": "run1"}
+    process = starter.start(module, [*words, *small], tmp_path, tmp_path / "printed.txt", own)
+    assert process.wait(300) == 0, process.text()
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert (config["model"]["lr"], config["loss"]["margin"]) == (0.002, None)
     assert list((folder / "wandb").glob("offline-run-*-run1/*.wandb"))
