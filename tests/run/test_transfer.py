@@ -12,9 +12,10 @@ from reid_lab.checkpoint import CheckpointError
 from reid_lab.config.build import build_model, use_trained_network
 from reid_lab.config.paths import last_checkpoint
 from reid_lab.dataset.synthetic import render
+from reid_lab.files.atomic import write_text
 from reid_lab.files.stored import read_config
 from reid_lab.frontier.collect import collect
-from reid_lab.report.transfer import matrix, transfer_rows, write_transfer
+from reid_lab.report.transfer import TransferCell, matrix, transfer_rows, write_transfer
 from reid_lab.results.card import ModelCard
 from reid_lab.results.rows import TRANSFER, TransferRow
 from reid_lab.run.jobs import Job
@@ -108,6 +109,34 @@ def test_rows_and_columns_of_one_name_are_told_apart() -> None:
     assert transfer_rows(transfer_cells(seeds)) == [
         TransferRow(trained_on="y", checkpoint="1.ckpt", figures={"y/rank1": 0.5, "y/mAP": 0.25})
     ]
+
+
+def test_the_frame_marks_the_recipe_that_was_trained_on(tmp_path: Path) -> None:
+    """Two recipes have one name; labels give what differs, and nothing else."""
+    card, cells = ModelCard(data="synthetic"), []
+    checkpoint = str(tmp_path / "run/checkpoints/last.ckpt")
+    for folder, root in (("run", "one"), ("0", "one"), ("1", "two")):
+        write_text(tmp_path / folder / "config.yaml", f"dataset: {{root: {root}}}")
+    for number in (0, 1):
+        words = f"dataset.recipe.seed={number}", "dataset.recipe.cameras=3"
+        own = job(checkpoint, "synthetic", 0.5, card, *words)
+        cells.append(replace(own, folder=tmp_path / str(number)))
+    first, second = transfer_cells(cells)
+    assert (first.tested, second.tested) == ("synthetic (seed=0)", "synthetic (seed=1)")
+    assert (first.own, second.own) == (True, False)
+
+
+@pytest.mark.filterwarnings("error")  # of a layout that does not fit
+def test_long_labels_fit_the_matrix() -> None:
+    path = "/a/long/path/to/runs/osnet/2026-01-01_00-00-00/checkpoints/last.ckpt"
+    cell = TransferCell(f"synthetic (osnet) ({path})", f"folder (root={path})", path, 0.5, 0.5)
+    figure = matrix([cell], "mAP")
+    figure.draw_without_rendering()
+    labels = [*figure.axes[0].get_yticklabels(), *figure.axes[0].get_xticklabels()]
+    for label in labels:
+        box = label.get_window_extent()
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, label.get_text()
+        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, label.get_text()
 
 
 def test_a_matrix_with_gaps_is_drawn_and_removed(tmp_path: Path) -> None:

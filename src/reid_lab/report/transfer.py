@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
+from textwrap import fill
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -84,7 +85,11 @@ def matrix(cells: Sequence[TransferCell], metric: str) -> Figure:
     values = [
         [100 * row.figures.get(f"{c}/{metric}", float("nan")) for c in columns] for row in rows
     ]
-    size = 2.4 + 1.1 * len(columns), 1.4 + 0.6 * len(rows)
+    above = [fill(column, 18) for column in columns]
+    beside = [fill(row.trained_on, 28) for row in rows]
+    lines = max(label.count("\n") for label in above)
+    letters = max(len(line) for label in beside for line in label.split("\n"))
+    size = 1.1 + 0.08 * letters + 1.5 * len(columns), 1.5 + 0.17 * lines + 0.6 * len(rows)
     figure, ax = axes(f"{METRICS[metric]} (%)", *size)
     ax.grid(False)
     ax.imshow(values, cmap="Blues", vmin=0, vmax=100, aspect="auto")
@@ -99,8 +104,8 @@ def matrix(cells: Sequence[TransferCell], metric: str) -> Figure:
                 ax.add_patch(
                     Rectangle((x - 0.48, y - 0.48), 0.96, 0.96, fill=False, color=SET[2], lw=2)
                 )
-    ax.set_xticks(range(len(columns)), columns, rotation=20, ha="right")
-    ax.set_yticks(range(len(rows)), [row.trained_on for row in rows])
+    ax.set_xticks(range(len(columns)), above)
+    ax.set_yticks(range(len(rows)), beside)
     ax.set_xlabel("tested on")
     ax.set_ylabel("trained on")
     return figure

@@ -24,6 +24,7 @@ from rich.filesize import pick_unit_and_suffix
 from rich.markup import escape
 from rich.table import Table
 
+from reid_lab.files.stored import StoredFileError, read_config
 from reid_lab.results.card import ModelCard
 from reid_lab.results.rows import RUNS, RunRow
 from reid_lab.run.jobs import Job, read_jobs, write_status
@@ -207,20 +208,44 @@ def transfer_cells(jobs: Sequence[Job]) -> list[TransferCell]:
     paths = [checkpoint for _, checkpoint, *_ in tested]
     trained = distinct([card.data for card in cards], [card.recipe for card in cards], paths)
     trained = distinct(trained, paths, paths)
-    on = [_on(job) for job, *_ in tested]
-    columns = distinct([job.dataset for job, *_ in tested], on, on)
+    differing = _differing([job for job, *_ in tested])
+    differing = [key for key in differing if key.startswith("dataset")]
+    on = [_on(job, differing) for job, *_ in tested]
+    names = [job.dataset for job, *_ in tested]
+    columns = distinct(names, on, on)
+    several = {name for name, column in zip(names, columns, strict=True) if name != column}
     return [
-        TransferCell(row, column, checkpoint, rank1, mean, card.data == job.dataset)
+        TransferCell(
+            row,
+            column,
+            checkpoint,
+            rank1,
+            mean,
+            card.data == job.dataset
+            and (job.dataset not in several or _same_images(checkpoint, job.folder)),
+        )
         for row, column, card, (job, checkpoint, rank1, mean) in zip(
             trained, columns, cards, tested, strict=True
         )
     ]
 
 
-def _on(job: Job) -> str:
-    """The data set that a job tested on, as its overrides give it."""
-    given = {key: value for key, value in job.overrides.items() if key.startswith("dataset")}
+def _on(job: Job, keys: Sequence[str]) -> str:
+    """The data set that a job tested on, by the overrides in which the jobs differ."""
+    given = {key: value for key in keys if (value := job.overrides.get(key)) is not None}
     return ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in given.items())
+
+
+def _same_images(checkpoint: str, folder: Path) -> bool:
+    """Whether a checkpoint's run read the same folder in the same way as the run in `folder`."""
+    try:
+        runs = [read_config(Path(checkpoint).parents[1]), read_config(folder)]
+    except (StoredFileError, IndexError):  # converted, or moved: unknown
+        return False
+    ours, other = [run.get("dataset") for run in runs]
+    if not isinstance(ours, dict) or not isinstance(other, dict):
+        return False
+    return all(ours.get(key) == other.get(key) for key in ("root", "reader"))
 
 
 def _differing(jobs: list[Job]) -> list[str]:
