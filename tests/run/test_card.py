@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from reid_lab.backbone import ResNet
 from reid_lab.checkpoint import load_model, read_card, read_checkpoint
-from reid_lab.config.build import build_model, give_card
+from reid_lab.config.build import build_model, changed_backbones, give_card
 from reid_lab.config.paths import last_checkpoint
 from reid_lab.report import load_run, write_report
 from reid_lab.results import SUMMARY, results_of
@@ -59,6 +60,21 @@ def test_a_card_goes_with_the_weights(composed: Compose, tmp_path: Path) -> None
     del state["hyper_parameters"]["card"]
     torch.save(state, tmp_path / "old.ckpt")
     assert load_model(tmp_path / "old.ckpt").card is None
+
+
+def test_a_backbone_whose_weights_had_other_settings(composed: Compose, tmp_path: Path) -> None:
+    """A converted checkpoint of fast-reid, whose stem and last stride the weights do not show."""
+    path = tmp_path / "bot.ckpt"
+    kept = {"_target_": "reid_lab.backbone.ResNet", "depth": 18, "stem_pool": "ceil"}
+    content = {f"backbone.{k}": v for k, v in ResNet(18).state_dict().items()}
+    hparams = {"model": {"backbone": {**kept, "last_stride": 1}}}
+    torch.save({"state_dict": content, "hyper_parameters": hparams}, path)
+    words = ("backbone=resnet18", f"backbone.weights={path}", "model=bot", "backbone.last_stride=1")
+    cfg = composed(*words, "model.centre=0")
+    (note,) = changed_backbones(build_model(cfg, 8), cfg)
+    assert note.endswith("was trained with backbone.stem_pool=ceil, here it is padded")
+    cfg = composed(*words, "model.centre=0", "backbone.stem_pool=ceil")
+    assert not changed_backbones(build_model(cfg, 8), cfg)
 
 
 def test_people_are_rendered_before_their_name_is_read(composed: Compose, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reid_lab.checkpoint import CheckpointError
-from reid_lab.config.build import build_model, use_trained_network
+from reid_lab.config.build import build_model, build_trainer, use_trained_network
 from reid_lab.config.paths import last_checkpoint
 from reid_lab.dataset.synthetic import render
 from reid_lab.files.atomic import write_text
@@ -185,6 +185,16 @@ def test_network_of_the_checkpoint_unless_one_is_given(
     assert build_model(cfg, 8).hparams["model"] == model.hparams["model"]
     use_trained_network(named := composed("task=test"), state, ["name=mine"])
     assert named.name == "test"
+
+
+def test_a_converted_network_has_no_length(composed: Compose) -> None:
+    """Its config says nothing of a training, and is tested all the same."""
+    trained = composed(*TINY[:2], "model=classifier")
+    kept = {"_target_": "reid_lab.model.Classifier", "identities": 8}
+    kept["backbone"] = {"_target_": trained.backbone._target_, "width": 4}
+    cfg = composed("task=test")
+    use_trained_network(cfg, {"hyper_parameters": {"model": kept}}, [])
+    assert build_trainer(cfg).max_steps == 0
 
 
 def test_a_checkpoint_may_not_name_any_class(composed: Compose) -> None:

@@ -244,6 +244,8 @@ def use_trained_network(cfg: DictConfig, state: Mapping[str, Any], given: Sequen
     check_targets(trained)
     cfg.model = stated(trained)
     cfg.backbone, cfg.loss = trained.get("backbone"), trained.get("loss")
+    if OmegaConf.select(cfg, "trainer.max_steps") is None:  # a converted network has no length
+        cfg.trainer.max_steps = 0
     card = card_of(state)
     if card and card.recipe != UNKNOWN and "name" not in keys:
         with suppress(UserError):
@@ -290,8 +292,7 @@ def give_card(
     if cfg.task != "fit":
         model.card = card_of(state or {})
         return
-    known = [getattr(module, "started_from", None) for module in model.modules()]
-    files = {start.weights: start.card for start in known if isinstance(start, StartedFrom)}
+    files = {start.weights: start.card for start in _files_of(model)}
     if isinstance(model, Distilled) and model.teacher is not None:
         files[cfg.model.teacher] = model.teacher.module.card
     started = list(dict.fromkeys(_started_from(plain(cfg.model))))
@@ -305,6 +306,30 @@ def give_card(
         commit=commit(),
     )
     model.hparams["card"] = model.card.to_dict()
+
+
+def changed_backbones(model: ReidModule, cfg: DictConfig) -> list[str]:
+    """Notes on settings of a backbone that its weights, a checkpoint of ours, were not made with.
+
+    Such as the last stride: the weights fit any, and have other features.
+    """
+    notes = []
+    given = cfg.get("backbone") or {}
+    for start in _files_of(model):
+        if given.get("weights") == start.weights:
+            notes += [
+                f"backbone.weights={start.weights} was trained with backbone.{key}={value}, here "
+                f"it is {given[key]}"
+                for key, value in start.backbone.items()
+                if key not in ("_target_", "weights") and key in given and given[key] != value
+            ]
+    return notes
+
+
+def _files_of(model: ReidModule) -> list[StartedFrom]:
+    """The weights files that the parts of a model started from."""
+    found = [getattr(module, "started_from", None) for module in model.modules()]
+    return [start for start in found if isinstance(start, StartedFrom)]
 
 
 def _started_from(config: Any) -> Iterator[str]:

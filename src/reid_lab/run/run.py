@@ -27,6 +27,7 @@ from reid_lab.config.build import (
     LoadedCheckpoint,
     build_model,
     build_trainer,
+    changed_backbones,
     give_card,
     make,
     take_weights,
@@ -118,7 +119,7 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
     model = build_model(cfg, identities, replaced=bool(checkpoint and state))
     # now, as what does not fit is no reason to write anything
     begun = take_weights(model, state, checkpoint) if checkpoint and state else 0
-    found = inputs.notes + ([size] if size else [])
+    found = inputs.notes + ([size] if size else []) + changed_backbones(model, cfg)
     if trainer.is_global_zero:
         if cfg.task == "fit" or not last_checkpoint(folder).is_file():
             write_text(folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torchvision.models import resnet18
 
 from reid_lab.backbone import WeightsError
 from reid_lab.backbone.weights import WeightsFile
@@ -20,6 +21,7 @@ from reid_lab.checkpoint import checkpoint_of, revive
 from reid_lab.results.card import ModelCard
 from tests.backbone.weights.drawn import drawn_images
 from tests.backbone.weights.golden import embeddings_of, networks, state_of
+from tests.conftest import Compose
 
 pytestmark = pytest.mark.recipe
 
@@ -66,6 +68,24 @@ def test_networks_are_identified_by_their_keys(name: str) -> None:
     assert (found.network, found.classes) == (network, classes)
     assert words in found.overrides
     assert len(found.left_over(shapes)) == left
+
+
+@pytest.mark.parametrize("name", [*FACTS, "fastreid_r18"])
+def test_the_printed_config_is_one(name: str, composed: Compose) -> None:
+    if name == "fastreid_r18":
+        with torch.device("meta"):
+            shapes = {f"backbone.{k}": v.shape for k, v in resnet18().state_dict().items()}
+        shapes["heads.bottleneck.0.running_mean"] = torch.Size([512])
+    else:
+        shapes = networks()[name]
+    found = found_in({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})
+    assert found.model is not None
+    cfg = composed(*found.overrides.split())
+    wanted, part = found.model.get("backbone"), "backbone"
+    if wanted is None:
+        wanted, part = found.model, "model"
+    plain = {k: v for k, v in wanted.items() if not isinstance(v, dict) and k != "identities"}
+    assert {key: cfg[part][key] for key in plain} == plain
 
 
 @torch.no_grad()

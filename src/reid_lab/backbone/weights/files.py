@@ -49,8 +49,18 @@ class WeightsFile:
     @property
     def card(self) -> ModelCard | None:
         """Of a checkpoint of ours; None in other files, and from before there were cards."""
-        kept = self.others.get("hyper_parameters")
-        return ModelCard.of(kept.get("card")) if isinstance(kept, Mapping) else None
+        return ModelCard.of(self._kept("card"))
+
+    @property
+    def backbone(self) -> Mapping[str, Any]:
+        """The backbone's config in a checkpoint of ours; empty in other files."""
+        return self._kept("model", "backbone") or {}
+
+    def _kept(self, *keys: str) -> Mapping[str, Any] | None:
+        node: Any = self.others.get("hyper_parameters")
+        for key in keys:
+            node = node.get(key) if isinstance(node, Mapping) else None
+        return node if isinstance(node, Mapping) else None
 
 
 def read_weights(path: Path | str) -> WeightsFile:

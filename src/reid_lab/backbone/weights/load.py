@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
@@ -32,10 +32,11 @@ class Published(NamedTuple):
 
 
 class StartedFrom(NamedTuple):
-    """A weights file as the config names it, and its card if it has one."""
+    """A weights file as the config names it, its card if it has one, and its backbone's config."""
 
     weights: str
     card: ModelCard | None
+    backbone: Mapping[str, Any]
 
 
 def load_weights(
@@ -61,7 +62,9 @@ def load_weights(
     else:
         file = read_given(Path(weights).expanduser(), "weights", allowed)
         state = file.state
-        backbone.started_from = StartedFrom(str(weights), file.card)  # type: ignore[assignment]
+        backbone.started_from = StartedFrom(  # type: ignore[assignment]
+            str(weights), file.card, file.backbone
+        )
     ours = {k.removeprefix(OURS): v for k, v in state.items() if k.startswith(OURS)}
     if any(key.startswith("stages.") for key in state):
         ours = state
