@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -16,6 +17,8 @@ from reid_lab.dataset import Benchmark, DatasetError, read_cuhk03
 from reid_lab.dataset.images import decode
 from reid_lab.dataset.readers import cuhk03_mat
 from reid_lab.dataset.splits import check_rankable
+from reid_lab.retrieval.embeddings import Ids
+from reid_lab.retrieval.evaluation import trials
 from tests.dataset.readers.cuhk03_release import pixels, write_mat, write_split
 
 
@@ -73,6 +76,24 @@ def test_old_protocol(
     assert sorted([*asked, *benchmark.train.identities]) == [1, 2, 3, 4, 5, 6]
     assert (benchmark.protocol.hidden, benchmark.protocol.shots) == ("same_camera", 1)
     check_rankable("mini", benchmark.query, benchmark.gallery, "same_camera")
+
+
+def test_old_protocol_in_both_directions(release: Path, tmp_path: Path) -> None:
+    one = read_cuhk03(release, tmp_path, protocol="old")
+    both = read_cuhk03(release, tmp_path, protocol="old", directions="both")
+    assert (both.name, both.protocol) == ("cuhk03_old_detected_0_both", one.protocol)
+    assert names(both, "train") == names(one, "train")
+    assert both.train.camids.tolist() == one.train.camids.tolist()
+    expected = sorted(names(one, "query") + names(one, "gallery"))
+    assert names(both, "query") == names(both, "gallery") == expected
+    query, gallery = map(Ids.of, (both.query, both.gallery))
+    (groups,) = list(trials(query, gallery, replace(both.protocol, trials=1)))
+    for asked, seen in groups:  # one image of each person, of the other view, in both directions
+        (view,) = {name.split("_")[2] for name in np.array(expected)[asked].tolist()}
+        drawn = np.array(expected)[seen].tolist()
+        assert {name.split("_")[2] for name in drawn} == {"21"[int(view) - 1]}
+        assert len({name[:5] for name in drawn}) == len(drawn) == 2
+    assert sum(len(asked) for asked, _ in groups) == len(expected)
 
 
 def test_boxes_are_unpacked_apart_and_empty_cells_left_out(release: Path, tmp_path: Path) -> None:
@@ -136,6 +157,7 @@ def test_another_mat_is_unpacked_anew(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"protocol": "old", "split": 2}, r"unknown split 2.*split=0 to 1"),
+        ({"directions": "both"}, r"directions=both is of the old protocol.*protocol=old"),
         ({"split": 1}, r"new protocol.*unknown split 1.*0, the only one"),
         ({"split_files": "/nowhere"}, r"/nowhere/cuhk03_new_.*_detected.mat does not.*split_files"),
     ],

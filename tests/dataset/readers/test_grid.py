@@ -76,19 +76,28 @@ def test_distractors_of_the_querys_camera_are_seen(release: Path) -> None:
     assert ranking.first.tolist() == [[2]]
 
 
-def write_text(root: Path) -> None:
+def write_fields(root: Path, **fields: Any) -> None:
     cell = np.empty((1, 1), object)
-    cell[0, 0] = {"personIdx": "all"}
+    cell[0, 0] = fields
     savemat(root / "features_and_partitions.mat", {"trainIdxAll": cell})
+
+
+def test_people_under_another_name_are_the_third_field(release: Path) -> None:
+    expected = read_grid(release, 1).train.names.tolist()
+    write_partitions(release, [[1, 4], [2, 3]], "ix")
+    assert read_grid(release, 1).train.names.tolist() == expected
+    write_fields(release, personIdx=[[2, 3]], a=[[1]], b=[[4]])  # its name is before its position
+    assert read_grid(release).train.names.tolist() == expected
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda root: write_partitions(root, [[1, 300]]), r"people \[300\], who have no image"),
-        (lambda root: write_partitions(root, [[1]], "people"), r"trainIdxAll\{1\} has .*people"),
+        (lambda root: write_fields(root, people=[[1]]), r"has people, not personIdx, nor a third"),
+        (lambda root: write_fields(root, a=[[1]], b=[[1]], c="all"), "expected c to be numbers"),
         (lambda root: savemat(root / "features_and_partitions.mat", {"x": 1}), "trainIdxAll"),
-        (lambda root: write_text(root), "expected personIdx to be numbers"),
+        (lambda root: write_fields(root, personIdx="all"), "expected personIdx to be numbers"),
         (lambda root: (root / "features_and_partitions.mat").write_bytes(b"x"), "cannot be read"),
         (lambda root: (root / "features_and_partitions.mat").unlink(), "features_and_partitions"),
         (lambda root: write_jpegs(root, ["probe/x.jpeg"]), r"1 names do not match 0001_1_.*'x\.j"),

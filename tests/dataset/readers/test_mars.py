@@ -82,6 +82,18 @@ def test_queries_find_each_other_as_the_owners_evaluate(tmp_path: Path) -> None:
         check_rankable("mars", fourth, rest.gallery, rest.protocol.hidden)
 
 
+def test_the_gallery_of_torchreid(tmp_path: Path) -> None:
+    gallery = read_mars(write(tmp_path), queries_in_gallery=False, junk_in_gallery=False).gallery
+    assert set(gallery.tracks.tolist()) == {2, 4, 6} and gallery.pids.min() == 0
+    (note,) = read_mars(tmp_path, queries_in_gallery=False, junk_in_gallery=False).notes
+    assert "gallery tracklets: expected 9,330, found 3" in note
+    assert "gallery images" not in note and "query images" in note
+    whole = read_mars(tmp_path, junk_in_gallery=False)
+    assert set(whole.gallery.tracks.tolist()) == {2, 3, 4, 5, 6}
+    assert "gallery tracklets: expected 11,310, found 5" in whole.notes[0]
+    assert "gallery tracklets: expected 12,180" in read_mars(tmp_path).notes[0]
+
+
 @pytest.mark.parametrize(
     ("frames", "kept"),
     [(1, [3]), (2, [2, 4]), (3, [1, 3, 5]), (5, [1, 2, 3, 4, 5]), (9, [1, 2, 3, 4, 5])],

@@ -60,7 +60,10 @@ def test_training_and_test_people_stay_apart(tmp_path: Path, val: bool, images: 
 
 @pytest.mark.parametrize(("val", "expected"), [(True, "32,621"), (False, "30,248")])
 def test_published_training_images(tmp_path: Path, val: bool, expected: str) -> None:
-    (note,) = read_msmt17(write(tmp_path), val=val).notes
+    trained, note = read_msmt17(write(tmp_path), val=val).notes
+    listed = "list_train.txt and list_val.txt, 3" if val else "list_train.txt only, 2"
+    assert f"msmt17_v1: trains on {listed} images" in trained
+    assert f"dataset.reader.val={str(not val).lower()}" in trained
     assert f"train images: expected {expected}," in note
     assert "gallery images: expected 82,161, found 1" in note
 

@@ -6,11 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from reid_lab.dataset import DatasetError, read_viper
+from reid_lab.dataset import DatasetError, Split, read_viper
 from reid_lab.dataset.readers.viper import half
 from reid_lab.dataset.splits import check_rankable
+from reid_lab.protocol import Protocol
+from reid_lab.retrieval.embeddings import Ids
+from reid_lab.retrieval.evaluation import rank_trials
+from reid_lab.retrieval.ranking import rank
 
 PEOPLE = [0, 1, 5, 87, 632, 872]  # as released: from 0, with gaps
 
@@ -47,6 +52,33 @@ def test_halves_and_views(release: Path) -> None:
             assert split.path(index).name.startswith(f"{pid - 1:03d}_")
     check_rankable("viper", query, gallery, benchmark.protocol.hidden)
     assert "train images: expected 632, found 6;" in benchmark.notes[0]
+
+
+def test_both_directions_are_averaged(release: Path) -> None:
+    one, both = read_viper(release), read_viper(release, directions="both")
+    assert (both.name, both.protocol) == ("viper_0_both", one.protocol)
+    assert both.train.names.tolist() == one.train.names.tolist()
+    assert both.query.names.tolist() == [*one.query.names.tolist(), *one.gallery.names.tolist()]
+    rows = {name: torch.from_numpy(embed(name)) for name in both.query.names.tolist()}
+    there = ranks(rows, one.query, one.gallery, one.protocol)
+    back = ranks(rows, one.gallery, one.query, one.protocol)
+    assert ranks(rows, both.query, both.gallery, both.protocol) == there + back
+    assert sum(there) != sum(back)
+    assert "query images: expected 632, found 6;" in both.notes[0]
+
+
+def embed(name: bytes) -> np.ndarray:
+    return np.random.default_rng(list(name)).normal(size=2).astype(np.float32)
+
+
+def ranks(
+    rows: dict[bytes, torch.Tensor], query: Split, gallery: Split, protocol: Protocol
+) -> list[int]:
+    """Rank of each query's match."""
+    q, g = (torch.stack([rows[name] for name in x.names.tolist()]) for x in (query, gallery))
+    found = rank_trials(rank, q, g, Ids.of(query), Ids.of(gallery), protocol=protocol)
+    result: list[int] = found.first[0].tolist()
+    return result
 
 
 def test_halves_never_change() -> None:

@@ -8,6 +8,7 @@ the old protocol: 1,367 (table 2) = 1,467 - 100, and 1,260 (section 3) = 1,360 -
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,7 @@ from reid_lab.dataset.readers.cuhk03_np import PUBLISHED as PUBLISHED_NEW
 from reid_lab.dataset.readers.cuhk03_np import Boxes
 from reid_lab.dataset.readers.files import require
 from reid_lab.dataset.readers.published import PublishedCounts, compared
+from reid_lab.dataset.readers.viper import Directions
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
 from reid_lab.protocol import SINGLE_SHOT
 from reid_lab.types import NonNegativeInt
@@ -41,6 +43,7 @@ def read_cuhk03(
     protocol: Literal["new", "old"] = "new",
     split: NonNegativeInt = 0,
     split_files: Path | str | None = None,
+    directions: Directions = "one",
 ) -> Benchmark:
     """Read cuhk-03.mat; its images are unpacked once into `cache_dir`, as PNG.
 
@@ -58,6 +61,9 @@ def read_cuhk03(
             means over the 20 test sets.
         split: test set of the old protocol, 0 to 19.
         split_files: folder of the new protocol's cuhk03_new_protocol_config_*.mat; None: `root`.
+        directions: of the old protocol. `one`, as above and in JLML; `both` also ranks the first
+            views for the images of the second, and averages over all queries, as torchreid does.
+            Its galleries draw the other people from either view, ours from the other view only.
 
     Raises:
         DatasetError: a file is missing or unreadable, the split is unknown, or it names images or
@@ -67,7 +73,12 @@ def read_cuhk03(
     require("cuhk03", root, [MAT], [MAT])
     if protocol == "old":
         people = read_test_set(root / MAT, split)
-        return _old(unpack(root / MAT, boxes, cache), boxes, split, people)
+        return _old(unpack(root / MAT, boxes, cache), boxes, split, people, directions)
+    if directions != "one":
+        raise DatasetError(
+            "cuhk03: dataset.reader.directions=both is of the old protocol: set "
+            "dataset.reader.protocol=old, or directions=one"
+        )
     check_split("cuhk03, new protocol", split, 1)
     names = _new_names(Path(split_files).expanduser() if split_files else root, boxes)
     return _new(unpack(root / MAT, boxes, cache), boxes, names)
@@ -89,7 +100,9 @@ def _new(folder: Path, boxes: Boxes, names: dict[str, list[str]]) -> Benchmark:
     return compared(benchmark, PUBLISHED_NEW[boxes])
 
 
-def _old(folder: Path, boxes: Boxes, split: int, test_people: set[PersonKey]) -> Benchmark:
+def _old(
+    folder: Path, boxes: Boxes, split: int, test_people: set[PersonKey], directions: Directions
+) -> Benchmark:
     images, people, views = _images(folder)
     unknown = sorted(test_people - set(people))
     if unknown:
@@ -103,6 +116,10 @@ def _old(folder: Path, boxes: Boxes, split: int, test_people: set[PersonKey]) ->
         images.take(part) for part in (~is_test, is_test & (views == 1), is_test & (views == 2))
     )
     name = f"cuhk03_old_{boxes}_{split}"
+    if directions == "both":  # the views of all pairs are two cameras: a query's own view is hidden
+        of_views = replace(images, camids=views)
+        query = gallery = of_views.take(is_test)
+        name += "_both"
     return compared(Benchmark(name, train, query, gallery, protocol=SINGLE_SHOT), PUBLISHED_OLD)
 
 

@@ -71,14 +71,19 @@ def _read_folder(root: Path, folder: str) -> Split:
 
 
 def _training_people(path: Path, split: int) -> np.ndarray:
-    """Read the (125,) training pids: `personIdx` of the split's struct in `trainIdxAll`."""
+    """Read the (125,) training pids: `personIdx` of the split's struct in `trainIdxAll`.
+
+    It is the third field, after the image indexes of probe and gallery; copies in which it has
+    another name are read by this position.
+    """
     splits = read_mat(path, "trainIdxAll")["trainIdxAll"].ravel()
     check_split("grid", split, len(splits))
     fields = splits[split].dtype.names or ()
-    if "personIdx" not in fields:
+    if "personIdx" not in fields and len(fields) < 3:
         raise DatasetError(
             f"{path}: trainIdxAll{{{split + 1}}} has {', '.join(fields) or 'no fields'}, not "
-            "personIdx: extract the release again"
+            "personIdx, nor a third field: extract the release again"
         )
-    with expecting(path, "personIdx to be numbers"):
-        return np.asarray(splits[split]["personIdx"].item()).ravel().astype(np.int64)
+    name = "personIdx" if "personIdx" in fields else fields[2]
+    with expecting(path, f"{name} to be numbers"):
+        return np.asarray(splits[split][name].item()).ravel().astype(np.int64)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -18,22 +19,28 @@ from reid_lab.dataset.records import Benchmark, DatasetError, Split
 from reid_lab.protocol import Protocol
 from reid_lab.types import NonNegativeInt, Seed
 
+Directions = Literal["one", "both"]
+
 SPLITS = 10
 CAMERAS = {"cam_a": 1, "cam_b": 2}
 NAME = re.compile(r"^(\d{1,17})_\d+\.\w+$")
 PROTOCOL = Protocol(hidden="same_camera")  # one image a person: no random gallery
 
-PUBLISHED = PublishedCounts(
-    "JLML, table 2",
-    {
-        "train": {"images": 632, "pids": 316, "cameras": 2},
-        "query": {"images": 316, "pids": 316, "cameras": 1},
-        "gallery": {"images": 316, "pids": 316, "cameras": 1},
-    },
-)
+_TRAIN = {"images": 632, "pids": 316, "cameras": 2}
+_ONE = {"images": 316, "pids": 316, "cameras": 1}
+_BOTH = {"images": 632, "pids": 316, "cameras": 2}
+PUBLISHED = {
+    "one": PublishedCounts("JLML, table 2", {"train": _TRAIN, "query": _ONE, "gallery": _ONE}),
+    "both": PublishedCounts("JLML, table 2", {"train": _TRAIN, "query": _BOTH, "gallery": _BOTH}),
+}
 
 
-def read_viper(root: Path | str, split: NonNegativeInt = 0, seed: Seed = 0) -> Benchmark:
+def read_viper(
+    root: Path | str,
+    split: NonNegativeInt = 0,
+    seed: Seed = 0,
+    directions: Directions = "one",
+) -> Benchmark:
     """Read VIPeR: half of the people for training; of the others, cam_a is query, cam_b gallery.
 
     Papers report means over ten random halves (JLML, section 3) without publishing them. These
@@ -42,6 +49,9 @@ def read_viper(root: Path | str, split: NonNegativeInt = 0, seed: Seed = 0) -> B
     Args:
         split: number of the half, 0 to 9.
         seed: of the ten halves.
+        directions: `one`, as above; JLML's table and most papers count 316 queries. `both` also
+            ranks cam_a for queries from cam_b, and averages the two directions, as torchreid does
+            over its 20 splits.
 
     Raises:
         DatasetError: a folder is missing, the split is unknown, or a person does not have exactly
@@ -64,9 +74,12 @@ def read_viper(root: Path | str, split: NonNegativeInt = 0, seed: Seed = 0) -> B
         )
     is_train = np.isin(a.pids, half(a.pids, split, seed))
     train = Split.concatenate(a.take(is_train), b.take(is_train))
-    query, gallery = a.take(~is_train), b.take(~is_train)
-    benchmark = Benchmark(f"viper_{split}", train, query, gallery, protocol=PROTOCOL)
-    return compared(benchmark, PUBLISHED)
+    query, gallery, name = a.take(~is_train), b.take(~is_train), f"viper_{split}"
+    if directions == "both":  # a query's own camera is hidden
+        query = gallery = Split.concatenate(query, gallery)
+        name += "_both"
+    benchmark = Benchmark(name, train, query, gallery, protocol=PROTOCOL)
+    return compared(benchmark, PUBLISHED[directions])
 
 
 def half(pids: np.ndarray, split: int, seed: int) -> list[int]:
