@@ -78,7 +78,7 @@ def _training_people(path: Path, split: int) -> np.ndarray:
     """
     splits = read_mat(path, "trainIdxAll")["trainIdxAll"].ravel()
     check_split("grid", split, len(splits))
-    fields = splits[split].dtype.names or ()
+    fields: tuple[str, ...] = splits[split].dtype.names or ()
     if "personIdx" not in fields and len(fields) < 3:
         raise DatasetError(
             f"{path}: trainIdxAll{{{split + 1}}} has {', '.join(fields) or 'no fields'}, not "

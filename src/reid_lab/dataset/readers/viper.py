@@ -49,7 +49,7 @@ def read_viper(
     Args:
         split: number of the half, 0 to 9.
         seed: of the ten halves.
-        directions: `one`, as above; JLML's table and most papers count 316 queries. `both` also
+        directions: `one`, as above: JLML's table 2 counts 316 queries. `both` also
             ranks cam_a for queries from cam_b, and averages the two directions, as torchreid does
             over its 20 splits.
 
