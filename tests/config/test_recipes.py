@@ -217,9 +217,6 @@ PUPIL |= {"model.scale": False, "model.features": None}
 
 # pattern of the experiment's name -> the recipe; the first that fits counts
 PAPERS: dict[str, Recipe] = {
-    "dare_densenet_market": DARE.having(
-        backbone___target_="reid_lab.backbone.DenseNet201", backbone__weights="imagenet"
-    ),
     "dare_market": DARE.having(backbone__depth=50, backbone__weights="imagenet"),
     "dare_cuhk03": DARE.having(backbone__depth=50, backbone__weights="imagenet"),
     "se_resnets_market": DARE.having(  # section 5.3.1

@@ -31,6 +31,10 @@ from reid_lab.types import steps_of
             "-m +experiment=han_small_duke,han_large_market",
             "-m +experiment=han_small_duke,han_large_market",
         ),
+        (
+            "+experiment=dare_densenet_market",
+            "+experiment=dare_market backbone=densenet201 name=dare_densenet_market",
+        ),
         ("+sweep=seeds", "+sweep=seeds"),
         ("+sweep=lomo_fig7", "+experiment=lomo_market +sweep=lomo_fig7"),
         ("+sweep=han_fig6", "+experiment=han_market model.size=large +sweep=han_fig6"),

@@ -31,6 +31,15 @@ def test_fusion_is_the_weighted_sum() -> None:
     assert model.stream_exits == ("stage1", "stage2", "stage3", "fusion")
 
 
+def test_weights_of_the_fusion_are_reported() -> None:
+    model = dare()
+    nn.init.normal_(model.fusion.weights)
+    weights = torch.stack(list(model.exit_weights.values()))
+    assert list(model.exit_weights) == ["stage1", "stage2", "stage3", "stage4"]
+    assert torch.equal(weights, model.fusion.weights[:, 0]) and not weights.requires_grad
+    assert ensemble().exit_weights == {}
+
+
 def test_without_deep_supervision_only_the_fusion_has_a_loss() -> None:
     losses = dare(deep_supervision=False).losses({**BATCH, "image": torch.randn(4, 3, 64, 32)})
     assert tuple(losses) == ("fusion",)

@@ -24,7 +24,7 @@ from reid_lab.model import ReidModule
 from reid_lab.model.base import DivergedError
 from reid_lab.protocol import Pooling, Protocol, Query
 from reid_lab.results import Results
-from reid_lab.results.rows import CAMERA_PAIRS, EXITS, CameraPairRow, QueryScoreRow
+from reid_lab.results.rows import CAMERA_PAIRS, EXITS, CameraPairRow, QueryScoreRow, WeightRow
 from reid_lab.retrieval import PCA, Embeddings, Evaluation, Exit, Ids, evaluate
 from reid_lab.retrieval.cameras import camera_pairs
 from reid_lab.retrieval.checks import NoMatchError
@@ -217,7 +217,11 @@ class RankingEvaluation(pl.Callback):
             rows = [
                 {**row, **bounds[row["name"]], "views": views} for row in self.evaluation.table()
             ]
-            last = cast(ReidModule, pl_module).exit_names[-1]
+            module = cast(ReidModule, pl_module)
+            last = module.exit_names[-1]
+            for name, weight in module.exit_weights.items():
+                module.log(f"test/{name}/weight", weight, rank_zero_only=True)
+                self.results.weights.append(WeightRow(exit=name, weight=float(weight)))
             self.results.exits = EXITS.of(rows)
             self.results.scores = query_scores(self.evaluation)
             self.results.camera_pairs = rank_camera_pairs(self.evaluation, last, self.memory)

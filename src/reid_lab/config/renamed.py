@@ -13,6 +13,7 @@ EXPERIMENTS = {  # old name -> new name, and what it set
     for size in SIZES
     for data in ("market", "cuhk03", "duke", "msmt17")
 }
+EXPERIMENTS["dare_densenet_market"] = ("dare_market", "backbone=densenet201")
 LARGE = ("han_market", "model.size=large")
 SWEEPS = {  # of which each brought its experiment
     **dict.fromkeys(["han_fig6", "han_table10", "han_table11", "han_table12", "han_table9"], LARGE),

@@ -129,6 +129,11 @@ class ReidModule(pl.LightningModule, ABC):
         return {}
 
     @property
+    def exit_weights(self) -> dict[str, Tensor]:
+        """The learned scalar weight of each exit in a fusion, by name; logged and reported."""
+        return {}
+
+    @property
     def compilable(self) -> list[nn.Module]:
         """The parts that `torch.compile` may take, each called as a whole."""
         return []
@@ -155,6 +160,8 @@ class ReidModule(pl.LightningModule, ABC):
         if len(losses) > 1:
             self.log_dict({f"train/loss_{name}": value for name, value in self._losses.items()})
         self.log("train/loss", total.detach(), prog_bar=True)
+        if weights := self.exit_weights:
+            self.log_dict({f"train/weight_{name}": value for name, value in weights.items()})
         if self._trainer is not None and self.global_step == batch_idx == 0:
             self._log_first_step(total)
         return total

@@ -65,6 +65,12 @@ class DaRe(TriNetRecipe):
         return (*self.backbone.names[:-1], "fusion")
 
     @property
+    def exit_weights(self) -> dict[str, Tensor]:
+        """The w_s of equation 1; a common factor, such as -1, does not change any ranking."""
+        weights = self.fusion.weights.detach().flatten()
+        return dict(zip(self.backbone.names, weights, strict=True))
+
+    @property
     def compilable(self) -> list[nn.Module]:
         return [*self.backbone.stages.values(), *self.heads.values(), self.fusion]
 

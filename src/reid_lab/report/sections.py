@@ -24,10 +24,12 @@ from reid_lab.report.tables import (
     policies_table,
     rates_table,
     stream_table,
+    weights_table,
 )
 from reid_lab.results.ranked import RankedQuery
 
 Images = Mapping[str, bytes | None]
+WEIGHTS_FOLD = "Learned weights of the exits in the fusion (only their ratios count)"
 ONE_EXIT = "the method has one exit"
 STREAM_FOLD = (
     "Every fifth budget as a table (the last columns: percent of queries that exit at each exit)"
@@ -88,7 +90,8 @@ def exits(run: Run, images: Images) -> Section:
         "images of the person.",
     }
     table = exits_table(run.exits, intervals=True)
-    return Section(title, lead, table=table, plots=_plots(images, captions))
+    folds = {WEIGHTS_FOLD: weights_table(run)} if run.weights else {}
+    return Section(title, lead, table=table, folds=folds, plots=_plots(images, captions))
 
 
 def anytime(run: Run, images: Images) -> Section:

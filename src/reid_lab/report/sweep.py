@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from reid_lab.files.atomic import write_bytes
 from reid_lab.report.plots import MARKERS, METRICS
 from reid_lab.report.style import DASHES, INK, SET, axes, png
+from reid_lab.results.rows import MeanRow
 
 DECADES = 100  # an axis that spans more is logarithmic
 
@@ -84,6 +85,45 @@ def sweep(
     ax.margins(y=0.1)
     if ax.get_legend_handles_labels()[0]:
         figure.legend(*ax.get_legend_handles_labels(), loc="outside right center")
+    return figure
+
+
+def write_exits(folder: Path, rows: Sequence[MeanRow]) -> list[Path]:
+    """Write `exits_rank1.png` and `exits_mAP.png`: every exit, a line for each setting."""
+    written = []
+    for metric in METRICS:
+        content = png(lambda metric=metric: exits(rows, metric))  # type: ignore[misc]
+        if content is not None:
+            written.append(folder / f"exits_{metric}.png")
+            write_bytes(written[-1], content, durable=False)
+    return written
+
+
+def exits(rows: Sequence[MeanRow], metric: str) -> Figure | None:
+    """Means by exit with their standard deviations; references are left out. DaRe, figure 4."""
+    inner = {row.exit for row in rows if row.metric == "mul_adds"}
+    shown = [row for row in rows if row.metric == metric and row.exit in inner]
+    if not shown:
+        return None
+    names = list(dict.fromkeys(row.exit for row in shown))
+    figure, ax = axes(f"{METRICS[metric]} by exit")
+    settings = list(dict.fromkeys(tuple(row.settings.items()) for row in shown))
+    for index, setting in enumerate(settings):
+        own = [row for row in shown if tuple(row.settings.items()) == setting]
+        label = ", ".join(f"{_short(key)} {value}" for key, value in setting)
+        ax.errorbar(
+            [names.index(row.exit) for row in own],
+            [100 * row.mean for row in own],
+            yerr=[100 * row.deviation if row.runs > 1 else 0.0 for row in own],
+            color=SET[1 + index % (len(SET) - 1)],
+            marker=MARKERS[index % len(MARKERS)],
+            capsize=3,
+            label=f"{label or 'mean'} ({own[0].runs} run{'s' * (own[0].runs > 1)})",
+        )
+    ax.set_xticks(range(len(names)), names)
+    ax.set_ylabel(f"{METRICS[metric]} (%)")
+    ax.margins(y=0.1)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 

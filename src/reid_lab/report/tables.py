@@ -217,6 +217,12 @@ def stream_table(run: Run, every: int = 5) -> TextTable:
     return TextTable(header, rows)
 
 
+def weights_table(run: Run) -> TextTable:
+    """A column for each exit's weight in the fusion."""
+    header = ["", *(w.exit for w in run.weights)]
+    return TextTable(header, [["weight", *(f"{w.weight:.2f}" for w in run.weights)]])
+
+
 def policies_table(run: Run) -> TextTable:
     """Each policy against `random` and the other policies, over all budgets."""
     header = ["Policy", "Against", "Rank-1", "95% CI", "Least", "mAP", "95% CI"]

@@ -23,6 +23,7 @@ from reid_lab.results.rows import (
     ROC,
     SEARCH,
     STREAM,
+    WEIGHTS,
     AnytimeRow,
     CameraPairRow,
     ConditionRow,
@@ -35,6 +36,7 @@ from reid_lab.results.rows import (
     RocRow,
     StreamRow,
     Trial,
+    WeightRow,
 )
 from reid_lab.results.table import Table
 
@@ -50,6 +52,7 @@ TABLES: dict[str, Table[Any]] = {
     "cost": COST,
     "camera_pairs": CAMERA_PAIRS,
     "conditions": CONDITIONS,
+    "weights": WEIGHTS,
     "search": SEARCH,
 }
 # the files that a test replaces
@@ -71,6 +74,7 @@ class Results:
     cost: list[CostRow] = field(default_factory=list)
     camera_pairs: list[CameraPairRow] = field(default_factory=list)
     conditions: list[ConditionRow] = field(default_factory=list)
+    weights: list[WeightRow] = field(default_factory=list)
     search: list[Trial] = field(default_factory=list)
     scores: list[QueryScoreRow] = field(default_factory=list)  # read by `reid-lab compare` only
     queries: list[RankedQuery] = field(default_factory=list)

@@ -204,6 +204,14 @@ class DimensionRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WeightRow:
+    """`weights.csv`: an exit's learned weight in the fusion of exits."""
+
+    exit: str
+    weight: Signed
+
+
+@dataclass(frozen=True, kw_only=True)
 class CameraPairRow:
     """`camera_pairs.csv`: queries of one camera among the gallery images of another."""
 
@@ -278,7 +286,8 @@ class Trial:
 class RunRow:
     """`runs.csv` of a multirun: a job, the overrides in which jobs differ, its figures by exit.
 
-    `figures`: EXIT/rank1, EXIT/mAP and EXIT/mul_adds. `folder` is relative to the sweep's.
+    `figures`: EXIT/rank1, EXIT/mAP, EXIT/weight and EXIT/mul_adds. `folder` is relative to the
+    sweep's.
     """
 
     job: str
@@ -288,6 +297,21 @@ class RunRow:
     elapsed_s: float
     folder: str
     error: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanRow:
+    """`means.csv` of a multirun: an exit's figure over the runs that differ in seed or split only.
+
+    `deviation`: the sample standard deviation; nan of a single run.
+    """
+
+    settings: dict[str, str] = field(default_factory=dict)
+    exit: str
+    metric: str
+    runs: int
+    mean: Signed
+    deviation: Signed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -372,6 +396,8 @@ DIMENSIONS = Table("dimensions.csv", DimensionRow)
 CAMERA_PAIRS = Table("camera_pairs.csv", CameraPairRow, check=_camera_pairs)
 QUERY_SCORES = Table("query_scores.csv", QueryScoreRow, {"rank1": "rank1_*", "ap": "ap_*"})
 CONDITIONS = Table("conditions.csv", ConditionRow, check=_conditions)
+WEIGHTS = Table("weights.csv", WeightRow)
 SEARCH = Table("search.csv", Trial)
 RUNS = Table("runs.csv", RunRow, {"figures": "*/*", "settings": "*"})
+MEANS = Table("means.csv", MeanRow, {"settings": "*"})
 TRANSFER = Table("transfer.csv", TransferRow, {"figures": "*/*"})

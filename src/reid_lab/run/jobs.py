@@ -17,7 +17,7 @@ from reid_lab.results.card import ModelCard
 
 _STATUS = ".hydra/status.json"
 _OVERRIDES = ".hydra/overrides.yaml"
-_METRIC = re.compile(r"test/(.+)/(rank1|mAP)")
+_METRIC = re.compile(r"test/(.+)/(rank1|mAP|weight)")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """One table of all runs of a multirun: `runs.csv` in the sweep folder, and a short one printed.
 
+`means.csv` has means and deviations over seeds or splits, by exit, where a setting has several.
 A sweep that names one of its keys as the axis `x` gets two plots beside it; one over checkpoints
 and data sets with `transfer` their matrix.
 
@@ -11,8 +12,10 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from hydra.core.utils import JobReturn, JobStatus
@@ -26,13 +29,14 @@ from rich.table import Table
 
 from reid_lab.files.stored import StoredFileError, read_config
 from reid_lab.results.card import ModelCard
-from reid_lab.results.rows import RUNS, RunRow
+from reid_lab.results.rows import MEANS, RUNS, MeanRow, RunRow
 from reid_lab.run.jobs import Job, read_jobs, write_status
 
 if TYPE_CHECKING:
     from reid_lab.report.sweep import Swept
     from reid_lab.report.transfer import TransferCell
 
+REPEATED = ("seed", "dataset.reader.split")  # keys whose values are trials of one setting
 _pending: tuple[Path, RunsTable] | None = None  # a multirun whose table is not printed yet
 
 
@@ -47,6 +51,7 @@ class RunsTable(Callback):
             None draws none.
         lines: the key with a line for each of its values.
         compare: label -> folder of a run that is drawn as a horizontal line.
+        exits: plot every exit's mean and deviation, a line for each setting.
         transfer: write the matrix of accuracies, trained on x tested on, as `transfer.csv` and
             plots.
     """
@@ -56,9 +61,10 @@ class RunsTable(Callback):
         x: str | None = None,
         lines: str | None = None,
         compare: Mapping[str, str] | None = None,
+        exits: bool = False,
         transfer: bool = False,
     ) -> None:
-        self.transfer = transfer
+        self.exits, self.transfer = exits, transfer
         self.x, self.lines, self.compare = x, lines, dict(compare or {})
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -88,6 +94,10 @@ class RunsTable(Callback):
             from reid_lab.report.transfer import write_transfer  # matplotlib is slow to import
 
             written = write_transfer(sweep_dir, transfer_cells(jobs))
+        if self.exits:
+            from reid_lab.report.sweep import write_exits
+
+            written = written + write_exits(sweep_dir, mean_rows(jobs))
         return written + self._draw_axis(sweep_dir, jobs)
 
     def _draw_axis(self, sweep_dir: Path, jobs: list[Job]) -> list[Path]:
@@ -120,7 +130,8 @@ def print_pending() -> None:
         console.print(
             f"All figures: {folder}/{RUNS.file}", soft_wrap=True, highlight=False, markup=False
         )
-        for path in table.draw(folder, jobs):
+        written = [folder / MEANS.file] if (folder / MEANS.file).is_file() else []
+        for path in written + table.draw(folder, jobs):
             console.print(f"Written: {path}", soft_wrap=True, highlight=False, markup=False)
 
 
@@ -131,7 +142,33 @@ def write_csv(sweep_dir: Path) -> list[Job]:
         differing = _differing(jobs)
         # at once, as jobs in other processes write it, too
         RUNS.write(sweep_dir / RUNS.file, [_row(job, sweep_dir, differing) for job in jobs])
+        means = mean_rows(jobs)
+        if any(row.runs > 1 for row in means):
+            MEANS.write(sweep_dir / MEANS.file, means)
     return jobs
+
+
+def mean_rows(jobs: Sequence[Job]) -> list[MeanRow]:
+    """Means and deviations of the jobs that differ in `REPEATED` keys only, by exit and figure."""
+    keys = [key for key in _differing(list(jobs)) if key not in REPEATED]
+    found: dict[tuple[tuple[str, ...], str, str], list[float]] = defaultdict(list)
+    for job in jobs:
+        setting = tuple(job.overrides.get(key, "") for key in keys)
+        for exit, values in job.exits.items():
+            for metric, value in values.items():
+                if _is_number(value):
+                    found[setting, exit, metric].append(value)
+    return [
+        MeanRow(
+            settings=dict(zip(keys, setting, strict=True)),
+            exit=exit,
+            metric=metric,
+            runs=len(values),
+            mean=fmean(values),
+            deviation=stdev(values) if len(values) > 1 else math.nan,
+        )
+        for (setting, exit, metric), values in found.items()
+    ]
 
 
 def _row(job: Job, sweep_dir: Path, differing: list[str]) -> RunRow:
