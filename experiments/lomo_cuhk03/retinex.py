@@ -51,7 +51,7 @@ class Variant:
     views: str = "cameras"
 
 
-GRID = [Variant(length, r) for length in LENGTHS for r in (1e-4, 1e-3, 1e-2)]
+REGULARISERS = (1e-3, 1e-4, 1e-2)
 RELEASE = [
     Variant("unit", 1e-3, "svd", "halves"),
     Variant("unit", 1e-3, "svd", "cameras"),
@@ -82,11 +82,13 @@ def main() -> None:
     parser.add_argument("--features", type=Path, required=True, help="folder, a cache")
     parser.add_argument("--seeds", type=int, default=2, help="held-out halves")
     parser.add_argument("--readings", nargs="+", choices=READINGS, default=READINGS)
+    parser.add_argument("--regularisers", type=float, nargs="+", default=REGULARISERS)
     parser.add_argument("--release", action="store_true", help="also its SVD and its two views")
     args = parser.parse_args()
     print(f"commit {COMMIT}; {machine()}; torch {torch.__version__}", flush=True)
     data = cuhk03(args.root)
-    variants = GRID + RELEASE if args.release else GRID
+    variants = [Variant(length, r) for r in args.regularisers for length in LENGTHS]
+    variants += RELEASE if args.release else []
     for reading in args.readings:
         whole = span(data, reading, args.features)
         for seed in range(args.seeds):

@@ -49,9 +49,8 @@ def read_viper(
     Args:
         split: number of the half, 0 to 9.
         seed: of the ten halves.
-        directions: `one`, as above: JLML's table 2 counts 316 queries. `both` also
-            ranks cam_a for queries from cam_b, and averages the two directions, as torchreid does
-            over its 20 splits.
+        directions: `one`, as above; JLML does not name its direction. `both` also ranks cam_a for
+            queries from cam_b, and averages the two directions, as torchreid over its 20 splits.
 
     Raises:
         DatasetError: a folder is missing, the split is unknown, or a person does not have exactly
