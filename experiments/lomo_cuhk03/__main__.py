@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from experiments.lomo_cuhk03.features import cuhk03, features
+from experiments.lomo_cuhk03.features import cuhk03, features, held_out_half
 from reid_lab.classical import Subspace, kissme
 from reid_lab.dataset import Split
-from reid_lab.dataset.splits import query_and_gallery
 from reid_lab.files.tables import write_csv
 from reid_lab.results.provenance import commit, machine
 from reid_lab.retrieval import Ids, Mahalanobis, rank
@@ -46,10 +44,7 @@ def main() -> None:
 
 def study(train: Split, rows: torch.Tensor, seed: int) -> Iterator[dict[str, object]]:
     """Accuracies of one split: clipped and not clipped, at each number of dimensions."""
-    people = np.random.default_rng(seed).permutation(train.identities)
-    in_half = np.isin(train.pids, people[: len(people) // 2])
-    numbered = replace(train, tracks=np.arange(len(train)))
-    query, gallery = query_and_gallery(numbered.take(~in_half))
+    in_half, query, gallery = held_out_half(train, seed)
     space = Subspace.of(rows[torch.from_numpy(in_half)])
     pids, camids = (torch.from_numpy(x[in_half]) for x in (train.pids, train.camids))
     for pca in DIMENSIONS:

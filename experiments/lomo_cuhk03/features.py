@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import torch
 
 from reid_lab.classical import Lomo
 from reid_lab.classical.retinex import Reading
-from reid_lab.dataset import ReidDataModule, Transforms, read_cuhk03_np
+from reid_lab.dataset import ReidDataModule, Split, Transforms, read_cuhk03_np
+from reid_lab.dataset.splits import query_and_gallery
 from reid_lab.files.atomic import replacing
 
 
@@ -20,6 +22,17 @@ def cuhk03(root: Path) -> ReidDataModule:
     return ReidDataModule(
         root, partial(read_cuhk03_np, boxes="detected"), size, batch_size=2, workers=0
     )
+
+
+def held_out_half(train: Split, seed: int) -> tuple[np.ndarray, Split, Split]:
+    """Return which images (N,) are of the half to learn from, and the others' query and gallery.
+
+    `tracks` of query and gallery are positions in `train`.
+    """
+    people = np.random.default_rng(seed).permutation(train.identities)
+    in_half = np.isin(train.pids, people[: len(people) // 2])
+    numbered = replace(train, tracks=np.arange(len(train)))
+    return in_half, *query_and_gallery(numbered.take(~in_half))
 
 
 @torch.no_grad()

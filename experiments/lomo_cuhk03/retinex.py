@@ -11,20 +11,19 @@ from __future__ import annotations
 
 import argparse
 import csv
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from experiments.lomo_cuhk03.features import cuhk03, features
+from experiments.lomo_cuhk03.features import cuhk03, features, held_out_half
 from reid_lab.classical import Subspace
 from reid_lab.classical.pairs import PairMoments, PairsError, pair_moments
 from reid_lab.classical.retinex import READINGS, Reading
 from reid_lab.classical.xqda import Solver, solve
 from reid_lab.dataset import ReidDataModule, Split
-from reid_lab.dataset.splits import query_and_gallery
 from reid_lab.files.atomic import replacing
 from reid_lab.files.tables import write_csv
 from reid_lab.results.provenance import commit, machine
@@ -107,10 +106,7 @@ def span(data: ReidDataModule, reading: Reading, folder: Path) -> torch.Tensor:
 
 
 def halves(train: Split, whole: torch.Tensor, seed: int) -> Trial:
-    people = np.random.default_rng(seed).permutation(train.identities)
-    in_half = np.isin(train.pids, people[: len(people) // 2])
-    numbered = replace(train, tracks=np.arange(len(train)))
-    query, gallery = query_and_gallery(numbered.take(~in_half))
+    in_half, query, gallery = held_out_half(train, seed)
     rows = whole.float()
     test = rows[torch.from_numpy(np.concatenate([query.tracks, gallery.tracks]))]
     return Trial(

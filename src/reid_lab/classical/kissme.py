@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from reid_lab.classical.pairs import PairsError, pair_moments, same_rank
-from reid_lab.classical.subspace import Subspace, largest, outer
+from reid_lab.classical.subspace import Subspace, largest, metric_directions, outer
 
 
 def kissme(
@@ -43,9 +42,7 @@ def kissme(
     kept = max(1, min(pca, same_rank(pids, camids)))
     components = largest(outer(centred), kept)[1]  # (r, pca)
     moments = pair_moments(centred @ components, pids, camids)
-    metric = torch.linalg.inv(moments.same) - torch.linalg.inv(moments.different)
-    values, vectors = torch.linalg.eigh((metric + metric.T) / 2)
-    values, vectors = values.flip(0), vectors.flip(1)
+    values, vectors = metric_directions(moments.same, moments.different)
     if not bool((values > 0).any()):
         raise PairsError(
             "KISSME: images of two people differ no more than those of one person across "

@@ -65,6 +65,13 @@ def outer(rows: Tensor) -> Tensor:
     return torch.from_numpy(x.T @ x)
 
 
+def metric_directions(same: Tensor, different: Tensor) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues, descending, and eigenvectors of M = same^-1 - different^-1, (d, d)."""
+    metric = torch.linalg.inv(same) - torch.linalg.inv(different)
+    values, vectors = torch.linalg.eigh((metric + metric.T) / 2)
+    return values.flip(0), vectors.flip(1)
+
+
 def largest(matrix: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Return the `count` largest eigenvalues of a symmetric matrix (n, n), and eigenvectors.
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reid_lab.classical.pairs import PairMoments, PairsError, pair_moments
-from reid_lab.classical.subspace import Subspace, largest
+from reid_lab.classical.subspace import Subspace, largest, metric_directions
 
 Solver = Literal["eigen", "svd"]
 
@@ -80,9 +80,7 @@ def _svd(same: Tensor, different: Tensor, dim: int | None) -> tuple[Tensor, Tens
     ratio = torch.cholesky_solve(different, torch.linalg.cholesky(same))
     # left singular vectors, as eigenvectors; the eigenvalues are the singular values squared
     left = _above_one(ratio @ ratio.T, dim)[1]
-    metric = torch.linalg.inv(left.T @ same @ left) - torch.linalg.inv(left.T @ different @ left)
-    values, vectors = torch.linalg.eigh((metric + metric.T) / 2)
-    values, vectors = values.flip(0), vectors.flip(1)
+    values, vectors = metric_directions(left.T @ same @ left, left.T @ different @ left)
     return left @ (vectors * values.abs().sqrt()), values.sign().float()
 
 
