@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -74,6 +76,24 @@ def test_schedule_is_equation_4() -> None:
     lr, beta1 = model.schedule(45_000)
     assert (lr, beta1) == (pytest.approx(3e-4 * 0.001**0.5), 0.5)
     assert model.schedule(60_000) == (pytest.approx(3e-7), 0.5)
+
+
+def test_the_head_alone_learns_while_the_backbone_is_frozen() -> None:
+    torch.manual_seed(0)
+    model = Classifier(SmallResNet(4), 2, fc=8, optimiser="amsgrad", frozen=1, iterations=10)
+    optimiser = model.configure_optimizers()
+    model.log = lambda *_: None  # type: ignore[method-assign]
+    batch = {**BATCH, "image": torch.randn(4, 3, 64, 32)}
+    for step, changed in ((0, {"pool", "classifier"}), (1, {"backbone", "pool", "classifier"})):
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        model.trainer = SimpleNamespace(optimizers=[optimiser], global_step=step)  # type: ignore[assignment]
+        model.on_train_batch_start(batch, step)
+        optimiser.zero_grad()
+        sum(model.losses(dict(batch)).values()).backward()  # type: ignore[union-attr]
+        model.on_before_optimizer_step(optimiser)
+        optimiser.step()
+        differ = {n.split(".")[0] for n, v in model.state_dict().items() if not v.equal(before[n])}
+        assert differ == changed
 
 
 def test_classification_takes_the_labels() -> None:

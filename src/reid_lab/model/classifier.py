@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reid_lab.backbone import Backbone
 from reid_lab.model.base import Outputs, State
 from reid_lab.model.sgd import SgdRecipe
-from reid_lab.types import Count, Fraction, LearningRate, Milestones, NonNegative, Units
+from reid_lab.types import (
+    Count,
+    Fraction,
+    LearningRate,
+    Milestones,
+    NonNegative,
+    NonNegativeInt,
+    Units,
+)
 
 
 class Classifier(SgdRecipe):
@@ -20,6 +31,10 @@ class Classifier(SgdRecipe):
         identities: number of classes; null in a config takes the data set's.
         fc: units of a linear layer with batch norm and ReLU behind the pool, which then makes the
             embedding; None: no such layer. OSNet: 512.
+        smoothing: of the labels.
+        optimiser: `sgd`, or `amsgrad` (Adam with beta1 = `momentum`), as OSNet is fine-tuned.
+        frozen: steps, or epochs where `epoch` is given, in which the backbone stays as it is and
+            only the head learns: the layer `fc` and the classifier.
         lr, momentum, weight_decay, iterations, milestones, epoch: see `SgdRecipe`. The distillation
             paper (section 4.3): 0.01, 0.9, batches of 32, a tenth of the rate every 20,000
             steps, which most of its trainings do not reach; it names no weight decay.
@@ -41,8 +56,13 @@ class Classifier(SgdRecipe):
         iterations: Count = 15_000,
         milestones: Milestones = (),
         epoch: Count | None = None,
+        smoothing: Fraction = 0.0,
+        optimiser: Literal["sgd", "amsgrad"] = "sgd",
+        frozen: NonNegativeInt = 0,
     ) -> None:
         super().__init__(lr, momentum, weight_decay, iterations, milestones, epoch)
+        self.smoothing, self.optimiser = smoothing, optimiser
+        self.frozen = frozen * (epoch or 1)
         self.backbone = backbone
         dim = backbone.channels[-1]
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -62,7 +82,31 @@ class Classifier(SgdRecipe):
         return Outputs(exits, {"pool": self.classifier(exits["pool"])})  # (N, identities)
 
     def objective(self, outputs: Outputs, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"cross_entropy": F.cross_entropy(outputs.logits["pool"], batch["label"])}
+        loss = F.cross_entropy(
+            outputs.logits["pool"], batch["label"], label_smoothing=self.smoothing
+        )
+        return {"cross_entropy": loss}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        if self.optimiser == "sgd":
+            return super().configure_optimizers()
+        return torch.optim.Adam(
+            self.parameters(),
+            self.lr,
+            (self.momentum, 0.999),
+            weight_decay=self.weight_decay,
+            amsgrad=True,
+        )
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_start(batch, batch_idx)
+        if self.frozen:  # the statistics of its batch norms stay, too
+            self.backbone.train(self.global_step >= self.frozen)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.global_step < self.frozen:  # gradients were computed, as other processes wait
+            for parameter in self.backbone.parameters():
+                parameter.grad = None
 
 
 def required(identities: int | None) -> int:

@@ -210,6 +210,9 @@ class Distilled(ReidModule):
                 cache.save(split)
         cache.to(self.device)
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        self.student.on_before_optimizer_step(optimizer)
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         super().on_train_batch_start(batch, batch_idx)
         self.student.on_train_batch_start(batch, batch_idx)

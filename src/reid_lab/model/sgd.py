@@ -49,5 +49,7 @@ class SgdRecipe(ReidModule):
         super().on_train_batch_start(batch, batch_idx)
         rate = self.rate(self.global_step)
         for group in self.trainer.optimizers[0].param_groups:
-            group.update(lr=rate, momentum=self.momentum, weight_decay=self.weight_decay)
+            group.update(lr=rate, weight_decay=self.weight_decay)
+            if "momentum" in group:  # not Adam's, which a method may take in SGD's place
+                group["momentum"] = self.momentum
         self.log("train/lr", rate)
