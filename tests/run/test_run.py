@@ -27,7 +27,7 @@ from reid_lab.dataset import ReidDataModule
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.results import OF_A_TEST
-from reid_lab.run.run import run
+from reid_lab.run.run import SOURCE, _in_one_line, run
 from tests.conftest import TINY, Compose, write_jpegs
 
 pytestmark = pytest.mark.system
@@ -611,3 +611,9 @@ def test_every_epoch_has_batches_of_its_own(
     assert epoch < 12 and seen[:epoch] != seen[epoch : 2 * epoch]
     sampler = data.train_dataloader().batch_sampler
     assert seen == [tuple(index for index, _ in sampler.batch(t)) for t in range(24)]
+
+
+def test_a_warning_of_ours_is_one_line_and_others_name_their_code() -> None:
+    ours = _in_one_line("early exit: too few people", UserWarning, str(SOURCE / "a.py"), 1)
+    assert ours == "warning: early exit: too few people\n"
+    assert "other.py:1" in _in_one_line("text", UserWarning, "/elsewhere/other.py", 1)

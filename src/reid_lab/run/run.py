@@ -49,6 +49,8 @@ from reid_lab.results.provenance import TRAINING, provenance, training_of
 from reid_lab.run.publish import describe, finish, publish
 
 log = logging.getLogger(__name__)
+SOURCE = Path(__file__).parents[1]
+_lightnings_format = warnings.formatwarning
 # what Lightning and torch raise for a state that is not theirs
 UNRESTORABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError)
 
@@ -171,8 +173,25 @@ def quiet() -> None:
         ".*litlogger",
         "`LightningModule.configure_optimizers` returned `None`",  # closed forms have none
         "`training_step` returned `None`",
+        "Be aware that when using `ckpt_path`",  # a test needs none of the training's callbacks
+        "The dirpath has changed",  # of checkpoints: a test, or a resumed run, has a folder of its own
+        "This DataLoader will create",  # more workers than cores: slower, and the same batches
     ):
         warnings.filterwarnings("ignore", message)
+    warnings.formatwarning = _in_one_line
+
+
+def _in_one_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """Only the text of a warning of ours: its line of code helps no user."""
+    if Path(filename).is_relative_to(SOURCE):
+        return f"warning: {message}\n"
+    return _lightnings_format(message, category, filename, lineno, line)
 
 
 def prepare_torch(cfg: DictConfig) -> None:
