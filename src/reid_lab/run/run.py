@@ -174,7 +174,7 @@ def quiet() -> None:
         "`LightningModule.configure_optimizers` returned `None`",  # closed forms have none
         "`training_step` returned `None`",
         "Be aware that when using `ckpt_path`",  # a test needs none of the training's callbacks
-        "The dirpath has changed",  # of checkpoints: a test, or a resumed run, has a folder of its own
+        "The dirpath has changed",  # of checkpoints: each attempt has a folder of its own
         "This DataLoader will create",  # more workers than cores: slower, and the same batches
     ):
         warnings.filterwarnings("ignore", message)
