@@ -3,8 +3,8 @@
 python -m experiments.collect STUDY [LABEL=]RUN ...
 
 writes STUDY/results.csv (exits), STUDY/cost.csv, STUDY/curves.csv (training losses) and, for runs
-with a stream or a search, STUDY/stream.csv and STUDY/search.csv (trials). LABEL fills the column
-`run`; the default is the run's name.
+with a stream or a search, STUDY/stream.csv, STUDY/policies.csv and STUDY/search.csv (trials).
+LABEL fills the column `run`; the default is the run's name.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def tables(runs: Iterable[tuple[str, Path]]) -> dict[str, Rows]:
 
     Tables that a run lacks are skipped; before its test a run has only its losses.
     """
-    names = ("results", "stream", "search", "cost", "curves")
+    names = ("results", "stream", "policies", "search", "cost", "curves")
     collected: dict[str, Rows] = {name: [] for name in names}
     for label, run in runs:
         results = results_of(run)
@@ -46,6 +46,7 @@ def tables(runs: Iterable[tuple[str, Path]]) -> dict[str, Rows]:
             provenance["torch"] = summary["versions"]["torch"]
             collected["results"] += [name | row | provenance for row in read(results / "exits.csv")]
             collected["stream"] += [name | row for row in read(results / "stream.csv")]
+            collected["policies"] += [name | row for row in read(results / "policies.csv")]
             collected["search"] += [name | row for row in read(results / "search.csv")]
             collected["cost"] += [name | row for row in read(results / "cost.csv")]
         collected["curves"] += [name | row for row in losses(run / "logs")]

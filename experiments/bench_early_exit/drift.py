@@ -20,7 +20,7 @@ from reid_lab.retrieval import Embeddings, Evaluation, Exit, Ids, evaluate
 
 BATCH = 128
 BUDGETS = 9
-POLICIES = ("random", "distance", "margin", "entropy", "learned")
+POLICIES = ("geometric", "distance", "margin", "entropy", "learned")
 
 
 def drift(network: BenchNetwork, root: Path, seed: int) -> list[dict[str, Any]]:
