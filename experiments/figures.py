@@ -9,7 +9,7 @@ A comment in front of a table names a file and has a part for each column:
 `=name` is a key: the rows of the file whose `name` is the beginning of the cell (case and signs
 apart; a blank cell repeats the one above); `=run {first: run_1*; second: run_2+run_3, name=x}`
 gives the values of other labels, and conditions that replace those of the columns. Other parts are
-an expression for each number of the cell, from the columns of these rows; `[...]` and `@ ...` are
+an expression for each number of the cell (of fewer, the first ones), from the columns of these rows; `[...]` and `@ ...` are
 conditions on them; a blank part is not checked. A comment behind a number of the text has its
 expression:
 
@@ -37,7 +37,9 @@ from experiments.tables import Rows, read
 
 HERE = Path(__file__).parent
 SPEC = re.compile(r"<!-- ([\w./-]+\.csv)(?: \[([^\]]*)\])?: (.*?) -->", re.DOTALL)
-NUMBER = re.compile(r"([-+\u2212]?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?)(?: ?(k|M|G|%)(?![\w]))?")
+NUMBER = re.compile(
+    r"((?:(?<![\w.])[-+\u2212])?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?)(?: ?(k|M|G|%)(?![\w]))?"
+)
 UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "%": 0.01}
 NO_DATA = "<!-- no data: "
 
@@ -164,10 +166,11 @@ def _table(readme: Path, lines: Sequence[str], start: int) -> Iterator[str]:
         keys = [
             c or k if p.startswith("=") else "" for p, c, k in zip(parts, cells, keys, strict=True)
         ]
-        chosen, fixed = whole, {}
+        chosen, fixed = whole, dict[str, str]()
         for part, key in zip(parts, keys, strict=True):
             if part.startswith("="):
-                chosen, fixed = _matching(chosen, part[1:], key)
+                chosen, more = _matching(chosen, part[1:], key)
+                fixed |= more
         for part, cell in zip(parts, cells, strict=True):
             if part and not part.startswith("="):
                 wrong = _cell(cell, part, chosen, whole, fixed)
@@ -181,7 +184,7 @@ def _matching(rows: Selected, part: str, cell: str) -> tuple[Selected, dict[str,
     """
     column, _, given = part.rstrip("} ").partition(" {")
     text = _plain(cell)
-    labels = {_plain(k): v.strip() for k, _, v in (p.partition(":") for p in given.split(";"))}
+    labels = {_plain(k): v.strip() for k, _, v in (p.rpartition(":") for p in given.split(";"))}
     if text in labels:
         pattern, _, more = labels[text].partition(",")
         return Selected([r for r in rows.rows if _fits(r[column], pattern)]), _conditions(more)
@@ -205,10 +208,10 @@ def _cell(
     printed, wanted = Printed.all_in(cell), expressions.split(";")
     if not printed:
         return
-    if len(printed) != len(wanted):
+    if len(printed) > len(wanted):
         yield f"{cell!r} has {len(printed)} numbers, the comment {len(wanted)}"
         return
-    for one, expression in zip(printed, wanted, strict=True):
+    for one, expression in zip(printed, wanted, strict=False):
         try:
             value = chosen.where(_conditions(conditions) | {**fixed}).value(
                 expression.strip(), whole
