@@ -9,9 +9,9 @@ A comment in front of a table names a file and has a part for each column:
 `=name` is a key: the rows of the file whose `name` is the beginning of the cell (case and signs
 apart; a blank cell repeats the one above); `=run {first: run_1*; second: run_2+run_3, name=x}`
 gives the values of other labels, and conditions that replace those of the columns. Other parts are
-an expression for each number of the cell (of fewer, the first ones), from the columns of these rows; `[...]` and `@ ...` are
-conditions on them; a blank part is not checked. A comment behind a number of the text has its
-expression:
+an expression for each number of the cell (of fewer, the first ones), from the columns of these
+rows; `[...]` and `@ ...` are conditions on them; a blank part is not checked. A comment behind a
+number of the text has its expression:
 
     53.1<!-- results.csv: 100*(rows(name="fusion").rank1 - rows(name="hsv_histogram").rank1) -->
 
