@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -199,6 +200,19 @@ def test_another_model_is_refused(
         ("search", "g", *other, "--image", "x"),
     ):
         assert "embeddings of two models cannot be compared" in run(*command, status=1)
+    gallery = SavedGallery.open(Path("g"))  # the other model lacks its exit, too
+    gone = replace(gallery, card=replace(gallery.card, exit="stage9"))
+    with pytest.raises(UserError, match="embeddings of two models cannot be compared"):
+        commands._embedder(Namespace(checkpoint=other[1], device="cpu", gallery="g"), gone)
+
+
+def test_a_pattern_that_matches_nothing_is_reported(
+    run: Run, checkpoint: Path, images: Path
+) -> None:
+    words = ("--checkpoint", checkpoint, "--images", images, "--out", "g")
+    printed = run("build", *words, "--pattern", "zzz(?P<pid>x)")
+    assert "warning: --pattern 'zzz(?P<pid>x)' matches no path" in printed
+    assert "warning" not in run("build", *words, "--overwrite", "--pattern", "")
 
 
 def test_the_pattern_finds_people(run: Run, checkpoint: Path, tmp_path: Path) -> None:

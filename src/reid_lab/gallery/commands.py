@@ -122,8 +122,9 @@ def _embedder(args: Namespace, gallery: SavedGallery) -> Embedder:
     Raises:
         UserError: the checkpoint is another model, or was trained for another image size.
     """
-    embedder = Embedder.load(args.checkpoint, gallery.card.exit, args.device)
-    gallery.check_model(embedder.fingerprint)
+    embedder = Embedder.load(
+        args.checkpoint, gallery.card.exit, args.device, check=gallery.check_model
+    )
     if embedder.image != gallery.card.image:
         raise GalleryError(
             f"{args.gallery} was built from images of {gallery.card.image}, {args.checkpoint} "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -41,13 +41,23 @@ class Embedder:
     device: torch.device
 
     @staticmethod
-    def load(checkpoint: Path, exit: str | None = None, device: str = "auto") -> Embedder:
+    def load(
+        checkpoint: Path,
+        exit: str | None = None,
+        device: str = "auto",
+        check: Callable[[str], None] | None = None,
+    ) -> Embedder:
         """Load the network of a checkpoint, up to `exit`; None is the last one.
+
+        Args:
+            check: takes the fingerprint before the exit is looked up; raises if it is another one.
 
         Raises:
             UserError: not a checkpoint of reid_lab, an unknown exit, or no such device.
         """
         model, image, key = open_model(checkpoint)
+        if check is not None:
+            check(key)
         (exit,) = select_exits(exit or model.exit_names[-1], model.exit_names, str(checkpoint))
         if exit in model.exit_signs:
             raise UserError(

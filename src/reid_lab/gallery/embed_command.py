@@ -41,8 +41,8 @@ def run(args: Namespace) -> int:
     images, note = read_images(args.images, args.boxes, args.pattern)
     if args.pool and not any(image.tracklet for image in images):
         raise UserError(
-            f"--pool tracklet needs tracklets, and {args.images} has none: give a CSV file with a "
-            "column tracklet"
+            f"--pool tracklet needs tracklets, and {args.images} has none: give a CSV file with "
+            "columns path and tracklet"
         )
     model, size, fingerprint = open_model(args.checkpoint)
     names = select_exits(args.exit, model.exit_names, str(args.checkpoint))
@@ -58,7 +58,8 @@ def run(args: Namespace) -> int:
     write_embeddings(args.out, _described(rows, fingerprint))
     pooled = f" in {len(rows.images):,} tracklets" if args.pool else ""
     lost = f", {len(rows.broken):,} left out" if rows.broken else ""
-    found = f"{count:,} images{pooled}{lost}; exits {', '.join(names)}"
+    what = "image" if count == 1 else "images"
+    found = f"{count:,} {what}{pooled}{lost}; exits {', '.join(names)}"
     stdout.print(Text(f"{args.out}: {found}"), soft_wrap=True)
     return int(bool(rows.broken) and args.strict)
 

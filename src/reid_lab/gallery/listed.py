@@ -12,7 +12,9 @@ from reid_lab.files.boxes import SIDES
 from reid_lab.files.image_files import escaped, find_images
 from reid_lab.gallery.images import FOLDERS, Labelled, choose_pattern, label
 
-NAMED_BY_FOLDER = "each folder is a person (no file is named PPPP_cC...); --pattern '' names nobody"
+NAMED_BY_FOLDER = (
+    "each folder is a person (no file is named PPPP_cC...); --pattern '' leaves people unknown"
+)
 LABELS = ("pid", "camid", "tracklet")
 BOXES = ("box", *SIDES)
 
@@ -70,7 +72,14 @@ def read_labelled(folder: Path, pattern: str | None) -> tuple[list[Labelled], st
     chosen = choose_pattern(paths, folder) if pattern is None else pattern
     if chosen == FOLDERS and pattern is None:
         note = "\n".join(filter(None, [note, NAMED_BY_FOLDER]))
-    return label(paths, chosen), chosen, note
+    images = label(paths, chosen)
+    if pattern and not any(image.person or image.camera for image in images):
+        unmatched = (
+            f"warning: --pattern {pattern!r} matches no path, such as {escaped(paths[0])}: people "
+            "and cameras are unknown"
+        )
+        note = "\n".join(filter(None, [note, unmatched]))
+    return images, chosen, note
 
 
 def _read_list(file: Path) -> list[Labelled]:

@@ -10,6 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from rich.table import Table
 from rich.text import Text
 
+from reid_lab.dataset.readers.own import normalise_label
 from reid_lab.files.console import head_table, stderr, stdout
 from reid_lab.files.image_files import escaped
 from reid_lab.gallery.images import Labelled
@@ -58,9 +59,7 @@ def info(gallery: SavedGallery) -> None:
         "on disk": memory(sum(path.stat().st_size for path in files)),
         "pattern": card.pattern or "none: people are unknown",
     }
-    table = Table(
-        box=None, show_header=False, title=Text(str(gallery.folder)), title_justify="left"
-    )
+    table = Table(box=None, show_header=False)
     for name, text in rows.items():
         table.add_row(Text(name, "dim"), Text(text, overflow="fold"))
     _print(str(gallery.folder), table)
@@ -113,8 +112,8 @@ def memory(count: float) -> str:
 
 
 def name(text: str) -> str:
-    """The name of a person or camera; a dash where it is unknown."""
-    return escaped(text) or NOTHING
+    """The name of a person or camera, 0007 as 7; a dash where it is unknown."""
+    return escaped(normalise_label(text)) or NOTHING
 
 
 def _who(image: Labelled) -> str:
@@ -136,7 +135,7 @@ def _measured(made: IndexPlan, gallery: SavedGallery) -> None:
             _lost(e.rank1_lost),
             _lost(e.mAP_lost),
         )
-    counts = f"{made.count:,} images, {made.queries:,} queries, {made.threads} threads"
+    counts = f"{made.count:,} images, {made.queries:,} queries, threads={made.threads}"
     _print(f"Measured: {counts}, lists of {made.depth} (* is the gallery's own index)", table)
 
 

@@ -103,6 +103,11 @@ def _images(images: ImagesInput) -> Sources:
         return list(images)
     if isinstance(images, (str, Path)):
         path = Path(images)
+        if path.is_file() and path.suffix.lower() == ".csv":
+            raise UserError(
+                f"{escaped(path)} is a CSV file, which only the command reid-lab embed --images "
+                "reads: give a folder, an image or a list of paths"
+            )
         if path.is_file():
             return [path]
         if not path.exists():

@@ -126,11 +126,12 @@ def read_table(
     known = tuple(column for column in columns if column in (*required, *optional))
     table = CsvTable(path, columns, [line for line, _ in rows], [row for _, row in rows], known)
     _check_header(table, required, optional)
-    raise_problems(
-        path,
-        list(_invalid_lines(table)),
-        f"Expected {len(columns)} values a line: {', '.join(columns)}",
-    )
+    problems = list(_invalid_lines(table))
+    expected = f"Expected {len(columns)} values a line: {', '.join(columns)}"
+    may_miss = [column for column in known if column in optional]
+    if may_miss and any("is empty" in problem for problem in problems):
+        expected += f". Fill them, or leave the column out: {', '.join(may_miss)} may be missing"
+    raise_problems(path, problems, expected)
     return table
 
 
