@@ -52,6 +52,14 @@ def test_an_exit_does_not_pay_for_the_transition_behind_it() -> None:
     assert stage2 > 256 * 256 * 64 * 32 and stage1 < 5e8
 
 
+def test_the_norm_of_ibn_is_behind_the_sum() -> None:
+    block = OmniScaleBlock(16, 16, behind=True).eval()
+    assert block.norm is not None
+    nn.init.zeros_(block.norm.weight)
+    nn.init.constant_(block.norm.bias, 2.0)
+    assert (block(torch.randn(2, 16, 8, 4)) == 2).all()
+
+
 def norms(network: nn.Module) -> list[str]:
     return [name for name, m in network.named_modules() if isinstance(m, nn.InstanceNorm2d)]
 

@@ -252,3 +252,12 @@ def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
     with pytest.raises(UserError, match=r"backbone=timm needs timm.*pip install timm"):
         TimmCNN("mobilenetv2_100")
+
+
+def test_a_transformers_weights_in_our_own_checkpoint(tmp_path: Path) -> None:
+    size = {"height": 64, "width": 32}
+    first = TimmViT("test_vit", groups=2, **size)
+    kept = {f"backbone.{key}": value for key, value in first.state_dict().items()}
+    torch.save({"state_dict": kept}, tmp_path / "ours.ckpt")
+    second = TimmViT("test_vit", tmp_path / "ours.ckpt", groups=2, **size)
+    assert all(value.equal(first.state_dict()[k]) for k, value in second.state_dict().items())

@@ -92,6 +92,18 @@ def test_a_small_offset_is_left_alone() -> None:
     assert torch.equal(found, common_vector(gallery[order] + 1000))  # type: ignore[arg-type]
 
 
+def test_the_common_vector_has_few_digits_and_is_found_at_any_scale() -> None:
+    """A grid of an eighth to a quarter of the rows' spread; squares of tiny rows are no float32."""
+    rows = torch.randn(200, 8, generator=torch.Generator().manual_seed(0)) * 0.7 + 1000.3
+    assert 0.5 < float(rows.std(0).mean()) < 1  # a grid of a quarter
+    found = common_vector(rows)
+    assert found is not None
+    assert (found * 4 == (found * 4).round()).all() and not (found * 2 == (found * 2).round()).all()
+    tiny = common_vector(rows * 1e-28)
+    assert tiny is not None
+    torch.testing.assert_close(tiny * 1e28, rows.mean(0), rtol=1e-3, atol=0)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 10_000),

@@ -101,7 +101,7 @@ def test_every_experiment_takes_a_step(composed: Compose, name: str) -> None:
     cfg.dataset.reader = MINIATURE  # the readers' own tests read their own layouts
     cfg.dataset.transforms.views = 1  # ten take ten times as long
     if cfg.dataset.batch_size:
-        cfg.dataset.batch_size = min(cfg.dataset.batch_size, 32)  # of 44 images
+        cfg.dataset.batch_size = 8
     scratch(cfg)
     if OmegaConf.is_missing(cfg.model, "teacher"):
         cfg.model.teacher = str(write_teacher(cfg, Path(cfg.run_dir).parent / "teacher.ckpt"))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torchvision.models import resnet18
+from torchvision.models import resnet18, resnet34
 
 from reid_lab.backbone import WeightsError
 from reid_lab.backbone.weights import WeightsFile
@@ -70,16 +70,17 @@ def test_networks_are_identified_by_their_keys(name: str) -> None:
     assert len(found.left_over(shapes)) == left
 
 
-@pytest.mark.parametrize("name", [*FACTS, "fastreid_r18"])
+@pytest.mark.parametrize("name", [*FACTS, "ResNet-18", "ResNet-34"])
 def test_the_printed_config_is_one(name: str, composed: Compose) -> None:
-    if name == "fastreid_r18":
-        with torch.device("meta"):
-            shapes = {f"backbone.{k}": v.shape for k, v in resnet18().state_dict().items()}
-        shapes["heads.bottleneck.0.running_mean"] = torch.Size([512])
-    else:
+    if name in FACTS:
         shapes = networks()[name]
+    else:
+        with torch.device("meta"):
+            network = resnet18() if name == "ResNet-18" else resnet34()
+        shapes = {f"backbone.{k}": tuple(v.shape) for k, v in network.state_dict().items()}
+        shapes["heads.bottleneck.0.running_mean"] = (512,)  # of fast-reid
     found = found_in({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})
-    assert found.model is not None
+    assert found.model is not None and found.network == FACTS.get(name, [name])[0]
     cfg = composed(*found.overrides.split())
     wanted, part = found.model.get("backbone"), "backbone"
     if wanted is None:
