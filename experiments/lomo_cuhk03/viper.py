@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ def main() -> None:
     folder = parser.parse_args().folder
     features = loadmat(folder / "data" / "viper_features_MDF.mat")["ux2"][:KEPT].T
     splits = loadmat(folder / "data" / "viper_runs100.mat")["runs"].ravel()
-    results = []
+    results: list[dict[str, Any]] = []
     for number, split in enumerate(splits):
         names = ("idxtrain", "idxtest", "idxtrain_neg")
         train, test, other = (split[name].ravel().astype(int) - 1 for name in names)
@@ -44,11 +45,17 @@ def main() -> None:
         for name, metric in (*learned(features, train), ("drawn pairs, not clipped", drawn)):
             row = {"split": number, "kissme": name, "dim": len(metric[1])}
             results.append({**row, **accuracy(features, test, *metric)})
-    write_csv(TABLE, [*results, *published(folder / "res" / "all_viper.fig")])
+    results += [median(results, name) for name in dict.fromkeys(r["kissme"] for r in results)]
+    results += published(folder / "res" / "all_viper.fig")
+    write_csv(TABLE, results)
     print(f"commit {commit()}; {machine()}; torch {torch.__version__}")
-    for name in dict.fromkeys(row["kissme"] for row in results):
-        rows = [[row[f"rank{k}"] for k in RANKS] for row in results if row["kissme"] == name]
-        print(name, np.round(100 * np.median(np.array(rows, float), 0), 2))
+    print(*(row for row in results if row["split"] == "median"), sep="\n")
+
+
+def median(results: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    rows = [row for row in results if row["kissme"] == name]
+    medians = {f"rank{k}": float(np.median([row[f"rank{k}"] for row in rows])) for k in RANKS}
+    return {"split": "median", "kissme": name, "dim": rows[0]["dim"], **medians}
 
 
 def learned(features: np.ndarray, train: np.ndarray) -> Iterator[tuple[str, Metric]]:
@@ -77,7 +84,7 @@ def accuracy(
     return {f"rank{k}": ranking.cmc(k) for k in RANKS}
 
 
-def published(figure: Path) -> Iterator[dict[str, object]]:
+def published(figure: Path) -> Iterator[dict[str, Any]]:
     """The curve of the published figure, where it is named MDF_KISS."""
     content = loadmat(figure, struct_as_record=False, squeeze_me=True)
     axes = np.atleast_1d(content["hgS_070000"].children)
