@@ -11,14 +11,20 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
+from reid_lab.backbone.weights import WeightsFile
+from reid_lab.backbone.weights.found import Choices
+from reid_lab.backbone.weights.identify import identify
 from reid_lab.budget.thresholds import KEY
 from reid_lab.callbacks import Preflight, ScheduleFromData
 from reid_lab.callbacks.preflight import duration
+from reid_lab.checkpoint import checkpoint_of
 from reid_lab.config.build import build_data
 from reid_lab.dataset.splits import auto_held_out
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
+from reid_lab.results.card import ModelCard
 from reid_lab.run.run import run
+from tests.backbone.weights.golden import state_of
 from tests.conftest import Compose
 
 pytestmark = pytest.mark.system
@@ -98,6 +104,25 @@ def test_schedule_in_steps_and_the_rate_of_the_batch(composed: Compose) -> None:
     rates = logged(Path(cfg.run_dir), "train/lr")["train/lr"]
     assert rates[2] == pytest.approx(recipe["lr"])
     assert rates[19] == pytest.approx(recipe["lr"] / 100)
+
+
+def test_it_starts_from_a_converted_checkpoint(composed: Compose, tmp_path: Path) -> None:
+    file = WeightsFile(Path("osnet_market.pth"), state_of("torchreid_osnet_x0_25"))
+    start = checkpoint_of(file, identify(file, Choices()), ModelCard(data="Market-1501"))
+    torch.save(start, tmp_path / "osnet.ckpt")
+    words = [word for word in FEW if not word.startswith("backbone")]
+    words += ["backbone=osnet", "backbone.width=0.25", f"backbone.weights={tmp_path}/osnet.ckpt"]
+    words += ["callbacks.preflight=null", "model.lr=1e-6"]
+    words += [f"callbacks.schedule.{key}=1" for key in ("least", "most", "validations")]
+    cfg = composed(*words)
+    run(cfg)
+    end = saved(Path(cfg.run_dir), "best.ckpt")
+    card = end["hyper_parameters"]["card"]
+    assert card["pretraining"] == "osnet.ckpt, trained on Market-1501"
+    first = "backbone.stages.stage1.stem.0.weight"
+    before, after = start["state_dict"][first], end["state_dict"][first]
+    assert not torch.equal(before, after)
+    torch.testing.assert_close(before, after, atol=1e-5, rtol=0)
 
 
 def test_other_methods_have_no_such_schedule(composed: Compose) -> None:
