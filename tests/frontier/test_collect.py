@@ -280,8 +280,47 @@ def test_milestones_are_compared_in_steps() -> None:
 def test_a_checkpoint_tested_on_other_data_is_labelled(
     tmp_path: Path, task: str, data: str, method: str
 ) -> None:
-    path = make_run(tmp_path / "a") / "results/summary.json"
-    summary = json.loads(path.read_text()) | {"task": task, "card": {"data": data}}
-    path.write_text(json.dumps(summary))
+    as_test(make_run(tmp_path / "a"), task=task, card={"data": data})
     points, _ = gather([tmp_path])
     assert {p.method for p in of(points, "early")} == {method}
+
+
+def as_test(run: Path, **summary: object) -> None:
+    path = run / "results/summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | summary))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "metric", "methods"),
+    [
+        (3, "l1", {"two"}),
+        (3, "cosine", {"two (metric=l1)", "two (metric=cosine)"}),
+        (4, "l1", {"two", "two (trained on another people)"}),
+    ],
+)
+def test_a_tested_checkpoint_has_the_settings_of_its_training(
+    tmp_path: Path, recipe: int, metric: str, methods: set[str]
+) -> None:
+    """Its test composes defaults: they set nothing but the ranking and the data set."""
+    run = make_run(tmp_path / "runs/a", more="callbacks: {ranking: {metric: l1}}")
+    test = make_run(tmp_path / "sweep/0", lr=0.7)
+    config = f"dataset: {{p: 99, recipe: {{seed: {recipe}}}}}\n"
+    config += f"callbacks: {{ranking: {{metric: {metric}}}}}\n"
+    config += f"task: test\nckpt_path: {run}/checkpoints/last.ckpt\n"
+    (test / "config.yaml").write_text(config)
+    as_test(test, task="test", card={"data": "people"})
+    points, notes = gather([tmp_path])
+    assert {p.method for p in of(points, "early")} == methods
+    assert len(notes) == (len(methods) == 1)
+
+
+def test_a_data_set_is_labelled_by_its_settings_rather_than_by_counts() -> None:
+    every = [
+        {"gallery images": "69", "train images": "1", "recipe.seed": "1", "recipe.cameras": "3"},
+        {"gallery images": "67", "train images": "2", "recipe.seed": "0", "recipe.cameras": "3"},
+    ]
+    assert distinct_labels(["x", "x"], every) == ["x (seed=1)", "x (seed=0)"]
+    for own in every:
+        del own["recipe.seed"]
+    counts = ["x (gallery images=69, train images=1)", "x (gallery images=67, train images=2)"]
+    assert distinct_labels(["x", "x"], every) == counts

@@ -12,7 +12,7 @@ from typing import Any
 
 from reid_lab.errors import UserError
 from reid_lab.files.stored import StoredFileError, read_config
-from reid_lab.frontier.identity import distinct_labels, keyed_labels, settings
+from reid_lab.frontier.identity import distinct_labels, keyed_labels, settings, test_settings
 from reid_lab.frontier.measured import Cost, costs_by_exit, mixed
 from reid_lab.frontier.points import FrontierError, Point
 from reid_lab.report.load import Run, load_results
@@ -32,6 +32,7 @@ class Finished:
     Args:
         tested: the checkpoint, if the run only tested one.
         seed: of the training.
+        trained: the config of the tested checkpoint's training; empty if it is not there.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class Finished:
     seed: str
     dataset: str = ""
     method: str = ""
+    trained: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -65,8 +67,8 @@ def collect(folders: Iterable[Path]) -> Collected:
     if not found:
         raise FrontierError("\n".join(["no run has results to compare", *notes, *broken]))
     datasets = keyed_labels([_dataset(f.run) for f in found], [_setting(f) for f in found])
-    keys = [f"{dataset}\n{_name(f.run)}" for dataset, f in zip(datasets, found, strict=True)]
-    labels = distinct_labels(keys, [settings(f.config) for f in found])
+    keys = [f"{dataset}\n{_name(f)}" for dataset, f in zip(datasets, found, strict=True)]
+    labels = distinct_labels(keys, [_settings(f) for f in found])
     methods = [label.partition("\n")[2] for label in labels]
     named = [
         replace(f, dataset=dataset, method=method)
@@ -139,7 +141,9 @@ def read_finished(folder: Path) -> Finished:
     costs = costs_by_exit(run.cost, run.summary.machine or "")
     if _state(folder) != before:
         raise FrontierError(f"{folder}: its results are being written; try again after the test")
-    return Finished(folder, run, config, costs, tested, _seed(run, tested))
+    trained = _trained(tested)
+    seed = trained.get("seed", "" if run.summary.seed is None else run.summary.seed)
+    return Finished(folder, run, config, costs, tested, str(seed), trained=trained)
 
 
 def _state(folder: Path) -> tuple[int, int]:
@@ -162,11 +166,15 @@ def _tested(config: Mapping[str, Any]) -> Path | None:
         return Path(str(given))
 
 
-def _seed(run: Run, tested: Path | None) -> str:
-    trained = tested.parent.parent if tested else None
-    there = trained is not None and os.path.lexists(trained / "config.yaml")
-    config = read_config(trained) if trained and there else {}
-    return str(config.get("seed", "" if run.summary.seed is None else run.summary.seed))
+def _trained(tested: Path | None) -> Mapping[str, Any]:
+    """The config of a checkpoint's training, or an empty one."""
+    run = tested.parent.parent if tested else None
+    return read_config(run) if run and os.path.lexists(run / "config.yaml") else {}
+
+
+def _settings(one: Finished) -> dict[str, str]:
+    own = settings(one.config)
+    return test_settings(own, settings(one.trained)) if one.trained else own
 
 
 def _dataset(run: Run) -> str:
@@ -175,13 +183,21 @@ def _dataset(run: Run) -> str:
     return f"{name} multi-query" if multi else name
 
 
-def _name(run: Run) -> str:
+def _name(one: Finished) -> str:
     """The run's name; with the training data of a checkpoint that was tested on others."""
-    card = ModelCard.of(run.summary.card)
+    run, card = one.run, ModelCard.of(one.run.summary.card)
     tested = (run.summary.dataset or {}).get("name")
-    if run.summary.task != "test" or card is None or card.data in (tested, UNKNOWN):
+    if run.summary.task != "test" or card is None or card.data == UNKNOWN:
         return run.name
-    return f"{run.name} (trained on {card.data})"
+    if card.data != tested:
+        return f"{run.name} (trained on {card.data})"
+    another = one.trained and _recipe(one.trained) != _recipe(one.config)
+    return f"{run.name} (trained on another {tested})" if another else run.name
+
+
+def _recipe(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of synthetic people; empty for real ones."""
+    return _mapping(_mapping(config, "dataset"), "recipe")
 
 
 def _setting(one: Finished) -> dict[str, str]:
@@ -195,8 +211,7 @@ def _setting(one: Finished) -> dict[str, str]:
         for key, value in values.items()
     }
     protocol = run.summary.protocol or {}
-    recipe = _mapping(_mapping(one.config, "dataset"), "recipe")
-    made = {f"recipe.{key}": str(value) for key, value in recipe.items()}
+    made = {f"recipe.{key}": str(value) for key, value in _recipe(one.config).items()}
     return {**counts, **made, **{key: json.dumps(value) for key, value in protocol.items()}}
 
 

@@ -19,6 +19,10 @@ OBSERVERS = {"anytime", "verification", "dimensions", "ranked_lists", "attention
 OBSERVERS |= {"throughput", "checkpoint", "progress", "cost", "conditions"}
 # of callbacks.stream: the others are in a point's name, or select the points
 ROUTING = {"exits", "candidates", "gallery"}
+# what a test of a checkpoint sets; all else is as in the training
+TESTING = ("callbacks.ranking.", "callbacks.stream.", "dataset._target_", "dataset.reader.")
+TESTING += ("dataset.recipe.", "dataset.transforms.height", "dataset.transforms.width")
+TESTING += ("dataset.transforms.views",)
 # of the trainer: hardware, logging, and validation, which selects nothing
 RUNNING = {"accelerator", "devices", "num_nodes", "strategy", "default_root_dir", "logger"}
 RUNNING |= {"log_every_n_steps", "enable_checkpointing", "enable_model_summary", "profiler"}
@@ -34,6 +38,12 @@ def settings(config: Mapping[str, Any], known: dict[Path, str] | None = None) ->
     flat: dict[str, str] = {}
     _flatten(config, "", flat, {} if known is None else known)
     return {key: value for key, value in flat.items() if _matters(key)}
+
+
+def test_settings(tested: Mapping[str, str], trained: Mapping[str, str]) -> dict[str, str]:
+    """The settings of a test of a checkpoint, whose training had other ones."""
+    own = {key: value for key, value in tested.items() if key.startswith(TESTING)}
+    return {key: value for key, value in trained.items() if not key.startswith(TESTING)} | own
 
 
 def distinct_labels(names: Sequence[str], every: Sequence[Settings]) -> list[str]:
@@ -81,12 +91,19 @@ def _differences(every: Sequence[Settings]) -> list[str]:
 
 def _differing(every: Sequence[Settings]) -> dict[str, tuple[str, ...]]:
     """Key -> each one's value. Of keys that always differ together, such as `max_steps` and the
-    model's `iterations`, only the first."""
+    model's `iterations`, only the first. Counts of images are left out where settings suffice."""
     keys = sorted({key for own in every for key in own}, key=lambda key: (key.count("."), key))
+    given = [key for key in keys if " " not in key]
+    if len(set(_values(every, given))) == len(set(_values(every, keys))):
+        keys = given
     first: dict[tuple[str, ...], str] = {}
     for key in keys:
         first.setdefault(tuple(own.get(key, "-") for own in every), key)
     return {key: values for values, key in first.items() if len(set(values)) > 1}
+
+
+def _values(every: Sequence[Settings], keys: Sequence[str]) -> list[tuple[str, ...]]:
+    return [tuple(own.get(key, "-") for key in keys) for own in every]
 
 
 def _word(key: str) -> str:
