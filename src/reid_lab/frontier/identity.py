@@ -20,9 +20,9 @@ OBSERVERS |= {"throughput", "checkpoint", "progress", "cost", "conditions"}
 # of callbacks.stream: the others are in a point's name, or select the points
 ROUTING = {"exits", "candidates", "gallery"}
 # what a test of a checkpoint sets; all else is as in the training
-TESTING = ("callbacks.ranking.", "callbacks.stream.", "dataset._target_", "dataset.reader.")
-TESTING += ("dataset.recipe.", "dataset.transforms.height", "dataset.transforms.width")
-TESTING += ("dataset.transforms.views",)
+TESTING: tuple[str, ...] = ("callbacks.ranking.", "callbacks.stream.", "dataset._target_")
+TESTING += ("dataset.reader.", "dataset.recipe.", "dataset.transforms.views")
+TESTING += ("dataset.transforms.height", "dataset.transforms.width")
 # of the trainer: hardware, logging, and validation, which selects nothing
 RUNNING = {"accelerator", "devices", "num_nodes", "strategy", "default_root_dir", "logger"}
 RUNNING |= {"log_every_n_steps", "enable_checkpointing", "enable_model_summary", "profiler"}
