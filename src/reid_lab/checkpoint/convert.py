@@ -29,7 +29,7 @@ def checkpoint_of(file: WeightsFile, found: FoundWeights, card: ModelCard) -> di
         weights = found.convert(file.state)
     except RuntimeError as error:  # sizes that do not go together
         raise WeightsError(
-            f"{file.path}: it looks like {found.toolbox}'s {found.network}, but its tensors do "
+            f"{file.path}: identified as {found.toolbox}'s {found.network}, but its tensors do "
             f"not fit together ({str(error).splitlines()[0]}): give the whole state dict"
         ) from error
     with torch.device("meta"):
@@ -39,7 +39,7 @@ def checkpoint_of(file: WeightsFile, found: FoundWeights, card: ModelCard) -> di
     for what, names in (("lacks", lacking), ("has another shape of", odd)):
         if names:
             raise WeightsError(
-                f"{file.path}: it looks like {found.toolbox}'s {found.network}, but {what} "
+                f"{file.path}: identified as {found.toolbox}'s {found.network}, but {what} "
                 f"{len(names)} of its tensors (here {names[0]}): give the whole state dict"
             )
     kept = {"model": config, "image": list(found.image), "normalise": NORMALISED}

@@ -170,7 +170,7 @@ def _newest(runs: Sequence[Path]) -> tuple[list[int], list[str]]:
     notes = []
     for place in sorted(range(len(runs)), key=lambda i: ended(runs[i])):
         one = read_finished(runs[place])
-        # a checkpoint outside a run's folder, such as a converted one, is told by its path
+        # a checkpoint outside a run's folder, such as a converted one, is identified by its path
         alone = one.tested and not (one.tested.parent.parent / CONFIG).is_file()
         key = (tuple(sorted(settings(one.config).items())), one.seed, alone and one.tested)
         if key in newest:

@@ -25,7 +25,7 @@ DATA_PARALLEL = "module."
 
 
 class WeightsError(UserError):
-    """Pre-trained weights cannot be loaded; the message says how to get them."""
+    """Pre-trained weights cannot be loaded; the message explains how to get them."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def saved(folder: Path, weights: Any = WEIGHTS, config: Any = CONFIG, **more: An
     return fingerprint(path)
 
 
-def test_what_has_no_say(tmp_path: Path) -> None:
+def test_what_has_no_effect(tmp_path: Path) -> None:
     first = saved(tmp_path)
     assert len(first) == 64 and int(first, 16)
     turned = {name: WEIGHTS[name] for name in reversed(WEIGHTS)}
@@ -54,7 +54,7 @@ def test_what_has_no_say(tmp_path: Path) -> None:
     assert set(others) == {first}
 
 
-def test_what_has_a_say(tmp_path: Path) -> None:
+def test_what_has_an_effect(tmp_path: Path) -> None:
     weight = WEIGHTS["head.weight"]
     nudged = weight.clone()
     nudged[1, 2] = torch.nextafter(nudged[1, 2], torch.tensor(9.0))
