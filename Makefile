@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed-docs
 WORKERS ?= 2
+PARALLEL := -n $(WORKERS) --dist worksteal
 # the oldest and the newest supported Python
 PYTHONS ?= python3.10 python3.13
 VERSION := import sys; print("%d.%d" % sys.version_info[:2])
@@ -28,16 +29,16 @@ test: $(STAMP)  ## run ruff, mypy and all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n $(WORKERS)
+	$(BIN)/pytest $(PARALLEL)
 
 test-unit: $(STAMP)  ## tests without runs and full-size networks: two to three minutes on two cores
-	$(BIN)/pytest -n $(WORKERS) -m "not recipe and not system"
+	$(BIN)/pytest $(PARALLEL) -m "not recipe and not system"
 
 test-recipe: $(STAMP)  ## every experiment for a step, every network exported
-	$(BIN)/pytest -n $(WORKERS) -m recipe
+	$(BIN)/pytest $(PARALLEL) -m recipe
 
 test-system: $(STAMP)  ## whole runs and processes
-	$(BIN)/pytest -n $(WORKERS) -m "system and not recipe"
+	$(BIN)/pytest $(PARALLEL) -m "system and not recipe"
 
 test-pythons:  ## the same on each of PYTHONS, each in its own environment: before a release
 	@for python in $(PYTHONS); do \
@@ -46,7 +47,7 @@ test-pythons:  ## the same on each of PYTHONS, each in its own environment: befo
 	done
 
 torture: $(STAMP)  ## all kills, bad inputs and hostile files, counted (an hour; COUNTS=file.csv)
-	REID_LAB_TORTURE=1 $(BIN)/pytest -n $(WORKERS) tests/torture $(COUNTS:%=--torture-csv %)
+	REID_LAB_TORTURE=1 $(BIN)/pytest $(PARALLEL) tests/torture $(COUNTS:%=--torture-csv %)
 
 docs: $(DOCS_STAMP)  ## build the documentation in docs/_build/html; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -q -d docs/_build/doctrees docs docs/_build/html
