@@ -156,7 +156,7 @@ def _table(readme: Path, lines: Sequence[str], start: int) -> Iterator[str]:
         yield f"the table {head[:60]!r} has no comment with its file"
         return
     parts = [part.strip() for part in spec[3].split("|")]
-    whole = _rows(readme, spec)
+    whole, selected = _rows(readme, spec)
     keys: list[str] = [""] * len(parts)
     for line in body:
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
@@ -166,7 +166,7 @@ def _table(readme: Path, lines: Sequence[str], start: int) -> Iterator[str]:
         keys = [
             c or k if p.startswith("=") else "" for p, c, k in zip(parts, cells, keys, strict=True)
         ]
-        chosen, fixed = whole, dict[str, str]()
+        chosen, fixed = selected, dict[str, str]()
         for part, key in zip(parts, keys, strict=True):
             if part.startswith("="):
                 chosen, more = _matching(chosen, part[1:], key)
@@ -227,15 +227,17 @@ def _number(readme: Path, before: Sequence[Printed], spec: re.Match[str]) -> Ite
     if not before:
         yield f"no number before {spec[0]!r}"
         return
-    whole = _rows(readme, spec)
-    yield from _cell(before[0].text, spec[3], whole, whole)
+    whole, selected = _rows(readme, spec)
+    yield from _cell(before[0].text, spec[3], selected, whole)
 
 
-def _rows(readme: Path, spec: re.Match[str]) -> Selected:
+def _rows(readme: Path, spec: re.Match[str]) -> tuple[Selected, Selected]:
+    """All rows of the file, and those that the comment selects."""
     path = readme.parent / spec[1]
     if not path.is_file():
         raise FigureError(f"{readme}: {spec[1]} does not exist")
-    return Selected(read(path)).where(_conditions(spec[2] or ""))
+    whole = Selected(read(path))
+    return whole, whole.where(_conditions(spec[2] or ""))
 
 
 def _conditions(text: str) -> dict[str, str]:

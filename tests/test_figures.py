@@ -13,7 +13,7 @@ STRICT = {"dare_cuhk03", "demo"}
 # their tables do not name their files yet
 OPEN = {
     *("bench_retrieval", "mutation"),
-    *("pla_synthetic", "demo"),
+    "pla_synthetic",
 }
 STUDIES = sorted(path.parent.name for path in HERE.glob("*/README.md") if names_files(path))
 

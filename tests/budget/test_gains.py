@@ -9,7 +9,7 @@ import torch
 from reid_lab.budget.gains import Baseline
 from reid_lab.budget.policies import Policy
 from reid_lab.budget.stream import RunningQuantile, exit_probabilities, mixed_shares, replay
-from reid_lab.budget.sweep import Swept, stream_sweep
+from reid_lab.budget.sweep import StreamSweep, stream_sweep
 from reid_lab.protocol import Protocol
 from reid_lab.retrieval import Evaluation, evaluate
 from reid_lab.retrieval.bootstrap import Unit
@@ -26,7 +26,7 @@ def evaluation() -> Evaluation:
 
 
 @pytest.fixture(scope="module")
-def swept(evaluation: Evaluation) -> Swept:
+def swept(evaluation: Evaluation) -> StreamSweep:
     policies: list[Policy] = ["random", "geometric", "distance", "margin"]
     return stream_sweep(evaluation, EXITS, policies, BUDGETS)
 
@@ -70,7 +70,7 @@ def test_random_averages_to_the_straight_line(evaluation: Evaluation, budget: fl
 
 
 def test_gains_are_above_the_line_at_the_realised_cost(
-    evaluation: Evaluation, swept: Swept
+    evaluation: Evaluation, swept: StreamSweep
 ) -> None:
     for row in swept.rows:
         for metric in ("rank1", "mAP"):
@@ -83,7 +83,7 @@ def test_gains_are_above_the_line_at_the_realised_cost(
     assert margin[0] == margin[-1] == 0 and min(margin[1:-1]) > 0.01
 
 
-def test_policies_over_all_budgets(swept: Swept) -> None:
+def test_policies_over_all_budgets(swept: StreamSweep) -> None:
     found = {(row["policy"], row["against"]): row for row in swept.policies}
     names = ["random", "geometric", "distance", "margin"]
     assert list(found) == [*((name, "random") for name in names), ("distance", "margin")]

@@ -55,7 +55,7 @@ def check_budgets(costs: Sequence[int], budgets: Sequence[float]) -> None:
 
 
 @dataclass(frozen=True)
-class Swept:
+class StreamSweep:
     """`rows`: a policy at a budget each; `policies`: two policies over all budgets each."""
 
     rows: list[dict[str, Any]]
@@ -89,7 +89,7 @@ def stream_sweep(
     orders: Sequence[Order] = ("shuffled",),
     gallery: GallerySize = "whole",
     unit: Unit = "queries",
-) -> Swept:
+) -> StreamSweep:
     """One row a policy and budget: planned and realised mean Mul-Adds, rank1, mAP, shares.
 
     `rank1_gain` and `mAP_gain` are the differences to `random` at the realised cost, see
@@ -151,7 +151,7 @@ def stream_sweep(
             )
         means[name] = _mean(gains)
     last = evaluation.rankings[exits[-1]].rank1
-    return Swept(rows, compare_policies(rows, means, baseline, last))
+    return StreamSweep(rows, compare_policies(rows, means, baseline, last))
 
 
 def _mean(gains: Sequence[Gains]) -> Gains:
