@@ -262,7 +262,7 @@ def test_random_settings_are_not_explored(composed: Compose) -> None:
         ("margin=[0.3,-0.1]", r"margin=\[0\.3, -0\.1\]: expected \[lowest, highest\]"),
     ],
 )
-def test_ranges_are_told_before_training(composed: Compose, option: str, message: str) -> None:
+def test_ranges_are_reported_before_training(composed: Compose, option: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         train(composed(*SHORT, f"callbacks.progressive.{option}"))
 
