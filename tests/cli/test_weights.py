@@ -69,6 +69,8 @@ def test_convert(osnet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "convert     no: it is a checkpoint of reid_lab already" in printed
     assert "Classifier(backbone=OSNet(width=0.25, norm=batch), fc=512, identities=751)" in printed
     assert "image       384x128" in printed
+    start = f"train from  backbone=osnet backbone.width=0.25 backbone.weights={out}"
+    assert start in printed.splitlines()
 
 
 def test_a_lost_classifier_is_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

