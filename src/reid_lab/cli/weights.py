@@ -179,7 +179,7 @@ def _backbone_words(file: WeightsFile) -> str:
                 if key in config and key != "weights" and config[key] != value
             ]
             found.append([f"backbone={path.stem}", *words])
-    return " ".join(min(found, key=len, default=[]))
+    return " ".join(min(found, key=len)) if found else ""
 
 
 def _word(value: object) -> str:

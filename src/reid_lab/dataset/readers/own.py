@@ -133,7 +133,8 @@ def _random_parts(name: str, images: Split, share: float, seed: int) -> np.ndarr
     if not 0 < count < len(people):
         raise DatasetError(
             f"{name}: train_share={share} of {len(people)} identities leaves {count} to train on "
-            f"and {len(people) - count} to test on. Leave one or more for each"
+            f"and {len(people) - count} to test on. Leave one or more for each: "
+            "set dataset.reader.train_share, or add people"
         )
     chosen = np.random.default_rng(seed).permutation(people)[:count]
     return np.where(np.isin(images.pids, chosen), "train", "test")
