@@ -204,7 +204,11 @@ def check_pk(p: int, k: int, identities: int, world: int = 1) -> None:
     """
     if not 2 <= p <= identities:
         allowed = f"2 <= p <= {identities}, or p=auto"
-        allowed = allowed if identities > 1 else "training needs 2 or more: add people, or raise dataset.reader.train_share"
+        allowed = (
+            allowed
+            if identities > 1
+            else "training needs 2 or more: add people, or raise dataset.reader.train_share"
+        )
         raise DatasetError(
             f"dataset.p={p}, but there are {identities} training identities: {allowed}"
         )
