@@ -169,7 +169,7 @@ def _backbone_words(file: WeightsFile) -> str:
     backbone = model.get("backbone") if isinstance(model, dict) else None
     if not isinstance(backbone, dict):
         return ""
-    found = []
+    found: list[list[str]] = []
     for path in sorted((conf_dir() / "backbone").glob("*.yaml")):
         config = read_yaml(path)
         if config["_target_"] == backbone.get("_target_"):
@@ -179,7 +179,8 @@ def _backbone_words(file: WeightsFile) -> str:
                 if key in config and key != "weights" and config[key] != value
             ]
             found.append([f"backbone={path.stem}", *words])
-    return " ".join(min(found, key=len)) if found else ""
+    shortest = min(found, key=len, default=[])
+    return " ".join(shortest)
 
 
 def _word(value: object) -> str:
