@@ -17,6 +17,7 @@ from reid_lab.frontier.best import answer
 from reid_lab.frontier.collect import collect
 from reid_lab.frontier.identity import distinct_labels, settings
 from reid_lab.frontier.measured import one_setting
+from reid_lab.frontier.plots import frontier
 from reid_lab.frontier.points import FrontierError, Point
 from reid_lab.frontier.pool import best_policies, pool
 from tests.frontier.runs import cost_row, make_run
@@ -205,6 +206,46 @@ def test_the_best_policy_stays(tmp_path: Path) -> None:
         ("margin", 15e6, 0.69),
         ("margin", 20e6, 0.7),
     ]
+
+
+def test_costs_of_an_image_with_all_its_views_are_another_setting(tmp_path: Path) -> None:
+    """Older runs measured ten views at once, later ones measure one."""
+    for name, per, views in (("a", "view", 10), ("b", "view", 1), ("c", "image", 10)):
+        rows = [cost_row(exit, 2.0, per=per, views=views) for exit in ("early", "late")]
+        make_run(tmp_path / name, name, costs=rows)
+    points, notes = one_setting(pool(collect([tmp_path]).points))
+    known = {p.method: math.isfinite(p.latency_p50_ms) for p in of(points, "early")}
+    assert known == {"a": True, "b": True, "c": False}
+    assert len(notes) == 1 and "10 views at once" in notes[0]
+
+
+def test_the_gain_of_a_stream_is_pooled_and_drawn(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        run = make_run(tmp_path / str(seed), seed=seed, policies={"margin": [(15e6, 0.69)]})
+        path = run / "results/stream.csv"
+        head, row = path.read_text().splitlines()
+        path.write_text(f"{head},rank1_gain,rank1_gain_low\n{row},{0.04 + 0.02 * seed},0.01\n")
+    points = pool(collect([tmp_path]).points)
+    (stream,) = of(points, "margin", "stream")
+    assert stream.above_random == pytest.approx(0.05)
+    figure = frontier(points, "mul_adds", "rank1")
+    assert figure is not None
+    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert "two, stream by margin (+5.0 over random)" in legend
+
+
+def test_several_views_are_on_the_labels(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a")
+    path = run / "results/exits.csv"
+    head, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([f"{head},views", *(f"{row},10" for row in rows)]))
+    points = pool(collect([tmp_path]).points)
+    assert {p.views for p in points} == {10}
+    figure = frontier(points, "mul_adds", "rank1")
+    assert figure is not None
+    ax = figure.axes[0]
+    assert ax.get_xlabel() == "Mul-Adds per view"
+    assert [text.get_text() for text in ax.get_legend().get_texts()][-1] == "two, 10 views"
 
 
 def test_costs_of_exits_and_of_a_stream(tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ class BudgetedStream:
         module: the network.
         lookups: exit -> its gallery, cheapest first: queries exit at these exits. It may be a
             reduced gallery, used for the decision only.
-        policy: the confidence, see policies.py.
+        policy: the confidence, see policies.py. Noise is `random` with a rule of `mixed_shares`,
+            `geometric` with one of `exit_shares`.
         rule: which queries exit, see stream.py; `RunningQuantile` continues across batches.
         seed: of the random numbers.
         models: exit -> the model of the policy `learned`, see `thresholds.Calibration`.
