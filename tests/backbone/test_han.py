@@ -197,6 +197,19 @@ def test_equation_8_adds_the_crop_of_the_levels_input() -> None:
 
 
 @torch.no_grad()
+def test_regions_are_normalised_together_or_each_by_itself() -> None:
+    pooled, regions = (network(local_norm=norm).levels[1] for norm in ("pooled", "regions"))
+    regions.load_state_dict(pooled.state_dict())
+    x = torch.rand(6 * 4, 128, 12, 14) + torch.arange(4.0).repeat(6).view(-1, 1, 1, 1)
+    torch.testing.assert_close(regions.shared(x), pooled.shared(x), rtol=0, atol=0)
+    together, alone = pooled.train().shared(x), regions.train().shared(x)
+    assert not torch.allclose(together, alone, atol=0.1)
+    for region in range(4):
+        expected = pooled.local(x[region::4])
+        torch.testing.assert_close(alone[region::4], expected, rtol=0, atol=0)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("relu", [True, False])
 def test_evaluation_is_convolution_norm_and_relu(relu: bool) -> None:
     unit = ConvNorm(4, 6, 3, stride=2, groups=2, relu=relu)

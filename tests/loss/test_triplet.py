@@ -41,6 +41,37 @@ def naive_generalised(
     return total / len(pids)
 
 
+@pytest.mark.parametrize("margin", [0.0, 0.3])
+def test_the_mean_is_over_anchors_of_positive_loss(margin: float) -> None:
+    torch.manual_seed(0)
+    ids = torch.tensor(PIDS)
+    embeddings = torch.randn(12, 5) + 1.5 * torch.nn.functional.one_hot(ids, 10)[:, :5]
+    each = [naive_of_one(i, embeddings, margin) for i in range(12)]
+    positive = [loss for loss in each if loss > 0]
+    assert 0 < len(positive) < 12
+    value = BatchHardTriplet(margin, positive_only=True)(embeddings, ids)
+    assert value.item() == pytest.approx(sum(positive) / len(positive), rel=1e-5)
+
+
+def naive_of_one(i: int, embeddings: torch.Tensor, margin: float) -> float:
+    away = [float((embeddings[i] - e).norm()) for e in embeddings]
+    same = [pid == PIDS[i] for pid in PIDS]
+    positive = max(d for d, s in zip(away, same, strict=True) if s)
+    return max(0.0, positive - min(d for d, s in zip(away, same, strict=True) if not s) + margin)
+
+
+def test_no_anchor_of_positive_loss_is_a_loss_of_zero() -> None:
+    embeddings = torch.tensor([[0.0], [0.0], [9.0], [9.0]], requires_grad=True)
+    loss = BatchHardTriplet(0.3, positive_only=True)(embeddings, torch.tensor([1, 1, 2, 2]))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.item() == 0 and embeddings.grad is not None and not embeddings.grad.any()
+
+
+def test_the_soft_margin_has_no_anchor_of_zero_loss() -> None:
+    with pytest.raises(ValueError, match="give a margin, such as 0.3"):
+        BatchHardTriplet(positive_only=True)
+
+
 SCALES = [0.01, 1, 100]  # of the embeddings: all positives near, or far
 
 

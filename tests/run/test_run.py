@@ -120,7 +120,8 @@ def test_every_sweep_names_keys_and_values_that_exist(
     params = OmegaConf.select(node, "hydra.sweeper.params") or {}
     axes = {key: values(str(given)) for key, given in params.items()}
     experiments = axes.pop("+experiment", [])
-    experiment = SWEEPS.get(name, ())
+    text = (conf_dir() / "sweep" / f"{name}.yaml").read_text(encoding="utf-8")
+    experiment = SWEEPS.get(name) or re.findall(r"^# .* \+experiment=(han_\w+)", text, re.M)
     base: tuple[str, ...] = (f"+experiment={experiment[0]}",) if experiment else TINY
     if name == "distill_temperature":
         base = (*base, "model.teacher=null")
@@ -133,6 +134,9 @@ def test_every_sweep_names_keys_and_values_that_exist(
     if experiment:
         cfg.dataset.reader = MINIATURE
     for key, found in axes.items():
+        if (conf_dir() / key).is_dir():
+            assert all((conf_dir() / key / f"{choice}.yaml").is_file() for choice in found)
+            continue
         for value in found:
             OmegaConf.update(cfg, key, value)
             assert not check_config(cfg, Settings), f"{key}={value}"

@@ -18,7 +18,9 @@ def pairwise_distances(x: Tensor, y: Tensor) -> Tensor:
     return squared.clamp(min=1e-12).sqrt()
 
 
-def batch_hard(embeddings: Tensor, pids: Tensor, margin: float | None = None) -> Tensor:
+def batch_hard(
+    embeddings: Tensor, pids: Tensor, margin: float | None = None, positive_only: bool = False
+) -> Tensor:
     """Return the batch-hard triplet loss, the mean over anchors.
 
     For each anchor, it compares the distance of the furthest positive with that of the nearest
@@ -29,9 +31,10 @@ def batch_hard(embeddings: Tensor, pids: Tensor, margin: float | None = None) ->
         embeddings: (N, D); computed in float32 even under autocast.
         pids: (N,) identities. An anchor without a negative has zero loss.
         margin: of the hinge; None uses the soft margin ln(1 + exp(.)).
+        positive_only: leave anchors of zero loss out of the mean, as in HAN's table 11.
 
     Returns:
-        The loss, a scalar.
+        The loss, a scalar; 0 without an anchor that counts.
     """
     same = pids[:, None] == pids[None]
     with torch.autocast(embeddings.device.type, enabled=False):
@@ -39,18 +42,30 @@ def batch_hard(embeddings: Tensor, pids: Tensor, margin: float | None = None) ->
         furthest_positive = distances.masked_fill(~same, 0).amax(1)
         nearest_negative = distances.masked_fill(same, torch.inf).amin(1)
         gap = furthest_positive - nearest_negative
-        return (F.softplus(gap) if margin is None else F.relu(gap + margin)).mean()
+        losses = F.softplus(gap) if margin is None else F.relu(gap + margin)
+        if positive_only:
+            return losses.sum() / (losses > 0).sum().clamp(min=1)
+        return losses.mean()
 
 
 class BatchHardTriplet(nn.Module):
-    """`batch_hard` as a module; `margin=None` is the soft margin."""
+    """`batch_hard` as a module; `margin=None` is the soft margin.
 
-    def __init__(self, margin: NonNegative | None = None) -> None:
+    Raises:
+        ValueError: `positive_only` with the soft margin, whose losses are all positive.
+    """
+
+    def __init__(self, margin: NonNegative | None = None, positive_only: bool = False) -> None:
         super().__init__()
-        self.margin = margin
+        if positive_only and margin is None:
+            raise ValueError(
+                "positive_only=true has no effect with the soft margin, whose losses are all "
+                "positive; give a margin, such as 0.3"
+            )
+        self.margin, self.positive_only = margin, positive_only
 
     def forward(self, embeddings: Tensor, pids: Tensor) -> Tensor:
-        return batch_hard(embeddings, pids, self.margin)
+        return batch_hard(embeddings, pids, self.margin, self.positive_only)
 
 
 def generalised_batch_hard(

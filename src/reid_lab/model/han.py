@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reid_lab.backbone.han import HarmoniousAttentionNetwork, Resampling, Size, Unit
+from reid_lab.backbone.han import HarmoniousAttentionNetwork, LocalNorm, Resampling, Size, Unit
 from reid_lab.model.base import Outputs, State
 from reid_lab.model.classifier import required
 from reid_lab.model.sgd import SgdRecipe
@@ -38,6 +38,8 @@ class HAN(SgdRecipe):
         unit: depthwise, inception or residual (table 12).
         dim: of the joint feature; each branch has half (figure 6).
         resampling: once, or torchreid: maps and crops resized as by its HACNN.
+        local_norm: pooled, or regions: each region is normalised by itself in training, as by
+            torchreid's HACNN. The paper does not say.
         hard_lr: the share of `lr` that hard attention learns with, as in spatial transformers
             (Jaderberg et al. 2015, 0.1 to 1e-4). The paper names none; with 1, the regions run
             into the image's corners within tens of steps and stay there, where tanh is flat.
@@ -65,6 +67,7 @@ class HAN(SgdRecipe):
         unit: Unit = "depthwise",
         dim: Units = 1024,
         resampling: Resampling = "once",
+        local_norm: LocalNorm = "pooled",
         hard_lr: Fraction = 0.01,
         lr: LearningRate = 3e-2,
         momentum: Fraction = 0.9,
@@ -75,7 +78,7 @@ class HAN(SgdRecipe):
     ) -> None:
         super().__init__(lr, momentum, weight_decay, iterations, milestones, epoch)
         self.network = HarmoniousAttentionNetwork(
-            size, spatial, channel, hard, cross_attention, unit, dim, resampling
+            size, spatial, channel, hard, cross_attention, unit, dim, resampling, local_norm
         )
         self.hard_lr = hard_lr
         self.triplet = None if objective == "cross_entropy" else loss

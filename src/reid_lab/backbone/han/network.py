@@ -16,7 +16,15 @@ from reid_lab.backbone.han.attention import (
     squeeze,
     strips,
 )
-from reid_lab.backbone.han.units import ConvNorm, Resampling, Size, Unit, global_block, local_unit
+from reid_lab.backbone.han.units import (
+    ConvNorm,
+    LocalNorm,
+    Resampling,
+    Size,
+    Unit,
+    global_block,
+    local_unit,
+)
 
 STEM = 32  # channels of conv1
 WIDTHS = (128, 256, 384)  # d1, d2, d3
@@ -31,6 +39,7 @@ class Level(nn.Module):
         crops: whether the local branch sees this level of the global branch. Where it does
             not, no regions are looked for.
         twice: crops are resized to the map's size first, and maps with their corners aligned.
+        norm: whether a training batch's statistics are of all regions or of each by itself.
     """
 
     strips: Tensor
@@ -46,13 +55,14 @@ class Level(nn.Module):
         hard: bool,
         crops: bool,
         twice: bool,
+        norm: LocalNorm,
     ) -> None:
         super().__init__()
         self.block = global_block(unit, size, inputs, outputs)
         self.soft = SoftAttention(outputs, spatial, channel, twice) if spatial or channel else None
         self.hard = HardAttention(outputs, REGIONS) if hard and crops else None
         self.local = local_unit(unit, inputs, outputs)
-        self.crops, self.twice = crops, twice
+        self.crops, self.twice, self.norm = crops, twice, norm
         self.register_buffer("strips", strips(REGIONS), persistent=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -78,14 +88,21 @@ class Level(nn.Module):
             x: this level's input, (N, C, H, W).
             before: what the streams put out a level before, (N * T, C, h, w).
         """
-        result: Tensor
         if not self.crops and before is not None:
-            result = self.local(before)
-            return result
+            return self.shared(before)
         # the streams halve as they go, rounding up; the level before them gives the crop's size
         size = crop_size(x) if before is None else (before.shape[2], before.shape[3])
         cropped = self.cropped(x, self.centres(signature), size)
-        result = self.local(cropped if before is None else cropped + before)
+        return self.shared(cropped if before is None else cropped + before)
+
+    def shared(self, x: Tensor) -> Tensor:
+        """The local unit, whose weights and running statistics all T regions share."""
+        result: Tensor
+        if self.norm == "regions" and self.training:
+            regions = x.unflatten(0, (-1, REGIONS)).unbind(1)  # each (N, C, h, w)
+            result = torch.stack([self.local(region) for region in regions], 1).flatten(0, 1)
+        else:
+            result = self.local(x)
         return result
 
     def cropped(self, x: Tensor, centres: Tensor, size: tuple[int, int]) -> Tensor:
@@ -110,6 +127,9 @@ class HarmoniousAttentionNetwork(nn.Module):
         dim: of the joint feature; each branch has half.
         resampling: `once`: bilinear, without corners aligned. `torchreid`: as its HACNN, which
             resizes a crop to the map's size and then to the crop's, with corners aligned.
+        local_norm: `pooled`: batch norm of the local streams over all regions of a batch.
+            `regions`: over each region by itself, as in torchreid's HACNN. At evaluation both
+            use the running statistics, which the regions share.
 
     Raises:
         ValueError: `dim` is odd.
@@ -125,6 +145,7 @@ class HarmoniousAttentionNetwork(nn.Module):
         unit: Unit = "depthwise",
         dim: int = 1024,
         resampling: Resampling = "once",
+        local_norm: LocalNorm = "pooled",
     ) -> None:
         super().__init__()
         if dim % 2:
@@ -142,6 +163,7 @@ class HarmoniousAttentionNetwork(nn.Module):
                 hard,
                 crops=cross_attention or level == 0,
                 twice=resampling == "torchreid",
+                norm=local_norm,
             )
             for level, (c, d) in enumerate(zip(inputs, WIDTHS, strict=True))
         )

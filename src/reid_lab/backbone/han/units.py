@@ -11,6 +11,7 @@ from torch import Tensor, nn
 Size = Literal["small", "medium", "large"]
 Unit = Literal["depthwise", "inception", "residual"]
 Resampling = Literal["once", "torchreid"]
+LocalNorm = Literal["pooled", "regions"]
 STRIDES: dict[Size, tuple[int, int, int]] = {  # table 1
     "small": (2, 1, 1),
     "medium": (1, 2, 1),
