@@ -10,14 +10,14 @@ A comment in front of a table names a file and has a part for each column:
 apart; a blank cell repeats the one above); `=run {first: run_1*; second: run_2+run_3, name=x}`
 gives the values of other labels, and conditions that replace those of the columns. Other parts are
 an expression for each number of the cell (of fewer, the first ones), from the columns of these
-rows; `[...]` and `@ ...` are conditions on them; a blank part is not checked. A comment behind a
-number of the text has its expression:
+rows; `[...]` and `@ ...` are conditions on them (`*` is any text); a blank part is not checked. A
+comment behind a number of the text has its expression:
 
     53.1<!-- results.csv: 100*(rows(name="fusion").rank1 - rows(name="hsv_histogram").rank1) -->
 
-Of several rows, such as seeds, the mean counts; `min`, `max`, `std`, `abs` and `interp` are
-available. Units (k, M, G, %) count. A printed number is right if the value rounds to it. `no data:
-WHY` stands in front of a table without a file.
+Of several rows, such as seeds, the mean counts; `min`, `max`, `median`, `std`, `abs` and `interp`
+are available, and `text("column")`, a cell of the first row. Units (k, M, G, %) count. A printed
+number is right if the value rounds to it. `no data: WHY` stands in front of a table without a file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,9 @@ class Selected:
         for column in conditions:
             if self.rows and column not in self.rows[0]:
                 raise FigureError(f"no column {column}")
-        return Selected([r for r in self.rows if all(r[k] == v for k, v in conditions.items())])
+        return Selected(
+            [r for r in self.rows if all(fnmatchcase(r[k], v) for k, v in conditions.items())]
+        )
 
     def __getattr__(self, column: str) -> np.ndarray:
         if not self.rows:
@@ -93,7 +95,12 @@ class Selected:
     def value(self, expression: str, whole: Selected) -> float:
         """The mean of an expression over the rows; `rows(...)` are others of the `whole` table."""
         names: dict[str, Any] = {"min": np.min, "max": np.max, "abs": np.abs, "interp": _interp}
-        names |= {"rows": lambda **where: whole.where(where), "std": lambda x: np.std(x, ddof=1)}
+        names |= {
+            "median": np.median,
+            "text": lambda column: self.rows[0][column],
+            "rows": lambda **where: whole.where(where),
+            "std": lambda x: np.std(x, ddof=1),
+        }
         used = set(
             re.findall(r"(?<!\w)[A-Za-z_]\w*", re.sub(r"\"[^\"]*\"|\w+(?==)|\.\w+", "", expression))
         )
@@ -194,7 +201,7 @@ def _matching(rows: Selected, part: str, cell: str) -> tuple[Selected, dict[str,
 
 
 def _fits(value: str, pattern: str) -> bool:
-    return any(fnmatch(value, part.strip()) for part in pattern.split("+"))
+    return any(fnmatchcase(value, part.strip()) for part in pattern.split("+"))
 
 
 def _plain(text: str) -> str:
