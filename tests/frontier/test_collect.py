@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from reid_lab.errors import UserError
+from reid_lab.files.atomic import write_text
 from reid_lab.frontier import tables
-from reid_lab.frontier.best import answer
+from reid_lab.frontier.best import answer, command
 from reid_lab.frontier.collect import collect
 from reid_lab.frontier.identity import distinct_labels, settings
 from reid_lab.frontier.measured import one_setting
@@ -353,6 +354,17 @@ def test_a_tested_checkpoint_has_the_settings_of_its_training(
     points, notes = gather([tmp_path])
     assert {p.method for p in of(points, "early")} == methods
     assert len(notes) == (len(methods) == 1)
+
+
+@pytest.mark.parametrize(("task", "kept"), [("fit", True), ("test", False)])
+def test_the_best_checkpoint_is_the_one_to_deploy(tmp_path: Path, task: str, kept: bool) -> None:
+    more = f"task: {task}\ncallbacks: {{best: {{dirpath: checkpoints}}}}"
+    run = make_run(tmp_path / "a", more=more)
+    for name in ("best", "last"):
+        write_text(run / "checkpoints" / f"{name}.ckpt", "")
+    points, _ = gather([tmp_path])
+    expected = "best" if kept else "last"
+    assert f"{run}/checkpoints/{expected}.ckpt" in command(of(points, "early")[0])
 
 
 def test_a_data_set_is_labelled_by_its_settings_rather_than_by_counts() -> None:

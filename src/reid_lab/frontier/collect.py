@@ -61,11 +61,14 @@ def collect(folders: Iterable[Path]) -> Collected:
     Raises:
         FrontierError: a folder that does not exist, or no finished run in any.
     """
+    folders = list(folders)
     runs, broken = find_runs(folders)
     found, notes, unread = _read(runs)
     broken += unread
     if not found:
-        raise FrontierError("\n".join(["no run has results to compare", *notes, *broken]))
+        where = ", ".join(map(str, folders)) or "no folder"
+        none = f"no run has results to compare in {where}: a finished run has results/exits.csv"
+        raise FrontierError("\n".join([none, *notes, *broken]))
     datasets = keyed_labels([_dataset(f.run) for f in found], [_setting(f) for f in found])
     keys = [f"{dataset}\n{_name(f)}" for dataset, f in zip(datasets, found, strict=True)]
     labels = distinct_labels(keys, [_settings(f) for f in found])
@@ -166,6 +169,15 @@ def _tested(config: Mapping[str, Any]) -> Path | None:
         return Path(str(given))
 
 
+def _weights(one: Finished) -> str:
+    """The checkpoint whose figures these are; a run's folder stands for its `last.ckpt`."""
+    best = one.folder / "checkpoints/best.ckpt"
+    kept = _mapping(_mapping(one.config, "callbacks"), "best")
+    if one.tested is None and one.config.get("task") == "fit" and kept and best.is_file():
+        return str(best)  # a training ends with its test
+    return str(one.tested or one.folder)
+
+
 def _trained(tested: Path | None) -> Mapping[str, Any]:
     """The config of a checkpoint's training, or an empty one."""
     run = tested.parent.parent if tested else None
@@ -239,7 +251,7 @@ def _exits(one: Finished) -> list[Point]:
         reference = e.kind == "reference"
         points.append(
             Point(
-                **_common(one, "" if reference else str(one.tested or one.folder)),
+                **_common(one, "" if reference else _weights(one)),
                 method=e.name if reference else one.method,
                 kind=e.kind,
                 point=e.name,
@@ -268,7 +280,7 @@ def _streams(one: Finished) -> list[Point]:
         cost = mixed([(one.costs.get(name, {}), share) for name, share in used.items()])
         points.append(
             Point(
-                **_common(one, str(one.tested or one.folder)),
+                **_common(one, _weights(one)),
                 method=one.method,
                 kind="stream",
                 point=p.policy,

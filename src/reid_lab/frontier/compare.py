@@ -124,8 +124,8 @@ def show(comparison: Comparison, a: Path, b: Path) -> None:
                 table.add_row(Text(_name(row)), *cells)
             stdout.print(table)
     stdout.print(
-        f"Differences in percentage points; {RESAMPLES:,} bootstrap samples of identities, and of "
-        "runs where a side has several.",
+        f"Differences in percentage points, positive where A is better; {RESAMPLES:,} bootstrap "
+        "samples of identities, and of runs where a side has several.",
         soft_wrap=True,
         highlight=False,
     )
@@ -226,7 +226,9 @@ def _costs(run: Path) -> dict[str, float]:
 def _dataset(folder: Path) -> str:
     runs, _ = find_runs([folder])
     dataset = Summary.read(results_of(runs[0])).dataset or {}
-    return f"{dataset.get('name', 'unnamed')}, query: {dataset.get('query', {})}"
+    query = dataset.get("query")
+    counts = [f"{value} {key}" for key, value in query.items()] if isinstance(query, dict) else []
+    return f"{dataset.get('name', 'unnamed')}: queries of {', '.join(counts) or 'unknown counts'}"
 
 
 def _pairs(a: Side, b: Side) -> Iterator[tuple[str, float, str, str]]:

@@ -42,7 +42,8 @@ class Point:
         embedding_bytes: that a gallery image takes; a stream keeps every exit that it uses.
         measured_on: machine, device, threads and batch of latency, throughput and memory.
         seeds: that were pooled.
-        runs: their folders; of a run that only tested a checkpoint, that checkpoint.
+        runs: their folders; of a run that only tested a checkpoint, or kept the best one, that
+            checkpoint.
     """
 
     dataset: str
