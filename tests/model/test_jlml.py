@@ -104,6 +104,15 @@ def test_who_trains_must_be_known() -> None:
         JLML()
 
 
+@pytest.mark.parametrize(("fc_std", "penalty"), [(None, 16.4), (0.01, 4.3), (0.001, 0.043)])
+def test_the_local_penalty_starts_where_its_layer_does(
+    fc_std: float | None, penalty: float
+) -> None:
+    torch.manual_seed(0)
+    model = JLML(2, fc_std=fc_std)
+    assert model._penalties()["local_sparsity"].item() == pytest.approx(penalty, rel=0.03)
+
+
 def test_table_4() -> None:
     model = JLML(2, dim=16)
     rates = [model.rate(step) for step in (0, 19_999, 20_000, 39_999, 40_000, 49_999)]

@@ -121,7 +121,9 @@ def test_every_sweep_names_keys_and_values_that_exist(
     axes = {key: values(str(given)) for key, given in params.items()}
     experiments = axes.pop("+experiment", [])
     text = (conf_dir() / "sweep" / f"{name}.yaml").read_text(encoding="utf-8")
-    experiment = SWEEPS.get(name) or re.findall(r"^# .* \+experiment=(han_\w+)", text, re.M)
+    experiment = SWEEPS.get(name) or re.findall(
+        r"^# .* \+experiment=((?:han|jlml)_\w+)", text, re.M
+    )
     base: tuple[str, ...] = (f"+experiment={experiment[0]}",) if experiment else TINY
     if name == "distill_temperature":
         base = (*base, "model.teacher=null")
