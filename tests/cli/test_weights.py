@@ -217,7 +217,7 @@ def test_a_converted_backbone_starts_other_methods(osnet: Path, tmp_path: Path) 
     started = OSNet(width=0.25, weights=tmp_path / "ours.ckpt")
     found = open_model(tmp_path / "ours.ckpt")[0].backbone.state_dict()
     assert all(torch.equal(value, found[key]) for key, value in started.state_dict().items())
-    with pytest.raises(WeightsError, match="reid-lab weights inspect FILE identifies files"):
+    with pytest.raises(WeightsError, match="reid-lab weights inspect FILE prints the network"):
         OSNet(width=0.5, weights=tmp_path / "ours.ckpt")
 
 

@@ -36,7 +36,8 @@ class StepProgress(ProgressBar):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any
     ) -> None:
         shown = {name: float(value) for name, value in trainer.progress_bar_metrics.items()}
-        text = "  ".join(f"{name.split('/')[-1]} {value:.4g}" for name, value in shown.items())
+        short = {name: name.split("/")[-1].replace("_per_second", "/s") for name in shown}
+        text = "  ".join(f"{short[name]} {value:.4g}" for name, value in shown.items())
         self._show(trainer.global_step, text)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -14,7 +14,7 @@ from reid_lab.backbone.weights.wheels import fetched
 from reid_lab.results.card import ModelCard
 
 OURS = "backbone."  # what our methods' checkpoints call it
-INSPECT = "; reid-lab weights inspect FILE identifies files of other toolboxes"
+INSPECT = "; reid-lab weights inspect FILE prints the network of a file and how to give it"
 HEADS = ("fc.", "classifier.")  # torchvision's: may be absent, or of another size
 
 
