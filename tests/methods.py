@@ -47,6 +47,7 @@ METHODS, BACKBONES = offered("model"), offered("backbone")
 # label -> overrides: every YAML of conf/backbone, and more networks of those that have many
 NETWORKS: dict[str, tuple[str, ...]] = {
     **{name: (f"backbone={name}",) for name in BACKBONES},
+    "googlenet": ("backbone=classic", "backbone.name=googlenet"),
     "osnet_x0_25": ("backbone=osnet", "backbone.width=0.25"),
     "osnet_ain_x0_25": ("backbone=osnet", "backbone.width=0.25", "backbone.norm=ain"),
     "efficientnet_lite0": ("backbone=timm", "backbone.name=efficientnet_lite0"),
