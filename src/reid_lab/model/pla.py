@@ -34,10 +34,11 @@ class PLA(TriNetRecipe):
         objective: both, or one loss on a single head of `dim` (section 4.3).
         dim: of the embedding; each of two heads has half.
         pool: of the last maps: `max` as in section 4.3, `avg`, or `both`, their sum.
-        head: what follows a head's 1x1 convolution. `bare`: nothing, as figure 2 shows it; does
-            not learn from ImageNet weights. `bn`, `bn_relu`: batch norm, then ReLU, as in the
-            multi-branch networks that the paper compares with. `neck`: batch norm without a
-            shift between the head and its classifier; the triplet head stays bare.
+        head: what follows a head's 1x1 convolution. `bare`: nothing, as figure 2 shows it;
+            its classifier learns more slowly (experiments/pla_head). `bn`: batch norm;
+            `bn_relu`: with ReLU, as in the multi-branch networks that the paper compares with.
+            `neck`: batch norm without a shift in front of the classifier; the triplet head
+            stays bare.
         weight: lambda of equation 5, of the triplet loss.
         margin, k, p: see `generalised_batch_hard`. A list of k: one after the other, in
             equal parts of the training.
