@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -25,6 +26,7 @@ COLOURS = (
 MARKERS = "osD^vPXh*"  # one less than colours: all pairs differ
 SMALL = 6.5  # font size of published numbers
 LINES = 20  # published numbers that fit next to a plot of the usual height
+LETTERS = 44  # of a line of the legend
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ def _method(ax: Axes, points: Sequence[Point], style: MethodStyle, view: View) -
     label = f"{points[0].method}, {_routed(stream)}" if stream else points[0].method
     label += _counted(points[0])
     width = 2.2 if stream else 0.8 if len(exits) > 1 else 0
+    label = fill(label, LETTERS)
     return [_handle(label, style.colour, style.marker, style.colour, width)]
 
 
