@@ -11,13 +11,14 @@ apart; a blank cell repeats the one above); `=run {first: run_1*; second: run_2+
 gives the values of other labels, and conditions that replace those of the columns. Other parts are
 an expression for each number of the cell (of fewer, the first ones), from the columns of these
 rows; `[...]` and `@ ...` are conditions on them (`*` is any text); a blank part is not checked. A
-comment behind a number of the text has its expression:
+comment behind a number of the text or of a cell has its expression:
 
     53.1<!-- results.csv: 100*(rows(name="fusion").rank1 - rows(name="hsv_histogram").rank1) -->
 
 Of several rows, such as seeds, the mean counts; `min`, `max`, `median`, `std`, `abs` and `interp`
-are available, and `text("column")`, a cell of the first row. Units (k, M, G, %) count. A printed
-number is right if the value rounds to it. `no data: WHY` stands in front of a table without a file.
+are available, `text("column")`, a cell of the first row, and `rows(...).count`. Units (k, M, G, %)
+count. A printed number is right if the value rounds to it. `no data: WHY` stands in front of a
+table without a file.
 """
 
 from __future__ import annotations
@@ -92,6 +93,11 @@ class Selected:
             raise FigureError(f"no column {column}")
         return np.array([float(row[column] or "nan") for row in self.rows])
 
+    @property
+    def count(self) -> np.ndarray:
+        """How many rows, for expressions."""
+        return np.array([len(self.rows)])
+
     def value(self, expression: str, whole: Selected) -> float:
         """The mean of an expression over the rows; `rows(...)` are others of the `whole` table."""
         names: dict[str, Any] = {"min": np.min, "max": np.max, "abs": np.abs, "interp": _interp}
@@ -159,6 +165,11 @@ def _table(readme: Path, lines: Sequence[str], start: int) -> Iterator[str]:
     if above.startswith(NO_DATA):
         return
     spec = SPEC.fullmatch(above)
+    if spec is None and all(SPEC.search(line) for line in body):  # each number has its own
+        for line in body:
+            for found in SPEC.finditer(line):
+                yield from _number(readme, Printed.all_in(line[: found.start()])[-1:], found)
+        return
     if spec is None:
         yield f"the table {head[:60]!r} has no comment with its file"
         return
