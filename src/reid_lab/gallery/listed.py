@@ -75,7 +75,7 @@ def read_labelled(folder: Path, pattern: str | None) -> tuple[list[Labelled], st
     images = label(paths, chosen)
     if pattern and not any(image.person or image.camera for image in images):
         unmatched = (
-            f"warning: --pattern {pattern!r} matches no path, such as {escaped(paths[0])}: people "
+            f"warning: --pattern '{pattern}' matches no path, such as {escaped(paths[0])}: people "
             "and cameras are unknown"
         )
         note = "\n".join(filter(None, [note, unmatched]))
