@@ -15,7 +15,7 @@ from reid_lab.results import Results
 from reid_lab.retrieval import Embeddings, Evaluation, Exit, evaluate
 from tests.retrieval.people import crowd
 
-MODEL: Any = SimpleNamespace(exit_names=("a", "b"))
+MODEL: Any = SimpleNamespace(exit_names=("a", "b"), stream_exits=("a", "b"))
 
 
 @pytest.fixture(scope="module")
