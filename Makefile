@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed-docs
-WORKERS ?= 2
+# more than two cores: tests wait for processes that they start
+WORKERS ?= 3
 PARALLEL := -n $(WORKERS) --dist worksteal
 # the oldest and the newest supported Python
 PYTHONS ?= python3.10 python3.13
@@ -31,7 +32,7 @@ test: $(STAMP)  ## run ruff, mypy and all tests
 	$(BIN)/mypy
 	$(BIN)/pytest $(PARALLEL)
 
-test-unit: $(STAMP)  ## tests without runs and full-size networks: two to three minutes on two cores
+test-unit: $(STAMP)  ## tests without runs and full-size networks: about three minutes on two cores
 	$(BIN)/pytest $(PARALLEL) -m "not recipe and not system"
 
 test-recipe: $(STAMP)  ## every experiment for a step, every network exported

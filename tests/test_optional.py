@@ -25,6 +25,7 @@ from tests.absent import without
 from tests.commands import cost, doctor, frontier, gallery
 from tests.conftest import MINI, SMALL, TINY, Compose
 from tests.frontier.runs import make_run
+from tests.launcher import Launcher, Starter
 
 pytestmark = pytest.mark.system
 
@@ -97,22 +98,29 @@ def test_no_import_takes_what_only_some_need(
     assert not {*asked} & {*HEAVY} - {lacks}  # not even where it does without
 
 
-def test_a_run_is_the_same_without(tmp_path: Path, people: Path) -> None:
+def test_a_run_is_the_same_without(
+    starter: Launcher | Starter, tmp_path: Path, people: Path
+) -> None:
     """Fit, test and report, in processes of their own."""
-    command = [sys.executable, "-m", "reid_lab", *RUN, f"dataset.root={people}"]
+    words = [*RUN, f"dataset.root={people}"]
+    with_all, without_some = tmp_path / "with", tmp_path / "without"
+    with_all.mkdir()
+    process = starter.start("reid_lab", words, with_all, with_all / "printed.txt")
     absent = [name for name in ABSENT if name != "simplejpeg"]  # other decoders, other pixels
-    results = []
-    for name in ([], absent):
-        folder = tmp_path / str(len(name))
-        env = without(name, folder / "site")
-        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert list(folder.rglob("report.html"))
-        (found,) = folder.rglob("results/exits.csv")
-        with found.open(newline="") as file:
-            results.append(list(csv.DictReader(file)))
-    assert results[0] == results[1]
-    assert len(results[0]) > 1
+    env = without(absent, without_some / "site")
+    command = [sys.executable, "-m", "reid_lab", *words]
+    done = subprocess.run(command, cwd=without_some, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert process.wait(300) == 0, process.text()
+    first, second = map(exits_of, (with_all, without_some))
+    assert first == second and len(first) > 1
+
+
+def exits_of(folder: Path) -> list[dict[str, str]]:
+    assert list(folder.rglob("report.html"))
+    (found,) = folder.rglob("results/exits.csv")
+    with found.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def test_costs_and_the_frontier_without(missing: Missing, tmp_path: Path) -> None:

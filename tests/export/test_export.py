@@ -50,8 +50,9 @@ Exported = Callable[[str], Path]
 # hand-crafted features, whose operations ONNX does not have
 REFUSED = {"lomo"}
 ON_TODAYS = {f"dare on {name}": name for name in TODAY}
-# the others are exported with DaRe on another network of their class
-ALONE = [name for name in BACKBONES if class_of(name) not in map(class_of, TODAY)]
+# a network of each class: resnet50 of ResNets; those of TODAY's classes with DaRe
+CLASSES = {class_of(name): name for name in sorted(BACKBONES)}
+ALONE = [name for target, name in CLASSES.items() if target not in map(class_of, TODAY)]
 EXPORTED = [
     pytest.param(name, marks=() if name == "dare" else pytest.mark.recipe)
     for name in (*METHODS, *ALONE, *ON_TODAYS)
