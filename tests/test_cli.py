@@ -141,6 +141,8 @@ def test_killed_and_resumed_it_ends_as_if_nothing_had_happened(
         ("--model.lr=1", "model.lr=1\n       (in a W&B sweep's command: ${args_no_hyphens}", 2),
         ("--hlep", "did you mean --help?", 2),
         ("=3", "key=3", 2),
+        ("weights inspect a.pth", "fix: reid-lab weights inspect a.pth", 2),
+        ("run +experiment=demo", "fix: reid-lab run +experiment=demo", 2),
         ("model.lr 1", "model.lr=1", 1),
         ("experiment=demo", "+experiment=demo", 1),
         ("+experiment=dmeo", "did you mean +experiment=demo?", 1),

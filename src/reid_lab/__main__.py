@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -76,7 +77,7 @@ def main() -> None:
 
 def _main() -> int:
     words = sys.argv[1:]
-    if wrong := wrong_options(words):
+    if wrong := command_of_reid_lab(words) or wrong_options(words):
         print(f"error: {wrong}", file=sys.stderr)
         return 2
     sys.argv[1:] = words = without_nulls(renewed(words))
@@ -114,6 +115,15 @@ def _is_users(error: Exception) -> bool:
 
     kinds = (UserError, HydraException, OmegaConfBaseException, MisconfigurationException)
     return isinstance(error, kinds)
+
+
+def command_of_reid_lab(words: Sequence[str]) -> str:
+    """The error where the first word is a command of `reid-lab`; else empty."""
+    from reid_lab.cli.main import tree
+
+    if not words or words[0] not in tree()[1]:
+        return ""
+    return f"{words[0]}: a command of reid-lab\n  fix: reid-lab {shlex.join(words)}"
 
 
 def wrong_options(words: Sequence[str]) -> str:
