@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import simplejpeg
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from reid_lab.dataset.synthetic import Recipe, render
@@ -79,6 +80,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if "gpu" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="needs CUDA"))
+
+
+@pytest.fixture(autouse=True)
+def no_command_line() -> Iterator[None]:
+    """Hydra keeps the command line of a run that was started in this process."""
+    yield
+    HydraConfig.instance().cfg = None
 
 
 @pytest.fixture(scope="session")

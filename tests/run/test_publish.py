@@ -79,7 +79,8 @@ def test_kinds_name_what_was_chosen() -> None:
 
 
 def test_wandb_gets_the_whole_config_offline(tmp_path: Path) -> None:
-    logger = WandbLogger(project="test", save_dir=str(tmp_path), offline=True)
+    # wandb reads the environment once in a process, so that `offline` alone may come too late
+    logger = WandbLogger(project="test", save_dir=str(tmp_path), offline=True, mode="offline")
     describe([logger], {**CONFIG, "seed": 3})
     config = dict(logger.experiment.config)
     finish([logger])
