@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed-docs
-# more than two cores: tests wait for processes that they start
+# one more than two cores have work for: some tests wait for processes that they start
 WORKERS ?= 3
 PARALLEL := -n $(WORKERS) --dist worksteal
 # the oldest and the newest supported Python
@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(STAMP)  ## render people, train, sweep budgets, write a report (about five minutes)
+demo: $(STAMP)  ## render people, train, sweep budgets, write a report (about two minutes)
 	$(BIN)/python -m reid_lab +experiment=demo
 
 test: $(STAMP)  ## run ruff, mypy and all tests
