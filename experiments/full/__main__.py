@@ -59,7 +59,7 @@ def work(runs: Sequence[StudyRun], args: argparse.Namespace) -> int:
 
     options = Options(args.runs, args.weights, args.overrides)
     try:
-        failed = run_slice(runs, options, args.minutes)
+        failed = run_slice(runs, options, args.minutes, args.jobs)
     finally:  # also after an interruption
         gather(runs, args.out, args.max_files, args.max_mib)
     for run in failed:
@@ -134,6 +134,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="pre-trained weights of a study; may be repeated",
     )
     parser.add_argument("--minutes", type=positive, help="run a slice of this length")
+    parser.add_argument(
+        "--jobs", type=count, default=1, help="runs at a time on the GPU, %(default)s"
+    )
     parser.add_argument(
         "--out",
         type=Path,

@@ -54,18 +54,20 @@ def bundle(
     out.mkdir(parents=True, exist_ok=True)
     for old in out.glob("part.*"):
         old.unlink()
+    files = list(dict.fromkeys(weights.values()))  # several studies may have the same
+    names = {path: f"weights/{number}{path.suffix}" for number, path in enumerate(files)}
     with TemporaryDirectory(dir=out) as folder:
         wheels = collect_wheels(Path(folder), python, have)
         writer = PartWriter(out, part_mib * MIB)
-        with tarfile.open(fileobj=writer, mode="w|") as tar:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=writer, mode="w|gz") as tar:  # type: ignore[call-overload]
             for wheel in wheels:
                 tar.add(wheel, f"wheels/{wheel.name}")
             tar.add(ROOT / "experiments", "experiments", filter=_without_caches)
-            for study, path in weights.items():
-                tar.add(path, f"weights/{study}{path.suffix}")
+            for path in files:
+                tar.add(path, names[path])
             tar.add(root, "data")
         parts = writer.end()
-    packed = {study: f"weights/{study}{path.suffix}" for study, path in weights.items()}
+    packed = {study: names[path] for study, path in weights.items()}
     manifest = {"commit": commit(), "overrides": others, "weights": packed, "parts": parts}
     write_text(out / PARTS, json.dumps(manifest, indent=1) + "\n")
     shutil.copyfile(START, out / START.name)

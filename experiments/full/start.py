@@ -53,7 +53,7 @@ def main() -> int:
 def unpack(parts: dict[str, dict[str, object]], to: Path) -> None:
     """Extract the tar that the parts make up."""
     to.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(fileobj=io.BufferedReader(JoinedParts(parts)), mode="r|") as tar:
+    with tarfile.open(fileobj=io.BufferedReader(JoinedParts(parts)), mode="r|gz") as tar:
         tar.extractall(to, filter="data")
 
 

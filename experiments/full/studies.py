@@ -40,19 +40,44 @@ class Study:
 
 CUHK03 = "dataset=cuhk03_np"
 # two workers draw the random numbers of the augmentation
-GPU = ("trainer=gpu", "dataset.cache=device", "dataset.workers=2")
+GPU = (
+    *("trainer=gpu", "dataset.cache=device", "dataset.workers=2"),
+    "callbacks.cuda_graph.enabled=true",
+)
 CPU = ("trainer=cpu", "dataset.workers=0")
 SCRATCH = "backbone.weights=null"
+MOBILE = "backbone=mobilenetv2"
 STUDIES = (
     Study("han_small", "han_cuhk03", published="40.9 / 40.0"),
     Study("han_medium", "han_cuhk03", ("model.size=medium",), published="42.8 / 42.0"),
     Study("han_large", "han_cuhk03", ("model.size=large",), published="47.5 / 45.5"),
-    Study("dare_scratch", "dare_cuhk03", (SCRATCH,)),
-    Study("dare_resnet50", "dare_cuhk03", weights="backbone.weights", published="61.6 / 58.1"),
     Study(
-        "pla_fixed",
+        "bot_mobilenetv2",
+        "bot_market",
+        (CUHK03, MOBILE, "model.epoch=115", "model.iterations=13800"),  # 120 epochs of 7,365 // 64
+        weights="backbone.weights",
+    ),
+    Study(
+        "dare_mobilenetv2",
+        "dare_cuhk03",
+        (MOBILE, "backbone.last_stride=1", "model.iterations=20000"),
+        weights="backbone.weights",
+    ),
+    Study(
+        "dare_mobilenetv2_fusion",
+        "dare_cuhk03",
+        (
+            MOBILE,
+            "backbone.last_stride=1",
+            "model.iterations=20000",
+            "model.deep_supervision=false",
+        ),
+        weights="backbone.weights",
+    ),
+    Study(
+        "pla_mobilenetv2",
         "pla_market_fixed",
-        (CUHK03, "model.iterations=17400"),  # 300 epochs of ceil(7,365 / 128) = 58 batches
+        (CUHK03, MOBILE, "model.iterations=17400"),  # 300 epochs of ceil(7,365 / 128) = 58 batches
         weights="backbone.weights",
     ),
     Study("jlml_scratch", "jlml_cuhk03_np"),
@@ -61,6 +86,14 @@ STUDIES = (
         "distill_han",
         (CUHK03, "model.student.iterations=69000", "model.student.epoch=230"),
         teacher="han_large",
+    ),
+    Study("dare_scratch", "dare_cuhk03", (SCRATCH,)),
+    Study("dare_resnet50", "dare_cuhk03", weights="backbone.weights", published="61.6 / 58.1"),
+    Study(
+        "pla_resnet50",
+        "pla_market_fixed",
+        (CUHK03, "model.iterations=17400"),
+        weights="backbone.weights",
     ),
     Study("pla_search", "pla_cuhk03", (), (0,), "backbone.weights", None, "67.2 / 63.2", long=True),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal
 
 from torch import nn
 from torchvision import models
@@ -24,17 +25,25 @@ class MobileNetV2(Backbone):
             where they are in the cache.
         first_expansion: the first block begins with a 1x1 convolution, as in torchreid; ImageNet
             weights have none.
+        last_stride: 1 leaves stage 4 at 1/16: finer maps, no more weights.
 
     Raises:
         WeightsError: the weights cannot be loaded.
     """
 
-    def __init__(self, weights: str | Path | None = None, first_expansion: bool = False) -> None:
+    def __init__(
+        self,
+        weights: str | Path | None = None,
+        first_expansion: bool = False,
+        last_stride: Literal[1, 2] = 2,
+    ) -> None:
         network = models.mobilenet_v2(weights=None)
         if first_expansion:
             relu6 = nn.ReLU6
             expansion = Conv2dNormActivation(32, 32, kernel_size=1, activation_layer=relu6)
             network.features[1].conv.insert(0, expansion)
+        if last_stride == 1:
+            network.features[14].conv[1][0].stride = (1, 1)
         stages: dict[str, nn.Module] = {}
         begin = 0
         for name, (end, _) in ENDS.items():

@@ -5,6 +5,7 @@ from reid_lab.callbacks.budget import AnytimeCurve, BudgetError, StreamCurve
 from reid_lab.callbacks.checkpoints import CheckpointFiles, Checkpoints, Deadline
 from reid_lab.callbacks.conditions import ImageConditions
 from reid_lab.callbacks.cost import CostAccount
+from reid_lab.callbacks.cuda_graph import CudaGraph
 from reid_lab.callbacks.dimensions import FeatureDimensions
 from reid_lab.callbacks.early_exit import EarlyExitThresholds
 from reid_lab.callbacks.finetune import BestCheckpoint, ScheduleFromData, StopEarly
@@ -25,6 +26,7 @@ __all__ = [
     "CheckpointFiles",
     "Checkpoints",
     "CostAccount",
+    "CudaGraph",
     "Deadline",
     "EarlyExitThresholds",
     "FeatureDimensions",

@@ -100,18 +100,40 @@ def crop(x: Tensor, centres: Tensor, size: tuple[int, int]) -> Tensor:
     """Regions as wide as the image and 1/T as high, resized: (N, C, H, W) -> (N * T, C, h, w).
 
     The translation and scaling of equation 7, with both scales fixed: one bilinear sample a
-    pixel, -1 and 1 being the image's borders, and zero outside. It is `F.grid_sample` (zeros,
-    `align_corners=False`) at a fraction of its time: a sample is a weighted sum of four rows
-    of the table of all pixels, and so an embedding bag.
+    pixel, -1 and 1 being the image's borders, and zero outside, as in `F.grid_sample` (zeros,
+    `align_corners=False`).
 
     Args:
         centres: (N, T, 2) as (x, y), -1 to 1.
         size: (h, w) of a crop.
     """
-    images, channels, rows, columns = x.shape
     regions, (height, width) = centres.shape[1], size
-    top, share_y = _taps(_along(height, centres[..., 1], 1 / regions), rows)  # (N, T, h, 2)
-    left, share_x = _taps(_along(width, centres[..., 0], 1), columns)  # (N, T, w, 2)
+    down = _along(height, centres[..., 1], 1 / regions)  # (N, T, h)
+    right = _along(width, centres[..., 0], 1)  # (N, T, w)
+    return sample_by_grid(x, down, right) if x.is_cuda else sample_from_table(x, down, right)
+
+
+def sample_by_grid(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
+    """Samples of (N, C, H, W) at heights (N, T, h) and widths (N, T, w) -> (N * T, C, h, w)."""
+    (_, regions, height), width = down.shape, right.shape[2]
+    places = (
+        right[:, :, None].expand(-1, -1, height, -1),
+        down[..., None].expand(-1, -1, -1, width),
+    )
+    grid = torch.stack(places, -1).flatten(1, 2)  # (N, T * h, w, 2)
+    sampled = F.grid_sample(x.float(), grid.float(), align_corners=False)  # a bf16 place is coarse
+    return sampled.to(x.dtype).unflatten(2, (regions, height)).transpose(1, 2).flatten(0, 1)
+
+
+def sample_from_table(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
+    """As `sample_by_grid`, on the CPU at a fraction of its time.
+
+    A sample is a weighted sum of four rows of the table of all pixels, and so an embedding bag.
+    """
+    images, channels, rows, columns = x.shape
+    height, width = down.shape[2], right.shape[2]
+    top, share_y = _taps(down, rows)  # (N, T, h, 2)
+    left, share_x = _taps(right, columns)  # (N, T, w, 2)
     first = rows * torch.arange(images, device=x.device).view(-1, 1, 1, 1)
     at = ((top + first) * columns)[:, :, :, None, :, None] + left[:, :, None, :, None]
     share = share_y[:, :, :, None, :, None] * share_x[:, :, None, :, None]  # (N, T, h, w, 2, 2)

@@ -1,0 +1,98 @@
+"""Training passes as CUDA graphs: the numbers of ordinary steps."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from reid_lab.callbacks.cuda_graph import capture
+from reid_lab.errors import UserError
+from reid_lab.model import ReidModule
+from reid_lab.run.run import run
+from tests.conftest import Compose
+from tests.methods import STUDENTS, batch, to_train
+
+ON = "callbacks.cuda_graph.enabled=true"
+SMALL = ("backbone=small", "backbone.width=4")
+GPU = ("trainer.accelerator=gpu", "dataset.cache=device", "dataset.workers=0")
+MIXED = partial(torch.autocast, "cuda", torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fix"),
+    [
+        (("trainer.accelerator=cpu",), "trainer.accelerator=gpu"),
+    ],
+)
+def test_what_cannot_be_captured_is_refused(
+    composed: Compose, overrides: tuple[str, ...], fix: str
+) -> None:
+    with pytest.raises(UserError, match=f"cuda_graph.enabled=true needs {fix}"):
+        run(composed(*SMALL, ON, *overrides))
+
+
+def gradients(module: ReidModule, given: dict[str, Tensor]) -> dict[str, Tensor]:
+    module.zero_grad()
+    outputs = module.outputs(given["image"])
+    torch.stack(list(module.objective(outputs, given).values())).sum().backward()
+    return {
+        name: parameter.grad.clone()
+        for name, parameter in module.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+def on_gpu(seed: int) -> dict[str, Tensor]:
+    given = {key: value.cuda() for key, value in batch().items()}
+    generator = torch.Generator("cuda").manual_seed(seed)
+    noise = torch.randn(given["image"].shape, device="cuda", generator=generator)
+    return {**given, "image": noise}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", STUDENTS)
+@pytest.mark.parametrize("context", [nullcontext, MIXED], ids=["float32", "bfloat16"])
+def test_a_replayed_pass_is_an_ordinary_one(name: str, context: Any) -> None:
+    module = to_train(name).cuda()
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    random = torch.cuda.get_rng_state()
+    graphed, ordinary = capture(module, on_gpu(0)["image"], context), module.outputs
+    assert torch.equal(torch.cuda.get_rng_state(), random)
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+    for seed in range(3):
+        module.load_state_dict(before)
+        module.outputs = ordinary  # type: ignore[method-assign]
+        with context():
+            expected = gradients(module, on_gpu(seed))
+        statistics = {key: value.clone() for key, value in module.named_buffers()}
+        module.load_state_dict(before)
+        module.outputs = graphed  # type: ignore[method-assign]
+        with context():
+            found = gradients(module, on_gpu(seed))
+        assert found.keys() == expected.keys()
+        largest = max(float(value.norm()) for value in expected.values())
+        tolerance = 1e-3 if context is nullcontext else 5e-2
+        for key, value in expected.items():
+            assert (found[key] - value).norm() <= tolerance * largest, key
+        for key, value in module.named_buffers():
+            torch.testing.assert_close(value, statistics[key], rtol=1e-2, atol=1e-2, msg=key)
+
+
+@pytest.mark.gpu
+def test_a_run_learns_as_without(composed: Compose) -> None:
+    runs = {}
+    for graph in ("false", "true"):
+        cfg = composed(
+            *SMALL, *GPU, f"callbacks.cuda_graph.enabled={graph}", "model.iterations=4", run=graph
+        )
+        run(cfg)
+        path = Path(cfg.run_dir) / "checkpoints/last.ckpt"
+        runs[graph] = torch.load(path, weights_only=True)["state_dict"]
+    for name, value in runs["false"].items():
+        torch.testing.assert_close(runs["true"][name], value, rtol=2e-2, atol=2e-3, msg=name)
