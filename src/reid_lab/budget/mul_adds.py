@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,7 +23,7 @@ def count_exits(module: ReidModule, height: int, width: int) -> dict[str, int]:
     """
     training = module.training
     module.eval()
-    image = torch.zeros(1, 3, height, width, device=module.device)
+    image = torch.zeros(1, 3, height, width, device=device_of(module))
     counts = {}
     # compiled graphs would hide their operations from the counter
     with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
@@ -40,6 +41,13 @@ def exit_dims(module: ReidModule, height: int, width: int) -> dict[str, int]:
     training = module.training
     module.eval()
     with torch.compiler.set_stance("force_eager"):
-        exits = module(torch.zeros(1, 3, height, width, device=module.device))
+        exits = module(torch.zeros(1, 3, height, width, device=device_of(module)))
     module.train(training)
     return {name: rows.shape[1] for name, rows in exits.items()}
+
+
+def device_of(module: ReidModule) -> torch.device:
+    """Where a module's weights are; Lightning sets `module.device` before it moves them."""
+    for tensor in chain(module.parameters(), module.buffers()):
+        return tensor.device
+    return module.device

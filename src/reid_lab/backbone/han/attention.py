@@ -121,8 +121,9 @@ def sample_by_grid(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
         down[..., None].expand(-1, -1, -1, width),
     )
     grid = torch.stack(places, -1).flatten(1, 2)  # (N, T * h, w, 2)
-    sampled = F.grid_sample(x.float(), grid.float(), align_corners=False)  # a bf16 place is coarse
-    return sampled.to(x.dtype).unflatten(2, (regions, height)).transpose(1, 2).flatten(0, 1)
+    sampled: Tensor = F.grid_sample(x.float(), grid.float(), align_corners=False)  # bf16 is coarse
+    crops: Tensor = sampled.to(x.dtype).unflatten(2, (regions, height))  # (N, C, T, h, w)
+    return crops.transpose(1, 2).flatten(0, 1)
 
 
 def sample_from_table(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
