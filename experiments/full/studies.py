@@ -60,7 +60,7 @@ STUDIES = (
     Study(
         "dare_mobilenetv2",
         "dare_cuhk03",
-        (MOBILE, "backbone.last_stride=1", "model.iterations=20000"),
+        (MOBILE, "backbone.last_stride=1", "model.iterations=10000"),
         weights="backbone.weights",
     ),
     Study(
@@ -69,7 +69,7 @@ STUDIES = (
         (
             MOBILE,
             "backbone.last_stride=1",
-            "model.iterations=20000",
+            "model.iterations=10000",
             "model.deep_supervision=false",
         ),
         weights="backbone.weights",
@@ -77,7 +77,7 @@ STUDIES = (
     Study(
         "pla_mobilenetv2",
         "pla_market_fixed",
-        (CUHK03, MOBILE, "model.iterations=17400"),  # 300 epochs of ceil(7,365 / 128) = 58 batches
+        (CUHK03, MOBILE, "model.iterations=8700"),  # 150 epochs of ceil(7,365 / 128) = 58 batches
         weights="backbone.weights",
     ),
     Study("jlml_scratch", "jlml_cuhk03_np"),

@@ -232,6 +232,7 @@ def test_a_gpus_batches_are_those_of_the_processor(places: Path, transforms: Tra
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_nothing_waits_for_the_gpu(places: Path) -> None:
     module = data(places, "device", COLOURED)
     batches = [

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
@@ -30,7 +30,7 @@ class CudaGraph(pl.Callback):
 
     def __init__(self, enabled: bool = False) -> None:
         self.enabled = enabled
-        self._captured: nn.Module | None = None
+        self._captured = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if not self.enabled or stage != "fit":
@@ -51,64 +51,125 @@ class CudaGraph(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if not self.enabled or self._captured is not None:
+        if not self.enabled or self._captured:
             return
         module = cast(ReidModule, pl_module)
         try:
-            self._captured = capture(
-                module, batch["image"], trainer.precision_plugin.forward_context
-            )
+            graphs = GraphedPass(module, batch["image"], trainer.precision_plugin.forward_context)
         except RuntimeError as error:
             raise UserError(
                 f"callbacks.cuda_graph.enabled=true: the network of {type(module).__name__} cannot "
                 f"be captured in a CUDA graph ({str(error).splitlines()[0]}); set it to false"
             ) from error
-        graphed = _by_shape(self._captured, module.outputs, batch["image"].shape)
-        module.outputs = graphed  # type: ignore[method-assign,assignment]
+        module.outputs = graphs  # type: ignore[method-assign]
+        self._captured = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._captured is not None:
+        if self._captured:
             del pl_module.outputs  # that of its class is left
-            self._captured = None
+            self._captured = False
 
 
-class _Pass(nn.Module):
-    """A method's `outputs` as a module; autocast is entered inside, and so not in its gradient."""
+class GraphedPass:
+    """A method's `outputs`, for images of one shape and type, and their gradients as two graphs.
+
+    A backward pass sets the `grad` of all parameters to the same tensors each time: gradients
+    have to be used before the next pass, and cannot be accumulated over passes. Nothing else of
+    the module is changed by the capture.
+
+    Args:
+        images: (N, 3, H, W) on a GPU. Other shapes, and modules that have changed between training
+            and evaluation mode since, are passed on to `module.outputs`.
+        context: entered around a pass, for mixed precision.
+
+    Raises:
+        RuntimeError: an operation cannot be captured, such as one that waits for the GPU.
+    """
 
     def __init__(
-        self, module: ReidModule, context: Callable[[], AbstractContextManager[Any]]
+        self,
+        module: ReidModule,
+        images: Tensor,
+        context: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
-        super().__init__()
-        self.module, self.context = module, context
-        self.outputs = module.outputs  # of the class, before it is replaced
+        self.ordinary, self.context = module.outputs, context
+        self.modules = list(module.modules())
+        self.modes = [each.training for each in self.modules]
+        self.images = images.clone()
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+        with torch.random.fork_rng([images.device], device_type="cuda"):
+            self._warm_up()
+            self._capture()
+        for buffer, before in buffers:
+            buffer.copy_(before)  # in place: the graphs know its address
+        # what makes the outputs require gradients
+        self.trigger = torch.zeros((), device=images.device, requires_grad=True)
 
-    def forward(self, images: Tensor) -> Outputs:
+    def _warm_up(self) -> None:
+        """Libraries choose their algorithms and allocate, which a capture does not allow."""
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                outputs = self._pass()
+                self._gradients(outputs, [torch.zeros_like(o) for o in outputs])
+        torch.cuda.current_stream().wait_stream(stream)
+
+    def _capture(self) -> None:
+        self.forward, self.backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.forward):
+            outputs = self._pass()
+        self.given = [torch.zeros_like(output) for output in outputs]
+        with torch.cuda.graph(self.backward, pool=self.forward.pool()):
+            self.gradients = self._gradients(outputs, self.given)
+        # without the autograd graph, whose nodes would belong to the capture's stream
+        self.outputs = [output.detach() for output in outputs]
+
+    def _pass(self) -> list[Tensor]:
         cached = torch.is_autocast_cache_enabled()
         torch.set_autocast_cache_enabled(False)  # a cached weight would be outside the graph
         try:
             with self.context():
-                return self.outputs(images)
+                exits, logits = self.ordinary(self.images)
         finally:
             torch.set_autocast_cache_enabled(cached)
+        self.names = list(exits), list(logits)
+        return [*exits.values(), *logits.values()]
+
+    def _gradients(self, outputs: list[Tensor], given: list[Tensor]) -> Sequence[Tensor | None]:
+        return torch.autograd.grad(outputs, self.parameters, given, allow_unused=True)
+
+    def __call__(self, images: Tensor) -> Outputs:
+        if images.shape != self.images.shape or [m.training for m in self.modules] != self.modes:
+            return self.ordinary(images)
+        self.images.copy_(images)
+        flat = iter(_Replay.apply(self, self.trigger))
+        exits, logits = ({name: next(flat) for name in names} for names in self.names)
+        return Outputs(exits, logits)
+
+    def set_gradients(self) -> None:
+        """Add the gradients of the last backward pass to those of the parameters."""
+        for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
+            if gradient is None:
+                continue
+            if parameter.grad is None:
+                parameter.grad = gradient
+            else:  # of a loss that depends on the parameter itself
+                parameter.grad = parameter.grad + gradient
 
 
-def capture(
-    module: ReidModule, images: Tensor, context: Callable[[], AbstractContextManager[Any]]
-) -> nn.Module:
-    """Graphs of a pass over images like these (N, 3, H, W), a module that returns `Outputs`."""
-    buffers = {name: value.clone() for name, value in module.named_buffers()}
-    device = images.device
-    with torch.random.fork_rng([device], device_type="cuda"):
-        graphed = torch.cuda.make_graphed_callables(
-            _Pass(module, context), (images.clone(),), allow_unused_input=True
-        )
-    for name, value in module.named_buffers():
-        value.copy_(buffers[name])  # in place: the graphs know the address
-    return cast(nn.Module, graphed)
+class _Replay(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, graphs: GraphedPass, trigger: Tensor) -> tuple[Tensor, ...]:
+        ctx.graphs = graphs
+        graphs.forward.replay()
+        return tuple(output.detach() for output in graphs.outputs)
 
-
-def _by_shape(
-    graphed: nn.Module, eager: Callable[[Tensor], Outputs], shape: torch.Size
-) -> Callable[[Tensor], Outputs]:
-    """The graphed pass for images of this shape, the eager one for any other."""
-    return lambda images: graphed(images) if images.shape == shape else eager(images)
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None]:
+        graphs: GraphedPass = ctx.graphs
+        torch._foreach_copy_(graphs.given, list(gradients))
+        graphs.backward.replay()
+        graphs.set_gradients()
+        return None, None

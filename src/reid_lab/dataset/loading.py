@@ -23,17 +23,22 @@ Batch = dict[str, Tensor]
 ROLES = ("query", "gallery", "companion")  # of an evaluated image; batches hold the number
 
 
-def _returns_errors(fetch: Callable[..., Batch]) -> Callable[..., Batch]:
-    """Make a worker return a DatasetError instead of raising it; `Loader` raises it."""
+def _for_the_parent(fetch: Callable[..., Batch]) -> Callable[..., Batch]:
+    """Make a worker return what travels well, from which `Loader` restores the rest.
+
+    That is a DatasetError instead of raising it, and arrays: each tensor is a file descriptor to
+    pass on, which takes longer than a few numbers. Pixels are in shared memory, and stay tensors.
+    """
 
     @wraps(fetch)
     def fetch_or_error(self: Any, items: Sequence[Any]) -> Any:
-        try:
+        if get_worker_info() is None:
             return fetch(self, items)
+        try:
+            batch = fetch(self, items)
         except DatasetError as error:
-            if get_worker_info() is None:
-                raise
             return error
+        return {k: v if k == "pixels" else v.numpy() for k, v in batch.items()}
 
     return fetch_or_error
 
@@ -54,7 +59,10 @@ class Loader(DataLoader[Batch]):
             for batch in batches:
                 if isinstance(batch, DatasetError):
                     raise batch
-                yield batch
+                yield {
+                    k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v
+                    for k, v in batch.items()
+                }
         finally:
             self._open -= 1
 
@@ -75,7 +83,7 @@ class TrainDraws(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.pids)
 
-    @_returns_errors
+    @_for_the_parent
     def __getitems__(self, draws: Sequence[Draw]) -> Batch:
         indices = [index for index, _ in draws]
         drawn = [self._draw(number) for _, number in draws]
@@ -146,7 +154,7 @@ class EvalImages(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.split)
 
-    @_returns_errors
+    @_for_the_parent
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         views, size = self.transforms.views, (self.transforms.height, self.transforms.width)
         pixels = allocate(len(indices), views, 3, *size)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from reid_lab.errors import UserError
 from reid_lab.results.card import ModelCard
 
+CHECKED = 50  # on a GPU, the loss of each such step has to be finite
 State = tuple[Tensor, ...]  # what one exit leaves for the next
 
 
@@ -158,13 +159,25 @@ class ReidModule(pl.LightningModule, ABC):
         total = torch.stack(list(losses.values())).sum()
         self._losses = {name: value.detach() for name, value in losses.items()}
         if len(losses) > 1:
-            self.log_dict({f"train/loss_{name}": value for name, value in self._losses.items()})
-        self.log("train/loss", total.detach(), prog_bar=True)
-        if weights := self.exit_weights:
-            self.log_dict({f"train/weight_{name}": value for name, value in weights.items()})
+            self.log_step({f"loss_{name}": value for name, value in self._losses.items()})
+        self.log_step({"loss": total.detach()}, prog_bar=True)
+        if self.exit_weights:
+            self.log_step({f"weight_{name}": value for name, value in self.exit_weights.items()})
         if self._trainer is not None and self.global_step == batch_idx == 0:
             self._log_first_step(total)
         return total
+
+    def log_step(self, values: Mapping[str, Tensor | float], prog_bar: bool = False) -> None:
+        """Log a training step's values under `train/`, at the steps at which they are written.
+
+        Lightning's `log` takes a millisecond, which is more than a small network's step on a GPU.
+        """
+        if self._trainer is not None:
+            shown = prog_bar and self.trainer.progress_bar_callback is not None
+            if not (shown or self.trainer._logger_connector.should_update_logs):
+                return
+        for name, value in values.items():
+            self.log(f"train/{name}", value, prog_bar=prog_bar)
 
     def _log_first_step(self, total: Tensor) -> None:
         """Its losses, which Lightning leaves out where it logs every n-th step."""
@@ -207,7 +220,9 @@ class ReidModule(pl.LightningModule, ABC):
         self._losses = {}
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self._check_loss()
+        # a GPU would be waited for; weights stay NaN, and checkpoints are checked, too
+        if self.device.type != "cuda" or self.global_step % CHECKED == 0:
+            self._check_loss()
 
     def on_validation_start(self) -> None:
         self._check_weights(self.state_dict())

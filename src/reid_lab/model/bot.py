@@ -189,7 +189,7 @@ class BagOfTricks(ReidModule):
         rate = self.rate(self.global_step)
         for group in self.trainer.optimizers[0].param_groups:
             group.update(lr=rate, weight_decay=self.weight_decay)
-        self.log("train/lr", rate)
+        self.log_step({"lr": rate})
 
 
 def stages_by_exit(stages: Sequence[str], exits: Sequence[str]) -> dict[str, list[str]]:

@@ -52,4 +52,4 @@ class SgdRecipe(ReidModule):
             group.update(lr=rate, weight_decay=self.weight_decay)
             if "momentum" in group:  # not Adam's, which a method may take in SGD's place
                 group["momentum"] = self.momentum
-        self.log("train/lr", rate)
+        self.log_step({"lr": rate})

@@ -63,7 +63,7 @@ class TriNetRecipe(ReidModule):
         lr, beta1 = self.schedule(self.global_step)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"], group["betas"] = lr, (beta1, 0.999)
-        self.log("train/lr", lr)
+        self.log_step({"lr": lr})
 
     def triplet_losses(
         self, exits: dict[str, Tensor], pids: Tensor, names: tuple[str, ...]
