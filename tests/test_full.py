@@ -7,15 +7,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from experiments.full import slices
 from experiments.full.__main__ import main
 from experiments.full.bundle import bundle, closure
 from experiments.full.estimate import estimate, remaining
-from experiments.full.studies import STUDIES, all_runs, command, missing_input
+from experiments.full.slices import Queue
+from experiments.full.studies import STUDIES, StudyRun, all_runs, command, missing_input
 from experiments.full.tables import accuracy, collect, gather, thinned
 from reid_lab.config.overrides import composed
 from reid_lab.config.settings import check_settings
@@ -234,3 +237,49 @@ def test_the_list_shows_the_state_of_each_run(
     assert "han_small/seed2" in printed and "40.9 / 40.0" in printed and "4.0" in printed
     assert main(["--only", "x", "--runs", str(tmp_path)]) == 1
     assert "unknown study x" in capsys.readouterr().err
+
+
+def test_several_runs_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In their order, no more than `jobs`, a student when its teacher is done."""
+    running, most, order, lock = set[str](), 0, [], threading.Lock()
+
+    def execute(args: object, run: StudyRun, queue: Queue) -> int:
+        nonlocal most
+        with lock:
+            running.add(run.name)
+            order.append(run.name)
+            most = max(most, len(running))
+        time.sleep(0.1)
+        (run.folder / "results").mkdir(parents=True)
+        (run.folder / "results" / "summary.json").write_text("{}")
+        with lock:
+            running.remove(run.name)
+        return 0
+
+    monkeypatch.setattr(slices, "execute", execute)
+    runs = all_runs(tmp_path, ["han_small", "han_large", "distill_han", "bot_mobilenetv2"], [0, 1])
+    options = slices.Options(tmp_path, {}, [])
+    assert slices.run_slice(runs, options, 9, jobs=2) == []
+    assert most == 2
+    assert set(order[:2]) == {"han_small/seed0", "han_large/seed0"} and len(order) == 6
+    for seed in (0, 1):
+        assert order.index(f"distill_han/seed{seed}") > order.index(f"han_large/seed{seed}")
+    assert all(run.slices()[0]["jobs"] == "2" for run in runs if run.name in order)
+
+
+def test_an_interruption_ends_all_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = list[StudyRun]()
+
+    def execute(args: object, run: StudyRun, queue: Queue) -> int:
+        process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        queue.started(run, process)
+        started.append(run)
+        if len(started) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return process.wait()
+
+    monkeypatch.setattr(slices, "execute", execute)
+    runs = all_runs(tmp_path, ["han_small", "han_large"], [0])
+    with pytest.raises(KeyboardInterrupt):
+        slices.run_slice(runs, slices.Options(tmp_path, {}, []), 9, jobs=2)
+    assert [run.slices()[0]["status"] for run in started] == ["-15", "-15"]

@@ -11,7 +11,7 @@ from experiments.full.studies import STUDIES, StudyRun
 from experiments.tables import Rows, read, write
 from reid_lab.errors import UserError
 
-TABLES = ("results", "stream", "cost", "curves", "slices")
+TABLES = ("results", "stream", "policies", "cost", "curves", "slices")
 MIB = 2**20
 
 

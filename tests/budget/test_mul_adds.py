@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from reid_lab.backbone import DenseNet201, MobileNet, MobileNetV2, ResNet, ShuffleNet
-from reid_lab.budget.mul_adds import count_exits
+from reid_lab.budget.mul_adds import count_exits, exit_dims
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import Classifier, DaRe, ReidModule, SEResNets
 from reid_lab.model.base import State
@@ -92,3 +92,12 @@ def test_counting_leaves_no_trace(training: bool) -> None:
     count_exits(model, 64, 32)
     assert model.training == training
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_the_weights_tell_the_device() -> None:
+    """Lightning names a module's device before it moves the weights there."""
+    model = Classifier(MobileNet(0.25), identities=3)
+    expected = count_exits(model, 64, 32)
+    model._device = torch.device("meta")
+    assert count_exits(model, 64, 32) == expected
+    assert list(exit_dims(model, 64, 32)) == list(expected)

@@ -5,36 +5,54 @@ from __future__ import annotations
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from reid_lab.callbacks.cuda_graph import GraphedPass
+from reid_lab.callbacks.cuda_graph import CudaGraph, GraphedPass
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.run.run import run
 from tests.conftest import Compose
 from tests.methods import STUDENTS, batch, to_train
 
-ON = "callbacks.cuda_graph.enabled=true"
 SMALL = ("backbone=small", "backbone.width=4")
 GPU = ("trainer.accelerator=gpu", "dataset.cache=device", "dataset.workers=0")
+# PyTorch's own, of the thread of a first backward pass
+pytestmark = pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS")
 MIXED = partial(torch.autocast, "cuda", torch.bfloat16)
 
 
 @pytest.mark.parametrize(
-    ("overrides", "fix"),
+    ("device", "processes", "batches", "fix"),
     [
-        (("trainer.accelerator=cpu",), "trainer.accelerator=gpu"),
+        ("cpu", 1, 1, "trainer.accelerator=gpu"),
+        ("cuda", 2, 1, "trainer.devices=1"),
+        ("cuda", 1, 4, "trainer.accumulate_grad_batches=1"),
+        ("cuda", 1, 1, "compile=false"),
     ],
 )
 def test_what_cannot_be_captured_is_refused(
-    composed: Compose, overrides: tuple[str, ...], fix: str
+    device: str, processes: int, batches: int, fix: str
 ) -> None:
+    strategy = SimpleNamespace(root_device=torch.device(device))
+    trainer: Any = SimpleNamespace(
+        strategy=strategy, world_size=processes, accumulate_grad_batches=batches
+    )
+    module = to_train("classifier")
+    if fix == "compile=false":
+        module.compilable[0].compile()
     with pytest.raises(UserError, match=f"cuda_graph.enabled=true needs {fix}"):
-        run(composed(*SMALL, ON, *overrides))
+        CudaGraph(enabled=True).setup(trainer, module, "fit")
+    CudaGraph(enabled=False).setup(trainer, module, "fit")
+
+
+def test_a_run_on_the_cpu_is_refused_before_its_first_batch(composed: Compose) -> None:
+    with pytest.raises(UserError, match="cuda_graph.enabled=true needs trainer.accelerator=gpu"):
+        run(composed(*SMALL, "callbacks.cuda_graph.enabled=true"))
 
 
 def gradients(module: ReidModule, given: dict[str, Tensor]) -> dict[str, Tensor]:
