@@ -37,7 +37,7 @@ def add(commands: Subparsers) -> None:
     inspect = nested.add_parser("inspect", help="print what a weights file holds")
     convert = nested.add_parser("convert", help="write a file of another toolbox as a checkpoint")
     for action in (inspect, convert):
-        action.add_argument("file", type=Path, help=".pth, .pth.tar, .ckpt or .safetensors")
+        action.add_argument("file", type=Path, help=".pth, .pth.tar, .ckpt, .safetensors or .npz")
         action.add_argument(
             "--image", type=_size, metavar="HxW", help="of the input; default: the toolbox's"
         )

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from reid_lab import optional
 from reid_lab.errors import UserError
+from reid_lab.files.stored import StoredFileError, read_arrays
 from reid_lab.results.card import ModelCard
 
 # where toolboxes keep the state dict in a checkpoint
@@ -64,7 +65,7 @@ class WeightsFile:
 
 
 def read_weights(path: Path | str) -> WeightsFile:
-    """Read a .pth, .pth.tar, .ckpt or .safetensors file.
+    """Read a .pth, .pth.tar, .ckpt, .safetensors or .npz file.
 
     Raises:
         WeightsError: no such file, a damaged one, or one without a state dict.
@@ -120,6 +121,8 @@ def _content(path: Path) -> tuple[Any, dict[str, Any]]:
         raise ValueError("the file is empty")
     if path.suffix == ".safetensors":
         return _safetensors(path)
+    if path.suffix == ".npz":
+        return _npz(path), {}
     broken = None
     try:
         if zipfile.is_zipfile(path):
@@ -143,6 +146,15 @@ def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except Exception as error:  # its own errors are of no public base class
         raise ValueError(f"truncated, or no safetensors file: {error}") from error
+
+
+def _npz(path: Path) -> dict[str, Tensor]:
+    """The arrays of numbers by name, such as TensorFlow's variables."""
+    try:
+        arrays = read_arrays(path)
+    except StoredFileError as error:
+        raise ValueError(str(error).removeprefix(f"{path}: ")) from error
+    return {k: torch.from_numpy(v) for k, v in arrays.items() if v.dtype.kind in "fi"}
 
 
 def _numpy_scalars() -> list[Any]:

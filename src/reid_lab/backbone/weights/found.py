@@ -18,6 +18,7 @@ PEOPLE = {
     1041: "MSMT17",
     4101: "MSMT17 (all splits)",
     1000: "ImageNet-1K",
+    1001: "ImageNet-1K",  # TensorFlow's, with a background class
 }
 PARTS = {  # of a file's name -> data set
     "market": "Market-1501",
@@ -60,6 +61,7 @@ class FoundWeights:
         names: key in the file -> our key.
         folded: bias of a convolution or linear layer -> the running mean behind it, in the
             file's names: ours has no such bias, and the mean takes it.
+        axes: our key -> the file's axes in our order, where a layout differs.
         reshaped: our key -> shape, where the same numbers have another one.
         new: our key -> shape of what the file lacks and a test does not need; zeros.
         constants: our key -> values that belong to the network, and are in no file.
@@ -77,6 +79,7 @@ class FoundWeights:
     image: tuple[int, int] = (256, 128)
     names: Mapping[str, str] = field(default_factory=dict)
     folded: Mapping[str, str] = field(default_factory=dict)
+    axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     reshaped: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     new: Shapes = field(default_factory=dict)
     constants: Mapping[str, Tensor] = field(default_factory=dict)
@@ -93,6 +96,7 @@ class FoundWeights:
         for bias, mean in self.folded.items():
             state[mean] = state[mean] - state[bias]
         ours = {new: state[old].clone() for old, new in self.names.items()}
+        ours |= {key: ours[key].permute(axes).contiguous() for key, axes in self.axes.items()}
         ours |= {key: ours[key].reshape(shape) for key, shape in self.reshaped.items()}
         ours |= {key: torch.zeros(shape) for key, shape in self.new.items()} | {**self.constants}
         for key in [*ours]:  # files of before torch 0.4.1 have no counters of batches

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reid_lab.backbone.weights import fastreid, timm, torchreid, torchvision
+from reid_lab.backbone.weights import fastreid, mobilenet, timm, torchreid, torchvision
 from reid_lab.backbone.weights.files import WeightsFile
 from reid_lab.backbone.weights.found import Choices, FoundWeights, Importer, Shapes
 
 OURS = "reid_lab"
-IMPORTERS: tuple[Importer, ...] = (fastreid.find, torchreid.find, torchvision.find, timm.find)
+IMPORTERS: tuple[Importer, ...] = (
+    *(fastreid.find, torchreid.find, torchvision.find),
+    mobilenet.find,  # before timm's, which asks for the network's name
+    timm.find,
+)
 
 
 def identify(file: WeightsFile, choices: Choices | None = None) -> FoundWeights:
@@ -32,7 +36,8 @@ def identify(file: WeightsFile, choices: Choices | None = None) -> FoundWeights:
         "unknown",
         "unknown",
         reason=f"key names of no known toolbox (first: {first}); known: reid_lab, fast-reid, "
-        "torchreid, torchvision, and timm's with --network NAME",
+        "torchreid, torchvision, MobileNet v1 of TF-slim (.npz), transformers and timm, and other "
+        "networks of timm with --network NAME",
     )
 
 
