@@ -79,8 +79,9 @@ def relinked(text: str, folder: Path) -> str:
 
 
 def link_studies(app: Sphinx, docname: str, source: list[str]) -> None:
-    """`../experiments/NAME/`, as GitHub wants it, is a page here."""
-    source[0] = re.sub(r"\]\((?:\.\./)*experiments/(\w+)/\)", r"](/studies/\1.md)", source[0])
+    """`../experiments/` and `../experiments/NAME/`, as GitHub wants it, are pages here."""
+    text = re.sub(r"\]\((?:\.\./)*experiments/\)", "](/studies/index.md)", source[0])
+    source[0] = re.sub(r"\]\((?:\.\./)*experiments/(\w+)/\)", r"](/studies/\1.md)", text)
 
 
 def write(path: Path, text: str) -> None:

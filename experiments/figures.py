@@ -1,6 +1,6 @@
 """Compare the figures of a study's README with the CSV files that they come from.
 
-python -m experiments.figures [STUDY ...]
+python -m experiments.figures [STUDY ...]    # `.` is experiments/README.md
 
 A comment in front of a table names a file and has a part for each column:
 
@@ -37,6 +37,7 @@ import numpy as np
 from experiments.tables import Rows, read
 
 HERE = Path(__file__).parent
+PAGES = (".", "..", "../docs/papers.md")  # beside the studies' own, with figures of theirs
 SPEC = re.compile(r"<!-- ([\w./-]+\.csv)(?: \[([^\]]*)\])?: (.*?) -->", re.DOTALL)
 NUMBER = re.compile(
     r"((?:(?<![\w.])[-+\u2212])?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?)(?: ?(k|M|G|%)(?![\w]))?"
@@ -146,13 +147,14 @@ def _around(text: str, found: re.Match[str]) -> str:
 
 
 def _prose(lines: Sequence[str]) -> Iterator[str]:
-    """The lines that are neither a table, its comment, nor code."""
+    """The lines that are neither a table, its comment, nor code; rows with comments are text."""
     code = False
     for number, line in enumerate(lines):
         code ^= line.startswith("```")
         following = next((each for each in lines[number + 1 :] if each.strip()), "")
         above = line.startswith("<!-- ") and following.startswith("|")
-        if not code and not line.startswith(("|", "```")) and not above:
+        table = line.startswith("|") and not SPEC.search(line)
+        if not code and not table and not above and not line.startswith("```"):
             yield line
 
 
@@ -165,11 +167,8 @@ def _table(readme: Path, lines: Sequence[str], start: int) -> Iterator[str]:
     if above.startswith(NO_DATA):
         return
     spec = SPEC.fullmatch(above)
-    if spec is None and all(SPEC.search(line) for line in body):  # each number has its own
-        for line in body:
-            for found in SPEC.finditer(line):
-                yield from _number(readme, Printed.all_in(line[: found.start()])[-1:], found)
-        return
+    if spec is None and all(SPEC.search(line) for line in body):
+        return  # each number has its own, as in the text
     if spec is None:
         yield f"the table {head[:60]!r} has no comment with its file"
         return
@@ -269,11 +268,17 @@ def names_files(readme: Path) -> bool:
     return any(f"{path.name}`" in text for path in readme.parent.glob("*.csv"))
 
 
-def main(*studies: str) -> int:
+def page(name: str) -> Path:
+    """The page of a study, or one of PAGES."""
+    return HERE / name if name.endswith(".md") else HERE / name / "README.md"
+
+
+def main(*names: str) -> int:
     found = 0
-    for study in studies or sorted(path.parent.name for path in HERE.glob("*/README.md")):
-        for problem in problems(HERE / study / "README.md", strict=True):
-            print(f"{study}: {problem}")
+    studies = sorted(path.parent.name for path in HERE.glob("*/README.md"))
+    for name in names or (*PAGES, *studies):
+        for problem in problems(page(name), strict=True):
+            print(f"{name}: {problem}")
             found += 1
     return found > 0
 

@@ -1,4 +1,4 @@
-"""The figures of the studies' READMEs are those of their CSV files."""
+"""The figures of the studies' READMEs, and of pages that repeat them, are those of CSV files."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from experiments.figures import HERE, Printed, names_files, problems
+from experiments.figures import HERE, PAGES, Printed, names_files, page, problems
 
 # whole texts are compared; of the others, the tables that name a file
-STRICT = {"dare_cuhk03", "demo"}
-STUDIES = sorted(path.parent.name for path in HERE.glob("*/README.md") if names_files(path))
+STRICT = {*PAGES, "dare_cuhk03", "demo"}
+STUDIES = [*PAGES] + sorted(
+    path.parent.name for path in HERE.glob("*/README.md") if names_files(path)
+)
 
 TABLE = "run,name,rank1,cost\na,one,0.25,1500\nb,one,0.35,1500\na,two_b,0.5,3000000\n"
 
@@ -27,7 +29,7 @@ def table(spec: str, *rows: str) -> str:
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_figures_are_those_of_the_files(study: str) -> None:
-    assert not list(problems(HERE / study / "README.md", study in STRICT))
+    assert not list(problems(page(study), study in STRICT))
 
 
 @pytest.mark.parametrize(
@@ -75,4 +77,6 @@ def test_numbers_of_the_text(tmp_path: Path) -> None:
     assert found(tmp_path, "| a |\n|---|\n| 1 |")
     cell = '| a |\n|---|\n| 2<!-- t.csv: rows(run="a").count --> of 3<!-- t.csv: rows().count --> |'
     assert not found(tmp_path, cell) and found(tmp_path, cell.replace("| 2", "| 1"))
+    bare = cell + " 1.5 |"
+    assert found(tmp_path, bare, strict=True) and not found(tmp_path, bare)
     assert not found(tmp_path, "<!-- no data: seen by eye -->\n| a |\n|---|\n| 1 |")
