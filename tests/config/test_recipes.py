@@ -277,6 +277,8 @@ PAPERS: dict[str, Recipe] = {
     "jlml_pretrain_imagenet": jlml(300_000, 100_000),
     "jlml_*": jlml(50_000, 20_000),
     "mobilenet025_market": distillation(0.01, 29, "market", alpha=0.25),
+    "mobilenet075_market": distillation(0.01, 39, "market", alpha=0.75),
+    "mobilenet05_market": distillation(0.01, 39, "market", alpha=0.5),
     "mobilenet_market": distillation(0.01, 39, "market", alpha=1),
     "mobilenet_duke": distillation(0.02, 39, "duke", alpha=1),
     "mobilenet05_duke": distillation(0.005, 39, "duke", alpha=0.5, batch=16),
@@ -284,6 +286,10 @@ PAPERS: dict[str, Recipe] = {
     "resnet50_duke": resnet50(0.01, 32),
     "distill_market": replace(
         distillation(0.02, 39, "market", alpha=0.25), keys={"backbone.alpha": 0.25, **PUPIL}
+    ),
+    # on a network that the paper does not have, from weights that can be fetched
+    "distill_mobilenetv2_market": replace(
+        distillation(0.02, 39, "market", alpha=1), keys={"backbone.weights": "imagenet", **PUPIL}
     ),
     "distill_duke": replace(
         distillation(0.02, 39, "duke", alpha=0.25), keys={"backbone.alpha": 0.25, **PUPIL}

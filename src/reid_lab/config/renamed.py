@@ -22,7 +22,6 @@ SWEEPS = {  # of which each brought its experiment
         ["jlml_parts", "jlml_table9", "jlml_table10", "jlml_table11", "jlml_table12"],
         ("jlml_market",),
     ),
-    "distill_table2": ("mobilenet_market",),
     "distill_temperature": ("distill_market",),
     "lomo_fig7": ("lomo_market",),
     "pla_fig3": ("pla_market_fixed",),
