@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -83,8 +84,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_command_line() -> Iterator[None]:
-    """Hydra keeps the command line of a run that was started in this process."""
+def alone() -> Iterator[None]:
+    """No test depends on those before it, by random numbers or by the command line of a run."""
+    torch.manual_seed(0)
+    random.seed(0)
     yield
     HydraConfig.instance().cfg = None
 

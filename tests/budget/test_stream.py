@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -118,6 +120,33 @@ def test_sweep_mixes_the_exits_rankings() -> None:
         return [*stream_sweep(evaluation, ["a", "b"], ["random"], [40, 55], **seed).rows]
 
     assert swept() == swept(seed=0) != swept(seed=1)  # reproducible without one, too
+
+
+@pytest.mark.parametrize("how", ["online", "steered"])
+def test_adjacent_shares_use_the_two_exits_around_the_budget(how: Any) -> None:
+    """As `random` does; an exit that finds nobody is not used at a budget above the next."""
+    torch.manual_seed(0)
+    people = 300
+    centres = torch.randn(people, 8)
+    query = ids(range(people), [1] * people)
+    gallery = ids(range(people), [2] * people)
+
+    def exit(noise: float, cost: int) -> Exit:
+        q, g = (centres + noise * torch.randn(people, 8) for _ in range(2))
+        return Exit(q, g, cost)
+
+    exits = {"a": exit(9, 10), "b": exit(0.5, 50), "c": exit(0.3, 100)}
+    evaluation = evaluate(Embeddings(query, gallery, exits))
+
+    def row(shares: Any) -> dict[str, Any]:
+        words: dict[str, Any] = {"thresholds": [how], "shares": shares}
+        return stream_sweep(evaluation, list(exits), ["margin"], [75.0], **words).rows[0]
+
+    adjacent, geometric = row("adjacent"), row("geometric")
+    assert adjacent["share_a"] == 0 and np.isnan(adjacent["a"])
+    assert adjacent["share_b"] == pytest.approx(0.5, abs=0.06)
+    assert adjacent["rank1_gain"] > 0
+    assert geometric["share_a"] > 0.1 and geometric["a"] > 1
 
 
 def test_one_by_one_is_the_paper_loop() -> None:

@@ -42,6 +42,7 @@ Thresholds = Literal["online", "steered", "fitted"]
 HORIZON = 50  # queries
 Order = Literal["shuffled", "by_identity", "by_camera"]
 GallerySize = Literal["whole", "reduced"]
+Shares = Literal["geometric", "adjacent"]
 
 
 def check_budgets(costs: Sequence[int], budgets: Sequence[float]) -> None:
@@ -62,16 +63,19 @@ class StreamSweep:
     policies: list[dict[str, Any]]
 
 
-def planned_shares(policy: Policy, costs: Floats, budget: float) -> tuple[Floats, float]:
+def planned_shares(
+    policy: Policy, costs: Floats, budget: float, shares: Shares = "geometric"
+) -> tuple[Floats, float]:
     """(S,) the share of queries that exit at each exit, and the `a` of geometric shares.
 
-    `a` is nan for `random`, which mixes the two exits around the budget.
+    `a` is nan where the two exits around the budget are mixed, as `random` always does.
 
     Args:
         costs: (S,) cumulative Mul-Adds of each exit, ascending.
         budget: mean Mul-Adds a query.
+        shares: `geometric` as in equation 3, or `adjacent`: of the two exits around the budget.
     """
-    if policy == "random":
+    if policy == "random" or shares == "adjacent":
         return mixed_shares(costs, budget), np.nan
     a = solve_a(costs, budget)
     return exit_shares(a, len(costs)), a
@@ -89,6 +93,7 @@ def stream_sweep(
     orders: Sequence[Order] = ("shuffled",),
     gallery: GallerySize = "whole",
     unit: Unit = "queries",
+    shares: Shares = "geometric",
 ) -> StreamSweep:
     """One row a policy and budget: planned and realised mean Mul-Adds, rank1, mAP, shares.
 
@@ -110,6 +115,7 @@ def stream_sweep(
         orders: of arrival; sorted ones show the effect of drift.
         gallery: for the decisions; `reduced` has one image a person and camera.
         unit: what the bootstrap of the gains draws.
+        shares: see `planned_shares`.
     """
     e = evaluation.embeddings
     candidates = candidates_under(evaluation.protocol, candidates)
@@ -127,8 +133,8 @@ def stream_sweep(
         name, gains = _named(policy, how, order), []
         matching = _matching(evaluation, lookups, policy, gallery)
         for budget in budgets:
-            shares, a = planned_shares(policy, costs, budget)
-            rule = _rule(how, policy, exit_probabilities(shares), calibration)
+            planned, a = planned_shares(policy, costs, budget, shares)
+            rule = _rule(how, policy, exit_probabilities(planned), calibration)
             places = in_order(order, e.query, seed)
             exit_of = replay(confidences[policy], rule, places, len(exits), seed)  # (Q,)
             gains.append(baseline.gains(exit_of))

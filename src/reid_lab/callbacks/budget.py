@@ -10,7 +10,14 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from reid_lab.budget.anytime import anytime_curve
 from reid_lab.budget.policies import Candidates, Policy
-from reid_lab.budget.sweep import GallerySize, Order, Thresholds, check_budgets, stream_sweep
+from reid_lab.budget.sweep import (
+    GallerySize,
+    Order,
+    Shares,
+    Thresholds,
+    check_budgets,
+    stream_sweep,
+)
 from reid_lab.budget.thresholds import Calibration
 from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
 from reid_lab.callbacks.early_exit import EarlyExitThresholds
@@ -70,6 +77,9 @@ class StreamCurve(AfterRanking):
         orders: in which the queries come: shuffled, by_identity, by_camera.
         gallery: used to decide which queries exit: `whole`, or `reduced` to an image a person
             and camera.
+        shares: of the queries that exit at each exit: `geometric`, at all exits (equation 3), or
+            `adjacent`, at the two exits around the budget as `random`, so that a budget above an
+            exit that finds nobody does not use it.
         resample: what the paired bootstrap of the differences draws: `queries`, or `identities`
             with all of their queries.
         seed: of the order of the queries.
@@ -88,6 +98,7 @@ class StreamCurve(AfterRanking):
         thresholds: DistinctNonEmpty[Thresholds] = ("online",),
         orders: DistinctNonEmpty[Order] = ("shuffled",),
         gallery: GallerySize = "whole",
+        shares: Shares = "geometric",
         resample: Unit = "queries",
         seed: Seed | None = None,
     ) -> None:
@@ -95,6 +106,7 @@ class StreamCurve(AfterRanking):
         self.exits, self.policies, self.budgets, self.points = exits, policies, budgets, points
         self.candidates, self.thresholds = candidates, thresholds
         self.orders, self.gallery, self.resample = orders, gallery, resample
+        self.shares: Shares = shares
         self._calibration: Calibration | None = None
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -139,6 +151,7 @@ class StreamCurve(AfterRanking):
             self.orders,
             self.gallery,
             self.resample,
+            self.shares,
         )
         results.stream = STREAM.of(swept.rows)
         results.policy_gains = POLICIES.of(swept.policies)
