@@ -27,6 +27,10 @@ COMMANDS = {
     "frontier": ("runs", "reid_lab.frontier.show.show"),
     "gallery": ("info g", "reid_lab.gallery.commands.info"),
     "runtime": ("g a.jpg --out o.npz", "reid_lab.runtime.command.Model"),
+    "soften": (
+        "--checkpoint a.ckpt --images b --out c",
+        "reid_lab.gallery.soften.read_images",
+    ),
     "weights": ("fetch mobilenetv2", "reid_lab.backbone.weights.fetch"),
     "workspace": ("a/b", "reid_lab.run.workspace.workspace"),
 }

@@ -378,7 +378,12 @@ def groups_at(
     model: ReidModule, optimiser: torch.optim.Optimizer, step: int
 ) -> list[dict[str, Any]]:
     """The optimiser's groups as the batch of this step finds them."""
-    model.trainer = SimpleNamespace(optimizers=[optimiser], global_step=step)  # type: ignore[assignment]
+    model.trainer = SimpleNamespace(  # type: ignore[assignment]
+        optimizers=[optimiser],
+        global_step=step,
+        progress_bar_callback=None,
+        _logger_connector=SimpleNamespace(should_update_logs=False),
+    )
     student = getattr(model, "student", model)
     model.log = student.log = lambda *_: None  # type: ignore[method-assign]
     model.on_train_batch_start({}, step)

@@ -21,6 +21,7 @@ from reid_lab.cli import (
     frontier,
     gallery,
     runtime,
+    soften,
     weights,
     workspace,
 )
@@ -84,6 +85,7 @@ def tree() -> tuple[Parser, dict[str, Parser]]:
         weights,
         export,
         runtime,
+        soften,
         workspace,
     ):
         module.add(commands)
