@@ -154,6 +154,14 @@ def test_seeds_come_before_long_studies_and_after_other_studies(tmp_path: Path) 
         all_runs(tmp_path, ["han_huge"])
 
 
+def test_what_is_collected_is_not_run_again(tmp_path: Path) -> None:
+    names = ["han_small/seed0", "han_large/seed0"]
+    by_name = {run.name: run for run in all_runs(tmp_path, collected=names)}
+    assert [name for name, run in by_name.items() if run.state == "done"] == names
+    student = by_name["distill_han/seed0"]  # whose teacher's checkpoint is elsewhere
+    assert missing_input(student, tmp_path, {}) == "han_large/seed0"
+
+
 def test_a_run_needs_its_weights_and_its_teacher(tmp_path: Path) -> None:
     by_name = {run.study.name: run for run in all_runs(tmp_path, seeds=[0])}
     assert missing_input(by_name["dare_resnet50"], tmp_path, {}) == "--weights dare_resnet50=FILE"

@@ -45,7 +45,8 @@ def _run(args: argparse.Namespace) -> int:
 
         bundle(args.bundle, args.overrides, args.weights, args.part_mib, args.python, args.have)
         return 0
-    runs = all_runs(args.runs, args.only, args.seeds)
+    done = () if args.again else {row["run"] for row in read(args.study / "results.csv")}
+    runs = all_runs(args.runs, args.only, args.seeds, done)
     if args.minutes is None:
         show(runs, args)
         return 0
@@ -134,6 +135,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="pre-trained weights of a study; may be repeated",
     )
     parser.add_argument("--minutes", type=positive, help="run a slice of this length")
+    parser.add_argument(
+        "--again", action="store_true", help="also the runs whose results are in --study"
+    )
     parser.add_argument(
         "--jobs", type=count, default=1, help="runs at a time on the GPU, %(default)s"
     )

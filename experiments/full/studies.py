@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -53,9 +53,9 @@ STUDIES = (
     Study("han_small", "han_cuhk03", published="40.9 / 40.0"),
     Study("han_medium", "han_cuhk03", ("model.size=medium",), published="42.8 / 42.0"),
     Study("han_large", "han_cuhk03", ("model.size=large",), published="47.5 / 45.5"),
-    Study("han_small_180", "han_cuhk03", SHORT),
-    Study("han_medium_180", "han_cuhk03", ("model.size=medium", *SHORT)),
-    Study("han_large_180", "han_cuhk03", ("model.size=large", *SHORT)),
+    Study("han_small_180", "han_cuhk03", SHORT, (0,)),
+    Study("han_medium_180", "han_cuhk03", ("model.size=medium", *SHORT), (0,)),
+    Study("han_large_180", "han_cuhk03", ("model.size=large", *SHORT), (0,)),
     Study(
         "bot_mobilenetv2",
         "bot_market",
@@ -106,11 +106,16 @@ STUDIES = (
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One seed of a study, in its own folder."""
+    """One seed of a study, in its own folder.
+
+    Attributes:
+        collected: its results are among the study's tables already, wherever it ran.
+    """
 
     study: Study
     seed: int
     folder: Path
+    collected: bool = False
 
     @property
     def name(self) -> str:
@@ -118,7 +123,7 @@ class StudyRun:
 
     @property
     def state(self) -> State:
-        if (results_of(self.folder) / SUMMARY).is_file():
+        if self.collected or (results_of(self.folder) / SUMMARY).is_file():
             return "done"
         return "part" if last_checkpoint(self.folder).is_file() else "open"
 
@@ -136,9 +141,15 @@ class StudyRun:
 
 
 def all_runs(
-    runs: Path, only: Sequence[str] = (), seeds: Sequence[int] | None = None
+    runs: Path,
+    only: Sequence[str] = (),
+    seeds: Sequence[int] | None = None,
+    collected: Collection[str] = (),
 ) -> list[StudyRun]:
     """The runs in the order of execution: one seed of all studies before the next seed.
+
+    Args:
+        collected: names of runs whose results are in the study's tables.
 
     Raises:
         UserError: an unknown study.
@@ -148,7 +159,9 @@ def all_runs(
         raise UserError(f"unknown study {', '.join(unknown)}; available: {', '.join(names)}")
     chosen = [study for study in STUDIES if not only or study.name in only]
     selected = [
-        StudyRun(study, seed, runs / study.name / f"seed{seed}")
+        StudyRun(
+            study, seed, runs / study.name / f"seed{seed}", f"{study.name}/seed{seed}" in collected
+        )
         for study in chosen
         for seed in study.seeds
         if seeds is None or seed in seeds
