@@ -76,12 +76,16 @@ def show(runs: Sequence[StudyRun], args: argparse.Namespace) -> None:
     for column in ("run", "state", "PFLOP", "GB", "GPU minutes used", "expected", "published"):
         text = column in ("run", "state")
         table.add_column(column, justify="left" if text else "right", no_wrap=text)
+    earlier: dict[str, list[float]] = {}  # seconds of the attempts elsewhere
+    for row in read(args.study / "slices.csv"):
+        earlier.setdefault(row["run"], []).append(float(row["seconds"]))
     estimates = {run.study.name: estimate(run.study, args.overrides) for run in runs}
     for run in runs:
         expected = estimates[run.study.name]
         left = 0.0 if run.state == "done" else remaining(run, expected)
         size = (f"{expected.flops / 1e15:,.0f}", f"{expected.bytes_ / 1e9:.1f}")
-        times = (f"{run.minutes:.1f}", f"{left:.0f}")
+        used = run.minutes or sum(earlier.get(run.name, [])) / 60
+        times = (f"{used:.1f}", f"{left:.0f}")
         table.add_row(run.name, run.state, *size, *times, run.study.published)
     Console().print(table)
     print("Expected on an H100; experiments/full/README.md lists the assumptions.")
