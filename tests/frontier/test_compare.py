@@ -106,6 +106,21 @@ def test_the_command_prints_and_writes(
     assert COMPARISON.read(out) == compare(*pair).rows
 
 
+def test_exits_of_one_run(pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    one = str(pair[0])
+    (row,) = compare(pair[0], pair[0], [("late", "early")]).rows
+    assert (row.exit_a, row.exit_b, row.budget) == ("late", "early", 20e6)
+    assert row.rank1_difference == pytest.approx(2 / 6) and row.rank1_low <= 2 / 6 <= row.rank1_high
+    assert main(["compare", one, one, "--exits", "late:early"]) == 0
+    assert "late / early" in capsys.readouterr().out
+    for given, status, message in (
+        ("late:last", 1, "unknown exit 'last'; available: early, late"),
+        ("late", 2, "'late': expected EXIT:EXIT, such as fusion:stage4"),
+    ):
+        assert main(["compare", one, one, "--exits", given]) == status
+        assert message in capsys.readouterr().err
+
+
 def test_names_are_printed_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Brackets are no markup."""
     one = run(tmp_path / "[red]a[0]", {"[bold]": (1e6, 0.5)}, {"[bold]": "110000"})

@@ -11,6 +11,7 @@ EXAMPLES = """\
 examples:
   reid-lab compare runs/dare_market/2026-11-01 runs/bot_market/2026-11-02
   reid-lab compare seeds/dare seeds/bot --out compare.csv
+  reid-lab compare RUN RUN --exits fusion:stage4          exits of one run
 """
 
 
@@ -28,6 +29,13 @@ def add(commands: Subparsers) -> None:
     )
     parser.add_argument("a", type=Path, help="a run folder, or a folder with runs of one recipe")
     parser.add_argument("b", type=Path, help="the same, to compare with")
+    parser.add_argument(
+        "--exits",
+        type=_pair,
+        nargs="+",
+        metavar="A:B",
+        help="exit of A and exit of B to compare; default: all by name and at equal cost",
+    )
     parser.add_argument("--out", type=Path, help="write the table to this CSV file, too")
     parser.set_defaults(command=Command(work))
 
@@ -35,8 +43,15 @@ def add(commands: Subparsers) -> None:
 def work(args: argparse.Namespace) -> int:
     from reid_lab.frontier.compare import COMPARISON, compare, show
 
-    comparison = compare(args.a, args.b)
+    comparison = compare(args.a, args.b, args.exits)
     show(comparison, args.a, args.b)
     if args.out is not None:
         COMPARISON.write(args.out, comparison.rows)
     return 0
+
+
+def _pair(text: str) -> tuple[str, str]:
+    one, colon, two = text.partition(":")
+    if not (one and colon and two):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected EXIT:EXIT, such as fusion:stage4")
+    return one, two

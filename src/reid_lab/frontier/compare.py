@@ -92,19 +92,23 @@ class Comparison:
     notes: Sequence[str] = ()
 
 
-def compare(a: Path, b: Path) -> Comparison:
+def compare(a: Path, b: Path, exits: Sequence[tuple[str, str]] | None = None) -> Comparison:
     """Compare two runs, or two folders with the runs of one recipe each.
 
     Of runs with the same settings and seed the newest counts.
 
+    Args:
+        exits: pairs of an exit of A and one of B; None takes all exits by name and at equal cost.
+
     Raises:
-        CompareError: a folder without runs, runs that were tested on other queries or under
-            another protocol, or that have no `query_scores.csv`.
+        CompareError: an unknown exit, a folder without runs, runs that were tested on other
+            queries or under another protocol, or that have no `query_scores.csv`.
         StoredFileError: a file is malformed.
     """
     one, two = read_side(a), read_side(b)
     check_same(one.folder, one.queries, one.protocol, two.folder, two.queries, two.protocol)
-    rows = [_row(one, two, *pair) for pair in _pairs(one, two)]
+    pairs = _pairs(one, two) if exits is None else _given(one, two, exits)
+    rows = [_row(one, two, *pair) for pair in pairs]
     return Comparison(rows, [*one.notes, *two.notes])
 
 
@@ -242,6 +246,17 @@ def _pairs(a: Side, b: Side) -> Iterator[tuple[str, float, str, str]]:
         within = [[n for n, cost in side.costs.items() if cost <= budget] for side in (a, b)]
         if all(within):
             yield AT_COST, budget, within[0][-1], within[1][-1]
+
+
+def _given(
+    a: Side, b: Side, exits: Sequence[tuple[str, str]]
+) -> Iterator[tuple[str, float, str, str]]:
+    for pair in exits:
+        for side, name in zip((a, b), pair, strict=True):
+            if name not in side.costs:
+                known = ", ".join(side.costs)
+                raise CompareError(f"{side.folder}: unknown exit {name!r}; available: {known}")
+        yield BY_EXIT, max(a.costs[pair[0]], b.costs[pair[1]]), *pair
 
 
 def _row(a: Side, b: Side, by: str, budget: float, exit_a: str, exit_b: str) -> ComparisonRow:
