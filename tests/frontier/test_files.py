@@ -50,7 +50,7 @@ def test_table_pictures_and_page(runs: Path, tmp_path: Path) -> None:
     assert main([str(runs), "--out", str(tmp_path / "out")]) == 0
     out = tmp_path / "out"
     pictures = {p.name for p in out.glob("*.png")}
-    kinds = ("mul_adds", "latency", "memory")
+    kinds = ("mul_adds", "latency", "throughput", "memory")
     assert pictures == {f"frontier_{k}_{m}.png" for k in kinds for m in ("rank1", "mAP")}
     marked = {(r["method"], r["point"]) for r in table(out) if r["pareto_mul_adds_rank1"]}
     assert marked == {("two", "early"), ("two", "late"), ("two", "margin")}

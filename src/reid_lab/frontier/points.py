@@ -77,6 +77,11 @@ class Point:
     pareto: dict[str, str] = field(default_factory=dict)  # <axis>_<metric> -> yes, or empty
 
     @property
+    def batch_ms(self) -> float:
+        """Milliseconds of an image in the best batch, from `images_per_second`."""
+        return 1000 / self.images_per_second if self.images_per_second > 0 else math.nan
+
+    @property
     def name(self) -> str:
         """Method and point, without repetition."""
         return self.method if self.point in ("", self.method) else f"{self.method} {self.point}"
@@ -95,6 +100,8 @@ class Axis:
 AXES = {
     "mul_adds": Axis("mul_adds", "Mul-Adds per image"),
     "latency": Axis("latency_p50_ms", "Latency per image, median (ms)", measured=True),
+    # distillation paper, figure 10
+    "throughput": Axis("batch_ms", "Time per image in a batch (ms)", measured=True),
     "memory": Axis("peak_memory_bytes", "Peak memory per image", "B", measured=True),
 }
 MEASURED = (
