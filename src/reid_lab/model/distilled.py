@@ -25,9 +25,8 @@ class Distilled(ReidModule):
     """A student that learns from a teacher's outputs beside its own objective.
 
     Equation 2: soft targets + `weight` * the student's own losses, which are the paper's
-    cross-entropy where the student is a `Classifier`. Exits, costs, optimiser and schedule are
-    the student's. Its checkpoints are, too: they load without the teacher, and without this
-    class.
+    cross-entropy where the student is a `Classifier`. Exits, costs, optimiser, schedule and
+    checkpoints are the student's: they load without the teacher, and without this class.
 
     Args:
         student: any method that has an `objective`.
@@ -43,9 +42,10 @@ class Distilled(ReidModule):
         weight: lambda of equation 2, 1e-4 to 1e-2 in section 4.3.
         scale: multiply the soft targets' term by T^2 (Hinton et al. 2015), so that lambda
             has the same scale at every T. The paper does not.
-        features: learn the embeddings as well: `hint`, where they lie, by a learned linear
-            projection if the dimensions differ; `relation`, how far they are from each other.
-        feature_weight: of that.
+        features: learn the embeddings as well: `hint` matches the normalised embeddings, behind
+            a learned linear projection if the dimensions differ; `relation` matches the distances
+            within a batch.
+        feature_weight: of that loss.
         cache: a folder to keep the teacher's outputs in; needs images without augmentation.
 
     Raises:
@@ -88,15 +88,15 @@ class Distilled(ReidModule):
         self.folder = None if cache is None else Path(cache).expanduser()
         self.cache: Cache | None = None
         self.exit_names = student.exit_names
-        # what a training needs and the student's checkpoints leave out
+        # needed in training only: the student's checkpoints leave them out
         self.heads, self.projections = nn.ModuleDict(), nn.ModuleDict()
 
     def learn_from(self, teacher: Teacher | None, image: tuple[int, int]) -> None:
         """Set up for a training on images of height, width `image`.
 
         Raises:
-            UserError: an exit that is not there, or that has no logits, or logits of other
-                people; all of it in one message.
+            UserError: an unknown exit, one without logits, or with logits of other people; all
+                problems in one message.
         """
         ours = sizes(self.student, image)
         theirs = ours if teacher is None else sizes(teacher.module, teacher.image)
@@ -142,14 +142,14 @@ class Distilled(ReidModule):
         return self.student.step(exit, state)
 
     def outputs(self, images: Tensor) -> Outputs:
-        """The student's, with the logits of the classifiers that it got here."""
+        """Return the student's outputs, with the logits of the classifiers that were added here."""
         exits, logits = self.student.outputs(images)
         return Outputs(
             exits, {**logits, **{name: head(exits[name]) for name, head in self.heads.items()}}
         )
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Equation 2, with what was added to it; weighted as they are summed."""
+        """Return the terms of equation 2 and of the features' loss, with their weights applied."""
         if not self.pairs:
             raise RuntimeError("learn_from() comes before a training")
         ours = self.outputs(batch["image"])
@@ -180,7 +180,7 @@ class Distilled(ReidModule):
         return hint(self.projections[exit](ours) if exit in self.projections else ours, theirs)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The student's; what was added here learns as its first group does."""
+        """Return the student's optimiser; what was added here joins its first group's settings."""
         optimizer = cast(torch.optim.Optimizer, self.student.configure_optimizers())
         added = [*self.heads.parameters(), *self.projections.parameters()]
         if added:
@@ -201,7 +201,7 @@ class Distilled(ReidModule):
         data = cast(ReidDataModule, self.trainer.datamodule)  # type: ignore[attr-defined]
         split = data.train_split
         if not cache.load(split):
-            # a loader draws numbers: forked, so that training continues as without a cache
+            # a loader draws random numbers: forked, so that training is the same as without a cache
             with torch.random.fork_rng([]), self.trainer.precision_plugin.forward_context():
                 moved = map(self.trainer.strategy.batch_to_device, data.train_images_loader())
                 batches = ((batch["image"][:, 0], batch["index"]) for batch in moved)
@@ -218,7 +218,7 @@ class Distilled(ReidModule):
         self.student.on_train_batch_start(batch, batch_idx)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """A checkpoint is the student's; what was added here is beside it."""
+        """Save the student's state dict, and under `added` what was added here."""
         super().on_save_checkpoint(checkpoint)
         state = checkpoint["state_dict"]
         own = {n.removeprefix(OWN): w for n, w in state.items() if n.startswith(OWN)}

@@ -1,4 +1,4 @@
-"""A trained network that teaches: frozen, and no part of its student."""
+"""A trained network as a teacher: frozen, and not part of its student."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ log = logging.getLogger(__name__)
 
 
 class Teacher:
-    """A method in eval mode that sees a student's batches at its own image size.
+    """A method in eval mode that takes a student's batches at its own image size.
 
-    It is no module: a student that keeps one has it neither among its parameters nor in its
+    It is not an `nn.Module`, so that it is neither among its student's parameters nor in the
     checkpoint. Images of another size are resized on their device (bilinear, antialiased).
 
     Args:
         module: with the weights it teaches with; frozen here.
         image: height, width that it was trained on.
-        name: what messages call it, its checkpoint's path.
-        fingerprint: of its checkpoint, see `reid_lab.checkpoint`; names what is kept on disk.
+        name: for messages: its checkpoint's path.
+        fingerprint: of its checkpoint, see `reid_lab.checkpoint`; part of the cache file's name.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Teacher:
 
     @torch.no_grad()
     def outputs(self, images: Tensor) -> Outputs:
-        """Normalised images (N, 3, h, w) -> its embeddings and logits."""
+        """Return its embeddings and logits of normalised images (N, 3, h, w)."""
         if images.shape[2:] != self.image:
             images = F.interpolate(images, self.image, mode="bilinear", antialias=True)
         return self.module.outputs(images)
@@ -58,7 +58,7 @@ class Sizes(NamedTuple):
 
 @torch.no_grad()
 def sizes(module: ReidModule, image: tuple[int, int]) -> Sizes:
-    """Found by a pass over black images of height, width `image`."""
+    """Return the dimensions at each exit, from a pass over black images of (height, width)."""
     training = module.training
     exits, logits = module.eval().outputs(torch.zeros(2, 3, *image, device=module.device))
     module.train(training)
@@ -66,7 +66,7 @@ def sizes(module: ReidModule, image: tuple[int, int]) -> Sizes:
 
 
 def misfits(pairs: Mapping[str, str], student: Sizes, teacher: Sizes) -> Iterator[str]:
-    """Exits in `pairs`, the student's -> the teacher's, that are not there."""
+    """Yield a message for each exit in `pairs`, the student's -> the teacher's, that is unknown."""
     for exit, of in pairs.items():
         for name, who, has in ((exit, "student", student), (of, "teacher", teacher)):
             if name not in has.exits:
@@ -83,9 +83,10 @@ def people_misfits(
     identities: int | None,
     self_taught: bool,
 ) -> Iterator[str]:
-    """Errors that keep soft targets from being learned: no logits, or logits of other people.
+    """Yield why soft targets cannot be learned: no logits, or logits of other people.
 
-    An exit without logits gets a classifier of `identities` where the student is or teaches.
+    An exit of the student without logits gets a classifier of `identities`; an exit of a teacher
+    only where the student teaches itself.
     """
     otherwise = "learn its embeddings with model.soft_targets=false model.features=relation"
     for exit, of in pairs.items():
@@ -108,9 +109,9 @@ def people_misfits(
 class Cache:
     """A teacher's outputs for every training image, computed once and kept in a file.
 
-    Right where each image is always shown the same: without random augmentation. The file is
-    named by the teacher's fingerprint, the images and their size, so that it is never
-    used with another teacher or data set.
+    Valid without random augmentation only, where each image is always the same. The file's name
+    has the teacher's fingerprint and a hash of the images and their size, so that it is never used
+    with another teacher or data set.
 
     Args:
         folder: where the file goes.
@@ -133,7 +134,7 @@ class Cache:
         return self.folder / f"{self.teacher.fingerprint[:16]}-{digest.hexdigest()[:16]}.pt"
 
     def load(self, split: Split) -> bool:
-        """Take what the file holds, if there is one."""
+        """Load the file; return whether there is a complete one."""
         path = self.path(split)
         if not path.is_file():
             return False
@@ -154,9 +155,12 @@ class Cache:
         batches: Iterable[tuple[Tensor, Tensor]],
         gather: Callable[[Tensor], Tensor],
     ) -> None:
-        """Compute the teacher's outputs for each image. `batches`: (images, index into the split).
+        """Compute the teacher's outputs for each image.
 
-        `gather` brings together the rows of all processes.
+        Args:
+            split: the training images.
+            batches: (images, their indices in the split).
+            gather: concatenates the rows of all processes.
         """
         for images, index in batches:
             rows = gather(index).cpu()
