@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from reid_lab.model.base import DivergedError, Outputs, ReidModule, State
+from tests.methods import trainer
 
 
 class TwoExits(ReidModule):
@@ -54,6 +55,20 @@ def test_views_are_averaged_in_float32() -> None:
     torch.testing.assert_close(exits["fine"], means.mean(1))
 
 
+@pytest.mark.parametrize("written", [False, True])
+@pytest.mark.parametrize("shown", [False, True])
+def test_only_what_is_written_or_shown_is_logged(written: bool, shown: bool) -> None:
+    model = TwoExits(a=2.0, b=3.0)
+    model.trainer = trainer(log_every_n_steps=10, global_step=1, world_size=1)
+    model.trainer._logger_connector.should_update_logs = written
+    model.trainer.progress_bar_callback = object() if shown else None  # type: ignore[attr-defined]
+    model.training_step(BATCH, 1)
+    parts = {"train/loss_a", "train/loss_b"}
+    assert set(model.logged) == (parts if written else set()) | (
+        {"train/loss"} if written or shown else set()
+    )
+
+
 @pytest.mark.parametrize("losses", [{"a": 2.0}, {"a": 2.0, "b": 3.0}])
 def test_the_sum_is_logged_and_its_parts_where_there_are_several(losses: dict[str, float]) -> None:
     model = TwoExits(**losses)
@@ -79,7 +94,7 @@ def test_the_first_step_is_logged_where_lightning_leaves_it_out(
     losses: dict[str, float], every: int, batch: int, step: int
 ) -> None:
     model, logger = TwoExits(**losses), Logger()
-    model.trainer = SimpleNamespace(  # type: ignore[assignment]
+    model.trainer = trainer(
         log_every_n_steps=every, loggers=[logger], global_step=step, world_size=1
     )
     model.training_step(BATCH, batch)
@@ -145,7 +160,7 @@ def test_weights_that_are_not_finite_are_named(
 
 def test_a_diverged_training_is_given_advice() -> None:
     model = TwoExits(a=float("nan"))
-    model.trainer = SimpleNamespace(  # type: ignore[assignment]
+    model.trainer = trainer(
         optimizers=[torch.optim.SGD(model.parameters(), lr=0.5)],
         **{"precision": "16-mixed", "global_step": 7, "world_size": 1, "log_every_n_steps": 1},
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from pytorch_lightning import LightningModule
@@ -23,6 +21,7 @@ from tests.methods import (
     method,
     on_backbone,
     to_train,
+    trainer,
 )
 
 VARIANTS = {
@@ -199,7 +198,7 @@ def test_a_resumed_training_continues_the_random_numbers(
     monkeypatch.setattr(LightningModule, "log", lambda *_, **__: None)
     model = to_train(*variant)
     optimizers = [model.configure_optimizers()] if is_trained(variant[0]) else []
-    model.trainer = SimpleNamespace(optimizers=optimizers, global_step=0)  # type: ignore[assignment]
+    model.trainer = trainer(optimizers=optimizers, global_step=0)
     model.on_load_checkpoint({"state_dict": {}, "rng_state": torch.get_rng_state()})
     expected = torch.rand(3)
     for number in range(2):

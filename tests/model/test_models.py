@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import nn
@@ -12,6 +10,7 @@ from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import Classifier, DaRe, ReidModule, SEResNets
 from reid_lab.model.triplets import SettingError
 from tests.conftest import Compose
+from tests.methods import trainer
 
 BATCH = {"pid": torch.tensor([1, 1, 2, 2]), "label": torch.tensor([0, 0, 1, 1])}
 
@@ -82,11 +81,11 @@ def test_the_head_alone_learns_while_the_backbone_is_frozen() -> None:
     torch.manual_seed(0)
     model = Classifier(SmallResNet(4), 2, fc=8, optimiser="amsgrad", frozen=1, iterations=10)
     optimiser = model.configure_optimizers()
-    model.log = lambda *_: None  # type: ignore[method-assign]
+    model.log = lambda *_, **__: None  # type: ignore[method-assign]
     batch = {**BATCH, "image": torch.randn(4, 3, 64, 32)}
     for step, changed in ((0, {"pool", "classifier"}), (1, {"backbone", "pool", "classifier"})):
         before = {name: value.clone() for name, value in model.state_dict().items()}
-        model.trainer = SimpleNamespace(optimizers=[optimiser], global_step=step)  # type: ignore[assignment]
+        model.trainer = trainer(optimizers=[optimiser], global_step=step)
         model.on_train_batch_start(batch, step)
         optimiser.zero_grad()
         sum(model.losses(dict(batch)).values()).backward()  # type: ignore[union-attr]
