@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reid_lab.config.build import build_model
 from reid_lab.config.overrides import choices
+from reid_lab.config.paths import conf_dir
 from reid_lab.model import ReidModule
 from tests.conftest import Compose
 from tests.methods import PEOPLE, shrink
@@ -416,6 +417,15 @@ def test_regions_of_han_learn_at_a_hundredth(composed: Compose, name: str) -> No
     for step in (0, recipe_of(name).steps - 1):
         fast, slow = groups_at(model, optimiser, step)
         assert slow["lr"] == pytest.approx(fast["lr"] / 100)
+
+
+def test_figure_8_has_section_4_3s_temperatures_and_lambdas() -> None:
+    """1 to 5, then every 5 up to 30."""
+    node = OmegaConf.load(conf_dir() / "sweep" / "distill_temperature.yaml")
+    axes = {key: str(values).split(",") for key, values in node.hydra.sweeper.params.items()}
+    temperatures = [*range(1, 6), *range(10, 31, 5)]
+    assert axes["model.temperature"] == [str(each) for each in temperatures]
+    assert [float(each) for each in axes["model.weight"]] == [1e-4, 1e-3, 1e-2]
 
 
 def test_every_experiment_is_a_papers_or_known_as_our_own() -> None:
