@@ -39,6 +39,15 @@ def test_embeddings_are_behind_the_neck_and_triplets_in_front_of_it() -> None:
     torch.testing.assert_close(losses["stage4_cross_entropy"], smooth(logits, batch()["label"]))
 
 
+def test_embeddings_may_be_those_in_front_of_the_neck() -> None:
+    behind, before = bot().eval(), bot(embedding="features").eval()
+    images = batch()["image"]
+    before.load_state_dict(behind.state_dict())  # a choice of the test, with any weights
+    features = before(images)["stage4"]
+    torch.testing.assert_close(features, before.outputs(images).exits["stage4"])
+    torch.testing.assert_close(behind(images)["stage4"], behind.necks["stage4"](features))
+
+
 def test_the_neck_has_no_shift() -> None:
     model = bot().train()
     sum(model.losses(batch()).values()).backward()  # type: ignore[union-attr]

@@ -70,7 +70,7 @@ class BagOfTricks(ReidModule):
 
     Exits: `exits`, stages of the backbone, each with a pool, a neck and a classifier of its own;
     their losses have equal weight. The embedding is behind the neck, for cosine distances
-    (`callbacks.ranking.metric=cosine`).
+    (`callbacks.ranking.metric=cosine`), or in front of it.
 
     Args:
         loss: (embeddings (N, D), pids (N,)) -> scalar, of triplets. Section 3.6: margin 0.3.
@@ -78,6 +78,8 @@ class BagOfTricks(ReidModule):
         exits: stages, in their order, the last one among them; None: the last stage alone.
         dim: of the embedding, by a linear layer in front of the neck; None: the stage's channels,
             as in the paper. Stages with few channels need one.
+        embedding: `neck`, behind the neck as in the paper (section 3.5), or `features`, in front of
+            it, where the triplets act. A trained checkpoint can be tested with either.
         pool: `avg`, or `gem` with a learned power.
         smoothing: of the labels, section 3.3.
         centre: weight of the centre loss, section 3.6; 0 leaves it out.
@@ -100,6 +102,7 @@ class BagOfTricks(ReidModule):
         identities: Count | None = None,
         exits: DistinctNonEmpty[str] | None = None,
         dim: Units | None = None,
+        embedding: Literal["neck", "features"] = "neck",
         pool: Literal["avg", "gem"] = "avg",
         smoothing: Fraction = 0.1,
         centre: NonNegative = 5e-4,
@@ -130,6 +133,7 @@ class BagOfTricks(ReidModule):
             nn.init.normal_(classifier.weight, std=0.001)
             if centre:
                 self.centres[exit] = Centres(classes, width)
+        self.embedding: Literal["neck", "features"] = embedding
         self.smoothing, self.centre = smoothing, centre
         self.lr, self.weight_decay = lr, weight_decay
         self.warmup = warmup * (epoch or 1)
@@ -152,7 +156,7 @@ class BagOfTricks(ReidModule):
 
     def step(self, exit: str, state: State) -> tuple[State, Tensor]:
         x, features = self.advance(exit, *state)
-        return (x,), self.necks[exit](features)
+        return (x,), self.necks[exit](features) if self.embedding == "neck" else features
 
     def outputs(self, images: Tensor) -> Outputs:
         """Features in front of the necks, for triplets, and logits from behind them."""
