@@ -47,6 +47,8 @@ GPU = (
 CPU = ("trainer=cpu", "dataset.workers=0")
 # 180 of HAN's 300 epochs, with the two last falls of the rate just before the end
 SHORT = ("model.iterations=41500", "model.milestones=[100,170,176]")
+# the paper names no augmentation; torchreid's HACNN, the earlier network, is trained with these
+CROPS = ("dataset.transforms.enlarge=1.125", "dataset.transforms.flip=0.5")
 SCRATCH = "backbone.weights=null"
 MOBILE = "backbone=mobilenetv2"
 STUDIES = (
@@ -56,6 +58,7 @@ STUDIES = (
     Study("han_small_180", "han_cuhk03", SHORT, (0,)),
     Study("han_medium_180", "han_cuhk03", ("model.size=medium", *SHORT), (0,)),
     Study("han_large_180", "han_cuhk03", ("model.size=large", *SHORT), (0,)),
+    Study("han_large_180_crops", "han_cuhk03", ("model.size=large", *SHORT, *CROPS), (0,)),
     Study(
         "bot_mobilenetv2",
         "bot_market",
