@@ -1,6 +1,6 @@
-"""Write what INT8 loses, from the manifest of an export, to results.csv.
+"""Write what INT8 loses, from the manifest of an export, to results.csv or another table.
 
-python -m experiments.int8 EXPORTED RUN
+python -m experiments.int8 EXPORTED RUN [TABLE]
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from reid_lab.results import Summary, results_of
 METRICS = ("rank1", "mAP")
 
 
-def main(exported: str, run: str) -> None:
+def main(exported: str, run: str, table: str = "results.csv") -> None:
     measured = json.loads((Path(exported) / "manifest.json").read_text(encoding="utf-8"))[
         "measured"
     ]
@@ -34,7 +34,7 @@ def main(exported: str, run: str) -> None:
         }
         for exit, found in int8["accuracies"].items()
     ]
-    write_csv(Path(__file__).with_name("results.csv"), rows)
+    write_csv(Path(__file__).with_name(table), rows)
 
 
 if __name__ == "__main__":

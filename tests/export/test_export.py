@@ -26,6 +26,7 @@ from reid_lab.dataset.images import resize as torch_resize
 from reid_lab.dataset.transforms import normalise
 from reid_lab.errors import UserError
 from reid_lab.export import command
+from reid_lab.export.int8 import quantised
 from reid_lab.export.measure import check_accuracies, check_differences, differences
 from reid_lab.export.trace import trace
 from reid_lab.gallery.embed import embed
@@ -36,6 +37,7 @@ from reid_lab.results.card import ModelCard
 from reid_lab.runtime import ExportError, Gallery, Manifest, Model
 from reid_lab.runtime import embed as embed_without_torch
 from reid_lab.runtime.images import resize
+from reid_lab.runtime.manifest import PIXELS
 from reid_lab.runtime.weights import weight_files
 from tests.commands import export as main
 from tests.commands import gallery as gallery_main
@@ -282,6 +284,32 @@ def test_int8_is_another_model(dare: Path) -> None:
         rough = small.embed(pixels)[exit]
         np.testing.assert_allclose(small.embed_until(pixels, exit), rough, atol=1e-5)
         assert 0 < np.abs(rough - rows).max() < 0.5 * np.abs(rows).max()
+
+
+def test_depthwise_convolutions_stay_float32(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    shapes = {"depthwise": (3, 1, 3, 3), "pointwise": (4, 3, 1, 1)}
+    weights = [
+        onnx.numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), f"w_{name}")
+        for name, shape in shapes.items()
+    ]
+    nodes = [
+        onnx.helper.make_node("Cast", [PIXELS], ["float"], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("Transpose", ["float"], ["first"], perm=[0, 3, 1, 2]),
+        onnx.helper.make_node("Conv", ["first", "w_depthwise"], ["x"], "depthwise", group=3),
+        onnx.helper.make_node("Conv", ["x", "w_pointwise"], ["y"], "pointwise"),
+    ]
+    pixels = onnx.helper.make_tensor_value_info(PIXELS, onnx.TensorProto.UINT8, ["n", 8, 8, 3])
+    maps = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 4, 6, 6])
+    graph = onnx.helper.make_graph(nodes, "g", [pixels], [maps], weights)
+    opset = [onnx.helper.make_opsetid("", 17)]
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=9)
+    found = quantised(model, [rng.integers(0, 256, (2, 8, 8, 3), np.uint8)], tmp_path)
+    kinds = {
+        i.name: onnx.helper.tensor_dtype_to_np_dtype(i.data_type) for i in found.graph.initializer
+    }
+    assert kinds["w_depthwise"] == np.float32
+    assert kinds["w_pointwise_quantized"] == np.int8 and "w_pointwise" not in kinds
 
 
 def test_galleries_and_exports_are_not_mixed(

@@ -1,8 +1,9 @@
 """INT8: the network's convolutions and matrix products, quantised by onnxruntime.
 
 Static and symmetric, in QDQ form: weights a channel each, activations by the ranges (MinMax) that
-calibration images reach. The states that pass between stages stay float32, so that chain and
-whole compute the same.
+calibration images reach. Depthwise convolutions stay float32: they have few of the Mul-Adds, and
+lose most, since one range is for channels of very different ones. The states that pass between
+stages stay float32, so that chain and whole compute the same.
 """
 
 from __future__ import annotations
@@ -55,12 +56,14 @@ def quantised(graph: onnx.ModelProto, pixels: Iterable[np.ndarray], room: Path) 
             onnx.save(graph, plain)
             # folds the norms into the convolutions
             quant_pre_process(plain, ready, skip_symbolic_shape=True)
+            depthwise = grouped(onnx.load(ready))
             quantize_static(
                 ready,
                 done,
                 PixelReader(pixels),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(QUANTISED),
+                nodes_to_exclude=depthwise,
                 per_channel=True,
                 activation_type=QuantType.QInt8,
                 weight_type=QuantType.QInt8,
@@ -70,3 +73,12 @@ def quantised(graph: onnx.ModelProto, pixels: Iterable[np.ndarray], room: Path) 
             return onnx.load(done)
     finally:
         logging.disable(level)
+
+
+def grouped(graph: onnx.ModelProto) -> list[str]:
+    """The names of the convolutions in groups, such as depthwise ones."""
+    return [
+        node.name
+        for node in graph.graph.node
+        if node.op_type == "Conv" and any(a.name == "group" and a.i > 1 for a in node.attribute)
+    ]
