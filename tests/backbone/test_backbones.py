@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from reid_lab.backbone import (
     Backbone,
     DenseNet201,
     MobileNet,
+    MobileNetV2,
     ResNet,
     ShuffleNet,
     SmallResNet,
@@ -128,3 +130,21 @@ def test_weights_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
     with pytest.raises(WeightsError, match=r"resnet18.*\.pth where .* weights=null"):
         ResNet(18, weights="imagenet")
+
+
+def test_a_last_stride_of_1_doubles_the_maps_of_mobilenetv2() -> None:
+    coarse, fine = MobileNetV2().eval(), MobileNetV2(last_stride=1).eval()
+    fine.load_state_dict(coarse.state_dict())
+    image = torch.randn(1, 3, 128, 64)
+    shapes = {
+        stride: [tuple(maps.shape[2:]) for maps in run(network, image)]
+        for stride, network in ((2, coarse), (1, fine))
+    }
+    assert shapes[2] == [(32, 16), (16, 8), (8, 4), (4, 2)]
+    assert shapes[1] == [(32, 16), (16, 8), (8, 4), (8, 4)]
+
+
+def run(network: Backbone, x: torch.Tensor) -> Iterator[torch.Tensor]:
+    for stage in network.stages.values():
+        x = stage(x)
+        yield x

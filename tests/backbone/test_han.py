@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reid_lab.backbone.han import ConvNorm, HarmoniousAttentionNetwork, crop
-from reid_lab.backbone.han.attention import HardAttention, SoftAttention, boxes, squeeze, strips
+from reid_lab.backbone.han.attention import (
+    HardAttention,
+    SoftAttention,
+    boxes,
+    sample_by_grid,
+    sample_from_table,
+    squeeze,
+    strips,
+)
 from reid_lab.backbone.han.units import global_block, local_unit
 
 IMAGES = torch.rand(2, 3, 64, 32, generator=torch.Generator().manual_seed(0))
@@ -36,8 +45,12 @@ def sampled_by_torch(x: Tensor, centres: Tensor, size: tuple[int, int]) -> Tenso
     return F.grid_sample(x.repeat_interleave(regions, 0), grid, align_corners=False)
 
 
+@pytest.mark.parametrize("sample", [sample_from_table, sample_by_grid])  # on the CPU, on a GPU
 @pytest.mark.parametrize("size", [(24, 28), (5, 3)])
-def test_crops_are_grid_samples_with_their_gradients(size: tuple[int, int]) -> None:
+def test_crops_are_grid_samples_with_their_gradients(
+    size: tuple[int, int], sample: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reid_lab.backbone.han.attention.sample_from_table", sample)
     x = torch.randn(3, 2, 20, 8, dtype=torch.float64, requires_grad=True)
     centres = (2 * torch.rand(3, 4, 2, dtype=torch.float64) - 1).requires_grad_()
     ours, theirs = crop(x, centres, size), sampled_by_torch(x, centres, size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -128,6 +129,18 @@ def test_a_loss_that_is_not_finite_ends_the_training(
     model.forget_loss()
     assert not model.diverged()
     model.on_train_batch_end(None, BATCH, 0)
+
+
+@pytest.mark.parametrize(("step", "checked"), [(7, False), (50, True)])
+def test_a_gpu_is_not_waited_for_at_each_step(step: int, checked: bool) -> None:
+    model = TwoExits(a=float("nan"))
+    model.trainer = trainer(global_step=step, world_size=1, optimizers=[])
+    model.training_step(BATCH, 1)
+    model._device = torch.device("cuda", 0)
+    with pytest.raises(DivergedError, match="the loss is nan") if checked else nullcontext():
+        model.on_train_batch_end(None, BATCH, 1)
+    with pytest.raises(DivergedError, match="the loss is nan"):
+        model.on_save_checkpoint({"state_dict": model.state_dict()})
 
 
 class Layers(TwoExits):

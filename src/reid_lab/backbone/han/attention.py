@@ -121,7 +121,8 @@ def sample_by_grid(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
         down[..., None].expand(-1, -1, -1, width),
     )
     grid = torch.stack(places, -1).flatten(1, 2)  # (N, T * h, w, 2)
-    sampled: Tensor = F.grid_sample(x.float(), grid.float(), align_corners=False)  # bf16 is coarse
+    # in the precision of the places, for which bf16 is too coarse
+    sampled: Tensor = F.grid_sample(x.to(grid.dtype), grid, align_corners=False)
     crops: Tensor = sampled.to(x.dtype).unflatten(2, (regions, height))  # (N, C, T, h, w)
     return crops.transpose(1, 2).flatten(0, 1)
 
