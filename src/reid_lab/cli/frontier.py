@@ -15,6 +15,7 @@ examples:
   reid-lab frontier runs/ --max-mul-adds 5e8
   reid-lab frontier --from frontier/frontier.csv --out again
   reid-lab frontier runs/market1501/ runs/dukemtmc/ --average --published
+  reid-lab frontier multirun/2026-01-31/12-00-00/ --transfer --average
 """
 
 
@@ -47,6 +48,11 @@ def add(commands: Subparsers) -> None:
         "--average",
         action="store_true",
         help="also the mean over all data sets, of methods with the same name on each",
+    )
+    parser.add_argument(
+        "--transfer",
+        action="store_true",
+        help="only checkpoints on data sets that they were not trained on, by pair of data sets",
     )
     parser.add_argument(
         "--metric",

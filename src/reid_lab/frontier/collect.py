@@ -15,6 +15,7 @@ from reid_lab.files.stored import StoredFileError, read_config
 from reid_lab.frontier.identity import distinct_labels, keyed_labels, settings, test_settings
 from reid_lab.frontier.measured import Cost, costs_by_exit, mixed
 from reid_lab.frontier.points import FrontierError, Point
+from reid_lab.frontier.transfer import suffix
 from reid_lab.report.load import Run, load_results
 from reid_lab.results import NEW, RESULTS, SUMMARY, config_of, results_of
 from reid_lab.results.card import UNKNOWN, ModelCard
@@ -197,14 +198,20 @@ def _dataset(run: Run) -> str:
 
 def _name(one: Finished) -> str:
     """The run's name; with the training data of a checkpoint that was tested on others."""
-    run, card = one.run, ModelCard.of(one.run.summary.card)
-    tested = (run.summary.dataset or {}).get("name")
-    if run.summary.task != "test" or card is None or card.data == UNKNOWN:
-        return run.name
+    data = _trained_on(one)
+    return one.run.name + (suffix(data) if data else "")
+
+
+def _trained_on(one: Finished) -> str:
+    """The training data of a checkpoint that was tested on others; otherwise empty."""
+    summary, card = one.run.summary, ModelCard.of(one.run.summary.card)
+    tested = (summary.dataset or {}).get("name")
+    if summary.task != "test" or card is None or card.data == UNKNOWN:
+        return ""
     if card.data != tested:
-        return f"{run.name} (trained on {card.data})"
+        return card.data
     another = one.trained and _recipe(one.trained) != _recipe(one.config)
-    return f"{run.name} (trained on another {tested})" if another else run.name
+    return f"another {tested}" if another else ""
 
 
 def _recipe(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -259,6 +266,7 @@ def _exits(one: Finished) -> list[Point]:
                 mAP=e.mAP,
                 mul_adds=float(e.mul_adds),
                 views=e.views,
+                trained_on="" if reference else _trained_on(one),
                 **{"embedding_bytes": float(BYTES * e.dim or "nan"), **cost},
             )
         )
@@ -288,6 +296,7 @@ def _streams(one: Finished) -> list[Point]:
                 mAP=p.mAP,
                 mul_adds=p.realised,
                 views=one.run.views,
+                trained_on=_trained_on(one),
                 planned=p.planned,
                 above_random=p.rank1_gain,
                 note=_shares(p),

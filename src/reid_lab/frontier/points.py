@@ -42,6 +42,7 @@ class Point:
         embedding_bytes: that a gallery image takes; a stream keeps every exit that it uses.
         measured_on: machine, device, threads and batch of latency, throughput and memory.
         seeds: that were pooled.
+        trained_on: the data set of the training, where a checkpoint was tested on another one.
         runs: their folders; of a run that only tested a checkpoint, or kept the best one, that
             checkpoint.
     """
@@ -70,6 +71,7 @@ class Point:
     joules_per_image: float = math.nan
     measured_on: str = ""
     seeds: str = ""
+    trained_on: str = ""
     runs: str = ""
     commit: str = ""
     source: str = ""

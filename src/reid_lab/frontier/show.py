@@ -12,7 +12,7 @@ from reid_lab.frontier.best import answer, limits_of
 
 def show(args: Namespace) -> int:
     """Write the files and print their paths; returns 1 if a run is broken or nothing fits."""
-    found = tables.gather(args.runs, args.table, args.dataset)
+    found = tables.gather(args.runs, args.table, args.dataset, args.transfer)
     status, bounds = int(bool(found.broken)), limits_of(args)
     notes = [*found.notes, *found.broken]
     for name, shown, more, folder in tables.views(

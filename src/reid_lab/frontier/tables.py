@@ -27,13 +27,19 @@ from reid_lab.frontier.points import (
 )
 from reid_lab.frontier.pool import best_policies, pool
 from reid_lab.frontier.published import published
+from reid_lab.frontier.transfer import across
 from reid_lab.report.style import png
 
 LONGEST = 100  # letters of a folder's name
 
 
-def gather(runs: Sequence[Path], table: Path | None, dataset: str | None) -> Collected:
+def gather(
+    runs: Sequence[Path], table: Path | None, dataset: str | None, transfer: bool = False
+) -> Collected:
     """The pooled points of runs, or those of a `frontier.csv`, and notes on what was left out.
+
+    Args:
+        transfer: only checkpoints on data sets that they were not trained on, see `across`.
 
     Raises:
         FrontierError: nothing to show, or an unknown data set.
@@ -43,6 +49,8 @@ def gather(runs: Sequence[Path], table: Path | None, dataset: str | None) -> Col
     else:
         found = collect(runs)
         found.points = [rounded(p) for p in best_policies(pool(found.points))]
+    if transfer:
+        found.points = across(found.points)
     if dataset is not None:
         chosen = _chosen(dataset, list(dict.fromkeys(p.dataset for p in found.points)))
         found.points = [p for p in found.points if p.dataset == chosen]
