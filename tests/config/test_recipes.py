@@ -447,4 +447,5 @@ def test_our_own_experiments_learn(composed: Compose, name: str) -> None:
     rates = [groups_at(model, optimiser, step)[0]["lr"] for step in at]
     peak = rates.index(max(rates))  # behind a warm-up, if there is one
     assert 1e-4 <= rates[peak] <= 0.1 and at[peak] < steps // 2
+    assert peak == 0 or OmegaConf.select(cfg, "model.warmup")
     assert rates[peak:] == sorted(rates[peak:], reverse=True) and rates[-1] < rates[peak]

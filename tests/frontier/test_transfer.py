@@ -9,10 +9,8 @@ import pytest
 
 from reid_lab.cli.main import main
 from reid_lab.frontier.points import FRONTIER, FrontierError, Point, read_points
-from reid_lab.frontier.transfer import across
+from reid_lab.frontier.tables import across
 from tests.frontier.runs import make_run
-
-EXIT = {"early": (10e6, 0.4)}
 
 
 def transferred(folder: Path, trained_on: str, dataset: str, rank1: float) -> None:

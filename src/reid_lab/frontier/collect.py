@@ -15,7 +15,6 @@ from reid_lab.files.stored import StoredFileError, read_config
 from reid_lab.frontier.identity import distinct_labels, keyed_labels, settings, test_settings
 from reid_lab.frontier.measured import Cost, costs_by_exit, mixed
 from reid_lab.frontier.points import FrontierError, Point
-from reid_lab.frontier.transfer import suffix
 from reid_lab.report.load import Run, load_results
 from reid_lab.results import NEW, RESULTS, SUMMARY, config_of, results_of
 from reid_lab.results.card import UNKNOWN, ModelCard
@@ -200,6 +199,11 @@ def _name(one: Finished) -> str:
     """The run's name; with the training data of a checkpoint that was tested on others."""
     data = _trained_on(one)
     return one.run.name + (suffix(data) if data else "")
+
+
+def suffix(data: str) -> str:
+    """The end of a method's name whose checkpoint was trained on other data."""
+    return f" (trained on {data})"
 
 
 def _trained_on(one: Finished) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from reid_lab.files.atomic import write_bytes, write_text
 from reid_lab.frontier.average import average
-from reid_lab.frontier.collect import Collected, collect
+from reid_lab.frontier.collect import Collected, collect, suffix
 from reid_lab.frontier.measured import one_setting
 from reid_lab.frontier.page import page
 from reid_lab.frontier.plots import frontier
@@ -27,7 +27,6 @@ from reid_lab.frontier.points import (
 )
 from reid_lab.frontier.pool import best_policies, pool
 from reid_lab.frontier.published import published
-from reid_lab.frontier.transfer import across
 from reid_lab.report.style import png
 
 LONGEST = 100  # letters of a folder's name
@@ -54,6 +53,31 @@ def gather(
     if dataset is not None:
         chosen = _chosen(dataset, list(dict.fromkeys(p.dataset for p in found.points)))
         found.points = [p for p in found.points if p.dataset == chosen]
+    return found
+
+
+def across(points: Sequence[Point]) -> list[Point]:
+    """The points of transferred checkpoints; their data set is `TRAINED ON to TESTED ON`.
+
+    A method has the same name on each pair, so that `average` takes the mean over them.
+
+    Raises:
+        FrontierError: no checkpoint was tested on a data set that it was not trained on.
+    """
+    found = [
+        replace(
+            p,
+            dataset=f"{p.trained_on} to {p.dataset}",
+            method=p.method.replace(suffix(p.trained_on), "", 1),
+        )
+        for p in points
+        if p.trained_on
+    ]
+    if not found:
+        raise FrontierError(
+            "--transfer: no checkpoint was tested on a data set that it was not trained on; test "
+            "some with -m +sweep=transfer ckpt_path=A.ckpt,B.ckpt dataset=..."
+        )
     return found
 
 
