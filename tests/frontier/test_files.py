@@ -165,7 +165,7 @@ def test_published_units() -> None:
             )
         assert not row["image"] or re.fullmatch(r"\d+x\d+", row["image"]), row
         assert row["views"] in ("?", "1", "2", "10")
-        assert row["pretraining"] in ("", "none", "ImageNet-1K", "ImageNet-21K", "LUPerson")
+        assert row["pretraining"] in ("", "none", "ImageNet-1K", "ImageNet-21K", "LUPerson", "CLIP")
         assert not row["parameters"] or 1e5 < float(row["parameters"]) < 1e9
     assert len({(r["dataset"], r["method"], r["source"]) for r in rows()}) == len(rows())
     assert not any(math.isnan(p.rank1) for p in published("market1501", 19732))
