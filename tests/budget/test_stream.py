@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reid_lab.budget.currency import ExitCosts
 from reid_lab.budget.policies import Floats
 from reid_lab.budget.stream import (
     Draws,
@@ -55,7 +56,7 @@ def test_unreachable_budget(budget: float) -> None:
     with pytest.raises(ValueError, match=r"exits cost 513\.7 to 2674"):
         solve_a(COSTS, budget)
     with pytest.raises(ValueError, match="cannot be met"):
-        check_budgets([514, 1185], [600, budget])
+        check_budgets(ExitCosts.of_mul_adds({"a": 514, "b": 1185}), ["margin"], [600, budget])
 
 
 def test_probabilities_undo_the_shares() -> None:

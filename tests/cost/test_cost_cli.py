@@ -79,6 +79,18 @@ def test_a_checkpoint_is_measured_as_it_was_trained(
     assert found == counted
 
 
+def test_a_profile_is_added_to_its_file(run: Run, tmp_path: Path) -> None:
+    words = (*TINY, *SIZE, "callbacks.ranking.references=null", "--profile=profile.csv")
+    run(*words, "--gallery=40")
+    printed = run(*words, "--gallery=50")
+    assert "gallery of 50: profile.csv" in printed and "One search" in printed
+    found = rows(tmp_path / "profile.csv")
+    assert [(row["gallery"], row["batch"]) for row in found[::5]] == [
+        (gallery, batch) for gallery in ("40", "50") for batch in ("1", "2")
+    ]
+    assert all(float(row["network_ms"]) > 0 < float(row["matching_ms"]) for row in found)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -96,7 +108,9 @@ def test_what_is_wrong_is_told(run: Run, words: tuple[str, ...], message: str) -
     assert "Traceback" not in printed
 
 
-@pytest.mark.parametrize("words", [("--batch=0",), ("--seconds=0",), ("--allocator=other",)])
+@pytest.mark.parametrize(
+    "words", [("--batch=0",), ("--seconds=0",), ("--allocator=other",), ("--profile=x",)]
+)
 def test_wrong_options_end_with_status_2(words: tuple[str, ...]) -> None:
     assert main(words) == 2
 

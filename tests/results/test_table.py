@@ -26,6 +26,8 @@ STREAM_ROW = StreamRow(
     rank1=0.5,
     mAP=0.4,
     matching=3.0,
+    budget=2.0,
+    spent=1.5,
     shares={"x": 1.0},
     **{f"{m}_gain{end}": -0.1 for m in ("rank1", "mAP") for end in ("", "_low", "_high")},
 )
@@ -61,7 +63,7 @@ def test_every_column_has_a_known_type(table: Table[Any]) -> None:
 def test_unknown_is_blank_on_disk_and_nan_in_memory(tmp_path: Path) -> None:
     path = tmp_path / "anytime.csv"
     ANYTIME.write(path, [AnytimeRow(mul_adds=5.5, exit="", rank1=math.nan, mAP=0.5)])
-    assert path.read_text() == "mul_adds,exit,rank1,mAP\n5.5,,,0.5\n"
+    assert path.read_text() == "mul_adds,exit,rank1,mAP,cost,budget\n5.5,,,0.5,mul_adds,\n"
     (row,) = ANYTIME.read(path)
     assert math.isnan(row.rank1)
     assert ANYTIME.read(tmp_path / "missing.csv") == []

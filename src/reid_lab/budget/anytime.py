@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from reid_lab.budget.currency import ExitCosts
 from reid_lab.budget.mul_adds import count_exits
 from reid_lab.budget.steps import Steps
 from reid_lab.retrieval.metrics import Ranking
@@ -22,29 +23,37 @@ if TYPE_CHECKING:
 KEPT = 32  # durations of a step that are kept
 
 
-def exit_at(budget: float, mul_adds: Mapping[str, int]) -> str | None:
-    """The last exit within `budget` Mul-Adds; None if the first one costs more."""
-    reached = [name for name, cost in mul_adds.items() if cost <= budget]
+def exit_at(budget: float, costs: Mapping[str, float]) -> str | None:
+    """The last exit within `budget`; None if the first one costs more."""
+    reached = [name for name, cost in costs.items() if cost <= budget]
     return reached[-1] if reached else None
 
 
 def anytime_curve(
-    rankings: Mapping[str, Ranking], mul_adds: Mapping[str, int], budgets: Sequence[float]
+    rankings: Mapping[str, Ranking],
+    mul_adds: Mapping[str, int],
+    budgets: Sequence[float],
+    measured: ExitCosts | None = None,
 ) -> list[dict[str, Any]]:
-    """One row for each budget (Mul-Adds an image): its exit with rank1 and mAP.
+    """One row for each budget of an image: its exit with rank1 and mAP.
 
     Args:
         rankings: exit -> its ranking.
         mul_adds: exit -> cumulative Mul-Adds, cheapest first.
-        budgets: Mul-Adds an image.
+        budgets: Mul-Adds an image, or in the unit of `measured`.
+        measured: costs of the network from a profile; None takes `mul_adds`.
     """
     rows = []
     for budget in budgets:
-        name = exit_at(budget, mul_adds)
+        name = exit_at(budget, measured.by_exit() if measured else mul_adds)
         answer = {"rank1": 0.0, "mAP": 0.0}  # no exit is reached
         if name is not None:
             answer = {"rank1": rankings[name].rank1, "mAP": rankings[name].mAP}
-        rows.append({"mul_adds": budget, "exit": name or "", **answer})
+        row = {"mul_adds": budget, "exit": name or "", **answer}
+        if measured:
+            reached = mul_adds[name] if name else 0
+            row |= {"mul_adds": reached, "cost": measured.currency, "budget": budget}
+        rows.append(row)
     return rows
 
 
@@ -75,10 +84,17 @@ class AnytimeModel:
     Args:
         module: the network.
         exits: cheapest first; None takes all of the network's.
+        measured: costs from a profile (`profile.read_costs`), for budgets in its unit.
     """
 
-    def __init__(self, module: ReidModule, exits: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        module: ReidModule,
+        exits: Sequence[str] | None = None,
+        measured: ExitCosts | None = None,
+    ) -> None:
         self._steps = Steps(module, exits or module.exit_names)
+        self._prices = measured.by_exit() if measured else None
         self._took: dict[tuple[str, torch.Size], deque[float]] = {}
         self._costs: dict[torch.Size, dict[str, int]] = {}
 
@@ -88,22 +104,33 @@ class AnytimeModel:
         images: Tensor,
         deadline_ms: float = math.inf,
         mul_adds: float = math.inf,
+        budget: float = math.inf,
     ) -> AnytimeEmbeddings:
-        """Images (N, 3, H, W) -> the last embeddings within the budget.
+        """Images (N, 3, H, W) -> the last embeddings within every budget.
 
         Args:
             images: normalised, on the network's device.
-            deadline_ms: counted from the call.
+            deadline_ms: on the clock, counted from the call.
             mul_adds: an image.
+            budget: an image, in the unit of `measured`: milliseconds or joules of the profile.
+
+        Raises:
+            ValueError: a budget without `measured` costs.
         """
         start = now = time.perf_counter()
-        costs = self._mul_adds(images) if math.isfinite(mul_adds) else {}
+        costs: Mapping[str, float] = self._mul_adds(images) if math.isfinite(mul_adds) else {}
+        prices: Mapping[str, float] = {}
+        if math.isfinite(budget):
+            if self._prices is None:
+                raise ValueError("budget= needs AnytimeModel(..., measured=read_costs(...))")
+            prices = self._prices
         state: State = (images,)
         answer = None
         for exit in self._steps.exits:
             took = self._took.setdefault((exit, images.shape), deque(maxlen=KEPT))
             late = now - start + _usual(took) > deadline_ms / 1000
-            if answer is not None and (late or costs.get(exit, 0) > mul_adds):
+            beyond = costs.get(exit, 0) > mul_adds or prices.get(exit, 0) > budget
+            if answer is not None and (late or beyond):
                 break
             state, embeddings = self._steps.advance(exit, state)
             if images.is_cuda:

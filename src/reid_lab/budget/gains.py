@@ -30,10 +30,16 @@ class Baseline:
         exits: at which queries may exit, cheapest first.
         unit: what the paired bootstrap draws.
         seed: of the draws; the same for all policies and budgets.
+        costs: (S,) of a query that exits at random at each exit; None takes its Mul-Adds.
     """
 
     def __init__(
-        self, evaluation: Evaluation, exits: Sequence[str], unit: Unit = "queries", seed: int = 0
+        self,
+        evaluation: Evaluation,
+        exits: Sequence[str],
+        unit: Unit = "queries",
+        seed: int = 0,
+        costs: Floats | None = None,
     ) -> None:
         rankings = [evaluation.rankings[name] for name in exits]
         weights = rankings[0].answerable.sum(0).numpy()  # (Q,) trials
@@ -53,12 +59,19 @@ class Baseline:
         self._resampler = Resampler(
             pids[self._known], weights[self._known].astype(float), unit, seed=seed
         )
-        self._costs = np.array([evaluation.embeddings.exits[n].mul_adds for n in exits], float)
+        counted = [evaluation.embeddings.exits[name].mul_adds for name in exits]
+        self._costs = np.array(counted, float) if costs is None else costs
 
-    def gains(self, exit_of: Indices) -> Gains:
-        """The gain of each query that has a match; `exit_of` (Q,) is where each exits."""
+    def gains(self, exit_of: Indices, spent: float | None = None) -> Gains:
+        """The gain of each query that has a match.
+
+        Args:
+            exit_of: (Q,) where each exits.
+            spent: mean cost of a query; None takes that of random exits there.
+        """
         costs = self._costs
-        realised = float(np.clip(costs[exit_of].mean(), costs[0], costs[-1]))
+        mean = costs[exit_of].mean() if spent is None else spent
+        realised = float(np.clip(mean, costs[0], costs[-1]))
         mix = mixed_shares(costs, realised)
         chosen = exit_of[self._known][None]
         return {
@@ -101,7 +114,7 @@ def compare_policies(
                 **baseline.columns(gains),
                 "rank1_gain_least": min(row["rank1_gain"] for row in own),
                 "reaches_last": min(reached, default=math.nan),
-                "deviation": max(abs(row["realised"] / row["planned"] - 1) for row in own),
+                "deviation": max(abs(_off_the_plan(row)) for row in own),
             }
         )
     setting = {row["policy"]: (row["thresholds"], row["order"]) for row in rows}
@@ -113,3 +126,10 @@ def compare_policies(
             columns = baseline.columns(difference)
             found.append({"policy": one, "against": other, "budgets": budgets, **columns})
     return found
+
+
+def _off_the_plan(row: Row) -> float:
+    """Relative, in the currency of the budgets."""
+    if "budget" in row:
+        return float(row["spent"] / row["budget"] - 1)
+    return float(row["realised"] / row["planned"] - 1)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from reid_lab.budget.currency import ExitCosts
 from reid_lab.budget.logistic import Logistic
 from reid_lab.budget.policies import NEEDS, NOISE, Lookup, Policy, confidence_of
 from reid_lab.budget.router import Indices, Mask, route
 from reid_lab.budget.steps import Steps
-from reid_lab.budget.stream import Draws, ExitRule
+from reid_lab.budget.stream import Draws, ExitRule, planned_rule
 from reid_lab.retrieval.embeddings import Ids
 
 if TYPE_CHECKING:
@@ -78,6 +79,31 @@ class BudgetedStream:
         self._draws = Draws(len(self.exits), seed)
         if policy == "learned" and not set(self.exits[:-1]) <= set(self.models):
             raise ValueError("policy learned needs a model for each exit but the last")
+
+    @classmethod
+    def planned(
+        cls,
+        module: ReidModule,
+        lookups: Mapping[str, Lookup],
+        costs: ExitCosts,
+        budget: float,
+        policy: Policy = "margin",
+        **options: Any,
+    ) -> BudgetedStream:
+        """A stream that spends `budget` a query on average, steered.
+
+        Args:
+            costs: of the network's exits, in any currency: `ExitCosts.of_mul_adds`, or
+                `profile.read_costs` of this machine.
+            budget: in the unit of `costs`, matching included where it has a cost.
+            options: as those of the constructor.
+
+        Raises:
+            ValueError: the budget cannot be met.
+        """
+        own = costs.select(tuple(lookups))
+        rule = planned_rule(own, budget, policy not in NOISE)
+        return cls(module, lookups, policy, rule, **options)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, query: Ids) -> StreamAnswers:

@@ -10,11 +10,9 @@ from collections.abc import Sequence
 from typing import Protocol as Interface
 
 import numpy as np
-from numpy.typing import NDArray
 
+from reid_lab.budget.currency import ExitCosts, Floats
 from reid_lab.budget.router import Indices, Mask, route
-
-Floats = NDArray[np.float64]
 
 
 def exit_shares(a: float, stages: int) -> Floats:
@@ -30,16 +28,18 @@ def exit_shares(a: float, stages: int) -> Floats:
     return result
 
 
-def solve_a(costs: Floats, budget: float) -> float:
-    """The `a` whose shares spend `budget` Mul-Adds a query on average.
+def solve_a(costs: Floats, budget: float, unit: str = "Mul-Adds") -> float:
+    """The `a` whose shares spend `budget` a query on average.
 
     Args:
-        costs: (S,) cumulative Mul-Adds of each exit, ascending.
+        costs: (S,) cumulative cost of each exit, ascending.
+        budget: mean cost of a query.
+        unit: of both, for messages; see currency.py.
 
     Raises:
         ValueError: the budget is below the first exit's cost or above the last one's.
     """
-    _check_budget(costs, budget)
+    check_budget(costs, budget, unit)
     low, high = 0.0, 1.0  # of a / (1 + a), in which the mean cost grows from first to last
     for _ in range(64):
         middle = (low + high) / 2
@@ -50,11 +50,16 @@ def solve_a(costs: Floats, budget: float) -> float:
     return _odds(high)
 
 
-def _check_budget(costs: Floats, budget: float) -> None:
+def check_budget(costs: Floats, budget: float, unit: str = "Mul-Adds") -> None:
+    """Check that a mean budget can be met; see `solve_a`.
+
+    Raises:
+        ValueError: the budget is below the first exit's cost or above the last one's.
+    """
     first, last = costs[0], costs[-1]
     if not first <= budget <= last:
         raise ValueError(
-            f"a mean budget of {budget:.4g} Mul-Adds cannot be met: the exits cost {first:.4g} to "
+            f"a mean budget of {budget:.4g} {unit} cannot be met: the exits cost {first:.4g} to "
             f"{last:.4g}; choose a budget in between"
         )
 
@@ -63,19 +68,21 @@ def _odds(share: float) -> float:
     return share / (1 - share) if share < 1 else np.inf
 
 
-def mixed_shares(costs: Floats, budget: float) -> Floats:
+def mixed_shares(costs: Floats, budget: float, unit: str = "Mul-Adds") -> Floats:
     """(S,) shares of the two adjacent exits around `budget` that spend it on average.
 
     Queries that exit at either one at random have, in expectation, the accuracy of the straight
     line between the two: figure 6's baseline.
 
     Args:
-        costs: (S,) cumulative Mul-Adds of each exit, ascending.
+        costs: (S,) cumulative cost of each exit, ascending.
+        budget: mean cost of a query.
+        unit: of both, for messages.
 
     Raises:
         ValueError: the budget is below the first exit's cost or above the last one's.
     """
-    _check_budget(costs, budget)
+    check_budget(costs, budget, unit)
     upper = max(int(np.searchsorted(costs, budget)), 1)  # the cheapest exit at `budget` or above
     lower = upper - 1
     between = costs[upper] - costs[lower]
@@ -91,6 +98,24 @@ def exit_probabilities(shares: Floats) -> Floats:
     q = np.where(remaining > 1e-12, shares / np.maximum(remaining, 1e-12), 1.0)
     q[-1] = 1.0
     return np.minimum(q, 1.0)
+
+
+def planned_rule(
+    costs: ExitCosts, budget: float, decides: bool = True, horizon: int | None = 50
+) -> RunningQuantile:
+    """The rule of a stream that spends `budget` a query on average, in geometric shares.
+
+    Args:
+        costs: of the exits, in any currency.
+        budget: mean cost of a query, in the unit of `costs`.
+        decides: see `ExitCosts.totals`.
+        horizon: see RunningQuantile.
+
+    Raises:
+        ValueError: the budget cannot be met.
+    """
+    shares = exit_shares(solve_a(costs.totals(decides), budget, costs.unit), len(costs.exits))
+    return RunningQuantile(exit_probabilities(shares), horizon)
 
 
 class ExitRule(Interface):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from reid_lab.budget.currency import ExitCosts
 from reid_lab.budget.gains import Baseline, Gains, compare_policies
 from reid_lab.budget.logistic import Logistic
 from reid_lab.budget.policies import (
@@ -27,6 +28,7 @@ from reid_lab.budget.policies import (
 from reid_lab.budget.stream import (
     ExitRule,
     RunningQuantile,
+    check_budget,
     exit_probabilities,
     exit_shares,
     mixed_shares,
@@ -45,14 +47,20 @@ GallerySize = Literal["whole", "reduced"]
 Shares = Literal["geometric", "adjacent"]
 
 
-def check_budgets(costs: Sequence[int], budgets: Sequence[float]) -> None:
-    """Check that each mean budget can be met.
+def check_budgets(costs: ExitCosts, policies: Sequence[Policy], budgets: Sequence[float]) -> None:
+    """Check that each policy can meet each mean budget.
 
     Raises:
-        ValueError: names the first that cannot, and the range that can.
+        ValueError: names the first that cannot be met, and the range that can.
     """
-    for budget in budgets:
-        solve_a(np.asarray(costs, dtype=float), budget)
+    for policy, budget in product(policies, budgets):
+        check_budget(costs.totals(policy not in NOISE), budget, costs.unit)
+
+
+def budget_range(costs: ExitCosts, policies: Sequence[Policy]) -> tuple[float, float]:
+    """The smallest and the largest mean budget that all policies can meet."""
+    totals = [costs.totals(policy not in NOISE) for policy in policies]
+    return max(float(t[0]) for t in totals), min(float(t[-1]) for t in totals)
 
 
 @dataclass(frozen=True)
@@ -64,20 +72,25 @@ class StreamSweep:
 
 
 def planned_shares(
-    policy: Policy, costs: Floats, budget: float, shares: Shares = "geometric"
+    policy: Policy,
+    costs: Floats,
+    budget: float,
+    shares: Shares = "geometric",
+    unit: str = "Mul-Adds",
 ) -> tuple[Floats, float]:
     """(S,) the share of queries that exit at each exit, and the `a` of geometric shares.
 
     `a` is nan where the two exits around the budget are mixed, as `random` always does.
 
     Args:
-        costs: (S,) cumulative Mul-Adds of each exit, ascending.
-        budget: mean Mul-Adds a query.
+        costs: (S,) cumulative cost of each exit, ascending.
+        budget: mean cost of a query.
         shares: `geometric` as in equation 3, or `adjacent`: of the two exits around the budget.
+        unit: of the costs and the budget, for messages.
     """
     if policy == "random" or shares == "adjacent":
-        return mixed_shares(costs, budget), np.nan
-    a = solve_a(costs, budget)
+        return mixed_shares(costs, budget, unit), np.nan
+    a = solve_a(costs, budget, unit)
     return exit_shares(a, len(costs)), a
 
 
@@ -94,8 +107,12 @@ def stream_sweep(
     gallery: GallerySize = "whole",
     unit: Unit = "queries",
     shares: Shares = "geometric",
+    measured: ExitCosts | None = None,
 ) -> StreamSweep:
     """One row a policy and budget: planned and realised mean Mul-Adds, rank1, mAP, shares.
+
+    With `measured` costs, also the planned and the realised mean in their unit (`budget` and
+    `spent`), which is what the shares are solved for; matching is then a part of the cost.
 
     `rank1_gain` and `mAP_gain` are the differences to `random` at the realised cost, see
     gains.py.
@@ -106,7 +123,7 @@ def stream_sweep(
         evaluation: embeddings and rankings of every exit.
         exits: at which queries may exit, cheapest first.
         policies: see policies.py.
-        budgets: mean Mul-Adds a query.
+        budgets: mean Mul-Adds a query, or in the unit of `measured`.
         candidates: see Lookup.
         seed: of the shuffle and of the random numbers.
         calibration: needed by `fitted` thresholds and by the policy `learned`.
@@ -116,10 +133,15 @@ def stream_sweep(
         gallery: for the decisions; `reduced` has one image a person and camera.
         unit: what the bootstrap of the gains draws.
         shares: see `planned_shares`.
+        measured: costs of `exits` from a profile; None takes the Mul-Adds of `evaluation`.
+
+    Raises:
+        ValueError: a budget that cannot be met.
     """
     e = evaluation.embeddings
     candidates = candidates_under(evaluation.protocol, candidates)
-    costs = np.array([e.exits[name].mul_adds for name in exits], dtype=float)
+    counted = ExitCosts.of_mul_adds({name: e.exits[name].mul_adds for name in exits})
+    prices = measured or counted
     reduced = one_a_camera(e.gallery) if gallery == "reduced" else None
     lookups = {
         name: Lookup(e.exits[name].gallery, e.gallery, evaluation.metric, candidates, reduced)
@@ -127,22 +149,28 @@ def stream_sweep(
     }
     models = calibration.models if calibration else {}
     confidences = _confidences(evaluation, lookups, policies, models)
-    baseline = Baseline(evaluation, exits, unit, seed)
+    baseline = Baseline(evaluation, exits, unit, seed, prices.totals(decides=False))
     rows, means = [], {}
     for order, how, policy in product(orders, thresholds, policies):
         name, gains = _named(policy, how, order), []
+        costs = prices.totals(policy not in NOISE)
         matching = _matching(evaluation, lookups, policy, gallery)
         for budget in budgets:
-            planned, a = planned_shares(policy, costs, budget, shares)
+            planned, a = planned_shares(policy, costs, budget, shares, prices.unit)
             rule = _rule(how, policy, exit_probabilities(planned), calibration)
             places = in_order(order, e.query, seed)
             exit_of = replay(confidences[policy], rule, places, len(exits), seed)  # (Q,)
-            gains.append(baseline.gains(exit_of))
+            spent = float(costs[exit_of].mean())
+            gains.append(baseline.gains(exit_of, spent))
+            in_unit: dict[str, Any] = {}
+            if measured:
+                in_unit = {"cost": prices.currency, "budget": float(budget), "spent": spent}
             rows.append(
                 {
                     "policy": name,
-                    "planned": float(budget),
-                    "realised": float(costs[exit_of].mean()),
+                    "planned": float(planned @ counted.network) if measured else float(budget),
+                    "realised": float(counted.network[exit_of].mean()),
+                    **in_unit,
                     "a": a,
                     **_accuracy(evaluation, exits, exit_of),
                     "thresholds": how,

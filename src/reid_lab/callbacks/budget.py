@@ -2,61 +2,122 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_warn
 
 from reid_lab.budget.anytime import anytime_curve
+from reid_lab.budget.currency import Currency, ExitCosts
 from reid_lab.budget.policies import Candidates, Policy
+from reid_lab.budget.profile import ProfileError, profile_beside, read_costs
 from reid_lab.budget.sweep import (
     GallerySize,
     Order,
     Shares,
     Thresholds,
+    budget_range,
     check_budgets,
     stream_sweep,
 )
 from reid_lab.budget.thresholds import Calibration
 from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
 from reid_lab.callbacks.early_exit import EarlyExitThresholds
+from reid_lab.callbacks.embedding import data_of
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.results import Results
 from reid_lab.results.rows import ANYTIME, POLICIES, STREAM
 from reid_lab.retrieval import Evaluation
 from reid_lab.retrieval.bootstrap import Unit
-from reid_lab.types import DistinctNonEmpty, MulAdds, NonEmpty, Points, Seed
+from reid_lab.types import DistinctNonEmpty, MulAdds, NonEmpty, Points, Seed, TimedBatchSize
 
 
 class BudgetError(UserError):
     """An unknown exit, or a budget that the network cannot meet."""
 
 
-class AnytimeCurve(AfterRanking):
+class BudgetCurve(AfterRanking):
+    """Budgets in Mul-Adds, or by a profile of this machine in milliseconds or joules.
+
+    Args:
+        cost: `mul_adds`, `latency` or `energy`.
+        profile: a file that `reid-lab cost --profile FILE` wrote; None is `profile.csv` beside
+            the tested checkpoint.
+        batch: queries at a time, of the profile.
+        seed: of what is drawn at random.
+    """
+
+    key = ""  # of the callback in a config
+
+    def __init__(
+        self, cost: Currency, profile: str | None, batch: int, seed: Seed | None = None
+    ) -> None:
+        super().__init__(seed)
+        self.cost, self.profile, self.batch = cost, profile, batch
+        self.measured: ExitCosts | None = None  # of all exits; None is Mul-Adds
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if self.cost != "mul_adds":
+            counted = ranking_of(trainer, self).mul_adds
+            names = cast(ReidModule, pl_module).exit_names
+            try:
+                self.measured = self._read({name: counted[name] for name in names}, trainer)
+            except ProfileError as error:
+                raise BudgetError(f"callbacks.{self.key}.cost={self.cost}: {error}") from error
+        super().setup(trainer, pl_module, stage)
+
+    def _read(self, mul_adds: Mapping[str, int], trainer: pl.Trainer) -> ExitCosts:
+        checkpoint = trainer.ckpt_path
+        if self.profile is None and checkpoint is None:
+            raise ProfileError(
+                "there is no checkpoint yet, beside which a profile could be: give "
+                f"callbacks.{self.key}.profile=FILE, which `reid-lab cost ... --profile FILE` "
+                "measures for the same overrides"
+            )
+        path = Path(self.profile) if self.profile else profile_beside(Path(str(checkpoint)))
+        gallery, device = len(data_of(trainer).splits("test")[1]), trainer.strategy.root_device
+        precision = str(trainer.precision)
+        return read_costs(path, self.cost, mul_adds, device, self.batch, gallery, precision)
+
+
+class AnytimeCurve(BudgetCurve):
     """Adds the accuracy of the most recent exit at every budget: `anytime.csv`. DaRe, 4.1.
 
     Args:
-        budgets: Mul-Adds of one view of an image; None takes `points` from zero to past the last
-            exit, and the exits' own costs.
+        budgets: of one view of an image, in Mul-Adds or in the unit of `cost`; None takes
+            `points` from zero to past the last exit, and the exits' own costs.
+        cost, profile, batch: see BudgetCurve.
     """
 
-    def __init__(self, budgets: NonEmpty[MulAdds] | None = None, points: Points = 50) -> None:
-        super().__init__()
+    key = "anytime"
+
+    def __init__(
+        self,
+        budgets: NonEmpty[MulAdds] | None = None,
+        points: Points = 50,
+        cost: Currency = "mul_adds",
+        profile: str | None = None,
+        batch: TimedBatchSize = 1,
+    ) -> None:
+        super().__init__(cost, profile, batch)
         self.budgets, self.points = budgets, points
 
     def add(self, results: Results, evaluation: Evaluation, model: ReidModule) -> None:
-        costs = evaluation.mul_adds
+        mul_adds, measured = evaluation.mul_adds, self.measured
+        costs = measured.by_exit() if measured else mul_adds
         budgets = self.budgets
         if budgets is None:
             even = np.linspace(0, 1.1 * max(costs.values()), self.points)
             budgets = sorted({*even.tolist(), *map(float, costs.values())})
-        curve = anytime_curve(evaluation.rankings, costs, budgets)
+        curve = anytime_curve(evaluation.rankings, mul_adds, budgets, measured)
         results.anytime = ANYTIME.of(curve)
 
 
-class StreamCurve(AfterRanking):
+class StreamCurve(BudgetCurve):
     """Adds the accuracy at a mean budget, by policy: `stream.csv`, `policies.csv`. DaRe, 4.2.
 
     Policies are compared with `random`, figure 6's baseline: a query exits at random at one of
@@ -66,8 +127,8 @@ class StreamCurve(AfterRanking):
         exits: where a query may exit, cheapest first; None takes the method's.
         policies: any of random, geometric, distance, margin, entropy, learned; see
             budget/policies.py.
-        budgets: mean Mul-Adds of one view of a query; None takes `points` from the first exit's
-            cost to the last one's.
+        budgets: mean cost of one view of a query, in Mul-Adds or in the unit of `cost`; None
+            takes `points` from the first exit's cost to the last one's.
         candidates: where a policy looks for neighbours: `other_cameras`, `all`, or `oracle`
             (without junk images, which needs the query's label: for comparison only).
         thresholds: `online`, the paper's running quantile; `steered`, the same brought back to
@@ -83,10 +144,14 @@ class StreamCurve(AfterRanking):
         resample: what the paired bootstrap of the differences draws: `queries`, or `identities`
             with all of their queries.
         seed: of the order of the queries.
+        cost, profile, batch: see BudgetCurve; in milliseconds and joules, the searches of the
+            gallery are a part of the cost.
 
     Raises:
-        BudgetError: unknown exit or unreachable budget, before the first batch.
+        BudgetError: unknown exit, unreachable budget or no profile, before the first batch.
     """
+
+    key = "stream"
 
     def __init__(
         self,
@@ -101,8 +166,11 @@ class StreamCurve(AfterRanking):
         shares: Shares = "geometric",
         resample: Unit = "queries",
         seed: Seed | None = None,
+        cost: Currency = "mul_adds",
+        profile: str | None = None,
+        batch: TimedBatchSize = 1,
     ) -> None:
-        super().__init__(seed)
+        super().__init__(cost, profile, batch, seed)
         self.exits, self.policies, self.budgets, self.points = exits, policies, budgets, points
         self.candidates, self.thresholds = candidates, thresholds
         self.orders, self.gallery, self.resample = orders, gallery, resample
@@ -127,17 +195,29 @@ class StreamCurve(AfterRanking):
         costs = [mul_adds[name] for name in self._exits(model)]
         if costs != sorted(costs):
             raise BudgetError(f"callbacks.stream.exits={self.exits}: give the cheapest first")
+        if self.cost != "mul_adds" and self.gallery != "whole":
+            raise BudgetError(
+                f"callbacks.stream.gallery={self.gallery}: a profile has the cost of searching "
+                f"the whole gallery; with cost={self.cost} give gallery=whole"
+            )
+        if self.cost != "mul_adds" and self.measured is None:
+            return  # the config's check comes before the profile is read
+        prices = self._prices(mul_adds, model)
         try:
-            check_budgets(costs, self.budgets or ())
+            check_budgets(prices, self.policies, self.budgets or ())
         except ValueError as error:
             raise BudgetError(f"callbacks.stream.budgets={self.budgets}: {error}") from error
 
+    def _prices(self, mul_adds: Mapping[str, int], model: ReidModule) -> ExitCosts:
+        return (self.measured or ExitCosts.of_mul_adds(mul_adds)).select(self._exits(model))
+
     def add(self, results: Results, evaluation: Evaluation, model: ReidModule) -> None:
         exits = self._exits(model)
-        costs = [evaluation.mul_adds[name] for name in exits]
         if len(exits) < 2:
             return  # one exit: nothing to decide
-        budgets = self.budgets or np.linspace(costs[0], costs[-1], self.points).tolist()
+        prices = self._prices(evaluation.mul_adds, model)
+        range_ = budget_range(prices, self.policies)
+        budgets = self.budgets or np.linspace(*range_, self.points).tolist()
         known = self._known(evaluation, exits)
         swept = stream_sweep(
             evaluation,
@@ -152,6 +232,7 @@ class StreamCurve(AfterRanking):
             self.gallery,
             self.resample,
             self.shares,
+            prices if self.measured else None,
         )
         results.stream = STREAM.of(swept.rows)
         results.policy_gains = POLICIES.of(swept.policies)

@@ -11,6 +11,7 @@ EXAMPLES = """\
 examples:
   reid-lab cost +experiment=dare_market --batch 32
   reid-lab cost --checkpoint last.ckpt --gallery 19732 --csv cost.csv
+  reid-lab cost --checkpoint last.ckpt --gallery 19732 --batch 32 --profile profile.csv
 """
 
 
@@ -53,7 +54,21 @@ def add(commands: Subparsers) -> None:
         "compare measures both in turns, in processes of their own; %(default)s",
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table, too")
-    parser.set_defaults(command=Command(work, wrong=2, mixed=True))
+    parser.add_argument(
+        "--profile",
+        type=Path,
+        metavar="FILE",
+        help="also measure what a query costs at batch 1 and --batch, with searches of --gallery "
+        "images, for budgets in ms and joules; profile.csv beside a checkpoint is found there",
+    )
+    parser.set_defaults(command=Command(work, check, wrong=2, mixed=True))
+
+
+def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    if args.profile is not None and args.gallery is None:
+        parser.error("--profile needs --gallery N, the images that a query is compared with")
+    if args.profile is not None and args.allocator == "compare":
+        parser.error("--allocator compare measures no profile: leave out --profile")
 
 
 def work(args: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from reid_lab.budget.account import Counted, Effort, Subject, account, network, 
 from reid_lab.budget.allocator import keep_blocks
 from reid_lab.budget.machine import find_device
 from reid_lab.budget.mul_adds import count_exits, exit_dims
+from reid_lab.budget.profile import measure_profile, write_profile
 from reid_lab.checkpoint import without_weights
 from reid_lab.config.build import build_model, image_size, make, plain
 from reid_lab.config.check import ConfigError, Problem
@@ -67,7 +68,19 @@ def measure(args: Namespace) -> int:
     show.costs(rows, cfg.name if args.checkpoint is None else str(args.checkpoint), measured.size)
     if args.csv is not None:
         COST.write(args.csv, rows)
+    if args.profile is not None:
+        _profile(measured, args, effort)
     return 0
+
+
+def _profile(m: Measured, args: Namespace, effort: Effort) -> None:
+    """Measure one query at a time, and `--batch` of them; add both to the file `--profile`."""
+    batches = sorted({1, args.batch})
+    precision = str(m.precision.precision)
+    with show.working():
+        rows = measure_profile(subject(m), effort, batches, args.gallery, precision)
+    write_profile(args.profile, rows)
+    show.profile(rows, args.profile)
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:

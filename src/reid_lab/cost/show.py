@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
 from reid_lab.files.console import head_table, stderr, stdout
-from reid_lab.report.cost_section import conditions_line, cost_table, figures
-from reid_lab.results.rows import CostRow
+from reid_lab.report.cost_section import (
+    conditions_line,
+    cost_table,
+    figures,
+    joules,
+    milliseconds,
+)
+from reid_lab.report.tables import NOTHING
+from reid_lab.results.rows import CostRow, ProfileRow
 
 Column = tuple[str, ...]  # its head, and a cell a row
 GAP = 2  # between columns
@@ -29,6 +37,26 @@ def costs(records: Sequence[CostRow], name: str, size: tuple[int, int]) -> None:
     for part in _fitting(columns, stdout.width - _width(names)):
         _print(list(zip(names, *part, strict=True)))
     stdout.print(Text(conditions_line(records), "dim"), soft_wrap=True)
+
+
+def profile(records: Sequence[ProfileRow], path: Path) -> None:
+    """A row a batch size and exit: the costs by which budgets are planned."""
+    header = ["Exit", "Batch", "Network", "One search", "Network", "One search"]
+    lines = [
+        [
+            row.exit,
+            str(row.batch),
+            milliseconds(row.network_ms),
+            milliseconds(row.matching_ms),
+            joules(row.network_joules),
+            joules(row.matching_joules),
+        ]
+        for row in records
+    ]
+    if all(line[4] == NOTHING for line in lines):
+        header, lines = header[:4], [line[:4] for line in lines]
+    stdout.print(Text(f"of a query, gallery of {records[0].gallery:,}: {path}", "bold"))
+    _print([header, *lines])
 
 
 def _fitting(columns: Sequence[Column], width: int) -> list[list[Column]]:

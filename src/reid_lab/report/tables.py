@@ -199,12 +199,16 @@ def stream_table(run: Run, every: int = 5) -> TextTable:
     shares = list(dict.fromkeys(name for point in run.stream for name in point.shares))
     compared = any(math.isfinite(point.rank1_gain) for point in run.stream)
     header = ["Policy", "Planned", "Realised", "a", "Rank-1", "mAP"]
+    units = {"latency": "ms", "energy": "J"}
+    unit = next((units[p.cost] for p in run.stream if p.cost in units), "")
+    header[1:3] = ["Planned", "Realised"] + [f"Budget ({unit})", f"Spent ({unit})"] * bool(unit)
     header += ["Over random", "95% CI"] * compared + [f"% {s}" for s in shares]
     rows = [
         [
             policy,
             mul_adds(p.planned),
             mul_adds(p.realised),
+            *[f"{value:.3g}" for value in (p.budget, p.spent)] * bool(unit),
             f"{p.a:.3g}" if math.isfinite(p.a) else NOTHING,
             percent(p.rank1),
             percent(p.mAP),

@@ -90,13 +90,43 @@ class CostRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProfileRow:
+    """`profile.csv`, beside a checkpoint: what a query costs at an exit, measured on one machine.
+
+    Milliseconds and joules of a query among `batch`: `network_*` up to the exit, `matching_*` of
+    one search of a gallery of so many images at that exit. Unknown energy is nan.
+    """
+
+    exit: str
+    batch: int
+    network_ms: float
+    matching_ms: float
+    network_joules: float
+    matching_joules: float
+    gallery: int
+    mul_adds: int
+    passes: int
+    machine: str
+    device: str
+    threads: int
+    allocator: str
+    precision: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class AnytimeRow:
-    """`anytime.csv`: the most recent exit that a budget reaches; empty below the first."""
+    """`anytime.csv`: the most recent exit that a budget reaches; empty below the first.
+
+    Where the budget is in another `cost` than Mul-Adds, `budget` has it (ms or J) and `mul_adds`
+    are those of the exit that it reaches.
+    """
 
     mul_adds: float  # evenly spaced budgets are fractions
     exit: str
     rank1: Share
     mAP: Share
+    cost: str = "mul_adds"
+    budget: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +136,8 @@ class StreamRow:
     `planned` and `realised` are mean Mul-Adds a query; `matching` those of the distances. `a` is
     nan for `random`, which mixes the two exits around the budget. `*_gain`: the difference to
     `random`, in expectation, at the realised cost, with a 95% interval by a paired bootstrap;
-    nan in older runs.
+    nan in older runs. Where the budget is in another `cost` than Mul-Adds, `budget` and `spent`
+    are the planned and the realised mean in it (ms or J), matching included.
     """
 
     policy: str
@@ -124,6 +155,9 @@ class StreamRow:
     mAP_gain: Signed = math.nan
     mAP_gain_low: Signed = math.nan
     mAP_gain_high: Signed = math.nan
+    cost: str = "mul_adds"
+    budget: float = math.nan
+    spent: float = math.nan
     shares: dict[str, Share] = field(default_factory=dict)
 
 
@@ -338,6 +372,15 @@ def _exits(rows: list[ExitRow]) -> list[ExitRow]:
     return rows
 
 
+def _profile(rows: list[ProfileRow]) -> list[ProfileRow]:
+    for place, row in enumerate(rows, 1):
+        if row.batch < 1 or row.gallery < 1:
+            raise ValueError(f"row {place}: batch and gallery are at least 1")
+        if not (row.network_ms > 0 and row.matching_ms >= 0):
+            raise ValueError(f"row {place}: network_ms is {row.network_ms:g}, not above 0")
+    return _known(rows, "network_ms", "matching_ms")
+
+
 def _anytime(rows: list[AnytimeRow]) -> list[AnytimeRow]:
     return _known(rows, "mul_adds")
 
@@ -387,6 +430,7 @@ def _known(rows: list[Row], *names: str) -> list[Row]:
 
 EXITS = Table("exits.csv", ExitRow, check=_exits)
 COST = Table("cost.csv", CostRow)
+PROFILE = Table("profile.csv", ProfileRow, check=_profile)
 ANYTIME = Table("anytime.csv", AnytimeRow, check=_anytime)
 STREAM = Table("stream.csv", StreamRow, {"shares": "share_*"}, _stream)
 POLICIES = Table("policies.csv", PolicyRow)

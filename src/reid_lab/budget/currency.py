@@ -1,0 +1,69 @@
+"""What an exit costs: Mul-Adds (counted), or milliseconds and joules of a profile (measured).
+
+Plain numpy: the costs also plan the budgets of an exported network (`reid_lab.runtime`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Currency = Literal["mul_adds", "latency", "energy"]
+UNITS: Mapping[Currency, str] = {"mul_adds": "Mul-Adds", "latency": "ms", "energy": "J"}
+
+
+@dataclass(frozen=True)
+class ExitCosts:
+    """What a query costs at each of S exits, in one currency.
+
+    Attributes:
+        currency: a key of UNITS.
+        exits: names, cheapest first.
+        network: (S,) cumulative cost of the network up to each exit.
+        matching: (S,) cost of one search of each exit's gallery; zero in Mul-Adds, where budgets
+            are the network's alone.
+    """
+
+    currency: Currency
+    exits: tuple[str, ...]
+    network: Floats
+    matching: Floats
+
+    @staticmethod
+    def of_mul_adds(mul_adds: Mapping[str, int]) -> ExitCosts:
+        """Exit -> cumulative Mul-Adds, cheapest first."""
+        network = np.array([*mul_adds.values()], dtype=float)
+        return ExitCosts("mul_adds", tuple(mul_adds), network, np.zeros_like(network))
+
+    @property
+    def unit(self) -> str:
+        return UNITS[self.currency]
+
+    def select(self, exits: Sequence[str]) -> ExitCosts:
+        """The costs where queries exit at some exits only; other galleries are not searched.
+
+        Raises:
+            KeyError: an exit without a cost.
+        """
+        place = {name: i for i, name in enumerate(self.exits)}
+        rows = [place[name] for name in exits]
+        return ExitCosts(self.currency, tuple(exits), self.network[rows], self.matching[rows])
+
+    def totals(self, decides: bool) -> Floats:
+        """(S,) cumulative cost of a query that exits at each exit, its answer's search included.
+
+        Args:
+            decides: whether the policy searches the gallery of every exit that a query reaches;
+                noise searches only for the answer.
+        """
+        result: Floats = self.network + (np.cumsum(self.matching) if decides else self.matching)
+        return result
+
+    def by_exit(self) -> dict[str, float]:
+        """Exit -> cumulative cost of the network, without matching."""
+        return dict(zip(self.exits, self.network.tolist(), strict=True))
