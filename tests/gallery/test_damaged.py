@@ -44,7 +44,9 @@ def older(folder: Path) -> None:
     """As a version before the checksums wrote it."""
     content = json.loads((folder / "gallery.json").read_text())
     indexed = content.pop("indexed")
-    del content["crc32"]
+    for later in ("crc32", "generation", "columns", "columns_bytes"):
+        del content[later]
+    content["format"] = 1
     (folder / f"index.{indexed}.faiss").rename(folder / "index.faiss")
     (folder / "gallery.json").write_text(json.dumps(content))
 
@@ -62,7 +64,7 @@ WRONG = [
     ("trained", [-1, COUNT + 1]),
     ("indexed", [-1, COUNT + 1]),
     ("crc32", [5, {"embeddings.bin": -1}, {"embeddings.bin": "1"}, {"ids.bin": 1}]),
-    ("format", [2, 0, -1, "1", 1.0, None]),
+    ("format", [3, 0, -1, "1", 1.0, None]),
 ]
 
 

@@ -285,6 +285,109 @@ def test_a_folder_for_each_person_needs_no_pattern(
     assert set(SavedGallery.open("g").pids.tolist()) == {UNKNOWN}
 
 
+@pytest.fixture
+def ann_and_bob(run: Run, checkpoint: Path, tmp_path: Path) -> tuple[str, ...]:
+    """A gallery `g` of two named people with metadata; the arguments of its network."""
+    folder = write_jpegs(tmp_path / "mine", ["a1.jpg", "a2.jpg", "b1.jpg", "x.jpg"], (64, 32))
+    (tmp_path / "people.csv").write_text(
+        "path,pid,camid,Site,time\nmine/a1.jpg,Ann Lee,door,north,2026-01-01\n"
+        "mine/a2.jpg,Ann Lee,yard,south,2026-02-01\nmine/b1.jpg,007,door,north,\n"
+    )
+    model = ("--checkpoint", str(checkpoint))
+    printed = run(
+        "build",
+        *model,
+        "--images",
+        folder,
+        "--metadata",
+        "people.csv",
+        "--out",
+        "g",
+        "--pattern",
+        "",
+    )
+    assert "1 images have no line in people.csv, such as " in printed
+    return model
+
+
+def test_metadata_is_kept_shown_and_filters(run: Run, ann_and_bob: tuple[str, ...]) -> None:
+    assert "site, time" in run("info", "g")
+    search = ("search", "g", *ann_and_bob, "--image", "mine/a1.jpg")
+    printed = run(*search)
+    assert "2026-02-01" in printed and "south" in printed and "x.jpg" in printed
+    printed = run(*search, "--where", "site=north and pid!='Ann Lee'")
+    assert "b1.jpg" in printed and "a2.jpg" not in printed and "x.jpg" not in printed
+    run(*search, "--html", "p.html")
+    assert "site: south" in Path("p.html").read_text(encoding="utf-8")
+    assert "no image of g has site=west" in run(*search, "--where", "site=west", status=1)
+    assert "available: pid, camid, path, site, time" in run(*search, "--where", "a=1", status=1)
+    printed = run("people", "g", "--where", "site!=''")
+    assert re.search(r"Ann Lee\s+2\s+door, yard", printed) and re.search(r"7\s+1\s+door", printed)
+
+
+def test_a_csv_file_names_the_images_of_a_gallery(
+    run: Run, ann_and_bob: tuple[str, ...], tmp_path: Path
+) -> None:
+    run("build", *ann_and_bob, "--images", "people.csv", "--out", "h")
+    run(
+        "build", *ann_and_bob, "--images", "people.csv", "--out", "k", "--pattern", r"(?P<pid>\w)\."
+    )
+    for name in ("h", "k"):
+        gallery = SavedGallery.open(name)
+        assert gallery.names_of("pid") == ["Ann Lee", "Ann Lee", "7"]
+        assert gallery.column("site") == ["north", "south", "north"]
+    write_jpegs(tmp_path / "more", ["c.jpg"], (64, 32))
+    Path("more.csv").write_text("path,licence\nmore/c.jpg,asked\n")
+    run("add", "h", *ann_and_bob, "--images", "more.csv")
+    assert SavedGallery.open("h").column("licence") == ["", "", "", "asked"]
+    printed = run("add", "h", *ann_and_bob, "--images", "mine")
+    assert "3 were there already; 5 images now" in printed
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("pid\n7\n", "no column path"),
+        ("path,time,time\nmine/a1.jpg,1,2\n", "name each column once"),
+        ("path,box\nmine/a1.jpg,0 0 1 1\n", "a gallery holds whole images"),
+        ("path,time\nmine/a1.jpg\n", "line 2: 1 values"),
+        ("path,time\nmine/a1.jpg,1\nmine/a1.jpg,2\n", "repeats line 2"),
+        ("path,time\nelsewhere/a1.jpg,1\n", "no line for any of the images"),
+    ],
+)
+def test_invalid_metadata_is_one_message(
+    text: str, message: str, run: Run, checkpoint: Path, tmp_path: Path
+) -> None:
+    write_jpegs(tmp_path / "mine", ["a1.jpg"], (64, 32))
+    Path("bad.csv").write_text(text)
+    words = ("build", "--checkpoint", checkpoint, "--images", "mine", "--out", "g")
+    assert message in run(*words, "--metadata", "bad.csv", status=1)
+
+
+def test_people_are_removed(run: Run, ann_and_bob: tuple[str, ...]) -> None:
+    before = files_of("g")
+    printed = run("remove", "g", "--pid", "Ann Lee", "--dry-run")
+    assert "a1.jpg" in printed and "would remove 2 images (person Ann Lee)" in printed
+    assert files_of("g") == before
+    for words, message in {
+        (): "nothing to remove: give --pid, --where or --file",
+        ("--pid", "Anne"): "no image of person Anne: nothing was removed",
+        ("--pid", "7", "--where", "site=south"): "no image where site=south, of person 7",
+        ("--file", "mine/none.jpg"): "no image from mine/none.jpg",
+    }.items():
+        assert message in run("remove", "g", *words, status=1)
+    assert files_of("g") == before
+    assert "1 image (person Ann Lee) removed; 3 images now" in run(
+        "remove", "g", "--pid", "Ann Lee", "--where", "time<2026-02-01"
+    )
+    assert "(person 7) removed" in run("remove", "g", "--pid", "0007")
+    assert "removed; 1 image" in run("remove", "g", "--file", "mine/a2.jpg")
+    assert SavedGallery.open("g").names_of("pid") == [""]
+    assert not any(b"Ann" in data for data in files_of("g").values())
+    run("add", "g", *ann_and_bob, "--images", "mine", "--metadata", "people.csv")
+    assert len(SavedGallery.open("g")) == 4
+
+
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers")
 def test_a_pattern_that_takes_for_ever_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reid_lab.gallery.images.SECONDS", 0.05)

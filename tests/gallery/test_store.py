@@ -17,7 +17,7 @@ import torch
 import faiss  # isort: skip
 
 from reid_lab.errors import UserError
-from reid_lab.files import gallery_files
+from reid_lab.files import gallery_writer
 from reid_lab.files.gallery_files import Card, GalleryError
 from reid_lab.gallery.index import build
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
@@ -135,9 +135,9 @@ def test_an_append_that_fails_changes_nothing(
             raise OSError(28, "No space left on device")
         put(*_)
 
-    put = gallery_files.put
+    put = gallery_writer.put
     with monkeypatch.context() as patch:
-        patch.setattr(gallery_files, "put", full)
+        patch.setattr(gallery_writer, "put", full)
         if step == 3:
             patch.setattr(Card, "write", full)
         with pytest.raises(OSError, match="No space"):
@@ -255,7 +255,9 @@ def test_an_image_that_comes_twice_is_refused(tmp_path: Path) -> None:
     twice = ids(0, 4)
     twice.paths[3] = twice.paths[1]
     with (
-        pytest.raises(GalleryError, match=r"row 3 is the same image as row 1 \(/images/0001.jpg\)"),
+        pytest.raises(
+            GalleryError, match=r"row 3 is an image that is given twice \(/images/0001.jpg\)"
+        ),
         create(tmp_path / "g", CARD) as gallery,
     ):
         gallery.append(people()[:4], twice)
@@ -328,7 +330,7 @@ def test_what_cannot_be_opened_is_told(tmp_path: Path) -> None:
             SavedGallery.open(folder)
 
     refused("holds 6,800 bytes, gallery.json counts 6,868: the copy is incomplete", count=101)
-    refused("format 2, this version reads up to 1", format=2)
+    refused("format 3, this version reads up to 2", format=3)
     refused("metric='hamming': Input should be 'euclidean' or 'cosine'", metric="hamming")
     (folder / "gallery.json").write_text("{")
     with pytest.raises(GalleryError, match="cannot be read"):

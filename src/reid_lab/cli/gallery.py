@@ -15,6 +15,8 @@ examples:
   reid-lab gallery build --checkpoint last.ckpt --images people/ --out gallery/
   reid-lab gallery add gallery/ --checkpoint last.ckpt --images more/
   reid-lab gallery search gallery/ --checkpoint last.ckpt --image someone.jpg --html page.html
+  reid-lab gallery search gallery/ --checkpoint last.ckpt --image x.jpg --where "site=north"
+  reid-lab gallery remove gallery/ --pid "Ann Lee" --dry-run
   reid-lab gallery plan gallery/ --size 1000000
 """
 
@@ -65,7 +67,31 @@ def _search(parser: argparse.ArgumentParser) -> None:
     add_network(parser)
     parser.add_argument("--image", type=Path, nargs="+", required=True, help="who to find")
     parser.add_argument("--top", type=count, default=10, help="matches of each, %(default)s")
+    _where(parser, "search only images for which a filter holds")
     parser.add_argument("--html", type=Path, help="write a page of pictures instead of a table")
+
+
+def _remove(parser: argparse.ArgumentParser) -> None:
+    _gallery(parser)
+    parser.add_argument("--pid", nargs="+", default=[], metavar="NAME", help="of these people")
+    parser.add_argument("--file", nargs="+", type=Path, default=[], help="of these image files")
+    _where(parser, "only images for which a filter holds")
+    parser.add_argument("--dry-run", action="store_true", help="show them, remove nothing")
+
+
+def _people(parser: argparse.ArgumentParser) -> None:
+    _gallery(parser)
+    _where(parser, "only images for which a filter holds")
+
+
+def _where(parser: argparse.ArgumentParser, does: str) -> None:
+    parser.add_argument(
+        "--where",
+        default="",
+        metavar="FILTER",
+        help=f"{does}: name operator value (= != < <= > >=), joined by and, as in "
+        '"site=north and time>=2026-01-01"; names: pid, camid, path and the metadata',
+    )
 
 
 def _info(parser: argparse.ArgumentParser) -> None:
@@ -106,7 +132,19 @@ def add_pattern(parser: argparse.ArgumentParser) -> None:
 
 def _embedding(parser: argparse.ArgumentParser) -> None:
     add_network(parser)
-    parser.add_argument("--images", type=Path, required=True, help="a folder, with its subfolders")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        required=True,
+        help="a folder with its subfolders, or a CSV file with a column path",
+    )
+    parser.add_argument(
+        "--metadata",
+        type=Path,
+        metavar="CSV",
+        help="for a folder: a CSV file with a column path, relative to it; pid and camid name "
+        "people and cameras, any other column is kept (time, site, ...)",
+    )
     parser.add_argument("--strict", action="store_true", help="status 1 if an image is broken")
 
 
@@ -114,6 +152,8 @@ ACTIONS = {
     "build": (_build, "embed a folder of images"),
     "add": (_add, "embed the new images of a folder"),
     "search": (_search, "find the people of query images"),
+    "remove": (_remove, "remove images of people from the disk"),
+    "people": (_people, "list the people of a gallery"),
     "info": (_info, "show what a gallery holds"),
     "plan": (_plan, "measure what each index costs and loses"),
 }

@@ -6,22 +6,24 @@
 | `embeddings.bin` | rows (N, D), float32 or float16, little endian |
 | `ids.bin` | for each row: the end of its path in `paths.bin`, pid, camid |
 | `paths.bin` | the paths, one after the other |
+| `columns.jsonl` | for each row a JSON object of its metadata, a line each |
 | `names.json` | names of people and cameras that are not numbers |
 | `index*.faiss` | an approximate index |
 
 Data files only grow. Bytes behind the rows that the card counts are left by an interrupted append:
-they are never read, and the next append overwrites them. Galleries of older versions have no
-CRC-32 and no names.
+they are never read, and the next append overwrites them. To remove rows is to write a new
+generation of all data files (`embeddings.1.bin`, ...) and then the card that names it; see
+gallery_writer.py. Galleries of older versions have no CRC-32, names, metadata or generation.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import zlib
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -30,15 +32,17 @@ import numpy as np
 from pydantic import Field
 
 from reid_lab.errors import UserError
-from reid_lab.files.atomic import disk_full, is_disk_full
+from reid_lab.files import conditions
 from reid_lab.files.strict_json import check_format, checked, file_in, read_json
 from reid_lab.files.tables import write_json
 from reid_lab.types import MAX_SIDE
 
 CARD, EMBEDDINGS, IDS, PATHS = "gallery.json", "embeddings.bin", "ids.bin", "paths.bin"
-NAMES, INDEX = "names.json", "index.faiss"
-FORMAT = 1
-LATER = {"indexed", "crc32"}  # fields that galleries of older versions lack
+NAMES, COLUMNS, INDEX = "names.json", "columns.jsonl", "index.faiss"
+FORMAT = 2
+# fields that galleries of older versions lack
+LATER = {"indexed", "crc32", "generation", "columns", "columns_bytes"}
+OWN_COLUMNS = ("pid", "camid", "path")  # that every gallery has
 ID = np.dtype([("end", "<i8"), ("pid", "<i8"), ("camid", "<i8")])  # `end` of its path's bytes
 UNKNOWN = -2  # pid or camid; a pid of -1 is a box without a person, 0 a distractor
 NAMED = 1 << 62  # numbers from here on stand for names that are not numbers
@@ -52,6 +56,7 @@ IndexMetric = Literal["euclidean", "cosine"]
 Dtype = Literal["float32", "float16"]
 Count = Annotated[int, Field(ge=0, lt=2**48)]
 Side = Annotated[int, Field(ge=0, le=MAX_SIDE)]
+ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class GalleryError(UserError):
@@ -74,7 +79,10 @@ class Card:
         count: N.
         trained: rows that the index was trained on.
         indexed: rows in the index's file, which is part of its name.
-        crc32: of the counted bytes of each file, by file name.
+        crc32: of the counted bytes of each file, by the file's name in generation 0.
+        generation: of the data files; part of their names from 1 on.
+        columns: names of the metadata.
+        columns_bytes: of `columns.jsonl` that count; 0 where there is no metadata.
         format: version of the layout.
     """
 
@@ -90,6 +98,9 @@ class Card:
     trained: Count = 0
     indexed: Count = 0
     crc32: dict[str, Annotated[int, Field(ge=0, lt=2**32)]] = field(default_factory=dict)
+    generation: Count = 0
+    columns: Annotated[tuple[ColumnName, ...], Field(max_length=1000)] = ()
+    columns_bytes: Count = 0
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -110,7 +121,14 @@ class Card:
     @property
     def index_file(self) -> str:
         """One file for each index: the old one stays until the card counts the new one."""
+        if self.generation:
+            return f"index.{self.generation}.{self.indexed}.faiss"
         return f"index.{self.indexed}.faiss" if self.indexed else INDEX
+
+    def file(self, name: str) -> str:
+        """The name of a data file in this generation."""
+        stem, ending = name.rsplit(".", 1)
+        return f"{stem}.{self.generation}.{ending}" if self.generation else name
 
     def write(self, folder: Path) -> None:
         write_json(folder / CARD, asdict(self))
@@ -127,7 +145,7 @@ class Card:
         try:
             content = read_json(path)
             check_format(path, content, FORMAT)
-            return checked(path, content, Card, LATER)
+            return replace(checked(path, content, Card, LATER), format=FORMAT)
         except UserError as error:
             raise GalleryError(f"{error}. Copy the gallery again, or build it again") from error
 
@@ -173,6 +191,7 @@ class GalleryRows:
         embeddings: (N, D) float32 or float16.
         numbers: (N,) with fields `pid`, `camid` and `end`, of the path in `path_bytes`.
         path_bytes: uint8, all paths.
+        column_bytes: uint8, the lines of the metadata.
         names: number -> name of a person or camera, where it is not a number.
     """
 
@@ -181,24 +200,59 @@ class GalleryRows:
     embeddings: np.ndarray
     numbers: np.ndarray
     path_bytes: np.ndarray
+    column_bytes: np.ndarray
     names: Mapping[int, str]
 
     @classmethod
     def open_rows(cls: type[G], folder: Path | str) -> G:
-        """The gallery in `folder`: its card, ids, paths and names are checked, embeddings not read.
+        """The gallery in `folder`: all but the embeddings is read and checked.
 
         Raises:
             GalleryError: no gallery, or one that is incomplete, damaged or of a newer format.
         """
         folder = Path(folder)
-        card = Card.read(folder)
-        rows = mapped(folder / EMBEDDINGS, card.row_dtype, card.count, card.dim)
-        return cls(folder, card, rows, *_read_ids(folder, card), _read_names(folder))
+        while True:
+            card = Card.read(folder)
+            try:
+                mapped(folder / card.file(EMBEDDINGS), card.row_dtype, card.count, card.dim)
+                _check_ids(folder, card)
+                gallery = cls._mapped(folder, card, _read_names(folder, card))
+            except GalleryError:
+                if Card.read(folder).generation == card.generation:
+                    raise
+                continue  # rows were removed meanwhile: their files are gone
+            gallery._check()
+            return gallery
+
+    @classmethod
+    def _mapped(cls: type[G], folder: Path, card: Card, names: Mapping[int, str]) -> G:
+        """The rows that `card` counts, unchecked."""
+        rows = mapped(folder / card.file(EMBEDDINGS), card.row_dtype, card.count, card.dim)
+        numbers = mapped(folder / card.file(IDS), ID, card.count)
+        byte = np.dtype(np.uint8)
+        length = int(numbers["end"][-1]) if len(numbers) else 0
+        paths = mapped(folder / card.file(PATHS), byte, length)
+        columns = mapped(folder / card.file(COLUMNS), byte, card.columns_bytes)
+        return cls(folder, card, rows, numbers, paths, columns, names)
 
     def reopened(self: G, card: Card, names: Mapping[int, str]) -> G:
         """The same with the rows that its writer has appended, unchecked."""
-        rows = mapped(self.folder / EMBEDDINGS, card.row_dtype, card.count, card.dim)
-        return type(self)(self.folder, card, rows, *_map_ids(self.folder, card), names)
+        return self._mapped(self.folder, card, names)
+
+    def _check(self) -> None:
+        """Check paths and metadata.
+
+        Raises:
+            GalleryError: they have changed since they were written.
+        """
+        card, path = self.card, self.folder / self.card.file(COLUMNS)
+        check_crc32(self.folder / card.file(PATHS), card, self.path_bytes)
+        check_crc32(path, card, self.column_bytes)
+        if card.columns_bytes and len(self._lines) != len(self):
+            raise GalleryError(
+                f"{path} has {len(self._lines):,} lines for {len(self):,} images: copy or build "
+                "the gallery again"
+            )
 
     def __len__(self) -> int:
         return self.card.count
@@ -210,7 +264,7 @@ class GalleryRows:
         Raises:
             GalleryError: they have changed since they were written, or cannot be compared.
         """
-        check_embeddings(self.folder / EMBEDDINGS, self.card, self.embeddings)
+        check_embeddings(self.folder / self.card.file(EMBEDDINGS), self.card, self.embeddings)
         return self.embeddings
 
     def path(self, row: int) -> str:
@@ -225,6 +279,91 @@ class GalleryRows:
     def name(self, number: int) -> str:
         """The name of a pid or camid; empty where it is unknown."""
         return "" if number == UNKNOWN else self.names.get(int(number), str(number))
+
+    def names_of(self, column: str) -> list[str]:
+        """The names of all N people ("pid") or cameras ("camid")."""
+        numbers, places = np.unique(self.numbers[column], return_inverse=True)
+        names = [self.name(number) for number in numbers.tolist()]
+        return [names[place] for place in places.reshape(-1).tolist()]
+
+    @cached_property
+    def _lines(self) -> np.ndarray:
+        """(N,) where each line of the metadata ends."""
+        return np.flatnonzero(self.column_bytes == ord("\n"))
+
+    def values(self, row: int) -> dict[str, str]:
+        """The metadata of an image by column; columns without a value are left out.
+
+        Raises:
+            GalleryError: the file is damaged.
+        """
+        return self._values(self.line(row))
+
+    def line(self, row: int) -> bytes:
+        """The metadata of an image as it is stored; empty where there is none."""
+        if not self.card.columns_bytes:
+            return b""
+        start = int(self._lines[row - 1]) + 1 if row else 0
+        return self.column_bytes[start : int(self._lines[row])].tobytes()
+
+    @cached_property
+    def known_paths(self) -> set[str]:
+        """All paths, shared with the galleries that a writer makes of this one."""
+        return set(self.paths())
+
+    def column(self, name: str) -> list[str]:
+        """The N values of a column: metadata, `pid`, `camid` or `path`; empty where unknown.
+
+        Raises:
+            GalleryError: an unknown column; the message lists the available ones.
+        """
+        if name == "path":
+            return self.paths()
+        if name in OWN_COLUMNS:
+            return self.names_of(name)
+        if name not in self.card.columns:
+            available = ", ".join((*OWN_COLUMNS, *self.card.columns))
+            raise GalleryError(f"{self.folder}: unknown column {name!r}; available: {available}")
+        lines = self.column_bytes.tobytes().split(b"\n")[:-1]
+        return [self._values(line).get(name, "") for line in lines]
+
+    def select(self, where: str) -> np.ndarray:
+        """(N,) bool: images for which a filter holds, such as `site=north and pid!=7`.
+
+        See conditions.py; an empty filter holds for all.
+
+        Raises:
+            ConditionError: a malformed filter or an unknown column.
+        """
+        if not where.strip():
+            return np.ones(len(self), bool)
+        names = (*OWN_COLUMNS, *self.card.columns)
+        return conditions.mask(
+            conditions.parse(where), {name: partial(self.column, name) for name in names}
+        )
+
+    def selected(self, where: str) -> np.ndarray:
+        """(n,) rows for which a filter holds; see `select`.
+
+        Raises:
+            GalleryError: it holds for no image.
+        """
+        rows = np.flatnonzero(self.select(where))
+        if not len(rows):
+            raise GalleryError(f"no image of {self.folder} has {where}: change the filter")
+        return rows
+
+    def _values(self, line: bytes) -> dict[str, str]:
+        try:
+            values = json.loads(line) if line else {}
+        except ValueError:
+            values = None
+        if not isinstance(values, dict) or not all(isinstance(x, str) for x in values.values()):
+            raise GalleryError(
+                f"{self.folder / self.card.file(COLUMNS)} is damaged: copy or build the gallery "
+                "again"
+            )
+        return values
 
 
 def number_of(name: str) -> int:
@@ -244,103 +383,27 @@ def named_of(names: Iterable[str]) -> dict[int, str]:
     return {number: name for number, name in found.items() if number >= NAMED}
 
 
-def append_rows(
-    gallery: GalleryRows,
-    rows: np.ndarray,
-    pids: np.ndarray,
-    camids: np.ndarray,
-    paths: Iterable[str],
-    names: Mapping[int, str],
-) -> Card:
-    """Write rows behind the counted ones; the card that counts them, not yet written.
-
-    Args:
-        gallery: whose folder is locked.
-        rows: (n, D) as the card's dtype.
-        pids: (n,).
-        camids: (n,).
-        paths: n of them.
-        names: number -> name, of all people and cameras that are not numbers.
+def _check_ids(folder: Path, card: Card) -> None:
+    """Read and check `ids.bin`.
 
     Raises:
-        DiskFullError: there is no space for them; the gallery is as it was.
+        GalleryError: it is too short, has changed, or holds impossible numbers.
     """
-    card, folder = gallery.card, gallery.folder
-    encoded = [os.fsencode(path) for path in paths]
-    start = int(gallery.numbers["end"][-1]) if len(gallery) else 0
-    numbers = np.empty(len(encoded), ID)
-    numbers["end"] = start + np.cumsum([len(path) for path in encoded], dtype=np.int64)
-    numbers["pid"], numbers["camid"] = pids, camids
-    parts = {
-        EMBEDDINGS: (card.count * card.row_bytes, rows.tobytes()),
-        IDS: (card.count * ID.itemsize, numbers.tobytes()),
-        PATHS: (start, b"".join(encoded)),
-    }
-    if names != gallery.names:  # names that no row has are harmless
-        write_json(folder / NAMES, {str(number): name for number, name in names.items()})
-    for file, (place, data) in parts.items():
-        put(folder / file, place, data)
-    crcs = {file: crc32(data, card.crc32[file]) for file, (_, data) in parts.items()}
-    return replace(card, count=card.count + len(rows), crc32={**card.crc32, **crcs})
-
-
-def put(path: Path, start: int, data: bytes | memoryview) -> None:
-    """Write `data` at byte `start`, cut off what came behind, and flush it to the disk.
-
-    Raises:
-        DiskFullError: there is no space for it; nothing is left behind `start`.
-    """
-    with path.open("r+b" if path.exists() else "w+b") as file:
-        file.truncate(start)
-        file.seek(start)
-        try:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        except OSError as error:
-            with suppress(OSError):
-                file.truncate(start)
-            raise (disk_full(path.parent / CARD) if is_disk_full(error) else error) from error
-
-
-def content_crc32(gallery: GalleryRows) -> Card:
-    """The card with a CRC-32 of each data file; older versions wrote none."""
-    content = {EMBEDDINGS: gallery.checked, IDS: gallery.numbers, PATHS: gallery.path_bytes}
-    known = gallery.card.crc32
-    crcs = {file: known.get(file, crc32(part)) for file, part in content.items()}
-    return replace(gallery.card, crc32={**known, **crcs})
-
-
-def _map_ids(folder: Path, card: Card) -> tuple[np.ndarray, np.ndarray]:
-    """`ids.bin` (N,) and the counted bytes of `paths.bin`."""
-    numbers = mapped(folder / IDS, ID, card.count)
-    length = int(numbers["end"][-1]) if len(numbers) else 0
-    return numbers, mapped(folder / PATHS, np.dtype(np.uint8), length)
-
-
-def _read_ids(folder: Path, card: Card) -> tuple[np.ndarray, np.ndarray]:
-    """The same, all of it read and checked.
-
-    Raises:
-        GalleryError: a file is too short, has changed, or holds impossible numbers.
-    """
-    numbers = mapped(folder / IDS, ID, card.count)
-    check_crc32(folder / IDS, card, numbers)
+    path = folder / card.file(IDS)
+    numbers = mapped(path, ID, card.count)
+    check_crc32(path, card, numbers)
     ends, known = numbers["end"], np.minimum(numbers["pid"], numbers["camid"])
     if len(numbers) and (ends[0] < 0 or (ends[1:] < ends[:-1]).any() or known.min() < UNKNOWN):
-        raise GalleryError(f"{folder / IDS} is damaged: copy or build the gallery again")
-    paths = _map_ids(folder, card)[1]
-    check_crc32(folder / PATHS, card, paths)
-    return numbers, paths
+        raise GalleryError(f"{path} is damaged: copy or build the gallery again")
 
 
-def _read_names(folder: Path) -> dict[int, str]:
+def _read_names(folder: Path, card: Card) -> dict[int, str]:
     """Number -> name; each name is checked against its number, which is its hash.
 
     Raises:
         GalleryError: the file is malformed, or was edited.
     """
-    path = folder / NAMES
+    path = folder / card.file(NAMES)
     check_inside(path)
     if not path.is_file():
         return {}
@@ -400,8 +463,9 @@ def crc32(content: np.ndarray | bytes, before: int = 0) -> int:
 
 
 def _check_same(path: Path, card: Card, crc: int) -> None:
-    name, fix = path.name, "copy or build the gallery again"
-    if name == card.index_file:
+    own = {card.file(name): name for name in (EMBEDDINGS, IDS, PATHS, COLUMNS)}
+    name, fix = own.get(path.name, path.name), "copy or build the gallery again"
+    if path.name == card.index_file:
         name, fix = INDEX, "remove it, and it is built again from the embeddings"
     if crc != card.crc32.get(name, crc):
         raise GalleryError(

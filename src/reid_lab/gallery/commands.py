@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import time
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
+from reid_lab.dataset.readers.own import normalise_label
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import write_text
 from reid_lab.files.console import progress, stderr, stdout
-from reid_lab.files.gallery_files import Card, GalleryError
-from reid_lab.files.image_files import find_images
+from reid_lab.files.gallery_files import Card, GalleryError, number_of
 from reid_lab.gallery import show
 from reid_lab.gallery.embed import Embedder, embedded
-from reid_lab.gallery.images import Labelled, ids_of, label, names_of
+from reid_lab.gallery.images import Labelled, columns_of, ids_of, label, names_of
 from reid_lab.gallery.index import check_count, check_installed
-from reid_lab.gallery.listed import read_labelled
+from reid_lab.gallery.metadata import read_gallery_images, read_more_images
 from reid_lab.gallery.planner import plan as make_plan
 from reid_lab.gallery.results import SearchResult
 from reid_lab.gallery.store import SavedGallery
@@ -39,7 +42,7 @@ class Outcome:
 
 def build(args: Namespace) -> int:
     check_installed(args.index)
-    images, pattern, note = read_labelled(args.images, args.pattern)
+    images, pattern, note = read_gallery_images(args.images, args.metadata, args.pattern)
     check_count(args.index, len(images))
     embedder = Embedder.load(args.checkpoint, args.exit, args.device)
     card = Card(
@@ -65,8 +68,7 @@ def build(args: Namespace) -> int:
 def add(args: Namespace) -> int:
     gallery = SavedGallery.open(args.gallery)
     check_installed(gallery.card.index)
-    paths, other = find_images(args.images)
-    images = label(paths, gallery.card.pattern)
+    images, other = read_more_images(args.images, args.metadata, gallery.card.pattern)
     embedder = _embedder(args, gallery)
     with extend(gallery, embedder.fingerprint) as writer:
         new = [image for image in images if str(image.path) not in writer]
@@ -77,13 +79,14 @@ def add(args: Namespace) -> int:
 def search(args: Namespace) -> int:
     gallery = SavedGallery.open(args.gallery)
     check_installed(gallery.card.index)
+    gallery.selected(args.where)  # an invalid filter is an error before the network is read
     images = label([path.absolute() for path in args.image], gallery.card.pattern)
     embedder = _embedder(args, gallery)
     answers, broken = [], []
     for batch in embedded(embedder, images, args.batch_size):
         broken += batch.broken
         if batch.images:
-            distances, rows = gallery.search(batch.embeddings, args.top)
+            distances, rows = gallery.search(batch.embeddings, args.top, args.where)
             found = zip(batch.images, distances, rows, strict=True)
             answers += [SearchResult.of(gallery, *one) for one in found]
     show.broken(broken)
@@ -95,8 +98,54 @@ def search(args: Namespace) -> int:
     return int(bool(broken))
 
 
+def remove(args: Namespace) -> int:
+    gallery = SavedGallery.open(args.gallery)
+    check_installed(gallery.card.index)
+    if args.dry_run:
+        rows = _to_remove(gallery, args)
+    else:
+        with extend(gallery, gallery.card.fingerprint) as writer:
+            gallery = writer.gallery
+            rows = _to_remove(gallery, args)
+            writer.remove(rows)
+    show.removed(gallery, rows, args.dry_run)
+    return 0
+
+
+def _to_remove(gallery: SavedGallery, args: Namespace) -> np.ndarray:
+    """(N,) bool: images of one of the people, in one of the files, for which the filter holds.
+
+    Raises:
+        UserError: nothing was given, or no image is selected.
+    """
+    rows = gallery.select(args.where)
+    asked = [f"where {args.where}"] if args.where.strip() else []
+    if args.pid:
+        numbers = [number_of(normalise_label(name)) for name in args.pid]
+        rows &= np.isin(gallery.numbers["pid"], numbers)
+        asked.append(f"of person {' or '.join(args.pid)}")
+    if args.file:
+        files = {os.path.normpath(path.absolute()) for path in args.file} | {*map(str, args.file)}
+        rows &= np.array([path in files for path in gallery.paths()], bool)
+        asked.append(f"from {' or '.join(map(str, args.file))}")
+    if not asked:
+        raise UserError("nothing to remove: give --pid, --where or --file")
+    if not rows.any():
+        raise UserError(
+            f"{args.gallery} has no image {', '.join(asked)}: nothing was removed; "
+            "reid-lab gallery people lists its people"
+        )
+    return rows
+
+
 def info(args: Namespace) -> int:
     show.info(SavedGallery.open(args.gallery))
+    return 0
+
+
+def people(args: Namespace) -> int:
+    gallery = SavedGallery.open(args.gallery)
+    show.people(gallery, np.flatnonzero(gallery.select(args.where)))
     return 0
 
 
@@ -142,8 +191,8 @@ def _fill(
         task = bar.add_task("embed", total=len(images))
         for batch in embedded(embedder, images, batch_size, full=True):
             if batch.images:
-                ids, names = ids_of(batch.images), names_of(batch.images)
-                writer.append(batch.embeddings, ids, names)
+                labels = ids_of(batch.images), names_of(batch.images), columns_of(batch.images)
+                writer.append(batch.embeddings, *labels)
             outcome.done += len(batch.images)
             outcome.broken += batch.broken
             bar.advance(task, len(batch))

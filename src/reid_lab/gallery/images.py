@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ SECONDS = 1.0  # for a path; good patterns take microseconds
 class Labelled(NamedTuple):
     """An image with the names of its person, camera and tracklet, empty where they are unknown.
 
-    `box` is its part of the file; None is all of it.
+    `box` is its part of the file; None is all of it. `values` is its metadata by column.
     """
 
     path: Path
@@ -36,6 +37,7 @@ class Labelled(NamedTuple):
     camera: str = ""
     tracklet: str = ""
     box: Box | None = None
+    values: Mapping[str, str] = MappingProxyType({})
 
     @property
     def pid(self) -> int:
@@ -97,6 +99,12 @@ def ids_of(images: Sequence[Labelled]) -> Ids:
 def names_of(images: Sequence[Labelled]) -> dict[int, str]:
     """Number -> name of people and cameras that are not numbers."""
     return named_of(name for image in images for name in image[1:3] if name)
+
+
+def columns_of(images: Sequence[Labelled]) -> dict[str, list[str]]:
+    """The metadata by column, a value for each image; empty where it has none."""
+    names = dict.fromkeys(name for image in images for name in image.values)
+    return {name: [image.values.get(name, "") for image in images] for name in names}
 
 
 def _search(pattern: re.Pattern[str], path: Path) -> re.Match[str] | None:

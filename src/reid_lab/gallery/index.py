@@ -131,13 +131,18 @@ def build(
     return index
 
 
+def fits(name: IndexName, count: int) -> bool:
+    """Whether an index can be trained on `count` images: a product code needs some."""
+    return name != "ivf_pq" or count >= POINTS << 4
+
+
 def check_count(name: IndexName, count: int) -> None:
     """Check that an index can be trained on `count` images.
 
     Raises:
         UserError: they are too few for a product code.
     """
-    if name == "ivf_pq" and count < POINTS << 4:
+    if not fits(name, count):
         raise UserError(
             f"index ivf_pq learns its codes from at least {POINTS << 4} images and there are "
             f"{count}: use flat, which is exact and fast at this size, or sq8"

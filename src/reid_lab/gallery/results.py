@@ -40,6 +40,7 @@ class SearchResult:
 
 def _match(gallery: SavedGallery, image: Labelled, distance: float, row: int) -> Match:
     pid, camid = (int(gallery.numbers[row][column]) for column in ("pid", "camid"))
-    found = Labelled(Path(gallery.path(row)), gallery.name(pid), gallery.name(camid))
+    path, values = Path(gallery.path(row)), gallery.values(row)
+    found = Labelled(path, gallery.name(pid), gallery.name(camid), values=values)
     known = image.pid > 0 and pid >= -1  # -1 and 0 are certainly other images
     return Match(found, distance, image.pid == pid if known else None)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment, StrictUndefined
 from rich.table import Table
 from rich.text import Text
@@ -27,8 +28,9 @@ VERDICTS = {True: Text("✓", "green"), False: Text("✗", "red"), None: Text(""
 
 def answers(found: Sequence[SearchResult]) -> None:
     """A table for each query image."""
+    columns = list(dict.fromkeys(c for a in found for m in a.matches for c in m.image.values))
     for answer in found:
-        table = head_table("", "Distance", "Person", "Camera", "")
+        table = head_table("", "Distance", "Person", "Camera", "", *map(escaped, columns))
         table.add_column("Image", overflow="fold")
         for place, match in enumerate(answer.matches, 1):
             table.add_row(
@@ -37,6 +39,7 @@ def answers(found: Sequence[SearchResult]) -> None:
                 name(match.image.person),
                 name(match.image.camera),
                 VERDICTS[match.right],
+                *(Text(escaped(match.image.values.get(column, ""))) for column in columns),
                 Text(str(match.image.path)),
             )
         _print(f"{answer.image.path}{_who(answer.image)}", table)
@@ -56,6 +59,7 @@ def info(gallery: SavedGallery) -> None:
         "exit": card.exit,
         "model": f"{card.fingerprint[:12]}, images of {card.image[0]}x{card.image[1]}",
         "index": card.index + (f", learned from {card.trained:,} images" if card.trained else ""),
+        "metadata": ", ".join(map(escaped, card.columns)) or "none",
         "on disk": memory(sum(path.stat().st_size for path in files)),
         "pattern": card.pattern or "none: people are unknown",
     }
@@ -63,6 +67,34 @@ def info(gallery: SavedGallery) -> None:
     for name, text in rows.items():
         table.add_row(Text(name, "dim"), Text(text, overflow="fold"))
     _print(str(gallery.folder), table)
+
+
+def people(gallery: SavedGallery, rows: np.ndarray) -> None:
+    """The people of some rows: their images, cameras and metadata."""
+    numbers = gallery.numbers["pid"][rows]
+    table = head_table("Person", "Images", "Cameras")
+    for pid in np.unique(numbers).tolist():
+        theirs = gallery.numbers["camid"][rows[numbers == pid]]
+        cameras = [name(gallery.name(camid)) for camid in np.unique(theirs).tolist()]
+        who = name(gallery.name(pid))
+        table.add_row(Text(who), f"{len(theirs):,}", Text(", ".join(cameras)))
+    _print(f"{gallery.folder}: {len(rows):,} images", table)
+
+
+def removed(gallery: SavedGallery, rows: np.ndarray, dry_run: bool) -> None:
+    """One line, and with `dry_run` the images that would be removed."""
+    which = np.flatnonzero(rows).tolist()
+    people = sorted({gallery.name(pid) for pid in gallery.numbers["pid"][which].tolist()})
+    who = ", ".join(map(name, people[:LISTED])) + ", ..." * (len(people) > LISTED)
+    count = f"{len(which):,} image{'s' * (len(which) > 1)} (person {who})"
+    left = len(gallery) - len(which)
+    if dry_run:
+        for row in which:
+            stdout.print(Text(escaped(gallery.path(row))), soft_wrap=True)
+        text = f"would remove {count}; {left:,} images would be left. Nothing was removed"
+    else:
+        text = f"{count} removed; {left:,} images now. Image files outside of the gallery stay"
+    stdout.print(Text(f"{gallery.folder}: {text}"), soft_wrap=True)
 
 
 def plan(made: IndexPlan, gallery: SavedGallery) -> None:

@@ -22,8 +22,8 @@ from reid_lab.files.gallery_files import (
     check_inside,
     mapped,
 )
-from reid_lab.gallery.flat import Found
-from reid_lab.gallery.index import Approximate, Index, build
+from reid_lab.gallery.flat import Flat, Found
+from reid_lab.gallery.index import Approximate, Index, build, fits
 from reid_lab.retrieval.embeddings import Ids
 
 __all__ = ["UNKNOWN", "SavedGallery"]
@@ -81,16 +81,31 @@ class SavedGallery(GalleryRows):
                     "embeddings cannot be compared, build one of them again"
                 )
 
-    def search(self, query: Tensor | np.ndarray, k: int) -> Found:
-        """The `k` nearest rows of queries (Q, D), by the gallery's index; see `Index.search`."""
-        return self.index.search(query, k)
+    def search(self, query: Tensor | np.ndarray, k: int, where: str = "") -> Found:
+        """The `k` nearest rows of queries (Q, D), by the gallery's index; see `Index.search`.
+
+        Args:
+            query: (Q, D).
+            k: matches of each.
+            where: searches only images for which a filter holds, see `select`; then exactly.
+
+        Raises:
+            UserError: an invalid filter, or one that holds for no image.
+        """
+        if not where.strip():
+            return self.index.search(query, k)
+        rows = self.selected(where)
+        part = Flat(self.checked[rows], self.card.metric, self.unit_rows)
+        distances, found = part.search(query, k)
+        return distances, rows[found]
 
     @cached_property
     def index(self) -> Index:
         """The index over all rows; rows that an interrupted append did not index are added."""
         index = self.saved_index()
         if index is None:
-            return build(self.card.index, self.checked, self.card.metric, self.unit_rows)
+            name = self.card.index if fits(self.card.index, len(self)) else "flat"
+            return build(name, self.checked, self.card.metric, self.unit_rows)
         if len(index) < len(self):
             index.add(self.checked[len(index) :])
         return index

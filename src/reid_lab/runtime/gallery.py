@@ -1,15 +1,31 @@
-"""Search a saved gallery with numpy: exact, without torch.
+"""Search and change a saved gallery with numpy: exact, without torch.
 
 Every row is compared, with any index of the gallery; `reid_lab.gallery` has faster searches.
+
+gallery = Gallery.open("people.gallery", model.manifest)
+gallery = gallery.add(embeddings, paths, people=names)  # on the disk when it returns
+distances, rows = gallery.search(query, 10, where="site=north")
+names = [gallery.name(gallery.pids[row]) for row in rows[0]]
+gallery, removed = gallery.remove("pid='Ann Lee'")
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from reid_lab.files.gallery_files import Card, GalleryRows, comparable
+from reid_lab.files.gallery_files import (
+    UNKNOWN,
+    Card,
+    GalleryError,
+    GalleryRows,
+    comparable,
+    named_of,
+    number_of,
+)
+from reid_lab.files.gallery_writer import RowWriter, locked, remove_where
 from reid_lab.runtime.manifest import ExportError, Manifest
 
 BLOCK = 1 << 16  # rows compared at a time
@@ -46,14 +62,21 @@ class Gallery(GalleryRows):
         """The exit of its embeddings, at which queries are embedded."""
         return self.card.exit
 
-    def search(self, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, query: np.ndarray, k: int, where: str = "") -> tuple[np.ndarray, np.ndarray]:
         """Search queries (Q, D): distances (Q, k) float32 and rows (Q, k), nearest first.
 
         Distances are Euclidean or 1 - cosine, by the gallery's metric. Ties are broken by gallery
         index. There are fewer columns if the gallery has fewer rows.
 
+        Args:
+            query: (Q, D).
+            k: matches of each.
+            where: searches only images for which a filter holds, such as
+                `site=north and time>=2026-01-01`; see `select`.
+
         Raises:
             ExportError: embeddings of another dimension or that cannot be compared, or k < 1.
+            UserError: an invalid filter, or one that holds for no image.
         """
         dim = self.card.dim
         if not len(self):
@@ -66,22 +89,86 @@ class Gallery(GalleryRows):
             raise ExportError("a query is not finite, or only zeros: export again")
         cosine = self.card.metric == "cosine"
         wanted = _unit(query) if cosine else query.astype(np.float64)
-        squared = np.empty((len(query), len(self)))
-        for start in range(0, len(self), BLOCK):
-            squared[:, start : start + BLOCK] = self._squared(wanted, start, cosine)
-        rows = np.argsort(squared, axis=1, kind="stable")[:, :k]
-        found = np.take_along_axis(squared, rows, 1).clip(min=0)
+        which = self.selected(where) if where.strip() else None
+        count = len(self) if which is None else len(which)
+        squared = np.empty((len(query), count))
+        for start in range(0, count, BLOCK):
+            part = slice(start, start + BLOCK)
+            block = self.embeddings[part if which is None else which[part]]
+            squared[:, part] = _squared(wanted, block, cosine)
+        places = np.argsort(squared, axis=1, kind="stable")[:, :k]
+        found = np.take_along_axis(squared, places, 1).clip(min=0)
+        rows = places if which is None else which[places]
         return (found / 2 if cosine else np.sqrt(found)).astype(np.float32), rows
 
-    def _squared(self, wanted: np.ndarray, start: int, cosine: bool) -> np.ndarray:
-        """(Q, n) squared distances to a block of rows, in float64."""
-        block = self.embeddings[start : start + BLOCK]
-        rows = _unit(block) if cosine else block.astype(np.float64)
-        products = wanted @ rows.T
-        result: np.ndarray = (
-            np.square(wanted).sum(1)[:, None] + np.square(rows).sum(1) - 2 * products
+    def add(
+        self,
+        embeddings: np.ndarray,
+        paths: Sequence[str],
+        people: Sequence[str] | None = None,
+        cameras: Sequence[str] | None = None,
+        columns: Mapping[str, Sequence[str]] | None = None,
+    ) -> Gallery:
+        """Add n images; on the disk when it returns, all of them or none.
+
+        An approximate index is not updated here: the next `reid-lab gallery add` does it.
+
+        Args:
+            embeddings: (n, D) of the gallery's exit.
+            paths: n names of the images, each in the gallery once. Images in a subfolder of the
+                gallery's folder are deleted with their rows by `remove`.
+            people: n names, any text; empty where the person is unknown.
+            cameras: n names, likewise.
+            columns: metadata by name, n values each; empty text is no value.
+
+        Returns:
+            The gallery with the new rows; this one is left as it was opened.
+
+        Raises:
+            GalleryError: another dimension, rows that cannot be compared, or an image that the
+                gallery already has; the first such row is named. Or another process is writing.
+        """
+        blank = [""] * len(paths)
+        labels = [list(blank if given is None else given) for given in (people, cameras)]
+        for what, given in zip(("people", "cameras"), labels, strict=True):
+            if len(given) != len(paths):
+                raise GalleryError(f"{len(given)} {what} for {len(paths)} paths: give one for each")
+        pids, camids = (
+            np.array([number_of(name) if name else UNKNOWN for name in given], np.int64)
+            for given in labels
         )
-        return result
+        names = named_of(name for given in labels for name in given if name)
+        with locked(self.folder):
+            writer = RowWriter(self)
+            writer.append_rows(embeddings, pids, camids, list(paths), names, columns)
+        return writer.gallery
+
+    def remove(self, where: str) -> tuple[Gallery, list[str]]:
+        """Remove the images for which a filter holds, from the disk.
+
+        Args:
+            where: such as `pid='Ann Lee'`; see `select`; `conditions.quoted` quotes a name.
+                `path!=''` holds for all images.
+
+        Returns:
+            The gallery without them, and their paths; none is no error.
+
+        Raises:
+            ConditionError: an empty or invalid filter.
+            GalleryError: another process is writing.
+        """
+        with locked(self.folder):
+            writer = RowWriter(self)
+            gone = remove_where(writer, where)
+        return writer.gallery, gone
+
+
+def _squared(wanted: np.ndarray, block: np.ndarray, cosine: bool) -> np.ndarray:
+    """(Q, n) squared distances to a block of rows, in float64."""
+    rows = _unit(block) if cosine else block.astype(np.float64)
+    products = wanted @ rows.T
+    result: np.ndarray = np.square(wanted).sum(1)[:, None] + np.square(rows).sum(1) - 2 * products
+    return result
 
 
 def _check_model(folder: Path, card: Card, manifest: Manifest) -> None:

@@ -1,0 +1,163 @@
+"""Filters on the columns of a table, such as `site=north and time>=2026-01-01`. Without torch.
+
+Conditions are `name operator value`, joined by `and`; operators are = != < <= > >=. Names and
+values with spaces or operators in them are quoted: `"licence remark"!='on file'`.
+
+A value that is a number is compared as a number, one that is an ISO date (2026-01-01, or
+2026-01-01T08:30 with seconds and time zone as needed) as a date, others as text. A date alone is
+its midnight; without a time zone it is UTC. An empty value is smaller or larger than nothing.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from reid_lab.errors import UserError
+
+OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "!=": operator.ne,
+    "<=": operator.le,
+    ">=": operator.ge,
+    "=": operator.eq,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+_CONDITION = re.compile(
+    r"""\s*(?P<name>"[^"]+"|'[^']+'|[^\s=!<>"']+)"""
+    rf"""\s*(?P<operator>{"|".join(OPERATORS)})"""
+    r"""\s*(?P<value>"[^"]*"|'[^']*'|[^\s=!<>"']+)\s*"""
+)
+_AND = re.compile(r"and(?=[\s\"'])", re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?(?:\d{1,30}\.?\d{0,30}|\.\d{1,30})(?:[eE][+-]?\d{1,3})?")
+_DATE = re.compile(
+    r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(?::(\d\d)(?:\.(\d{1,6}))?)?(Z|[+-]\d\d:\d\d)?)?"
+)
+_EXAMPLE = "expected name, operator (= != < <= > >=), value, as in: site=north and time>=2026-01-01"
+
+
+class ConditionError(UserError):
+    """A filter that cannot be read, or that does not fit the table."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """`column operator value`; see the module."""
+
+    column: str
+    operator: str
+    value: str
+
+    def holds(self, values: Sequence[str]) -> np.ndarray:
+        """(N,) bool, of N values of the column.
+
+        Raises:
+            ConditionError: < or > of a number or a date, and no value is one.
+        """
+        texts, places = np.unique(np.array(values, dtype=object).astype(str), return_inverse=True)
+        wanted, compare = comparable(self.value), OPERATORS[self.operator]
+        ordered = self.operator not in ("=", "!=")
+        kind = type(wanted)
+        found = np.zeros(len(texts), bool)
+        same_kind = False
+        for place, text in enumerate(texts.tolist()):
+            value = comparable(text) if kind is not str else text
+            if isinstance(value, kind) and text:
+                same_kind = True
+                found[place] = compare(value, wanted)
+            elif not ordered:
+                found[place] = compare(text, self.value)
+        if ordered and not same_kind and any(texts):
+            what = {str: "text", Decimal: "number", datetime: "date"}[kind]
+            sample = next(text for text in texts.tolist() if text)
+            raise ConditionError(
+                f"{self.column}{self.operator}{self.value} compares {what}s, and no value of "
+                f"{self.column} is a {what}, such as {sample!r}: write the value as those are"
+            )
+        result: np.ndarray = found[places.reshape(-1)]
+        return result
+
+
+def parse(text: str) -> tuple[Condition, ...]:
+    """The conditions of a filter.
+
+    Raises:
+        ConditionError: malformed; the message shows where.
+    """
+    found, place = [], 0
+    while True:
+        match = _CONDITION.match(text, place)
+        if match is None:
+            raise ConditionError(f"filter {text!r}, at {text[place:]!r}: {_EXAMPLE}")
+        name, sign, value = match.group("name", "operator", "value")
+        found.append(Condition(_unquoted(name), sign, _unquoted(value)))
+        place = match.end()
+        if place == len(text):
+            return tuple(found)
+        joined = _AND.match(text, place)
+        if joined is None:
+            raise ConditionError(
+                f"filter {text!r}, at {text[place:]!r}: join conditions by and, quote values with "
+                "spaces or operators"
+            )
+        place = joined.end()
+
+
+def quoted(text: str) -> str:
+    """A value as a filter takes it.
+
+    Raises:
+        ConditionError: it has both kinds of quotation marks.
+    """
+    if "'" in text and '"' in text:
+        raise ConditionError(f"{text} has both ' and \": a filter's value has one kind at most")
+    return f'"{text}"' if "'" in text else f"'{text}'"
+
+
+def mask(
+    conditions: Sequence[Condition], columns: Mapping[str, Callable[[], Sequence[str]]]
+) -> np.ndarray:
+    """(N,) bool: rows for which all `conditions` hold.
+
+    Args:
+        conditions: one or more.
+        columns: name -> a function that returns the N values.
+
+    Raises:
+        ConditionError: an unknown column; the message lists the available ones.
+    """
+    found: list[np.ndarray] = []
+    for condition in conditions:
+        if condition.column not in columns:
+            raise ConditionError(
+                f"unknown column {condition.column!r}; available: {', '.join(columns)}"
+            )
+        found.append(condition.holds(columns[condition.column]()))
+    both: np.ndarray = np.logical_and.reduce(found)
+    return both
+
+
+def comparable(text: str) -> Decimal | datetime | str:
+    """The number or date that a text is, else the text."""
+    if _NUMBER.fullmatch(text):
+        return Decimal(text)
+    if match := _DATE.fullmatch(text):
+        day, minutes, seconds, fraction, zone = match.groups()
+        zone = "+00:00" if zone in (None, "Z") else zone
+        clock = f"{minutes or '00:00'}:{seconds or '00'}.{(fraction or '').ljust(6, '0')}"
+        try:
+            return datetime.fromisoformat(f"{day}T{clock}{zone}").astimezone(timezone.utc)
+        except (ValueError, OverflowError):  # such as February 30
+            return text
+    return text
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if text[0] in "\"'" else text
