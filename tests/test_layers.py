@@ -18,13 +18,14 @@ ORDER += [
     "retrieval",
     "budget",
     "runtime",
+    "serve",
     "report",
     "frontier",
     "callbacks",
     "config",
 ]
 ORDER += ["run", "gallery", "cost", "doctor", "export", "cli", "dashboard"]
-PLAIN = ("search", "frontier", "retrieval", "budget", "runtime", "report", "classical")
+PLAIN = ("search", "frontier", "retrieval", "budget", "runtime", "serve", "report", "classical")
 # modules and names that Windows or macOS lack
 POSIX = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "posix", "msvcrt", "winreg"}
 ELSEWHERE = {"os.fork", "os.geteuid", "os.getuid", "os.killpg", "os.setsid", "os.uname"}

@@ -5,7 +5,8 @@ Plain numpy: exit rules also drive an exported network (`reid_lab.runtime`).
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
+from collections import deque
 from collections.abc import Sequence
 from typing import Protocol as Interface
 
@@ -141,11 +142,15 @@ class RunningQuantile:
     Args:
         probabilities: (S,) q_s.
         horizon: queries over which a deviation is corrected; None is the paper's rule.
+        window: queries that an exit remembers, for `probabilities` that change; None keeps all.
     """
 
-    def __init__(self, probabilities: Floats, horizon: int | None = None) -> None:
+    def __init__(
+        self, probabilities: Floats, horizon: int | None = None, window: int | None = None
+    ) -> None:
         self.probabilities, self.horizon = probabilities, horizon
-        self._seen: list[list[float]] = [[] for _ in probabilities]
+        self._arrived: list[deque[float]] = [deque(maxlen=window) for _ in probabilities]
+        self._seen: list[list[float]] = [[] for _ in probabilities]  # sorted
         self._owed = np.zeros(len(probabilities))  # expected minus actual number of exits
 
     def exits_here(self, exit: int, confidence: Floats, within: Floats) -> Mask:
@@ -154,6 +159,11 @@ class RunningQuantile:
         hardness = (-confidence).tolist()
         for i, (value, place) in enumerate(zip(hardness, within.tolist(), strict=True)):
             quantile = (bisect_right(seen, value) + place) / (len(seen) + 1)  # easiest first
+            arrived = self._arrived[exit]
+            if arrived.maxlen is not None:
+                if len(arrived) == arrived.maxlen:
+                    del seen[bisect_left(seen, arrived[0])]
+                arrived.append(value)
             insort(seen, value)
             more = self._owed[exit] / self.horizon if self.horizon else 0.0
             out[i] = quantile < q + more

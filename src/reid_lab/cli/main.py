@@ -21,6 +21,7 @@ from reid_lab.cli import (
     frontier,
     gallery,
     runtime,
+    serve,
     soften,
     weights,
     workspace,
@@ -85,6 +86,7 @@ def tree() -> tuple[Parser, dict[str, Parser]]:
         weights,
         export,
         runtime,
+        serve,
         soften,
         workspace,
     ):

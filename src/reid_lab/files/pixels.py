@@ -70,14 +70,31 @@ def read_pixels(path: Path) -> np.ndarray:
         ImageError: the file is missing, damaged, not an image, or has more than `MAX_PIXELS`.
     """
     with _explained(path):
-        data = _checked(path).read_bytes()
-        if simplejpeg is not None and data.startswith(JPEG):
-            return _read_jpeg(data)
-        image = _opened(io.BytesIO(data))
-        image.load()
-        # Pillow applies a TIFF's orientation itself
-        orientation = 1 if isinstance(image, TiffImageFile) else _orientation(image)
-        return _upright(_rgb(image), orientation)
+        return _decoded(_checked(path).read_bytes())
+
+
+def decode_pixels(data: bytes, name: str, limit: int = MAX_PIXELS) -> np.ndarray:
+    """Decode the bytes of an image file as `read_pixels`: (H, W, 3) uint8 RGB.
+
+    Args:
+        name: of the image, for the message.
+        limit: most pixels; `MAX_PIXELS` at most.
+
+    Raises:
+        ImageError: damaged, not an image, or too many pixels.
+    """
+    with _explained(Path(name)):
+        return _decoded(data, limit)
+
+
+def _decoded(data: bytes, limit: int = MAX_PIXELS) -> np.ndarray:
+    if simplejpeg is not None and data.startswith(JPEG):
+        return _read_jpeg(data, limit)
+    image = _opened(io.BytesIO(data), limit)
+    image.load()
+    # Pillow applies a TIFF's orientation itself
+    orientation = 1 if isinstance(image, TiffImageFile) else _orientation(image)
+    return _upright(_rgb(image), orientation)
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -128,7 +145,7 @@ def _reason(error: Exception) -> str:
     return f"it is damaged ({error or type(error).__name__}). Replace or remove it"
 
 
-def _opened(file: BinaryIO) -> ImageFile:
+def _opened(file: BinaryIO, limit: int = MAX_PIXELS) -> ImageFile:
     """Open an image and read its header only.
 
     Not by `Image.open`, which tries dozens of other formats and has its own size limit.
@@ -143,10 +160,10 @@ def _opened(file: BinaryIO) -> ImageFile:
         what = "it does not start like an image" if start else "it is empty (0 bytes)"
         raise _UnusableError(f"{what}. Replace or remove it; supported: JPEG, PNG, BMP, WebP, TIFF")
     if kind is WebPImageFile:  # Pillow allocates the pixels when it opens one
-        _check_size(*_webp_size(start))
+        _check_size(*_webp_size(start), limit)
     file.seek(0)
     image = kind(file)
-    _check_size(*_size(image))
+    _check_size(*_size(image), limit)
     if isinstance(image, PngImageFile):  # its checksums, which decoding ignores
         image.verify()
         file.seek(0)
@@ -154,24 +171,25 @@ def _opened(file: BinaryIO) -> ImageFile:
     return image
 
 
-def _check_size(width: int, height: int) -> None:
+def _check_size(width: int, height: int, limit: int = MAX_PIXELS) -> None:
     """Check the size of an image.
 
     Raises:
-        _UnusableError: no pixels, or more than `MAX_PIXELS`.
+        _UnusableError: no pixels, or more than `limit`.
     """
     if width < 1 or height < 1:
         raise _UnusableError(f"it is {width} x {height} pixels. Replace or remove it")
-    if width * height > MAX_PIXELS:
+    if width * height > limit:
+        name = " (reid_lab.files.pixels.MAX_PIXELS)" if limit == MAX_PIXELS else ""
         raise _UnusableError(
-            f"it is {width:,} x {height:,} pixels; the limit is {MAX_PIXELS:,} pixels "
-            "(reid_lab.files.pixels.MAX_PIXELS). Resize or crop it"
+            f"it is {width:,} x {height:,} pixels; the limit is {limit:,} pixels{name}. "
+            "Resize or crop it"
         )
 
 
-def _read_jpeg(data: bytes) -> np.ndarray:
+def _read_jpeg(data: bytes, limit: int = MAX_PIXELS) -> np.ndarray:
     height, width, *_ = simplejpeg.decode_jpeg_header(data)
-    _check_size(width, height)
+    _check_size(width, height, limit)
     decoded = simplejpeg.decode_jpeg(data, colorspace="RGB")
     if not _has_metadata(data, JpegImageFile):
         result: np.ndarray = decoded

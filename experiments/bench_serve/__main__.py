@@ -1,0 +1,228 @@
+"""Load on the service: throughput, latency, share by exit and Rank-1, with and without early exit.
+
+    python -m experiments.bench_serve --model exported --images SYNTHETIC \\
+        --gallery g_stage1 g_stage2 g_stage3 g_fusion --out experiments/bench_serve/load.csv
+
+Closed loop: so many clients, each sends its next query when the last one is answered. Open loop:
+queries arrive at a fixed rate, twice what the whole network alone can take, answered or not.
+Clients and service share the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import http.client
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+NAME = re.compile(r"([-\d]+)_c(\d+)")
+BOUNDARY = "----reid-lab"
+
+
+@dataclass(frozen=True)
+class Query:
+    body: bytes
+    pid: str
+    camid: str
+
+
+@dataclass
+class Measured:
+    """Answers of one arm."""
+
+    seconds: list[float] = field(default_factory=list)
+    exits: Counter[str] = field(default_factory=Counter)
+    right: int = 0
+    late: int = 0
+    errors: Counter[int] = field(default_factory=Counter)
+    mul_adds: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, query: Query, status: int, content: bytes, seconds: float) -> None:
+        with self.lock:
+            if status != 200:
+                self.errors[status] += 1
+                return
+            result = json.loads(content)["results"][0]
+            self.seconds.append(seconds)
+            self.exits[result["exit"]] += 1
+            self.late += result["late_ms"] > 0
+            self.mul_adds += result["mul_adds"]
+            first = next(
+                (m for m in result["matches"] if (m["pid"], m["camid"]) != (query.pid, query.camid)),
+                None,
+            )
+            self.right += bool(first and first["pid"] == query.pid)
+
+
+def read_queries(folder: Path) -> list[Query]:
+    queries = []
+    for path in sorted((folder / "query").glob("*.jpg")):
+        found = NAME.match(path.name)
+        assert found, path
+        pid, camid = str(int(found[1])), str(int(found[2]))
+        queries.append(Query(form(path.read_bytes()), pid, camid))
+    return queries
+
+
+def form(image: bytes) -> bytes:
+    head = (
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="top"\r\n\r\n50\r\n'
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="images"; filename="q.jpg"\r\n'
+        "Content-Type: image/jpeg\r\n\r\n"
+    )
+    return head.encode() + image + f"\r\n--{BOUNDARY}--\r\n".encode()
+
+
+def post(connection: http.client.HTTPConnection, query: Query) -> tuple[int, bytes]:
+    headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+    connection.request("POST", "/search", query.body, headers)
+    response = connection.getresponse()
+    return response.status, response.read()
+
+
+def closed(port: int, queries: Sequence[Query], clients: int, count: int) -> tuple[Measured, float]:
+    """`count` queries by `clients` at a time; the answers and the seconds that it took."""
+    measured, numbers = Measured(), iter(range(count))
+    lock = threading.Lock()
+
+    def client() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        while True:
+            with lock:
+                number = next(numbers, None)
+            if number is None:
+                return
+            query, start = queries[number % len(queries)], time.perf_counter()
+            measured.add(query, *post(connection, query), time.perf_counter() - start)
+
+    return measured, together([client] * clients)
+
+
+def opened(
+    port: int, queries: Sequence[Query], rate: float, seconds: float, senders: int = 48
+) -> tuple[Measured, float]:
+    """Queries that arrive at `rate` a second; latency counts from when they should have been sent."""
+    measured, numbers = Measured(), iter(range(int(rate * seconds)))
+    lock, begin = threading.Lock(), time.perf_counter() + 0.2
+
+    def sender() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        while True:
+            with lock:
+                number = next(numbers, None)
+            if number is None:
+                return
+            due = begin + number / rate
+            time.sleep(max(0.0, due - time.perf_counter()))
+            query = queries[number % len(queries)]
+            measured.add(query, *post(connection, query), time.perf_counter() - due)
+
+    return measured, together([sender] * senders) - 0.2
+
+
+def together(work: Sequence[Callable[[], None]]) -> float:
+    threads = [threading.Thread(target=run) for run in work]
+    start = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return time.perf_counter() - start
+
+
+class Server:
+    """`reid-lab serve` in a process of its own."""
+
+    def __init__(self, args: argparse.Namespace, *more: str) -> None:
+        words = ["serve", "--model", str(args.model), "--people", str(args.people)]
+        words += ["--gallery", *map(str, args.gallery), "--port", "0", "--threads", "1", *more]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "reid_lab.cli", *words], stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout
+        for line in self.process.stdout:
+            if line.startswith("http://"):
+                self.port = int(line.rsplit(":", 1)[1])
+                return
+        raise SystemExit(f"the service ended with status {self.process.wait()}")
+
+    def status(self) -> dict[str, object]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request("GET", "/status")
+        result: dict[str, object] = json.loads(connection.getresponse().read())
+        return result
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+
+def row(arm: str, load: str, measured: Measured, seconds: float) -> dict[str, object]:
+    times = np.array(measured.seconds) * 1_000
+    count = len(times)
+    p50, p95, p99 = np.quantile(times, [0.5, 0.95, 0.99]).round(1)
+    shares = {name: round(n / count, 4) for name, n in sorted(measured.exits.items())}
+    return {
+        "arm": arm,
+        "load": load,
+        "queries": count,
+        "errors": sum(measured.errors.values()),
+        "queries_per_s": round(count / seconds, 1),
+        "p50_ms": p50,
+        "p95_ms": p95,
+        "p99_ms": p99,
+        "late": round(measured.late / count, 4),
+        "rank1": round(measured.right / count, 4),
+        "mean_mul_adds": round(measured.mul_adds / count),
+        "shares": " ".join(f"{name}={share}" for name, share in shares.items()),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--gallery", type=Path, nargs="+", required=True)
+    parser.add_argument("--people", type=Path, default=Path("people.sqlite"))
+    parser.add_argument("--images", type=Path, required=True, help="with query/, as Market-1501")
+    parser.add_argument("--queries", type=int, default=2_000, help="of each closed loop")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--budgets-ms", type=float, nargs="+", default=[50.0])
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each open loop")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    queries, rows, capacity = read_queries(args.images), [], 0.0
+    arms = {"last exit": ()} | {f"{ms:g} ms": ("--budget-ms", f"{ms:g}") for ms in args.budgets_ms}
+    for arm, words in arms.items():
+        server = Server(args, *words)
+        try:
+            closed(server.port, queries, 8, 100)  # warms up
+            for clients in args.clients:
+                done = closed(server.port, queries, clients, args.queries)
+                rows.append(row(arm, f"{clients} clients", *done))
+                print(rows[-1], flush=True)
+            capacity = capacity or float(rows[-1]["queries_per_s"])  # type: ignore[arg-type]
+            done = opened(server.port, queries, 2 * capacity, args.seconds)
+            rows.append(row(arm, f"{2 * capacity:.0f} a second", *done))
+            print(rows[-1], flush=True)
+        finally:
+            server.stop()
+    with args.out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()

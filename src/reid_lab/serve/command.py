@@ -1,0 +1,143 @@
+"""`reid-lab serve`: open everything, then listen."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvicorn
+
+from reid_lab.errors import UserError
+from reid_lab.files.pixels import ImageError, read_pixels
+from reid_lab.runtime.gallery import Gallery
+from reid_lab.runtime.model import Model
+from reid_lab.serve.app import Service, build_app, thumbnail
+from reid_lab.serve.guard import Limits
+from reid_lab.serve.metrics import Metrics
+from reid_lab.serve.people import People
+from reid_lab.serve.scheduler import Scheduler, Target
+
+KEY = "REID_LAB_API_KEY"
+LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until Ctrl-C or SIGTERM; requests that run are answered first.
+
+    Raises:
+        UserError: not an export, people of another network, or an address that cannot be used.
+    """
+    key = os.environ.get(KEY, "")
+    if args.host not in LOCAL and not key:
+        raise UserError(
+            f"--host {args.host} is reached from other machines: set the environment variable "
+            f"{KEY}, which requests must have as X-API-Key"
+        )
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # malformed forms are answered
+    model = Model(args.model, args.threads)
+    model.open_whole()
+    people = open_people(args.people, model, args.gallery, args.metric)
+    listening = _listening(args.host, args.port)
+    target = Target(args.budget_ms, args.mul_adds, args.policy)
+    scheduler = Scheduler(model, people, target, args.batch_size)
+    limits = Limits(
+        args.max_mib << 20, args.max_pixels, args.max_images, args.max_seconds, args.max_requests
+    )
+    service = Service(model, people, scheduler, limits, Metrics(scheduler, people))
+    hosts = frozenset() if args.host in ("0.0.0.0", "::") and not args.allow_host else LOCAL
+    app = build_app(service, key, hosts and hosts | {args.host.lower(), *args.allow_host})
+    _describe(service, listening)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off")
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        scheduler.close()
+        people.close()
+        listening.close()
+    return 0
+
+
+def open_people(
+    path: Path, model: Model, folders: Sequence[Path], metric: str | None = None
+) -> People:
+    """The people in a file, with the images of galleries that are not there yet.
+
+    Args:
+        folders: galleries of the same images, one for each exit.
+        metric: of a new file; None is that of the galleries, or euclidean.
+
+    Raises:
+        UserError: galleries of other exits, metrics or images than those of the file.
+    """
+    manifest = model.manifest
+    galleries = {g.exit: g for g in (Gallery.open(folder, manifest) for folder in folders)}
+    last = [e.name for e in manifest.exits if e.stream or e is manifest.exits[-1]][-1]
+    if galleries and last not in galleries:
+        raise UserError(
+            f"the galleries are of {', '.join(galleries)}; one of {last}, at which the last "
+            f"queries exit, is missing: reid-lab gallery build --exit {last}"
+        )
+    metrics = {g.card.metric for g in galleries.values()} | ({metric} if metric else set())
+    if len(metrics) > 1:
+        raise UserError(f"the galleries and --metric are of {', '.join(sorted(metrics))}: use one")
+    exits = [name for name in manifest.names if name in galleries]
+    wanted = next(iter(metrics), None)
+    people = People.open(path, manifest, wanted or "euclidean", exits)
+    if wanted and people.metric != wanted:
+        raise UserError(f"{path} is of the metric {people.metric}, not {wanted}")
+    if galleries:
+        missing = [name for name in people.exits if name not in galleries]
+        if missing:
+            raise UserError(
+                f"{path} has the exits {', '.join(people.exits)}: no gallery of {missing}"
+            )
+        added = people.add_gallery(galleries, _thumbnail_of)
+        print(f"{path}: {added:,} images added from {', '.join(map(str, folders))}")
+    return people
+
+
+def _thumbnail_of(path: str) -> bytes:
+    """The thumbnail of a file; empty if it cannot be read, as on another machine."""
+    try:
+        return thumbnail(read_pixels(Path(path)))
+    except ImageError:
+        return b""
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket that listens already, so that an address in use is an error before anything runs.
+
+    Raises:
+        UserError: the address cannot be used.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        found = socket.socket(family, socket.SOCK_STREAM)
+        if sys.platform != "win32":  # there it would share the port
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((host, port))
+        found.listen(1_024)  # who connects before the service runs waits
+    except OSError as error:
+        raise UserError(
+            f"cannot listen at {host}:{port} ({error.strerror or error}): give another --host or "
+            "--port"
+        ) from error
+    return found
+
+
+def _describe(service: Service, listening: socket.socket) -> None:
+    host, port = listening.getsockname()[:2]
+    people, images = service.people.count()
+    print(f"{people:,} people, {images:,} images, metric {service.people.metric}")
+    costs = service.scheduler.costs
+    print("exit         Mul-Adds     ms")
+    for name, mul_adds, ms in zip(costs.exits, costs.mul_adds, costs.ms, strict=True):
+        service.people.threshold(name, 0.01)  # before the first query waits for it
+        print(f"{name:<12} {mul_adds:8.3g} {ms:6.2f}")
+    shown = f"[{host}]" if ":" in host else host
+    print(f"http://{shown}:{port}", flush=True)

@@ -1,0 +1,174 @@
+"""What a request must be before the service reads it: limits, key, host; and errors as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Scope = Mapping[str, Any]
+Message = Any
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+OPEN = {"/", "/health"}  # without a key: they show no person
+SAFE = {"GET", "HEAD", "OPTIONS"}
+HEADERS = [  # of every response
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of one request: bytes of its body, pixels of an image, images, seconds; and of all requests
+    at a time, how many."""
+
+    body: int = 16 << 20
+    pixels: int = 16_000_000
+    images: int = 64
+    seconds: float = 30.0
+    requests: int = 64
+
+
+class RefusedError(Exception):
+    """A request that is refused: the HTTP status and the message."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status, self.message = status, message
+
+
+def error_body(status: int, message: str) -> bytes:
+    """The one form of all errors."""
+    return json.dumps({"error": {"status": status, "message": message}}).encode()
+
+
+class Guard:
+    """ASGI middleware: reads a body whole and within limits before the application sees it.
+
+    Args:
+        app: the application.
+        limits: of requests.
+        key: that requests must have as `X-API-Key`; empty: none.
+        hosts: names in the Host header that are answered; requests to other names come from pages
+            that rebound their own name to this machine.
+        refused: called with the status of each refused request.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        limits: Limits,
+        key: str = "",
+        hosts: frozenset[str] = frozenset(),
+        refused: Callable[[int], None] = lambda status: None,
+    ) -> None:
+        self.app, self.limits, self.key, self.hosts = app, limits, key, hosts
+        self.refused, self.running = refused, 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def sent(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message = {**message, "headers": [*message.get("headers", []), *HEADERS]}
+            await send(message)
+
+        self.running += 1
+        try:
+            self._check(scope)
+            body = await asyncio.wait_for(self._body(scope, receive), self.limits.seconds)
+            work = self.app(scope, _replayed(body, receive), sent)
+            await asyncio.wait_for(work, self.limits.seconds)
+        except RefusedError as error:
+            await self._refuse(error, sent)
+        except asyncio.TimeoutError:
+            message = f"it took more than {self.limits.seconds:g} s"
+            if not started:
+                await self._refuse(RefusedError(408, message), sent)
+        finally:
+            self.running -= 1
+
+    def _check(self, scope: Scope) -> None:
+        """Raises:
+        RefusedError: the request is not answered, whatever its body.
+        """
+        headers = {k.lower(): v.decode("latin-1") for k, v in scope["headers"]}
+        host = _host(headers.get(b"host", ""))
+        if self.hosts and host not in self.hosts:
+            raise RefusedError(
+                403,
+                f"unknown host {host[:100]!r}: start the service with --allow-host {host[:100]}",
+            )
+        if self.key and scope["path"] not in OPEN:
+            given = headers.get(b"x-api-key", "").encode("latin-1")
+            if not secrets.compare_digest(given, self.key.encode()):
+                raise RefusedError(401, "the header X-API-Key is missing or wrong")
+        origin = headers.get(b"origin")
+        if scope["method"] not in SAFE and origin and _host(origin.partition("://")[2]) != host:
+            raise RefusedError(403, "requests from pages of other sites are refused")
+        if self.running > self.limits.requests:
+            raise RefusedError(503, f"{self.limits.requests} requests are running: try again")
+        length = headers.get(b"content-length", "0")
+        if not length.isdecimal() or len(length) > 15 or int(length) > self.limits.body:
+            raise self._too_large()
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        parts, size = [], 0
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise RefusedError(400, "the request ended before its body")
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > self.limits.body:
+                raise self._too_large()
+            if not message.get("more_body"):
+                return b"".join(parts)
+
+    def _too_large(self) -> RefusedError:
+        return RefusedError(413, f"a body may have {self.limits.body:,} bytes: send fewer images")
+
+    async def _refuse(self, error: RefusedError, send: Send) -> None:
+        self.refused(error.status)
+        body = error_body(error.status, error.message)
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        if error.status == 503:
+            headers.append((b"retry-after", b"1"))
+        if error.status in (408, 413):  # the rest of the body is not read
+            headers.append((b"connection", b"close"))
+        start = {"type": "http.response.start", "status": error.status, "headers": headers}
+        await send(start)
+        await send({"type": "http.response.body", "body": body})
+
+
+def _host(text: str) -> str:
+    """The name in `name:port` or `[::1]:port`."""
+    if text.startswith("["):
+        return text[1:].partition("]")[0].lower()
+    return text.partition(":")[0].lower()
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """`receive` for a body that was read already."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()  # waits for the client to disconnect
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again

@@ -1,0 +1,536 @@
+"""The people that a service knows: one SQLite file, with each exit's embeddings in memory.
+
+An image that was added is on the disk when `add` returns, and a person who was removed is
+overwritten there (SQLite's `secure_delete`).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from reid_lab.errors import UserError
+from reid_lab.files.gallery_files import comparable
+from reid_lab.runtime.gallery import Gallery
+from reid_lab.runtime.manifest import Manifest
+
+FORMAT = "1"
+SAMPLE = 2_000  # images from which a threshold is estimated
+GROWTH = 1.1  # a threshold is estimated again once there are so many times the images
+ROUNDING = 1e-5  # of distances in float32
+NOBODY = {"", "-1"}  # pids of boxes without a person
+SPARE = 6  # more candidates than wanted, so that rounding cannot drop one of them
+TABLES = """
+CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE image (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, pid TEXT NOT NULL, camid TEXT NOT NULL,
+    path TEXT NOT NULL, added REAL NOT NULL, thumbnail BLOB
+);
+CREATE INDEX image_pid ON image (pid);
+CREATE TABLE embedding (
+    image INTEGER NOT NULL REFERENCES image (id) ON DELETE CASCADE,
+    exit TEXT NOT NULL, row BLOB NOT NULL, PRIMARY KEY (image, exit)
+) WITHOUT ROWID;
+CREATE TABLE label (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, pid TEXT NOT NULL, correct INTEGER NOT NULL,
+    exit TEXT NOT NULL, distance REAL NOT NULL, added REAL NOT NULL, image BLOB NOT NULL
+);
+"""
+
+
+@dataclass(frozen=True)
+class NewImage:
+    """An image to add: its camera, file name and thumbnail (JPEG), which may be empty."""
+
+    camid: str = ""
+    path: str = ""
+    thumbnail: bytes = b""
+
+
+@dataclass(frozen=True)
+class Match:
+    """An image of a person, its file's name, and its distance from a query."""
+
+    image: int
+    pid: str
+    camid: str
+    file: str
+    distance: float
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The N images at one time. Later additions do not change it.
+
+    Attributes:
+        ids: (N,) of the images.
+        people: (N,) a number for each person.
+        pids: number -> pid.
+        exits: exit -> (N, D) float32; of length 1 under cosine.
+        squared: exit -> (N,) their squared lengths.
+    """
+
+    ids: np.ndarray
+    people: np.ndarray
+    pids: tuple[str, ...]
+    exits: Mapping[str, np.ndarray]
+    squared: Mapping[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def distances(self, exit: str, queries: np.ndarray) -> np.ndarray:
+        """(Q, N) squared Euclidean distances in float32."""
+        products = queries @ self.exits[exit].T
+        own = np.square(queries).sum(1)[:, None]
+        result: np.ndarray = np.maximum(own + self.squared[exit] - 2 * products, 0)
+        return result
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The distance below which a match is accepted, estimated from `people` people.
+
+    `rate` is the share of people outside of the gallery who would be accepted.
+    """
+
+    distance: float
+    rate: float
+    people: int
+
+
+@dataclass
+class People:
+    """The images of people, by exit. Safe for several threads.
+
+    Attributes:
+        path: of the SQLite file.
+        exits: at which images are embedded, cheapest first.
+        metric: euclidean or cosine.
+    """
+
+    path: Path
+    exits: tuple[str, ...]
+    metric: str
+    _database: sqlite3.Connection = field(repr=False)
+    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    _impostors: dict[str, tuple[int, np.ndarray]] = field(default_factory=dict, repr=False)
+
+    rows: Rows = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.rows = self._read_rows()
+
+    @staticmethod
+    def open(
+        path: Path, manifest: Manifest, metric: str = "euclidean", exits: Sequence[str] = ()
+    ) -> People:
+        """Open the people in `path`, or start an empty file.
+
+        Args:
+            manifest: of the exported network.
+            metric: of a new file.
+            exits: of a new file; all at which the network's stream may exit, if there are none.
+
+        Raises:
+            UserError: another file, or people of another network.
+        """
+        new = not path.exists()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        database = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
+        try:
+            for setting in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON"):
+                database.execute(f"PRAGMA {setting}")
+            database.execute("PRAGMA foreign_keys=ON")
+            if new:
+                names = tuple(exits) or tuple(e.name for e in manifest.exits if e.stream)
+                _create(database, manifest, metric, names or manifest.names[-1:])
+            facts = dict(database.execute("SELECT name, value FROM fact"))
+        except sqlite3.DatabaseError as error:
+            database.close()
+            raise UserError(
+                f"{path} is not a file of people ({error}): give another --people"
+            ) from error
+        _check_facts(path, facts, manifest)
+        return People(path, tuple(facts["exits"].split("\n")), facts["metric"], database)
+
+    def close(self) -> None:
+        with self._lock:
+            self._database.close()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def add(
+        self, pid: str, images: Sequence[NewImage], embeddings: Mapping[str, np.ndarray]
+    ) -> list[int]:
+        """Add images of a person; they are on the disk when this returns.
+
+        Args:
+            embeddings: exit -> (n, D), of every exit in `exits`.
+
+        Returns:
+            The images' ids.
+
+        Raises:
+            UserError: embeddings that cannot be compared.
+        """
+        return self._add([pid] * len(images), images, embeddings)
+
+    def _add(
+        self, pids: Sequence[str], images: Sequence[NewImage], embeddings: Mapping[str, np.ndarray]
+    ) -> list[int]:
+        rows = {name: self._comparable(name, embeddings[name]) for name in self.exits}
+        now = time.time()
+        with self._lock, self._transaction():
+            ids = [
+                self._inserted(
+                    "INSERT INTO image (pid, camid, path, added, thumbnail) VALUES (?, ?, ?, ?, ?)",
+                    (pid, image.camid, image.path, now, image.thumbnail),
+                )
+                for pid, image in zip(pids, images, strict=True)
+            ]
+            self._database.executemany(
+                "INSERT INTO embedding (image, exit, row) VALUES (?, ?, ?)",
+                (
+                    (id, name, row.astype("<f4").tobytes())
+                    for name, of_exit in rows.items()
+                    for id, row in zip(ids, of_exit, strict=True)
+                ),
+            )
+        with self._lock:
+            self.rows = _extended(self.rows, ids, pids, rows)
+        return ids
+
+    def add_gallery(
+        self,
+        galleries: Mapping[str, Gallery],
+        thumbnail: Callable[[str], bytes] = lambda path: b"",
+    ) -> int:
+        """Add the rows of saved galleries of the same images, one for each exit of `exits`.
+
+        Images whose paths are there already are left out, and those of nobody (pid -1, or none).
+
+        Args:
+            thumbnail: the path of an image -> JPEG, or nothing.
+
+        Returns:
+            The number of images that were added.
+
+        Raises:
+            UserError: the galleries are of different images, or lack a person's name.
+        """
+        first = galleries[self.exits[-1]]
+        paths = first.paths()
+        for name, gallery in galleries.items():
+            if gallery.paths() != paths or (gallery.pids != first.pids).any():
+                raise UserError(
+                    f"{gallery.folder} (exit {name}) and {first.folder} (exit {first.exit}) hold "
+                    "different images: build both from the same folder"
+                )
+        there = {path for (path,) in self._select("SELECT path FROM image")}
+        names = [first.name(pid) for pid in first.pids]
+        new = [i for i, path in enumerate(paths) if path not in there and names[i] not in NOBODY]
+        pids = [names[i] for i in new]
+        images = [NewImage(first.name(first.camids[i]), paths[i], thumbnail(paths[i])) for i in new]
+        rows = {name: np.asarray(galleries[name].embeddings)[new] for name in self.exits}
+        self._add(pids, images, {name: row.astype(np.float32) for name, row in rows.items()})
+        return len(new)
+
+    def remove(self, pid: str) -> int:
+        """Remove a person: images, embeddings and labels are overwritten on the disk.
+
+        Returns:
+            The number of images that were removed.
+        """
+        with self._lock:
+            with self._transaction():
+                removed = self._database.execute("DELETE FROM image WHERE pid = ?", (pid,)).rowcount
+                self._database.execute("DELETE FROM label WHERE pid = ?", (pid,))
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log holds the rows, too
+            if removed:
+                self.rows = _without(self.rows, pid)
+                self._impostors.clear()
+        return int(removed)
+
+    def search(self, exit: str, query: np.ndarray, k: int) -> list[Match]:
+        """The k nearest images of a query (D,), nearest first; ties are broken by image id.
+
+        Raises:
+            UserError: an embedding that cannot be compared.
+        """
+        rows, query = self.rows, self._comparable(exit, query[None])
+        if not len(rows):
+            return []
+        near = _nearest(rows.distances(exit, query)[0], k + SPARE)
+        wide = rows.exits[exit][near].astype(np.float64) - query[0].astype(np.float64)
+        exact = np.square(wide).sum(1)
+        order = np.lexsort((near, exact))[:k]
+        distances = exact[order] / 2 if self.metric == "cosine" else np.sqrt(exact[order])
+        return self._matches(rows.ids[near[order]], distances)
+
+    def margins(self, exit: str, queries: np.ndarray) -> np.ndarray:
+        """(Q,) how much farther the nearest image of another person is. DaRe, section 5.3.2.
+
+        0 while there are fewer than two people: nobody can be told apart then.
+        """
+        rows = self.rows
+        if len(rows.pids) < 2:
+            return np.zeros(len(queries))
+        squared = rows.distances(exit, self._comparable(exit, queries))
+        best = squared.argmin(1)
+        first = np.take_along_axis(squared, best[:, None], 1)[:, 0]
+        same = rows.people[None] == rows.people[best][:, None]
+        other = np.where(same, np.inf, squared).min(1)
+        margins: np.ndarray = np.sqrt(other) - np.sqrt(first)
+        return margins.astype(np.float64)
+
+    def nearest(self, exit: str, queries: np.ndarray) -> np.ndarray:
+        """(Q,) Euclidean distances of the nearest images; infinite while there are none."""
+        rows = self.rows
+        if not len(rows):
+            return np.full(len(queries), np.inf)
+        squared = rows.distances(exit, self._comparable(exit, queries))
+        nearest: np.ndarray = np.sqrt(squared.min(1)).astype(np.float64)
+        return nearest
+
+    def threshold(self, exit: str, rate: float) -> Threshold | None:
+        """The distance that a share `rate` of unknown people would stay below.
+
+        Each of up to `SAMPLE` images is compared with those of all other people: its nearest is
+        what an unknown person's would be. None while there are fewer than two people.
+        """
+        rows = self.rows
+        if len(rows.pids) < 2:
+            return None
+        counted, nearest = self._impostors.get(exit, (0, np.empty(0)))
+        if not counted <= len(rows) <= GROWTH * counted:
+            nearest = _impostors(rows, exit)
+            self._impostors[exit] = len(rows), nearest
+        # rounding must not accept an image at exactly the distance of another person
+        distance = float(np.sqrt(np.quantile(nearest, rate))) * (1 - ROUNDING)
+        if self.metric == "cosine":
+            distance = distance**2 / 2
+        return Threshold(distance, rate, len(rows.pids))
+
+    def thumbnail(self, image: int) -> bytes | None:
+        """JPEG; None for an unknown image or one without a thumbnail."""
+        found = self._select("SELECT thumbnail FROM image WHERE id = ?", image)
+        return bytes(found[0][0]) if found and found[0][0] else None
+
+    def listed(self, start: str = "", limit: int = 100) -> list[tuple[str, int, int]]:
+        """(pid, number of images, id of the first image) of the people after `start`, by pid."""
+        return self._select(
+            "SELECT pid, COUNT(*), MIN(id) FROM image WHERE pid > ? GROUP BY pid ORDER BY pid "
+            "LIMIT ?",
+            start,
+            limit,
+        )
+
+    def count(self) -> tuple[int, int]:
+        """The number of people and of images."""
+        rows = self.rows
+        return len(rows.pids), len(rows)
+
+    def knows(self, pid: str) -> bool:
+        return pid in self.rows.pids
+
+    def distance(self, exit: str, query: np.ndarray, pid: str) -> float | None:
+        """The distance of a query (D,) from the nearest image of a person; None if unknown."""
+        rows = self.rows
+        if pid not in rows.pids:
+            return None
+        mine = rows.exits[exit][rows.people == rows.pids.index(pid)].astype(np.float64)
+        squared = np.square(mine - self._comparable(exit, query[None]).astype(np.float64)).sum(1)
+        nearest = float(squared.min())
+        return nearest / 2 if self.metric == "cosine" else nearest**0.5
+
+    def label(self, pid: str, correct: bool, exit: str, distance: float, image: bytes) -> int:
+        """Keep what a person said of a match; on the disk when this returns."""
+        with self._lock, self._transaction():
+            return self._inserted(
+                "INSERT INTO label (pid, correct, exit, distance, added, image) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                (pid, correct, exit, distance, time.time(), image),
+            )
+
+    def labels(self) -> list[tuple[int, str, bool, str, float, float]]:
+        """(id, pid, correct, exit, distance, time) of all labels."""
+        found = self._select(
+            "SELECT id, pid, correct, exit, distance, added FROM label ORDER BY id"
+        )
+        return [(i, pid, bool(right), *rest) for i, pid, right, *rest in found]
+
+    def _matches(self, ids: np.ndarray, distances: np.ndarray) -> list[Match]:
+        marks = ", ".join("?" * len(ids))
+        found = {
+            row[0]: row
+            for row in self._select(
+                f"SELECT id, pid, camid, path FROM image WHERE id IN ({marks})", *ids.tolist()
+            )
+        }
+        pairs = zip(ids.tolist(), distances.tolist(), strict=True)
+        # one that was removed since is left out
+        there = [(found[id], distance) for id, distance in pairs if id in found]
+        return [Match(id, pid, cam, Path(path).name, far) for (id, pid, cam, path), far in there]
+
+    def _comparable(self, exit: str, rows: np.ndarray) -> np.ndarray:
+        """(n, D) float32, of length 1 under cosine.
+
+        Raises:
+            UserError: not finite, zero, or of another dimension.
+        """
+        known = self.rows.exits[exit]
+        if len(known) and rows.shape[1] != known.shape[1]:
+            raise UserError(
+                f"embeddings of {rows.shape[1]} dimensions; exit {exit} has {known.shape[1]}"
+            )
+        if not comparable(rows).all():
+            raise UserError(f"an embedding of exit {exit} is not finite, or only zeros")
+        if self.metric == "cosine":
+            rows = rows / np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+        return np.ascontiguousarray(rows, np.float32)
+
+    def _read_rows(self) -> Rows:
+        listed = self._select("SELECT id, pid FROM image ORDER BY id")
+        exits = {}
+        for name in self.exits:
+            kept = self._select("SELECT row FROM embedding WHERE exit = ? ORDER BY image", name)
+            if len(kept) != len(listed):
+                raise UserError(f"{self.path} is damaged: exit {name} lacks embeddings")
+            data = np.frombuffer(b"".join(row for (row,) in kept), "<f4")
+            exits[name] = data.reshape(len(kept), -1) if kept else np.empty((0, 0), np.float32)
+        return _numbered([id for id, _ in listed], [pid for _, pid in listed], exits)
+
+    def _select(self, query: str, *values: object) -> list[tuple]:  # type: ignore[type-arg]
+        with self._lock:
+            return self._database.execute(query, values).fetchall()
+
+    def _inserted(self, query: str, values: Sequence[object]) -> int:
+        return int(self._database.execute(query, values).lastrowid or 0)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All of the block's changes are on the disk behind it, or none.
+
+        Raises:
+            UserError: the disk is full, or the file is in use by another process.
+        """
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            yield
+            self._database.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            self._roll_back()
+            raise UserError(f"{self.path} cannot be written to: {error}") from error
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def _roll_back(self) -> None:
+        if self._database.in_transaction:
+            self._database.execute("ROLLBACK")
+
+
+def _create(
+    database: sqlite3.Connection, manifest: Manifest, metric: str, exits: Sequence[str]
+) -> None:
+    database.executescript(TABLES)
+    facts = {
+        "format": FORMAT,
+        "fingerprint": manifest.fingerprint,
+        "metric": metric,
+        "exits": "\n".join(exits),
+    }
+    database.executemany("INSERT INTO fact (name, value) VALUES (?, ?)", facts.items())
+
+
+def _check_facts(path: Path, facts: Mapping[str, str], manifest: Manifest) -> None:
+    """Raises:
+    UserError: a file of a newer version, or people of another network.
+    """
+    if facts.get("format") != FORMAT:
+        raise UserError(f"{path} has the format {facts.get('format')}, this version reads {FORMAT}")
+    if facts["fingerprint"] != manifest.fingerprint:
+        raise UserError(
+            f"{path} holds people of the model {facts['fingerprint'][:12]}, this export is "
+            f"{manifest.fingerprint[:12]}: embeddings of two models cannot be compared. Use the "
+            "export that they belong to, or give another --people"
+        )
+
+
+def _numbered(ids: Sequence[int], pids: Sequence[str], exits: Mapping[str, np.ndarray]) -> Rows:
+    names = tuple(dict.fromkeys(pids))
+    number = {pid: i for i, pid in enumerate(names)}
+    people = np.array([number[pid] for pid in pids], np.int64)
+    squared = {name: np.square(rows).sum(1) for name, rows in exits.items()}
+    return Rows(np.array(ids, np.int64), people, names, exits, squared)
+
+
+def _extended(
+    old: Rows, ids: Sequence[int], pids: Sequence[str], exits: Mapping[str, np.ndarray]
+) -> Rows:
+    """`old` with rows behind. The arrays double when they are full: adding costs O(1) a row."""
+    names = tuple(dict.fromkeys((*old.pids, *pids)))
+    number = {pid: i for i, pid in enumerate(names)}
+    people = np.array([number[pid] for pid in pids], np.int64)
+    return Rows(
+        _appended(old.ids, np.array(ids, np.int64)),
+        _appended(old.people, people),
+        names,
+        {name: _appended(old.exits[name], rows) for name, rows in exits.items()},
+        {name: _appended(old.squared[name], np.square(r).sum(1)) for name, r in exits.items()},
+    )
+
+
+def _appended(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Rows behind others. Spare room in the buffer of `old` is used, which no one else reads."""
+    count, total = len(old), len(old) + len(new)
+    buffer = old.base
+    fits = (
+        isinstance(buffer, np.ndarray)
+        and buffer.flags.writeable
+        and buffer.shape[1:] == new.shape[1:]
+        and len(buffer) >= total
+        and buffer.dtype == new.dtype
+    )
+    if not fits:
+        buffer = np.empty((max(2 * total, 64), *new.shape[1:]), new.dtype)
+        if count:
+            buffer[:count] = old
+    assert isinstance(buffer, np.ndarray)
+    buffer[count:total] = new
+    result: np.ndarray = buffer[:total]
+    return result
+
+
+def _without(rows: Rows, pid: str) -> Rows:
+    kept = rows.people != rows.pids.index(pid)
+    pids = [rows.pids[i] for i in rows.people[kept]]
+    exits = {name: of_exit[kept] for name, of_exit in rows.exits.items()}
+    return _numbered(rows.ids[kept].tolist(), pids, exits)
+
+
+def _nearest(distances: np.ndarray, k: int) -> np.ndarray:
+    """Indices of the k smallest, in any order."""
+    if k >= len(distances):
+        return np.arange(len(distances))
+    return np.argpartition(distances, k)[:k]
+
+
+def _impostors(rows: Rows, exit: str) -> np.ndarray:
+    """Squared distances of a sample of images (n,) from the nearest image of another person."""
+    sample = np.unique(np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int))
+    nearest = []
+    for part in np.array_split(sample, max(1, len(sample) // 256)):
+        squared = rows.distances(exit, rows.exits[exit][part])
+        same = rows.people[None] == rows.people[part][:, None]
+        nearest.append(np.where(same, np.inf, squared).min(1))
+    return np.concatenate(nearest)

@@ -1,0 +1,315 @@
+"""Run waiting queries together, each as deep as its time allows.
+
+One thread takes all images that wait, up to a batch, and sends them from exit to exit. What an
+image may spend on average follows the queue: the time that is left of the most urgent image's,
+divided by the number of images that wait. DaRe's shares (equation 3) and running quantiles turn
+that into who exits where, so a service under load answers with earlier exits instead of later.
+"""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from reid_lab.budget.stream import Draws, RunningQuantile, exit_probabilities, exit_shares, solve_a
+from reid_lab.errors import UserError
+from reid_lab.runtime.model import Model
+from reid_lab.serve.people import People
+
+Policy = Literal["margin", "distance"]
+WINDOW = 512  # queries whose confidences an exit remembers
+HORIZON = 64  # queries over which a deviation from the planned shares is corrected
+REPEATS = 5  # passes that are timed; their median counts
+RESERVE = 0.1  # of a deadline, kept for what is not the network: matching, sending
+
+
+class BusyError(Exception):
+    """Too many images wait already."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What an image costs at each of S exits, cumulative: Mul-Adds, and milliseconds.
+
+    Matching against the people is in the milliseconds: `ms` of an image in a batch of `batch`,
+    `alone` of a single one.
+    """
+
+    exits: tuple[str, ...]
+    mul_adds: np.ndarray
+    ms: np.ndarray
+    alone: np.ndarray
+    batch: int
+
+    def step(self, exit: int, images: int) -> float:
+        """Milliseconds from an exit to the next one, linear in the number of images."""
+        one = self.alone[exit + 1] - self.alone[exit]
+        full = (self.ms[exit + 1] - self.ms[exit]) * self.batch
+        return float(one + (full - one) * (images - 1) / max(self.batch - 1, 1))
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """An answer of the network.
+
+    Attributes:
+        embeddings: exit -> (D,); one exit of a query, all of an image to add.
+        exit: the last of them.
+        mul_adds: that were spent.
+        ms: from the arrival to the answer.
+        late_ms: behind the deadline; 0 in time.
+    """
+
+    embeddings: dict[str, np.ndarray]
+    exit: str
+    mul_adds: float
+    ms: float
+    late_ms: float
+
+
+@dataclass
+class Job:
+    """An image (H, W, 3) uint8 that waits; times are of `time.perf_counter`."""
+
+    pixels: np.ndarray
+    arrived: float
+    deadline: float
+    every: bool  # embed at every exit, whatever it costs
+    future: Future[Embedded] = field(default_factory=Future)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a query may spend.
+
+    Attributes:
+        ms: from its arrival to its answer, unless a request brings its own; None: any time.
+        mul_adds: on average, whatever the queue; None: as the time allows.
+        policy: how the confidence of an exit is measured.
+    """
+
+    ms: float | None = None
+    mul_adds: float | None = None
+    policy: Policy = "margin"
+
+
+@dataclass
+class Load:
+    """What the scheduler did; the values at this moment."""
+
+    waiting: int = 0
+    budget_ms: float = 0.0
+    exits: Counter[str] = field(default_factory=Counter)
+    batches: int = 0
+    late: int = 0
+    mul_adds: float = 0.0
+
+
+class Scheduler:
+    """Embeds images in a thread of its own, until it is closed.
+
+    Args:
+        model: the exported network.
+        people: whose exits are used, and who the queries are compared with.
+        target: of all queries.
+        batch: images at a time.
+        queue: images that may wait.
+
+    Raises:
+        UserError: a target that the network cannot keep.
+    """
+
+    def __init__(
+        self, model: Model, people: People, target: Target, batch: int = 32, queue: int = 1_024
+    ) -> None:
+        self.model, self.people, self.target = model, people, target
+        self.batch, self.queue = batch, queue
+        self.load = Load()
+        self._names = tuple(e.name for e in model.manifest.exits if e.name in people.exits)
+        self._draws = Draws(len(self._names), seed=0)
+        self._rule = RunningQuantile(np.ones(len(self._names)), HORIZON, WINDOW)
+        self.costs = self._profile()
+        if target.mul_adds is not None:
+            self._check(target.mul_adds)
+        self._waiting: deque[Job] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="scheduler", daemon=True)
+        self._thread.start()
+
+    def submit(
+        self, pixels: Sequence[np.ndarray], ms: float | None = None, every: bool = False
+    ) -> list[Future[Embedded]]:
+        """Queue images (H, W, 3) uint8 RGB of the network's size; results in their order.
+
+        Args:
+            ms: the time for all of them; None is the target's.
+            every: embed them at every exit.
+
+        Raises:
+            BusyError: the queue is full, or closed.
+        """
+        now = time.perf_counter()
+        allowed = ms if ms is not None else self.target.ms
+        deadline = now + allowed / 1_000 if allowed is not None else np.inf
+        jobs = [Job(p, now, deadline, every) for p in pixels]
+        with self._changed:
+            if self._closed:
+                raise BusyError("the service is stopping")
+            if len(self._waiting) + len(jobs) > self.queue:
+                raise BusyError(
+                    f"{len(self._waiting)} images are waiting and {self.queue} may wait: try again"
+                )
+            self._waiting.extend(jobs)
+            self.load.waiting = len(self._waiting)
+            self._changed.notify()
+        return [job.future for job in jobs]
+
+    def close(self) -> None:
+        """Answer what waits, and end."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _check(self, mul_adds: float) -> None:
+        first, last = self.costs.mul_adds[[0, -1]]
+        if not first <= mul_adds <= last:
+            raise UserError(
+                f"--mul-adds {mul_adds:.4g} cannot be met: the exits cost {first:.4g} to "
+                f"{last:.4g} Mul-Adds an image; choose a budget in between"
+            )
+
+    def _profile(self) -> Costs:
+        """Time each exit on this machine, of one image and of a full batch of noise."""
+        mul_adds = [self.model.manifest.exit(name).mul_adds for name in self._names]
+        batch, alone = self._passes(self.batch), self._passes(1)
+        per_image = batch / self.batch
+        return Costs(self._names, np.array(mul_adds, np.float64), per_image, alone, self.batch)
+
+    def _passes(self, images: int) -> np.ndarray:
+        """(S,) milliseconds to each exit: medians of `REPEATS` passes."""
+        noise = np.random.default_rng(0).integers(0, 256, (images, *self.model.image, 3), np.uint8)
+        passes = [self._timed(noise) for _ in range(REPEATS + 1)][1:]  # the first one warms up
+        medians = [statistics.median(column) for column in zip(*passes, strict=True)]
+        result: np.ndarray = np.maximum.accumulate(medians) * 1_000
+        return result
+
+    def _timed(self, pixels: np.ndarray) -> list[float]:
+        """Seconds to each exit and the confidences there."""
+        seconds: list[float] = []
+        start = time.perf_counter()
+
+        def note(exit: str, rows: np.ndarray) -> np.ndarray:
+            if exit in self._names:
+                self._confidence(exit, rows)
+                seconds.append(time.perf_counter() - start)
+            return np.zeros(len(rows), dtype=bool)
+
+        if len(self._names) > 1:
+            self.model.stream(pixels, note)
+        else:
+            self.model.embed_until(pixels, self._names[0])
+        return [*seconds, time.perf_counter() - start]
+
+    def _work(self) -> None:
+        while jobs := self._taken():
+            for part, run in ((True, self._embed), (False, self._stream)):
+                some = [job for job in jobs if job.every == part]
+                if not some:
+                    continue
+                try:
+                    run(some)
+                except Exception as error:  # of this batch only; the service goes on
+                    for job in some:
+                        if not job.future.done():
+                            job.future.set_exception(error)
+
+    def _taken(self) -> list[Job]:
+        """The next batch, in the order of arrival; empty when the scheduler is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            count = min(len(self._waiting), self.batch)
+            jobs = [self._waiting.popleft() for _ in range(count)]
+            self._plan(jobs, count + len(self._waiting))
+            self.load.waiting = len(self._waiting)
+        return jobs
+
+    def _plan(self, jobs: Sequence[Job], backlog: int) -> None:
+        """Set the shares of the exits for the next batch."""
+        queries = [job for job in jobs if not job.every]
+        if not queries or len(self._names) == 1:
+            return
+        if self.target.mul_adds is not None:
+            costs, budget = self.costs.mul_adds, self.target.mul_adds
+        else:
+            costs = self.costs.ms
+            slack = min(job.deadline for job in queries) - time.perf_counter()
+            budget = float(np.clip((1 - RESERVE) * 1_000 * slack / backlog, costs[0], costs[-1]))
+            self.load.budget_ms = budget
+        shares = exit_shares(solve_a(costs, budget), len(costs))
+        self._rule.probabilities = exit_probabilities(shares)
+
+    def _embed(self, jobs: list[Job]) -> None:
+        """Embed at every exit, through the whole network."""
+        exits = self.model.embed(np.stack([job.pixels for job in jobs]), self._names)
+        for i, job in enumerate(jobs):
+            self._answer(job, {name: rows[i] for name, rows in exits.items()})
+
+    def _stream(self, jobs: list[Job]) -> None:
+        """Embed with early exit; each query is answered when all of the batch are through."""
+        pixels = np.stack([job.pixels for job in jobs])
+        if len(self._names) == 1:
+            rows = self.model.embed_until(pixels, self._names[0])
+            for job, row in zip(jobs, rows, strict=True):
+                self._answer(job, {self._names[0]: row})
+            return
+        streamed = self.model.stream(pixels, self._chooser(jobs))
+        for job, exit, row in zip(jobs, streamed.exits, streamed.embeddings, strict=True):
+            self._answer(job, {exit: row})
+
+    def _chooser(self, jobs: list[Job]) -> Callable[[str, np.ndarray], np.ndarray]:
+        _, within = self._draws.take(len(jobs))
+        remaining = np.arange(len(jobs))
+        deadlines = np.array([job.deadline for job in jobs])
+
+        def exits_here(exit: str, rows: np.ndarray) -> np.ndarray:
+            nonlocal remaining
+            if exit not in self._names:
+                return np.zeros(len(rows), dtype=bool)
+            s = self._names.index(exit)
+            out = np.zeros(len(rows), dtype=bool)
+            if self._rule.probabilities[s]:
+                sure = self._confidence(exit, rows)
+                out = self._rule.exits_here(s, sure, within[remaining, s])
+            # a query that would miss its deadline at the next exit ends here
+            step = self.costs.step(s, len(rows)) / 1_000
+            out |= time.perf_counter() + step > deadlines[remaining]
+            remaining = remaining[~out]
+            return out
+
+        return exits_here
+
+    def _confidence(self, exit: str, rows: np.ndarray) -> np.ndarray:
+        if self.target.policy == "margin":
+            return self.people.margins(exit, rows)
+        return -self.people.nearest(exit, rows)
+
+    def _answer(self, job: Job, embeddings: dict[str, np.ndarray]) -> None:
+        now, exit = time.perf_counter(), list(embeddings)[-1]
+        late = max(0.0, now - job.deadline) * 1_000
+        mul_adds = float(self.costs.mul_adds[self._names.index(exit)])
+        ms = (now - job.arrived) * 1_000
+        if not job.every:
+            self.load.exits[exit] += 1
+            self.load.late += late > 0
+            self.load.mul_adds += mul_adds
+        job.future.set_result(Embedded(embeddings, exit, mul_adds, ms, late))

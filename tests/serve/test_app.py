@@ -1,0 +1,370 @@
+"""The routes: answers, limits, and hostile requests."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi")
+from starlette.testclient import TestClient
+
+from reid_lab.serve.app import Service, build_app
+from reid_lab.serve.guard import Limits
+from reid_lab.serve.metrics import Metrics
+from reid_lab.serve.people import People
+from reid_lab.serve.scheduler import Scheduler, Target
+from tests.serve.network import Colours, png
+
+RED, GREEN, BLUE = (200, 10, 10), (10, 200, 10), (10, 10, 200)
+LIMITS = Limits(body=200_000, pixels=10_000, images=4, seconds=5.0, requests=8)
+Make = Callable[..., TestClient]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    opened: list[tuple[Scheduler, People]] = []
+
+    def client(key: str = "", target: Target | None = None, limits: Limits = LIMITS) -> TestClient:
+        network: Any = Colours()
+        people = People.open(tmp_path / "p.sqlite", network.manifest)
+        scheduler = Scheduler(network, people, target or Target())
+        opened.append((scheduler, people))
+        service = Service(network, people, scheduler, limits, Metrics(scheduler, people))
+        app = build_app(service, key, frozenset({"127.0.0.1"}))
+        return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+
+    yield client
+    for scheduler, people in opened:
+        scheduler.close()
+        people.close()
+
+
+@pytest.fixture
+def client(make: Make) -> TestClient:
+    return make()
+
+
+def files(*images: bytes) -> list[tuple[str, tuple[str, bytes]]]:
+    return [("images", ("x.png", image)) for image in images]
+
+
+def enroll(client: TestClient, **people: tuple[int, int, int]) -> None:
+    for pid, colour in people.items():
+        assert client.post("/enroll", files=files(png(*colour)), data={"pid": pid}).status_code == 201
+
+
+def error(response: Any, status: int, text: str = "") -> None:
+    assert response.status_code == status, response.text
+    body = response.json()["error"]
+    assert body["status"] == status and text in body["message"], body
+
+
+def test_from_enrolment_to_removal(client: TestClient) -> None:
+    empty = client.post("/search", files=files(png(*RED))).json()["results"][0]
+    assert empty["matches"] == [] and empty["verdict"] is None
+    enroll(client, anna=RED, bert=GREEN, carla=BLUE)
+    found = client.post("/search", files=files(png(*RED)), data={"top": "2"}).json()
+    (result,) = found["results"]
+    assert [match["pid"] for match in result["matches"]] == ["anna", "bert"]
+    assert result["exit"] == "late" and result["verdict"] == "known"
+    assert client.get("/people").json()["people"][0] == {"pid": "anna", "images": 1, "image": 1}
+    assert client.get("/images/1").content.startswith(b"\xff\xd8")
+    assert client.delete("/people/anna").json() == {"pid": "anna", "removed": 1}
+    error(client.delete("/people/anna"), 404, "unknown person 'anna'")
+    error(client.get("/images/1"), 404)
+    again = client.post("/search", files=files(png(*RED))).json()["results"][0]
+    assert "anna" not in [match["pid"] for match in again["matches"]]
+
+
+def test_json_gives_the_same_as_a_form(client: TestClient) -> None:
+    enroll(client, anna=RED, bert=GREEN)
+    image = png(150, 60, 10)
+    body = {"images": [base64.b64encode(image).decode()], "top": 1}
+    ours = client.post("/search", json=body).json()["results"][0]
+    form = client.post("/search", files=files(image), data={"top": "1"}).json()["results"][0]
+    for varying in ("ms", "late_ms"):
+        ours.pop(varying), form.pop(varying)
+    assert ours == form
+
+
+def test_verdicts(client: TestClient) -> None:
+    enroll(client, anna=RED, bert=GREEN, carla=BLUE, anna2=(190, 10, 10))
+
+    def verdict(*colour: int) -> str:
+        data = {"false_accept_rate": "0.5"}
+        response = client.post("/search", files=files(png(*colour)), data=data)
+        return str(response.json()["results"][0]["verdict"])
+
+    assert verdict(*BLUE) == "known"
+    assert verdict(*RED) == "ambiguous"  # anna and anna2 are as near
+    assert verdict(255, 255, 255) == "unknown"
+
+
+def test_verify(client: TestClient) -> None:
+    enroll(client, anna=RED, bert=GREEN)
+    same = client.post("/verify", files=files(png(*RED)), data={"pid": "anna"}).json()
+    other = client.post("/verify", files=files(png(*RED)), data={"pid": "bert"}).json()
+    assert same["results"][0]["accepted"] is True and same["results"][0]["distance"] == 0
+    assert other["results"][0]["accepted"] is False
+    error(client.post("/verify", files=files(png(*RED)), data={"pid": "x"}), 404, "person 'x'")
+
+
+def test_boxes_of_a_frame(client: TestClient) -> None:
+    enroll(client, anna=RED)
+    boxes = [[0, 0, 10, 20], [5.2, 0, 19.7, 20]]
+    data = {"boxes": json.dumps(boxes)}
+    response = client.post("/search", files=files(png(*RED, size=(20, 20))), data=data)
+    assert [r["matches"][0]["pid"] for r in response.json()["results"]] == ["anna", "anna"]
+    data = {"boxes": "[[30, 0, 40, 20]]"}
+    bad = client.post("/search", files=files(png(*RED, size=(20, 20))), data=data)
+    error(bad, 422, "has no pixel in the frame")
+
+
+def test_a_track_is_averaged(client: TestClient) -> None:
+    enroll(client, anna=(100, 100, 10), bert=RED)
+    images = files(png(190, 10, 10), png(10, 190, 10))
+    alone = client.post("/search", files=images).json()["results"]
+    (track,) = client.post("/search", files=images, data={"track": "true"}).json()["results"]
+    assert len(alone) == 2
+    assert track["matches"][0]["pid"] == "anna"
+    assert track["matches"][0]["distance"] == pytest.approx(0, abs=1e-5)
+    assert track["mul_adds"] == 8_000
+
+
+def test_embed(client: TestClient) -> None:
+    every = client.post("/embed", files=files(png(*RED)), data={"every": "true"}).json()
+    embeddings = every["results"][0]["embeddings"]
+    assert {name: len(row) for name, row in embeddings.items()} == {"early": 3, "late": 6}
+    one = client.post("/embed", files=files(png(*RED), png(*RED))).json()["results"]
+    assert [list(result["embeddings"]) for result in one] == [["late"], ["late"]]
+    assert one[0]["embeddings"]["late"] == embeddings["late"]
+
+
+def test_a_deadline_is_kept_by_an_earlier_exit(client: TestClient) -> None:
+    data = {"deadline_ms": "0.000001"}
+    (result,) = client.post("/search", files=files(png(*RED)), data=data).json()["results"]
+    assert result["exit"] == "early" and result["late_ms"] > 0 and result["mul_adds"] == 1_000
+
+
+def test_labels_are_kept_and_removed_with_their_person(client: TestClient) -> None:
+    enroll(client, anna=RED)
+    for correct in ("true", "false"):
+        data = {"pid": "anna", "correct": correct}
+        assert client.post("/labels", files=files(png(*RED)), data=data).status_code == 201
+    labels = client.get("/labels").json()["labels"]
+    assert [(label["pid"], label["correct"]) for label in labels] == [
+        ("anna", True), ("anna", False),
+    ]  # fmt: skip
+    client.delete("/people/anna")
+    assert client.get("/labels").json() == {"labels": []}
+
+
+def test_people_are_listed_in_parts(client: TestClient) -> None:
+    enroll(client, c=RED, a=GREEN, b=BLUE)
+    first = client.get("/people?limit=2").json()
+    assert [person["pid"] for person in first["people"]] == ["a", "b"]
+    rest = client.get("/people", params={"start": first["next"], "limit": 2}).json()
+    assert [person["pid"] for person in rest["people"]] == ["c"] and rest["next"] is None
+    error(client.get("/people?limit=0"), 422)
+    error(client.get("/people?limit=x"), 422)
+
+
+def test_status_and_metrics(make: Make) -> None:
+    client = make(target=Target(ms=1_000.0))
+    enroll(client, anna=RED)
+    client.post("/search", files=files(png(*RED)))
+    client.post("/search")
+    status = client.get("/status").json()
+    assert [(e["name"], e["mul_adds"], e["queries"]) for e in status["exits"]] == [
+        ("early", 1_000, 0), ("late", 4_000, 1),
+    ]  # fmt: skip
+    assert status["target"]["ms"] == 1_000 and status["people"] == status["images"] == 1
+    text = client.get("/metrics").text
+    assert 'reid_lab_queries_total{exit="late"} 1.0' in text
+    assert 'reid_lab_requests_total{status="415"} 1.0' in text
+    assert "reid_lab_people 1.0" in text
+
+
+def test_a_key_is_asked_for(make: Make) -> None:
+    client = make(key="secret")
+    for path in ("/people", "/metrics", "/docs", "/openapi.json", "/status", "/labels"):
+        error(client.get(path), 401, "X-API-Key")
+    error(client.post("/search", content=b"x" * 300_000), 401)  # before the body is looked at
+    error(client.get("/people", headers={"X-API-Key": "secre"}), 401)
+    error(client.get("/people", headers={"X-API-Key": "sécret".encode("latin-1")}), 401)
+    assert client.get("/people", headers={"X-API-Key": "secret"}).status_code == 200
+    assert client.get("/health").status_code == client.get("/").status_code == 200
+
+
+def test_other_sites_cannot_use_the_browser(client: TestClient) -> None:
+    there = {"origin": "http://example.org"}
+    error(client.post("/enroll", files=files(png(*RED)), headers=there), 403, "other sites")
+    error(client.delete("/people/x", headers={"origin": "null"}), 403)
+    own = {"origin": "http://127.0.0.1:8000"}
+    assert client.post("/search", files=files(png(*RED)), headers=own).status_code == 200
+    error(client.get("/people", headers={"host": "evil.example"}), 403, "--allow-host")
+
+
+def test_every_response_has_safe_headers(client: TestClient) -> None:
+    for response in (client.get("/"), client.get("/people"), client.get("/nothing")):
+        assert response.headers["x-content-type-options"] == "nosniff"
+    policy = client.get("/").headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "connect-src 'self'" in policy
+
+
+def test_pages_ask_no_other_host(client: TestClient) -> None:
+    for path in ("/", "/docs"):
+        text = client.get(path).text
+        assert "//" not in text.replace("//127.0.0.1", "").replace('"//', "") or "http" not in text
+    docs = client.get("/docs").text
+    for route in ("POST /search", "POST /enroll", "DELETE /people/{pid}", "GET /metrics"):
+        assert route in docs
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of a few hundred bytes that claims so many pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        whole = kind + data
+        return struct.pack(">I", len(data)) + whole + struct.pack(">I", zlib.crc32(whole))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\0" * 100_000, 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("images", "status", "text"),
+    [
+        ([bomb(50_000, 50_000)], 422, "the limit is 10,000 pixels"),
+        ([png(*RED, size=(101, 100))], 422, "the limit is 10,000 pixels"),
+        ([b""], 422, "it is empty"),
+        ([b"GIF89a" + b"\0" * 50], 422, "does not start like an image"),
+        ([png(*RED)[:-20]], 422, "damaged"),
+        ([png(*RED)] * 5, 400, "Too many files"),
+        ([b"x" * 200_000], 413, "a body may have 200,000 bytes"),
+    ],
+)
+def test_images_that_are_refused(
+    client: TestClient, images: list[bytes], status: int, text: str
+) -> None:
+    error(client.post("/search", files=files(*images)), status, text)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "text"),
+    [
+        ({}, 422, "images: Field required"),
+        ({"images": []}, 422, "images"),
+        ({"images": "x"}, 422, "images"),
+        ({"images": ["*"]}, 422, "images.0 is not base64"),
+        ({"images": [5]}, 422, "images.0 is not base64"),
+        ({"images": ["AAAA"] * 5}, 413, "a request may have 4"),
+        ({"images": ["AAAA"], "colour": 1}, 422, "colour: Extra inputs"),
+        ({"images": ["AAAA"], "top": 0}, 422, "top"),
+        ({"images": ["AAAA"], "top": 1e9}, 422, "top"),
+        ({"images": ["AAAA"], "deadline_ms": -1}, 422, "deadline_ms"),
+        ({"images": ["AAAA"], "deadline_ms": float("nan")}, 422, "deadline_ms"),
+        ({"images": ["AAAA"], "boxes": [[1, 2, 3]]}, 422, "boxes.0"),
+        ({"images": ["AAAA"], "boxes": [[1, 2, 3, float("inf")]]}, 422, "boxes.0"),
+        ({"images": ["AAAA", "AAAA"], "boxes": []}, 422, "boxes: of one image"),
+        ([], 400, "must be a JSON object"),
+        ("[" * 100_000, 400, "not JSON"),
+        ("{", 400, "not JSON"),
+        (b"\xff\xfe", 400, "not JSON"),
+    ],
+)
+def test_bodies_that_are_refused(
+    client: TestClient, body: Any, status: int, text: str
+) -> None:
+    content = body if isinstance(body, str | bytes) else json.dumps(body)
+    headers = {"content-type": "application/json"}
+    error(client.post("/search", content=content, headers=headers), status, text)
+
+
+@pytest.mark.parametrize("pid", ["", "x" * 201, "a\nb", "\x00"])
+def test_names_that_are_refused(client: TestClient, pid: str) -> None:
+    error(client.post("/enroll", files=files(png(*RED)), data={"pid": pid}), 422, "pid")
+
+
+NAMES = ("<script>alert(1)</script>", "../../etc/passwd", "a/b", "anna & 'bert'", "50%", "☃", ".")
+
+
+@pytest.mark.parametrize("pid", NAMES)
+def test_any_name_is_only_a_name(client: TestClient, tmp_path: Path, pid: str) -> None:
+    before = sorted(path.name for path in tmp_path.iterdir())
+    data = {"pid": pid, "camid": pid}
+    image = [("images", ("../../x.png", png(*RED)))]
+    assert client.post("/enroll", files=image, data=data).json()["pid"] == pid
+    (person,) = client.get("/people").json()["people"]
+    assert person["pid"] == pid
+    assert client.get("/people").headers["content-type"] == "application/json"
+    assert client.request("DELETE", f"/people/{quoted(pid)}").status_code == 200
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def quoted(text: str) -> str:
+    return "".join(f"%{byte:02x}" for byte in text.encode())
+
+
+@pytest.mark.parametrize(
+    "path", ["/../etc/passwd", "/images/..%2f..%2fetc%2fpasswd", "/images/-1", "/images/1e9", "/x"]
+)
+def test_nothing_else_is_served(client: TestClient, path: str) -> None:
+    response = client.get(path)
+    assert response.status_code in (404, 422)
+    assert "error" in response.json()
+
+
+# Starlette leaves the files of a form that it cannot parse to the garbage collector
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_malformed_bodies_by_the_hundred(client: TestClient) -> None:
+    """Damaged forms and JSON: a message each, and the service goes on."""
+    rng, good = random.Random(0), png(*RED)
+    request = client.build_request("POST", "/search", files=files(good), data={"top": "3"})
+    form, kind = request.read(), request.headers["content-type"]
+    text = json.dumps({"images": [base64.b64encode(good).decode()], "top": 3}).encode()
+    seen = set()
+    for number in range(300):
+        body = bytearray(form if number % 2 else text)
+        for _ in range(rng.randint(1, 8)):
+            place = rng.randrange(len(body))
+            body[place : place + rng.randint(0, 9)] = rng.randbytes(rng.randint(0, 9))
+        headers = {"content-type": kind if number % 2 else "application/json"}
+        response = client.post("/search", content=bytes(body), headers=headers)
+        seen.add(response.status_code)
+        if response.status_code != 200:
+            error(response, response.status_code)
+    assert seen <= {200, 400, 422} and {400, 422} <= seen
+    assert client.post("/search", files=files(good)).status_code == 200
+
+
+def test_lengths_that_lie(client: TestClient) -> None:
+    headers = {"content-length": "9" * 30, "content-type": "application/json"}
+    error(client.post("/search", content=b"{}", headers=headers), 413)
+
+    def endless() -> Iterator[bytes]:
+        for _ in range(100):
+            yield b"x" * 10_000
+
+    error(client.post("/search", content=endless()), 413)
+
+
+def test_too_many_at_a_time(make: Make) -> None:
+    client = make(limits=Limits(requests=0))
+    response = client.get("/people")
+    error(response, 503, "try again")
+    assert response.headers["retry-after"] == "1"
+
+
+def test_methods_and_types(client: TestClient) -> None:
+    error(client.get("/search"), 405)
+    error(client.post("/search", content=b"x", headers={"content-type": "text/plain"}), 415)

@@ -1,0 +1,148 @@
+"""The people that a service knows: what is on the disk, and who is near."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reid_lab.errors import UserError
+from reid_lab.serve.people import NewImage, People
+from tests.serve.network import EXITS, Colours
+
+RNG = np.random.default_rng(0)
+DIMS = {e.name: e.dim for e in EXITS}
+
+
+def opened(path: Path, metric: str = "euclidean") -> People:
+    return People.open(path, Colours().manifest, metric)
+
+
+def random_rows(count: int) -> dict[str, np.ndarray]:
+    return {name: RNG.normal(size=(count, dim)).astype(np.float32) for name, dim in DIMS.items()}
+
+
+def fill(people: People, each: int = 3) -> dict[str, np.ndarray]:
+    """Twenty people; the rows of all their images."""
+    parts = []
+    for number in range(20):
+        parts.append(random_rows(each))
+        people.add(f"person {number}", [NewImage(f"c{i}") for i in range(each)], parts[-1])
+    return {name: np.concatenate([part[name] for part in parts]) for name in DIMS}
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_search_equals_a_naive_one_and_survives_a_restart(tmp_path: Path, metric: str) -> None:
+    people = opened(tmp_path / "p.sqlite", metric)
+    rows = fill(people)["late"].astype(np.float64)
+    query = RNG.normal(size=6).astype(np.float32)
+    wide = query.astype(np.float64)
+    if metric == "cosine":
+        cosines = rows @ wide / np.linalg.norm(rows, axis=1) / np.linalg.norm(wide)
+        expected = 1 - cosines
+    else:
+        expected = np.linalg.norm(rows - wide, axis=1)
+    order = np.argsort(expected, kind="stable")[:10]
+    for again in (people, opened(tmp_path / "p.sqlite")):
+        found = again.search("late", query, 10)
+        assert [match.image for match in found] == (order + 1).tolist()
+        assert [match.distance for match in found] == pytest.approx(expected[order], rel=1e-5)
+        assert [match.pid for match in found] == [f"person {i // 3}" for i in order]
+    assert again.metric == metric
+    assert again.distance("late", query, "person 4") == pytest.approx(expected[12:15].min())
+
+
+def test_ties_are_broken_by_image(tmp_path: Path) -> None:
+    people = opened(tmp_path / "p.sqlite")
+    same = {name: np.ones((1, dim), np.float32) for name, dim in DIMS.items()}
+    for pid in "cab":
+        people.add(pid, [NewImage()], same)
+    assert [match.pid for match in people.search("early", np.zeros(3) + 2, 3)] == ["c", "a", "b"]
+
+
+def test_margin_is_to_the_nearest_other_person(tmp_path: Path) -> None:
+    people = opened(tmp_path / "p.sqlite")
+    queries = RNG.normal(size=(5, 3)).astype(np.float32)
+    assert people.margins("early", queries).tolist() == [0] * 5
+    rows = fill(people)["early"]
+    numbers = np.repeat(np.arange(20), 3)
+    for query, margin in zip(queries, people.margins("early", queries), strict=True):
+        far = np.linalg.norm(rows - query, axis=1)
+        other = far[numbers != numbers[far.argmin()]].min()
+        assert margin == pytest.approx(other - far.min(), abs=1e-5)
+
+
+def test_removing_leaves_nothing_on_the_disk(tmp_path: Path) -> None:
+    people = opened(tmp_path / "p.sqlite")
+    fill(people)
+    rows = random_rows(2)
+    secret = b"thumbnail of someone" * 20
+    people.add("someone", [NewImage(thumbnail=secret), NewImage()], rows)
+    people.label("someone", True, "late", 0.5, secret)
+    kept = [match.image for match in people.search("late", rows["late"][0], 100)]
+    assert people.remove("someone") == 2
+    assert people.remove("someone") == 0
+    left = [match.image for match in people.search("late", rows["late"][0], 100)]
+    assert left == [image for image in kept if image < 61]
+    assert people.labels() == []
+    people.close()
+    for path in tmp_path.iterdir():
+        data = path.read_bytes()
+        assert b"someone" not in data
+        assert rows["late"][0].tobytes() not in data
+    assert len(opened(tmp_path / "p.sqlite")) == 60
+
+
+def test_snapshots_do_not_change(tmp_path: Path) -> None:
+    """A search that runs while people are added or removed sees one state."""
+    people = opened(tmp_path / "p.sqlite")
+    fill(people)
+    before = people.rows
+    copy = before.exits["late"].copy()
+    fill(people)
+    people.remove("person 3")
+    fill(people)
+    assert len(before) == 60
+    assert (before.exits["late"] == copy).all()
+    assert people.count() == (20, 60 + 60 - 6 + 60)
+
+
+def test_threshold_accepts_the_wanted_share_of_strangers(tmp_path: Path) -> None:
+    people = opened(tmp_path / "p.sqlite")
+    assert people.threshold("late", 0.1) is None
+    for number in range(400):
+        people.add(str(number), [NewImage()], random_rows(1))
+    threshold = people.threshold("late", 0.1)
+    assert threshold is not None and threshold.people == 400
+    strangers = RNG.normal(size=(2_000, 6)).astype(np.float32)
+    accepted = (people.nearest("late", strangers) < threshold.distance).mean()
+    assert accepted == pytest.approx(0.1, abs=0.04)
+    assert people.threshold("late", 0.01).distance < threshold.distance  # type: ignore[union-attr]
+
+
+def test_another_network_is_refused(tmp_path: Path) -> None:
+    opened(tmp_path / "p.sqlite").close()
+    with pytest.raises(UserError, match="of the model colours, this export is other"):
+        People.open(tmp_path / "p.sqlite", Colours("other").manifest)
+
+
+def test_another_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.sqlite").write_text("not a database, but long enough to be one" * 50)
+    with pytest.raises(UserError, match="is not a file of people"):
+        opened(tmp_path / "text.sqlite")
+    sqlite3.connect(tmp_path / "other.sqlite").execute("CREATE TABLE t (x)").connection.close()
+    with pytest.raises(UserError, match="is not a file of people"):
+        opened(tmp_path / "other.sqlite")
+
+
+def test_half_of_an_addition_is_never_there(tmp_path: Path) -> None:
+    people = opened(tmp_path / "p.sqlite")
+    rows = {**random_rows(2), "late": np.full((2, 6), np.nan, np.float32)}
+    with pytest.raises(UserError, match="exit late is not finite"):
+        people.add("x", [NewImage(), NewImage()], rows)
+    with pytest.raises(ValueError):
+        people.add("x", [NewImage(), NewImage()], random_rows(3))
+    assert people.count() == (0, 0)
+    assert len(opened(tmp_path / "p.sqlite")) == 0

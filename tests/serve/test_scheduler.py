@@ -1,0 +1,144 @@
+"""Waiting queries: batches, deadlines, and budgets that follow the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reid_lab.errors import UserError
+from reid_lab.serve.people import NewImage, People
+from reid_lab.serve.scheduler import BusyError, Costs, Scheduler, Target
+from tests.serve.network import SIZE, Colours
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Iterator[People]:
+    """Fifty people of random colours."""
+    network = Colours()
+    opened = People.open(tmp_path / "p.sqlite", network.manifest)
+    for number in range(50):
+        pixels = noise(1)
+        opened.add(str(number), [NewImage()], network.embed(pixels))
+    yield opened
+    opened.close()
+
+
+def noise(count: int) -> np.ndarray:
+    colours = RNG.integers(0, 256, (count, 1, 1, 3))
+    return (colours + RNG.integers(0, 10, (count, *SIZE, 3))).clip(0, 255).astype(np.uint8)
+
+
+def run(scheduler: Scheduler, pixels: np.ndarray, **more: object) -> list[str]:
+    futures = scheduler.submit(list(pixels), **more)  # type: ignore[arg-type]
+    return [future.result(10).exit for future in futures]
+
+
+def test_without_a_budget_all_use_the_last_exit(people: People) -> None:
+    scheduler = Scheduler(Colours(), people, Target())  # type: ignore[arg-type]
+    pixels = noise(70)
+    futures = scheduler.submit(list(pixels))
+    found = [future.result(10) for future in futures]
+    scheduler.close()
+    expected = Colours().embed(pixels)["late"]
+    for embedded, row in zip(found, expected, strict=True):
+        assert embedded.exit == "late" and embedded.mul_adds == 4_000 and embedded.late_ms == 0
+        assert np.array_equal(embedded.embeddings["late"], row)
+    assert scheduler.load.exits == {"late": 70}
+
+
+@pytest.mark.parametrize("budget", [1_000, 1_600, 2_500, 3_400, 4_000])
+def test_mean_cost_is_the_planned_one(people: People, budget: int) -> None:
+    scheduler = Scheduler(Colours(), people, Target(mul_adds=budget))  # type: ignore[arg-type]
+    for _ in range(10):
+        run(scheduler, noise(40))
+    scheduler.close()
+    assert scheduler.load.mul_adds / 400 == pytest.approx(budget, rel=0.03)
+
+
+def test_easy_queries_exit_early(people: People) -> None:
+    """Those near to one person exit before those between two."""
+    scheduler = Scheduler(Colours(), people, Target(mul_adds=2_500))  # type: ignore[arg-type]
+    run(scheduler, noise(200))
+    pixels = noise(200)
+    margins = people.margins("early", Colours().embed(pixels)["early"])
+    early = np.array([exit == "early" for exit in run(scheduler, pixels)])
+    scheduler.close()
+    assert np.median(margins[early]) > np.median(margins[~early])
+
+
+@pytest.mark.parametrize("budget", [999, 4_001, float("nan")])
+def test_impossible_budgets(people: People, budget: float) -> None:
+    with pytest.raises(UserError, match="cannot be met: the exits cost 1000 to 4000"):
+        Scheduler(Colours(), people, Target(mul_adds=budget))  # type: ignore[arg-type]
+
+
+def test_a_long_queue_lowers_the_budget(people: People) -> None:
+    """A stage takes 20 ms whatever its batch: one query has time for both, five batches do not."""
+    network = Colours(seconds=0.02)
+    scheduler = Scheduler(network, people, Target(ms=90), batch=8)  # type: ignore[arg-type]
+    assert [run(scheduler, noise(1))[0] for _ in range(5)] == ["late"] * 5
+    exits = run(scheduler, noise(40))
+    scheduler.close()
+    assert exits.count("early") > 20
+
+
+def test_a_deadline_of_a_request_ends_it_at_the_first_exit(people: People) -> None:
+    network = Colours(seconds=0.02)
+    scheduler = Scheduler(network, people, Target())  # type: ignore[arg-type]
+    assert run(scheduler, noise(1), ms=1.0) == ["early"]
+    assert run(scheduler, noise(1), ms=5_000.0) == ["late"]
+    (future,) = scheduler.submit(list(noise(1)), ms=1.0)
+    assert future.result(10).late_ms > 0
+    scheduler.close()
+    assert scheduler.load.late == 2
+
+
+def test_every_exit_on_request(people: People) -> None:
+    scheduler = Scheduler(Colours(), people, Target(mul_adds=1_000))  # type: ignore[arg-type]
+    (future,) = scheduler.submit(list(noise(1)), every=True)
+    assert set(future.result(10).embeddings) == {"early", "late"}
+    scheduler.close()
+    assert not scheduler.load.exits  # not a query
+
+
+def test_requests_that_arrive_together_are_batched(people: People) -> None:
+    network = Colours(seconds=0.02)
+    scheduler = Scheduler(network, people, Target(), batch=8)  # type: ignore[arg-type]
+    network.batches.clear()
+    futures = [scheduler.submit(list(noise(1)))[0] for _ in range(17)]
+    for future in futures:
+        future.result(10)
+    scheduler.close()
+    assert sum(network.batches) == 17
+    assert max(network.batches) == 8
+
+
+def test_a_full_queue_refuses(people: People) -> None:
+    scheduler = Scheduler(Colours(), people, Target(), queue=3)  # type: ignore[arg-type]
+    with pytest.raises(BusyError, match="3 may wait"):
+        scheduler.submit(list(noise(4)))
+    scheduler.close()
+    with pytest.raises(BusyError, match="stopping"):
+        scheduler.submit(list(noise(1)))
+
+
+def test_an_error_is_of_its_batch_only(people: People) -> None:
+    network = Colours()
+    scheduler = Scheduler(network, people, Target())  # type: ignore[arg-type]
+    (wrong,) = scheduler.submit([np.zeros((0, 0, 3), np.float32)])
+    with pytest.raises(Exception):  # noqa: B017
+        wrong.result(10)
+    assert run(scheduler, noise(2)) == ["late", "late"]
+    scheduler.close()
+
+
+def test_time_of_a_step_is_linear_in_the_batch() -> None:
+    costs = Costs(("a", "b"), np.array([1.0, 2.0]), np.array([1.0, 2.0]), np.array([4.0, 7.0]), 5)
+    assert costs.step(0, 1) == pytest.approx(3.0)
+    assert costs.step(0, 5) == pytest.approx(5.0)
+    assert costs.step(0, 3) == pytest.approx(4.0)
