@@ -23,7 +23,24 @@ RUN case "$VARIANT" in \
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
 COPY conf conf
-RUN python -m pip install --constraint constraints.txt '.[export,dashboard]'
+RUN python -m pip install --constraint constraints.txt '.[export,dashboard,serve]'
+
+# the service alone, without torch: docker build --target serve .
+FROM python:${PYTHON}-slim AS serve
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1
+COPY constraints.txt pyproject.toml README.md LICENSE /src/
+COPY src /src/src
+COPY conf /src/conf
+RUN python -m pip install --constraint /src/constraints.txt numpy pillow pydantic filelock simplejpeg \
+       annotated-types fastapi uvicorn python-multipart prometheus-client onnxruntime \
+    && python -m pip install --no-deps /src \
+    && useradd --create-home --uid 1000 reid && install -d -o reid -g reid /work
+USER 1000
+WORKDIR /work
+EXPOSE 8000
+HEALTHCHECK CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health')"]
+ENTRYPOINT ["reid-lab", "serve", "--host", "0.0.0.0"]
+CMD ["--help"]
 
 FROM python:${PYTHON}-slim
 ARG COMMIT=

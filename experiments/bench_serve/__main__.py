@@ -60,7 +60,11 @@ class Measured:
             self.late += result["late_ms"] > 0
             self.mul_adds += result["mul_adds"]
             first = next(
-                (m for m in result["matches"] if (m["pid"], m["camid"]) != (query.pid, query.camid)),
+                (
+                    m
+                    for m in result["matches"]
+                    if (m["pid"], m["camid"]) != (query.pid, query.camid)
+                ),
                 None,
             )
             self.right += bool(first and first["pid"] == query.pid)
@@ -113,7 +117,7 @@ def closed(port: int, queries: Sequence[Query], clients: int, count: int) -> tup
 def opened(
     port: int, queries: Sequence[Query], rate: float, seconds: float, senders: int = 48
 ) -> tuple[Measured, float]:
-    """Queries that arrive at `rate` a second; latency counts from when they should have been sent."""
+    """Queries that arrive at `rate` a second; latency counts from when each was due."""
     measured, numbers = Measured(), iter(range(int(rate * seconds)))
     lock, begin = threading.Lock(), time.perf_counter() + 0.2
 

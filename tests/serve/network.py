@@ -35,7 +35,9 @@ class Colours:
     def open_whole(self) -> None:
         pass
 
-    def embed(self, pixels: np.ndarray, exits: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    def embed(
+        self, pixels: np.ndarray, exits: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
         names = exits or [e.name for e in EXITS]
         return {name: self._embedded(name, pixels) for name in names}
 

@@ -58,7 +58,9 @@ def files(*images: bytes) -> list[tuple[str, tuple[str, bytes]]]:
 
 def enroll(client: TestClient, **people: tuple[int, int, int]) -> None:
     for pid, colour in people.items():
-        assert client.post("/enroll", files=files(png(*colour)), data={"pid": pid}).status_code == 201
+        assert (
+            client.post("/enroll", files=files(png(*colour)), data={"pid": pid}).status_code == 201
+        )
 
 
 def error(response: Any, status: int, text: str = "") -> None:
@@ -238,7 +240,9 @@ def bomb(width: int, height: int) -> bytes:
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     pixels = zlib.compress(b"\0" * 100_000, 9)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize(
@@ -282,9 +286,7 @@ def test_images_that_are_refused(
         (b"\xff\xfe", 400, "not JSON"),
     ],
 )
-def test_bodies_that_are_refused(
-    client: TestClient, body: Any, status: int, text: str
-) -> None:
+def test_bodies_that_are_refused(client: TestClient, body: Any, status: int, text: str) -> None:
     content = body if isinstance(body, str | bytes) else json.dumps(body)
     headers = {"content-type": "application/json"}
     error(client.post("/search", content=content, headers=headers), status, text)

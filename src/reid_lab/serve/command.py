@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     model = Model(args.model, args.threads)
     model.open_whole()
     people = open_people(args.people, model, args.gallery, args.metric)
-    listening = _listening(args.host, args.port)
+    listening = listening_at(args.host, args.port)
     target = Target(args.budget_ms, args.mul_adds, args.policy)
     scheduler = Scheduler(model, people, target, args.batch_size)
     limits = Limits(
@@ -50,16 +50,24 @@ def run(args: argparse.Namespace) -> int:
     )
     service = Service(model, people, scheduler, limits, Metrics(scheduler, people))
     hosts = frozenset() if args.host in ("0.0.0.0", "::") and not args.allow_host else LOCAL
-    app = build_app(service, key, hosts and hosts | {args.host.lower(), *args.allow_host})
     _describe(service, listening)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off")
+    serve(service, listening, key, hosts and hosts | {args.host.lower(), *args.allow_host})
+    return 0
+
+
+def serve(
+    service: Service, listening: socket.socket, key: str = "", hosts: frozenset[str] = LOCAL
+) -> None:
+    """Answer requests until Ctrl-C or SIGTERM; then answer those that run, and close everything."""
+    config = uvicorn.Config(
+        build_app(service, key, hosts), log_level="warning", access_log=False, lifespan="off"
+    )
     try:
         uvicorn.Server(config).run(sockets=[listening])
     finally:
-        scheduler.close()
-        people.close()
+        service.scheduler.close()
+        service.people.close()
         listening.close()
-    return 0
 
 
 def open_people(
@@ -91,10 +99,10 @@ def open_people(
     if wanted and people.metric != wanted:
         raise UserError(f"{path} is of the metric {people.metric}, not {wanted}")
     if galleries:
-        missing = [name for name in people.exits if name not in galleries]
-        if missing:
+        if list(people.exits) != exits:
             raise UserError(
-                f"{path} has the exits {', '.join(people.exits)}: no gallery of {missing}"
+                f"{path} has the exits {', '.join(people.exits)}, the galleries are of "
+                f"{', '.join(exits)}: give one gallery for each, or another --people"
             )
         added = people.add_gallery(galleries, _thumbnail_of)
         print(f"{path}: {added:,} images added from {', '.join(map(str, folders))}")
@@ -109,12 +117,13 @@ def _thumbnail_of(path: str) -> bytes:
         return b""
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening_at(host: str, port: int) -> socket.socket:
     """A socket that listens already, so that an address in use is an error before anything runs.
 
     Raises:
         UserError: the address cannot be used.
     """
+    found = None
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         found = socket.socket(family, socket.SOCK_STREAM)
@@ -123,6 +132,8 @@ def _listening(host: str, port: int) -> socket.socket:
         found.bind((host, port))
         found.listen(1_024)  # who connects before the service runs waits
     except OSError as error:
+        if found is not None:
+            found.close()
         raise UserError(
             f"cannot listen at {host}:{port} ({error.strerror or error}): give another --host or "
             "--port"

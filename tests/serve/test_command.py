@@ -1,0 +1,104 @@
+"""`reid-lab serve`: what is opened, and what is refused before it listens."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("fastapi")
+pytest.importorskip("onnxruntime")
+
+from reid_lab.errors import UserError
+from reid_lab.runtime.gallery import Gallery
+from reid_lab.runtime.images import read
+from reid_lab.runtime.model import Model
+from reid_lab.serve.command import listening_at, open_people
+from reid_lab.serve.scheduler import Scheduler, Target
+from tests.commands import export, gallery
+from tests.methods import method, save
+
+pytestmark = pytest.mark.recipe
+EXITS = ("stage2", "fusion")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, people: Path) -> Path:
+    """A small DaRe, its export, and galleries of two of its exits."""
+    root = tmp_path_factory.mktemp("serve")
+    checkpoint = str(save(method("dare"), root / "last.ckpt"))
+    assert export(["--checkpoint", checkpoint, "--out", str(root / "out")]) == 0
+    for exit in EXITS:
+        words = ["--checkpoint", checkpoint, "--images", str(people / "bounding_box_test")]
+        assert gallery(["build", *words, "--exit", exit, "--out", str(root / exit)]) == 0
+    return root
+
+
+def test_answers_are_those_of_the_galleries(folder: Path, people: Path, tmp_path: Path) -> None:
+    model = Model(folder / "out", threads=1)
+    known = open_people(tmp_path / "p.sqlite", model, [folder / exit for exit in EXITS])
+    assert known.exits == EXITS
+    assert known.thumbnail(1)
+    scheduler = Scheduler(model, known, Target())
+    pixels = read(sorted((people / "query").iterdir())[:6], model.image)
+    costs = scheduler.costs.mul_adds
+    assert costs.tolist() == [model.manifest.exit(exit).mul_adds for exit in EXITS]
+    assert (np.diff(scheduler.costs.ms) >= 0).all() and scheduler.costs.ms[0] > 0
+    theirs = Gallery.open(folder / "fusion", model.manifest)
+    nobody = {i for i, pid in enumerate(theirs.pids) if pid == -1}
+    distances, rows = theirs.search(model.embed_until(pixels, "fusion"), len(theirs))
+    for i, future in enumerate(scheduler.submit(list(pixels))):
+        embedded = future.result(30)
+        matches = known.search("fusion", embedded.embeddings["fusion"], 5)
+        kept = [(d, r) for d, r in zip(distances[i], rows[i], strict=True) if r not in nobody][:5]
+        assert [m.file for m in matches] == [Path(theirs.path(r)).name for _, r in kept]
+        assert [m.distance for m in matches] == pytest.approx([d for d, _ in kept], rel=1e-4)
+    scheduler.close()
+    count = len(known)
+    known.close()
+    again = open_people(tmp_path / "p.sqlite", model, [folder / exit for exit in EXITS])
+    assert len(again) == count == len(theirs) - len(nobody)  # the same images are added once
+    again.close()
+
+
+def test_galleries_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
+    model = Model(folder / "out", threads=1)
+    path = tmp_path / "p.sqlite"
+    with pytest.raises(UserError, match="one of fusion, at which the last queries exit, is miss"):
+        open_people(path, model, [folder / "stage2"])
+    with pytest.raises(UserError, match="cosine, euclidean: use one"):
+        open_people(path, model, [folder / "fusion"], "cosine")
+    assert not path.exists()
+    open_people(path, model, [folder / "fusion"]).close()
+    with pytest.raises(
+        UserError, match="has the exits fusion, the galleries are of stage2, fusion"
+    ):
+        open_people(path, model, [folder / exit for exit in EXITS])
+
+
+def test_margins_equal_naive_ones(folder: Path, people: Path, tmp_path: Path) -> None:
+    model = Model(folder / "out", threads=1)
+    known = open_people(tmp_path / "p.sqlite", model, [folder / exit for exit in EXITS])
+    pixels = read(sorted((people / "query").iterdir())[:6], model.image)
+    queries = model.embed_until(pixels, "stage2")
+    rows = known.rows
+    stored = torch.from_numpy(np.array(rows.exits["stage2"])).double()
+    far = torch.cdist(torch.from_numpy(queries).double(), stored)
+    own = torch.from_numpy(rows.people)[far.argmin(1)]
+    other = far.masked_fill(torch.from_numpy(rows.people) == own[:, None], torch.inf).amin(1)
+    margins = known.margins("stage2", queries)
+    assert margins == pytest.approx((other - far.amin(1)).numpy(), abs=1e-3)
+    known.close()
+
+
+def test_an_address_in_use(tmp_path: Path) -> None:
+    with listening_at("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(UserError, match=f"cannot listen at 127.0.0.1:{port}"):
+            listening_at("127.0.0.1", port)
+    with pytest.raises(UserError, match="cannot listen at no.such.host.invalid"):
+        listening_at("no.such.host.invalid", 80)
+    assert isinstance(first, socket.socket)

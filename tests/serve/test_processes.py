@@ -1,0 +1,168 @@
+"""The service as a process: killed between enrolments, stopped, and used in a browser."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.serve.network import png
+
+pytest.importorskip("fastapi")
+pytestmark = pytest.mark.system
+KILLS = 50 if os.environ.get("REID_LAB_TORTURE") == "1" else 3
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+@contextmanager
+def service(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A process and its address."""
+    port = folder / "port"
+    port.unlink(missing_ok=True)
+    words = [sys.executable, "-m", "tests.serve.colours", str(folder / "p.sqlite"), str(port)]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    try:
+        for _ in range(600):
+            if port.exists() and port.read_text() or process.poll() is not None:
+                break
+            time.sleep(0.05)
+        assert process.poll() is None, process.communicate()[1]
+        yield process, f"http://127.0.0.1:{port.read_text()}"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def enroll(address: str, pid: str) -> int:
+    files = {"images": ("x.png", png(len(pid), 5, 9))}
+    return httpx.post(f"{address}/enroll", files=files, data={"pid": pid}, timeout=30).status_code
+
+
+def pids(address: str) -> set[str]:
+    found = httpx.get(f"{address}/people?limit=1000", timeout=30).json()["people"]
+    return {person["pid"] for person in found}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
+def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+    acknowledged: set[str] = set()
+    for kill in range(KILLS):
+        with service(tmp_path) as (process, address):
+            assert acknowledged <= pids(address)
+
+            def client(number: int, kill: int = kill, address: str = address) -> None:
+                for i in range(10_000):
+                    pid = f"{kill} {number} {i}"
+                    with suppress(httpx.HTTPError):
+                        if enroll(address, pid) == 201:
+                            acknowledged.add(pid)
+                            continue
+                    return
+
+            threads = [threading.Thread(target=client, args=(n,)) for n in range(3)]
+            before = len(acknowledged)
+            for thread in threads:
+                thread.start()
+            while len(acknowledged) < before + 3 + kill % 5:
+                time.sleep(0.002)
+            os.kill(process.pid, signal.SIGKILL)
+            for thread in threads:
+                thread.join()
+    with service(tmp_path) as (_, address):
+        found = pids(address)
+    assert acknowledged <= found
+    assert len(found - acknowledged) <= 3 * KILLS  # written, and killed before the answer
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGTERM")
+def test_a_stop_answers_what_runs(tmp_path: Path) -> None:
+    statuses: list[int] = []
+    with service(tmp_path) as (process, address):
+        enroll(address, "first")
+
+        def client() -> None:
+            with suppress(httpx.HTTPError):
+                statuses.extend(enroll(address, f"p{i}") for i in range(10_000))
+
+        thread = threading.Thread(target=client)
+        thread.start()
+        while len(statuses) < 3:
+            time.sleep(0.002)
+        process.terminate()
+        process.wait(20)
+        thread.join()
+    assert set(statuses) <= {201}
+    with service(tmp_path) as (_, address):
+        assert len(pids(address)) >= 1 + len(statuses)
+
+
+def test_raw_requests(tmp_path: Path) -> None:
+    """What clients send that no library would."""
+    with service(tmp_path) as (_, address):
+        host, port = address.removeprefix("http://").split(":")
+        for path in ("/../../etc/passwd", "/images/%2e%2e%2f%2e%2e%2fetc%2fpasswd", "//etc/passwd"):
+            connection = http.client.HTTPConnection(host, int(port), timeout=30)
+            connection.putrequest("GET", path, skip_host=False)
+            connection.endheaders()
+            response = connection.getresponse()
+            assert response.status in (404, 422)
+            assert b"root:" not in response.read()
+            connection.close()
+        assert enroll(address, "%2e%2e") == 201
+        assert httpx.delete(f"{address}/people/%252e%252e").json()["removed"] == 1
+        assert httpx.get(f"{address}/health").json()["status"] == "ok"
+
+
+@pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium")
+def test_the_page_in_a_browser(tmp_path: Path) -> None:
+    """Enrol, search, confirm, remove, by mouse and keyboard; no request to another host."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    images = [tmp_path / "red.png", tmp_path / "green.png"]
+    images[0].write_bytes(png(200, 10, 10))
+    images[1].write_bytes(png(10, 200, 10))
+    with service(tmp_path) as (_, address), sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 400, "height": 800})
+        problems: list[str] = []
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda message: problems.append(message.text))
+        page.on(
+            "request",
+            lambda r: r.url.startswith((address, "blob:", "data:")) or problems.append(r.url),
+        )
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.goto(address)
+        name = "<b>anna</b>"
+        for image, pid in zip(images, (name, "bert"), strict=True):
+            page.set_input_files("#files", str(image))
+            page.locator(".result").wait_for()
+            page.locator("body").press("n")
+            page.keyboard.type(pid)
+            page.keyboard.press("Enter")
+            page.locator("#message", has_text=f"{pid}: 1 image added").wait_for()
+        page.set_input_files("#files", str(images[0]))
+        page.locator(".verdict.known").wait_for()
+        first = page.locator(".match").first
+        assert first.locator("b").inner_text() == name
+        first.get_by_role("button").first.click()
+        page.locator(".match.confirmed").wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") == 400
+        page.get_by_role("button", name="remove bert").click()
+        page.locator("#message", has_text="bert was removed").wait_for()
+        browser.close()
+        assert problems == []
+        labels = httpx.get(f"{address}/labels").json()["labels"]
+        assert [(label["pid"], label["correct"]) for label in labels] == [(name, True)]
+        assert pids(address) == {name}
+        assert json.loads(httpx.get(f"{address}/status").text)["images"] == 1
