@@ -20,11 +20,12 @@ from rich.table import Table
 from experiments.bench_early_exit.deadlines import deadlines
 from experiments.bench_early_exit.drift import drift
 from experiments.bench_early_exit.models import BenchNetwork, networks
+from experiments.bench_early_exit.overhead import overhead
 from experiments.bench_early_exit.ratios import compare
 from reid_lab.budget.steps import steady_rows
 from reid_lab.results.provenance import commit, machine
 
-SECTIONS = ("ratios", "bits", "deadlines", "drift")
+SECTIONS = ("ratios", "overhead", "bits", "deadlines", "drift")
 
 
 def options() -> argparse.Namespace:
@@ -38,6 +39,8 @@ def options() -> argparse.Namespace:
     )
     parser.add_argument("--policy", default="margin", choices=["random", "distance", "margin"])
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 32])
+    parser.add_argument("--network", help="only those whose name has this in it")
+    parser.add_argument("--csv", type=Path, help="add the rows of overhead to a file")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--queries", type=int, default=1000, help="number of queries with a deadline"
@@ -66,6 +69,12 @@ def _section(
     if name == "ratios":
         by_batch = [compare(network, args.policy, batch, args.rounds) for batch in args.batch]
         return [row for rows in by_batch for row in rows]
+    if name == "overhead":
+        rounds = [
+            overhead(network, args.policy, batch, args.rounds, max(64, 4 * batch))
+            for batch in args.batch
+        ]
+        return [row for rows in rounds for row in rows]
     if name == "bits":
         return [{"steady_rows": steady_rows(network.model, network.images(34)), "of": 34}]
     if name == "deadlines":

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from reid_lab.backbone import ResNet, SmallResNet
+from reid_lab.backbone import MobileNetV2, ResNet, SmallResNet
 from reid_lab.checkpoint import load_model, read_checkpoint
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import DaRe, ReidModule
@@ -36,6 +36,7 @@ def networks(checkpoint: Path | None) -> list[BenchNetwork]:
     loss = BatchHardTriplet()
     return [
         _of("DaRe(small), 128x64", DaRe(SmallResNet(), loss, hidden=256), (128, 64)),
+        _of("DaRe(MobileNetV2), 256x128", DaRe(MobileNetV2(), loss), (256, 128)),
         _of("DaRe(R50), 256x128", DaRe(ResNet(50), loss), (256, 128)),
     ]
 

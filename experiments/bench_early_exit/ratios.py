@@ -13,9 +13,9 @@ from experiments.bench.timing import Work, interleaved
 from experiments.bench_early_exit.models import BenchNetwork
 from reid_lab.budget.mul_adds import count_exits
 from reid_lab.budget.policies import Lookup, Policy
+from reid_lab.budget.profile import cyclic_ids
 from reid_lab.budget.stopping import BudgetedStream
 from reid_lab.budget.stream import RunningQuantile, exit_probabilities, exit_shares, solve_a
-from reid_lab.retrieval import Ids
 
 QUERIES, GALLERY = 64, 2000
 STATIC = "static"
@@ -31,7 +31,7 @@ def compare(
     """
     costs = count_exits(network.model, *network.size)
     exits = network.model.stream_exits
-    lookups = _lookups(network)
+    lookups = lookups_of(network)
     images = network.images(QUERIES)
     works: dict[str, Work] = {STATIC: _work(network, lookups, policy, {}, 1.0, images, batch)}
     spent: dict[str, list[float]] = {}
@@ -82,7 +82,7 @@ def _work(
     return work
 
 
-def _lookups(network: BenchNetwork) -> dict[str, Lookup]:
+def lookups_of(network: BenchNetwork) -> dict[str, Lookup]:
     """A gallery of noise: the search takes as long as with real embeddings."""
     lookups = {}
     with torch.inference_mode():
@@ -91,10 +91,3 @@ def _lookups(network: BenchNetwork) -> dict[str, Lookup]:
                 gallery = torch.randn(GALLERY, rows.shape[1])
                 lookups[name] = Lookup(gallery, cyclic_ids(GALLERY))
     return lookups
-
-
-def cyclic_ids(count: int) -> Ids:
-    """Ids of 97 people in 6 cameras."""
-    number = torch.arange(count)
-    paths = np.array([f"{i}.jpg" for i in range(count)], dtype=object)
-    return Ids(number % 97 + 1, number % 6, paths)

@@ -18,6 +18,7 @@ from reid_lab.budget.stream import RunningQuantile, exit_probabilities, exit_sha
 from reid_lab.budget.thresholds import calibrate
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import DaRe
+from reid_lab.model.base import State
 from reid_lab.retrieval import Embeddings, Exit, Ids, evaluate
 from tests.budget.people import ids
 
@@ -90,6 +91,45 @@ def test_stopping_equals_replaying_bit_for_bit(
     assert np.array_equal(left, swept(model, stored, policy, full, query))
     for i, s in enumerate(left):  # in the order in which they came in
         assert torch.equal(stopped[i // size].embeddings[i % size], full[EXITS[s]][i])
+
+
+@pytest.mark.parametrize("policy", ["random", "margin"])
+@pytest.mark.parametrize(("size", "full"), [(1, 8), (8, 8), (8, 12), (20, 3)])
+def test_merged_batches_have_the_same_answers(
+    model: DaRe,
+    images: Tensor,
+    query: Ids,
+    stored: Embeddings,
+    policy: Policy,
+    size: int,
+    full: int,
+) -> None:
+    """Rows are padded until their bits are steady, and stages get full batches until the end."""
+    rows = steady_rows(model, images)
+    merging, apart = (streams(model, stored, policy, rows) for _ in range(2))
+    batches = [(images[b], query.take(b)) for b in torch.arange(40).split(size)]
+    advance, sizes = merging._steps.advance, []
+
+    def counted(exit: str, state: State) -> tuple[State, Tensor]:
+        sizes.append((exit, len(state[0])))
+        assert state[0].is_contiguous(memory_format=torch.channels_last)
+        return advance(exit, state)
+
+    merging._steps.advance = counted  # type: ignore[method-assign]
+    one = merging.merged(batches, full)
+    several = [apart(*batch) for batch in batches]
+    assert np.array_equal(one.exits, np.concatenate([s.exits for s in several]))
+    assert np.array_equal(one.nearest, np.concatenate([s.nearest for s in several]))
+    assert all(map(torch.equal, one.embeddings, [row for s in several for row in s.embeddings]))
+    assert len(np.unique(one.exits)) > 2
+    for exit in EXITS:
+        few = [count for name, count in sizes if name == exit and count != full]
+        assert len(few) <= 1 and max(few, default=0) < full, "only the last batch is smaller"
+
+
+def test_no_batch_has_no_answers(model: DaRe, stored: Embeddings) -> None:
+    none = streams(model, stored, "margin", 1).merged([], 8)
+    assert len(none.exits) == len(none.nearest) == len(none.embeddings) == 0
 
 
 @pytest.mark.parametrize("policy", ["random", "margin"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_lab.budget.currency import ExitCosts
+from reid_lab.budget.currency import ExitCosts, Floats
 from reid_lab.budget.logistic import Logistic
 from reid_lab.budget.policies import NEEDS, NOISE, Lookup, Policy, confidence_of
 from reid_lab.budget.router import Indices, Mask, route
@@ -132,29 +132,153 @@ class BudgetedStream:
             query,
         )
 
+    @torch.inference_mode()
+    def merged(self, batches: Iterable[tuple[Tensor, Ids]], full: int) -> StreamAnswers:
+        """Batches of images and their ids -> the answers to all queries, in order.
+
+        The queries of several batches that remain after an exit are merged, and continue `full`
+        at a time: small batches use a device badly. An answer waits for later batches, at most
+        until the last one. Decisions are the same as one batch at a time.
+
+        Args:
+            batches: as for a call.
+            full: queries that a stage is given, but at the end.
+        """
+        waiting: list[_Part | None] = [None] * len(self.exits)
+        exited: list[tuple[int, _Part, Tensor, Indices]] = []
+        count = 0
+
+        def step(s: int) -> None:
+            part, waiting[s] = _split(waiting[s], full)
+            state, embeddings = self._steps.advance(self.exits[s], part.state)
+            part.state = ()
+            out: Mask = np.ones(len(part), dtype=bool)
+            nearest: Indices | None = None
+            if s < len(self.exits) - 1:
+                confidence, nearest = self._confidence(s, embeddings, part.query, part.noise[:, s])
+                out = self.rule.exits_here(s, confidence, part.within[:, s])
+            here, kept = np.flatnonzero(out), np.flatnonzero(~out)
+            if len(here):
+                rows, gone = embeddings[torch.from_numpy(here)], part.take(here)
+                found = self._found(s, rows, gone.query) if nearest is None else nearest[here]
+                exited.append((s, gone, rows, found))
+            if len(kept):
+                part.state = state
+                later = part if len(kept) == len(part) else part.take(kept)
+                waiting[s + 1] = _joined(waiting[s + 1], later)
+
+        for images, query in batches:
+            noise, within = self._draws.take(len(query))
+            numbers = np.arange(count, count + len(query))
+            waiting[0] = _joined(waiting[0], _Part((images,), query, numbers, noise, within))
+            count += len(query)
+            while (s := _last_with(waiting, full)) is not None:
+                step(s)
+        for s in range(len(self.exits)):
+            while waiting[s] is not None:
+                step(s)
+        exits, nearest = np.zeros((2, count), dtype=np.intp)
+        rows: list[Tensor] = [torch.empty(0)] * count
+        for s, part, embeddings, found in exited:
+            exits[part.numbers], nearest[part.numbers] = s, found
+            for i, row in zip(part.numbers.tolist(), embeddings.unbind(), strict=True):
+                rows[i] = row
+        return StreamAnswers(exits, rows, nearest)
+
     def _answer(self, advance: Advance, query: Ids) -> StreamAnswers:
         noise, within = self._draws.take(len(query))  # (N, S) each
         exits, nearest = np.zeros((2, len(query)), dtype=np.intp)
         rows: list[Tensor] = [torch.empty(0)] * len(query)
-        searched = self.policy not in NOISE and self.whole is self.lookups
+        searched = False
 
         def exits_here(s: int, remaining: Indices, embeddings: Tensor) -> Mask:
-            confidence = noise[remaining, s]  # (n,)
-            if self.policy not in NOISE:
-                exit, some = self.exits[s], query.take(torch.from_numpy(remaining))
-                needs = NEEDS[self.policy]
-                features, found = self.lookups[exit].features(embeddings, some, needs)
-                confidence = confidence_of(self.policy, features, self.models.get(exit))
+            nonlocal searched
+            some = _taken(query, remaining)
+            confidence, found = self._confidence(s, embeddings, some, noise[remaining, s])
+            if found is not None:
+                searched = True
                 nearest[remaining] = found  # kept by those that exit here
             return self.rule.exits_here(s, confidence, within[remaining, s])
 
         last = len(self.exits) - 1
         for exited in route(len(query), len(self.exits), advance, exits_here):
             exits[exited.queries] = exited.exit
-            for i, row in zip(exited.queries.tolist(), exited.rows, strict=True):
+            for i, row in zip(exited.queries.tolist(), exited.rows.unbind(), strict=True):
                 rows[i] = row
             if exited.exit == last or not searched:
-                gallery = self.whole[self.exits[exited.exit]]
-                some = query.take(torch.from_numpy(exited.queries))
-                nearest[exited.queries] = gallery.features(exited.rows, some, ("nearest",))[1]
+                some = _taken(query, exited.queries)
+                nearest[exited.queries] = self._found(exited.exit, exited.rows, some)
         return StreamAnswers(exits, rows, nearest)
+
+    def _confidence(
+        self, s: int, embeddings: Tensor, query: Ids, noise: Floats
+    ) -> tuple[Floats, Indices | None]:
+        """(n,) confidence at an exit, and the nearest gallery rows if its search is the answer's."""
+        if self.policy in NOISE:
+            return noise, None
+        exit = self.exits[s]
+        features, found = self.lookups[exit].features(embeddings, query, NEEDS[self.policy])
+        confidence = confidence_of(self.policy, features, self.models.get(exit))
+        return confidence, found if self.whole is self.lookups else None
+
+    def _found(self, s: int, rows: Tensor, query: Ids) -> Indices:
+        """(n,) the nearest gallery rows of queries that exit at an exit."""
+        return self.whole[self.exits[s]].features(rows, query, ("nearest",))[1]
+
+
+@dataclass
+class _Part:
+    """n queries that wait for a stage: their state, ids, numbers (n,) and random numbers (n, S)."""
+
+    state: State
+    query: Ids
+    numbers: Indices
+    noise: Floats
+    within: Floats
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def take(self, rows: Indices | slice) -> _Part:
+        # not index_select: it loses the channels_last layout
+        index = rows if isinstance(rows, slice) else torch.from_numpy(rows)
+        return _Part(
+            tuple(t[index] for t in self.state),
+            _taken(self.query, np.arange(len(self))[rows]),
+            self.numbers[rows],
+            self.noise[rows],
+            self.within[rows],
+        )
+
+
+def _joined(one: _Part | None, other: _Part) -> _Part:
+    if one is None:
+        return other
+    ids = [
+        torch.cat(pair)
+        for pair in ((one.query.pids, other.query.pids), (one.query.camids, other.query.camids))
+    ]
+    return _Part(
+        tuple(torch.cat(pair) for pair in zip(one.state, other.state, strict=True)),
+        Ids(*ids, np.concatenate([one.query.paths, other.query.paths])),
+        np.concatenate([one.numbers, other.numbers]),
+        np.concatenate([one.noise, other.noise]),
+        np.concatenate([one.within, other.within]),
+    )
+
+
+def _split(part: _Part | None, full: int) -> tuple[_Part, _Part | None]:
+    assert part is not None
+    if len(part) <= full:
+        return part, None
+    return part.take(slice(full)), part.take(slice(full, None))
+
+
+def _last_with(waiting: Sequence[_Part | None], full: int) -> int | None:
+    """The last stage for which a full batch waits: so, few states are held."""
+    ready = [s for s, part in enumerate(waiting) if part is not None and len(part) >= full]
+    return ready[-1] if ready else None
+
+
+def _taken(query: Ids, rows: Indices) -> Ids:
+    return query if len(rows) == len(query) else query.take(torch.from_numpy(rows))
