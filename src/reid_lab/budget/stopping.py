@@ -213,7 +213,7 @@ class BudgetedStream:
     def _confidence(
         self, s: int, embeddings: Tensor, query: Ids, noise: Floats
     ) -> tuple[Floats, Indices | None]:
-        """(n,) confidence at an exit, and the nearest gallery rows if its search is the answer's."""
+        """(n,) confidence at an exit; the nearest gallery rows, if its search is the answer's."""
         if self.policy in NOISE:
             return noise, None
         exit = self.exits[s]
