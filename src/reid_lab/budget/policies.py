@@ -215,12 +215,13 @@ class Lookup:
     ) -> NDArray[Any]:
         """(n,) the distance to the nearest image of another person than the nearest one's."""
         person = self._people[index[:, :1]]
-        far = np.where(self._people[index] == person, np.float32(np.inf), near).min(1)
+        same = self._people[index] == person
+        far: NDArray[Any] = np.where(same, np.float32(np.inf), near).min(1)
         lacking = np.flatnonzero(np.isinf(far))
         if len(lacking):  # all candidates show the same person
             places = torch.from_numpy(lacking).to(about.device)
-            same = torch.from_numpy(person[lacking]).to(about.device) == self.pids
-            others = about[places].masked_fill(same, torch.inf)
+            shown = torch.from_numpy(person[lacking]).to(about.device)
+            others = about[places].masked_fill(shown == self.pids, torch.inf)
             nearest, _ = self._nearest(rows[places], others, min(SPARE, self.searched))
             far[lacking] = nearest[:, 0]
         return far

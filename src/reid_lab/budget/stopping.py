@@ -254,13 +254,14 @@ class _Part:
 def _joined(one: _Part | None, other: _Part) -> _Part:
     if one is None:
         return other
-    ids = [
-        torch.cat(pair)
-        for pair in ((one.query.pids, other.query.pids), (one.query.camids, other.query.camids))
-    ]
+    pids, camids = (
+        torch.cat([getattr(part.query, name) for part in (one, other)])
+        for name in ("pids", "camids")
+    )
+    paths = np.concatenate([one.query.paths, other.query.paths])
     return _Part(
         tuple(torch.cat(pair) for pair in zip(one.state, other.state, strict=True)),
-        Ids(*ids, np.concatenate([one.query.paths, other.query.paths])),
+        Ids(pids, camids, paths),
         np.concatenate([one.numbers, other.numbers]),
         np.concatenate([one.noise, other.noise]),
         np.concatenate([one.within, other.within]),
