@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 from typing import Protocol as Interface
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_warn
-from torch import Tensor
+from torch import Size, Tensor
 
 from reid_lab.budget.mul_adds import count_exits, exit_dims
 from reid_lab.callbacks.embedding import data_of, embed_training_images, gather_rows
@@ -36,6 +37,10 @@ from reid_lab.types import Bytes, Units
 
 METRICS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mAP_trapezoid", "mINP")
 MOST_CAMERAS = 40  # that a figure of camera pairs has room for
+
+
+def _sizes(module: pl.LightningModule) -> list[Size]:
+    return [tensor.shape for tensor in chain(module.parameters(), module.buffers())]
 
 
 class RankingError(UserError):
@@ -104,6 +109,7 @@ class RankingEvaluation(pl.Callback):
         self.evaluation: Evaluation | None = None
         self.results = Results()
         self.mul_adds: dict[str, int] = {}
+        self._counted: list[Size] = []  # the sizes of the model's tensors when they were counted
         self._collected: dict[str, list[Tensor]] = defaultdict(list)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -112,7 +118,7 @@ class RankingEvaluation(pl.Callback):
             rank_zero_warn(
                 "companions are embedded, but have no effect unless callbacks.ranking.query=multi"
             )
-        if not self.mul_adds:  # counted again when the test starts
+        if not self.mul_adds:
             self.count(data_of(trainer), cast(ReidModule, pl_module))
         self._check_memory(data_of(trainer), cast(ReidModule, pl_module))
 
@@ -137,7 +143,7 @@ class RankingEvaluation(pl.Callback):
         """
         transforms = data.transforms
         counts = count_exits(module, transforms.height, transforms.width)
-        self.mul_adds = counts
+        self.mul_adds, self._counted = counts, _sizes(module)
         signed = ", ".join(module.exit_signs)
         if self.pca is not None and signed:
             raise RankingError(
@@ -169,8 +175,8 @@ class RankingEvaluation(pl.Callback):
             )
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # again: parts that are fitted in training have their size now
-        self.count(data_of(trainer), cast(ReidModule, pl_module))
+        if self._counted != _sizes(pl_module):  # parts that are fitted in training have theirs now
+            self.count(data_of(trainer), cast(ReidModule, pl_module))
         if self.fit_projections:
             rows = embed_training_images(trainer, cast(ReidModule, pl_module))
             self.projections.update({name: PCA.fit(part) for name, part in rows.items()})

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.filesize import decimal
 from torch import Tensor
 
-from reid_lab.budget.mul_adds import count_exits
+from reid_lab.budget.mul_adds import exit_dims
 from reid_lab.callbacks import EarlyExitThresholds, RankingEvaluation
 from reid_lab.callbacks.after_ranking import AfterRanking
 from reid_lab.config.build import RefusedError, fill, image_size, make
@@ -96,7 +96,7 @@ def failure(model: ReidModule, size: tuple[int, int], device: str = "meta") -> E
     """Why an image of this size does not get through all exits; None if it does."""
     try:
         with torch.device(device):
-            count_exits(model, *size)
+            exit_dims(model, *size)
     except (RuntimeError, ValueError, TypeError, ArithmeticError) as error:
         return error
     return None

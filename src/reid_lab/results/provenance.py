@@ -7,6 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,9 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
 
 
+@cache
 def commit() -> str:
-    """The checkout's commit, `+changes` where files differ from it.
+    """The checkout's commit when it is first asked for, `+changes` where files differ from it.
 
     Where it is installed: `REID_LAB_COMMIT` (a bundle of experiments/full sets it), or the version.
     """
