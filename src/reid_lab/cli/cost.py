@@ -12,6 +12,7 @@ examples:
   reid-lab cost +experiment=dare_market --batch 32
   reid-lab cost --checkpoint last.ckpt --gallery 19732 --csv cost.csv
   reid-lab cost --checkpoint last.ckpt --gallery 19732 --batch 32 --profile profile.csv
+  reid-lab cost --suggest-exits backbone=resnet50 dataset=market1501 dataset.root=data/market
 """
 
 
@@ -61,6 +62,12 @@ def add(commands: Subparsers) -> None:
         help="also measure what a query costs at batch 1 and --batch, with searches of --gallery "
         "images, for budgets in ms and joules; profile.csv beside a checkpoint is found there",
     )
+    parser.add_argument(
+        "--suggest-exits",
+        action="store_true",
+        help="instead: which stages of the backbone are worth a head, by the Rank-1 of their "
+        "pooled features on held-out training people, and by their time on this machine",
+    )
     parser.set_defaults(command=Command(work, check, wrong=2, mixed=True))
 
 
@@ -69,6 +76,8 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error("--profile needs --gallery N, the images that a query is compared with")
     if args.profile is not None and args.allocator == "compare":
         parser.error("--allocator compare measures no profile: leave out --profile")
+    if args.suggest_exits and (args.profile or args.csv or args.allocator == "compare"):
+        parser.error("--suggest-exits prints a table: leave out --profile, --csv and compare")
 
 
 def work(args: argparse.Namespace) -> int:
@@ -76,6 +85,10 @@ def work(args: argparse.Namespace) -> int:
         from reid_lab.cost.compare import compare
 
         return compare(args)
+    if args.suggest_exits:
+        from reid_lab.cost.suggest import suggest
+
+        return suggest(args)
     from reid_lab.cost.measure import measure
 
     return measure(args)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
@@ -17,8 +17,11 @@ from reid_lab.report.cost_section import (
     joules,
     milliseconds,
 )
-from reid_lab.report.tables import NOTHING
+from reid_lab.report.tables import NOTHING, mul_adds, percent
 from reid_lab.results.rows import CostRow, ProfileRow
+
+if TYPE_CHECKING:
+    from reid_lab.cost.suggest import StageWorth
 
 Column = tuple[str, ...]  # its head, and a cell a row
 GAP = 2  # between columns
@@ -57,6 +60,32 @@ def profile(records: Sequence[ProfileRow], path: Path) -> None:
         header, lines = header[:4], [line[:4] for line in lines]
     stdout.print(Text(f"of a query, gallery of {records[0].gallery:,}: {path}", "bold"))
     _print([header, *lines])
+
+
+def stages(found: Sequence[StageWorth], dataset: str, profile: ProfileRow) -> None:
+    """A row a stage, and the names of those that are worth a head."""
+    header = ["Stage", "Mul-Adds", "p50", "Rank-1", "mAP", "Rank-1 of others", "Worth a head"]
+    lines = [
+        [
+            stage.name,
+            mul_adds(stage.mul_adds),
+            milliseconds(stage.milliseconds),
+            percent(stage.rank1),
+            percent(stage.mean_ap),
+            percent(stage.mixed),
+            "yes" if stage.worth_a_head else "no",
+        ]
+        for stage in found
+    ]
+    where = f"{profile.device}, threads={profile.threads}, one image"
+    stdout.print(Text(f"pooled features, held-out people of {dataset}; {where}", "bold"))
+    _print([header, *lines])
+    names = ", ".join(stage.name for stage in found if stage.worth_a_head)
+    stdout.print(
+        f"worth a head: {names}\nRank-1 of others: of random exits at the other stages, at the "
+        "same cost. Trained heads are more accurate than pooled features.",
+        soft_wrap=True,
+    )
 
 
 def _fitting(columns: Sequence[Column], width: int) -> list[list[Column]]:

@@ -1,0 +1,69 @@
+"""Which stages are worth a head."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from reid_lab.backbone import SmallResNet
+from reid_lab.config.build import build_data
+from reid_lab.cost import suggest
+from reid_lab.errors import UserError
+from reid_lab.files.console import stdout
+from tests.commands import cost as main
+from tests.conftest import Compose
+
+
+@pytest.mark.parametrize(
+    ("gains", "expected"),
+    [
+        ([0.1, 0.2, 0.6], [0.2, 0.4, 0.2]),  # no answer and the last, twice; the second alone
+        ([0.5, 0.4, 0.6], [0.2, 0.55, 0.5]),  # the second is worse than the first
+    ],
+)
+def test_what_the_others_reach_at_the_same_cost(gains: list[float], expected: list[float]) -> None:
+    found = suggest.mixtures(np.array([1.0, 2.0, 3.0]), np.array(gains))
+    assert found == pytest.approx(expected)
+
+
+def test_features_are_the_pooled_maps_of_each_stage() -> None:
+    backbone, images = SmallResNet(4).eval(), torch.randn(2, 3, 32, 16)
+    found = dict(suggest.stage_features(backbone, images))
+    assert [rows.shape for rows in found.values()] == [(2, c) for c in backbone.channels]
+    with torch.no_grad():
+        torch.testing.assert_close([*found.values()][-1], backbone(images).mean((2, 3)))
+
+
+def test_held_out_people_are_ranked(composed: Compose) -> None:
+    cfg = composed("backbone=small", "backbone.width=4")
+    data = suggest.held_out(cfg, trained=False)
+    assert data.val_identities == 4  # half of the training people
+    found = suggest.evaluate_stages(SmallResNet(4).eval(), data, torch.device("cpu"))
+    people = {*data.benchmark.train.pids.tolist()}
+    assert {*found.embeddings.query.pids.tolist()} <= people
+    assert list(found.rankings) == ["stage1", "stage2", "stage3", "stage4"]
+    counts = [*found.mul_adds.values()]
+    assert counts == sorted(counts) and counts[0] > 0
+
+
+def test_a_trained_network_needs_people_whom_it_has_not_seen(composed: Compose) -> None:
+    with pytest.raises(UserError, match="val_identities=0: the checkpoint was trained on all"):
+        suggest.held_out(composed(), trained=True)
+    cfg = composed("dataset.val_identities=3")
+    assert suggest.held_out(cfg, trained=True).val_identities == build_data(cfg).val_identities
+
+
+def test_the_command_prints_a_row_a_stage(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stdout, "_width", 200)
+    monkeypatch.setattr(suggest, "overridden", lambda _: composed("backbone=small"))
+    words = ["--repeats=1", "--seconds=0.01", "--device=cpu", "--allocator=default"]
+    assert main(["--suggest-exits", *words]) == 0
+    printed = capsys.readouterr().out
+    rows = [line.split() for line in printed.splitlines() if line.strip().startswith("stage")]
+    assert [row[0] for row in rows] == ["stage1", "stage2", "stage3", "stage4"]
+    worth = ", ".join(row[0] for row in rows if row[-1] == "yes")
+    assert f"worth a head: {worth}\n" in printed
+    assert main(["--suggest-exits", "--csv=x"]) == 2
