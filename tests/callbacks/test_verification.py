@@ -60,6 +60,7 @@ def test_adds_curves_and_operating_points() -> None:
         results = results_of(callback, evaluation)
 
     points = results.operating_points
+    assert {(p.metric, p.fingerprint) for p in points} == {("euclidean", "")}
     assert [(p.exit, p.far) for p in points] == [
         ("stage1", 0.1),
         ("stage1", 0.01),

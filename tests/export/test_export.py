@@ -677,6 +677,13 @@ def test_the_runtime_refuses_a_damaged_gallery(
     search = [str(dare / "out"), str(next((people / "query").iterdir()))]
     search += ["--gallery", str(tmp_path / "g"), "--top"]
     assert runtime_main([*search, "3"]) == 0
+    rate = ["3", "--false-accept-rate", "0.1"]
+    assert runtime_main([*search, *rate]) == 1
+    assert gallery_main(["calibrate", str(tmp_path / "g"), "--rates", "0.1"]) == 0
+    capsys.readouterr()
+    assert runtime_main([*search, *rate, "--where", "camid<9"]) == 0
+    first = capsys.readouterr().out.splitlines()[0].split("\t")
+    assert first[1] == "verdict" and first[3] in ("known", "ambiguous") and first[2] == "0.0000"
     card = json.loads((tmp_path / "g" / "gallery.json").read_text())
     for wrong in ({"metric": "foo"}, {"count": 0, "crc32": {}}, {"exit": "x"}):
         (tmp_path / "g" / "gallery.json").write_text(json.dumps({**card, **wrong}))

@@ -364,6 +364,27 @@ def test_invalid_metadata_is_one_message(
     assert message in run(*words, "--metadata", "bad.csv", status=1)
 
 
+def test_a_search_gives_a_verdict(run: Run, checkpoint: Path, images: Path, tmp_path: Path) -> None:
+    names = [f"p{i % 6}@c{i % 2}/{i}.jpg" for i in range(0, 18)]
+    folder = write_jpegs(tmp_path / "mine", names, (64, 32))
+    build = ("build", "--checkpoint", checkpoint, "--images", folder, "--out", "g")
+    run(*build, "--pattern", r"(?P<pid>[^/@]+)@")
+    search = ("search", "g", "--checkpoint", checkpoint, "--image", folder / names[0])
+    words = (*search, "--false-accept-rate", 0.5)
+    assert "g has no thresholds: fit them with reid-lab gallery calibrate" in run(*words, status=1)
+    assert "below 5.6e-02, 0.01 was asked for" in run("calibrate", "g", "--rates", 0.01, status=1)
+    printed = run("calibrate", "g", "--rates", 0.5, 0.1)
+    assert "(this gallery: 6 people, 18 searches)" in printed and "of two people" in printed
+    assert "searches, this gallery: 0.5, 0.1" in run("info", "g")
+    printed = run(*words, "--html", "p.html")
+    assert "false-accept rate 0.5, the share of searches for people who are not in" in printed
+    assert re.search(r"<b>(known|ambiguous), p0 \(0\.0000\)", Path("p.html").read_text("utf-8"))
+    assert re.search(r"0\.jpg \(person p0, .*\): (known|ambiguous), p0 \(0\.0000\)", run(*words))
+    assert "available: 0.5, 0.1" in run(*search, "--false-accept-rate", 0.2, status=1)
+    words = ("calibrate", "g", "--checkpoint", checkpoint)
+    assert "has no operating points of this checkpoint, exit" in run(*words, status=1)
+
+
 def test_people_are_removed(run: Run, ann_and_bob: tuple[str, ...]) -> None:
     before = files_of("g")
     printed = run("remove", "g", "--pid", "Ann Lee", "--dry-run")

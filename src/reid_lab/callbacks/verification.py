@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_warn
 
 from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
+from reid_lab.checkpoint import fingerprint
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.results import Results
@@ -30,7 +31,8 @@ class Verification(AfterRanking):
 
     A threshold for each of `false_accept_rates` is chosen on a third of the people, and tried on
     another third, who are in the gallery, and on the last third, who are not. See
-    retrieval/open_set.py. Too small a data set adds nothing, with a warning.
+    retrieval/open_set.py. Rows carry the fingerprint of the tested checkpoint: a gallery that is
+    built with it takes the thresholds over. Too small a data set adds nothing, with a warning.
 
     Args:
         false_accept_rates: wanted shares of impostor pairs that pass, between 0 and 1.
@@ -50,6 +52,11 @@ class Verification(AfterRanking):
         super().__init__(seed)
         self.rates, self.exits = false_accept_rates, exits
         self.memory: float = GIGABYTE
+        self._tested: str | None = None  # path of the checkpoint
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._tested = str(trainer.ckpt_path) if trainer.ckpt_path else None
+        super().on_test_epoch_end(trainer, pl_module)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
@@ -79,7 +86,8 @@ class Verification(AfterRanking):
             notes += why
         results.roc = curves
         if any(math.isfinite(row.tpr_at_fpr) for row in points):
-            results.operating_points = points
+            key = fingerprint(self._tested) if self._tested else ""
+            results.operating_points = [replace(row, fingerprint=key) for row in points]
         if any(notes):
             rank_zero_warn(f"verification: {'; '.join(dict.fromkeys(filter(None, notes)))}")
 
@@ -99,8 +107,11 @@ class Verification(AfterRanking):
             found = operating_points(space, *ids, self.rates, hidden, self.seed or 0, self.memory)
         except TooFewPeopleError as error:
             return curve, [], [str(error)]
+        metric = evaluation.metric if isinstance(evaluation.metric, str) else ""
         points = [
-            OperatingPointRow(exit=name, tpr_at_fpr=every_pair.tpr_at(p.far), **asdict(p))
+            OperatingPointRow(
+                exit=name, tpr_at_fpr=every_pair.tpr_at(p.far), metric=metric, **asdict(p)
+            )
             for p in found
         ]
         return curve, points, [p.note for p in found]

@@ -113,6 +113,17 @@ def positive(text: str) -> float:
     return number
 
 
+def share(text: str) -> float:
+    """A number above 0 and below 1, such as a false-accept rate; never NaN."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0 and below 1")
+    return number
+
+
 def attempt(work: Callable[[], int], wrong: int = 1, interrupted: str = "interrupted") -> int:
     """The exit status of `work`; an error of the user is one message, without a traceback.
 

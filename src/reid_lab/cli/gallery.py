@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reid_lab.cli.command import Command, Subparsers, batch_size, count
+from reid_lab.cli.command import Command, Subparsers, batch_size, count, share
 
 INDEXES = ("flat", "ivf", "hnsw", "ivf_pq", "sq8")
 
@@ -16,6 +16,8 @@ examples:
   reid-lab gallery add gallery/ --checkpoint last.ckpt --images more/
   reid-lab gallery search gallery/ --checkpoint last.ckpt --image someone.jpg --html page.html
   reid-lab gallery search gallery/ --checkpoint last.ckpt --image x.jpg --where "site=north"
+  reid-lab gallery calibrate gallery/
+  reid-lab gallery search gallery/ --checkpoint last.ckpt --image x.jpg --false-accept-rate 0.01
   reid-lab gallery remove gallery/ --pid "Ann Lee" --dry-run
   reid-lab gallery plan gallery/ --size 1000000
 """
@@ -67,6 +69,13 @@ def _search(parser: argparse.ArgumentParser) -> None:
     add_network(parser)
     parser.add_argument("--image", type=Path, nargs="+", required=True, help="who to find")
     parser.add_argument("--top", type=count, default=10, help="matches of each, %(default)s")
+    parser.add_argument(
+        "--false-accept-rate",
+        type=share,
+        metavar="RATE",
+        help="also say whether each query is known, unknown or ambiguous, at this rate, such as "
+        "0.01; see calibrate",
+    )
     _where(parser, "search only images for which a filter holds")
     parser.add_argument("--html", type=Path, help="write a page of pictures instead of a table")
 
@@ -77,6 +86,19 @@ def _remove(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--file", nargs="+", type=Path, default=[], help="of these image files")
     _where(parser, "only images for which a filter holds")
     parser.add_argument("--dry-run", action="store_true", help="show them, remove nothing")
+
+
+def _calibrate(parser: argparse.ArgumentParser) -> None:
+    _gallery(parser)
+    parser.add_argument(
+        "--rates", type=share, nargs="+", help="false-accept rates; default: 0.5 to the lowest"
+    )
+    parser.add_argument("--most", type=count, default=2000, help="queries at most, %(default)s")
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        help="take the thresholds that the test of its run chose, instead of fitting them",
+    )
 
 
 def _people(parser: argparse.ArgumentParser) -> None:
@@ -153,6 +175,7 @@ ACTIONS = {
     "add": (_add, "embed the new images of a folder"),
     "search": (_search, "find the people of query images"),
     "remove": (_remove, "remove images of people from the disk"),
+    "calibrate": (_calibrate, "fit thresholds for known and unknown people"),
     "people": (_people, "list the people of a gallery"),
     "info": (_info, "show what a gallery holds"),
     "plan": (_plan, "measure what each index costs and loses"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reid_lab.cli.command import Command, Subparsers, batch_size, count
+from reid_lab.cli.command import Command, Subparsers, batch_size, count, share
 
 EXAMPLES = """\
 status: 0 all images were read, 1 failed, or some images cannot be read: they are named
@@ -28,6 +28,13 @@ def add(commands: Subparsers) -> None:
     parser.add_argument("--out", type=Path, help="write every exit's embeddings, .npz or .parquet")
     parser.add_argument("--gallery", type=Path, help="print the matches in a saved gallery")
     parser.add_argument("--top", type=count, default=10, help="matches of each, %(default)s")
+    parser.add_argument("--where", default="", metavar="FILTER", help="search only such images")
+    parser.add_argument(
+        "--false-accept-rate",
+        type=share,
+        metavar="RATE",
+        help="first a line for each image: known, unknown or ambiguous",
+    )
     parser.add_argument("--batch-size", type=batch_size, default=32, help="%(default)s")
     parser.add_argument("--threads", type=int, default=0, help="0 takes all cores")
     parser.set_defaults(command=Command(work, check))

@@ -33,6 +33,7 @@ from pydantic import Field
 
 from reid_lab.errors import UserError
 from reid_lab.files import conditions
+from reid_lab.files.gallery_verdicts import GalleryCalibration
 from reid_lab.files.strict_json import check_format, checked, file_in, read_json
 from reid_lab.files.tables import write_json
 from reid_lab.types import MAX_SIDE
@@ -41,7 +42,7 @@ CARD, EMBEDDINGS, IDS, PATHS = "gallery.json", "embeddings.bin", "ids.bin", "pat
 NAMES, COLUMNS, INDEX = "names.json", "columns.jsonl", "index.faiss"
 FORMAT = 2
 # fields that galleries of older versions lack
-LATER = {"indexed", "crc32", "generation", "columns", "columns_bytes"}
+LATER = {"indexed", "crc32", "generation", "columns", "columns_bytes", "calibrations"}
 OWN_COLUMNS = ("pid", "camid", "path")  # that every gallery has
 ID = np.dtype([("end", "<i8"), ("pid", "<i8"), ("camid", "<i8")])  # `end` of its path's bytes
 UNKNOWN = -2  # pid or camid; a pid of -1 is a box without a person, 0 a distractor
@@ -82,6 +83,7 @@ class Card:
         crc32: of the counted bytes of each file, by the file's name in generation 0.
         generation: of the data files; part of their names from 1 on.
         columns: names of the metadata.
+        calibrations: thresholds for false-accept rates, see gallery_verdicts.py.
         columns_bytes: of `columns.jsonl` that count; 0 where there is no metadata.
         format: version of the layout.
     """
@@ -101,6 +103,7 @@ class Card:
     generation: Count = 0
     columns: Annotated[tuple[ColumnName, ...], Field(max_length=1000)] = ()
     columns_bytes: Count = 0
+    calibrations: Annotated[tuple[GalleryCalibration, ...], Field(max_length=10)] = ()
     format: int = FORMAT
 
     def __post_init__(self) -> None:

@@ -38,6 +38,7 @@ from reid_lab.files.gallery_files import (
     comparable,
     crc32,
 )
+from reid_lab.files.gallery_verdicts import GalleryCalibration
 from reid_lab.files.strict_json import read_json
 from reid_lab.files.tables import write_json
 
@@ -145,6 +146,11 @@ class RowWriter(Generic[G]):
         self._write(card, names)
         self._known.difference_update(gone)
         self._clean()
+
+    def calibrated(self, calibrations: Sequence[GalleryCalibration]) -> None:
+        """Replace the thresholds of the gallery."""
+        self._check_unchanged()
+        self._write(replace(self._card, calibrations=tuple(calibrations)), self.gallery.names)
 
     def _write(self, card: Card, names: Mapping[int, str]) -> None:
         """Write the card: from here on the rows that it counts belong to the gallery."""

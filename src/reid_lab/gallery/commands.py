@@ -11,12 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
+from reid_lab.checkpoint import fingerprint
 from reid_lab.dataset.readers.own import normalise_label
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import write_text
 from reid_lab.files.console import progress, stderr, stdout
 from reid_lab.files.gallery_files import Card, GalleryError, number_of
+from reid_lab.files.gallery_verdicts import GalleryVerdict, chosen, verdicts
+from reid_lab.files.gallery_writer import RowWriter, locked
 from reid_lab.gallery import show
+from reid_lab.gallery.calibration import calibrate as fit_thresholds
+from reid_lab.gallery.calibration import thresholds_of_test
 from reid_lab.gallery.embed import Embedder, embedded
 from reid_lab.gallery.images import Labelled, columns_of, ids_of, label, names_of
 from reid_lab.gallery.index import check_count, check_installed
@@ -45,6 +50,7 @@ def build(args: Namespace) -> int:
     images, pattern, note = read_gallery_images(args.images, args.metadata, args.pattern)
     check_count(args.index, len(images))
     embedder = Embedder.load(args.checkpoint, args.exit, args.device)
+    found = thresholds_of_test(args.checkpoint, embedder.fingerprint, embedder.exit, args.metric)
     card = Card(
         embedder.fingerprint,
         embedder.dim,
@@ -54,6 +60,7 @@ def build(args: Namespace) -> int:
         "float16" if args.half else "float32",
         args.index,
         pattern,
+        calibrations=() if found is None else (found,),
     )
     with create(args.out, card, args.overwrite) as writer:
         outcome = _fill(writer, embedder, images, args.batch_size)
@@ -80,6 +87,10 @@ def search(args: Namespace) -> int:
     gallery = SavedGallery.open(args.gallery)
     check_installed(gallery.card.index)
     gallery.selected(args.where)  # an invalid filter is an error before the network is read
+    calibration = None
+    if args.false_accept_rate is not None:
+        calibration = chosen(gallery.card.calibrations, args.gallery)
+        calibration.at(args.false_accept_rate)
     images = label([path.absolute() for path in args.image], gallery.card.pattern)
     embedder = _embedder(args, gallery)
     answers, broken = [], []
@@ -87,14 +98,20 @@ def search(args: Namespace) -> int:
         broken += batch.broken
         if batch.images:
             distances, rows = gallery.search(batch.embeddings, args.top, args.where)
-            found = zip(batch.images, distances, rows, strict=True)
+            judged: Sequence[GalleryVerdict | None] = [None] * len(batch.images)
+            if calibration is not None:
+                query = batch.embeddings.numpy()
+                judged = verdicts(gallery, query, calibration, args.false_accept_rate, args.where)
+            found = zip(batch.images, distances, rows, judged, strict=True)
             answers += [SearchResult.of(gallery, *one) for one in found]
     show.broken(broken)
+    if calibration is not None:
+        show.threshold(gallery, calibration, args.false_accept_rate)
     if args.html and answers:
         write_text(args.html, show.page(gallery, answers))
         stdout.print(f"{args.html}", soft_wrap=True, highlight=False, markup=False)
     elif answers:
-        show.answers(answers)
+        show.answers(gallery, answers)
     return int(bool(broken))
 
 
@@ -140,6 +157,28 @@ def _to_remove(gallery: SavedGallery, args: Namespace) -> np.ndarray:
 
 def info(args: Namespace) -> int:
     show.info(SavedGallery.open(args.gallery))
+    return 0
+
+
+def calibrate(args: Namespace) -> int:
+    gallery = SavedGallery.open(args.gallery)
+    if args.checkpoint is None:
+        found = fit_thresholds(gallery, args.rates, args.most)
+    else:
+        key = fingerprint(args.checkpoint)
+        gallery.check_model(key)
+        card = gallery.card
+        tested = thresholds_of_test(args.checkpoint, key, card.exit, card.metric)
+        if tested is None:
+            raise UserError(
+                f"the run of {args.checkpoint} has no operating points of this checkpoint, exit "
+                f"{card.exit!r} and metric {card.metric}: test it again (python -m reid_lab "
+                "task=test), or leave --checkpoint out and fit the gallery's own people"
+            )
+        found = (tested,)
+    with locked(gallery.folder):
+        RowWriter(gallery).calibrated(found)
+    show.calibrations(gallery, found)
     return 0
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from reid_lab.files.gallery_verdicts import GalleryVerdict
 from reid_lab.gallery.images import FOLDERS, Labelled
 from reid_lab.gallery.store import SavedGallery
 
@@ -22,20 +23,26 @@ class Match:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """A query image and its matches, nearest first."""
+    """A query image and its matches, nearest first; the verdict where a rate was given."""
 
     image: Labelled
     matches: list[Match]
+    verdict: GalleryVerdict | None = None
 
     @staticmethod
     def of(
-        gallery: SavedGallery, image: Labelled, distances: np.ndarray, rows: np.ndarray
+        gallery: SavedGallery,
+        image: Labelled,
+        distances: np.ndarray,
+        rows: np.ndarray,
+        verdict: GalleryVerdict | None = None,
     ) -> SearchResult:
         """From one query's distances (k,) and rows (k,); places with row -1 are left out."""
         if gallery.card.pattern == FOLDERS and image.pid not in gallery.numbers["pid"]:
             image = Labelled(image.path)  # the folder of a query need not be a person's
         found = zip(distances.tolist(), rows.tolist(), strict=True)
-        return SearchResult(image, [_match(gallery, image, d, row) for d, row in found if row >= 0])
+        matches = [_match(gallery, image, d, row) for d, row in found if row >= 0]
+        return SearchResult(image, matches, verdict)
 
 
 def _match(gallery: SavedGallery, image: Labelled, distance: float, row: int) -> Match:

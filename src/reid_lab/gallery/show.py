@@ -13,6 +13,7 @@ from rich.text import Text
 
 from reid_lab.dataset.readers.own import normalise_label
 from reid_lab.files.console import head_table, stderr, stdout
+from reid_lab.files.gallery_verdicts import MEANING, GalleryCalibration, GalleryVerdict
 from reid_lab.files.image_files import escaped
 from reid_lab.gallery.images import Labelled
 from reid_lab.gallery.planner import IndexPlan
@@ -26,7 +27,7 @@ LISTED = 10  # broken images that are named
 VERDICTS = {True: Text("✓", "green"), False: Text("✗", "red"), None: Text("")}
 
 
-def answers(found: Sequence[SearchResult]) -> None:
+def answers(gallery: SavedGallery, found: Sequence[SearchResult]) -> None:
     """A table for each query image."""
     columns = list(dict.fromkeys(c for a in found for m in a.matches for c in m.image.values))
     for answer in found:
@@ -42,7 +43,50 @@ def answers(found: Sequence[SearchResult]) -> None:
                 *(Text(escaped(match.image.values.get(column, ""))) for column in columns),
                 Text(str(match.image.path)),
             )
-        _print(f"{answer.image.path}{_who(answer.image)}", table)
+        verdict = f": {verdict_text(gallery, answer.verdict)}" if answer.verdict else ""
+        _print(f"{answer.image.path}{_who(answer.image)}{verdict}", table)
+
+
+def verdict_text(gallery: SavedGallery, verdict: GalleryVerdict) -> str:
+    """'known, Ann Lee (0.31)', 'ambiguous, Ann Lee (0.31) or Bob (0.33)' or 'unknown'."""
+    people = [f"{name(gallery.name(p.pid))} ({p.distance:.4f})" for p in verdict.people]
+    return ", ".join(filter(None, [verdict.verdict, " or ".join(people)]))
+
+
+def threshold(gallery: SavedGallery, calibration: GalleryCalibration, rate: float) -> None:
+    """What the verdicts of a search are based on, and when they should not be relied on."""
+    at = calibration.at(rate)
+    stdout.print(
+        Text(
+            f"Verdict: people nearer than {at.distance:.4f}; false-accept rate {rate:g}, the "
+            f"{MEANING[calibration.kind]}, fitted on {calibration.people:,} people of "
+            f"{calibration.source}"
+        ),
+        soft_wrap=True,
+    )
+    if calibration.kind == "pairs":
+        note = (
+            f"a search compares {len(gallery):,} images, so that more strangers than that are "
+            "accepted: reid-lab gallery calibrate fits the rate of searches"
+        )
+    elif len(gallery) > 2 * calibration.images:
+        note = (
+            f"it was fitted on {calibration.images:,} images, the gallery has {len(gallery):,}: "
+            "calibrate again, more strangers are accepted as a gallery grows"
+        )
+    else:
+        return
+    stderr.print(Text(f"note: {note}"), soft_wrap=True)
+
+
+def calibrations(gallery: SavedGallery, found: Sequence[GalleryCalibration]) -> None:
+    """Thresholds by rate."""
+    for one in found:
+        table = head_table("False-accept rate", "Nearer than", "Known accepted")
+        for at in one.thresholds:
+            table.add_row(f"{at.rate:g}", f"{at.distance:.4f}", percent(at.true_accepts))
+        counts = f"{one.people:,} people" + f", {one.trials:,} {one.kind}" * bool(one.trials)
+        _print(f"{gallery.folder}: {MEANING[one.kind]} ({one.source}: {counts})", table)
 
 
 def info(gallery: SavedGallery) -> None:
@@ -59,6 +103,11 @@ def info(gallery: SavedGallery) -> None:
         "exit": card.exit,
         "model": f"{card.fingerprint[:12]}, images of {card.image[0]}x{card.image[1]}",
         "index": card.index + (f", learned from {card.trained:,} images" if card.trained else ""),
+        "thresholds": "; ".join(
+            f"{c.kind}, {c.source}: {', '.join(f'{t.rate:g}' for t in c.thresholds)}"
+            for c in card.calibrations
+        )
+        or "none",
         "metadata": ", ".join(map(escaped, card.columns)) or "none",
         "on disk": memory(sum(path.stat().st_size for path in files)),
         "pattern": card.pattern or "none: people are unknown",
@@ -206,6 +255,7 @@ def page(gallery: SavedGallery, answers: Sequence[SearchResult]) -> str:
         count=len(gallery),
         card=gallery.card,
         answers=answers,
+        verdict=lambda one: verdict_text(gallery, one),
         thumbnails=thumbnails,
         lost=sum(not uri for uri in thumbnails.values()),
     )

@@ -22,6 +22,7 @@ from reid_lab.files.gallery_files import (
     check_inside,
     mapped,
 )
+from reid_lab.files.gallery_verdicts import GalleryVerdict, chosen, verdicts
 from reid_lab.gallery.flat import Flat, Found
 from reid_lab.gallery.index import Approximate, Index, build, fits
 from reid_lab.retrieval.embeddings import Ids
@@ -98,6 +99,10 @@ class SavedGallery(GalleryRows):
         part = Flat(self.checked[rows], self.card.metric, self.unit_rows)
         distances, found = part.search(query, k)
         return distances, rows[found]
+
+    def verdicts(self, query: np.ndarray, rate: float, where: str = "") -> list[GalleryVerdict]:
+        """Whether each query (Q, D) is known, at a false-accept rate; see gallery_verdicts.py."""
+        return verdicts(self, query, chosen(self.card.calibrations, self.folder), rate, where)
 
     @cached_property
     def index(self) -> Index:

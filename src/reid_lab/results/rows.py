@@ -201,7 +201,8 @@ class OperatingPointRow:
 
     `known_far` and `known_tpr` are of other people's pairs than it was chosen on, `dir` and
     `miss` of their queries, `fpir` of queries of people who are not in the gallery; `tpr_at_fpr`
-    is of all pairs. See retrieval/open_set.py.
+    is of all pairs. See retrieval/open_set.py. `fingerprint` is of the checkpoint that was tested,
+    empty where the test read none; a gallery of it takes the thresholds over.
     """
 
     exit: str
@@ -220,6 +221,8 @@ class OperatingPointRow:
     unknown_queries: int
     gallery: int
     note: str
+    metric: str = ""
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from reid_lab.files.embedding_files import (
     check_format,
     write_embeddings,
 )
+from reid_lab.files.gallery_verdicts import chosen
 from reid_lab.files.image_files import escaped
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.images import PixelBatch, batches, expanded
@@ -73,13 +74,30 @@ def _embed(model: Model, read: Iterable[PixelBatch], out: Path) -> None:
 def _search(model: Model, read: Iterable[PixelBatch], args: argparse.Namespace) -> None:
     """Print a line for each match: image, rank, distance, pid, camid, path."""
     gallery = Gallery.open(args.gallery, model.manifest)
+    gallery.selected(args.where)  # an invalid filter is an error before the first image
+    if args.false_accept_rate is not None:
+        chosen(gallery.card.calibrations, args.gallery).at(args.false_accept_rate)
     for batch in read:
         rows = model.embed_until(batch.pixels, gallery.exit)
-        for path, near, which in zip(batch.paths, *gallery.search(rows, args.top), strict=True):
+        found = gallery.search(rows, args.top, args.where)
+        if args.false_accept_rate is not None:
+            _print_verdicts(gallery, batch.paths, rows, args)
+        for path, near, which in zip(batch.paths, *found, strict=True):
             for place, (distance, row) in enumerate(zip(near, which, strict=True), 1):
                 names = [gallery.name(x[row]) or "-" for x in (gallery.pids, gallery.camids)]
                 cells = [*names, gallery.path(row)]
                 print(escaped(path), place, f"{distance:.4f}", *map(escaped, cells), sep="\t")
+
+
+def _print_verdicts(
+    gallery: Gallery, paths: list[Path], rows: np.ndarray, args: argparse.Namespace
+) -> None:
+    """Print a line for each query: image, 'verdict', distance, verdict, people."""
+    judged = gallery.verdicts(rows, args.false_accept_rate, args.where)
+    for path, verdict in zip(paths, judged, strict=True):
+        names = " | ".join(escaped(gallery.name(person.pid)) for person in verdict.people)
+        nearest = f"{verdict.people[0].distance:.4f}" if verdict.people else "-"
+        print(escaped(path), "verdict", nearest, verdict.verdict, names or "-", sep="\t")
 
 
 def _warn(text: str) -> None:

@@ -25,6 +25,7 @@ from reid_lab.files.gallery_files import (
     named_of,
     number_of,
 )
+from reid_lab.files.gallery_verdicts import GalleryVerdict, chosen, verdicts
 from reid_lab.files.gallery_writer import RowWriter, locked, remove_where
 from reid_lab.runtime.manifest import ExportError, Manifest
 
@@ -100,6 +101,20 @@ class Gallery(GalleryRows):
         found = np.take_along_axis(squared, places, 1).clip(min=0)
         rows = places if which is None else which[places]
         return (found / 2 if cosine else np.sqrt(found)).astype(np.float32), rows
+
+    def verdicts(self, query: np.ndarray, rate: float, where: str = "") -> list[GalleryVerdict]:
+        """Whether each query (Q, D) is known, unknown or ambiguous.
+
+        Args:
+            query: (Q, D).
+            rate: false-accept rate that the gallery has a threshold for
+                (`reid-lab gallery calibrate`).
+            where: filter, as of `search`.
+
+        Raises:
+            UserError: no threshold for that rate; the message lists the available ones.
+        """
+        return verdicts(self, query, chosen(self.card.calibrations, self.folder), rate, where)
 
     def add(
         self,

@@ -1,0 +1,189 @@
+"""Thresholds for false-accept rates: fitted on a gallery's own people, or those of a run's test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from reid_lab.errors import UserError
+from reid_lab.files.gallery_verdicts import AcceptThreshold, GalleryCalibration
+from reid_lab.files.stored import StoredFileError
+from reid_lab.gallery.store import UNKNOWN, SavedGallery
+from reid_lab.results.folder import results_of
+from reid_lab.results.rows import OPERATING_POINTS
+from reid_lab.results.summary import Summary
+from reid_lab.retrieval.embeddings import Ids
+from reid_lab.retrieval.open_set import nearest
+from reid_lab.retrieval.space import Space
+from reid_lab.retrieval.verification import roc
+
+RATES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 5e-3, 2e-3, 1e-3, 1e-4, 1e-5, 1e-6)
+FEWEST = 5  # people
+HIDDEN = "same_person_and_camera"
+
+
+def calibrate(
+    gallery: SavedGallery, rates: Sequence[float] | None = None, most: int = 2000, seed: int = 0
+) -> tuple[GalleryCalibration, ...]:
+    """Fit thresholds on the labelled images of a gallery.
+
+    Every labelled image, or `most` of them, is a query. Without all images of its person, it is a
+    search for somebody who is not in the gallery: the distance to the nearest image that is left
+    counts. With them, but for those of its own camera, it is a search for a known person.
+
+    Args:
+        gallery: with names of people, and of cameras where they are known.
+        rates: false-accept rates, each more than 0; None takes those of `RATES` that the images
+            can show.
+        most: queries at most, drawn by `seed`.
+        seed: of that draw.
+
+    Returns:
+        Thresholds of searches and of pairs.
+
+    Raises:
+        UserError: too few people or images of them, or a rate that they cannot show.
+    """
+    ids = _ids(gallery)
+    rows = _queries(gallery, ids, most, seed)
+    images = np.flatnonzero(ids.pids.numpy() >= 0)
+    query, others = ids.take(torch.from_numpy(rows)), ids.take(torch.from_numpy(images))
+    space = Space.of(
+        *(torch.from_numpy(np.array(gallery.checked[r], np.float32)) for r in (rows, images)),
+        gallery.card.metric,
+    )
+    away, _ = nearest(space, _one_camera(query), _one_camera(others), HIDDEN)
+    near, right = nearest(space, query, others, HIDDEN)
+    away = away[away.isfinite()]
+    answerable = _answerable(query, others)
+    pairs = roc(space, query, others, HIDDEN)
+    people = int(others.pids[others.pids > 0].unique().numel())
+    _check_rates(rates, len(away))
+    searches = [
+        AcceptThreshold(
+            rate,
+            threshold,
+            float(((near < threshold) & right)[answerable].double().mean()),
+        )
+        for rate in rates or RATES
+        if (threshold := _threshold(away, rate)) is not None
+    ]
+    two = [
+        AcceptThreshold(rate, pairs.threshold_at(rate), pairs.at(pairs.threshold_at(rate))[1])
+        for rate in rates or RATES
+        if not pairs.note(rate)
+    ]
+    source, count = "this gallery", len(images)
+    return (
+        GalleryCalibration("searches", source, people, len(away), count, tuple(searches)),
+        GalleryCalibration("pairs", source, people, pairs.impostors, count, tuple(two)),
+    )
+
+
+def thresholds_of_test(
+    checkpoint: Path, fingerprint: str, exit: str, metric: str
+) -> GalleryCalibration | None:
+    """The thresholds that the test of a checkpoint's run chose on people held out from training.
+
+    Args:
+        checkpoint: in the folder `checkpoints` of a run.
+        fingerprint: of the checkpoint.
+        exit: of the gallery.
+        metric: of the gallery.
+
+    Returns:
+        Thresholds of pairs; None where the run has no test of this checkpoint, exit and metric.
+    """
+    results = results_of(checkpoint.absolute().parent.parent)
+    try:
+        rows = OPERATING_POINTS.read(results / OPERATING_POINTS.file)
+        data = Summary.read(results).dataset or {}
+    except StoredFileError:
+        return None
+    wanted = (fingerprint, exit, metric)
+    rows = [row for row in rows if (row.fingerprint, row.exit, row.metric) == wanted]
+    points = tuple(
+        AcceptThreshold(row.far, row.threshold, row.known_tpr)
+        for row in sorted(rows, key=lambda row: -row.far)
+        if math.isfinite(row.threshold) and math.isfinite(row.known_tpr)
+    )
+    if not points:
+        return None
+    query = data.get("query")
+    people = query.get("pids") if isinstance(query, dict) else 0
+    name = f"{data.get('name', 'a data set')}, test"
+    trials = 0  # the table does not count them
+    return GalleryCalibration("pairs", name, int(people or 0), trials, rows[0].gallery, points)
+
+
+def _ids(gallery: SavedGallery) -> Ids:
+    """The ids; each unknown camera is one of its own, so that it hides nothing else."""
+    own = -10 - torch.arange(len(gallery))
+    cameras = gallery.camids
+    cameras = torch.where(cameras == UNKNOWN, own, cameras)
+    return Ids(gallery.pids, cameras, np.empty(len(gallery), dtype=object))
+
+
+def _queries(gallery: SavedGallery, ids: Ids, most: int, seed: int) -> np.ndarray:
+    """(Q,) rows of labelled images.
+
+    Raises:
+        UserError: too few people, or none with two images in two cameras.
+    """
+    rows = np.flatnonzero(ids.pids.numpy() > 0)
+    people = len(np.unique(ids.pids.numpy()[rows]))
+    if people < FEWEST:
+        raise UserError(
+            f"{gallery.folder} has {people} people with a name, calibration needs {FEWEST} or "
+            "more: name them by --pattern or a CSV file with columns path and pid when you build "
+            "the gallery"
+        )
+    labelled = ids.take(torch.from_numpy(rows))
+    if not _answerable(labelled, labelled).any():
+        cameras = gallery.camids[rows]
+        what = "two images" if (cameras == UNKNOWN).all() else "images from two cameras"
+        raise UserError(
+            f"no person of {gallery.folder} has {what}: calibration needs two or more images of "
+            "a person, from different cameras where cameras are known"
+        )
+    drawn = np.random.default_rng(seed).permutation(rows)[:most]
+    result: np.ndarray = np.sort(drawn)
+    return result
+
+
+def _one_camera(ids: Ids) -> Ids:
+    """All in one camera, so that every image of a query's person is hidden."""
+    return Ids(ids.pids, torch.zeros_like(ids.camids), ids.paths)
+
+
+def _answerable(query: Ids, gallery: Ids) -> torch.Tensor:
+    """(Q,) bool: whether a query has an image of its person from another camera."""
+    pairs = torch.stack([gallery.pids, gallery.camids], 1)
+    views, images = pairs.unique(dim=0, return_counts=True)
+    people, seen = views[:, 0].unique(return_counts=True)
+    several = people[seen > 1]
+    return torch.isin(query.pids, several)
+
+
+def _threshold(away: torch.Tensor, rate: float) -> float | None:
+    """The largest threshold that no more than a share `rate` of the distances are below."""
+    allowed = math.floor(rate * len(away) * (1 + 1e-12))
+    if not allowed:
+        return None
+    ordered = away.sort().values
+    return float(ordered[min(allowed, len(away) - 1)])
+
+
+def _check_rates(rates: Sequence[float] | None, trials: int) -> None:
+    for rate in rates or ():
+        if not 0 < rate < 1:
+            raise UserError(f"a false-accept rate is above 0 and below 1, not {rate:g}")
+        if rate * trials < 1:
+            raise UserError(
+                f"{trials:,} searches show no false-accept rate below {1 / max(trials, 1):.1e}, "
+                f"{rate:g} was asked for: label more images, or give a larger rate"
+            )
