@@ -116,7 +116,8 @@ class GalleryVerdict:
 class Searchable(Protocol):
     """A gallery that can be searched; `numbers` has a field `pid`."""
 
-    numbers: np.ndarray
+    @property
+    def numbers(self) -> np.ndarray: ...
 
     def __len__(self) -> int: ...
 

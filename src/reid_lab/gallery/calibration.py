@@ -13,6 +13,7 @@ from reid_lab.errors import UserError
 from reid_lab.files.gallery_verdicts import AcceptThreshold, GalleryCalibration
 from reid_lab.files.stored import StoredFileError
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
+from reid_lab.protocol import Hidden
 from reid_lab.results.folder import results_of
 from reid_lab.results.rows import OPERATING_POINTS
 from reid_lab.results.summary import Summary
@@ -23,7 +24,7 @@ from reid_lab.retrieval.verification import roc
 
 RATES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 5e-3, 2e-3, 1e-3, 1e-4, 1e-5, 1e-6)
 FEWEST = 5  # people
-HIDDEN = "same_person_and_camera"
+HIDDEN: Hidden = "same_person_and_camera"
 
 
 def calibrate(
@@ -52,10 +53,8 @@ def calibrate(
     rows = _queries(gallery, ids, most, seed)
     images = np.flatnonzero(ids.pids.numpy() >= 0)
     query, others = ids.take(torch.from_numpy(rows)), ids.take(torch.from_numpy(images))
-    space = Space.of(
-        *(torch.from_numpy(np.array(gallery.checked[r], np.float32)) for r in (rows, images)),
-        gallery.card.metric,
-    )
+    wide = [np.array(gallery.checked[which], np.float32) for which in (rows, images)]
+    space = Space.of(wide[0], wide[1], gallery.card.metric)
     away, _ = nearest(space, _one_camera(query), _one_camera(others), HIDDEN)
     near, right = nearest(space, query, others, HIDDEN)
     away = away[away.isfinite()]
