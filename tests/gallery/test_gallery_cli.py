@@ -116,7 +116,7 @@ def test_from_images_to_a_page(
     first = next(line for line in printed.splitlines() if line.strip().startswith("1 "))
     assert "0.00" in first and "✓" in first and asked.name in first.replace("\n", "")
 
-    printed = run("search", "g", *model, "--image", asked, asked, "--html", "out/page.html")
+    printed = run("search", "g", *model, "--image", asked, asked, "--out", "out/page.html")
     page = Path("out/page.html").read_text(encoding="utf-8")
     assert "out/page.html" in printed
     assert page.count('<figure class="match"') == 2 * 8
@@ -222,9 +222,7 @@ def test_the_pattern_finds_people(run: Run, checkpoint: Path, tmp_path: Path) ->
     run(*build, "--pattern", r"(?P<pid>\d+)/[^/]*$")
     gallery = SavedGallery.open("g")
     assert gallery.pids.tolist() == [7, 9, UNKNOWN] and set(gallery.camids.tolist()) == {UNKNOWN}
-    run(
-        "search", "g", "--checkpoint", checkpoint, "--image", folder / "odd.jpg", "--html", "p.html"
-    )
+    run("search", "g", "--checkpoint", checkpoint, "--image", folder / "odd.jpg", "--out", "p.html")
     assert Path("p.html").read_text(encoding="utf-8").count('class="shot unknown"') == 3
     run(*build, "--pattern", "")
     assert set(SavedGallery.open("g").pids.tolist()) == {UNKNOWN}
@@ -258,7 +256,7 @@ def test_any_text_names_people_and_cameras(run: Run, checkpoint: Path, tmp_path:
     assert "(person ann lee, camera door)" in printed and "Zoë" in printed
     first = next(line for line in printed.splitlines() if line.strip().startswith("1 "))
     assert "ann lee" in first and "✓" in first
-    run(*search, "--html", "p.html")
+    run(*search, "--out", "p.html")
     assert "person ann lee, camera yard" in Path("p.html").read_text(encoding="utf-8")
     Path("g/names.json").write_text('{"5": "ann"}')
     assert "names.json is damaged" in run("info", "g", status=1)
@@ -317,7 +315,7 @@ def test_metadata_is_kept_shown_and_filters(run: Run, ann_and_bob: tuple[str, ..
     assert "2026-02-01" in printed and "south" in printed and "x.jpg" in printed
     printed = run(*search, "--where", "site=north and pid!='Ann Lee'")
     assert "b1.jpg" in printed and "a2.jpg" not in printed and "x.jpg" not in printed
-    run(*search, "--html", "p.html")
+    run(*search, "--out", "p.html")
     assert "site: south" in Path("p.html").read_text(encoding="utf-8")
     assert "no image of g has site=west" in run(*search, "--where", "site=west", status=1)
     assert "available: pid, camid, path, site, time" in run(*search, "--where", "a=1", status=1)
@@ -376,7 +374,7 @@ def test_a_search_gives_a_verdict(run: Run, checkpoint: Path, images: Path, tmp_
     printed = run("calibrate", "g", "--rates", 0.5, 0.1)
     assert "(this gallery: 6 people, 18 searches)" in printed and "of two people" in printed
     assert "searches, this gallery: 0.5, 0.1" in run("info", "g")
-    printed = run(*words, "--html", "p.html")
+    printed = run(*words, "--out", "p.html")
     assert "false-accept rate 0.5, the share of searches for people who are not in" in printed
     assert re.search(r"<b>(known|ambiguous), p0 \(0\.0000\)", Path("p.html").read_text("utf-8"))
     assert re.search(r"0\.jpg \(person p0, .*\): (known|ambiguous), p0 \(0\.0000\)", run(*words))
@@ -512,9 +510,9 @@ def test_an_interrupted_add_ends_as_an_uninterrupted_one(
         (("search", "g", "--image", "IMAGE", "--top", -1), 2),
         (("search", "g", "--image", "IMAGE", "--top", "all"), 2),
         (("search", "g", "--image", "IMAGE", "--top", 10**30), 2),
-        (("search", "g", "--image", "IMAGE", "--html", "IMAGE/x.html"), 1),
-        (("search", "g", "--image", "IMAGE", "--html", "images"), 1),
-        (("search", "g", "--image", "images"), 1),
+        (("search", "g", "--image", "IMAGE", "--out", "IMAGE/x.html"), 1),
+        (("search", "g", "--image", "IMAGE", "--out", "images"), 1),
+        (("search", "g", "--image", "nowhere"), 1),
         (("search", "empty", "--image", "IMAGE"), 1),
         (("build", "--images", "images", "--out", "IMAGE/g"), 1),
         (("build", "--images", "images", "--out", ".."), 1),

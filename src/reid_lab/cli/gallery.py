@@ -14,7 +14,7 @@ EXAMPLES = """\
 examples:
   reid-lab gallery build --checkpoint last.ckpt --images people/ --out gallery/
   reid-lab gallery add gallery/ --checkpoint last.ckpt --images more/
-  reid-lab gallery search gallery/ --checkpoint last.ckpt --image someone.jpg --html page.html
+  reid-lab gallery search gallery/ --checkpoint last.ckpt --image someone.jpg --out page.html
   reid-lab gallery search gallery/ --checkpoint last.ckpt --image x.jpg --where "site=north"
   reid-lab gallery calibrate gallery/
   reid-lab gallery search gallery/ --checkpoint last.ckpt --image x.jpg --false-accept-rate 0.01
@@ -66,8 +66,17 @@ def _add(parser: argparse.ArgumentParser) -> None:
 
 def _search(parser: argparse.ArgumentParser) -> None:
     _gallery(parser)
-    add_network(parser)
-    parser.add_argument("--image", type=Path, nargs="+", required=True, help="who to find")
+    add_network(parser, required=False)
+    parser.add_argument(
+        "--image",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="queries: images, folders with subfolders, CSV files with a column path (and box), or "
+        ".npz and .parquet files of `reid-lab embed`, which need no --checkpoint",
+    )
+    parser.add_argument("--boxes", type=Path, help="a CSV file of the boxes in one image")
+    _pool(parser)
     parser.add_argument("--top", type=count, default=10, help="matches of each, %(default)s")
     parser.add_argument(
         "--false-accept-rate",
@@ -77,7 +86,9 @@ def _search(parser: argparse.ArgumentParser) -> None:
         "0.01; see calibrate",
     )
     _where(parser, "search only images for which a filter holds")
-    parser.add_argument("--html", type=Path, help="write a page of pictures instead of a table")
+    parser.add_argument(
+        "--out", type=Path, help="write a file instead of a table: .jsonl, .csv, .parquet or .html"
+    )
 
 
 def _remove(parser: argparse.ArgumentParser) -> None:
@@ -136,8 +147,19 @@ def _gallery(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("gallery", type=Path, help="its folder")
 
 
-def add_network(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", type=Path, required=True, help="of a run: .../last.ckpt")
+def _pool(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--pool",
+        choices=("tracklet",),
+        help="one query for each tracklet, the mean of its images: those of a folder, or of the "
+        "column tracklet of a file",
+    )
+
+
+def add_network(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    parser.add_argument(
+        "--checkpoint", type=Path, required=required, help="of a run: .../last.ckpt"
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; auto takes a GPU")
     parser.add_argument(
         "--batch-size", type=batch_size, default=64, help="images at a time, %(default)s"

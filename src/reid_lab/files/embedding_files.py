@@ -17,15 +17,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import replacing
 from reid_lab.files.boxes import SIDES
+from reid_lab.files.image_files import escaped
 from reid_lab.optional import load
 
 NPZ, PARQUET = ".npz", ".parquet"
+FORMATS = (NPZ, PARQUET)
+IMAGES = ("paths", "pids", "camids", "tracklets", "boxes")
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,7 @@ class EmbeddedImages:
 
     def columns(self) -> dict[str, np.ndarray]:
         """What is known of the images, by name."""
-        names = ("paths", "pids", "camids", "tracklets", "boxes")
-        found = {name: getattr(self, name) for name in names}
+        found = {name: getattr(self, name) for name in IMAGES}
         return {name: values for name, values in found.items() if values is not None}
 
 
@@ -110,3 +113,58 @@ def _table(images: EmbeddedImages) -> Any:
         flat = pa.array(np.ascontiguousarray(rows, np.float32).ravel())
         arrays[name] = pa.FixedSizeListArray.from_arrays(flat, rows.shape[1])
     return pa.table(arrays).replace_schema_metadata({"fingerprint": images.fingerprint})
+
+
+def read_embeddings(path: Path) -> EmbeddedImages:
+    """Read a file that `write_embeddings` has written; see the module for its columns.
+
+    Raises:
+        UserError: no such file, or one that is malformed: no fingerprint, no exits, other
+            numbers of rows.
+        MissingPackageError: it is Parquet, and pyarrow is not installed.
+    """
+    if not path.is_file():
+        raise UserError(f"{escaped(path)} does not exist: give a file of reid-lab embed")
+    columns = _read_parquet(path) if path.suffix.lower() == PARQUET else _read_npz(path)
+    key = columns.pop("fingerprint", None)
+    images = {name: columns.pop(name) for name in IMAGES if name in columns}
+    exits = {name: rows for name, rows in columns.items() if rows.ndim == 2}
+    counts = {len(rows) for rows in (*exits.values(), *images.values())}
+    numbers = all(rows.dtype.kind == "f" for rows in exits.values())
+    if key is None or "paths" not in images or not exits or len(counts) > 1 or not numbers:
+        raise UserError(
+            f"{escaped(path)} is no file of reid-lab embed: expected paths, a fingerprint, and for "
+            f"each exit as many embeddings; it has {', '.join((*images, *columns)) or 'nothing'}"
+        )
+    return EmbeddedImages(str(key), exits, **images)
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, BadZipFile, AttributeError) as error:
+        raise UserError(f"{escaped(path)} cannot be read as .npz: {error}") from error
+
+
+def _read_parquet(path: Path) -> dict[str, np.ndarray]:
+    pa, pq = load("pyarrow", f"reading {PARQUET}"), load("pyarrow.parquet", f"reading {PARQUET}")
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{escaped(path)} cannot be read as .parquet: {error}") from error
+    columns: dict[str, np.ndarray] = {}
+    for name in table.column_names:
+        column = table[name].combine_chunks()
+        if pa.types.is_fixed_size_list(column.type):
+            columns[name] = column.flatten().to_numpy().reshape(len(column), -1)
+        else:
+            values = column.to_numpy(zero_copy_only=False)
+            columns[name] = values.astype(str) if values.dtype.kind == "O" else values
+    if set(SIDES) <= columns.keys():
+        columns["boxes"] = np.stack([columns.pop(side) for side in SIDES], 1)
+    for name in ("path", "pid", "camid", "tracklet"):
+        if name in columns:
+            columns[f"{name}s"] = columns.pop(name)
+    key = (table.schema.metadata or {}).get(b"fingerprint")
+    return columns | ({} if key is None else {"fingerprint": np.array(key.decode())})

@@ -16,17 +16,20 @@ from reid_lab.dataset.readers.own import normalise_label
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import write_text
 from reid_lab.files.console import progress, stderr, stdout
+from reid_lab.files.embedding_files import EmbeddedImages
 from reid_lab.files.gallery_files import Card, GalleryError, number_of
-from reid_lab.files.gallery_verdicts import GalleryVerdict, chosen, verdicts
+from reid_lab.files.gallery_verdicts import GalleryCalibration, GalleryVerdict, chosen, verdicts
 from reid_lab.files.gallery_writer import RowWriter, locked
 from reid_lab.gallery import show
 from reid_lab.gallery.calibration import calibrate as fit_thresholds
 from reid_lab.gallery.calibration import thresholds_of_test
 from reid_lab.gallery.embed import Embedder, embedded
-from reid_lab.gallery.images import Labelled, columns_of, ids_of, label, names_of
+from reid_lab.gallery.images import Labelled, columns_of, ids_of, names_of
 from reid_lab.gallery.index import check_count, check_installed
 from reid_lab.gallery.metadata import read_gallery_images, read_more_images
 from reid_lab.gallery.planner import plan as make_plan
+from reid_lab.gallery.queries import Queries, Spread, embed_queries, list_queries, pooled, rows_of
+from reid_lab.gallery.result_files import check_out, match_rows, query_objects, write_rows
 from reid_lab.gallery.results import SearchResult
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.writer import Writer, create, extend
@@ -86,33 +89,63 @@ def add(args: Namespace) -> int:
 def search(args: Namespace) -> int:
     gallery = SavedGallery.open(args.gallery)
     check_installed(gallery.card.index)
+    if args.out is not None:
+        check_out(args.out)
     gallery.selected(args.where)  # an invalid filter is an error before the network is read
     calibration = None
     if args.false_accept_rate is not None:
         calibration = chosen(gallery.card.calibrations, args.gallery)
         calibration.at(args.false_accept_rate)
-    images = label([path.absolute() for path in args.image], gallery.card.pattern)
-    embedder = _embedder(args, gallery)
-    answers, broken = [], []
-    for batch in embedded(embedder, images, args.batch_size):
-        broken += batch.broken
-        if batch.images:
-            distances, rows = gallery.search(batch.embeddings, args.top, args.where)
-            judged: Sequence[GalleryVerdict | None] = [None] * len(batch.images)
-            if calibration is not None:
-                query = batch.embeddings.numpy()
-                judged = verdicts(gallery, query, calibration, args.false_accept_rate, args.where)
-            found = zip(batch.images, distances, rows, judged, strict=True)
-            answers += [SearchResult.of(gallery, *one) for one in found]
-    show.broken(broken)
+    queries = _queries(args, gallery, args.image, args.boxes)
+    show.broken(queries.broken)
+    answers = _answers(gallery, queries, args, calibration) if queries.images else []
     if calibration is not None:
         show.threshold(gallery, calibration, args.false_accept_rate)
-    if args.html and answers:
-        write_text(args.html, show.page(gallery, answers))
-        stdout.print(f"{args.html}", soft_wrap=True, highlight=False, markup=False)
-    elif answers:
+    if args.out is None:
         show.answers(gallery, answers)
-    return int(bool(broken))
+    elif answers:
+        _write_answers(args.out, gallery, answers)
+    return int(bool(queries.broken))
+
+
+def _queries(
+    args: Namespace, gallery: SavedGallery, given: Sequence[Path], boxes: Path | None = None
+) -> Queries:
+    """The queries of a search, with embeddings that can be compared with the gallery's."""
+    images, files = list_queries(given, boxes, gallery.card.pattern)
+
+    def check(read: EmbeddedImages, file: Path) -> np.ndarray:
+        gallery.check_model(read.fingerprint)
+        return rows_of(read, file, gallery.card.exit)
+
+    queries = embed_queries(images, files, lambda: _embedder(args, gallery), check, args.batch_size)
+    return pooled(queries, gallery.card.metric) if args.pool else queries
+
+
+def _answers(
+    gallery: SavedGallery,
+    queries: Queries,
+    args: Namespace,
+    calibration: GalleryCalibration | None,
+) -> list[SearchResult]:
+    distances, rows = gallery.search(queries.embeddings, args.top, args.where)
+    judged: Sequence[GalleryVerdict | None] = [None] * len(queries.images)
+    if calibration is not None:
+        rate = args.false_accept_rate
+        judged = verdicts(gallery, queries.embeddings, calibration, rate, args.where)
+    spreads: Sequence[Spread | None] = queries.spreads or [None] * len(queries.images)
+    found = zip(queries.images, distances, rows, judged, spreads, strict=True)
+    return [SearchResult.of(gallery, *one) for one in found]
+
+
+def _write_answers(path: Path, gallery: SavedGallery, answers: Sequence[SearchResult]) -> None:
+    ending = path.suffix.lower()
+    if ending == ".html":
+        write_text(path, show.page(gallery, answers))
+    else:
+        rows = query_objects if ending == ".jsonl" else match_rows
+        write_rows(path, rows(gallery, answers))
+    stdout.print(f"{path}", soft_wrap=True, highlight=False, markup=False)
 
 
 def remove(args: Namespace) -> int:
@@ -210,6 +243,8 @@ def _embedder(args: Namespace, gallery: SavedGallery) -> Embedder:
     Raises:
         UserError: the checkpoint is another model, or was trained for another image size.
     """
+    if args.checkpoint is None:
+        raise UserError("images are embedded by a network: give --checkpoint")
     embedder = Embedder.load(
         args.checkpoint, gallery.card.exit, args.device, check=gallery.check_model
     )

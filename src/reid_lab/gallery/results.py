@@ -9,6 +9,7 @@ import numpy as np
 
 from reid_lab.files.gallery_verdicts import GalleryVerdict
 from reid_lab.gallery.images import FOLDERS, Labelled
+from reid_lab.gallery.queries import Spread
 from reid_lab.gallery.store import SavedGallery
 
 
@@ -23,11 +24,12 @@ class Match:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """A query image and its matches, nearest first; the verdict where a rate was given."""
+    """A query and its matches, nearest first; verdict and spread where they were asked for."""
 
     image: Labelled
     matches: list[Match]
     verdict: GalleryVerdict | None = None
+    spread: Spread | None = None
 
     @staticmethod
     def of(
@@ -36,13 +38,16 @@ class SearchResult:
         distances: np.ndarray,
         rows: np.ndarray,
         verdict: GalleryVerdict | None = None,
+        spread: Spread | None = None,
     ) -> SearchResult:
         """From one query's distances (k,) and rows (k,); places with row -1 are left out."""
         if gallery.card.pattern == FOLDERS and image.pid not in gallery.numbers["pid"]:
-            image = Labelled(image.path)  # the folder of a query need not be a person's
+            image = image._replace(
+                person="", camera=""
+            )  # the folder of a query need not be a person's
         found = zip(distances.tolist(), rows.tolist(), strict=True)
         matches = [_match(gallery, image, d, row) for d, row in found if row >= 0]
-        return SearchResult(image, matches, verdict)
+        return SearchResult(image, matches, verdict, spread)
 
 
 def _match(gallery: SavedGallery, image: Labelled, distance: float, row: int) -> Match:

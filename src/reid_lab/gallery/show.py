@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reid_lab.dataset.readers.own import normalise_label
+from reid_lab.files.boxes import Box
 from reid_lab.files.console import head_table, stderr, stdout
 from reid_lab.files.gallery_verdicts import MEANING, GalleryCalibration, GalleryVerdict
 from reid_lab.files.image_files import escaped
@@ -44,7 +45,16 @@ def answers(gallery: SavedGallery, found: Sequence[SearchResult]) -> None:
                 Text(str(match.image.path)),
             )
         verdict = f": {verdict_text(gallery, answer.verdict)}" if answer.verdict else ""
-        _print(f"{answer.image.path}{_who(answer.image)}{verdict}", table)
+        _print(f"{query_text(answer)}{_who(answer.image)}{verdict}", table)
+
+
+def query_text(answer: SearchResult) -> str:
+    """The path of a query with its box, or the tracklet with its spread."""
+    image, spread = answer.image, answer.spread
+    if spread:
+        what = f"{spread.images} image{'s' * (spread.images > 1)}, spread {spread.distance:.4f}"
+        return f"tracklet {escaped(image.tracklet or image.path)} ({what})"
+    return f"{image.path}" + (f" [{' '.join(map(str, image.box))}]" if image.box else "")
 
 
 def verdict_text(gallery: SavedGallery, verdict: GalleryVerdict) -> str:
@@ -248,19 +258,20 @@ def page(gallery: SavedGallery, answers: Sequence[SearchResult]) -> str:
     )
     environment.filters["name"] = name
     text = files("reid_lab.gallery").joinpath("page.html.j2").read_text("utf-8")
-    thumbnails = {path: data_uri(ImageCrop(path)) for path in _paths(answers)}
+    thumbnails = {crop: data_uri(ImageCrop(*crop)) for crop in _crops(answers)}
     return environment.from_string(text).render(
         css=files("reid_lab.report").joinpath("report.css").read_text("utf-8"),
         name=gallery.folder.name,
         count=len(gallery),
         card=gallery.card,
         answers=answers,
+        query_text=query_text,
         verdict=lambda one: verdict_text(gallery, one),
         thumbnails=thumbnails,
         lost=sum(not uri for uri in thumbnails.values()),
     )
 
 
-def _paths(answers: Sequence[SearchResult]) -> set[Path]:
-    queries = {answer.image.path for answer in answers}
-    return queries | {match.image.path for answer in answers for match in answer.matches}
+def _crops(answers: Sequence[SearchResult]) -> set[tuple[Path, Box | None]]:
+    images = [a.image for a in answers] + [m.image for a in answers for m in a.matches]
+    return {(image.path, image.box) for image in images}

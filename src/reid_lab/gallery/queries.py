@@ -1,0 +1,192 @@
+"""The queries of a search: images, folders, boxes of a frame, tracklets, files of embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from reid_lab.errors import UserError
+from reid_lab.files.embedding_files import FORMATS, EmbeddedImages, read_embeddings
+from reid_lab.files.gallery_files import UNKNOWN, IndexMetric
+from reid_lab.files.gallery_writer import unit_rows
+from reid_lab.files.image_files import escaped, find_images
+from reid_lab.gallery.embed import Embedder, embedded
+from reid_lab.gallery.images import Labelled, label
+from reid_lab.gallery.listed import read_images
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A tracklet: number of `images`, and their mean distance to their mean embedding."""
+
+    images: int
+    distance: float
+
+
+@dataclass
+class Queries:
+    """Queries and their embeddings (Q, D); `broken`: messages of files that cannot be read.
+
+    `spreads` are there for tracklets.
+    """
+
+    images: list[Labelled] = field(default_factory=list)
+    embeddings: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    broken: list[str] = field(default_factory=list)
+    spreads: list[Spread] | None = None
+
+
+def is_embeddings(path: Path) -> bool:
+    return path.suffix.lower() in FORMATS and not path.is_dir()
+
+
+def list_queries(
+    given: Sequence[Path], boxes: Path | None = None, pattern: str = ""
+) -> tuple[list[Labelled], list[Path]]:
+    """Expand what `search --image` and `link` take.
+
+    Args:
+        given: images; folders, with their subfolders; CSV files, as `reid-lab embed` reads them;
+            files of embeddings. Each folder that has images is one tracklet.
+        boxes: a CSV file of the boxes in one image.
+        pattern: finds people and cameras in paths of images and folders.
+
+    Returns:
+        The images, and the files of embeddings.
+
+    Raises:
+        UserError: a path that does not exist, an empty folder, or an invalid CSV file.
+    """
+    if boxes is not None:
+        if len(given) != 1:
+            raise UserError(f"--boxes are of one image, and {len(given)} were given")
+        return read_images(given[0], boxes)[0], []
+    images: list[Labelled] = []
+    files = []
+    for path in given:
+        if is_embeddings(path):
+            files.append(path)
+        elif path.is_dir():
+            found = label(find_images(path)[0], pattern)
+            root = path.absolute()
+            images += [image._replace(tracklet=_folder(image.path, root)) for image in found]
+        elif path.suffix.lower() == ".csv":
+            images += read_images(path)[0]
+        else:
+            images += label([path.absolute()], pattern)
+    return images, files
+
+
+def _folder(path: Path, root: Path) -> str:
+    """The name of an image's tracklet: its folder below `root`; that of `root` for its own."""
+    inside = path.parent.relative_to(root).as_posix()
+    return root.name if inside == "." else inside
+
+
+def embed_queries(
+    images: Sequence[Labelled],
+    files: Sequence[Path],
+    embedder: Callable[[], Embedder],
+    check: Callable[[EmbeddedImages, Path], np.ndarray],
+    batch_size: int,
+) -> Queries:
+    """Embed images, and read files of embeddings.
+
+    Args:
+        images: see `list_queries`.
+        files: likewise.
+        embedder: loads the network; not called where there are no images.
+        check: checks a file's fingerprint, and returns its rows (n, D) of the exit.
+        batch_size: images at a time.
+    """
+    queries, parts = Queries(), []
+    if images:
+        network = embedder()
+        for batch in embedded(network, images, batch_size):
+            queries.broken += batch.broken
+            queries.images += batch.images
+            parts.append(batch.embeddings.numpy())
+    for file in files:
+        read = read_embeddings(file)
+        parts.append(check(read, file))
+        queries.images += _labels(read)
+    queries.embeddings = np.concatenate(parts) if parts else queries.embeddings
+    return queries
+
+
+def pooled(queries: Queries, metric: IndexMetric) -> Queries:
+    """Each tracklet as one query: the mean of its embeddings, under its first image's path.
+
+    Under cosine the embeddings are scaled to length 1 first. An image without a tracklet is one.
+
+    Raises:
+        UserError: no image has a tracklet.
+    """
+    if queries.images and not any(image.tracklet for image in queries.images):
+        raise UserError(
+            "there are no tracklets: give folders, one for each tracklet, or a file with a column "
+            "tracklet"
+        )
+    keys = [
+        (image.person, image.camera, image.tracklet or str((image.path, image.box)))
+        for image in queries.images
+    ]
+    places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    which = np.array([places[key] for key in keys], int)
+    first = dict(zip(reversed(keys), reversed(queries.images), strict=True))
+    rows = queries.embeddings.astype(np.float32)
+    rows = unit_rows(rows) if metric == "cosine" else rows
+    means, spreads = [], []
+    for place in range(len(places)):
+        mine = rows[which == place]
+        means.append(mine.mean(0))
+        spreads.append(Spread(len(mine), float(distances(mine, means[-1][None], metric).mean())))
+    return replace(
+        queries,
+        images=[first[key] for key in places],
+        embeddings=np.stack(means) if means else rows,
+        spreads=spreads,
+    )
+
+
+def distances(a: np.ndarray, b: np.ndarray, metric: IndexMetric) -> np.ndarray:
+    """(A, B) Euclidean or 1 - cosine, of rows (A, D) and (B, D)."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    if metric == "cosine":
+        result: np.ndarray = 1 - unit_rows(a) @ unit_rows(b).T
+        return result
+    squared = np.square(a).sum(1)[:, None] + np.square(b).sum(1) - 2 * a @ b.T
+    root: np.ndarray = np.sqrt(squared.clip(min=0))
+    return root
+
+
+def rows_of(read: EmbeddedImages, file: Path, exit: str) -> np.ndarray:
+    """The rows (n, D) of an exit.
+
+    Raises:
+        UserError: the file lacks it; the message lists the available ones.
+    """
+    if exit not in read.exits:
+        raise UserError(
+            f"{escaped(file)} has no exit {exit!r}; available: {', '.join(read.exits)}: embed with "
+            f"--exit {exit}"
+        )
+    return read.exits[exit]
+
+
+def _labels(read: EmbeddedImages) -> list[Labelled]:
+    count = len(read)
+    columns = [_texts(column, count) for column in (read.pids, read.camids, read.tracklets)]
+    boxes = [None] * count if read.boxes is None else [tuple(box) for box in read.boxes.tolist()]
+    paths = [Path(str(path)) for path in read.paths]
+    return list(map(Labelled, paths, *columns, boxes))
+
+
+def _texts(values: np.ndarray | None, count: int) -> list[str]:
+    if values is None:
+        return [""] * count
+    unknown = "" if values.dtype.kind == "U" else UNKNOWN
+    return ["" if value == unknown else str(value) for value in values.tolist()]

@@ -1,0 +1,121 @@
+"""Results of a search as a file: JSON lines, CSV or Parquet, by the ending of its name."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reid_lab.errors import UserError
+from reid_lab.files.atomic import replacing, write_text
+from reid_lab.gallery.results import SearchResult
+from reid_lab.gallery.store import SavedGallery
+from reid_lab.optional import load
+
+ENDINGS = (".jsonl", ".csv", ".parquet", ".html")
+
+
+def check_out(path: Path, endings: Sequence[str] = ENDINGS) -> None:
+    """Check before any work that a file of this name can be written.
+
+    Raises:
+        UserError: another ending, or a folder.
+        MissingPackageError: it is Parquet, and pyarrow is not installed.
+    """
+    if path.suffix.lower() not in endings:
+        raise UserError(f"--out {path}: the name must end in {', '.join(endings)}")
+    if path.is_dir():
+        raise UserError(f"--out {path} is a folder: give the name of a file")
+    if path.suffix.lower() == ".parquet":
+        load("pyarrow", "writing .parquet")
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows with the same keys: JSON lines, CSV or Parquet by the ending."""
+    ending = path.suffix.lower()
+    if ending == ".jsonl":
+        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    elif ending == ".csv":
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(path, text.getvalue())
+    else:
+        pa = load("pyarrow", "writing .parquet")
+        with replacing(path) as beside:
+            load("pyarrow.parquet", "writing .parquet").write_table(
+                pa.Table.from_pylist(list(map(dict, rows))), beside
+            )
+
+
+def match_rows(gallery: SavedGallery, results: Sequence[SearchResult]) -> list[dict[str, Any]]:
+    """A row for each match; metadata columns end in their names, `gallery_` before."""
+    return [
+        {
+            **_query(result),
+            **_verdict(gallery, result),
+            "rank": rank,
+            "distance": match.distance,
+            "pid": match.image.person,
+            "camid": match.image.camera,
+            "path": str(match.image.path),
+            "right": match.right,
+            **{f"gallery_{c}": match.image.values.get(c, "") for c in gallery.card.columns},
+        }
+        for result in results
+        for rank, match in enumerate(result.matches, 1)
+    ]
+
+
+def query_objects(gallery: SavedGallery, results: Sequence[SearchResult]) -> list[dict[str, Any]]:
+    """An object for each query, with a list of its matches."""
+    return [
+        {
+            **_query(result),
+            **_verdict(gallery, result),
+            "matches": [
+                {
+                    "rank": rank,
+                    "distance": match.distance,
+                    "pid": match.image.person,
+                    "camid": match.image.camera,
+                    "path": str(match.image.path),
+                    "right": match.right,
+                    "values": dict(match.image.values),
+                }
+                for rank, match in enumerate(result.matches, 1)
+            ],
+        }
+        for result in results
+    ]
+
+
+def _query(result: SearchResult) -> dict[str, Any]:
+    image, spread = result.image, result.spread
+    return {
+        "query": str(image.path),
+        "box": " ".join(map(str, image.box)) if image.box else "",
+        "tracklet": image.tracklet if spread else "",
+        "images": spread.images if spread else 1,
+        "spread": spread.distance if spread else 0.0,
+        "query_pid": image.person,
+        "query_camid": image.camera,
+    }
+
+
+def _verdict(gallery: SavedGallery, result: SearchResult) -> dict[str, Any]:
+    """Nothing where no verdict was asked for."""
+    verdict = result.verdict
+    if verdict is None:
+        return {}
+    return {
+        "verdict": verdict.verdict,
+        "verdict_pids": " | ".join(gallery.name(person.pid) for person in verdict.people),
+        "false_accept_rate": verdict.rate,
+        "rate_of": verdict.kind,
+        "threshold": verdict.threshold,
+    }
