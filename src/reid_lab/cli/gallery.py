@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reid_lab.cli.command import Command, Subparsers, batch_size, count, share
+from reid_lab.cli.command import Command, Subparsers, batch_size, count, positive, share
 
 INDEXES = ("flat", "ivf", "hnsw", "ivf_pq", "sq8")
 
@@ -18,6 +18,8 @@ examples:
   reid-lab gallery search gallery/ --checkpoint last.ckpt --image x.jpg --where "site=north"
   reid-lab gallery calibrate gallery/
   reid-lab gallery search gallery/ --checkpoint last.ckpt --image x.jpg --false-accept-rate 0.01
+  reid-lab gallery link camera1/ camera2/ --checkpoint last.ckpt --gallery gallery/ \\
+    --false-accept-rate 0.01
   reid-lab gallery remove gallery/ --pid "Ann Lee" --dry-run
   reid-lab gallery plan gallery/ --size 1000000
 """
@@ -131,6 +133,35 @@ def _info(parser: argparse.ArgumentParser) -> None:
     _gallery(parser)
 
 
+def _link(parser: argparse.ArgumentParser) -> None:
+    for name in "ab":
+        parser.add_argument(
+            name,
+            type=Path,
+            metavar=name.upper(),
+            help="of one camera: a folder of tracklets (folders of images), a CSV file with a "
+            "column tracklet, or a file of reid-lab embed",
+        )
+    add_network(parser, required=False)
+    parser.add_argument("--exit", help="of the network; default: the last one, or the gallery's")
+    parser.add_argument(
+        "--threshold", type=positive, help="tracklets that are farther apart are two people"
+    )
+    parser.add_argument(
+        "--gallery", type=Path, help="whose exit, metric and threshold of pairs are used"
+    )
+    parser.add_argument(
+        "--false-accept-rate", type=share, metavar="RATE", help="of that threshold, such as 0.01"
+    )
+    parser.add_argument(
+        "--metric",
+        choices=("euclidean", "cosine"),
+        default="euclidean",
+        help="without --gallery, %(default)s",
+    )
+    parser.add_argument("--out", type=Path, help="write a file: .jsonl, .csv or .parquet")
+
+
 def _plan(parser: argparse.ArgumentParser) -> None:
     _gallery(parser)
     parser.add_argument("--size", type=count, help="images to plan for")
@@ -196,6 +227,7 @@ ACTIONS = {
     "build": (_build, "embed a folder of images"),
     "add": (_add, "embed the new images of a folder"),
     "search": (_search, "find the people of query images"),
+    "link": (_link, "match the tracklets of two cameras one to one"),
     "remove": (_remove, "remove images of people from the disk"),
     "calibrate": (_calibrate, "fit thresholds for known and unknown people"),
     "people": (_people, "list the people of a gallery"),

@@ -188,6 +188,12 @@ def _to_remove(gallery: SavedGallery, args: Namespace) -> np.ndarray:
     return rows
 
 
+def link(args: Namespace) -> int:
+    from reid_lab.gallery.link import run  # scipy takes a moment
+
+    return run(args)
+
+
 def info(args: Namespace) -> int:
     show.info(SavedGallery.open(args.gallery))
     return 0

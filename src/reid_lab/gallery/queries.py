@@ -117,15 +117,20 @@ def embed_queries(
     return queries
 
 
-def pooled(queries: Queries, metric: IndexMetric) -> Queries:
+def pooled(queries: Queries, metric: IndexMetric, required: bool = True) -> Queries:
     """Each tracklet as one query: the mean of its embeddings, under its first image's path.
 
     Under cosine the embeddings are scaled to length 1 first. An image without a tracklet is one.
 
+    Args:
+        queries: to pool.
+        metric: of the spreads.
+        required: whether some image must have a tracklet.
+
     Raises:
-        UserError: no image has a tracklet.
+        UserError: none has, and it is required.
     """
-    if queries.images and not any(image.tracklet for image in queries.images):
+    if required and queries.images and not any(image.tracklet for image in queries.images):
         raise UserError(
             "there are no tracklets: give folders, one for each tracklet, or a file with a column "
             "tracklet"
