@@ -7,32 +7,33 @@ import os
 import random
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.launcher import Launcher, Parent, Starter
+
+# torch and what imports it are imported where they are used: xdist's first process, for which
+# the others wait, runs no tests
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 # xdist's processes share the cores: threads on top of that wait for each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np
-import pytest
-import simplejpeg
-import torch
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
-
-from reid_lab.dataset.synthetic import Recipe, render
-from tests.launcher import Launcher, Starter
-from tests.methods import compose_once
-
-MINI = Recipe(
-    train_identities=8,
-    test_identities=6,
-    cameras=3,
-    images_per_camera=2,
-    distractors=4,
-    junk=3,
-    height=64,
-    width=32,
-)
+# a synthetic data set's recipe
+MINI: dict[str, Any] = {
+    "train_identities": 8,
+    "test_identities": 6,
+    "cameras": 3,
+    "images_per_camera": 2,
+    "distractors": 4,
+    "junk": 3,
+    "height": 64,
+    "width": 32,
+}
 # overrides that make any experiment small enough for one CPU step
 SMALL = (
     "dataset.p=2",
@@ -57,7 +58,7 @@ SMALL = (
 # DaRe on the smallest backbone
 TINY = ("backbone=small", "backbone.width=4", "model.hidden=16", "model.dim=8")
 PLACES = ("run_dir=.", "dataset.root=.")
-Compose = Callable[..., DictConfig]
+Compose = Callable[..., "DictConfig"]
 
 
 # runs flush every file to the disk, which no test looks at and takes a fifth of their time
@@ -76,6 +77,8 @@ def pytest_sessionfinish() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long tests first, so that no process ends long after the others."""
+    import torch
+
     items.sort(key=lambda item: -sum(mark in item.keywords for mark in ("system", "recipe")))
     if not torch.cuda.is_available():
         for item in items:
@@ -86,31 +89,62 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def alone() -> Iterator[None]:
     """No test depends on those before it, by random numbers or by the command line of a run."""
+    import torch
+    from hydra.core.hydra_config import HydraConfig
+
     torch.manual_seed(0)
     random.seed(0)
     yield
     HydraConfig.instance().cfg = None
 
 
-@pytest.fixture(scope="session")
-def starter() -> Iterator[Launcher | Starter]:
-    """Starts commands in processes of their own."""
+@cache
+def parent() -> Parent:
+    """The parent of the commands of all of xdist's processes, in the first of them."""
+    return Parent(environment())
+
+
+def environment() -> dict[str, str]:
     one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
-    kind = Launcher if sys.platform.startswith("linux") else Starter
-    parent = kind({**os.environ, **one_thread, "COLUMNS": "160"})
-    yield parent
-    parent.close()
+    return {**os.environ, **one_thread, "COLUMNS": "160"}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """xdist: what a process is told as it starts."""
+    if sys.platform.startswith("linux"):
+        node.workerinput["parent"] = parent().address
+
+
+def pytest_unconfigure() -> None:
+    if parent.cache_info().currsize:
+        parent().close()
+
+
+@pytest.fixture(scope="session")
+def starter(pytestconfig: pytest.Config) -> Iterator[Launcher | Starter]:
+    """Starts commands in processes of their own."""
+    if not sys.platform.startswith("linux"):
+        yield Starter(environment())
+        return
+    given = getattr(pytestconfig, "workerinput", {})
+    launcher = Launcher(given["parent"] if given else parent().address)
+    yield launcher
+    launcher.close()
 
 
 @pytest.fixture(scope="session")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight people to train on, six to find, in Market-1501's layout."""
-    return render(tmp_path_factory.mktemp("people") / "mini", MINI, progress=False)
+    from reid_lab.dataset.synthetic import Recipe, render
+
+    return render(tmp_path_factory.mktemp("people") / "mini", Recipe(**MINI), progress=False)
 
 
 @pytest.fixture
 def composed(tmp_path: Path, people: Path) -> Compose:
     """Overrides -> the config, on the miniature people, running in `tmp_path`."""
+    from tests.methods import compose_once
 
     def make(*overrides: str, run: str = "run", small: bool = True) -> DictConfig:
         cfg = compose_once("name=test", *(SMALL if small else ()), *PLACES, *overrides)
@@ -126,7 +160,10 @@ def composed(tmp_path: Path, people: Path) -> Compose:
 
 
 def write_jpegs(root: Path, names: list[str], size: tuple[int, int] = (16, 8)) -> Path:
-    """Small pictures of noise under these names, each its own."""
+    """Small images of noise under these names, each its own."""
+    import numpy as np
+    import simplejpeg
+
     for number, name in enumerate(names):
         pixels = np.random.default_rng(number).integers(0, 256, (*size, 3), np.uint8)
         path = root / name

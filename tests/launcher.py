@@ -1,8 +1,9 @@
 """Runs command lines as `python -m MODULE` does, in a fraction of the time.
 
-A parent imports torch and its friends once and forks a child for every command. The child leaves
-the parent's code and becomes the command, in a session of its own: it may crash, hang, or be
-killed. Where the platform cannot fork safely, commands are started the ordinary way.
+A parent imports torch and its friends once, when the first test connects to it, and forks a child
+for every test process, which forks one for every command. That child leaves the parent's code and
+becomes the command, in a session of its own: it may crash, hang, or be killed. Where the platform
+cannot fork safely, commands are started the ordinary way.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import json
 import os
 import resource
 import runpy
+import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -109,18 +112,37 @@ class Starter:
         pass
 
 
-class Launcher:
-    """The parent of all commands, with `environment` instead of the caller's."""
+class Parent:
+    """The process that all commands are forked from, with `environment` instead of the caller's.
+
+    It ends with its caller.
+    """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind("")  # Linux chooses a name, which is no file
+        listener.listen()
+        self.address: str = listener.getsockname().decode("latin-1")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.launcher"],
+            [sys.executable, "-m", "tests.launcher", str(listener.fileno())],
             cwd=ROOT,
             env=dict(environment),
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+            pass_fds=[listener.fileno()],
         )
+        listener.close()
+
+    def close(self) -> None:
+        self.process.communicate()
+
+
+class Launcher:
+    """Has commands started by the `Parent` of this address."""
+
+    def __init__(self, address: str) -> None:
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(address.encode("latin-1"))
+        self.stream = self.socket.makefile("rw", encoding="utf-8")
 
     def start(
         self,
@@ -139,13 +161,13 @@ class Launcher:
         return Running(self.ask(request)["pid"], output, self)
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
+        self.stream.write(json.dumps(request) + "\n")
+        self.stream.flush()
+        return json.loads(self.stream.readline())
 
     def close(self) -> None:
-        self.process.communicate()
+        self.stream.close()
+        self.socket.close()
 
 
 def members(session: int) -> list[str]:
@@ -160,18 +182,48 @@ def members(session: int) -> list[str]:
     return found
 
 
-def serve() -> dict[str, Any]:
-    """Answer requests; returns in the forked child, with what it is to run."""
-    for line in sys.stdin:
+def accept(listener: socket.socket) -> socket.socket:
+    """Wait for test processes; returns in the child that is forked for one, with its connection."""
+    while True:
+        ready, _, _ = select.select([listener, sys.stdin], [], [])
+        if sys.stdin in ready:  # it ended
+            os._exit(0)  # without what libraries print about their own leaks
+        connection, _ = listener.accept()
+        if "torch" not in sys.modules:
+            warm_up()
+        if not os.fork():
+            listener.close()
+            return connection
+        connection.close()
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+
+def warm_up() -> None:
+    """Import what commands take."""
+    for name in HEAVY:
+        with suppress(ImportError):
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # children share what is never collected
+
+
+def serve(connection: socket.socket) -> dict[str, Any]:
+    """Answer a test process; returns in the child that is forked for a command, which it gives."""
+    stream = connection.makefile("rw", encoding="utf-8")
+    for line in stream:
         request = json.loads(line)
         if "pid" in request:
             answer = {"status": _wait(**request)}
         elif pid := os.fork():
             answer = {"pid": pid}
         else:
+            os.close(connection.detach())
             return request
-        print(json.dumps(answer), flush=True)
-    os._exit(0)  # without what libraries say about their own leaks
+        stream.write(json.dumps(answer) + "\n")
+        stream.flush()
+    os._exit(0)
 
 
 def become(request: Mapping[str, Any]) -> None:
@@ -236,9 +288,4 @@ def _wait(pid: int, timeout: float) -> int | None:
 
 
 if __name__ == "__main__":
-    for name in HEAVY:
-        with suppress(ImportError):
-            importlib.import_module(name)
-    gc.collect()
-    gc.freeze()  # children share what is never collected
-    become(serve())
+    become(serve(accept(socket.socket(fileno=int(sys.argv[1])))))

@@ -16,7 +16,7 @@ import pytest
 import reid_lab
 from reid_lab.config.check import ConfigError
 from reid_lab.config.settings import check
-from reid_lab.dataset.synthetic import render
+from reid_lab.dataset.synthetic import Recipe, render
 from reid_lab.errors import UserError
 from reid_lab.gallery import flat
 from reid_lab.gallery.index import INDEX_NAMES, Index, build
@@ -215,7 +215,7 @@ def test_a_run_says_before_it_starts_what_it_needs(
 def test_nothing_is_rendered_without_its_encoder(missing: Missing, tmp_path: Path) -> None:
     missing("simplejpeg")
     with pytest.raises(UserError, match="rendering a synthetic data set needs simplejpeg"):
-        render(tmp_path / "people", MINI, progress=False)
+        render(tmp_path / "people", Recipe(**MINI), progress=False)
     assert not (tmp_path / "people").exists()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -80,6 +79,6 @@ def test_a_backbone_whose_weights_had_other_settings(composed: Compose, tmp_path
 def test_people_are_rendered_before_their_name_is_read(composed: Compose, tmp_path: Path) -> None:
     cfg = composed("backbone=small", "backbone.width=4", "model.hidden=16", "model.iterations=1")
     cfg.dataset.root = str(tmp_path / "new")
-    cfg.dataset.recipe = {"_target_": "reid_lab.dataset.synthetic.Recipe", **asdict(MINI)}
+    cfg.dataset.recipe = {"_target_": "reid_lab.dataset.synthetic.Recipe", **MINI}
     run(cfg)
     assert read_card(last_checkpoint(Path(cfg.run_dir))).data == "synthetic"

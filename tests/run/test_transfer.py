@@ -11,7 +11,7 @@ import pytest
 from reid_lab.checkpoint import CheckpointError
 from reid_lab.config.build import build_model, build_trainer, use_trained_network
 from reid_lab.config.paths import last_checkpoint
-from reid_lab.dataset.synthetic import render
+from reid_lab.dataset.synthetic import Recipe, render
 from reid_lab.files.atomic import write_text
 from reid_lab.files.stored import read_config
 from reid_lab.frontier.collect import collect
@@ -42,7 +42,7 @@ def test_matrix_of_two_checkpoints_and_two_data_sets(
 ) -> None:
     data = tmp_path / "data"
     shutil.copytree(people, data / "folder")
-    render(data / "market1501", replace(MINI, seed=7), progress=False)
+    render(data / "market1501", Recipe(**MINI, seed=7), progress=False)
     own = {}
     for name, network in NETWORKS.items():
         words = (f"dataset={name}", f"dataset.root={data / name}", f"name=on_{name}")
