@@ -17,15 +17,18 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from experiments.bench_early_exit.clock import clock
 from experiments.bench_early_exit.deadlines import deadlines
 from experiments.bench_early_exit.drift import drift
 from experiments.bench_early_exit.models import BenchNetwork, networks
 from experiments.bench_early_exit.overhead import overhead
 from experiments.bench_early_exit.ratios import compare
+from experiments.tables import read, write
+from reid_lab.budget.allocator import keep_blocks
 from reid_lab.budget.steps import steady_rows
 from reid_lab.results.provenance import commit, machine
 
-SECTIONS = ("ratios", "overhead", "bits", "deadlines", "drift")
+SECTIONS = ("ratios", "overhead", "clock", "bits", "deadlines", "drift")
 
 
 def options() -> argparse.Namespace:
@@ -40,7 +43,12 @@ def options() -> argparse.Namespace:
     parser.add_argument("--policy", default="margin", choices=["random", "distance", "margin"])
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 32])
     parser.add_argument("--network", help="only those whose name has this in it")
-    parser.add_argument("--csv", type=Path, help="add the rows of overhead to a file")
+    parser.add_argument("--csv", type=Path, help="add the rows to a file, of one section")
+    parser.add_argument(
+        "--stream", type=int, default=128, help="queries of a stream, for overhead and clock"
+    )
+    parser.add_argument("--seeds", type=int, default=20, help="streams at each budget, for clock")
+    parser.add_argument("--seconds", type=float, default=30, help="of the profile, for clock")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--queries", type=int, default=1000, help="number of queries with a deadline"
@@ -55,11 +63,16 @@ def main() -> None:
     console = Console(width=120)
     console.print(f"{machine()}, 1 thread; torch {torch.__version__}; commit {commit()}")
     sections = args.only or SECTIONS
+    keep_blocks()
     for network in networks(args.checkpoint):
+        if args.network and args.network not in network.name:
+            continue
         console.rule(network.name)
         for name in sections:
             rows = _section(name, network, args)
             console.print(_table(name, rows) if rows else f"{name}: needs CHECKPOINT and --people")
+            if args.csv and rows:
+                _append(args.csv, rows)
 
 
 def _section(
@@ -71,10 +84,15 @@ def _section(
         return [row for rows in by_batch for row in rows]
     if name == "overhead":
         rounds = [
-            overhead(network, args.policy, batch, args.rounds, max(64, 4 * batch))
-            for batch in args.batch
+            overhead(network, args.policy, batch, args.rounds, args.stream) for batch in args.batch
         ]
         return [row for rows in rounds for row in rows]
+    if name == "clock":
+        seeds, seconds = args.seeds, args.seconds
+        curves = [
+            clock(network, args.policy, batch, seeds, args.stream, seconds) for batch in args.batch
+        ]
+        return [row for rows in curves for row in rows]
     if name == "bits":
         return [{"steady_rows": steady_rows(network.model, network.images(34)), "of": 34}]
     if name == "deadlines":
@@ -82,6 +100,12 @@ def _section(
     if args.checkpoint is None or args.people is None:
         return []
     return drift(network, args.people.expanduser(), args.seed)
+
+
+def _append(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add rows to a CSV file, whose header they have."""
+    cells = [{k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows]
+    write(path, [*read(path), *cells])
 
 
 def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:

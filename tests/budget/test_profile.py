@@ -224,6 +224,7 @@ def test_a_sweep_plans_in_the_currency(
     )
     for row in swept.rows:
         assert row["cost"] == currency
+        assert row["policy"].endswith(f"(steered, {currency})")
         assert row["spent"] == pytest.approx(row["budget"], rel=0.03)
         shares = np.array([row[f"share_{name}"] for name in MUL_ADDS])
         decides = row["policy"].startswith("margin")

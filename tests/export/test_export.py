@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from reid_lab.budget.mul_adds import count_exits
+from reid_lab.budget.stream import planned_rule
 from reid_lab.checkpoint import fingerprint, fingerprint_of, load_model
 from reid_lab.dataset.images import resize as torch_resize
 from reid_lab.dataset.transforms import normalise
@@ -258,6 +259,22 @@ def test_a_stream_gives_each_image_its_own_exit(dare: Path) -> None:
     for place, (exit, row) in enumerate(zip(found.exits, found.embeddings, strict=True)):
         np.testing.assert_allclose(row, whole[exit][place], atol=1e-5)
     assert asked == [(d, int((wishes >= n).sum())) for n, d in enumerate(exits[:-1])]
+
+
+def test_budgets_in_milliseconds(dare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that advances by a millisecond a stage, and two a match."""
+    now = iter(np.cumsum([0.0, *[1e-3, 2e-3] * 4] * 3))
+    monkeypatch.setattr("reid_lab.runtime.model.perf_counter", lambda: next(now))
+    model, searched = Model(dare / "out"), []
+    costs = model.measure_exits(2, 2, lambda exit, rows: searched.append((exit, rows.shape)))
+    stream = tuple(e.name for e in model.manifest.exits if e.stream)
+    assert costs.exits == stream and costs.unit == "ms"
+    assert searched == [(name, (2, model.manifest.exit(name).dim)) for name in stream] * 3
+    np.testing.assert_allclose(costs.network, 0.5 * np.arange(1, 5))
+    np.testing.assert_allclose(costs.matching, 1.0)
+    rule = planned_rule(costs, 4.0)
+    shares = np.cumprod([1, *(1 - rule.probabilities[:-1])]) * rule.probabilities
+    assert shares @ costs.totals(decides=True) == pytest.approx(4.0)
 
 
 def test_no_images(dare: Path) -> None:

@@ -209,6 +209,19 @@ def test_the_best_policy_stays(tmp_path: Path) -> None:
     ]
 
 
+def test_streams_in_milliseconds_are_points_of_their_own(tmp_path: Path) -> None:
+    policies = {"margin": [(15e6, 0.6)], "margin (steered, latency)": [(15e6, 0.65)]}
+    path = make_run(tmp_path / "a", policies=policies) / "results/stream.csv"
+    head, *rows = path.read_text().splitlines()
+    ends = ("mul_adds,,", "latency,12.5,12.4")
+    lines = [f"{row},{end}" for row, end in zip(rows, ends, strict=True)]
+    path.write_text("\n".join([f"{head},cost,budget,spent", *lines]))
+    found = {p.planned_in: p for p in collect([tmp_path]).points if p.kind == "stream"}
+    assert found["mul_adds"].rank1 == 0.6 and found["latency"].rank1 == 0.65
+    assert found["latency"].note.endswith("planned 12.5 ms a query, spent 12.4 by the profile")
+    assert found["mul_adds"].note.endswith("%")
+
+
 def test_costs_of_an_image_with_all_its_views_are_another_setting(tmp_path: Path) -> None:
     """Older runs measured ten views at once, later ones measure one."""
     for name, per, views in (("a", "view", 10), ("b", "view", 1), ("c", "image", 10)):

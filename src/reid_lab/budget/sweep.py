@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reid_lab.budget.currency import ExitCosts
+from reid_lab.budget.currency import Currency, ExitCosts
 from reid_lab.budget.gains import Baseline, Gains, compare_policies
 from reid_lab.budget.logistic import Logistic
 from reid_lab.budget.policies import (
@@ -152,7 +152,7 @@ def stream_sweep(
     baseline = Baseline(evaluation, exits, unit, seed, prices.totals(decides=False))
     rows, means = [], {}
     for order, how, policy in product(orders, thresholds, policies):
-        name, gains = _named(policy, how, order), []
+        name, gains = _named(policy, how, order, prices.currency), []
         costs = prices.totals(policy not in NOISE)
         matching = _matching(evaluation, lookups, policy, gallery)
         for budget in budgets:
@@ -227,9 +227,10 @@ def _rule(how: Thresholds, policy: Policy, q: Floats, calibration: Calibration |
     return calibration.rule(policy, q)
 
 
-def _named(policy: Policy, how: Thresholds, order: Order) -> str:
-    """The name of a row; the default thresholds and order are not named."""
+def _named(policy: Policy, how: Thresholds, order: Order, currency: Currency) -> str:
+    """The name of a row; the default thresholds, order and currency are not named."""
     kind: list[str] = [how] if how != "online" else []
+    kind += [currency] if currency != "mul_adds" else []
     kind += [order.replace("_", " ")] if order != "shuffled" else []
     return f"{policy} ({', '.join(kind)})" if kind else policy
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from reid_lab.cli.command import Command, Subparsers
 
 # bounds on the columns of a point, see reid_lab.frontier.best.LIMITS
-LIMITS = ("mul-adds", "latency-ms", "memory-bytes", "embedding-bytes", "parameters")
+LIMITS = ("mul-adds", "latency-ms", "memory-bytes", "embedding-bytes", "parameters", "joules")
 EXAMPLES = """\
 examples:
   reid-lab frontier runs/ --max-mul-adds 5e8
@@ -59,6 +59,11 @@ def add(commands: Subparsers) -> None:
         choices=("rank1", "mAP"),
         default="rank1",
         help="of the best under a budget, %(default)s",
+    )
+    parser.add_argument(
+        "--cost",
+        choices=("mul_adds", "latency", "energy"),
+        help="of the streams only those whose budgets are in this currency; all by default",
     )
     for limit in LIMITS:
         words = limit.replace("-", " ").replace("mul adds", "Mul-Adds")

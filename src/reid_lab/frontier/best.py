@@ -19,6 +19,7 @@ LIMITS = {
     "max_memory_bytes": "peak_memory_bytes",
     "max_embedding_bytes": "embedding_bytes",
     "max_parameters": "parameters",
+    "max_joules": "joules_per_image",
 }
 
 

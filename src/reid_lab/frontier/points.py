@@ -79,6 +79,12 @@ class Point:
     pareto: dict[str, str] = field(default_factory=dict)  # <axis>_<metric> -> yes, or empty
 
     @property
+    def planned_in(self) -> str:
+        """The currency of a stream's budgets, by its policy's name; see budget/sweep.py."""
+        kinds = self.point.partition(" (")[2].rstrip(")").split(", ")
+        return next((k for k in ("latency", "energy") if k in kinds), "mul_adds")
+
+    @property
     def batch_ms(self) -> float:
         """Milliseconds of an image in the best batch, from `images_per_second`."""
         return 1000 / self.images_per_second if self.images_per_second > 0 else math.nan

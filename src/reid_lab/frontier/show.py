@@ -8,6 +8,7 @@ from argparse import Namespace
 from reid_lab.errors import UserError
 from reid_lab.frontier import tables
 from reid_lab.frontier.best import answer, limits_of
+from reid_lab.frontier.points import Point
 
 
 def show(args: Namespace) -> int:
@@ -15,9 +16,8 @@ def show(args: Namespace) -> int:
     found = tables.gather(args.runs, args.table, args.dataset, args.transfer)
     status, bounds = int(bool(found.broken)), limits_of(args)
     notes = [*found.notes, *found.broken]
-    for name, shown, more, folder in tables.views(
-        found.points, args.out, args.published, args.average
-    ):
+    points = [p for p in found.points if _in_currency(p, args.cost)]
+    for name, shown, more, folder in tables.views(points, args.out, args.published, args.average):
         print(f"{name}: {tables.write(folder, shown, [*notes, *more])}")
         for note in [*notes, *more]:
             print(f"note: {note}", file=sys.stderr)
@@ -30,3 +30,8 @@ def show(args: Namespace) -> int:
     if found.broken:
         print(f"error: {len(found.broken)} left out, as noted", file=sys.stderr)
     return status
+
+
+def _in_currency(point: Point, cost: str | None) -> bool:
+    """Whether a point takes part: all but streams whose budgets are in another currency."""
+    return cost is None or point.kind != "stream" or point.planned_in == cost

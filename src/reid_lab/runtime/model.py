@@ -6,10 +6,12 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reid_lab.budget.currency import ExitCosts
 from reid_lab.budget.router import Indices, Mask, route
 from reid_lab.files.gallery_files import CHUNK, crc32
 from reid_lab.runtime.images import read
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 MOST_THREADS = 1024
 Values = dict[str, np.ndarray]  # by name, the images along axis 0
 ExitsHere = Callable[[str, np.ndarray], np.ndarray]
+
+
+def _no_search(exit: str, embeddings: np.ndarray) -> None:
+    """No search."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,49 @@ class Model:
             for i, row in zip(exited.queries.tolist(), exited.rows, strict=True):
                 names[i], rows[i] = exits[exited.exit], row
         return Streamed(names, rows)
+
+    def measure_exits(
+        self,
+        batch: int = 1,
+        passes: int = 20,
+        match: Callable[[str, np.ndarray], object] = _no_search,
+    ) -> ExitCosts:
+        """What a query costs at each exit of a stream on this machine, in milliseconds.
+
+        `reid_lab.budget.stream.planned_rule` plans a mean budget with it. Medians over the passes,
+        in which all images of a batch run to the last exit.
+
+        Args:
+            batch: images at a time.
+            passes: after one that is not counted.
+            match: called with the name of an exit and embeddings (n, D) there, as `exits_here`:
+                the search of a gallery that a decision and an answer take.
+        """
+        names = tuple(e.name for e in self.manifest.exits if e.stream)
+        pixels = np.random.default_rng(0).integers(0, 256, (batch, *self.image, 3), np.uint8)
+        taken = np.array([self._time_stages(pixels, names, match) for _ in range(passes + 1)])
+        medians = 1e3 * np.median(taken[1:], axis=0) / batch  # (S, 2)
+        return ExitCosts("latency", names, np.cumsum(medians[:, 0]), medians[:, 1])
+
+    def _time_stages(
+        self,
+        pixels: np.ndarray,
+        names: Sequence[str],
+        match: Callable[[str, np.ndarray], object],
+    ) -> list[tuple[float, float]]:
+        """Seconds of the stages to each exit, and of its match."""
+        values: Values = {PIXELS: pixels}
+        found = []
+        start = perf_counter()
+        for number, stage in enumerate(self.manifest.stages):
+            values = self._run(number, values)
+            if stage.exit in names:
+                embedded = perf_counter()
+                match(stage.exit, values[stage.exit])
+                matched = perf_counter()
+                found.append((embedded - start, matched - embedded))
+                start = matched
+        return found
 
     def embed_files(self, paths: Sequence[Path | str], batch_size: int = 32) -> Values:
         """Image files -> every exit's embeddings (N, D) by name.

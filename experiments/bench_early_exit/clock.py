@@ -1,0 +1,86 @@
+"""Budgets in milliseconds: planned, realised by the profile, and realised on the clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+
+from experiments.bench_early_exit.models import BenchNetwork
+from experiments.bench_early_exit.ratios import GALLERY, lookups_of
+from reid_lab.budget import latency
+from reid_lab.budget.account import Counted, Effort, Subject
+from reid_lab.budget.currency import ExitCosts
+from reid_lab.budget.mul_adds import count_exits
+from reid_lab.budget.policies import Policy
+from reid_lab.budget.profile import cyclic_ids, measure_profile
+from reid_lab.budget.stopping import BudgetedStream
+
+BUDGETS = 10
+
+
+def clock(
+    network: BenchNetwork, policy: Policy, batch: int, seeds: int, queries: int, seconds: float
+) -> Iterator[dict[str, Any]]:
+    """A row for each budget: `planned` milliseconds a query, `profiled` and on the `clock`.
+
+    Means over the seeds, and the largest relative deviations from the plan of one seed. The profile
+    is measured first. All times are of the process's CPU clock: for a network on one thread the
+    time that it takes on an idle machine.
+    """
+    costs, lookups = _costs(network, batch, seconds), lookups_of(network)
+    totals = costs.totals(decides=True)
+    images, query = network.images(queries), cyclic_ids(queries)
+    parts = [(images[b], query.take(b)) for b in torch.arange(queries).split(batch)]
+    for planned in np.linspace(totals[0], totals[-1], BUDGETS + 2)[1:-1].tolist():
+        spent = np.empty((seeds, 2))
+        for seed in range(seeds):
+            stream = BudgetedStream.planned(
+                network.model, lookups, costs, planned, policy, seed=seed
+            )
+            start = time.process_time()
+            exits = stream.merged(parts, batch).exits if batch > 1 else _apart(stream, parts)
+            seconds_taken = time.process_time() - start
+            spent[seed] = totals[exits].mean(), 1e3 * seconds_taken / queries
+        worst = np.abs(spent / planned - 1).max(0)
+        yield {
+            "network": network.name,
+            "batch": batch,
+            "planned": planned,
+            "profiled": float(spent[:, 0].mean()),
+            "clock": float(spent[:, 1].mean()),
+            "clock_median": float(np.median(spent[:, 1])),
+            "profiled_worst": float(worst[0]),
+            "clock_worst": float(worst[1]),
+            "seeds": seeds,
+            "queries": queries,
+        }
+
+
+def _apart(stream: BudgetedStream, parts: list[Any]) -> np.ndarray:
+    return np.concatenate([stream(*part).exits for part in parts])
+
+
+def _costs(network: BenchNetwork, batch: int, seconds: float) -> ExitCosts:
+    """A profile of this machine, on the CPU clock."""
+    counts = count_exits(network.model, *network.size)
+    names = network.model.stream_exits
+    with torch.inference_mode():
+        dims = {name: rows.shape[1] for name, rows in network.model(network.images(1)).items()}
+    subject = Subject(
+        "exit",
+        network.model.exits,
+        network.images,
+        {name: Counted(counts[name], dims[name]) for name in names},
+        network.model,
+    )
+    with mock.patch.object(latency, "perf_counter", time.process_time):
+        rows = measure_profile(subject, Effort(batch, 50, seconds), [batch], GALLERY)
+    network_ms, matching_ms = (
+        np.array([getattr(row, column) for row in rows]) for column in ("network_ms", "matching_ms")
+    )
+    return ExitCosts("latency", tuple(names), network_ms, matching_ms)
