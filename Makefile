@@ -1,4 +1,6 @@
 .DEFAULT_GOAL := help
+# where it is set, each of the tests' processes compiles everything again
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
 from tests.conftest import SMALL, TINY
 from tests.launcher import Launcher, Starter
@@ -20,6 +19,8 @@ DRAWN = {"model.lr": {"value": 0.002}, "loss.margin": {"value": "null"}}
 
 def agent_command(sweep: dict[str, list[str]]) -> list[str]:
     """The command of the sweep as `wandb agent` expands it, for one draw of its parameters."""
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command_args  # takes two seconds
+
     args = create_sweep_command_args({"args": DRAWN})["args_no_hyphens"]
     macros = {"${env}": [], "${interpreter}": [sys.executable], "${args_no_hyphens}": args}
     return [word for part in sweep["command"] for word in macros.get(part, [part])]
