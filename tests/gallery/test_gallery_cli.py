@@ -159,7 +159,7 @@ def test_an_interrupted_add_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(commands, "embedded", interrupted)
         printed = run("add", "g", *model, "--batch-size", 2, status=130)
-    assert "what was appended stays, the same command resumes" in printed
+    assert "what was embedded stays, the same command resumes" in printed
     assert len(SavedGallery.open("g")) == 5
     printed = run("add", "g", *model)
     assert "4 images embedded" in printed and "4 were there already; 9 images now" in printed

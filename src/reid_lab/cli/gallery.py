@@ -20,6 +20,7 @@ examples:
   reid-lab gallery search gallery/ --checkpoint last.ckpt --image x.jpg --false-accept-rate 0.01
   reid-lab gallery link camera1/ camera2/ --checkpoint last.ckpt --gallery gallery/ \\
     --false-accept-rate 0.01
+  reid-lab gallery upgrade gallery/ --checkpoint new.ckpt --only-if-better
   reid-lab gallery remove gallery/ --pid "Ann Lee" --dry-run
   reid-lab gallery plan gallery/ --size 1000000
 """
@@ -36,7 +37,7 @@ def add(commands: Subparsers) -> None:
     for name, (arguments, does) in ACTIONS.items():
         action = nested.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.")
         arguments(action)
-        stays = ": what was appended stays, the same command resumes" * (name == "add")
+        stays = ": what was embedded stays, the same command resumes" * (name in ("add", "upgrade"))
         action.set_defaults(command=Command(work, interrupted=f"interrupted{stays}"))
 
 
@@ -162,6 +163,22 @@ def _link(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="write a file: .jsonl, .csv or .parquet")
 
 
+def _upgrade(parser: argparse.ArgumentParser) -> None:
+    _gallery(parser)
+    add_network(parser)
+    parser.add_argument("--exit", help="of the new network; default: the last one")
+    parser.add_argument(
+        "--images", type=Path, help="the folder of the images, if they are not where they were"
+    )
+    parser.add_argument(
+        "--most", type=count, default=1000, help="queries of the comparison, %(default)s"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="embed and compare, do not swap")
+    parser.add_argument(
+        "--only-if-better", action="store_true", help="do not swap if the new mAP is lower"
+    )
+
+
 def _plan(parser: argparse.ArgumentParser) -> None:
     _gallery(parser)
     parser.add_argument("--size", type=count, help="images to plan for")
@@ -228,6 +245,7 @@ ACTIONS = {
     "add": (_add, "embed the new images of a folder"),
     "search": (_search, "find the people of query images"),
     "link": (_link, "match the tracklets of two cameras one to one"),
+    "upgrade": (_upgrade, "embed all images by a new model, compare, and swap"),
     "remove": (_remove, "remove images of people from the disk"),
     "calibrate": (_calibrate, "fit thresholds for known and unknown people"),
     "people": (_people, "list the people of a gallery"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -43,6 +44,7 @@ from reid_lab.files.strict_json import read_json
 from reid_lab.files.tables import write_json
 
 LOCK = ".lock"
+STAGING = ".upgrade"  # folder of the embeddings of a new model, until they are whole
 FORGOTTEN = "forgotten.json"  # images inside the gallery's folder whose rows are being removed
 BLOCK = 1 << 24  # bytes that are copied at a time
 LINE = 1 << 20  # bytes of an image's metadata
@@ -138,6 +140,7 @@ class RowWriter(Generic[G]):
         """
         self._check_unchanged()
         gallery, keep = self.gallery, np.flatnonzero(~rows)
+        shutil.rmtree(self.folder / STAGING, ignore_errors=True)  # it has the removed rows, too
         gone = [gallery.path(row) for row in np.flatnonzero(rows).tolist()]
         inside = [path for path in gone if self._is_ours(path)]
         if inside:
@@ -145,6 +148,13 @@ class RowWriter(Generic[G]):
         card, names = _rewritten(gallery, keep)
         self._write(card, names)
         self._known.difference_update(gone)
+        self._clean()
+
+    def replace_rows(self, card: Card, names: Mapping[int, str]) -> None:
+        """Take over the files of a new generation, which are there, and delete the old ones."""
+        self._check_unchanged()
+        self._write(card, names)
+        shutil.rmtree(self.folder / STAGING, ignore_errors=True)
         self._clean()
 
     def calibrated(self, calibrations: Sequence[GalleryCalibration]) -> None:

@@ -49,7 +49,7 @@ def calibrate(
     Raises:
         UserError: too few people or images of them, or a rate that they cannot show.
     """
-    ids = _ids(gallery)
+    ids = camera_ids(gallery)
     rows = _queries(gallery, ids, most, seed)
     images = np.flatnonzero(ids.pids.numpy() >= 0)
     query, others = ids.take(torch.from_numpy(rows)), ids.take(torch.from_numpy(images))
@@ -119,7 +119,7 @@ def thresholds_of_test(
     return GalleryCalibration("pairs", name, int(people or 0), trials, rows[0].gallery, points)
 
 
-def _ids(gallery: SavedGallery) -> Ids:
+def camera_ids(gallery: SavedGallery) -> Ids:
     """The ids; each unknown camera is one of its own, so that it hides nothing else."""
     own = -10 - torch.arange(len(gallery))
     cameras = gallery.camids

@@ -194,6 +194,12 @@ def link(args: Namespace) -> int:
     return run(args)
 
 
+def upgrade(args: Namespace) -> int:
+    from reid_lab.gallery.upgrade import run
+
+    return run(args)
+
+
 def info(args: Namespace) -> int:
     show.info(SavedGallery.open(args.gallery))
     return 0

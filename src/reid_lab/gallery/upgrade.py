@@ -1,0 +1,274 @@
+"""A new model for a gallery without downtime (`reid-lab gallery upgrade`).
+
+The images are embedded by the new checkpoint into a folder inside the gallery's, row by row; a
+killed upgrade resumes there. Searches use the old embeddings until all new ones are there, then
+the gallery's card is replaced in one step. Images cannot be added meanwhile.
+"""
+
+from __future__ import annotations
+
+import shutil
+from argparse import Namespace
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.text import Text
+
+from reid_lab.errors import UserError
+from reid_lab.files.atomic import replacing
+from reid_lab.files.console import head_table, progress, stdout
+from reid_lab.files.gallery_files import (
+    COLUMNS,
+    EMBEDDINGS,
+    IDS,
+    NAMES,
+    PATHS,
+    Card,
+    GalleryError,
+    GalleryRows,
+)
+from reid_lab.files.gallery_writer import STAGING, RowWriter, locked
+from reid_lab.files.image_files import escaped, find_images
+from reid_lab.gallery.calibration import HIDDEN, camera_ids
+from reid_lab.gallery.embed import Embedder, embedded
+from reid_lab.gallery.images import Labelled
+from reid_lab.gallery.index import check_installed
+from reid_lab.gallery.store import SavedGallery
+from reid_lab.gallery.writer import Writer
+from reid_lab.report.tables import percent
+from reid_lab.retrieval.ranking import rank
+
+LISTED = 5
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Accuracy of the old and the new embeddings on the same `queries` of the gallery."""
+
+    queries: int
+    rank1: tuple[float, float]
+    mean_ap: tuple[float, float]
+
+
+def run(args: Namespace) -> int:
+    """Embed all images anew, compare, and swap."""
+    gallery = SavedGallery.open(args.gallery)
+    check_installed(gallery.card.index)
+    embedder = Embedder.load(args.checkpoint, args.exit, args.device)
+    with locked(gallery.folder):
+        writer = Writer(gallery)
+        gallery = writer.gallery
+        _drop_swapped(gallery)
+        card = _new_card(gallery.card, embedder)
+        images = located(gallery.paths(), args.images)
+        staged = _fill(gallery, card, embedder, images, args.batch_size)
+        found = compare(gallery, staged, args.most)
+        _show(found)
+        worse = found is not None and found.mean_ap[1] < found.mean_ap[0]
+        if args.dry_run or (worse and args.only_if_better):
+            why = "its mAP is lower" if not args.dry_run else "--dry-run"
+            stdout.print(
+                Text(
+                    f"{args.gallery} still has the old embeddings ({why}); the same command "
+                    f"without {'--dry-run' if args.dry_run else '--only-if-better'} swaps them"
+                ),
+                soft_wrap=True,
+            )
+            return int(not args.dry_run)
+        swap(writer, staged)
+        writer.update_index()
+    stdout.print(
+        Text(
+            f"{args.gallery}: {len(images):,} images of the new model {embedder.fingerprint[:12]}, "
+            f"exit {embedder.exit}; thresholds are gone, calibrate again"
+        ),
+        soft_wrap=True,
+    )
+    return 0
+
+
+def located(paths: Sequence[str], folder: Path | None) -> list[Path]:
+    """The files of a gallery's images: as they are stored, or in a folder.
+
+    Args:
+        paths: as they are stored.
+        folder: where the images are now, at any depth: of the files with an image's name, the
+            one whose folders agree the most. None takes the stored paths.
+
+    Raises:
+        UserError: files are missing, or two fit one image equally well; the first are named.
+    """
+    if folder is None:
+        found: list[Path | None] = [Path(p) if Path(p).is_file() else None for p in paths]
+    else:
+        by_name: dict[str, list[Path]] = defaultdict(list)
+        for path in find_images(folder)[0]:
+            by_name[path.name].append(path)
+        found = [_best(Path(path), by_name[Path(path).name]) for path in paths]
+    missing = [path for path, file in zip(paths, found, strict=True) if file is None]
+    if missing:
+        listed = "".join(f"\n  {escaped(path)}" for path in missing[:LISTED])
+        raise UserError(
+            f"{len(missing):,} of {len(paths):,} images cannot be found"
+            f"{f' in {escaped(folder)}, or not without doubt' if folder else ''}: give --images "
+            f"with the folder that they are in now, or remove them:{listed}"
+        )
+    return [file for file in found if file is not None]
+
+
+def compare(old: SavedGallery, new: GalleryRows, most: int, seed: int = 0) -> Comparison | None:
+    """Rank both galleries for the same queries: images with a match in another camera.
+
+    Where cameras are unknown, each image is hidden from itself only.
+
+    Args:
+        old, new: of the same images.
+        most: queries at most, drawn by `seed`.
+
+    Returns:
+        None where no image has a match.
+    """
+    ids = camera_ids(old)
+    rows = np.flatnonzero(ids.pids.numpy() > 0)
+    rows = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
+    if not len(rows):
+        return None
+    query = ids.take(torch.from_numpy(rows))
+    results = []
+    for gallery in (old, new):
+        every = np.array(gallery.checked, np.float32)
+        results.append(rank(every[rows], every, query, ids, gallery.card.metric, HIDDEN))
+    answerable = int(results[0].answerable.sum())
+    if not answerable:
+        return None
+    (a, b) = results
+    return Comparison(answerable, (a.rank1, b.rank1), (a.mAP, b.mAP))
+
+
+def swap(writer: RowWriter[SavedGallery], staged: GalleryRows) -> None:
+    """Give a gallery the staged rows, as its next generation."""
+    old, new = writer.gallery.card, staged.card
+    card = replace(new, generation=old.generation + 1, index=old.index, calibrations=())
+    for name in (EMBEDDINGS, IDS, PATHS, COLUMNS, NAMES):
+        source = staged.folder / new.file(name)
+        if source.is_file():
+            with replacing(writer.folder / card.file(name)) as beside:
+                shutil.copyfile(source, beside)
+    writer.replace_rows(card, dict(staged.names))
+
+
+def _new_card(old: Card, embedder: Embedder) -> Card:
+    if (embedder.fingerprint, embedder.exit) == (old.fingerprint, old.exit):
+        raise GalleryError(
+            f"the gallery's embeddings are of this model ({old.fingerprint[:12]}) and exit "
+            f"{old.exit!r} already"
+        )
+    return Card(
+        embedder.fingerprint,
+        embedder.dim,
+        embedder.exit,
+        embedder.image,
+        old.metric,
+        old.dtype,
+        "flat",
+        old.pattern,
+    )
+
+
+def _fill(
+    gallery: SavedGallery,
+    card: Card,
+    embedder: Embedder,
+    images: Sequence[Path],
+    batch_size: int,
+) -> GalleryRows:
+    """Embed the images that the staging folder lacks; all of them, in the gallery's order.
+
+    Raises:
+        UserError: an image cannot be read; what was embedded stays.
+    """
+    writer = RowWriter(_staging(gallery, card))
+    start = len(writer.gallery)
+    with progress() as bar:
+        task = bar.add_task("embed", total=len(images), completed=start)
+        todo = [Labelled(path) for path in images[start:]]
+        for batch in embedded(embedder, todo, batch_size, full=True):
+            if batch.broken:
+                raise UserError(
+                    f"{batch.broken[0]}: restore the file or remove it from the gallery (reid-lab "
+                    "gallery remove --file), then start again: the upgrade resumes"
+                )
+            rows = range(start, start + len(batch))
+            _append(writer, gallery, rows, batch.embeddings.numpy())
+            start += len(batch)
+            bar.advance(task, len(batch))
+    return writer.gallery
+
+
+def _append(
+    writer: RowWriter[SavedGallery], gallery: SavedGallery, rows: range, embeddings: np.ndarray
+) -> None:
+    """Stage the new embeddings of some rows, with their labels."""
+    numbers = gallery.numbers[rows.start : rows.stop]
+    values = [gallery.values(row) for row in rows]
+    columns = {c: [value.get(c, "") for value in values] for c in gallery.card.columns}
+    paths = [gallery.path(row) for row in rows]
+    writer.append_rows(embeddings, numbers["pid"], numbers["camid"], paths, gallery.names, columns)
+
+
+def _staging(gallery: SavedGallery, card: Card) -> SavedGallery:
+    """The folder of new embeddings: that of a killed upgrade of the same rows, or an empty one."""
+    folder = gallery.folder / STAGING
+    try:
+        staged = SavedGallery.open(folder)
+        kept = replace(card, count=0, crc32={})
+        same = replace(staged.card, count=0, crc32={}, columns=(), columns_bytes=0) == kept
+        if same and staged.paths() == gallery.paths()[: len(staged)]:
+            _ = staged.checked
+            return staged
+    except GalleryError:  # none, or a damaged one
+        pass
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    card.write(folder)
+    return SavedGallery.open(folder)
+
+
+def _drop_swapped(gallery: SavedGallery) -> None:
+    """Delete the staged rows of an upgrade that was killed after its swap."""
+    folder = gallery.folder / STAGING
+    try:
+        card = Card.read(folder)
+    except GalleryError:
+        return
+    if (card.fingerprint, card.exit) == (gallery.card.fingerprint, gallery.card.exit):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _best(path: Path, files: Sequence[Path]) -> Path | None:
+    """The file whose folders agree with those of `path` the most; None where two do."""
+    common = [_agreeing(path, file) for file in files]
+    if not common or common.count(max(common)) > 1:
+        return None
+    return files[common.index(max(common))]
+
+
+def _agreeing(a: Path, b: Path) -> int:
+    """How many of the last parts of two paths are the same."""
+    parts = list(zip(reversed(a.parts), reversed(b.parts), strict=False))
+    return next((i for i, (x, y) in enumerate(parts) if x != y), len(parts))
+
+
+def _show(found: Comparison | None) -> None:
+    if found is None:
+        stdout.print("No person is known in two images: old and new cannot be compared.")
+        return
+    table = head_table("Embeddings", "Rank-1", "mAP")
+    for place, name in enumerate(("old", "new")):
+        table.add_row(name, percent(found.rank1[place]), percent(found.mean_ap[place]))
+    stdout.print(Text(f"{found.queries:,} images of the gallery as queries", "bold"))
+    stdout.print(table)
