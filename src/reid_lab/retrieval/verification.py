@@ -23,6 +23,7 @@ from reid_lab.retrieval.ranking import Known, check_sides, hidden_mask, most_ima
 from reid_lab.retrieval.space import Space
 
 BINS = 1 << 20
+FEW = 1 << 13  # distances that take less time to sort than to count over all bins
 IMAGE = 64  # bytes for each gallery image: sorted ids, the masks of a few queries
 SLOT = 40  # bytes for each genuine pair that is looked up
 PIECE = 1 << 18  # distances that are turned into bins at a time: they stay in a CPU's cache
@@ -180,14 +181,17 @@ def roc(
                 bins = every[some.start - rows.start : some.stop - rows.start]
                 index, match, own_camera = known.of(query, some)
                 own = bins.gather(1, index.to(bins.device)).cpu()
-                genuine += _count(own[match])
+                found, counts = _count(own[match])
+                genuine[found] += counts
                 if hidden == "same_camera":  # other people's images are hidden, too
                     mine = query.take(torch.arange(some.start, some.stop))
                     bins.masked_fill_(hidden_mask(mine, gallery, hidden).to(bins.device), BINS)
                     own_camera = torch.zeros_like(own_camera)  # is not counted below
-                impostors -= _count(own[match | own_camera])
-            for counted in pool.map(_count, every.flatten().tensor_split(torch.get_num_threads())):
-                impostors += counted
+                found, counts = _count(own[match | own_camera])
+                impostors[found] -= counts
+            parts = every.flatten().tensor_split(torch.get_num_threads())
+            for found, counts in pool.map(_count, parts):
+                impostors[found] += counts
     return _of_counts(genuine, impostors, width)
 
 
@@ -237,17 +241,18 @@ def _bins(space: Space, rows: slice, reduced: Tensor, width: float) -> Tensor:
     return bins
 
 
-def _count(bins: Tensor) -> Counts:
-    counts: Counts = torch.bincount(bins.flatten(), minlength=BINS + 1).cpu().numpy()
-    return counts
+def _count(bins: Tensor) -> tuple[NDArray[np.int32] | slice, Counts]:
+    """Some bins, each once, and how many pairs are in each of them."""
+    if bins.numel() < FEW:
+        found, counts = bins.unique(return_counts=True)
+        return found.cpu().numpy(), counts.cpu().numpy()
+    return slice(None), torch.bincount(bins.flatten(), minlength=BINS + 1).cpu().numpy()
 
 
 def _of_counts(genuine: Counts, impostors: Counts, width: float) -> Roc:
     """Edges of the bins that hold a pair; the last bin of the counts holds what is hidden."""
-    filled = (genuine + impostors)[:BINS] > 0
-    is_edge = np.append(filled, False)
-    is_edge[1:] |= filled
-    is_edge[0] = True
-    edges = np.flatnonzero(is_edge)
-    below = [np.append(0, np.cumsum(counts[:BINS]))[edges] for counts in (impostors, genuine)]
+    filled = np.flatnonzero((genuine + impostors)[:BINS])
+    edges = np.unique(np.concatenate([[0], filled, filled + 1]))
+    place = np.searchsorted(filled, edges)
+    below = [np.append(0, np.cumsum(counts[filled]))[place] for counts in (impostors, genuine)]
     return Roc(edges * np.float64(width), *below)
