@@ -48,7 +48,9 @@ def options() -> argparse.Namespace:
         "--stream", type=int, default=128, help="queries of a stream, for overhead and clock"
     )
     parser.add_argument("--seeds", type=int, default=20, help="streams at each budget, for clock")
-    parser.add_argument("--seconds", type=float, default=30, help="of the profile, for clock")
+    parser.add_argument(
+        "--seconds", type=float, default=30, help="CPU time of the profile, for clock"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--queries", type=int, default=1000, help="number of queries with a deadline"

@@ -65,8 +65,8 @@ def add(commands: Subparsers) -> None:
     parser.add_argument(
         "--suggest-exits",
         action="store_true",
-        help="instead: which stages of the backbone are worth a head, by the Rank-1 of their "
-        "pooled features on held-out training people, and by their time on this machine",
+        help="instead: which stages of the backbone are worth a head, by the Rank-1 of a "
+        "linear probe on held-out training people, and by their time on this machine",
     )
     parser.set_defaults(command=Command(work, check, wrong=2, mixed=True))
 

@@ -78,12 +78,12 @@ def stages(found: Sequence[StageWorth], dataset: str, profile: ProfileRow) -> No
         for stage in found
     ]
     where = f"{profile.device}, threads={profile.threads}, one image"
-    stdout.print(Text(f"pooled features, held-out people of {dataset}; {where}", "bold"))
+    stdout.print(Text(f"linear probes, held-out people of {dataset}; {where}", "bold"))
     _print([header, *lines])
     names = ", ".join(stage.name for stage in found if stage.worth_a_head)
     stdout.print(
         f"worth a head: {names}\nRank-1 of others: of random exits at the other stages, at the "
-        "same cost. Trained heads are more accurate than pooled features.",
+        "same cost. Trained heads are more accurate than probes.",
         soft_wrap=True,
     )
 

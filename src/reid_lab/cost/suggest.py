@@ -1,16 +1,17 @@
 """`reid-lab cost --suggest-exits`: which stages of a backbone are worth a head.
 
-A stage's accuracy is that of its average-pooled maps as they are, by cosine distance, on people
-held out of the training split: nothing is trained, and no test image is read. A trained head is
-more accurate, most of all on early stages, so that a stage that is worth a head here is worth one
-all the more there. Its cost is by a profile of this machine.
+A stage's accuracy is that of a linear probe of its average-pooled maps: the metric of KISSME, in
+closed form, from some of the training people, on others that are held out. No network is trained
+and no test image is read. A trained head is more accurate: compare stages with each other, not with
+heads. A stage's cost is by a profile of this machine.
 """
 
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ from reid_lab.budget.allocator import keep_blocks
 from reid_lab.budget.machine import find_device
 from reid_lab.budget.profile import measure_profile
 from reid_lab.budget.stream import mixed_shares
+from reid_lab.classical.kissme import kissme
+from reid_lab.classical.subspace import Subspace
 from reid_lab.config.build import build_data, make
 from reid_lab.config.check import ConfigError
 from reid_lab.config.overrides import composed as overridden
@@ -39,6 +42,8 @@ from reid_lab.retrieval import Embeddings, Evaluation, Exit, Ids, evaluate
 from reid_lab.run.run import prepare_torch, quiet
 
 PEOPLE = 100  # to hold out where the config holds out none
+FIT = 3000  # images of other people, from which the probe is computed
+PCA = 200  # dimensions of the probe at most
 
 
 @dataclass(frozen=True)
@@ -126,24 +131,52 @@ def stage_features(backbone: Backbone, images: Tensor) -> Iterator[tuple[str, Te
 
 
 def evaluate_stages(backbone: Backbone, data: ReidDataModule, device: torch.device) -> Evaluation:
-    """Rank the held-out people by each stage's features; of several views, by their mean."""
+    """Rank the held-out people by a probe of each stage.
+
+    Raises:
+        PairsError: the people of the probe have no images in two cameras.
+    """
+    fitting = _features(backbone, data, data.train_images_loader(), device, FIT)
+    known = Ids.of(data.train_split).take(torch.arange(len(next(iter(fitting.values())))))
+    features = _features(backbone, data, data.val_dataloader(), device)
+    ids, counts = Ids.of(data.eval_split("val")), _mul_adds(backbone, data, device)
+    is_query = torch.from_numpy(data.roles("val") == ROLES.index("query"))
+    q, g = is_query.nonzero().flatten(), (~is_query).nonzero().flatten()
+    exits = {}
+    for name, rows in features.items():
+        people = known.pids > 0
+        space = Subspace.of(fitting[name][people])
+        projection, _ = kissme(space, known.pids[people], known.camids[people], PCA, clip=True)
+        probed = rows @ projection
+        exits[name] = Exit(probed[q], probed[g], counts[name])
+    found = Embeddings(ids.take(q), ids.take(g), exits)
+    return evaluate(found, protocol=data.benchmark.protocol)
+
+
+def _features(
+    backbone: Backbone,
+    data: ReidDataModule,
+    batches: Iterable[Any],
+    device: torch.device,
+    most: int | None = None,
+) -> dict[str, Tensor]:
+    """Stage -> pooled features (N, C), of several views their mean.
+
+    Args:
+        most: images, rounded up to a batch; None takes all.
+    """
     parts: dict[str, list[Tensor]] = {name: [] for name in backbone.names}
-    for batch in data.val_dataloader():
+    count = 0
+    for batch in batches:
         batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
         images = data.on_after_batch_transfer(batch, 0)["image"]
         views = images.shape[1] if images.ndim == 5 else 1
         for name, rows in stage_features(backbone, images.flatten(0, -4)):
             parts[name].append(rows.unflatten(0, (-1, views)).mean(1).float().cpu())
-    query = torch.from_numpy(data.roles("val") == ROLES.index("query"))
-    counts = _mul_adds(backbone, data, device)
-    ids = Ids.of(data.eval_split("val"))
-    exits = {}
-    for name, each in parts.items():
-        rows = torch.cat(each)
-        exits[name] = Exit(rows[query], rows[~query], counts[name])
-    q, g = query.nonzero().flatten(), (~query).nonzero().flatten()
-    found = Embeddings(ids.take(q), ids.take(g), exits)
-    return evaluate(found, "cosine", data.benchmark.protocol)
+        count += len(images)
+        if most is not None and count >= most:
+            break
+    return {name: torch.cat(rows) for name, rows in parts.items()}
 
 
 def _mul_adds(backbone: Backbone, data: ReidDataModule, device: torch.device) -> dict[str, int]:
@@ -170,7 +203,10 @@ def _profile(
         "exit",
         lambda images: stage_features(backbone, images),
         lambda count: normalise(noise(count, size, device)),
-        {name: Counted(e.mul_adds, e.query.shape[1]) for name, e in exits.items()},
+        {
+            name: Counted(exits[name].mul_adds, channels)
+            for name, channels in zip(backbone.names, backbone.channels, strict=True)
+        },
         backbone,
     )
     gallery = args.gallery or len(evaluation.embeddings.gallery)
