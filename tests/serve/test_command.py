@@ -48,7 +48,7 @@ def test_answers_are_those_of_the_galleries(folder: Path, people: Path, tmp_path
     assert costs.tolist() == [model.manifest.exit(exit).mul_adds for exit in EXITS]
     assert (np.diff(scheduler.costs.ms) >= 0).all() and scheduler.costs.ms[0] > 0
     theirs = Gallery.open(folder / "fusion", model.manifest)
-    nobody = {i for i, pid in enumerate(theirs.pids) if pid == -1}
+    nobody = {i for i, pid in enumerate(theirs.pids) if pid <= 0}
     distances, rows = theirs.search(model.embed_until(pixels, "fusion"), len(theirs))
     for i, future in enumerate(scheduler.submit(list(pixels))):
         embedded = future.result(30)

@@ -25,7 +25,7 @@ FORMAT = "1"
 SAMPLE = 2_000  # images from which a threshold is estimated
 GROWTH = 1.1  # a threshold is estimated again once there are so many times the images
 ROUNDING = 1e-5  # of distances in float32
-NOBODY = {"", "-1"}  # pids of boxes without a person
+NOBODY = {"", "-1", "0"}  # pids of boxes without a person, and of distractors
 SPARE = 6  # more candidates than wanted, so that rounding cannot drop one of them
 TABLES = """
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -189,23 +189,24 @@ class People:
     ) -> list[int]:
         rows = {name: self._comparable(name, embeddings[name]) for name in self.exits}
         now = time.time()
-        with self._lock, self._transaction():
-            ids = [
-                self._inserted(
-                    "INSERT INTO image (pid, camid, path, added, thumbnail) VALUES (?, ?, ?, ?, ?)",
-                    (pid, image.camid, image.path, now, image.thumbnail),
-                )
-                for pid, image in zip(pids, images, strict=True)
-            ]
-            self._database.executemany(
-                "INSERT INTO embedding (image, exit, row) VALUES (?, ?, ?)",
-                (
-                    (id, name, row.astype("<f4").tobytes())
-                    for name, of_exit in rows.items()
-                    for id, row in zip(ids, of_exit, strict=True)
-                ),
-            )
         with self._lock:
+            with self._transaction():
+                ids = [
+                    self._inserted(
+                        "INSERT INTO image (pid, camid, path, added, thumbnail) "
+                        "VALUES (?, ?, ?, ?, ?)",
+                        (pid, image.camid, image.path, now, image.thumbnail),
+                    )
+                    for pid, image in zip(pids, images, strict=True)
+                ]
+                self._database.executemany(
+                    "INSERT INTO embedding (image, exit, row) VALUES (?, ?, ?)",
+                    (
+                        (id, name, row.astype("<f4").tobytes())
+                        for name, of_exit in rows.items()
+                        for id, row in zip(ids, of_exit, strict=True)
+                    ),
+                )
             self.rows = _extended(self.rows, ids, pids, rows)
         return ids
 
@@ -216,7 +217,8 @@ class People:
     ) -> int:
         """Add the rows of saved galleries of the same images, one for each exit of `exits`.
 
-        Images whose paths are there already are left out, and those of nobody (pid -1, or none).
+        Images whose paths are there already are left out, and those that name nobody (pid -1 or
+        0, or none).
 
         Args:
             thumbnail: the path of an image -> JPEG, or nothing.
