@@ -181,17 +181,17 @@ def roc(
                 bins = every[some.start - rows.start : some.stop - rows.start]
                 index, match, own_camera = known.of(query, some)
                 own = bins.gather(1, index.to(bins.device)).cpu()
-                found, counts = _count(own[match])
-                genuine[found] += counts
+                _add(genuine, own[match])
                 if hidden == "same_camera":  # other people's images are hidden, too
                     mine = query.take(torch.arange(some.start, some.stop))
                     bins.masked_fill_(hidden_mask(mine, gallery, hidden).to(bins.device), BINS)
                     own_camera = torch.zeros_like(own_camera)  # is not counted below
-                found, counts = _count(own[match | own_camera])
-                impostors[found] -= counts
-            parts = every.flatten().tensor_split(torch.get_num_threads())
-            for found, counts in pool.map(_count, parts):
-                impostors[found] += counts
+                _add(impostors, own[match | own_camera], -1)
+            if every.numel() < FEW:
+                _add(impostors, every)
+                continue
+            for counted in pool.map(_count, every.flatten().tensor_split(torch.get_num_threads())):
+                impostors += counted
     return _of_counts(genuine, impostors, width)
 
 
@@ -241,18 +241,28 @@ def _bins(space: Space, rows: slice, reduced: Tensor, width: float) -> Tensor:
     return bins
 
 
-def _count(bins: Tensor) -> tuple[NDArray[np.int32] | slice, Counts]:
-    """Some bins, each once, and how many pairs are in each of them."""
+def _add(counts: Counts, bins: Tensor, number: int = 1) -> None:
+    """Add `number` for each of the distances."""
     if bins.numel() < FEW:
-        found, counts = bins.unique(return_counts=True)
-        return found.cpu().numpy(), counts.cpu().numpy()
-    return slice(None), torch.bincount(bins.flatten(), minlength=BINS + 1).cpu().numpy()
+        found, times = bins.unique(return_counts=True)
+        counts[found.cpu().numpy()] += number * times.cpu().numpy()
+    elif number > 0:
+        counts += _count(bins)
+    else:
+        counts -= _count(bins)
+
+
+def _count(bins: Tensor) -> Counts:
+    counts: Counts = torch.bincount(bins.flatten(), minlength=BINS + 1).cpu().numpy()
+    return counts
 
 
 def _of_counts(genuine: Counts, impostors: Counts, width: float) -> Roc:
     """Edges of the bins that hold a pair; the last bin of the counts holds what is hidden."""
-    filled = np.flatnonzero((genuine + impostors)[:BINS])
-    edges = np.unique(np.concatenate([[0], filled, filled + 1]))
-    place = np.searchsorted(filled, edges)
-    below = [np.append(0, np.cumsum(counts[filled]))[place] for counts in (impostors, genuine)]
+    filled = (genuine + impostors)[:BINS] > 0
+    is_edge = np.append(filled, False)
+    is_edge[1:] |= filled
+    is_edge[0] = True
+    edges = np.flatnonzero(is_edge)
+    below = [np.append(0, np.cumsum(counts[:BINS]))[edges] for counts in (impostors, genuine)]
     return Roc(edges * np.float64(width), *below)
