@@ -6,11 +6,14 @@ import csv
 import math
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from reid_lab.report.cost_section import conditions_line, cost, cost_table, joules, size
-from reid_lab.results.rows import COST, CostRow
+from reid_lab.report.tables import stream_table
+from reid_lab.results.rows import COST, CostRow, StreamRow
 
 LINE = CostRow(
     exit="fusion",
@@ -105,3 +108,25 @@ def test_a_line_of_the_file_is_a_record(tmp_path: Path) -> None:
     (read,) = COST.read(path)
     assert math.isnan(read.joules_per_image)
     assert replace(read, joules_per_image=0) == replace(LINE, joules_per_image=0, gallery=None)
+
+
+@pytest.mark.parametrize(("cost", "unit"), [("latency", "ms"), ("energy", "J"), ("mul_adds", "")])
+def test_streams_show_the_unit_of_their_budgets(cost: str, unit: str) -> None:
+    row = StreamRow(
+        policy="margin",
+        planned=2e9,
+        realised=1e9,
+        a=1.0,
+        rank1=0.5,
+        mAP=0.4,
+        cost=cost,
+        budget=12.34,
+        spent=12.51,
+    )
+    run: Any = SimpleNamespace(stream=[row], policies={"margin": [row]})
+    table = stream_table(run)
+    cells = dict(zip(table.header, table.rows[0], strict=True))
+    assert cells["Planned"] == "2.00 G"
+    assert (f"Budget ({unit})" in cells) == bool(unit)
+    if unit:
+        assert (cells[f"Budget ({unit})"], cells[f"Spent ({unit})"]) == ("12.3", "12.5")

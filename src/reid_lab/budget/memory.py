@@ -79,7 +79,7 @@ class LiveTensors(TorchDispatchMode):
 
     Args:
         weights: their storages are noted in `used` when an operation takes them.
-        images: alive from the start.
+        images: counted from the start.
     """
 
     def __init__(self, weights: list[Tensor], images: list[Tensor]) -> None:

@@ -13,13 +13,13 @@ Indices = NDArray[np.intp]
 Mask = NDArray[np.bool_]
 
 
-class Rows(Protocol):
+class Indexable(Protocol):
     """What is known of n queries, along the first axis: an array or a tensor."""
 
     def __getitem__(self, index: Any, /) -> Any: ...
 
 
-R = TypeVar("R", bound=Rows)
+R = TypeVar("R", bound=Indexable)
 
 
 @dataclass(frozen=True)

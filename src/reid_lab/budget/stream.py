@@ -212,7 +212,7 @@ def replay(
         len(order),
         exits,
         lambda s, remaining, kept: arriving[s, remaining],
-        lambda s, remaining, sure: rule.exits_here(s, sure, within[remaining, s]),
+        lambda s, remaining, reached: rule.exits_here(s, reached, within[remaining, s]),
     ):
         exit_of[order[exited.queries]] = exited.exit
     return exit_of

@@ -114,7 +114,7 @@ def held_out(cfg: DictConfig, trained: bool) -> ReidDataModule:
     if trained:
         raise UserError(
             "dataset.val_identities=0: the checkpoint was trained on all people of the training "
-            "split, on whom its stages look too good; give a checkpoint of a training with "
+            "split, on whom accuracies are too high; give a checkpoint of a training with "
             "dataset.val_identities=N, and the same N here"
         )
     cfg.dataset.val_identities = min(PEOPLE, max(2, data.identities // 2))
