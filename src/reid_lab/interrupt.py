@@ -7,11 +7,13 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 AGAIN = 0.05  # seconds until a signal that was lost is sent again
 
 _received: int | None = None
+_taker: Callable[[Interrupted], None] | None = None  # takes the first signal, see `hand_signals_to`
 _again = False  # it was lost, and is sent again
 
 
@@ -32,6 +34,15 @@ def raise_on_signals() -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _raise)
         sys.unraisablehook = _send_again
+
+
+def hand_signals_to(taker: Callable[[Interrupted], None] | None) -> None:
+    """Call `taker` with the first signal's `Interrupted` instead of raising it; None: raise it.
+
+    For work that is saved at its next step. A second signal ends the process all the same.
+    """
+    global _taker
+    _taker = taker
 
 
 def leave_signals() -> None:
@@ -92,8 +103,11 @@ def _raise(number: int, frame: FrameType | None) -> None:
     try:
         _forget_children()
     finally:  # torch's handler may raise in the moment before it is replaced
-        _received, _again = number, False
-        raise Interrupted(128 + number)
+        first, _received, _again = _received is None, number, False
+        interrupted = Interrupted(128 + number)
+        if _taker is None or not first:
+            raise interrupted
+        _taker(interrupted)
 
 
 def _forget_children() -> None:

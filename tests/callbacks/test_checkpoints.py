@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import csv
+import os
+import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from pytorch_lightning.demos.boring_classes import BoringModel
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from reid_lab import interrupt
 from reid_lab.callbacks import Checkpoints
 from reid_lab.callbacks.loggers import CsvLogger
 
@@ -168,3 +173,78 @@ def test_a_kill_after_a_checkpoint_loses_no_row(
     assert len(again) <= 1 and all("val/loss" in row for row in again)
     rows = [*(row for row in first if row not in again), *second]
     assert sorted(rows, key=str) == sorted(whole, key=str)
+
+
+class Signal(pl.Callback):
+    """Sends a signal to the process in a hook of a step."""
+
+    def __init__(self, hook: str, step: int, number: int) -> None:
+        self.step, self.number = step, number
+        setattr(self, hook, self._send)
+
+    def _send(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step and not trainer.sanity_checking:
+            self.step = -1
+            signal.raise_signal(self.number)
+
+
+@pytest.fixture
+def signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As in a command: the first signal raises, or is taken by the training."""
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)}
+    hook = sys.unraisablehook
+    monkeypatch.setattr(interrupt, "_received", None)
+    interrupt.raise_on_signals()
+    yield
+    sys.unraisablehook = hook
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("hook", "step", "saved"),
+    [
+        ("on_train_batch_start", 5, 6),  # the step is finished
+        ("on_before_optimizer_step", 5, 6),
+        ("on_train_epoch_start", 4, 5),
+        ("on_validation_start", 4, 4),
+        ("on_validation_batch_start", 4, 4),  # which is not waited for
+    ],
+)
+@pytest.mark.usefixtures("signals")
+def test_a_signal_loses_no_step(
+    tmp_path: Path, number: int, hook: str, step: int, saved: int
+) -> None:
+    """Regular checkpoints are far away; a resumed training ends as one that was not stopped."""
+
+    def trained(folder: Path, *more: pl.Callback, resume: Path | None = None) -> torch.Tensor:
+        torch.manual_seed(0)
+        model = Logging()
+        checkpoints = Checkpoints(
+            folder,
+            save_last=True,
+            save_top_k=0,
+            every_n_train_steps=4 if hook == "on_validation_batch_start" else 1000,
+            enable_version_counter=False,
+        )
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            max_steps=12,
+            val_check_interval=4,
+            limit_val_batches=1,
+            callbacks=[*more, checkpoints],
+            logger=False,
+            **QUIET,
+        )
+        trainer.fit(model, ckpt_path=resume, weights_only=True)
+        return model.layer.weight.detach()
+
+    with pytest.raises(interrupt.Interrupted) as stopped:
+        trained(tmp_path / "stopped", Signal(hook, step, number))
+    assert stopped.value.code == 128 + number
+    last = tmp_path / "stopped" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == saved
+    resumed = trained(tmp_path / "stopped", resume=last)
+    assert torch.equal(resumed, trained(tmp_path / "whole"))

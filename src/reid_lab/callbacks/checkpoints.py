@@ -10,11 +10,12 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.trainer.states import TrainerFn
 
 from reid_lab.callbacks.loggers import CsvLogger
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import write_torch
-from reid_lab.interrupt import Interrupted
+from reid_lab.interrupt import Interrupted, hand_signals_to
 from reid_lab.types import Positive
 
 TIME_IS_UP = 75  # the exit status: try again later (EX_TEMPFAIL)
@@ -44,9 +45,13 @@ class Checkpoints(ModelCheckpoint):
 
     Nothing of its step is lost in a kill: the metrics of the step are written before it, and a
     validation that was due at it runs when the training is resumed.
+
+    Ctrl-C and SIGTERM wait for the end of the step and its checkpoint; in a validation, and among
+    several processes, which would not stop at the same step, they end the training at once.
     """
 
     stop: BaseException | None = None  # to raise after the step's checkpoint
+    _between = True  # steps, where a checkpoint may be written
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
@@ -58,6 +63,30 @@ class Checkpoints(ModelCheckpoint):
             validation.run()
             trainer.training = True
             validation._has_run = False  # Lightning's own validation of the next step still runs
+        self._take_signals(trainer)
+
+    def _take_signals(self, trainer: pl.Trainer) -> None:
+        if trainer.world_size == 1:
+            hand_signals_to(self._stop_by)
+
+    def _stop_by(self, signal: BaseException) -> None:
+        self.stop = self.stop or signal
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_validation_start(trainer, pl_module)
+        hand_signals_to(None)
+        if self.stop:  # since the step's end
+            self._save_end(trainer)
+            raise self.stop
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            self._take_signals(trainer)
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        super().on_train_batch_start(*args)
+        self._between = False
 
     def on_train_batch_end(
         self,
@@ -68,6 +97,7 @@ class Checkpoints(ModelCheckpoint):
         batch_idx: int,
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        self._between = True
         # before the epoch, or the training, ends
         ends = trainer.global_step == trainer.max_steps or trainer.should_stop
         if ends or self.stop or _last_batch(trainer):
@@ -78,6 +108,18 @@ class Checkpoints(ModelCheckpoint):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_end(trainer, pl_module)
         self._save_end(trainer)
+        hand_signals_to(None)
+        if self.stop:
+            raise self.stop
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        super().on_exception(trainer, pl_module, exception)
+        hand_signals_to(None)
+        # the signal ended the loader's workers before the next step
+        if self.stop and self._between and trainer.training:
+            self._save_end(trainer)
 
     def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
         _log_step(trainer)
