@@ -66,4 +66,5 @@ def test_the_command_prints_a_row_a_stage(
     assert [row[0] for row in rows] == ["stage1", "stage2", "stage3", "stage4"]
     worth = ", ".join(row[0] for row in rows if row[-1] == "yes")
     assert f"worth a head: {worth}\n" in printed
+    assert "not trained to re-identify" in printed
     assert main(["--suggest-exits", "--csv=x"]) == 2

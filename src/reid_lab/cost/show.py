@@ -62,7 +62,13 @@ def profile(records: Sequence[ProfileRow], path: Path) -> None:
     _print([header, *lines])
 
 
-def stages(found: Sequence[StageWorth], dataset: str, profile: ProfileRow) -> None:
+UNTRAINED = (
+    "The weights were not trained to re-identify: training changes which stages are accurate. "
+    "--checkpoint of a short training with dataset.val_identities=N is the better guide."
+)
+
+
+def stages(found: Sequence[StageWorth], dataset: str, profile: ProfileRow, trained: bool) -> None:
     """A row a stage, and the names of those that are worth a head."""
     header = ["Stage", "Mul-Adds", "p50", "Rank-1", "mAP", "Rank-1 of others", "Worth a head"]
     lines = [
@@ -86,6 +92,8 @@ def stages(found: Sequence[StageWorth], dataset: str, profile: ProfileRow) -> No
         "same cost. Trained heads are more accurate than probes.",
         soft_wrap=True,
     )
+    if not trained:
+        stdout.print(UNTRAINED, soft_wrap=True)
 
 
 def _fitting(columns: Sequence[Column], width: int) -> list[list[Column]]:

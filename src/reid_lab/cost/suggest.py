@@ -79,11 +79,12 @@ def suggest(args: Namespace) -> int:
     prepare_torch(cfg)
     device = find_device(args.device)
     backbone = _backbone(cfg, args).eval().to(device)
-    data = held_out(cfg, trained=args.checkpoint is not None)
+    trained = args.checkpoint is not None
+    data = held_out(cfg, trained)
     with show.working():
         evaluation = evaluate_stages(backbone, data, device)
         rows = _profile(backbone, evaluation, data, args, device)
-    show.stages(worths(rows, evaluation), data.benchmark.name, rows[0])
+    show.stages(worths(rows, evaluation), data.benchmark.name, rows[0], trained)
     return 0
 
 
