@@ -320,6 +320,7 @@ def test_metadata_is_kept_shown_and_filters(run: Run, ann_and_bob: tuple[str, ..
     assert "no image of g has site=west" in run(*search, "--where", "site=west", status=1)
     assert "available: pid, camid, path, site, time" in run(*search, "--where", "a=1", status=1)
     printed = run("people", "g", "--where", "site!=''")
+    assert printed.index(" 7 ") < printed.index("Ann Lee")  # numbers, then names
     assert re.search(r"Ann Lee\s+2\s+door, yard", printed) and re.search(r"7\s+1\s+door", printed)
 
 

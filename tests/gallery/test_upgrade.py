@@ -22,6 +22,7 @@ from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.upgrade import located
 from tests.commands import gallery as main
 from tests.conftest import write_jpegs
+from tests.gallery.test_remove import die_at
 from tests.methods import method, save
 
 Run = Callable[..., str]
@@ -120,15 +121,7 @@ def test_a_killed_upgrade_resumes(
     child = os.fork()
     if not child:
         signal.alarm(60)
-        original, calls = getattr(owner, name), []
-
-        def counted(*args: Any) -> Any:
-            calls.append(1)
-            if len(calls) == call:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return original(*args)
-
-        monkeypatch.setattr(owner, name, counted)
+        die_at(call, owner, name, monkeypatch)
         torch.set_num_threads(1)
         run("--checkpoint", other)
         os._exit(0)

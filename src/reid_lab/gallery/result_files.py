@@ -11,7 +11,7 @@ from typing import Any
 
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import replacing, write_text
-from reid_lab.gallery.results import SearchResult
+from reid_lab.gallery.results import GalleryMatch, SearchResult
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.optional import load
 
@@ -53,17 +53,12 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def match_rows(gallery: SavedGallery, results: Sequence[SearchResult]) -> list[dict[str, Any]]:
-    """A row for each match; metadata columns end in their names, `gallery_` before."""
+    """A row for each match; the names of metadata columns begin with `gallery_`."""
     return [
         {
             **_query(result),
             **_verdict(gallery, result),
-            "rank": rank,
-            "distance": match.distance,
-            "pid": match.image.person,
-            "camid": match.image.camera,
-            "path": str(match.image.path),
-            "right": match.right,
+            **_match(rank, match),
             **{f"gallery_{c}": match.image.values.get(c, "") for c in gallery.card.columns},
         }
         for result in results
@@ -78,15 +73,7 @@ def query_objects(gallery: SavedGallery, results: Sequence[SearchResult]) -> lis
             **_query(result),
             **_verdict(gallery, result),
             "matches": [
-                {
-                    "rank": rank,
-                    "distance": match.distance,
-                    "pid": match.image.person,
-                    "camid": match.image.camera,
-                    "path": str(match.image.path),
-                    "right": match.right,
-                    "values": dict(match.image.values),
-                }
+                {**_match(rank, match), "values": dict(match.image.values)}
                 for rank, match in enumerate(result.matches, 1)
             ],
         }
@@ -104,6 +91,17 @@ def _query(result: SearchResult) -> dict[str, Any]:
         "spread": spread.distance if spread else 0.0,
         "query_pid": image.person,
         "query_camid": image.camera,
+    }
+
+
+def _match(rank: int, match: GalleryMatch) -> dict[str, Any]:
+    return {
+        "rank": rank,
+        "distance": match.distance,
+        "pid": match.image.person,
+        "camid": match.image.camera,
+        "path": str(match.image.path),
+        "right": match.right,
     }
 
 

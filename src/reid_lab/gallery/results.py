@@ -14,7 +14,7 @@ from reid_lab.gallery.store import SavedGallery
 
 
 @dataclass(frozen=True)
-class Match:
+class GalleryMatch:
     """A gallery image; `right` is None where either person is unknown."""
 
     image: Labelled
@@ -27,7 +27,7 @@ class SearchResult:
     """A query and its matches, nearest first; verdict and spread where they were asked for."""
 
     image: Labelled
-    matches: list[Match]
+    matches: list[GalleryMatch]
     verdict: GalleryVerdict | None = None
     spread: Spread | None = None
 
@@ -50,9 +50,9 @@ class SearchResult:
         return SearchResult(image, matches, verdict, spread)
 
 
-def _match(gallery: SavedGallery, image: Labelled, distance: float, row: int) -> Match:
+def _match(gallery: SavedGallery, image: Labelled, distance: float, row: int) -> GalleryMatch:
     pid, camid = (int(gallery.numbers[row][column]) for column in ("pid", "camid"))
     path, values = Path(gallery.path(row)), gallery.values(row)
     found = Labelled(path, gallery.name(pid), gallery.name(camid), values=values)
     known = image.pid > 0 and pid >= -1  # -1 and 0 are certainly other images
-    return Match(found, distance, image.pid == pid if known else None)
+    return GalleryMatch(found, distance, image.pid == pid if known else None)

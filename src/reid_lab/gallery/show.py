@@ -14,6 +14,7 @@ from rich.text import Text
 from reid_lab.dataset.readers.own import normalise_label
 from reid_lab.files.boxes import Box
 from reid_lab.files.console import head_table, stderr, stdout
+from reid_lab.files.gallery_files import NAMED
 from reid_lab.files.gallery_verdicts import MEANING, GalleryCalibration, GalleryVerdict
 from reid_lab.files.image_files import escaped
 from reid_lab.gallery.images import Labelled
@@ -132,7 +133,11 @@ def people(gallery: SavedGallery, rows: np.ndarray) -> None:
     """The people of some rows: their images, cameras and metadata."""
     numbers = gallery.numbers["pid"][rows]
     table = head_table("Person", "Images", "Cameras")
-    for pid in np.unique(numbers).tolist():
+
+    def order(pid: int) -> tuple[str, int]:  # numbers, then names
+        return (gallery.name(pid) if pid >= NAMED else "", pid)
+
+    for pid in sorted(np.unique(numbers).tolist(), key=order):
         theirs = gallery.numbers["camid"][rows[numbers == pid]]
         cameras = [name(gallery.name(camid)) for camid in np.unique(theirs).tolist()]
         who = name(gallery.name(pid))

@@ -46,7 +46,7 @@ LISTED = 5
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ModelComparison:
     """Accuracy of the old and the new embeddings on the same `queries` of the gallery."""
 
     queries: int
@@ -120,7 +120,9 @@ def located(paths: Sequence[str], folder: Path | None) -> list[Path]:
     return [file for file in found if file is not None]
 
 
-def compare(old: SavedGallery, new: GalleryRows, most: int, seed: int = 0) -> Comparison | None:
+def compare(
+    old: SavedGallery, new: GalleryRows, most: int, seed: int = 0
+) -> ModelComparison | None:
     """Rank both galleries for the same queries: images with a match in another camera.
 
     Where cameras are unknown, each image is hidden from itself only.
@@ -146,7 +148,7 @@ def compare(old: SavedGallery, new: GalleryRows, most: int, seed: int = 0) -> Co
     if not answerable:
         return None
     (a, b) = results
-    return Comparison(answerable, (a.rank1, b.rank1), (a.mAP, b.mAP))
+    return ModelComparison(answerable, (a.rank1, b.rank1), (a.mAP, b.mAP))
 
 
 def swap(writer: RowWriter[SavedGallery], staged: GalleryRows) -> None:
@@ -263,7 +265,7 @@ def _agreeing(a: Path, b: Path) -> int:
     return next((i for i, (x, y) in enumerate(parts) if x != y), len(parts))
 
 
-def _show(found: Comparison | None) -> None:
+def _show(found: ModelComparison | None) -> None:
     if found is None:
         stdout.print("No person is known in two images: old and new cannot be compared.")
         return
