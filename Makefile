@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed-docs
 # one more than two cores have work for: some tests wait for processes that they start
 WORKERS ?= 3
-PARALLEL := -n $(WORKERS) --dist worksteal
+PARALLEL = -n $(WORKERS) --dist worksteal
 # the oldest and the newest supported Python
 PYTHONS ?= python3.10 python3.13
 VERSION := import sys; print("%d.%d" % sys.version_info[:2])
