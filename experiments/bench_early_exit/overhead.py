@@ -55,8 +55,8 @@ def overhead(
     """A row for each way and budget: `ratio`, the stream's time over that of its stages.
 
     What a query costs that exits at an exit is timed in full batches that run to there, one pass an
-    exit, which take turns with the streams. Times are of the process's CPU clock, so that other work
-    on the machine counts less, and minima over the rounds. The clock is read once a pass: reading
+    exit, which take turns with the streams. Times are of the process's CPU clock, so that other
+    work on the machine counts less, and minima over the rounds. The clock is read once a pass:
     it is a system call, which at batch 1 slows a small network by a sixth if each stage has one.
 
     Args:
