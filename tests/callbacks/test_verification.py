@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,13 +13,16 @@ import pytest
 import torch
 
 from reid_lab.callbacks.verification import Verification, VerificationError
+from reid_lab.checkpoint import fingerprint
+from reid_lab.config.build import build_model
 from reid_lab.protocol import Protocol
 from reid_lab.results import Results
 from reid_lab.retrieval import Embeddings, Evaluation, Exit, Ids, evaluate
 from reid_lab.retrieval.space import Space
 from reid_lab.retrieval.verification import roc
+from tests.conftest import TINY, Compose
 
-MODEL: Any = None  # is not looked at
+MODEL: Any = SimpleNamespace(hparams={})  # of no checkpoint
 
 
 def evaluated(persons: int, protocol: Protocol | None = None) -> Evaluation:
@@ -118,3 +123,15 @@ def test_too_small_a_data_set_adds_no_points(persons: int, reason: str) -> None:
 def test_refuses_what_cannot_be(options: dict[str, Any], message: str) -> None:
     with pytest.raises(VerificationError, match=message):
         Verification(**options).check({"stage1": 10, "fusion": 30}, MODEL)
+
+
+def test_rows_carry_the_fingerprint_of_the_tested_weights(
+    composed: Compose, tmp_path: Path
+) -> None:
+    model = build_model(composed("model=dare", *TINY))
+    state = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
+    torch.save(state, tmp_path / "last.ckpt")
+    results = Results()
+    Verification((0.1,)).add(results, evaluated(30), model)
+    wanted = {fingerprint(tmp_path / "last.ckpt")}
+    assert {row.fingerprint for row in results.operating_points} == wanted

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_warn
 
 from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
-from reid_lab.checkpoint import fingerprint
+from reid_lab.checkpoint import fingerprint_of
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.results import Results
@@ -52,11 +52,6 @@ class Verification(AfterRanking):
         super().__init__(seed)
         self.rates, self.exits = false_accept_rates, exits
         self.memory: float = GIGABYTE
-        self._tested: str | None = None  # path of the checkpoint
-
-    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._tested = str(trainer.ckpt_path) if trainer.ckpt_path else None
-        super().on_test_epoch_end(trainer, pl_module)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
@@ -86,7 +81,8 @@ class Verification(AfterRanking):
             notes += why
         results.roc = curves
         if any(math.isfinite(row.tpr_at_fpr) for row in points):
-            key = fingerprint(self._tested) if self._tested else ""
+            config = model.hparams.get("model")  # what a checkpoint of it would hold
+            key = fingerprint_of(model.state_dict(), config) if config is not None else ""
             results.operating_points = [replace(row, fingerprint=key) for row in points]
         if any(notes):
             rank_zero_warn(f"verification: {'; '.join(dict.fromkeys(filter(None, notes)))}")
