@@ -28,14 +28,14 @@ from reid_lab.runtime.model import Model
 from reid_lab.serve.bodies import (
     EmbedBody,
     EnrollBody,
-    Images,
+    ImagesBody,
     LabelBody,
     SearchBody,
     VerifyBody,
     read_body,
     schema_of,
 )
-from reid_lab.serve.guard import Guard, Limits, RefusedError, error_body
+from reid_lab.serve.guard import Guard, Limits, RequestError, error_body
 from reid_lab.serve.metrics import Metrics
 from reid_lab.serve.people import Match, NewImage, People
 from reid_lab.serve.scheduler import BusyError, Embedded, Scheduler
@@ -69,10 +69,10 @@ class Service:
         )
         return list(await asyncio.gather(*(asyncio.wrap_future(f) for f in futures)))
 
-    async def crops(self, body: Images) -> list[np.ndarray]:
+    async def crops(self, body: ImagesBody) -> list[np.ndarray]:
         return await run_in_threadpool(self._decoded, body)
 
-    def _decoded(self, body: Images) -> list[np.ndarray]:
+    def _decoded(self, body: ImagesBody) -> list[np.ndarray]:
         """Decode a body's images, or the boxes of its frame.
 
         Raises:
@@ -128,8 +128,8 @@ def _add_errors(app: FastAPI) -> None:
     def respond(status: int, message: str) -> Response:
         return Response(error_body(status, message), status, media_type="application/json")
 
-    @app.exception_handler(RefusedError)
-    async def refused(request: Request, error: RefusedError) -> Response:
+    @app.exception_handler(RequestError)
+    async def refused(request: Request, error: RequestError) -> Response:
         return respond(error.status, error.message)
 
     @app.exception_handler(UserError)
@@ -178,7 +178,7 @@ def _add_queries(app: FastAPI, service: Service) -> None:
         """Whether each image is of the person `pid`."""
         body = await read_body(request, VerifyBody, limits)
         if not people.knows(body.pid):
-            raise RefusedError(404, f"unknown person {body.pid!r}")
+            raise RequestError(404, f"unknown person {body.pid!r}")
         found = await service.embed(await service.crops(body), body.deadline_ms, False)
         return {"results": await run_in_threadpool(_verified, service, body, found)}
 
@@ -236,7 +236,7 @@ def _add_people(app: FastAPI, service: Service) -> None:
         body = await read_body(request, EnrollBody, service.limits)
         crops = await service.crops(body)
         if not crops:
-            raise RefusedError(422, "there are no boxes to add")
+            raise RequestError(422, "there are no boxes to add")
         found = await service.embed(crops, None, every=True)
         rows = {name: np.stack([e.embeddings[name] for e in found]) for name in people.exits}
         images = [NewImage(body.camid, "", thumbnail(crop)) for crop in crops]
@@ -247,7 +247,7 @@ def _add_people(app: FastAPI, service: Service) -> None:
     def listed(start: str = "", limit: int = 100) -> Json:
         """People after `start`, in the order of their names, with their number of images."""
         if not 1 <= limit <= 1_000:
-            raise RefusedError(422, f"limit={limit}: 1 to 1000")
+            raise RequestError(422, f"limit={limit}: 1 to 1000")
         found = people.listed(start, limit)
         return {
             "people": [{"pid": p, "images": n, "image": image} for p, n, image in found],
@@ -259,7 +259,7 @@ def _add_people(app: FastAPI, service: Service) -> None:
         """Remove a person: images, embeddings and labels are overwritten on the disk."""
         removed = people.remove(pid)
         if not removed:
-            raise RefusedError(404, f"unknown person {pid[:200]!r}")
+            raise RequestError(404, f"unknown person {pid[:200]!r}")
         return {"pid": pid, "removed": removed}
 
     @app.get("/images/{image}", response_class=Response)
@@ -267,7 +267,7 @@ def _add_people(app: FastAPI, service: Service) -> None:
         """The JPEG thumbnail of an image."""
         data = people.thumbnail(image) if 0 < image < 2**63 else None
         if data is None:
-            raise RefusedError(404, f"image {image} has no thumbnail")
+            raise RequestError(404, f"image {image} has no thumbnail")
         return Response(data, media_type="image/jpeg")
 
 
@@ -289,11 +289,11 @@ def _add_labels(app: FastAPI, service: Service) -> None:
         body = await read_body(request, LabelBody, service.limits)
         crops = await service.crops(body)
         if len(crops) != 1:
-            raise RefusedError(422, "a label is of one image, or of one box")
+            raise RequestError(422, "a label is of one image, or of one box")
         (found,) = await service.embed(crops, None, every=True)
         distance = people.distance(found.exit, found.embeddings[found.exit], body.pid)
         if distance is None:
-            raise RefusedError(404, f"unknown person {body.pid!r}")
+            raise RequestError(404, f"unknown person {body.pid!r}")
         image = thumbnail(crops[0])
         number = await run_in_threadpool(
             people.label, body.pid, body.correct, found.exit, distance, image

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from reid_lab.serve.guard import Limits, RefusedError
+from reid_lab.serve.guard import Limits, RequestError
 
 # no control characters: a name is shown in tables and logs
 Text = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -23,7 +23,7 @@ Box = Annotated[list[Side], Field(min_length=4, max_length=4)]
 FIELDS = 20  # of a form, besides files
 
 
-class Images(BaseModel):
+class ImagesBody(BaseModel):
     """`images`: files, or base64 in JSON. `boxes`: xyxy in pixels, of the one image, a frame."""
 
     model_config = ConfigDict(extra="forbid")
@@ -32,13 +32,13 @@ class Images(BaseModel):
     deadline_ms: Milliseconds | None = None
 
 
-class EmbedBody(Images):
+class EmbedBody(ImagesBody):
     """`every`: at all exits, instead of one by early exit."""
 
     every: bool = False
 
 
-class SearchBody(Images):
+class SearchBody(ImagesBody):
     """`track`: all images are of one person, whose embeddings are averaged, at the last exit."""
 
     top: Annotated[int, Field(ge=1, le=100)] = 5
@@ -46,32 +46,32 @@ class SearchBody(Images):
     track: bool = False
 
 
-class VerifyBody(Images):
+class VerifyBody(ImagesBody):
     pid: Pid
     false_accept_rate: Rate = 0.01
 
 
-class EnrollBody(Images):
+class EnrollBody(ImagesBody):
     pid: Pid
     camid: Text = ""
     deadline_ms: None = None
 
 
-class LabelBody(Images):
+class LabelBody(ImagesBody):
     """What a person said of a match: is the image of `pid`?"""
 
     pid: Pid
     correct: bool
 
 
-B = TypeVar("B", bound=Images)
+B = TypeVar("B", bound=ImagesBody)
 
 
 async def read_body(request: Request, kind: type[B], limits: Limits) -> B:
     """The body of a request as `kind`.
 
     Raises:
-        RefusedError: neither JSON nor a form, malformed, or with fields that are not allowed.
+        RequestError: neither JSON nor a form, malformed, or with fields that are not allowed.
     """
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media == "application/json":
@@ -79,17 +79,17 @@ async def read_body(request: Request, kind: type[B], limits: Limits) -> B:
     elif media == "multipart/form-data":
         content = await _of_form(request, limits)
     else:
-        raise RefusedError(
+        raise RequestError(
             415, f"content type {media[:100]!r}; supported: application/json, multipart/form-data"
         )
     try:
         body = kind.model_validate(content)
     except ValidationError as error:
-        raise RefusedError(422, _explained(error, kind)) from error
+        raise RequestError(422, _explained(error, kind)) from error
     if len(body.images) > limits.images:
-        raise RefusedError(413, f"{len(body.images)} images; a request may have {limits.images}")
+        raise RequestError(413, f"{len(body.images)} images; a request may have {limits.images}")
     if body.boxes is not None and (len(body.images) > 1 or len(body.boxes) > limits.images):
-        raise RefusedError(
+        raise RequestError(
             422, f"boxes: of one image, and at most {limits.images}; send a request for each frame"
         )
     return body
@@ -99,9 +99,9 @@ def _of_json(body: bytes) -> dict[str, Any]:
     try:
         content = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise RefusedError(400, f"the body is not JSON: {str(error)[:200]}") from error
+        raise RequestError(400, f"the body is not JSON: {str(error)[:200]}") from error
     if not isinstance(content, dict):
-        raise RefusedError(400, "the body must be a JSON object")
+        raise RequestError(400, "the body must be a JSON object")
     images = content.get("images")
     if isinstance(images, list):
         content["images"] = [_of_base64(image, i) for i, image in enumerate(images)]
@@ -112,7 +112,7 @@ def _of_base64(image: Any, number: int) -> bytes:
     try:
         return base64.b64decode(image, validate=True)
     except (TypeError, ValueError, binascii.Error) as error:
-        raise RefusedError(422, f"images.{number} is not base64: {str(error)[:200]}") from error
+        raise RequestError(422, f"images.{number} is not base64: {str(error)[:200]}") from error
 
 
 async def _of_form(request: Request, limits: Limits) -> dict[str, Any]:
@@ -123,14 +123,14 @@ async def _of_form(request: Request, limits: Limits) -> dict[str, Any]:
                 if isinstance(value, UploadFile):
                     content.setdefault(name, []).append(await value.read())
                 elif name in content:
-                    raise RefusedError(422, f"{name[:100]}: given twice")
+                    raise RequestError(422, f"{name[:100]}: given twice")
                 else:
                     content[name] = _boxes(value) if name == "boxes" else value
-    except RefusedError:
+    except RequestError:
         raise
     except Exception as error:  # the parser raises errors of many kinds for arbitrary bytes
         why = getattr(error, "detail", None) or str(error)
-        raise RefusedError(400, f"the form cannot be read: {str(why)[:200]}") from error
+        raise RequestError(400, f"the form cannot be read: {str(why)[:200]}") from error
     return content
 
 
@@ -138,10 +138,10 @@ def _boxes(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise RefusedError(422, f"boxes is not JSON: {str(error)[:200]}") from error
+        raise RequestError(422, f"boxes is not JSON: {str(error)[:200]}") from error
 
 
-def _explained(error: ValidationError, kind: type[Images]) -> str:
+def _explained(error: ValidationError, kind: type[ImagesBody]) -> str:
     """Every problem in one message, and the fields that are allowed."""
     problems = []
     for part in error.errors(include_url=False, include_context=False, include_input=False)[:5]:
@@ -150,7 +150,7 @@ def _explained(error: ValidationError, kind: type[Images]) -> str:
     return f"{'; '.join(problems)}. Fields: {', '.join(kind.model_fields)}"
 
 
-def schema_of(kind: type[Images]) -> dict[str, Any]:
+def schema_of(kind: type[ImagesBody]) -> dict[str, Any]:
     """OpenAPI's description of a body, as JSON and as a form."""
     fields = kind.model_json_schema(ref_template="{model}")
     images = {"type": "array", "items": {"type": "string", "contentEncoding": "base64"}}

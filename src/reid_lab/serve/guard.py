@@ -36,7 +36,7 @@ class Limits:
     requests: int = 64
 
 
-class RefusedError(Exception):
+class RequestError(Exception):
     """A request that is refused: the HTTP status and the message."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -91,35 +91,35 @@ class Guard:
             body = await asyncio.wait_for(self._body(scope, receive), self.limits.seconds)
             work = self.app(scope, _replayed(body, receive), sent)
             await asyncio.wait_for(work, self.limits.seconds)
-        except RefusedError as error:
+        except RequestError as error:
             await self._refuse(error, sent)
         except asyncio.TimeoutError:
             message = f"it took more than {self.limits.seconds:g} s"
             if not started:
-                await self._refuse(RefusedError(408, message), sent)
+                await self._refuse(RequestError(408, message), sent)
         finally:
             self.running -= 1
 
     def _check(self, scope: Scope) -> None:
         """Raises:
-        RefusedError: the request is not answered, whatever its body.
+        RequestError: the request is not answered, whatever its body.
         """
         headers = {k.lower(): v.decode("latin-1") for k, v in scope["headers"]}
         host = _host(headers.get(b"host", ""))
         if self.hosts and host not in self.hosts:
-            raise RefusedError(
+            raise RequestError(
                 403,
                 f"unknown host {host[:100]!r}: start the service with --allow-host {host[:100]}",
             )
         if self.key and scope["path"] not in OPEN:
             given = headers.get(b"x-api-key", "").encode("latin-1")
             if not secrets.compare_digest(given, self.key.encode()):
-                raise RefusedError(401, "the header X-API-Key is missing or wrong")
+                raise RequestError(401, "the header X-API-Key is missing or wrong")
         origin = headers.get(b"origin")
         if scope["method"] not in SAFE and origin and _host(origin.partition("://")[2]) != host:
-            raise RefusedError(403, "requests from pages of other sites are refused")
+            raise RequestError(403, "requests from pages of other sites are refused")
         if self.running > self.limits.requests:
-            raise RefusedError(503, f"{self.limits.requests} requests are running: try again")
+            raise RequestError(503, f"{self.limits.requests} requests are running: try again")
         length = headers.get(b"content-length", "0")
         if not length.isdecimal() or len(length) > 15 or int(length) > self.limits.body:
             raise self._too_large()
@@ -129,7 +129,7 @@ class Guard:
         while True:
             message = await receive()
             if message["type"] != "http.request":
-                raise RefusedError(400, "the request ended before its body")
+                raise RequestError(400, "the request ended before its body")
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             if size > self.limits.body:
@@ -137,10 +137,10 @@ class Guard:
             if not message.get("more_body"):
                 return b"".join(parts)
 
-    def _too_large(self) -> RefusedError:
-        return RefusedError(413, f"a body may have {self.limits.body:,} bytes: send fewer images")
+    def _too_large(self) -> RequestError:
+        return RequestError(413, f"a body may have {self.limits.body:,} bytes: send fewer images")
 
-    async def _refuse(self, error: RefusedError, send: Send) -> None:
+    async def _refuse(self, error: RequestError, send: Send) -> None:
         self.refused(error.status)
         body = error_body(error.status, error.message)
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]

@@ -76,7 +76,7 @@ class Embedded:
 
 
 @dataclass
-class Job:
+class WaitingImage:
     """An image (H, W, 3) uint8 that waits; times are of `time.perf_counter`."""
 
     pixels: np.ndarray
@@ -139,7 +139,7 @@ class Scheduler:
         self.costs = self._profile()
         if target.mul_adds is not None:
             self._check(target.mul_adds)
-        self._waiting: deque[Job] = deque()
+        self._waiting: deque[WaitingImage] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="scheduler", daemon=True)
@@ -160,7 +160,7 @@ class Scheduler:
         now = time.perf_counter()
         allowed = ms if ms is not None else self.target.ms
         deadline = now + allowed / 1_000 if allowed is not None else np.inf
-        jobs = [Job(p, now, deadline, every) for p in pixels]
+        jobs = [WaitingImage(p, now, deadline, every) for p in pixels]
         with self._changed:
             if self._closed:
                 raise BusyError("the service is stopping")
@@ -233,7 +233,7 @@ class Scheduler:
                         if not job.future.done():
                             job.future.set_exception(error)
 
-    def _taken(self) -> list[Job]:
+    def _taken(self) -> list[WaitingImage]:
         """The next batch, in the order of arrival; empty when the scheduler is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
@@ -243,7 +243,7 @@ class Scheduler:
             self.load.waiting = len(self._waiting)
         return jobs
 
-    def _plan(self, jobs: Sequence[Job], backlog: int) -> None:
+    def _plan(self, jobs: Sequence[WaitingImage], backlog: int) -> None:
         """Set the shares of the exits for the next batch."""
         queries = [job for job in jobs if not job.every]
         if not queries or len(self._names) == 1:
@@ -258,13 +258,13 @@ class Scheduler:
         shares = exit_shares(solve_a(costs, budget), len(costs))
         self._rule.probabilities = exit_probabilities(shares)
 
-    def _embed(self, jobs: list[Job]) -> None:
+    def _embed(self, jobs: list[WaitingImage]) -> None:
         """Embed at every exit, through the whole network."""
         exits = self.model.embed(np.stack([job.pixels for job in jobs]), self._names)
         for i, job in enumerate(jobs):
             self._answer(job, {name: rows[i] for name, rows in exits.items()})
 
-    def _stream(self, jobs: list[Job]) -> None:
+    def _stream(self, jobs: list[WaitingImage]) -> None:
         """Embed with early exit; each query is answered when all of the batch are through."""
         pixels = np.stack([job.pixels for job in jobs])
         if len(self._names) == 1:
@@ -276,7 +276,7 @@ class Scheduler:
         for job, exit, row in zip(jobs, streamed.exits, streamed.embeddings, strict=True):
             self._answer(job, {exit: row})
 
-    def _chooser(self, jobs: list[Job]) -> Callable[[str, np.ndarray], np.ndarray]:
+    def _chooser(self, jobs: list[WaitingImage]) -> Callable[[str, np.ndarray], np.ndarray]:
         _, within = self._draws.take(len(jobs))
         remaining = np.arange(len(jobs))
         deadlines = np.array([job.deadline for job in jobs])
@@ -303,7 +303,7 @@ class Scheduler:
             return self.people.margins(exit, rows)
         return -self.people.nearest(exit, rows)
 
-    def _answer(self, job: Job, embeddings: dict[str, np.ndarray]) -> None:
+    def _answer(self, job: WaitingImage, embeddings: dict[str, np.ndarray]) -> None:
         now, exit = time.perf_counter(), list(embeddings)[-1]
         late = max(0.0, now - job.deadline) * 1_000
         mul_adds = float(self.costs.mul_adds[self._names.index(exit)])
