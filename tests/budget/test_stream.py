@@ -193,3 +193,16 @@ def test_orders_of_the_queries() -> None:
         assert sorted(places) == list(range(6))
         assert np.all(np.diff(key[torch.from_numpy(places)].numpy()) >= 0)
     assert sorted(in_order("shuffled", query, 0)) == list(range(6))
+
+
+def test_a_window_forgets_what_came_before() -> None:
+    """Ranks among the last 20 confidences, by a naive count."""
+    rng = np.random.default_rng(0)
+    confidence, within = rng.normal(size=300).round(1), rng.random(300)  # with ties
+    rule = RunningQuantile(np.array([0.3, 1.0]), window=20)
+    parts = np.array_split(np.arange(300), 7)
+    out = np.concatenate([rule.exits_here(0, confidence[p], within[p]) for p in parts])
+    for i in range(300):
+        seen = confidence[max(0, i - 20) : i]
+        easier = (seen >= confidence[i]).sum()
+        assert out[i] == ((easier + within[i]) / (len(seen) + 1) < 0.3)
