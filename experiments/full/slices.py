@@ -42,8 +42,8 @@ def run_slice(
     """Run the unfinished runs in their order, `jobs` at a time; returns those that failed."""
     queue = Queue(runs, options, time.monotonic() + 60 * minutes)
     with ThreadPoolExecutor(jobs) as pool:
-        workers = [pool.submit(work, queue, options, jobs) for _ in range(jobs)]
         try:
+            workers = [pool.submit(work, queue, options, jobs) for _ in range(jobs)]
             failed = [run for worker in workers for run in worker.result()]
         except BaseException:
             queue.stop()
