@@ -97,6 +97,7 @@ def test_margins_equal_naive_ones(folder: Path, people: Path, tmp_path: Path) ->
 def test_an_address_in_use(tmp_path: Path) -> None:
     with listening_at("127.0.0.1", 0) as first:
         port = first.getsockname()[1]
+        assert first.proto == socket.IPPROTO_TCP
         with pytest.raises(UserError, match=f"cannot listen at 127.0.0.1:{port}"):
             listening_at("127.0.0.1", port)
     with pytest.raises(UserError, match="cannot listen at no.such.host.invalid"):
