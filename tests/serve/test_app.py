@@ -250,6 +250,7 @@ def bomb(width: int, height: int) -> bytes:
     [
         ([bomb(50_000, 50_000)], 422, "the limit is 10,000 pixels"),
         ([png(*RED, size=(101, 100))], 422, "the limit is 10,000 pixels"),
+        ([png(*RED, size=(70, 100))] * 2, 422, "image 1 cannot be read as an image: it is 70"),
         ([b""], 422, "it is empty"),
         ([b"GIF89a" + b"\0" * 50], 422, "does not start like an image"),
         ([png(*RED)[:-20]], 422, "damaged"),

@@ -61,7 +61,11 @@ def test_answers_are_those_of_the_galleries(folder: Path, people: Path, tmp_path
     known.close()
     again = open_people(tmp_path / "p.sqlite", model, [folder / exit for exit in EXITS])
     assert len(again) == count == len(theirs) - len(nobody)  # the same images are added once
+    gone = again.remove(again.listed()[0][0])
     again.close()
+    last = open_people(tmp_path / "p.sqlite", model, [folder / exit for exit in EXITS])
+    assert gone and len(last) == count - gone  # who was removed does not come back
+    last.close()
 
 
 def test_galleries_that_do_not_fit(folder: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from reid_lab.errors import UserError
-from reid_lab.serve.people import NewImage, People
+from reid_lab.serve.people import NewImage, People, Threshold
 from tests.serve.network import EXITS, Colours
 
 RNG = np.random.default_rng(0)
@@ -146,3 +146,18 @@ def test_half_of_an_addition_is_never_there(tmp_path: Path) -> None:
         people.add("x", [NewImage(), NewImage()], random_rows(3))
     assert people.count() == (0, 0)
     assert len(opened(tmp_path / "p.sqlite")) == 0
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_people_within_a_distance_are_counted_behind_any_number_of_images(
+    tmp_path: Path, metric: str
+) -> None:
+    people = opened(tmp_path / "p.sqlite", metric)
+    for pid, count, far in (("many", 300, 0.1), ("second", 1, 0.2), ("third", 1, 0.9)):
+        row = np.array([1, far, 0, 0, 0, 0], np.float32)
+        rows = {"early": np.tile(row[:3], (count, 1)), "late": np.tile(row, (count, 1))}
+        people.add(pid, [NewImage()] * count, rows)
+    query = np.array([1, 0, 0, 0, 0, 0], np.float32)
+    for rank, expected in ((0, 0), (300, 1), (301, 2)):
+        distance = people.search("late", query, 302)[rank].distance
+        assert people.within("late", query, Threshold(distance * 0.999, 0.1, 3)) == expected

@@ -55,7 +55,9 @@ def add(commands: Subparsers) -> None:
     )
     parser.add_argument("--max-mib", type=count, default=16, help="of a request, %(default)s")
     parser.add_argument("--max-images", type=count, default=64, help="of a request, %(default)s")
-    parser.add_argument("--max-pixels", type=count, default=16_000_000, help="%(default)s")
+    parser.add_argument(
+        "--max-pixels", type=count, default=16_000_000, help="of a request, %(default)s"
+    )
     parser.add_argument("--max-seconds", type=positive, default=30.0, help="%(default)s")
     parser.add_argument("--max-requests", type=count, default=64, help="at a time, %(default)s")
     parser.set_defaults(command=Command(work, check, interrupted="stopped"))

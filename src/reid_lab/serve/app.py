@@ -37,7 +37,7 @@ from reid_lab.serve.bodies import (
 )
 from reid_lab.serve.guard import Guard, Limits, RequestError, error_body
 from reid_lab.serve.metrics import Metrics
-from reid_lab.serve.people import Match, NewImage, People
+from reid_lab.serve.people import NewImage, People
 from reid_lab.serve.scheduler import BusyError, Embedded, Scheduler
 
 PAGE = Path(__file__).with_name("page.html")
@@ -78,19 +78,19 @@ class Service:
         Raises:
             UserError: an image that cannot be read, or a box outside of it.
         """
-        decoded = [
-            decode_pixels(data, f"image {i}", self.limits.pixels)
-            for i, data in enumerate(body.images)
-        ]
+        decoded, left = list[np.ndarray](), self.limits.pixels
+        for i, data in enumerate(body.images):
+            decoded.append(decode_pixels(data, f"image {i}", left))
+            left -= decoded[-1].shape[0] * decoded[-1].shape[1]
         return decoded if body.boxes is None else frame_crops(decoded[0], body.boxes)
 
-    def verdict(self, exit: str, matches: Sequence[Match], rate: float) -> Json:
+    def verdict(self, exit: str, query: np.ndarray, rate: float) -> Json:
         """known, unknown, ambiguous (two people are near enough), or None without a threshold."""
         threshold = self.people.threshold(exit, rate)
         if threshold is None:
             return {"verdict": None, "threshold": None}
-        near = {match.pid for match in matches if match.distance < threshold.distance}
-        verdict = ("unknown", "known", "ambiguous")[min(len(near), 2)]
+        people = self.people.within(exit, query, threshold)
+        verdict = ("unknown", "known", "ambiguous")[min(people, 2)]
         return {"verdict": verdict, "threshold": threshold.distance}
 
 
@@ -188,10 +188,9 @@ def _searched(service: Service, body: SearchBody, found: Sequence[Embedded]) -> 
     results = []
     for embedded in pooled:
         row = embedded.embeddings[embedded.exit]
-        # a second person's image decides the verdict, wherever it ranks
-        matches = service.people.search(embedded.exit, row, max(body.top, 100))
-        verdict = service.verdict(embedded.exit, matches, body.false_accept_rate)
-        listed = [asdict(match) for match in matches[: body.top]]
+        verdict = service.verdict(embedded.exit, row, body.false_accept_rate)
+        matches = service.people.search(embedded.exit, row, body.top)
+        listed = [asdict(match) for match in matches]
         results.append({**_spent(embedded), **verdict, "matches": listed})
     return results
 

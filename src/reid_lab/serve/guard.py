@@ -26,8 +26,8 @@ HEADERS = [  # of every response
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one request: bytes of its body, pixels of an image, images, seconds; and of all requests
-    at a time, how many."""
+    """Of one request: bytes of its body, pixels of all its images together, images, seconds; and
+    how many requests at a time."""
 
     body: int = 16 << 20
     pixels: int = 16_000_000

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,9 @@ from reid_lab.errors import UserError
 from reid_lab.files.gallery_files import comparable
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.manifest import Manifest
+from reid_lab.serve.rows import Rows, extended, impostors, nearest, numbered, without
 
 FORMAT = "1"
-SAMPLE = 2_000  # images from which a threshold is estimated
 GROWTH = 1.1  # a threshold is estimated again once there are so many times the images
 ROUNDING = 1e-5  # of distances in float32
 NOBODY = {"", "-1", "0"}  # pids of boxes without a person, and of distractors
@@ -42,6 +43,7 @@ CREATE TABLE label (
     id INTEGER PRIMARY KEY AUTOINCREMENT, pid TEXT NOT NULL, correct INTEGER NOT NULL,
     exit TEXT NOT NULL, distance REAL NOT NULL, added REAL NOT NULL, image BLOB NOT NULL
 );
+CREATE TABLE removed (path BLOB PRIMARY KEY) WITHOUT ROWID;
 """
 
 
@@ -63,35 +65,6 @@ class Match:
     camid: str
     file: str
     distance: float
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The N images at one time. Later additions do not change it.
-
-    Attributes:
-        ids: (N,) of the images.
-        people: (N,) a number for each person.
-        pids: number -> pid.
-        exits: exit -> (N, D) float32; of length 1 under cosine.
-        squared: exit -> (N,) their squared lengths.
-    """
-
-    ids: np.ndarray
-    people: np.ndarray
-    pids: tuple[str, ...]
-    exits: Mapping[str, np.ndarray]
-    squared: Mapping[str, np.ndarray]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def distances(self, exit: str, queries: np.ndarray) -> np.ndarray:
-        """(Q, N) squared Euclidean distances in float32."""
-        products = queries @ self.exits[exit].T
-        own = np.square(queries).sum(1)[:, None]
-        result: np.ndarray = np.maximum(own + self.squared[exit] - 2 * products, 0)
-        return result
 
 
 @dataclass(frozen=True)
@@ -207,7 +180,7 @@ class People:
                         for id, row in zip(ids, of_exit, strict=True)
                     ),
                 )
-            self.rows = _extended(self.rows, ids, pids, rows)
+            self.rows = extended(self.rows, ids, pids, rows)
         return ids
 
     def add_gallery(
@@ -217,8 +190,8 @@ class People:
     ) -> int:
         """Add the rows of saved galleries of the same images, one for each exit of `exits`.
 
-        Images whose paths are there already are left out, and those that name nobody (pid -1 or
-        0, or none).
+        Images whose paths are there already, or were removed, are left out, and those that name
+        nobody (pid -1 or 0, or none).
 
         Args:
             thumbnail: the path of an image -> JPEG, or nothing.
@@ -238,8 +211,13 @@ class People:
                     "different images: build both from the same folder"
                 )
         there = {path for (path,) in self._select("SELECT path FROM image")}
+        removed = {digest for (digest,) in self._select("SELECT path FROM removed")}
         names = [first.name(pid) for pid in first.pids]
-        new = [i for i, path in enumerate(paths) if path not in there and names[i] not in NOBODY]
+        new = [
+            i
+            for i, path in enumerate(paths)
+            if names[i] not in NOBODY and path not in there and _digest(path) not in removed
+        ]
         pids = [names[i] for i in new]
         images = [NewImage(first.name(first.camids[i]), paths[i], thumbnail(paths[i])) for i in new]
         rows = {name: np.asarray(galleries[name].embeddings)[new] for name in self.exits}
@@ -249,16 +227,23 @@ class People:
     def remove(self, pid: str) -> int:
         """Remove a person: images, embeddings and labels are overwritten on the disk.
 
+        Digests of the paths stay, so that `add_gallery` does not bring the images back.
+
         Returns:
             The number of images that were removed.
         """
         with self._lock:
             with self._transaction():
+                of_person = self._select("SELECT path FROM image WHERE pid = ?", pid)
+                self._database.executemany(
+                    "INSERT OR IGNORE INTO removed (path) VALUES (?)",
+                    [(_digest(path),) for (path,) in of_person if path],
+                )
                 removed = self._database.execute("DELETE FROM image WHERE pid = ?", (pid,)).rowcount
                 self._database.execute("DELETE FROM label WHERE pid = ?", (pid,))
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log holds the rows, too
             if removed:
-                self.rows = _without(self.rows, pid)
+                self.rows = without(self.rows, pid)
                 self._impostors.clear()
         return int(removed)
 
@@ -271,7 +256,7 @@ class People:
         rows, query = self.rows, self._comparable(exit, query[None])
         if not len(rows):
             return []
-        near = _nearest(rows.distances(exit, query)[0], k + SPARE)
+        near = nearest(rows.distances(exit, query)[0], k + SPARE)
         wide = rows.exits[exit][near].astype(np.float64) - query[0].astype(np.float64)
         exact = np.square(wide).sum(1)
         order = np.lexsort((near, exact))[:k]
@@ -281,7 +266,7 @@ class People:
     def margins(self, exit: str, queries: np.ndarray) -> np.ndarray:
         """(Q,) how much farther the nearest image of another person is. DaRe, section 5.3.2.
 
-        0 while there are fewer than two people: nobody can be told apart then.
+        0 while fewer than two people are known.
         """
         rows = self.rows
         if len(rows.pids) < 2:
@@ -303,6 +288,16 @@ class People:
         nearest: np.ndarray = np.sqrt(squared.min(1)).astype(np.float64)
         return nearest
 
+    def within(self, exit: str, query: np.ndarray, threshold: Threshold) -> int:
+        """The number of people with an image nearer to a query (D,) than the threshold."""
+        rows = self.rows
+        if not len(rows):
+            return 0
+        squared = rows.distances(exit, self._comparable(exit, query[None]))[0]
+        far = threshold.distance
+        limit = 2 * far if self.metric == "cosine" else far**2
+        return len(np.unique(rows.people[squared < limit]))
+
     def threshold(self, exit: str, rate: float) -> Threshold | None:
         """The distance that a share `rate` of unknown people would stay below.
 
@@ -314,7 +309,7 @@ class People:
             return None
         counted, nearest = self._impostors.get(exit, (0, np.empty(0)))
         if not counted <= len(rows) <= GROWTH * counted:
-            nearest = _impostors(rows, exit)
+            nearest = impostors(rows, exit)
             self._impostors[exit] = len(rows), nearest
         # rounding must not accept an image at exactly the distance of another person
         distance = float(np.sqrt(np.quantile(nearest, rate))) * (1 - ROUNDING)
@@ -409,7 +404,7 @@ class People:
                 raise UserError(f"{self.path} is damaged: exit {name} lacks embeddings")
             data = np.frombuffer(b"".join(row for (row,) in kept), "<f4")
             exits[name] = data.reshape(len(kept), -1) if kept else np.empty((0, 0), np.float32)
-        return _numbered([id for id, _ in listed], [pid for _, pid in listed], exits)
+        return numbered([id for id, _ in listed], [pid for _, pid in listed], exits)
 
     def _select(self, query: str, *values: object) -> list[tuple]:  # type: ignore[type-arg]
         with self._lock:
@@ -468,71 +463,5 @@ def _check_facts(path: Path, facts: Mapping[str, str], manifest: Manifest) -> No
         )
 
 
-def _numbered(ids: Sequence[int], pids: Sequence[str], exits: Mapping[str, np.ndarray]) -> Rows:
-    names = tuple(dict.fromkeys(pids))
-    number = {pid: i for i, pid in enumerate(names)}
-    people = np.array([number[pid] for pid in pids], np.int64)
-    squared = {name: np.square(rows).sum(1) for name, rows in exits.items()}
-    return Rows(np.array(ids, np.int64), people, names, exits, squared)
-
-
-def _extended(
-    old: Rows, ids: Sequence[int], pids: Sequence[str], exits: Mapping[str, np.ndarray]
-) -> Rows:
-    """`old` with rows behind. The arrays double when they are full: adding costs O(1) a row."""
-    names = tuple(dict.fromkeys((*old.pids, *pids)))
-    number = {pid: i for i, pid in enumerate(names)}
-    people = np.array([number[pid] for pid in pids], np.int64)
-    return Rows(
-        _appended(old.ids, np.array(ids, np.int64)),
-        _appended(old.people, people),
-        names,
-        {name: _appended(old.exits[name], rows) for name, rows in exits.items()},
-        {name: _appended(old.squared[name], np.square(r).sum(1)) for name, r in exits.items()},
-    )
-
-
-def _appended(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """Rows behind others. Spare room in the buffer of `old` is used, which no one else reads."""
-    count, total = len(old), len(old) + len(new)
-    buffer = old.base
-    fits = (
-        isinstance(buffer, np.ndarray)
-        and buffer.flags.writeable
-        and buffer.shape[1:] == new.shape[1:]
-        and len(buffer) >= total
-        and buffer.dtype == new.dtype
-    )
-    if not fits:
-        buffer = np.empty((max(2 * total, 64), *new.shape[1:]), new.dtype)
-        if count:
-            buffer[:count] = old
-    assert isinstance(buffer, np.ndarray)
-    buffer[count:total] = new
-    result: np.ndarray = buffer[:total]
-    return result
-
-
-def _without(rows: Rows, pid: str) -> Rows:
-    kept = rows.people != rows.pids.index(pid)
-    pids = [rows.pids[i] for i in rows.people[kept]]
-    exits = {name: of_exit[kept] for name, of_exit in rows.exits.items()}
-    return _numbered(rows.ids[kept].tolist(), pids, exits)
-
-
-def _nearest(distances: np.ndarray, k: int) -> np.ndarray:
-    """Indices of the k smallest, in any order."""
-    if k >= len(distances):
-        return np.arange(len(distances))
-    return np.argpartition(distances, k)[:k]
-
-
-def _impostors(rows: Rows, exit: str) -> np.ndarray:
-    """Squared distances of a sample of images (n,) from the nearest image of another person."""
-    sample = np.unique(np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int))
-    nearest = []
-    for part in np.array_split(sample, max(1, len(sample) // 256)):
-        squared = rows.distances(exit, rows.exits[exit][part])
-        same = rows.people[None] == rows.people[part][:, None]
-        nearest.append(np.where(same, np.inf, squared).min(1))
-    return np.concatenate(nearest)
+def _digest(path: str) -> bytes:
+    return blake2b(path.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -1,0 +1,109 @@
+"""The embeddings of known people in memory, by exit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+SAMPLE = 2_000  # images from which a threshold is estimated
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The N images at one time. Later additions do not change it.
+
+    Attributes:
+        ids: (N,) of the images.
+        people: (N,) a number for each person.
+        pids: number -> pid.
+        exits: exit -> (N, D) float32; of length 1 under cosine.
+        squared: exit -> (N,) their squared lengths.
+    """
+
+    ids: np.ndarray
+    people: np.ndarray
+    pids: tuple[str, ...]
+    exits: Mapping[str, np.ndarray]
+    squared: Mapping[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def distances(self, exit: str, queries: np.ndarray) -> np.ndarray:
+        """(Q, N) squared Euclidean distances in float32."""
+        products = queries @ self.exits[exit].T
+        own = np.square(queries).sum(1)[:, None]
+        result: np.ndarray = np.maximum(own + self.squared[exit] - 2 * products, 0)
+        return result
+
+
+def numbered(ids: Sequence[int], pids: Sequence[str], exits: Mapping[str, np.ndarray]) -> Rows:
+    names = tuple(dict.fromkeys(pids))
+    number = {pid: i for i, pid in enumerate(names)}
+    people = np.array([number[pid] for pid in pids], np.int64)
+    squared = {name: np.square(rows).sum(1) for name, rows in exits.items()}
+    return Rows(np.array(ids, np.int64), people, names, exits, squared)
+
+
+def extended(
+    old: Rows, ids: Sequence[int], pids: Sequence[str], exits: Mapping[str, np.ndarray]
+) -> Rows:
+    """`old` with rows behind. The arrays double when they are full: adding costs O(1) a row."""
+    names = tuple(dict.fromkeys((*old.pids, *pids)))
+    number = {pid: i for i, pid in enumerate(names)}
+    people = np.array([number[pid] for pid in pids], np.int64)
+    return Rows(
+        _appended(old.ids, np.array(ids, np.int64)),
+        _appended(old.people, people),
+        names,
+        {name: _appended(old.exits[name], rows) for name, rows in exits.items()},
+        {name: _appended(old.squared[name], np.square(r).sum(1)) for name, r in exits.items()},
+    )
+
+
+def _appended(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Rows behind others. Spare room in the buffer of `old` is used, which no one else reads."""
+    count, total = len(old), len(old) + len(new)
+    buffer = old.base
+    fits = (
+        isinstance(buffer, np.ndarray)
+        and buffer.flags.writeable
+        and buffer.shape[1:] == new.shape[1:]
+        and len(buffer) >= total
+        and buffer.dtype == new.dtype
+    )
+    if not fits:
+        buffer = np.empty((max(2 * total, 64), *new.shape[1:]), new.dtype)
+        if count:
+            buffer[:count] = old
+    assert isinstance(buffer, np.ndarray)
+    buffer[count:total] = new
+    result: np.ndarray = buffer[:total]
+    return result
+
+
+def without(rows: Rows, pid: str) -> Rows:
+    kept = rows.people != rows.pids.index(pid)
+    pids = [rows.pids[i] for i in rows.people[kept]]
+    exits = {name: of_exit[kept] for name, of_exit in rows.exits.items()}
+    return numbered(rows.ids[kept].tolist(), pids, exits)
+
+
+def nearest(distances: np.ndarray, k: int) -> np.ndarray:
+    """Indices of the k smallest, in any order."""
+    if k >= len(distances):
+        return np.arange(len(distances))
+    return np.argpartition(distances, k)[:k]
+
+
+def impostors(rows: Rows, exit: str) -> np.ndarray:
+    """Squared distances of a sample of images (n,) from the nearest image of another person."""
+    sample = np.unique(np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int))
+    nearest = []
+    for part in np.array_split(sample, max(1, len(sample) // 256)):
+        squared = rows.distances(exit, rows.exits[exit][part])
+        same = rows.people[None] == rows.people[part][:, None]
+        nearest.append(np.where(same, np.inf, squared).min(1))
+    return np.concatenate(nearest)
