@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reid_lab.backbone import Backbone
 from reid_lab.model.base import Outputs, State
+from reid_lab.model.classifier import required
 from reid_lab.model.trinet import Head, TriNetRecipe
-from reid_lab.types import Count, Fraction, LearningRate, Units
+from reid_lab.types import Count, Fraction, LearningRate, NonNegative, Units
 
 
 class Fusion(nn.Module):
@@ -34,6 +36,13 @@ class DaRe(TriNetRecipe):
         loss: (embeddings (N, D), pids (N,)) -> scalar, applied to every exit.
         deep_supervision: False trains the fusion's loss alone (section 5.2).
         hidden, dim: units of the head's two layers.
+        strips: horizontal strips that a head pools by themselves; 1 is the paper's global pool.
+            Stages with few channels learn with more of them.
+        cross_entropy: weight of a cross-entropy over the training people beside each triplet loss,
+            behind a batch-norm neck (Luo et al. 2019, section 3.5); 0, as in the paper, leaves it
+            out. The embedding stays in front of the neck.
+        smoothing: of the labels of the cross-entropy.
+        identities: number of its classes; null in a config takes the data set's.
         lr, iterations, decay_from: see `TriNetRecipe`. Section 5: 3e-4, 60,000, half-way.
     """
 
@@ -44,6 +53,10 @@ class DaRe(TriNetRecipe):
         deep_supervision: bool = True,
         hidden: Units = 1024,
         dim: Units = 128,
+        strips: Count = 1,
+        cross_entropy: NonNegative = 0.0,
+        smoothing: Fraction = 0.1,
+        identities: Count | None = None,
         lr: LearningRate = 3e-4,
         iterations: Count = 60_000,
         decay_from: Fraction = 0.5,
@@ -52,13 +65,18 @@ class DaRe(TriNetRecipe):
         self.backbone = backbone
         self.heads = nn.ModuleDict(
             {
-                name: Head(channels, hidden, dim)
+                name: Head(channels, hidden, dim, strips)
                 for name, channels in zip(backbone.names, backbone.channels, strict=True)
             }
         )
         self.fusion = Fusion(len(backbone.names))
-        self.deep_supervision = deep_supervision
         self.exit_names = (*backbone.names, "fusion")
+        self.supervised = self.exit_names if deep_supervision else ("fusion",)
+        self.cross_entropy, self.smoothing = cross_entropy, smoothing
+        self.classifiers = nn.ModuleDict()
+        if cross_entropy:
+            classes = required(identities)
+            self.classifiers.update({name: classifier(dim, classes) for name in self.supervised})
 
     @property
     def stream_exits(self) -> tuple[str, ...]:
@@ -82,7 +100,24 @@ class DaRe(TriNetRecipe):
         rows = self.heads[exit](self.backbone.maps(exit, x))  # (N, dim)
         return (x, *embeddings, rows), rows
 
+    def outputs(self, images: Tensor) -> Outputs:
+        """Images (N, 3, H, W) -> embeddings, and logits where a cross-entropy is trained."""
+        exits = self(images)
+        return Outputs(exits, {name: net(exits[name]) for name, net in self.classifiers.items()})
+
     def objective(self, outputs: Outputs, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Section 3.2: the stages' losses and the fusion's, with equal weight."""
-        supervised = self.exit_names if self.deep_supervision else ("fusion",)
-        return self.triplet_losses(outputs.exits, batch["pid"], supervised)
+        losses = self.triplet_losses(outputs.exits, batch["pid"], self.supervised)
+        for name, logits in outputs.logits.items():
+            losses[f"{name}_cross_entropy"] = self.cross_entropy * F.cross_entropy(
+                logits, batch["label"], label_smoothing=self.smoothing
+            )
+        return losses
+
+
+def classifier(dim: int, identities: int) -> nn.Sequential:
+    """A batch-norm neck without a shift and a linear layer: (N, dim) -> logits (N, identities)."""
+    neck, linear = nn.BatchNorm1d(dim), nn.Linear(dim, identities, bias=False)
+    neck.bias.requires_grad_(False)
+    nn.init.normal_(linear.weight, std=0.001)
+    return nn.Sequential(neck, linear)

@@ -15,14 +15,17 @@ class Head(nn.Sequential):
     """Feature maps (N, C, H, W) -> embedding (N, dim). DaRe, section 3.1.
 
     Global average pool, FC `hidden` + batch norm + ReLU, FC `dim`. The paper's "1204" units
-    are 1024: the authors' published costs come out with 1024 only.
+    are 1024: the authors' published costs come out with 1024 only. More than one of `strips`
+    pools as many horizontal strips, from top to bottom, each by itself.
     """
 
-    def __init__(self, channels: int, hidden: int = 1024, dim: int = 128) -> None:
+    def __init__(
+        self, channels: int, hidden: int = 1024, dim: int = 128, strips: int = 1
+    ) -> None:
         super().__init__(
-            nn.AdaptiveAvgPool2d(1),
+            nn.AdaptiveAvgPool2d((strips, 1)),
             nn.Flatten(),
-            nn.Linear(channels, hidden),
+            nn.Linear(channels * strips, hidden),
             nn.BatchNorm1d(hidden),
             nn.ReLU(inplace=True),
             nn.Linear(hidden, dim),
