@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torchvision import models
 
 from reid_lab.backbone import (
@@ -148,3 +149,15 @@ def run(network: Backbone, x: torch.Tensor) -> Iterator[torch.Tensor]:
     for stage in network.stages.values():
         x = stage(x)
         yield x
+
+
+@pytest.mark.parametrize("width", [2, 4, 8])
+def test_a_narrow_shortcut_is_a_strided_convolution(width: int) -> None:
+    conv = SmallResNet(width).stages["stage2"].downsample[0]  # type: ignore[union-attr,index]
+    x = torch.randn(3, width, 6, 4)
+    rows = torch.autograd.grad(conv(x).square().sum(), conv.weight)
+    strided = F.conv2d(x, conv.weight, stride=2)
+    torch.testing.assert_close(conv(x), strided)
+    # summed by hand: oneDNN's own backward pass is what is avoided
+    expected = torch.einsum("nohw,nihw->oi", 2 * strided.detach(), x[..., ::2, ::2])
+    torch.testing.assert_close(rows[0][..., 0, 0], expected)

@@ -27,6 +27,7 @@ from tests.methods import (
 VARIANTS = {
     **{name: (name,) for name in METHODS},
     "han, both objectives": ("han", "model.objective=both"),
+    "dare, strips": ("dare", "model.strips=2", "model.cross_entropy=1"),
     "jlml, two stems": ("jlml", "model.shared_stem=false"),
     "distilled, DaRe": (
         *("distilled", "model@model.student=dare", "model.soft_targets=false"),

@@ -70,20 +70,23 @@ def small(network: nn.Module, x: Tensor) -> list[Tensor]:
     return found
 
 
-def head(module: nn.Module, maps: Tensor) -> Tensor:
+def head(module: nn.Module, maps: Tensor, strips: int = 1) -> Tensor:
     """DaRe, section 3.1: average pool, FC with norm and ReLU, FC."""
     layers = Layers(module)
-    rows = layers.linear(layers.norm(layers.linear(maps.mean((2, 3)))).relu())
+    pooled = torch.stack([strip.mean((2, 3)) for strip in maps.chunk(strips, 2)], 2).flatten(1)
+    rows = layers.linear(layers.norm(layers.linear(pooled)).relu())
     layers.end()
     return rows
 
 
-def test_dare() -> None:
-    model = method("dare")
+@pytest.mark.parametrize("strips", [1, 2])
+def test_dare(strips: int) -> None:
+    model = method("dare", f"model.strips={strips}", "model.cross_entropy=1")
     assert isinstance(model, DaRe)
     weights = model.fusion.weights.normal_()
     stages = small(model.backbone, IMAGES)
-    rows = [head(h, maps) for h, maps in zip(model.heads.values(), stages, strict=True)]
+    heads = model.heads.values()
+    rows = [head(h, maps, strips) for h, maps in zip(heads, stages, strict=True)]
     expected = {f"stage{number}": row for number, row in enumerate(rows, 1)}
     expected["fusion"] = sum(
         (w * row for w, row in zip(weights, rows, strict=True)), torch.zeros(1)

@@ -8,6 +8,7 @@ from reid_lab.backbone import SmallResNet
 from reid_lab.config.build import build_data, build_model, build_trainer
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import Classifier, DaRe, ReidModule, SEResNets
+from reid_lab.model.base import Outputs
 from reid_lab.model.triplets import SettingError
 from tests.conftest import Compose
 from tests.methods import trainer
@@ -44,6 +45,27 @@ def test_weights_of_the_fusion_are_reported() -> None:
 def test_without_deep_supervision_only_the_fusion_has_a_loss() -> None:
     losses = dare(deep_supervision=False).losses({**BATCH, "image": torch.randn(4, 3, 64, 32)})
     assert tuple(losses) == ("fusion",)
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_dare_with_cross_entropy(deep: bool) -> None:
+    """0.5 x cross-entropy of smoothed labels, behind a neck, beside each triplet loss."""
+    model = dare(deep_supervision=deep, cross_entropy=0.5, smoothing=0.2, identities=3)
+    supervised = model.exit_names if deep else ("fusion",)
+    images = torch.randn(4, 3, 64, 32)
+    exits, logits = model.outputs(images)
+    assert tuple(logits) == supervised
+    losses = model.objective(Outputs(exits, logits), BATCH)
+    for name in supervised:
+        rows = exits[name]
+        necks = (rows - rows.mean(0)) / (rows.var(0, correction=0) + 1e-5).sqrt()
+        scores = (necks @ model.classifiers[name][1].weight.T).log_softmax(1)  # type: ignore[index]
+        target = torch.full((4, 3), 0.2 / 3).scatter_(1, BATCH["label"][:, None], 0.8 + 0.2 / 3)
+        expected = -0.5 * (target * scores).sum(1).mean()
+        torch.testing.assert_close(losses.pop(f"{name}_cross_entropy"), expected)
+    assert tuple(losses) == supervised  # the triplets'
+    with pytest.raises(ValueError, match="identities=None"):
+        dare(cross_entropy=1)
 
 
 @pytest.mark.parametrize("model", [dare(), ensemble()], ids=["dare", "se"])

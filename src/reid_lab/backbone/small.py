@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from reid_lab.backbone.stages import Backbone
@@ -40,8 +41,22 @@ class SmallResNet(Backbone):
         load_weights(self, weights)
 
 
+class _Shortcut(nn.Conv2d):
+    """A 1x1 convolution of every second row and column.
+
+    Of fewer than 8 channels, oneDNN's AVX2 backward pass with a stride writes past its memory
+    (uxlfoundation/oneDNN#6035): those are sliced instead, with the same result.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 1, stride=2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.in_channels < 8:
+            return F.conv2d(x[..., ::2, ::2], self.weight)
+        return super().forward(x)
+
+
 def _halving_block(inputs: int, outputs: int) -> BasicBlock:
-    shortcut = nn.Sequential(
-        nn.Conv2d(inputs, outputs, 1, stride=2, bias=False), nn.BatchNorm2d(outputs)
-    )
+    shortcut = nn.Sequential(_Shortcut(inputs, outputs), nn.BatchNorm2d(outputs))
     return BasicBlock(inputs, outputs, stride=2, downsample=shortcut)

@@ -19,9 +19,7 @@ class Head(nn.Sequential):
     pools as many horizontal strips, from top to bottom, each by itself.
     """
 
-    def __init__(
-        self, channels: int, hidden: int = 1024, dim: int = 128, strips: int = 1
-    ) -> None:
+    def __init__(self, channels: int, hidden: int = 1024, dim: int = 128, strips: int = 1) -> None:
         super().__init__(
             nn.AdaptiveAvgPool2d((strips, 1)),
             nn.Flatten(),
