@@ -271,6 +271,9 @@ def test_budgets_in_milliseconds(dare: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert searched == [(name, (2, model.manifest.exit(name).dim)) for name in stream] * 3
     np.testing.assert_allclose(costs.network, 0.5 * np.arange(1, 5))
     np.testing.assert_allclose(costs.matching, 1.0)
+    now = iter(np.cumsum([0.0, *[1e-3, 2e-3] * 2] * 3))
+    some = model.measure_exits(1, 2, exits=("stage2", "fusion"))
+    assert some.exits == ("stage2", "fusion") and len(some.network) == 2
     rule = planned_rule(costs, 4.0)
     shares = np.cumprod([1, *(1 - rule.probabilities[:-1])]) * rule.probabilities
     assert shares @ costs.totals(decides=True) == pytest.approx(4.0)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image
 
+from reid_lab.budget.currency import ExitCosts
 from reid_lab.budget.router import route
 from reid_lab.runtime.manifest import ExportedExit, Manifest, Preprocessing
 from reid_lab.runtime.model import Streamed
@@ -61,6 +62,18 @@ class Colours:
             for i, row in zip(exited.queries.tolist(), exited.rows, strict=True):
                 names[i], rows[i] = EXITS[exited.exit].name, row
         return Streamed(names, rows)
+
+    def measure_exits(
+        self,
+        batch: int,
+        passes: int,
+        match: Callable[[str, np.ndarray], object],
+        exits: Sequence[str],
+    ) -> ExitCosts:
+        for exit in exits:
+            match(exit, self._embedded(exit, np.ones((batch, *SIZE, 3), np.uint8)))
+        ms = 1e3 * max(self.seconds, 1e-6) / batch * np.arange(1, len(exits) + 1)
+        return ExitCosts("latency", tuple(exits), ms, np.zeros(len(exits)))
 
 
 def plain(*colour: int) -> np.ndarray:

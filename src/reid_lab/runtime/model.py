@@ -142,8 +142,9 @@ class Model:
         batch: int = 1,
         passes: int = 20,
         match: Callable[[str, np.ndarray], object] = _no_search,
+        exits: Sequence[str] | None = None,
     ) -> ExitCosts:
-        """What a query costs at each exit of a stream on this machine, in milliseconds.
+        """What a query costs at each exit on this machine, in milliseconds.
 
         `reid_lab.budget.stream.planned_rule` plans a mean budget with it. Medians over the passes,
         in which all images of a batch run to the last exit.
@@ -153,8 +154,9 @@ class Model:
             passes: after one that is not counted.
             match: called with the name of an exit and embeddings (n, D) there, as `exits_here`:
                 the search of a gallery that a decision and an answer take.
+            exits: in the network's order; None: those of a stream.
         """
-        names = tuple(e.name for e in self.manifest.exits if e.stream)
+        names = tuple(exits or (e.name for e in self.manifest.exits if e.stream))
         pixels = np.random.default_rng(0).integers(0, 256, (batch, *self.image, 3), np.uint8)
         taken = np.array([self._time_stages(pixels, names, match) for _ in range(passes + 1)])
         medians = 1e3 * np.median(taken[1:], axis=0) / batch  # (S, 2)

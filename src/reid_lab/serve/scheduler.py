@@ -8,7 +8,6 @@ that into who exits where, so a service under load answers with earlier exits in
 
 from __future__ import annotations
 
-import statistics
 import threading
 import time
 from collections import Counter, deque
@@ -27,7 +26,7 @@ from reid_lab.serve.people import People
 Policy = Literal["margin", "distance"]
 WINDOW = 512  # queries whose confidences an exit remembers
 HORIZON = 64  # queries over which a deviation from the planned shares is corrected
-REPEATS = 5  # passes that are timed; their median counts
+PASSES = 5  # that are timed; their median counts
 RESERVE = 0.1  # of a deadline, kept for what is not the network: matching, sending
 
 
@@ -189,36 +188,14 @@ class Scheduler:
             )
 
     def _profile(self) -> Costs:
-        """Time each exit on this machine, of one image and of a full batch of noise."""
+        """Time each exit on this machine, of one image and of a full batch."""
         mul_adds = [self.model.manifest.exit(name).mul_adds for name in self._names]
-        batch, alone = self._passes(self.batch), self._passes(1)
-        per_image = batch / self.batch
-        return Costs(self._names, np.array(mul_adds, np.float64), per_image, alone, self.batch)
-
-    def _passes(self, images: int) -> np.ndarray:
-        """(S,) milliseconds to each exit: medians of `REPEATS` passes."""
-        noise = np.random.default_rng(0).integers(0, 256, (images, *self.model.image, 3), np.uint8)
-        passes = [self._timed(noise) for _ in range(REPEATS + 1)][1:]  # the first one warms up
-        medians = [statistics.median(column) for column in zip(*passes, strict=True)]
-        result: np.ndarray = np.maximum.accumulate(medians) * 1_000
-        return result
-
-    def _timed(self, pixels: np.ndarray) -> list[float]:
-        """Seconds to each exit and the confidences there."""
-        seconds: list[float] = []
-        start = time.perf_counter()
-
-        def note(exit: str, rows: np.ndarray) -> np.ndarray:
-            if exit in self._names:
-                self._confidence(exit, rows)
-                seconds.append(time.perf_counter() - start)
-            return np.zeros(len(rows), dtype=bool)
-
-        if len(self._names) > 1:
-            self.model.stream(pixels, note)
-        else:
-            self.model.embed_until(pixels, self._names[0])
-        return [*seconds, time.perf_counter() - start]
+        one, full = (
+            self.model.measure_exits(batch, PASSES, self._confidence, self._names)
+            for batch in (1, self.batch)
+        )
+        alone, ms = (np.maximum.accumulate(costs.totals(decides=True)) for costs in (one, full))
+        return Costs(self._names, np.array(mul_adds, np.float64), ms, alone, self.batch)
 
     def _work(self) -> None:
         while jobs := self._taken():
