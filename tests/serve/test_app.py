@@ -17,6 +17,7 @@ pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
 from reid_lab.serve.app import Service, build_app
+from reid_lab.serve.frontier import Point
 from reid_lab.serve.guard import Limits
 from reid_lab.serve.metrics import Metrics
 from reid_lab.serve.people import People
@@ -37,7 +38,8 @@ def make(tmp_path: Path) -> Iterator[Make]:
         people = People.open(tmp_path / "p.sqlite", network.manifest)
         scheduler = Scheduler(network, people, target or Target())
         opened.append((scheduler, people))
-        service = Service(network, people, scheduler, limits, Metrics(scheduler, people))
+        metrics, points = Metrics(scheduler, people), [Point("early", 1_000, 0.2, 0.1)]
+        service = Service(network, people, scheduler, limits, metrics, points)
         app = build_app(service, key, frozenset({"127.0.0.1"}))
         return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
 
@@ -181,6 +183,7 @@ def test_people_are_listed_in_parts(client: TestClient) -> None:
 
 def test_status_and_metrics(make: Make) -> None:
     client = make(target=Target(ms=1_000.0))
+    assert client.get("/status").json()["mean_mul_adds"] is None
     enroll(client, anna=RED)
     client.post("/search", files=files(png(*RED)))
     client.post("/search")
@@ -189,6 +192,8 @@ def test_status_and_metrics(make: Make) -> None:
         ("early", 1_000, 0), ("late", 4_000, 1),
     ]  # fmt: skip
     assert status["target"]["ms"] == 1_000 and status["people"] == status["images"] == 1
+    assert status["mean_mul_adds"] == 4_000
+    assert status["frontier"] == [{"exit": "early", "mul_adds": 1_000, "rank1": 0.2, "mAP": 0.1}]
     text = client.get("/metrics").text
     assert 'reid_lab_queries_total{exit="late"} 1.0' in text
     assert 'reid_lab_requests_total{status="415"} 1.0' in text

@@ -37,6 +37,9 @@ def add(commands: Subparsers) -> None:
         default=[],
         help="galleries of the same images to add, one for each exit at which queries may exit",
     )
+    parser.add_argument(
+        "--run", type=Path, help="tested run of the checkpoint: the page shows its frontier"
+    )
     parser.add_argument("--metric", choices=("euclidean", "cosine"), help="of a new file")
     target = parser.add_mutually_exclusive_group()
     target.add_argument(

@@ -35,6 +35,7 @@ from reid_lab.serve.bodies import (
     read_body,
     schema_of,
 )
+from reid_lab.serve.frontier import Point
 from reid_lab.serve.guard import Guard, Limits, RequestError, error_body
 from reid_lab.serve.metrics import Metrics
 from reid_lab.serve.people import NewImage, People
@@ -59,6 +60,7 @@ class Service:
     scheduler: Scheduler
     limits: Limits
     metrics: Metrics
+    frontier: Sequence[Point] = ()  # of the network's test, cheapest first
 
     async def embed(
         self, crops: Sequence[np.ndarray], ms: float | None, every: bool
@@ -340,6 +342,7 @@ def _status(service: Service) -> Json:
     costs, load = scheduler.costs, scheduler.load
     rows = zip(costs.exits, costs.mul_adds.tolist(), costs.ms.tolist(), strict=True)
     people, images = service.people.count()
+    answered = load.exits.total()
     return {
         "model": manifest.fingerprint,
         "precision": manifest.precision,
@@ -353,6 +356,8 @@ def _status(service: Service) -> Json:
         "budget_ms": load.budget_ms,
         "waiting": load.waiting,
         "late": load.late,
+        "mean_mul_adds": load.mul_adds / answered if answered else None,
+        "frontier": [asdict(point) for point in service.frontier],
         "people": people,
         "images": images,
     }

@@ -17,6 +17,7 @@ from reid_lab.files.pixels import ImageError, read_pixels
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.model import Model
 from reid_lab.serve.app import Service, build_app, thumbnail
+from reid_lab.serve.frontier import read_frontier
 from reid_lab.serve.guard import Limits
 from reid_lab.serve.metrics import Metrics
 from reid_lab.serve.people import People
@@ -30,7 +31,8 @@ def run(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM; requests that run are answered first.
 
     Raises:
-        UserError: not an export, people of another network, or an address that cannot be used.
+        UserError: not an export, people or a run of another network, or an address that cannot
+            be used.
     """
     key = os.environ.get(KEY, "")
     if args.host not in LOCAL and not key:
@@ -41,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # malformed forms are answered
     model = Model(args.model, args.threads)
     model.open_whole()
+    frontier = read_frontier(args.run, model.manifest, args.policy) if args.run else ()
     people = open_people(args.people, model, args.gallery, args.metric)
     listening = listening_at(args.host, args.port)
     target = Target(args.budget_ms, args.mul_adds, args.policy)
@@ -48,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     limits = Limits(
         args.max_mib << 20, args.max_pixels, args.max_images, args.max_seconds, args.max_requests
     )
-    service = Service(model, people, scheduler, limits, Metrics(scheduler, people))
+    service = Service(model, people, scheduler, limits, Metrics(scheduler, people), frontier)
     hosts = frozenset() if args.host in ("0.0.0.0", "::") and not args.allow_host else LOCAL
     _describe(service, listening)
     serve(service, listening, key, hosts and hosts | {args.host.lower(), *args.allow_host})
