@@ -17,17 +17,18 @@ METRICS = ("rank1", "mAP")
 
 
 def main(exported: str, run: str, table: str = "results.csv") -> None:
-    measured = json.loads((Path(exported) / "manifest.json").read_text(encoding="utf-8"))[
-        "measured"
-    ]
-    summary, int8 = Summary.read(results_of(Path(run))), measured["int8"]
+    measured, int8 = (
+        json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["measured"]
+        for folder in (Path(exported), Path(exported) / "int8")
+    )
+    summary = Summary.read(results_of(Path(run)))
     ratios = {key: int8[key] for key in ("size_ratio", "images_per_second_ratio")}
     ratios["calibration_images"] = int8["calibration_images"]
     provenance = {key: getattr(summary, key) for key in PROVENANCE if key != "elapsed_s"}
     rows = [
         {
             "exit": exit,
-            **{f"{m}_float32": measured["onnxruntime"][exit][m] for m in METRICS},
+            **{f"{m}_float32": measured["accuracies"][exit][m] for m in METRICS},
             **{f"{m}_int8": found[m] for m in METRICS},
             **ratios,
             **provenance,

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,58 +42,10 @@ from tests.commands import export as main
 from tests.commands import gallery as gallery_main
 from tests.commands import runtime as runtime_main
 from tests.conftest import write_jpegs
-from tests.methods import BACKBONES, METHODS, SIZE, TODAY, class_of, method, on_backbone, save
+from tests.export.conftest import CARD, EXPORTED, REFUSED, Exported, noise
+from tests.methods import SIZE, method
 
 pytestmark = pytest.mark.system
-
-CARD = ModelCard(data="mini", recipe="a test")
-Exported = Callable[[str], Path]
-# hand-crafted features, whose operations ONNX does not have
-REFUSED = {"lomo"}
-ON_TODAYS = {f"dare on {name}": name for name in TODAY}
-# a network of each class: resnet50 of ResNets; those of TODAY's classes with DaRe
-CLASSES = {class_of(name): name for name in sorted(BACKBONES)}
-ALONE = [name for target, name in CLASSES.items() if target not in map(class_of, TODAY)]
-EXPORTED = [
-    pytest.param(name, marks=() if name == "dare" else pytest.mark.recipe)
-    for name in (*METHODS, *ALONE, *ON_TODAYS)
-    if name not in REFUSED
-]
-
-
-@pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory, people: Path) -> Exported:
-    """Method, backbone or DaRe on one -> a folder with `last.ckpt` and its export `out`.
-
-    DaRe's has an INT8 export, too.
-    """
-
-    @cache
-    def make(name: str) -> Path:
-        folder = tmp_path_factory.mktemp(name)
-        if name in ON_TODAYS:
-            model = on_backbone(ON_TODAYS[name], "dare")
-        else:
-            model = on_backbone(name) if name in BACKBONES else method(name)
-        model.hparams["card"] = CARD.to_dict()
-        words = ["--checkpoint", str(save(model, folder / "last.ckpt"))]
-        words += ["--out", str(folder / "out")]
-        if name == "dare":
-            words += ["dataset=market1501", f"dataset.root={people}", "--int8"]
-            words += ["--calibration", "16"]
-        assert main(words) == 0
-        return folder
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def dare(exported: Exported) -> Path:
-    return exported("dare")
-
-
-def noise(count: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (count, *SIZE, 3), np.uint8)
 
 
 def check_manifest(folder: Path, method: ReidModule) -> None:
@@ -292,11 +243,12 @@ def test_int8_is_another_model(dare: Path) -> None:
     full, small = Model(dare / "out"), Model(dare / "out" / "int8")
     assert small.manifest.precision == "int8"
     assert small.manifest.fingerprint != full.manifest.fingerprint
-    measured = full.manifest.measured
-    assert measured["pytorch"].keys() == measured["int8"]["accuracies"].keys()
-    assert measured["int8"]["calibration_images"] == 16
+    measured = small.manifest.measured
+    assert measured["pytorch"] == full.manifest.measured["pytorch"]
+    assert measured["pytorch"].keys() == measured["accuracies"].keys()
+    assert measured["calibration_images"] == 16
     sizes = [(model.folder / "model.onnx").stat().st_size for model in (small, full)]
-    assert measured["int8"]["size_ratio"] == pytest.approx(sizes[0] / sizes[1])
+    assert measured["size_ratio"] == pytest.approx(sizes[0] / sizes[1])
     assert sizes[0] < 0.8 * sizes[1]  # a tiny network: most bytes are names
     pixels = noise(5)
     for exit, rows in full.embed(pixels).items():

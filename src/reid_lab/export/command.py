@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.text import Text
+from omegaconf import DictConfig, OmegaConf
 
 from reid_lab.budget.mul_adds import count_exits, exit_dims
 from reid_lab.checkpoint import fingerprint_of_variant, open_model
@@ -21,10 +21,22 @@ from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.splits import check_rankable
 from reid_lab.dataset.transforms import MEAN, STD
 from reid_lab.doctor.examine import composed
-from reid_lab.files.console import head_table, stderr, stdout
+from reid_lab.export import show
+from reid_lab.export.measure import (
+    TestImages,
+    accuracies_of,
+    batches,
+    by_torch,
+    check_accuracies,
+    check_differences,
+    differences,
+    speed_ratio,
+)
+from reid_lab.export.scored import Format, TimingPlan, add_costs, write_scores
+from reid_lab.files.console import stderr
 from reid_lab.files.folders import replacing_folder
 from reid_lab.model import ReidModule
-from reid_lab.report.tables import mul_adds, percent
+from reid_lab.results.rows import COST
 from reid_lab.runtime.manifest import (
     INT8,
     MANIFEST,
@@ -33,6 +45,7 @@ from reid_lab.runtime.manifest import (
     Manifest,
     Preprocessing,
 )
+from reid_lab.runtime.model import Model
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
@@ -44,7 +57,7 @@ def export(args: Namespace) -> Manifest:
         UserError: something is missing or wrong, or the export differs from PyTorch; nothing
             was written.
     """
-    check_packages()
+    check_packages(args.to)
     check_target(args.out, args.overwrite)
     if args.int8 and not args.overrides:
         raise ExportError(
@@ -58,12 +71,16 @@ def export(args: Namespace) -> Manifest:
             "which the runtime does not know: train with model.kissme_clip=true and "
             "model.xqda_solver=eigen"
         )
-    data = data_set(args.overrides, image) if args.overrides else None
+    cfg = data_config(args.overrides, image) if args.overrides else None
+    data = data_set(cfg) if cfg else None
     with replacing_folder(args.out) as folder:
-        manifest = write_export(folder, method, image, key, data, args)
+        formats = write_export(folder, method, image, key, data, args)
+        if cfg and data and args.to:
+            config = tested_config(cfg, args.checkpoint)
+            write_scores(folder, formats, args.checkpoint, data, config)
         check_target(args.out, args.overwrite)  # it may have come meanwhile
-    print_outcome(args.out, manifest)
-    return manifest
+    show.outcome(args.out, formats)
+    return Manifest.read(args.out)
 
 
 def write_export(
@@ -73,104 +90,148 @@ def write_export(
     key: str,
     data: ReidDataModule | None,
     args: Namespace,
-) -> Manifest:
-    """The float32 export in `folder`, INT8 below it with `--int8`."""
-    from reid_lab.export.files import write_files  # takes onnx, which has been looked for by now
-    from reid_lab.export.measure import (
-        TestImages,
-        by_torch,
-        check_accuracies,
-        check_differences,
-        differences,
-    )
-    from reid_lab.export.trace import trace
-    from reid_lab.runtime.model import Model
+) -> list[Format]:
+    """All formats in `folder`, PyTorch first, ONNX next; compared, and timed with `--to`."""
+    from reid_lab.export.trace import trace  # takes onnx, which has been looked for by now
 
     costs, dims = count_exits(method, *image), exit_dims(method, *image)
     stream = method.stream_exits
     exits = tuple(ExportedExit(n, dims[n], costs[n], n in stream) for n in method.exit_names)
-    preprocessing = Preprocessing(image, MEAN, STD)
-    with working("trace"):
-        traced = trace(method, image)
     card = method.card.to_dict() if method.card else {}
-    plain = Manifest(key, "float32", preprocessing, exits, (), versions(), card=card)
-    manifest = write_files(folder, *traced, plain)
-    model = Model(folder)
-    found: dict[str, Any] = {"difference": differences(method, model)}
-    check_differences(found["difference"], args.tolerance)
+    preprocessing = Preprocessing(image, MEAN, STD)
+    plain = Manifest(key, "float32", preprocessing, exits, (), versions(args.to), card=card)
+    with working("trace"):
+        graph, network = trace(method, image)
+    formats = [Format("pytorch", args.checkpoint)]
+    formats += write_float32(folder, graph, network, plain, args.to)
+    for f in formats[1:]:
+        f.difference = differences(method, Model(f.path))
+        check_differences(f.difference, args.tolerance, f.name)
     if data is not None:
         test = TestImages(data, costs, args.batch_size)
-        with working("rank the test split with PyTorch and onnxruntime"):
-            found["pytorch"] = test.accuracies(by_torch(method))
-            found["onnxruntime"] = test.accuracies(model.embed)
-        found["dataset"] = data.benchmark.name
-        check_accuracies(found["pytorch"], found["onnxruntime"], args.map_tolerance)
+        with working("rank the test split in each format"):
+            formats[0].exits = test.rows(by_torch(method))
+            for f in formats[1:]:
+                f.exits = test.rows(Model(f.path).embed)
+                ours, found = accuracies_of(formats[0].exits), accuracies_of(f.exits)
+                check_accuracies(ours, found, args.map_tolerance, f.name)
         if args.int8:
             with working("INT8"):
-                found[INT8] = write_int8(folder, model, traced, test, args)
-    return write_measured(folder, manifest, found)
+                formats += write_int8(folder, graph, network.plans, test, args)
+                for f in formats:
+                    if f.precision == INT8:
+                        f.difference = differences(method, Model(f.path))
+                        f.exits = test.rows(Model(f.path).embed)
+    if args.to:
+        with working("time each format in processes of its own, in turns"):
+            plan = TimingPlan(args.batch_size, args.repeats, args.seconds, args.threads)
+            add_costs(formats, method, plain, plan)
+        COST.write(folder / COST.file, [row for f in formats for row in f.cost])
+    keep_measured(formats, data)
+    return formats
+
+
+def write_float32(
+    folder: Path, graph: Any, network: Any, plain: Manifest, to: Sequence[str]
+) -> list[Format]:
+    """ONNX in `folder`, the others in a folder each below it."""
+    from reid_lab.export.files import write_onnx, write_openvino, write_torchscript
+
+    formats = [Format("onnx", folder, write_onnx(folder, graph, network.plans, plain))]
+    if "openvino" in to:
+        room = folder / "openvino"
+        manifest = write_openvino(room, folder, replace(plain, file_format="openvino"))
+        formats.append(Format("openvino", room, manifest))
+    if "torchscript" in to:
+        room, manifest = folder / "torchscript", replace(plain, file_format="torchscript")
+        with working("trace as TorchScript"):
+            manifest = write_torchscript(room, network, network.plans, manifest)
+        formats.append(Format("torchscript", room, manifest))
+    return formats
 
 
 def write_int8(
-    folder: Path, model: Any, traced: tuple[Any, Any], test: Any, args: Namespace
-) -> dict[str, Any]:
-    """`folder`/int8, a whole export of its own; what it loses, its size and speed by ratio."""
-    from reid_lab.export.files import size_of, write_files
+    folder: Path, graph: Any, plans: Any, test: TestImages, args: Namespace
+) -> list[Format]:
+    """`folder`/int8, an export of its own, and with OpenVINO the same graph in openvino/int8."""
+    from reid_lab.export.files import last_size, write_onnx, write_openvino
     from reid_lab.export.int8 import QUANTISED, quantised
-    from reid_lab.export.measure import batches, speed_ratio
-    from reid_lab.runtime.model import Model
 
     images = test.data.images_of("fit")
     count = min(args.calibration, len(test.data.train_split))
     places = np.linspace(0, len(test.data.train_split) - 1, count).round().astype(int)
-    graph, plans = traced
-    small_graph = quantised(graph, batches(images, places, args.batch_size), folder)
-    full = model.manifest
-    key = fingerprint_of_variant(
-        full.fingerprint, INT8, small_graph.SerializeToString(deterministic=True)
-    )
-    plain = Manifest(key, "int8", full.preprocessing, full.exits, (), full.versions, card=full.card)
-    manifest = write_files(folder / INT8, small_graph, plans, plain)
-    small = Model(folder / INT8)
-    found = {
-        "accuracies": test.accuracies(small.embed),
+    small = quantised(graph, batches(images, places, args.batch_size), folder)
+    full = Manifest.read(folder)
+    content = small.SerializeToString(deterministic=True)
+    key = fingerprint_of_variant(full.fingerprint, INT8, content)
+    plain = replace(full, fingerprint=key, precision="int8", stages=(), crc32={})
+    room = folder / INT8
+    first = Format("onnx int8", room, write_onnx(room, small, plans, plain))
+    first.more = {
         "calibration_images": count,
         "quantised": list(QUANTISED),
-        "size_ratio": size_of(folder / INT8) / size_of(folder),
-        "images_per_second_ratio": speed_ratio(small, model, args.batch_size),
+        "size_ratio": last_size(room) / last_size(folder),
+        "images_per_second_ratio": speed_ratio(Model(room), Model(folder), args.batch_size),
     }
-    write_measured(folder / INT8, manifest, found)
-    return found
+    formats = [first]
+    if "openvino" in args.to:
+        # the same graph, but other rounding: its embeddings are not mixed with onnxruntime's
+        key = fingerprint_of_variant(key, "openvino", b"")
+        plain = replace(plain, fingerprint=key, file_format="openvino")
+        room = folder / "openvino" / INT8
+        formats.append(Format("openvino int8", room, write_openvino(room, folder / INT8, plain)))
+    return formats
 
 
-def write_measured(folder: Path, manifest: Manifest, found: dict[str, Any]) -> Manifest:
-    measured = replace(manifest, measured=found)
-    measured.write(folder)
-    return measured
+def keep_measured(formats: Sequence[Format], data: ReidDataModule | None) -> None:
+    """Add to each manifest what was found."""
+    torchs = accuracies_of(formats[0].exits)
+    for f in formats[1:]:
+        found: dict[str, Any] = {"difference": f.difference}
+        if data is not None:
+            found |= {"dataset": data.benchmark.name, "pytorch": torchs}
+            found["accuracies"] = accuracies_of(f.exits)
+        f.manifest = replace(Manifest.read(f.path), measured=found | f.more)
+        f.manifest.write(f.path)
 
 
-def data_set(overrides: Sequence[str], image: tuple[int, int]) -> ReidDataModule:
-    """What `overrides` compose, at the checkpoint's image size, one view an image.
+def data_config(overrides: Sequence[str], image: tuple[int, int]) -> DictConfig:
+    """What `overrides` compose, at the checkpoint's image size, one view an image."""
+    fixed = {"height": image[0], "width": image[1], "views": 1}
+    return composed([*overrides, *(f"dataset.transforms.{k}={v}" for k, v in fixed.items())])
+
+
+def tested_config(cfg: DictConfig, checkpoint: Path) -> str:
+    """The config of a test of the checkpoint on these data, as YAML."""
+    parts = {"task": "test", "ckpt_path": str(checkpoint), "seed": cfg.seed}
+    return OmegaConf.to_yaml(
+        {**parts, "dataset": OmegaConf.to_container(cfg.dataset, resolve=True)}
+    )
+
+
+def data_set(cfg: DictConfig) -> ReidDataModule:
+    """The data set of a config, rendered.
 
     Raises:
         UserError: no data set, or one that cannot be ranked.
     """
-    fixed = {"height": image[0], "width": image[1], "views": 1}
-    own = [f"dataset.transforms.{name}={value}" for name, value in fixed.items()]
-    data = build_data(composed([*overrides, *own]))
+    data = build_data(cfg)
     data.render()
     # it is not trained on: P and K are not checked
     check_rankable(data.benchmark.name, *data.splits("test"), data.benchmark.protocol.hidden)
     return data
 
 
-def check_packages() -> None:
+def check_packages(to: Sequence[str]) -> None:
     """Raises:
     ExportError: a package that exporting takes is not installed.
     """
-    missing = [name for name in PACKAGES if find_spec(name) is None]
-    if missing:
-        raise ExportError(f"{', '.join(missing)} not installed: pip install 'reid-lab[export]'")
+    for extra, names in (("export", PACKAGES), ("openvino", ("openvino",))):
+        missing = [name for name in names if find_spec(name) is None]
+        if missing and (extra == "export" or extra in to):
+            raise ExportError(
+                f"{', '.join(missing)} not installed: pip install 'reid-lab[{extra}]'"
+            )
 
 
 def check_target(out: Path, overwrite: bool) -> None:
@@ -183,33 +244,10 @@ def check_target(out: Path, overwrite: bool) -> None:
         raise ExportError(f"{out} is no export and is not overwritten: choose another --out")
 
 
-def versions() -> dict[str, str]:
-    return {name: version(name) for name in ("reid-lab", "torch", *PACKAGES)}
+def versions(to: Sequence[str]) -> dict[str, str]:
+    more = ["openvino"] * ("openvino" in to)
+    return {name: version(name) for name in ("reid-lab", "torch", *PACKAGES, *more)}
 
 
 def working(what: str) -> AbstractContextManager[Any]:
     return stderr.status(f"{what} ...")
-
-
-def print_outcome(folder: Path, manifest: Manifest) -> None:
-    """A row an exit: cost, difference from PyTorch, accuracies where they were measured."""
-    found = manifest.measured
-    rows = {"ONNX": found.get("onnxruntime"), "PyTorch": found.get("pytorch")}
-    rows["INT8"] = found.get(INT8, {}).get("accuracies")
-    ranked = [name for name, accuracies in rows.items() if accuracies]
-    heads = [f"{metric} {name}" for name in ranked for metric in ("Rank-1", "mAP")]
-    table = head_table("Exit", "Mul-Adds", "Max diff", *heads)
-    for e in manifest.exits:
-        accuracies = [rows[name][e.name] for name in ranked]  # type: ignore[index]
-        cells = [percent(a[metric]) for a in accuracies for metric in ("rank1", "mAP")]
-        gap = found["difference"][e.name]["relative"]
-        table.add_row(Text(e.name), mul_adds(e.mul_adds), f"{gap:.1g}", *cells)
-    stdout.print(table)
-    if INT8 in found:
-        small = found[INT8]
-        stdout.print(
-            f"INT8: {percent(small['size_ratio'])} of the bytes, "
-            f"{small['images_per_second_ratio']:.2f} times the images/s"
-        )
-    line = f"{folder}: stages {len(manifest.stages)}, fingerprint {manifest.fingerprint[:12]}"
-    stdout.print(Text(line), soft_wrap=True)

@@ -1,7 +1,8 @@
-"""The files of an export: the whole network, the chain, the manifest."""
+"""The files of an export: the whole network, the chain, the manifest; one function a format."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -10,43 +11,118 @@ from pathlib import Path
 import onnx
 
 from reid_lab.export.graph import chain, describe, inputs_of, outputs_of, whole, write
-from reid_lab.export.trace import StepNames
-from reid_lab.runtime.manifest import STAGES, WHOLE, Manifest, Stage
+from reid_lab.export.script import scripted, scripted_stages
+from reid_lab.export.trace import Network, StepNames
+from reid_lab.optional import load
+from reid_lab.runtime.engines import FACTS
+from reid_lab.runtime.manifest import STAGES, SUFFIXES, Manifest, Stage, beside
 from reid_lab.runtime.model import crc32_of
 
 NOT_IN_FILES = {"stages", "measured", "crc32"}  # of a manifest's fields
 
 
-def write_files(
+def write_onnx(
     folder: Path, graph: onnx.ModelProto, plans: Sequence[StepNames], manifest: Manifest
 ) -> Manifest:
     """Write the network into `folder`; the manifest with its stages.
 
     Every file has the manifest's facts in its metadata, the fingerprint among them.
     """
-    files = [file_of(number, plan.exit) for number, plan in enumerate(plans, 1)]
-    parts = dict(zip(files, chain(graph, plans), strict=True))
-    stages = tuple(Stage(file, inputs_of(m), outputs_of(m)) for file, m in parts.items())
-    manifest = replace(manifest, stages=stages)
-    facts = {k: v for k, v in asdict(manifest).items() if k not in NOT_IN_FILES}
-    for file, model in {WHOLE: whole(graph, plans), **parts}.items():
-        describe(model, facts)
+    parts = chain(graph, plans)
+    stages = _stages(plans, manifest, [(inputs_of(part), outputs_of(part)) for part in parts])
+    files = {manifest.whole: whole(graph, plans)}
+    files |= dict(zip((stage.file for stage in stages), parts, strict=True))
+    for file, model in files.items():
+        describe(model, facts_of(manifest))
         write(model, folder / file)
-    manifest = replace(manifest, crc32=_checksums(folder))
+    return _completed(folder, manifest, stages)
+
+
+def write_openvino(folder: Path, source: Path, manifest: Manifest) -> Manifest:
+    """Write the ONNX export in `source` as OpenVINO's `.xml` and `.bin`, weights as they are.
+
+    INT8 stays INT8: OpenVINO runs a graph in QDQ form by its own kernels. It has stages alone,
+    see `Manifest.chained`.
+    """
+    openvino = load("openvino", "--to openvino")
+    original = Manifest.read(source)
+    stages = tuple(
+        replace(stage, file=str(Path(stage.file).with_suffix(".xml").as_posix()))
+        for stage in original.stages
+    )
+    files = {} if manifest.chained else {original.whole: manifest.whole}
+    files |= {old.file: new.file for old, new in zip(original.stages, stages, strict=True)}
+    (folder / STAGES).mkdir(parents=True)
+    for old, new in files.items():
+        network = openvino.Core().read_model(str(source / old))
+        for key, text in facts_of(manifest).items():
+            network.set_rt_info(text, [FACTS, key])
+        openvino.save_model(network, str(folder / new), compress_to_fp16=False)
+    return _completed(folder, manifest, stages)
+
+
+def write_torchscript(
+    folder: Path, network: Network, plans: Sequence[StepNames], manifest: Manifest
+) -> Manifest:
+    """Write the network as TorchScript: traced, frozen, its norms folded."""
+    parts = list(scripted_stages(network, plans))
+    stages = _stages(plans, manifest, [(part.inputs, part.outputs) for part in parts])
+    files = {manifest.whole: scripted(network, plans)}
+    files |= dict(zip((stage.file for stage in stages), parts, strict=True))
+    (folder / STAGES).mkdir(parents=True)
+    for file, part in files.items():
+        facts = facts_of(manifest)
+        facts |= {"inputs": json.dumps(part.inputs), "outputs": json.dumps(part.outputs)}
+        part.save(folder / file, {FACTS: json.dumps(facts)})
+    return _completed(folder, manifest, stages)
+
+
+def facts_of(manifest: Manifest) -> dict[str, str]:
+    """What each file keeps of the manifest: texts as they are, the rest as JSON."""
+    facts = {k: v for k, v in asdict(manifest).items() if k not in NOT_IN_FILES}
+    return {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
+
+
+def _stages(
+    plans: Sequence[StepNames],
+    manifest: Manifest,
+    ends: Sequence[tuple[tuple[str, ...], tuple[str, ...]]],
+) -> tuple[Stage, ...]:
+    suffix = SUFFIXES[manifest.file_format]
+    return tuple(
+        Stage(_file_of(number, plan.exit, suffix), *ends[number - 1])
+        for number, plan in enumerate(plans, 1)
+    )
+
+
+def _file_of(number: int, exit: str, suffix: str) -> str:
+    """01_stage1.onnx; what a file system might not like becomes an underscore."""
+    return f"{STAGES}/{number:02}_{re.sub(r'[^A-Za-z0-9._-]', '_', exit)}{suffix}"
+
+
+def _completed(folder: Path, manifest: Manifest, stages: tuple[Stage, ...]) -> Manifest:
+    """Write the manifest, with the stages and a checksum of each file."""
+    paths = [*folder.glob("model.*"), *(folder / STAGES).iterdir()]
+    checksums = {path.relative_to(folder).as_posix(): crc32_of(path) for path in sorted(paths)}
+    manifest = replace(manifest, stages=stages, crc32=checksums)
     manifest.write(folder)
     return manifest
 
 
-def _checksums(folder: Path) -> dict[str, int]:
-    paths = [*folder.glob(f"{WHOLE}*"), *(folder / STAGES).iterdir()]
-    return {path.relative_to(folder).as_posix(): crc32_of(path) for path in sorted(paths)}
+def last_size(folder: Path) -> int:
+    """Bytes of the files that the last exit takes."""
+    manifest = Manifest.read(folder)
+    return sizes_of(folder, manifest)[manifest.names[-1]]
 
 
-def file_of(number: int, exit: str) -> str:
-    """01_stage1.onnx; what a file system might not like becomes an underscore."""
-    return f"{STAGES}/{number:02}_{re.sub(r'[^A-Za-z0-9._-]', '_', exit)}.onnx"
-
-
-def size_of(folder: Path) -> int:
-    """Bytes of the whole network."""
-    return sum(path.stat().st_size for path in folder.glob(f"{WHOLE}*"))
+def sizes_of(folder: Path, manifest: Manifest) -> dict[str, int]:
+    """Exit -> bytes of the files that are opened for it: the stages up to it, of the last exit
+    the whole network where it has a file."""
+    sizes, total = {}, 0
+    for stage in manifest.stages:
+        names = {stage.file, beside(stage.file, manifest.file_format)}
+        total += sum((folder / name).stat().st_size for name in names & manifest.crc32.keys())
+        sizes[stage.exit] = total
+    if not manifest.chained:
+        sizes[manifest.names[-1]] = sum(path.stat().st_size for path in folder.glob("model.*"))
+    return sizes

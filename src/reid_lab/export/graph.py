@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -79,12 +78,11 @@ def outputs_of(model: onnx.ModelProto) -> tuple[str, ...]:
     return tuple(value.name for value in model.graph.output)
 
 
-def describe(model: onnx.ModelProto, metadata: Mapping[str, object]) -> None:
-    """Set `metadata_props`: texts as they are, the rest as JSON."""
+def describe(model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
+    """Set `metadata_props`."""
     del model.metadata_props[:]
     for key, value in metadata.items():
-        text = value if isinstance(value, str) else json.dumps(value)
-        model.metadata_props.add(key=key, value=text)
+        model.metadata_props.add(key=key, value=value)
 
 
 def write(model: onnx.ModelProto, path: Path) -> None:

@@ -1,9 +1,10 @@
 """INT8: the network's convolutions and matrix products, quantised by onnxruntime.
 
 Static and symmetric, in QDQ form: weights a channel each, activations by the ranges (MinMax) that
-calibration images reach. Depthwise convolutions stay float32: they have few of the Mul-Adds, and
-the accuracy falls most by them (experiments/int8). The states that pass between stages stay
-float32, so that chain and whole compute the same.
+calibration images reach. Weights have 7 bits: processors without INT8 dot products (AVX2, AVX-512
+without VNNI) add pairs of products in 16 bits, which overflow with 8. Depthwise convolutions stay
+float32: they have few of the Mul-Adds, and the accuracy falls most by them (experiments/int8). The
+states that pass between stages stay float32, so that chain and whole compute the same.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ def quantised(graph: onnx.ModelProto, pixels: Iterable[np.ndarray], room: Path) 
                 op_types_to_quantize=list(QUANTISED),
                 nodes_to_exclude=depthwise,
                 per_channel=True,
+                reduce_range=True,
                 activation_type=QuantType.QInt8,
                 weight_type=QuantType.QInt8,
                 calibrate_method=CalibrationMethod.MinMax,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.images import Images
 from reid_lab.dataset.transforms import normalise
 from reid_lab.model import ReidModule
+from reid_lab.results.rows import ExitRow
 from reid_lab.retrieval import Embeddings, Exit, Ids, evaluate
 from reid_lab.runtime.manifest import ExportError
 from reid_lab.runtime.model import Model, Values
@@ -55,8 +56,10 @@ def differences(method: ReidModule, model: Model, seed: int = 0) -> dict[str, di
     return found
 
 
-def check_differences(found: Mapping[str, Mapping[str, float]], tolerance: float) -> None:
-    """Whether the export is PyTorch's network.
+def check_differences(
+    found: Mapping[str, Mapping[str, float]], tolerance: float, what: str = "onnxruntime"
+) -> None:
+    """Whether the export is PyTorch's network, as run by `what`.
 
     Raises:
         ExportError: an exit differs by more than `tolerance`, or is not finite.
@@ -65,7 +68,7 @@ def check_differences(found: Mapping[str, Mapping[str, float]], tolerance: float
     if far:
         listed = ", ".join(f"{name} {gap:.2g}" for name, gap in far.items())
         raise ExportError(
-            f"onnxruntime's embeddings differ from PyTorch's by more than --tolerance "
+            f"{what}'s embeddings differ from PyTorch's by more than --tolerance "
             f"{tolerance:g} of their largest value: {listed}. Nothing was written; raise it only "
             "if the accuracies agree"
         )
@@ -79,8 +82,8 @@ class TestImages:
     mul_adds: Mapping[str, int]
     batch_size: int
 
-    def accuracies(self, embed: Embed) -> Accuracies:
-        """Exit -> `mAP` and `rank1` (0 to 1) by the data set's protocol.
+    def rows(self, embed: Embed) -> list[ExitRow]:
+        """The accuracies of each exit by the data set's protocol.
 
         Raises:
             ExportError: embeddings that cannot be ranked.
@@ -97,10 +100,19 @@ class TestImages:
             table = evaluate(embeddings, protocol=self.data.benchmark.protocol).table()
         except ValueError as error:
             raise ExportError(f"the test split cannot be ranked: {error}") from error
-        return {row["name"]: {"mAP": row["mAP"], "rank1": row["rank1"]} for row in table}
+        return [ExitRow(**row) for row in table]
+
+    def accuracies(self, embed: Embed) -> Accuracies:
+        """Exit -> `mAP` and `rank1` (0 to 1), see `rows`."""
+        return accuracies_of(self.rows(embed))
 
     def _batches(self, count: int) -> Iterator[np.ndarray]:
         yield from batches(self.data.images_of("test"), range(count), self.batch_size)
+
+
+def accuracies_of(rows: Iterable[ExitRow]) -> Accuracies:
+    """Exit -> `mAP` and `rank1`."""
+    return {row.name: {"mAP": row.mAP, "rank1": row.rank1} for row in rows}
 
 
 def batches(images: Images, places: range | np.ndarray, size: int) -> Iterator[np.ndarray]:
@@ -111,7 +123,9 @@ def batches(images: Images, places: range | np.ndarray, size: int) -> Iterator[n
             yield np.ascontiguousarray(np.stack(found).transpose(0, 2, 3, 1))
 
 
-def check_accuracies(torchs: Accuracies, found: Accuracies, tolerance: float) -> None:
+def check_accuracies(
+    torchs: Accuracies, found: Accuracies, tolerance: float, what: str = "onnxruntime"
+) -> None:
     """Whether the export ranks as PyTorch does.
 
     Raises:
@@ -125,7 +139,7 @@ def check_accuracies(torchs: Accuracies, found: Accuracies, tolerance: float) ->
     ]
     if far:
         raise ExportError(
-            f"onnxruntime ranks the test split otherwise than PyTorch, by more than "
+            f"{what} ranks the test split otherwise than PyTorch, by more than "
             f"--map-tolerance {tolerance:g}: {'; '.join(far)}. Nothing was written"
         )
 

@@ -47,9 +47,9 @@ class Network(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, method: ReidModule) -> None:
+    def __init__(self, method: ReidModule, image: tuple[int, int]) -> None:
         super().__init__()
-        self.method = method
+        self.method, self.image = method, image
         self.plans: list[StepNames] = []
         # as `reid_lab.dataset.transforms.normalise` does it
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1) * 255)
@@ -64,11 +64,15 @@ class Network(nn.Module):
 
     def steps(self, pixels: Tensor) -> Iterator[tuple[str, State, State, Tensor]]:
         """Each exit with the state before it, the state after it, its embeddings."""
-        state: State = ((pixels.permute(0, 3, 1, 2).float() - self.mean) * self.scale,)
+        state: State = (self.normalised(pixels),)
         for exit in self.method.exit_names:
             after, rows = self.method.step(exit, state)
             yield exit, state, after, rows.float()
             state = after
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Pixels (N, H, W, 3) uint8 -> images (N, 3, H, W)."""
+        return (pixels.permute(0, 3, 1, 2).float() - self.mean) * self.scale
 
     def plan(self, pixels: Tensor) -> list[StepNames]:
         """By running it: a tensor that a step passes on keeps the name that it has."""
@@ -132,16 +136,16 @@ def _hardtanh(
     return input.clamp(min_val, max_val)
 
 
-def trace(method: ReidModule, image: tuple[int, int]) -> tuple[onnx.ModelProto, list[StepNames]]:
-    """A method in eval mode on the CPU, for images (height, width), and what its steps pass on.
+def trace(method: ReidModule, image: tuple[int, int]) -> tuple[onnx.ModelProto, Network]:
+    """A method in eval mode on the CPU, for images (height, width), as a graph and as a module.
 
-    The graph's outputs are all `names` of the plans.
+    The graph's outputs are all `names` of the module's plans.
 
     Raises:
         ExportError: it does what ONNX cannot, or takes one number of images only.
     """
     pixels = torch.zeros(TRACED, *image, 3, dtype=torch.uint8)
-    network = Network(method).eval()
+    network = Network(method, image).eval()
     with torch.no_grad():
         network.plans = network.plan(pixels)
         try:
@@ -156,7 +160,7 @@ def trace(method: ReidModule, image: tuple[int, int]) -> tuple[onnx.ModelProto, 
                 f"{reason.strip()}): serve it with PyTorch, or write its steps with operations "
                 "that ONNX has, for any number of images"
             ) from error
-    return graph, network.plans
+    return graph, network
 
 
 def _graph(network: Network, pixels: Tensor) -> onnx.ModelProto:

@@ -61,6 +61,10 @@ class CostRow:
     Bytes, milliseconds, joules; cumulative up to the exit. `mul_adds`, `peak_memory_bytes`,
     `latency_*_ms`, `images_per_second` and `joules_per_image` are of one view of an image (`per`
     is `view`); those of older runs of an image with all its `views` at once (`image`).
+
+    Of an export (`reid-lab export --to`): its `format`, `file_bytes` of the files that are opened
+    for the exit, and `process_bytes`, the most that a process held in memory that embedded single
+    images, its libraries included.
     """
 
     exit: str
@@ -87,6 +91,9 @@ class CostRow:
     allocator: str
     precision: str
     per: str = "image"
+    format: str = "pytorch"
+    file_bytes: float = math.nan
+    process_bytes: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)

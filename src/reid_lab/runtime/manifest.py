@@ -14,8 +14,10 @@ from reid_lab.files.strict_json import check_format, checked, file_in, read_json
 from reid_lab.files.tables import write_json
 from reid_lab.types import Side
 
-MANIFEST, WHOLE, STAGES, INT8 = "manifest.json", "model.onnx", "stages", "int8"
-DATA = ".data"  # behind the name of a file whose weights lie beside it
+MANIFEST, STAGES, INT8 = "manifest.json", "stages", "int8"
+FileFormat = Literal["onnx", "openvino", "torchscript"]
+SUFFIXES: dict[FileFormat, str] = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt"}
+DATA = ".data"  # behind the name of an ONNX file whose weights lie beside it
 FORMAT = 1
 PIXELS = "pixels"  # the name of the network's input
 Precision = Literal["float32", "int8"]
@@ -46,7 +48,10 @@ class Stage:
     """
 
     # in the export's folder, as `reid_lab.export` names it; `$` would match before a line's end
-    file: Annotated[str, Field(max_length=300, pattern=rf"\A{STAGES}/\d+_[A-Za-z0-9._-]+\.onnx\z")]
+    file: Annotated[
+        str,
+        Field(max_length=300, pattern=rf"\A{STAGES}/\d+_[A-Za-z0-9._-]+\.(onnx|xml|pt)\z"),
+    ]
     inputs: Annotated[tuple[Name, ...], Field(min_length=1)]
     outputs: Annotated[tuple[Name, ...], Field(min_length=1)]
 
@@ -79,6 +84,7 @@ class Manifest:
         measured: results of the comparison with PyTorch.
         crc32: of each file, by its name; exports from before it was kept are run without.
         card: the training data, their terms, pre-training and recipe (`reid_lab.results.card`).
+        file_format: of its files; older exports are ONNX.
     """
 
     fingerprint: Name
@@ -91,6 +97,19 @@ class Manifest:
     crc32: dict[str, Annotated[int, Field(ge=0, lt=2**32)]] = field(default_factory=dict)
     card: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
+    file_format: FileFormat = "onnx"
+
+    @property
+    def whole(self) -> str:
+        """The file of the whole network."""
+        return whole_file(self.file_format)
+
+    @property
+    def chained(self) -> bool:
+        """Whether there are stages alone: given all of an INT8 network, OpenVINO moves the rounding
+        across the ends of stages, and an exit's embeddings would differ with and without early
+        exit."""
+        return self.file_format == "openvino" and self.precision == "int8"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -122,7 +141,7 @@ class Manifest:
         try:
             content = read_json(path)
             check_format(path, content, FORMAT)
-            manifest = checked(path, content, Manifest, {"crc32", "card"})
+            manifest = checked(path, content, Manifest, {"crc32", "card", "file_format"})
             manifest.check_chain(path)
         except UserError as error:
             raise ExportError(f"{error}. Copy the export again, or export again") from error
@@ -135,6 +154,9 @@ class Manifest:
             ExportError: they cannot.
         """
         there, files = {PIXELS}, [stage.file for stage in self.stages]
+        suffix = SUFFIXES[self.file_format]
+        if other := next((file for file in files if not file.endswith(suffix)), None):
+            raise ExportError(f"{path}: {other} is no file of the format {self.file_format}")
         for stage in self.stages:
             missing = {*stage.inputs} - there
             if missing or not there.isdisjoint(stage.outputs):
@@ -149,3 +171,13 @@ class Manifest:
                 f"{path}: the stages end at {', '.join(ends)}, the exits are "
                 f"{', '.join(self.names)}: they must be the same, each once"
             )
+
+
+def whole_file(file_format: FileFormat) -> str:
+    """The file of the whole network in an export of that format."""
+    return f"model{SUFFIXES[file_format]}"
+
+
+def beside(file: str, file_format: FileFormat) -> str:
+    """The file in which the weights of `file` may lie."""
+    return file[: -len(".xml")] + ".bin" if file_format == "openvino" else f"{file}{DATA}"

@@ -1,4 +1,4 @@
-"""Run an exported network with onnxruntime, whole or stage by stage."""
+"""Run an exported network, whole or stage by stage, by the engine of its format."""
 
 from __future__ import annotations
 
@@ -7,20 +7,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from reid_lab.budget.currency import ExitCosts
 from reid_lab.budget.router import Indices, Mask, route
+from reid_lab.errors import UserError
 from reid_lab.files.gallery_files import CHUNK, crc32
+from reid_lab.runtime.engines import ENGINES, Engine
 from reid_lab.runtime.images import read
 from reid_lab.runtime.inputs import select_exits
-from reid_lab.runtime.manifest import DATA, MANIFEST, PIXELS, WHOLE, ExportError, Manifest
+from reid_lab.runtime.manifest import MANIFEST, PIXELS, ExportError, Manifest, beside
 from reid_lab.runtime.weights import weight_files
-
-if TYPE_CHECKING:
-    import onnxruntime
 
 MOST_THREADS = 1024
 Values = dict[str, np.ndarray]  # by name, the images along axis 0
@@ -44,8 +42,9 @@ class Model:
 
     Args:
         folder: the export.
-        threads: number of threads for one operator; 0 takes all cores.
-        providers: onnxruntime's execution providers; the first available one is used.
+        threads: number of threads for one operator; 0 takes all cores (TorchScript: torch's own).
+        providers: onnxruntime's execution providers; the first available one is used. Other
+            formats run on the CPU.
 
     Raises:
         ExportError: not an export, a newer format, or files of two exports.
@@ -62,7 +61,7 @@ class Model:
         self.folder = Path(folder)
         self.manifest = Manifest.read(self.folder)
         self.threads, self.providers = threads, list(providers)
-        self._sessions: dict[str, onnxruntime.InferenceSession] = {}
+        self._engines: dict[str, Engine] = {}
 
     def embed(self, pixels: np.ndarray, exits: Sequence[str] | str | None = None) -> Values:
         """Embed (N, H, W, 3) uint8 RGB: exit -> (N, D) float32.
@@ -75,8 +74,8 @@ class Model:
         names = select_exits(exits, self.manifest.names)
         if not len(pixels):
             return {name: self._none(name) for name in names}
-        if names[-1] == self.manifest.names[-1]:
-            return self._ran(WHOLE, names, {PIXELS: pixels})
+        if names[-1] == self.manifest.names[-1] and not self.manifest.chained:
+            return self._ran(self.manifest.whole, names, {PIXELS: pixels})
         return self._staged(pixels, names)
 
     def embed_until(self, pixels: np.ndarray, exit: str) -> np.ndarray:
@@ -192,12 +191,14 @@ class Model:
         return _joined([self.embed(pixels) for pixels in self._batches(paths, batch_size)])
 
     def open_whole(self) -> None:
-        """Open the whole network now, so that errors are raised before images are read.
+        """Open all that `embed` runs now, so that errors are raised before images are read.
 
         Raises:
             ExportError: it is missing, damaged, not a network, or of another export.
         """
-        self._session(WHOLE)
+        stages = [stage.file for stage in self.manifest.stages]
+        for file in stages if self.manifest.chained else [self.manifest.whole]:
+            self._engine(file)
 
     @property
     def image(self) -> tuple[int, int]:
@@ -224,10 +225,10 @@ class Model:
             ExportError: it cannot be run, or its embeddings are not as in the manifest, or not
                 finite.
         """
-        session = self._session(file)
+        engine = self._engine(file)
         try:
-            found = dict(zip(names, session.run(list(names), given), strict=True))
-        except Exception as error:  # onnxruntime's errors have no common base
+            found = dict(zip(names, engine.run(names, given), strict=True))
+        except Exception as error:  # the engines' errors have no common base
             raise ExportError(
                 f"{self.folder / file} cannot be run ({_first(error)}): export again"
             ) from error
@@ -248,40 +249,37 @@ class Model:
                 )
         return found
 
-    def _session(self, file: str) -> onnxruntime.InferenceSession:
+    def _engine(self, file: str) -> Engine:
         """Open a file, once.
 
         Raises:
             ExportError: it is missing, damaged, not a network, or of another export.
+            MissingPackageError: what runs it is not installed.
         """
-        if file not in self._sessions:
-            self._sessions[file] = self._opened(file)
-        return self._sessions[file]
+        if file not in self._engines:
+            self._engines[file] = self._opened(file)
+        return self._engines[file]
 
-    def _opened(self, file: str) -> onnxruntime.InferenceSession:
-        try:
-            import onnxruntime
-        except ModuleNotFoundError as error:
-            raise ExportError(f"{error}: pip install onnxruntime") from error
+    def _opened(self, file: str) -> Engine:
         path = self.folder / file
         self._check_file(file)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.log_severity_level = 4  # fatal: errors are raised
         try:
-            session = onnxruntime.InferenceSession(str(path), options, providers=self.providers)
-        except Exception as error:  # onnxruntime's errors have no common base
+            engine = ENGINES[self.manifest.file_format](path, self.threads, self.providers)
+        except UserError:
+            raise
+        except Exception as error:  # the engines' errors have no common base
             raise ExportError(f"{path} cannot be opened ({_first(error)}): export again") from error
-        self._check_facts(path, session)
-        return session
+        self._check_facts(path, engine)
+        return engine
 
     def _check_file(self, file: str) -> None:
-        """Check a file and its weights before onnxruntime opens them.
+        """Check a file and its weights before they are opened.
 
         Raises:
             ExportError: a file is missing, lies elsewhere, or has changed since it was written.
         """
-        for name in (file, f"{file}{DATA}"):
+        weights = beside(file, self.manifest.file_format)
+        for name in (file, weights):
             path = self.folder / name
             if name != file and not path.exists():
                 continue
@@ -296,24 +294,32 @@ class Model:
                     f"{wanted:08x} of {MANIFEST}), or is of another export: copy the export "
                     "again, or export again"
                 )
-        path = self.folder / file
+        if self.manifest.file_format == "onnx":
+            self._check_weights(self.folder / file, Path(weights).name)
+
+    def _check_weights(self, path: Path, allowed: str) -> None:
+        """Check that an ONNX file reads weights from no file but `allowed`.
+
+        Raises:
+            ExportError: it does, or is no ONNX file.
+        """
         try:
-            elsewhere = weight_files(path.read_bytes()) - {f"{path.name}{DATA}"}
+            elsewhere = weight_files(path.read_bytes()) - {allowed}
         except ValueError as error:
             raise ExportError(f"{path} cannot be opened ({error}): export again") from error
         if elsewhere:
             raise ExportError(
                 f"{path} cannot be opened: it reads weights from {', '.join(sorted(elsewhere))}, "
-                f"only {path.name}{DATA} is allowed: export again"
+                f"only {allowed} is allowed: export again"
             )
 
-    def _check_facts(self, path: Path, session: onnxruntime.InferenceSession) -> None:
+    def _check_facts(self, path: Path, engine: Engine) -> None:
         """Check the metadata of a file.
 
         Raises:
             ExportError: the file and the manifest do not agree.
         """
-        facts, manifest = session.get_modelmeta().custom_metadata_map, self.manifest
+        facts, manifest = engine.facts, self.manifest
         found = facts.get("fingerprint", "none")
         if found != manifest.fingerprint:
             raise ExportError(
@@ -331,11 +337,10 @@ class Model:
                 raise ExportError(
                     f"{path} has other {key} than the manifest beside it: export again"
                 )
-        shapes = {given.name: given.shape for given in session.get_inputs()}
-        wanted = [*self.image, 3]
-        if PIXELS in shapes and shapes[PIXELS][1:] != wanted:
+        shape, wanted = engine.shapes.get(PIXELS), [*self.image, 3]
+        if shape is not None and [*shape[1:]] != wanted:
             raise ExportError(
-                f"{path} takes pixels {shapes[PIXELS][1:]}, {MANIFEST} has {wanted}: export again"
+                f"{path} takes pixels {[*shape[1:]]}, {MANIFEST} has {wanted}: export again"
             )
 
     def _check(self, pixels: np.ndarray) -> None:
@@ -362,7 +367,7 @@ def _checked(exit: str, out: np.ndarray, images: int) -> Mask:
 
 
 def _first(error: Exception) -> str:
-    """The first line of onnxruntime's message."""
+    """The first line of an engine's message."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
 
 

@@ -1,0 +1,123 @@
+"""One file of an export, opened by what runs it: onnxruntime, OpenVINO or TorchScript."""
+
+from __future__ import annotations
+
+import json
+import threading
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from reid_lab.optional import load
+from reid_lab.runtime.manifest import FileFormat
+
+FACTS = "reid_lab"  # where a file keeps the manifest's facts, beside those of its writer
+
+
+class Engine(Protocol):
+    """A network that is ready to run.
+
+    Attributes:
+        facts: key -> text, as the export has written them.
+        shapes: input -> its axes, of those whose shape the file keeps; text is any size.
+    """
+
+    facts: Mapping[str, str]
+    shapes: Mapping[str, Sequence[Any]]
+
+    def run(self, names: Sequence[str], given: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """The outputs `names` of the inputs `given`, the images along axis 0."""
+
+
+class OnnxEngine:
+    """An `.onnx` file in onnxruntime.
+
+    Args:
+        threads: of one operator; 0 takes all cores.
+        providers: execution providers; the first available one is used.
+    """
+
+    def __init__(self, path: Path, threads: int, providers: Sequence[str]) -> None:
+        onnxruntime = load("onnxruntime", path.name)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 4  # fatal: errors are raised
+        self.session = onnxruntime.InferenceSession(str(path), options, providers=[*providers])
+        self.facts: Mapping[str, str] = self.session.get_modelmeta().custom_metadata_map
+        self.shapes: Mapping[str, Sequence[Any]] = {
+            given.name: given.shape for given in self.session.get_inputs()
+        }
+
+    def run(self, names: Sequence[str], given: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        found: list[np.ndarray] = self.session.run(list(names), dict(given))
+        return found
+
+
+class OpenvinoEngine:
+    """An `.xml` file, with its weights in a `.bin` beside it, in OpenVINO on the CPU.
+
+    What is not INT8 is computed in float32, also where the processor would be faster in bfloat16.
+
+    Args:
+        threads: 0 takes all cores.
+    """
+
+    def __init__(self, path: Path, threads: int, _: Sequence[str]) -> None:
+        openvino = load("openvino", path.name)
+        network = openvino.Core().read_model(str(path), str(path.with_suffix(".bin")))
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        settings |= {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": str(threads)}
+        compiled = openvino.compile_model(network, "CPU", settings)
+        rows = network.get_rt_info(FACTS).value if network.has_rt_info(FACTS) else {}
+        self.facts: Mapping[str, str] = {key: str(value) for key, value in rows.items()}
+        self.shapes: Mapping[str, Sequence[Any]] = {
+            port.any_name: [_length(axis) for axis in port.partial_shape] for port in network.inputs
+        }
+        self._outputs = {name: port for port in compiled.outputs for name in port.names}
+        self._request = compiled.create_infer_request()
+        self._one = threading.Lock()  # a request runs one batch at a time
+
+    def run(self, names: Sequence[str], given: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        with self._one:
+            found = self._request.infer(dict(given), share_outputs=False)
+            return [found[self._outputs[name]] for name in names]
+
+
+class TorchscriptEngine:
+    """A `.pt` file in libtorch. It is a program: open only files that you trust.
+
+    Args:
+        threads: of the whole process, as torch has them; 0 leaves them as they are.
+    """
+
+    def __init__(self, path: Path, threads: int, _: Sequence[str]) -> None:
+        self.torch = load("torch", path.name)
+        kept = {FACTS: ""}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch advises torch.export, which this is beside
+            self.module = self.torch.jit.load(str(path), "cpu", _extra_files=kept)
+        if threads:
+            self.torch.set_num_threads(threads)
+        self.facts: Mapping[str, str] = json.loads(kept[FACTS])
+        self.shapes: Mapping[str, Sequence[Any]] = {}
+        self._inputs, self._outputs = (json.loads(self.facts[k]) for k in ("inputs", "outputs"))
+
+    def run(self, names: Sequence[str], given: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        with self.torch.inference_mode():
+            rows = self.module(*(self.torch.from_numpy(given[name]) for name in self._inputs))
+        found = dict(zip(self._outputs, rows, strict=True))
+        return [found[name].numpy() for name in names]
+
+
+def _length(axis: Any) -> Any:
+    return axis.get_length() if axis.is_static else str(axis)
+
+
+ENGINES: dict[FileFormat, Callable[[Path, int, Sequence[str]], Engine]] = {
+    "onnx": OnnxEngine,
+    "openvino": OpenvinoEngine,
+    "torchscript": TorchscriptEngine,
+}
