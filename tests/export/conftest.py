@@ -47,7 +47,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, people: Path) -> Exported
         words += ["--out", str(folder / "out")]
         if name == "dare":
             words += ["dataset=market1501", f"dataset.root={people}", "--int8"]
-            words += ["--calibration", "16"]
+            words += ["--calibration", "16", "--triton"]
         assert main(words) == 0
         return folder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -688,3 +689,23 @@ def test_diverged_weights_are_not_exported(
     assert main(["--checkpoint", str(tmp_path / "nan.ckpt"), "--out", str(tmp_path / "e")]) == 1
     assert f"not finite (1 tensors, first {name}" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["nan.ckpt"]
+
+
+def test_a_triton_repository(dare: Path) -> None:
+    """Both models answer as the export does, with the names and shapes of their config."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    repository, pixels = dare / "out" / "triton", noise(3)
+    assert sorted(path.name for path in repository.iterdir()) == ["reid", "reid_int8"]
+    for name, source in (("reid", dare / "out"), ("reid_int8", dare / "out" / "int8")):
+        session = onnxruntime.InferenceSession(str(repository / name / "1" / "model.onnx"))
+        config = (repository / name / "config.pbtxt").read_text(encoding="utf-8")
+        assert f'name: "{name}"' in config and "max_batch_size: 64" in config
+        fields = re.findall(r'name: "(\w+)" data_type: TYPE_(\w+) dims: \[ ([\d, ]+) \]', config)
+        height, width = SIZE
+        assert fields[0] == ("pixels", "UINT8", f"{height}, {width}, 3")
+        outputs = {exit: int(dim) for exit, kind, dim in fields[1:] if kind == "FP32"}
+        found = dict(zip(outputs, session.run(list(outputs), {"pixels": pixels}), strict=True))
+        assert list(outputs) == [node.name for node in session.get_outputs()]
+        for exit, rows in Model(source).embed(pixels).items():
+            assert rows.shape[1] == outputs[exit]
+            np.testing.assert_array_equal(found[exit], rows)

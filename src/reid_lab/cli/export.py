@@ -44,6 +44,11 @@ def add(commands: Subparsers) -> None:
         "OUT/openvino and OUT/torchscript; all are timed beside PyTorch: OUT/cost.csv",
     )
     parser.add_argument(
+        "--triton",
+        action="store_true",
+        help="write OUT/triton, too, a model repository for NVIDIA's Triton server",
+    )
+    parser.add_argument(
         "--int8",
         action="store_true",
         help="write OUT/int8, too, with OpenVINO OUT/openvino/int8, and measure what it loses",

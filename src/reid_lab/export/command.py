@@ -33,6 +33,7 @@ from reid_lab.export.measure import (
     speed_ratio,
 )
 from reid_lab.export.scored import Format, TimingPlan, add_costs, write_scores
+from reid_lab.export.triton import FOLDER, write_triton
 from reid_lab.files.console import stderr
 from reid_lab.files.folders import replacing_folder
 from reid_lab.model import ReidModule
@@ -78,6 +79,11 @@ def export(args: Namespace) -> Manifest:
         if cfg and data and args.to:
             config = tested_config(cfg, args.checkpoint)
             write_scores(folder, formats, args.checkpoint, data, config)
+        if args.triton:
+            for f in formats:
+                if f.manifest and f.manifest.file_format == "onnx":
+                    suffix = "" if f.path == folder else f"_{f.path.name}"
+                    write_triton(folder / FOLDER, f"reid{suffix}", f.path)
         check_target(args.out, args.overwrite)  # it may have come meanwhile
     show.outcome(args.out, formats)
     return Manifest.read(args.out)
