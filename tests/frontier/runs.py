@@ -27,9 +27,10 @@ def make_run(
     teacher: Path | None = None,
     protocol: Mapping[str, Any] | None = None,
     more: str = "",
+    shared: str | None = None,
 ) -> Path:
     """`exits`: name -> Mul-Adds and Rank-1, mAP is 0.1 less; `policies`: the same by budget;
-    `more`: lines of the config."""
+    `more`: lines of the config; `shared`: the exit whose gallery all exits use."""
     results = folder / "results"
     results.mkdir(parents=True)
     rows = [_exit(n, "exit", c, r, 128) for n, (c, r) in exits.items()]
@@ -48,6 +49,8 @@ def make_run(
         "dataset": {"name": dataset, "gallery": {"images": gallery, "pids": 5}},
         "protocol": {"query": "single", **(protocol or {})},
     }
+    if shared is not None:
+        summary["shared_exit"] = shared
     (results / "summary.json").write_text(json.dumps(summary))
     teaching = f", teacher: {teacher}/checkpoints/last.ckpt" if teacher else ""
     place = json.dumps(str(folder))

@@ -278,6 +278,12 @@ def test_costs_of_exits_and_of_a_stream(tmp_path: Path) -> None:
     assert "early 75%, late 25%" in stream.note
 
 
+def test_a_stream_of_a_shared_space_keeps_one_embedding(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", policies={"margin": [(12.5e6, 0.6)]}, shared="late")
+    (stream,) = of(collect([tmp_path]).points, "margin", "stream")
+    assert stream.embedding_bytes == 4 * 128
+
+
 def test_a_cost_that_few_seeds_have_is_kept(tmp_path: Path) -> None:
     make_run(tmp_path / "a", seed=0)
     make_run(tmp_path / "b", seed=1)

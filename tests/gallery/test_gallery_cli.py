@@ -203,7 +203,9 @@ def test_another_model_is_refused(
     gallery = SavedGallery.open(Path("g"))  # the other model lacks its exit, too
     gone = replace(gallery, card=replace(gallery.card, exit="stage9"))
     with pytest.raises(UserError, match="embeddings of two models cannot be compared"):
-        commands._embedder(Namespace(checkpoint=other[1], device="cpu", gallery="g"), gone)
+        commands._embedder(
+            Namespace(checkpoint=other[1], device="cpu", gallery="g"), gone, "fusion"
+        )
 
 
 def test_a_pattern_that_matches_nothing_is_reported(

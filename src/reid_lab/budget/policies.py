@@ -13,7 +13,7 @@ All but `random` exit in the geometric shares of equation 3.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -25,7 +25,7 @@ from torch import Tensor
 from reid_lab.budget.logistic import Logistic
 from reid_lab.errors import UserError
 from reid_lab.protocol import Hidden, Protocol
-from reid_lab.retrieval.embeddings import Exit, Ids
+from reid_lab.retrieval.embeddings import Embeddings, Exit, Ids
 from reid_lab.retrieval.ranking import hidden_mask
 from reid_lab.retrieval.space import Metric, Space, full_precision, seen, shifted
 
@@ -225,6 +225,24 @@ class Lookup:
             nearest, _ = self._nearest(rows[places], others, min(SPARE, self.searched))
             far[lacking] = nearest[:, 0]
         return far
+
+
+def lookups_of(
+    embeddings: Embeddings,
+    exits: Sequence[str],
+    metric: Metric = "euclidean",
+    candidates: Candidates = "other_cameras",
+    rows: Tensor | None = None,
+) -> dict[str, Lookup]:
+    """Exit -> its `Lookup`; exits whose queries are compared with the same gallery have one."""
+    made: dict[int, Lookup] = {}
+    found = {}
+    for name in exits:
+        gallery = embeddings.exits[name].gallery
+        if id(gallery) not in made:
+            made[id(gallery)] = Lookup(gallery, embeddings.gallery, metric, candidates, rows)
+        found[name] = made[id(gallery)]
+    return found
 
 
 def confidence(

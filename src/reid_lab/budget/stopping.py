@@ -48,7 +48,8 @@ class BudgetedStream:
     Args:
         module: the network.
         lookups: exit -> its gallery, cheapest first: queries exit at these exits. It may be a
-            reduced gallery, used for the decision only.
+            reduced gallery, used for the decision only. The same `Lookup` for all exits if they
+            share the embeddings of one (`module.shared_exit`).
         policy: the confidence, see policies.py. Noise is `random` with a rule of `mixed_shares`,
             `geometric` with one of `exit_shares`.
         rule: which queries exit, see stream.py; `RunningQuantile` continues across batches.
@@ -58,7 +59,8 @@ class BudgetedStream:
         rows: see Steps.
 
     Raises:
-        ValueError: an exit that the network does not have, or `learned` without its models.
+        ValueError: an exit that the network does not have, `learned` without its models, or
+            one gallery where each exit needs its own, or the other way round.
     """
 
     def __init__(
@@ -75,6 +77,8 @@ class BudgetedStream:
         self._steps = Steps(module, tuple(lookups), rows)
         self.exits = self._steps.exits
         self.lookups, self.whole = lookups, whole or lookups
+        for galleries in (self.lookups, self.whole):
+            _check_galleries(module, galleries)
         self.policy, self.rule, self.models = policy, rule, models or {}
         self._draws = Draws(len(self.exits), seed)
         if policy == "learned" and not set(self.exits[:-1]) <= set(self.models):
@@ -224,6 +228,21 @@ class BudgetedStream:
     def _found(self, s: int, rows: Tensor, query: Ids) -> Indices:
         """(n,) the nearest gallery rows of queries that exit at an exit."""
         return self.whole[self.exits[s]].features(rows, query, ("nearest",))[1]
+
+
+def _check_galleries(module: ReidModule, lookups: Mapping[str, Lookup]) -> None:
+    several, shared = len({id(lookup) for lookup in lookups.values()}), module.shared_exit
+    if shared is not None and several > 1:
+        raise ValueError(
+            f"the network's queries are compared with the gallery's embeddings of {shared!r} at "
+            f"every exit, and {several} galleries were given: give all exits the same Lookup"
+        )
+    if shared is None and several < len(lookups):
+        raise ValueError(
+            "queries are compared with the gallery's embeddings of their own exit, and several "
+            "exits were given the same Lookup: give each its own, or train the network with "
+            "model.shared_space=true"
+        )
 
 
 @dataclass

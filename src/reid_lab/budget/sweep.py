@@ -23,6 +23,7 @@ from reid_lab.budget.policies import (
     Policy,
     candidates_under,
     confidence_of,
+    lookups_of,
     one_a_camera,
 )
 from reid_lab.budget.stream import (
@@ -143,10 +144,7 @@ def stream_sweep(
     counted = ExitCosts.of_mul_adds({name: e.exits[name].mul_adds for name in exits})
     prices = measured or counted
     reduced = one_a_camera(e.gallery) if gallery == "reduced" else None
-    lookups = {
-        name: Lookup(e.exits[name].gallery, e.gallery, evaluation.metric, candidates, reduced)
-        for name in exits
-    }
+    lookups = lookups_of(e, exits, evaluation.metric, candidates, reduced)
     models = calibration.models if calibration else {}
     confidences = _confidences(evaluation, lookups, policies, models)
     baseline = Baseline(evaluation, exits, unit, seed, prices.totals(decides=False))

@@ -15,11 +15,11 @@ from reid_lab.budget.policies import (
     NOISE,
     Candidates,
     Floats,
-    Lookup,
     Policy,
     as_matrix,
     candidates_under,
     confidence_of,
+    lookups_of,
 )
 from reid_lab.budget.router import Indices, Mask, route
 from reid_lab.budget.stream import FixedThresholds
@@ -134,10 +134,9 @@ def calibrate(
     candidates = candidates_under(evaluation.protocol, candidates)
     models: dict[str, Logistic] = {}
     columns: dict[Policy, list[Floats]] = {p: [] for p in NEEDS if p not in NOISE}
-    for name in exits:
-        exit, ranking = e.exits[name], evaluation.rankings[name]
-        lookup = Lookup(exit.gallery, e.gallery, metric, candidates)
-        features, _ = lookup.features(exit.query, e.query)
+    for name, lookup in lookups_of(e, exits, metric, candidates).items():
+        ranking = evaluation.rankings[name]
+        features, _ = lookup.features(e.exits[name].query, e.query)
         answerable = ranking.answerable[0].numpy()
         right = (ranking.first[0] < 1).numpy()[answerable]
         models[name] = Logistic.fit(as_matrix(features)[answerable], right)

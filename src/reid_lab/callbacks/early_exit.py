@@ -111,7 +111,9 @@ class EarlyExitThresholds(pl.Callback):
         exits = embed_batches(loader, trainer, module)
         ids = Ids.of(people.take(rows))
         q, g = (torch.from_numpy(np.flatnonzero(part)) for part in (is_query, ~is_query))
-        stored = {n: Exit(exits[n][q], exits[n][g], 0) for n in module.stream_exits}
+        stored = {
+            n: Exit(exits[n][q], exits[module.shared_exit or n][g], 0) for n in module.stream_exits
+        }
         ranking = ranking_of(trainer, self)
         try:
             found = Embeddings(ids.take(q), ids.take(g), stored)

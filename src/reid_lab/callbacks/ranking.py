@@ -179,7 +179,9 @@ class RankingEvaluation(pl.Callback):
             self.count(data_of(trainer), cast(ReidModule, pl_module))
         if self.fit_projections:
             rows = embed_training_images(trainer, cast(ReidModule, pl_module))
-            self.projections.update({name: PCA.fit(part) for name, part in rows.items()})
+            shared = cast(ReidModule, pl_module).shared_exit
+            fitted = {name: PCA.fit(part) for name, part in rows.items() if shared in (None, name)}
+            self.projections.update({name: fitted[shared or name] for name in rows})
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._collected.clear()  # of a validation that was interrupted
@@ -238,8 +240,9 @@ class RankingEvaluation(pl.Callback):
         self.evaluation = None
         if not trainer.is_global_zero:
             return  # one process ranks
-        signs = {n: x.cpu() for n, x in cast(ReidModule, pl_module).exit_signs.items()}
-        embeddings = self._embeddings(gathered, part, trainer, signs)
+        module = cast(ReidModule, pl_module)
+        signs = {n: x.cpu() for n, x in module.exit_signs.items()}
+        embeddings = self._embeddings(gathered, part, trainer, signs, module.shared_exit)
         if embeddings is None:
             rank_zero_warn(f"{part}: not ranked: the batches hold no query or no gallery image")
             return
@@ -268,7 +271,12 @@ class RankingEvaluation(pl.Callback):
         return {name: pca.whiten() if self.whiten else pca for name, pca in kept.items()}
 
     def _embeddings(
-        self, rows: dict[str, Tensor], part: Part, trainer: pl.Trainer, signs: dict[str, Tensor]
+        self,
+        rows: dict[str, Tensor],
+        part: Part,
+        trainer: pl.Trainer,
+        signs: dict[str, Tensor],
+        shared: str | None,
     ) -> Embeddings | None:
         data = data_of(trainer)
         index, role = rows.pop("index"), rows.pop("role")
@@ -286,10 +294,14 @@ class RankingEvaluation(pl.Callback):
         multi = bool(of["companion"].any())
         transforms = data.transforms
         size = (transforms.height, transforms.width)
+        galleries = {name: values[of["gallery"]] for name, values in rows.items()}
+        if shared is not None:
+            own = {name: galleries[name] for name in rows if name in self.references}
+            galleries = dict.fromkeys(rows, galleries[shared]) | own
         exits = {
             name: Exit(
                 values[of["query"]],
-                values[of["gallery"]],
+                galleries[name],
                 self.references[name].mul_adds(*size)
                 if name in self.references
                 else self.mul_adds[name],

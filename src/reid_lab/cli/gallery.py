@@ -79,6 +79,11 @@ def _search(parser: argparse.ArgumentParser) -> None:
         ".npz and .parquet files of `reid-lab embed`, which need no --checkpoint",
     )
     parser.add_argument("--boxes", type=Path, help="a CSV file of the boxes in one image")
+    parser.add_argument(
+        "--exit",
+        help="of the queries, if the network was trained with model.shared_space=true; default: "
+        "the gallery's",
+    )
     _pool(parser)
     parser.add_argument("--top", type=count, default=10, help="matches of each, %(default)s")
     parser.add_argument(

@@ -27,6 +27,11 @@ def add(commands: Subparsers) -> None:
     parser.add_argument("images", type=Path, nargs="+", help="files, or folders with subfolders")
     parser.add_argument("--out", type=Path, help="write every exit's embeddings, .npz or .parquet")
     parser.add_argument("--gallery", type=Path, help="print the matches in a saved gallery")
+    parser.add_argument(
+        "--exit",
+        help="of the queries, if the network was trained with model.shared_space=true; default: "
+        "the gallery's",
+    )
     parser.add_argument("--top", type=count, default=10, help="matches of each, %(default)s")
     parser.add_argument("--where", default="", metavar="FILTER", help="search only such images")
     parser.add_argument(
@@ -43,6 +48,8 @@ def add(commands: Subparsers) -> None:
 def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     if not (args.out or args.gallery):
         parser.error("nothing to do: give --out, --gallery, or both")
+    if args.exit and not args.gallery:
+        parser.error("--exit is of a search: give --gallery, too; --out has every exit")
     if not 0 <= args.threads <= 1024:
         parser.error("--threads is 0 to 1024")
 

@@ -106,6 +106,7 @@ def write_export(
     card = method.card.to_dict() if method.card else {}
     preprocessing = Preprocessing(image, MEAN, STD)
     plain = Manifest(key, "float32", preprocessing, exits, (), versions(args.to), card=card)
+    plain = replace(plain, shared_exit=method.shared_exit)
     with working("trace"):
         graph, network = trace(method, image)
     formats = [Format("pytorch", args.checkpoint)]
@@ -114,7 +115,7 @@ def write_export(
         f.difference = differences(method, Model(f.path))
         check_differences(f.difference, args.tolerance, f.name)
     if data is not None:
-        test = TestImages(data, costs, args.batch_size)
+        test = TestImages(data, costs, args.batch_size, method.shared_exit)
         with working("rank the test split in each format"):
             formats[0].exits = test.rows(by_torch(method))
             for f in formats[1:]:

@@ -81,6 +81,7 @@ class TestImages:
     data: ReidDataModule
     mul_adds: Mapping[str, int]
     batch_size: int
+    shared_exit: str | None = None  # of the method
 
     def rows(self, embed: Embed) -> list[ExitRow]:
         """The accuracies of each exit by the data set's protocol.
@@ -91,10 +92,14 @@ class TestImages:
         query, gallery = self.data.splits("test")
         parts = [embed(pixels) for pixels in self._batches(len(query) + len(gallery))]
         q = len(query)
-        exits = {}
-        for name, cost in self.mul_adds.items():
-            rows = torch.from_numpy(np.concatenate([part[name] for part in parts]))
-            exits[name] = Exit(rows[:q], rows[q:], cost)
+        rows = {
+            name: torch.from_numpy(np.concatenate([part[name] for part in parts]))
+            for name in self.mul_adds
+        }
+        exits = {
+            name: Exit(rows[name][:q], rows[self.shared_exit or name][q:], cost)
+            for name, cost in self.mul_adds.items()
+        }
         embeddings = Embeddings(Ids.of(query), Ids.of(gallery), exits)
         try:
             table = evaluate(embeddings, protocol=self.data.benchmark.protocol).table()

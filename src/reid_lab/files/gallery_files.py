@@ -42,7 +42,7 @@ CARD, EMBEDDINGS, IDS, PATHS = "gallery.json", "embeddings.bin", "ids.bin", "pat
 NAMES, COLUMNS, INDEX = "names.json", "columns.jsonl", "index.faiss"
 FORMAT = 2
 # fields that galleries of older versions lack
-LATER = {"indexed", "crc32", "generation", "columns", "columns_bytes", "calibrations"}
+LATER = {"indexed", "crc32", "generation", "columns", "columns_bytes", "calibrations", "shared"}
 OWN_COLUMNS = ("pid", "camid", "path")  # that every gallery has
 ID = np.dtype([("end", "<i8"), ("pid", "<i8"), ("camid", "<i8")])  # `end` of its path's bytes
 UNKNOWN = -2  # pid or camid; a pid of -1 is a box without a person, 0 a distractor
@@ -85,6 +85,7 @@ class Card:
         columns: names of the metadata.
         calibrations: thresholds for false-accept rates, see gallery_verdicts.py.
         columns_bytes: of `columns.jsonl` that count; 0 where there is no metadata.
+        shared: the model was trained so that queries of every exit are compared with these rows.
         format: version of the layout.
     """
 
@@ -104,6 +105,7 @@ class Card:
     columns: Annotated[tuple[ColumnName, ...], Field(max_length=1000)] = ()
     columns_bytes: Count = 0
     calibrations: Annotated[tuple[GalleryCalibration, ...], Field(max_length=10)] = ()
+    shared: bool = False
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -269,6 +271,32 @@ class GalleryRows:
         """
         check_embeddings(self.folder / self.card.file(EMBEDDINGS), self.card, self.embeddings)
         return self.embeddings
+
+    def query_exit(self, exit: str | None = None, judged: bool = False) -> str:
+        """The exit at which queries are embedded: the gallery's, or `exit` if it may be another.
+
+        Args:
+            exit: of the model; None is the gallery's.
+            judged: whether the gallery's thresholds are used, which are of its own exit.
+
+        Raises:
+            GalleryError: queries of that exit cannot be compared with the gallery.
+        """
+        own = self.card.exit
+        if exit is None or exit == own:
+            return own
+        if not self.card.shared:
+            raise GalleryError(
+                f"{self.folder} holds embeddings of exit {own!r}, with which queries of exit "
+                f"{exit!r} cannot be compared: leave the exit out, or train with "
+                "model.shared_space=true and build the gallery again"
+            )
+        if judged:
+            raise GalleryError(
+                f"the thresholds of {self.folder} are of queries at its own exit, {own!r}: leave "
+                "the false-accept rate or the exit out"
+            )
+        return exit
 
     def path(self, row: int) -> str:
         start = int(self.numbers["end"][row - 1]) if row else 0

@@ -288,7 +288,8 @@ def _streams(one: Finished) -> list[Point]:
         used = {name: share for name, share in p.shares.items() if share > 0}
         if not used or not math.isfinite(p.realised):
             continue
-        bytes_ = sum(BYTES * dims.get(name, 0) for name in used)
+        shared = one.run.summary.shared_exit  # one gallery for all exits
+        bytes_ = sum(BYTES * dims.get(name, 0) for name in ([shared] if shared else used))
         cost = mixed([(one.costs.get(name, {}), share) for name, share in used.items()])
         points.append(
             Point(

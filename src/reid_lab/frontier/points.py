@@ -39,7 +39,8 @@ class Point:
         views: of a test image, whose accuracy is that of their mean; 0 is unknown.
         planned: the budget that a stream was given.
         above_random: Rank-1 of a stream above that of `random` at its mean cost.
-        embedding_bytes: that a gallery image takes; a stream keeps every exit that it uses.
+        embedding_bytes: that a gallery image takes; a stream keeps every exit that it uses, or
+            the shared one.
         measured_on: machine, device, threads and batch of latency, throughput and memory.
         seeds: that were pooled.
         trained_on: the data set of the training, where a checkpoint was tested on another one.

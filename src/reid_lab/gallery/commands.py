@@ -64,6 +64,7 @@ def build(args: Namespace) -> int:
         args.index,
         pattern,
         calibrations=() if found is None else (found,),
+        shared=embedder.shared,
     )
     with create(args.out, card, args.overwrite) as writer:
         outcome = _fill(writer, embedder, images, args.batch_size)
@@ -79,7 +80,7 @@ def add(args: Namespace) -> int:
     gallery = SavedGallery.open(args.gallery)
     check_installed(gallery.card.index)
     images, other = read_more_images(args.images, args.metadata, gallery.card.pattern)
-    embedder = _embedder(args, gallery)
+    embedder = _embedder(args, gallery, gallery.card.exit)
     with extend(gallery, embedder.fingerprint) as writer:
         new = [image for image in images if str(image.path) not in writer]
         outcome = _fill(writer, embedder, new, args.batch_size)
@@ -92,6 +93,7 @@ def search(args: Namespace) -> int:
     if args.out is not None:
         check_out(args.out)
     gallery.selected(args.where)  # an invalid filter is an error before the network is read
+    gallery.query_exit(args.exit, args.false_accept_rate is not None)
     calibration = None
     if args.false_accept_rate is not None:
         calibration = chosen(gallery.card.calibrations, args.gallery)
@@ -113,12 +115,16 @@ def _queries(
 ) -> Queries:
     """The queries of a search, with embeddings that can be compared with the gallery's."""
     images, files = list_queries(given, boxes, gallery.card.pattern)
+    exit = gallery.query_exit(args.exit)
 
     def check(read: EmbeddedImages, file: Path) -> np.ndarray:
         gallery.check_model(read.fingerprint)
-        return rows_of(read, file, gallery.card.exit)
+        return rows_of(read, file, exit)
 
-    queries = embed_queries(images, files, lambda: _embedder(args, gallery), check, args.batch_size)
+    def load() -> Embedder:
+        return _embedder(args, gallery, exit)
+
+    queries = embed_queries(images, files, load, check, args.batch_size)
     return pooled(queries, gallery.card.metric) if args.pool else queries
 
 
@@ -249,17 +255,15 @@ def plan(args: Namespace) -> int:
     return 0
 
 
-def _embedder(args: Namespace, gallery: SavedGallery) -> Embedder:
-    """The network that made `gallery`.
+def _embedder(args: Namespace, gallery: SavedGallery, exit: str) -> Embedder:
+    """The network that made `gallery`, up to `exit`.
 
     Raises:
         UserError: the checkpoint is another model, or was trained for another image size.
     """
     if args.checkpoint is None:
         raise UserError("images are embedded by a network: give --checkpoint")
-    embedder = Embedder.load(
-        args.checkpoint, gallery.card.exit, args.device, check=gallery.check_model
-    )
+    embedder = Embedder.load(args.checkpoint, exit, args.device, check=gallery.check_model)
     if embedder.image != gallery.card.image:
         raise GalleryError(
             f"{args.gallery} was built from images of {gallery.card.image}, {args.checkpoint} "

@@ -77,6 +77,22 @@ class Embedder:
         """
         return embed_pixels(self.model, pixels, [self.exit])[self.exit]
 
+    @property
+    def shared(self) -> bool:
+        """Whether a gallery of this exit takes queries of every exit.
+
+        Raises:
+            UserError: the network's galleries are of another exit.
+        """
+        shared = self.model.shared_exit
+        if shared not in (None, self.exit):
+            raise UserError(
+                f"--exit {self.exit}: the network was trained with a shared space, in which "
+                f"queries of every exit are compared with embeddings of {shared!r}: leave --exit "
+                "out of the gallery, and give it to gallery search"
+            )
+        return shared is not None
+
     @cached_property
     def dim(self) -> int:
         return self(np.zeros((1, *self.image, 3), np.uint8)).shape[1]

@@ -111,7 +111,7 @@ def info(gallery: SavedGallery) -> None:
         "images": f"{len(gallery):,}",
         "people": f"{known:,} known in {cameras:,} cameras, {unknown:,} images of unknown people",
         "embeddings": f"{card.dim} x {card.dtype}, {card.metric}",
-        "exit": card.exit,
+        "exit": card.exit + ", for queries of every exit" * card.shared,
         "model": f"{card.fingerprint[:12]}, images of {card.image[0]}x{card.image[1]}",
         "index": card.index + (f", learned from {card.trained:,} images" if card.trained else ""),
         "thresholds": "; ".join(

@@ -178,6 +178,7 @@ def _new_card(old: Card, embedder: Embedder) -> Card:
         old.dtype,
         "flat",
         old.pattern,
+        shared=embedder.shared,
     )
 
 

@@ -121,6 +121,14 @@ class ReidModule(pl.LightningModule, ABC):
         return self.exit_names
 
     @property
+    def shared_exit(self) -> str | None:
+        """The exit whose gallery embeddings queries of every exit are compared with.
+
+        None: queries of an exit are compared with the gallery's embeddings of the same exit.
+        """
+        return None
+
+    @property
     def exit_signs(self) -> dict[str, Tensor]:
         """Exits that rank by a learned form with negative directions: name -> (D,) of 1 and -1.
 

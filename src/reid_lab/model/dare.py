@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reid_lab.backbone import Backbone
+from reid_lab.errors import UserError
 from reid_lab.model.base import Outputs, State
 from reid_lab.model.classifier import required
 from reid_lab.model.trinet import Head, TriNetRecipe
@@ -35,6 +36,9 @@ class DaRe(TriNetRecipe):
     Args:
         loss: (embeddings (N, D), pids (N,)) -> scalar, applied to every exit.
         deep_supervision: False trains the fusion's loss alone (section 5.2).
+        shared_space: queries of every exit are compared with the gallery's fusion embeddings. A
+            linear layer, which `TriNetRecipe.shared_losses` train, takes each stage's embedding
+            to the fusion's; the network learns as without it.
         hidden, dim: units of the head's two layers.
         strips: horizontal strips that a head pools by themselves; 1 is the paper's global pool.
             Stages with few channels learn with more of them.
@@ -45,6 +49,8 @@ class DaRe(TriNetRecipe):
         identities: number of its classes; null in a config takes the data set's.
         lr, iterations, decay_from: see `TriNetRecipe`. Section 5: 3e-4, 60,000, half-way.
     """
+
+    unstated = {"shared_space": False}
 
     def __init__(
         self,
@@ -60,8 +66,14 @@ class DaRe(TriNetRecipe):
         lr: LearningRate = 3e-4,
         iterations: Count = 60_000,
         decay_from: Fraction = 0.5,
+        shared_space: bool = False,
     ) -> None:
         super().__init__(loss, lr, iterations, decay_from)
+        if shared_space and not deep_supervision:
+            raise UserError(
+                "model.shared_space=true trains every stage towards the fusion, "
+                "model.deep_supervision=false trains the fusion alone: choose one"
+            )
         self.backbone = backbone
         self.heads = nn.ModuleDict(
             {
@@ -70,6 +82,11 @@ class DaRe(TriNetRecipe):
             }
         )
         self.fusion = Fusion(len(backbone.names))
+        self.shared_space = shared_space
+        # from a stage's embedding to the fusion's; at the start each passes on what it is given
+        self.towards = nn.ModuleDict()
+        if shared_space:
+            self.towards.update({name: identity(dim) for name in backbone.names})
         self.exit_names = (*backbone.names, "fusion")
         self.supervised = self.exit_names if deep_supervision else ("fusion",)
         self.cross_entropy, self.smoothing = cross_entropy, smoothing
@@ -81,6 +98,10 @@ class DaRe(TriNetRecipe):
     @property
     def stream_exits(self) -> tuple[str, ...]:
         return (*self.backbone.names[:-1], "fusion")
+
+    @property
+    def shared_exit(self) -> str | None:
+        return "fusion" if self.shared_space else None
 
     @property
     def exit_weights(self) -> dict[str, Tensor]:
@@ -96,13 +117,24 @@ class DaRe(TriNetRecipe):
         x, *embeddings = state  # what the last stage passed on, and the embeddings so far
         if exit == "fusion":
             return (), self.fusion(embeddings)
-        x = self.backbone.stages[exit](x)
-        rows = self.heads[exit](self.backbone.maps(exit, x))  # (N, dim)
-        return (x, *embeddings, rows), rows
+        x, rows = self.advance(exit, x)
+        found = self.towards[exit](rows) if self.shared_space else rows
+        return (x, *embeddings, rows), found
+
+    def advance(self, stage: str, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What the stage before passed on -> what this one does, and its embeddings (N, dim)."""
+        x = self.backbone.stages[stage](x)
+        return x, self.heads[stage](self.backbone.maps(stage, x))
 
     def outputs(self, images: Tensor) -> Outputs:
-        """Images (N, 3, H, W) -> embeddings, and logits where a cross-entropy is trained."""
-        exits = self(images)
+        """Images (N, 3, H, W) -> embeddings, and logits where a cross-entropy is trained.
+
+        The stages' embeddings are those that the fusion sums.
+        """
+        exits, x = {}, images
+        for name in self.backbone.names:
+            x, exits[name] = self.advance(name, x)
+        exits["fusion"] = self.fusion(list(exits.values()))
         return Outputs(exits, {name: net(exits[name]) for name, net in self.classifiers.items()})
 
     def objective(self, outputs: Outputs, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -112,7 +144,17 @@ class DaRe(TriNetRecipe):
             losses[f"{name}_cross_entropy"] = self.cross_entropy * F.cross_entropy(
                 logits, batch["label"], label_smoothing=self.smoothing
             )
+        if self.shared_space:
+            losses |= self.shared_losses(outputs.exits, "fusion", self.towards, batch["pid"])
         return losses
+
+
+def identity(dim: int) -> nn.Linear:
+    """A linear layer (N, dim) -> (N, dim) that returns its input until it is trained."""
+    linear = nn.Linear(dim, dim)
+    nn.init.eye_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
 
 
 def classifier(dim: int, identities: int) -> nn.Sequential:

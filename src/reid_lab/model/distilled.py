@@ -135,6 +135,10 @@ class Distilled(ReidModule):
         return self.student.stream_exits
 
     @property
+    def shared_exit(self) -> str | None:
+        return self.student.shared_exit
+
+    @property
     def compilable(self) -> list[nn.Module]:
         return self.student.compilable
 

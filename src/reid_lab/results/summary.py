@@ -30,6 +30,7 @@ class Summary(BaseModel):
     metrics: dict[str, float | None] | None = None
     mul_adds: dict[str, FiniteFloat] | None = None
     protocol: dict[str, Any] | None = None
+    shared_exit: str | None = None  # whose gallery embeddings all exits' queries meet
     notes: list[str] | None = None
     elapsed_s: FiniteFloat | None = None
     training: dict[str, Any] | None = None
@@ -73,7 +74,7 @@ def _checked(content: dict[str, Any]) -> Summary:
         key = ".".join(map(str, first["loc"]))
         given = f"{first['input']!r}"[:40]
         raise ValueError(f"{key} is {given}: {first['msg'].lower()}") from None
-    for key in ("name", "task", "commit", "machine"):
+    for key in ("name", "task", "commit", "machine", "shared_exit"):
         line(key, getattr(summary, key) or "")
     for part, counts in (summary.dataset or {}).items():
         line(f"dataset.{part}", counts if isinstance(counts, str) else part)

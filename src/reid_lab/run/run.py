@@ -150,6 +150,7 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
                 elapsed_s=round(time.time() - started, 1),
                 training=training_of(checkpoint.parent.parent if checkpoint else folder),
                 card=model.card.to_dict() if model.card else None,
+                shared_exit=model.shared_exit,
             )
             content.write(folder / NEW)
             placed = place(folder)

@@ -75,10 +75,12 @@ def _search(model: Model, read: Iterable[PixelBatch], args: argparse.Namespace) 
     """Print a line for each match: image, rank, distance, pid, camid, path."""
     gallery = Gallery.open(args.gallery, model.manifest)
     gallery.selected(args.where)  # an invalid filter is an error before the first image
+    exit = gallery.query_exit(args.exit, args.false_accept_rate is not None)
+    model.manifest.exit(exit)
     if args.false_accept_rate is not None:
         chosen(gallery.card.calibrations, args.gallery).at(args.false_accept_rate)
     for batch in read:
-        rows = model.embed_until(batch.pixels, gallery.exit)
+        rows = model.embed_until(batch.pixels, exit)
         found = gallery.search(rows, args.top, args.where)
         if args.false_accept_rate is not None:
             _print_verdicts(gallery, batch.paths, rows, args)

@@ -60,7 +60,7 @@ class Gallery(GalleryRows):
 
     @property
     def exit(self) -> str:
-        """The exit of its embeddings, at which queries are embedded."""
+        """The exit of its embeddings; see `query_exit` for that of queries."""
         return self.card.exit
 
     def search(self, query: np.ndarray, k: int, where: str = "") -> tuple[np.ndarray, np.ndarray]:
@@ -198,6 +198,16 @@ def _check_model(folder: Path, card: Card, manifest: Manifest) -> None:
         raise ExportError(
             f"{folder} was built from images of {card.image}, this export takes "
             f"{manifest.preprocessing.image}: build another gallery"
+        )
+    shared = manifest.shared_exit
+    if card.shared != (shared is not None) or shared not in (None, card.exit):
+        ours, theirs = (
+            f"with embeddings of {name!r}, at every exit" if name else "at the same exit"
+            for name in (shared, card.exit if card.shared else None)
+        )
+        raise ExportError(
+            f"{folder} (exit {card.exit!r}) is searched {theirs}, this export compares {ours}: "
+            "build another gallery, or export again"
         )
     dim = manifest.exit(card.exit).dim
     if card.dim != dim:

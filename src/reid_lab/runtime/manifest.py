@@ -85,6 +85,8 @@ class Manifest:
         crc32: of each file, by its name; exports from before it was kept are run without.
         card: the training data, their terms, pre-training and recipe (`reid_lab.results.card`).
         file_format: of its files; older exports are ONNX.
+        shared_exit: whose gallery embeddings queries of every exit are compared with; None: those
+            of the same exit.
     """
 
     fingerprint: Name
@@ -96,6 +98,7 @@ class Manifest:
     measured: dict[str, Any] = field(default_factory=dict)
     crc32: dict[str, Annotated[int, Field(ge=0, lt=2**32)]] = field(default_factory=dict)
     card: dict[str, str] = field(default_factory=dict)
+    shared_exit: Name | None = None
     format: int = FORMAT
     file_format: FileFormat = "onnx"
 
@@ -114,6 +117,13 @@ class Manifest:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(e.name for e in self.exits)
+
+    @property
+    def gallery_exits(self) -> tuple[str, ...]:
+        """The exits whose embeddings of gallery images a stream needs."""
+        if self.shared_exit is not None:
+            return (self.shared_exit,)
+        return tuple(e.name for e in self.exits if e.stream) or self.names[-1:]
 
     def exit(self, name: str) -> ExportedExit:
         """The exit of that name.
@@ -141,7 +151,8 @@ class Manifest:
         try:
             content = read_json(path)
             check_format(path, content, FORMAT)
-            manifest = checked(path, content, Manifest, {"crc32", "card", "file_format"})
+            later = {"crc32", "card", "file_format", "shared_exit"}
+            manifest = checked(path, content, Manifest, later)
             manifest.check_chain(path)
         except UserError as error:
             raise ExportError(f"{error}. Copy the export again, or export again") from error
@@ -165,6 +176,11 @@ class Manifest:
                     f"{', '.join(stage.inputs)} and gives {', '.join(stage.outputs)}"
                 )
             there.update(stage.outputs)
+        if self.shared_exit not in (None, self.names[-1]):
+            raise ExportError(
+                f"{path}: shared_exit is {self.shared_exit}; only the last exit, "
+                f"{self.names[-1]}, may be shared"
+            )
         ends = tuple(stage.exit for stage in self.stages)
         if ends != self.names or len({*files}) < len(files):
             raise ExportError(

@@ -85,12 +85,15 @@ class People:
 
     Attributes:
         path: of the SQLite file.
-        exits: at which images are embedded, cheapest first.
+        exits: whose embeddings of images are kept, cheapest first.
+        queries: exits at which queries are embedded: the same, or more where they are all
+            compared with the embeddings of one exit (`Manifest.shared_exit`).
         metric: euclidean or cosine.
     """
 
     path: Path
     exits: tuple[str, ...]
+    queries: tuple[str, ...]
     metric: str
     _database: sqlite3.Connection = field(repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
@@ -123,8 +126,7 @@ class People:
                 database.execute(f"PRAGMA {setting}")
             database.execute("PRAGMA foreign_keys=ON")
             if new:
-                names = tuple(exits) or tuple(e.name for e in manifest.exits if e.stream)
-                _create(database, manifest, metric, names or manifest.names[-1:])
+                _create(database, manifest, metric, tuple(exits) or manifest.gallery_exits)
             facts = dict(database.execute("SELECT name, value FROM fact"))
         except sqlite3.DatabaseError as error:
             database.close()
@@ -132,7 +134,10 @@ class People:
                 f"{path} is not a file of people ({error}): give another --people"
             ) from error
         _check_facts(path, facts, manifest)
-        return People(path, tuple(facts["exits"].split("\n")), facts["metric"], database)
+        kept = tuple(facts["exits"].split("\n"))
+        shared = manifest.shared_exit is not None
+        queries = tuple(e.name for e in manifest.exits if e.stream) if shared else kept
+        return People(path, kept, queries, facts["metric"], database)
 
     def close(self) -> None:
         with self._lock:
@@ -253,6 +258,7 @@ class People:
         Raises:
             UserError: an embedding that cannot be compared.
         """
+        exit = self._kept(exit)
         rows, query = self.rows, self._comparable(exit, query[None])
         if not len(rows):
             return []
@@ -268,7 +274,7 @@ class People:
 
         0 while fewer than two people are known.
         """
-        rows = self.rows
+        exit, rows = self._kept(exit), self.rows
         if len(rows.pids) < 2:
             return np.zeros(len(queries))
         squared = rows.distances(exit, self._comparable(exit, queries))
@@ -281,7 +287,7 @@ class People:
 
     def nearest(self, exit: str, queries: np.ndarray) -> np.ndarray:
         """(Q,) Euclidean distances of the nearest images; infinite while there are none."""
-        rows = self.rows
+        exit, rows = self._kept(exit), self.rows
         if not len(rows):
             return np.full(len(queries), np.inf)
         squared = rows.distances(exit, self._comparable(exit, queries))
@@ -290,7 +296,7 @@ class People:
 
     def within(self, exit: str, query: np.ndarray, threshold: Threshold) -> int:
         """The number of people with an image nearer to a query (D,) than the threshold."""
-        rows = self.rows
+        exit, rows = self._kept(exit), self.rows
         if not len(rows):
             return 0
         squared = rows.distances(exit, self._comparable(exit, query[None]))[0]
@@ -302,10 +308,11 @@ class People:
         """The distance that a share `rate` of unknown people would stay below.
 
         Each of up to `SAMPLE` images is compared with those of all other people: its nearest is
-        what an unknown person's would be. None while there are fewer than two people.
+        what an unknown person's would be. None while there are fewer than two people, and for
+        queries of an exit whose embeddings are not kept: their distances are others.
         """
         rows = self.rows
-        if len(rows.pids) < 2:
+        if len(rows.pids) < 2 or exit not in self.exits:
             return None
         counted, nearest = self._impostors.get(exit, (0, np.empty(0)))
         if not counted <= len(rows) <= GROWTH * counted:
@@ -341,7 +348,7 @@ class People:
 
     def distance(self, exit: str, query: np.ndarray, pid: str) -> float | None:
         """The distance of a query (D,) from the nearest image of a person; None if unknown."""
-        rows = self.rows
+        exit, rows = self._kept(exit), self.rows
         if pid not in rows.pids:
             return None
         mine = rows.exits[exit][rows.people == rows.pids.index(pid)].astype(np.float64)
@@ -377,6 +384,10 @@ class People:
         # one that was removed since is left out
         there = [(found[id], distance) for id, distance in pairs if id in found]
         return [Match(id, pid, cam, Path(path).name, far) for (id, pid, cam, path), far in there]
+
+    def _kept(self, exit: str) -> str:
+        """The exit whose embeddings queries of `exit` are compared with."""
+        return exit if exit in self.exits else self.exits[-1]
 
     def _comparable(self, exit: str, rows: np.ndarray) -> np.ndarray:
         """(n, D) float32, of length 1 under cosine.

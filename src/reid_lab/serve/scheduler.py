@@ -132,7 +132,7 @@ class Scheduler:
         self.model, self.people, self.target = model, people, target
         self.batch, self.queue = batch, queue
         self.load = Load()
-        self._names = tuple(e.name for e in model.manifest.exits if e.name in people.exits)
+        self._names = tuple(e.name for e in model.manifest.exits if e.name in people.queries)
         self._draws = Draws(len(self._names), seed=0)
         self._rule = RunningQuantile(np.ones(len(self._names)), HORIZON, WINDOW)
         self.costs = self._profile()
