@@ -23,6 +23,8 @@ examples:
   reid-lab gallery upgrade gallery/ --checkpoint new.ckpt --only-if-better
   reid-lab gallery remove gallery/ --pid "Ann Lee" --dry-run
   reid-lab gallery plan gallery/ --size 1000000
+  reid-lab gallery load gallery/ --uri people.db
+  reid-lab gallery search gallery/ --image queries.npz --store milvus --uri people.db
 """
 
 
@@ -94,9 +96,29 @@ def _search(parser: argparse.ArgumentParser) -> None:
         "0.01; see calibrate",
     )
     _where(parser, "search only images for which a filter holds")
+    _store(parser, ("folder", "milvus"), "folder")
     parser.add_argument(
         "--out", type=Path, help="write a file instead of a table: .jsonl, .csv, .parquet or .html"
     )
+
+
+def _load(parser: argparse.ArgumentParser) -> None:
+    _gallery(parser)
+    _store(parser, ("milvus",), "milvus")
+    parser.add_argument(
+        "--batch-size", type=batch_size, default=1000, help="images sent at a time, %(default)s"
+    )
+
+
+def _store(parser: argparse.ArgumentParser, choices: tuple[str, ...], default: str) -> None:
+    parser.add_argument("--store", choices=choices, default=default, help="%(default)s")
+    parser.add_argument(
+        "--uri",
+        default="people.db",
+        help="of Milvus: a file, or a server such as http://host:19530; %(default)s",
+    )
+    parser.add_argument("--collection", default="people", help="in Milvus, %(default)s")
+    parser.add_argument("--token", default="", help="of a Milvus server, user:password")
 
 
 def _remove(parser: argparse.ArgumentParser) -> None:
@@ -194,6 +216,12 @@ def _plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--depth", type=count, default=100, help="images that a list holds, %(default)s"
     )
+    parser.add_argument(
+        "--store",
+        choices=("folder", "milvus"),
+        default="folder",
+        help="milvus measures Milvus Lite, too; %(default)s",
+    )
 
 
 def _gallery(parser: argparse.ArgumentParser) -> None:
@@ -249,6 +277,7 @@ ACTIONS = {
     "build": (_build, "embed a folder of images"),
     "add": (_add, "embed the new images of a folder"),
     "search": (_search, "find the people of query images"),
+    "load": (_load, "load a gallery into Milvus; a killed load goes on"),
     "link": (_link, "match the tracklets of two cameras one to one"),
     "upgrade": (_upgrade, "embed all images by a new model, compare, and swap"),
     "remove": (_remove, "remove images of people from the disk"),

@@ -32,6 +32,8 @@ from reid_lab.gallery.queries import Queries, Spread, embed_queries, list_querie
 from reid_lab.gallery.result_files import check_out, match_rows, query_objects, write_rows
 from reid_lab.gallery.results import SearchResult
 from reid_lab.gallery.store import SavedGallery
+from reid_lab.gallery.vector_index import load as load
+from reid_lab.gallery.vector_index import opened
 from reid_lab.gallery.writer import Writer, create, extend
 
 
@@ -134,7 +136,11 @@ def _answers(
     args: Namespace,
     calibration: GalleryCalibration | None,
 ) -> list[SearchResult]:
-    distances, rows = gallery.search(queries.embeddings, args.top, args.where)
+    if args.store == "milvus":
+        with opened(args, gallery) as index:
+            distances, rows = index.search(queries.embeddings, args.top, args.where)
+    else:
+        distances, rows = gallery.search(queries.embeddings, args.top, args.where)
     judged: Sequence[GalleryVerdict | None] = [None] * len(queries.images)
     if calibration is not None:
         rate = args.false_accept_rate
@@ -250,6 +256,7 @@ def plan(args: Namespace) -> int:
             args.most,
             args.depth,
             progress=lambda name: status.update(f"{name} ..."),
+            milvus=args.store == "milvus",
         )
     show.plan(made, gallery)
     return 0

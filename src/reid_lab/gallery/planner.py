@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from reid_lab.files.gallery_files import IndexName
 from reid_lab.gallery.index import INDEX_NAMES, Index, build, expected_bytes, rows_visited
 from reid_lab.gallery.probe import Probe, mean_recall
 from reid_lab.gallery.store import SavedGallery
+from reid_lab.gallery.vector_index import temporary
 from reid_lab.optional import load
 from reid_lab.retrieval.metrics import Ranking
 
@@ -34,7 +36,7 @@ class Estimate:
     if no person is known.
     """
 
-    index: IndexName
+    index: IndexName | Literal["milvus"]
     bytes: int
     build_s: float
     ms_one: float
@@ -79,7 +81,8 @@ def plan(
     depth: int = 100,
     recall_at: int = 10,
     names: Sequence[IndexName] = INDEX_NAMES,
-    progress: Callable[[IndexName], None] = lambda name: None,
+    progress: Callable[[str], None] = lambda name: None,
+    milvus: bool = False,
 ) -> IndexPlan:
     """Build each index over `gallery` and search it for queries with known matches.
 
@@ -91,6 +94,7 @@ def plan(
             the queries, each hidden from itself.
         size: images to plan for; as many as there are, if not given.
         most: queries at most; drawn, always the same.
+        milvus: measure Milvus Lite, too: the gallery is loaded into a temporary file.
 
     Raises:
         UserError: other embeddings, nothing to ask, or no faiss, which makes the indexes.
@@ -105,9 +109,20 @@ def plan(
     for name in names:
         progress(name)
         try:
-            estimates.append(_measured(name, gallery, probe, truth, cut, recall_at, size))
+            start = time.perf_counter()
+            index = _built(name, gallery)
+            build_s = time.perf_counter() - start
+            how = (probe, truth, cut, recall_at, size or len(gallery))
+            estimates.append(_measured(name, index, build_s, gallery.card.dim, *how))
         except UserError as error:
             problems[name] = str(error)
+    if milvus:
+        progress("milvus")
+        start = time.perf_counter()
+        with temporary(gallery) as index:
+            build_s = time.perf_counter() - start
+            how = (probe, truth, cut, recall_at, size or len(gallery))
+            estimates.append(_measured("milvus", index, build_s, gallery.card.dim, *how))
     return IndexPlan(
         len(gallery),
         size or len(gallery),
@@ -127,21 +142,20 @@ def _built(name: IndexName, gallery: SavedGallery) -> Index:
 
 
 def _measured(
-    name: IndexName,
-    gallery: SavedGallery,
+    name: IndexName | Literal["milvus"],
+    index: Index,
+    build_s: float,
+    dim: int,
     probe: Probe,
     truth: Sequence[np.ndarray],
     cut: Ranking | None,
     recall_at: int,
-    size: int | None,
+    size: int,
 ) -> Estimate:
-    start = time.perf_counter()
-    index = _built(name, gallery)
-    build_s = time.perf_counter() - start
     found = probe.visible(index)
     ranking = probe.score(found)
     ms_one, ms_batch = probe.milliseconds(index)
-    bytes_, bytes_at, ms_at = _extrapolated(index, ms_one, gallery.card.dim, size)
+    bytes_, bytes_at, ms_at = _extrapolated(index, ms_one, dim, size)
     return Estimate(
         index=name,
         bytes=bytes_,
@@ -156,10 +170,9 @@ def _measured(
     )
 
 
-def _extrapolated(index: Index, ms: float, dim: int, size: int | None) -> tuple[int, int, float]:
+def _extrapolated(index: Index, ms: float, dim: int, size: int) -> tuple[int, int, float]:
     """Bytes as measured; bytes and milliseconds a query for `size` images."""
     name, count, there = index.name, len(index), index.nbytes
-    size = size or count
     grown = expected_bytes(name, size, dim) / expected_bytes(name, count, dim)
     slower = rows_visited(name, size) / rows_visited(name, count)
     return there, round(there * grown), ms * slower

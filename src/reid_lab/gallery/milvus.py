@@ -1,0 +1,232 @@
+"""A vector store in Milvus: Milvus Lite in a file, or a server or cluster, by the same code."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from reid_lab.errors import UserError
+from reid_lab.files import conditions
+from reid_lab.files.gallery_files import OWN_COLUMNS, Card, GalleryError, comparable
+from reid_lab.files.gallery_writer import unit_rows
+from reid_lab.gallery.vectors import Columns, Nearest
+from reid_lab.optional import load
+
+VECTOR, CARD = "embedding", "reid_lab"
+LONGEST = 4096  # bytes of a path, a name or a value
+KEPT = ("fingerprint", "dim", "exit", "image", "metric", "columns")  # of the card
+QUERIES = 100  # searched at a time
+ATTEMPTS, FIRST_WAIT = 8, 0.5  # a busy server is asked again after 0.5, 1, 2, ... seconds
+BUSY = ("rate limit", "ratelimit", "quota", "resource exhausted", "retry later")
+
+
+class MilvusStore:
+    """A collection of embeddings with pid, camid, path and metadata as text.
+
+    The index is flat (exact) on Milvus Lite and by default.
+
+    Args:
+        client: `pymilvus.MilvusClient`.
+        name: of the collection.
+        card: kept in the collection's properties and description.
+    """
+
+    def __init__(self, client: Any, name: str, card: Card) -> None:
+        self.client, self.name, self._card = client, name, card
+
+    @staticmethod
+    def connect(uri: str, token: str = "") -> Any:
+        """A client of a file (`people.db`) or a server (`http://host:19530`).
+
+        Raises:
+            MissingPackageError: pymilvus (or milvus-lite for a file) is not installed.
+            UserError: the server cannot be reached, or the file cannot be opened.
+        """
+        pymilvus = load("pymilvus", "a store in Milvus")
+        if "://" not in uri:
+            load("milvus_lite", "a Milvus file")
+        try:
+            return pymilvus.MilvusClient(uri, token=token)
+        except Exception as error:  # pymilvus, grpc and sqlite have no common base
+            raise UserError(
+                f"Milvus at {uri} cannot be opened ({_first(error)}): give a file that ends in "
+                ".db, or the address of a server that runs, http://host:19530"
+            ) from error
+
+    @staticmethod
+    def open(client: Any, name: str) -> MilvusStore:
+        """The collection of that name.
+
+        Raises:
+            GalleryError: there is none, or it is not one of ours.
+        """
+        if not client.has_collection(name):
+            listed = ", ".join(client.list_collections()) or "none"
+            raise GalleryError(f"no collection {name!r} in Milvus; there are: {listed}")
+        try:
+            described = client.describe_collection(name)
+            kept = json.loads(described["properties"].get(CARD) or described["description"])
+            tuples = {key: tuple(kept[key]) for key in ("image", "columns")}
+            card = Card(**{**{key: kept[key] for key in KEPT}, **tuples})
+        except (ValueError, KeyError, TypeError) as error:
+            raise GalleryError(
+                f"the collection {name!r} was not made by reid_lab: choose another name"
+            ) from error
+        client.load_collection(name)
+        return MilvusStore(client, name, card)
+
+    @staticmethod
+    def create(client: Any, name: str, card: Card) -> MilvusStore:
+        """A new, empty collection for embeddings as a gallery's card describes them.
+
+        Raises:
+            GalleryError: there is one of that name.
+        """
+        if client.has_collection(name):
+            raise GalleryError(f"Milvus has a collection {name!r} already: open it")
+        kind = load("pymilvus", "a store in Milvus").DataType
+        kept = {key: value for key, value in asdict(card).items() if key in KEPT}
+        schema = client.create_schema(auto_id=False, description=json.dumps(kept))
+        schema.add_field("path", kind.VARCHAR, is_primary=True, max_length=LONGEST)
+        for column in ("pid", "camid", *_fields(card)):
+            schema.add_field(column, kind.VARCHAR, max_length=LONGEST)
+        schema.add_field(VECTOR, kind.FLOAT_VECTOR, dim=card.dim)
+        index = client.prepare_index_params()
+        index.add_index(VECTOR, index_type="FLAT", metric_type="L2")
+        client.create_collection(
+            name,
+            schema=schema,
+            index_params=index,
+            consistency_level="Strong",
+            properties={CARD: json.dumps(kept)},  # Milvus Lite keeps no description
+        )
+        return MilvusStore(client, name, replace(card, count=0))
+
+    @property
+    def card(self) -> Card:
+        return self._card
+
+    def __len__(self) -> int:
+        found = self.client.query(self.name, filter="", output_fields=["count(*)"])
+        return int(found[0]["count(*)"])
+
+    def known(self, paths: Sequence[str]) -> set[str]:
+        found = self.client.get(self.name, ids=list(paths), output_fields=["path"])
+        return {row["path"] for row in found}
+
+    def add(
+        self,
+        embeddings: np.ndarray,
+        paths: Sequence[str],
+        people: Sequence[str],
+        cameras: Sequence[str],
+        columns: Columns | None = None,
+    ) -> None:
+        rows = self._rows(embeddings)
+        new = [name for name in columns or {} if name not in self._card.columns]
+        if new:
+            raise GalleryError(
+                f"the collection has no column {', '.join(map(repr, new))}; available: "
+                f"{', '.join(self._card.columns) or 'none'}: load the gallery into a new one"
+            )
+        texts = {"path": paths, "pid": people, "camid": cameras}
+        for field, column in zip(_fields(self._card), self._card.columns, strict=True):
+            texts[field] = (columns or {}).get(column) or [""] * len(paths)
+        for name, values in texts.items():
+            for text in values:
+                if len(text.encode(errors="surrogateescape")) > LONGEST:
+                    raise GalleryError(f"{name} of {text[:60]!r}... has more than {LONGEST} bytes")
+        listed = [
+            {VECTOR: row, **{name: values[i] for name, values in texts.items()}}
+            for i, row in enumerate(rows)
+        ]
+        patiently(lambda: self.client.upsert(self.name, listed))
+
+    def remove(self, where: str) -> int:
+        wanted = self._expression(conditions.parse(where))
+        count = self.client.query(self.name, filter=wanted, output_fields=["count(*)"])
+        patiently(lambda: self.client.delete(self.name, filter=wanted))
+        return int(count[0]["count(*)"])
+
+    def search(self, query: np.ndarray, k: int, where: str = "") -> Nearest:
+        wanted = self._expression(conditions.parse(where)) if where.strip() else ""
+        rows, distances, paths = self._rows(query), [], []
+        for start in range(0, len(rows), QUERIES):
+            part = list(rows[start : start + QUERIES])
+            found = patiently(
+                lambda part=part: self.client.search(  # type: ignore[misc]
+                    self.name, part, limit=k, filter=wanted, output_fields=["path"]
+                )
+            )
+            for hits in found:
+                distances.append([hit["distance"] for hit in hits])
+                paths.append([hit["entity"]["path"] for hit in hits])
+        squared = np.array(distances, np.float32).clip(min=0)
+        return Nearest(squared / 2 if self._cosine else np.sqrt(squared), paths)
+
+    @property
+    def _cosine(self) -> bool:
+        return self._card.metric == "cosine"
+
+    def _rows(self, rows: np.ndarray) -> np.ndarray:
+        """(n, D) as they are kept: under cosine of length 1."""
+        rows = np.ascontiguousarray(rows, np.float32)
+        if rows.ndim != 2 or rows.shape[1] != self._card.dim or not comparable(rows).all():
+            raise GalleryError(
+                f"embeddings {rows.shape}: the collection {self.name!r} takes (n, "
+                f"{self._card.dim}), finite and not only zeros"
+            )
+        return unit_rows(rows) if self._cosine else rows
+
+    def _expression(self, given: Sequence[conditions.Condition]) -> str:
+        """A filter in Milvus's language; texts are compared, and only for being equal.
+
+        Raises:
+            ConditionError: an unknown column, or < or >, which Milvus's texts do not order.
+        """
+        fields = {name: name for name in OWN_COLUMNS}
+        fields |= dict(zip(self._card.columns, _fields(self._card), strict=True))
+        parts = []
+        for c in given:
+            if c.column not in fields:
+                listed = ", ".join(fields)
+                raise conditions.ConditionError(f"unknown column {c.column!r}; available: {listed}")
+            if c.operator not in ("=", "!="):
+                raise conditions.ConditionError(
+                    f"{c.column}{c.operator}{c.value}: a store in Milvus knows = and != alone; "
+                    "search the folder"
+                )
+            sign = "==" if c.operator == "=" else "!="
+            parts.append(f"{fields[c.column]} {sign} {json.dumps(c.value, ensure_ascii=False)}")
+        return " and ".join(parts)
+
+
+def patiently(work: Callable[[], Any], wait: Callable[[float], None] = time.sleep) -> Any:
+    """Do it again while the server says that it is busy, after longer and longer pauses.
+
+    Raises:
+        UserError: any other error, or it stays busy.
+    """
+    pauses = [FIRST_WAIT * 2**attempt for attempt in range(ATTEMPTS - 1)]
+    while True:
+        try:
+            return work()
+        except Exception as error:  # noqa: PERF203 - pymilvus and grpc have no common base
+            busy = any(word in str(error).lower() for word in BUSY)
+            if not busy or not pauses:
+                raise UserError(f"Milvus: {_first(error)}") from error
+            wait(pauses.pop(0))
+
+
+def _fields(card: Card) -> list[str]:
+    """Names of the metadata's fields: Milvus allows letters, digits and underscores alone."""
+    return [f"column_{number}" for number in range(len(card.columns))]
+
+
+def _first(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))

@@ -1,0 +1,122 @@
+"""A vector store in place of a gallery's own index, and the commands' way to it."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reid_lab.files.console import progress, stdout
+from reid_lab.files.gallery_files import GalleryError, IndexMetric, IndexName
+from reid_lab.gallery.flat import Found
+from reid_lab.gallery.milvus import MilvusStore
+from reid_lab.gallery.store import SavedGallery
+from reid_lab.gallery.vectors import VectorStore, check_same_card, load_gallery
+
+BATCH = 1000  # images that are sent at a time
+
+
+class StoreIndex:
+    """A store that holds a gallery's images, as an index over the gallery's rows.
+
+    Args:
+        gallery: names paths, people and metadata.
+        store: of the same model, exit and metric.
+        nbytes: that the store takes, where it is known.
+
+    Raises:
+        GalleryError: embeddings of another model, or another number of images.
+    """
+
+    trained = 0
+    name: IndexName = "flat"  # exact
+
+    def __init__(self, gallery: SavedGallery, store: VectorStore, nbytes: int = 0) -> None:
+        check_same_card(store.card, gallery.card, gallery.folder)
+        if len(store) != len(gallery):
+            raise GalleryError(
+                f"the store has {len(store):,} images, {gallery.folder} {len(gallery):,}: run "
+                "reid-lab gallery load again"
+            )
+        self.gallery, self.store, self.nbytes = gallery, store, nbytes
+        self.metric: IndexMetric = gallery.card.metric
+
+    def __len__(self) -> int:
+        return len(self.gallery)
+
+    def search(self, query: Tensor | np.ndarray, k: int, where: str = "") -> Found:
+        """As `SavedGallery.search`."""
+        wanted = query.numpy() if isinstance(query, torch.Tensor) else query
+        found = self.store.search(wanted, min(k, len(self)), where)
+        rows = [[self._rows[path] for path in paths] for paths in found.paths]
+        return found.distances, np.array(rows, np.int64)
+
+    def add(self, embeddings: Tensor | np.ndarray) -> None:
+        """Not by rows alone: a store takes paths.
+
+        Raises:
+            GalleryError: always.
+        """
+        raise GalleryError("add images to the gallery, then run reid-lab gallery load")
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {path: row for row, path in enumerate(self.gallery.paths())}
+
+
+def load(args: Namespace) -> int:
+    """`reid-lab gallery load`: send a gallery's images to Milvus; what is there is left out."""
+    gallery = SavedGallery.open(args.gallery)
+    client = MilvusStore.connect(args.uri, args.token)
+    try:
+        if client.has_collection(args.collection):
+            store = MilvusStore.open(client, args.collection)
+        else:
+            store = MilvusStore.create(client, args.collection, gallery.card)
+        with progress() as bar:
+            task = bar.add_task("load", total=len(gallery))
+            added = load_gallery(
+                gallery, store, args.batch_size, lambda count: bar.advance(task, count)
+            )
+        stdout.print(f"{args.uri}: {added:,} images added, {len(store):,} in {args.collection}")
+    finally:
+        client.close()
+    return 0
+
+
+@contextmanager
+def opened(args: Namespace, gallery: SavedGallery) -> Iterator[StoreIndex]:
+    """The store that `--uri` names, over a gallery's rows."""
+    client = MilvusStore.connect(args.uri, args.token)
+    try:
+        yield StoreIndex(gallery, MilvusStore.open(client, args.collection))
+    finally:
+        client.close()
+
+
+@contextmanager
+def temporary(gallery: SavedGallery) -> Iterator[StoreIndex]:
+    """A gallery's images in a Milvus file that is removed afterwards."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "plan.db"
+        client = MilvusStore.connect(str(file))
+        try:
+            store = MilvusStore.create(client, "plan", replace(gallery.card))
+            load_gallery(gallery, store, BATCH)
+            yield StoreIndex(gallery, store, bytes_of(file))
+        finally:
+            client.close()
+
+
+def bytes_of(path: Path) -> int:
+    """Of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())

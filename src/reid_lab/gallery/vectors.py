@@ -1,0 +1,178 @@
+"""Where embeddings are kept and searched: a folder on this machine, or a vector database.
+
+store = FolderStore(folder)  # or MilvusStore.open("people.db", "people")
+store.add(rows, paths, people=names)
+found = store.search(query, 10, where="camid!=2")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from reid_lab.files.gallery_files import UNKNOWN, Card, GalleryError, named_of, number_of
+from reid_lab.files.gallery_writer import locked, remove_where
+from reid_lab.gallery.store import SavedGallery
+from reid_lab.gallery.writer import Writer, extend
+
+Columns = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The nearest images of Q queries.
+
+    Attributes:
+        distances: (Q, k) float32, nearest first: Euclidean, or 1 - cosine.
+        paths: Q lists of k paths.
+    """
+
+    distances: np.ndarray
+    paths: list[list[str]]
+
+
+class VectorStore(Protocol):
+    """Embeddings of one exit of one model, each under its image's path."""
+
+    @property
+    def card(self) -> Card:
+        """The model's fingerprint, exit and image size, D and the metric."""
+
+    def __len__(self) -> int:
+        """How many images."""
+
+    def known(self, paths: Sequence[str]) -> set[str]:
+        """Those of `paths` that are there."""
+
+    def add(
+        self,
+        embeddings: np.ndarray,
+        paths: Sequence[str],
+        people: Sequence[str],
+        cameras: Sequence[str],
+        columns: Columns | None = None,
+    ) -> None:
+        """Add n images (n, D); they are kept when it returns.
+
+        Args:
+            embeddings: (n, D).
+            paths: n of them, none known.
+            people: n names; empty where the person is unknown.
+            cameras: n names, likewise.
+            columns: metadata by name, n values each.
+
+        Raises:
+            UserError: rows of another width, or that cannot be compared.
+        """
+
+    def remove(self, where: str) -> int:
+        """Remove the images for which a filter holds, such as `pid='Ann Lee'`; how many."""
+
+    def search(self, query: np.ndarray, k: int, where: str = "") -> Nearest:
+        """The `k` nearest images of queries (Q, D) among those for which a filter holds."""
+
+
+class FolderStore:
+    """A gallery's folder (`reid-lab gallery build`) as a store."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self.gallery = SavedGallery.open(folder)
+
+    @property
+    def card(self) -> Card:
+        return self.gallery.card
+
+    def __len__(self) -> int:
+        return len(self.gallery)
+
+    def known(self, paths: Sequence[str]) -> set[str]:
+        return self.gallery.known_paths & {*paths}
+
+    def add(
+        self,
+        embeddings: np.ndarray,
+        paths: Sequence[str],
+        people: Sequence[str],
+        cameras: Sequence[str],
+        columns: Columns | None = None,
+    ) -> None:
+        pids, camids = (
+            np.array([number_of(name) if name else UNKNOWN for name in names], np.int64)
+            for names in (people, cameras)
+        )
+        names = named_of(name for given in (people, cameras) for name in given if name)
+        with extend(self.gallery, self.card.fingerprint) as writer:
+            writer.append_rows(embeddings, pids, camids, paths, names, columns)
+        self.gallery = SavedGallery.open(self.gallery.folder)
+
+    def remove(self, where: str) -> int:
+        with locked(self.gallery.folder):
+            writer = Writer(self.gallery)
+            gone = remove_where(writer, where)
+            writer.update_index()
+        self.gallery = SavedGallery.open(self.gallery.folder)
+        return len(gone)
+
+    def search(self, query: np.ndarray, k: int, where: str = "") -> Nearest:
+        distances, rows = self.gallery.search(query, k, where)
+        return Nearest(distances, [[self.gallery.path(row) for row in one] for one in rows])
+
+
+def load_gallery(
+    gallery: SavedGallery,
+    store: VectorStore,
+    batch: int = 1000,
+    progress: Callable[[int], None] = lambda images: None,
+) -> int:
+    """Add a gallery's images to a store, a batch at a time; how many were added.
+
+    A batch is sent when the store has kept the one before. Images that are there already are left
+    out: a load that was killed goes on.
+
+    Args:
+        gallery: of the store's model, exit and metric.
+        store: it may hold some of the images.
+        batch: images at a time.
+        progress: called with the number of images of each batch.
+
+    Raises:
+        GalleryError: embeddings of another model, exit, image size or metric.
+    """
+    check_same_card(store.card, gallery.card, gallery.folder)
+    paths, added = gallery.paths(), 0
+    people, cameras = (gallery.names_of(name) for name in ("pid", "camid"))
+    columns = {name: gallery.column(name) for name in gallery.card.columns}
+    for start in range(0, len(gallery), batch):
+        part = range(start, min(start + batch, len(gallery)))
+        known = store.known([paths[row] for row in part])
+        rows = [row for row in part if paths[row] not in known]
+        if rows:
+            store.add(
+                gallery.checked[rows].astype(np.float32),
+                [paths[row] for row in rows],
+                [people[row] for row in rows],
+                [cameras[row] for row in rows],
+                {name: [values[row] for row in rows] for name, values in columns.items()},
+            )
+        added += len(rows)
+        progress(len(part))
+    return added
+
+
+def check_same_card(ours: Card, theirs: Card, what: object) -> None:
+    """Check that embeddings of two cards can be compared.
+
+    Raises:
+        GalleryError: another model, exit, image size, metric or D.
+    """
+    for name in ("fingerprint", "exit", "image", "metric", "dim"):
+        mine, other = getattr(ours, name), getattr(theirs, name)
+        if mine != other:
+            raise GalleryError(
+                f"the store has {name}={str(mine)[:12]}, {what} has {name}={str(other)[:12]}: "
+                "their embeddings cannot be compared, give another store or build the gallery again"
+            )

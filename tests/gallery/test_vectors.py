@@ -1,0 +1,179 @@
+"""Vector stores: a folder and Milvus Lite give the same answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reid_lab.errors import UserError
+from reid_lab.files.conditions import ConditionError
+from reid_lab.files.embedding_files import EmbeddedImages, write_embeddings
+from reid_lab.files.gallery_files import Card, GalleryError
+from reid_lab.gallery.milvus import MilvusStore, patiently
+from reid_lab.gallery.store import SavedGallery
+from reid_lab.gallery.vectors import FolderStore, VectorStore, load_gallery
+from reid_lab.gallery.writer import create
+from tests.commands import gallery as main
+
+pytest.importorskip("milvus_lite")
+pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("ignore")]  # of pymilvus's imports
+
+DIM, COUNT = 16, 300
+CARD = Card("f" * 64, DIM, exit="fusion", image=(64, 32))
+ROWS = np.random.default_rng(0).normal(size=(COUNT, DIM)).astype(np.float32)
+PATHS = [f"/images/{row:04}.jpg" for row in range(COUNT)]
+PEOPLE = [f'Ann "{row % 30}"' if row % 2 else str(row % 30) for row in range(COUNT)]
+CAMERAS = [str(row % 3) for row in range(COUNT)]
+SITES = {"the site": ["north" if row % 4 else "" for row in range(COUNT)]}
+
+
+def folder(path: Path, **card: Any) -> SavedGallery:
+    with create(path, replace(CARD, **card)) as writer:
+        writer.append_rows(*_numbered(slice(0, 1)))
+    FolderStore(path).add(ROWS[1:], PATHS[1:], PEOPLE[1:], CAMERAS[1:], _sites(slice(1, None)))
+    return SavedGallery.open(path)
+
+
+def _sites(part: slice) -> dict[str, list[str]]:
+    return {name: values[part] for name, values in SITES.items()}
+
+
+def _numbered(part: slice) -> tuple[Any, ...]:
+    zeros = np.zeros(len(ROWS[part]), np.int64)
+    return ROWS[part], zeros, zeros, PATHS[part], {}, _sites(part)
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Any:
+    made = MilvusStore.connect(str(tmp_path / "people.db"))
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_a_folder_and_milvus_give_the_same(tmp_path: Path, client: Any, metric: str) -> None:
+    gallery = folder(tmp_path / "g", metric=metric)
+    store = MilvusStore.create(client, "people", gallery.card)
+    seen: list[int] = []
+    assert load_gallery(gallery, store, 128, seen.append) == COUNT and seen == [128, 128, 44]
+    stores: tuple[VectorStore, ...] = (FolderStore(tmp_path / "g"), store)
+    query = np.random.default_rng(1).normal(size=(7, DIM)).astype(np.float32)
+    for where in (
+        "",
+        "camid!=1",
+        "camid=1 and 'the site'=north",
+        "pid='Ann \"7\"'",
+        "'the site'=''",
+    ):
+        wanted, found = (one.search(query, 5, where) for one in stores)
+        assert found.paths == wanted.paths
+        np.testing.assert_allclose(found.distances, wanted.distances, atol=1e-4)
+    assert [one.remove("camid=2") for one in stores] == [COUNT // 3] * 2
+    assert [len(one) for one in stores] == [COUNT - COUNT // 3] * 2
+    wanted, found = (one.search(query, 5) for one in stores)
+    assert found.paths == wanted.paths
+
+
+def test_a_killed_load_goes_on(tmp_path: Path, client: Any) -> None:
+    gallery = folder(tmp_path / "g")
+    store = MilvusStore.create(client, "people", gallery.card)
+
+    def killed(images: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load_gallery(gallery, store, 100, killed)
+    client.close()
+    reopened = MilvusStore.connect(str(tmp_path / "people.db"))
+    again = MilvusStore.open(reopened, "people")
+    assert again.card == replace(gallery.card, count=0, crc32={}, columns_bytes=0)
+    assert len(again) == 100 and again.known(PATHS[98:102]) == {*PATHS[98:100]}
+    assert load_gallery(gallery, again, 64) == COUNT - 100
+    assert len(again) == COUNT and load_gallery(gallery, again, 64) == 0
+    reopened.close()
+
+
+@pytest.mark.parametrize("key, value", [("fingerprint", "e" * 64), ("exit", "stage1")])
+def test_a_store_of_another_model_is_refused(
+    tmp_path: Path, client: Any, key: str, value: str
+) -> None:
+    gallery = folder(tmp_path / "g")
+    MilvusStore.create(client, "people", replace(gallery.card, **{key: value}))
+    store = MilvusStore.open(client, "people")
+    with pytest.raises(GalleryError, match=f"the store has {key}={value[:12]}"):
+        load_gallery(gallery, store)
+    assert len(store) == 0
+
+
+def test_what_milvus_cannot_is_told(tmp_path: Path, client: Any) -> None:
+    store = MilvusStore.create(client, "people", replace(CARD, columns=("site",)))
+    with pytest.raises(GalleryError, match="already"):
+        MilvusStore.create(client, "people", CARD)
+    with pytest.raises(GalleryError, match="no collection 'other' in Milvus; there are: people"):
+        MilvusStore.open(client, "other")
+    with pytest.raises(ConditionError, match="knows = and != alone"):
+        store.search(ROWS[:1], 1, "site>=3")
+    with pytest.raises(ConditionError, match="available: pid, camid, path, site"):
+        store.remove("town=x")
+    for rows in (ROWS[:1, :3], ROWS[:1] * np.nan, ROWS[:1] * 0):
+        with pytest.raises(GalleryError, match=r"takes \(n, 16\)"):
+            store.add(rows, ["a"], [""], [""])
+    with pytest.raises(GalleryError, match="no column 'time'; available: site"):
+        store.add(ROWS[:1], ["a"], [""], [""], {"time": ["1"]})
+    with pytest.raises(GalleryError, match="more than 4096 bytes"):
+        store.add(ROWS[:1], ["a" * 5000], [""], [""])
+
+
+def test_a_busy_server_is_asked_again() -> None:
+    answers = iter([RuntimeError("rate limit exceeded"), RuntimeError("quota"), 7])
+    waits: list[float] = []
+
+    def work() -> Any:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert patiently(work, waits.append) == 7 and waits == [0.5, 1.0]
+
+    def broken(error: str) -> Callable[[], Any]:
+        def fail() -> Any:
+            raise RuntimeError(error)
+
+        return fail
+
+    for error, pauses in (("wrong field", 0), ("rate limit", 7)):
+        waits.clear()
+        with pytest.raises(UserError, match=f"Milvus: {error}"):
+            patiently(broken(error), waits.append)
+        assert len(waits) == pauses
+
+
+def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Load, search with the folder's and with Milvus's answers, and the price of both."""
+    folder(tmp_path / "g")
+    exits = {"fusion": ROWS[:3] + 0.01}
+    paths = np.array(["a.jpg", "b.jpg", "c.jpg"])
+    write_embeddings(tmp_path / "q.npz", EmbeddedImages(CARD.fingerprint, exits, paths))
+    to = ["--store", "milvus", "--uri", str(tmp_path / "people.db")]
+    assert main(["load", str(tmp_path / "g"), *to, "--batch-size", "128"]) == 0
+    assert "300 images added, 300 in people" in " ".join(capsys.readouterr().out.split())
+    answers = []
+    for more in ([], to):
+        out = tmp_path / f"{len(more)}.csv"
+        words = ["search", str(tmp_path / "g"), "--image", str(tmp_path / "q.npz"), "--top", "4"]
+        assert main([*words, "--where", "camid!=1", "--out", str(out), *more]) == 0
+        answers.append(out.read_text())
+    assert answers[0] == answers[1] and answers[0].count("/images/") == 12
+    capsys.readouterr()
+    assert main(["plan", str(tmp_path / "g"), "--store", "milvus", "--most", "20"]) == 0
+    assert "milvus" in capsys.readouterr().out
+    FolderStore(tmp_path / "g").remove("camid=0")
+    words = ["search", str(tmp_path / "g"), "--image", str(tmp_path / "q.npz")]
+    assert main([*words, *to]) == 1
+    assert "the store has 300 images" in capsys.readouterr().err
