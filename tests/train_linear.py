@@ -1,6 +1,8 @@
 """Train one linear layer for a few steps on DEVICES processes and save its weights.
 
-python -m tests.train_linear PEOPLE DEVICES OUT
+python -m tests.train_linear PEOPLE DEVICES OUT [NODES [STEPS [CHECKPOINT]]]
+
+NODES machines have DEVICES processes each. It begins with CHECKPOINT, and leaves OUT.ckpt.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
@@ -37,26 +40,36 @@ class Linear(TriNetRecipe):
         return self.triplet_losses(self(batch["image"]), batch["pid"], self.exit_names)
 
 
-def main(people: str, devices: str, out: str) -> None:
+def main(
+    people: str,
+    devices: str,
+    out: str,
+    nodes: str = "1",
+    steps: str = "20",
+    checkpoint: str | None = None,
+) -> None:
     pl.seed_everything(0, verbose=False)
     reader = partial(read_layout, name="mini")
     data = ReidDataModule(people, reader, Transforms(64, 32), p=4, k=2, workers=0)
+    folder = Path(out).parent
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=int(devices),
-        strategy="ddp" if int(devices) > 1 else "auto",
-        max_steps=20,
+        num_nodes=int(nodes),
+        strategy="ddp" if int(devices) * int(nodes) > 1 else "auto",
+        max_steps=int(steps),
         max_epochs=-1,
         limit_val_batches=0,
         use_distributed_sampler=False,
         logger=False,
-        enable_checkpointing=False,
+        # in the training, as a run does it: after it, an epoch may have ended
+        callbacks=[ModelCheckpoint(folder, Path(out).name, every_n_train_steps=int(steps))],
         enable_progress_bar=False,
         enable_model_summary=False,
-        default_root_dir=str(Path(out).parent),
+        default_root_dir=str(folder),
     )
     model = Linear()
-    trainer.fit(model, data)
+    trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
     if trainer.is_global_zero:
         torch.save(model.state_dict(), out)
 

@@ -1,5 +1,20 @@
 """Errors that the user can fix; the command line shows their message without a traceback."""
 
+from __future__ import annotations
+
+from typing import Any
+
 
 class UserError(ValueError):
     """What was given, what is allowed, and how to fix it, in one message."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # a sweep's job may run in another process, and constructors take other things than args
+        return _revived, (type(self), self.args, dict(vars(self)))
+
+
+def _revived(kind: type[UserError], args: tuple[Any, ...], state: dict[str, Any]) -> UserError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    vars(error).update(state)
+    return error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -74,7 +75,17 @@ def run_dir(name: str, ckpt_path: str | None, *, _root_: DictConfig) -> str:
 
 
 def claimed(parent: str) -> str:
-    """`<parent>/<now>`, created here; numbered if another run started in the same second."""
+    """`<parent>/<now>`, created here; numbered if another run started in the same second.
+
+    Raises:
+        UserError: this is one of several processes that torchrun or SLURM started for a run: each
+            would take a folder of its own.
+    """
+    if launcher := started_by():
+        raise UserError(
+            f"{launcher} started several processes for one run, which share a folder: give it, as "
+            f"hydra.run.dir={parent}/mine, on a disk that all machines have"
+        )
     now = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     for number in count(1):
         folder = Path(parent, now if number == 1 else f"{now}_{number}")
@@ -84,6 +95,16 @@ def claimed(parent: str) -> str:
         except FileExistsError:
             continue
     return str(folder)
+
+
+def started_by() -> str:
+    """Who started the processes of this run, where that is not the run itself; else empty."""
+    given = os.environ
+    if "TORCHELASTIC_RUN_ID" in given and given.get("WORLD_SIZE", "1") != "1":
+        return "torchrun"
+    if given.get("SLURM_NTASKS", "1") != "1" and given.get("SLURM_PROCID"):
+        return "" if given.get("SLURM_JOB_NAME") in ("bash", "interactive") else "SLURM"
+    return "NODE_RANK" if "NODE_RANK" in given and "LOCAL_RANK" not in given else ""
 
 
 def recipe_id(recipe: DictConfig) -> str:

@@ -318,23 +318,34 @@ def results_in(trainer: pl.Trainer) -> Results:
 def all_or_none(trainer: pl.Trainer) -> Iterator[None]:
     """End the other processes of a run with this one; they would wait for it forever.
 
-    Killed, as one that waits cannot take another signal; it is the first that writes files.
+    Killed, as one that waits cannot take another signal; it is the first that writes files. Where
+    a process was lost, the first one of each machine says so.
     """
     try:
         yield
     except BaseException as error:
-        launcher = trainer.strategy.launcher
-        if trainer.world_size == 1 or launcher is None:
+        if trainer.world_size == 1:
             raise
+        launcher = trainer.strategy.launcher  # None: torchrun or SLURM started this process
         others = [process.poll() for process in getattr(launcher, "procs", ())]
-        launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))
-        if isinstance(error, RuntimeError) and any(others):  # torch's own, about a connection
-            ended = ", ".join(str(status) for status in others if status)
-            raise UserError(
-                f"another process of the run ended with status {ended} (killed, or an error that "
-                "is above): the run ends, too; resume with the same command and ckpt_path=last"
-            ) from error
-        raise
+        if launcher is not None:
+            launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))
+        ended = ", ".join(f"status {status}" for status in others if status)
+        if not isinstance(error, RuntimeError) or not (ended or is_of_connection(error)):
+            raise
+        if trainer.local_rank:
+            raise SystemExit(1) from error
+        raise UserError(
+            f"another process of the run ended ({ended or 'on another machine, or by itself'}: "
+            "killed, or an error that it printed): the run ends, too; resume with the same "
+            "command and ckpt_path=last"
+        ) from error
+
+
+def is_of_connection(error: RuntimeError) -> bool:
+    """Whether torch raised it because another process could not be reached."""
+    known = isinstance(error, torch.distributed.DistError)  # NCCL's, and the store's
+    return known or "gloo" in str(error) or "by peer" in str(error)
 
 
 def summary(

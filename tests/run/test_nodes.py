@@ -1,0 +1,149 @@
+"""A run on two machines: two process groups on the loopback, with gloo."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from reid_lab.config.paths import claimed, started_by
+from reid_lab.errors import UserError
+from reid_lab.run.run import is_of_connection
+from tests.test_cli import RUN, exits
+
+ROOT = Path(__file__).parents[2]
+SPREAD = (
+    *("trainer=ddp", "trainer.sync_batchnorm=false", "trainer.devices=1"),
+    *("+trainer.num_nodes=2", "threads=1"),
+)
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+def start(folder: Path, words: Sequence[str], **more: str) -> subprocess.Popen[str]:
+    found = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": found, **more}
+    return subprocess.Popen(
+        [sys.executable, "-m", *words],
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def torchrun(folder: Path, *words: str) -> None:
+    """`torchrun` on two machines of one process each; both end well."""
+    port = free_port()
+    run = ("torch.distributed.run", "--nnodes=2", "--nproc-per-node=1")
+    where = ("--master-addr=127.0.0.1", f"--master-port={port}")
+    both = [start(folder, [*run, *where, f"--node-rank={i}", "-m", *words]) for i in (0, 1)]
+    for process in both:
+        printed, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, printed
+
+
+def one(folder: Path, *words: str) -> None:
+    process = start(folder, words)
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, printed
+
+
+@pytest.mark.system
+def test_two_nodes_evaluate_as_one(tmp_path: Path, people: Path) -> None:
+    few = ("callbacks.throughput=null", "callbacks.cost=null", f"dataset.root={people}")
+    one(tmp_path, "reid_lab", *RUN, *few, "hydra.run.dir=one")
+    again = ("task=test", "ckpt_path=one/checkpoints/last.ckpt", "hydra.run.dir=two")
+    torchrun(tmp_path, "reid_lab", *RUN, *few, *SPREAD, *again)
+    assert exits(tmp_path / "two") == exits(tmp_path / "one")
+
+
+@pytest.mark.system
+def test_two_nodes_train_as_one_which_goes_on(tmp_path: Path, people: Path) -> None:
+    """Ten steps on two machines and ten on one are twenty on one: no batch norm, the same bits."""
+    words = ("tests.train_linear", str(people), "1")
+    torchrun(tmp_path, *words, str(tmp_path / "ten"), "2", "10")
+    one(tmp_path, *words, str(tmp_path / "ended"), "1", "20", str(tmp_path / "ten.ckpt"))
+    one(tmp_path, *words, str(tmp_path / "whole"), "1", "20")
+    found, wanted = (
+        torch.load(tmp_path / name, weights_only=True)["layer.weight"]
+        for name in ("ended", "whole")
+    )
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.system
+def test_a_killed_rank_ends_all_with_one_message(tmp_path: Path, people: Path) -> None:
+    port = str(free_port())
+    long = (*RUN, f"dataset.root={people}", "callbacks.checkpoint.every_n_train_steps=2")
+    words = ("reid_lab", *long, *SPREAD, "model.iterations=3000", "hydra.run.dir=run")
+    nodes = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    first, second = (start(tmp_path, words, NODE_RANK=str(i), **nodes) for i in (0, 1))
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    deadline = time.time() + 200
+    while not last.is_file() and first.poll() is None and time.time() < deadline:
+        time.sleep(0.05)
+    second.send_signal(signal.SIGKILL)
+    second.communicate()
+    printed, _ = first.communicate(timeout=120)
+    assert first.returncode == 1 and "Traceback" not in printed, printed
+    assert len(re.findall("another process of the run ended", printed)) == 1
+    assert "resume with the same command and ckpt_path=last" in printed
+
+
+@pytest.mark.parametrize(
+    ("given", "launcher"),
+    [
+        ({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2"}, "torchrun"),
+        ({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "1"}, ""),
+        ({"SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_JOB_NAME": "train"}, "SLURM"),
+        ({"SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "bash"}, ""),
+        ({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, ""),
+        ({"NODE_RANK": "1"}, "NODE_RANK"),
+        ({"NODE_RANK": "0", "LOCAL_RANK": "1"}, ""),
+        ({}, ""),
+    ],
+)
+def test_processes_that_share_a_run_are_given_its_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: dict[str, str], launcher: str
+) -> None:
+    for name in [name for name in os.environ if name.startswith(("SLURM_", "TORCHELASTIC"))]:
+        monkeypatch.delenv(name)
+    for name in ("WORLD_SIZE", "NODE_RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert started_by() == launcher
+    if launcher:
+        with pytest.raises(UserError, match=rf"{launcher} started several .* hydra\.run\.dir="):
+            claimed(str(tmp_path / "x"))
+        assert not (tmp_path / "x").exists()
+    else:
+        assert Path(claimed(str(tmp_path / "x"))).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (RuntimeError("[gloo/transport/tcp/pair.cc:545] Read error: Connection reset"), True),
+        (RuntimeError("Connection closed by peer [10.0.0.1]:4"), True),
+        (torch.distributed.DistNetworkError("The client socket has failed"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied (4x8 and 3x2)"), False),
+    ],
+)
+def test_errors_about_a_connection(error: RuntimeError, lost: bool) -> None:
+    assert is_of_connection(error) is lost
