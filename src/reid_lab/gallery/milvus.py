@@ -147,6 +147,10 @@ class MilvusStore:
         ]
         patiently(lambda: self.client.upsert(self.name, listed))
 
+    def flush(self) -> None:
+        """Write what was added as whole segments; until then Milvus Lite searches it slowly."""
+        patiently(lambda: self.client.flush(self.name))
+
     def remove(self, where: str) -> int:
         wanted = self._expression(conditions.parse(where))
         count = self.client.query(self.name, filter=wanted, output_fields=["count(*)"])

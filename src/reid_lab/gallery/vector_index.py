@@ -86,6 +86,7 @@ def load(args: Namespace) -> int:
             added = load_gallery(
                 gallery, store, args.batch_size, lambda count: bar.advance(task, count)
             )
+        store.flush()
         stdout.print(f"{args.uri}: {added:,} images added, {len(store):,} in {args.collection}")
     finally:
         client.close()
@@ -111,6 +112,7 @@ def temporary(gallery: SavedGallery) -> Iterator[StoreIndex]:
         try:
             store = MilvusStore.create(client, "plan", replace(gallery.card))
             load_gallery(gallery, store, BATCH)
+            store.flush()
             yield StoreIndex(gallery, store, bytes_of(file))
         finally:
             client.close()
