@@ -6,6 +6,7 @@ parametrised by METHODS, BACKBONES or NETWORKS.
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,8 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from torch import Tensor, nn
+from torchvision.models.densenet import _DenseBlock
 
 from reid_lab.backbone import Backbone
 from reid_lab.config.build import build_model
@@ -130,9 +132,9 @@ def on_backbone(name: str, model: str = "classifier") -> ReidModule:
 
 
 def class_of(name: str) -> str:
-    """The `_target_` of the network `name` of `NETWORKS`."""
-    choice = NETWORKS[name][0].partition("=")[2]
-    node = yaml.safe_load((conf_dir() / "backbone" / f"{choice}.yaml").read_text(encoding="utf-8"))
+    """The `_target_` of the method `name`, or of the network `name` of `NETWORKS`."""
+    group, _, choice = (f"model={name}" if name in METHODS else NETWORKS[name][0]).partition("=")
+    node = yaml.safe_load((conf_dir() / group / f"{choice}.yaml").read_text(encoding="utf-8"))
     return str(node["_target_"])
 
 
@@ -155,6 +157,46 @@ def awake(model: ReidModule) -> ReidModule:
     for values in model.state_dict().values():  # e.g. HAN's regions, LOMO's metrics
         if values.is_floating_point() and not values.any():
             values.normal_(std=0.1)
+    return model
+
+
+class FirstChannels(nn.Module):
+    """In place of a layer of a dense block: as many channels (N, 32, h, w), without weights."""
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        return features[0][:, :32]
+
+
+@torch.no_grad()
+def shortened(model: ReidModule) -> ReidModule:
+    """In place: of blocks that differ only in their channels, those that can be left out are.
+
+    A tracer takes as long as a network is deep. The first of each kind stays, and so does each
+    that changes its maps' shape; only the first and the last layer of a dense block stay.
+    """
+    keeps_shape: dict[nn.Module, bool] = {}
+
+    def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        shapes = [tuple(x.shape) if isinstance(x, Tensor) else None for x in (*inputs, output)]
+        same = len(shapes) == 2 and shapes[0] is not None and shapes[0] == shapes[1]
+        keeps_shape[module] = same and keeps_shape.get(module, True)
+
+    hooks = [module.register_forward_hook(note) for module in model.modules()]
+    model(torch.zeros(2, 3, *SIZE))
+    for hook in hooks:
+        hook.remove()
+    met: set[str] = set()
+    for parent in list(model.modules()):
+        if isinstance(parent, nn.Sequential):
+            for name, child in list(parent.named_children()):
+                kind = re.sub(r"\d\d+", "", repr(child))  # strides and kernels have one digit
+                weighted = any(p.ndim > 1 for p in child.parameters())
+                if weighted and len(parent) > 1 and kind in met and keeps_shape.get(child):
+                    del parent._modules[name]
+                met.add(kind)
+        elif isinstance(parent, _DenseBlock):
+            for name in list(parent)[1:-1]:
+                parent[name] = FirstChannels()
     return model
 
 

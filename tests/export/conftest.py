@@ -1,17 +1,33 @@
-"""Exports of every method, made once."""
+"""Exports of every method, made once for all of xdist's processes."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
+from reid_lab.checkpoint import load_model, open_model
+from reid_lab.export.command import write_export
+from reid_lab.model import ReidModule
 from reid_lab.results.card import ModelCard
+from tests.commands import arguments
 from tests.commands import export as main
-from tests.methods import BACKBONES, METHODS, SIZE, TODAY, class_of, method, on_backbone, save
+from tests.methods import (
+    BACKBONES,
+    METHODS,
+    SIZE,
+    TODAY,
+    class_of,
+    method,
+    on_backbone,
+    save,
+    shortened,
+)
 
 CARD = ModelCard(data="mini", recipe="a test")
 Exported = Callable[[str], Path]
@@ -21,11 +37,14 @@ ON_TODAYS = {f"dare on {name}": name for name in TODAY}
 # a network of each class: resnet50 of ResNets; those of TODAY's classes with DaRe
 CLASSES = {class_of(name): name for name in sorted(BACKBONES)}
 ALONE = [name for target, name in CLASSES.items() if target not in map(class_of, TODAY)]
+# a method of each class: by their sizes alone, two are the same once they are shrunk
+KINDS = {class_of(name): name for name in METHODS if name not in REFUSED}.values()
 EXPORTED = [
     pytest.param(name, marks=() if name == "dare" else pytest.mark.recipe)
-    for name in (*METHODS, *ALONE, *ON_TODAYS)
-    if name not in REFUSED
+    for name in (*KINDS, *ALONE, *ON_TODAYS)
 ]
+# exported as a user does it; the others without the blocks that differ only in their channels
+AS_A_USER = ("dare", "classifier")
 
 
 @pytest.fixture(scope="session")
@@ -35,23 +54,47 @@ def exported(tmp_path_factory: pytest.TempPathFactory, people: Path) -> Exported
     DaRe's has an INT8 export, too.
     """
 
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exports"
+    shared.mkdir(exist_ok=True)
+
     @cache
     def make(name: str) -> Path:
-        folder = tmp_path_factory.mktemp(name)
-        if name in ON_TODAYS:
-            model = on_backbone(ON_TODAYS[name], "dare")
-        else:
-            model = on_backbone(name) if name in BACKBONES else method(name)
-        model.hparams["card"] = CARD.to_dict()
-        words = ["--checkpoint", str(save(model, folder / "last.ckpt"))]
-        words += ["--out", str(folder / "out")]
-        if name == "dare":
-            words += ["dataset=market1501", f"dataset.root={people}", "--int8"]
-            words += ["--calibration", "16", "--triton"]
-        assert main(words) == 0
+        folder = shared / name
+        with FileLock(shared / f"{name}.lock"):
+            if not (folder / "made").is_file():
+                folder.mkdir(exist_ok=True)
+                write(name, folder, people)
+                (folder / "made").touch()
         return folder
 
     return make
+
+
+def write(name: str, folder: Path, people: Path) -> None:
+    if name in ON_TODAYS:
+        model = on_backbone(ON_TODAYS[name], "dare")
+    else:
+        model = on_backbone(name) if name in BACKBONES else method(name)
+    model.hparams["card"] = CARD.to_dict()
+    words = ["--checkpoint", str(save(model, folder / "last.ckpt"))]
+    words += ["--out", str(folder / "out")]
+    if name == "dare":
+        words += ["dataset=market1501", f"dataset.root={people}", "--int8"]
+        words += ["--calibration", "16", "--triton"]
+    if name in AS_A_USER:
+        assert main(words) == 0
+        return
+    opened, image, key = open_model(folder / "last.ckpt")
+    (folder / "out").mkdir()
+    args = arguments("export", words)
+    write_export(folder / "out", shortened(opened), image, key, None, args)
+
+
+def network_of(folder: Path) -> ReidModule:
+    """What was exported into the folder of its name."""
+    model = load_model(folder / "last.ckpt")
+    return model if folder.name in AS_A_USER else shortened(model)
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,7 @@ from tests.commands import export as main
 from tests.commands import gallery as gallery_main
 from tests.commands import runtime as runtime_main
 from tests.conftest import write_jpegs
-from tests.export.conftest import CARD, EXPORTED, REFUSED, Exported, noise
+from tests.export.conftest import CARD, EXPORTED, REFUSED, Exported, network_of, noise
 from tests.methods import SIZE, method
 
 pytestmark = pytest.mark.system
@@ -70,7 +70,7 @@ def check_manifest(folder: Path, method: ReidModule) -> None:
 def test_an_export_is_its_network(exported: Exported, name: str) -> None:
     """Embeddings, whole and stage by stage, and manifest; in one test, as an export takes long."""
     folder = exported(name)
-    method, model = load_model(folder / "last.ckpt"), Model(folder / "out")
+    method, model = network_of(folder), Model(folder / "out")
     check_manifest(folder, method)
     for count in (1, 3, 5):
         pixels = noise(count, seed=count)

@@ -22,7 +22,7 @@ from reid_lab.model import ReidModule
 from reid_lab.results.rows import COST
 from reid_lab.runtime import ExportError, Manifest, Model
 from tests.commands import export as main
-from tests.export.conftest import EXPORTED, Exported, noise
+from tests.export.conftest import EXPORTED, Exported, network_of, noise
 from tests.export.test_export import BLOCKED, cut, one_bit
 from tests.methods import SIZE, method, save
 
@@ -73,7 +73,7 @@ def check_network(model: Model, wanted: ReidModule) -> None:
 @pytest.mark.parametrize("name", EXPORTED)
 def test_every_method_in_every_format(exported: Exported, name: str, tmp_path: Path) -> None:
     source = exported(name) / "out"
-    wanted, plain = load_model(exported(name) / "last.ckpt"), Manifest.read(source)
+    wanted, plain = network_of(exported(name)), Manifest.read(source)
     write_openvino(tmp_path / "o", source, replace(plain, file_format="openvino"))
     check_network(Model(tmp_path / "o"), wanted)
     network = Network(wanted, SIZE).eval()
