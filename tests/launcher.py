@@ -13,7 +13,6 @@ import gc
 import importlib
 import json
 import os
-import resource
 import runpy
 import select
 import signal
@@ -270,6 +269,8 @@ def prepare(request: Mapping[str, Any]) -> None:
     sys.stdin = open(os.devnull)  # noqa: SIM115, PTH123
     os.environ.update(request["environment"])
     tempfile.tempdir = None
+    import resource  # which Windows does not have, nor does it get here
+
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY, mapped + MEMORY))
     sys.argv = [request["module"], *request["arguments"]]

@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 
 from experiments.full.studies import StudyRun, command, missing_input
-from reid_lab.callbacks.checkpoints import TIME_IS_UP
 from reid_lab.config.paths import last_checkpoint
+from reid_lab.interrupt import TIME_IS_UP
 from reid_lab.results.provenance import commit, machine
 
 SHORTEST = 60.0  # seconds: no run starts with less time left

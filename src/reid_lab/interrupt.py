@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+TIME_IS_UP = 75  # the exit status of a deadline: try again later (EX_TEMPFAIL)
 AGAIN = 0.05  # seconds until a signal that was lost is sent again
 
 _received: int | None = None

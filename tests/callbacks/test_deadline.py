@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from reid_lab.callbacks import Deadline
-from reid_lab.callbacks.checkpoints import TIME_IS_UP
 from reid_lab.config.paths import last_checkpoint
 from reid_lab.errors import UserError
-from reid_lab.interrupt import Interrupted
+from reid_lab.interrupt import TIME_IS_UP, Interrupted
 from reid_lab.run.run import run
 from tests.conftest import Compose
 from tests.run.test_run import SIX_STEPS, UNNEEDED

@@ -15,10 +15,8 @@ from pytorch_lightning.trainer.states import TrainerFn
 from reid_lab.callbacks.loggers import CsvLogger
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import write_torch
-from reid_lab.interrupt import Interrupted, hand_signals_to
+from reid_lab.interrupt import TIME_IS_UP, Interrupted, hand_signals_to
 from reid_lab.types import Positive
-
-TIME_IS_UP = 75  # the exit status: try again later (EX_TEMPFAIL)
 
 
 class CheckpointFiles(TorchCheckpointIO):
