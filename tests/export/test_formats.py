@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from reid_lab.checkpoint import load_model
 from reid_lab.dataset.transforms import normalise
 from reid_lab.export import command, scored, timed
 from reid_lab.export.files import write_openvino, write_torchscript

@@ -34,13 +34,25 @@ pytestmark = pytest.mark.system
 
 MINIATURE = {"_target_": "reid_lab.dataset.read_layout", "_partial_": True, "name": "mini"}
 EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
-# of each method one, whose report is drawn
-DRAWN = ("demo", "se_small_demo", *(name for name in EXPERIMENTS if name.endswith("_synthetic")))
 # on any network alike: run with each method whose report is drawn
-ALIKE = ("verification", "conditions", "ranked_lists", "attention")
+ALIKE = ("verification", "conditions", "ranked_lists", "attention", "anytime", "stream", "cost")
 UNNEEDED = ("cost", "ranked_lists", "attention", "throughput", "verification")
 DONE, NOISE = {"total": {"completed": 0}}, torch.get_rng_state()
 SIX_STEPS = (*TINY, "model.iterations=6", "trainer.log_every_n_steps=1")
+
+
+def model_of(experiment: str) -> str:
+    """The choice of the group `model`, its own or that of the experiment it changes."""
+    choice = "dare"  # of config.yaml
+    raw = OmegaConf.load(conf_dir() / "experiment" / f"{experiment}.yaml")
+    for entry in raw.get("defaults", []):
+        choice = model_of(entry) if isinstance(entry, str) else entry.get("override /model", choice)
+    return choice
+
+
+SYNTHETIC = [name for name in EXPERIMENTS if name.endswith("_synthetic")]
+# of each method one, whose report is drawn
+DRAWN = {model_of(name): name for name in (*SYNTHETIC[::-1], "se_small_demo", "demo")}.values()
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -76,6 +88,8 @@ def leave_out(cfg: DictConfig, default: DictConfig) -> None:
         own, others = (OmegaConf.to_container(c.callbacks).get(name) for c in (cfg, default))
         if own == others:
             cfg.callbacks[name] = None
+    if cfg.callbacks.stream is None:  # which applies what they fit
+        cfg.callbacks.thresholds = None
 
 
 def write_teacher(cfg: DictConfig, path: Path) -> Path:
@@ -86,15 +100,6 @@ def write_teacher(cfg: DictConfig, path: Path) -> Path:
     kept = dict(model.hparams)
     torch.save({"state_dict": model.state_dict(), "hyper_parameters": kept}, path)
     return path
-
-
-def model_of(experiment: str) -> str:
-    """The choice of the group `model`, its own or that of the experiment it changes."""
-    choice = "dare"  # of config.yaml
-    raw = OmegaConf.load(conf_dir() / "experiment" / f"{experiment}.yaml")
-    for entry in raw.get("defaults", []):
-        choice = model_of(entry) if isinstance(entry, str) else entry.get("override /model", choice)
-    return choice
 
 
 def test_a_report_of_every_method_is_drawn() -> None:
