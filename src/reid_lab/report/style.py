@@ -103,5 +103,6 @@ def png(draw: Callable[[], Figure | None]) -> bytes | None:
         buffer = io.BytesIO()
         figure.set_dpi(DPI)
         # what `savefig` does, which draws twice: once to lay out and once to print
-        FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+        canvas: Any = FigureCanvasAgg(figure)  # matplotlib has no types for it
+        canvas.print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()
