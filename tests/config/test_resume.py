@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from reid_lab.config.check import ConfigError
 from reid_lab.config.paths import claimed, last_checkpoint, run_dir
@@ -71,6 +71,29 @@ def test_what_made_the_weights_is_compared(
     found = differing(composed(override), run)
     assert found.startswith(told) and bool(found) == bool(told)
     assert found.count("here") <= 1  # not again wherever it is referred to
+
+
+def test_a_run_from_before_a_setting_was_there(
+    composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had the default of its class: DaRe's one strip, PLA's bare head, a plain mean."""
+    monkeypatch.chdir(tmp_path)
+    old = composed("model=dare", "loss=triplet")
+    with open_dict(old):
+        for key in ("strips", "cross_entropy", "smoothing", "identities", "shared_space"):
+            del old.model[key]
+        del old.loss["positive_only"]
+    run = trained(old, "older", at=1)
+    assert not differing(composed("model=dare", "loss=triplet"), run)
+    assert differing(composed("model=dare", "model.strips=4"), run) == "model.strips=1 (here 4)"
+    found = differing(composed("model=dare", "loss.positive_only=true"), run)
+    assert found == "loss.positive_only=false (here true)"
+    old = composed("model=pla")
+    with open_dict(old):
+        del old.model["head"]
+    run = trained(old, "pla", at=2)
+    assert differing(composed("model=pla"), run).startswith('model.head="bare" (here ')
+    assert not differing(composed("model=pla", "model.head=bare"), run)
 
 
 @pytest.mark.parametrize("task", ["fit", "test"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,7 +37,11 @@ def differing(cfg: DictConfig, run: Path) -> str:
 
 
 def unlike(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
-    """Values of nested mappings that differ, such as `seed=1 (here 0)`."""
+    """Values of nested mappings that differ, such as `seed=1 (here 0)`.
+
+    A setting that is newer than theirs had the value that their class takes without it.
+    """
+    theirs = _completed(theirs, ours)
     there, here = _flat(theirs), _flat(ours)
     keys = [key for key in {**there, **here} if there.get(key) != here.get(key)]
     # what is referred to differs wherever it is used, too
@@ -44,6 +49,31 @@ def unlike(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     own.sort(key=lambda key: (not key.endswith("_target_"), key.count(".")))
     listed = [f"{key}={_shown(there.get(key))} (here {_shown(here.get(key))})" for key in own]
     return ", ".join([*listed[:SHOWN], *["..."] * (len(listed) > SHOWN)])
+
+
+def _completed(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
+    """Theirs, with the defaults of the settings that only ours have."""
+    found = dict(theirs)
+    target, defaults = ours.get("_target_"), dict[str, Any]()
+    if target and target == theirs.get("_target_") and ours.keys() - theirs.keys():
+        defaults = _defaults(target)
+    for key, value in ours.items():
+        if key not in theirs and key in defaults:
+            found[key] = defaults[key]
+        elif isinstance(value, Mapping) and isinstance(theirs.get(key), Mapping):
+            found[key] = _completed(theirs[key], value)
+    return found
+
+
+def _defaults(target: str) -> dict[str, Any]:
+    """The arguments of a class or function -> what they are in configs that lack them."""
+    from hydra.utils import get_object
+
+    built = get_object(target)
+    parameters = inspect.signature(built).parameters.values()
+    given = {p.name: p.default for p in parameters if p.default is not p.empty}
+    given |= getattr(built, "unstated", {})
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}
 
 
 def _shown(value: object) -> str:
