@@ -48,11 +48,12 @@ def pytest_terminal_summary(
     counts: dict[str, Counter[str]] = {}
     for outcome, name in COUNTED.items():
         for report in terminalreporter.stats.get(outcome, []):
-            family = dict(report.user_properties).get(FAMILY)
+            # a module that was skipped has none
+            family = dict(getattr(report, "user_properties", ())).get(FAMILY)
             if family and (report.when == "call" or outcome == "skipped"):
                 counts.setdefault(family, Counter())[name] += 1
     for report in terminalreporter.stats.get("error", []):  # its setup failed
-        properties = dict(getattr(report, "user_properties", ()))  # a module has none
+        properties = dict(getattr(report, "user_properties", ()))
         counts.setdefault(properties.get(FAMILY, "?"), Counter())["bad"] += 1
     if not counts:
         return
