@@ -212,5 +212,6 @@ def feature(inputs: int, outputs: int) -> nn.Sequential:
 
 def crop_size(x: Tensor) -> tuple[int, int]:
     """The first level's (h, w) of a crop, 24x28 at 160x64 and in proportion elsewhere."""
-    height, width = (round(share * side) for share, side in zip(CROP, x.shape[2:], strict=True))
+    sides = (int(side) for side in x.shape[2:])  # TorchScript's tracer gives tensors
+    height, width = (round(share * side) for share, side in zip(CROP, sides, strict=True))
     return max(height, 1), max(width, 1)
