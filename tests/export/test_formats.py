@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -92,6 +95,22 @@ def test_formats_of_one_network_can_be_compared(folder: Path) -> None:
         assert manifest.precision == ("int8" if name in INT8 else "float32")
         gaps = [gap["relative"] for gap in manifest.measured["difference"].values()]
         assert max(gaps) < 1e-5 if name in FLOAT else 1e-4 < max(gaps) < 2
+
+
+def test_signals_are_handled_after_openvino(folder: Path) -> None:
+    """It would leave a freed signal stack behind, and the process would end here."""
+    models = [Model(folder / "out" / "openvino", threads=1) for _ in range(3)]
+    assert all(len(model.embed(noise(1))) for model in models)
+    while models:  # freed in the order in which they were opened
+        del models[0]
+        gc.collect()
+    seen: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen == [signal.SIGTERM]
 
 
 def test_int8_in_openvino_is_int8(folder: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import sys
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -70,7 +73,8 @@ class OpenvinoEngine:
         network = openvino.Core().read_model(str(path), str(path.with_suffix(".bin")))
         settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
         settings |= {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": str(threads)}
-        compiled = openvino.compile_model(network, "CPU", settings)
+        with keep_signal_stack():
+            compiled = openvino.compile_model(network, "CPU", settings)
         rows = network.get_rt_info(FACTS).value if network.has_rt_info(FACTS) else {}
         self.facts: Mapping[str, str] = {key: str(value) for key, value in rows.items()}
         self.shapes: Mapping[str, Sequence[Any]] = {
@@ -84,6 +88,34 @@ class OpenvinoEngine:
         with self._one:
             found = self._request.infer(dict(given), share_outputs=False)
             return [found[self._outputs[name]] for name in names]
+
+
+class SignalStack(ctypes.Structure):
+    """`stack_t` of Linux."""
+
+    _fields_ = (
+        ("pointer", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("size", ctypes.c_size_t),
+    )
+
+
+@contextmanager
+def keep_signal_stack() -> Iterator[None]:
+    """Put the thread's alternate signal stack back.
+
+    OpenVINO's CPU plugin sets one for each network and restores the one before when the network is
+    freed, in any order: a freed stack may be left, and the next signal ends the process.
+    """
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    libc, before = ctypes.CDLL(None), SignalStack()
+    libc.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        libc.sigaltstack(ctypes.byref(before), None)
 
 
 class TorchscriptEngine:
