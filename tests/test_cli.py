@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -57,6 +59,11 @@ def call(where: Path, *overrides: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def read_rows(table: Path) -> list[dict[str, str]]:
+    with table.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def exits(folder: Path) -> str:
     (found,) = folder.rglob("results/exits.csv")
     return found.read_text()
@@ -76,16 +83,24 @@ def test_an_error_is_one_message_without_traceback(commands: Commands) -> None:
     assert "Traceback" not in output
 
 
-def test_multirun_ends_with_one_table(commands: Commands, tmp_path: Path, people: Path) -> None:
+def test_a_multirun_has_one_table_which_a_repeated_job_completes(
+    commands: Commands, tmp_path: Path, people: Path
+) -> None:
     nameless = [word for word in RUN if word != "name=tiny"]
-    swept = ("model.lr=1e-4,3e-4", "name=lr_${model.lr}")  # each job has a name of its own
-    output = commands.call("-m", *nameless, f"dataset.root={people}", *swept)
+    nameless += ["callbacks.cost=null", "callbacks.throughput=null"]
+    swept = (f"dataset.root={people},later", "name=job_${hydra:job.num}")
+    output = commands.call("-m", *nameless, *swept, status=1)
+    assert "later does not exist" in output and "Traceback" not in output
     (table,) = tmp_path.glob("multirun/*/runs.csv")
-    with table.open(newline="") as file:
-        jobs = list(csv.DictReader(file))
-    assert [float(job["model.lr"]) for job in jobs] == [1e-4, 3e-4]
+    assert [job["status"] for job in read_rows(table)] == ["done", "failed"]
+    (tmp_path / "later").symlink_to(people)
+    (command,) = set(re.findall("job 1: python -m reid_lab (.*)", output))
+    output = commands.call(*shlex.split(command))
+    assert "dataset.root" in output and "All figures:" in output
+    jobs = read_rows(table)
+    assert [job["dataset.root"] for job in jobs] == [str(people), "later"]
     assert all(job["status"] == "done" and float(job["fusion/mAP"]) >= 0 for job in jobs)
-    assert "model.lr" in output
+    assert not (tmp_path / "runs").exists()
 
 
 def test_two_processes_evaluate_as_one(commands: Commands, tmp_path: Path, people: Path) -> None:

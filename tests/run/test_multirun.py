@@ -5,18 +5,27 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from reid_lab.config.paths import conf_dir
+from reid_lab.config.paths import conf_dir, register_resolvers
 from reid_lab.report.sweep import Swept
 from reid_lab.run import multirun
+from reid_lab.run.jobs import command_of
 
 pytestmark = pytest.mark.system
+ROOT = Path(__file__).parents[2]
 
 CONFIG = """
 defaults: [_self_]
@@ -39,13 +48,14 @@ register_resolvers()
 
 @hydra.main(config_path=".", config_name="config", version_base="1.3")
 def main(cfg):
-    if cfg.a == "bad":
+    if cfg.a == "bad" and not Path("fixed").exists():
         raise RuntimeError("the GPU is gone [for good]\\nand more")
     if cfg.a == "killed":
         raise SystemExit(7)
     folder = Path(HydraConfig.get().runtime.output_dir, "results")
     folder.mkdir(exist_ok=True)
-    metrics = {"test/fusion/rank1": cfg.a / 10, "test/fusion/mAP": 0.25}
+    rank1 = 0.5 if cfg.a == "bad" else cfg.a / 10
+    metrics = {"test/fusion/rank1": rank1, "test/fusion/mAP": 0.25}
     metrics |= {"test/stage1/rank1": 0.125, "test/stage1/mAP": 0.0625, "val/loss": 3}
     metrics |= {"test/histogram/rank1": 0.99}  # a reference, which costs no budget
     summary = {"name": "x", "seed": 0, "metrics": metrics, "elapsed_s": 1.5}
@@ -121,20 +131,146 @@ def test_all_good(tmp_path: Path) -> None:
     assert "runs.csv" in done.stdout
 
 
-def test_a_failed_job_keeps_the_table(tmp_path: Path) -> None:
-    done = run(tmp_path, "-m", "a=1,bad,3,4", "b.c=2,1")
+LAUNCHERS = {
+    "basic": (),
+    "joblib": ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
+}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_failed_job_is_repeated_alone_and_completes_the_table(
+    tmp_path: Path, launcher: str
+) -> None:
+    if launcher == "joblib":
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    swept = ("a=1,bad,4", "b.c=1", "+words='x, y'", "+d=${hydra:job.num}")
+    done = run(tmp_path, "-m", *LAUNCHERS[launcher], *swept)
     assert done.returncode != 0
     rows = read_rows(tmp_path)
-    assert [row["job"] for row in rows] == list("01234567")
-    assert [row["b.c"] for row in rows] == ["2", "1"] * 4
-    expected = ["done", "failed", "done", "no results"]
-    assert [row["status"] for row in rows[::2]] == expected
-    assert rows[2]["error"] == "RuntimeError: the GPU is gone [for good]"
-    assert rows[2]["fusion/rank1"] == "" and rows[4]["fusion/rank1"] == "0.3"
+    assert [(row["job"], row["status"]) for row in rows] == [
+        ("0", "done"),
+        ("1", "failed"),
+        ("2", "no results"),
+    ]
+    assert rows[1]["error"] == "RuntimeError: the GPU is gone [for good]"
+    assert rows[1]["fusion/rank1"] == "" and rows[0]["fusion/rank1"] == "0.1"
     assert done.stdout.count("Runs (figures of the last exit)") == 1
     assert "failed: RuntimeError: the GPU is gone [for good]" in done.stdout
-    assert "no results" in done.stdout
     assert "RuntimeError" in done.stderr
+
+    lines = [line for line in done.stdout.splitlines() if "job 1: python -m reid_lab" in line]
+    assert len(lines) == 2  # when it failed, and at the end
+    line = lines[-1]
+    (log,) = (tmp_path / "out").glob("*/1/program.log")
+    assert line.strip() in log.read_text()
+    (tmp_path / "fixed").touch()
+    again = run(tmp_path, *shlex.split(line.partition(" reid_lab ")[2]))
+    assert again.returncode == 0, again.stderr
+    after = read_rows(tmp_path)
+    assert [row["status"] for row in after] == ["done", "done", "no results"]
+    assert after[1] == {
+        **rows[1],
+        **{"status": "done", "error": "", "elapsed_s": "1.5"},
+        **{name: value for name, value in rows[0].items() if "/" in name},
+        "fusion/rank1": "0.5",
+    }
+    assert again.stdout.count("Runs (figures of the last exit)") == 1
+    assert sorted(p.name for p in (tmp_path / "out").glob("*/[0-9]")) == ["0", "1", "2"]
+
+
+def test_commands_that_repeat_jobs(tmp_path: Path) -> None:
+    """Only what is of the sweep is left out, and any folder is a value for Hydra and the shell."""
+    folder = tmp_path / "it's, a=b" / "3"
+    hydra = {
+        "job": {"num": 3},
+        "mode": "MULTIRUN",
+        "runtime": {"cwd": str(tmp_path), "output_dir": str(folder), "config_sources": []},
+        "sweep": {"dir": str(folder.parent)},
+        "overrides": {
+            "task": ["+sweep=seeds", 'name="a b"', "seed=1"],
+            "hydra": [
+                *("hydra.mode=MULTIRUN", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
+                *("hydra.sweep.dir=x", "hydra.sweeper.max_batch_size=1", "+hydra.verbose=true"),
+            ],
+        },
+    }
+    config = OmegaConf.create({"hydra": hydra})
+    sources = [{"provider": "main", "path": "x"}, {"provider": "command-line", "path": "my conf"}]
+    config.hydra.runtime.config_sources = sources
+    words = shlex.split(command_of(config))
+    assert words[:3] == ["python", "-m", "reid_lab"]
+    assert words[3:-1] == [
+        *("--config-dir", "my conf", "+sweep=seeds", 'name="a b"', "seed=1"),
+        *("+hydra.verbose=true", "hydra.job.num=3", "hydra.mode=RUN"),
+    ]
+    (place,) = OverridesParser.create().parse_overrides(words[-1:])
+    assert place.key_or_group == "hydra.run.dir" and place.value() == "it's, a=b/3"
+
+
+def test_a_job_that_can_be_resumed_says_so(tmp_path: Path) -> None:
+    for number, status in enumerate(("done", "failed", "unfinished")):
+        folder = tmp_path / str(number)
+        (folder / ".hydra").mkdir(parents=True)
+        (folder / ".hydra/overrides.yaml").write_text(f"- a={number}\n- ckpt_path=last\n")
+        state = {"job": number, "status": status, "command": f"it a={number}"}
+        (folder / ".hydra/status.json").write_text(json.dumps(state))
+    (tmp_path / "2" / "checkpoints").mkdir()
+    (tmp_path / "2" / "checkpoints" / "last.ckpt").touch()
+    jobs = multirun.write_csv(tmp_path)
+    assert [job.repeated_by() for job in jobs[1:]] == [
+        "job 1: it a=1",
+        "job 2: it a=2  (and ckpt_path=last to resume its training)",
+    ]
+    assert jobs[0].overrides == {"a": "0"}  # how it was resumed is no setting
+
+
+def test_other_processes_of_a_job_leave_its_status_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra/status.json").write_text('{"job": 1, "status": "failed", "sweep": ".."}')
+    runtime = {"output_dir": str(tmp_path), "cwd": str(tmp_path)}
+    config = OmegaConf.create({"hydra": {"mode": "RUN", "runtime": runtime}})
+    table = multirun.RunsTable()
+    for name, status in (
+        ("LOCAL_RANK", "failed"),
+        ("RANK", "failed"),
+        ("WORLD_SIZE", "unfinished"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "1")
+            patch.setattr(multirun, "_pending", None)
+            table.on_job_start(config)
+        assert multirun.Job.read(tmp_path).status == status
+
+
+def test_slurm_is_given_what_the_docs_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its config, and the script that submitit submits with it; no SLURM ran it."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    import submitit
+
+    text = (ROOT / "docs/training.md").read_text()
+    (command,) = re.findall(r"reid_lab (-m hydra/launcher=submitit_slurm .*?)\n", text)
+    given = [word for word in command.split() if word.startswith("hydra")]
+    place = [f"hydra.sweep.dir={tmp_path}", f"hydra.run.dir={tmp_path}"]
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("config", overrides=[*given, *place], return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    scripts: list[str] = []
+
+    def keep(executor: Any, *_: Any) -> list[object]:
+        scripts.append(executor._executor._make_submission_file_text("true", "id"))
+        return []
+
+    monkeypatch.setattr(submitit.SlurmExecutor, "affinity", lambda _: 2)
+    monkeypatch.setattr(submitit.AutoExecutor, "map_array", keep)
+    launcher = instantiate(cfg.hydra.launcher)
+    launcher.setup(hydra_context=None, task_function=None, config=cfg)
+    launcher.launch([["seed=0"], ["seed=1"]], 0)
+    lines = scripts[0].splitlines()
+    for line in ("gpus-per-node=1", "time=1440", "nodes=1", "ntasks-per-node=1"):
+        assert f"#SBATCH --{line}" in lines
 
 
 def test_a_program_that_ends_midway_keeps_the_table(tmp_path: Path) -> None:

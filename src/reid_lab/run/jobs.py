@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
 
+from reid_lab.config.overrides import SPECIAL
+from reid_lab.config.paths import LAST, last_checkpoint
 from reid_lab.files.atomic import write_text
 from reid_lab.files.stored import StoredFileError, printable, read_json, read_yaml
 from reid_lab.results import Summary, results_of
@@ -17,6 +22,10 @@ from reid_lab.results.card import ModelCard
 
 _STATUS = ".hydra/status.json"
 _OVERRIDES = ".hydra/overrides.yaml"
+# overrides that only a multirun has, and those that the command of a single job gives itself
+_OF_A_SWEEP = re.compile(
+    r"[+~]*hydra(/launcher|\.launcher|/sweeper|\.sweep|\.mode|\.run\.dir|\.job\.num)"
+)
 _METRIC = re.compile(r"test/(.+)/(rank1|mAP|weight)")
 
 
@@ -24,7 +33,8 @@ _METRIC = re.compile(r"test/(.+)/(rank1|mAP|weight)")
 class Job:
     """A job, as read from its folder; `exits` holds the figures of each exit, in order.
 
-    `status` is done, failed, unfinished (still running, or killed), or no results.
+    `status` is done, failed, unfinished (still running, or killed), or no results. `command`
+    repeats it alone.
     """
 
     number: int | str
@@ -36,6 +46,7 @@ class Job:
     elapsed: object
     dataset: str = ""  # that it tested on
     card: ModelCard | None = None  # of the network that it tested
+    command: str = ""
 
     @classmethod
     def read(cls, folder: Path) -> Job:
@@ -53,12 +64,21 @@ class Job:
             elapsed="" if summary.elapsed_s is None else summary.elapsed_s,
             dataset=str((summary.dataset or {}).get("name", "")),
             card=ModelCard.of(summary.card),
+            command=str(state.get("command", "")),
         )
 
     def order(self) -> tuple[bool, int, Path]:
         number = str(self.number)
         counted = re.fullmatch("[0-9]{1,9}", number)
         return not counted, int(number) if counted else 0, self.folder
+
+    def repeated_by(self) -> str:
+        """How to repeat a job that is not done, alone and into its folder; empty if it is done."""
+        if self.status == "done" or not self.command:
+            return ""
+        resumed = last_checkpoint(self.folder).is_file()
+        hint = f"  (and ckpt_path={LAST} to resume its training)" if resumed else ""
+        return f"job {self.number}: {self.command}{hint}"
 
 
 def read_jobs(sweep_dir: Path) -> list[Job]:
@@ -68,10 +88,45 @@ def read_jobs(sweep_dir: Path) -> list[Job]:
 
 
 def write_status(config: DictConfig, status: str, error: str = "") -> None:
-    """Leave in a job's folder how far it has come."""
-    path = Path(config.hydra.runtime.output_dir, _STATUS)
+    """Leave in a job's folder how far it has come, and how to repeat it."""
+    folder, sweep = Path(config.hydra.runtime.output_dir), sweep_dir(config)
     content = {"job": config.hydra.job.num, "status": status, "error": error}
-    write_text(path, json.dumps(content))
+    content |= {"command": command_of(config), "sweep": os.path.relpath(sweep, folder)}
+    write_text(folder / _STATUS, json.dumps(content))
+
+
+def repeat_status(folder: Path, status: str, error: str = "") -> None:
+    """The same where a job is repeated alone."""
+    content = {**_read_dict(folder / _STATUS), "status": status, "error": error}
+    write_text(folder / _STATUS, json.dumps(content))
+
+
+def sweep_of(folder: Path) -> Path | None:
+    """The sweep's folder of a job's folder; None if it is no job's."""
+    sweep = _read_dict(folder / _STATUS).get("sweep")
+    return Path(os.path.normpath(folder / sweep)) if isinstance(sweep, str) else None
+
+
+def sweep_dir(config: DictConfig) -> Path:
+    """The sweep's folder in a job's config."""
+    return Path(config.hydra.runtime.cwd, config.hydra.sweep.dir)
+
+
+def command_of(config: DictConfig) -> str:
+    """The command that runs a job of a multirun alone, into the same folder."""
+    hydra = config.hydra
+    own = [word for word in hydra.overrides.hydra if not _OF_A_SWEEP.match(word)]
+    folder = Path(hydra.runtime.output_dir)
+    if folder.is_relative_to(hydra.runtime.cwd):
+        folder = folder.relative_to(hydra.runtime.cwd)
+    value = str(folder)
+    if SPECIAL.search(value):
+        value = QuotedString(value, Quote.double).with_quotes()
+    place = [f"hydra.job.num={hydra.job.num}", "hydra.mode=RUN", f"hydra.run.dir={value}"]
+    added = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
+    options = [word for path in added for word in ("--config-dir", path)]
+    words = [*options, *hydra.overrides.task, *own, *place]
+    return shlex.join(["python", "-m", "reid_lab", *words])
 
 
 def _read_summary(folder: Path) -> Summary:
@@ -99,7 +154,10 @@ def _read_overrides(path: Path) -> dict[str, str]:
     except StoredFileError:
         lines = None
     pairs = [str(line).partition("=") for line in lines] if isinstance(lines, list) else []
-    return {key.lstrip("+"): value for key, _, value in pairs}
+    found = {key.lstrip("+"): value for key, _, value in pairs}
+    if found.get("ckpt_path") == LAST:  # how it was run, not what it is
+        del found["ckpt_path"]
+    return found
 
 
 def _read_dict(path: Path) -> dict[str, Any]:

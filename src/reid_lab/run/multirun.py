@@ -5,12 +5,14 @@ A sweep that names one of its keys as the axis `x` gets two plots beside it; one
 and data sets with `transfer` their matrix.
 
 Everything is collected from the jobs' folders, so that it does not matter in which process or on
-which machine a job ran, nor how it ended.
+which machine a job ran, nor how it ended. A job that is repeated alone completes the table.
 """
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -30,12 +32,20 @@ from rich.table import Table
 from reid_lab.files.stored import StoredFileError, read_config
 from reid_lab.results.card import ModelCard
 from reid_lab.results.rows import MEANS, RUNS, MeanRow, RunRow
-from reid_lab.run.jobs import Job, read_jobs, write_status
+from reid_lab.run.jobs import (
+    Job,
+    read_jobs,
+    repeat_status,
+    sweep_dir,
+    sweep_of,
+    write_status,
+)
 
 if TYPE_CHECKING:
     from reid_lab.report.sweep import Swept
     from reid_lab.report.transfer import TransferCell
 
+log = logging.getLogger(__name__)
 REPEATED = ("seed", "dataset.reader.split")  # keys whose values are trials of one setting
 _pending: tuple[Path, RunsTable] | None = None  # a multirun whose table is not printed yet
 
@@ -69,20 +79,40 @@ class RunsTable(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         global _pending
-        _pending = _sweep_dir(config), self
+        _pending = sweep_dir(config), self
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        if config.hydra.mode == RunMode.MULTIRUN:
-            write_status(config, "unfinished")
+        self._note(config, "unfinished")
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        if config.hydra.mode != RunMode.MULTIRUN:
-            return
         if job_return.status == JobStatus.COMPLETED:
-            write_status(config, "done")
+            sweep = self._note(config, "done")
         else:
-            write_status(config, "failed", _last_line(job_return._return_value))
-        write_csv(_sweep_dir(config))
+            sweep = self._note(config, "failed", _last_line(job_return._return_value))
+            job = Job.read(Path(config.hydra.runtime.output_dir))
+            if sweep and job.command:
+                log.error("%s\nrepeat it alone: %s", job.error, job.repeated_by())
+        if sweep:
+            write_csv(sweep)
+
+    def _note(self, config: DictConfig, status: str, error: str = "") -> Path | None:
+        """Write a job's status, also of one that is repeated alone.
+
+        Returns:
+            The sweep's folder; None of a run that is no job of one, and of its other processes.
+        """
+        global _pending
+        if not _is_first():
+            return None
+        if config.hydra.mode == RunMode.MULTIRUN:
+            write_status(config, status, error)
+            return sweep_dir(config)
+        folder = Path(config.hydra.runtime.output_dir)
+        sweep = sweep_of(folder)
+        if sweep:
+            repeat_status(folder, status, error)
+            _pending = sweep, self
+        return sweep
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         print_pending()
@@ -130,21 +160,24 @@ def print_pending() -> None:
         console.print(
             f"All figures: {folder}/{RUNS.file}", soft_wrap=True, highlight=False, markup=False
         )
+        if commands := list(filter(None, (job.repeated_by() for job in jobs))):
+            text = "\n  ".join(["Repeat alone, into the same folder:", *commands])
+            console.print(text, soft_wrap=True, highlight=False, markup=False)
         written = [folder / MEANS.file] if (folder / MEANS.file).is_file() else []
         for path in written + table.draw(folder, jobs):
             console.print(f"Written: {path}", soft_wrap=True, highlight=False, markup=False)
 
 
-def write_csv(sweep_dir: Path) -> list[Job]:
+def write_csv(folder: Path) -> list[Job]:
     """Collect the jobs of a sweep folder into its `runs.csv`, and return them."""
-    jobs = read_jobs(sweep_dir)
+    jobs = read_jobs(folder)
     if jobs:
         differing = _differing(jobs)
         # at once, as jobs in other processes write it, too
-        RUNS.write(sweep_dir / RUNS.file, [_row(job, sweep_dir, differing) for job in jobs])
+        RUNS.write(folder / RUNS.file, [_row(job, folder, differing) for job in jobs])
         means = mean_rows(jobs)
         if any(row.runs > 1 for row in means):
-            MEANS.write(sweep_dir / MEANS.file, means)
+            MEANS.write(folder / MEANS.file, means)
     return jobs
 
 
@@ -291,8 +324,10 @@ def _differing(jobs: list[Job]) -> list[str]:
     return [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1]
 
 
-def _sweep_dir(config: DictConfig) -> Path:
-    return Path(config.hydra.runtime.cwd, config.hydra.sweep.dir)
+def _is_first() -> bool:
+    """Whether this is the first of a job's processes, on any machine."""
+    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+    return all(os.environ.get(name, "0") == "0" for name in ranks)
 
 
 def _last_line(error: BaseException) -> str:
