@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Hidden = Literal["same_person_and_camera", "same_camera", "nothing"]
+Hidden = Literal["same_person_and_camera", "same_camera", "itself", "nothing"]
 Query = Literal["single", "multi"]
 Pooling = Literal["mean", "max"]
 
@@ -20,7 +20,8 @@ class Protocol:
     Args:
         hidden: gallery images that are hidden from a query. `same_person_and_camera` is the junk
             of Market-1501 (Zheng et al., ICCV 2015); `same_camera` leaves images of other cameras
-            only, as when two views are matched; `nothing` is for a single camera.
+            only, as when two views are matched; `itself` is the same file and box, where images
+            are queries and in the gallery; `nothing` is for a single camera.
         shots: images of each person drawn for the gallery; None keeps all. All distractors stay.
         trials: number of random galleries; accuracies are means over them.
         seed: of the random galleries.
@@ -42,16 +43,16 @@ class Protocol:
     tracklets: bool = False
 
     def __post_init__(self) -> None:
-        if self.query == "multi" and self.hidden == "nothing":
+        if self.query == "multi" and self.hidden in ("itself", "nothing"):
             raise ValueError(
                 "query=multi pools the query with gallery images of its camera, which would be "
-                "matches with hidden=nothing: use another protocol or query=single"
+                f"matches with hidden={self.hidden}: use another protocol or query=single"
             )
         if self.trials > 1 and self.shots is None:
             raise ValueError(
                 f"trials={self.trials} has no effect without shots: set shots, or trials=1"
             )
-        if self.shots is not None and self.hidden == "same_person_and_camera":
+        if self.shots is not None and self.hidden in ("same_person_and_camera", "itself"):
             raise ValueError(
                 f"shots={self.shots} may draw only images of a person that are hidden from the "
                 "query: use hidden=same_camera (or nothing)"
@@ -61,5 +62,7 @@ class Protocol:
 MARKET1501 = Protocol()
 SINGLE_SHOT = Protocol(hidden="same_camera", shots=1, trials=100)
 """One image of each person from the other cameras, 100 trials: CUHK03's old protocol."""
+ALL_AGAINST_ALL = Protocol(hidden="itself")
+"""Each image is a query, with all others as its gallery, those of its own camera among them."""
 TRACKLETS = Protocol(tracklets=True)
 """MARS (Zheng et al., ECCV 2016)."""

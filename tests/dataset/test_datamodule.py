@@ -12,7 +12,9 @@ import torch
 from reid_lab.dataset import Benchmark, DatasetError, ReidDataModule, Transforms, read_layout
 from reid_lab.dataset.loading import ROLES, RankSampler
 from reid_lab.dataset.readers.market1501 import FOLDERS
+from reid_lab.dataset.splits import all_against_all, check_rankable
 from reid_lab.dataset.synthetic import Recipe
+from reid_lab.protocol import ALL_AGAINST_ALL
 from tests.conftest import write_jpegs
 
 AUGMENTED = {"transforms": Transforms(64, 32, patch=0.5, brightness=0.2, contrast=0.2, hue=0.1)}
@@ -155,6 +157,24 @@ def test_validation_people_are_not_trained_on(people: Path) -> None:
     assert not set(query.pids.tolist()) & set(module.train_split.pids.tolist())
     assert len(module.train_split.identities) == 5
     assert len(module.val_dataloader().dataset) == len(query) + len(gallery)  # type: ignore[arg-type]
+
+
+def test_all_against_all(people: Path) -> None:
+    own, module = data(people, val_identities=3), data(people, val_identities=3)
+    module.all_against_all = True
+    for part in ("test", "val"):
+        query, gallery = module.splits(part)  # type: ignore[arg-type]
+        names = [name for split in own.splits(part) for name in split.names.tolist()]  # type: ignore[arg-type]
+        assert gallery.names.tolist() == names
+        assert query.names.tolist() == gallery.names[gallery.pids > 0].tolist()
+    assert module.benchmark.protocol == ALL_AGAINST_ALL
+    assert "all against all: each of " in module.notes(training=False)[-1]
+    module.check()
+    twice = all_against_all(module.benchmark)  # an image that is there twice counts once
+    assert len(twice.gallery) == len(module.benchmark.gallery)
+    alone = module.benchmark.gallery.take(np.array([0]))
+    with pytest.raises(DatasetError, match="no person has two images"):
+        check_rankable("mini", alone, alone, "itself")
 
 
 @pytest.mark.parametrize(("size", "world"), [(10, 3), (9, 3), (1, 4)])

@@ -38,6 +38,8 @@ def seen(q: Ids, g: Ids, i: int, j: int, hidden: Hidden) -> bool:
         return False
     if hidden == "same_camera":
         return not same_camera
+    if hidden == "itself":
+        return q.paths[i] != g.paths[j]
     return hidden == "nothing" or not (same_camera and same_person)
 
 

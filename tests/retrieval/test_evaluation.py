@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from reid_lab.protocol import SINGLE_SHOT, Protocol
+from reid_lab.budget.policies import Lookup, candidates_under
+from reid_lab.protocol import ALL_AGAINST_ALL, SINGLE_SHOT, Protocol
 from reid_lab.retrieval import (
     Embeddings,
     Evaluation,
@@ -20,6 +22,8 @@ from reid_lab.retrieval import (
     rank,
 )
 from reid_lab.retrieval.evaluation import trials
+from reid_lab.retrieval.space import Space
+from reid_lab.retrieval.verification import roc
 from tests.retrieval.people import Sides, crowd, euclidean, ids, naive, same, seen
 
 
@@ -35,6 +39,32 @@ def test_the_other_cameras_only() -> None:
     assert ranking.summary() == pytest.approx(expected, abs=1e-12)
     own = rank(query, gallery, q, g)  # in the queries' order, whatever the cameras
     assert ranking.answerable.equal(own.answerable)
+
+
+def test_all_against_all() -> None:
+    _, rows, _, g = crowd(0, images=60)
+    who = (g.pids > 0).nonzero().flatten()
+    evaluation = evaluated((rows[who], rows, g.take(who), g), ALL_AGAINST_ALL)
+    expected = naive(euclidean(rows[who], rows), g.take(who), g, "itself")
+    assert evaluation.rankings["x"].summary() == pytest.approx(expected, abs=1e-12)
+    names = [match["path"] for match in evaluation.ranked_list("x", 5, 60)]
+    visible = [str(g.paths[i]) for i in range(60) if g.pids[i] >= 0 and i != who[5]]
+    assert sorted(names) == sorted(visible)
+    pairs = np.triu(np.ones((60, 60)), 1)  # a pair of images counts from both sides
+    people = (g.pids[:, None] == g.pids[None]) & (g.pids > 0)
+    space = Space.of(rows[who], rows, "euclidean")
+    assert roc(space, g.take(who), g, "itself").genuine == 2 * (people.numpy() * pairs).sum()
+    looked = Lookup(rows, g, candidates=candidates_under(ALL_AGAINST_ALL))
+    features, _ = looked.features(rows[who], g.take(who))
+    away = euclidean(rows, rows) + np.diag([np.inf] * 60)
+    away[:, (g.pids == -1).numpy()] = np.inf
+    assert features["nearest"] == pytest.approx(away[who].min(1), rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"query": "multi"}, {"shots": 1}])
+def test_all_against_all_draws_and_pools_nothing(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="multi|shots"):
+        replace(ALL_AGAINST_ALL, **options)
 
 
 def test_single_shot_is_the_mean_over_drawn_galleries() -> None:

@@ -45,6 +45,38 @@ def test_equals_the_naive_loop(seed: int, hidden: Hidden, ties: bool) -> None:
     assert summary == pytest.approx(naive(euclidean(query, gallery), q, g, hidden), abs=1e-12)
 
 
+@pytest.mark.parametrize("ties", [True, False])
+def test_all_against_all_equals_the_naive_loop(ties: bool) -> None:
+    _, rows, _, g = crowd(3, images=80)
+    rows = rows.round() if ties else rows
+    who = (g.pids > 0).nonzero().flatten()
+    some = who[torch.tensor([40, 3, 4, 12, 50, 5, 33])]  # in another order than in the gallery
+    for which in (who, some):
+        q = g.take(which)
+        found = rank(rows[which], rows, q, g, hidden="itself").summary()
+        expected = naive(euclidean(rows[which], rows), q, g, "itself")
+        assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_all_against_all_tells_images_by_path_and_box() -> None:
+    pids, camids, paths = [1, 2, 1, 2], [1, 1, 1, 1], ["a.jpg", "a.jpg", "b.jpg", "c.jpg"]
+    rows = torch.tensor([[0.0], [1.0], [0.1], [5.0]])
+    boxes = np.array([[0, 0, 2, 2], [2, 0, 4, 2], [0, 0, 2, 2], [0, 0, 2, 2]])
+    boxed = Ids(pids, camids, paths, boxes=boxes)
+    # the second finds 0.9 away the first box of b.jpg, then a.jpg's, then c.jpg's
+    assert rank(rows, rows, boxed, boxed, hidden="itself").ap.tolist() == [[1, 1 / 3, 1, 1 / 1]]
+    with pytest.raises(UserError, match=r"query row 1 is the same image as row 0 \(a.jpg\)"):
+        rank(rows, rows, Ids(pids, camids, paths), boxed, hidden="itself")
+    other = Ids([1, 2, 1, 1], camids, paths, boxes=boxes)
+    with pytest.raises(UserError, match="c.jpg has pid 2 as a query and 1 in the gallery"):
+        rank(rows, rows, boxed, other, hidden="itself")
+    nameless = Ids(pids, camids, [None] * 4)
+    with pytest.raises(UserError, match="query images have no paths"):
+        rank(rows, rows, nameless, boxed, hidden="itself")
+    with pytest.raises(UserError, match="leave re-ranking out"):
+        KReciprocal().rank(rows, rows, boxed, boxed, hidden="itself")
+
+
 few = st.integers(0, 2)
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from reid_lab.protocol import Protocol
+from reid_lab.protocol import ALL_AGAINST_ALL, Protocol
 from reid_lab.retrieval import Embeddings, Exit, Ids, RankingMetric, evaluate, rank
 from reid_lab.retrieval.checks import NoMatchError
 from tests.retrieval.people import crowd
@@ -47,6 +47,17 @@ def test_equals_the_function_in_any_order_with_padding() -> None:
         pytest.raises(ValueError, match="nothing to rank"),
     ):
         metric.compute()
+
+
+def test_all_against_all_every_image_is_in_the_gallery() -> None:
+    _, rows, _, g = crowd(1)
+    numbers, asks = torch.arange(len(g)), g.pids > 0
+    metric = RankingMetric(protocol=ALL_AGAINST_ALL)
+    metric.update(rows, g.pids, g.camids, asks, numbers)
+    query = asks.nonzero().flatten()
+    expected = rank(rows[query], rows, g.take(query), g, hidden="itself").summary()
+    found = {name: value.item() for name, value in metric.compute().items()}
+    assert found == pytest.approx(expected, abs=1e-7)
 
 
 def test_a_batchs_value_leaves_the_whole_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ from reid_lab.retrieval.space import Metric, Space, full_precision, seen, shifte
 
 Floats = NDArray[np.float64]
 Policy = Literal["random", "geometric", "distance", "margin", "entropy", "learned"]
-Candidates = Literal["all", "other_cameras", "oracle"]
+Candidates = Literal["all", "other_cameras", "others", "oracle"]
 Features = Mapping[str, Floats]  # feature -> (n,) of so many queries
 
 FEATURES = ("nearest", "margin", "entropy", "spread")
@@ -51,7 +51,9 @@ BLOCK = 512  # queries whose distances are computed together
 
 
 def candidates_under(protocol: Protocol, wanted: Candidates = "other_cameras") -> Candidates:
-    """`wanted`; but `all` where the protocol hides nothing, as with one camera."""
+    """`wanted`; but what the protocol shows where it hides less than a camera."""
+    if protocol.hidden == "itself":
+        return "others"
     return "all" if protocol.hidden == "nothing" else wanted
 
 
@@ -88,9 +90,10 @@ class Lookup:
         ids: of the gallery images.
         metric: of the distances.
         candidates: the gallery images that are searched: `all`; `other_cameras`, without the
-            query's own camera, which is known at inference; `oracle`, without junk images, which
-            reads the query's label as the authors' code does: for comparison only. Boxes
-            without a person (pid -1) are never candidates.
+            query's own camera, which is known at inference; `others`, without the query's own
+            image, for queries from the gallery; `oracle`, without junk images, which reads the
+            query's label as the authors' code does: for comparison only. Boxes without a person
+            (pid -1) are never candidates.
         rows: of the gallery that may be searched; None is all of them.
     """
 
@@ -190,8 +193,9 @@ class Lookup:
         if self.candidates == "other_cameras":
             camids = ids.camids.to(about.device)
             return about.masked_fill_(camids[:, None] == self.camids, torch.inf)
-        if self.candidates == "oracle":
-            hides: Hidden = "same_person_and_camera"
+        if self.candidates in ("oracle", "others"):
+            oracle = self.candidates == "oracle"
+            hides: Hidden = "same_person_and_camera" if oracle else "itself"
             return about.masked_fill_(hidden_mask(ids, self.ids, hides).to(about.device), torch.inf)
         return about
 

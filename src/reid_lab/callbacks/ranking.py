@@ -160,6 +160,12 @@ class RankingEvaluation(pl.Callback):
     def protocol(self, trainer: pl.Trainer) -> Protocol:
         """The data set's protocol, with this callback's kind of query."""
         protocol = data_of(trainer).benchmark.protocol
+        if self.rerankers and protocol.hidden == "itself":
+            names = ", ".join(reranker.name for reranker in self.rerankers)
+            raise RankingError(
+                f"callbacks.ranking.rerank={names}: all against all each query is in the gallery, "
+                "its own nearest neighbour; use rerank=null, or dataset.all_against_all=false"
+            )
         try:
             return replace(protocol, query=self.query, pooling=self.pooling)
         except ValueError as error:

@@ -17,6 +17,7 @@ examples:
   reid-lab gallery search gallery/ --checkpoint last.ckpt --image someone.jpg --out page.html
   reid-lab gallery search gallery/ --checkpoint last.ckpt --image x.jpg --where "site=north"
   reid-lab gallery calibrate gallery/
+  reid-lab gallery evaluate gallery/
   reid-lab gallery search gallery/ --checkpoint last.ckpt --image x.jpg --false-accept-rate 0.01
   reid-lab gallery link camera1/ camera2/ --checkpoint last.ckpt --gallery gallery/ \\
     --false-accept-rate 0.01
@@ -140,6 +141,24 @@ def _calibrate(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="take the thresholds that the test of its run chose, instead of fitting them",
     )
+
+
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "gallery", type=Path, help="its folder, or a file of reid-lab embed (.npz, .parquet)"
+    )
+    parser.add_argument(
+        "--hidden",
+        choices=("itself", "same_person_and_camera", "same_camera"),
+        default="itself",
+        help="from a query; itself is all against all, same_person_and_camera as Market-1501; "
+        "%(default)s",
+    )
+    parser.add_argument("--most", type=count, help="queries at most; default: every image")
+    parser.add_argument(
+        "--metric", choices=("euclidean", "cosine"), help="of a file; default: euclidean"
+    )
+    parser.add_argument("--out", type=Path, help="write a file, too: .jsonl, .csv or .parquet")
 
 
 def _people(parser: argparse.ArgumentParser) -> None:
@@ -282,6 +301,7 @@ ACTIONS = {
     "upgrade": (_upgrade, "embed all images by a new model, compare, and swap"),
     "remove": (_remove, "remove images of people from the disk"),
     "calibrate": (_calibrate, "fit thresholds for known and unknown people"),
+    "evaluate": (_evaluate, "measure accuracies: each image is a query, all others its gallery"),
     "people": (_people, "list the people of a gallery"),
     "info": (_info, "show what a gallery holds"),
     "plan": (_plan, "measure what each index costs and loses"),

@@ -41,7 +41,14 @@ from reid_lab.dataset.sampler import (
     check_batch_size,
     check_pk,
 )
-from reid_lab.dataset.splits import auto_held_out, check_rankable, hold_out, matchable_pids
+from reid_lab.dataset.splits import (
+    all_against_all,
+    all_images,
+    auto_held_out,
+    check_rankable,
+    hold_out,
+    matchable_pids,
+)
 from reid_lab.dataset.synthetic import Recipe, render
 from reid_lab.dataset.transforms import Transforms, erase, normalise
 from reid_lab.dataset.workers import follow_parent
@@ -73,6 +80,8 @@ class ReidDataModule(pl.LightningDataModule):
         val_identities: people of the training split held out for validation; `auto` holds out
             a tenth of them, at least 2, and none of fewer than 10. With 0, the test split is
             evaluated during training; it selects nothing.
+        all_against_all: each evaluated image is a query and hidden from itself only, whatever the
+            data set's protocol.
         cache: where decoded uint8 images are kept: nowhere, in `memory`, on `disk` in `cache_dir`,
             or in the memory of the training `device`, which then augments them.
         workers: processes that load batches; 0 loads in the training process. With `cache=device`
@@ -90,6 +99,7 @@ class ReidDataModule(pl.LightningDataModule):
         batch_size: BatchSize | None = None,
         eval_batch_size: BatchSize = 128,
         val_identities: NonNegativeInt | Literal["auto"] = 0,
+        all_against_all: bool = False,
         cache: Cache = "none",
         cache_dir: str | None = None,
         workers: Workers = 4,
@@ -106,6 +116,7 @@ class ReidDataModule(pl.LightningDataModule):
         self.given_p, self.given_k, self.batch_size = p, k, batch_size
         self.eval_batch_size = eval_batch_size
         self.given_val, self.seed, self.workers = val_identities, seed, workers
+        self.all_against_all = all_against_all
         self.cache: Cache = cache
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else None
         self._epochs = Epochs()  # of all training loaders
@@ -120,12 +131,15 @@ class ReidDataModule(pl.LightningDataModule):
             except OSError as error:
                 where = escaped(error.filename or self.root)
                 raise DatasetError(f"{where} cannot be read: {error.strerror or error}") from error
+            if self.all_against_all:
+                self._benchmark = all_against_all(self._benchmark)
         return self._benchmark
 
     def splits(self, part: Part) -> tuple[Split, Split]:
         """Return (query, gallery) of `val` or `test`."""
         if part == "val" and self.val_identities:
-            return self._held_out()[1:]
+            people = self._held_out()[1:]
+            return all_images(*people) if self.all_against_all else people
         return self.benchmark.query, self.benchmark.gallery
 
     def companions(self, part: Part) -> Split | None:

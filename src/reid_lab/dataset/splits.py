@@ -86,6 +86,36 @@ def allow_one_camera(benchmark: Benchmark) -> Benchmark:
     return replace(benchmark, protocol=Protocol(hidden="nothing"), notes=(*benchmark.notes, note))
 
 
+def all_images(query: Split, gallery: Split) -> tuple[Split, Split]:
+    """Query and gallery of an all-against-all evaluation.
+
+    Returns:
+        The images of people, and all images, each once; in their order, queries first.
+    """
+    every = Split.concatenate(query, gallery)
+    boxes = [()] * len(every) if every.boxes is None else map(tuple, every.boxes.tolist())
+    first = dict[object, int]()
+    for row, image in enumerate(zip(every.names.tolist(), boxes, strict=True)):
+        first.setdefault(image, row)
+    images = every.take(np.fromiter(first.values(), np.int64, len(first)))
+    return images.take(images.pids > DISTRACTOR), images
+
+
+def all_against_all(benchmark: Benchmark) -> Benchmark:
+    """The data set with each test image as a query, hidden from itself only; with a note."""
+    query, gallery = all_images(benchmark.query, benchmark.gallery)
+    note = (
+        f"{benchmark.name}: all against all: each of {len(query):,} test images of people is a "
+        "query and hidden from itself; matches may come from the same camera, unlike under the "
+        "data set's own protocol"
+    )
+    protocol = replace(benchmark.protocol, hidden="itself", shots=None, trials=1)
+    notes = (*benchmark.notes, note)
+    return replace(
+        benchmark, query=query, gallery=gallery, companions=None, protocol=protocol, notes=notes
+    )
+
+
 def check_rankable(name: str, query: Split, gallery: Split, hidden: Hidden) -> None:
     """Check that at least one query has a match under the protocol.
 
@@ -94,6 +124,9 @@ def check_rankable(name: str, query: Split, gallery: Split, hidden: Hidden) -> N
             match that is not hidden.
     """
     cameras = np.union1d(query.camids, gallery.camids)
+    if hidden == "itself":
+        _check_pairs(name, gallery)
+        return
     if len(cameras) < 2 and hidden != "nothing":
         raise DatasetError(
             f"{name}: all query and gallery images are from camera {cameras.tolist()}. A match "
@@ -111,6 +144,14 @@ def check_rankable(name: str, query: Split, gallery: Split, hidden: Hidden) -> N
         f"{name}: no query has a gallery image of the same person{where}, so nothing can be "
         "ranked: check pids and cameras"
     )
+
+
+def _check_pairs(name: str, images: Split) -> None:
+    pids, counts = np.unique(images.pids, return_counts=True)
+    if not (counts[pids > DISTRACTOR] > 1).any():
+        raise DatasetError(
+            f"{name}: no person has two images, so nothing can be ranked: check pids"
+        )
 
 
 def matchable_pids(train: Split, tracklets: bool) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -129,6 +129,10 @@ def one_sided(train: Split, name: Name = str) -> list[Finding]:
 
 def unmatched(query: Split, gallery: Split, hidden: Hidden, name: Name = str) -> list[Finding]:
     """Queries without a match: they are excluded from the mean."""
+    if hidden == "itself":
+        pids, counts = np.unique(gallery.pids, return_counts=True)
+        lost = query.pids[np.isin(query.pids, pids[counts < 2])].tolist()
+        return _unmatched(lost, len(query), " in another image", name)
     seen = {(p, c) for p, c in zip(gallery.pids.tolist(), gallery.camids.tolist(), strict=True)}
     views: dict[int, set[int]] = {}
     for pid, camid in seen:
@@ -137,12 +141,16 @@ def unmatched(query: Split, gallery: Split, hidden: Hidden, name: Name = str) ->
     for pid, camid in zip(query.pids.tolist(), query.camids.tolist(), strict=True):
         if not views.get(pid, set()) - (set() if hidden == "nothing" else {camid}):
             lost.append(pid)
+    where = "" if hidden == "nothing" else " from another camera"
+    return _unmatched(lost, len(query), where, name)
+
+
+def _unmatched(lost: Sequence[int], queries: int, where: str, name: Name) -> list[Finding]:
     if not lost:
         return []
-    where = "" if hidden == "nothing" else " from another camera"
     people = sorted(set(lost))
     what = (
-        f"{len(lost):,} of {len(query):,} queries have no gallery image of the same person{where}, "
+        f"{len(lost):,} of {queries:,} queries have no gallery image of the same person{where}, "
         f"{len(people):,} people: {named(map(name, people))}"
     )
     fix = "they are left out of the accuracies: add such images, or drop the queries"

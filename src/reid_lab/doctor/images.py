@@ -39,13 +39,18 @@ def check_images(benchmark: Benchmark, stats: Mapping[str, ImageStats]) -> list[
     """All of this file; `stats` has train, query, gallery, and companions if there are any."""
     splits = {"train": benchmark.train, "query": benchmark.query, "gallery": benchmark.gallery}
     parts = {name: (split, stats[name]) for name, split in splits.items()}
+    hidden, twice = benchmark.protocol.hidden, list[Finding]()
+    if hidden == "itself":
+        del parts["query"]  # its images are in the gallery, too
+    else:
+        twice = shown_twice(*parts["query"], *parts["gallery"], hidden)
     return [
         *broken(list(stats.values())),
         *sizes(parts),
         *clipped(parts),
         *uniform(parts),
         *conflicts(parts, benchmark.person_name),
-        *shown_twice(*parts["query"], *parts["gallery"], benchmark.protocol.hidden),
+        *twice,
         *leaks(parts),
         *copies(parts),
     ]
@@ -135,8 +140,9 @@ def leaks(parts: Parts) -> list[Finding]:
     """Test images that are also training images."""
     train, stats = parts["train"]
     found = []
-    for name in ("query", "gallery"):
-        split, other = parts[name]
+    for name, (split, other) in parts.items():
+        if name == "train":
+            continue
         pairs = alike(stats, other)
         fix = "the test shows what was trained on: remove one of the two"
         found += _same(f"train and {name}", train, split, pairs, fix)

@@ -28,7 +28,9 @@ RUNNING = {"accelerator", "devices", "num_nodes", "strategy", "default_root_dir"
 RUNNING |= {"log_every_n_steps", "enable_checkpointing", "enable_model_summary", "profiler"}
 RUNNING |= {"enable_progress_bar", "val_check_interval", "check_val_every_n_epoch"}
 RUNNING |= {"limit_val_batches", "num_sanity_val_steps"}
+# places of files, speed, and what the stored protocol says
 ELSEWHERE = {"folder", "root", "cache", "cache_dir", "workers", "eval_batch_size", "memory"}
+ELSEWHERE |= {"all_against_all"}
 KEY = 4  # letters of a key, or as many as it takes
 SHOWN = 3  # settings in a label, or as many as it takes
 

@@ -212,6 +212,12 @@ def upgrade(args: Namespace) -> int:
     return run(args)
 
 
+def evaluate(args: Namespace) -> int:
+    from reid_lab.gallery.evaluate import run
+
+    return run(args)
+
+
 def info(args: Namespace) -> int:
     show.info(SavedGallery.open(args.gallery))
     return 0

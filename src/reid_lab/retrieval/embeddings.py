@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,13 @@ class Ids:
 
     def __len__(self) -> int:
         return len(self.pids)
+
+    @cached_property
+    def images(self) -> Tensor:
+        """(N,) int64, equal where path and box are; in this process only."""
+        boxes = [()] * len(self) if self.boxes is None else map(tuple, self.boxes.tolist())
+        keys = (hash((path, box)) for path, box in zip(self.paths.tolist(), boxes, strict=True))
+        return torch.from_numpy(np.fromiter(keys, np.int64, len(self)))
 
     def take(self, rows: Tensor) -> Ids:
         """The images at `rows` (ints), in that order."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from reid_lab.errors import UserError
 from reid_lab.protocol import Hidden
-from reid_lab.retrieval.checks import check_count
+from reid_lab.retrieval.checks import check_count, check_paths
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.memory import GIGABYTE, BlockPlan
 from reid_lab.retrieval.metrics import Ranking
@@ -47,16 +47,21 @@ def rank(
     all queries without a match they are not answerable. Equal distances rank in the gallery's
     order, independent of memory, device and threads.
 
+    All against all: `rank(rows, rows, ids, ids, hidden="itself")`.
+
     Args:
         query: tensors or NumPy arrays of real numbers; compared in float32, see `Space.of`.
         memory: bytes that the work may take beside the embeddings, see memory.py.
 
     Raises:
         UserError: empty gallery, different dimensions, rows that cannot be ranked, other
-            numbers of ids than of rows, or too little memory.
+            numbers of ids than of rows, too little memory, or an image without a path or with
+            two pids where it is hidden from itself.
     """
     space = Space.of(query, gallery, metric)
     check_sides(space, query_ids, gallery_ids)
+    if hidden == "itself":
+        check_images(query_ids, gallery_ids)
     work = rank_work(query_ids, gallery_ids, space.gallery.is_cuda)
     spare = BlockPlan.of(len(gallery_ids), memory, work).spare
     return rank_blocks(space.blocks(memory, work), query_ids, gallery_ids, hidden, spare)
@@ -81,6 +86,27 @@ def check_sides(space: Space, query: Ids, gallery: Ids) -> None:
     check_count("gallery", space.gallery, len(gallery))
 
 
+def check_images(query: Ids, gallery: Ids) -> None:
+    """Whether a query can be found among the gallery's images, to be hidden from itself.
+
+    Raises:
+        UserError: images without a path, an image that is there twice, or one with two pids.
+    """
+    for name, ids in (("query", query), ("gallery", gallery)):
+        if any(path is None for path in ids.paths):
+            raise UserError(f"hidden=itself: {name} images have no paths, by which they are told")
+        check_paths(name, ids.paths, ids.boxes)
+    pids = dict(zip(gallery.images.tolist(), gallery.pids.tolist(), strict=True))
+    for row, (image, pid) in enumerate(
+        zip(query.images.tolist(), query.pids.tolist(), strict=True)
+    ):
+        if pids.get(image, pid) != pid:
+            raise UserError(
+                f"{query.paths[row]} has pid {pid} as a query and {pids[image]} in the gallery: "
+                "correct one of them"
+            )
+
+
 def rank_work(query: Ids, gallery: Ids, cuda: bool = False) -> int:
     """The fewest bytes that `rank_blocks` takes beside the blocks."""
     sorting = CUDA_SORT if cuda else 4 * SORTED_ROWS
@@ -101,6 +127,11 @@ class SpaceReranker(ABC):
         memory: float = GIGABYTE,
     ) -> Ranking:
         """As `ranking.rank`; `memory`: see `check_memory`."""
+        if hidden == "itself":
+            raise UserError(
+                "re-ranking compares a query with its neighbours, and with hidden=itself it is its "
+                "own nearest one: leave re-ranking out"
+            )
         space = Space.of(query, gallery, metric)
         check_sides(space, query_ids, gallery_ids)
         self.check_memory(query_ids, gallery_ids, space.gallery.shape[1], memory)
@@ -174,7 +205,7 @@ class Known:
     def __init__(self, gallery: Ids, hidden: Hidden) -> None:
         if hidden not in get_args(Hidden):
             raise UserError(f"hidden={hidden!r}: choose one of {', '.join(get_args(Hidden))}")
-        self.hidden, self.camids = hidden, gallery.camids
+        self.hidden, self.gallery, self.camids = hidden, gallery, gallery.camids
         self.pids, self.order = gallery.pids.sort(stable=True)
         self.distractor = (gallery.pids == -1).nonzero().flatten()
 
@@ -189,10 +220,13 @@ class Known:
         slots = torch.arange(max(1, int(count.max()) if len(count) else 0))
         real = slots < count[:, None]
         index = self.order[(start[:, None] + slots).clamp(max=len(self.order) - 1)]
-        same_camera = self.camids[index] == camids[:, None]
         if self.hidden == "nothing":
-            same_camera = torch.zeros_like(real)
-        return index, real & ~same_camera, real & same_camera
+            unseen = torch.zeros_like(real)
+        elif self.hidden == "itself":
+            unseen = self.gallery.images[index] == query.images[rows, None]
+        else:
+            unseen = self.camids[index] == camids[:, None]
+        return index, real & ~unseen, real & unseen
 
     def hide_cameras(self, distances: Tensor, camids: Tensor) -> None:
         """Under `same_camera`, hide what each query's camera saw, of other people too."""
@@ -207,6 +241,8 @@ def hidden_mask(query: Ids, gallery: Ids, hidden: Hidden) -> Tensor:
     distractor = (gallery.pids == -1)[None]
     if hidden == "nothing":
         return distractor.expand(len(query), -1)
+    if hidden == "itself":
+        return (query.images[:, None] == gallery.images[None]) | distractor
     same_camera = query.camids[:, None] == gallery.camids[None]
     if hidden == "same_camera":
         return same_camera | distractor

@@ -71,7 +71,8 @@ class RankingMetric(Metric):
     ) -> None:
         """Embeddings `rows` (N, D); `pids`, `camids`, `index` (N,) ints, `is_query` (N,) bool.
 
-        `index` is the image's number in the data set, query and gallery together.
+        `index` is the image's number in the data set, query and gallery together. Where the
+        protocol hides an image from itself, every image is in the gallery.
 
         Raises:
             UserError: other lengths than N, other dimensions than before, or rows that are not
@@ -126,14 +127,13 @@ class RankingMetric(Metric):
             raise UserError("the processes' embeddings have different dimensions")
         rows = rows.view(len(index), -1)
         first = torch.from_numpy(np.unique(index.cpu().numpy(), return_index=True)[1])
-        query, gallery = (
-            first[(is_query[first.to(is_query.device)] == part).cpu()] for part in (True, False)
-        )
+        asks = is_query[first.to(is_query.device)].cpu()
+        query, gallery = first[asks], first if self.protocol.hidden == "itself" else first[~asks]
         if not len(query) or not len(gallery):
             raise UserError(
                 f"{len(query)} queries and {len(gallery)} gallery images: update it with both"
             )
-        ids = Ids(pids.cpu(), camids.cpu(), np.arange(len(pids)))
+        ids = Ids(pids.cpu(), camids.cpu(), index.cpu().numpy())
         ranking = rank_trials(
             rank,
             rows[query.to(rows.device)],

@@ -1,0 +1,137 @@
+"""`reid-lab gallery evaluate`: accuracies of labelled embeddings, all against all."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.text import Text
+
+from reid_lab.errors import UserError
+from reid_lab.files.console import head_table, stdout
+from reid_lab.files.embedding_files import FORMATS, read_embeddings
+from reid_lab.files.gallery_files import number_of
+from reid_lab.gallery.calibration import camera_ids
+from reid_lab.gallery.result_files import check_out, write_rows
+from reid_lab.gallery.store import UNKNOWN, SavedGallery
+from reid_lab.report.tables import percent
+from reid_lab.retrieval.embeddings import Ids
+from reid_lab.retrieval.metrics import CMC_RANKS
+from reid_lab.retrieval.ranking import rank
+
+ENDINGS = (".jsonl", ".csv", ".parquet")
+
+
+@dataclass(frozen=True)
+class LabelledEmbeddings:
+    """N images: exit -> (N, D) rows, and their `ids`, whose paths are the rows' numbers."""
+
+    exits: Mapping[str, np.ndarray]
+    ids: Ids
+
+    @staticmethod
+    def of_gallery(gallery: SavedGallery) -> LabelledEmbeddings:
+        return _known({gallery.card.exit: gallery.checked}, camera_ids(gallery), gallery.folder)
+
+    @staticmethod
+    def of_file(path: Path) -> LabelledEmbeddings:
+        """Raises:
+        UserError: a malformed file, or one without pids.
+        """
+        read = read_embeddings(path)
+        if read.pids is None:
+            raise UserError(
+                f"{path} does not say who the people are: embed a CSV file with a column pid, or "
+                "images whose names or folders have it"
+            )
+        unknown = np.full(len(read), UNKNOWN)
+        camids = unknown if read.camids is None else _numbers(read.camids)
+        # an unknown camera is one of its own
+        camids = np.where(camids == UNKNOWN, -10 - np.arange(len(read)), camids)
+        pids = torch.from_numpy(_numbers(read.pids))
+        return _known(read.exits, Ids(pids, torch.from_numpy(camids), read.paths), path)
+
+
+def run(args: Namespace) -> int:
+    if args.out is not None:
+        check_out(args.out, ENDINGS)
+    if args.gallery.suffix.lower() in FORMATS:
+        images, metric = LabelledEmbeddings.of_file(args.gallery), args.metric or "euclidean"
+    else:
+        gallery = SavedGallery.open(args.gallery)
+        metric = gallery.card.metric
+        if args.metric not in (None, metric):
+            raise UserError(f"{args.gallery} has the metric {metric}: leave --metric out")
+        images = LabelledEmbeddings.of_gallery(gallery)
+    rows = evaluated(images, metric, args.hidden, args.most)
+    _show(args, images, rows)
+    if args.out is not None:
+        write_rows(args.out, rows)
+    return 0
+
+
+def evaluated(
+    images: LabelledEmbeddings, metric: Any, hidden: Any = "itself", most: int | None = None
+) -> list[dict[str, Any]]:
+    """A row for each exit: queries with a match, those without (`skipped`), the accuracies, 0 to 1.
+
+    Args:
+        images: each with a name is a query; all are the gallery of every query.
+        metric: of the distances.
+        hidden: what a query does not see, see `Protocol`.
+        most: queries at most, drawn at random but always the same; None takes all.
+
+    Raises:
+        NoMatchError: no query has a match that it may see.
+    """
+    named = np.flatnonzero(images.ids.pids.numpy() > 0)
+    if most is not None:
+        named = np.sort(np.random.default_rng(0).permutation(named)[:most])
+    query, found = images.ids.take(torch.from_numpy(named)), []
+    for name, every in images.exits.items():
+        every = np.asarray(every, np.float32)
+        ranking = rank(every[named], every, query, images.ids, metric, hidden)
+        queries = int(ranking.answerable.sum())
+        counts = {"queries": queries, "skipped": len(named) - queries}
+        found.append({"exit": name, **counts, **ranking.summary()})
+    return found
+
+
+def _known(exits: Mapping[str, np.ndarray], ids: Ids, where: Path) -> LabelledEmbeddings:
+    """Without images of unknown people and boxes without a person, which are no right answer."""
+    rows = (ids.pids >= 0).nonzero().flatten()
+    if not (ids.pids > 0).any():
+        raise UserError(f"{where} names no person: nothing can be measured")
+    ids = ids.take(rows)
+    numbered = Ids(ids.pids, ids.camids, np.arange(len(rows)))
+    return LabelledEmbeddings({n: x[rows.numpy()] for n, x in exits.items()}, numbered)
+
+
+def _numbers(labels: np.ndarray) -> np.ndarray:
+    """(N,) numbers, or names as a gallery numbers them; UNKNOWN where there is none."""
+    if labels.dtype.kind in "iu":
+        return labels.astype(np.int64)
+    return np.array([number_of(x) if x else UNKNOWN for x in labels.astype(str)], np.int64)
+
+
+def _show(args: Namespace, images: LabelledEmbeddings, rows: list[dict[str, Any]]) -> None:
+    people = images.ids.pids[images.ids.pids > 0].unique().numel()
+    hides = args.hidden.replace("_", " ")
+    asked = rows[0]["queries"] + rows[0]["skipped"]
+    text = (
+        f"{args.gallery}: {asked:,} queries, {len(images.ids):,} images, {people:,} people; hidden "
+        f"from a query: {hides}"
+    )
+    stdout.print(Text(text, "bold"), soft_wrap=True)
+    table = head_table("Exit", *(f"Rank-{k}" for k in CMC_RANKS), "mAP", "mINP", "Queries")
+    names = (*(f"rank{k}" for k in CMC_RANKS), "mAP", "mINP")
+    for row in rows:
+        table.add_row(row["exit"], *(percent(row[n]) for n in names), f"{row['queries']:,}")
+    stdout.print(table)
+    if rows[0]["skipped"]:
+        stdout.print(f"{rows[0]['skipped']:,} queries have no match and are left out.")
