@@ -18,13 +18,15 @@ import numpy as np
 import pytest
 import torch
 
-from reid_lab.checkpoint import load_model
+from reid_lab.checkpoint import fingerprint, load_model, put_calibrations
 from reid_lab.cli import gallery as arguments
 from reid_lab.config.build import build_model
 from reid_lab.dataset.images import decode, resize
 from reid_lab.dataset.transforms import normalise
 from reid_lab.errors import UserError
 from reid_lab.files.console import stderr, stdout
+from reid_lab.files.gallery_verdicts import OWN, AcceptThreshold, GalleryCalibration
+from reid_lab.files.gallery_writer import RowWriter
 from reid_lab.files.image_files import find_images
 from reid_lab.gallery import commands
 from reid_lab.gallery.images import label
@@ -383,7 +385,35 @@ def test_a_search_gives_a_verdict(run: Run, checkpoint: Path, images: Path, tmp_
     assert re.search(r"0\.jpg \(person p0, .*\): (known|ambiguous), p0 \(0\.0000\)", run(*words))
     assert "available: 0.5, 0.1" in run(*search, "--false-accept-rate", 0.2, status=1)
     words = ("calibrate", "g", "--checkpoint", checkpoint)
-    assert "has no operating points of this checkpoint, exit" in run(*words, status=1)
+    assert "has no thresholds of exit 'fusion' and metric euclidean" in run(*words, status=1)
+
+
+def test_a_checkpoint_brings_thresholds(
+    run: Run, checkpoint: Path, images: Path, tmp_path: Path, composed: Compose
+) -> None:
+    build = ("build", "--checkpoint", checkpoint, "--images", images)
+    search = ("search", "g", "--checkpoint", checkpoint, "--image", images / "deep")
+    run(*build, "--out", "g")  # before there are any
+    one = GalleryCalibration("searches", "x, held out", 7, 9, 9, (AcceptThreshold(0.1, 1e9, 1.0),))
+    assert put_calibrations(checkpoint, {"fusion": {"euclidean": (one,)}}, fingerprint(checkpoint))
+    printed = run(*search, "--false-accept-rate", 0.1)
+    assert "fitted on 7 people of x, held out" in printed
+    assert "not of your people and cameras: reid-lab gallery calibrate" in printed
+    assert re.search(r": ambiguous, ", printed)  # everybody is within 1e9
+    assert not SavedGallery.open("g").card.calibrations  # it is the search's default only
+    run(*build, "--out", "new")
+    assert SavedGallery.open("new").card.calibrations == (one,)
+    run(*build, "--out", "cosine", "--metric", "cosine")
+    assert SavedGallery.open("cosine").card.calibrations == ()
+    own = replace(one, source=OWN, thresholds=(AcceptThreshold(0.1, 1e-9, 1.0),))
+    RowWriter(SavedGallery.open("g")).calibrated((own,))
+    printed = run(*search, "--false-accept-rate", 0.1)  # the gallery's own win
+    assert "fitted on 7 people of this gallery" in printed and "not of your" not in printed
+    run("calibrate", "g", "--checkpoint", checkpoint)
+    assert SavedGallery.open("g").card.calibrations == (one,)
+    other = untrained(tmp_path / "other.ckpt", composed, seed=1)
+    words = ("search", "cosine", "--checkpoint", other, "--image", images / "deep")
+    assert "holds embeddings of the model" in run(*words, "--false-accept-rate", 0.1, status=1)
 
 
 def test_people_are_removed(run: Run, ann_and_bob: tuple[str, ...]) -> None:

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 import torch
 
+from reid_lab.checkpoint import fingerprint, put_calibrations
 from reid_lab.errors import UserError
 from reid_lab.files.gallery_files import Card
+from reid_lab.files.gallery_verdicts import AcceptThreshold, GalleryCalibration
 from reid_lab.files.gallery_writer import STAGING, RowWriter
 from reid_lab.gallery.calibration import calibrate
 from reid_lab.gallery.store import SavedGallery
@@ -100,8 +102,14 @@ def test_thresholds_of_the_old_model_are_dropped(run: Run, other: Path) -> None:
     gallery = SavedGallery.open("g")
     RowWriter(gallery).calibrated(calibrate(gallery))
     assert SavedGallery.open("g").card.calibrations
-    run("--checkpoint", other)
-    assert not SavedGallery.open("g").card.calibrations
+    other = Path(shutil.copy(other, "new.ckpt"))
+    one = GalleryCalibration("searches", "x", 7, 9, 9, (AcceptThreshold(0.1, 1.0, 1.0),))
+    printed = run("--checkpoint", other)
+    assert not SavedGallery.open("g").card.calibrations and "thresholds are gone" in printed
+    assert put_calibrations(other, {"stage2": {"euclidean": (one,)}}, fingerprint(other))
+    printed = run("--checkpoint", other, "--exit", "stage2")
+    assert SavedGallery.open("g").card.calibrations == (one,)  # the new one's, if it has any
+    assert "thresholds are the checkpoint's (x), calibrate again" in printed
 
 
 @pytest.mark.system

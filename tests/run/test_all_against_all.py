@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from reid_lab.callbacks.ranking import RankingError, RankingEvaluation
+from reid_lab.checkpoint import load_model
 from reid_lab.config.build import build_data, build_trainer
+from reid_lab.config.paths import last_checkpoint
 from reid_lab.config.settings import check
+from reid_lab.dataset import ReidDataModule
+from reid_lab.gallery.embed import embed
 from reid_lab.results.folder import results_of
 from reid_lab.results.rows import EXITS, OPERATING_POINTS
 from reid_lab.results.summary import Summary
@@ -26,7 +31,7 @@ LEFT_OUT = (
     "conditions",
 )
 FEW = (
-    *("dataset.all_against_all=true", "dataset.val_identities=3", *TINY),
+    *("dataset.all_against_all=true", "dataset.val_identities=5", *TINY),
     *("model.iterations=2", "trainer.log_every_n_steps=1"),
     *("callbacks.stream.policies=[random,margin]", "callbacks.stream.points=3"),
     *(f"callbacks.{name}=null" for name in LEFT_OUT),
@@ -47,6 +52,28 @@ def test_every_image_of_a_person_is_a_query(composed: Compose) -> None:
     assert "all against all" in json.dumps(summary.notes)
     assert (results / "stream.csv").is_file()  # by margins without the query itself
     assert OPERATING_POINTS.read(results / OPERATING_POINTS.file)
+    _check_thresholds_of_held_out_people(Path(cfg.run_dir), data)
+
+
+def _check_thresholds_of_held_out_people(folder: Path, data: ReidDataModule) -> None:
+    """They are in the checkpoint, and those of a loop over the people's images."""
+    model = load_model(last_checkpoint(folder))
+    split = data.eval_split("val")
+    paths = sorted({split.path(i) for i in range(len(split))})
+    pid = {split.path(i): int(split.pids[i]) for i in range(len(split))}
+    pids = np.array([pid[path] for path in paths])
+    rows = embed(model, paths, device="cpu")["fusion"].double().numpy()
+    distances = np.linalg.norm(rows[:, None] - rows[None], axis=2)
+    away = np.where(pids[:, None] == pids[None], np.inf, distances).min(1)
+    searches, pairs = model.calibrations["fusion"]["euclidean"]
+    assert searches.source == f"{data.benchmark.name}, held out from training"
+    assert (searches.people, searches.trials, searches.images) == (5, len(pids), len(pids))
+    for at in searches.thresholds:
+        allowed = int(at.rate * len(away) + 1e-9)
+        assert at.distance == pytest.approx(np.sort(away)[allowed], rel=1e-4)
+    assert pairs.trials == (pids[:, None] != pids[None]).sum()
+    assert model.calibrations.keys() == {*model.exit_names}
+    assert model.calibrations["fusion"].keys() == {"euclidean", "cosine"}
 
 
 def test_re_ranking_is_an_error_before_the_first_batch(composed: Compose) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, replace
+from pathlib import Path
+from typing import cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_warn
 
 from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
+from reid_lab.callbacks.embedding import data_of
+from reid_lab.callbacks.held_out import keep_held_out
 from reid_lab.checkpoint import fingerprint_of
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
@@ -34,6 +38,9 @@ class Verification(AfterRanking):
     retrieval/open_set.py. Rows carry the fingerprint of the tested checkpoint: a gallery that is
     built with it takes the thresholds over. Too small a data set adds nothing, with a warning.
 
+    After a training with held-out people (`dataset.val_identities`) the tested checkpoint keeps
+    thresholds that are fitted on them, see held_out.py: `load_model(...).calibrations`.
+
     Args:
         false_accept_rates: wanted shares of impostor pairs that pass, between 0 and 1.
         seed: of the thirds.
@@ -52,10 +59,22 @@ class Verification(AfterRanking):
         super().__init__(seed)
         self.rates, self.exits = false_accept_rates, exits
         self.memory: float = GIGABYTE
+        self._due = False  # a training has ended, whose checkpoint has no thresholds yet
+        self._best: Path | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
         self.memory = ranking_of(trainer, self).memory
+        self._due |= stage == "fit"
+
+    def fit_on(self, best: Path) -> None:
+        """Keep the thresholds in this checkpoint, which is tested."""
+        self._best = best
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._due and data_of(trainer).val_identities:
+            keep_held_out(trainer, cast(ReidModule, pl_module), self._best, self.seed or 0)
+        self._due = False
 
     def check(self, mul_adds: dict[str, int], model: ReidModule) -> None:
         unknown = [name for name in self.exits or () if name not in mul_adds]

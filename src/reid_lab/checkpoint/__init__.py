@@ -33,12 +33,14 @@ from reid_lab.checkpoint.read import (
     read_card,
     read_checkpoint,
 )
+from reid_lab.checkpoint.thresholds import calibrations_of, put_calibrations, read_calibrations
 
 __all__ = [
     "CheckpointError",
     "NORMALISED",
     "PLUGINS",
     "allowed_classes",
+    "calibrations_of",
     "card_of",
     "check_finite",
     "check_normalised",
@@ -53,6 +55,8 @@ __all__ = [
     "import_plugins",
     "load_model",
     "open_model",
+    "put_calibrations",
+    "read_calibrations",
     "read_card",
     "read_checkpoint",
     "register",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from reid_lab.checkpoint.classes import check_targets, construct
 from reid_lab.checkpoint.fingerprints import fingerprint_of
 from reid_lab.checkpoint.read import CheckpointError, card_of, read_checkpoint
+from reid_lab.checkpoint.thresholds import calibrations_of
 from reid_lab.dataset.transforms import MEAN, STD
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
@@ -75,6 +76,7 @@ def revive(state: Mapping[str, Any], checkpoint: Path | str) -> ReidModule:
         ) from error
     check_finite(model, checkpoint)
     model.card = card_of(state)
+    model.calibrations = calibrations_of(state, checkpoint)
     if "image" in state["hyper_parameters"]:
         height, width = state["hyper_parameters"]["image"]
         model.image = height, width

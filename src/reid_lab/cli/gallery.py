@@ -139,7 +139,7 @@ def _calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
         type=Path,
-        help="take the thresholds that the test of its run chose, instead of fitting them",
+        help="take its thresholds, or those of its run's test, instead of fitting them",
     )
 
 

@@ -106,7 +106,7 @@ def write_export(
     card = method.card.to_dict() if method.card else {}
     preprocessing = Preprocessing(image, MEAN, STD)
     plain = Manifest(key, "float32", preprocessing, exits, (), versions(args.to), card=card)
-    plain = replace(plain, shared_exit=method.shared_exit)
+    plain = replace(plain, shared_exit=method.shared_exit, calibrations=method.calibrations)
     with working("trace"):
         graph, network = trace(method, image)
     formats = [Format("pytorch", args.checkpoint)]
@@ -171,7 +171,7 @@ def write_int8(
     full = Manifest.read(folder)
     content = small.SerializeToString(deterministic=True)
     key = fingerprint_of_variant(full.fingerprint, INT8, content)
-    plain = replace(full, fingerprint=key, precision="int8", stages=(), crc32={})
+    plain = replace(full, fingerprint=key, precision="int8", stages=(), crc32={}, calibrations={})
     room = folder / INT8
     first = Format("onnx int8", room, write_onnx(room, small, plans, plain))
     first.more = {

@@ -32,6 +32,7 @@ MEANING = {
     "searches": "share of searches for people who are not in the gallery that name one",
     "pairs": "share of pairs of images of two people",
 }
+OWN = "this gallery"  # the source of what was fitted on a gallery's own people
 LIST = 100  # nearest images that are looked at first
 
 
@@ -52,7 +53,7 @@ class GalleryCalibration:
         kind: "searches": the rate is the share of searches for people who are not in a gallery
             of `images` images that accept one of them. "pairs": the share of pairs of images of
             two people that are accepted; a search compares many pairs.
-        source: the data set, or "this gallery".
+        source: the data set, or `OWN`.
         people: whose images were compared.
         trials: searches or pairs that should not be accepted.
         images: of the gallery that was searched.
@@ -65,6 +66,11 @@ class GalleryCalibration:
     trials: Number
     images: Number
     thresholds: Annotated[tuple[AcceptThreshold, ...], Field(min_length=1, max_length=1000)]
+
+    @property
+    def own(self) -> bool:
+        """Whether it was fitted on the gallery's own people."""
+        return self.source == OWN
 
     def at(self, rate: float) -> AcceptThreshold:
         """The threshold for a false-accept rate.
@@ -81,6 +87,16 @@ class GalleryCalibration:
             f"{self.kind}, {self.source}). reid-lab gallery calibrate GALLERY --rates {rate:g} "
             "fits it"
         )
+
+
+Text = Annotated[str, Field(max_length=200)]
+# exit -> metric -> thresholds of each kind, of a network
+Calibrations = dict[Text, dict[Text, tuple[GalleryCalibration, ...]]]
+
+
+def calibrations_at(found: Calibrations, exit: str, metric: str) -> tuple[GalleryCalibration, ...]:
+    """A network's thresholds for a gallery of that exit and metric; empty if it has none."""
+    return found.get(exit, {}).get(metric, ())
 
 
 @dataclass(frozen=True)

@@ -10,21 +10,14 @@ import numpy as np
 import torch
 
 from reid_lab.errors import UserError
-from reid_lab.files.gallery_verdicts import AcceptThreshold, GalleryCalibration
+from reid_lab.files.gallery_verdicts import OWN, AcceptThreshold, GalleryCalibration
 from reid_lab.files.stored import StoredFileError
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
-from reid_lab.protocol import Hidden
 from reid_lab.results.folder import results_of
 from reid_lab.results.rows import OPERATING_POINTS
 from reid_lab.results.summary import Summary
+from reid_lab.retrieval.accept_thresholds import FEWEST, RATES, answerable, fit_thresholds
 from reid_lab.retrieval.embeddings import Ids
-from reid_lab.retrieval.open_set import nearest
-from reid_lab.retrieval.space import Space
-from reid_lab.retrieval.verification import roc
-
-RATES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 5e-3, 2e-3, 1e-3, 1e-4, 1e-5, 1e-6)
-FEWEST = 5  # people
-HIDDEN: Hidden = "same_person_and_camera"
 
 
 def calibrate(
@@ -32,9 +25,7 @@ def calibrate(
 ) -> tuple[GalleryCalibration, ...]:
     """Fit thresholds on the labelled images of a gallery.
 
-    Every labelled image, or `most` of them, is a query. Without all images of its person, it is a
-    search for somebody who is not in the gallery: the distance to the nearest image that is left
-    counts. With them, but for those of its own camera, it is a search for a known person.
+    Every labelled image, or `most` of them, is a query, see `fit_thresholds`.
 
     Args:
         gallery: with names of people, and of cameras where they are known.
@@ -53,34 +44,10 @@ def calibrate(
     rows = _queries(gallery, ids, most, seed)
     images = np.flatnonzero(ids.pids.numpy() >= 0)
     query, others = ids.take(torch.from_numpy(rows)), ids.take(torch.from_numpy(images))
-    wide = [np.array(gallery.checked[which], np.float32) for which in (rows, images)]
-    space = Space.of(wide[0], wide[1], gallery.card.metric)
-    away, _ = nearest(space, _one_camera(query), _one_camera(others), HIDDEN)
-    near, right = nearest(space, query, others, HIDDEN)
-    away = away[away.isfinite()]
-    answerable = _answerable(query, others)
-    pairs = roc(space, query, others, HIDDEN)
-    people = int(others.pids[others.pids > 0].unique().numel())
-    _check_rates(rates, len(away))
-    searches = [
-        AcceptThreshold(
-            rate,
-            threshold,
-            float(((near < threshold) & right)[answerable].double().mean()),
-        )
-        for rate in rates or RATES
-        if (threshold := _threshold(away, rate)) is not None
-    ]
-    two = [
-        AcceptThreshold(rate, pairs.threshold_at(rate), pairs.at(pairs.threshold_at(rate))[1])
-        for rate in rates or RATES
-        if not pairs.note(rate)
-    ]
-    source, count = "this gallery", len(images)
-    return (
-        GalleryCalibration("searches", source, people, len(away), count, tuple(searches)),
-        GalleryCalibration("pairs", source, people, pairs.impostors, count, tuple(two)),
-    )
+    asked, seen = (np.array(gallery.checked[which], np.float32) for which in (rows, images))
+    _check_rates(rates, len(rows))
+    metric, wanted = gallery.card.metric, rates or RATES
+    return fit_thresholds(asked, seen, query, others, metric, OWN, wanted)
 
 
 def thresholds_of_test(
@@ -142,7 +109,7 @@ def _queries(gallery: SavedGallery, ids: Ids, most: int, seed: int) -> np.ndarra
             "the gallery"
         )
     labelled = ids.take(torch.from_numpy(rows))
-    if not _answerable(labelled, labelled).any():
+    if not answerable(labelled, labelled).any():
         cameras = gallery.camids[rows]
         what = "two images" if (cameras == UNKNOWN).all() else "images from two cameras"
         raise UserError(
@@ -152,29 +119,6 @@ def _queries(gallery: SavedGallery, ids: Ids, most: int, seed: int) -> np.ndarra
     drawn = np.random.default_rng(seed).permutation(rows)[:most]
     result: np.ndarray = np.sort(drawn)
     return result
-
-
-def _one_camera(ids: Ids) -> Ids:
-    """All in one camera, so that every image of a query's person is hidden."""
-    return Ids(ids.pids, torch.zeros_like(ids.camids), ids.paths)
-
-
-def _answerable(query: Ids, gallery: Ids) -> torch.Tensor:
-    """(Q,) bool: whether a query has an image of its person from another camera."""
-    pairs = torch.stack([gallery.pids, gallery.camids], 1)
-    views, images = pairs.unique(dim=0, return_counts=True)
-    people, seen = views[:, 0].unique(return_counts=True)
-    several = people[seen > 1]
-    return torch.isin(query.pids, several)
-
-
-def _threshold(away: torch.Tensor, rate: float) -> float | None:
-    """The largest threshold that no more than a share `rate` of the distances are below."""
-    allowed = math.floor(rate * len(away) * (1 + 1e-12))
-    if not allowed:
-        return None
-    ordered = away.sort().values
-    return float(ordered[min(allowed, len(away) - 1)])
 
 
 def _check_rates(rates: Sequence[float] | None, trials: int) -> None:

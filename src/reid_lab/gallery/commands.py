@@ -11,17 +11,23 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_lab.checkpoint import fingerprint
+from reid_lab.checkpoint import read_calibrations
 from reid_lab.dataset.readers.own import normalise_label
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import write_text
 from reid_lab.files.console import progress, stderr, stdout
 from reid_lab.files.embedding_files import EmbeddedImages
 from reid_lab.files.gallery_files import Card, GalleryError, number_of
-from reid_lab.files.gallery_verdicts import GalleryCalibration, GalleryVerdict, chosen, verdicts
+from reid_lab.files.gallery_verdicts import (
+    GalleryCalibration,
+    GalleryVerdict,
+    calibrations_at,
+    chosen,
+    verdicts,
+)
 from reid_lab.files.gallery_writer import RowWriter, locked
 from reid_lab.gallery import show
-from reid_lab.gallery.calibration import calibrate as fit_thresholds
+from reid_lab.gallery.calibration import calibrate as fit_own
 from reid_lab.gallery.calibration import thresholds_of_test
 from reid_lab.gallery.embed import Embedder, embedded
 from reid_lab.gallery.images import Labelled, columns_of, ids_of, names_of
@@ -55,7 +61,11 @@ def build(args: Namespace) -> int:
     images, pattern, note = read_gallery_images(args.images, args.metadata, args.pattern)
     check_count(args.index, len(images))
     embedder = Embedder.load(args.checkpoint, args.exit, args.device)
-    found = thresholds_of_test(args.checkpoint, embedder.fingerprint, embedder.exit, args.metric)
+    found = calibrations_at(embedder.model.calibrations, embedder.exit, args.metric)
+    if not found:
+        key = embedder.fingerprint, embedder.exit, args.metric
+        tested = thresholds_of_test(args.checkpoint, *key)
+        found = (tested,) if tested else ()
     card = Card(
         embedder.fingerprint,
         embedder.dim,
@@ -65,7 +75,7 @@ def build(args: Namespace) -> int:
         "float16" if args.half else "float32",
         args.index,
         pattern,
-        calibrations=() if found is None else (found,),
+        calibrations=found,
         shared=embedder.shared,
     )
     with create(args.out, card, args.overwrite) as writer:
@@ -98,7 +108,7 @@ def search(args: Namespace) -> int:
     gallery.query_exit(args.exit, args.false_accept_rate is not None)
     calibration = None
     if args.false_accept_rate is not None:
-        calibration = chosen(gallery.card.calibrations, args.gallery)
+        calibration = chosen(_calibrations(gallery, args.checkpoint), args.gallery)
         calibration.at(args.false_accept_rate)
     queries = _queries(args, gallery, args.image, args.boxes)
     show.broken(queries.broken)
@@ -110,6 +120,15 @@ def search(args: Namespace) -> int:
     elif answers:
         _write_answers(args.out, gallery, answers)
     return int(bool(queries.broken))
+
+
+def _calibrations(gallery: SavedGallery, checkpoint: Path | None) -> tuple[GalleryCalibration, ...]:
+    """The gallery's thresholds; where it has none those of the checkpoint, which made it."""
+    if gallery.card.calibrations or checkpoint is None:
+        return gallery.card.calibrations
+    key, found = read_calibrations(checkpoint)
+    gallery.check_model(key)
+    return calibrations_at(found, gallery.card.exit, gallery.card.metric)
 
 
 def _queries(
@@ -226,19 +245,19 @@ def info(args: Namespace) -> int:
 def calibrate(args: Namespace) -> int:
     gallery = SavedGallery.open(args.gallery)
     if args.checkpoint is None:
-        found = fit_thresholds(gallery, args.rates, args.most)
+        found = fit_own(gallery, args.rates, args.most)
     else:
-        key = fingerprint(args.checkpoint)
+        key, kept = read_calibrations(args.checkpoint)
         gallery.check_model(key)
         card = gallery.card
         tested = thresholds_of_test(args.checkpoint, key, card.exit, card.metric)
-        if tested is None:
+        found = calibrations_at(kept, card.exit, card.metric) or ((tested,) if tested else ())
+        if not found:
             raise UserError(
-                f"the run of {args.checkpoint} has no operating points of this checkpoint, exit "
-                f"{card.exit!r} and metric {card.metric}: test it again (python -m reid_lab "
-                "task=test), or leave --checkpoint out and fit the gallery's own people"
+                f"{args.checkpoint} has no thresholds of exit {card.exit!r} and metric "
+                f"{card.metric}, nor has its run operating points of them: test it again (python "
+                "-m reid_lab task=test), or leave --checkpoint out and fit the gallery's own people"
             )
-        found = (tested,)
     with locked(gallery.folder):
         RowWriter(gallery).calibrated(found)
     show.calibrations(gallery, found)

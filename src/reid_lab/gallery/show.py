@@ -75,6 +75,12 @@ def threshold(gallery: SavedGallery, calibration: GalleryCalibration, rate: floa
         ),
         soft_wrap=True,
     )
+    if not calibration.own:
+        other = (
+            f"the thresholds are of {calibration.source}, not of your people and cameras: reid-lab "
+            "gallery calibrate fits them"
+        )
+        stderr.print(Text(f"note: {other}"), soft_wrap=True)
     if calibration.kind == "pairs":
         note = (
             f"a search compares {len(gallery):,} images, so that more strangers than that are "

@@ -31,15 +31,17 @@ from reid_lab.files.gallery_files import (
     GalleryError,
     GalleryRows,
 )
+from reid_lab.files.gallery_verdicts import calibrations_at
 from reid_lab.files.gallery_writer import STAGING, RowWriter, locked
 from reid_lab.files.image_files import escaped, find_images
-from reid_lab.gallery.calibration import HIDDEN, camera_ids
+from reid_lab.gallery.calibration import camera_ids
 from reid_lab.gallery.embed import Embedder, embedded
 from reid_lab.gallery.images import Labelled
 from reid_lab.gallery.index import check_installed
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.writer import Writer
 from reid_lab.report.tables import percent
+from reid_lab.retrieval.accept_thresholds import HIDDEN
 from reid_lab.retrieval.ranking import rank
 
 LISTED = 5
@@ -84,7 +86,7 @@ def run(args: Namespace) -> int:
     stdout.print(
         Text(
             f"{args.gallery}: {len(images):,} images of the new model {embedder.fingerprint[:12]}, "
-            f"exit {embedder.exit}; thresholds are gone, calibrate again"
+            f"exit {embedder.exit}; {_thresholds_of(card)}, calibrate again"
         ),
         soft_wrap=True,
     )
@@ -154,7 +156,7 @@ def compare(
 def swap(writer: RowWriter[SavedGallery], staged: GalleryRows) -> None:
     """Give a gallery the staged rows, as its next generation."""
     old, new = writer.gallery.card, staged.card
-    card = replace(new, generation=old.generation + 1, index=old.index, calibrations=())
+    card = replace(new, generation=old.generation + 1, index=old.index)
     for name in (EMBEDDINGS, IDS, PATHS, COLUMNS, NAMES):
         source = staged.folder / new.file(name)
         if source.is_file():
@@ -178,8 +180,15 @@ def _new_card(old: Card, embedder: Embedder) -> Card:
         old.dtype,
         "flat",
         old.pattern,
+        calibrations=calibrations_at(embedder.model.calibrations, embedder.exit, old.metric),
         shared=embedder.shared,
     )
+
+
+def _thresholds_of(card: Card) -> str:
+    if not card.calibrations:
+        return "thresholds are gone"
+    return f"thresholds are the checkpoint's ({card.calibrations[0].source})"
 
 
 def _fill(

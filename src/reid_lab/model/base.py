@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from reid_lab.errors import UserError
+from reid_lab.files.gallery_verdicts import Calibrations
 from reid_lab.results.card import ModelCard
 
 CHECKED = 50  # on a GPU, the loss of each such step has to be finite
@@ -49,6 +50,7 @@ class ReidModule(pl.LightningModule, ABC):
     # settings that configs of old checkpoints lack -> the values that they were trained with
     unstated: Mapping[str, Any] = {}
     card: ModelCard | None = None  # of the checkpoint that it was loaded from
+    calibrations: Calibrations = {}  # its thresholds for false-accept rates
     image: tuple[int, int] | None = None  # (height, width) that it was trained for, likewise
 
     def __init__(self) -> None:

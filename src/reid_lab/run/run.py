@@ -21,7 +21,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from reid_lab.budget.allocator import keep_blocks
-from reid_lab.callbacks import BestCheckpoint, EarlyExitThresholds, RankingEvaluation
+from reid_lab.callbacks import (
+    BestCheckpoint,
+    EarlyExitThresholds,
+    RankingEvaluation,
+    Verification,
+)
 from reid_lab.checkpoint import CheckpointError
 from reid_lab.config.build import (
     LoadedCheckpoint,
@@ -247,7 +252,7 @@ def best_of(trainer: pl.Trainer, notes: list[str]) -> Path | None:
     if not found:
         return None
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, EarlyExitThresholds):
+        if isinstance(callback, EarlyExitThresholds | Verification):
             callback.fit_on(cast(Path, found[0].best))
     if trainer.is_global_zero:  # the note is read from the file
         notes.append(found[0].note)

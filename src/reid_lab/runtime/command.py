@@ -78,7 +78,11 @@ def _search(model: Model, read: Iterable[PixelBatch], args: argparse.Namespace) 
     exit = gallery.query_exit(args.exit, args.false_accept_rate is not None)
     model.manifest.exit(exit)
     if args.false_accept_rate is not None:
-        chosen(gallery.card.calibrations, args.gallery).at(args.false_accept_rate)
+        calibration = chosen(gallery.card.calibrations, args.gallery)
+        calibration.at(args.false_accept_rate)
+        if not calibration.own:
+            people = f"{calibration.people:,} people of {calibration.source}"
+            _warn(f"the thresholds are of {people}, not of your own: reid-lab gallery calibrate")
     for batch in read:
         rows = model.embed_until(batch.pixels, exit)
         found = gallery.search(rows, args.top, args.where)

@@ -12,6 +12,7 @@ gallery, removed = gallery.remove("pid='Ann Lee'")
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from reid_lab.files.gallery_files import (
     named_of,
     number_of,
 )
-from reid_lab.files.gallery_verdicts import GalleryVerdict, chosen, verdicts
+from reid_lab.files.gallery_verdicts import GalleryVerdict, calibrations_at, chosen, verdicts
 from reid_lab.files.gallery_writer import RowWriter, locked, remove_where
 from reid_lab.runtime.manifest import ExportError, Manifest
 
@@ -39,12 +40,18 @@ class Gallery(GalleryRows):
     def open(folder: Path | str, manifest: Manifest) -> Gallery:
         """Open the gallery in `folder`; all of it is read and checked.
 
+        If it was not calibrated, it has the thresholds of the network.
+
         Raises:
             GalleryError: no gallery, or one that is incomplete or damaged.
             ExportError: it is of another network, precision, preprocessing or exit.
         """
         gallery = Gallery.open_rows(folder)
         _check_model(gallery.folder, gallery.card, manifest)
+        if not gallery.card.calibrations:
+            card = gallery.card
+            found = calibrations_at(manifest.calibrations, card.exit, card.metric)
+            gallery = replace(gallery, card=replace(card, calibrations=found))
         _ = gallery.checked
         return gallery
 

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from reid_lab.errors import UserError
 from reid_lab.files.gallery_files import MAX_DIM
+from reid_lab.files.gallery_verdicts import Calibrations
 from reid_lab.files.strict_json import check_format, checked, file_in, read_json
 from reid_lab.files.tables import write_json
 from reid_lab.types import Side
@@ -85,6 +86,7 @@ class Manifest:
         crc32: of each file, by its name; exports from before it was kept are run without.
         card: the training data, their terms, pre-training and recipe (`reid_lab.results.card`).
         file_format: of its files; older exports are ONNX.
+        calibrations: thresholds for false-accept rates of people held out from the training.
         shared_exit: whose gallery embeddings queries of every exit are compared with; None: those
             of the same exit.
     """
@@ -101,6 +103,7 @@ class Manifest:
     shared_exit: Name | None = None
     format: int = FORMAT
     file_format: FileFormat = "onnx"
+    calibrations: Calibrations = field(default_factory=dict)
 
     @property
     def whole(self) -> str:
@@ -151,7 +154,7 @@ class Manifest:
         try:
             content = read_json(path)
             check_format(path, content, FORMAT)
-            later = {"crc32", "card", "file_format", "shared_exit"}
+            later = {"crc32", "card", "file_format", "shared_exit", "calibrations"}
             manifest = checked(path, content, Manifest, later)
             manifest.check_chain(path)
         except UserError as error:

@@ -1,0 +1,76 @@
+"""Thresholds for false-accept rates in a checkpoint, of people held out from its training.
+
+They are of its weights: a training that goes on does not keep them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from reid_lab.checkpoint.fingerprints import fingerprint_of
+from reid_lab.checkpoint.read import CheckpointError, read_checkpoint
+from reid_lab.files.atomic import write_torch
+from reid_lab.files.gallery_verdicts import Calibrations
+
+KEY = "accept_thresholds"
+_ADAPTER: TypeAdapter[Calibrations] = TypeAdapter(Calibrations)
+
+
+def calibrations_of(state: Mapping[str, Any], checkpoint: Path | str) -> Calibrations:
+    """The thresholds in what `read_checkpoint` gives: exit -> metric -> those of each kind.
+
+    Empty in a checkpoint that has none, or where they are of other weights.
+
+    Raises:
+        CheckpointError: they are malformed.
+    """
+    kept = state.get(KEY)
+    if kept is None:
+        return {}
+    try:
+        key = fingerprint_of(state["state_dict"], state["hyper_parameters"]["model"])
+        if kept["fingerprint"] != key:
+            return {}
+        return _ADAPTER.validate_json(json.dumps(kept["exits"]), strict=True)
+    except (ValidationError, ValueError, TypeError, KeyError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{checkpoint} holds malformed thresholds ({reason}): give a checkpoint that this "
+            "version wrote"
+        ) from error
+
+
+def read_calibrations(checkpoint: Path | str) -> tuple[str, Calibrations]:
+    """The fingerprint of a checkpoint, and its thresholds; see `calibrations_of`.
+
+    Raises:
+        CheckpointError: no checkpoint of this suite.
+    """
+    state = read_checkpoint(checkpoint)
+    key = fingerprint_of(state["state_dict"], state["hyper_parameters"]["model"])
+    return key, calibrations_of(state, checkpoint)
+
+
+def put_calibrations(path: Path, found: Calibrations, fingerprint: str) -> bool:
+    """Put thresholds into a checkpoint, if they are of its weights; all else stays.
+
+    Returns:
+        Whether they are.
+    """
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if fingerprint_of(state["state_dict"], state["hyper_parameters"]["model"]) != fingerprint:
+        return False
+    exits = {
+        exit: {metric: [asdict(each) for each in kinds] for metric, kinds in metrics.items()}
+        for exit, metrics in found.items()
+    }
+    state[KEY] = {"fingerprint": fingerprint, "exits": exits}
+    write_torch(path, state)
+    return True
