@@ -120,15 +120,21 @@ def test_two_processes_train_and_test(tmp_path: Path, people: Path) -> None:
     assert "fusion" in exits(tmp_path / "ddp")
 
 
-def test_two_processes_mine_the_whole_pk_batch(tmp_path: Path, people: Path) -> None:
-    weights = []
+def test_two_processes_mine_the_whole_pk_batch_and_share_the_ranking(
+    tmp_path: Path, people: Path
+) -> None:
+    saved = []
     for devices in ("1", "2"):
         out = tmp_path / f"{devices}.pt"
         command = [sys.executable, "-m", "tests.train_linear", str(people), devices, str(out)]
         root = Path(__file__).parents[1]
         subprocess.run(command, cwd=root, check=True, capture_output=True, timeout=300)
-        weights.append(torch.load(out, weights_only=True)["layer.weight"])
+        saved.append(torch.load(out, weights_only=True))
+    weights, ap, again = (
+        [each[name] for each in saved] for name in ("layer.weight", "ap", "again")
+    )
     torch.testing.assert_close(*weights, atol=1e-6, rtol=1e-4)
+    assert ap[0].equal(ap[1]) and again[0].equal(again[1])
 
 
 def test_killed_and_resumed_it_ends_as_if_nothing_had_happened(

@@ -1,4 +1,4 @@
-"""Train one linear layer for a few steps on DEVICES processes and save its weights.
+"""Train one linear layer for a few steps on DEVICES processes, rank, and save weights and ranking.
 
 python -m tests.train_linear PEOPLE DEVICES OUT [NODES [STEPS [CHECKPOINT]]]
 
@@ -17,10 +17,13 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
+from reid_lab.callbacks.embedding import processes_of
 from reid_lab.dataset import ReidDataModule, Transforms, read_layout
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.model.base import State
 from reid_lab.model.trinet import TriNetRecipe
+from reid_lab.retrieval import Embeddings, Exit, KReciprocal, evaluate
+from tests.retrieval.people import crowd
 
 
 class Linear(TriNetRecipe):
@@ -70,8 +73,14 @@ def main(
     )
     model = Linear()
     trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
+    query, gallery, q, g = crowd(0, queries=1300, images=400)
+    exits = {"x": Exit(query, gallery, 1)}
+    found = evaluate(
+        Embeddings(q, g, exits), rerankers=[KReciprocal(5, 2)], processes=processes_of(trainer)
+    )
+    again = found.reranked["x", "k_reciprocal"]
     if trainer.is_global_zero:
-        torch.save(model.state_dict(), out)
+        torch.save({**model.state_dict(), "ap": found.rankings["x"].ap, "again": again.ap}, out)
 
 
 if __name__ == "__main__":

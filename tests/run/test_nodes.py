@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -87,7 +88,9 @@ def test_two_nodes_train_as_one_which_goes_on(tmp_path: Path, people: Path) -> N
 
 
 @pytest.mark.system
-def test_a_killed_rank_ends_all_with_one_message(tmp_path: Path, people: Path) -> None:
+def test_a_killed_rank_ends_all_with_one_message_and_one_process_goes_on(
+    tmp_path: Path, people: Path
+) -> None:
     port = str(free_port())
     long = (*RUN, f"dataset.root={people}", "callbacks.checkpoint.every_n_train_steps=2")
     words = ("reid_lab", *long, *SPREAD, "model.iterations=3000", "hydra.run.dir=run")
@@ -103,6 +106,13 @@ def test_a_killed_rank_ends_all_with_one_message(tmp_path: Path, people: Path) -
     assert first.returncode == 1 and "Traceback" not in printed, printed
     assert len(re.findall("another process of the run ended", printed)) == 1
     assert "resume with the same command and ckpt_path=last" in printed
+    begun = torch.load(last, weights_only=True)["global_step"]
+    few = ("callbacks.throughput=null", "callbacks.cost=null", f"trainer.max_steps={begun + 2}")
+    alone = (*long, "model.iterations=3000", *few, "threads=1")
+    one(tmp_path, "reid_lab", *alone, "ckpt_path=last", "hydra.run.dir=run")
+    record = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert (record["from_step"], record["steps"]) == (begun, begun + 2)
+    assert exits(tmp_path / "run")
 
 
 @pytest.mark.parametrize(

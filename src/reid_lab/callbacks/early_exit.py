@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Subset
 from reid_lab.budget.policies import Candidates
 from reid_lab.budget.thresholds import KEY, Calibration, calibrate
 from reid_lab.callbacks.after_ranking import ranking_of
-from reid_lab.callbacks.embedding import data_of, embed_batches
+from reid_lab.callbacks.embedding import data_of, embed_batches, processes_of
 from reid_lab.dataset import Split
 from reid_lab.dataset.loading import ROLES, RankSampler
 from reid_lab.dataset.splits import query_and_gallery
@@ -118,7 +118,11 @@ class EarlyExitThresholds(pl.Callback):
         try:
             found = Embeddings(ids.take(q), ids.take(g), stored)
             evaluation = evaluate(
-                found, ranking.metric, ranking.protocol(trainer), memory=ranking.memory
+                found,
+                ranking.metric,
+                ranking.protocol(trainer),
+                memory=ranking.memory,
+                processes=processes_of(trainer),
             )
         except ValueError as error:
             rank_zero_warn(f"early exit: no thresholds are kept: {error}")

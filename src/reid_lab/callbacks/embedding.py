@@ -15,11 +15,19 @@ from torch.utils.data import DataLoader
 from reid_lab.dataset import ReidDataModule
 from reid_lab.files.console import progress
 from reid_lab.model import ReidModule
+from reid_lab.retrieval.processes import ALONE, Processes
 
 
 def data_of(trainer: pl.Trainer) -> ReidDataModule:
     """The data module of a trainer."""
     return cast(ReidDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+
+
+def processes_of(trainer: pl.Trainer) -> Processes:
+    """The processes of a run, which rank together."""
+    if trainer.world_size == 1 or not torch.distributed.is_initialized():
+        return ALONE
+    return Processes(trainer.global_rank, trainer.world_size)
 
 
 def embed_training_images(trainer: pl.Trainer, module: ReidModule) -> dict[str, Tensor]:

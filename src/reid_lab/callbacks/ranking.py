@@ -15,7 +15,12 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Size, Tensor
 
 from reid_lab.budget.mul_adds import count_exits, exit_dims
-from reid_lab.callbacks.embedding import data_of, embed_training_images, gather_rows
+from reid_lab.callbacks.embedding import (
+    data_of,
+    embed_training_images,
+    gather_rows,
+    processes_of,
+)
 from reid_lab.dataset import ReidDataModule, Split
 from reid_lab.dataset.datamodule import Part
 from reid_lab.dataset.loading import ROLES
@@ -30,6 +35,7 @@ from reid_lab.retrieval import PCA, Embeddings, Evaluation, Exit, Ids, evaluate
 from reid_lab.retrieval.cameras import camera_pairs
 from reid_lab.retrieval.checks import NoMatchError
 from reid_lab.retrieval.evaluation import Reranker
+from reid_lab.retrieval.processes import Processes
 from reid_lab.retrieval.projection import project
 from reid_lab.retrieval.ranking import check_memory
 from reid_lab.retrieval.space import MetricName
@@ -61,7 +67,7 @@ class RankingEvaluation(pl.Callback):
     A test keeps its tables in `results`: a row an exit, with 95% confidence intervals by a
     bootstrap over identities, and the last exit's accuracy by query and gallery camera. The
     callbacks after this one use `evaluation`, and add tables of their own. The protocol is the
-    data set's.
+    data set's. Of several processes each ranks its share of the queries, and the first one writes.
 
     Args:
         references: name -> features that are ranked beside the exits, in tests.
@@ -70,7 +76,8 @@ class RankingEvaluation(pl.Callback):
         whiten: scale each of them to unit variance.
         query: `multi` pools the query with its person's other images in its camera.
         pooling: of multi-queries.
-        memory: bytes that ranking may take beside the embeddings, see retrieval/memory.py.
+        memory: bytes that ranking may take beside the embeddings in each process, see
+            retrieval/memory.py.
 
     Raises:
         RankingError: before the first batch: an unknown reranker, re-ranking with L1, `pca`
@@ -226,26 +233,41 @@ class RankingEvaluation(pl.Callback):
         self._rank(trainer, pl_module, "test")
         self.results = Results()
         if self.evaluation is not None:
+            module = cast(ReidModule, pl_module)
+            last, processes = module.exit_names[-1], processes_of(trainer)
+            pairs = rank_camera_pairs(self.evaluation, last, self.memory, processes)
+            if not trainer.is_global_zero:
+                return  # the others have ranked their share, and write nothing
             bounds = self.evaluation.intervals()
             views = data_of(trainer).transforms.views
             rows = [
                 {**row, **bounds[row["name"]], "views": views} for row in self.evaluation.table()
             ]
-            module = cast(ReidModule, pl_module)
-            last = module.exit_names[-1]
             for name, weight in module.exit_weights.items():
                 module.log(f"test/{name}/weight", weight, rank_zero_only=True)
                 self.results.weights.append(WeightRow(exit=name, weight=float(weight)))
             self.results.exits = EXITS.of(rows)
             self.results.scores = query_scores(self.evaluation)
-            self.results.camera_pairs = rank_camera_pairs(self.evaluation, last, self.memory)
+            self.results.camera_pairs = pairs
 
     def _rank(self, trainer: pl.Trainer, pl_module: pl.LightningModule, part: Part) -> None:
         gathered = gather_rows(trainer, self._collected)
         self._collected.clear()
         self.evaluation = None
-        if not trainer.is_global_zero:
-            return  # one process ranks
+        try:
+            self._evaluate(gathered, trainer, pl_module, part)
+        except UserError as error:
+            if trainer.is_global_zero:
+                raise
+            raise SystemExit(1) from error  # which the first process says, of the same embeddings
+
+    def _evaluate(
+        self,
+        gathered: dict[str, Tensor],
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        part: Part,
+    ) -> None:
         module = cast(ReidModule, pl_module)
         signs = {n: x.cpu() for n, x in module.exit_signs.items()}
         embeddings = self._embeddings(gathered, part, trainer, signs, module.shared_exit)
@@ -260,14 +282,19 @@ class RankingEvaluation(pl.Callback):
         rerankers = self.rerankers if testing else ()
         try:
             self.evaluation = evaluate(
-                embeddings, self.metric, self.protocol(trainer), rerankers, self.memory
+                embeddings,
+                self.metric,
+                self.protocol(trainer),
+                rerankers,
+                self.memory,
+                processes_of(trainer),
             )
         except NoMatchError as error:
             if testing:
                 raise
             rank_zero_warn(f"{part}: not ranked: {error}")
             return
-        for row in self.evaluation.table():
+        for row in self.evaluation.table() if trainer.is_global_zero else ():
             for name in METRICS:
                 key = f"{part}/{row['name'].replace(' ', '')}/{name}"
                 pl_module.log(key, row[name], rank_zero_only=True)
@@ -337,7 +364,9 @@ def _ids(split: Split) -> Ids:
     return Ids(split.pids, split.camids, split.names)  # type: ignore[arg-type]
 
 
-def rank_camera_pairs(evaluation: Evaluation, exit: str, memory: float) -> list[CameraPairRow]:
+def rank_camera_pairs(
+    evaluation: Evaluation, exit: str, memory: float, processes: Processes
+) -> list[CameraPairRow]:
     """Rank-1 and mAP of an exit by query and gallery camera; none where there is one camera."""
     e = evaluation.embeddings
     cameras = {*e.query.camids.tolist(), *e.gallery.camids.tolist()}
@@ -346,7 +375,11 @@ def rank_camera_pairs(evaluation: Evaluation, exit: str, memory: float) -> list[
             f"{CAMERA_PAIRS.file}: {len(cameras)} cameras, at most {MOST_CAMERAS}; left out"
         )
         return []
-    return CAMERA_PAIRS.of(camera_pairs(evaluation, exit, memory)) if len(cameras) > 1 else []
+    return (
+        CAMERA_PAIRS.of(camera_pairs(evaluation, exit, memory, processes))
+        if len(cameras) > 1
+        else []
+    )
 
 
 def query_scores(evaluation: Evaluation) -> list[QueryScoreRow]:

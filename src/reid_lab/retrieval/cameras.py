@@ -7,11 +7,15 @@ from typing import Any
 
 from reid_lab.retrieval.evaluation import Evaluation, rank_trials
 from reid_lab.retrieval.memory import GIGABYTE
+from reid_lab.retrieval.processes import ALONE, Processes
 from reid_lab.retrieval.ranking import rank
 
 
 def camera_pairs(
-    evaluation: Evaluation, exit: str, memory: float = GIGABYTE
+    evaluation: Evaluation,
+    exit: str,
+    memory: float = GIGABYTE,
+    processes: Processes = ALONE,
 ) -> list[dict[str, Any]]:
     """One row for each pair of cameras: queries of one, gallery images of the other only.
 
@@ -29,7 +33,7 @@ def camera_pairs(
     for shown in gallery.camids.unique().tolist():
         seen = (gallery.camids == shown).nonzero().flatten()
         some = (e.query, e.gallery[seen], query, gallery.take(seen))
-        found = rank_trials(rank, *some, metric, protocol, memory)
+        found = rank_trials(rank, *some, metric, protocol, memory, processes)
         for asking in query.camids.unique().tolist():
             mine = found.take((query.camids == asking).nonzero().flatten())
             queries = int(mine.answerable.sum())

@@ -72,6 +72,10 @@ class Ids:
         boxes = None if self.boxes is None else self.boxes[rows.numpy()]
         return Ids(self.pids[rows], self.camids[rows], self.paths[rows.numpy()], tracks, boxes)
 
+    def part(self, rows: slice) -> Ids:
+        """The images at `rows`."""
+        return self.take(torch.arange(len(self))[rows])
+
     def to_dict(self, row: int) -> dict[str, Any]:
         """Path, pid, camid, and the box where there is one, of an image, in plain types."""
         box = {} if self.boxes is None else {"box": self.boxes[row].tolist()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from typing import Protocol as Interface
@@ -18,6 +18,7 @@ from reid_lab.retrieval.embeddings import Embeddings, Ids
 from reid_lab.retrieval.memory import GIGABYTE
 from reid_lab.retrieval.metrics import Ranking
 from reid_lab.retrieval.pooling import pooled
+from reid_lab.retrieval.processes import ALONE, Processes
 from reid_lab.retrieval.ranking import hidden_mask, rank
 from reid_lab.retrieval.space import Mahalanobis, Metric, Space
 
@@ -39,6 +40,7 @@ class Reranker(Interface):
         metric: Metric = ...,
         hidden: Hidden = ...,
         memory: float = ...,
+        processes: Processes = ...,
     ) -> Ranking: ...
 
     def check_memory(self, query_ids: Ids, gallery_ids: Ids, dim: int, memory: float) -> None:
@@ -126,6 +128,7 @@ def evaluate(
     protocol: Protocol = MARKET1501,
     rerankers: Sequence[Reranker] = (),
     memory: float = GIGABYTE,
+    processes: Processes = ALONE,
 ) -> Evaluation:
     """Rank the gallery with every exit, and again with every reranker.
 
@@ -133,6 +136,8 @@ def evaluate(
 
     Args:
         memory: bytes that the work may take beside the embeddings, see memory.py.
+        processes: those that rank together, each with the same embeddings and `memory`; each gets
+            the whole evaluation.
 
     Raises:
         NoMatchError: no query has a visible match.
@@ -143,7 +148,7 @@ def evaluate(
     rankings, reranked = {}, {}
     for name, e in embeddings.exits.items():
         own = metric if e.signs is None else Mahalanobis(None, e.signs)
-        rows = (e.query, e.gallery, query, gallery, own, protocol, memory)
+        rows = (e.query, e.gallery, query, gallery, own, protocol, memory, processes)
         rankings[name] = rank_trials(rank, *rows)
         if not e.reference and e.signs is None:
             for reranker in rerankers:
@@ -167,10 +172,12 @@ def rank_trials(
     metric: Metric = "euclidean",
     protocol: Protocol = MARKET1501,
     memory: float = GIGABYTE,
+    processes: Processes = ALONE,
 ) -> Ranking:
     """`ranker` (as `ranking.rank`) over each gallery of the protocol.
 
-    Queries without a gallery have no match.
+    Queries without a gallery have no match. Processes take trials in turns, or shares of the
+    queries where there is one.
     """
     hidden = protocol.hidden
     query, gallery = as_rows("query", query), as_rows("gallery", gallery)
@@ -178,9 +185,11 @@ def rank_trials(
     check_count("query", query, len(query_ids))
     check_count("gallery", gallery, len(gallery_ids))
     if hidden != "same_camera" and protocol.shots is None:  # the whole gallery: no copies
-        return ranker(query, gallery, query_ids, gallery_ids, metric, hidden, memory)
-    found = []
-    for groups in trials(query_ids, gallery_ids, protocol):
+        return ranker(query, gallery, query_ids, gallery_ids, metric, hidden, memory, processes)
+    found: list[Ranking] = []
+    several = protocol.trials > 1
+    own = range(processes.rank, protocol.trials, processes.world) if several else range(1)
+    for groups in trials(query_ids, gallery_ids, protocol, own):
         parts = [
             ranker(
                 query[rows],
@@ -190,6 +199,7 @@ def rank_trials(
                 metric,
                 hidden,
                 memory,
+                ALONE if several else processes,
             )
             if len(seen)
             else Ranking.skipped(len(rows))
@@ -197,14 +207,22 @@ def rank_trials(
         ]
         order = torch.cat([rows for rows, _ in groups]).argsort()
         found.append(Ranking.concatenate(parts).take(order))
-    return Ranking.stack(found)
+    if not several:
+        return found[0]
+    turns = processes.gather(found)
+    return Ranking.stack([turns[t % len(turns)][t // len(turns)] for t in range(protocol.trials)])
 
 
-def trials(query: Ids, gallery: Ids, protocol: Protocol) -> Iterator[list[Shown]]:
+def trials(
+    query: Ids, gallery: Ids, protocol: Protocol, numbers: Iterable[int] | None = None
+) -> Iterator[list[Shown]]:
     """For each trial, groups of queries with the gallery that each group sees.
 
     Where a query's own camera is hidden, a group is a camera's queries. `shots` images of each
     person are drawn, for all queries of a group the same; distractors stay.
+
+    Args:
+        numbers: of the trials; None takes all.
     """
     everyone = torch.arange(len(query)), torch.arange(len(gallery))
     groups = [everyone]
@@ -213,7 +231,7 @@ def trials(query: Ids, gallery: Ids, protocol: Protocol) -> Iterator[list[Shown]
             ((query.camids == c).nonzero().flatten(), (gallery.camids != c).nonzero().flatten())
             for c in query.camids.unique()
         ]
-    for trial in range(protocol.trials):
+    for trial in range(protocol.trials) if numbers is None else numbers:
         rng = np.random.default_rng([protocol.seed, trial])
         yield [
             (rows, seen if protocol.shots is None else _draw(seen, gallery, protocol.shots, rng))

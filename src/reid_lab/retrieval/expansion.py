@@ -10,9 +10,10 @@ from torch import Tensor
 
 from reid_lab.protocol import Hidden
 from reid_lab.retrieval.embeddings import Ids
-from reid_lab.retrieval.memory import GIGABYTE, BlockPlan
+from reid_lab.retrieval.memory import GIGABYTE, BlockPlan, tile_rows
 from reid_lab.retrieval.metrics import Ranking
 from reid_lab.retrieval.neighbours import smallest, smallest_work
+from reid_lab.retrieval.processes import Processes
 from reid_lab.retrieval.ranking import SpaceReranker, rank, rank_work
 from reid_lab.retrieval.space import Space
 from reid_lab.types import Count, NonNegative
@@ -33,12 +34,19 @@ class QueryExpansion(SpaceReranker):
     name = "query_expansion"
 
     def rank_space(
-        self, space: Space, query_ids: Ids, gallery_ids: Ids, hidden: Hidden, memory: float
+        self,
+        space: Space,
+        query_ids: Ids,
+        gallery_ids: Ids,
+        hidden: Hidden,
+        memory: float,
+        processes: Processes,
     ) -> Ranking:
-        expanded = self.expand(space, memory)
+        mine = processes.share(len(space.query), tile_rows(len(space.gallery)))
+        expanded = torch.cat(processes.gather(self.expand(space.part(mine), memory)))
         ids = (query_ids, gallery_ids)
         # the space is Euclidean already; on unit vectors Euclidean distance ranks as cosine
-        return rank(expanded, space.gallery, *ids, "euclidean", hidden, memory)
+        return rank(expanded, space.gallery, *ids, "euclidean", hidden, memory, processes)
 
     def expand(self, space: Space, memory: float = GIGABYTE) -> Tensor:
         """(Q, D) the expanded queries, in the space; of length 1 where that is the cosine's."""

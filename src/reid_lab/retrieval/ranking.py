@@ -20,8 +20,9 @@ from reid_lab.errors import UserError
 from reid_lab.protocol import Hidden
 from reid_lab.retrieval.checks import check_count, check_paths
 from reid_lab.retrieval.embeddings import Ids
-from reid_lab.retrieval.memory import GIGABYTE, BlockPlan
+from reid_lab.retrieval.memory import GIGABYTE, BlockPlan, tile_rows
 from reid_lab.retrieval.metrics import Ranking
+from reid_lab.retrieval.processes import ALONE, Processes
 from reid_lab.retrieval.space import Metric, Space
 
 SORTED_ROWS = 32  # sorted at a time: they stay in a CPU's cache
@@ -39,6 +40,7 @@ def rank(
     metric: Metric = "euclidean",
     hidden: Hidden = "same_person_and_camera",
     memory: float = GIGABYTE,
+    processes: Processes = ALONE,
 ) -> Ranking:
     """Rank the gallery (G, D) for each query (Q, D).
 
@@ -52,6 +54,7 @@ def rank(
     Args:
         query: tensors or NumPy arrays of real numbers; compared in float32, see `Space.of`.
         memory: bytes that the work may take beside the embeddings, see memory.py.
+        processes: those that rank together; each gets the whole ranking.
 
     Raises:
         UserError: empty gallery, different dimensions, rows that cannot be ranked, other
@@ -64,7 +67,10 @@ def rank(
         check_images(query_ids, gallery_ids)
     work = rank_work(query_ids, gallery_ids, space.gallery.is_cuda)
     spare = BlockPlan.of(len(gallery_ids), memory, work).spare
-    return rank_blocks(space.blocks(memory, work), query_ids, gallery_ids, hidden, spare)
+    mine = processes.share(len(space.query), tile_rows(len(gallery_ids)))
+    blocks = space.part(mine).blocks(memory, work)
+    found = rank_blocks(blocks, query_ids.part(mine), gallery_ids, hidden, spare)
+    return Ranking.concatenate(processes.gather(found))
 
 
 def check_memory(query: Ids, gallery: Ids, memory: float) -> None:
@@ -125,6 +131,7 @@ class SpaceReranker(ABC):
         metric: Metric = "euclidean",
         hidden: Hidden = "same_person_and_camera",
         memory: float = GIGABYTE,
+        processes: Processes = ALONE,
     ) -> Ranking:
         """As `ranking.rank`; `memory`: see `check_memory`."""
         if hidden == "itself":
@@ -135,7 +142,7 @@ class SpaceReranker(ABC):
         space = Space.of(query, gallery, metric)
         check_sides(space, query_ids, gallery_ids)
         self.check_memory(query_ids, gallery_ids, space.gallery.shape[1], memory)
-        return self.rank_space(space, query_ids, gallery_ids, hidden, memory)
+        return self.rank_space(space, query_ids, gallery_ids, hidden, memory, processes)
 
     @abstractmethod
     def check_memory(self, query_ids: Ids, gallery_ids: Ids, dim: int, memory: float) -> None:
@@ -147,7 +154,13 @@ class SpaceReranker(ABC):
 
     @abstractmethod
     def rank_space(
-        self, space: Space, query_ids: Ids, gallery_ids: Ids, hidden: Hidden, memory: float
+        self,
+        space: Space,
+        query_ids: Ids,
+        gallery_ids: Ids,
+        hidden: Hidden,
+        memory: float,
+        processes: Processes,
     ) -> Ranking:
         """The ranking of the space's gallery for its queries."""
 

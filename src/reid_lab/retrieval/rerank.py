@@ -25,9 +25,10 @@ from torch import Tensor
 from reid_lab.errors import UserError
 from reid_lab.protocol import Hidden
 from reid_lab.retrieval.embeddings import Ids
-from reid_lab.retrieval.memory import GIGABYTE, BlockPlan
+from reid_lab.retrieval.memory import GIGABYTE, BlockPlan, tile_rows
 from reid_lab.retrieval.metrics import Ranking
 from reid_lab.retrieval.neighbours import smallest, smallest_work
+from reid_lab.retrieval.processes import ALONE, Processes
 from reid_lab.retrieval.ranking import SpaceReranker, rank_blocks, rank_work
 from reid_lab.retrieval.space import Space
 from reid_lab.types import Count, Fraction
@@ -62,21 +63,35 @@ class KReciprocal(SpaceReranker):
             )
 
     def rank_space(
-        self, space: Space, query_ids: Ids, gallery_ids: Ids, hidden: Hidden, memory: float
+        self,
+        space: Space,
+        query_ids: Ids,
+        gallery_ids: Ids,
+        hidden: Hidden,
+        memory: float,
+        processes: Processes,
     ) -> Ranking:
         work = rank_work(query_ids, gallery_ids, space.gallery.is_cuda)
         spare = BlockPlan.of(
             len(gallery_ids), memory, max(work, self._work(len(gallery_ids)))
         ).spare
-        return rank_blocks(self.blocks(space, memory, work), query_ids, gallery_ids, hidden, spare)
+        mine = processes.share(len(space.query), tile_rows(len(gallery_ids)))
+        blocks = self.blocks(space, memory, work, processes)
+        found = rank_blocks(blocks, query_ids.part(mine), gallery_ids, hidden, spare)
+        return Ranking.concatenate(processes.gather(found))
 
     def blocks(
-        self, space: Space, memory: float = GIGABYTE, work: float = 0
+        self,
+        space: Space,
+        memory: float = GIGABYTE,
+        work: float = 0,
+        processes: Processes = ALONE,
     ) -> Iterator[tuple[slice, Tensor]]:
         """(rows, re-ranked distances (len(rows), G)), 0 to 1; the next overwrites the last.
 
-        The original distance is squared and each row is divided by its largest, over queries
-        and gallery, as in the authors' code.
+        Those of this process's share of the queries, counted from its first. The original
+        distance is squared and each row is divided by its largest, over queries and gallery, as
+        in the authors' code.
         """
         space.check_euclidean("k-reciprocal re-ranking")
         gallery = len(space.gallery)
@@ -89,15 +104,17 @@ class KReciprocal(SpaceReranker):
         if not len(space.query):
             return
         joined, queries = space.joined(), len(space.query)
-        near, farthest = neighbours(joined, self._count(both), memory)
+        near, farthest = neighbours(joined, self._count(both), memory, processes)
         encoding = self.encode(joined, near, farthest)
         by_gallery = self._expanded(encoding, near, slice(queries, None)).tocsc()
-        norms = space.query_norms()[:, None]
+        share = processes.share(queries, tile_rows(gallery))
+        norms, mine = space.query_norms()[:, None], space.part(share)
         with ThreadPoolExecutor(threads) as pool:
-            for rows, distances in space.blocks(memory, work):
-                distances.add_(norms[rows]).clamp_(min=0)
-                distances.mul_(self.weight / farthest[rows, None]).add_(1 - self.weight)
-                parts = pieces(self._expanded(encoding, near, rows), by_gallery, width)
+            for rows, distances in mine.blocks(memory, work):
+                own = slice(share.start + rows.start, share.start + rows.stop)
+                distances.add_(norms[own]).clamp_(min=0)
+                distances.mul_(self.weight / farthest[own, None]).add_(1 - self.weight)
+                parts = pieces(self._expanded(encoding, near, own), by_gallery, width)
                 jaccard = partial(_jaccard, by_gallery=by_gallery)
                 for part, alike in mapped(pool, jaccard, parts, threads):
                     distances[part].sub_(
@@ -167,13 +184,17 @@ def mapped(
         yield waiting.popleft().result()
 
 
-def neighbours(space: Space, k: int, memory: float = GIGABYTE) -> tuple[Rows, Tensor]:
+def neighbours(
+    space: Space, k: int, memory: float = GIGABYTE, processes: Processes = ALONE
+) -> tuple[Rows, Tensor]:
     """Each image's k nearest of all N (N, k), itself included; its largest squared (N,)."""
+    images = len(space.gallery)
+    space = space.part(processes.share(images, tile_rows(images)))
     norms = space.query_norms()
     near = np.empty((len(norms), k), dtype=np.int64)
     farthest = torch.empty_like(norms)
-    work = smallest_work(len(norms), k)
-    spare = BlockPlan.of(len(norms), memory, work).spare
+    work = smallest_work(images, k)
+    spare = BlockPlan.of(images, memory, work).spare
     step = max(1, int(spare / work))
     for rows, distances in space.blocks(memory, work):
         for start in range(0, len(distances), step):
@@ -181,7 +202,8 @@ def neighbours(space: Space, k: int, memory: float = GIGABYTE) -> tuple[Rows, Te
             some = slice(rows.start + start, rows.start + start + len(part))
             near[some] = smallest(part, k)[1].cpu().numpy()
             farthest[some] = part.amax(1) + norms[some]
-    return near, torch.where(farthest > 0, farthest, 1.0)  # all images the same: any will do
+    parts = processes.gather((near, torch.where(farthest > 0, farthest, 1.0)))  # all alike: any
+    return np.concatenate([near for near, _ in parts]), torch.cat([far for _, far in parts])
 
 
 def reciprocal_pairs(near: Rows, k1: int) -> Iterator[tuple[slice, Rows, Rows]]:

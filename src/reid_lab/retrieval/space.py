@@ -153,6 +153,10 @@ class Space:
         """The queries as `blocks` compares them."""
         return self._centred[0]
 
+    def part(self, rows: slice) -> Space:
+        """The queries at `rows`, with all of the gallery."""
+        return replace(self, query=self.query[rows])
+
     def joined(self) -> Space:
         """Queries and gallery, one after the other, as queries and as gallery."""
         both = torch.cat(self._centred)
