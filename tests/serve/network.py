@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -74,6 +76,25 @@ class Colours:
             match(exit, self._embedded(exit, np.ones((batch, *SIZE, 3), np.uint8)))
         ms = 1e3 * max(self.seconds, 1e-6) / batch * np.arange(1, len(exits) + 1)
         return ExitCosts("latency", tuple(exits), ms, np.zeros(len(exits)))
+
+
+class Gate(Colours):
+    """Waits with a batch until it is opened; the clock moves by 10 ms for each image of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now, self.taken, self.opened = 100.0, threading.Semaphore(0), threading.Semaphore(0)
+        self.shut = False
+
+    def clock(self) -> float:
+        return self.now
+
+    def stream(self, pixels: np.ndarray, exits_here: Any) -> Any:
+        if self.shut:
+            self.taken.release()
+            assert self.opened.acquire(timeout=10)
+            self.now += 0.01 * len(pixels)
+        return super().stream(pixels, exits_here)
 
 
 def plain(*colour: int) -> np.ndarray:

@@ -8,6 +8,8 @@ import random
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,14 @@ import pytest
 pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
+from reid_lab.files.gallery_verdicts import AcceptThreshold, GalleryCalibration
 from reid_lab.serve.app import Service, build_app
 from reid_lab.serve.frontier import Point
 from reid_lab.serve.guard import Limits
 from reid_lab.serve.metrics import Metrics
 from reid_lab.serve.people import People
 from reid_lab.serve.scheduler import Scheduler, Target
-from tests.serve.network import Colours, png
+from tests.serve.network import Colours, Gate, png
 
 RED, GREEN, BLUE = (200, 10, 10), (10, 200, 10), (10, 10, 200)
 LIMITS = Limits(body=200_000, pixels=10_000, images=4, seconds=5.0, requests=8)
@@ -33,15 +36,25 @@ Make = Callable[..., TestClient]
 def make(tmp_path: Path) -> Iterator[Make]:
     opened: list[tuple[Scheduler, People]] = []
 
-    def client(key: str = "", target: Target | None = None, limits: Limits = LIMITS) -> TestClient:
-        network: Any = Colours()
+    def client(
+        key: str = "",
+        target: Target | None = None,
+        limits: Limits = LIMITS,
+        calibrations: Any = None,
+        network: Any = None,
+        max_wait_ms: float | None = None,
+    ) -> TestClient:
+        network = network or Colours()
+        network.manifest = replace(network.manifest, calibrations=calibrations or {})
         people = People.open(tmp_path / "p.sqlite", network.manifest)
-        scheduler = Scheduler(network, people, target or Target())
+        scheduler = Scheduler(network, people, target or Target(), max_wait_ms=max_wait_ms)
         opened.append((scheduler, people))
         metrics, points = Metrics(scheduler, people), [Point("early", 1_000, 0.2, 0.1)]
         service = Service(network, people, scheduler, limits, metrics, points)
         app = build_app(service, key, frozenset({"127.0.0.1"}))
-        return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+        made = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+        made.scheduler = scheduler  # type: ignore[attr-defined]
+        return made
 
     yield client
     for scheduler, people in opened:
@@ -110,6 +123,27 @@ def test_verdicts(client: TestClient) -> None:
     assert verdict(*BLUE) == "known"
     assert verdict(*RED) == "ambiguous"  # anna and anna2 are as near
     assert verdict(255, 255, 255) == "unknown"
+
+
+def test_verdicts_by_the_networks_thresholds(make: Make) -> None:
+    """One person is enough for them; each answer has the rate that was asked for."""
+    near = tuple(AcceptThreshold(r, far, 1.0) for r, far in ((0.1, 0.6), (0.01, 0.2)))
+    kinds = [GalleryCalibration(kind, "x", 9, 9, 9, near) for kind in ("searches", "pairs")]  # type: ignore[arg-type]
+    client = make(calibrations={"late": {"euclidean": tuple(kinds)}})
+    enroll(client, anna=RED)
+    orange = files(png(200, 100, 10))  # 0.5 from red, in both halves
+    for rate, verdict in (("0.1", "known"), ("0.01", "unknown"), ("0.5", None)):
+        data = {"false_accept_rate": rate}
+        (found,) = client.post("/search", files=orange, data=data).json()["results"]
+        (checked,) = client.post("/verify", files=orange, data={**data, "pid": "anna"}).json()[
+            "results"
+        ]
+        assert found["verdict"] == checked["verdict"] == verdict
+        wanted = {"rate": float(rate), "source": "x", "people": 9} if verdict else None
+        of = {"searches": found, "pairs": checked}
+        for kind, answer in of.items():
+            assert answer["false_accept_rate"] == (wanted and {**wanted, "of": kind})
+        assert checked["accepted"] == {"known": True, "unknown": False, None: None}[verdict]
 
 
 def test_verify(client: TestClient) -> None:
@@ -371,6 +405,27 @@ def test_too_many_at_a_time(make: Make) -> None:
     response = client.get("/people")
     error(response, 503, "try again")
     assert response.headers["retry-after"] == "1"
+
+
+def test_what_would_wait_too_long_is_refused(make: Make) -> None:
+    network = Gate()
+    client = make(network=network, max_wait_ms=60_000)
+    image, network.shut = files(png(*RED)), True
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client.post, "/search", files=image)
+        assert network.taken.acquire(timeout=10)
+        client.scheduler.load.pace_ms = 40_000.0  # type: ignore[attr-defined]
+        for path in ("/search", "/enroll"):  # one image is ahead
+            data = {"pid": "anna"} if path == "/enroll" else {}
+            refused = client.post(path, files=image, data=data)
+            error(refused, 503, "60000 ms are allowed (--max-wait-ms); 1 images are ahead")
+            assert refused.headers["retry-after"] == "40"
+        network.opened.release()
+        assert first.result(10).status_code == 200
+    network.shut = False
+    assert client.post("/search", files=image).status_code == 200  # afterwards
+    assert client.get("/status").json()["refused"] == 2
+    assert "reid_lab_refused_total 2.0" in client.get("/metrics").text
 
 
 def test_methods_and_types(client: TestClient) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from reid_lab.errors import UserError
-from reid_lab.serve.people import NewImage, People, Threshold
+from reid_lab.files.gallery_verdicts import OWN, AcceptThreshold, GalleryCalibration, Kind
+from reid_lab.serve.people import NewImage, People
+from reid_lab.serve.thresholds import KNOWN, PeopleThresholds, Threshold
 from tests.serve.network import EXITS, Colours
 
 RNG = np.random.default_rng(0)
@@ -122,6 +125,41 @@ def test_threshold_accepts_the_wanted_share_of_strangers(tmp_path: Path) -> None
     assert people.threshold("late", 0.01).distance < threshold.distance  # type: ignore[union-attr]
 
 
+def calibration(source: str, kind: Kind = "searches", images: int = 60) -> GalleryCalibration:
+    far = {"searches": 0.5, "pairs": 0.25}[kind] + (source == OWN)
+    return GalleryCalibration(kind, source, 9, 9, images, (AcceptThreshold(0.01, far, 1.0),))
+
+
+def test_whose_threshold_is_used(tmp_path: Path) -> None:
+    """A calibrated gallery's, the known people's, the network's, a coarse one, or none."""
+    people = opened(tmp_path / "p.sqlite")
+    network = (calibration("x, held out"), calibration("x, held out", "pairs"))
+    own = (calibration(OWN), calibration(OWN, "pairs"))
+
+    def chosen(rate: float = 0.01, exit: str = "late", pairs: bool = False) -> tuple[Any, ...]:
+        found = people.threshold(exit, rate, pairs)
+        return (found.source, found.kind, found.people) if found else (None,)
+
+    assert chosen() == (None,)
+    people.thresholds.calibrations["late"] = network
+    assert chosen() == ("x, held out", "searches", 9)  # before anybody is known
+    assert chosen(pairs=True) == ("x, held out", "pairs", 9)
+    assert chosen(0.2) == (None,)  # it has no such rate
+    fill(people)  # twenty people, 60 images
+    assert chosen() == ("x, held out", "searches", 9)  # 60 images show no rate of 1%
+    assert chosen(0.2) == (KNOWN, "searches", 20)
+    assert chosen(exit="early") == (KNOWN, "searches", 20)  # coarse: there is no other
+    people.thresholds.take("late", own)
+    assert chosen() == (OWN, "searches", 9) and people.threshold("late", 0.01).distance == 1.5  # type: ignore[union-attr]
+    assert chosen(pairs=True) == (OWN, "pairs", 9)
+    fill(people)
+    fill(people)  # 180 images: thrice those of the calibration
+    assert chosen() == (KNOWN, "searches", 20)
+    shared = PeopleThresholds(("late",), "euclidean", {"early": network})  # of queries at `early`
+    found = shared.at(people.rows, "early", 0.01)
+    assert found is not None and found.source == "x, held out"
+
+
 def test_another_network_is_refused(tmp_path: Path) -> None:
     opened(tmp_path / "p.sqlite").close()
     with pytest.raises(UserError, match="of the model colours, this export is other"):
@@ -160,4 +198,7 @@ def test_people_within_a_distance_are_counted_behind_any_number_of_images(
     query = np.array([1, 0, 0, 0, 0, 0], np.float32)
     for rank, expected in ((0, 0), (300, 1), (301, 2)):
         distance = people.search("late", query, 302)[rank].distance
-        assert people.within("late", query, Threshold(distance * 0.999, 0.1, 3)) == expected
+        assert (
+            people.within("late", query, Threshold(distance * 0.999, 0.1, "searches", "x", 3))
+            == expected
+        )

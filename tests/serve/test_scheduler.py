@@ -11,7 +11,7 @@ import pytest
 from reid_lab.errors import UserError
 from reid_lab.serve.people import NewImage, People
 from reid_lab.serve.scheduler import BusyError, Costs, Scheduler, Target
-from tests.serve.network import SIZE, Colours
+from tests.serve.network import SIZE, Colours, Gate
 
 RNG = np.random.default_rng(0)
 
@@ -125,6 +125,58 @@ def test_a_full_queue_refuses(people: People) -> None:
     scheduler.close()
     with pytest.raises(BusyError, match="stopping"):
         scheduler.submit(list(noise(1)))
+
+
+def gated(people: People, batch: int, max_wait_ms: float) -> tuple[Gate, Scheduler]:
+    network = Gate()
+    options = {"max_wait_ms": max_wait_ms, "clock": network.clock}
+    scheduler = Scheduler(network, people, Target(), batch, **options)  # type: ignore[arg-type]
+    scheduler.load.pace_ms, network.shut = 10.0, True
+    return network, scheduler
+
+
+def test_the_wait_is_bounded(people: People) -> None:
+    """10 ms an image, 4 at a time, 100 ms: ten images are taken at first, the others refused."""
+    network, scheduler = gated(people, 4, 100)
+    taken = []
+    first = scheduler.submit(list(noise(4)))  # nothing is ahead
+    assert network.taken.acquire(timeout=10)
+    for _ in range(6):
+        taken += scheduler.submit(list(noise(1)))
+    for refused in range(14):
+        with pytest.raises(BusyError, match="about 110 ms, 100 ms are allowed") as error:
+            scheduler.submit(list(noise(1)))
+        assert error.value.seconds == 0.1 and scheduler.load.refused == refused + 1
+    network.opened.release()
+    assert network.taken.acquire(timeout=10)  # the second batch, of four; two wait
+    with pytest.raises(BusyError):  # it came long ago, and was decoded meanwhile
+        scheduler.submit(list(noise(1)), arrived=network.now - 0.09)
+    taken += scheduler.submit(list(noise(1)))
+    for _ in range(2):
+        network.opened.release()
+    answers = [future.result(10) for future in (*first, *taken)]
+    scheduler.close()
+    assert 100 < max(answer.ms for answer in answers) <= 100 + 4 * 10  # a batch more
+    assert scheduler.load.pace_ms == pytest.approx(10)
+
+
+def test_what_has_waited_too_long_is_not_embedded(people: People) -> None:
+    """A batch takes far longer than those before: what is behind it is refused, not answered."""
+    network, scheduler = gated(people, 1, 100)
+    (first,) = scheduler.submit(list(noise(1)))
+    assert network.taken.acquire(timeout=10)
+    (late,) = scheduler.submit(list(noise(1)))
+    network.now += 5.0
+    network.opened.release()
+    with pytest.raises(BusyError, match="has waited for 5,010 ms, 100 ms are allowed"):
+        late.result(10)
+    assert first.result(10).ms == pytest.approx(5_010)
+    assert scheduler.load.pace_ms > 1_000  # of a slow batch
+    (again,) = scheduler.submit(list(noise(1)))  # an empty queue takes it, however slow
+    network.opened.release()
+    assert again.result(10).exit == "late"
+    scheduler.close()
+    assert scheduler.load.refused == 1
 
 
 def test_an_error_is_of_its_batch_only(people: People) -> None:

@@ -61,6 +61,12 @@ def add(commands: Subparsers) -> None:
     parser.add_argument(
         "--max-pixels", type=count, default=16_000_000, help="of a request, %(default)s"
     )
+    parser.add_argument(
+        "--max-wait-ms",
+        type=positive,
+        default=2000.0,
+        help="a request whose answer would take longer is refused by 503, %(default)s",
+    )
     parser.add_argument("--max-seconds", type=positive, default=30.0, help="%(default)s")
     parser.add_argument("--max-requests", type=count, default=64, help="at a time, %(default)s")
     parser.set_defaults(command=Command(work, check, interrupted="stopped"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -36,10 +37,11 @@ from reid_lab.serve.bodies import (
     schema_of,
 )
 from reid_lab.serve.frontier import Point
-from reid_lab.serve.guard import Guard, Limits, RequestError, error_body
+from reid_lab.serve.guard import ARRIVED, Guard, Limits, RequestError, error_body
 from reid_lab.serve.metrics import Metrics
 from reid_lab.serve.people import NewImage, People
 from reid_lab.serve.scheduler import BusyError, Embedded, Scheduler
+from reid_lab.serve.thresholds import Threshold
 
 PAGE = Path(__file__).with_name("page.html")
 THUMBNAIL, QUALITY = 192, 85  # height in pixels, of JPEG
@@ -63,11 +65,15 @@ class Service:
     frontier: Sequence[Point] = ()  # of the network's test, cheapest first
 
     async def embed(
-        self, crops: Sequence[np.ndarray], ms: float | None, every: bool
+        self,
+        crops: Sequence[np.ndarray],
+        ms: float | None,
+        every: bool,
+        arrived: float | None = None,
     ) -> list[Embedded]:
-        """Embed crops (h, w, 3); the service's answers in their order."""
+        """Embed crops (h, w, 3) of a request that arrived then; the answers in their order."""
         futures = self.scheduler.submit(
-            [resize(crop, self.model.image) for crop in crops], ms, every
+            [resize(crop, self.model.image) for crop in crops], ms, every, arrived
         )
         return list(await asyncio.gather(*(asyncio.wrap_future(f) for f in futures)))
 
@@ -90,10 +96,18 @@ class Service:
         """known, unknown, ambiguous (two people are near enough), or None without a threshold."""
         threshold = self.people.threshold(exit, rate)
         if threshold is None:
-            return {"verdict": None, "threshold": None}
+            return {"verdict": None, "threshold": None, "false_accept_rate": None}
         people = self.people.within(exit, query, threshold)
         verdict = ("unknown", "known", "ambiguous")[min(people, 2)]
-        return {"verdict": verdict, "threshold": threshold.distance}
+        return {"verdict": verdict, "threshold": threshold.distance, **_rate(threshold)}
+
+
+def _rate(threshold: Threshold) -> Json:
+    """The rate asked for, what it is a share of, and on whom it was fitted."""
+    t = threshold
+    return {
+        "false_accept_rate": {"rate": t.rate, "of": t.kind, "source": t.source, "people": t.people}
+    }
 
 
 def build_app(service: Service, key: str = "", hosts: frozenset[str] = frozenset()) -> Guard:
@@ -141,7 +155,7 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(BusyError)
     async def busy(request: Request, error: BusyError) -> Response:
         response = respond(503, str(error))
-        response.headers["retry-after"] = "1"
+        response.headers["retry-after"] = str(max(1, math.ceil(error.seconds)))
         return response
 
     @app.exception_handler(RequestValidationError)
@@ -165,14 +179,16 @@ def _add_queries(app: FastAPI, service: Service) -> None:
     async def embed(request: Request) -> Json:
         """Embeddings of images or boxes: one exit each, or `every`."""
         body = await read_body(request, EmbedBody, limits)
-        found = await service.embed(await service.crops(body), body.deadline_ms, body.every)
+        crops, arrived = await service.crops(body), request.scope.get(ARRIVED)
+        found = await service.embed(crops, body.deadline_ms, body.every, arrived)
         return {"results": [{**_spent(e), "embeddings": _lists(e)} for e in found]}
 
     @app.post("/search", openapi_extra={"requestBody": schema_of(SearchBody)})
     async def search(request: Request) -> Json:
         """The nearest people of each image, box, or track."""
         body = await read_body(request, SearchBody, limits)
-        found = await service.embed(await service.crops(body), body.deadline_ms, body.track)
+        crops, arrived = await service.crops(body), request.scope.get(ARRIVED)
+        found = await service.embed(crops, body.deadline_ms, body.track, arrived)
         return {"results": await run_in_threadpool(_searched, service, body, found)}
 
     @app.post("/verify", openapi_extra={"requestBody": schema_of(VerifyBody)})
@@ -181,7 +197,8 @@ def _add_queries(app: FastAPI, service: Service) -> None:
         body = await read_body(request, VerifyBody, limits)
         if not people.knows(body.pid):
             raise RequestError(404, f"unknown person {body.pid!r}")
-        found = await service.embed(await service.crops(body), body.deadline_ms, False)
+        crops, arrived = await service.crops(body), request.scope.get(ARRIVED)
+        found = await service.embed(crops, body.deadline_ms, False, arrived)
         return {"results": await run_in_threadpool(_verified, service, body, found)}
 
 
@@ -203,10 +220,13 @@ def _verified(service: Service, body: VerifyBody, found: Sequence[Embedded]) -> 
         distance = service.people.distance(
             embedded.exit, embedded.embeddings[embedded.exit], body.pid
         )
-        threshold = service.people.threshold(embedded.exit, body.false_accept_rate)
+        row, rate = embedded.embeddings[embedded.exit], body.false_accept_rate
+        threshold = service.people.threshold(embedded.exit, rate, pairs=True)
         accepted = None if threshold is None or distance is None else distance < threshold.distance
-        limit = threshold.distance if threshold else None
-        answer = {"accepted": accepted, "distance": distance, "threshold": limit}
+        answer = {"accepted": accepted, "distance": distance}
+        answer |= service.verdict(embedded.exit, row, rate)
+        if threshold is not None:  # of the comparison with this person
+            answer |= {"threshold": threshold.distance, **_rate(threshold)}
         results.append({**_spent(embedded), **answer})
     return results
 
@@ -238,7 +258,7 @@ def _add_people(app: FastAPI, service: Service) -> None:
         crops = await service.crops(body)
         if not crops:
             raise RequestError(422, "there are no boxes to add")
-        found = await service.embed(crops, None, every=True)
+        found = await service.embed(crops, None, True, request.scope.get(ARRIVED))
         rows = {name: np.stack([e.embeddings[name] for e in found]) for name in people.exits}
         images = [NewImage(body.camid, "", thumbnail(crop)) for crop in crops]
         ids = await run_in_threadpool(people.add, body.pid, images, rows)
@@ -356,6 +376,8 @@ def _status(service: Service) -> Json:
         "budget_ms": load.budget_ms,
         "waiting": load.waiting,
         "late": load.late,
+        "refused": load.refused,
+        "max_wait_ms": scheduler.max_wait_ms,
         "mean_mul_adds": load.mul_adds / answered if answered else None,
         "frontier": [asdict(point) for point in service.frontier],
         "people": people,

@@ -47,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
     people = open_people(args.people, model, args.gallery, args.metric)
     listening = listening_at(args.host, args.port)
     target = Target(args.budget_ms, args.mul_adds, args.policy)
-    scheduler = Scheduler(model, people, target, args.batch_size)
+    wait = args.max_wait_ms
+    scheduler = Scheduler(model, people, target, args.batch_size, max_wait_ms=wait)
     limits = Limits(
         args.max_mib << 20, args.max_pixels, args.max_images, args.max_seconds, args.max_requests
     )

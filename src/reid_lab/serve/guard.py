@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
+ARRIVED = "reid_lab.arrived"  # in the scope of a request: when its body was there
 OPEN = {"/", "/health"}  # without a key: they show no person
 SAFE = {"GET", "HEAD", "OPTIONS"}
 HEADERS = [  # of every response
@@ -89,7 +91,8 @@ class Guard:
         try:
             self._check(scope)
             body = await asyncio.wait_for(self._body(scope, receive), self.limits.seconds)
-            work = self.app(scope, _replayed(body, receive), sent)
+            arrived = {**scope, ARRIVED: time.perf_counter()}
+            work = self.app(arrived, _replayed(body, receive), sent)
             await asyncio.wait_for(work, self.limits.seconds)
         except RequestError as error:
             await self._refuse(error, sent)

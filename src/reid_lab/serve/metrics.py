@@ -28,6 +28,7 @@ class Metrics:
         load = scheduler.load
         self._gauge("waiting_images", "Images that wait", lambda: load.waiting)
         self._gauge("budget_ms", "Mean budget of a query in force", lambda: load.budget_ms)
+        self._gauge("pace_ms", "Time of an image in the last batches", lambda: load.pace_ms)
         self._gauge("people", "Known people", lambda: people.count()[0])
         self._gauge("images", "Known images", lambda: people.count()[1])
         self._registry.register(_Totals(scheduler))
@@ -59,4 +60,7 @@ class _Totals:
             exits.add_metric([name], load.exits[name])
         late = CounterMetricFamily("reid_lab_late", "Queries behind their deadline", load.late)
         spent = CounterMetricFamily("reid_lab_mul_adds", "Mul-Adds of queries", load.mul_adds)
-        return [exits, late, spent]
+        refused = CounterMetricFamily(
+            "reid_lab_refused", "Images refused, which would have waited too long", load.refused
+        )
+        return [exits, late, spent, refused]

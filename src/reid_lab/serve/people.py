@@ -19,13 +19,13 @@ import numpy as np
 
 from reid_lab.errors import UserError
 from reid_lab.files.gallery_files import comparable
+from reid_lab.files.gallery_verdicts import calibrations_at
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.manifest import Manifest
-from reid_lab.serve.rows import Rows, extended, impostors, nearest, numbered, without
+from reid_lab.serve.rows import Rows, extended, nearest, numbered, without
+from reid_lab.serve.thresholds import PeopleThresholds, Threshold
 
 FORMAT = "1"
-GROWTH = 1.1  # a threshold is estimated again once there are so many times the images
-ROUNDING = 1e-5  # of distances in float32
 NOBODY = {"", "-1", "0"}  # pids of boxes without a person, and of distractors
 SPARE = 6  # more candidates than wanted, so that rounding cannot drop one of them
 TABLES = """
@@ -67,18 +67,6 @@ class Match:
     distance: float
 
 
-@dataclass(frozen=True)
-class Threshold:
-    """The distance below which a match is accepted, estimated from `people` people.
-
-    `rate` is the share of people outside of the gallery who would be accepted.
-    """
-
-    distance: float
-    rate: float
-    people: int
-
-
 @dataclass
 class People:
     """The images of people, by exit. Safe for several threads.
@@ -89,15 +77,16 @@ class People:
         queries: exits at which queries are embedded: the same, or more where they are all
             compared with the embeddings of one exit (`Manifest.shared_exit`).
         metric: euclidean or cosine.
+        thresholds: for false-accept rates.
     """
 
     path: Path
     exits: tuple[str, ...]
     queries: tuple[str, ...]
     metric: str
+    thresholds: PeopleThresholds
     _database: sqlite3.Connection = field(repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
-    _impostors: dict[str, tuple[int, np.ndarray]] = field(default_factory=dict, repr=False)
 
     rows: Rows = field(init=False, repr=False)
 
@@ -137,7 +126,9 @@ class People:
         kept = tuple(facts["exits"].split("\n"))
         shared = manifest.shared_exit is not None
         queries = tuple(e.name for e in manifest.exits if e.stream) if shared else kept
-        return People(path, kept, queries, facts["metric"], database)
+        metric = facts["metric"]
+        found = {e: calibrations_at(manifest.calibrations, e, metric) for e in manifest.names}
+        return People(path, kept, queries, metric, PeopleThresholds(kept, metric, found), database)
 
     def close(self) -> None:
         with self._lock:
@@ -208,6 +199,8 @@ class People:
             UserError: the galleries are of different images, or lack a person's name.
         """
         first = galleries[self.exits[-1]]
+        for name, gallery in galleries.items():
+            self.thresholds.take(name, gallery.card.calibrations)
         paths = first.paths()
         for name, gallery in galleries.items():
             if gallery.paths() != paths or (gallery.pids != first.pids).any():
@@ -249,7 +242,7 @@ class People:
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log holds the rows, too
             if removed:
                 self.rows = without(self.rows, pid)
-                self._impostors.clear()
+                self.thresholds.forget()
         return int(removed)
 
     def search(self, exit: str, query: np.ndarray, k: int) -> list[Match]:
@@ -304,25 +297,9 @@ class People:
         limit = 2 * far if self.metric == "cosine" else far**2
         return len(np.unique(rows.people[squared < limit]))
 
-    def threshold(self, exit: str, rate: float) -> Threshold | None:
-        """The distance that a share `rate` of unknown people would stay below.
-
-        Each of up to `SAMPLE` images is compared with those of all other people: its nearest is
-        what an unknown person's would be. None while there are fewer than two people, and for
-        queries of an exit whose embeddings are not kept: their distances are others.
-        """
-        rows = self.rows
-        if len(rows.pids) < 2 or exit not in self.exits:
-            return None
-        counted, nearest = self._impostors.get(exit, (0, np.empty(0)))
-        if not counted <= len(rows) <= GROWTH * counted:
-            nearest = impostors(rows, exit)
-            self._impostors[exit] = len(rows), nearest
-        # rounding must not accept an image at exactly the distance of another person
-        distance = float(np.sqrt(np.quantile(nearest, rate))) * (1 - ROUNDING)
-        if self.metric == "cosine":
-            distance = distance**2 / 2
-        return Threshold(distance, rate, len(rows.pids))
+    def threshold(self, exit: str, rate: float, pairs: bool = False) -> Threshold | None:
+        """The distance for a false-accept rate; see `PeopleThresholds.at`."""
+        return self.thresholds.at(self.rows, exit, rate, pairs)
 
     def thumbnail(self, image: int) -> bytes | None:
         """JPEG; None for an unknown image or one without a thumbnail."""

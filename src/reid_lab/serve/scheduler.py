@@ -27,11 +27,16 @@ Policy = Literal["margin", "distance"]
 WINDOW = 512  # queries whose confidences an exit remembers
 HORIZON = 64  # queries over which a deviation from the planned shares is corrected
 PASSES = 5  # that are timed; their median counts
+SMOOTHING = 0.2  # weight of the newest batch in the time of an image
 RESERVE = 0.1  # of a deadline, kept for what is not the network: matching, sending
 
 
 class BusyError(Exception):
-    """Too many images wait already."""
+    """An answer would take too long; try again after `seconds`."""
+
+    def __init__(self, message: str, seconds: float = 1.0) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ class Embedded:
 
 @dataclass
 class WaitingImage:
-    """An image (H, W, 3) uint8 that waits; times are of `time.perf_counter`."""
+    """An image (H, W, 3) uint8 that waits; times are of the scheduler's clock."""
 
     pixels: np.ndarray
     arrived: float
@@ -110,6 +115,8 @@ class Load:
     batches: int = 0
     late: int = 0
     mul_adds: float = 0.0
+    refused: int = 0
+    pace_ms: float = 0.0  # of an image, as of the last batches
 
 
 class Scheduler:
@@ -121,21 +128,35 @@ class Scheduler:
         target: of all queries.
         batch: images at a time.
         queue: images that may wait.
+        max_wait_ms: from the arrival to the answer. An image that would take longer, as fast as
+            the last batches were, is refused when it comes; one that has waited longer is not
+            embedded any more. One that meets an empty queue is always embedded, and an answer may
+            take as long as a batch more. None: any time.
+        clock: in seconds.
 
     Raises:
         UserError: a target that the network cannot keep.
     """
 
     def __init__(
-        self, model: Model, people: People, target: Target, batch: int = 32, queue: int = 1_024
+        self,
+        model: Model,
+        people: People,
+        target: Target,
+        batch: int = 32,
+        queue: int = 1_024,
+        max_wait_ms: float | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.model, self.people, self.target = model, people, target
         self.batch, self.queue = batch, queue
+        self.max_wait_ms, self.clock, self._running = max_wait_ms, clock, 0
         self.load = Load()
         self._names = tuple(e.name for e in model.manifest.exits if e.name in people.queries)
         self._draws = Draws(len(self._names), seed=0)
         self._rule = RunningQuantile(np.ones(len(self._names)), HORIZON, WINDOW)
         self.costs = self._profile()
+        self.load.pace_ms = float(self.costs.ms[-1])
         if target.mul_adds is not None:
             self._check(target.mul_adds)
         self._waiting: deque[WaitingImage] = deque()
@@ -145,21 +166,26 @@ class Scheduler:
         self._thread.start()
 
     def submit(
-        self, pixels: Sequence[np.ndarray], ms: float | None = None, every: bool = False
+        self,
+        pixels: Sequence[np.ndarray],
+        ms: float | None = None,
+        every: bool = False,
+        arrived: float | None = None,
     ) -> list[Future[Embedded]]:
         """Queue images (H, W, 3) uint8 RGB of the network's size; results in their order.
 
         Args:
             ms: the time for all of them; None is the target's.
             every: embed them at every exit.
+            arrived: when their request did, on the scheduler's clock; None is now.
 
         Raises:
-            BusyError: the queue is full, or closed.
+            BusyError: the queue is full, or closed, or an answer would take too long.
         """
-        now = time.perf_counter()
+        arrived = self.clock() if arrived is None else arrived
         allowed = ms if ms is not None else self.target.ms
-        deadline = now + allowed / 1_000 if allowed is not None else np.inf
-        jobs = [WaitingImage(p, now, deadline, every) for p in pixels]
+        deadline = arrived + allowed / 1_000 if allowed is not None else np.inf
+        jobs = [WaitingImage(p, arrived, deadline, every) for p in pixels]
         with self._changed:
             if self._closed:
                 raise BusyError("the service is stopping")
@@ -167,10 +193,39 @@ class Scheduler:
                 raise BusyError(
                     f"{len(self._waiting)} images are waiting and {self.queue} may wait: try again"
                 )
+            self._check_wait(len(jobs), arrived)
             self._waiting.extend(jobs)
             self.load.waiting = len(self._waiting)
             self._changed.notify()
         return [job.future for job in jobs]
+
+    def _check_wait(self, images: int, arrived: float) -> None:
+        """Raises:
+        BusyError: an answer would take longer than `max_wait_ms`.
+        """
+        ahead = len(self._waiting) + self._running
+        if self.max_wait_ms is None or not ahead:
+            return
+        queued = self.load.pace_ms * ahead
+        wait = 1_000 * (self.clock() - arrived) + queued + self.load.pace_ms * images
+        if wait > self.max_wait_ms:
+            self.load.refused += images
+            raise BusyError(
+                f"an answer would take about {wait:,.0f} ms, {self.max_wait_ms:g} ms are allowed "
+                f"(--max-wait-ms); {ahead} images are ahead: try again",
+                queued / 1_000,
+            )
+
+    def _expired(self, job: WaitingImage) -> bool:
+        """Whether an image has waited too long; it is refused then."""
+        waited = 1_000 * (self.clock() - job.arrived)
+        if self.max_wait_ms is None or waited <= self.max_wait_ms:
+            return False
+        self.load.refused += 1
+        if not job.future.done():  # its request may have ended
+            message = f"it has waited for {waited:,.0f} ms, {self.max_wait_ms:g} ms are allowed"
+            job.future.set_exception(BusyError(f"{message} (--max-wait-ms): try again"))
+        return True
 
     def close(self) -> None:
         """Answer what waits, and end."""
@@ -199,6 +254,8 @@ class Scheduler:
 
     def _work(self) -> None:
         while jobs := self._taken():
+            start, before = self.clock(), len(jobs)
+            jobs = [job for job in jobs if not self._expired(job)]
             for part, run in ((True, self._embed), (False, self._stream)):
                 some = [job for job in jobs if job.every == part]
                 if not some:
@@ -209,6 +266,15 @@ class Scheduler:
                     for job in some:
                         if not job.future.done():
                             job.future.set_exception(error)
+            self._done(before, len(jobs), self.clock() - start)
+
+    def _done(self, taken: int, embedded: int, seconds: float) -> None:
+        """Count a batch, and learn from it how long an image takes."""
+        with self._changed:
+            self._running -= taken
+            if embedded:
+                pace = 1_000 * seconds / embedded
+                self.load.pace_ms += SMOOTHING * (pace - self.load.pace_ms)
 
     def _taken(self) -> list[WaitingImage]:
         """The next batch, in the order of arrival; empty when the scheduler is closed."""
@@ -216,6 +282,7 @@ class Scheduler:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             count = min(len(self._waiting), self.batch)
             jobs = [self._waiting.popleft() for _ in range(count)]
+            self._running += count
             self._plan(jobs, count + len(self._waiting))
             self.load.waiting = len(self._waiting)
         return jobs
@@ -229,7 +296,7 @@ class Scheduler:
             costs, budget = self.costs.mul_adds, self.target.mul_adds
         else:
             costs = self.costs.ms
-            slack = min(job.deadline for job in queries) - time.perf_counter()
+            slack = min(job.deadline for job in queries) - self.clock()
             budget = float(np.clip((1 - RESERVE) * 1_000 * slack / backlog, costs[0], costs[-1]))
             self.load.budget_ms = budget
         shares = exit_shares(solve_a(costs, budget), len(costs))
@@ -269,7 +336,7 @@ class Scheduler:
                 out = self._rule.exits_here(s, sure, within[remaining, s])
             # a query that would miss its deadline at the next exit ends here
             step = self.costs.step(s, len(rows)) / 1_000
-            out |= time.perf_counter() + step > deadlines[remaining]
+            out |= self.clock() + step > deadlines[remaining]
             remaining = remaining[~out]
             return out
 
@@ -281,7 +348,7 @@ class Scheduler:
         return -self.people.nearest(exit, rows)
 
     def _answer(self, job: WaitingImage, embeddings: dict[str, np.ndarray]) -> None:
-        now, exit = time.perf_counter(), list(embeddings)[-1]
+        now, exit = self.clock(), list(embeddings)[-1]
         late = max(0.0, now - job.deadline) * 1_000
         mul_adds = float(self.costs.mul_adds[self._names.index(exit)])
         ms = (now - job.arrived) * 1_000
