@@ -240,6 +240,13 @@ def test_no_images(dare: Path) -> None:
     assert model.stream(noise(0), lambda exit, rows: rows[:, 0] > 0).exits == []
 
 
+def test_a_pool_keeps_no_memory_format(dare: Path) -> None:
+    """Torch's own decomposition has a `Gather`, which OpenVINO computes wrongly in INT8."""
+    graph = onnx.load(dare / "out" / "model.onnx").graph
+    kinds = {node.op_type for node in graph.node}
+    assert "ReduceMean" in kinds and "Gather" not in kinds
+
+
 def test_int8_is_another_model(dare: Path) -> None:
     full, small = Model(dare / "out"), Model(dare / "out" / "int8")
     assert small.manifest.precision == "int8"

@@ -106,6 +106,8 @@ class Exportable(TorchFunctionMode):
             return _embedding_bag(*args, **(kwargs or {}))
         if func is F.hardtanh:
             return _hardtanh(*args, **(kwargs or {}))
+        if func is F.adaptive_avg_pool2d:
+            return _adaptive_avg_pool2d(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
@@ -134,6 +136,16 @@ def _hardtanh(
 ) -> Tensor:
     """ReLU6, too: the same `Clip` in a third of the time."""
     return input.clamp(min_val, max_val)
+
+
+def _adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
+    """A mean over the whole map, without the `Gather` by which torch keeps its memory format.
+
+    OpenVINO 2026.4 gathers other numbers where the map is in INT8.
+    """
+    if output_size in (1, (1, 1), [1, 1]):
+        return input.mean((2, 3), keepdim=True)
+    return F.adaptive_avg_pool2d(input, output_size)
 
 
 def trace(method: ReidModule, image: tuple[int, int]) -> tuple[onnx.ModelProto, Network]:
