@@ -83,6 +83,18 @@ STUDIES = (
         weights="backbone.weights",
     ),
     Study(
+        "dare_mobilenetv2_strips",
+        "dare_cuhk03",
+        (
+            MOBILE,
+            "backbone.last_stride=1",
+            "model.iterations=10000",
+            "model.cross_entropy=1",
+            "model.strips=4",
+        ),
+        weights="backbone.weights",
+    ),
+    Study(
         "pla_mobilenetv2",
         "pla_market_fixed",
         (CUHK03, MOBILE, "model.iterations=8700"),  # 150 epochs of ceil(7,365 / 128) = 58 batches
