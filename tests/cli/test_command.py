@@ -25,7 +25,7 @@ COMMANDS = {
     ),
     "export": ("--checkpoint a.ckpt --out b", "reid_lab.export.command.export"),
     "frontier": ("runs", "reid_lab.frontier.show.show"),
-    "gallery": ("info g", "reid_lab.gallery.commands.info"),
+    "gallery": ("info g", "reid_lab.gallery.stored.info"),
     "runtime": ("g a.jpg --out o.npz", "reid_lab.runtime.command.Model"),
     "serve": ("--model g --people p", "reid_lab.serve.command.Model"),
     "soften": (

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from reid_lab.cli.command import Command, Subparsers, batch_size, count, positive, share
 
+STORED = ("people", "info", "remove")  # actions that need no torch
 INDEXES = ("flat", "ivf", "hnsw", "ivf_pq", "sq8")
 
 
@@ -45,6 +46,10 @@ def add(commands: Subparsers) -> None:
 
 
 def work(args: argparse.Namespace) -> int:
+    if args.action in STORED:
+        from reid_lab.gallery import stored
+
+        return int(getattr(stored, args.action)(args))
     from reid_lab.gallery import commands
 
     return int(getattr(commands, args.action)(args))

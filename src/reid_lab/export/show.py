@@ -8,9 +8,9 @@ from pathlib import Path
 from rich.text import Text
 
 from reid_lab.export.scored import Format
-from reid_lab.files.console import head_table, stdout
+from reid_lab.files.console import NOTHING, head_table, stdout
 from reid_lab.report.cost_section import figures, milliseconds, size
-from reid_lab.report.tables import NOTHING, mul_adds, percent
+from reid_lab.report.tables import mul_adds, percent
 
 
 def outcome(folder: Path, formats: Sequence[Format]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from argparse import Namespace
 from collections.abc import Sequence
@@ -12,12 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from reid_lab.checkpoint import read_calibrations
-from reid_lab.dataset.readers.own import normalise_label
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import write_text
 from reid_lab.files.console import progress, stderr, stdout
 from reid_lab.files.embedding_files import EmbeddedImages
-from reid_lab.files.gallery_files import Card, GalleryError, number_of
+from reid_lab.files.gallery_files import Card, GalleryError
 from reid_lab.files.gallery_verdicts import (
     GalleryCalibration,
     GalleryVerdict,
@@ -179,46 +177,6 @@ def _write_answers(path: Path, gallery: SavedGallery, answers: Sequence[SearchRe
     stdout.print(f"{path}", soft_wrap=True, highlight=False, markup=False)
 
 
-def remove(args: Namespace) -> int:
-    gallery = SavedGallery.open(args.gallery)
-    check_installed(gallery.card.index)
-    if args.dry_run:
-        rows = _to_remove(gallery, args)
-    else:
-        with extend(gallery, gallery.card.fingerprint) as writer:
-            gallery = writer.gallery
-            rows = _to_remove(gallery, args)
-            writer.remove(rows)
-    show.removed(gallery, rows, args.dry_run)
-    return 0
-
-
-def _to_remove(gallery: SavedGallery, args: Namespace) -> np.ndarray:
-    """(N,) bool: images of one of the people, in one of the files, for which the filter holds.
-
-    Raises:
-        UserError: nothing was given, or no image is selected.
-    """
-    rows = gallery.select(args.where)
-    asked = [f"where {args.where}"] if args.where.strip() else []
-    if args.pid:
-        numbers = [number_of(normalise_label(name)) for name in args.pid]
-        rows &= np.isin(gallery.numbers["pid"], numbers)
-        asked.append(f"of person {' or '.join(args.pid)}")
-    if args.file:
-        files = {os.path.normpath(path.absolute()) for path in args.file} | {*map(str, args.file)}
-        rows &= np.array([path in files for path in gallery.paths()], bool)
-        asked.append(f"from {' or '.join(map(str, args.file))}")
-    if not asked:
-        raise UserError("nothing to remove: give --pid, --where or --file")
-    if not rows.any():
-        raise UserError(
-            f"{args.gallery} has no image {', '.join(asked)}: nothing was removed; "
-            "reid-lab gallery people lists its people"
-        )
-    return rows
-
-
 def link(args: Namespace) -> int:
     from reid_lab.gallery.link import run  # scipy takes a moment
 
@@ -235,11 +193,6 @@ def evaluate(args: Namespace) -> int:
     from reid_lab.gallery.evaluate import run
 
     return run(args)
-
-
-def info(args: Namespace) -> int:
-    show.info(SavedGallery.open(args.gallery))
-    return 0
 
 
 def calibrate(args: Namespace) -> int:
@@ -261,12 +214,6 @@ def calibrate(args: Namespace) -> int:
     with locked(gallery.folder):
         RowWriter(gallery).calibrated(found)
     show.calibrations(gallery, found)
-    return 0
-
-
-def people(args: Namespace) -> int:
-    gallery = SavedGallery.open(args.gallery)
-    show.people(gallery, np.flatnonzero(gallery.select(args.where)))
     return 0
 
 

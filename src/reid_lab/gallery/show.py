@@ -6,26 +6,22 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
 from jinja2 import Environment, StrictUndefined
-from rich.table import Table
 from rich.text import Text
 
-from reid_lab.dataset.readers.own import normalise_label
 from reid_lab.files.boxes import Box
-from reid_lab.files.console import head_table, stderr, stdout
-from reid_lab.files.gallery_files import NAMED
+from reid_lab.files.console import NOTHING, head_table, stderr, stdout
 from reid_lab.files.gallery_verdicts import MEANING, GalleryCalibration, GalleryVerdict
 from reid_lab.files.image_files import escaped
 from reid_lab.gallery.images import Labelled
 from reid_lab.gallery.planner import IndexPlan
 from reid_lab.gallery.results import SearchResult
-from reid_lab.gallery.store import UNKNOWN, SavedGallery
+from reid_lab.gallery.store import SavedGallery
+from reid_lab.gallery.stored_tables import LISTED, memory, name, titled
 from reid_lab.report.pictures import data_uri
-from reid_lab.report.tables import NOTHING, percent
+from reid_lab.report.tables import percent
 from reid_lab.results.ranked import ImageCrop
 
-LISTED = 10  # broken images that are named
 VERDICTS = {True: Text("✓", "green"), False: Text("✗", "red"), None: Text("")}
 
 
@@ -46,7 +42,7 @@ def answers(gallery: SavedGallery, found: Sequence[SearchResult]) -> None:
                 Text(str(match.image.path)),
             )
         verdict = f": {verdict_text(gallery, answer.verdict)}" if answer.verdict else ""
-        _print(f"{query_text(answer)}{_who(answer.image)}{verdict}", table)
+        titled(f"{query_text(answer)}{_who(answer.image)}{verdict}", table)
 
 
 def query_text(answer: SearchResult) -> str:
@@ -103,68 +99,7 @@ def calibrations(gallery: SavedGallery, found: Sequence[GalleryCalibration]) -> 
         for at in one.thresholds:
             table.add_row(f"{at.rate:g}", f"{at.distance:.4f}", percent(at.true_accepts))
         counts = f"{one.people:,} people" + f", {one.trials:,} {one.kind}" * bool(one.trials)
-        _print(f"{gallery.folder}: {MEANING[one.kind]} ({one.source}: {counts})", table)
-
-
-def info(gallery: SavedGallery) -> None:
-    """What a gallery holds and what made it."""
-    card, people = gallery.card, gallery.pids
-    files = [path for path in gallery.folder.iterdir() if path.is_file()]
-    known = people[people > 0].unique().numel()
-    cameras = gallery.camids[gallery.camids != UNKNOWN].unique().numel()
-    unknown = int((people == UNKNOWN).sum())
-    rows = {
-        "images": f"{len(gallery):,}",
-        "people": f"{known:,} known in {cameras:,} cameras, {unknown:,} images of unknown people",
-        "embeddings": f"{card.dim} x {card.dtype}, {card.metric}",
-        "exit": card.exit + ", for queries of every exit" * card.shared,
-        "model": f"{card.fingerprint[:12]}, images of {card.image[0]}x{card.image[1]}",
-        "index": card.index + (f", learned from {card.trained:,} images" if card.trained else ""),
-        "thresholds": "; ".join(
-            f"{c.kind}, {c.source}: {', '.join(f'{t.rate:g}' for t in c.thresholds)}"
-            for c in card.calibrations
-        )
-        or "none",
-        "metadata": ", ".join(map(escaped, card.columns)) or "none",
-        "on disk": memory(sum(path.stat().st_size for path in files)),
-        "pattern": card.pattern or "none: people are unknown",
-    }
-    table = Table(box=None, show_header=False)
-    for name, text in rows.items():
-        table.add_row(Text(name, "dim"), Text(text, overflow="fold"))
-    _print(str(gallery.folder), table)
-
-
-def people(gallery: SavedGallery, rows: np.ndarray) -> None:
-    """The people of some rows: their images, cameras and metadata."""
-    numbers = gallery.numbers["pid"][rows]
-    table = head_table("Person", "Images", "Cameras")
-
-    def order(pid: int) -> tuple[str, int]:  # numbers, then names
-        return (gallery.name(pid) if pid >= NAMED else "", pid)
-
-    for pid in sorted(np.unique(numbers).tolist(), key=order):
-        theirs = gallery.numbers["camid"][rows[numbers == pid]]
-        cameras = [name(gallery.name(camid)) for camid in np.unique(theirs).tolist()]
-        who = name(gallery.name(pid))
-        table.add_row(Text(who), f"{len(theirs):,}", Text(", ".join(cameras)))
-    _print(f"{gallery.folder}: {len(rows):,} images", table)
-
-
-def removed(gallery: SavedGallery, rows: np.ndarray, dry_run: bool) -> None:
-    """One line, and with `dry_run` the images that would be removed."""
-    which = np.flatnonzero(rows).tolist()
-    people = sorted({gallery.name(pid) for pid in gallery.numbers["pid"][which].tolist()})
-    who = ", ".join(map(name, people[:LISTED])) + ", ..." * (len(people) > LISTED)
-    count = f"{len(which):,} image{'s' * (len(which) > 1)} (person {who})"
-    left = len(gallery) - len(which)
-    if dry_run:
-        for row in which:
-            stdout.print(Text(escaped(gallery.path(row))), soft_wrap=True)
-        text = f"would remove {count}; {left:,} images would be left. Nothing was removed"
-    else:
-        text = f"{count} removed; {left:,} images now. Image files outside of the gallery stay"
-    stdout.print(Text(f"{gallery.folder}: {text}"), soft_wrap=True)
+        titled(f"{gallery.folder}: {MEANING[one.kind]} ({one.source}: {counts})", table)
 
 
 def plan(made: IndexPlan, gallery: SavedGallery) -> None:
@@ -172,8 +107,8 @@ def plan(made: IndexPlan, gallery: SavedGallery) -> None:
     _measured(made, gallery)
     if made.size != made.count:
         _extrapolated(made)
-    for name, problem in made.problems.items():
-        stdout.print(Text(f"{name}: {problem}"))
+    for index, problem in made.problems.items():
+        stdout.print(Text(f"{index}: {problem}"))
     if made.whole is None or made.cut is None:
         stdout.print("No known person is seen by two cameras: only recall can be measured.")
         return
@@ -204,20 +139,6 @@ def outcome(folder: Path, done: int, skipped: int, lost: int, seconds: float) ->
     stdout.print(Text(f"{folder}: {', '.join(parts)}; {total:,} images now"), soft_wrap=True)
 
 
-def memory(count: float) -> str:
-    """512_000_000 -> '512 MB'."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.5:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.3g} TB"
-
-
-def name(text: str) -> str:
-    """The name of a person or camera, 0007 as 7; a dash where it is unknown."""
-    return escaped(normalise_label(text)) or NOTHING
-
-
 def _who(image: Labelled) -> str:
     return image.person and f" (person {name(image.person)}, camera {name(image.camera)})"
 
@@ -238,7 +159,7 @@ def _measured(made: IndexPlan, gallery: SavedGallery) -> None:
             _lost(e.mAP_lost),
         )
     counts = f"{made.count:,} images, {made.queries:,} queries, threads={made.threads}"
-    _print(f"Measured: {counts}, lists of {made.depth} (* is the gallery's own index)", table)
+    titled(f"Measured: {counts}, lists of {made.depth} (* is the gallery's own index)", table)
 
 
 def _extrapolated(made: IndexPlan) -> None:
@@ -246,7 +167,7 @@ def _extrapolated(made: IndexPlan) -> None:
     for e in made.estimates:
         ms = f"{e.ms_at_size:,.0f}" if e.ms_at_size >= 100 else f"{e.ms_at_size:.2g}"
         table.add_row(e.index, memory(e.bytes_at_size), ms)
-    _print(f"Extrapolated: {made.size:,} images (no accuracies: they fall as it grows)", table)
+    titled(f"Extrapolated: {made.size:,} images (no accuracies: they fall as it grows)", table)
 
 
 def _lost(fraction: float | None) -> str:
@@ -254,12 +175,6 @@ def _lost(fraction: float | None) -> str:
     if fraction is None:
         return NOTHING
     return f"{round(100 * fraction, 1) + 0.0:.1f}".replace("-", "\u2212")  # no minus zero
-
-
-def _print(title: str, table: Table) -> None:
-    """The title apart, since a table's own breaks at the table's width."""
-    stdout.print(Text(title, "bold"), soft_wrap=True)
-    stdout.print(table)
 
 
 def page(gallery: SavedGallery, answers: Sequence[SearchResult]) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from reid_lab.files.console import NOTHING
 from reid_lab.report.sections import Section
-from reid_lab.report.tables import NOTHING, TextTable, mul_adds, whole
+from reid_lab.report.tables import TextTable, mul_adds, whole
 from reid_lab.results.rows import CostRow
 
 # head -> text of a row's cell

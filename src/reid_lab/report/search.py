@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from reid_lab.files.console import NOTHING
 from reid_lab.report.load import Run
 from reid_lab.report.style import INK, QUIET, SET
-from reid_lab.report.tables import NOTHING, TextTable
+from reid_lab.report.tables import TextTable
 from reid_lab.results.rows import Trial
 
 PARTS = {"weight": "λ", "margin": "m", "k": "k", "p": "p"}

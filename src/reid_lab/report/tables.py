@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from reid_lab.files.console import NOTHING
 from reid_lab.report.load import Run
 from reid_lab.results.rows import ExitRow, PolicyRow, StreamRow
 
-NOTHING, CI = "–", " CI"
+CI = " CI"
 WIDE = 96  # columns of a terminal that hold all of the table of exits
 HEADS = {
     "rank1": "Rank-1",

@@ -1,0 +1,95 @@
+"""Tables of what a gallery stores. Without torch."""
+
+from __future__ import annotations
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from reid_lab.dataset.readers.own import normalise_label
+from reid_lab.files.console import NOTHING, head_table, stdout
+from reid_lab.files.gallery_files import NAMED, UNKNOWN, GalleryRows
+from reid_lab.files.image_files import escaped
+
+LISTED = 10  # people, or images, that are named
+
+
+def info(gallery: GalleryRows) -> None:
+    """What a gallery holds and what made it."""
+    card = gallery.card
+    people, cameras = gallery.numbers["pid"], gallery.numbers["camid"]
+    files = [path for path in gallery.folder.iterdir() if path.is_file()]
+    known, seen = len(np.unique(people[people > 0])), len(np.unique(cameras[cameras != UNKNOWN]))
+    unknown = int((people == UNKNOWN).sum())
+    rows = {
+        "images": f"{len(gallery):,}",
+        "people": f"{known:,} known in {seen:,} cameras, {unknown:,} images of unknown people",
+        "embeddings": f"{card.dim} x {card.dtype}, {card.metric}",
+        "exit": card.exit + ", for queries of every exit" * card.shared,
+        "model": f"{card.fingerprint[:12]}, images of {card.image[0]}x{card.image[1]}",
+        "index": card.index + (f", learned from {card.trained:,} images" if card.trained else ""),
+        "thresholds": "; ".join(
+            f"{c.kind}, {c.source}: {', '.join(f'{t.rate:g}' for t in c.thresholds)}"
+            for c in card.calibrations
+        )
+        or "none",
+        "metadata": ", ".join(map(escaped, card.columns)) or "none",
+        "on disk": memory(sum(path.stat().st_size for path in files)),
+        "pattern": card.pattern or "none: people are unknown",
+    }
+    table = Table(box=None, show_header=False)
+    for name, text in rows.items():
+        table.add_row(Text(name, "dim"), Text(text, overflow="fold"))
+    titled(str(gallery.folder), table)
+
+
+def people(gallery: GalleryRows, rows: np.ndarray) -> None:
+    """The people of some rows: their images, cameras and metadata."""
+    numbers = gallery.numbers["pid"][rows]
+    table = head_table("Person", "Images", "Cameras")
+
+    def order(pid: int) -> tuple[str, int]:  # numbers, then names
+        return (gallery.name(pid) if pid >= NAMED else "", pid)
+
+    for pid in sorted(np.unique(numbers).tolist(), key=order):
+        theirs = gallery.numbers["camid"][rows[numbers == pid]]
+        cameras = [name(gallery.name(camid)) for camid in np.unique(theirs).tolist()]
+        who = name(gallery.name(pid))
+        table.add_row(Text(who), f"{len(theirs):,}", Text(", ".join(cameras)))
+    titled(f"{gallery.folder}: {len(rows):,} images", table)
+
+
+def removed(gallery: GalleryRows, rows: np.ndarray, dry_run: bool) -> None:
+    """One line, and with `dry_run` the images that would be removed."""
+    which = np.flatnonzero(rows).tolist()
+    people = sorted({gallery.name(pid) for pid in gallery.numbers["pid"][which].tolist()})
+    who = ", ".join(map(name, people[:LISTED])) + ", ..." * (len(people) > LISTED)
+    count = f"{len(which):,} image{'s' * (len(which) > 1)} (person {who})"
+    left = len(gallery) - len(which)
+    if dry_run:
+        for row in which:
+            stdout.print(Text(escaped(gallery.path(row))), soft_wrap=True)
+        text = f"would remove {count}; {left:,} images would be left. Nothing was removed"
+    else:
+        text = f"{count} removed; {left:,} images now. Image files outside of the gallery stay"
+    stdout.print(Text(f"{gallery.folder}: {text}"), soft_wrap=True)
+
+
+def memory(count: float) -> str:
+    """512_000_000 -> '512 MB'."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"
+
+
+def name(text: str) -> str:
+    """The name of a person or camera, 0007 as 7; a dash where it is unknown."""
+    return escaped(normalise_label(text)) or NOTHING
+
+
+def titled(title: str, table: Table) -> None:
+    """The title apart, since a table's own breaks at the table's width."""
+    stdout.print(Text(title, "bold"), soft_wrap=True)
+    stdout.print(table)
