@@ -15,14 +15,16 @@ from reid_lab.backbone import SmallResNet
 from reid_lab.callbacks import RankingEvaluation
 from reid_lab.checkpoint import construct, load_model
 from reid_lab.classical import HsvHistogram
+from reid_lab.classical.ridge import ridge
+from reid_lab.config.build import make
 from reid_lab.dataset.loading import ROLES
 from reid_lab.dataset.transforms import Transforms
-from reid_lab.errors import UserError
-from reid_lab.loss import BatchHardTriplet, GeneralisedBatchHard, batch_hard
-from reid_lab.loss.distillation import regression
+from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import DaRe
 from reid_lab.protocol import MARKET1501
 from reid_lab.retrieval import Evaluation
+from reid_lab.run.run import run
+from tests.conftest import TINY, Compose
 from tests.methods import batch, config, method, save, to_train
 from tests.retrieval.people import crowd, naive
 
@@ -30,67 +32,43 @@ SHARED = "model.shared_space=true"
 STAGES = ("stage1", "stage2", "stage3", "stage4")
 
 
-def shared() -> DaRe:
-    model = to_train("dare", SHARED)
-    assert isinstance(model, DaRe)
-    return model
+def test_losses_are_those_without_it() -> None:
+    given = batch()
+    plain, model = to_train("dare"), to_train("dare", SHARED)
+    assert list(model.losses(given)) == list(plain.losses(given)) == [*STAGES, "fusion"]
+    trained = [n for n, p in model.named_parameters() if p.requires_grad]
+    assert trained == [n for n, _ in plain.named_parameters()]
 
 
-def test_losses_are_towards_the_fusion() -> None:
-    """Beside those of DaRe, whose embeddings and fusion stay what they are."""
-    model, given = shared(), batch()
-    for layer in model.towards.values():
-        torch.nn.init.normal_(layer.weight)
-    outputs = model.outputs(given["image"])
-    losses = model.objective(outputs, given)
-    ends = ("_shared", "_regression")
-    assert list(losses) == [*STAGES, "fusion", *(f"{s}{end}" for s in STAGES for end in ends)]
-    fusion, pids = outputs.exits["fusion"].detach().numpy(), given["pid"].tolist()
-    of_exits = model(given["image"])
-    for stage in STAGES:
-        rows = of_exits[stage].detach().numpy()
-        far = np.linalg.norm(rows[:, None].astype(float) - fusion, axis=2)  # anchors are rows
-        same = np.array(pids)[:, None] == pids
-        gaps = np.where(same, far, -np.inf).max(1) - np.where(same, np.inf, far).min(1)
-        wanted = np.logaddexp(0, gaps).mean()
-        assert losses[f"{stage}_shared"].item() == pytest.approx(wanted, rel=1e-4)
-        pulled = losses[f"{stage}_regression"].item()
-        assert pulled == pytest.approx(far.diagonal().mean(), rel=1e-4)
-        own = batch_hard(outputs.exits[stage], given["pid"])
-        assert losses[stage].item() == pytest.approx(own.item())
-    torch.testing.assert_close(of_exits["fusion"], outputs.exits["fusion"])
-
-
-def test_what_each_loss_trains() -> None:
-    model, given = shared(), batch()
-    losses = model.objective(model.outputs(given["image"]), given)
-    parts = [model.fusion.weights, model.heads["stage2"][-1].weight, model.towards["stage2"].weight]
-    kept: Any = {"retain_graph": True, "allow_unused": True}
-    trained = {
-        name: [g is not None for g in torch.autograd.grad(losses[name], parts, **kept)]
-        for name in ("fusion", "stage2", "stage2_shared", "stage2_regression")
-    }
-    assert trained == {
-        "fusion": [True, True, False],
-        "stage2": [False, True, False],
-        "stage2_shared": [False, False, True],
-        "stage2_regression": [False, False, True],
-    }
+def test_exits_are_taken_to_the_fusion(tmp_path: Path) -> None:
+    """By what each stage and those before it know of it."""
+    torch.manual_seed(0)
+    model: Any = method("dare", SHARED).eval()
+    images, pids = torch.randn(40, 1, 3, 64, 32), torch.arange(40) // 4
+    with torch.no_grad():
+        own = model.embed_unshared(images)
+        model.share_space(own, pids)
+        found = model.embed(images)
+    assert model.space_is_fitted
+    torch.testing.assert_close(found["fusion"], own["fusion"])
+    for count, name in enumerate(STAGES, 1):
+        rows = torch.cat([own[stage] for stage in STAGES[:count]], 1)
+        matrix, shift = ridge(rows, own["fusion"], pids)
+        torch.testing.assert_close(found[name], rows @ matrix.T + shift, atol=1e-4, rtol=1e-4)
+    again: Any = load_model(save(model, tmp_path / "a"))
+    with torch.no_grad():
+        torch.testing.assert_close(again.eval().embed(images), found)
 
 
 def test_at_the_start_exits_are_the_stages_embeddings() -> None:
     given = batch()
     model = DaRe(SmallResNet(4), BatchHardTriplet(), hidden=16, dim=8, shared_space=True)
     model.eval()  # running statistics are not moved between the two passes
+    assert not model.space_is_fitted
     found, own = model(given["image"]), model.outputs(given["image"]).exits
     assert list(found) == list(own)
     for name in found:
         torch.testing.assert_close(found[name], own[name])
-
-
-def test_without_deep_supervision_there_is_nothing_to_share() -> None:
-    with pytest.raises(UserError, match="shared_space=true .*deep_supervision=false"):
-        method("dare", SHARED, "model.deep_supervision=false")
 
 
 def test_checkpoints_of_both_kinds(tmp_path: Path) -> None:
@@ -100,30 +78,6 @@ def test_checkpoints_of_both_kinds(tmp_path: Path) -> None:
     old = load_model(save(model, tmp_path / "b"))
     assert old.shared_exit is None
     assert construct({"_target_": "reid_lab.loss.BatchHardTriplet"}).margin is None
-
-
-def test_targets_of_triplets() -> None:
-    torch.manual_seed(0)
-    anchors, targets = torch.randn(12, 5), torch.randn(12, 5)
-    pids = torch.arange(12) // 3
-    far = torch.cdist(anchors.double(), targets.double())
-    for k, p in ((1, 1), (3, 2)):
-        found = GeneralisedBatchHard(k, p)(anchors, pids, targets)
-        gaps = []
-        for i, row in enumerate(far):
-            positives, negatives = row[pids == pids[i]].sort()[0], row[pids != pids[i]].sort()[0]
-            gaps.append(float(positives[-k] - negatives[p - 1]))
-        assert found.item() == pytest.approx(np.log1p(np.exp(gaps)).mean(), rel=1e-5)
-    one = BatchHardTriplet()(anchors, pids, targets)
-    assert torch.allclose(one, GeneralisedBatchHard()(anchors, pids, targets))
-    assert BatchHardTriplet()(anchors, pids, anchors) == BatchHardTriplet()(anchors, pids)
-
-
-def test_regression_is_the_distance_and_moves_the_student_only() -> None:
-    student, teacher = torch.zeros(2, 2, requires_grad=True), torch.ones(2, 2, requires_grad=True)
-    loss = regression(student, teacher * torch.tensor([3.0, 4.0]))
-    loss.backward()
-    assert loss.item() == pytest.approx(5) and student.grad is not None and teacher.grad is None
 
 
 def ranked(model: DaRe, exits: dict[str, torch.Tensor], q: Any, g: Any) -> Evaluation:
@@ -184,6 +138,36 @@ def test_ranks_are_those_of_numpy(overrides: tuple[str, ...]) -> None:
         assert {key: found[key] for key in wanted} == pytest.approx(wanted)
         of_gallery.add(evaluation.embeddings.exits[name].gallery.data_ptr())
     assert len(of_gallery) == (1 if overrides else len(exits))  # one gallery in memory
+
+
+def test_a_run_fits_before_its_last_checkpoint(
+    composed: Compose,
+) -> None:
+    few = ("callbacks.cost=null", "callbacks.throughput=null", "callbacks.checkpoint.save_top_k=-1")
+    given = (*TINY, *few, SHARED, "dataset=folder", "model.iterations=4")
+    cfg = composed(
+        *given, "callbacks.checkpoint.every_n_train_steps=3", "trainer.val_check_interval=4"
+    )
+    run(cfg)
+    folder = Path(cfg.run_dir) / "checkpoints"
+    early, last = (
+        load_model(path) for path in (min(folder.glob("*step=3*")), folder / "last.ckpt")
+    )
+    assert not early.space_is_fitted and last.space_is_fitted
+    data = make(cfg, "dataset")
+    with torch.no_grad():
+        parts = [
+            (b["index"], last.embed_unshared(data.on_after_batch_transfer(b, 0)["image"]))
+            for b in data.train_images_loader()
+        ]
+    pids = torch.from_numpy(data.train_split.pids)[torch.cat([index for index, _ in parts])]
+    own = {name: torch.cat([exits[name] for _, exits in parts]) for name in last.exit_names}
+    matrix, _ = ridge(torch.cat([own["stage1"], own["stage2"]], 1), own["fusion"], pids)
+    torch.testing.assert_close(last.towards["stage2"].weight, matrix, atol=1e-3, rtol=1e-2)
+    unfitted = min(folder.glob("*step=3*")).rename(folder / "unfitted.ckpt")
+    test = composed(*given, "task=test", f"ckpt_path={unfitted}", run="again")
+    with pytest.warns(UserWarning, match="early exits are not fitted"):
+        run(test)
 
 
 def test_the_config_offers_it() -> None:

@@ -14,6 +14,7 @@ from reid_lab.callbacks.progress import StepProgress
 from reid_lab.callbacks.progressive import ProgressiveSearch, SearchError
 from reid_lab.callbacks.ranked_lists import RankedLists
 from reid_lab.callbacks.ranking import RankingError, RankingEvaluation
+from reid_lab.callbacks.shared_space import SharedSpace
 from reid_lab.callbacks.throughput import Throughput
 from reid_lab.callbacks.verification import Verification, VerificationError
 
@@ -38,6 +39,7 @@ __all__ = [
     "RankingEvaluation",
     "ScheduleFromData",
     "SearchError",
+    "SharedSpace",
     "StepProgress",
     "StopEarly",
     "Throughput",

@@ -97,8 +97,7 @@ class Checkpoints(ModelCheckpoint):
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         self._between = True
         # before the epoch, or the training, ends
-        ends = trainer.global_step == trainer.max_steps or trainer.should_stop
-        if ends or self.stop or _last_batch(trainer):
+        if self.stop or is_last_step(trainer):
             self._save_end(trainer)
         if self.stop:
             raise self.stop
@@ -160,8 +159,10 @@ class Deadline(pl.Callback):
             saver.stop = Interrupted(TIME_IS_UP, f"{self.minutes:g} minutes are over")
 
 
-def _last_batch(trainer: pl.Trainer) -> bool:
-    """Whether this is the last batch of the last epoch."""
+def is_last_step(trainer: pl.Trainer) -> bool:
+    """Whether training ends with this step, as far as that is known."""
+    if trainer.global_step == trainer.max_steps or trainer.should_stop:
+        return True
     return trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -39,9 +39,15 @@ def embed_training_images(trainer: pl.Trainer, module: ReidModule) -> dict[str, 
 
 @torch.inference_mode()
 def embed_batches(
-    batches: Iterable[Any], trainer: pl.Trainer, module: ReidModule
+    batches: Iterable[Any],
+    trainer: pl.Trainer,
+    module: ReidModule,
+    embed: Callable[[Tensor], dict[str, Tensor]] | None = None,
 ) -> dict[str, Tensor]:
     """Embed images at the trainer's precision, on all of its processes.
+
+    Args:
+        embed: views (N, V, 3, H, W) -> exits; None takes the module's `embed`.
 
     Returns:
         Exit -> (N, D) float32 on the CPU, in the order of the batches' `index`, and `index` (N,).
@@ -52,7 +58,7 @@ def embed_batches(
     for batch in batches:
         batch = trainer.strategy.batch_to_device(batch)
         with trainer.precision_plugin.forward_context():
-            exits = module.embed(batch["image"])
+            exits = (embed or module.embed)(batch["image"])
         collected["index"].append(batch["index"])
         for name, rows in exits.items():
             collected[name].append(rows)

@@ -22,7 +22,7 @@ from pytorch_lightning.plugins.io import AsyncCheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from reid_lab.backbone.weights.load import StartedFrom
-from reid_lab.callbacks import CheckpointFiles
+from reid_lab.callbacks import CheckpointFiles, SharedSpace
 from reid_lab.checkpoint import (
     NORMALISED,
     card_of,
@@ -360,6 +360,7 @@ def build_trainer(cfg: DictConfig, files: CheckpointFiles | None = None) -> pl.T
         [make(cfg, f"{group}.{name}") for name, node in (cfg[group] or {}).items() if node]
         for group in ("callbacks", "logger")
     )
+    callbacks.append(SharedSpace())
     more: dict[str, Any] = {}
     if not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
         if cfg.task == "fit":

@@ -38,18 +38,6 @@ def hint(student: Tensor, teacher: Tensor) -> Tensor:
     return gap.square().sum(1).mean()
 
 
-def regression(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return the mean Euclidean distance of each image's two embeddings.
-
-    Not squared: it has the unit of the triplets' distances, whatever the scale of the embeddings.
-
-    Args:
-        student, teacher: (N, D); computed in float32. The teacher's get no gradient.
-    """
-    gap = student.float() - teacher.detach().float()
-    return gap.square().sum(1).clamp(min=1e-12).sqrt().mean()
-
-
 def relation(student: Tensor, teacher: Tensor) -> Tensor:
     """Return how the distances within a batch differ between student and teacher.
 

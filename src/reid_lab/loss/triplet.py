@@ -19,11 +19,7 @@ def pairwise_distances(x: Tensor, y: Tensor) -> Tensor:
 
 
 def batch_hard(
-    embeddings: Tensor,
-    pids: Tensor,
-    margin: float | None = None,
-    positive_only: bool = False,
-    targets: Tensor | None = None,
+    embeddings: Tensor, pids: Tensor, margin: float | None = None, positive_only: bool = False
 ) -> Tensor:
     """Return the batch-hard triplet loss, the mean over anchors.
 
@@ -36,16 +32,13 @@ def batch_hard(
         pids: (N,) identities. An anchor without a negative has zero loss.
         margin: of the hinge; None uses the soft margin ln(1 + exp(.)).
         positive_only: leave anchors of zero loss out of the mean, as in HAN's table 11.
-        targets: (N, D) other embeddings of the same images, in which positives and negatives are
-            mined; an anchor's own image is one of its positives. None: `embeddings`.
 
     Returns:
         The loss, a scalar; 0 without an anchor that counts.
     """
     same = pids[:, None] == pids[None]
-    mined = embeddings if targets is None else targets
     with torch.autocast(embeddings.device.type, enabled=False):
-        distances = pairwise_distances(embeddings.float(), mined.float())
+        distances = pairwise_distances(embeddings.float(), embeddings.float())
         furthest_positive = distances.masked_fill(~same, 0).amax(1)
         nearest_negative = distances.masked_fill(same, torch.inf).amin(1)
         gap = furthest_positive - nearest_negative
@@ -71,17 +64,12 @@ class BatchHardTriplet(nn.Module):
             )
         self.margin, self.positive_only = margin, positive_only
 
-    def forward(self, embeddings: Tensor, pids: Tensor, targets: Tensor | None = None) -> Tensor:
-        return batch_hard(embeddings, pids, self.margin, self.positive_only, targets)
+    def forward(self, embeddings: Tensor, pids: Tensor) -> Tensor:
+        return batch_hard(embeddings, pids, self.margin, self.positive_only)
 
 
 def generalised_batch_hard(
-    embeddings: Tensor,
-    pids: Tensor,
-    k: int = 1,
-    p: int = 1,
-    margin: float = 0.0,
-    targets: Tensor | None = None,
+    embeddings: Tensor, pids: Tensor, k: int = 1, p: int = 1, margin: float = 0.0
 ) -> Tensor:
     """Return PLA's generalised triplet loss (equations 3 and 4), the mean over anchors.
 
@@ -97,7 +85,6 @@ def generalised_batch_hard(
             because the paper's k goes up to K, while an anchor has K - 1 other images.
         p: rank of the negative among the images of all other people.
         margin: added before the softplus; may be negative.
-        targets: as of `batch_hard`. An anchor's own image then has a distance as any other.
 
     Returns:
         The loss, a scalar.
@@ -117,12 +104,10 @@ def generalised_batch_hard(
         raise ValueError(
             f"p={p}: an anchor has {others} negatives in this batch: 1 <= p <= {others}"
         )
-    mined = embeddings if targets is None else targets
     with torch.autocast(embeddings.device.type, enabled=False):
-        distances = pairwise_distances(embeddings.float(), mined.float())
-        to_same = distances.masked_fill(~same, -torch.inf)
-        if targets is None:  # the anchor ranks last: 0 is below the 1e-6 of clamped distances
-            to_same = to_same.masked_fill(_eye(same), 0)
+        distances = pairwise_distances(embeddings.float(), embeddings.float())
+        # the anchor ranks last: 0 is below the 1e-6 that distances are clamped to
+        to_same = distances.masked_fill(~same, -torch.inf).masked_fill(_eye(same), 0)
         to_others = distances.masked_fill(same, torch.inf)
         positive = to_same.topk(k, 1).values[:, -1]
         negative = to_others.topk(p, 1, largest=False).values[:, -1]
@@ -141,5 +126,5 @@ class GeneralisedBatchHard(nn.Module):
         super().__init__()
         self.k, self.p, self.margin = k, p, margin
 
-    def forward(self, embeddings: Tensor, pids: Tensor, targets: Tensor | None = None) -> Tensor:
-        return generalised_batch_hard(embeddings, pids, self.k, self.p, self.margin, targets)
+    def forward(self, embeddings: Tensor, pids: Tensor) -> Tensor:
+        return generalised_batch_hard(embeddings, pids, self.k, self.p, self.margin)

@@ -155,9 +155,25 @@ class ReidModule(pl.LightningModule, ABC):
 
     def embed(self, images: Tensor) -> dict[str, Tensor]:
         """Views (N, V, 3, H, W) -> every exit's embeddings (N, D) float32, mean over V."""
-        n, views = images.shape[:2]
-        exits = self(images.flatten(0, 1))
-        return {name: e.float().view(n, views, -1).mean(1) for name, e in exits.items()}
+        return _mean_of_views(self(images.flatten(0, 1)), images)
+
+    def embed_unshared(self, images: Tensor) -> dict[str, Tensor]:
+        """The same as the losses see them: before they are taken to the space of `shared_exit`."""
+        return _mean_of_views(self.outputs(images.flatten(0, 1)).exits, images)
+
+    def share_space(self, exits: Mapping[str, Tensor], pids: Tensor) -> None:
+        """Fit what takes every exit into the space of `shared_exit`, after training.
+
+        Args:
+            exits: (N, D) of the training images, of `embed_unshared`.
+            pids: (N,) of the people in them.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has a shared_exit and no share_space")
+
+    @property
+    def space_is_fitted(self) -> bool:
+        """Whether `share_space` was called, where there is a `shared_exit`."""
+        return True
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         losses = self.losses(_TrainingBatch(batch))
@@ -297,6 +313,11 @@ class ReidModule(pl.LightningModule, ABC):
         if self._rng_state is not None:  # here, since setting up draws numbers, too
             torch.set_rng_state(self._rng_state)
             self._rng_state = None
+
+
+def _mean_of_views(exits: Mapping[str, Tensor], images: Tensor) -> dict[str, Tensor]:
+    n, views = images.shape[:2]
+    return {name: e.float().view(n, views, -1).mean(1) for name, e in exits.items()}
 
 
 class _TrainingBatch(dict[str, Tensor]):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reid_lab.backbone import Backbone
-from reid_lab.errors import UserError
+from reid_lab.classical.ridge import ridge
 from reid_lab.model.base import Outputs, State
 from reid_lab.model.classifier import required
 from reid_lab.model.trinet import Head, TriNetRecipe
@@ -37,8 +40,8 @@ class DaRe(TriNetRecipe):
         loss: (embeddings (N, D), pids (N,)) -> scalar, applied to every exit.
         deep_supervision: False trains the fusion's loss alone (section 5.2).
         shared_space: queries of every exit are compared with the gallery's fusion embeddings. A
-            linear layer, which `TriNetRecipe.shared_losses` train, takes each stage's embedding
-            to the fusion's; the network learns as without it.
+            linear layer takes the embeddings of a stage and those before it to the fusion's. It is
+            fitted after training, see `share_space`; the network learns as without it.
         hidden, dim: units of the head's two layers.
         strips: horizontal strips that a head pools by themselves; 1 is the paper's global pool.
             Stages with few channels learn with more of them.
@@ -69,11 +72,6 @@ class DaRe(TriNetRecipe):
         shared_space: bool = False,
     ) -> None:
         super().__init__(loss, lr, iterations, decay_from)
-        if shared_space and not deep_supervision:
-            raise UserError(
-                "model.shared_space=true trains every stage towards the fusion, "
-                "model.deep_supervision=false trains the fusion alone: choose one"
-            )
         self.backbone = backbone
         self.heads = nn.ModuleDict(
             {
@@ -83,10 +81,11 @@ class DaRe(TriNetRecipe):
         )
         self.fusion = Fusion(len(backbone.names))
         self.shared_space = shared_space
-        # from a stage's embedding to the fusion's; at the start each passes on what it is given
+        # from the embeddings of a stage and those before it to the fusion's
         self.towards = nn.ModuleDict()
         if shared_space:
-            self.towards.update({name: identity(dim) for name in backbone.names})
+            stages = enumerate(backbone.names, 1)
+            self.towards.update({name: last_of(count, dim) for count, name in stages})
         self.exit_names = (*backbone.names, "fusion")
         self.supervised = self.exit_names if deep_supervision else ("fusion",)
         self.cross_entropy, self.smoothing = cross_entropy, smoothing
@@ -118,7 +117,9 @@ class DaRe(TriNetRecipe):
         if exit == "fusion":
             return (), self.fusion(embeddings)
         x, rows = self.advance(exit, x)
-        found = self.towards[exit](rows) if self.shared_space else rows
+        found = rows
+        if self.shared_space:
+            found = self.towards[exit](torch.cat([*embeddings, rows], 1))
         return (x, *embeddings, rows), found
 
     def advance(self, stage: str, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,15 +145,29 @@ class DaRe(TriNetRecipe):
             losses[f"{name}_cross_entropy"] = self.cross_entropy * F.cross_entropy(
                 logits, batch["label"], label_smoothing=self.smoothing
             )
-        if self.shared_space:
-            losses |= self.shared_losses(outputs.exits, "fusion", self.towards, batch["pid"])
         return losses
 
+    @torch.no_grad()
+    def share_space(self, exits: Mapping[str, Tensor], pids: Tensor) -> None:
+        """Set the layers to the ridge regressions onto the fusion's embeddings."""
+        names = list(self.towards)
+        for count, name in enumerate(names, 1):
+            rows = torch.cat([exits[stage] for stage in names[:count]], 1)  # (N, count * dim)
+            matrix, shift = ridge(rows, exits["fusion"], pids)
+            layer = cast(nn.Linear, self.towards[name])
+            layer.weight.copy_(matrix)
+            layer.bias.copy_(shift)
 
-def identity(dim: int) -> nn.Linear:
-    """A linear layer (N, dim) -> (N, dim) that returns its input until it is trained."""
-    linear = nn.Linear(dim, dim)
-    nn.init.eye_(linear.weight)
+    @property
+    def space_is_fitted(self) -> bool:
+        return all(bool(cast(nn.Linear, layer).bias.any()) for layer in self.towards.values())
+
+
+def last_of(count: int, dim: int) -> nn.Linear:
+    """A linear layer (N, count * dim) -> (N, dim): the last `dim` inputs, until it is fitted."""
+    linear = nn.Linear(count * dim, dim).requires_grad_(False)
+    nn.init.zeros_(linear.weight)
+    nn.init.eye_(linear.weight[:, -dim:])
     nn.init.zeros_(linear.bias)
     return linear
 

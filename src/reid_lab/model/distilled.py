@@ -138,6 +138,13 @@ class Distilled(ReidModule):
     def shared_exit(self) -> str | None:
         return self.student.shared_exit
 
+    def share_space(self, exits: Mapping[str, Tensor], pids: Tensor) -> None:
+        self.student.share_space(exits, pids)
+
+    @property
+    def space_is_fitted(self) -> bool:
+        return self.student.space_is_fitted
+
     @property
     def compilable(self) -> list[nn.Module]:
         return self.student.compilable

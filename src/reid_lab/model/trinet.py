@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reid_lab.loss.distillation import regression
 from reid_lab.model.base import ReidModule
 from reid_lab.model.triplets import check_pk_batches
 
@@ -73,22 +72,3 @@ class TriNetRecipe(ReidModule):
         """The loss of each named exit over the PK batch of all processes."""
         (pids,) = self.gather(pids)
         return {name: self.loss(*self.gather(exits[name]), pids) for name in names}
-
-    def shared_losses(
-        self, exits: dict[str, Tensor], shared: str, towards: nn.ModuleDict, pids: Tensor
-    ) -> dict[str, Tensor]:
-        """Losses that take the exits of `towards` into the space of the exit `shared`.
-
-        A query of any exit is then compared with the embeddings of one. For each exit, triplets
-        whose anchors are the exit's, and whose positives and negatives are those of `shared`; and
-        the distance of an image's two embeddings. They train the layers alone: the network, which
-        could pull all embeddings together at zero, learns as without them.
-        """
-        losses = {}
-        (pids,) = self.gather(pids)
-        (targets,) = self.gather(exits[shared].detach())
-        for name, layer in towards.items():
-            near = layer(exits[name].detach())
-            losses[f"{name}_shared"] = self.loss(*self.gather(near), pids, targets)
-            losses[f"{name}_regression"] = regression(near, exits[shared])
-        return losses

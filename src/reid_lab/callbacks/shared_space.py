@@ -1,0 +1,51 @@
+"""Takes the exits of a trained network into the space of one, where the model asks for it."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_warn
+
+from reid_lab.callbacks.checkpoints import is_last_step
+from reid_lab.callbacks.embedding import data_of, embed_batches
+from reid_lab.model import ReidModule
+
+
+class SharedSpace(pl.Callback):
+    """Fits `model.shared_space` on the training images, unaugmented.
+
+    After the last step, before its checkpoint; and before each validation, whose accuracies, and
+    the best checkpoint that is chosen by them, are then of fitted exits. Every run has it; models
+    without a shared exit are left alone.
+    """
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any
+    ) -> None:
+        if is_last_step(trainer):
+            share_space(trainer, cast(ReidModule, pl_module))
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn == TrainerFn.FITTING:
+            share_space(trainer, cast(ReidModule, pl_module))
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not cast(ReidModule, pl_module).space_is_fitted:
+            rank_zero_warn(
+                "model.shared_space=true: the early exits are not fitted to the gallery's exit, "
+                "since this checkpoint is from before the end of its training: resume it"
+            )
+
+
+def share_space(trainer: pl.Trainer, module: ReidModule) -> None:
+    """Fit the shared space, if the module has one, on all processes alike."""
+    if module.shared_exit is None:
+        return
+    data = data_of(trainer)
+    with torch.random.fork_rng(devices=[]):  # training goes on with the numbers it had
+        rows = embed_batches(data.train_images_loader(), trainer, module, module.embed_unshared)
+    pids = torch.from_numpy(data.train_split.pids)[rows.pop("index").numpy()]
+    module.share_space(rows, pids)
