@@ -180,6 +180,7 @@ def quiet() -> None:
         "`LightningModule.configure_optimizers` returned `None`",  # closed forms have none
         "`training_step` returned `None`",
         "Be aware that when using `ckpt_path`",  # a test needs none of the training's callbacks
+        "It is recommended to use `self\\.log\\(.*sync_dist",  # the first process has all rows
         "The dirpath has changed",  # of checkpoints: each attempt has a folder of its own
         "Attempting to run cuBLAS",  # of the thread of a first backward pass on a GPU
         "This DataLoader will create",  # more workers than cores: slower, and the same batches
