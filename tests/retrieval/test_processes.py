@@ -13,7 +13,15 @@ import pytest
 import torch
 
 from reid_lab.protocol import SINGLE_SHOT, Protocol
-from reid_lab.retrieval import Embeddings, Evaluation, Exit, KReciprocal, QueryExpansion, evaluate
+from reid_lab.retrieval import (
+    Embeddings,
+    Evaluation,
+    Exit,
+    KReciprocal,
+    QueryExpansion,
+    evaluate,
+    rank,
+)
 from reid_lab.retrieval import memory as memory_
 from reid_lab.retrieval.cameras import camera_pairs
 from reid_lab.retrieval.metrics import Ranking
@@ -98,6 +106,13 @@ def test_numbers_are_those_of_one_process(
         pairs = list(zip(rankings(shared), rankings(one), strict=True))
         assert len(pairs) == 2 + 2 * len(few) and all(same(*pair) for pair in pairs)
         assert shared.table() == one.table() and shared.intervals() == one.intervals()
+
+
+def test_all_against_all_is_shared() -> None:
+    _, rows, _, g = crowd(0, images=150)
+    one = rank(rows, rows, g, g, hidden="itself")
+    for found in together(3, lambda p: rank(rows, rows, g, g, hidden="itself", processes=p)):
+        assert same(found, one)
 
 
 def test_camera_pairs_are_shared() -> None:
