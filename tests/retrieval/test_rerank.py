@@ -12,7 +12,8 @@ from scipy import sparse
 from reid_lab.errors import UserError
 from reid_lab.retrieval import KReciprocal, QueryExpansion, memory, rank
 from reid_lab.retrieval import rerank as module
-from reid_lab.retrieval.neighbours import smallest
+from reid_lab.retrieval.neighbours import all_neighbours, smallest
+from reid_lab.retrieval.processes import Processes
 from reid_lab.retrieval.space import Space
 from tests.retrieval.people import crowd, naive, same
 
@@ -102,12 +103,11 @@ def test_distances_change_within_the_memory(
         return rows, alike
 
     def found(*given: Any) -> Any:
-        near, farthest = neighbours(*given)
+        near, farthest = all_neighbours(*given)
         assert near.shape == (150 + 400, 21)  # the paper's k1, and the image itself
         return near, farthest
 
-    neighbours = module.neighbours
-    monkeypatch.setattr(module, "neighbours", found)
+    monkeypatch.setattr(module, "all_neighbours", found)
     monkeypatch.setattr(module, "_jaccard", noted)
     KReciprocal().rank(query, gallery, q, g, memory=bound)
     assert max(taken) + of_pair * pairs <= bound
@@ -145,6 +145,28 @@ def test_neighbours_are_those_of_a_stable_sort(columns: int, ties: bool) -> None
         assert index.equal(expected.indices[:, :k]) and values.equal(expected.values[:, :k])
     with pytest.raises(ValueError, match=f"{columns + 1} neighbours"):
         smallest(distances, columns + 1)
+
+
+@pytest.mark.parametrize("images", [40, 700])  # one tile; several, the last one part of one
+@pytest.mark.parametrize("k", [1, 21, 90])  # more than a tile's images
+@pytest.mark.parametrize("world", [1, 3])
+def test_neighbours_among_all_are_those_of_a_stable_sort(images: int, k: int, world: int) -> None:
+    generator = torch.Generator().manual_seed(images)
+    rows = torch.randint(-1, 2, (images, 6), generator=generator).float()  # many the same
+    space = Space.of(rows[:9], rows[9:]).joined()
+    k = min(k, images)
+    parts: list[Any] = []
+
+    class Some(Processes):
+        def gather(self, value: Any) -> list[Any]:
+            parts.append(value)
+            return parts if len(parts) == self.world else parts[:1]
+
+    for rank_ in range(world):
+        near, farthest = all_neighbours(space, k, 1e6, Some(rank_, world))
+    apart = (rows[:, None] - rows[None]).square().sum(2)
+    assert near.equal(apart.sort(dim=1, stable=True).indices[:, :k])
+    torch.testing.assert_close(farthest, apart.amax(1))
 
 
 def test_query_expansion_moves_to_what_is_found() -> None:

@@ -1,13 +1,28 @@
-"""Exact nearest neighbours in a block of distances, ties are broken by gallery index."""
+"""Exact nearest neighbours, ties are broken by gallery index: in a block of distances, or of all.
+
+Among all images a pair's distance is computed once, for both: square tiles of the upper half.
+"""
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from reid_lab.errors import UserError
+from reid_lab.retrieval import memory as limits
+from reid_lab.retrieval.checks import check_bytes
+from reid_lab.retrieval.processes import ALONE, Processes
+from reid_lab.retrieval.space import Space, full_precision
 
 STRIDE = 32  # columns that share a minimum
+TILES = 12  # to a side of all, at least: each on the diagonal is computed whole
+LARGEST = 2048
+UNIT = 64
+TILE = 9  # bytes of a pair in a tile: its product, its distance, whether it is near
 
 
 def smallest(distances: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -53,3 +68,133 @@ def _smallest_unordered(distances: Tensor, k: int) -> tuple[Tensor, Tensor]:
     candidates = torch.cat([members.flatten(1), rest], 1)
     values, place = distances.gather(1, candidates).topk(k, largest=False)
     return values, candidates.gather(1, place)
+
+
+class Nearest:
+    """The `k` smallest values of each of `rows` rows among those offered, and their columns.
+
+    Attributes:
+        values: (rows, k) ascending; infinite where fewer than k were offered.
+        columns: (rows, k); of equal values those that were offered first.
+    """
+
+    def __init__(self, rows: int, k: int, like: Tensor) -> None:
+        self.values = like.new_full((rows, k), torch.inf)
+        self.columns = torch.full((rows, k), -1, dtype=torch.long, device=like.device)
+
+    def offer(self, rows: slice, values: Tensor, first: int, memory: float) -> None:
+        """Values (len(rows), c) of the columns `first` to `first + c`, ascending by column."""
+        limit = self.values[rows, -1:]
+        if not bool(limit.isfinite().all()):
+            self._offer_all(rows, values, first, memory)
+            return
+        row, column = _places(values < limit)
+        if not len(row):
+            return
+        counts = torch.bincount(row, minlength=len(values))
+        changed = counts.nonzero().flatten()
+        line = (counts > 0).cumsum(0)[row] - 1
+        place = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
+        shape = len(changed), int(counts.max())
+        more = values.new_full(shape, torch.inf)
+        more[line, place] = values[row, column]
+        where = column.new_zeros(shape)
+        where[line, place] = column + first
+        self._merge(changed + rows.start, more, where)
+
+    def _offer_all(self, rows: slice, values: Tensor, first: int, memory: float) -> None:
+        k = min(self.values.shape[1], values.shape[1])
+        step = max(1, int(memory / smallest_work(values.shape[1], k)))
+        for start in range(0, len(values), step):
+            near, column = smallest(values[start : start + step].contiguous(), k)
+            begin = rows.start + start
+            mine = torch.arange(begin, begin + len(near), device=values.device)
+            self._merge(mine, near, column + first)
+
+    def _merge(self, rows: Tensor, values: Tensor, columns: Tensor) -> None:
+        k = self.values.shape[1]
+        both = torch.cat([self.values[rows], values], 1)
+        self.values[rows], order = (found[:, :k] for found in both.sort(dim=1, stable=True))
+        self.columns[rows] = torch.cat([self.columns[rows], columns], 1).gather(1, order)
+
+    @staticmethod
+    def joined(parts: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """(rows, k) columns of the smallest among the `values` and `columns` of several."""
+        values, columns = (torch.cat(list(some), 1) for some in zip(*parts, strict=True))
+        if len(parts) > 1:
+            columns, order = columns.sort(1)
+            order = values.gather(1, order).sort(dim=1, stable=True).indices
+            columns = columns.gather(1, order)
+        return columns[:, : parts[0][1].shape[1]]
+
+
+def _places(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and columns of a few true values in `mask` (n, m), which may be transposed, by row."""
+    if mask.stride(0) < mask.stride(1):
+        column, row = _places(mask.T)
+        row, order = row.sort(stable=True)
+        return row, column[order]
+    if mask.is_cuda:
+        row, column = mask.nonzero(as_tuple=True)
+        return row, column
+    # NumPy's skips what is false
+    found = torch.from_numpy(np.flatnonzero(mask.numpy()))
+    return found // mask.shape[1], found % mask.shape[1]
+
+
+def tile_side(images: int) -> int:
+    """Rows and columns of a tile: about a twelfth of all, or fewer; independent of the memory."""
+    largest = min(LARGEST, math.isqrt(limits.TILE_BYTES // 4))
+    count = max(TILES, -(-images // largest))
+    return -(-images // count // UNIT) * UNIT
+
+
+def check_tiles(images: int, k: int, memory: float) -> float:
+    """Bytes that `memory` leaves for the work on a tile.
+
+    Raises:
+        UserError: it is too little for a tile.
+    """
+    side = tile_side(images)
+    what = f"the distances of {side} images to {side} others and work on them"
+    least = TILE * side**2 + smallest_work(side, min(k, side))
+    return check_bytes(memory, least, what) - TILE * side**2
+
+
+def all_neighbours(
+    space: Space, k: int, memory: float = limits.GIGABYTE, processes: Processes = ALONE
+) -> tuple[Tensor, Tensor]:
+    """Each image's k nearest of all N (N, k), itself included; its largest squared distance (N,).
+
+    `space` is `Space.joined`, Euclidean. The processes take tiles in turns.
+
+    Raises:
+        UserError: `memory` is too little for a tile.
+    """
+    rows, norms = space.centred_query, space.query_norms()
+    images, side = len(rows), tile_side(len(rows))
+    spare = check_tiles(images, k, memory)
+    parts = [slice(start, min(start + side, images)) for start in range(0, images, side)]
+    tiles = [(first, second) for i, first in enumerate(parts) for second in parts[i:]]
+    found, farthest = Nearest(images, k, norms), torch.full_like(norms, -torch.inf)
+    product, room = norms.new_empty(2, side, side)
+    for first, second in tiles[processes.rank :: processes.world]:
+        with full_precision():
+            torch.mm(_padded(rows[first], side), _padded(rows[second], side).T, out=product)
+        for mine, other, tile, out in (
+            (first, second, product, room),
+            (second, first, product.T, room.T),
+        )[: 1 if first == second else 2]:
+            shape = slice(mine.stop - mine.start), slice(other.stop - other.start)
+            # less the images' own square norms, which change no order
+            values = torch.add(norms[other], tile[shape], alpha=-2, out=out[shape])
+            farthest[mine] = torch.maximum(farthest[mine], values.amax(1))
+            found.offer(mine, values, other.start, spare)
+    gathered = processes.gather((found.values, found.columns, farthest))
+    near = Nearest.joined([(values, columns) for values, columns, _ in gathered])
+    return near, torch.stack([far for _, _, far in gathered]).amax(0) + norms
+
+
+def _padded(rows: Tensor, count: int) -> Tensor:
+    """Products of one shape have the same bits for the same pair."""
+    return F.pad(rows, (0, 0, 0, count - len(rows)))

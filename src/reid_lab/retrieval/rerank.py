@@ -27,7 +27,7 @@ from reid_lab.protocol import Hidden
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.memory import GIGABYTE, BlockPlan, tile_rows
 from reid_lab.retrieval.metrics import Ranking
-from reid_lab.retrieval.neighbours import smallest, smallest_work
+from reid_lab.retrieval.neighbours import all_neighbours, check_tiles
 from reid_lab.retrieval.processes import ALONE, Processes
 from reid_lab.retrieval.ranking import SpaceReranker, rank_blocks, rank_work
 from reid_lab.retrieval.space import Space
@@ -104,7 +104,9 @@ class KReciprocal(SpaceReranker):
         if not len(space.query):
             return
         joined, queries = space.joined(), len(space.query)
-        near, farthest = neighbours(joined, self._count(both), memory, processes)
+        nearest, farthest = all_neighbours(joined, self._count(both), memory, processes)
+        near = nearest.cpu().numpy()
+        farthest = torch.where(farthest > 0, farthest, 1.0)  # all alike: any
         encoding = self.encode(joined, near, farthest)
         by_gallery = self._expanded(encoding, near, slice(queries, None)).tocsc()
         share = processes.share(queries, tile_rows(gallery))
@@ -126,10 +128,8 @@ class KReciprocal(SpaceReranker):
         """Whether that is enough, of neighbours among all images and then of the ranking."""
         gallery = len(gallery_ids)
         both = len(query_ids) + gallery
-        near = both, smallest_work(both, self._count(both))
-        ranking = gallery, max(rank_work(query_ids, gallery_ids), self._work(gallery))
-        images, work = max(near, ranking, key=lambda step: BlockPlan.least(*step))
-        BlockPlan.of(images, memory, work)
+        check_tiles(both, self._count(both), memory)
+        BlockPlan.of(gallery, memory, max(rank_work(query_ids, gallery_ids), self._work(gallery)))
 
     def _count(self, images: int) -> int:
         return min(max(self.k1 + 1, self.k2), images)
@@ -182,28 +182,6 @@ def mapped(
         waiting.append(pool.submit(function, item))
     while waiting:
         yield waiting.popleft().result()
-
-
-def neighbours(
-    space: Space, k: int, memory: float = GIGABYTE, processes: Processes = ALONE
-) -> tuple[Rows, Tensor]:
-    """Each image's k nearest of all N (N, k), itself included; its largest squared (N,)."""
-    images = len(space.gallery)
-    space = space.part(processes.share(images, tile_rows(images)))
-    norms = space.query_norms()
-    near = np.empty((len(norms), k), dtype=np.int64)
-    farthest = torch.empty_like(norms)
-    work = smallest_work(images, k)
-    spare = BlockPlan.of(images, memory, work).spare
-    step = max(1, int(spare / work))
-    for rows, distances in space.blocks(memory, work):
-        for start in range(0, len(distances), step):
-            part = distances[start : start + step]
-            some = slice(rows.start + start, rows.start + start + len(part))
-            near[some] = smallest(part, k)[1].cpu().numpy()
-            farthest[some] = part.amax(1) + norms[some]
-    parts = processes.gather((near, torch.where(farthest > 0, farthest, 1.0)))  # all alike: any
-    return np.concatenate([near for near, _ in parts]), torch.cat([far for _, far in parts])
 
 
 def reciprocal_pairs(near: Rows, k1: int) -> Iterator[tuple[slice, Rows, Rows]]:
