@@ -78,8 +78,8 @@ class AnytimeEmbeddings:
 class AnytimeModel:
     """A trained network that stops when the budget ends and gives the most recent embeddings.
 
-    The first exit is always computed. A step that is not expected to end before the deadline,
-    by the durations of such steps so far, is not started.
+    The first exit is always computed. A step is not started if it would end after the
+    deadline, judged by the durations of earlier steps.
 
     Args:
         module: the network.

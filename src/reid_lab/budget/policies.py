@@ -108,7 +108,8 @@ class Lookup:
         space = Space.of(gallery[:1], gallery, metric)
         if space.signs is not None:
             raise UserError(
-                "policies compare distances of zero or more: this metric has negative directions"
+                "policies need distances of zero or more, and this metric has negative "
+                "directions: clip them (model.kissme_clip=true of LOMO), or use another metric"
             )
         self.power, self.centre = space.power, space.centre
         people = ids.pids >= 0

@@ -82,7 +82,11 @@ class BudgetedStream:
         self.policy, self.rule, self.models = policy, rule, models or {}
         self._draws = Draws(len(self.exits), seed)
         if policy == "learned" and not set(self.exits[:-1]) <= set(self.models):
-            raise ValueError("policy learned needs a model for each exit but the last")
+            missing = set(self.exits[:-1]) - set(self.models)
+            raise ValueError(
+                f"policy learned needs a model for each exit but the last; give models= with "
+                f"{', '.join(sorted(missing))} (of thresholds.Calibration)"
+            )
 
     @classmethod
     def planned(
@@ -146,7 +150,7 @@ class BudgetedStream:
 
         Args:
             batches: as for a call.
-            full: queries that a stage is given, but at the end.
+            full: queries that a stage runs at a time; the last ones may be fewer.
         """
         waiting: list[_Part | None] = [None] * len(self.exits)
         exited: list[tuple[int, _Part, Tensor, Indices]] = []

@@ -46,7 +46,7 @@ class ScheduleFromData(pl.Callback):
         warmup: share of the length in which the rate rises.
         milestones: shares of the length at which the rate falls to a tenth.
         batch: images.
-        validations: number of validations, at equal distances; None keeps
+        validations: number of validations, evenly spaced; None keeps
             `trainer.val_check_interval`.
 
     Raises:

@@ -31,7 +31,7 @@ def load_model(checkpoint: Path | str) -> ReidModule:
 
 
 def open_model(checkpoint: Path | str) -> tuple[ReidModule, tuple[int, int], str]:
-    """What serves: the method of a checkpoint, its image size (H, W), its fingerprint.
+    """The method of a checkpoint, its image size (H, W) and its fingerprint.
 
     Raises:
         CheckpointError: no checkpoint of this suite or of this version, one without an image size,

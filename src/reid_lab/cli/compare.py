@@ -20,23 +20,23 @@ def add(commands: Subparsers) -> None:
         "compare",
         help="test whether one run is better than another",
         description=(
-            "Differences in Rank-1 and mAP between two runs that were tested on the same queries, "
-            "by exit and at equal Mul-Adds, with 95% intervals by a paired bootstrap over "
+            "Show the differences in Rank-1 and mAP between two runs that were tested on the same "
+            "queries, by exit and at equal Mul-Adds, with 95% intervals by a paired bootstrap over "
             "identities. A folder with several runs counts as the seeds of one recipe; of runs "
             "with the same settings and seed, the newest counts."
         ),
         epilog=EXAMPLES,
     )
     parser.add_argument("a", type=Path, help="a run folder, or a folder with runs of one recipe")
-    parser.add_argument("b", type=Path, help="the same, to compare with")
+    parser.add_argument("b", type=Path, help="the run or folder to compare with")
     parser.add_argument(
         "--exits",
         type=_pair,
         nargs="+",
         metavar="A:B",
-        help="exit of A and exit of B to compare; default: all by name and at equal cost",
+        help="exit of A and exit of B to compare; default: all exits, by name and at equal cost",
     )
-    parser.add_argument("--out", type=Path, help="write the table to this CSV file, too")
+    parser.add_argument("--out", type=Path, help="also write the table to this CSV file")
     parser.set_defaults(command=Command(work))
 
 

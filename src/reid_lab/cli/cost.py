@@ -29,44 +29,50 @@ def add(commands: Subparsers) -> None:
     )
     add_overrides(parser, "+experiment=dare_market model.dim=64 ...")
     parser.add_argument(
-        "--checkpoint", type=Path, help="of a run: its network, at its image size, is measured"
+        "--checkpoint", type=Path, help="measure the network of this checkpoint, at its image size"
     )
     parser.add_argument(
-        "--batch", type=batch_size, default=32, help="images at once for images/s, %(default)s"
+        "--batch", type=batch_size, default=32, help="batch size for images/s; default: %(default)s"
     )
     parser.add_argument(
-        "--repeats", type=count, default=50, help="passes of each at most, %(default)s"
+        "--repeats", type=count, default=50, help="most timed passes of each; default: %(default)s"
     )
     parser.add_argument(
         "--seconds",
         type=positive,
         default=30.0,
-        help="for the passes of the network, and of each reference; %(default)s",
+        help="seconds to time the network, and each reference; default: %(default)s",
     )
     parser.add_argument(
-        "--gallery", type=count, help="images that a query is compared with: adds what that costs"
+        "--gallery",
+        type=count,
+        help="size of the gallery: adds the cost of a search in so many images",
     )
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; auto takes a GPU")
+    parser.add_argument(
+        "--device", default="auto", help="cpu, cuda, cuda:1; default: auto, a GPU if there is one"
+    )
     parser.add_argument(
         "--allocator",
         choices=("keep", "default", "compare"),
         default="keep",
-        help="on the CPU: keep freed memory for the next layer (glibc), or leave glibc its way; "
-        "compare measures both in turns, in processes of their own; %(default)s",
+        help="glibc's allocator on the CPU: keep freed memory for the next layer, or glibc's "
+        "default; compare measures both, interleaved; default: %(default)s",
     )
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table, too")
+    parser.add_argument(
+        "--csv", type=Path, metavar="FILE", help="also write the table to this CSV file"
+    )
     parser.add_argument(
         "--profile",
         type=Path,
         metavar="FILE",
-        help="also measure what a query costs at batch 1 and --batch, with searches of --gallery "
-        "images, for budgets in ms and joules; profile.csv beside a checkpoint is found there",
+        help="also measure a query at batch size 1 and --batch, with its search of --gallery "
+        "images, for budgets in ms and joules; runs look for profile.csv beside the checkpoint",
     )
     parser.add_argument(
         "--suggest-exits",
         action="store_true",
-        help="instead: which stages of the backbone are worth a head, by the Rank-1 of a "
-        "linear probe on held-out training people, and by their time on this machine",
+        help="instead show which stages of the backbone are worth a head, by the Rank-1 of a "
+        "linear probe on held-out training people and the time on this machine",
     )
     parser.set_defaults(command=Command(work, check, wrong=2, mixed=True))
 

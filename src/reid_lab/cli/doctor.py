@@ -28,9 +28,14 @@ def add(commands: Subparsers) -> None:
     )
     add_overrides(parser, "dataset=csv dataset.root=...")
     parser.add_argument(
-        "--sheet", type=_image_path, metavar="FILE.png", help="write a sheet of random people"
+        "--sheet",
+        type=_image_path,
+        metavar="FILE.png",
+        help="write a contact sheet of random people",
     )
-    parser.add_argument("--people", type=count, default=8, help="of the sheet, %(default)s")
+    parser.add_argument(
+        "--people", type=count, default=8, help="people on the sheet; default: %(default)s"
+    )
     parser.set_defaults(command=Command(work, wrong=2, mixed=True))
 
 

@@ -35,20 +35,25 @@ def add(commands: Subparsers) -> None:
     parser.add_argument(
         "--boxes",
         type=Path,
-        help="of the people in that image: a CSV file with a column box or left, top, right, "
-        "bottom, and optionally pid, camid, tracklet",
+        help="if --images is one image: a CSV file of the boxes in it, with a column box or left, "
+        "top, right, bottom, and optionally pid, camid, tracklet",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="output file, .npz or .parquet")
+    parser.add_argument(
+        "--exit",
+        action="append",
+        metavar="NAME",
+        help="exit to embed at; may be repeated; default: all",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, help="the file to write, .npz or .parquet"
-    )
-    parser.add_argument(
-        "--exit", action="append", metavar="NAME", help="repeat for several; default: all"
-    )
-    parser.add_argument(
-        "--pool", choices=("tracklet",), help="write the mean of each tracklet, a row each"
+        "--pool",
+        choices=("tracklet",),
+        help="write one row for each tracklet: the mean of its images",
     )
     add_pattern(parser)
-    parser.add_argument("--strict", action="store_true", help="status 1 if an image is broken")
+    parser.add_argument(
+        "--strict", action="store_true", help="exit with status 1 if an image cannot be read"
+    )
     parser.set_defaults(command=Command(work, interrupted="interrupted: nothing was written"))
 
 

@@ -23,63 +23,80 @@ def add(commands: Subparsers) -> None:
         "export",
         help="write a checkpoint as ONNX, OpenVINO and TorchScript",
         description=(
-            "Write a checkpoint as ONNX, whole and in stages, compared with PyTorch; with --to "
-            "in other formats, too, and timed."
+            "Export a checkpoint to ONNX, whole and in stages, and compare it with PyTorch; with "
+            "--to also to other formats, which are timed."
         ),
         epilog=EXAMPLES,
     )
     add_overrides(
         parser,
-        "dataset=csv dataset.root=... to rank its test split with PyTorch and with onnxruntime",
+        "dataset=csv dataset.root=..., to compare the accuracies on its test split, too",
     )
-    parser.add_argument("--checkpoint", type=Path, required=True, help="of a run: .../last.ckpt")
-    parser.add_argument("--out", type=Path, required=True, help="the folder to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace an export of that name")
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, help="checkpoint of a run, such as .../last.ckpt"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="output folder")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing export")
     parser.add_argument(
         "--to",
         type=_formats,
         default=(),
         metavar="FORMATS",
-        help="onnx,openvino,torchscript or some of them: beside ONNX, which is always written, "
-        "OUT/openvino and OUT/torchscript; all are timed beside PyTorch: OUT/cost.csv",
+        help="formats, separated by commas: onnx (always written), openvino (to OUT/openvino), "
+        "torchscript (to OUT/torchscript); all are timed and compared with PyTorch in OUT/cost.csv",
     )
     parser.add_argument(
         "--triton",
         action="store_true",
-        help="write OUT/triton, too, a model repository for NVIDIA's Triton server",
+        help="also write OUT/triton, a model repository for NVIDIA's Triton server",
     )
     parser.add_argument(
         "--int8",
         action="store_true",
-        help="write OUT/int8, too, with OpenVINO OUT/openvino/int8, and measure what it loses",
+        help="also write OUT/int8 (with --to openvino, OUT/openvino/int8) and measure its accuracy",
     )
     parser.add_argument(
         "--calibration",
         type=count,
         default=256,
-        help="training images that tell --int8 the ranges, %(default)s",
+        help="number of training images to calibrate --int8 with; default: %(default)s",
     )
     parser.add_argument(
         "--tolerance",
         type=_share,
         default=1e-4,
-        help="largest difference from PyTorch, of an exit's largest value, %(default)s",
+        help="largest difference from PyTorch, relative to the exit's largest value; "
+        "default: %(default)s",
     )
     parser.add_argument(
-        "--map-tolerance", type=_share, default=1e-3, help="of mAP and Rank-1, %(default)s"
+        "--map-tolerance",
+        type=_share,
+        default=1e-3,
+        help="largest difference of mAP and Rank-1; default: %(default)s",
     )
-    parser.add_argument("--batch-size", type=batch_size, default=32, help="%(default)s")
     parser.add_argument(
-        "--seconds", type=positive, default=15.0, help="to time each format, %(default)s"
+        "--batch-size",
+        type=batch_size,
+        default=32,
+        help="batch size for images/s; default: %(default)s",
     )
     parser.add_argument(
-        "--repeats", type=count, default=50, help="timed passes at most, %(default)s a round"
+        "--seconds",
+        type=positive,
+        default=15.0,
+        help="seconds to time each format; default: %(default)s",
+    )
+    parser.add_argument(
+        "--repeats",
+        type=count,
+        default=50,
+        help="most timed passes in each of the three rounds; default: %(default)s",
     )
     parser.add_argument(
         "--threads",
         type=partial(count, most=1024),
         default=1,
-        help="of the network while it is timed, %(default)s",
+        help="threads of the network while it is timed; default: %(default)s",
     )
     parser.set_defaults(
         command=Command(work, interrupted="interrupted: nothing was written", mixed=True)

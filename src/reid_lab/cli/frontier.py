@@ -9,7 +9,14 @@ from pathlib import Path
 from reid_lab.cli.command import Command, Subparsers
 
 # bounds on the columns of a point, see reid_lab.frontier.best.LIMITS
-LIMITS = ("mul-adds", "latency-ms", "memory-bytes", "embedding-bytes", "parameters", "joules")
+LIMITS = {
+    "mul-adds": "Mul-Adds of an image",
+    "latency-ms": "milliseconds of an image",
+    "memory-bytes": "bytes of peak memory",
+    "embedding-bytes": "bytes of an image's embeddings in the gallery",
+    "parameters": "parameters",
+    "joules": "joules of an image",
+}
 EXAMPLES = """\
 examples:
   reid-lab frontier runs/ --max-mul-adds 5e8
@@ -24,50 +31,51 @@ def add(commands: Subparsers) -> None:
         "frontier",
         help="compare finished runs under a budget",
         description=(
-            "Finished runs as one table, plots and a page: accuracy against Mul-Adds, latency and "
-            "memory. Seeds of one method are pooled. With a limit: the best exit within it. A run "
-            "whose files are malformed is left out with a note, and the status is 1."
+            "Compare finished runs in a table, plots and an HTML page: accuracy against Mul-Adds, "
+            "latency and memory. Seeds of one method are pooled. With a limit, print the best exit "
+            "within it. A run with malformed files is left out with a note, and the status is 1."
         ),
         epilog=EXAMPLES,
     )
-    parser.add_argument("runs", nargs="*", type=Path, help="run folders, or folders that hold some")
+    parser.add_argument(
+        "runs", nargs="*", type=Path, help="run folders, or folders with runs at any depth"
+    )
     parser.add_argument(
         "--from", dest="table", type=Path, help="draw a frontier.csv again, instead of runs"
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("frontier"), help="folder to write, %(default)s/"
+        "--out", type=Path, default=Path("frontier"), help="output folder; default: %(default)s/"
     )
     parser.add_argument(
         "--dataset",
-        help="only this one: its name, or the key 1f3c of synthetic@1f3c",
+        help="show only this data set: its name, or the key 1f3c of synthetic@1f3c",
     )
     parser.add_argument(
-        "--published", action="store_true", help="draw the papers' numbers for the same data set"
+        "--published", action="store_true", help="also draw published results on the same data set"
     )
     parser.add_argument(
         "--average",
         action="store_true",
-        help="also the mean over all data sets, of methods with the same name on each",
+        help="also write the mean over all data sets, for methods with the same name on each",
     )
     parser.add_argument(
         "--transfer",
         action="store_true",
-        help="only checkpoints on data sets that they were not trained on, by pair of data sets",
+        help="show only tests on a data set that the checkpoint was not trained on",
     )
     parser.add_argument(
         "--metric",
         choices=("rank1", "mAP"),
         default="rank1",
-        help="of the best under a budget, %(default)s",
+        help="metric that selects the best under a budget; default: %(default)s",
     )
     parser.add_argument(
         "--cost",
         choices=("mul_adds", "latency", "energy"),
-        help="of the streams only those whose budgets are in this currency; all by default",
+        help="show only streams whose budgets are in this unit; default: all",
     )
-    for limit in LIMITS:
-        words = limit.replace("-", " ").replace("mul adds", "Mul-Adds")
-        parser.add_argument(f"--max-{limit}", type=_limit, help=f"bound on {words}")
+    for limit, words in LIMITS.items():
+        parser.add_argument(f"--max-{limit}", type=_limit, metavar="MAX", help=f"most {words}")
     parser.set_defaults(command=Command(work, check))
 
 

@@ -58,15 +58,21 @@ def work(args: argparse.Namespace) -> int:
 def _build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the gallery's folder")
     _embedding(parser)
-    parser.add_argument("--exit", help="of the network; default: the last one")
+    parser.add_argument("--exit", help="exit to embed at; default: the last one")
     parser.add_argument(
-        "--index", choices=INDEXES, default="flat", help="%(default)s, unless `plan` says otherwise"
+        "--index",
+        choices=INDEXES,
+        default="flat",
+        help="index of the search, see plan; default: %(default)s (exact)",
     )
     parser.add_argument(
-        "--metric", choices=("euclidean", "cosine"), default="euclidean", help="%(default)s"
+        "--metric",
+        choices=("euclidean", "cosine"),
+        default="euclidean",
+        help="distance; default: %(default)s",
     )
-    parser.add_argument("--half", action="store_true", help="keep float16: half the bytes")
-    parser.add_argument("--overwrite", action="store_true", help="replace a gallery of that name")
+    parser.add_argument("--half", action="store_true", help="store float16, half the bytes")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing gallery")
     add_pattern(parser)
 
 
@@ -86,22 +92,26 @@ def _search(parser: argparse.ArgumentParser) -> None:
         help="queries: images, folders with subfolders, CSV files with a column path (and box), or "
         ".npz and .parquet files of `reid-lab embed`, which need no --checkpoint",
     )
-    parser.add_argument("--boxes", type=Path, help="a CSV file of the boxes in one image")
+    parser.add_argument(
+        "--boxes", type=Path, help="if --image is one image: a CSV file of the boxes in it"
+    )
     parser.add_argument(
         "--exit",
-        help="of the queries, if the network was trained with model.shared_space=true; default: "
-        "the gallery's",
+        help="exit of the queries; another one than the gallery's needs a network trained with "
+        "model.shared_space=true; default: the gallery's",
     )
     _pool(parser)
-    parser.add_argument("--top", type=count, default=10, help="matches of each, %(default)s")
+    parser.add_argument(
+        "--top", type=count, default=10, help="matches for each query; default: %(default)s"
+    )
     parser.add_argument(
         "--false-accept-rate",
         type=share,
         metavar="RATE",
-        help="also say whether each query is known, unknown or ambiguous, at this rate, such as "
-        "0.01; see calibrate",
+        help="also print whether each query is known, unknown or ambiguous at this rate, as 0.01; "
+        "see calibrate",
     )
-    _where(parser, "search only images for which a filter holds")
+    _where(parser, "search only images that match a filter")
     _store(parser, ("folder", "milvus"), "folder")
     parser.add_argument(
         "--out", type=Path, help="write a file instead of a table: .jsonl, .csv, .parquet or .html"
@@ -112,63 +122,75 @@ def _load(parser: argparse.ArgumentParser) -> None:
     _gallery(parser)
     _store(parser, ("milvus",), "milvus")
     parser.add_argument(
-        "--batch-size", type=batch_size, default=1000, help="images sent at a time, %(default)s"
+        "--batch-size",
+        type=batch_size,
+        default=1000,
+        help="images sent at a time; default: %(default)s",
     )
 
 
 def _store(parser: argparse.ArgumentParser, choices: tuple[str, ...], default: str) -> None:
-    parser.add_argument("--store", choices=choices, default=default, help="%(default)s")
+    parser.add_argument(
+        "--store", choices=choices, default=default, help="vector store; default: %(default)s"
+    )
     parser.add_argument(
         "--uri",
         default="people.db",
-        help="of Milvus: a file, or a server such as http://host:19530; %(default)s",
+        help="Milvus: a file, or a server such as http://host:19530; default: %(default)s",
     )
-    parser.add_argument("--collection", default="people", help="in Milvus, %(default)s")
-    parser.add_argument("--token", default="", help="of a Milvus server, user:password")
+    parser.add_argument(
+        "--collection", default="people", help="Milvus collection; default: %(default)s"
+    )
+    parser.add_argument("--token", default="", help="token of a Milvus server, user:password")
 
 
 def _remove(parser: argparse.ArgumentParser) -> None:
     _gallery(parser)
-    parser.add_argument("--pid", nargs="+", default=[], metavar="NAME", help="of these people")
-    parser.add_argument("--file", nargs="+", type=Path, default=[], help="of these image files")
-    _where(parser, "only images for which a filter holds")
-    parser.add_argument("--dry-run", action="store_true", help="show them, remove nothing")
+    parser.add_argument("--pid", nargs="+", default=[], metavar="NAME", help="people to remove")
+    parser.add_argument("--file", nargs="+", type=Path, default=[], help="image files to remove")
+    _where(parser, "only images that match a filter")
+    parser.add_argument("--dry-run", action="store_true", help="list the images, remove nothing")
 
 
 def _calibrate(parser: argparse.ArgumentParser) -> None:
     _gallery(parser)
     parser.add_argument(
-        "--rates", type=share, nargs="+", help="false-accept rates; default: 0.5 to the lowest"
+        "--rates",
+        type=share,
+        nargs="+",
+        help="false-accept rates; default: from 0.5 down to the lowest that the images can show",
     )
-    parser.add_argument("--most", type=count, default=2000, help="queries at most, %(default)s")
+    parser.add_argument(
+        "--most", type=count, default=2000, help="most queries; default: %(default)s"
+    )
     parser.add_argument(
         "--checkpoint",
         type=Path,
-        help="take its thresholds, or those of its run's test, instead of fitting them",
+        help="use the thresholds of this checkpoint, or of its run's test, instead of fitting them",
     )
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "gallery", type=Path, help="its folder, or a file of reid-lab embed (.npz, .parquet)"
+        "gallery", type=Path, help="gallery folder, or a file of reid-lab embed (.npz, .parquet)"
     )
     parser.add_argument(
         "--hidden",
         choices=("itself", "same_person_and_camera", "same_camera"),
         default="itself",
-        help="from a query; itself is all against all, same_person_and_camera as Market-1501; "
-        "%(default)s",
+        help="images that are hidden from a query: itself is all against all, "
+        "same_person_and_camera is Market-1501's protocol; default: %(default)s",
     )
-    parser.add_argument("--most", type=count, help="queries at most; default: every image")
+    parser.add_argument("--most", type=count, help="most queries; default: all images")
     parser.add_argument(
-        "--metric", choices=("euclidean", "cosine"), help="of a file; default: euclidean"
+        "--metric", choices=("euclidean", "cosine"), help="distance for a file; default: euclidean"
     )
-    parser.add_argument("--out", type=Path, help="write a file, too: .jsonl, .csv or .parquet")
+    parser.add_argument("--out", type=Path, help="also write a file: .jsonl, .csv or .parquet")
 
 
 def _people(parser: argparse.ArgumentParser) -> None:
     _gallery(parser)
-    _where(parser, "only images for which a filter holds")
+    _where(parser, "list only people with images that match a filter")
 
 
 def _where(parser: argparse.ArgumentParser, does: str) -> None:
@@ -191,25 +213,30 @@ def _link(parser: argparse.ArgumentParser) -> None:
             name,
             type=Path,
             metavar=name.upper(),
-            help="of one camera: a folder of tracklets (folders of images), a CSV file with a "
-            "column tracklet, or a file of reid-lab embed",
+            help="tracklets of one camera: a folder with a folder of images for each, a CSV file "
+            "with a column tracklet, or a file of reid-lab embed",
         )
     add_network(parser, required=False)
-    parser.add_argument("--exit", help="of the network; default: the last one, or the gallery's")
     parser.add_argument(
-        "--threshold", type=positive, help="tracklets that are farther apart are two people"
+        "--exit", help="exit to embed at; default: the --gallery's, else the last one"
     )
     parser.add_argument(
-        "--gallery", type=Path, help="whose exit, metric and threshold of pairs are used"
+        "--threshold", type=positive, help="largest distance of two tracklets of one person"
     )
     parser.add_argument(
-        "--false-accept-rate", type=share, metavar="RATE", help="of that threshold, such as 0.01"
+        "--gallery", type=Path, help="gallery to take the exit, metric and threshold from"
+    )
+    parser.add_argument(
+        "--false-accept-rate",
+        type=share,
+        metavar="RATE",
+        help="false-accept rate of the gallery's threshold for pairs, such as 0.01",
     )
     parser.add_argument(
         "--metric",
         choices=("euclidean", "cosine"),
         default="euclidean",
-        help="without --gallery, %(default)s",
+        help="distance, if there is no --gallery; default: %(default)s",
     )
     parser.add_argument("--out", type=Path, help="write a file: .jsonl, .csv or .parquet")
 
@@ -217,12 +244,13 @@ def _link(parser: argparse.ArgumentParser) -> None:
 def _upgrade(parser: argparse.ArgumentParser) -> None:
     _gallery(parser)
     add_network(parser)
-    parser.add_argument("--exit", help="of the new network; default: the last one")
+    parser.add_argument("--exit", help="exit to embed at; default: the last one")
+    parser.add_argument("--images", type=Path, help="folder of the images, if they were moved")
     parser.add_argument(
-        "--images", type=Path, help="the folder of the images, if they are not where they were"
-    )
-    parser.add_argument(
-        "--most", type=count, default=1000, help="queries of the comparison, %(default)s"
+        "--most",
+        type=count,
+        default=1000,
+        help="most queries of the comparison; default: %(default)s",
     )
     parser.add_argument("--dry-run", action="store_true", help="embed and compare, do not swap")
     parser.add_argument(
@@ -232,42 +260,51 @@ def _upgrade(parser: argparse.ArgumentParser) -> None:
 
 def _plan(parser: argparse.ArgumentParser) -> None:
     _gallery(parser)
-    parser.add_argument("--size", type=count, help="images to plan for")
+    parser.add_argument(
+        "--size", type=count, help="size of the gallery to plan for; default: its present size"
+    )
     parser.add_argument(
         "--queries", type=Path, help="a gallery of queries; default: images of GALLERY itself"
     )
-    parser.add_argument("--most", type=count, default=200, help="queries at most, %(default)s")
     parser.add_argument(
-        "--depth", type=count, default=100, help="images that a list holds, %(default)s"
+        "--most", type=count, default=200, help="most queries; default: %(default)s"
+    )
+    parser.add_argument(
+        "--depth", type=count, default=100, help="length of a ranked list; default: %(default)s"
     )
     parser.add_argument(
         "--store",
         choices=("folder", "milvus"),
         default="folder",
-        help="milvus measures Milvus Lite, too; %(default)s",
+        help="milvus also measures Milvus Lite; default: %(default)s",
     )
 
 
 def _gallery(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("gallery", type=Path, help="its folder")
+    parser.add_argument("gallery", type=Path, help="gallery folder")
 
 
 def _pool(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pool",
         choices=("tracklet",),
-        help="one query for each tracklet, the mean of its images: those of a folder, or of the "
-        "column tracklet of a file",
+        help="make each tracklet one query, the mean of its images; a tracklet is a folder, or a "
+        "name in a file's column tracklet",
     )
 
 
 def add_network(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument(
-        "--checkpoint", type=Path, required=required, help="of a run: .../last.ckpt"
+        "--checkpoint",
+        type=Path,
+        required=required,
+        help="checkpoint of a run, such as .../last.ckpt",
     )
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; auto takes a GPU")
     parser.add_argument(
-        "--batch-size", type=batch_size, default=64, help="images at a time, %(default)s"
+        "--device", default="auto", help="cpu, cuda, cuda:1; default: auto, a GPU if there is one"
+    )
+    parser.add_argument(
+        "--batch-size", type=batch_size, default=64, help="images at a time; default: %(default)s"
     )
 
 
@@ -294,20 +331,25 @@ def _embedding(parser: argparse.ArgumentParser) -> None:
         help="for a folder: a CSV file with a column path, relative to it; pid and camid name "
         "people and cameras, any other column is kept (time, site, ...)",
     )
-    parser.add_argument("--strict", action="store_true", help="status 1 if an image is broken")
+    parser.add_argument(
+        "--strict", action="store_true", help="exit with status 1 if an image cannot be read"
+    )
 
 
 ACTIONS = {
     "build": (_build, "embed a folder of images"),
     "add": (_add, "embed the new images of a folder"),
     "search": (_search, "find the people of query images"),
-    "load": (_load, "load a gallery into Milvus; a killed load goes on"),
+    "load": (_load, "load a gallery into Milvus"),
     "link": (_link, "match the tracklets of two cameras one to one"),
-    "upgrade": (_upgrade, "embed all images by a new model, compare, and swap"),
-    "remove": (_remove, "remove images of people from the disk"),
-    "calibrate": (_calibrate, "fit thresholds for known and unknown people"),
-    "evaluate": (_evaluate, "measure accuracies: each image is a query, all others its gallery"),
+    "upgrade": (_upgrade, "embed all images with a new model, compare, and swap"),
+    "remove": (_remove, "delete people or images"),
+    "calibrate": (_calibrate, "fit thresholds that tell known from unknown people"),
+    "evaluate": (
+        _evaluate,
+        "measure Rank-1 and mAP: each image is a query, all others its gallery",
+    ),
     "people": (_people, "list the people of a gallery"),
     "info": (_info, "show what a gallery holds"),
-    "plan": (_plan, "measure what each index costs and loses"),
+    "plan": (_plan, "measure time, memory and recall of each index"),
 }

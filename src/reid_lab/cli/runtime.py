@@ -8,7 +8,7 @@ from pathlib import Path
 from reid_lab.cli.command import Command, Subparsers, batch_size, count, share
 
 EXAMPLES = """\
-status: 0 all images were read, 1 failed, or some images cannot be read: they are named
+status: 0 all images were read, 1 an error, or some images cannot be read (they are listed)
 
 examples:
   reid-lab runtime exported images/*.jpg --out embeddings.npz
@@ -23,25 +23,43 @@ def add(commands: Subparsers) -> None:
         description="Embed images with an exported network: onnxruntime, no torch.",
         epilog=EXAMPLES,
     )
-    parser.add_argument("folder", type=Path, help="of the export")
-    parser.add_argument("images", type=Path, nargs="+", help="files, or folders with subfolders")
-    parser.add_argument("--out", type=Path, help="write every exit's embeddings, .npz or .parquet")
-    parser.add_argument("--gallery", type=Path, help="print the matches in a saved gallery")
+    parser.add_argument("folder", type=Path, help="folder that reid-lab export wrote")
+    parser.add_argument(
+        "images", type=Path, nargs="+", help="image files, or folders with subfolders"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="write the embeddings of all exits, .npz or .parquet"
+    )
+    parser.add_argument("--gallery", type=Path, help="search this gallery and print the matches")
     parser.add_argument(
         "--exit",
-        help="of the queries, if the network was trained with model.shared_space=true; default: "
-        "the gallery's",
+        help="exit of the queries; another one than the gallery's needs a network trained with "
+        "model.shared_space=true; default: the gallery's",
     )
-    parser.add_argument("--top", type=count, default=10, help="matches of each, %(default)s")
-    parser.add_argument("--where", default="", metavar="FILTER", help="search only such images")
+    parser.add_argument(
+        "--top", type=count, default=10, help="matches for each query; default: %(default)s"
+    )
+    parser.add_argument(
+        "--where",
+        default="",
+        metavar="FILTER",
+        help='search only images that match, such as "site=north"',
+    )
     parser.add_argument(
         "--false-accept-rate",
         type=share,
         metavar="RATE",
-        help="first a line for each image: known, unknown or ambiguous",
+        help="also print whether each image is known, unknown or ambiguous at this rate, as 0.01",
     )
-    parser.add_argument("--batch-size", type=batch_size, default=32, help="%(default)s")
-    parser.add_argument("--threads", type=int, default=0, help="0 takes all cores")
+    parser.add_argument(
+        "--batch-size", type=batch_size, default=32, help="images at a time; default: %(default)s"
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=0,
+        help="threads of the network; default: %(default)s, all cores",
+    )
     parser.set_defaults(command=Command(work, check))
 
 

@@ -26,49 +26,97 @@ def add(commands: Subparsers) -> None:
         description="Serve search, verification and enrolment over HTTP: onnxruntime, no torch.",
         epilog=EXAMPLES,
     )
-    parser.add_argument("--model", type=Path, required=True, help="what reid-lab export wrote")
     parser.add_argument(
-        "--people", type=Path, required=True, help="file of the known people; made if missing"
+        "--model", type=Path, required=True, help="folder that reid-lab export wrote"
+    )
+    parser.add_argument(
+        "--people",
+        type=Path,
+        required=True,
+        help="SQLite file of the known people; created if missing",
     )
     parser.add_argument(
         "--gallery",
         type=Path,
         nargs="+",
         default=[],
-        help="galleries of the same images to add, one for each exit at which queries may exit",
+        help="galleries of the same images to add to the people, one for each exit in use",
     )
     parser.add_argument(
-        "--run", type=Path, help="tested run of the checkpoint: the page shows its frontier"
+        "--run", type=Path, help="run of the checkpoint: the page shows the accuracies of its test"
     )
-    parser.add_argument("--metric", choices=("euclidean", "cosine"), help="of a new file")
+    parser.add_argument(
+        "--metric", choices=("euclidean", "cosine"), help="metric of a new --people file"
+    )
     target = parser.add_mutually_exclusive_group()
     target.add_argument(
-        "--budget-ms", type=positive, help="time of a query from arrival to answer; exits early"
+        "--budget-ms",
+        type=positive,
+        help="milliseconds from a query's arrival to its answer; queries exit early to keep it",
     )
-    target.add_argument("--mul-adds", type=float, help="mean Mul-Adds of a query; exits early")
-    parser.add_argument(
-        "--policy", choices=("margin", "distance"), default="margin", help="%(default)s"
+    target.add_argument(
+        "--mul-adds", type=float, help="mean Mul-Adds of a query; queries exit early to keep it"
     )
-    parser.add_argument("--batch-size", type=batch_size, default=32, help="%(default)s")
-    parser.add_argument("--threads", type=int, default=0, help="0 takes all cores")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at, %(default)s")
-    parser.add_argument("--port", type=int, default=8000, help="%(default)s; 0 takes a free one")
     parser.add_argument(
-        "--allow-host", nargs="+", default=[], help="other names under which it is reached"
+        "--policy",
+        choices=("margin", "distance"),
+        default="margin",
+        help="confidence by which queries exit; default: %(default)s",
     )
-    parser.add_argument("--max-mib", type=count, default=16, help="of a request, %(default)s")
-    parser.add_argument("--max-images", type=count, default=64, help="of a request, %(default)s")
     parser.add_argument(
-        "--max-pixels", type=count, default=16_000_000, help="of a request, %(default)s"
+        "--batch-size",
+        type=batch_size,
+        default=32,
+        help="most images in a batch; default: %(default)s",
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=0,
+        help="threads of the network; default: %(default)s, all cores",
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; default: %(default)s"
+    )
+    parser.add_argument(
+        "--port", type=int, default=8000, help="port; 0 takes a free one; default: %(default)s"
+    )
+    parser.add_argument(
+        "--allow-host", nargs="+", default=[], help="other host names that requests may use"
+    )
+    parser.add_argument(
+        "--max-mib", type=count, default=16, help="most MiB of a request; default: %(default)s"
+    )
+    parser.add_argument(
+        "--max-images",
+        type=count,
+        default=64,
+        help="most images or boxes of a request; default: %(default)s",
+    )
+    parser.add_argument(
+        "--max-pixels",
+        type=count,
+        default=16_000_000,
+        help="most pixels of a request, over all its images; default: %(default)s",
     )
     parser.add_argument(
         "--max-wait-ms",
         type=positive,
         default=2000.0,
-        help="a request whose answer would take longer is refused by 503, %(default)s",
+        help="refuse a request with 503 if its answer would take longer; default: %(default)s",
     )
-    parser.add_argument("--max-seconds", type=positive, default=30.0, help="%(default)s")
-    parser.add_argument("--max-requests", type=count, default=64, help="at a time, %(default)s")
+    parser.add_argument(
+        "--max-seconds",
+        type=positive,
+        default=30.0,
+        help="most seconds to receive a request, and to answer it; default: %(default)s",
+    )
+    parser.add_argument(
+        "--max-requests",
+        type=count,
+        default=64,
+        help="most requests at a time; default: %(default)s",
+    )
     parser.set_defaults(command=Command(work, check, interrupted="stopped"))
 
 

@@ -26,23 +26,28 @@ def add(commands: Subparsers) -> None:
     )
     add_network(parser)
     parser.add_argument(
-        "--images", type=Path, required=True, help="a folder, a CSV file as of embed, or an image"
+        "--images",
+        type=Path,
+        required=True,
+        help="a folder, a CSV file as for reid-lab embed, or an image",
     )
-    parser.add_argument("--out", type=Path, required=True, help="the folder to write to")
+    parser.add_argument("--out", type=Path, required=True, help="output folder")
     parser.add_argument(
         "--temperatures",
         type=positive,
         nargs="+",
         default=FIGURE_5,
         metavar="T",
-        help="default: %(default)s, those of the paper's figure 5",
+        help="temperatures; default: those of the paper's figure 5, %(default)s",
     )
-    parser.add_argument("--exit", metavar="NAME", help="default: the last one with a classifier")
+    parser.add_argument(
+        "--exit", metavar="NAME", help="exit to use; default: the last one with a classifier"
+    )
     parser.add_argument(
         "--count",
         type=count,
         default=4,
-        help="images, spread evenly over all; default: %(default)s",
+        help="number of images, spread evenly over all; default: %(default)s",
     )
     parser.set_defaults(command=Command(work))
 

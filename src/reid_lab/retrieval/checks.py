@@ -58,7 +58,7 @@ def as_ids(name: str, values: Tensor | np.ndarray | Sequence[int]) -> Tensor:
     ids = as_tensor(name, values)
     if ids.ndim != 1 or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise UserError(
-            f"{name} must be whole numbers (N,), one an image; these are {tuple(ids.shape)} "
+            f"{name} must be whole numbers (N,), one per image; these are {tuple(ids.shape)} "
             f"{ids.dtype}"
         )
     return ids.cpu().long()
@@ -84,10 +84,11 @@ def check_pair(query: Tensor, gallery: Tensor) -> None:
     """
     if query.shape[1] != gallery.shape[1]:
         raise UserError(
-            f"query embeddings have {query.shape[1]} dimensions, gallery {gallery.shape[1]}"
+            f"query embeddings have {query.shape[1]} dimensions, gallery embeddings "
+            f"{gallery.shape[1]}: embed both with the same model, at the same exit"
         )
     if not len(gallery):
-        raise UserError("the gallery is empty: there is nothing to rank")
+        raise UserError("the gallery is empty: give at least one gallery embedding")
 
 
 def row_sizes(rows: Tensor) -> Tensor:
@@ -155,6 +156,6 @@ def check_paths(name: str, paths: np.ndarray, boxes: np.ndarray | None = None) -
         if image in seen:
             raise UserError(
                 f"{name} row {row} is the same image as row {seen[image]} ({path}): an image that "
-                "is there twice counts twice, leave one out"
+                "is listed twice would count twice, remove one"
             )
         seen[image] = row

@@ -47,7 +47,9 @@ class Ids:
         counts = {name: len(values) for name, values in given.items() if values is not None}
         if len(set(counts.values())) > 1:
             listed = ", ".join(f"{count} {name}" for name, count in counts.items())
-            raise UserError(f"ids of the same images differ in number: {listed}")
+            raise UserError(
+                f"an image has one of each, but there are {listed}: give as many of each"
+            )
 
     @staticmethod
     def of(split: Split) -> Ids:
@@ -87,8 +89,8 @@ class Ids:
 class Exit:
     """One exit: `query` (Q, D) and `gallery` (G, D) float32, cumulative Mul-Adds an image.
 
-    A `reference` is what the exits are measured against, such as a colour histogram; no
-    budget policy may leave by it. `companions` (C, D) are there where the images are.
+    A `reference` is what the exits are measured against, such as a colour histogram; no query
+    exits at it. `companions` (C, D) are given if `Embeddings.companions` is.
     Arrays become tensors; other kinds of numbers stay and are ranked in float32. `signs` (D,)
     of 1 and -1: it ranks by the sum of signs times squared differences, and ignores the metric.
     """
@@ -129,13 +131,18 @@ class Embeddings:
             if (len(e.query), len(e.gallery)) != (len(self.query), len(self.gallery)):
                 raise UserError(
                     f"exit {name!r} has {len(e.query)} query and {len(e.gallery)} gallery "
-                    f"embeddings for {len(self.query)} and {len(self.gallery)} images"
+                    f"embeddings for {len(self.query)} query and {len(self.gallery)} gallery "
+                    "images: give one for each image"
                 )
             check_rows(f"exit {name!r}: query", e.query, self.query.paths)
             check_rows(f"exit {name!r}: gallery", e.gallery, self.gallery.paths)
             if self.companions is not None:
                 if e.companions is None or len(e.companions) != len(self.companions):
-                    raise UserError(f"exit {name!r} needs {len(self.companions)} companions")
+                    given = 0 if e.companions is None else len(e.companions)
+                    raise UserError(
+                        f"exit {name!r} needs {len(self.companions)} companions, an embedding for "
+                        f"each image; it has {given}"
+                    )
                 check_rows(f"exit {name!r}: companions", e.companions, self.companions.paths)
         check_paths("query", self.query.paths, self.query.boxes)
         check_paths("gallery", self.gallery.paths, self.gallery.boxes)

@@ -16,10 +16,10 @@ CMC_RANKS = (1, 5, 10, 20)
 class Ranking:
     """Results of Q queries in T trials (T is 1 except for random galleries).
 
-    All (T, Q). `first` int64: 0-based position of the first match. `ap`: average precision,
-    plain. `ap_trapezoid`: the same by the trapezoid rule. `inp`: matches / position of the
-    last one (Ye et al., TPAMI 2021). `answerable` bool: has a match; the others hold 0 where
-    it has none, and such a query is excluded from the accuracies.
+    All (T, Q). `first` int64: 0-based rank of the first match. `ap`: average precision.
+    `ap_trapezoid`: the same by the trapezoid rule. `inp`: matches / position of the
+    last one (Ye et al., TPAMI 2021). `answerable` bool: the query has a match. Queries
+    without a match have 0 elsewhere, and are excluded from the accuracies.
 
     Raises:
         NoMatchError: an accuracy is read and no query is answerable.
@@ -115,7 +115,8 @@ class Ranking:
         if not bool(self.answerable.any()):
             raise NoMatchError(
                 f"none of {self.answerable.shape[1]} queries has a gallery image of the same "
-                "person that it may see: no accuracy is defined; check pids and cameras"
+                "person that the protocol does not hide: no accuracy is defined; check pids and "
+                "camids"
             )
         return values[self.answerable].double().mean().item()
 

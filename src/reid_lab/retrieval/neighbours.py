@@ -36,7 +36,7 @@ def smallest(distances: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     columns = distances.shape[1]
     if not 0 < k <= columns:
-        raise UserError(f"{k} neighbours of {columns} images: ask for 1 to {columns}")
+        raise UserError(f"{k} neighbours of {columns} images: allowed are 1 to {columns}")
     more = min(k + 1, columns)
     values, index = _smallest_unordered(distances, more)
     tied = (values[:, 1:] == values[:, :-1]).any(1).nonzero().flatten()

@@ -57,7 +57,7 @@ class PCA:
         if not 0 < dim <= len(self.variances):
             raise UserError(
                 f"pca={dim}, but the training embeddings have {len(self.variances)} principal "
-                "directions (the smaller of D and N - 1): ask for as many or fewer"
+                "components (the smaller of D and N - 1): set at most that many"
             )
         return replace(self, components=self.components[:, :dim], variances=self.variances[:dim])
 

@@ -1,8 +1,8 @@
 """The ranks of the matches of each query, counted block by block in bounded memory.
 
-A match stands behind what is nearer, and behind what is as far and comes before it in the
-gallery. Rows of plain distances are sorted (which a CPU does many numbers at a time, unlike
-an argsort) and the matches looked up; only the few ties are looked at one by one.
+The rank of a match is the number of gallery images that are nearer, ties broken by gallery
+index. Rows of plain distances are sorted (a CPU sorts many numbers at a time, unlike an argsort)
+and the matches looked up in them; only the few ties are compared one by one.
 """
 
 from __future__ import annotations
@@ -45,16 +45,24 @@ def rank(
     """Rank the gallery (G, D) for each query (Q, D).
 
     A match is a gallery image of the query's person that is not `hidden` (see Protocol).
-    Distractors (pid 0) and boxes without a person (pid -1) among the queries have none: like
-    all queries without a match they are not answerable. Equal distances rank in the gallery's
-    order, independent of memory, device and threads.
+    Queries of distractors (pid 0) and of boxes without a person (pid -1) have no match. Queries
+    without a match are excluded from the means. Ties are broken by gallery index, whatever the
+    memory, device and number of threads.
 
     All against all: `rank(rows, rows, ids, ids, hidden="itself")`.
 
     Args:
-        query: tensors or NumPy arrays of real numbers; compared in float32, see `Space.of`.
-        memory: bytes that the work may take beside the embeddings, see memory.py.
-        processes: those that rank together; each gets the whole ranking.
+        query: (Q, D), a tensor or NumPy array of real numbers; compared in float32.
+        gallery: (G, D), likewise.
+        query_ids: pids, camids and paths of the queries.
+        gallery_ids: those of the gallery.
+        metric: `euclidean`, `cosine`, `l1` or a `Mahalanobis` metric.
+        hidden: gallery images that are hidden from a query, see Protocol.
+        memory: most bytes to use beside the embeddings, see memory.py.
+        processes: processes that share the work; each returns the whole ranking.
+
+    Returns:
+        CMC, mAP and mINP: `ranking.rank1`, `.cmc(k)`, `.mAP`, `.mINP`, `.summary()`.
 
     Raises:
         UserError: empty gallery, different dimensions, rows that cannot be ranked, other
@@ -100,7 +108,10 @@ def check_images(query: Ids, gallery: Ids) -> None:
     """
     for name, ids in (("query", query), ("gallery", gallery)):
         if any(path is None for path in ids.paths):
-            raise UserError(f"hidden=itself: {name} images have no paths, by which they are told")
+            raise UserError(
+                f"hidden=itself: {name} images have no paths, which identify them: give a path for "
+                "each image"
+            )
         check_paths(name, ids.paths, ids.boxes)
     pids = dict(zip(gallery.images.tolist(), gallery.pids.tolist(), strict=True))
     for row, (image, pid) in enumerate(
@@ -136,8 +147,8 @@ class SpaceReranker(ABC):
         """As `ranking.rank`; `memory`: see `check_memory`."""
         if hidden == "itself":
             raise UserError(
-                "re-ranking compares a query with its neighbours, and with hidden=itself it is its "
-                "own nearest one: leave re-ranking out"
+                "re-ranking cannot be combined with hidden=itself, where each query is its own "
+                "nearest neighbour: leave re-ranking out"
             )
         space = Space.of(query, gallery, metric)
         check_sides(space, query_ids, gallery_ids)
@@ -217,7 +228,7 @@ class Known:
 
     def __init__(self, gallery: Ids, hidden: Hidden) -> None:
         if hidden not in get_args(Hidden):
-            raise UserError(f"hidden={hidden!r}: choose one of {', '.join(get_args(Hidden))}")
+            raise UserError(f"hidden={hidden!r}: available: {', '.join(get_args(Hidden))}")
         self.hidden, self.gallery, self.camids = hidden, gallery, gallery.camids
         self.pids, self.order = gallery.pids.sort(stable=True)
         self.distractor = (gallery.pids == -1).nonzero().flatten()
@@ -284,7 +295,7 @@ def _rank_rows(
 def places_of(distances: Tensor, far: Tensor, index: Tensor, pool: ThreadPoolExecutor) -> Tensor:
     """(q, M) 1-based places in `distances` (q, G) of the images `index`, which are `far` away.
 
-    Ascending in `far` (q, M), and in `index` where they are as far; infinity is padding.
+    Ascending in `far` (q, M), ties by `index`; infinity is padding.
     """
     nearer, tied = _count(distances, far, pool)
     place = torch.arange(distances.shape[1], device=distances.device)

@@ -223,8 +223,8 @@ class Space:
             raise UserError(f"{what} takes Euclidean distances: use metric euclidean or cosine")
         if self.signs is not None:
             raise UserError(
-                f"{what} takes Euclidean distances: this metric has negative directions, use "
-                "one whose are clipped"
+                f"{what} needs Euclidean distances, and this metric has negative directions: clip "
+                "them (model.kissme_clip=true of LOMO), or use another metric"
             )
 
 
@@ -247,7 +247,8 @@ def project(rows: Tensor, factor: Tensor) -> Tensor:
 def check_dimensions(learned: int, rows: Tensor) -> None:
     if learned != rows.shape[1]:
         raise UserError(
-            f"embeddings have {rows.shape[1]} dimensions, the metric was learned on {learned}"
+            f"embeddings have {rows.shape[1]} dimensions, the metric was learned on "
+            f"{learned}: use embeddings of the same features"
         )
 
 

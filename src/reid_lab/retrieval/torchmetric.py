@@ -56,7 +56,10 @@ class RankingMetric(Metric):
     ) -> None:
         super().__init__(**kwargs)
         if protocol.query == "multi" or protocol.tracklets:
-            raise UserError("the metric ranks single images: for pooled ones use evaluate")
+            raise UserError(
+                "the metric ranks single images: for pooled ones (multi-queries, tracklets) use "
+                "evaluate"
+            )
         self.metric, self.protocol, self.half_rows, self.memory = metric, protocol, half, memory
         for state in ("rows", "is_query", *IDS):
             self.add_state(state, [], dist_reduce_fx="cat")
@@ -85,8 +88,8 @@ class RankingMetric(Metric):
         lengths = {len(x) for x in (rows, asks, *ids)}
         if asks.ndim != 1 or len(lengths) > 1:
             raise UserError(
-                f"rows {tuple(rows.shape)} must be (N, D), and pids, camids, is_query and index "
-                f"(N,), as many: {sorted(lengths)}"
+                f"rows are {tuple(rows.shape)}: pids, camids, is_query and index must be (N,) with "
+                f"the same N, these have lengths {sorted(lengths)}"
             )
         check_rows("batch", rows, zeros_allowed=True)
         if not bool(kept.isfinite().all()):
@@ -94,7 +97,10 @@ class RankingMetric(Metric):
         images = sum(map(len, self.index))
         before = sum(map(len, self.rows)) // images if images else rows.shape[1]
         if before != rows.shape[1]:
-            raise UserError(f"embeddings had {before} dimensions, now they have {rows.shape[1]}")
+            raise UserError(
+                f"embeddings had {before} dimensions, now they have {rows.shape[1]}: call reset() "
+                "between models"
+            )
         if not len(rows):
             return
         self.rows.append(kept.flatten())  # one axis: a process without any gathers as well

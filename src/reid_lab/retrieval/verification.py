@@ -203,8 +203,8 @@ def check_distances(space: Space) -> None:
     """
     if space.signs is not None:
         raise UserError(
-            "verification counts distances of zero or more: this metric has negative "
-            "directions, use one whose are clipped"
+            "verification needs distances of zero or more, and this metric has negative "
+            "directions: clip them (model.kissme_clip=true of LOMO), or use another metric"
         )
 
 
