@@ -4,13 +4,15 @@
         --gallery g_stage1 g_stage2 g_stage3 g_fusion --out experiments/bench_serve/load.csv
 
 Closed loop: so many clients, each sends its next query when the last one is answered. Open loop:
-queries arrive at a fixed rate, twice what the whole network alone can take, answered or not.
+queries arrive at a fixed rate, twice what the whole network alone can take, answered or not;
+`errors` are those that the service refuses.
 Clients and service share the machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import csv
 import http.client
 import json
@@ -115,25 +117,46 @@ def closed(port: int, queries: Sequence[Query], clients: int, count: int) -> tup
 
 
 def opened(
-    port: int, queries: Sequence[Query], rate: float, seconds: float, senders: int = 48
+    port: int, queries: Sequence[Query], rate: float, seconds: float
 ) -> tuple[Measured, float]:
-    """Queries that arrive at `rate` a second; latency counts from when each was due."""
-    measured, numbers = Measured(), iter(range(int(rate * seconds)))
-    lock, begin = threading.Lock(), time.perf_counter() + 0.2
+    """Queries that arrive at `rate` a second, answered or not; each counts from when it was due.
 
-    def sender() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        while True:
-            with lock:
-                number = next(numbers, None)
-            if number is None:
-                return
-            due = begin + number / rate
-            time.sleep(max(0.0, due - time.perf_counter()))
-            query = queries[number % len(queries)]
-            measured.add(query, *post(connection, query), time.perf_counter() - due)
+    No query waits in the client: it takes a connection that is idle, or a new one.
+    """
+    measured = Measured()
+    return measured, asyncio.run(_open_loop(measured, port, queries, rate, seconds))
 
-    return measured, together([sender] * senders) - 0.2
+
+async def _open_loop(
+    measured: Measured, port: int, queries: Sequence[Query], rate: float, seconds: float
+) -> float:
+    idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def ask(query: Query, due: float) -> None:
+        stream = idle.pop() if idle else await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = stream
+        head = (
+            "POST /search HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n"
+            f"Content-Length: {len(query.body)}\r\n\r\n"
+        )
+        writer.write(head.encode() + query.body)
+        lines = (await reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
+        length = next(int(line[15:]) for line in lines if line.startswith("content-length:"))
+        content = await reader.readexactly(length)
+        measured.add(query, int(lines[0].split()[1]), content, time.perf_counter() - due)
+        idle.append(stream)
+
+    begin, tasks = time.perf_counter(), []
+    for number in range(int(rate * seconds)):
+        due = begin + number / rate
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        tasks.append(asyncio.create_task(ask(queries[number % len(queries)], due)))
+    await asyncio.gather(*tasks)
+    took = time.perf_counter() - begin
+    for _, writer in idle:
+        writer.close()
+    return took
 
 
 def together(work: Sequence[Callable[[], None]]) -> float:
@@ -173,7 +196,9 @@ class Server:
         self.process.wait()
 
 
-def row(arm: str, load: str, measured: Measured, seconds: float) -> dict[str, object]:
+def row(
+    arm: str, load: str, max_wait_ms: float, measured: Measured, seconds: float
+) -> dict[str, object]:
     times = np.array(measured.seconds) * 1_000
     count = len(times)
     p50, p95, p99 = np.quantile(times, [0.5, 0.95, 0.99]).round(1)
@@ -181,6 +206,7 @@ def row(arm: str, load: str, measured: Measured, seconds: float) -> dict[str, ob
     return {
         "arm": arm,
         "load": load,
+        "max_wait_ms": max_wait_ms,
         "queries": count,
         "errors": sum(measured.errors.values()),
         "queries_per_s": round(count / seconds, 1),
@@ -202,26 +228,32 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True, help="with query/, as Market-1501")
     parser.add_argument("--queries", type=int, default=2_000, help="of each closed loop")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--budgets-ms", type=float, nargs="+", default=[50.0])
+    parser.add_argument("--budgets-ms", type=float, nargs="*", default=[50.0])
     parser.add_argument("--seconds", type=float, default=20.0, help="of each open loop")
+    parser.add_argument("--max-requests", type=int, default=64, help="at a time")
+    parser.add_argument(
+        "--max-wait-ms", type=float, nargs="+", default=[2000.0], help="of the open loops"
+    )
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     queries, rows, capacity = read_queries(args.images), [], 0.0
     arms = {"last exit": ()} | {f"{ms:g} ms": ("--budget-ms", f"{ms:g}") for ms in args.budgets_ms}
     for arm, words in arms.items():
-        server = Server(args, *words)
-        try:
-            closed(server.port, queries, 8, 100)  # warms up
-            for clients in args.clients:
-                done = closed(server.port, queries, clients, args.queries)
-                rows.append(row(arm, f"{clients} clients", *done))
+        for wait in args.max_wait_ms:
+            limits = "--max-requests", str(args.max_requests), "--max-wait-ms", f"{wait:g}"
+            server = Server(args, *words, *limits)
+            try:
+                closed(server.port, queries, 8, 100)  # warms up
+                for clients in args.clients if wait == args.max_wait_ms[0] else ():
+                    done = closed(server.port, queries, clients, args.queries)
+                    rows.append(row(arm, f"{clients} clients", wait, *done))
+                    print(rows[-1], flush=True)
+                capacity = capacity or float(rows[-1]["queries_per_s"])  # type: ignore[arg-type]
+                done = opened(server.port, queries, 2 * capacity, args.seconds)
+                rows.append(row(arm, f"{2 * capacity:.0f} a second", wait, *done))
                 print(rows[-1], flush=True)
-            capacity = capacity or float(rows[-1]["queries_per_s"])  # type: ignore[arg-type]
-            done = opened(server.port, queries, 2 * capacity, args.seconds)
-            rows.append(row(arm, f"{2 * capacity:.0f} a second", *done))
-            print(rows[-1], flush=True)
-        finally:
-            server.stop()
+            finally:
+                server.stop()
     with args.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()

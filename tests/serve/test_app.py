@@ -414,7 +414,7 @@ def test_what_would_wait_too_long_is_refused(make: Make) -> None:
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(client.post, "/search", files=image)
         assert network.taken.acquire(timeout=10)
-        client.scheduler.load.pace_ms = 40_000.0  # type: ignore[attr-defined]
+        client.scheduler.load.batch_ms = 40_000.0  # type: ignore[attr-defined]
         for path in ("/search", "/enroll"):  # one image is ahead
             data = {"pid": "anna"} if path == "/enroll" else {}
             refused = client.post(path, files=image, data=data)

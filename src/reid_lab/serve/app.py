@@ -77,7 +77,14 @@ class Service:
         )
         return list(await asyncio.gather(*(asyncio.wrap_future(f) for f in futures)))
 
-    async def crops(self, body: ImagesBody) -> list[np.ndarray]:
+    async def crops(self, body: ImagesBody, arrived: float | None = None) -> list[np.ndarray]:
+        """Decode a body's images, unless the request is refused: that costs nothing then.
+
+        Raises:
+            BusyError: an answer would take too long.
+        """
+        images = body.images if body.boxes is None else body.boxes
+        self.scheduler.check_wait(len(images), arrived)
         return await run_in_threadpool(self._decoded, body)
 
     def _decoded(self, body: ImagesBody) -> list[np.ndarray]:
@@ -179,7 +186,8 @@ def _add_queries(app: FastAPI, service: Service) -> None:
     async def embed(request: Request) -> Json:
         """Embeddings of images or boxes: one exit each, or `every`."""
         body = await read_body(request, EmbedBody, limits)
-        crops, arrived = await service.crops(body), request.scope.get(ARRIVED)
+        arrived = request.scope.get(ARRIVED)
+        crops = await service.crops(body, arrived)
         found = await service.embed(crops, body.deadline_ms, body.every, arrived)
         return {"results": [{**_spent(e), "embeddings": _lists(e)} for e in found]}
 
@@ -187,7 +195,8 @@ def _add_queries(app: FastAPI, service: Service) -> None:
     async def search(request: Request) -> Json:
         """The nearest people of each image, box, or track."""
         body = await read_body(request, SearchBody, limits)
-        crops, arrived = await service.crops(body), request.scope.get(ARRIVED)
+        arrived = request.scope.get(ARRIVED)
+        crops = await service.crops(body, arrived)
         found = await service.embed(crops, body.deadline_ms, body.track, arrived)
         return {"results": await run_in_threadpool(_searched, service, body, found)}
 
@@ -197,7 +206,8 @@ def _add_queries(app: FastAPI, service: Service) -> None:
         body = await read_body(request, VerifyBody, limits)
         if not people.knows(body.pid):
             raise RequestError(404, f"unknown person {body.pid!r}")
-        crops, arrived = await service.crops(body), request.scope.get(ARRIVED)
+        arrived = request.scope.get(ARRIVED)
+        crops = await service.crops(body, arrived)
         found = await service.embed(crops, body.deadline_ms, False, arrived)
         return {"results": await run_in_threadpool(_verified, service, body, found)}
 
@@ -255,7 +265,7 @@ def _add_people(app: FastAPI, service: Service) -> None:
     async def enroll(request: Request) -> Json:
         """Add images of a person; they are on the disk when this answers."""
         body = await read_body(request, EnrollBody, service.limits)
-        crops = await service.crops(body)
+        crops = await service.crops(body, request.scope.get(ARRIVED))
         if not crops:
             raise RequestError(422, "there are no boxes to add")
         found = await service.embed(crops, None, True, request.scope.get(ARRIVED))

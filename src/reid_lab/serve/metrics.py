@@ -28,7 +28,7 @@ class Metrics:
         load = scheduler.load
         self._gauge("waiting_images", "Images that wait", lambda: load.waiting)
         self._gauge("budget_ms", "Mean budget of a query in force", lambda: load.budget_ms)
-        self._gauge("pace_ms", "Time of an image in the last batches", lambda: load.pace_ms)
+        self._gauge("batch_ms", "Time of the last batches", lambda: load.batch_ms)
         self._gauge("people", "Known people", lambda: people.count()[0])
         self._gauge("images", "Known images", lambda: people.count()[1])
         self._registry.register(_Totals(scheduler))

@@ -8,6 +8,7 @@ that into who exits where, so a service under load answers with earlier exits in
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter, deque
@@ -27,7 +28,7 @@ Policy = Literal["margin", "distance"]
 WINDOW = 512  # queries whose confidences an exit remembers
 HORIZON = 64  # queries over which a deviation from the planned shares is corrected
 PASSES = 5  # that are timed; their median counts
-SMOOTHING = 0.2  # weight of the newest batch in the time of an image
+SMOOTHING = 0.2  # weight of the newest batch in the time of one
 RESERVE = 0.1  # of a deadline, kept for what is not the network: matching, sending
 
 
@@ -116,7 +117,7 @@ class Load:
     late: int = 0
     mul_adds: float = 0.0
     refused: int = 0
-    pace_ms: float = 0.0  # of an image, as of the last batches
+    batch_ms: float = 0.0  # of the last batches
 
 
 class Scheduler:
@@ -156,7 +157,8 @@ class Scheduler:
         self._draws = Draws(len(self._names), seed=0)
         self._rule = RunningQuantile(np.ones(len(self._names)), HORIZON, WINDOW)
         self.costs = self._profile()
-        self.load.pace_ms = float(self.costs.ms[-1])
+        self.load.batch_ms = float(self.costs.ms[-1]) * batch
+        self._began = 0.0  # when the batch that runs was taken
         if target.mul_adds is not None:
             self._check(target.mul_adds)
         self._waiting: deque[WaitingImage] = deque()
@@ -193,21 +195,27 @@ class Scheduler:
                 raise BusyError(
                     f"{len(self._waiting)} images are waiting and {self.queue} may wait: try again"
                 )
-            self._check_wait(len(jobs), arrived)
+            self.check_wait(len(jobs), arrived)
             self._waiting.extend(jobs)
             self.load.waiting = len(self._waiting)
             self._changed.notify()
         return [job.future for job in jobs]
 
-    def _check_wait(self, images: int, arrived: float) -> None:
-        """Raises:
-        BusyError: an answer would take longer than `max_wait_ms`.
+    def check_wait(self, images: int, arrived: float | None = None) -> None:
+        """Check that so many images of a request that arrived then are taken.
+
+        Raises:
+            BusyError: an answer would take longer than `max_wait_ms`.
         """
+        arrived = self.clock() if arrived is None else arrived
         ahead = len(self._waiting) + self._running
         if self.max_wait_ms is None or not ahead:
             return
-        queued = self.load.pace_ms * ahead
-        wait = 1_000 * (self.clock() - arrived) + queued + self.load.pace_ms * images
+        now, one = self.clock(), self.load.batch_ms
+        rest = max(0.0, one - 1_000 * (now - self._began)) if self._running else 0.0
+        queued = rest + one * math.ceil(len(self._waiting) / self.batch)
+        own = rest + one * math.ceil((len(self._waiting) + images) / self.batch)
+        wait = 1_000 * (now - arrived) + own
         if wait > self.max_wait_ms:
             self.load.refused += images
             raise BusyError(
@@ -254,7 +262,7 @@ class Scheduler:
 
     def _work(self) -> None:
         while jobs := self._taken():
-            start, before = self.clock(), len(jobs)
+            before = len(jobs)
             jobs = [job for job in jobs if not self._expired(job)]
             for part, run in ((True, self._embed), (False, self._stream)):
                 some = [job for job in jobs if job.every == part]
@@ -266,15 +274,15 @@ class Scheduler:
                     for job in some:
                         if not job.future.done():
                             job.future.set_exception(error)
-            self._done(before, len(jobs), self.clock() - start)
+            self._done(before, len(jobs))
 
-    def _done(self, taken: int, embedded: int, seconds: float) -> None:
-        """Count a batch, and learn from it how long an image takes."""
+    def _done(self, taken: int, embedded: int) -> None:
+        """Count a batch, and learn from it how long one takes."""
         with self._changed:
             self._running -= taken
             if embedded:
-                pace = 1_000 * seconds / embedded
-                self.load.pace_ms += SMOOTHING * (pace - self.load.pace_ms)
+                took = 1_000 * (self.clock() - self._began)
+                self.load.batch_ms += SMOOTHING * (took - self.load.batch_ms)
 
     def _taken(self) -> list[WaitingImage]:
         """The next batch, in the order of arrival; empty when the scheduler is closed."""
@@ -283,6 +291,7 @@ class Scheduler:
             count = min(len(self._waiting), self.batch)
             jobs = [self._waiting.popleft() for _ in range(count)]
             self._running += count
+            self._began = self.clock()
             self._plan(jobs, count + len(self._waiting))
             self.load.waiting = len(self._waiting)
         return jobs
