@@ -1,13 +1,13 @@
 """Name the people in a video: detect, embed, and search a gallery, frame by frame.
 
-    pip install 'reid-lab[export]' opencv-python-headless
+    pip install 'reid-lab[camera,export]'
     reid-lab export --checkpoint last.ckpt --out exported
     reid-lab gallery build --checkpoint last.ckpt --images people/ --exit fusion --out gallery
     reid-lab gallery calibrate gallery
     python docs/examples/camera.py --model exported --gallery gallery --video door.mp4
 
-`--video 0` is a webcam. Who is farther from everyone than the gallery's threshold is "unknown"; a
-gallery without thresholds names the nearest person. Without torch.
+`--video 0` is a webcam. A person who is farther from all gallery images than the gallery's
+threshold is "unknown"; without thresholds the nearest person is named. It needs no torch.
 
 The detector that is built in finds what moves in front of a camera that does not: replace it by
 `--detector MODULE:FUNCTION`, a function from a frame (H, W, 3) uint8 RGB to boxes (N, 4) xyxy in

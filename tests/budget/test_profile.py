@@ -147,7 +147,7 @@ def test_a_query_pays_for_the_searches_that_its_policy_needs(tmp_path: Path) -> 
         ({"threads": 77}, {}, "threads=77"),
         ({"mul_adds": 5}, {}, "another network or image size, exit 'stage1' has 10 Mul-Adds"),
         ({"gallery": 99}, {"gallery": 100}, "has gallery 99 on this machine, 100 is needed"),
-        ({"batch": 8}, {"batch": 32}, "has batch 8 .*32 is needed.*--batch 32"),
+        ({"batch": 8}, {"batch": 32}, "has batch 8 .*32 is needed.*--batch-size 32"),
         ({"precision": "bf16"}, {"precision": "32-true"}, "precision bf16"),
         ({"network_joules": np.nan}, {"currency": "energy"}, "no energy.*no meter.*cost=latency"),
     ],

@@ -94,7 +94,7 @@ def test_a_status_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
         ("gallery", "the following arguments are required: ACTION"),
         ("gallery info", "the following arguments are required: gallery"),
         ("export --out x", "the following arguments are required: --checkpoint"),
-        ("cost --batch 0", "argument --batch: 0 is less than 1"),
+        ("cost --batch-size 0", "argument --batch-size: 0 is less than 1"),
         ("doctor --sheet a.txt", "'a.txt' does not end in .png, .jpg, .jpeg"),
         ("frontier", "give run folders, as runs/*/, or --from frontier.csv"),
         ("frontier runs --max-mul-adds x", "x is not a number >= 0"),
@@ -108,6 +108,17 @@ def test_usage_errors_have_one_style(
     assert main(words.split()) == 2
     printed = capsys.readouterr()
     assert printed.err.startswith("error: ") and message in printed.err and not printed.out
+
+
+@pytest.mark.parametrize(
+    ("words", "dest", "default"),
+    [("cost --batch 7", "batch", 32), ("gallery calibrate g --most 7", "most", 2000)],
+)
+def test_old_names_of_options_work(words: str, dest: str, default: int) -> None:
+    name, *rest = words.split()
+    parser = tree()[1][name]
+    assert getattr(parser.parse_args(rest), dest) == 7
+    assert getattr(parser.parse_args(rest[:-2]), dest) == default
 
 
 def test_completions_come_from_the_tree(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -269,6 +269,6 @@ def command(path: Path, batch: int, gallery: int | None) -> str:
     checkpoint = path.parent / "last.ckpt"
     source = f"--checkpoint {checkpoint}" if checkpoint.is_file() else "+experiment=NAME"
     return (
-        f"reid-lab cost {source} --batch {max(batch, 1)} --gallery {gallery or 'IMAGES'} "
+        f"reid-lab cost {source} --batch-size {max(batch, 1)} --gallery {gallery or 'IMAGES'} "
         f"--profile {path}"
     )

@@ -63,6 +63,15 @@ def add_overrides(parser: Parser, example: str) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help=f"as for run: {example}")
 
 
+def add_renamed(
+    parser: argparse.ArgumentParser, new: str, old: str, dest: str, **options: Any
+) -> None:
+    """An option that had another name, which is still accepted and not shown in the help."""
+    parser.add_argument(new, dest=dest, metavar="N", **options)
+    hidden = {**options, "default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
+    parser.add_argument(old, dest=dest, **hidden)
+
+
 def parse(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
     """The arguments of a subcommand. Exits with status 2 if they are wrong."""
     own: Command | None = parser.get_default("command")  # a parser of actions has none

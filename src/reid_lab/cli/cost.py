@@ -5,13 +5,21 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reid_lab.cli.command import Command, Subparsers, add_overrides, batch_size, count, positive
+from reid_lab.cli.command import (
+    Command,
+    Subparsers,
+    add_overrides,
+    add_renamed,
+    batch_size,
+    count,
+    positive,
+)
 
 EXAMPLES = """\
 examples:
-  reid-lab cost +experiment=dare_market --batch 32
+  reid-lab cost +experiment=dare_market --batch-size 32
   reid-lab cost --checkpoint last.ckpt --gallery 19732 --csv cost.csv
-  reid-lab cost --checkpoint last.ckpt --gallery 19732 --batch 32 --profile profile.csv
+  reid-lab cost --checkpoint last.ckpt --gallery 19732 --batch-size 32 --profile profile.csv
   reid-lab cost --suggest-exits backbone=resnet50 dataset=market1501 dataset.root=data/market
 """
 
@@ -31,8 +39,14 @@ def add(commands: Subparsers) -> None:
     parser.add_argument(
         "--checkpoint", type=Path, help="measure the network of this checkpoint, at its image size"
     )
-    parser.add_argument(
-        "--batch", type=batch_size, default=32, help="batch size for images/s; default: %(default)s"
+    add_renamed(
+        parser,
+        "--batch-size",
+        "--batch",
+        dest="batch",
+        type=batch_size,
+        default=32,
+        help="batch size for images/s; default: %(default)s",
     )
     parser.add_argument(
         "--repeats", type=count, default=50, help="most timed passes of each; default: %(default)s"
@@ -65,7 +79,7 @@ def add(commands: Subparsers) -> None:
         "--profile",
         type=Path,
         metavar="FILE",
-        help="also measure a query at batch size 1 and --batch, with its search of --gallery "
+        help="also measure a query at batch size 1 and --batch-size, with its search of --gallery "
         "images, for budgets in ms and joules; runs look for profile.csv beside the checkpoint",
     )
     parser.add_argument(

@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reid_lab.cli.command import Command, Subparsers, batch_size, count, positive, share
+from reid_lab.cli.command import (
+    Command,
+    Subparsers,
+    add_renamed,
+    batch_size,
+    count,
+    positive,
+    share,
+)
 
 STORED = ("people", "info", "remove")  # actions that need no torch
 INDEXES = ("flat", "ivf", "hnsw", "ivf_pq", "sq8")
@@ -160,8 +168,14 @@ def _calibrate(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="false-accept rates; default: from 0.5 down to the lowest that the images can show",
     )
-    parser.add_argument(
-        "--most", type=count, default=2000, help="most queries; default: %(default)s"
+    add_renamed(
+        parser,
+        "--max-queries",
+        "--most",
+        dest="most",
+        type=count,
+        default=2000,
+        help="most queries; default: %(default)s",
     )
     parser.add_argument(
         "--checkpoint",
@@ -181,7 +195,14 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
         help="images that are hidden from a query: itself is all against all, "
         "same_person_and_camera is Market-1501's protocol; default: %(default)s",
     )
-    parser.add_argument("--most", type=count, help="most queries; default: all images")
+    add_renamed(
+        parser,
+        "--max-queries",
+        "--most",
+        dest="most",
+        type=count,
+        help="most queries; default: all images",
+    )
     parser.add_argument(
         "--metric", choices=("euclidean", "cosine"), help="distance for a file; default: euclidean"
     )
@@ -246,8 +267,11 @@ def _upgrade(parser: argparse.ArgumentParser) -> None:
     add_network(parser)
     parser.add_argument("--exit", help="exit to embed at; default: the last one")
     parser.add_argument("--images", type=Path, help="folder of the images, if they were moved")
-    parser.add_argument(
+    add_renamed(
+        parser,
+        "--max-queries",
         "--most",
+        dest="most",
         type=count,
         default=1000,
         help="most queries of the comparison; default: %(default)s",
@@ -266,8 +290,14 @@ def _plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--queries", type=Path, help="a gallery of queries; default: images of GALLERY itself"
     )
-    parser.add_argument(
-        "--most", type=count, default=200, help="most queries; default: %(default)s"
+    add_renamed(
+        parser,
+        "--max-queries",
+        "--most",
+        dest="most",
+        type=count,
+        default=200,
+        help="most queries; default: %(default)s",
     )
     parser.add_argument(
         "--depth", type=count, default=100, help="length of a ranked list; default: %(default)s"

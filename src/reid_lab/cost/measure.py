@@ -74,7 +74,7 @@ def measure(args: Namespace) -> int:
 
 
 def _profile(m: Measured, args: Namespace, effort: Effort) -> None:
-    """Measure one query at a time, and `--batch` of them; add both to the file `--profile`."""
+    """Measure one query at a time, and `--batch-size` of them; add both to the file `--profile`."""
     batches = sorted({1, args.batch})
     precision = str(m.precision.precision)
     with show.working():
