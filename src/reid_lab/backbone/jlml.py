@@ -118,7 +118,7 @@ class JLMLResNet39(nn.Module):
     def __init__(self, parts: int = 4, dim: int = 1024, shared_stem: bool = True) -> None:
         super().__init__()
         if dim % 2:
-            raise ValueError(f"dim={dim}: the branches have half of it each, give an even number")
+            raise ValueError(f"dim={dim}: give an even number, of which each branch has half")
         self.stem = Stem()
         self.local_stem = None if shared_stem else Stem()
         self.global_branch = GlobalBranch(dim // 2)

@@ -25,7 +25,9 @@ class Backbone(nn.Module):
     def __init__(self, stages: dict[str, nn.Module], channels: tuple[int, ...]) -> None:
         super().__init__()
         if len(stages) != len(channels):
-            raise ValueError(f"{len(stages)} stages but {len(channels)} numbers of channels")
+            raise ValueError(
+                f"{len(stages)} stages, but channels of {len(channels)}: give one number for each"
+            )
         self.stages = nn.ModuleDict(OrderedDict(stages))
         self.channels = channels
 

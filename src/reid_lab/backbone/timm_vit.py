@@ -119,6 +119,8 @@ def _check(name: str, network: Any, groups: int, pool: str, size: tuple[int, int
         )
     depth = len(network.blocks)
     if groups > depth:
-        raise UserError(f"backbone.groups={groups}: {name} has {depth} blocks; 1 to {depth}")
+        raise UserError(
+            f"backbone.groups={groups}: {name} has {depth} blocks; allowed: 1 to {depth}"
+        )
     if pool == "class" and network.cls_token is None:
         raise UserError(f"backbone.pool=class: {name} has no class token; give backbone.pool=mean")

@@ -71,7 +71,7 @@ def confidence_of(policy: Policy, features: Features, learned: Logistic | None =
         return -features["entropy"]
     if policy == "learned" and learned is not None:
         return learned(as_matrix(features))
-    raise ValueError(f"policy {policy} has no confidence without its model")
+    raise ValueError(f"policy {policy} has no confidence without its model: give one for each exit")
 
 
 def as_matrix(features: Features) -> Floats:

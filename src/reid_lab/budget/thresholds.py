@@ -129,7 +129,10 @@ def calibrate(
         ValueError: a learned metric, which is not saved in a checkpoint.
     """
     if not isinstance(evaluation.metric, str):
-        raise ValueError("thresholds are fitted for euclidean, cosine or l1 distances only")
+        raise ValueError(
+            "thresholds need callbacks.ranking.metric=euclidean, cosine or l1: a learned metric is "
+            "not saved in a checkpoint"
+        )
     e, metric = evaluation.embeddings, evaluation.metric
     candidates = candidates_under(evaluation.protocol, candidates)
     models: dict[str, Logistic] = {}

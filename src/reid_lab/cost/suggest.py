@@ -95,7 +95,10 @@ def _backbone(cfg: DictConfig, args: Namespace) -> Backbone:
         return made
     backbone = getattr(Embedder.load(args.checkpoint, device="cpu").model, "backbone", None)
     if not isinstance(backbone, Backbone):
-        raise UserError(f"{args.checkpoint}: its method has no backbone with stages")
+        raise UserError(
+            f"{args.checkpoint}: its method has no backbone with stages: give a run of dare, "
+            "bot, pla or classifier, or a config without --checkpoint"
+        )
     return backbone
 
 

@@ -184,7 +184,9 @@ def read_points(path: Path) -> list[Point]:
     except StoredFileError as error:
         raise FrontierError(f"--from: not a frontier.csv: {error}") from error
     if not points:
-        raise FrontierError(f"--from {path}: it has no rows")
+        raise FrontierError(
+            f"--from {path}: it has no rows; make it again by reid-lab frontier RUNS"
+        )
     return [replace(point, pareto={}) for point in points]
 
 

@@ -108,7 +108,9 @@ class ReidModule(pl.LightningModule, ABC):
 
     def objective(self, outputs: Outputs, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The scalar losses by name of a training batch's outputs; they are summed."""
-        raise NotImplementedError(f"{type(self).__name__} has neither objective nor losses")
+        raise NotImplementedError(
+            f"{type(self).__name__} has no objective and no losses: implement objective"
+        )
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """A training batch -> the scalar losses by name.

@@ -77,7 +77,7 @@ class PLA(TriNetRecipe):
         super().__init__(GeneralisedBatchHard(self.ks[0], p, margin), lr, iterations, decay_from)
         names = ("triplet", "cross_entropy") if objective == "both" else (objective,)
         if dim % len(names):
-            raise ValueError(f"dim={dim} does not divide into {len(names)} heads")
+            raise ValueError(f"dim={dim}: give a multiple of {len(names)}, the number of heads")
         self.backbone = backbone
         self.pool = nn.Sequential(POOLS[pool](), nn.Flatten())
         channels, width = backbone.channels[-1], dim // len(names)

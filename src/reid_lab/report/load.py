@@ -89,7 +89,7 @@ def load_run(folder: Path) -> Run:
     run.attention = _or_reason(run, "attention", lambda: read_attention(results / ATTENTION))
     _read_training(run)
     if not (run.exits or run.anytime or run.stream or run.queries or run.summary != Summary()):
-        raise ReportError(f"no results in {results}: has the run been evaluated?")
+        raise ReportError(f"no results in {results}: test the run first (task=test ckpt_path=last)")
     return run
 
 
@@ -101,7 +101,7 @@ def load_results(folder: Path) -> Run:
         StoredFileError: a table or the summary is malformed.
     """
     if not folder.is_dir():
-        raise ReportError(f"no run folder at {folder}")
+        raise ReportError(f"no run folder at {folder}: give runs/NAME/TIME")
     results = results_of(folder)
     tables: dict[str, Any] = read_tables(results)
     return Run(folder=folder.resolve(), summary=Summary.read(results), **tables)

@@ -130,7 +130,9 @@ class RankingMetric(Metric):
         if not len(index):
             raise UserError("nothing to rank: call update with embeddings first")
         if len(rows) % len(index):
-            raise UserError("the processes' embeddings have different dimensions")
+            raise UserError(
+                "the processes' embeddings have different dimensions: use the same model in all"
+            )
         rows = rows.view(len(index), -1)
         first = torch.from_numpy(np.unique(index.cpu().numpy(), return_index=True)[1])
         asks = is_query[first.to(is_query.device)].cpu()

@@ -94,7 +94,10 @@ class Gallery(GalleryRows):
                 f"query {query.shape} with k={k}: {self.folder} takes (Q, {dim}) with k >= 1"
             )
         if not comparable(query).all():
-            raise ExportError("a query is not finite, or only zeros: export again")
+            raise ExportError(
+                "a query embedding is not finite, or only zeros: leave it out, or export "
+                "a checkpoint that has not diverged"
+            )
         cosine = self.card.metric == "cosine"
         wanted = _unit(query) if cosine else query.astype(np.float64)
         which = self.selected(where) if where.strip() else None

@@ -44,7 +44,7 @@ def source_batches(
     else:
         sources, step = _images(images), batch_size or BATCH
         if not len(sources):
-            raise UserError("there are no images to embed")
+            raise UserError("there are no images to embed: give at least one")
     return [sources[start : start + step] for start in range(0, len(sources), step)]
 
 

@@ -57,7 +57,7 @@ class Model:
         providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> None:
         if not 0 <= threads <= MOST_THREADS:
-            raise ExportError(f"threads={threads}: 0, for all cores, to {MOST_THREADS}")
+            raise ExportError(f"threads={threads}: allowed are 0 (all cores) to {MOST_THREADS}")
         self.folder = Path(folder)
         self.manifest = Manifest.read(self.folder)
         self.threads, self.providers = threads, list(providers)

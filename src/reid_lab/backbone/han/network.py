@@ -149,7 +149,7 @@ class HarmoniousAttentionNetwork(nn.Module):
     ) -> None:
         super().__init__()
         if dim % 2:
-            raise ValueError(f"dim={dim}: half of it is a branch's, give an even number")
+            raise ValueError(f"dim={dim}: give an even number, of which each branch has half")
         self.conv1 = ConvNorm(3, STEM, 3, stride=2)
         inputs = (STEM, *WIDTHS[:-1])
         self.levels: Sequence[Level] = nn.ModuleList(  # type: ignore[assignment]
