@@ -339,7 +339,7 @@ def test_negative_directions_of_a_learned_metric_are_cut_off() -> None:
     ("query", "gallery", "metric", "message"),
     [
         (torch.ones(1, 2), torch.ones(0, 2), "euclidean", "gallery is empty"),
-        (torch.ones(1, 2), torch.ones(2, 3), "euclidean", "2 dimensions, gallery 3"),
+        (torch.ones(1, 2), torch.ones(2, 3), "euclidean", "2 dimensions, gallery embeddings 3"),
         (torch.ones(2), torch.ones(2, 2), "euclidean", r"must be \(N, D\)"),
         (torch.tensor([[1.0, torch.inf]]), torch.ones(2, 2), "euclidean", "query .* row 0"),
         (torch.ones(1, 2), torch.tensor([[1.0, 1], [torch.nan, 1]]), "cosine", "gallery .* row 1"),

@@ -88,8 +88,8 @@ class RankingMetric(Metric):
         lengths = {len(x) for x in (rows, asks, *ids)}
         if asks.ndim != 1 or len(lengths) > 1:
             raise UserError(
-                f"rows are {tuple(rows.shape)}: pids, camids, is_query and index must be (N,) with "
-                f"the same N, these have lengths {sorted(lengths)}"
+                f"rows {tuple(rows.shape)} must be (N, D), and pids, camids, is_query and index "
+                f"(N,) with the same N; these have lengths {sorted(lengths)}"
             )
         check_rows("batch", rows, zeros_allowed=True)
         if not bool(kept.isfinite().all()):
