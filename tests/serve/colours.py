@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from reid_lab.serve.admission import Admission
 from reid_lab.serve.app import Service
 from reid_lab.serve.command import listening_at, serve
 from reid_lab.serve.guard import Limits
@@ -20,5 +21,7 @@ if __name__ == "__main__":
     scheduler = Scheduler(network, people, Target())
     listening = listening_at("127.0.0.1", 0)
     Path(sys.argv[2]).write_text(str(listening.getsockname()[1]))
-    service = Service(network, people, scheduler, Limits(), Metrics(scheduler, people))
+    admission = Admission(None, scheduler.batch, 1.0)
+    metrics = Metrics(scheduler, people, admission)
+    service = Service(network, people, scheduler, admission, Limits(), metrics)
     serve(service, listening)

@@ -79,21 +79,17 @@ class Colours:
 
 
 class Gate(Colours):
-    """Waits with a batch until it is opened; the clock moves by 10 ms for each image of it."""
+    """Waits with a batch until it is opened."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.now, self.taken, self.opened = 100.0, threading.Semaphore(0), threading.Semaphore(0)
+        self.taken, self.opened = threading.Semaphore(0), threading.Semaphore(0)
         self.shut = False
-
-    def clock(self) -> float:
-        return self.now
 
     def stream(self, pixels: np.ndarray, exits_here: Any) -> Any:
         if self.shut:
             self.taken.release()
             assert self.opened.acquire(timeout=10)
-            self.now += 0.01 * len(pixels)
         return super().stream(pixels, exits_here)
 
 

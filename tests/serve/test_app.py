@@ -19,6 +19,7 @@ pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
 from reid_lab.files.gallery_verdicts import AcceptThreshold, GalleryCalibration
+from reid_lab.serve.admission import Admission
 from reid_lab.serve.app import Service, build_app
 from reid_lab.serve.frontier import Point
 from reid_lab.serve.guard import Limits
@@ -47,14 +48,14 @@ def make(tmp_path: Path) -> Iterator[Make]:
         network = network or Colours()
         network.manifest = replace(network.manifest, calibrations=calibrations or {})
         people = People.open(tmp_path / "p.sqlite", network.manifest)
-        scheduler = Scheduler(network, people, target or Target(), max_wait_ms=max_wait_ms)
+        scheduler = Scheduler(network, people, target or Target())
+        admission = Admission(max_wait_ms, free=1, between_ms=40_000.0)
         opened.append((scheduler, people))
-        metrics, points = Metrics(scheduler, people), [Point("early", 1_000, 0.2, 0.1)]
-        service = Service(network, people, scheduler, limits, metrics, points)
+        metrics = Metrics(scheduler, people, admission)
+        points = [Point("early", 1_000, 0.2, 0.1)]
+        service = Service(network, people, scheduler, admission, limits, metrics, points)
         app = build_app(service, key, frozenset({"127.0.0.1"}))
-        made = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
-        made.scheduler = scheduler  # type: ignore[attr-defined]
-        return made
+        return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
 
     yield client
     for scheduler, people in opened:
@@ -414,18 +415,21 @@ def test_what_would_wait_too_long_is_refused(make: Make) -> None:
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(client.post, "/search", files=image)
         assert network.taken.acquire(timeout=10)
-        client.scheduler.load.batch_ms = 40_000.0  # type: ignore[attr-defined]
-        for path in ("/search", "/enroll"):  # one image is ahead
-            data = {"pid": "anna"} if path == "/enroll" else {}
-            refused = client.post(path, files=image, data=data)
-            error(refused, 503, "60000 ms are allowed (--max-wait-ms); 1 images are ahead")
+        for content in (png(*GREEN), b"no image"):  # which is not decoded
+            refused = client.post("/search", files=files(content))
+            error(refused, 503, "60000 ms are allowed (--max-wait-ms); 1 requests are in flight")
             assert refused.headers["retry-after"] == "40"
+        assert client.get("/people").status_code == 200  # needs no network
+        assert client.get("/status").json()["in_flight"] == 1
         network.opened.release()
         assert first.result(10).status_code == 200
     network.shut = False
     assert client.post("/search", files=image).status_code == 200  # afterwards
     assert client.get("/status").json()["refused"] == 2
-    assert "reid_lab_refused_total 2.0" in client.get("/metrics").text
+    text = client.get("/metrics").text
+    assert "reid_lab_refused_total 2.0" in text and "reid_lab_in_flight 0.0" in text
+    assert 'reid_lab_requests_total{status="503"} 2.0' in text
+    assert 'reid_lab_request_seconds_count{path="/search"} 2.0' in text
 
 
 def test_methods_and_types(client: TestClient) -> None:

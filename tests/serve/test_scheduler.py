@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from reid_lab.errors import UserError
+from reid_lab.serve.admission import BusyError
 from reid_lab.serve.people import NewImage, People
-from reid_lab.serve.scheduler import BusyError, Costs, Scheduler, Target
+from reid_lab.serve.scheduler import Costs, Scheduler, Target
 from tests.serve.network import SIZE, Colours, Gate
 
 RNG = np.random.default_rng(0)
@@ -127,56 +128,19 @@ def test_a_full_queue_refuses(people: People) -> None:
         scheduler.submit(list(noise(1)))
 
 
-def gated(people: People, batch: int, max_wait_ms: float) -> tuple[Gate, Scheduler]:
+def test_images_of_a_request_that_has_ended_are_left_out(people: People) -> None:
     network = Gate()
-    options = {"max_wait_ms": max_wait_ms, "clock": network.clock}
-    scheduler = Scheduler(network, people, Target(), batch, **options)  # type: ignore[arg-type]
-    scheduler.load.batch_ms, network.shut = 10.0 * batch, True
-    return network, scheduler
-
-
-def test_the_wait_is_bounded(people: People) -> None:
-    """10 ms an image, 4 at a time, 100 ms: two batches are taken at first, the others refused."""
-    network, scheduler = gated(people, 4, 100)
-    taken = []
-    first = scheduler.submit(list(noise(4)))  # nothing is ahead
-    assert network.taken.acquire(timeout=10)
-    for _ in range(4):
-        taken += scheduler.submit(list(noise(1)))
-    for refused in range(16):
-        with pytest.raises(BusyError, match="about 120 ms, 100 ms are allowed") as error:
-            scheduler.submit(list(noise(1)))
-        assert error.value.seconds == pytest.approx(0.08) and scheduler.load.refused == refused + 1
-    network.opened.release()
-    assert network.taken.acquire(timeout=10)  # the second batch, of four
-    with pytest.raises(BusyError):  # it came long ago, and was decoded meanwhile
-        scheduler.submit(list(noise(1)), arrived=network.now - 0.09)
-    taken += scheduler.submit(list(noise(1)))
-    for _ in range(2):
-        network.opened.release()
-    answers = [future.result(10) for future in (*first, *taken)]
-    scheduler.close()
-    assert [answer.ms for answer in answers] == pytest.approx([40] * 4 + [80] * 4 + [50])
-    assert scheduler.load.batch_ms == pytest.approx(40 - 0.2 * (40 - 10))  # of one image, the last
-
-
-def test_what_has_waited_too_long_is_not_embedded(people: People) -> None:
-    """A batch takes far longer than those before: what is behind it is refused, not answered."""
-    network, scheduler = gated(people, 1, 100)
+    scheduler = Scheduler(network, people, Target())  # type: ignore[arg-type]
+    network.shut = True
     (first,) = scheduler.submit(list(noise(1)))
     assert network.taken.acquire(timeout=10)
-    (late,) = scheduler.submit(list(noise(1)))
-    network.now += 5.0
-    network.opened.release()
-    with pytest.raises(BusyError, match="has waited for 5,010 ms, 100 ms are allowed"):
-        late.result(10)
-    assert first.result(10).ms == pytest.approx(5_010)
-    assert scheduler.load.batch_ms > 1_000  # of a slow batch
-    (again,) = scheduler.submit(list(noise(1)))  # an empty queue takes it, however slow
-    network.opened.release()
-    assert again.result(10).exit == "late"
+    ended, last = scheduler.submit(list(noise(2)))
+    assert ended.cancel()
+    for _ in range(2):
+        network.opened.release()
+    assert first.result(10).exit == last.result(10).exit == "late"
     scheduler.close()
-    assert scheduler.load.refused == 1
+    assert network.batches[-2:] == [1, 1]
 
 
 def test_an_error_is_of_its_batch_only(people: People) -> None:

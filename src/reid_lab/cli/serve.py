@@ -103,7 +103,8 @@ def add(commands: Subparsers) -> None:
         "--max-wait-ms",
         type=positive,
         default=2000.0,
-        help="refuse a request with 503 if it would wait longer; default: %(default)s",
+        help="refuse a request with 503 if its answer is expected to take longer, and at least a "
+        "batch of requests is in flight; default: %(default)s",
     )
     parser.add_argument(
         "--max-seconds",

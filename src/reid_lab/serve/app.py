@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import math
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
@@ -15,9 +14,8 @@ from typing import Any
 import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from PIL import Image
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from reid_lab import __version__
@@ -26,6 +24,7 @@ from reid_lab.files.boxes import frame_crops
 from reid_lab.files.pixels import decode_pixels
 from reid_lab.runtime.images import resize
 from reid_lab.runtime.model import Model
+from reid_lab.serve.admission import Admission, BusyError
 from reid_lab.serve.bodies import (
     EmbedBody,
     EnrollBody,
@@ -40,7 +39,8 @@ from reid_lab.serve.frontier import Point
 from reid_lab.serve.guard import ARRIVED, Guard, Limits, RequestError, error_body
 from reid_lab.serve.metrics import Metrics
 from reid_lab.serve.people import NewImage, People
-from reid_lab.serve.scheduler import BusyError, Embedded, Scheduler
+from reid_lab.serve.scheduler import Embedded, Scheduler
+from reid_lab.serve.threads import in_thread
 from reid_lab.serve.thresholds import Threshold
 
 PAGE = Path(__file__).with_name("page.html")
@@ -60,32 +60,27 @@ class Service:
     model: Model
     people: People
     scheduler: Scheduler
+    admission: Admission
     limits: Limits
     metrics: Metrics
     frontier: Sequence[Point] = ()  # of the network's test, cheapest first
 
     async def embed(
-        self,
-        crops: Sequence[np.ndarray],
-        ms: float | None,
-        every: bool,
-        arrived: float | None = None,
-    ) -> list[Embedded]:
-        """Embed crops (h, w, 3) of a request that arrived then; the answers in their order."""
-        futures = self.scheduler.submit(
-            [resize(crop, self.model.image) for crop in crops], ms, every, arrived
-        )
-        return list(await asyncio.gather(*(asyncio.wrap_future(f) for f in futures)))
-
-    async def crops(self, body: ImagesBody, arrived: float | None = None) -> list[np.ndarray]:
-        """Decode a body's images, unless the request is refused: that costs nothing then.
+        self, body: ImagesBody, request: Request, ms: float | None = None, every: bool = False
+    ) -> tuple[list[np.ndarray], list[Embedded]]:
+        """The crops (h, w, 3) of a body, images or boxes, and their answers in the same order.
 
         Raises:
-            BusyError: an answer would take too long.
+            UserError: an image that cannot be read, or a box outside of it.
         """
-        images = body.images if body.boxes is None else body.boxes
-        self.scheduler.check_wait(len(images), arrived)
-        return await run_in_threadpool(self._decoded, body)
+        crops, pixels = await in_thread(self._resized, body)
+        futures = self.scheduler.submit(pixels, ms, every, request.scope.get(ARRIVED))
+        return crops, list(await asyncio.gather(*(asyncio.wrap_future(f) for f in futures)))
+
+    def _resized(self, body: ImagesBody) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """The crops of a body, and the same in the network's size."""
+        crops = self._decoded(body)
+        return crops, [resize(crop, self.model.image) for crop in crops]
 
     def _decoded(self, body: ImagesBody) -> list[np.ndarray]:
         """Decode a body's images, or the boxes of its frame.
@@ -131,18 +126,7 @@ def build_app(service: Service, key: str = "", hosts: frozenset[str] = frozenset
     _add_labels(app, service)
     _add_pages(app, service)
 
-    @app.middleware("http")
-    async def measured(
-        request: Request, call_next: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
-        start = time.perf_counter()
-        response = await call_next(request)
-        route = request.scope.get("route")
-        path = getattr(route, "path", "other")
-        service.metrics.answered(path, response.status_code, time.perf_counter() - start)
-        return response
-
-    return Guard(app, service.limits, key, hosts, service.metrics.refused)
+    return Guard(app, service.limits, service.metrics, service.admission, key, hosts)
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -183,33 +167,32 @@ def _add_queries(app: FastAPI, service: Service) -> None:
     limits, people = service.limits, service.people
 
     @app.post("/embed", openapi_extra={"requestBody": schema_of(EmbedBody)})
-    async def embed(request: Request) -> Json:
+    async def embed(request: Request) -> Response:
         """Embeddings of images or boxes: one exit each, or `every`."""
         body = await read_body(request, EmbedBody, limits)
-        arrived = request.scope.get(ARRIVED)
-        crops = await service.crops(body, arrived)
-        found = await service.embed(crops, body.deadline_ms, body.every, arrived)
-        return {"results": [{**_spent(e), "embeddings": _lists(e)} for e in found]}
+        _, found = await service.embed(body, request, body.deadline_ms, body.every)
+        return await _encoded(lambda: [{**_spent(e), "embeddings": _lists(e)} for e in found])
 
     @app.post("/search", openapi_extra={"requestBody": schema_of(SearchBody)})
-    async def search(request: Request) -> Json:
+    async def search(request: Request) -> Response:
         """The nearest people of each image, box, or track."""
         body = await read_body(request, SearchBody, limits)
-        arrived = request.scope.get(ARRIVED)
-        crops = await service.crops(body, arrived)
-        found = await service.embed(crops, body.deadline_ms, body.track, arrived)
-        return {"results": await run_in_threadpool(_searched, service, body, found)}
+        _, found = await service.embed(body, request, body.deadline_ms, body.track)
+        return await _encoded(lambda: _searched(service, body, found))
 
     @app.post("/verify", openapi_extra={"requestBody": schema_of(VerifyBody)})
-    async def verify(request: Request) -> Json:
+    async def verify(request: Request) -> Response:
         """Whether each image is of the person `pid`."""
         body = await read_body(request, VerifyBody, limits)
         if not people.knows(body.pid):
             raise RequestError(404, f"unknown person {body.pid!r}")
-        arrived = request.scope.get(ARRIVED)
-        crops = await service.crops(body, arrived)
-        found = await service.embed(crops, body.deadline_ms, False, arrived)
-        return {"results": await run_in_threadpool(_verified, service, body, found)}
+        _, found = await service.embed(body, request, body.deadline_ms)
+        return await _encoded(lambda: _verified(service, body, found))
+
+
+async def _encoded(results: Callable[[], list[Json]]) -> Response:
+    """The answer with these results. Matching and JSON leave the event loop free for others."""
+    return await in_thread(lambda: JSONResponse({"results": results()}))
 
 
 def _searched(service: Service, body: SearchBody, found: Sequence[Embedded]) -> list[Json]:
@@ -265,14 +248,17 @@ def _add_people(app: FastAPI, service: Service) -> None:
     async def enroll(request: Request) -> Json:
         """Add images of a person; they are on the disk when this answers."""
         body = await read_body(request, EnrollBody, service.limits)
-        crops = await service.crops(body, request.scope.get(ARRIVED))
-        if not crops:
+        if not body.queries:
             raise RequestError(422, "there are no boxes to add")
-        found = await service.embed(crops, None, True, request.scope.get(ARRIVED))
+        crops, found = await service.embed(body, request, every=True)
+        return {"pid": body.pid, "images": await in_thread(added, body, crops, found)}
+
+    def added(
+        body: EnrollBody, crops: Sequence[np.ndarray], found: Sequence[Embedded]
+    ) -> list[int]:
         rows = {name: np.stack([e.embeddings[name] for e in found]) for name in people.exits}
         images = [NewImage(body.camid, "", thumbnail(crop)) for crop in crops]
-        ids = await run_in_threadpool(people.add, body.pid, images, rows)
-        return {"pid": body.pid, "images": ids}
+        return people.add(body.pid, images, rows)
 
     @app.get("/people")
     def listed(start: str = "", limit: int = 100) -> Json:
@@ -318,18 +304,16 @@ def _add_labels(app: FastAPI, service: Service) -> None:
     async def label(request: Request) -> Json:
         """Keep what a person said of a match, with the image."""
         body = await read_body(request, LabelBody, service.limits)
-        crops = await service.crops(body)
-        if len(crops) != 1:
+        if body.queries != 1:
             raise RequestError(422, "a label is of one image, or of one box")
-        (found,) = await service.embed(crops, None, every=True)
+        (crop,), (found,) = await service.embed(body, request, every=True)
+        return {"label": await in_thread(kept, body, crop, found)}
+
+    def kept(body: LabelBody, crop: np.ndarray, found: Embedded) -> int:
         distance = people.distance(found.exit, found.embeddings[found.exit], body.pid)
         if distance is None:
             raise RequestError(404, f"unknown person {body.pid!r}")
-        image = thumbnail(crops[0])
-        number = await run_in_threadpool(
-            people.label, body.pid, body.correct, found.exit, distance, image
-        )
-        return {"label": number}
+        return people.label(body.pid, body.correct, found.exit, distance, thumbnail(crop))
 
     @app.get("/labels")
     def labels() -> Json:
@@ -386,8 +370,9 @@ def _status(service: Service) -> Json:
         "budget_ms": load.budget_ms,
         "waiting": load.waiting,
         "late": load.late,
-        "refused": load.refused,
-        "max_wait_ms": scheduler.max_wait_ms,
+        "in_flight": service.admission.in_flight,
+        "refused": service.admission.refused,
+        "max_wait_ms": service.admission.max_wait_ms,
         "mean_mul_adds": load.mul_adds / answered if answered else None,
         "frontier": [asdict(point) for point in service.frontier],
         "people": people,

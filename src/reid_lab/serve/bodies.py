@@ -12,6 +12,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from reid_lab.serve.guard import Limits, RequestError
+from reid_lab.serve.threads import in_thread
 
 # no control characters: a name is shown in tables and logs
 Text = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -30,6 +31,11 @@ class ImagesBody(BaseModel):
     images: Annotated[list[bytes], Field(min_length=1)]
     boxes: list[Box] | None = None
     deadline_ms: Milliseconds | None = None
+
+    @property
+    def queries(self) -> int:
+        """How many images or boxes are embedded."""
+        return len(self.images if self.boxes is None else self.boxes)
 
 
 class EmbedBody(ImagesBody):
@@ -75,7 +81,7 @@ async def read_body(request: Request, kind: type[B], limits: Limits) -> B:
     """
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media == "application/json":
-        content = _of_json(await request.body())
+        content = await in_thread(_of_json, await request.body())  # base64 of images
     elif media == "multipart/form-data":
         content = await _of_form(request, limits)
     else:

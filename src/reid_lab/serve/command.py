@@ -16,6 +16,7 @@ from reid_lab.errors import UserError
 from reid_lab.files.pixels import ImageError, read_pixels
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.model import Model
+from reid_lab.serve.admission import Admission
 from reid_lab.serve.app import Service, build_app, thumbnail
 from reid_lab.serve.frontier import read_frontier
 from reid_lab.serve.guard import Limits
@@ -47,12 +48,14 @@ def run(args: argparse.Namespace) -> int:
     people = open_people(args.people, model, args.gallery, args.metric)
     listening = listening_at(args.host, args.port)
     target = Target(args.budget_ms, args.mul_adds, args.policy)
-    wait = args.max_wait_ms
-    scheduler = Scheduler(model, people, target, args.batch_size, max_wait_ms=wait)
+    scheduler = Scheduler(model, people, target, args.batch_size)
+    between_ms = float(scheduler.costs.ms[-1])  # until it is measured
+    admission = Admission(args.max_wait_ms, args.batch_size, between_ms)
     limits = Limits(
         args.max_mib << 20, args.max_pixels, args.max_images, args.max_seconds, args.max_requests
     )
-    service = Service(model, people, scheduler, limits, Metrics(scheduler, people), frontier)
+    metrics = Metrics(scheduler, people, admission)
+    service = Service(model, people, scheduler, admission, limits, metrics, frontier)
     hosts = frozenset() if args.host in ("0.0.0.0", "::") and not args.allow_host else LOCAL
     _describe(service, listening)
     serve(service, listening, key, hosts and hosts | {args.host.lower(), *args.allow_host})

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from reid_lab.serve.admission import Admission, BusyError
+from reid_lab.serve.metrics import Metrics
 
 Scope = Mapping[str, Any]
 Message = Any
@@ -39,11 +43,11 @@ class Limits:
 
 
 class RequestError(Exception):
-    """A request that is refused: the HTTP status and the message."""
+    """A request that is refused: the HTTP status, the message, and when to try again (503)."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, retry_seconds: float = 1.0) -> None:
         super().__init__(message)
-        self.status, self.message = status, message
+        self.status, self.message, self.retry_seconds = status, message, retry_seconds
 
 
 def error_body(status: int, message: str) -> bytes:
@@ -54,25 +58,29 @@ def error_body(status: int, message: str) -> bytes:
 class Guard:
     """ASGI middleware: reads a body whole and within limits before the application sees it.
 
+    What is refused costs no more than that: it is not decoded, and the application is not asked.
+
     Args:
         app: the application.
         limits: of requests.
+        metrics: that count every request.
+        admission: of requests that bring images (POST).
         key: that requests must have as `X-API-Key`; empty: none.
         hosts: names in the Host header that are answered; requests to other names come from pages
             that rebound their own name to this machine.
-        refused: called with the status of each refused request.
     """
 
     def __init__(
         self,
         app: App,
         limits: Limits,
+        metrics: Metrics,
+        admission: Admission,
         key: str = "",
         hosts: frozenset[str] = frozenset(),
-        refused: Callable[[int], None] = lambda status: None,
     ) -> None:
         self.app, self.limits, self.key, self.hosts = app, limits, key, hosts
-        self.refused, self.running = refused, 0
+        self.metrics, self.admission, self.running = metrics, admission, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -91,17 +99,51 @@ class Guard:
         try:
             self._check(scope)
             body = await asyncio.wait_for(self._body(scope, receive), self.limits.seconds)
-            arrived = {**scope, ARRIVED: time.perf_counter()}
-            work = self.app(arrived, _replayed(body, receive), sent)
+            work = self._answer(scope, _replayed(body, receive), sent)
             await asyncio.wait_for(work, self.limits.seconds)
         except RequestError as error:
             await self._refuse(error, sent)
+        except BusyError as error:
+            await self._refuse(RequestError(503, str(error), error.seconds), sent)
         except asyncio.TimeoutError:
             message = f"it took more than {self.limits.seconds:g} s"
             if not started:
                 await self._refuse(RequestError(408, message), sent)
         finally:
             self.running -= 1
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the application answer.
+
+        Raises:
+            BusyError: that would take too long.
+        """
+        counted = scope["method"] == "POST"
+        if counted:
+            self.admission.enter()
+        try:
+            await self._timed(scope, receive, send)
+        finally:
+            if counted:
+                self.admission.leave()
+
+    async def _timed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the application answer, and count that by its route and status."""
+        start, status = time.perf_counter(), 0
+
+        async def sent(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        asked = {**scope, ARRIVED: start}
+        try:
+            await self.app(asked, receive, sent)
+        finally:
+            path = getattr(asked.get("route"), "path", "other")  # the application notes it there
+            if status:
+                self.metrics.answered(path, status, time.perf_counter() - start)
 
     def _check(self, scope: Scope) -> None:
         """Raises:
@@ -144,11 +186,11 @@ class Guard:
         return RequestError(413, f"a body may have {self.limits.body:,} bytes: send fewer images")
 
     async def _refuse(self, error: RequestError, send: Send) -> None:
-        self.refused(error.status)
+        self.metrics.refused(error.status)
         body = error_body(error.status, error.message)
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         if error.status == 503:
-            headers.append((b"retry-after", b"1"))
+            headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_seconds))))
         if error.status in (408, 413):  # the rest of the body is not read
             headers.append((b"connection", b"close"))
         start = {"type": "http.response.start", "status": error.status, "headers": headers}

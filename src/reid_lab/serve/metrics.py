@@ -7,6 +7,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily
 
+from reid_lab.serve.admission import Admission
 from reid_lab.serve.people import People
 from reid_lab.serve.scheduler import Scheduler
 
@@ -16,7 +17,7 @@ SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 class Metrics:
     """Counters of one service; nothing is shared with another in the process."""
 
-    def __init__(self, scheduler: Scheduler, people: People) -> None:
+    def __init__(self, scheduler: Scheduler, people: People, admission: Admission) -> None:
         self._registry = CollectorRegistry()
         self._seconds = Histogram(
             "reid_lab_request_seconds", "Time of a request", ["path"],
@@ -28,10 +29,11 @@ class Metrics:
         load = scheduler.load
         self._gauge("waiting_images", "Images that wait", lambda: load.waiting)
         self._gauge("budget_ms", "Mean budget of a query in force", lambda: load.budget_ms)
-        self._gauge("batch_ms", "Time of the last batches", lambda: load.batch_ms)
+        self._gauge("in_flight", "Requests in flight", lambda: admission.in_flight)
+        self._gauge("between_ms", "Time between answers under load", lambda: admission.between_ms)
         self._gauge("people", "Known people", lambda: people.count()[0])
         self._gauge("images", "Known images", lambda: people.count()[1])
-        self._registry.register(_Totals(scheduler))
+        self._registry.register(_Totals(scheduler, admission))
 
     def _gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         Gauge(f"reid_lab_{name}", text, registry=self._registry).set_function(value)
@@ -48,10 +50,10 @@ class Metrics:
 
 
 class _Totals:
-    """The scheduler's own counts, read when they are asked for."""
+    """Counts of the scheduler and of the admission, read when they are asked for."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
-        self._scheduler = scheduler
+    def __init__(self, scheduler: Scheduler, admission: Admission) -> None:
+        self._scheduler, self._admission = scheduler, admission
 
     def collect(self) -> list[CounterMetricFamily]:
         load = self._scheduler.load
@@ -61,6 +63,8 @@ class _Totals:
         late = CounterMetricFamily("reid_lab_late", "Queries behind their deadline", load.late)
         spent = CounterMetricFamily("reid_lab_mul_adds", "Mul-Adds of queries", load.mul_adds)
         refused = CounterMetricFamily(
-            "reid_lab_refused", "Images refused, which would have waited too long", load.refused
+            "reid_lab_refused",
+            "Requests refused, which would have waited too long",
+            self._admission.refused,
         )
         return [exits, late, spent, refused]

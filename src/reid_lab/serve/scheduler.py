@@ -8,7 +8,6 @@ that into who exits where, so a service under load answers with earlier exits in
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import Counter, deque
@@ -22,22 +21,14 @@ import numpy as np
 from reid_lab.budget.stream import Draws, RunningQuantile, exit_probabilities, exit_shares, solve_a
 from reid_lab.errors import UserError
 from reid_lab.runtime.model import Model
+from reid_lab.serve.admission import BusyError
 from reid_lab.serve.people import People
 
 Policy = Literal["margin", "distance"]
 WINDOW = 512  # queries whose confidences an exit remembers
 HORIZON = 64  # queries over which a deviation from the planned shares is corrected
 PASSES = 5  # that are timed; their median counts
-SMOOTHING = 0.2  # weight of the newest batch in the time of one
 RESERVE = 0.1  # of a deadline, kept for what is not the network: matching, sending
-
-
-class BusyError(Exception):
-    """An answer would take too long; try again after `seconds`."""
-
-    def __init__(self, message: str, seconds: float = 1.0) -> None:
-        super().__init__(message)
-        self.seconds = seconds
 
 
 @dataclass(frozen=True)
@@ -116,8 +107,6 @@ class Load:
     batches: int = 0
     late: int = 0
     mul_adds: float = 0.0
-    refused: int = 0
-    batch_ms: float = 0.0  # of the last batches
 
 
 class Scheduler:
@@ -129,10 +118,6 @@ class Scheduler:
         target: of all queries.
         batch: images at a time.
         queue: images that may wait.
-        max_wait_ms: from the arrival to the answer. An image that would take longer, as fast as
-            the last batches were, is refused when it comes; one that has waited longer is not
-            embedded any more. One that meets an empty queue is always embedded, and an answer may
-            take as long as a batch more. None: any time.
         clock: in seconds.
 
     Raises:
@@ -146,19 +131,15 @@ class Scheduler:
         target: Target,
         batch: int = 32,
         queue: int = 1_024,
-        max_wait_ms: float | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.model, self.people, self.target = model, people, target
-        self.batch, self.queue = batch, queue
-        self.max_wait_ms, self.clock, self._running = max_wait_ms, clock, 0
+        self.batch, self.queue, self.clock = batch, queue, clock
         self.load = Load()
         self._names = tuple(e.name for e in model.manifest.exits if e.name in people.queries)
         self._draws = Draws(len(self._names), seed=0)
         self._rule = RunningQuantile(np.ones(len(self._names)), HORIZON, WINDOW)
         self.costs = self._profile()
-        self.load.batch_ms = float(self.costs.ms[-1]) * batch
-        self._began = 0.0  # when the batch that runs was taken
         if target.mul_adds is not None:
             self._check(target.mul_adds)
         self._waiting: deque[WaitingImage] = deque()
@@ -182,7 +163,7 @@ class Scheduler:
             arrived: when their request did, on the scheduler's clock; None is now.
 
         Raises:
-            BusyError: the queue is full, or closed, or an answer would take too long.
+            BusyError: the queue is full, or closed.
         """
         arrived = self.clock() if arrived is None else arrived
         allowed = ms if ms is not None else self.target.ms
@@ -195,45 +176,10 @@ class Scheduler:
                 raise BusyError(
                     f"{len(self._waiting)} images are waiting and {self.queue} may wait: try again"
                 )
-            self.check_wait(len(jobs), arrived)
             self._waiting.extend(jobs)
             self.load.waiting = len(self._waiting)
             self._changed.notify()
         return [job.future for job in jobs]
-
-    def check_wait(self, images: int, arrived: float | None = None) -> None:
-        """Check that so many images of a request that arrived then are taken.
-
-        Raises:
-            BusyError: an answer would take longer than `max_wait_ms`.
-        """
-        arrived = self.clock() if arrived is None else arrived
-        ahead = len(self._waiting) + self._running
-        if self.max_wait_ms is None or not ahead:
-            return
-        now, one = self.clock(), self.load.batch_ms
-        rest = max(0.0, one - 1_000 * (now - self._began)) if self._running else 0.0
-        queued = rest + one * math.ceil(len(self._waiting) / self.batch)
-        own = rest + one * math.ceil((len(self._waiting) + images) / self.batch)
-        wait = 1_000 * (now - arrived) + own
-        if wait > self.max_wait_ms:
-            self.load.refused += images
-            raise BusyError(
-                f"an answer would take about {wait:,.0f} ms, {self.max_wait_ms:g} ms are allowed "
-                f"(--max-wait-ms); {ahead} images are ahead: try again",
-                queued / 1_000,
-            )
-
-    def _expired(self, job: WaitingImage) -> bool:
-        """Whether an image has waited too long; it is refused then."""
-        waited = 1_000 * (self.clock() - job.arrived)
-        if self.max_wait_ms is None or waited <= self.max_wait_ms:
-            return False
-        self.load.refused += 1
-        if not job.future.done():  # its request may have ended
-            message = f"it has waited for {waited:,.0f} ms, {self.max_wait_ms:g} ms are allowed"
-            job.future.set_exception(BusyError(f"{message} (--max-wait-ms): try again"))
-        return True
 
     def close(self) -> None:
         """Answer what waits, and end."""
@@ -262,8 +208,8 @@ class Scheduler:
 
     def _work(self) -> None:
         while jobs := self._taken():
-            before = len(jobs)
-            jobs = [job for job in jobs if not self._expired(job)]
+            # those whose request has ended are left out
+            jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
             for part, run in ((True, self._embed), (False, self._stream)):
                 some = [job for job in jobs if job.every == part]
                 if not some:
@@ -274,15 +220,6 @@ class Scheduler:
                     for job in some:
                         if not job.future.done():
                             job.future.set_exception(error)
-            self._done(before, len(jobs))
-
-    def _done(self, taken: int, embedded: int) -> None:
-        """Count a batch, and learn from it how long one takes."""
-        with self._changed:
-            self._running -= taken
-            if embedded:
-                took = 1_000 * (self.clock() - self._began)
-                self.load.batch_ms += SMOOTHING * (took - self.load.batch_ms)
 
     def _taken(self) -> list[WaitingImage]:
         """The next batch, in the order of arrival; empty when the scheduler is closed."""
@@ -290,8 +227,6 @@ class Scheduler:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             count = min(len(self._waiting), self.batch)
             jobs = [self._waiting.popleft() for _ in range(count)]
-            self._running += count
-            self._began = self.clock()
             self._plan(jobs, count + len(self._waiting))
             self.load.waiting = len(self._waiting)
         return jobs

@@ -1,0 +1,222 @@
+"""Admission under load: waits, throughput, recovery and exits, on a clock that only work moves."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reid_lab.budget.currency import ExitCosts
+from reid_lab.serve.admission import Admission, BusyError
+from reid_lab.serve.people import NewImage, People
+from reid_lab.serve.scheduler import Embedded, Scheduler, Target
+from tests.serve.network import Colours
+
+BATCH, WAIT_MS = 8, 500.0
+STAGE = 0.005  # seconds of an image; there are two
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (64, 1, 1, 3)).repeat(16, 1).repeat(8, 2).astype(np.uint8)
+
+
+@dataclass
+class Answer:
+    arrived: float
+    answered: float
+    exit: str
+
+    @property
+    def wait(self) -> float:
+        return self.answered - self.arrived
+
+
+class Simulated(Colours):
+    """A service on one core, at which requests of an image arrive at a fixed rate.
+
+    Its clock moves by the work that is done; requests arrive meanwhile. All of it happens in the
+    scheduler's thread.
+
+    Args:
+        around: seconds of a request's work that is not the network's.
+        stall: the time after which one batch takes 5 s more.
+    """
+
+    def __init__(self, around: float = 0.0, stall: float = float("inf")) -> None:
+        super().__init__()
+        self.now, self.around, self.stall = 0.0, around, stall
+        self.due: deque[float] = deque()
+        self.answers: list[Answer] = []
+        self.refused: list[float] = []
+        self.finished = threading.Event()
+
+    def clock(self) -> float:
+        return self.now
+
+    def run(
+        self, people: People, rate: float, seconds: float, target: Target, wait_ms: float | None
+    ) -> Admission:
+        """Offer so many requests a second; None: all are admitted."""
+        scheduler = Scheduler(self, people, target, BATCH, clock=self.clock)  # type: ignore[arg-type]
+        self.submit = scheduler.submit
+        self.admission = Admission(wait_ms, BATCH, float(scheduler.costs.ms[-1]), self.clock)
+        self.now, self.due = 0.0, deque(np.arange(1, rate * seconds + 1) / rate)
+        self._arrive()
+        assert self.finished.wait(60)
+        scheduler.close()
+        return self.admission
+
+    def _arrive(self) -> None:
+        self.now = arrived = float(self.due.popleft())
+        try:
+            self.admission.enter()
+        except BusyError:
+            self.refused.append(arrived)
+            return
+        (future,) = self.submit([IMAGES[len(self.due) % len(IMAGES)]], arrived=arrived)
+        future.add_done_callback(partial(self._answered, arrived))
+
+    def _answered(self, arrived: float, future: Future[Embedded]) -> None:
+        self._work(self.around)
+        self.admission.leave()
+        self.answers.append(Answer(arrived, self.now, future.result().exit))
+        if not self.admission.in_flight:
+            if self.due:
+                self._arrive()
+            else:
+                self.finished.set()
+
+    def _work(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self.due and self.due[0] <= end:
+            self._arrive()
+        self.now = end
+
+    def _embedded(self, exit: str, pixels: np.ndarray) -> np.ndarray:
+        if self.now > self.stall:
+            self.stall = float("inf")
+            self._work(5.0)
+        self._work(STAGE * len(pixels))
+        return super()._embedded(exit, pixels)
+
+    def measure_exits(
+        self,
+        batch: int,
+        passes: int,
+        match: Callable[[str, np.ndarray], object],
+        exits: Sequence[str],
+    ) -> ExitCosts:
+        ms = 1_000 * STAGE * np.arange(1, len(exits) + 1)
+        return ExitCosts("latency", tuple(exits), ms, np.zeros(len(exits)))
+
+    def between(self, start: float, end: float) -> list[Answer]:
+        return [answer for answer in self.answers if start <= answer.answered < end]
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Iterator[People]:
+    network = Colours()
+    opened = People.open(tmp_path / "p.sqlite", network.manifest)
+    for number, image in enumerate(IMAGES[:20]):
+        opened.add(str(number), [NewImage()], network.embed(image[None]))
+    yield opened
+    opened.close()
+
+
+AROUND = 0.005  # half of what the network takes, and unknown to it
+CAPACITY = 1 / (2 * STAGE + AROUND)  # requests a second, at the last exit
+BOUND = WAIT_MS / 1_000 + BATCH / CAPACITY  # and a batch
+
+
+def test_twice_the_load(people: People) -> None:
+    network = Simulated(AROUND)
+    admission = network.run(people, 2 * CAPACITY, 30, Target(), WAIT_MS)
+    settled = network.between(5, 30)
+    assert len(settled) / 25 >= 0.9 * CAPACITY
+    assert max(answer.wait for answer in settled) <= BOUND
+    assert np.median([answer.wait for answer in settled]) > 0.5 * WAIT_MS / 1_000  # not idle
+    assert admission.refused == len(network.refused) > 700
+    assert admission.in_flight == 0
+
+
+def test_without_admission_the_wait_grows(people: People) -> None:
+    network = Simulated(AROUND)
+    assert not network.run(people, 2 * CAPACITY, 10, Target(), None).refused
+    assert max(answer.wait for answer in network.answers) > 5
+
+
+def test_half_the_load_is_never_refused(people: People) -> None:
+    network = Simulated(AROUND)
+    assert not network.run(people, 0.5 * CAPACITY, 10, Target(), WAIT_MS).refused
+
+
+@pytest.mark.parametrize("load", [0.5, 2.0])
+def test_recovery_after_a_stall(load: float, people: People) -> None:
+    network = Simulated(AROUND, stall=8)
+    admission = network.run(people, load * CAPACITY, 30, Target(), WAIT_MS)
+    assert max(answer.wait for answer in network.between(8, 16)) > 5  # who came before
+    settled = network.between(20, 30)
+    assert max(answer.wait for answer in settled) <= BOUND
+    assert len(settled) / 10 >= 0.9 * CAPACITY * min(load, 1)
+    assert admission.between_ms == pytest.approx(1_000 / CAPACITY, rel=0.4)
+    if load < 1:
+        assert max(network.refused) < 16
+
+
+def test_queries_exit_early_before_any_is_refused(people: People) -> None:
+    """The last exit takes 100 a second, the first one 200."""
+    between, beyond = Simulated(), Simulated()
+    between.run(people, 150, 10, Target(ms=200), WAIT_MS)
+    beyond.run(people, 400, 10, Target(ms=200), WAIT_MS)
+    assert not between.refused
+    exits = [answer.exit for answer in between.answers]
+    assert exits.count("early") > 0.3 * len(exits) and "late" in exits
+    settled = beyond.between(5, 10)
+    assert beyond.refused and len(settled) / 5 >= 0.9 * 200
+    assert [answer.exit for answer in settled].count("early") > 0.95 * len(settled)
+    assert max(answer.wait for answer in settled) <= WAIT_MS / 1_000 + 0.1
+
+
+def test_a_batch_in_flight_is_never_refused() -> None:
+    """Whatever the estimate; beyond that, (in flight + 1) times the time between answers."""
+    now = [0.0]
+    slow = Admission(100, free=4, between_ms=60_000, clock=lambda: now[0])
+    for _ in range(4):
+        slow.enter()
+    with pytest.raises(BusyError, match="about 300,000 ms, 100 ms are allowed") as error:
+        slow.enter()
+    assert error.value.seconds == 240
+    for _ in range(300):  # answers each 10 ms teach it
+        now[0] += 0.01
+        slow.leave()
+        slow.enter()
+    assert slow.between_ms == pytest.approx(10, rel=0.01)
+    assert slow.refused == 1 and slow.in_flight == 4
+
+
+def test_time_without_requests_does_not_count() -> None:
+    now = [0.0]
+    admission = Admission(100, free=1, between_ms=10, clock=lambda: now[0])
+    for _ in range(50):
+        now[0] += 3_600
+        admission.enter()
+        now[0] += 0.02
+        admission.leave()
+    assert admission.between_ms == pytest.approx(20, rel=0.01)
+
+
+def test_it_takes_as_many_as_can_be_answered_in_time() -> None:
+    admission = Admission(100, free=1, between_ms=10)
+    for _ in range(10):
+        admission.enter()
+    with pytest.raises(BusyError, match="about 110 ms.*10 requests are in flight"):
+        admission.enter()
+    anything = Admission(None, free=1, between_ms=1e9)
+    for _ in range(100):
+        anything.enter()
+    assert anything.in_flight == 100
