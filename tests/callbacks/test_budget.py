@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from reid_lab.budget.mul_adds import count_exits
-from reid_lab.budget.profile import Place
+from reid_lab.budget.profile import Place, profile_beside
 from reid_lab.config.build import build_model
+from reid_lab.config.paths import last_checkpoint
 from reid_lab.errors import UserError
 from reid_lab.results.rows import PROFILE, ProfileRow
 from reid_lab.run.run import run
@@ -74,6 +75,11 @@ def test_curves_in_milliseconds(composed: Compose, tmp_path: Path) -> None:
     anytime = table(Path(cfg.run_dir), "anytime.csv")
     reached = {row["exit"]: float(row["budget"]) for row in reversed(anytime) if row["exit"]}
     assert reached["fusion"] == 5.0 and reached["stage1"] == 1.0
+    last = last_checkpoint(Path(cfg.run_dir))
+    profile_beside(last).write_bytes(file.read_bytes())
+    again = composed(*FEW, "task=test", f"ckpt_path={last}", run="again")
+    run(again)
+    assert table(Path(again.run_dir), "stream.csv") == stream
 
 
 @pytest.mark.system

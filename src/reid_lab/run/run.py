@@ -301,7 +301,8 @@ def test(
     results = Results()
     try:
         with all_or_none(trainer):
-            trainer.test(model, data, ckpt_path=checkpoint, weights_only=True, verbose=False)
+            trainer.ckpt_path = checkpoint  # callbacks look beside it before it is loaded
+            trainer.test(model, data, weights_only=True, verbose=False)
             if trainer.is_global_zero:
                 results = results_in(trainer)
                 results.write(folder / NEW)
