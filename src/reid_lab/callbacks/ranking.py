@@ -35,7 +35,7 @@ from reid_lab.retrieval import PCA, Embeddings, Evaluation, Exit, Ids, evaluate
 from reid_lab.retrieval.cameras import camera_pairs
 from reid_lab.retrieval.checks import NoMatchError
 from reid_lab.retrieval.evaluation import Reranker
-from reid_lab.retrieval.processes import Processes
+from reid_lab.retrieval.processes import ALONE, Processes
 from reid_lab.retrieval.projection import project
 from reid_lab.retrieval.ranking import check_memory
 from reid_lab.retrieval.space import MetricName
@@ -365,7 +365,7 @@ def _ids(split: Split) -> Ids:
 
 
 def rank_camera_pairs(
-    evaluation: Evaluation, exit: str, memory: float, processes: Processes
+    evaluation: Evaluation, exit: str, memory: float, processes: Processes = ALONE
 ) -> list[CameraPairRow]:
     """Rank-1 and mAP of an exit by query and gallery camera; none where there is one camera."""
     e = evaluation.embeddings
