@@ -149,6 +149,12 @@ def tile_side(images: int) -> int:
     return -(-images // count // UNIT) * UNIT
 
 
+def least_for_tiles(images: int, k: int) -> float:
+    """The fewest bytes for a tile and the work on it."""
+    side = tile_side(images)
+    return TILE * side**2 + smallest_work(side, min(k, side))
+
+
 def check_tiles(images: int, k: int, memory: float) -> float:
     """Bytes that `memory` leaves for the work on a tile.
 
@@ -157,8 +163,7 @@ def check_tiles(images: int, k: int, memory: float) -> float:
     """
     side = tile_side(images)
     what = f"the distances of {side} images to {side} others and work on them"
-    least = TILE * side**2 + smallest_work(side, min(k, side))
-    return check_bytes(memory, least, what) - TILE * side**2
+    return check_bytes(memory, least_for_tiles(images, k), what) - TILE * side**2
 
 
 def all_neighbours(

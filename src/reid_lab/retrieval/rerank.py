@@ -27,7 +27,7 @@ from reid_lab.protocol import Hidden
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.memory import GIGABYTE, BlockPlan, tile_rows
 from reid_lab.retrieval.metrics import Ranking
-from reid_lab.retrieval.neighbours import all_neighbours, check_tiles
+from reid_lab.retrieval.neighbours import all_neighbours, check_tiles, least_for_tiles
 from reid_lab.retrieval.processes import ALONE, Processes
 from reid_lab.retrieval.ranking import SpaceReranker, rank_blocks, rank_work
 from reid_lab.retrieval.space import Space
@@ -72,9 +72,8 @@ class KReciprocal(SpaceReranker):
         processes: Processes,
     ) -> Ranking:
         work = rank_work(query_ids, gallery_ids, space.gallery.is_cuda)
-        spare = BlockPlan.of(
-            len(gallery_ids), memory, max(work, self._work(len(gallery_ids)))
-        ).spare
+        gallery, both = len(gallery_ids), len(gallery_ids) + len(query_ids)
+        spare = self._plan(gallery, both, memory, max(work, self._work(gallery))).spare
         mine = processes.share(len(space.query), tile_rows(len(gallery_ids)))
         blocks = self.blocks(space, memory, work, processes)
         found = rank_blocks(blocks, query_ids.part(mine), gallery_ids, hidden, spare)
@@ -98,7 +97,7 @@ class KReciprocal(SpaceReranker):
         work = max(work, self._work(gallery))
         both = gallery + len(space.query)
         # the ranking's work waits while a block is made
-        spare = BlockPlan.of(gallery, memory, work).spare
+        spare = self._plan(gallery, both, memory, work).spare
         threads = max(1, min(torch.get_num_threads(), int(spare / self._work(gallery))))
         width = max(1, int((spare / threads - PAIR * PAIRS) / (PLACE * gallery)))
         if not len(space.query):
@@ -128,8 +127,15 @@ class KReciprocal(SpaceReranker):
         """Whether that is enough, of neighbours among all images and then of the ranking."""
         gallery = len(gallery_ids)
         both = len(query_ids) + gallery
-        check_tiles(both, self._count(both), memory)
-        BlockPlan.of(gallery, memory, max(rank_work(query_ids, gallery_ids), self._work(gallery)))
+        work = max(rank_work(query_ids, gallery_ids), self._work(gallery))
+        self._plan(gallery, both, memory, work)
+
+    def _plan(self, gallery: int, both: int, memory: float, work: float) -> BlockPlan:
+        """Blocks of distances to the gallery; the neighbours of both take their turn before."""
+        k = self._count(both)
+        if least_for_tiles(both, k) > BlockPlan.least(gallery, work):
+            check_tiles(both, k, memory)
+        return BlockPlan.of(gallery, memory, work)
 
     def _count(self, images: int) -> int:
         return min(max(self.k1 + 1, self.k2), images)
