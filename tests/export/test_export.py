@@ -72,6 +72,9 @@ def test_an_export_is_its_network(exported: Exported, name: str) -> None:
     folder = exported(name)
     method, model = network_of(folder), Model(folder / "out")
     check_manifest(folder, method)
+    # a `Gather` for a memory format, which OpenVINO computes wrongly in INT8
+    graph = onnx.load(folder / "out" / "model.onnx").graph
+    assert not [n for node in graph.node for n in node.output if n.startswith("as_strided")]
     for count in (1, 3, 5):
         pixels = noise(count, seed=count)
         with torch.inference_mode():
@@ -238,13 +241,6 @@ def test_no_images(dare: Path) -> None:
     }
     assert model.embed_files([])["fusion"].shape == (0, 16)
     assert model.stream(noise(0), lambda exit, rows: rows[:, 0] > 0).exits == []
-
-
-def test_a_pool_keeps_no_memory_format(dare: Path) -> None:
-    """Torch's own decomposition has a `Gather`, which OpenVINO computes wrongly in INT8."""
-    graph = onnx.load(dare / "out" / "model.onnx").graph
-    kinds = {node.op_type for node in graph.node}
-    assert "ReduceMean" in kinds and "Gather" not in kinds
 
 
 def test_int8_is_another_model(dare: Path) -> None:

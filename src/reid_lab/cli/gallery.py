@@ -168,15 +168,7 @@ def _calibrate(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="false-accept rates; default: from 0.5 down to the lowest that the images can show",
     )
-    add_renamed(
-        parser,
-        "--max-queries",
-        "--most",
-        dest="most",
-        type=count,
-        default=2000,
-        help="most queries; default: %(default)s",
-    )
+    _max_queries(parser, "most queries", 2000)
     parser.add_argument(
         "--checkpoint",
         type=Path,
@@ -195,14 +187,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
         help="images that are hidden from a query: itself is all against all, "
         "same_person_and_camera is Market-1501's protocol; default: %(default)s",
     )
-    add_renamed(
-        parser,
-        "--max-queries",
-        "--most",
-        dest="most",
-        type=count,
-        help="most queries; default: all images",
-    )
+    _max_queries(parser, "most queries", None)
     parser.add_argument(
         "--metric", choices=("euclidean", "cosine"), help="distance for a file; default: euclidean"
     )
@@ -267,15 +252,7 @@ def _upgrade(parser: argparse.ArgumentParser) -> None:
     add_network(parser)
     parser.add_argument("--exit", help="exit to embed at; default: the last one")
     parser.add_argument("--images", type=Path, help="folder of the images, if they were moved")
-    add_renamed(
-        parser,
-        "--max-queries",
-        "--most",
-        dest="most",
-        type=count,
-        default=1000,
-        help="most queries of the comparison; default: %(default)s",
-    )
+    _max_queries(parser, "most queries of the comparison", 1000)
     parser.add_argument("--dry-run", action="store_true", help="embed and compare, do not swap")
     parser.add_argument(
         "--only-if-better", action="store_true", help="do not swap if the new mAP is lower"
@@ -290,15 +267,7 @@ def _plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--queries", type=Path, help="a gallery of queries; default: images of GALLERY itself"
     )
-    add_renamed(
-        parser,
-        "--max-queries",
-        "--most",
-        dest="most",
-        type=count,
-        default=200,
-        help="most queries; default: %(default)s",
-    )
+    _max_queries(parser, "most queries", 200)
     parser.add_argument(
         "--depth", type=count, default=100, help="length of a ranked list; default: %(default)s"
     )
@@ -307,6 +276,19 @@ def _plan(parser: argparse.ArgumentParser) -> None:
         choices=("folder", "milvus"),
         default="folder",
         help="milvus also measures Milvus Lite; default: %(default)s",
+    )
+
+
+def _max_queries(parser: argparse.ArgumentParser, words: str, most: int | None) -> None:
+    shown = "all images" if most is None else "%(default)s"
+    add_renamed(
+        parser,
+        "--max-queries",
+        "--most",
+        dest="most",
+        type=count,
+        default=most,
+        help=f"{words}; default: {shown}",
     )
 
 

@@ -121,11 +121,9 @@ class Nearest:
     def joined(parts: list[tuple[Tensor, Tensor]]) -> Tensor:
         """(rows, k) columns of the smallest among the `values` and `columns` of several."""
         values, columns = (torch.cat(list(some), 1) for some in zip(*parts, strict=True))
-        if len(parts) > 1:
-            columns, order = columns.sort(1)
-            order = values.gather(1, order).sort(dim=1, stable=True).indices
-            columns = columns.gather(1, order)
-        return columns[:, : parts[0][1].shape[1]]
+        columns, order = columns.sort(1)
+        order = values.gather(1, order).sort(dim=1, stable=True).indices
+        return columns.gather(1, order)[:, : parts[0][1].shape[1]]
 
 
 def _places(mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -195,9 +193,14 @@ def all_neighbours(
             values = torch.add(norms[other], tile[shape], alpha=-2, out=out[shape])
             farthest[mine] = torch.maximum(farthest[mine], values.amax(1))
             found.offer(mine, values, other.start, spare)
-    gathered = processes.gather((found.values, found.columns, farthest))
-    near = Nearest.joined([(values, columns) for values, columns, _ in gathered])
-    return near, torch.stack([far for _, _, far in gathered]).amax(0) + norms
+    if processes.world > 1:
+        # on the CPU: what is gathered comes back on the device that it left, maybe another's
+        own = found.values.cpu(), found.columns.cpu(), farthest.cpu()
+        gathered = processes.gather(own)
+        near = Nearest.joined([(smallest_of, columns) for smallest_of, columns, _ in gathered])
+        largest = torch.stack([each for _, _, each in gathered]).amax(0)
+        return near.to(norms.device), largest.to(norms) + norms
+    return found.columns, farthest + norms
 
 
 def _padded(rows: Tensor, count: int) -> Tensor:
