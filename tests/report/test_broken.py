@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
-from PIL import Image
 
 from reid_lab.files.stored import StoredFileError
 from reid_lab.files.tables import write_csv
@@ -41,14 +39,6 @@ def coarse() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(style, "DPI", 20)
         yield
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    def save(figure: Figure, target: Any, **_: object) -> None:
-        Image.new("RGB", (8, 8)).save(target, "PNG")
-
-    monkeypatch.setattr(Figure, "savefig", save)
 
 
 @pytest.fixture
