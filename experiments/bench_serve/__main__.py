@@ -238,9 +238,9 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--budgets-ms", type=float, nargs="*", default=[50.0])
     parser.add_argument("--seconds", type=float, default=20.0, help="of each open loop")
-    parser.add_argument("--max-requests", type=int, default=64, help="at a time")
+    parser.add_argument("--max-requests", type=int, default=256, help="at a time")
     parser.add_argument(
-        "--max-wait-ms", type=float, nargs="+", default=[2000.0], help="of the open loops"
+        "--max-wait-ms", type=float, nargs="+", default=[1000.0], help="of the open loops"
     )
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from reid_lab.budget.currency import ExitCosts
-from reid_lab.serve.admission import Admission, BusyError
+from reid_lab.serve.admission import Admission, Admitted, BusyError
 from reid_lab.serve.people import NewImage, People
 from reid_lab.serve.scheduler import Embedded, Scheduler, Target
 from tests.serve.network import Colours
@@ -37,18 +37,20 @@ class Answer:
 
 
 class Simulated(Colours):
-    """A service on one core, at which requests of an image arrive at a fixed rate.
+    """A service on one core, at which requests arrive at a fixed rate.
 
     Its clock moves by the work that is done; requests arrive meanwhile. All of it happens in the
     scheduler's thread.
 
     Args:
-        around: seconds of a request's work that is not the network's.
+        around: seconds of an image's work that is not the network's.
         stall: the time after which one batch takes 5 s more.
+        images: of each request.
     """
 
-    def __init__(self, around: float = 0.0, stall: float = float("inf")) -> None:
+    def __init__(self, around: float = 0.0, stall: float = float("inf"), images: int = 1) -> None:
         super().__init__()
+        self.images = images
         self.now, self.around, self.stall = 0.0, around, stall
         self.due: deque[float] = deque()
         self.answers: list[Answer] = []
@@ -73,17 +75,22 @@ class Simulated(Colours):
 
     def _arrive(self) -> None:
         self.now = arrived = float(self.due.popleft())
+        request = None
         try:
-            self.admission.enter()
+            request = self.admission.enter()
+            request.has(self.images)
         except BusyError:
             self.refused.append(arrived)
+            if request is not None:
+                self.admission.leave(request)
             return
-        (future,) = self.submit([IMAGES[len(self.due) % len(IMAGES)]], arrived=arrived)
-        future.add_done_callback(partial(self._answered, arrived))
+        images = [IMAGES[(len(self.due) + i) % len(IMAGES)] for i in range(self.images)]
+        futures = self.submit(images, arrived=arrived)
+        futures[-1].add_done_callback(partial(self._answered, arrived, request))
 
-    def _answered(self, arrived: float, future: Future[Embedded]) -> None:
-        self._work(self.around)
-        self.admission.leave()
+    def _answered(self, arrived: float, request: Admitted, future: Future[Embedded]) -> None:
+        self._work(self.around * self.images)
+        self.admission.leave(request)
         self.answers.append(Answer(arrived, self.now, future.result().exit))
         if not self.admission.in_flight:
             if self.due:
@@ -144,6 +151,19 @@ def test_twice_the_load(people: People) -> None:
     assert admission.in_flight == 0
 
 
+@pytest.mark.parametrize("images, load", [(2, 6), (20, 2)])
+def test_requests_of_many_images(images: int, load: float, people: People) -> None:
+    """They wait no longer than those of one image, however many are refused."""
+    network = Simulated(AROUND, images=images)
+    admission = network.run(people, load * CAPACITY / images, 20, Target(), WAIT_MS)
+    settled = network.between(5, 20)
+    assert images * len(settled) / 15 >= 0.8 * CAPACITY  # 20 images fill 500 ms less well
+    assert max(answer.wait for answer in settled) <= BOUND
+    assert admission.between_ms == pytest.approx(1_000 / CAPACITY, rel=0.4)
+    assert admission.refused == len(network.refused) > 50
+    assert admission.in_flight == 0
+
+
 def test_without_admission_the_wait_grows(people: People) -> None:
     network = Simulated(AROUND)
     assert not network.run(people, 2 * CAPACITY, 10, Target(), None).refused
@@ -186,15 +206,14 @@ def test_a_batch_in_flight_is_never_refused() -> None:
     """Whatever the estimate; beyond that, (in flight + 1) times the time between answers."""
     now = [0.0]
     slow = Admission(100, free=4, between_ms=60_000, clock=lambda: now[0])
-    for _ in range(4):
-        slow.enter()
+    requests = [slow.enter() for _ in range(4)]
     with pytest.raises(BusyError, match="about 300,000 ms, 100 ms are allowed") as error:
         slow.enter()
     assert error.value.seconds == 240
     for _ in range(300):  # answers each 10 ms teach it
         now[0] += 0.01
-        slow.leave()
-        slow.enter()
+        slow.leave(requests.pop())
+        requests.append(slow.enter())
     assert slow.between_ms == pytest.approx(10, rel=0.01)
     assert slow.refused == 1 and slow.in_flight == 4
 
@@ -204,9 +223,9 @@ def test_time_without_requests_does_not_count() -> None:
     admission = Admission(100, free=1, between_ms=10, clock=lambda: now[0])
     for _ in range(50):
         now[0] += 3_600
-        admission.enter()
+        request = admission.enter()
         now[0] += 0.02
-        admission.leave()
+        admission.leave(request)
     assert admission.between_ms == pytest.approx(20, rel=0.01)
 
 
@@ -214,9 +233,44 @@ def test_it_takes_as_many_as_can_be_answered_in_time() -> None:
     admission = Admission(100, free=1, between_ms=10)
     for _ in range(10):
         admission.enter()
-    with pytest.raises(BusyError, match="about 110 ms.*10 requests are in flight"):
+    with pytest.raises(BusyError, match="about 110 ms.*10 images are in flight"):
         admission.enter()
     anything = Admission(None, free=1, between_ms=1e9)
     for _ in range(100):
         anything.enter()
     assert anything.in_flight == 100
+
+
+def test_images_count_and_not_requests() -> None:
+    now = [0.0]
+    admission = Admission(100, free=4, between_ms=10, clock=lambda: now[0])
+    alone = admission.enter()
+    alone.has(64)  # an idle service refuses nothing
+    with pytest.raises(BusyError, match="about 650 ms.*64 images are in flight, the request has 1"):
+        admission.enter()
+    now[0] += 0.32
+    admission.leave(alone)
+    assert admission.in_flight == 0
+    assert admission.between_ms == pytest.approx(5, rel=0.05)  # 64 images in 320 ms
+    first, second = admission.enter(), admission.enter()
+    first.has(10)
+    with pytest.raises(BusyError, match="10 images are in flight, the request has 12"):
+        second.has(12)  # 110 ms
+    assert admission.in_flight == 10 and admission.refused == 2
+    third = admission.enter()
+    third.has(9)
+    before = admission.between_ms
+    admission.leave(second)
+    assert admission.between_ms == before  # what is refused is no answer
+    admission.leave(first)
+    admission.leave(third)
+    assert admission.in_flight == 0
+
+
+def test_a_batch_of_images_is_never_refused() -> None:
+    slow = Admission(100, free=32, between_ms=60_000)
+    first, second = slow.enter(), slow.enter()
+    first.has(20)
+    second.has(12)
+    with pytest.raises(BusyError, match="32 images are in flight"):
+        slow.enter()

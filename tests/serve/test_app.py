@@ -6,6 +6,7 @@ import base64
 import json
 import random
 import struct
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -417,7 +418,7 @@ def test_what_would_wait_too_long_is_refused(make: Make) -> None:
         assert network.taken.acquire(timeout=10)
         for content in (png(*GREEN), b"no image"):  # which is not decoded
             refused = client.post("/search", files=files(content))
-            error(refused, 503, "60000 ms are allowed (--max-wait-ms); 1 requests are in flight")
+            error(refused, 503, "60000 ms are allowed (--max-wait-ms); 1 images are in flight")
             assert refused.headers["retry-after"] == "40"
         assert client.get("/people").status_code == 200  # needs no network
         assert client.get("/status").json()["in_flight"] == 1
@@ -430,6 +431,26 @@ def test_what_would_wait_too_long_is_refused(make: Make) -> None:
     assert "reid_lab_refused_total 2.0" in text and "reid_lab_in_flight 0.0" in text
     assert 'reid_lab_requests_total{status="503"} 2.0' in text
     assert 'reid_lab_request_seconds_count{path="/search"} 2.0' in text
+
+
+def test_images_and_boxes_of_a_request_count(make: Make) -> None:
+    """One image is in flight, and an image takes 40 s."""
+    network = Gate()
+    client = make(network=network, max_wait_ms=130_000)
+    image, network.shut = png(*RED), True
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(client.post, "/search", files=files(image))
+        assert network.taken.acquire(timeout=10)
+        error(client.post("/search", files=files(*[image] * 3)), 503, "the request has 3")
+        boxes = {"boxes": json.dumps([[0, 0, 4, 4]] * 4)}
+        error(client.post("/embed", files=files(image), data=boxes), 503, "the request has 4")
+        second = pool.submit(client.post, "/search", files=files(image, image))
+        while client.get("/status").json()["in_flight"] != 3:
+            time.sleep(0.01)
+        for _ in range(2):
+            network.opened.release()
+        answers = [len(one.result(10).json()["results"]) for one in (first, second)]
+    assert answers == [1, 2] and client.get("/status").json()["refused"] == 2
 
 
 def test_methods_and_types(client: TestClient) -> None:

@@ -102,9 +102,9 @@ def add(commands: Subparsers) -> None:
     parser.add_argument(
         "--max-wait-ms",
         type=positive,
-        default=2000.0,
-        help="refuse a request with 503 if its answer is expected to take longer, and at least a "
-        "batch of requests is in flight; default: %(default)s",
+        default=1000.0,
+        help="refuse a request with 503 if its answer is expected to take longer, by the images "
+        "in flight, and these are more than a batch; default: %(default)s",
     )
     parser.add_argument(
         "--max-seconds",
@@ -115,8 +115,8 @@ def add(commands: Subparsers) -> None:
     parser.add_argument(
         "--max-requests",
         type=count,
-        default=64,
-        help="most requests at a time; default: %(default)s",
+        default=256,
+        help="most requests at a time, whose bodies are held in memory; default: %(default)s",
     )
     parser.set_defaults(command=Command(work, check, interrupted="stopped"))
 

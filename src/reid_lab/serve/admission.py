@@ -1,8 +1,9 @@
 """Which requests are answered under load: those whose answer is expected soon enough.
 
-A request is in flight from the moment its body is there to the end of its answer, so decoding,
-matching and encoding count as the network does. By Little's law a new one is answered after
-(requests in flight + 1) times the mean time between answers.
+Images are counted, as a request may have many. They are in flight from the moment their request's
+body is there to the end of its answer, so decoding, matching and encoding count as the network
+does. By Little's law a new request is answered after (images in flight, its own included) times
+the mean time between the answers of images.
 """
 
 from __future__ import annotations
@@ -21,18 +22,41 @@ class BusyError(Exception):
         self.seconds = seconds
 
 
+class Admitted:
+    """A request that was taken.
+
+    Attributes:
+        images: that it counts as; one until its body is read, none if it is refused then.
+    """
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission, self.images = admission, 1
+
+    def has(self, images: int) -> None:
+        """Its body is read: it has so many images.
+
+        Raises:
+            BusyError: with these the answer would take too long.
+        """
+        counted, self.images = self.images, 0  # as an answer, if it is refused
+        self._admission.in_flight -= counted
+        self._admission.check(images)
+        self._admission.in_flight += images
+        self.images = images
+
+
 class Admission:
-    """Counts the requests in flight, and refuses those that would wait too long. Of one thread.
+    """Counts the images in flight, and refuses requests that would wait too long. Of one thread.
 
     Args:
         max_wait_ms: that an answer may be expected to take; None: any time.
-        free: requests in flight that are never refused, whatever the estimate: a batch. They
-            correct an estimate that was too long.
-        between_ms: between two answers, as long as none was given.
+        free: images in flight that are never refused, whatever the estimate: a batch. They correct
+            an estimate that was too long. Nor is a request that is alone.
+        between_ms: between the answers of two images, as long as none was given.
         clock: in seconds.
 
     Attributes:
-        in_flight: requests that were taken and are not answered yet.
+        in_flight: images whose requests were taken and are not answered yet.
         refused: requests that were not taken.
     """
 
@@ -51,31 +75,44 @@ class Admission:
 
     @property
     def between_ms(self) -> float:
-        """Mean milliseconds between answers while requests were in flight, the last ones most."""
+        """Mean milliseconds between answers of images while some were in flight, the last ones
+        most."""
         return self._busy_ms / self._answers
 
-    def enter(self) -> None:
-        """Take a request; `leave` must follow.
+    def enter(self) -> Admitted:
+        """Take a request, of at least one image; `leave` must follow.
 
         Raises:
             BusyError: the answer would take longer than `max_wait_ms`.
         """
-        wait = (self.in_flight + 1) * self.between_ms
-        if self.max_wait_ms is not None and self.in_flight >= self.free and wait > self.max_wait_ms:
-            self.refused += 1
-            raise BusyError(
-                f"an answer would take about {wait:,.0f} ms, {self.max_wait_ms:g} ms are allowed "
-                f"(--max-wait-ms); {self.in_flight} requests are in flight: try again",
-                self.in_flight * self.between_ms / 1_000,
-            )
+        self.check(1)
         if not self.in_flight:
             self._last = self._clock()
         self.in_flight += 1
+        return Admitted(self)
 
-    def leave(self) -> None:
+    def check(self, images: int) -> None:
+        """Check that the answer of a request with so many images is expected in time.
+
+        Raises:
+            BusyError: it would take longer than `max_wait_ms`.
+        """
+        others = self.in_flight
+        wait = (others + images) * self.between_ms
+        allowed = self.max_wait_ms is None or wait <= self.max_wait_ms
+        if allowed or not others or others + images <= self.free:
+            return
+        self.refused += 1
+        raise BusyError(
+            f"an answer would take about {wait:,.0f} ms, {self.max_wait_ms:g} ms are allowed "
+            f"(--max-wait-ms); {others} images are in flight, the request has {images}: try again",
+            others * self.between_ms / 1_000,
+        )
+
+    def leave(self, request: Admitted) -> None:
         """The answer of a request that was taken is sent, or it failed."""
-        now, kept = self._clock(), 1 - 1 / (MEMORY * self.free)
-        self._answers = kept * self._answers + 1
+        now, kept = self._clock(), (1 - 1 / (MEMORY * self.free)) ** request.images
+        self._answers = kept * self._answers + request.images
         self._busy_ms = kept * self._busy_ms + 1_000 * (now - self._last)
         self._last = now
-        self.in_flight -= 1
+        self.in_flight -= request.images

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from reid_lab.serve.guard import Limits, RequestError
+from reid_lab.serve.guard import ADMITTED, Limits, RequestError
 from reid_lab.serve.threads import in_thread
 
 # no control characters: a name is shown in tables and logs
@@ -78,6 +78,7 @@ async def read_body(request: Request, kind: type[B], limits: Limits) -> B:
 
     Raises:
         RequestError: neither JSON nor a form, malformed, or with fields that are not allowed.
+        BusyError: it has more images than can be answered in time.
     """
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media == "application/json":
@@ -98,6 +99,7 @@ async def read_body(request: Request, kind: type[B], limits: Limits) -> B:
         raise RequestError(
             422, f"boxes: of one image, and at most {limits.images}; send a request for each frame"
         )
+    request.scope[ADMITTED].has(max(1, body.queries))
     return body
 
 

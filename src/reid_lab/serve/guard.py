@@ -21,6 +21,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
 ARRIVED = "reid_lab.arrived"  # in the scope of a request: when its body was there
+ADMITTED = "reid_lab.admitted"  # and, of POST, what admission counts it as
 OPEN = {"/", "/health"}  # without a key: they show no person
 SAFE = {"GET", "HEAD", "OPTIONS"}
 HEADERS = [  # of every response
@@ -39,7 +40,7 @@ class Limits:
     pixels: int = 16_000_000
     images: int = 64
     seconds: float = 30.0
-    requests: int = 64
+    requests: int = 256
 
 
 class RequestError(Exception):
@@ -118,14 +119,14 @@ class Guard:
         Raises:
             BusyError: that would take too long.
         """
-        counted = scope["method"] == "POST"
-        if counted:
-            self.admission.enter()
-        try:
+        if scope["method"] != "POST":
             await self._timed(scope, receive, send)
+            return
+        admitted = self.admission.enter()
+        try:
+            await self._timed({**scope, ADMITTED: admitted}, receive, send)
         finally:
-            if counted:
-                self.admission.leave()
+            self.admission.leave(admitted)
 
     async def _timed(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the application answer, and count that by its route and status."""

@@ -29,8 +29,10 @@ class Metrics:
         load = scheduler.load
         self._gauge("waiting_images", "Images that wait", lambda: load.waiting)
         self._gauge("budget_ms", "Mean budget of a query in force", lambda: load.budget_ms)
-        self._gauge("in_flight", "Requests in flight", lambda: admission.in_flight)
-        self._gauge("between_ms", "Time between answers under load", lambda: admission.between_ms)
+        self._gauge("in_flight", "Images in flight", lambda: admission.in_flight)
+        self._gauge(
+            "between_ms", "Time between answers of images under load", lambda: admission.between_ms
+        )
         self._gauge("people", "Known people", lambda: people.count()[0])
         self._gauge("images", "Known images", lambda: people.count()[1])
         self._registry.register(_Totals(scheduler, admission))
