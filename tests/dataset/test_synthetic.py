@@ -16,13 +16,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reid_lab.config.overrides import composed
 from reid_lab.dataset import DatasetError
 from reid_lab.dataset.synthetic import Recipe, contact_sheet, render
 from reid_lab.dataset.synthetic import writer as writer_module
+from reid_lab.dataset.synthetic.camera import degrade
+from reid_lab.dataset.synthetic.draw import Canvas, Pixels
 from reid_lab.dataset.synthetic.garments import wardrobe
 from reid_lab.dataset.synthetic.image import ImageKey, render_image
 from reid_lab.dataset.synthetic.keys import Population
+from reid_lab.dataset.synthetic.occluder import half_seen
 from reid_lab.dataset.synthetic.person import BLOCK, Pedestrian, families, person
+from reid_lab.dataset.synthetic.variation import (
+    cast,
+    dressed,
+    drifted,
+    track_stream,
+    varied_camera,
+)
 
 NAME = re.compile(r"(-1|\d{4})_c(\d)s1_(\d{6})_(\d{2})\.jpg")
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
@@ -214,6 +225,7 @@ def test_a_file_as_root_is_refused(tmp_path: Path) -> None:
         ("seed", -1), ("train_identities", -1), ("test_identities", 2.5), ("cameras", 1),
         ("cameras", 10), ("images_per_camera", 1), ("distractors", -5), ("junk", "many"),
         ("lookalikes", 1.5), ("lookalikes", float("nan")), ("height", 8), ("width", True),
+        ("variation", 2),
     ],
 )  # fmt: skip
 def test_bad_knobs_are_named(knob: str, value: object) -> None:
@@ -281,3 +293,100 @@ def test_sheet_has_a_row_per_identity() -> None:
     image.save(io.BytesIO(), "PNG")
     with pytest.raises(ValueError, match="rows=0"):
         contact_sheet(SMALL, rows=0)
+
+
+VARIED = replace(SMALL, variation=1.0)
+
+
+def takes(recipe: Recipe, people: int = 8, camid: int = 1) -> list[Pixels]:
+    """The first image of several people in one camera."""
+    return [
+        render_image(recipe, ImageKey(Population.TEST, k, camid, 0)).astype(np.float32)
+        for k in range(people)
+    ]
+
+
+def test_a_recipe_without_variation_is_stored_as_before_the_parameter(tmp_path: Path) -> None:
+    tiny = replace(SMALL, train_identities=1, test_identities=0, distractors=0, junk=0)
+    plain = render(tmp_path / "plain", tiny, progress=False)
+    assert "variation" not in json.loads((plain / "recipe.json").read_text())
+    varied = render(tmp_path / "varied", replace(tiny, variation=0.5), progress=False)
+    assert json.loads((varied / "recipe.json").read_text())["variation"] == 0.5
+    with pytest.raises(DatasetError, match="another recipe"):
+        render(plain, replace(tiny, variation=0.5), progress=False)
+
+
+def test_images_go_further_from_the_plain_ones_with_variation() -> None:
+    plain = takes(SMALL)
+    away = [
+        np.mean([np.abs(a - b).mean() for a, b in zip(plain, takes(recipe), strict=True)])
+        for recipe in (replace(SMALL, variation=v) for v in (0.0, 0.2, 1.0))
+    ]
+    assert away[0] == 0 and away[2] > 1.5 * away[1] > 0
+
+
+def test_light_drifts_between_tracks_of_one_camera() -> None:
+    """Red over blue of a grey image, by person: constant but for small noise without variation."""
+    grey = np.full((3, 8, 8), 128, np.float32)
+
+    def warmth(amount: float) -> float:
+        view = varied_camera(3, 1, amount)
+        ratios = []
+        for index in range(40):
+            track = track_stream(3, Population.TEST, index, 1)
+            image = degrade(drifted(view, track, amount), grey, np.random.default_rng(0))
+            ratios.append(image[..., 0].mean() / image[..., 2].mean())
+        return float(np.std(ratios))
+
+    assert warmth(0.0) == 0
+    assert 0.08 < warmth(1.0) < 0.4
+
+
+def test_families_stay_families_in_quiet_clothes() -> None:
+    for group in members(1.0):
+        clothes = [dressed(one, 1.0) for one in group]
+        assert len({(c.upper_colour, c.lower_colour, c.back_colour) for c in clothes}) == 1
+        assert len({c.pattern for c in clothes}) == len(clothes)
+    everybody = [person(3, 0.0, Population.TEST, k) for k in range(200)]
+    assert [dressed(one, 0.0) for one in everybody] == everybody
+    quiet = np.mean([dressed(one, 1.0).upper_colour != one.upper_colour for one in everybody])
+    assert 0.75 < quiet < 0.95
+
+
+def test_the_back_has_its_own_colour() -> None:
+    one = replace(person(3, 0.0, Population.TEST, 0), upper="tshirt", upper_colour=(20, 20, 200))
+    one = replace(one, pattern="plain", logo="none", back_print="none", carried="none")
+    torso = wardrobe(replace(one, back_colour=(200, 20, 20))).torso
+    middle, edge = torso.shape[2] // 2, 0
+    assert torso[2, 60, middle] > 3 * torso[0, 60, middle]
+    assert torso[0, 60, edge] > 3 * torso[2, 60, edge]
+    assert (wardrobe(one).torso[0, 60] < wardrobe(one).torso[2, 60]).all()
+
+
+def test_shadows_darken_a_part_of_some_images() -> None:
+    white = np.full((3, 64, 32), 200, np.float32)
+    assert all((cast(white, np.random.default_rng(k), 0.0) == white).all() for k in range(20))
+    seen = [cast(white, np.random.default_rng(k), 1.0) for k in range(200)]
+    shaded = [image for image in seen if (image != white).any()]
+    assert 0.3 < len(shaded) / len(seen) < 0.6
+    assert all(image[:2].max() <= 200 and image.min() > 40 for image in shaded)
+    assert np.mean([image.max() > 1.2 * image.min() for image in shaded]) > 0.6
+
+
+def test_a_half_seen_person_is_covered_and_others_are_not() -> None:
+    hidden = []
+    for k in range(30):
+        canvas = Canvas(64, 32)
+        canvas.depth[:] = 0  # a person all over
+        half_seen(canvas, np.random.default_rng(k), 0, lambda *_: None)
+        hidden.append(float(np.isinf(canvas.depth).mean()))
+    objects = [share for share in hidden if share > 0]
+    assert min(objects) > 0.25 and max(objects) < 0.55
+    assert 0.35 < len(objects) / len(hidden) < 0.85  # the others are people, not drawn here
+
+
+def test_the_varied_data_set_is_found_by_its_own_name() -> None:
+    plain, varied = composed(["dataset=synthetic"]), composed(["dataset=synthetic_varied"])
+    assert varied.dataset.recipe.variation == 1.0
+    assert varied.dataset.reader.name == "synthetic_varied" != plain.dataset.reader.name
+    assert varied.dataset.root != plain.dataset.root

@@ -65,6 +65,10 @@ class Canvas:
             self._size += self._textures[-1].shape[1]
         return self._offsets[id(texture)]
 
+    def put_behind(self) -> None:
+        """Move what is drawn so far behind all that will be."""
+        self.depth[self.depth > -np.inf] -= 1e5
+
     def reduced(self, factor: int) -> tuple[Floats, Floats]:
         """Return premultiplied colour (3, h, w) and coverage (h, w) at 1/factor of the size."""
         shape = (self.height, self.width)

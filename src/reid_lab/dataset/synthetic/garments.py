@@ -111,6 +111,9 @@ def _behind(image: Image.Image, person: Pedestrian) -> Image.Image:
     image = _rolled(image)
     draw = ImageDraw.Draw(image)
     middle = COLUMNS / 2
+    if person.back_colour is not None:
+        quarter = COLUMNS / 4
+        draw.rectangle((middle - quarter, 0, middle + quarter, ROWS), fill=person.back_colour)
     stamp(draw, person.back_print, (middle - 19, 22, middle + 19, 64), ink(person))
     if person.upper == "hoodie" and person.hat != "hood":
         draw.ellipse((middle - 16, -12, middle + 16, 20), fill=scaled(person.upper_colour, 0.7))

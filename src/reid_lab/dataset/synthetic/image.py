@@ -12,11 +12,19 @@ from reid_lab.dataset.synthetic.camera import Camera, camera, degrade, project
 from reid_lab.dataset.synthetic.draw import Canvas, Floats, Pixels, Tube, paint
 from reid_lab.dataset.synthetic.figure import tubes
 from reid_lab.dataset.synthetic.keys import Domain, Population, stream
-from reid_lab.dataset.synthetic.occluder import occlude
+from reid_lab.dataset.synthetic.occluder import half_seen, occlude, passerby
 from reid_lab.dataset.synthetic.person import Pedestrian, person
 from reid_lab.dataset.synthetic.pose import walk
 from reid_lab.dataset.synthetic.recipe import Recipe
 from reid_lab.dataset.synthetic.scene import panorama
+from reid_lab.dataset.synthetic.variation import (
+    cast,
+    dressed,
+    drifted,
+    image_stream,
+    track_stream,
+    varied_camera,
+)
 from reid_lab.optional import load
 
 SUPERSAMPLING = 2  # people are drawn at this multiple of the size, then reduced
@@ -65,13 +73,25 @@ def render_image(recipe: Recipe, key: ImageKey) -> Pixels:
     """Render an image, (height, width, 3) uint8 RGB; it depends on the recipe and key only."""
     domain = Domain.JUNK if key.junk else Domain.IMAGE
     rng = stream(recipe.seed, domain, key.split, key.index, key.camid, key.take)
-    view = camera(recipe.seed, key.camid)
-    pedestrian = person(recipe.seed, recipe.lookalikes, key.split, key.index)
+    amount = float(recipe.variation)
+    varying = image_stream(recipe.seed, domain, key.split, key.index, key.camid, key.take)
+    view = varied_camera(recipe.seed, key.camid, amount)
+    pedestrian = dressed(person(recipe.seed, recipe.lookalikes, key.split, key.index), amount)
     height, width = recipe.height, recipe.width
     canvas = Canvas(height * SUPERSAMPLING, width * SUPERSAMPLING)
     back = _background(recipe, key.camid, view, rng)
     heading = _heading(recipe, key, view, rng)
     framing = _junk_framing(rng, height, width) if key.junk else _framing(rng, height, width)
+    track = track_stream(recipe.seed, key.split, key.index, key.camid)
+    framing = _misaligned(framing, varying, height, width, amount)
+    if varying.random() < 0.35 * amount:  # somebody behind
+        other = dressed(passerby(recipe.seed, varying), amount)
+        size = framing.scale * float(varying.uniform(0.45, 0.8))
+        place = width * float(varying.uniform(-0.1, 1.1))
+        behind = Framing(size, place, framing.y - 0.1 * framing.scale)
+        turn = float(varying.uniform(-pi, pi))
+        _draw_pedestrian(canvas, view, other, behind, turn, varying)
+        canvas.put_behind()
     if not (key.junk and rng.random() < 0.25):
         _cast_shadow(back, framing, view)
         _draw_pedestrian(canvas, view, pedestrian, framing, heading, rng)
@@ -81,15 +101,18 @@ def render_image(recipe: Recipe, key: ImageKey) -> Pixels:
         _draw_pedestrian(canvas, view, other, beside, turn, rng)
 
     occlude(canvas, rng, recipe.seed, draw_passerby)
+    if varying.random() < 0.25 * amount:
+        half_seen(canvas, varying, recipe.seed, draw_passerby)
     colour, cover = canvas.reduced(SUPERSAMPLING)
-    return degrade(view, back * (1 - cover) + colour, rng)
+    image = cast(back * (1 - cover) + colour, varying, amount)
+    return degrade(drifted(view, track, amount), image, rng)
 
 
 def _background(recipe: Recipe, camid: int, view: Camera, rng: np.random.Generator) -> Floats:
     """Cut a random window (3, height, width) from the camera's panorama."""
     height, width = recipe.height, recipe.width
     horizon = max(0.02, 0.55 - 1.1 * view.pitch)
-    wide = panorama(recipe.seed, camid, horizon, height, width)
+    wide = panorama(recipe.seed, camid, horizon, height, width, float(recipe.variation))
     y = int(rng.integers(0, wide.shape[1] - height + 1))
     x = int(rng.integers(0, wide.shape[2] - width + 1))
     return wide[:, y : y + height, x : x + width].astype(np.float32)
@@ -120,6 +143,20 @@ def _framing(rng: np.random.Generator, height: int, width: int) -> Framing:
         scale *= float(rng.uniform(0.75, 0.88))
         x += width * float(rng.uniform(-0.15, 0.15))
     return Framing(scale, x, y)
+
+
+def _misaligned(
+    framing: Framing, rng: np.random.Generator, height: int, width: int, amount: float
+) -> Framing:
+    """Shift and scale a detection, as a detector that misses the outline."""
+    if amount == 0:
+        return framing
+    dx, dy, zoom = rng.normal(0, 1, 3) * amount
+    return Framing(
+        framing.scale * float(np.exp(0.1 * zoom)),
+        framing.x + 0.09 * width * float(dx),
+        framing.y + 0.045 * height * float(dy),
+    )
 
 
 def _junk_framing(rng: np.random.Generator, height: int, width: int) -> Framing:

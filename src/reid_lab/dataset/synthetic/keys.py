@@ -18,6 +18,7 @@ class Domain(IntEnum):
     IMAGE = 6
     JUNK = 7
     SCENE = 8
+    VARIATION = 9
 
 
 class Population(IntEnum):

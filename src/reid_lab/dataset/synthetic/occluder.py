@@ -13,6 +13,7 @@ from reid_lab.dataset.synthetic.draw import Canvas
 from reid_lab.dataset.synthetic.keys import Population
 from reid_lab.dataset.synthetic.person import FIRST_PASSERBY, PASSERSBY, Pedestrian, person
 
+Painter = Callable[[ImageDraw.ImageDraw, np.random.Generator, int, int], None]
 DrawPedestrian = Callable[
     [Pedestrian, float, float], None
 ]  # person, horizontal position (0 to 1), heading
@@ -28,22 +29,55 @@ def occlude(
     """
     chance = rng.random()
     if chance < 0.07:
-        canvas.depth[canvas.depth > -np.inf] -= 1e5  # the next person is in front
-        other = person(
-            seed, 0.0, Population.PASSERBY, FIRST_PASSERBY + int(rng.integers(PASSERSBY))
-        )
+        canvas.put_behind()
+        other = passerby(seed, rng)
         place = float(rng.choice([-0.08, 1.08]))
         draw_pedestrian(other, place, float(rng.uniform(-pi, pi)))
     elif chance < 0.2:
-        kind = (_post, _car, _bicycle, _bush, _bin)[int(rng.integers(5))]
-        image = Image.new("RGBA", (canvas.width, canvas.height), (0, 0, 0, 0))
-        kind(ImageDraw.Draw(image), rng, canvas.width, canvas.height)
-        pixels = np.asarray(image).reshape(-1, 4)
-        solid = np.flatnonzero(pixels[:, 3])
-        first = canvas.texels(pixels[:, :3].T.astype(np.float32, order="C"))
-        canvas.texel[solid] = solid + first
-        canvas.shade[solid] = 1
-        canvas.depth[solid] = np.inf
+        _overlay(canvas, (_post, _car, _bicycle, _bush, _bin)[int(rng.integers(5))], rng)
+
+
+def half_seen(
+    canvas: Canvas, rng: np.random.Generator, seed: int, draw_pedestrian: DrawPedestrian
+) -> None:
+    """Cover a good part of the person: the lower part, a side, or by another person."""
+    if rng.random() < 0.4:
+        canvas.put_behind()
+        place = 0.5 + float(rng.choice([-1, 1])) * float(rng.uniform(0.22, 0.42))
+        draw_pedestrian(passerby(seed, rng), place, float(rng.uniform(-pi, pi)))
+    else:
+        _overlay(canvas, (_counter, _pillar)[int(rng.integers(2))], rng)
+
+
+def passerby(seed: int, rng: np.random.Generator) -> Pedestrian:
+    """Draw one of a few people who are nobody's match."""
+    index = FIRST_PASSERBY + int(rng.integers(PASSERSBY))
+    return person(seed, 0.0, Population.PASSERBY, index)
+
+
+def _overlay(canvas: Canvas, kind: Painter, rng: np.random.Generator) -> None:
+    """Draw an object in front of all."""
+    image = Image.new("RGBA", (canvas.width, canvas.height), (0, 0, 0, 0))
+    kind(ImageDraw.Draw(image), rng, canvas.width, canvas.height)
+    pixels = np.asarray(image).reshape(-1, 4)
+    solid = np.flatnonzero(pixels[:, 3])
+    first = canvas.texels(pixels[:, :3].T.astype(np.float32, order="C"))
+    canvas.texel[solid] = solid + first
+    canvas.shade[solid] = 1
+    canvas.depth[solid] = np.inf
+
+
+def _counter(draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: int, h: int) -> None:
+    top, colour = h * float(rng.uniform(0.5, 0.75)), palette.pick(rng, palette.CLOTH)
+    draw.rectangle((0, top, w, h), fill=palette.scaled(colour, 0.8))
+    draw.rectangle((0, top, w, top + h * 0.03), fill=colour)
+
+
+def _pillar(draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: int, h: int) -> None:
+    colour, wide = palette.vary(rng, (150, 146, 140), 2), w * float(rng.uniform(0.3, 0.5))
+    left = 0.0 if rng.random() < 0.5 else w - wide
+    draw.rectangle((left, 0, left + wide, h), fill=colour)
+    draw.rectangle((left, 0, left + wide * 0.3, h), fill=palette.scaled(colour, 0.8))
 
 
 def _post(draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: int, h: int) -> None:

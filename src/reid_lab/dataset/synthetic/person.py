@@ -48,6 +48,7 @@ class Pedestrian:
     carried: str
     carried_colour: RGB
     stride: float
+    back_colour: RGB | None = None  # of the upper garment's back; None: as its front
 
 
 # What family members differ in; values are assigned by permutation, so that every pair differs.

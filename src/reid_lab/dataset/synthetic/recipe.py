@@ -27,6 +27,8 @@ class Recipe:
         distractors: gallery images (pid 0) of people who match no query.
         junk: gallery images (pid -1) of bad detections, which the evaluation ignores.
         lookalikes: fraction of people in families of 2 to 4 that share garment colours.
+        variation: how far images and clothes go towards those of real cameras, 0 to 1 (see
+            `variation`); 0 draws the images of data sets from before this parameter.
         height, width: of the images, in pixels.
 
     Raises:
@@ -43,6 +45,7 @@ class Recipe:
     lookalikes: Fraction = 0.5
     height: Annotated[int, Ge(64), Le(512)] = 128
     width: Annotated[int, Ge(32), Le(256)] = 64
+    variation: Fraction = 0.0
 
     def __post_init__(self) -> None:
         for name, annotation in get_type_hints(type(self), include_extras=True).items():

@@ -7,27 +7,33 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from reid_lab.dataset.synthetic.draw import Pixels
+from reid_lab.dataset.synthetic.draw import Floats, Pixels
 from reid_lab.dataset.synthetic.keys import Domain, stream
-from reid_lab.dataset.synthetic.palette import RGB, scaled, vary
+from reid_lab.dataset.synthetic.palette import CLOTH, LEGWEAR, RGB, pick, scaled, vary
 
 HAZE = np.float32(140)  # grey level that distant objects fade to
 SECTIONS, SPAN, RISE = 4, 3, 1.25  # scenes side by side; width and height of one, in images
 
 
 @lru_cache(maxsize=32)
-def panorama(seed: int, camid: int, horizon: float, height: int, width: int) -> Pixels:
+def panorama(
+    seed: int, camid: int, horizon: float, height: int, width: int, variation: float = 0.0
+) -> Pixels:
     """Draw the surroundings of a camera, (3, RISE * height, SECTIONS * SPAN * width) uint8.
 
     Args:
         horizon: height at which the ground begins, as a fraction of the image height.
+        variation: 1 has full contrast and things in the colours of clothes, 0 neither.
     """
     rng = stream(seed, Domain.SCENE, camid)
     kinds = rng.permutation(sorted(_PAINTERS))[:SECTIONS]
     sections = [_section(rng, str(kind), horizon, height, width) for kind in kinds]
     wide = np.concatenate(sections, axis=1).astype(np.float32)
+    if variation > 0:
+        wide = _crowded(wide, stream(seed, Domain.VARIATION, 2, camid), variation)
     grey = wide.mean(axis=2, keepdims=True)  # paler than the people, as if distant
-    wide = HAZE + 0.68 * (0.5 * wide + 0.5 * grey - HAZE)
+    pale, contrast = np.float32(0.5 * (1 - variation)), np.float32(0.68 + 0.3 * variation)
+    wide = HAZE + contrast * ((1 - pale) * wide + pale * grey - HAZE)
     h, w = wide.shape[:2]
     sun = rng.uniform(0.55, 1.3, (3, w // width)).astype(np.float32)  # sun and shade
     field = Image.fromarray(sun).resize((w, h), Image.Resampling.BICUBIC)
@@ -35,6 +41,23 @@ def panorama(seed: int, camid: int, horizon: float, height: int, width: int) -> 
     wide = np.clip(wide * np.asarray(field)[..., None] + speckle, 0, 255)
     result: Pixels = np.ascontiguousarray(wide.transpose(2, 0, 1).astype(np.uint8))
     return result
+
+
+def _crowded(wide: Floats, rng: np.random.Generator, amount: float) -> Floats:
+    """Add boards, bags and blurred far figures in the colours of clothes."""
+    h, w = wide.shape[:2]
+    image = Image.fromarray(wide.astype(np.uint8))
+    draw = ImageDraw.Draw(image)
+    for _ in range(round(amount * w / h * 14)):
+        x, y = float(rng.uniform(0, w)), float(rng.uniform(0.1, 0.9)) * h
+        wide_, tall = h * float(rng.uniform(0.03, 0.14)), h * float(rng.uniform(0.05, 0.4))
+        colour = pick(rng, CLOTH if rng.random() < 0.7 else LEGWEAR)
+        if rng.random() < 0.5:
+            draw.rectangle((x, y, x + wide_, y + tall), fill=colour)
+        else:
+            draw.ellipse((x, y, x + wide_, y + tall), fill=colour)
+            draw.rectangle((x, y + tall / 2, x + wide_, y + tall * 1.2), fill=pick(rng, LEGWEAR))
+    return np.asarray(image.filter(ImageFilter.GaussianBlur(h / 200)), np.float32)
 
 
 def _section(

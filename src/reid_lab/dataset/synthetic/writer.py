@@ -67,7 +67,10 @@ def render(
 
 
 def _description(recipe: Recipe) -> str:
-    return json.dumps({"drawing": DRAWING, **asdict(recipe)}, indent=2) + "\n"
+    values = asdict(recipe)
+    if recipe.variation == 0:
+        del values["variation"]  # as in data sets from before this parameter
+    return json.dumps({"drawing": DRAWING, **values}, indent=2) + "\n"
 
 
 def _check_owner(root: Path, description: str) -> None:

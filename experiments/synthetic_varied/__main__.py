@@ -1,0 +1,57 @@
+"""Does a synthetic set rank methods as CUHK03 does?
+
+python -m experiments.synthetic_varied
+
+reads `results.csv`, whose runs are called METHOD_SET, and writes `agreement.csv`: for each synthetic
+set and measure, Spearman's rank correlation with CUHK03 over the exits that both have.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scipy.stats import spearmanr
+
+from experiments.tables import Rows, read, write
+
+HERE = Path(__file__).parent
+REAL = "cuhk03"
+MEASURES = ("rank1", "mAP")
+
+
+def main() -> None:
+    write(HERE / "agreement.csv", agreement(read(HERE / "results.csv")))
+
+
+def agreement(rows: Rows) -> Rows:
+    """A row for each set but `REAL` and each measure: the number of exits and their correlation.
+
+    Raises:
+        ValueError: a run of a synthetic set has no counterpart on `REAL`, or the other way round.
+    """
+    scores: dict[str, dict[tuple[str, str], Rows]] = {}
+    for row in rows:
+        method, _, data = row["run"].rpartition("_")
+        scores.setdefault(data, {}).setdefault((method, row["name"]), []).append(row)
+    real = scores.pop(REAL)
+    return [
+        _compared(data, own, real, measure) for data, own in scores.items() for measure in MEASURES
+    ]
+
+
+def _compared(
+    data: str, own: dict[tuple[str, str], Rows], real: dict[tuple[str, str], Rows], measure: str
+) -> dict[str, object]:
+    if own.keys() != real.keys():
+        raise ValueError(f"{data} and {REAL} differ in {sorted(own.keys() ^ real.keys())}")
+    pairs = [(_mean(own[key], measure), _mean(real[key], measure)) for key in sorted(real)]
+    spearman = float(spearmanr(pairs).statistic)
+    return {"data": data, "measure": measure, "exits": len(pairs), "spearman": spearman}
+
+
+def _mean(rows: Rows, measure: str) -> float:
+    return sum(float(row[measure]) for row in rows) / len(rows)
+
+
+if __name__ == "__main__":
+    main()
