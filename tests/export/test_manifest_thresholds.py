@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from reid_lab.errors import UserError
-from reid_lab.files.gallery_files import Card
+from reid_lab.files.gallery_card import Card
 from reid_lab.files.gallery_verdicts import OWN, AcceptThreshold, GalleryCalibration
 from reid_lab.files.gallery_writer import RowWriter, locked
 from reid_lab.files.strict_json import read_json

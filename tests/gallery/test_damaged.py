@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from reid_lab.errors import UserError
-from reid_lab.files.gallery_files import ID, MAX_SIDE, GalleryError
+from reid_lab.files.gallery_card import GalleryError
+from reid_lab.files.gallery_files import ID, MAX_SIDE
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.writer import extend
 from tests.gallery.test_index import people

@@ -13,7 +13,7 @@ import torch
 import faiss  # isort: skip
 
 from reid_lab.errors import UserError
-from reid_lab.files.gallery_files import IndexMetric, IndexName
+from reid_lab.files.gallery_card import IndexMetric, IndexName
 from reid_lab.gallery import flat
 from reid_lab.gallery.flat import Found, as_rows
 from reid_lab.gallery.index import (

@@ -13,7 +13,7 @@ import torch
 
 import faiss  # isort: skip
 
-from reid_lab.files.gallery_files import GalleryError
+from reid_lab.files.gallery_card import GalleryError
 from reid_lab.gallery.index import INDEX_NAMES, build
 from reid_lab.gallery.planner import IndexPlan, plan
 from reid_lab.gallery.probe import Probe

@@ -14,7 +14,7 @@ import pytest
 from reid_lab.errors import UserError
 from reid_lab.files import gallery_writer
 from reid_lab.files.conditions import quoted
-from reid_lab.files.gallery_files import Card, GalleryError
+from reid_lab.files.gallery_card import Card, GalleryError
 from reid_lab.files.gallery_writer import FORGOTTEN, locked
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.writer import create, extend

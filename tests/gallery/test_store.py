@@ -18,7 +18,7 @@ import faiss  # isort: skip
 
 from reid_lab.errors import UserError
 from reid_lab.files import gallery_writer
-from reid_lab.files.gallery_files import Card, GalleryError
+from reid_lab.files.gallery_card import Card, GalleryError
 from reid_lab.gallery.index import build
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
 from reid_lab.gallery.writer import create, extend

@@ -16,7 +16,7 @@ import torch
 
 from reid_lab.checkpoint import fingerprint, put_calibrations
 from reid_lab.errors import UserError
-from reid_lab.files.gallery_files import Card
+from reid_lab.files.gallery_card import Card
 from reid_lab.files.gallery_verdicts import AcceptThreshold, GalleryCalibration
 from reid_lab.files.gallery_writer import STAGING, RowWriter
 from reid_lab.gallery.calibration import calibrate

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +16,7 @@ import pytest
 from reid_lab.errors import UserError
 from reid_lab.files.conditions import ConditionError
 from reid_lab.files.embedding_files import EmbeddedImages, write_embeddings
-from reid_lab.files.gallery_files import Card, GalleryError
+from reid_lab.files.gallery_card import Card, GalleryError
 from reid_lab.gallery.milvus import MilvusStore, patiently
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.vectors import FolderStore, VectorStore, load_gallery
@@ -21,6 +24,8 @@ from reid_lab.gallery.writer import create
 from tests.commands import gallery as main
 
 pytest.importorskip("milvus_lite")
+from milvus_lite.server_manager import server_manager_instance
+
 pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("ignore")]  # of pymilvus's imports
 
 DIM, COUNT = 16, 300
@@ -95,6 +100,51 @@ def test_a_killed_load_goes_on(tmp_path: Path, client: Any) -> None:
     assert len(again) == 100 and again.known(PATHS[98:102]) == {*PATHS[98:100]}
     assert load_gallery(gallery, again, 64) == COUNT - 100
     assert len(again) == COUNT and load_gallery(gallery, again, 64) == 0
+    reopened.close()
+
+
+LOAD = """
+import sys
+from reid_lab.gallery.milvus import MilvusStore
+from reid_lab.gallery.store import SavedGallery
+from reid_lab.gallery.vectors import load_gallery
+
+gallery, client = SavedGallery.open(sys.argv[1]), MilvusStore.connect(sys.argv[2])
+if client.has_collection("people"):
+    store = MilvusStore.open(client, "people")
+else:
+    store = MilvusStore.create(client, "people", gallery.card)
+load_gallery(gallery, store, 7, lambda images: print(len(store), flush=True))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
+def test_a_load_ended_by_sigkill_goes_on(tmp_path: Path, client: Any) -> None:
+    gallery, file = folder(tmp_path / "g"), tmp_path / "killed.db"
+    kept = 0
+    for batches in (3, 30):
+        words = [sys.executable, "-W", "ignore", "-c", LOAD, str(gallery.folder), str(file)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            for _ in range(batches):
+                kept = int(process.stdout.readline())
+            process.send_signal(signal.SIGKILL)  # while the next batch is sent
+        assert process.returncode == -signal.SIGKILL
+        opened = MilvusStore.connect(str(file))
+        there = len(MilvusStore.open(opened, "people"))
+        opened.close()
+        server_manager_instance.release_server(str(file))  # for the next process
+        assert kept <= there < COUNT  # of what was acknowledged nothing is lost
+    assert main(["load", str(gallery.folder), "--store", "milvus", "--uri", str(file)]) == 0
+    reopened = MilvusStore.connect(str(file))
+    again = MilvusStore.open(reopened, "people")
+    whole = MilvusStore.create(client, "people", gallery.card)
+    assert load_gallery(gallery, whole) == COUNT == len(again)
+    query = np.random.default_rng(2).normal(size=(9, DIM)).astype(np.float32)
+    for where in ("", "camid!=1 and 'the site'=north"):
+        wanted, found = (one.search(query, 8, where) for one in (whole, again))
+        assert found.paths == wanted.paths
+        np.testing.assert_array_equal(found.distances, wanted.distances)
     reopened.close()
 
 

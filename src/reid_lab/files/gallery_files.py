@@ -1,19 +1,6 @@
-"""The files of a saved gallery: layout, checks, reading and appending. Without torch.
+"""The files of a saved gallery: checks, reading and appending. Without torch.
 
-| file | holds |
-|---|---|
-| `gallery.json` | the card: number of rows, model, metric, CRC-32 of each file |
-| `embeddings.bin` | rows (N, D), float32 or float16, little endian |
-| `ids.bin` | for each row: the end of its path in `paths.bin`, pid, camid |
-| `paths.bin` | the paths, one after the other |
-| `columns.jsonl` | for each row a JSON object of its metadata, a line each |
-| `names.json` | names of people and cameras that are not numbers |
-| `index*.faiss` | an approximate index |
-
-Data files only grow. Bytes behind the rows that the card counts are left by an interrupted append:
-they are never read, and the next append overwrites them. To remove rows is to write a new
-generation of all data files (`embeddings.1.bin`, ...) and then the card that names it; see
-gallery_writer.py. Galleries of older versions have no CRC-32, names, metadata or generation.
+gallery_card.py describes them.
 """
 
 from __future__ import annotations
@@ -22,137 +9,37 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import Field
 
 from reid_lab.errors import UserError
 from reid_lab.files import conditions
-from reid_lab.files.gallery_verdicts import GalleryCalibration
-from reid_lab.files.strict_json import check_format, checked, file_in, read_json
-from reid_lab.files.tables import write_json
-from reid_lab.types import MAX_SIDE
+from reid_lab.files.gallery_card import (
+    CARD,
+    COLUMNS,
+    EMBEDDINGS,
+    IDS,
+    INDEX,
+    NAMES,
+    PATHS,
+    Card,
+    GalleryError,
+    check_inside,
+)
+from reid_lab.files.strict_json import read_json
 
-CARD, EMBEDDINGS, IDS, PATHS = "gallery.json", "embeddings.bin", "ids.bin", "paths.bin"
-NAMES, COLUMNS, INDEX = "names.json", "columns.jsonl", "index.faiss"
-FORMAT = 2
-# fields that galleries of older versions lack
-LATER = {"indexed", "crc32", "generation", "columns", "columns_bytes", "calibrations", "shared"}
 OWN_COLUMNS = ("pid", "camid", "path")  # that every gallery has
 ID = np.dtype([("end", "<i8"), ("pid", "<i8"), ("camid", "<i8")])  # `end` of its path's bytes
 UNKNOWN = -2  # pid or camid; a pid of -1 is a box without a person, 0 a distractor
 NAMED = 1 << 62  # numbers from here on stand for names that are not numbers
-MAX_DIM = 1 << 20
 CHUNK = 1 << 24  # bytes that are checked at a time
 SHORTEST, LONGEST = 1e-15, 1e18  # rows whose squared distances float32 holds
 UNIT = 0.05  # how far from 1 the length of a row may be that was scaled to 1
-
-IndexName = Literal["flat", "ivf", "hnsw", "ivf_pq", "sq8"]
-IndexMetric = Literal["euclidean", "cosine"]
-Dtype = Literal["float32", "float16"]
-Count = Annotated[int, Field(ge=0, lt=2**48)]
-Side = Annotated[int, Field(ge=0, le=MAX_SIDE)]
-ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
-
-
-class GalleryError(UserError):
-    """A saved gallery that cannot be used, or rows that cannot be added to it."""
-
-
-@dataclass(frozen=True)
-class Card:
-    """`gallery.json`: describes `count` rows of `dim` numbers.
-
-    Args:
-        fingerprint: of the model (see `reid_lab.checkpoint`).
-        dim: D of the embeddings.
-        exit: of the model.
-        image: height and width of the model's input; (0, 0) if unknown.
-        metric: of the distances; under cosine the rows have length 1.
-        dtype: of the rows.
-        index: its name.
-        pattern: regular expression with groups pid and camid, searched in an image's path.
-        count: N.
-        trained: rows that the index was trained on.
-        indexed: rows in the index's file, which is part of its name.
-        crc32: of the counted bytes of each file, by the file's name in generation 0.
-        generation: of the data files; part of their names from 1 on.
-        columns: names of the metadata.
-        calibrations: thresholds for false-accept rates, see gallery_verdicts.py.
-        columns_bytes: of `columns.jsonl` that count; 0 where there is no metadata.
-        shared: the model was trained so that queries of every exit are compared with these rows.
-        format: version of the layout.
-    """
-
-    fingerprint: Annotated[str, Field(min_length=1, max_length=200)]
-    dim: Annotated[int, Field(ge=1, le=MAX_DIM)]
-    exit: Annotated[str, Field(max_length=200)] = ""
-    image: tuple[Side, Side] = (0, 0)
-    metric: IndexMetric = "euclidean"
-    dtype: Dtype = "float32"
-    index: IndexName = "flat"
-    pattern: Annotated[str, Field(max_length=10_000)] = ""
-    count: Count = 0
-    trained: Count = 0
-    indexed: Count = 0
-    crc32: dict[str, Annotated[int, Field(ge=0, lt=2**32)]] = field(default_factory=dict)
-    generation: Count = 0
-    columns: Annotated[tuple[ColumnName, ...], Field(max_length=1000)] = ()
-    columns_bytes: Count = 0
-    calibrations: Annotated[tuple[GalleryCalibration, ...], Field(max_length=10)] = ()
-    shared: bool = False
-    format: int = FORMAT
-
-    def __post_init__(self) -> None:
-        if max(self.trained, self.indexed) > self.count:
-            raise ValueError(
-                f"trained={self.trained} or indexed={self.indexed} is more than count={self.count}"
-            )
-
-    @property
-    def row_dtype(self) -> np.dtype[Any]:
-        result: np.dtype[Any] = np.dtype(self.dtype).newbyteorder("<")
-        return result
-
-    @property
-    def row_bytes(self) -> int:
-        return self.dim * self.row_dtype.itemsize
-
-    @property
-    def index_file(self) -> str:
-        """One file for each index: the old one stays until the card counts the new one."""
-        if self.generation:
-            return f"index.{self.generation}.{self.indexed}.faiss"
-        return f"index.{self.indexed}.faiss" if self.indexed else INDEX
-
-    def file(self, name: str) -> str:
-        """The name of a data file in this generation."""
-        stem, ending = name.rsplit(".", 1)
-        return f"{stem}.{self.generation}.{ending}" if self.generation else name
-
-    def write(self, folder: Path) -> None:
-        write_json(folder / CARD, asdict(self))
-
-    @staticmethod
-    def read(folder: Path) -> Card:
-        """The card of the gallery in `folder`.
-
-        Raises:
-            GalleryError: no gallery, an invalid card, or a newer format.
-        """
-        path = file_in(folder, CARD, "a saved gallery", "build one first", GalleryError)
-        check_inside(path)
-        try:
-            content = read_json(path)
-            check_format(path, content, FORMAT)
-            return replace(checked(path, content, Card, LATER), format=FORMAT)
-        except UserError as error:
-            raise GalleryError(f"{error}. Copy the gallery again, or build it again") from error
 
 
 def mapped(path: Path, dtype: np.dtype[Any], count: int, width: int | None = None) -> np.ndarray:
@@ -173,14 +60,6 @@ def mapped(path: Path, dtype: np.dtype[Any], count: int, width: int | None = Non
     if not wanted:
         return np.empty(shape, dtype)  # an empty file cannot be mapped
     return np.memmap(path, dtype, mode="r", shape=shape)
-
-
-def check_inside(path: Path) -> None:
-    """Raises:
-    GalleryError: a gallery's file is a link to another folder.
-    """
-    if path.resolve().parent != path.parent.resolve():
-        raise GalleryError(f"{path} is a link to {path.resolve()}: put the file itself there")
 
 
 G = TypeVar("G", bound="GalleryRows")

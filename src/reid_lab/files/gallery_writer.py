@@ -23,22 +23,17 @@ import numpy as np
 from reid_lab.files import conditions
 from reid_lab.files.atomic import SUFFIX, disk_full, is_disk_full, replacing
 from reid_lab.files.folders import locked as locked_file
-from reid_lab.files.gallery_files import (
+from reid_lab.files.gallery_card import (
     CARD,
     COLUMNS,
     EMBEDDINGS,
-    ID,
     IDS,
     NAMES,
-    OWN_COLUMNS,
     PATHS,
     Card,
-    G,
     GalleryError,
-    GalleryRows,
-    comparable,
-    crc32,
 )
+from reid_lab.files.gallery_files import ID, OWN_COLUMNS, G, GalleryRows, comparable, crc32
 from reid_lab.files.gallery_verdicts import GalleryCalibration
 from reid_lab.files.strict_json import read_json
 from reid_lab.files.tables import write_json

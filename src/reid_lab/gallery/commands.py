@@ -15,7 +15,7 @@ from reid_lab.errors import UserError
 from reid_lab.files.atomic import write_text
 from reid_lab.files.console import progress, stderr, stdout
 from reid_lab.files.embedding_files import EmbeddedImages
-from reid_lab.files.gallery_files import Card, GalleryError
+from reid_lab.files.gallery_card import Card, GalleryError
 from reid_lab.files.gallery_verdicts import (
     GalleryCalibration,
     GalleryVerdict,

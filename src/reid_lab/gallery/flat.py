@@ -10,7 +10,8 @@ import torch  # noqa: F401 - before faiss: each has its own OpenMP
 from torch import Tensor
 
 from reid_lab.errors import UserError
-from reid_lab.files.gallery_files import IndexMetric, IndexName, comparable
+from reid_lab.files.gallery_card import IndexMetric, IndexName
+from reid_lab.files.gallery_files import comparable
 
 Found = tuple[np.ndarray, np.ndarray]  # distances (Q, k) float32, rows (Q, k) int64
 BLOCK_BYTES = 1 << 26

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import replacing
-from reid_lab.files.gallery_files import IndexMetric, IndexName
+from reid_lab.files.gallery_card import IndexMetric, IndexName
 from reid_lab.gallery.flat import (
     BLOCK_BYTES,
     Flat,

@@ -15,7 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from reid_lab.errors import UserError
 from reid_lab.files.console import head_table, stderr, stdout
 from reid_lab.files.embedding_files import EmbeddedImages
-from reid_lab.files.gallery_files import IndexMetric
+from reid_lab.files.gallery_card import IndexMetric
 from reid_lab.files.gallery_verdicts import chosen
 from reid_lab.files.image_files import escaped
 from reid_lab.gallery import show

@@ -6,13 +6,15 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from reid_lab.errors import UserError
 from reid_lab.files import conditions
-from reid_lab.files.gallery_files import OWN_COLUMNS, Card, GalleryError, comparable
+from reid_lab.files.gallery_card import Card, GalleryError
+from reid_lab.files.gallery_files import OWN_COLUMNS, comparable
 from reid_lab.files.gallery_writer import unit_rows
 from reid_lab.gallery.vectors import Columns, Nearest
 from reid_lab.optional import load
@@ -21,6 +23,9 @@ VECTOR, CARD = "embedding", "reid_lab"
 LONGEST = 4096  # bytes of a path, a name or a value
 KEPT = ("fingerprint", "dim", "exit", "image", "metric", "columns")  # of the card
 QUERIES = 100  # searched at a time
+# Milvus Lite subtracts all rows of a segment, at most so many, from all queries at once: two arrays
+# of (queries, rows, D) float32, which are kept to 1 GB.
+LITE_ROWS, LITE_NUMBERS = 100_000, 2**27
 ATTEMPTS, FIRST_WAIT = 8, 0.5  # a busy server is asked again after 0.5, 1, 2, ... seconds
 BUSY = ("rate limit", "ratelimit", "quota", "resource exhausted", "retry later")
 
@@ -160,8 +165,8 @@ class MilvusStore:
     def search(self, query: np.ndarray, k: int, where: str = "") -> Nearest:
         wanted = self._expression(conditions.parse(where)) if where.strip() else ""
         rows, distances, paths = self._rows(query), [], []
-        for start in range(0, len(rows), QUERIES):
-            part = list(rows[start : start + QUERIES])
+        for start in range(0, len(rows), self._queries):
+            part = list(rows[start : start + self._queries])
             found = patiently(
                 lambda part=part: self.client.search(  # type: ignore[misc]
                     self.name, part, limit=k, filter=wanted, output_fields=["path"]
@@ -172,6 +177,13 @@ class MilvusStore:
                 paths.append([hit["entity"]["path"] for hit in hits])
         squared = np.array(distances, np.float32).clip(min=0)
         return Nearest(squared / 2 if self._cosine else np.sqrt(squared), paths)
+
+    @cached_property
+    def _queries(self) -> int:
+        """How many are searched at a time."""
+        if "lite" not in self.client.get_server_version():
+            return QUERIES
+        return min(QUERIES, max(1, LITE_NUMBERS // (LITE_ROWS * self._card.dim)))
 
     @property
     def _cosine(self) -> bool:

@@ -10,7 +10,8 @@ import numpy as np
 
 from reid_lab.errors import UserError
 from reid_lab.files.embedding_files import FORMATS, EmbeddedImages, read_embeddings
-from reid_lab.files.gallery_files import UNKNOWN, IndexMetric
+from reid_lab.files.gallery_card import IndexMetric
+from reid_lab.files.gallery_files import UNKNOWN
 from reid_lab.files.gallery_writer import unit_rows
 from reid_lab.files.image_files import escaped, find_images
 from reid_lab.gallery.embed import Embedder, embedded

@@ -13,15 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_lab.files.gallery_files import (
-    INDEX,
-    UNKNOWN,
-    GalleryError,
-    GalleryRows,
-    check_crc32,
-    check_inside,
-    mapped,
-)
+from reid_lab.files.gallery_card import INDEX, GalleryError, check_inside
+from reid_lab.files.gallery_files import UNKNOWN, GalleryRows, check_crc32, mapped
 from reid_lab.files.gallery_verdicts import GalleryVerdict, chosen, verdicts
 from reid_lab.gallery.flat import Flat, Found
 from reid_lab.gallery.index import Approximate, Index, build, fits

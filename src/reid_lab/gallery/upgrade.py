@@ -21,16 +21,8 @@ from rich.text import Text
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import replacing
 from reid_lab.files.console import head_table, progress, stdout
-from reid_lab.files.gallery_files import (
-    COLUMNS,
-    EMBEDDINGS,
-    IDS,
-    NAMES,
-    PATHS,
-    Card,
-    GalleryError,
-    GalleryRows,
-)
+from reid_lab.files.gallery_card import COLUMNS, EMBEDDINGS, IDS, NAMES, PATHS, Card, GalleryError
+from reid_lab.files.gallery_files import GalleryRows
 from reid_lab.files.gallery_verdicts import calibrations_at
 from reid_lab.files.gallery_writer import STAGING, RowWriter, locked
 from reid_lab.files.image_files import escaped, find_images

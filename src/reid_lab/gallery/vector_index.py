@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from reid_lab.files.console import progress, stdout
-from reid_lab.files.gallery_files import GalleryError, IndexMetric, IndexName
+from reid_lab.files.gallery_card import GalleryError, IndexMetric, IndexName
 from reid_lab.gallery.flat import Found
 from reid_lab.gallery.milvus import MilvusStore
 from reid_lab.gallery.store import SavedGallery

@@ -14,7 +14,8 @@ from typing import Protocol
 
 import numpy as np
 
-from reid_lab.files.gallery_files import UNKNOWN, Card, GalleryError, named_of, number_of
+from reid_lab.files.gallery_card import Card, GalleryError
+from reid_lab.files.gallery_files import UNKNOWN, named_of, number_of
 from reid_lab.files.gallery_writer import locked, remove_where
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.writer import Writer, extend

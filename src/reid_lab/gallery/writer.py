@@ -17,7 +17,8 @@ import numpy as np
 from torch import Tensor
 
 from reid_lab.files.folders import replacing_folder
-from reid_lab.files.gallery_files import CARD, INDEX, Card, GalleryError, crc32
+from reid_lab.files.gallery_card import CARD, INDEX, Card, GalleryError
+from reid_lab.files.gallery_files import crc32
 from reid_lab.files.gallery_writer import RowWriter, locked
 from reid_lab.gallery.index import Approximate, build, fits
 from reid_lab.gallery.store import SavedGallery

@@ -17,15 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_lab.files.gallery_files import (
-    UNKNOWN,
-    Card,
-    GalleryError,
-    GalleryRows,
-    comparable,
-    named_of,
-    number_of,
-)
+from reid_lab.files.gallery_card import Card, GalleryError
+from reid_lab.files.gallery_files import UNKNOWN, GalleryRows, comparable, named_of, number_of
 from reid_lab.files.gallery_verdicts import GalleryVerdict, calibrations_at, chosen, verdicts
 from reid_lab.files.gallery_writer import RowWriter, locked, remove_where
 from reid_lab.runtime.manifest import ExportError, Manifest

@@ -1,16 +1,13 @@
 """The people that a service knows: one SQLite file, with each exit's embeddings in memory.
 
 An image that was added is on the disk when `add` returns, and a person who was removed is
-overwritten there (SQLite's `secure_delete`).
+overwritten there.
 """
 
 from __future__ import annotations
 
-import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -22,29 +19,12 @@ from reid_lab.files.gallery_files import comparable
 from reid_lab.files.gallery_verdicts import calibrations_at
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.manifest import Manifest
+from reid_lab.serve.people_file import PeopleFile
 from reid_lab.serve.rows import Rows, extended, nearest, numbered, without
 from reid_lab.serve.thresholds import PeopleThresholds, Threshold
 
-FORMAT = "1"
 NOBODY = {"", "-1", "0"}  # pids of boxes without a person, and of distractors
 SPARE = 6  # more candidates than wanted, so that rounding cannot drop one of them
-TABLES = """
-CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE image (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, pid TEXT NOT NULL, camid TEXT NOT NULL,
-    path TEXT NOT NULL, added REAL NOT NULL, thumbnail BLOB
-);
-CREATE INDEX image_pid ON image (pid);
-CREATE TABLE embedding (
-    image INTEGER NOT NULL REFERENCES image (id) ON DELETE CASCADE,
-    exit TEXT NOT NULL, row BLOB NOT NULL, PRIMARY KEY (image, exit)
-) WITHOUT ROWID;
-CREATE TABLE label (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, pid TEXT NOT NULL, correct INTEGER NOT NULL,
-    exit TEXT NOT NULL, distance REAL NOT NULL, added REAL NOT NULL, image BLOB NOT NULL
-);
-CREATE TABLE removed (path BLOB PRIMARY KEY) WITHOUT ROWID;
-"""
 
 
 @dataclass(frozen=True)
@@ -72,22 +52,15 @@ class People:
     """The images of people, by exit. Safe for several threads.
 
     Attributes:
-        path: of the SQLite file.
-        exits: whose embeddings of images are kept, cheapest first.
         queries: exits at which queries are embedded: the same, or more where they are all
             compared with the embeddings of one exit (`Manifest.shared_exit`).
-        metric: euclidean or cosine.
         thresholds: for false-accept rates.
+        rows: the embeddings of the images that are known.
     """
 
-    path: Path
-    exits: tuple[str, ...]
+    _file: PeopleFile = field(repr=False)
     queries: tuple[str, ...]
-    metric: str
     thresholds: PeopleThresholds
-    _database: sqlite3.Connection = field(repr=False)
-    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
-
     rows: Rows = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -107,32 +80,29 @@ class People:
         Raises:
             UserError: another file, or people of another network.
         """
-        new = not path.exists()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        database = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
-        try:
-            for setting in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON"):
-                database.execute(f"PRAGMA {setting}")
-            database.execute("PRAGMA foreign_keys=ON")
-            if new:
-                _create(database, manifest, metric, tuple(exits) or manifest.gallery_exits)
-            facts = dict(database.execute("SELECT name, value FROM fact"))
-        except sqlite3.DatabaseError as error:
-            database.close()
-            raise UserError(
-                f"{path} is not a file of people ({error}): give another --people"
-            ) from error
-        _check_facts(path, facts, manifest)
-        kept = tuple(facts["exits"].split("\n"))
+        file = PeopleFile(path, manifest, metric, tuple(exits) or manifest.gallery_exits)
         shared = manifest.shared_exit is not None
-        queries = tuple(e.name for e in manifest.exits if e.stream) if shared else kept
-        metric = facts["metric"]
-        found = {e: calibrations_at(manifest.calibrations, e, metric) for e in manifest.names}
-        return People(path, kept, queries, metric, PeopleThresholds(kept, metric, found), database)
+        queries = tuple(e.name for e in manifest.exits if e.stream) if shared else file.exits
+        found = {e: calibrations_at(manifest.calibrations, e, file.metric) for e in manifest.names}
+        return People(file, queries, PeopleThresholds(file.exits, file.metric, found))
 
     def close(self) -> None:
-        with self._lock:
-            self._database.close()
+        self._file.close()
+
+    @property
+    def path(self) -> Path:
+        """Of the SQLite file."""
+        return self._file.path
+
+    @property
+    def exits(self) -> tuple[str, ...]:
+        """Whose embeddings of images are kept, cheapest first."""
+        return self._file.exits
+
+    @property
+    def metric(self) -> str:
+        """Euclidean or cosine."""
+        return self._file.metric
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -158,17 +128,21 @@ class People:
     ) -> list[int]:
         rows = {name: self._comparable(name, embeddings[name]) for name in self.exits}
         now = time.time()
-        with self._lock:
-            with self._transaction():
+        with self._file.lock:
+            with self._file.transaction():
                 ids = [
-                    self._inserted(
+                    self._file.insert(
                         "INSERT INTO image (pid, camid, path, added, thumbnail) "
                         "VALUES (?, ?, ?, ?, ?)",
-                        (pid, image.camid, image.path, now, image.thumbnail),
+                        pid,
+                        image.camid,
+                        image.path,
+                        now,
+                        image.thumbnail,
                     )
                     for pid, image in zip(pids, images, strict=True)
                 ]
-                self._database.executemany(
+                self._file.insert_all(
                     "INSERT INTO embedding (image, exit, row) VALUES (?, ?, ?)",
                     (
                         (id, name, row.astype("<f4").tobytes())
@@ -208,8 +182,8 @@ class People:
                     f"{gallery.folder} (exit {name}) and {first.folder} (exit {first.exit}) hold "
                     "different images: build both from the same folder"
                 )
-        there = {path for (path,) in self._select("SELECT path FROM image")}
-        removed = {digest for (digest,) in self._select("SELECT path FROM removed")}
+        there = {path for (path,) in self._file.select("SELECT path FROM image")}
+        removed = {digest for (digest,) in self._file.select("SELECT path FROM removed")}
         names = [first.name(pid) for pid in first.pids]
         new = [
             i
@@ -230,16 +204,16 @@ class People:
         Returns:
             The number of images that were removed.
         """
-        with self._lock:
-            with self._transaction():
-                of_person = self._select("SELECT path FROM image WHERE pid = ?", pid)
-                self._database.executemany(
+        with self._file.lock:
+            with self._file.transaction():
+                of_person = self._file.select("SELECT path FROM image WHERE pid = ?", pid)
+                self._file.insert_all(
                     "INSERT OR IGNORE INTO removed (path) VALUES (?)",
-                    [(_digest(path),) for (path,) in of_person if path],
+                    ((_digest(path),) for (path,) in of_person if path),
                 )
-                removed = self._database.execute("DELETE FROM image WHERE pid = ?", (pid,)).rowcount
-                self._database.execute("DELETE FROM label WHERE pid = ?", (pid,))
-            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log holds the rows, too
+                removed = self._file.change("DELETE FROM image WHERE pid = ?", pid).rowcount
+                self._file.change("DELETE FROM label WHERE pid = ?", pid)
+            self._file.empty_log()
             if removed:
                 self.rows = without(self.rows, pid)
                 self.thresholds.forget()
@@ -303,12 +277,12 @@ class People:
 
     def thumbnail(self, image: int) -> bytes | None:
         """JPEG; None for an unknown image or one without a thumbnail."""
-        found = self._select("SELECT thumbnail FROM image WHERE id = ?", image)
+        found = self._file.select("SELECT thumbnail FROM image WHERE id = ?", image)
         return bytes(found[0][0]) if found and found[0][0] else None
 
     def listed(self, start: str = "", limit: int = 100) -> list[tuple[str, int, int]]:
         """(pid, number of images, id of the first image) of the people after `start`, by pid."""
-        return self._select(
+        return self._file.select(
             "SELECT pid, COUNT(*), MIN(id) FROM image WHERE pid > ? GROUP BY pid ORDER BY pid "
             "LIMIT ?",
             start,
@@ -335,16 +309,21 @@ class People:
 
     def label(self, pid: str, correct: bool, exit: str, distance: float, image: bytes) -> int:
         """Keep what a person said of a match; on the disk when this returns."""
-        with self._lock, self._transaction():
-            return self._inserted(
+        with self._file.lock, self._file.transaction():
+            return self._file.insert(
                 "INSERT INTO label (pid, correct, exit, distance, added, image) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
-                (pid, correct, exit, distance, time.time(), image),
+                pid,
+                correct,
+                exit,
+                distance,
+                time.time(),
+                image,
             )
 
     def labels(self) -> list[tuple[int, str, bool, str, float, float]]:
         """(id, pid, correct, exit, distance, time) of all labels."""
-        found = self._select(
+        found = self._file.select(
             "SELECT id, pid, correct, exit, distance, added FROM label ORDER BY id"
         )
         return [(i, pid, bool(right), *rest) for i, pid, right, *rest in found]
@@ -353,7 +332,7 @@ class People:
         marks = ", ".join("?" * len(ids))
         found = {
             row[0]: row
-            for row in self._select(
+            for row in self._file.select(
                 f"SELECT id, pid, camid, path FROM image WHERE id IN ({marks})", *ids.tolist()
             )
         }
@@ -384,71 +363,17 @@ class People:
         return np.ascontiguousarray(rows, np.float32)
 
     def _read_rows(self) -> Rows:
-        listed = self._select("SELECT id, pid FROM image ORDER BY id")
+        listed = self._file.select("SELECT id, pid FROM image ORDER BY id")
         exits = {}
         for name in self.exits:
-            kept = self._select("SELECT row FROM embedding WHERE exit = ? ORDER BY image", name)
+            kept = self._file.select(
+                "SELECT row FROM embedding WHERE exit = ? ORDER BY image", name
+            )
             if len(kept) != len(listed):
                 raise UserError(f"{self.path} is damaged: exit {name} lacks embeddings")
             data = np.frombuffer(b"".join(row for (row,) in kept), "<f4")
             exits[name] = data.reshape(len(kept), -1) if kept else np.empty((0, 0), np.float32)
         return numbered([id for id, _ in listed], [pid for _, pid in listed], exits)
-
-    def _select(self, query: str, *values: object) -> list[tuple]:  # type: ignore[type-arg]
-        with self._lock:
-            return self._database.execute(query, values).fetchall()
-
-    def _inserted(self, query: str, values: Sequence[object]) -> int:
-        return int(self._database.execute(query, values).lastrowid or 0)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """All of the block's changes are on the disk behind it, or none.
-
-        Raises:
-            UserError: the disk is full, or the file is in use by another process.
-        """
-        try:
-            self._database.execute("BEGIN IMMEDIATE")
-            yield
-            self._database.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            self._roll_back()
-            raise UserError(f"{self.path} cannot be written to: {error}") from error
-        except BaseException:
-            self._roll_back()
-            raise
-
-    def _roll_back(self) -> None:
-        if self._database.in_transaction:
-            self._database.execute("ROLLBACK")
-
-
-def _create(
-    database: sqlite3.Connection, manifest: Manifest, metric: str, exits: Sequence[str]
-) -> None:
-    database.executescript(TABLES)
-    facts = {
-        "format": FORMAT,
-        "fingerprint": manifest.fingerprint,
-        "metric": metric,
-        "exits": "\n".join(exits),
-    }
-    database.executemany("INSERT INTO fact (name, value) VALUES (?, ?)", facts.items())
-
-
-def _check_facts(path: Path, facts: Mapping[str, str], manifest: Manifest) -> None:
-    """Raises:
-    UserError: a file of a newer version, or people of another network.
-    """
-    if facts.get("format") != FORMAT:
-        raise UserError(f"{path} has the format {facts.get('format')}, this version reads {FORMAT}")
-    if facts["fingerprint"] != manifest.fingerprint:
-        raise UserError(
-            f"{path} holds people of the model {facts['fingerprint'][:12]}, this export is "
-            f"{manifest.fingerprint[:12]}: embeddings of two models cannot be compared. Use the "
-            "export that they belong to, or give another --people"
-        )
 
 
 def _digest(path: str) -> bytes:
