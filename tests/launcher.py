@@ -233,9 +233,11 @@ def become(request: Mapping[str, Any]) -> None:
         if request["module"].endswith(".py"):
             runpy.run_path(request["module"], run_name="__main__")
             raise SystemExit(0)
-        tool = request["module"].partition(".")[2]  # of `reid-lab`; none is a run
-        sys.argv[1:1] = [tool] * bool(tool)
-        module = "reid_lab.cli" if tool else "reid_lab"
+        package, _, tool = request["module"].partition(".")
+        module = request["module"]
+        if package == "reid_lab" and tool:  # of `reid-lab`
+            sys.argv.insert(1, tool)
+            module = "reid_lab.cli"
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         status = end.code
@@ -268,6 +270,7 @@ def prepare(request: Mapping[str, Any]) -> None:
     os.dup2(1, 2)
     sys.stdin = open(os.devnull)  # noqa: SIM115, PTH123
     os.environ.update(request["environment"])
+    set_rank()
     tempfile.tempdir = None
     import resource  # which Windows does not have, nor does it get here
 
@@ -275,6 +278,13 @@ def prepare(request: Mapping[str, Any]) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY, mapped + MEMORY))
     sys.argv = [request["module"], *request["arguments"]]
     sys.path.insert(0, request["folder"])  # as python -m does
+
+
+def set_rank() -> None:
+    """What Lightning reads from the environment as it is imported."""
+    from lightning_fabric.utilities.rank_zero import _get_rank, rank_zero_only
+
+    rank_zero_only.rank = _get_rank() or 0
 
 
 def _wait(pid: int, timeout: float) -> int | None:

@@ -18,6 +18,7 @@ import torch
 from reid_lab.__main__ import main
 from tests.conftest import SMALL, TINY
 from tests.launcher import Launched, Launcher, Running, Starter
+from tests.ranks import end_well, start_ranks
 
 pytestmark = pytest.mark.system
 
@@ -37,8 +38,9 @@ class Commands:
     def __init__(self, starter: Launcher | Starter, folder: Path) -> None:
         self.starter, self.folder = starter, folder
 
-    def start(self, *overrides: str) -> Running | Launched:
-        return self.starter.start("reid_lab", overrides, self.folder, self.folder / "output.txt")
+    def start(self, *overrides: str, **environment: str) -> Running | Launched:
+        output = self.folder / "output.txt"
+        return self.starter.start("reid_lab", overrides, self.folder, output, environment)
 
     def call(self, *overrides: str, status: int = 0) -> str:
         process = self.start(*overrides)
@@ -49,15 +51,6 @@ class Commands:
 @pytest.fixture
 def commands(starter: Launcher | Starter, tmp_path: Path) -> Commands:
     return Commands(starter, tmp_path)
-
-
-def call(where: Path, *overrides: str) -> None:
-    """A run whose devices have a process each, which start it again as it was started."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "reid_lab", *overrides]
-    done = subprocess.run(command, cwd=where, env=env, text=True, capture_output=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "sync_dist" not in done.stderr  # advice that does not apply
 
 
 def read_rows(table: Path) -> list[dict[str, str]]:
@@ -110,27 +103,26 @@ def test_two_processes_evaluate_as_one(commands: Commands, tmp_path: Path, peopl
     commands.call(*RUN, *trained, "hydra.run.dir=one")
     again = (*RUN, *trained, "task=test", "ckpt_path=one/checkpoints/last.ckpt")
     two = ("trainer.devices=2", "+trainer.strategy=ddp", "dataset.cache=device")
-    call(tmp_path, *again, "hydra.run.dir=two", *two)
+    words = (*again, "hydra.run.dir=two", *two)
+    end_well(start_ranks(commands.starter, "reid_lab", words, tmp_path))
     assert exits(tmp_path / "two") == exits(tmp_path / "one")
 
 
-def test_two_processes_train_and_test(tmp_path: Path, people: Path) -> None:
+def test_two_processes_train_and_test(commands: Commands, tmp_path: Path, people: Path) -> None:
+    """As a user starts them: the first starts the second as it was started."""
     cpu = ("trainer=ddp", "trainer.sync_batchnorm=false")  # it needs GPUs
     held = (f"dataset.root={people}", "dataset.cache=device", "dataset.workers=1")
-    call(tmp_path, *RUN, *held, "hydra.run.dir=ddp", *cpu)
+    end_well([commands.start(*RUN, *held, "hydra.run.dir=ddp", *cpu)])
     assert "fusion" in exits(tmp_path / "ddp")
 
 
 def test_two_processes_mine_the_whole_pk_batch_and_share_the_ranking(
-    tmp_path: Path, people: Path
+    commands: Commands, tmp_path: Path, people: Path
 ) -> None:
-    saved = []
-    for devices in ("1", "2"):
-        out = tmp_path / f"{devices}.pt"
-        command = [sys.executable, "-m", "tests.train_linear", str(people), devices, str(out)]
-        root = Path(__file__).parents[1]
-        subprocess.run(command, cwd=root, check=True, capture_output=True, timeout=300)
-        saved.append(torch.load(out, weights_only=True))
+    one, two = ((str(people), devices, str(tmp_path / f"{devices}.pt")) for devices in "12")
+    alone = commands.starter.start("tests.train_linear", one, tmp_path, tmp_path / "output.txt")
+    end_well([alone, *start_ranks(commands.starter, "tests.train_linear", two, tmp_path)])
+    saved = [torch.load(tmp_path / f"{devices}.pt", weights_only=True) for devices in "12"]
     weights, ap, again = (
         [each[name] for each in saved] for name in ("layer.weight", "ap", "again")
     )
@@ -213,8 +205,6 @@ def test_a_cut_pipe_is_no_error(tmp_path: Path) -> None:
         assert process.returncode in (0, 141) and not warned, module
 
 
-def test_the_traceback_stays_to_be_had(tmp_path: Path) -> None:
-    env = {**os.environ, "HYDRA_FULL_ERROR": "1"}
-    command = [sys.executable, "-m", "reid_lab", "model.lrr=1"]
-    process = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert process.returncode == 1 and "Traceback" in process.stderr
+def test_the_traceback_stays_to_be_had(commands: Commands) -> None:
+    process = commands.start("model.lrr=1", HYDRA_FULL_ERROR="1")
+    assert process.wait(300) == 1 and "Traceback" in process.text()

@@ -6,11 +6,7 @@ import json
 import os
 import re
 import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,67 +15,59 @@ import torch
 from reid_lab.config.paths import claimed, started_by
 from reid_lab.errors import UserError
 from reid_lab.run.run import is_of_connection
+from tests.launcher import Launcher, Starter
+from tests.ranks import end_well, free_port, start_ranks
 from tests.test_cli import RUN, exits
 
-ROOT = Path(__file__).parents[2]
 SPREAD = (
     *("trainer=ddp", "trainer.sync_batchnorm=false", "trainer.devices=1"),
     *("+trainer.num_nodes=2", "threads=1"),
 )
 
 
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
-
-
-def start(folder: Path, words: Sequence[str], **more: str) -> subprocess.Popen[str]:
-    found = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": found, **more}
-    return subprocess.Popen(
-        [sys.executable, "-m", *words],
-        cwd=folder,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+def torchrun(starter: Launcher | Starter, folder: Path, *words: str) -> None:
+    """`torchrun` on two machines of one process each; both end well."""
+    port = free_port()
+    one = ("--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}")
+    end_well(
+        [
+            starter.start(
+                "torch.distributed.run",
+                [*one, f"--node-rank={i}", "-m", *words],
+                folder,
+                folder / f"node{i}.txt",
+            )
+            for i in (0, 1)
+        ]
     )
 
 
-def torchrun(folder: Path, *words: str) -> None:
-    """`torchrun` on two machines of one process each; both end well."""
-    port = free_port()
-    run = ("torch.distributed.run", "--nnodes=2", "--nproc-per-node=1")
-    where = ("--master-addr=127.0.0.1", f"--master-port={port}")
-    both = [start(folder, [*run, *where, f"--node-rank={i}", "-m", *words]) for i in (0, 1)]
-    for process in both:
-        printed, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, printed
-
-
-def one(folder: Path, *words: str) -> None:
-    process = start(folder, words)
-    printed, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, printed
+def alone(starter: Launcher | Starter, folder: Path, module: str, *words: str) -> None:
+    end_well([starter.start(module, words, folder, folder / "alone.txt")])
 
 
 @pytest.mark.system
-def test_two_nodes_evaluate_as_one(tmp_path: Path, people: Path) -> None:
+def test_two_nodes_evaluate_as_one(
+    starter: Launcher | Starter, tmp_path: Path, people: Path
+) -> None:
     few = ("callbacks.throughput=null", "callbacks.cost=null", f"dataset.root={people}")
-    one(tmp_path, "reid_lab", *RUN, *few, "hydra.run.dir=one")
+    alone(starter, tmp_path, "reid_lab", *RUN, *few, "hydra.run.dir=one")
     again = ("task=test", "ckpt_path=one/checkpoints/last.ckpt", "hydra.run.dir=two")
-    torchrun(tmp_path, "reid_lab", *RUN, *few, *SPREAD, *again)
+    torchrun(starter, tmp_path, "reid_lab", *RUN, *few, *SPREAD, *again)
     assert exits(tmp_path / "two") == exits(tmp_path / "one")
 
 
 @pytest.mark.system
-def test_two_nodes_train_as_one_which_goes_on(tmp_path: Path, people: Path) -> None:
+def test_two_nodes_train_as_one_which_goes_on(
+    starter: Launcher | Starter, tmp_path: Path, people: Path
+) -> None:
     """Ten steps on two machines and ten on one are twenty on one: no batch norm, the same bits."""
-    words = ("tests.train_linear", str(people), "1")
-    torchrun(tmp_path, *words, str(tmp_path / "ten"), "2", "10")
-    one(tmp_path, *words, str(tmp_path / "ended"), "1", "20", str(tmp_path / "ten.ckpt"))
-    one(tmp_path, *words, str(tmp_path / "whole"), "1", "20")
+    module, words = "tests.train_linear", (str(people), "1")
+    ten = (*words, str(tmp_path / "ten"), "2", "10")
+    end_well(start_ranks(starter, module, ten, tmp_path, "NODE_RANK"))
+    ten_more = (str(tmp_path / "ended"), "1", "20", str(tmp_path / "ten.ckpt"))
+    alone(starter, tmp_path, module, *words, *ten_more)
+    alone(starter, tmp_path, module, *words, str(tmp_path / "whole"), "1", "20")
     found, wanted = (
         torch.load(tmp_path / name, weights_only=True)["layer.weight"]
         for name in ("ended", "whole")
@@ -89,27 +77,24 @@ def test_two_nodes_train_as_one_which_goes_on(tmp_path: Path, people: Path) -> N
 
 @pytest.mark.system
 def test_a_killed_rank_ends_all_with_one_message_and_one_process_goes_on(
-    tmp_path: Path, people: Path
+    starter: Launcher | Starter, tmp_path: Path, people: Path
 ) -> None:
-    port = str(free_port())
     long = (*RUN, f"dataset.root={people}", "callbacks.checkpoint.every_n_train_steps=2")
-    words = ("reid_lab", *long, *SPREAD, "model.iterations=3000", "hydra.run.dir=run")
-    nodes = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    first, second = (start(tmp_path, words, NODE_RANK=str(i), **nodes) for i in (0, 1))
+    words = (*long, *SPREAD, "model.iterations=3000", "hydra.run.dir=run")
+    first, second = start_ranks(starter, "reid_lab", words, tmp_path, "NODE_RANK")
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     deadline = time.time() + 200
-    while not last.is_file() and first.poll() is None and time.time() < deadline:
+    while not last.is_file() and first.wait(0) is None and time.time() < deadline:
         time.sleep(0.05)
-    second.send_signal(signal.SIGKILL)
-    second.communicate()
-    printed, _ = first.communicate(timeout=120)
-    assert first.returncode == 1 and "Traceback" not in printed, printed
-    assert len(re.findall("another process of the run ended", printed)) == 1
-    assert "resume with the same command and ckpt_path=last" in printed
+    second.kill(signal.SIGKILL)
+    assert second.wait(60) == -signal.SIGKILL
+    assert first.wait(120) == 1 and "Traceback" not in first.text(), first.text()
+    assert len(re.findall("another process of the run ended", first.text())) == 1
+    assert "resume with the same command and ckpt_path=last" in first.text()
     begun = torch.load(last, weights_only=True)["global_step"]
     few = ("callbacks.throughput=null", "callbacks.cost=null", f"trainer.max_steps={begun + 2}")
-    alone = (*long, "model.iterations=3000", *few, "threads=1")
-    one(tmp_path, "reid_lab", *alone, "ckpt_path=last", "hydra.run.dir=run")
+    goes_on = (*long, "model.iterations=3000", *few, "threads=1", "ckpt_path=last")
+    alone(starter, tmp_path, "reid_lab", *goes_on, "hydra.run.dir=run")
     record = json.loads((tmp_path / "run" / "training.json").read_text())
     assert (record["from_step"], record["steps"]) == (begun, begun + 2)
     assert exits(tmp_path / "run")
