@@ -45,15 +45,19 @@ class Running:
     pid: int
     output: Path
     launcher: Launcher
+    status: int | None = None  # as far as it was waited for
 
     def wait(self, timeout: float) -> int | None:
         """Its exit status, negative for a signal; None if it still runs after `timeout`."""
-        return self.launcher.ask({"pid": self.pid, "timeout": timeout})["status"]
+        if self.status is None:
+            self.status = self.launcher.ask({"pid": self.pid, "timeout": timeout})["status"]
+        return self.status
 
     def kill(self, by: int) -> None:
         """Send a signal to the main process alone, as a user or the system would."""
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, by)
+        if self.status is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, by)
 
     def left(self, patience: float = 5) -> list[str]:
         """Command lines of processes that outlive it by `patience` seconds."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from reid_lab.config.overrides import composed
 from reid_lab.config.settings import check_settings
 from reid_lab.errors import UserError
 from tests.absent import without
+from tests.launcher import Launcher, Starter
 
 pytestmark = pytest.mark.system
 
@@ -73,10 +75,21 @@ def packed(tmp_path_factory: pytest.TempPathFactory, people: Path) -> Path:
 
 
 def test_slices_with_a_kill_between_them_equal_one_go(
-    packed: Path, people: Path, tmp_path: Path
+    packed: Path,
+    people: Path,
+    tmp_path: Path,
+    starter: Launcher | Starter,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = tmp_path / "whole"
-    words = (f"dataset.root={people}", *MINI, *ONE)
+    whole, words = tmp_path / "whole", (f"dataset.root={people}", *MINI, *ONE)
+
+    def execute(args: Sequence[str], run: StudyRun, queue: Queue) -> int | None:
+        module, *given = args
+        run.folder.mkdir(parents=True)
+        return starter.start(module, given, whole, run.folder / "output.txt").wait(queue.left)
+
+    whole.mkdir()
+    monkeypatch.setattr(slices, "execute", execute)
     assert main([*words, "--runs", str(whole / "runs"), "--out", str(whole / "out")]) == 0
 
     first = start(packed, SOON)
@@ -85,12 +98,13 @@ def test_slices_with_a_kill_between_them_equal_one_go(
     assert {"hydra", "omegaconf", "antlr4", "reid_lab"} <= {
         p.name for p in (packed / "site").iterdir()
     }
-    second, last = start(packed), packed / "runs/full/han_small/seed0/checkpoints/last.ckpt"
+    last = packed / "runs/full/han_small/seed0/checkpoints/last.ckpt"
     written = last.stat().st_mtime_ns
-    while last.stat().st_mtime_ns == written and second.poll() is None:
+    second = starter.start("experiments.full", words, packed, tmp_path / "second.txt")
+    while last.stat().st_mtime_ns == written and second.wait(0) is None:
         time.sleep(0.01)
     os.killpg(second.pid, signal.SIGKILL)
-    second.communicate()
+    assert second.wait(60) is not None
     third = start(packed)
     printed, _ = third.communicate(timeout=300)
     assert third.returncode == 0 and "han_small/seed0: done, at step 12 " in printed, printed
@@ -99,9 +113,9 @@ def test_slices_with_a_kill_between_them_equal_one_go(
     collect(back, study)
     for name in ("results", "stream", "curves"):
         assert table(study / f"{name}.csv") == table(whole / "out" / f"{name}.csv")
-    slices = table(study / "slices.csv")
-    assert [(row["status"], row["steps"]) for row in slices] == [("75", "1"), ("0", "12")]
-    assert slices[1]["from_step"] != "1"  # of the killed one
+    attempts = table(study / "slices.csv")
+    assert [(row["status"], row["steps"]) for row in attempts] == [("75", "1"), ("0", "12")]
+    assert attempts[1]["from_step"] != "1"  # of the killed one
 
 
 def test_parts_that_are_missing_or_damaged_are_named(packed: Path, tmp_path: Path) -> None:

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from reid_lab.protocol import ALL_AGAINST_ALL, Protocol
 from reid_lab.retrieval import Embeddings, Exit, Ids, RankingMetric, evaluate, rank
 from reid_lab.retrieval.checks import NoMatchError
+from tests.launcher import Launcher, Starter
+from tests.ranks import end_well, start_ranks
 from tests.retrieval.people import crowd
 
 Columns = list[torch.Tensor]
+PROCESS = """
+import os
+import torch
+import torch.distributed as dist
+from tests.retrieval.people import crowd
+from tests.retrieval.test_torchmetric import columns, filled
+
+number = int(os.environ["LOCAL_RANK"])
+dist.init_process_group("gloo", rank=number, world_size=2)
+data = columns(*crowd(3))
+mine = torch.arange(number, 151, 2) % 150  # unevenly many; one image twice
+values = [filled(data, mine).compute()]
+for half in (False, True):  # all at process 0, nothing at process 1; and once more
+    metric = filled(data, torch.arange(150 if number == 0 else 0), half=half)
+    values.append(metric.compute())
+    metric._computed = None
+    metric.update(*(column[number : number + 1] for column in data))
+    values.append(metric.compute())
+torch.save(values, f"{number}.pt")
+dist.destroy_process_group()
+"""
 
 
 def columns(query: torch.Tensor, gallery: torch.Tensor, q: Ids, g: Ids) -> Columns:
@@ -103,28 +122,12 @@ def test_bad_input() -> None:
         RankingMetric(protocol=Protocol(tracklets=True))
 
 
-def _process(number: int, port: int, folder: Path) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=number, world_size=2)
-    data = columns(*crowd(3))
-    mine = torch.arange(number, 151, 2) % 150  # unevenly many; one image twice
-    values = [filled(data, mine).compute()]
-    for half in (False, True):  # all at process 0, nothing at process 1; and once more
-        metric = filled(data, torch.arange(150 if number == 0 else 0), half=half)
-        values.append(metric.compute())
-        metric._computed = None
-        metric.update(*(column[number : number + 1] for column in data))
-        values.append(metric.compute())
-    torch.save(values, folder / f"{number}.pt")
-    dist.destroy_process_group()
-
-
 @pytest.mark.system
-def test_two_processes_find_what_one_finds_however_little_one_has(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(_process, (port, tmp_path), nprocs=2)
+def test_two_processes_find_what_one_finds_however_little_one_has(
+    starter: Launcher | Starter, tmp_path: Path
+) -> None:
+    (tmp_path / "process.py").write_text(PROCESS)
+    end_well(start_ranks(starter, "process.py", [], tmp_path))
     query, gallery, q, g = crowd(3)
     expected = rank(query, gallery, q, g).summary()
     halves = rank(query.half(), gallery.half(), q, g).summary()

@@ -6,42 +6,51 @@ import http.client
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.launcher import Launched, Launcher, Running, Starter
 from tests.serve.network import png
 
 pytest.importorskip("fastapi")
 pytestmark = pytest.mark.system
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has one
 KILLS = 50 if os.environ.get("REID_LAB_TORTURE") == "1" else 3
 CHROMIUM = Path("/usr/bin/chromium")
 
 
-@contextmanager
-def service(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A process and its address."""
-    port = folder / "port"
-    port.unlink(missing_ok=True)
-    words = [sys.executable, "-m", "tests.serve.colours", str(folder / "p.sqlite"), str(port)]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-    try:
-        for _ in range(600):
-            if port.exists() and port.read_text() or process.poll() is not None:
-                break
-            time.sleep(0.05)
-        assert process.poll() is None, process.communicate()[1]
-        yield process, f"http://127.0.0.1:{port.read_text()}"
-    finally:
-        process.kill()
-        process.communicate()
+Service = Callable[[], AbstractContextManager[tuple[Running | Launched, str]]]
+
+
+@pytest.fixture
+def service(starter: Launcher | Starter, tmp_path: Path) -> Service:
+    """Starts a process, and gives it and its address."""
+
+    @contextmanager
+    def start() -> Iterator[tuple[Running | Launched, str]]:
+        port = tmp_path / "port"
+        port.unlink(missing_ok=True)
+        words = [str(tmp_path / "p.sqlite"), str(port)]
+        process = starter.start("tests.serve.colours", words, tmp_path, tmp_path / "printed.txt")
+        try:
+            for _ in range(600):
+                if port.exists() and port.read_text() or process.wait(0) is not None:
+                    break
+                time.sleep(0.05)
+            assert port.exists(), process.text()
+            yield process, f"http://127.0.0.1:{port.read_text()}"
+        finally:
+            process.kill(KILL)
+            assert process.wait(60) is not None
+
+    return start
 
 
 def enroll(address: str, pid: str) -> int:
@@ -55,10 +64,10 @@ def pids(address: str) -> set[str]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
-def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+def test_what_was_acknowledged_survives_a_kill(service: Service) -> None:
     acknowledged: set[str] = set()
     for kill in range(KILLS):
-        with service(tmp_path) as (process, address):
+        with service() as (process, address):
             assert acknowledged <= pids(address)
 
             def client(number: int, kill: int = kill, address: str = address) -> None:
@@ -76,19 +85,19 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
                 thread.start()
             while len(acknowledged) < before + 3 + kill % 5:
                 time.sleep(0.002)
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill(KILL)
             for thread in threads:
                 thread.join()
-    with service(tmp_path) as (_, address):
+    with service() as (_, address):
         found = pids(address)
     assert acknowledged <= found
     assert len(found - acknowledged) <= 3 * KILLS  # written, and killed before the answer
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGTERM")
-def test_a_stop_answers_what_runs(tmp_path: Path) -> None:
+def test_a_stop_answers_what_runs(service: Service) -> None:
     statuses: list[int] = []
-    with service(tmp_path) as (process, address):
+    with service() as (process, address):
         enroll(address, "first")
 
         def client() -> None:
@@ -99,17 +108,17 @@ def test_a_stop_answers_what_runs(tmp_path: Path) -> None:
         thread.start()
         while len(statuses) < 3:
             time.sleep(0.002)
-        process.terminate()
-        process.wait(20)
+        process.kill(signal.SIGTERM)
+        assert process.wait(20) is not None
         thread.join()
     assert set(statuses) <= {201}
-    with service(tmp_path) as (_, address):
+    with service() as (_, address):
         assert len(pids(address)) >= 1 + len(statuses)
 
 
-def test_raw_requests(tmp_path: Path) -> None:
+def test_raw_requests(service: Service) -> None:
     """What clients send that no library would."""
-    with service(tmp_path) as (_, address):
+    with service() as (_, address):
         host, port = address.removeprefix("http://").split(":")
         for path in ("/../../etc/passwd", "/images/%2e%2e%2f%2e%2e%2fetc%2fpasswd", "//etc/passwd"):
             connection = http.client.HTTPConnection(host, int(port), timeout=30)
@@ -125,13 +134,13 @@ def test_raw_requests(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium")
-def test_the_page_in_a_browser(tmp_path: Path) -> None:
+def test_the_page_in_a_browser(service: Service, tmp_path: Path) -> None:
     """Enrol, search, confirm, remove, by mouse and keyboard; no request to another host."""
     sync_api = pytest.importorskip("playwright.sync_api")
     images = [tmp_path / "red.png", tmp_path / "green.png"]
     images[0].write_bytes(png(200, 10, 10))
     images[1].write_bytes(png(10, 200, 10))
-    with service(tmp_path) as (_, address), sync_api.sync_playwright() as play:
+    with service() as (_, address), sync_api.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 400, "height": 800})
         problems: list[str] = []
