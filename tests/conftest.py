@@ -98,6 +98,14 @@ def alone() -> Iterator[None]:
     HydraConfig.instance().cfg = None
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports have pictures of eight pixels; what draws them is tested where this is not used."""
+    from tests.undrawn import FigureCanvasAgg, print_png
+
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", print_png)
+
+
 @cache
 def parent() -> Parent:
     """The parent of the commands of all of xdist's processes, in the first of them."""

@@ -261,6 +261,8 @@ def become(request: Mapping[str, Any]) -> None:
 
 def prepare(request: Mapping[str, Any]) -> None:
     """A session, a folder, an output and arguments of its own."""
+    from tests import undrawn
+
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored below a `nohup` or `&`
     os.chdir(request["folder"])
@@ -274,6 +276,8 @@ def prepare(request: Mapping[str, Any]) -> None:
     os.dup2(1, 2)
     sys.stdin = open(os.devnull)  # noqa: SIM115, PTH123
     os.environ.update(request["environment"])
+    if undrawn.UNDRAWN.items() <= request["environment"].items():
+        undrawn.FigureCanvasAgg.print_png = undrawn.print_png  # type: ignore[method-assign]
     set_rank()
     tempfile.tempdir = None
     import resource  # which Windows does not have, nor does it get here

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tests.launcher import Launched, Launcher, Running, Starter
+from tests.undrawn import UNDRAWN
 
 
 def free_port() -> int:
@@ -31,7 +32,9 @@ def start_ranks(
     """
     meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     return [
-        starter.start(module, words, folder, folder / f"rank{i}.txt", {**meet, of: str(i)})
+        starter.start(
+            module, words, folder, folder / f"rank{i}.txt", {**meet, **UNDRAWN, of: str(i)}
+        )
         for i in (0, 1)
     ]
 

@@ -19,6 +19,7 @@ from reid_lab.__main__ import main
 from tests.conftest import SMALL, TINY
 from tests.launcher import Launched, Launcher, Running, Starter
 from tests.ranks import end_well, start_ranks
+from tests.undrawn import UNDRAWN
 
 pytestmark = pytest.mark.system
 
@@ -40,7 +41,8 @@ class Commands:
 
     def start(self, *overrides: str, **environment: str) -> Running | Launched:
         output = self.folder / "output.txt"
-        return self.starter.start("reid_lab", overrides, self.folder, output, environment)
+        own = {**UNDRAWN, **environment}
+        return self.starter.start("reid_lab", overrides, self.folder, output, own)
 
     def call(self, *overrides: str, status: int = 0) -> str:
         process = self.start(*overrides)

@@ -26,6 +26,7 @@ from reid_lab.config.settings import check_settings
 from reid_lab.errors import UserError
 from tests.absent import without
 from tests.launcher import Launcher, Starter
+from tests.undrawn import UNDRAWN
 
 pytestmark = pytest.mark.system
 
@@ -86,7 +87,8 @@ def test_slices_with_a_kill_between_them_equal_one_go(
     def execute(args: Sequence[str], run: StudyRun, queue: Queue) -> int | None:
         module, *given = args
         run.folder.mkdir(parents=True)
-        return starter.start(module, given, whole, run.folder / "output.txt").wait(queue.left)
+        output = run.folder / "output.txt"
+        return starter.start(module, given, whole, output, UNDRAWN).wait(queue.left)
 
     whole.mkdir()
     monkeypatch.setattr(slices, "execute", execute)

@@ -26,6 +26,7 @@ from tests.commands import cost, doctor, frontier, gallery
 from tests.conftest import MINI, SMALL, TINY, Compose
 from tests.frontier.runs import make_run
 from tests.launcher import Launcher, Starter
+from tests.undrawn import UNDRAWN
 
 pytestmark = pytest.mark.system
 
@@ -106,7 +107,7 @@ def test_a_run_is_the_same_without(
     words = [*RUN, f"dataset.root={people}"]
     with_all, without_some = tmp_path / "with", tmp_path / "without"
     with_all.mkdir()
-    process = starter.start("reid_lab", words, with_all, with_all / "printed.txt")
+    process = starter.start("reid_lab", words, with_all, with_all / "printed.txt", UNDRAWN)
     absent = [name for name in ABSENT if name != "simplejpeg"]  # other decoders, other pixels
     env = without(absent, without_some / "site")
     command = [sys.executable, "-m", "reid_lab", *words]

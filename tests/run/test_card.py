@@ -23,6 +23,7 @@ NETWORK = ("backbone=mobilenet", "backbone.alpha=0.25")
 ONE = (*NETWORK, "model=classifier", "model.iterations=2", "callbacks.verification=null")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_card_goes_with_the_weights(composed: Compose, tmp_path: Path) -> None:
     run(composed(*ONE, run="first"))
     ours = last_checkpoint(tmp_path / "first")

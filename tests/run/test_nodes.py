@@ -18,6 +18,7 @@ from reid_lab.run.run import is_of_connection
 from tests.launcher import Launcher, Starter
 from tests.ranks import end_well, free_port, start_ranks
 from tests.test_cli import RUN, exits
+from tests.undrawn import UNDRAWN
 
 SPREAD = (
     *("trainer=ddp", "trainer.sync_batchnorm=false", "trainer.devices=1"),
@@ -43,7 +44,7 @@ def torchrun(starter: Launcher | Starter, folder: Path, *words: str) -> None:
 
 
 def alone(starter: Launcher | Starter, folder: Path, module: str, *words: str) -> None:
-    end_well([starter.start(module, words, folder, folder / "alone.txt")])
+    end_well([starter.start(module, words, folder, folder / "alone.txt", UNDRAWN)])
 
 
 @pytest.mark.system

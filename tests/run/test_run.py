@@ -360,6 +360,7 @@ def test_a_finished_run_is_tested_again_without_training(composed: Compose) -> N
 
 
 @pytest.mark.report
+@pytest.mark.usefixtures("undrawn")
 def test_a_checkpoint_is_tested_at_the_size_it_was_trained_at(
     composed: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -564,6 +565,7 @@ def test_a_file_that_is_no_image_is_named_before_training(
 
 
 @pytest.mark.report
+@pytest.mark.usefixtures("undrawn")
 def test_counts_that_differ_are_told(
     composed: Compose, people: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -574,6 +576,7 @@ def test_counts_that_differ_are_told(
 
 
 @pytest.mark.report
+@pytest.mark.usefixtures("undrawn")
 def test_one_camera_trains_and_ranks_and_the_report_says_so(
     composed: Compose, tmp_path: Path
 ) -> None:
@@ -589,6 +592,7 @@ def test_one_camera_trains_and_ranks_and_the_report_says_so(
 
 
 @pytest.mark.report
+@pytest.mark.usefixtures("undrawn")
 def test_wandb_gets_tables_plots_and_report_offline(
     composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

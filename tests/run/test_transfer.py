@@ -23,6 +23,7 @@ from reid_lab.run.multirun import transfer_cells
 from reid_lab.run.run import run
 from tests.conftest import MINI, SMALL, TINY, Compose
 from tests.launcher import Launcher, Starter
+from tests.undrawn import UNDRAWN
 
 pytestmark = pytest.mark.system
 
@@ -61,7 +62,7 @@ def test_matrix_of_two_checkpoints_and_two_data_sets(
         *(word for word in SMALL if not word.startswith(("dataset.transforms", *LEFT_OUT))),
         *QUICK,
     )
-    process = starter.start("reid_lab", words, tmp_path, tmp_path / "output.txt")
+    process = starter.start("reid_lab", words, tmp_path, tmp_path / "output.txt", UNDRAWN)
     assert process.wait(300) == 0, process.text()
 
     rows = {row.trained_on: row for row in TRANSFER.read(tmp_path / "sweep/transfer.csv")}

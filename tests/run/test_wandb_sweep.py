@@ -10,6 +10,7 @@ import yaml
 
 from tests.conftest import SMALL, TINY
 from tests.launcher import Launcher, Starter
+from tests.undrawn import UNDRAWN
 
 pytestmark = pytest.mark.system
 
@@ -36,7 +37,7 @@ def test_a_run_of_the_agent(starter: Launcher | Starter, tmp_path: Path, people:
     folder = tmp_path / "run"
     small = [*SMALL, *TINY, f"dataset.root={people}", "~dataset.recipe", "model.iterations=1"]
     small += ["logger.wandb.offline=true", f"hydra.run.dir={folder}"]
-    own = {"WANDB_SWEEP_ID": "sweep1", "WANDB_RUN_ID": "run1"}
+    own = {"WANDB_SWEEP_ID": "sweep1", "WANDB_RUN_ID": "run1", **UNDRAWN}
     process = starter.start(module, [*words, *small], tmp_path, tmp_path / "printed.txt", own)
     assert process.wait(300) == 0, process.text()
     config = yaml.safe_load((folder / "config.yaml").read_text())
