@@ -396,3 +396,19 @@ def test_a_data_set_is_labelled_by_its_settings_rather_than_by_counts() -> None:
         del own["recipe.seed"]
     counts = ["x (gallery images=69, train images=1)", "x (gallery images=67, train images=2)"]
     assert distinct_labels(["x", "x"], every) == counts
+
+
+def test_over_the_gallerys_bytes_a_stream_is_its_best_at_each() -> None:
+    found = [(512, 0.5), (512, 0.6), (2048, 0.7), (2048, 0.65)]
+    stream = [
+        Point("d", "m", "stream", "margin", rank1, rank1, 1e6, embedding_bytes=size)
+        for size, rank1 in found
+    ]
+    ours = Point("d", "m", "exit", "last", 0.7, 0.7, 2e6, embedding_bytes=512)
+    reference = Point("d", "h", "reference", "", 0.1, 0.1, 1e3, embedding_bytes=9000)
+    figure = frontier([*stream, ours, reference], "embedding", "rank1")
+    assert figure is not None
+    (ax,) = figure.axes
+    (dashes,) = (line for line in ax.lines if line.get_marker() == "_")
+    assert sorted(map(tuple, dashes.get_xydata().tolist())) == [(512, 60), (2048, 70)]
+    assert ax.get_xlim()[1] > 9000  # a reference that costs more is inside

@@ -50,7 +50,7 @@ def test_table_pictures_and_page(runs: Path, tmp_path: Path) -> None:
     assert main([str(runs), "--out", str(tmp_path / "out")]) == 0
     out = tmp_path / "out"
     pictures = {p.name for p in out.glob("*.png")}
-    kinds = ("mul_adds", "latency", "throughput", "memory")
+    kinds = ("mul_adds", "latency", "throughput", "memory", "embedding")
     assert pictures == {f"frontier_{k}_{m}.png" for k in kinds for m in ("rank1", "mAP")}
     marked = {(r["method"], r["point"]) for r in table(out) if r["pareto_mul_adds_rank1"]}
     assert marked == {("two", "early"), ("two", "late"), ("two", "margin")}
@@ -75,7 +75,8 @@ def test_a_picture_without_data_goes(runs: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     main([str(runs), "--out", str(out)])
     main([str(runs / "c"), "--out", str(out)])
-    assert [p.name for p in out.glob("*.png")] == ["frontier_mul_adds_rank1.png"]
+    left = {"frontier_mul_adds_rank1.png", "frontier_embedding_rank1.png"}
+    assert {p.name for p in out.glob("*.png")} == left
 
 
 @pytest.mark.usefixtures("unpictured")

@@ -80,7 +80,7 @@ def frontier(points: Sequence[Point], axis: str, metric: str) -> Figure | None:
     for method, style in method_styles(points).items():
         own = [p for p in drawn if p.method == method and p.kind in OURS]
         handles += _method(ax, own, style, view)
-    _scales(ax, [p for p in drawn if p.kind in (*OURS, "published")], view)
+    _scales(ax, drawn, view)
     _references(ax, [p for p in drawn if p.kind == "reference"], view)
     names = ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
     if papers:
@@ -114,13 +114,20 @@ def _pareto(ax: Axes, best: Sequence[Point], view: View) -> Line2D:
 
 
 def _method(ax: Axes, points: Sequence[Point], style: MethodStyle, view: View) -> list[Line2D]:
-    """Exits joined by a thin line, the stream of the best policy by a thick one."""
+    """Exits joined by a thin line, the stream of the best policy by a thick one.
+
+    On a stepped axis nothing is joined, and a dash is the best of a stream at that cost.
+    """
     exits = sorted((p for p in points if p.kind == "exit"), key=view.x)
     stream = sorted((p for p in points if p.kind == "stream"), key=view.x)
     if not points:
         return []
-    ax.plot(*_xy(stream, view), color=style.colour, linewidth=2.2, zorder=2)
-    ax.plot(*_xy(exits, view), color=style.colour, linewidth=0.8, alpha=0.7, zorder=2)
+    if view.cost.stepped:
+        best = {view.x(p): p for p in sorted(stream, key=view.y)}.values()
+        ax.plot(*_xy([*best], view), "_", color=style.colour, ms=12, mew=2.2, zorder=2)
+    else:
+        ax.plot(*_xy(stream, view), color=style.colour, linewidth=2.2, zorder=2)
+        ax.plot(*_xy(exits, view), color=style.colour, linewidth=0.8, alpha=0.7, zorder=2)
     x, y = _xy(exits, view)
     low = [view.y(p) - view.y(p, "_min") for p in exits]
     high = [view.y(p, "_max") - view.y(p) for p in exits]
@@ -200,7 +207,8 @@ def _published(ax: Axes, papers: Sequence[Point], view: View) -> None:
 
 
 def _scales(ax: Axes, points: Sequence[Point], view: View) -> None:
-    low, high = min(map(view.x, points)), max(map(view.x, points))
+    low = min(view.x(p) for p in points if p.kind in (*OURS, "published"))
+    high = max(map(view.x, points))  # a reference that costs far less is drawn at the edge
     pad = min(max((high / low) ** 0.06, 1.1), 1e6)
     wide = high / low > 150
     ax.set_xscale("log")

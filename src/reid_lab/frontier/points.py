@@ -104,6 +104,7 @@ class Axis:
     label: str
     unit: str = ""
     measured: bool = False  # comparable on the same machine only
+    stepped: bool = False  # a stream has few values, each with many accuracies
 
 
 AXES = {
@@ -112,6 +113,7 @@ AXES = {
     # distillation paper, figure 10
     "throughput": Axis("batch_ms", "Time per image in a batch (ms)", measured=True),
     "memory": Axis("peak_memory_bytes", "Peak memory per image", "B", measured=True),
+    "embedding": Axis("embedding_bytes", "Bytes of a gallery image", "B", stepped=True),
 }
 MEASURED = (
     "latency_p50_ms",
