@@ -16,6 +16,7 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
 doctor, cost, frontier, gallery = map(_command, ("doctor", "cost", "frontier", "gallery"))
 export, runtime, workspace = map(_command, ("export", "runtime", "workspace"))
 embed, soften, weights = map(_command, ("embed", "soften", "weights"))
+export_fiftyone = _command("export-fiftyone")
 
 
 def arguments(name: str, words: Sequence[str]) -> Namespace:

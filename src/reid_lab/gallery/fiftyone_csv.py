@@ -1,0 +1,161 @@
+"""A gallery as a CSV dataset of FiftyOne (`fiftyone.types.CSVDataset`). FiftyOne is not needed.
+
+| file | holds |
+|---|---|
+| `labels.csv` | a row for each image: `filepath`, `pid`, `camid`, metadata, `embedding` |
+| `load.py` | how FiftyOne reads the columns; run as a script, it opens the app |
+
+Queries of a search are rows, too: `role` is gallery, query, or both, as FiftyOne has one sample for
+each file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from argparse import Namespace
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reid_lab.errors import UserError
+from reid_lab.files.atomic import write_text
+from reid_lab.files.console import stdout
+from reid_lab.files.tables import write_csv
+from reid_lab.gallery.store import SavedGallery
+
+LABELS, LOAD = "labels.csv", "load.py"
+GALLERY, QUERY, BOTH = "gallery", "query", "both"
+FOUND = ("found", "found_path", "distance", "right", "verdict")  # of a query
+# names that FiftyOne keeps for itself, and ours
+TAKEN = {"id", "filepath", "tags", "metadata", "created_at", "last_modified_at"}
+TAKEN |= {"role", "pid", "camid", "embedding", *FOUND}
+SCRIPT = '''\
+"""Open this dataset in FiftyOne: pip install fiftyone, then run this file."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+
+def vector(text):
+    return np.array(json.loads(text), np.float32)
+
+
+FIELDS = {fields}
+
+if __name__ == "__main__":
+    import fiftyone as fo
+
+    people = fo.Dataset.from_dir(
+        dataset_dir=str(Path(__file__).parent),
+        data_path={{}},  # file paths are whole
+        dataset_type=fo.types.CSVDataset,
+        fields=FIELDS,
+        name={name!r},
+        overwrite=True,
+    )
+    people.persistent = True
+    fo.launch_app(people).wait()
+'''
+
+
+def export(args: Namespace) -> int:
+    """`reid-lab export-fiftyone`."""
+    gallery, out = SavedGallery.open(args.gallery), Path(args.out)
+    if out.exists():
+        raise UserError(f"--out {out} exists: give a new folder, or remove it")
+    rows = {row["filepath"]: row for row in gallery_rows(gallery)}
+    queries = 0
+    for row in query_rows(args.matches) if args.matches else ():
+        queries += 1
+        known = rows.get(row["filepath"])
+        rows[row["filepath"]] = {**row, **known, "role": BOTH, **_found(row)} if known else row
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    write_csv(out / LABELS, [{name: row.get(name, "") for name in names} for row in rows.values()])
+    write_text(out / LOAD, SCRIPT.format(fields=_fields(names), name=args.name))
+    missing = sum(not Path(path).is_file() for path in rows)
+    lacking = f"; {missing:,} files are not on this machine" if missing else ""
+    stdout.print(f"{out}: {len(gallery):,} images, {queries:,} queries{lacking}")
+    return 0
+
+
+def gallery_rows(gallery: SavedGallery) -> Iterable[dict[str, Any]]:
+    """A row for each image of a gallery; see the module."""
+    columns = _columns(gallery.card.columns)
+    people, cameras = (gallery.names_of(name) for name in ("pid", "camid"))
+    for row, path in enumerate(gallery.paths()):
+        values = gallery.values(row)
+        yield {
+            "filepath": str(Path(path).absolute()),
+            "role": GALLERY,
+            "pid": people[row],
+            "camid": cameras[row],
+            **{field: values.get(name, "") for name, field in columns.items()},
+            "embedding": json.dumps([round(float(x), 6) for x in gallery.checked[row]]),
+        }
+
+
+def query_rows(path: Path) -> Iterable[dict[str, Any]]:
+    """A row for each query of a search, with the nearest image.
+
+    Raises:
+        UserError: the file cannot be read, or has boxes or tracklets, not a file for each query.
+    """
+    for number, line in enumerate(_lines(path), 1):
+        try:
+            found = json.loads(line)
+            query, matches = str(found["query"]), found["matches"]
+            whole = not found["box"] and found["images"] == 1
+            first = matches[0] if matches else {}
+            row = {
+                "filepath": str(Path(query).absolute()),
+                "role": QUERY,
+                "pid": found["query_pid"],
+                "camid": found["query_camid"],
+                "found": first.get("pid", ""),
+                "found_path": first.get("path", ""),
+                "distance": first.get("distance", ""),
+                "right": "" if first.get("right") is None else json.dumps(first["right"]),
+                "verdict": found.get("verdict", ""),
+            }
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            raise UserError(
+                f"{path}, line {number}: not a result of reid-lab gallery search --out FILE.jsonl"
+            ) from error
+        if not whole:
+            raise UserError(
+                f"{path}, line {number}: {query} is searched by boxes or as a tracklet, and "
+                "FiftyOne has one sample for each file: search image files"
+            )
+        yield row
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise UserError(f"--matches {path} cannot be read: {error}") from error
+
+
+def _found(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in FOUND}
+
+
+def _columns(names: Sequence[str]) -> dict[str, str]:
+    """Metadata -> field: FiftyOne takes letters, digits and underscores, and keeps some names."""
+    fields = dict[str, str]()
+    for name in names:
+        field = re.sub(r"\W", "_", name).strip("_") or "column"
+        while field.lower() in TAKEN or field[0].isdigit() or field in fields.values():
+            field = f"column_{field}"
+        fields[name] = field
+    return fields
+
+
+def _fields(names: Sequence[str]) -> str:
+    """Python source: field -> how its text is read."""
+    readers = {"embedding": "vector", "distance": "float", "right": "json.loads"}
+    lines = [f"    {name!r}: {readers.get(name, 'str')},\n" for name in names if name != "filepath"]
+    return "{\n" + "".join(lines) + "}"
