@@ -98,6 +98,19 @@ def alone() -> Iterator[None]:
     HydraConfig.instance().cfg = None
 
 
+@pytest.fixture(autouse=True)
+def without_report(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs in this process write no report, unless a test is marked `report`."""
+    runs = sys.modules.get("reid_lab.run.run")  # a test that needs it has imported it
+    if runs is None or request.node.get_closest_marker("report"):
+        return
+
+    def path_only(finished: Any, *_: object) -> Path:
+        return Path(finished.folder) / "report" / "report.html"
+
+    monkeypatch.setattr(runs, "write_report", path_only)
+
+
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports have pictures of eight pixels; what draws them is tested where this is not used."""

@@ -222,6 +222,8 @@ def test_a_converted_backbone_starts_other_methods(osnet: Path, tmp_path: Path) 
 
 
 @pytest.mark.system
+@pytest.mark.report
+@pytest.mark.usefixtures("undrawn")
 def test_what_takes_a_checkpoint_takes_a_converted_one(
     osnet: Path, tmp_path: Path, composed: Compose, capsys: pytest.CaptureFixture[str]
 ) -> None:
