@@ -279,9 +279,16 @@ def test_costs_of_exits_and_of_a_stream(tmp_path: Path) -> None:
 
 
 def test_a_stream_of_a_shared_space_keeps_one_embedding(tmp_path: Path) -> None:
-    make_run(tmp_path / "a", policies={"margin": [(12.5e6, 0.6)]}, shared="late")
-    (stream,) = of(collect([tmp_path]).points, "margin", "stream")
+    policies = {"margin": [(12.5e6, 0.6)]}
+    make_run(tmp_path / "a", policies=policies, shared="late")
+    (stream,) = of(collect([tmp_path / "a"]).points, "margin", "stream")
     assert stream.embedding_bytes == 4 * 128
+    rows = [cost_row("early", 2.0), cost_row("late", 6.0, embedding_bytes=128)]  # as INT8
+    make_run(tmp_path / "b", costs=rows, policies=policies, shared="late")
+    make_run(tmp_path / "c", costs=rows, policies=policies)
+    for folder, stored in (("b", 128), ("c", 512 + 128)):
+        (stream,) = of(collect([tmp_path / folder]).points, "margin", "stream")
+        assert stream.embedding_bytes == stored
 
 
 def test_a_cost_that_few_seeds_have_is_kept(tmp_path: Path) -> None:

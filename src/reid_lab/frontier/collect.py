@@ -277,6 +277,12 @@ def _exits(one: Finished) -> list[Point]:
     return points
 
 
+def _stored(one: Finished, name: str, dims: Mapping[str, int]) -> float:
+    """Bytes of an exit's embedding: as measured, else of float32."""
+    measured = one.costs.get(name, {}).get("embedding_bytes", math.nan)
+    return measured if math.isfinite(measured) else float(BYTES * dims.get(name, 0))
+
+
 def _streams(one: Finished) -> list[Point]:
     if _mapping(_mapping(one.config, "callbacks"), "stream").get("candidates") == "oracle":
         return []
@@ -288,9 +294,10 @@ def _streams(one: Finished) -> list[Point]:
         used = {name: share for name, share in p.shares.items() if share > 0}
         if not used or not math.isfinite(p.realised):
             continue
-        shared = one.run.summary.shared_exit  # one gallery for all exits
-        bytes_ = sum(BYTES * dims.get(name, 0) for name in ([shared] if shared else used))
         cost = mixed([(one.costs.get(name, {}), share) for name, share in used.items()])
+        shared = one.run.summary.shared_exit  # one gallery for all exits
+        stored = [_stored(one, name, dims) for name in ([shared] if shared else used)]
+        cost = {**cost, "embedding_bytes": sum(stored) or math.nan}
         points.append(
             Point(
                 **_common(one, _weights(one)),
@@ -305,7 +312,7 @@ def _streams(one: Finished) -> list[Point]:
                 planned=p.planned,
                 above_random=p.rank1_gain,
                 note=_shares(p),
-                **{"embedding_bytes": float(bytes_ or "nan"), **cost},
+                **cost,
             )
         )
     return points
