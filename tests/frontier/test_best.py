@@ -186,6 +186,7 @@ def test_the_page_finds_the_same(tmp_path: Path) -> None:
         ("fits({mul_adds: null}, {mul_adds: 4})", False),
         (f"fold({json.dumps(STREAM)}).map(p => p.planned ?? p.kind)", [0, 12, 25, 37, 49, "exit"]),
         (f"fold({json.dumps(STREAM[:3])}).map(p => p.planned)", [0, 1, 2]),
+        ("bestOfEqual([[1, 2], [1, 5], [3, 4], [1, 3]], 0, 1).flat()", [1, 5, 3, 4]),
     ],
 )
 def test_arithmetic_of_the_page(asked: str, expected: object) -> None:

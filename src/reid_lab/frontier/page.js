@@ -7,6 +7,7 @@ const COSTS = {
   joules_per_image: "Joules/image",
 };
 const MORE_IS_BETTER = new Set(["images_per_second"]);
+const STEPPED = new Set(["embedding_bytes", "parameters"]);  // a stream has few values, each with many accuracies
 const OURS = new Set(["exit", "stream"]);
 const known = (p, ...columns) => columns.every(c => Number.isFinite(p[c]));
 
@@ -53,6 +54,13 @@ function fold(points, keep = 5) {
   return points.filter(p => p.kind !== "stream" || kept.has(p));
 }
 
+/** Of points of equal cost the best. */
+function bestOfEqual(points, cost, metric) {
+  const best = new Map();
+  for (const p of points) if (!best.has(p[cost]) || p[metric] > best.get(p[cost])[metric]) best.set(p[cost], p);
+  return [...best.values()];
+}
+
 /** Positions of the ticks of an axis. */
 function ticks(low, high, log) {
   const found = [];
@@ -81,7 +89,7 @@ const costText = (column, value) => column === "embedding_bytes" ? value.toLocal
 const named = p => p.point && p.point !== p.method ? `${p.method} ${p.point}` : p.method;
 const percent = x => Number.isFinite(x) ? `${(100 * x).toFixed(1)}%` : "–";
 
-if (typeof module !== "undefined") module.exports = { pareto, fits, best, fold, ticks, short };
+if (typeof module !== "undefined") module.exports = { pareto, fits, best, fold, ticks, short, bestOfEqual };
 if (typeof document !== "undefined") start(JSON.parse(document.getElementById("data").textContent));
 
 function start({ points, colours }) {
@@ -195,7 +203,9 @@ function start({ points, colours }) {
     for (const line of lines.values()) {
       line.sort((a, b) => a[axis] - b[axis]);
       const [{ kind, method }] = line;
-      put(svg, "path", { d: path(line), fill: "none", stroke: colours[method], "stroke-width": kind === "stream" ? 2.5 : 1 });
+      const dashes = () => bestOfEqual(line, axis, metric).map(p => `M${X(p[axis]) - 8},${Y(p[metric])}h16`).join("");
+      const d = !STEPPED.has(axis) ? path(line) : kind === "stream" ? dashes() : "";
+      put(svg, "path", { d, fill: "none", stroke: colours[method], "stroke-width": kind === "stream" ? 2.5 : 1 });
     }
     const dots = shown.filter(p => p.kind !== "stream" && p.kind !== "reference").map(p => [X(p[axis]) - 6, Y(p[metric]) - 6, X(p[axis]) + 6, Y(p[metric]) + 6]);
     const written = [];  // boxes of names: without room a name is in the tooltip only
