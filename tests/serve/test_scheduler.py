@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, wait
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +72,34 @@ def test_easy_queries_exit_early(people: People) -> None:
     early = np.array([exit == "early" for exit in run(scheduler, pixels)])
     scheduler.close()
     assert np.median(margins[early]) > np.median(margins[~early])
+
+
+class Held(Colours):
+    """Waits at the last exit until it is opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = threading.Event()
+        self.open.set()
+
+    def _embedded(self, exit: str, pixels: np.ndarray) -> np.ndarray:
+        assert exit == "early" or self.open.wait(10)
+        return super()._embedded(exit, pixels)
+
+
+def test_who_exits_is_answered_while_others_go_on(people: People) -> None:
+    network = Held()
+    scheduler = Scheduler(network, people, Target(mul_adds=2_500))  # type: ignore[arg-type]
+    run(scheduler, noise(200))
+    network.open.clear()
+    futures = scheduler.submit(list(noise(30)))
+    first, _ = wait(futures, 10, FIRST_COMPLETED)
+    assert first and all(future.result().exit == "early" for future in first)
+    assert not all(future.done() for future in futures)
+    network.open.set()
+    exits = [future.result(10).exit for future in futures]
+    scheduler.close()
+    assert {*exits} == {"early", "late"} and scheduler.load.exits.total() == 230
 
 
 @pytest.mark.parametrize("budget", [999, 4_001, float("nan")])

@@ -253,7 +253,7 @@ class Scheduler:
             self._answer(job, {name: rows[i] for name, rows in exits.items()})
 
     def _stream(self, jobs: list[WaitingImage]) -> None:
-        """Embed with early exit; each query is answered when all of the batch are through."""
+        """Embed with early exit; a query is answered at its exit, while others go on."""
         pixels = np.stack([job.pixels for job in jobs])
         if len(self._names) == 1:
             rows = self.model.embed_until(pixels, self._names[0])
@@ -262,7 +262,8 @@ class Scheduler:
             return
         streamed = self.model.stream(pixels, self._chooser(jobs))
         for job, exit, row in zip(jobs, streamed.exits, streamed.embeddings, strict=True):
-            self._answer(job, {exit: row})
+            if not job.future.done():
+                self._answer(job, {exit: row})
 
     def _chooser(self, jobs: list[WaitingImage]) -> Callable[[str, np.ndarray], np.ndarray]:
         _, within = self._draws.take(len(jobs))
@@ -281,6 +282,8 @@ class Scheduler:
             # a query that would miss its deadline at the next exit ends here
             step = self.costs.step(s, len(rows)) / 1_000
             out |= self.clock() + step > deadlines[remaining]
+            for i in np.flatnonzero(out).tolist():
+                self._answer(jobs[remaining[i]], {exit: rows[i]})
             remaining = remaining[~out]
             return out
 
