@@ -6,7 +6,9 @@
 Closed loop: so many clients, each sends its next query when the last one is answered. Open loop:
 queries arrive at a fixed rate, twice what the whole network alone can take, answered or not;
 `errors` are those that the service refuses; `sent_late_p99_ms` is how late the client itself was.
-Clients and service share the machine.
+Clients and service share the machine. `cpu_ms` is the processor time of the service, a query: other
+work on the machine and the clients are not in it. `network_ms` is what the exits of the queries
+take in a full batch, matching included, as the service measured it at its start.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import asyncio
 import csv
 import http.client
 import json
+import os
 import re
 import subprocess
 import sys
@@ -24,9 +27,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+
+from reid_lab.results.provenance import commit, machine
 
 NAME = re.compile(r"([-\d]+)_c(\d+)")
 BOUNDARY = "----reid-lab"
@@ -192,15 +198,37 @@ class Server:
                 return
         raise SystemExit(f"the service ended with status {self.process.wait()}")
 
-    def status(self) -> dict[str, object]:
+    def exits_ms(self) -> dict[str, float]:
+        """Milliseconds of an image to each exit."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request("GET", "/status")
-        result: dict[str, object] = json.loads(connection.getresponse().read())
-        return result
+        found = json.loads(connection.getresponse().read())
+        return {row["name"]: row["ms"] for row in found["exits"]}
+
+    def cpu_seconds(self) -> float:
+        """Of all threads, since the start."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait()
+
+
+def measured_row(
+    server: Server, arm: str, load: str, wait: float, work: Callable[[], tuple[Measured, float]]
+) -> dict[str, object]:
+    before = server.cpu_seconds()
+    measured, seconds = work()
+    spent, ms = server.cpu_seconds() - before, server.exits_ms()
+    count = len(measured.seconds)
+    found = row(arm, load, wait, measured, seconds)
+    found["cpu_ms"] = round(1e3 * spent / count, 3)
+    found["network_ms"] = round(sum(ms[e] * n for e, n in measured.exits.items()) / count, 3)
+    found["last_ms"] = round(list(ms.values())[-1], 3)
+    found |= {"commit": commit(), "machine": machine()}
+    print(found, flush=True)
+    return found
 
 
 def row(
@@ -237,7 +265,8 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=2_000, help="of each closed loop")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--budgets-ms", type=float, nargs="*", default=[50.0])
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each open loop")
+    parser.add_argument("--mul-adds", type=float, nargs="*", default=[], help="more arms")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each open loop; 0: none")
     parser.add_argument("--max-requests", type=int, default=256, help="at a time")
     parser.add_argument(
         "--max-wait-ms", type=float, nargs="+", default=[1000.0], help="of the open loops"
@@ -246,6 +275,7 @@ def main() -> None:
     args = parser.parse_args()
     queries, rows, capacity = read_queries(args.images), [], 0.0
     arms = {"last exit": ()} | {f"{ms:g} ms": ("--budget-ms", f"{ms:g}") for ms in args.budgets_ms}
+    arms |= {f"{m / 1e6:g} M": ("--mul-adds", f"{m:g}") for m in args.mul_adds}
     for arm, words in arms.items():
         for wait in args.max_wait_ms:
             limits = "--max-requests", str(args.max_requests), "--max-wait-ms", f"{wait:g}"
@@ -253,13 +283,13 @@ def main() -> None:
             try:
                 closed(server.port, queries, 8, 100)  # warms up
                 for clients in args.clients if wait == args.max_wait_ms[0] else ():
-                    done = closed(server.port, queries, clients, args.queries)
-                    rows.append(row(arm, f"{clients} clients", wait, *done))
-                    print(rows[-1], flush=True)
+                    load = partial(closed, server.port, queries, clients, args.queries)
+                    rows.append(measured_row(server, arm, f"{clients} clients", wait, load))
                 capacity = capacity or float(rows[-1]["queries_per_s"])  # type: ignore[arg-type]
-                done = opened(server.port, queries, 2 * capacity, args.seconds)
-                rows.append(row(arm, f"{2 * capacity:.0f} a second", wait, *done))
-                print(rows[-1], flush=True)
+                if args.seconds:
+                    load = partial(opened, server.port, queries, 2 * capacity, args.seconds)
+                    name = f"{2 * capacity:.0f} a second"
+                    rows.append(measured_row(server, arm, name, wait, load))
             finally:
                 server.stop()
     with args.out.open("w", newline="", encoding="utf-8") as file:
