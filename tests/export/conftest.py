@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from filelock import FileLock
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from reid_lab.checkpoint import load_model, open_model
 from reid_lab.export.command import write_export
@@ -45,6 +46,15 @@ EXPORTED = [
 ]
 # exported as a user does it; the others without the blocks that differ only in their channels
 AS_A_USER = ("dare", "classifier")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def operators_once() -> Iterator[None]:
+    """torch parses the source of its 500 ONNX operators in each export, for over a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        once = staticmethod(cache(ONNXRegistry.from_torchlib))
+        patch.setattr(ONNXRegistry, "from_torchlib", once)
+        yield
 
 
 @pytest.fixture(scope="session")
