@@ -2,8 +2,8 @@
 
 python -m experiments.synthetic_varied
 
-reads `results.csv`, whose runs are called METHOD_SET, and writes `agreement.csv`: for each synthetic
-set and measure, Spearman's rank correlation with CUHK03 over the exits that both have.
+reads `results.csv`, whose runs are called METHOD_SET, and writes `agreement.csv`: for each
+synthetic set and measure, Spearman's rank correlation with CUHK03 over the exits that both have.
 """
 
 from __future__ import annotations
