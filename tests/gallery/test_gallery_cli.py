@@ -378,12 +378,19 @@ def test_a_search_gives_a_verdict(run: Run, checkpoint: Path, images: Path, tmp_
     assert "below 5.6e-02, 0.01 was asked for" in run("calibrate", "g", "--rates", 0.01, status=1)
     printed = run("calibrate", "g", "--rates", 0.5, 0.1)
     assert "(this gallery: 6 people, 18 searches)" in printed and "of two people" in printed
+    assert "warning: thresholds of 6 people are rough" in printed
     assert "searches, this gallery: 0.5, 0.1" in run("info", "g")
     printed = run(*words, "--out", "p.html")
     assert "false-accept rate 0.5, the share of searches for people who are not in" in printed
+    assert re.search(r"1 queries: 1 (known|ambiguous)\n", printed)
     assert re.search(r"<b>(known|ambiguous), p0 \(0\.0000\)", Path("p.html").read_text("utf-8"))
     assert re.search(r"0\.jpg \(person p0, .*\): (known|ambiguous), p0 \(0\.0000\)", run(*words))
-    assert "available: 0.5, 0.1" in run(*search, "--false-accept-rate", 0.2, status=1)
+    printed = run(*search, "--false-accept-rate", 0.2, status=1)
+    assert "available: 0.5, 0.1" in printed and "--rates 0.2 fits it" in printed
+    printed = run(*search, "--false-accept-rate", 0.01, status=1)
+    assert "18 searches cannot show 0.01: give a rate of the list, or calibrate" in printed
+    assert "100 or more images of people with names" in printed
+    assert "fitted with them: calibrate again" in run("remove", "g", "--pid", "p5")
     words = ("calibrate", "g", "--checkpoint", checkpoint)
     assert "has no thresholds of exit 'fusion' and metric euclidean" in run(*words, status=1)
 

@@ -27,7 +27,7 @@ examples:
   reid-lab gallery search gallery/ --checkpoint last.ckpt --image x.jpg --where "site=north"
   reid-lab gallery calibrate gallery/
   reid-lab gallery evaluate gallery/
-  reid-lab gallery search gallery/ --checkpoint last.ckpt --image x.jpg --false-accept-rate 0.01
+  reid-lab gallery search gallery/ --checkpoint last.ckpt --image x.jpg --false-accept-rate 0.05
   reid-lab gallery link camera1/ camera2/ --checkpoint last.ckpt --gallery gallery/ \\
     --false-accept-rate 0.01
   reid-lab gallery upgrade gallery/ --checkpoint new.ckpt --only-if-better

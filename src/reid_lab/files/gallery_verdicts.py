@@ -14,6 +14,7 @@ are not looked at.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
@@ -82,10 +83,15 @@ class GalleryCalibration:
             if np.isclose(threshold.rate, rate, rtol=1e-9):
                 return threshold
         available = ", ".join(f"{threshold.rate:g}" for threshold in self.thresholds)
+        fix = f"reid-lab gallery calibrate GALLERY --rates {rate:g} fits it"
+        if self.own and self.kind == "searches" and 0 < rate * self.trials < 1:
+            fix = (
+                f"{self.trials:,} searches cannot show {rate:g}: give a rate of the list, or "
+                f"calibrate again with {math.ceil(1 / rate):,} or more images of people with names"
+            )
         raise UserError(
             f"no threshold for a false-accept rate of {rate:g}; available: {available} (of "
-            f"{self.kind}, {self.source}). reid-lab gallery calibrate GALLERY --rates {rate:g} "
-            "fits it"
+            f"{self.kind}, {self.source}). {fix}"
         )
 
 

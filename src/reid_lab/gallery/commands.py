@@ -117,6 +117,7 @@ def search(args: Namespace) -> int:
         show.answers(gallery, answers)
     elif answers:
         _write_answers(args.out, gallery, answers)
+        show.judged(answers)
     return int(bool(queries.broken))
 
 

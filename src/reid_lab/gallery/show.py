@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +23,7 @@ from reid_lab.report.pictures import data_uri
 from reid_lab.report.tables import percent
 from reid_lab.results.ranked import ImageCrop
 
+FEW = 50  # people: thresholds of fewer are rough
 VERDICTS = {True: Text("✓", "green"), False: Text("✗", "red"), None: Text("")}
 
 
@@ -100,6 +102,20 @@ def calibrations(gallery: SavedGallery, found: Sequence[GalleryCalibration]) -> 
             table.add_row(f"{at.rate:g}", f"{at.distance:.4f}", percent(at.true_accepts))
         counts = f"{one.people:,} people" + f", {one.trials:,} {one.kind}" * bool(one.trials)
         titled(f"{gallery.folder}: {MEANING[one.kind]} ({one.source}: {counts})", table)
+    few = min((one.people for one in found if one.own), default=FEW)
+    if few < FEW:
+        stderr.print(
+            f"warning: thresholds of {few} people are rough, and hold for the cameras of their "
+            "images: others may be accepted much less often than the table says"
+        )
+
+
+def judged(answers: Sequence[SearchResult]) -> None:
+    """One line: how many queries have each verdict."""
+    counts = Counter(answer.verdict.verdict for answer in answers if answer.verdict is not None)
+    if counts:
+        of = ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())
+        stderr.print(f"{len(answers):,} queries: {of}", highlight=False)
 
 
 def plan(made: IndexPlan, gallery: SavedGallery) -> None:

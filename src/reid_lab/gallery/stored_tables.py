@@ -72,6 +72,8 @@ def removed(gallery: GalleryRows, rows: np.ndarray, dry_run: bool) -> None:
         text = f"would remove {count}; {left:,} images would be left. Nothing was removed"
     else:
         text = f"{count} removed; {left:,} images now. Image files outside of the gallery stay"
+        if any(one.own for one in gallery.card.calibrations):
+            text += ". The thresholds were fitted with them: calibrate again"
     stdout.print(Text(f"{gallery.folder}: {text}"), soft_wrap=True)
 
 
