@@ -24,6 +24,7 @@ COMMANDS = {
         "reid_lab.gallery.embed_command.read_images",
     ),
     "export": ("--checkpoint a.ckpt --out b", "reid_lab.export.command.export"),
+    "export-fiftyone": ("g --out x", "reid_lab.gallery.fiftyone_csv.export"),
     "frontier": ("runs", "reid_lab.frontier.show.show"),
     "gallery": ("info g", "reid_lab.gallery.stored.info"),
     "runtime": ("g a.jpg --out o.npz", "reid_lab.runtime.command.Model"),

@@ -28,7 +28,7 @@ def call(*words: str, module: str = "reid_lab.cli") -> subprocess.CompletedProce
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
-    assert all(re.search(rf"^ +{name} +\w", printed, re.M) for name in COMMANDS)
+    assert all(re.search(rf"^ +{name}\s+\w", printed, re.M) for name in COMMANDS)
     assert "examples:" in printed
     assert main([]) == 2
     assert capsys.readouterr().out == printed
