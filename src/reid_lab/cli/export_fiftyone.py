@@ -10,7 +10,7 @@ from reid_lab.cli.command import Command, Subparsers
 EXAMPLES = """\
 examples:
   reid-lab export-fiftyone gallery/ --out people_fiftyone/
-  reid-lab gallery search gallery/ --image queries/ --out matches.jsonl
+  reid-lab gallery search gallery/ --checkpoint last.ckpt --image queries/ --out matches.jsonl
   reid-lab export-fiftyone gallery/ --matches matches.jsonl --out people_fiftyone/
   python people_fiftyone/load.py        # with FiftyOne installed
 """

@@ -115,7 +115,8 @@ def judged(answers: Sequence[SearchResult]) -> None:
     counts = Counter(answer.verdict.verdict for answer in answers if answer.verdict is not None)
     if counts:
         of = ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())
-        stderr.print(f"{len(answers):,} queries: {of}", highlight=False)
+        queries = "query" if len(answers) == 1 else "queries"
+        stderr.print(f"{len(answers):,} {queries}: {of}", highlight=False)
 
 
 def plan(made: IndexPlan, gallery: SavedGallery) -> None:

@@ -36,12 +36,9 @@ def varied_camera(seed: int, camid: int, amount: float) -> Camera:
         return view
     rng = stream(seed, Domain.VARIATION, camid)
     warmth, tint, exposure, gamma = rng.uniform(-1, 1, 4) * amount
-    red, green, blue = view.gains
+    toned = _toned(view, 0.2 * warmth, 0.06 * tint, 0.25 * exposure, 0.2 * gamma)
     return replace(
-        view,
-        gains=(red * (1 + 0.2 * warmth), green * (1 + 0.06 * tint), blue * (1 - 0.2 * warmth)),
-        exposure=view.exposure * float(np.exp(0.25 * exposure)),
-        gamma=view.gamma * float(np.exp(0.2 * gamma)),
+        toned,
         saturation=view.saturation * (1 - 0.5 * amount * float(rng.random())),
         detail=view.detail * (1 - 0.5 * amount * float(rng.random())),
         noise=view.noise * (1 + amount * float(rng.random())),
@@ -53,12 +50,17 @@ def drifted(view: Camera, track: np.random.Generator, amount: float) -> Camera:
     if amount == 0:
         return view
     warmth, tint, exposure, gamma = track.normal(0, 1, 4) * amount
+    return _toned(view, 0.08 * warmth, 0.03 * tint, 0.15 * exposure, 0.12 * gamma)
+
+
+def _toned(view: Camera, warmth: float, tint: float, exposure: float, gamma: float) -> Camera:
+    """Scale the gains, and exposure and gamma by the exponential of theirs."""
     red, green, blue = view.gains
     return replace(
         view,
-        gains=(red * (1 + 0.08 * warmth), green * (1 + 0.03 * tint), blue * (1 - 0.08 * warmth)),
-        exposure=view.exposure * float(np.exp(0.15 * exposure)),
-        gamma=view.gamma * float(np.exp(0.12 * gamma)),
+        gains=(red * (1 + warmth), green * (1 + tint), blue * (1 - warmth)),
+        exposure=view.exposure * float(np.exp(exposure)),
+        gamma=view.gamma * float(np.exp(gamma)),
     )
 
 
