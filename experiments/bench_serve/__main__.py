@@ -43,7 +43,6 @@ IDLE = 2.0  # seconds after which a connection is not used again; uvicorn closes
 class Query:
     body: bytes
     pid: str
-    camid: str
 
 
 @dataclass
@@ -69,30 +68,29 @@ class Measured:
             self.exits[result["exit"]] += 1
             self.late += result["late_ms"] > 0
             self.mul_adds += result["mul_adds"]
-            first = next(
-                (
-                    m
-                    for m in result["matches"]
-                    if (m["pid"], m["camid"]) != (query.pid, query.camid)
-                ),
-                None,
-            )
-            self.right += bool(first and first["pid"] == query.pid)
+            self.right += result["matches"][0]["pid"] == query.pid
+
+
+def own(path: Path) -> tuple[str, str]:
+    """The pid and camid in a file's name."""
+    found = NAME.match(path.name)
+    assert found, path
+    return str(int(found[1])), str(int(found[2]))
 
 
 def read_queries(folder: Path) -> list[Query]:
     queries = []
     for path in sorted((folder / "query").glob("*.jpg")):
-        found = NAME.match(path.name)
-        assert found, path
-        pid, camid = str(int(found[1])), str(int(found[2]))
-        queries.append(Query(form(path.read_bytes()), pid, camid))
+        pid, camid = own(path)
+        queries.append(Query(form(path.read_bytes(), camid), pid))
     return queries
 
 
-def form(image: bytes) -> bytes:
+def form(image: bytes, camid: str) -> bytes:
+    """A search among the images of the other cameras."""
     head = (
-        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="top"\r\n\r\n50\r\n'
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="exclude_camid"\r\n\r\n'
+        f"{camid}\r\n"
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="images"; filename="q.jpg"\r\n'
         "Content-Type: image/jpeg\r\n\r\n"
     )

@@ -9,12 +9,13 @@ The service's queries, people, confidences and rule, in 10 random orders, one qu
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.bench_serve.__main__ import NAME
+from experiments.bench_serve.__main__ import own
 from reid_lab.budget.stream import (
     RunningQuantile,
     exit_probabilities,
@@ -42,10 +43,11 @@ def main() -> None:
     model = Model(args.model, 1)
     people = People.open(args.people, model.manifest)
     paths = sorted((args.images / "query").glob("*.jpg"))
+    pids, camids = zip(*(own(path) for path in paths), strict=True)
     exits = list(people.queries)
     embeddings = model.embed_files(paths, 32)
-    margins = np.stack([people.margins(name, embeddings[name]) for name in exits])  # (S, Q)
-    right = np.stack([rights(people, name, embeddings[name], paths) for name in exits])
+    margins = np.stack([people.margins(e, embeddings[e], camids) for e in exits])  # (S, Q)
+    right = np.stack([rights(people, e, embeddings[e], pids, camids) for e in exits])
     costs = np.array([model.manifest.exit(name).mul_adds for name in exits], np.float64)
     rows = [row("last exit", costs, right, np.full((ORDERS, len(paths)), len(exits) - 1))]
     for budget in args.mul_adds:
@@ -63,16 +65,15 @@ def one(margins: np.ndarray, probabilities: np.ndarray, seed: int) -> np.ndarray
     return replay(margins, rule, order, len(margins), seed)
 
 
-def rights(people: People, exit: str, queries: np.ndarray, paths: list[Path]) -> np.ndarray:
-    """(Q,) whether the nearest image is of the query's person, their own camera left out."""
-    found = []
-    for path, query in zip(paths, queries, strict=True):
-        name = NAME.match(path.name)
-        assert name
-        own = str(int(name[1])), str(int(name[2]))
-        first = next(m for m in people.search(exit, query, 50) if (m.pid, m.camid) != own)
-        found.append(first.pid == own[0])
-    return np.array(found)
+def rights(
+    people: People, exit: str, queries: np.ndarray, pids: Sequence[str], camids: Sequence[str]
+) -> np.ndarray:
+    """(Q,) whether the nearest image of another camera is of the query's person."""
+    nearest = (
+        people.search(exit, query, 1, camid)[0]
+        for query, camid in zip(queries, camids, strict=True)
+    )
+    return np.array([match.pid == pid for match, pid in zip(nearest, pids, strict=True)])
 
 
 def row(arm: str, costs: np.ndarray, right: np.ndarray, exits: np.ndarray) -> dict[str, Any]:

@@ -105,6 +105,21 @@ def test_from_enrolment_to_removal(client: TestClient) -> None:
     assert "anna" not in [match["pid"] for match in again["matches"]]
 
 
+def test_a_camera_can_be_left_out(client: TestClient) -> None:
+    for pid, colour, camid in [("anna", RED, "north"), ("bert", GREEN, "south")]:
+        data = {"pid": pid, "camid": camid}
+        client.post("/enroll", files=files(png(*colour)), data=data)
+
+    def matches(exclude: str) -> list[str]:
+        data = {"exclude_camid": exclude, "false_accept_rate": "0.5"}
+        response = client.post("/search", files=files(png(*RED)), data=data)
+        return [match["pid"] for match in response.json()["results"][0]["matches"]]
+
+    assert matches("") == matches("west") == ["anna", "bert"]
+    assert matches("north") == ["bert"]
+    assert matches("south") == ["anna"]
+
+
 def test_json_gives_the_same_as_a_form(client: TestClient) -> None:
     enroll(client, anna=RED, bert=GREEN)
     image = png(150, 60, 10)
@@ -319,6 +334,7 @@ def test_images_that_are_refused(
         ({"images": ["AAAA"], "colour": 1}, 422, "colour: Extra inputs"),
         ({"images": ["AAAA"], "top": 0}, 422, "top"),
         ({"images": ["AAAA"], "top": 1e9}, 422, "top"),
+        ({"images": ["AAAA"], "exclude_camid": "a\nb"}, 422, "exclude_camid"),
         ({"images": ["AAAA"], "deadline_ms": -1}, 422, "deadline_ms"),
         ({"images": ["AAAA"], "deadline_ms": float("nan")}, 422, "deadline_ms"),
         ({"images": ["AAAA"], "boxes": [[1, 2, 3]]}, 422, "boxes.0"),

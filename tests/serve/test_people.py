@@ -77,6 +77,46 @@ def test_margin_is_to_the_nearest_other_person(tmp_path: Path) -> None:
         assert margin == pytest.approx(other - far.min(), abs=1e-5)
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_an_excluded_camera_is_as_if_it_was_not_there(tmp_path: Path, metric: str) -> None:
+    people, others = (opened(tmp_path / name, metric) for name in ("all", "others"))
+    for number in range(20):
+        rows = random_rows(3)
+        people.add(f"person {number}", [NewImage(f"c{i}") for i in range(3)], rows)
+        kept = {name: part[1:] for name, part in rows.items()}
+        others.add(f"person {number}", [NewImage(f"c{i}") for i in (1, 2)], kept)
+    queries = RNG.normal(size=(5, 3)).astype(np.float32)
+    threshold = Threshold(0.5, 0.01, "searches", "test", 20)
+    without_c0 = ["c0"] * 5
+    for again in (people, opened(tmp_path / "all")):  # read from the disk, too
+        assert again.margins("early", queries, without_c0) == pytest.approx(
+            others.margins("early", queries)
+        )
+        assert again.nearest("early", queries, without_c0) == pytest.approx(
+            others.nearest("early", queries)
+        )
+        for query in queries:
+            found = again.search("early", query, 10, "c0")
+            assert {match.camid for match in found} == {"c1", "c2"}
+            expected = others.search("early", query, 10)
+            assert [(m.pid, m.distance) for m in found] == [(m.pid, m.distance) for m in expected]
+            far = again.within("early", query, threshold, "c0")
+            assert far == others.within("early", query, threshold)
+    mixed = people.margins("early", queries, ["c0", None, "nowhere", None, None])
+    assert mixed[0] == others.margins("early", queries)[0]
+    assert (mixed[1:] == people.margins("early", queries)[1:]).all()
+
+
+def test_without_another_camera_there_is_no_match(tmp_path: Path) -> None:
+    people = opened(tmp_path / "p.sqlite")
+    for pid in "ab":
+        people.add(pid, [NewImage("c0")], random_rows(1))
+    query = RNG.normal(size=(1, 3)).astype(np.float32)
+    assert people.search("early", query[0], 5, "c0") == []
+    assert people.margins("early", query, ["c0"]).tolist() == [0]
+    assert people.nearest("early", query, ["c0"]).tolist() == [np.inf]
+
+
 def test_removing_leaves_nothing_on_the_disk(tmp_path: Path) -> None:
     people = opened(tmp_path / "p.sqlite")
     fill(people)

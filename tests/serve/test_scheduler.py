@@ -74,6 +74,20 @@ def test_easy_queries_exit_early(people: People) -> None:
     assert np.median(margins[early]) > np.median(margins[~early])
 
 
+def test_an_excluded_camera_does_not_count_for_the_confidence(people: People) -> None:
+    """Sure of the person in camera "own"; between two others without it."""
+    for pid, camid, value in [("own", "own", 128), ("a", "c", 127), ("b", "c", 129)]:
+        pixels = np.full((1, *SIZE, 3), value, np.uint8)
+        people.add(pid, [NewImage(camid)], Colours().embed(pixels))
+    query = np.full((20, *SIZE, 3), 128, np.uint8)
+    embedded = Colours().embed(query[:1])["early"]
+    assert people.margins("early", embedded, ["own"]) < people.margins("early", embedded)
+    scheduler = Scheduler(Colours(), people, Target(mul_adds=2_500))  # type: ignore[arg-type]
+    run(scheduler, noise(200))
+    assert run(scheduler, query, exclude="own") == ["late"] * 20
+    scheduler.close()
+
+
 class Held(Colours):
     """Waits at the last exit until it is opened."""
 

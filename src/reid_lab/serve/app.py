@@ -66,7 +66,12 @@ class Service:
     frontier: Sequence[Point] = ()  # of the network's test, cheapest first
 
     async def embed(
-        self, body: ImagesBody, request: Request, ms: float | None = None, every: bool = False
+        self,
+        body: ImagesBody,
+        request: Request,
+        ms: float | None = None,
+        every: bool = False,
+        exclude: str | None = None,
     ) -> tuple[list[np.ndarray], list[Embedded]]:
         """The crops (h, w, 3) of a body, images or boxes, and their answers in the same order.
 
@@ -74,7 +79,7 @@ class Service:
             UserError: an image that cannot be read, or a box outside of it.
         """
         crops, pixels = await in_thread(self._resized, body)
-        futures = self.scheduler.submit(pixels, ms, every, request.scope.get(ARRIVED))
+        futures = self.scheduler.submit(pixels, ms, every, request.scope.get(ARRIVED), exclude)
         return crops, list(await asyncio.gather(*(asyncio.wrap_future(f) for f in futures)))
 
     def _resized(self, body: ImagesBody) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -94,12 +99,14 @@ class Service:
             left -= decoded[-1].shape[0] * decoded[-1].shape[1]
         return decoded if body.boxes is None else frame_crops(decoded[0], body.boxes)
 
-    def verdict(self, exit: str, query: np.ndarray, rate: float) -> Json:
+    def verdict(
+        self, exit: str, query: np.ndarray, rate: float, exclude: str | None = None
+    ) -> Json:
         """known, unknown, ambiguous (two people are near enough), or None without a threshold."""
         threshold = self.people.threshold(exit, rate)
         if threshold is None:
             return {"verdict": None, "threshold": None, "false_accept_rate": None}
-        people = self.people.within(exit, query, threshold)
+        people = self.people.within(exit, query, threshold, exclude)
         verdict = ("unknown", "known", "ambiguous")[min(people, 2)]
         return {"verdict": verdict, "threshold": threshold.distance, **_rate(threshold)}
 
@@ -177,7 +184,8 @@ def _add_queries(app: FastAPI, service: Service) -> None:
     async def search(request: Request) -> Response:
         """The nearest people of each image, box, or track."""
         body = await read_body(request, SearchBody, limits)
-        _, found = await service.embed(body, request, body.deadline_ms, body.track)
+        exclude = body.exclude_camid or None
+        _, found = await service.embed(body, request, body.deadline_ms, body.track, exclude)
         return await _encoded(lambda: _searched(service, body, found))
 
     @app.post("/verify", openapi_extra={"requestBody": schema_of(VerifyBody)})
@@ -197,11 +205,11 @@ async def _encoded(results: Callable[[], list[Json]]) -> Response:
 
 def _searched(service: Service, body: SearchBody, found: Sequence[Embedded]) -> list[Json]:
     pooled = [_pooled(found)] if body.track and found else found
-    results = []
+    results, exclude = [], body.exclude_camid or None
     for embedded in pooled:
         row = embedded.embeddings[embedded.exit]
-        verdict = service.verdict(embedded.exit, row, body.false_accept_rate)
-        matches = service.people.search(embedded.exit, row, body.top)
+        verdict = service.verdict(embedded.exit, row, body.false_accept_rate, exclude)
+        matches = service.people.search(embedded.exit, row, body.top, exclude)
         listed = [vars(match) for match in matches]  # `asdict` copies each value, and is slow
         results.append({**_spent(embedded), **verdict, "matches": listed})
     return results

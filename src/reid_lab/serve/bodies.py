@@ -45,11 +45,15 @@ class EmbedBody(ImagesBody):
 
 
 class SearchBody(ImagesBody):
-    """`track`: all images are of one person, whose embeddings are averaged, at the last exit."""
+    """`track`: all images are of one person, whose embeddings are averaged, at the last exit.
+
+    `exclude_camid`: known images of this camera, mostly the queries' own, are left out.
+    """
 
     top: Annotated[int, Field(ge=1, le=100)] = 5
     false_accept_rate: Rate = 0.01
     track: bool = False
+    exclude_camid: Text = ""
 
 
 class VerifyBody(ImagesBody):

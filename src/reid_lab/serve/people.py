@@ -150,7 +150,8 @@ class People:
                         for id, row in zip(ids, of_exit, strict=True)
                     ),
                 )
-            self.rows = extended(self.rows, ids, pids, rows)
+            camids = [image.camid for image in images]
+            self.rows = extended(self.rows, ids, pids, camids, rows)
         return ids
 
     def add_gallery(
@@ -219,8 +220,13 @@ class People:
                 self.thresholds.forget()
         return int(removed)
 
-    def search(self, exit: str, query: np.ndarray, k: int) -> list[Match]:
+    def search(
+        self, exit: str, query: np.ndarray, k: int, exclude: str | None = None
+    ) -> list[Match]:
         """The k nearest images of a query (D,), nearest first; ties are broken by image id.
+
+        Args:
+            exclude: a camera whose images are left out.
 
         Raises:
             UserError: an embedding that cannot be compared.
@@ -229,44 +235,65 @@ class People:
         rows, query = self.rows, self._comparable(exit, query[None])
         if not len(rows):
             return []
-        near = nearest(rows.distances(exit, query)[0], k + SPARE)
+        squared = rows.distances(exit, query, [exclude])[0]
+        near = nearest(squared, k + SPARE)
+        near = near[np.isfinite(squared[near])]
         wide = rows.exits[exit][near].astype(np.float64) - query[0].astype(np.float64)
         exact = np.square(wide).sum(1)
         order = np.lexsort((near, exact))[:k]
         distances = exact[order] / 2 if self.metric == "cosine" else np.sqrt(exact[order])
         return self._matches(rows.ids[near[order]], distances)
 
-    def margins(self, exit: str, queries: np.ndarray) -> np.ndarray:
+    def margins(
+        self, exit: str, queries: np.ndarray, exclude: Sequence[str | None] = ()
+    ) -> np.ndarray:
         """(Q,) how much farther the nearest image of another person is. DaRe, section 5.3.2.
 
-        0 while fewer than two people are known.
+        0 for a query that is compared with fewer than two people.
+
+        Args:
+            exclude: a camera for each query, whose images are left out; None: none.
         """
         exit, rows = self._kept(exit), self.rows
         if len(rows.pids) < 2:
             return np.zeros(len(queries))
-        squared = rows.distances(exit, self._comparable(exit, queries))
+        squared = rows.distances(exit, self._comparable(exit, queries), exclude)
         best = squared.argmin(1)
         first = np.take_along_axis(squared, best[:, None], 1)[:, 0]
         same = rows.people[None] == rows.people[best][:, None]
         other = np.where(same, np.inf, squared).min(1)
-        margins: np.ndarray = np.sqrt(other) - np.sqrt(first)
-        return margins.astype(np.float64)
+        two = np.isfinite(other)
+        margins = np.zeros(len(queries))
+        margins[two] = np.sqrt(other[two]) - np.sqrt(first[two])
+        return margins
 
-    def nearest(self, exit: str, queries: np.ndarray) -> np.ndarray:
-        """(Q,) Euclidean distances of the nearest images; infinite while there are none."""
+    def nearest(
+        self, exit: str, queries: np.ndarray, exclude: Sequence[str | None] = ()
+    ) -> np.ndarray:
+        """(Q,) Euclidean distances of the nearest images; infinite while there are none.
+
+        Args:
+            exclude: a camera for each query, whose images are left out; None: none.
+        """
         exit, rows = self._kept(exit), self.rows
         if not len(rows):
             return np.full(len(queries), np.inf)
-        squared = rows.distances(exit, self._comparable(exit, queries))
+        squared = rows.distances(exit, self._comparable(exit, queries), exclude)
         nearest: np.ndarray = np.sqrt(squared.min(1)).astype(np.float64)
         return nearest
 
-    def within(self, exit: str, query: np.ndarray, threshold: Threshold) -> int:
-        """The number of people with an image nearer to a query (D,) than the threshold."""
+    def within(
+        self, exit: str, query: np.ndarray, threshold: Threshold, exclude: str | None = None
+    ) -> int:
+        """The number of people with an image nearer to a query (D,) than the threshold.
+
+        Args:
+            exclude: a camera whose images are left out.
+        """
         exit, rows = self._kept(exit), self.rows
         if not len(rows):
             return 0
-        squared = rows.distances(exit, self._comparable(exit, query[None]))[0]
+        squared = rows.distances(exit, self._comparable(exit, query[None]), [exclude])[0]
         far = threshold.distance
         limit = 2 * far if self.metric == "cosine" else far**2
         return len(np.unique(rows.people[squared < limit]))
@@ -363,7 +390,7 @@ class People:
         return np.ascontiguousarray(rows, np.float32)
 
     def _read_rows(self) -> Rows:
-        listed = self._file.select("SELECT id, pid FROM image ORDER BY id")
+        listed = self._file.select("SELECT id, pid, camid FROM image ORDER BY id")
         exits = {}
         for name in self.exits:
             kept = self._file.select(
@@ -373,7 +400,8 @@ class People:
                 raise UserError(f"{self.path} is damaged: exit {name} lacks embeddings")
             data = np.frombuffer(b"".join(row for (row,) in kept), "<f4")
             exits[name] = data.reshape(len(kept), -1) if kept else np.empty((0, 0), np.float32)
-        return numbered([id for id, _ in listed], [pid for _, pid in listed], exits)
+        ids, pids, camids = ([image[i] for image in listed] for i in range(3))
+        return numbered(ids, pids, camids, exits)
 
 
 def _digest(path: str) -> bytes:

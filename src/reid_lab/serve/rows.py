@@ -18,6 +18,8 @@ class Rows:
         ids: (N,) of the images.
         people: (N,) a number for each person.
         pids: number -> pid.
+        cameras: (N,) a number for each camera.
+        camids: number -> camid.
         exits: exit -> (N, D) float32; of length 1 under cosine.
         squared: exit -> (N,) their squared lengths.
     """
@@ -25,42 +27,69 @@ class Rows:
     ids: np.ndarray
     people: np.ndarray
     pids: tuple[str, ...]
+    cameras: np.ndarray
+    camids: tuple[str, ...]
     exits: Mapping[str, np.ndarray]
     squared: Mapping[str, np.ndarray]
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def distances(self, exit: str, queries: np.ndarray) -> np.ndarray:
-        """(Q, N) squared Euclidean distances in float32."""
+    def distances(
+        self, exit: str, queries: np.ndarray, exclude: Sequence[str | None] = ()
+    ) -> np.ndarray:
+        """(Q, N) squared Euclidean distances in float32.
+
+        Args:
+            exclude: a camera for each query, from whose images it is infinitely far; None: none.
+        """
         products = queries @ self.exits[exit].T
         own = np.square(queries).sum(1)[:, None]
         result: np.ndarray = np.maximum(own + self.squared[exit] - 2 * products, 0)
+        for row, camid in zip(result, exclude, strict=False):
+            if camid in self.camids:
+                row[self.cameras == self.camids.index(camid)] = np.inf
         return result
 
 
-def numbered(ids: Sequence[int], pids: Sequence[str], exits: Mapping[str, np.ndarray]) -> Rows:
-    names = tuple(dict.fromkeys(pids))
-    number = {pid: i for i, pid in enumerate(names)}
-    people = np.array([number[pid] for pid in pids], np.int64)
+def numbered(
+    ids: Sequence[int],
+    pids: Sequence[str],
+    camids: Sequence[str],
+    exits: Mapping[str, np.ndarray],
+) -> Rows:
+    names, people = _numbers((), pids)
+    views, cameras = _numbers((), camids)
     squared = {name: np.square(rows).sum(1) for name, rows in exits.items()}
-    return Rows(np.array(ids, np.int64), people, names, exits, squared)
+    return Rows(np.array(ids, np.int64), people, names, cameras, views, exits, squared)
 
 
 def extended(
-    old: Rows, ids: Sequence[int], pids: Sequence[str], exits: Mapping[str, np.ndarray]
+    old: Rows,
+    ids: Sequence[int],
+    pids: Sequence[str],
+    camids: Sequence[str],
+    exits: Mapping[str, np.ndarray],
 ) -> Rows:
     """`old` with rows behind. The arrays double when they are full: adding costs O(1) a row."""
-    names = tuple(dict.fromkeys((*old.pids, *pids)))
-    number = {pid: i for i, pid in enumerate(names)}
-    people = np.array([number[pid] for pid in pids], np.int64)
+    names, people = _numbers(old.pids, pids)
+    views, cameras = _numbers(old.camids, camids)
     return Rows(
         _appended(old.ids, np.array(ids, np.int64)),
         _appended(old.people, people),
         names,
+        _appended(old.cameras, cameras),
+        views,
         {name: _appended(old.exits[name], rows) for name, rows in exits.items()},
         {name: _appended(old.squared[name], np.square(r).sum(1)) for name, r in exits.items()},
     )
+
+
+def _numbers(known: Sequence[str], new: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
+    """All names, and (n,) the places of the new ones among them."""
+    names = tuple(dict.fromkeys((*known, *new)))
+    number = {name: i for i, name in enumerate(names)}
+    return names, np.array([number[name] for name in new], np.int64)
 
 
 def _appended(old: np.ndarray, new: np.ndarray) -> np.ndarray:
@@ -87,8 +116,9 @@ def _appended(old: np.ndarray, new: np.ndarray) -> np.ndarray:
 def without(rows: Rows, pid: str) -> Rows:
     kept = rows.people != rows.pids.index(pid)
     pids = [rows.pids[i] for i in rows.people[kept]]
+    camids = [rows.camids[i] for i in rows.cameras[kept]]
     exits = {name: of_exit[kept] for name, of_exit in rows.exits.items()}
-    return numbered(rows.ids[kept].tolist(), pids, exits)
+    return numbered(rows.ids[kept].tolist(), pids, camids, exits)
 
 
 def nearest(distances: np.ndarray, k: int) -> np.ndarray:

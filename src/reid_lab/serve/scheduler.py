@@ -79,6 +79,7 @@ class WaitingImage:
     arrived: float
     deadline: float
     every: bool  # embed at every exit, whatever it costs
+    exclude: str | None  # a camera whose images it is not compared with
     future: Future[Embedded] = field(default_factory=Future)
 
 
@@ -154,6 +155,7 @@ class Scheduler:
         ms: float | None = None,
         every: bool = False,
         arrived: float | None = None,
+        exclude: str | None = None,
     ) -> list[Future[Embedded]]:
         """Queue images (H, W, 3) uint8 RGB of the network's size; results in their order.
 
@@ -161,6 +163,7 @@ class Scheduler:
             ms: the time for all of them; None is the target's.
             every: embed them at every exit.
             arrived: when their request did, on the scheduler's clock; None is now.
+            exclude: a camera whose images do not count for their confidence.
 
         Raises:
             BusyError: the queue is full, or closed.
@@ -168,7 +171,7 @@ class Scheduler:
         arrived = self.clock() if arrived is None else arrived
         allowed = ms if ms is not None else self.target.ms
         deadline = arrived + allowed / 1_000 if allowed is not None else np.inf
-        jobs = [WaitingImage(p, arrived, deadline, every) for p in pixels]
+        jobs = [WaitingImage(p, arrived, deadline, every, exclude) for p in pixels]
         with self._changed:
             if self._closed:
                 raise BusyError("the service is stopping")
@@ -277,7 +280,8 @@ class Scheduler:
             s = self._names.index(exit)
             out = np.zeros(len(rows), dtype=bool)
             if self._rule.probabilities[s]:
-                sure = self._confidence(exit, rows)
+                exclude = [jobs[i].exclude for i in remaining]
+                sure = self._confidence(exit, rows, exclude)
                 out = self._rule.exits_here(s, sure, within[remaining, s])
             # a query that would miss its deadline at the next exit ends here
             step = self.costs.step(s, len(rows)) / 1_000
@@ -289,10 +293,12 @@ class Scheduler:
 
         return exits_here
 
-    def _confidence(self, exit: str, rows: np.ndarray) -> np.ndarray:
+    def _confidence(
+        self, exit: str, rows: np.ndarray, exclude: Sequence[str | None] = ()
+    ) -> np.ndarray:
         if self.target.policy == "margin":
-            return self.people.margins(exit, rows)
-        return -self.people.nearest(exit, rows)
+            return self.people.margins(exit, rows, exclude)
+        return -self.people.nearest(exit, rows, exclude)
 
     def _answer(self, job: WaitingImage, embeddings: dict[str, np.ndarray]) -> None:
         now, exit = self.clock(), list(embeddings)[-1]
