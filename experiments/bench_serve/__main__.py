@@ -22,7 +22,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -31,6 +30,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import uvloop
 
 from reid_lab.results.provenance import commit, machine
 
@@ -56,19 +56,17 @@ class Measured:
     errors: Counter[int] = field(default_factory=Counter)
     mul_adds: float = 0.0
     delays: list[float] = field(default_factory=list)  # of sending, in seconds
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, query: Query, status: int, content: bytes, seconds: float) -> None:
-        with self.lock:
-            if status != 200:
-                self.errors[status] += 1
-                return
-            result = json.loads(content)["results"][0]
-            self.seconds.append(seconds)
-            self.exits[result["exit"]] += 1
-            self.late += result["late_ms"] > 0
-            self.mul_adds += result["mul_adds"]
-            self.right += result["matches"][0]["pid"] == query.pid
+        if status != 200:
+            self.errors[status] += 1
+            return
+        result = json.loads(content)["results"][0]
+        self.seconds.append(seconds)
+        self.exits[result["exit"]] += 1
+        self.late += result["late_ms"] > 0
+        self.mul_adds += result["mul_adds"]
+        self.right += result["matches"][0]["pid"] == query.pid
 
 
 def own(path: Path) -> tuple[str, str]:
@@ -97,29 +95,27 @@ def form(image: bytes, camid: str) -> bytes:
     return head.encode() + image + f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
-def post(connection: http.client.HTTPConnection, query: Query) -> tuple[int, bytes]:
-    headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
-    connection.request("POST", "/search", query.body, headers)
-    response = connection.getresponse()
-    return response.status, response.read()
-
-
 def closed(port: int, queries: Sequence[Query], clients: int, count: int) -> tuple[Measured, float]:
     """`count` queries by `clients` at a time; the answers and the seconds that it took."""
-    measured, numbers = Measured(), iter(range(count))
-    lock = threading.Lock()
+    measured = Measured()
+    return measured, uvloop.run(_closed_loop(measured, port, queries, clients, count))
 
-    def client() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        while True:
-            with lock:
-                number = next(numbers, None)
-            if number is None:
-                return
+
+async def _closed_loop(
+    measured: Measured, port: int, queries: Sequence[Query], clients: int, count: int
+) -> float:
+    numbers = iter(range(count))
+
+    async def client() -> None:
+        connection = await Connection.open(port)
+        for number in numbers:
             query, start = queries[number % len(queries)], time.perf_counter()
-            measured.add(query, *post(connection, query), time.perf_counter() - start)
+            measured.add(query, *await connection.ask(query), time.perf_counter() - start)
+        connection.close()
 
-    return measured, together([client] * clients)
+    begin = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return time.perf_counter() - begin
 
 
 def opened(
@@ -130,33 +126,23 @@ def opened(
     No query waits in the client: it takes a connection that is idle, or a new one.
     """
     measured = Measured()
-    return measured, asyncio.run(_open_loop(measured, port, queries, rate, seconds))
+    return measured, uvloop.run(_open_loop(measured, port, queries, rate, seconds))
 
 
 async def _open_loop(
     measured: Measured, port: int, queries: Sequence[Query], rate: float, seconds: float
 ) -> float:
-    idle: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []
+    idle: list[tuple[float, Connection]] = []
 
     async def ask(query: Query, due: float) -> None:
-        since, reader, writer = idle.pop() if idle else (0.0, None, None)
-        if writer is not None and time.perf_counter() - since > IDLE:
-            writer.close()  # the service may close it at the same time
-            reader = writer = None
-        if reader is None or writer is None:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        head = (
-            "POST /search HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-            f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n"
-            f"Content-Length: {len(query.body)}\r\n\r\n"
-        )
+        since, connection = idle.pop() if idle else (0.0, None)
+        if connection and time.perf_counter() - since > IDLE:
+            connection.close()  # the service may close it at the same time
+            connection = None
+        connection = connection or await Connection.open(port)
         measured.delays.append(time.perf_counter() - due)
-        writer.write(head.encode() + query.body)
-        lines = (await reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
-        length = next(int(line[15:]) for line in lines if line.startswith("content-length:"))
-        content = await reader.readexactly(length)
-        measured.add(query, int(lines[0].split()[1]), content, time.perf_counter() - due)
-        idle.append((time.perf_counter(), reader, writer))
+        measured.add(query, *await connection.ask(query), time.perf_counter() - due)
+        idle.append((time.perf_counter(), connection))
 
     begin, tasks = time.perf_counter(), []
     for number in range(int(rate * seconds)):
@@ -165,19 +151,36 @@ async def _open_loop(
         tasks.append(asyncio.create_task(ask(queries[number % len(queries)], due)))
     await asyncio.gather(*tasks)
     took = time.perf_counter() - begin
-    for _, _, writer in idle:
-        writer.close()
+    for _, connection in idle:
+        connection.close()
     return took
 
 
-def together(work: Sequence[Callable[[], None]]) -> float:
-    threads = [threading.Thread(target=run) for run in work]
-    start = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return time.perf_counter() - start
+@dataclass
+class Connection:
+    """To the service. It does little, as it shares the machine."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    @staticmethod
+    async def open(port: int) -> Connection:
+        return Connection(*await asyncio.open_connection("127.0.0.1", port))
+
+    async def ask(self, query: Query) -> tuple[int, bytes]:
+        """The status and the body of the answer."""
+        head = (
+            "POST /search HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n"
+            f"Content-Length: {len(query.body)}\r\n\r\n"
+        )
+        self.writer.write(head.encode() + query.body)
+        lines = (await self.reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
+        length = next(int(line[15:]) for line in lines if line.startswith("content-length:"))
+        return int(lines[0].split()[1]), await self.reader.readexactly(length)
+
+    def close(self) -> None:
+        self.writer.close()
 
 
 class Server:

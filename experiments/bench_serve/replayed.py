@@ -70,7 +70,7 @@ def rights(
 ) -> np.ndarray:
     """(Q,) whether the nearest image of another camera is of the query's person."""
     nearest = (
-        people.search(exit, query, 1, camid)[0]
+        people.search(people.compare(exit, query, camid), 1)[0]
         for query, camid in zip(queries, camids, strict=True)
     )
     return np.array([match.pid == pid for match, pid in zip(nearest, pids, strict=True)])

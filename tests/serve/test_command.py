@@ -52,7 +52,7 @@ def test_answers_are_those_of_the_galleries(folder: Path, people: Path, tmp_path
     distances, rows = theirs.search(model.embed_until(pixels, "fusion"), len(theirs))
     for i, future in enumerate(scheduler.submit(list(pixels))):
         embedded = future.result(30)
-        matches = known.search("fusion", embedded.embeddings["fusion"], 5)
+        matches = known.search(known.compare("fusion", embedded.embeddings["fusion"]), 5)
         kept = [(d, r) for d, r in zip(distances[i], rows[i], strict=True) if r not in nobody][:5]
         assert [m.file for m in matches] == [Path(theirs.path(r)).name for _, r in kept]
         assert [m.distance for m in matches] == pytest.approx([d for d, _ in kept], rel=1e-4)

@@ -49,7 +49,7 @@ def test_search_equals_a_naive_one_and_survives_a_restart(tmp_path: Path, metric
         expected = np.linalg.norm(rows - wide, axis=1)
     order = np.argsort(expected, kind="stable")[:10]
     for again in (people, opened(tmp_path / "p.sqlite")):
-        found = again.search("late", query, 10)
+        found = again.search(again.compare("late", query), 10)
         assert [match.image for match in found] == (order + 1).tolist()
         assert [match.distance for match in found] == pytest.approx(expected[order], rel=1e-5)
         assert [match.pid for match in found] == [f"person {i // 3}" for i in order]
@@ -62,7 +62,11 @@ def test_ties_are_broken_by_image(tmp_path: Path) -> None:
     same = {name: np.ones((1, dim), np.float32) for name, dim in DIMS.items()}
     for pid in "cab":
         people.add(pid, [NewImage()], same)
-    assert [match.pid for match in people.search("early", np.zeros(3) + 2, 3)] == ["c", "a", "b"]
+    assert [match.pid for match in people.search(people.compare("early", np.zeros(3) + 2), 3)] == [
+        "c",
+        "a",
+        "b",
+    ]
 
 
 def test_margin_is_to_the_nearest_other_person(tmp_path: Path) -> None:
@@ -96,12 +100,12 @@ def test_an_excluded_camera_is_as_if_it_was_not_there(tmp_path: Path, metric: st
             others.nearest("early", queries)
         )
         for query in queries:
-            found = again.search("early", query, 10, "c0")
+            found = again.search(again.compare("early", query, "c0"), 10)
             assert {match.camid for match in found} == {"c1", "c2"}
-            expected = others.search("early", query, 10)
+            expected = others.search(others.compare("early", query), 10)
             assert [(m.pid, m.distance) for m in found] == [(m.pid, m.distance) for m in expected]
-            far = again.within("early", query, threshold, "c0")
-            assert far == others.within("early", query, threshold)
+            far = again.within(again.compare("early", query, "c0"), threshold)
+            assert far == others.within(others.compare("early", query), threshold)
     mixed = people.margins("early", queries, ["c0", None, "nowhere", None, None])
     assert mixed[0] == others.margins("early", queries)[0]
     assert (mixed[1:] == people.margins("early", queries)[1:]).all()
@@ -112,7 +116,7 @@ def test_without_another_camera_there_is_no_match(tmp_path: Path) -> None:
     for pid in "ab":
         people.add(pid, [NewImage("c0")], random_rows(1))
     query = RNG.normal(size=(1, 3)).astype(np.float32)
-    assert people.search("early", query[0], 5, "c0") == []
+    assert people.search(people.compare("early", query[0], "c0"), 5) == []
     assert people.margins("early", query, ["c0"]).tolist() == [0]
     assert people.nearest("early", query, ["c0"]).tolist() == [np.inf]
 
@@ -124,10 +128,10 @@ def test_removing_leaves_nothing_on_the_disk(tmp_path: Path) -> None:
     secret = b"thumbnail of someone" * 20
     people.add("someone", [NewImage(thumbnail=secret), NewImage()], rows)
     people.label("someone", True, "late", 0.5, secret)
-    kept = [match.image for match in people.search("late", rows["late"][0], 100)]
+    kept = [match.image for match in people.search(people.compare("late", rows["late"][0]), 100)]
     assert people.remove("someone") == 2
     assert people.remove("someone") == 0
-    left = [match.image for match in people.search("late", rows["late"][0], 100)]
+    left = [match.image for match in people.search(people.compare("late", rows["late"][0]), 100)]
     assert left == [image for image in kept if image < 61]
     assert people.labels() == []
     people.close()
@@ -237,8 +241,6 @@ def test_people_within_a_distance_are_counted_behind_any_number_of_images(
         people.add(pid, [NewImage()] * count, rows)
     query = np.array([1, 0, 0, 0, 0, 0], np.float32)
     for rank, expected in ((0, 0), (300, 1), (301, 2)):
-        distance = people.search("late", query, 302)[rank].distance
-        assert (
-            people.within("late", query, Threshold(distance * 0.999, 0.1, "searches", "x", 3))
-            == expected
-        )
+        distance = people.search(people.compare("late", query), 302)[rank].distance
+        threshold = Threshold(distance * 0.999, 0.1, "searches", "x", 3)
+        assert people.within(people.compare("late", query), threshold) == expected

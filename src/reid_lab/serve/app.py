@@ -39,6 +39,7 @@ from reid_lab.serve.frontier import Point
 from reid_lab.serve.guard import ARRIVED, Guard, Limits, RequestError, error_body
 from reid_lab.serve.metrics import Metrics
 from reid_lab.serve.people import NewImage, People
+from reid_lab.serve.rows import Comparison
 from reid_lab.serve.scheduler import Embedded, Scheduler
 from reid_lab.serve.threads import in_thread
 from reid_lab.serve.thresholds import Threshold
@@ -99,14 +100,12 @@ class Service:
             left -= decoded[-1].shape[0] * decoded[-1].shape[1]
         return decoded if body.boxes is None else frame_crops(decoded[0], body.boxes)
 
-    def verdict(
-        self, exit: str, query: np.ndarray, rate: float, exclude: str | None = None
-    ) -> Json:
+    def verdict(self, exit: str, compared: Comparison, rate: float) -> Json:
         """known, unknown, ambiguous (two people are near enough), or None without a threshold."""
         threshold = self.people.threshold(exit, rate)
         if threshold is None:
             return {"verdict": None, "threshold": None, "false_accept_rate": None}
-        people = self.people.within(exit, query, threshold, exclude)
+        people = self.people.within(compared, threshold)
         verdict = ("unknown", "known", "ambiguous")[min(people, 2)]
         return {"verdict": verdict, "threshold": threshold.distance, **_rate(threshold)}
 
@@ -207,9 +206,10 @@ def _searched(service: Service, body: SearchBody, found: Sequence[Embedded]) -> 
     pooled = [_pooled(found)] if body.track and found else found
     results, exclude = [], body.exclude_camid or None
     for embedded in pooled:
-        row = embedded.embeddings[embedded.exit]
-        verdict = service.verdict(embedded.exit, row, body.false_accept_rate, exclude)
-        matches = service.people.search(embedded.exit, row, body.top, exclude)
+        exit, row = embedded.exit, embedded.embeddings[embedded.exit]
+        compared = service.people.compare(exit, row, exclude)
+        verdict = service.verdict(exit, compared, body.false_accept_rate)
+        matches = service.people.search(compared, body.top)
         listed = [vars(match) for match in matches]  # `asdict` copies each value, and is slow
         results.append({**_spent(embedded), **verdict, "matches": listed})
     return results
@@ -222,10 +222,11 @@ def _verified(service: Service, body: VerifyBody, found: Sequence[Embedded]) -> 
             embedded.exit, embedded.embeddings[embedded.exit], body.pid
         )
         row, rate = embedded.embeddings[embedded.exit], body.false_accept_rate
+        compared = service.people.compare(embedded.exit, row)
         threshold = service.people.threshold(embedded.exit, rate, pairs=True)
         accepted = None if threshold is None or distance is None else distance < threshold.distance
         answer = {"accepted": accepted, "distance": distance}
-        answer |= service.verdict(embedded.exit, row, rate)
+        answer |= service.verdict(embedded.exit, compared, rate)
         if threshold is not None:  # of the comparison with this person
             answer |= {"threshold": threshold.distance, **_rate(threshold)}
         results.append({**_spent(embedded), **answer})

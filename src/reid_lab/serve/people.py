@@ -20,11 +20,10 @@ from reid_lab.files.gallery_verdicts import calibrations_at
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.manifest import Manifest
 from reid_lab.serve.people_file import PeopleFile
-from reid_lab.serve.rows import Rows, extended, nearest, numbered, without
+from reid_lab.serve.rows import Comparison, Rows, extended, numbered, without
 from reid_lab.serve.thresholds import PeopleThresholds, Threshold
 
 NOBODY = {"", "-1", "0"}  # pids of boxes without a person, and of distractors
-SPARE = 6  # more candidates than wanted, so that rounding cannot drop one of them
 
 
 @dataclass(frozen=True)
@@ -220,10 +219,8 @@ class People:
                 self.thresholds.forget()
         return int(removed)
 
-    def search(
-        self, exit: str, query: np.ndarray, k: int, exclude: str | None = None
-    ) -> list[Match]:
-        """The k nearest images of a query (D,), nearest first; ties are broken by image id.
+    def compare(self, exit: str, query: np.ndarray, exclude: str | None = None) -> Comparison:
+        """A query (D,) with all images.
 
         Args:
             exclude: a camera whose images are left out.
@@ -231,18 +228,21 @@ class People:
         Raises:
             UserError: an embedding that cannot be compared.
         """
-        exit = self._kept(exit)
-        rows, query = self.rows, self._comparable(exit, query[None])
-        if not len(rows):
-            return []
-        squared = rows.distances(exit, query, [exclude])[0]
-        near = nearest(squared, k + SPARE)
-        near = near[np.isfinite(squared[near])]
-        wide = rows.exits[exit][near].astype(np.float64) - query[0].astype(np.float64)
-        exact = np.square(wide).sum(1)
-        order = np.lexsort((near, exact))[:k]
-        distances = exact[order] / 2 if self.metric == "cosine" else np.sqrt(exact[order])
-        return self._matches(rows.ids[near[order]], distances)
+        exit, rows = self._kept(exit), self.rows
+        query = self._comparable(exit, query[None])
+        squared = rows.distances(exit, query, [exclude]) if len(rows) else np.empty((1, 0))
+        return Comparison(rows, exit, query[0], squared[0])
+
+    def search(self, compared: Comparison, k: int) -> list[Match]:
+        """The k nearest images, nearest first; ties are broken by image id."""
+        ids, squared = compared.nearest(k) if len(compared.rows) else (np.empty(0), np.empty(0))
+        distances = squared / 2 if self.metric == "cosine" else np.sqrt(squared)
+        return self._matches(ids, distances)
+
+    def within(self, compared: Comparison, threshold: Threshold) -> int:
+        """The number of people with an image nearer than the threshold."""
+        far = threshold.distance
+        return compared.people_within(2 * far if self.metric == "cosine" else far**2)
 
     def margins(
         self, exit: str, queries: np.ndarray, exclude: Sequence[str | None] = ()
@@ -281,22 +281,6 @@ class People:
         squared = rows.distances(exit, self._comparable(exit, queries), exclude)
         nearest: np.ndarray = np.sqrt(squared.min(1)).astype(np.float64)
         return nearest
-
-    def within(
-        self, exit: str, query: np.ndarray, threshold: Threshold, exclude: str | None = None
-    ) -> int:
-        """The number of people with an image nearer to a query (D,) than the threshold.
-
-        Args:
-            exclude: a camera whose images are left out.
-        """
-        exit, rows = self._kept(exit), self.rows
-        if not len(rows):
-            return 0
-        squared = rows.distances(exit, self._comparable(exit, query[None]), [exclude])[0]
-        far = threshold.distance
-        limit = 2 * far if self.metric == "cosine" else far**2
-        return len(np.unique(rows.people[squared < limit]))
 
     def threshold(self, exit: str, rate: float, pairs: bool = False) -> Threshold | None:
         """The distance for a false-accept rate; see `PeopleThresholds.at`."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 SAMPLE = 2_000  # images from which a threshold is estimated
+SPARE = 6  # more candidates than wanted, so that rounding cannot drop one of them
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,15 @@ class Rows:
         Args:
             exclude: a camera for each query, from whose images it is infinitely far; None: none.
         """
-        products = queries @ self.exits[exit].T
-        own = np.square(queries).sum(1)[:, None]
-        result: np.ndarray = np.maximum(own + self.squared[exit] - 2 * products, 0)
-        for row, camid in zip(result, exclude, strict=False):
-            if camid in self.camids:
-                row[self.cameras == self.camids.index(camid)] = np.inf
-        return result
+        squared: np.ndarray = queries @ self.exits[exit].T
+        squared *= -2
+        squared += np.square(queries).sum(1)[:, None]
+        squared += self.squared[exit]
+        np.maximum(squared, 0, out=squared)
+        for camid in {*exclude} & {*self.camids}:
+            its = np.array([other == camid for other in exclude])
+            squared[np.ix_(its, self.cameras == self.camids.index(camid))] = np.inf
+        return squared
 
 
 def numbered(
@@ -129,11 +132,43 @@ def nearest(distances: np.ndarray, k: int) -> np.ndarray:
 
 
 def impostors(rows: Rows, exit: str) -> np.ndarray:
-    """Squared distances of a sample of images (n,) from the nearest image of another person."""
+    """Squared distances of a sample of images (n,) from the nearest of another person, sorted."""
     sample = np.unique(np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int))
     nearest = []
     for part in np.array_split(sample, max(1, len(sample) // 256)):
         squared = rows.distances(exit, rows.exits[exit][part])
         same = rows.people[None] == rows.people[part][:, None]
         nearest.append(np.where(same, np.inf, squared).min(1))
-    return np.concatenate(nearest)
+    return np.sort(np.concatenate(nearest))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A query and all images at one time.
+
+    Attributes:
+        exit: whose embeddings are compared.
+        query: (D,) float32; of length 1 under cosine.
+        squared: (N,) float32 squared Euclidean distances; infinite from images that are left out.
+    """
+
+    rows: Rows
+    exit: str
+    query: np.ndarray
+    squared: np.ndarray
+
+    def nearest(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k nearest images' ids and squared distances in float64, nearest first.
+
+        Ties are broken by id.
+        """
+        near = nearest(self.squared, k + SPARE)
+        near = near[np.isfinite(self.squared[near])]
+        wide = self.rows.exits[self.exit][near].astype(np.float64) - self.query.astype(np.float64)
+        exact = np.square(wide).sum(1)
+        order = np.lexsort((near, exact))[:k]
+        return self.rows.ids[near[order]], exact[order]
+
+    def people_within(self, squared: float) -> int:
+        """The number of people with an image nearer than a squared distance."""
+        return len(np.unique(self.rows.people[self.squared < squared]))
