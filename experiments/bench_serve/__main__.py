@@ -217,13 +217,18 @@ class Server:
 
 
 def measured_row(
-    server: Server, arm: str, load: str, wait: float, work: Callable[[], tuple[Measured, float]]
+    server: Server,
+    number: int,
+    arm: str,
+    load: str,
+    wait: float,
+    work: Callable[[], tuple[Measured, float]],
 ) -> dict[str, object]:
     before = server.cpu_seconds()
     measured, seconds = work()
     spent, ms = server.cpu_seconds() - before, server.exits_ms()
     count = len(measured.seconds)
-    found = row(arm, load, wait, measured, seconds)
+    found = {"round": number, **row(arm, load, wait, measured, seconds)}
     found["cpu_ms"] = round(1e3 * spent / count, 3)
     found["network_ms"] = round(sum(ms[e] * n for e, n in measured.exits.items()) / count, 3)
     found["last_ms"] = round(list(ms.values())[-1], 3)
@@ -237,6 +242,7 @@ def row(
 ) -> dict[str, object]:
     times = np.array(measured.seconds) * 1_000
     count = len(times)
+    sent = count + sum(measured.errors.values())
     p50, p95, p99 = np.quantile(times, [0.5, 0.95, 0.99]).round(1).tolist()
     shares = {name: round(n / count, 4) for name, n in sorted(measured.exits.items())}
     return {
@@ -245,6 +251,7 @@ def row(
         "max_wait_ms": max_wait_ms,
         "queries": count,
         "errors": sum(measured.errors.values()),
+        "sent_per_s": round(sent / seconds, 1),
         "queries_per_s": round(count / seconds, 1),
         "p50_ms": p50,
         "p95_ms": p95,
@@ -272,27 +279,29 @@ def main() -> None:
     parser.add_argument(
         "--max-wait-ms", type=float, nargs="+", default=[1000.0], help="of the open loops"
     )
+    parser.add_argument("--rounds", type=int, default=1, help="of all arms, one after another")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     queries, rows, capacity = read_queries(args.images), [], 0.0
     arms = {"last exit": ()} | {f"{ms:g} ms": ("--budget-ms", f"{ms:g}") for ms in args.budgets_ms}
     arms |= {f"{m / 1e6:g} M": ("--mul-adds", f"{m:g}") for m in args.mul_adds}
-    for arm, words in arms.items():
-        for wait in args.max_wait_ms:
-            limits = "--max-requests", str(args.max_requests), "--max-wait-ms", f"{wait:g}"
-            server = Server(args, *words, *limits)
-            try:
-                closed(server.port, queries, 8, 100)  # warms up
-                for clients in args.clients if wait == args.max_wait_ms[0] else ():
-                    load = partial(closed, server.port, queries, clients, args.queries)
-                    rows.append(measured_row(server, arm, f"{clients} clients", wait, load))
-                capacity = capacity or float(rows[-1]["queries_per_s"])  # type: ignore[arg-type]
-                if args.seconds:
-                    load = partial(opened, server.port, queries, 2 * capacity, args.seconds)
-                    name = f"{2 * capacity:.0f} a second"
-                    rows.append(measured_row(server, arm, name, wait, load))
-            finally:
-                server.stop()
+    for number in range(args.rounds):
+        for arm, words in arms.items():
+            for wait in args.max_wait_ms:
+                limits = "--max-requests", str(args.max_requests), "--max-wait-ms", f"{wait:g}"
+                server = Server(args, *words, *limits)
+                about = partial(measured_row, server, number, arm)
+                try:
+                    closed(server.port, queries, 8, 100)  # warms up
+                    for clients in args.clients if wait == args.max_wait_ms[0] else ():
+                        load = partial(closed, server.port, queries, clients, args.queries)
+                        rows.append(about(f"{clients} clients", wait, load))
+                    capacity = capacity or float(rows[-1]["queries_per_s"])  # type: ignore[arg-type]
+                    if args.seconds:
+                        load = partial(opened, server.port, queries, 2 * capacity, args.seconds)
+                        rows.append(about("twice the capacity", wait, load))
+                finally:
+                    server.stop()
     with args.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
