@@ -117,7 +117,8 @@ class Selected:
 
 def _interp(x: np.ndarray, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
     order = np.argsort(xs)
-    return np.interp(x, xs[order], ys[order])
+    result: np.ndarray = np.interp(x, xs[order], ys[order])
+    return result
 
 
 def problems(readme: Path, strict: bool = False) -> Iterator[str]:

@@ -114,7 +114,9 @@ def without_report(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports have pictures of eight pixels; what draws them is tested where this is not used."""
-    from tests.undrawn import FigureCanvasAgg, print_png
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from tests.undrawn import print_png
 
     monkeypatch.setattr(FigureCanvasAgg, "print_png", print_png)
 

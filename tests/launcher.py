@@ -277,7 +277,7 @@ def prepare(request: Mapping[str, Any]) -> None:
     sys.stdin = open(os.devnull)  # noqa: SIM115, PTH123
     os.environ.update(request["environment"])
     if undrawn.UNDRAWN.items() <= request["environment"].items():
-        undrawn.FigureCanvasAgg.print_png = undrawn.print_png  # type: ignore[method-assign]
+        undrawn.FigureCanvasAgg.print_png = undrawn.print_png  # type: ignore
     set_rank()
     tempfile.tempdir = None
     import resource  # which Windows does not have, nor does it get here
@@ -292,7 +292,7 @@ def set_rank() -> None:
     """What Lightning reads from the environment as it is imported."""
     from lightning_fabric.utilities.rank_zero import _get_rank, rank_zero_only
 
-    rank_zero_only.rank = _get_rank() or 0
+    rank_zero_only.rank = _get_rank() or 0  # type: ignore[attr-defined]
 
 
 def _wait(pid: int, timeout: float) -> int | None:

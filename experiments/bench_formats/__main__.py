@@ -22,8 +22,10 @@ from reid_lab.results.provenance import commit, machine
 from reid_lab.results.rows import COST, EXITS
 from reid_lab.runtime import Manifest
 
-COLUMNS = ("latency_p50_ms", "latency_p95_ms", "images_per_second", "file_bytes", "process_bytes")
-COLUMNS += ("weight_bytes", "mul_adds", "repeats", "batch", "threads", "device")
+COLUMNS = (
+    *("latency_p50_ms", "latency_p95_ms", "images_per_second", "file_bytes", "process_bytes"),
+    *("weight_bytes", "mul_adds", "repeats", "batch", "threads", "device"),
+)
 FOLDERS = {"onnx": "", "openvino": "openvino", "torchscript": "torchscript"}
 
 

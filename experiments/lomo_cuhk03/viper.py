@@ -79,8 +79,10 @@ def accuracy(
 ) -> dict[str, float]:
     rows = torch.from_numpy(features.astype(np.float32))
     query, gallery = (rows[torch.from_numpy(test + first)] for first in (0, PEOPLE))
-    ids = [Ids(test + 1, np.full(len(test), camera), test.astype(str)) for camera in (1, 2)]
-    ranking = rank(query @ projection, gallery @ projection, *ids, Mahalanobis(None, signs))
+    pids, names = torch.from_numpy(test + 1), test.astype(str)
+    first, second = (Ids(pids, torch.full_like(pids, camera), names) for camera in (1, 2))
+    metric = Mahalanobis(None, signs)
+    ranking = rank(query @ projection, gallery @ projection, first, second, metric)
     return {f"rank{k}": ranking.cmc(k) for k in RANKS}
 
 

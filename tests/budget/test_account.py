@@ -277,7 +277,7 @@ def test_nvml_tells_joules() -> None:
 
 def test_a_gpu_is_metered_by_its_uuid(monkeypatch: pytest.MonkeyPatch) -> None:
     nvml = FakeNvml()
-    monkeypatch.setattr(energy.ctypes, "CDLL", {energy.NVML: nvml}.__getitem__)
+    monkeypatch.setattr("reid_lab.budget.energy.ctypes.CDLL", {energy.NVML: nvml}.__getitem__)
     uuids = {torch.device("cuda", number): SimpleNamespace(uuid=f"0-{number}") for number in (0, 1)}
     monkeypatch.setattr(torch.cuda, "get_device_properties", uuids.__getitem__)
     meter = energy.find_meter(torch.device("cuda", 1))
@@ -379,7 +379,7 @@ def test_blocks_are_kept_if_glibc_takes_both_options(
     monkeypatch: pytest.MonkeyPatch, refused: int | None
 ) -> None:
     libc = FakeLibc(refused)
-    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda _: libc)
+    monkeypatch.setattr("reid_lab.budget.allocator.ctypes.CDLL", lambda _: libc)
     monkeypatch.setattr(allocator, "_preloaded", lambda: None)
     monkeypatch.setattr(allocator, "_kept", [])
     monkeypatch.delenv("MALLOC_MMAP_MAX_", raising=False)
@@ -399,6 +399,6 @@ def test_without_glibc_nothing_is_touched(
     def no_library(_: object) -> None:
         raise failure
 
-    monkeypatch.setattr(allocator.ctypes, "CDLL", no_library)
+    monkeypatch.setattr("reid_lab.budget.allocator.ctypes.CDLL", no_library)
     assert not allocator.keep_blocks()
     assert allocator.allocator_name()

@@ -16,7 +16,7 @@ from reid_lab.budget import latency, profile
 from reid_lab.budget.account import Counted, Effort, Subject
 from reid_lab.budget.anytime import AnytimeModel, anytime_curve
 from reid_lab.budget.currency import ExitCosts
-from reid_lab.budget.policies import NOISE, Policy
+from reid_lab.budget.policies import NOISE, Lookup, Policy
 from reid_lab.budget.profile import ProfileError, measure_profile, read_costs, write_profile
 from reid_lab.budget.stream import mixed_shares, planned_rule, replay
 from reid_lab.budget.sweep import budget_range, check_budgets, stream_sweep
@@ -83,13 +83,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     for module in ("latency", "energy"):
         monkeypatch.setattr(f"reid_lab.budget.{module}.perf_counter", clock)
-    search = profile.Lookup.features
+    search = Lookup.features
 
     def features(self: Any, given: Tensor, *words: Any) -> Any:
         clock.now += 5e-4 * len(given)
         return search(self, given, *words)
 
-    monkeypatch.setattr(profile.Lookup, "features", features)
+    monkeypatch.setattr(Lookup, "features", features)
     return clock
 
 

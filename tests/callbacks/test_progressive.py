@@ -291,7 +291,7 @@ def test_an_exploration_that_diverges_is_a_trial_that_failed(
     trainer = train(cfg)
     assert trainer.global_step == 3 * 4 + 6
     assert all(bool(values.isfinite().all()) for values in weights.values())
-    (search,) = [c for c in trainer.callbacks if isinstance(c, ProgressiveSearch)]
+    (search,) = [c for c in trainer.callbacks if isinstance(c, ProgressiveSearch)]  # type: ignore[attr-defined]
     assert [math.isfinite(t.loss) for t in search.search.trials] == [True, False, True, True]
     assert [math.isfinite(t.objective) for t in search.search.trials] == [True, False, True, True]
 

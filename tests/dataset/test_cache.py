@@ -132,7 +132,7 @@ def test_a_disk_that_fills_up_is_said(
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, "no space")
 
-    monkeypatch.setattr(module.os, "fsync", full)
+    monkeypatch.setattr("reid_lab.dataset.cache.os.fsync", full)
     with pytest.raises(DatasetError, match=r"GB free.*dataset\.cache_dir"):
         open_cached(decoder, tmp_path / "cache")
 
@@ -178,7 +178,7 @@ def test_too_small_a_disk_is_said_before(
     decoder: Decoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr("reid_lab.dataset.cache.shutil.disk_usage", lambda path: usage)
     with pytest.raises(DatasetError, match=r"0\.0 GB free.*dataset\.cache_dir"):
         open_cached(decoder, tmp_path / "cache")
 

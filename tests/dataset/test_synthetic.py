@@ -23,7 +23,7 @@ from reid_lab.dataset.synthetic import writer as writer_module
 from reid_lab.dataset.synthetic.camera import degrade
 from reid_lab.dataset.synthetic.draw import Canvas, Pixels
 from reid_lab.dataset.synthetic.garments import wardrobe
-from reid_lab.dataset.synthetic.image import ImageKey, render_image
+from reid_lab.dataset.synthetic.image import ImageKey, render_image, render_jpeg
 from reid_lab.dataset.synthetic.keys import Population
 from reid_lab.dataset.synthetic.occluder import half_seen
 from reid_lab.dataset.synthetic.person import BLOCK, Pedestrian, families, person
@@ -117,7 +117,7 @@ def test_an_interrupted_run_is_continued(
 ) -> None:
     target = tmp_path / "data"
     drawn: list[ImageKey] = []
-    real = writer_module.render_jpeg
+    real = render_jpeg
 
     def dying(recipe: Recipe, key: ImageKey) -> bytes:
         if len(drawn) == 10:

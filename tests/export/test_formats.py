@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -211,7 +212,7 @@ def test_formats_that_are_unknown_or_not_installed_are_told(
     assert main([*words, "onnx,tflite"]) == 2
     message = "unknown format 'tflite'; available: onnx, openvino, torchscript"
     assert message in capsys.readouterr().err
-    there = command.find_spec
+    there = find_spec
     monkeypatch.setattr(command, "find_spec", lambda n: None if n == "openvino" else there(n))
     assert main([*words, "onnx,openvino"]) == 1
     assert "pip install 'reid-lab[openvino]'" in capsys.readouterr().err

@@ -13,7 +13,7 @@ import torch
 
 from reid_lab.budget.policies import Lookup
 from reid_lab.budget.stopping import BudgetedStream
-from reid_lab.budget.thresholds import FixedThresholds
+from reid_lab.budget.stream import FixedThresholds
 from reid_lab.checkpoint import load_model
 from reid_lab.dataset.images import decode, resize
 from reid_lab.dataset.transforms import normalise
@@ -174,7 +174,7 @@ def test_the_service_keeps_one_embedding_of_an_image(folder: Path, tmp_path: Pat
     assert embedded.exit == "stage1"
     row = embedded.embeddings["stage1"]
     away = np.linalg.norm(known.rows.exits["fusion"] - row, axis=1)
-    (best,) = known.search("stage1", row, 1)
+    (best,) = known.search(known.compare("stage1", row), 1)
     assert best.distance == pytest.approx(float(away.min()), rel=1e-4)
     assert known.nearest("stage1", row[None])[0] == pytest.approx(float(away.min()), rel=1e-3)
     assert known.threshold("fusion", 0.5) and known.threshold("stage1", 0.5) is None

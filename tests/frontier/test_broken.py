@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from reid_lab.frontier import collect as collecting
-from reid_lab.frontier import show, tables
+from reid_lab.frontier import tables
 from reid_lab.frontier.plots import frontier
 from reid_lab.frontier.points import Point
+from reid_lab.report.load import load_results
 from tests.commands import frontier as main
 from tests.frontier.runs import cost_row, make_run
 
@@ -136,7 +137,7 @@ def test_a_run_that_changes_while_it_is_read(
 ) -> None:
     make_run(tmp_path / "good")
     bad = make_run(tmp_path / "bad", "bad")
-    load = collecting.load_results
+    load = load_results
 
     def late(folder: Path) -> Any:
         if folder == bad and what == "gone":
@@ -221,7 +222,7 @@ def test_an_interrupt_is_one_line(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(show.tables, "gather", interrupted)
+    monkeypatch.setattr(tables, "gather", interrupted)
     assert main([str(tmp_path)]) == 130
     assert capsys.readouterr().err == "interrupted\n"
 

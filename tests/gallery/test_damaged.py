@@ -53,7 +53,7 @@ def older(folder: Path) -> None:
     (folder / "gallery.json").write_text(json.dumps(content))
 
 
-WRONG = [
+WRONG: list[tuple[str, list[Any]]] = [
     ("metric", ["foo", 1, None, ["cosine"]]),
     ("count", ["30", -1, 2**63, 1.5, True, None, COUNT + 1, 10**12]),
     ("dim", [0, -1, "17", 2**40, 18]),

@@ -29,6 +29,7 @@ from reid_lab.files.gallery_verdicts import OWN, AcceptThreshold, GalleryCalibra
 from reid_lab.files.gallery_writer import RowWriter
 from reid_lab.files.image_files import find_images
 from reid_lab.gallery import commands
+from reid_lab.gallery.embed import embedded
 from reid_lab.gallery.images import label
 from reid_lab.gallery.index import INDEX_NAMES
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
@@ -150,10 +151,10 @@ def test_an_interrupted_add_goes_on(
     model = ("--checkpoint", checkpoint, "--images", images)
     one = write_jpegs(images.parent / "one", ["0001_c1_1.jpg"], (64, 32))
     run("build", "--checkpoint", checkpoint, "--images", one, "--out", "g", "--index", "hnsw")
-    embedded = commands.embedded
+    real = embedded
 
     def interrupted(*args: object, **options: object):  # type: ignore[no-untyped-def]
-        for number, batch in enumerate(embedded(*args, **options)):  # type: ignore[arg-type]
+        for number, batch in enumerate(real(*args, **options)):  # type: ignore[arg-type]
             if number == 2:
                 raise KeyboardInterrupt
             yield batch

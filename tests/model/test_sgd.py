@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reid_lab.model.sgd import steps_of
+from reid_lab.types import steps_of
 
 
 @pytest.mark.parametrize(

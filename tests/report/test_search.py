@@ -44,7 +44,10 @@ def test_the_picture_shows_trials_and_what_was_expected(run: Path) -> None:
     drawn = {line.get_label(): line.get_xydata().tolist() for line in top.lines}
     assert drawn["explored"] == [[1, 0.2], [2, 0.1], [4, 0.15]]
     assert drawn["chosen"][0] == [3, 0.05]
-    expected = {c.get_label(): c.lines[0].get_xydata().tolist() for c in top.containers}
+    expected = {
+        c.get_label(): c.lines[0].get_xydata().tolist()  # type: ignore[attr-defined]
+        for c in top.containers
+    }
     assert expected["expected of it"] == [[4, 0.19]]
     assert expected["expected of the chosen"] == [[3, 0.08], [5, 0.08]]
     assert [ax.get_ylabel() for ax in below] == ["λ", "m", "k", "p"]

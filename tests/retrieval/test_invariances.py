@@ -132,7 +132,7 @@ def test_whole_numbers_rank_as_the_loop_in_any_guise(
     if order:
         place = rng.permutation(images)
         rows[1], g = rows[1][place], g.take(torch.from_numpy(place))
-    expected = loop(*(torch.from_numpy(x) for x in rows), q, g)
+    expected = loop(*(torch.from_numpy(x) for x in rows), q, g)  # type: ignore[call-arg]
     if kind == "numpy16":
         offset = power = 0  # float16 would round
     moved = [(x + offset) * (1 if kind == "int64" else 2.0**power) for x in rows]
@@ -144,7 +144,7 @@ def test_whole_numbers_rank_as_the_loop_in_any_guise(
         "numpy64": lambda x: x.astype(">f8")[:, ::-1],
         "numpy16": lambda x: x.astype(np.float16),
     }
-    found = rank(*(as_kind[kind](x) for x in moved), q, g)
+    found = rank(*(as_kind[kind](x) for x in moved), q, g)  # type: ignore[call-arg]
     assert found.answerable.sum() == expected[1]
     if expected[1]:
         assert found.summary() == pytest.approx(expected[0], abs=1e-12)
@@ -174,7 +174,8 @@ def test_types_of_numbers_and_gradients() -> None:
     for kind in (torch.float16, torch.bfloat16):
         halves = [x.detach().to(kind) for x in (query, gallery)]
         assert same(
-            rank(halves[0], halves[1].float(), q, g), rank(*(x.float() for x in halves), q, g)
+            rank(halves[0], halves[1].float(), q, g),
+            rank(halves[0].float(), halves[1].float(), q, g),
         )
     numbers = Ids(q.pids.numpy().astype(np.int32), q.camids.tolist(), q.paths.tolist())  # type: ignore[arg-type]
     assert same(rank(query, gallery, numbers, g), whole)
@@ -313,7 +314,7 @@ def test_a_metric_with_negative_directions_ranks_by_its_form() -> None:
     assert rank(query, gallery, q, g, learned).summary() == expected
     assert learned.factor is not None
     rows = [x @ learned.factor for x in (query, gallery)]
-    exit = Exit(*rows, 1, signs=learned.signs)
+    exit = Exit(*rows, 1, signs=learned.signs)  # type: ignore[call-arg]
     evaluation = evaluate(Embeddings(q, g, {"x": exit}), "cosine", rerankers=[KReciprocal()])
     assert evaluation.rankings["x"].summary() == expected and not evaluation.reranked
     listed = evaluation.ranked_list("x", 0, 5)

@@ -359,4 +359,4 @@ def test_half_precision_features_rank_as_their_float32_values() -> None:
     query, gallery, q, g = crowd(7)
     halves = query.half(), gallery.half()
     floats = [x.float() for x in halves]
-    assert same(rank(*halves, q, g), rank(*floats, q, g))
+    assert same(rank(*halves, q, g), rank(*floats, q, g))  # type: ignore[call-arg]

@@ -91,7 +91,7 @@ def test_other_metrics(metric: Metric) -> None:
     if metric == "learned":
         metric = Mahalanobis(torch.randn(4, 3, generator=rng))
     both = (x + torch.rand(x.shape, generator=rng) for x in (space.query, space.gallery))
-    space = Space.of(*both, metric)
+    space = Space.of(*both, metric)  # type: ignore[call-arg]
     genuine, impostor = pairs(space, q, g, "same_person_and_camera")
     curve = roc(space, q, g)
     for rate in RATES:

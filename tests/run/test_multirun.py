@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from reid_lab.config.paths import conf_dir, register_resolvers
 from reid_lab.report.sweep import Swept
 from reid_lab.run import multirun
-from reid_lab.run.jobs import command_of
+from reid_lab.run.jobs import Job, command_of
 
 pytestmark = pytest.mark.system
 ROOT = Path(__file__).parents[2]
@@ -241,7 +241,7 @@ def test_other_processes_of_a_job_leave_its_status_alone(
             patch.setenv(name, "1")
             patch.setattr(multirun, "_pending", None)
             table.on_job_start(config)
-        assert multirun.Job.read(tmp_path).status == status
+        assert Job.read(tmp_path).status == status
 
 
 def test_slurm_is_given_what_the_docs_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,7 +352,7 @@ def test_figures_that_are_no_numbers_are_not_drawn(tmp_path: Path) -> None:
     for value in ("NaN", "1e999", '"x"', "null", "9" * 5000):
         figures = f'{{"test/a/rank1": {value}, "test/a/mAP": 0.5}}'
         (tmp_path / "results/summary.json").write_text(f'{{"metrics": {figures}}}')
-        assert multirun._swept(multirun.Job.read(tmp_path), "a", None) is None
+        assert multirun._swept(Job.read(tmp_path), "a", None) is None
 
 
 def test_a_sweep_with_an_axis_is_drawn(tmp_path: Path) -> None:
@@ -376,7 +376,7 @@ def test_points_are_the_last_exits(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     (tmp_path / ".hydra/overrides.yaml").write_text("- a=1\n- +b.c=x\n")
     (tmp_path / "results/summary.json").write_text(json.dumps(summary))
-    job = multirun.Job.read(tmp_path)
+    job = Job.read(tmp_path)
     assert multirun._swept(job, "a", "b.c") == Swept("1", "x", 0.5, 0.25)
     assert multirun._swept(job, "a", None) == Swept("1", "", 0.5, 0.25)
     assert multirun._swept(job, "other", None) is None

@@ -60,8 +60,8 @@ def pytest_terminal_summary(
     rows = [table_row(family, count) for family, count in sorted(counts.items())]
     rows.append(table_row("all", sum(counts.values(), Counter())))
     terminalreporter.section("torture")
-    for row in (dict(zip(rows[0], rows[0], strict=True)), *rows):
-        first, *rest = map(str, row.values())
+    for cells in ([*rows[0]], *([*row.values()] for row in rows)):
+        first, *rest = map(str, cells)
         terminalreporter.write_line(f"{first:<12}" + "".join(f"{cell:>9}" for cell in rest))
     path = config.getoption("--torture-csv", None)
     if path and not hasattr(config, "workerinput"):  # xdist's workers see a part

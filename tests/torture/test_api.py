@@ -85,7 +85,7 @@ def wide(rows: Any) -> np.ndarray:
 
 def ids(pair: tuple[Any, Any], prefix: str) -> Ids:
     names = np.array([f"{prefix}{i}.jpg" for i in range(len(pair[0]))], dtype=object)
-    return Ids(*(x if isinstance(x, torch.Tensor) else torch.as_tensor(x) for x in pair), names)
+    return Ids(*(x if isinstance(x, torch.Tensor) else torch.as_tensor(x) for x in pair), names)  # type: ignore[call-arg]
 
 
 def by_rank(s: Sides) -> tuple[float, float]:
