@@ -6,7 +6,7 @@ import pickle
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -137,10 +137,15 @@ def test_coloured_batches_are_those_of_the_ordinary_path(people: Path) -> None:
         assert (a.int() - b.int()).abs().max() <= 1
 
 
-@pytest.mark.parametrize("views", [1, 10])
-@pytest.mark.parametrize("enlarge", [1.0, 1.5])
-def test_evaluation_is_that_of_the_ordinary_path(places: Path, views: int, enlarge: float) -> None:
-    transforms = replace(PLAIN, views=views, enlarge=enlarge)
+@pytest.mark.parametrize(
+    ("view", "views", "enlarge"),
+    [("whole", 1, 1.0), ("whole", 1, 1.5), ("whole", 10, 1.0), ("whole", 10, 1.5)]
+    + [("centre", 1, 1.5)],
+)
+def test_evaluation_is_that_of_the_ordinary_path(
+    places: Path, view: Literal["whole", "centre"], views: Literal[1, 10], enlarge: float
+) -> None:
+    transforms = replace(PLAIN, view=view, views=views, enlarge=enlarge)
     options: dict[str, Any] = {"transforms": transforms, "val_identities": 3, "p": 4}
     ordinary, device = (data(places, cache, **options) for cache in ("none", "device"))
     for name in ("train_images_loader", "val_dataloader", "test_dataloader"):

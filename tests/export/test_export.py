@@ -44,7 +44,7 @@ from tests.commands import gallery as gallery_main
 from tests.commands import runtime as runtime_main
 from tests.conftest import write_jpegs
 from tests.export.conftest import CARD, EXPORTED, REFUSED, Exported, network_of, noise
-from tests.methods import SIZE, method
+from tests.methods import SIZE, method, save
 
 pytestmark = pytest.mark.system
 
@@ -86,6 +86,25 @@ def test_an_export_is_its_network(exported: Exported, name: str) -> None:
             for given in (found[exit], model.embed_until(pixels, exit)):
                 assert given.dtype == np.float32
                 np.testing.assert_allclose(given, rows, atol=2e-5 * scale, rtol=0)
+
+
+def test_an_export_sees_the_centre(tmp_path: Path) -> None:
+    model = method("classifier")
+    model.hparams["enlarge"] = 1.25
+    words = ["--checkpoint", str(save(model, tmp_path / "last.ckpt"))]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    network, exported = load_model(tmp_path / "last.ckpt"), Model(tmp_path / "out")
+    height, width = network.image or (0, 0)
+    assert exported.image == (height, width) == (round(SIZE[0] * 1.25), round(SIZE[1] * 1.25))
+    top, left = (height - SIZE[0]) // 2, (width - SIZE[1]) // 2
+    pixels = np.random.default_rng(0).integers(0, 256, (3, height, width, 3), np.uint8)
+    centre = pixels[:, top : top + SIZE[0], left : left + SIZE[1]]
+    with torch.inference_mode():
+        wanted = network(normalise(torch.from_numpy(centre).permute(0, 3, 1, 2)))
+    for name, rows in exported.embed(pixels).items():
+        np.testing.assert_allclose(rows, wanted[name], atol=2e-5 * float(rows.max()), rtol=0)
+        whole = exported.manifest.exit(name).mul_adds
+        assert whole == count_exits(network, *SIZE)[name]
 
 
 def test_the_card_goes_with_the_export(dare: Path) -> None:

@@ -9,6 +9,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import wandb
@@ -18,13 +19,15 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from reid_lab.callbacks import BudgetError
 from reid_lab.checkpoint import load_model, read_checkpoint
-from reid_lab.config.build import build_data, build_model, use_trained_size
+from reid_lab.config.build import build_data, build_model, use_trained_size, use_trained_view
 from reid_lab.config.check import ConfigError, check_config
 from reid_lab.config.paths import conf_dir, last_checkpoint
 from reid_lab.config.renamed import SWEEPS
 from reid_lab.config.settings import Settings, check
 from reid_lab.dataset import ReidDataModule
+from reid_lab.dataset.images import decode, resize
 from reid_lab.errors import UserError
+from reid_lab.gallery.embed import embed
 from reid_lab.model import ReidModule
 from reid_lab.results import OF_A_TEST
 from reid_lab.run.run import SOURCE, _in_one_line, run
@@ -384,6 +387,33 @@ def test_a_checkpoint_is_tested_at_the_size_it_was_trained_at(
     assert asked.dataset.transforms.height == 96
     assert note == "tested on images of 96x32, as given on the command line; trained on 64x32"
     assert use_trained_size(trained, read_checkpoint(path), []) is None
+
+
+def test_the_centre_is_tested_as_it_was_trained(composed: Compose) -> None:
+    few = (*SIX_STEPS, *(f"callbacks.{name}=null" for name in UNNEEDED))
+    trained = composed(*few, "dataset.transforms.view=centre", "dataset.transforms.enlarge=1.25")
+    expected = run(trained)
+    path = last_checkpoint(Path(trained.run_dir))
+    again = composed(*few, "task=test", f"ckpt_path={path}", run="b")
+    assert run(again) == expected
+    summary = json.loads((Path(again.run_dir) / "results/summary.json").read_text())
+    assert "the centre of images enlarged by 1.25" in summary["notes"][-1]
+    asked = composed(*few, "task=test", f"ckpt_path={path}", run="c")
+    note = use_trained_view(asked, read_checkpoint(path), ["dataset.transforms.view=whole"])
+    assert note and asked.dataset.transforms.view == "whole"
+
+    data, model = build_data(again), load_model(path)
+    data.setup("test")
+    (batch,) = [next(iter(data.test_dataloader()))]
+    seen = data.on_after_batch_transfer(batch, 0)["image"][:, 0]
+    assert (model.image, model.crop) == ((80, 40), (64, 32))
+    files = [data.eval_split("test").path(i) for i in range(len(seen))]
+    pixels = np.stack([resize(decode(file), *model.image) for file in files])
+    assert torch.equal(model.prepared(torch.from_numpy(pixels)), seen)
+    with torch.inference_mode():
+        wanted = model(seen)
+    for name, rows in embed(model, files, batch_size=len(files)).items():
+        torch.testing.assert_close(rows, wanted[name])
 
 
 def test_a_state_that_does_not_fit_is_one_message(composed: Compose, tmp_path: Path) -> None:

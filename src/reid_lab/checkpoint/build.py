@@ -31,7 +31,9 @@ def load_model(checkpoint: Path | str) -> ReidModule:
 
 
 def open_model(checkpoint: Path | str) -> tuple[ReidModule, tuple[int, int], str]:
-    """The method of a checkpoint, its image size (H, W) and its fingerprint.
+    """The method of a checkpoint, the size (H, W) of its images and its fingerprint.
+
+    Images are resized to this size; the network sees their `ReidModule.crop`.
 
     Raises:
         CheckpointError: no checkpoint of this suite or of this version, one without an image size,
@@ -46,7 +48,7 @@ def open_model(checkpoint: Path | str) -> tuple[ReidModule, tuple[int, int], str
     model = revive(state, checkpoint)
     _check_image(state, (height, width), checkpoint)
     key = fingerprint_of(state["state_dict"], kept["model"])
-    return model, (height, width), key
+    return model, model.image or (height, width), key
 
 
 def revive(state: Mapping[str, Any], checkpoint: Path | str) -> ReidModule:
@@ -80,6 +82,7 @@ def revive(state: Mapping[str, Any], checkpoint: Path | str) -> ReidModule:
     if "image" in state["hyper_parameters"]:
         height, width = state["hyper_parameters"]["image"]
         model.image = height, width
+        model.crop_of(float(state["hyper_parameters"].get("enlarge", 1)))
     return model.eval()
 
 

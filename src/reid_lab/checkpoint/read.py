@@ -81,6 +81,9 @@ def _check_content(state: Any) -> None:
     image = kept.get("image", [1, 1])  # older ones have none
     if not isinstance(image, list) or len(image) != 2 or not all(map(_is_side, image)):
         raise ValueError(f"image={image}; allowed: [height, width], each 1 to {MAX_SIDE}")
+    enlarge = kept.get("enlarge", 1)  # only where the network sees the centre of an image
+    if type(enlarge) not in (int, float) or not 1 <= enlarge <= 4:
+        raise ValueError(f"enlarge={enlarge}; allowed: 1 to 4")
 
 
 def check_plain(value: Any, name: str = "hyper_parameters") -> None:

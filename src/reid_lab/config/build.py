@@ -116,6 +116,8 @@ def build_model(
     newer = {key: defaults[key].default for key in model.unstated}
     kept: dict[str, Any] = {"model": {**newer, **plain(filled.model)}}
     kept |= {"image": list(image_size(cfg)), "normalise": NORMALISED}
+    if cfg.dataset.transforms.view == "centre":
+        kept["enlarge"] = float(cfg.dataset.transforms.enlarge)
     if isinstance(model, Distilled):
         kept |= {"model": kept["model"].pop("student"), "distilled": kept["model"]}
         if cfg.task == "fit":
@@ -176,8 +178,8 @@ def check_repeated(cfg: DictConfig) -> None:
         UserError: they are augmented, or the student teaches itself.
     """
     transforms = make(cfg, "dataset.transforms")
-    size = {"height": transforms.height, "width": transforms.width, "views": transforms.views}
-    if transforms != Transforms(**size, enlarge=1, flip=0, erase=0):
+    tested = {key: getattr(transforms, key) for key in ("height", "width", "view", "views")}
+    if transforms != Transforms(**tested, enlarge=1, flip=0, erase=0):
         raise UserError(
             f"model.cache={cfg.model.cache}: a teacher's outputs can be kept where each image is "
             "always shown the same; set dataset.transforms.enlarge=1 flip=0 erase=0 and no patch "
@@ -221,6 +223,21 @@ def use_trained_size(cfg: DictConfig, state: Mapping[str, Any], given: Sequence[
         return f"tested on images of {here}, as given on the command line; trained on {theirs}"
     cfg.dataset.transforms.height, cfg.dataset.transforms.width = trained
     return f"tested on images of {theirs}, as the checkpoint was trained; the config has {here}"
+
+
+def use_trained_view(cfg: DictConfig, state: Mapping[str, Any], given: Sequence[str]) -> str | None:
+    """Set the config's view of a test image to that of a checkpoint that sees the centre.
+
+    Args and returns: as `use_trained_size`.
+    """
+    enlarge = state["hyper_parameters"].get("enlarge")
+    transforms, key = cfg.dataset.transforms, "dataset.transforms.view"
+    if enlarge is None or (transforms.view, transforms.enlarge) == ("centre", enlarge):
+        return None
+    if any(override.lstrip("+").partition("=")[0] == key for override in given):
+        return f"tested with {key}={transforms.view}, as given on the command line"
+    transforms.view, transforms.enlarge = "centre", enlarge
+    return f"tested on the centre of images enlarged by {enlarge:g}, as the checkpoint was trained"
 
 
 def use_trained_network(cfg: DictConfig, state: Mapping[str, Any], given: Sequence[str]) -> str:

@@ -104,10 +104,8 @@ def crop_batch(images: Tensor, draws: Tensor, height: int, width: int) -> Tensor
 
 def cut_views(images: Tensor, transforms: Transforms) -> Tensor:
     """Batched `Transforms.test`: (N, 3, h, w) -> (N, views, 3, height, width)."""
-    if transforms.views == 1:
-        return images[:, None]
     height, width = transforms.height, transforms.width
     corners = transforms.corners(*images.shape[-2:])
     crops = [images[..., top : top + height, left : left + width] for top, left in corners]
     stacked = torch.stack(crops, 1)
-    return torch.cat([stacked, stacked.flip(-1)], 1)
+    return stacked if transforms.views == 1 else torch.cat([stacked, stacked.flip(-1)], 1)

@@ -35,8 +35,11 @@ class Transforms:
         flip: probability of a horizontal flip.
         erase: probability of random erasing (Zhong et al., AAAI 2020, with their ranges); the area
             is filled with the mean colour.
-        views: of a test image. 1: the whole image; 10: five crops of the enlarged image and their
-            flips, whose embeddings are averaged.
+        view: of a test image. `whole`: all of it; `centre`: the centre of the enlarged image, at
+            the scale of the training images (Touvron et al., NeurIPS 2019, on what the difference
+            costs), with the same Mul-Adds.
+        views: of a test image. 1: `view`; 10: five crops of the enlarged image and their flips,
+            whose embeddings are averaged.
         patch: probability of pasting a patch of another training image (OSNet).
         brightness, contrast, saturation, hue: ranges of torchvision's `ColorJitter`.
     """
@@ -46,6 +49,7 @@ class Transforms:
     enlarge: Annotated[float, Ge(1), Le(4)] = 1.125  # below 1 the crop would not fit
     flip: Fraction = 0.5
     erase: Fraction = 0.5
+    view: Literal["whole", "centre"] = "whole"
     views: Literal[1, 10] = 1
     patch: Fraction = 0
     brightness: Jitter = 0
@@ -56,12 +60,13 @@ class Transforms:
     @property
     def train_size(self) -> tuple[int, int]:
         """(height, width) of training images before the crop."""
-        return round(self.height * self.enlarge), round(self.width * self.enlarge)
+        return enlarged((self.height, self.width), self.enlarge)
 
     @property
     def test_size(self) -> tuple[int, int]:
         """(height, width) of test images before the views are taken."""
-        return self.train_size if self.views > 1 else (self.height, self.width)
+        whole = self.views == 1 and self.view == "whole"
+        return (self.height, self.width) if whole else self.train_size
 
     @property
     def jitters(self) -> bool:
@@ -96,16 +101,27 @@ class Transforms:
 
     def test(self, image: np.ndarray) -> np.ndarray:
         """Cut a test image into views: (3, h, w) of `test_size` -> (views, 3, height, width)."""
-        if self.views == 1:
-            return image[None]
         corners = self.corners(*image.shape[1:])
         crops = np.stack([image[:, t : t + self.height, s : s + self.width] for t, s in corners])
-        return np.concatenate([crops, crops[..., ::-1]])
+        return crops if self.views == 1 else np.concatenate([crops, crops[..., ::-1]])
 
     def corners(self, height: int, width: int) -> list[tuple[int, int]]:
-        """Return (top, left) of the five crops of an image of this size."""
+        """Return (top, left) of the crops of a test image of this size: the centre, or five."""
+        centre = centre_of((height, width), (self.height, self.width))
+        if self.views == 1:
+            return [centre]
         y, x = height - self.height, width - self.width
-        return [(0, 0), (0, x), (y, 0), (y, x), (y // 2, x // 2)]
+        return [(0, 0), (0, x), (y, 0), (y, x), centre]
+
+
+def enlarged(size: tuple[int, int], by: float) -> tuple[int, int]:
+    """(height, width) times a factor."""
+    return round(size[0] * by), round(size[1] * by)
+
+
+def centre_of(size: tuple[int, int], crop: tuple[int, int]) -> tuple[int, int]:
+    """(top, left) of a crop (height, width) in the centre of an image of `size`."""
+    return (size[0] - crop[0]) // 2, (size[1] - crop[1]) // 2
 
 
 def normalise(pixels: Tensor) -> Tensor:

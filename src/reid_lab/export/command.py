@@ -72,7 +72,7 @@ def export(args: Namespace) -> Manifest:
             "which the runtime does not know: train with model.kissme_clip=true and "
             "model.xqda_solver=eigen"
         )
-    cfg = data_config(args.overrides, image) if args.overrides else None
+    cfg = data_config(args.overrides, method, image) if args.overrides else None
     data = data_set(cfg) if cfg else None
     with replacing_folder(args.out) as folder:
         formats = write_export(folder, method, image, key, data, args)
@@ -100,7 +100,8 @@ def write_export(
     """All formats in `folder`, PyTorch first, ONNX next; compared, and timed with `--to`."""
     from reid_lab.export.trace import trace  # takes onnx, which has been looked for by now
 
-    costs, dims = count_exits(method, *image), exit_dims(method, *image)
+    seen = method.crop or image
+    costs, dims = count_exits(method, *seen), exit_dims(method, *seen)
     stream = method.stream_exits
     exits = tuple(ExportedExit(n, dims[n], costs[n], n in stream) for n in method.exit_names)
     card = method.card.to_dict() if method.card else {}
@@ -202,9 +203,12 @@ def keep_measured(formats: Sequence[Format], data: ReidDataModule | None) -> Non
         f.manifest.write(f.path)
 
 
-def data_config(overrides: Sequence[str], image: tuple[int, int]) -> DictConfig:
+def data_config(overrides: Sequence[str], method: ReidModule, image: tuple[int, int]) -> DictConfig:
     """What `overrides` compose, at the checkpoint's image size, one view an image."""
-    fixed = {"height": image[0], "width": image[1], "views": 1}
+    height, width = method.crop or image
+    fixed: dict[str, Any] = {"height": height, "width": width, "views": 1, "view": "whole"}
+    if method.crop:
+        fixed |= {"view": "centre", "enlarge": method.enlarge}
     return composed([*overrides, *(f"dataset.transforms.{k}={v}" for k, v in fixed.items())])
 
 

@@ -12,7 +12,6 @@ import torch
 
 from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.images import Images
-from reid_lab.dataset.transforms import normalise
 from reid_lab.model import ReidModule
 from reid_lab.results.rows import ExitRow
 from reid_lab.retrieval import Embeddings, Exit, Ids, evaluate
@@ -29,7 +28,7 @@ def by_torch(method: ReidModule) -> Embed:
 
     @torch.inference_mode()
     def embed(pixels: np.ndarray) -> Values:
-        images = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+        images = method.prepared(torch.from_numpy(pixels))
         return {name: rows.float().numpy() for name, rows in method.exits(images)}
 
     return embed

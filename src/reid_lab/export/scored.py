@@ -15,7 +15,6 @@ from reid_lab.budget.account import UNKNOWN, matching
 from reid_lab.budget.machine import device_name
 from reid_lab.budget.memory import measure_memory
 from reid_lab.dataset import ReidDataModule
-from reid_lab.dataset.transforms import normalise
 from reid_lab.export.timed import Timed, Timing, in_process
 from reid_lab.files.atomic import write_text
 from reid_lab.model import ReidModule
@@ -125,7 +124,8 @@ UNSEEN = {"weight_bytes": UNKNOWN, "peak_memory_bytes": UNKNOWN}
 
 def _counted(method: ReidModule, manifest: Manifest) -> dict[str, dict[str, Any]]:
     """Exit -> parameters, bytes of weights and peak memory of one image, in PyTorch."""
-    images = normalise(torch.zeros(1, 3, *manifest.preprocessing.image, dtype=torch.uint8))
+    size = manifest.preprocessing.image
+    images = method.prepared(torch.zeros(1, *size, 3, dtype=torch.uint8))
     found = measure_memory(method.exits, images, method)
     return {name: asdict(memory) for name, memory in found.items()}
 

@@ -130,14 +130,13 @@ def _torchs(timing: Timing) -> Pass:
     import torch
 
     from reid_lab.checkpoint import load_model
-    from reid_lab.dataset.transforms import normalise
 
     torch.set_num_threads(timing.threads)
     method = load_model(timing.path)
 
     def one_pass(pixels: np.ndarray, exit: str) -> object:
         with torch.inference_mode():
-            images = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+            images = method.prepared(torch.from_numpy(pixels))
             return next(rows for name, rows in method.exits(images) if name == exit)
 
     return one_pass

@@ -72,7 +72,8 @@ class Network(nn.Module):
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Pixels (N, H, W, 3) uint8 -> images (N, 3, H, W)."""
-        return (pixels.permute(0, 3, 1, 2).float() - self.mean) * self.scale
+        images = self.method.cropped(pixels.permute(0, 3, 1, 2))
+        return (images.float() - self.mean) * self.scale
 
     def plan(self, pixels: Tensor) -> list[StepNames]:
         """By running it: a tensor that a step passes on keeps the name that it has."""

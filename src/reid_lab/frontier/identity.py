@@ -21,7 +21,7 @@ OBSERVERS |= {"throughput", "checkpoint", "progress", "cost", "conditions"}
 ROUTING = {"exits", "candidates", "gallery"}
 # what a test of a checkpoint sets; all else is as in the training
 TESTING: tuple[str, ...] = ("callbacks.ranking.", "callbacks.stream.", "dataset._target_")
-TESTING += ("dataset.reader.", "dataset.recipe.", "dataset.transforms.views")
+TESTING += ("dataset.reader.", "dataset.recipe.", "dataset.transforms.view")
 TESTING += ("dataset.transforms.height", "dataset.transforms.width")
 # of the trainer: hardware, logging, and validation, which selects nothing
 RUNNING = {"accelerator", "devices", "num_nodes", "strategy", "default_root_dir", "logger"}

@@ -19,7 +19,6 @@ from reid_lab.budget.machine import find_device
 from reid_lab.checkpoint import open_model
 from reid_lab.dataset.images import decode, resize
 from reid_lab.dataset.records import DatasetError
-from reid_lab.dataset.transforms import normalise
 from reid_lab.errors import UserError
 from reid_lab.files.boxes import box_problem, crop
 from reid_lab.gallery.images import Labelled
@@ -209,8 +208,7 @@ def embed_pixels(model: ReidModule, pixels: np.ndarray, exits: Sequence[str]) ->
     """
     found = {}
     try:
-        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(model.device)
-        for name, rows in model.exits(normalise(images)):
+        for name, rows in model.exits(model.prepared(torch.from_numpy(pixels).to(model.device))):
             if name in exits:
                 found[name] = rows.float().cpu()
             if len(found) == len(exits):

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from reid_lab.dataset.transforms import centre_of, enlarged, normalise
 from reid_lab.errors import UserError
 from reid_lab.files.gallery_verdicts import Calibrations
 from reid_lab.results.card import ModelCard
@@ -51,7 +52,10 @@ class ReidModule(pl.LightningModule, ABC):
     unstated: Mapping[str, Any] = {}
     card: ModelCard | None = None  # of the checkpoint that it was loaded from
     calibrations: Calibrations = {}  # its thresholds for false-accept rates
-    image: tuple[int, int] | None = None  # (height, width) that it was trained for, likewise
+    # (height, width) to which images are resized, likewise; the network sees the centre `crop`
+    image: tuple[int, int] | None = None
+    crop: tuple[int, int] | None = None  # None: all of the image
+    enlarge: float = 1  # image / crop
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,6 +75,24 @@ class ReidModule(pl.LightningModule, ABC):
             The new state and this exit's embeddings (N, D). Every tensor of a state has the
             images along its first axis, so that part of a batch can be continued by itself.
         """
+
+    def crop_of(self, enlarge: float) -> None:
+        """See the centre of images that are enlarged: `image` becomes the `crop`."""
+        if enlarge > 1 and self.image is not None:
+            self.crop, self.enlarge = self.image, enlarge
+            self.image = enlarged(self.crop, enlarge)
+
+    def cropped(self, images: Tensor) -> Tensor:
+        """Images (N, 3, H, W) of size `image` -> their centre (N, 3, h, w); others as they are."""
+        given = images.shape[2], images.shape[3]
+        if self.crop is None or given != self.image:
+            return images
+        (height, width), (top, left) = self.crop, centre_of(given, self.crop)
+        return images[:, :, top : top + height, left : left + width]
+
+    def prepared(self, pixels: Tensor) -> Tensor:
+        """Pixels (N, H, W, 3) uint8 of size `image` -> what the network sees (N, 3, h, w)."""
+        return normalise(self.cropped(pixels.permute(0, 3, 1, 2)))
 
     def exits(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Images (N, 3, H, W) -> (name, embeddings (N, D)), one after the other.

@@ -37,6 +37,7 @@ from reid_lab.config.build import (
     make,
     take_weights,
     use_trained_size,
+    use_trained_view,
 )
 from reid_lab.config.paths import last_checkpoint
 from reid_lab.config.settings import check
@@ -113,7 +114,8 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
     size = None
     if state and cfg.task == "test":
         given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-        size = use_trained_size(cfg, state, given)
+        changed = (use(cfg, state, given) for use in (use_trained_size, use_trained_view))
+        size = "; ".join(note for note in changed if note) or None
         data.transforms = make(cfg, "dataset.transforms")
         # another data set may test it: its classifier stays what it was
         identities = state["hyper_parameters"]["model"].get("identities") or identities
