@@ -29,7 +29,7 @@ from reid_lab.report.style import INK, axes, name_dot, png
 HERE = Path(__file__).parent
 FIGURE = HERE / "real_people.png"
 FILLS = {"ImageNet-1K": "full", "none": "none", "": "left"}
-GREY, ORANGE = "#7a7a7a", "#d55e00"
+GREY, ORANGE, BROWN = "#7a7a7a", "#d55e00", "#8a4b08"
 RIGHT, LEFT, ABOVE, BELOW = (7, 0), (-7, 0), (0, 6), (0, -6)
 PLACES = {"ShuffleNet": LEFT, "CondenseNet": ABOVE, "DaRe(R)": LEFT, "DaRe(R)+RE": LEFT}
 PLACES |= {"HAN(Small)": BELOW}
@@ -76,15 +76,18 @@ def trainings() -> Iterator[Training]:
     dare, pretrained = "dare_mobilenetv2/seed*", "ImageNet-1K"
     names: Names = {"fusion": ("DaRe on MobileNetV2, 10 views", ABOVE)}
     yield Training(full, dare, ORANGE, "D", names, pretrained, "fusion")
-    names = {f"stage{n}": (f"stage {n}", at) for n, at in ((1, BELOW), (2, RIGHT), (3, LEFT))}
+    names = {f"stage{n}": (f"stage {n}", at) for n, at in ((1, BELOW), (2, RIGHT), (3, (-2, 10)))}
     names |= {"fusion": ("DaRe, 1 view", RIGHT)}
     yield Training(one_view, "all_exits", ORANGE, "o", names, pretrained)
+    names = {f"stage{n}": (f"stage {n}", at) for n, at in ((1, BELOW), (2, RIGHT), (3, BELOW))}
+    names |= {"fusion": ("DaRe at 128x64, centre view", LEFT)}
+    yield Training("test_view/results.csv", "centre", BROWN, "o", names, pretrained)
     names = {"stage4": ("BoT on MobileNetV2", RIGHT)}
     yield Training(full, "bot_mobilenetv2/seed*", "#cc79a7", "s", names, pretrained)
     for size, at in (("small", LEFT), ("medium", LEFT), ("large", RIGHT)):
         names = {"joint": (f"HAN-{size[0].upper()}", at)}
         yield Training(full, f"han_{size}_180/seed*", "#0072b2", "^", names)
-    names = {"lomo": ("LOMO", RIGHT), "kissme": ("KISSME", ABOVE), "xqda": ("XQDA", RIGHT)}
+    names = {"lomo": ("LOMO", RIGHT), "kissme": ("KISSME", ABOVE), "xqda": ("XQDA", BELOW)}
     yield Training("lomo_cuhk03/results.csv", "lomo_cuhk03", "#009e73", "v", names)
     names = {"joint": ("JLML, CPU size", RIGHT)}
     yield Training("jlml_cuhk03/results.csv", "with", "#5b3a8c", "P", names)
