@@ -13,7 +13,9 @@ from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -23,6 +25,7 @@ from reid_lab.config.paths import conf_dir, register_resolvers
 from reid_lab.config.renamed import renewed
 from reid_lab.errors import UserError
 from reid_lab.interrupt import (
+    TIME_IS_UP,
     Interrupted,
     end_with_parent,
     leave_signals,
@@ -57,7 +60,12 @@ def _job(cfg: DictConfig) -> Any:
     from reid_lab.run.run import run  # torch is slow to import, and --help does not need it
 
     with _environment(_users):  # also of the processes that it starts
-        return run(cfg)
+        try:
+            return run(cfg)
+        except Interrupted as stop:
+            if stop.code != TIME_IS_UP or HydraConfig.get().mode != RunMode.MULTIRUN:
+                raise
+            raise UserError(stop.message) from None  # of this job, while others go on
 
 
 def main() -> None:

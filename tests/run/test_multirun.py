@@ -245,7 +245,7 @@ def test_other_processes_of_a_job_leave_its_status_alone(
 
 
 def test_slurm_is_given_what_the_docs_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its config, and the script that submitit submits with it; no SLURM ran it."""
+    """Its config, and the script that submitit submits with it."""
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     import submitit
 
@@ -274,10 +274,14 @@ def test_slurm_is_given_what_the_docs_say(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_program_that_ends_midway_keeps_the_table(tmp_path: Path) -> None:
-    done = run(tmp_path, "-m", "a=1,killed,3")
+    done = run(tmp_path, "-m", "a=1,killed,3", "hydra.sweep.subdir='of_${a}'")
     assert done.returncode == 7
-    assert [row["status"] for row in read_rows(tmp_path)] == ["done", "unfinished"]
-    assert "unfinished" in done.stdout
+    assert [(row["folder"], row["status"]) for row in read_rows(tmp_path)] == [
+        ("of_1", "done"),
+        ("of_killed", "unfinished"),
+        ("of_3", "not started"),
+    ]
+    assert "job 2: python -m reid_lab a=3" in done.stdout
 
 
 def test_a_failed_rerun_does_not_show_old_results(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.plugins.environments import SLURMEnvironment
 from rich.filesize import decimal
 from torch import Tensor
 
@@ -25,6 +26,7 @@ from reid_lab.callbacks import EarlyExitThresholds, RankingEvaluation
 from reid_lab.callbacks.after_ranking import AfterRanking
 from reid_lab.config.build import RefusedError, fill, image_size, make
 from reid_lab.config.check import Problem
+from reid_lab.config.paths import started_by
 from reid_lab.dataset import ReidDataModule
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
@@ -232,7 +234,27 @@ def try_trainer(cfg: DictConfig) -> tuple[list[Problem], pl.Trainer | None]:
     if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > PROCESSES:
         allowed = f"at most {PROCESSES} processes on this CPU"
         return [Problem("trainer.devices", trainer.num_devices, allowed, "trainer.devices=1")], None
+    if wrong := try_slurm(trainer):
+        return wrong, None
     return [], trainer
+
+
+def try_slurm(trainer: pl.Trainer) -> list[Problem]:
+    """Whether SLURM starts other than one task for each device; outside of SLURM nothing is wrong.
+
+    Lightning says so when it trains, and not at all of one device, which each task would train on.
+    """
+    given = os.environ
+    of_tasks = isinstance(getattr(trainer.strategy, "cluster_environment", None), SLURMEnvironment)
+    if not of_tasks and ("SLURM_STEP_ID" not in given or started_by() != "SLURM"):
+        return []
+    each = int(given.get("SLURM_NTASKS", 1)) // int(given.get("SLURM_NNODES", 1))
+    tasks, devices = int(given.get("SLURM_NTASKS_PER_NODE", each)), trainer.num_devices
+    if tasks == devices:
+        return []
+    allowed = f"{tasks}, SLURM's tasks a machine"
+    fix = f"--ntasks-per-node={devices}; in a sweep hydra.launcher.tasks_per_node={devices}"
+    return [Problem("trainer.devices", devices, allowed, fix)]
 
 
 @contextmanager

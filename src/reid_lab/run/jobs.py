@@ -6,12 +6,13 @@ import json
 import os
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.override_parser.types import Quote, QuotedString
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from reid_lab.config.overrides import SPECIAL
 from reid_lab.config.paths import LAST, last_checkpoint
@@ -20,6 +21,7 @@ from reid_lab.files.stored import StoredFileError, printable, read_json, read_ya
 from reid_lab.results import Summary, results_of
 from reid_lab.results.card import ModelCard
 
+DONE, FAILED, UNFINISHED, NOT_STARTED = "done", "failed", "unfinished", "not started"
 _STATUS = ".hydra/status.json"
 _OVERRIDES = ".hydra/overrides.yaml"
 # overrides that only a multirun has, and those that the command of a single job gives itself
@@ -33,8 +35,8 @@ _METRIC = re.compile(r"test/(.+)/(rank1|mAP|weight)")
 class Job:
     """A job, as read from its folder; `exits` holds the figures of each exit, in order.
 
-    `status` is done, failed, unfinished (still running, or killed), or no results. `command`
-    repeats it alone.
+    `status` is not started, unfinished (still running, or ended with the whole multirun), failed,
+    done, or no results. `command` repeats it alone.
     """
 
     number: int | str
@@ -52,13 +54,13 @@ class Job:
     def read(cls, folder: Path) -> Job:
         """Read a job's folder; missing or broken parts are left empty."""
         state = _read_dict(folder / _STATUS)
-        status = str(state.get("status", "done"))
-        summary = _read_summary(folder) if status == "done" else Summary()
+        status = str(state.get("status", DONE))
+        summary = _read_summary(folder) if status == DONE else Summary()
         return cls(
             number=state.get("job", folder.name),
             folder=folder,
             overrides=_read_overrides(folder / _OVERRIDES),
-            status="no results" if status == "done" and not summary.content else status,
+            status="no results" if status == DONE and not summary.content else status,
             error=str(state.get("error", "")),
             exits=_exits(summary),
             elapsed="" if summary.elapsed_s is None else summary.elapsed_s,
@@ -74,7 +76,7 @@ class Job:
 
     def repeated_by(self) -> str:
         """How to repeat a job that is not done, alone and into its folder; empty if it is done."""
-        if self.status == "done" or not self.command:
+        if self.status == DONE or not self.command:
             return ""
         resumed = last_checkpoint(self.folder).is_file()
         hint = f"  (and ckpt_path={LAST} to resume its training)" if resumed else ""
@@ -87,11 +89,33 @@ def read_jobs(sweep_dir: Path) -> list[Job]:
     return sorted(jobs, key=Job.order)
 
 
+def plan_job(config: DictConfig, number: int, overrides: Sequence[str], folder: Path) -> None:
+    """Leave in the folder of a job that is to come what it is, and how to run it alone.
+
+    Args:
+        config: of the multirun.
+        number: of the job.
+        overrides: of the job, as its launcher is given them.
+        folder: absolute.
+    """
+    # interpolations are the job's, and mean nothing here
+    given = OmegaConf.to_container(config.hydra.overrides.hydra, resolve=False)
+    command = _command(config, overrides, cast("list[str]", given), number, folder)
+    write_text(folder / _OVERRIDES, "".join(f"- {json.dumps(word)}\n" for word in overrides))
+    _write_status(folder, number, NOT_STARTED, "", command, sweep_dir(config))
+
+
 def write_status(config: DictConfig, status: str, error: str = "") -> None:
     """Leave in a job's folder how far it has come, and how to repeat it."""
-    folder, sweep = Path(config.hydra.runtime.output_dir), sweep_dir(config)
-    content = {"job": config.hydra.job.num, "status": status, "error": error}
-    content |= {"command": command_of(config), "sweep": os.path.relpath(sweep, folder)}
+    folder, number = Path(config.hydra.runtime.output_dir), config.hydra.job.num
+    _write_status(folder, number, status, error, command_of(config), sweep_dir(config))
+
+
+def _write_status(
+    folder: Path, number: int, status: str, error: str, command: str, sweep: Path
+) -> None:
+    content = {"job": number, "status": status, "error": error}
+    content |= {"command": command, "sweep": os.path.relpath(sweep, folder)}
     write_text(folder / _STATUS, json.dumps(content))
 
 
@@ -115,18 +139,25 @@ def sweep_dir(config: DictConfig) -> Path:
 def command_of(config: DictConfig) -> str:
     """The command that runs a job of a multirun alone, into the same folder."""
     hydra = config.hydra
-    own = [word for word in hydra.overrides.hydra if not _OF_A_SWEEP.match(word)]
-    folder = Path(hydra.runtime.output_dir)
-    if folder.is_relative_to(hydra.runtime.cwd):
-        folder = folder.relative_to(hydra.runtime.cwd)
+    given = hydra.overrides
+    return _command(config, given.task, given.hydra, hydra.job.num, Path(hydra.runtime.output_dir))
+
+
+def _command(
+    config: DictConfig, task: Sequence[str], given: Sequence[str], number: int, folder: Path
+) -> str:
+    """The same by its overrides, those of its config and of Hydra's own."""
+    runtime = config.hydra.runtime
+    own = [word for word in given if not _OF_A_SWEEP.match(word)]
+    if folder.is_relative_to(runtime.cwd):
+        folder = folder.relative_to(runtime.cwd)
     value = str(folder)
     if SPECIAL.search(value):
         value = QuotedString(value, Quote.double).with_quotes()
-    place = [f"hydra.job.num={hydra.job.num}", "hydra.mode=RUN", f"hydra.run.dir={value}"]
-    added = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
+    place = [f"hydra.job.num={number}", "hydra.mode=RUN", f"hydra.run.dir={value}"]
+    added = [s.path for s in runtime.config_sources if s.provider == "command-line"]
     options = [word for path in added for word in ("--config-dir", path)]
-    words = [*options, *hydra.overrides.task, *own, *place]
-    return shlex.join(["python", "-m", "reid_lab", *words])
+    return shlex.join(["python", "-m", "reid_lab", *options, *task, *own, *place])
 
 
 def _read_summary(folder: Path) -> Summary:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import pickle
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,9 @@ from reid_lab.files.stored import StoredFileError, read_config
 from reid_lab.results.card import ModelCard
 from reid_lab.results.rows import MEANS, RUNS, MeanRow, RunRow
 from reid_lab.run.jobs import (
+    DONE,
+    FAILED,
+    UNFINISHED,
     Job,
     read_jobs,
     repeat_status,
@@ -40,6 +44,7 @@ from reid_lab.run.jobs import (
     sweep_of,
     write_status,
 )
+from reid_lab.run.launching import watch_launcher
 
 if TYPE_CHECKING:
     from reid_lab.report.sweep import Swept
@@ -80,15 +85,18 @@ class RunsTable(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         global _pending
         _pending = sweep_dir(config), self
+        watch_launcher()
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self._note(config, "unfinished")
+        self._note(config, UNFINISHED)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if job_return.status == JobStatus.COMPLETED:
-            sweep = self._note(config, "done")
+            sweep = self._note(config, DONE)
         else:
-            sweep = self._note(config, "failed", _last_line(job_return._return_value))
+            error = job_return._return_value
+            sweep = self._note(config, FAILED, _last_line(error))
+            job_return._return_value = _portable(error)
             job = Job.read(Path(config.hydra.runtime.output_dir))
             if sweep and job.command:
                 log.error("%s\nrepeat it alone: %s", job.error, job.repeated_by())
@@ -242,7 +250,7 @@ def _table(jobs: list[Job]) -> Table:
             _number(job.elapsed, "{:.1f} s"),
             job.folder.name,
         ]
-        style = "" if job.status == "done" else "red"
+        style = "" if job.status == DONE else "red"
         table.add_row(*map(escape, cells), style=style)
     return table
 
@@ -333,6 +341,18 @@ def _is_first() -> bool:
 def _last_line(error: BaseException) -> str:
     """The line that ends a traceback; the first one of a message that has many."""
     return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
+
+
+def _portable(error: BaseException) -> BaseException:
+    """The error, or one with its text where it cannot be sent to the multirun's own process.
+
+    joblib's pool would end with it, and all of its jobs.
+    """
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(_last_line(error)).with_traceback(error.__traceback__)
+    return error
 
 
 def _is_number(value: object) -> TypeGuard[float]:
