@@ -105,6 +105,12 @@ def test_from_enrolment_to_removal(client: TestClient) -> None:
     assert "anna" not in [match["pid"] for match in again["matches"]]
 
 
+@pytest.mark.parametrize("pid", ["0", "-1"])
+def test_nobody_cannot_be_added(client: TestClient, pid: str) -> None:
+    found = client.post("/enroll", files=files(png(*RED)), data={"pid": pid})
+    error(found, 422, "names nobody")
+
+
 def test_a_camera_can_be_left_out(client: TestClient) -> None:
     for pid, colour, camid in [("anna", RED, "north"), ("bert", GREEN, "south")]:
         data = {"pid": pid, "camid": camid}
@@ -145,24 +151,25 @@ def test_verdicts(client: TestClient) -> None:
 
 
 def test_verdicts_by_the_networks_thresholds(make: Make) -> None:
-    """One person is enough for them; each answer has the rate that was asked for."""
+    """One person is enough for them; each answer has the rate asked for, or the next lower one."""
     near = tuple(AcceptThreshold(r, far, 1.0) for r, far in ((0.1, 0.6), (0.01, 0.2)))
     kinds = [GalleryCalibration(kind, "x", 9, 9, 9, near) for kind in ("searches", "pairs")]  # type: ignore[arg-type]
     client = make(calibrations={"late": {"euclidean": tuple(kinds)}})
     enroll(client, anna=RED)
     orange = files(png(200, 100, 10))  # 0.5 from red, in both halves
-    for rate, verdict in (("0.1", "known"), ("0.01", "unknown"), ("0.5", None)):
+    for rate, verdict in (("0.1", "known"), ("0.01", "unknown"), ("0.5", "known")):
         data = {"false_accept_rate": rate}
         (found,) = client.post("/search", files=orange, data=data).json()["results"]
         (checked,) = client.post("/verify", files=orange, data={**data, "pid": "anna"}).json()[
             "results"
         ]
         assert found["verdict"] == checked["verdict"] == verdict
-        wanted = {"rate": float(rate), "source": "x", "people": 9} if verdict else None
+        shown = min(float(rate), 0.1)
+        wanted = {"rate": shown, "source": "x", "people": 9, "coarse": False}
         of = {"searches": found, "pairs": checked}
         for kind, answer in of.items():
-            assert answer["false_accept_rate"] == (wanted and {**wanted, "of": kind})
-        assert checked["accepted"] == {"known": True, "unknown": False, None: None}[verdict]
+            assert answer["false_accept_rate"] == {**wanted, "of": kind}
+        assert checked["accepted"] is (verdict == "known")
 
 
 def test_verify(client: TestClient) -> None:

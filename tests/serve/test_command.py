@@ -16,7 +16,7 @@ from reid_lab.errors import UserError
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.images import read
 from reid_lab.runtime.model import Model
-from reid_lab.serve.command import listening_at, open_people
+from reid_lab.serve.command import listening_at, only_service_of, open_people
 from reid_lab.serve.scheduler import Scheduler, Target
 from tests.commands import export, gallery
 from tests.methods import method, save
@@ -96,6 +96,18 @@ def test_margins_equal_naive_ones(folder: Path, people: Path, tmp_path: Path) ->
     margins = known.margins("stage2", queries)
     assert margins == pytest.approx((other - far.amin(1)).numpy(), abs=1e-3)
     known.close()
+
+
+def test_a_second_service_of_the_same_people_is_refused(tmp_path: Path) -> None:
+    people = tmp_path / "new" / "p.sqlite"
+    with only_service_of(people):
+        busy = "p.sqlite is used by another service: stop it"
+        with pytest.raises(UserError, match=busy), only_service_of(people):
+            pass
+        with only_service_of(tmp_path / "q.sqlite"):
+            pass
+    with only_service_of(people):
+        pass
 
 
 def test_an_address_in_use(tmp_path: Path) -> None:

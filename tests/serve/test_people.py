@@ -188,7 +188,7 @@ def test_whose_threshold_is_used(tmp_path: Path) -> None:
     people.thresholds.calibrations["late"] = network
     assert chosen() == ("x, held out", "searches", 9)  # before anybody is known
     assert chosen(pairs=True) == ("x, held out", "pairs", 9)
-    assert chosen(0.2) == (None,)  # it has no such rate
+    assert chosen(0.2) == ("x, held out", "searches", 9)  # the next lower rate that it has
     fill(people)  # twenty people, 60 images
     assert chosen() == ("x, held out", "searches", 9)  # 60 images show no rate of 1%
     assert chosen(0.2) == (KNOWN, "searches", 20)
@@ -202,6 +202,43 @@ def test_whose_threshold_is_used(tmp_path: Path) -> None:
     shared = PeopleThresholds(("late",), "euclidean", {"early": network})  # of queries at `early`
     found = shared.at(people.rows, "early", 0.01)
     assert found is not None and found.source == "x, held out"
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_a_stricter_rate_has_no_larger_threshold(tmp_path: Path, metric: str) -> None:
+    """Whatever is calibrated: own, held out and pairs at far apart distances, or nothing."""
+    rates = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.003, 0.002, 0.001, 1e-5)
+    for number, images in enumerate((1, 3, 12)):
+        people = opened(tmp_path / f"{number}.sqlite", metric)
+        fill(people, images)
+        for _ in range(10):
+            found = []
+            for source, kind in ((OWN, "searches"), ("x", "searches"), (OWN, "pairs")):
+                some = sorted(RNG.choice(rates, RNG.integers(0, 5), replace=False), reverse=True)
+                distances = np.sort(RNG.uniform(0, 2, len(some)))[::-1]
+                fitted = tuple(
+                    AcceptThreshold(float(r), float(d), 1.0)
+                    for r, d in zip(some, distances, strict=True)
+                )
+                if fitted:
+                    found.append(GalleryCalibration(kind, source, 9, 9, 60, fitted))
+            people.thresholds.calibrations["late"] = tuple(found)
+            shown = [people.threshold("late", rate) for rate in rates]
+            assert all(t is not None and t.kind == "searches" for t in shown)
+            distances = np.array([t.distance for t in shown if t])
+            assert (np.diff(distances) <= 0).all()
+            assert all(t.rate <= r or t.coarse for t, r in zip(shown, rates, strict=True) if t)
+        people.close()
+
+
+def test_what_too_few_images_show_is_coarse(tmp_path: Path) -> None:
+    """60 images show 1 / 60: for less it is the smallest distance, with that rate."""
+    people = opened(tmp_path / "p.sqlite")
+    fill(people)
+    fine, coarse = (people.threshold("late", rate) for rate in (0.05, 1e-7))
+    assert fine and not fine.coarse and fine.rate == 0.05
+    assert coarse and coarse.coarse and coarse.rate == pytest.approx(1 / 60)
+    assert coarse.distance < fine.distance
 
 
 def test_another_network_is_refused(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ from reid_lab.serve.bodies import (
 from reid_lab.serve.frontier import Point
 from reid_lab.serve.guard import ARRIVED, Guard, Limits, RequestError, error_body
 from reid_lab.serve.metrics import Metrics
-from reid_lab.serve.people import NewImage, People
+from reid_lab.serve.people import NOBODY, NewImage, People
 from reid_lab.serve.rows import Comparison
 from reid_lab.serve.scheduler import Embedded, Scheduler
 from reid_lab.serve.threads import in_thread
@@ -111,11 +111,10 @@ class Service:
 
 
 def _rate(threshold: Threshold) -> Json:
-    """The rate asked for, what it is a share of, and on whom it was fitted."""
+    """The rate that it shows, what it is a share of, and on whom it was fitted."""
     t = threshold
-    return {
-        "false_accept_rate": {"rate": t.rate, "of": t.kind, "source": t.source, "people": t.people}
-    }
+    shown = {"rate": t.rate, "of": t.kind, "source": t.source, "people": t.people}
+    return {"false_accept_rate": {**shown, "coarse": t.coarse}}
 
 
 def build_app(service: Service, key: str = "", hosts: frozenset[str] = frozenset()) -> Guard:
@@ -259,6 +258,10 @@ def _add_people(app: FastAPI, service: Service) -> None:
         body = await read_body(request, EnrollBody, service.limits)
         if not body.queries:
             raise RequestError(422, "there are no boxes to add")
+        if body.pid in NOBODY:
+            raise RequestError(
+                422, f"pid {body.pid!r} names nobody (-1 and 0 are of boxes without a person)"
+            )
         crops, found = await service.embed(body, request, every=True)
         return {"pid": body.pid, "images": await in_thread(added, body, crops, found)}
 

@@ -7,18 +7,20 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
 
 from reid_lab.errors import UserError
+from reid_lab.files.folders import locked
 from reid_lab.files.pixels import ImageError, read_pixels
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.model import Model
 from reid_lab.serve.admission import Admission
 from reid_lab.serve.app import Service, build_app, thumbnail
-from reid_lab.serve.frontier import read_frontier
+from reid_lab.serve.frontier import Point, read_frontier
 from reid_lab.serve.guard import Limits
 from reid_lab.serve.metrics import Metrics
 from reid_lab.serve.people import People
@@ -32,8 +34,8 @@ def run(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM; requests that run are answered first.
 
     Raises:
-        UserError: not an export, people or a run of another network, or an address that cannot
-            be used.
+        UserError: not an export, people or a run of another network, an address that cannot be
+            used, or people that another service uses.
     """
     key = os.environ.get(KEY, "")
     if args.host not in LOCAL and not key:
@@ -45,6 +47,27 @@ def run(args: argparse.Namespace) -> int:
     model = Model(args.model, args.threads)
     model.open_whole()
     frontier = read_frontier(args.run, model.manifest, args.policy) if args.run else ()
+    with only_service_of(args.people):
+        _serve_people(args, model, frontier, key)
+    return 0
+
+
+@contextmanager
+def only_service_of(people: Path) -> Iterator[None]:
+    """Hold the lock of a file of people: a service knows nothing of what another one writes.
+
+    Raises:
+        UserError: another service holds it.
+    """
+    busy = UserError(f"{people} is used by another service: stop it, or give another --people")
+    people.parent.mkdir(parents=True, exist_ok=True)
+    with locked(people.with_name(f"{people.name}.lock"), busy):
+        yield
+
+
+def _serve_people(
+    args: argparse.Namespace, model: Model, frontier: Sequence[Point], key: str
+) -> None:
     people = open_people(args.people, model, args.gallery, args.metric)
     listening = listening_at(args.host, args.port)
     target = Target(args.budget_ms, args.mul_adds, args.policy)
@@ -59,7 +82,6 @@ def run(args: argparse.Namespace) -> int:
     hosts = frozenset() if args.host in ("0.0.0.0", "::") and not args.allow_host else LOCAL
     _describe(service, listening)
     serve(service, listening, key, hosts and hosts | {args.host.lower(), *args.allow_host})
-    return 0
 
 
 def serve(

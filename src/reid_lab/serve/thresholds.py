@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from reid_lab.files.gallery_verdicts import OWN, GalleryCalibration, Kind
-from reid_lab.serve.rows import SAMPLE, Rows, impostors
+from reid_lab.files.gallery_verdicts import GalleryCalibration, Kind
+from reid_lab.serve.rows import Rows, impostors
 
 FEWEST = 5  # people from whom an estimate is not coarse
 GROWTH = 1.1  # it is made again once there are so many times the images
@@ -23,10 +24,12 @@ class Threshold:
 
     Attributes:
         distance: in the unit of matches.
-        rate: share of searches, or of pairs, that are accepted wrongly.
+        rate: share of searches, or of pairs, that are accepted wrongly: that asked for or a lower
+            one, or, where `coarse`, the lowest that could be shown.
         kind: what `rate` is a share of, see `GalleryCalibration`.
         source: whose images it was fitted on.
         people: how many.
+        coarse: too few people or images show the rate asked for.
     """
 
     distance: float
@@ -34,6 +37,7 @@ class Threshold:
     kind: Kind
     source: str
     people: int
+    coarse: bool = False
 
 
 @dataclass
@@ -61,26 +65,43 @@ class PeopleThresholds:
         self._impostors.clear()
 
     def at(self, rows: Rows, exit: str, rate: float, pairs: bool = False) -> Threshold | None:
-        """The threshold for a false-accept rate.
+        """The threshold for a false-accept rate, or None without two people or a calibration.
 
-        Of searches, that of a calibrated gallery; else an estimate from the known people, if they
-        can show the rate; else the network's, of people held out from its training; else one of
-        pairs, a coarse estimate from two people or more, or None. Queries of an exit whose
-        embeddings are not kept have the network's: their distances are others.
+        Of searches, that of a calibrated gallery; else an estimate from the known people; else the
+        network's, of people held out from its training; else a coarse estimate, from fewer than
+        five people. The first that can show the rate, or a lower one, is taken. It is never larger
+        than those before it for their lowest rates: a lower rate has no larger threshold. Where
+        none can show it, it is the smallest of all. Queries of an exit whose embeddings are not
+        kept have the network's: their distances are others.
 
         Args:
             rows: of the known people.
             pairs: a share of pairs is preferred to one of searches: a query is compared with one
-                person.
+                person. Thresholds of pairs never serve for a share of searches.
         """
-        wanted: Kind = "pairs" if pairs else "searches"
-        fitted = [found for c in self._fitted(rows, exit) if (found := _at(c, rate)) is not None]
+        limit, sources = math.inf, self._in_order(rows, exit, rate, pairs)
+        for thresholds in sources:
+            shown = [t for t in thresholds if t.rate <= rate * (1 + 1e-9)]
+            if shown:
+                found = max(shown, key=lambda t: t.rate)
+                strict = min(t.distance for t in thresholds if t.rate >= found.rate)
+                return replace(found, distance=min(strict, limit))
+            limit = min([limit, *(t.distance for t in thresholds)])
+        every = [t for thresholds in sources for t in thresholds]
+        return replace(min(every, key=lambda t: t.distance), coarse=True) if every else None
+
+    def _in_order(
+        self, rows: Rows, exit: str, rate: float, pairs: bool
+    ) -> list[tuple[Threshold, ...]]:
+        """The thresholds of each source, the preferred source first."""
+        fitted = self._fitted(rows, exit)
+        of_pairs = [_thresholds(c) for c in fitted if c.kind == "pairs"] if pairs else []
+        searches = [c for c in fitted if c.kind == "searches"]
+        own = [_thresholds(c) for c in searches if c.own]
+        others = [_thresholds(c) for c in searches if not c.own]
         estimate = self._estimated(rows, exit, rate)
-        fine = len(rows.pids) >= FEWEST and rate * min(len(rows), SAMPLE) >= 1
-        places = [(t.kind != wanted, 2 * (t.source != OWN), t) for t in fitted]
-        if estimate is not None:  # of searches; last where it is coarse
-            places.append((pairs, 1, estimate) if fine else (True, 3, estimate))
-        return min(places, key=lambda place: place[:2])[2] if places else None
+        last = [estimate, *others] if len(rows.pids) >= FEWEST else [*others, estimate]
+        return [*of_pairs, *own, *last]
 
     def _fitted(self, rows: Rows, exit: str) -> list[GalleryCalibration]:
         """Of an exit, without those of a far smaller gallery."""
@@ -90,23 +111,31 @@ class PeopleThresholds:
             if not (c.own and c.kind == "searches" and len(rows) > OUTGROWN * c.images)
         ]
 
-    def _estimated(self, rows: Rows, exit: str, rate: float) -> Threshold | None:
+    def _estimated(self, rows: Rows, exit: str, rate: float) -> tuple[Threshold, ...]:
         """The distance that a share `rate` of unknown people would stay below.
 
         Each of up to `SAMPLE` images is compared with those of all other people: its nearest is
-        what an unknown person's would be. None while there are fewer than two people.
+        what an unknown person's would be. N images show no rate below 1 / N: for a lower one it is
+        the smallest distance. Empty while there are fewer than two people.
         """
         if len(rows.pids) < 2 or exit not in self.exits:
-            return None
+            return ()
         counted, nearest = self._impostors.get(exit, (0, np.empty(0)))
         if not counted <= len(rows) <= GROWTH * counted:
             nearest = impostors(rows, exit)
             self._impostors[exit] = len(rows), nearest
+        least = 1 / len(nearest)
+        squared = _quantile(nearest, rate if rate >= least else 0)
         # rounding must not accept an image at exactly the distance of another person
-        distance = _quantile(nearest, rate) ** 0.5 * (1 - ROUNDING)
+        distance = squared**0.5 * (1 - ROUNDING)
         if self.metric == "cosine":
             distance = distance**2 / 2
-        return Threshold(distance, rate, "searches", KNOWN, len(rows.pids))
+        people = len(rows.pids)
+        return (
+            Threshold(
+                distance, max(rate, least), "searches", KNOWN, people, coarse=people < FEWEST
+            ),
+        )
 
 
 def _quantile(values: np.ndarray, q: float) -> float:
@@ -117,14 +146,6 @@ def _quantile(values: np.ndarray, q: float) -> float:
     return float(values[low] + (place - low) * (values[high] - values[low]))
 
 
-def _at(calibration: GalleryCalibration, rate: float) -> Threshold | None:
-    """Its threshold for a rate, if it has one."""
+def _thresholds(calibration: GalleryCalibration) -> tuple[Threshold, ...]:
     c = calibration
-    return next(
-        (
-            Threshold(t.distance, rate, c.kind, c.source, c.people)
-            for t in c.thresholds
-            if np.isclose(t.rate, rate, rtol=1e-9)
-        ),
-        None,
-    )
+    return tuple(Threshold(t.distance, t.rate, c.kind, c.source, c.people) for t in c.thresholds)
