@@ -39,7 +39,9 @@ LATER = {
     "reid_lab.export.files": "onnx",
     "reid_lab.export.graph": "onnx",
     "reid_lab.export.int8": "onnx",
+    "reid_lab.export.parts": "onnx",
     "reid_lab.export.script": "onnx",
+    "reid_lab.export.tflite": "onnx",
     "reid_lab.export.trace": "onnx",
 }
 ROOT = Path(reid_lab.__file__).parent

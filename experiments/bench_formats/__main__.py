@@ -26,7 +26,7 @@ COLUMNS = (
     *("latency_p50_ms", "latency_p95_ms", "images_per_second", "file_bytes", "process_bytes"),
     *("weight_bytes", "mul_adds", "repeats", "batch", "threads", "device"),
 )
-FOLDERS = {"onnx": "", "openvino": "openvino", "torchscript": "torchscript"}
+FOLDERS = {"onnx": "", **{name: name for name in ("openvino", "torchscript", "tflite")}}
 
 
 def main(*words: str) -> None:

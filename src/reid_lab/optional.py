@@ -11,7 +11,8 @@ from typing import Any
 
 from reid_lab.errors import UserError
 
-DISTRIBUTIONS = {"faiss": "faiss-cpu"}  # distributions whose name is not that of the module
+# distributions whose name is not that of the module
+DISTRIBUTIONS = {"faiss": "faiss-cpu", "ai_edge_litert.interpreter": "ai-edge-litert"}
 
 
 class MissingPackageError(UserError):

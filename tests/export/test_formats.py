@@ -209,11 +209,13 @@ def test_formats_that_are_unknown_or_not_installed_are_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     words = ["--checkpoint", str(folder / "last.ckpt"), "--out", str(tmp_path / "out"), "--to"]
-    assert main([*words, "onnx,tflite"]) == 2
-    message = "unknown format 'tflite'; available: onnx, openvino, torchscript"
+    assert main([*words, "onnx,coreml"]) == 2
+    message = "unknown format 'coreml'; available: onnx, openvino, torchscript, tflite"
     assert message in capsys.readouterr().err
     there = find_spec
-    monkeypatch.setattr(command, "find_spec", lambda n: None if n == "openvino" else there(n))
-    assert main([*words, "onnx,openvino"]) == 1
-    assert "pip install 'reid-lab[openvino]'" in capsys.readouterr().err
+    gone = {"openvino", "litert_torch"}
+    monkeypatch.setattr(command, "find_spec", lambda n: None if n in gone else there(n))
+    for name in ("openvino", "tflite"):
+        assert main([*words, f"onnx,{name}"]) == 1
+        assert f"pip install 'reid-lab[{name}]'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""`reid-lab export`: write a checkpoint as ONNX, OpenVINO and TorchScript."""
+"""`reid-lab export`: write a checkpoint as ONNX, OpenVINO, TorchScript and TFLite."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ examples:
     dataset.root=/data/Market-1501-v15.09.15
   reid-lab export --checkpoint last.ckpt --out exported --to onnx,openvino,torchscript
 """
-FORMATS = ("onnx", "openvino", "torchscript")
+FORMATS = ("onnx", "openvino", "torchscript", "tflite")
 
 
 def add(commands: Subparsers) -> None:
     parser = commands.add_parser(
         "export",
-        help="write a checkpoint as ONNX, OpenVINO and TorchScript",
+        help="write a checkpoint as ONNX, OpenVINO, TorchScript and TFLite",
         description=(
             "Export a checkpoint to ONNX, whole and in stages, and compare it with PyTorch; with "
             "--to also to other formats, which are timed."
@@ -43,7 +43,8 @@ def add(commands: Subparsers) -> None:
         default=(),
         metavar="FORMATS",
         help="formats, separated by commas: onnx (always written), openvino (to OUT/openvino), "
-        "torchscript (to OUT/torchscript); all are timed and compared with PyTorch in OUT/cost.csv",
+        "torchscript (to OUT/torchscript), tflite (to OUT/tflite); all are timed and compared with "
+        "PyTorch in OUT/cost.csv",
     )
     parser.add_argument(
         "--triton",

@@ -49,6 +49,8 @@ from reid_lab.runtime.manifest import (
 from reid_lab.runtime.model import Model
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+# by format, which is also the name of its extra; TorchScript is in torch
+MORE_PACKAGES = {"openvino": ("openvino",), "tflite": ("litert_torch", "ai_edge_litert")}
 
 
 def export(args: Namespace) -> Manifest:
@@ -143,7 +145,12 @@ def write_float32(
     folder: Path, graph: Any, network: Any, plain: Manifest, to: Sequence[str]
 ) -> list[Format]:
     """ONNX in `folder`, the others in a folder each below it."""
-    from reid_lab.export.files import write_onnx, write_openvino, write_torchscript
+    from reid_lab.export.files import (
+        write_onnx,
+        write_openvino,
+        write_tflite,
+        write_torchscript,
+    )
 
     formats = [Format("onnx", folder, write_onnx(folder, graph, network.plans, plain))]
     if "openvino" in to:
@@ -155,6 +162,11 @@ def write_float32(
         with working("trace as TorchScript"):
             manifest = write_torchscript(room, network, network.plans, manifest)
         formats.append(Format("torchscript", room, manifest))
+    if "tflite" in to:
+        room, manifest = folder / "tflite", replace(plain, file_format="tflite")
+        with working("convert to TFLite"):
+            manifest = write_tflite(room, network, network.plans, manifest)
+        formats.append(Format("tflite", room, manifest))
     return formats
 
 
@@ -237,7 +249,7 @@ def check_packages(to: Sequence[str]) -> None:
     """Raises:
     ExportError: a package that exporting takes is not installed.
     """
-    for extra, names in (("export", PACKAGES), ("openvino", ("openvino",))):
+    for extra, names in {"export": PACKAGES, **MORE_PACKAGES}.items():
         missing = [name for name in names if find_spec(name) is None]
         if missing and (extra == "export" or extra in to):
             raise ExportError(
@@ -256,7 +268,7 @@ def check_target(out: Path, overwrite: bool) -> None:
 
 
 def versions(to: Sequence[str]) -> dict[str, str]:
-    more = ["openvino"] * ("openvino" in to)
+    more = [name.replace("_", "-") for key in to for name in MORE_PACKAGES.get(key, ())]
     return {name: version(name) for name in ("reid-lab", "torch", *PACKAGES, *more)}
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import onnx
 
 from reid_lab.export.graph import chain, describe, inputs_of, outputs_of, whole, write
-from reid_lab.export.script import scripted, scripted_stages
-from reid_lab.export.trace import Network, StepNames
+from reid_lab.export.parts import Part, step_parts, whole_part
+from reid_lab.export.script import write_script
+from reid_lab.export.tflite import write_tflite_part
+from reid_lab.export.trace import TRACED, Network, StepNames
 from reid_lab.optional import load
 from reid_lab.runtime.engines import FACTS
 from reid_lab.runtime.manifest import STAGES, SUFFIXES, Manifest, Stage, beside
@@ -65,15 +68,37 @@ def write_torchscript(
     folder: Path, network: Network, plans: Sequence[StepNames], manifest: Manifest
 ) -> Manifest:
     """Write the network as TorchScript: traced, frozen, its norms folded."""
-    parts = list(scripted_stages(network, plans))
+    parts = list(step_parts(network, plans, TRACED))
+    return _written(
+        folder, whole_part(network, plans, TRACED), parts, plans, manifest, write_script
+    )
+
+
+def write_tflite(
+    folder: Path, network: Network, plans: Sequence[StepNames], manifest: Manifest
+) -> Manifest:
+    """Write the network as TFLite, for one image: its graphs have fixed shapes."""
+    parts = list(step_parts(network, plans, 1))
+    write_one = partial(write_tflite_part, network)
+    return _written(folder, whole_part(network, plans, 1), parts, plans, manifest, write_one)
+
+
+def _written(
+    folder: Path,
+    all_of_it: Part,
+    parts: Sequence[Part],
+    plans: Sequence[StepNames],
+    manifest: Manifest,
+    write_part: Callable[[Part, Path, Mapping[str, str]], None],
+) -> Manifest:
+    """Write a file for each part by `write_part`, with its facts and the order of its ends."""
     stages = _stages(plans, manifest, [(part.inputs, part.outputs) for part in parts])
-    files = {manifest.whole: scripted(network, plans)}
+    files = {manifest.whole: all_of_it}
     files |= dict(zip((stage.file for stage in stages), parts, strict=True))
     (folder / STAGES).mkdir(parents=True)
     for file, part in files.items():
-        facts = facts_of(manifest)
-        facts |= {"inputs": json.dumps(part.inputs), "outputs": json.dumps(part.outputs)}
-        part.save(folder / file, {FACTS: json.dumps(facts)})
+        ends = {"inputs": json.dumps(part.inputs), "outputs": json.dumps(part.outputs)}
+        write_part(part, folder / file, facts_of(manifest) | ends)
     return _completed(folder, manifest, stages)
 
 

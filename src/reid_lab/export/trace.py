@@ -162,7 +162,7 @@ def trace(method: ReidModule, image: tuple[int, int]) -> tuple[onnx.ModelProto, 
     with torch.no_grad():
         network.plans = network.plan(pixels)
         try:
-            with _quiet():
+            with quiet():
                 graph = _graph(network, pixels)
         except ExportError:
             raise
@@ -190,7 +190,7 @@ def _graph(network: Network, pixels: Tensor) -> onnx.ModelProto:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without what torch and onnxscript print about their own progress."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

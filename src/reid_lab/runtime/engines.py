@@ -1,9 +1,10 @@
-"""One file of an export, opened by what runs it: onnxruntime, OpenVINO or TorchScript."""
+"""One file of an export, opened by what runs it: onnxruntime, OpenVINO, TorchScript or LiteRT."""
 
 from __future__ import annotations
 
 import ctypes
 import json
+import os
 import sys
 import threading
 import warnings
@@ -11,13 +12,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
+from zipfile import ZipFile
 
 import numpy as np
 
+from reid_lab.files.strict_json import MOST_BYTES
 from reid_lab.optional import load
 from reid_lab.runtime.manifest import FileFormat
 
 FACTS = "reid_lab"  # where a file keeps the manifest's facts, beside those of its writer
+FACTS_FILE = "reid_lab.json"  # of the ZIP archive at the end of a `.tflite` file
 
 
 class Engine(Protocol):
@@ -144,6 +148,44 @@ class TorchscriptEngine:
         return [found[name].numpy() for name in names]
 
 
+class TfliteEngine:
+    """A `.tflite` file in LiteRT on the CPU, one image after the other.
+
+    A graph in TFLite has fixed shapes, those of one image: LiteRT does not resize it where a
+    reshape has them, too.
+
+    Args:
+        threads: 0 takes all cores.
+    """
+
+    def __init__(self, path: Path, threads: int, _: Sequence[str]) -> None:
+        litert = load("ai_edge_litert.interpreter", path.name)
+        with ZipFile(path) as archive:
+            if archive.getinfo(FACTS_FILE).file_size > MOST_BYTES:
+                raise ValueError(f"{FACTS_FILE} has more than {MOST_BYTES} bytes")
+            self.facts: Mapping[str, str] = json.loads(archive.read(FACTS_FILE))
+        inputs, outputs = (json.loads(self.facts[k]) for k in ("inputs", "outputs"))
+        # litert-torch's names
+        self._inputs = {name: f"args_{i}" for i, name in enumerate(inputs)}
+        self._outputs = {name: f"output_{i}" for i, name in enumerate(outputs)}
+        network = litert.Interpreter(str(path), num_threads=threads or os.cpu_count())
+        self._run = network.get_signature_runner()
+        there = self._run.get_input_details()
+        self.shapes: Mapping[str, Sequence[Any]] = {
+            name: there[own]["shape"].tolist() for name, own in self._inputs.items()
+        }
+        self._one = threading.Lock()  # an interpreter runs one image at a time
+
+    def run(self, names: Sequence[str], given: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        images = range(len(next(iter(given.values()))))
+        with self._one:
+            found = [
+                self._run(**{own: given[name][i : i + 1] for name, own in self._inputs.items()})
+                for i in images
+            ]
+        return [np.concatenate([rows[self._outputs[name]] for rows in found]) for name in names]
+
+
 def _length(axis: Any) -> Any:
     return axis.get_length() if axis.is_static else str(axis)
 
@@ -152,4 +194,5 @@ ENGINES: dict[FileFormat, Callable[[Path, int, Sequence[str]], Engine]] = {
     "onnx": OnnxEngine,
     "openvino": OpenvinoEngine,
     "torchscript": TorchscriptEngine,
+    "tflite": TfliteEngine,
 }

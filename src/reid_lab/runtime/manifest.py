@@ -16,8 +16,13 @@ from reid_lab.files.tables import write_json
 from reid_lab.types import Side
 
 MANIFEST, STAGES, INT8 = "manifest.json", "stages", "int8"
-FileFormat = Literal["onnx", "openvino", "torchscript"]
-SUFFIXES: dict[FileFormat, str] = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt"}
+FileFormat = Literal["onnx", "openvino", "torchscript", "tflite"]
+SUFFIXES: dict[FileFormat, str] = {
+    "onnx": ".onnx",
+    "openvino": ".xml",
+    "torchscript": ".pt",
+    "tflite": ".tflite",
+}
 DATA = ".data"  # behind the name of an ONNX file whose weights lie beside it
 FORMAT = 1
 PIXELS = "pixels"  # the name of the network's input
@@ -51,7 +56,7 @@ class Stage:
     # in the export's folder, as `reid_lab.export` names it; `$` would match before a line's end
     file: Annotated[
         str,
-        Field(max_length=300, pattern=rf"\A{STAGES}/\d+_[A-Za-z0-9._-]+\.(onnx|xml|pt)\z"),
+        Field(max_length=300, pattern=rf"\A{STAGES}/\d+_[A-Za-z0-9._-]+\.(onnx|xml|pt|tflite)\z"),
     ]
     inputs: Annotated[tuple[Name, ...], Field(min_length=1)]
     outputs: Annotated[tuple[Name, ...], Field(min_length=1)]
