@@ -161,6 +161,24 @@ def test_a_good_checkpoint_loads(tmp_path: Path, state: dict[str, Any]) -> None:
     assert isinstance(model, DaRe) and image == (64, 32) and not model.training
 
 
+def test_a_checkpoint_that_sees_the_centre(tmp_path: Path, state: dict[str, Any]) -> None:
+    model, image, _ = open_model(write(tmp_path / "a.ckpt", state, kept={"enlarge": 1.125}))
+    assert image == model.image == (72, 36) and model.crop == (64, 32)
+    images = torch.randn(2, 3, 72, 36)
+    centre = images[:, :, 4:68, 2:34]
+    seen, wanted = dict(model.exits(images)), dict(model.exits(centre))
+    assert all(torch.equal(seen[name], rows) for name, rows in wanted.items())
+
+
+@pytest.mark.parametrize("enlarge", [0.9, 5, float("nan"), "1", True, None, [1]])
+def test_a_scale_that_no_training_has(
+    tmp_path: Path, state: dict[str, Any], enlarge: object
+) -> None:
+    path = write(tmp_path / "a.ckpt", state, kept={"enlarge": enlarge})
+    with pytest.raises(UserError, match="enlarge=.*allowed: 1 to 4"):
+        open_model(path)
+
+
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(("target", "arguments"), HOSTILE, ids=lambda v: str(v)[:30])
 def test_a_checkpoint_names_allowed_classes_only(

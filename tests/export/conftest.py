@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -16,6 +18,7 @@ from reid_lab.checkpoint import load_model, open_model
 from reid_lab.export.command import write_export
 from reid_lab.model import ReidModule
 from reid_lab.results.card import ModelCard
+from reid_lab.runtime import Model
 from tests.commands import arguments
 from tests.commands import export as main
 from tests.methods import (
@@ -30,6 +33,12 @@ from tests.methods import (
     shortened,
 )
 
+BLOCKED = """
+import sys
+for name in ("torch", "pytorch_lightning", "hydra", "faiss"):
+    sys.modules[name] = None
+from reid_lab.cli.main import main
+"""
 CARD = ModelCard(data="mini", recipe="a test")
 Exported = Callable[[str], Path]
 # hand-crafted features, whose operations ONNX does not have
@@ -114,3 +123,19 @@ def dare(exported: Exported) -> Path:
 
 def noise(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, *SIZE, 3), np.uint8)
+
+
+def check_without_torch(export: Path, format: str, place: Path) -> None:
+    """A process that cannot import torch gives the ONNX export's embeddings."""
+    np.save(place / "pixels.npy", noise(2))
+    code = f"""{BLOCKED}
+import numpy as np
+from reid_lab.runtime import Model
+rows = Model({str(export / format)!r}, 1).embed(np.load("pixels.npy"))
+np.save("rows.npy", rows["fusion"])
+"""
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=place, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    wanted = Model(export).embed(noise(2))["fusion"]
+    np.testing.assert_allclose(np.load(place / "rows.npy"), wanted, atol=1e-5)

@@ -19,6 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
+from reid_lab.budget.anytime import AnytimeModel
 from reid_lab.budget.mul_adds import count_exits
 from reid_lab.budget.stream import planned_rule
 from reid_lab.checkpoint import fingerprint, fingerprint_of, load_model
@@ -26,6 +27,7 @@ from reid_lab.dataset.images import resize as torch_resize
 from reid_lab.dataset.transforms import normalise
 from reid_lab.errors import UserError
 from reid_lab.export import command
+from reid_lab.export.files import write_torchscript
 from reid_lab.export.int8 import quantised
 from reid_lab.export.measure import check_accuracies, check_differences, differences
 from reid_lab.export.trace import trace
@@ -43,7 +45,15 @@ from tests.commands import export as main
 from tests.commands import gallery as gallery_main
 from tests.commands import runtime as runtime_main
 from tests.conftest import write_jpegs
-from tests.export.conftest import CARD, EXPORTED, REFUSED, Exported, network_of, noise
+from tests.export.conftest import (
+    BLOCKED,
+    CARD,
+    EXPORTED,
+    REFUSED,
+    Exported,
+    network_of,
+    noise,
+)
 from tests.methods import SIZE, method, save
 
 pytestmark = pytest.mark.system
@@ -101,7 +111,15 @@ def test_an_export_sees_the_centre(tmp_path: Path) -> None:
     centre = pixels[:, top : top + SIZE[0], left : left + SIZE[1]]
     with torch.inference_mode():
         wanted = network(normalise(torch.from_numpy(centre).permute(0, 3, 1, 2)))
+    _, traced = trace(network, (height, width))
+    plain = replace(exported.manifest, file_format="torchscript", stages=(), crc32={})
+    write_torchscript(tmp_path / "script", traced, traced.plans, plain)
+    script = Model(tmp_path / "script").embed(pixels)
+    assert script.keys() == wanted.keys()
+    stopping = AnytimeModel(network).embed(normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2)))
+    torch.testing.assert_close(stopping.embeddings, wanted[stopping.exit])
     for name, rows in exported.embed(pixels).items():
+        np.testing.assert_allclose(script[name], rows, atol=2e-5 * float(rows.max()), rtol=0)
         np.testing.assert_allclose(rows, wanted[name], atol=2e-5 * float(rows.max()), rtol=0)
         whole = exported.manifest.exit(name).mul_adds
         assert whole == count_exits(network, *SIZE)[name]
@@ -348,14 +366,6 @@ def test_files_of_two_exports_are_refused(exported: Exported, tmp_path: Path) ->
             model.embed_until(pixels, "fusion")
     with pytest.raises(ExportError, match="available: stage1, stage2"):
         model.embed_until(noise(1), "nowhere")
-
-
-BLOCKED = """
-import sys
-for name in ("torch", "pytorch_lightning", "hydra", "faiss"):
-    sys.modules[name] = None
-from reid_lab.cli.main import main
-"""
 
 
 def test_the_runtime_needs_no_torch(dare: Path, tmp_path: Path) -> None:

@@ -6,8 +6,6 @@ import gc
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,8 +23,8 @@ from reid_lab.model import ReidModule
 from reid_lab.results.rows import COST
 from reid_lab.runtime import ExportError, Manifest, Model
 from tests.commands import export as main
-from tests.export.conftest import EXPORTED, Exported, network_of, noise
-from tests.export.test_export import BLOCKED, cut, one_bit
+from tests.export.conftest import EXPORTED, Exported, check_without_torch, network_of, noise
+from tests.export.test_export import cut, one_bit
 from tests.methods import SIZE, method, save
 
 pytest.importorskip("openvino")
@@ -162,18 +160,7 @@ def test_each_format_is_a_point_of_the_frontier(folder: Path) -> None:
 
 
 def test_openvino_needs_no_torch(folder: Path, tmp_path: Path) -> None:
-    np.save(tmp_path / "pixels.npy", noise(2))
-    code = f"""{BLOCKED}
-import numpy as np
-from reid_lab.runtime import Model
-rows = Model({str(folder / "out" / "openvino")!r}, 1).embed(np.load("pixels.npy"))
-np.save("rows.npy", rows["fusion"])
-"""
-    words = [sys.executable, "-c", code]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    wanted = Model(folder / "out").embed(noise(2))["fusion"]
-    np.testing.assert_allclose(np.load(tmp_path / "rows.npy"), wanted, atol=1e-5)
+    check_without_torch(folder / "out", "openvino", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +19,8 @@ from reid_lab.results.rows import COST
 from reid_lab.runtime import ExportError, Manifest, Model
 from reid_lab.runtime.engines import TfliteEngine
 from tests.commands import export as main
-from tests.export.conftest import noise
-from tests.export.test_export import BLOCKED, cut, one_bit
+from tests.export.conftest import check_without_torch, noise
+from tests.export.test_export import cut, one_bit
 from tests.methods import method, save
 
 pytestmark = pytest.mark.system
@@ -73,18 +72,7 @@ def test_it_is_compared_and_timed(folder: Path) -> None:
 
 
 def test_it_needs_no_torch(folder: Path, tmp_path: Path) -> None:
-    np.save(tmp_path / "pixels.npy", noise(2))
-    code = f"""{BLOCKED}
-import numpy as np
-from reid_lab.runtime import Model
-rows = Model({str(folder / "out" / "tflite")!r}, 1).embed(np.load("pixels.npy"))
-np.save("rows.npy", rows["fusion"])
-"""
-    words = [sys.executable, "-c", code]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    wanted = Model(folder / "out").embed(noise(2))["fusion"]
-    np.testing.assert_allclose(np.load(tmp_path / "rows.npy"), wanted, atol=1e-5)
+    check_without_torch(folder / "out", "tflite", tmp_path)
 
 
 def test_damaged_files_are_not_run(folder: Path) -> None:

@@ -118,6 +118,7 @@ class AnytimeModel:
             ValueError: a budget without `measured` costs.
         """
         start = now = time.perf_counter()
+        images = self._steps.module.cropped(images)
         costs: Mapping[str, float] = self._mul_adds(images) if math.isfinite(mul_adds) else {}
         prices: Mapping[str, float] = {}
         if math.isfinite(budget):

@@ -121,7 +121,7 @@ class BudgetedStream:
             images: normalised, on the network's device.
             query: its `camids` decide what is hidden; its `pids` are read by `oracle` only.
         """
-        state: State = (images,)
+        state: State = (self._steps.module.cropped(images),)
 
         def advance(s: int, remaining: Indices, kept: Indices) -> Tensor:
             nonlocal state
@@ -178,6 +178,7 @@ class BudgetedStream:
         for images, query in batches:
             noise, within = self._draws.take(len(query))
             numbers = np.arange(count, count + len(query))
+            images = self._steps.module.cropped(images)
             waiting[0] = _joined(waiting[0], _Part((images,), query, numbers, noise, within))
             count += len(query)
             while (s := _last_with(waiting, full)) is not None:

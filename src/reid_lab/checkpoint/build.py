@@ -82,7 +82,7 @@ def revive(state: Mapping[str, Any], checkpoint: Path | str) -> ReidModule:
     if "image" in state["hyper_parameters"]:
         height, width = state["hyper_parameters"]["image"]
         model.image = height, width
-        model.crop_of(float(state["hyper_parameters"].get("enlarge", 1)))
+        model.see_centre(float(state["hyper_parameters"].get("enlarge", 1)))
     return model.eval()
 
 

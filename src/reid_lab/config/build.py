@@ -234,8 +234,12 @@ def use_trained_view(cfg: DictConfig, state: Mapping[str, Any], given: Sequence[
     transforms, key = cfg.dataset.transforms, "dataset.transforms.view"
     if enlarge is None or (transforms.view, transforms.enlarge) == ("centre", enlarge):
         return None
-    if any(override.lstrip("+").partition("=")[0] == key for override in given):
-        return f"tested with {key}={transforms.view}, as given on the command line"
+    keys = {override.lstrip("+").partition("=")[0] for override in given}
+    if keys & {"dataset.transforms", key, "dataset.transforms.enlarge"}:
+        return (
+            f"tested with {key}={transforms.view} enlarge={transforms.enlarge:g}, as given on the "
+            f"command line; trained with view=centre enlarge={enlarge:g}"
+        )
     transforms.view, transforms.enlarge = "centre", enlarge
     return f"tested on the centre of images enlarged by {enlarge:g}, as the checkpoint was trained"
 

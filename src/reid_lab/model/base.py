@@ -76,7 +76,7 @@ class ReidModule(pl.LightningModule, ABC):
             images along its first axis, so that part of a batch can be continued by itself.
         """
 
-    def crop_of(self, enlarge: float) -> None:
+    def see_centre(self, enlarge: float) -> None:
         """See the centre of images that are enlarged: `image` becomes the `crop`."""
         if enlarge > 1 and self.image is not None:
             self.crop, self.enlarge = self.image, enlarge
@@ -84,10 +84,10 @@ class ReidModule(pl.LightningModule, ABC):
 
     def cropped(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) of size `image` -> their centre (N, 3, h, w); others as they are."""
-        given = images.shape[2], images.shape[3]
-        if self.crop is None or given != self.image:
+        whole = tuple(images.shape[2:]) == self.image
+        if self.crop is None or self.image is None or not whole:
             return images
-        (height, width), (top, left) = self.crop, centre_of(given, self.crop)
+        (height, width), (top, left) = self.crop, centre_of(self.image, self.crop)
         return images[:, :, top : top + height, left : left + width]
 
     def prepared(self, pixels: Tensor) -> Tensor:
@@ -96,6 +96,8 @@ class ReidModule(pl.LightningModule, ABC):
 
     def exits(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Images (N, 3, H, W) -> (name, embeddings (N, D)), one after the other.
+
+        Of images of size `image`, the centre `crop` is seen.
 
         Lazy: what an exit does not need is not computed before the next exit is requested.
 
@@ -107,7 +109,7 @@ class ReidModule(pl.LightningModule, ABC):
                 f"{type(self).__name__} has no exits: set exit_names, a tuple of names, in the "
                 "class or in its constructor"
             )
-        state: State = (images,)
+        state: State = (self.cropped(images),)
         for name in self.exit_names:
             result = self.step(name, state)
             self._check_step(name, result)

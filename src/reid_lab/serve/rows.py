@@ -61,10 +61,10 @@ def numbered(
     camids: Sequence[str],
     exits: Mapping[str, np.ndarray],
 ) -> Rows:
-    names, people = _numbers((), pids)
-    views, cameras = _numbers((), camids)
+    all_pids, people = _numbers((), pids)
+    all_camids, cameras = _numbers((), camids)
     squared = {name: np.square(rows).sum(1) for name, rows in exits.items()}
-    return Rows(np.array(ids, np.int64), people, names, cameras, views, exits, squared)
+    return Rows(np.array(ids, np.int64), people, all_pids, cameras, all_camids, exits, squared)
 
 
 def extended(
@@ -75,14 +75,14 @@ def extended(
     exits: Mapping[str, np.ndarray],
 ) -> Rows:
     """`old` with rows behind. The arrays double when they are full: adding costs O(1) a row."""
-    names, people = _numbers(old.pids, pids)
-    views, cameras = _numbers(old.camids, camids)
+    all_pids, people = _numbers(old.pids, pids)
+    all_camids, cameras = _numbers(old.camids, camids)
     return Rows(
         _appended(old.ids, np.array(ids, np.int64)),
         _appended(old.people, people),
-        names,
+        all_pids,
         _appended(old.cameras, cameras),
-        views,
+        all_camids,
         {name: _appended(old.exits[name], rows) for name, rows in exits.items()},
         {name: _appended(old.squared[name], np.square(r).sum(1)) for name, r in exits.items()},
     )
