@@ -276,6 +276,9 @@ def test_an_anytime_model_stops_at_a_budget(tmp_path: Path) -> None:
     class Network(torch.nn.Module):
         exit_names = tuple(MUL_ADDS)
 
+        def cropped(self, images: Tensor) -> Tensor:
+            return images
+
         def step(self, exit: str, state: Any) -> Any:
             return state, state[0].flatten(1)
 
