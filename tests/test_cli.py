@@ -165,6 +165,7 @@ def test_killed_and_resumed_it_ends_as_if_nothing_had_happened(
         ("backbone=smal", "did you mean backbone=small?", 1),
         ("model.lrr=1", "did you mean model.lr=1?", 1),
         ("lr=1", "did you mean model.lr=1?", 1),
+        ("-m +experiment=demo seed=0,1 model.iteratoins=5", "mean model.iterations=5?", 1),
         ("trainer.gradient_clip_val=1", "add it with a plus: +trainer.gradient_clip_val=1", 1),
         ("trainer=null trainer.devices=1", "leave out trainer.devices=... or trainer=null", 1),
         ("ckpt_path=a/epoch=1.ckpt", """'ckpt_path="a/epoch=1.ckpt"'""", 1),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -45,6 +47,12 @@ def test_held_out_people_are_ranked(composed: Compose) -> None:
     assert list(found.rankings) == ["stage1", "stage2", "stage3", "stage4"]
     counts = [*found.mul_adds.values()]
     assert counts == sorted(counts) and counts[0] > 0
+    larger = replace(data.transforms, enlarge=2, view="centre")
+    data.transforms = replace(larger, enlarge=1)
+    same = suggest.evaluate_stages(SmallResNet(4).eval(), data, torch.device("cpu"))
+    data.transforms = larger  # the network sees a crop
+    found = suggest.evaluate_stages(SmallResNet(4).eval(), data, torch.device("cpu"))
+    assert found.mul_adds == same.mul_adds
 
 
 def test_a_trained_network_needs_people_whom_it_has_not_seen(composed: Compose) -> None:

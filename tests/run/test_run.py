@@ -399,8 +399,20 @@ def test_the_centre_is_tested_as_it_was_trained(composed: Compose) -> None:
     summary = json.loads((Path(again.run_dir) / "results/summary.json").read_text())
     assert "the centre of images enlarged by 1.25" in summary["notes"][-1]
     asked = composed(*few, "task=test", f"ckpt_path={path}", run="c")
+    asked.dataset.transforms.view = "whole"
     note = use_trained_view(asked, read_checkpoint(path), ["dataset.transforms.view=whole"])
     assert note and asked.dataset.transforms.view == "whole"
+
+    older = composed(*few, "task=test", f"ckpt_path={path}", run="d")
+    state = read_checkpoint(path)
+    del state["hyper_parameters"]["enlarge"]  # trained with view=whole, or before there was a view
+    note = use_trained_view(older, state, [])
+    assert note and "whole image, as the checkpoint was trained" in note
+    assert older.dataset.transforms.view == "whole"
+    asked.dataset.transforms.view = "centre"
+    note = use_trained_view(asked, state, ["dataset.transforms.view=centre"])
+    assert note and "trained with view=whole" in note
+    assert asked.dataset.transforms.view == "centre"
 
     data, model = build_data(again), load_model(path)
     data.setup("test")

@@ -226,22 +226,31 @@ def use_trained_size(cfg: DictConfig, state: Mapping[str, Any], given: Sequence[
 
 
 def use_trained_view(cfg: DictConfig, state: Mapping[str, Any], given: Sequence[str]) -> str | None:
-    """Set the config's view of a test image to that of a checkpoint that sees the centre.
+    """Set the config's view of a test image to that of a checkpoint that is going to be tested.
 
     Args and returns: as `use_trained_size`.
     """
-    enlarge = state["hyper_parameters"].get("enlarge")
-    transforms, key = cfg.dataset.transforms, "dataset.transforms.view"
-    if enlarge is None or (transforms.view, transforms.enlarge) == ("centre", enlarge):
+    kept, transforms = state["hyper_parameters"], cfg.dataset.transforms
+    trained: dict[str, Any] = {"view": "whole"}
+    if "enlarge" in kept:
+        trained = {"view": "centre", "enlarge": kept["enlarge"]}
+    elif "image" not in kept or transforms.enlarge == 1 or transforms.views > 1:
+        return None  # not known, the same, or not looked at
+    here = {key: transforms[key] for key in trained}
+    if here == trained:
         return None
     keys = {override.lstrip("+").partition("=")[0] for override in given}
-    if keys & {"dataset.transforms", key, "dataset.transforms.enlarge"}:
-        return (
-            f"tested with {key}={transforms.view} enlarge={transforms.enlarge:g}, as given on the "
-            f"command line; trained with view=centre enlarge={enlarge:g}"
-        )
-    transforms.view, transforms.enlarge = "centre", enlarge
-    return f"tested on the centre of images enlarged by {enlarge:g}, as the checkpoint was trained"
+    if keys & {"dataset.transforms", *(f"dataset.transforms.{key}" for key in ("view", "enlarge"))}:
+        tested, before = (" ".join(f"{k}={v}" for k, v in part.items()) for part in (here, trained))
+        return f"tested with {tested}, as given on the command line; trained with {before}"
+    transforms.update(trained)
+    if "enlarge" in kept:
+        seen = f"the centre of images enlarged by {kept['enlarge']:g}"
+        return f"tested on {seen}, as the checkpoint was trained"
+    return (
+        "tested on the whole image, as the checkpoint was trained; dataset.transforms.view=centre "
+        "tests at the scale of the training images"
+    )
 
 
 def use_trained_network(cfg: DictConfig, state: Mapping[str, Any], given: Sequence[str]) -> str:

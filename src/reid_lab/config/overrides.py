@@ -179,12 +179,24 @@ def _unknown_choice(group: str, choice: str) -> str:
 
 def _others(key: str, words: Sequence[str]) -> DictConfig:
     """What the other overrides make; the bare config where they are wrong, too."""
-    others = [word for word in words if word.split("=")[0] != key]
+    singles = filter(None, map(_single, words))
+    others = [word for word in singles if word.split("=")[0] != key]
     wide = [word for word in others if "." not in word.split("=")[0]]  # groups, experiments
     for chosen in (others, wide, []):
         with suppress(Exception), initialize_config_dir(str(conf_dir()), version_base="1.3"):
             return compose("config", overrides=chosen)
     return OmegaConf.create({})
+
+
+def _single(word: str) -> str:
+    """The override of a sweep's first run; empty for an option, or what cannot be read."""
+    try:
+        (override,) = OverridesParser.create().parse_overrides([word])
+    except HydraException:
+        return ""
+    if not override.is_sweep_override():
+        return word
+    return f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
 
 
 def _parameters(node: DictConfig) -> dict[str, object]:

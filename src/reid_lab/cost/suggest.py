@@ -185,7 +185,7 @@ def _features(
 
 def _mul_adds(backbone: Backbone, data: ReidDataModule, device: torch.device) -> dict[str, int]:
     """Cumulative, of one image."""
-    height, width = data.transforms.test_size
+    height, width = data.transforms.height, data.transforms.width
     counts = {}
     with FlopCounterMode(display=False) as counter:
         for name, _ in stage_features(backbone, torch.zeros(1, 3, height, width, device=device)):
@@ -202,7 +202,7 @@ def _profile(
 ) -> list[ProfileRow]:
     """The stages of one query at a time, by the same passes as a network's exits."""
     exits = evaluation.embeddings.exits
-    size = data.transforms.test_size
+    size = (data.transforms.height, data.transforms.width)
     subject = Subject(
         "exit",
         lambda images: stage_features(backbone, images),

@@ -35,9 +35,9 @@ class Transforms:
         flip: probability of a horizontal flip.
         erase: probability of random erasing (Zhong et al., AAAI 2020, with their ranges); the area
             is filled with the mean colour.
-        view: of a test image. `whole`: all of it; `centre`: the centre of the enlarged image, at
-            the scale of the training images (Touvron et al., NeurIPS 2019, on what the difference
-            costs), with the same Mul-Adds.
+        view: of a test image. `centre`: the centre of the enlarged image, at the scale of the
+            training images (Touvron et al., NeurIPS 2019, on what another scale costs); `whole`:
+            all of it. The Mul-Adds are the same.
         views: of a test image. 1: `view`; 10: five crops of the enlarged image and their flips,
             whose embeddings are averaged.
         patch: probability of pasting a patch of another training image (OSNet).
@@ -49,7 +49,7 @@ class Transforms:
     enlarge: Annotated[float, Ge(1), Le(4)] = 1.125  # below 1 the crop would not fit
     flip: Fraction = 0.5
     erase: Fraction = 0.5
-    view: Literal["whole", "centre"] = "whole"
+    view: Literal["centre", "whole"] = "centre"
     views: Literal[1, 10] = 1
     patch: Fraction = 0
     brightness: Jitter = 0
