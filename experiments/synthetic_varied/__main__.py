@@ -2,9 +2,10 @@
 
 python -m experiments.synthetic_varied
 
-reads `results.csv`, whose runs are called METHOD_SET, and writes `agreement.csv`: for each
-synthetic set and measure, Spearman's rank correlation with CUHK03 over the exits of all methods,
-and without those of `CHANCE`.
+reads `results.csv`, whose runs are called METHOD_SET, and `centre.csv`, the networks among them
+tested again with `dataset.transforms.view=centre`. Writes `agreement.csv`: for each view, synthetic
+set and measure, Spearman's rank correlation with CUHK03 over the exits of all methods, and without
+those of `CHANCE`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,13 @@ CHANCE = {("scratch", f"stage{stage}") for stage in (1, 2, 3, 4)}
 
 
 def main() -> None:
-    write(HERE / "agreement.csv", agreement(read(HERE / "results.csv")))
+    whole, networks = read(HERE / "results.csv"), read(HERE / "centre.csv")
+    again = {row["run"] for row in networks}
+    sets = {run.rpartition("_")[2] for run in again}
+    kept = [r for r in whole if r["run"].rpartition("_")[2] in sets and r["run"] not in again]
+    views = {"whole": whole, "centre": [*kept, *networks]}
+    rows = [{"view": view} | row for view, part in views.items() for row in agreement(part)]
+    write(HERE / "agreement.csv", rows)
 
 
 def agreement(rows: Rows) -> Rows:
