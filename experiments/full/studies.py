@@ -51,6 +51,9 @@ SHORT = ("model.iterations=41500", "model.milestones=[100,170,176]")
 CROPS = ("dataset.transforms.enlarge=1.125", "dataset.transforms.flip=0.5")
 SCRATCH = "backbone.weights=null"
 MOBILE = "backbone=mobilenetv2"
+WHOLE = "dataset.transforms.view=whole"
+# 120 epochs of 7,365 // 64
+BOT = (CUHK03, MOBILE, "model.epoch=115", "model.iterations=13800")
 STUDIES = (
     Study("han_small", "han_cuhk03", published="40.9 / 40.0"),
     Study("han_medium", "han_cuhk03", ("model.size=medium",), published="42.8 / 42.0"),
@@ -59,12 +62,9 @@ STUDIES = (
     Study("han_medium_180", "han_cuhk03", ("model.size=medium", *SHORT), (0,)),
     Study("han_large_180", "han_cuhk03", ("model.size=large", *SHORT), (0,)),
     Study("han_large_180_crops", "han_cuhk03", ("model.size=large", *SHORT, *CROPS), (0,)),
-    Study(
-        "bot_mobilenetv2",
-        "bot_market",
-        (CUHK03, MOBILE, "model.epoch=115", "model.iterations=13800"),  # 120 epochs of 7,365 // 64
-        weights="backbone.weights",
-    ),
+    # the seed that has run was tested with the whole image
+    Study("bot_mobilenetv2", "bot_market", (*BOT, WHOLE), (0,), weights="backbone.weights"),
+    Study("bot_mobilenetv2_centre", "bot_market", BOT, weights="backbone.weights"),
     Study(
         "dare_mobilenetv2",
         "dare_cuhk03",
