@@ -12,7 +12,8 @@ from annotated_types import Ge, Gt, Interval, Len
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from reid_lab.config.check import ABSENT, ConfigError, Problem, check_config
+from reid_lab.config.check import ConfigError, check_config
+from reid_lab.files.words import ABSENT, Problem
 
 HERE = __name__
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from reid_lab.serve.admission import Admission
-from reid_lab.serve.app import Service
 from reid_lab.serve.command import listening_at, serve
 from reid_lab.serve.guard import Limits
 from reid_lab.serve.metrics import Metrics
 from reid_lab.serve.people import People
 from reid_lab.serve.scheduler import Scheduler, Target
+from reid_lab.serve.service import Service
 from tests.serve.network import Colours
 
 if __name__ == "__main__":

@@ -193,9 +193,12 @@ def test_whose_threshold_is_used(tmp_path: Path) -> None:
     assert chosen() == ("x, held out", "searches", 9)  # 60 images show no rate of 1%
     assert chosen(0.2) == (KNOWN, "searches", 20)
     assert chosen(exit="early") == (KNOWN, "searches", 20)  # coarse: there is no other
-    people.thresholds.take("late", own)
-    assert chosen() == (OWN, "searches", 9) and people.threshold("late", 0.01).distance == 1.5  # type: ignore[union-attr]
-    assert chosen(pairs=True) == (OWN, "pairs", 9)
+    people.thresholds.take("late", own, "g/late")
+    assert (
+        chosen() == ("gallery g/late", "searches", 9)
+        and people.threshold("late", 0.01).distance == 1.5
+    )  # type: ignore[union-attr]
+    assert chosen(pairs=True) == ("gallery g/late", "pairs", 9)
     fill(people)
     fill(people)  # 180 images: thrice those of the calibration
     assert chosen() == (KNOWN, "searches", 20)

@@ -28,9 +28,10 @@ from pydantic import (
 from reid_lab.config import annotations as ann
 from reid_lab.config import nodes
 from reid_lab.errors import UserError
+from reid_lab.files import words
+from reid_lab.files.words import ABSENT, Problem
 
 Path = tuple[Any, ...]  # keys and indices, from the top of a config
-ABSENT = "(absent)"
 _Tuple: Any = tuple  # of types that are known at runtime
 HYDRA_KEYS: dict[str, Any] = {
     "_target_": str,
@@ -39,26 +40,6 @@ HYDRA_KEYS: dict[str, Any] = {
     "_recursive_": bool,
     "_convert_": Literal["none", "partial", "object", "all"],
 }
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One error of a config.
-
-    `key` is dotted as on the command line, `given` the value there (`ABSENT` if there is none),
-    `allowed` describes the values that it takes, and `fix` what to do.
-    """
-
-    key: str
-    given: object
-    allowed: str
-    fix: str
-
-    def __str__(self) -> str:
-        given = ann.show(self.given)
-        given = given if len(given) <= 200 else given[:197] + "..."
-        lines = {"given": given, "allowed": self.allowed, "fix": self.fix}
-        return "\n".join([self.key, *(f"  {name:<8} {text}" for name, text in lines.items())])
 
 
 class ConfigError(UserError):
@@ -191,7 +172,7 @@ class _Check:
                 self.unknown(path, node, name, call)
             elif found["type"] == "missing" and not keys:
                 if complete:
-                    allowed = ann.describe(call.hints[name])
+                    allowed = words.describe(call.hints[name])
                     self.report((*path, name), ABSENT, allowed, "add it: +{key}=...")
             elif any(other[: len(keys)] == keys != other for other, _ in places):
                 continue  # an element of it is reported
@@ -201,8 +182,8 @@ class _Check:
     def unknown(self, path: Path, node: DictConfig, name: str, call: Call) -> None:
         given = OmegaConf.to_container(node, resolve=False)[name]  # type: ignore
         valid = [key for key in call.hints if key not in HYDRA_KEYS]
-        allowed = "one of the keys: " + ", ".join(valid) if valid else "no key at all"
-        self.report((*path, name), given, allowed, nodes.nearest(name, call.hints, "remove it"))
+        fix = words.nearest(name, call.hints, "remove it")
+        self.report((*path, name), given, words.among("key", valid), fix)
 
     def misfit(
         self, used: Path, keys: Path, given: Any, values: dict[str, Any], call: Call
@@ -210,7 +191,7 @@ class _Check:
         """A value that its annotation refuses, reported where it is written."""
         hint, value = call.hints[keys[0]], values[keys[0]]
         for key in keys[1:]:
-            hint, value = ann.element(hint, value, key), value[key]
+            hint, value = words.element(hint, value, key), value[key]
         home = nodes.home(self.raw, used)
         purpose = "" if home == [*map(str, used)] else f" (for {'.'.join(map(str, used))})"
         if type(given) is nodes.Built:
@@ -220,9 +201,9 @@ class _Check:
         else:
             whole = len(keys) == 1 and home[-1] != "_target_"
             default = call.defaults.get(keys[0]) if whole else None
-            allowed = ann.describe(hint)
+            allowed = words.describe(hint)
             fix = _advice(".".join(home), given, hint, default)
-        if ann.not_finite(given):
+        if words.not_finite(given):
             allowed = allowed.replace("number", "finite number", 1)
         self.report(home, given, allowed + purpose, fix)
 
@@ -307,15 +288,15 @@ def _advice(name: str, given: object, hint: Any, default: object) -> str:
         with suppress(yaml.YAMLError):
             bare = yaml.safe_load(given)
             if not isinstance(bare, str) and ann.accepts(hint, bare):
-                return f"without quotes: {name}={ann.show(bare)}"
-        values = [v for v in ann.choices(hint) if isinstance(v, str)]
+                return f"without quotes: {name}={words.show(bare)}"
+        values = [v for v in words.choices(hint) if isinstance(v, str)]
         close = difflib.get_close_matches(given, values, n=1)
         if close:
             return f"did you mean {name}={close[0]}?"
-    numbers = {int, float} & {*ann.options(hint)}
+    numbers = {int, float} & {*words.options(hint)}
     text = isinstance(given, bool | int | float) and not numbers
-    if text and ann.accepts(hint, ann.show(given)):
-        return f"quote it, and the whole for the shell: '{name}=\"{ann.show(given)}\"'"
+    if text and ann.accepts(hint, words.show(given)):
+        return f"quote it, and the whole for the shell: '{name}=\"{words.show(given)}\"'"
     if isinstance(default, bool | int | float | str):
-        return f"change it; the default is {name}={ann.show(default)}"
+        return f"change it; the default is {name}={words.show(default)}"
     return f"change it: {name}=..."

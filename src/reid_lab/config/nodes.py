@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 import re
@@ -11,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from reid_lab.files import words
 
 REFERENCE = re.compile(r"\$\{([^\s${}:.][^\s${}:]*)\}")  # `${a.b}` and nothing else
 MOST_STEPS = 20  # from reference to reference
@@ -131,11 +132,7 @@ def _import(dotted: str, owner: Any, done: str, part: str) -> Any:
     if owner is None:
         raise LookupError(allowed, f"install the package {part}, or correct its name")
     names = dir(owner) + [m.name for m in pkgutil.iter_modules(getattr(owner, "__path__", []))]
-    fix = nearest(part, names, f"{done} has no {part}: name one of its classes or functions", done)
+    fix = words.nearest(
+        part, names, f"{done} has no {part}: name one of its classes or functions", done
+    )
     raise LookupError(allowed, fix)
-
-
-def nearest(wrong: str, names: Iterable[str], otherwise: str, owner: str = "") -> str:
-    """Advice to use the name most like the wrong one, or else `otherwise`."""
-    close = difflib.get_close_matches(wrong, list(names), n=1)
-    return f"did you mean {owner}{'.' * bool(owner)}{close[0]}?" if close else otherwise

@@ -19,12 +19,13 @@ from reid_lab.budget.mul_adds import count_exits, exit_dims
 from reid_lab.budget.profile import measure_profile, write_profile
 from reid_lab.checkpoint import without_weights
 from reid_lab.config.build import build_model, image_size, make, plain
-from reid_lab.config.check import ConfigError, Problem
+from reid_lab.config.check import ConfigError
 from reid_lab.config.dry_run import try_model
 from reid_lab.config.overrides import composed as overridden
 from reid_lab.config.settings import check_settings
 from reid_lab.cost import show
 from reid_lab.errors import UserError
+from reid_lab.files.words import Problem
 from reid_lab.gallery.embed import Embedder
 from reid_lab.model import ReidModule
 from reid_lab.results.rows import COST

@@ -41,6 +41,17 @@ KINDS: dict[bytes, type[ImageFile]] = {  # first bytes -> Pillow's decoder
     b"II+\0": TiffImageFile,
     b"MM\0+": TiffImageFile,
 }
+OTHERS = (  # place and value of the first bytes, name
+    (0, b"GIF8", "a GIF"),
+    (4, b"ftypavif", "an AVIF"),
+    (4, b"ftyphe", "a HEIC"),
+    (4, b"ftyp", "a video"),
+    (0, b"\x1aE\xdf\xa3", "a video"),
+    (0, b"\0\0\0\x0cjP  ", "a JPEG 2000"),
+    (0, b"<svg", "an SVG"),
+    (0, b"<?xml", "an SVG or another XML file"),
+    (0, b"%PDF", "a PDF"),
+)
 # an image without any of these is upright; searching is cheaper than parsing
 METADATA: dict[type[ImageFile], tuple[bytes, ...]] = {
     JpegImageFile: (b"Exif\0", b"tiff:Orientation"),
@@ -56,8 +67,16 @@ class ImageError(UserError):
     """A file that cannot be read as an image: which one, why, and how to fix it."""
 
 
+class ImageTooLargeError(ImageError):
+    """An image of more pixels than are allowed."""
+
+
 class _UnusableError(ValueError):
     """Why a file cannot be read and how to fix it, without the file's name."""
+
+
+class _TooLargeError(_UnusableError):
+    """It has too many pixels."""
 
 
 def read_pixels(path: Path) -> np.ndarray:
@@ -81,7 +100,8 @@ def decode_pixels(data: bytes, name: str, limit: int = MAX_PIXELS) -> np.ndarray
         limit: most pixels; `MAX_PIXELS` at most.
 
     Raises:
-        ImageError: damaged, not an image, or too many pixels.
+        ImageTooLargeError: too many pixels.
+        ImageError: damaged, or not an image.
     """
     with _explained(Path(name)):
         return _decoded(data, limit)
@@ -122,7 +142,8 @@ def _explained(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # decoders raise errors of any kind for arbitrary bytes
         why = _reason(error)
-        raise ImageError(f"{escaped(path)} cannot be read as an image: {why}") from error
+        kind = ImageTooLargeError if isinstance(error, _TooLargeError) else ImageError
+        raise kind(f"{escaped(path)} cannot be read as an image: {why}") from error
 
 
 def _checked(path: Path) -> Path:
@@ -157,8 +178,7 @@ def _opened(file: BinaryIO, limit: int = MAX_PIXELS) -> ImageFile:
     start = file.read(30)
     kind = next((kind for magic, kind in KINDS.items() if start.startswith(magic)), None)
     if kind is None:
-        what = "it does not start like an image" if start else "it is empty (0 bytes)"
-        raise _UnusableError(f"{what}. Replace or remove it; supported: JPEG, PNG, BMP, WebP, TIFF")
+        raise _UnusableError(f"{_other(start)}; supported: JPEG, PNG, BMP, WebP, TIFF")
     if kind is WebPImageFile:  # Pillow allocates the pixels when it opens one
         _check_size(*_webp_size(start), limit)
     file.seek(0)
@@ -171,17 +191,28 @@ def _opened(file: BinaryIO, limit: int = MAX_PIXELS) -> ImageFile:
     return image
 
 
+def _other(start: bytes) -> str:
+    """What a file of another format is, by its first bytes, and what to do."""
+    if not start:
+        return "it is empty (0 bytes). Replace or remove it"
+    found = next((name for place, magic, name in OTHERS if start[place:].startswith(magic)), None)
+    if found is None:
+        return "it does not start like an image. Replace or remove it"
+    return f"it is {found}, which is not read. Convert it"
+
+
 def _check_size(width: int, height: int, limit: int = MAX_PIXELS) -> None:
     """Check the size of an image.
 
     Raises:
-        _UnusableError: no pixels, or more than `limit`.
+        _UnusableError: no pixels.
+        _TooLargeError: more than `limit`.
     """
     if width < 1 or height < 1:
         raise _UnusableError(f"it is {width} x {height} pixels. Replace or remove it")
     if width * height > limit:
         name = " (reid_lab.files.pixels.MAX_PIXELS)" if limit == MAX_PIXELS else ""
-        raise _UnusableError(
+        raise _TooLargeError(
             f"it is {width:,} x {height:,} pixels; the limit is {limit:,} pixels{name}. "
             "Resize or crop it"
         )

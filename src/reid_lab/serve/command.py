@@ -19,12 +19,13 @@ from reid_lab.files.pixels import ImageError, read_pixels
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.model import Model
 from reid_lab.serve.admission import Admission
-from reid_lab.serve.app import Service, build_app, thumbnail
+from reid_lab.serve.app import build_app, thumbnail
 from reid_lab.serve.frontier import Point, read_frontier
 from reid_lab.serve.guard import Limits
 from reid_lab.serve.metrics import Metrics
 from reid_lab.serve.people import People
 from reid_lab.serve.scheduler import Scheduler, Target
+from reid_lab.serve.service import Service
 
 KEY = "REID_LAB_API_KEY"
 LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})

@@ -23,7 +23,7 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 ARRIVED = "reid_lab.arrived"  # in the scope of a request: when its body was there
 ADMITTED = "reid_lab.admitted"  # and, of POST, what admission counts it as
 OPEN = {"/", "/health"}  # without a key: they show no person
-SAFE = {"GET", "HEAD", "OPTIONS"}
+SAFE = {"GET", "OPTIONS"}
 HEADERS = [  # of every response
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -87,13 +87,17 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = False
+        started, head = False, scope["method"] == "HEAD"
+        if head:  # as GET, without the body
+            scope = {**scope, "method": "GET"}
 
         async def sent(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
                 message = {**message, "headers": [*message.get("headers", []), *HEADERS]}
+            elif head:
+                message = {**message, "body": b""}
             await send(message)
 
         self.running += 1
@@ -107,7 +111,7 @@ class Guard:
         except BusyError as error:
             await self._refuse(RequestError(503, str(error), error.seconds), sent)
         except asyncio.TimeoutError:
-            message = f"it took more than {self.limits.seconds:g} s"
+            message = f"it took more than {self.limits.seconds:g} s (--max-seconds)"
             if not started:
                 await self._refuse(RequestError(408, message), sent)
         finally:
@@ -184,7 +188,8 @@ class Guard:
                 return b"".join(parts)
 
     def _too_large(self) -> RequestError:
-        return RequestError(413, f"a body may have {self.limits.body:,} bytes: send fewer images")
+        allowed = f"a body may have {self.limits.body:,} bytes (--max-mib)"
+        return RequestError(413, f"{allowed}: send fewer images, or smaller ones")
 
     async def _refuse(self, error: RequestError, send: Send) -> None:
         self.metrics.refused(error.status)

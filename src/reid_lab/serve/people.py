@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from reid_lab.errors import UserError
 from reid_lab.files.gallery_files import comparable
@@ -37,13 +39,13 @@ class NewImage:
 
 @dataclass(frozen=True)
 class Match:
-    """An image of a person, its file's name, and its distance from a query."""
+    """An image of a person near a query."""
 
-    image: int
-    pid: str
-    camid: str
-    file: str
-    distance: float
+    image: Annotated[int, Field(description="its number, for GET /images/{image}")]
+    pid: Annotated[str, Field(description="whose image it is")]
+    camid: Annotated[str, Field(description="its camera; empty if unknown")]
+    file: Annotated[str, Field(description="its file's name, if it is from a gallery")]
+    distance: Annotated[float, Field(description="from the query; nearest first")]
 
 
 @dataclass
@@ -174,7 +176,8 @@ class People:
         """
         first = galleries[self.exits[-1]]
         for name, gallery in galleries.items():
-            self.thresholds.take(name, gallery.card.calibrations)
+            place = "/".join(gallery.folder.parts[-2:])  # not where it lies on this machine
+            self.thresholds.take(name, gallery.card.calibrations, place)
         paths = first.paths()
         for name, gallery in galleries.items():
             if gallery.paths() != paths or (gallery.pids != first.pids).any():

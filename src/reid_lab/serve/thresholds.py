@@ -53,10 +53,12 @@ class PeopleThresholds:
     exits: Sequence[str]
     metric: str
     calibrations: dict[str, tuple[GalleryCalibration, ...]]
+    galleries: dict[str, str] = field(default_factory=dict)  # exit -> the name of its gallery
     _impostors: dict[str, tuple[int, np.ndarray]] = field(default_factory=dict, repr=False)
 
-    def take(self, exit: str, found: Sequence[GalleryCalibration]) -> None:
-        """Add those of a gallery."""
+    def take(self, exit: str, found: Sequence[GalleryCalibration], gallery: str) -> None:
+        """Add those of a gallery of this name."""
+        self.galleries[exit] = gallery
         every = dict.fromkeys((*found, *self.calibrations.get(exit, ())))  # a network's are in both
         self.calibrations[exit] = tuple(sorted(every, key=lambda c: not c.own))
 
@@ -94,11 +96,11 @@ class PeopleThresholds:
         self, rows: Rows, exit: str, rate: float, pairs: bool
     ) -> list[tuple[Threshold, ...]]:
         """The thresholds of each source, the preferred source first."""
-        fitted = self._fitted(rows, exit)
-        of_pairs = [_thresholds(c) for c in fitted if c.kind == "pairs"] if pairs else []
+        fitted, gallery = self._fitted(rows, exit), f"gallery {self.galleries.get(exit, '')}"
+        of_pairs = [_thresholds(c, gallery) for c in fitted if c.kind == "pairs"] if pairs else []
         searches = [c for c in fitted if c.kind == "searches"]
-        own = [_thresholds(c) for c in searches if c.own]
-        others = [_thresholds(c) for c in searches if not c.own]
+        own = [_thresholds(c, gallery) for c in searches if c.own]
+        others = [_thresholds(c, gallery) for c in searches if not c.own]
         estimate = self._estimated(rows, exit, rate)
         last = [estimate, *others] if len(rows.pids) >= FEWEST else [*others, estimate]
         return [*of_pairs, *own, *last]
@@ -146,6 +148,7 @@ def _quantile(values: np.ndarray, q: float) -> float:
     return float(values[low] + (place - low) * (values[high] - values[low]))
 
 
-def _thresholds(calibration: GalleryCalibration) -> tuple[Threshold, ...]:
+def _thresholds(calibration: GalleryCalibration, gallery: str) -> tuple[Threshold, ...]:
     c = calibration
-    return tuple(Threshold(t.distance, t.rate, c.kind, c.source, c.people) for t in c.thresholds)
+    source = gallery if c.own else c.source
+    return tuple(Threshold(t.distance, t.rate, c.kind, source, c.people) for t in c.thresholds)

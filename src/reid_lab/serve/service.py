@@ -1,0 +1,98 @@
+"""What the routes of the service share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from starlette.requests import Request
+
+from reid_lab.files.boxes import frame_crops
+from reid_lab.files.pixels import ImageTooLargeError, decode_pixels
+from reid_lab.runtime.images import resize
+from reid_lab.runtime.model import Model
+from reid_lab.serve.admission import Admission
+from reid_lab.serve.answers import RateAnswer
+from reid_lab.serve.bodies import ImagesBody
+from reid_lab.serve.frontier import Point
+from reid_lab.serve.guard import ARRIVED, Limits, RequestError
+from reid_lab.serve.metrics import Metrics
+from reid_lab.serve.people import People
+from reid_lab.serve.rows import Comparison
+from reid_lab.serve.scheduler import Embedded, Scheduler
+from reid_lab.serve.threads import in_thread
+from reid_lab.serve.thresholds import Threshold
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the routes share."""
+
+    model: Model
+    people: People
+    scheduler: Scheduler
+    admission: Admission
+    limits: Limits
+    metrics: Metrics
+    frontier: Sequence[Point] = ()  # of the network's test, cheapest first
+
+    async def embed(
+        self,
+        body: ImagesBody,
+        request: Request,
+        ms: float | None = None,
+        every: bool = False,
+        exclude: str | None = None,
+    ) -> tuple[list[np.ndarray], list[Embedded]]:
+        """The crops (h, w, 3) of a body, images or boxes, and their answers in the same order.
+
+        Raises:
+            UserError: an image that cannot be read, or a box outside of it.
+        """
+        crops, pixels = await in_thread(self._resized, body)
+        futures = self.scheduler.submit(pixels, ms, every, request.scope.get(ARRIVED), exclude)
+        return crops, list(await asyncio.gather(*(asyncio.wrap_future(f) for f in futures)))
+
+    def _resized(self, body: ImagesBody) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """The crops of a body, and the same in the network's size."""
+        crops = self._decoded(body)
+        return crops, [resize(crop, self.model.image) for crop in crops]
+
+    def _decoded(self, body: ImagesBody) -> list[np.ndarray]:
+        """Decode a body's images, or the boxes of its frame.
+
+        Raises:
+            RequestError: more pixels than are allowed.
+            UserError: an image that cannot be read, or a box outside of it.
+        """
+        decoded, most = list[np.ndarray](), self.limits.pixels
+        left = most
+        for i, data in enumerate(body.images):
+            try:
+                decoded.append(decode_pixels(data, body.name(i), left))
+            except ImageTooLargeError as error:
+                allowed = f"the images of a request may have {most:,} pixels together"
+                raise RequestError(413, f"{error}; {allowed} (--max-pixels)") from error
+            left -= decoded[-1].shape[0] * decoded[-1].shape[1]
+        return decoded if body.boxes is None else frame_crops(decoded[0], body.boxes)
+
+    def verdict(self, exit: str, compared: Comparison, rate: float) -> dict[str, Any]:
+        """known, unknown, ambiguous (two people are near enough), or None without a threshold."""
+        threshold = self.people.threshold(exit, rate)
+        if threshold is None:
+            return {"verdict": None, "threshold": None, "false_accept_rate": None}
+        people = self.people.within(compared, threshold)
+        verdict = ("unknown", "known", "ambiguous")[min(people, 2)]
+        shown = rate_of(threshold)
+        return {"verdict": verdict, "threshold": threshold.distance, "false_accept_rate": shown}
+
+
+def rate_of(threshold: Threshold | None) -> RateAnswer | None:
+    """The rate that it shows, what it is a share of, and on whom it was fitted."""
+    t = threshold
+    if t is None:
+        return None
+    return RateAnswer(rate=t.rate, of=t.kind, source=t.source, people=t.people, coarse=t.coarse)
