@@ -17,9 +17,11 @@ from reid_lab.errors import UserError
 from reid_lab.files.conditions import ConditionError
 from reid_lab.files.embedding_files import EmbeddedImages, write_embeddings
 from reid_lab.files.gallery_card import Card, GalleryError
+from reid_lab.gallery import milvus
 from reid_lab.gallery.milvus import MilvusStore, patiently
 from reid_lab.gallery.store import SavedGallery
-from reid_lab.gallery.vectors import FolderStore, VectorStore, load_gallery
+from reid_lab.gallery.vector_index import StoreIndex
+from reid_lab.gallery.vectors import FolderStore, VectorStore, load_gallery, prune
 from reid_lab.gallery.writer import create
 from tests.commands import gallery as main
 
@@ -105,6 +107,7 @@ def test_a_killed_load_goes_on(tmp_path: Path, client: Any) -> None:
 
 LOAD = """
 import sys
+from reid_lab.gallery import milvus
 from reid_lab.gallery.milvus import MilvusStore
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.vectors import load_gallery
@@ -226,4 +229,42 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     FolderStore(tmp_path / "g").remove("camid=0")
     words = ["search", str(tmp_path / "g"), "--image", str(tmp_path / "q.npz")]
     assert main([*words, *to]) == 1
-    assert "the store has 300 images" in capsys.readouterr().err
+    error = " ".join(capsys.readouterr().err.split())
+    assert "the store has 300 images" in error and "run reid-lab gallery load --prune" in error
+    assert main(["load", str(tmp_path / "g"), *to, "--prune"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "0 images added, 100 removed, 200 in people" in told
+    assert main([*words, *to]) == 0
+
+
+@pytest.mark.parametrize("kind", ["folder", "milvus"])
+def test_what_a_gallery_lost_is_pruned(
+    tmp_path: Path, client: Any, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(milvus, "PAGE", 70)
+    gallery = folder(tmp_path / "g")
+    store: VectorStore
+    if kind == "folder":
+        folder(tmp_path / "other")
+        store = FolderStore(tmp_path / "other")
+    else:
+        store = MilvusStore.create(client, "people", gallery.card)
+        load_gallery(gallery, store)
+    assert {*store.paths()} == {*PATHS}
+    FolderStore(gallery.folder).remove("camid!=1")
+    kept = SavedGallery.open(gallery.folder)
+    assert prune(kept, store) == 200 and prune(kept, store) == 0
+    assert {*store.paths()} == {*kept.paths()} and len(store) == 100
+    found = store.search(ROWS[:1], 3)
+    wanted = FolderStore(gallery.folder).search(ROWS[:1], 3)
+    assert found.paths == wanted.paths
+
+
+def test_an_image_that_only_the_store_has_is_told(tmp_path: Path, client: Any) -> None:
+    gallery = folder(tmp_path / "g")
+    store = MilvusStore.create(client, "people", gallery.card)
+    load_gallery(gallery, store)
+    store.discard(PATHS[:1])
+    store.add(ROWS[:1], ["/elsewhere.jpg"], PEOPLE[:1], CAMERAS[:1])
+    with pytest.raises(GalleryError, match=r"the store has /elsewhere.jpg, .*load --prune"):
+        StoreIndex(gallery, store).search(ROWS[:1], 1)

@@ -135,6 +135,11 @@ def _load(parser: argparse.ArgumentParser) -> None:
         default=1000,
         help="images sent at a time; default: %(default)s",
     )
+    parser.add_argument(
+        "--prune",
+        action="store_true",
+        help="also remove images that the gallery does not have, such as those of `gallery remove`",
+    )
 
 
 def _store(parser: argparse.ArgumentParser, choices: tuple[str, ...], default: str) -> None:

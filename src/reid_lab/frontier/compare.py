@@ -85,14 +85,14 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """The rows of `compare.csv`, and notes on runs that were left out."""
 
     rows: Sequence[ComparisonRow]
     notes: Sequence[str] = ()
 
 
-def compare(a: Path, b: Path, exits: Sequence[tuple[str, str]] | None = None) -> Comparison:
+def compare(a: Path, b: Path, exits: Sequence[tuple[str, str]] | None = None) -> RunComparison:
     """Compare two runs, or two folders with the runs of one recipe each.
 
     Of runs with the same settings and seed the newest counts.
@@ -109,10 +109,10 @@ def compare(a: Path, b: Path, exits: Sequence[tuple[str, str]] | None = None) ->
     check_same(one.folder, one.queries, one.protocol, two.folder, two.queries, two.protocol)
     pairs = _pairs(one, two) if exits is None else _given(one, two, exits)
     rows = [_row(one, two, *pair) for pair in pairs]
-    return Comparison(rows, [*one.notes, *two.notes])
+    return RunComparison(rows, [*one.notes, *two.notes])
 
 
-def show(comparison: Comparison, a: Path, b: Path) -> None:
+def show(comparison: RunComparison, a: Path, b: Path) -> None:
     """Print a table by exit and one at equal cost."""
     stdout.print(Text(f"A: {a}\nB: {b}"), soft_wrap=True)
     heads = ("A", "B", "A - B", "95% interval")

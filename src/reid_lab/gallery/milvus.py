@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
@@ -16,13 +16,14 @@ from reid_lab.files import conditions
 from reid_lab.files.gallery_card import Card, GalleryError
 from reid_lab.files.gallery_files import OWN_COLUMNS, comparable
 from reid_lab.files.gallery_writer import unit_rows
-from reid_lab.gallery.vectors import Columns, Nearest
+from reid_lab.gallery.vectors import Columns, NearestImages
 from reid_lab.optional import load
 
 VECTOR, CARD = "embedding", "reid_lab"
 LONGEST = 4096  # bytes of a path, a name or a value
 KEPT = ("fingerprint", "dim", "exit", "image", "metric", "columns")  # of the card
 QUERIES = 100  # searched at a time
+PAGE = 1000  # paths that are listed or removed at a time
 # Milvus Lite subtracts all rows of a segment, at most so many, from all queries at once: two arrays
 # of (queries, rows, D) float32, which are kept to 1 GB.
 LITE_ROWS, LITE_NUMBERS = 100_000, 2**27
@@ -162,7 +163,22 @@ class MilvusStore:
         patiently(lambda: self.client.delete(self.name, filter=wanted))
         return int(count[0]["count(*)"])
 
-    def search(self, query: np.ndarray, k: int, where: str = "") -> Nearest:
+    def paths(self) -> Iterator[str]:
+        pages = self.client.query_iterator(
+            self.name, batch_size=PAGE, filter="", output_fields=["path"]
+        )
+        try:
+            while page := patiently(pages.next):
+                yield from (row["path"] for row in page)
+        finally:
+            pages.close()
+
+    def discard(self, paths: Sequence[str]) -> None:
+        for start in range(0, len(paths), PAGE):
+            part = list(paths[start : start + PAGE])
+            patiently(lambda part=part: self.client.delete(self.name, ids=part))  # type: ignore[misc]
+
+    def search(self, query: np.ndarray, k: int, where: str = "") -> NearestImages:
         wanted = self._expression(conditions.parse(where)) if where.strip() else ""
         rows, distances, paths = self._rows(query), [], []
         for start in range(0, len(rows), self._queries):
@@ -176,7 +192,7 @@ class MilvusStore:
                 distances.append([hit["distance"] for hit in hits])
                 paths.append([hit["entity"]["path"] for hit in hits])
         squared = np.array(distances, np.float32).clip(min=0)
-        return Nearest(squared / 2 if self._cosine else np.sqrt(squared), paths)
+        return NearestImages(squared / 2 if self._cosine else np.sqrt(squared), paths)
 
     @cached_property
     def _queries(self) -> int:

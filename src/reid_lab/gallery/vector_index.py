@@ -19,9 +19,10 @@ from reid_lab.files.gallery_card import GalleryError, IndexMetric, IndexName
 from reid_lab.gallery.flat import Found
 from reid_lab.gallery.milvus import MilvusStore
 from reid_lab.gallery.store import SavedGallery
-from reid_lab.gallery.vectors import VectorStore, check_same_card, load_gallery
+from reid_lab.gallery.vectors import VectorStore, check_same_card, load_gallery, prune
 
 BATCH = 1000  # images that are sent at a time
+AGAIN = "run reid-lab gallery load --prune"
 
 
 class StoreIndex:
@@ -43,8 +44,7 @@ class StoreIndex:
         check_same_card(store.card, gallery.card, gallery.folder)
         if len(store) != len(gallery):
             raise GalleryError(
-                f"the store has {len(store):,} images, {gallery.folder} {len(gallery):,}: run "
-                "reid-lab gallery load again"
+                f"the store has {len(store):,} images, {gallery.folder} {len(gallery):,}: {AGAIN}"
             )
         self.gallery, self.store, self.nbytes = gallery, store, nbytes
         self.metric: IndexMetric = gallery.card.metric
@@ -56,7 +56,12 @@ class StoreIndex:
         """As `SavedGallery.search`."""
         wanted = query.numpy() if isinstance(query, torch.Tensor) else query
         found = self.store.search(wanted, min(k, len(self)), where)
-        rows = [[self._rows[path] for path in paths] for paths in found.paths]
+        try:
+            rows = [[self._rows[path] for path in paths] for paths in found.paths]
+        except KeyError as error:
+            raise GalleryError(
+                f"the store has {error.args[0]}, {self.gallery.folder} does not: {AGAIN}"
+            ) from error
         return found.distances, np.array(rows, np.int64)
 
     def add(self, embeddings: Tensor | np.ndarray) -> None:
@@ -73,7 +78,7 @@ class StoreIndex:
 
 
 def load(args: Namespace) -> int:
-    """`reid-lab gallery load`: send a gallery's images to Milvus; what is there is left out."""
+    """`reid-lab gallery load`: send to Milvus the images that it does not have yet."""
     gallery = SavedGallery.open(args.gallery)
     client = MilvusStore.connect(args.uri, args.token)
     try:
@@ -86,8 +91,12 @@ def load(args: Namespace) -> int:
             added = load_gallery(
                 gallery, store, args.batch_size, lambda count: bar.advance(task, count)
             )
+        removed = prune(gallery, store) if args.prune else 0
         store.flush()
-        stdout.print(f"{args.uri}: {added:,} images added, {len(store):,} in {args.collection}")
+        removals = f", {removed:,} removed" if args.prune else ""
+        stdout.print(
+            f"{args.uri}: {added:,} images added{removals}, {len(store):,} in {args.collection}"
+        )
     finally:
         client.close()
     return 0

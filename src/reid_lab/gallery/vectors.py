@@ -1,13 +1,13 @@
 """Where embeddings are kept and searched: a folder on this machine, or a vector database.
 
-store = FolderStore(folder)  # or MilvusStore.open("people.db", "people")
+store = FolderStore(folder)  # or MilvusStore.open(MilvusStore.connect("people.db"), "people")
 store.add(rows, paths, people=names)
 found = store.search(query, 10, where="camid!=2")
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -24,7 +24,7 @@ Columns = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
-class Nearest:
+class NearestImages:
     """The nearest images of Q queries.
 
     Attributes:
@@ -73,7 +73,13 @@ class VectorStore(Protocol):
     def remove(self, where: str) -> int:
         """Remove the images for which a filter holds, such as `pid='Ann Lee'`; how many."""
 
-    def search(self, query: np.ndarray, k: int, where: str = "") -> Nearest:
+    def paths(self) -> Iterable[str]:
+        """Of all images, in no order."""
+
+    def discard(self, paths: Sequence[str]) -> None:
+        """Remove the images of these paths; those that are not there are left out."""
+
+    def search(self, query: np.ndarray, k: int, where: str = "") -> NearestImages:
         """The `k` nearest images of queries (Q, D) among those for which a filter holds."""
 
 
@@ -118,9 +124,22 @@ class FolderStore:
         self.gallery = SavedGallery.open(self.gallery.folder)
         return len(gone)
 
-    def search(self, query: np.ndarray, k: int, where: str = "") -> Nearest:
+    def paths(self) -> Iterable[str]:
+        return self.gallery.paths()
+
+    def discard(self, paths: Sequence[str]) -> None:
+        gone = {*paths}
+        with locked(self.gallery.folder):
+            writer = Writer(self.gallery)
+            rows = np.array([path in gone for path in self.gallery.paths()], bool)
+            if rows.any():
+                writer.remove(rows)
+                writer.update_index()
+        self.gallery = SavedGallery.open(self.gallery.folder)
+
+    def search(self, query: np.ndarray, k: int, where: str = "") -> NearestImages:
         distances, rows = self.gallery.search(query, k, where)
-        return Nearest(distances, [[self.gallery.path(row) for row in one] for one in rows])
+        return NearestImages(distances, [[self.gallery.path(row) for row in one] for one in rows])
 
 
 def load_gallery(
@@ -162,6 +181,14 @@ def load_gallery(
         added += len(rows)
         progress(len(part))
     return added
+
+
+def prune(gallery: SavedGallery, store: VectorStore) -> int:
+    """Remove the store's images that the gallery does not have; how many."""
+    kept = {*gallery.paths()}
+    gone = [path for path in store.paths() if path not in kept]
+    store.discard(gone)
+    return len(gone)
 
 
 def check_same_card(ours: Card, theirs: Card, what: object) -> None:
