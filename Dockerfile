@@ -32,7 +32,7 @@ COPY constraints.txt pyproject.toml README.md LICENSE /src/
 COPY src /src/src
 COPY conf /src/conf
 RUN python -m pip install --constraint /src/constraints.txt numpy pillow pydantic filelock simplejpeg \
-       annotated-types fastapi uvicorn python-multipart prometheus-client onnxruntime \
+       annotated-types fastapi uvicorn httptools uvloop python-multipart prometheus-client onnxruntime \
     && python -m pip install --no-deps /src \
     && useradd --create-home --uid 1000 reid && install -d -o reid -g reid /work
 USER 1000

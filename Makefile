@@ -52,8 +52,9 @@ test-pythons:  ## the same on each of PYTHONS, each in its own environment: befo
 	  $(MAKE) test PYTHON=$$python VENV=.venv/python$$version || exit 1; \
 	done
 
+MORE = $(filter-out tests/torture/%,$(shell grep -rl --include='test_*.py' REID_LAB_TORTURE tests))
 torture: $(STAMP)  ## all kills, bad inputs and hostile files, counted (an hour; COUNTS=file.csv)
-	REID_LAB_TORTURE=1 $(BIN)/pytest $(PARALLEL) tests/torture $(COUNTS:%=--torture-csv %)
+	REID_LAB_TORTURE=1 $(BIN)/pytest $(PARALLEL) tests/torture $(MORE) $(COUNTS:%=--torture-csv %)
 
 docs: $(DOCS_STAMP)  ## build the documentation in docs/_build/html; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -q -d docs/_build/doctrees docs docs/_build/html
