@@ -17,6 +17,7 @@ doctor, cost, frontier, gallery = map(_command, ("doctor", "cost", "frontier", "
 export, runtime, workspace = map(_command, ("export", "runtime", "workspace"))
 embed, soften, weights = map(_command, ("embed", "soften", "weights"))
 export_fiftyone = _command("export-fiftyone")
+export_people = _command("export-people")
 
 
 def arguments(name: str, words: Sequence[str]) -> Namespace:

@@ -25,6 +25,7 @@ COMMANDS = {
     ),
     "export": ("--checkpoint a.ckpt --out b", "reid_lab.export.command.export"),
     "export-fiftyone": ("g --out x", "reid_lab.gallery.fiftyone_csv.export"),
+    "export-people": ("p --out x", "reid_lab.serve.export_people.export"),
     "frontier": ("runs", "reid_lab.frontier.show.show"),
     "gallery": ("info g", "reid_lab.gallery.stored.info"),
     "runtime": ("g a.jpg --out o.npz", "reid_lab.runtime.command.Model"),

@@ -1,0 +1,105 @@
+"""The images of a service's people, and what users said of matches, as files. Without torch.
+
+| file | holds |
+|---|---|
+| `images/` | JPEGs of known people, and of matches that were confirmed or rejected |
+| `images.csv` | `path`, `pid`, `camid`, `source` of enrolled images and confirmed matches |
+| `labels.csv` | `path`, `pid`, `correct`, `exit`, `distance`, `time` of all labels |
+
+`images.csv` is read by `reid-lab gallery build` and `dataset=csv`, to calibrate and to train.
+Images are the thumbnails that the service keeps; enrolled images without one are left out.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from reid_lab.errors import UserError
+from reid_lab.files.atomic import write_bytes
+from reid_lab.files.console import stdout
+from reid_lab.files.tables import write_csv
+
+Row = dict[str, Any]
+ENROLLED, CONFIRMED = "enrolled", "confirmed"
+UNKNOWN = "unknown"  # camera
+FILLED = "length(thumbnail) > 0"
+
+
+def export(args: Namespace) -> int:
+    """`reid-lab export-people`.
+
+    Raises:
+        UserError: no file of people, nothing in it, or `--out` exists.
+    """
+    out: Path = args.out
+    if out.exists():
+        raise UserError(f"--out {out} exists: give a new folder, or remove it")
+    with closing(opened(args.people)) as database:
+        try:
+            images, labels = [*_enrolled(database)], [*_labels(database)]
+            (everyone,) = database.execute("SELECT count(*) FROM image").fetchone()
+        except sqlite3.DatabaseError as error:
+            raise UserError(f"{args.people} is not a file of people ({error})") from error
+    confirmed = [
+        {"path": row["path"], "pid": row["pid"], "camid": UNKNOWN, "source": CONFIRMED}
+        for row in labels
+        if row["correct"]
+    ]
+    lacking = everyone - len(images)
+    if not images and not labels:
+        raise UserError(f"{args.people} has no images: enrol people, or confirm matches, first")
+    for row in (*images, *labels):
+        write_bytes(out / row["path"], row["data"], durable=False)
+    for name, rows in (("images.csv", [*images, *confirmed]), ("labels.csv", labels)):
+        if rows:
+            write_csv(out / name, [{k: v for k, v in row.items() if k != "data"} for row in rows])
+    left_out = f"; {lacking:,} images have no thumbnail and are left out" if lacking else ""
+    stdout.print(
+        f"{out}: {len(images):,} enrolled images, {len(confirmed):,} confirmed and "
+        f"{len(labels) - len(confirmed):,} rejected matches{left_out}"
+    )
+    return 0
+
+
+def opened(path: Path) -> sqlite3.Connection:
+    """A file of people, to be read; a service may be using it.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: give the --people file of reid-lab serve")
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
+
+
+def _enrolled(database: sqlite3.Connection) -> Iterator[Row]:
+    query = f"SELECT id, pid, camid, thumbnail FROM image WHERE {FILLED} ORDER BY id"
+    for number, pid, camid, data in database.execute(query):
+        path = f"images/{number:06}.jpg"
+        yield {
+            "path": path,
+            "pid": pid,
+            "camid": camid or UNKNOWN,
+            "source": ENROLLED,
+            "data": data,
+        }
+
+
+def _labels(database: sqlite3.Connection) -> Iterator[Row]:
+    query = "SELECT id, pid, correct, exit, distance, added, image FROM label ORDER BY id"
+    for number, pid, correct, exit, distance, added, data in database.execute(query):
+        yield {
+            "path": f"images/label_{number:06}.jpg",
+            "pid": pid,
+            "correct": correct,
+            "exit": exit,
+            "distance": distance,
+            "time": datetime.fromtimestamp(added, timezone.utc).isoformat(timespec="seconds"),
+            "data": data,
+        }
