@@ -13,7 +13,7 @@ import pytest
 from reid_lab.errors import UserError
 from reid_lab.serve.admission import BusyError
 from reid_lab.serve.people import NewImage, People
-from reid_lab.serve.scheduler import Costs, Scheduler, Target
+from reid_lab.serve.scheduler import Scheduler, Target
 from tests.serve.network import SIZE, Colours, Gate
 
 RNG = np.random.default_rng(0)
@@ -195,10 +195,3 @@ def test_an_error_is_of_its_batch_only(people: People) -> None:
         wrong.result(10)
     assert run(scheduler, noise(2)) == ["late", "late"]
     scheduler.close()
-
-
-def test_time_of_a_step_is_linear_in_the_batch() -> None:
-    costs = Costs(("a", "b"), np.array([1.0, 2.0]), np.array([1.0, 2.0]), np.array([4.0, 7.0]), 5)
-    assert costs.step(0, 1) == pytest.approx(3.0)
-    assert costs.step(0, 5) == pytest.approx(5.0)
-    assert costs.step(0, 3) == pytest.approx(4.0)

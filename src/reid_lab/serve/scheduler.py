@@ -23,33 +23,12 @@ from reid_lab.errors import UserError
 from reid_lab.runtime.model import Model
 from reid_lab.serve.admission import BusyError
 from reid_lab.serve.people import People
+from reid_lab.serve.prices import StepPrices, profile
 
 Policy = Literal["margin", "distance"]
 WINDOW = 512  # queries whose confidences an exit remembers
 HORIZON = 64  # queries over which a deviation from the planned shares is corrected
-PASSES = 5  # that are timed; their median counts
 RESERVE = 0.1  # of a deadline, kept for what is not the network: matching, sending
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What an image costs at each of S exits, cumulative: Mul-Adds, and milliseconds.
-
-    Matching against the people is in the milliseconds: `ms` of an image in a batch of `batch`,
-    `alone` of a single one.
-    """
-
-    exits: tuple[str, ...]
-    mul_adds: np.ndarray
-    ms: np.ndarray
-    alone: np.ndarray
-    batch: int
-
-    def step(self, exit: int, images: int) -> float:
-        """Milliseconds from an exit to the next one, linear in the number of images."""
-        one = self.alone[exit + 1] - self.alone[exit]
-        full = (self.ms[exit + 1] - self.ms[exit]) * self.batch
-        return float(one + (full - one) * (images - 1) / max(self.batch - 1, 1))
 
 
 @dataclass(frozen=True)
@@ -137,10 +116,11 @@ class Scheduler:
         self.model, self.people, self.target = model, people, target
         self.batch, self.queue, self.clock = batch, queue, clock
         self.load = Load()
-        self._names = tuple(e.name for e in model.manifest.exits if e.name in people.queries)
-        self._draws = Draws(len(self._names), seed=0)
-        self._rule = RunningQuantile(np.ones(len(self._names)), HORIZON, WINDOW)
-        self.costs = self._profile()
+        self.names = tuple(e.name for e in model.manifest.exits if e.name in people.queries)
+        self.draws = Draws(len(self.names), seed=0)
+        self.rule = RunningQuantile(np.ones(len(self.names)), HORIZON, WINDOW)
+        self.costs = profile(model, self.names, batch, self.confidence)
+        self.prices = StepPrices(self.costs)
         if target.mul_adds is not None:
             self._check(target.mul_adds)
         self._waiting: deque[WaitingImage] = deque()
@@ -199,16 +179,6 @@ class Scheduler:
                 f"{last:.4g} Mul-Adds an image; choose a budget in between"
             )
 
-    def _profile(self) -> Costs:
-        """Time each exit on this machine, of one image and of a full batch."""
-        mul_adds = [self.model.manifest.exit(name).mul_adds for name in self._names]
-        one, full = (
-            self.model.measure_exits(batch, PASSES, self._confidence, self._names)
-            for batch in (1, self.batch)
-        )
-        alone, ms = (np.maximum.accumulate(costs.totals(decides=True)) for costs in (one, full))
-        return Costs(self._names, np.array(mul_adds, np.float64), ms, alone, self.batch)
-
     def _work(self) -> None:
         while jobs := self._taken():
             # those whose request has ended are left out
@@ -237,76 +207,92 @@ class Scheduler:
     def _plan(self, jobs: Sequence[WaitingImage], backlog: int) -> None:
         """Set the shares of the exits for the next batch."""
         queries = [job for job in jobs if not job.every]
-        if not queries or len(self._names) == 1:
+        if not queries or len(self.names) == 1:
             return
         if self.target.mul_adds is not None:
             costs, budget = self.costs.mul_adds, self.target.mul_adds
         else:
-            costs = self.costs.ms
+            # who waits beyond this batch is in later ones, of the same size
+            costs = self.costs.total(len(jobs)) / len(jobs)
             slack = min(job.deadline for job in queries) - self.clock()
             budget = float(np.clip((1 - RESERVE) * 1_000 * slack / backlog, costs[0], costs[-1]))
             self.load.budget_ms = budget
         shares = exit_shares(solve_a(costs, budget), len(costs))
-        self._rule.probabilities = exit_probabilities(shares)
+        self.rule.probabilities = exit_probabilities(shares)
 
     def _embed(self, jobs: list[WaitingImage]) -> None:
         """Embed at every exit, through the whole network."""
-        exits = self.model.embed(np.stack([job.pixels for job in jobs]), self._names)
+        exits = self.model.embed(np.stack([job.pixels for job in jobs]), self.names)
         for i, job in enumerate(jobs):
-            self._answer(job, {name: rows[i] for name, rows in exits.items()})
+            self.answer(job, {name: rows[i] for name, rows in exits.items()})
 
     def _stream(self, jobs: list[WaitingImage]) -> None:
         """Embed with early exit; a query is answered at its exit, while others go on."""
         pixels = np.stack([job.pixels for job in jobs])
-        if len(self._names) == 1:
-            rows = self.model.embed_until(pixels, self._names[0])
+        if len(self.names) == 1:
+            rows = self.model.embed_until(pixels, self.names[0])
             for job, row in zip(jobs, rows, strict=True):
-                self._answer(job, {self._names[0]: row})
+                self.answer(job, {self.names[0]: row})
             return
-        streamed = self.model.stream(pixels, self._chooser(jobs))
+        chooser = _Chooser(self, jobs)
+        streamed = self.model.stream(pixels, chooser)
+        chooser.stepped()
         for job, exit, row in zip(jobs, streamed.exits, streamed.embeddings, strict=True):
             if not job.future.done():
-                self._answer(job, {exit: row})
+                self.answer(job, {exit: row})
 
-    def _chooser(self, jobs: list[WaitingImage]) -> Callable[[str, np.ndarray], np.ndarray]:
-        _, within = self._draws.take(len(jobs))
-        remaining = np.arange(len(jobs))
-        deadlines = np.array([job.deadline for job in jobs])
-
-        def exits_here(exit: str, rows: np.ndarray) -> np.ndarray:
-            nonlocal remaining
-            if exit not in self._names:
-                return np.zeros(len(rows), dtype=bool)
-            s = self._names.index(exit)
-            out = np.zeros(len(rows), dtype=bool)
-            if self._rule.probabilities[s]:
-                exclude = [jobs[i].exclude for i in remaining]
-                sure = self._confidence(exit, rows, exclude)
-                out = self._rule.exits_here(s, sure, within[remaining, s])
-            # a query that would miss its deadline at the next exit ends here
-            step = self.costs.step(s, len(rows)) / 1_000
-            out |= self.clock() + step > deadlines[remaining]
-            for i in np.flatnonzero(out).tolist():
-                self._answer(jobs[remaining[i]], {exit: rows[i]})
-            remaining = remaining[~out]
-            return out
-
-        return exits_here
-
-    def _confidence(
+    def confidence(
         self, exit: str, rows: np.ndarray, exclude: Sequence[str | None] = ()
     ) -> np.ndarray:
         if self.target.policy == "margin":
             return self.people.margins(exit, rows, exclude)
         return -self.people.nearest(exit, rows, exclude)
 
-    def _answer(self, job: WaitingImage, embeddings: dict[str, np.ndarray]) -> None:
+    def answer(self, job: WaitingImage, embeddings: dict[str, np.ndarray]) -> None:
         now, exit = self.clock(), list(embeddings)[-1]
         late = max(0.0, now - job.deadline) * 1_000
-        mul_adds = float(self.costs.mul_adds[self._names.index(exit)])
+        mul_adds = float(self.costs.mul_adds[self.names.index(exit)])
         ms = (now - job.arrived) * 1_000
         if not job.every:
             self.load.exits[exit] += 1
             self.load.late += late > 0
             self.load.mul_adds += mul_adds
         job.future.set_result(Embedded(embeddings, exit, mul_adds, ms, late))
+
+
+class _Chooser:
+    """Who of a batch exits, at one exit after the other."""
+
+    def __init__(self, scheduler: Scheduler, jobs: Sequence[WaitingImage]) -> None:
+        self._scheduler, self._jobs = scheduler, jobs
+        _, self._within = scheduler.draws.take(len(jobs))
+        self._remaining = np.arange(len(jobs))
+        self._deadlines = np.array([job.deadline for job in jobs])
+        self._left: tuple[int, float] | None = None  # the last exit, and when it was left
+
+    def __call__(self, exit: str, rows: np.ndarray) -> np.ndarray:
+        scheduler = self._scheduler
+        if exit not in scheduler.names:
+            return np.zeros(len(rows), dtype=bool)
+        s = scheduler.names.index(exit)
+        out = np.zeros(len(rows), dtype=bool)
+        if scheduler.rule.probabilities[s]:
+            exclude = [self._jobs[i].exclude for i in self._remaining.tolist()]
+            sure = scheduler.confidence(exit, rows, exclude)
+            out = scheduler.rule.exits_here(s, sure, self._within[self._remaining, s])
+        self.stepped()
+        # a query that would miss its deadline at the next exit ends here
+        left_ms = (self._deadlines[self._remaining] - scheduler.clock()) * 1_000
+        out |= scheduler.prices.too_late(s, left_ms)
+        for i in np.flatnonzero(out).tolist():
+            scheduler.answer(self._jobs[int(self._remaining[i])], {exit: rows[i]})
+        self._remaining = self._remaining[~out]
+        self._left = (s, scheduler.clock())
+        return out
+
+    def stepped(self) -> None:
+        """The images that remained are at the next exit."""
+        if self._left is None or not len(self._remaining):
+            return
+        (exit, when), scheduler = self._left, self._scheduler
+        scheduler.prices.took(exit, len(self._remaining), (scheduler.clock() - when) * 1_000)

@@ -1,0 +1,101 @@
+"""What the way from an exit to the next one takes: profiled at the start, corrected by what ran."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from reid_lab.runtime.model import Model
+
+PASSES = 5  # that are timed; their median counts
+ROUNDS = 5  # of them for a single image: the smallest median counts
+RECENT = 9  # times of a step that its price is the median of
+TRIED = 16  # one of so many queries that a risen price would end goes on, so that it can fall
+LEAST = 1e-3  # ms of a step
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What an image costs at each of S exits, cumulative: Mul-Adds, and milliseconds.
+
+    Matching against the people is in the milliseconds: `ms` of an image in a batch of `batch`,
+    `alone` of a single one.
+    """
+
+    exits: tuple[str, ...]
+    mul_adds: np.ndarray
+    ms: np.ndarray
+    alone: np.ndarray
+    batch: int
+
+    def total(self, images: int) -> np.ndarray:
+        """(S,) milliseconds of so many images together, linear in their number."""
+        full = self.ms * self.batch
+        share = (images - 1) / max(self.batch - 1, 1)
+        total: np.ndarray = np.maximum.accumulate(self.alone + (full - self.alone) * share)
+        return total
+
+    def step(self, exit: int, images: int) -> float:
+        """Milliseconds of so many images together from an exit to the next one."""
+        total = self.total(images)
+        return float(total[exit + 1] - total[exit])
+
+
+def profile(
+    model: Model,
+    exits: Sequence[str],
+    batch: int,
+    match: Callable[[str, np.ndarray], object],
+) -> Costs:
+    """Time each exit on this machine, of one image and of a full batch.
+
+    A few passes of one image are over within a slice of the operating system's time. Where another
+    program gets the next slice, a median of them has some milliseconds too many, so the smallest
+    of several is taken.
+    """
+    rounds = [model.measure_exits(1, PASSES, match, exits) for _ in range(ROUNDS)]
+    network = np.min([np.diff(one.network, prepend=0.0) for one in rounds], axis=0).cumsum()
+    alone = network + np.min([one.matching for one in rounds], axis=0).cumsum()
+    full = model.measure_exits(batch, PASSES, match, exits).totals(decides=True)
+    mul_adds = [model.manifest.exit(name).mul_adds for name in exits]
+    ms, alone = np.maximum.accumulate(full), np.maximum.accumulate(alone)
+    return Costs(tuple(exits), np.array(mul_adds, np.float64), ms, alone, batch)
+
+
+class StepPrices:
+    """The expected time of each step: the profile's, times the median of what ran last by it.
+
+    Other programs may slow the network down after the start.
+    """
+
+    def __init__(self, costs: Costs) -> None:
+        steps = range(len(costs.exits) - 1)
+        self._costs = costs
+        self._ratios = [deque([1.0], RECENT) for _ in steps]
+        self._ended = [0 for _ in steps]
+
+    def took(self, exit: int, images: int, ms: float) -> None:
+        """So many images went from an exit to the next one in this time."""
+        self._ratios[exit].append(ms / self._profiled(exit, images))
+
+    def too_late(self, exit: int, left_ms: np.ndarray) -> np.ndarray:
+        """(n,) whether each of n images would be behind its deadline at the next exit.
+
+        Args:
+            left_ms: (n,) until the deadlines.
+        """
+        profiled = self._profiled(exit, len(left_ms))
+        late: np.ndarray = left_ms < profiled * median(self._ratios[exit])
+        risen = np.flatnonzero(late & (left_ms >= profiled))
+        self._ended[exit] += len(risen)
+        if self._ended[exit] >= TRIED:
+            self._ended[exit] = 0
+            late[risen] = False
+        return late
+
+    def _profiled(self, exit: int, images: int) -> float:
+        return max(self._costs.step(exit, images), LEAST)
