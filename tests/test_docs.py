@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -16,6 +17,7 @@ from nbclient import NotebookClient
 
 import reid_lab
 from reid_lab.cli import main as cli
+from reid_lab.config.overrides import composed, first_value
 from tests.conftest import write_jpegs
 
 ROOT = Path(__file__).parents[1]
@@ -73,6 +75,41 @@ def test_a_notebook_prints_what_is_stored(path: Path) -> None:
 def printed(notebook: Any) -> str:
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     return "".join(output.get("text", "") for output in outputs)
+
+
+def printed_commands() -> Iterator[tuple[str, str]]:
+    """(page, command) of the README, CONTRIBUTING, the docs and the commands' own examples."""
+    texts = {name: (ROOT / name).read_text("utf-8") for name in ("README.md", "CONTRIBUTING.md")}
+    blocks = [
+        (page, block)
+        for page, text in (texts | PAGES).items()
+        for block in re.findall(r"```(?:sh|bash)?\n(.*?)```", text, re.DOTALL)
+    ]
+    blocks += [(f"{name} --help", p.epilog or "") for name, p in cli.tree()[1].items()]
+    for page, block in blocks:
+        for line in re.sub(r"\\\n\s*", " ", block).splitlines():
+            if re.match(r"\s*(reid-lab|python -m reid_lab) ", line):
+                yield page, line.strip()
+
+
+PRINTED = [*dict.fromkeys(printed_commands())]
+
+
+def test_commands_are_found_everywhere() -> None:
+    pages = {page for page, _ in PRINTED}
+    assert {"README.md", "gallery.md", "serve --help"} <= pages
+
+
+@pytest.mark.recipe
+@pytest.mark.parametrize(("page", "line"), PRINTED, ids=lambda text: text[:60])
+def test_every_printed_command_is_accepted(page: str, line: str) -> None:
+    """Words and config keys, that is; what they name need not exist."""
+    words = shlex.split(line, comments=True)
+    words = words[1:] if words[0] == "reid-lab" else [cli.RUN, *words[3:]]
+    if words[0] == cli.RUN:
+        assert composed([first for word in words[1:] if (first := first_value(word))])
+    else:
+        cli.tree()[0].parse_args(words)  # raises SystemExit
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -11,7 +11,7 @@ EXAMPLES = """\
 examples:
   reid-lab compare runs/dare_market/2026-11-01 runs/bot_market/2026-11-02
   reid-lab compare seeds/dare seeds/bot --out compare.csv
-  reid-lab compare RUN RUN --exits fusion:stage4          exits of one run
+  reid-lab compare RUN RUN --exits fusion:stage4          # exits of one run
 """
 
 

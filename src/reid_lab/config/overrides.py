@@ -179,7 +179,7 @@ def _unknown_choice(group: str, choice: str) -> str:
 
 def _others(key: str, words: Sequence[str]) -> DictConfig:
     """What the other overrides make; the bare config where they are wrong, too."""
-    singles = filter(None, map(_single, words))
+    singles = filter(None, map(first_value, words))
     others = [word for word in singles if word.split("=")[0] != key]
     wide = [word for word in others if "." not in word.split("=")[0]]  # groups, experiments
     for chosen in (others, wide, []):
@@ -188,8 +188,8 @@ def _others(key: str, words: Sequence[str]) -> DictConfig:
     return OmegaConf.create({})
 
 
-def _single(word: str) -> str:
-    """The override of a sweep's first run; empty for an option, or what cannot be read."""
+def first_value(word: str) -> str:
+    """An override as it is in a sweep's first run; empty for an option, or what cannot be read."""
     try:
         (override,) = OverridesParser.create().parse_overrides([word])
     except HydraException:
