@@ -97,3 +97,56 @@ def test_every_module_can_be_imported_on_any_platform(path: Path) -> None:
     assert not names & POSIX
     used = {ast.unparse(n) for n in now if isinstance(n, ast.Attribute)}
     assert not used & ELSEWHERE
+
+
+def classes() -> Iterator[tuple[str, str]]:
+    """(class, file) of the package."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                yield node.name, path.relative_to(PACKAGE).as_posix()
+
+
+def test_no_two_classes_share_a_name() -> None:
+    files: dict[str, list[str]] = {}
+    for name, file in classes():
+        files.setdefault(name, []).append(file)
+    assert not {name: found for name, found in files.items() if len(found) > 1}
+
+
+def statements(path: Path) -> list[tuple[int, str]]:
+    """Number and text of a file's lines without imports, signatures, docstrings and comments."""
+    text = path.read_text(encoding="utf-8")
+    left_out: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant):
+            continue
+        if isinstance(node, ast.Import | ast.ImportFrom | ast.Expr):
+            left_out |= {*range(node.lineno, (node.end_lineno or node.lineno) + 1)}
+        elif isinstance(node, FUNCTIONS) and not isinstance(node, ast.Lambda):
+            left_out |= {*range(node.lineno, node.body[0].lineno)}
+    lines = enumerate(text.splitlines(), 1)
+    kept = [(n, line.strip()) for n, line in lines if n not in left_out]
+    return [(n, line) for n, line in kept if line and not line.startswith("#")]
+
+
+def clones(paths: list[Path], length: int = 8) -> list[str]:
+    """Places of `length` lines that are elsewhere, too."""
+    seen: dict[tuple[str, ...], str] = {}
+    found = []
+    for path in paths:
+        lines = statements(path)
+        for start in range(len(lines) - length + 1):
+            part = tuple(line for _, line in lines[start : start + length])
+            place = f"{path.name}:{lines[start][0]}"
+            if seen.setdefault(part, place) != place:
+                found.append(f"{seen[part]} and {place}")
+    return found
+
+
+def test_nothing_is_written_twice(tmp_path: Path) -> None:
+    assert clones(sorted(PACKAGE.rglob("*.py"))) == []
+    body = "\n".join(f"    x = {number}  # {number}" for number in range(8))
+    (tmp_path / "a.py").write_text(f"import os\n\ndef f(x):\n{body}\n    return x\n")
+    (tmp_path / "b.py").write_text(f"def g(y, x):\n    'Text.'\n{body}\n    return y\n")
+    assert clones([tmp_path / "a.py", tmp_path / "b.py"]) == ["a.py:4 and b.py:3"]

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from reid_lab.serve.admission import Admission
 from reid_lab.serve.app import build_app
-from reid_lab.serve.frontier import Point
+from reid_lab.serve.frontier import ServedAccuracy
 from reid_lab.serve.guard import Limits
 from reid_lab.serve.metrics import Metrics
 from reid_lab.serve.people import People
@@ -44,7 +44,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
         admission = Admission(max_wait_ms, free=1, between_ms=40_000.0)
         opened.append((scheduler, people))
         metrics = Metrics(scheduler, people, admission)
-        points = [Point("early", 1_000, 0.2, 0.1)]
+        points = [ServedAccuracy("early", 1_000, 0.2, 0.1)]
         service = Service(network, people, scheduler, admission, limits, metrics, points)
         app = build_app(service, key, frozenset({"127.0.0.1"}))
         return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)

@@ -9,7 +9,7 @@ import pytest
 
 from reid_lab.errors import UserError
 from reid_lab.results.rows import EXITS, STREAM, ExitRow, StreamRow
-from reid_lab.serve.frontier import Point, read_frontier
+from reid_lab.serve.frontier import ServedAccuracy, read_frontier
 from tests.serve.network import Colours
 
 NAN = float("nan")
@@ -50,9 +50,9 @@ def a_run(run: Path, first: str = "early", **other: Any) -> Path:
 def test_exits_and_the_policys_stream(tmp_path: Path) -> None:
     found = read_frontier(a_run(tmp_path / "run"), Colours().manifest, "margin")
     assert found == [
-        Point("early", 1_000, 0.2, 0.1),
-        Point("", 2_001, 0.5, 0.25),
-        Point("late", 4_000, 0.6, 0.3),
+        ServedAccuracy("early", 1_000, 0.2, 0.1),
+        ServedAccuracy("", 2_001, 0.5, 0.25),
+        ServedAccuracy("late", 4_000, 0.6, 0.3),
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from reid_lab.files.gallery_verdicts import Kind, Verdict
-from reid_lab.serve.frontier import Point
+from reid_lab.serve.frontier import ServedAccuracy
 from reid_lab.serve.people import Match
 from reid_lab.serve.scheduler import Target
 
@@ -148,6 +148,6 @@ class StatusAnswer(BaseModel):
     refused: Annotated[int, Field(description="requests that would have waited too long")]
     max_wait_ms: Annotated[float | None, Field(description="beyond which they are refused")]
     mean_mul_adds: Annotated[float | None, Field(description="of all queries; null: none yet")]
-    frontier: Annotated[list[Point], Field(description="of the network's test (--run)")]
+    frontier: Annotated[list[ServedAccuracy], Field(description="of the network's test (--run)")]
     people: Annotated[int, Field(description="known people")]
     images: Annotated[int, Field(description="known images")]

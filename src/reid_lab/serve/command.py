@@ -20,7 +20,7 @@ from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.model import Model
 from reid_lab.serve.admission import Admission
 from reid_lab.serve.app import build_app, thumbnail
-from reid_lab.serve.frontier import Point, read_frontier
+from reid_lab.serve.frontier import ServedAccuracy, read_frontier
 from reid_lab.serve.guard import Limits
 from reid_lab.serve.metrics import Metrics
 from reid_lab.serve.people import People
@@ -67,7 +67,7 @@ def only_service_of(people: Path) -> Iterator[None]:
 
 
 def _serve_people(
-    args: argparse.Namespace, model: Model, frontier: Sequence[Point], key: str
+    args: argparse.Namespace, model: Model, frontier: Sequence[ServedAccuracy], key: str
 ) -> None:
     people = open_people(args.people, model, args.gallery, args.metric)
     listening = listening_at(args.host, args.port)

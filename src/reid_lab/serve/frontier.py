@@ -12,7 +12,7 @@ from reid_lab.runtime.manifest import Manifest
 
 
 @dataclass(frozen=True)
-class Point:
+class ServedAccuracy:
     """Mean Mul-Adds a query, and the accuracy there; `exit` is empty for a stream's."""
 
     exit: str
@@ -21,7 +21,7 @@ class Point:
     mAP: float  # noqa: N815
 
 
-def read_frontier(run: Path, manifest: Manifest, policy: str) -> list[Point]:
+def read_frontier(run: Path, manifest: Manifest, policy: str) -> list[ServedAccuracy]:
     """The exits of a run's test, and its stream with `policy`, cheapest first.
 
     Raises:
@@ -37,8 +37,8 @@ def read_frontier(run: Path, manifest: Manifest, policy: str) -> list[Point]:
         )
     _check(run, rows, manifest)
     stream = [row for row in STREAM.read(folder / STREAM.file) if row.policy == policy]
-    points = [Point(row.name, row.mul_adds, row.rank1, row.mAP) for row in rows]
-    points += [Point("", row.realised, row.rank1, row.mAP) for row in stream]
+    points = [ServedAccuracy(row.name, row.mul_adds, row.rank1, row.mAP) for row in rows]
+    points += [ServedAccuracy("", row.realised, row.rank1, row.mAP) for row in stream]
     return sorted(points, key=lambda point: point.mul_adds)
 
 

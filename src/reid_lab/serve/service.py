@@ -17,7 +17,7 @@ from reid_lab.runtime.model import Model
 from reid_lab.serve.admission import Admission
 from reid_lab.serve.answers import RateAnswer
 from reid_lab.serve.bodies import ImagesBody
-from reid_lab.serve.frontier import Point
+from reid_lab.serve.frontier import ServedAccuracy
 from reid_lab.serve.guard import ARRIVED, Limits, RequestError
 from reid_lab.serve.metrics import Metrics
 from reid_lab.serve.people import People
@@ -37,7 +37,7 @@ class Service:
     admission: Admission
     limits: Limits
     metrics: Metrics
-    frontier: Sequence[Point] = ()  # of the network's test, cheapest first
+    frontier: Sequence[ServedAccuracy] = ()  # of the network's test, cheapest first
 
     async def embed(
         self,
