@@ -128,6 +128,10 @@ def test_raw_requests(service: Service) -> None:
             assert response.status in (404, 422)
             assert b"root:" not in response.read()
             connection.close()
+        head = httpx.head(f"{address}/health")
+        assert head.status_code == 200 and head.headers["content-length"] != "0" == str(
+            len(head.text)
+        )
         assert enroll(address, "%2e%2e") == 201
         assert httpx.delete(f"{address}/people/%252e%252e").json()["removed"] == 1
         assert httpx.get(f"{address}/health").json()["status"] == "ok"
@@ -167,6 +171,24 @@ def test_the_page_in_a_browser(service: Service, tmp_path: Path) -> None:
         first.get_by_role("button").first.click()
         page.locator(".match.confirmed").wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") == 400
+        page.locator("#rate").fill("")
+        page.locator("#rate").blur()
+        page.locator("#message", has_text="The false-accept rate is a number from").wait_for()
+        page.locator("#rate").fill("0.01")
+        page.locator("#rate").blur()
+        page.locator(".match").first.wait_for()
+        for name_of_file, message in [
+            ("damaged.png", "damaged.png cannot be read as an image: it is a GIF"),
+            ("notes.txt", "Not an image: notes.txt. Choose JPEG"),
+        ]:
+            (tmp_path / name_of_file).write_bytes(b"GIF89a")
+            page.set_input_files("#files", str(images[0]))
+            page.locator(".match").first.wait_for()
+            page.set_input_files("#files", str(tmp_path / name_of_file))
+            page.locator("#message.error", has_text=message).wait_for()
+            assert page.locator(".match").count() == 0
+        assert page.locator("#add").is_disabled()
+        problems[:] = [text for text in problems if "422" not in text]  # the damaged image's
         page.get_by_role("button", name="remove bert").click()
         page.locator("#message", has_text="bert was removed").wait_for()
         browser.close()
