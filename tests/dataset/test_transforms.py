@@ -23,12 +23,12 @@ def test_ten_crops_are_corners_centre_and_their_flips() -> None:
     assert np.array_equal(views[3], image[:, 8:, 4:])
     assert np.array_equal(views[4], image[:, 4:68, 2:34])
     assert np.array_equal(views[5:], views[:5, ..., ::-1])
-    assert Transforms(64, 32).test_size == (64, 32)
+    assert Transforms(64, 32, view="whole").test_size == (64, 32)
 
 
 def test_the_centre_is_that_of_the_enlarged_image() -> None:
     transforms = Transforms(64, 32, view="centre")
-    assert transforms.test_size == (72, 36)
+    assert transforms == Transforms(64, 32) and transforms.test_size == (72, 36)
     image = image_of(72, 36)
     assert np.array_equal(transforms.test(image), image[None, :, 4:68, 2:34])
     ten = replace(transforms, views=10)
