@@ -31,7 +31,7 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1
 COPY constraints.txt pyproject.toml README.md LICENSE /src/
 COPY src /src/src
 COPY conf /src/conf
-RUN python -m pip install --constraint /src/constraints.txt numpy pillow pydantic filelock simplejpeg \
+RUN python -m pip install --constraint /src/constraints.txt numpy pillow pydantic pyyaml rich filelock simplejpeg \
        annotated-types fastapi uvicorn httptools uvloop python-multipart prometheus-client onnxruntime \
     && python -m pip install --no-deps /src \
     && useradd --create-home --uid 1000 reid && install -d -o reid -g reid /work

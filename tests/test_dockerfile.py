@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -11,17 +15,53 @@ ROOT = Path(__file__).parents[1]
 tomllib = pytest.importorskip("tomllib")  # Python 3.11
 
 
+# the files that the service, and the export of its people, import
+IMPORTED = """
+import sys
+import reid_lab.cli.main, reid_lab.serve.command, reid_lab.serve.export_people
+print(*(m.__file__ for name, m in sys.modules.items() if name.partition(".")[0] == "reid_lab"))
+"""
+ELSEWHERE = {"reid_lab", "msvcrt"}
+
+
 def names(requirements: list[str]) -> set[str]:
     return {re.split(r"[\s<>=;\[]", requirement)[0] for requirement in requirements}
 
 
-def test_the_service_is_installed_with_its_extra() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+def listed() -> set[str]:
+    """The packages that the service's stage installs."""
     stage = (ROOT / "Dockerfile").read_text(encoding="utf-8").split(" AS serve\n")[1]
     stage = stage.split("\nFROM ")[0]
     step = stage.split("--constraint")[1].split("&&")[0].replace("\\", " ").split()
-    installed = {*step[1:]}
+    return {*step[1:]}
+
+
+def imported(path: Path) -> set[str]:
+    """The packages that a file imports as soon as it is imported."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").partition(".")[0])
+    return found - sys.stdlib_module_names - ELSEWHERE
+
+
+def test_the_service_is_installed_with_its_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    installed = listed()
     extra = names(project["optional-dependencies"]["serve"])
     assert extra <= installed
     assert installed <= extra | names(project["dependencies"])
     assert not {name for name in installed if "torch" in name}
+
+
+@pytest.mark.system
+def test_the_service_imports_what_is_installed_alone() -> None:
+    call = [sys.executable, "-c", IMPORTED]
+    files = subprocess.run(call, capture_output=True, text=True, check=True).stdout.split()
+    modules = {module for file in files for module in imported(Path(file))}
+    owners = packages_distributions()
+    assert {"numpy", "fastapi", "yaml"} <= modules
+    needed = {re.sub("_", "-", owners[module][0].lower()) for module in modules}
+    assert needed <= listed() | {"starlette"}  # which FastAPI requires
