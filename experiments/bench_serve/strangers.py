@@ -2,7 +2,7 @@
 
     python -m experiments.bench_serve.strangers --model exported --gallery stage1 stage2 fusion \\
         --known PEOPLE/query --strangers "other cameras=OTHER/query" \\
-        "same cameras=MORE/query@410" --rates 0.01 0.001 --out experiments/bench_serve/strangers.csv
+        "the same cameras=MORE/query@410" --rates 0.01 0.001 --out strangers.csv
 
 By the thresholds that the service takes for a search, of galleries that were calibrated. Strangers
 are people of no image in the galleries; of the known people, the images of the query's own camera
@@ -80,7 +80,7 @@ def _stranger_rows(
         if exit in people.queries:
             near, nobody = people.nearest(exit, embeddings), np.zeros(len(paths), bool)
             for rate in rates:
-                yield _row(people, exit, f"strangers, {name}", rate, near, nobody, pids)
+                yield _row(people, exit, f"strangers of {name}", rate, near, nobody, pids)
 
 
 def _row(
