@@ -6,14 +6,19 @@ import base64
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
 from reid_lab.files.gallery_verdicts import AcceptThreshold, GalleryCalibration
-from reid_lab.serve.scheduler import Target
+from reid_lab.gallery.images import Labelled
+from reid_lab.gallery.queries import Queries, pooled
+from reid_lab.serve.app import _pooled
+from reid_lab.serve.scheduler import Embedded, Target
 from tests.serve.clients import BLUE, GREEN, RED, Make, enroll, error, files
 from tests.serve.network import Gate, png
 
@@ -125,6 +130,26 @@ def test_a_track_is_averaged(client: TestClient) -> None:
     assert track["matches"][0]["pid"] == "anna"
     assert track["matches"][0]["distance"] == pytest.approx(0, abs=1e-5)
     assert track["mul_adds"] == 8_000
+    assert track["spread"] > 0 and {r["spread"] for r in alone} == {None}
+    more = {"track": "true", "deadline_ms": "0.001"}
+    (late,) = client.post("/search", files=images, data=more).json()["results"]
+    assert (late["exit"], late["mul_adds"]) == ("early", 2_000)
+    assert late["late_ms"] > 0
+
+
+def test_a_track_is_pooled_as_in_a_gallery() -> None:
+    rows = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
+    found = [Embedded({"early": row}, "early", 1.0, 2.0, 0.0) for row in rows]
+    images = [Labelled(Path(f"{i}.jpg"), tracklet="a") for i in range(5)]
+    for metric in ("euclidean", "cosine"):
+        ours, spread = _pooled(found, metric)
+        theirs = pooled(Queries(images, rows), metric)
+        assert theirs.spreads is not None
+        assert ours.embeddings["early"] == pytest.approx(theirs.embeddings[0], rel=1e-5)
+        assert spread == pytest.approx(theirs.spreads[0].distance, rel=1e-5)
+    shorter = Embedded({"early": rows[0]}, "early", 1.0, 2.0, 0.0)
+    longer = Embedded({"early": rows[1], "late": rows[1]}, "late", 3.0, 2.0, 0.0)
+    assert _pooled([longer, shorter], "euclidean")[0].exit == "early"
 
 
 def test_embed(client: TestClient) -> None:

@@ -151,6 +151,20 @@ def test_every_exit_on_request(people: People) -> None:
     assert not scheduler.load.exits  # not a query
 
 
+def test_a_track_keeps_to_its_time_and_budget_together(people: People) -> None:
+    network = Colours(seconds=0.02)
+    scheduler = Scheduler(network, people, Target())  # type: ignore[arg-type]
+    for ms, exits in ((None, {"early", "late"}), (1.0, {"early"}), (10_000.0, {"early", "late"})):
+        futures = scheduler.submit(list(noise(5)), ms=ms, track=True)
+        assert [{*future.result(10).embeddings} for future in futures] == [exits] * 5
+    scheduler.close()
+    assert scheduler.load.exits == {"late": 10, "early": 5}
+    scheduler = Scheduler(Colours(), people, Target(mul_adds=3_900))  # type: ignore[arg-type]
+    (future,) = scheduler.submit(list(noise(1)), track=True)
+    assert future.result(10).exit == "early"  # a whole image costs 4,000
+    scheduler.close()
+
+
 def test_requests_that_arrive_together_are_batched(people: People) -> None:
     network = Colours(seconds=0.02)
     scheduler = Scheduler(network, people, Target(), batch=8)  # type: ignore[arg-type]

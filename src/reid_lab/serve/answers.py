@@ -61,6 +61,10 @@ class VerdictAnswer(SpentAnswer):
 
 
 class FoundAnswer(VerdictAnswer):
+    spread: Annotated[
+        float | None,
+        Field(description="of a track: the mean distance of its images to their mean embedding"),
+    ]
     matches: Annotated[list[Match], Field(description="the nearest images, nearest first")]
 
 

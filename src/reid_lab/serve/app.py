@@ -15,6 +15,7 @@ from PIL import Image
 from pydantic import BaseModel
 
 from reid_lab import __version__
+from reid_lab.files.gallery_writer import unit_rows
 from reid_lab.serve.answers import (
     ComparedAnswer,
     EmbedAnswer,
@@ -128,7 +129,8 @@ def _add_queries(app: FastAPI, service: Service) -> None:
         """The nearest people of each image, box, or track, and whether the person is known."""
         body = await read_body(request, SearchBody, limits)
         exclude = body.exclude_camid or None
-        _, found = await service.embed(body, request, body.deadline_ms, body.track, exclude)
+        ms, track = body.deadline_ms, body.track
+        _, found = await service.embed(body, request, ms, exclude=exclude, track=track)
         return await _encoded(lambda: SearchAnswer(results=_searched(service, body, found)))
 
     @_post(app, "/verify", VerifyAnswer)
@@ -152,14 +154,17 @@ def _unknown_person(pid: str) -> RequestError:
 
 
 def _searched(service: Service, body: SearchBody, found: Sequence[Embedded]) -> list[FoundAnswer]:
-    pooled = [_pooled(found)] if body.track and found else found
     results, exclude = [], body.exclude_camid or None
-    for embedded in pooled:
+    spread = None
+    if body.track and found:
+        pooled, spread = _pooled(found, service.people.metric)
+        found = [pooled]
+    for embedded in found:
         exit, row = embedded.exit, embedded.embeddings[embedded.exit]
         compared = service.people.compare(exit, row, exclude)
         verdict = service.verdict(exit, compared, body.false_accept_rate)
         matches = service.people.search(compared, body.top)
-        results.append(FoundAnswer(**_spent(embedded), **verdict, matches=matches))
+        results.append(FoundAnswer(**_spent(embedded), **verdict, spread=spread, matches=matches))
     return results
 
 
@@ -185,12 +190,23 @@ def _verified(
     return results
 
 
-def _pooled(found: Sequence[Embedded]) -> Embedded:
-    """One answer for a track: the mean embedding of its images at their common exit."""
-    exit = found[0].exit
-    mean: np.ndarray = np.stack([e.embeddings[exit] for e in found]).mean(0, np.float64)
+def _pooled(found: Sequence[Embedded], metric: str) -> tuple[Embedded, float]:
+    """One answer for a track, and the mean distance of its images to it.
+
+    The mean embedding, at the last exit that all images have reached; under cosine, of
+    embeddings of length 1.
+    """
+    exit = min(found, key=lambda e: len(e.embeddings)).exit
+    rows = np.stack([e.embeddings[exit] for e in found]).astype(np.float64)
+    rows = unit_rows(rows) if metric == "cosine" else rows
+    mean = rows.mean(0)
+    if metric == "cosine":
+        spread = float((1 - rows @ unit_rows(mean[None])[0]).mean())
+    else:
+        spread = float(np.linalg.norm(rows - mean, axis=1).mean())
     spent, late = sum(e.mul_adds for e in found), max(e.late_ms for e in found)
-    return Embedded({exit: mean.astype(np.float32)}, exit, spent, max(e.ms for e in found), late)
+    ms = max(e.ms for e in found)
+    return Embedded({exit: mean.astype(np.float32)}, exit, spent, ms, late), spread
 
 
 def _spent(embedded: Embedded) -> dict[str, Any]:

@@ -36,7 +36,8 @@ class Embedded:
     """An answer of the network.
 
     Attributes:
-        embeddings: exit -> (D,); one exit of a query, all of an image to add.
+        embeddings: exit -> (D,); one exit of a query, all of an image to add, all up to the last
+            one of an image of a track.
         exit: the last of them.
         mul_adds: that were spent.
         ms: from the arrival to the answer.
@@ -58,6 +59,7 @@ class WaitingImage:
     arrived: float
     deadline: float
     every: bool  # embed at every exit, whatever it costs
+    track: bool  # of a track: at every exit that its time and budget allow
     exclude: str | None  # a camera whose images it is not compared with
     future: Future[Embedded] = field(default_factory=Future)
 
@@ -136,6 +138,7 @@ class Scheduler:
         every: bool = False,
         arrived: float | None = None,
         exclude: str | None = None,
+        track: bool = False,
     ) -> list[Future[Embedded]]:
         """Queue images (H, W, 3) uint8 RGB of the network's size; results in their order.
 
@@ -144,6 +147,8 @@ class Scheduler:
             every: embed them at every exit.
             arrived: when their request did, on the scheduler's clock; None is now.
             exclude: a camera whose images do not count for their confidence.
+            track: they are of one person, and are compared by their mean: embed all of them at
+                every exit that time and budget allow for, instead of each by itself.
 
         Raises:
             BusyError: the queue is full, or closed.
@@ -151,7 +156,7 @@ class Scheduler:
         arrived = self.clock() if arrived is None else arrived
         allowed = ms if ms is not None else self.target.ms
         deadline = arrived + allowed / 1_000 if allowed is not None else np.inf
-        jobs = [WaitingImage(p, arrived, deadline, every, exclude) for p in pixels]
+        jobs = [WaitingImage(p, arrived, deadline, every, track, exclude) for p in pixels]
         with self._changed:
             if self._closed:
                 raise BusyError("the service is stopping")
@@ -183,8 +188,12 @@ class Scheduler:
         while jobs := self._taken():
             # those whose request has ended are left out
             jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
-            for part, run in ((True, self._embed), (False, self._stream)):
-                some = [job for job in jobs if job.every == part]
+            together = [job for job in jobs if job.track and not job.every]
+            for some, run in (
+                ([job for job in jobs if job.every], self._embed),
+                (together, self._embed_track),
+                ([job for job in jobs if not (job.every or job.track)], self._stream),
+            ):
                 if not some:
                     continue
                 try:
@@ -220,9 +229,17 @@ class Scheduler:
         shares = exit_shares(solve_a(costs, budget), len(costs))
         self.rule.probabilities = exit_probabilities(shares)
 
-    def _embed(self, jobs: list[WaitingImage]) -> None:
-        """Embed at every exit, through the whole network."""
-        exits = self.model.embed(np.stack([job.pixels for job in jobs]), self.names)
+    def _embed_track(self, jobs: list[WaitingImage]) -> None:
+        """Embed up to the last exit that time and budget allow for, at least the first."""
+        left_ms = 1_000 * (min(job.deadline for job in jobs) - self.clock())
+        fits = self.costs.total(len(jobs)) <= (1 - RESERVE) * left_ms
+        if self.target.mul_adds is not None:
+            fits &= self.costs.mul_adds <= self.target.mul_adds
+        self._embed(jobs, self.names[: max(1, int(fits.sum()))])
+
+    def _embed(self, jobs: list[WaitingImage], names: Sequence[str] | None = None) -> None:
+        """Embed at every exit of `names`; None: of all, through the whole network."""
+        exits = self.model.embed(np.stack([job.pixels for job in jobs]), names or self.names)
         for i, job in enumerate(jobs):
             self.answer(job, {name: rows[i] for name, rows in exits.items()})
 

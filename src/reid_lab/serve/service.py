@@ -46,6 +46,7 @@ class Service:
         ms: float | None = None,
         every: bool = False,
         exclude: str | None = None,
+        track: bool = False,
     ) -> tuple[list[np.ndarray], list[Embedded]]:
         """The crops (h, w, 3) of a body, images or boxes, and their answers in the same order.
 
@@ -53,7 +54,8 @@ class Service:
             UserError: an image that cannot be read, or a box outside of it.
         """
         crops, pixels = await in_thread(self._resized, body)
-        futures = self.scheduler.submit(pixels, ms, every, request.scope.get(ARRIVED), exclude)
+        arrived = request.scope.get(ARRIVED)
+        futures = self.scheduler.submit(pixels, ms, every, arrived, exclude, track)
         return crops, list(await asyncio.gather(*(asyncio.wrap_future(f) for f in futures)))
 
     def _resized(self, body: ImagesBody) -> tuple[list[np.ndarray], list[np.ndarray]]:
