@@ -33,7 +33,7 @@ class SpentAnswer(BaseModel):
 
 
 class EmbeddedAnswer(SpentAnswer):
-    embeddings: Annotated[dict[str, list[float]], Field(description="exit: embedding")]
+    embeddings: Annotated[dict[str, list[float]], Field(description="by exit")]
 
 
 class EmbedAnswer(BaseModel):

@@ -22,7 +22,7 @@ p{margin:.2rem 0 .6rem}div{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:.9rem;margin-bottom:.6rem}
 caption{text-align:left;font-weight:600;padding:.3rem 0}
 th,td{padding:.3rem .8rem .3rem 0;vertical-align:top;border-top:1px solid #8884;text-align:left}
-td:first-child,td:nth-child(3){font-family:ui-monospace,monospace}"""
+td:first-child,td:nth-child(3):not(:last-child){font-family:ui-monospace,monospace}"""
 HEAD = ("name", "type and range", "default", "meaning")
 
 
