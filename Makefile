@@ -52,6 +52,13 @@ test-pythons:  ## the same on each of PYTHONS, each in its own environment: befo
 	  $(MAKE) test PYTHON=$$python VENV=.venv/python$$version || exit 1; \
 	done
 
+LOWEST := .venv/lowest
+test-lowest:  ## the unit tests with the lowest versions that pyproject.toml allows: before a release
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet uv
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[dev]'
+	$(LOWEST)/bin/python -m pytest -n 2 --dist worksteal -m "not recipe and not system"
+
 MORE = $(filter-out tests/torture/%,$(shell grep -rl --include='test_*.py' REID_LAB_TORTURE tests))
 torture: $(STAMP)  ## all kills, bad inputs and hostile files, counted (an hour; COUNTS=file.csv)
 	REID_LAB_TORTURE=1 $(BIN)/pytest $(PARALLEL) tests/torture $(MORE) $(COUNTS:%=--torture-csv %)
@@ -80,4 +87,4 @@ bench-early-exit: $(STAMP)  ## time and Mul-Adds of early exit; deadlines
 clean:  ## remove the environment and the tools' caches (never runs/)
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis dist docs/_build docs/studies
 
-.PHONY: help install demo test test-unit test-recipe test-system test-pythons torture docs lint bench bench-retrieval bench-early-exit clean
+.PHONY: help install demo test test-unit test-recipe test-system test-pythons test-lowest torture docs lint bench bench-retrieval bench-early-exit clean

@@ -6,6 +6,7 @@ import base64
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from reid_lab.gallery.images import Labelled
 from reid_lab.gallery.queries import Queries, pooled
 from reid_lab.serve.app import _pooled
 from reid_lab.serve.scheduler import Embedded, Target
-from tests.serve.clients import BLUE, GREEN, RED, Make, enroll, error, files
+from tests.serve.clients import BLUE, GREEN, LIMITS, RED, Make, enroll, error, files
 from tests.serve.network import Gate, png
 
 
@@ -267,6 +268,19 @@ def test_what_would_wait_too_long_is_refused(make: Make) -> None:
     assert "reid_lab_refused_total 2.0" in text and "reid_lab_in_flight 0.0" in text
     assert 'reid_lab_requests_total{status="503"} 2.0' in text
     assert 'reid_lab_request_seconds_count{path="/search"} 2.0' in text
+
+
+def test_a_request_has_so_many_seconds(make: Make) -> None:
+    network = Gate()
+    client = make(network=network, limits=replace(LIMITS, seconds=0.5))
+    image, network.shut = files(png(*RED)), True
+    refused = client.post("/search", files=image)
+    error(refused, 408, "it took more than 0.5 s (--max-seconds)")
+    assert client.get("/status").json()["in_flight"] == 0
+    network.shut = False
+    network.opened.release()
+    assert client.post("/search", files=image).status_code == 200  # the batch before has ended
+    assert 'reid_lab_requests_total{status="408"} 1.0' in client.get("/metrics").text
 
 
 def test_images_and_boxes_of_a_request_count(make: Make) -> None:
