@@ -143,6 +143,10 @@ def _camera_pairs() -> list[dict[str, object]]:
             "queries": 100 + q,
             "rank1": 0.9 - 0.1 * q - 0.01 * g,
             "mAP": 0.7 - 0.1 * q - 0.01 * g,
+            "rank1_low": 0.8 - 0.1 * q,
+            "rank1_high": 0.95 - 0.1 * q,
+            "mAP_low": 0.6 - 0.1 * q,
+            "mAP_high": 0.75 - 0.1 * q,
         }
         for q in range(1, 4)
         for g in range(1, 4)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from reid_lab.protocol import Hidden, Protocol
-from reid_lab.retrieval import Embeddings, Exit, evaluate
+from reid_lab.retrieval import Embeddings, Exit, evaluate, rank
+from reid_lab.retrieval.bootstrap import bootstrap
 from reid_lab.retrieval.cameras import camera_pairs
 from tests.retrieval.people import crowd, naive
 
@@ -35,6 +36,10 @@ def test_each_pair_is_ranked_alone(hidden: Hidden, shots: int | None) -> None:
         )
         people = set(g.pids[shown].tolist()) - {0, -1}
         assert row["queries"] == sum(p in people for p in q.pids[asked].tolist())
+        assert row["rank1_low"] <= row["rank1"] <= row["rank1_high"]
+        alone = rank(query[asked], gallery[shown], q.take(asked), g.take(shown), hidden=hidden)
+        bounds = bootstrap(alone, q.pids[asked])
+        assert {name: row[name] for name in bounds} == pytest.approx(bounds)
 
 
 def test_signs_of_an_exit_are_kept() -> None:

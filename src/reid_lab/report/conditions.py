@@ -50,11 +50,20 @@ def cameras(run: Run, metric: str) -> Figure | None:
 
 def cameras_table(run: Run) -> TextTable:
     """A row a pair, the weakest first."""
+    header = ["Query camera", "Gallery camera", "Queries", "Rank-1", "95% CI", "mAP", "95% CI"]
     rows = [
-        [p.query_camera, p.gallery_camera, whole(p.queries), percent(p.rank1), percent(p.mAP)]
+        [
+            p.query_camera,
+            p.gallery_camera,
+            whole(p.queries),
+            percent(p.rank1),
+            interval(p.rank1_low, p.rank1_high),
+            percent(p.mAP),
+            interval(p.mAP_low, p.mAP_high),
+        ]
         for p in sorted(run.camera_pairs, key=lambda p: p.mAP)
     ]
-    return TextTable(["Query camera", "Gallery camera", "Queries", "Rank-1", "mAP"], rows)
+    return TextTable(header, rows)
 
 
 def condition(run: Run, name: str) -> Figure | None:

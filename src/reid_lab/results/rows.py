@@ -257,7 +257,10 @@ class WeightRow:
 
 @dataclass(frozen=True, kw_only=True)
 class CameraPairRow:
-    """`camera_pairs.csv`: queries of one camera among the gallery images of another."""
+    """`camera_pairs.csv`: queries of one camera among the gallery images of another.
+
+    The intervals are nan in older runs, and for one person alone.
+    """
 
     exit: str
     query_camera: str
@@ -265,6 +268,10 @@ class CameraPairRow:
     queries: int
     rank1: Share
     mAP: Share
+    rank1_low: Share = math.nan
+    rank1_high: Share = math.nan
+    mAP_low: Share = math.nan
+    mAP_high: Share = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)

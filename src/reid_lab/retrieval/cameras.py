@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from reid_lab.retrieval.bootstrap import bootstrap
 from reid_lab.retrieval.evaluation import Evaluation, rank_trials
 from reid_lab.retrieval.memory import GIGABYTE
 from reid_lab.retrieval.processes import ALONE, Processes
@@ -19,6 +20,7 @@ def camera_pairs(
 ) -> list[dict[str, Any]]:
     """One row for each pair of cameras: queries of one, gallery images of the other only.
 
+    With confidence intervals (`bootstrap`), which are wide where a pair has few people.
     Random galleries are not drawn. Pairs without an answerable query are left out, which most
     pairs of a camera with itself are.
     """
@@ -35,10 +37,12 @@ def camera_pairs(
         some = (e.query, e.gallery[seen], query, gallery.take(seen))
         found = rank_trials(rank, *some, metric, protocol, memory, processes)
         for asking in query.camids.unique().tolist():
-            mine = found.take((query.camids == asking).nonzero().flatten())
+            asked = (query.camids == asking).nonzero().flatten()
+            mine = found.take(asked)
             queries = int(mine.answerable.sum())
             if queries:
                 accuracy = {"queries": queries, "rank1": mine.rank1, "mAP": mine.mAP}
                 pair = {"query_camera": asking, "gallery_camera": shown}
-                rows.append({"exit": exit, **pair, **accuracy})
+                bounds = bootstrap(mine, query.pids[asked])
+                rows.append({"exit": exit, **pair, **accuracy, **bounds})
     return sorted(rows, key=lambda row: (row["query_camera"], row["gallery_camera"]))
