@@ -26,12 +26,11 @@ from reid_lab.runtime import ExportError, Gallery, Manifest, Model
 from reid_lab.serve.command import open_people
 from reid_lab.serve.scheduler import Scheduler, Target
 from tests.commands import export, gallery, runtime
-from tests.methods import method, save
+from tests.methods import SIZE, method, save
 
 pytestmark = pytest.mark.system
 STREAM = ("stage1", "stage2", "stage3", "fusion")
 PEOPLE = "pid!=-1"  # a stream has no boxes without a person among its candidates
-SIZE = (72, 36)  # of images, of which the network sees 64x32
 NOISE = np.random.default_rng(0).integers(0, 256, (12, *SIZE, 3), np.uint8)
 
 
