@@ -226,12 +226,15 @@ def use_trained_size(cfg: DictConfig, state: Mapping[str, Any], given: Sequence[
 
 
 def use_trained_view(cfg: DictConfig, state: Mapping[str, Any], given: Sequence[str]) -> str | None:
-    """Set the config's view of a test image to that of a checkpoint that is going to be tested.
+    """Set the config's view of a test image to that of a checkpoint that is tested or resumed.
 
-    Args and returns: as `use_trained_size`.
+    A resumed training keeps its own `enlarge`, which its images are augmented by. Args and returns:
+    as `use_trained_size`.
     """
     kept, transforms = state["hyper_parameters"], cfg.dataset.transforms
     trained: dict[str, Any] = {"view": "whole"}
+    if "enlarge" in kept and cfg.task == "fit":
+        return None
     if "enlarge" in kept:
         trained = {"view": "centre", "enlarge": kept["enlarge"]}
     elif "image" not in kept or transforms.enlarge == 1 or transforms.views > 1:
@@ -296,9 +299,10 @@ def take_weights(model: ReidModule, state: dict[str, Any], checkpoint: Path) -> 
     """
     check_normalised(state["hyper_parameters"], f"ckpt_path={checkpoint}")
     theirs, ours = state["hyper_parameters"]["model"], model.hparams["model"]
-    model.on_load_checkpoint(state)
+    content = dict(state)  # Lightning calls the hook on the checkpoint itself, once more
+    model.on_load_checkpoint(content)
     try:
-        model.load_state_dict(state["state_dict"])
+        model.load_state_dict(content["state_dict"])
     except RuntimeError as error:
         settings = unlike({"model": theirs}, {"model": ours})
         raise UserError(

@@ -112,11 +112,13 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
     data, checkpoint, state = inputs.data, inputs.checkpoint, inputs.state
     identities = data.identities
     size = None
-    if state and cfg.task == "test":
+    if state:
         given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-        changed = (use(cfg, state, given) for use in (use_trained_size, use_trained_view))
+        uses = (use_trained_size, use_trained_view) if cfg.task == "test" else (use_trained_view,)
+        changed = (use(cfg, state, given) for use in uses)
         size = "; ".join(note for note in changed if note) or None
         data.transforms = make(cfg, "dataset.transforms")
+    if state and cfg.task == "test":
         # another data set may test it: its classifier stays what it was
         identities = state["hyper_parameters"]["model"].get("identities") or identities
     quiet()
