@@ -357,6 +357,10 @@ def test_older_runs_lack_columns_and_keys(run: Path) -> None:
         rows = [row for row in csv.DictReader(file) if row["kind"] != "reranked"]
     new = ("mAP_trapezoid", "rank1_low", "rank1_high", "mAP_low", "mAP_high")
     write_csv(path, [{k: v for k, v in row.items() if k not in new} for row in rows])
+    path = run / "results" / "camera_pairs.csv"
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    write_csv(path, [{k: v for k, v in row.items() if k not in new} for row in rows])
     summary = json.loads((run / "results" / "summary.json").read_text())
     del summary["protocol"]
     write_json(run / "results" / "summary.json", summary)

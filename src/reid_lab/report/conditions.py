@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
@@ -50,18 +52,18 @@ def cameras(run: Run, metric: str) -> Figure | None:
 
 def cameras_table(run: Run) -> TextTable:
     """A row a pair, the weakest first."""
-    header = ["Query camera", "Gallery camera", "Queries", "Rank-1", "95% CI", "mAP", "95% CI"]
+    pairs = sorted(run.camera_pairs, key=lambda p: p.mAP)
+    bounds = any(math.isfinite(p.rank1_low) for p in pairs)  # older runs have none
+    ci = ["95% CI"] * bounds
+    header = ["Query camera", "Gallery camera", "Queries", "Rank-1", *ci, "mAP", *ci]
     rows = [
         [
-            p.query_camera,
-            p.gallery_camera,
-            whole(p.queries),
-            percent(p.rank1),
-            interval(p.rank1_low, p.rank1_high),
+            *(p.query_camera, p.gallery_camera, whole(p.queries), percent(p.rank1)),
+            *[interval(p.rank1_low, p.rank1_high)] * bounds,
             percent(p.mAP),
-            interval(p.mAP_low, p.mAP_high),
+            *[interval(p.mAP_low, p.mAP_high)] * bounds,
         ]
-        for p in sorted(run.camera_pairs, key=lambda p: p.mAP)
+        for p in pairs
     ]
     return TextTable(header, rows)
 
