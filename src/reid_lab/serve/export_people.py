@@ -1,10 +1,8 @@
 """The images of a service's people, and what users said of matches, as files. Without torch.
 
-| file | holds |
-|---|---|
-| `images/` | JPEGs of known people, and of matches that were confirmed or rejected |
-| `images.csv` | `path`, `pid`, `camid`, `source` of enrolled images and confirmed matches |
-| `labels.csv` | `path`, `pid`, `correct`, `exit`, `distance`, `time` of all labels |
+- `images/`: JPEGs of known people, and of matches that were confirmed or rejected
+- `images.csv`: `path`, `pid`, `camid`, `source` of enrolled images and confirmed matches
+- `labels.csv`: `path`, `pid`, `correct`, `exit`, `distance`, `time` of all labels
 
 `images.csv` is read by `reid-lab gallery build` and `dataset=csv`, to calibrate and to train.
 Images are the thumbnails that the service keeps; enrolled images without one are left out.
