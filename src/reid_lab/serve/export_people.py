@@ -40,29 +40,34 @@ def export(args: Namespace) -> int:
         raise UserError(f"--out {out} exists: give a new folder, or remove it")
     with closing(opened(args.people)) as database:
         try:
-            images, labels = [*_enrolled(database)], [*_labels(database)]
             (everyone,) = database.execute("SELECT count(*) FROM image").fetchone()
+            images = [_written(row, out) for row in _enrolled(database)]
+            labels = [_written(row, out) for row in _labels(database)]
         except sqlite3.DatabaseError as error:
             raise UserError(f"{args.people} is not a file of people ({error})") from error
+    if not images and not labels:
+        raise UserError(f"{args.people} has no images: enrol people, or confirm matches, first")
     confirmed = [
         {"path": row["path"], "pid": row["pid"], "camid": UNKNOWN, "source": CONFIRMED}
         for row in labels
         if row["correct"]
     ]
     lacking = everyone - len(images)
-    if not images and not labels:
-        raise UserError(f"{args.people} has no images: enrol people, or confirm matches, first")
-    for row in (*images, *labels):
-        write_bytes(out / row["path"], row["data"], durable=False)
     for name, rows in (("images.csv", [*images, *confirmed]), ("labels.csv", labels)):
         if rows:
-            write_csv(out / name, [{k: v for k, v in row.items() if k != "data"} for row in rows])
+            write_csv(out / name, rows)
     left_out = f"; {lacking:,} images have no thumbnail and are left out" if lacking else ""
     stdout.print(
         f"{out}: {len(images):,} enrolled images, {len(confirmed):,} confirmed and "
         f"{len(labels) - len(confirmed):,} rejected matches{left_out}"
     )
     return 0
+
+
+def _written(row: Row, out: Path) -> Row:
+    """The row without its JPEG, which is written: all images together may not fit the memory."""
+    write_bytes(out / row["path"], row.pop("data"), durable=False)
+    return row
 
 
 def opened(path: Path) -> sqlite3.Connection:
