@@ -26,6 +26,8 @@ async def known_parameters(request: Request) -> None:
     """Raises:
     RequestError: the address has a parameter that the route does not take.
     """
+    if not request.query_params:
+        return
     route = request.scope["route"]
     fields = {
         name: field
