@@ -1,4 +1,7 @@
-"""A service with the network of mean colours, in a process of its own: PEOPLE PORT_FILE."""
+"""A service with a network of mean colours, in a process of its own.
+
+PEOPLE PORT_FILE [FINGERPRINT]: of the network that it starts with; it can move to `NEW`.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,33 @@ from typing import Any
 from reid_lab.serve.admission import Admission
 from reid_lab.serve.command import listening_at, serve
 from reid_lab.serve.guard import Limits
+from reid_lab.serve.in_force import InForce, Serving
 from reid_lab.serve.metrics import Metrics
 from reid_lab.serve.people import People
 from reid_lab.serve.scheduler import Scheduler, Target
 from reid_lab.serve.service import Service
+from reid_lab.serve.upgrade import finish_interrupted
+from tests.serve.clients import upgrader_to
 from tests.serve.network import Colours
 
+NEW = "new colours"
+SLOW = 0.05  # seconds that the new network takes, so that it can be killed meanwhile
+
+
+def opened(fingerprint: str) -> Any:
+    return Colours(fingerprint, seconds=SLOW if fingerprint == NEW else 0.0)
+
+
 if __name__ == "__main__":
-    network: Any = Colours()
-    people = People.open(Path(sys.argv[1]), network.manifest)
+    network = opened([*sys.argv, "colours"][3])
+    path = Path(sys.argv[1])
+    finish_interrupted(path, network, {})
+    people = People.open(path, network.manifest)
     scheduler = Scheduler(network, people, Target())
     listening = listening_at("127.0.0.1", 0)
     Path(sys.argv[2]).write_text(str(listening.getsockname()[1]))
     admission = Admission(None, scheduler.batch, 1.0)
-    metrics = Metrics(scheduler, people, admission)
-    service = Service(network, people, scheduler, admission, Limits(), metrics)
+    in_force = InForce(Serving(network, people, scheduler))
+    upgrader = upgrader_to(in_force, lambda: opened(NEW))
+    service = Service(in_force, upgrader, admission, Limits(), Metrics(in_force, admission))
     serve(service, listening)

@@ -6,6 +6,7 @@ import io
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ class Colours:
         seconds: that each of the two stages takes.
     """
 
-    image = SIZE
+    image, folder = SIZE, Path("exported")
 
     def __init__(self, fingerprint: str = "colours", seconds: float = 0.0) -> None:
         plain = Preprocessing(SIZE, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))

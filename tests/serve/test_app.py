@@ -337,6 +337,7 @@ def test_every_answer_is_described(client: TestClient) -> None:
         "post /verify": client.post("/verify", **image, data={"pid": "anna"}),
         "post /labels": client.post("/labels", **image, data={"pid": "anna", "correct": "1"}),
     }
+    found["post /model"] = client.post("/model")
     for path in ("/people", "/status", "/labels", "/health"):
         found[f"get {path}"] = client.get(path)
     for route, response in found.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from pathlib import Path
 
@@ -16,10 +17,13 @@ from reid_lab.errors import UserError
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.images import read
 from reid_lab.runtime.model import Model
-from reid_lab.serve.command import listening_at, only_service_of, open_people
+from reid_lab.serve.command import listening_at, only_service_of, open_people, upgrader_of
+from reid_lab.serve.in_force import InForce, Serving
+from reid_lab.serve.people import NewImage
 from reid_lab.serve.scheduler import Scheduler, Target
-from tests.commands import export, gallery
+from tests.commands import arguments, export, gallery
 from tests.methods import method, save
+from tests.serve.network import png
 
 pytestmark = pytest.mark.recipe
 EXITS = ("stage2", "fusion")
@@ -66,6 +70,60 @@ def test_answers_are_those_of_the_galleries(folder: Path, people: Path, tmp_path
     last = open_people(tmp_path / "p.sqlite", model, [folder / exit for exit in EXITS])
     assert gone and len(last) == count - gone  # who was removed does not come back
     last.close()
+
+
+def test_a_new_model_with_its_galleries(folder: Path, people: Path, tmp_path: Path) -> None:
+    """Folders and links of the command line hold a new model: its galleries' rows are taken."""
+    galleries = [tmp_path / exit for exit in EXITS]
+    for exit in EXITS:
+        shutil.copytree(folder / exit, tmp_path / exit)
+    (tmp_path / "model").symlink_to(folder / "out")
+    words = ["--model", str(tmp_path / "model"), "--people", str(tmp_path / "p.sqlite")]
+    args = arguments("serve", [*words, "--gallery", *map(str, galleries), "--threads", "1"])
+    model = Model(args.model, threads=1)
+    known = open_people(args.people, model, args.gallery)
+    in_force = InForce(Serving(model, known, Scheduler(model, known, Target())))
+    upgrader = upgrader_of(args, in_force, Target())
+    count = len(known)
+    known.add("anna", [NewImage(thumbnail=png(200, 10, 10))], _of_red(model))
+
+    network = method("dare")
+    for value in network.parameters():
+        value.data *= 1.1
+    checkpoint = str(save(network, tmp_path / "new.ckpt"))
+    assert export(["--checkpoint", checkpoint, "--out", str(tmp_path / "new")]) == 0
+    (tmp_path / "model").unlink()
+    (tmp_path / "model").symlink_to(tmp_path / "new")
+    assert upgrader.begin()
+    upgrader.wait()  # the galleries are of the old model still
+    assert (
+        in_force.upgrade.state == "failed"
+        and "holds embeddings of the model" in in_force.upgrade.message
+    )
+    for gallery_folder in galleries:
+        words = ["--exit", gallery_folder.name, "--checkpoint", checkpoint]
+        assert gallery(["upgrade", str(gallery_folder), *words]) == 0
+    assert upgrader.begin()
+    upgrader.wait()
+    assert in_force.upgrade.state == "done", in_force.upgrade
+    serving = in_force.now
+    assert serving.fingerprint == Model(tmp_path / "new").manifest.fingerprint
+    rows = serving.people.rows
+    assert len(rows) == count + 1 and serving.people.exits == EXITS
+    theirs = Gallery.open(galleries[1], serving.model.manifest)
+    kept = np.asarray(theirs.embeddings)[theirs.pids > 0]
+    assert np.array_equal(rows.exits["fusion"][:-1], kept)
+    expected = _of_red(serving.model)["fusion"][0]
+    far = np.linalg.norm(rows.exits["fusion"][-1] - expected)
+    assert far < 0.1 * np.linalg.norm(expected)
+    upgrader.close()
+    serving.scheduler.close()
+    serving.people.close()
+
+
+def _of_red(model: Model) -> dict[str, np.ndarray]:
+    image = np.full((1, *model.image, 3), (200, 10, 10), np.uint8)
+    return model.embed(image, EXITS)
 
 
 def test_galleries_that_do_not_fit(folder: Path, tmp_path: Path) -> None:

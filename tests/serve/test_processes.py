@@ -21,12 +21,13 @@ from tests.serve.network import png
 
 pytest.importorskip("fastapi")
 pytestmark = pytest.mark.system
+NEW = "new colours"  # tests.serve.colours.NEW
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has one
 KILLS = 50 if os.environ.get("REID_LAB_TORTURE") == "1" else 3
 CHROMIUM = Path("/usr/bin/chromium")
 
 
-Service = Callable[[], AbstractContextManager[tuple[Running | Launched, str]]]
+Service = Callable[..., AbstractContextManager[tuple[Running | Launched, str]]]
 
 
 @pytest.fixture
@@ -34,10 +35,10 @@ def service(starter: Launcher | Starter, tmp_path: Path) -> Service:
     """Starts a process, and gives it and its address."""
 
     @contextmanager
-    def start() -> Iterator[tuple[Running | Launched, str]]:
+    def start(*more: str) -> Iterator[tuple[Running | Launched, str]]:
         port = tmp_path / "port"
         port.unlink(missing_ok=True)
-        words = [str(tmp_path / "p.sqlite"), str(port)]
+        words = [str(tmp_path / "p.sqlite"), str(port), *more]
         process = starter.start("tests.serve.colours", words, tmp_path, tmp_path / "printed.txt")
         try:
             for _ in range(600):
@@ -92,6 +93,32 @@ def test_what_was_acknowledged_survives_a_kill(service: Service) -> None:
         found = pids(address)
     assert acknowledged <= found
     assert len(found - acknowledged) <= 3 * KILLS  # written, and killed before the answer
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
+def test_a_killed_upgrade_goes_on_with_either_model(service: Service) -> None:
+    def model(address: str) -> str:
+        return str(httpx.get(f"{address}/health", timeout=30).json()["model"])
+
+    def embedded(address: str) -> int:
+        return int(httpx.get(f"{address}/status", timeout=30).json()["upgrade"]["embedded"])
+
+    people = {f"p{i:03}" for i in range(100)}
+    with service() as (process, address):
+        for pid in people:
+            assert enroll(address, pid) == 201
+        assert httpx.post(f"{address}/model", timeout=30).status_code == 202
+        while embedded(address) == 0:
+            time.sleep(0.002)
+        process.kill(KILL)
+    with service() as (process, address):  # the old one, as if the folder was switched back
+        assert model(address) == "colours" and pids(address) == people
+        assert httpx.post(f"{address}/model", timeout=30).status_code == 202
+        while embedded(address) < 64:
+            time.sleep(0.002)
+        process.kill(KILL)
+    with service(NEW) as (_, address):
+        assert model(address) == NEW and pids(address) == people
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGTERM")

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from reid_lab.files.gallery_verdicts import Kind, Verdict
 from reid_lab.serve.frontier import ServedAccuracy
+from reid_lab.serve.in_force import UpgradeName, UpgradeState
 from reid_lab.serve.people import Match
 from reid_lab.serve.scheduler import Target
 
@@ -116,7 +117,7 @@ class KeptLabel(BaseModel):
     label: Annotated[int, Field(description="its number")]
     pid: Annotated[str, Field(description="the person's name")]
     correct: Annotated[bool, Field(description="whether the image is of that person")]
-    exit: Annotated[str, Field(description="whose distance it is")]
+    exit: Annotated[str, Field(description="whose distance it is, by the model in force then")]
     distance: Annotated[float, Field(description="of the image from the person's nearest")]
     time: Annotated[float, Field(description="when it was kept, in seconds since 1970")]
 
@@ -128,6 +129,13 @@ class LabelsAnswer(BaseModel):
 class HealthAnswer(BaseModel):
     status: Literal["ok"]
     version: Annotated[str, Field(description="of reid-lab")]
+    model: Annotated[str, Field(description="fingerprint of the export in force")]
+    upgrade: Annotated[UpgradeName, Field(description="state of the last upgrade (POST /model)")]
+
+
+class UpgradeAnswer(BaseModel):
+    model: Annotated[str, Field(description="fingerprint of the export in force")]
+    upgrade: Annotated[UpgradeState, Field(description="of the last upgrade")]
 
 
 class ExitAnswer(BaseModel):
@@ -152,6 +160,7 @@ class StatusAnswer(BaseModel):
     refused: Annotated[int, Field(description="requests that would have waited too long")]
     max_wait_ms: Annotated[float | None, Field(description="beyond which they are refused")]
     mean_mul_adds: Annotated[float | None, Field(description="of all queries; null: none yet")]
+    upgrade: Annotated[UpgradeState, Field(description="of the last upgrade (POST /model)")]
     frontier: Annotated[list[ServedAccuracy], Field(description="of the network's test (--run)")]
     people: Annotated[int, Field(description="known people")]
     images: Annotated[int, Field(description="known images")]

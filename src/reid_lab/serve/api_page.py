@@ -38,7 +38,7 @@ def api_page(app: FastAPI, bodies: Mapping[str, type[ImagesBody]]) -> str:
             f"<h2>{method} {escape(route.path_format)}</h2><p>{escape(route.description)}</p>"
         )
         parts.append(_table("Parameters", parameters_of(route.endpoint)))
-        if method == "POST":
+        if route.path in bodies:
             parts.append(_table("Body", fields_of(bodies[route.path])))
         parts.append(_answer(route.response_model))
     return (

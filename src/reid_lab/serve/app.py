@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,9 +23,7 @@ from reid_lab.serve.answers import (
     EmbeddedAnswer,
     EnrollAnswer,
     ErrorAnswer,
-    ExitAnswer,
     FoundAnswer,
-    HealthAnswer,
     KeptLabel,
     LabelAnswer,
     LabelsAnswer,
@@ -32,7 +31,6 @@ from reid_lab.serve.answers import (
     PersonAnswer,
     RemovedAnswer,
     SearchAnswer,
-    StatusAnswer,
     VerifyAnswer,
 )
 from reid_lab.serve.api_page import api_page
@@ -49,13 +47,14 @@ from reid_lab.serve.bodies import (
 )
 from reid_lab.serve.faults import add_errors, known_parameters
 from reid_lab.serve.guard import Guard, RequestError
-from reid_lab.serve.people import NOBODY, NewImage
+from reid_lab.serve.model_routes import add_model
+from reid_lab.serve.people import NOBODY, NewImage, People, ReplacedError
 from reid_lab.serve.scheduler import Embedded
-from reid_lab.serve.service import Service, rate_of
+from reid_lab.serve.service import Service, rate_of, verdict
 from reid_lab.serve.threads import in_thread
 
 PAGE = Path(__file__).with_name("page.html")
-THUMBNAIL, QUALITY = 192, 85  # height in pixels, of JPEG
+THUMBNAIL, QUALITY = 384, 90  # height in pixels, of JPEG: a new model embeds it again
 POLICY = (
     "default-src 'none'; img-src 'self' blob: data:; style-src 'unsafe-inline'; "
     "script-src 'unsafe-inline'; connect-src 'self'; form-action 'none'; "
@@ -104,6 +103,7 @@ def build_app(service: Service, key: str = "", hosts: frozenset[str] = frozenset
     _add_people(app, service)
     _add_labels(app, service)
     _add_pages(app, service)
+    add_model(app, service)
 
     return Guard(app, service.limits, service.metrics, service.admission, key, hosts)
 
@@ -115,13 +115,14 @@ def _post(app: FastAPI, path: str, kind: type[BaseModel], status: int = 200) -> 
 
 
 def _add_queries(app: FastAPI, service: Service) -> None:
-    limits, people = service.limits, service.people
+    limits = service.limits
 
     @_post(app, "/embed", EmbedAnswer)
     async def embed(request: Request) -> Response:
         """Embeddings of images or boxes: of one exit each, or of every one."""
         body = await read_body(request, EmbedBody, limits)
-        _, found = await service.embed(body, request, body.deadline_ms, body.every)
+        with service.in_force.use() as serving:
+            _, found = await service.embed(serving, body, request, body.deadline_ms, body.every)
         return await _encoded(lambda: EmbedAnswer(results=[_embedded(e) for e in found]))
 
     @_post(app, "/search", SearchAnswer)
@@ -130,17 +131,21 @@ def _add_queries(app: FastAPI, service: Service) -> None:
         body = await read_body(request, SearchBody, limits)
         exclude = body.exclude_camid or None
         ms, track = body.deadline_ms, body.track
-        _, found = await service.embed(body, request, ms, exclude=exclude, track=track)
-        return await _encoded(lambda: SearchAnswer(results=_searched(service, body, found)))
+        with service.in_force.use() as serving:
+            _, found = await service.embed(serving, body, request, ms, False, exclude, track)
+            people = serving.people
+            return await _encoded(lambda: SearchAnswer(results=_searched(people, body, found)))
 
     @_post(app, "/verify", VerifyAnswer)
     async def verify(request: Request) -> Response:
         """Whether each image is of one person (accepted), and who is near (verdict)."""
         body = await read_body(request, VerifyBody, limits)
-        if not people.knows(body.pid):
-            raise _unknown_person(body.pid)
-        _, found = await service.embed(body, request, body.deadline_ms)
-        return await _encoded(lambda: VerifyAnswer(results=_verified(service, body, found)))
+        with service.in_force.use() as serving:
+            people = serving.people
+            if not people.knows(body.pid):
+                raise _unknown_person(body.pid)
+            _, found = await service.embed(serving, body, request, body.deadline_ms)
+            return await _encoded(lambda: VerifyAnswer(results=_verified(people, body, found)))
 
 
 async def _encoded(answer: Callable[[], BaseModel]) -> Response:
@@ -153,34 +158,32 @@ def _unknown_person(pid: str) -> RequestError:
     return RequestError(404, f"unknown person {pid[:200]!r}: GET /people lists those who are known")
 
 
-def _searched(service: Service, body: SearchBody, found: Sequence[Embedded]) -> list[FoundAnswer]:
+def _searched(people: People, body: SearchBody, found: Sequence[Embedded]) -> list[FoundAnswer]:
     results, exclude = [], body.exclude_camid or None
     spread = None
     if body.track and found:
-        pooled, spread = _pooled(found, service.people.metric)
+        pooled, spread = _pooled(found, people.metric)
         found = [pooled]
     for embedded in found:
         exit, row = embedded.exit, embedded.embeddings[embedded.exit]
-        compared = service.people.compare(exit, row, exclude)
-        verdict = service.verdict(exit, compared, body.false_accept_rate)
-        matches = service.people.search(compared, body.top)
-        results.append(FoundAnswer(**_spent(embedded), **verdict, spread=spread, matches=matches))
+        compared = people.compare(exit, row, exclude)
+        said = verdict(people, exit, compared, body.false_accept_rate)
+        matches = people.search(compared, body.top)
+        results.append(FoundAnswer(**_spent(embedded), **said, spread=spread, matches=matches))
     return results
 
 
-def _verified(
-    service: Service, body: VerifyBody, found: Sequence[Embedded]
-) -> list[ComparedAnswer]:
+def _verified(people: People, body: VerifyBody, found: Sequence[Embedded]) -> list[ComparedAnswer]:
     results, rate = [], body.false_accept_rate
     for embedded in found:
         exit, row = embedded.exit, embedded.embeddings[embedded.exit]
-        distance = service.people.distance(exit, row, body.pid)
-        threshold = service.people.threshold(exit, rate, pairs=True)
+        distance = people.distance(exit, row, body.pid)
+        threshold = people.threshold(exit, rate, pairs=True)
         below = None if threshold is None else threshold.distance
         results.append(
             ComparedAnswer(
                 **_spent(embedded),
-                **service.verdict(exit, service.people.compare(exit, row), rate),
+                **verdict(people, exit, people.compare(exit, row), rate),
                 distance=distance,
                 accepted=None if below is None or distance is None else distance < below,
                 pair_threshold=below,
@@ -220,8 +223,6 @@ def _embedded(embedded: Embedded) -> EmbeddedAnswer:
 
 
 def _add_people(app: FastAPI, service: Service) -> None:
-    people = service.people
-
     @_post(app, "/enroll", EnrollAnswer, 201)
     async def enroll(request: Request) -> EnrollAnswer:
         """Add images of a person; they are on the disk when this answers."""
@@ -232,11 +233,14 @@ def _add_people(app: FastAPI, service: Service) -> None:
             raise RequestError(
                 422, f"pid {body.pid!r} names nobody (-1 and 0 are of boxes without a person)"
             )
-        crops, found = await service.embed(body, request, every=True)
-        return EnrollAnswer(pid=body.pid, images=await in_thread(added, body, crops, found))
+        while True:
+            with service.in_force.use() as serving, suppress(ReplacedError):
+                crops, found = await service.embed(serving, body, request, every=True)
+                images = await in_thread(added, serving.people, body, crops, found)
+                return EnrollAnswer(pid=body.pid, images=images)
 
     def added(
-        body: EnrollBody, crops: Sequence[np.ndarray], found: Sequence[Embedded]
+        people: People, body: EnrollBody, crops: Sequence[np.ndarray], found: Sequence[Embedded]
     ) -> list[int]:
         rows = {name: np.stack([e.embeddings[name] for e in found]) for name in people.exits}
         images = [NewImage(body.camid, "", thumbnail(crop)) for crop in crops]
@@ -248,7 +252,7 @@ def _add_people(app: FastAPI, service: Service) -> None:
         limit: Annotated[int, Query(ge=1, le=1_000, description="people in an answer")] = 100,
     ) -> PeopleAnswer:
         """People in the order of their names, with their number of images."""
-        found = people.listed(start, limit)
+        found = service.people.listed(start, limit)
         return PeopleAnswer(
             people=[PersonAnswer(pid=p, images=n, image=image) for p, n, image in found],
             next=found[-1][0] if len(found) == limit else None,
@@ -257,7 +261,7 @@ def _add_people(app: FastAPI, service: Service) -> None:
     @app.delete("/people/{pid:path}")
     def remove(pid: Annotated[str, InPath(description="the person's name")]) -> RemovedAnswer:
         """Remove a person: images, embeddings and labels are overwritten on the disk."""
-        removed = people.remove(pid)
+        removed = service.people.remove(pid)
         if not removed:
             raise _unknown_person(pid)
         return RemovedAnswer(pid=pid, removed=removed)
@@ -265,7 +269,7 @@ def _add_people(app: FastAPI, service: Service) -> None:
     @app.get("/images/{image}", response_class=JpegResponse, responses=FILE_ERRORS)
     def image_file(image: Annotated[int, InPath(description="its number")]) -> Response:
         """The JPEG thumbnail of an image."""
-        data = people.thumbnail(image) if 0 < image < 2**63 else None
+        data = service.people.thumbnail(image) if 0 < image < 2**63 else None
         if data is None:
             raise RequestError(404, f"image {image} has no thumbnail")
         return JpegResponse(data)
@@ -281,18 +285,17 @@ def thumbnail(crop: np.ndarray) -> bytes:
 
 
 def _add_labels(app: FastAPI, service: Service) -> None:
-    people = service.people
-
     @_post(app, "/labels", LabelAnswer, 201)
     async def label(request: Request) -> LabelAnswer:
         """Keep what a user said of a match, with the image."""
         body = await read_body(request, LabelBody, service.limits)
         if body.queries != 1:
             raise RequestError(422, "a label is of one image, or of one box")
-        (crop,), (found,) = await service.embed(body, request, every=True)
-        return LabelAnswer(label=await in_thread(kept, body, crop, found))
+        with service.in_force.use() as serving:
+            (crop,), (found,) = await service.embed(serving, body, request, every=True)
+            return LabelAnswer(label=await in_thread(kept, serving.people, body, crop, found))
 
-    def kept(body: LabelBody, crop: np.ndarray, found: Embedded) -> int:
+    def kept(people: People, body: LabelBody, crop: np.ndarray, found: Embedded) -> int:
         distance = people.distance(found.exit, found.embeddings[found.exit], body.pid)
         if distance is None:
             raise _unknown_person(body.pid)
@@ -303,7 +306,7 @@ def _add_labels(app: FastAPI, service: Service) -> None:
         """All labels: what was confirmed and rejected, with distances."""
         kept = [
             KeptLabel(label=i, pid=pid, correct=right, exit=exit, distance=far, time=when)
-            for i, pid, right, exit, far, when in people.labels()
+            for i, pid, right, exit, far, when in service.people.labels()
         ]
         return LabelsAnswer(labels=kept)
 
@@ -321,46 +324,7 @@ def _add_pages(app: FastAPI, service: Service) -> None:
         """This list."""
         return HTMLResponse(api_page(app, BODIES), headers={"content-security-policy": POLICY})
 
-    @app.get("/health")
-    def health() -> HealthAnswer:
-        """Whether the service answers."""
-        return HealthAnswer(status="ok", version=__version__)
-
-    @app.get("/status")
-    def status() -> StatusAnswer:
-        """The exits, what they cost here, the budget in force, and where queries exited."""
-        return _status(service)
-
     @app.get("/metrics", response_class=PlainTextResponse, responses=FILE_ERRORS)
     def metrics() -> Response:
         """For Prometheus."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
-
-
-def _status(service: Service) -> StatusAnswer:
-    scheduler, manifest = service.scheduler, service.model.manifest
-    costs, load = scheduler.costs, scheduler.load
-    rows = zip(costs.exits, costs.mul_adds, costs.ms, costs.alone, strict=True)
-    people, images = service.people.count()
-    answered = load.exits.total()
-    return StatusAnswer(
-        model=manifest.fingerprint,
-        precision=manifest.precision,
-        card=manifest.card,
-        image=manifest.preprocessing.image,
-        exits=[
-            ExitAnswer(name=name, mul_adds=m, ms=ms, alone_ms=alone, queries=load.exits[name])
-            for name, m, ms, alone in rows
-        ],
-        target=scheduler.target,
-        budget_ms=load.budget_ms,
-        waiting=load.waiting,
-        late=load.late,
-        in_flight=service.admission.in_flight,
-        refused=service.admission.refused,
-        max_wait_ms=service.admission.max_wait_ms,
-        mean_mul_adds=load.mul_adds / answered if answered else None,
-        frontier=list(service.frontier),
-        people=people,
-        images=images,
-    )

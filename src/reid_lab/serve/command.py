@@ -16,16 +16,18 @@ import uvicorn
 from reid_lab.errors import UserError
 from reid_lab.files.folders import locked
 from reid_lab.files.pixels import ImageError, read_pixels
-from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.model import Model
 from reid_lab.serve.admission import Admission
 from reid_lab.serve.app import build_app, thumbnail
-from reid_lab.serve.frontier import ServedAccuracy, read_frontier
+from reid_lab.serve.frontier import read_frontier
+from reid_lab.serve.galleries import open_galleries
 from reid_lab.serve.guard import Limits
+from reid_lab.serve.in_force import InForce, Serving
 from reid_lab.serve.metrics import Metrics
 from reid_lab.serve.people import People
 from reid_lab.serve.scheduler import Scheduler, Target
 from reid_lab.serve.service import Service
+from reid_lab.serve.upgrade import Galleries, Upgrader, finish_interrupted
 
 KEY = "REID_LAB_API_KEY"
 LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -47,9 +49,8 @@ def run(args: argparse.Namespace) -> int:
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # malformed forms are answered
     model = Model(args.model, args.threads)
     model.open_whole()
-    frontier = read_frontier(args.run, model.manifest, args.policy) if args.run else ()
     with only_service_of(args.people):
-        _serve_people(args, model, frontier, key)
+        _serve_people(args, model, key)
     return 0
 
 
@@ -66,23 +67,44 @@ def only_service_of(people: Path) -> Iterator[None]:
         yield
 
 
-def _serve_people(
-    args: argparse.Namespace, model: Model, frontier: Sequence[ServedAccuracy], key: str
-) -> None:
+def _serve_people(args: argparse.Namespace, model: Model, key: str) -> None:
+    frontier = read_frontier(args.run, model.manifest, args.policy) if args.run else ()
     people = open_people(args.people, model, args.gallery, args.metric)
     listening = listening_at(args.host, args.port)
     target = Target(args.budget_ms, args.mul_adds, args.policy)
     scheduler = Scheduler(model, people, target, args.batch_size)
+    in_force = InForce(Serving(model, people, scheduler, frontier))
     between_ms = float(scheduler.costs.ms[-1])  # until it is measured
     admission = Admission(args.max_wait_ms, args.batch_size, between_ms)
     limits = Limits(
         args.max_mib << 20, args.max_pixels, args.max_images, args.max_seconds, args.max_requests
     )
-    metrics = Metrics(scheduler, people, admission)
-    service = Service(model, people, scheduler, admission, limits, metrics, frontier)
+    metrics = Metrics(in_force, admission)
+    service = Service(in_force, upgrader_of(args, in_force, target), admission, limits, metrics)
     hosts = frozenset() if args.host in ("0.0.0.0", "::") and not args.allow_host else LOCAL
     _describe(service, listening)
     serve(service, listening, key, hosts and hosts | {args.host.lower(), *args.allow_host})
+
+
+def upgrader_of(args: argparse.Namespace, in_force: InForce, target: Target) -> Upgrader:
+    """Moves to what the folders of the command line hold later."""
+
+    def read(metric: str) -> tuple[Model, Galleries]:
+        model = Model(args.model, args.threads)
+        model.open_whole()
+        return model, open_galleries(args.gallery, model.manifest, metric)
+
+    def start(model: Model, people: People) -> Serving:
+        try:
+            frontier = read_frontier(args.run, model.manifest, args.policy) if args.run else ()
+        except UserError:  # --run is of the old model: the page shows no accuracies
+            frontier = ()
+        return Serving(model, people, Scheduler(model, people, target, args.batch_size), frontier)
+
+    def added(people: People, galleries: Galleries) -> int:
+        return people.add_gallery(galleries, _thumbnail_of)
+
+    return Upgrader(in_force, read, start, added)
 
 
 def serve(
@@ -95,7 +117,8 @@ def serve(
     try:
         uvicorn.Server(config).run(sockets=[listening])
     finally:
-        service.scheduler.close()
+        service.upgrader.close()
+        service.in_force.now.scheduler.close()
         service.people.close()
         listening.close()
 
@@ -113,22 +136,16 @@ def open_people(
         UserError: galleries of other exits, metrics or images than those of the file.
     """
     manifest = model.manifest
-    galleries = {g.exit: g for g in (Gallery.open(folder, manifest) for folder in folders)}
-    last = [e.name for e in manifest.exits if e.stream or e is manifest.exits[-1]][-1]
-    if galleries and last not in galleries:
-        raise UserError(
-            f"the galleries are of {', '.join(galleries)}; one of {last}, at which the last "
-            f"queries exit, is missing: reid-lab gallery build --exit {last}"
-        )
-    metrics = {g.card.metric for g in galleries.values()} | ({metric} if metric else set())
-    if len(metrics) > 1:
-        raise UserError(f"the galleries and --metric are of {', '.join(sorted(metrics))}: use one")
-    exits = [name for name in manifest.names if name in galleries]
-    wanted = next(iter(metrics), None)
-    people = People.open(path, manifest, wanted or "euclidean", exits)
+    galleries = open_galleries(folders, manifest, metric)
+    finished = finish_interrupted(path, model, galleries)
+    if finished is not None:
+        print(f"{path}: {finished:,} images moved to this model; the upgrade was interrupted")
+    wanted = next((g.card.metric for g in galleries.values()), metric)
+    people = People.open(path, manifest, wanted or "euclidean", list(galleries))
     if wanted and people.metric != wanted:
         raise UserError(f"{path} is of the metric {people.metric}, not {wanted}")
     if galleries:
+        exits = list(galleries)
         if list(people.exits) != exits:
             raise UserError(
                 f"{path} has the exits {', '.join(people.exits)}, the galleries are of "
@@ -176,7 +193,7 @@ def _describe(service: Service, listening: socket.socket) -> None:
     host, port = listening.getsockname()[:2]
     people, images = service.people.count()
     print(f"{people:,} people, {images:,} images, metric {service.people.metric}")
-    costs = service.scheduler.costs
+    costs = service.in_force.now.scheduler.costs
     print("exit         Mul-Adds     ms")
     for name, mul_adds, ms in zip(costs.exits, costs.mul_adds, costs.ms, strict=True):
         service.people.threshold(name, 0.01)  # before the first query waits for it

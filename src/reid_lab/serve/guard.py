@@ -24,6 +24,7 @@ ARRIVED = "reid_lab.arrived"  # in the scope of a request: when its body was the
 ADMITTED = "reid_lab.admitted"  # and, of POST, what admission counts it as
 OPEN = {"/", "/health"}  # without a key: they show no person
 SAFE = {"GET", "OPTIONS"}
+UNCOUNTED = {"/model"}  # brings no images: taken under any load
 HEADERS = [  # of every response
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -123,7 +124,7 @@ class Guard:
         Raises:
             BusyError: that would take too long.
         """
-        if scope["method"] != "POST":
+        if scope["method"] != "POST" or scope["path"] in UNCOUNTED:
             await self._timed(scope, receive, send)
             return
         admitted = self.admission.enter()

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    InfoMetricFamily,
+    Metric,
+    StateSetMetricFamily,
+)
 
 from reid_lab.serve.admission import Admission
-from reid_lab.serve.people import People
-from reid_lab.serve.scheduler import Scheduler
+from reid_lab.serve.in_force import InForce, UpgradeName
+from reid_lab.serve.scheduler import Load
 
 SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 
 class Metrics:
-    """Counters of one service; nothing is shared with another in the process."""
+    """Counters of one service; nothing is shared with another in the process.
 
-    def __init__(self, scheduler: Scheduler, people: People, admission: Admission) -> None:
+    Those of queries are of the model in force: with a new one they start from 0, as after a
+    restart.
+    """
+
+    def __init__(self, in_force: InForce, admission: Admission) -> None:
         self._registry = CollectorRegistry()
         self._seconds = Histogram(
             "reid_lab_request_seconds", "Time of a request", ["path"],
@@ -26,16 +37,19 @@ class Metrics:
         self._requests = Counter(
             "reid_lab_requests", "Requests by status", ["status"], registry=self._registry
         )
-        load = scheduler.load
-        self._gauge("waiting_images", "Images that wait", lambda: load.waiting)
-        self._gauge("budget_ms", "Mean budget of a query in force", lambda: load.budget_ms)
+
+        def load() -> Load:
+            return in_force.now.scheduler.load
+
+        self._gauge("waiting_images", "Images that wait", lambda: load().waiting)
+        self._gauge("budget_ms", "Mean budget of a query in force", lambda: load().budget_ms)
         self._gauge("in_flight", "Images in flight", lambda: admission.in_flight)
         self._gauge(
             "between_ms", "Time between answers of images under load", lambda: admission.between_ms
         )
-        self._gauge("people", "Known people", lambda: people.count()[0])
-        self._gauge("images", "Known images", lambda: people.count()[1])
-        self._registry.register(_Totals(scheduler, admission))
+        self._gauge("people", "Known people", lambda: in_force.now.people.count()[0])
+        self._gauge("images", "Known images", lambda: in_force.now.people.count()[1])
+        self._registry.register(_Totals(in_force, admission))
 
     def _gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         Gauge(f"reid_lab_{name}", text, registry=self._registry).set_function(value)
@@ -52,15 +66,16 @@ class Metrics:
 
 
 class _Totals:
-    """Counts of the scheduler and of the admission, read when they are asked for."""
+    """Counts of the scheduler and of the admission, and the model, read when they are asked for."""
 
-    def __init__(self, scheduler: Scheduler, admission: Admission) -> None:
-        self._scheduler, self._admission = scheduler, admission
+    def __init__(self, in_force: InForce, admission: Admission) -> None:
+        self._in_force, self._admission = in_force, admission
 
-    def collect(self) -> list[CounterMetricFamily]:
-        load = self._scheduler.load
+    def collect(self) -> list[Metric]:
+        scheduler = self._in_force.now.scheduler
+        load = scheduler.load
         exits = CounterMetricFamily("reid_lab_queries", "Queries by exit", labels=["exit"])
-        for name in self._scheduler.costs.exits:
+        for name in scheduler.costs.exits:
             exits.add_metric([name], load.exits[name])
         late = CounterMetricFamily("reid_lab_late", "Queries behind their deadline", load.late)
         spent = CounterMetricFamily("reid_lab_mul_adds", "Mul-Adds of queries", load.mul_adds)
@@ -69,4 +84,15 @@ class _Totals:
             "Requests refused, which would have waited too long",
             self._admission.refused,
         )
-        return [exits, late, spent, refused]
+        return [exits, late, spent, refused, *self._model()]
+
+    def _model(self) -> list[Metric]:
+        model = InfoMetricFamily("reid_lab_model", "The export in force")
+        model.add_metric([], {"fingerprint": self._in_force.now.fingerprint})
+        upgrade = StateSetMetricFamily("reid_lab_upgrade", "The last upgrade to a new model")
+        now = self._in_force.upgrade
+        upgrade.add_metric([], {state: state == now.state for state in get_args(UpgradeName)})
+        embedded = GaugeMetricFamily(
+            "reid_lab_upgrade_embedded", "Images that the new model has embedded", now.embedded
+        )
+        return [model, upgrade, embedded]

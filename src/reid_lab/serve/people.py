@@ -17,15 +17,18 @@ import numpy as np
 from pydantic import Field
 
 from reid_lab.errors import UserError
-from reid_lab.files.gallery_files import comparable
 from reid_lab.files.gallery_verdicts import calibrations_at
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.manifest import Manifest
 from reid_lab.serve.people_file import PeopleFile
-from reid_lab.serve.rows import Comparison, Rows, extended, numbered, without
+from reid_lab.serve.rows import Comparison, Rows, compared_rows, extended, without
 from reid_lab.serve.thresholds import PeopleThresholds, Threshold
 
 NOBODY = {"", "-1", "0"}  # pids of boxes without a person, and of distractors
+
+
+class ReplacedError(Exception):
+    """Embeddings of a network that is no longer in force cannot be added."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +56,21 @@ class People:
     """The images of people, by exit. Safe for several threads.
 
     Attributes:
+        exits: whose embeddings of images are kept, cheapest first.
         queries: exits at which queries are embedded: the same, or more where they are all
             compared with the embeddings of one exit (`Manifest.shared_exit`).
         thresholds: for false-accept rates.
         rows: the embeddings of the images that are known.
+        successor: the same people with embeddings of a new network, once these have replaced
+            them in the file.
     """
 
     _file: PeopleFile = field(repr=False)
+    exits: tuple[str, ...]
     queries: tuple[str, ...]
     thresholds: PeopleThresholds
-    rows: Rows = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self.rows = self._read_rows()
+    rows: Rows = field(repr=False)
+    successor: People | None = field(default=None, repr=False)
 
     @staticmethod
     def open(
@@ -82,10 +87,21 @@ class People:
             UserError: another file, or people of another network.
         """
         file = PeopleFile(path, manifest, metric, tuple(exits) or manifest.gallery_exits)
+        try:
+            file.check(manifest)
+            return People.of(file, manifest, file.exits, file.rows(file.exits))
+        except UserError:
+            file.close()
+            raise
+
+    @staticmethod
+    def of(file: PeopleFile, manifest: Manifest, exits: Sequence[str], rows: Rows) -> People:
+        """The people of a file, by their embeddings `rows` of a network's exits."""
         shared = manifest.shared_exit is not None
-        queries = tuple(e.name for e in manifest.exits if e.stream) if shared else file.exits
+        queries = tuple(e.name for e in manifest.exits if e.stream) if shared else tuple(exits)
         found = {e: calibrations_at(manifest.calibrations, e, file.metric) for e in manifest.names}
-        return People(file, queries, PeopleThresholds(file.exits, file.metric, found))
+        thresholds = PeopleThresholds(exits, file.metric, found)
+        return People(file, tuple(exits), queries, thresholds, rows)
 
     def close(self) -> None:
         self._file.close()
@@ -96,9 +112,9 @@ class People:
         return self._file.path
 
     @property
-    def exits(self) -> tuple[str, ...]:
-        """Whose embeddings of images are kept, cheapest first."""
-        return self._file.exits
+    def file(self) -> PeopleFile:
+        """Where they are kept."""
+        return self._file
 
     @property
     def metric(self) -> str:
@@ -121,6 +137,7 @@ class People:
 
         Raises:
             UserError: embeddings that cannot be compared.
+            ReplacedError: a new network is in force; embed them with it.
         """
         return self._add([pid] * len(images), images, embeddings)
 
@@ -130,6 +147,8 @@ class People:
         rows = {name: self._comparable(name, embeddings[name]) for name in self.exits}
         now = time.time()
         with self._file.lock:
+            if self.successor is not None:
+                raise ReplacedError
             with self._file.transaction():
                 ids = [
                     self._file.insert(
@@ -171,20 +190,10 @@ class People:
         Returns:
             The number of images that were added.
 
-        Raises:
-            UserError: the galleries are of different images, or lack a person's name.
         """
         first = galleries[self.exits[-1]]
-        for name, gallery in galleries.items():
-            place = "/".join(gallery.folder.parts[-2:])  # not where it lies on this machine
-            self.thresholds.take(name, gallery.card.calibrations, place)
+        self.take_thresholds(galleries)
         paths = first.paths()
-        for name, gallery in galleries.items():
-            if gallery.paths() != paths or (gallery.pids != first.pids).any():
-                raise UserError(
-                    f"{gallery.folder} (exit {name}) and {first.folder} (exit {first.exit}) hold "
-                    "different images: build both from the same folder"
-                )
         there = {path for (path,) in self._file.select("SELECT path FROM image")}
         removed = {digest for (digest,) in self._file.select("SELECT path FROM removed")}
         names = [first.name(pid) for pid in first.pids]
@@ -199,6 +208,12 @@ class People:
         self._add(pids, images, {name: row.astype(np.float32) for name, row in rows.items()})
         return len(new)
 
+    def take_thresholds(self, galleries: Mapping[str, Gallery]) -> None:
+        """Use the thresholds of galleries, by exit."""
+        for name, gallery in galleries.items():
+            place = "/".join(gallery.folder.parts[-2:])  # not where it lies on this machine
+            self.thresholds.take(name, gallery.card.calibrations, place)
+
     def remove(self, pid: str) -> int:
         """Remove a person: images, embeddings and labels are overwritten on the disk.
 
@@ -208,6 +223,8 @@ class People:
             The number of images that were removed.
         """
         with self._file.lock:
+            if self.successor is not None:
+                return self.successor.remove(pid)
             with self._file.transaction():
                 of_person = self._file.select("SELECT path FROM image WHERE pid = ?", pid)
                 self._file.insert_all(
@@ -370,25 +387,7 @@ class People:
             raise UserError(
                 f"embeddings of {rows.shape[1]} dimensions; exit {exit} has {known.shape[1]}"
             )
-        if not comparable(rows).all():
-            raise UserError(f"an embedding of exit {exit} is not finite, or only zeros")
-        if self.metric == "cosine":
-            rows = rows / np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
-        return np.ascontiguousarray(rows, np.float32)
-
-    def _read_rows(self) -> Rows:
-        listed = self._file.select("SELECT id, pid, camid FROM image ORDER BY id")
-        exits = {}
-        for name in self.exits:
-            kept = self._file.select(
-                "SELECT row FROM embedding WHERE exit = ? ORDER BY image", name
-            )
-            if len(kept) != len(listed):
-                raise UserError(f"{self.path} is damaged: exit {name} lacks embeddings")
-            data = np.frombuffer(b"".join(row for (row,) in kept), "<f4")
-            exits[name] = data.reshape(len(kept), -1) if kept else np.empty((0, 0), np.float32)
-        ids, pids, camids = ([image[i] for image in listed] for i in range(3))
-        return numbered(ids, pids, camids, exits)
+        return compared_rows(exit, rows, self.metric)
 
 
 def _digest(path: str) -> bytes:

@@ -8,31 +8,36 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from reid_lab.errors import UserError
 from reid_lab.runtime.manifest import Manifest
+from reid_lab.serve.rows import Rows, numbered
 
 FORMAT = "1"
-TABLES = """
+EMBEDDING = """(
+    image INTEGER NOT NULL REFERENCES image (id) ON DELETE CASCADE,
+    exit TEXT NOT NULL, row BLOB NOT NULL, PRIMARY KEY (image, exit)
+) WITHOUT ROWID"""
+TABLES = f"""
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE image (
     id INTEGER PRIMARY KEY AUTOINCREMENT, pid TEXT NOT NULL, camid TEXT NOT NULL,
     path TEXT NOT NULL, added REAL NOT NULL, thumbnail BLOB
 );
 CREATE INDEX image_pid ON image (pid);
-CREATE TABLE embedding (
-    image INTEGER NOT NULL REFERENCES image (id) ON DELETE CASCADE,
-    exit TEXT NOT NULL, row BLOB NOT NULL, PRIMARY KEY (image, exit)
-) WITHOUT ROWID;
+CREATE TABLE embedding {EMBEDDING};
 CREATE TABLE label (
     id INTEGER PRIMARY KEY AUTOINCREMENT, pid TEXT NOT NULL, correct INTEGER NOT NULL,
     exit TEXT NOT NULL, distance REAL NOT NULL, added REAL NOT NULL, image BLOB NOT NULL
 );
 CREATE TABLE removed (path BLOB PRIMARY KEY) WITHOUT ROWID;
 """
+PART = 4_096  # images that are read at a time
 
 
 class PeopleFile:
@@ -46,11 +51,10 @@ class PeopleFile:
 
     Attributes:
         metric: euclidean or cosine.
-        exits: whose embeddings are kept, cheapest first.
         lock: held by who changes the file and what was read of it.
 
     Raises:
-        UserError: another file, or people of another network.
+        UserError: another file, or one of a newer version.
     """
 
     def __init__(self, path: Path, manifest: Manifest, metric: str, exits: Sequence[str]) -> None:
@@ -71,9 +75,75 @@ class PeopleFile:
             raise UserError(
                 f"{path} is not a file of people ({error}): give another --people"
             ) from error
-        _check_facts(path, facts, manifest)
+        if facts.get("format") != FORMAT:
+            self._database.close()
+            raise UserError(
+                f"{path} has the format {facts.get('format')}, this version reads {FORMAT}"
+            )
         self.metric = facts["metric"]
-        self.exits = tuple(facts["exits"].split("\n"))
+
+    def fact(self, name: str) -> str:
+        """A fact of the file; empty if it has none of that name."""
+        found = self.select("SELECT value FROM fact WHERE name = ?", name)
+        return str(found[0][0]) if found else ""
+
+    @property
+    def exits(self) -> tuple[str, ...]:
+        """Whose embeddings are kept, cheapest first."""
+        return tuple(self.fact("exits").split("\n"))
+
+    def check(self, manifest: Manifest) -> None:
+        """Raises:
+        UserError: people of another network.
+        """
+        fingerprint = self.fact("fingerprint")
+        if fingerprint != manifest.fingerprint:
+            raise UserError(
+                f"{self.path} holds people of the model {fingerprint[:12]}, this export is "
+                f"{manifest.fingerprint[:12]}: embeddings of two models cannot be compared. Use "
+                "the export that they belong to (POST /model then moves them to another one), or "
+                "give another --people"
+            )
+
+    def rows(
+        self,
+        exits: Sequence[str],
+        table: str = "embedding",
+        behind: int = 0,
+        until: int = 2**63 - 1,
+    ) -> Rows:
+        """The images with ids in (behind, until], some at a time: others use the file meanwhile.
+
+        Raises:
+            UserError: images lack embeddings.
+        """
+        images: list[tuple[int, str, str]] = []
+        found: dict[str, list[np.ndarray]] = {name: [] for name in exits}
+        while True:
+            with self.lock:
+                query = "SELECT id, pid, camid FROM image WHERE id > ? AND id <= ? ORDER BY id"
+                part = self.select(f"{query} LIMIT {PART}", behind, until)
+                if not part:
+                    break
+                last = part[-1][0]
+                for name in exits:
+                    kept = self.select(
+                        f"SELECT row FROM {table} WHERE exit = ? AND image > ? AND image <= ? "
+                        "ORDER BY image",
+                        name,
+                        behind,
+                        last,
+                    )
+                    if len(kept) != len(part):
+                        raise UserError(f"{self.path} is damaged: exit {name} lacks embeddings")
+                    data = np.frombuffer(b"".join(row for (row,) in kept), "<f4")
+                    found[name].append(data.reshape(len(kept), -1))
+            images += part
+            behind = last
+        none = np.empty((0, 0), np.float32)
+        every = {name: np.concatenate(f) if f else none for name, f in found.items()}
+        ids, pids, camids = zip(*images, strict=True) if images else ((), (), ())
+        return numbered(ids, pids, camids, every)
 
     def close(self) -> None:
         with self.lock:
@@ -131,17 +201,3 @@ class PeopleFile:
             "exits": "\n".join(exits),
         }
         self._database.executemany("INSERT INTO fact (name, value) VALUES (?, ?)", facts.items())
-
-
-def _check_facts(path: Path, facts: Mapping[str, str], manifest: Manifest) -> None:
-    """Raises:
-    UserError: a file of a newer version, or people of another network.
-    """
-    if facts.get("format") != FORMAT:
-        raise UserError(f"{path} has the format {facts.get('format')}, this version reads {FORMAT}")
-    if facts["fingerprint"] != manifest.fingerprint:
-        raise UserError(
-            f"{path} holds people of the model {facts['fingerprint'][:12]}, this export is "
-            f"{manifest.fingerprint[:12]}: embeddings of two models cannot be compared. Use the "
-            "export that they belong to, or give another --people"
-        )

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reid_lab.errors import UserError
+from reid_lab.files.gallery_files import comparable
+
 SAMPLE = 2_000  # images from which a threshold is estimated
 SPARE = 6  # more candidates than wanted, so that rounding cannot drop one of them
 
@@ -117,11 +120,28 @@ def _appended(old: np.ndarray, new: np.ndarray) -> np.ndarray:
 
 
 def without(rows: Rows, pid: str) -> Rows:
-    kept = rows.people != rows.pids.index(pid)
+    return restricted(rows, rows.people != rows.pids.index(pid))
+
+
+def restricted(rows: Rows, kept: np.ndarray) -> Rows:
+    """The rows for which `kept` (N,) holds."""
     pids = [rows.pids[i] for i in rows.people[kept]]
     camids = [rows.camids[i] for i in rows.cameras[kept]]
     exits = {name: of_exit[kept] for name, of_exit in rows.exits.items()}
     return numbered(rows.ids[kept].tolist(), pids, camids, exits)
+
+
+def compared_rows(exit: str, rows: np.ndarray, metric: str) -> np.ndarray:
+    """(n, D) float32 as they are compared: of length 1 under cosine.
+
+    Raises:
+        UserError: not finite, or only zeros.
+    """
+    if not comparable(rows).all():
+        raise UserError(f"an embedding of exit {exit} is not finite, or only zeros")
+    if metric == "cosine":
+        rows = rows / np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    return np.ascontiguousarray(rows, np.float32)
 
 
 def nearest(distances: np.ndarray, k: int) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,34 +12,38 @@ from starlette.requests import Request
 from reid_lab.files.boxes import frame_crops
 from reid_lab.files.pixels import ImageTooLargeError, decode_pixels
 from reid_lab.runtime.images import resize
-from reid_lab.runtime.model import Model
 from reid_lab.serve.admission import Admission
 from reid_lab.serve.answers import RateAnswer
 from reid_lab.serve.bodies import ImagesBody
-from reid_lab.serve.frontier import ServedAccuracy
 from reid_lab.serve.guard import ARRIVED, Limits, RequestError
+from reid_lab.serve.in_force import InForce, Serving
 from reid_lab.serve.metrics import Metrics
 from reid_lab.serve.people import People
 from reid_lab.serve.rows import Comparison
-from reid_lab.serve.scheduler import Embedded, Scheduler
+from reid_lab.serve.scheduler import Embedded
 from reid_lab.serve.threads import in_thread
 from reid_lab.serve.thresholds import Threshold
+from reid_lab.serve.upgrade import Upgrader
 
 
 @dataclass(frozen=True)
 class Service:
     """What the routes share."""
 
-    model: Model
-    people: People
-    scheduler: Scheduler
+    in_force: InForce
+    upgrader: Upgrader
     admission: Admission
     limits: Limits
     metrics: Metrics
-    frontier: Sequence[ServedAccuracy] = ()  # of the network's test, cheapest first
+
+    @property
+    def people(self) -> People:
+        """Those of the model in force."""
+        return self.in_force.now.people
 
     async def embed(
         self,
+        serving: Serving,
         body: ImagesBody,
         request: Request,
         ms: float | None = None,
@@ -53,15 +56,17 @@ class Service:
         Raises:
             UserError: an image that cannot be read, or a box outside of it.
         """
-        crops, pixels = await in_thread(self._resized, body)
+        crops, pixels = await in_thread(self._resized, body, serving.model.image)
         arrived = request.scope.get(ARRIVED)
-        futures = self.scheduler.submit(pixels, ms, every, arrived, exclude, track)
+        futures = serving.scheduler.submit(pixels, ms, every, arrived, exclude, track)
         return crops, list(await asyncio.gather(*(asyncio.wrap_future(f) for f in futures)))
 
-    def _resized(self, body: ImagesBody) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    def _resized(
+        self, body: ImagesBody, size: tuple[int, int]
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """The crops of a body, and the same in the network's size."""
         crops = self._decoded(body)
-        return crops, [resize(crop, self.model.image) for crop in crops]
+        return crops, [resize(crop, size) for crop in crops]
 
     def _decoded(self, body: ImagesBody) -> list[np.ndarray]:
         """Decode a body's images, or the boxes of its frame.
@@ -81,15 +86,16 @@ class Service:
             left -= decoded[-1].shape[0] * decoded[-1].shape[1]
         return decoded if body.boxes is None else frame_crops(decoded[0], body.boxes)
 
-    def verdict(self, exit: str, compared: Comparison, rate: float) -> dict[str, Any]:
-        """known, unknown, ambiguous (two people are near enough), or None without a threshold."""
-        threshold = self.people.threshold(exit, rate)
-        if threshold is None:
-            return {"verdict": None, "threshold": None, "false_accept_rate": None}
-        people = self.people.within(compared, threshold)
-        verdict = ("unknown", "known", "ambiguous")[min(people, 2)]
-        shown = rate_of(threshold)
-        return {"verdict": verdict, "threshold": threshold.distance, "false_accept_rate": shown}
+
+def verdict(people: People, exit: str, compared: Comparison, rate: float) -> dict[str, Any]:
+    """known, unknown, ambiguous (two people are near enough), or None without a threshold."""
+    threshold = people.threshold(exit, rate)
+    if threshold is None:
+        return {"verdict": None, "threshold": None, "false_accept_rate": None}
+    within = people.within(compared, threshold)
+    found = ("unknown", "known", "ambiguous")[min(within, 2)]
+    shown = rate_of(threshold)
+    return {"verdict": found, "threshold": threshold.distance, "false_accept_rate": shown}
 
 
 def rate_of(threshold: Threshold | None) -> RateAnswer | None:

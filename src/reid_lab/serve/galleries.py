@@ -1,0 +1,52 @@
+"""Saved galleries that a service starts from: of the same images, one for each exit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from reid_lab.errors import UserError
+from reid_lab.runtime.gallery import Gallery
+from reid_lab.runtime.manifest import Manifest
+
+
+def open_galleries(
+    folders: Sequence[Path], manifest: Manifest, metric: str | None = None
+) -> dict[str, Gallery]:
+    """The galleries in `folders` by exit, in the network's order.
+
+    Args:
+        metric: that they must have; None: any.
+
+    Raises:
+        UserError: they are of another network, of different images or metrics, or the one of the
+            last exit is missing.
+    """
+    opened = {g.exit: g for g in (Gallery.open(folder, manifest) for folder in folders)}
+    last = [e.name for e in manifest.exits if e.stream or e is manifest.exits[-1]][-1]
+    if opened and last not in opened:
+        raise UserError(
+            f"the galleries are of {', '.join(opened)}; one of {last}, at which the last "
+            f"queries exit, is missing: reid-lab gallery build --exit {last}"
+        )
+    metrics = {g.card.metric for g in opened.values()} | ({metric} if metric else set())
+    if len(metrics) > 1:
+        raise UserError(f"the galleries and --metric are of {', '.join(sorted(metrics))}: use one")
+    galleries = {name: opened[name] for name in manifest.names if name in opened}
+    for name, gallery in galleries.items():
+        first = galleries[last]
+        if gallery.paths() != first.paths() or (gallery.pids != first.pids).any():
+            raise UserError(
+                f"{gallery.folder} (exit {name}) and {first.folder} (exit {first.exit}) hold "
+                "different images: build both from the same folder"
+            )
+    return galleries
+
+
+def check_metric(galleries: dict[str, Gallery], path: Path, metric: str) -> None:
+    """Raises:
+    UserError: the galleries have another metric than a file of people.
+    """
+    for gallery in galleries.values():
+        if gallery.card.metric != metric:
+            raise UserError(f"{path} is of the metric {metric}, not {gallery.card.metric}")

@@ -1,0 +1,295 @@
+"""A new model without downtime: people are embedded again while the old model answers.
+
+An image's new embeddings are those of the given galleries, by its path; else its kept image
+(thumbnail) is embedded. When all are there, network, people and scheduler are replaced at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from reid_lab.errors import UserError
+from reid_lab.files.image_files import escaped
+from reid_lab.files.pixels import decode_pixels
+from reid_lab.runtime.gallery import Gallery
+from reid_lab.runtime.images import resize
+from reid_lab.runtime.model import Model
+from reid_lab.serve.galleries import check_metric
+from reid_lab.serve.in_force import InForce, Serving, UpgradeState
+from reid_lab.serve.people import People
+from reid_lab.serve.people_file import PeopleFile
+from reid_lab.serve.rows import Rows, compared_rows, extended, restricted
+from reid_lab.serve.staging import NEXT, Staging, drop_replaced
+
+LISTED = 5
+BATCH = 32  # images that are embedded, and kept, at a time
+RATE = 0.01  # false accepts for which thresholds are estimated before the first query needs them
+Galleries = Mapping[str, Gallery]
+Report = Callable[[int, int], None]  # images that are embedded, of all
+
+
+class StoppedError(Exception):
+    """The service stops; what was embedded is kept."""
+
+
+class NewEmbeddings:
+    """Embeds all people of a file with a new network, beside the embeddings in force.
+
+    Args:
+        file: of the people.
+        model: the new network.
+        galleries: of the new network, by exit; empty: none.
+        stop: ends `fill` between two batches.
+
+    Attributes:
+        small: images whose kept image is smaller than the network's input.
+
+    Raises:
+        UserError: galleries of another metric, or images that are in none and were not kept.
+    """
+
+    def __init__(
+        self,
+        file: PeopleFile,
+        model: Model,
+        galleries: Galleries,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self.file, self.model, self.galleries = file, model, galleries
+        self.exits = tuple(galleries) or model.manifest.gallery_exits
+        self.small = 0
+        self._stop = stop or threading.Event()
+        paths = galleries[self.exits[-1]].paths() if galleries else []
+        self._places = {path: place for place, path in enumerate(paths)}
+        check_metric(dict(galleries), file.path, file.metric)
+        self._check_images()
+        self.staging = Staging(file, model.manifest.fingerprint, self.exits)
+
+    def fill(self, report: Report = lambda done, every: None) -> None:
+        """Embed the images that lack new embeddings, in the order of their ids.
+
+        Raises:
+            UserError: a kept image is damaged, or an embedding cannot be compared.
+            StoppedError: the service stops.
+        """
+        last = 0
+        while images := self.staging.pending(last, BATCH):
+            if self._stop.is_set():
+                raise StoppedError
+            self.staging.put([id for id, _, _ in images], self._embedded(images))
+            last = images[-1][0]
+            report(*self.staging.count())
+
+    def rows(self) -> Rows:
+        """The new embeddings of all images that have some."""
+        found = self.file.select(f"SELECT MAX(image) FROM {NEXT}")
+        return self.file.rows(self.exits, NEXT, until=found[0][0] or 0)
+
+    def updated(self, rows: Rows) -> Rows:
+        """`rows` without images that were removed since, and with those that were added.
+
+        The caller holds the file's lock, and no image lacks a new embedding.
+        """
+        there = [id for (id,) in self.file.select("SELECT id FROM image")]
+        last = int(rows.ids[-1]) if len(rows) else 0
+        kept = np.isin(rows.ids, there)
+        rows = rows if kept.all() else restricted(rows, kept)
+        new = self.file.rows(self.exits, NEXT, behind=last)
+        if not len(new):
+            return rows
+        pids = [new.pids[i] for i in new.people]
+        camids = [new.camids[i] for i in new.cameras]
+        return extended(rows, new.ids.tolist(), pids, camids, new.exits) if len(rows) else new
+
+    def finish(self) -> int:
+        """Embed all, and put the new embeddings in force: no service uses the file.
+
+        Returns:
+            The number of images.
+        """
+        self.fill()
+        images, _ = self.staging.count()
+        with self.file.lock:
+            self.staging.put_in_force()
+        drop_replaced(self.file)
+        return images
+
+    def _check_images(self) -> None:
+        lacking = self.file.select(
+            "SELECT id, pid, path FROM image WHERE length(coalesce(thumbnail, '')) = 0 ORDER BY id"
+        )
+        missing = [(id, pid, path) for id, pid, path in lacking if path not in self._places]
+        if missing:
+            listed = "".join(
+                f"\n  {escaped(path) or f'image {id}'} of {pid!r}"
+                for id, pid, path in missing[:LISTED]
+            )
+            raise UserError(
+                f"{len(missing):,} images of {self.file.path} were not kept, and the new model "
+                "cannot embed them: start the service with --gallery and galleries that hold "
+                f"them (reid-lab gallery upgrade), or remove these people:{listed}"
+            )
+
+    def _embedded(self, images: Sequence[tuple[int, str, bytes]]) -> dict[str, np.ndarray]:
+        """Exit -> (n, D) float32, as they are compared."""
+        rows: list[dict[str, np.ndarray]] = [{} for _ in images]
+        kept = [i for i, (_, path, _) in enumerate(images) if path not in self._places]
+        if kept:
+            pixels = np.stack([self._pixels(images[i][0], images[i][2]) for i in kept])
+            found = self.model.embed(pixels, self.exits)
+            for number, i in enumerate(kept):
+                rows[i] = {name: found[name][number] for name in self.exits}
+        for i, (_, path, _) in enumerate(images):
+            if path in self._places:
+                place = self._places[path]
+                rows[i] = {name: g.embeddings[place] for name, g in self.galleries.items()}
+        stacked = {name: np.stack([row[name] for row in rows]) for name in self.exits}
+        return {name: compared_rows(name, x, self.file.metric) for name, x in stacked.items()}
+
+    def _pixels(self, id: int, thumbnail: bytes) -> np.ndarray:
+        crop = decode_pixels(thumbnail, f"image {id} of {self.file.path}")
+        self.small += crop.shape[0] < self.model.image[0]
+        return resize(crop, self.model.image)
+
+
+def finish_interrupted(path: Path, model: Model, galleries: Galleries) -> int | None:
+    """Finish an upgrade to this model that a killed service had begun; before it listens.
+
+    Returns:
+        The number of images, or None: there is none to finish.
+
+    Raises:
+        UserError: it cannot be finished.
+    """
+    if not path.exists():
+        return None
+    file = PeopleFile(path, model.manifest, "", ())
+    try:
+        drop_replaced(file)
+        ours = model.manifest.fingerprint
+        if file.fact("fingerprint") == ours or file.fact("next_fingerprint") != ours:
+            return None
+        new = NewEmbeddings(file, model, galleries)
+        return new.finish()
+    finally:
+        file.close()
+
+
+class Upgrader:
+    """Moves a running service to the model and the galleries that its folders hold now.
+
+    Args:
+        in_force: what answers requests.
+        read: reads the folders: the network, and galleries of the metric given, by exit.
+        start: a network and its people -> what answers requests with them.
+        added: called with the people and galleries in force, to add images that only those have.
+    """
+
+    def __init__(
+        self,
+        in_force: InForce,
+        read: Callable[[str], tuple[Model, Galleries]],
+        start: Callable[[Model, People], Serving],
+        added: Callable[[People, Galleries], int],
+    ) -> None:
+        self._in_force, self._read, self._start, self._added = in_force, read, start, added
+        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self) -> bool:
+        """Start an upgrade in a thread of its own; False where one runs."""
+        with self._lock:
+            if self._in_force.upgrade.runs:
+                return False
+            self._in_force.upgrade = UpgradeState("loading")
+            self._thread = threading.Thread(target=self._run, name="upgrade", daemon=True)
+            self._thread.start()
+            return True
+
+    def close(self) -> None:
+        """Stop an upgrade that runs, and wait for it; the next one goes on where it was."""
+        self._stop.set()
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait for the end of an upgrade that runs."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            message = self._upgrade()
+        except StoppedError:
+            self._tell(state="failed", message="the service was stopped")
+        except Exception as error:  # whatever it is, the old model goes on
+            what = (
+                str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            )
+            self._tell(state="failed", message=what)
+            print(f"the old model stays in force: {what}", flush=True)
+        else:
+            self._tell(state="done", message=message)
+            print(message, flush=True)
+
+    def _upgrade(self) -> str:
+        old = self._in_force.now
+        model, galleries = self._read(old.people.metric)
+        fingerprint = model.manifest.fingerprint
+        self._tell(model=fingerprint)
+        if fingerprint == old.fingerprint:
+            raise UserError(
+                f"{model.folder} holds the model in force ({fingerprint[:12]}): give the path of "
+                "--model another export first, for example as a link"
+            )
+        new = NewEmbeddings(old.people.file, model, galleries, self._stop)
+        done, every = new.staging.count()
+        self._tell(state="embedding", embedded=done, images=every)
+        new.fill(lambda done, every: self._tell(embedded=done, images=every))
+        self._tell(state="starting")
+        serving = self._replace(old, new)
+        added = self._added(serving.people, galleries) if galleries else 0
+        self._in_force.wait_until_unused(old)
+        old.scheduler.close()
+        drop_replaced(serving.people.file)
+        return _described(serving, new.small, added)
+
+    def _replace(self, old: Serving, new: NewEmbeddings) -> Serving:
+        """Start the new network, and put it and its embeddings in force in one step."""
+        file = old.people.file
+        people = People.of(file, new.model.manifest, new.exits, new.rows())
+        people.take_thresholds(new.galleries)
+        serving = self._start(new.model, people)
+        try:
+            for exit in serving.scheduler.names:
+                people.threshold(exit, RATE)
+            new.fill()  # what was added meanwhile, so that little is left
+            with file.lock:  # enrolments and removals wait
+                new.fill()
+                before, people.rows = people.rows, new.updated(people.rows)
+                if people.rows is not before:
+                    people.thresholds.forget()
+                new.staging.put_in_force()
+                old.people.successor = people
+                self._in_force.replace(serving)
+        except BaseException:
+            serving.scheduler.close()
+            raise
+        return serving
+
+    def _tell(self, **changed: object) -> None:
+        self._in_force.upgrade = replace(self._in_force.upgrade, **changed)  # type: ignore[arg-type]
+
+
+def _described(serving: Serving, small: int, added: int) -> str:
+    people, images = serving.people.count()
+    less = f"; {small:,} kept images are smaller than the network's input" if small else ""
+    more = f"; {added:,} images are new in the galleries" if added else ""
+    return (
+        f"model {serving.fingerprint[:12]} is in force: {people:,} people, {images:,} images"
+        f"{less}{more}"
+    )
