@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,13 +16,14 @@ import pytest
 pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
+from reid_lab.budget.currency import ExitCosts
 from reid_lab.files.gallery_verdicts import AcceptThreshold, GalleryCalibration
 from reid_lab.gallery.images import Labelled
 from reid_lab.gallery.queries import Queries, pooled
 from reid_lab.serve.app import _pooled
 from reid_lab.serve.scheduler import Embedded, Target
 from tests.serve.clients import BLUE, GREEN, LIMITS, RED, Make, enroll, error, files
-from tests.serve.network import Gate, png
+from tests.serve.network import Colours, Gate, png
 
 
 def test_from_enrolment_to_removal(client: TestClient) -> None:
@@ -208,6 +210,24 @@ def test_status_and_metrics(make: Make) -> None:
     assert 'reid_lab_queries_total{exit="late"} 1.0' in text
     assert 'reid_lab_requests_total{status="415"} 1.0' in text
     assert "reid_lab_people 1.0" in text
+
+
+def test_a_mean_in_milliseconds_is_shown(make: Make) -> None:
+    class Still(Colours):  # all exits take 1 ms
+        def measure_exits(self, *args: Any) -> ExitCosts:
+            return ExitCosts("latency", ("early", "late"), np.ones(2), np.zeros(2))
+
+    client = make(target=Target(mean_ms=1.0), network=Still())
+    assert client.get("/health").json()["target"]["mean_ms"] == 1
+    assert client.get("/status").json()["mean_ms"] is None
+    enroll(client, anna=RED)
+    for _ in range(3):
+        client.post("/search", files=files(png(*RED)))
+    status = client.get("/status").json()
+    assert status["target"]["mean_ms"] == status["mean_ms"] == 1
+    text = client.get("/metrics").text
+    assert 'reid_lab_target{of="mean_ms"} 1.0' in text
+    assert "reid_lab_profiled_ms_total 3.0" in text
 
 
 def test_a_key_is_asked_for(make: Make) -> None:

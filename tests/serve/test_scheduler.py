@@ -6,10 +6,12 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from reid_lab.budget.currency import ExitCosts
 from reid_lab.errors import UserError
 from reid_lab.serve.admission import BusyError
 from reid_lab.serve.people import NewImage, People
@@ -61,6 +63,32 @@ def test_mean_cost_is_the_planned_one(people: People, budget: int) -> None:
         run(scheduler, noise(40))
     scheduler.close()
     assert scheduler.load.mul_adds / 400 == pytest.approx(budget, rel=0.03)
+
+
+class Timed(Colours):
+    """The exits take 2 and 3 ms of an image in a full batch: not in the ratio of their Mul-Adds."""
+
+    def measure_exits(self, batch: int, *more: Any) -> ExitCosts:
+        ms = np.array([2.0, 3.0]) * (1 if batch > 1 else 5)
+        return ExitCosts("latency", ("early", "late"), ms, np.zeros(2))
+
+
+@pytest.mark.parametrize("budget", [2.0, 2.2, 2.5, 2.8, 3.0])
+def test_mean_milliseconds_are_the_planned_ones(people: People, budget: float) -> None:
+    scheduler = Scheduler(Timed(), people, Target(mean_ms=budget))  # type: ignore[arg-type]
+    for _ in range(10):
+        run(scheduler, noise(40))
+    assert scheduler.load.ms / 400 == pytest.approx(budget, rel=0.03)
+    (future,) = scheduler.submit(list(noise(1)), track=True)
+    assert future.result(10).exit == ("late" if budget == 3 else "early")
+    scheduler.close()
+
+
+@pytest.mark.parametrize("budget", [1.99, 3.01, float("nan")])
+def test_impossible_mean_milliseconds(people: People, budget: float) -> None:
+    wrong = "--mean-ms .* cannot be met: the exits cost 2 to 3 ms an image in a full batch"
+    with pytest.raises(UserError, match=wrong):
+        Scheduler(Timed(), people, Target(mean_ms=budget))  # type: ignore[arg-type]
 
 
 def test_easy_queries_exit_early(people: People) -> None:

@@ -57,6 +57,12 @@ def add(commands: Subparsers) -> None:
     target.add_argument(
         "--mul-adds", type=float, help="mean Mul-Adds of a query; queries exit early to keep it"
     )
+    target.add_argument(
+        "--mean-ms",
+        type=float,
+        help="mean milliseconds of a query in the network and its search, as measured at the start "
+        "in full batches; queries exit early to keep it",
+    )
     parser.add_argument(
         "--policy",
         choices=("margin", "distance"),

@@ -130,6 +130,7 @@ class HealthAnswer(BaseModel):
     status: Literal["ok"]
     version: Annotated[str, Field(description="of reid-lab")]
     model: Annotated[str, Field(description="fingerprint of the export in force")]
+    target: Annotated[Target, Field(description="what a query may spend")]
     upgrade: Annotated[UpgradeName, Field(description="state of the last upgrade (POST /model)")]
 
 
@@ -160,6 +161,9 @@ class StatusAnswer(BaseModel):
     refused: Annotated[int, Field(description="requests that would have waited too long")]
     max_wait_ms: Annotated[float | None, Field(description="beyond which they are refused")]
     mean_mul_adds: Annotated[float | None, Field(description="of all queries; null: none yet")]
+    mean_ms: Annotated[
+        float | None, Field(description="the same in ms, as measured in full batches")
+    ]
     upgrade: Annotated[UpgradeState, Field(description="of the last upgrade (POST /model)")]
     frontier: Annotated[list[ServedAccuracy], Field(description="of the network's test (--run)")]
     people: Annotated[int, Field(description="known people")]

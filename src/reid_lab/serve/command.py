@@ -71,7 +71,7 @@ def _serve_people(args: argparse.Namespace, model: Model, key: str) -> None:
     frontier = read_frontier(args.run, model.manifest, args.policy) if args.run else ()
     people = open_people(args.people, model, args.gallery, args.metric)
     listening = listening_at(args.host, args.port)
-    target = Target(args.budget_ms, args.mul_adds, args.policy)
+    target = Target(args.budget_ms, args.mul_adds, args.mean_ms, args.policy)
     scheduler = Scheduler(model, people, target, args.batch_size)
     in_force = InForce(Serving(model, people, scheduler, frontier))
     between_ms = float(scheduler.costs.ms[-1])  # until it is measured

@@ -79,12 +79,25 @@ class _Totals:
             exits.add_metric([name], load.exits[name])
         late = CounterMetricFamily("reid_lab_late", "Queries behind their deadline", load.late)
         spent = CounterMetricFamily("reid_lab_mul_adds", "Mul-Adds of queries", load.mul_adds)
+        ms = CounterMetricFamily(
+            "reid_lab_profiled_ms", "Milliseconds of queries, by the profile of the start", load.ms
+        )
         refused = CounterMetricFamily(
             "reid_lab_refused",
             "Requests refused, which would have waited too long",
             self._admission.refused,
         )
-        return [exits, late, spent, refused, *self._model()]
+        return [exits, late, spent, ms, refused, self._target(), *self._model()]
+
+    def _target(self) -> Metric:
+        target = self._in_force.now.scheduler.target
+        found = GaugeMetricFamily(
+            "reid_lab_target", "What a query may spend, by the command line", labels=["of"]
+        )
+        for name in ("ms", "mul_adds", "mean_ms"):
+            if (value := getattr(target, name)) is not None:
+                found.add_metric([name], value)
+        return found
 
     def _model(self) -> list[Metric]:
         model = InfoMetricFamily("reid_lab_model", "The export in force")

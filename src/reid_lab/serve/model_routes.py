@@ -21,6 +21,7 @@ def add_model(app: FastAPI, service: Service) -> None:
             status="ok",
             version=__version__,
             model=in_force.now.fingerprint,
+            target=in_force.now.scheduler.target,
             upgrade=in_force.upgrade.state,
         )
 
@@ -65,6 +66,7 @@ def _status(service: Service) -> StatusAnswer:
         refused=service.admission.refused,
         max_wait_ms=service.admission.max_wait_ms,
         mean_mul_adds=load.mul_adds / answered if answered else None,
+        mean_ms=load.ms / answered if answered else None,
         upgrade=service.in_force.upgrade,
         frontier=list(serving.frontier),
         people=people,

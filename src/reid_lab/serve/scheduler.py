@@ -71,17 +71,19 @@ class Target:
     Attributes:
         ms: from its arrival to its answer, unless a request brings its own; None: any time.
         mul_adds: on average, whatever the queue; None: as the time allows.
+        mean_ms: milliseconds on average, whatever the queue, of an image in a full batch; or None.
         policy: how the confidence of an exit is measured.
     """
 
     ms: float | None = None
     mul_adds: float | None = None
+    mean_ms: float | None = None
     policy: Policy = "margin"
 
 
 @dataclass
 class Load:
-    """What the scheduler did; the values at this moment."""
+    """What the scheduler did; the values at this moment. Mul-Adds and milliseconds are sums."""
 
     waiting: int = 0
     budget_ms: float = 0.0
@@ -89,6 +91,7 @@ class Load:
     batches: int = 0
     late: int = 0
     mul_adds: float = 0.0
+    ms: float = 0.0  # by the profile of a full batch
 
 
 class Scheduler:
@@ -123,8 +126,7 @@ class Scheduler:
         self.rule = RunningQuantile(np.ones(len(self.names)), HORIZON, WINDOW)
         self.costs = profile(model, self.names, batch, self.confidence)
         self.prices = StepPrices(self.costs)
-        if target.mul_adds is not None:
-            self._check(target.mul_adds)
+        self._check()
         self._waiting: deque[WaitingImage] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -176,12 +178,30 @@ class Scheduler:
             self._changed.notify()
         self._thread.join()
 
-    def _check(self, mul_adds: float) -> None:
-        first, last = self.costs.mul_adds[[0, -1]]
-        if not first <= mul_adds <= last:
+    def _mean(self) -> tuple[np.ndarray, float] | None:
+        """(S,) cost of each exit, and the mean that the target asks for; None: it has no mean."""
+        if self.target.mul_adds is not None:
+            return self.costs.mul_adds, self.target.mul_adds
+        if self.target.mean_ms is not None:
+            return self.costs.ms, self.target.mean_ms
+        return None
+
+    def _check(self) -> None:
+        """Raises:
+        UserError: the mean cannot be met.
+        """
+        mean = self._mean()
+        if mean is None:
+            return
+        costs, budget = mean
+        first, last = costs[[0, -1]]
+        if not first <= budget <= last:
+            ms = self.target.mul_adds is None
+            option = "--mean-ms" if ms else "--mul-adds"
+            unit = "ms an image in a full batch" if ms else "Mul-Adds an image"
             raise UserError(
-                f"--mul-adds {mul_adds:.4g} cannot be met: the exits cost {first:.4g} to "
-                f"{last:.4g} Mul-Adds an image; choose a budget in between"
+                f"{option} {budget:.4g} cannot be met: the exits cost {first:.4g} to "
+                f"{last:.4g} {unit}; choose a budget in between"
             )
 
     def _work(self) -> None:
@@ -218,8 +238,8 @@ class Scheduler:
         queries = [job for job in jobs if not job.every]
         if not queries or len(self.names) == 1:
             return
-        if self.target.mul_adds is not None:
-            costs, budget = self.costs.mul_adds, self.target.mul_adds
+        if mean := self._mean():
+            costs, budget = mean
         else:
             # who waits beyond this batch is in later ones, of the same size
             costs = self.costs.total(len(jobs)) / len(jobs)
@@ -233,8 +253,8 @@ class Scheduler:
         """Embed up to the last exit that time and budget allow for, at least the first."""
         left_ms = 1_000 * (min(job.deadline for job in jobs) - self.clock())
         fits = self.costs.total(len(jobs)) <= (1 - RESERVE) * left_ms
-        if self.target.mul_adds is not None:
-            fits &= self.costs.mul_adds <= self.target.mul_adds
+        if mean := self._mean():
+            fits &= mean[0] <= mean[1]
         self._embed(jobs, self.names[: max(1, int(fits.sum()))])
 
     def _embed(self, jobs: list[WaitingImage], names: Sequence[str] | None = None) -> None:
@@ -268,12 +288,14 @@ class Scheduler:
     def answer(self, job: WaitingImage, embeddings: dict[str, np.ndarray]) -> None:
         now, exit = self.clock(), list(embeddings)[-1]
         late = max(0.0, now - job.deadline) * 1_000
-        mul_adds = float(self.costs.mul_adds[self.names.index(exit)])
+        place = self.names.index(exit)
+        mul_adds = float(self.costs.mul_adds[place])
         ms = (now - job.arrived) * 1_000
         if not job.every:
             self.load.exits[exit] += 1
             self.load.late += late > 0
             self.load.mul_adds += mul_adds
+            self.load.ms += float(self.costs.ms[place])
         job.future.set_result(Embedded(embeddings, exit, mul_adds, ms, late))
 
 
