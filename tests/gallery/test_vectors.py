@@ -17,6 +17,7 @@ from reid_lab.errors import UserError
 from reid_lab.files.conditions import ConditionError
 from reid_lab.files.embedding_files import EmbeddedImages, write_embeddings
 from reid_lab.files.gallery_card import Card, GalleryError
+from reid_lab.files.gallery_verdicts import OWN, AcceptThreshold, GalleryCalibration
 from reid_lab.gallery import milvus
 from reid_lab.gallery.milvus import MilvusStore, patiently
 from reid_lab.gallery.store import SavedGallery
@@ -36,7 +37,13 @@ ROWS = np.random.default_rng(0).normal(size=(COUNT, DIM)).astype(np.float32)
 PATHS = [f"/images/{row:04}.jpg" for row in range(COUNT)]
 PEOPLE = [f'Ann "{row % 30}"' if row % 2 else str(row % 30) for row in range(COUNT)]
 CAMERAS = [str(row % 3) for row in range(COUNT)]
-SITES = {"the site": ["north" if row % 4 else "" for row in range(COUNT)]}
+SITES = {
+    "the site": ["north" if row % 4 else "" for row in range(COUNT)],
+    "time": [
+        f"2026-01-{1 + row % 28:02}T0{row % 10}:30" if row % 5 else "" for row in range(COUNT)
+    ],
+    "height": [["1.80", "-3", "tall", "", "12", "1.8", "1e1"][row % 7] for row in range(COUNT)],
+}
 
 
 def folder(path: Path, **card: Any) -> SavedGallery:
@@ -76,12 +83,33 @@ def test_a_folder_and_milvus_give_the_same(tmp_path: Path, client: Any, metric: 
         "camid=1 and 'the site'=north",
         "pid='Ann \"7\"'",
         "'the site'=''",
+        "'the site'=north and time>=2026-01-15",
+        "time<2026-01-03T05:30+02:00",
+        "time<=2026-01-02T01:30 and time>2026-01-01",
+        "time=2026-01-02T02:30+01:00",
+        "height=1.8",
+        "height!=1.8",
+        "height<2",
+        "height>=1.8 and height<12.5",
+        "height>m",
+        "'the site'<=north",
+        "camid>0 and pid<7",
+        "pid>='Ann'",
+        "path<'/images/0100.jpg'",
     ):
         wanted, found = (one.search(query, 5, where) for one in stores)
         assert found.paths == wanted.paths
         np.testing.assert_allclose(found.distances, wanted.distances, atol=1e-4)
-    assert [one.remove("camid=2") for one in stores] == [COUNT // 3] * 2
-    assert [len(one) for one in stores] == [COUNT - COUNT // 3] * 2
+    for where in ("'the site'>3", "path<2026-01-01"):
+        for one in stores:
+            with pytest.raises(ConditionError, match="and no value of"):
+                one.search(query, 5, where)
+    for one in stores:
+        with pytest.raises(GalleryError, match="no image of .* has time>2027-01-01: change"):
+            one.search(query, 5, "time>2027-01-01")
+    removed = [one.remove("height>=1.8 and camid=2") for one in stores]
+    assert removed[0] == removed[1] > 0
+    assert [len(one) for one in stores] == [COUNT - removed[0]] * 2
     wanted, found = (one.search(query, 5) for one in stores)
     assert found.paths == wanted.paths
 
@@ -107,6 +135,7 @@ def test_a_killed_load_goes_on(tmp_path: Path, client: Any) -> None:
 
 LOAD = """
 import sys
+from reid_lab.files.gallery_verdicts import OWN, AcceptThreshold, GalleryCalibration
 from reid_lab.gallery import milvus
 from reid_lab.gallery.milvus import MilvusStore
 from reid_lab.gallery.store import SavedGallery
@@ -169,8 +198,6 @@ def test_what_milvus_cannot_is_told(tmp_path: Path, client: Any) -> None:
         MilvusStore.create(client, "people", CARD)
     with pytest.raises(GalleryError, match="no collection 'other' in Milvus; there are: people"):
         MilvusStore.open(client, "other")
-    with pytest.raises(ConditionError, match="knows = and != alone"):
-        store.search(ROWS[:1], 1, "site>=3")
     with pytest.raises(ConditionError, match="available: pid, camid, path, site"):
         store.remove("town=x")
     for rows in (ROWS[:1, :3], ROWS[:1] * np.nan, ROWS[:1] * 0):
@@ -180,6 +207,23 @@ def test_what_milvus_cannot_is_told(tmp_path: Path, client: Any) -> None:
         store.add(ROWS[:1], ["a"], [""], [""], {"time": ["1"]})
     with pytest.raises(GalleryError, match="more than 4096 bytes"):
         store.add(ROWS[:1], ["a" * 5000], [""], [""])
+
+
+def test_a_collection_of_an_earlier_version(
+    tmp_path: Path, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery = folder(tmp_path / "g")
+    with monkeypatch.context() as before:
+        before.setattr(milvus, "_texts", lambda card: [])
+        MilvusStore.create(client, "people", gallery.card)
+    store = MilvusStore.open(client, "people")
+    assert load_gallery(gallery, store) == COUNT
+    wanted, found = (
+        one.search(ROWS[:2], 3, "camid!=1") for one in (FolderStore(gallery.folder), store)
+    )
+    assert found.paths == wanted.paths
+    with pytest.raises(ConditionError, match="earlier version, which knew = and != alone"):
+        store.search(ROWS[:1], 1, "camid>=1")
 
 
 def test_a_busy_server_is_asked_again() -> None:
@@ -207,9 +251,13 @@ def test_a_busy_server_is_asked_again() -> None:
         assert len(waits) == pauses
 
 
-def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Load, search with the folder's and with Milvus's answers, and the price of both."""
-    folder(tmp_path / "g")
+    near = AcceptThreshold(0.1, 0.5, 1.0)
+    fitted = GalleryCalibration("searches", OWN, 30, COUNT, COUNT, (near,))
+    folder(tmp_path / "g", calibrations=(fitted,))
     exits = {"fusion": ROWS[:3] + 0.01}
     paths = np.array(["a.jpg", "b.jpg", "c.jpg"])
     write_embeddings(tmp_path / "q.npz", EmbeddedImages(CARD.fingerprint, exits, paths))
@@ -224,6 +272,17 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         answers.append(out.read_text())
     assert answers[0] == answers[1] and answers[0].count("/images/") == 12
     capsys.readouterr()
+    judged = []
+    for more in ([], to):
+        rate = ["--false-accept-rate", "0.1", "--where", "time<=2026-01-02T05:00"]
+        out = tmp_path / f"judged_{len(more)}.csv"
+        with monkeypatch.context() as folderless:
+            if more:
+                folderless.delattr(SavedGallery, "search")
+            words = ["search", str(tmp_path / "g"), "--image", str(tmp_path / "q.npz"), *rate]
+            assert main([*words, "--out", str(out), *more]) == 0
+        judged.append(out.read_text())
+    assert judged[0] == judged[1] and all(f",{word}," in judged[0] for word in ("known", "unknown"))
     assert main(["plan", str(tmp_path / "g"), "--store", "milvus", "--most", "20"]) == 0
     assert "milvus" in capsys.readouterr().out
     FolderStore(tmp_path / "g").remove("camid=0")

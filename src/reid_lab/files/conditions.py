@@ -75,14 +75,24 @@ class Condition:
             elif not ordered:
                 found[place] = compare(text, self.value)
         if ordered and not same_kind and any(texts):
-            what = {str: "text", Decimal: "number", datetime: "date"}[kind]
-            sample = next(text for text in texts.tolist() if text)
-            raise ConditionError(
-                f"{self.column}{self.operator}{self.value} compares {what}s, and no value of "
-                f"{self.column} is a {what}, such as {sample!r}: write the value as those are"
-            )
+            raise no_such_kind(self, next(text for text in texts.tolist() if text))
         result: np.ndarray = found[places.reshape(-1)]
         return result
+
+
+def no_such_kind(condition: Condition, sample: str = "") -> ConditionError:
+    """The error of < or > of a number or a date where no value of the column is one.
+
+    Args:
+        sample: a value of the column; empty: none is shown.
+    """
+    c = condition
+    what = {str: "text", Decimal: "number", datetime: "date"}[type(comparable(c.value))]
+    shown = f", such as {sample!r}" if sample else ""
+    return ConditionError(
+        f"{c.column}{c.operator}{c.value} compares {what}s, and no value of {c.column} is a "
+        f"{what}{shown}: write the value as those are"
+    )
 
 
 def parse(text: str) -> tuple[Condition, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -154,15 +155,13 @@ def _answers(
     args: Namespace,
     calibration: GalleryCalibration | None,
 ) -> list[SearchResult]:
-    if args.store == "milvus":
-        with opened(args, gallery) as index:
-            distances, rows = index.search(queries.embeddings, args.top, args.where)
-    else:
-        distances, rows = gallery.search(queries.embeddings, args.top, args.where)
+    store = opened(args, gallery) if args.store == "milvus" else nullcontext(gallery)
     judged: Sequence[GalleryVerdict | None] = [None] * len(queries.images)
-    if calibration is not None:
-        rate = args.false_accept_rate
-        judged = verdicts(gallery, queries.embeddings, calibration, rate, args.where)
+    with store as searched:
+        distances, rows = searched.search(queries.embeddings, args.top, args.where)
+        if calibration is not None:
+            rate = args.false_accept_rate
+            judged = verdicts(searched, queries.embeddings, calibration, rate, args.where)
     spreads: Sequence[Spread | None] = queries.spreads or [None] * len(queries.images)
     found = zip(queries.images, distances, rows, judged, spreads, strict=True)
     return [SearchResult.of(gallery, *one) for one in found]

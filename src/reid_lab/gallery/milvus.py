@@ -16,6 +16,7 @@ from reid_lab.files import conditions
 from reid_lab.files.gallery_card import Card, GalleryError
 from reid_lab.files.gallery_files import OWN_COLUMNS, comparable
 from reid_lab.files.gallery_writer import unit_rows
+from reid_lab.gallery import milvus_filter
 from reid_lab.gallery.vectors import Columns, NearestImages
 from reid_lab.optional import load
 
@@ -32,7 +33,7 @@ BUSY = ("rate limit", "ratelimit", "quota", "resource exhausted", "retry later")
 
 
 class MilvusStore:
-    """A collection of embeddings with pid, camid, path and metadata as text.
+    """A collection of embeddings with pid, camid, path and metadata as text, and their keys.
 
     The index is flat (exact) on Milvus Lite and by default.
 
@@ -101,6 +102,8 @@ class MilvusStore:
         schema.add_field("path", kind.VARCHAR, is_primary=True, max_length=LONGEST)
         for column in ("pid", "camid", *_fields(card)):
             schema.add_field(column, kind.VARCHAR, max_length=LONGEST)
+        for column in _texts(card):
+            schema.add_field(_key(column), kind.VARCHAR, max_length=milvus_filter.KEY_BYTES)
         schema.add_field(VECTOR, kind.FLOAT_VECTOR, dim=card.dim)
         index = client.prepare_index_params()
         index.add_index(VECTOR, index_type="FLAT", metric_type="L2")
@@ -147,10 +150,11 @@ class MilvusStore:
             for text in values:
                 if len(text.encode(errors="surrogateescape")) > LONGEST:
                     raise GalleryError(f"{name} of {text[:60]!r}... has more than {LONGEST} bytes")
-        listed = [
-            {VECTOR: row, **{name: values[i] for name, values in texts.items()}}
-            for i, row in enumerate(rows)
-        ]
+        keys = {name: _key(name) for name in texts} if self._keyed else {}
+        listed = []
+        for i, row in enumerate(rows):
+            mine = {name: values[i] for name, values in texts.items()}
+            listed.append({VECTOR: row, **mine, **milvus_filter.keys_of(mine, keys)})
         patiently(lambda: self.client.upsert(self.name, listed))
 
     def flush(self) -> None:
@@ -158,7 +162,7 @@ class MilvusStore:
         patiently(lambda: self.client.flush(self.name))
 
     def remove(self, where: str) -> int:
-        wanted = self._expression(conditions.parse(where))
+        wanted = self._expression(where)
         count = self.client.query(self.name, filter=wanted, output_fields=["count(*)"])
         patiently(lambda: self.client.delete(self.name, filter=wanted))
         return int(count[0]["count(*)"])
@@ -179,7 +183,7 @@ class MilvusStore:
             patiently(lambda part=part: self.client.delete(self.name, ids=part))  # type: ignore[misc]
 
     def search(self, query: np.ndarray, k: int, where: str = "") -> NearestImages:
-        wanted = self._expression(conditions.parse(where)) if where.strip() else ""
+        wanted = self._expression(where) if where.strip() else ""
         rows, distances, paths = self._rows(query), [], []
         for start in range(0, len(rows), self._queries):
             part = list(rows[start : start + self._queries])
@@ -191,6 +195,8 @@ class MilvusStore:
             for hits in found:
                 distances.append([hit["distance"] for hit in hits])
                 paths.append([hit["entity"]["path"] for hit in hits])
+        if wanted and paths and not any(paths):
+            raise GalleryError(f"no image of {self.name} has {where}: change the filter")
         squared = np.array(distances, np.float32).clip(min=0)
         return NearestImages(squared / 2 if self._cosine else np.sqrt(squared), paths)
 
@@ -215,12 +221,14 @@ class MilvusStore:
             )
         return unit_rows(rows) if self._cosine else rows
 
-    def _expression(self, given: Sequence[conditions.Condition]) -> str:
-        """A filter in Milvus's language; texts are compared, and only for being equal.
+    def _expression(self, where: str) -> str:
+        """A filter in Milvus's language, see milvus_filter.py.
 
         Raises:
-            ConditionError: an unknown column, or < or >, which Milvus's texts do not order.
+            ConditionError: an unknown column, < or > without a value of that kind, or in a
+                collection of an earlier version.
         """
+        given = conditions.parse(where)
         fields = {name: name for name in OWN_COLUMNS}
         fields |= dict(zip(self._card.columns, _fields(self._card), strict=True))
         parts = []
@@ -228,14 +236,29 @@ class MilvusStore:
             if c.column not in fields:
                 listed = ", ".join(fields)
                 raise conditions.ConditionError(f"unknown column {c.column!r}; available: {listed}")
-            if c.operator not in ("=", "!="):
+            if not self._keyed and c.operator not in ("=", "!="):
                 raise conditions.ConditionError(
-                    f"{c.column}{c.operator}{c.value}: a store in Milvus knows = and != alone; "
-                    "search the folder"
+                    f"{c.column}{c.operator}{c.value}: the collection {self.name!r} was made by an "
+                    "earlier version, which knew = and != alone: load the gallery into a new one "
+                    "(--collection)"
                 )
-            sign = "==" if c.operator == "=" else "!="
-            parts.append(f"{fields[c.column]} {sign} {json.dumps(c.value, ensure_ascii=False)}")
+            field = fields[c.column]
+            key = _key(field) if self._keyed else ""
+            parts.append(milvus_filter.expression(c, field, key, self._holds))
         return " and ".join(parts)
+
+    def _holds(self, wanted: str) -> bool:
+        """Whether any image fulfils a filter."""
+        found = patiently(
+            lambda: self.client.query(self.name, filter=wanted, limit=1, output_fields=["path"])
+        )
+        return bool(found)
+
+    @cached_property
+    def _keyed(self) -> bool:
+        """Whether numbers and dates can be compared; collections of before have no keys."""
+        fields = self.client.describe_collection(self.name)["fields"]
+        return any(field["name"] == _key("pid") for field in fields)
 
 
 def patiently(work: Callable[[], Any], wait: Callable[[float], None] = time.sleep) -> Any:
@@ -258,6 +281,16 @@ def patiently(work: Callable[[], Any], wait: Callable[[float], None] = time.slee
 def _fields(card: Card) -> list[str]:
     """Names of the metadata's fields: Milvus allows letters, digits and underscores alone."""
     return [f"column_{number}" for number in range(len(card.columns))]
+
+
+def _texts(card: Card) -> list[str]:
+    """Names of all fields with texts."""
+    return [*OWN_COLUMNS, *_fields(card)]
+
+
+def _key(field: str) -> str:
+    """The field with the keys of another one's texts; see milvus_filter.py."""
+    return f"{field}_key"
 
 
 def _first(error: Exception) -> str:

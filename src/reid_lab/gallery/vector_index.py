@@ -52,6 +52,11 @@ class StoreIndex:
     def __len__(self) -> int:
         return len(self.gallery)
 
+    @property
+    def numbers(self) -> np.ndarray:
+        """The gallery's people and cameras by row."""
+        return self.gallery.numbers
+
     def search(self, query: Tensor | np.ndarray, k: int, where: str = "") -> Found:
         """As `SavedGallery.search`."""
         wanted = query.numpy() if isinstance(query, torch.Tensor) else query

@@ -1,0 +1,80 @@
+"""Filters in Milvus's language, with the answers that `reid_lab.files.conditions` gives.
+
+Milvus compares texts by their bytes. Beside each text lies a key, whose bytes are in the order of
+the numbers and dates that texts stand for: `2` < `10`, and `2026-01-01T01:00+01:00` = `2026-01-01`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from decimal import Decimal
+
+from reid_lab.files.conditions import Condition, comparable, no_such_kind
+
+KEY_BYTES = 100
+NUMBER, DATE = "n", "o"  # the first letter of keys, and the one behind: dates are "o..." < "p"
+EXPONENT = 5_000  # makes exponents of four digits, larger than 0
+NINES = str.maketrans("0123456789", "9876543210")
+Holds = Callable[[str], bool]  # whether any image fulfils a filter
+
+
+def key_of(text: str) -> str:
+    """The key of a text; empty for one that is neither a number nor a date."""
+    value = comparable(text)
+    if isinstance(value, datetime):
+        return DATE + value.isoformat(timespec="microseconds")
+    if isinstance(value, Decimal):
+        return NUMBER + _sorted_number(value)
+    return ""
+
+
+def _sorted_number(value: Decimal) -> str:
+    """Digits in the order of the numbers: sign, exponent, digits without zeros at the end."""
+    if not value:
+        return "1"
+    digits = "".join(map(str, value.as_tuple().digits)).lstrip("0").rstrip("0")
+    text = f"{value.adjusted() + EXPONENT:04}{digits}"
+    return f"2{text}" if value > 0 else f"0{text.translate(NINES)}~"
+
+
+def expression(condition: Condition, field: str, key: str, holds: Holds) -> str:
+    """A condition in Milvus's language.
+
+    Args:
+        field: of the texts.
+        key: of their keys; empty in a collection that has none.
+        holds: asks Milvus, for the error below.
+
+    Raises:
+        ConditionError: < or > of a number or a date, and no value is one.
+    """
+    sign = "==" if condition.operator == "=" else condition.operator
+    value = key_of(condition.value) if key else ""
+    ordered = sign not in ("==", "!=")
+    if not value:
+        compared = f"{field} {sign} {_quoted(condition.value)}"
+        return f"({compared} and {field} != {_quoted('')})" if ordered else compared
+    compared = f"{key} {sign} {_quoted(value)}"
+    if not ordered:
+        return compared
+    kind = value[0]
+    same_kind = f"{key} >= {_quoted(kind)} and {key} < {_quoted(chr(ord(kind) + 1))}"
+    if not holds(same_kind) and holds(f"{field} != {_quoted('')}"):
+        raise no_such_kind(condition)
+    return f"({compared} and {same_kind})"
+
+
+def keys_of(texts: Mapping[str, str], fields: Mapping[str, str]) -> dict[str, str]:
+    """The keys of an image's texts: by the name of the key's field.
+
+    Args:
+        texts: by field.
+        fields: field -> the field of its key.
+    """
+    return {key: key_of(texts[field]) for field, key in fields.items()}
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
