@@ -5,9 +5,10 @@
 
 Closed loop: so many clients, each sends its next query when the last one is answered. Open loop:
 queries arrive at a fixed rate, twice what the whole network alone can take, answered or not;
-`errors` are those that the service refuses; `sent_late_p99_ms` is how late the client itself was.
-Clients and service share the machine. `cpu_ms` is the processor time of the service, a query: other
-work on the machine and the clients are not in it. `network_ms` is what the exits of the queries
+`refused` are those that the service refuses (503), `errors` those with any other status than 200;
+`sent_late_p99_ms` is how late the client itself was. Clients and service share the machine.
+`cpu_ms` is the processor time of the service, a query: other work on the machine and the clients
+are not in it. `network_ms` is what the exits of the queries
 take in a full batch, matching included, as the service measured it at its start.
 """
 
@@ -53,13 +54,15 @@ class Measured:
     exits: Counter[str] = field(default_factory=Counter)
     right: int = 0
     late: int = 0
-    errors: Counter[int] = field(default_factory=Counter)
+    refused: int = 0  # 503: the answer would have taken too long
+    errors: int = 0  # any other status than 200
     mul_adds: float = 0.0
     delays: list[float] = field(default_factory=list)  # of sending, in seconds
 
     def add(self, query: Query, status: int, content: bytes, seconds: float) -> None:
         if status != 200:
-            self.errors[status] += 1
+            self.refused += status == 503
+            self.errors += status != 503
             return
         result = json.loads(content)["results"][0]
         self.seconds.append(seconds)
@@ -242,7 +245,7 @@ def row(
 ) -> dict[str, object]:
     times = np.array(measured.seconds) * 1_000
     count = len(times)
-    sent = count + sum(measured.errors.values())
+    sent = count + measured.refused + measured.errors
     p50, p95, p99 = np.quantile(times, [0.5, 0.95, 0.99]).round(1).tolist()
     shares = {name: round(n / count, 4) for name, n in sorted(measured.exits.items())}
     return {
@@ -250,7 +253,8 @@ def row(
         "load": load,
         "max_wait_ms": max_wait_ms,
         "queries": count,
-        "errors": sum(measured.errors.values()),
+        "refused": measured.refused,
+        "errors": measured.errors,
         "sent_per_s": round(sent / seconds, 1),
         "queries_per_s": round(count / seconds, 1),
         "p50_ms": p50,
