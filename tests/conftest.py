@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import random
 import sys
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,6 +120,23 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.undrawn import print_png
 
     monkeypatch.setattr(FigureCanvasAgg, "print_png", print_png)
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Counts the graphs that `compile=true` makes, whose operations run as they are."""
+    import torch
+    from torch._dynamo.testing import CompileCounterWithBackend
+    from torch._dynamo.utils import counters
+
+    config, counter = torch._dynamo.config, CompileCounterWithBackend("eager")
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    # pytest would keep its records, of megabytes
+    monkeypatch.setattr(logging.getLogger("torch.__trace"), "propagate", False)
+    counters.clear()
+    with config.patch(recompile_limit=config.recompile_limit):  # set back afterwards
+        yield counter
+    torch.compiler.reset()
 
 
 @cache

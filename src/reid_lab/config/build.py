@@ -35,6 +35,7 @@ from reid_lab.checkpoint import (
     stated,
     without_weights,
 )
+from reid_lab.config.compiled import compile_parts
 from reid_lab.config.nodes import home
 from reid_lab.config.paths import checked_name
 from reid_lab.config.resume import unlike
@@ -126,8 +127,7 @@ def build_model(
     if cfg.channels_last:
         model.to(memory_format=torch.channels_last)
     if cfg.compile:
-        for part in model.compilable:
-            part.compile()
+        compile_parts(model)
     return model
 
 
