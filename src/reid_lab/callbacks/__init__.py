@@ -9,6 +9,7 @@ from reid_lab.callbacks.cuda_graph import CudaGraph
 from reid_lab.callbacks.dimensions import FeatureDimensions
 from reid_lab.callbacks.early_exit import EarlyExitThresholds
 from reid_lab.callbacks.finetune import BestCheckpoint, ScheduleFromData, StopEarly
+from reid_lab.callbacks.fused import FusedOptimizer
 from reid_lab.callbacks.preflight import Preflight
 from reid_lab.callbacks.progress import StepProgress
 from reid_lab.callbacks.progressive import ProgressiveSearch, SearchError
@@ -31,6 +32,7 @@ __all__ = [
     "Deadline",
     "EarlyExitThresholds",
     "FeatureDimensions",
+    "FusedOptimizer",
     "ImageConditions",
     "Preflight",
     "ProgressiveSearch",
