@@ -1,6 +1,6 @@
 """Compare our loader, training step, inference and ranking with plain code and other toolboxes.
 
-python -m experiments.bench       (make bench)
+python -m experiments.bench [--only SECTION] [--out FOLDER]       (make bench)
 
 Toolboxes that cannot be imported are skipped (see README.md).
 """
@@ -20,17 +20,20 @@ from experiments.bench.inference import bench_inference
 from experiments.bench.loader import bench_gpu, bench_loader, bench_memory
 from experiments.bench.people import write_people
 from experiments.bench.ranking import bench_ranking
+from experiments.bench.recipes import Recipes, bench_recipes
 from experiments.bench.step import bench_step
 from experiments.bench.timing import ROUNDS, Comparison
+from reid_lab.files.tables import write_csv
 from reid_lab.results.provenance import commit, machine
 from reid_lab.run.run import quiet
 
-SECTIONS: dict[str, Callable[[Path], Comparison | str]] = {
+SECTIONS: dict[str, Callable[[Path], Comparison | Recipes | str]] = {
     "loader": partial(bench_loader, size=(256, 128), with_peers=True),
     "small": partial(bench_loader, size=(128, 64), with_peers=False),
     "memory": bench_memory,
     "gpu": bench_gpu,
     "step": bench_step,
+    "recipes": bench_recipes,
     "inference": lambda root: bench_inference(),
     "ranking": lambda root: bench_ranking(),
 }
@@ -41,7 +44,8 @@ def main() -> None:
     parser.add_argument(
         "--only", choices=list(SECTIONS), action="append", help="sections; all by default"
     )
-    names = parser.parse_args().only or list(SECTIONS)
+    parser.add_argument("--out", type=Path, help="also write FOLDER/SECTION.csv")
+    args = parser.parse_args()
     quiet()
     console = Console(width=100)
     console.print(f"{machine()}; torch {torch.__version__}, {torch.get_num_threads()} threads;")
@@ -49,9 +53,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_people(root)
-        for name in names:
+        for name in args.only or SECTIONS:
             result = SECTIONS[name](root)
             console.print(f"{name}: {result}" if isinstance(result, str) else result.table())
+            if args.out and not isinstance(result, str):
+                args.out.mkdir(parents=True, exist_ok=True)
+                measured = {"commit": commit(), "machine": machine(), "seed": 0}
+                write_csv(args.out / f"{name}.csv", [row | measured for row in result.rows()])
 
 
 if __name__ == "__main__":

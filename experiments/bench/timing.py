@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rich.table import Table
 
@@ -33,6 +34,14 @@ class Comparison:
         for name, rates in self.rates.items():
             table.add_row(name, f"{statistics.median(rates):,.0f}", f"{self.ratio(name):.2f}")
         return table
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each candidate and round."""
+        return [
+            {"name": name, "round": i, "per_second": rate}
+            for name, rates in self.rates.items()
+            for i, rate in enumerate(rates)
+        ]
 
     def ratio(self, name: str) -> float:
         """The ratio of medians to the reference."""

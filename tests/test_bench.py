@@ -1,0 +1,88 @@
+"""The benchmarks' tables; nothing is timed against a limit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+from pytorch_lightning.profilers import SimpleProfiler
+
+from experiments.bench import __main__ as bench
+from experiments.bench.recipes import (
+    WARM_UP,
+    Recipes,
+    RecipeSpeed,
+    StepProfiler,
+    config_of,
+    measured,
+    medians_of,
+    recipes,
+)
+from experiments.bench.timing import Comparison
+from experiments.tables import read
+from tests.conftest import write_jpegs
+
+
+@pytest.fixture
+def few(tmp_path: Path) -> Path:
+    names = [f"bounding_box_train/{p:04}_c{c}s1_00000{c}_00.jpg" for p in (1, 2) for c in (1, 2)]
+    for part in ("query", "bounding_box_test"):
+        names += [f"{part}/000{p}_c{p - 2}s1_000000_00.jpg" for p in (3, 4)]
+    return write_jpegs(tmp_path / "few", names)
+
+
+def small(cfg: DictConfig) -> DictConfig:
+    cfg.dataset.p = cfg.dataset.k = 2
+    cfg.dataset.transforms.height, cfg.dataset.transforms.width = 32, 16
+    return cfg
+
+
+def test_all_recipes_for_a_cpu_are_measured(few: Path) -> None:
+    names = recipes()
+    assert {"demo", "dare_mobilenetv2_cuhk03_cpu", "bot_mobilenetv2_cuhk03_cpu"} <= set(names)
+    assert not any("distill" in name for name in names)
+    for name in names:
+        cfg = config_of(name, few)
+        assert cfg.dataset.root == str(few) and cfg.threads == 1
+        assert not cfg.logger and not any(cfg.callbacks.values())
+
+
+def test_the_parts_of_a_step_are_within_it(few: Path) -> None:
+    speed = measured(small(config_of("demo", few)), "demo", steps=2)
+    parts = (speed.images_ms, speed.forward_ms, speed.backward_ms, speed.optimiser_ms)
+    assert (speed.recipe, speed.height, speed.width, speed.batch) == ("demo", 32, 16, 4)
+    assert min(parts) > 0
+    assert sum(parts) < 2 * speed.step_ms  # medians of different steps
+
+
+def test_medians_leave_out_the_warm_up() -> None:
+    profiler = StepProfiler()
+    seconds = {"[Loop].train_dataloader_next": 0.001, "[Strategy]S.batch_to_device": 0.002}
+    seconds |= {"[Strategy]S.training_step": 0.01, "[Strategy]S.backward": 0.02}
+    seconds |= {"[LightningModule]M.optimizer_step": 0.035}
+    for name, each in seconds.items():
+        profiler.recorded_durations[name] = [1.0] * WARM_UP + [each] * 3
+    ends = [float(i) for i in range(WARM_UP)] + [WARM_UP - 1 + 0.04 * i for i in (1, 2, 3)]
+    found = medians_of(ends, profiler)
+    assert found == pytest.approx(
+        {"step_ms": 40, "images_ms": 3, "forward_ms": 10, "backward_ms": 20, "optimiser_ms": 5}
+    )
+    assert isinstance(profiler, SimpleProfiler)
+
+
+def test_tables_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = Comparison("t", {"a": [1.0, 3.0], "b": [2.0, 6.0]}, "a")
+    speeds = Recipes([RecipeSpeed("demo", 32, 16, 4, 8.0, 1.0, 2.0, 3.0, 1.0)])
+    found = {"step": compared, "recipes": speeds, "gpu": "no GPU"}
+    monkeypatch.setattr(bench, "SECTIONS", {k: lambda root, v=v: v for k, v in found.items()})
+    monkeypatch.setattr(bench, "write_people", lambda root: None)
+    monkeypatch.setattr("sys.argv", ["bench", "--out", str(tmp_path / "o")])
+    bench.main()
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == ["recipes.csv", "step.csv"]
+    rows = read(tmp_path / "o" / "step.csv")
+    assert [(r["name"], r["round"], float(r["per_second"])) for r in rows] == [
+        ("a", "0", 1.0), ("a", "1", 3.0), ("b", "0", 2.0), ("b", "1", 6.0)
+    ]  # fmt: skip
+    (row,) = read(tmp_path / "o" / "recipes.csv")
+    assert float(row["images_per_second"]) == 500 and row["seed"] == "0" and row["commit"]
