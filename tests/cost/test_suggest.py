@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +12,13 @@ import torch
 from reid_lab.backbone import SmallResNet
 from reid_lab.config.build import build_data
 from reid_lab.cost import suggest
+from reid_lab.cost.suggest import StageWorth
 from reid_lab.errors import UserError
 from reid_lab.files.console import stdout
 from tests.commands import cost as main
 from tests.conftest import Compose
+
+COSTS = np.array([1.0, 2.0, 3.0])
 
 
 @pytest.mark.parametrize(
@@ -25,8 +29,60 @@ from tests.conftest import Compose
     ],
 )
 def test_what_the_others_reach_at_the_same_cost(gains: list[float], expected: list[float]) -> None:
-    found = suggest.mixtures(np.array([1.0, 2.0, 3.0]), np.array(gains))
+    found = [
+        suggest.mixture(np.delete(COSTS, s), np.delete(gains, s), float(COSTS[s])) for s in range(3)
+    ]
     assert found == pytest.approx(expected)
+
+
+def stage_worths(gains: list[float], budgets: suggest.Budgets | None) -> list[StageWorth]:
+    """Of stages of 1, 2 and 3 ms, and as many million Mul-Adds."""
+    names = ["a", "b", "c"]
+    rows = [
+        SimpleNamespace(exit=n, mul_adds=int(1e6 * c), network_ms=c)
+        for n, c in zip(names, COSTS, strict=True)
+    ]
+    rankings = {n: SimpleNamespace(rank1=g, mAP=g) for n, g in zip(names, gains, strict=True)}
+    return suggest.worths(rows, SimpleNamespace(rankings=rankings), budgets)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("gains", "low", "high", "expected"),
+    [
+        ([0.3, 0.5, 0.6], 1.2, 1.8, "ab"),  # between the first two
+        ([0.3, 0.5, 0.6], 2.1, 9.0, "bc"),
+        ([0.3, 0.5, 0.6], 0.5, 1.0, "a"),
+        ([0.3, 0.5, 0.6], 2.0, 2.0, "b"),
+        ([0.4, 0.4, 0.6], 1.5, 2.5, "ac"),  # the second is below the line of the others
+        ([0.3, 0.5, 0.2], 2.0, 9.0, "b"),  # the last is worse and dearer
+    ],
+)
+def test_a_range_of_budgets(gains: list[float], low: float, high: float, expected: str) -> None:
+    """The same as leaving out each stage at many budgets of the range."""
+    for currency, scale in (("ms", 1.0), ("mul_adds", 1e6)):
+        budgets = suggest.Budgets(currency, low * scale, high * scale)  # type: ignore[arg-type]
+        found = stage_worths(gains, budgets)
+        assert "".join(stage.name for stage in found if stage.worth_a_head) == expected
+    naive = ""
+    for s, name in enumerate("abc"):
+        left = np.delete(COSTS, s), np.delete(gains, s)
+        for budget in np.linspace(low, high, 97):
+            more = suggest.mixture(COSTS, np.array(gains), budget)
+            if more > suggest.mixture(*left, budget) + 1e-9:
+                naive += name
+                break
+    assert naive == expected
+
+
+def test_without_a_range_each_stage_has_its_own_cost() -> None:
+    found = stage_worths([0.5, 0.4, 0.6], None)
+    assert [stage.worth_a_head for stage in found] == [True, False, True]
+    assert [stage.budget for stage in found] == [1, 2, 3]
+
+
+def test_a_range_below_the_first_stage_is_refused() -> None:
+    with pytest.raises(UserError, match="--budget-ms ends at 0.5 ms, the first stage costs 1"):
+        stage_worths([0.1, 0.2, 0.3], suggest.Budgets("ms", 0.1, 0.5))
 
 
 def test_features_are_the_pooled_maps_of_each_stage() -> None:
@@ -75,4 +131,9 @@ def test_the_command_prints_a_row_a_stage(
     worth = ", ".join(row[0] for row in rows if row[-1] == "yes")
     assert f"worth a head: {worth}\n" in printed
     assert "not trained to re-identify" in printed
+    budgets = ["--budget-mul-adds", "1e3", "1e12"]
+    assert main(["--suggest-exits", *words, *budgets]) == 0
+    assert "worth a head at 1,000 to 1e+12 Mul-Adds: " in capsys.readouterr().out
     assert main(["--suggest-exits", "--csv=x"]) == 2
+    assert main(["--suggest-exits", "--budget-ms", "3", "2"]) == 2
+    assert main(["--budget-ms", "2", "3"]) == 2

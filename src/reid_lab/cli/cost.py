@@ -21,6 +21,7 @@ examples:
   reid-lab cost --checkpoint last.ckpt --gallery 19732 --csv cost.csv
   reid-lab cost --checkpoint last.ckpt --gallery 19732 --batch-size 32 --profile profile.csv
   reid-lab cost --suggest-exits backbone=resnet50 dataset=market1501 dataset.root=data/market
+  reid-lab cost --suggest-exits --budget-ms 2 10 dataset=market1501 dataset.root=data/market
 """
 
 
@@ -88,6 +89,15 @@ def add(commands: Subparsers) -> None:
         help="instead show which stages of the backbone are worth a head, by the Rank-1 of a "
         "linear probe on held-out training people and the time on this machine",
     )
+    budgets = parser.add_mutually_exclusive_group()
+    for option, unit, kind in (("mul-adds", "Mul-Adds", mul_adds), ("ms", "ms", positive)):
+        budgets.add_argument(
+            f"--budget-{option}",
+            nargs=2,
+            type=kind,
+            metavar=("LOW", "HIGH"),
+            help=f"--suggest-exits for mean budgets of a query from LOW to HIGH {unit}",
+        )
     parser.set_defaults(command=Command(work, check, wrong=2, mixed=True))
 
 
@@ -98,6 +108,22 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error("--allocator compare measures no profile: leave out --profile")
     if args.suggest_exits and (args.profile or args.csv or args.allocator == "compare"):
         parser.error("--suggest-exits prints a table: leave out --profile, --csv and compare")
+    budgets = args.budget_mul_adds or args.budget_ms
+    if budgets and not args.suggest_exits:
+        parser.error("--budget-mul-adds and --budget-ms need --suggest-exits")
+    if budgets and budgets[0] > budgets[1]:
+        parser.error(f"budgets are LOW HIGH, {budgets[0]:g} is above {budgets[1]:g}")
+
+
+def mul_adds(text: str) -> float:
+    """A number of Mul-Adds above 0, such as 3e8."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of Mul-Adds, such as 3e8")
+    return number
 
 
 def work(args: argparse.Namespace) -> int:

@@ -68,8 +68,18 @@ UNTRAINED = (
 )
 
 
-def stages(found: Sequence[StageWorth], dataset: str, profile: ProfileRow, trained: bool) -> None:
-    """A row a stage, and the names of those that are worth a head."""
+def stages(
+    found: Sequence[StageWorth],
+    dataset: str,
+    profile: ProfileRow,
+    trained: bool,
+    budgets: str | None = None,
+) -> None:
+    """A row a stage, and the names of those that are worth a head.
+
+    Args:
+        budgets: the range of budgets in words; None: each stage's own cost.
+    """
     header = ["Stage", "Mul-Adds", "p50", "Rank-1", "mAP", "Rank-1 of others", "Worth a head"]
     lines = [
         [
@@ -87,9 +97,11 @@ def stages(found: Sequence[StageWorth], dataset: str, profile: ProfileRow, train
     stdout.print(Text(f"linear probes, held-out people of {dataset}; {where}", "bold"))
     _print([header, *lines])
     names = ", ".join(stage.name for stage in found if stage.worth_a_head)
+    where = "same cost" if budgets is None else "budget of the range that is nearest to its cost"
     stdout.print(
-        f"worth a head: {names}\nRank-1 of others: of random exits at the other stages, at the "
-        "same cost. Trained heads are more accurate than probes.",
+        f"worth a head{'' if budgets is None else f' at {budgets}'}: {names}\nRank-1 of others: of "
+        f"random exits at the other stages, at the {where}. Trained heads are more accurate than "
+        "probes.",
         soft_wrap=True,
     )
     if not trained:

@@ -8,10 +8,11 @@ heads. A stage's cost is by a profile of this machine.
 
 from __future__ import annotations
 
+import math
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -44,29 +45,39 @@ from reid_lab.run.run import prepare_torch, quiet
 PEOPLE = 100  # to hold out where the config holds out none
 FIT = 3000  # images of other people, from which the probe is computed
 PCA = 200  # dimensions of the probe at most
+ROUNDING = 1e-9  # of a sum of shares
 
 
 @dataclass(frozen=True)
 class StageWorth:
-    """A stage: its cost, its accuracy, and that of random exits at the others at its cost."""
+    """A stage: its cost, its accuracy, and what random exits reach at its cost.
+
+    Attributes:
+        budget: its cost, or the nearest budget of the range, in the range's currency.
+        reached: Rank-1 at this budget, with exits at all stages.
+        mixed: the same with exits at all other stages.
+    """
 
     name: str
     mul_adds: int
     milliseconds: float
     rank1: float
     mean_ap: float
+    budget: float
+    reached: float
     mixed: float
 
     @property
     def worth_a_head(self) -> bool:
-        return self.rank1 > self.mixed
+        return self.reached > self.mixed + ROUNDING
 
 
 def suggest(args: Namespace) -> int:
     """Print a row a stage, and those that are worth a head.
 
     Raises:
-        UserError: invalid overrides, or a checkpoint that was trained on all people.
+        UserError: invalid overrides, a checkpoint that was trained on all people, or budgets below
+            the first stage's cost.
     """
     if args.allocator == "keep":
         keep_blocks()
@@ -84,7 +95,10 @@ def suggest(args: Namespace) -> int:
     with show.working():
         evaluation = evaluate_stages(backbone, data, device)
         rows = _profile(backbone, evaluation, data, args, device)
-    show.stages(worths(rows, evaluation), data.benchmark.name, rows[0], trained)
+    budgets = Budgets.of(args)
+    found = worths(rows, evaluation, budgets)
+    words = None if budgets is None else str(budgets)
+    show.stages(found, data.benchmark.name, rows[0], trained, words)
     return 0
 
 
@@ -217,34 +231,84 @@ def _profile(
     return measure_profile(subject, Effort(1, args.repeats, args.seconds), [1], gallery)
 
 
-def worths(rows: Sequence[ProfileRow], evaluation: Evaluation) -> list[StageWorth]:
-    """The stages in their order; costs are of the network."""
-    costs = np.array([row.network_ms for row in rows])
+@dataclass(frozen=True)
+class Budgets:
+    """Mean budgets of a query, from `low` to `high`, in Mul-Adds or milliseconds."""
+
+    currency: Literal["mul_adds", "ms"] = "ms"
+    low: float = 0.0
+    high: float = math.inf
+
+    @classmethod
+    def of(cls, args: Namespace) -> Budgets | None:
+        if args.budget_mul_adds is not None:
+            return cls("mul_adds", *args.budget_mul_adds)
+        return cls("ms", *args.budget_ms) if args.budget_ms is not None else None
+
+    def __str__(self) -> str:
+        return f"{self.low:,g} to {self.high:,g} {self.unit}"
+
+    @property
+    def unit(self) -> str:
+        return "Mul-Adds" if self.currency == "mul_adds" else "ms"
+
+    def check(self, first: float) -> None:
+        """Check that the first stage's cost can be paid.
+
+        Raises:
+            UserError: not by the highest budget.
+        """
+        if self.high < first:
+            raise UserError(
+                f"--budget-{self.unit.lower()} ends at {self.high:,g} {self.unit}, the first "
+                f"stage costs {first:,.4g}: give a higher budget, or a smaller backbone"
+            )
+
+
+def worths(
+    rows: Sequence[ProfileRow], evaluation: Evaluation, budgets: Budgets | None = None
+) -> list[StageWorth]:
+    """The stages in their order; costs are of the network.
+
+    A stage is worth a head if exits at it raise the accuracy somewhere in the range of budgets.
+    With random exits that is so at the budget nearest to its cost, or nowhere: what a stage adds
+    rises up to its cost and falls beyond.
+
+    Args:
+        budgets: None has each stage's own cost.
+
+    Raises:
+        UserError: all budgets are below the first stage's cost.
+    """
+    budgets = budgets or Budgets()
+    in_ms = budgets.currency == "ms"
+    costs = np.array([row.network_ms if in_ms else float(row.mul_adds) for row in rows])
+    budgets.check(costs[0])
     rankings = [evaluation.rankings[row.exit] for row in rows]
     rank1 = np.array([ranking.rank1 for ranking in rankings])
-    return [
-        StageWorth(row.exit, row.mul_adds, row.network_ms, ranking.rank1, ranking.mAP, mixed)
-        for row, ranking, mixed in zip(rows, rankings, mixtures(costs, rank1), strict=True)
-    ]
+    found = []
+    for s, (row, ranking) in enumerate(zip(rows, rankings, strict=True)):
+        budget = float(np.clip(costs[s], budgets.low, budgets.high))
+        reached = mixture(costs, rank1, budget)
+        others = mixture(np.delete(costs, s), np.delete(rank1, s), budget)
+        taken = (row.exit, row.mul_adds, row.network_ms, ranking.rank1, ranking.mAP)
+        found.append(StageWorth(*taken, budget, reached, others))
+    return found
 
 
-def mixtures(costs: np.ndarray, gains: np.ndarray) -> list[float]:
-    """What the others reach at each one's cost, exiting at random at one of two of them.
+def mixture(costs: np.ndarray, gains: np.ndarray, budget: float) -> float:
+    """The most that exits at random at one of two stages reach, at `budget` on average.
 
-    No answer, at no cost, is one of the others, so that the first stage has to pay, too.
+    No answer, at no cost, is a stage, so that the first one has to pay, too.
 
     Args:
         costs: (S,) ascending.
         gains: (S,) accuracies.
     """
-    found = []
-    for s, cost in enumerate(costs):
-        x = np.concatenate([[0.0], np.delete(costs, s)])
-        y = np.concatenate([[0.0], np.delete(gains, s)])
-        best = float(y[x <= cost].max())  # a cheaper one alone
-        for low in np.flatnonzero(x <= cost):
-            for high in np.flatnonzero(x > cost):
-                pair = [low, high]
-                best = max(best, float(mixed_shares(x[pair], float(cost)) @ y[pair]))
-        found.append(best)
-    return found
+    x, y = np.concatenate([[0.0], costs]), np.concatenate([[0.0], gains])
+    best = float(y[x <= budget].max())  # one alone
+    for low in np.flatnonzero(x <= budget):
+        for high in np.flatnonzero(x > budget):
+            pair = [low, high]
+            best = max(best, float(mixed_shares(x[pair], budget) @ y[pair]))
+    return best
