@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -298,30 +299,60 @@ def test_int8_is_another_model(dare: Path) -> None:
         assert 0 < np.abs(rough - rows).max() < 0.5 * np.abs(rows).max()
 
 
-def test_depthwise_convolutions_stay_float32(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    shapes = {"depthwise": (3, 1, 3, 3), "pointwise": (4, 3, 1, 1)}
-    weights = [
-        onnx.numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), f"w_{name}")
-        for name, shape in shapes.items()
-    ]
+def two_convolutions(depthwise: np.ndarray, pointwise: np.ndarray) -> onnx.ModelProto:
+    """Pixels -> a depthwise convolution -> "y", a pointwise one with a bias of 0."""
+    arrays = {"w_depthwise": depthwise, "w_pointwise": pointwise, "bias": np.zeros(len(pointwise))}
+    weights = [onnx.numpy_helper.from_array(w.astype(np.float32), n) for n, w in arrays.items()]
     nodes = [
         onnx.helper.make_node("Cast", [PIXELS], ["float"], to=onnx.TensorProto.FLOAT),
         onnx.helper.make_node("Transpose", ["float"], ["first"], perm=[0, 3, 1, 2]),
         onnx.helper.make_node("Conv", ["first", "w_depthwise"], ["x"], "depthwise", group=3),
-        onnx.helper.make_node("Conv", ["x", "w_pointwise"], ["y"], "pointwise"),
+        onnx.helper.make_node("Conv", ["x", "w_pointwise", "bias"], ["y"], "pointwise"),
     ]
     pixels = onnx.helper.make_tensor_value_info(PIXELS, onnx.TensorProto.UINT8, ["n", 8, 8, 3])
     maps = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 4, 6, 6])
     graph = onnx.helper.make_graph(nodes, "g", [pixels], [maps], weights)
     opset = [onnx.helper.make_opsetid("", 17)]
-    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=9)
+    return onnx.helper.make_model(graph, opset_imports=opset, ir_version=9)
+
+
+def test_depthwise_convolutions_stay_float32(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    model = two_convolutions(rng.normal(size=(3, 1, 3, 3)), rng.normal(size=(4, 3, 1, 1)))
     found = quantised(model, [rng.integers(0, 256, (2, 8, 8, 3), np.uint8)], tmp_path)
-    kinds = {
-        i.name: onnx.helper.tensor_dtype_to_np_dtype(i.data_type) for i in found.graph.initializer
+    kinds = {tuple(i.dims): i.data_type for i in found.graph.initializer if len(i.dims) == 4}
+    assert kinds == {
+        (3, 1, 3, 3): onnx.TensorProto.FLOAT,
+        (4, 3, 1, 1): onnx.TensorProto.INT8,
     }
-    assert kinds["w_depthwise"] == np.float32
-    assert kinds["w_pointwise_quantized"] == np.int8 and "w_pointwise" not in kinds
+
+
+def test_biases_correct_the_mean_error_of_rounded_weights(tmp_path: Path) -> None:
+    """The small weights of a channel become 0 next to its largest one."""
+    middle = np.zeros((3, 1, 3, 3))
+    middle[:, :, 1, 1] = 1
+    weights = np.tile([1.0, 0.004, 0.004], (4, 1))[:, :, None, None]
+    model = two_convolutions(middle, weights)
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 3), np.uint8)
+    small = quantised(model, [pixels[:20], pixels[20:]], tmp_path)
+    full, rough = (
+        onnxruntime.InferenceSession(m.SerializeToString()).run(None, {PIXELS: pixels})[0]
+        for m in (model, small)
+    )
+    lost = 0.004 * 2 * pixels[:, 1:-1, 1:-1].mean()  # about one of 256
+    assert abs((rough - full).mean()) < 0.1 * lost
+
+
+def test_nncf_sends_no_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a fresh process: who loaded it first decides."""
+    monkeypatch.delenv("CI", raising=False)
+    ask = (
+        "from reid_lab.export.int8 import load_nncf; load_nncf();"
+        "from nncf.telemetry.wrapper import telemetry; import os;"
+        "assert 'CI' not in os.environ; print(telemetry._impl.consent)"
+    )
+    found = subprocess.run([sys.executable, "-c", ask], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "False"
 
 
 def test_galleries_and_exports_are_not_mixed(

@@ -67,6 +67,10 @@ def export(args: Namespace) -> Manifest:
             "--int8 takes images to calibrate and to measure with: add a data set, "
             "dataset=market1501 dataset.root=..."
         )
+    if args.int8:
+        from reid_lab.export.int8 import load_nncf
+
+        load_nncf()  # it may be missing
     method, image, key = open_model(args.checkpoint)
     if method.exit_signs:
         raise ExportError(
