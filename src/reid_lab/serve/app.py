@@ -14,6 +14,7 @@ from fastapi import Path as InPath
 from fastapi.responses import HTMLResponse, PlainTextResponse
 from PIL import Image
 from pydantic import BaseModel
+from starlette.background import BackgroundTask
 
 from reid_lab import __version__
 from reid_lab.files.gallery_writer import unit_rows
@@ -47,6 +48,7 @@ from reid_lab.serve.bodies import (
 )
 from reid_lab.serve.faults import add_errors, known_parameters
 from reid_lab.serve.guard import Guard, RequestError
+from reid_lab.serve.in_force import Serving
 from reid_lab.serve.model_routes import add_model
 from reid_lab.serve.people import NOBODY, NewImage, People, ReplacedError
 from reid_lab.serve.scheduler import Embedded
@@ -123,7 +125,9 @@ def _add_queries(app: FastAPI, service: Service) -> None:
         body = await read_body(request, EmbedBody, limits)
         with service.in_force.use() as serving:
             _, found = await service.embed(serving, body, request, body.deadline_ms, body.every)
-        return await _encoded(lambda: EmbedAnswer(results=[_embedded(e) for e in found]))
+            return await _encoded(
+                lambda: EmbedAnswer(results=[_embedded(e) for e in found]), serving, found
+            )
 
     @_post(app, "/search", SearchAnswer)
     async def search(request: Request) -> Response:
@@ -134,7 +138,9 @@ def _add_queries(app: FastAPI, service: Service) -> None:
         with service.in_force.use() as serving:
             _, found = await service.embed(serving, body, request, ms, False, exclude, track)
             people = serving.people
-            return await _encoded(lambda: SearchAnswer(results=_searched(people, body, found)))
+            return await _encoded(
+                lambda: SearchAnswer(results=_searched(people, body, found)), serving, found
+            )
 
     @_post(app, "/verify", VerifyAnswer)
     async def verify(request: Request) -> Response:
@@ -145,13 +151,24 @@ def _add_queries(app: FastAPI, service: Service) -> None:
             if not people.knows(body.pid):
                 raise _unknown_person(body.pid)
             _, found = await service.embed(serving, body, request, body.deadline_ms)
-            return await _encoded(lambda: VerifyAnswer(results=_verified(people, body, found)))
+            return await _encoded(
+                lambda: VerifyAnswer(results=_verified(people, body, found)), serving, found
+            )
 
 
-async def _encoded(answer: Callable[[], BaseModel]) -> Response:
-    """An answer. Matching and JSON leave the event loop free for others."""
+async def _encoded(
+    answer: Callable[[], BaseModel], serving: Serving, found: Sequence[Embedded]
+) -> Response:
+    """An answer. Matching and JSON leave the event loop free for others.
+
+    Once it is sent, the scheduler is told: the time from the network's answers is not for exits.
+    """
     content = await in_thread(lambda: answer().model_dump_json())
-    return Response(content, media_type="application/json")
+
+    async def sent() -> None:
+        serving.scheduler.sent(found)
+
+    return Response(content, media_type="application/json", background=BackgroundTask(sent))
 
 
 def _unknown_person(pid: str) -> RequestError:

@@ -4,6 +4,11 @@ One thread takes all images that wait, up to a batch, and sends them from exit t
 image may spend on average follows the queue: the time that is left of the most urgent image's,
 divided by the number of images that wait. DaRe's shares (equation 3) and running quantiles turn
 that into who exits where, so a service under load answers with earlier exits instead of later.
+
+Where a query has waited so long that no exit can keep its deadline, an early exit would only cost
+accuracy. It may spend half of the time between arrivals: the network, which then has the other
+half to spare, is not what queries wait for. While images are left waiting behind the batch, it is,
+and such a query exits first.
 """
 
 from __future__ import annotations
@@ -24,10 +29,12 @@ from reid_lab.runtime.model import Model
 from reid_lab.serve.admission import BusyError
 from reid_lab.serve.people import People
 from reid_lab.serve.prices import StepPrices, profile
+from reid_lab.serve.traffic import Traffic
 
 Policy = Literal["margin", "distance"]
 WINDOW = 512  # queries whose confidences an exit remembers
 HORIZON = 64  # queries over which a deviation from the planned shares is corrected
+BOTTLENECK = 0.5  # of the time between arrivals: what waits for the network if it takes more
 RESERVE = 0.1  # of a deadline, kept for what is not the network: matching, sending
 
 
@@ -42,6 +49,7 @@ class Embedded:
         mul_adds: that were spent.
         ms: from the arrival to the answer.
         late_ms: behind the deadline; 0 in time.
+        done: when the network had it, on the scheduler's clock.
     """
 
     embeddings: dict[str, np.ndarray]
@@ -49,11 +57,16 @@ class Embedded:
     mul_adds: float
     ms: float
     late_ms: float
+    done: float = 0.0
 
 
 @dataclass
 class WaitingImage:
-    """An image (H, W, 3) uint8 that waits; times are of the scheduler's clock."""
+    """An image (H, W, 3) uint8 that waits; times are of the scheduler's clock.
+
+    Attributes:
+        lost: it has waited so long that no exit can keep its deadline.
+    """
 
     pixels: np.ndarray
     arrived: float
@@ -62,6 +75,11 @@ class WaitingImage:
     track: bool  # of a track: at every exit that its time and budget allow
     exclude: str | None  # a camera whose images it is not compared with
     future: Future[Embedded] = field(default_factory=Future)
+    lost: bool = False
+
+    @property
+    def allowed_ms(self) -> float:
+        return 1_000 * (self.deadline - self.arrived)
 
 
 @dataclass(frozen=True)
@@ -125,7 +143,7 @@ class Scheduler:
         self.draws = Draws(len(self.names), seed=0)
         self.rule = RunningQuantile(np.ones(len(self.names)), HORIZON, WINDOW)
         self.costs = profile(model, self.names, batch, self.confidence)
-        self.prices = StepPrices(self.costs)
+        self.prices, self.traffic = StepPrices(self.costs), Traffic()
         self._check()
         self._waiting: deque[WaitingImage] = deque()
         self._changed = threading.Condition()
@@ -167,6 +185,7 @@ class Scheduler:
                     f"{len(self._waiting)} images are waiting and {self.queue} may wait: try again"
                 )
             self._waiting.extend(jobs)
+            self.traffic.arrived(self.clock(), len(jobs))
             self.load.waiting = len(self._waiting)
             self._changed.notify()
         return [job.future for job in jobs]
@@ -238,21 +257,52 @@ class Scheduler:
         queries = [job for job in jobs if not job.every]
         if not queries or len(self.names) == 1:
             return
+        # who waits beyond this batch is in later ones, of the same size
+        costs = self.costs.total(len(jobs)) / len(jobs)
+        budget = self._within_deadlines(queries, costs, len(jobs), backlog)
         if mean := self._mean():
             costs, budget = mean
         else:
-            # who waits beyond this batch is in later ones, of the same size
-            costs = self.costs.total(len(jobs)) / len(jobs)
-            slack = min(job.deadline for job in queries) - self.clock()
-            budget = float(np.clip((1 - RESERVE) * 1_000 * slack / backlog, costs[0], costs[-1]))
             self.load.budget_ms = budget
         shares = exit_shares(solve_a(costs, budget), len(costs))
         self.rule.probabilities = exit_probabilities(shares)
 
+    def _within_deadlines(
+        self, queries: Sequence[WaitingImage], costs: np.ndarray, taken: int, backlog: int
+    ) -> float:
+        """Mean milliseconds that the queries of a batch may take; marks those that are lost.
+
+        Args:
+            costs: (S,) of an image, in a batch of `taken`.
+            backlog: images that wait, those of the batch included.
+        """
+        left = np.array([self.left_ms(job) for job in queries])
+        kept = left >= taken * costs[0]
+        for job, in_time in zip(queries, kept.tolist(), strict=True):
+            job.lost = not in_time and self.possible(job)
+        lost = np.array([job.lost for job in queries])
+        budgets = np.full(len(queries), costs[0])
+        if kept.any():
+            budgets[kept] = (1 - RESERVE) * left[kept].min() / backlog
+        if backlog == taken:  # else the network is what they wait for
+            budgets[lost] = BOTTLENECK * self.traffic.between_ms(self.clock())
+        return float(budgets.clip(costs[0], costs[-1]).mean())
+
+    def left_ms(self, job: WaitingImage) -> float:
+        """Milliseconds of the network until the deadline, that are not for sending the answer."""
+        return 1_000 * (job.deadline - self.clock()) - self.traffic.sending_ms
+
+    def possible(self, job: WaitingImage) -> bool:
+        """Whether an idle service could keep the deadline; else it asks for the first exit."""
+        return job.allowed_ms >= float(self.costs.alone[0])
+
     def _embed_track(self, jobs: list[WaitingImage]) -> None:
         """Embed up to the last exit that time and budget allow for, at least the first."""
-        left_ms = 1_000 * (min(job.deadline for job in jobs) - self.clock())
-        fits = self.costs.total(len(jobs)) <= (1 - RESERVE) * left_ms
+        total, count = self.costs.total(len(jobs)), len(jobs)
+        if all(job.lost for job in jobs):
+            fits = total <= count * (self.load.budget_ms if self._mean() is None else np.inf)
+        else:
+            fits = total <= (1 - RESERVE) * min(self.left_ms(job) for job in jobs)
         if mean := self._mean():
             fits &= mean[0] <= mean[1]
         self._embed(jobs, self.names[: max(1, int(fits.sum()))])
@@ -296,7 +346,12 @@ class Scheduler:
             self.load.late += late > 0
             self.load.mul_adds += mul_adds
             self.load.ms += float(self.costs.ms[place])
-        job.future.set_result(Embedded(embeddings, exit, mul_adds, ms, late))
+        job.future.set_result(Embedded(embeddings, exit, mul_adds, ms, late, now))
+
+    def sent(self, found: Sequence[Embedded]) -> None:
+        """The answer to a request is sent."""
+        if found:
+            self.traffic.sent(1_000 * (self.clock() - max(e.done for e in found)))
 
 
 class _Chooser:
@@ -306,7 +361,8 @@ class _Chooser:
         self._scheduler, self._jobs = scheduler, jobs
         _, self._within = scheduler.draws.take(len(jobs))
         self._remaining = np.arange(len(jobs))
-        self._deadlines = np.array([job.deadline for job in jobs])
+        self._lost = np.array([job.lost for job in jobs])
+        self._possible = np.array([scheduler.possible(job) for job in jobs])
         self._left: tuple[int, float] | None = None  # the last exit, and when it was left
 
     def __call__(self, exit: str, rows: np.ndarray) -> np.ndarray:
@@ -320,9 +376,11 @@ class _Chooser:
             sure = scheduler.confidence(exit, rows, exclude)
             out = scheduler.rule.exits_here(s, sure, self._within[self._remaining, s])
         self.stepped()
-        # a query that would miss its deadline at the next exit ends here
-        left_ms = (self._deadlines[self._remaining] - scheduler.clock()) * 1_000
-        out |= scheduler.prices.too_late(s, left_ms)
+        # a query that would miss its deadline at the next exit ends here, unless it is missed
+        left_ms = np.array([scheduler.left_ms(self._jobs[i]) for i in self._remaining.tolist()])
+        missed = self._lost[self._remaining]
+        missed |= self._possible[self._remaining] & (left_ms < 0)
+        out |= scheduler.prices.too_late(s, left_ms) & ~missed
         for i in np.flatnonzero(out).tolist():
             scheduler.answer(self._jobs[int(self._remaining[i])], {exit: rows[i]})
         self._remaining = self._remaining[~out]

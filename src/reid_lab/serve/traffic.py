@@ -1,0 +1,35 @@
+"""What surrounds the network: how fast images come, and how long an answer takes behind it."""
+
+from __future__ import annotations
+
+from collections import deque
+from statistics import median
+
+ARRIVALS = 64  # requests whose mean rate counts
+ANSWERS = 15  # whose median time counts
+
+
+class Traffic:
+    """The last arrivals and answers. Times are of the scheduler's clock, in seconds."""
+
+    def __init__(self) -> None:
+        self._arrivals: deque[tuple[float, int]] = deque(maxlen=ARRIVALS)
+        self._sending: deque[float] = deque(maxlen=ANSWERS)
+
+    def arrived(self, when: float, images: int) -> None:
+        """So many images came to the network."""
+        self._arrivals.append((when, images))
+
+    def sent(self, ms: float) -> None:
+        """An answer of the network was sent so many milliseconds later: matching, JSON, HTTP."""
+        self._sending.append(ms)
+
+    def between_ms(self, now: float) -> float:
+        """Mean milliseconds between images that came last; infinite for a first request."""
+        later = sum(count for _, count in self._arrivals) - self._arrivals[0][1]
+        return 1_000 * (now - self._arrivals[0][0]) / later if later else float("inf")
+
+    @property
+    def sending_ms(self) -> float:
+        """Median milliseconds from the network's answer until it is sent; 0 before any was."""
+        return median(self._sending) if self._sending else 0.0
