@@ -10,6 +10,16 @@ reid-lab runtime FOLDER IMAGES... --out embeddings.npz
 from reid_lab.runtime.embedding import embed
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.manifest import ExportError, Manifest
+from reid_lab.runtime.merged import Answer, MergedStream
 from reid_lab.runtime.model import Model, Streamed
 
-__all__ = ["ExportError", "Gallery", "Manifest", "Model", "Streamed", "embed"]
+__all__ = [
+    "Answer",
+    "ExportError",
+    "Gallery",
+    "Manifest",
+    "MergedStream",
+    "Model",
+    "Streamed",
+    "embed",
+]

@@ -127,11 +127,16 @@ class Manifest:
         return tuple(e.name for e in self.exits)
 
     @property
+    def stream_exits(self) -> tuple[str, ...]:
+        """The exits at which an image may exit early, and the last of them."""
+        return tuple(e.name for e in self.exits if e.stream)
+
+    @property
     def gallery_exits(self) -> tuple[str, ...]:
         """The exits whose embeddings of gallery images a stream needs."""
         if self.shared_exit is not None:
             return (self.shared_exit,)
-        return tuple(e.name for e in self.exits if e.stream) or self.names[-1:]
+        return self.stream_exits or self.names[-1:]
 
     def exit(self, name: str) -> ExportedExit:
         """The exit of that name.

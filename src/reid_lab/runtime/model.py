@@ -70,7 +70,7 @@ class Model:
             pixels: of the network's size.
             exits: names; later stages do not run. None: all.
         """
-        self._check(pixels)
+        self.check(pixels)
         names = select_exits(exits, self.manifest.names)
         if not len(pixels):
             return {name: self._none(name) for name in names}
@@ -80,7 +80,7 @@ class Model:
 
     def embed_until(self, pixels: np.ndarray, exit: str) -> np.ndarray:
         """(N, D) float32 of one exit; later stages do not run."""
-        self._check(pixels)
+        self.check(pixels)
         none = self._none(exit)
         return self._staged(pixels, [exit])[exit] if len(pixels) else none
 
@@ -113,28 +113,48 @@ class Model:
         Returns:
             The exits and embeddings, in the order of `pixels`.
         """
-        self._check(pixels)
+        self.check(pixels)
         names, rows = [""] * len(pixels), [np.empty(0, np.float32)] * len(pixels)
-        exits = [e.name for e in self.manifest.exits if e.stream]
-        stages, values = iter(range(len(self.manifest.stages))), {PIXELS: pixels}
+        exits, values = self.manifest.stream_exits, {PIXELS: pixels}
 
         def advance(s: int, remaining: Indices, kept: Indices) -> np.ndarray:
             nonlocal values
             if s:
                 values = {name: x[kept] for name, x in values.items()}
-            for number in stages:  # pass exits at which no image may exit
-                values = self._run(number, values)
-                if self.manifest.stages[number].exit == exits[s]:
-                    break
+            values = self.advance(s, values)
             return values[exits[s]]
 
         def decide(s: int, remaining: Indices, embeddings: np.ndarray) -> Mask:
-            return _checked(exits[s], np.asarray(exits_here(exits[s], embeddings)), len(remaining))
+            return self.mask(exits[s], exits_here, embeddings)
 
         for exited in route(len(pixels), len(exits), advance, decide):
             for i, row in zip(exited.queries.tolist(), exited.rows, strict=True):
                 names[i], rows[i] = exits[exited.exit], row
         return Streamed(names, rows)
+
+    def advance(self, s: int, values: Values) -> Values:
+        """Run the stages after stream exit `s` - 1 (from the pixels: 0) to `s`.
+
+        Args:
+            values: what they read, by name, the images along axis 0: `pixels`, or what the exit
+                before left.
+
+        Returns:
+            What later stages read, and the embeddings at `s`.
+        """
+        exits, stages = self.manifest.stream_exits, self.manifest.stages
+        ends = [number for number, stage in enumerate(stages) if stage.exit in exits]
+        for number in range(ends[s - 1] + 1 if s else 0, ends[s] + 1):
+            values = self._run(number, values)
+        return values
+
+    def mask(self, exit: str, exits_here: ExitsHere, embeddings: np.ndarray) -> Mask:
+        """(n,) which of the images exit.
+
+        Raises:
+            ExportError: `exits_here` returned something else.
+        """
+        return _checked(exit, np.asarray(exits_here(exit, embeddings)), len(embeddings))
 
     def measure_exits(
         self,
@@ -155,7 +175,7 @@ class Model:
                 the search of a gallery that a decision and an answer take.
             exits: in the network's order; None: those of a stream.
         """
-        names = tuple(exits or (e.name for e in self.manifest.exits if e.stream))
+        names = tuple(exits or self.manifest.stream_exits)
         pixels = np.random.default_rng(0).integers(0, 256, (batch, *self.image, 3), np.uint8)
         taken = np.array([self._time_stages(pixels, names, match) for _ in range(passes + 1)])
         medians = 1e3 * np.median(taken[1:], axis=0) / batch  # (S, 2)
@@ -343,7 +363,12 @@ class Model:
                 f"{path} takes pixels {[*shape[1:]]}, {MANIFEST} has {wanted}: export again"
             )
 
-    def _check(self, pixels: np.ndarray) -> None:
+    def check(self, pixels: np.ndarray) -> None:
+        """Check a batch.
+
+        Raises:
+            ExportError: it is not (N, H, W, 3) uint8 of the network's size.
+        """
         wanted = (*self.image, 3)
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != wanted:
             raise ExportError(
