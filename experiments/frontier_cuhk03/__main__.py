@@ -79,9 +79,12 @@ def trainings() -> Iterator[Training]:
     names = {f"stage{n}": (f"stage {n}", at) for n, at in ((1, BELOW), (2, RIGHT), (3, (-2, 10)))}
     names |= {"fusion": ("DaRe, 1 view", RIGHT)}
     yield Training(one_view, "all_exits", ORANGE, "o", names, pretrained)
-    names = {f"stage{n}": (f"stage {n}", at) for n, at in ((1, BELOW), (2, RIGHT), (3, BELOW))}
+    names = {f"stage{n}": (f"stage {n}", at) for n, at in ((1, BELOW), (2, RIGHT), (3, (2, -8)))}
     names |= {"fusion": ("DaRe at 128x64, centre view", LEFT)}
-    yield Training("test_view/results.csv", "centre", BROWN, "o", names, pretrained)
+    yield Training("test_view/results.csv", "centre_seed*", BROWN, "o", names, pretrained)
+    names = {"stage1": ("3 stages alone", (-8, -7))}
+    static = "early_exits_cuhk03/static/results.csv"
+    yield Training(static, "first_three_stages", BROWN, "s", names, pretrained, "stage1")
     names = {"stage4": ("BoT on MobileNetV2", RIGHT)}
     yield Training(full, "bot_mobilenetv2/seed*", "#cc79a7", "s", names, pretrained)
     for size, at in (("small", LEFT), ("medium", LEFT), ("large", RIGHT)):
