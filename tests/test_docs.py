@@ -14,8 +14,10 @@ import pytest
 import torch
 import yaml
 from nbclient import NotebookClient
+from torch import Tensor, nn
 
 import reid_lab
+from reid_lab.backbone import Backbone
 from reid_lab.cli import main as cli
 from reid_lab.config.overrides import composed, first_value
 from tests.conftest import write_jpegs
@@ -37,6 +39,22 @@ def test_the_python_runs_as_printed(people: Path, capsys: pytest.CaptureFixture[
     assert names["images"].shape == (8, 3, 128, 64)
 
 
+class Tokens(Backbone):
+    """Two stages whose outputs are tokens (N, T, 8) of an 8 x 4 grid, such as a transformer's."""
+
+    def __init__(self) -> None:
+        first = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.Flatten(2), Transposed())
+        super().__init__({"first": first, "second": nn.Linear(8, 8)}, (8, 8))
+
+    def maps(self, name: str, x: Tensor) -> Tensor:
+        return x.transpose(1, 2).unflatten(2, (8, 4))
+
+
+class Transposed(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.transpose(1, 2)
+
+
 def test_what_contributing_adds_works(tmp_path: Path) -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     names: dict[str, Any] = {}
@@ -51,6 +69,13 @@ def test_what_contributing_adds_works(tmp_path: Path) -> None:
     state, rows = model.step("early", (images,))
     torch.testing.assert_close(rows, together["early"])
     torch.testing.assert_close(model.step("stripes", (state[0][2:],))[1], together["stripes"][2:])
+    inside = {m for part in model.compilable for m in part.modules()}
+    assert all(m in inside for m in model.modules() if isinstance(m, nn.Conv2d))
+    tokens = names["Stripes"](Tokens(), identities=2).eval()(images)
+    assert {name: rows.shape for name, rows in tokens.items()} == {
+        "early": (4, 8),
+        "stripes": (4, 16),
+    }
     losses = model.losses({"image": images, "label": torch.tensor([0, 0, 1, 1])})
     assert list(losses) == ["early", "stripes"] and losses["early"].requires_grad
     write_jpegs(tmp_path, ["train/1-1-1.jpg", "train/2-1-1.jpg", "query/3-1-1.jpg"])

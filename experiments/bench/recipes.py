@@ -91,7 +91,8 @@ class StepProfiler(SimpleProfiler):
 def recipes() -> list[str]:
     """The recipes for a CPU, but those that need a teacher."""
     names = ("demo", *sorted(p.stem for p in (conf_dir() / "experiment").glob("*_cuhk03_cpu.yaml")))
-    return [name for name in names if "teacher" not in composed([f"+experiment={name}"]).model]
+    models = {name: composed([f"+experiment={name}"]).model for name in names}
+    return [name for name, model in models.items() if not OmegaConf.is_missing(model, "teacher")]
 
 
 def bench_recipes(root: Path) -> Recipes:

@@ -129,7 +129,7 @@ def test_weights_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise OSError("no network")
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
-    with pytest.raises(WeightsError, match=r"resnet18.*\.pth where .* weights=null"):
+    with pytest.raises(WeightsError, match=r"resnet18.*\.pth where .* backbone\.weights=null"):
         ResNet(18, weights="imagenet")
 
 

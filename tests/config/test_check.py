@@ -170,7 +170,7 @@ def test_keys() -> None:
     problems = check(model(epoch=1, zzzzz={"a": 1}, _partal_=True))
     assert problems["model.epoch"].fix == "did you mean epochs?"
     assert problems["model.epoch"].allowed.startswith("one of the keys: backbone, loss, lr")
-    assert problems["model.zzzzz"].fix == "remove it"
+    assert problems["model.zzzzz"].fix == "remove it: '~model.zzzzz'"
     assert problems["model.zzzzz"].given == {"a": 1}
     assert problems["model._partal_"].fix == "did you mean _partial_?"
     assert len(problems) == 3
@@ -180,7 +180,7 @@ def test_missing_argument() -> None:
     problems = check({"m": {"_target_": f"{HERE}.Model"}, "a": {"_target_": f"{HERE}.Anything"}})
     needed = f"a `_target_` node of {HERE}.Backbone"
     assert problems["m.backbone"] == Problem(
-        "m.backbone", ABSENT, needed, "add it: +m.backbone=..."
+        "m.backbone", ABSENT, needed, "add it: '+m.backbone=${backbone}'"
     )
     assert problems["a.first"].allowed == "an integer"
     assert check({"m": {"_target_": f"{HERE}.Model", "_partial_": True}}) == {}

@@ -132,12 +132,14 @@ def _not_fetched(network: Any, error: Exception) -> str:
     config = network.pretrained_cfg
     name, hub = config.get("architecture"), config.get("hf_hub_id")
     if not hub and not config.get("url"):
-        return f"weights=imagenet: timm has no weights of {name}; give weights=null (scratch)"
+        return (
+            f"weights=imagenet: timm has no weights of {name}; give backbone.weights=null (scratch)"
+        )
     source = f"model.safetensors of https://huggingface.co/{hub}" if hub else config["url"]
     return (
         f"weights=imagenet: cannot download timm's weights of {name} ({_line(error)}). Fetch "
-        f"{source} where there is a network and give weights=/path/to/the/file, or train from "
-        "scratch with weights=null"
+        f"{source} where there is a network and give backbone.weights=/path/to/the/file, or train "
+        "from scratch with backbone.weights=null"
     )
 
 

@@ -27,6 +27,7 @@ from pydantic import (
 
 from reid_lab.config import annotations as ann
 from reid_lab.config import nodes
+from reid_lab.config.paths import conf_dir
 from reid_lab.errors import UserError
 from reid_lab.files import words
 from reid_lab.files.words import ABSENT, Problem
@@ -173,7 +174,10 @@ class _Check:
             elif found["type"] == "missing" and not keys:
                 if complete:
                     allowed = words.describe(call.hints[name])
-                    self.report((*path, name), ABSENT, allowed, "add it: +{key}=...")
+                    fix = "add it: +{key}=..."
+                    if (conf_dir() / name).is_dir():  # what a group chooses, as in the YAMLs
+                        fix = f"add it: '+{{key}}=${{{name}}}'"
+                    self.report((*path, name), ABSENT, allowed, fix)
             elif any(other[: len(keys)] == keys != other for other, _ in places):
                 continue  # an element of it is reported
             elif nodes.is_known(value) or type(value) is nodes.Built:
@@ -182,7 +186,7 @@ class _Check:
     def unknown(self, path: Path, node: DictConfig, name: str, call: Call) -> None:
         given = OmegaConf.to_container(node, resolve=False)[name]  # type: ignore
         valid = [key for key in call.hints if key not in HYDRA_KEYS]
-        fix = words.nearest(name, call.hints, "remove it")
+        fix = words.nearest(name, call.hints, "remove it: '~{key}'")
         self.report((*path, name), given, words.among("key", valid), fix)
 
     def misfit(

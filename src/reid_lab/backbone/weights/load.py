@@ -120,8 +120,8 @@ def _download(published: Published | None, allowed: str) -> dict[str, Tensor]:
     except OSError as error:
         raise WeightsError(
             f"weights=imagenet: cannot download ({error}). Fetch {imagenet.url} where there is a "
-            "network and give weights=/path/to/the/file.pth, or train from scratch with "
-            f"weights=null{_other_source(published)}"
+            "network and give backbone.weights=/path/to/the/file.pth, or train from scratch with "
+            f"backbone.weights=null{_other_source(published)}"
         ) from error
 
 
