@@ -121,3 +121,24 @@ def test_a_run_with_clipping_and_mixed_precision_goes_on_fused(composed: Compose
     assert [plain["param_groups"][0]["fused"], fused["param_groups"][0]["fused"]] == [None, True]
     for number, state in plain["state"].items():
         torch.testing.assert_close(fused["state"][number], state, rtol=0.1, atol=1e-3)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_state_of_another_shape_never_reaches_a_kernel(fused: bool) -> None:
+    """The kernels would write beyond it; the ordinary steps refuse it themselves."""
+    weight = nn.Parameter(torch.zeros(4, 4))
+    optimizer = torch.optim.Adam([weight], fused=fused)
+    trainer: Any = SimpleNamespace(optimizers=[optimizer])
+    check = partial(FusedOptimizer().on_train_start, trainer, None)  # type: ignore[arg-type]
+    check()
+    fits = torch.zeros(4, 4)
+    optimizer.state[weight] = {"step": torch.zeros(()), "exp_avg": fits, "exp_avg_sq": fits}
+    check()
+    optimizer.state[weight]["exp_avg_sq"] = torch.zeros(3)
+    if fused:
+        with pytest.raises(
+            ValueError, match=r"exp_avg_sq has shape \(3,\), its parameter \(4, 4\)"
+        ):
+            check()
+    else:
+        check()

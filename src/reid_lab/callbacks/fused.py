@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytorch_lightning as pl
+from torch import Tensor
 
 DEVICES = ("cpu", "cuda")  # where torch has fused kernels of Adam, AdamW and SGD
 
@@ -35,6 +36,23 @@ class FusedOptimizer(pl.Callback):
         """Change what is going to be loaded: its groups replace the optimiser's."""
         for state in checkpoint.get("optimizer_states", []):
             _set(state["param_groups"], self._fused(trainer))
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check a resumed optimiser's state, as the kernels do not: they write beyond it.
+
+        Raises:
+            ValueError: it is of another shape than its parameter.
+        """
+        fused = (o for o in trainer.optimizers if o.defaults.get("fused"))
+        for optimizer in fused:
+            for parameter, state in optimizer.state.items():
+                for name, value in state.items():
+                    sized = isinstance(value, Tensor) and value.ndim and name != "step"
+                    if sized and value.shape != parameter.shape:
+                        raise ValueError(
+                            f"the optimiser's {name} has shape {tuple(value.shape)}, its parameter "
+                            f"{tuple(parameter.shape)}"
+                        )
 
     def _fused(self, trainer: pl.Trainer) -> bool | None:
         """What a parameter group says; None is torch's default."""
