@@ -304,6 +304,11 @@ def test_an_interruption_ends_all_runs(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(slices, "execute", execute)
     runs = all_runs(tmp_path, ["han_small", "han_large"], [0])
-    with pytest.raises(KeyboardInterrupt):
-        slices.run_slice(runs, slices.Options(tmp_path, {}, []), 9, jobs=2)
+    # as in a terminal: below a `nohup` or `&`, or after another test, it may be ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            slices.run_slice(runs, slices.Options(tmp_path, {}, []), 9, jobs=2)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert [run.slices()[0]["status"] for run in started] == ["-15", "-15"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.profilers import SimpleProfiler
 from rich.table import Table
@@ -17,6 +18,7 @@ from rich.table import Table
 from reid_lab.config.build import build_data, build_model, build_trainer
 from reid_lab.config.overrides import composed
 from reid_lab.config.paths import conf_dir
+from reid_lab.run.run import prepare_torch
 
 WARM_UP, STEPS = 5, 20
 # what Lightning calls the parts of a step
@@ -97,7 +99,11 @@ def recipes() -> list[str]:
 
 def bench_recipes(root: Path) -> Recipes:
     """One thread, on the images in `root` at the recipe's size, from random weights."""
-    return Recipes([measured(config_of(name, root), name, STEPS) for name in recipes()])
+    threads = torch.get_num_threads()
+    try:
+        return Recipes([measured(config_of(name, root), name, STEPS) for name in recipes()])
+    finally:
+        torch.set_num_threads(threads)  # for what is measured next
 
 
 def config_of(name: str, root: Path) -> DictConfig:
@@ -113,7 +119,7 @@ def config_of(name: str, root: Path) -> DictConfig:
 
 
 def measured(cfg: DictConfig, name: str, steps: int) -> RecipeSpeed:
-    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    prepare_torch(cfg)
     data, clock, profiler = build_data(cfg), StepClock(), StepProfiler()
     model = build_model(cfg, data.identities)
     cfg.trainer.max_steps = WARM_UP + steps

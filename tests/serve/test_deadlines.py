@@ -96,7 +96,8 @@ def test_the_network_takes_half_of_the_time_at_most(
         (future,) = scheduler.submit([IMAGES[number % len(IMAGES)]], arrived=network.now - 1)
         found.append(future.result(10).exit)
         network.now += rest_ms / 1_000
-    assert found[-50:].count(exit) > 40  # a deviation from the shares is corrected now and then
+    # a query may exit later, once, which corrects the shares of the first ones
+    assert found[-50:].count(exit) >= 49
 
 
 def test_a_mean_is_kept_by_those_that_are_late_anyway(network: Clocked, people: People) -> None:

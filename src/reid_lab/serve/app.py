@@ -161,7 +161,7 @@ async def _encoded(
 ) -> Response:
     """An answer. Matching and JSON leave the event loop free for others.
 
-    Once it is sent, the scheduler is told: the time from the network's answers is not for exits.
+    The scheduler learns when it was sent, as it keeps that much of a deadline for sending.
     """
     content = await in_thread(lambda: answer().model_dump_json())
 

@@ -276,7 +276,7 @@ class Scheduler:
             costs: (S,) of an image, in a batch of `taken`.
             backlog: images that wait, those of the batch included.
         """
-        left = np.array([self.left_ms(job) for job in queries])
+        left = self.left_ms(np.array([job.deadline for job in queries]))
         kept = left >= taken * costs[0]
         for job, in_time in zip(queries, kept.tolist(), strict=True):
             job.lost = not in_time and self.possible(job)
@@ -288,9 +288,9 @@ class Scheduler:
             budgets[lost] = BOTTLENECK * self.traffic.between_ms(self.clock())
         return float(budgets.clip(costs[0], costs[-1]).mean())
 
-    def left_ms(self, job: WaitingImage) -> float:
-        """Milliseconds of the network until the deadline, that are not for sending the answer."""
-        return 1_000 * (job.deadline - self.clock()) - self.traffic.sending_ms
+    def left_ms(self, deadlines: np.ndarray) -> np.ndarray:
+        """(N,) milliseconds of the network until the deadlines; sending the answers is left out."""
+        return 1_000 * (deadlines - self.clock()) - self.traffic.sending_ms
 
     def possible(self, job: WaitingImage) -> bool:
         """Whether an idle service could keep the deadline; else it asks for the first exit."""
@@ -302,7 +302,8 @@ class Scheduler:
         if all(job.lost for job in jobs):
             fits = total <= count * (self.load.budget_ms if self._mean() is None else np.inf)
         else:
-            fits = total <= (1 - RESERVE) * min(self.left_ms(job) for job in jobs)
+            left = self.left_ms(np.array([job.deadline for job in jobs]))
+            fits = total <= (1 - RESERVE) * left.min()
         if mean := self._mean():
             fits &= mean[0] <= mean[1]
         self._embed(jobs, self.names[: max(1, int(fits.sum()))])
@@ -361,6 +362,7 @@ class _Chooser:
         self._scheduler, self._jobs = scheduler, jobs
         _, self._within = scheduler.draws.take(len(jobs))
         self._remaining = np.arange(len(jobs))
+        self._deadlines = np.array([job.deadline for job in jobs])
         self._lost = np.array([job.lost for job in jobs])
         self._possible = np.array([scheduler.possible(job) for job in jobs])
         self._left: tuple[int, float] | None = None  # the last exit, and when it was left
@@ -377,7 +379,7 @@ class _Chooser:
             out = scheduler.rule.exits_here(s, sure, self._within[self._remaining, s])
         self.stepped()
         # a query that would miss its deadline at the next exit ends here, unless it is missed
-        left_ms = np.array([scheduler.left_ms(self._jobs[i]) for i in self._remaining.tolist()])
+        left_ms = scheduler.left_ms(self._deadlines[self._remaining])
         missed = self._lost[self._remaining]
         missed |= self._possible[self._remaining] & (left_ms < 0)
         out |= scheduler.prices.too_late(s, left_ms) & ~missed
