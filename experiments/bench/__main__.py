@@ -33,9 +33,9 @@ SECTIONS: dict[str, Callable[[Path], Comparison | Recipes | str]] = {
     "memory": bench_memory,
     "gpu": bench_gpu,
     "step": bench_step,
-    "recipes": bench_recipes,
     "inference": lambda root: bench_inference(),
     "ranking": lambda root: bench_ranking(),
+    "recipes": bench_recipes,  # last: it changes the allocator of the process
 }
 
 

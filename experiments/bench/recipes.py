@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.profilers import SimpleProfiler
 from rich.table import Table
 
+from reid_lab.budget.allocator import keep_blocks
 from reid_lab.config.build import build_data, build_model, build_trainer
 from reid_lab.config.overrides import composed
 from reid_lab.config.paths import conf_dir
@@ -119,6 +120,8 @@ def config_of(name: str, root: Path) -> DictConfig:
 
 
 def measured(cfg: DictConfig, name: str, steps: int) -> RecipeSpeed:
+    if cfg.allocator == "keep":
+        keep_blocks()
     prepare_torch(cfg)
     data, clock, profiler = build_data(cfg), StepClock(), StepProfiler()
     model = build_model(cfg, data.identities)
