@@ -21,6 +21,7 @@ from experiments.bench.recipes import (
 )
 from experiments.bench.timing import Comparison
 from experiments.tables import read
+from reid_lab.config.overrides import composed
 from tests.conftest import write_jpegs
 
 
@@ -46,6 +47,9 @@ def test_all_recipes_for_a_cpu_are_measured(few: Path) -> None:
         cfg = config_of(name, few)
         assert cfg.dataset.root == str(few) and cfg.threads == 1
         assert not cfg.logger and not any(cfg.callbacks.values())
+        own = composed([f"+experiment={name}", "run_dir=."]).dataset
+        for key in ("transforms", "p", "k", "batch_size"):  # a data set's own values, too
+            assert cfg.dataset.get(key) == own.get(key), (name, key)
 
 
 def test_the_parts_of_a_step_are_within_it(few: Path) -> None:

@@ -108,12 +108,16 @@ def bench_recipes(root: Path) -> Recipes:
 
 
 def config_of(name: str, root: Path) -> DictConfig:
-    words = [f"+experiment={name}", "dataset=market1501", f"dataset.root={root}", "threads=1"]
-    words += ["dataset.workers=0", "dataset.cache=memory", f"run_dir={root}/run", f"name={name}"]
-    words += ["trainer.val_check_interval=100000"]
-    cfg = composed(words)
-    cfg.callbacks = dict.fromkeys(cfg.callbacks)
-    cfg.logger = None
+    """The recipe's config, but for the images, which are read as Market-1501's."""
+    words = ["threads=1", f"run_dir={root}/run", f"name={name}"]
+    cfg = composed([f"+experiment={name}", *words])
+    market = composed(["dataset=market1501", *words])
+    cfg.dataset.reader, cfg.dataset.root = market.dataset.reader, str(root)
+    if "recipe" in cfg.dataset:
+        cfg.dataset.recipe = None  # renders nothing
+    cfg.dataset.workers, cfg.dataset.cache = 0, "memory"
+    cfg.trainer.val_check_interval = 100_000
+    cfg.callbacks, cfg.logger = dict.fromkeys(cfg.callbacks), None
     if OmegaConf.select(cfg, "backbone.weights") is not None:
         cfg.backbone.weights = None
     return cfg
