@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -164,16 +165,22 @@ def test_raw_requests(service: Service) -> None:
         assert httpx.get(f"{address}/health").json()["status"] == "ok"
 
 
+@contextmanager
+def browser_page() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield browser.new_page(viewport={"width": 400, "height": 800})
+        browser.close()
+
+
 @pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium")
 def test_the_page_in_a_browser(service: Service, tmp_path: Path) -> None:
     """Enrol, search, confirm, remove, by mouse and keyboard; no request to another host."""
-    sync_api = pytest.importorskip("playwright.sync_api")
     images = [tmp_path / "red.png", tmp_path / "green.png"]
     images[0].write_bytes(png(200, 10, 10))
     images[1].write_bytes(png(10, 200, 10))
-    with service() as (_, address), sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 400, "height": 800})
+    with service() as (_, address), browser_page() as page:
         problems: list[str] = []
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda message: problems.append(message.text))
@@ -218,9 +225,27 @@ def test_the_page_in_a_browser(service: Service, tmp_path: Path) -> None:
         problems[:] = [text for text in problems if "422" not in text]  # the damaged image's
         page.get_by_role("button", name="remove bert").click()
         page.locator("#message", has_text="bert was removed").wait_for()
-        browser.close()
         assert problems == []
         labels = httpx.get(f"{address}/labels").json()["labels"]
         assert [(label["pid"], label["correct"]) for label in labels] == [(name, True)]
         assert pids(address) == {name}
         assert json.loads(httpx.get(f"{address}/status").text)["images"] == 1
+
+
+@pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium")
+def test_the_page_while_a_new_model_is_loaded(service: Service) -> None:
+    def move() -> None:
+        assert httpx.post(f"{address}/model", timeout=30).status_code == 202
+
+    with service() as (_, address), browser_page() as page:
+        for person in range(40):
+            assert enroll(address, f"p{person:02}") == 201
+        page.goto(address)
+        budget = page.locator("#budget")
+        budget.filter(has_text="No budget: all queries use the last exit.").wait_for()
+        move()
+        page.evaluate("status()")  # the page asks every 5 s
+        budget.filter(has_text="A new model").wait_for()
+        budget.filter(has_not_text="new model").wait_for()
+        move()  # to the model in force, which fails
+        budget.filter(has_text="The upgrade to a new model failed: ").wait_for()
