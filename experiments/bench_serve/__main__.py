@@ -7,6 +7,8 @@ Closed loop: so many clients, each sends its next query when the last one is ans
 queries arrive at a fixed rate, twice what the whole network alone can take, answered or not;
 `refused` are those that the service refuses (503), `errors` those with any other status than 200;
 `sent_late_p99_ms` is how late the client itself was. Clients and service share the machine.
+A request has one image, or `--images-per-request` of one camera; all counts and rates are of
+images, times from a request to its answer are of requests.
 `cpu_ms` is the processor time of the service, a query: other work on the machine and the clients
 are not in it. `network_ms` is what the exits of the queries
 take in a full batch, matching included, as the service measured it at its start.
@@ -24,7 +26,7 @@ import re
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -42,8 +44,10 @@ IDLE = 2.0  # seconds after which a connection is not used again; uvicorn closes
 
 @dataclass(frozen=True)
 class Query:
+    """A request: its body, and who is in each of its images."""
+
     body: bytes
-    pid: str
+    pids: tuple[str, ...]
 
 
 @dataclass
@@ -61,15 +65,15 @@ class Measured:
 
     def add(self, query: Query, status: int, content: bytes, seconds: float) -> None:
         if status != 200:
-            self.refused += status == 503
-            self.errors += status != 503
+            self.refused += len(query.pids) * (status == 503)
+            self.errors += len(query.pids) * (status != 503)
             return
-        result = json.loads(content)["results"][0]
         self.seconds.append(seconds)
-        self.exits[result["exit"]] += 1
-        self.late += result["late_ms"] > 0
-        self.mul_adds += result["mul_adds"]
-        self.right += result["matches"][0]["pid"] == query.pid
+        for result, pid in zip(json.loads(content)["results"], query.pids, strict=True):
+            self.exits[result["exit"]] += 1
+            self.late += result["late_ms"] > 0
+            self.mul_adds += result["mul_adds"]
+            self.right += result["matches"][0]["pid"] == pid
 
 
 def own(path: Path) -> tuple[str, str]:
@@ -79,27 +83,35 @@ def own(path: Path) -> tuple[str, str]:
     return str(int(found[1])), str(int(found[2]))
 
 
-def read_queries(folder: Path) -> list[Query]:
+def read_queries(folder: Path, size: int = 1) -> list[Query]:
+    """Requests with `size` images of one camera each; what is left of a camera is left out."""
+    cameras: defaultdict[str, list[tuple[bytes, str]]] = defaultdict(list)
     queries = []
     for path in sorted((folder / "query").glob("*.jpg")):
         pid, camid = own(path)
-        queries.append(Query(form(path.read_bytes(), camid), pid))
+        cameras[camid].append((path.read_bytes(), pid))
+        if len(cameras[camid]) == size:
+            images, pids = zip(*cameras.pop(camid), strict=True)
+            queries.append(Query(form(images, camid), pids))
     return queries
 
 
-def form(image: bytes, camid: str) -> bytes:
+def form(images: Sequence[bytes], camid: str) -> bytes:
     """A search among the images of the other cameras."""
-    head = (
+    body = (
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="exclude_camid"\r\n\r\n'
         f"{camid}\r\n"
+    ).encode()
+    head = (
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="images"; filename="q.jpg"\r\n'
         "Content-Type: image/jpeg\r\n\r\n"
-    )
-    return head.encode() + image + f"\r\n--{BOUNDARY}--\r\n".encode()
+    ).encode()
+    body += b"".join(head + image + b"\r\n" for image in images)
+    return body + f"--{BOUNDARY}--\r\n".encode()
 
 
 def closed(port: int, queries: Sequence[Query], clients: int, count: int) -> tuple[Measured, float]:
-    """`count` queries by `clients` at a time; the answers and the seconds that it took."""
+    """`count` images by `clients` at a time; the answers and the seconds that it took."""
     measured = Measured()
     return measured, uvloop.run(_closed_loop(measured, port, queries, clients, count))
 
@@ -107,7 +119,7 @@ def closed(port: int, queries: Sequence[Query], clients: int, count: int) -> tup
 async def _closed_loop(
     measured: Measured, port: int, queries: Sequence[Query], clients: int, count: int
 ) -> float:
-    numbers = iter(range(count))
+    numbers = iter(range(count // len(queries[0].pids)))
 
     async def client() -> None:
         connection = await Connection.open(port)
@@ -124,7 +136,7 @@ async def _closed_loop(
 def opened(
     port: int, queries: Sequence[Query], rate: float, seconds: float
 ) -> tuple[Measured, float]:
-    """Queries that arrive at `rate` a second, answered or not; each counts from when it was due.
+    """Images that arrive at `rate` a second, answered or not; each counts from when it was due.
 
     No query waits in the client: it takes a connection that is idle, or a new one.
     """
@@ -148,6 +160,7 @@ async def _open_loop(
         idle.append((time.perf_counter(), connection))
 
     begin, tasks = time.perf_counter(), []
+    rate /= len(queries[0].pids)
     for number in range(int(rate * seconds)):
         due = begin + number / rate
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
@@ -230,7 +243,7 @@ def measured_row(
     before = server.cpu_seconds()
     measured, seconds = work()
     spent, ms = server.cpu_seconds() - before, server.exits_ms()
-    count = len(measured.seconds)
+    count = measured.exits.total()
     found = {"round": number, **row(arm, load, wait, measured, seconds)}
     found["cpu_ms"] = round(1e3 * spent / count, 3)
     found["network_ms"] = round(sum(ms[e] * n for e, n in measured.exits.items()) / count, 3)
@@ -244,7 +257,7 @@ def row(
     arm: str, load: str, max_wait_ms: float, measured: Measured, seconds: float
 ) -> dict[str, object]:
     times = np.array(measured.seconds) * 1_000
-    count = len(times)
+    count = measured.exits.total()
     sent = count + measured.refused + measured.errors
     p50, p95, p99 = np.quantile(times, [0.5, 0.95, 0.99]).round(1).tolist()
     shares = {name: round(n / count, 4) for name, n in sorted(measured.exits.items())}
@@ -275,6 +288,7 @@ def main() -> None:
     parser.add_argument("--people", type=Path, default=Path("people.sqlite"))
     parser.add_argument("--images", type=Path, required=True, help="with query/, as Market-1501")
     parser.add_argument("--queries", type=int, default=2_000, help="of each closed loop")
+    parser.add_argument("--images-per-request", type=int, default=1)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--budgets-ms", type=float, nargs="*", default=[50.0])
     parser.add_argument("--mul-adds", type=float, nargs="*", default=[], help="more arms")
@@ -286,7 +300,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="of all arms, one after another")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    queries, rows, capacity = read_queries(args.images), [], 0.0
+    queries = read_queries(args.images, args.images_per_request)
+    rows: list[dict[str, object]] = []
+    capacity = 0.0
     arms = {"last exit": ()} | {f"{ms:g} ms": ("--budget-ms", f"{ms:g}") for ms in args.budgets_ms}
     arms |= {f"{m / 1e6:g} M": ("--mul-adds", f"{m:g}") for m in args.mul_adds}
     for number in range(args.rounds):
@@ -296,7 +312,7 @@ def main() -> None:
                 server = Server(args, *words, *limits)
                 about = partial(measured_row, server, number, arm)
                 try:
-                    closed(server.port, queries, 8, 100)  # warms up
+                    closed(server.port, queries, 8, 100 * args.images_per_request)  # warms up
                     for clients in args.clients if wait == args.max_wait_ms[0] else ():
                         load = partial(closed, server.port, queries, clients, args.queries)
                         rows.append(about(f"{clients} clients", wait, load))

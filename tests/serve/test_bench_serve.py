@@ -12,7 +12,7 @@ from experiments.bench_serve.__main__ import Measured, Query, row
 
 
 def test_refusals_and_errors_are_counted_apart() -> None:
-    measured, query = Measured(), Query(b"", "7")
+    measured, query = Measured(), Query(b"", ("7",))
     found = {"exit": "late", "late_ms": 0.0, "mul_adds": 4_000, "matches": [{"pid": "7"}]}
     answers = [(200, json.dumps({"results": [found]}).encode())] * 4
     for status, content in [*answers, (503, b""), (503, b""), (503, b""), (500, b""), (408, b"")]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -236,4 +237,25 @@ def test_an_error_is_of_its_batch_only(people: People) -> None:
     with pytest.raises(Exception):  # noqa: B017
         wrong.result(10)
     assert run(scheduler, noise(2)) == ["late", "late"]
+    costs, scheduler.costs = scheduler.costs, None  # type: ignore[assignment]
+    (unplanned,) = scheduler.submit(list(noise(1)))
+    with pytest.raises(AttributeError):
+        unplanned.result(10)
+    scheduler.costs = costs
+    assert run(scheduler, noise(2)) == ["late", "late"]
     scheduler.close()
+
+
+def test_the_whole_network_is_a_budget_whatever_it_costs(people: People) -> None:
+    """A mean of equal numbers may be above them by rounding, which no exit can meet."""
+    scheduler = Scheduler(Colours(), people, Target())  # type: ignore[arg-type]
+    above = 0
+    for last in np.random.default_rng(1).uniform(2.0, 3.0, 30):
+        times = np.array([1.0, last])
+        scheduler.costs = replace(scheduler.costs, ms=times, alone=times)
+        for count in (3, 7, 20, 31):
+            each = scheduler.costs.total(count)[-1] / count
+            above += np.full(count, each).mean() > each
+            assert run(scheduler, noise(count)) == ["late"] * count
+    scheduler.close()
+    assert above > 0

@@ -229,10 +229,12 @@ class Scheduler:
             jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
             together = [job for job in jobs if job.track and not job.every]
             for some, run in (
+                (jobs, self._plan),
                 ([job for job in jobs if job.every], self._embed),
                 (together, self._embed_track),
                 ([job for job in jobs if not (job.every or job.track)], self._stream),
             ):
+                some = [job for job in some if not job.future.done()]
                 if not some:
                     continue
                 try:
@@ -248,18 +250,19 @@ class Scheduler:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             count = min(len(self._waiting), self.batch)
             jobs = [self._waiting.popleft() for _ in range(count)]
-            self._plan(jobs, count + len(self._waiting))
             self.load.waiting = len(self._waiting)
         return jobs
 
-    def _plan(self, jobs: Sequence[WaitingImage], backlog: int) -> None:
+    def _plan(self, jobs: list[WaitingImage]) -> None:
         """Set the shares of the exits for the next batch."""
         queries = [job for job in jobs if not job.every]
         if not queries or len(self.names) == 1:
             return
         # who waits beyond this batch is in later ones, of the same size
         costs = self.costs.total(len(jobs)) / len(jobs)
-        budget = self._within_deadlines(queries, costs, len(jobs), backlog)
+        with self._changed:
+            backlog = len(jobs) + len(self._waiting)
+            budget = self._within_deadlines(queries, costs, len(jobs), backlog)
         if mean := self._mean():
             costs, budget = mean
         else:
@@ -286,7 +289,8 @@ class Scheduler:
             budgets[kept] = (1 - RESERVE) * left[kept].min() / backlog
         if backlog == taken:  # else the network is what they wait for
             budgets[lost] = BOTTLENECK * self.traffic.between_ms(self.clock())
-        return float(budgets.clip(costs[0], costs[-1]).mean())
+        mean = budgets.clip(costs[0], costs[-1]).mean()
+        return float(mean.clip(costs[0], costs[-1]))  # a mean of equal numbers may be above them
 
     def left_ms(self, deadlines: np.ndarray) -> np.ndarray:
         """(N,) milliseconds of the network until the deadlines; sending the answers is left out."""
