@@ -19,6 +19,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -267,8 +268,7 @@ class Scheduler:
             costs, budget = mean
         else:
             self.load.budget_ms = budget
-        shares = exit_shares(solve_a(costs, budget), len(costs))
-        self.rule.probabilities = exit_probabilities(shares)
+        self.rule.probabilities = _probabilities(tuple(costs.tolist()), budget)
 
     def _within_deadlines(
         self, queries: Sequence[WaitingImage], costs: np.ndarray, taken: int, backlog: int
@@ -357,6 +357,13 @@ class Scheduler:
         """The answer to a request is sent."""
         if found:
             self.traffic.sent(1_000 * (self.clock() - max(e.done for e in found)))
+
+
+@lru_cache(64)  # a mean budget has one solution, and so have full batches without a deadline
+def _probabilities(costs: tuple[float, ...], budget: float) -> np.ndarray:
+    """(S,) of exiting where one arrives, so that queries cost `budget` on average."""
+    shares = exit_shares(solve_a(np.array(costs), budget), len(costs))
+    return exit_probabilities(shares)
 
 
 class _Chooser:
