@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reid_lab.backbone import Backbone
 from reid_lab.model.base import ReidModule, State
 
 
@@ -34,6 +35,12 @@ class OddChannels(OneExit):
 
     def step(self, exit: str, state: State) -> tuple[State, Tensor]:
         return (), self.conv(state[0]).mean((2, 3))
+
+
+class WrongChannels(Backbone):
+    def __init__(self) -> None:
+        stages = {f"stage{s}": nn.Conv2d(3 if s == 1 else 8, 8, 3, stride=2) for s in (1, 2, 3)}
+        super().__init__({**stages}, (8, 16, 8))
 
 
 class UnknownKey(OneExit):

@@ -99,8 +99,7 @@ def read_queries(folder: Path, size: int = 1) -> list[Query]:
 def form(images: Sequence[bytes], camid: str) -> bytes:
     """A search among the images of the other cameras."""
     body = (
-        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="exclude_camid"\r\n\r\n'
-        f"{camid}\r\n"
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="exclude_camid"\r\n\r\n{camid}\r\n'
     ).encode()
     head = (
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="images"; filename="q.jpg"\r\n'

@@ -203,6 +203,8 @@ def test_positional_and_open_ended() -> None:
         ("pytorch_lightning.calbacks.Timer", "did you mean pytorch_lightning.callbacks?"),
         ("pytorch_lightning.callbacks.Tmer", "did you mean pytorch_lightning.callbacks.Timer?"),
         ("reid_lab.config.chek.Problem", "did you mean reid_lab.config.check?"),
+        ("reid_lab.model.dare", "this is a module: did you mean reid_lab.model.DaRe?"),
+        ("reid_lab.model.DARE", "did you mean reid_lab.model.DaRe?"),
         ("no_such_package.Thing", "install the package no_such_package, or correct its name"),
         (f"{HERE}.HERE", "this is a str: name another"),
         (f"{HERE}.Qqqqqqqq", f"{HERE} has no Qqqqqqqq: name one of its classes or functions"),

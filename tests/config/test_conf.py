@@ -24,6 +24,8 @@ WITHOUT_PACKAGE = {"trainer", "logger", "experiment", "sweep"}
 # scratch for a plain Python user, who may have no network; the papers start from ImageNet.
 # What Lightning's checkpoints do by default is not what ours do.
 DIFFERENT = {"weights", "save_last", "save_top_k", "every_n_train_steps", "enable_version_counter"}
+# shallow ResNets have no published IBN; a recipe belongs to synthetic people
+UNLISTED = {"ibn", "recipe"}
 CHOICES = {home: offered(home) for home in ("loss", "model", "backbone")} | {
     "dataset": ["market1501"],
     "callbacks": ["default", "finetune"],
@@ -53,9 +55,14 @@ def test_defaults_are_compared(composed: Compose) -> None:
 
 
 def compare(node: DictConfig, where: str) -> int:
-    """How many of a node's values are those of its target's signature, as all must be."""
+    """How many of a node's values are those of its target's signature, as all must be.
+
+    Each parameter is listed, so that `--cfg job` shows it and it is changed without a `+`.
+    """
     compared = 0
     for name, parameter in inspect.signature(get_object(node["_target_"])).parameters.items():
+        if name not in node and parameter.default is not inspect.Parameter.empty:
+            assert name in UNLISTED or "checkpoint" in where, f"{where} lacks {name}"
         if name not in node or name in DIFFERENT or OmegaConf.is_interpolation(node, name):
             continue
         if OmegaConf.is_missing(node, name) or parameter.default is inspect.Parameter.empty:

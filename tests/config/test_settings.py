@@ -293,6 +293,15 @@ def test_a_method_that_does_not_run_is_refused(
     assert model is None and problem.key == "model" and message in problem.allowed
 
 
+def test_a_backbone_with_wrong_channels_is_named(composed: Compose) -> None:
+    cfg = composed(*SHORT, "dataset=folder")
+    cfg.backbone = {"_target_": "tests.broken_methods.WrongChannels"}
+    (problem,), model = dry_run.try_model(cfg, None)
+    assert model is None and problem.key == "backbone"
+    assert "stage2 gives maps of shape (2, 8, 63, 63)" in str(problem.given)
+    assert "(N, 16, h, w)" in problem.allowed
+
+
 def cases(cfg: DictConfig) -> list[tuple[str, Any]]:
     keys = list(leaves(cfg))
     every = [(key, value) for key in keys for value in SENSELESS]

@@ -125,7 +125,10 @@ class _Check:
                 path, node, target, keys, complete=not partial and not deferred, deferred=deferred
             )
         else:
-            fix = f"this is a {type(target).__name__}: name another"
+            owner, _, part = name.rpartition(".")
+            same = nodes.same_but_case(nodes.locate(owner), part) if owner else []
+            meant = f"did you mean {owner}.{same[0]}?" if same else "name another"
+            fix = f"this is a {type(target).__name__}: {meant}"
             self.report((*path, "_target_"), name, "a class or a function", fix)
 
     def call(

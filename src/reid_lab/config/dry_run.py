@@ -21,6 +21,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from rich.filesize import decimal
 from torch import Tensor
 
+from reid_lab.backbone import Backbone
 from reid_lab.budget.mul_adds import exit_dims
 from reid_lab.callbacks import EarlyExitThresholds, RankingEvaluation
 from reid_lab.callbacks.after_ranking import AfterRanking
@@ -53,6 +54,8 @@ def try_model(cfg: DictConfig, data: ReidDataModule | None) -> tuple[list[Proble
     if passes(model, size):
         return [], model
     if not passes(model, (ROOMY, ROOMY)):
+        if wrong := wrong_channels(cfg, model):
+            return [wrong], None
         # it computes on values, which meta tensors do not have, or its layers do not fit together
         reason = failure(make(bare, "model"), (ROOMY, ROOMY), "cpu")
         return [broken(cfg, reason)] if reason else [], None
@@ -81,6 +84,30 @@ def _unloaded(node: Any) -> Any:
     return [_unloaded(value) for value in node] if isinstance(node, list) else node
 
 
+def wrong_channels(cfg: DictConfig, model: ReidModule) -> Problem | None:
+    """The first stage of the backbone whose maps have other channels than it says."""
+    backbone = getattr(model, "backbone", None)
+    if not isinstance(backbone, Backbone):
+        return None
+    name = cfg.backbone._target_
+    try:
+        with torch.device("meta"):
+            x = torch.zeros(2, 3, ROOMY, ROOMY)
+            for (stage, module), channels in zip(
+                backbone.stages.items(), backbone.channels, strict=True
+            ):
+                x = module(x)
+                maps = backbone.maps(stage, x)
+                if maps.dim() != 4 or maps.shape[1] != channels:
+                    given = f"{name}: {stage} gives maps of shape {(*maps.shape,)}"
+                    allowed = f"(N, {channels}, h, w), as its channels {backbone.channels} say"
+                    fix = "correct the channels, or what the stage (and `maps`) returns"
+                    return Problem("backbone", given, allowed, fix)
+    except (RuntimeError, ValueError, TypeError, ArithmeticError):
+        pass  # a stage that does not run at all; the traceback says where
+    return None
+
+
 def broken(cfg: DictConfig, error: Exception) -> Problem:
     """The problem of a network that takes no image of any size."""
     place = ""
@@ -89,7 +116,8 @@ def broken(cfg: DictConfig, error: Exception) -> Problem:
         frames = traceback.extract_tb(error.__traceback__)
         last = [f for f in frames if not f.filename.startswith(torch_home)][-1]
         place = f"{Path(last.filename).name}:{last.lineno} ({last.line}): "
-    allowed = f"a method that takes images of {ROOMY}x{ROOMY}: {place}{error}"
+    tried = f"one of {ROOMY}x{ROOMY}, tried as large enough for any network, fails"
+    allowed = f"a method that takes an image; {tried}: {place}{error}"
     fix = f"change the code of {cfg.model._target_}, or the values that its layers are built from"
     return Problem("model", cfg.model._target_, allowed, fix)
 

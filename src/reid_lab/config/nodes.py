@@ -121,6 +121,12 @@ def locate(path: str) -> Any:
     return found
 
 
+def same_but_case(owner: Any, name: str) -> list[str]:
+    """Classes and functions of `owner` whose names differ from `name` in capitals only."""
+    alike = (other for other in dir(owner) if other.lower() == name.lower())
+    return [other for other in alike if callable(getattr(owner, other))]
+
+
 def _import(dotted: str, owner: Any, done: str, part: str) -> Any:
     allowed = "a dotted path that can be imported"
     try:
@@ -131,6 +137,8 @@ def _import(dotted: str, owner: Any, done: str, part: str) -> Any:
             raise LookupError(allowed, f"its import fails: {error}") from error
     if owner is None:
         raise LookupError(allowed, f"install the package {part}, or correct its name")
+    if same := same_but_case(owner, part):
+        raise LookupError(allowed, f"did you mean {done}.{same[0]}?")
     names = dir(owner) + [m.name for m in pkgutil.iter_modules(getattr(owner, "__path__", []))]
     fix = words.nearest(
         part, names, f"{done} has no {part}: name one of its classes or functions", done
