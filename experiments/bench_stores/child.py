@@ -1,6 +1,6 @@
 """One step of one store in its own process, so that its peak memory can be read.
 
-python -m experiments.bench_stores.child STEP STORE IMAGES FOLDER
+python -m experiments.bench_stores.child STEP STORE IMAGES FOLDER ADDRESS
 
 The last line of its output is JSON.
 """
@@ -26,12 +26,18 @@ from reid_lab.gallery.writer import create
 from reid_lab.optional import load as load_package
 
 
-def main(step: str, store: str, images: str, folder: str) -> dict[str, Any]:
-    if store == "milvus lite":
+def main(step: str, store: str, images: str, folder: str, address: str) -> dict[str, Any]:
+    if store != "folder":
         load_package("pymilvus", "a store in Milvus")
+    if store == "milvus lite":
         load_package("milvus_lite", "a Milvus file")
-    imported = peak_bytes()
-    found = STEPS[step, store](Path(folder), int(images))
+    imported, room = peak_bytes(), Path(folder)
+    if store == "folder":
+        found = load_folder(room, int(images)) if step == "load" else search_folder(room)
+    else:
+        found = (
+            load_milvus(room, address) if step == "load" else search_milvus(room, store, address)
+        )
     return {**found, f"{step}_memory": peak_bytes() - imported}
 
 
@@ -50,10 +56,10 @@ def load_folder(room: Path, images: int) -> dict[str, Any]:
     return {"load_s": seconds + time.perf_counter() - begin}
 
 
-def load_milvus(room: Path, images: int) -> dict[str, Any]:
+def load_milvus(room: Path, address: str) -> dict[str, Any]:
     """As `reid-lab gallery load` does; the first and the last tenth are timed apart."""
     gallery = SavedGallery.open(room / "gallery")
-    client = MilvusStore.connect(str(room / "people.db"))
+    client = MilvusStore.connect(address)
     store = MilvusStore.create(client, COLLECTION, gallery.card)
     start = time.perf_counter()
     times, done = [start], [0]
@@ -76,20 +82,37 @@ def load_milvus(room: Path, images: int) -> dict[str, Any]:
     return {"load_s": seconds, **rates}
 
 
-def search_folder(room: Path, images: int) -> dict[str, Any]:
+def search_folder(room: Path) -> dict[str, Any]:
     return searched(room, "folder", lambda: FolderStore(room / "gallery"))
 
 
-def search_milvus(room: Path, images: int) -> dict[str, Any]:
-    client = MilvusStore.connect(str(room / "people.db"))
-    found = searched(room, "milvus lite", lambda: MilvusStore.open(client, COLLECTION))
+def search_milvus(room: Path, store: str, address: str) -> dict[str, Any]:
+    client = MilvusStore.connect(address)
+    found = searched(room, store, lambda: MilvusStore.open(client, COLLECTION))
+    if store == "milvus server":
+        found["ms_strong"] = ms_strong(client)
     client.close()
     return found
 
 
+def ms_strong(client: Any) -> float:
+    """One query that has to see all that was written, as the first one of a `MilvusStore`."""
+    query = list(queries()[:1])
+    times = []
+    for _ in range(ONE):
+        begin = time.perf_counter()
+        client.search(COLLECTION, query, limit=TOP, consistency_level="Strong")
+        times.append(time.perf_counter() - begin)
+    return 1e3 * float(np.median(times))
+
+
+def queries() -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(QUERIES, DIM)).astype(np.float32)
+
+
 def searched(room: Path, name: str, opened: Callable[[], VectorStore]) -> dict[str, Any]:
     """Single queries, then all of them together; the lists are saved beside the store."""
-    query = np.random.default_rng(1).normal(size=(QUERIES, DIM)).astype(np.float32)
+    query = queries()
     begin = time.perf_counter()
     store = opened()
     store.search(query[:1], TOP)  # reads what is read once
@@ -110,13 +133,6 @@ def timed(store: VectorStore, query: np.ndarray) -> tuple[float, Any]:
     found = store.search(query, TOP)
     return time.perf_counter() - start, found
 
-
-STEPS: dict[tuple[str, str], Callable[[Path, int], dict[str, Any]]] = {
-    ("load", "folder"): load_folder,
-    ("load", "milvus lite"): load_milvus,
-    ("search", "folder"): search_folder,
-    ("search", "milvus lite"): search_milvus,
-}
 
 if __name__ == "__main__":
     print(json.dumps(main(*sys.argv[1:])))

@@ -135,10 +135,16 @@ def _load(parser: argparse.ArgumentParser) -> None:
         default=1000,
         help="images sent at a time; default: %(default)s",
     )
-    parser.add_argument(
+    removed = parser.add_mutually_exclusive_group()
+    removed.add_argument(
         "--prune",
         action="store_true",
         help="also remove images that the gallery does not have, such as those of `gallery remove`",
+    )
+    removed.add_argument(
+        "--replace",
+        action="store_true",
+        help="drop the collection and load all images again: Milvus keeps pruned ones in its files",
     )
 
 

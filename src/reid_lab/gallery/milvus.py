@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ QUERIES = 100  # searched at a time
 PAGE = 1000  # paths that are listed or removed at a time
 # Milvus Lite subtracts all rows of a segment, at most so many, from all queries at once: two arrays
 # of (queries, rows, D) float32, which are kept to 1 GB.
+LITE = "milvus_lite"  # its version begins so
 LITE_ROWS, LITE_NUMBERS = 100_000, 2**27
 ATTEMPTS, FIRST_WAIT = 8, 0.5  # a busy server is asked again after 0.5, 1, 2, ... seconds
 BUSY = ("rate limit", "ratelimit", "quota", "resource exhausted", "retry later")
@@ -35,7 +36,9 @@ BUSY = ("rate limit", "ratelimit", "quota", "resource exhausted", "retry later")
 class MilvusStore:
     """A collection of embeddings with pid, camid, path and metadata as text, and their keys.
 
-    The index is flat (exact) on Milvus Lite and by default.
+    The index is flat (exact) on Milvus Lite and by default. The first search, and each after a
+    change by this store, sees all that was written before; a server answers it at its next tick,
+    after 0.2 s or so. The others do not wait, and may miss the last seconds of other writers.
 
     Args:
         client: `pymilvus.MilvusClient`.
@@ -45,6 +48,7 @@ class MilvusStore:
 
     def __init__(self, client: Any, name: str, card: Card) -> None:
         self.client, self.name, self._card = client, name, card
+        self._waits = True  # a search: until the server has all that was written before
 
     @staticmethod
     def connect(uri: str, token: str = "") -> Any:
@@ -155,6 +159,7 @@ class MilvusStore:
         for i, row in enumerate(rows):
             mine = {name: values[i] for name, values in texts.items()}
             listed.append({VECTOR: row, **mine, **milvus_filter.keys_of(mine, keys)})
+        self._waits = True
         patiently(lambda: self.client.upsert(self.name, listed))
 
     def flush(self) -> None:
@@ -164,6 +169,7 @@ class MilvusStore:
     def remove(self, where: str) -> int:
         wanted = self._expression(where)
         count = self.client.query(self.name, filter=wanted, output_fields=["count(*)"])
+        self._waits = True
         patiently(lambda: self.client.delete(self.name, filter=wanted))
         return int(count[0]["count(*)"])
 
@@ -178,6 +184,7 @@ class MilvusStore:
             pages.close()
 
     def discard(self, paths: Sequence[str]) -> None:
+        self._waits = True
         for start in range(0, len(paths), PAGE):
             part = list(paths[start : start + PAGE])
             patiently(lambda part=part: self.client.delete(self.name, ids=part))  # type: ignore[misc]
@@ -187,11 +194,11 @@ class MilvusStore:
         rows, distances, paths = self._rows(query), [], []
         for start in range(0, len(rows), self._queries):
             part = list(rows[start : start + self._queries])
-            found = patiently(
-                lambda part=part: self.client.search(  # type: ignore[misc]
-                    self.name, part, limit=k, filter=wanted, output_fields=["path"]
-                )
-            )
+            level = "Strong" if self._waits else "Bounded"
+            how = {"limit": k, "filter": wanted, "output_fields": ["path"]}
+            ask = partial(self.client.search, self.name, part, consistency_level=level, **how)
+            found = patiently(ask)
+            self._waits = False
             for hits in found:
                 distances.append([hit["distance"] for hit in hits])
                 paths.append([hit["entity"]["path"] for hit in hits])
@@ -203,7 +210,7 @@ class MilvusStore:
     @cached_property
     def _queries(self) -> int:
         """How many are searched at a time."""
-        if "lite" not in self.client.get_server_version():
+        if not self.client.get_server_version().startswith(LITE):  # a server's may end in -lite
             return QUERIES
         return min(QUERIES, max(1, LITE_NUMBERS // (LITE_ROWS * self._card.dim)))
 

@@ -89,6 +89,10 @@ def load(args: Namespace) -> int:
     try:
         if client.has_collection(args.collection):
             store = MilvusStore.open(client, args.collection)
+            if args.replace:
+                check_same_card(store.card, gallery.card, gallery.folder)
+                client.drop_collection(args.collection)
+                store = MilvusStore.create(client, args.collection, gallery.card)
         else:
             store = MilvusStore.create(client, args.collection, gallery.card)
         with progress() as bar:
