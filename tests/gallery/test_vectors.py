@@ -274,6 +274,25 @@ def test_a_busy_server_is_asked_again() -> None:
         assert len(waits) == pauses
 
 
+def test_a_server_that_stops_is_told() -> None:
+    """As pymilvus says it of a server that was killed during a load."""
+
+    def gone(*given: Any, **more: Any) -> Any:
+        raise RuntimeError("Fail connecting to server on 127.0.0.1:19530")
+
+    store = MilvusStore(SimpleNamespace(get=gone, query=gone, delete=gone), "people", CARD)
+    store._keyed = True
+    asked: list[Callable[[], object]] = [
+        lambda: len(store),
+        lambda: store.known(["a"]),
+        lambda: store.remove("pid=1"),
+        lambda: store.discard(["a"]),
+    ]
+    for ask in asked:
+        with pytest.raises(UserError, match="Milvus: Fail connecting to server"):
+            ask()
+
+
 def test_the_commands(
     tmp_path: Path,
     address: str,

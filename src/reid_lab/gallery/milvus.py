@@ -66,7 +66,8 @@ class MilvusStore:
         except Exception as error:  # pymilvus, grpc and sqlite have no common base
             raise UserError(
                 f"Milvus at {uri} cannot be opened ({_first(error)}): give a file that ends in "
-                ".db, or the address of a server that runs, http://host:19530"
+                ".db, or the address of a server that runs, http://host:19530, and its --token if "
+                "it wants one"
             ) from error
 
     @staticmethod
@@ -125,11 +126,11 @@ class MilvusStore:
         return self._card
 
     def __len__(self) -> int:
-        found = self.client.query(self.name, filter="", output_fields=["count(*)"])
-        return int(found[0]["count(*)"])
+        return self._count("")
 
     def known(self, paths: Sequence[str]) -> set[str]:
-        found = self.client.get(self.name, ids=list(paths), output_fields=["path"])
+        get = partial(self.client.get, self.name, ids=list(paths), output_fields=["path"])
+        found = patiently(get)
         return {row["path"] for row in found}
 
     def add(
@@ -168,10 +169,10 @@ class MilvusStore:
 
     def remove(self, where: str) -> int:
         wanted = self._expression(where)
-        count = self.client.query(self.name, filter=wanted, output_fields=["count(*)"])
+        count = self._count(wanted)
         self._waits = True
         patiently(lambda: self.client.delete(self.name, filter=wanted))
-        return int(count[0]["count(*)"])
+        return count
 
     def paths(self) -> Iterator[str]:
         pages = self.client.query_iterator(
@@ -206,6 +207,12 @@ class MilvusStore:
             raise GalleryError(f"no image of {self.name} has {where}: change the filter")
         squared = np.array(distances, np.float32).clip(min=0)
         return NearestImages(squared / 2 if self._cosine else np.sqrt(squared), paths)
+
+    def _count(self, wanted: str) -> int:
+        """Of images that fulfil a filter."""
+        count = ["count(*)"]
+        found = patiently(lambda: self.client.query(self.name, filter=wanted, output_fields=count))
+        return int(found[0]["count(*)"])
 
     @cached_property
     def _queries(self) -> int:
