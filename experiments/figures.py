@@ -37,7 +37,8 @@ import numpy as np
 from experiments.tables import Rows, read
 
 HERE = Path(__file__).parent
-PAGES = (".", "..", "../docs/papers.md")  # beside the studies' own, with figures of theirs
+# Beside the studies' own, pages with figures of theirs.
+PAGES = (".", "..", "../docs/papers.md", "../docs/scale_gallery.md")
 SPEC = re.compile(r"<!-- ([\w./-]+\.csv)(?: \[([^\]]*)\])?: (.*?) -->", re.DOTALL)
 NUMBER = re.compile(
     r"((?:(?<![\w.])[-+\u2212])?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?)(?: ?(k|M|G|%)(?![\w]))?"
