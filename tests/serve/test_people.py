@@ -111,6 +111,22 @@ def test_an_excluded_camera_is_as_if_it_was_not_there(tmp_path: Path, metric: st
     assert (mixed[1:] == people.margins("early", queries)[1:]).all()
 
 
+def test_queries_of_several_exits_are_compared_together(tmp_path: Path) -> None:
+    people = opened(tmp_path / "p.sqlite")
+    for number in range(9):
+        people.add(str(number), [NewImage(f"c{number % 2}")], random_rows(1))
+    exits = ["late", "early", "late", "early"]
+    queries = [random_rows(1)[exit][0] for exit in exits]
+    for exclude in (None, "c0"):
+        together = people.compare_each(exits, queries, exclude)
+        for exit, query, compared in zip(exits, queries, together, strict=True):
+            alone = people.compare(exit, query, exclude)
+            assert compared.exit == exit and (compared.query == query).all()
+            assert people.search(compared, 9) == people.search(alone, 9)
+            assert compared.squared == pytest.approx(alone.squared)
+    assert people.compare_each([], []) == []
+
+
 def test_without_another_camera_there_is_no_match(tmp_path: Path) -> None:
     people = opened(tmp_path / "p.sqlite")
     for pid in "ab":

@@ -181,10 +181,10 @@ def _searched(people: People, body: SearchBody, found: Sequence[Embedded]) -> li
     if body.track and found:
         pooled, spread = _pooled(found, people.metric)
         found = [pooled]
-    for embedded in found:
-        exit, row = embedded.exit, embedded.embeddings[embedded.exit]
-        compared = people.compare(exit, row, exclude)
-        said = verdict(people, exit, compared, body.false_accept_rate)
+    exits = [e.exit for e in found]
+    all_compared = people.compare_each(exits, [e.embeddings[e.exit] for e in found], exclude)
+    for embedded, compared in zip(found, all_compared, strict=True):
+        said = verdict(people, embedded.exit, compared, body.false_accept_rate)
         matches = people.search(compared, body.top)
         results.append(FoundAnswer(**_spent(embedded), **said, spread=spread, matches=matches))
     return results

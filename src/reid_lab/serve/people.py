@@ -240,7 +240,13 @@ class People:
         return int(removed)
 
     def compare(self, exit: str, query: np.ndarray, exclude: str | None = None) -> Comparison:
-        """A query (D,) with all images.
+        """A query (D,) with all images; see `compare_each`."""
+        return self.compare_each([exit], [query], exclude)[0]
+
+    def compare_each(
+        self, exits: Sequence[str], queries: Sequence[np.ndarray], exclude: str | None = None
+    ) -> list[Comparison]:
+        """Queries (D,), each with all images at its exit.
 
         Args:
             exclude: a camera whose images are left out.
@@ -248,10 +254,17 @@ class People:
         Raises:
             UserError: an embedding that cannot be compared.
         """
-        exit, rows = self._kept(exit), self.rows
-        query = self._comparable(exit, query[None])
-        squared = rows.distances(exit, query, [exclude]) if len(rows) else np.empty((1, 0))
-        return Comparison(rows, exit, query[0], squared[0])
+        kept, rows = [self._kept(exit) for exit in exits], self.rows
+        found: dict[int, Comparison] = {}
+        for exit in dict.fromkeys(kept):
+            places = [i for i, other in enumerate(kept) if other == exit]
+            its = self._comparable(exit, np.stack([queries[i] for i in places]))
+            squared = np.empty((len(its), 0))
+            if len(rows):
+                squared = rows.distances(exit, its, [exclude] * len(its))
+            for i, query, row in zip(places, its, squared, strict=True):
+                found[i] = Comparison(rows, exit, query, row)
+        return [found[i] for i in range(len(kept))]
 
     def search(self, compared: Comparison, k: int) -> list[Match]:
         """The k nearest images, nearest first; ties are broken by image id."""
