@@ -41,12 +41,6 @@ def test_shares_are_geometric() -> None:
     np.testing.assert_allclose(exit_shares(1e200, 4), [0, 0, 0, 1], atol=1e-100)
 
 
-@pytest.mark.parametrize("costs", [[1.0, 2.0, 3.7], [1.0, 1.1, 1.3, 1e9]])
-def test_the_last_exit_as_a_budget_is_exact(costs: list[float]) -> None:
-    shares = exit_shares(solve_a(np.array(costs), costs[-1]), len(costs))
-    assert (exit_probabilities(shares)[:-1] == 0).all()
-
-
 @settings(max_examples=100, deadline=None)
 @given(
     st.floats(0, 1), st.lists(st.floats(1, 1e10), min_size=2, max_size=6).map(sorted).map(np.array)

@@ -257,5 +257,6 @@ def test_the_whole_network_is_a_budget_whatever_it_costs(people: People) -> None
             each = scheduler.costs.total(count)[-1] / count
             above += np.full(count, each).mean() > each
             assert run(scheduler, noise(count)) == ["late"] * count
+            assert scheduler.rule.probabilities.tolist() == [0, 1]  # exactly: nobody is asked
     scheduler.close()
     assert above > 0

@@ -41,8 +41,6 @@ def solve_a(costs: Floats, budget: float, unit: str = "Mul-Adds") -> float:
         ValueError: the budget is below the first exit's cost or above the last one's.
     """
     check_budget(costs, budget, unit)
-    if budget == costs[-1]:
-        return np.inf  # exactly: bisection leaves a share of rounding to earlier exits
     low, high = 0.0, 1.0  # of a / (1 + a), in which the mean cost grows from first to last
     for _ in range(64):
         middle = (low + high) / 2

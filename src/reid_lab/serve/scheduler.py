@@ -362,7 +362,9 @@ class Scheduler:
 @lru_cache(64)  # a mean budget has one solution, and so have full batches without a deadline
 def _probabilities(costs: tuple[float, ...], budget: float) -> np.ndarray:
     """(S,) of exiting where one arrives, so that queries cost `budget` on average."""
-    shares = exit_shares(solve_a(np.array(costs), budget), len(costs))
+    # bisection leaves a share of rounding to earlier exits, whose people are then asked for nothing
+    a = solve_a(np.array(costs), budget) if budget < costs[-1] else np.inf
+    shares = exit_shares(a, len(costs))
     return exit_probabilities(shares)
 
 
