@@ -362,8 +362,9 @@ class Scheduler:
 @lru_cache(64)  # a mean budget has one solution, and so have full batches without a deadline
 def _probabilities(costs: tuple[float, ...], budget: float) -> np.ndarray:
     """(S,) of exiting where one arrives, so that queries cost `budget` on average."""
-    # bisection leaves a share of rounding to earlier exits, whose people are then asked for nothing
-    a = solve_a(np.array(costs), budget) if budget < costs[-1] else np.inf
+    # at the last exit's cost but for rounding, a share of rounding would ask all people for nothing
+    whole = budget >= costs[-1] * (1 - 1e-9)
+    a = np.inf if whole else solve_a(np.array(costs), budget)
     shares = exit_shares(a, len(costs))
     return exit_probabilities(shares)
 
