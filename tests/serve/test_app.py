@@ -378,3 +378,18 @@ def test_the_list_of_routes_has_types_and_defaults(client: TestClient) -> None:
         "<td>results[].matches[].distance</td><td>a number</td>",
     ]:
         assert row in text
+
+
+def test_a_request_holds_a_part_of_its_distances_at_once(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enroll(client, anna=(200, 10, 10), bert=(10, 200, 10))
+    images = files(png(190, 20, 10), png(20, 190, 10), png(180, 30, 10))
+
+    def matches() -> list[list[str]]:
+        results = client.post("/search", files=images).json()["results"]
+        return [[match["pid"] for match in result["matches"]] for result in results]
+
+    together = matches()
+    monkeypatch.setattr("reid_lab.serve.app.DISTANCES", 1)
+    assert matches() == together == [["anna", "bert"], ["bert", "anna"], ["anna", "bert"]]

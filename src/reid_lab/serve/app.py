@@ -62,6 +62,7 @@ POLICY = (
     "script-src 'unsafe-inline'; connect-src 'self'; form-action 'none'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
+DISTANCES = 4_000_000  # between queries and images that a request holds at once: 16 MB
 BODIES: dict[str, type[ImagesBody]] = {
     "/embed": EmbedBody,
     "/search": SearchBody,
@@ -181,12 +182,15 @@ def _searched(people: People, body: SearchBody, found: Sequence[Embedded]) -> li
     if body.track and found:
         pooled, spread = _pooled(found, people.metric)
         found = [pooled]
-    exits = [e.exit for e in found]
-    all_compared = people.compare_each(exits, [e.embeddings[e.exit] for e in found], exclude)
-    for embedded, compared in zip(found, all_compared, strict=True):
-        said = verdict(people, embedded.exit, compared, body.false_accept_rate)
-        matches = people.search(compared, body.top)
-        results.append(FoundAnswer(**_spent(embedded), **said, spread=spread, matches=matches))
+    together = max(1, DISTANCES // max(1, len(people)))
+    for start in range(0, len(found), together):
+        part = found[start : start + together]
+        rows = [e.embeddings[e.exit] for e in part]
+        all_compared = people.compare_each([e.exit for e in part], rows, exclude)
+        for embedded, compared in zip(part, all_compared, strict=True):
+            said = verdict(people, embedded.exit, compared, body.false_accept_rate)
+            matches = people.search(compared, body.top)
+            results.append(FoundAnswer(**_spent(embedded), **said, spread=spread, matches=matches))
     return results
 
 
