@@ -35,3 +35,10 @@ def test_curve_takes_the_exits_accuracy_even_where_it_falls() -> None:
         ("stage1", 0.5),
         ("fusion", 0.25),
     ]
+
+
+def test_a_budget_has_the_intervals_of_its_exit() -> None:
+    bounds = {name: {"rank1_low": 0.1 * i, "rank1_high": 0.9} for i, name in enumerate(COSTS)}
+    curve = anytime_curve(dict.fromkeys(COSTS, ranking([0, 1])), COSTS, [5, 10, 30], bounds=bounds)
+    assert "rank1_low" not in curve[0]  # no exit: nothing is estimated
+    assert [row["rank1_low"] for row in curve[1:]] == [0, 0.2]

@@ -79,6 +79,7 @@ def test_gains_are_above_the_line_at_the_realised_cost(
             gain = row[f"{metric}_gain"]
             assert gain == pytest.approx(row[metric] - line, abs=1e-6)
             assert row[f"{metric}_gain_low"] <= gain <= row[f"{metric}_gain_high"]
+            assert row[f"{metric}_low"] <= row[metric] <= row[f"{metric}_high"]
     margin = [row["rank1_gain"] for row in swept.rows if row["policy"] == "margin"]
     assert margin[0] == margin[-1] == 0 and min(margin[1:-1]) > 0.01
 
@@ -114,10 +115,33 @@ def test_intervals_are_those_of_a_naive_bootstrap(evaluation: Evaluation, unit: 
         times = rng.multinomial(number, np.full(number, 1 / number))[units]
         means.append((times * gains).sum() / times.sum())
     baseline = Baseline(evaluation, EXITS, unit, seed=5)
-    found = baseline.columns(baseline.gains(exit_of))
+    (found,) = baseline.columns([baseline.gains(exit_of)])
     assert found["rank1_gain"] == pytest.approx(gains.mean())
     bounds = [found["rank1_gain_low"], found["rank1_gain_high"]]
     np.testing.assert_allclose(bounds, np.quantile(means, [0.025, 0.975]))
+
+
+def test_accuracies_are_of_people_and_exit_by_exit(evaluation: Evaluation) -> None:
+    """A naive bootstrap over identities; all at one exit, that of the exit."""
+    exit_of = np.random.default_rng(0).integers(3, size=240)
+    rankings = [evaluation.rankings[name] for name in EXITS]
+    right = np.stack([(r.first[0] < 1).numpy() for r in rankings]).astype(float)
+    precise = np.stack([r.ap[0].numpy() for r in rankings])
+    person = np.unique(evaluation.embeddings.query.pids.numpy(), return_inverse=True)[1]
+    number, rng = person.max() + 1, np.random.default_rng(0)
+    times = rng.multinomial(number, np.full(number, 1 / number), 1000)[:, person]
+    everything = [np.full(240, s) for s in range(3)]
+    found = Baseline(evaluation, EXITS, "queries", seed=5).accuracies([exit_of, *everything])
+    for metric, values in (("rank1", right), ("mAP", precise)):
+        chosen = values[exit_of, np.arange(240)]
+        assert found[0][metric] == pytest.approx(chosen.mean())
+        means = [(draw * chosen).sum() / draw.sum() for draw in times]
+        bounds = [found[0][f"{metric}_{end}"] for end in ("low", "high")]
+        np.testing.assert_allclose(bounds, np.quantile(means, [0.025, 0.975]))
+    for name, own, row in zip(EXITS, evaluation.intervals().values(), found[1:], strict=True):
+        assert row["mAP"] == pytest.approx(evaluation.rankings[name].mAP)
+        ends = ("rank1_low", "rank1_high", "mAP_low", "mAP_high")
+        assert {end: row[end] for end in ends} == pytest.approx({end: own[end] for end in ends})
 
 
 def test_queries_weigh_as_often_as_they_have_a_match() -> None:

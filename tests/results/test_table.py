@@ -30,6 +30,7 @@ STREAM_ROW = StreamRow(
     spent=1.5,
     shares={"x": 1.0},
     **{f"{m}_gain{end}": -0.1 for m in ("rank1", "mAP") for end in ("", "_low", "_high")},
+    **{f"{m}{end}": 0.3 for m in ("rank1", "mAP") for end in ("_low", "_high")},
 )
 
 
@@ -63,7 +64,8 @@ def test_every_column_has_a_known_type(table: Table[Any]) -> None:
 def test_unknown_is_blank_on_disk_and_nan_in_memory(tmp_path: Path) -> None:
     path = tmp_path / "anytime.csv"
     ANYTIME.write(path, [AnytimeRow(mul_adds=5.5, exit="", rank1=math.nan, mAP=0.5)])
-    assert path.read_text() == "mul_adds,exit,rank1,mAP,cost,budget\n5.5,,,0.5,mul_adds,\n"
+    text = "mul_adds,exit,rank1,mAP,cost,budget,rank1_low,rank1_high,mAP_low,mAP_high\n"
+    assert path.read_text() == f"{text}5.5,,,0.5,mul_adds,,,,,\n"
     (row,) = ANYTIME.read(path)
     assert math.isnan(row.rank1)
     assert ANYTIME.read(tmp_path / "missing.csv") == []
@@ -74,6 +76,7 @@ def test_older_files_lack_columns_that_have_defaults(tmp_path: Path) -> None:
     path.write_text("policy,planned,realised,a,rank1,mAP,share_x,other\nm,2,1,0,0.5,0.4,1,z\n")
     (row,) = STREAM.read(path)
     assert (row.thresholds, row.order, row.shares) == ("online", "shuffled", {"x": 1.0})
+    assert math.isnan(row.rank1_low) and math.isnan(row.mAP_high)
     path.write_text("policy,planned,realised,a,rank1\nm,2,1,0,0.5\n")
     with pytest.raises(StoredFileError, match=r"stream.csv: no column 'mAP'$"):
         STREAM.read(path)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from reid_lab.retrieval.bootstrap import bootstrap, paired_bootstrap
-from reid_lab.retrieval.metrics import Ranking
+from reid_lab.retrieval.metrics import ACCURACIES, Ranking
 
 PIDS = torch.tensor([7, 7, 7, 3, 3, 9, 5, 5, 5, 5, 2, 2])
 
@@ -17,38 +17,45 @@ PIDS = torch.tensor([7, 7, 7, 3, 3, 9, 5, 5, 5, 5, 2, 2])
 def ranking(trials: int = 1) -> Ranking:
     random = torch.Generator().manual_seed(0)
     shape = (trials, len(PIDS))
-    first = torch.randint(3, shape, generator=random)
-    ap, inp = torch.rand(2, *shape, generator=random, dtype=torch.float64)
+    first = torch.randint(3, shape, generator=random) ** 4  # 0, 1 or 16
+    ap, trapezoid, inp = torch.rand(3, *shape, generator=random, dtype=torch.float64)
     answerable = torch.rand(shape, generator=random) < 0.8
     answerable[:, PIDS == 9] = False  # nobody to ask for
-    return Ranking(first, ap, ap, inp, answerable)
+    return Ranking(first, ap, trapezoid, inp, answerable)
 
 
 @pytest.mark.parametrize("trials", [1, 3])
 @pytest.mark.parametrize("level", [0.95, 0.5])
 def test_equals_a_naive_loop(trials: int, level: float) -> None:
     found, resamples, seed = ranking(trials), 50, 4
+    values = {f"rank{k}": found.first < k for k in (1, 5, 10, 20)}
+    values |= {"mAP": found.ap, "mAP_trapezoid": found.ap_trapezoid, "mINP": found.inp}
     people = [p for p in sorted(set(PIDS.tolist())) if bool(found.answerable[:, p == PIDS].any())]
     draws = np.random.default_rng(seed).multinomial(
         len(people), [1 / len(people)] * len(people), resamples
     )
-    rank1, mean_ap = [], []
+    means: dict[str, list[float]] = {name: [] for name in values}
     for draw in draws:
-        hits, aps = [], []
+        drawn: dict[str, list[float]] = {name: [] for name in values}
         for person, times in zip(people, draw, strict=True):
             for _ in range(times):
                 for t in range(trials):
                     for q in (person == PIDS).nonzero().flatten().tolist():
                         if found.answerable[t, q]:
-                            hits.append(float(found.first[t, q] == 0))
-                            aps.append(float(found.ap[t, q]))
-        rank1.append(sum(hits) / len(hits))
-        mean_ap.append(sum(aps) / len(aps))
+                            for name in values:
+                                drawn[name].append(float(values[name][t, q]))
+        for name in values:
+            means[name].append(sum(drawn[name]) / len(drawn[name]))
     tails = [50 * (1 - level), 50 * (1 + level)]
-    expected = [*np.percentile(rank1, tails), *np.percentile(mean_ap, tails)]
-    bounds = bootstrap(found, PIDS, resamples, level, seed)
-    assert list(bounds) == ["rank1_low", "rank1_high", "mAP_low", "mAP_high"]
-    assert list(bounds.values()) == pytest.approx(expected)
+    expected = {
+        f"{name}_{end}": np.percentile(means[name], tail)
+        for name in values
+        for end, tail in zip(("low", "high"), tails, strict=True)
+    }
+    bounds = bootstrap(found, PIDS, resamples, level, seed, ACCURACIES)
+    assert bounds == pytest.approx(expected) and list(found.summary()) == list(values)
+    few = ["rank1_low", "rank1_high", "mAP_low", "mAP_high"]
+    assert bootstrap(found, PIDS, resamples, level, seed) == {name: bounds[name] for name in few}
 
 
 def test_holds_the_accuracy_and_shrinks_with_more_people() -> None:
@@ -65,7 +72,12 @@ def test_holds_the_accuracy_and_shrinks_with_more_people() -> None:
 def test_one_person_says_nothing_about_others() -> None:
     one = PIDS == 5
     bounds = bootstrap(ranking().take(one.nonzero().flatten()), PIDS[one])
-    assert all(math.isnan(value) for value in bounds.values())
+    assert len(bounds) == 4 and all(math.isnan(value) for value in bounds.values())
+
+
+def test_nobody_has_a_match() -> None:
+    bounds = bootstrap(Ranking.skipped(3), torch.tensor([1, 1, 2]))
+    assert len(bounds) == 4 and all(math.isnan(value) for value in bounds.values())
 
 
 def test_paired_equals_a_naive_loop() -> None:

@@ -34,6 +34,7 @@ def anytime_curve(
     mul_adds: Mapping[str, int],
     budgets: Sequence[float],
     measured: ExitCosts | None = None,
+    bounds: Mapping[str, Mapping[str, float]] | None = None,
 ) -> list[dict[str, Any]]:
     """One row for each budget of an image: its exit with rank1 and mAP.
 
@@ -42,13 +43,15 @@ def anytime_curve(
         mul_adds: exit -> cumulative Mul-Adds, cheapest first.
         budgets: Mul-Adds an image, or in the unit of `measured`.
         measured: costs of the network from a profile; None takes `mul_adds`.
+        bounds: exit -> its intervals (`Evaluation.intervals`), which its rows get, too.
     """
     rows = []
     for budget in budgets:
         name = exit_at(budget, measured.by_exit() if measured else mul_adds)
         answer = {"rank1": 0.0, "mAP": 0.0}  # no exit is reached
         if name is not None:
-            answer = {"rank1": rankings[name].rank1, "mAP": rankings[name].mAP}
+            own = bounds[name] if bounds else {}
+            answer = {"rank1": rankings[name].rank1, "mAP": rankings[name].mAP, **own}
         row = {"mul_adds": budget, "exit": name or "", **answer}
         if measured:
             reached = mul_adds[name] if name else 0

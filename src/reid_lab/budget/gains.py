@@ -1,4 +1,4 @@
-"""How far a policy is above random exits at the same cost, with intervals over queries."""
+"""A policy's accuracy, and how far it is above random exits at the same cost, with intervals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reid_lab.retrieval.evaluation import Evaluation
 
 BASELINE: Policy = "random"
 Row = dict[str, Any]
-Gains = Mapping[str, Floats]  # metric -> (Q',) a query's gain
+Gains = Mapping[str, Floats]  # metric -> (Q',) a query's gain, or its score
 
 
 class Baseline:
@@ -28,8 +28,9 @@ class Baseline:
 
     Args:
         exits: at which queries may exit, cheapest first.
-        unit: what the paired bootstrap draws.
-        seed: of the draws; the same for all policies and budgets.
+        unit: what the paired bootstrap of the gains draws; that of accuracies draws identities,
+            the same ones as for the exits.
+        seed: of the draws of gains; the same for all policies and budgets.
         costs: (S,) of a query that exits at random at each exit; None takes its Mul-Adds.
     """
 
@@ -55,10 +56,10 @@ class Baseline:
             "rank1": means([(r.first < 1).numpy() for r in rankings]),
             "mAP": means([r.ap.numpy() for r in rankings]),
         }
-        pids = evaluation.embeddings.query.pids.numpy()
-        self._resampler = Resampler(
-            pids[self._known], weights[self._known].astype(float), unit, seed=seed
-        )
+        pids = evaluation.embeddings.query.pids.numpy()[self._known]
+        trials = weights[self._known].astype(float)
+        self._resampler = Resampler(pids, trials, unit, seed=seed)
+        self._people = Resampler(pids, trials)
         counted = [evaluation.embeddings.exits[name].mul_adds for name in exits]
         self._costs = np.array(counted, float) if costs is None else costs
 
@@ -73,23 +74,21 @@ class Baseline:
         mean = costs[exit_of].mean() if spent is None else spent
         realised = float(np.clip(mean, costs[0], costs[-1]))
         mix = mixed_shares(costs, realised)
-        chosen = exit_of[self._known][None]
-        return {
-            name: np.take_along_axis(scores, chosen, 0)[0] - mix @ scores
-            for name, scores in self._scores.items()
-        }
+        scores = self._at(exit_of)
+        return {name: scores[name] - mix @ self._scores[name] for name in scores}
 
-    def columns(self, gains: Gains, suffix: str = "_gain") -> Row:
+    def accuracies(self, exits_of: Sequence[Indices]) -> list[Row]:
+        """rank1 and mAP where query i exits at `exit_of[i]`, each (Q,), with their intervals."""
+        return self._people.table([self._at(exit_of) for exit_of in exits_of])
+
+    def columns(self, gains: Sequence[Gains]) -> list[Row]:
         """Means and intervals, as `rank1_gain`, `rank1_gain_low` and `rank1_gain_high`."""
-        found: Row = {}
-        for name, values in gains.items():
-            mean = self._resampler.mean(values)
-            found |= {
-                f"{name}{suffix}": mean.value,
-                f"{name}{suffix}_low": mean.low,
-                f"{name}{suffix}_high": mean.high,
-            }
-        return found
+        return self._resampler.table([{f"{k}_gain": x for k, x in own.items()} for own in gains])
+
+    def _at(self, exit_of: Indices) -> Gains:
+        """Each query's scores at its exit."""
+        chosen = exit_of[self._known][None]
+        return {k: np.take_along_axis(x, chosen, 0)[0] for k, x in self._scores.items()}
 
 
 def compare_policies(
@@ -111,7 +110,7 @@ def compare_policies(
                 "policy": name,
                 "against": BASELINE,
                 "budgets": len(own),
-                **baseline.columns(gains),
+                **baseline.columns([gains])[0],
                 "rank1_gain_least": min(row["rank1_gain"] for row in own),
                 "reaches_last": min(reached, default=math.nan),
                 "deviation": max(abs(_off_the_plan(row)) for row in own),
@@ -123,7 +122,7 @@ def compare_policies(
         if setting[one] == setting[other]:
             difference = {k: means[one][k] - means[other][k] for k in means[one]}
             budgets = sum(row["policy"] == one for row in rows)
-            columns = baseline.columns(difference)
+            (columns,) = baseline.columns([difference])
             found.append({"policy": one, "against": other, "budgets": budgets, **columns})
     return found
 

@@ -8,7 +8,6 @@ from itertools import product
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from reid_lab.budget.currency import Currency, ExitCosts
@@ -116,7 +115,7 @@ def stream_sweep(
     `spent`), which is what the shares are solved for; matching is then a part of the cost.
 
     `rank1_gain` and `mAP_gain` are the differences to `random` at the realised cost, see
-    gains.py.
+    gains.py. `*_low` and `*_high` are intervals, of accuracies over identities.
     `matching` are the mean Mul-Adds of distances, for decisions and answers, on top of the
     network's. Queries without a match are part of the stream but excluded from the means.
 
@@ -148,9 +147,12 @@ def stream_sweep(
     models = calibration.models if calibration else {}
     confidences = _confidences(evaluation, lookups, policies, models)
     baseline = Baseline(evaluation, exits, unit, seed, prices.totals(decides=False))
-    rows, means = [], {}
+    rows: list[dict[str, Any]] = []
+    means: dict[str, Gains] = {}
     for order, how, policy in product(orders, thresholds, policies):
-        name, gains = _named(policy, how, order, prices.currency), []
+        name = _named(policy, how, order, prices.currency)
+        own: list[dict[str, Any]] = []
+        gains, exits_of = [], []
         costs = prices.totals(policy not in NOISE)
         matching = _matching(evaluation, lookups, policy, gallery)
         for budget in budgets:
@@ -160,27 +162,28 @@ def stream_sweep(
             exit_of = replay(confidences[policy], rule, places, len(exits), seed)  # (Q,)
             spent = float(costs[exit_of].mean())
             gains.append(baseline.gains(exit_of, spent))
+            exits_of.append(exit_of)
             in_unit: dict[str, Any] = {}
             if measured:
                 in_unit = {"cost": prices.currency, "budget": float(budget), "spent": spent}
-            rows.append(
+            own.append(
                 {
                     "policy": name,
                     "planned": float(planned @ counted.network) if measured else float(budget),
                     "realised": float(counted.network[exit_of].mean()),
                     **in_unit,
                     "a": a,
-                    **_accuracy(evaluation, exits, exit_of),
                     "thresholds": how,
                     "order": order,
                     "matching": float(matching[exit_of].mean()),
-                    **baseline.columns(gains[-1]),
                     **{
                         f"share_{name}": float((exit_of == s).mean())
                         for s, name in enumerate(exits)
                     },
                 }
             )
+        columns = zip(own, baseline.accuracies(exits_of), baseline.columns(gains), strict=True)
+        rows += [row | accuracy | gain for row, accuracy, gain in columns]
         means[name] = _mean(gains)
     last = evaluation.rankings[exits[-1]].rank1
     return StreamSweep(rows, compare_policies(rows, means, baseline, last))
@@ -243,15 +246,3 @@ def _matching(
     own = np.array(searched[:-1] + [0]) if gallery == "reduced" else 0
     result: Floats = before + own + np.array(whole)
     return result
-
-
-def _accuracy(
-    evaluation: Evaluation, exits: Sequence[str], exit_of: np.ndarray
-) -> dict[str, float]:
-    """rank1 and mAP when query i is answered by exit `exit_of[i]`."""
-    rankings = [evaluation.rankings[name] for name in exits]
-    answerable = rankings[0].answerable  # (T, Q)
-    chosen = torch.from_numpy(exit_of).expand(1, *answerable.shape)
-    first = torch.stack([r.first for r in rankings]).gather(0, chosen)[0][answerable]
-    ap = torch.stack([r.ap for r in rankings]).gather(0, chosen)[0][answerable]
-    return {"rank1": (first < 1).double().mean().item(), "mAP": ap.double().mean().item()}

@@ -113,7 +113,8 @@ class AnytimeCurve(BudgetCurve):
         if budgets is None:
             even = np.linspace(0, 1.1 * max(costs.values()), self.points)
             budgets = sorted({*even.tolist(), *map(float, costs.values())})
-        curve = anytime_curve(evaluation.rankings, mul_adds, budgets, measured)
+        bounds = evaluation.intervals()
+        curve = anytime_curve(evaluation.rankings, mul_adds, budgets, measured, bounds)
         results.anytime = ANYTIME.of(curve)
 
 

@@ -35,13 +35,13 @@ from reid_lab.retrieval import PCA, Embeddings, Evaluation, Exit, Ids, evaluate
 from reid_lab.retrieval.cameras import camera_pairs
 from reid_lab.retrieval.checks import NoMatchError
 from reid_lab.retrieval.evaluation import Reranker
+from reid_lab.retrieval.metrics import ACCURACIES
 from reid_lab.retrieval.processes import ALONE, Processes
 from reid_lab.retrieval.projection import project
 from reid_lab.retrieval.ranking import check_memory
 from reid_lab.retrieval.space import MetricName
 from reid_lab.types import Bytes, Units
 
-METRICS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mAP_trapezoid", "mINP")
 MOST_CAMERAS = 40  # that a figure of camera pairs has room for
 
 
@@ -295,7 +295,7 @@ class RankingEvaluation(pl.Callback):
             rank_zero_warn(f"{part}: not ranked: {error}")
             return
         for row in self.evaluation.table() if trainer.is_global_zero else ():
-            for name in METRICS:
+            for name in ACCURACIES:
                 key = f"{part}/{row['name'].replace(' ', '')}/{name}"
                 pl_module.log(key, row[name], rank_zero_only=True)
 

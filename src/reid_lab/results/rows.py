@@ -25,8 +25,9 @@ class ExitRow:
     its name `EXIT + METHOD`), or a `reference` method.
 
     `mul_adds` are cumulative, of one of the `views` of a test image; those of older runs are of
-    all views together. `*_low` and `*_high`: 95% confidence interval by a
-    bootstrap over identities.
+    all views together. `*_low` and `*_high`: 95% confidence interval by a bootstrap over
+    identities, of this network on this gallery; other seeds are not in it. In older runs it is nan
+    but for Rank-1 and mAP.
     """
 
     name: str
@@ -47,6 +48,16 @@ class ExitRow:
     mAP_low: Share = math.nan
     mAP_high: Share = math.nan
     views: int = 1
+    rank5_low: Share = math.nan
+    rank5_high: Share = math.nan
+    rank10_low: Share = math.nan
+    rank10_high: Share = math.nan
+    rank20_low: Share = math.nan
+    rank20_high: Share = math.nan
+    mAP_trapezoid_low: Share = math.nan
+    mAP_trapezoid_high: Share = math.nan
+    mINP_low: Share = math.nan
+    mINP_high: Share = math.nan
 
     @property
     def of(self) -> str:
@@ -125,7 +136,8 @@ class AnytimeRow:
     """`anytime.csv`: the most recent exit that a budget reaches; empty below the first.
 
     Where the budget is in another `cost` than Mul-Adds, `budget` has it (ms or J) and `mul_adds`
-    are those of the exit that it reaches.
+    are those of the exit that it reaches. `*_low` and `*_high` are of that exit, see `ExitRow`; nan
+    below the first, where nothing is estimated, and in older runs.
     """
 
     mul_adds: float  # evenly spaced budgets are fractions
@@ -134,6 +146,10 @@ class AnytimeRow:
     mAP: Share
     cost: str = "mul_adds"
     budget: float = math.nan
+    rank1_low: Share = math.nan
+    rank1_high: Share = math.nan
+    mAP_low: Share = math.nan
+    mAP_high: Share = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +160,9 @@ class StreamRow:
     nan for `random`, which mixes the two exits around the budget. `*_gain`: the difference to
     `random`, in expectation, at the realised cost, with a 95% interval by a paired bootstrap;
     nan in older runs. Where the budget is in another `cost` than Mul-Adds, `budget` and `spent`
-    are the planned and the realised mean in it (ms or J), matching included.
+    are the planned and the realised mean in it (ms or J), matching included. `rank1_low` and so on:
+    95% confidence interval by a bootstrap over identities, as in `ExitRow`; each query keeps the
+    exit that it took in this order of arrival.
     """
 
     policy: str
@@ -165,6 +183,10 @@ class StreamRow:
     cost: str = "mul_adds"
     budget: float = math.nan
     spent: float = math.nan
+    rank1_low: Share = math.nan
+    rank1_high: Share = math.nan
+    mAP_low: Share = math.nan
+    mAP_high: Share = math.nan
     shares: dict[str, Share] = field(default_factory=dict)
 
 

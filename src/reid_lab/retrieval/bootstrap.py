@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from reid_lab.retrieval.metrics import Ranking
+from reid_lab.retrieval.metrics import ACCURACIES, Ranking
 
 RESAMPLES, LEVEL = 1000, 0.95
 Unit = Literal["identities", "queries"]  # what is drawn
@@ -28,42 +29,29 @@ def bootstrap(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
+    metrics: Sequence[str] = ("rank1", "mAP"),
 ) -> dict[str, float]:
     """Percentile intervals `rank1_low`, `rank1_high`, `mAP_low` and `mAP_high`.
 
     Identities are drawn with replacement, each with all of its answerable queries, since queries
-    of one person are not independent. The gallery stays. nan where there are fewer than two
+    of one person are not independent. The gallery and the network stay: how far the accuracy
+    moves with another seed of the training is not in it. nan where there are fewer than two
     identities.
 
     Args:
         pids: (Q,) of the queries.
         seed: of the draws; the same people and seed draw the same samples.
+        metrics: names of `Ranking.summary`.
     """
-    answerable = ranking.answerable.numpy()  # (T, Q)
-    _, person = np.unique(pids.numpy(), return_inverse=True)
-    counts = np.bincount(person, answerable.sum(0))
-    people = counts > 0
-    number = int(people.sum())
-    metrics = {"rank1": (ranking.first < 1).numpy(), "mAP": ranking.ap.numpy()}
-    if number < 2:
-        return {f"{name}_{end}": math.nan for name in metrics for end in ("low", "high")}
-    draws = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), resamples)
-    drawn = draws @ counts[people]  # (resamples,) queries
-    bounds: dict[str, float] = {}
-    for name, values in metrics.items():
-        sums = np.bincount(person, (values * answerable).sum(0))[people]
-        tail = (1 - level) / 2
-        low, high = np.quantile(draws @ sums / drawn, (tail, 1 - tail))
-        bounds |= {f"{name}_low": float(low), f"{name}_high": float(high)}
-    return bounds
+    return Resampler.of(ranking, pids, resamples, seed).bounds(ranking, metrics, level)
 
 
 class Resampler:
-    """Draws of the same queries for many means: percentile intervals of paired differences.
+    """Draws of the same queries for many means, with percentile intervals.
 
     Args:
         pids: (Q,) of the queries.
-        weights: (Q,) of the queries, such as the number of trials.
+        weights: (Q,) of the queries, such as the number of trials; those with 0 are left out.
         unit: `queries` are drawn one by one; `identities` with all of their queries, which are
             not independent, so that intervals are wider.
         seed: of the draws.
@@ -73,28 +61,78 @@ class Resampler:
         self,
         pids: np.ndarray,
         weights: np.ndarray,
-        unit: Unit,
+        unit: Unit = "identities",
         resamples: int = RESAMPLES,
         seed: int = 0,
     ) -> None:
         self._weights, self._group = weights, _groups(pids, unit)
         counts = np.bincount(self._group, weights)
-        number = len(counts)
-        rng = np.random.default_rng(seed)
-        draws = rng.multinomial(number, np.full(number, 1 / number), resamples)
-        self._draws = draws.astype(float)  # (B, U)
-        self._drawn = self._draws @ counts  # (B,)
+        self._kept = counts > 0  # (U,)
+        number = int(self._kept.sum())
+        self._draws = draw(number, resamples, seed)  # (B, U')
+        self._drawn = self._draws @ counts[self._kept]  # (B,)
 
-    def mean(self, values: np.ndarray, level: float = LEVEL) -> Difference:
-        """The weighted mean of `values` (Q,), such as differences, with its interval."""
-        weighted = values * self._weights
-        value = float(weighted.sum() / self._weights.sum())
-        if self._draws.shape[1] < 2:
-            return Difference(value, math.nan, math.nan)
-        found = self._draws @ np.bincount(self._group, weighted) / self._drawn
-        tail = (1 - level) / 2
-        low, high = np.quantile(found, (tail, 1 - tail))
-        return Difference(value, float(low), float(high))
+    @classmethod
+    def of(
+        cls, ranking: Ranking, pids: Tensor, resamples: int = RESAMPLES, seed: int = 0
+    ) -> Resampler:
+        """Of a ranking's answerable queries by identity, and any other ranking of the same."""
+        trials = ranking.answerable.sum(0).double()
+        return cls(pids.numpy(), trials.numpy(), "identities", resamples, seed)
+
+    def bounds(
+        self, ranking: Ranking, metrics: Sequence[str] = ACCURACIES, level: float = LEVEL
+    ) -> dict[str, float]:
+        """`rank1_low`, `rank1_high` and so on of a ranking of the same queries."""
+        scores = ranking.scores()
+        means = {name: _mean_of_trials(scores[name], ranking) for name in metrics}
+        return {name: x for name, x in self.table([means], level)[0].items() if name not in metrics}
+
+    def table(
+        self, rows: Sequence[Mapping[str, np.ndarray]], level: float = LEVEL
+    ) -> list[dict[str, float]]:
+        """The weighted means of each row's values (Q,), as `NAME`, `NAME_low` and `NAME_high`.
+
+        All rows are one product of the draws and the sums of each unit.
+        """
+        weighted = [values * self._weights for row in rows for values in row.values()]
+        if not weighted:
+            return [{} for _ in rows]
+        sums = np.stack([np.bincount(self._group, each)[self._kept] for each in weighted], 1)
+        with np.errstate(invalid="ignore"):  # of no query
+            means = sums.sum(0) / self._weights.sum()
+            samples = self._draws @ sums / self._drawn[:, None]  # (B, K)
+        found = iter(zip(means, *interval(samples, level), strict=True))
+        return [
+            {
+                f"{name}{end}": float(x)
+                for name in row
+                for end, x in zip(("", "_low", "_high"), next(found), strict=True)
+            }
+            for row in rows
+        ]
+
+
+def draw(number: int, resamples: int, seed: int) -> np.ndarray:
+    """(B, U) how often each of `number` units is in each sample; nan where there is one unit."""
+    if number < 2:
+        return np.full((resamples, number), np.nan)
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(number, np.full(number, 1 / number), resamples).astype(float)
+
+
+def interval(values: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
+    """(B, ...) of the samples -> the two ends; nan where there is one unit."""
+    tail = (1 - level) / 2
+    low, high = np.quantile(values, (tail, 1 - tail), axis=0)
+    return low, high
+
+
+def _mean_of_trials(values: Tensor, ranking: Ranking) -> np.ndarray:
+    """(T, Q) -> (Q,), 0 where no trial is answerable."""
+    trials = ranking.answerable.sum(0).clamp(min=1)
+    result: np.ndarray = ((values * ranking.answerable).sum(0).double() / trials).numpy()
+    return result
 
 
 def _groups(pids: np.ndarray, unit: Unit) -> np.ndarray:
@@ -138,7 +176,5 @@ def paired_bootstrap(
         sums = np.stack([np.bincount(person, run * weights) for run in side], 1)  # (P, R)
         runs = rng.multinomial(len(side), np.full(len(side), 1 / len(side)), resamples)  # (B, R)
         means.append((draws @ sums * runs).sum(1) / len(side))
-    tail = (1 - level) / 2
-    found = (means[0] - means[1]) / (draws @ counts)
-    low, high = np.quantile(found, (tail, 1 - tail))
+    low, high = interval((means[0] - means[1]) / (draws @ counts), level)
     return Difference(value, float(low), float(high))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from reid_lab.protocol import MARKET1501, Hidden, Protocol
-from reid_lab.retrieval.bootstrap import bootstrap
+from reid_lab.retrieval.bootstrap import Resampler
 from reid_lab.retrieval.checks import NoMatchError, as_rows, check_count, check_pair
 from reid_lab.retrieval.embeddings import Embeddings, Ids
 from reid_lab.retrieval.memory import GIGABYTE
@@ -85,10 +85,11 @@ class Evaluation:
         return rows
 
     def intervals(self) -> dict[str, dict[str, float]]:
-        """Confidence intervals of Rank-1 and mAP by the names of `table`, see bootstrap.py."""
+        """Confidence intervals of all accuracies by the names of `table`, see bootstrap.py."""
         again = {f"{name} + {how}": ranking for (name, how), ranking in self.reranked.items()}
-        pids = self.embeddings.query.pids
-        return {n: bootstrap(ranking, pids) for n, ranking in {**self.rankings, **again}.items()}
+        every = {**self.rankings, **again}  # of the same queries
+        resampler = Resampler.of(next(iter(every.values())), self.embeddings.query.pids)
+        return {name: resampler.bounds(ranking) for name, ranking in every.items()}
 
     def _row(self, name: str, exit: str, kind: str, ranking: Ranking) -> dict[str, Any]:
         e = self.embeddings.exits[exit]

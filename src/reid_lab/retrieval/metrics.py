@@ -10,6 +10,7 @@ from torch import Tensor
 from reid_lab.retrieval.checks import NoMatchError
 
 CMC_RANKS = (1, 5, 10, 20)
+ACCURACIES = (*(f"rank{k}" for k in CMC_RANKS), "mAP", "mAP_trapezoid", "mINP")
 
 
 @dataclass(frozen=True)
@@ -101,15 +102,14 @@ class Ranking:
     def mINP(self) -> float:  # noqa: N802
         return self._mean(self.inp)
 
+    def scores(self) -> dict[str, Tensor]:
+        """What each accuracy is the mean of: (T, Q) by the names of `summary`."""
+        ranks = {f"rank{k}": self.first < k for k in CMC_RANKS}
+        return {**ranks, "mAP": self.ap, "mAP_trapezoid": self.ap_trapezoid, "mINP": self.inp}
+
     def summary(self) -> dict[str, float]:
         """rank1, rank5, rank10, rank20, mAP, mAP_trapezoid and mINP, each 0 to 1."""
-        ranks = {f"rank{k}": self.cmc(k) for k in CMC_RANKS}
-        return {
-            **ranks,
-            "mAP": self.mAP,
-            "mAP_trapezoid": self.mAP_trapezoid,
-            "mINP": self.mINP,
-        }
+        return {name: self._mean(values) for name, values in self.scores().items()}
 
     def _mean(self, values: Tensor) -> float:
         if not bool(self.answerable.any()):
