@@ -293,8 +293,15 @@ def test_a_method_that_does_not_run_is_refused(
     assert model is None and problem.key == "model" and message in problem.allowed
 
 
-def test_a_backbone_with_wrong_channels_is_named(composed: Compose) -> None:
-    cfg = composed(*SHORT, "dataset=folder")
+@pytest.mark.parametrize(
+    "method",
+    [
+        ("model=dare",),
+        ("model=distilled", "model@model.student=dare", "model.teacher=t.ckpt"),
+    ],
+)
+def test_a_backbone_with_wrong_channels_is_named(composed: Compose, method: list[str]) -> None:
+    cfg = composed("backbone=small", "dataset=folder", *method)
     cfg.backbone = {"_target_": "tests.broken_methods.WrongChannels"}
     (problem,), model = dry_run.try_model(cfg, None)
     assert model is None and problem.key == "backbone"

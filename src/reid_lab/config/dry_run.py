@@ -86,8 +86,9 @@ def _unloaded(node: Any) -> Any:
 
 def wrong_channels(cfg: DictConfig, model: ReidModule) -> Problem | None:
     """The first stage of the backbone whose maps have other channels than it says."""
-    backbone = getattr(model, "backbone", None)
-    if not isinstance(backbone, Backbone):
+    # of a distilled model its student's
+    backbone = next((part for part in model.modules() if isinstance(part, Backbone)), None)
+    if backbone is None:
         return None
     name = cfg.backbone._target_
     try:
