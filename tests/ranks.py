@@ -25,8 +25,9 @@ def start_ranks(
     words: Sequence[str],
     folder: Path,
     of: str = "LOCAL_RANK",
+    count: int = 2,
 ) -> list[Running | Launched]:
-    """Two processes of `python -m module words...`.
+    """So many processes of `python -m module words...`.
 
     Of one machine; with `of="NODE_RANK"` of a machine each.
     """
@@ -35,7 +36,7 @@ def start_ranks(
         starter.start(
             module, words, folder, folder / f"rank{i}.txt", {**meet, **UNDRAWN, of: str(i)}
         )
-        for i in (0, 1)
+        for i in range(count)
     ]
 
 

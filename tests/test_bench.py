@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.profilers import SimpleProfiler
 
 from experiments.bench import __main__ as bench
+from experiments.bench.exchange import bench_exchange
 from experiments.bench.recipes import (
     WARM_UP,
     Recipes,
@@ -90,3 +91,13 @@ def test_tables_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ]  # fmt: skip
     (row,) = read(tmp_path / "o" / "recipes.csv")
     assert float(row["images_per_second"]) == 500 and row["seed"] == "0" and row["commit"]
+
+
+@pytest.mark.system
+def test_an_exchange_keeps_and_receives_shares() -> None:
+    found = bench_exchange((2,), images=1_503, size=(16, 8))
+    (row,) = found.rows()
+    assert (row["whole_bytes"], row["kept_bytes"]) == (1_503 * 3 * 18 * 9, 752 * 3 * 18 * 9)
+    assert 0 < row["received_bytes"] < 36 * 3 * 18 * 9
+    assert min(value for name, value in row.items() if name.endswith("_ms")) > 0
+    assert found.table().row_count == 1

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from experiments.bench.exchange import Exchanges, bench_exchange
 from experiments.bench.inference import bench_inference
 from experiments.bench.loader import bench_gpu, bench_loader, bench_memory
 from experiments.bench.people import write_people
@@ -27,13 +28,14 @@ from reid_lab.files.tables import write_csv
 from reid_lab.results.provenance import commit, machine
 from reid_lab.run.run import quiet
 
-SECTIONS: dict[str, Callable[[Path], Comparison | Recipes | str]] = {
+SECTIONS: dict[str, Callable[[Path], Comparison | Exchanges | Recipes | str]] = {
     "loader": partial(bench_loader, size=(256, 128), with_peers=True),
     "small": partial(bench_loader, size=(128, 64), with_peers=False),
     "memory": bench_memory,
     "gpu": bench_gpu,
     "step": bench_step,
     "inference": lambda root: bench_inference(),
+    "exchange": lambda root: bench_exchange(),
     "ranking": lambda root: bench_ranking(),
     "recipes": bench_recipes,  # last: it changes the allocator of the process
 }

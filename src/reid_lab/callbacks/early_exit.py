@@ -10,14 +10,14 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from reid_lab.budget.policies import Candidates
 from reid_lab.budget.thresholds import KEY, Calibration, calibrate
 from reid_lab.callbacks.after_ranking import ranking_of
 from reid_lab.callbacks.embedding import data_of, embed_batches, processes_of
 from reid_lab.dataset import Split
-from reid_lab.dataset.loading import ROLES, RankSampler
+from reid_lab.dataset.loading import ROLES
 from reid_lab.dataset.splits import query_and_gallery
 from reid_lab.files.atomic import write_torch
 from reid_lab.model import ReidModule
@@ -104,7 +104,7 @@ class EarlyExitThresholds(pl.Callback):
         else:
             people = data.train_split
             rows, is_query = self._some(people, data.benchmark.protocol.tracklets)
-            loader = _of_rows(data.train_images_loader(), rows, trainer)
+            loader = data.train_images_loader(rows)
         if not is_query.any() or is_query.all():
             rank_zero_warn("early exit: too few people to fit thresholds on; none are kept")
             return None
@@ -142,15 +142,6 @@ class EarlyExitThresholds(pl.Callback):
         numbers = np.arange(len(rows)).astype(np.bytes_)
         query, _ = query_and_gallery(replace(train.take(rows), names=numbers), tracklets)
         return rows, np.isin(numbers, query.names)
-
-
-def _of_rows(loader: DataLoader[Any], rows: np.ndarray, trainer: pl.Trainer) -> DataLoader[Any]:
-    """The same loader for some of its images; `index` is still the row in the whole split."""
-    images: Subset[Any] = Subset(loader.dataset, rows.tolist())
-    sampler = RankSampler(len(rows), trainer.global_rank, trainer.world_size)
-    return DataLoader(
-        images, batch_size=loader.batch_size, sampler=sampler, collate_fn=loader.collate_fn
-    )
 
 
 def _keep(state: dict[str, Any], trainer: pl.Trainer) -> None:

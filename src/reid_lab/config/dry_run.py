@@ -16,7 +16,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 from rich.filesize import decimal
 from torch import Tensor
@@ -167,7 +167,8 @@ def try_memory(
     total = memory_of(device)
     if total is None:
         return []
-    held = data.device_bytes(training=cfg.task == "fit")
+    nodes = int(cfg.trainer.get("num_nodes", 1))
+    held = data.device_bytes(cfg.task == "fit", world(cfg) * nodes)
     if device.type == "cpu":
         held *= world(cfg)  # each process has its own
     needs = {} if model is None else batches_need(cfg, data, model, total - held)
@@ -189,6 +190,8 @@ def try_memory(
         allowed = f"what fits into {total:,} bytes of memory beside a batch and weights, which take"
         allowed += f" {round(beside):,} or more"
         fix = "dataset.cache=memory or dataset.cache=disk, which keep them outside of the device"
+        if world(cfg) > 1 and not data.exchange:
+            fix += ", or dataset.exchange=true, which divides the training images"
         problems.append(Problem("dataset.cache", given, allowed, fix))
     return problems
 
@@ -221,8 +224,11 @@ def batches_need(
 
 
 def world(cfg: DictConfig) -> int:
+    """The processes of one machine."""
     devices = cfg.trainer.get("devices", 1)
-    return devices if isinstance(devices, int) else 1
+    if isinstance(devices, ListConfig):
+        return len(devices)
+    return devices if isinstance(devices, int) and devices > 0 else 1
 
 
 def activations(model: ReidModule, size: tuple[int, int]) -> tuple[int, int]:

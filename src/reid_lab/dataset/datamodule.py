@@ -13,16 +13,17 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
-from reid_lab.dataset.device import DeviceImages, crop_batch, cut_views
-from reid_lab.dataset.device_colour import adjust_batch
-from reid_lab.dataset.images import Cache, Images, check_files, open_images
+from reid_lab.dataset.device import DeviceImages, SharedImages, augment_batch, cut_views
+from reid_lab.dataset.exchange import exchange
+from reid_lab.dataset.images import Cache, Images, check_files, open_images, open_with_progress
 from reid_lab.dataset.loading import (
     ROLES,
     Batch,
     EvalImages,
     EvalIndices,
+    ExchangedDraws,
     Loader,
     PKLoader,
     RankSampler,
@@ -30,6 +31,7 @@ from reid_lab.dataset.loading import (
     TrainImages,
     identity_collate,
 )
+from reid_lab.dataset.notes import automatic_notes, problem_of
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
 from reid_lab.dataset.sampler import (
     Epochs,
@@ -52,8 +54,6 @@ from reid_lab.dataset.splits import (
 from reid_lab.dataset.synthetic import Recipe, render
 from reid_lab.dataset.transforms import Transforms, erase, normalise
 from reid_lab.dataset.workers import follow_parent
-from reid_lab.errors import UserError
-from reid_lab.files.console import progress
 from reid_lab.files.image_files import escaped
 from reid_lab.types import BatchSize, NonNegativeInt, Seed, Workers
 
@@ -83,7 +83,10 @@ class ReidDataModule(pl.LightningDataModule):
         all_against_all: each evaluated image is a query and hidden from itself only, whatever the
             data set's protocol.
         cache: where decoded uint8 images are kept: nowhere, in `memory`, on `disk` in `cache_dir`,
-            or in the memory of the training `device`, which then augments them.
+            or in the memory of the training `device`, which then augments them. Of several
+            processes each keeps only its share of the evaluated images there.
+        exchange: with cache=device, each process keeps only its share of the training images, too,
+            and sends those of a batch to the processes that train on them.
         workers: processes that load batches; 0 loads in the training process. With `cache=device`
             they only draw the random numbers of training batches.
         recipe: if given, synthetic people are rendered into `root` first, by one process.
@@ -102,6 +105,7 @@ class ReidDataModule(pl.LightningDataModule):
         all_against_all: bool = False,
         cache: Cache = "none",
         cache_dir: str | None = None,
+        exchange: bool = False,
         workers: Workers = 4,
         seed: Seed = 0,
         recipe: Recipe | None = None,
@@ -111,6 +115,8 @@ class ReidDataModule(pl.LightningDataModule):
             raise ValueError(
                 "cache=disk needs a folder: cache_dir=~/.cache/reid_lab, or cache=memory"
             )
+        if exchange and cache != "device":
+            raise ValueError(f"exchange=true needs cache=device, and cache={cache} was given")
         self.root = Path(root).expanduser()
         self.reader, self.transforms, self.recipe = reader, transforms, recipe
         self.given_p, self.given_k, self.batch_size = p, k, batch_size
@@ -118,6 +124,7 @@ class ReidDataModule(pl.LightningDataModule):
         self.given_val, self.seed, self.workers = val_identities, seed, workers
         self.all_against_all = all_against_all
         self.cache: Cache = cache
+        self.exchange = exchange
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else None
         self._epochs = Epochs()  # of all training loaders
         self._benchmark: Benchmark | None = None
@@ -199,31 +206,14 @@ class ReidDataModule(pl.LightningDataModule):
     @property
     def p(self) -> int:
         """Identities of a batch, of all processes together."""
-        return self._p(self._rank()[1])
+        return self.p_of(self._rank()[1])
 
-    def _p(self, world: int) -> int:
+    def p_of(self, world: int) -> int:
         return auto_p(self.identities, world) if self.given_p == "auto" else self.given_p
 
     def notes(self, training: bool, world: int = 1) -> list[str]:
         """Return the remarks of the reader and, for training, what `auto` stands for."""
-        notes = list(self.benchmark.notes)
-        if training and self.given_val == "auto":
-            held_out = self.val_identities
-            notes.append(
-                f"{self.benchmark.name}: dataset.val_identities=auto: "
-                + (f"{held_out} of {held_out + self.identities:,}" if held_out else "no")
-                + " training identities are held out for validation"
-                + ("" if held_out else f": {self.identities} are too few")
-            )
-        automatic = [name for name in "pk" if getattr(self, f"given_{name}") == "auto"]
-        if training and automatic and self.batch_size is None:
-            p, ids = self._p(world), self.identities
-            keys = " ".join(f"dataset.{name}=auto" for name in automatic)
-            notes.append(
-                f"{self.benchmark.name}: {keys}: training batches of {p} identities (of "
-                f"{ids:,}) x {self.k} images"
-            )
-        return notes
+        return [*self.benchmark.notes, *(automatic_notes(self, world) if training else ())]
 
     def prepare_data(self) -> None:
         self.render()
@@ -255,7 +245,7 @@ class ReidDataModule(pl.LightningDataModule):
             checks += [partial(self._check_rankable, part) for part in parts]
         elif not self.recipe.test_identities:
             yield "dataset.recipe.test_identities=0: set 1 or more"
-        yield from filter(None, map(_error_message, checks))
+        yield from filter(None, map(problem_of, checks))
 
     def _check_batches(self) -> None:
         if self.batch_size is None:
@@ -277,14 +267,15 @@ class ReidDataModule(pl.LightningDataModule):
         A trainer sets the epoch and, when it resumes, the first batch.
         """
         split, images = self.train_split, self.images_of("train")
-        data = (
-            TrainDraws(split, self.transforms, self.seed)  # the images stay on the device
-            if isinstance(images, DeviceImages)
-            else TrainImages(split, images, self.transforms, self.seed)
-        )
+        sampler, data = self._sampler(split), TrainDraws(split, self.transforms, self.seed)
+        if isinstance(images, SharedImages):
+            sampler.whole = True
+            data = ExchangedDraws(split, self.transforms, self.seed, *self._rank())
+        elif not isinstance(images, DeviceImages):  # which stay on the device
+            data = TrainImages(split, images, self.transforms, self.seed)
         return PKLoader(
             data,
-            batch_sampler=self._sampler(split),
+            batch_sampler=sampler,
             generator=torch.Generator().manual_seed(self.seed),  # instead of the global one
             **self._loader_options(self.workers),
         )
@@ -306,12 +297,26 @@ class ReidDataModule(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader[Any]:
         return self._eval_loader("test")
 
-    def train_images_loader(self) -> DataLoader[Any]:
+    def train_images_loader(self, rows: np.ndarray | None = None) -> DataLoader[Any]:
         """Return a loader of each training image once, without augmentation, in order.
 
         `index` is the position in `train_split`. For models fitted on training embeddings.
+
+        Args:
+            rows: only these images.
         """
-        return self._sequential_loader(self.train_split, "fit")
+        return self._sequential_loader(self.train_split, "fit", rows=rows)
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Move a batch to the device; with `exchange`, all processes send each other its images."""
+        counts = batch.pop("counts", None)  # of which the CPU makes the calls
+        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        if counts is not None:
+            kept = cast(SharedImages, self.images_of("train")).on(device)
+            moved["received"] = exchange(kept[moved.pop("sent")], counts)
+        return moved
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Normalise and erase a batch on its device: uint8 pixels become `image` (float32)."""
@@ -328,27 +333,31 @@ class ReidDataModule(pl.LightningDataModule):
         part = next((part for part in PARTS if part in batch), None)
         if part is None:
             return batch.pop("pixels")
-        rows, kept = batch.pop(part), cast(DeviceImages, self.images_of(part))
-        images = kept.on(rows.device)
+        kept = cast(DeviceImages, self.images_of(part))
         if part != "train":
-            return cut_views(images[rows], self.transforms)
-        pixels = crop_batch(images, rows, self.transforms.height, self.transforms.width)
-        if "colour" in batch:
-            pixels = adjust_batch(pixels, batch.pop("colour"), hue=self.transforms.hue > 0)
-        return pixels
+            return cut_views(kept.take(batch.pop(part)), self.transforms)
+        images = batch.pop("received") if "received" in batch else kept.on(batch[part].device)
+        return augment_batch(images, batch, self.transforms)
 
     def _eval_loader(self, part: Part) -> DataLoader[Any]:
         images = "test" if part == "val" and not self.val_identities else part
         return self._sequential_loader(self.eval_split(part), images, self.roles(part))
 
     def _sequential_loader(
-        self, split: Split, part: str, roles: np.ndarray | None = None
+        self,
+        split: Split,
+        part: str,
+        roles: np.ndarray | None = None,
+        rows: np.ndarray | None = None,
     ) -> DataLoader[Any]:
         images, workers = self.images_of(part), self.workers
         data: Dataset[Batch] = EvalImages(split, images, self.transforms, roles)
-        if isinstance(images, DeviceImages):
+        kept = rows is None or not isinstance(images, SharedImages)  # in this process
+        if isinstance(images, DeviceImages) and kept:
             data, workers = EvalIndices(len(split), part, roles), 0  # nothing to load
-        sampler = RankSampler(len(split), *self._rank())
+        if rows is not None:
+            data, workers = Subset(data, rows.tolist()), 0
+        sampler = RankSampler(len(split if rows is None else rows), *self._rank())
         batch_size = max(1, self.eval_batch_size // self.transforms.views)
         return Loader(data, batch_size=batch_size, sampler=sampler, **self._loader_options(workers))
 
@@ -357,27 +366,37 @@ class ReidDataModule(pl.LightningDataModule):
         if part == "fit" and self.transforms.train_size == self.transforms.test_size:
             part = "train"
         if part not in self._images:
-            training = part in ("train", "fit")
-            split = self.train_split if training else self.eval_split(part)  # type: ignore[arg-type]
-            size = self.transforms.train_size if part == "train" else self.transforms.test_size
+            split, size = self._kept(part)
             open_part = partial(open_images, split, *size, self.cache, self.cache_dir)
+            if self._is_shared(part, self._rank()[1]):
+                open_part = partial(open_part, share=list(RankSampler(len(split), *self._rank())))
             no_cache = self.cache == "none"
-            self._images[part] = open_part() if no_cache else _with_progress(open_part, part)
+            self._images[part] = open_part() if no_cache else open_with_progress(open_part, part)
         return self._images[part]
 
-    def device_bytes(self, training: bool) -> int:
+    def _is_shared(self, part: str, world: int) -> bool:
+        """Whether each of `world` processes keeps its share of a part only."""
+        return self.cache == "device" and world > 1 and (part != "train" or self.exchange)
+
+    def _kept(self, part: str) -> tuple[Split, tuple[int, int]]:
+        training = part in ("train", "fit")
+        split = self.train_split if training else self.eval_split(part)  # type: ignore[arg-type]
+        return split, self.transforms.train_size if part == "train" else self.transforms.test_size
+
+    def device_bytes(self, training: bool, world: int = 1) -> int:
         """Return the bytes of the images that `cache=device` keeps; 0 if they are not rendered yet.
 
-        A lower bound: some callbacks also use the training images at test size.
+        Those of one of `world` processes. A lower bound: some callbacks also use the training
+        images at test size.
         """
         if self.cache != "device" or self.recipe is not None:
             return 0
-        values = len(self.eval_split("test")) * math.prod(self.transforms.test_size)
-        if training:
-            values += len(self.train_split) * math.prod(self.transforms.train_size)
-        if training and self.val_identities:
-            values += len(self.eval_split("val")) * math.prod(self.transforms.test_size)
-        return 3 * values
+        total, watched = 0, ["val"] if self.val_identities else []
+        for part in ["test", *(["train", *watched] if training else [])]:
+            split, size = self._kept(part)
+            shares = world if self._is_shared(part, world) else 1
+            total += 3 * math.ceil(len(split) / shares) * math.prod(size)
+        return total
 
     def _loader_options(self, workers: int) -> Mapping[str, Any]:
         return {
@@ -392,22 +411,3 @@ class ReidDataModule(pl.LightningDataModule):
     def _rank(self) -> tuple[int, int]:
         trainer = self.trainer
         return (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
-
-
-def _error_message(check: Callable[[], None]) -> str | None:
-    try:
-        check()
-    except UserError as error:
-        return str(error)
-    return None
-
-
-def _with_progress(open_part: Callable[..., Images], part: str) -> Images:
-    with progress() as bar:
-        # hidden until something is decoded
-        task = bar.add_task(f"decode {part} images", visible=False)
-
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, visible=True)
-
-        return open_part(progress=show)

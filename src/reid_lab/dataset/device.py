@@ -8,17 +8,26 @@ it. Nothing here synchronises the CPU with the GPU.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from reid_lab.dataset.augment import EMPTY, Augmentation, Patch
-from reid_lab.dataset.device_colour import STEP_INDEX
+from reid_lab.dataset.device_colour import STEP_INDEX, adjust_batch
 from reid_lab.dataset.records import DatasetError
 from reid_lab.dataset.transforms import Transforms
 
 NO_PATCH = Patch(0, EMPTY, 0, 0, False)
+
+
+class Decoded(Protocol):
+    """All images of a split, each decoded when it is asked for: (3, H, W) uint8."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> np.ndarray: ...
 
 
 class DeviceImages:
@@ -35,7 +44,7 @@ class DeviceImages:
         return self._pixels[index].cpu().numpy()
 
     def on(self, device: torch.device) -> Tensor:
-        """Return all images on `device`, moving them there first; the old copy is freed.
+        """Return all images kept here on `device`, moving them there; the old copy is freed.
 
         Raises:
             DatasetError: the device has too little free memory.
@@ -44,12 +53,45 @@ class DeviceImages:
             try:
                 self._pixels = self._pixels.to(device)
             except torch.OutOfMemoryError as error:
+                count, taken = len(self._pixels), self._pixels.nbytes
                 raise DatasetError(
-                    f"dataset.cache=device: {len(self):,} images take {self._pixels.nbytes:,} "
-                    f"bytes, more than {device} has free. Use dataset.cache=memory or "
-                    "dataset.cache=disk"
+                    f"dataset.cache=device: {count:,} images take {taken:,} bytes, more than "
+                    f"{device} has free. Use dataset.cache=memory or dataset.cache=disk"
                 ) from error
         return self._pixels
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Return the images `rows` (N,), on the device of `rows`: (N, 3, H, W)."""
+        return self.on(rows.device)[rows]
+
+
+class SharedImages(DeviceImages):
+    """One process' share of a split: `pixels` are its images `indices`.
+
+    `len` and the items are those of the whole split: what is not in the share is decoded.
+    """
+
+    def __init__(self, pixels: np.ndarray, indices: Sequence[int], decoder: Decoded) -> None:
+        super().__init__(pixels)
+        self._decoder = decoder
+        # places in `pixels`; an image of another process is out of range
+        self._places = torch.full((len(decoder),), len(pixels))
+        self._places[torch.tensor(indices)] = torch.arange(len(indices))
+
+    def __len__(self) -> int:
+        return len(self._decoder)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        place = int(self._places[index])
+        return super().__getitem__(place) if place < len(self._pixels) else self._decoder[index]
+
+    def on(self, device: torch.device) -> Tensor:
+        self._places = self._places.to(device)
+        return super().on(device)
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Return the images `rows` (N,) of the split, all of the share: (N, 3, H, W)."""
+        return self.on(rows.device)[self._places[rows]]
 
 
 def pack_crops(indices: Sequence[int], drawn: Sequence[Augmentation], patches: bool) -> Tensor:
@@ -100,6 +142,18 @@ def crop_batch(images: Tensor, draws: Tensor, height: int, width: int) -> Tensor
         column = torch.where(pasted, before + torch.where(flip > 0, w - 1 - right, right), column)
     channel = torch.arange(3, device=images.device)[:, None, None]
     return images[image[:, None], channel, row[:, None], column[:, None]]
+
+
+def augment_batch(images: Tensor, batch: dict[str, Tensor], transforms: Transforms) -> Tensor:
+    """Augment a training batch, of which `train` and `colour` are popped: (N, 3, H, W) uint8.
+
+    Args:
+        images: (M, 3, h, w) uint8, what the rows of `train` index.
+    """
+    pixels = crop_batch(images, batch.pop("train"), transforms.height, transforms.width)
+    if "colour" in batch:
+        pixels = adjust_batch(pixels, batch.pop("colour"), hue=transforms.hue > 0)
+    return pixels
 
 
 def cut_views(images: Tensor, transforms: Transforms) -> Tensor:

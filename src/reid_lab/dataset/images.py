@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from reid_lab.dataset.device import DeviceImages
+from reid_lab.dataset.device import DeviceImages, SharedImages
 from reid_lab.dataset.records import DatasetError, Split
 from reid_lab.files.boxes import Box, box_problem, crop
+from reid_lab.files.console import progress
 from reid_lab.files.image_files import escaped
 from reid_lab.files.pixels import ImageError, read_pixels, read_size
 
@@ -76,6 +77,12 @@ class Decoder:
         result: np.ndarray = resize(image, self.height, self.width).transpose(2, 0, 1)
         return result
 
+    def all(self, progress: Progress | None = None) -> np.ndarray:
+        """Decode all images: (N, 3, height, width)."""
+        pixels = np.empty(self.shape, np.uint8)
+        self.fill(pixels, progress=progress)
+        return pixels
+
     def fill(self, pixels: np.ndarray, start: int = 0, progress: Progress | None = None) -> None:
         """Decode images from `start` on into `pixels` (n, 3, height, width), on all cores."""
 
@@ -99,6 +106,7 @@ def open_images(
     cache: Cache = "none",
     cache_dir: Path | None = None,
     progress: Progress | None = None,
+    share: Sequence[int] | None = None,
 ) -> Images:
     """Open the images of `split` at (height, width), decoded on access or kept as uint8.
 
@@ -106,6 +114,7 @@ def open_images(
         cache: `none`; `memory`, this process (shared with forked workers); `disk`, a file in
             `cache_dir` (`reid_lab.dataset.cache`); `device` (`reid_lab.dataset.device`).
         progress: called while a cache is filled.
+        share: with cache=device, the only images to keep.
 
     Raises:
         DatasetError: an image cannot be read, or the disk is too small.
@@ -113,15 +122,30 @@ def open_images(
     decoder = Decoder(split, height, width)
     if cache == "none":
         return decoder
-    if cache in ("memory", "device"):
-        pixels = np.empty(decoder.shape, np.uint8)
-        decoder.fill(pixels, progress=progress)
-        return pixels if cache == "memory" else DeviceImages(pixels)
+    if cache == "memory":
+        return decoder.all(progress)
+    if cache == "device" and share is not None:
+        part = Decoder(split.take(np.array(share)), height, width)
+        return SharedImages(part.all(progress), share, decoder)
+    if cache == "device":
+        return DeviceImages(decoder.all(progress))
     if cache_dir is None:
         raise ValueError("cache='disk' needs a cache_dir")
     from reid_lab.dataset.cache import open_cached
 
     return open_cached(decoder, cache_dir, progress)
+
+
+def open_with_progress(open_part: Callable[..., Images], part: str) -> Images:
+    """Call `open_part(progress=...)`, with a bar while images are decoded."""
+    with progress() as bar:
+        # hidden until something is decoded
+        task = bar.add_task(f"decode {part} images", visible=False)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, visible=True)
+
+        return open_part(progress=show)
 
 
 def check_files(split: Split) -> None:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from reid_lab.dataset.augment import Augmentation, augment
 from reid_lab.dataset.device import pack_colour, pack_crops
+from reid_lab.dataset.exchange import plan_exchange
 from reid_lab.dataset.images import Images
 from reid_lab.dataset.records import DatasetError, Split
 from reid_lab.dataset.sampler import Draw
@@ -85,6 +86,9 @@ class TrainDraws(Dataset[Batch]):
 
     @_for_the_parent
     def __getitems__(self, draws: Sequence[Draw]) -> Batch:
+        return self._batch(draws)
+
+    def _batch(self, draws: Sequence[Draw]) -> Batch:
         indices = [index for index, _ in draws]
         drawn = [self._draw(number) for _, number in draws]
         return {
@@ -103,6 +107,43 @@ class TrainDraws(Dataset[Batch]):
 
     def _draw(self, number: int) -> Augmentation:
         return self.transforms.draw(np.random.default_rng([self.seed, 2, number]), len(self))
+
+
+class ExchangedDraws(TrainDraws):
+    """Parts of training batches whose images are with several processes.
+
+    The draws of a whole batch, those of the first process first, give this process' part as
+    `TrainDraws` does, but `train` indexes the images that it receives: `sent` (M,) and `counts`
+    (2, world) are those of `plan_exchange`. No request is sent: the batch of each process depends
+    on the seed only.
+    """
+
+    def __init__(
+        self, split: Split, transforms: Transforms, seed: int, rank: int, world: int
+    ) -> None:
+        super().__init__(split, transforms, seed)
+        self.rank, self.world = rank, world
+
+    @_for_the_parent
+    def __getitems__(self, draws: Sequence[Draw]) -> Batch:
+        size = len(draws) // self.world
+        parts = [draws[start : start + size] for start in range(0, len(draws), size)]
+        sent, counts, received = plan_exchange([self._needed(part) for part in parts], self.rank)
+        batch = self._batch(parts[self.rank])
+        order = np.argsort(received)
+        for column in (0, 4)[: 1 + (self.transforms.patch > 0)]:  # of the image, of its patch
+            rows = batch["train"][:, column].numpy()
+            # an image without a patch names image 0, which need not be there
+            rows[:] = order[np.searchsorted(received, rows, sorter=order) % len(order)]
+        return {**batch, "sent": torch.from_numpy(sent), "counts": torch.from_numpy(counts)}
+
+    def _needed(self, draws: Sequence[Draw]) -> np.ndarray:
+        """Return the images of a part, those of patches included; sorted, each once."""
+        indices = [index for index, _ in draws]
+        if self.transforms.patch > 0:
+            patches = (self._draw(number).patch for _, number in draws)
+            indices += [patch.image for patch in patches if patch is not None]
+        return np.unique(indices)
 
 
 class TrainImages(TrainDraws):

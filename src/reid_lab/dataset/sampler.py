@@ -35,7 +35,8 @@ class NumberedBatches(Sampler[list[Draw]], ABC):
 
     An iteration yields the batches of the next epoch, or of the epoch given to `set_epoch`. It
     skips the first `start` batches, once. Attribute `order` maps training step t to the number of
-    its batch: the identity, except for methods that go back to earlier batches.
+    its batch: the identity, except for methods that go back to earlier batches. With `whole`, a
+    process gets the parts of all of them.
 
     Args:
         batches: batches of an epoch.
@@ -49,6 +50,7 @@ class NumberedBatches(Sampler[list[Draw]], ABC):
         self.batches, self.seed, self.rank, self.world = batches, seed, rank, world
         self.epochs, self.start = epochs or Epochs(), 0
         self.order: Callable[[int], int] = _unchanged
+        self.whole = False
 
     @property
     def sampler(self) -> NumberedBatches:
@@ -73,10 +75,10 @@ class NumberedBatches(Sampler[list[Draw]], ABC):
     def batch(self, t: int) -> list[Draw]:
         """Return this rank's part of batch `t`, counted from the start of training."""
         indices = self.indices(t)
-        share = len(indices) // self.world
-        part = slice(self.rank * share, (self.rank + 1) * share)
-        numbers = range(t * len(indices), (t + 1) * len(indices))[part]
-        return list(zip(indices[part].tolist(), numbers, strict=True))
+        numbers = range(t * len(indices), (t + 1) * len(indices))
+        draws = list(zip(indices.tolist(), numbers, strict=True))
+        share = len(draws) // self.world
+        return draws if self.whole else draws[self.rank * share : (self.rank + 1) * share]
 
     @abstractmethod
     def indices(self, t: int) -> np.ndarray:

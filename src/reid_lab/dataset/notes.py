@@ -1,0 +1,40 @@
+"""Remarks to the user: what `auto` stands for, and what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from reid_lab.errors import UserError
+
+if TYPE_CHECKING:
+    from reid_lab.dataset.datamodule import ReidDataModule
+
+
+def automatic_notes(data: ReidDataModule, world: int) -> Iterator[str]:
+    """Yield a remark on `val_identities` and one on `p` and `k`, if they are `auto`."""
+    name, identities = data.benchmark.name, data.identities
+    if data.given_val == "auto":
+        held_out = data.val_identities
+        yield (
+            f"{name}: dataset.val_identities=auto: "
+            + (f"{held_out} of {held_out + identities:,}" if held_out else "no")
+            + " training identities are held out for validation"
+            + ("" if held_out else f": {identities} are too few")
+        )
+    automatic = [key for key in "pk" if getattr(data, f"given_{key}") == "auto"]
+    if automatic and data.batch_size is None:
+        keys = " ".join(f"dataset.{key}=auto" for key in automatic)
+        yield (
+            f"{name}: {keys}: training batches of {data.p_of(world)} identities (of "
+            f"{identities:,}) x {data.k} images"
+        )
+
+
+def problem_of(check: Callable[[], None]) -> str | None:
+    """Return what `check` finds wrong, or None."""
+    try:
+        check()
+    except UserError as error:
+        return str(error)
+    return None
