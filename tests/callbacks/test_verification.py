@@ -78,6 +78,7 @@ def test_adds_curves_and_operating_points() -> None:
     for p in points:
         assert p.calibration_far <= p.far
         assert 0 <= p.dir + p.miss <= 1
+        assert p.dir_low <= p.dir <= p.dir_high and p.known_far_low < p.known_far_high
         assert p.known_queries == p.unknown_queries == 30
         assert p.note == ""
     assert points[2].dir > points[0].dir  # the better exit

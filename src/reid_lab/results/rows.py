@@ -230,8 +230,10 @@ class OperatingPointRow:
 
     `known_far` and `known_tpr` are of other people's pairs than it was chosen on, `dir` and
     `miss` of their queries, `fpir` of queries of people who are not in the gallery; `tpr_at_fpr`
-    is of all pairs. See retrieval/open_set.py. `fingerprint` is of the checkpoint that was tested,
-    empty where the test read none; a gallery of it takes the thresholds over.
+    is of all pairs. `fingerprint` is of the checkpoint that was tested, empty where the test read
+    none; a gallery of it takes the thresholds over. What the intervals, `*_low` and `*_high`, are
+    is in retrieval/open_set.py. `tpr_at_fpr` and `calibration_*` have none, as their threshold was
+    chosen on the same pairs; those of older runs are nan.
     """
 
     exit: str
@@ -252,6 +254,16 @@ class OperatingPointRow:
     note: str
     metric: str = ""
     fingerprint: str = ""
+    known_far_low: Share = math.nan
+    known_far_high: Share = math.nan
+    known_tpr_low: Share = math.nan
+    known_tpr_high: Share = math.nan
+    dir_low: Share = math.nan
+    dir_high: Share = math.nan
+    miss_low: Share = math.nan
+    miss_high: Share = math.nan
+    fpir_low: Share = math.nan
+    fpir_high: Share = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)

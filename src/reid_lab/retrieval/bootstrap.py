@@ -104,12 +104,7 @@ class Resampler:
             samples = self._draws @ sums / self._drawn[:, None]  # (B, K)
         found = iter(zip(means, *interval(samples, level), strict=True))
         return [
-            {
-                f"{name}{end}": float(x)
-                for name in row
-                for end, x in zip(("", "_low", "_high"), next(found), strict=True)
-            }
-            for row in rows
+            {k: x for name in row for k, x in columns(name, *next(found)).items()} for row in rows
         ]
 
 
@@ -126,6 +121,11 @@ def interval(values: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.n
     tail = (1 - level) / 2
     low, high = np.quantile(values, (tail, 1 - tail), axis=0)
     return low, high
+
+
+def columns(name: str, value: float, low: float, high: float) -> dict[str, float]:
+    """A value and the ends of its interval, as `NAME`, `NAME_low` and `NAME_high`."""
+    return {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
 
 
 def _mean_of_trials(values: Tensor, ranking: Ranking) -> np.ndarray:

@@ -18,10 +18,12 @@ from torch import Tensor
 
 from reid_lab.errors import UserError
 from reid_lab.protocol import Hidden
+from reid_lab.retrieval.bootstrap import RESAMPLES, Resampler, columns, draw, interval
 from reid_lab.retrieval.embeddings import Ids
-from reid_lab.retrieval.memory import GIGABYTE, BlockPlan
+from reid_lab.retrieval.memory import GIGABYTE
 from reid_lab.retrieval.neighbours import smallest, smallest_work
-from reid_lab.retrieval.ranking import Known, check_sides, hidden_mask
+from reid_lab.retrieval.pair_rates import pair_rates, seen
+from reid_lab.retrieval.ranking import Known, check_sides
 from reid_lab.retrieval.space import Space
 from reid_lab.retrieval.verification import bin_width, check_distances, check_rate, roc, taken
 
@@ -67,6 +69,11 @@ class OpenSetPoint:
         miss: known queries with nothing nearer than the threshold.
         fpir: unknown people's queries with something nearer than it: false alarms.
         calibration_queries, known_queries, unknown_queries, gallery: how many.
+        known_far_low, known_far_high and so on: 95% confidence interval of what was tried on
+            other people than the threshold was chosen on, by a bootstrap over identities. The
+            threshold stays, and so does the gallery, but that for `known_far` people are drawn on
+            both sides of a pair. The rates on the calibration people have none: the threshold was
+            chosen so that their `calibration_far` is the wanted one.
     """
 
     far: float
@@ -83,6 +90,16 @@ class OpenSetPoint:
     unknown_queries: int
     gallery: int
     note: str = ""
+    known_far_low: float = math.nan
+    known_far_high: float = math.nan
+    known_tpr_low: float = math.nan
+    known_tpr_high: float = math.nan
+    dir_low: float = math.nan
+    dir_high: float = math.nan
+    miss_low: float = math.nan
+    miss_high: float = math.nan
+    fpir_low: float = math.nan
+    fpir_high: float = math.nan
 
 
 def operating_points(
@@ -110,29 +127,26 @@ def operating_points(
     groups = deal(query, gallery, hidden, seed)
     # the same bins for all: a threshold is then an edge of each Roc
     count = partial(roc, hidden=hidden, memory=memory, width=bin_width(space))
+    rest = hidden, memory
     held_out = taken(space, query, gallery, groups.calibration, groups.calibration_gallery)
     calibration = count(*held_out)
-    enrolled = taken(space, query, gallery, groups.known, groups.gallery)
-    pairs = count(*enrolled)
-    away, right = nearest(*enrolled, hidden, memory)
-    strangers = taken(space, query, gallery, groups.unknown, groups.gallery)
-    alarm, _ = nearest(*strangers, hidden, memory)
+    thresholds = [calibration.threshold_at(far) for far in fars]
+    tried = zip(
+        _known(taken(space, query, gallery, groups.known, groups.gallery), thresholds, *rest),
+        _unknown(taken(space, query, gallery, groups.unknown, groups.gallery), thresholds, *rest),
+        strict=True,
+    )
     found = []
-    for far in fars:
-        threshold = calibration.threshold_at(far)
+    for far, threshold, (known, unknown) in zip(fars, thresholds, tried, strict=True):
         calibration_far, calibration_tpr = calibration.at(threshold)
-        known_far, known_tpr = pairs.at(threshold)
         found.append(
             OpenSetPoint(
                 far=far,
                 threshold=threshold,
                 calibration_far=calibration_far,
                 calibration_tpr=calibration_tpr,
-                known_far=known_far,
-                known_tpr=known_tpr,
-                dir=_share((away < threshold) & right, threshold),
-                miss=_share(away >= threshold, threshold),
-                fpir=_share(alarm < threshold, threshold),
+                **known,
+                **unknown,
                 calibration_queries=len(groups.calibration),
                 known_queries=len(groups.known),
                 unknown_queries=len(groups.unknown),
@@ -141,6 +155,37 @@ def operating_points(
             )
         )
     return found
+
+
+def _known(
+    enrolled: tuple[Space, Ids, Ids], thresholds: Sequence[float], hidden: Hidden, memory: float
+) -> list[dict[str, float]]:
+    """known_far, known_tpr, dir and miss at each threshold, with their intervals."""
+    pids = enrolled[1].pids.numpy()
+    draws = draw(len(np.unique(pids)), RESAMPLES, seed=0)
+    draws = np.concatenate([np.ones_like(draws[:1]), draws])  # each once: the rates themselves
+    rates = pair_rates(*enrolled, thresholds, draws, hidden, memory)
+    ends = [(each[0], *interval(each[1:])) for each in rates]  # of three (F,)
+    far, tpr = (
+        [columns(name, *cells) for cells in zip(*each, strict=True)]
+        for name, each in zip(("known_far", "known_tpr"), ends, strict=True)
+    )
+    away, right = nearest(*enrolled, hidden, memory)
+    named = Resampler(pids, np.ones(len(pids))).table(
+        [{"dir": _where((away < t) & right, t), "miss": _where(away >= t, t)} for t in thresholds]
+    )
+    return [a | b | c for a, b, c in zip(far, tpr, named, strict=True)]
+
+
+def _unknown(
+    strangers: tuple[Space, Ids, Ids], thresholds: Sequence[float], hidden: Hidden, memory: float
+) -> list[dict[str, float]]:
+    """fpir at each threshold, with its interval."""
+    alarm, _ = nearest(*strangers, hidden, memory)
+    pids = strangers[1].pids.numpy()
+    return Resampler(pids, np.ones(len(pids))).table(
+        [{"fpir": _where(alarm < t, t)} for t in thresholds]
+    )
 
 
 def deal(query: Ids, gallery: Ids, hidden: Hidden, seed: int) -> Groups:
@@ -181,16 +226,10 @@ def nearest(
     same person. Ties are broken by gallery index."""
     distances, right = [torch.empty(0)], [torch.empty(0, dtype=torch.bool)]
     work = smallest_work(len(gallery), 1) + 4 * len(gallery)  # with the masks, of a query
-    step = max(1, int(BlockPlan.of(len(gallery), memory, work).spare / work))
-    for rows, block in space.blocks(memory, work):
-        for start in range(rows.start, rows.stop, step):
-            some = slice(start, min(start + step, rows.stop))
-            reduced = block[some.start - rows.start : some.stop - rows.start]
-            mine = query.take(torch.arange(some.start, some.stop))
-            reduced.masked_fill_(hidden_mask(mine, gallery, hidden).to(reduced.device), torch.inf)
-            value, index = smallest(reduced, 1)
-            distances.append(space.distances(some, value)[:, 0].cpu())
-            right.append(gallery.pids[index[:, 0].cpu()] == mine.pids)
+    for rows, reduced in seen(space, query, gallery, hidden, memory, work):
+        value, index = smallest(reduced, 1)
+        distances.append(space.distances(rows, value)[:, 0].cpu())
+        right.append(gallery.pids[index[:, 0].cpu()] == query.pids[rows])
     return torch.cat(distances), torch.cat(right)
 
 
@@ -203,8 +242,9 @@ def _answerable(query: Ids, gallery: Ids, hidden: Hidden) -> Tensor:
     return found
 
 
-def _share(queries: Tensor, threshold: float) -> float:
-    return queries.double().mean().item() if math.isfinite(threshold) else math.nan
+def _where(queries: Tensor, threshold: float) -> np.ndarray:
+    """(Q,) 1 where it holds; nan without a threshold."""
+    return queries.double().numpy() if math.isfinite(threshold) else np.full(len(queries), np.nan)
 
 
 def _tensor(values: np.ndarray) -> Tensor:
