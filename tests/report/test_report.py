@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
@@ -35,7 +38,6 @@ from reid_lab.report.logs import read_logs
 from reid_lab.report.tables import (
     duration,
     exits_table,
-    interval,
     mul_adds,
     number,
     operating_points_table,
@@ -46,6 +48,7 @@ from reid_lab.report.tables import (
     protocol_line,
     rate,
     rates_table,
+    stream_table,
 )
 from reid_lab.results.rows import RocRow
 from tests.report.fake_run import NAMES, make_logs, make_run
@@ -170,7 +173,12 @@ def test_page_tells_the_numbers(done: Path) -> None:
         "marks in the legend are exits after re-ranking",
         "1,125 queries, 5,773 gallery images",
         "0.011%",
-        "86.4–90.3",  # 95% confidence interval
+        '88.5%<small title="95% confidence interval">86.4–90.3</small>',
+        '95.0%<small title="95% confidence interval">94.2–95.6</small>',  # Rank-5
+        '0.011%<small title="95% confidence interval">0.0090–0.013</small>',
+        "Rank-1 of fusion (95% CI 86.4–90.3); mAP 70.9%",
+        "TPR has none, as its threshold was chosen on the same pairs",
+        "Shaded: the 95% confidence interval of the exit",
         "Errors of fusion by condition",
         "Person 5, camera 1: first match at rank 1,234. Ranked first instead: person 6, camera 2, "
         "distance 0.123.",
@@ -194,11 +202,25 @@ def test_gain_of_a_policy_with_its_interval(run: Path) -> None:
     (headline,) = (h for h in headlines(shown) if h.title == "Margin over random")
     assert headline.value == "+3.3 points" and headline.note.endswith("95% CI +3.1 to +3.6")
     first, second = policies_table(shown).rows
-    assert first[:4] == ["margin", "random", "+3.3", "+3.1 to +3.6"]
+    assert first[:4] == ["margin", "random", "+3.3\n+3.1 to +3.6", "+0.0"]
     assert first[-2:] == ["2.00 G", "1.3%"] and second[-2:] == ["–", "–"]
     (run / "results" / "policies.csv").unlink()  # an older run: above the lines at one budget
     (headline,) = (h for h in headlines(load_run(run)) if h.title == "Margin over random")
     assert "(the middle budget)" in headline.note and headline.value == "+4.9 points"
+
+
+def test_the_staircase_is_shaded_between_the_ends_of_its_exits(run: Path) -> None:
+    figure = plots.anytime(load_run(run), {}, "rank1")
+    assert figure
+    (band,) = figure.axes[0].collections
+    corners = band.get_paths()[0].vertices  # type: ignore[attr-defined]
+    assert {*np.round(corners[:, 1], 1)} >= {64.6, 68.5, 86.4, 90.3}  # of the first exit, the last
+    shown = load_run(run)
+    shown.anytime = [replace(row, rank1_low=math.nan) for row in shown.anytime]
+    older = plots.anytime(shown, {}, "rank1")
+    assert older and not older.axes[0].collections
+    cells = dict(zip(stream_table(shown).header, stream_table(shown).rows[0], strict=True))
+    assert cells["Rank-1"] == "66.7%\n64.6–68.5" and cells["mAP"] == "47.7%"
 
 
 def test_rates_stand_beside_each_other(run: Path) -> None:
@@ -293,7 +315,7 @@ def test_conditions_are_drawn_by_quartile_with_intervals(run: Path) -> None:
     shown = load_run(run)
     table = conditions.conditions_table(shown)
     assert len(table.rows) == 12 and list(table.rows[0][:2]) == ["Image size", "1"]
-    assert list(table.rows[0][5:]) == ["82.0%", "79.5–84.0", "62.0%", "59.5–64.0"]
+    assert list(table.rows[0][5:]) == ["82.0%\n79.5–84.0", "62.0%\n59.5–64.0"]
     figure = conditions.condition(shown, "occlusion")
     assert figure is not None
     rank1, *bars = (line.get_ydata() for line in figure.axes[0].lines)
@@ -315,7 +337,7 @@ def test_camera_pairs_stand_in_a_grid(run: Path) -> None:
     table = conditions.cameras_table(shown)
     assert list(table.rows[0]) == [
         *("3", "2", "103"),
-        *("58.0%", interval(0.5, 0.65), "38.0%", interval(0.3, 0.45)),
+        *("58.0%\n50.0–65.0", "38.0%\n30.0–45.0"),
     ]
 
 
@@ -350,23 +372,23 @@ def test_older_runs_lack_columns_and_keys(run: Path) -> None:
         (run / "results" / f"{name}.csv").unlink()
     path = run / "results" / "stream.csv"
     with path.open(newline="") as file:
-        streams = [{k: v for k, v in r.items() if "gain" not in k} for r in csv.DictReader(file)]
-    write_csv(path, streams)
+        rows = [{k: v for k, v in r.items() if "gain" not in k} for r in csv.DictReader(file)]
+    write_csv(path, rows)
     path = run / "results" / "exits.csv"
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["kind"] != "reranked"]
-    new = ("mAP_trapezoid", "rank1_low", "rank1_high", "mAP_low", "mAP_high")
-    write_csv(path, [{k: v for k, v in row.items() if k not in new} for row in rows])
-    path = run / "results" / "camera_pairs.csv"
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    write_csv(path, [{k: v for k, v in row.items() if k not in new} for row in rows])
+    write_csv(path, [{k: v for k, v in row.items() if k != "mAP_trapezoid"} for row in rows])
+    for path in (run / "results").glob("*.csv"):
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        older = [{k: v for k, v in row.items() if k[-4:] not in ("_low", "high")} for row in rows]
+        write_csv(path, older)
     summary = json.loads((run / "results" / "summary.json").read_text())
     del summary["protocol"]
     write_json(run / "results" / "summary.json", summary)
     page = write_report(run).read_text()
     assert "mAP trap." not in page and "Protocol:" not in page and "re-ranking" not in page
-    assert "95% CI" not in page
+    assert "95%" not in page
     assert "88.5%" in page
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,7 +9,7 @@ from matplotlib.figure import Figure
 from reid_lab.report.load import Run
 from reid_lab.report.plots import METRICS
 from reid_lab.report.style import INK, SET, axes
-from reid_lab.report.tables import TextTable, interval, percent, whole
+from reid_lab.report.tables import TextTable, bounded, whole
 from reid_lab.results.rows import CameraPairRow, ConditionRow
 
 # condition -> title of its plot, label of its axis
@@ -53,16 +51,9 @@ def cameras(run: Run, metric: str) -> Figure | None:
 def cameras_table(run: Run) -> TextTable:
     """A row a pair, the weakest first."""
     pairs = sorted(run.camera_pairs, key=lambda p: p.mAP)
-    bounds = any(math.isfinite(p.rank1_low) for p in pairs)  # older runs have none
-    ci = ["95% CI"] * bounds
-    header = ["Query camera", "Gallery camera", "Queries", "Rank-1", *ci, "mAP", *ci]
+    header = ["Query camera", "Gallery camera", "Queries", *METRICS.values()]
     rows = [
-        [
-            *(p.query_camera, p.gallery_camera, whole(p.queries), percent(p.rank1)),
-            *[interval(p.rank1_low, p.rank1_high)] * bounds,
-            percent(p.mAP),
-            *[interval(p.mAP_low, p.mAP_high)] * bounds,
-        ]
+        [p.query_camera, p.gallery_camera, whole(p.queries), *(bounded(p, m) for m in METRICS)]
         for p in pairs
     ]
     return TextTable(header, rows)
@@ -94,7 +85,7 @@ def condition(run: Run, name: str) -> Figure | None:
 
 def conditions_table(run: Run) -> TextTable:
     """A row a quartile of each condition."""
-    header = ["Condition", "Quartile", "From", "To", "Queries", "Rank-1", "95% CI", "mAP", "95% CI"]
+    header = ["Condition", "Quartile", "From", "To", "Queries", *METRICS.values()]
     rows = [
         [
             LABELS[row.condition][0].capitalize(),
@@ -102,10 +93,7 @@ def conditions_table(run: Run) -> TextTable:
             _short(row.low),
             _short(row.high),
             whole(row.queries),
-            percent(row.rank1),
-            interval(row.rank1_low, row.rank1_high),
-            percent(row.mAP),
-            interval(row.mAP_low, row.mAP_high),
+            *(bounded(row, metric) for metric in METRICS),
         ]
         for row in run.conditions
     ]

@@ -71,6 +71,7 @@ def anytime(run: Run, others: Others, metric: str) -> Figure | None:
     for index, (label, line) in enumerate(stairs.items()):
         _staircase(ax, line, unit, end, label=label, **_other(index, marker=False))
     _staircase(ax, own, unit, end, label=run.name, color=INK, linewidth=1.8)
+    _shade(ax, run, metric, unit, end)
     reached_exits = {b.exit: b for b in reversed(run.anytime) if b.exit}  # each one's first budget
     for name, colour in exit_colours(run.exit_names).items():
         if name in reached_exits:
@@ -212,6 +213,15 @@ def _staircase(
     x, y = [x / unit for x, _ in line], [y for _, y in line]
     if line:
         ax.plot([*x, end], [*y, y[-1]], drawstyle="steps-post", **style)
+
+
+def _shade(ax: Axes, run: Run, metric: str, unit: float, end: float) -> None:
+    """The confidence interval around the run's staircase."""
+    low, high = (_stairs(run, f"{metric}_{side}") for side in ("low", "high"))
+    if low and high:
+        x = [*(x / unit for x, _ in low), end]
+        bottom, top = ([*(y for _, y in line), line[-1][1]] for line in (low, high))
+        ax.fill_between(x, bottom, top, step="post", color=INK, alpha=0.1, linewidth=0)
 
 
 def _dots(

@@ -78,8 +78,9 @@ def exits(run: Run, images: Images) -> Section:
         )
     if any(math.isfinite(e.rank1_low) for e in run.exits):
         lead += (
-            " 95% CI: the confidence interval of the accuracy to its left, in percent, by a "
-            "bootstrap over identities; also the bars in the plots."
+            " Below an accuracy: its 95% confidence interval in percent, by a bootstrap over "
+            "identities; also the bars in the plots. It is of this network: what another seed of "
+            "the training changes is not in it."
         )
     reranked = any(e.kind == "reranked" for e in run.exits)
     captions = {
@@ -104,6 +105,8 @@ def anytime(run: Run, images: Images) -> Section:
         "anytime_mAP.png": "The same staircase for mean average precision.",
     }
     lead = "Accuracy if the network is stopped at any moment."
+    if any(math.isfinite(b.rank1_low) for b in run.anytime):
+        lead += " Shaded: the 95% confidence interval of the exit."
     return Section(title, lead, plots=_plots(images, captions))
 
 
@@ -111,10 +114,13 @@ def stream(run: Run, images: Images) -> Section:
     title = "Budgeted stream"
     if missing := _missing(run, run.stream, "stream.csv"):
         return Section(title, missing=missing)
+    compared = any(math.isfinite(p.rank1_gain_low) for p in run.stream)
     captions = {
         "stream.png": "Each coloured line is a policy that decides for each query at which exit "
         "to stop; where it is above the straight grey line it is better than `random`, which mixes "
-        "the two exits around the budget. Shaded: the 95% interval of its difference to random.",
+        "the two exits around the budget."
+        + " Shaded: the 95% interval of its difference to random."
+        * compared,
         "budget.png": "Realised against planned mean cost: a policy above the diagonal exceeds "
         "its budget.",
     }
@@ -123,8 +129,8 @@ def stream(run: Run, images: Images) -> Section:
         lead += (
             " The table compares policies at equal mean cost: each is taken relative to random, "
             "the mix of the two exits around a budget (the straight lines of the plot), at its own "
-            "realised cost; means over the budgets in points, with intervals by a paired "
-            "bootstrap. Least: the smallest gain in Rank-1 at one budget."
+            "realised cost; means over the budgets in points, below them the 95% interval by a "
+            "paired bootstrap. Least: the smallest gain in Rank-1 at one budget."
         )
     return Section(
         title,
@@ -175,6 +181,10 @@ def _dealt(run: Run) -> str:
         return "There are too few people or pairs to choose and try a threshold."
     p = run.operating_points[0]
     notes = dict.fromkeys(p.note for p in run.operating_points if p.note)
+    bounds = (
+        " Below a rate: its 95% confidence interval in percent, by a bootstrap over identities at "
+        "this threshold; TPR has none, as its threshold was chosen on the same pairs."
+    )
     return (
         "TPR: the share of genuine pairs (one person) that pass if at most the wanted share (FAR) "
         "of impostor pairs (two people) does, over all pairs. The other columns are for an open "
@@ -184,6 +194,7 @@ def _dealt(run: Run) -> str:
         f"({p.unknown_queries:,} queries). DIR: the nearest gallery image is the right person and "
         "within the threshold; Miss: no gallery image is within it; False alarm: a person who is "
         "not in the gallery is within the threshold of someone."
+        + bounds * any(math.isfinite(p.dir_low) for p in run.operating_points)
         + "".join(f" {note[0].upper()}{note[1:]}." for note in notes)
     )
 

@@ -17,7 +17,6 @@ from reid_lab.files.console import NOTHING
 from reid_lab.report.load import Run
 from reid_lab.results.rows import ExitRow, PolicyRow, StreamRow
 
-CI = " CI"
 WIDE = 96  # columns of a terminal that hold all of the table of exits
 HEADS = {
     "rank1": "Rank-1",
@@ -33,6 +32,8 @@ HEADS = {
 @dataclass(frozen=True)
 class TextTable:
     """A table of text; the first `names` columns are names, the others numbers.
+
+    Of two lines in a cell the second one is the 95% confidence interval, see `bounded`.
 
     `groups`: (head, number of columns) in a line above the header.
     """
@@ -99,10 +100,17 @@ def best_exit(exits: Sequence[ExitRow]) -> ExitRow | None:
     return min(known, key=lambda e: (-e.rank1, e.mul_adds), default=None)
 
 
-def interval(low: float, high: float) -> str:
+def interval(low: float, high: float, show: Callable[[float], str] = percent) -> str:
     """0.661, 0.73 -> '66.1–73.0', in percent."""
     known = math.isfinite(low) and math.isfinite(high)
-    return f"{100 * low:.1f}–{100 * high:.1f}" if known else NOTHING
+    return f"{show(low)}–{show(high)}".replace("%", "") if known else NOTHING
+
+
+def bounded(row: object, name: str, show: Callable[[float], str] = percent) -> str:
+    """A row's share, and below it the 95% confidence interval, if the row has it."""
+    value, low, high = (getattr(row, f"{name}{end}", math.nan) for end in ("", "_low", "_high"))
+    below = interval(low, high, show)
+    return show(value) if below == NOTHING else f"{show(value)}\n{below}"
 
 
 def exits_table(
@@ -119,39 +127,18 @@ def exits_table(
     columns = ["rank1", "rank5", "rank10", "rank20", "mAP", "mAP_trapezoid", "mINP"]
     if not trapezoid or not any(math.isfinite(e.mAP_trapezoid) for e in exits):
         columns.remove("mAP_trapezoid")
-    show = {HEADS[column]: _percent_of(column) for column in columns}
-    if intervals and any(math.isfinite(e.rank1_low) for e in exits):
-        show = _with_intervals(show)
     rows = [
         [
             f"{e.name} (reference)" if e.kind == "reference" else e.name,
             mul_adds(e.mul_adds),
             whole(e.dim),
-            *(cell(e) for cell in show.values()),
+            *(bounded(e, c) if intervals else percent(getattr(e, c)) for c in columns),
         ]
         for e in ordered
     ]
     cost = "Mul-Adds" if all(e.views == 1 for e in exits) else "Mul-Adds a view"
-    header = ["Exit", cost, "Dim", *("95% CI" if CI in head else head for head in show)]
+    header = ["Exit", cost, "Dim", *(HEADS[column] for column in columns)]
     return TextTable(header, rows, best=ordered.index(best) if best else None)
-
-
-def _percent_of(column: str) -> Callable[[ExitRow], str]:
-    return lambda e: percent(getattr(e, column))
-
-
-def _with_intervals(
-    show: Mapping[str, Callable[[ExitRow], str]],
-) -> dict[str, Callable[[ExitRow], str]]:
-    """The same columns, with those of the intervals after Rank-1 and mAP."""
-    found: dict[str, Callable[[ExitRow], str]] = {}
-    for head, cell in show.items():
-        found[head] = cell
-        if head == HEADS["rank1"]:
-            found[head + CI] = lambda e: interval(e.rank1_low, e.rank1_high)
-        elif head == HEADS["mAP"]:
-            found[head + CI] = lambda e: interval(e.mAP_low, e.mAP_high)
-    return found
 
 
 def rates_table(run: Run) -> TextTable:
@@ -162,7 +149,7 @@ def rates_table(run: Run) -> TextTable:
     rows = []
     for exit in dict.fromkeys(p.exit for p in run.operating_points):
         points = [found.get((exit, far)) for far in rates]
-        cells = [[percent(getattr(p, c, math.nan)) for c in shown.values()] for p in points]
+        cells = [[bounded(p, c) for c in shown.values()] for p in points]
         rows.append([exit, *chain.from_iterable(cells)])
     groups = [("", 1), *((f"FAR {100 * far:.4g}%", len(shown)) for far in rates)]
     return TextTable(["Exit", *list(shown) * len(rates)], rows, groups=groups)
@@ -178,8 +165,8 @@ def operating_points_table(run: Run) -> TextTable:
             f"{100 * p.far:.4g}%",
             percent(p.tpr_at_fpr),
             number(p.threshold),
-            rate(p.known_far),
-            *(percent(x) for x in (p.known_tpr, p.dir, p.miss, p.fpir)),
+            bounded(p, "known_far", rate),
+            *(bounded(p, name) for name in ("known_tpr", "dir", "miss", "fpir")),
         ]
         for p in run.operating_points
     ]
@@ -203,7 +190,7 @@ def stream_table(run: Run, every: int = 5) -> TextTable:
     units = {"latency": "ms", "energy": "J"}
     unit = next((units[p.cost] for p in run.stream if p.cost in units), "")
     header[1:3] = ["Planned", "Realised"] + [f"Budget ({unit})", f"Spent ({unit})"] * bool(unit)
-    header += ["Over random", "95% CI"] * compared + [f"% {s}" for s in shares]
+    header += ["Over random"] * compared + [f"% {s}" for s in shares]
     rows = [
         [
             policy,
@@ -211,9 +198,9 @@ def stream_table(run: Run, every: int = 5) -> TextTable:
             mul_adds(p.realised),
             *[f"{value:.3g}" for value in (p.budget, p.spent)] * bool(unit),
             f"{p.a:.3g}" if math.isfinite(p.a) else NOTHING,
-            percent(p.rank1),
-            percent(p.mAP),
-            *_gain(p) * compared,
+            bounded(p, "rank1"),
+            bounded(p, "mAP"),
+            *[_gain(p)] * compared,
             *(percent(p.shares.get(s, math.nan)).rstrip("%") for s in shares),
         ]
         for policy, line in run.policies.items()
@@ -230,15 +217,15 @@ def weights_table(run: Run) -> TextTable:
 
 def policies_table(run: Run) -> TextTable:
     """Each policy against `random` and the other policies, over all budgets."""
-    header = ["Policy", "Against", "Rank-1", "95% CI", "Least", "mAP", "95% CI"]
+    header = ["Policy", "Against", "Rank-1", "Least", "mAP"]
     header += ["Last exit's Rank-1 at", "Off the plan"]
     rows = [
         [
             p.policy,
             p.against,
-            *_gain(p),
+            _gain(p),
             points(p.rank1_gain_least),
-            *_gain(p, "mAP"),
+            _gain(p, "mAP"),
             mul_adds(p.reaches_last),
             percent(p.deviation),
         ]
@@ -247,11 +234,11 @@ def policies_table(run: Run) -> TextTable:
     return TextTable(header, rows, names=2)
 
 
-def _gain(row: StreamRow | PolicyRow, metric: str = "rank1") -> list[str]:
-    """A difference in points and its interval."""
+def _gain(row: StreamRow | PolicyRow, metric: str = "rank1") -> str:
+    """A difference in points, and below it its interval."""
     value, low, high = (getattr(row, f"{metric}_gain{end}") for end in ("", "_low", "_high"))
     known = math.isfinite(low) and math.isfinite(high)
-    return [points(value), f"{points(low)} to {points(high)}" if known else NOTHING]
+    return f"{points(value)}\n{points(low)} to {points(high)}" if known else points(value)
 
 
 def protocol_line(protocol: Mapping[str, Any]) -> str:
