@@ -28,14 +28,18 @@ def make_run(
     protocol: Mapping[str, Any] | None = None,
     more: str = "",
     shared: str | None = None,
+    bounds: Mapping[str, float] | None = None,
 ) -> Path:
     """`exits`: name -> Mul-Adds and Rank-1, mAP is 0.1 less; `policies`: the same by budget;
-    `more`: lines of the config; `shared`: the exit whose gallery all exits use."""
+    `more`: lines of the config; `shared`: the exit whose gallery all exits use;
+    `bounds`: columns of intervals, which older runs lack."""
     results = folder / "results"
     results.mkdir(parents=True)
     rows = [_exit(n, "exit", c, r, 128) for n, (c, r) in exits.items()]
-    _write(results / "exits.csv", [*rows, _exit("hsv", "reference", 1000, 0.2, 768)])
+    rows.append(_exit("hsv", "reference", 1000, 0.2, 768))
+    _write(results / "exits.csv", [{**row, **(bounds or {})} for row in rows])
     stream = [_stream(p, c, r) for p, line in (policies or {}).items() for c, r in line]
+    stream = [{**row, **(bounds or {})} for row in stream]
     if stream:
         _write(results / "stream.csv", stream)
     if costs:

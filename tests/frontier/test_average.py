@@ -18,11 +18,13 @@ def test_each_data_set_has_the_same_weight() -> None:
     one = replace(ROW, mAP_min=0.3, mAP_max=0.6, seeds="0 1", runs="r0;r1", source="Table 1")
     two = replace(ROW, dataset="b", rank1=0.8, mAP=0.6, mAP_min=0.5, mAP_max=0.6, seeds="0")
     two = replace(two, mul_adds=104, runs="r2", source="Table 2")
+    one, two = (replace(p, mAP_low=0.3, mAP_high=0.6) for p in (one, two))
     (mean,), notes = average([one, two])
     assert (mean.dataset, mean.method, mean.gallery, notes) == ("mean of a, b", "pla", 0, [])
     assert (mean.rank1, mean.mAP, mean.mul_adds) == pytest.approx((0.7, 0.5, 102))
     assert (mean.mAP_min, mean.mAP_max) == pytest.approx((0.4, 0.6))
     assert math.isnan(mean.rank1_min)
+    assert math.isnan(mean.mAP_low) and math.isnan(mean.mAP_high)  # of other people
     assert (mean.seeds, mean.runs, mean.source) == ("0 1", "r0;r1;r2", "Table 1; Table 2")
 
 

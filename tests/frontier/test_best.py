@@ -182,6 +182,8 @@ def test_the_page_finds_the_same(tmp_path: Path) -> None:
         ("ticks(0, 50, false)", [0, 10, 20, 30, 40, 50]),
         ("short(86207450)", "86.2 M"),
         ("short(1.5e9)", "1.5 G"),
+        ("interval({mAP_low: 0.5512, mAP_high: 0.6}, 'mAP')", "55.1–60.0"),
+        ("interval({mAP_low: 0.5, mAP_high: null}, 'mAP')", ""),
         ("fits({images_per_second: 5}, {images_per_second: 4})", True),
         ("fits({mul_adds: null}, {mul_adds: 4})", False),
         (f"fold({json.dumps(STREAM)}).map(p => p.planned ?? p.kind)", [0, 12, 25, 37, 49, "exit"]),

@@ -19,7 +19,7 @@ from reid_lab.frontier.collect import collect
 from reid_lab.frontier.identity import distinct_labels, settings
 from reid_lab.frontier.measured import one_setting
 from reid_lab.frontier.plots import frontier
-from reid_lab.frontier.points import FrontierError, Point
+from reid_lab.frontier.points import FrontierError, Point, read_points
 from reid_lab.frontier.pool import best_policies, pool
 from tests.frontier.runs import cost_row, make_run
 
@@ -44,6 +44,27 @@ def test_seeds_are_pooled_at_any_depth(tmp_path: Path) -> None:
     assert early.mAP == pytest.approx(0.4)
     assert len(early.runs.split(";")) == 3
     assert len(of(points, "hsv", "reference")) == 1
+
+
+def test_intervals_are_of_a_seed_and_older_runs_have_none(tmp_path: Path) -> None:
+    line = {"margin": [(10e6, 0.5), (20e6, 0.7)]}
+    for seed, low in enumerate((0.3, 0.4)):
+        ends = {"rank1_low": low, "rank1_high": 0.9, "mAP_low": 0.1, "mAP_high": low + 0.4}
+        make_run(tmp_path / "new" / str(seed), seed=seed, policies=line, bounds=ends)
+    make_run(tmp_path / "old")
+    points, _ = gather([tmp_path / "new"])
+    for kind, point in (("exit", "late"), ("stream", "margin")):
+        p = of(points, point, kind)[0]
+        assert (p.rank1_low, p.rank1_high) == pytest.approx((0.35, 0.9))
+        assert (p.mAP_low, p.mAP_high) == pytest.approx((0.1, 0.75))
+    page = tables.write(tmp_path, points, []).read_text()
+    assert "Below an accuracy: its 95% confidence interval" in page and '"rank1_low": 0.35' in page
+    (again,) = of(read_points(tmp_path / "frontier.csv"), "late")
+    assert (again.rank1_low, again.mAP_high) == (0.35, 0.75)
+    assert "Rank-1 70.0% (95% CI 35.0–90.0), mAP" in answer(points, {"mul_adds": 2e7}, "rank1")
+    older, _ = gather([tmp_path / "old"])
+    assert all(math.isnan(p.rank1_low) for p in older)
+    assert "Below an accuracy" not in tables.write(tmp_path, older, []).read_text()
 
 
 def test_another_setting_is_another_method(tmp_path: Path) -> None:

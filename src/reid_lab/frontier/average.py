@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
 from reid_lab.frontier.measured import one_setting
-from reid_lab.frontier.points import METRICS, FrontierError, Point
+from reid_lab.frontier.points import BOUNDS, METRICS, FrontierError, Point
 from reid_lab.frontier.pool import Place, place_of, pool
 
 
@@ -15,7 +16,8 @@ def average(points: Sequence[Point]) -> tuple[list[Point], list[str]]:
     """Points of several data sets -> their means, and notes on what was left out.
 
     A method has the same name on all data sets. Each data set has the same weight; `_min` and
-    `_max` are the means of those over the seeds.
+    `_max` are the means of those over the seeds. There are no intervals: each data set's people are
+    others.
 
     Raises:
         FrontierError: one data set only, or no exit or stream that all data sets have.
@@ -47,5 +49,6 @@ def _mean(group: Sequence[Point], dataset: str) -> Point:
     (mean,) = pool(replace(p, dataset=dataset, note="") for p in group)
     bounds = [f"{metric}_{bound}" for metric in METRICS for bound in ("min", "max")]
     values = {name: sum(getattr(p, name) for p in group) / len(group) for name in bounds}
+    values |= dict.fromkeys(BOUNDS, math.nan)
     sources = dict.fromkeys(p.source for p in group if p.source)
     return replace(mean, gallery=0, source="; ".join(sources), **values)

@@ -8,7 +8,7 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 
 from reid_lab.frontier.points import OURS, FrontierError, Point
-from reid_lab.report.tables import mul_adds, percent
+from reid_lab.report.tables import mul_adds, percent, within
 from reid_lab.report.tables import points as gained
 
 Limits = Mapping[str, float]
@@ -65,7 +65,8 @@ def answer(points: Sequence[Point], limits: Limits, metric: str) -> str:
 
 
 def _described(p: Point) -> str:
-    facts = [f"Rank-1 {percent(p.rank1)}", f"mAP {percent(p.mAP)}"]
+    facts = [f"Rank-1 {percent(p.rank1)}{within(p, 'rank1')}"]
+    facts.append(f"mAP {percent(p.mAP)}{within(p, 'mAP')}")
     facts.append(f"{mul_adds(p.mul_adds)} Mul-Adds")
     if math.isfinite(p.latency_p50_ms):
         facts.append(f"{p.latency_p50_ms:.3g} ms ({p.measured_on})")

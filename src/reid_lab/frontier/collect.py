@@ -14,11 +14,11 @@ from reid_lab.errors import UserError
 from reid_lab.files.stored import StoredFileError, read_config
 from reid_lab.frontier.identity import distinct_labels, keyed_labels, settings, test_settings
 from reid_lab.frontier.measured import Cost, costs_by_exit, mixed
-from reid_lab.frontier.points import FrontierError, Point
+from reid_lab.frontier.points import BOUNDS, FrontierError, Point
 from reid_lab.report.load import Run, load_results
 from reid_lab.results import NEW, RESULTS, SUMMARY, config_of, results_of
 from reid_lab.results.card import UNKNOWN, ModelCard
-from reid_lab.results.rows import StreamRow
+from reid_lab.results.rows import ExitRow, StreamRow
 
 BYTES = 4  # of a float32
 # streams that use the query's label, or whose queries are sorted to show the effect of drift
@@ -271,6 +271,7 @@ def _exits(one: Finished) -> list[Point]:
                 mul_adds=float(e.mul_adds),
                 views=e.views,
                 trained_on="" if reference else _trained_on(one),
+                **_bounds(e),
                 **{"embedding_bytes": float(BYTES * e.dim or "nan"), **cost},
             )
         )
@@ -312,10 +313,15 @@ def _streams(one: Finished) -> list[Point]:
                 planned=p.planned,
                 above_random=p.rank1_gain,
                 note=_shares(p),
+                **_bounds(p),
                 **cost,
             )
         )
     return points
+
+
+def _bounds(row: ExitRow | StreamRow) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in BOUNDS}
 
 
 def _shares(p: StreamRow) -> str:

@@ -88,8 +88,11 @@ const costText = (column, value) => column === "embedding_bytes" ? value.toLocal
   : column === "peak_memory_bytes" ? `${short(value)}B` : short(value);
 const named = p => p.point && p.point !== p.method ? `${p.method} ${p.point}` : p.method;
 const percent = x => Number.isFinite(x) ? `${(100 * x).toFixed(1)}%` : "–";
+/** The 95% confidence interval of an accuracy: "55.1–60.0", or empty. */
+const interval = (p, metric) => known(p, metric + "_low", metric + "_high")
+  ? `${(100 * p[metric + "_low"]).toFixed(1)}–${(100 * p[metric + "_high"]).toFixed(1)}` : "";
 
-if (typeof module !== "undefined") module.exports = { pareto, fits, best, fold, ticks, short, bestOfEqual };
+if (typeof module !== "undefined") module.exports = { pareto, fits, best, fold, ticks, short, bestOfEqual, interval };
 if (typeof document !== "undefined") start(JSON.parse(document.getElementById("data").textContent));
 
 function start({ points, colours }) {
@@ -259,8 +262,9 @@ function start({ points, colours }) {
   }
 
   function facts(p) {
-    const found = [`Rank-1 ${percent(p.rank1)}`, `mAP ${percent(p.mAP)}`];
-    if (p.rank1_max > p.rank1_min) found[0] += ` (${percent(p.rank1_min)} to ${percent(p.rank1_max)})`;
+    const found = [["Rank-1", "rank1"], ["mAP", "mAP"]].map(([name, metric]) =>
+      `${name} ${percent(p[metric])}${interval(p, metric) && `, 95% CI ${interval(p, metric)}`}`);
+    if (p.rank1_max > p.rank1_min) found[0] += ` (seeds: ${percent(p.rank1_min)} to ${percent(p.rank1_max)})`;
     for (const c of Object.keys(COSTS)) if (known(p, c)) found.push(`${COSTS[c]}: ${costText(c, p[c])}`);
     if (p.views > 1) found.push(`costs of one of ${p.views} views`);
     if (p.kind === "stream") found.push(`planned ${short(p.planned)} Mul-Adds`);
@@ -308,7 +312,7 @@ function start({ points, colours }) {
     const body = rows.map(p => {
       const row = make("tr");
       row.className = p === won ? "won" : fits(p, limits) ? "" : "out";
-      row.append(...used.map(c => c === "point" ? name(p, front.has(p)) : make("td", text(p, c))));
+      row.append(...used.map(c => c === "point" ? name(p, front.has(p)) : value(text(p, c), interval(p, c))));
       return row;
     });
     at("table").replaceChildren(head, ...body);
@@ -320,6 +324,14 @@ function start({ points, colours }) {
     const what = p.kind === "stream" ? `${p.point}, planned ${short(p.planned)}` : own ? p.point : p.method;
     cell.append(make("b", best ? `● ${what}` : what));
     if (own || p.kind === "stream") cell.append(make("small", p.method));
+    return cell;
+  }
+
+  /** A cell, with the interval below an accuracy. */
+  function value(text, below) {
+    const cell = make("td", text), small = make("small", below);
+    small.title = "95% confidence interval";
+    if (below) cell.append(small);
     return cell;
   }
 

@@ -29,6 +29,7 @@ def page(points: Sequence[Point], notes: Sequence[str]) -> str:
         data=Markup(_json({"points": [_plain(p) for p in points], "colours": colours(points)})),
         dataset=points[0].dataset,
         notes=notes,
+        bounds=any(math.isfinite(p.rank1_low) for p in points),
         commits=" ".join(dict.fromkeys(c for p in points for c in p.commit.split())),
     )
 

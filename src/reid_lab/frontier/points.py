@@ -16,6 +16,7 @@ from reid_lab.results.cells import Share, Signed
 from reid_lab.results.table import Table
 
 METRICS = ("rank1", "mAP")
+BOUNDS = tuple(f"{metric}_{end}" for metric in METRICS for end in ("low", "high"))
 KINDS = ("exit", "stream", "reference", "reranked", "published")
 OURS = ("exit", "stream")  # what can be deployed: they make up the Pareto set
 
@@ -28,7 +29,9 @@ class FrontierError(UserError):
 class Point:
     """An exit, a stream at one budget, a reference or a published number; unknown is nan.
 
-    Accuracies are fractions: means over the seeds, with the smallest and the largest.
+    Accuracies are fractions: means over the seeds, with the smallest and the largest. `*_low` and
+    `*_high`: a seed's 95% confidence interval over the people of the test; of several seeds the
+    mean of theirs.
 
     Args:
         dataset: its name, and the setting where that is not the usual one.
@@ -63,6 +66,10 @@ class Point:
     rank1_max: Share = math.nan
     mAP_min: Share = math.nan
     mAP_max: Share = math.nan
+    rank1_low: Share = math.nan
+    rank1_high: Share = math.nan
+    mAP_low: Share = math.nan
+    mAP_high: Share = math.nan
     latency_p50_ms: float = math.nan
     latency_p95_ms: float = math.nan
     images_per_second: float = math.nan

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from reid_lab.frontier.points import MEASURED, METRICS, Point
+from reid_lab.frontier.points import BOUNDS, MEASURED, METRICS, Point
 
 Place = tuple[str, str, str, str, float]
 GRID = 101  # costs at which policies are compared
@@ -67,7 +67,7 @@ def _pooled(group: Sequence[Point]) -> Point:
     }
     means: dict[str, Any] = {
         name: _mean(getattr(p, name) for p in group)
-        for name in ("mul_adds", "planned", "above_random")
+        for name in ("mul_adds", "planned", "above_random", *BOUNDS)
     }
     fixed: dict[str, Any] = {
         name: next(filter(math.isfinite, (getattr(p, name) for p in group)), math.nan)

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reid_lab.files.console import NOTHING
 from reid_lab.report.load import Run
-from reid_lab.report.tables import best_exit, interval, mul_adds, percent, points
+from reid_lab.report.tables import best_exit, mul_adds, percent, points, within
 from reid_lab.results.rows import ExitRow, StreamRow
 
 CLOSE = 0.01  # one point of Rank-1
@@ -36,8 +35,7 @@ def _best(exits: Sequence[ExitRow]) -> Headline | None:
     best = best_exit(exits)
     if best is None:
         return None
-    ends = interval(best.rank1_low, best.rank1_high)
-    of = best.name if ends == NOTHING else f"{best.name} (95% CI {ends})"
+    of = f"{best.name}{within(best, 'rank1')}"
     note = f"Rank-1 of {of}; mAP {percent(best.mAP)}, at {mul_adds(best.mul_adds)} Mul-Adds"
     note += " a view" * (best.views > 1)
     return Headline("Best exit", percent(best.rank1), note)

@@ -113,6 +113,12 @@ def bounded(row: object, name: str, show: Callable[[float], str] = percent) -> s
     return show(value) if below == NOTHING else f"{show(value)}\n{below}"
 
 
+def within(row: object, name: str) -> str:
+    """' (95% CI 66.1–73.0)' behind a row's accuracy; nothing if the row has no interval."""
+    ends = interval(*(getattr(row, f"{name}_{end}") for end in ("low", "high")))
+    return "" if ends == NOTHING else f" (95% CI {ends})"
+
+
 def exits_table(
     exits: Sequence[ExitRow], trapezoid: bool = True, intervals: bool = False
 ) -> TextTable:
