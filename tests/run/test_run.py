@@ -189,6 +189,9 @@ def test_post_processing_is_a_choice(composed: Compose) -> None:
     assert [row["dim"] for row in dimensions if row["exit"] == "fusion"] == ["2", "4", "5"]
     last = dimensions[-1]
     assert (last["exit"], last["mAP"]) == ("fusion", exits["fusion"]["mAP"])
+    reached = rows(results / "anytime.csv")[-1]
+    for end in ("rank1_low", "rank1_high", "mAP_low", "mAP_high"):
+        assert last[end] == exits["fusion"][end] == reached[end] != ""
     plain = composed(*SIX_STEPS, "task=test", f"ckpt_path={cfg.run_dir}/checkpoints/last.ckpt")
     run(plain)
     costs = {row["name"]: row for row in rows(results / "exits.csv")}

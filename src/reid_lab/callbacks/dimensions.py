@@ -12,7 +12,8 @@ from reid_lab.callbacks.ranking import RankingError
 from reid_lab.model import ReidModule
 from reid_lab.results import Results
 from reid_lab.results.rows import DIMENSIONS
-from reid_lab.retrieval import PCA, Evaluation, rank
+from reid_lab.retrieval import PCA, Evaluation, Ranking, rank
+from reid_lab.retrieval.bootstrap import Resampler
 from reid_lab.retrieval.evaluation import rank_trials
 from reid_lab.retrieval.memory import GIGABYTE
 from reid_lab.types import Distinct, Units
@@ -68,7 +69,7 @@ class FeatureDimensions(AfterRanking):
         full = query.shape[1]
         if not self._projected and e.signs is None:
             query, gallery = (self._projections[name](rows) for rows in (query, gallery))
-        rows = []
+        rows: list[tuple[int, Ranking]] = []
         # principal components would mix a signed metric's directions
         for dim in self.dims if e.signs is None else ():
             if dim < full and dim <= query.shape[1]:
@@ -76,5 +77,10 @@ class FeatureDimensions(AfterRanking):
                 ranking = rank_trials(
                     rank, *sides, evaluation.metric, evaluation.protocol, self._memory
                 )
-                rows.append({"exit": name, "dim": dim, **ranking.summary()})
-        return [*rows, {"exit": name, "dim": full, **evaluation.rankings[name].summary()}]
+                rows.append((dim, ranking))
+        rows.append((full, evaluation.rankings[name]))
+        people = Resampler.of(evaluation.rankings[name], ids.query.pids)
+        return [
+            {"exit": name, "dim": dim, **ranking.summary(), **people.bounds(ranking)}
+            for dim, ranking in rows
+        ]

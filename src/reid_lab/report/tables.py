@@ -182,8 +182,7 @@ def operating_points_table(run: Run) -> TextTable:
 def dimensions_table(run: Run) -> TextTable:
     """Accuracy of each exit by the number of dimensions kept."""
     rows = [
-        [d.exit, whole(d.dim), *(percent(getattr(d, column)) for column in HEADS)]
-        for d in run.dimensions
+        [d.exit, whole(d.dim), *(bounded(d, column) for column in HEADS)] for d in run.dimensions
     ]
     return TextTable(["Exit", "Dim", *HEADS.values()], rows)
 

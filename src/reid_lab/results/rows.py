@@ -268,7 +268,10 @@ class OperatingPointRow:
 
 @dataclass(frozen=True, kw_only=True)
 class DimensionRow:
-    """`dimensions.csv`: an exit's accuracy with its first `dim` principal components kept."""
+    """`dimensions.csv`: an exit's accuracy with its first `dim` principal components kept.
+
+    The intervals are those of `ExitRow`, nan in older runs.
+    """
 
     exit: str
     dim: int
@@ -279,6 +282,10 @@ class DimensionRow:
     mAP: Share
     mAP_trapezoid: Share
     mINP: Share
+    rank1_low: Share = math.nan
+    rank1_high: Share = math.nan
+    mAP_low: Share = math.nan
+    mAP_high: Share = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
