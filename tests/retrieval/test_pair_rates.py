@@ -53,7 +53,7 @@ def test_memory_does_not_matter() -> None:
     space, q, g = people()
     draws = draw(len(q.pids.unique()), 4, seed=0)
     whole = pair_rates(space, q, g, THRESHOLDS, draws)
-    small = pair_rates(space, q, g, THRESHOLDS, draws, memory=2e5)
+    small = pair_rates(space, q, g, THRESHOLDS, draws, memory=2.2e5)
     np.testing.assert_allclose(whole, small, rtol=1e-12)
 
 

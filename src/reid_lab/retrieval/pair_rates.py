@@ -46,7 +46,8 @@ def pair_rates(
     drawn = torch.from_numpy(np.column_stack([draws, np.ones(len(draws))]))  # (B, K + 1)
     shown = torch.bincount(column, minlength=len(people) + 1)  # (K + 1,) images
     genuine, impostors = torch.zeros(2, len(draws), len(thresholds) + 1, dtype=torch.float64)
-    for rows, reduced in seen(space, query, gallery, hidden, memory, PAIR * len(gallery)):
+    work = PAIR * len(gallery) + 8 * (len(thresholds) + 2) * len(shown) + 24 * len(draws)
+    for rows, reduced in seen(space, query, gallery, hidden, memory, work):
         distances, own = space.distances(rows, reduced), person[rows, None]  # (q, G), (q, 1)
         times = drawn[:, own[:, 0]]  # (B, q)
         counted = [_by_person(distances < limit, column, len(shown)) for limit in thresholds]
