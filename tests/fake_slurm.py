@@ -12,6 +12,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 COMMANDS = ("sbatch", "srun", "sacct", "scancel")
@@ -66,18 +67,32 @@ def supervise(script: Path, name: str, given: dict[str, str]) -> None:
 
 
 def srun(*words: str) -> None:
-    """Run the command once for each task."""
-    options = [word for word in words if word.startswith("--")]
-    assert options == ["--unbuffered", "--output", "--error"], words  # what submitit gives
-    output, error, command = words[2], words[4], words[5:]
+    """Run the command once for each task, whose process is noted in tasks/.
+
+    With the options that submitit gives, or none: then all write to the job's output. Unlike
+    SLURM's, it kills no task when another one fails.
+    """
+    words = tuple(word for word in words if word != "--kill-on-bad-exit=1")
+    files: tuple[str, ...] = ()
+    if words[0].startswith("-"):
+        assert words[:4:3] == ("--unbuffered", "--error") and words[1] == "--output", words
+        files, words = (words[2], words[4]), words[5:]
     job = os.environ.get("SLURM_ARRAY_JOB_ID", os.environ["SLURM_JOB_ID"])
     name = "_".join(filter(None, (job, os.environ.get("SLURM_ARRAY_TASK_ID"))))
-    running = []
+    running: list[subprocess.Popen[bytes]] = []
+    tasks = Path(os.environ[PLACE], "tasks")
+    tasks.mkdir(exist_ok=True)
     for rank in map(str, range(int(os.environ["SLURM_NTASKS"]))):
         env = os.environ | {"SLURM_PROCID": rank, "SLURM_LOCALID": rank, "SLURM_STEP_ID": "0"}
-        with opened(output, name, rank) as out, opened(error, name, rank) as err:
-            running.append(subprocess.Popen(command, env=env, stdout=out, stderr=err))
+        with ExitStack() as stack:
+            out, err = [stack.enter_context(opened(f, name, rank)) for f in files] or (None, None)
+            running.append(subprocess.Popen(words, env=env, stdout=out, stderr=err))
+        (tasks / f"{name}-{rank}").write_text(str(running[-1].pid))
     statuses = [process.wait() for process in running]
+    for rank, status in enumerate(statuses):
+        if status:
+            says = "Killed" if status == -signal.SIGKILL else f"Exited with exit code {status}"
+            print(f"srun: error: localhost: task {rank}: {says}", file=sys.stderr)
     worst = next(filter(None, statuses), 0)
     sys.exit(128 - worst if worst < 0 else worst)
 

@@ -184,6 +184,19 @@ def test_slurm_runs_a_sweep(tmp_path: Path, people: Path) -> None:
     assert states == ["COMPLETED", "COMPLETED"]
 
 
+def test_ray_runs_a_sweep(tmp_path: Path, people: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_ray_launcher")
+    words = ("hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2", "seed=0,1")
+    few = (*RUN, *QUICK, f"dataset.root={people}", "threads=1")
+    done = python(tmp_path, "-m", "reid_lab", "-m", *words, *few)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (table,) = tmp_path.glob("multirun/*/runs.csv")
+    with table.open(newline="") as file:
+        found = [(row["seed"], row["status"], row["fusion/rank1"]) for row in csv.DictReader(file)]
+    assert [row[:2] for row in found] == [("0", "done"), ("1", "done")]
+    assert all(0 <= float(rank1) <= 1 for *_, rank1 in found)
+
+
 @pytest.mark.parametrize(
     ("tasks", "words", "wrong"),
     [
