@@ -20,7 +20,9 @@ from experiments.bench.recipes import (
     medians_of,
     recipes,
 )
+from experiments.bench.shares import Shares, bench_shares, busiest
 from experiments.bench.timing import Comparison
+from experiments.bench_retrieval.sizes import Size
 from experiments.tables import read
 from reid_lab.config.overrides import composed
 from tests.conftest import write_jpegs
@@ -101,3 +103,21 @@ def test_an_exchange_keeps_and_receives_shares() -> None:
     assert 0 < row["received_bytes"] < 36 * 3 * 18 * 9
     assert min(value for name, value in row.items() if name.endswith("_ms")) > 0
     assert found.table().row_count == 1
+
+
+@pytest.mark.system
+def test_processes_that_share_an_evaluation_are_measured() -> None:
+    small = Size(people=20, query=600, gallery=90, distractors=0, cameras=3, dim=8)
+    found = bench_shares((2,), small, rounds=1)
+    assert [(row["processes"], row["round"], row["rank"]) for row in found.rows()] == [
+        (2, 0, 0),
+        (2, 0, 1),
+    ]
+    assert all(row["rank_s"] > 0 for row in found.rows())
+
+
+def test_the_busiest_process_counts() -> None:
+    rows = [{"processes": 2, "rank": i % 2, "rank_s": float(i)} for i in range(6)]
+    assert busiest(rows, "rank_s") == 3  # the median of 1, 3 and 5
+    table = Shares([row | {"rerank_s": 1.5} for row in rows]).table()
+    assert [list(column.cells) for column in table.columns] == [["2"], ["3.00"], ["1.50"]]

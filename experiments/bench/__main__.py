@@ -22,13 +22,14 @@ from experiments.bench.loader import bench_gpu, bench_loader, bench_memory
 from experiments.bench.people import write_people
 from experiments.bench.ranking import bench_ranking
 from experiments.bench.recipes import Recipes, bench_recipes
+from experiments.bench.shares import Shares, bench_shares
 from experiments.bench.step import bench_step
 from experiments.bench.timing import ROUNDS, Comparison
 from reid_lab.files.tables import write_csv
 from reid_lab.results.provenance import commit, machine
 from reid_lab.run.run import quiet
 
-SECTIONS: dict[str, Callable[[Path], Comparison | Exchanges | Recipes | str]] = {
+SECTIONS: dict[str, Callable[[Path], Comparison | Exchanges | Recipes | Shares | str]] = {
     "loader": partial(bench_loader, size=(256, 128), with_peers=True),
     "small": partial(bench_loader, size=(128, 64), with_peers=False),
     "memory": bench_memory,
@@ -37,6 +38,7 @@ SECTIONS: dict[str, Callable[[Path], Comparison | Exchanges | Recipes | str]] = 
     "inference": lambda root: bench_inference(),
     "exchange": lambda root: bench_exchange(),
     "ranking": lambda root: bench_ranking(),
+    "shares": lambda root: bench_shares(),
     "recipes": bench_recipes,  # last: it changes the allocator of the process
 }
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import statistics
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -17,6 +14,7 @@ from typing import Any
 import torch
 from rich.table import Table
 
+from experiments.bench.together import together
 from reid_lab.dataset.device import augment_batch
 from reid_lab.dataset.exchange import exchange
 from reid_lab.dataset.loading import ExchangedDraws, RankSampler, TrainDraws
@@ -75,34 +73,11 @@ def bench_exchange(
     counts: Sequence[int] = (2, 3), images: int = IMAGES, size: tuple[int, int] = (256, 128)
 ) -> Exchanges:
     """Measure so many processes of this machine, one after the other."""
-    return Exchanges([_on(count, images, size) for count in counts])
+    firsts = (together(count, measured, images, Transforms(*size))[0] for count in counts)
+    return Exchanges([Exchanged(**first) for first in firsts])
 
 
-def _on(processes: int, images: int, size: tuple[int, int]) -> Exchanged:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port = listening.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder, "found.pt")
-        arguments = (processes, port, images, size, out)
-        torch.multiprocessing.spawn(_process, arguments, processes)
-        return Exchanged(**torch.load(out, weights_only=True))
-
-
-def _process(
-    rank: int, processes: int, port: int, images: int, size: tuple[int, int], out: Path
-) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=processes)
-    found = measured(rank, processes, images, Transforms(*size))
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
-    if rank == 0:
-        torch.save(asdict(found), out)
-
-
-def measured(rank: int, processes: int, images: int, transforms: Transforms) -> Exchanged:
+def measured(rank: int, processes: int, images: int, transforms: Transforms) -> dict[str, Any]:
     """Measure one process of several, on random pixels; each has to call it."""
     rows = [(f"{i}.jpg", 1 + i % PEOPLE, 1 + i % 6, 0) for i in range(images)]
     split = Split.of(Path(), rows)
@@ -127,9 +102,10 @@ def measured(rank: int, processes: int, images: int, transforms: Transforms) -> 
             augment_batch(arrived, batch, transforms)
         own = int(batch["counts"][1, rank])
         received.append((len(arrived) - own) * kept[0].nbytes)
-    medians = {name: statistics.median(of[WARM_UP:]) for name, of in times.items()}
+    medians: dict[str, Any] = {name: statistics.median(of[WARM_UP:]) for name, of in times.items()}
     arriving = int(statistics.median(received[WARM_UP:]))
-    return Exchanged(processes, images * kept[0].nbytes, kept.nbytes, arriving, **medians)
+    sizes = (processes, images * kept[0].nbytes, kept.nbytes, arriving)
+    return asdict(Exchanged(*sizes, **medians))
 
 
 @contextmanager
