@@ -32,7 +32,9 @@ def test_a_gallery_equals_the_naive_loop(tmp_path: Path, hidden: str) -> None:
     assert (row["queries"], row["skipped"]) == (len(rows), 0)
 
 
-def test_a_file_has_a_row_for_each_exit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_has_a_row_for_each_exit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows, who = vectors()
     exits = {"early": rows[:, :3], "last": rows}
     paths = np.array([f"{i}.jpg" for i in range(len(rows))])
@@ -49,8 +51,13 @@ def test_a_file_has_a_row_for_each_exit(tmp_path: Path, capsys: pytest.CaptureFi
     expected = naive(euclidean(unit, unit), g, g, "itself")
     assert float(found[1]["mAP"]) == pytest.approx(expected["mAP"], abs=1e-9)
     assert float(found[0]["mAP"]) < float(found[1]["mAP"])
+    for row in found:
+        low, mean, high = (float(row[f"mAP{end}"]) for end in ("_low", "", "_high"))
+        assert low < mean < high
     (few, _) = evaluated(LabelledEmbeddings.of_file(file), "euclidean", most=10)
     assert few["queries"] == 10
+    monkeypatch.setattr("reid_lab.gallery.evaluate.MOST_PEOPLE", 11)
+    assert "rank1_low" not in evaluated(LabelledEmbeddings.of_file(file), "euclidean")[0]
     write_embeddings(file, EmbeddedImages("a", exits, paths))
     with pytest.raises(UserError, match="does not say who the people are"):
         LabelledEmbeddings.of_file(file)
