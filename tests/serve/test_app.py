@@ -134,7 +134,7 @@ def test_a_track_is_averaged(client: TestClient) -> None:
     assert track["matches"][0]["distance"] == pytest.approx(0, abs=1e-5)
     assert track["mul_adds"] == 8_000
     assert track["spread"] > 0 and {r["spread"] for r in alone} == {None}
-    more = {"track": "true", "deadline_ms": "0.001"}
+    more = {"track": "true", "deadline_ms": "1e-9"}
     (late,) = client.post("/search", files=images, data=more).json()["results"]
     assert (late["exit"], late["mul_adds"]) == ("early", 2_000)
     assert late["late_ms"] > 0
