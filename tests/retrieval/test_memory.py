@@ -10,7 +10,7 @@ import pytest
 
 from reid_lab.retrieval.memory import TILE_BYTES, TILES, BlockPlan, tile_rows
 
-LIBRARIES = 6e6  # bytes that a BLAS, a pool of threads and the allocator keep
+LIBRARIES = 8e6  # bytes that a BLAS, a pool of threads and the allocator keep
 LISTS = 5000  # bytes an image of k-reciprocal encodings with the paper's options
 QUERIES, IMAGES = 600, 6000
 
