@@ -117,7 +117,7 @@ def stream(run: Run, images: Images) -> Section:
     compared = any(math.isfinite(p.rank1_gain_low) for p in run.stream)
     captions = {
         "stream.png": "Each coloured line is a policy that decides for each query at which exit "
-        "to stop; where it is above the straight grey line it is better than `random`, which mixes "
+        "to stop; where it is above the straight grey line it is better than random, which mixes "
         "the two exits around the budget."
         + " Shaded: the 95% interval of its difference to random."
         * compared,
