@@ -167,34 +167,32 @@ def test_a_deadline_ends_a_job_and_ctrl_c_the_sweep(
     assert type(caught.value) is raised
 
 
-def test_slurm_runs_a_sweep(tmp_path: Path, people: Path) -> None:
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
-    words = ("hydra/launcher=submitit_slurm", "seed=0,1", "+hydra.callbacks.runs_table.x=seed")
+def sweep_seeds(folder: Path, people: Path, *words: str) -> tuple[Path, str]:
+    """Train with two seeds, which must end well: the table of runs, and what was printed."""
     few = (*RUN, *QUICK, f"dataset.root={people}", "threads=1")
-    done = python(tmp_path, "-m", "reid_lab", "-m", *words, *few)
+    done = python(folder, "-m", "reid_lab", "-m", "seed=0,1", *words, *few)
     assert done.returncode == 0, done.stdout + done.stderr
-    (table,) = tmp_path.glob("multirun/*/runs.csv")
+    (table,) = folder.glob("multirun/*/runs.csv")
     with table.open(newline="") as file:
         found = [(row["seed"], row["status"], row["fusion/rank1"]) for row in csv.DictReader(file)]
     assert [row[:2] for row in found] == [("0", "done"), ("1", "done")]
     assert all(0 <= float(rank1) <= 1 for *_, rank1 in found)
+    return table, done.stdout
+
+
+def test_slurm_runs_a_sweep(tmp_path: Path, people: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    words = ("hydra/launcher=submitit_slurm", "+hydra.callbacks.runs_table.x=seed")
+    table, printed = sweep_seeds(tmp_path, people, *words)
     for name in ("means.csv", "sweep_rank1.png", "sweep_mAP.png"):
-        assert (table.parent / name).is_file() and f"{table.parent / name}" in done.stdout
+        assert (table.parent / name).is_file() and f"{table.parent / name}" in printed
     states = [path.read_text() for path in (tmp_path / "slurm/states").iterdir()]
     assert states == ["COMPLETED", "COMPLETED"]
 
 
 def test_ray_runs_a_sweep(tmp_path: Path, people: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_ray_launcher")
-    words = ("hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2", "seed=0,1")
-    few = (*RUN, *QUICK, f"dataset.root={people}", "threads=1")
-    done = python(tmp_path, "-m", "reid_lab", "-m", *words, *few)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (table,) = tmp_path.glob("multirun/*/runs.csv")
-    with table.open(newline="") as file:
-        found = [(row["seed"], row["status"], row["fusion/rank1"]) for row in csv.DictReader(file)]
-    assert [row[:2] for row in found] == [("0", "done"), ("1", "done")]
-    assert all(0 <= float(rank1) <= 1 for *_, rank1 in found)
+    sweep_seeds(tmp_path, people, "hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2")
 
 
 @pytest.mark.parametrize(
