@@ -20,14 +20,36 @@ MOST_EXITS, MOST_PAIRS, MOST_CONDITIONS = 200, 1600, 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExitRow:
+class Intervals:
+    """95% confidence intervals of Rank-1 and mAP by a bootstrap over identities, of this network on
+    this gallery; other seeds are not in them. nan in older runs.
+    """
+
+    rank1_low: Share = math.nan
+    rank1_high: Share = math.nan
+    mAP_low: Share = math.nan
+    mAP_high: Share = math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gains:
+    """Differences to another policy of the stream, with 95% intervals by a paired bootstrap."""
+
+    rank1_gain: Signed = math.nan
+    rank1_gain_low: Signed = math.nan
+    rank1_gain_high: Signed = math.nan
+    mAP_gain: Signed = math.nan
+    mAP_gain_low: Signed = math.nan
+    mAP_gain_high: Signed = math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExitRow(Intervals):
     """`exits.csv`: an exit of the network (kind `exit`), the same after re-ranking (`reranked`,
     its name `EXIT + METHOD`), or a `reference` method.
 
     `mul_adds` are cumulative, of one of the `views` of a test image; those of older runs are of
-    all views together. `*_low` and `*_high`: 95% confidence interval by a bootstrap over
-    identities, of this network on this gallery; other seeds are not in it. In older runs it is nan
-    but for Rank-1 and mAP.
+    all views together. The other accuracies' intervals are those of `Intervals`.
     """
 
     name: str
@@ -43,10 +65,6 @@ class ExitRow:
     mINP: Share
     queries: int
     skipped: int
-    rank1_low: Share = math.nan
-    rank1_high: Share = math.nan
-    mAP_low: Share = math.nan
-    mAP_high: Share = math.nan
     views: int = 1
     rank5_low: Share = math.nan
     rank5_high: Share = math.nan
@@ -132,12 +150,12 @@ class ProfileRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnytimeRow:
+class AnytimeRow(Intervals):
     """`anytime.csv`: the most recent exit that a budget reaches; empty below the first.
 
     Where the budget is in another `cost` than Mul-Adds, `budget` has it (ms or J) and `mul_adds`
-    are those of the exit that it reaches. `*_low` and `*_high` are of that exit, see `ExitRow`; nan
-    below the first, where nothing is estimated, and in older runs.
+    are those of the exit that it reaches. `*_low` and `*_high` are of that exit; nan
+    below the first, where nothing is estimated.
     """
 
     mul_adds: float  # evenly spaced budgets are fractions
@@ -146,23 +164,18 @@ class AnytimeRow:
     mAP: Share
     cost: str = "mul_adds"
     budget: float = math.nan
-    rank1_low: Share = math.nan
-    rank1_high: Share = math.nan
-    mAP_low: Share = math.nan
-    mAP_high: Share = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreamRow:
+class StreamRow(Gains, Intervals):
     """`stream.csv`: a policy at one mean budget, and the share of queries that exit at each exit.
 
     `planned` and `realised` are mean Mul-Adds a query; `matching` those of the distances. `a` is
     nan for `random`, which mixes the two exits around the budget. `*_gain`: the difference to
     `random`, in expectation, at the realised cost, with a 95% interval by a paired bootstrap;
     nan in older runs. Where the budget is in another `cost` than Mul-Adds, `budget` and `spent`
-    are the planned and the realised mean in it (ms or J), matching included. `rank1_low` and so on:
-    95% confidence interval by a bootstrap over identities, as in `ExitRow`; each query keeps the
-    exit that it took in this order of arrival.
+    are the planned and the realised mean in it (ms or J), matching included. The intervals
+    are of the exits that the queries took in this order of arrival.
     """
 
     policy: str
@@ -174,24 +187,14 @@ class StreamRow:
     thresholds: str = "online"
     order: str = "shuffled"
     matching: float = math.nan
-    rank1_gain: Signed = math.nan
-    rank1_gain_low: Signed = math.nan
-    rank1_gain_high: Signed = math.nan
-    mAP_gain: Signed = math.nan
-    mAP_gain_low: Signed = math.nan
-    mAP_gain_high: Signed = math.nan
     cost: str = "mul_adds"
     budget: float = math.nan
     spent: float = math.nan
-    rank1_low: Share = math.nan
-    rank1_high: Share = math.nan
-    mAP_low: Share = math.nan
-    mAP_high: Share = math.nan
     shares: dict[str, Share] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PolicyRow:
+class PolicyRow(Gains):
     """`policies.csv`: a policy of the stream against another one, over all budgets.
 
     `*_gain`: mean over the budgets of the difference, each policy being taken relative to
@@ -203,12 +206,6 @@ class PolicyRow:
     policy: str
     against: str
     budgets: int
-    rank1_gain: Signed
-    rank1_gain_low: Signed
-    rank1_gain_high: Signed
-    mAP_gain: Signed
-    mAP_gain_low: Signed
-    mAP_gain_high: Signed
     rank1_gain_least: Signed = math.nan
     reaches_last: float = math.nan
     deviation: float = math.nan
@@ -225,20 +222,29 @@ class RocRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OperatingPointRow:
-    """`operating_points.csv`: a threshold chosen for the false-accept rate `far`.
+class OpenSetPoint:
+    """The effect of the threshold for a target false-accept rate; shares are 0 to 1.
 
-    `known_far` and `known_tpr` are of other people's pairs than it was chosen on, `dir` and
-    `miss` of their queries, `fpir` of queries of people who are not in the gallery; `tpr_at_fpr`
-    is of all pairs. `fingerprint` is of the checkpoint that was tested, empty where the test read
-    none; a gallery of it takes the thresholds over. What the intervals, `*_low` and `*_high`, are
-    is in retrieval/open_set.py. `tpr_at_fpr` and `calibration_*` have none, as their threshold was
-    chosen on the same pairs; those of older runs are nan.
+    Attributes:
+        far: target share of impostor pairs nearer than the threshold.
+        threshold: in the metric's own unit; a pair passes where it is nearer. nan where the
+            calibration pairs cannot show the rate: then so is the rest, and `note` is the reason.
+        calibration_far, calibration_tpr: of the pairs that the threshold was chosen on.
+        known_far, known_tpr: of the known people's pairs, which it has not seen.
+        dir: known queries whose nearest image is nearer than the threshold and is the right
+            person: detection and identification rate at rank 1 (Phillips et al., "Evaluation
+            methods in face recognition", Handbook of Face Recognition, 2011).
+        miss: known queries with nothing nearer than the threshold.
+        fpir: unknown people's queries with something nearer than it: false alarms.
+        calibration_queries, known_queries, unknown_queries, gallery: how many.
+        known_far_low, known_far_high and so on: 95% confidence interval of what was tried on
+            other people than the threshold was chosen on, by a bootstrap over identities. The
+            threshold stays, and so does the gallery, but that for `known_far` people are drawn on
+            both sides of a pair. The rates on the calibration people have none: the threshold was
+            chosen so that their `calibration_far` is the wanted one.
     """
 
-    exit: str
     far: Share
-    tpr_at_fpr: Share
     threshold: Signed
     calibration_far: Share
     calibration_tpr: Share
@@ -251,9 +257,7 @@ class OperatingPointRow:
     known_queries: int
     unknown_queries: int
     gallery: int
-    note: str
-    metric: str = ""
-    fingerprint: str = ""
+    note: str = ""
     known_far_low: Share = math.nan
     known_far_high: Share = math.nan
     known_tpr_low: Share = math.nan
@@ -267,11 +271,23 @@ class OperatingPointRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DimensionRow:
-    """`dimensions.csv`: an exit's accuracy with its first `dim` principal components kept.
+class OperatingPointRow(OpenSetPoint):
+    """`operating_points.csv`: a threshold chosen for the false-accept rate `far`.
 
-    The intervals are those of `ExitRow`, nan in older runs.
+    `tpr_at_fpr` is of all pairs; it has no interval, as its threshold was chosen on the same pairs.
+    `fingerprint` is of the checkpoint that was tested, empty where the test read none; a gallery of
+    it takes the thresholds over. Intervals are nan in older runs.
     """
+
+    exit: str
+    tpr_at_fpr: Share
+    metric: str = ""
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DimensionRow(Intervals):
+    """`dimensions.csv`: an exit's accuracy with its first `dim` principal components kept."""
 
     exit: str
     dim: int
@@ -282,10 +298,6 @@ class DimensionRow:
     mAP: Share
     mAP_trapezoid: Share
     mINP: Share
-    rank1_low: Share = math.nan
-    rank1_high: Share = math.nan
-    mAP_low: Share = math.nan
-    mAP_high: Share = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,7 +309,7 @@ class WeightRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CameraPairRow:
+class CameraPairRow(Intervals):
     """`camera_pairs.csv`: queries of one camera among the gallery images of another.
 
     The intervals are nan in older runs, and for one person alone.
@@ -309,10 +321,6 @@ class CameraPairRow:
     queries: int
     rank1: Share
     mAP: Share
-    rank1_low: Share = math.nan
-    rank1_high: Share = math.nan
-    mAP_low: Share = math.nan
-    mAP_high: Share = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -332,7 +340,7 @@ class QueryScoreRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConditionRow:
+class ConditionRow(Intervals):
     """`conditions.csv`: queries in one quartile of a condition: size, sharpness or occlusion.
 
     `part` is 1 for the lowest values, 4 for the highest; `low` to `high` is their range.
@@ -346,10 +354,6 @@ class ConditionRow:
     queries: int
     rank1: Share
     mAP: Share
-    rank1_low: Share
-    rank1_high: Share
-    mAP_low: Share
-    mAP_high: Share
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def _cell(value: object) -> object:
 
 @dataclass(frozen=True)
 class Table(Generic[Row]):
-    """A CSV file of `row`s, whose fields are its columns, in their order.
+    """A CSV file of `row`s, whose fields are its columns, in their order, inherited ones last.
 
     A field with a default may be missing in a file, as in those of older runs; columns that no
     field has are ignored. Blank numbers are nan, or 0 for integers.
@@ -105,8 +105,10 @@ class Table(Generic[Row]):
 
     @property
     def _kinds(self) -> dict[str, str]:
-        """Field -> its type, as it is annotated."""
-        return {f.name: str(f.type) for f in fields(self.row)}  # type: ignore[arg-type]
+        """Field -> its type, as it is annotated; those of a base class come last."""
+        kinds = {f.name: str(f.type) for f in fields(self.row)}  # type: ignore[arg-type]
+        order = (name for c in self.row.__mro__ for name in c.__dict__.get("__annotations__", ()))
+        return {name: kinds[name] for name in dict.fromkeys(order)}
 
     def _prefix(self, name: str) -> str:
         return self.spread[name].split("*")[0]

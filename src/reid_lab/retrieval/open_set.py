@@ -18,6 +18,7 @@ from torch import Tensor
 
 from reid_lab.errors import UserError
 from reid_lab.protocol import Hidden
+from reid_lab.results.rows import OpenSetPoint
 from reid_lab.retrieval.bootstrap import RESAMPLES, Resampler, columns, draw, interval
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.memory import GIGABYTE
@@ -51,55 +52,6 @@ class Groups:
     known: Tensor
     unknown: Tensor
     gallery: Tensor
-
-
-@dataclass(frozen=True)
-class OpenSetPoint:
-    """The effect of the threshold for a target false-accept rate; shares are 0 to 1.
-
-    Attributes:
-        far: target share of impostor pairs nearer than the threshold.
-        threshold: in the metric's own unit; a pair passes where it is nearer. nan where the
-            calibration pairs cannot show the rate: then so is the rest, and `note` is the reason.
-        calibration_far, calibration_tpr: of the pairs that the threshold was chosen on.
-        known_far, known_tpr: of the known people's pairs, which it has not seen.
-        dir: known queries whose nearest image is nearer than the threshold and is the right
-            person: detection and identification rate at rank 1 (Phillips et al., "Evaluation
-            methods in face recognition", Handbook of Face Recognition, 2011).
-        miss: known queries with nothing nearer than the threshold.
-        fpir: unknown people's queries with something nearer than it: false alarms.
-        calibration_queries, known_queries, unknown_queries, gallery: how many.
-        known_far_low, known_far_high and so on: 95% confidence interval of what was tried on
-            other people than the threshold was chosen on, by a bootstrap over identities. The
-            threshold stays, and so does the gallery, but that for `known_far` people are drawn on
-            both sides of a pair. The rates on the calibration people have none: the threshold was
-            chosen so that their `calibration_far` is the wanted one.
-    """
-
-    far: float
-    threshold: float
-    calibration_far: float
-    calibration_tpr: float
-    known_far: float
-    known_tpr: float
-    dir: float
-    miss: float
-    fpir: float
-    calibration_queries: int
-    known_queries: int
-    unknown_queries: int
-    gallery: int
-    note: str = ""
-    known_far_low: float = math.nan
-    known_far_high: float = math.nan
-    known_tpr_low: float = math.nan
-    known_tpr_high: float = math.nan
-    dir_low: float = math.nan
-    dir_high: float = math.nan
-    miss_low: float = math.nan
-    miss_high: float = math.nan
-    fpir_low: float = math.nan
-    fpir_high: float = math.nan
 
 
 def operating_points(
