@@ -50,7 +50,7 @@ def test_columns_have_one_type() -> None:
     ]
     table = wandb_table(STREAM, rows)
     assert table.columns[:4] == ["policy", "planned", "realised", "a"]
-    assert table.columns[-1] == "share_x"
+    assert "share_x" in table.columns
     assert table.data[1][:4] == ["b", 1.0, 2.5, None] and isinstance(table.data[1][1], float)
 
 
