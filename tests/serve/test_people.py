@@ -13,14 +13,11 @@ from reid_lab.errors import UserError
 from reid_lab.files.gallery_verdicts import OWN, AcceptThreshold, GalleryCalibration, Kind
 from reid_lab.serve.people import NewImage, People
 from reid_lab.serve.thresholds import KNOWN, PeopleThresholds, Threshold
+from tests.serve.files import Opened
 from tests.serve.network import EXITS, Colours
 
 RNG = np.random.default_rng(0)
 DIMS = {e.name: e.dim for e in EXITS}
-
-
-def opened(path: Path, metric: str = "euclidean") -> People:
-    return People.open(path, Colours().manifest, metric)
 
 
 def random_rows(count: int) -> dict[str, np.ndarray]:
@@ -37,8 +34,10 @@ def fill(people: People, each: int = 3) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_search_equals_a_naive_one_and_survives_a_restart(tmp_path: Path, metric: str) -> None:
-    people = opened(tmp_path / "p.sqlite", metric)
+def test_search_equals_a_naive_one_and_survives_a_restart(
+    tmp_path: Path, opened: Opened, metric: str
+) -> None:
+    people = opened(tmp_path / "p.sqlite", metric=metric)
     rows = fill(people)["late"].astype(np.float64)
     query = RNG.normal(size=6).astype(np.float32)
     wide = query.astype(np.float64)
@@ -57,7 +56,7 @@ def test_search_equals_a_naive_one_and_survives_a_restart(tmp_path: Path, metric
     assert again.distance("late", query, "person 4") == pytest.approx(expected[12:15].min())
 
 
-def test_ties_are_broken_by_image(tmp_path: Path) -> None:
+def test_ties_are_broken_by_image(tmp_path: Path, opened: Opened) -> None:
     people = opened(tmp_path / "p.sqlite")
     same = {name: np.ones((1, dim), np.float32) for name, dim in DIMS.items()}
     for pid in "cab":
@@ -69,7 +68,7 @@ def test_ties_are_broken_by_image(tmp_path: Path) -> None:
     ]
 
 
-def test_margin_is_to_the_nearest_other_person(tmp_path: Path) -> None:
+def test_margin_is_to_the_nearest_other_person(tmp_path: Path, opened: Opened) -> None:
     people = opened(tmp_path / "p.sqlite")
     queries = RNG.normal(size=(5, 3)).astype(np.float32)
     assert people.margins("early", queries).tolist() == [0] * 5
@@ -82,8 +81,10 @@ def test_margin_is_to_the_nearest_other_person(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_an_excluded_camera_is_as_if_it_was_not_there(tmp_path: Path, metric: str) -> None:
-    people, others = (opened(tmp_path / name, metric) for name in ("all", "others"))
+def test_an_excluded_camera_is_as_if_it_was_not_there(
+    tmp_path: Path, opened: Opened, metric: str
+) -> None:
+    people, others = (opened(tmp_path / name, metric=metric) for name in ("all", "others"))
     for number in range(20):
         rows = random_rows(3)
         people.add(f"person {number}", [NewImage(f"c{i}") for i in range(3)], rows)
@@ -111,7 +112,7 @@ def test_an_excluded_camera_is_as_if_it_was_not_there(tmp_path: Path, metric: st
     assert (mixed[1:] == people.margins("early", queries)[1:]).all()
 
 
-def test_queries_of_several_exits_are_compared_together(tmp_path: Path) -> None:
+def test_queries_of_several_exits_are_compared_together(tmp_path: Path, opened: Opened) -> None:
     people = opened(tmp_path / "p.sqlite")
     for number in range(9):
         people.add(str(number), [NewImage(f"c{number % 2}")], random_rows(1))
@@ -127,7 +128,7 @@ def test_queries_of_several_exits_are_compared_together(tmp_path: Path) -> None:
     assert people.compare_each([], []) == []
 
 
-def test_without_another_camera_there_is_no_match(tmp_path: Path) -> None:
+def test_without_another_camera_there_is_no_match(tmp_path: Path, opened: Opened) -> None:
     people = opened(tmp_path / "p.sqlite")
     for pid in "ab":
         people.add(pid, [NewImage("c0")], random_rows(1))
@@ -137,7 +138,7 @@ def test_without_another_camera_there_is_no_match(tmp_path: Path) -> None:
     assert people.nearest("early", query, ["c0"]).tolist() == [np.inf]
 
 
-def test_removing_leaves_nothing_on_the_disk(tmp_path: Path) -> None:
+def test_removing_leaves_nothing_on_the_disk(tmp_path: Path, opened: Opened) -> None:
     people = opened(tmp_path / "p.sqlite")
     fill(people)
     rows = random_rows(2)
@@ -158,7 +159,7 @@ def test_removing_leaves_nothing_on_the_disk(tmp_path: Path) -> None:
     assert len(opened(tmp_path / "p.sqlite")) == 60
 
 
-def test_snapshots_do_not_change(tmp_path: Path) -> None:
+def test_snapshots_do_not_change(tmp_path: Path, opened: Opened) -> None:
     """A search that runs while people are added or removed sees one state."""
     people = opened(tmp_path / "p.sqlite")
     fill(people)
@@ -172,7 +173,7 @@ def test_snapshots_do_not_change(tmp_path: Path) -> None:
     assert people.count() == (20, 60 + 60 - 6 + 60)
 
 
-def test_threshold_accepts_the_wanted_share_of_strangers(tmp_path: Path) -> None:
+def test_threshold_accepts_the_wanted_share_of_strangers(tmp_path: Path, opened: Opened) -> None:
     people = opened(tmp_path / "p.sqlite")
     assert people.threshold("late", 0.1) is None
     for number in range(400):
@@ -190,7 +191,7 @@ def calibration(source: str, kind: Kind = "searches", images: int = 60) -> Galle
     return GalleryCalibration(kind, source, 9, 9, images, (AcceptThreshold(0.01, far, 1.0),))
 
 
-def test_whose_threshold_is_used(tmp_path: Path) -> None:
+def test_whose_threshold_is_used(tmp_path: Path, opened: Opened) -> None:
     """A calibrated gallery's, the known people's, the network's, a coarse one, or none."""
     people = opened(tmp_path / "p.sqlite")
     network = (calibration("x, held out"), calibration("x, held out", "pairs"))
@@ -224,11 +225,13 @@ def test_whose_threshold_is_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_a_stricter_rate_has_no_larger_threshold(tmp_path: Path, metric: str) -> None:
+def test_a_stricter_rate_has_no_larger_threshold(
+    tmp_path: Path, opened: Opened, metric: str
+) -> None:
     """Whatever is calibrated: own, held out and pairs at far apart distances, or nothing."""
     rates = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.003, 0.002, 0.001, 1e-5)
     for number, images in enumerate((1, 3, 12)):
-        people = opened(tmp_path / f"{number}.sqlite", metric)
+        people = opened(tmp_path / f"{number}.sqlite", metric=metric)
         fill(people, images)
         for _ in range(10):
             found = []
@@ -250,7 +253,7 @@ def test_a_stricter_rate_has_no_larger_threshold(tmp_path: Path, metric: str) ->
         people.close()
 
 
-def test_what_too_few_images_show_is_coarse(tmp_path: Path) -> None:
+def test_what_too_few_images_show_is_coarse(tmp_path: Path, opened: Opened) -> None:
     """60 images show 1 / 60: for less it is the smallest distance, with that rate."""
     people = opened(tmp_path / "p.sqlite")
     fill(people)
@@ -260,13 +263,13 @@ def test_what_too_few_images_show_is_coarse(tmp_path: Path) -> None:
     assert coarse.distance < fine.distance
 
 
-def test_another_network_is_refused(tmp_path: Path) -> None:
+def test_another_network_is_refused(tmp_path: Path, opened: Opened) -> None:
     opened(tmp_path / "p.sqlite").close()
     with pytest.raises(UserError, match="of the model colours, this export is other"):
         People.open(tmp_path / "p.sqlite", Colours("other").manifest)
 
 
-def test_another_file_is_refused(tmp_path: Path) -> None:
+def test_another_file_is_refused(tmp_path: Path, opened: Opened) -> None:
     (tmp_path / "text.sqlite").write_text("not a database, but long enough to be one" * 50)
     with pytest.raises(UserError, match="is not a file of people"):
         opened(tmp_path / "text.sqlite")
@@ -275,7 +278,7 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
         opened(tmp_path / "other.sqlite")
 
 
-def test_half_of_an_addition_is_never_there(tmp_path: Path) -> None:
+def test_half_of_an_addition_is_never_there(tmp_path: Path, opened: Opened) -> None:
     people = opened(tmp_path / "p.sqlite")
     rows = {**random_rows(2), "late": np.full((2, 6), np.nan, np.float32)}
     with pytest.raises(UserError, match="exit late is not finite"):
@@ -288,9 +291,9 @@ def test_half_of_an_addition_is_never_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_people_within_a_distance_are_counted_behind_any_number_of_images(
-    tmp_path: Path, metric: str
+    tmp_path: Path, opened: Opened, metric: str
 ) -> None:
-    people = opened(tmp_path / "p.sqlite", metric)
+    people = opened(tmp_path / "p.sqlite", metric=metric)
     for pid, count, far in (("many", 300, 0.1), ("second", 1, 0.2), ("third", 1, 0.9)):
         row = np.array([1, far, 0, 0, 0, 0], np.float32)
         rows = {"early": np.tile(row[:3], (count, 1)), "late": np.tile(row, (count, 1))}

@@ -17,10 +17,11 @@ pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
 from reid_lab.errors import UserError
-from reid_lab.serve.people import NewImage, People
+from reid_lab.serve.people import NewImage
 from reid_lab.serve.scheduler import Target
 from reid_lab.serve.upgrade import NewEmbeddings, finish_interrupted
 from tests.serve.clients import BLUE, GREEN, RED, Make, enroll, error, files
+from tests.serve.files import Opened
 from tests.serve.network import Colours, plain, png
 
 NEAR = 0.05  # a kept image is a JPEG: its mean colour is nearly that of the image
@@ -64,7 +65,7 @@ def nearest(client: TestClient, *colour: int) -> tuple[str, float]:
     return first["pid"], first["distance"]
 
 
-def test_queries_go_on_during_an_upgrade(make: Make, tmp_path: Path) -> None:
+def test_queries_go_on_during_an_upgrade(make: Make, tmp_path: Path, opened: Opened) -> None:
     network = Negative()
     client = make(upgrade=lambda: network)
     enroll(client, anna=RED, bert=GREEN)
@@ -112,8 +113,8 @@ def test_queries_go_on_during_an_upgrade(make: Make, tmp_path: Path) -> None:
     assert nearest(client, *GREEN) == ("dora", pytest.approx(0, abs=1e-3))
     again = copied(tmp_path)
     with pytest.raises(UserError, match=f"of the model {NEW}, this export is colours"):
-        People.open(again, Colours().manifest)
-    assert People.open(again, Negative().manifest).count() == (3, 3)
+        opened(again, Colours().manifest)
+    assert opened(again, Negative().manifest).count() == (3, 3)
 
 
 def test_an_enrolment_across_the_swap_is_of_the_new_model(make: Make) -> None:
@@ -180,16 +181,16 @@ def copied(folder: Path) -> Path:
     return folder / "copy_p.sqlite"
 
 
-def test_images_that_were_not_kept(tmp_path: Path) -> None:
-    people = People.open(tmp_path / "p.sqlite", Colours().manifest)
+def test_images_that_were_not_kept(tmp_path: Path, opened: Opened) -> None:
+    people = opened(tmp_path / "p.sqlite", Colours().manifest)
     rows = Colours().embed(plain(*RED)[None])
     people.add("anna", [NewImage(path="people/anna.jpg")], rows)
     with pytest.raises(UserError, match="1 images of .* were not kept.*\n  people/anna.jpg of 'an"):
         NewEmbeddings(people.file, Negative(), {})  # type: ignore[arg-type]
 
 
-def test_a_kill_leaves_a_file_that_starts(tmp_path: Path) -> None:
-    people = People.open(tmp_path / "p.sqlite", Colours().manifest)
+def test_a_kill_leaves_a_file_that_starts(tmp_path: Path, opened: Opened) -> None:
+    people = opened(tmp_path / "p.sqlite", Colours().manifest)
     secret = np.full((1, 6), 0.123, np.float32)
     for pid, colour in (("anna", RED), ("bert", GREEN), ("carl", BLUE)):
         rows = Colours().embed(plain(*colour)[None])
@@ -199,15 +200,15 @@ def test_a_kill_leaves_a_file_that_starts(tmp_path: Path) -> None:
     first = begun.staging.pending(0, 1)
     begun.staging.put([first[0][0]], {"early": secret[:, :3], "late": secret})
     again = copied(tmp_path)
-    old = People.open(again, Colours().manifest)
+    old = opened(again, Colours().manifest)
     assert old.count() == (3, 3) and old.remove("bert") == 1  # the old model starts
     old.close()
     with pytest.raises(UserError, match="of the model colours, this export is third"):
-        People.open(again, Colours("third").manifest)
+        opened(again, Colours("third").manifest)
     assert finish_interrupted(again, Colours("third"), {}) is None  # type: ignore[arg-type]
     assert finish_interrupted(again, new, {}) == 2  # and so does the new one
     assert finish_interrupted(again, new, {}) is None
-    after = People.open(again, new.manifest)
+    after = opened(again, new.manifest)
     assert after.rows.pids == ("anna", "carl")
     assert np.array_equal(after.rows.exits["late"][0], secret[0])  # was there before the kill
     expected = new.embed(plain(*BLUE)[None])["late"][0]
@@ -221,8 +222,8 @@ def test_a_kill_leaves_a_file_that_starts(tmp_path: Path) -> None:
     assert secret.tobytes() not in (tmp_path / "p.sqlite").read_bytes()
 
 
-def test_a_kill_between_the_swap_and_the_end(tmp_path: Path) -> None:
-    people = People.open(tmp_path / "p.sqlite", Colours().manifest)
+def test_a_kill_between_the_swap_and_the_end(tmp_path: Path, opened: Opened) -> None:
+    people = opened(tmp_path / "p.sqlite", Colours().manifest)
     rows = Colours().embed(plain(*RED)[None])
     people.add("anna", [NewImage(thumbnail=png(*RED))], rows)
     new: Any = Negative()
@@ -232,13 +233,13 @@ def test_a_kill_between_the_swap_and_the_end(tmp_path: Path) -> None:
         begun.staging.put_in_force()
     again = copied(tmp_path)
     assert finish_interrupted(again, new, {}) is None
-    assert People.open(again, new.manifest).count() == (1, 1)
+    assert opened(again, new.manifest).count() == (1, 1)
     assert rows["late"].tobytes() not in again.read_bytes()
     people.close()
 
 
-def test_small_kept_images_are_counted(tmp_path: Path) -> None:
-    people = People.open(tmp_path / "p.sqlite", Colours().manifest)
+def test_small_kept_images_are_counted(tmp_path: Path, opened: Opened) -> None:
+    people = opened(tmp_path / "p.sqlite", Colours().manifest)
     small, large = png(*RED, size=(4, 8)), png(*RED)
     images = [NewImage(thumbnail=small), NewImage(thumbnail=large)]
     people.add("anna", images, Colours().embed(np.stack([plain(*RED)] * 2)))

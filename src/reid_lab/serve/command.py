@@ -142,18 +142,25 @@ def open_people(
         print(f"{path}: {finished:,} images moved to this model; the upgrade was interrupted")
     wanted = next((g.card.metric for g in galleries.values()), metric)
     people = People.open(path, manifest, wanted or "euclidean", list(galleries))
-    if wanted and people.metric != wanted:
-        raise UserError(f"{path} is of the metric {people.metric}, not {wanted}")
-    if galleries:
-        exits = list(galleries)
-        if list(people.exits) != exits:
-            raise UserError(
-                f"{path} has the exits {', '.join(people.exits)}, the galleries are of "
-                f"{', '.join(exits)}: give one gallery for each, or another --people"
-            )
-        added = people.add_gallery(galleries, _thumbnail_of)
-        print(f"{path}: {added:,} images added from {', '.join(map(str, folders))}")
+    try:
+        if wanted and people.metric != wanted:
+            raise UserError(f"{path} is of the metric {people.metric}, not {wanted}")
+        if galleries:
+            _add_galleries(people, galleries, folders)
+    except BaseException:
+        people.close()
+        raise
     return people
+
+
+def _add_galleries(people: People, galleries: Galleries, folders: Sequence[Path]) -> None:
+    if list(people.exits) != list(galleries):
+        raise UserError(
+            f"{people.path} has the exits {', '.join(people.exits)}, the galleries are of "
+            f"{', '.join(galleries)}: give one gallery for each, or another --people"
+        )
+    added = people.add_gallery(galleries, _thumbnail_of)
+    print(f"{people.path}: {added:,} images added from {', '.join(map(str, folders))}")
 
 
 def _thumbnail_of(path: str) -> bytes:
