@@ -278,9 +278,7 @@ SEARCH = ("search", "@gallery", "--checkpoint", "@checkpoint", "--image")
 OTHERS = [
     Case("a folder as an image, runtime", embed(".jpg"), "reid_lab.runtime", "refused", a_folder),
     Case("a folder as an image, build", BUILD, "reid_lab.gallery", "done", a_folder),
-    Case(
-        "a folder as an image, search", (*SEARCH, "mine"), "reid_lab.gallery", "refused", a_folder
-    ),
+    Case("a folder of images, search", (*SEARCH, "mine"), "reid_lab.gallery", "done", a_folder),
     Case("no image, search", (*SEARCH, "nowhere.jpg"), "reid_lab.gallery", "refused"),
     Case(
         "no image, runtime", ("@export", "nowhere.jpg", "--out", "x"), "reid_lab.runtime", "refused"
