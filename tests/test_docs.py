@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -21,6 +20,7 @@ from reid_lab.backbone import Backbone
 from reid_lab.cli import main as cli
 from reid_lab.config.overrides import composed, first_value
 from tests.conftest import write_jpegs
+from tests.printed import OURS, blocks, typed, words_of
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -105,17 +105,18 @@ def printed(notebook: Any) -> str:
 def printed_commands() -> Iterator[tuple[str, str]]:
     """(page, command) of the README, CONTRIBUTING, the docs and the commands' own examples."""
     texts = {name: (ROOT / name).read_text("utf-8") for name in ("README.md", "CONTRIBUTING.md")}
-    blocks = [
-        (page, block)
+    scripts = [
+        (page, block.text)
         for page, text in (texts | PAGES).items()
         if not page.startswith("studies/")  # made by `make docs`; their commands have placeholders
-        for block in re.findall(r"```(?:sh|bash)?\n(.*?)```", text, re.DOTALL)
+        for block in blocks(text)
+        if block.is_script
     ]
-    blocks += [(f"{name} --help", p.epilog or "") for name, p in cli.tree()[1].items()]
-    for page, block in blocks:
-        for line in re.sub(r"\\\n\s*", " ", block).splitlines():
-            if re.match(r"\s*(reid-lab|python -m reid_lab) ", line):
-                yield page, line.strip()
+    scripts += [(f"{name} --help", p.epilog or "") for name, p in cli.tree()[1].items()]
+    for page, script in scripts:
+        for line in typed(script):
+            if OURS.match(line) and "model=stripes" not in line:  # which CONTRIBUTING adds
+                yield page, line
 
 
 PRINTED = [*dict.fromkeys(printed_commands())]
@@ -129,9 +130,8 @@ def test_commands_are_found_everywhere() -> None:
 @pytest.mark.recipe
 @pytest.mark.parametrize(("page", "line"), PRINTED, ids=lambda text: text[:60])
 def test_every_printed_command_is_accepted(page: str, line: str) -> None:
-    """Words and config keys, that is; what they name need not exist."""
-    words = shlex.split(line, comments=True)
-    words = words[1:] if words[0] == "reid-lab" else [cli.RUN, *words[3:]]
+    """Words and config keys, that is; what they name need not exist. `test_pages` runs some."""
+    words = words_of(line)
     if words[0] == cli.RUN:
         assert composed([first for word in words[1:] if (first := first_value(word))])
     else:

@@ -1,0 +1,99 @@
+"""Pages that are copied from the top down: what they print is run, each in a folder of its own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import reid_lab.run.run  # noqa: F401 - imported, its runs write no reports, see `without_report`
+from tests.export.conftest import operators_once  # noqa: F401
+from tests.printed import blocks, typed
+from tests.reader import LEFT_OUT, Reader, prepare
+
+pytestmark = pytest.mark.system
+
+ROOT = Path(__file__).parents[1]
+# the pages, and what their readers have typed before
+PAGES = {
+    "README.md": "",
+    "docs/quickstart.md": "",
+    "docs/own_images.md": "",
+    "docs/doctor.md": "",
+    "docs/cost.md": "",
+    "docs/embed.md": "",
+    "docs/gallery.md": """
+        mkdir -p runs/demo/1/checkpoints; cp last.ckpt runs/demo/1/checkpoints
+        reid-lab embed --checkpoint last.ckpt --images people/ --out people.npz
+        reid-lab embed --checkpoint last.ckpt --images queries/ --out queries.npz
+        reid-lab embed --checkpoint last.ckpt --images list.csv --pool tracklet --out one.npz
+        cp one.npz two.npz
+    """,
+    "docs/frontier.md": f"""
+        python -m reid_lab +experiment=dare_market dataset.root=/data/Market-1501-v15.09.15
+        mkdir seeds
+        for copy in runs/demo runs/bot_market seeds/dare seeds/bot; do
+            cp -r runs/dare_market $copy
+        done
+        ln -s {ROOT}/experiments experiments
+    """,
+    "docs/export.md": """
+        reid-lab gallery build --checkpoint last.ckpt --images people/ --out people.gallery
+    """,
+}
+# sections with a copy of the reader's folder to themselves, and what is not in it
+APART = {
+    "First steps on the demo's people": ("people", "queries", "gallery", "camera?"),
+    "A new model": (),  # the others search with the old one
+}
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare(tmp_path_factory.mktemp("reader"))
+
+
+@pytest.fixture
+def reader(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reader:
+    shutil.copytree(prepared, tmp_path / "reader", symlinks=True)
+    monkeypatch.chdir(tmp_path / "reader")
+    monkeypatch.setattr("reid_lab.__main__.raise_on_signals", lambda: None)
+    monkeypatch.setattr("logging.raiseExceptions", True)  # restored afterwards
+    monkeypatch.setattr("sys.argv", ["reid-lab"])
+    return Reader()
+
+
+@pytest.mark.usefixtures("operators_once", "undrawn")
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_prints_can_be_typed(
+    page: str, reader: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader.type(PAGES[page])
+    found = list(blocks((ROOT / page).read_text("utf-8")))
+    for block in found:
+        if block.text.startswith("path,"):  # shown below the command that reads it
+            Path("staff.csv").write_text(block.text, "utf-8")
+    for block in found:
+        folder = tmp_path / "reader"
+        if block.heading in APART:
+            folder = tmp_path / block.heading
+            if not folder.exists():
+                ignored = shutil.ignore_patterns(*APART[block.heading])
+                shutil.copytree(tmp_path / "reader", folder, symlinks=True, ignore=ignored)
+        monkeypatch.chdir(folder)
+        if block.is_script:
+            reader.type(block.text)
+        elif block.language == "python":
+            reader.python(block.text)
+
+
+def test_what_is_left_out_is_printed() -> None:
+    printed = [
+        line
+        for page in PAGES
+        for block in blocks((ROOT / page).read_text("utf-8"))
+        if block.is_script or block.language == "python"
+        for line in typed(block.text)
+    ]
+    assert [part for part in LEFT_OUT if not any(part in line for line in printed)] == []
