@@ -49,7 +49,7 @@ class ExitRow(Intervals):
     its name `EXIT + METHOD`), or a `reference` method.
 
     `mul_adds` are cumulative, of one of the `views` of a test image; those of older runs are of
-    all views together. The other accuracies' intervals are those of `Intervals`.
+    all views together. The other accuracies have such intervals, too.
     """
 
     name: str
@@ -154,8 +154,7 @@ class AnytimeRow(Intervals):
     """`anytime.csv`: the most recent exit that a budget reaches; empty below the first.
 
     Where the budget is in another `cost` than Mul-Adds, `budget` has it (ms or J) and `mul_adds`
-    are those of the exit that it reaches. `*_low` and `*_high` are of that exit; nan
-    below the first, where nothing is estimated.
+    are those of the exit that it reaches. The intervals are of that exit, nan below the first.
     """
 
     mul_adds: float  # evenly spaced budgets are fractions
