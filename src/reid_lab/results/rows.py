@@ -1,4 +1,7 @@
-"""The rows of all tables that a run leaves, each defined once, and their tables."""
+"""The rows of all tables that a run leaves, each defined once, and their tables.
+
+Those of a multirun: multirun_rows.py.
+"""
 
 # ruff: noqa: N815 - mAP and mINP are the field's names
 
@@ -377,50 +380,6 @@ class Trial:
     loss: Signed
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunRow:
-    """`runs.csv` of a multirun: a job, the overrides in which jobs differ, its figures by exit.
-
-    `figures`: EXIT/rank1, EXIT/mAP, EXIT/weight and EXIT/mul_adds. `folder` is relative to the
-    sweep's.
-    """
-
-    job: str
-    settings: dict[str, str] = field(default_factory=dict)
-    status: str
-    figures: dict[str, Signed] = field(default_factory=dict)
-    elapsed_s: float
-    folder: str
-    error: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeanRow:
-    """`means.csv` of a multirun: an exit's figure over the runs that differ in seed or split only.
-
-    `deviation`: the sample standard deviation; nan of a single run.
-    """
-
-    settings: dict[str, str] = field(default_factory=dict)
-    exit: str
-    metric: str
-    runs: int
-    mean: Signed
-    deviation: Signed
-
-
-@dataclass(frozen=True, kw_only=True)
-class TransferRow:
-    """`transfer.csv` of a multirun: a checkpoint's accuracy at its last exit on each data set.
-
-    `figures`: DATASET/rank1 and DATASET/mAP, means where several jobs tested the same.
-    """
-
-    trained_on: str
-    checkpoint: str
-    figures: dict[str, Share] = field(default_factory=dict)
-
-
 def _exits(rows: list[ExitRow]) -> list[ExitRow]:
     if len(rows) > MOST_EXITS:
         raise ValueError(f"{len(rows):,} exits, at most {MOST_EXITS}")
@@ -503,6 +462,3 @@ QUERY_SCORES = Table("query_scores.csv", QueryScoreRow, {"rank1": "rank1_*", "ap
 CONDITIONS = Table("conditions.csv", ConditionRow, check=_conditions)
 WEIGHTS = Table("weights.csv", WeightRow)
 SEARCH = Table("search.csv", Trial)
-RUNS = Table("runs.csv", RunRow, {"figures": "*/*", "settings": "*"})
-MEANS = Table("means.csv", MeanRow, {"settings": "*"})
-TRANSFER = Table("transfer.csv", TransferRow, {"figures": "*/*"})

@@ -90,7 +90,7 @@ class People:
         try:
             file.check(manifest)
             return People.of(file, manifest, file.exits, file.rows(file.exits))
-        except UserError:
+        except BaseException:
             file.close()
             raise
 
