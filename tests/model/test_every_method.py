@@ -7,6 +7,7 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
+from reid_lab.backbone.condensenet import LearnedGroupConv
 from reid_lab.budget.mul_adds import count_exits, exit_dims
 from reid_lab.model import ReidModule
 from reid_lab.model.base import State
@@ -104,6 +105,8 @@ def hooked(model: ReidModule) -> dict[str, int]:
             total += output.numel() * fan_in
         elif isinstance(module, nn.Linear):
             total += output.numel() * module.in_features
+        elif isinstance(module, LearnedGroupConv):
+            total += output.numel() * module.chosen.shape[1]
 
     hooks = [m.register_forward_hook(count) for m in model.modules()]
     counts = {}

@@ -39,6 +39,10 @@ class Backbone(nn.Module):
         """What stage `name` passes on -> its maps (N, C, h, w), of its channels C."""
         return x
 
+    def penalties(self) -> dict[str, Tensor]:
+        """What this network adds to the losses of a training step: scalars by name."""
+        return {}
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) -> the last stage's maps (N, channels[-1], h, w)."""
         for stage in self.stages.values():

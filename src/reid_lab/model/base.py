@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from math import isfinite
 from typing import Any, NamedTuple, cast
 
@@ -11,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from reid_lab.backbone import Backbone
 from reid_lab.dataset.transforms import centre_of, enlarged, normalise
 from reid_lab.errors import UserError
 from reid_lab.files.gallery_verdicts import Calibrations
@@ -208,6 +210,8 @@ class ReidModule(pl.LightningModule, ABC):
                 f"the losses of {type(self).__name__} are {_described(losses)}; expected scalars "
                 "by name, such as {'triplet': loss}"
             )
+        for backbone in self._penalised:
+            losses |= backbone.penalties()
         total = torch.stack(list(losses.values())).sum()
         self._losses = {name: value.detach() for name, value in losses.items()}
         if len(losses) > 1:
@@ -218,6 +222,12 @@ class ReidModule(pl.LightningModule, ABC):
         if self._trainer is not None and self.global_step == batch_idx == 0:
             self._log_first_step(total)
         return total
+
+    @cached_property
+    def _penalised(self) -> list[Backbone]:
+        """The networks inside that add losses of their own."""
+        inside = [module for module in self.modules() if isinstance(module, Backbone)]
+        return [m for m in inside if type(m).penalties is not Backbone.penalties]
 
     def log_step(self, values: Mapping[str, Tensor | float], prog_bar: bool = False) -> None:
         """Log a training step's values under `train/`, at the steps at which they are written.
