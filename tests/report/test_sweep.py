@@ -10,8 +10,10 @@ from reid_lab.report.sweep import Swept, sweep, write_sweep
 LEVELS = {"teacher": Swept("", "", 0.9, 0.8)}
 
 
-def drawn(points: list[Swept], **levels: Swept) -> Figure:
-    figure = sweep(points, "rank1", "model.temperature", "model.weight", levels)
+def drawn(
+    points: list[Swept], others: dict[str, list[Swept]] | None = None, **levels: Swept
+) -> Figure:
+    figure = sweep(points, "rank1", "model.temperature", "model.weight", levels, others or {})
     assert figure is not None
     return figure
 
@@ -24,6 +26,15 @@ def test_a_line_a_value_in_the_order_of_numbers() -> None:
     assert list(ax.lines[0].get_xdata()) == [1, 2, 10]
     assert set(ax.lines[-1].get_ydata()) == {90}
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("temperature", "Rank-1 (%)")
+
+
+def test_other_sweeps_are_lines_of_their_own() -> None:
+    others = {"ResNet-50": [Swept("4", "", 0.3, 0.0), Swept("8", "", 0.4, 0.0)]}
+    (ax,) = drawn([Swept(x, "", 0.1, 0.0) for x in ("1", "2")], others).axes
+    assert [str(line.get_label()) for line in ax.lines] == ["this sweep", "ResNet-50"]
+    assert list(ax.lines[1].get_xdata()) == [4, 8]
+    (ax,) = drawn([Swept("1", "1e-3", 0.1, 0.0)], others).axes
+    assert [str(line.get_label()) for line in ax.lines] == ["weight 1e-3", "ResNet-50"]
 
 
 def test_seeds_are_dots_around_their_mean() -> None:

@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from reid_lab.config.paths import conf_dir, register_resolvers
 from reid_lab.report.sweep import Swept
 from reid_lab.run import multirun
-from reid_lab.run.jobs import Job, command_of
+from reid_lab.run.jobs import Job, command_of, read_jobs
 
 pytestmark = pytest.mark.system
 ROOT = Path(__file__).parents[2]
@@ -361,8 +361,9 @@ def test_figures_that_are_no_numbers_are_not_drawn(tmp_path: Path) -> None:
 
 def test_a_sweep_with_an_axis_is_drawn(tmp_path: Path) -> None:
     drawing = ["+hydra.callbacks.runs_table.x=a", "+hydra.callbacks.runs_table.lines=b.c"]
-    compared = "+hydra.callbacks.runs_table.compare={teacher: one, nobody: none}"
+    compared = "+hydra.callbacks.runs_table.compare={teacher: one, theirs: other, nobody: none}"
     run(tmp_path, "a=9", "hydra.run.dir=one")
+    run(tmp_path, "-m", "a=1,3", "hydra.sweep.dir=other")
     done = run(tmp_path, "-m", "a=1,2,bad", "b.c=1,2", *drawing, compared)
     assert sorted(p.name for p in tmp_path.glob("out/*/*.png")) == [
         "sweep_mAP.png",
@@ -371,6 +372,31 @@ def test_a_sweep_with_an_axis_is_drawn(tmp_path: Path) -> None:
     assert "sweep_rank1.png" in done.stdout
     assert "none holds no results: nobody is not drawn" in done.stderr
     assert not list(tmp_path.glob("one/*.png"))
+
+
+def test_another_sweep_is_one_more_line(tmp_path: Path) -> None:
+    """Over the same key, or over the only one that differs there but for seeds."""
+    for folder, overrides in {
+        "same/0": "- a=1\n- b.c=2\n",
+        "same/1": "- a=2\n- b.c=3\n",
+        "other/0": "- b.c=8\n- seed=0\n",
+        "other/1": "- b.c=9\n- seed=1\n",
+        "mixed/0": "- d=8\n- e=0\n",
+        "mixed/1": "- d=9\n- e=1\n",
+    }.items():
+        job = tmp_path / folder
+        (job / ".hydra").mkdir(parents=True)
+        (job / "results").mkdir()
+        (job / ".hydra/overrides.yaml").write_text(overrides)
+        summary = {"metrics": {"test/x/rank1": 0.5, "test/x/mAP": 0.25}, "mul_adds": {"x": 1}}
+        (job / "results/summary.json").write_text(json.dumps(summary))
+
+    def line(name: str) -> list[Swept]:
+        return multirun._other_line(read_jobs(tmp_path / name), "a")
+
+    assert line("same") == [Swept(x, "", 0.5, 0.25) for x in "12"]
+    assert line("other") == [Swept(x, "", 0.5, 0.25) for x in "89"]
+    assert line("mixed") == []
 
 
 def test_points_are_the_last_exits(tmp_path: Path) -> None:

@@ -36,16 +36,20 @@ def write_sweep(
     x: str,
     lines: str = "",
     levels: Mapping[str, Swept] | None = None,
+    others: Mapping[str, Sequence[Swept]] | None = None,
 ) -> list[Path]:
     """Write `sweep_rank1.png` and `sweep_mAP.png`; returns those that were drawn.
 
     Args:
         x, lines: the swept keys, dotted.
         levels: runs to compare with, by label, as horizontal lines.
+        others: sweeps to compare with, by label, as a line each.
     """
     written = []
     for metric in METRICS:
-        content = png(lambda metric=metric: sweep(points, metric, x, lines, levels or {}))  # type: ignore[misc]
+        content = png(
+            lambda metric=metric: sweep(points, metric, x, lines, levels or {}, others or {})  # type: ignore[misc]
+        )
         path = folder / f"sweep_{metric}.png"
         if content is None:  # left over from an earlier sweep
             path.unlink(missing_ok=True)
@@ -56,23 +60,28 @@ def write_sweep(
 
 
 def sweep(
-    points: Sequence[Swept], metric: str, x: str, lines: str, levels: Mapping[str, Swept]
+    points: Sequence[Swept],
+    metric: str,
+    x: str,
+    lines: str,
+    levels: Mapping[str, Swept],
+    others: Mapping[str, Sequence[Swept]],
 ) -> Figure | None:
     """Runs with the same values, such as seeds, are dots; a line joins their means."""
     if not points:
         return None
     figure, ax = axes(f"{METRICS[metric]} by {_short(x)}")
-    places = _axis(ax, [p.x for p in points])
-    for index, line in enumerate(sorted({p.line for p in points}, key=_order)):
+    drawn = {**_by_line(points, lines, "this sweep" if others else ""), **others}
+    places = _axis(ax, [p.x for group in drawn.values() for p in group])
+    for index, (label, group) in enumerate(drawn.items()):
         at: dict[float, list[float]] = defaultdict(list)
-        for p in points:
-            if p.line == line:
-                at[places[p.x]].append(100 * getattr(p, metric))
+        for p in group:
+            at[places[p.x]].append(100 * getattr(p, metric))
         colour, marker = SET[1 + index % (len(SET) - 1)], MARKERS[index % len(MARKERS)]
-        drawn = sorted(at)
-        label = f"{_short(lines)} {line}" if line else None
-        ax.plot(drawn, [fmean(at[v]) for v in drawn], label=label, color=colour, marker=marker)
-        for value in drawn:
+        values = sorted(at)
+        means = [fmean(at[v]) for v in values]
+        ax.plot(values, means, label=label or None, color=colour, marker=marker)
+        for value in values:
             if len(at[value]) > 1:
                 dots = [value] * len(at[value])
                 ax.plot(dots, at[value], ".", color=colour, alpha=0.4)
@@ -86,6 +95,16 @@ def sweep(
     if ax.get_legend_handles_labels()[0]:
         figure.legend(*ax.get_legend_handles_labels(), loc="outside right center")
     return figure
+
+
+def _by_line(points: Sequence[Swept], lines: str, alone: str) -> dict[str, Sequence[Swept]]:
+    """Points by the label of their line, which is `alone` where no key makes lines."""
+    named = {
+        line: f"{_short(lines)} {line}" if line else alone for line in {p.line for p in points}
+    }
+    return {
+        named[line]: [p for p in points if p.line == line] for line in sorted(named, key=_order)
+    }
 
 
 def write_exits(folder: Path, rows: Sequence[MeanRow]) -> list[Path]:

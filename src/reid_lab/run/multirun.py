@@ -65,7 +65,8 @@ class RunsTable(Callback):
         x: the swept key on the plots' axis, such as model.temperature;
             None draws none.
         lines: the key with a line for each of its values.
-        compare: label -> folder of a run that is drawn as a horizontal line.
+        compare: label -> folder of a run, drawn as a horizontal line, or of another sweep over `x`
+            or over one other key, drawn as one more line.
         exits: plot every exit's mean and deviation, a line for each setting.
         transfer: write the matrix of accuracies, trained on x tested on, as `transfer.csv` and
             plots.
@@ -144,15 +145,17 @@ class RunsTable(Callback):
         from reid_lab.report.sweep import write_sweep  # matplotlib is slow to import
 
         points = [point for job in jobs if (point := _swept(job, self.x, self.lines))]
-        folders = {label: Path(folder).expanduser() for label, folder in self.compare.items()}
-        levels = {
-            label: level
-            for label, folder in folders.items()
-            if (level := _swept(Job.read(folder), None, None))
-        }
-        for label in folders.keys() - levels.keys():
-            print(f"{folders[label]} holds no results: {label} is not drawn", file=sys.stderr)
-        return write_sweep(sweep_dir, points, self.x, self.lines or "", levels)
+        levels: dict[str, Swept] = {}
+        others: dict[str, list[Swept]] = {}
+        for label, given in self.compare.items():
+            folder = Path(given).expanduser()
+            if level := _swept(Job.read(folder), None, None):
+                levels[label] = level
+            elif line := _other_line(read_jobs(folder), self.x):
+                others[label] = line
+            else:
+                print(f"{folder} holds no results: {label} is not drawn", file=sys.stderr)
+        return write_sweep(sweep_dir, points, self.x, self.lines or "", levels, others)
 
 
 def print_pending() -> None:
@@ -265,6 +268,14 @@ def _swept(job: Job, x: str | None, lines: str | None) -> Swept | None:
     if not known or not _is_number(rank1) or not _is_number(mean):
         return None
     return Swept(job.overrides.get(x or "", ""), job.overrides.get(lines or "", ""), rank1, mean)
+
+
+def _other_line(jobs: list[Job], x: str) -> list[Swept]:
+    """Another sweep's jobs as a line over `x`, or over the only key that differs there."""
+    keys = [key for key in _differing(jobs) if key not in REPEATED]
+    if x not in keys and len(keys) == 1:
+        x = keys[0]
+    return [point for job in jobs if (point := _swept(job, x, None))]
 
 
 def transfer_cells(jobs: Sequence[Job]) -> list[TransferCell]:
