@@ -12,6 +12,7 @@ import pytest
 from hydra.utils import instantiate
 
 from reid_lab.dataset import Benchmark, DatasetError, Split, read_folders, read_joint, read_layout
+from reid_lab.dataset.readers.joint import Share
 from reid_lab.protocol import Protocol
 from tests.conftest import Compose, write_jpegs
 
@@ -52,6 +53,51 @@ def test_everyone_trains_and_one_part_is_ranked(tmp_path: Path, parts: Parts) ->
         assert all(split.path(index).is_file() for index in range(len(split)))
     assert joint.train.path(0) == tmp_path / "a" / FIRST[0]
     Split.concatenate(joint.query, joint.gallery)  # as the loaders do
+
+
+def test_the_whole_of_a_part_is_trained_on(tmp_path: Path, parts: Parts) -> None:
+    """JLML, section 3; distractors and junk are nobody to train on."""
+    third = ["bounding_box_train/0003_c1s1_000451_03.jpg", *SECOND[2:]]
+    parts["third"] = partial(read_layout, write_jpegs(tmp_path / "c", third), "third")
+    shares: dict[str, Share] = {"second": "whole", "first": "nothing"}
+    joint = read_joint(tmp_path, parts, "third", shares)
+    assert "first" not in joint.name and set(joint.query.names) == {b"c/" + third[1].encode()}
+    trained = [name.decode().removeprefix("deep/b/") for name in joint.train.names]
+    assert sorted(trained) == sorted([SECOND[0], SECOND[2], SECOND[3], "c/" + third[0]])
+    assert not set(joint.train.pids) & set(joint.query.pids)
+    assert joint.notes == ("trained on the whole of second, test images included",)
+
+
+def test_a_query_that_is_in_the_gallery_too_is_trained_on_once(
+    tmp_path: Path, parts: Parts
+) -> None:
+    second = parts["second"]()
+    gallery = Split.concatenate(second.gallery, second.query)
+    parts["second"] = lambda: replace(second, gallery=gallery)
+    joint = read_joint(tmp_path, parts, "first", {"second": "whole", "first": "nothing"})
+    assert sorted(joint.train.pids.tolist()) == [10, 10, 11]
+
+
+def test_parts_that_are_neither_trained_on_nor_ranked_are_not_read(
+    tmp_path: Path, parts: Parts
+) -> None:
+    parts["absent"] = partial(read_layout, tmp_path / "no", "absent")
+    joint = read_joint(tmp_path, parts, "second", {"absent": "nothing"})
+    assert (
+        joint.train.pids.tolist()
+        == read_joint(
+            tmp_path, {n: parts[n] for n in ("first", "second")}, "second"
+        ).train.pids.tolist()
+    )
+
+
+def test_what_train_on_may_say(tmp_path: Path, parts: Parts) -> None:
+    with pytest.raises(DatasetError, match=r"train_on: third; available: first, second"):
+        read_joint(tmp_path, parts, "second", {"third": "whole"})
+    with pytest.raises(DatasetError, match=r"train_on\.second=whole trains on the images that are"):
+        read_joint(tmp_path, parts, "second", {"second": "whole"})
+    with pytest.raises(DatasetError, match="leaves nothing to train on: set train or whole"):
+        read_joint(tmp_path, parts, "second", {"first": "nothing", "second": "nothing"})
 
 
 def test_the_first_part_keeps_its_numbers(tmp_path: Path, parts: Parts) -> None:
@@ -137,3 +183,16 @@ def test_the_config_gives_the_parts_their_folders(composed: Compose, tmp_path: P
     joint = instantiate(cfg.dataset).benchmark
     assert joint.train.pids.tolist() == [2, 7, -1, 9 + 2]
     assert joint.query.path(0) == tmp_path / "elsewhere" / SECOND[2]
+
+
+def test_jlmls_second_step_is_on_all_of_two_data_sets(composed: Compose) -> None:
+    for test in ("viper", "grid"):
+        cfg = composed("+experiment=jlml_joint", f"dataset.reader.test={test}", "dataset.root=/r")
+        reader = cfg.dataset.reader
+        assert reader.train_on == {
+            "cuhk03_np": "whole",
+            "market1501": "whole",
+            "viper": "nothing",
+            "grid": "nothing",
+        }
+        assert set(reader.parts) == set(reader.train_on)

@@ -6,16 +6,22 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from reid_lab.dataset.records import DISTRACTOR, Benchmark, DatasetError, Split
 
+Share = Literal["train", "whole", "nothing"]
+
 
 def read_joint(
-    root: Path | str, parts: Mapping[str, Callable[[], Benchmark]], test: str
+    root: Path | str,
+    parts: Mapping[str, Callable[[], Benchmark]],
+    test: str,
+    train_on: Mapping[str, Share] | None = None,
 ) -> Benchmark:
-    """Train on the training images of all `parts`; query and gallery are those of `test`.
+    """Train on images of all `parts`; query and gallery are those of `test`.
 
     The people and cameras of different parts are different; they are renumbered consecutively in
     the order of the parts. Protocol, query, gallery and companions are those of `test`.
@@ -24,32 +30,75 @@ def read_joint(
         root: common folder of the parts, from which the config derives theirs.
         parts: name -> function that reads the part, with its root bound.
         test: name of the part to evaluate on.
+        train_on: name -> which of a part's images are trained on: those for `train`ing (where a
+            part is not named), the `whole` part, that is also its queries and its gallery without
+            distractors and junk (JLML, section 3, before VIPeR and GRID), or `nothing`.
 
     Raises:
-        DatasetError: `test` is unknown, a part cannot be read, two parts are the same folder, or
-            some have boxes and others do not.
+        DatasetError: `test` is unknown, a part cannot be read, two parts are the same folder,
+            some have boxes and others do not, or `train_on` names an unknown part, leaves nothing
+            to train on, or takes the whole of `test`.
     """
-    if test not in parts:
-        raise DatasetError(
-            f"joint: unknown part test={test!r}: set dataset.reader.test; available: "
-            f"{', '.join(parts) or 'none'}"
-        )
-    read = _read_parts(parts)
+    shares = _shares(parts, test, train_on or {})
+    read = _read_parts(
+        {n: read for n, read in parts.items() if n == test or shares[n] != "nothing"}
+    )
     _check_distinct(read)
     _check_boxes(read)
     top = _common_root(read.values())
     renumbered = _renumber(read, top)
     ranked = renumbered[test]
+    trained = [_trained(part, shares[name]) for name, part in renumbered.items()]
+    whole = [name for name in read if shares[name] == "whole"]
+    notes = [f"trained on the whole of {', '.join(whole)}, test images included"] if whole else []
     return replace(
         ranked,
-        name=f"{'+'.join(parts)}, test {test}",
-        train=Split.concatenate(*(part.train for part in renumbered.values())),
-        notes=tuple(note for part in read.values() for note in part.notes),
+        name=f"{'+'.join(n for n in read if shares[n] != 'nothing')}, test {test}",
+        train=Split.concatenate(*trained),
+        notes=(*(note for part in read.values() for note in part.notes), *notes),
         people={pid: name for part in renumbered.values() for pid, name in part.people.items()},
         cameras={
             camid: name for part in renumbered.values() for camid, name in part.cameras.items()
         },
     )
+
+
+def _shares(
+    parts: Mapping[str, object], test: str, train_on: Mapping[str, Share]
+) -> dict[str, Share]:
+    """Which images of each part are trained on, checked."""
+    available = f"available: {', '.join(parts) or 'none'}"
+    if test not in parts:
+        raise DatasetError(
+            f"joint: unknown part test={test!r}: set dataset.reader.test; {available}"
+        )
+    unknown = [name for name in train_on if name not in parts]
+    if unknown:
+        raise DatasetError(
+            f"joint: unknown part in dataset.reader.train_on: {', '.join(unknown)}; {available}"
+        )
+    shares: dict[str, Share] = {name: train_on.get(name, "train") for name in parts}
+    if shares[test] == "whole":
+        raise DatasetError(
+            f"joint: dataset.reader.train_on.{test}=whole trains on the images that are ranked: "
+            "use train or nothing, or rank another part (dataset.reader.test)"
+        )
+    if all(share == "nothing" for share in shares.values()):
+        raise DatasetError(
+            "joint: dataset.reader.train_on leaves nothing to train on: set train or whole for at "
+            "least one part"
+        )
+    return shares
+
+
+def _trained(part: Benchmark, share: Share) -> Split:
+    if share == "train":
+        return part.train
+    if share == "nothing":
+        return part.train.take(np.zeros(len(part.train), bool))
+    whole = Split.concatenate(part.train, part.query, part.gallery)
+    _, first = np.unique(whole.names, return_index=True)  # queries may be in the gallery, too
+    return whole.take(first[whole.pids[first] > DISTRACTOR])
 
 
 def _read_parts(parts: Mapping[str, Callable[[], Benchmark]]) -> dict[str, Benchmark]:
