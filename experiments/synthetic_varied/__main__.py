@@ -4,11 +4,11 @@ python -m experiments.synthetic_varied
 
 reads `results.csv`, whose runs are called METHOD_SET, and `centre.csv`, the networks among them
 tested again with `dataset.transforms.view=centre`. `longer/results.csv` has networks that were
-trained for their recipes' length, tested with the centre; DaRe on CUHK03 is of the study
-`test_view`. Writes `longer/scores.csv`, their accuracies on both sets, and `agreement.csv`: for
-each training, view, synthetic set and measure, Spearman's rank correlation with CUHK03 over the
-exits of all methods, over the last exit of each network beside LOMO's metrics (`last`), and of the
-short trainings without those of `CHANCE`.
+trained for their recipes' length, tested with the centre; DaRe and PLA on CUHK03 are of the studies
+`test_view` and `pla_cuhk03`. Writes `longer/scores.csv`, their accuracies on both sets, and
+`agreement.csv`: for each training, view, synthetic set and measure, Spearman's rank correlation
+with CUHK03 over the exits of all methods, over the last exit of each network beside LOMO's metrics
+(`last`), and of the short trainings without those of `CHANCE`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from experiments.tables import Rows, read, write
 HERE = Path(__file__).parent
 Exits = dict[tuple[str, str], Rows]  # (method, name) -> its rows
 TEST_VIEW = HERE.parent / "test_view" / "results.csv"
+PLA = HERE.parent / "pla_cuhk03" / "results.csv"
+PLA_RUNS = {"fixed": "pla-both", "triplet": "pla-triplet", "cross_entropy": "pla-cross-entropy"}
 REAL = "cuhk03"
 LOMO = "lomo"
 MEASURES = ("rank1", "mAP")
@@ -52,11 +54,13 @@ def main() -> None:
 
 
 def longer() -> Rows:
-    """The exits of the longer trainings; DaRe on CUHK03 with three seeds."""
+    """The exits of the longer trainings; DaRe and PLA on CUHK03 with three seeds."""
     dare = [row for row in read(TEST_VIEW) if row["run"].startswith("centre_seed")]
+    pla = [{**row, "run": PLA_RUNS[row["run"].rpartition("_")[0]]} for row in read(PLA)]
     return [
         *read(HERE / "longer" / "results.csv"),
         *({**row, "run": "dare_cuhk03"} for row in dare),
+        *({**row, "run": f"{row['run']}_cuhk03"} for row in pla),
     ]
 
 
