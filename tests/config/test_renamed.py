@@ -35,6 +35,8 @@ from reid_lab.types import steps_of
             "+experiment=dare_densenet_market",
             "+experiment=dare_market backbone=densenet201 name=dare_densenet_market",
         ),
+        ("dataset.reader.companions=true", "dataset.reader.multi_query=true"),
+        ("+dataset.reader.companions=true", "+dataset.reader.multi_query=true"),
         ("+sweep=seeds", "+sweep=seeds"),
         ("+sweep=lomo_fig7", "+experiment=lomo_market +sweep=lomo_fig7"),
         ("+sweep=han_fig6", "+experiment=han_market model.size=large +sweep=han_fig6"),

@@ -451,10 +451,10 @@ def test_what_only_training_checks_is_an_error(
     assert "png is refused" in doctor(*words, status=1)
 
 
-def test_scan_all_takes_companions(tmp_path: Path) -> None:
+def test_scan_all_takes_multi_query_images(tmp_path: Path) -> None:
     made, _ = part(tmp_path, "x", (random_image(1), (1, 1)))
-    b = Benchmark("b", made, made, made, companions=made)
-    assert set(examine.scan_all(b)) == {"train", "query", "gallery", "companions"}
+    b = Benchmark("b", made, made, made, multi_query=made)
+    assert set(examine.scan_all(b)) == {"train", "query", "gallery", "multi_query"}
 
 
 def test_a_copy_is_told_where_nothing_is_hidden(tmp_path: Path) -> None:

@@ -119,18 +119,18 @@ def test_a_multi_query_takes_its_camera_s_images(pooling: str, expected: list[fl
 
 
 @pytest.mark.parametrize(("pooling", "expected"), [("mean", 4.0), ("max", 7.0)])
-def test_a_multi_query_takes_its_companions(pooling: str, expected: float) -> None:
+def test_a_multi_query_takes_its_own_images(pooling: str, expected: float) -> None:
     q, g = (ids(np.array([1, 2]), np.array([1, 1])), ids(np.array([1, 1, 2]), np.array([1, 2, 2])))
     more = ids(np.array([1, 1, 1]), np.array([1, 1, 2]))
-    companions = torch.tensor([[4.0], [7], [50]])
+    multi_query = torch.tensor([[4.0], [7], [50]])
     query, gallery = torch.tensor([[1.0], [9]]), torch.tensor([[4.0], [5], [6]])
     protocol = Protocol(query="multi", pooling=pooling)  # type: ignore[arg-type]
-    exit = Exit(query, gallery, 1, companions=companions)
+    exit = Exit(query, gallery, 1, multi_query=multi_query)
     e = evaluate(Embeddings(q, g, {"x": exit}, more), protocol=protocol).embeddings
     assert e.exits["x"].query.flatten().tolist() == [expected, 9]  # the second has none
     single = evaluate(Embeddings(q, g, {"x": exit}, more)).embeddings
     assert single.exits["x"].query.equal(query)
-    with pytest.raises(ValueError, match="needs 3 companions"):
+    with pytest.raises(ValueError, match="needs 3 multi-query images"):
         Embeddings(q, g, {"x": Exit(query, gallery, 1)}, more)
 
 

@@ -121,9 +121,10 @@ class RankingEvaluation(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.protocol(trainer)  # raises an error if the data set does not allow it
-        if data_of(trainer).benchmark.companions is not None and self.query == "single":
+        if data_of(trainer).benchmark.multi_query is not None and self.query == "single":
             rank_zero_warn(
-                "companions are embedded, but have no effect unless callbacks.ranking.query=multi"
+                "multi-query images are embedded, but have no effect unless "
+                "callbacks.ranking.query=multi"
             )
         if not self.mul_adds:
             self.count(data_of(trainer), cast(ReidModule, pl_module))
@@ -324,7 +325,7 @@ class RankingEvaluation(pl.Callback):
         of = {name: role == number for number, name in enumerate(ROLES)}  # (N,) bool
         if not bool(of["query"].any()) or not bool(of["gallery"].any()):
             return None
-        multi = bool(of["companion"].any())
+        multi = bool(of["multi_query"].any())
         transforms = data.transforms
         size = (transforms.height, transforms.width)
         galleries = {name: values[of["gallery"]] for name, values in rows.items()}
@@ -339,14 +340,16 @@ class RankingEvaluation(pl.Callback):
                 if name in self.references
                 else self.mul_adds[name],
                 reference=name in self.references,
-                companions=values[of["companion"]] if multi else None,
+                multi_query=values[of["multi_query"]] if multi else None,
                 signs=signs.get(name),
             )
             for name, values in rows.items()
         }
         images = data.eval_split(part)
         ids = {name: Ids.of(images.take(index[rows_].numpy())) for name, rows_ in of.items()}
-        return Embeddings(ids["query"], ids["gallery"], exits, ids["companion"] if multi else None)
+        return Embeddings(
+            ids["query"], ids["gallery"], exits, ids["multi_query"] if multi else None
+        )
 
 
 def _choose(names: str | Sequence[str] | None, rerankers: Mapping[str, Reranker]) -> list[Reranker]:

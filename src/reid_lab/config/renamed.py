@@ -27,11 +27,12 @@ SWEEPS = {  # of which each brought its experiment
     "pla_fig3": ("pla_market_fixed",),
     "pla_last_stride": ("pla_market",),
 }
+KEYS = {"dataset.reader.companions": "dataset.reader.multi_query"}
 
 
 def renewed(words: Sequence[str]) -> list[str]:
     """The overrides of a command with old names replaced, each with a warning."""
-    words = [word for word in words if not _without_effect(word)]
+    words = [_key(word) for word in words if not _without_effect(word)]
     written = [new for word in words for new in _experiment(word, words)]
     sweeps = [word.removeprefix("+sweep=") for word in written if word.startswith("+sweep=")]
     if sweeps and sweeps[0] in SWEEPS:
@@ -41,6 +42,16 @@ def renewed(words: Sequence[str]) -> list[str]:
         if key.endswith("model.milestones") and "." in value:
             log.warning("%s: give steps, or epochs and %s.epoch", word, key.rpartition(".")[0])
     return written
+
+
+def _key(word: str) -> str:
+    key, equals, value = word.partition("=")
+    bare = key.lstrip("+")
+    if bare not in KEYS:
+        return word
+    new = f"{key.removesuffix(bare)}{KEYS[bare]}{equals}{value}"
+    log.warning("%s is now %s", word, new)
+    return new
 
 
 def _without_effect(word: str) -> bool:

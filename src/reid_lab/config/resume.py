@@ -17,7 +17,7 @@ from reid_lab.types import in_steps
 MAKES_WEIGHTS = ("seed", "dataset", "backbone", "loss", "model")
 # without an effect on the weights: where images are, how they are read, what is tested
 APART = {"root", "cache", "cache_dir", "workers", "eval_batch_size"}
-APART |= {"view", "views", "companions", "distractors"}
+APART |= {"view", "views", "multi_query", "companions", "distractors"}
 SHOWN = 5
 
 

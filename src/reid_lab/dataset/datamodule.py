@@ -67,7 +67,7 @@ class ReidDataModule(pl.LightningDataModule):
     A training batch holds `image` (P*K, 3, H, W) float32, `label` (P*K,) from 0 to identities - 1,
     `pid` (P*K,) and `index` (P*K,), the position in `train_split`. An evaluation batch holds
     `image` (N, views, 3, H, W) float32, `index` (N,), the position in `eval_split`, and `role`
-    (N,), the number in ROLES: query, gallery or companion. Without a trainer, call
+    (N,), the number in ROLES: query, gallery or multi_query. Without a trainer, call
     `on_after_batch_transfer(batch, 0)` on a loaded batch whose tensors are on the device.
 
     Args:
@@ -149,12 +149,12 @@ class ReidDataModule(pl.LightningDataModule):
             return all_images(*people) if self.all_against_all else people
         return self.benchmark.query, self.benchmark.gallery
 
-    def companions(self, part: Part) -> Split | None:
+    def multi_query(self, part: Part) -> Split | None:
         """Return more images of the test queries' people, or None; see `Benchmark`."""
-        return None if part == "val" and self.val_identities else self.benchmark.companions
+        return None if part == "val" and self.val_identities else self.benchmark.multi_query
 
     def eval_split(self, part: Part) -> Split:
-        """Return query, gallery and companions, concatenated; evaluation batches index it."""
+        """Return query, gallery and multi-query images, concatenated; indexed by batches."""
         return Split.concatenate(*self._by_role(part).values())
 
     def roles(self, part: Part) -> np.ndarray:
@@ -163,7 +163,7 @@ class ReidDataModule(pl.LightningDataModule):
         return np.repeat(np.arange(len(ROLES)), counts)
 
     def _by_role(self, part: Part) -> dict[str, Split]:
-        splits = (*self.splits(part), self.companions(part))
+        splits = (*self.splits(part), self.multi_query(part))
         return {role: s for role, s in zip(ROLES, splits, strict=True) if s is not None}
 
     @property

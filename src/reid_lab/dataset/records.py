@@ -111,7 +111,7 @@ class Benchmark:
     Attributes:
         notes: remarks for the user, each one line.
         protocol: how queries are evaluated.
-        companions: more images of the queries' people in the queries' cameras; pooled with them in
+        multi_query: more images of the queries' people in the queries' cameras; pooled with them in
             multi-query evaluation, never ranked.
         people, cameras: pid or camid -> its name in the data, where that is not a number.
     """
@@ -122,7 +122,7 @@ class Benchmark:
     gallery: Split
     notes: tuple[str, ...] = ()
     protocol: Protocol = MARKET1501
-    companions: Split | None = None
+    multi_query: Split | None = None
     people: Mapping[int, str] = field(default_factory=dict)
     cameras: Mapping[int, str] = field(default_factory=dict)
 

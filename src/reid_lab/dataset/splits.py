@@ -112,7 +112,7 @@ def all_against_all(benchmark: Benchmark) -> Benchmark:
     protocol = replace(benchmark.protocol, hidden="itself", shots=None, trials=1)
     notes = (*benchmark.notes, note)
     return replace(
-        benchmark, query=query, gallery=gallery, companions=None, protocol=protocol, notes=notes
+        benchmark, query=query, gallery=gallery, multi_query=None, protocol=protocol, notes=notes
     )
 
 

@@ -24,7 +24,7 @@ from reid_lab.doctor.sheet import sheet
 from reid_lab.errors import UserError
 from reid_lab.files.console import progress, stderr
 
-PARTS = ("train", "query", "gallery", "companions")
+PARTS = ("train", "query", "gallery", "multi_query")
 
 
 def examine(args: Namespace) -> int:

@@ -36,7 +36,7 @@ class Pairs:
 
 
 def check_images(benchmark: Benchmark, stats: Mapping[str, ImageStats]) -> list[Finding]:
-    """All of this file; `stats` has train, query, gallery, and companions if there are any."""
+    """All of this file; `stats` has train, query, gallery, and multi_query if there is one."""
     splits = {"train": benchmark.train, "query": benchmark.query, "gallery": benchmark.gallery}
     parts = {name: (split, stats[name]) for name, split in splits.items()}
     hidden, twice = benchmark.protocol.hidden, list[Finding]()

@@ -90,7 +90,7 @@ class Exit:
     """One exit: `query` (Q, D) and `gallery` (G, D) float32, cumulative Mul-Adds an image.
 
     A `reference` is what the exits are measured against, such as a colour histogram; no query
-    exits at it. `companions` (C, D) are given if `Embeddings.companions` is.
+    exits at it. `multi_query` (C, D) are given if `Embeddings.multi_query` is.
     Arrays become tensors; other kinds of numbers stay and are ranked in float32. `signs` (D,)
     of 1 and -1: it ranks by the sum of signs times squared differences, and ignores the metric.
     """
@@ -99,11 +99,11 @@ class Exit:
     gallery: Tensor
     mul_adds: int
     reference: bool = False
-    companions: Tensor | None = None
+    multi_query: Tensor | None = None
     signs: Tensor | None = None
 
     def __post_init__(self) -> None:
-        for name in ("query", "gallery", "companions"):
+        for name in ("query", "gallery", "multi_query"):
             rows = getattr(self, name)
             if rows is not None:
                 object.__setattr__(self, name, as_rows(name, rows))
@@ -113,7 +113,7 @@ class Exit:
 class Embeddings:
     """The exits by name, cheapest first, over the same `query` and `gallery` images.
 
-    `companions` are more images of the queries' people in the queries' cameras, for
+    `multi_query` are more images of the queries' people in the queries' cameras, for
     multi-queries; they are not ranked.
 
     Raises:
@@ -124,7 +124,7 @@ class Embeddings:
     query: Ids
     gallery: Ids
     exits: Mapping[str, Exit]
-    companions: Ids | None = None
+    multi_query: Ids | None = None
 
     def __post_init__(self) -> None:
         for name, e in self.exits.items():
@@ -136,13 +136,15 @@ class Embeddings:
                 )
             check_rows(f"exit {name!r}: query", e.query, self.query.paths)
             check_rows(f"exit {name!r}: gallery", e.gallery, self.gallery.paths)
-            if self.companions is not None:
-                if e.companions is None or len(e.companions) != len(self.companions):
-                    given = 0 if e.companions is None else len(e.companions)
+            if self.multi_query is not None:
+                if e.multi_query is None or len(e.multi_query) != len(self.multi_query):
+                    given = 0 if e.multi_query is None else len(e.multi_query)
                     raise UserError(
-                        f"exit {name!r} needs {len(self.companions)} companions, an embedding for "
-                        f"each image; it has {given}"
+                        f"exit {name!r} needs {len(self.multi_query)} multi-query images, an "
+                        f"embedding for each image; it has {given}"
                     )
-                check_rows(f"exit {name!r}: companions", e.companions, self.companions.paths)
+                check_rows(
+                    f"exit {name!r}: multi-query images", e.multi_query, self.multi_query.paths
+                )
         check_paths("query", self.query.paths, self.query.boxes)
         check_paths("gallery", self.gallery.paths, self.gallery.boxes)

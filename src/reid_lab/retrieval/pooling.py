@@ -44,18 +44,18 @@ def tracklets(embeddings: Embeddings) -> Embeddings:
 def multi_query(embeddings: Embeddings, pooling: Pooling = "mean") -> Embeddings:
     """Each query pooled with the other images of its person in its camera.
 
-    Market-1501 (ICCV 2015), section 5: those are its companions (hand-drawn boxes). Where a
-    data set has none, they are the gallery images that the query does not see.
+    Market-1501 (ICCV 2015), section 5: those are its `multi_query` images (hand-drawn boxes). Where
+    a data set has none, they are the gallery images that the query does not see.
     """
     query, gallery = embeddings.query, embeddings.gallery
-    others = gallery if embeddings.companions is None else embeddings.companions
+    others = gallery if embeddings.multi_query is None else embeddings.multi_query
     images = [torch.stack([ids.pids, ids.camids], 1) for ids in (query, others)]
     groups, group = torch.cat(images).unique(dim=0, return_inverse=True)
     exits = {}
     for name, e in embeddings.exits.items():
-        more = e.gallery if e.companions is None else e.companions
+        more = e.gallery if e.multi_query is None else e.multi_query
         rows = pool(torch.cat([e.query, more]), group, len(groups), pooling)
-        exits[name] = replace(e, query=rows[group[: len(query)]], companions=None)
+        exits[name] = replace(e, query=rows[group[: len(query)]], multi_query=None)
     return Embeddings(query, gallery, exits)
 
 

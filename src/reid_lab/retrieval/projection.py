@@ -85,6 +85,6 @@ def project(embeddings: Embeddings, projections: dict[str, PCA]) -> Embeddings:
     exits = dict(embeddings.exits)
     for name, pca in projections.items():
         e = exits[name]
-        more = None if e.companions is None else pca(e.companions)
-        exits[name] = replace(e, query=pca(e.query), gallery=pca(e.gallery), companions=more)
+        more = None if e.multi_query is None else pca(e.multi_query)
+        exits[name] = replace(e, query=pca(e.query), gallery=pca(e.gallery), multi_query=more)
     return replace(embeddings, exits=exits)

@@ -109,19 +109,19 @@ def test_the_first_part_keeps_its_numbers(tmp_path: Path, parts: Parts) -> None:
     assert joint.name != read_joint(tmp_path, parts, "second").name
 
 
-def test_protocol_notes_and_companions_are_kept(tmp_path: Path, parts: Parts) -> None:
+def test_protocol_notes_and_multi_query_images_are_kept(tmp_path: Path, parts: Parts) -> None:
     second = parts["second"]()
     protocol = Protocol(hidden="same_camera", shots=1, trials=3)
     parts["second"] = lambda: replace(
-        second, protocol=protocol, companions=second.query, notes=("odd",)
+        second, protocol=protocol, multi_query=second.query, notes=("odd",)
     )
     joint = read_joint(tmp_path, parts, "second")
     assert joint.protocol == protocol
     assert joint.notes == ("odd",)
-    assert joint.companions is not None
-    assert joint.companions.pids.tolist() == joint.query.pids.tolist() == [10]
-    assert joint.companions.path(0).is_file()
-    assert read_joint(tmp_path, parts, "first").companions is None
+    assert joint.multi_query is not None
+    assert joint.multi_query.pids.tolist() == joint.query.pids.tolist() == [10]
+    assert joint.multi_query.path(0).is_file()
+    assert read_joint(tmp_path, parts, "first").multi_query is None
 
 
 def test_people_of_a_part_are_no_other_parts(tmp_path: Path, parts: Parts) -> None:

@@ -61,7 +61,7 @@ def test_distractors_match_no_query_whatever_their_names(tmp_path: Path, folder:
     assert "gallery images: expected 19,732, found 3" in without.notes[0]
 
 
-def test_companions_are_the_queries_people_in_their_cameras(tmp_path: Path) -> None:
+def test_multi_query_images_are_the_queries_people_in_their_cameras(tmp_path: Path) -> None:
     drawn = [
         "gt_bbox/0001_c1s1_001051_00.jpg",  # the query itself
         "gt_bbox/0001_c1s2_002051_00.jpg",
@@ -69,16 +69,16 @@ def test_companions_are_the_queries_people_in_their_cameras(tmp_path: Path) -> N
         "gt_bbox/0002_c1s1_000451_00.jpg",  # another person
     ]
     write_jpegs(tmp_path, [*MARKET, *drawn])
-    assert read_market1501(tmp_path).companions is None
-    benchmark = read_market1501(tmp_path, companions=True)
-    assert benchmark.companions is not None
-    assert benchmark.companions.names.tolist() == [drawn[1].encode()]
-    everything = Split.concatenate(benchmark.query, benchmark.gallery, benchmark.companions)
+    assert read_market1501(tmp_path).multi_query is None
+    benchmark = read_market1501(tmp_path, multi_query=True)
+    assert benchmark.multi_query is not None
+    assert benchmark.multi_query.names.tolist() == [drawn[1].encode()]
+    everything = Split.concatenate(benchmark.query, benchmark.gallery, benchmark.multi_query)
     assert everything.pids.tolist() == [1, -1, 0, 1, 1]
 
 
 @pytest.mark.parametrize(
-    ("option", "folder"), [("distractors", "images"), ("companions", "gt_bbox")]
+    ("option", "folder"), [("distractors", "images"), ("multi_query", "gt_bbox")]
 )
 def test_what_is_asked_for_must_be_there(tmp_path: Path, option: str, folder: str) -> None:
     write_jpegs(tmp_path, MARKET)

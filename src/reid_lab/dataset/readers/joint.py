@@ -24,7 +24,7 @@ def read_joint(
     """Train on images of all `parts`; query and gallery are those of `test`.
 
     The people and cameras of different parts are different; they are renumbered consecutively in
-    the order of the parts. Protocol, query, gallery and companions are those of `test`.
+    the order of the parts. Protocol, query, gallery and multi-query images are those of `test`.
 
     Args:
         root: common folder of the parts, from which the config derives theirs.
@@ -141,7 +141,7 @@ def _check_boxes(parts: Mapping[str, Benchmark]) -> None:
 
 
 def _splits(part: Benchmark) -> list[Split]:
-    splits = (part.train, part.query, part.gallery, part.companions)
+    splits = (part.train, part.query, part.gallery, part.multi_query)
     return [split for split in splits if split is not None]
 
 
@@ -160,13 +160,13 @@ def _renumber(parts: Mapping[str, Benchmark], top: Path) -> dict[str, Benchmark]
         camids = np.concatenate([split.camids for split in splits])
         camid -= min(int(camids.min(initial=0)), 0)  # room for negative camids
         shifted = [_shifted(split, top, pid, camid) for split in splits]
-        companions = shifted[3] if part.companions is not None else None
+        multi_query = shifted[3] if part.multi_query is not None else None
         renumbered[name] = replace(
             part,
             train=shifted[0],
             query=shifted[1],
             gallery=shifted[2],
-            companions=companions,
+            multi_query=multi_query,
             people=_names(name, pids[pids > DISTRACTOR], part.people, pid),
             cameras=_names(name, camids, part.cameras, camid),
         )

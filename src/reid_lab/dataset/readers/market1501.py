@@ -68,22 +68,22 @@ def read_layout(
 
 
 def read_market1501(
-    root: Path | str, distractors: bool = False, companions: bool = False
+    root: Path | str, distractors: bool = False, multi_query: bool = False
 ) -> Benchmark:
     """Read Market-1501-v15.09.15 as released: 751 training and 750 test identities, 6 cameras.
 
     Args:
         distractors: add the images of Market-1501+500k to the gallery as distractors, whatever the
             pid in their names.
-        companions: read the hand-drawn boxes of each query's person in its camera, without the
+        multi_query: read the hand-drawn boxes of each query's person in its camera, without the
             query itself; the authors pool them in multi-query evaluation.
 
     Raises:
-        DatasetError: see `read_layout`; also if the distractors or companions are missing.
+        DatasetError: see `read_layout`; also if the distractors or hand-drawn boxes are missing.
     """
     benchmark = read_layout(root, "market1501")
-    if companions:
-        benchmark = replace(benchmark, companions=_companions(benchmark.query))
+    if multi_query:
+        benchmark = replace(benchmark, multi_query=_hand_drawn(benchmark.query))
     if not distractors:
         return compared(benchmark, PUBLISHED)
     gallery = Split.concatenate(benchmark.gallery, _distractors(benchmark.gallery.root))
@@ -113,10 +113,10 @@ def read_folder(root: Path, folder: str) -> Split:
     return Split.of(root, rows)
 
 
-def _companions(query: Split) -> Split:
+def _hand_drawn(query: Split) -> Split:
     """Read the hand-drawn boxes of the queries' people in the queries' cameras."""
     layout = [f"{HAND_DRAWN}/0001_c1s1_001051_00.jpg ..."]
-    require("market1501 with companions=true", query.root, [HAND_DRAWN], layout)
+    require("market1501 with multi_query=true", query.root, [HAND_DRAWN], layout)
     boxes = read_folder(query.root, HAND_DRAWN)
     of_queries = set(zip(query.pids.tolist(), query.camids.tolist(), strict=True))
     own = {name.rpartition(b"/")[2] for name in query.names.tolist()}
