@@ -5,7 +5,8 @@ python -m experiments.lomo_cuhk03.retinex .../cuhk03-np/detected --features FOLD
 A variant is chosen on held-out training people: the metric is learned on half of the 767, and ranks
 the other half (`held out 0`) and the test split (`test by half 0`), which chooses nothing. With
 --full it is also learned on all 767 (`test`), at eight times the cost. Writes retinex.csv, one row
-after the other; a second start computes the rows that are missing.
+after the other; a second start computes the rows that are missing. A regulariser that leaves no
+direction has a row without accuracies.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import torch
 
 from experiments.lomo_cuhk03.features import cuhk03, features, held_out_half
 from reid_lab.classical import Subspace
-from reid_lab.classical.pairs import PairMoments, pair_moments
+from reid_lab.classical.pairs import PairMoments, PairsError, pair_moments
 from reid_lab.classical.retinex import READINGS, Reading
 from reid_lab.classical.xqda import Solver, solve
 from reid_lab.dataset import Split
@@ -145,7 +146,11 @@ def moments_of(trial: Trial, views: str) -> PairMoments:
 
 def accuracies(trial: Trial, moments: PairMoments, variant: Variant) -> list[dict[str, Any]]:
     regulariser = variant.regulariser * LENGTHS[variant.length]
-    directions, signs = solve(moments, None, regulariser, variant.solver)
+    try:
+        directions, signs = solve(moments, None, regulariser, variant.solver)
+    except PairsError as error:
+        print(error, flush=True)
+        return [{"dim": 0, "negative": 0, **dict.fromkeys(METRICS, "")} for _ in trial.ranked]
     projection = trial.space.back(directions)
     found = []
     for part in trial.ranked:
