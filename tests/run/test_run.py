@@ -142,7 +142,7 @@ def test_every_sweep_names_keys_and_values_that_exist(
     experiments = axes.pop("+experiment", [])
     text = (conf_dir() / "sweep" / f"{name}.yaml").read_text(encoding="utf-8")
     experiment = SWEEPS.get(name) or re.findall(
-        r"^# .* \+experiment=((?:han|jlml|distill|mobilenet025)_\w+)", text, re.M
+        r"^# .* \+experiment=((?:han|jlml|distill|mobilenet025|resnet50)_\w+)", text, re.M
     )
     base: tuple[str, ...] = (f"+experiment={experiment[0]}",) if experiment else TINY
     if name in ("distill_temperature", "distill_rate"):
