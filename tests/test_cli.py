@@ -189,6 +189,7 @@ def test_what_people_type_is_answered_with_what_to_type(
     monkeypatch.setattr(sys, "argv", ["reid_lab", *words.split(" ")])
     monkeypatch.setattr("reid_lab.__main__.raise_on_signals", lambda: None)
     monkeypatch.setattr("logging.raiseExceptions", True)  # restored afterwards
+    monkeypatch.setattr("reid_lab.__main__._started", True)  # by a command before
     with pytest.raises(SystemExit) as stopped:
         main()
     assert stopped.value.code == status

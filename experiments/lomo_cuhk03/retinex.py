@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -122,12 +123,14 @@ def report(trial: Trial, reading: Reading, variants: list[Variant]) -> None:
     moments: dict[str, PairMoments] = {}
     for variant in variants:
         keys = [{"part": x.part, "retinex": reading, **vars(variant)} for x in trial.ranked]
-        if all(any(matches(row, key) for row in table()) for key in keys):
+        missing = [not any(matches(row, key) for row in table()) for key in keys]
+        if not any(missing):
             continue
         if variant.views not in moments:
             moments[variant.views] = moments_of(trial, variant.views)
         found = accuracies(trial, moments[variant.views], variant)
-        rows = [{**key, **row, "commit": COMMIT} for key, row in zip(keys, found, strict=True)]
+        rows = [{**k, **row, "commit": COMMIT} for k, row in zip(keys, found, strict=True)]
+        rows = list(compress(rows, missing))
         print(*rows, sep="\n", flush=True)
         write_csv(TABLE, [*table(), *rows])
 

@@ -84,6 +84,8 @@ def main() -> None:
 
 
 def _main() -> int:
+    global _started
+    _started = False  # of a command before, in the same process
     words = sys.argv[1:]
     if wrong := command_of_reid_lab(words) or wrong_options(words):
         print(f"error: {wrong}", file=sys.stderr)

@@ -370,7 +370,7 @@ def test_a_sweep_with_an_axis_is_drawn(tmp_path: Path) -> None:
         "sweep_rank1.png",
     ]
     assert "sweep_rank1.png" in done.stdout
-    assert "none holds no results: nobody is not drawn" in done.stderr
+    assert "none: no results, or of several keys: nobody is not drawn" in done.stderr
     assert not list(tmp_path.glob("one/*.png"))
 
 

@@ -93,7 +93,7 @@ class LearnedGroupConv(nn.Module):
         self.batches += 1
 
     def _dropped(self) -> int:
-        return (~self.kept[0]).sum().item() // self.chosen.shape[1]  # type: ignore[return-value]
+        return int((~self.kept[0]).sum()) // self.chosen.shape[1]
 
     def train(self, mode: bool = True) -> LearnedGroupConv:
         super().train(mode)
@@ -174,20 +174,21 @@ class CondenseNet(Backbone):
             if value not in (1, 2, 4, 8):
                 raise ValueError(f"{name}={value}: CondenseNet has channels for 1, 2, 4 or 8")
         width = 2 * GROWTH[0]
-        parts: list[nn.Module] = [nn.Conv2d(3, width, 3, 2, 1, bias=False)]
-        stages: dict[str, nn.Module] = {}
+        blocks: list[nn.Sequential] = []
         channels = []
-        for b, (layers, growth) in enumerate(zip(BLOCKS, GROWTH, strict=True)):
-            parts += [nn.AvgPool2d(2, 2)] * (b > 0)
+        for layers, growth in zip(BLOCKS, GROWTH, strict=True):
+            block = nn.Sequential(nn.AvgPool2d(2, 2)) if blocks else nn.Sequential()
             for _ in range(layers):
-                parts.append(DenseLayer(width, growth, groups, condense, iterations, dropout))
+                block.append(DenseLayer(width, growth, groups, condense, iterations, dropout))
                 width += growth
-            if b > 0:
-                parts += [nn.BatchNorm2d(width), nn.ReLU(inplace=True)] * (b == len(BLOCKS) - 1)
-                stages[f"stage{b}"] = nn.Sequential(*parts)
-                channels.append(width)
-                parts = []
-        super().__init__(stages, tuple(channels))
+            blocks.append(block)
+            channels.append(width)
+        first, second, *others = blocks
+        stem = nn.Conv2d(3, 2 * GROWTH[0], 3, 2, 1, bias=False)
+        others[-1].extend([nn.BatchNorm2d(width), nn.ReLU(inplace=True)])
+        parts = [nn.Sequential(stem, *first, *second), *others]
+        stages: dict[str, nn.Module] = {f"stage{s}": part for s, part in enumerate(parts, 1)}
+        super().__init__(stages, tuple(channels[1:]))
         self.lasso = lasso
         self.learned = [m for m in self.modules() if isinstance(m, LearnedGroupConv)]
         for conv in self.modules():

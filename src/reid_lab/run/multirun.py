@@ -154,7 +154,10 @@ class RunsTable(Callback):
             elif line := _other_line(read_jobs(folder), self.x):
                 others[label] = line
             else:
-                print(f"{folder} holds no results: {label} is not drawn", file=sys.stderr)
+                print(
+                    f"{folder}: no results, or of several keys: {label} is not drawn",
+                    file=sys.stderr,
+                )
         return write_sweep(sweep_dir, points, self.x, self.lines or "", levels, others)
 
 
