@@ -7,6 +7,7 @@ from torch import Tensor
 
 from reid_lab.backbone import CondenseNet
 from reid_lab.backbone.condensenet import LearnedGroupConv
+from reid_lab.budget.memory import measure_memory
 from reid_lab.budget.mul_adds import count_exits
 from reid_lab.model import Classifier
 
@@ -134,6 +135,23 @@ def test_costs_of_the_papers_networks(groups: int, mul_adds: float, parameters: 
     dropped = sum(conv.weight.numel() * (groups - 1) // groups for conv in network.learned)
     kept = sum(p.numel() for p in network.parameters()) - dropped + classifier + 1000
     assert round(kept / 1e6, 2) == parameters
+
+
+def test_parameters_of_the_cost_account_are_those_that_are_left() -> None:
+    model = Classifier(CondenseNet(), 2).eval()
+    memory = measure_memory(model.exits, torch.zeros(1, 3, 64, 32), model)["pool"]
+    dropped = sum(7 * conv.weight.numel() // 8 for conv in model.backbone.learned)
+    whole = sum(p.numel() for p in model.backbone.parameters())
+    assert memory.parameters == whole - dropped == 1_902_416
+
+
+def test_gradients_reach_the_weights_in_evaluation_mode() -> None:
+    """As in a training with fixed batch norms."""
+    conv = trained(layer(), ITERATIONS).eval()
+    conv(images()).square().sum().backward()
+    assert conv.weight.grad is not None
+    used = conv.weight.grad[:, :, 0, 0].view(-1, GROUPS, INPUTS).abs().sum(0) > 0
+    assert torch.equal(used, conv.kept)
 
 
 def test_other_numbers_of_groups() -> None:

@@ -41,6 +41,7 @@ class LearnedGroupConv(nn.Module):
     kept: Tensor
     batches: Tensor
     chosen: Tensor
+    condensed: Tensor
 
     def __init__(
         self, inputs: int, outputs: int, groups: int, condense: int, iterations: int
@@ -52,6 +53,8 @@ class LearnedGroupConv(nn.Module):
         self.register_buffer("batches", torch.tensor(0))
         index = torch.zeros(groups, inputs // condense, dtype=torch.long)
         self.register_buffer("chosen", index, persistent=False)
+        rows = torch.zeros(outputs, inputs // condense, 1, 1)  # by group
+        self.register_buffer("condensed", rows, persistent=False)
         self._seen: int | None = 0  # `batches`, read without waiting for a GPU; None: not yet
         self._drops = 0  # of those that are due
 
@@ -70,10 +73,17 @@ class LearnedGroupConv(nn.Module):
 
     @torch.no_grad()
     def choose(self) -> None:
-        """Choose the inputs of evaluation; called when it begins or when weights are loaded."""
+        """Choose inputs and weights of evaluation, when it begins and when weights are loaded."""
         norms = self.by_group().abs().sum(0).masked_fill(~self.kept, -1)
         count = self.chosen.shape[1]
         self.chosen = norms.topk(count).indices.sort().values
+        self.condensed = self._condensed()
+
+    def _condensed(self) -> Tensor:
+        """Weights (outputs, inputs / C, 1, 1) of the chosen inputs, one group after the other."""
+        rows = self.weight.view(-1, *self.kept.shape).transpose(0, 1)  # (G, outputs / G, inputs)
+        index = self.chosen.unsqueeze(1).expand(-1, rows.shape[1], -1)
+        return rows.gather(2, index).flatten(0, 1)[..., None, None]
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
@@ -111,12 +121,9 @@ class LearnedGroupConv(nn.Module):
         if self.training:
             self.condense_step()
             return F.conv2d(x, self.by_group().view_as(self.weight))
-        # (G, outputs / G, inputs / C)
-        rows = self.weight.view(-1, *self.kept.shape).transpose(0, 1)
-        rows = rows.gather(2, self.chosen.unsqueeze(1).expand(-1, rows.shape[1], -1))
-        grouped = F.conv2d(
-            x[:, self.chosen.flatten()], rows.flatten(0, 1)[..., None, None], groups=self.groups
-        )
+        learning = torch.is_grad_enabled() and self.weight.requires_grad
+        weight = self._condensed() if learning else self.condensed
+        grouped = F.conv2d(x.index_select(1, self.chosen.flatten()), weight, groups=self.groups)
         shuffled: Tensor = grouped.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
         return shuffled
 

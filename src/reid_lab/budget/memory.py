@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, UntypedStorage, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from reid_lab.backbone.condensenet import LearnedGroupConv
 from reid_lab.budget.latency import Exits, wait_for
 
 
@@ -36,23 +37,28 @@ def measure_memory(exits: Exits, images: Tensor, module: nn.Module) -> dict[str,
     scratch space inside of an operation is not seen. On a GPU they are the most that torch's
     allocator handed out, scratch space included.
     """
+    condensed = [m.condensed for m in module.modules() if isinstance(m, LearnedGroupConv)]
+    learned = {id(w) for w in (*module.parameters(), *condensed)}
     weights = [*module.parameters(), *module.buffers()]
     with torch.compiler.set_stance("force_eager"):  # compiled graphs would hide operations
-        found = _tracked(exits, images, weights)
+        found = _tracked(exits, images, weights, learned)
         if images.is_cuda:
             peaks = _allocated(exits, images)
             return {n: Memory(m.parameters, m.weight_bytes, peaks[n]) for n, m in found.items()}
     return found
 
 
-def _tracked(exits: Exits, images: Tensor, weights: list[Tensor]) -> dict[str, Memory]:
+def _tracked(
+    exits: Exits, images: Tensor, weights: list[Tensor], learned: Collection[int]
+) -> dict[str, Memory]:
+    """Memory of each exit; `learned` are the ids of the weights that count as parameters."""
     found = {}
     # inference mode would keep some operations whole that consist of several
     with torch.inference_mode(False), torch.no_grad(), LiveTensors(weights, [images]) as live:
         for name, _ in exits(images):
             used = [w for w in weights if _key(w.untyped_storage()) in live.used]
             found[name] = Memory(
-                sum(w.numel() for w in used if isinstance(w, nn.Parameter)),
+                sum(w.numel() for w in used if id(w) in learned),
                 sum(w.numel() * w.element_size() for w in used),
                 live.peak,
             )
