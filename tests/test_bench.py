@@ -58,7 +58,8 @@ def test_all_recipes_for_a_cpu_are_measured(few: Path) -> None:
 def test_the_parts_of_a_step_are_within_it(few: Path) -> None:
     speed = measured(small(config_of("demo", few)), "demo", steps=2)
     parts = (speed.images_ms, speed.forward_ms, speed.backward_ms, speed.optimiser_ms)
-    assert (speed.recipe, speed.height, speed.width, speed.batch) == ("demo", 32, 16, 4)
+    assert (speed.recipe, speed.precision) == ("demo", "32-true")
+    assert (speed.height, speed.width, speed.batch) == (32, 16, 4)
     assert min(parts) > 0
     assert sum(parts) < 2 * speed.step_ms  # medians of different steps
 
@@ -80,7 +81,7 @@ def test_medians_leave_out_the_warm_up() -> None:
 
 def test_tables_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compared = Comparison("t", {"a": [1.0, 3.0], "b": [2.0, 6.0]}, "a")
-    speeds = Recipes([RecipeSpeed("demo", 32, 16, 4, 8.0, 1.0, 2.0, 3.0, 1.0)])
+    speeds = Recipes([RecipeSpeed("demo", "32-true", 32, 16, 4, 8.0, 1.0, 2.0, 3.0, 1.0)])
     found = {"step": compared, "recipes": speeds, "gpu": "no GPU"}
     monkeypatch.setattr(bench, "SECTIONS", {k: lambda root, v=v: v for k, v in found.items()})
     monkeypatch.setattr(bench, "write_people", lambda root: None)

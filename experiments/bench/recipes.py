@@ -22,6 +22,7 @@ from reid_lab.config.paths import conf_dir
 from reid_lab.run.run import prepare_torch
 
 WARM_UP, STEPS = 5, 20
+PRECISIONS = ("32-true", "bf16-mixed")
 # what Lightning calls the parts of a step
 IMAGES = ("train_dataloader_next", "batch_to_device")
 FORWARD, BACKWARD, OPTIMISER = "training_step", "backward", "optimizer_step"
@@ -32,6 +33,7 @@ class RecipeSpeed:
     """Medians over the steps behind the warm-up.
 
     Attributes:
+        precision: Lightning's.
         batch: images in a batch.
         step_ms: from one step's end to the next one's.
         images_ms, forward_ms, backward_ms, optimiser_ms: of it, in the training process: the batch
@@ -39,6 +41,7 @@ class RecipeSpeed:
     """
 
     recipe: str
+    precision: str
     height: int
     width: int
     batch: int
@@ -66,7 +69,7 @@ class Recipes:
         for s in self.speeds:
             parts = (s.step_ms, s.images_ms, s.forward_ms, s.backward_ms, s.optimiser_ms)
             shown = (f"{part:.0f}" for part in parts)
-            found.add_row(s.recipe, f"{s.images_per_second:.0f}", *shown)
+            found.add_row(f"{s.recipe}, {s.precision}", f"{s.images_per_second:.0f}", *shown)
         return found
 
     def rows(self) -> list[dict[str, Any]]:
@@ -102,12 +105,18 @@ def bench_recipes(root: Path) -> Recipes:
     """One thread, on the images in `root` at the recipe's size, from random weights."""
     threads = torch.get_num_threads()
     try:
-        return Recipes([measured(config_of(name, root), name, STEPS) for name in recipes()])
+        return Recipes(
+            [
+                measured(config_of(name, root, precision), name, STEPS)
+                for name in recipes()
+                for precision in PRECISIONS
+            ]
+        )
     finally:
         torch.set_num_threads(threads)  # for what is measured next
 
 
-def config_of(name: str, root: Path) -> DictConfig:
+def config_of(name: str, root: Path, precision: str = "32-true") -> DictConfig:
     """The recipe's config, but for the images, which are read as Market-1501's."""
     words = ["threads=1", f"run_dir={root}/run", f"name={name}"]
     cfg = composed([f"+experiment={name}", *words])
@@ -116,7 +125,7 @@ def config_of(name: str, root: Path) -> DictConfig:
     if "recipe" in cfg.dataset:
         cfg.dataset.recipe = None  # renders nothing
     cfg.dataset.workers, cfg.dataset.cache = 0, "memory"
-    cfg.trainer.val_check_interval = 100_000
+    cfg.trainer.val_check_interval, cfg.trainer.precision = 100_000, precision
     cfg.callbacks, cfg.logger = dict.fromkeys(cfg.callbacks), None
     if OmegaConf.select(cfg, "backbone.weights") is not None:
         cfg.backbone.weights = None
@@ -137,7 +146,7 @@ def measured(cfg: DictConfig, name: str, steps: int) -> RecipeSpeed:
     total = medians_of(ends=clock.ends, profiler=profiler)
     batch = len(next(iter(data.train_dataloader()))["pid"])
     size = cfg.dataset.transforms
-    return RecipeSpeed(name, size.height, size.width, batch, **total)
+    return RecipeSpeed(name, cfg.trainer.precision, size.height, size.width, batch, **total)
 
 
 def medians_of(ends: Sequence[float], profiler: StepProfiler) -> Mapping[str, float]:

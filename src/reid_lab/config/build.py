@@ -21,6 +21,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import AsyncCheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from reid_lab.backbone.layers import cheaper_backward
 from reid_lab.backbone.weights.load import StartedFrom
 from reid_lab.callbacks import CheckpointFiles, SharedSpace
 from reid_lab.checkpoint import (
@@ -124,6 +125,7 @@ def build_model(
         if cfg.task == "fit":
             teach(model, cfg)
     model.save_hyperparameters(kept)
+    cheaper_backward(model)
     if cfg.channels_last:
         model.to(memory_format=torch.channels_last)
     if cfg.compile:

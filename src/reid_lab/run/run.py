@@ -8,7 +8,7 @@ import shutil
 import signal
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -131,6 +131,7 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
     # now, as what does not fit is no reason to write anything
     begun = take_weights(model, state, checkpoint) if checkpoint and state else 0
     found = inputs.notes + ([size] if size else []) + changed_backbones(model, cfg)
+    found += slow_precision(trainer)
     if trainer.is_global_zero:
         if cfg.task == "fit" or not last_checkpoint(folder).is_file():
             write_text(folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
@@ -171,6 +172,20 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
     finally:
         finish(trainer.loggers)
     return metrics
+
+
+def slow_precision(trainer: pl.Trainer) -> list[str]:
+    """A note where bfloat16 is not in the instructions of the CPU that the trainer runs on."""
+    capabilities: Callable[[], Mapping[str, Any]] | None
+    capabilities = getattr(torch.cpu, "get_capabilities", None)  # torch 2.11
+    if trainer.strategy.root_device.type != "cpu" or "bf16" not in trainer.precision:
+        return []
+    if capabilities is None or any(v for k, v in capabilities().items() if "bf16" in k):
+        return []
+    return [
+        f"trainer.precision={trainer.precision} is slower than 32-true on this CPU, which has no "
+        "instructions for bfloat16 (avx512_bf16, amx_bf16): give trainer.precision=32-true"
+    ]
 
 
 def quiet() -> None:
