@@ -19,7 +19,7 @@ def gradients(layer: nn.Module, x: Tensor, seed: int = 0) -> list[Tensor]:
     """Output, and gradients of a random projection of it by input and weights."""
     x = x.clone().requires_grad_()
     y = layer(x * 1)  # what an in-place layer may overwrite
-    weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype)
+    weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(seed)).to(x.dtype)
     return [y.detach(), *torch.autograd.grad((y * weights).sum(), [x, *layer.parameters()])]
 
 
