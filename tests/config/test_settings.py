@@ -17,6 +17,7 @@ import pytest
 import pytorch_lightning as pl
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.accelerators import CPUAccelerator
 
 from reid_lab.config import annotations as ann
 from reid_lab.config import dry_run
@@ -214,6 +215,30 @@ def test_images_that_the_device_holds_are_counted(
         check(cfg)
     keys = {problem.key for problem in error.value.problems}
     assert keys == {"dataset.eval_batch_size", "model", "dataset.cache"}
+
+
+@pytest.mark.parametrize("devices", ["2", "'2'", "auto"])
+def test_devices_share_a_batch(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch, devices: str
+) -> None:
+    """In every form in which Lightning takes their number."""
+    monkeypatch.setattr(CPUAccelerator, "auto_device_count", staticmethod(lambda: 2))
+    cpu = ("trainer.accelerator=cpu", "dataset.eval_batch_size=1")
+    one = composed(*SHORT, "dataset=folder", *cpu)
+    several = composed(
+        *SHORT, "dataset=folder", *cpu, f"trainer.devices={devices}", "+trainer.strategy=ddp"
+    )
+    data = build_data(one)
+    _, model = dry_run.try_model(one, data)
+    alone, shared = (dry_run.batches_need(one, data, model, 0, n)["model"][1] for n in (1, 2))
+    assert shared < alone
+    monkeypatch.setattr(dry_run, "memory_of", lambda _: math.ceil(shared))
+    trainer = dry_run.try_trainer(several)[1]
+    assert trainer is not None and trainer.num_devices == 2
+    assert not dry_run.try_memory(several, data, model, trainer)
+    trainer = dry_run.try_trainer(one)[1]
+    assert trainer is not None
+    assert [p.key for p in dry_run.try_memory(one, data, model, trainer)] == ["model"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no Unix sockets")

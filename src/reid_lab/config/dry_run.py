@@ -16,7 +16,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 from rich.filesize import decimal
 from torch import Tensor
@@ -157,21 +157,21 @@ def too_small(cfg: DictConfig, side: str, size: tuple[int, int], model: ReidModu
 
 
 def try_memory(
-    cfg: DictConfig, data: ReidDataModule, model: ReidModule | None, device: torch.device
+    cfg: DictConfig, data: ReidDataModule, model: ReidModule | None, trainer: pl.Trainer
 ) -> list[Problem]:
     """Check that parameters, one batch and the cached images fit the device.
 
     A lower bound: what the backward pass needs of one batch, and of an evaluation's batch its
     largest activation. Without a model: the images alone.
     """
+    device, devices = trainer.strategy.root_device, trainer.num_devices
     total = memory_of(device)
     if total is None:
         return []
-    nodes = int(cfg.trainer.get("num_nodes", 1))
-    held = data.device_bytes(cfg.task == "fit", world(cfg) * nodes)
+    held = data.device_bytes(cfg.task == "fit", devices * trainer.num_nodes)
     if device.type == "cpu":
-        held *= world(cfg)  # each process has its own
-    needs = {} if model is None else batches_need(cfg, data, model, total - held)
+        held *= devices  # each process has its own
+    needs = {} if model is None else batches_need(cfg, data, model, total - held, devices)
     problems = [
         Problem(
             key,
@@ -190,16 +190,20 @@ def try_memory(
         allowed = f"what fits into {total:,} bytes of memory beside a batch and weights, which take"
         allowed += f" {round(beside):,} or more"
         fix = "dataset.cache=memory or dataset.cache=disk, which keep them outside of the device"
-        if world(cfg) > 1 and not data.exchange:
+        if devices > 1 and not data.exchange:
             fix += ", or dataset.exchange=true, which divides the training images"
         problems.append(Problem("dataset.cache", given, allowed, fix))
     return problems
 
 
 def batches_need(
-    cfg: DictConfig, data: ReidDataModule, model: ReidModule, room: int
+    cfg: DictConfig, data: ReidDataModule, model: ReidModule, room: int, devices: int = 1
 ) -> dict[str, tuple[str, float]]:
-    """Config key -> what was given and the bytes that it needs; empty if there is `room`."""
+    """Config key -> what was given and the bytes that it needs; empty if there is `room`.
+
+    Args:
+        devices: of a machine, which share a batch.
+    """
     height, width = image_size(cfg)
     weights = sum(p.numel() for p in model.parameters()) * FLOAT
     batch = data.batch_size or data.p * data.k
@@ -212,7 +216,7 @@ def batches_need(
     share = 1 if "32" in str(cfg.trainer.get("precision", 32)) else 0.5
     needs = {
         "dataset.eval_batch_size": (seen, weights + seen * largest * share),
-        "model": (batch, COPIES * weights + batch * kept * share / max(1, world(cfg))),
+        "model": (batch, COPIES * weights + batch * kept * share / devices),
     }
     if cfg.task == "test":
         del needs["model"]
@@ -221,14 +225,6 @@ def batches_need(
         key: (f"{tensors}; batches of {images} images of {height}x{width}", need)
         for key, (images, need) in needs.items()
     }
-
-
-def world(cfg: DictConfig) -> int:
-    """The processes of one machine."""
-    devices = cfg.trainer.get("devices", 1)
-    if isinstance(devices, ListConfig):
-        return len(devices)
-    return devices if isinstance(devices, int) and devices > 0 else 1
 
 
 def activations(model: ReidModule, size: tuple[int, int]) -> tuple[int, int]:

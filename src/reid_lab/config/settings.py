@@ -180,7 +180,7 @@ def check_made(
         found, trainer = try_trainer(cfg)
         problems += found
     if data and trainer:
-        problems += try_memory(cfg, data, model, trainer.strategy.root_device)
+        problems += try_memory(cfg, data, model, trainer)
     if sound("callbacks", "run_dir", "seed"):
         problems += try_callbacks(cfg, data, model)
     for group in ("callbacks", "logger"):
