@@ -73,8 +73,9 @@ class Slurm:
         os.kill(int((self.place / "tasks" / f"{job}-{rank}").read_text()), signal.SIGKILL)
 
 
+@pytest.mark.parametrize("killed", [0, 1])
 def test_two_tasks_end_together_and_evaluate_as_one_process(
-    starter: Launcher | Starter, tmp_path: Path, people: Path
+    starter: Launcher | Starter, tmp_path: Path, people: Path, killed: int
 ) -> None:
     slurm = Slurm(tmp_path)
     few = (*RUN, f"dataset.root={people}", "callbacks.throughput=null", "callbacks.cost=null")
@@ -84,12 +85,15 @@ def test_two_tasks_end_together_and_evaluate_as_one_process(
     deadline = time.monotonic() + 300
     while not last.is_file() and slurm.state(job) == "RUNNING" and time.monotonic() < deadline:
         time.sleep(0.05)
-    slurm.kill(job, 1)
+    slurm.kill(job, killed)
     assert slurm.ended(job) != "COMPLETED"
     text = slurm.text(job)
     assert text.count("another process of the run ended") == 1 and "Traceback" not in text, text
     assert "resume with the same command and ckpt_path=last" in text
-    assert "task 0: Exited with exit code 1" in text and "task 1: Killed" in text
+    assert f"task {1 - killed}: Exited with exit code 1" in text
+    assert f"task {killed}: Killed" in text
+    if killed == 0:
+        return
 
     again = (*few, *long, "task=test", f"ckpt_path={last}")
     job = slurm.submit(*again, *DDP, "hydra.run.dir=two")
