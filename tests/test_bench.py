@@ -10,6 +10,7 @@ from pytorch_lightning.profilers import SimpleProfiler
 
 from experiments.bench import __main__ as bench
 from experiments.bench.exchange import bench_exchange
+from experiments.bench.inference import Inference
 from experiments.bench.recipes import (
     WARM_UP,
     Recipes,
@@ -94,6 +95,15 @@ def test_tables_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ]  # fmt: skip
     (row,) = read(tmp_path / "o" / "recipes.csv")
     assert float(row["images_per_second"]) == 500 and row["seed"] == "0" and row["commit"]
+
+
+def test_inference_has_a_row_for_each_number_of_threads() -> None:
+    one, two = (Comparison("t", {"a": [2.0 * n], "b": [1.0 * n]}, "a") for n in (1, 2))
+    found = Inference({1: one, 2: two}, {"a": 10, "b": 20})
+    assert [(r["name"], r["threads"], r["per_second"], r["mul_adds"]) for r in found.rows()] == [
+        ("a", 1, 2.0, 10), ("b", 1, 1.0, 20), ("a", 2, 4.0, 10), ("b", 2, 2.0, 20)
+    ]  # fmt: skip
+    assert len(found.table().renderables) == 2
 
 
 @pytest.mark.system

@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 
 from experiments.bench.exchange import Exchanges, bench_exchange
-from experiments.bench.inference import bench_inference
+from experiments.bench.inference import Inference, bench_inference
 from experiments.bench.loader import bench_gpu, bench_loader, bench_memory
 from experiments.bench.people import write_people
 from experiments.bench.ranking import bench_ranking
@@ -29,7 +29,9 @@ from reid_lab.files.tables import write_csv
 from reid_lab.results.provenance import commit, machine
 from reid_lab.run.run import quiet
 
-SECTIONS: dict[str, Callable[[Path], Comparison | Exchanges | Recipes | Shares | str]] = {
+SECTIONS: dict[
+    str, Callable[[Path], Comparison | Exchanges | Inference | Recipes | Shares | str]
+] = {
     "loader": partial(bench_loader, size=(256, 128), with_peers=True),
     "small": partial(bench_loader, size=(128, 64), with_peers=False),
     "memory": bench_memory,

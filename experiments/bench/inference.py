@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
+from rich.console import Group
 from torch import Tensor, nn
 
 from experiments.bench.timing import Comparison, Work, interleaved
@@ -15,12 +18,31 @@ from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import HAN, JLML, Classifier, ReidModule
 
 BATCH = 32
+THREADS = (1, 2)
 REFERENCE = "ResNet-50"
 Candidate = tuple[Callable[[Tensor], object], tuple[int, int], int]  # forward, image size, Mul-Adds
 
 
-def bench_inference() -> Comparison:
-    """Images/s of each network in batches of 32."""
+@dataclass(frozen=True)
+class Inference:
+    """Images/s of each network, by the number of threads, and its Mul-Adds."""
+
+    by_threads: Mapping[int, Comparison]
+    mul_adds: Mapping[str, int]
+
+    def table(self) -> Group:
+        return Group(*(compared.table() for compared in self.by_threads.values()))
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {**row, "threads": threads, "mul_adds": self.mul_adds[row["name"]]}
+            for threads, compared in self.by_threads.items()
+            for row in compared.rows()
+        ]
+
+
+def bench_inference() -> Inference:
+    """Batches of 32 images."""
     networks = {name: _ours(model, *size) for name, model, size in _models()}
     peer = _hacnn()
     if peer is not None:
@@ -32,8 +54,15 @@ def bench_inference() -> Comparison:
     notes = [f"{name}: {cost / 1e6:,.1f} M Mul-Adds" for name, (*_, cost) in networks.items()]
     if peer is None:
         notes.append("torchreid's HA-CNN is skipped: it cannot be imported")
-    rates = interleaved(works)
-    return Comparison("inference, images/s", rates, REFERENCE, tuple(notes))
+    before, compared = torch.get_num_threads(), {}
+    try:
+        for threads in THREADS:
+            torch.set_num_threads(threads)
+            title = f"inference, images/s, threads: {threads}"
+            compared[threads] = Comparison(title, interleaved(works), REFERENCE, tuple(notes))
+    finally:
+        torch.set_num_threads(before)
+    return Inference(compared, {name: cost for name, (*_, cost) in networks.items()})
 
 
 def _models() -> list[tuple[str, ReidModule, tuple[int, int]]]:
