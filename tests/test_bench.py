@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.profilers import SimpleProfiler
 
 from experiments.bench import __main__ as bench
+from experiments.bench import checkouts
 from experiments.bench.exchange import bench_exchange
 from experiments.bench.inference import Inference
 from experiments.bench.recipes import (
@@ -104,6 +105,22 @@ def test_inference_has_a_row_for_each_number_of_threads() -> None:
         ("a", 1, 2.0, 10), ("b", 1, 1.0, 20), ("a", 2, 4.0, 10), ("b", 2, 2.0, 20)
     ]  # fmt: skip
     assert len(found.table().renderables) == 2
+
+
+def test_checkouts_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        checkouts, "step", lambda home, recipe, people, precision: (home.name, len(precision))
+    )
+    found = list(checkouts.rows([Path("a"), Path("b")], "demo", "people", rounds=2))
+    assert [(r["round"], r["commit"], r["step_ms"]) for r in found] == [
+        (number, commit, ms) for number in (0, 1) for commit in "ab" for ms in (7, 10)
+    ]
+
+
+@pytest.mark.system
+def test_a_checkout_is_measured(few: Path) -> None:
+    commit, ms = checkouts.step(Path(__file__).parents[1], "demo", str(few), "32-true")
+    assert len(commit.removesuffix("+changes")) == 12 and ms > 0
 
 
 @pytest.mark.system

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from reid_lab.backbone.timm_cnn import TimmCNN
 from reid_lab.config.build import build_model
 from reid_lab.config.overrides import composed
 
+Sides = int | tuple[int, int]
+
 
 def gradients(layer: nn.Module, x: Tensor, seed: int = 0) -> list[Tensor]:
     """Output, and gradients of a random projection of it by input and weights."""
@@ -21,6 +24,18 @@ def gradients(layer: nn.Module, x: Tensor, seed: int = 0) -> list[Tensor]:
     y = layer(x * 1)  # what an in-place layer may overwrite
     weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(seed)).to(x.dtype)
     return [y.detach(), *torch.autograd.grad((y * weights).sum(), [x, *layer.parameters()])]
+
+
+class Half(nn.Module):
+    """A layer on a part of its input, in place."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.layer(x[:, ::2])
+        return x
 
 
 @pytest.mark.parametrize(
@@ -40,7 +55,7 @@ def gradients(layer: nn.Module, x: Tensor, seed: int = 0) -> list[Tensor]:
 )
 @pytest.mark.parametrize("bias", [False, True])
 def test_the_gradients_of_a_strided_depthwise_convolution_are_pytorchs(
-    kernel: int, stride: int, padding: int, size: tuple[int, int], bias: bool
+    kernel: Sides, stride: Sides, padding: Sides, size: tuple[int, int], bias: bool
 ) -> None:
     torch.manual_seed(0)
     plain = nn.Conv2d(6, 6, kernel, stride, padding, groups=6, bias=bias).bfloat16()
@@ -100,7 +115,7 @@ def test_other_layers_stay(layer: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("network", [MobileNetV2, lambda: TimmCNN("mobilenetv2_100", weights=None)])
-def test_a_network_trains_as_before(network: type[nn.Module]) -> None:
+def test_a_network_trains_as_before(network: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     plain = network().double().train()
     ours = copy.deepcopy(plain)
@@ -130,19 +145,21 @@ def test_gradients_under_autocast_are_pytorchs() -> None:
 
 
 def test_weights_that_are_frozen_have_no_gradient() -> None:
-    layer = nn.Conv2d(4, 4, 3, 2, 1, groups=4)
+    layer = nn.Conv2d(4, 4, 3, 2, 1, groups=4).bfloat16()
     cheaper_backward(layer)
     layer.weight.requires_grad_(False)
-    x = torch.randn(2, 4, 8, 4, requires_grad=True)
-    layer(x).sum().backward()
+    x = torch.randn(2, 4, 8, 4, dtype=torch.bfloat16, requires_grad=True)
+    y = layer(x)
+    assert "StridedDepthwise" in type(y.grad_fn).__name__
+    y.sum().backward()
     assert layer.weight.grad is None
     assert x.grad is not None
 
 
 def test_a_recorded_pass_has_pytorchs_layers() -> None:
-    layer = nn.Sequential(nn.Conv2d(4, 4, 3, 2, 1, groups=4), nn.ReLU6())
+    layer = nn.Sequential(nn.Conv2d(4, 4, 3, 2, 1, groups=4), nn.ReLU6()).bfloat16()
     cheaper_backward(layer)
-    x = torch.randn(2, 4, 8, 4, requires_grad=True)
+    x = torch.randn(2, 4, 8, 4, dtype=torch.bfloat16, requires_grad=True)
     traced = torch.jit.trace(layer, x)
     assert "Python" not in str(traced.inlined_graph)
 
@@ -160,5 +177,24 @@ def test_a_compiled_network_has_the_same_gradients() -> None:
     cheaper_backward(plain)
     compiled = torch.compile(copy.deepcopy(plain), backend="aot_eager", fullgraph=True)
     x = torch.randn(2, 4, 8, 4)
-    for a, b in zip(gradients(compiled, x), gradients(plain, x), strict=True):
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            for a, b in zip(gradients(compiled, x), gradients(plain, x), strict=True):
+                assert torch.equal(a, b)
+
+
+def test_float32_keeps_pytorchs_gradient_of_a_convolution() -> None:
+    """It is as fast there."""
+    layer = nn.Conv2d(4, 4, 3, 2, 1, groups=4)
+    cheaper_backward(layer)
+    y = layer(torch.randn(2, 4, 8, 4, requires_grad=True))
+    assert type(y.grad_fn).__name__ == "ConvolutionBackward0"
+
+
+def test_an_in_place_relu6_of_a_view() -> None:
+    plain = nn.ReLU6(inplace=True)
+    ours = copy.deepcopy(plain)
+    cheaper_backward(ours)
+    x = torch.randn(4, 6)
+    for a, b in zip(*(gradients(Half(layer), x) for layer in (ours, plain)), strict=True):
         assert torch.equal(a, b)

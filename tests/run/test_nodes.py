@@ -8,13 +8,20 @@ import re
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning.plugins.environments import (
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 
 from reid_lab.config.paths import claimed, started_by
 from reid_lab.errors import UserError
-from reid_lab.run.run import is_of_connection
+from reid_lab.run.processes import forget_lost, is_of_connection, reports_lost
 from tests.launcher import Launcher, Starter
 from tests.ranks import end_well, free_port, start_ranks
 from tests.test_cli import RUN, exits
@@ -143,3 +150,35 @@ def test_processes_that_share_a_run_are_given_its_folder(
 )
 def test_errors_about_a_connection(error: RuntimeError, lost: bool) -> None:
     assert is_of_connection(error) is lost
+
+
+@pytest.mark.parametrize("environment", [SLURMEnvironment, TorchElasticEnvironment])
+def test_the_first_process_that_is_left_reports_a_lost_one(
+    tmp_path: Path, environment: Any
+) -> None:
+    third, second = (trainer_of(tmp_path, environment, rank) for rank in (2, 1))
+    for _ in range(2):  # resumed, and lost again
+        assert [reports_lost(each) for each in (third, second)] == [True, False]
+        forget_lost(tmp_path)
+        assert not list(tmp_path.iterdir())
+
+
+def test_of_lightnings_processes_the_one_that_started_the_others_reports_a_lost_one(
+    tmp_path: Path,
+) -> None:
+    """It kills the others, which might not be done with a report."""
+    third, first = (trainer_of(tmp_path, LightningEnvironment, rank) for rank in (2, 0))
+    assert [reports_lost(each) for each in (third, first)] == [False, True]
+
+
+@pytest.mark.parametrize(("rank", "reports"), [(0, True), (1, False)])
+def test_without_a_folder_to_write_into_the_first_process_reports(
+    tmp_path: Path, rank: int, reports: bool
+) -> None:
+    (tmp_path / "file").touch()
+    assert reports_lost(trainer_of(tmp_path / "file", SLURMEnvironment, rank)) is reports
+
+
+def trainer_of(folder: Path, environment: Any, rank: int) -> Any:
+    strategy = SimpleNamespace(cluster_environment=environment.__new__(environment))
+    return SimpleNamespace(strategy=strategy, local_rank=rank, default_root_dir=str(folder))

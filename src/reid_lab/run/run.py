@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import gc
 import logging
-import platform
 import shutil
-import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -53,10 +50,10 @@ from reid_lab.report import run_of, write_report
 from reid_lab.report.tables import print_exits
 from reid_lab.results import CONFIG, NEW, Results, Summary, begin_test, place
 from reid_lab.results.provenance import TRAINING, provenance, training_of
+from reid_lab.run.processes import all_or_none, forget_lost
 from reid_lab.run.publish import describe, finish, publish
 
 log = logging.getLogger(__name__)
-LOST = ".lost-"  # and a machine's name: in the folder of a run that lost a process
 SOURCE = Path(__file__).parents[1]
 _lightnings_format = warnings.formatwarning
 # what Lightning and torch raise for a state that is not theirs
@@ -137,8 +134,7 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
     if trainer.is_global_zero:
         if cfg.task == "fit" or not last_checkpoint(folder).is_file():
             write_text(folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
-        for told in folder.glob(f"{LOST}*"):
-            told.unlink(missing_ok=True)
+        forget_lost(folder)
         progress.doing = "making the data set"
         data.render()
         give_card(model, cfg, data.benchmark.name, state)  # synthetic people are read once rendered
@@ -342,51 +338,6 @@ def results_in(trainer: pl.Trainer) -> Results:
     """The tables that the callbacks made in a test; empty without callbacks.ranking."""
     rankings = [c for c in trainer.callbacks if isinstance(c, RankingEvaluation)]  # type: ignore[attr-defined]
     return rankings[0].results if rankings else Results()
-
-
-@contextmanager
-def all_or_none(trainer: pl.Trainer) -> Iterator[None]:
-    """End the other processes of a run with this one; they would wait for it forever.
-
-    Killed, as one that waits cannot take another signal; it is the first that writes files. Where
-    a process was lost, one of those that are left on a machine says so.
-    """
-    try:
-        yield
-    except BaseException as error:
-        if trainer.world_size == 1:
-            raise
-        launcher = trainer.strategy.launcher  # None: torchrun or SLURM started this process
-        others = [process.poll() for process in getattr(launcher, "procs", ())]
-        if launcher is not None:
-            launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))
-        ended = ", ".join(f"status {status}" for status in others if status)
-        if not isinstance(error, RuntimeError) or not (ended or is_of_connection(error)):
-            raise
-        if not is_first_to_tell(trainer):
-            raise SystemExit(1) from error
-        raise UserError(
-            f"another process of the run ended ({ended or 'on another machine, or by itself'}: "
-            "killed, or an error that it printed): the run ends, too; resume with the same "
-            "command and ckpt_path=last"
-        ) from error
-
-
-def is_first_to_tell(trainer: pl.Trainer) -> bool:
-    """Whether no other process of this machine has said that one was lost."""
-    try:
-        (Path(trainer.default_root_dir) / f"{LOST}{platform.node()}").touch(exist_ok=False)
-    except FileExistsError:
-        return False
-    except OSError:  # nothing can be written there
-        return trainer.local_rank == 0
-    return True
-
-
-def is_of_connection(error: RuntimeError) -> bool:
-    """Whether torch raised it because another process could not be reached."""
-    known = isinstance(error, torch.distributed.DistError)  # NCCL's, and the store's
-    return known or "gloo" in str(error) or "by peer" in str(error)
 
 
 def summary(

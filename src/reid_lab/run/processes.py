@@ -1,0 +1,80 @@
+"""The processes of one run end together, and one on each machine reports that another was lost."""
+
+from __future__ import annotations
+
+import platform
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment
+
+from reid_lab.errors import UserError
+
+LOST = ".lost-"  # and a machine's name: in the folder of a run that lost a process
+
+
+@contextmanager
+def all_or_none(trainer: pl.Trainer) -> Iterator[None]:
+    """End the other processes of a run with this one; they would wait for it forever.
+
+    Killed, as one that waits cannot take another signal; it is the first that writes files. Where
+    a process was lost, one of those that are left on each machine raises an error.
+
+    Raises:
+        UserError: a process was lost, and this one reports it.
+        SystemExit: a process was lost, and another one reports it.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if trainer.world_size == 1:
+            raise
+        launcher = trainer.strategy.launcher  # None: torchrun or SLURM started this process
+        others = [process.poll() for process in getattr(launcher, "procs", ())]
+        if launcher is not None:
+            launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))
+        ended = ", ".join(f"status {status}" for status in others if status)
+        if not isinstance(error, RuntimeError) or not (ended or is_of_connection(error)):
+            raise
+        if not reports_lost(trainer):
+            raise SystemExit(1) from error
+        raise UserError(
+            f"another process of the run ended ({ended or 'on another machine, or by itself'}: "
+            "killed, or an error that it printed): the run ends, too; resume with the same "
+            "command and ckpt_path=last"
+        ) from error
+
+
+def reports_lost(trainer: pl.Trainer) -> bool:
+    """Whether this process reports that another was lost, as the only one of its machine.
+
+    Lightning's own processes: the one that started the others, which it also kills. Those of
+    torchrun and SLURM: the first that is here, as any may be the lost one.
+    """
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    first = trainer.local_rank == 0
+    if isinstance(environment, LightningEnvironment):
+        return first
+    try:
+        (Path(trainer.default_root_dir) / f"{LOST}{platform.node()}").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    except OSError:  # nothing can be written there
+        return first
+    return True
+
+
+def forget_lost(folder: Path) -> None:
+    """Remove what `reports_lost` left in the folder of a run."""
+    for marker in folder.glob(f"{LOST}*"):
+        marker.unlink(missing_ok=True)
+
+
+def is_of_connection(error: RuntimeError) -> bool:
+    """Whether torch raised it because another process could not be reached."""
+    known = isinstance(error, torch.distributed.DistError)  # NCCL's, and the store's
+    return known or "gloo" in str(error) or "by peer" in str(error)
