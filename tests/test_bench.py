@@ -12,6 +12,7 @@ from experiments.bench import __main__ as bench
 from experiments.bench import checkouts
 from experiments.bench.exchange import bench_exchange
 from experiments.bench.inference import Inference
+from experiments.bench.people import write_people
 from experiments.bench.recipes import (
     WARM_UP,
     Recipes,
@@ -118,8 +119,9 @@ def test_checkouts_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.system
-def test_a_checkout_is_measured(few: Path) -> None:
-    commit, ms = checkouts.step(Path(__file__).parents[1], "demo", str(few), "32-true")
+def test_a_checkout_is_measured(tmp_path: Path) -> None:
+    write_people(tmp_path)
+    commit, ms = checkouts.step(Path(__file__).parents[1], "demo", str(tmp_path), "32-true")
     assert len(commit.removesuffix("+changes")) == 12 and ms > 0
 
 
