@@ -19,7 +19,8 @@ from reid_lab.export.scored import SCORES
 from reid_lab.files.tables import write_csv
 from reid_lab.results import results_of
 from reid_lab.results.provenance import commit, machine
-from reid_lab.results.rows import COST, EXITS
+from reid_lab.results.rows.accuracy import EXITS
+from reid_lab.results.rows.cost import COST
 from reid_lab.runtime import Manifest
 
 COLUMNS = (

@@ -21,7 +21,7 @@ from reid_lab.budget.profile import ProfileError, measure_profile, read_costs, w
 from reid_lab.budget.stream import mixed_shares, planned_rule, replay
 from reid_lab.budget.sweep import budget_range, check_budgets, stream_sweep
 from reid_lab.files.stored import StoredFileError
-from reid_lab.results.rows import PROFILE, ProfileRow
+from reid_lab.results.rows.cost import PROFILE, ProfileRow
 from reid_lab.retrieval import Evaluation, evaluate
 from tests.budget.people import people
 

@@ -13,7 +13,7 @@ from reid_lab.budget.profile import Place, profile_beside
 from reid_lab.config.build import build_model
 from reid_lab.config.paths import last_checkpoint
 from reid_lab.errors import UserError
-from reid_lab.results.rows import PROFILE, ProfileRow
+from reid_lab.results.rows.cost import PROFILE, ProfileRow
 from reid_lab.run.run import run
 from tests.callbacks.test_early_exit import LEFT_OUT, STEPS
 from tests.conftest import TINY, Compose

@@ -19,7 +19,7 @@ from reid_lab.callbacks.conditions import (
 from reid_lab.config.build import build_trainer
 from reid_lab.dataset import Split
 from reid_lab.results import results_of
-from reid_lab.results.rows import CONDITIONS, MEASURES
+from reid_lab.results.rows.accuracy import CONDITIONS, MEASURES
 from reid_lab.retrieval import Embeddings, Exit, Ids, evaluate
 from reid_lab.retrieval.bootstrap import bootstrap
 from reid_lab.run.run import run

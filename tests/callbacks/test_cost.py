@@ -21,7 +21,7 @@ from reid_lab.dataset import Transforms
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import DaRe
 from reid_lab.results import Results
-from reid_lab.results.rows import CostRow
+from reid_lab.results.rows.cost import CostRow
 from reid_lab.retrieval import Embeddings, Exit, Ids
 
 GALLERY = 7

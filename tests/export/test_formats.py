@@ -20,7 +20,7 @@ from reid_lab.export.files import write_openvino, write_torchscript
 from reid_lab.export.trace import TRACED, Network
 from reid_lab.frontier.collect import collect
 from reid_lab.model import ReidModule
-from reid_lab.results.rows import COST
+from reid_lab.results.rows.cost import COST
 from reid_lab.runtime import ExportError, Manifest, Model
 from tests.commands import export as main
 from tests.export.conftest import EXPORTED, Exported, check_without_torch, network_of, noise

@@ -15,7 +15,7 @@ from reid_lab.checkpoint import load_model
 from reid_lab.dataset.transforms import normalise
 from reid_lab.export import scored
 from reid_lab.optional import MissingPackageError
-from reid_lab.results.rows import COST
+from reid_lab.results.rows.cost import COST
 from reid_lab.runtime import ExportError, Manifest, Model
 from reid_lab.runtime.engines import TfliteEngine
 from tests.commands import export as main

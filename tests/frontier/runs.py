@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from reid_lab.results.rows import CostRow
+from reid_lab.results.rows.cost import CostRow
 
 EXITS = {"early": (10e6, 0.5), "late": (20e6, 0.7)}
 

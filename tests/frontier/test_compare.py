@@ -12,7 +12,7 @@ from reid_lab.callbacks.ranking import query_scores
 from reid_lab.cli.main import main
 from reid_lab.frontier.compare import COMPARISON, CompareError, compare
 from reid_lab.protocol import SINGLE_SHOT
-from reid_lab.results.rows import QUERY_SCORES, QueryScoreRow
+from reid_lab.results.rows.accuracy import QUERY_SCORES, QueryScoreRow
 from reid_lab.retrieval import Embeddings, Exit, Ids, evaluate
 from reid_lab.retrieval.bootstrap import paired_bootstrap
 from tests.frontier.runs import make_run

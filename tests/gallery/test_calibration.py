@@ -16,7 +16,7 @@ from reid_lab.files.gallery_writer import RowWriter, locked
 from reid_lab.gallery.calibration import calibrate, thresholds_of_test
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.writer import create
-from reid_lab.results.rows import OPERATING_POINTS, OperatingPointRow
+from reid_lab.results.rows.verification import OPERATING_POINTS, OperatingPointRow
 from reid_lab.results.summary import Summary
 from reid_lab.runtime.gallery import Gallery
 from tests.gallery.test_store import CARD, MODEL, ids

@@ -13,7 +13,8 @@ import pytest
 
 from reid_lab.report.cost_section import conditions_line, cost, cost_table, joules, size
 from reid_lab.report.tables import stream_table
-from reid_lab.results.rows import COST, CostRow, StreamRow
+from reid_lab.results.rows.budget import StreamRow
+from reid_lab.results.rows.cost import COST, CostRow
 
 LINE = CostRow(
     exit="fusion",

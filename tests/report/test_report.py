@@ -50,7 +50,7 @@ from reid_lab.report.tables import (
     rates_table,
     stream_table,
 )
-from reid_lab.results.rows import RocRow
+from reid_lab.results.rows.verification import RocRow
 from tests.report.fake_run import NAMES, make_logs, make_run
 
 PAGE = "report/report.html"

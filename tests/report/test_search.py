@@ -10,7 +10,7 @@ import pytest
 from reid_lab.files.tables import write_json
 from reid_lab.report import load_run, style, write_report
 from reid_lab.report.search import search, search_table
-from reid_lab.results.rows import SEARCH, Trial
+from reid_lab.results.rows.search import SEARCH, Trial
 
 
 @pytest.fixture

@@ -12,9 +12,10 @@ import pytest
 from reid_lab.files.stored import StoredFileError
 from reid_lab.results import OF_A_TEST, TABLES, Results
 from reid_lab.results.cells import CASTS
-from reid_lab.results.multirun_rows import RUNS, RunRow
 from reid_lab.results.results import read_tables
-from reid_lab.results.rows import ANYTIME, EXITS, STREAM, AnytimeRow, StreamRow
+from reid_lab.results.rows.accuracy import EXITS
+from reid_lab.results.rows.budget import ANYTIME, STREAM, AnytimeRow, StreamRow
+from reid_lab.results.rows.multirun import RUNS, RunRow
 from reid_lab.results.table import Table
 
 VALUES: dict[str, Any] = {"str": "a, b", "int": 3, "int | None": None, "Signed": -1.5}

@@ -16,7 +16,8 @@ from reid_lab.config.settings import check
 from reid_lab.dataset import ReidDataModule
 from reid_lab.gallery.embed import embed
 from reid_lab.results.folder import results_of
-from reid_lab.results.rows import EXITS, OPERATING_POINTS
+from reid_lab.results.rows.accuracy import EXITS
+from reid_lab.results.rows.verification import OPERATING_POINTS
 from reid_lab.results.summary import Summary
 from reid_lab.run.run import run
 from tests.conftest import TINY, Compose

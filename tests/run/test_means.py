@@ -9,7 +9,7 @@ from statistics import stdev
 import pytest
 
 from reid_lab.report.sweep import exits, write_exits
-from reid_lab.results.multirun_rows import MEANS, MeanRow
+from reid_lab.results.rows.multirun import MEANS, MeanRow
 from reid_lab.run.jobs import Job
 from reid_lab.run.multirun import mean_rows
 

@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import WandbLogger
 
 from reid_lab.frontier.points import Point
 from reid_lab.report import load_run
-from reid_lab.results.rows import STREAM, StreamRow
+from reid_lab.results.rows.budget import STREAM, StreamRow
 from reid_lab.run import workspace as dashboard
 from reid_lab.run.publish import charts, describe, finish, headline, kinds, wandb_table
 from tests.commands import workspace

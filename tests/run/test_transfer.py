@@ -17,7 +17,7 @@ from reid_lab.files.stored import read_config
 from reid_lab.frontier.collect import collect
 from reid_lab.report.transfer import TransferCell, matrix, transfer_rows, write_transfer
 from reid_lab.results.card import ModelCard
-from reid_lab.results.multirun_rows import TRANSFER, TransferRow
+from reid_lab.results.rows.multirun import TRANSFER, TransferRow
 from reid_lab.run.jobs import Job
 from reid_lab.run.multirun import transfer_cells
 from reid_lab.run.run import run

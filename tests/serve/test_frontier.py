@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from reid_lab.errors import UserError
-from reid_lab.results.rows import EXITS, STREAM, ExitRow, StreamRow
+from reid_lab.results.rows.accuracy import EXITS, ExitRow
+from reid_lab.results.rows.budget import STREAM, StreamRow
 from reid_lab.serve.frontier import ServedAccuracy, read_frontier
 from tests.serve.network import Colours
 

@@ -21,7 +21,7 @@ from reid_lab.budget.latency import time_exits
 from reid_lab.budget.machine import conditions
 from reid_lab.budget.policies import Lookup
 from reid_lab.errors import UserError
-from reid_lab.results.rows import PROFILE, ProfileRow
+from reid_lab.results.rows.cost import PROFILE, ProfileRow
 from reid_lab.retrieval.embeddings import Ids
 
 PROFILE_FILE = PROFILE.file

@@ -30,7 +30,7 @@ from reid_lab.callbacks.embedding import data_of
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.results import Results
-from reid_lab.results.rows import ANYTIME, POLICIES, STREAM
+from reid_lab.results.rows.budget import ANYTIME, POLICIES, STREAM
 from reid_lab.retrieval import Evaluation
 from reid_lab.retrieval.bootstrap import Unit
 from reid_lab.types import DistinctNonEmpty, MulAdds, NonEmpty, Points, Seed, TimedBatchSize

@@ -23,7 +23,7 @@ from reid_lab.files.pixels import read_size
 from reid_lab.model import ReidModule
 from reid_lab.protocol import Hidden
 from reid_lab.results import Results
-from reid_lab.results.rows import ConditionRow
+from reid_lab.results.rows.accuracy import ConditionRow
 from reid_lab.retrieval import Evaluation, Ids
 from reid_lab.retrieval.bootstrap import bootstrap
 from reid_lab.retrieval.ranking import hidden_mask

@@ -9,7 +9,7 @@ from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
 from reid_lab.dataset import ReidDataModule
 from reid_lab.model import ReidModule
 from reid_lab.results import Results
-from reid_lab.results.rows import COST
+from reid_lab.results.rows.cost import COST
 from reid_lab.retrieval import Evaluation
 from reid_lab.types import Points, Seconds, TimedBatchSize
 

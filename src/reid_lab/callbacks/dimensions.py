@@ -11,7 +11,7 @@ from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
 from reid_lab.callbacks.ranking import RankingError
 from reid_lab.model import ReidModule
 from reid_lab.results import Results
-from reid_lab.results.rows import DIMENSIONS
+from reid_lab.results.rows.accuracy import DIMENSIONS
 from reid_lab.retrieval import PCA, Evaluation, Ranking, rank
 from reid_lab.retrieval.bootstrap import Resampler
 from reid_lab.retrieval.evaluation import rank_trials

@@ -17,7 +17,7 @@ from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.model.pla import check_hardness
 from reid_lab.results import RESULTS
-from reid_lab.results.rows import SEARCH
+from reid_lab.results.rows.search import SEARCH
 from reid_lab.search import Position, Ranges, Schedule, Search, Setting
 from reid_lab.types import BatchSize, Count, Fraction, Margin, NonNegative, Seed
 

@@ -30,7 +30,13 @@ from reid_lab.model import ReidModule
 from reid_lab.model.base import DivergedError
 from reid_lab.protocol import Pooling, Protocol, Query
 from reid_lab.results import Results
-from reid_lab.results.rows import CAMERA_PAIRS, EXITS, CameraPairRow, QueryScoreRow, WeightRow
+from reid_lab.results.rows.accuracy import (
+    CAMERA_PAIRS,
+    EXITS,
+    CameraPairRow,
+    QueryScoreRow,
+    WeightRow,
+)
 from reid_lab.retrieval import PCA, Embeddings, Evaluation, Exit, Ids, evaluate
 from reid_lab.retrieval.cameras import camera_pairs
 from reid_lab.retrieval.checks import NoMatchError

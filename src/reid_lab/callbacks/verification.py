@@ -17,7 +17,7 @@ from reid_lab.checkpoint import fingerprint_of
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.results import Results
-from reid_lab.results.rows import ROC, OperatingPointRow, RocRow
+from reid_lab.results.rows.verification import ROC, OperatingPointRow, RocRow
 from reid_lab.retrieval import Evaluation
 from reid_lab.retrieval.memory import GIGABYTE
 from reid_lab.retrieval.open_set import TooFewPeopleError, operating_points

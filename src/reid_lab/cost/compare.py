@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from reid_lab.cost import show
 from reid_lab.errors import UserError
-from reid_lab.results.rows import COST, CostRow
+from reid_lab.results.rows.cost import COST, CostRow
 
 ROUNDS = 3
 WAYS = ("default", "keep")

@@ -28,7 +28,7 @@ from reid_lab.errors import UserError
 from reid_lab.files.words import Problem
 from reid_lab.gallery.embed import Embedder
 from reid_lab.model import ReidModule
-from reid_lab.results.rows import COST
+from reid_lab.results.rows.cost import COST
 from reid_lab.run.run import prepare_torch, quiet
 
 PEOPLE = 2  # a classifier's, where the config leaves them open: classifiers are not measured

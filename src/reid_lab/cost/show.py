@@ -18,7 +18,7 @@ from reid_lab.report.cost_section import (
     milliseconds,
 )
 from reid_lab.report.tables import mul_adds, percent
-from reid_lab.results.rows import CostRow, ProfileRow
+from reid_lab.results.rows.cost import CostRow, ProfileRow
 
 if TYPE_CHECKING:
     from reid_lab.cost.suggest import StageWorth

@@ -38,7 +38,7 @@ from reid_lab.dataset.loading import ROLES
 from reid_lab.dataset.transforms import normalise
 from reid_lab.errors import UserError
 from reid_lab.gallery.embed import Embedder
-from reid_lab.results.rows import ProfileRow
+from reid_lab.results.rows.cost import ProfileRow
 from reid_lab.retrieval import Embeddings, Evaluation, Exit, Ids, evaluate
 from reid_lab.run.run import prepare_torch, quiet
 

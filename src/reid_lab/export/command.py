@@ -37,7 +37,7 @@ from reid_lab.export.triton import FOLDER, write_triton
 from reid_lab.files.console import stderr
 from reid_lab.files.folders import replacing_folder
 from reid_lab.model import ReidModule
-from reid_lab.results.rows import COST
+from reid_lab.results.rows.cost import COST
 from reid_lab.runtime.manifest import (
     INT8,
     MANIFEST,

@@ -13,7 +13,7 @@ import torch
 from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.images import Images
 from reid_lab.model import ReidModule
-from reid_lab.results.rows import ExitRow
+from reid_lab.results.rows.accuracy import ExitRow
 from reid_lab.retrieval import Embeddings, Exit, Ids, evaluate
 from reid_lab.runtime.manifest import ExportError
 from reid_lab.runtime.model import Model, Values

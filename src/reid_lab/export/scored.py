@@ -20,7 +20,8 @@ from reid_lab.files.atomic import write_text
 from reid_lab.model import ReidModule
 from reid_lab.results import CONFIG, RESULTS, Results, Summary, results_of
 from reid_lab.results.provenance import provenance
-from reid_lab.results.rows import CostRow, ExitRow
+from reid_lab.results.rows.accuracy import ExitRow
+from reid_lab.results.rows.cost import CostRow
 from reid_lab.runtime.manifest import Manifest
 
 ROUNDS = 3  # the formats are timed in turns, so that other load on the machine affects all

@@ -18,7 +18,8 @@ from reid_lab.frontier.points import BOUNDS, FrontierError, Point
 from reid_lab.report.load import Run, load_results
 from reid_lab.results import NEW, RESULTS, SUMMARY, config_of, results_of
 from reid_lab.results.card import UNKNOWN, ModelCard
-from reid_lab.results.rows import ExitRow, StreamRow
+from reid_lab.results.rows.accuracy import ExitRow
+from reid_lab.results.rows.budget import StreamRow
 
 BYTES = 4  # of a float32
 # streams that use the query's label, or whose queries are sorted to show the effect of drift

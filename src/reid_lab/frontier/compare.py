@@ -19,7 +19,7 @@ from reid_lab.frontier.identity import settings
 from reid_lab.report.tables import mul_adds, percent, points
 from reid_lab.results import CONFIG, Summary, results_of
 from reid_lab.results.cells import Share, Signed
-from reid_lab.results.rows import EXITS, QUERY_SCORES, QueryScoreRow
+from reid_lab.results.rows.accuracy import EXITS, QUERY_SCORES, QueryScoreRow
 from reid_lab.results.table import Table
 from reid_lab.retrieval.bootstrap import LEVEL, RESAMPLES, Difference, paired_bootstrap
 

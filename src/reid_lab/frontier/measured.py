@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from reid_lab.frontier.points import MEASURED, Point
-from reid_lab.results.rows import CostRow
+from reid_lab.results.rows.cost import CostRow
 
 Cost = Mapping[str, Any]  # column of a Point -> its value; unknown ones are left out
 COLUMNS = (*MEASURED, "embedding_bytes", "parameters")

@@ -14,7 +14,7 @@ from reid_lab.files.gallery_verdicts import OWN, AcceptThreshold, GalleryCalibra
 from reid_lab.files.stored import StoredFileError
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
 from reid_lab.results.folder import results_of
-from reid_lab.results.rows import OPERATING_POINTS
+from reid_lab.results.rows.verification import OPERATING_POINTS
 from reid_lab.results.summary import Summary
 from reid_lab.retrieval.accept_thresholds import FEWEST, RATES, answerable, fit_thresholds
 from reid_lab.retrieval.embeddings import Ids

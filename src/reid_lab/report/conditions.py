@@ -10,7 +10,7 @@ from reid_lab.report.load import Run
 from reid_lab.report.plots import METRICS
 from reid_lab.report.style import INK, SET, axes
 from reid_lab.report.tables import TextTable, bounded, whole
-from reid_lab.results.rows import CameraPairRow, ConditionRow
+from reid_lab.results.rows.accuracy import CameraPairRow, ConditionRow
 
 # condition -> title of its plot, label of its axis
 LABELS = {

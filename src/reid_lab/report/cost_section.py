@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from reid_lab.files.console import NOTHING
 from reid_lab.report.sections import Section
 from reid_lab.report.tables import TextTable, mul_adds, whole
-from reid_lab.results.rows import CostRow
+from reid_lab.results.rows.cost import CostRow
 
 # head -> text of a row's cell
 COLUMNS: tuple[tuple[str, Callable[[CostRow], str]], ...] = (

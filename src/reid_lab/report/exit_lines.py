@@ -13,7 +13,8 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from reid_lab.report.load import Run
 from reid_lab.report.plots import METRICS
 from reid_lab.report.style import INK, QUIET, axes, exit_colours
-from reid_lab.results.rows import DimensionRow, OperatingPointRow, RocRow
+from reid_lab.results.rows.accuracy import DimensionRow
+from reid_lab.results.rows.verification import OperatingPointRow, RocRow
 
 Point = TypeVar("Point", RocRow, OperatingPointRow, DimensionRow)
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from reid_lab.report.load import Run
 from reid_lab.report.tables import best_exit, mul_adds, percent, points, within
-from reid_lab.results.rows import ExitRow, StreamRow
+from reid_lab.results.rows.accuracy import ExitRow
+from reid_lab.results.rows.budget import StreamRow
 
 CLOSE = 0.01  # one point of Rank-1
 POLICY, BASELINE = "margin", "random"

@@ -15,7 +15,8 @@ from reid_lab.results import Results, Summary, config_of, results_of
 from reid_lab.results.attention import ATTENTION, read_attention
 from reid_lab.results.ranked import QUERIES, read_queries
 from reid_lab.results.results import read_tables
-from reid_lab.results.rows import SEARCH, StreamRow
+from reid_lab.results.rows.budget import StreamRow
+from reid_lab.results.rows.search import SEARCH
 
 
 class ReportError(UserError):

@@ -20,7 +20,8 @@ from reid_lab.report.style import (
     name_dot,
     policy_styles,
 )
-from reid_lab.results.rows import ExitRow, StreamRow
+from reid_lab.results.rows.accuracy import ExitRow
+from reid_lab.results.rows.budget import StreamRow
 
 METRICS = {"rank1": "Rank-1", "mAP": "mAP"}
 MARKERS = "s^DvPX"

@@ -14,7 +14,7 @@ from reid_lab.files.console import NOTHING
 from reid_lab.report.load import Run
 from reid_lab.report.style import INK, QUIET, SET
 from reid_lab.report.tables import TextTable
-from reid_lab.results.rows import Trial
+from reid_lab.results.rows.search import Trial
 
 PARTS = {"weight": "λ", "margin": "m", "k": "k", "p": "p"}
 EXPLORED, CHOSEN = SET[1], SET[2]

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from reid_lab.files.atomic import write_bytes
 from reid_lab.report.plots import MARKERS, METRICS
 from reid_lab.report.style import DASHES, INK, SET, axes, png
-from reid_lab.results.multirun_rows import MeanRow
+from reid_lab.results.rows.multirun import MeanRow
 
 DECADES = 100  # an axis that spans more is logarithmic
 

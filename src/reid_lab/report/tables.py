@@ -15,7 +15,8 @@ from rich.text import Text
 
 from reid_lab.files.console import NOTHING
 from reid_lab.report.load import Run
-from reid_lab.results.rows import ExitRow, PolicyRow, StreamRow
+from reid_lab.results.rows.accuracy import ExitRow
+from reid_lab.results.rows.budget import PolicyRow, StreamRow
 
 WIDE = 96  # columns of a terminal that hold all of the table of exits
 HEADS = {

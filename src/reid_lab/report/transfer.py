@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from reid_lab.files.atomic import write_bytes
 from reid_lab.report.plots import METRICS
 from reid_lab.report.style import INK, SET, axes, png
-from reid_lab.results.multirun_rows import TRANSFER, TransferRow
+from reid_lab.results.rows.multirun import TRANSFER, TransferRow
 
 
 @dataclass(frozen=True)

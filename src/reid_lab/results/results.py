@@ -10,34 +10,24 @@ from reid_lab.results import folder
 from reid_lab.results.attention import ATTENTION, Attention, write_attention
 from reid_lab.results.folder import CONFIG, SUMMARY
 from reid_lab.results.ranked import QUERIES, RankedQuery, write_queries
-from reid_lab.results.rows import (
-    ANYTIME,
+from reid_lab.results.rows.accuracy import (
     CAMERA_PAIRS,
     CONDITIONS,
-    COST,
     DIMENSIONS,
     EXITS,
-    OPERATING_POINTS,
-    POLICIES,
     QUERY_SCORES,
-    ROC,
-    SEARCH,
-    STREAM,
     WEIGHTS,
-    AnytimeRow,
     CameraPairRow,
     ConditionRow,
-    CostRow,
     DimensionRow,
     ExitRow,
-    OperatingPointRow,
-    PolicyRow,
     QueryScoreRow,
-    RocRow,
-    StreamRow,
-    Trial,
     WeightRow,
 )
+from reid_lab.results.rows.budget import ANYTIME, POLICIES, STREAM, AnytimeRow, PolicyRow, StreamRow
+from reid_lab.results.rows.cost import COST, CostRow
+from reid_lab.results.rows.search import SEARCH, Trial
+from reid_lab.results.rows.verification import OPERATING_POINTS, ROC, OperatingPointRow, RocRow
 from reid_lab.results.table import Table
 
 # field of Results -> its table; the search is written while it trains

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from reid_lab.errors import UserError
 from reid_lab.protocol import Hidden
-from reid_lab.results.rows import OpenSetPoint
+from reid_lab.results.rows.verification import OpenSetPoint
 from reid_lab.retrieval.bootstrap import RESAMPLES, Resampler, columns, draw, interval
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.memory import GIGABYTE

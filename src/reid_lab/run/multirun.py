@@ -32,7 +32,7 @@ from rich.table import Table
 
 from reid_lab.files.stored import StoredFileError, read_config
 from reid_lab.results.card import ModelCard
-from reid_lab.results.multirun_rows import MEANS, RUNS, MeanRow, RunRow
+from reid_lab.results.rows.multirun import MEANS, RUNS, MeanRow, RunRow
 from reid_lab.run.jobs import (
     DONE,
     FAILED,

@@ -11,7 +11,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from reid_lab.report import Run
 from reid_lab.report.tables import best_exit
 from reid_lab.results import Results
-from reid_lab.results.rows import ExitRow
+from reid_lab.results.rows.accuracy import ExitRow
 from reid_lab.results.table import Table
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from reid_lab.results.rows import Trial
+from reid_lab.results.rows.search import Trial
 from reid_lab.search.schedule import Position, Schedule
 from reid_lab.search.setting import Prediction, Ranges, Setting
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from reid_lab.errors import UserError
 from reid_lab.results.folder import results_of
-from reid_lab.results.rows import EXITS, STREAM, ExitRow
+from reid_lab.results.rows.accuracy import EXITS, ExitRow
+from reid_lab.results.rows.budget import STREAM
 from reid_lab.runtime.manifest import Manifest
 
 

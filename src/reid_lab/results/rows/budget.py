@@ -1,0 +1,110 @@
+"""The rows of the tables of budgets, and these tables."""
+
+# ruff: noqa: N815 - mAP and mINP are the field's names
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+from reid_lab.results.cells import Share, Signed
+from reid_lab.results.rows.common import Intervals, require_numbers
+from reid_lab.results.table import Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gains:
+    """Differences to another policy of the stream, with 95% intervals by a paired bootstrap."""
+
+    rank1_gain: Signed = math.nan
+    rank1_gain_low: Signed = math.nan
+    rank1_gain_high: Signed = math.nan
+    mAP_gain: Signed = math.nan
+    mAP_gain_low: Signed = math.nan
+    mAP_gain_high: Signed = math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnytimeRow(Intervals):
+    """`anytime.csv`: the most recent exit that a budget reaches; empty below the first.
+
+    Where the budget is in another `cost` than Mul-Adds, `budget` has it (ms or J) and `mul_adds`
+    are those of the exit that it reaches. The intervals are of that exit, nan below the first.
+    """
+
+    mul_adds: float  # evenly spaced budgets are fractions
+    exit: str
+    rank1: Share
+    mAP: Share
+    cost: str = "mul_adds"
+    budget: float = math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamRow(Gains, Intervals):
+    """`stream.csv`: a policy at one mean budget, and the share of queries that exit at each exit.
+
+    `planned` and `realised` are mean Mul-Adds a query; `matching` those of the distances. `a` is
+    nan for `random`, which mixes the two exits around the budget. `*_gain`: the difference to
+    `random`, in expectation, at the realised cost, with a 95% interval by a paired bootstrap;
+    nan in older runs. Where the budget is in another `cost` than Mul-Adds, `budget` and `spent`
+    are the planned and the realised mean in it (ms or J), matching included. The intervals
+    are of the exits that the queries took in this order of arrival.
+    """
+
+    policy: str
+    planned: float
+    realised: float
+    a: Signed
+    rank1: Share
+    mAP: Share
+    thresholds: str = "online"
+    order: str = "shuffled"
+    matching: float = math.nan
+    cost: str = "mul_adds"
+    budget: float = math.nan
+    spent: float = math.nan
+    shares: dict[str, Share] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyRow(Gains):
+    """`policies.csv`: a policy of the stream against another one, over all budgets.
+
+    `*_gain`: mean over the budgets of the difference, each policy being taken relative to
+    `random` at its own realised cost, with a 95% interval by a paired bootstrap. The rest is nan
+    unless the other policy is `random`: the smallest gain of a budget, the smallest realised cost
+    with the Rank-1 of the last exit, and the largest deviation of a cost from the plan.
+    """
+
+    policy: str
+    against: str
+    budgets: int
+    rank1_gain_least: Signed = math.nan
+    reaches_last: float = math.nan
+    deviation: float = math.nan
+
+
+def _anytime(rows: list[AnytimeRow]) -> list[AnytimeRow]:
+    return require_numbers(rows, "mul_adds")
+
+
+def _stream(rows: list[StreamRow]) -> list[StreamRow]:
+    rows = [_renamed(row) for row in rows]
+    for place, row in enumerate(rows, 1):
+        if row.shares and not abs(sum(row.shares.values()) - 1) < 1e-3:
+            raise ValueError(f"row {place}: the shares of the exits do not add up to 1")
+    return require_numbers(rows, "planned", "realised")
+
+
+def _renamed(row: StreamRow) -> StreamRow:
+    """In older runs `random` had geometric shares, as `geometric` has now."""
+    name, *kind = row.policy.split(" ", 1)
+    if name != "random" or math.isnan(row.a):
+        return row
+    return replace(row, policy=" ".join(["geometric", *kind]))
+
+
+ANYTIME = Table("anytime.csv", AnytimeRow, check=_anytime)
+STREAM = Table("stream.csv", StreamRow, {"shares": "share_*"}, _stream)
+POLICIES = Table("policies.csv", PolicyRow)

@@ -1,0 +1,88 @@
+"""The rows of the tables of cost, and these tables."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from reid_lab.results.rows.common import require_numbers
+from reid_lab.results.table import Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostRow:
+    """`cost.csv`: what an exit costs on one machine; unknown is nan.
+
+    Bytes, milliseconds, joules; cumulative up to the exit. `mul_adds`, `peak_memory_bytes`,
+    `latency_*_ms`, `images_per_second` and `joules_per_image` are of one view of an image (`per`
+    is `view`); those of older runs of an image with all its `views` at once (`image`).
+
+    Of an export (`reid-lab export --to`): its `format`, `file_bytes` of the files that are opened
+    for the exit, and `process_bytes`, the most that a process held in memory that embedded single
+    images, its libraries included.
+    """
+
+    exit: str
+    kind: str
+    mul_adds: float
+    parameters: float
+    weight_bytes: float
+    peak_memory_bytes: float
+    dim: int
+    embedding_bytes: float
+    gallery: int | None
+    gallery_bytes: float
+    matching_mul_adds: float
+    latency_p50_ms: float
+    latency_p95_ms: float
+    images_per_second: float
+    repeats: int
+    batch_repeats: int
+    joules_per_image: float
+    batch: int
+    views: int
+    device: str
+    threads: int
+    allocator: str
+    precision: str
+    per: str = "image"
+    format: str = "pytorch"
+    file_bytes: float = math.nan
+    process_bytes: float = math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileRow:
+    """`profile.csv`, beside a checkpoint: what a query costs at an exit, measured on one machine.
+
+    Milliseconds and joules of a query among `batch`: `network_*` up to the exit, `matching_*` of
+    one search of a gallery of so many images at that exit. Unknown energy is nan.
+    """
+
+    exit: str
+    batch: int
+    network_ms: float
+    matching_ms: float
+    network_joules: float
+    matching_joules: float
+    gallery: int
+    mul_adds: int
+    passes: int
+    machine: str
+    device: str
+    threads: int
+    allocator: str
+    precision: str
+
+
+def _profile(rows: list[ProfileRow]) -> list[ProfileRow]:
+    for place, row in enumerate(rows, 1):
+        if row.batch < 1 or row.gallery < 1:
+            raise ValueError(f"row {place}: batch and gallery are at least 1")
+        if not (row.network_ms > 0 and row.matching_ms >= 0):
+            raise ValueError(f"row {place}: network_ms is {row.network_ms:g}, not above 0")
+    return require_numbers(rows, "network_ms", "matching_ms")
+
+
+COST = Table("cost.csv", CostRow)
+PROFILE = Table("profile.csv", ProfileRow, check=_profile)
