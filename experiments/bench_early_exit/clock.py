@@ -16,8 +16,9 @@ from reid_lab.budget import latency
 from reid_lab.budget.account import Counted, Effort, Subject
 from reid_lab.budget.currency import ExitCosts
 from reid_lab.budget.mul_adds import count_exits
+from reid_lab.budget.overhead import cyclic_ids
 from reid_lab.budget.policies import Policy
-from reid_lab.budget.profile import cyclic_ids, measure_profile
+from reid_lab.budget.profile import measure_profile
 from reid_lab.budget.stopping import BudgetedStream
 
 BUDGETS = 10
@@ -92,4 +93,4 @@ def _costs(network: BenchNetwork, batch: int, seconds: float) -> ExitCosts:
     network_ms, matching_ms = (
         np.array([getattr(row, column) for row in rows]) for column in ("network_ms", "matching_ms")
     )
-    return ExitCosts("latency", tuple(names), network_ms, matching_ms)
+    return ExitCosts("latency", tuple(names), network_ms, matching_ms, rows[0].overhead_ms)

@@ -18,6 +18,7 @@ from reid_lab.budget.anytime import AnytimeModel, anytime_curve
 from reid_lab.budget.currency import ExitCosts
 from reid_lab.budget.policies import NOISE, Lookup, Policy
 from reid_lab.budget.profile import ProfileError, measure_profile, read_costs, write_profile
+from reid_lab.budget.steps import Steps
 from reid_lab.budget.stream import mixed_shares, planned_rule, replay
 from reid_lab.budget.sweep import budget_range, check_budgets, stream_sweep
 from reid_lab.files.stored import StoredFileError
@@ -105,7 +106,35 @@ def test_network_and_matching_are_measured_apart(clock: Clock) -> None:
         assert row.network_joules == pytest.approx(1e-3 * ms)
         assert row.matching_joules == pytest.approx(5e-4)
         assert (row.gallery, row.mul_adds) == (30, MUL_ADDS[row.exit])
+        assert np.isnan(row.overhead_ms)  # no module that could exit early
     assert latency.WARM_UP + 3 > found[0].passes >= 1
+
+
+def test_the_overhead_is_what_a_stream_takes_beside_its_stages_and_searches(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Network(torch.nn.Module):
+        exit_names = stream_exits = tuple(MUL_ADDS)
+        shared_exit = None
+
+        def cropped(self, images: Tensor) -> Tensor:
+            return images
+
+        def step(self, exit: str, state: Any) -> Any:
+            clock.now += 1e-3 * (1 + self.exit_names.index(exit)) * len(state[0])
+            return state, state[0].flatten(1)[:, :4]
+
+    advance = Steps.advance
+
+    def slow(self: Steps, exit: str, state: Any) -> Any:
+        clock.now += 2e-4 * len(state[0])
+        return advance(self, exit, state)
+
+    monkeypatch.setattr(Steps, "advance", slow)
+    counted = {name: Counted(count, 4) for name, count in MUL_ADDS.items()}
+    subject = Subject("exit", clock.exits, lambda n: torch.rand(n, 3, 8, 4), counted, Network())
+    found = measure_profile(subject, Effort(repeats=3, seconds=0.2), [1, 4], 30, meter=clock)
+    assert [row.overhead_ms for row in found] == pytest.approx([0.2] * 6)
 
 
 def test_a_machine_without_a_meter_has_no_joules(clock: Clock, monkeypatch: Any) -> None:
@@ -136,6 +165,10 @@ def test_a_query_pays_for_the_searches_that_its_policy_needs(tmp_path: Path) -> 
     np.testing.assert_allclose(found.totals(decides=True), [2.5, 3.9, 10.2])
     two = found.select(["stage1", "stage3"])  # the gallery of stage2 is not searched
     np.testing.assert_allclose(two.totals(decides=True), [2.5, 9.8])
+    slower = replace(found, overhead=0.1)  # at each exit that is reached
+    np.testing.assert_allclose(slower.totals(decides=False), [2.6, 3.6, 9.6])
+    np.testing.assert_allclose(slower.totals(decides=True), [2.6, 4.1, 10.5])
+    np.testing.assert_allclose(slower.select(["stage1", "stage3"]).totals(True), [2.6, 10.0])
     counted = ExitCosts.of_mul_adds(MUL_ADDS)
     assert counted.totals(decides=True).tolist() == [10, 20, 30]
 
@@ -164,6 +197,13 @@ def test_no_profile_says_how_to_measure_one(tmp_path: Path) -> None:
     wanted = r"budgets in J \(cost=energy\) .* --gallery 50 --profile .*profile.csv"
     with pytest.raises(ProfileError, match=wanted):
         read_costs(tmp_path / "profile.csv", "energy", MUL_ADDS, CPU, gallery=50)
+
+
+def test_the_overhead_counts_in_milliseconds_where_the_file_has_it(tmp_path: Path) -> None:
+    assert costs(tmp_path).overhead == 0.0  # as in older files
+    write_profile(tmp_path / "profile.csv", rows(overhead_ms=0.25))
+    assert costs(tmp_path).overhead == 0.25
+    assert costs(tmp_path, currency="energy").overhead == 0.0
 
 
 def test_of_two_galleries_one_has_to_be_named(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ class Subject:
 
     Args:
         module: whose weights are counted; None of a reference, whose memory is not known.
+        context: entered where the module is called in another way than by `exits`, as autocast.
     """
 
     kind: Literal["exit", "reference"]
@@ -59,6 +60,7 @@ class Subject:
     images: Callable[[int], Tensor]
     counted: Mapping[str, Counted]
     module: nn.Module | None = None
+    context: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
 def network(
@@ -82,7 +84,7 @@ def network(
     def images(count: int) -> Tensor:
         return convert(normalise(noise(count, size, model.device)))
 
-    return Subject("exit", exits, images, counted, model)
+    return Subject("exit", exits, images, counted, model, context)
 
 
 def reference(

@@ -6,7 +6,7 @@ Plain numpy: the costs also plan the budgets of an exported network (`reid_lab.r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -27,12 +27,16 @@ class ExitCosts:
         network: (S,) cumulative cost of the network up to each exit.
         matching: (S,) cost of one search of each exit's gallery; zero in Mul-Adds, where budgets
             are the network's alone.
+        overhead: cost of early exit at each exit that a query reaches, beside the network and the
+            search: to decide, and to continue with those that remain. Zero in Mul-Adds; not
+            measured in joules.
     """
 
     currency: Currency
     exits: tuple[str, ...]
     network: Floats
     matching: Floats
+    overhead: float = 0.0
 
     @staticmethod
     def of_mul_adds(mul_adds: Mapping[str, int]) -> ExitCosts:
@@ -52,16 +56,21 @@ class ExitCosts:
         """
         place = {name: i for i, name in enumerate(self.exits)}
         rows = [place[name] for name in exits]
-        return ExitCosts(self.currency, tuple(exits), self.network[rows], self.matching[rows])
+        return replace(
+            self, exits=tuple(exits), network=self.network[rows], matching=self.matching[rows]
+        )
 
     def totals(self, decides: bool) -> Floats:
-        """(S,) cumulative cost of a query that exits at each exit, its answer's search included.
+        """(S,) cumulative cost of a query that exits early at each exit, its answer's search and
+        the overhead included.
 
         Args:
             decides: whether the policy searches the gallery of every exit that a query reaches;
                 noise searches only for the answer.
         """
-        result: Floats = self.network + (np.cumsum(self.matching) if decides else self.matching)
+        matching = np.cumsum(self.matching) if decides else self.matching
+        reached = np.arange(1, len(self.exits) + 1)
+        result: Floats = self.network + matching + self.overhead * reached
         return result
 
     def by_exit(self) -> dict[str, float]:

@@ -19,13 +19,12 @@ from reid_lab.budget.currency import UNITS, Currency, ExitCosts, Floats
 from reid_lab.budget.energy import Meter, find_meter, joules_per_image
 from reid_lab.budget.latency import time_exits
 from reid_lab.budget.machine import conditions
+from reid_lab.budget.overhead import cyclic_ids, measure_overhead
 from reid_lab.budget.policies import Lookup
 from reid_lab.errors import UserError
 from reid_lab.results.rows.cost import PROFILE, ProfileRow
-from reid_lab.retrieval.embeddings import Ids
 
 PROFILE_FILE = PROFILE.file
-PEOPLE, CAMERAS = 97, 6  # of the gallery that is searched
 NEEDS = ("nearest", "margin")  # of the policies, the usual one's
 NO_METER = float("nan")
 
@@ -62,11 +61,12 @@ def measure_profile(
     """One row for each batch size and exit.
 
     Every pass runs the network exit by exit and searches a gallery at each, as a stream does in
-    which no query exits early; a cost is the median over the passes.
+    which no query exits early; a cost is the median over the passes. What early exit adds to that
+    is measured by streams, see overhead.py.
 
     Args:
         subject: its exits, where queries may exit.
-        effort: its `seconds` are divided among the batch sizes.
+        effort: its `seconds` are divided among the batch sizes; the streams have as many again.
         batches: batch sizes.
         gallery: images that a query is compared with.
         precision: noted in the rows.
@@ -84,6 +84,7 @@ def measure_profile(
         images = subject.images(batch)
         share = Effort(batch, effort.repeats, effort.seconds / len(batches))
         network, matching, passes = _milliseconds(subject, lookups, images, share)
+        overhead = measure_overhead(subject, lookups, network, matching, share)
         spent = _joules(subject, lookups, images, meter, share.seconds)
         for s, (name, counted) in enumerate(subject.counted.items()):
             rows.append(
@@ -102,6 +103,7 @@ def measure_profile(
                     threads=place.threads,
                     allocator=allocator,
                     precision=precision,
+                    overhead_ms=overhead,
                 )
             )
     return rows
@@ -160,13 +162,6 @@ def _embeddings(count: int, dim: int, device: torch.device) -> Tensor:
     """(N, D) noise; a search takes as long as in real embeddings."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(count, dim, generator=generator).to(device)
-
-
-def cyclic_ids(count: int) -> Ids:
-    """Ids of 97 people in 6 cameras, by turns."""
-    number = torch.arange(count)
-    paths = np.array([f"{i}.jpg" for i in range(count)], dtype=object)
-    return Ids(number % PEOPLE + 1, number % CAMERAS, paths)
 
 
 def write_profile(path: Path, rows: Sequence[ProfileRow]) -> None:
@@ -261,7 +256,10 @@ def _costs(
             f"{path} has no energy: this machine has no meter that can be read (NVML of a GPU, or "
             "RAPL, which on many systems only root reads); use cost=latency or cost=mul_adds"
         )
-    return ExitCosts(currency, tuple(mul_adds), network, matching)
+    overhead = next(iter(rows.values())).overhead_ms if currency == "latency" else 0.0
+    return ExitCosts(
+        currency, tuple(mul_adds), network, matching, 0.0 if np.isnan(overhead) else overhead
+    )
 
 
 def command(path: Path, batch: int, gallery: int | None) -> str:

@@ -44,20 +44,21 @@ def costs(records: Sequence[CostRow], name: str, size: tuple[int, int]) -> None:
 
 def profile(records: Sequence[ProfileRow], path: Path) -> None:
     """A row a batch size and exit: the costs by which budgets are planned."""
-    header = ["Exit", "Batch", "Network", "One search", "Network", "One search"]
+    header = ["Exit", "Batch", "Network", "One search", "Early exit", "Network", "One search"]
     lines = [
         [
             row.exit,
             str(row.batch),
             milliseconds(row.network_ms),
             milliseconds(row.matching_ms),
+            milliseconds(row.overhead_ms),
             joules(row.network_joules),
             joules(row.matching_joules),
         ]
         for row in records
     ]
-    if all(line[4] == NOTHING for line in lines):
-        header, lines = header[:4], [line[:4] for line in lines]
+    if all(line[5] == NOTHING for line in lines):
+        header, lines = header[:5], [line[:5] for line in lines]
     stdout.print(Text(f"of a query, gallery of {records[0].gallery:,}: {path}", "bold"))
     _print([header, *lines])
 

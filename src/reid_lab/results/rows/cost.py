@@ -56,7 +56,8 @@ class ProfileRow:
     """`profile.csv`, beside a checkpoint: what a query costs at an exit, measured on one machine.
 
     Milliseconds and joules of a query among `batch`: `network_*` up to the exit, `matching_*` of
-    one search of a gallery of so many images at that exit. Unknown energy is nan.
+    one search of a gallery of so many images at that exit. `overhead_ms`: of early exit, for each
+    exit that a query reaches; nan in older files and without early exit. Unknown energy is nan.
     """
 
     exit: str
@@ -73,6 +74,7 @@ class ProfileRow:
     threads: int
     allocator: str
     precision: str
+    overhead_ms: float = math.nan
 
 
 def _profile(rows: list[ProfileRow]) -> list[ProfileRow]:

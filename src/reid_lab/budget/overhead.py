@@ -1,0 +1,82 @@
+"""What early exit adds to the network and the searches of a query, measured by streams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reid_lab.budget.account import Effort, Subject
+from reid_lab.budget.currency import ExitCosts, Floats
+from reid_lab.budget.latency import time_exits
+from reid_lab.budget.policies import Lookup
+from reid_lab.budget.router import Indices
+from reid_lab.budget.stopping import BudgetedStream
+from reid_lab.budget.stream import RunningQuantile, exit_probabilities
+from reid_lab.retrieval.embeddings import Ids
+
+if TYPE_CHECKING:
+    from reid_lab.model.base import ReidModule
+
+BATCHES, QUERIES = 8, 64  # of a stream, at least
+HORIZON = 50  # queries, see RunningQuantile
+PEOPLE, CAMERAS = 97, 6  # of cyclic ids
+
+
+def measure_overhead(
+    subject: Subject,
+    lookups: Mapping[str, Lookup],
+    network: Floats,
+    matching: Floats,
+    effort: Effort,
+) -> float:
+    """Milliseconds of a query at each exit that it reaches; nan where nothing can exit early.
+
+    As many queries exit at each exit. They come one at a time, or `effort.batch` at a time and
+    merged; a stream takes so much longer than its stages and searches, which were measured in full
+    batches. The median over the streams; other than that it never is below 0.
+
+    Args:
+        lookups: exit -> the gallery that it searches.
+        network: (S,) milliseconds up to each of them, cumulative.
+        matching: (S,) milliseconds of each search.
+        effort: its repeats are streams.
+    """
+    module = cast("ReidModule", subject.module)
+    names = [name for name in getattr(module, "stream_exits", ()) if name in lookups]
+    if len(names) < 2:
+        return float("nan")
+    totals = ExitCosts("latency", tuple(lookups), network, matching).select(names).totals(True)
+    count = max(BATCHES * effort.batch, QUERIES)
+    images, query = subject.images(count), cyclic_ids(count)
+    parts = [(images[rows], query.take(rows)) for rows in torch.arange(count).split(effort.batch)]
+    galleries = {name: lookups[module.shared_exit or name] for name in names}
+    even = exit_probabilities(np.full(len(names), 1 / len(names)))
+    exits: list[Indices] = []
+
+    def run(_: Tensor) -> Iterator[tuple[str, Tensor]]:
+        rule = RunningQuantile(even, HORIZON)
+        stream = BudgetedStream(module, galleries, "margin", rule, seed=len(exits))
+        with subject.context():
+            if effort.batch == 1:
+                exits.append(np.concatenate([stream(*part).exits for part in parts]))
+            else:
+                exits.append(stream.merged(parts, effort.batch).exits)
+        yield "stream", images
+
+    seconds = time_exits(run, images, effort.repeats, effort.seconds)["stream"]
+    more = [
+        (1e3 * taken - totals[reached].sum()) / (reached + 1).sum()
+        for taken, reached in zip(seconds, exits[-len(seconds) :], strict=True)
+    ]
+    return max(float(np.median(more)), 0.0)
+
+
+def cyclic_ids(count: int) -> Ids:
+    """Ids of 97 people in 6 cameras, by turns."""
+    number = torch.arange(count)
+    paths = np.array([f"{i}.jpg" for i in range(count)], dtype=object)
+    return Ids(number % PEOPLE + 1, number % CAMERAS, paths)
