@@ -27,7 +27,7 @@ from experiments.bench.step import bench_step
 from experiments.bench.timing import ROUNDS, Comparison
 from reid_lab.files.tables import write_csv
 from reid_lab.results.provenance import commit, machine
-from reid_lab.run.run import quiet
+from reid_lab.run.messages import quiet
 
 SECTIONS: dict[
     str, Callable[[Path], Comparison | Exchanges | Inference | Recipes | Shares | str]

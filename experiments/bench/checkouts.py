@@ -24,12 +24,12 @@ from reid_lab.results.provenance import machine
 # of what every checkout has
 MEASURE = f"""
 import sys
+import warnings
 from pathlib import Path
 from experiments.bench.recipes import config_of, measured
 from reid_lab.results.provenance import commit
-from reid_lab.run.run import quiet
 
-quiet()
+warnings.simplefilter("ignore")
 recipe, root, precision = sys.argv[1:]
 cfg = config_of(recipe, Path(root))
 cfg.trainer.precision = precision

@@ -19,8 +19,8 @@ from reid_lab.checkpoint import (
     open_model,
     register,
 )
-from reid_lab.config.build import load_teacher
 from reid_lab.config.paths import conf_dir
+from reid_lab.config.teacher import load_teacher
 from reid_lab.errors import UserError
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import DaRe

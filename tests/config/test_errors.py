@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reid_lab.config.build import RefusedError
 from reid_lab.config.check import ConfigError
+from reid_lab.config.make import RefusedError
 from reid_lab.errors import UserError
 from reid_lab.files.stored import StoredFileError
 from reid_lab.files.words import Problem

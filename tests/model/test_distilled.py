@@ -14,9 +14,10 @@ from torch import Tensor
 
 from reid_lab.backbone import SmallResNet
 from reid_lab.checkpoint import fingerprint, fingerprint_of, load_model
-from reid_lab.config.build import build_data, build_model, build_trainer, load_teacher
+from reid_lab.config.build import build_data, build_model, build_trainer
 from reid_lab.config.paths import conf_dir
 from reid_lab.config.settings import check
+from reid_lab.config.teacher import load_teacher
 from reid_lab.dataset import read_layout
 from reid_lab.errors import UserError
 from reid_lab.loss.distillation import hint, relation, soft_cross_entropy

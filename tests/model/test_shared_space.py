@@ -16,7 +16,7 @@ from reid_lab.callbacks import RankingEvaluation
 from reid_lab.checkpoint import construct, load_model
 from reid_lab.classical import HsvHistogram
 from reid_lab.classical.ridge import ridge
-from reid_lab.config.build import make
+from reid_lab.config.make import make
 from reid_lab.dataset.loading import ROLES
 from reid_lab.dataset.transforms import Transforms
 from reid_lab.loss import BatchHardTriplet

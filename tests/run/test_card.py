@@ -10,7 +10,8 @@ import torch
 
 from reid_lab.backbone import ResNet
 from reid_lab.checkpoint import load_model, read_card, read_checkpoint
-from reid_lab.config.build import build_model, changed_backbones, give_card
+from reid_lab.config.build import build_model
+from reid_lab.config.cards import changed_backbones, give_card
 from reid_lab.config.paths import last_checkpoint
 from reid_lab.report import load_run, write_report
 from reid_lab.results import SUMMARY, results_of

@@ -6,7 +6,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from reid_lab.run.run import slow_precision
+from reid_lab.run.messages import slow_precision
 
 
 @pytest.mark.parametrize(

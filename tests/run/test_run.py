@@ -19,18 +19,20 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from reid_lab.callbacks import BudgetError
 from reid_lab.checkpoint import load_model, read_checkpoint
-from reid_lab.config.build import build_data, build_model, use_trained_size, use_trained_view
+from reid_lab.config.build import build_data, build_model
 from reid_lab.config.check import ConfigError, check_config
 from reid_lab.config.paths import conf_dir, last_checkpoint
 from reid_lab.config.renamed import SWEEPS
 from reid_lab.config.settings import Settings, check
+from reid_lab.config.trained import use_trained_size, use_trained_view
 from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.images import decode, resize
 from reid_lab.errors import UserError
 from reid_lab.gallery.embed import embed
 from reid_lab.model import ReidModule
 from reid_lab.results import OF_A_TEST
-from reid_lab.run.run import SOURCE, _in_one_line, run
+from reid_lab.run.messages import SOURCE, _in_one_line
+from reid_lab.run.run import run
 from tests.conftest import TINY, Compose, write_jpegs
 
 pytestmark = pytest.mark.system

@@ -25,7 +25,8 @@ from reid_lab.backbone import Backbone
 from reid_lab.budget.mul_adds import exit_dims
 from reid_lab.callbacks import EarlyExitThresholds, RankingEvaluation
 from reid_lab.callbacks.after_ranking import AfterRanking
-from reid_lab.config.build import RefusedError, fill, image_size, make
+from reid_lab.config.build import fill
+from reid_lab.config.make import RefusedError, image_size, make
 from reid_lab.config.paths import started_by
 from reid_lab.dataset import ReidDataModule
 from reid_lab.errors import UserError

@@ -18,7 +18,7 @@ from pytorch_lightning.loggers import Logger
 
 from reid_lab.budget.allocator import Allocator
 from reid_lab.checkpoint import check_resumable, read_checkpoint
-from reid_lab.config.build import build_data, use_trained_network
+from reid_lab.config.build import build_data
 from reid_lab.config.check import ConfigError, check_config
 from reid_lab.config.dry_run import (
     try_callbacks,
@@ -30,6 +30,7 @@ from reid_lab.config.dry_run import (
 from reid_lab.config.overrides import choices, default_choices
 from reid_lab.config.paths import LAST, checked_name, last_checkpoint, resumable
 from reid_lab.config.resume import differing
+from reid_lab.config.trained import use_trained_network
 from reid_lab.dataset import ReidDataModule
 from reid_lab.errors import UserError
 from reid_lab.files.words import Problem

@@ -18,9 +18,10 @@ from reid_lab.budget.machine import find_device
 from reid_lab.budget.mul_adds import count_exits, exit_dims
 from reid_lab.budget.profile import measure_profile, write_profile
 from reid_lab.checkpoint import without_weights
-from reid_lab.config.build import build_model, image_size, make, plain
+from reid_lab.config.build import build_model
 from reid_lab.config.check import ConfigError
 from reid_lab.config.dry_run import try_model
+from reid_lab.config.make import image_size, make, plain
 from reid_lab.config.overrides import composed as overridden
 from reid_lab.config.settings import check_settings
 from reid_lab.cost import show
@@ -29,7 +30,8 @@ from reid_lab.files.words import Problem
 from reid_lab.gallery.embed import Embedder
 from reid_lab.model import ReidModule
 from reid_lab.results.rows.cost import COST
-from reid_lab.run.run import prepare_torch, quiet
+from reid_lab.run.messages import quiet
+from reid_lab.run.run import prepare_torch
 
 PEOPLE = 2  # a classifier's, where the config leaves them open: classifiers are not measured
 # without influence on the cost: a run's folder and name, what it reads, trains and reports

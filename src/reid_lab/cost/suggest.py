@@ -28,8 +28,9 @@ from reid_lab.budget.profile import measure_profile
 from reid_lab.budget.stream import mixed_shares
 from reid_lab.classical.kissme import kissme
 from reid_lab.classical.subspace import Subspace
-from reid_lab.config.build import build_data, make
+from reid_lab.config.build import build_data
 from reid_lab.config.check import ConfigError
+from reid_lab.config.make import make
 from reid_lab.config.overrides import composed as overridden
 from reid_lab.config.settings import check_settings
 from reid_lab.cost import show
@@ -40,7 +41,8 @@ from reid_lab.errors import UserError
 from reid_lab.gallery.embed import Embedder
 from reid_lab.results.rows.cost import ProfileRow
 from reid_lab.retrieval import Embeddings, Evaluation, Exit, Ids, evaluate
-from reid_lab.run.run import prepare_torch, quiet
+from reid_lab.run.messages import quiet
+from reid_lab.run.run import prepare_torch
 
 PEOPLE = 100  # to hold out where the config holds out none
 FIT = 3000  # images of other people, from which the probe is computed

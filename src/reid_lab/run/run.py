@@ -6,10 +6,7 @@ import gc
 import logging
 import shutil
 import time
-import warnings
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,44 +17,33 @@ from omegaconf import DictConfig, OmegaConf
 
 from reid_lab.budget.allocator import keep_blocks
 from reid_lab.callbacks import (
-    BestCheckpoint,
-    EarlyExitThresholds,
     RankingEvaluation,
-    Verification,
 )
-from reid_lab.checkpoint import CheckpointError
-from reid_lab.config.build import (
+from reid_lab.config.build import build_model, build_trainer
+from reid_lab.config.cards import changed_backbones, give_card
+from reid_lab.config.make import make
+from reid_lab.config.paths import last_checkpoint
+from reid_lab.config.settings import check
+from reid_lab.config.trained import (
     LoadedCheckpoint,
-    build_model,
-    build_trainer,
-    changed_backbones,
-    give_card,
-    make,
     take_weights,
     use_trained_size,
     use_trained_view,
 )
-from reid_lab.config.paths import last_checkpoint
-from reid_lab.config.settings import check
 from reid_lab.dataset import ReidDataModule
-from reid_lab.errors import UserError
-from reid_lab.files.atomic import first_disk_full, is_disk_full, replacing, write_text
-from reid_lab.files.tables import write_json
+from reid_lab.files.atomic import first_disk_full, is_disk_full, write_text
 from reid_lab.interrupt import Interrupted, status_of
 from reid_lab.model import ReidModule
-from reid_lab.model.base import DivergedError
 from reid_lab.report import run_of, write_report
 from reid_lab.report.tables import print_exits
 from reid_lab.results import CONFIG, NEW, Results, Summary, begin_test, place
-from reid_lab.results.provenance import TRAINING, provenance, training_of
+from reid_lab.results.provenance import provenance, training_of
+from reid_lab.run.fit import best_of, fit
+from reid_lab.run.messages import quiet, slow_precision
 from reid_lab.run.processes import all_or_none, forget_lost
 from reid_lab.run.publish import describe, finish, publish
 
 log = logging.getLogger(__name__)
-SOURCE = Path(__file__).parents[1]
-_lightnings_format = warnings.formatwarning
-# what Lightning and torch raise for a state that is not theirs
-UNRESTORABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError)
 
 
 @dataclass
@@ -174,132 +160,11 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
     return metrics
 
 
-def slow_precision(trainer: pl.Trainer) -> list[str]:
-    """A note where bfloat16 is not in the instructions of the CPU that the trainer runs on."""
-    capabilities: Callable[[], Mapping[str, Any]] | None
-    capabilities = getattr(torch.cpu, "get_capabilities", None)  # torch 2.11
-    if trainer.strategy.root_device.type != "cpu" or "bf16" not in trainer.precision:
-        return []
-    if capabilities is None or any(v for k, v in capabilities().items() if "bf16" in k):
-        return []
-    return [
-        f"trainer.precision={trainer.precision} is slower than 32-true on this CPU, which has no "
-        "instructions for bfloat16 (avx512_bf16, amx_bf16): give trainer.precision=32-true"
-    ]
-
-
-def quiet() -> None:
-    """Silence Lightning's messages about itself; those about the run are kept."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for message in (
-        "`isinstance\\(treespec, LeafSpec",  # its own use of torch
-        "The number of training batches",  # an epoch is shorter than the logging interval
-        "The .*_dataloader.* does not have many workers",  # workers=0 is a choice
-        ".*litlogger",
-        "`LightningModule.configure_optimizers` returned `None`",  # closed forms have none
-        "`training_step` returned `None`",
-        "Be aware that when using `ckpt_path`",  # a test needs none of the training's callbacks
-        "It is recommended to use `self\\.log\\(.*sync_dist",  # the first process has all rows
-        "The dirpath has changed",  # of checkpoints: each attempt has a folder of its own
-        "Attempting to run cuBLAS",  # of the thread of a first backward pass on a GPU
-        "This DataLoader will create",  # more workers than cores: slower, and the same batches
-    ):
-        warnings.filterwarnings("ignore", message)
-    warnings.formatwarning = _in_one_line
-
-
-def _in_one_line(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    line: str | None = None,
-) -> str:
-    """Only the text of a warning of ours: its line of code helps no user."""
-    if Path(filename).is_relative_to(SOURCE):
-        return f"warning: {message}\n"
-    return _lightnings_format(message, category, filename, lineno, line)
-
-
 def prepare_torch(cfg: DictConfig) -> None:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision(cfg.matmul_precision)
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
-
-
-def fit(
-    trainer: pl.Trainer,
-    model: ReidModule,
-    data: ReidDataModule,
-    checkpoint: Path | None,
-    cfg: DictConfig,
-    begun: int,
-) -> None:
-    """Train from step `begun` on, and leave a record of it."""
-    started, folder = time.time(), Path(cfg.run_dir)
-    try:
-        with all_or_none(trainer):
-            trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
-    except DivergedError as error:
-        last = last_checkpoint(folder)
-        kept = f"{last} is of an earlier step" if last.is_file() else "no checkpoint was written"
-        raise DivergedError(f"{error}. {kept}") from error
-    except UNRESTORABLE as error:
-        if checkpoint is None or trainer.global_step > begun or isinstance(error, UserError):
-            raise
-        raise CheckpointError(
-            f"ckpt_path={checkpoint}: the training cannot be resumed from its state of the loops, "
-            f"optimisers and callbacks ({type(error).__name__}: {error}). Give a checkpoint that "
-            "this version wrote with these settings, or test it with task=test"
-        ) from error
-    count_last_batch(trainer)
-    if not trainer.is_global_zero:
-        return
-    if trainer.global_step > begun:
-        took = round(time.time() - started, 1)
-        steps = {"from_step": begun, "steps": trainer.global_step, "elapsed_s": took}
-        ended = {"ended": f"{datetime.now().astimezone():%Y-%m-%dT%H:%M:%S%z}"}
-        write_json(folder / TRAINING, {**provenance(), "seed": cfg.seed, **steps, **ended})
-    elif checkpoint:
-        print(f"nothing to train: {checkpoint} is at step {begun} already; it is tested")
-        take_over(checkpoint, folder)
-
-
-def best_of(trainer: pl.Trainer, notes: list[str]) -> Path | None:
-    """The checkpoint to test after a training, with a note; None for the last weights."""
-    found = [c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint) and c.best]
-    if not found:
-        return None
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, EarlyExitThresholds | Verification):
-            callback.fit_on(cast(Path, found[0].best))
-    if trainer.is_global_zero:  # the note is read from the file
-        notes.append(found[0].note)
-        log.warning(found[0].note)
-    return found[0].best
-
-
-def count_last_batch(trainer: pl.Trainer) -> None:
-    """Count the last batch and its epoch as ended where a training had nothing to do.
-
-    Its checkpoint is from before that, and the test's metrics are logged at these numbers.
-    """
-    trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
-    epochs: Any = trainer.fit_loop.epoch_progress.current
-    if epochs.completed < epochs.ready:
-        epochs.processed = epochs.completed = epochs.ready
-
-
-def take_over(checkpoint: Path, folder: Path) -> None:
-    """Keep a checkpoint that there was nothing to add to, with its record, in a new run, too."""
-    last = last_checkpoint(folder)
-    if last.resolve() == checkpoint.resolve():
-        return
-    with replacing(last) as beside:
-        shutil.copyfile(checkpoint, beside)
-    if record := training_of(checkpoint.parent.parent):
-        write_json(folder / TRAINING, record)
 
 
 def test(

@@ -1,0 +1,107 @@
+"""Train, and leave a record of it."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig
+
+from reid_lab.callbacks import (
+    BestCheckpoint,
+    EarlyExitThresholds,
+    Verification,
+)
+from reid_lab.checkpoint import CheckpointError
+from reid_lab.config.paths import last_checkpoint
+from reid_lab.dataset import ReidDataModule
+from reid_lab.errors import UserError
+from reid_lab.files.atomic import replacing
+from reid_lab.files.tables import write_json
+from reid_lab.model import ReidModule
+from reid_lab.model.base import DivergedError
+from reid_lab.results.provenance import TRAINING, provenance, training_of
+from reid_lab.run.processes import all_or_none
+
+log = logging.getLogger(__name__)
+# what Lightning and torch raise for a state that is not theirs
+UNRESTORABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError)
+
+
+def fit(
+    trainer: pl.Trainer,
+    model: ReidModule,
+    data: ReidDataModule,
+    checkpoint: Path | None,
+    cfg: DictConfig,
+    begun: int,
+) -> None:
+    """Train from step `begun` on, and leave a record of it."""
+    started, folder = time.time(), Path(cfg.run_dir)
+    try:
+        with all_or_none(trainer):
+            trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
+    except DivergedError as error:
+        last = last_checkpoint(folder)
+        kept = f"{last} is of an earlier step" if last.is_file() else "no checkpoint was written"
+        raise DivergedError(f"{error}. {kept}") from error
+    except UNRESTORABLE as error:
+        if checkpoint is None or trainer.global_step > begun or isinstance(error, UserError):
+            raise
+        raise CheckpointError(
+            f"ckpt_path={checkpoint}: the training cannot be resumed from its state of the loops, "
+            f"optimisers and callbacks ({type(error).__name__}: {error}). Give a checkpoint that "
+            "this version wrote with these settings, or test it with task=test"
+        ) from error
+    count_last_batch(trainer)
+    if not trainer.is_global_zero:
+        return
+    if trainer.global_step > begun:
+        took = round(time.time() - started, 1)
+        steps = {"from_step": begun, "steps": trainer.global_step, "elapsed_s": took}
+        ended = {"ended": f"{datetime.now().astimezone():%Y-%m-%dT%H:%M:%S%z}"}
+        write_json(folder / TRAINING, {**provenance(), "seed": cfg.seed, **steps, **ended})
+    elif checkpoint:
+        print(f"nothing to train: {checkpoint} is at step {begun} already; it is tested")
+        take_over(checkpoint, folder)
+
+
+def best_of(trainer: pl.Trainer, notes: list[str]) -> Path | None:
+    """The checkpoint to test after a training, with a note; None for the last weights."""
+    found = [c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint) and c.best]
+    if not found:
+        return None
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, EarlyExitThresholds | Verification):
+            callback.fit_on(cast(Path, found[0].best))
+    if trainer.is_global_zero:  # the note is read from the file
+        notes.append(found[0].note)
+        log.warning(found[0].note)
+    return found[0].best
+
+
+def count_last_batch(trainer: pl.Trainer) -> None:
+    """Count the last batch and its epoch as ended where a training had nothing to do.
+
+    Its checkpoint is from before that, and the test's metrics are logged at these numbers.
+    """
+    trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+    epochs: Any = trainer.fit_loop.epoch_progress.current
+    if epochs.completed < epochs.ready:
+        epochs.processed = epochs.completed = epochs.ready
+
+
+def take_over(checkpoint: Path, folder: Path) -> None:
+    """Keep a checkpoint that there was nothing to add to, with its record, in a new run, too."""
+    last = last_checkpoint(folder)
+    if last.resolve() == checkpoint.resolve():
+        return
+    with replacing(last) as beside:
+        shutil.copyfile(checkpoint, beside)
+    if record := training_of(checkpoint.parent.parent):
+        write_json(folder / TRAINING, record)
