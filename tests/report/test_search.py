@@ -10,7 +10,7 @@ import pytest
 from reid_lab.files.tables import write_json
 from reid_lab.report import load_run, style, write_report
 from reid_lab.report.search import search, search_table
-from reid_lab.results.rows.search import SEARCH, Trial
+from reid_lab.results.rows.search import SEARCH, TrialRow
 
 
 @pytest.fixture
@@ -18,11 +18,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(style, "DPI", 40)
     nan = math.nan
     trials = [
-        Trial(1, "explore", 1.25, -0.05, 3, 7, 0.2, nan, nan, nan, 2.5),
-        Trial(1, "explore", 0.5, 0.2, 8, 16, 0.1, nan, nan, nan, 2.0),
-        Trial(1, "exploit", 0.75, 0.1, 1, 2, 0.05, 0.08, 0.03, 1e-3, 1.0),
-        Trial(2, "explore", 1.25, -0.05, 3, 7, 0.15, 0.19, 0.01, 1e-9, 0.9),
-        Trial(2, "exploit", 0.75, 0.1, 1, 2, nan, 0.08, 0.03, 1e-3, nan),
+        TrialRow(1, "explore", 1.25, -0.05, 3, 7, 0.2, nan, nan, nan, 2.5),
+        TrialRow(1, "explore", 0.5, 0.2, 8, 16, 0.1, nan, nan, nan, 2.0),
+        TrialRow(1, "exploit", 0.75, 0.1, 1, 2, 0.05, 0.08, 0.03, 1e-3, 1.0),
+        TrialRow(2, "explore", 1.25, -0.05, 3, 7, 0.15, 0.19, 0.01, 1e-9, 0.9),
+        TrialRow(2, "exploit", 0.75, 0.1, 1, 2, nan, 0.08, 0.03, 1e-3, nan),
     ]
     SEARCH.write(tmp_path / "results" / "search.csv", trials)
     write_json(tmp_path / "results" / "summary.json", {"name": "pla"})

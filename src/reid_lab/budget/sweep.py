@@ -99,6 +99,7 @@ def stream_sweep(
     exits: Sequence[str],
     policies: Sequence[Policy],
     budgets: Sequence[float],
+    *,
     candidates: Candidates = "other_cameras",
     seed: int = 0,
     calibration: Calibration | None = None,
@@ -155,38 +156,32 @@ def stream_sweep(
         gains, exits_of = [], []
         costs = prices.totals(policy not in NOISE)
         matching = _matching(evaluation, lookups, policy, gallery)
+        arrival = in_order(order, e.query, seed)
         for budget in budgets:
             planned, a = planned_shares(policy, costs, budget, shares, prices.unit)
             rule = _rule(how, policy, exit_probabilities(planned), calibration)
-            places = in_order(order, e.query, seed)
-            exit_of = replay(confidences[policy], rule, places, len(exits), seed)  # (Q,)
+            exit_of = replay(confidences[policy], rule, arrival, len(exits), seed)  # (Q,)
             spent = float(costs[exit_of].mean())
             gains.append(baseline.gains(exit_of, spent))
             exits_of.append(exit_of)
-            in_unit: dict[str, Any] = {}
+            row = {"policy": name, "a": a, "thresholds": how, "order": order}
+            row |= _means(counted, exit_of, matching)
+            row["planned"] = float(planned @ counted.network) if measured else float(budget)
             if measured:
-                in_unit = {"cost": prices.currency, "budget": float(budget), "spent": spent}
-            own.append(
-                {
-                    "policy": name,
-                    "planned": float(planned @ counted.network) if measured else float(budget),
-                    "realised": float(counted.network[exit_of].mean()),
-                    **in_unit,
-                    "a": a,
-                    "thresholds": how,
-                    "order": order,
-                    "matching": float(matching[exit_of].mean()),
-                    **{
-                        f"share_{name}": float((exit_of == s).mean())
-                        for s, name in enumerate(exits)
-                    },
-                }
-            )
+                row |= {"cost": prices.currency, "budget": float(budget), "spent": spent}
+            own.append(row)
         columns = zip(own, baseline.accuracies(exits_of), baseline.columns(gains), strict=True)
         rows += [row | accuracy | gain for row, accuracy, gain in columns]
         means[name] = _mean(gains)
     last = evaluation.rankings[exits[-1]].rank1
     return StreamSweep(rows, compare_policies(rows, means, baseline, last))
+
+
+def _means(counted: ExitCosts, exit_of: NDArray[np.intp], matching: Floats) -> dict[str, float]:
+    """Mean Mul-Adds of the queries, of the network and of the distances, and the exits' shares."""
+    shares = {f"share_{name}": float((exit_of == s).mean()) for s, name in enumerate(counted.exits)}
+    realised, distances = float(counted.network[exit_of].mean()), float(matching[exit_of].mean())
+    return {"realised": realised, "matching": distances, **shares}
 
 
 def _mean(gains: Sequence[Gains]) -> Gains:

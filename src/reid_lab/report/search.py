@@ -14,7 +14,7 @@ from reid_lab.files.console import NOTHING
 from reid_lab.report.load import Run
 from reid_lab.report.style import INK, QUIET, SET
 from reid_lab.report.tables import TextTable
-from reid_lab.results.rows.search import Trial
+from reid_lab.results.rows.search import TrialRow
 
 PARTS = {"weight": "λ", "margin": "m", "k": "k", "p": "p"}
 EXPLORED, CHOSEN = SET[1], SET[2]
@@ -64,7 +64,7 @@ def search(run: Run) -> Figure | None:
     return figure
 
 
-def _objectives(ax: Axes, trials: Sequence[Trial]) -> None:
+def _objectives(ax: Axes, trials: Sequence[TrialRow]) -> None:
     for phase, colour, shape in (("explore", EXPLORED, "o"), ("exploit", CHOSEN, "*")):
         known = [
             (x, trial)
@@ -89,7 +89,7 @@ def _objectives(ax: Axes, trials: Sequence[Trial]) -> None:
     ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, columnspacing=1.2)
 
 
-def _mark(ax: Axes, trials: Sequence[Trial], name: str) -> None:
+def _mark(ax: Axes, trials: Sequence[TrialRow], name: str) -> None:
     """One value of each trial: a dot where it was explored, a star where it was chosen."""
     shapes = (("explore", "explored", EXPLORED, "o", 4.5), ("exploit", "chosen", CHOSEN, "*", 11))
     for phase, label, colour, shape, size in shapes:
@@ -107,7 +107,7 @@ def _mark(ax: Axes, trials: Sequence[Trial], name: str) -> None:
         ax.plot([x for x, _ in points], [y for _, y in points], shape, label=label, **style)
 
 
-def _bands(ax: Axes, trials: Sequence[Trial]) -> None:
+def _bands(ax: Axes, trials: Sequence[TrialRow]) -> None:
     """Every other round on grey ground."""
     for number in range(2, trials[-1].round + 1, 2):
         inside = [x for x, trial in enumerate(trials, 1) if trial.round == number]

@@ -26,7 +26,7 @@ from reid_lab.results.rows.accuracy import (
 )
 from reid_lab.results.rows.budget import ANYTIME, POLICIES, STREAM, AnytimeRow, PolicyRow, StreamRow
 from reid_lab.results.rows.cost import COST, CostRow
-from reid_lab.results.rows.search import SEARCH, Trial
+from reid_lab.results.rows.search import SEARCH, TrialRow
 from reid_lab.results.rows.verification import OPERATING_POINTS, ROC, OperatingPointRow, RocRow
 from reid_lab.results.table import Table
 
@@ -65,7 +65,7 @@ class Results:
     camera_pairs: list[CameraPairRow] = field(default_factory=list)
     conditions: list[ConditionRow] = field(default_factory=list)
     weights: list[WeightRow] = field(default_factory=list)
-    search: list[Trial] = field(default_factory=list)
+    search: list[TrialRow] = field(default_factory=list)
     scores: list[QueryScoreRow] = field(default_factory=list)  # read by `reid-lab compare` only
     queries: list[RankedQuery] = field(default_factory=list)
     attention: Attention | None = None

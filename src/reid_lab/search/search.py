@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from reid_lab.results.rows.search import Trial
+from reid_lab.results.rows.search import TrialRow
 from reid_lab.search.schedule import Position, Schedule
 from reid_lab.search.setting import Prediction, Ranges, Setting
 
@@ -40,7 +40,7 @@ class Search:
         drawn = schedule.settings if schedule.exploring else schedule.rounds
         self.settings = ranges.draw(drawn, np.random.default_rng([seed, 0]))  # W
         self.expected = [UNKNOWN] * drawn  # predictions for W by the last process
-        self.trials: list[Trial] = []
+        self.trials: list[TrialRow] = []
         self.losses: list[float] = []  # mean losses of this phase's epochs
         self._sum = 0.0  # of the losses of this epoch
 
@@ -91,7 +91,7 @@ class Search:
 
     def _record(self, phase: str, round: int, slot: int) -> None:
         setting, expected = self.settings[slot], self.expected[slot]
-        self.trials.append(Trial(round + 1, phase, *setting, math.nan, *expected, math.nan))
+        self.trials.append(TrialRow(round + 1, phase, *setting, math.nan, *expected, math.nan))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state in plain types."""
@@ -107,7 +107,7 @@ class Search:
         """Restore a state of `state_dict`."""
         self.settings = [Setting(*setting) for setting in state["settings"]]
         self.expected = [Prediction(*prediction) for prediction in state["expected"]]
-        self.trials = [Trial(**trial) for trial in state["trials"]]
+        self.trials = [TrialRow(**trial) for trial in state["trials"]]
         self.losses, self._sum = list(state["losses"]), state["sum"]
 
 

@@ -9,7 +9,7 @@ from reid_lab.results.table import Table
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialRow:
     """`search.csv`: a phase of PLA's search: its setting, the prediction for it, the outcome.
 
     `objective` is equation 9 over the phase's first `explore` epochs, of an exploitation as
@@ -30,4 +30,4 @@ class Trial:
     loss: Signed
 
 
-SEARCH = Table("search.csv", Trial)
+SEARCH = Table("search.csv", TrialRow)
