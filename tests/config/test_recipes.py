@@ -272,8 +272,8 @@ PAPERS: dict[str, Recipe] = {
     "han_*cuhk03": replace(han("cuhk03"), keys=HAN),
     "han_*msmt17": replace(han("msmt17"), keys=HAN),
     # HAN's table 7 has both; how they were trained is our reading: by HAN's recipe
-    "*net_market_scratch": han("market"),
-    "*net_cuhk03_scratch": han("cuhk03"),
+    "scratch_market": han("market"),
+    "scratch_cuhk03": han("cuhk03"),
     "bot_market": bag_of_tricks(epoch=203),  # ceil(12,936 / 64)
     "jlml_pretrain_imagenet": jlml(300_000, 100_000),
     "jlml_*": jlml(50_000, 20_000),

@@ -35,6 +35,14 @@ from reid_lab.types import steps_of
             "+experiment=dare_densenet_market",
             "+experiment=dare_market backbone=densenet201 name=dare_densenet_market",
         ),
+        (
+            "+experiment=shufflenet_market_scratch",
+            "+experiment=scratch_market backbone=shufflenet name=shufflenet_market_scratch",
+        ),
+        (
+            "-m +experiment=mobilenet_cuhk03_scratch,condensenet_cuhk03_scratch",
+            "-m +experiment=scratch_cuhk03 backbone=mobilenet,condensenet",
+        ),
         ("dataset.reader.companions=true", "dataset.reader.multi_query=true"),
         ("+dataset.reader.companions=true", "+dataset.reader.multi_query=true"),
         ("+sweep=seeds", "+sweep=seeds"),

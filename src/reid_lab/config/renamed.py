@@ -14,6 +14,11 @@ EXPERIMENTS = {  # old name -> new name, and what it set
     for data in ("market", "cuhk03", "duke", "msmt17")
 }
 EXPERIMENTS["dare_densenet_market"] = ("dare_market", "backbone=densenet201")
+EXPERIMENTS |= {
+    f"{network}_{data}_scratch": (f"scratch_{data}", f"backbone={network}")
+    for network in ("mobilenet", "shufflenet", "condensenet")
+    for data in ("market", "cuhk03")
+}
 LARGE = ("han_market", "model.size=large")
 SWEEPS = {  # of which each brought its experiment
     **dict.fromkeys(["han_fig6", "han_table10", "han_table11", "han_table12", "han_table9"], LARGE),
@@ -69,10 +74,10 @@ def _experiment(word: str, words: Sequence[str]) -> list[str]:
         return [word]
     found = [EXPERIMENTS[name] for name in names]
     axes = [",".join(dict.fromkeys(axis)) for axis in zip(*found, strict=True)]
-    sizes = axes[1].replace(",model.size=", ",")
-    if len(names) != len(axes[0].split(",")) * len(sizes.split(",")):
+    choices = axes[1].replace(f",{axes[1].partition('=')[0]}=", ",")
+    if len(names) != len(axes[0].split(",")) * len(choices.split(",")):
         return [word]  # no product of the two: Hydra refuses it
-    new = [f"{key}={axes[0]}", sizes]
+    new = [f"{key}={axes[0]}", choices]
     log.warning("%s is now %s", word, " ".join(new))
     named = len(names) > 1 or any(word.startswith("name=") for word in words)
     return new if named else [*new, f"name={value}"]  # where ckpt_path=last looks
