@@ -59,7 +59,7 @@ def stage_worths(gains: list[float], budgets: suggest.Budgets | None) -> list[St
 )
 def test_a_range_of_budgets(gains: list[float], low: float, high: float, expected: str) -> None:
     """The same as leaving out each stage at many budgets of the range."""
-    for currency, scale in (("ms", 1.0), ("mul_adds", 1e6)):
+    for currency, scale in (("latency", 1.0), ("mul_adds", 1e6)):
         budgets = suggest.Budgets(currency, low * scale, high * scale)  # type: ignore[arg-type]
         found = stage_worths(gains, budgets)
         assert "".join(stage.name for stage in found if stage.worth_a_head) == expected
@@ -82,7 +82,7 @@ def test_without_a_range_each_stage_has_its_own_cost() -> None:
 
 def test_a_range_below_the_first_stage_is_refused() -> None:
     with pytest.raises(UserError, match="--budget-ms ends at 0.5 ms, the first stage costs 1"):
-        stage_worths([0.1, 0.2, 0.3], suggest.Budgets("ms", 0.1, 0.5))
+        stage_worths([0.1, 0.2, 0.3], suggest.Budgets("latency", 0.1, 0.5))
 
 
 def test_features_are_the_pooled_maps_of_each_stage() -> None:

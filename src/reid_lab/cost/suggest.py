@@ -12,7 +12,7 @@ import math
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from reid_lab.backbone import Backbone
 from reid_lab.budget.account import Counted, Effort, Subject, noise
 from reid_lab.budget.allocator import keep_blocks
+from reid_lab.budget.currency import UNITS, Currency
 from reid_lab.budget.machine import find_device
 from reid_lab.budget.profile import measure_profile
 from reid_lab.budget.stream import mixed_shares
@@ -237,7 +238,7 @@ def _profile(
 class Budgets:
     """Mean budgets of a query, from `low` to `high`, in Mul-Adds or milliseconds."""
 
-    currency: Literal["mul_adds", "ms"] = "ms"
+    currency: Currency = "latency"
     low: float = 0.0
     high: float = math.inf
 
@@ -245,14 +246,14 @@ class Budgets:
     def of(cls, args: Namespace) -> Budgets | None:
         if args.budget_mul_adds is not None:
             return cls("mul_adds", *args.budget_mul_adds)
-        return cls("ms", *args.budget_ms) if args.budget_ms is not None else None
+        return cls("latency", *args.budget_ms) if args.budget_ms is not None else None
 
     def __str__(self) -> str:
         return f"{self.low:,g} to {self.high:,g} {self.unit}"
 
     @property
     def unit(self) -> str:
-        return "Mul-Adds" if self.currency == "mul_adds" else "ms"
+        return UNITS[self.currency]
 
     def check(self, first: float) -> None:
         """Check that the first stage's cost can be paid.
@@ -283,7 +284,7 @@ def worths(
         UserError: all budgets are below the first stage's cost.
     """
     budgets = budgets or Budgets()
-    in_ms = budgets.currency == "ms"
+    in_ms = budgets.currency == "latency"
     costs = np.array([row.network_ms if in_ms else float(row.mul_adds) for row in rows])
     budgets.check(costs[0])
     rankings = [evaluation.rankings[row.exit] for row in rows]
