@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from reid_lab.errors import UserError
 from reid_lab.files.gallery_verdicts import OWN, AcceptThreshold, GalleryCalibration, Kind
 from reid_lab.serve.people import NewImage, People
 from reid_lab.serve.thresholds import KNOWN, PeopleThresholds, Threshold
+from reid_lab.serve.upgrade import finish_interrupted
 from tests.serve.files import Opened
 from tests.serve.network import EXITS, Colours
 
@@ -276,6 +279,34 @@ def test_another_file_is_refused(tmp_path: Path, opened: Opened) -> None:
     sqlite3.connect(tmp_path / "other.sqlite").execute("CREATE TABLE t (x)").connection.close()
     with pytest.raises(UserError, match="is not a file of people"):
         opened(tmp_path / "other.sqlite")
+
+
+def test_a_kill_while_the_file_is_made(
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files before each statement are copied, as a kill leaves them: the next start works."""
+    copies: list[Path] = []
+
+    def copy(statement: str) -> None:
+        copies.append(tmp_path / str(len(copies)))
+        copies[-1].mkdir()
+        for file in tmp_path.glob("p.sqlite*"):
+            shutil.copy(file, copies[-1])
+
+    class Traced(sqlite3.Connection):
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **settings)
+            self.set_trace_callback(copy)
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Traced))
+    opened(tmp_path / "p.sqlite", metric="cosine")
+    monkeypatch.undo()
+    assert len(copies) > 10
+    for folder in copies:
+        path = folder / "p.sqlite"
+        assert finish_interrupted(path, Colours(), {}, "cosine") is None  # type: ignore[arg-type]
+        people = opened(path, metric="cosine")
+        assert people.metric == "cosine" and people.exits == ("early", "late")
 
 
 def test_half_of_an_addition_is_never_there(tmp_path: Path, opened: Opened) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,10 @@ pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
 from reid_lab.errors import UserError
-from reid_lab.serve.people import NewImage
-from reid_lab.serve.scheduler import Target
-from reid_lab.serve.upgrade import NewEmbeddings, finish_interrupted
+from reid_lab.serve.in_force import InForce, Serving
+from reid_lab.serve.people import NewImage, People
+from reid_lab.serve.scheduler import Scheduler, Target
+from reid_lab.serve.upgrade import NewEmbeddings, Upgrader, finish_interrupted
 from tests.serve.clients import BLUE, GREEN, RED, Make, enroll, error, files
 from tests.serve.files import Opened
 from tests.serve.network import Colours, plain, png
@@ -154,6 +156,43 @@ def test_a_failed_upgrade_leaves_the_old_model(make: Make) -> None:
     client.post("/model")
     upgraded(client)
     assert nearest(client, *RED) == ("anna", pytest.approx(0, abs=NEAR))
+
+
+def full(*args: object) -> Any:
+    raise OSError("no space left on the disk")
+
+
+def test_a_failed_clean_up_is_no_failed_upgrade(
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    people = opened(tmp_path / "p.sqlite")
+    rows = Colours().embed(plain(*RED)[None])
+    people.add("anna", [NewImage(thumbnail=png(*RED))], rows)
+
+    def start(model: Any, people: People) -> Serving:
+        return Serving(model, people, Scheduler(model, people, Target()))
+
+    old = start(Colours(), people)
+    in_force = InForce(old)
+    card = SimpleNamespace(metric="euclidean", calibrations=())
+    galleries: Any = {
+        name: SimpleNamespace(card=card, folder=Path("g") / name, paths=list)
+        for name in people.exits
+    }
+    monkeypatch.setattr("reid_lab.serve.upgrade.drop_replaced", full)
+    upgrader = Upgrader(in_force, lambda metric: (Negative(), galleries), start, full)  # type: ignore
+    assert upgrader.begin()
+    upgrader.wait()
+    state = in_force.upgrade
+    assert (state.state, state.model, in_force.now.fingerprint) == ("done", NEW, NEW)
+    for part in ("in force: 1 people", "galleries were not added (OSError: no sp", "overwritten ("):
+        assert part in state.message
+    assert "the old model" not in capsys.readouterr().out
+    assert not old.scheduler._thread.is_alive()
+    in_force.now.scheduler.close()
+    monkeypatch.undo()
+    assert finish_interrupted(tmp_path / "p.sqlite", Negative(), {}) is None  # type: ignore
+    assert rows["late"].tobytes() not in (tmp_path / "p.sqlite").read_bytes()
 
 
 def test_a_budget_that_the_new_network_cannot_keep(make: Make) -> None:

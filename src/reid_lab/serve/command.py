@@ -137,10 +137,10 @@ def open_people(
     """
     manifest = model.manifest
     galleries = open_galleries(folders, manifest, metric)
-    finished = finish_interrupted(path, model, galleries)
+    wanted = next((g.card.metric for g in galleries.values()), metric)
+    finished = finish_interrupted(path, model, galleries, wanted or "euclidean")
     if finished is not None:
         print(f"{path}: {finished:,} images moved to this model; the upgrade was interrupted")
-    wanted = next((g.card.metric for g in galleries.values()), metric)
     people = People.open(path, manifest, wanted or "euclidean", list(galleries))
     try:
         if wanted and people.metric != wanted:

@@ -23,20 +23,20 @@ EMBEDDING = """(
     image INTEGER NOT NULL REFERENCES image (id) ON DELETE CASCADE,
     exit TEXT NOT NULL, row BLOB NOT NULL, PRIMARY KEY (image, exit)
 ) WITHOUT ROWID"""
-TABLES = f"""
-CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE image (
+TABLES = (
+    "CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    """CREATE TABLE image (
     id INTEGER PRIMARY KEY AUTOINCREMENT, pid TEXT NOT NULL, camid TEXT NOT NULL,
     path TEXT NOT NULL, added REAL NOT NULL, thumbnail BLOB
-);
-CREATE INDEX image_pid ON image (pid);
-CREATE TABLE embedding {EMBEDDING};
-CREATE TABLE label (
+)""",
+    "CREATE INDEX image_pid ON image (pid)",
+    f"CREATE TABLE embedding {EMBEDDING}",
+    """CREATE TABLE label (
     id INTEGER PRIMARY KEY AUTOINCREMENT, pid TEXT NOT NULL, correct INTEGER NOT NULL,
     exit TEXT NOT NULL, distance REAL NOT NULL, added REAL NOT NULL, image BLOB NOT NULL
-);
-CREATE TABLE removed (path BLOB PRIMARY KEY) WITHOUT ROWID;
-"""
+)""",
+    "CREATE TABLE removed (path BLOB PRIMARY KEY) WITHOUT ROWID",
+)
 PART = 4_096  # images that are read at a time
 
 
@@ -44,7 +44,7 @@ class PeopleFile:
     """Tables in a file. Safe for several threads.
 
     Args:
-        path: of the file; it is made if there is none.
+        path: of the file; its tables are made if it has none.
         manifest: of the exported network.
         metric: of a new file.
         exits: of a new file.
@@ -58,7 +58,7 @@ class PeopleFile:
     """
 
     def __init__(self, path: Path, manifest: Manifest, metric: str, exits: Sequence[str]) -> None:
-        self.path, self.lock, new = path, threading.RLock(), not path.exists()
+        self.path, self.lock = path, threading.RLock()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._database = sqlite3.connect(
             path, check_same_thread=False, isolation_level=None, timeout=10
@@ -67,7 +67,7 @@ class PeopleFile:
             for setting in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON"):
                 self._database.execute(f"PRAGMA {setting}")
             self._database.execute("PRAGMA foreign_keys=ON")
-            if new:
+            if not self.select("SELECT 1 FROM sqlite_master"):
                 self._create(manifest, metric, exits)
             facts: dict[str, str] = dict(self._database.execute("SELECT name, value FROM fact"))
         except sqlite3.DatabaseError as error:
@@ -75,6 +75,9 @@ class PeopleFile:
             raise UserError(
                 f"{path} is not a file of people ({error}): give another --people"
             ) from error
+        except BaseException:
+            self._database.close()
+            raise
         if facts.get("format") != FORMAT:
             self._database.close()
             raise UserError(
@@ -193,11 +196,13 @@ class PeopleFile:
             self._database.execute("ROLLBACK")
 
     def _create(self, manifest: Manifest, metric: str, exits: Sequence[str]) -> None:
-        self._database.executescript(TABLES)
         facts = {
             "format": FORMAT,
             "fingerprint": manifest.fingerprint,
             "metric": metric,
             "exits": "\n".join(exits),
         }
-        self._database.executemany("INSERT INTO fact (name, value) VALUES (?, ?)", facts.items())
+        with self.transaction():  # a kill leaves all of it, or nothing
+            for table in TABLES:
+                self.change(table)
+            self.insert_all("INSERT INTO fact (name, value) VALUES (?, ?)", facts.items())

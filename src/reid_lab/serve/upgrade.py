@@ -157,8 +157,13 @@ class NewEmbeddings:
         return resize(crop, self.model.image)
 
 
-def finish_interrupted(path: Path, model: Model, galleries: Galleries) -> int | None:
+def finish_interrupted(
+    path: Path, model: Model, galleries: Galleries, metric: str = "euclidean"
+) -> int | None:
     """Finish an upgrade to this model that a killed service had begun; before it listens.
+
+    Args:
+        metric: for a file without tables, as a kill leaves one that was just made.
 
     Returns:
         The number of images, or None: there is none to finish.
@@ -168,7 +173,8 @@ def finish_interrupted(path: Path, model: Model, galleries: Galleries) -> int | 
     """
     if not path.exists():
         return None
-    file = PeopleFile(path, model.manifest, "", ())
+    exits = tuple(galleries) or model.manifest.gallery_exits
+    file = PeopleFile(path, model.manifest, metric, exits)
     try:
         drop_replaced(file)
         ours = model.manifest.fingerprint
@@ -227,9 +233,7 @@ class Upgrader:
         except StoppedError:
             self._tell(state="failed", message="the service was stopped")
         except Exception as error:  # whatever it is, the old model goes on
-            what = (
-                str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            )
+            what = _what(error)
             self._tell(state="failed", message=what)
             print(f"the old model stays in force: {what}", flush=True)
         else:
@@ -252,11 +256,31 @@ class Upgrader:
         new.fill(lambda done, every: self._tell(embedded=done, images=every))
         self._tell(state="starting")
         serving = self._replace(old, new)
-        added = self._added(serving.people, galleries) if galleries else 0
+        added, problems = self._clean_up(old, serving, galleries)
+        return "; ".join((_described(serving, new.small, added), *problems))
+
+    def _clean_up(
+        self, old: Serving, serving: Serving, galleries: Galleries
+    ) -> tuple[int, list[str]]:
+        """The number of added images, and what failed: the new model is in force all the same."""
+        added, problems = 0, []
+        try:
+            added = self._added(serving.people, galleries) if galleries else 0
+        except Exception as error:
+            problems.append(
+                f"new images of the galleries were not added ({_what(error)}): the next start "
+                "adds them"
+            )
         self._in_force.wait_until_unused(old)
         old.scheduler.close()
-        drop_replaced(serving.people.file)
-        return _described(serving, new.small, added)
+        try:
+            drop_replaced(serving.people.file)
+        except Exception as error:
+            problems.append(
+                f"the old embeddings were not overwritten ({_what(error)}): the next start or "
+                "upgrade overwrites them"
+            )
+        return added, problems
 
     def _replace(self, old: Serving, new: NewEmbeddings) -> Serving:
         """Start the new network, and put it and its embeddings in force in one step."""
@@ -283,6 +307,10 @@ class Upgrader:
 
     def _tell(self, **changed: object) -> None:
         self._in_force.upgrade = replace(self._in_force.upgrade, **changed)  # type: ignore[arg-type]
+
+
+def _what(error: Exception) -> str:
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 
 
 def _described(serving: Serving, small: int, added: int) -> str:
