@@ -140,10 +140,10 @@ def test_coloured_batches_are_those_of_the_ordinary_path(people: Path) -> None:
 @pytest.mark.parametrize(
     ("view", "views", "enlarge"),
     [("whole", 1, 1.0), ("whole", 1, 1.5), ("whole", 10, 1.0), ("whole", 10, 1.5)]
-    + [("centre", 1, 1.5)],
+    + [("centre", 1, 1.5), ("centre", 2, 1.5), ("whole", 2, 1.5)],
 )
 def test_evaluation_is_that_of_the_ordinary_path(
-    places: Path, view: Literal["whole", "centre"], views: Literal[1, 10], enlarge: float
+    places: Path, view: Literal["whole", "centre"], views: Literal[1, 2, 10], enlarge: float
 ) -> None:
     transforms = replace(PLAIN, view=view, views=views, enlarge=enlarge)
     options: dict[str, Any] = {"transforms": transforms, "val_identities": 3, "p": 4}

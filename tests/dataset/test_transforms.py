@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
+import pytest
 import torch
 from torchvision.transforms import v2
 
@@ -33,6 +35,16 @@ def test_the_centre_is_that_of_the_enlarged_image() -> None:
     assert np.array_equal(transforms.test(image), image[None, :, 4:68, 2:34])
     ten = replace(transforms, views=10)
     assert np.array_equal(ten.test(image)[4], transforms.test(image)[0])
+
+
+@pytest.mark.parametrize("view", ["centre", "whole"])
+def test_two_views_are_the_one_and_its_flip(view: Literal["centre", "whole"]) -> None:
+    one = Transforms(64, 32, view=view)
+    two = replace(one, views=2)
+    assert two.test_size == one.test_size
+    image = image_of(*one.test_size)
+    (expected,) = one.test(image)
+    assert np.array_equal(two.test(image), [expected, expected[..., ::-1]])
 
 
 def test_erasing_boxes_keep_to_area_and_image() -> None:

@@ -76,7 +76,7 @@ def use_trained_view(cfg: DictConfig, state: Mapping[str, Any], given: Sequence[
         return None
     if "enlarge" in kept:
         trained = {"view": "centre", "enlarge": kept["enlarge"]}
-    elif "image" not in kept or transforms.enlarge == 1 or transforms.views > 1:
+    elif "image" not in kept or transforms.enlarge == 1 or transforms.views == 10:
         return None  # not known, the same, or not looked at
     here = {key: transforms[key] for key in trained}
     if here == trained:

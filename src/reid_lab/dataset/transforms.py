@@ -38,8 +38,8 @@ class Transforms:
         view: of a test image. `centre`: the centre of the enlarged image, at the scale of the
             training images (Touvron et al., NeurIPS 2019, on what another scale costs); `whole`:
             all of it. The Mul-Adds are the same.
-        views: of a test image. 1: `view`; 10: five crops of the enlarged image and their flips,
-            whose embeddings are averaged.
+        views: of a test image, whose embeddings are averaged. 1: `view`; 2: it and its flip; 10:
+            five crops of the enlarged image and their flips.
         patch: probability of pasting a patch of another training image (OSNet).
         brightness, contrast, saturation, hue: ranges of torchvision's `ColorJitter`.
     """
@@ -50,7 +50,7 @@ class Transforms:
     flip: Fraction = 0.5
     erase: Fraction = 0.5
     view: Literal["centre", "whole"] = "centre"
-    views: Literal[1, 10] = 1
+    views: Literal[1, 2, 10] = 1
     patch: Fraction = 0
     brightness: Jitter = 0
     contrast: Jitter = 0
@@ -65,7 +65,7 @@ class Transforms:
     @property
     def test_size(self) -> tuple[int, int]:
         """(height, width) of test images before the views are taken."""
-        whole = self.views == 1 and self.view == "whole"
+        whole = self.views < 10 and self.view == "whole"
         return (self.height, self.width) if whole else self.train_size
 
     @property
@@ -108,7 +108,7 @@ class Transforms:
     def corners(self, height: int, width: int) -> list[tuple[int, int]]:
         """Return (top, left) of the crops of a test image of this size: the centre, or five."""
         centre = centre_of((height, width), (self.height, self.width))
-        if self.views == 1:
+        if self.views < 10:
             return [centre]
         y, x = height - self.height, width - self.width
         return [(0, 0), (0, x), (y, 0), (y, x), centre]
