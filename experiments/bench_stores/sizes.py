@@ -1,4 +1,4 @@
-"""What the stores hold and are asked."""
+"""Sizes of the benchmark: images in a store and queries per search."""
 
 from __future__ import annotations
 

@@ -9,6 +9,9 @@ Hidden = Literal["same_person_and_camera", "same_camera", "itself", "nothing"]
 Query = Literal["single", "multi"]
 Pooling = Literal["mean", "max"]
 
+JUNK = -1  # pid of bad detections, which are removed from every ranking
+DISTRACTOR = 0  # pid of gallery images of people who match no query
+
 
 @dataclass(frozen=True)
 class Protocol:

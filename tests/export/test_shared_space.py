@@ -30,7 +30,7 @@ from tests.methods import SIZE, method, save
 
 pytestmark = pytest.mark.system
 STREAM = ("stage1", "stage2", "stage3", "fusion")
-PEOPLE = "pid!=-1"  # a stream has no boxes without a person among its candidates
+PEOPLE = "pid!=-1"  # a stream has no junk among its candidates
 NOISE = np.random.default_rng(0).integers(0, 256, (12, *SIZE, 3), np.uint8)
 
 

@@ -376,7 +376,7 @@ def test_a_search_gives_a_verdict(run: Run, checkpoint: Path, images: Path, tmp_
     search = ("search", "g", "--checkpoint", checkpoint, "--image", folder / names[0])
     words = (*search, "--false-accept-rate", 0.5)
     assert "g has no thresholds: fit them with reid-lab gallery calibrate" in run(*words, status=1)
-    assert "below 5.6e-02, 0.01 was asked for" in run("calibrate", "g", "--rates", 0.01, status=1)
+    assert "below 5.6e-02, 0.01 was given" in run("calibrate", "g", "--rates", 0.01, status=1)
     printed = run("calibrate", "g", "--rates", 0.5, 0.1)
     assert "(this gallery: 6 people, 18 searches)" in printed and "of two people" in printed
     assert "warning: thresholds of 6 people are rough" in printed

@@ -54,7 +54,7 @@ def forgotten(ids: Ids, *names: str) -> Ids:
 def ends_at(distances: np.ndarray, q: Ids, g: Ids, depth: int) -> np.ndarray:
     """Distances that rank as a list of `depth`, then people who are not sought, then matches."""
     changed = distances.copy()
-    anybody = replace(g, pids=g.pids.clamp(min=0))  # boxes without a person take a place, too
+    anybody = replace(g, pids=g.pids.clamp(min=0))  # junk takes a position, too
     for i in range(len(q)):
         order = distances[i].argsort(kind="stable")
         listed = [j for j in order if seen(q, anybody, i, j, CAMERA)]

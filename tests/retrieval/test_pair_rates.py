@@ -24,7 +24,7 @@ THRESHOLDS = (0.0, 3.0, 6.5, math.nan, 1e6)
 @pytest.mark.parametrize("hidden", PROTOCOLS)
 def test_equals_a_loop_over_the_people_who_were_drawn(hidden: Hidden, device: str) -> None:
     """Copies of one person are no impostors of each other; those whom nobody asks for stay."""
-    space, q, g = people(persons=7)  # the gallery has distractors and boxes without a person, too
+    space, q, g = people(persons=7)  # the gallery has distractors and junk, too
     pids = q.pids.unique().tolist()[:5]
     rows = torch.isin(q.pids, torch.tensor(pids)).nonzero().flatten()
     q = q.take(rows)

@@ -240,4 +240,4 @@ def test_methods_and_types(client: TestClient) -> None:
 @pytest.mark.parametrize("pid", ["0", "-1"])
 def test_nobody_cannot_be_added(client: TestClient, pid: str) -> None:
     found = client.post("/enroll", files=files(png(*RED)), data={"pid": pid})
-    error(found, 422, "names nobody")
+    error(found, 422, "names no person")

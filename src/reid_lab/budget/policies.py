@@ -24,7 +24,7 @@ from torch import Tensor
 
 from reid_lab.budget.logistic import Logistic
 from reid_lab.errors import UserError
-from reid_lab.protocol import Hidden, Protocol
+from reid_lab.protocol import DISTRACTOR, Hidden, Protocol
 from reid_lab.retrieval.embeddings import Embeddings, Exit, Ids
 from reid_lab.retrieval.ranking import hidden_mask
 from reid_lab.retrieval.space import Metric, Space, full_precision, seen, shifted
@@ -91,9 +91,9 @@ class Lookup:
         metric: of the distances.
         candidates: the gallery images that are searched: `all`; `other_cameras`, without the
             query's own camera, which is known at inference; `others`, without the query's own
-            image, for queries from the gallery; `oracle`, without junk images, which reads the
-            query's label as the authors' code does: for comparison only. Boxes without a person
-            (pid -1) are never candidates.
+            image, for queries from the gallery; `oracle`, without images of the query's person in
+            its camera, which reads the query's label as the authors' code does: for comparison
+            only. Junk (pid -1) is never a candidate.
         rows: of the gallery that may be searched; None is all of them.
     """
 
@@ -112,7 +112,7 @@ class Lookup:
                 "directions: clip them (model.kissme_clip=true of LOMO), or use another metric"
             )
         self.power, self.centre = space.power, space.centre
-        people = ids.pids >= 0
+        people = ids.pids >= DISTRACTOR
         if rows is not None:
             people &= torch.zeros_like(people).index_fill_(0, rows, True)
         self.rows = people.nonzero().flatten()  # a candidate's row of the whole gallery

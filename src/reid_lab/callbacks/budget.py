@@ -131,8 +131,8 @@ class StreamCurve(BudgetCurve):
         budgets: mean cost of one view of a query, in Mul-Adds or in the unit of `cost`; None
             takes `points` from the first exit's cost to the last one's.
         candidates: where a policy looks for neighbours: `other_cameras`, `all`, `others`
-            (without the query's own image), or `oracle` (without junk images, which needs the
-            query's label: for comparison only).
+            (without the query's own image), or `oracle` (without the images of the query's person
+            in its camera, which needs the query's label: for comparison only).
         thresholds: `online`, the paper's running quantile; `steered`, the same brought back to
             the planned budget where it drifts; `fitted` on held-out people. `fitted` and the
             policy `learned` need callbacks.thresholds; where a checkpoint has no thresholds they

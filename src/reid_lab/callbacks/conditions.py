@@ -21,7 +21,7 @@ from reid_lab.dataset.loading import ROLES
 from reid_lab.dataset.transforms import denormalise
 from reid_lab.files.pixels import read_size
 from reid_lab.model import ReidModule
-from reid_lab.protocol import Hidden
+from reid_lab.protocol import DISTRACTOR, Hidden
 from reid_lab.results import Results
 from reid_lab.results.rows.accuracy import ConditionRow
 from reid_lab.retrieval import Evaluation, Ids
@@ -123,7 +123,7 @@ def occlusion(
         (Q,) from 0 to 1; nan without such an image.
     """
     found = np.full(len(query_ids), np.nan)
-    for pid in query_ids.pids[query_ids.pids > 0].unique().tolist():
+    for pid in query_ids.pids[query_ids.pids > DISTRACTOR].unique().tolist():
         rows = (query_ids.pids == pid).nonzero().flatten()
         shown = (gallery_ids.pids == pid).nonzero().flatten()
         unseen = hidden_mask(query_ids.take(rows), gallery_ids.take(shown), hidden)  # (q, g)

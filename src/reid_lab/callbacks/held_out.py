@@ -13,6 +13,7 @@ from reid_lab.callbacks.embedding import data_of, embed_batches
 from reid_lab.checkpoint import fingerprint_of, put_calibrations
 from reid_lab.files.gallery_verdicts import Calibrations
 from reid_lab.model import ReidModule
+from reid_lab.protocol import DISTRACTOR
 from reid_lab.retrieval import Ids
 from reid_lab.retrieval.accept_thresholds import FEWEST, answerable, fit_thresholds
 from reid_lab.retrieval.space import MetricName
@@ -47,13 +48,14 @@ def fit_held_out(trainer: pl.Trainer, module: ReidModule, seed: int) -> Calibrat
     exits = embed_batches(data.val_dataloader(), trainer, module)
     ids = Ids.of(data.eval_split("val"))
     images = np.sort(np.unique(ids.images.numpy(), return_index=True)[1])
-    images = images[ids.pids.numpy()[images] >= 0]
+    images = images[ids.pids.numpy()[images] >= DISTRACTOR]
     ids = ids.take(torch.from_numpy(images))
     if data.benchmark.protocol.hidden in ("itself", "nothing"):  # cameras hide nothing
         ids = Ids(ids.pids, torch.arange(len(ids)), ids.paths)
-    asking = np.flatnonzero(ids.pids.numpy() > 0)
-    asking = np.sort(np.random.default_rng(seed).permutation(asking)[:MOST])
-    query, people = ids.take(torch.from_numpy(asking)), len(ids.pids[ids.pids > 0].unique())
+    named = np.flatnonzero(ids.pids.numpy() > DISTRACTOR)
+    people = len(np.unique(ids.pids.numpy()[named]))
+    query_rows = np.sort(np.random.default_rng(seed).permutation(named)[:MOST])
+    query = ids.take(torch.from_numpy(query_rows))
     if people < FEWEST or not bool(answerable(query, ids).any()):
         rank_zero_warn(
             f"verification: {people} held-out people (dataset.val_identities) are too few, or have "
@@ -66,7 +68,7 @@ def fit_held_out(trainer: pl.Trainer, module: ReidModule, seed: int) -> Calibrat
             names = name, module.shared_exit or name  # of the queries, of the gallery
             rows, others = (exits[n][torch.from_numpy(images)] for n in names)
             found[name] = {
-                metric: fit_thresholds(rows[asking], others, query, ids, metric, source)
+                metric: fit_thresholds(rows[query_rows], others, query, ids, metric, source)
                 for metric in METRICS
             }
     return found

@@ -274,7 +274,8 @@ def try_trainer(cfg: DictConfig) -> tuple[list[Problem], pl.Trainer | None]:
 def try_slurm(trainer: pl.Trainer) -> list[Problem]:
     """Whether SLURM starts other than one task for each device; outside of SLURM nothing is wrong.
 
-    Lightning says so when it trains, and not at all of one device, which each task would train on.
+    Lightning reports this only when training starts, and never for one device, on which each task
+    would train separately.
     """
     given = os.environ
     of_tasks = isinstance(getattr(trainer.strategy, "cluster_environment", None), SLURMEnvironment)

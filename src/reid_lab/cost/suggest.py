@@ -40,6 +40,7 @@ from reid_lab.dataset.loading import ROLES
 from reid_lab.dataset.transforms import normalise
 from reid_lab.errors import UserError
 from reid_lab.gallery.embed import Embedder
+from reid_lab.protocol import DISTRACTOR
 from reid_lab.results.rows.cost import ProfileRow
 from reid_lab.retrieval import Embeddings, Evaluation, Exit, Ids, evaluate
 from reid_lab.run.messages import quiet
@@ -165,7 +166,7 @@ def evaluate_stages(backbone: Backbone, data: ReidDataModule, device: torch.devi
     q, g = is_query.nonzero().flatten(), (~is_query).nonzero().flatten()
     exits = {}
     for name, rows in features.items():
-        people = known.pids > 0
+        people = known.pids > DISTRACTOR
         space = Subspace.of(fitting[name][people])
         projection, _ = kissme(space, known.pids[people], known.camids[people], PCA, clip=True)
         probed = rows @ projection

@@ -55,6 +55,7 @@ from reid_lab.dataset.synthetic import Recipe, render
 from reid_lab.dataset.transforms import Transforms, erase, normalise
 from reid_lab.dataset.workers import follow_parent
 from reid_lab.files.image_files import escaped
+from reid_lab.protocol import DISTRACTOR
 from reid_lab.types import BatchSize, NonNegativeInt, Seed, Workers
 
 Part = Literal["val", "test"]
@@ -201,7 +202,7 @@ class ReidDataModule(pl.LightningDataModule):
         if self.recipe is not None:
             return auto_k(np.array([self.recipe.cameras * self.recipe.images_per_camera]))
         pids = self.train_split.pids
-        return auto_k(np.unique(pids[pids > 0], return_counts=True)[1])
+        return auto_k(np.unique(pids[pids > DISTRACTOR], return_counts=True)[1])
 
     @property
     def p(self) -> int:
@@ -251,7 +252,7 @@ class ReidDataModule(pl.LightningDataModule):
         if self.batch_size is None:
             check_pk(self.p, self.k, self.identities)
         elif self.recipe is None:
-            check_batch_size(self.batch_size, int((self.train_split.pids > 0).sum()))
+            check_batch_size(self.batch_size, int((self.train_split.pids > DISTRACTOR).sum()))
 
     def _check_rankable(self, part: Part) -> None:
         check_rankable(self.benchmark.name, *self.splits(part), self.benchmark.protocol.hidden)

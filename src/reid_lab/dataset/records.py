@@ -12,10 +12,7 @@ import numpy as np
 
 from reid_lab.errors import UserError
 from reid_lab.files.boxes import Box
-from reid_lab.protocol import MARKET1501, Protocol
-
-JUNK = -1  # pid of bad detections, which rankings ignore
-DISTRACTOR = 0  # pid of people who match no query
+from reid_lab.protocol import DISTRACTOR, MARKET1501, Protocol
 
 
 class DatasetError(UserError):

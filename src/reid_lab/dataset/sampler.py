@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
-from reid_lab.dataset.records import DISTRACTOR, DatasetError
+from reid_lab.dataset.records import DatasetError
+from reid_lab.protocol import DISTRACTOR
 
 Draw = tuple[int, int]  # (image index, number of the draw, which seeds its augmentation)
 AUTO_P, AUTO_K = 18, 4  # DaRe, section 5

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from reid_lab.dataset.records import DISTRACTOR, Benchmark, DatasetError, Split
+from reid_lab.dataset.records import Benchmark, DatasetError, Split
 from reid_lab.files.image_files import escaped
-from reid_lab.protocol import Hidden, Protocol
+from reid_lab.protocol import DISTRACTOR, Hidden, Protocol
 
 FEWEST = 10  # training identities of which `dataset.val_identities=auto` holds some out
 
@@ -156,7 +156,7 @@ def _check_pairs(name: str, images: Split) -> None:
 
 def matchable_pids(train: Split, tracklets: bool) -> np.ndarray:
     """Return pids in two cameras; in data of one camera, with two images or tracklets."""
-    people = train.take(train.pids > 0)
+    people = train.take(train.pids > DISTRACTOR)
     if len(np.unique(people.camids)) > 1:
         pairs = np.unique(np.stack([people.pids, people.camids]), axis=1)[0]
     elif tracklets:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from reid_lab.dataset.records import DISTRACTOR, Benchmark, Split
+from reid_lab.dataset.records import Benchmark, Split
 from reid_lab.doctor.findings import Finding, Level, named
-from reid_lab.protocol import Hidden
+from reid_lab.protocol import DISTRACTOR, Hidden
 
 Name = Callable[[int], str]  # pid or camid -> its name in the data
 # what people write where they know no name
@@ -163,7 +163,7 @@ def unasked(query: Split, gallery: Split, name: Name = str) -> list[Finding]:
     if not len(others):
         return []
     what = f"{len(others):,} people are in the gallery only: {named(map(name, others))}"
-    return [Finding("note", what, "no query asks for them: they serve as distractors")]
+    return [Finding("note", what, "none of them is a query identity: they serve as distractors")]
 
 
 def gaps(name: str, numbers: np.ndarray) -> list[Finding]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reid_lab.dataset.records import JUNK, Benchmark, Split
+from reid_lab.dataset.records import Benchmark, Split
 from reid_lab.doctor.findings import Finding, Level, named
 from reid_lab.doctor.hashes import difference_hash, within
 from reid_lab.doctor.scan import ImageStats
-from reid_lab.protocol import Hidden
+from reid_lab.protocol import JUNK, Hidden
 
 # what separates re-encoded, scaled and slightly cropped copies from 10^8 pairs of other images
 BITS = 10  # of 64 in which the hashes of near-duplicates differ at most

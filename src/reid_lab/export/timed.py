@@ -145,7 +145,7 @@ def _torchs(timing: Timing) -> Pass:
 def peak_bytes() -> float:
     """The most that this process has held in memory; nan where the platform does not tell.
 
-    `getrusage` is not asked: on Linux its peak is the parent's at first.
+    `getrusage` is not used: on Linux its peak is the parent's at first.
     """
     if not STATUS.is_file():
         return math.nan

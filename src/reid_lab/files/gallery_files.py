@@ -35,7 +35,7 @@ from reid_lab.files.strict_json import read_json
 
 OWN_COLUMNS = ("pid", "camid", "path")  # that every gallery has
 ID = np.dtype([("end", "<i8"), ("pid", "<i8"), ("camid", "<i8")])  # `end` of its path's bytes
-UNKNOWN = -2  # pid or camid; a pid of -1 is a box without a person, 0 a distractor
+UNKNOWN = -2  # pid or camid; not junk (pid -1) and not a distractor (pid 0)
 NAMED = 1 << 62  # numbers from here on stand for names that are not numbers
 CHUNK = 1 << 24  # bytes that are checked at a time
 SHORTEST, LONGEST = 1e-15, 1e18  # rows whose squared distances float32 holds

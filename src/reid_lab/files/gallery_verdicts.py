@@ -8,8 +8,7 @@ A person is within a threshold if one of their images in the gallery is nearer t
 | known | one |
 | ambiguous | two or more |
 
-Images of unknown people, distractors (pid 0) and boxes without a person (pid -1) name nobody: they
-are not looked at.
+Images of unknown people, distractors (pid 0) and junk (pid -1) name nobody and are ignored.
 """
 
 from __future__ import annotations

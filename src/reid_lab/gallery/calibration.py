@@ -13,6 +13,7 @@ from reid_lab.errors import UserError
 from reid_lab.files.gallery_verdicts import OWN, AcceptThreshold, GalleryCalibration
 from reid_lab.files.stored import StoredFileError
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
+from reid_lab.protocol import DISTRACTOR
 from reid_lab.results.folder import results_of
 from reid_lab.results.rows.verification import OPERATING_POINTS
 from reid_lab.results.summary import Summary
@@ -41,13 +42,13 @@ def calibrate(
         UserError: too few people or images of them, or a rate that they cannot show.
     """
     ids = camera_ids(gallery)
-    rows = _queries(gallery, ids, most, seed)
-    images = np.flatnonzero(ids.pids.numpy() >= 0)
-    query, others = ids.take(torch.from_numpy(rows)), ids.take(torch.from_numpy(images))
-    asked, seen = (np.array(gallery.checked[which], np.float32) for which in (rows, images))
-    _check_rates(rates, len(rows))
+    query_rows = _queries(gallery, ids, most, seed)
+    gallery_rows = np.flatnonzero(ids.pids.numpy() >= DISTRACTOR)
+    _check_rates(rates, len(query_rows))
+    query_ids, gallery_ids = (ids.take(torch.from_numpy(x)) for x in (query_rows, gallery_rows))
+    query, others = (np.array(gallery.checked[x], np.float32) for x in (query_rows, gallery_rows))
     metric, wanted = gallery.card.metric, rates or RATES
-    return fit_thresholds(asked, seen, query, others, metric, OWN, wanted)
+    return fit_thresholds(query, others, query_ids, gallery_ids, metric, OWN, wanted)
 
 
 def thresholds_of_test(
@@ -100,7 +101,7 @@ def _queries(gallery: SavedGallery, ids: Ids, most: int, seed: int) -> np.ndarra
     Raises:
         UserError: too few people, or none with two images in two cameras.
     """
-    rows = np.flatnonzero(ids.pids.numpy() > 0)
+    rows = np.flatnonzero(ids.pids.numpy() > DISTRACTOR)
     people = len(np.unique(ids.pids.numpy()[rows]))
     if people < FEWEST:
         raise UserError(
@@ -128,5 +129,5 @@ def _check_rates(rates: Sequence[float] | None, trials: int) -> None:
         if rate * trials < 1:
             raise UserError(
                 f"{trials:,} searches show no false-accept rate below {1 / max(trials, 1):.1e}, "
-                f"{rate:g} was asked for: label more images, or give a larger rate"
+                f"{rate:g} was given: label more images, or give a larger rate"
             )

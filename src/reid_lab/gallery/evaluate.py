@@ -20,6 +20,7 @@ from reid_lab.files.gallery_files import number_of
 from reid_lab.gallery.calibration import camera_ids
 from reid_lab.gallery.result_files import check_out, write_rows
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
+from reid_lab.protocol import DISTRACTOR
 from reid_lab.report.tables import bounded, percent
 from reid_lab.retrieval.bootstrap import Resampler
 from reid_lab.retrieval.embeddings import Ids
@@ -84,7 +85,7 @@ def evaluated(
     """A row for each exit: queries with a match, those without (`skipped`), the accuracies, 0 to 1.
 
     `NAME_low` and `NAME_high` are the ends of an accuracy's 95% confidence interval by a bootstrap
-    over the people who ask; the gallery stays. Beyond `MOST_PEOPLE` there are none.
+    over the query identities; the gallery stays. Beyond `MOST_PEOPLE` there are none.
 
     Args:
         images: each with a name is a query; all are the gallery of every query.
@@ -95,7 +96,7 @@ def evaluated(
     Raises:
         NoMatchError: no query has a match that it may see.
     """
-    named = np.flatnonzero(images.ids.pids.numpy() > 0)
+    named = np.flatnonzero(images.ids.pids.numpy() > DISTRACTOR)
     if most is not None:
         named = np.sort(np.random.default_rng(0).permutation(named)[:most])
     query, found = images.ids.take(torch.from_numpy(named)), []
@@ -111,9 +112,9 @@ def evaluated(
 
 
 def _known(exits: Mapping[str, np.ndarray], ids: Ids, where: Path) -> LabelledEmbeddings:
-    """Without images of unknown people and boxes without a person, which are no right answer."""
-    rows = (ids.pids >= 0).nonzero().flatten()
-    if not (ids.pids > 0).any():
+    """Leave out images of unknown people and junk, which are never a correct answer."""
+    rows = (ids.pids >= DISTRACTOR).nonzero().flatten()
+    if not (ids.pids > DISTRACTOR).any():
         raise UserError(f"{where} names no person: nothing can be measured")
     ids = ids.take(rows)
     numbered = Ids(ids.pids, ids.camids, np.arange(len(rows)))
@@ -128,12 +129,12 @@ def _numbers(labels: np.ndarray) -> np.ndarray:
 
 
 def _show(args: Namespace, images: LabelledEmbeddings, rows: list[dict[str, Any]]) -> None:
-    people = images.ids.pids[images.ids.pids > 0].unique().numel()
+    people = images.ids.pids[images.ids.pids > DISTRACTOR].unique().numel()
     hides = args.hidden.replace("_", " ")
-    asked = rows[0]["queries"] + rows[0]["skipped"]
+    queries = rows[0]["queries"] + rows[0]["skipped"]
     text = (
-        f"{args.gallery}: {asked:,} queries, {len(images.ids):,} images, {people:,} people; hidden "
-        f"from a query: {hides}"
+        f"{args.gallery}: {queries:,} queries, {len(images.ids):,} images, {people:,} people; "
+        f"hidden from a query: {hides}"
     )
     stdout.print(Text(text, "bold"), soft_wrap=True)
     table = head_table("Exit", *(f"Rank-{k}" for k in CMC_RANKS), "mAP", "mINP", "Queries")

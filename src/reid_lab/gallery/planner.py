@@ -87,7 +87,7 @@ def plan(
     """Build each index over `gallery` and search it for queries with known matches.
 
     Market-1501's protocol: a person's images from the query's own camera are hidden, as are
-    boxes without a person (pid -1). Where pids are unknown, recall alone is measured.
+    junk (pid -1). Where pids are unknown, recall alone is measured.
 
     Args:
         queries: a gallery of queries, of the same model; without it, images of `gallery` are

@@ -19,6 +19,7 @@ from torch import Tensor
 from reid_lab.errors import UserError
 from reid_lab.gallery.index import Index
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
+from reid_lab.protocol import DISTRACTOR, JUNK
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.metrics import Ranking
 from reid_lab.retrieval.ranking import rank
@@ -42,7 +43,7 @@ class Probe:
         seen = _distinct(gallery, 0)
         ids = seen if queries is gallery else _distinct(queries, len(gallery))
         matches, hidden = _counted(ids, seen)
-        able = np.flatnonzero((matches > 0) & (ids.pids.numpy() > 0))
+        able = np.flatnonzero((matches > 0) & (ids.pids.numpy() > DISTRACTOR))
         if not len(able):  # no person is known: take any
             able, matches = np.arange(len(ids)), np.zeros_like(matches)
         if not len(able) or not len(seen):
@@ -65,8 +66,7 @@ class Probe:
     def visible(self, index: Index) -> list[np.ndarray]:
         """For each query the rows of the index's list that count.
 
-        A list holds `depth` images, boxes without a person among them: they take a place, but
-        are no answer.
+        A list holds `depth` images. Junk is among them and takes a position, but is no answer.
         """
         _, rows = index.search(self.query, self.wide)
         found = torch.from_numpy(rows)
@@ -75,13 +75,13 @@ class Probe:
         listed = (found >= 0) & ~same
         listed &= listed.cumsum(1) <= self.depth
         return [
-            row[which] for row, which in zip(rows, (listed & (pids != -1)).numpy(), strict=True)
+            row[which] for row, which in zip(rows, (listed & (pids != JUNK)).numpy(), strict=True)
         ]
 
     def score(self, lists: Sequence[np.ndarray]) -> Ranking:
         """The accuracy of `lists`; matches that are not in them are ranked last."""
         places = np.zeros((len(lists), max(1, int(self.matches.max()))), np.int64)
-        people = int((self.gallery.pids != -1).sum())
+        people = int((self.gallery.pids != JUNK).sum())
         for query, rows in enumerate(lists):
             right = self.gallery.pids[torch.from_numpy(rows)] == self.ids.pids[query]
             first = np.flatnonzero(right.numpy()) + 1

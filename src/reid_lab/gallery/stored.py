@@ -66,20 +66,20 @@ def _to_remove(gallery: GalleryRows, args: Namespace) -> np.ndarray:
         UserError: nothing was given, or no image is selected.
     """
     rows = gallery.select(args.where)
-    asked = [f"where {args.where}"] if args.where.strip() else []
+    filters = [f"where {args.where}"] if args.where.strip() else []
     if args.pid:
         numbers = [number_of(normalise_label(name)) for name in args.pid]
         rows &= np.isin(gallery.numbers["pid"], numbers)
-        asked.append(f"of person {' or '.join(args.pid)}")
+        filters.append(f"of person {' or '.join(args.pid)}")
     if args.file:
         files = {os.path.normpath(path.absolute()) for path in args.file} | {*map(str, args.file)}
         rows &= np.array([path in files for path in gallery.paths()], bool)
-        asked.append(f"from {' or '.join(map(str, args.file))}")
-    if not asked:
+        filters.append(f"from {' or '.join(map(str, args.file))}")
+    if not filters:
         raise UserError("nothing to remove: give --pid, --where or --file")
     if not rows.any():
         raise UserError(
-            f"{args.gallery} has no image {', '.join(asked)}: nothing was removed; "
+            f"{args.gallery} has no image {', '.join(filters)}: nothing was removed; "
             "reid-lab gallery people lists its people"
         )
     return rows

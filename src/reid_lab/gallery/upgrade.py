@@ -32,6 +32,7 @@ from reid_lab.gallery.images import Labelled
 from reid_lab.gallery.index import check_installed
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.writer import Writer
+from reid_lab.protocol import DISTRACTOR
 from reid_lab.report.tables import percent
 from reid_lab.retrieval.accept_thresholds import HIDDEN
 from reid_lab.retrieval.ranking import rank
@@ -129,7 +130,7 @@ def compare(
         None where no image has a match.
     """
     ids = camera_ids(old)
-    rows = np.flatnonzero(ids.pids.numpy() > 0)
+    rows = np.flatnonzero(ids.pids.numpy() > DISTRACTOR)
     rows = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
     if not len(rows):
         return None

@@ -14,9 +14,9 @@ from reid_lab.classical import Lomo, PairsError, Subspace, kissme, pair_counts, 
 from reid_lab.classical.retinex import Reading
 from reid_lab.classical.xqda import Solver
 from reid_lab.dataset import ReidDataModule, Split
-from reid_lab.dataset.records import DISTRACTOR
 from reid_lab.dataset.transforms import denormalise
 from reid_lab.model.base import DivergedError, ReidModule, State
+from reid_lab.protocol import DISTRACTOR
 from reid_lab.types import Count, Positive, Units
 
 log = logging.getLogger(__name__)

@@ -32,17 +32,17 @@ def camera_pairs(
     protocol = replace(evaluation.protocol, shots=None, trials=1)
     metric = evaluation.metric_of(exit)
     rows = []
-    for shown in gallery.camids.unique().tolist():
-        seen = (gallery.camids == shown).nonzero().flatten()
-        some = (e.query, e.gallery[seen], query, gallery.take(seen))
+    for gallery_camera in gallery.camids.unique().tolist():
+        gallery_rows = (gallery.camids == gallery_camera).nonzero().flatten()
+        some = (e.query, e.gallery[gallery_rows], query, gallery.take(gallery_rows))
         found = rank_trials(rank, *some, metric, protocol, memory, processes)
-        for asking in query.camids.unique().tolist():
-            asked = (query.camids == asking).nonzero().flatten()
-            mine = found.take(asked)
-            queries = int(mine.answerable.sum())
+        for query_camera in query.camids.unique().tolist():
+            query_rows = (query.camids == query_camera).nonzero().flatten()
+            ranking = found.take(query_rows)
+            queries = int(ranking.answerable.sum())
             if queries:
-                accuracy = {"queries": queries, "rank1": mine.rank1, "mAP": mine.mAP}
-                pair = {"query_camera": asking, "gallery_camera": shown}
-                bounds = bootstrap(mine, query.pids[asked])
+                accuracy = {"queries": queries, "rank1": ranking.rank1, "mAP": ranking.mAP}
+                pair = {"query_camera": query_camera, "gallery_camera": gallery_camera}
+                bounds = bootstrap(ranking, query.pids[query_rows])
                 rows.append({"exit": exit, **pair, **accuracy, **bounds})
     return sorted(rows, key=lambda row: (row["query_camera"], row["gallery_camera"]))

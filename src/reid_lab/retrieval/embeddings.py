@@ -21,7 +21,7 @@ class Ids:
     """Labels of N images: `pids` (N,), `camids` (N,) and `paths` (N,).
 
     Integers as tensors, arrays or lists; they are kept as int64 on the CPU. As queries, pids
-    of 0 (distractors) and -1 (boxes without a person) have no match.
+    of 0 (distractors) and -1 (junk) have no match.
     `tracks` (N,): images of a person in a camera with the same number are a tracklet.
     `boxes` (N, 4): what of each file is the image; without, all of it.
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_lab.protocol import MARKET1501, Hidden, Protocol
+from reid_lab.protocol import DISTRACTOR, MARKET1501, Hidden, Protocol
 from reid_lab.retrieval.bootstrap import Resampler
 from reid_lab.retrieval.checks import NoMatchError, as_rows, check_count, check_pair
 from reid_lab.retrieval.embeddings import Embeddings, Ids
@@ -117,7 +117,7 @@ class Evaluation:
             {
                 **gallery.to_dict(i),
                 "distance": float(distances[i]),
-                "match": bool(gallery.pids[i] == ids.pids[0] > 0),
+                "match": bool(gallery.pids[i] == ids.pids[0] > DISTRACTOR),
             }
             for i in best[torch.isfinite(distances[best])].tolist()
         ]
@@ -246,5 +246,5 @@ def _draw(seen: Tensor, gallery: Ids, shots: int, rng: np.random.Generator) -> T
     order = np.lexsort([rng.random(len(pids)), pids])  # by person, shuffled within
     _, start, person = np.unique(pids[order], return_index=True, return_inverse=True)
     number = np.arange(len(pids)) - start[person.ravel()]
-    kept = (number < shots) | (pids[order] <= 0)
+    kept = (number < shots) | (pids[order] <= DISTRACTOR)
     return seen[torch.from_numpy(np.sort(order[kept]))]

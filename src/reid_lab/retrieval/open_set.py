@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from reid_lab.errors import UserError
-from reid_lab.protocol import Hidden
+from reid_lab.protocol import DISTRACTOR, JUNK, Hidden
 from reid_lab.results.rows.verification import OpenSetPoint
 from reid_lab.retrieval.bootstrap import RESAMPLES, Resampler, columns, draw, interval
 from reid_lab.retrieval.embeddings import Ids
@@ -145,7 +145,7 @@ def deal(query: Ids, gallery: Ids, hidden: Hidden, seed: int) -> Groups:
 
     The other images are dealt half to the calibration gallery and half to the known people's,
     so that both are made of the same things: distractors (pid 0) one by one, people whom no
-    query finds as a whole. Boxes without a person (pid -1) are left out.
+    query finds as a whole. Junk (pid -1) is left out.
 
     Raises:
         TooFewPeopleError: fewer than six people have a query and a match.
@@ -158,9 +158,9 @@ def deal(query: Ids, gallery: Ids, hidden: Hidden, seed: int) -> Groups:
             f"{len(people)} people have a query and a match, an open set takes {FEWEST} or more"
         )
     calibration, known, unknown = map(_tensor, np.array_split(rng.permutation(people), 3))
-    # each distractor is a person of its own
-    persons = torch.where(gallery.pids == 0, -2 - torch.arange(len(gallery)), gallery.pids)
-    others = persons[(persons != -1) & ~torch.isin(persons, _tensor(people))].unique().numpy()
+    # each distractor counts as a separate person
+    persons = torch.where(gallery.pids == DISTRACTOR, -2 - torch.arange(len(gallery)), gallery.pids)
+    others = persons[(persons != JUNK) & ~torch.isin(persons, _tensor(people))].unique().numpy()
     halves = list(map(_tensor, np.array_split(rng.permutation(others), 2)))
     return Groups(
         _rows(torch.isin(query.pids, calibration)),
@@ -187,7 +187,7 @@ def nearest(
 
 def _answerable(query: Ids, gallery: Ids, hidden: Hidden) -> Tensor:
     """(Q,) bool: queries of a person with a visible match."""
-    found = query.pids > 0
+    found = query.pids > DISTRACTOR
     if bool(found.any()):
         _, match, _ = Known(gallery, hidden).of(query.take(_rows(found)), slice(None))
         found[_rows(found)] = match.any(1)

@@ -1,4 +1,4 @@
-"""How often pairs of images pass a threshold, in samples of the people who are asked for."""
+"""Rates of pairs within a threshold, in bootstrap samples of the query identities."""
 
 from __future__ import annotations
 

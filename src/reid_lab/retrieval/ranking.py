@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from reid_lab.errors import UserError
-from reid_lab.protocol import Hidden
+from reid_lab.protocol import DISTRACTOR, JUNK, Hidden
 from reid_lab.retrieval.checks import check_count, check_paths
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.memory import GIGABYTE, BlockPlan, tile_rows
@@ -45,8 +45,8 @@ def rank(
     """Rank the gallery (G, D) for each query (Q, D).
 
     A match is a gallery image of the query's person that is not `hidden` (see Protocol).
-    Queries of distractors (pid 0) and of boxes without a person (pid -1) have no match. Queries
-    without a match are excluded from the means. Ties are broken by gallery index, whatever the
+    Distractors (pid 0) and junk (pid -1) have no match as queries. Queries without a match are
+    excluded from the means. Ties are broken by gallery index, whatever the
     memory, device and number of threads.
 
     All against all: `rank(rows, rows, ids, ids, hidden="itself")`.
@@ -201,7 +201,7 @@ def rank_blocks(
             step = max(1, int(left / (taken + SLOT * most_images(query_ids, gallery_ids))))
             for some, part in _in_steps(rows, distances, step):
                 known.hide_cameras(part, query_ids.camids[some])
-                ranked = _rank_rows(part, *known.of(query_ids, some), known.distractor, pool)
+                ranked = _rank_rows(part, *known.of(query_ids, some), known.junk, pool)
                 found.put(some, ranked)
     return found
 
@@ -215,8 +215,8 @@ def _in_steps(rows: slice, distances: Tensor, step: int) -> Iterator[tuple[slice
 def most_images(query: Ids, gallery: Ids) -> int:
     """The most gallery images that show a query's person, at least 1."""
     people, count = gallery.pids.unique(return_counts=True)
-    asked = torch.isin(people, query.pids[query.pids > 0])
-    return max(1, int(count[asked].max())) if bool(asked.any()) else 1
+    queried = torch.isin(people, query.pids[query.pids > DISTRACTOR])
+    return max(1, int(count[queried].max())) if bool(queried.any()) else 1
 
 
 class Known:
@@ -231,7 +231,7 @@ class Known:
             raise UserError(f"hidden={hidden!r}: available: {', '.join(get_args(Hidden))}")
         self.hidden, self.gallery, self.camids = hidden, gallery, gallery.camids
         self.pids, self.order = gallery.pids.sort(stable=True)
-        self.distractor = (gallery.pids == -1).nonzero().flatten()
+        self.junk = (gallery.pids == JUNK).nonzero().flatten()
 
     def of(self, query: Ids, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
         """(q, M): gallery images of each query's person, ascending; matches; hidden ones.
@@ -240,7 +240,7 @@ class Known:
         """
         pids, camids = query.pids[rows].contiguous(), query.camids[rows]
         start, end = (torch.searchsorted(self.pids, pids, right=right) for right in (False, True))
-        count = (end - start).masked_fill(pids <= 0, 0)
+        count = (end - start).masked_fill(pids <= DISTRACTOR, 0)
         slots = torch.arange(max(1, int(count.max()) if len(count) else 0))
         real = slots < count[:, None]
         index = self.order[(start[:, None] + slots).clamp(max=len(self.order) - 1)]
@@ -262,15 +262,15 @@ class Known:
 
 def hidden_mask(query: Ids, gallery: Ids, hidden: Hidden) -> Tensor:
     """(Q, G) bool: the gallery images that a query does not see. See Protocol."""
-    distractor = (gallery.pids == -1)[None]
+    junk = (gallery.pids == JUNK)[None]
     if hidden == "nothing":
-        return distractor.expand(len(query), -1)
+        return junk.expand(len(query), -1)
     if hidden == "itself":
-        return (query.images[:, None] == gallery.images[None]) | distractor
+        return (query.images[:, None] == gallery.images[None]) | junk
     same_camera = query.camids[:, None] == gallery.camids[None]
     if hidden == "same_camera":
-        return same_camera | distractor
-    return (same_camera & (query.pids[:, None] == gallery.pids[None])) | distractor
+        return same_camera | junk
+    return (same_camera & (query.pids[:, None] == gallery.pids[None])) | junk
 
 
 def _rank_rows(
@@ -278,14 +278,14 @@ def _rank_rows(
     index: Tensor,
     match: Tensor,
     hidden: Tensor,
-    distractor: Tensor,
+    junk: Tensor,
     pool: ThreadPoolExecutor,
 ) -> Ranking:
     device = distances.device
     index, match, hidden = index.to(device), match.to(device), hidden.to(device)
     row, slot = hidden.nonzero(as_tuple=True)
     distances[row, index[row, slot]] = torch.inf
-    distances.index_fill_(1, distractor.to(device), torch.inf)
+    distances.index_fill_(1, junk.to(device), torch.inf)
     far = distances.gather(1, index).masked_fill(~match, torch.inf)
     far, order = far.sort(dim=1, stable=True)
     places = places_of(distances, far, index.gather(1, order), pool)

@@ -84,9 +84,9 @@ class RankingMetric(Metric):
         rows = as_rows("batch", rows).to(self.device)
         kept = rows.half() if self.half_rows else rows.float()
         ids = [as_ids(name, x) for name, x in zip(IDS, (pids, camids, index), strict=True)]
-        asks = as_tensor("is_query", is_query).to(self.device).bool()
-        lengths = {len(x) for x in (rows, asks, *ids)}
-        if asks.ndim != 1 or len(lengths) > 1:
+        is_query = as_tensor("is_query", is_query).to(self.device).bool()
+        lengths = {len(x) for x in (rows, is_query, *ids)}
+        if is_query.ndim != 1 or len(lengths) > 1:
             raise UserError(
                 f"rows {tuple(rows.shape)} must be (N, D), and pids, camids, is_query and index "
                 f"(N,) with the same N; these have lengths {sorted(lengths)}"
@@ -104,7 +104,7 @@ class RankingMetric(Metric):
         if not len(rows):
             return
         self.rows.append(kept.flatten())  # one axis: a process without any gathers as well
-        self.is_query.append(asks)
+        self.is_query.append(is_query)
         for state, values in zip(IDS, ids, strict=True):
             getattr(self, state).append(values.to(self.device))
 
@@ -135,8 +135,9 @@ class RankingMetric(Metric):
             )
         rows = rows.view(len(index), -1)
         first = torch.from_numpy(np.unique(index.cpu().numpy(), return_index=True)[1])
-        asks = is_query[first.to(is_query.device)].cpu()
-        query, gallery = first[asks], first if self.protocol.hidden == "itself" else first[~asks]
+        is_query = is_query[first.to(is_query.device)].cpu()
+        query = first[is_query]
+        gallery = first if self.protocol.hidden == "itself" else first[~is_query]
         if not len(query) or not len(gallery):
             raise UserError(
                 f"{len(query)} queries and {len(gallery)} gallery images: update it with both"

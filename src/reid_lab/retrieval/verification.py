@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reid_lab.errors import UserError
-from reid_lab.protocol import Hidden
+from reid_lab.protocol import DISTRACTOR, JUNK, Hidden
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.memory import GIGABYTE, BlockPlan
 from reid_lab.retrieval.ranking import Known, check_sides, hidden_mask, most_images
@@ -146,8 +146,8 @@ def roc(
 ) -> Roc:
     """Every query against every visible gallery image, see Protocol.
 
-    Boxes without a person (pid -1) are in no pair, nor are queries without one; distractors
-    (pid 0) are impostors.
+    Junk (pid -1) is in no pair, nor are queries without a person; distractors (pid 0) are
+    impostors.
 
     Args:
         memory: bytes that the work may take beside the embeddings and the counts, which are 8
@@ -161,9 +161,10 @@ def roc(
     """
     check_sides(space, query, gallery)
     check_distances(space)
-    people = (query.pids > 0).nonzero().flatten(), (gallery.pids >= 0).nonzero().flatten()
+    queries = (query.pids > DISTRACTOR).nonzero().flatten()
+    images = (gallery.pids > JUNK).nonzero().flatten()
     width = width or bin_width(space)
-    space, query, gallery = taken(space, query, gallery, *people)
+    space, query, gallery = taken(space, query, gallery, queries, images)
     genuine, impostors = np.zeros((2, BINS + 1), dtype=np.int64)
     known = Known(gallery, hidden)
     work = IMAGE * len(gallery) + SLOT * most_images(query, gallery)

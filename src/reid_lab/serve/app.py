@@ -252,7 +252,7 @@ def _add_people(app: FastAPI, service: Service) -> None:
             raise RequestError(422, "there are no boxes to add")
         if body.pid in NOBODY:
             raise RequestError(
-                422, f"pid {body.pid!r} names nobody (-1 and 0 are of boxes without a person)"
+                422, f"pid {body.pid!r} names no person (-1 is junk, 0 a distractor)"
             )
         while True:
             with service.in_force.use() as serving, suppress(ReplacedError):

@@ -60,7 +60,7 @@ def error_body(status: int, message: str) -> bytes:
 class Guard:
     """ASGI middleware: reads a body whole and within limits before the application sees it.
 
-    What is refused costs no more than that: it is not decoded, and the application is not asked.
+    What is refused costs no more than that: it is not decoded, and the application is not called.
 
     Args:
         app: the application.
@@ -143,11 +143,11 @@ class Guard:
                 status = message["status"]
             await send(message)
 
-        asked = {**scope, ARRIVED: start}
+        timed = {**scope, ARRIVED: start}
         try:
-            await self.app(asked, receive, sent)
+            await self.app(timed, receive, sent)
         finally:
-            path = getattr(asked.get("route"), "path", "other")  # the application notes it there
+            path = getattr(timed.get("route"), "path", "other")  # the application notes it there
             if status:
                 self.metrics.answered(path, status, time.perf_counter() - start)
 

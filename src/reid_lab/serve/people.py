@@ -18,13 +18,14 @@ from pydantic import Field
 
 from reid_lab.errors import UserError
 from reid_lab.files.gallery_verdicts import calibrations_at
+from reid_lab.protocol import DISTRACTOR, JUNK
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.manifest import Manifest
 from reid_lab.serve.people_file import PeopleFile
 from reid_lab.serve.rows import Comparison, Rows, compared_rows, extended, without
 from reid_lab.serve.thresholds import PeopleThresholds, Threshold
 
-NOBODY = {"", "-1", "0"}  # pids of boxes without a person, and of distractors
+NOBODY = {"", str(JUNK), str(DISTRACTOR)}  # pids that name no person
 
 
 class ReplacedError(Exception):

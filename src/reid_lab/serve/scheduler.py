@@ -3,7 +3,8 @@
 One thread takes all images that wait, up to a batch, and sends them from exit to exit. What an
 image may spend on average follows the queue: the time that is left of the most urgent image's,
 divided by the number of images that wait. DaRe's shares (equation 3) and running quantiles turn
-that into who exits where, so a service under load answers with earlier exits instead of later.
+that into which queries exit where, so a service under load answers with earlier exits instead of
+later.
 
 Where a query has waited so long that no exit can keep its deadline, an early exit would only cost
 accuracy. It may spend half of the time between arrivals: the network, which then has the other
@@ -362,7 +363,8 @@ class Scheduler:
 @lru_cache(64)  # a mean budget has one solution, and so have full batches without a deadline
 def _probabilities(costs: tuple[float, ...], budget: float) -> np.ndarray:
     """(S,) of exiting where one arrives, so that queries cost `budget` on average."""
-    # at the last exit's cost but for rounding, a share of rounding would ask all people for nothing
+    # at the last exit's cost but for rounding, a share of rounding would search the gallery for
+    # nothing
     whole = budget >= costs[-1] * (1 - 1e-9)
     a = np.inf if whole else solve_a(np.array(costs), budget)
     shares = exit_shares(a, len(costs))
@@ -370,7 +372,7 @@ def _probabilities(costs: tuple[float, ...], budget: float) -> np.ndarray:
 
 
 class _Chooser:
-    """Who of a batch exits, at one exit after the other."""
+    """Decide which queries of a batch exit, at one exit after the other."""
 
     def __init__(self, scheduler: Scheduler, jobs: Sequence[WaitingImage]) -> None:
         self._scheduler, self._jobs = scheduler, jobs
@@ -389,8 +391,8 @@ class _Chooser:
         out = np.zeros(len(rows), dtype=bool)
         if scheduler.rule.probabilities[s]:
             exclude = [self._jobs[i].exclude for i in self._remaining.tolist()]
-            sure = scheduler.confidence(exit, rows, exclude)
-            out = scheduler.rule.exits_here(s, sure, self._within[self._remaining, s])
+            confidence = scheduler.confidence(exit, rows, exclude)
+            out = scheduler.rule.exits_here(s, confidence, self._within[self._remaining, s])
         self.stepped()
         # a query that would miss its deadline at the next exit ends here, unless it is missed
         left_ms = scheduler.left_ms(self._deadlines[self._remaining])

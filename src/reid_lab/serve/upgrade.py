@@ -231,20 +231,20 @@ class Upgrader:
         try:
             message = self._upgrade()
         except StoppedError:
-            self._tell(state="failed", message="the service was stopped")
+            self._set_state(state="failed", message="the service was stopped")
         except Exception as error:  # whatever it is, the old model goes on
             what = _what(error)
-            self._tell(state="failed", message=what)
+            self._set_state(state="failed", message=what)
             print(f"the old model stays in force: {what}", flush=True)
         else:
-            self._tell(state="done", message=message)
+            self._set_state(state="done", message=message)
             print(message, flush=True)
 
     def _upgrade(self) -> str:
         old = self._in_force.now
         model, galleries = self._read(old.people.metric)
         fingerprint = model.manifest.fingerprint
-        self._tell(model=fingerprint)
+        self._set_state(model=fingerprint)
         if fingerprint == old.fingerprint:
             raise UserError(
                 f"{model.folder} holds the model in force ({fingerprint[:12]}): give the path of "
@@ -252,9 +252,9 @@ class Upgrader:
             )
         new = NewEmbeddings(old.people.file, model, galleries, self._stop)
         done, every = new.staging.count()
-        self._tell(state="embedding", embedded=done, images=every)
-        new.fill(lambda done, every: self._tell(embedded=done, images=every))
-        self._tell(state="starting")
+        self._set_state(state="embedding", embedded=done, images=every)
+        new.fill(lambda done, every: self._set_state(embedded=done, images=every))
+        self._set_state(state="starting")
         serving = self._replace(old, new)
         added, problems = self._clean_up(old, serving, galleries)
         return "; ".join((_described(serving, new.small, added), *problems))
@@ -305,7 +305,7 @@ class Upgrader:
             raise
         return serving
 
-    def _tell(self, **changed: object) -> None:
+    def _set_state(self, **changed: object) -> None:
         self._in_force.upgrade = replace(self._in_force.upgrade, **changed)  # type: ignore[arg-type]
 
 

@@ -18,8 +18,9 @@ from reid_lab.dataset.readers.own import (
     number_people,
     raise_problems,
 )
-from reid_lab.dataset.records import JUNK, Benchmark, DatasetError, Split
+from reid_lab.dataset.records import Benchmark, DatasetError, Split
 from reid_lab.files.boxes import SIDES, Box
+from reid_lab.protocol import JUNK
 from reid_lab.types import Fraction, Seed
 
 REQUIRED = ("path", "pid", "camid")

@@ -20,8 +20,9 @@ from reid_lab.dataset.readers.own import (
     number_people,
     raise_problems,
 )
-from reid_lab.dataset.records import JUNK, Benchmark, DatasetError, Split
+from reid_lab.dataset.records import Benchmark, DatasetError, Split
 from reid_lab.files.image_files import ENDINGS, escaped, images_in, is_image
+from reid_lab.protocol import JUNK
 from reid_lab.types import Fraction, Seed
 
 Layout = Literal["person", "camera/person", "person/camera"]

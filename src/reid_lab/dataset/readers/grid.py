@@ -16,8 +16,8 @@ import numpy as np
 from reid_lab.dataset.readers.checks import check_split, expecting, match_names, read_mat
 from reid_lab.dataset.readers.files import require
 from reid_lab.dataset.readers.published import PublishedCounts, compared
-from reid_lab.dataset.records import DISTRACTOR, Benchmark, DatasetError, Split
-from reid_lab.protocol import Protocol
+from reid_lab.dataset.records import Benchmark, DatasetError, Split
+from reid_lab.protocol import DISTRACTOR, Protocol
 from reid_lab.types import NonNegativeInt
 
 PARTITIONS = "features_and_partitions.mat"

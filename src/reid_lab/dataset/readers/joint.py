@@ -10,7 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from reid_lab.dataset.records import DISTRACTOR, Benchmark, DatasetError, Split
+from reid_lab.dataset.records import Benchmark, DatasetError, Split
+from reid_lab.protocol import DISTRACTOR
 
 Share = Literal["train", "whole", "nothing"]
 

@@ -18,8 +18,9 @@ import numpy as np
 
 from reid_lab.dataset.readers.files import image_names, require, skipped_note
 from reid_lab.dataset.readers.published import PublishedCounts, compared
-from reid_lab.dataset.records import DISTRACTOR, Benchmark, DatasetError, Split
+from reid_lab.dataset.records import Benchmark, DatasetError, Split
 from reid_lab.dataset.splits import allow_one_camera
+from reid_lab.protocol import DISTRACTOR
 
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 NAME = re.compile(r"^(-1|\d{1,18})_c(\d{1,18})(?:s(\d{1,18}))?_.*\.\w+$", re.IGNORECASE | re.DOTALL)

@@ -18,9 +18,9 @@ from scipy.io import loadmat
 
 from reid_lab.dataset.readers.files import require
 from reid_lab.dataset.readers.published import PublishedCounts, compared
-from reid_lab.dataset.records import JUNK, Benchmark, DatasetError, Split
+from reid_lab.dataset.records import Benchmark, DatasetError, Split
 from reid_lab.files.image_files import escaped
-from reid_lab.protocol import TRACKLETS
+from reid_lab.protocol import JUNK, TRACKLETS
 from reid_lab.types import Count
 
 INFO = ("info", "MARS-evaluation/info", "MARS-evaluation-master/info", ".")

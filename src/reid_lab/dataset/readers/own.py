@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_lab.dataset.records import DISTRACTOR, JUNK, Benchmark, DatasetError, Split
+from reid_lab.dataset.records import Benchmark, DatasetError, Split
 from reid_lab.dataset.splits import allow_one_camera, query_and_gallery
 from reid_lab.files.image_files import escaped
+from reid_lab.protocol import DISTRACTOR, JUNK
 
 WHOLE_NUMBER = re.compile(r"(-?)0*([0-9]+)(?:\.0*)?")  # pandas writes 7.0 into columns with gaps
 PART_SETS = ({"train", "query", "gallery"}, {"train", "test"})  # the two ways to split by hand
