@@ -466,7 +466,7 @@ def test_export_errors_come_before_work(
 
     known = ("--checkpoint", dare / "last.ckpt")
     assert "--overwrite it" in told(*known, "--out", dare / "out")
-    assert "is no export" in told(*known, "--out", dare, "--overwrite")
+    assert "is not an export" in told(*known, "--out", dare, "--overwrite")
     assert "does not exist" in told("--checkpoint", "none.ckpt", "--out", tmp_path / "o")
     assert "add a data set" in told(*known, "--out", tmp_path / "o", "--int8")
     nowhere = ("dataset=market1501", f"dataset.root={tmp_path / 'nowhere'}")

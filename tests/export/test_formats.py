@@ -178,7 +178,7 @@ def test_files_of_another_format_or_export_are_refused(folder: Path, tmp_path: P
     copy = Path(shutil.copytree(folder / "out" / "openvino", tmp_path / "copy"))
     plain = Manifest.read(copy)
     replace(plain, file_format="onnx").write(copy)
-    with pytest.raises(ExportError, match=r"01_stage1\.xml is no file of the format onnx"):
+    with pytest.raises(ExportError, match=r"01_stage1\.xml is not a file of the format onnx"):
         Model(copy)
     replace(plain, fingerprint="other").write(copy)
     with pytest.raises(ExportError, match="they are of two exports"):

@@ -174,7 +174,7 @@ def test_inputs_that_cannot_be_read(tmp_path: Path) -> None:
     for name, message in {
         "bad.npz": "cannot be read as .npz",
         "pickled.npz": "cannot be read as .npz: Object arrays cannot be loaded",
-        "other.npz": "is no file of reid-lab embed: expected paths, a fingerprint",
+        "other.npz": "is not a file of reid-lab embed: expected paths, a fingerprint",
         "none.npz": "does not exist",
         "none.parquet": "does not exist",
     }.items():

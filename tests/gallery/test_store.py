@@ -341,5 +341,5 @@ def test_what_cannot_be_opened_is_told(tmp_path: Path) -> None:
         SavedGallery.open(tmp_path)
     (folder / "gallery.json").write_text(json.dumps({**card, "index": "ivf"}))
     (folder / "index.faiss").write_bytes(b"nonsense")
-    with pytest.raises(ValueError, match="is no index of this gallery .*: remove it"):
+    with pytest.raises(ValueError, match="is not an index of this gallery .*: remove it"):
         SavedGallery.open(folder).search(people()[:1], 1)

@@ -92,7 +92,7 @@ LEFT_OUT: dict[str, tuple[Break, str]] = {
     "binary": (write(QUERIES, bytes(9)), "Ranked lists left out: .*queries.json: no text"),
     "no list": (write(QUERIES, b'{"queries": 3}'), "Ranked lists left out: .*not as expected"),
     "no object": (write(QUERIES, b'{"queries": [3]}'), "Ranked lists left out: .*not as expected"),
-    "pid": (query("pid", {"a": 1}), "Ranked lists left out: .*is no name"),
+    "pid": (query("pid", {"a": 1}), "Ranked lists left out: .*is not a name"),
     "path": (query("path", 3), "Ranked lists left out: .*not as expected"),
     "box": (query("box", "abcd"), "Ranked lists left out: .*not as expected"),
     "infinite box": (query("box", [0, 0, 1e999, 3]), "Ranked lists left out: .*not as expected"),

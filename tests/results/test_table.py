@@ -105,7 +105,7 @@ def test_a_malformed_cell_is_named(tmp_path: Path, column: str, cell: str, reaso
 
 def test_an_exit_is_in_the_table_once(tmp_path: Path) -> None:
     EXITS.write(tmp_path / "exits.csv", [filled(EXITS)] * 2)
-    with pytest.raises(StoredFileError, match="the exit 'a, b' is there twice"):
+    with pytest.raises(StoredFileError, match="duplicate exit 'a, b'"):
         EXITS.read(tmp_path / "exits.csv")
 
 

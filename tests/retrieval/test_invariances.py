@@ -336,7 +336,7 @@ def test_pairs_are_counted_at_any_scale(power: int) -> None:
     scaled = roc(Space.of(query * 2.0**power, gallery * 2.0**power), q, g)
     assert scaled.thresholds.tolist() == (plain.thresholds * 2.0**power).tolist()
     assert scaled.false_accepts.tolist() == plain.false_accepts.tolist()
-    with pytest.raises(UserError, match="above 0 and at most 1, not nan"):
+    with pytest.raises(UserError, match="invalid false-accept rate nan"):
         plain.threshold_at(float("nan"))
 
 

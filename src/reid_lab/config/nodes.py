@@ -109,7 +109,7 @@ def locate(path: str) -> Any:
     """Import what a dotted path names.
 
     Raises:
-        LookupError: there is no such thing; `args` are what is allowed, and the fix.
+        LookupError: the path cannot be imported; `args` hold what is allowed, and the fix.
     """
     found: Any = None
     done = ""

@@ -76,7 +76,7 @@ def explain(error: Exception, words: Sequence[str]) -> str:
     text = str(error).strip()
     if isinstance(error, OverrideParseException):
         given = str(error.override)
-        text = f"{given}: this is no key=value that can be read ({text.splitlines()[0]})"
+        text = f"{given}: not a valid key=value ({text.splitlines()[0]})"
         return f"{text}\n  fix: {_written(given, words)}"
     if isinstance(error, MissingConfigException):
         group, _, choice = str(error.missing_cfg_file).partition("/")

@@ -35,7 +35,7 @@ def checked_name(name: object) -> str:
     """The name of a run, which is a folder below runs/.
 
     Raises:
-        UserError: it is no folder below runs/.
+        UserError: the name is not a valid folder below runs/.
     """
     text = str(name)
     parts = text.split("/")
@@ -64,7 +64,7 @@ def run_dir(name: str, ckpt_path: str | None, *, _root_: DictConfig) -> str:
     """`runs/<name>/<now>`; with `ckpt_path=last` the newest run of that name and these settings.
 
     Raises:
-        UserError: a name that is no folder below runs/.
+        UserError: the name is not a valid folder below runs/.
     """
     name = checked_name(name)
     if ckpt_path == LAST:

@@ -98,7 +98,7 @@ def uniform(parts: Parts) -> list[Finding]:
 
 
 def conflicts(parts: Parts, name: Callable[[int], str] = str) -> list[Finding]:
-    """The same image with two pids."""
+    """Images that are listed with two pids."""
     digests = _all(parts, "digests")
     pids = np.concatenate([split.pids for split, _ in parts.values()])
     shows = _all(parts, "good") & (_all(parts, "contrast") >= UNIFORM)
@@ -150,7 +150,7 @@ def leaks(parts: Parts) -> list[Finding]:
 
 
 def copies(parts: Parts) -> list[Finding]:
-    """The same image twice in a part, of the same person."""
+    """Duplicates of an image with the same pid, within one part of the data set."""
     found = []
     for name, (split, stats) in parts.items():
         rows = _useful(stats)
@@ -159,7 +159,7 @@ def copies(parts: Parts) -> list[Finding]:
         again = np.setdiff1d(rows, rows[kept])
         if len(again):
             listed = named([os.fsdecode(split.names[i]) for i in again])
-            what = f"{name}: {len(again):,} images are there twice: {listed}"
+            what = f"{name}: {len(again):,} duplicate images: {listed}"
             found.append(Finding("note", what, "remove the copies; they weigh double"))
     return found
 

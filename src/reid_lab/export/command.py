@@ -268,7 +268,7 @@ def check_target(out: Path, overwrite: bool) -> None:
     if out.exists() and not overwrite:
         raise ExportError(f"{out} exists already: --overwrite it, or choose another --out")
     if out.exists() and not (out / MANIFEST).is_file():
-        raise ExportError(f"{out} is no export and is not overwritten: choose another --out")
+        raise ExportError(f"{out} is not an export and is not overwritten: choose another --out")
 
 
 def versions(to: Sequence[str]) -> dict[str, str]:

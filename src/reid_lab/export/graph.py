@@ -19,9 +19,9 @@ def whole(graph: onnx.ModelProto, plans: Sequence[StepNames]) -> onnx.ModelProto
 
 
 def chain(graph: onnx.ModelProto, plans: Sequence[StepNames]) -> list[onnx.ModelProto]:
-    """A graph for each step, that reads what the steps before it have made.
+    """One graph per step, which reads the outputs of the steps before it.
 
-    What no later step reads is no output.
+    Its outputs are its exit and the values that later steps read.
     """
     there = [PIXELS]
     stages = []

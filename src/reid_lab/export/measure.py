@@ -58,7 +58,7 @@ def differences(method: ReidModule, model: Model, seed: int = 0) -> dict[str, di
 def check_differences(
     found: Mapping[str, Mapping[str, float]], tolerance: float, what: str = "onnxruntime"
 ) -> None:
-    """Whether the export is PyTorch's network, as run by `what`.
+    """Check that the export, run by `what`, returns the embeddings of PyTorch's network.
 
     Raises:
         ExportError: an exit differs by more than `tolerance`, or is not finite.
@@ -130,7 +130,7 @@ def batches(images: Images, places: range | np.ndarray, size: int) -> Iterator[n
 def check_accuracies(
     torchs: Accuracies, found: Accuracies, tolerance: float, what: str = "onnxruntime"
 ) -> None:
-    """Whether the export ranks as PyTorch does.
+    """Check that the accuracies of the export equal those of PyTorch's network.
 
     Raises:
         ExportError: mAP or Rank-1 of an exit differs by more than `tolerance`.

@@ -76,7 +76,7 @@ def whole_part(network: Network, plans: Sequence[StepNames], images: int) -> Par
 
 @torch.no_grad()
 def step_parts(network: Network, plans: Sequence[StepNames], images: int) -> Iterator[Part]:
-    """A module for each step; what no later step reads is no output. See `whole_part`."""
+    """One module per step. Its outputs are those that later steps read. See `whole_part`."""
     network.requires_grad_(False)
     values = {PIXELS: _noise(network, images)}
     for number, plan in enumerate(plans):

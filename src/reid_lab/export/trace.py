@@ -126,7 +126,7 @@ def _embedding_bag(
     """Bags of the same size, `input` (B, K), summed by `per_sample_weights` (B, K) -> (B, D)."""
     odd = offsets is not None or max_norm is not None or padding_idx is not None
     if odd or mode != "sum" or input.ndim != 2:
-        raise ExportError("an embedding bag that is no weighted sum of rows cannot be exported")
+        raise ExportError("only embedding bags that are weighted sums of rows can be exported")
     shares = per_sample_weights
     rows = weight[input.reshape(-1)].view(*input.shape, weight.shape[1])
     return (rows if shares is None else rows * shares[..., None]).sum(1)

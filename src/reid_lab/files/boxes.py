@@ -105,7 +105,7 @@ def _as_array(boxes: Any) -> np.ndarray:
         rows = np.asarray(boxes, np.float64)
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"boxes must be (N, 4) xyxy in pixels, these are no array of numbers: {error}"
+            f"boxes must be (N, 4) xyxy in pixels, these are not an array of numbers: {error}"
         ) from error
     if rows.shape in [(0,), (0, 4)]:
         return rows.reshape(0, 4)

@@ -59,7 +59,7 @@ def read_yaml(path: Path) -> Any:
     """Plain values from YAML.
 
     Raises:
-        StoredFileError: it cannot be read, or holds a tag, an alias or a key twice.
+        StoredFileError: it cannot be read, or has a tag, an alias or a duplicate key.
     """
     text = read_text(path, YAML)
     try:
@@ -92,7 +92,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file, each with a cell a column.
 
     Raises:
-        StoredFileError: it cannot be read, has no header, a column twice, or a row of another
+        StoredFileError: it cannot be read, has no header, a duplicate column, or a row of another
             length, as one that was cut off has.
     """
     rows = []
@@ -112,7 +112,7 @@ def rows_of(path: Path, text: str) -> Iterator[dict[str, str]]:
         for line in lines:
             if len(line) == len(header):
                 yield dict(zip(header, line, strict=True))
-            elif line:  # an empty line is none
+            elif line:  # empty lines are skipped
                 counts = f"{len(line)} cells where the header has {len(header)}"
                 raise StoredFileError(path, f"line {lines.line_num}: {counts}")
     except csv.Error as error:
@@ -195,7 +195,7 @@ def _check_header(path: Path, header: list[str]) -> None:
         raise StoredFileError(path, f"{len(header):,} columns, at most {COLUMNS:,}")
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
-        raise StoredFileError(path, f"the column {twice[0]!r} is there twice")
+        raise StoredFileError(path, f"duplicate column {twice[0]!r}")
 
 
 def _int(digits: str) -> float:
@@ -227,7 +227,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Neither aliases, which make a short file a large value, nor a key twice."""
+    """Refuse duplicate keys, and aliases, which expand a short file to a large value."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -238,5 +238,5 @@ class _PlainLoader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         keys = Counter(str(key.value) for key, _ in node.value)
         if keys and max(keys.values()) > 1:
-            raise yaml.YAMLError(f"the key {keys.most_common(1)[0][0][:40]!r} is there twice")
+            raise yaml.YAMLError(f"duplicate key {keys.most_common(1)[0][0][:40]!r}")
         return super().construct_mapping(node, deep)

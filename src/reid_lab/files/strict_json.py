@@ -26,8 +26,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-        UserError: too large, nested too deeply, no JSON object, NaN or infinity, or a key that
-            is there twice.
+        UserError: the file is too large, nested too deeply or not a JSON object, or has NaN,
+            infinity or a duplicate key.
         OSError: the file cannot be read.
     """
     size = path.stat().st_size
@@ -86,7 +86,7 @@ def checked(
     """`content` as a dataclass; types are not converted, fields that it does not know ignored.
 
     Args:
-        optional: fields that may be missing; of the others, a default is no reason.
+        optional: fields that may be missing; all others must be given, even with a default.
 
     Raises:
         UserError: a field is missing, of another type, or out of range.
@@ -124,7 +124,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in content if keys.count(key) > 1)
-        raise ValueError(f"{twice!r} is there twice")
+        raise ValueError(f"duplicate key {twice!r}")
     return content
 
 

@@ -85,7 +85,8 @@ def evaluated(
     """A row for each exit: queries with a match, those without (`skipped`), the accuracies, 0 to 1.
 
     `NAME_low` and `NAME_high` are the ends of an accuracy's 95% confidence interval by a bootstrap
-    over the query identities; the gallery stays. Beyond `MOST_PEOPLE` there are none.
+    over the query identities; the gallery stays. With more than `MOST_PEOPLE` people, intervals are
+    left out.
 
     Args:
         images: each with a name is a query; all are the gallery of every query.

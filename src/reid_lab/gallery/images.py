@@ -75,7 +75,7 @@ def label(paths: Sequence[Path], pattern: str) -> list[Labelled]:
     try:
         compiled = re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        raise UserError(f"pattern {pattern!r} is no regular expression: {error}") from error
+        raise UserError(f"pattern {pattern!r} is not a regular expression: {error}") from error
     groups = [name for name in ("pid", "camid") if name in compiled.groupindex]
     if not pattern:
         return [Labelled(path) for path in paths]

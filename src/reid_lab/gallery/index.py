@@ -216,7 +216,7 @@ class Approximate:
             reason = _unlike(name, made, dim)
         if reason:
             raise UserError(
-                f"{path} is no index of this gallery ({reason}): remove it, and it is built again "
+                f"{path} is not an index of this gallery ({reason}): remove it, and it is built again "
                 "from the embeddings"
             )
         return Approximate(name, metric, made, dim, trained)

@@ -200,7 +200,7 @@ def stages_by_exit(stages: Sequence[str], exits: Sequence[str]) -> dict[str, lis
     """Exit -> the stages that run from the exit before up to it.
 
     Raises:
-        UserError: exits that are no stages or out of order, or stages behind the last exit.
+        UserError: an exit is not a stage or out of order, or stages follow the last exit.
     """
     given = f"model.exits=[{','.join(exits)}]"
     if unknown := [exit for exit in exits if exit not in stages]:

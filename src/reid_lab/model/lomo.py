@@ -117,7 +117,7 @@ class LOMO(ReidModule):
         return tuple(name for name in self.exit_names if name not in self.exit_signs)
 
     def estimated_mul_adds(self, height: int, width: int) -> dict[str, int]:
-        """At each exit, cumulative: what is no matrix product; see `Lomo`."""
+        """Exit -> cumulative Mul-Adds of the parts that are not matrix products; see `Lomo`."""
         return dict.fromkeys(self.exit_names, self.features.estimated_mul_adds(height, width))
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -110,7 +110,7 @@ def _images(run: Run, others: dict[str, Run]) -> dict[str, bytes | None]:
 
 
 def _tables(run: Run, others: Mapping[str, Run]) -> dict[str, str | None]:
-    """The numbers behind the plots: CSV text by file name; None where there are none."""
+    """The numbers behind the plots: CSV text by file name; None for plots without numbers."""
     texts: dict[str, str | None] = {table.file: None for table in TABLES.values()}
     texts |= {table.file: table.text(rows) for table, rows in run.tables.values()}
     for name in ("exits", "anytime"):  # of all runs that are drawn

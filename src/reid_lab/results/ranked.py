@@ -138,7 +138,7 @@ def _name(value: object) -> int | str:
     if isinstance(value, int):
         return value
     if not isinstance(value, (str, float)):
-        raise TypeError(f"{value!r:.40} is no name")
+        raise TypeError(f"{value!r:.40} is not a name")
     return line("name", printable(str(value)))
 
 

@@ -145,10 +145,10 @@ def check_bytes(memory: object, least: float, what: str) -> float:
 
 
 def check_paths(name: str, paths: np.ndarray, boxes: np.ndarray | None = None) -> None:
-    """Check that each image, a path or a path and box, is there once.
+    """Check that no image, a path or a path and a box, is listed twice.
 
     Raises:
-        UserError: naming the first that comes twice, and its rows.
+        UserError: a duplicate; the first one and its rows are named.
     """
     seen: dict[tuple[Any, ...], int] = {}
     for row, path in enumerate(map(str, paths)):

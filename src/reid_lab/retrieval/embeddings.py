@@ -118,7 +118,7 @@ class Embeddings:
 
     Raises:
         UserError: other numbers of rows than images, rows that cannot be ranked, or an image
-            that is there twice; the row is named.
+            that is listed twice; the row is named.
     """
 
     query: Ids

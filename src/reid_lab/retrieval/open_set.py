@@ -66,11 +66,11 @@ def operating_points(
     """One for each of the target false-accept rates `fars`.
 
     Args:
-        seed: of the division into groups.
+        seed: random seed of the division into groups.
 
     Raises:
         TooFewPeopleError: see `deal`.
-        UserError: a rate that is none, and see `verification.roc`.
+        UserError: invalid false-accept rate; see also `verification.roc`.
     """
     check_sides(space, query, gallery)
     check_distances(space)

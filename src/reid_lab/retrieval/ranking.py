@@ -82,29 +82,29 @@ def rank(
 
 
 def check_memory(query: Ids, gallery: Ids, memory: float) -> None:
-    """Whether `rank` can do with `memory` bytes, on a CPU.
+    """Check that `memory` bytes are enough for `rank` on a CPU.
 
     Raises:
-        UserError: saying how many it takes.
+        UserError: they are not; the message gives the bytes that are needed.
     """
     BlockPlan.of(len(gallery), memory, rank_work(query, gallery))
 
 
 def check_sides(space: Space, query: Ids, gallery: Ids) -> None:
-    """Whether there is an id for each row.
+    """Check that there is one id per row.
 
     Raises:
-        UserError: there are more or fewer.
+        UserError: there are more or fewer ids than rows.
     """
     check_count("query", space.query, len(query))
     check_count("gallery", space.gallery, len(gallery))
 
 
 def check_images(query: Ids, gallery: Ids) -> None:
-    """Whether a query can be found among the gallery's images, to be hidden from itself.
+    """Check that paths identify the images, so that a query can be hidden from itself.
 
     Raises:
-        UserError: images without a path, an image that is there twice, or one with two pids.
+        UserError: an image has no path, is listed twice or has two pids.
     """
     for name, ids in (("query", query), ("gallery", gallery)):
         if any(path is None for path in ids.paths):
@@ -157,10 +157,10 @@ class SpaceReranker(ABC):
 
     @abstractmethod
     def check_memory(self, query_ids: Ids, gallery_ids: Ids, dim: int, memory: float) -> None:
-        """Check that `rank` fits in `memory` bytes on a CPU.
+        """Check that `memory` bytes are enough for `rank` on a CPU.
 
         Raises:
-            UserError: it does not.
+            UserError: they are not.
         """
 
     @abstractmethod

@@ -124,7 +124,7 @@ class KReciprocal(SpaceReranker):
                 yield rows, distances
 
     def check_memory(self, query_ids: Ids, gallery_ids: Ids, dim: int, memory: float) -> None:
-        """Whether that is enough, of neighbours among all images and then of the ranking."""
+        """Check that `memory` is enough for the neighbours of all images and for the ranking."""
         gallery = len(gallery_ids)
         both = len(query_ids) + gallery
         work = max(rank_work(query_ids, gallery_ids), self._work(gallery))

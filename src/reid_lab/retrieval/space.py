@@ -35,8 +35,8 @@ PIECE = 1 << 20  # numbers that are squared or summed at a time
 class Mahalanobis:
     """A learned metric, (x - y)^T M (x - y), as the projection `factor` (D, d) with M = L L^T.
 
-    `signs` (d,), 1 or -1: M = L diag(signs) L^T, which ranks, but is no distance: it falls
-    below zero. Without a `factor` the embeddings are projected already.
+    `signs` (d,), 1 or -1: M = L diag(signs) L^T, whose values rank, but may be negative and are
+    not distances. Without a `factor` the embeddings are projected already.
     """
 
     factor: Tensor | None
@@ -214,7 +214,7 @@ class Space:
         return squared / 2 if self.metric == "cosine" else shifted(squared.sqrt(), -self.power)
 
     def check_euclidean(self, what: str) -> None:
-        """Whether the distances are Euclidean, as `what` takes them to be.
+        """Check that the distances are Euclidean, which `what` requires.
 
         Raises:
             UserError: they are not.

@@ -108,7 +108,7 @@ class Roc:
         """Why a false-accept rate of `far` cannot be estimated; empty if it can.
 
         Raises:
-            UserError: no rate.
+            UserError: invalid rate.
         """
         check_rate(far)
         if not self.genuine:
@@ -127,13 +127,13 @@ class Roc:
 
 
 def check_rate(far: float) -> None:
-    """Whether a false-accept rate is one.
+    """Check that 0 < far <= 1.
 
     Raises:
-        UserError: it is not above 0 and at most 1.
+        UserError: it is not.
     """
     if not 0 < far <= 1:
-        raise UserError(f"a false-accept rate is above 0 and at most 1, not {far}")
+        raise UserError(f"invalid false-accept rate {far}: give one with 0 < rate <= 1")
 
 
 def roc(
@@ -197,7 +197,7 @@ def roc(
 
 
 def check_distances(space: Space) -> None:
-    """Whether the metric has distances that are zero or more.
+    """Check that the metric has no negative distances.
 
     Raises:
         UserError: it has negative directions.

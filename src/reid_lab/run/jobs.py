@@ -120,13 +120,13 @@ def _write_status(
 
 
 def repeat_status(folder: Path, status: str, error: str = "") -> None:
-    """The same where a job is repeated alone."""
+    """Update the status of a job that is repeated alone."""
     content = {**_read_dict(folder / _STATUS), "status": status, "error": error}
     write_text(folder / _STATUS, json.dumps(content))
 
 
 def sweep_of(folder: Path) -> Path | None:
-    """The sweep's folder of a job's folder; None if it is no job's."""
+    """The folder of the sweep that `folder` is a job of; None if it is not a job's folder."""
     sweep = _read_dict(folder / _STATUS).get("sweep")
     return Path(os.path.normpath(folder / sweep)) if isinstance(sweep, str) else None
 

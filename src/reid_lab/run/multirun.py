@@ -105,10 +105,11 @@ class RunsTable(Callback):
             write_csv(sweep)
 
     def _note(self, config: DictConfig, status: str, error: str = "") -> Path | None:
-        """Write a job's status, also of one that is repeated alone.
+        """Write the status of a job, even if it is repeated alone.
 
         Returns:
-            The sweep's folder; None of a run that is no job of one, and of its other processes.
+            The sweep's folder; None for a run outside of a sweep, and in all processes but the
+            first.
         """
         global _pending
         if not _is_first():
@@ -162,7 +163,7 @@ class RunsTable(Callback):
 
 
 def print_pending() -> None:
-    """Print the table of this process's multirun, unless there is none or it is printed already."""
+    """Print the table of this process's multirun, if there is one that is not printed yet."""
     global _pending
     if _pending is None:
         return

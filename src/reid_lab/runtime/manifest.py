@@ -180,12 +180,12 @@ class Manifest:
         there, files = {PIXELS}, [stage.file for stage in self.stages]
         suffix = SUFFIXES[self.file_format]
         if other := next((file for file in files if not file.endswith(suffix)), None):
-            raise ExportError(f"{path}: {other} is no file of the format {self.file_format}")
+            raise ExportError(f"{path}: {other} is not a file of the format {self.file_format}")
         for stage in self.stages:
             missing = {*stage.inputs} - there
             if missing or not there.isdisjoint(stage.outputs):
                 raise ExportError(
-                    f"{path}: the stages are no chain: {stage.file} reads "
+                    f"{path}: the stages do not form a chain: {stage.file} reads "
                     f"{', '.join(stage.inputs)} and gives {', '.join(stage.outputs)}"
                 )
             there.update(stage.outputs)

@@ -85,7 +85,7 @@ BACKGROUND = "class 0 is TensorFlow's background class: labels are shifted by on
 
 
 def find(shapes: Shapes, choices: Choices) -> FoundWeights | None:
-    """The MobileNet v1 of a state dict, or of TF-slim's variables; None if it is none."""
+    """The MobileNet v1 that a state dict or TF-slim's variables hold; None for other networks."""
     if f"{SLIM[-1]}/weights" in shapes:
         return _slim(shapes, choices)
     if not any(key in shapes for key in OTHERS):

@@ -137,7 +137,7 @@ def _exits(rows: list[ExitRow]) -> list[ExitRow]:
             raise ValueError(f"kind is {e.kind!r}, not one of {', '.join(KINDS)}")
     twice = [name for name, count in Counter((e.name, e.kind) for e in rows).items() if count > 1]
     if twice:
-        raise ValueError(f"the {twice[0][1]} {twice[0][0]!r} is there twice")
+        raise ValueError(f"duplicate {twice[0][1]} {twice[0][0]!r}")
     return rows
 
 
