@@ -52,7 +52,7 @@ class Identities:
     apart: list[float] = field(default_factory=list)
 
     def link(self, rows: np.ndarray, taken: Sequence[int] = ()) -> list[int]:
-        """Give each of the embeddings (N, D) of a frame an identity of its own.
+        """Assign each of the embeddings (N, D) of a frame a different identity.
 
         Args:
             rows: of different people.

@@ -3,8 +3,9 @@
 python -m experiments.distill_synthetic ARM=SWEEP [ARM=SWEEP ...] [--out FOLDER]
 
 SWEEP is the folder of a multirun of +sweep=distill_rate or distill_rate_alone; an arm may have
-several. Writes `rates.csv`: a row a run with its rate, the last accuracies on the held-out people,
-those on the test people, and `chosen`, which marks each arm's best rate by the held-out mAP.
+several. Writes `rates.csv`: one row per run with its rate, the last accuracies on the held-out
+people, those on the test people, and `chosen`, which marks each arm's best rate by the held-out
+mAP.
 """
 
 from __future__ import annotations

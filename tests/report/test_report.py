@@ -227,7 +227,7 @@ def test_rates_stand_beside_each_other(run: Path) -> None:
     table = rates_table(load_run(run))
     assert [row[0] for row in table.rows] == NAMES
     assert list(table.groups) == [("", 1), ("FAR 1%", 3), ("FAR 0.1%", 3), ("FAR 0.01%", 3)]
-    first = operating_points_table(load_run(run)).rows[:3]  # a row an exit and rate
+    first = operating_points_table(load_run(run)).rows[:3]  # one row per exit and rate
     assert [table.rows[0][k] for k in (1, 4, 7)] == [row[2] for row in first]
     assert [table.rows[0][k] for k in (2, 5, 8)] == [row[6] for row in first]
 

@@ -16,7 +16,7 @@ class DenseNet201(Backbone):
     """Stage s is dense block s with the batch norm and ReLU that follow it.
 
     A transition (norm, ReLU, 1x1 convolution, pool) is cut after its ReLU: what is tapped is
-    normalised, at no cost of its own. Arguments and errors as in `ResNet`.
+    normalised, at no extra cost. Arguments and errors as in `ResNet`.
     """
 
     def __init__(self, weights: str | Path | None = None) -> None:

@@ -175,7 +175,7 @@ def _stages(trunk: dict[str, nn.Module], ends: list[str], whole: bool) -> dict[s
         inside = [i for i, n in enumerate(names) if f"{end}.".startswith(f"{n}.")]
         stop = len(names) if whole and end == ends[-1] else (inside or [start - 1])[-1] + 1
         if stop <= start:
-            raise CutError(f"backbone.out_indices: no layer of its own ends behind {end}")
+            raise CutError(f"backbone.out_indices: no separate layer ends behind {end}")
         parts = {n.replace(".", "_"): trunk[n] for n in names[start:stop]}
         stages[f"stage{len(stages) + 1}"] = nn.Sequential(OrderedDict(parts))
         start = stop

@@ -64,7 +64,7 @@ def arithmetic(precision: str) -> str:
         return "fp16"
     if not precision.startswith("32"):
         return precision
-    # convolutions, nearly all of the work, have a switch of their own, which is on by default
+    # convolutions, nearly all of the work, have a separate switch, which is on by default
     products = torch.get_float32_matmul_precision() != "highest"
     return "tf32" if products or torch.backends.cudnn.allow_tf32 else "fp32"
 

@@ -131,7 +131,7 @@ def stream_sweep(
         thresholds: `online` is the paper's running quantile, `steered` the same with its
             deviations corrected; `fitted` are those of `calibration`.
         orders: of arrival; sorted ones show the effect of drift.
-        gallery: for the decisions; `reduced` has one image a person and camera.
+        gallery: searched for the decisions; `reduced` has one image per person and camera.
         unit: what the bootstrap of the gains draws.
         shares: see `planned_shares`.
         measured: costs of `exits` from a profile; None takes the Mul-Adds of `evaluation`.

@@ -138,7 +138,7 @@ class StreamCurve(BudgetCurve):
             policy `learned` need callbacks.thresholds; where a checkpoint has no thresholds they
             are left out with a warning.
         orders: in which the queries come: shuffled, by_identity, by_camera.
-        gallery: used to decide which queries exit: `whole`, or `reduced` to an image a person
+        gallery: used to decide which queries exit: `whole`, or `reduced` to one image per person
             and camera.
         shares: of the queries that exit at each exit: `geometric`, at all exits (equation 3), or
             `adjacent`, at the two exits around the budget as `random`, so that a budget above an

@@ -15,7 +15,7 @@ from reid_lab.types import Points, Seconds, TimedBatchSize
 
 
 class CostAccount(AfterRanking):
-    """Adds a row an exit and reference, in the precision of the test: `cost.csv`.
+    """Adds `cost.csv`: one row per exit and reference, in the precision of the test.
 
     Mul-Adds (those of exits.csv), parameters, memory, bytes of an embedding and of this test's
     gallery, latency of one image, images a second, energy where the platform measures it; and

@@ -70,9 +70,9 @@ class Reference(Interface):
 class RankingEvaluation(pl.Callback):
     """Collects every exit's embeddings and logs `val/<exit>/rank1`, `mAP`, ... and `test/...`.
 
-    A test keeps its tables in `results`: a row an exit, with 95% confidence intervals by a
+    A test keeps its tables in `results`: one row per exit, with 95% confidence intervals by a
     bootstrap over identities, and the last exit's accuracy by query and gallery camera. The
-    callbacks after this one use `evaluation`, and add tables of their own. The protocol is the
+    callbacks after this one use `evaluation` and add their tables. The protocol is the
     data set's. Of several processes each ranks its share of the queries, and the first one writes.
 
     Args:

@@ -141,7 +141,7 @@ def _rows(file: WeightsFile, found: FoundWeights, card: ModelCard) -> dict[str, 
         "network": found.network,
         "heads": "; ".join(found.heads),
         "classes": f"{found.classes:,}" if found.classes else "",
-        "licence": f"{found.licence}; the weights have terms of their own",
+        "licence": f"{found.licence}; the weights have their own terms",
         **card.rows,
     }
     rows = {label: value for label, value in rows.items() if value}

@@ -18,7 +18,7 @@ MOST_STEPS = 20  # from reference to reference
 
 
 class Unknown:
-    """Stands for a value that has a problem of its own, or is known only once it is built."""
+    """Placeholder of a value that has another problem, or is known only once it is built."""
 
 
 class Built:

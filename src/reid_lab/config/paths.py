@@ -79,7 +79,7 @@ def claimed(parent: str) -> str:
 
     Raises:
         UserError: this is one of several processes that torchrun or SLURM started for a run: each
-            would take a folder of its own.
+            would take a separate folder.
     """
     if launcher := started_by():
         raise UserError(

@@ -1,4 +1,4 @@
-"""The gain of keeping glibc's blocks: both ways in turns, each in its own process.
+"""The gain of keeping glibc's blocks: both ways in turns, each in a separate process.
 
 `--seconds` are divided among the rounds.
 """

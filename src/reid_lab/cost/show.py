@@ -23,9 +23,9 @@ from reid_lab.results.rows.cost import CostRow, ProfileRow
 if TYPE_CHECKING:
     from reid_lab.cost.suggest import StageWorth
 
-Column = tuple[str, ...]  # its head, and a cell a row
+Column = tuple[str, ...]  # its head, and one cell per row
 GAP = 2  # between columns
-Rates = Mapping[str, Sequence[float]]  # by exit, a number a round
+Rates = Mapping[str, Sequence[float]]  # exit -> one number per round
 
 
 def working() -> AbstractContextManager[Any]:

@@ -77,7 +77,7 @@ class StageWorth:
 
 
 def suggest(args: Namespace) -> int:
-    """Print a row a stage, and those that are worth a head.
+    """Print one row per stage, and the stages that are worth a head.
 
     Raises:
         UserError: invalid overrides, a checkpoint that was trained on all people, or budgets below

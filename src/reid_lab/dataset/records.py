@@ -23,7 +23,7 @@ class DatasetError(UserError):
 class Split:
     """N images of a data set.
 
-    Arrays instead of one object an image: forked workers share them without copying.
+    Arrays instead of one object per image: forked workers share them without copying.
 
     Attributes:
         root: folder that `names` are relative to.

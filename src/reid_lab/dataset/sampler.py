@@ -90,7 +90,7 @@ class PKSampler(NumberedBatches):
     """Batches of `p` identities x `k` images (Hermans et al., "In Defense of the Triplet Loss").
 
     A pass goes through the identities in random order, `p` a batch, and drops the remainder, as in
-    Hermans et al.'s code. An epoch is `ceil(images / (p * k))` batches, about one draw an image,
+    Hermans et al.'s code. An epoch is `ceil(images / (p * k))` batches, about one draw per image,
     and may span passes. Identities with at least `k` images give `k` different ones; those with
     fewer repeat theirs as evenly as possible.
 

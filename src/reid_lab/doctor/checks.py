@@ -36,7 +36,7 @@ def check_labels(benchmark: Benchmark, k: int) -> list[Finding]:
 
 
 def cameras(train: Split, query: Split, gallery: Split, name: Name = str) -> list[Finding]:
-    """One camera only, to train on or to test on; or hardly an image a camera."""
+    """A single camera for training or for testing, or hardly one image per camera."""
     fix = "if several cameras took the images, correct the camera numbers"
     found = []
     tested = np.union1d(query.camids, gallery.camids)

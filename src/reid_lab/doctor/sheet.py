@@ -1,4 +1,4 @@
-"""A contact sheet of people, one a row, one image a camera."""
+"""A contact sheet of people: one row per person, one image per camera."""
 
 from __future__ import annotations
 

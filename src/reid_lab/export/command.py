@@ -137,7 +137,7 @@ def write_export(
                         f.difference = differences(method, Model(f.path))
                         f.exits = test.rows(Model(f.path).embed)
     if args.to:
-        with working("time each format in processes of its own, in turns"):
+        with working("time each format in separate processes, in turns"):
             plan = TimingPlan(args.batch_size, args.repeats, args.seconds, args.threads)
             add_costs(formats, method, plain, plan)
         COST.write(folder / COST.file, [row for f in formats for row in f.cost])
@@ -148,7 +148,7 @@ def write_export(
 def write_float32(
     folder: Path, graph: Any, network: Any, plain: Manifest, to: Sequence[str]
 ) -> list[Format]:
-    """ONNX in `folder`, the others in a folder each below it."""
+    """ONNX in `folder`, each other format in a folder below it."""
     from reid_lab.export.files import (
         write_onnx,
         write_openvino,
@@ -177,7 +177,7 @@ def write_float32(
 def write_int8(
     folder: Path, graph: Any, plans: Any, test: TestImages, args: Namespace
 ) -> list[Format]:
-    """`folder`/int8, an export of its own, and with OpenVINO the same graph in openvino/int8."""
+    """`folder`/int8, a separate export, and with OpenVINO the same graph in openvino/int8."""
     from reid_lab.export.files import last_size, write_onnx, write_openvino
     from reid_lab.export.int8 import QUANTISED, quantised
 
@@ -220,7 +220,7 @@ def keep_measured(formats: Sequence[Format], data: ReidDataModule | None) -> Non
 
 
 def data_config(overrides: Sequence[str], method: ReidModule, image: tuple[int, int]) -> DictConfig:
-    """What `overrides` compose, at the checkpoint's image size, one view an image."""
+    """What `overrides` compose, at the checkpoint's image size, with one view per image."""
     height, width = method.crop or image
     fixed: dict[str, Any] = {"height": height, "width": width, "views": 1, "view": "whole"}
     if method.crop:

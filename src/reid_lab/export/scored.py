@@ -25,7 +25,7 @@ from reid_lab.results.rows.cost import CostRow
 from reid_lab.runtime.manifest import Manifest
 
 ROUNDS = 3  # the formats are timed in turns, so that other load on the machine affects all
-SCORES = "scores"  # a folder a format, which `reid-lab frontier` reads as it does a run's
+SCORES = "scores"  # one folder per format, which `reid-lab frontier` reads as it does a run's
 
 
 @dataclass
@@ -78,7 +78,7 @@ class TimingPlan:
 def add_costs(
     formats: Sequence[Format], method: ReidModule, manifest: Manifest, plan: TimingPlan
 ) -> None:
-    """Time the formats in turns; each gets a row an exit.
+    """Time the formats in turns; each gets one row per exit.
 
     Raises:
         UserError: one cannot be run.

@@ -1,4 +1,4 @@
-"""Times and memory of one format in a process of its own, so that formats share no threads.
+"""Times and memory of one format in a separate process, so that formats share no threads.
 
 python -m reid_lab.export.timed '{"kind": "export", "path": "exported", ...}'
 

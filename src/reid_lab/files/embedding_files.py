@@ -133,8 +133,9 @@ def read_embeddings(path: Path) -> EmbeddedImages:
     numbers = all(rows.dtype.kind == "f" for rows in exits.values())
     if key is None or "paths" not in images or not exits or len(counts) > 1 or not numbers:
         raise UserError(
-            f"{escaped(path)} is not a file of reid-lab embed: expected paths, a fingerprint, and for "
-            f"each exit as many embeddings; it has {', '.join((*images, *columns)) or 'nothing'}"
+            f"{escaped(path)} is not a file of reid-lab embed: expected paths, a fingerprint, "
+            "and for each exit as many embeddings; it has "
+            f"{', '.join((*images, *columns)) or 'nothing'}"
         )
     return EmbeddedImages(str(key), exits, **images)
 

@@ -276,7 +276,7 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _rgb(image: ImageFile) -> np.ndarray:
-    """Convert an image of 1, 8 or 16 bits a channel to (H, W, 3) uint8.
+    """Convert an image of 1, 8 or 16 bits per channel to (H, W, 3) uint8.
 
     Raises:
         _UnusableError: the mode is not supported.

@@ -57,7 +57,7 @@ class MethodStyle:
 
 
 def method_styles(points: Sequence[Point]) -> dict[str, MethodStyle]:
-    """A colour and a marker a method, in the order of the table."""
+    """One colour and marker per method, in the order of the table."""
     methods = dict.fromkeys(p.method for p in points if p.kind in OURS)
     return {
         method: MethodStyle(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])

@@ -88,7 +88,7 @@ def thresholds_of_test(
 
 
 def camera_ids(gallery: SavedGallery) -> Ids:
-    """The ids; each unknown camera is one of its own, so that it hides nothing else."""
+    """The ids, with a separate camid for each unknown camera, so that it hides nothing else."""
     own = -10 - torch.arange(len(gallery))
     cameras = gallery.camids
     cameras = torch.where(cameras == UNKNOWN, own, cameras)

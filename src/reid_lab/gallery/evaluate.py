@@ -55,7 +55,7 @@ class LabelledEmbeddings:
             )
         unknown = np.full(len(read), UNKNOWN)
         camids = unknown if read.camids is None else _numbers(read.camids)
-        # an unknown camera is one of its own
+        # each unknown camera counts as a separate one
         camids = np.where(camids == UNKNOWN, -10 - np.arange(len(read)), camids)
         pids = torch.from_numpy(_numbers(read.pids))
         return _known(read.exits, Ids(pids, torch.from_numpy(camids), read.paths), path)

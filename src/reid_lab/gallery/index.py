@@ -106,7 +106,7 @@ def build(
     """An index of `embeddings` (N, D), float32 or float16; row numbers are theirs.
 
     `flat` is exact and holds `embeddings` themselves, memory-mapped if they are. `ivf` searches
-    the nearest cells, `hnsw` walks a graph, `sq8` keeps a byte a dimension, `ivf_pq`
+    the nearest cells, `hnsw` walks a graph, `sq8` keeps one byte per dimension, `ivf_pq`
     searches cells that keep a byte for four dimensions, 128 bytes at most.
 
     Args:
@@ -216,8 +216,8 @@ class Approximate:
             reason = _unlike(name, made, dim)
         if reason:
             raise UserError(
-                f"{path} is not an index of this gallery ({reason}): remove it, and it is built again "
-                "from the embeddings"
+                f"{path} is not an index of this gallery ({reason}): remove it, and it is built "
+                "again from the embeddings"
             )
         return Approximate(name, metric, made, dim, trained)
 

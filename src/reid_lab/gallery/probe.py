@@ -112,7 +112,7 @@ class Probe:
 
 
 def _distinct(gallery: SavedGallery, first: int) -> Ids:
-    """The ids; each unknown person and each unknown camera gets an id of its own."""
+    """The ids, with a separate id for each unknown person and each unknown camera."""
     own = -10 - first - torch.arange(len(gallery))
     pids, camids = (torch.where(x == UNKNOWN, own, x) for x in (gallery.pids, gallery.camids))
     return Ids(pids, camids, np.empty(len(gallery), dtype=object))

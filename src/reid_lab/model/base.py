@@ -225,7 +225,7 @@ class ReidModule(pl.LightningModule, ABC):
 
     @cached_property
     def _penalised(self) -> list[Backbone]:
-        """The networks inside that add losses of their own."""
+        """The networks inside that add separate losses."""
         inside = [module for module in self.modules() if isinstance(module, Backbone)]
         return [m for m in inside if type(m).penalties is not Backbone.penalties]
 

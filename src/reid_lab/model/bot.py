@@ -68,7 +68,7 @@ class Centres(nn.Module):
 class BagOfTricks(ReidModule):
     """Triplets in front of a batch-norm neck, cross-entropy behind it, at one or more stages.
 
-    Exits: `exits`, stages of the backbone, each with a pool, a neck and a classifier of its own;
+    Exits: `exits`, stages of the backbone, each with a separate pool, neck and classifier;
     their losses have equal weight. The embedding is behind the neck, for cosine distances
     (`callbacks.ranking.metric=cosine`), or in front of it.
 

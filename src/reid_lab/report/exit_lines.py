@@ -1,4 +1,4 @@
-"""Plots with one line an exit: the ROC curve, and accuracy by feature dimension."""
+"""Plots with one line per exit: the ROC curve, and accuracy by feature dimension."""
 
 from __future__ import annotations
 

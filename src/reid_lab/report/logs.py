@@ -52,7 +52,7 @@ class Logs:
         return self._median("train/peak_share")
 
     def text(self) -> str | None:
-        """As CSV, one line a step; None where nothing was logged."""
+        """As CSV, one line per step; None where nothing was logged."""
         if not self.rows:
             return None
         buffer = io.StringIO()

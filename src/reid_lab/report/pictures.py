@@ -84,7 +84,7 @@ def _block_size(queries: Sequence[RankedQuery]) -> tuple[int, int]:
 
 
 def _block(sheet: Image.Image, query: RankedQuery, left: int, top: int) -> None:
-    """A query at the left, and to its right one row of thumbnails an exit."""
+    """A query at the left; to its right, one row of thumbnails per exit."""
     draw = ImageDraw.Draw(sheet)
     _paste(sheet, query.image, left, top)
     draw.rectangle(_box(left, top), outline="black", width=2)

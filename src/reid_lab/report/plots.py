@@ -25,7 +25,7 @@ from reid_lab.results.rows.budget import StreamRow
 
 METRICS = {"rank1": "Rank-1", "mAP": "mAP"}
 MARKERS = "s^DvPX"
-STARS = "*dph"  # a marker a re-ranking method
+STARS = "*dph"  # one marker per re-ranking method
 Corner = Literal["lower right", "upper left", "best"]
 Others = Mapping[str, Run]  # runs to compare with, by label
 

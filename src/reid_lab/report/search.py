@@ -44,7 +44,7 @@ def search_table(run: Run) -> TextTable:
 
 
 def search(run: Run) -> Figure | None:
-    """Objective by trial over the settings, a band a round."""
+    """Objective of each trial over the settings, one band per round."""
     if not run.search:
         return None
     width = min(max(7.4, 0.11 * len(run.search)), 14)

@@ -57,7 +57,7 @@ class Section:
     table: TextTable | None = None
     folds: Mapping[str, TextTable] = field(default_factory=dict)  # folded, by summary line
     plots: Sequence[Plot] = ()
-    more_plots: Sequence[Plot] = ()  # in rows of their own
+    more_plots: Sequence[Plot] = ()  # each in a separate row
     groups: Mapping[str, Sequence[RankedQuery]] = field(default_factory=dict)
 
 
@@ -67,7 +67,7 @@ def exits(run: Run, images: Images) -> Section:
         return Section(title, missing="results/exits.csv has no rows or is missing")
     counts = {(e.queries, e.skipped) for e in run.exits}
     of = "image" if run.views == 1 else f"of the {run.views} views of an image"
-    lead = f"Each exit has an embedding of its own; its Mul-Adds are cumulative, of one {of}."
+    lead = f"Each exit has its own embedding; its Mul-Adds are cumulative, of one {of}."
     if len(counts) == 1:
         queries, skipped = counts.pop()
         lead += f" {queries:,} queries were ranked, {skipped:,} without a match were skipped."

@@ -64,7 +64,7 @@ def write_softened(
 
 
 def distributions(images: Sequence[str], at: dict[float, np.ndarray]) -> Figure:
-    """A row a temperature, a column an image: the probability of each class.
+    """Class probabilities: one row per temperature, one column per image.
 
     Each cell has its own scale; its largest probability is printed, and how far that is above the
     mean of the other classes.

@@ -271,7 +271,7 @@ def _count(value: object) -> str:
 
 
 def print_exits(exits: Sequence[ExitRow], console: Console | None = None) -> None:
-    """Print a row an exit, the one with the best Rank-1 in bold.
+    """Print one row per exit; the one with the best Rank-1 is bold.
 
     The mAP by the trapezoid rule is left out where the terminal is narrow.
     """

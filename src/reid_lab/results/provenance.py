@@ -33,7 +33,7 @@ def provenance() -> dict[str, Any]:
 def training_of(run: Path) -> dict[str, Any]:
     """The record of the training in a run's folder; empty where there is none.
 
-    Runs from before it had a file of its own kept it in the summary until they were tested again.
+    Older runs kept it in the summary until they were tested again.
     """
     record = _read(run / TRAINING)
     summary = {} if record else _read(results_of(run) / SUMMARY)

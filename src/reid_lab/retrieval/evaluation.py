@@ -26,7 +26,7 @@ Shown = tuple[Tensor, Tensor]  # rows of the queries, and of the gallery images 
 
 
 class Reranker(Interface):
-    """Ranks as `ranking.rank` does, by distances of its own; see rerank.py, expansion.py."""
+    """Ranks as `ranking.rank` does, by other distances; see rerank.py, expansion.py."""
 
     @property
     def name(self) -> str: ...

@@ -131,7 +131,7 @@ def rank_work(query: Ids, gallery: Ids, cuda: bool = False) -> int:
 
 
 class SpaceReranker(ABC):
-    """Ranks as `rank` does, by distances of its own in the metric's space."""
+    """Ranks as `rank` does, by other distances in the metric's space."""
 
     def rank(
         self,

@@ -186,7 +186,7 @@ class Space:
 
     def _compare(self, rows: Tensor, gallery: Tensor, norms: Tensor, out: Tensor) -> None:
         if self.metric == "l1":
-            # a few rows at a time: torch.cdist makes a matrix of its own
+            # a few rows at a time: torch.cdist allocates its result
             for some, room in zip(rows.split(64), out.split(64), strict=False):
                 room[: len(some)] = torch.cdist(some, gallery, p=1)
             return
@@ -265,9 +265,8 @@ def square_norms(rows: Tensor, signs: Tensor | None = None) -> Tensor:
 def common_vector(rows: Tensor) -> Tensor | None:
     """(D,) near the mean of `rows` (N, D), where that is large beside their distances from it.
 
-    Squared distances by products lose the digits that the common part takes. What is returned
-    has few digits of its own: hardly anything is rounded when it is taken off, and the rows'
-    order does not matter.
+    Squared distances by products lose the digits that the common part takes. The result has
+    few digits, so that subtracting it hardly rounds, and the rows' order does not matter.
     """
     step = max(1, PIECE // rows.shape[1])
     mean = sum(part.sum(0).cpu().double() for part in rows.split(step)) / max(1, len(rows))

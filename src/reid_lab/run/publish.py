@@ -108,7 +108,7 @@ def headline(exits: Sequence[ExitRow]) -> dict[str, Any]:
 
 
 def wandb_table(table: Table[Row], rows: Sequence[Row]) -> wandb.Table:
-    """A table for W&B, which takes one type a column: numbers are floats, unknown ones None."""
+    """A table for W&B, which allows one type per column: numbers are floats, missing ones None."""
     import wandb
 
     columns: list[Any] = table.columns(rows)

@@ -115,7 +115,7 @@ class Load:
 
 
 class Scheduler:
-    """Embeds images in a thread of its own, until it is closed.
+    """Embeds images in a dedicated thread until it is closed.
 
     Args:
         model: the exported network.

@@ -1,6 +1,6 @@
 """Embeddings of a new network in the file of people, beside those in force.
 
-They are in a table of their own, so that the old network answers until all are there; the tables
+They are in a separate table, so that the old network answers until all are there; the tables
 are then renamed in one transaction. A person who is removed is removed from both. A killed upgrade
 leaves the table, and the next one with the same network goes on with it.
 """

@@ -208,7 +208,7 @@ class Upgrader:
         self._thread: threading.Thread | None = None
 
     def begin(self) -> bool:
-        """Start an upgrade in a thread of its own; False where one runs."""
+        """Start an upgrade in a background thread; False if one is running already."""
         with self._lock:
             if self._in_force.upgrade.runs:
                 return False

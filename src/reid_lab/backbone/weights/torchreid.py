@@ -104,7 +104,7 @@ def _mobilenet(shapes: Shapes, choices: Choices) -> FoundWeights | None:
         return None
     dim = shapes["conv9.conv.weight"][0]
     if dim != 1280:
-        reason = "width 1.4 rounds its channels in a way of its own; here is width 1"
+        reason = "width 1.4 rounds its channels differently; only width 1 is supported"
         return FoundWeights(TOOLBOX, "MobileNetV2 x1.4", licence=LICENCE, reason=reason)
     from reid_lab.backbone.mobilenetv2 import of_torchvision
 

@@ -166,7 +166,7 @@ def _timm_mobilenetv2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: value for key, value in renamed if key is not None}
 
 
-# network -> weights in the cache, and how they become its own
+# network -> weights in the cache, and their conversion
 NETWORKS: dict[str, tuple[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]]] = {
     "mobilenetv2": ("mobilenetv2", _as_is),
     "mobilenetv2_100": ("mobilenetv2", _timm_mobilenetv2),

@@ -1,4 +1,4 @@
-"""Reader of your own images, listed in a CSV file: one image, or one box in an image, a line."""
+"""Reader of your own images, listed in a CSV file, one image or one box of an image per line."""
 
 from __future__ import annotations
 

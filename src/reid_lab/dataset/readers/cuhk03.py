@@ -57,7 +57,7 @@ def read_cuhk03(
             cameras 1 and 2 are the views of each pair. `old` is that of Li et al., single-shot: the
             100 people of a test set; queries are all images of their first view, the gallery is one
             image of each person from the second view (the mean of random trials). The other 1,367
-            people are for training, and each pair's views are cameras of their own. Papers report
+            people are for training, and each pair's two views are separate cameras. Papers report
             means over the 20 test sets.
         split: test set of the old protocol, 0 to 19.
         split_files: folder of the new protocol's cuhk03_new_protocol_config_*.mat; None: `root`.

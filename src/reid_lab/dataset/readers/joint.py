@@ -137,7 +137,7 @@ def _check_boxes(parts: Mapping[str, Benchmark]) -> None:
         whole = [name for name in parts if name not in with_boxes]
         raise DatasetError(
             f"joint: {', '.join(with_boxes)} have boxes, {', '.join(whole)} have whole images, "
-            "and these cannot be mixed: crop the people to images of their own first"
+            "and these cannot be mixed: crop each person to a separate image first"
         )
 
 

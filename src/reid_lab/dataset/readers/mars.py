@@ -41,7 +41,7 @@ def read_mars(
     """Read MARS as released. `tracks` are rows of the tables, counted from 1.
 
     The authors' evaluation ranks all 12,180 test tracklets, so a person's queries in other cameras
-    are matches; the query itself is hidden, being of its own person and camera.
+    are matches; the query itself is hidden, as it shows the same person in the same camera.
 
     Args:
         frames: frames to keep of each tracklet, evenly spaced; None keeps all.

@@ -24,7 +24,7 @@ Directions = Literal["one", "both"]
 SPLITS = 10
 CAMERAS = {"cam_a": 1, "cam_b": 2}
 NAME = re.compile(r"^(\d{1,17})_\d+\.\w+$")
-PROTOCOL = Protocol(hidden="same_camera")  # one image a person: no random gallery
+PROTOCOL = Protocol(hidden="same_camera")  # one gallery image per person: no random gallery
 
 _TRAIN = {"images": 632, "pids": 316, "cameras": 2}
 _ONE = {"images": 316, "pids": 316, "cameras": 1}
