@@ -27,10 +27,10 @@ class Protocol:
             are queries and in the gallery; `nothing` is for a single camera.
         shots: images of each person drawn for the gallery; None keeps all. All distractors stay.
         trials: number of random galleries; accuracies are means over them.
-        seed: of the random galleries.
+        seed: random seed of the galleries.
         query: `multi` pools each query with the other images of its person in its camera, from the
             queries and from the hidden gallery images.
-        pooling: of the embeddings of a multi-query.
+        pooling: how the embeddings of a multi-query are pooled.
         tracklets: rank tracklets; the embedding of each is the mean over its images.
 
     Raises:

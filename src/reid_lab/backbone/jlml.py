@@ -108,7 +108,7 @@ class JLMLResNet39(nn.Module):
 
     Args:
         parts: strips, the paper's m.
-        dim: of both branches' features together, half for each.
+        dim: dimension of the joint feature; each branch has half.
         shared_stem: one conv1 for both (table 11).
 
     Raises:

@@ -14,12 +14,12 @@ __all__ = ["Backbone", "Published", "WeightsError", "load_weights", "read_state"
 class Backbone(nn.Module):
     """Stages that run one after the other; stage s gives maps of `channels[s]` channels.
 
-    A stage passes on what the next one takes, which in most networks are its maps. `maps` is
-    what heads read, and is overridden where it is something else, such as tokens.
+    A stage returns the input of the next one, in most networks its maps. Heads read `maps`, which
+    is overridden where stages return something else, such as tokens.
 
     Args:
         stages: name -> module, in the order in which they run.
-        channels: of each stage's maps.
+        channels: number of channels of each stage's maps.
     """
 
     def __init__(self, stages: dict[str, nn.Module], channels: tuple[int, ...]) -> None:

@@ -32,7 +32,7 @@ class TimmCNN(Backbone):
     ConvNeXt's last norm).
 
     Args:
-        name: of a network in timm, with or without the tag of its weights.
+        name: name of a network in timm, with or without the tag of its weights.
         weights: `imagenet` for timm's weights of this name and tag, None for scratch, or the path
             of a state dict of timm's network or of a checkpoint of ours with this backbone.
         last_stride: 1 leaves the last stage at 1/16: timm's `output_stride=16`, where the network
@@ -184,7 +184,7 @@ def _stages(trunk: dict[str, nn.Module], ends: list[str], whole: bool) -> dict[s
 
 @torch.no_grad()
 def _shapes(stages: dict[str, nn.Module]) -> dict[str, torch.Size]:
-    """Of each stage's output for one image of `PROBE` pixels a side."""
+    """Output shape of each stage for one image of `PROBE` x `PROBE` pixels."""
     network = nn.Sequential(*stages.values())
     training = network.training
     network.eval()

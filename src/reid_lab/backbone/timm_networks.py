@@ -52,13 +52,13 @@ class Renormalise(nn.Module):
 
 
 def build(user: str, name: str, weights: str | Path | None, options: Mapping[str, Any]) -> Any:
-    """A network of timm with its head, to take parts of.
+    """Build a network of timm with its head, of which parts are used.
 
     Args:
         user: what needs timm, for the error message.
         name: with or without the tag of its weights; no address of a hub.
         weights: `imagenet`, a path, or None. A checkpoint of ours is left to `load_ours`.
-        options: of the network; refused where it has no such option.
+        options: options of the network; unknown ones are refused.
 
     Raises:
         UserError: unknown network or option.
@@ -115,9 +115,9 @@ def is_ours(state: Mapping[str, Tensor]) -> bool:
 
 
 def _with_head(network: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same, with the network's own classifier where it is missing or of other classes.
+    """`state` with the network's classifier where its own is missing or has other classes.
 
-    So timm's check that nothing is missing and nothing left over can be strict.
+    timm can then check strictly that no key is missing and none is left over.
     """
     names = network.pretrained_cfg.get("classifier") or ()
     names = (names,) if isinstance(names, str) else names

@@ -49,13 +49,13 @@ class TimmViT(Backbone):
     behind the network's own last norm, which all stages share.
 
     Args:
-        name: of a network in timm, with or without the tag of its weights.
+        name: name of a network in timm, with or without the tag of its weights.
         weights: `imagenet` for timm's weights of this name and tag, None for scratch, or the path
             of a state dict of timm's network or of a checkpoint of ours with this backbone.
             Position embeddings are interpolated to the image's size.
         groups: number of stages; they have the same number of blocks, or one more or less.
         pool: `class` token, or `mean` of the patches.
-        height, width: of the images, multiples of the patch size.
+        height, width: size of the images in pixels, multiples of the patch size.
 
     Raises:
         UserError: unknown network, one of another kind, or a size that does not fit.

@@ -18,11 +18,14 @@ from reid_lab.budget.latency import Exits, wait_for
 
 @dataclass(frozen=True)
 class Memory:
-    """Of one exit, cumulative.
+    """Memory of one exit, cumulative.
 
-    `parameters` (how many numbers) and `weight_bytes` (with buffers, such as running means)
-    are those that took part: classifiers, which only train, and later exits' do not.
-    `peak_memory_bytes`: the most that tensors held until then, images included, weights not.
+    Only modules that ran are counted: no classifiers, which are for training, and no later exits.
+
+    Attributes:
+        parameters: number of parameters.
+        weight_bytes: bytes of parameters and buffers, such as running means.
+        peak_memory_bytes: peak bytes of tensors up to this exit, with images, without weights.
     """
 
     parameters: int

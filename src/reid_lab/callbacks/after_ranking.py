@@ -23,7 +23,7 @@ class AfterRanking(pl.Callback):
     """Adds to the results of the ranking callback at the end of a test, on one process.
 
     Args:
-        seed: of what is drawn at random; None takes the data module's.
+        seed: random seed; None takes the data module's.
     """
 
     def __init__(self, seed: Seed | None = None) -> None:

@@ -47,8 +47,8 @@ class BudgetCurve(AfterRanking):
         cost: `mul_adds`, `latency` or `energy`.
         profile: a file that `reid-lab cost --profile FILE` wrote; None is `profile.csv` beside
             the tested checkpoint.
-        batch: queries at a time, of the profile.
-        seed: of what is drawn at random.
+        batch: batch size, as in the profile.
+        seed: random seed; None takes the data module's.
     """
 
     key = ""  # of the callback in a config
@@ -88,7 +88,7 @@ class AnytimeCurve(BudgetCurve):
     """Adds the accuracy of the most recent exit at every budget: `anytime.csv`. DaRe, 4.1.
 
     Args:
-        budgets: of one view of an image, in Mul-Adds or in the unit of `cost`; None takes
+        budgets: cost of one view of an image, in Mul-Adds or in the unit of `cost`; None takes
             `points` from zero to past the last exit, and the exits' own costs.
         cost, profile, batch: see BudgetCurve.
     """
@@ -125,7 +125,7 @@ class StreamCurve(BudgetCurve):
     the two exits around the budget.
 
     Args:
-        exits: where a query may exit, cheapest first; None takes the method's.
+        exits: exits that a query may take, cheapest first; None takes the method's.
         policies: any of random, geometric, distance, margin, entropy, learned; see
             budget/policies.py.
         budgets: mean cost of one view of a query, in Mul-Adds or in the unit of `cost`; None
@@ -137,15 +137,15 @@ class StreamCurve(BudgetCurve):
             the planned budget where it drifts; `fitted` on held-out people. `fitted` and the
             policy `learned` need callbacks.thresholds; where a checkpoint has no thresholds they
             are left out with a warning.
-        orders: in which the queries come: shuffled, by_identity, by_camera.
+        orders: orders of arrival of the queries: shuffled, by_identity, by_camera.
         gallery: used to decide which queries exit: `whole`, or `reduced` to one image per person
             and camera.
-        shares: of the queries that exit at each exit: `geometric`, at all exits (equation 3), or
-            `adjacent`, at the two exits around the budget as `random`, so that a budget above an
-            exit that finds nobody does not use it.
+        shares: planned fraction of queries at each exit: `geometric`, at all exits (equation 3),
+            or `adjacent`, at the two exits around the budget as `random`, so that a larger budget
+            does not use an exit that finds nobody.
         resample: what the paired bootstrap of the differences draws: `queries`, or `identities`
             with all of their queries.
-        seed: of the order of the queries.
+        seed: random seed of the order of the queries.
         cost, profile, batch: see BudgetCurve; in milliseconds and joules, the searches of the
             gallery are a part of the cost.
 

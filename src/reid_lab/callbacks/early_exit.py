@@ -33,9 +33,9 @@ class EarlyExitThresholds(pl.Callback):
     are put into the last checkpoint, from which a test reads them.
 
     Args:
-        candidates: as callbacks.stream.candidates.
+        candidates: see `StreamCurve`.
         identities: number of training people to use where none are held out.
-        seed: of these people; None takes the data module's.
+        seed: random seed of the choice of people; None takes the data module's.
     """
 
     def __init__(

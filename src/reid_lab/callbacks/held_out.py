@@ -28,8 +28,8 @@ def keep_held_out(trainer: pl.Trainer, module: ReidModule, best: Path | None, se
     Too few people, or none with a match, keep none, with a warning.
 
     Args:
-        best: the checkpoint of the module's weights; None is the last one.
-        seed: of the queries, if there are more than `MOST`.
+        best: checkpoint of the module's weights; None takes the last one.
+        seed: random seed of the choice of queries, if there are more than `MOST`.
     """
     with torch.random.fork_rng(devices=[]):  # a resumed run draws the same numbers
         found = fit_held_out(trainer, module, seed)

@@ -61,14 +61,14 @@ class ProgressiveSearch(pl.Callback):
         rounds: section 3.3: 3,000 epochs of exploitation in all.
         settings: N of the first round; the paper does not give it.
         explore_epochs, exploit_epochs: lengths of a phase.
-        expected_drop: of the loss between an exploration's halves, equation 9.
+        expected_drop: expected drop of the loss between the halves of an exploration, equation 9.
         candidates: settings drawn in each round, of which expected improvement selects one.
         choose: `random` exploits a setting drawn at random in each round, without explorations:
             the baseline of the search.
         weight, margin, k, p: ranges of lambda, m, k, p; None takes the data module's K and P.
             A method may fix some of them (`Progressive.fixed`).
-        epoch: batches of an epoch; None takes the PK sampler's.
-        seed: of the settings; None takes the data module's.
+        epoch: batches per epoch; None takes the PK sampler's.
+        seed: random seed of the settings; None takes the data module's.
 
     Raises:
         ValueError: a range whose lowest value is above its highest.

@@ -91,7 +91,7 @@ class RankedLists(AfterRanking):
 
 
 def _shown(ids: Mapping[str, Any]) -> dict[str, Any]:
-    """Of `Ids.to_dict`: the image, pid and camid."""
+    """The image, pid and camid of a row of `Ids.to_dict`."""
     box = ids.get("box")
     image = ImageCrop(Path(ids["path"]), tuple(box) if box else None)
     return {"image": image, "pid": ids["pid"], "camid": ids["camid"]}

@@ -78,10 +78,10 @@ class RankingEvaluation(pl.Callback):
     Args:
         references: name -> features that are ranked beside the exits, in tests.
         rerank: names of the `rerankers` to use, in tests.
-        pca: dimensions to keep of every exit in tests, fitted on the training images.
-        whiten: scale each of them to unit variance.
+        pca: dimensions of every exit that tests keep, by a PCA of the training images.
+        whiten: scale these dimensions to unit variance.
         query: `multi` pools the query with its person's other images in its camera.
-        pooling: of multi-queries.
+        pooling: how multi-queries are pooled.
         memory: bytes that ranking may take beside the embeddings in each process, see
             retrieval/memory.py.
 

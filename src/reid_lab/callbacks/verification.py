@@ -43,7 +43,7 @@ class Verification(AfterRanking):
 
     Args:
         false_accept_rates: wanted shares of impostor pairs that pass, between 0 and 1.
-        seed: of the thirds.
+        seed: random seed of the division into thirds.
         exits: None takes all.
 
     Raises:

@@ -32,7 +32,7 @@ class HsvHistogram:
 
     Args:
         stripes: number of horizontal stripes of equal height.
-        bins: of hue, saturation and value.
+        bins: numbers of bins of hue, saturation and value.
 
     Raises:
         ValueError: more than 65,536 dimensions.

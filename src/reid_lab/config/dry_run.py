@@ -203,7 +203,7 @@ def batches_need(
     """Config key -> what was given and the bytes that it needs; empty if there is `room`.
 
     Args:
-        devices: of a machine, which share a batch.
+        devices: devices per machine, which share a batch.
     """
     height, width = image_size(cfg)
     weights = sum(p.numel() for p in model.parameters()) * FLOAT

@@ -38,11 +38,11 @@ class EveryExit(nn.Module):
 
 
 class OneStep(nn.Module):
-    """What a step reads -> what it gives, its embeddings last.
+    """One step as a module: its inputs -> its outputs, the embeddings last.
 
     Args:
         plan: the names of the step's state.
-        kept: of `plan.names`, those that are given.
+        kept: the outputs, a selection of `plan.names`.
     """
 
     def __init__(self, network: Network, plan: StepNames, kept: Sequence[str]) -> None:
@@ -64,10 +64,10 @@ class OneStep(nn.Module):
 
 
 def whole_part(network: Network, plans: Sequence[StepNames], images: int) -> Part:
-    """All of it, the exits its outputs; the weights take no gradients from now on.
+    """The whole network with all exits as outputs; its weights are frozen.
 
     Args:
-        images: of the example.
+        images: batch size of the example input.
     """
     network.requires_grad_(False)
     module = EveryExit(network).eval()

@@ -35,10 +35,10 @@ class Format:
     Args:
         name: `pytorch`, `onnx`, `openvino int8`, ...
         path: the checkpoint, or the export's folder.
-        manifest: of an export.
+        manifest: manifest of an export; None for a checkpoint.
         difference: exit -> largest difference from PyTorch, absolute and relative.
-        exits: accuracies, with a data set.
-        more: for its manifest.
+        exits: accuracies per exit, if a data set is given.
+        more: more entries of its manifest.
     """
 
     name: str
@@ -60,13 +60,13 @@ class Format:
 
 @dataclass(frozen=True)
 class TimingPlan:
-    """How long a format is timed, and how.
+    """How a format is timed.
 
     Args:
-        batch: images at once for the throughput.
+        batch: batch size for the throughput.
         repeats: passes of one image and of a batch in each round.
-        seconds: of all rounds of a format.
-        threads: of the network.
+        seconds: time limit for all rounds of a format.
+        threads: threads of the network.
     """
 
     batch: int
@@ -156,8 +156,8 @@ def write_scores(
     """Write the results of each format as those of a test of the checkpoint, for the frontier.
 
     Args:
-        folder: of the export; they are in `scores/NAME/results/`.
-        config: of the test, as YAML.
+        folder: folder of the export; results are written to `scores/NAME/results/`.
+        config: config of the test, as YAML.
     """
     counts: dict[str, Any] = {"name": data.benchmark.name, **data.benchmark.counts()}
     run = Summary.read(results_of(checkpoint.parent.parent)).name or checkpoint.stem

@@ -35,11 +35,11 @@ class Timing:
         kind: a checkpoint in `pytorch`, or an `export`.
         path: the checkpoint, or the export's folder.
         image: (height, width).
-        exits: names.
-        batch: images at once for the throughput.
-        repeats: passes of one image and of a batch, each to each exit, at most.
-        seconds: for both together; one pass of each is always made.
-        threads: of the network.
+        exits: names of the exits.
+        batch: batch size for the throughput.
+        repeats: most passes of one image and of a batch, each to each exit.
+        seconds: time limit for both together; one pass of each is always run.
+        threads: threads of the network.
     """
 
     kind: Literal["pytorch", "export"]

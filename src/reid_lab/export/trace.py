@@ -27,12 +27,12 @@ IMAGES = "images"  # normalised: each stage that takes them makes them from the 
 
 @dataclass(frozen=True)
 class StepNames:
-    """What one step passes on, by name.
+    """The names of the tensors that one step reads and returns.
 
     Args:
-        before: the state that it is given.
-        made: places of its new state's tensors that it has made itself.
-        names: of those, and of its exit at last.
+        before: names of its input state.
+        made: positions of the new tensors in its output state.
+        names: names of the new tensors, and of its exit at the end.
     """
 
     exit: str

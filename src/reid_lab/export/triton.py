@@ -31,13 +31,13 @@ OUTPUT = '  {{ name: "{name}" data_type: TYPE_FP32 dims: [ {dim} ] }}'
 def write_triton(repository: Path, name: str, source: Path) -> None:
     """Write `repository`/`name`: `config.pbtxt`, and version 1, a copy of the whole network.
 
-    All exits are outputs; a client that asks for one of them still pays for all. Early exit is
-    what `reid-lab serve` is for: Triton's ensembles run every stage.
+    All exits are outputs; a client that requests one of them still pays for all. For early exit,
+    use `reid-lab serve`: Triton's ensembles run every stage.
 
     Args:
-        repository: may hold other models.
-        name: of the model.
-        source: an export of ONNX.
+        repository: model repository; it may hold other models.
+        name: name of the model.
+        source: folder of an ONNX export.
     """
     manifest = Manifest.read(source)
     version = repository / name / "1"

@@ -71,7 +71,7 @@ def frame_boxes(boxes: Any, height: int, width: int) -> np.ndarray:
     Args:
         boxes: (N, 4) xyxy in pixels: an array, lists, a torch tensor, or an object with those in
             `xyxy`, such as `supervision.Detections`.
-        height, width: of the frame.
+        height, width: size of the frame in pixels.
 
     Returns:
         (N, 4) int64.

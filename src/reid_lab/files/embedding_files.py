@@ -34,10 +34,10 @@ IMAGES = ("paths", "pids", "camids", "tracklets", "boxes")
 
 @dataclass(frozen=True)
 class EmbeddedImages:
-    """N images, or tracklets, at each exit.
+    """Embeddings of N images or tracklets at each exit.
 
     Attributes:
-        fingerprint: of the network.
+        fingerprint: fingerprint of the network.
         exits: name -> (N, D) float32.
         paths: (N,) text.
         pids, camids, tracklets: (N,) int64 or text; None where they were not given.

@@ -55,22 +55,22 @@ class Card:
     """`gallery.json`: describes `count` rows of `dim` numbers.
 
     Args:
-        fingerprint: of the model (see `reid_lab.checkpoint`).
+        fingerprint: fingerprint of the model, see `reid_lab.checkpoint`.
         dim: D of the embeddings.
-        exit: of the model.
+        exit: exit of the model.
         image: height and width of the model's input; (0, 0) if unknown.
-        metric: of the distances; under cosine the rows have length 1.
-        dtype: of the rows.
-        index: its name.
+        metric: metric of the distances; under cosine the rows have length 1.
+        dtype: type of the rows.
+        index: name of the index.
         pattern: regular expression with groups pid and camid, searched in an image's path.
         count: N.
         trained: rows that the index was trained on.
         indexed: rows in the index's file, which is part of its name.
-        crc32: of the counted bytes of each file, by the file's name in generation 0.
-        generation: of the data files; part of their names from 1 on.
+        crc32: checksum of the counted bytes of each file, by its name in generation 0.
+        generation: generation of the data files; part of their names from 1 on.
         columns: names of the metadata.
         calibrations: thresholds for false-accept rates, see gallery_verdicts.py.
-        columns_bytes: of `columns.jsonl` that count; 0 where there is no metadata.
+        columns_bytes: valid bytes of `columns.jsonl`; 0 without metadata.
         shared: the model was trained so that queries of every exit are compared with these rows.
         format: version of the layout.
     """

@@ -70,7 +70,7 @@ class GalleryRows:
     """The N rows of a gallery at the time it was opened, read from disk when used.
 
     Attributes:
-        folder: of the gallery.
+        folder: folder of the gallery.
         card: describes the rows.
         embeddings: (N, D) float32 or float16.
         numbers: (N,) with fields `pid`, `camid` and `end`, of the path in `path_bytes`.
@@ -120,7 +120,7 @@ class GalleryRows:
         return cls(folder, card, rows, numbers, paths, columns, names)
 
     def reopened(self: G, card: Card, names: Mapping[int, str]) -> G:
-        """The same with the rows that its writer has appended, unchecked."""
+        """Open the gallery again after its writer has appended rows, without checks."""
         return self._mapped(self.folder, card, names)
 
     def _check(self) -> None:
@@ -155,8 +155,8 @@ class GalleryRows:
         """The exit at which queries are embedded: the gallery's, or `exit` if it may be another.
 
         Args:
-            exit: of the model; None is the gallery's.
-            judged: whether the gallery's thresholds are used, which are of its own exit.
+            exit: exit of the model; None takes the gallery's.
+            judged: whether the gallery's thresholds are used, which hold at its own exit only.
 
         Raises:
             GalleryError: queries of that exit cannot be compared with the gallery.

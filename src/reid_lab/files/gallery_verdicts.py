@@ -54,9 +54,9 @@ class GalleryCalibration:
             of `images` images that accept one of them. "pairs": the share of pairs of images of
             two people that are accepted; a search compares many pairs.
         source: the data set, or `OWN`.
-        people: whose images were compared.
-        trials: searches or pairs that should not be accepted.
-        images: of the gallery that was searched.
+        people: number of people whose images were compared.
+        trials: number of searches or pairs that should be rejected.
+        images: number of images of the searched gallery.
         thresholds: one for each rate, the largest first.
     """
 
@@ -120,9 +120,9 @@ class GalleryVerdict:
     Attributes:
         verdict: known, unknown or ambiguous.
         people: within the threshold, nearest first.
-        rate: the false-accept rate that was asked for, of `kind`.
-        threshold: the distance that it stands for.
-        kind: of the rate, see `GalleryCalibration`.
+        rate: given false-accept rate, of `kind`.
+        threshold: distance that this rate allows.
+        kind: kind of the rate, see `GalleryCalibration`.
         source: what the threshold was fitted on.
     """
 

@@ -96,8 +96,8 @@ def decode_pixels(data: bytes, name: str, limit: int = MAX_PIXELS) -> np.ndarray
     """Decode the bytes of an image file as `read_pixels`: (H, W, 3) uint8 RGB.
 
     Args:
-        name: of the image, for the message.
-        limit: most pixels; `MAX_PIXELS` at most.
+        name: name of the image, for messages.
+        limit: most pixels of the image, at most `MAX_PIXELS`.
 
     Raises:
         ImageTooLargeError: too many pixels.

@@ -31,9 +31,9 @@ class Finished:
     """A finished run with its data set, method and seed, by which runs are compared.
 
     Args:
-        tested: the checkpoint, if the run only tested one.
-        seed: of the training.
-        trained: the config of the tested checkpoint's training; empty if it is not there.
+        tested: path of the checkpoint, if the run only tested it.
+        seed: random seed of the training.
+        trained: config of the tested checkpoint's training; empty if unknown.
     """
 
     folder: Path
@@ -220,7 +220,7 @@ def _trained_on(one: Finished) -> str:
 
 
 def _recipe(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Of synthetic people; empty for real ones."""
+    """The recipe of a synthetic data set; empty for real data."""
     return _mapping(_mapping(config, "dataset"), "recipe")
 
 
@@ -240,7 +240,7 @@ def _setting(one: Finished) -> dict[str, str]:
 
 
 def _newest(found: Sequence[Finished]) -> tuple[list[Finished], list[str]]:
-    """Of runs with the same data set, method and seed, the one that ended last."""
+    """Keep the newest of the runs with equal data set, method and seed; and notes on the others."""
     newest: dict[tuple[str, str, str], Finished] = {}
     notes = []
     for one in sorted(found, key=lambda f: ended(f.folder)):

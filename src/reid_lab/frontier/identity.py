@@ -64,7 +64,7 @@ def distinct_labels(names: Sequence[str], every: Sequence[Settings]) -> list[str
 
 
 def keyed_labels(names: Sequence[str], every: Sequence[Settings]) -> list[str]:
-    """The same, with a short key for each of several settings: `synthetic@1f3c (seed=1)`.
+    """Distinct labels, with a short key for each of several settings: `synthetic@1f3c (seed=1)`.
 
     The key is a hash of the settings: it stays the same whichever other runs are labelled.
     """

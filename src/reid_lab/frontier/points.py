@@ -34,18 +34,18 @@ class Point:
     mean of theirs.
 
     Args:
-        dataset: its name, and the setting where that is not the usual one.
-        gallery: images in it.
+        dataset: name of the data set, with its setting if that is not the usual one.
+        gallery: number of gallery images.
         kind: `exit`, `stream`, `reference`, `reranked` or `published`.
         point: the exit, or the policy that routes the stream.
-        mul_adds: multiply-adds of one view of an image, of a stream the mean that was realised.
-        views: of a test image, whose accuracy is that of their mean; 0 is unknown.
-        planned: the budget that a stream was given.
-        above_random: Rank-1 of a stream above that of `random` at its mean cost.
-        embedding_bytes: that a gallery image takes; a stream keeps every exit that it uses, or
+        mul_adds: multiply-adds of one view of an image; the realised mean of a stream.
+        views: views per test image, whose embeddings are averaged; 0 if unknown.
+        planned: planned budget of a stream.
+        above_random: Rank-1 gain of a stream over `random` at the same mean cost.
+        embedding_bytes: bytes per gallery image; a stream stores every exit that it uses, or
             the shared one.
         measured_on: machine, device, threads and batch of latency, throughput and memory.
-        seeds: that were pooled.
+        seeds: pooled seeds.
         trained_on: the data set of the training, where a checkpoint was tested on another one.
         runs: their folders; of a run that only tested a checkpoint, or kept the best one, that
             checkpoint.

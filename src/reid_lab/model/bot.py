@@ -76,19 +76,19 @@ class BagOfTricks(ReidModule):
         loss: (embeddings (N, D), pids (N,)) -> scalar, of triplets. Section 3.6: margin 0.3.
         identities: number of classes; null in a config takes the data set's.
         exits: stages, in their order, the last one among them; None: the last stage alone.
-        dim: of the embedding, by a linear layer in front of the neck; None: the stage's channels,
-            as in the paper. Stages with few channels need one.
+        dim: dimension of the embedding, by a linear layer in front of the neck; None: the
+            stage's channels, as in the paper. Set it for stages with few channels.
         embedding: `neck`, behind the neck as in the paper (section 3.5), or `features`, in front of
             it, where the triplets act. A trained checkpoint can be tested with either.
         pool: `avg`, or `gem` with a learned power.
-        smoothing: of the labels, section 3.3.
+        smoothing: label smoothing, section 3.3.
         centre: weight of the centre loss, section 3.6; 0 leaves it out.
-        lr, weight_decay: of Adam.
+        lr, weight_decay: learning rate and weight decay of Adam.
         warmup: steps, or epochs where `epoch` is given, in which the rate rises linearly from a
             tenth of `lr`; section 3.1: 10 epochs.
-        iterations: batches of the whole training.
+        iterations: number of training steps.
         milestones: where the rate falls to a tenth, in steps or epochs; section 3.1: 40 and 70.
-        epoch: batches of an epoch; None: `warmup` and `milestones` are steps.
+        epoch: steps per epoch; None: `warmup` and `milestones` are in steps.
 
     Raises:
         UserError: unknown exits, or without the last stage.

@@ -31,7 +31,7 @@ class Classifier(SgdRecipe):
         identities: number of classes; null in a config takes the data set's.
         fc: units of a linear layer with batch norm and ReLU behind the pool, which then makes the
             embedding; None: no such layer. OSNet: 512.
-        smoothing: of the labels.
+        smoothing: label smoothing.
         optimiser: `sgd`, or `amsgrad` (Adam with beta1 = `momentum`), as OSNet is fine-tuned.
         frozen: steps, or epochs where `epoch` is given, in which the backbone stays as it is and
             only the head learns: the layer `fc` and the classifier.

@@ -48,7 +48,7 @@ class DaRe(TriNetRecipe):
         cross_entropy: weight of a cross-entropy over the training people beside each triplet loss,
             behind a batch-norm neck (Luo et al. 2019, section 3.5); 0, as in the paper, leaves it
             out. The embedding stays in front of the neck.
-        smoothing: of the labels of the cross-entropy.
+        smoothing: label smoothing of the cross-entropy.
         identities: number of its classes; null in a config takes the data set's.
         lr, iterations, decay_from: see `TriNetRecipe`. Section 5: 3e-4, 60,000, half-way.
     """

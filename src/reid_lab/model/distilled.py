@@ -45,7 +45,7 @@ class Distilled(ReidModule):
         features: learn the embeddings as well: `hint` matches the normalised embeddings, behind
             a learned linear projection if the dimensions differ; `relation` matches the distances
             within a batch.
-        feature_weight: of that loss.
+        feature_weight: weight of the loss on embeddings.
         cache: a folder to keep the teacher's outputs in; needs images without augmentation.
 
     Raises:

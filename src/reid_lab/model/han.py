@@ -36,13 +36,14 @@ class HAN(SgdRecipe):
         cross_attention: the local branch sees the global one's maps (equation 8, table 10).
         objective: cross_entropy, triplet or both (table 11).
         unit: depthwise, inception or residual (table 12).
-        dim: of the joint feature; each branch has half (figure 6).
+        dim: dimension of the joint feature; each branch has half (figure 6).
         resampling: once, or torchreid: maps and crops resized as by its HACNN.
         local_norm: pooled, or regions: each region is normalised by itself in training, as by
             torchreid's HACNN. The paper does not say.
-        hard_lr: the share of `lr` that hard attention learns with, as in spatial transformers
-            (Jaderberg et al. 2015, 0.1 to 1e-4). The paper names none; with 1, the regions run
-            into the image's corners within tens of steps and stay there, where tanh is flat.
+        hard_lr: learning rate of hard attention, as a fraction of `lr`, as in spatial transformers
+            (Jaderberg et al. 2015, 0.1 to 1e-4). The paper gives no value; with 1,
+            the regions move into the image's corners within tens of steps and stay there, where
+            tanh saturates.
         lr, momentum, weight_decay, iterations, milestones, epoch: section 4, see `SgdRecipe`.
             The default is 300 epochs of Market-1501 in batches of 32.
 

@@ -31,11 +31,11 @@ class JLML(SgdRecipe):
         global_sparsity, local_sparsity: lambda of equation 5; 0 switches a penalty off
             (table 12).
         parts: strips of the local branch, m.
-        dim: of the joint feature; each branch has half.
-        fc_std: of the normal distribution from which the weights of the features' layers are
-            drawn; None takes PyTorch's default, from which the local penalty starts at 16, six
-            times a cross-entropy of 751 people. From 0.01, customary in Caffe, it starts at 4,
-            from 0.001 at 0.04. The paper names none.
+        dim: dimension of the joint feature; each branch has half.
+        fc_std: standard deviation of the normal initialisation of the feature layers; None takes
+            PyTorch's default. The local penalty then starts at 16, six times the cross-entropy
+            over 751 people; with 0.01, customary in Caffe, it starts at 4, with 0.001 at 0.04.
+            The paper gives no value.
         weights: a checkpoint of JLML to start from; the classifiers are new. Section 3:
             ImageNet, then CUHK03 + Market-1501 for the small data sets.
         lr, momentum, iterations, milestones, epoch: table 4, see `SgdRecipe`.

@@ -72,7 +72,7 @@ class LOMO(ReidModule):
         regulariser: on the diagonal of XQDA's covariance of one person's differences
             (LOMO, section 4.3). Descriptors have the length sqrt(3); 3e-3 has the effect of 1e-3 on
             descriptors of unit length.
-        iterations: of the trainer; more than one would fit the same again.
+        iterations: training steps; the fit is closed-form, so that one is enough.
 
     Raises:
         PairsError: on training: no person is seen by two cameras, or several processes train.

@@ -32,8 +32,8 @@ class PLA(TriNetRecipe):
         identities: number of classes; null in a config takes the data set's. Needed where
             cross-entropy is in the objective.
         objective: both, or one loss on a single head of `dim` (section 4.3).
-        dim: of the embedding; each of two heads has half.
-        pool: of the last maps: `max` as in section 4.3, `avg`, or `both`, their sum.
+        dim: dimension of the embedding; each of the two heads has half.
+        pool: pooling of the last maps: `max` as in section 4.3, `avg`, or `both`, their sum.
         head: what follows a head's 1x1 convolution. `bare`: nothing, as figure 2 shows it;
             its classifier learns more slowly (experiments/pla_head). `bn`: batch norm;
             `bn_relu`: with ReLU, as in the multi-branch networks that the paper compares with.

@@ -14,11 +14,11 @@ class SgdRecipe(ReidModule):
     """SGD with momentum; the rate is multiplied by `gamma` at each of `milestones`.
 
     Args:
-        lr, momentum, weight_decay: of torch.optim.SGD; set at each step, so that a resumed
-            training takes those of its config, not of the checkpoint.
-        iterations: batches of the whole training.
+        lr, momentum, weight_decay: arguments of torch.optim.SGD. They are set at every step, so
+            that a resumed training uses the values of its config, not of the checkpoint.
+        iterations: number of training steps.
         milestones: see `types.steps_of`.
-        epoch: batches of an epoch where milestones count epochs; None: they count steps.
+        epoch: steps per epoch if milestones are given in epochs; None if they are in steps.
     """
 
     def __init__(

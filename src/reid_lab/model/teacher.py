@@ -26,10 +26,11 @@ class Teacher:
     checkpoint. Images of another size are resized on their device (bilinear, antialiased).
 
     Args:
-        module: with the weights it teaches with; frozen here.
-        image: height, width that it was trained on.
-        name: for messages: its checkpoint's path.
-        fingerprint: of its checkpoint, see `reid_lab.checkpoint`; part of the cache file's name.
+        module: the trained method; it is frozen here.
+        image: (height, width) of its training images.
+        name: path of its checkpoint, for messages.
+        fingerprint: fingerprint of its checkpoint, see `reid_lab.checkpoint`; part of the cache
+            file's name.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class Cache:
 
     Args:
         folder: where the file goes.
-        exits: of the teacher that are kept.
+        exits: exits of the teacher to keep.
         image: height, width of the student's images.
     """
 

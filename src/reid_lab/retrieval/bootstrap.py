@@ -39,22 +39,23 @@ def bootstrap(
     identities.
 
     Args:
-        pids: (Q,) of the queries.
-        seed: of the draws; the same people and seed draw the same samples.
+        pids: (Q,) pids of the queries.
+        seed: random seed of the bootstrap samples; the same people and seed give the same samples.
         metrics: names of `Ranking.summary`.
     """
     return Resampler.of(ranking, pids, resamples, seed).bounds(ranking, metrics, level)
 
 
 class Resampler:
-    """Draws of the same queries for many means, with percentile intervals.
+    """Bootstrap samples of queries, shared by many means, with percentile intervals.
 
     Args:
-        pids: (Q,) of the queries.
-        weights: (Q,) of the queries, such as the number of trials; those with 0 are left out.
+        pids: (Q,) pids of the queries.
+        weights: (Q,) weights of the queries, such as their number of trials; queries with 0 are
+            left out.
         unit: `queries` are drawn one by one; `identities` with all of their queries, which are
             not independent, so that intervals are wider.
-        seed: of the draws.
+        seed: random seed of the bootstrap samples.
     """
 
     def __init__(
@@ -76,14 +77,14 @@ class Resampler:
     def of(
         cls, ranking: Ranking, pids: Tensor, resamples: int = RESAMPLES, seed: int = 0
     ) -> Resampler:
-        """Of a ranking's answerable queries by identity, and any other ranking of the same."""
+        """Resample the answerable queries of a ranking by identity, for all rankings of them."""
         trials = ranking.answerable.sum(0).double()
         return cls(pids.numpy(), trials.numpy(), "identities", resamples, seed)
 
     def bounds(
         self, ranking: Ranking, metrics: Sequence[str] = ACCURACIES, level: float = LEVEL
     ) -> dict[str, float]:
-        """`rank1_low`, `rank1_high` and so on of a ranking of the same queries."""
+        """Intervals `rank1_low`, `rank1_high`, ... of a ranking of the same queries."""
         scores = ranking.scores()
         means = {name: _mean_of_trials(scores[name], ranking) for name in metrics}
         return {name: x for name, x in self.table([means], level)[0].items() if name not in metrics}

@@ -217,13 +217,13 @@ def rank_trials(
 def trials(
     query: Ids, gallery: Ids, protocol: Protocol, numbers: Iterable[int] | None = None
 ) -> Iterator[list[Shown]]:
-    """For each trial, groups of queries with the gallery that each group sees.
+    """Yield, for each trial, groups of queries with the gallery of each group.
 
-    Where a query's own camera is hidden, a group is a camera's queries. `shots` images of each
-    person are drawn, for all queries of a group the same; distractors stay.
+    Where a query's own camera is hidden, the queries of a camera form a group. `shots` images of
+    each person are drawn once per group; distractors stay.
 
     Args:
-        numbers: of the trials; None takes all.
+        numbers: trials to draw; None draws all.
     """
     everyone = torch.arange(len(query)), torch.arange(len(gallery))
     groups = [everyone]

@@ -39,8 +39,9 @@ class Roc:
     Attributes:
         thresholds: (T,) ascending, in the metric's own unit. Between two of them no pair's
             count changes, but for those within one bin.
-        false_accepts: (T,) of the `impostors`, pairs of two people or with a distractor.
-        true_accepts: (T,) of the `genuine` pairs.
+        false_accepts: (T,) number of `impostors` that pass: pairs of two people or with a
+            distractor.
+        true_accepts: (T,) number of `genuine` pairs that pass.
     """
 
     thresholds: NDArray[np.float64] = field(repr=False)
@@ -144,19 +145,19 @@ def roc(
     memory: float = GIGABYTE,
     width: float | None = None,
 ) -> Roc:
-    """Every query against every visible gallery image, see Protocol.
+    """Count the pairs of every query with every visible gallery image, see Protocol.
 
     Junk (pid -1) is in no pair, nor are queries without a person; distractors (pid 0) are
     impostors.
 
     Args:
         memory: bytes that the work may take beside the embeddings and the counts, which are 8
-            MiB a thread and 32 MiB; see memory.py.
-        width: of a bin, a power of two; None takes `bin_width(space)`. With the same width
+            MiB per thread and 32 MiB; see memory.py.
+        width: width of a bin, a power of two; None takes `bin_width(space)`. With equal widths,
             the thresholds of one Roc are exact in another.
 
     Raises:
-        UserError: too little memory for a block, other numbers of ids than of rows, or a metric
+        UserError: too little memory for one block, unequal numbers of ids and rows, or a metric
             with negative directions.
     """
     check_sides(space, query, gallery)

@@ -43,7 +43,7 @@ class OnnxEngine:
     """An `.onnx` file in onnxruntime.
 
     Args:
-        threads: of one operator; 0 takes all cores.
+        threads: threads per operator; 0 takes all cores.
         providers: execution providers; the first available one is used.
     """
 
@@ -126,7 +126,7 @@ class TorchscriptEngine:
     """A `.pt` file in libtorch. It is a program: open only files that you trust.
 
     Args:
-        threads: of the whole process, as torch has them; 0 leaves them as they are.
+        threads: torch's threads in this process; 0 leaves the setting unchanged.
     """
 
     def __init__(self, path: Path, threads: int, _: Sequence[str]) -> None:

@@ -26,8 +26,8 @@ def source_batches(
     Args:
         images: a folder, an image file, paths of image files, pixels (N, H, W, 3) uint8 RGB, or
             a list of pixels (h, w, 3). With `boxes`: a frame (H, W, 3) uint8 RGB, or an image file.
-        boxes: of the frame, as `frame_boxes` takes them.
-        batch_size: images at a time. None: 64, or all crops of a frame.
+        boxes: boxes of people in the frame, see `frame_boxes`.
+        batch_size: images per batch. None: 64, or all crops of a frame.
 
     Returns:
         No batches for a frame without boxes.

@@ -85,15 +85,15 @@ class Manifest:
     """The description of an export.
 
     Args:
-        fingerprint: of weights, config, preprocessing and precision: embeddings of one
+        fingerprint: hash of weights, config, preprocessing and precision; embeddings with the same
             fingerprint can be compared (see `reid_lab.checkpoint`).
         measured: results of the comparison with PyTorch.
-        crc32: of each file, by its name; exports from before it was kept are run without.
+        crc32: checksum of each file, by name; empty in older exports, whose files are not checked.
         card: the training data, their terms, pre-training and recipe (`reid_lab.results.card`).
-        file_format: of its files; older exports are ONNX.
+        file_format: format of the network's files; older exports are ONNX.
         calibrations: thresholds for false-accept rates of people held out from the training.
-        shared_exit: whose gallery embeddings queries of every exit are compared with; None: those
-            of the same exit.
+        shared_exit: exit whose gallery embeddings serve the queries of every exit; None: each exit
+            has its own gallery embeddings.
     """
 
     fingerprint: Name

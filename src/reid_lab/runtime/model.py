@@ -67,8 +67,8 @@ class Model:
         """Embed (N, H, W, 3) uint8 RGB: exit -> (N, D) float32.
 
         Args:
-            pixels: of the network's size.
-            exits: names; later stages do not run. None: all.
+            pixels: images at the network's input size.
+            exits: names of exits; stages behind the last of them are not run. None: all exits.
         """
         self.check(pixels)
         names = select_exits(exits, self.manifest.names)

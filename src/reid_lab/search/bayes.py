@@ -28,7 +28,7 @@ class Surrogate:
     and prediction, so that no prediction is rounded.
 
     Args:
-        ranges: of the settings.
+        ranges: ranges of the settings.
         settings: N settings that were explored.
         objectives: N values of f; those that are not finite are ignored.
 

@@ -25,11 +25,11 @@ class Search:
 
     Args:
         schedule: rounds and lengths of the phases.
-        ranges: of the settings.
+        ranges: ranges of the settings.
         drop: expected relative drop of the loss, ED of equation 9.
         candidates: settings drawn in each round; the one with the largest expected improvement is
             exploited.
-        seed: of all settings drawn.
+        seed: random seed of all settings.
     """
 
     def __init__(

@@ -27,10 +27,10 @@ HEAD = ("name", "type and range", "default", "meaning")
 
 
 def api_page(app: FastAPI, bodies: Mapping[str, type[ImagesBody]]) -> str:
-    """HTML with what every route takes and answers.
+    """HTML documentation of every route: its parameters and its answer.
 
     Args:
-        bodies: of the POST routes, by path.
+        bodies: path of a POST route -> model of its body.
     """
     parts = []
     for route, method in operations(app):

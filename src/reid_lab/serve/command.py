@@ -126,11 +126,11 @@ def serve(
 def open_people(
     path: Path, model: Model, folders: Sequence[Path], metric: str | None = None
 ) -> People:
-    """The people in a file, with the images of galleries that are not there yet.
+    """Open a file of people, and add the images of galleries that it lacks.
 
     Args:
         folders: galleries of the same images, one for each exit.
-        metric: of a new file; None is that of the galleries, or euclidean.
+        metric: metric of a new file; None takes the galleries' metric, or euclidean.
 
     Raises:
         UserError: galleries of other exits, metrics or images than those of the file.

@@ -34,8 +34,15 @@ HEADERS = [  # of every response
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one request: bytes of its body, pixels of all its images together, images, seconds; and
-    how many requests at a time."""
+    """Limits on requests.
+
+    Attributes:
+        body: bytes of a request's body.
+        pixels: pixels of all images of a request together.
+        images: images of a request.
+        seconds: time to receive a request.
+        requests: requests at a time.
+    """
 
     body: int = 16 << 20
     pixels: int = 16_000_000
@@ -60,16 +67,16 @@ def error_body(status: int, message: str) -> bytes:
 class Guard:
     """ASGI middleware: reads a body whole and within limits before the application sees it.
 
-    What is refused costs no more than that: it is not decoded, and the application is not called.
+    A refused request is neither decoded nor passed to the application.
 
     Args:
         app: the application.
-        limits: of requests.
-        metrics: that count every request.
-        admission: of requests that bring images (POST).
-        key: that requests must have as `X-API-Key`; empty: none.
-        hosts: names in the Host header that are answered; requests to other names come from pages
-            that rebound their own name to this machine.
+        limits: limits on each request.
+        metrics: counters of all requests.
+        admission: admits or refuses requests with images (POST).
+        key: API key, sent as the header `X-API-Key`; empty: no key is needed.
+        hosts: accepted names in the Host header. Other names are refused, since a web page can
+            rebind its own name to this machine (DNS rebinding).
     """
 
     def __init__(

@@ -21,10 +21,10 @@ UpgradeName = Literal["none", "loading", "embedding", "starting", "done", "faile
 
 @dataclass(frozen=True, eq=False)
 class Serving:
-    """A network, and what belongs to it.
+    """A network with its people and its scheduler.
 
     Attributes:
-        frontier: of the network's test, cheapest first.
+        frontier: accuracies of the network's test, cheapest exit first.
     """
 
     model: Model

@@ -80,12 +80,12 @@ class People:
         """Open the people in `path`, or start an empty file.
 
         Args:
-            manifest: of the exported network.
-            metric: of a new file.
-            exits: of a new file; all at which the network's stream may exit, if there are none.
+            manifest: manifest of the exported network.
+            metric: metric of a new file.
+            exits: exits of a new file; empty: all exits that the network's stream may use.
 
         Raises:
-            UserError: another file, or people of another network.
+            UserError: not a file of people, or people of another network.
         """
         file = PeopleFile(path, manifest, metric, tuple(exits) or manifest.gallery_exits)
         try:
@@ -109,12 +109,12 @@ class People:
 
     @property
     def path(self) -> Path:
-        """Of the SQLite file."""
+        """Path of the SQLite file."""
         return self._file.path
 
     @property
     def file(self) -> PeopleFile:
-        """Where they are kept."""
+        """The file that stores the people."""
         return self._file
 
     @property

@@ -41,20 +41,20 @@ PART = 4_096  # images that are read at a time
 
 
 class PeopleFile:
-    """Tables in a file. Safe for several threads.
+    """Tables in an SQLite file. Thread-safe.
 
     Args:
-        path: of the file; its tables are made if it has none.
-        manifest: of the exported network.
-        metric: of a new file.
-        exits: of a new file.
+        path: path of the file; missing tables are created.
+        manifest: manifest of the exported network.
+        metric: metric of a new file.
+        exits: exits of a new file.
 
     Attributes:
         metric: euclidean or cosine.
-        lock: held by who changes the file and what was read of it.
+        lock: held while the file and its cached rows are changed.
 
     Raises:
-        UserError: another file, or one of a newer version.
+        UserError: not a file of people, or a file of a newer version.
     """
 
     def __init__(self, path: Path, manifest: Manifest, metric: str, exits: Sequence[str]) -> None:

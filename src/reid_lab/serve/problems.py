@@ -72,12 +72,12 @@ def meaning_of(annotation: Any) -> str:
 def explained(
     errors: Sequence[Mapping[str, Any]], given: Mapping[str, Any], fields: Fields, what: str
 ) -> str:
-    """Every problem in one message, a line each.
+    """All validation errors in one message, one line per error.
 
     Args:
-        errors: of pydantic, whose `loc` begin with the name of a field.
+        errors: pydantic's errors, whose `loc` begins with the name of a field.
         given: what was validated.
-        what: the fields are, such as "field".
+        what: word for a field in the message, such as "field".
     """
     lines = [_problem(error, given, fields, what).line for error in errors[:MOST]]
     more = len(errors) - len(lines)

@@ -86,12 +86,12 @@ class WaitingImage:
 
 @dataclass(frozen=True)
 class Target:
-    """What a query may spend.
+    """The budget of a query.
 
     Attributes:
-        ms: from its arrival to its answer, unless a request brings its own; None: any time.
-        mul_adds: on average, whatever the queue; None: as the time allows.
-        mean_ms: milliseconds on average, whatever the queue, of an image in a full batch; or None.
+        ms: milliseconds from arrival to answer, unless a request sets its own; None: no limit.
+        mul_adds: mean Mul-Adds per query, whatever the queue; None: as the time allows.
+        mean_ms: mean milliseconds per image in a full batch, whatever the queue; or None.
         policy: how the confidence of an exit is measured.
     """
 
@@ -103,7 +103,7 @@ class Target:
 
 @dataclass
 class Load:
-    """What the scheduler did; the values at this moment. Mul-Adds and milliseconds are sums."""
+    """Statistics of the scheduler; Mul-Adds and milliseconds are sums over all queries."""
 
     waiting: int = 0
     budget_ms: float = 0.0
@@ -119,14 +119,14 @@ class Scheduler:
 
     Args:
         model: the exported network.
-        people: whose exits are used, and who the queries are compared with.
-        target: of all queries.
-        batch: images at a time.
-        queue: images that may wait.
-        clock: in seconds.
+        people: the gallery, whose exits are used.
+        target: budget of every query.
+        batch: most images per batch.
+        queue: most images that may wait.
+        clock: returns the time in seconds.
 
     Raises:
-        UserError: a target that the network cannot keep.
+        UserError: the network cannot meet the target.
     """
 
     def __init__(

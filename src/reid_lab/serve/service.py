@@ -38,7 +38,7 @@ class Service:
 
     @property
     def people(self) -> People:
-        """Those of the model in force."""
+        """The people of the model in force."""
         return self.in_force.now.people
 
     async def embed(

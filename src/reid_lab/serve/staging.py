@@ -21,9 +21,9 @@ class Staging:
     """The table of new embeddings in a file.
 
     Args:
-        file: of the people.
-        fingerprint: of the new network.
-        exits: whose embeddings it keeps, cheapest first.
+        file: the file of people.
+        fingerprint: fingerprint of the new network.
+        exits: exits whose embeddings are kept, cheapest first.
     """
 
     def __init__(self, file: PeopleFile, fingerprint: str, exits: Sequence[str]) -> None:

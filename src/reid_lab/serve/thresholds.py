@@ -24,12 +24,12 @@ class Threshold:
 
     Attributes:
         distance: in the unit of matches.
-        rate: share of searches, or of pairs, that are accepted wrongly: that asked for or a lower
-            one, or, where `coarse`, the lowest that could be shown.
+        rate: false-accept rate, of searches or of pairs: the given rate or a lower one; where
+            `coarse`, the lowest that the images can show.
         kind: what `rate` is a share of, see `GalleryCalibration`.
-        source: whose images it was fitted on.
-        people: how many.
-        coarse: too few people or images show the rate asked for.
+        source: name of the data that it was fitted on.
+        people: number of people it was fitted on.
+        coarse: whether there are too few people or images for the given rate.
     """
 
     distance: float
@@ -77,9 +77,9 @@ class PeopleThresholds:
         kept have the network's: their distances are others.
 
         Args:
-            rows: of the known people.
-            pairs: a share of pairs is preferred to one of searches: a query is compared with one
-                person. Thresholds of pairs never serve for a share of searches.
+            rows: embeddings and ids of the known people.
+            pairs: prefer rates of pairs, for queries that are compared with a single person.
+                Thresholds of pairs are never used for a rate of searches.
         """
         limit, sources = math.inf, self._in_order(rows, exit, rate, pairs)
         for thresholds in sources:
@@ -106,7 +106,7 @@ class PeopleThresholds:
         return [*of_pairs, *own, *last]
 
     def _fitted(self, rows: Rows, exit: str) -> list[GalleryCalibration]:
-        """Of an exit, without those of a far smaller gallery."""
+        """The calibrations of an exit, without those fitted on a far smaller gallery."""
         return [
             c
             for c in self.calibrations.get(exit, ())
@@ -141,7 +141,7 @@ class PeopleThresholds:
 
 
 def _quantile(values: np.ndarray, q: float) -> float:
-    """Of sorted values, linear between two of them, as `np.quantile`, which sorts each time."""
+    """The `q` quantile of sorted `values`, interpolated linearly; `np.quantile` would sort again."""
     place = q * (len(values) - 1)
     low = int(place)
     high = min(low + 1, len(values) - 1)

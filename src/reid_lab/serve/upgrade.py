@@ -41,9 +41,9 @@ class NewEmbeddings:
     """Embeds all people of a file with a new network, beside the embeddings in force.
 
     Args:
-        file: of the people.
+        file: the file of people.
         model: the new network.
-        galleries: of the new network, by exit; empty: none.
+        galleries: exit -> gallery of the new network; may be empty.
         stop: ends `fill` between two batches.
 
     Attributes:

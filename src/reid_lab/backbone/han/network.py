@@ -123,8 +123,8 @@ class HarmoniousAttentionNetwork(nn.Module):
     share, and no later maps of the global branch are added to them.
 
     Args:
-        unit: of the blocks; `size` is that of depthwise ones alone.
-        dim: of the joint feature; each branch has half.
+        unit: type of the blocks; `size` applies to depthwise ones only.
+        dim: dimension of the joint feature; each branch has half.
         resampling: `once`: bilinear, without corners aligned. `torchreid`: as its HACNN, which
             resizes a crop to the map's size and then to the crop's, with corners aligned.
         local_norm: `pooled`: batch norm of the local streams over all regions of a batch.

@@ -34,9 +34,9 @@ class WeightsFile:
     """The content of a weights file.
 
     Attributes:
-        path: of the file.
+        path: path of the file.
         state: tensors by name, without DataParallel's `module.`.
-        others: what is beside the state dict: epoch, accuracy, config, metadata.
+        others: entries beside the state dict: epoch, accuracy, config, metadata.
     """
 
     path: Path
@@ -49,7 +49,7 @@ class WeightsFile:
 
     @property
     def card(self) -> ModelCard | None:
-        """Of a checkpoint of ours; None in other files, and from before there were cards."""
+        """The model card of a checkpoint of this suite; None for other files and old checkpoints."""
         return ModelCard.of(self._kept("card"))
 
     @property

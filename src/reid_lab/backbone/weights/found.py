@@ -32,11 +32,11 @@ PARTS = {  # of a file's name -> data set
 
 @dataclass(frozen=True)
 class Choices:
-    """What no state dict records; None takes the toolbox's default.
+    """Settings that no state dict records; None takes the toolbox's default.
 
     Attributes:
         image: (height, width) of the network's input.
-        last_stride: of a ResNet's last stage.
+        last_stride: stride of a ResNet's last stage.
         network: timm's name of the network.
     """
 
@@ -53,10 +53,10 @@ class FoundWeights:
         toolbox: whose key names they are; "unknown" if of none that is known.
         network: its name there.
         heads: what is behind the backbone, in words.
-        classes: of the classifier; None where it was not kept.
-        licence: of the toolbox's code.
-        model: the config of our method; None if there is no such network here.
-        overrides: the same for the command line.
+        classes: number of classes of the classifier; None if the file has no classifier.
+        licence: licence of the toolbox's code.
+        model: config of the corresponding method; None if the suite has no such network.
+        overrides: the config as command-line overrides.
         image: (height, width) of the input.
         names: key in the file -> our key.
         folded: bias of a convolution or linear layer -> the running mean behind it, in the

