@@ -151,7 +151,7 @@ def test_a_second_person_behind_a_long_list_is_seen(tmp_path: Path) -> None:
         ({"people": [f"p{i}" for i in range(20)]}, "no person of .* has images from two cameras"),
         ({"people": [f"p{i}" for i in range(20)], "cameras": None}, "no person .* has two images"),
         ({"cameras": ["door"] * 20}, "no person of .* has images from two cameras"),
-        ({"rates": [0.01]}, "20 searches show no false-accept rate below 5.0e-02, 0.01 was asked"),
+        ({"rates": [0.01]}, "20 searches show no false-accept rate below 5.0e-02, 0.01 was given"),
         ({"rates": [1.5]}, "above 0 and below 1, not 1.5"),
     ],
 )

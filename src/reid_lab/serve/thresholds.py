@@ -141,7 +141,7 @@ class PeopleThresholds:
 
 
 def _quantile(values: np.ndarray, q: float) -> float:
-    """The `q` quantile of sorted `values`, interpolated linearly; `np.quantile` would sort again."""
+    """Quantile `q` of sorted `values`, linearly interpolated; `np.quantile` sorts each time."""
     place = q * (len(values) - 1)
     low = int(place)
     high = min(low + 1, len(values) - 1)

@@ -49,7 +49,7 @@ class WeightsFile:
 
     @property
     def card(self) -> ModelCard | None:
-        """The model card of a checkpoint of this suite; None for other files and old checkpoints."""
+        """The model card of a checkpoint of this suite; None for other or older files."""
         return ModelCard.of(self._kept("card"))
 
     @property
