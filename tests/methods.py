@@ -167,7 +167,7 @@ def backbone(name: str, **options: Any) -> Backbone:
 
 
 def awake(model: ReidModule) -> ReidModule:
-    """The same with norms that do something, and nothing that starts at zero left there."""
+    """`model` with norms that have an effect, and without parameters that start at zero."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             assert module.running_mean is not None and module.running_var is not None

@@ -72,7 +72,7 @@ CAMERAS = ("door", "yard")
 
 
 def shortened(words: list[str]) -> list[str]:
-    """The same command on less."""
+    """The command on less data."""
     backbone = () if any(word.startswith("backbone=") for word in words) else QUICK_BACKBONE
     if words[0] == "doctor":
         return [*words, "dataset.p=auto"]

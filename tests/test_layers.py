@@ -54,7 +54,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def files_of(layer: str) -> list[Path]:
-    """Of a package, or of a module at the top."""
+    """The files of a package, or of a module at the top."""
     module = PACKAGE / f"{layer}.py"
     files = [module] if module.is_file() else sorted((PACKAGE / layer).rglob("*.py"))
     return [path for path in files if path.name != "__main__.py"]  # they start the command line

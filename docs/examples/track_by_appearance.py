@@ -55,7 +55,7 @@ class Identities:
         """Assign each of the embeddings (N, D) of a frame a different identity.
 
         Args:
-            rows: of different people.
+            rows: embeddings of different people.
             taken: identities of others in this frame.
         """
         rows = unit(rows)
@@ -124,7 +124,7 @@ def by_appearance(model: ReidModule, exit: str) -> Iterator[tuple[list[int], np.
 
 
 def by_bytetrack(model: ReidModule, exit: str) -> Iterator[tuple[list[int], np.ndarray]]:
-    """The same; a tracklet keeps the identity of its first box."""
+    """Like `by_appearance`, but a tracklet keeps the identity of its first box."""
     import supervision as sv
     from trackers import ByteTrackTracker
 

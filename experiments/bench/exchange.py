@@ -32,11 +32,12 @@ class Exchanged:
     """Medians over the steps of the first process, with its part of a batch of `P` x `K`.
 
     Attributes:
-        whole_bytes, kept_bytes: of training images in a process, without the exchange and with it.
-        received_bytes: from other processes, a step.
-        part_draw_ms, draw_ms: of the loader's random numbers, without the exchange and with it.
-        exchange_ms: gathering the images to send, and the exchange.
-        crop_ms: the crops of the part, which both ways make.
+        whole_bytes, kept_bytes: bytes of training images per process, without and with the
+            exchange.
+        received_bytes: bytes received from other processes per step.
+        part_draw_ms, draw_ms: time of the loader's random draws, without and with the exchange.
+        exchange_ms: time to gather the images to send and to exchange them.
+        crop_ms: time to crop the part, which both ways do.
     """
 
     processes: int

@@ -35,9 +35,9 @@ class RecipeSpeed:
     Attributes:
         precision: Lightning's.
         batch: images in a batch.
-        step_ms: from one step's end to the next one's.
-        images_ms, forward_ms, backward_ms, optimiser_ms: of it, in the training process: the batch
-            and its augmentation, the network with its losses, their gradients, the update.
+        step_ms: time from the end of one step to the end of the next.
+        images_ms, forward_ms, backward_ms, optimiser_ms: parts of it in the training process: the
+            batch and its augmentation, the network with its losses, their gradients, the update.
     """
 
     recipe: str

@@ -222,7 +222,7 @@ class Server:
         return {row["name"]: row["ms"] for row in found["exits"]}
 
     def cpu_seconds(self) -> float:
-        """Of all threads, since the start."""
+        """CPU seconds of all threads since the start."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -57,7 +57,7 @@ def main() -> None:
 def _known_rows(
     model: Model, people: People, paths: Sequence[Path], rates: Sequence[float]
 ) -> Iterator[dict[str, Any]]:
-    """Of the known people: how many are named, and rightly."""
+    """Rows of the known people: how many are named, and how many correctly."""
     paths = [path for path in paths if people.knows(own(path)[0])]
     pids, camids = zip(*(own(path) for path in paths), strict=True)
     for exit, embeddings in model.embed_files(paths).items():
@@ -74,7 +74,7 @@ def _known_rows(
 def _stranger_rows(
     model: Model, people: People, name: str, paths: Sequence[Path], rates: Sequence[float]
 ) -> Iterator[dict[str, Any]]:
-    """Of people who are in no gallery: how many are named."""
+    """Rows of people who are in no gallery: how many are named."""
     pids = np.array([own(path)[0] for path in paths])
     for exit, embeddings in model.embed_files(paths).items():
         if exit in people.queries:
@@ -119,7 +119,7 @@ def _row(
 
 
 def _interval(named: np.ndarray, pids: np.ndarray) -> tuple[float, float]:
-    """Of 95%, by people drawn with replacement."""
+    """A 95% confidence interval by a bootstrap over people."""
     _, number = np.unique(pids, return_inverse=True)
     images, of_person = np.bincount(number), np.bincount(number, named)
     drawn = np.random.default_rng(0).integers(0, len(images), (DRAWS, len(images)))

@@ -44,8 +44,8 @@ class Training:
     Args:
         table: a results table, relative to the folder of all studies.
         run: the label of the run in it, or a pattern for several seeds.
-        names: of the exits that are labelled.
-        exits: of the exits that are drawn, a pattern.
+        names: labelled exits.
+        exits: pattern of the exits to draw.
     """
 
     table: str

@@ -64,7 +64,7 @@ def regions(model: HAN, data: ReidDataModule) -> Iterator[dict[str, Any]]:
 
 @torch.no_grad()
 def centres_of(model: HAN, data: ReidDataModule) -> list[Tensor]:
-    """Of each level the boxes' centres (queries, regions, 2), right and down."""
+    """Centres (queries, regions, 2) of the boxes of each level, as x and y."""
     queries = len(data.splits("test")[0])
     found: list[list[Tensor]] = []
     for batch in data.test_dataloader():  # queries first

@@ -41,12 +41,12 @@ def load_libraries() -> None:
 
 
 class Trial:
-    """Tests that run in a process of their own until the first failure.
+    """Tests that run in a separate process until the first failure.
 
     Args:
         tree: a tree of the repository.
-        tests: node ids, in their order; their files alone are collected.
-        seconds: of the processor, which do not depend on what else runs. What takes longer hangs.
+        tests: node ids in order; only their files are collected.
+        seconds: limit on CPU time, which does not depend on other processes. Longer tests hang.
     """
 
     def __init__(self, tree: Path, tests: Sequence[str], seconds: float) -> None:

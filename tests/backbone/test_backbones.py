@@ -81,7 +81,7 @@ def test_densenet_takes_the_file_as_published(tmp_path: Path) -> None:
 @pytest.mark.parametrize("whole", [True, False], ids=["checkpoint", "state dict"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_our_own_checkpoints_are_a_start(tmp_path: Path, name: str, whole: bool) -> None:
-    """Of a method with this backbone, as Lightning writes it, or of the backbone alone."""
+    """A checkpoint of a method with this backbone, or of the backbone alone, can be loaded."""
     network, path = backbone(name), tmp_path / "last.ckpt"
     if "weights" not in inspect.signature(type(network)).parameters:
         pytest.skip("is always trained from scratch")

@@ -12,7 +12,7 @@ from reid_lab.budget.peak import PEAKS, arithmetic, peak_flops, share_of_peak
 
 @pytest.fixture(autouse=True)
 def switches() -> Iterator[None]:
-    """Those of float32 stay as they were."""
+    """Restore the float32 switches afterwards."""
     matmul, conv = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     yield
     torch.set_float32_matmul_precision(matmul)

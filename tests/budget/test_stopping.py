@@ -137,7 +137,7 @@ def test_no_batch_has_no_answers(model: DaRe, stored: Embeddings) -> None:
 def test_every_answer_is_the_nearest_visible_image(
     model: DaRe, query: Ids, stored: Embeddings, policy: Policy, reduced: bool
 ) -> None:
-    """Of the whole gallery, at the query's own exit; a reduced one only decides."""
+    """Answers are from the whole gallery at the query's exit; a reduced one only decides."""
     gallery, few = stored.gallery, torch.arange(0, 60, 2) if reduced else None
     small, whole = (
         {n: Lookup(stored.exits[n].gallery, gallery, rows=rows) for n in EXITS}

@@ -80,7 +80,7 @@ def pooled(x: np.ndarray) -> np.ndarray:
 
 
 def naive_lomo(image: torch.Tensor, reading: Reading) -> np.ndarray:
-    """Of one image (3, 128, 48); `retinex` and `rgb_to_hsv` have tests of their own."""
+    """LOMO of one image (3, 128, 48) by loops; `retinex` and `rgb_to_hsv` are tested apart."""
     bins = np.minimum(np.floor(rgb_to_hsv(retinex(image[None], reading))[0].numpy() * 8), 7)
     r, g, b = image.numpy().astype(float)
     gray = np.round(0.2989 * r + 0.587 * g + 0.114 * b) / 255

@@ -68,7 +68,7 @@ class Recipe:
     keys: dict[str, Any] = field(default_factory=dict)
 
     def having(self, **keys: Any) -> Recipe:
-        """The same with other keys; `a__b` is a.b."""
+        """This recipe with other keys; `a__b` is a.b."""
         return replace(
             self, keys={**self.keys, **{k.replace("__", "."): v for k, v in keys.items()}}
         )
@@ -326,7 +326,7 @@ def at_own_size(composed: Compose, name: str) -> DictConfig:
 
 
 def differing(cfg: DictConfig, keys: dict[str, Any]) -> dict[str, Any]:
-    """Those of a config that have another value, with it."""
+    """The keys of a config whose value differs, with that value."""
     found = {key: OmegaConf.select(cfg, key, default="missing") for key in keys}
     found = {k: list(v) if OmegaConf.is_list(v) else v for k, v in found.items()}
     return {key: value for key, value in found.items() if value != keys[key]}

@@ -36,7 +36,7 @@ def test_what_the_others_reach_at_the_same_cost(gains: list[float], expected: li
 
 
 def stage_worths(gains: list[float], budgets: suggest.Budgets | None) -> list[StageWorth]:
-    """Of stages of 1, 2 and 3 ms, and as many million Mul-Adds."""
+    """Worths of stages of 1, 2 and 3 ms, and as many million Mul-Adds."""
     names = ["a", "b", "c"]
     rows = [
         SimpleNamespace(exit=n, mul_adds=int(1e6 * c), network_ms=c)
@@ -58,7 +58,7 @@ def stage_worths(gains: list[float], budgets: suggest.Budgets | None) -> list[St
     ],
 )
 def test_a_range_of_budgets(gains: list[float], low: float, high: float, expected: str) -> None:
-    """The same as leaving out each stage at many budgets of the range."""
+    """Equal to leaving out each stage at many budgets of the range."""
     for currency, scale in (("latency", 1.0), ("mul_adds", 1e6)):
         budgets = suggest.Budgets(currency, low * scale, high * scale)  # type: ignore[arg-type]
         found = stage_worths(gains, budgets)

@@ -78,7 +78,7 @@ def _pixels(path: Path) -> np.ndarray:
 
 
 def test_stopping_without_torch_equals_torch(folder: Path) -> None:
-    """The same exits and the same nearest images, of one gallery that both have."""
+    """Both take the same exits and find the same nearest images in one gallery."""
     network, model = load_model(folder / "shared.ckpt"), Model(folder / "shared.out")
     saved = Gallery.open(folder / "shared.gallery", model.manifest)
     ids = SavedGallery.open(folder / "shared.gallery").ids()

@@ -13,7 +13,7 @@ from tests.methods import method, save
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of an untrained DaRe."""
+    """A checkpoint of an untrained DaRe."""
     return save(method("dare"), tmp_path_factory.mktemp("embed") / "last.ckpt")
 
 

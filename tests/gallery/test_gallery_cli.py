@@ -42,7 +42,7 @@ Run = Callable[..., str]
 
 @pytest.fixture
 def checkpoint(tmp_path: Path, composed: Compose) -> Path:
-    """Of a tiny network that has learned nothing."""
+    """A checkpoint of a tiny, untrained network."""
     return untrained(tmp_path / "tiny.ckpt", composed, seed=0)
 
 

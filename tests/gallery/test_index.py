@@ -49,7 +49,7 @@ def one_thread() -> Iterator[None]:
 
 @cache
 def built(name: IndexName, metric: IndexMetric = "euclidean", dim: int = 17) -> Index:
-    """Of `people`, once: building takes long. 17 is divided by no number of codes."""
+    """An index of `people`, built once, as it is slow. 17 is divided by no number of codes."""
     return build(name, people(dim=dim), metric)
 
 

@@ -71,7 +71,7 @@ def _numbered(part: slice) -> tuple[Any, ...]:
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
-    """Of Milvus without our collections: a file, or the server that was named."""
+    """Address of an empty Milvus: a file, or the named server without our collections."""
     uri = os.environ.get("REID_LAB_MILVUS_URI", "")
     if not uri:
         yield str(tmp_path / "people.db")
@@ -344,7 +344,7 @@ def test_the_commands(
 
 
 def assert_same_table(wanted: str, found: str) -> None:
-    """The same texts, and the same distances but for rounding: a server adds in another order."""
+    """Equal texts, and distances equal up to rounding: a server adds in another order."""
     one, other = (list(csv.DictReader(text.splitlines())) for text in (wanted, found))
     distances = [[float(row.pop("distance")) for row in rows] for rows in (one, other)]
     assert one == other

@@ -76,7 +76,7 @@ def losses(folder: Path) -> dict[int, str]:
 
 
 def scratch(cfg: DictConfig) -> DictConfig:
-    """The same config without weights to download."""
+    """The config without weights to download."""
     for key in cfg:
         if OmegaConf.is_interpolation(cfg, key) or OmegaConf.is_missing(cfg, key):
             continue
@@ -169,7 +169,7 @@ def test_every_sweep_names_keys_and_values_that_exist(
 
 
 def values(given: str) -> list[Any]:
-    """Of a sweep's axis, as Hydra reads it: a list, a range(n), or one alone."""
+    """Values of a sweep's axis, as Hydra reads it: a list, a range(n), or a single one."""
     axis = OverridesParser.create().parse_override(f"axis={given}")
     return list(axis.sweep_iterator()) if axis.is_sweep_override() else [axis.value()]
 

@@ -44,7 +44,7 @@ class Simulated(Colours):
     Args:
         around: seconds of an image's work that is not the network's.
         stall: the time after which one batch takes 5 s more.
-        images: of each request.
+        images: images per request.
     """
 
     def __init__(self, around: float = 0.0, stall: float = float("inf"), images: int = 1) -> None:

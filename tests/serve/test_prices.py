@@ -65,7 +65,7 @@ def started(network: Clocked, people: People) -> Scheduler:
 
 
 def exits(scheduler: Scheduler, ms: float, count: int = 1) -> Counter[str]:
-    """Of queries that come one after the other."""
+    """Exits of queries that come one after the other."""
     pixels = plain(70, 9, 9)
     return Counter(scheduler.submit([pixels], ms)[0].result(10).exit for _ in range(count))
 

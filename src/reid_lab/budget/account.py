@@ -117,8 +117,8 @@ def account(
     All costs are of one view: an image that is tested by ten has ten times as many Mul-Adds.
 
     Args:
-        views: of a test image; noted in the rows.
-        gallery: images that a query is compared with.
+        views: views per test image; noted in the rows.
+        gallery: number of images that a query is compared with.
     """
     module = subject.module or nn.Module()
     training = module.training

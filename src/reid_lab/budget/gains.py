@@ -27,11 +27,11 @@ class Baseline:
     `random` at the policy's realised mean cost. Queries without a match are left out.
 
     Args:
-        exits: at which queries may exit, cheapest first.
+        exits: exits that queries may take, cheapest first.
         unit: what the paired bootstrap of the gains draws; that of accuracies draws identities,
             the same ones as for the exits.
-        seed: of the draws of gains; the same for all policies and budgets.
-        costs: (S,) of a query that exits at random at each exit; None takes its Mul-Adds.
+        seed: random seed of the bootstrap samples, the same for all policies and budgets.
+        costs: (S,) cost of a query of `random` at each exit; None takes the Mul-Adds.
     """
 
     def __init__(

@@ -70,10 +70,10 @@ def arithmetic(precision: str) -> str:
 
 
 def share_of_peak(mul_adds: float, images_per_second: float, flops: float) -> float:
-    """Share of `flops` that a training needs at this speed.
+    """Fraction of the peak `flops` that a training uses at this speed.
 
     Args:
-        mul_adds: of an image's forward pass.
+        mul_adds: Mul-Adds of an image's forward pass.
         flops: FLOP/s of all devices at their peak.
     """
     return FLOPS * mul_adds * images_per_second / flops

@@ -87,14 +87,14 @@ class Lookup:
 
     Args:
         gallery: (G, D) embeddings of that exit.
-        ids: of the gallery images.
-        metric: of the distances.
-        candidates: the gallery images that are searched: `all`; `other_cameras`, without the
+        ids: ids of the gallery images.
+        metric: metric of the distances.
+        candidates: gallery images that are searched: `all`; `other_cameras`, without the
             query's own camera, which is known at inference; `others`, without the query's own
             image, for queries from the gallery; `oracle`, without images of the query's person in
             its camera, which reads the query's label as the authors' code does: for comparison
             only. Junk (pid -1) is never a candidate.
-        rows: of the gallery that may be searched; None is all of them.
+        rows: gallery rows that may be searched; None takes all.
     """
 
     def __init__(
@@ -258,7 +258,7 @@ def confidence(
     candidates: Candidates = "other_cameras",
     metric: Metric = "euclidean",
 ) -> Floats:
-    """(Q,) the confidence of an exit for all queries.
+    """(Q,) confidence of all queries at an exit.
 
     Raises:
         ValueError: noise, which has no features, or `learned`, which takes a model.
@@ -276,9 +276,9 @@ def one_a_camera(ids: Ids) -> Tensor:
 
 
 def _entropy(near: Tensor) -> Tensor:
-    """Of the softmax of minus the distances, in units of `TEMPERATURE` nearest distances.
+    """Entropy of the softmax of -distance / (`TEMPERATURE` * nearest distance).
 
-    It is scale-free: embeddings multiplied by two have the same entropy.
+    It does not depend on the scale of the embeddings.
     """
     nearest = near[:, :1]
     unit = TEMPERATURE * nearest.clamp(min=torch.finfo(near.dtype).tiny)

@@ -68,9 +68,9 @@ def measure_profile(
         subject: its exits, where queries may exit.
         effort: its `seconds` are divided among the batch sizes; the streams have as many again.
         batches: batch sizes.
-        gallery: images that a query is compared with.
+        gallery: number of images that a query is compared with.
         precision: noted in the rows.
-        meter: of energy; None takes the platform's, if it has one.
+        meter: energy meter; None takes the platform's, if it has one.
     """
     device = subject.images(1).device
     lookups = {
@@ -112,7 +112,7 @@ def measure_profile(
 def _milliseconds(
     subject: Subject, lookups: Mapping[str, Lookup], images: Tensor, effort: Effort
 ) -> tuple[Floats, Floats, int]:
-    """Of a query: (S,) cumulative of the network, (S,) of each search; and how many passes."""
+    """(S,) cumulative ms of the network and (S,) ms of each search per query; number of passes."""
     query = cyclic_ids(len(images))
 
     def exits(images: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -196,12 +196,13 @@ def read_costs(
     """The costs of the exits on this machine.
 
     Args:
-        path: of a profile.
+        path: path of the profile.
         currency: `latency` or `energy`.
-        mul_adds: exit -> cumulative Mul-Adds of the network, by which its profile is known.
-        device: of the network.
-        batch: queries at a time.
-        gallery: images that a query is compared with; None takes the profile's only size.
+        mul_adds: exit -> cumulative Mul-Adds, which identify the network in the profile.
+        device: device of the network.
+        batch: batch size.
+        gallery: number of images that a query is compared with; None takes the profile's, if it
+            has a single one.
         precision: None takes any.
 
     Raises:

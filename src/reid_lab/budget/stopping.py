@@ -41,26 +41,26 @@ class StreamAnswers:
 
 
 class BudgetedStream:
-    """A trained network that stops for a query once it is confident. DaRe, section 4.2.
+    """A trained network with early exit: a query exits once it is confident. DaRe, section 4.2.
 
-    Queries arrive in batches; those that remain after an exit continue together.
+    Queries arrive in batches. Those that do not exit continue together.
 
     Args:
         module: the network.
-        lookups: exit -> its gallery, cheapest first: queries exit at these exits. It may be a
-            reduced gallery, used for the decision only. The same `Lookup` for all exits if they
-            share the embeddings of one (`module.shared_exit`).
-        policy: the confidence, see policies.py. Noise is `random` with a rule of `mixed_shares`,
-            `geometric` with one of `exit_shares`.
+        lookups: exit -> its gallery, cheapest first; queries may take these exits. A reduced
+            gallery is used for the decision only. If the exits share the embeddings of one
+            (`module.shared_exit`), all have the same `Lookup`.
+        policy: measure of confidence, see policies.py. Noise is `random` with a rule of
+            `mixed_shares`, `geometric` with one of `exit_shares`.
         rule: which queries exit, see stream.py; `RunningQuantile` continues across batches.
-        seed: of the random numbers.
+        seed: random seed.
         models: exit -> the model of the policy `learned`, see `thresholds.Calibration`.
         whole: exit -> the gallery that is searched for the answer; None is `lookups`.
         rows: see Steps.
 
     Raises:
-        ValueError: an exit that the network does not have, `learned` without its models, or
-            one gallery where each exit needs its own, or the other way round.
+        ValueError: unknown exit, `learned` without its models, one gallery for all exits where
+            each needs its own, or several where they share one.
     """
 
     def __init__(
@@ -98,13 +98,13 @@ class BudgetedStream:
         policy: Policy = "margin",
         **options: Any,
     ) -> BudgetedStream:
-        """A stream that spends `budget` a query on average, steered.
+        """A stream with a mean cost of `budget` per query, steered back to it where it drifts.
 
         Args:
-            costs: of the network's exits, in any currency: `ExitCosts.of_mul_adds`, or
+            costs: costs of the network's exits, in any currency: `ExitCosts.of_mul_adds`, or
                 `profile.read_costs` of this machine.
             budget: in the unit of `costs`, matching included where it has a cost.
-            options: as those of the constructor.
+            options: more arguments of the constructor.
 
         Raises:
             ValueError: the budget cannot be met.
@@ -134,7 +134,7 @@ class BudgetedStream:
         return self._answer(advance, query)
 
     def replay(self, embeddings: Mapping[str, Tensor], query: Ids) -> StreamAnswers:
-        """The same answers from every exit's stored embeddings (N, D)."""
+        """Answer queries from stored embeddings (N, D) of every exit; the network does not run."""
         return self._answer(
             lambda s, remaining, kept: embeddings[self.exits[s]][torch.from_numpy(remaining)],
             query,

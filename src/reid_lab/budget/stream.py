@@ -30,12 +30,12 @@ def exit_shares(a: float, stages: int) -> Floats:
 
 
 def solve_a(costs: Floats, budget: float, unit: str = "Mul-Adds") -> float:
-    """The `a` whose shares spend `budget` a query on average.
+    """Solve for the `a` of equation 3 whose shares cost `budget` per query on average.
 
     Args:
         costs: (S,) cumulative cost of each exit, ascending.
         budget: mean cost of a query.
-        unit: of both, for messages; see currency.py.
+        unit: unit of costs and budget, for messages; see currency.py.
 
     Raises:
         ValueError: the budget is below the first exit's cost or above the last one's.
@@ -70,7 +70,7 @@ def _odds(share: float) -> float:
 
 
 def mixed_shares(costs: Floats, budget: float, unit: str = "Mul-Adds") -> Floats:
-    """(S,) shares of the two adjacent exits around `budget` that spend it on average.
+    """(S,) shares of the two exits around `budget`, whose mean cost is `budget`.
 
     Queries that exit at either one at random have, in expectation, the accuracy of the straight
     line between the two: figure 6's baseline.
@@ -78,7 +78,7 @@ def mixed_shares(costs: Floats, budget: float, unit: str = "Mul-Adds") -> Floats
     Args:
         costs: (S,) cumulative cost of each exit, ascending.
         budget: mean cost of a query.
-        unit: of both, for messages.
+        unit: unit of costs and budget, for messages.
 
     Raises:
         ValueError: the budget is below the first exit's cost or above the last one's.
@@ -104,10 +104,10 @@ def exit_probabilities(shares: Floats) -> Floats:
 def planned_rule(
     costs: ExitCosts, budget: float, decides: bool = True, horizon: int | None = 50
 ) -> RunningQuantile:
-    """The rule of a stream that spends `budget` a query on average, in geometric shares.
+    """The rule of a stream with geometric shares and a mean cost of `budget` per query.
 
     Args:
-        costs: of the exits, in any currency.
+        costs: costs of the exits, in any currency.
         budget: mean cost of a query, in the unit of `costs`.
         decides: see `ExitCosts.totals`.
         horizon: see RunningQuantile.
@@ -202,8 +202,8 @@ def replay(
     Args:
         confidences: (S, Q), larger is easier; None is noise.
         order: (Q,) the order of arrival.
-        exits: how many, S.
-        seed: of the random numbers.
+        exits: S, the number of exits.
+        seed: random seed.
     """
     noise, within = Draws(exits, seed).take(len(order))  # (Q, S), in the order of arrival
     arriving = noise.T if confidences is None else confidences[:, order]  # (S, Q)

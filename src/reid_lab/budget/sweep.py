@@ -78,15 +78,16 @@ def planned_shares(
     shares: Shares = "geometric",
     unit: str = "Mul-Adds",
 ) -> tuple[Floats, float]:
-    """(S,) the share of queries that exit at each exit, and the `a` of geometric shares.
+    """(S,) share of queries at each exit, and the `a` of geometric shares.
 
     `a` is nan where the two exits around the budget are mixed, as `random` always does.
 
     Args:
         costs: (S,) cumulative cost of each exit, ascending.
         budget: mean cost of a query.
-        shares: `geometric` as in equation 3, or `adjacent`: of the two exits around the budget.
-        unit: of the costs and the budget, for messages.
+        shares: `geometric` as in equation 3, or `adjacent`: those of the two exits around
+            the budget.
+        unit: unit of costs and budget, for messages.
     """
     if policy == "random" or shares == "adjacent":
         return mixed_shares(costs, budget, unit), np.nan
@@ -110,27 +111,28 @@ def stream_sweep(
     shares: Shares = "geometric",
     measured: ExitCosts | None = None,
 ) -> StreamSweep:
-    """One row a policy and budget: planned and realised mean Mul-Adds, rank1, mAP, shares.
+    """One row per policy and budget: planned and realised mean Mul-Adds, rank1, mAP, shares.
 
     With `measured` costs, also the planned and the realised mean in their unit (`budget` and
     `spent`), which is what the shares are solved for; matching is then a part of the cost.
 
     `rank1_gain` and `mAP_gain` are the differences to `random` at the realised cost, see
-    gains.py. `*_low` and `*_high` are intervals, of accuracies over identities.
-    `matching` are the mean Mul-Adds of distances, for decisions and answers, on top of the
-    network's. Queries without a match are part of the stream but excluded from the means.
+    gains.py. `*_low` and `*_high` are confidence intervals; those of accuracies resample
+    identities. `matching` is the mean number of Mul-Adds of distances, for decisions and answers,
+    on top of the network's. Queries without a match are part of the stream but excluded from the
+    means.
 
     Args:
         evaluation: embeddings and rankings of every exit.
-        exits: at which queries may exit, cheapest first.
+        exits: exits that queries may take, cheapest first.
         policies: see policies.py.
-        budgets: mean Mul-Adds a query, or in the unit of `measured`.
+        budgets: mean cost per query, in Mul-Adds or in the unit of `measured`.
         candidates: see Lookup.
-        seed: of the shuffle and of the random numbers.
+        seed: random seed of the shuffle and of random policies.
         calibration: needed by `fitted` thresholds and by the policy `learned`.
         thresholds: `online` is the paper's running quantile, `steered` the same with its
             deviations corrected; `fitted` are those of `calibration`.
-        orders: of arrival; sorted ones show the effect of drift.
+        orders: orders of arrival; sorted ones show the effect of drift.
         gallery: searched for the decisions; `reduced` has one image per person and camera.
         unit: what the bootstrap of the gains draws.
         shares: see `planned_shares`.

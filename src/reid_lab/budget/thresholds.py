@@ -35,11 +35,12 @@ class Calibration:
     """The confidences of Q held-out queries, from which thresholds for any budget follow.
 
     Attributes:
-        exits: S of them, cheapest first.
-        confidences: policy -> (S, Q) of all queries, since the queries that reach an exit depend
-            on the thresholds before it; `random` and `geometric` need none.
-        models: exit -> the model of `learned`.
-        metric: of the distances.
+        exits: names of the S exits, cheapest first.
+        confidences: policy -> (S, Q) confidences of all queries at each exit, since the queries
+            that reach an exit depend on the earlier thresholds. `random` and `geometric` need
+            none.
+        models: exit -> model of the policy `learned`.
+        metric: metric of the distances.
         candidates: see Lookup.
         held_out: whether the network was trained without these identities.
     """

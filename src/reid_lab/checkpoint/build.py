@@ -154,7 +154,7 @@ def check_normalised(kept: Mapping[str, Any], checkpoint: Path | str) -> None:
 
 
 def without_weights(config: Any) -> Any:
-    """The same config, with nothing to download: the checkpoint's weights replace them."""
+    """`config` without pre-trained weights, which the checkpoint's weights replace."""
     if isinstance(config, dict):
         return {k: None if k == "weights" else without_weights(v) for k, v in config.items()}
     if isinstance(config, list):

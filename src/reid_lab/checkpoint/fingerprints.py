@@ -42,7 +42,7 @@ def fingerprint_of(
     mean: Sequence[float] = MEAN,
     std: Sequence[float] = STD,
 ) -> str:
-    """The same from the weights by name, the model's config (plain types), the normalisation."""
+    """Fingerprint of weights by name, the model's config (plain types) and the normalisation."""
     digest = hashlib.sha256()
     digest.update(json.dumps(config, sort_keys=True).encode())
     for name in sorted(weights):
@@ -55,7 +55,7 @@ def fingerprint_of(
 
 
 def fingerprint_of_variant(fingerprint: str, name: str, content: bytes) -> str:
-    """Of a network that computes something else than the one it was made from: its `content`."""
+    """Fingerprint of a network with the bytes `content`, derived from one with `fingerprint`."""
     digest = hashlib.sha256(f"{fingerprint} {name}\n".encode())
     digest.update(content)
     return digest.hexdigest()

@@ -23,11 +23,11 @@ from reid_lab.results.provenance import commit
 def give_card(
     model: ReidModule, cfg: DictConfig, data: str, state: Mapping[str, Any] | None
 ) -> None:
-    """Give a model the card of its training, kept in its checkpoints; or of the one it tests.
+    """Give a model the card that its checkpoints keep; in a test, that of the tested checkpoint.
 
     Args:
         data: name of the data set.
-        state: of the checkpoint that is tested or resumed.
+        state: state of the checkpoint that is tested or resumed.
     """
     if cfg.task != "fit":
         model.card = card_of(state or {})

@@ -45,7 +45,7 @@ def groups() -> list[str]:
 
 
 def choices(group: str) -> list[str]:
-    """Of a group, without the files that others build on, whose names begin with `_`."""
+    """The choices of a config group, without base files, whose names begin with `_`."""
     found = (conf_dir() / group).glob("[!_]*.yaml")
     return sorted(path.stem for path in found)
 

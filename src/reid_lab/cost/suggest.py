@@ -107,7 +107,7 @@ def suggest(args: Namespace) -> int:
 
 
 def _backbone(cfg: DictConfig, args: Namespace) -> Backbone:
-    """That of a checkpoint, or of the config with its weights."""
+    """The backbone of the checkpoint, or of the config with its weights."""
     if args.checkpoint is None:
         made: Backbone = make(cfg, "backbone")
         return made

@@ -29,17 +29,17 @@ class Transforms:
     """Augmentation of training images and views of test images. Defaults: DaRe, section 5.
 
     Args:
-        height, width: of the network's input, in pixels.
+        height, width: size of the network's input in pixels.
         enlarge: training images are resized to (height, width) * `enlarge`, then randomly cropped
             to (height, width).
         flip: probability of a horizontal flip.
         erase: probability of random erasing (Zhong et al., AAAI 2020, with their ranges); the area
             is filled with the mean colour.
-        view: of a test image. `centre`: the centre of the enlarged image, at the scale of the
-            training images (Touvron et al., NeurIPS 2019, on what another scale costs); `whole`:
-            all of it. The Mul-Adds are the same.
-        views: of a test image, whose embeddings are averaged. 1: `view`; 2: it and its flip; 10:
-            five crops of the enlarged image and their flips.
+        view: how a test image is cropped. `centre`: the centre of the enlarged image, at the scale
+            of the training images (see Touvron et al., NeurIPS 2019, on the effect of scale);
+            `whole`: all of it. The Mul-Adds are the same.
+        views: views per test image, whose embeddings are averaged. 1: `view`; 2: it and its flip;
+            10: five crops of the enlarged image and their flips.
         patch: probability of pasting a patch of another training image (OSNet).
         brightness, contrast, saturation, hue: ranges of torchvision's `ColorJitter`.
     """

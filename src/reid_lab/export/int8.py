@@ -31,7 +31,7 @@ QUANTISED = ("Conv", "Gemm", "MatMul")
 
 
 def quantised(graph: onnx.ModelProto, pixels: Iterable[np.ndarray], room: Path) -> onnx.ModelProto:
-    """The same graph, with the same outputs, in INT8.
+    """Quantise a graph to INT8; its outputs keep their names.
 
     Args:
         room: a folder for temporary files.

@@ -29,11 +29,11 @@ def calibrate(
     Every labelled image, or `most` of them, is a query, see `fit_thresholds`.
 
     Args:
-        gallery: with names of people, and of cameras where they are known.
+        gallery: gallery with names of people, and of cameras where they are known.
         rates: false-accept rates, each more than 0; None takes those of `RATES` that the images
             can show.
-        most: queries at most, drawn by `seed`.
-        seed: of that draw.
+        most: maximum number of queries, drawn at random.
+        seed: random seed of that draw.
 
     Returns:
         Thresholds of searches and of pairs.
@@ -57,10 +57,10 @@ def thresholds_of_test(
     """The thresholds that the test of a checkpoint's run chose on people held out from training.
 
     Args:
-        checkpoint: in the folder `checkpoints` of a run.
-        fingerprint: of the checkpoint.
-        exit: of the gallery.
-        metric: of the gallery.
+        checkpoint: path of the checkpoint, in the folder `checkpoints` of a run.
+        fingerprint: fingerprint of the checkpoint.
+        exit: exit of the gallery.
+        metric: metric of the gallery.
 
     Returns:
         Thresholds of pairs; None where the run has no test of this checkpoint, exit and metric.

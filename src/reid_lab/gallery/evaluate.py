@@ -82,20 +82,20 @@ def run(args: Namespace) -> int:
 def evaluated(
     images: LabelledEmbeddings, metric: Any, hidden: Any = "itself", most: int | None = None
 ) -> list[dict[str, Any]]:
-    """A row for each exit: queries with a match, those without (`skipped`), the accuracies, 0 to 1.
+    """One row per exit: queries with a match, those without (`skipped`), accuracies (0 to 1).
 
     `NAME_low` and `NAME_high` are the ends of an accuracy's 95% confidence interval by a bootstrap
     over the query identities; the gallery stays. With more than `MOST_PEOPLE` people, intervals are
     left out.
 
     Args:
-        images: each with a name is a query; all are the gallery of every query.
-        metric: of the distances.
-        hidden: what a query does not see, see `Protocol`.
-        most: queries at most, drawn at random but always the same; None takes all.
+        images: embeddings of all images. Those with a name are queries; all are the gallery.
+        metric: metric of the distances.
+        hidden: gallery images that are hidden from a query, see `Protocol`.
+        most: maximum number of queries, drawn at random with a fixed seed; None takes all.
 
     Raises:
-        NoMatchError: no query has a match that it may see.
+        NoMatchError: no query has a visible match.
     """
     named = np.flatnonzero(images.ids.pids.numpy() > DISTRACTOR)
     if most is not None:

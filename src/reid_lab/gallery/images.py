@@ -62,11 +62,11 @@ def choose_pattern(paths: Sequence[Path], root: Path) -> str:
 
 
 def label(paths: Sequence[Path], pattern: str) -> list[Labelled]:
-    """Each path with what `pattern`, a regular expression, finds in it; "" finds nothing.
+    """Label each path by a regular expression; "" gives no labels.
 
     Args:
-        paths: of images.
-        pattern: its groups `pid` and `camid` match any text.
+        paths: paths of images.
+        pattern: regular expression with groups `pid` and `camid`, which match any text.
 
     Raises:
         UserError: not a regular expression, no group `pid` or `camid`, or one that takes

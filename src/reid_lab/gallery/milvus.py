@@ -42,8 +42,8 @@ class MilvusStore:
 
     Args:
         client: `pymilvus.MilvusClient`.
-        name: of the collection.
-        card: kept in the collection's properties and description.
+        name: name of the collection.
+        card: card of the gallery, stored in the collection's properties and description.
     """
 
     def __init__(self, client: Any, name: str, card: Card) -> None:
@@ -209,7 +209,7 @@ class MilvusStore:
         return NearestImages(squared / 2 if self._cosine else np.sqrt(squared), paths)
 
     def _count(self, wanted: str) -> int:
-        """Of images that fulfil a filter."""
+        """Number of images that match a filter."""
         count = ["count(*)"]
         found = patiently(lambda: self.client.query(self.name, filter=wanted, output_fields=count))
         return int(found[0]["count(*)"])

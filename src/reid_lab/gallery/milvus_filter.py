@@ -40,15 +40,15 @@ def _sorted_number(value: Decimal) -> str:
 
 
 def expression(condition: Condition, field: str, key: str, holds: Holds) -> str:
-    """A condition in Milvus's language.
+    """A condition as a Milvus filter expression.
 
     Args:
-        field: of the texts.
-        key: of their keys; empty in a collection that has none.
-        holds: asks Milvus, for the error below.
+        field: field of the texts.
+        key: field of their sort keys; empty if the collection has none.
+        holds: evaluates a filter in Milvus, for the error below.
 
     Raises:
-        ConditionError: < or > of a number or a date, and no value is one.
+        ConditionError: < or > with a number or a date, but no value is one.
     """
     sign = "==" if condition.operator == "=" else condition.operator
     value = key_of(condition.value) if key else ""

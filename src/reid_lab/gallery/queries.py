@@ -119,17 +119,18 @@ def embed_queries(
 
 
 def pooled(queries: Queries, metric: IndexMetric, required: bool = True) -> Queries:
-    """Each tracklet as one query: the mean of its embeddings, under its first image's path.
+    """Pool each tracklet to one query: the mean of its embeddings, with its first image's path.
 
-    Under cosine the embeddings are scaled to length 1 first. An image without a tracklet is one.
+    Under cosine the embeddings are scaled to length 1 first. An image without a tracklet
+    is a query by itself.
 
     Args:
-        queries: to pool.
-        metric: of the spreads.
-        required: whether some image must have a tracklet.
+        queries: queries to pool.
+        metric: metric of the spreads.
+        required: whether at least one image must have a tracklet.
 
     Raises:
-        UserError: none has, and it is required.
+        UserError: no image has a tracklet, but one is required.
     """
     if required and queries.images and not any(image.tracklet for image in queries.images):
         raise UserError(

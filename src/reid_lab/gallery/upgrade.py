@@ -123,8 +123,8 @@ def compare(
     Where cameras are unknown, each image is hidden from itself only.
 
     Args:
-        old, new: of the same images.
-        most: queries at most, drawn by `seed`.
+        old, new: galleries of the same images.
+        most: maximum number of queries, drawn at random.
 
     Returns:
         None where no image has a match.

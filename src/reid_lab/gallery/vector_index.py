@@ -29,9 +29,9 @@ class StoreIndex:
     """A store that holds a gallery's images, as an index over the gallery's rows.
 
     Args:
-        gallery: names paths, people and metadata.
-        store: of the same model, exit and metric.
-        nbytes: that the store takes, where it is known.
+        gallery: gives paths, people and metadata.
+        store: store with the same model, exit and metric.
+        nbytes: size of the store in bytes, if known.
 
     Raises:
         GalleryError: embeddings of another model, or another number of images.
@@ -137,6 +137,6 @@ def temporary(gallery: SavedGallery) -> Iterator[StoreIndex]:
 
 
 def bytes_of(path: Path) -> int:
-    """Of a file, or of all files in a folder."""
+    """Size in bytes of a file, or of all files in a folder."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())

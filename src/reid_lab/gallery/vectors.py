@@ -44,10 +44,10 @@ class VectorStore(Protocol):
         """The model's fingerprint, exit and image size, D and the metric."""
 
     def __len__(self) -> int:
-        """How many images."""
+        """Number of images."""
 
     def known(self, paths: Sequence[str]) -> set[str]:
-        """Those of `paths` that are there."""
+        """The subset of `paths` that the store holds."""
 
     def add(
         self,
@@ -61,7 +61,7 @@ class VectorStore(Protocol):
 
         Args:
             embeddings: (n, D).
-            paths: n of them, none known.
+            paths: n paths that the store does not hold yet.
             people: n names; empty where the person is unknown.
             cameras: n names, likewise.
             columns: metadata by name, n values each.
@@ -71,16 +71,16 @@ class VectorStore(Protocol):
         """
 
     def remove(self, where: str) -> int:
-        """Remove the images for which a filter holds, such as `pid='Ann Lee'`; how many."""
+        """Remove the images that match a filter such as `pid='Ann Lee'`; return their number."""
 
     def paths(self) -> Iterable[str]:
-        """Of all images, in no order."""
+        """Paths of all images, in no particular order."""
 
     def discard(self, paths: Sequence[str]) -> None:
-        """Remove the images of these paths; those that are not there are left out."""
+        """Remove the images with these paths; unknown paths are ignored."""
 
     def search(self, query: np.ndarray, k: int, where: str = "") -> NearestImages:
-        """The `k` nearest images of queries (Q, D) among those for which a filter holds."""
+        """The `k` nearest images of queries (Q, D) among those that match a filter."""
 
 
 class FolderStore:
@@ -148,15 +148,15 @@ def load_gallery(
     batch: int = 1000,
     progress: Callable[[int], None] = lambda images: None,
 ) -> int:
-    """Add a gallery's images to a store, a batch at a time; how many were added.
+    """Add a gallery's images to a store in batches; return the number of added images.
 
-    A batch is sent when the store has kept the one before. Images that are there already are left
-    out: a load that was killed goes on.
+    A batch is sent once the store has written the one before. Images that the store holds are
+    skipped, so that a load that was killed can continue.
 
     Args:
-        gallery: of the store's model, exit and metric.
+        gallery: gallery with the store's model, exit and metric.
         store: it may hold some of the images.
-        batch: images at a time.
+        batch: images per batch.
         progress: called with the number of images of each batch.
 
     Raises:

@@ -30,7 +30,7 @@ def batch_hard(
     Args:
         embeddings: (N, D); computed in float32 even under autocast.
         pids: (N,) identities. An anchor without a negative has zero loss.
-        margin: of the hinge; None uses the soft margin ln(1 + exp(.)).
+        margin: margin of the hinge; None uses the soft margin ln(1 + exp(.)).
         positive_only: leave anchors of zero loss out of the mean, as in HAN's table 11.
 
     Returns:

@@ -186,7 +186,7 @@ class ReidModule(pl.LightningModule, ABC):
         return _mean_of_views(self(images.flatten(0, 1)), images)
 
     def embed_unshared(self, images: Tensor) -> dict[str, Tensor]:
-        """The same as the losses see them: before they are taken to the space of `shared_exit`."""
+        """Like `embed`, but before the exits are mapped into the space of `shared_exit`."""
         return _mean_of_views(self.outputs(images.flatten(0, 1)).exits, images)
 
     def share_space(self, exits: Mapping[str, Tensor], pids: Tensor) -> None:

@@ -43,7 +43,7 @@ class Run(Results):
 
     @property
     def views(self) -> int:
-        """Of a test image: Mul-Adds are of one of them. 1 in older runs, which count all."""
+        """Views per test image; Mul-Adds are per view. 1 in older runs, which count all views."""
         return max((e.views for e in self.exits), default=1)
 
     @property

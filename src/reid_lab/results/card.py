@@ -28,7 +28,7 @@ LICENCES = {
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Where weights come from; "not known" where a file does not record it.
+    """The origin of weights; "not known" where a file does not record it.
 
     Attributes:
         data: the training data set.
@@ -36,7 +36,7 @@ class ModelCard:
         pretraining: the weights that training started from.
         pretraining_licence: a remark on their terms.
         recipe: the experiment or the toolbox that trained it.
-        commit: of the code that trained or converted it.
+        commit: commit of the code that trained or converted it.
     """
 
     data: str = UNKNOWN

@@ -50,7 +50,7 @@ class Summary(BaseModel):
 
     @classmethod
     def read(cls, folder: Path) -> Summary:
-        """That of a folder of results; an empty one where there is none.
+        """Read the summary of a folder of results; an empty one if there is no such file.
 
         Raises:
             StoredFileError: a value has another type, is negative or too long.

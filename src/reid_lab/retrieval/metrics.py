@@ -62,12 +62,12 @@ class Ranking:
 
     @staticmethod
     def stack(trials: list[Ranking]) -> Ranking:
-        """Trials of the same queries, one below the other."""
+        """Stack trials of the same queries."""
         return Ranking(*(torch.cat(column) for column in zip(*map(_columns, trials), strict=True)))
 
     @staticmethod
     def concatenate(parts: list[Ranking]) -> Ranking:
-        """The same trials of more queries, side by side; of none, one trial of no query."""
+        """Join rankings of different queries over the same trials; [] gives one without queries."""
         parts = parts or [Ranking.skipped(0)]
         return Ranking(
             *(torch.cat(column, 1) for column in zip(*map(_columns, parts), strict=True))

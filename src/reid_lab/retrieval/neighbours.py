@@ -55,7 +55,7 @@ def smallest_work(columns: int, k: int) -> int:
 
 
 def _smallest_unordered(distances: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The same, equal values in any order."""
+    """The `k` smallest values of each row (q, G) and their columns; ties in any order."""
     q, columns = distances.shape
     sets = columns // STRIDE
     if sets <= k:

@@ -81,7 +81,7 @@ class PCA:
 
 
 def project(embeddings: Embeddings, projections: dict[str, PCA]) -> Embeddings:
-    """The same embeddings with each named exit's projected; all costs stay as they are."""
+    """Project the embeddings of the exits in `projections`; costs stay unchanged."""
     exits = dict(embeddings.exits)
     for name, pca in projections.items():
         e = exits[name]

@@ -183,10 +183,11 @@ def rank_blocks(
     hidden: Hidden,
     spare: float = GIGABYTE,
 ) -> Ranking:
-    """The same from blocks of (rows, distances (len(rows), G)), which are overwritten.
+    """Rank the gallery by blocks of distances.
 
     Args:
-        spare: bytes that it may take, `rank_work` or more.
+        blocks: (rows, distances (len(rows), G)); the distances are overwritten.
+        spare: working memory in bytes, at least `rank_work`.
     """
     known = Known(gallery_ids, hidden)
     threads = torch.get_num_threads()
@@ -323,7 +324,7 @@ def _count(distances: Tensor, far: Tensor, pool: ThreadPoolExecutor) -> tuple[Te
 
 
 def _count_rows(distances: np.ndarray, far: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same on a CPU, which sorts plain numbers many at a time."""
+    """`_count` of a few rows as arrays, on a CPU."""
     ascending = np.sort(distances, axis=1)
     nearer = np.stack([row.searchsorted(x) for row, x in zip(ascending, far, strict=True)])
     after = np.minimum(nearer + 1, ascending.shape[1] - 1)

@@ -112,7 +112,7 @@ class Space:
         return space
 
     def _scaled(self) -> Space:
-        """The same in float32, scaled by a power of two where squares would overflow."""
+        """This space in float32, scaled by a power of two where squares would overflow."""
         sizes = [row_sizes(rows) for rows in (self.query, self.gallery)]
         largest = max(float(size.max()) if len(size) else 0.0 for size in sizes)
         power = 0

@@ -90,13 +90,13 @@ def read_jobs(sweep_dir: Path) -> list[Job]:
 
 
 def plan_job(config: DictConfig, number: int, overrides: Sequence[str], folder: Path) -> None:
-    """Leave in the folder of a job that is to come what it is, and how to run it alone.
+    """Write the status of a planned job to its folder, with the command that runs it alone.
 
     Args:
-        config: of the multirun.
-        number: of the job.
-        overrides: of the job, as its launcher is given them.
-        folder: absolute.
+        config: config of the multirun.
+        number: number of the job.
+        overrides: overrides of the job, as given to its launcher.
+        folder: absolute path of the job's folder.
     """
     # interpolations are the job's, and mean nothing here
     given = OmegaConf.to_container(config.hydra.overrides.hydra, resolve=False)
@@ -106,7 +106,7 @@ def plan_job(config: DictConfig, number: int, overrides: Sequence[str], folder: 
 
 
 def write_status(config: DictConfig, status: str, error: str = "") -> None:
-    """Leave in a job's folder how far it has come, and how to repeat it."""
+    """Write the status of a job to its folder, with the command that repeats it."""
     folder, number = Path(config.hydra.runtime.output_dir), config.hydra.job.num
     _write_status(folder, number, status, error, command_of(config), sweep_dir(config))
 
@@ -146,7 +146,7 @@ def command_of(config: DictConfig) -> str:
 def _command(
     config: DictConfig, task: Sequence[str], given: Sequence[str], number: int, folder: Path
 ) -> str:
-    """The same by its overrides, those of its config and of Hydra's own."""
+    """The command of a job, from the overrides of its config (`task`) and of Hydra (`given`)."""
     runtime = config.hydra.runtime
     own = [word for word in given if not _OF_A_SWEEP.match(word)]
     if folder.is_relative_to(runtime.cwd):

@@ -161,7 +161,7 @@ def test_networks_that_are_not_here(key: str, shape: tuple[int, ...], reason: st
 
 
 def test_old_names_of_fastreid() -> None:
-    """Of its versions 0.x: the neck and the classifier had other names."""
+    """Versions 0.x named the neck and the classifier differently."""
     names = {"heads.bottleneck.0.": "heads.bnneck.", "heads.weight": "heads.classifier.weight"}
     shapes = dict(networks()["fastreid_r50"])
     for new, old in names.items():

@@ -52,7 +52,7 @@ def read_csv(
         file: name of the CSV file.
         train_share: without a column `split`, the fraction of identities to train on; the others
             are tested.
-        seed: of that random choice.
+        seed: random seed of that choice.
         tracklets: rank tracklets instead of images. A tracklet is of one person in one camera.
 
     Raises:
@@ -106,7 +106,7 @@ def read_table(
     """Read the file and check its header, and the number and presence of values in each line.
 
     Args:
-        path: of the file.
+        path: path of the file.
         required: columns that it must have.
         optional: columns that it may have; others are ignored.
         fix: what to do if there is no such file.

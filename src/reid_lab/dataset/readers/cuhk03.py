@@ -61,9 +61,9 @@ def read_cuhk03(
             means over the 20 test sets.
         split: test set of the old protocol, 0 to 19.
         split_files: folder of the new protocol's cuhk03_new_protocol_config_*.mat; None: `root`.
-        directions: of the old protocol. `one`, as above; `both` also ranks the first views for the
-            images of the second, and averages over all queries, as torchreid does. Its galleries
-            draw the other people from either view, ours from the other view only.
+        directions: directions of the old protocol. `one`, as above; `both` also ranks the first
+            views for the images of the second, and averages over all queries, as torchreid does.
+            Its galleries draw the other people from either view, ours from the other view only.
 
     Raises:
         DatasetError: a file is missing or unreadable, the split is unknown, or it names images or

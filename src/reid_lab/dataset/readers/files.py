@@ -37,8 +37,8 @@ def require(name: str, root: Path, needed: Sequence[str], layout: Sequence[str])
     """Check that `root` has the files and folders `needed`.
 
     Args:
-        name: of the data set, for the message.
-        layout: lines that show the expected layout, for the message.
+        name: name of the data set, for messages.
+        layout: lines that show the expected layout, for messages.
 
     Raises:
         DatasetError: some are missing. If a folder directly below `root` has them, it is named.

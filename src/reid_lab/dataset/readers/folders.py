@@ -62,10 +62,10 @@ def read_folders(
     Args:
         camera: regular expression with one group, searched in an image's file name; the group is
             the camera. None: all images are from one camera.
-        layout: of the folders. Where cameras have folders, `camera` is not used.
+        layout: folder layout. Where cameras have folders, `camera` is not used.
         train_share: without folders train, test, ..., the fraction of identities to train on; the
             others are tested.
-        seed: of that random choice.
+        seed: random seed of that choice.
 
     Raises:
         DatasetError: no images, images beside the folders train, test, ..., an invalid `camera`, or

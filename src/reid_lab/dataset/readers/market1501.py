@@ -53,9 +53,9 @@ def read_layout(
     """Read a folder in Market-1501's layout. If there is one camera, the protocol hides nothing.
 
     Args:
-        name: of the data set, in messages and results.
-        folders: of the training, query and gallery images.
-        example: an image's name, for messages.
+        name: name of the data set, for messages and results.
+        folders: folders of the training, query and gallery images.
+        example: example of a file name, for messages.
 
     Raises:
         DatasetError: the folder or one of its three parts is missing or empty, or a name does

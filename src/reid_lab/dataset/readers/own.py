@@ -70,7 +70,7 @@ def make_benchmark(
         parts: (N,) text: train, query, gallery or test of each image. None: people are assigned to
             train or test at random.
         train_share: fraction of the people to train on if `parts` is None.
-        seed: of that assignment.
+        seed: random seed of that assignment.
         tracklets: rank tracklets instead of images.
         people, cameras: names of pids and camids.
 

@@ -48,7 +48,7 @@ def read_viper(
 
     Args:
         split: number of the half, 0 to 9.
-        seed: of the ten halves.
+        seed: random seed of the ten halves.
         directions: `one`, as above; JLML does not name its direction. `both` also ranks cam_a for
             queries from cam_b, and averages the two directions, as torchreid over its 20 splits.
 

@@ -19,7 +19,7 @@ class Recipe:
     """What to render; equal recipes give equal bytes.
 
     Args:
-        seed: of the people, cameras and images.
+        seed: random seed of people, cameras and images.
         train_identities, test_identities: people of each split, all different.
         cameras: number of cameras, shared by both splits.
         images_per_camera: images of a person in each camera that sees them (at least 2 cameras). Of
@@ -29,7 +29,7 @@ class Recipe:
         lookalikes: fraction of people in families of 2 to 4 that share garment colours.
         variation: how far images and clothes go towards those of real cameras, 0 to 1 (see
             `variation`); 0 draws the images of data sets from before this parameter.
-        height, width: of the images, in pixels.
+        height, width: size of the images in pixels.
 
     Raises:
         ValueError: a value is out of its range; the message names both.

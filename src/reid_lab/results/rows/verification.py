@@ -27,14 +27,14 @@ class OpenSetPoint:
         far: target share of impostor pairs nearer than the threshold.
         threshold: in the metric's own unit; a pair passes where it is nearer. nan where the
             calibration pairs cannot show the rate: then so is the rest, and `note` is the reason.
-        calibration_far, calibration_tpr: of the pairs that the threshold was chosen on.
-        known_far, known_tpr: of the known people's pairs, which it has not seen.
+        calibration_far, calibration_tpr: rates of the pairs that the threshold was chosen on.
+        known_far, known_tpr: rates of the known people's pairs, which were held out from that.
         dir: known queries whose nearest image is nearer than the threshold and is the right
             person: detection and identification rate at rank 1 (Phillips et al., "Evaluation
             methods in face recognition", Handbook of Face Recognition, 2011).
         miss: known queries with nothing nearer than the threshold.
         fpir: unknown people's queries with something nearer than it: false alarms.
-        calibration_queries, known_queries, unknown_queries, gallery: how many.
+        calibration_queries, known_queries, unknown_queries, gallery: numbers of images.
         known_far_low, known_far_high and so on: 95% confidence interval of what was tried on
             other people than the threshold was chosen on, by a bootstrap over identities. The
             threshold stays, and so does the gallery, but that for `known_far` people are drawn on
