@@ -151,7 +151,7 @@ def test_a_search_restores_what_it_explored_from(
             start, again = seen[first], seen[other]
             assert same(start["model"], again["model"])  # batch norm statistics among it
             assert same(without_rates(start["optimizer"]), without_rates(again["optimizer"]))
-            assert same(start["rng"], again["rng"])
+            assert same(start["rng_state"], again["rng_state"])
             assert not same(start["model"], seen[other - 1]["model"])
     # later batches are new ones
     starts = [seen[t]["batch"]["image"] for t in (0, 1, 2, 3, 12, 13, 14, 15, 30, 31)]

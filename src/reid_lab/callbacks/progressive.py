@@ -16,6 +16,7 @@ from reid_lab.callbacks.embedding import data_of
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.model.pla import check_hardness
+from reid_lab.model.random_state import CPU, random_state, set_random_state
 from reid_lab.results import RESULTS
 from reid_lab.results.rows.search import SEARCH
 from reid_lab.search import Position, Ranges, Schedule, Search, Setting
@@ -239,7 +240,7 @@ def snapshot(trainer: pl.Trainer) -> dict[str, Any]:
         "model": trainer.lightning_module.state_dict(),
         "optimizer": trainer.optimizers[0].state_dict(),
         "precision": trainer.precision_plugin.state_dict(),
-        "rng": torch.get_rng_state(),
+        **random_state(trainer.lightning_module.device),
     }
     return deepcopy(state)
 
@@ -250,4 +251,5 @@ def restore(trainer: pl.Trainer, state: dict[str, Any]) -> None:
     # an optimiser keeps references to the tensors
     trainer.optimizers[0].load_state_dict(deepcopy(state["optimizer"]))
     trainer.precision_plugin.load_state_dict(state["precision"])
-    torch.set_rng_state(state["rng"])
+    # older checkpoints call the CPU's state rng
+    set_random_state({CPU: state.get("rng"), **state}, trainer.lightning_module.device)

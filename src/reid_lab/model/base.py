@@ -16,6 +16,7 @@ from reid_lab.backbone import Backbone
 from reid_lab.dataset.transforms import centre_of, enlarged, normalise
 from reid_lab.errors import UserError
 from reid_lab.files.gallery_verdicts import Calibrations
+from reid_lab.model.random_state import CPU, CUDA, random_state, set_random_state
 from reid_lab.results.card import ModelCard
 
 CHECKED = 50  # on a GPU, the loss of each such step has to be finite
@@ -61,7 +62,7 @@ class ReidModule(pl.LightningModule, ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        self._rng_state: Tensor | None = None
+        self._random: dict[str, Tensor] = {}  # state of the training that is resumed
         self._optimizers_kept: int | None = None  # in the checkpoint that is resumed
         self._losses: dict[str, Tensor] = {}  # of this step
 
@@ -295,7 +296,7 @@ class ReidModule(pl.LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._check_loss()
         self._check_weights(checkpoint["state_dict"])
-        checkpoint["rng_state"] = torch.get_rng_state()
+        checkpoint.update(random_state(self.device))
 
     def _check_loss(self) -> None:
         if not self.diverged():
@@ -335,7 +336,7 @@ class ReidModule(pl.LightningModule, ABC):
         return self.trainer.strategy.reduce_boolean_decision(ok)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._rng_state = checkpoint.get("rng_state")
+        self._random = {key: checkpoint[key] for key in (CPU, CUDA) if key in checkpoint}
         self._optimizers_kept = len(checkpoint.get("optimizer_states") or [])
 
     def on_train_start(self) -> None:
@@ -346,9 +347,8 @@ class ReidModule(pl.LightningModule, ABC):
             )
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        if self._rng_state is not None:  # here, since setting up draws numbers, too
-            torch.set_rng_state(self._rng_state)
-            self._rng_state = None
+        set_random_state(self._random, self.device)  # here, since setting up draws numbers, too
+        self._random = {}
 
 
 def _mean_of_views(exits: Mapping[str, Tensor], images: Tensor) -> dict[str, Tensor]:
