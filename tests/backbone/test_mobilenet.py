@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reid_lab.backbone import MobileNet
-from reid_lab.backbone.mobilenet import SameConv2d, places
+from reid_lab.backbone.mobilenet import SameConv2d, layer_keys
 from reid_lab.dataset.transforms import MEAN, STD
 from tests.backbone.weights.drawn import drawn_images, drawn_weights
 
@@ -32,7 +32,7 @@ def between_one(images: Tensor) -> Tensor:
 def by_hand(network: MobileNet, x: Tensor, eps: float, same: bool, six: bool) -> Tensor:
     """The network's convolutions in order, on its tensors alone."""
     state = network.state_dict()
-    for number, (conv, norm) in enumerate(places()):
+    for number, (conv, norm) in enumerate(layer_keys()):
         kernel = state[f"{conv}.weight"]
         stride = 2 if number in (0, 3, 7, 11, 23) else 1  # the first, and four depthwise ones
         if kernel.shape[-1] == 3:

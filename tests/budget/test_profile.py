@@ -33,7 +33,7 @@ MATCHING = {1: (0.5, 0.4, 0.3), 32: (0.05, 0.05, 0.05)}
 
 
 def rows(**changes: Any) -> list[ProfileRow]:
-    here = profile.Place.of(CPU)
+    here = profile.Host.of(CPU)
     found = [
         ProfileRow(
             exit=name,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from reid_lab.budget.mul_adds import count_exits
-from reid_lab.budget.profile import Place, profile_beside
+from reid_lab.budget.profile import Host, profile_beside
 from reid_lab.config.build import build_model
 from reid_lab.config.paths import last_checkpoint
 from reid_lab.errors import UserError
@@ -31,7 +31,7 @@ FEW = (
 
 def profile(path: Path, composed: Compose, gallery: int) -> Path:
     """Each exit takes a millisecond more than the one before; a search takes 0.1."""
-    here = Place.of(torch.device("cpu"))
+    here = Host.of(torch.device("cpu"))
     counted = count_exits(build_model(composed("model=dare", *TINY)), 64, 32)
     rows = [
         ProfileRow(

@@ -1,4 +1,4 @@
-"""Results of a test take the place of earlier ones at once, whenever it is killed."""
+"""Results of a test replace earlier ones at once, whenever it is killed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from reid_lab.results import NEW, OLD, RESULTS, SUMMARY, begin_test, config_of, place, results_of
+from reid_lab.results import (
+    NEW,
+    OLD,
+    RESULTS,
+    SUMMARY,
+    begin_test,
+    config_of,
+    publish_results,
+    results_of,
+)
 
 
 def write(folder: Path, what: str, *more: str) -> None:
@@ -30,7 +39,7 @@ def run(tmp_path: Path) -> Path:
 def test_a_test_replaces_its_own_files_and_no_others(run: Path) -> None:
     write(begin_test(run), "new", "roc.csv")
     assert held(results_of(run))["exits.csv"] == "old"
-    place(run)
+    publish_results(run)
     new = dict.fromkeys(("exits.csv", "roc.csv", SUMMARY), "new")
     assert held(run / RESULTS) == {**new, "search.csv": "of the training"}
     assert {path.name for path in run.iterdir()} == {RESULTS}
@@ -52,7 +61,7 @@ def test_whenever_it_is_killed_one_of_both_is_whole(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Path, "rename", killed)
-        place(run)
+        publish_results(run)
     found = held(results_of(run))
     assert {found["exits.csv"], found[SUMMARY]} == {"new" if at else "old"}
     assert found["search.csv"] == "of the training"

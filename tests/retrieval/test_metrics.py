@@ -1,4 +1,4 @@
-"""A ranking by hand, from the places of the matches."""
+"""A ranking by hand, from the ranks of the matches."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from reid_lab.retrieval.metrics import Ranking
 
 
 def test_places_by_hand() -> None:
-    # matches at the places 1, 3 and 4; at 2, beside padding; none
-    places = torch.tensor([[1, 3, 4], [2, 99, 99], [99, 99, 99]])
-    found = Ranking.of_places(places, torch.tensor([3, 1, 0]))
+    # matches at the ranks 1, 3 and 4; at 2, beside padding; none
+    ranks = torch.tensor([[1, 3, 4], [2, 99, 99], [99, 99, 99]])
+    found = Ranking.of_ranks(ranks, torch.tensor([3, 1, 0]))
     assert found.first.dtype == torch.int64 and found.first.tolist() == [[0, 1, 0]]
     assert found.answerable.tolist() == [[True, True, False]]
     ap = (1 / 1 + 2 / 3 + 3 / 4) / 3
@@ -25,6 +25,6 @@ def test_places_by_hand() -> None:
 
 
 def test_a_skipped_query_equals_one_without_a_match() -> None:
-    skipped, none = Ranking.skipped(2), Ranking.of_places(torch.full((2, 3), 9), torch.zeros(2))
+    skipped, none = Ranking.skipped(2), Ranking.of_ranks(torch.full((2, 3), 9), torch.zeros(2))
     for name in ("first", "ap", "ap_trapezoid", "inp", "answerable"):
         assert torch.equal(getattr(skipped, name), getattr(none, name)), name

@@ -99,7 +99,7 @@ def test_distances_change_within_the_memory(
 
     def noted(piece: module.Piece, by_gallery: sparse.csc_array) -> module.Alike:
         rows, alike = jaccard(piece, by_gallery)
-        taken.append(module.PLACE * alike.size)
+        taken.append(module.CELL * alike.size)
         return rows, alike
 
     def found(*given: Any) -> Any:
@@ -111,9 +111,9 @@ def test_distances_change_within_the_memory(
     monkeypatch.setattr(module, "_jaccard", noted)
     KReciprocal().rank(query, gallery, q, g, memory=bound)
     assert max(taken) + of_pair * pairs <= bound
-    assert sum(taken) == module.PLACE * 150 * 400
+    assert sum(taken) == module.CELL * 150 * 400
     # several rows at a time where they fit
-    assert max(taken) > module.PLACE * 400
+    assert max(taken) > module.CELL * 400
 
 
 def test_fewer_images_than_neighbours() -> None:

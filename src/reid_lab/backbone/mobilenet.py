@@ -115,7 +115,7 @@ def _unit(
     return [conv, nn.BatchNorm2d(outputs, kind.eps), kind.activation(inplace=True)]
 
 
-def places() -> list[tuple[str, str]]:
+def layer_keys() -> list[tuple[str, str]]:
     """The keys of each convolution and its batch norm, 27 pairs in the order in which they run."""
     found = []
     for name, units in UNITS.items():

@@ -59,9 +59,9 @@ def of_torchvision(key: str) -> str | None:
     match = re.match(r"features\.(\d+)\.", key)
     if match is None:
         return None
-    begin, place = 0, int(match[1])
+    begin, block = 0, int(match[1])
     for name, (end, _) in ENDS.items():
-        if place <= end:
-            return f"stages.{name}.{place - begin}.{key[match.end() :]}"
+        if block <= end:
+            return f"stages.{name}.{block - begin}.{key[match.end() :]}"
         begin = end + 1
     return None

@@ -54,8 +54,8 @@ class ExitCosts:
         Raises:
             KeyError: an exit without a cost.
         """
-        place = {name: i for i, name in enumerate(self.exits)}
-        rows = [place[name] for name in exits]
+        row_of = {name: i for i, name in enumerate(self.exits)}
+        rows = [row_of[name] for name in exits]
         return replace(
             self, exits=tuple(exits), network=self.network[rows], matching=self.matching[rows]
         )

@@ -117,7 +117,7 @@ class Lookup:
             people &= torch.zeros_like(people).index_fill_(0, rows, True)
         self.rows = people.nonzero().flatten()  # a candidate's row of the whole gallery
         device = gallery.device
-        self.gallery = self._placed(space.gallery[self.rows.to(device)])  # (G, D)
+        self.gallery = self._centred(space.gallery[self.rows.to(device)])  # (G, D)
         # a second copy: one query's products read it 3 to 6 times as fast
         self._columns = self.gallery.T.contiguous() if metric != "l1" else None
         self.norms = self.gallery.square().sum(1)
@@ -161,7 +161,7 @@ class Lookup:
     def _block(
         self, rows: Tensor, ids: Ids, needs: tuple[str, ...]
     ) -> tuple[dict[str, Floats], NDArray[np.intp]]:
-        rows = self._placed(seen(rows, self.metric, self.power))
+        rows = self._centred(seen(rows, self.metric, self.power))
         about = self._about(rows, ids)
         near, index = self._nearest(rows, about, self.searched)
         first = near[:, 0]
@@ -181,7 +181,7 @@ class Lookup:
         columns = {name: values.astype(np.float64) for name, values in features.items()}
         return columns, self.rows.numpy()[index[:, 0]]
 
-    def _placed(self, rows: Tensor) -> Tensor:
+    def _centred(self, rows: Tensor) -> Tensor:
         return rows if self.centre is None else rows - self.centre
 
     def _about(self, rows: Tensor, ids: Ids) -> Tensor:
@@ -210,10 +210,10 @@ class Lookup:
         near = F.embedding(index, self.gallery)  # (n, k, D)
         away = torch.cdist(rows[:, None], near, order, "donot_use_mm_for_euclid_dist")[:, 0]
         away = away.square() / 2 if self.metric == "cosine" else shifted(away, -self.power)
-        exact, places = away.cpu().numpy(), index.cpu().numpy()
+        exact, indices = away.cpu().numpy(), index.cpu().numpy()
         exact = np.where(np.isinf(values.cpu().numpy()), np.float32(np.inf), exact)
-        ascending = np.lexsort((places, exact))  # ties are broken by gallery index
-        return np.take_along_axis(exact, ascending, 1), np.take_along_axis(places, ascending, 1)
+        ascending = np.lexsort((indices, exact))  # ties are broken by gallery index
+        return np.take_along_axis(exact, ascending, 1), np.take_along_axis(indices, ascending, 1)
 
     def _other(
         self, rows: Tensor, about: Tensor, near: NDArray[Any], index: NDArray[Any]
@@ -224,10 +224,10 @@ class Lookup:
         far: NDArray[Any] = np.where(same, np.float32(np.inf), near).min(1)
         lacking = np.flatnonzero(np.isinf(far))
         if len(lacking):  # all candidates show the same person
-            places = torch.from_numpy(lacking).to(about.device)
+            indices = torch.from_numpy(lacking).to(about.device)
             shown = torch.from_numpy(person[lacking]).to(about.device)
-            others = about[places].masked_fill(shown == self.pids, torch.inf)
-            nearest, _ = self._nearest(rows[places], others, min(SPARE, self.searched))
+            others = about[indices].masked_fill(shown == self.pids, torch.inf)
+            nearest, _ = self._nearest(rows[indices], others, min(SPARE, self.searched))
             far[lacking] = nearest[:, 0]
         return far
 

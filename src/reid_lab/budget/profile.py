@@ -34,17 +34,17 @@ class ProfileError(UserError):
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a profile holds: the host's name, the device, torch's threads on the CPU."""
+class Host:
+    """The host that a profile is valid for: name, device, torch's threads on the CPU."""
 
     machine: str
     device: str
     threads: int
 
     @staticmethod
-    def of(device: torch.device) -> Place:
+    def of(device: torch.device) -> Host:
         here = conditions(device)
-        return Place(platform.node(), str(here["device"]), int(here["threads"]))
+        return Host(platform.node(), str(here["device"]), int(here["threads"]))
 
     def __str__(self) -> str:
         return f"{self.machine} ({self.device}, threads={self.threads})"
@@ -77,7 +77,7 @@ def measure_profile(
         name: Lookup(_embeddings(gallery, counted.dim, device), cyclic_ids(gallery))
         for name, counted in subject.counted.items()
     }
-    place, meter = Place.of(device), meter or find_meter(device)
+    host, meter = Host.of(device), meter or find_meter(device)
     allocator = str(conditions(device)["allocator"])
     rows = []
     for batch in batches:
@@ -98,9 +98,9 @@ def measure_profile(
                     gallery=gallery,
                     mul_adds=counted.mul_adds,
                     passes=passes,
-                    machine=place.machine,
-                    device=place.device,
-                    threads=place.threads,
+                    machine=host.machine,
+                    device=host.device,
+                    threads=host.threads,
                     allocator=allocator,
                     precision=precision,
                     overhead_ms=overhead,
@@ -216,14 +216,12 @@ def read_costs(
             f"{path} does not exist: budgets in {UNITS[currency]} (cost={currency}) need a profile "
             f"of this machine; {fix}"
         )
-    here = Place.of(device)
+    here = Host.of(device)
     rows = PROFILE.read(path)
-    found = [row for row in rows if Place(row.machine, row.device, row.threads) == here]
+    found = [row for row in rows if Host(row.machine, row.device, row.threads) == here]
     if not found:
-        places = ", ".join(sorted({str(Place(r.machine, r.device, r.threads)) for r in rows}))
-        raise ProfileError(
-            f"{path} was measured on {places or 'no machine'}, this is {here}: {fix}"
-        )
+        hosts = ", ".join(sorted({str(Host(r.machine, r.device, r.threads)) for r in rows}))
+        raise ProfileError(f"{path} was measured on {hosts or 'no machine'}, this is {here}: {fix}")
     for what, wanted in (("batch", batch), ("gallery", gallery), ("precision", precision)):
         had = sorted({getattr(row, what) for row in found})
         found = [row for row in found if wanted in (None, getattr(row, what))]

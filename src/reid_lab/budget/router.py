@@ -43,7 +43,7 @@ def route(
         queries: how many, Q.
         exits: how many, S.
         advance: (s, remaining, kept) -> the rows (n, ...) of the remaining queries at exit s.
-            `remaining` (n,) are their indices in 0..Q-1, `kept` (n,) their places among the rows
+            `remaining` (n,) are their indices in 0..Q-1, `kept` (n,) their positions among the rows
             of exit s - 1 (at the first exit, all of them).
         exits_here: (s, remaining, rows) -> (n,) bool, which of them exit. Not called at the last
             exit, where all do.
@@ -62,6 +62,6 @@ def route(
             out = exits_here(s, remaining, rows)
         if out.any():
             found.append(Exited(s, remaining[out], rows[np.flatnonzero(out)]))
-        kept = np.flatnonzero(~out)  # (n',) places in this exit's rows
+        kept = np.flatnonzero(~out)  # (n',) positions in this exit's rows
         remaining = remaining[kept]  # (n',) indices of the queries
     return found

@@ -24,16 +24,16 @@ class Steps:
     """
 
     def __init__(self, module: ReidModule, exits: Sequence[str], rows: int = 1) -> None:
-        places = [module.exit_names.index(name) for name in exits if name in module.exit_names]
-        if len(places) < len(exits) or places != sorted(set(places)) or not exits:
+        indices = [module.exit_names.index(name) for name in exits if name in module.exit_names]
+        if len(indices) < len(exits) or indices != sorted(set(indices)) or not exits:
             raise ValueError(
                 f"exits {list(exits)}: give some of {', '.join(module.exit_names)}, in that order"
             )
         self.module, self.exits, self.rows = module.eval(), tuple(exits), rows
-        starts = [0, *(place + 1 for place in places)]
+        starts = [0, *(index + 1 for index in indices)]
         self._names = {
-            name: module.exit_names[start : place + 1]
-            for name, start, place in zip(exits, starts, places, strict=False)
+            name: module.exit_names[start : index + 1]
+            for name, start, index in zip(exits, starts, indices, strict=False)
         }
 
     def advance(self, exit: str, state: State) -> tuple[State, Tensor]:
@@ -53,8 +53,8 @@ class Steps:
 def steady_rows(module: ReidModule, images: Tensor) -> int:
     """The smallest batch size from which on embeddings do not depend on the batch, to the bit.
 
-    Measured on this machine, step by step, with `images` (N, 3, H, W) in other places; N if only
-    batches of the same size agree.
+    Measured on this machine, step by step, with `images` (N, 3, H, W) at other positions of a
+    batch; N if only batches of the same size agree.
     """
     module.eval()
     steady = 1

@@ -21,7 +21,7 @@ from reid_lab.retrieval.embeddings import Ids
 if TYPE_CHECKING:
     from reid_lab.model.base import ReidModule, State
 
-# place of an exit, remaining queries (n,), their places at the exit before (n,) -> (n, D)
+# index of an exit, remaining queries (n,), their positions at the exit before (n,) -> (n, D)
 Advance = Callable[[int, Indices, Indices], Tensor]
 
 

@@ -157,8 +157,8 @@ class RunningQuantile:
         seen, q = self._seen[exit], self.probabilities[exit]
         out = np.empty(len(confidence), dtype=bool)
         hardness = (-confidence).tolist()
-        for i, (value, place) in enumerate(zip(hardness, within.tolist(), strict=True)):
-            quantile = (bisect_right(seen, value) + place) / (len(seen) + 1)  # easiest first
+        for i, (value, share) in enumerate(zip(hardness, within.tolist(), strict=True)):
+            quantile = (bisect_right(seen, value) + share) / (len(seen) + 1)  # easiest first
             arrived = self._arrived[exit]
             if arrived.maxlen is not None:
                 if len(arrived) == arrived.maxlen:

@@ -192,11 +192,11 @@ def _mean(gains: Sequence[Gains]) -> Gains:
 
 def in_order(order: Order, query: Ids, seed: int) -> NDArray[np.intp]:
     """(Q,) the order of arrival: shuffled, then sorted by the key of `order`."""
-    places = np.random.default_rng(seed).permutation(len(query))
+    shuffled = np.random.default_rng(seed).permutation(len(query))
     if order == "shuffled":
-        return places
+        return shuffled
     keys = (query.pids if order == "by_identity" else query.camids).numpy()
-    return places[np.argsort(keys[places], kind="stable")]
+    return shuffled[np.argsort(keys[shuffled], kind="stable")]
 
 
 def _confidences(

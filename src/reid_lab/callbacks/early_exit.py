@@ -148,7 +148,7 @@ def _keep(state: dict[str, Any], trainer: pl.Trainer) -> None:
     """Put thresholds into the last checkpoint; one that is written later has them anyway.
 
     Everything else in it stays: a checkpoint that is saved now, after the end of the epoch,
-    would resume at another place.
+    would resume from another step.
     """
     for callback in trainer.checkpoint_callbacks:
         path = Path(getattr(callback, "last_model_path", ""))

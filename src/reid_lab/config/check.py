@@ -169,8 +169,8 @@ class _Check:
         order = [*values, *call.hints]
         errors = error.errors(include_url=False, include_context=False)
         errors.sort(key=lambda e: order.index(str(e["loc"][0])))
-        places = [_inside(e["loc"], values) for e in errors]
-        for found, (keys, value) in zip(errors, places, strict=True):
+        locations = [_inside(e["loc"], values) for e in errors]
+        for found, (keys, value) in zip(errors, locations, strict=True):
             name = str(found["loc"][0])
             if found["type"] == "extra_forbidden":
                 self.unknown(path, node, name, call)
@@ -181,7 +181,7 @@ class _Check:
                     if (conf_dir() / name).is_dir():  # what a group chooses, as in the YAMLs
                         fix = f"add it: '+{{key}}=${{{name}}}'"
                     self.report((*path, name), ABSENT, allowed, fix)
-            elif any(other[: len(keys)] == keys != other for other, _ in places):
+            elif any(other[: len(keys)] == keys != other for other, _ in locations):
                 continue  # an element of it is reported
             elif nodes.is_known(value) or type(value) is nodes.Built:
                 self.misfit((*path, *keys), keys, value, values, call)

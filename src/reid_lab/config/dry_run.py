@@ -112,14 +112,14 @@ def wrong_channels(cfg: DictConfig, model: ReidModule) -> Problem | None:
 
 def broken(cfg: DictConfig, error: Exception) -> Problem:
     """The problem of a network that takes no image of any size."""
-    place = ""
+    location = ""
     if not isinstance(error, UserError):  # the last line that is not torch's own
         torch_home = str(Path(torch.__file__).parent)
         frames = traceback.extract_tb(error.__traceback__)
         last = [f for f in frames if not f.filename.startswith(torch_home)][-1]
-        place = f"{Path(last.filename).name}:{last.lineno} ({last.line}): "
+        location = f"{Path(last.filename).name}:{last.lineno} ({last.line}): "
     tried = f"one of {ROOMY}x{ROOMY}, tried as large enough for any network, fails"
-    allowed = f"a method that takes an image; {tried}: {place}{error}"
+    allowed = f"a method that takes an image; {tried}: {location}{error}"
     fix = f"change the code of {cfg.model._target_}, or the values that its layers are built from"
     return Problem("model", cfg.model._target_, allowed, fix)
 

@@ -158,7 +158,7 @@ def _unknown_key(key: str, words: Sequence[str]) -> str:
         close = [f"{parent}.{name}".lstrip(".") for name in get_close_matches(last, names, 3)]
     else:
         close = get_close_matches(key, keys, 3)
-    same = [k for k in keys if k.rpartition(".")[2] == last]  # the right name, another place
+    same = [k for k in keys if k.rpartition(".")[2] == last]  # the right name in another group
     return f"{key}: unknown key\n  fix: {_nearest(close or same[:3], value)}"
 
 

@@ -257,7 +257,7 @@ def check_checkpoint(cfg: DictConfig) -> tuple[list[Problem], dict[str, Any] | N
     path = find_checkpoint(cfg)
     if path is None:
         return [], None
-    if problem := check_place(cfg, path):
+    if problem := check_exists(cfg, path):
         return [problem], None
     try:
         state = read_checkpoint(path)
@@ -269,7 +269,7 @@ def check_checkpoint(cfg: DictConfig) -> tuple[list[Problem], dict[str, Any] | N
     return [], state
 
 
-def check_place(cfg: DictConfig, path: Path) -> Problem | None:
+def check_exists(cfg: DictConfig, path: Path) -> Problem | None:
     """Check that `ckpt_path` exists and that `last` is a run with these settings."""
     if cfg.ckpt_path == LAST and (run := newest_run(cfg)) and (settings := differing(cfg, run)):
         allowed = f"a run with these settings; the newest, {run}, has {settings}"

@@ -97,7 +97,7 @@ def draw_size(
     return None
 
 
-def draw_place(
+def draw_corner(
     height: int, width: int, size: tuple[int, int], rng: np.random.Generator
 ) -> tuple[int, int]:
     """Draw the corner (top, left) of an area of this size within (height, width)."""
@@ -112,7 +112,7 @@ def draw_erased_area(height: int, width: int, rng: np.random.Generator) -> Area:
     size = draw_size(height, width, (0.02, 0.4), (0.3, 1 / 0.3), rng)
     if size is None:
         return EMPTY
-    top, left = draw_place(height, width, size, rng)
+    top, left = draw_corner(height, width, size, rng)
     return top, left, top + size[0], left + size[1]
 
 
@@ -137,7 +137,7 @@ def draw_patch(
     if size is None:
         return None
     image = int(rng.integers(images))
-    top, left = draw_place(*within, size, rng)
-    place = draw_place(*onto, size, rng)
+    top, left = draw_corner(*within, size, rng)
+    corner = draw_corner(*onto, size, rng)
     flip = bool(rng.random() < 0.5)
-    return Patch(image, (top, left, top + size[0], left + size[1]), *place, flip)
+    return Patch(image, (top, left, top + size[0], left + size[1]), *corner, flip)

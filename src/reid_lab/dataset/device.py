@@ -74,24 +74,24 @@ class SharedImages(DeviceImages):
     def __init__(self, pixels: np.ndarray, indices: Sequence[int], decoder: Decoded) -> None:
         super().__init__(pixels)
         self._decoder = decoder
-        # places in `pixels`; an image of another process is out of range
-        self._places = torch.full((len(decoder),), len(pixels))
-        self._places[torch.tensor(indices)] = torch.arange(len(indices))
+        # indices into `pixels`; an image of another process is out of range
+        self._slots = torch.full((len(decoder),), len(pixels))
+        self._slots[torch.tensor(indices)] = torch.arange(len(indices))
 
     def __len__(self) -> int:
         return len(self._decoder)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        place = int(self._places[index])
-        return super().__getitem__(place) if place < len(self._pixels) else self._decoder[index]
+        slot = int(self._slots[index])
+        return super().__getitem__(slot) if slot < len(self._pixels) else self._decoder[index]
 
     def on(self, device: torch.device) -> Tensor:
-        self._places = self._places.to(device)
+        self._slots = self._slots.to(device)
         return super().on(device)
 
     def take(self, rows: Tensor) -> Tensor:
         """Return the images `rows` (N,) of the split, all of the share: (N, 3, H, W)."""
-        return self.on(rows.device)[self._places[rows]]
+        return self.on(rows.device)[self._slots[rows]]
 
 
 def pack_crops(indices: Sequence[int], drawn: Sequence[Augmentation], patches: bool) -> Tensor:

@@ -1,6 +1,6 @@
 """`dataset.exchange`: processes send each other the training images of a batch.
 
-Image i is kept by process i % world, at place i // world, as `RankSampler` orders them.
+Image i is kept by process i % world, at index i // world, as `RankSampler` orders them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def plan_exchange(
         needed: sorted image indices of each process, each index once.
 
     Returns:
-        Places (M,) of the images that it sends, ordered by receiver; counts (2, world): how many
+        Indices (M,) of the images that it sends, ordered by receiver; counts (2, world): how many
         it sends to each process, and receives from each; indices of the received images, in the
         order in which they arrive: by sender.
     """

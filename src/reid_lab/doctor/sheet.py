@@ -88,9 +88,9 @@ def _person(pid: int, part: str, splits: Sequence[Split]) -> PersonViews:
 
 
 def _image(images: Sequence[tuple[Split, int]], rng: np.random.Generator) -> Image.Image | None:
-    """One of them that is not broken, fitted to a cell."""
-    for place in rng.permutation(len(images)):
-        split, index = images[place]
+    """A random image that can be decoded, fitted to a cell."""
+    for choice in rng.permutation(len(images)):
+        split, index = images[choice]
         try:
             pixels = decode(split.path(index), split.box(index))
         except DatasetError:

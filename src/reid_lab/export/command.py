@@ -183,8 +183,8 @@ def write_int8(
 
     images = test.data.images_of("fit")
     count = min(args.calibration, len(test.data.train_split))
-    places = np.linspace(0, len(test.data.train_split) - 1, count).round().astype(int)
-    small = quantised(graph, batches(images, places, args.batch_size), folder)
+    indices = np.linspace(0, len(test.data.train_split) - 1, count).round().astype(int)
+    small = quantised(graph, batches(images, indices, args.batch_size), folder)
     full = Manifest.read(folder)
     content = small.SerializeToString(deterministic=True)
     key = fingerprint_of_variant(full.fingerprint, INT8, content)

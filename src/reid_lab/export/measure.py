@@ -119,11 +119,11 @@ def accuracies_of(rows: Iterable[ExitRow]) -> Accuracies:
     return {row.name: {"mAP": row.mAP, "rank1": row.rank1} for row in rows}
 
 
-def batches(images: Images, places: range | np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Images at `places` as pixels (n, H, W, 3), decoded by threads."""
+def batches(images: Images, indices: range | np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Images at `indices` as pixels (n, H, W, 3), decoded by threads."""
     with ThreadPoolExecutor(4) as pool:
-        for start in range(0, len(places), size):
-            found = list(pool.map(images.__getitem__, places[start : start + size]))
+        for start in range(0, len(indices), size):
+            found = list(pool.map(images.__getitem__, indices[start : start + size]))
             yield np.ascontiguousarray(np.stack(found).transpose(0, 2, 3, 1))
 
 

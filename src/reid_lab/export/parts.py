@@ -49,7 +49,7 @@ class OneStep(nn.Module):
         super().__init__()
         self.networks, self.plan = (network,), plan
         own = dict(zip(plan.names, (*plan.made, -1), strict=True))
-        self.places = [own[name] for name in kept]  # in the new state; -1 is the embeddings
+        self.positions = [own[name] for name in kept]  # in the new state; -1 is the embeddings
         named = [PIXELS if name == IMAGES else name for name in plan.before]
         self.inputs = tuple(dict.fromkeys(named))
         self.at = [self.inputs.index(name) for name in named]
@@ -60,7 +60,7 @@ class OneStep(nn.Module):
             network.normalised(given[i]) if self.inputs[i] == PIXELS else given[i] for i in self.at
         )
         after, rows = network.method.step(self.plan.exit, state)
-        return tuple(rows.float() if i < 0 else after[i] for i in self.places)
+        return tuple(rows.float() if i < 0 else after[i] for i in self.positions)
 
 
 def whole_part(network: Network, plans: Sequence[StepNames], images: int) -> Part:

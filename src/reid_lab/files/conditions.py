@@ -61,22 +61,22 @@ class Condition:
         Raises:
             ConditionError: < or > of a number or a date, and no value is one.
         """
-        texts, places = np.unique(np.array(values, dtype=object).astype(str), return_inverse=True)
+        texts, inverse = np.unique(np.array(values, dtype=object).astype(str), return_inverse=True)
         wanted, compare = comparable(self.value), OPERATORS[self.operator]
         ordered = self.operator not in ("=", "!=")
         kind = type(wanted)
         found = np.zeros(len(texts), bool)
         same_kind = False
-        for place, text in enumerate(texts.tolist()):
+        for index, text in enumerate(texts.tolist()):
             value = comparable(text) if kind is not str else text
             if isinstance(value, kind) and text:
                 same_kind = True
-                found[place] = compare(value, wanted)
+                found[index] = compare(value, wanted)
             elif not ordered:
-                found[place] = compare(text, self.value)
+                found[index] = compare(text, self.value)
         if ordered and not same_kind and any(texts):
             raise no_such_kind(self, next(text for text in texts.tolist() if text))
-        result: np.ndarray = found[places.reshape(-1)]
+        result: np.ndarray = found[inverse.reshape(-1)]
         return result
 
 
@@ -101,23 +101,23 @@ def parse(text: str) -> tuple[Condition, ...]:
     Raises:
         ConditionError: malformed; the message shows where.
     """
-    found, place = [], 0
+    found, start = [], 0
     while True:
-        match = _CONDITION.match(text, place)
+        match = _CONDITION.match(text, start)
         if match is None:
-            raise ConditionError(f"filter {text!r}, at {text[place:]!r}: {_EXAMPLE}")
+            raise ConditionError(f"filter {text!r}, at {text[start:]!r}: {_EXAMPLE}")
         name, sign, value = match.group("name", "operator", "value")
         found.append(Condition(_unquoted(name), sign, _unquoted(value)))
-        place = match.end()
-        if place == len(text):
+        start = match.end()
+        if start == len(text):
             return tuple(found)
-        joined = _AND.match(text, place)
+        joined = _AND.match(text, start)
         if joined is None:
             raise ConditionError(
-                f"filter {text!r}, at {text[place:]!r}: join conditions by and, quote values with "
+                f"filter {text!r}, at {text[start:]!r}: join conditions by and, quote values with "
                 "spaces or operators"
             )
-        place = joined.end()
+        start = joined.end()
 
 
 def quoted(text: str) -> str:

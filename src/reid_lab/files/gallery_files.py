@@ -192,9 +192,9 @@ class GalleryRows:
 
     def names_of(self, column: str) -> list[str]:
         """The names of all N people ("pid") or cameras ("camid")."""
-        numbers, places = np.unique(self.numbers[column], return_inverse=True)
+        numbers, inverse = np.unique(self.numbers[column], return_inverse=True)
         names = [self.name(number) for number in numbers.tolist()]
-        return [names[place] for place in places.reshape(-1).tolist()]
+        return [names[index] for index in inverse.reshape(-1).tolist()]
 
     @cached_property
     def _lines(self) -> np.ndarray:

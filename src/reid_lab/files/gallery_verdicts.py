@@ -175,11 +175,11 @@ def verdicts(
     while len(open_queries):
         distances, rows = gallery.search(query[open_queries], k, where)
         longer = []
-        for place, near, found in zip(open_queries.tolist(), distances, rows, strict=True):
-            within[place] = _people(gallery.numbers["pid"], near, found, threshold.distance)
+        for index, near, found in zip(open_queries.tolist(), distances, rows, strict=True):
+            within[index] = _people(gallery.numbers["pid"], near, found, threshold.distance)
             ends = len(near) < k or near[-1] >= threshold.distance
-            if not ends and len(within[place]) < 2:
-                longer.append(place)
+            if not ends and len(within[index]) < 2:
+                longer.append(index)
         open_queries, k = np.array(longer, int), 4 * k
     return [
         GalleryVerdict(

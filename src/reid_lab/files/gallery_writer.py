@@ -353,8 +353,8 @@ def _append(
         )
     if names != gallery.names:  # names that no row has are harmless
         _write_names(folder / card.file(NAMES), names)
-    for file, (place, data) in parts.items():
-        put(folder / card.file(file), place, data)
+    for file, (offset, data) in parts.items():
+        put(folder / card.file(file), offset, data)
     crcs = {file: crc32(data, card.crc32.get(file, 0)) for file, (_, data) in parts.items()}
     return replace(card, count=card.count + len(rows), crc32={**card.crc32, **crcs})
 

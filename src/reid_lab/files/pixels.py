@@ -41,7 +41,7 @@ KINDS: dict[bytes, type[ImageFile]] = {  # first bytes -> Pillow's decoder
     b"II+\0": TiffImageFile,
     b"MM\0+": TiffImageFile,
 }
-OTHERS = (  # place and value of the first bytes, name
+OTHERS = (  # offset and value of the first bytes, name
     (0, b"GIF8", "a GIF"),
     (4, b"ftypavif", "an AVIF"),
     (4, b"ftyphe", "a HEIC"),
@@ -195,7 +195,7 @@ def _other(start: bytes) -> str:
     """What a file of another format is, by its first bytes, and what to do."""
     if not start:
         return "it is empty (0 bytes). Replace or remove it"
-    found = next((name for place, magic, name in OTHERS if start[place:].startswith(magic)), None)
+    found = next((name for offset, magic, name in OTHERS if start[offset:].startswith(magic)), None)
     if found is None:
         return "it does not start like an image. Replace or remove it"
     return f"it is {found}, which is not read. Convert it"

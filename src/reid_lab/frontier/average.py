@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from reid_lab.frontier.measured import one_setting
 from reid_lab.frontier.points import BOUNDS, METRICS, FrontierError, Point
-from reid_lab.frontier.pool import Place, place_of, pool
+from reid_lab.frontier.pool import PoolKey, pool, pool_key
 
 
 def average(points: Sequence[Point]) -> tuple[list[Point], list[str]]:
@@ -27,9 +27,9 @@ def average(points: Sequence[Point]) -> tuple[list[Point], list[str]]:
         raise FrontierError(
             f"--average: give runs on two or more data sets, not {datasets[0]} only"
         )
-    groups: dict[Place, list[Point]] = defaultdict(list)
+    groups: dict[PoolKey, list[Point]] = defaultdict(list)
     for p in points:
-        groups[place_of(replace(p, dataset=""))].append(p)
+        groups[pool_key(replace(p, dataset=""))].append(p)
     whole = [group for group in groups.values() if len({p.dataset for p in group}) == len(datasets)]
     found = [_mean(group, f"mean of {', '.join(datasets)}") for group in whole]
     if not any(p.kind in ("exit", "stream") for p in found):

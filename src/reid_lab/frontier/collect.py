@@ -151,7 +151,7 @@ def read_finished(folder: Path) -> Finished:
 
 
 def _state(folder: Path) -> tuple[int, int]:
-    """A value that changes when the results of another test are put in place."""
+    """A value that changes when the results of another test are published."""
     path = results_of(folder) / SUMMARY
     try:
         found = path.stat()

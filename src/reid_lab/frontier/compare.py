@@ -165,24 +165,24 @@ def read_side(folder: Path) -> Side:
 
 
 def _newest(runs: Sequence[Path]) -> tuple[list[int], list[str]]:
-    """The places of the runs that count, and notes on those left out.
+    """The indices of the runs that count, and notes on those left out.
 
     A seed that was run, or tested, twice with the same settings is one run: the one that ended
     last.
     """
     newest: dict[object, int] = {}
     notes = []
-    for place in sorted(range(len(runs)), key=lambda i: ended(runs[i])):
-        one = read_finished(runs[place])
+    for index in sorted(range(len(runs)), key=lambda i: ended(runs[i])):
+        one = read_finished(runs[index])
         # a checkpoint outside a run's folder, such as a converted one, is identified by its path
         alone = one.tested and not (one.tested.parent.parent / CONFIG).is_file()
         key = (tuple(sorted(settings(one.config).items())), one.seed, alone and one.tested)
         if key in newest:
             notes.append(
-                f"left out: {runs[newest[key]]}, as {runs[place]} has the same settings and seed "
+                f"left out: {runs[newest[key]]}, as {runs[index]} has the same settings and seed "
                 f"{one.seed} and is newer"
             )
-        newest[key] = place
+        newest[key] = index
     return sorted(newest.values()), notes
 
 

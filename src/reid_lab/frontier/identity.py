@@ -12,7 +12,7 @@ from reid_lab.files.stored import StoredFileError, read_config
 from reid_lab.types import in_steps
 
 Settings = Mapping[str, str]
-# settings that an accuracy depends on; places of files and reading speed are not among them
+# settings that an accuracy depends on; file paths and reading speed are not among them
 PARTS = {"dataset", "backbone", "loss", "model", "callbacks", "trainer"}
 # callbacks that only measure, after training
 OBSERVERS = {"anytime", "verification", "dimensions", "ranked_lists", "attention"}
@@ -28,7 +28,7 @@ RUNNING = {"accelerator", "devices", "num_nodes", "strategy", "default_root_dir"
 RUNNING |= {"log_every_n_steps", "enable_checkpointing", "enable_model_summary", "profiler"}
 RUNNING |= {"enable_progress_bar", "val_check_interval", "check_val_every_n_epoch"}
 RUNNING |= {"limit_val_batches", "num_sanity_val_steps"}
-# places of files, speed, and what the stored protocol says
+# file paths, speed, and what the stored protocol says
 ELSEWHERE = {"folder", "root", "cache", "cache_dir", "workers", "eval_batch_size", "memory"}
 ELSEWHERE |= {"all_against_all"}
 KEY = 4  # letters of a key, or as many as it takes
@@ -36,7 +36,7 @@ SHOWN = 3  # settings in a label, or as many as it takes
 
 
 def settings(config: Mapping[str, Any], known: dict[Path, str] | None = None) -> dict[str, str]:
-    """A run's settings by dotted key, without the seed and the places of files."""
+    """A run's settings by dotted key, without the seed and file paths."""
     flat: dict[str, str] = {}
     _flatten(config, "", flat, {} if known is None else known)
     return {key: value for key, value in flat.items() if _matters(key)}
@@ -53,13 +53,13 @@ def distinct_labels(names: Sequence[str], every: Sequence[Settings]) -> list[str
 
     Two labels are equal if names and settings are.
     """
-    places = defaultdict(list)
-    for place, name in enumerate(names):
-        places[name].append(place)
+    indices = defaultdict(list)
+    for index, name in enumerate(names):
+        indices[name].append(index)
     labels = list(names)
-    for name, own in places.items():
-        for place, text in zip(own, _differences([every[i] for i in own]), strict=True):
-            labels[place] = f"{name} ({text})" if text else name
+    for name, own in indices.items():
+        for index, text in zip(own, _differences([every[i] for i in own]), strict=True):
+            labels[index] = f"{name} ({text})" if text else name
     return labels
 
 

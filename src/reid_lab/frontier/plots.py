@@ -84,7 +84,7 @@ def frontier(points: Sequence[Point], axis: str, metric: str) -> Figure | None:
     _references(ax, [p for p in drawn if p.kind == "reference"], view)
     names = ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
     if papers:
-        # a second legend would take its place; clipped, it would be no part of the layout
+        # a second legend would replace it; clipped, it would be no part of the layout
         ax.add_artist(names).set_clip_on(False)
     _published(ax, papers, view)
     if view.cost.measured:
@@ -186,8 +186,8 @@ def _published(ax: Axes, papers: Sequence[Point], view: View) -> None:
     handles = []
     for number, p in enumerate(sorted(papers, key=view.x), 1):
         ax.plot(view.x(p), view.y(p), "d", ms=6, mfc="white", mec=QUIET, mew=1.1, zorder=2.5)
-        place: Any = {"xytext": (4, 2), "textcoords": "offset points", "fontsize": SMALL}
-        ax.annotate(str(number), (view.x(p), view.y(p)), color=QUIET, **place)
+        offset: Any = {"xytext": (4, 2), "textcoords": "offset points", "fontsize": SMALL}
+        ax.annotate(str(number), (view.x(p), view.y(p)), color=QUIET, **offset)
         handles.append(
             _handle(f"{number}  {p.method} ({p.source}{_counted(p)})", QUIET, "d", "white", 0)
         )

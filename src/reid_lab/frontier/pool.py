@@ -13,7 +13,7 @@ import numpy as np
 
 from reid_lab.frontier.points import BOUNDS, MEASURED, METRICS, Point
 
-Place = tuple[str, str, str, str, float]
+PoolKey = tuple[str, str, str, str, float]
 GRID = 101  # costs at which policies are compared
 
 
@@ -22,16 +22,16 @@ def pool(points: Iterable[Point]) -> list[Point]:
 
     References are the same in every run of the same image size, and pooled over all of them.
     """
-    groups: dict[Place, list[Point]] = defaultdict(list)
+    groups: dict[PoolKey, list[Point]] = defaultdict(list)
     for p in points:
-        groups[place_of(p)].append(p)
+        groups[pool_key(p)].append(p)
     return [_pooled(group) for group in groups.values()]
 
 
-def place_of(p: Point) -> Place:
-    """What points of several seeds have in common."""
-    place = p.mul_adds if p.kind == "reference" else _whole(p.planned)
-    return p.dataset, p.method, p.kind, p.point, place
+def pool_key(p: Point) -> PoolKey:
+    """The key of points that are pooled over seeds."""
+    cost = p.mul_adds if p.kind == "reference" else _whole(p.planned)
+    return p.dataset, p.method, p.kind, p.point, cost
 
 
 def best_policies(points: Sequence[Point]) -> list[Point]:

@@ -37,7 +37,7 @@ class Flat:
 
     def search(self, query: Tensor | np.ndarray, k: int) -> Found:
         wanted = as_queries(query, self.metric, self.rows.shape[1])
-        k = places(k, len(self))
+        k = clipped_k(k, len(self))
         squared = np.empty((len(wanted), 0), np.float32)
         rows = np.empty((len(wanted), 0), np.int64)
         step = max(1024, BLOCK_BYTES // (4 * self.rows.shape[1]))
@@ -176,7 +176,12 @@ def check_width(rows: Tensor | np.ndarray, dim: int) -> None:
         raise UserError(f"embeddings have {rows.shape[1]} dimensions, the index {dim}")
 
 
-def places(k: int, count: int) -> int:
+def clipped_k(k: int, count: int) -> int:
+    """`k`, or `count` where there are fewer rows.
+
+    Raises:
+        UserError: `k` is not a whole number of at least 1.
+    """
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
         raise UserError(f"k={k!r}: a whole number from 1 is expected")
     return min(k, count)

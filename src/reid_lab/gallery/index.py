@@ -23,10 +23,10 @@ from reid_lab.gallery.flat import (
     as_queries,
     as_rows,
     check_width,
+    clipped_k,
     in_order,
     no_more_threads_than,
     own_unit,
-    places,
 )
 from reid_lab.optional import load as load_package
 
@@ -65,8 +65,8 @@ class Index(Protocol):
     def search(self, query: Tensor | np.ndarray, k: int) -> Found:
         """The `k` nearest rows of each query (Q, D): distances (Q, k) and rows, nearest first.
 
-        Fewer columns where there are fewer rows. Ties are broken by row. A
-        place without a match has row -1 and an infinite distance.
+        There are fewer columns if there are fewer rows. Ties are broken by row. Padding has row -1
+        and an infinite distance.
         """
 
     def add(self, embeddings: Tensor | np.ndarray) -> None:
@@ -163,7 +163,7 @@ class Approximate:
 
     def search(self, query: Tensor | np.ndarray, k: int) -> Found:
         wanted = as_queries(query, self.metric, self._dim, self._made.d)
-        k = places(k, len(self))
+        k = clipped_k(k, len(self))
         if self.name == "hnsw":
             self._made.hnsw.efSearch = max(BREADTH, 2 * k)
         with no_more_threads_than(len(wanted)):

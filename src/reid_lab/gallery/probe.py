@@ -80,7 +80,7 @@ class Probe:
 
     def score(self, lists: Sequence[np.ndarray]) -> Ranking:
         """The accuracy of `lists`; matches that are not in them are ranked last."""
-        places = np.zeros((len(lists), max(1, int(self.matches.max()))), np.int64)
+        ranks = np.zeros((len(lists), max(1, int(self.matches.max()))), np.int64)
         people = int((self.gallery.pids != JUNK).sum())
         for query, rows in enumerate(lists):
             right = self.gallery.pids[torch.from_numpy(rows)] == self.ids.pids[query]
@@ -88,8 +88,8 @@ class Probe:
             last = people - int(self.hidden[query])
             missing = int(self.matches[query]) - len(first)
             both = np.concatenate([first, np.arange(last - missing, last) + 1])
-            places[query, : len(both)] = both
-        return Ranking.of_places(_padded(places), torch.from_numpy(self.matches))
+            ranks[query, : len(both)] = both
+        return Ranking.of_ranks(_padded(ranks), torch.from_numpy(self.matches))
 
     def whole(self, gallery: SavedGallery) -> Ranking:
         """The exact ranking of the whole gallery, as every evaluation does it."""
@@ -127,9 +127,9 @@ def _counted(query: Ids, gallery: Ids) -> tuple[np.ndarray, np.ndarray]:
     return np.array([people[pid] for pid, _ in pairs], np.int64) - hidden, hidden
 
 
-def _padded(places: np.ndarray) -> Tensor:
-    """Zeros behind the matches become large: places ascend."""
-    return torch.from_numpy(np.where(places > 0, places, np.iinfo(np.int32).max))
+def _padded(ranks: np.ndarray) -> Tensor:
+    """Zeros behind the matches become large: ranks ascend."""
+    return torch.from_numpy(np.where(ranks > 0, ranks, np.iinfo(np.int32).max))
 
 
 def mean_recall(truth: Sequence[np.ndarray], found: Sequence[np.ndarray], at: int) -> float:

@@ -141,19 +141,19 @@ def pooled(queries: Queries, metric: IndexMetric, required: bool = True) -> Quer
         (image.person, image.camera, image.tracklet or str((image.path, image.box)))
         for image in queries.images
     ]
-    places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
-    which = np.array([places[key] for key in keys], int)
+    number_of = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    which = np.array([number_of[key] for key in keys], int)
     first = dict(zip(reversed(keys), reversed(queries.images), strict=True))
     rows = queries.embeddings.astype(np.float32)
     rows = unit_rows(rows) if metric == "cosine" else rows
     means, spreads = [], []
-    for place in range(len(places)):
-        mine = rows[which == place]
+    for number in range(len(number_of)):
+        mine = rows[which == number]
         means.append(mine.mean(0))
         spreads.append(Spread(len(mine), float(distances(mine, means[-1][None], metric).mean())))
     return replace(
         queries,
-        images=[first[key] for key in places],
+        images=[first[key] for key in number_of],
         embeddings=np.stack(means) if means else rows,
         spreads=spreads,
     )

@@ -40,7 +40,7 @@ class SearchResult:
         verdict: GalleryVerdict | None = None,
         spread: Spread | None = None,
     ) -> SearchResult:
-        """From one query's distances (k,) and rows (k,); places with row -1 are left out."""
+        """From one query's distances (k,) and rows (k,); padding, with row -1, is left out."""
         if gallery.card.pattern == FOLDERS and image.pid not in gallery.numbers["pid"]:
             image = image._replace(
                 person="", camera=""

@@ -33,9 +33,9 @@ def answers(gallery: SavedGallery, found: Sequence[SearchResult]) -> None:
     for answer in found:
         table = head_table("", "Distance", "Person", "Camera", "", *map(escaped, columns))
         table.add_column("Image", overflow="fold")
-        for place, match in enumerate(answer.matches, 1):
+        for position, match in enumerate(answer.matches, 1):
             table.add_row(
-                str(place),
+                str(position),
                 f"{match.distance:.4f}",
                 name(match.image.person),
                 name(match.image.camera),

@@ -273,7 +273,7 @@ def _show(found: ModelComparison | None) -> None:
         stdout.print("No person is known in two images: old and new cannot be compared.")
         return
     table = head_table("Embeddings", "Rank-1", "mAP")
-    for place, name in enumerate(("old", "new")):
-        table.add_row(name, percent(found.rank1[place]), percent(found.mean_ap[place]))
+    for i, name in enumerate(("old", "new")):
+        table.add_row(name, percent(found.rank1[i]), percent(found.mean_ap[i]))
     stdout.print(Text(f"{found.queries:,} images of the gallery as queries", "bold"))
     stdout.print(table)

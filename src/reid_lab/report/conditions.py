@@ -67,12 +67,12 @@ def condition(run: Run, name: str) -> Figure | None:
     title, label = LABELS[name]
     figure, ax = axes(f"Accuracy by {title}", 4.6, 3.4)
     for (metric, text), colour, shift in zip(METRICS.items(), SET[1:], (-0.06, 0.06), strict=False):
-        x = [place + shift for place in range(len(rows))]
+        x = [position + shift for position in range(len(rows))]
         y = [100 * getattr(row, metric) for row in rows]
         ax.plot(x, y, "o-", color=colour, markersize=5, label=text)
-        for place, row in zip(x, rows, strict=True):
+        for position, row in zip(x, rows, strict=True):
             low, high = (100 * getattr(row, f"{metric}_{end}") for end in ("low", "high"))
-            ax.plot([place, place], [low, high], "_-", color=colour, linewidth=1.2)
+            ax.plot([position, position], [low, high], "_-", color=colour, linewidth=1.2)
     ax.set_xticks(range(len(rows)), [_range(row) for row in rows])
     ax.set_xlim(-0.4, len(rows) - 0.6)
     ax.tick_params(axis="x", labelsize=8)

@@ -72,11 +72,11 @@ def sweep(
         return None
     figure, ax = axes(f"{METRICS[metric]} by {_short(x)}")
     drawn = {**_by_line(points, lines, "this sweep" if others else ""), **others}
-    places = _axis(ax, [p.x for group in drawn.values() for p in group])
+    positions = _axis(ax, [p.x for group in drawn.values() for p in group])
     for index, (label, group) in enumerate(drawn.items()):
         at: dict[float, list[float]] = defaultdict(list)
         for p in group:
-            at[places[p.x]].append(100 * getattr(p, metric))
+            at[positions[p.x]].append(100 * getattr(p, metric))
         colour, marker = SET[1 + index % (len(SET) - 1)], MARKERS[index % len(MARKERS)]
         values = sorted(at)
         means = [fmean(at[v]) for v in values]
@@ -149,16 +149,16 @@ def exits(rows: Sequence[MeanRow], metric: str) -> Figure | None:
 def _axis(ax: Axes, values: Sequence[str]) -> dict[str, float]:
     """Value -> position: numbers on a linear or, over a wide range, log axis; names in order."""
     try:
-        places = {value: float(value) for value in values}
-        if not all(map(math.isfinite, places.values())):
+        positions = {value: float(value) for value in values}
+        if not all(map(math.isfinite, positions.values())):
             raise ValueError
     except ValueError:  # names: side by side
         names = list(dict.fromkeys(values))
         ax.set_xticks(range(len(names)), names)
         return {name: float(index) for index, name in enumerate(names)}
-    if min(places.values()) > 0 and max(places.values()) / min(places.values()) >= DECADES:
+    if min(positions.values()) > 0 and max(positions.values()) / min(positions.values()) >= DECADES:
         ax.set_xscale("log")
-    return places
+    return positions
 
 
 def _order(line: str) -> tuple[float, str]:

@@ -10,7 +10,7 @@ from reid_lab.results.folder import (
     config_of,
     results_of,
 )
-from reid_lab.results.results import OF_A_TEST, TABLES, Results, place
+from reid_lab.results.results import OF_A_TEST, TABLES, Results, publish_results
 from reid_lab.results.summary import Summary
 
 __all__ = [
@@ -25,6 +25,6 @@ __all__ = [
     "Summary",
     "begin_test",
     "config_of",
-    "place",
+    "publish_results",
     "results_of",
 ]

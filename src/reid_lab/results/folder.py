@@ -1,7 +1,7 @@
 """The folders of a run's results: those of the last test, and of a test that is under way.
 
-A test writes beside the results of an earlier one and takes their place when it is complete, so
-that neither a kill nor a reader at the same time ever meets half of the files.
+A test writes to a new folder, which replaces the earlier results once it is complete: a killed
+test leaves, and a concurrent reader sees, either the old results or the new ones.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ SUMMARY, CONFIG = "summary.json", "config.yaml"
 
 def results_of(run: Path) -> Path:
     """The folder of a run's results; `results.new` if a test was killed between two renames."""
-    placed, new = run / RESULTS, run / NEW
-    return new if not placed.is_dir() and (new / SUMMARY).is_file() else placed
+    published, new = run / RESULTS, run / NEW
+    return new if not published.is_dir() and (new / SUMMARY).is_file() else published
 
 
 def config_of(run: Path) -> Path:
@@ -29,7 +29,7 @@ def config_of(run: Path) -> Path:
 
 
 def begin_test(run: Path) -> Path:
-    """Make an empty folder for the results of a new test; `place` moves them to `results`."""
+    """Make an empty folder for the results of a new test; `publish` moves them to `results`."""
     if results_of(run) == run / NEW:  # a test was killed between two renames
         (run / NEW).rename(run / RESULTS)
     for left in (run / NEW, run / OLD):
@@ -39,21 +39,21 @@ def begin_test(run: Path) -> Path:
     return run / NEW
 
 
-def place(run: Path, replaced: Collection[str]) -> Path:
-    """Put the results of a test in place of the earlier ones, and return their folder.
+def publish(run: Path, replaced: Collection[str]) -> Path:
+    """Replace the earlier results of a run by those of its new test; return their folder.
 
     Args:
-        replaced: names of the files of a test; others, such as a search's, stay.
+        replaced: names of the files that a test writes; others, such as a search's, are kept.
     """
-    placed, new, old = run / RESULTS, run / NEW, run / OLD
-    if placed.is_dir():
-        for path in placed.iterdir():
+    published, new, old = run / RESULTS, run / NEW, run / OLD
+    if published.is_dir():
+        for path in published.iterdir():
             if path.name not in replaced and not (new / path.name).exists():
                 _copy(path, new / path.name)
-        placed.rename(old)
-    new.rename(placed)
+        published.rename(old)
+    new.rename(published)
     shutil.rmtree(old, ignore_errors=True)
-    return placed
+    return published
 
 
 def _copy(path: Path, target: Path) -> None:

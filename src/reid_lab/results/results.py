@@ -97,6 +97,6 @@ def read_tables(folder: Path) -> dict[str, list[Any]]:
     return {name: table.read(folder / table.file) for name, table in TABLES.items()}
 
 
-def place(run: Path) -> Path:
-    """Put the results of a test in place of the earlier ones; see `folder.place`."""
-    return folder.place(run, OF_A_TEST)
+def publish_results(run: Path) -> Path:
+    """Replace the earlier results of a run by those of its new test; see `folder.publish`."""
+    return folder.publish(run, OF_A_TEST)

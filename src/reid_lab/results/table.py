@@ -113,13 +113,13 @@ class Table(Generic[Row]):
     def _prefix(self, name: str) -> str:
         return self.spread[name].split("*")[0]
 
-    def _row(self, cells: Mapping[str, str], path: Path, place: int) -> Row:
+    def _row(self, cells: Mapping[str, str], path: Path, row_number: int) -> Row:
         try:
             return self._made(cells, self._cast)
         except KeyError as error:
             raise StoredFileError(path, f"no column {error}") from error
         except ValueError as error:
-            raise StoredFileError(path, f"row {place}: {error}") from error
+            raise StoredFileError(path, f"row {row_number}: {error}") from error
 
     def _made(self, cells: Mapping[str, Any], cast: Callable[[str, str, Any], Any]) -> Row:
         values: dict[str, Any] = {}

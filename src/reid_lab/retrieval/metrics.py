@@ -33,23 +33,27 @@ class Ranking:
     answerable: Tensor
 
     @staticmethod
-    def of_places(places: Tensor, matches: Tensor) -> Ranking:
-        """From 1-based `places` (Q, M) of the matches, ascending, and how many are real (Q,).
+    def of_ranks(ranks: Tensor, matches: Tensor) -> Ranking:
+        """The ranking of queries by the ranks of their matches.
 
-        Plain: the mean over the matches of the precision at each (torchreid, fast-reid).
+        Plain AP: the mean over the matches of the precision at each (torchreid, fast-reid).
         Trapezoid: the mean of that and the precision just before each, which is 1 at the
         start (the evaluation code of Oxford buildings and Market-1501).
+
+        Args:
+            ranks: (Q, M) 1-based ranks of the matches, ascending, with padding.
+            matches: (Q,) number of matches of each query, without padding.
         """
-        number = torch.arange(1, places.shape[1] + 1, device=places.device)
+        number = torch.arange(1, ranks.shape[1] + 1, device=ranks.device)
         real = number <= matches[:, None]
-        precision = number / places.double()
-        before = torch.where(places > 1, (number - 1) / (places - 1).clamp(min=1).double(), 1.0)
+        precision = number / ranks.double()
+        before = torch.where(ranks > 1, (number - 1) / (ranks - 1).clamp(min=1).double(), 1.0)
         at_least_one = matches.clamp(min=1)
         columns = (
-            (places[:, 0] - 1) * (matches > 0),
+            (ranks[:, 0] - 1) * (matches > 0),
             (precision * real).sum(1) / at_least_one,
             ((precision + before) / 2 * real).sum(1) / at_least_one,
-            matches / (places * real).amax(1).clamp(min=1).double(),
+            matches / (ranks * real).amax(1).clamp(min=1).double(),
             matches > 0,
         )
         return Ranking(*(column[None].cpu() for column in columns))

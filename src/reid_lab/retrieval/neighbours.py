@@ -66,8 +66,8 @@ def _smallest_unordered(distances: Tensor, k: int) -> tuple[Tensor, Tensor]:
     members = chosen[:, :, None] + sets * torch.arange(STRIDE, device=distances.device)
     rest = torch.arange(sets * STRIDE, columns, device=distances.device).expand(q, -1)
     candidates = torch.cat([members.flatten(1), rest], 1)
-    values, place = distances.gather(1, candidates).topk(k, largest=False)
-    return values, candidates.gather(1, place)
+    values, position = distances.gather(1, candidates).topk(k, largest=False)
+    return values, candidates.gather(1, position)
 
 
 class Nearest:
@@ -88,18 +88,18 @@ class Nearest:
         if not bool(limit.isfinite().all()):
             self._offer_all(rows, values, first, memory)
             return
-        row, column = _places(values < limit)
+        row, column = _true_positions(values < limit)
         if not len(row):
             return
         counts = torch.bincount(row, minlength=len(values))
         changed = counts.nonzero().flatten()
         line = (counts > 0).cumsum(0)[row] - 1
-        place = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
+        slot = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
         shape = len(changed), int(counts.max())
         more = values.new_full(shape, torch.inf)
-        more[line, place] = values[row, column]
+        more[line, slot] = values[row, column]
         where = column.new_zeros(shape)
-        where[line, place] = column + first
+        where[line, slot] = column + first
         self._merge(changed + rows.start, more, where)
 
     def _offer_all(self, rows: slice, values: Tensor, first: int, memory: float) -> None:
@@ -126,10 +126,10 @@ class Nearest:
         return columns.gather(1, order)[:, : parts[0][1].shape[1]]
 
 
-def _places(mask: Tensor) -> tuple[Tensor, Tensor]:
+def _true_positions(mask: Tensor) -> tuple[Tensor, Tensor]:
     """Rows and columns of a few true values in `mask` (n, m), which may be transposed, by row."""
     if mask.stride(0) < mask.stride(1):
-        column, row = _places(mask.T)
+        column, row = _true_positions(mask.T)
         row, order = row.sort(stable=True)
         return row, column[order]
     if mask.is_cuda:

@@ -15,7 +15,7 @@ from reid_lab.retrieval.memory import GIGABYTE, BlockPlan
 from reid_lab.retrieval.ranking import hidden_mask
 from reid_lab.retrieval.space import Space
 
-PAIR = 64  # bytes: masks, the distance, the place of a pair that passes
+PAIR = 64  # bytes: masks, the distance, the index of a pair that passes
 Rates = NDArray[np.float64]
 
 
@@ -41,8 +41,8 @@ def pair_rates(
         memory: bytes that the work may take beside the embeddings and the draws.
     """
     people, person = query.pids.unique(return_inverse=True)  # (K,), (Q,)
-    place = torch.searchsorted(people, gallery.pids).clamp(max=len(people) - 1)
-    column = torch.where(people[place] == gallery.pids, place, len(people))  # (G,), K of others
+    index = torch.searchsorted(people, gallery.pids).clamp(max=len(people) - 1)
+    column = torch.where(people[index] == gallery.pids, index, len(people))  # (G,), K of others
     drawn = torch.from_numpy(np.column_stack([draws, np.ones(len(draws))]))  # (B, K + 1)
     shown = torch.bincount(column, minlength=len(people) + 1)  # (K + 1,) images
     genuine, impostors = torch.zeros(2, len(draws), len(thresholds) + 1, dtype=torch.float64)
@@ -80,8 +80,8 @@ def seen(
 def _by_person(pairs: Tensor, column: Tensor, columns: int) -> Tensor:
     """(q, G) bool -> (q, columns) how many of a query's pairs are with each person."""
     row, image = (index.cpu() for index in pairs.nonzero(as_tuple=True))
-    places = torch.bincount(row * columns + column[image], minlength=len(pairs) * columns)
-    return places.view(len(pairs), columns).double()
+    pairs_of = torch.bincount(row * columns + column[image], minlength=len(pairs) * columns)
+    return pairs_of.view(len(pairs), columns).double()
 
 
 def _shares(counts: Tensor, thresholds: Sequence[float]) -> Rates:

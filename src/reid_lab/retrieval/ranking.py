@@ -289,21 +289,21 @@ def _rank_rows(
     distances.index_fill_(1, junk.to(device), torch.inf)
     far = distances.gather(1, index).masked_fill(~match, torch.inf)
     far, order = far.sort(dim=1, stable=True)
-    places = places_of(distances, far, index.gather(1, order), pool)
-    return Ranking.of_places(places, match.sum(1))
+    ranks = ranks_of(distances, far, index.gather(1, order), pool)
+    return Ranking.of_ranks(ranks, match.sum(1))
 
 
-def places_of(distances: Tensor, far: Tensor, index: Tensor, pool: ThreadPoolExecutor) -> Tensor:
-    """(q, M) 1-based places in `distances` (q, G) of the images `index`, which are `far` away.
+def ranks_of(distances: Tensor, far: Tensor, index: Tensor, pool: ThreadPoolExecutor) -> Tensor:
+    """(q, M) 1-based ranks in `distances` (q, G) of the images `index`, at distances `far`.
 
     Ascending in `far` (q, M), ties by `index`; infinity is padding.
     """
     nearer, tied = _count(distances, far, pool)
-    place = torch.arange(distances.shape[1], device=distances.device)
+    column = torch.arange(distances.shape[1], device=distances.device)
     for slot in tied.any(0).nonzero().flatten().tolist():
         for rows in tied[:, slot].nonzero().flatten().split(TIED_ROWS):
             as_far = distances[rows] == far[rows, slot, None]
-            nearer[rows, slot] += (as_far & (place < index[rows, slot, None])).sum(1)
+            nearer[rows, slot] += (as_far & (column < index[rows, slot, None])).sum(1)
     return nearer + 1
 
 

@@ -42,7 +42,7 @@ Alike = tuple[slice, NDArray[np.float32]]  # the same rows, and their Jaccard si
 PIECE = 1 << 19  # numbers of neighbours that are compared at a time
 PAIRS = 100_000  # shared non-zeros that a thread walks over at a time: they stay in its cache
 PAIR = 64  # bytes for each of them
-PLACE = 16  # bytes for each distance that is changed by them
+CELL = 16  # bytes for each distance that is changed by them
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class KReciprocal(SpaceReranker):
         # the ranking's work waits while a block is made
         spare = self._plan(gallery, both, memory, work).spare
         threads = max(1, min(torch.get_num_threads(), int(spare / self._work(gallery))))
-        width = max(1, int((spare / threads - PAIR * PAIRS) / (PLACE * gallery)))
+        width = max(1, int((spare / threads - PAIR * PAIRS) / (CELL * gallery)))
         if not len(space.query):
             return
         joined, queries = space.joined(), len(space.query)
@@ -142,7 +142,7 @@ class KReciprocal(SpaceReranker):
 
     def _work(self, gallery: int) -> float:
         """The fewest bytes beside the distances: a thread's pairs and a row."""
-        return PAIR * PAIRS + PLACE * gallery
+        return PAIR * PAIRS + CELL * gallery
 
     def encode(self, space: Space, near: Rows, farthest: Tensor) -> sparse.csr_array:
         """(N, N) sparse: each row weighs the image's k-reciprocal neighbours. Equations 4 to 7."""
@@ -276,7 +276,7 @@ def overlap(rows: sparse.csr_array, by_gallery: sparse.csc_array) -> NDArray[np.
     walk += np.repeat(starts[rows.indices] - ends + count, count)
     line = np.repeat(np.arange(rows.shape[0]) * gallery, np.diff(rows.indptr))
     smaller = np.minimum(np.repeat(rows.data, count), by_gallery.data.take(walk))
-    place = np.repeat(line, count)
-    place += by_gallery.indices.take(walk)
-    shared = np.bincount(place, smaller, rows.shape[0] * gallery)
+    cell = np.repeat(line, count)
+    cell += by_gallery.indices.take(walk)
+    shared = np.bincount(cell, smaller, rows.shape[0] * gallery)
     return shared.astype(np.float32).reshape(-1, gallery)

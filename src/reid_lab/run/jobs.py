@@ -154,10 +154,10 @@ def _command(
     value = str(folder)
     if SPECIAL.search(value):
         value = QuotedString(value, Quote.double).with_quotes()
-    place = [f"hydra.job.num={number}", "hydra.mode=RUN", f"hydra.run.dir={value}"]
+    of_hydra = [f"hydra.job.num={number}", "hydra.mode=RUN", f"hydra.run.dir={value}"]
     added = [s.path for s in runtime.config_sources if s.provider == "command-line"]
     options = [word for path in added for word in ("--config-dir", path)]
-    return shlex.join(["python", "-m", "reid_lab", *options, *task, *own, *place])
+    return shlex.join(["python", "-m", "reid_lab", *options, *task, *own, *of_hydra])
 
 
 def _read_summary(folder: Path) -> Summary:

@@ -36,7 +36,7 @@ from reid_lab.interrupt import Interrupted, status_of
 from reid_lab.model import ReidModule
 from reid_lab.report import run_of, write_report
 from reid_lab.report.tables import print_exits
-from reid_lab.results import CONFIG, NEW, Results, Summary, begin_test, place
+from reid_lab.results import CONFIG, NEW, Results, Summary, begin_test, publish_results
 from reid_lab.results.provenance import provenance, training_of
 from reid_lab.run.fit import best_of, fit
 from reid_lab.run.messages import quiet, slow_precision
@@ -149,9 +149,9 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
                 shared_exit=model.shared_exit,
             )
             content.write(folder / NEW)
-            placed = place(folder)
+            published = publish_results(folder)
             if results.exits:  # callbacks.ranking is not null
-                progress.doing = f"drawing the report; the results are in {placed}"
+                progress.doing = f"drawing the report; the results are in {published}"
                 finished = run_of(folder, content, results)
                 print(f"report: {write_report(finished, [Path(each) for each in cfg.compare])}")
                 publish(finished, trainer.loggers)
@@ -174,7 +174,7 @@ def test(
     checkpoint: Path | None,
     cfg: DictConfig,
 ) -> tuple[dict[str, float], Results]:
-    """Test, and write and print the results; they are beside those of earlier tests until `place`.
+    """Test, and write and print the results; earlier ones stay until they are published.
 
     Returns:
         The metrics by name, and the tables of the ranking callback.

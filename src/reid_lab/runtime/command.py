@@ -89,10 +89,10 @@ def _search(model: Model, read: Iterable[PixelBatch], args: argparse.Namespace) 
         if args.false_accept_rate is not None:
             _print_verdicts(gallery, batch.paths, rows, args)
         for path, near, which in zip(batch.paths, *found, strict=True):
-            for place, (distance, row) in enumerate(zip(near, which, strict=True), 1):
+            for position, (distance, row) in enumerate(zip(near, which, strict=True), 1):
                 names = [gallery.name(x[row]) or "-" for x in (gallery.pids, gallery.camids)]
                 cells = [*names, gallery.path(row)]
-                print(escaped(path), place, f"{distance:.4f}", *map(escaped, cells), sep="\t")
+                print(escaped(path), position, f"{distance:.4f}", *map(escaped, cells), sep="\t")
 
 
 def _print_verdicts(

@@ -100,9 +100,9 @@ class Gallery(GalleryRows):
             part = slice(start, start + BLOCK)
             block = self.embeddings[part if which is None else which[part]]
             squared[:, part] = _squared(wanted, block, cosine)
-        places = np.argsort(squared, axis=1, kind="stable")[:, :k]
-        found = np.take_along_axis(squared, places, 1).clip(min=0)
-        rows = places if which is None else which[places]
+        nearest = np.argsort(squared, axis=1, kind="stable")[:, :k]
+        found = np.take_along_axis(squared, nearest, 1).clip(min=0)
+        rows = nearest if which is None else which[nearest]
         return (found / 2 if cosine else np.sqrt(found)).astype(np.float32), rows
 
     def verdicts(self, query: np.ndarray, rate: float, where: str = "") -> list[GalleryVerdict]:

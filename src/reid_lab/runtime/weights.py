@@ -53,30 +53,30 @@ def _location(entry: memoryview) -> str:
 
 def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
     """The fields of a message that hold bytes: number, value."""
-    place = 0
-    while place < len(data):
-        key, place = _varint(data, place)
+    offset = 0
+    while offset < len(data):
+        key, offset = _varint(data, offset)
         wire = key & 7
         if wire == 0:
-            _, place = _varint(data, place)
+            _, offset = _varint(data, offset)
             continue
         size = FIXED.get(wire)
         if wire == 2:
-            size, place = _varint(data, place)
-        if size is None or place + size > len(data):
+            size, offset = _varint(data, offset)
+        if size is None or offset + size > len(data):
             raise ValueError("not a protobuf message")
         if wire == 2:
-            yield key >> 3, data[place : place + size]
-        place += size
+            yield key >> 3, data[offset : offset + size]
+        offset += size
 
 
-def _varint(data: memoryview, place: int) -> tuple[int, int]:
+def _varint(data: memoryview, offset: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
-        if place >= len(data):
+        if offset >= len(data):
             break
-        byte, place = data[place], place + 1
+        byte, offset = data[offset], offset + 1
         value |= (byte & 127) << shift
         if byte < 128:
-            return value, place
+            return value, offset
     raise ValueError("not a protobuf message")

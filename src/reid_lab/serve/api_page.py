@@ -72,11 +72,11 @@ def _named(kind: type, above: str) -> Iterator[tuple[str, str, str]]:
     for name, hint in get_type_hints(kind, include_extras=True).items():
         part = next((k for k in _parts(hint) if _is_object(k)), None)
         lists = "list" if list in _parts(hint) else ""
-        place = f"{above}{name}{'[]' if part and lists else ''}"
+        path = f"{above}{name}{'[]' if part and lists else ''}"
         kinds = ("a list of objects" if lists else "an object") if part else describe(hint)
-        yield place, kinds, meaning_of(hint)
+        yield path, kinds, meaning_of(hint)
         if part:
-            yield from _named(part, f"{place}.")
+            yield from _named(part, f"{path}.")
 
 
 def _parts(hint: Any) -> Iterator[Any]:

@@ -212,8 +212,8 @@ class People:
     def take_thresholds(self, galleries: Mapping[str, Gallery]) -> None:
         """Use the thresholds of galleries, by exit."""
         for name, gallery in galleries.items():
-            place = "/".join(gallery.folder.parts[-2:])  # not where it lies on this machine
-            self.thresholds.take(name, gallery.card.calibrations, place)
+            source = "/".join(gallery.folder.parts[-2:])  # not where it lies on this machine
+            self.thresholds.take(name, gallery.card.calibrations, source)
 
     def remove(self, pid: str) -> int:
         """Remove a person: images, embeddings and labels are overwritten on the disk.
@@ -258,12 +258,12 @@ class People:
         kept, rows = [self._kept(exit) for exit in exits], self.rows
         found: dict[int, Comparison] = {}
         for exit in dict.fromkeys(kept):
-            places = [i for i, other in enumerate(kept) if other == exit]
-            its = self._comparable(exit, np.stack([queries[i] for i in places]))
+            indices = [i for i, other in enumerate(kept) if other == exit]
+            its = self._comparable(exit, np.stack([queries[i] for i in indices]))
             squared = np.empty((len(its), 0))
             if len(rows):
                 squared = rows.distances(exit, its, [exclude] * len(its))
-            for i, query, row in zip(places, its, squared, strict=True):
+            for i, query, row in zip(indices, its, squared, strict=True):
                 found[i] = Comparison(rows, exit, query, row)
         return [found[i] for i in range(len(kept))]
 

@@ -99,17 +99,19 @@ def _problem(
     field = fields[name]
     if name not in given:
         return Problem(name, ABSENT, field.allowed, FIXES.get(name, "add it"))
-    annotation, value, place = field.annotation, given[name], [str(name)]
+    annotation, value, location = field.annotation, given[name], [str(name)]
     for key in keys:
         try:
             annotation, value = element(annotation, value, key), value[key]
         except (LookupError, TypeError):
             break
-        place.append(str(key))
+        location.append(str(key))
     allowed = RequestField(annotation).allowed
     if not_finite(value):
         allowed = allowed.replace("number", "finite number", 1)
-    return Problem(".".join(place), _shown(value), allowed, _fix(field, len(place) == 1, name))
+    return Problem(
+        ".".join(location), _shown(value), allowed, _fix(field, len(location) == 1, name)
+    )
 
 
 def _shown(value: Any) -> Any:

@@ -92,7 +92,7 @@ def extended(
 
 
 def _numbers(known: Sequence[str], new: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
-    """All names, and (n,) the places of the new ones among them."""
+    """All names, and the (n,) indices of the new ones among them."""
     names = tuple(dict.fromkeys((*known, *new)))
     number = {name: i for i, name in enumerate(names)}
     return names, np.array([number[name] for name in new], np.int64)

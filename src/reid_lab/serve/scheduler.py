@@ -344,14 +344,14 @@ class Scheduler:
     def answer(self, job: WaitingImage, embeddings: dict[str, np.ndarray]) -> None:
         now, exit = self.clock(), list(embeddings)[-1]
         late = max(0.0, now - job.deadline) * 1_000
-        place = self.names.index(exit)
-        mul_adds = float(self.costs.mul_adds[place])
+        index = self.names.index(exit)
+        mul_adds = float(self.costs.mul_adds[index])
         ms = (now - job.arrived) * 1_000
         if not job.every:
             self.load.exits[exit] += 1
             self.load.late += late > 0
             self.load.mul_adds += mul_adds
-            self.load.ms += float(self.costs.ms[place])
+            self.load.ms += float(self.costs.ms[index])
         job.future.set_result(Embedded(embeddings, exit, mul_adds, ms, late, now))
 
     def sent(self, found: Sequence[Embedded]) -> None:

@@ -142,10 +142,10 @@ class PeopleThresholds:
 
 def _quantile(values: np.ndarray, q: float) -> float:
     """Quantile `q` of sorted `values`, linearly interpolated; `np.quantile` sorts each time."""
-    place = q * (len(values) - 1)
-    low = int(place)
+    position = q * (len(values) - 1)
+    low = int(position)
     high = min(low + 1, len(values) - 1)
-    return float(values[low] + (place - low) * (values[high] - values[low]))
+    return float(values[low] + (position - low) * (values[high] - values[low]))
 
 
 def _thresholds(calibration: GalleryCalibration, gallery: str) -> tuple[Threshold, ...]:

@@ -65,7 +65,7 @@ class NewEmbeddings:
         self.small = 0
         self._stop = stop or threading.Event()
         paths = galleries[self.exits[-1]].paths() if galleries else []
-        self._places = {path: place for place, path in enumerate(paths)}
+        self._row_of = {path: row for row, path in enumerate(paths)}
         check_metric(dict(galleries), file.path, file.metric)
         self._check_images()
         self.staging = Staging(file, model.manifest.fingerprint, self.exits)
@@ -123,7 +123,7 @@ class NewEmbeddings:
         lacking = self.file.select(
             "SELECT id, pid, path FROM image WHERE length(coalesce(thumbnail, '')) = 0 ORDER BY id"
         )
-        missing = [(id, pid, path) for id, pid, path in lacking if path not in self._places]
+        missing = [(id, pid, path) for id, pid, path in lacking if path not in self._row_of]
         if missing:
             listed = "".join(
                 f"\n  {escaped(path) or f'image {id}'} of {pid!r}"
@@ -138,16 +138,16 @@ class NewEmbeddings:
     def _embedded(self, images: Sequence[tuple[int, str, bytes]]) -> dict[str, np.ndarray]:
         """Exit -> (n, D) float32, as they are compared."""
         rows: list[dict[str, np.ndarray]] = [{} for _ in images]
-        kept = [i for i, (_, path, _) in enumerate(images) if path not in self._places]
+        kept = [i for i, (_, path, _) in enumerate(images) if path not in self._row_of]
         if kept:
             pixels = np.stack([self._pixels(images[i][0], images[i][2]) for i in kept])
             found = self.model.embed(pixels, self.exits)
             for number, i in enumerate(kept):
                 rows[i] = {name: found[name][number] for name in self.exits}
         for i, (_, path, _) in enumerate(images):
-            if path in self._places:
-                place = self._places[path]
-                rows[i] = {name: g.embeddings[place] for name, g in self.galleries.items()}
+            if path in self._row_of:
+                row = self._row_of[path]
+                rows[i] = {name: g.embeddings[row] for name, g in self.galleries.items()}
         stacked = {name: np.stack([row[name] for row in rows]) for name in self.exits}
         return {name: compared_rows(name, x, self.file.metric) for name, x in stacked.items()}
 

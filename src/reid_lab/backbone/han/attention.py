@@ -116,12 +116,12 @@ def crop(x: Tensor, centres: Tensor, size: tuple[int, int]) -> Tensor:
 def sample_by_grid(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
     """Samples of (N, C, H, W) at heights (N, T, h) and widths (N, T, w) -> (N * T, C, h, w)."""
     (_, regions, height), width = down.shape, right.shape[2]
-    places = (
+    positions = (
         right[:, :, None].expand(-1, -1, height, -1),
         down[..., None].expand(-1, -1, -1, width),
     )
-    grid = torch.stack(places, -1).flatten(1, 2)  # (N, T * h, w, 2)
-    # in the precision of the places, for which bf16 is too coarse
+    grid = torch.stack(positions, -1).flatten(1, 2)  # (N, T * h, w, 2)
+    # in the precision of the positions, for which bf16 is too coarse
     sampled: Tensor = F.grid_sample(x.to(grid.dtype), grid, align_corners=False)
     crops: Tensor = sampled.to(x.dtype).unflatten(2, (regions, height))  # (N, C, T, h, w)
     return crops.transpose(1, 2).flatten(0, 1)
@@ -158,12 +158,12 @@ def _along(count: int, centre: Tensor, scale: float) -> Tensor:
     return samples * scale + centre[..., None]
 
 
-def _taps(place: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """The two pixels of `length` beside each place, and their shares: twice (..., 2).
+def _taps(position: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """The two pixels of `length` beside each position, and their shares: twice (..., 2).
 
     A pixel outside has the share 0, and the number of one inside.
     """
-    at = ((place + 1) * length - 1) / 2
+    at = ((position + 1) * length - 1) / 2
     pixels = torch.stack([at.floor(), at.floor() + 1], -1)
     inside = (pixels >= 0) & (pixels < length)
     return pixels.long().clamp(0, length - 1), (1 - (at[..., None] - pixels).abs()) * inside

@@ -105,9 +105,9 @@ def _names(source: MobileNetSource, shapes: Shapes) -> Iterator[tuple[str, str]]
 
 
 def _ours() -> list[tuple[str, str]]:
-    from reid_lab.backbone.mobilenet import places
+    from reid_lab.backbone.mobilenet import layer_keys
 
-    return [(f"backbone.{conv}", f"backbone.{norm}") for conv, norm in places()]
+    return [(f"backbone.{conv}", f"backbone.{norm}") for conv, norm in layer_keys()]
 
 
 def _slim(shapes: Shapes, choices: Choices) -> FoundWeights:

@@ -67,8 +67,8 @@ def _named(shapes: Shapes, choices: Choices, name: str) -> FoundWeights:
     pairs = {theirs.get(_flat(key, VIT in shapes)): f"backbone.{key}" for key in ours.state_dict()}
     names = {their: our for their, our in pairs.items() if their is not None}
     constants = {
-        f"backbone.{place}.{key}": value
-        for place, part in ours.named_modules()
+        f"backbone.{module}.{key}": value
+        for module, part in ours.named_modules()
         if isinstance(part, Renormalise)
         for key, value in _renormalise(name).state_dict().items()
     }

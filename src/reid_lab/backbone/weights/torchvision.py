@@ -171,10 +171,10 @@ def timm_mobilenetv2_key(key: str) -> str | None:
     match = re.match(r"features\.(\d+)\.conv\.(\d(?:\.\d(?=\.))?)\.", key)
     if match is None:
         return None
-    place, group = int(match[1]) - 1, 0
-    while place >= GROUPS[group]:
-        place, group = place - GROUPS[group], group + 1
+    block, group = int(match[1]) - 1, 0
+    while block >= GROUPS[group]:
+        block, group = block - GROUPS[group], group + 1
     first = {"0.0": "conv_dw", "0.1": "bn1", "1": "conv_pw", "2": "bn2"}
     later = {"0.0": "conv_pw", "0.1": "bn1", "1.0": "conv_dw", "1.1": "bn2", "2": "conv_pwl"}
     part = (first if group == 0 else {**later, "3": "bn3"})[match[2]]
-    return f"blocks.{group}.{place}.{part}.{key[match.end() :]}"
+    return f"blocks.{group}.{block}.{part}.{key[match.end() :]}"

@@ -65,12 +65,12 @@ def torchvision_key(key: str) -> str:
     if match is None:
         return key
     block, layer = int(match[1]), int(match[2])
-    places = (
+    layers = (
         ("0.0", "0.1", "", "1", "2")
         if block == 1
         else ("0.0", "0.1", "", "1.0", "1.1", "", "2", "3")
     )
-    return f"features.{block}.conv.{places[layer]}.{key[match.end() :]}"
+    return f"features.{block}.conv.{layers[layer]}.{key[match.end() :]}"
 
 
 def lite0_key(key: str) -> str:
@@ -81,11 +81,11 @@ def lite0_key(key: str) -> str:
     if match is None:
         part, rest = key[1:].split(".", 1)
         return f"{ENDS[part]}.{rest}"
-    place, group = int(match[1]), 0
-    while place >= LITE_GROUPS[group]:
-        place, group = place - LITE_GROUPS[group], group + 1
+    block, group = int(match[1]), 0
+    while block >= LITE_GROUPS[group]:
+        block, group = block - LITE_GROUPS[group], group + 1
     part = (LATER if group else FIRST)[match[2]]
-    return f"blocks.{group}.{place}.{part}.{key[match.end() :]}"
+    return f"blocks.{group}.{block}.{part}.{key[match.end() :]}"
 
 
 WHEELS = {

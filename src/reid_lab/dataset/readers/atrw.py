@@ -55,7 +55,7 @@ def read_atrw(root: Path | str) -> Benchmark:
         DatasetError: a folder or file is missing or malformed, or an image is not listed.
     """
     root = Path(root).expanduser()
-    train, listed, test, truth = (_there(root, places) for places in (TRAIN, LIST, TEST, TRUTH))
+    train, listed, test, truth = (_there(root, paths) for paths in (TRAIN, LIST, TEST, TRUTH))
     layout = [
         f"{train}/000001.jpg ...",
         f"{listed}: 12,000001.jpg ...",
@@ -70,9 +70,9 @@ def read_atrw(root: Path | str) -> Benchmark:
     return compared(benchmark, PUBLISHED)
 
 
-def _there(root: Path, places: tuple[str, ...]) -> str:
-    """The place that exists; the first one, for the error message, if none does."""
-    return next((place for place in places if (root / place).exists()), places[0])
+def _there(root: Path, paths: tuple[str, ...]) -> str:
+    """The first of `paths` that exists; `paths[0]`, for the error message, if none does."""
+    return next((path for path in paths if (root / path).exists()), paths[0])
 
 
 def _train(root: Path, folder: str, listed: str) -> Split:

@@ -124,17 +124,17 @@ def paint(
     ux, uy = np.float32(dx / length), np.float32(dy / length)
     xs = np.arange(x0, x1, dtype=np.float32) + np.float32(0.5 - ax)
     ys = (np.arange(y0, y1, dtype=np.float32) + np.float32(0.5 - ay))[:, None]
-    place: np.ndarray = ((xs * ux + np.float32(reach + 1)) + ys * uy).astype(np.intp).ravel()
+    index: np.ndarray = ((xs * ux + np.float32(reach + 1)) + ys * uy).astype(np.intp).ravel()
     across = (xs * uy - ys * ux).ravel()
     cut = _slices(tube, width, depth, length, reach, az, dz)
 
-    room = cut.room.take(place, mode="clip")
+    room = cut.room.take(index, mode="clip")
     room -= across * across
     found = (room > 0).nonzero()[0]
-    place = place.take(found)
-    radius = cut.radius.take(place, mode="clip")
+    index = index.take(found)
+    radius = cut.radius.take(index, mode="clip")
     facing = np.sqrt(room.take(found)) / radius
-    near = cut.near.take(place, mode="clip") + facing * cut.depth.take(place, mode="clip")
+    near = cut.near.take(index, mode="clip") + facing * cut.depth.take(index, mode="clip")
     where = canvas.pixel[y0:y1, x0:x1].ravel().take(found)
     seen = (near > canvas.depth.take(where)).nonzero()[0]
     if seen.size == 0:
@@ -142,7 +142,7 @@ def paint(
 
     where, facing = where.take(seen), facing.take(seen)
     side = across.take(found.take(seen)) / radius.take(seen)
-    row = cut.texel.take(place.take(seen), mode="clip") + canvas.texels(tube.texture)
+    row = cut.texel.take(index.take(seen), mode="clip") + canvas.texels(tube.texture)
     canvas.depth[where] = near.take(seen)
     canvas.texel[where] = row + _column(side, facing, tube.texture.shape[2], turn)
     canvas.shade[where] = _shade(light, side, facing, ux, uy)
@@ -162,18 +162,18 @@ class _Slices:
 def _slices(
     tube: Tube, width: Floats, depth: Floats, length: float, reach: float, az: float, dz: float
 ) -> _Slices:
-    place = np.arange(int(length + 2 * reach) + 4, dtype=np.float32) - np.float32(reach + 0.5)
-    inner = np.minimum(np.maximum(place, 0), np.float32(length))
+    along = np.arange(int(length + 2 * reach) + 4, dtype=np.float32) - np.float32(reach + 0.5)
+    inner = np.minimum(np.maximum(along, 0), np.float32(length))
     step = (inner * np.float32((STEPS - 1) / length)).astype(np.intp)
     radius = width.take(step)
-    room = radius * radius - (place - inner) ** 2
+    room = radius * radius - (along - inner) ** 2
     before, after = float(width[0]), float(width[-1])
     if tube.flat[0]:
         room[: int(reach + 1)], before = -1, 0.0
     if tube.flat[1]:
         room[int(reach + 1 + length) :], after = -1, 0.0
     rows, columns = tube.texture.shape[1:]
-    v = (place + np.float32(before)) * np.float32(rows / (length + before + after))
+    v = (along + np.float32(before)) * np.float32(rows / (length + before + after))
     row = np.minimum(np.maximum(v, 0), np.float32(rows - 1)).astype(np.intp)
     near = np.float32(az) + inner * np.float32(dz / length)
     return _Slices(radius, room, near, depth.take(step), row * columns)

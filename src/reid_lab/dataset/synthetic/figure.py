@@ -34,8 +34,8 @@ def _profile(knots: Knots, factor: float = 1.0) -> Floats:
 
 @lru_cache(maxsize=1024)
 def _sampled(knots: tuple[tuple[float, float], ...], factor: float) -> Floats:
-    places, values = zip(*knots, strict=True)
-    result: Floats = (np.interp(_GRID, places, values) * factor).astype(np.float32)
+    positions, values = zip(*knots, strict=True)
+    result: Floats = (np.interp(_GRID, positions, values) * factor).astype(np.float32)
     return result
 
 

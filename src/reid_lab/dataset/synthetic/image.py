@@ -87,8 +87,8 @@ def render_image(recipe: Recipe, key: ImageKey) -> Pixels:
     if varying.random() < 0.35 * amount:  # somebody behind
         other = dressed(passerby(recipe.seed, varying), amount)
         size = framing.scale * float(varying.uniform(0.45, 0.8))
-        place = width * float(varying.uniform(-0.1, 1.1))
-        behind = Framing(size, place, framing.y - 0.1 * framing.scale)
+        x = width * float(varying.uniform(-0.1, 1.1))
+        behind = Framing(size, x, framing.y - 0.1 * framing.scale)
         turn = float(varying.uniform(-pi, pi))
         _draw_pedestrian(canvas, view, other, behind, turn, varying)
         canvas.put_behind()
@@ -96,8 +96,8 @@ def render_image(recipe: Recipe, key: ImageKey) -> Pixels:
         _cast_shadow(back, framing, view)
         _draw_pedestrian(canvas, view, pedestrian, framing, heading, rng)
 
-    def draw_passerby(other: Pedestrian, place: float, turn: float) -> None:
-        beside = Framing(framing.scale, place * width, framing.y)
+    def draw_passerby(other: Pedestrian, x: float, turn: float) -> None:
+        beside = Framing(framing.scale, x * width, framing.y)
         _draw_pedestrian(canvas, view, other, beside, turn, rng)
 
     occlude(canvas, rng, recipe.seed, draw_passerby)

@@ -31,8 +31,8 @@ def occlude(
     if chance < 0.07:
         canvas.put_behind()
         other = passerby(seed, rng)
-        place = float(rng.choice([-0.08, 1.08]))
-        draw_pedestrian(other, place, float(rng.uniform(-pi, pi)))
+        x = float(rng.choice([-0.08, 1.08]))
+        draw_pedestrian(other, x, float(rng.uniform(-pi, pi)))
     elif chance < 0.2:
         _overlay(canvas, (_post, _car, _bicycle, _bush, _bin)[int(rng.integers(5))], rng)
 
@@ -43,8 +43,8 @@ def half_seen(
     """Cover a good part of the person: the lower part, a side, or by another person."""
     if rng.random() < 0.4:
         canvas.put_behind()
-        place = 0.5 + float(rng.choice([-1, 1])) * float(rng.uniform(0.22, 0.42))
-        draw_pedestrian(passerby(seed, rng), place, float(rng.uniform(-pi, pi)))
+        x = 0.5 + float(rng.choice([-1, 1])) * float(rng.uniform(0.22, 0.42))
+        draw_pedestrian(passerby(seed, rng), x, float(rng.uniform(-pi, pi)))
     else:
         _overlay(canvas, (_counter, _pillar)[int(rng.integers(2))], rng)
 

@@ -64,14 +64,14 @@ def person(seed: int, lookalikes: float, split: Population, index: int) -> Pedes
     """Return person `index` of a population; it does not depend on the number of people."""
     if split is Population.PASSERBY:
         return random_pedestrian(stream(seed, Domain.PERSON, split, index))
-    block, place = divmod(index, BLOCK)
+    block, number = divmod(index, BLOCK)
     for first, size in families(seed, lookalikes, split, block):
-        if first <= place < first + size:
+        if first <= number < first + size:
             break
     own = random_pedestrian(stream(seed, Domain.PERSON, split, index))
     if size == 1:
         return own
-    return _family_member(stream(seed, Domain.FAMILY, split, block, first), own, place - first)
+    return _family_member(stream(seed, Domain.FAMILY, split, block, first), own, number - first)
 
 
 @lru_cache(maxsize=64)
@@ -131,8 +131,8 @@ def random_pedestrian(rng: np.random.Generator) -> Pedestrian:
     )
 
 
-def _family_member(rng: np.random.Generator, own: Pedestrian, place: int) -> Pedestrian:
-    """Return member `place` of a family: shared clothes, own body and details."""
+def _family_member(rng: np.random.Generator, own: Pedestrian, member: int) -> Pedestrian:
+    """Return the person number `member` of a family: shared clothes, own body and details."""
     shared = random_pedestrian(rng)
     person = replace(
         own,
@@ -173,7 +173,7 @@ def _family_member(rng: np.random.Generator, own: Pedestrian, place: int) -> Ped
     for name in sorted(choices):  # drawn for all, so that each member uses the same random numbers
         order = rng.permutation(len(choices[name]))
         if name in names:
-            changes[name] = choices[name][int(order[place])]
+            changes[name] = choices[name][int(order[member])]
     return replace(person, **changes)  # type: ignore[arg-type]
 
 

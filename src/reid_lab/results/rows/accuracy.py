@@ -148,10 +148,10 @@ def _camera_pairs(rows: list[CameraPairRow]) -> list[CameraPairRow]:
 
 
 def _conditions(rows: list[ConditionRow]) -> list[ConditionRow]:
-    for place, row in enumerate(rows, 1):
+    for number, row in enumerate(rows, 1):
         if row.condition not in MEASURES:
             raise ValueError(
-                f"row {place}: unknown condition {row.condition!r}; available: "
+                f"row {number}: unknown condition {row.condition!r}; available: "
                 f"{', '.join(MEASURES)}"
             )
     if len(rows) > MOST_CONDITIONS:

@@ -91,9 +91,9 @@ def _anytime(rows: list[AnytimeRow]) -> list[AnytimeRow]:
 
 def _stream(rows: list[StreamRow]) -> list[StreamRow]:
     rows = [_renamed(row) for row in rows]
-    for place, row in enumerate(rows, 1):
+    for number, row in enumerate(rows, 1):
         if row.shares and not abs(sum(row.shares.values()) - 1) < 1e-3:
-            raise ValueError(f"row {place}: the shares of the exits do not add up to 1")
+            raise ValueError(f"row {number}: the shares of the exits do not add up to 1")
     return require_numbers(rows, "planned", "realised")
 
 

@@ -26,9 +26,9 @@ class Intervals:
 
 
 def require_numbers(rows: list[Row], *names: str) -> list[Row]:
-    """The points of a curve, whose places along the axis have to be numbers."""
-    for place, row in enumerate(rows, 1):
+    """The points of a curve, whose positions along the axis have to be numbers."""
+    for number, row in enumerate(rows, 1):
         for name in names:
             if math.isnan(getattr(row, name)):
-                raise ValueError(f"row {place}: {name} is nan, not a number")
+                raise ValueError(f"row {number}: {name} is nan, not a number")
     return rows
