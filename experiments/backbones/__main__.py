@@ -111,7 +111,7 @@ def correlations(rows: Rows) -> dict[str, float]:
     """Spearman's rank correlation of Mul-Adds with each other cost."""
     costs = {
         "latency": [float(row["p50_ms"]) for row in rows],
-        "seconds an image in batches": [1 / float(row["images_per_second"]) for row in rows],
+        "seconds per image in batches": [1 / float(row["images_per_second"]) for row in rows],
         "peak memory": [float(row["peak_memory_bytes"]) for row in rows],
         "parameters": [float(row["parameters"]) for row in rows],
     }

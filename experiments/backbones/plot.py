@@ -12,7 +12,7 @@ from experiments.tables import Rows
 from reid_lab.files.atomic import write_bytes
 
 AXES = (
-    ("p50_ms", "ms an image (p50, one at a time)"),
+    ("p50_ms", "ms per image (p50, one at a time)"),
     ("images_per_second", "images/s in batches"),
 )
 
@@ -26,7 +26,7 @@ def plot(rows: Rows, path: Path) -> None:
         for row, marker in zip(rows, MARKERS * len(rows), strict=False):
             place = [float(row["mul_adds"])], [float(row[column])]
             ax.loglog(*place, marker, markersize=8, label=row["network"])
-        ax.set(xlabel="Mul-Adds an image", ylabel=label)
+        ax.set(xlabel="Mul-Adds per image", ylabel=label)
         for fmt in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
             fmt(FuncFormatter(lambda value, _: f"{value:g}"))
         ax.grid(alpha=0.3, which="both")

@@ -63,7 +63,7 @@ class Recipes:
     speeds: Sequence[RecipeSpeed]
 
     def table(self) -> Table:
-        found = Table(title="training by recipe, one thread, ms a step", title_justify="left")
+        found = Table(title="training by recipe, one thread, ms per step", title_justify="left")
         for head in ("", "images/s", "step", "images", "forward", "backward", "optimiser"):
             found.add_column(head, justify="right" if head else "left")
         for s in self.speeds:

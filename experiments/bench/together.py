@@ -1,4 +1,4 @@
-"""Run a function on several processes of this machine that share a gloo group, a thread each."""
+"""Run a function on several processes of this machine in a gloo group, with one thread each."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ BUDGETS = 10
 def clock(
     network: BenchNetwork, policy: Policy, batch: int, seeds: int, queries: int, seconds: float
 ) -> Iterator[dict[str, Any]]:
-    """A row for each budget: `planned` milliseconds a query, `profiled` and on the `clock`.
+    """A row for each budget: `planned` milliseconds per query, `profiled` and on the `clock`.
 
     The profile is measured first. Then all budgets take turns, once for each seed, and with them
     another, shorter profile: `drift` is the median of its last exit's cost over the first one's.

@@ -9,7 +9,7 @@ queries arrive at a fixed rate, twice what the whole network alone can take, ans
 `sent_late_p99_ms` is how late the client itself was. Clients and service share the machine.
 A request has one image, or `--images-per-request` of one camera; all counts and rates are of
 images, times from a request to its answer are of requests.
-`cpu_ms` is the processor time of the service, a query: other work on the machine and the clients
+`cpu_ms` is the processor time of the service per query: other work on the machine and the clients
 are not in it. `network_ms` is what the exits of the queries
 take in a full batch, matching included, as the service measured it at its start.
 """

@@ -239,7 +239,7 @@ def test_streams_in_milliseconds_are_points_of_their_own(tmp_path: Path) -> None
     path.write_text("\n".join([f"{head},cost,budget,spent", *lines]))
     found = {p.planned_in: p for p in collect([tmp_path]).points if p.kind == "stream"}
     assert found["mul_adds"].rank1 == 0.6 and found["latency"].rank1 == 0.65
-    assert found["latency"].note.endswith("planned 12.5 ms a query, spent 12.4 by the profile")
+    assert found["latency"].note.endswith("planned 12.5 ms per query, spent 12.4 by the profile")
     assert found["mul_adds"].note.endswith("%")
 
 

@@ -14,7 +14,7 @@ from reid_lab.retrieval.memory import TILE_BYTES, TILES, BlockPlan, tile_rows
 LIBRARIES = 6e6  # bytes that a BLAS, a pool of threads and the allocator keep
 # large blocks are mapped one by one: what is freed leaves, and holes of the heap do not count
 MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
-LISTS = 5000  # bytes an image of k-reciprocal encodings with the paper's options
+LISTS = 5000  # bytes per image of k-reciprocal encodings with the paper's options
 QUERIES, IMAGES = 600, 6000
 
 CHILD = """

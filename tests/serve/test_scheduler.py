@@ -87,7 +87,7 @@ def test_mean_milliseconds_are_the_planned_ones(people: People, budget: float) -
 
 @pytest.mark.parametrize("budget", [1.99, 3.01, float("nan")])
 def test_impossible_mean_milliseconds(people: People, budget: float) -> None:
-    wrong = "--mean-ms .* cannot be met: the exits cost 2 to 3 ms an image in a full batch"
+    wrong = "--mean-ms .* cannot be met: the exits cost 2 to 3 ms per image in a full batch"
     with pytest.raises(UserError, match=wrong):
         Scheduler(Timed(), people, Target(mean_ms=budget))  # type: ignore[arg-type]
 

@@ -41,7 +41,7 @@ def anytime_curve(
     Args:
         rankings: exit -> its ranking.
         mul_adds: exit -> cumulative Mul-Adds, cheapest first.
-        budgets: Mul-Adds an image, or in the unit of `measured`.
+        budgets: Mul-Adds per image, or in the unit of `measured`.
         measured: costs of the network from a profile; None takes `mul_adds`.
         bounds: exit -> its intervals (`Evaluation.intervals`), which its rows get, too.
     """

@@ -60,5 +60,5 @@ class HsvHistogram:
         return (counts / (height * width)).sqrt()
 
     def mul_adds(self, height: int, width: int) -> int:
-        """Estimate the Mul-Adds of an image: about 6 a pixel, for HSV and the index of the bin."""
+        """Estimate the Mul-Adds of an image: about 6 per pixel, for HSV and the bin index."""
         return 6 * height * width

@@ -135,7 +135,7 @@ class Lomo:
 
         Each pixel: POINTWISE_MUL_ADDS of Retinex, 6 for HSV and its bins, 3 for gray; on each level
         of the pyramid 4 for pooling, and for each radius 2 for SILTP's bounds and 4 for the code.
-        Each feature: logarithm, square and scaling. Resizing: 4 a pixel and colour. Counting,
+        Each feature: logarithm, square and scaling. Resizing: 4 per pixel and colour. Counting,
         comparing and maxima have no multiplications.
         """
         pixels = HEIGHT * WIDTH

@@ -33,7 +33,7 @@ def working() -> AbstractContextManager[Any]:
 
 
 def costs(records: Sequence[CostRow], name: str, size: tuple[int, int]) -> None:
-    """A row an exit; where the terminal is narrow, in several tables."""
+    """One row per exit; several tables where the terminal is narrow."""
     content = cost_table(records)
     names, *columns = zip(content.header, *content.rows, strict=True)
     stdout.print(Text(f"{name}, {size[0]}x{size[1]}", "bold"), soft_wrap=True)
@@ -43,7 +43,7 @@ def costs(records: Sequence[CostRow], name: str, size: tuple[int, int]) -> None:
 
 
 def profile(records: Sequence[ProfileRow], path: Path) -> None:
-    """A row a batch size and exit: the costs by which budgets are planned."""
+    """One row per batch size and exit: the costs by which budgets are planned."""
     header = ["Exit", "Batch", "Network", "One search", "Early exit", "Network", "One search"]
     lines = [
         [
@@ -76,7 +76,7 @@ def stages(
     trained: bool,
     budgets: str | None = None,
 ) -> None:
-    """A row a stage, and the names of those that are worth a head.
+    """One row per stage, and the names of those that are worth a head.
 
     Args:
         budgets: the range of budgets in words; None: each stage's own cost.

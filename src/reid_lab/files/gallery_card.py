@@ -6,7 +6,7 @@
 | `embeddings.bin` | rows (N, D), float32 or float16, little endian |
 | `ids.bin` | for each row: the end of its path in `paths.bin`, pid, camid |
 | `paths.bin` | the paths, one after the other |
-| `columns.jsonl` | for each row a JSON object of its metadata, a line each |
+| `columns.jsonl` | the metadata, one JSON object per line and row |
 | `names.json` | names of people and cameras that are not numbers |
 | `index*.faiss` | an approximate index |
 

@@ -13,7 +13,7 @@ from reid_lab.files.atomic import write_text
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """One line a row; the first row's keys are the header."""
+    """One line per row; the first row's keys are the header."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()

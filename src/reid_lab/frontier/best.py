@@ -94,7 +94,7 @@ def _deployed(p: Point) -> str:
     if p.kind == "stream":
         gain = f"; Rank-1 {gained(p.above_random)} over random exits at this cost"
         gain *= math.isfinite(p.above_random)
-        lines.append(f"  policy      {p.point}, planned {p.planned:.6g} Mul-Adds a query{gain}")
+        lines.append(f"  policy      {p.point}, planned {p.planned:.6g} Mul-Adds per query{gain}")
         lines += [f"  exits       {p.note.removeprefix('exits: ')}"] if p.note else []
     else:
         lines.append(f"  exit        {p.point}")

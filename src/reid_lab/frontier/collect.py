@@ -329,7 +329,7 @@ def _shares(p: StreamRow) -> str:
     used = ((name, share) for name, share in p.shares.items() if share > 0)
     text = "exits: " + ", ".join(f"{name} {100 * share:.0f}%" for name, share in used)
     if unit := {"latency": "ms", "energy": "J"}.get(p.cost):
-        text += f"; planned {p.budget:.4g} {unit} a query, spent {p.spent:.4g} by the profile"
+        text += f"; planned {p.budget:.4g} {unit} per query, spent {p.spent:.4g} by the profile"
     return text
 
 

@@ -97,7 +97,7 @@ def _read_list(file: Path) -> list[Labelled]:
 
 
 def _read_frame(image: Path, file: Path) -> list[Labelled]:
-    """The boxes of a frame, a line each."""
+    """The boxes of a frame, one per line."""
     table = read_table(file, (), (*LABELS, *BOXES), "Correct --boxes")
     if not {*BOXES} & {*table.columns}:
         raise UserError(

@@ -5,7 +5,7 @@ and mAP. Extrapolated to another size: bytes (by what the index is made of) and 
 query (by the rows that it compares); accuracies are not, they fall as a gallery grows.
 
 An index returns a list that ends (see probe.py). What it loses is counted against the exact
-list that ends at the same place; what the end itself costs is reported once, for all of them.
+list that ends at the same position; the loss by that end is reported once, for all of them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from reid_lab.retrieval.metrics import Ranking
 class Estimate:
     """One index: measured on `count` images, and extrapolated to `size`.
 
-    `ms_one` and `ms_batch`: milliseconds a query, alone and among all the others. `recall`:
+    `ms_one` and `ms_batch`: milliseconds per query, alone and among all the others. `recall`:
     share of the exact list's first images among its own first. Losses are fractions, and None
     if no person is known.
     """
@@ -171,7 +171,7 @@ def _measured(
 
 
 def _extrapolated(index: Index, ms: float, dim: int, size: int) -> tuple[int, int, float]:
-    """Bytes as measured; bytes and milliseconds a query for `size` images."""
+    """Bytes as measured; bytes and milliseconds per query for `size` images."""
     name, count, there = index.name, len(index), index.nbytes
     grown = expected_bytes(name, size, dim) / expected_bytes(name, count, dim)
     slower = rows_visited(name, size) / rows_visited(name, count)

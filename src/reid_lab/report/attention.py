@@ -15,7 +15,7 @@ COLOURS = ("#e02020", "#2060e0", "#20a040", "#9030c0")
 
 
 def attention(shown: Attention | None) -> Figure | None:
-    """A row an image: the image, then boxes and soft map of each level."""
+    """One row per image: the image, then boxes and soft map of each level."""
     if shown is None:
         return None
     rows, (height, width) = len(shown.pixels), shown.pixels.shape[1:3]

@@ -61,7 +61,7 @@ def figures(value: float) -> str:
 
 
 def cost_table(costs: Sequence[CostRow]) -> TextTable:
-    """A row an exit; a column without any known value is left out."""
+    """One row per exit; columns without any known value are left out."""
     known = {
         head: cells for head, show in COLUMNS if set(cells := [show(c) for c in costs]) - {NOTHING}
     }

@@ -82,7 +82,7 @@ def _middle(run: Run, title: str, point: StreamRow) -> Headline | None:
         return None
     note = (
         f"Rank-1: {percent(point.rank1)} against {percent(other)} "
-        f"at {mul_adds(point.realised)} Mul-Adds a query (the middle budget)"
+        f"at {mul_adds(point.realised)} Mul-Adds per query (the middle budget)"
     )
     return Headline(title, f"{points(point.rank1 - other)} points", note)
 

@@ -1,4 +1,4 @@
-"""Accuracy over a swept key, a line for each value of another. Distillation paper, figures 8, 9."""
+"""Accuracy over a swept key, one line per value of another. Distillation paper, figures 8, 9."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _by_line(points: Sequence[Swept], lines: str, alone: str) -> dict[str, Seque
 
 
 def write_exits(folder: Path, rows: Sequence[MeanRow]) -> list[Path]:
-    """Write `exits_rank1.png` and `exits_mAP.png`: every exit, a line for each setting."""
+    """Write `exits_rank1.png` and `exits_mAP.png`: every exit, one line per setting."""
     written = []
     for metric in METRICS:
         content = png(lambda metric=metric: exits(rows, metric))  # type: ignore[misc]

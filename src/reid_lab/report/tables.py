@@ -149,7 +149,7 @@ def exits_table(
 
 
 def rates_table(run: Run) -> TextTable:
-    """A row an exit: rates at the threshold for each wanted false-accept rate."""
+    """One row per exit: rates at the threshold of each target false-accept rate."""
     shown = {"TPR": "tpr_at_fpr", "DIR": "dir", "False alarm": "fpir"}
     rates = list(dict.fromkeys(p.far for p in run.operating_points))
     found = {(p.exit, p.far): p for p in run.operating_points}
@@ -163,7 +163,7 @@ def rates_table(run: Run) -> TextTable:
 
 
 def operating_points_table(run: Run) -> TextTable:
-    """A row an exit and wanted false-accept rate: the threshold and all rates."""
+    """One row per exit and target false-accept rate: the threshold and all rates."""
     header = ["Exit", "Wanted FAR", "TPR", "Threshold", "FAR, enrolled", "TPR, enrolled"]
     header += ["DIR", "Miss", "False alarm"]
     rows = [

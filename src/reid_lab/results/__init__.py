@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: one typed row a table, one writer and one reader."""
+"""The results in a run's folder: one row type per table, with one writer and one reader."""
 
 from reid_lab.results.folder import (
     CONFIG,

@@ -87,7 +87,7 @@ class Ids:
 
 @dataclass(frozen=True)
 class Exit:
-    """One exit: `query` (Q, D) and `gallery` (G, D) float32, cumulative Mul-Adds an image.
+    """One exit: `query` (Q, D) and `gallery` (G, D) float32, cumulative Mul-Adds per image.
 
     A `reference` is what the exits are measured against, such as a colour histogram; no query
     exits at it. `multi_query` (C, D) are given if `Embeddings.multi_query` is.

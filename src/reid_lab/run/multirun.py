@@ -67,7 +67,7 @@ class RunsTable(Callback):
         lines: the key with a line for each of its values.
         compare: label -> folder of a run, drawn as a horizontal line, or of another sweep over `x`
             or over one other key, drawn as one more line.
-        exits: plot every exit's mean and deviation, a line for each setting.
+        exits: plot mean and deviation of every exit, one line per setting.
         transfer: write the matrix of accuracies, trained on x tested on, as `transfer.csv` and
             plots.
     """

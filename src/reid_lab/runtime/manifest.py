@@ -38,7 +38,7 @@ class ExportError(UserError):
 
 @dataclass(frozen=True)
 class ExportedExit:
-    """An exit: D, cumulative Mul-Adds an image, whether a stream may exit there."""
+    """An exit: D, cumulative Mul-Adds per image, whether a stream may exit there."""
 
     name: Name
     dim: Annotated[int, Field(ge=1, le=MAX_DIM)]

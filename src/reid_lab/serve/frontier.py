@@ -14,7 +14,7 @@ from reid_lab.runtime.manifest import Manifest
 
 @dataclass(frozen=True)
 class ServedAccuracy:
-    """Mean Mul-Adds a query, and the accuracy there; `exit` is empty for a stream's."""
+    """Mean Mul-Adds per query, and the accuracy there; `exit` is empty for a stream's."""
 
     exit: str
     mul_adds: float

@@ -219,7 +219,7 @@ class Scheduler:
         if not first <= budget <= last:
             ms = self.target.mul_adds is None
             option = "--mean-ms" if ms else "--mul-adds"
-            unit = "ms an image in a full batch" if ms else "Mul-Adds an image"
+            unit = "ms per image in a full batch" if ms else "Mul-Adds per image"
             raise UserError(
                 f"{option} {budget:.4g} cannot be met: the exits cost {first:.4g} to "
                 f"{last:.4g} {unit}; choose a budget in between"

@@ -150,7 +150,7 @@ def paint(
 
 @dataclass(slots=True)
 class _Slices:
-    """Cross-sections of a tube, one a pixel, from `reach` + 1 pixels before its start."""
+    """Cross-sections of a tube, one per pixel, from `reach` + 1 pixels before its start."""
 
     radius: Floats
     room: Floats  # squared half width of the outline, with rounded ends; negative outside

@@ -44,7 +44,7 @@ class AnytimeRow(Intervals):
 class StreamRow(Gains, Intervals):
     """`stream.csv`: a policy at one mean budget, and the share of queries that exit at each exit.
 
-    `planned` and `realised` are mean Mul-Adds a query; `matching` those of the distances. `a` is
+    `planned` and `realised` are mean Mul-Adds per query; `matching` those of the distances. `a` is
     nan for `random`, which mixes the two exits around the budget. `*_gain`: the difference to
     `random`, in expectation, at the realised cost, with a 95% interval by a paired bootstrap;
     nan in older runs. Where the budget is in another `cost` than Mul-Adds, `budget` and `spent`
