@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -340,6 +342,42 @@ def test_cached_outputs_equal_computed_ones(
     monkeypatch.setattr(Teacher, "outputs", None)
     again = fitted(student_of(composed, teacher, *SAME, f"model.cache={cache}", run="again"))
     assert all(torch.equal(again["state_dict"][n], v) for n, v in kept["state_dict"].items())
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_all_processes_compute_the_teachers_outputs_if_one_lacks_them(
+    people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    """This one, the first of another machine, has them: to wait for it alone would be for ever."""
+    split = read_layout(people, "mini").train.take(torch.arange(4).numpy())
+    model = distilled(cache=str(tmp_path))
+    cache = model.cache
+    assert cache is not None
+    cache.fill(split, [(BATCH["image"], BATCH["index"])], lambda rows: rows)
+    cache.save(split)
+    path = cache.path(split)
+    done: list[str] = []
+
+    def barrier() -> None:
+        done.append("barrier")
+        if not shared:
+            path.unlink()
+
+    batch = {"image": BATCH["image"][:, None], "index": BATCH["index"]}
+    trainer: Any = SimpleNamespace(
+        datamodule=SimpleNamespace(train_split=split, train_images_loader=lambda: [batch]),
+        strategy=SimpleNamespace(
+            reduce_boolean_decision=lambda ok: False, batch_to_device=dict, barrier=barrier
+        ),
+        precision_plugin=SimpleNamespace(forward_context=nullcontext),
+        **{"world_size": 2, "is_global_zero": False, "local_rank": 0},
+    )
+    model._trainer = trainer
+    monkeypatch.setattr(model, "gather", lambda *rows: done.append("gather") or list(rows))
+    monkeypatch.setattr(Cache, "save", lambda self, split: done.append("save"))
+    model.on_fit_start()
+    assert done == ["gather"] * 3 + ["barrier"] + ["save"] * (not shared)
+    assert len(model._taught(model.outputs(BATCH["image"]), BATCH).logits["pool"]) == 4
 
 
 def test_a_cache_is_of_one_teacher_one_size_and_these_images(people: Path, tmp_path: Path) -> None:

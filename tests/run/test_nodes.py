@@ -23,6 +23,7 @@ from reid_lab.config.paths import claimed, started_by
 from reid_lab.errors import UserError
 from reid_lab.run.processes import forget_lost, is_of_connection, reports_lost
 from tests.launcher import Launcher, Starter
+from tests.model.test_distilled import SAME
 from tests.ranks import end_well, free_port, start_ranks
 from tests.test_cli import RUN, exits
 from tests.undrawn import UNDRAWN
@@ -81,6 +82,27 @@ def test_two_nodes_train_as_one_which_goes_on(
         for name in ("ended", "whole")
     )
     torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.system
+def test_two_nodes_keep_a_teachers_outputs_in_folders_of_their_own(
+    starter: Launcher | Starter, tmp_path: Path, people: Path
+) -> None:
+    """Each keeps all of them; where one lacks its copy, both compute them again."""
+    few = ("callbacks.throughput=null", "callbacks.cost=null", f"dataset.root={people}")
+    network = ("backbone=small", "backbone.width=4")
+    short = [word for word in RUN if not word.startswith(("model", "backbone"))]
+    words = (*short, *network, *few, *SAME)
+    teacher = ("model=classifier", "model.iterations=1", "hydra.run.dir=teacher")
+    alone(starter, tmp_path, "reid_lab", *words, *teacher)
+    taught = ("model=distilled", "model.teacher=teacher/checkpoints/last.ckpt")
+    own = ("model.cache=cache${oc.env:NODE_RANK}", "model.student.iterations=1")
+    for run in ("first", "second"):
+        two = (*words, *SPREAD, *taught, *own, f"hydra.run.dir={run}")
+        end_well(start_ranks(starter, "reid_lab", two, tmp_path, "NODE_RANK"))
+        one, other = (next((tmp_path / f"cache{node}").iterdir()) for node in (0, 1))
+        assert one.read_bytes() == other.read_bytes()
+        other.write_bytes(one.read_bytes()[:100])  # damaged
 
 
 @pytest.mark.system

@@ -211,7 +211,8 @@ class Distilled(ReidModule):
     def _fill(self, cache: Cache) -> None:
         data = cast(ReidDataModule, self.trainer.datamodule)  # type: ignore[attr-defined]
         split = data.train_split
-        if not cache.load(split):
+        # machines may have folders of their own: all processes fill, or none
+        if not self._on_all(cache.load(split)):
             # a loader draws random numbers: forked, so that training is the same as without a cache
             with torch.random.fork_rng([]), self.trainer.precision_plugin.forward_context():
                 moved = map(self.trainer.strategy.batch_to_device, data.train_images_loader())
@@ -219,6 +220,10 @@ class Distilled(ReidModule):
                 cache.fill(split, batches, lambda rows: self.gather(rows)[0])
             if self.trainer.is_global_zero:
                 cache.save(split)
+            self.trainer.strategy.barrier()
+            if self.trainer.local_rank == 0 and not self.trainer.is_global_zero:
+                if not cache.load(split):  # a folder that this machine does not share
+                    cache.save(split)
         cache.to(self.device)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
