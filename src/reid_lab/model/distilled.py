@@ -221,9 +221,9 @@ class Distilled(ReidModule):
             if self.trainer.is_global_zero:
                 cache.save(split)
             self.trainer.strategy.barrier()
-            if self.trainer.local_rank == 0 and not self.trainer.is_global_zero:
-                if not cache.load(split):  # a folder that this machine does not share
-                    cache.save(split)
+            other = self.trainer.local_rank == 0 and not self.trainer.is_global_zero
+            if other and not cache.load(split):  # a folder that this machine does not share
+                cache.save(split)
         cache.to(self.device)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
