@@ -1,4 +1,4 @@
-"""The cost account: counted and measured costs, one row for each exit."""
+"""The cost account: counted and measured costs, one row per exit."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: `repeats` passes of one view and of `batch`, `seconds` together.
+    """Duration of a measurement: `repeats` passes of one view and of `batch`, within `seconds`.
 
-    The seconds also bound the warm-up. Where there is a meter of energy, it has as many again.
+    The seconds include the warm-up. An energy meter gets the same time again.
     """
 
     batch: int = 16
@@ -40,7 +40,7 @@ class Effort:
 
 @dataclass(frozen=True)
 class Counted:
-    """An exit's Mul-Adds of one view, and its embeddings' dimension."""
+    """Mul-Adds of one view and dimension of the embeddings at an exit."""
 
     mul_adds: int
     dim: int
@@ -48,11 +48,11 @@ class Counted:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured: `exits` of what `images` gives, (N, 3, H, W) for N views.
+    """The subject of a measurement: `exits` of the images that `images` returns, (N, 3, H, W).
 
     Args:
-        module: whose weights are counted; None of a reference, whose memory is not known.
-        context: entered where the module is called in another way than by `exits`, as autocast.
+        module: module whose weights are counted; None for a reference, whose memory is unknown.
+        context: context manager, such as autocast, for calls of the module other than by `exits`.
     """
 
     kind: Literal["exit", "reference"]
@@ -70,11 +70,11 @@ def network(
     context: Callable[[], AbstractContextManager[Any]] = nullcontext,
     convert: Callable[[Tensor], Tensor] = lambda images: images,
 ) -> Subject:
-    """A method at images of `size` (H, W), on its own device, in eval mode while it is measured.
+    """A method on images of `size` (H, W), on its own device, in eval mode during measurements.
 
     Args:
-        context: entered for each pass, as autocast.
-        convert: gives the images the precision of the weights.
+        context: context manager for each pass, such as autocast.
+        convert: converts images to the precision of the weights.
     """
 
     def exits(images: Tensor) -> Any:
@@ -104,7 +104,7 @@ def reference(
 
 
 def noise(count: int, size: tuple[int, int], device: torch.device) -> Tensor:
-    """uint8 (N, 3, H, W), the same every time; no global random state is touched."""
+    """Fixed noise, uint8 (N, 3, H, W); the global random state is not changed."""
     pixels = np.random.default_rng(0).integers(0, 256, (count, 3, *size), np.uint8)
     return torch.from_numpy(pixels).to(device)
 
@@ -112,9 +112,9 @@ def noise(count: int, size: tuple[int, int], device: torch.device) -> Tensor:
 def account(
     subject: Subject, effort: Effort, views: int = 1, gallery: int | None = None
 ) -> list[Row]:
-    """One row for each exit, in order; what the platform cannot measure is nan.
+    """One row per exit, in order; nan where the platform cannot measure a cost.
 
-    All costs are of one view: an image that is tested by ten has ten times as many Mul-Adds.
+    All costs are of one view: an image that is tested with ten views costs ten times as much.
 
     Args:
         views: views per test image; noted in the rows.
@@ -148,7 +148,7 @@ def account(
 
 
 def matching(dim: int, gallery: int | None) -> Row:
-    """What an embedding and a gallery of them hold, and a query's Mul-Adds to compare with all."""
+    """Bytes of an embedding and of a gallery, and Mul-Adds to compare a query with all of it."""
     row: Row = {"dim": dim, "embedding_bytes": FLOAT * dim}
     if gallery is None:
         return row | {"gallery": None, "gallery_bytes": UNKNOWN, "matching_mul_adds": UNKNOWN}
@@ -179,7 +179,7 @@ def _memory(subject: Subject, images: Tensor) -> dict[str, Row]:
 
 
 def _joules(subject: Subject, images: Tensor, effort: Effort) -> Row:
-    """An image, by exit; the meters tick every few milliseconds to tenths of a second."""
+    """Joules per image, by exit; meters tick every few milliseconds to tenths of a second."""
     names = list(subject.counted)
     meter = find_meter(images.device)
     if meter is None:

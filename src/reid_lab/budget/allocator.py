@@ -1,4 +1,4 @@
-"""glibc's handling of large blocks, and how to keep it from slowing a network on the CPU."""
+"""Keep glibc's handling of large blocks from slowing down networks on the CPU."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _kept: list[bool] = []
 
 
 def keep_blocks() -> bool:
-    """Let glibc keep what is freed, for the next layer, instead of giving it back to the system.
+    """Let glibc keep freed blocks for the next layer instead of returning them to the system.
 
-    By default glibc takes each large block from the kernel by its own `mmap` and gives it back
-    when it is freed: every layer's output is then made of fresh pages, each zeroed by the kernel
-    on first touch. The same as starting with `MALLOC_MMAP_MAX_=0` and
-    `MALLOC_TRIM_THRESHOLD_=100000000000`, by `mallopt(3)`. The process does not shrink
-    again. `reid-lab cost --allocator compare ...` measures the gain.
+    By default glibc allocates each large block by a separate `mmap` and returns it to the kernel
+    when it is freed: every layer's output then consists of fresh pages, which the kernel zeroes on
+    first touch. This call is equivalent to starting with `MALLOC_MMAP_MAX_=0` and
+    `MALLOC_TRIM_THRESHOLD_=100000000000`, by `mallopt(3)`. The process does not shrink afterwards.
+    `reid-lab cost --allocator compare ...` measures the gain.
 
     ResNet-50, four batches of 8 images on one core: 70,000 to 75,000 page faults by default,
     4,000 to 14,000 with the blocks kept. DaRe's ResNet-50 at 256x128 on one idle thread (2.5 GHz
@@ -30,7 +30,7 @@ def keep_blocks() -> bool:
     images/s by stage 1, 1.09 by the last at batch 8, and 1.04 with one image.
 
     Returns:
-        Whether it took effect; never without glibc (musl, macOS, Windows).
+        Whether it took effect; False without glibc (musl, macOS, Windows).
     """
     if _libc_version() is None or _preloaded():
         return False
@@ -42,7 +42,7 @@ def keep_blocks() -> bool:
 
 
 def allocator_name() -> str:
-    """`glibc 2.36, blocks kept`, `glibc 2.36`, one that was preloaded, or the C library's."""
+    """`glibc 2.36, blocks kept`, `glibc 2.36`, a preloaded allocator, or the C library's."""
     other, version = _preloaded(), _libc_version()
     if other or version is None:
         return other or "not glibc"
@@ -51,7 +51,7 @@ def allocator_name() -> str:
 
 
 def _libc_version() -> str | None:
-    """None where the C library is not glibc."""
+    """Version of glibc; None for other C libraries."""
     try:
         version: Any = ctypes.CDLL(None).gnu_get_libc_version
     except (AttributeError, OSError, TypeError):  # TypeError: Windows has no such handle
@@ -62,7 +62,7 @@ def _libc_version() -> str | None:
 
 
 def _preloaded() -> str | None:
-    """An allocator in glibc's place."""
+    """Name of a preloaded allocator that replaces glibc's, if any."""
     maps = Path("/proc/self/maps")
     if not maps.is_file():
         return None

@@ -1,4 +1,4 @@
-"""Anytime re-identification: the budget may end at any time. DaRe, section 4.1."""
+"""Anytime re-identification: the budget may run out at any time. DaRe, section 4.1."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEPT = 32  # durations of a step that are kept
 
 
 def exit_at(budget: float, costs: Mapping[str, float]) -> str | None:
-    """The last exit within `budget`; None if the first one costs more."""
+    """The last exit within `budget`; None if the first exit costs more."""
     reached = [name for name, cost in costs.items() if cost <= budget]
     return reached[-1] if reached else None
 
@@ -36,14 +36,14 @@ def anytime_curve(
     measured: ExitCosts | None = None,
     bounds: Mapping[str, Mapping[str, float]] | None = None,
 ) -> list[dict[str, Any]]:
-    """One row for each budget of an image: its exit with rank1 and mAP.
+    """One row per budget of an image: its exit, rank1 and mAP.
 
     Args:
-        rankings: exit -> its ranking.
+        rankings: exit -> ranking.
         mul_adds: exit -> cumulative Mul-Adds, cheapest first.
         budgets: Mul-Adds per image, or in the unit of `measured`.
         measured: costs of the network from a profile; None takes `mul_adds`.
-        bounds: exit -> its intervals (`Evaluation.intervals`), which its rows get, too.
+        bounds: exit -> confidence intervals (`Evaluation.intervals`) for its rows.
     """
     rows = []
     for budget in budgets:
@@ -65,11 +65,11 @@ class AnytimeEmbeddings:
     """The embeddings (N, D) of the most recent exit.
 
     Attributes:
-        exit: its name.
+        exit: name of the exit.
         embeddings: (N, D).
-        milliseconds: from the call to these embeddings.
-        step_ms: duration of the last step. No step but the first starts after the deadline, so
-            that the answer is late by at most this.
+        milliseconds: time from the call to these embeddings.
+        step_ms: duration of the last step. Except for the first, no step starts after the deadline,
+            so that the answer is late by at most this time.
     """
 
     exit: str
@@ -79,14 +79,14 @@ class AnytimeEmbeddings:
 
 
 class AnytimeModel:
-    """A trained network that stops when the budget ends and gives the most recent embeddings.
+    """A trained network that stops when the budget runs out and returns the last embeddings.
 
     The first exit is always computed. A step is not started if it would end after the
     deadline, judged by the durations of earlier steps.
 
     Args:
         module: the network.
-        exits: cheapest first; None takes all of the network's.
+        exits: names of exits, cheapest first; None takes all.
         measured: costs from a profile (`profile.read_costs`), for budgets in its unit.
     """
 
@@ -109,13 +109,14 @@ class AnytimeModel:
         mul_adds: float = math.inf,
         budget: float = math.inf,
     ) -> AnytimeEmbeddings:
-        """Images (N, 3, H, W) -> the last embeddings within every budget.
+        """Images (N, 3, H, W) -> the last embeddings within all given budgets.
 
         Args:
             images: normalised, on the network's device.
-            deadline_ms: on the clock, counted from the call.
-            mul_adds: an image.
-            budget: an image, in the unit of `measured`: milliseconds or joules of the profile.
+            deadline_ms: wall-clock limit, counted from the call.
+            mul_adds: limit on Mul-Adds per image.
+            budget: limit per image in the unit of `measured`: milliseconds or joules of the
+                profile.
 
         Raises:
             ValueError: a budget without `measured` costs.
@@ -160,5 +161,5 @@ class AnytimeModel:
 
 
 def _usual(took: Collection[float]) -> float:
-    """The 90th percentile, in seconds."""
+    """90th percentile of durations, in seconds."""
     return sorted(took)[int(0.9 * len(took))] if took else 0.0

@@ -1,4 +1,4 @@
-"""What an exit costs: Mul-Adds (counted), or milliseconds and joules of a profile (measured).
+"""Costs of exits: Mul-Adds (counted), or milliseconds and joules of a profile (measured).
 
 Plain numpy: the costs also plan the budgets of an exported network (`reid_lab.runtime`).
 """
@@ -19,16 +19,16 @@ UNITS: Mapping[Currency, str] = {"mul_adds": "Mul-Adds", "latency": "ms", "energ
 
 @dataclass(frozen=True)
 class ExitCosts:
-    """What a query costs at each of S exits, in one currency.
+    """Costs of a query at each of S exits, in one currency.
 
     Attributes:
         currency: a key of UNITS.
-        exits: names, cheapest first.
+        exits: names of the exits, cheapest first.
         network: (S,) cumulative cost of the network up to each exit.
         matching: (S,) cost of one search of each exit's gallery; zero in Mul-Adds, where budgets
-            are the network's alone.
+            cover the network only.
         overhead: cost of early exit at each exit that a query reaches, beside the network and the
-            search: to decide, and to continue with those that remain. Zero in Mul-Adds; not
+            search: the decision, and continuing with the remaining queries. Zero in Mul-Adds; not
             measured in joules.
     """
 
@@ -49,7 +49,7 @@ class ExitCosts:
         return UNITS[self.currency]
 
     def select(self, exits: Sequence[str]) -> ExitCosts:
-        """The costs where queries exit at some exits only; other galleries are not searched.
+        """The costs if queries use only `exits`; the galleries of others are not searched.
 
         Raises:
             KeyError: an exit without a cost.
@@ -61,12 +61,12 @@ class ExitCosts:
         )
 
     def totals(self, decides: bool) -> Floats:
-        """(S,) cumulative cost of a query that exits early at each exit, its answer's search and
-        the overhead included.
+        """(S,) cumulative cost of a query that exits at each exit, with the search for its answer
+        and the overhead.
 
         Args:
             decides: whether the policy searches the gallery of every exit that a query reaches;
-                noise searches only for the answer.
+                with noise there is only the search for the answer.
         """
         matching = np.cumsum(self.matching) if decides else self.matching
         reached = np.arange(1, len(self.exits) + 1)

@@ -1,4 +1,4 @@
-"""Energy by the platform's meter: NVIDIA's NVML, or RAPL of Intel and AMD on Linux."""
+"""Energy from the platform's meters: NVIDIA's NVML, or RAPL of Intel and AMD on Linux."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Meter = Callable[[], float]  # joules since some time in the past
 
 
 def find_meter(device: torch.device) -> Meter | None:
-    """The meter of a device, idle power included; None if it has none.
+    """The energy meter of a device, idle power included; None if it has none.
 
-    For a GPU the whole board; for a CPU its packages, without memory.
+    For a GPU it covers the board, for a CPU its packages without memory.
     """
     if device.type == "cuda":
         return nvml_meter(str(torch.cuda.get_device_properties(device).uuid))
@@ -33,7 +33,7 @@ def find_meter(device: torch.device) -> Meter | None:
 def joules_per_image(
     exits: Exits, images: Tensor, last: str, meter: Meter, seconds: float
 ) -> float | None:
-    """Energy of passes up to the exit `last`, over `seconds`; None if the meter did not move."""
+    """Energy per image of passes up to exit `last`, over `seconds`; None without readings."""
     for name, _ in exits(images):  # warm
         if name == last:
             break
@@ -51,7 +51,7 @@ def joules_per_image(
 
 
 def rapl_meter(root: Path = POWERCAP) -> Meter | None:
-    """The sum of the processor's packages; None unless all counters can be read."""
+    """A meter of all processor packages; None unless all counters can be read."""
     # intel-rapl:0:0 is a part of intel-rapl:0, and psys holds the packages again
     zones = [
         zone
@@ -65,7 +65,7 @@ def rapl_meter(root: Path = POWERCAP) -> Meter | None:
 
 
 class _Counter:
-    """Joules of one zone since the counter was created; overflows of the register are undone."""
+    """Joules of one zone since the counter was created; register overflows are corrected."""
 
     def __init__(self, zone: Path) -> None:
         self.path = zone / "energy_uj"
@@ -80,7 +80,7 @@ class _Counter:
 
 
 def _text(path: Path) -> str:
-    """Empty if it cannot be read: on many systems only root reads energy."""
+    """Content of a file; empty if it cannot be read: on many systems only root may read energy."""
     try:
         return path.read_text().strip()
     except OSError:
@@ -88,7 +88,7 @@ def _text(path: Path) -> str:
 
 
 def nvml_meter(uuid: str, library: Any = None) -> Meter | None:
-    """The GPU of that UUID; None without NVML, or on GPUs before Volta."""
+    """Meter of the GPU with this UUID; None without NVML or for GPUs before Volta."""
     try:
         nvml = library or ctypes.CDLL(NVML)
         handle, millijoules = ctypes.c_void_p(), ctypes.c_ulonglong()

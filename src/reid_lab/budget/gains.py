@@ -1,4 +1,4 @@
-"""A policy's accuracy, and how far it is above random exits at the same cost, with intervals."""
+"""Accuracy of a policy and its gain over random exits at the same cost, with intervals."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Baseline:
 
     Args:
         exits: exits that queries may take, cheapest first.
-        unit: what the paired bootstrap of the gains draws; that of accuracies draws identities,
-            the same ones as for the exits.
+        unit: unit of the paired bootstrap of gains; that of accuracies draws identities, the same
+            as for the exits.
         seed: random seed of the bootstrap samples, the same for all policies and budgets.
         costs: (S,) cost of a query of `random` at each exit; None takes the Mul-Adds.
     """
@@ -64,11 +64,11 @@ class Baseline:
         self._costs = np.array(counted, float) if costs is None else costs
 
     def gains(self, exit_of: Indices, spent: float | None = None) -> Gains:
-        """The gain of each query that has a match.
+        """Gains of all queries with a match.
 
         Args:
-            exit_of: (Q,) where each exits.
-            spent: mean cost of a query; None takes that of random exits there.
+            exit_of: (Q,) index of each query's exit.
+            spent: mean cost per query; None takes that of `random` at these exits.
         """
         costs = self._costs
         mean = costs[exit_of].mean() if spent is None else spent
@@ -78,7 +78,7 @@ class Baseline:
         return {name: scores[name] - mix @ self._scores[name] for name in scores}
 
     def accuracies(self, exits_of: Sequence[Indices]) -> list[Row]:
-        """rank1 and mAP where query i exits at `exit_of[i]`, each (Q,), with their intervals."""
+        """rank1 and mAP if query i exits at `exit_of[i]`, (Q,) each, with confidence intervals."""
         return self._people.table([self._at(exit_of) for exit_of in exits_of])
 
     def columns(self, gains: Sequence[Gains]) -> list[Row]:
@@ -94,11 +94,11 @@ class Baseline:
 def compare_policies(
     rows: Sequence[Row], means: Mapping[str, Gains], baseline: Baseline, last: float
 ) -> list[Row]:
-    """Each policy against `random`, and each two that read confidences against each other.
+    """Compare each policy with `random`, and policies that read confidences with each other.
 
     Args:
-        rows: those of the stream.
-        means: name of a policy as in `rows` -> its mean gains over the budgets.
+        rows: rows of the stream.
+        means: name of a policy in `rows` -> its mean gains over the budgets.
         last: Rank-1 of the last exit.
     """
     found = []
@@ -128,7 +128,7 @@ def compare_policies(
 
 
 def _off_the_plan(row: Row) -> float:
-    """Relative, in the currency of the budgets."""
+    """Relative deviation from the planned cost, in the currency of the budgets."""
     if "budget" in row:
         return float(row["spent"] / row["budget"] - 1)
     return float(row["realised"] / row["planned"] - 1)

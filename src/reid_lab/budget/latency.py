@@ -17,13 +17,13 @@ WARM_UP = 3  # passes that are not counted
 def time_exits(
     exits: Exits, images: Tensor, repeats: int, seconds: float
 ) -> dict[str, list[float]]:
-    """Seconds from the images to each exit's embeddings, in each of some passes.
+    """Seconds from the images to each exit's embeddings, in each of several passes.
 
     Every pass runs all exits, so that other load on the machine affects them equally.
 
     Args:
-        repeats: passes that are counted, after `WARM_UP` that are not.
-        seconds: for both together; no pass starts later, but one of each is always run.
+        repeats: measured passes, after `WARM_UP` others.
+        seconds: limit for all passes; no pass starts later, but one of each kind is always run.
     """
     deadline = perf_counter() + seconds
     time_pass(exits, images)
@@ -37,7 +37,7 @@ def time_exits(
 
 
 def time_pass(exits: Exits, images: Tensor) -> dict[str, float]:
-    """Seconds from the start of one lazy pass to each exit; a GPU is waited for at each."""
+    """Seconds from the start of one lazy pass to each exit, with a GPU synchronised at each."""
     wait_for(images.device)
     start = perf_counter()
     taken = {}

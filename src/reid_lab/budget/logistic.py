@@ -15,7 +15,7 @@ STEPS = 50
 
 @dataclass(frozen=True)
 class Logistic:
-    """`weights` (F + 1,), the constant last, of features standardised by `mean`, `scale` (F,)."""
+    """`weights` (F + 1,), bias last, of features standardised by `mean` and `scale` (F,)."""
 
     mean: Floats
     scale: Floats
@@ -23,9 +23,9 @@ class Logistic:
 
     @staticmethod
     def fit(features: Floats, right: NDArray[np.bool_]) -> Logistic:
-        """Newton's method in float64 on features (n, F) and labels (n,); deterministic.
+        """Fit by Newton's method in float64 to features (n, F) and labels (n,); deterministic.
 
-        Rows that are not finite are left out. If all labels are equal, the constant dominates.
+        Rows that are not finite are left out. If all labels are equal, the bias dominates.
         """
         finite = np.isfinite(features).all(1)
         x, y = features[finite], right[finite].astype(np.float64)

@@ -14,7 +14,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def find_device(name: str) -> torch.device:
-    """`auto` takes a GPU where there is one.
+    """The device of that name; `auto` takes a GPU if there is one.
 
     Raises:
         UserError: the device cannot be used.
@@ -40,7 +40,7 @@ def conditions(device: torch.device) -> dict[str, str | int]:
 
 
 def device_name(device: torch.device) -> str:
-    """As its maker calls it."""
+    """The vendor's name of a device."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type != "cpu":

@@ -36,9 +36,8 @@ class Memory:
 def measure_memory(exits: Exits, images: Tensor, module: nn.Module) -> dict[str, Memory]:
     """Memory for each exit's embeddings of `images` (N, 3, H, W), by name.
 
-    Peaks on the CPU are of the tensors that operations return, each counted while it lives;
-    scratch space inside of an operation is not seen. On a GPU they are the most that torch's
-    allocator handed out, scratch space included.
+    Peaks on the CPU count the tensors that operations return, as long as they live, without scratch
+    space inside operations. On a GPU they are the peaks of torch's allocator, with scratch space.
     """
     condensed = [m.condensed for m in module.modules() if isinstance(m, LearnedGroupConv)]
     learned = {id(w) for w in (*module.parameters(), *condensed)}
@@ -70,7 +69,7 @@ def _tracked(
 
 @torch.inference_mode()
 def _allocated(exits: Exits, images: Tensor) -> dict[str, int]:
-    """The allocator's peak until each exit, above what was there before, plus the images."""
+    """The allocator's peak until each exit, minus the usage before, plus the images."""
     for _ in exits(images):  # what stays: kernels' workspaces
         pass
     wait_for(images.device)
@@ -87,8 +86,8 @@ class LiveTensors(TorchDispatchMode):
     """Tracks the storages that operations return until they are freed.
 
     Args:
-        weights: their storages are noted in `used` when an operation takes them.
-        images: counted from the start.
+        weights: tensors whose storages are added to `used` when an operation reads them.
+        images: input, counted from the start.
     """
 
     def __init__(self, weights: list[Tensor], images: list[Tensor]) -> None:

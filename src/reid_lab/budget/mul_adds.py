@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class WholeNetwork(ModuleTracker):
-    """Tracks no modules, which takes half of a count's time; all operations are "Global"."""
+    """Tracks no modules, which halves the time of a count; all operations are "Global"."""
 
     def __enter__(self) -> Self:
         return self
@@ -28,10 +28,11 @@ class WholeNetwork(ModuleTracker):
 def count_exits(module: ReidModule, height: int, width: int) -> dict[str, int]:
     """Cumulative Mul-Adds of one image at each exit, by name, in the exits' order.
 
-    A Mul-Add is one multiply with one add: convolutions and matrix products, counted while
-    one image passes; what is element by element (norms, ReLU, pooling) is not counted, as in
-    the papers. Where that is most of the work, as with hand-crafted features, a method states
-    it by `estimated_mul_adds(height, width) -> {exit: cumulative Mul-Adds}`, which is added.
+    A Mul-Add is a multiplication with an addition. Convolutions and matrix products are counted
+    while one image passes; element-wise operations (norms, ReLU, pooling) are not, as in the
+    papers. Where these are most of the work, as with hand-crafted features, a method returns an
+    estimate from `estimated_mul_adds(height, width) -> {exit: cumulative Mul-Adds}`, which is
+    added.
     """
     training = module.training
     module.eval()
@@ -61,7 +62,7 @@ def exit_dims(module: ReidModule, height: int, width: int) -> dict[str, int]:
 
 
 def device_of(module: ReidModule) -> torch.device:
-    """Where a module's weights are; Lightning sets `module.device` before it moves them."""
+    """The device of a module's weights; Lightning sets `module.device` before it moves them."""
     for tensor in chain(module.parameters(), module.buffers()):
         return tensor.device
     return module.device

@@ -1,4 +1,4 @@
-"""What early exit adds to the network and the searches of a query, measured by streams."""
+"""The overhead of early exit beside the network and the searches, measured by streams."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def measure_overhead(
     matching: Floats,
     effort: Effort,
 ) -> float:
-    """Milliseconds of a query at each exit that it reaches; nan where nothing can exit early.
+    """Milliseconds per query at each exit that it reaches; nan if none can exit early.
 
-    As many queries exit at each exit. They come one at a time, or `effort.batch` at a time and
-    merged; a stream takes so much longer than its stages and searches, which were measured in full
-    batches. The median over the streams; other than that it never is below 0.
+    Equal numbers of queries take each exit. They arrive one at a time, or `effort.batch` at a time
+    and are merged. The overhead is the time of a stream beyond its stages and searches, which were
+    measured in full batches: the median over the streams, at least 0.
 
     Args:
-        lookups: exit -> the gallery that it searches.
-        network: (S,) milliseconds up to each of them, cumulative.
+        lookups: exit -> its gallery.
+        network: (S,) cumulative milliseconds up to each exit.
         matching: (S,) milliseconds of each search.
-        effort: its repeats are streams.
+        effort: its `repeats` are the number of streams.
     """
     module = cast("ReidModule", subject.module)
     names = [name for name in getattr(module, "stream_exits", ()) if name in lookups]

@@ -1,7 +1,7 @@
-"""The peak of a GPU, and the share of it that a training reaches.
+"""The peak performance of a GPU, and the share of it that a training reaches.
 
-The share is model FLOPs utilisation: of what the forward and backward passes need, not of what
-a device does beside them (optimiser, augmentation, a teacher, activations computed again).
+The share is model FLOPs utilisation: it counts the forward and backward passes, but no other work
+of the device (optimiser, augmentation, a teacher, recomputed activations).
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ PEAKS = {
 
 
 def peak_flops(device: str, precision: str) -> float | None:
-    """FLOP/s of the GPU that CUDA calls `device`; None where they are not known.
+    """Peak FLOP/s of the GPU that CUDA calls `device`; None if unknown.
 
     Args:
-        precision: Lightning's, as `bf16-mixed`; float32 is TF32 where torch may use that, on
-            devices that have it.
+        precision: Lightning's precision, such as `bf16-mixed`; float32 counts as TF32 if torch may
+            use that and the device has it.
     """
     peaks = PEAKS.get(device, {})
     number = arithmetic(precision)
@@ -57,7 +57,7 @@ def peak_flops(device: str, precision: str) -> float | None:
 
 
 def arithmetic(precision: str) -> str:
-    """What the products of a training are computed in: bf16, fp16, tf32, fp32, or `precision`."""
+    """Precision of the products in a training: bf16, fp16, tf32, fp32, or `precision`."""
     if precision.startswith("bf16"):
         return "bf16"
     if precision.startswith("16"):

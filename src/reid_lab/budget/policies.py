@@ -1,7 +1,7 @@
 """The confidence of an exit in its answer to a query; larger is easier.
 
-`random`, `distance` and `margin` are those of DaRe, sections 4.2 and 5.3.2; the others are ours.
-All but `random` exit in the geometric shares of equation 3.
+`random`, `distance` and `margin` are from DaRe, sections 4.2 and 5.3.2; the others are ours. All
+but `random` use the geometric shares of equation 3.
 
 `random`    noise, at the two exits around the budget only: the baseline of figure 6
 `geometric` noise
@@ -51,14 +51,14 @@ BLOCK = 512  # queries whose distances are computed together
 
 
 def candidates_under(protocol: Protocol, wanted: Candidates = "other_cameras") -> Candidates:
-    """`wanted`; but what the protocol shows where it hides less than a camera."""
+    """`wanted`, unless the protocol hides less than the query's camera: then what it shows."""
     if protocol.hidden == "itself":
         return "others"
     return "all" if protocol.hidden == "nothing" else wanted
 
 
 def confidence_of(policy: Policy, features: Features, learned: Logistic | None = None) -> Floats:
-    """(n,) the confidence of an exit, from the features of `Lookup.features`; larger is easier.
+    """(n,) confidence of an exit, from the features of `Lookup.features`; larger is easier.
 
     Raises:
         ValueError: `random` or `geometric`, which have no features, or `learned` without its model.
@@ -142,7 +142,7 @@ class Lookup:
     def features(
         self, rows: Tensor, query: Ids, needs: tuple[str, ...] = FEATURES
     ) -> tuple[dict[str, Floats], NDArray[np.intp]]:
-        """The features `needs` of queries (n, D), (n,) each, and (n,) their nearest gallery rows.
+        """Features `needs` of queries (n, D), (n,) each, and the (n,) nearest gallery rows.
 
         A query without candidates has an infinite nearest distance: the lowest confidence in every
         policy.
@@ -185,7 +185,7 @@ class Lookup:
         return rows if self.centre is None else rows - self.centre
 
     def _about(self, rows: Tensor, ids: Ids) -> Tensor:
-        """(n, G) orders the candidates up to rounding; infinite where they are hidden."""
+        """(n, G) values that order the candidates up to rounding; infinite where hidden."""
         if self._columns is None:
             about = torch.cdist(rows, self.gallery, p=1)
         else:
@@ -201,9 +201,9 @@ class Lookup:
         return about
 
     def _nearest(self, rows: Tensor, about: Tensor, k: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """(n, k) distances, ascending, of the nearest candidates by `about`, and their indices.
+        """(n, k) ascending distances of the nearest candidates by `about`, and their indices.
 
-        The few that are left are ordered in numpy, whose calls cost a fraction of torch's.
+        The few candidates are sorted in numpy, whose calls cost a fraction of torch's.
         """
         values, index = about.topk(k, largest=False)
         order = 1.0 if self.metric == "l1" else 2.0
@@ -218,7 +218,7 @@ class Lookup:
     def _other(
         self, rows: Tensor, about: Tensor, near: NDArray[Any], index: NDArray[Any]
     ) -> NDArray[Any]:
-        """(n,) the distance to the nearest image of another person than the nearest one's."""
+        """(n,) distance to the nearest image of another person than that of the nearest image."""
         person = self._people[index[:, :1]]
         same = self._people[index] == person
         far: NDArray[Any] = np.where(same, np.float32(np.inf), near).min(1)
@@ -239,7 +239,7 @@ def lookups_of(
     candidates: Candidates = "other_cameras",
     rows: Tensor | None = None,
 ) -> dict[str, Lookup]:
-    """Exit -> its `Lookup`; exits whose queries are compared with the same gallery have one."""
+    """Exit -> its `Lookup`; exits that share a gallery share a `Lookup`."""
     made: dict[int, Lookup] = {}
     found = {}
     for name in exits:
@@ -261,7 +261,7 @@ def confidence(
     """(Q,) confidence of all queries at an exit.
 
     Raises:
-        ValueError: noise, which has no features, or `learned`, which takes a model.
+        ValueError: a noise policy, which has no features, or `learned`, which needs a model.
     """
     features, _ = Lookup(exit.gallery, gallery, metric, candidates).features(exit.query, query)
     return confidence_of(policy, features)

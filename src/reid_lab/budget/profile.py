@@ -1,4 +1,4 @@
-"""A profile: what a query costs at each exit on this machine, in milliseconds and joules.
+"""A profile: the cost of a query at each exit on this machine, in milliseconds and joules.
 
 `reid-lab cost --profile FILE` measures one; budgets in `latency` and `energy` are planned with it.
 """
@@ -58,15 +58,15 @@ def measure_profile(
     precision: str = "",
     meter: Meter | None = None,
 ) -> list[ProfileRow]:
-    """One row for each batch size and exit.
+    """One row per batch size and exit.
 
     Every pass runs the network exit by exit and searches a gallery at each, as a stream does in
     which no query exits early; a cost is the median over the passes. What early exit adds to that
     is measured by streams, see overhead.py.
 
     Args:
-        subject: its exits, where queries may exit.
-        effort: its `seconds` are divided among the batch sizes; the streams have as many again.
+        subject: the network and the exits that queries may take.
+        effort: its `seconds` are divided among the batch sizes; streams get the same time again.
         batches: batch sizes.
         gallery: number of images that a query is compared with.
         precision: noted in the rows.
@@ -159,16 +159,16 @@ def _joules(
 
 
 def _embeddings(count: int, dim: int, device: torch.device) -> Tensor:
-    """(N, D) noise; a search takes as long as in real embeddings."""
+    """(N, D) noise, in which a search takes as long as in real embeddings."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(count, dim, generator=generator).to(device)
 
 
 def write_profile(path: Path, rows: Sequence[ProfileRow]) -> None:
-    """Add rows to a file; those of the same machine and setting are replaced.
+    """Add rows to a file; rows of the same machine and setting are replaced.
 
     Raises:
-        StoredFileError: the file is there and is not a profile.
+        StoredFileError: the file exists but is not a profile.
     """
     settings = {_setting(row) for row in rows}
     kept = [row for row in PROFILE.read(path) if _setting(row) not in settings]
@@ -180,7 +180,7 @@ def _setting(row: ProfileRow) -> tuple[object, ...]:
 
 
 def profile_beside(checkpoint: Path) -> Path:
-    """The profile of a checkpoint's network."""
+    """Path of the profile of a checkpoint's network."""
     return checkpoint.parent / PROFILE_FILE
 
 
@@ -203,7 +203,7 @@ def read_costs(
         batch: batch size.
         gallery: number of images that a query is compared with; None takes the profile's, if it
             has a single one.
-        precision: None takes any.
+        precision: precision of the measurement; None takes any.
 
     Raises:
         ProfileError: no profile, or one of another machine, batch size, gallery or network;

@@ -1,4 +1,4 @@
-"""Early exit in numpy: the one loop behind replays, `BudgetedStream` and the torch-free runtime."""
+"""Early exit in numpy: the loop behind replays, `BudgetedStream` and the torch-free runtime."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Mask = NDArray[np.bool_]
 
 
 class Indexable(Protocol):
-    """What is known of n queries, along the first axis: an array or a tensor."""
+    """Rows of n queries along the first axis: an array or a tensor."""
 
     def __getitem__(self, index: Any, /) -> Any: ...
 
@@ -37,19 +37,19 @@ def route(
     advance: Callable[[int, Indices, Indices], R],
     exits_here: Callable[[int, Indices, R], Mask],
 ) -> list[Exited[R]]:
-    """Take queries from exit to exit, cheapest first, until each has exited.
+    """Send queries from exit to exit, cheapest first, until each has exited.
 
     Args:
-        queries: how many, Q.
-        exits: how many, S.
+        queries: Q, the number of queries.
+        exits: S, the number of exits.
         advance: (s, remaining, kept) -> the rows (n, ...) of the remaining queries at exit s.
             `remaining` (n,) are their indices in 0..Q-1, `kept` (n,) their positions among the rows
             of exit s - 1 (at the first exit, all of them).
-        exits_here: (s, remaining, rows) -> (n,) bool, which of them exit. Not called at the last
-            exit, where all do.
+        exits_here: (s, remaining, rows) -> (n,) bool, whether each query exits. Not called at the
+            last exit, where all do.
 
     Returns:
-        One entry for each exit at which a query exits. Each query is in one of them.
+        One entry per exit that is taken. Each query is in exactly one of them.
     """
     found = []
     remaining = kept = np.arange(queries)  # (n,)

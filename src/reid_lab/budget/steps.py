@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class Steps:
-    """A network from exit to exit, for some of its `exits`, cheapest first.
+    """Runs a network from exit to exit, for some of its `exits`, cheapest first.
 
-    Matrix products and convolutions may differ in the last bits for few and for many rows. Batches
-    with fewer than `rows` images are padded with copies of the last one: with `steady_rows` an
-    embedding is then the same, to the bit, in any batch.
+    Matrix products and convolutions may differ in the last bits between batch sizes. Batches with
+    fewer than `rows` images are padded with copies of the last one: with `steady_rows` an embedding
+    is then the same, to the bit, in any batch.
 
     Raises:
-        ValueError: an exit that the network does not have, or not in its order.
+        ValueError: unknown exit, or exits in another order than the network's.
     """
 
     def __init__(self, module: ReidModule, exits: Sequence[str], rows: int = 1) -> None:
@@ -37,7 +37,7 @@ class Steps:
         }
 
     def advance(self, exit: str, state: State) -> tuple[State, Tensor]:
-        """From the exit before to `exit`: the new state and its embeddings (n, D)."""
+        """Run from the previous exit to `exit`: its state and embeddings (n, D)."""
         images = len(state[0])
         lacking = self.rows - images
         if lacking > 0:
@@ -51,7 +51,7 @@ class Steps:
 
 @torch.inference_mode()
 def steady_rows(module: ReidModule, images: Tensor) -> int:
-    """The smallest batch size from which on embeddings do not depend on the batch, to the bit.
+    """The smallest batch size from which embeddings are bitwise independent of the batch.
 
     Measured on this machine, step by step, with `images` (N, 3, H, W) at other positions of a
     batch; N if only batches of the same size agree.

@@ -115,7 +115,7 @@ class BudgetedStream:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, query: Ids) -> StreamAnswers:
-        """Images (N, 3, H, W) -> their answers.
+        """Answer queries with images (N, 3, H, W).
 
         Args:
             images: normalised, on the network's device.
@@ -142,15 +142,15 @@ class BudgetedStream:
 
     @torch.inference_mode()
     def merged(self, batches: Iterable[tuple[Tensor, Ids]], full: int) -> StreamAnswers:
-        """Batches of images and their ids -> the answers to all queries, in order.
+        """Answer all queries of several batches of images and ids, in order.
 
-        The queries of several batches that remain after an exit are merged, and continue `full`
-        at a time: small batches use a device badly. An answer waits for later batches, at most
-        until the last one. Decisions are the same as one batch at a time.
+        Queries that remain after an exit are merged across batches and continue `full` at a time,
+        since small batches use a device badly. An answer may wait for later batches, at most until
+        the last one. Decisions are the same as with one batch at a time.
 
         Args:
             batches: as for a call.
-            full: queries that a stage runs at a time; the last ones may be fewer.
+            full: queries per batch of a stage; the last batch may be smaller.
         """
         waiting: list[_Part | None] = [None] * len(self.exits)
         exited: list[tuple[int, _Part, Tensor, Indices]] = []
@@ -222,7 +222,7 @@ class BudgetedStream:
     def _confidence(
         self, s: int, embeddings: Tensor, query: Ids, noise: Floats
     ) -> tuple[Floats, Indices | None]:
-        """(n,) confidence at an exit; the nearest gallery rows, if its search is the answer's."""
+        """(n,) confidence at an exit; and the nearest rows, if that search gives the answer."""
         if self.policy in NOISE:
             return noise, None
         exit = self.exits[s]
@@ -231,7 +231,7 @@ class BudgetedStream:
         return confidence, found if self.whole is self.lookups else None
 
     def _found(self, s: int, rows: Tensor, query: Ids) -> Indices:
-        """(n,) the nearest gallery rows of queries that exit at an exit."""
+        """(n,) nearest gallery rows of the queries that take an exit."""
         return self.whole[self.exits[s]].features(rows, query, ("nearest",))[1]
 
 
@@ -252,7 +252,7 @@ def _check_galleries(module: ReidModule, lookups: Mapping[str, Lookup]) -> None:
 
 @dataclass
 class _Part:
-    """n queries that wait for a stage: their state, ids, numbers (n,) and random numbers (n, S)."""
+    """n queries that wait for a stage: state, ids, indices (n,) and random numbers (n, S)."""
 
     state: State
     query: Ids
@@ -300,7 +300,7 @@ def _split(part: _Part | None, full: int) -> tuple[_Part, _Part | None]:
 
 
 def _last_with(waiting: Sequence[_Part | None], full: int) -> int | None:
-    """The last stage for which a full batch waits: so, few states are held."""
+    """The last stage with a full batch waiting, so that few states are held."""
     ready = [s for s, part in enumerate(waiting) if part is not None and len(part) >= full]
     return ready[-1] if ready else None
 

@@ -17,7 +17,7 @@ from reid_lab.budget.router import Indices, Mask, route
 
 
 def exit_shares(a: float, stages: int) -> Floats:
-    """p_s = a^(s-1) / Z: the share of queries that exit at each of `stages`. Equation 3."""
+    """p_s = a^(s-1) / Z: share of queries at each of `stages` exits, equation 3."""
     result: Floats
     if np.isinf(a):
         result = np.eye(stages)[-1]
@@ -94,7 +94,7 @@ def mixed_shares(costs: Floats, budget: float, unit: str = "Mul-Adds") -> Floats
 
 
 def exit_probabilities(shares: Floats) -> Floats:
-    """q_s = p_s / (1 - sum of earlier p): the chance that a query exits at an exit it reaches."""
+    """q_s = p_s / (1 - sum of earlier p): probability of taking an exit that is reached."""
     remaining = 1 - np.concatenate([[0.0], np.cumsum(shares)[:-1]])
     q = np.where(remaining > 1e-12, shares / np.maximum(remaining, 1e-12), 1.0)
     q[-1] = 1.0
@@ -123,7 +123,7 @@ class ExitRule(Interface):
     """Decides, exit by exit, which of the remaining queries exit."""
 
     def exits_here(self, exit: int, confidence: Floats, within: Floats) -> Mask:
-        """(n,) whether each remaining query exits at `exit`, which is not the last one.
+        """(n,) whether each remaining query exits at `exit`, which is never the last one.
 
         Args:
             confidence: (n,) larger is easier, in the order of arrival.
@@ -132,17 +132,17 @@ class ExitRule(Interface):
 
 
 class RunningQuantile:
-    """A query exits at s if it is among the easiest q_s of those that reached s so far.
+    """A query exits at s if it is among the easiest share q_s of queries that reached s so far.
 
-    The query itself is counted. Its quantile is drawn uniformly within the interval of its rank,
-    so the expected share is q_s from the first query on. For independent queries the share
-    deviates by sqrt(q_s (1 - q_s) / n) after n of them; under drift it stays off. `horizon`
+    The query itself counts. Its quantile is drawn uniformly within the interval of its rank, so
+    that the expected share is q_s from the first query on. For independent queries the share
+    deviates by sqrt(q_s (1 - q_s) / n) after n queries; under drift it is biased. `horizon`
     corrects that, which the paper does not.
 
     Args:
         probabilities: (S,) q_s.
-        horizon: queries over which a deviation is corrected; None is the paper's rule.
-        window: queries that an exit remembers, for `probabilities` that change; None keeps all.
+        horizon: number of queries over which a deviation is corrected; None is the paper's rule.
+        window: number of queries that an exit remembers, for changing `probabilities`; None: all.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class Draws:
         self._exits, self._rng = exits, np.random.default_rng(seed)
 
     def take(self, queries: int) -> tuple[Floats, Floats]:
-        """For the next n queries: (n, S) noise as confidence and (n, S) for the exit rule."""
+        """Draw for the next n queries: (n, S) noise as confidence and (n, S) for the exit rule."""
         drawn = self._rng.random((queries, 2, self._exits))
         return drawn[:, 0], drawn[:, 1]
 
@@ -197,7 +197,7 @@ class Draws:
 def replay(
     confidences: Floats | None, rule: ExitRule, order: Indices, exits: int, seed: int
 ) -> Indices:
-    """(Q,) the exit of each query, from stored confidences; later queries have no influence.
+    """(Q,) exit of each query from stored confidences; later queries have no influence.
 
     Args:
         confidences: (S, Q), larger is easier; None is noise.

@@ -48,10 +48,10 @@ Shares = Literal["geometric", "adjacent"]
 
 
 def check_budgets(costs: ExitCosts, policies: Sequence[Policy], budgets: Sequence[float]) -> None:
-    """Check that each policy can meet each mean budget.
+    """Check that every policy can meet every mean budget.
 
     Raises:
-        ValueError: names the first that cannot be met, and the range that can.
+        ValueError: the first budget that cannot be met and the possible range are named.
     """
     for policy, budget in product(policies, budgets):
         check_budget(costs.totals(policy not in NOISE), budget, costs.unit)
@@ -65,7 +65,7 @@ def budget_range(costs: ExitCosts, policies: Sequence[Policy]) -> tuple[float, f
 
 @dataclass(frozen=True)
 class StreamSweep:
-    """`rows`: a policy at a budget each; `policies`: two policies over all budgets each."""
+    """`rows`: one per policy and budget; `policies`: one per pair of policies, over all budgets."""
 
     rows: list[dict[str, Any]]
     policies: list[dict[str, Any]]
@@ -80,7 +80,7 @@ def planned_shares(
 ) -> tuple[Floats, float]:
     """(S,) share of queries at each exit, and the `a` of geometric shares.
 
-    `a` is nan where the two exits around the budget are mixed, as `random` always does.
+    `a` is nan if the two exits around the budget are mixed, as always by `random`.
 
     Args:
         costs: (S,) cumulative cost of each exit, ascending.
@@ -180,7 +180,7 @@ def stream_sweep(
 
 
 def _means(counted: ExitCosts, exit_of: NDArray[np.intp], matching: Floats) -> dict[str, float]:
-    """Mean Mul-Adds of the queries, of the network and of the distances, and the exits' shares."""
+    """Mean Mul-Adds per query of the network and of the distances, and the shares of the exits."""
     shares = {f"share_{name}": float((exit_of == s).mean()) for s, name in enumerate(counted.exits)}
     realised, distances = float(counted.network[exit_of].mean()), float(matching[exit_of].mean())
     return {"realised": realised, "matching": distances, **shares}
@@ -191,7 +191,7 @@ def _mean(gains: Sequence[Gains]) -> Gains:
 
 
 def in_order(order: Order, query: Ids, seed: int) -> NDArray[np.intp]:
-    """(Q,) the order of arrival: shuffled, then sorted by the key of `order`."""
+    """(Q,) order of arrival: shuffled, then sorted by the key of `order`."""
     shuffled = np.random.default_rng(seed).permutation(len(query))
     if order == "shuffled":
         return shuffled
@@ -226,7 +226,7 @@ def _rule(how: Thresholds, policy: Policy, q: Floats, calibration: Calibration |
 
 
 def _named(policy: Policy, how: Thresholds, order: Order, currency: Currency) -> str:
-    """The name of a row; the default thresholds, order and currency are not named."""
+    """Name of a row; default thresholds, order and currency are omitted."""
     kind: list[str] = [how] if how != "online" else []
     kind += [currency] if currency != "mul_adds" else []
     kind += [order.replace("_", " ")] if order != "shuffled" else []
@@ -236,7 +236,7 @@ def _named(policy: Policy, how: Thresholds, order: Order, currency: Currency) ->
 def _matching(
     evaluation: Evaluation, lookups: Mapping[str, Lookup], policy: Policy, gallery: GallerySize
 ) -> Floats:
-    """(S,) Mul-Adds of the distances for a query that exits at each exit."""
+    """(S,) Mul-Adds of the distances for a query that takes each exit."""
     whole = [evaluation.embeddings.exits[name].gallery.numel() for name in lookups]
     searched = [0 if policy in NOISE else lookup.mul_adds for lookup in lookups.values()]
     before = np.concatenate([[0], np.cumsum(searched[:-1])]).astype(float)

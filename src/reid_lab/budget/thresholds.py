@@ -58,7 +58,7 @@ class Calibration:
         return result
 
     def rule(self, policy: Policy, probabilities: Floats) -> FixedThresholds:
-        """Thresholds at which a share q_s of the held-out queries that reach exit s exits there.
+        """Thresholds such that a share q_s of the held-out queries that reach exit s exits there.
 
         Args:
             probabilities: (S,) q_s, see `stream.exit_probabilities`.
@@ -107,7 +107,7 @@ def calibration_of(checkpoint: Mapping[str, Any]) -> Calibration:
     """The calibration that `callbacks.thresholds` saved in a checkpoint.
 
     Raises:
-        UserError: the checkpoint holds none.
+        UserError: the checkpoint has none.
     """
     state = checkpoint.get("callbacks", {}).get(KEY)
     if not state:
@@ -151,7 +151,7 @@ def calibrate(
 
 
 def _threshold(confidence: Floats, q: float) -> float:
-    """The threshold that a share `q` of `confidence` (n,) reaches."""
+    """Threshold that a share `q` of `confidence` (n,) reaches."""
     out = round(q * len(confidence))
     if out == 0:
         return np.inf

@@ -1,6 +1,6 @@
 """Rank a gallery: torch and numpy, no Lightning, no Hydra.
 
-`RankingMetric` is imported when it is first used: it takes torchmetrics.
+`RankingMetric` is imported on first use, as it needs torchmetrics.
 """
 
 from typing import TYPE_CHECKING, Any

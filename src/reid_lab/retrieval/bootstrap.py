@@ -16,7 +16,7 @@ Unit = Literal["identities", "queries"]  # what is drawn
 
 
 class Difference(NamedTuple):
-    """A difference of two means and its confidence interval; nan if there is one unit."""
+    """A difference of two means and its confidence interval; nan if there is only one unit."""
 
     value: float
     low: float
@@ -33,10 +33,9 @@ def bootstrap(
 ) -> dict[str, float]:
     """Percentile intervals `rank1_low`, `rank1_high`, `mAP_low` and `mAP_high`.
 
-    Identities are drawn with replacement, each with all of its answerable queries, since queries
-    of one person are not independent. The gallery and the network stay: how far the accuracy
-    moves with another seed of the training is not in it. nan where there are fewer than two
-    identities.
+    Identities are drawn with replacement, each with all of its answerable queries, since queries of
+    one person are not independent. The gallery and the network are fixed: the variance between
+    training seeds is not covered. nan where there are fewer than two identities.
 
     Args:
         pids: (Q,) pids of the queries.
@@ -94,7 +93,7 @@ class Resampler:
     ) -> list[dict[str, float]]:
         """The weighted means of each row's values (Q,), as `NAME`, `NAME_low` and `NAME_high`.
 
-        All rows are one product of the draws and the sums of each unit.
+        All rows are computed by one product of the samples and the sums of each unit.
         """
         weighted = [values * self._weights for row in rows for values in row.values()]
         if not weighted:
@@ -110,7 +109,7 @@ class Resampler:
 
 
 def draw(number: int, resamples: int, seed: int) -> np.ndarray:
-    """(B, U) how often each of `number` units is in each sample; nan where there is one unit."""
+    """(B, U) count of each of `number` units in each sample; nan if there is only one unit."""
     if number < 2:
         return np.full((resamples, number), np.nan)
     rng = np.random.default_rng(seed)
@@ -118,7 +117,7 @@ def draw(number: int, resamples: int, seed: int) -> np.ndarray:
 
 
 def interval(values: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
-    """(B, ...) of the samples -> the two ends; nan where there is one unit."""
+    """(B, ...) statistics of the samples -> both ends; nan if there is only one unit."""
     tail = (1 - level) / 2
     low, high = np.quantile(values, (tail, 1 - tail), axis=0)
     return low, high
@@ -137,7 +136,7 @@ def _mean_of_trials(values: Tensor, ranking: Ranking) -> np.ndarray:
 
 
 def _groups(pids: np.ndarray, unit: Unit) -> np.ndarray:
-    """(Q,) the number of each query's unit."""
+    """(Q,) index of each query's unit."""
     groups = np.unique(pids, return_inverse=True)[1] if unit == "identities" else range(len(pids))
     return np.asarray(groups)
 
@@ -154,13 +153,13 @@ def paired_bootstrap(
 ) -> Difference:
     """The mean of `a` minus the mean of `b` over the same queries, with a percentile interval.
 
-    Units are drawn with replacement, the same ones for both sides. The runs of a side that
-    has several are drawn, too, so that the interval covers the variance between seeds.
+    Units are drawn with replacement, the same for both sides. If a side has several runs, runs are
+    drawn as well, so that the interval covers the variance between seeds.
 
     Args:
-        a, b: (R, Q) a value of each query in each of R runs; R may differ.
-        pids: (Q,).
-        weights: (Q,) of the queries, such as the number of trials; None: equal.
+        a, b: (R, Q) value of each query in each of R runs; R may differ.
+        pids: (Q,) pids of the queries.
+        weights: (Q,) weights of the queries, such as their number of trials; None: equal.
         unit: see Resampler.
     """
     number, person = np.unique(_groups(pids, unit), return_inverse=True)

@@ -18,11 +18,11 @@ def camera_pairs(
     memory: float = GIGABYTE,
     processes: Processes = ALONE,
 ) -> list[dict[str, Any]]:
-    """One row for each pair of cameras: queries of one, gallery images of the other only.
+    """One row per pair of cameras: queries of one, gallery images of the other only.
 
-    With confidence intervals (`bootstrap`), which are wide where a pair has few people.
-    Random galleries are not drawn. Pairs without an answerable query are left out, which most
-    pairs of a camera with itself are.
+    Rows have confidence intervals (`bootstrap`), which are wide for pairs with few people. No
+    random galleries are drawn. Pairs without an answerable query are left out, as are most pairs of
+    a camera with itself.
     """
     e, query, gallery = (
         evaluation.embeddings.exits[exit],

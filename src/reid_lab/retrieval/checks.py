@@ -18,7 +18,7 @@ class NoMatchError(UserError):
 
 
 def as_rows(name: str, rows: Tensor | np.ndarray) -> Tensor:
-    """`rows` (N, D) as a tensor without gradients; its numbers and its device stay.
+    """`rows` (N, D) as a tensor without gradients; its dtype and device are kept.
 
     Raises:
         UserError: not a matrix of real numbers, or one without columns.
@@ -33,7 +33,7 @@ def as_rows(name: str, rows: Tensor | np.ndarray) -> Tensor:
 
 
 def as_tensor(name: str, values: Tensor | np.ndarray) -> Tensor:
-    """A tensor without gradients, of a NumPy array by its memory where that can be shared."""
+    """A tensor without gradients; it shares the memory of a NumPy array where possible."""
     if isinstance(values, Tensor):
         return values.detach() if values.requires_grad else values
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "biufc":
@@ -92,7 +92,7 @@ def check_pair(query: Tensor, gallery: Tensor) -> None:
 
 
 def row_sizes(rows: Tensor) -> Tensor:
-    """(N,) each row's largest absolute value; NaN where one of its values is."""
+    """(N,) largest absolute value of each row; NaN for a row with NaN."""
     if not len(rows):
         return rows.new_zeros(0)
     if not rows.is_floating_point():
@@ -107,10 +107,10 @@ def check_rows(
     paths: Sequence[str] | np.ndarray | None = None,
     zeros_allowed: bool = False,
 ) -> Tensor:
-    """Check that each of `rows` (N, D) can be ranked; returns `row_sizes`.
+    """Check that each of `rows` (N, D) can be ranked; return `row_sizes`.
 
     Raises:
-        UserError: NaN, infinity or only zeros, naming the first such rows.
+        UserError: rows with NaN, infinity or only zeros; the first ones are named.
     """
     sizes = row_sizes(rows)
     bad = {"not finite": ~torch.isfinite(sizes)}

@@ -20,13 +20,13 @@ from reid_lab.retrieval.checks import as_ids, as_rows, check_paths, check_rows
 class Ids:
     """Labels of N images: `pids` (N,), `camids` (N,) and `paths` (N,).
 
-    Integers as tensors, arrays or lists; they are kept as int64 on the CPU. As queries, pids
-    of 0 (distractors) and -1 (junk) have no match.
-    `tracks` (N,): images of a person in a camera with the same number are a tracklet.
-    `boxes` (N, 4): what of each file is the image; without, all of it.
+    Tensors, arrays or lists of integers, stored as int64 on the CPU. As queries, pids of 0
+    (distractors) and -1 (junk) have no match. `tracks` (N,): images of a person in a camera with
+    the same number are a tracklet. `boxes` (N, 4): the part of each file that is the image; None:
+    the whole file.
 
     Raises:
-        UserError: other ids than whole numbers, or other numbers of them.
+        UserError: ids that are not whole numbers, or fields of different lengths.
     """
 
     pids: Tensor
@@ -63,7 +63,7 @@ class Ids:
 
     @cached_property
     def images(self) -> Tensor:
-        """(N,) int64, equal where path and box are; in this process only."""
+        """(N,) int64, equal for equal path and box; valid in this process only."""
         boxes = [()] * len(self) if self.boxes is None else map(tuple, self.boxes.tolist())
         keys = (hash((path, box)) for path, box in zip(self.paths.tolist(), boxes, strict=True))
         return torch.from_numpy(np.fromiter(keys, np.int64, len(self)))
@@ -79,7 +79,7 @@ class Ids:
         return self.take(torch.arange(len(self))[rows])
 
     def to_dict(self, row: int) -> dict[str, Any]:
-        """Path, pid, camid, and the box where there is one, of an image, in plain types."""
+        """Path, pid, camid and box (if any) of a single image, as plain types."""
         box = {} if self.boxes is None else {"box": self.boxes[row].tolist()}
         pid, camid = int(self.pids[row]), int(self.camids[row])
         return {"path": str(self.paths[row]), "pid": pid, "camid": camid, **box}
@@ -89,10 +89,10 @@ class Ids:
 class Exit:
     """One exit: `query` (Q, D) and `gallery` (G, D) float32, cumulative Mul-Adds per image.
 
-    A `reference` is what the exits are measured against, such as a colour histogram; no query
-    exits at it. `multi_query` (C, D) are given if `Embeddings.multi_query` is.
-    Arrays become tensors; other kinds of numbers stay and are ranked in float32. `signs` (D,)
-    of 1 and -1: it ranks by the sum of signs times squared differences, and ignores the metric.
+    A `reference` is a baseline for the exits, such as a colour histogram; no query exits at it.
+    `multi_query` (C, D) are given if `Embeddings.multi_query` is. Arrays become tensors; other
+    dtypes are kept and ranked in float32. `signs` (D,), 1 or -1: the exit ranks by the sum of signs
+    times squared differences, whatever the metric.
     """
 
     query: Tensor
@@ -113,12 +113,12 @@ class Exit:
 class Embeddings:
     """The exits by name, cheapest first, over the same `query` and `gallery` images.
 
-    `multi_query` are more images of the queries' people in the queries' cameras, for
+    `multi_query` are additional images of the queries' people in the queries' cameras, for
     multi-queries; they are not ranked.
 
     Raises:
-        UserError: other numbers of rows than images, rows that cannot be ranked, or an image
-            that is listed twice; the row is named.
+        UserError: unequal numbers of rows and images, rows that cannot be ranked, or an image that
+            is listed twice; the row is named.
     """
 
     query: Ids

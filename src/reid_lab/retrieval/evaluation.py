@@ -55,8 +55,8 @@ class Reranker(Interface):
 class Evaluation:
     """`rankings`: exit -> its ranking of the gallery.
 
-    `embeddings` are those that were ranked: pooled, if the protocol pools. `reranked`:
-    (exit, reranker) -> the same after re-ranking.
+    `embeddings` are the ranked ones, pooled if the protocol pools. `reranked`: (exit, reranker) ->
+    its ranking after re-ranking.
     """
 
     embeddings: Embeddings
@@ -66,7 +66,7 @@ class Evaluation:
     reranked: Mapping[tuple[str, str], Ranking] = field(default_factory=dict)
 
     def metric_of(self, exit: str) -> Metric:
-        """What the exit was ranked by: `metric`, or its own."""
+        """The metric that ranked an exit: `metric`, or its own."""
         signs = self.embeddings.exits[exit].signs
         return self.metric if signs is None else Mahalanobis(None, signs)
 
@@ -75,7 +75,7 @@ class Evaluation:
         return {name: e.mul_adds for name, e in self.embeddings.exits.items() if not e.reference}
 
     def table(self) -> list[dict[str, Any]]:
-        """One row for each exit: cost and accuracies, 0 to 1."""
+        """One row per exit: cost and accuracies (0 to 1)."""
         rows = []
         for name, ranking in self.rankings.items():
             kind = "reference" if self.embeddings.exits[name].reference else "exit"
@@ -133,11 +133,11 @@ def evaluate(
 ) -> Evaluation:
     """Rank the gallery with every exit, and again with every reranker.
 
-    An exit with `signs` ranks by them instead of `metric`, and is not re-ranked.
+    An exit with `signs` ranks by these instead of `metric` and is not re-ranked.
 
     Args:
         memory: bytes that the work may take beside the embeddings, see memory.py.
-        processes: those that rank together, each with the same embeddings and `memory`; each gets
+        processes: processes that rank together, with the same embeddings and `memory`; each returns
             the whole evaluation.
 
     Raises:
@@ -175,10 +175,10 @@ def rank_trials(
     memory: float = GIGABYTE,
     processes: Processes = ALONE,
 ) -> Ranking:
-    """`ranker` (as `ranking.rank`) over each gallery of the protocol.
+    """Rank each gallery of the protocol by `ranker`, such as `ranking.rank`.
 
-    Queries without a gallery have no match. Processes take trials in turns, or shares of the
-    queries where there is one.
+    Queries without a gallery have no match. Processes take turns at trials, or share the queries of
+    a single trial.
     """
     hidden = protocol.hidden
     query, gallery = as_rows("query", query), as_rows("gallery", gallery)
@@ -241,7 +241,7 @@ def trials(
 
 
 def _draw(seen: Tensor, gallery: Ids, shots: int, rng: np.random.Generator) -> Tensor:
-    """`shots` of each person's images among those seen, all of the nameless, ascending."""
+    """Draw `shots` visible images of each person; distractors and junk stay. Rows ascend."""
     pids = gallery.pids[seen].numpy()
     order = np.lexsort([rng.random(len(pids)), pids])  # by person, shuffled within
     _, start, person = np.unique(pids[order], return_index=True, return_inverse=True)

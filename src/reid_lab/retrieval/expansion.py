@@ -21,11 +21,11 @@ from reid_lab.types import Count, NonNegative
 
 @dataclass(frozen=True)
 class QueryExpansion(SpaceReranker):
-    """Mean of a query and its `neighbours` nearest, weighed by cosine similarity ^ `alpha`.
+    """Average a query with its `neighbours` nearest, weighted by cosine similarity ^ `alpha`.
 
-    With alpha 0 average query expansion (Chum et al., ICCV 2007), above it alpha query
-    expansion (Radenovic et al., TPAMI 2019). Labels are not read: neighbours come from the
-    whole gallery.
+    alpha = 0 is average query expansion (Chum et al., ICCV 2007), alpha > 0 is alpha query
+    expansion (Radenovic et al., TPAMI 2019). Labels are not read: neighbours come from the whole
+    gallery.
     """
 
     neighbours: Count = 5
@@ -49,7 +49,7 @@ class QueryExpansion(SpaceReranker):
         return rank(expanded, space.gallery, *ids, "euclidean", hidden, memory, processes)
 
     def expand(self, space: Space, memory: float = GIGABYTE) -> Tensor:
-        """(Q, D) the expanded queries, in the space; of length 1 where that is the cosine's."""
+        """(Q, D) expanded queries in the space, of length 1 for the cosine metric."""
         space.check_euclidean("query expansion")
         count, work = min(self.neighbours, len(space.gallery)), self._work(*space.gallery.shape)
         step = max(1, int(BlockPlan.of(len(space.gallery), memory, work).spare / work))
@@ -73,6 +73,6 @@ class QueryExpansion(SpaceReranker):
         BlockPlan.of(len(gallery_ids), memory, work)
 
     def _work(self, gallery: int, dim: int) -> int:
-        """Bytes that one query takes beside its distances."""
+        """Bytes per query beside its distances."""
         count = min(self.neighbours, gallery)
         return smallest_work(gallery, count) + 24 * count * dim

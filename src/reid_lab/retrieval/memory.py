@@ -1,8 +1,8 @@
 """How ranking keeps to its memory limit.
 
-The limit bounds what is allocated beside the embeddings (float32, as the metric sees them: a copy
-where they come in another form) and the results: blocks of distances and the work on them. Not
-in them: buffers that libraries keep, such as a BLAS's, of a few MB a thread.
+The limit covers blocks of distances and the work on them. It excludes the embeddings (float32, in
+the metric's space: a copy if they are given in another form), the results, and buffers of libraries
+such as BLAS, a few MB per thread.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TILES = (512, 256, 128, 64)
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """`rows` queries' distances are held at once, from matrix products of `tile` queries.
+    """The distances of `rows` queries are held at once, from matrix products of `tile` queries.
 
     `spare`: bytes for the work on them.
     """
@@ -29,7 +29,7 @@ class BlockPlan:
 
     @staticmethod
     def of(gallery: int, memory: float, work: float = 0) -> BlockPlan:
-        """For `gallery` images and work that takes `work` bytes at the very least.
+        """Plan for `gallery` images and work that needs at least `work` bytes.
 
         Raises:
             UserError: `memory` is not a number of bytes, or too few for one tile and the work.
@@ -43,14 +43,14 @@ class BlockPlan:
 
     @staticmethod
     def least(gallery: int, work: float) -> float:
-        """The fewest bytes that are enough."""
+        """The smallest sufficient number of bytes."""
         return tile_rows(gallery) * 4 * gallery + work
 
 
 def tile_rows(gallery: int) -> int:
-    """Queries in one matrix product: fewer for a large gallery, independent of the memory.
+    """Queries per matrix product: fewer for a large gallery, independent of the memory.
 
-    BLAS libraries choose their order of summation by the shapes. More than 512 make a CPU's
-    product no faster.
+    BLAS libraries choose the order of summation by the shapes. More than 512 queries are no faster
+    on a CPU.
     """
     return next((rows for rows in TILES if rows * gallery * 4 <= TILE_BYTES), TILES[-1])

@@ -17,10 +17,10 @@ ACCURACIES = (*(f"rank{k}" for k in CMC_RANKS), "mAP", "mAP_trapezoid", "mINP")
 class Ranking:
     """Results of Q queries in T trials (T is 1 except for random galleries).
 
-    All (T, Q). `first` int64: 0-based rank of the first match. `ap`: average precision.
-    `ap_trapezoid`: the same by the trapezoid rule. `inp`: matches / position of the
-    last one (Ye et al., TPAMI 2021). `answerable` bool: the query has a match. Queries
-    without a match have 0 elsewhere, and are excluded from the accuracies.
+    All are (T, Q). `first` int64: 0-based rank of the first match. `ap`: average precision.
+    `ap_trapezoid`: the same by the trapezoid rule. `inp`: matches / position of the last one (Ye et
+    al., TPAMI 2021). `answerable` bool: the query has a match. Queries without a match have 0
+    elsewhere and are excluded from the accuracies.
 
     Raises:
         NoMatchError: an accuracy is read and no query is answerable.
@@ -107,7 +107,7 @@ class Ranking:
         return self._mean(self.inp)
 
     def scores(self) -> dict[str, Tensor]:
-        """What each accuracy is the mean of: (T, Q) by the names of `summary`."""
+        """Accuracy by the names of `summary` -> its value (T, Q) for each query."""
         ranks = {f"rank{k}": self.first < k for k in CMC_RANKS}
         return {**ranks, "mAP": self.ap, "mAP_trapezoid": self.ap_trapezoid, "mINP": self.inp}
 

@@ -1,6 +1,6 @@
-"""Exact nearest neighbours, ties are broken by gallery index: in a block of distances, or of all.
+"""Exact nearest neighbours within a block of distances or among all images; ties by index.
 
-Among all images a pair's distance is computed once, for both: square tiles of the upper half.
+Among all images, each pair's distance is computed once: square tiles of the upper triangle.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ TILE = 9  # bytes of a pair in a tile: its product, its distance, whether it is 
 def smallest(distances: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """(q, k) the smallest of `distances` (q, G), ascending, and their columns.
 
-    The k + 1 smallest lie in the k + 1 sets of columns with the smallest minima: only those
-    are searched. Rows with equal values among them are looked at whole.
+    The k + 1 smallest lie in the k + 1 sets of columns with the smallest minima: only these are
+    searched. Rows with ties among them are searched as a whole.
 
     Raises:
         UserError: k is larger than the gallery.
@@ -49,7 +49,7 @@ def smallest(distances: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def smallest_work(columns: int, k: int) -> int:
-    """Bytes that `smallest` takes for a row, at most, beside what it returns."""
+    """Most bytes per row that `smallest` takes beside its result."""
     candidates = min(columns, (k + 2) * STRIDE)
     return 16 * columns // STRIDE + 40 * candidates + 24 * columns  # the last: ties of one row
 
@@ -71,11 +71,11 @@ def _smallest_unordered(distances: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 class Nearest:
-    """The `k` smallest values of each of `rows` rows among those offered, and their columns.
+    """The `k` smallest values offered to each of `rows` rows, and their columns.
 
     Attributes:
         values: (rows, k) ascending; infinite where fewer than k were offered.
-        columns: (rows, k); of equal values those that were offered first.
+        columns: (rows, k); among equal values, those that were offered first.
     """
 
     def __init__(self, rows: int, k: int, like: Tensor) -> None:
@@ -83,7 +83,7 @@ class Nearest:
         self.columns = torch.full((rows, k), -1, dtype=torch.long, device=like.device)
 
     def offer(self, rows: slice, values: Tensor, first: int, memory: float) -> None:
-        """Values (len(rows), c) of the columns `first` to `first + c`, ascending by column."""
+        """Offer values (len(rows), c) of columns `first` to `first + c`, ascending by column."""
         limit = self.values[rows, -1:]
         if not bool(limit.isfinite().all()):
             self._offer_all(rows, values, first, memory)
@@ -127,7 +127,7 @@ class Nearest:
 
 
 def _true_positions(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows and columns of a few true values in `mask` (n, m), which may be transposed, by row."""
+    """Rows and columns of the (few) true values of `mask` (n, m), ordered by row."""
     if mask.stride(0) < mask.stride(1):
         column, row = _true_positions(mask.T)
         row, order = row.sort(stable=True)
@@ -141,20 +141,20 @@ def _true_positions(mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def tile_side(images: int) -> int:
-    """Rows and columns of a tile: about a twelfth of all, or fewer; independent of the memory."""
+    """Side of a square tile: a twelfth of all images or less, independent of the memory."""
     largest = min(LARGEST, math.isqrt(limits.TILE_BYTES // 4))
     count = max(TILES, -(-images // largest))
     return -(-images // count // UNIT) * UNIT
 
 
 def least_for_tiles(images: int, k: int) -> float:
-    """The fewest bytes for a tile and the work on it."""
+    """The smallest sufficient number of bytes for a tile and the work on it."""
     side = tile_side(images)
     return TILE * side**2 + smallest_work(side, min(k, side))
 
 
 def check_tiles(images: int, k: int, memory: float) -> float:
-    """Bytes that `memory` leaves for the work on a tile.
+    """The part of `memory` that remains for the work on a tile.
 
     Raises:
         UserError: it is too little for a tile.
@@ -169,7 +169,7 @@ def all_neighbours(
 ) -> tuple[Tensor, Tensor]:
     """Each image's k nearest of all N (N, k), itself included; its largest squared distance (N,).
 
-    `space` is `Space.joined`, Euclidean. The processes take tiles in turns.
+    `space` is `Space.joined` and Euclidean. Processes take turns at tiles.
 
     Raises:
         UserError: `memory` is too little for a tile.
@@ -204,5 +204,5 @@ def all_neighbours(
 
 
 def _padded(rows: Tensor, count: int) -> Tensor:
-    """Products of one shape have the same bits for the same pair."""
+    """Pad to one shape, so that a pair's product has the same bits in every tile."""
     return F.pad(rows, (0, 0, 0, count - len(rows)))

@@ -1,8 +1,8 @@
 """Open-set accuracy: a threshold from calibration people, tested on known and unknown people.
 
-The test set's identities are dealt into three groups: on `calibration` the threshold for each
-wanted false-accept rate is chosen, `known` people are enrolled in the gallery, `unknown`
-people walk past it.
+The identities of the test set are divided into three groups: the threshold for each target
+false-accept rate is chosen on `calibration`; `known` people are enrolled in the gallery, `unknown`
+people are not.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def operating_points(
     seed: int = 0,
     memory: float = GIGABYTE,
 ) -> list[OpenSetPoint]:
-    """One for each of the target false-accept rates `fars`.
+    """One operating point for each of the target false-accept rates `fars`.
 
     Args:
         seed: random seed of the division into groups.
@@ -112,7 +112,7 @@ def operating_points(
 def _known(
     enrolled: tuple[Space, Ids, Ids], thresholds: Sequence[float], hidden: Hidden, memory: float
 ) -> list[dict[str, float]]:
-    """known_far, known_tpr, dir and miss at each threshold, with their intervals."""
+    """known_far, known_tpr, dir and miss at each threshold, with confidence intervals."""
     pids = enrolled[1].pids.numpy()
     draws = draw(len(np.unique(pids)), RESAMPLES, seed=0)
     draws = np.concatenate([np.ones_like(draws[:1]), draws])  # each once: the rates themselves
@@ -132,7 +132,7 @@ def _known(
 def _unknown(
     strangers: tuple[Space, Ids, Ids], thresholds: Sequence[float], hidden: Hidden, memory: float
 ) -> list[dict[str, float]]:
-    """fpir at each threshold, with its interval."""
+    """fpir at each threshold, with its confidence interval."""
     alarm, _ = nearest(*strangers, hidden, memory)
     pids = strangers[1].pids.numpy()
     return Resampler(pids, np.ones(len(pids))).table(
@@ -141,11 +141,11 @@ def _unknown(
 
 
 def deal(query: Ids, gallery: Ids, hidden: Hidden, seed: int) -> Groups:
-    """People with a query and a match into thirds, by `seed`; the same for every exit.
+    """Divide the people with a query and a match into thirds by `seed`, equal for all exits.
 
-    The other images are dealt half to the calibration gallery and half to the known people's,
-    so that both are made of the same things: distractors (pid 0) one by one, people whom no
-    query finds as a whole. Junk (pid -1) is left out.
+    The other images are split evenly between the calibration gallery and the gallery of known
+    people, so that both have the same composition: distractors (pid 0) one by one, people without a
+    query as a whole. Junk (pid -1) is left out.
 
     Raises:
         TooFewPeopleError: fewer than six people have a query and a match.
@@ -195,7 +195,7 @@ def _answerable(query: Ids, gallery: Ids, hidden: Hidden) -> Tensor:
 
 
 def _where(queries: Tensor, threshold: float) -> np.ndarray:
-    """(Q,) 1 where it holds; nan without a threshold."""
+    """(Q,) 1 where `queries` is true, else 0; nan without a threshold."""
     return queries.double().numpy() if math.isfinite(threshold) else np.full(len(queries), np.nan)
 
 

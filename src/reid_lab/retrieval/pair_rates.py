@@ -28,17 +28,17 @@ def pair_rates(
     hidden: Hidden = "same_person_and_camera",
     memory: float = GIGABYTE,
 ) -> tuple[Rates, Rates]:
-    """Shares of impostor and of genuine pairs nearer than each threshold, (B, F) each.
+    """Shares of impostor and genuine pairs within each threshold, (B, F) each.
 
-    A pair of two people counts as often as both were drawn, and images of one person are no
-    impostors of each other; gallery images of others than the K people of the queries stay. So
-    the samples vary with the people on both sides of a pair (Snijders and Borgatti, "Non-parametric
-    standard errors and tests for network statistics", Connections 1999).
+    A pair of two people is weighted by the counts of both in a sample, and images of one person are
+    never impostors of each other; gallery images of people without a query have weight 1. The
+    samples thus vary with the people on both sides of a pair (Snijders and Borgatti,
+    "Non-parametric standard errors and tests for network statistics", Connections 1999).
 
     Args:
-        thresholds: F; where one is nan, so are its rates.
-        draws: (B, K) how often each person is drawn, in the order of their pids.
-        memory: bytes that the work may take beside the embeddings and the draws.
+        thresholds: F distances; nan gives nan rates.
+        draws: (B, K) count of each person in each sample, ordered by pid.
+        memory: bytes for the work beside the embeddings and the draws.
     """
     people, person = query.pids.unique(return_inverse=True)  # (K,), (Q,)
     index = torch.searchsorted(people, gallery.pids).clamp(max=len(people) - 1)
@@ -62,10 +62,10 @@ def pair_rates(
 def seen(
     space: Space, query: Ids, gallery: Ids, hidden: Hidden, memory: float, work: float
 ) -> Iterator[tuple[slice, Tensor]]:
-    """(rows, reduced distances (q, G)), infinite where a query does not see the image.
+    """Yield (rows, reduced distances (q, G)), infinite where an image is hidden from the query.
 
     Args:
-        memory: bytes, of which a query takes `work`.
+        memory: bytes for the work, of which each query takes `work`.
     """
     step = max(1, int(BlockPlan.of(len(gallery), memory, work).spare / work))
     for rows, block in space.blocks(memory, work):
@@ -78,14 +78,14 @@ def seen(
 
 
 def _by_person(pairs: Tensor, column: Tensor, columns: int) -> Tensor:
-    """(q, G) bool -> (q, columns) how many of a query's pairs are with each person."""
+    """(q, G) bool -> (q, columns) number of a query's pairs with each person."""
     row, image = (index.cpu() for index in pairs.nonzero(as_tuple=True))
     pairs_of = torch.bincount(row * columns + column[image], minlength=len(pairs) * columns)
     return pairs_of.view(len(pairs), columns).double()
 
 
 def _shares(counts: Tensor, thresholds: Sequence[float]) -> Rates:
-    """(B, F + 1) -> (B, F) of the last; nan without pairs."""
+    """(B, F + 1) counts -> (B, F) shares of the last column; nan without pairs."""
     shares = counts[:, :-1] / counts[:, -1:]
     shares[:, torch.tensor(thresholds).isnan()] = torch.nan
     result: Rates = shares.numpy()

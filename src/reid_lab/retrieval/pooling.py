@@ -1,4 +1,4 @@
-"""Several images as one: multi-queries and tracklets."""
+"""Pooling of several images: multi-queries and tracklets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def pooled(embeddings: Embeddings, protocol: Protocol) -> Embeddings:
     """The embeddings that the protocol ranks.
 
     Raises:
-        UserError: the protocol takes tracklets and the images have no track numbers.
+        UserError: the protocol ranks tracklets, but the images have no track numbers.
     """
     if protocol.tracklets:
         embeddings = tracklets(embeddings)
@@ -44,8 +44,8 @@ def tracklets(embeddings: Embeddings) -> Embeddings:
 def multi_query(embeddings: Embeddings, pooling: Pooling = "mean") -> Embeddings:
     """Each query pooled with the other images of its person in its camera.
 
-    Market-1501 (ICCV 2015), section 5: those are its `multi_query` images (hand-drawn boxes). Where
-    a data set has none, they are the gallery images that the query does not see.
+    In Market-1501 (ICCV 2015), section 5, these are its `multi_query` images (hand-drawn boxes).
+    For other data sets, they are the gallery images that are hidden from the query.
     """
     query, gallery = embeddings.query, embeddings.gallery
     others = gallery if embeddings.multi_query is None else embeddings.multi_query
@@ -60,7 +60,7 @@ def multi_query(embeddings: Embeddings, pooling: Pooling = "mean") -> Embeddings
 
 
 def pool(rows: Tensor, group: Tensor, groups: int, pooling: Pooling = "mean") -> Tensor:
-    """(N, D) rows and each one's group (N,) -> (groups, D) their mean or maximum, float32."""
+    """(N, D) rows with groups (N,) -> (groups, D) mean or maximum of each group, float32."""
     rows = rows.float()  # sums of halves would overflow
     group = group.to(rows.device)
     index = group[:, None].expand_as(rows)
@@ -70,7 +70,7 @@ def pool(rows: Tensor, group: Tensor, groups: int, pooling: Pooling = "mean") ->
 
 
 def _tracks(ids: Ids, name: str) -> tuple[Ids, Tensor]:
-    """The tracklets, in the order of their first images, and which one each image is in."""
+    """The tracklets in the order of their first images, and the tracklet index of each image."""
     if ids.tracks is None:
         raise UserError(f"the {name} images have no track numbers: give Ids.tracks (N,)")
     keys = torch.stack([ids.pids, ids.camids, ids.tracks], 1).numpy()

@@ -1,8 +1,8 @@
 """Several processes that rank together: each takes a share of the queries.
 
-All of them hold the same embeddings and call the same functions on them. A share is made of whole
-matrix products, whose shape decides how a BLAS library sums up, so that every distance has the
-same bits as in one process.
+All of them hold the same embeddings and call the same functions. A share consists of whole matrix
+products, since their shape decides how a BLAS library sums: every distance has the same bits as in
+a single process.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Processes:
-    """The process `rank` of `world`, of torch's default group; the default is one by itself."""
+    """Process `rank` of `world` in torch's default group; by default a single process."""
 
     rank: int = 0
     world: int = 1
 
     def share(self, count: int, unit: int) -> slice:
-        """This process's part of `count` rows: whole units of rows, except for the last rows."""
+        """This process's share of `count` rows: whole units of `unit` rows, but for the last."""
         units = -(-count // unit)
         start, stop = (units * number // self.world for number in (self.rank, self.rank + 1))
         return slice(start * unit, min(stop * unit, count))

@@ -18,7 +18,7 @@ from reid_lab.retrieval.space import full_precision
 class PCA:
     """(x - `mean` (D,)) @ `components` (D, d), the directions of largest variance first.
 
-    `variances` (d,) float64: of the fitted rows along each, falling.
+    `variances` (d,) float64: variance of the fitted rows along each, descending.
     """
 
     mean: Tensor
@@ -27,7 +27,7 @@ class PCA:
 
     @staticmethod
     def fit(rows: Tensor | np.ndarray) -> PCA:
-        """All min(N - 1, D) directions of `rows` (N, D). In float64.
+        """Fit all min(N - 1, D) directions of `rows` (N, D), in float64.
 
         Raises:
             UserError: fewer than two rows, or rows that are not finite.
@@ -52,7 +52,7 @@ class PCA:
         """The first `dim` directions.
 
         Raises:
-            UserError: there are not as many.
+            UserError: there are fewer.
         """
         if not 0 < dim <= len(self.variances):
             raise UserError(
@@ -62,10 +62,10 @@ class PCA:
         return replace(self, components=self.components[:, :dim], variances=self.variances[:dim])
 
     def whiten(self) -> PCA:
-        """Every direction scaled to unit variance; a direction with none is unchanged.
+        """Scale every direction to unit variance; directions without variance are unchanged.
 
-        It has none where its standard deviation is rounding noise: at most D float32 epsilons
-        of the largest one, or of the mean's largest entry.
+        A direction has none if its standard deviation is rounding noise: at most D float32 epsilons
+        of the largest one, or of the largest entry of the mean.
         """
         noise = len(self.mean) * torch.finfo(torch.float32).eps
         size = torch.maximum(self.variances.double().max(), self.mean.double().square().max())

@@ -53,12 +53,12 @@ def rank(
 
     Args:
         query: (Q, D), a tensor or NumPy array of real numbers; compared in float32.
-        gallery: (G, D), likewise.
+        gallery: (G, D), as `query`.
         query_ids: pids, camids and paths of the queries.
-        gallery_ids: those of the gallery.
+        gallery_ids: pids, camids and paths of the gallery images.
         metric: `euclidean`, `cosine`, `l1` or a `Mahalanobis` metric.
         hidden: gallery images that are hidden from a query, see Protocol.
-        memory: most bytes to use beside the embeddings, see memory.py.
+        memory: limit in bytes on the work beside the embeddings, see memory.py.
         processes: processes that share the work; each returns the whole ranking.
 
     Returns:
@@ -125,7 +125,7 @@ def check_images(query: Ids, gallery: Ids) -> None:
 
 
 def rank_work(query: Ids, gallery: Ids, cuda: bool = False) -> int:
-    """The fewest bytes that `rank_blocks` takes beside the blocks."""
+    """The least bytes that `rank_blocks` takes beside the blocks."""
     sorting = CUDA_SORT if cuda else 4 * SORTED_ROWS
     return (IMAGE + sorting) * len(gallery) + SLOT * most_images(query, gallery)
 
@@ -221,7 +221,7 @@ def most_images(query: Ids, gallery: Ids) -> int:
 
 
 class Known:
-    """The gallery by person: which images of a query's person are matches, which are hidden.
+    """The gallery images sorted by person, to look up matches and hidden images of a query.
 
     Raises:
         UserError: an unknown `hidden`.
@@ -235,9 +235,9 @@ class Known:
         self.junk = (gallery.pids == JUNK).nonzero().flatten()
 
     def of(self, query: Ids, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
-        """(q, M): gallery images of each query's person, ascending; matches; hidden ones.
+        """(q, M) each: gallery images of the query's person, ascending; matches; hidden ones.
 
-        Queries of distractors and junk, pids 0 and -1, have none.
+        Distractors and junk, pids 0 and -1, have none as queries.
         """
         pids, camids = query.pids[rows].contiguous(), query.camids[rows]
         start, end = (torch.searchsorted(self.pids, pids, right=right) for right in (False, True))
@@ -254,7 +254,7 @@ class Known:
         return index, real & ~unseen, real & unseen
 
     def hide_cameras(self, distances: Tensor, camids: Tensor) -> None:
-        """Under `same_camera`, hide what each query's camera saw, of other people too."""
+        """Under `same_camera`, hide all images of each query's camera, also of other people."""
         if self.hidden == "same_camera":
             cameras = self.camids.to(distances.device)
             for row, camera in zip(distances, camids.tolist(), strict=True):
@@ -262,7 +262,7 @@ class Known:
 
 
 def hidden_mask(query: Ids, gallery: Ids, hidden: Hidden) -> Tensor:
-    """(Q, G) bool: the gallery images that a query does not see. See Protocol."""
+    """(Q, G) bool: gallery images that are hidden from each query, see Protocol."""
     junk = (gallery.pids == JUNK)[None]
     if hidden == "nothing":
         return junk.expand(len(query), -1)
@@ -308,7 +308,7 @@ def ranks_of(distances: Tensor, far: Tensor, index: Tensor, pool: ThreadPoolExec
 
 
 def _count(distances: Tensor, far: Tensor, pool: ThreadPoolExecutor) -> tuple[Tensor, Tensor]:
-    """(q, M) how many of a row's distances are below `far`; whether several are equal to it."""
+    """(q, M) number of distances in a row below `far`; and whether several equal it."""
     if distances.is_cuda:
         ascending = distances.sort(1).values
         nearer = torch.searchsorted(ascending, far)

@@ -1,10 +1,10 @@
 """Re-ranking with k-reciprocal encoding (Zhong et al., CVPR 2017), memory linear in N.
 
-The published algorithm fills N x N matrices that are nearly all zeros. Here each image's
-encoding is its list of non-zeros, found from exact neighbours, and the Jaccard distance walks
-over the lists that two images share. `memory` bounds the blocks of distances and the work on
-them; the embeddings joined in one matrix and these lists come on top (about 5 KB an image with
-the paper's k1 and k2, as measured by tests/retrieval/test_memory.py).
+The published algorithm fills N x N matrices that are almost all zeros. Here the encoding of each
+image is a list of its non-zeros, found from exact neighbours, and the Jaccard distance walks over
+the entries that two lists share. `memory` bounds the blocks of distances and the work on them; the
+matrix of all embeddings and these lists come on top (about 5 KB per image with the paper's k1 and
+k2, as measured by tests/retrieval/test_memory.py).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ CELL = 16  # bytes for each distance that is changed by them
 
 @dataclass(frozen=True)
 class KReciprocal(SpaceReranker):
-    """The paper's options: `k1`, `k2` and `weight` (lambda) of the original distance."""
+    """k-reciprocal re-ranking with the paper's options `k1`, `k2` and `weight` (lambda)."""
 
     k1: Count = 20
     k2: Count = 6
@@ -86,11 +86,11 @@ class KReciprocal(SpaceReranker):
         work: float = 0,
         processes: Processes = ALONE,
     ) -> Iterator[tuple[slice, Tensor]]:
-        """(rows, re-ranked distances (len(rows), G)), 0 to 1; the next overwrites the last.
+        """Yield (rows, re-ranked distances (len(rows), G)), 0 to 1; each overwrites the last.
 
-        Those of this process's share of the queries, counted from its first. The original
-        distance is squared and each row is divided by its largest, over queries and gallery, as
-        in the authors' code.
+        Rows count from the first query of this process's share. The original distance is squared
+        and each row is divided by its largest value over queries and gallery, as in the authors'
+        code.
         """
         space.check_euclidean("k-reciprocal re-ranking")
         gallery = len(space.gallery)
@@ -131,7 +131,7 @@ class KReciprocal(SpaceReranker):
         self._plan(gallery, both, memory, work)
 
     def _plan(self, gallery: int, both: int, memory: float, work: float) -> BlockPlan:
-        """Blocks of distances to the gallery; the neighbours of both take their turn before."""
+        """Plan the blocks of distances to the gallery, after the search for all neighbours."""
         k = self._count(both)
         if least_for_tiles(both, k) > BlockPlan.least(gallery, work):
             check_tiles(both, k, memory)
@@ -141,11 +141,11 @@ class KReciprocal(SpaceReranker):
         return min(max(self.k1 + 1, self.k2), images)
 
     def _work(self, gallery: int) -> float:
-        """The fewest bytes beside the distances: a thread's pairs and a row."""
+        """The least bytes beside the distances: a thread's pairs and one row."""
         return PAIR * PAIRS + CELL * gallery
 
     def encode(self, space: Space, near: Rows, farthest: Tensor) -> sparse.csr_array:
-        """(N, N) sparse: each row weighs the image's k-reciprocal neighbours. Equations 4 to 7."""
+        """(N, N) sparse weights of each image's k-reciprocal neighbours, equations 4 to 7."""
         from scipy import sparse
 
         far = farthest.cpu().numpy()
@@ -165,7 +165,7 @@ class KReciprocal(SpaceReranker):
         return sparse.csr_array(parts, shape=(len(near), len(near)))
 
     def _expanded(self, encoding: sparse.csr_array, near: Rows, rows: slice) -> sparse.csr_array:
-        """Local query expansion, equation 8: the mean encoding of each one's `k2` nearest."""
+        """Local query expansion, equation 8: the mean encoding of each image's `k2` nearest."""
         from scipy import sparse
 
         if self.k2 == 1:
@@ -180,7 +180,7 @@ class KReciprocal(SpaceReranker):
 def mapped(
     pool: ThreadPoolExecutor, function: Callable[[Piece], Alike], items: Iterable[Piece], ahead: int
 ) -> Iterator[Alike]:
-    """`pool.map`, with no more than `ahead` results that wait."""
+    """`pool.map` with at most `ahead` results waiting."""
     waiting: deque[Future[Alike]] = deque()
     for item in items:
         if len(waiting) >= ahead:
@@ -191,10 +191,10 @@ def mapped(
 
 
 def reciprocal_pairs(near: Rows, k1: int) -> Iterator[tuple[slice, Rows, Rows]]:
-    """Some images at a time, (pairs,) image and expanded k-reciprocal neighbour, sorted.
+    """Yield (pairs,) images and expanded k-reciprocal neighbours, sorted, some images at a time.
 
-    Equations 2 and 3. The half-sized set of a neighbour joins where more than two thirds of it
-    are there already.
+    Equations 2 and 3: the half-sized set of a neighbour is added if more than two thirds of it are
+    in the set already.
     """
     half = int(np.around(k1 / 2))
     full_set, full_is = _reciprocal(near[:, : k1 + 1])
@@ -216,7 +216,7 @@ def reciprocal_pairs(near: Rows, k1: int) -> Iterator[tuple[slice, Rows, Rows]]:
 
 
 def _reciprocal(near: Rows) -> tuple[Rows, NDArray[np.bool_]]:
-    """(N, k) the neighbours, and whether the image is among each one's k nearest, too."""
+    """(N, k) neighbours, and whether the image is among the k nearest of each of them."""
     mutual = np.empty(near.shape, dtype=bool)
     step = max(1, PIECE // near.shape[1] ** 2)
     for start in range(0, len(near), step):
@@ -229,7 +229,7 @@ def _reciprocal(near: Rows) -> tuple[Rows, NDArray[np.bool_]]:
 def _pair_distances(
     everyone: Tensor, norms: NDArray[np.float64], images: slice, starts: Rows, column: Rows
 ) -> NDArray[np.float64]:
-    """(pairs,) squared distances of `images` to `column`, an image's from one start to the next."""
+    """(pairs,) squared distances of image i to `column[starts[i] : starts[i + 1]]`, for all i."""
     mine = everyone[images]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # "beta state"
@@ -248,7 +248,7 @@ def _pair_distances(
 
 
 def pieces(rows: sparse.csr_array, by_gallery: sparse.csc_array, most: int) -> Iterator[Piece]:
-    """Encodings in pieces of about as much work, a few rows each, at `most` so many."""
+    """Split encodings into at `most` so many pieces of similar work, a few rows each."""
     walked = np.diff(by_gallery.indptr)[rows.indices]  # images that share each non-zero
     before = np.concatenate([[0], np.cumsum(walked)])[rows.indptr]
     first = 0
@@ -260,7 +260,7 @@ def pieces(rows: sparse.csr_array, by_gallery: sparse.csc_array, most: int) -> I
 
 
 def _jaccard(piece: Piece, by_gallery: sparse.csc_array) -> Alike:
-    """The piece's Jaccard similarity to the gallery. Equation 10."""
+    """Jaccard similarity of a piece to the gallery, equation 10."""
     rows, encoding = piece
     shared = overlap(encoding, by_gallery)
     shared /= 2 - shared  # each encoding sums to 1

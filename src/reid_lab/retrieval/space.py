@@ -1,8 +1,8 @@
-"""Query and gallery in a space where squared Euclidean or L1 distance ranks, block by block.
+"""Query and gallery in a space where squared Euclidean or L1 distances rank, in blocks.
 
-A Euclidean block is made of matrix products of as many rows as the gallery's size says, the
-last one padded: a pair's distance has the same bits whatever the memory bound. L1 sums each
-pair by itself.
+A Euclidean block consists of matrix products whose number of rows depends on the size of the
+gallery only, the last one padded: a pair's distance has the same bits whatever the memory limit. L1
+sums each pair separately.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PIECE = 1 << 20  # numbers that are squared or summed at a time
 
 @dataclass(frozen=True)
 class Mahalanobis:
-    """A learned metric, (x - y)^T M (x - y), as the projection `factor` (D, d) with M = L L^T.
+    """A learned metric, (x - y)^T M (x - y), as the projection `factor` L (D, d) with M = L L^T.
 
     `signs` (d,), 1 or -1: M = L diag(signs) L^T, whose values rank, but may be negative and are
     not distances. Without a `factor` the embeddings are projected already.
@@ -44,10 +44,10 @@ class Mahalanobis:
 
     @staticmethod
     def of(matrix: Tensor, clip: bool = True) -> Mahalanobis:
-        """From M (D, D). `clip` cuts its negative directions off: no distance is below zero.
+        """From M (D, D). `clip` removes its negative directions, so that no distance is negative.
 
         Raises:
-            UserError: not square.
+            UserError: M is not square.
         """
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
             raise UserError(f"a metric is a square matrix, this one is {tuple(matrix.shape)}")
@@ -66,8 +66,8 @@ Metric = MetricName | Mahalanobis
 class Space:
     """`query` (Q, D) and `gallery` (G, D) as the metric sees them, float32, on one device.
 
-    They are numbers of the embeddings' own unit times 2 ^ `power`; `centred` if a common
-    vector is taken off already.
+    They are in the embeddings' unit times 2 ^ `power`; `centred` if a common vector is subtracted
+    already.
     """
 
     query: Tensor
@@ -80,15 +80,15 @@ class Space:
     def of(
         query: Tensor | np.ndarray, gallery: Tensor | np.ndarray, metric: Metric = "euclidean"
     ) -> Space:
-        """Check the embeddings and take them to the space of `metric`.
+        """Check the embeddings and map them into the space of `metric`.
 
-        `cosine` scales each row to length 1: squared Euclidean distance is then twice the
-        cosine distance. A Mahalanobis metric projects, `l1` leaves the rows as they are. All
-        becomes float32 (float64 and large integers are rounded to it) on the gallery's device.
+        `cosine` scales each row to length 1: squared Euclidean distance is then twice the cosine
+        distance. A Mahalanobis metric projects, `l1` leaves the rows as they are. Results are
+        float32 (float64 and large integers are rounded) on the gallery's device.
 
         Raises:
-            UserError: empty gallery, different dimensions, rows that are not finite, or of
-                length zero where the angle counts, or lengths too far apart for float32.
+            UserError: empty gallery, different dimensions, rows that are not finite, zero rows
+                under `cosine`, or lengths too far apart for float32.
         """
         if not isinstance(metric, Mahalanobis) and metric not in get_args(MetricName):
             names = ", ".join(get_args(MetricName))
@@ -131,13 +131,13 @@ class Space:
 
     @property
     def signs(self) -> Tensor | None:
-        """(D,) of a metric with negative directions."""
+        """(D,) signs of a metric with negative directions; else None."""
         signs = self.metric.signs if isinstance(self.metric, Mahalanobis) else None
         return None if signs is None else signs.to(self.gallery)
 
     @cached_property
     def centre(self) -> Tensor | None:
-        """(D,) what is taken off all rows before they are squared; None where it is small."""
+        """(D,) vector that is subtracted from all rows before squaring; None if it is small."""
         away = self.centred or self.metric == "l1"
         return None if away else common_vector(self.gallery)
 
@@ -158,21 +158,21 @@ class Space:
         return replace(self, query=self.query[rows])
 
     def joined(self) -> Space:
-        """Queries and gallery, one after the other, as queries and as gallery."""
+        """Queries and gallery concatenated, as both queries and gallery."""
         both = torch.cat(self._centred)
         return Space(both, both, self.metric, self.power, centred=True)
 
     def blocks(self, memory: float = GIGABYTE, work: float = 0) -> Iterator[tuple[slice, Tensor]]:
-        """(rows, reduced distances (len(rows), G)): squared, less the query's own square norm.
+        """Yield (rows, reduced distances (len(rows), G)): squared, minus the query's square norm.
 
-        Those of L1 are the distances. The next block overwrites the last one.
+        L1 distances are not reduced. The next block overwrites the last one.
 
         Args:
-            memory: bytes for the block and what is done with it, see memory.py.
-            work: bytes of these that are kept free.
+            memory: bytes for the block and the work on it, see memory.py.
+            work: part of these bytes that is left for the work.
 
         Raises:
-            UserError: `memory` is too little for one block.
+            UserError: `memory` is not enough for one block.
         """
         plan = BlockPlan.of(len(self.gallery), memory, work)
         query, gallery = self._centred
@@ -201,9 +201,9 @@ class Space:
         return square_norms(self._centred[0], self.signs)
 
     def distances(self, rows: slice, reduced: Tensor) -> Tensor:
-        """The metric's own unit: Euclidean or L1 length, or 1 - cosine (0 to 2).
+        """Distances in the metric's unit: Euclidean or L1 length, or 1 - cosine (0 to 2).
 
-        A metric with negative directions: its form, which is below zero at times.
+        For a metric with negative directions, the value of its form, which may be negative.
         """
         if self.metric == "l1":
             return shifted(reduced.clone(), -self.power)
@@ -229,7 +229,7 @@ class Space:
 
 
 def seen(rows: Tensor, metric: Metric, power: int = 0) -> Tensor:
-    """Rows (N, D) as a `Space` of that metric and power holds them."""
+    """Rows (N, D) as a `Space` with this metric and power holds them."""
     if metric == "cosine":
         return _unit(rows)
     rows = _times(rows, power)
@@ -253,7 +253,7 @@ def check_dimensions(learned: int, rows: Tensor) -> None:
 
 
 def square_norms(rows: Tensor, signs: Tensor | None = None) -> Tensor:
-    """(N,) sums of squares, some rows at a time."""
+    """(N,) sums of squares, computed some rows at a time."""
     squares = rows.new_empty(len(rows))
     step = max(1, PIECE // rows.shape[1])
     for part, out in zip(rows.split(step), squares.split(step), strict=True):
@@ -263,10 +263,10 @@ def square_norms(rows: Tensor, signs: Tensor | None = None) -> Tensor:
 
 
 def common_vector(rows: Tensor) -> Tensor | None:
-    """(D,) near the mean of `rows` (N, D), where that is large beside their distances from it.
+    """(D,) a vector near the mean of `rows` (N, D) if that is large relative to their spread.
 
-    Squared distances by products lose the digits that the common part takes. The result has
-    few digits, so that subtracting it hardly rounds, and the rows' order does not matter.
+    Squared distances by products lose the digits of a common part. The result has few digits, so
+    that subtracting it hardly rounds, and the rows' order does not matter.
     """
     step = max(1, PIECE // rows.shape[1])
     mean = sum(part.sum(0).cpu().double() for part in rows.split(step)) / max(1, len(rows))
@@ -285,7 +285,7 @@ def common_vector(rows: Tensor) -> Tensor | None:
 
 
 def _unit(rows: Tensor) -> Tensor:
-    """(N, D) float32 of length 1; each scaled by a power of two first, if it takes that."""
+    """(N, D) float32 of length 1; rows are scaled by a power of two first where needed."""
     sizes = row_sizes(rows)
     if len(rows) and (float(sizes.min()) < SMALLEST or float(sizes.max()) > LARGEST):
         powers = torch.frexp(sizes.double()).exponent
@@ -294,12 +294,12 @@ def _unit(rows: Tensor) -> Tensor:
 
 
 def _times(rows: Tensor, power: int) -> Tensor:
-    """Float32 of rows times 2 ^ `power`, exact."""
+    """Rows times 2 ^ `power` as float32, exact."""
     return (rows.double() * 2.0**power).float() if power else rows.float()
 
 
 def shifted(values: Tensor, power: int) -> Tensor:
-    """Values times 2 ^ `power`, in two steps that float32 holds; in place."""
+    """Multiply values by 2 ^ `power` in place, in two steps within float32's range."""
     half = power // 2
     return values.mul_(2.0**half).mul_(2.0 ** (power - half)) if power else values
 
@@ -310,7 +310,7 @@ def _up(count: int, unit: int) -> int:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """float32 products in float32, even if training set TF32 or bfloat16."""
+    """Compute float32 products in float32, even if training has set TF32 or bfloat16."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

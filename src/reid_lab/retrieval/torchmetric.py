@@ -22,17 +22,17 @@ IDS = ("pids", "camids", "index")
 
 
 class RankingMetric(Metric):
-    """rank1, rank5, rank10, rank20, mAP, mAP_trapezoid and mINP, the same as `rank` gives.
+    """rank1, rank5, rank10, rank20, mAP, mAP_trapezoid and mINP, equal to those of `rank`.
 
-    Batches may come in any order and from any process, from some processes none; an image that
-    occurs twice, as the samplers of DDP pad, counts once. Ties are broken by `index`.
+    Batches may come in any order and from any process, and some processes may have none. An image
+    that occurs twice, as DDP's samplers pad, counts once. Ties are broken by `index`.
 
     Args:
         metric: euclidean, cosine, l1 or a Mahalanobis metric.
         protocol: see Protocol; single queries of images, without tracklets.
-        half: keep embeddings in float16, at half the memory and about three digits.
-        memory: bytes that `compute` may take beside the embeddings, see memory.py.
-        kwargs: those of torchmetrics; `compute_on_cpu=True` keeps a GPU free of them.
+        half: keep embeddings in float16: half the memory, about three digits.
+        memory: limit in bytes on `compute` beside the embeddings, see memory.py.
+        kwargs: arguments of torchmetrics; `compute_on_cpu=True` keeps embeddings off the GPU.
 
     Raises:
         UserError: the protocol pools images; use `evaluate`.
@@ -78,8 +78,7 @@ class RankingMetric(Metric):
         protocol hides an image from itself, every image is in the gallery.
 
         Raises:
-            UserError: other lengths than N, other dimensions than before, or rows that are not
-                finite.
+            UserError: unequal lengths, another dimension than before, or rows that are not finite.
         """
         rows = as_rows("batch", rows).to(self.device)
         kept = rows.half() if self.half_rows else rows.float()
@@ -109,7 +108,7 @@ class RankingMetric(Metric):
             getattr(self, state).append(values.to(self.device))
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
-        """As torchmetrics'; a process that has nothing takes part with empty states."""
+        """Like torchmetrics' `sync`; a process without embeddings takes part with empty states."""
         kind = torch.half if self.half_rows else torch.float
         kinds = {"rows": kind, "is_query": torch.bool} | dict.fromkeys(IDS, torch.long)
         for state, dtype in kinds.items():

@@ -1,7 +1,7 @@
-"""Are two images of one person? Every visible pair, counted at every threshold.
+"""Verification (one person or two?): all visible pairs, counted at every threshold.
 
-Distances are counted into bins, block by block. A bin's width is a power of two, so that to
-divide by it does not round: the count of pairs nearer than a bin's edge is exact.
+Distances are counted into bins, block by block. The bin width is a power of two, so that dividing
+by it does not round: the count of pairs within a bin's edge is exact.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Roc:
-    """How many pairs are nearer than each threshold, and so are taken for one person.
+    """Counts of pairs within each threshold, which are accepted as one person.
 
     Attributes:
-        thresholds: (T,) ascending, in the metric's own unit. Between two of them no pair's
-            count changes, but for those within one bin.
+        thresholds: (T,) ascending, in the metric's unit. Between two of them the counts change by
+            the pairs of one bin only.
         false_accepts: (T,) number of `impostors` that pass: pairs of two people or with a
             distractor.
         true_accepts: (T,) number of `genuine` pairs that pass.
@@ -58,26 +58,26 @@ class Roc:
 
     @property
     def fpr(self) -> NDArray[np.float64]:
-        """(T,) share of the impostor pairs that pass."""
+        """(T,) false-positive rate: share of the impostor pairs that pass."""
         result: NDArray[np.float64] = self.false_accepts / np.float64(self.impostors or np.nan)
         return result
 
     @property
     def tpr(self) -> NDArray[np.float64]:
-        """(T,) share of the genuine pairs that pass."""
+        """(T,) true-positive rate: share of the genuine pairs that pass."""
         result: NDArray[np.float64] = self.true_accepts / np.float64(self.genuine or np.nan)
         return result
 
     @property
     def auc(self) -> float:
-        """The chance that a genuine pair is nearer than an impostor pair; a bin's ties halve."""
+        """Probability that a genuine pair is nearer than an impostor pair; ties in a bin halve."""
         steps = np.diff(self.fpr) * (self.tpr[1:] + self.tpr[:-1]) / 2
         return float(steps.sum())
 
     def threshold_at(self, far: float) -> float:
-        """The largest threshold that no more than `far` of the impostor pairs pass.
+        """The largest threshold that at most a share `far` of the impostor pairs pass.
 
-        nan where there are too few of them to show such a rate; see `note`.
+        nan if there are too few pairs to show such a rate; see `note`.
         """
         return math.nan if self.note(far) else float(self.thresholds[self._last(far)])
 
@@ -86,16 +86,16 @@ class Roc:
         return math.nan if self.note(fpr) else float(self.tpr[self._last(fpr)])
 
     def at(self, threshold: float) -> tuple[float, float]:
-        """FPR and TPR at the last bin's edge that is not above `threshold`; nan if that is nan."""
+        """FPR and TPR at the last bin edge up to `threshold`; nan for a nan threshold."""
         if not threshold >= 0:  # nan, too
             return math.nan, math.nan
         edge = int(np.searchsorted(self.thresholds, threshold, side="right")) - 1
         return float(self.fpr[edge]), float(self.tpr[edge])
 
     def curve(self, points: int = 100, lowest: float = 1e-6) -> list[dict[str, float]]:
-        """fpr, tpr and threshold at up to `points` edges, FPRs even on a log scale.
+        """fpr, tpr and threshold at up to `points` bin edges, with FPRs evenly spaced in log scale.
 
-        From `lowest`, or the lowest FPR that the pairs can show, to 1.
+        FPRs go from `lowest`, or the lowest that the pairs can show, to 1.
         """
         if self.note(1):
             return []
@@ -151,8 +151,8 @@ def roc(
     impostors.
 
     Args:
-        memory: bytes that the work may take beside the embeddings and the counts, which are 8
-            MiB per thread and 32 MiB; see memory.py.
+        memory: limit in bytes on the work beside the embeddings and the counts, which take 32 MiB
+            and 8 MiB per thread; see memory.py.
         width: width of a bin, a power of two; None takes `bin_width(space)`. With equal widths,
             the thresholds of one Roc are exact in another.
 
@@ -213,7 +213,7 @@ def check_distances(space: Space) -> None:
 def taken(
     space: Space, query: Ids, gallery: Ids, queries: Tensor, images: Tensor
 ) -> tuple[Space, Ids, Ids]:
-    """Only those rows of the queries and of the gallery."""
+    """Select rows of the queries and of the gallery."""
     if len(queries) == len(query) and len(images) == len(gallery):
         return space, query, gallery
     rows, columns = queries.to(space.query.device), images.to(space.gallery.device)
@@ -222,7 +222,7 @@ def taken(
 
 
 def bin_width(space: Space) -> float:
-    """A power of two, of which `BINS` reach further than any distance in the space."""
+    """The power of two for which `BINS` bins reach beyond any distance in the space."""
     reach = 2.0
     if space.metric != "cosine":
         order = 1 if space.metric == "l1" else 2
@@ -233,7 +233,7 @@ def bin_width(space: Space) -> float:
 
 
 def _bins(space: Space, rows: slice, reduced: Tensor, width: float) -> Tensor:
-    """(q, G) int32, in the memory of `reduced`: the bin of each distance."""
+    """(q, G) int32 bin of each distance, in the memory of `reduced`."""
     bins = reduced.view(torch.int32)
     step = max(1, PIECE // reduced.shape[1])
     for start in range(0, len(reduced), step):
@@ -244,7 +244,7 @@ def _bins(space: Space, rows: slice, reduced: Tensor, width: float) -> Tensor:
 
 
 def _add(counts: Counts, bins: Tensor, number: int = 1) -> None:
-    """Add `number` for each of the distances."""
+    """Add `number` to the count of each distance's bin."""
     if bins.numel() < FEW:
         found, times = bins.unique(return_counts=True)
         counts[found.cpu().numpy()] += number * times.cpu().numpy()
@@ -260,7 +260,7 @@ def _count(bins: Tensor) -> Counts:
 
 
 def _of_counts(genuine: Counts, impostors: Counts, width: float) -> Roc:
-    """Edges of the bins that hold a pair; the last bin of the counts holds what is hidden."""
+    """The Roc at the edges of bins with pairs; the last bin counts hidden pairs."""
     filled = (genuine + impostors)[:BINS] > 0
     is_edge = np.append(filled, False)
     is_edge[1:] |= filled
