@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -156,6 +157,22 @@ def test_a_file_keeps_other_machines_and_replaces_its_own(tmp_path: Path) -> Non
     assert [r.machine == "elsewhere" for r in kept] == [True] * 6 + [False] * 6
     assert all(r.matching_ms == 1.0 for r in kept[6:])
     assert costs(tmp_path, 32).matching.tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"network_ms": 0.0}, "row 1: network_ms is 0, not above 0"),
+        ({"network_ms": math.nan}, "row 1: network_ms is nan, not above 0"),
+        ({"matching_ms": math.nan}, "row 1: matching_ms is nan, not a number"),
+        ({"matching_ms": -1.0}, "matching_ms is -1.0, not from 0"),
+        ({"batch": 0}, "row 1: batch and gallery are at least 1"),
+    ],
+)
+def test_a_value_that_is_no_cost(tmp_path: Path, values: dict[str, Any], message: str) -> None:
+    PROFILE.write(tmp_path / "profile.csv", rows(**values))
+    with pytest.raises(StoredFileError, match=message):
+        PROFILE.read(tmp_path / "profile.csv")
 
 
 def test_a_query_pays_for_the_searches_that_its_policy_needs(tmp_path: Path) -> None:

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
+from annotated_types import Ge, Le, MaxLen
+from pydantic import AfterValidator, BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from reid_lab.files.stored import StoredFileError, printable, read_json
 from reid_lab.files.tables import write_json
-from reid_lab.results.cells import amount, line
+from reid_lab.results.cells import LARGEST, LONGEST
 from reid_lab.results.folder import SUMMARY
+
+
+def _one_line(text: str) -> str:
+    if len(text.splitlines()) > 1:
+        raise ValueError("it has several lines")
+    return text
+
+
+Line = Annotated[str, MaxLen(LONGEST), AfterValidator(_one_line)]
+Number = Annotated[int, Ge(0), Le(int(LARGEST))]
+Amount = Annotated[FiniteFloat, Ge(0), Le(LARGEST)]
 
 
 class Summary(BaseModel):
@@ -19,20 +31,20 @@ class Summary(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
-    name: str | None = None
-    task: str | None = None
-    seed: int | None = None
+    name: Line | None = None
+    task: Line | None = None
+    seed: Number | None = None
     command: str | None = None
-    commit: str | None = None
-    machine: str | None = None
+    commit: Line | None = None
+    machine: Line | None = None
     versions: dict[str, Any] | None = None
-    dataset: dict[str, str | dict[str, int | str | None]] | None = None
+    dataset: dict[Line, Line | dict[str, Number | str | None]] | None = None
     metrics: dict[str, float | None] | None = None
-    mul_adds: dict[str, FiniteFloat] | None = None
+    mul_adds: dict[str, Amount] | None = None
     protocol: dict[str, Any] | None = None
-    shared_exit: str | None = None  # whose gallery embeddings all exits' queries meet
+    shared_exit: Line | None = None  # whose gallery embeddings all exits' queries meet
     notes: list[str] | None = None
-    elapsed_s: FiniteFloat | None = None
+    elapsed_s: Amount | None = None
     training: dict[str, Any] | None = None
     card: dict[str, Any] | None = None
 
@@ -68,17 +80,17 @@ class Summary(BaseModel):
 
 def _checked(content: dict[str, Any]) -> Summary:
     try:
-        summary = Summary(**content)
+        return Summary(**content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        given = f"{first['input']!r}"[:40]
-        raise ValueError(f"{key} is {given}: {first['msg'].lower()}") from None
-    for key in ("name", "task", "commit", "machine", "shared_exit"):
-        line(key, getattr(summary, key) or "")
-    for part, counts in (summary.dataset or {}).items():
-        line(f"dataset.{part}", counts if isinstance(counts, str) else part)
-        for key, count in counts.items() if isinstance(counts, dict) else ():
-            if isinstance(count, int):
-                amount(f"dataset.{part}.{key}", str(count))
-    return summary
+        # a value that is of no type of a union has an error for each, the longest the most exact
+        first = max(error.errors(include_url=False), key=lambda e: len(e["loc"]))
+        given: Any = content
+        keys: list[str] = []
+        for key in first["loc"]:  # names of pydantic's types are among them
+            if isinstance(given, dict) and key in given:
+                given = given[key]
+                keys.append(str(key))
+        shown, why = f"{first['input']!r}"[:40], first["msg"].lower()
+        raise ValueError(
+            f"{'.'.join(keys)} is {shown}: {why.removeprefix('value error, ')}"
+        ) from None
