@@ -69,9 +69,9 @@ def test_a_huge_box_is_the_frame() -> None:
     [
         ([1, 2, 3, 4], r"\(4,\)"),
         (np.zeros((2, 5)), r"\(2, 5\)"),
-        ([[1, 2, 3, 4], [1, 2]], "no array of numbers"),
-        ("a.csv", "no array of numbers"),
-        ([[1, 2, None, {}]], "no array of numbers"),
+        ([[1, 2, 3, 4], [1, 2]], "not an array of numbers"),
+        ("a.csv", "not an array of numbers"),
+        ([[1, 2, None, {}]], "not an array of numbers"),
     ],
 )
 def test_other_boxes_are_refused(boxes: Any, message: str) -> None:

@@ -115,7 +115,7 @@ def test_json_numbers_of_any_length(tmp_path: Path) -> None:
         ("", "empty"),
         ("\n", "empty"),
         (",,\n", "no header"),
-        ("a,b,a\n1,2,3\n", "duplicate key 'a'"),
+        ("a,b,a\n1,2,3\n", "duplicate column 'a'"),
         ("a,b\n1\n", "line 2: 1 cells where the header has 2"),
         ("a,b\n1,2\n1,2,3\n", "line 3: 3 cells"),
         ('a,b\n1,"2', "line 2: unexpected end"),

@@ -232,7 +232,7 @@ def test_the_pattern_finds_people(run: Run, checkpoint: Path, tmp_path: Path) ->
     run(*build, "--pattern", "")
     assert set(SavedGallery.open("g").pids.tolist()) == {UNKNOWN}
     for pattern, message in {
-        "(": "no regular expression",
+        "(": "not a regular expression",
         r"(\d+)": "neither (?P<pid>...)",
     }.items():
         assert message in run(*build, "--pattern", pattern, status=1)
