@@ -1,4 +1,4 @@
-"""A gallery to keep: built from a checkpoint and images, searched, and planned for its growth.
+"""A saved gallery: built from a checkpoint and images, searched, and planned for growth.
 
 reid-lab gallery build|add|search|info|plan --help
 """

@@ -1,4 +1,4 @@
-"""Deprecated, works for one release: `reid-lab gallery`."""
+"""Deprecated alias of `reid-lab gallery`, for one release."""
 
 import sys
 

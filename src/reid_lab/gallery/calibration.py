@@ -1,4 +1,4 @@
-"""Thresholds for false-accept rates: fitted on a gallery's own people, or those of a run's test."""
+"""Thresholds for false-accept rates, fitted on the people of a gallery or of a run's test."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def calibrate(
 ) -> tuple[GalleryCalibration, ...]:
     """Fit thresholds on the labelled images of a gallery.
 
-    Every labelled image, or `most` of them, is a query, see `fit_thresholds`.
+    Every labelled image, or a sample of `most`, is a query; see `fit_thresholds`.
 
     Args:
         gallery: gallery with names of people, and of cameras where they are known.
@@ -39,7 +39,7 @@ def calibrate(
         Thresholds of searches and of pairs.
 
     Raises:
-        UserError: too few people or images of them, or a rate that they cannot show.
+        UserError: too few people or images, or a rate that they cannot show.
     """
     ids = camera_ids(gallery)
     query_rows = _queries(gallery, ids, most, seed)
@@ -63,7 +63,7 @@ def thresholds_of_test(
         metric: metric of the gallery.
 
     Returns:
-        Thresholds of pairs; None where the run has no test of this checkpoint, exit and metric.
+        Thresholds of pairs; None if the run has no test of this checkpoint, exit and metric.
     """
     results = results_of(checkpoint.absolute().parent.parent)
     try:

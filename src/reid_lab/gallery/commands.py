@@ -1,4 +1,4 @@
-"""The commands: each takes its arguments and returns the exit status."""
+"""The commands. Each takes its arguments and returns the exit status."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Outcome:
     seconds: float = 0.0
 
     def status(self, strict: bool, there: int = 0) -> int:
-        """1 if no image was embedded or `there`, or if `strict` and one is broken."""
+        """1 if no image was embedded or `there` before, or if `strict` and an image is broken."""
         return int(bool(self.broken) and (strict or not self.done + there))
 
 
@@ -123,7 +123,7 @@ def search(args: Namespace) -> int:
 
 
 def _calibrations(gallery: SavedGallery, checkpoint: Path | None) -> tuple[GalleryCalibration, ...]:
-    """The gallery's thresholds; where it has none those of the checkpoint, which made it."""
+    """The thresholds of the gallery, or those of its checkpoint if it has none."""
     if gallery.card.calibrations or checkpoint is None:
         return gallery.card.calibrations
     key, found = read_calibrations(checkpoint)

@@ -49,7 +49,7 @@ class Embedder:
         """Load the network of a checkpoint, up to `exit`; None is the last one.
 
         Args:
-            check: takes the fingerprint before the exit is looked up; raises if it is another one.
+            check: called with the fingerprint before the exit is looked up; raises if it is wrong.
 
         Raises:
             UserError: not a checkpoint of reid_lab, an unknown exit, or no such device.
@@ -78,7 +78,7 @@ class Embedder:
 
     @property
     def shared(self) -> bool:
-        """Whether a gallery of this exit takes queries of every exit.
+        """Whether queries of every exit can search a gallery of this exit.
 
         Raises:
             UserError: the network's galleries are of another exit.
@@ -117,10 +117,9 @@ def embedded(
     Args:
         embedder: a network up to an exit.
         images: the files to read.
-        batch_size: images at a time.
-        full: pad every batch to `batch_size`. The last bits of an embedding depend on the size
-            of its batch; padded, they depend neither on the other images nor on where an
-            interrupted command stopped.
+        batch_size: images per batch. full: pad every batch to `batch_size`. The last bits of an
+            embedding depend on the batch size; with padding they depend neither on the other images
+            nor on where an interrupted command stopped.
     """
     for batch in decoded_batches(images, embedder.image, batch_size):
         embeddings = torch.empty(0, embedder.dim)
@@ -143,11 +142,11 @@ def embed(
 ) -> dict[str, Tensor]:
     """Embed images, or the boxes of a frame, at the exits of a trained network.
 
-    Images are resized to the size that the network was trained for, and normalised as it was.
+    Images are resized and normalised as in the network's training.
 
     Args:
-        model: a checkpoint of a run, or a network (`load_model`), which is left in eval mode on
-            `device` and not loaded again at each call.
+        model: checkpoint of a run, or a network (`load_model`), which avoids loading it at each
+            call and is left in eval mode on `device`.
         images: a folder, whose images are embedded in the sorted order of their paths, subfolders
             included; an image file; paths; pixels (N, H, W, 3) uint8 RGB, or a list of pixels
             (h, w, 3). With `boxes`: a frame (H, W, 3) uint8 RGB, or an image file.
@@ -155,7 +154,7 @@ def embed(
             such as `supervision.Detections`. They are rounded, and clipped to the frame.
         exits: names of exits; later ones are not computed. None: all.
         size: (height, width) that images are resized to; None takes the checkpoint's. A network
-            that was not loaded from one does not know it: give it, or pixels.
+            that was not loaded from a checkpoint needs `size`, or pixels.
         batch_size: images at a time. None: 64, or all crops of a frame.
         device: cpu, cuda, cuda:1; auto takes a GPU if there is one.
 
@@ -252,7 +251,7 @@ def decoded_batches(
 def _decoded(
     batches: Sequence[Sequence[Labelled]], size: tuple[int, int]
 ) -> Iterator[tuple[Sequence[Labelled], list[np.ndarray | str]]]:
-    """Each batch with its images' pixels (*size, 3), or what is wrong with an image."""
+    """Yield each batch with pixels (*size, 3) or an error message for each image."""
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     start = partial(_start, pool, size)
     try:
@@ -269,13 +268,13 @@ def _decoded(
 def _start(
     pool: ThreadPoolExecutor, size: tuple[int, int], batch: Sequence[Labelled]
 ) -> list[Future[list[np.ndarray | str]]]:
-    """Start to read a batch: a task for each file, whose boxes follow one another."""
+    """Start to read a batch: one task per file, for all of its boxes."""
     files = [list(images) for _, images in groupby(batch, key=lambda image: image.path)]
     return [pool.submit(_read, images, size) for images in files]
 
 
 def _read(images: Sequence[Labelled], size: tuple[int, int]) -> list[np.ndarray | str]:
-    """Images of one file as (*size, 3) uint8, or what is wrong with each."""
+    """The images of one file as (*size, 3) uint8, or an error message for each."""
     path = images[0].path
     try:
         pixels = decode(path)

@@ -28,7 +28,7 @@ from reid_lab.runtime.inputs import select_exits
 
 @dataclass
 class ImageRows:
-    """The images that could be read, and their rows (n, D) at each exit; messages of the others."""
+    """The readable images with their rows (n, D) at each exit, and messages of the others."""
 
     images: list[Labelled] = field(default_factory=list)
     exits: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class ImageRows:
 
 
 def run(args: Namespace) -> int:
-    """Embed images; 1 if --strict and one of them is broken."""
+    """Embed images; return 1 if --strict and an image is broken."""
     check_format(args.out)
     images, note = read_images(args.images, args.boxes, args.pattern)
     if args.pool and not any(image.tracklet for image in images):
@@ -93,7 +93,7 @@ def allocate(count: int, dim: int) -> torch.Tensor:
     """Allocate all embeddings of an exit, (count, dim) float32.
 
     Raises:
-        UserError: there is too little.
+        UserError: there is too little memory.
     """
     try:
         return torch.empty(count, dim)
@@ -105,7 +105,7 @@ def allocate(count: int, dim: int) -> torch.Tensor:
 
 
 def _pooled(rows: ImageRows) -> ImageRows:
-    """The mean of each tracklet of a person in a camera, under the name of its first image."""
+    """The mean of each tracklet of a person in a camera, named by its first image."""
     keys = [(image.person, image.camera, image.tracklet) for image in rows.images]
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     first = dict(zip(reversed(keys), reversed(rows.images), strict=True))
@@ -130,7 +130,7 @@ def _described(rows: ImageRows, fingerprint: str) -> EmbeddedImages:
 
 
 def _labels(texts: Sequence[str]) -> np.ndarray | None:
-    """int64 if all are whole numbers, `UNKNOWN` where empty; else text; None if all are empty."""
+    """int64 if all are whole numbers (`UNKNOWN` if empty), else text; None if all are empty."""
     texts = [normalise_label(text) for text in texts]
     known = [text for text in texts if text]
     if not known:

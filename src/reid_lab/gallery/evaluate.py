@@ -33,7 +33,7 @@ MOST_PEOPLE = 20_000  # whose draws take 0.3 GB
 
 @dataclass(frozen=True)
 class LabelledEmbeddings:
-    """N images: exit -> (N, D) rows, and their `ids`, whose paths are the rows' numbers."""
+    """N images: exit -> (N, D) rows; `ids`, with row numbers as paths."""
 
     exits: Mapping[str, np.ndarray]
     ids: Ids
@@ -84,8 +84,8 @@ def evaluated(
 ) -> list[dict[str, Any]]:
     """One row per exit: queries with a match, those without (`skipped`), accuracies (0 to 1).
 
-    `NAME_low` and `NAME_high` are the ends of an accuracy's 95% confidence interval by a bootstrap
-    over the query identities; the gallery stays. With more than `MOST_PEOPLE` people, intervals are
+    `NAME_low` and `NAME_high` are the 95% confidence interval of an accuracy by a bootstrap over
+    the query identities, with the gallery fixed. With more than `MOST_PEOPLE` people, intervals are
     left out.
 
     Args:
@@ -123,7 +123,7 @@ def _known(exits: Mapping[str, np.ndarray], ids: Ids, where: Path) -> LabelledEm
 
 
 def _numbers(labels: np.ndarray) -> np.ndarray:
-    """(N,) numbers, or names as a gallery numbers them; UNKNOWN where there is none."""
+    """(N,) numbers, with names numbered as in a gallery; UNKNOWN for empty ones."""
     if labels.dtype.kind in "iu":
         return labels.astype(np.int64)
     return np.array([number_of(x) if x else UNKNOWN for x in labels.astype(str)], np.int64)

@@ -2,11 +2,11 @@
 
 | file | holds |
 |---|---|
-| `labels.csv` | a row for each image: `filepath`, `pid`, `camid`, metadata, `embedding` |
+| `labels.csv` | one row per image: `filepath`, `pid`, `camid`, metadata, `embedding` |
 | `load.py` | how FiftyOne reads the columns; run as a script, it opens the app |
 
-Queries of a search are rows, too: `role` is gallery, query, or both, as FiftyOne has one sample for
-each file.
+Queries of a search are rows as well: `role` is gallery, query, or both, as FiftyOne has one sample
+per file.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def export(args: Namespace) -> int:
 
 
 def gallery_rows(gallery: SavedGallery) -> Iterable[dict[str, Any]]:
-    """A row for each image of a gallery; see the module."""
+    """One row per image of a gallery; see the module."""
     columns = _columns(gallery.card.columns)
     people, cameras = (gallery.names_of(name) for name in ("pid", "camid"))
     for row, path in enumerate(gallery.paths()):
@@ -98,10 +98,11 @@ def gallery_rows(gallery: SavedGallery) -> Iterable[dict[str, Any]]:
 
 
 def query_rows(path: Path) -> Iterable[dict[str, Any]]:
-    """A row for each query of a search, with the nearest image.
+    """One row per query of a search, with the nearest image.
 
     Raises:
-        UserError: the file cannot be read, or has boxes or tracklets, not a file for each query.
+        UserError: the file cannot be read, or has boxes or tracklets rather than one file per
+            query.
     """
     for number, line in enumerate(_lines(path), 1):
         try:
@@ -144,7 +145,7 @@ def _found(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _columns(names: Sequence[str]) -> dict[str, str]:
-    """Metadata -> field: FiftyOne takes letters, digits and underscores, and keeps some names."""
+    """Metadata -> field name: letters, digits and underscores, without FiftyOne's own names."""
     fields = dict[str, str]()
     for name in names:
         field = re.sub(r"\W", "_", name).strip("_") or "column"
@@ -155,7 +156,7 @@ def _columns(names: Sequence[str]) -> dict[str, str]:
 
 
 def _fields(names: Sequence[str]) -> str:
-    """Python source: field -> how its text is read."""
+    """Python source of a dict: field -> how its text is parsed."""
     readers = {"embedding": "vector", "distance": "float", "right": "json.loads"}
     lines = [f"    {name!r}: {readers.get(name, 'str')},\n" for name in names if name != "filepath"]
     return "{\n" + "".join(lines) + "}"

@@ -1,4 +1,4 @@
-"""Exact search: every row compared, a block at a time, over rows that may lie on disk."""
+"""Exact search: all rows are compared, block by block, and may be memory-mapped."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ ROUNDING = 2e-6  # of a squared distance by matrix product, relative to the squa
 
 
 class Flat:
-    """Exact search, a block of rows at a time: nothing is copied, no memory but the block's.
+    """Exact search block by block, without copies and with the memory of one block.
 
-    A matrix product finds candidates, differences measure them: distances do not depend on
-    the size of the batch or on whether faiss is installed, and an image is at distance 0 of
-    itself.
+    A matrix product finds candidates, differences give their distances: these depend neither on the
+    batch size nor on whether faiss is installed, and an image has distance 0 to itself.
     """
 
     trained = 0  # it learns nothing
@@ -60,7 +59,7 @@ class Flat:
 
 @contextmanager
 def no_more_threads_than(queries: int) -> Iterator[None]:
-    """faiss gives each thread whole queries: more threads would only wait."""
+    """Limit faiss's threads: each takes whole queries, more than that would only wait."""
     import faiss
 
     threads = faiss.omp_get_max_threads()
@@ -74,7 +73,7 @@ def no_more_threads_than(queries: int) -> Iterator[None]:
 def as_rows(
     embeddings: Tensor | np.ndarray, metric: IndexMetric, width: int | None = None
 ) -> np.ndarray:
-    """(N, D) float32, of length 1 under cosine, zeros behind up to `width`. A view if it can."""
+    """(N, D) float32, of length 1 under cosine, zero-padded to `width`; a view if possible."""
     rows = np.ascontiguousarray(as_array(embeddings), np.float32)
     if metric == "cosine":
         rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
@@ -84,10 +83,10 @@ def as_rows(
 
 
 def _nearest(query: np.ndarray, block: np.ndarray, k: int, more: int = 8) -> Found:
-    """Squared distances (Q, k) and rows of `block`, exact, ties in the rows' order.
+    """Exact squared distances (Q, k) and rows of `block`; ties are broken by row.
 
-    The matrix product rounds: it is wanted for `more`, until what it has left out is farther
-    than rounding could hide.
+    The matrix product rounds: it returns `more` candidates until the omitted rows are farther than
+    the rounding error.
     """
     wide = min(k + more, len(block))
     reached, rows = _candidates(query, block, wide)
@@ -103,7 +102,7 @@ def _nearest(query: np.ndarray, block: np.ndarray, k: int, more: int = 8) -> Fou
 
 
 def _candidates(query: np.ndarray, block: np.ndarray, k: int) -> Found:
-    """Squared distances (Q, k), ascending, and rows of `block`; by matrix product."""
+    """Ascending squared distances (Q, k) and rows of `block`, by matrix product."""
     try:
         import faiss
     except ImportError:  # only indexes need it; it is faster
@@ -135,7 +134,7 @@ def _measured(query: np.ndarray, block: np.ndarray, rows: np.ndarray) -> np.ndar
 
 
 def in_order(squared: np.ndarray, rows: np.ndarray, k: int) -> Found:
-    """The first `k` columns by distance, then by row."""
+    """The first `k` columns, sorted by distance, then by row."""
     order = np.lexsort((rows, squared), axis=1)[:, :k]
     return np.take_along_axis(squared, order, 1), np.take_along_axis(rows, order, 1)
 
@@ -148,7 +147,7 @@ def own_unit(squared: np.ndarray, metric: IndexMetric) -> np.ndarray:
 def as_queries(
     query: Tensor | np.ndarray, metric: IndexMetric, dim: int, width: int | None = None
 ) -> np.ndarray:
-    """Queries (Q, dim) as rows that can be compared; see `as_rows`.
+    """Queries (Q, dim) as comparable rows; see `as_rows`.
 
     Raises:
         UserError: another dimension, NaN, infinity, or a length whose square float32 cannot hold.

@@ -1,4 +1,4 @@
-"""Who is in an image, from its path: names of people and cameras by a regular expression."""
+"""Labels of images from their paths: people and cameras, by a regular expression."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ SECONDS = 1.0  # for a path; good patterns take microseconds
 
 
 class Labelled(NamedTuple):
-    """An image with the names of its person, camera and tracklet, empty where they are unknown.
+    """An image with the names of its person, camera and tracklet, empty if unknown.
 
-    `box` is its part of the file; None is all of it. `values` is its metadata by column.
+    `box` is its part of the file; None is the whole file. `values` are its metadata by column.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class Labelled(NamedTuple):
 def choose_pattern(paths: Sequence[Path], root: Path) -> str:
     """The pattern for the images below `root`, if none was given.
 
-    Market-1501's if it finds a person in one of them; else a folder for each person, if every
+    Market-1501's pattern if it finds a person in any of them; else one folder per person, if every
     image is in a folder directly below `root`; else Market-1501's.
     """
     market = re.compile(MARKET)
@@ -90,7 +90,7 @@ def label(paths: Sequence[Path], pattern: str) -> list[Labelled]:
 
 
 def ids_of(images: Sequence[Labelled]) -> Ids:
-    """As a gallery takes them."""
+    """The ids of images, as a gallery stores them."""
     pids = torch.tensor([image.pid for image in images], dtype=torch.int64)
     camids = torch.tensor([image.camid for image in images], dtype=torch.int64)
     return Ids(pids, camids, np.array([str(image.path) for image in images], dtype=object))
@@ -102,7 +102,7 @@ def names_of(images: Sequence[Labelled]) -> dict[int, str]:
 
 
 def columns_of(images: Sequence[Labelled]) -> dict[str, list[str]]:
-    """The metadata by column, a value for each image; empty where it has none."""
+    """Metadata by column, one value per image; empty if missing."""
     names = dict.fromkeys(name for image in images for name in image.values)
     return {name: [image.values.get(name, "") for image in images] for name in names}
 

@@ -45,7 +45,7 @@ _TYPES = {  # faiss's
 
 
 def check_installed(name: IndexName) -> Any:
-    """faiss, which makes every index but `flat`; None for that.
+    """The module faiss, which every index but `flat` needs; None for `flat`.
 
     Raises:
         MissingPackageError: it cannot be imported.
@@ -54,7 +54,7 @@ def check_installed(name: IndexName) -> Any:
 
 
 class Index(Protocol):
-    """N rows that can be searched; `search` gives the distances' own unit, as `Space` does."""
+    """N searchable rows; `search` returns distances in the metric's unit, as `Space` does."""
 
     name: IndexName
     metric: IndexMetric
@@ -70,18 +70,18 @@ class Index(Protocol):
         """
 
     def add(self, embeddings: Tensor | np.ndarray) -> None:
-        """Rows (n, D) behind those that are there."""
+        """Append rows (n, D)."""
 
     @property
     def nbytes(self) -> int:
-        """Its size in memory."""
+        """Size in memory in bytes."""
 
 
 @dataclass(frozen=True)
 class IndexSizes:
-    """What an index of `count` rows of `dim` numbers is made of.
+    """The structure of an index of `count` rows of `dim` numbers.
 
-    `cells`, of which a search visits `probes`; `parts` of a product code, `bits` each.
+    A search visits `probes` of `cells`; a product code has `parts` of `bits` each.
     """
 
     cells: int
@@ -91,7 +91,7 @@ class IndexSizes:
 
     @staticmethod
     def of(count: int, dim: int) -> IndexSizes:
-        """Cells grow with the square root of the gallery; a sixteenth, or 8, are looked into."""
+        """Cells grow with the square root of the gallery; 1/16, at least 8, are searched."""
         cells = max(1, min(round(count**0.5), count // POINTS))
         bits = min(8, max(count // POINTS, 1).bit_length() - 1)
         return IndexSizes(cells, min(cells, max(8, cells // 16)), min(-(-dim // PART), PARTS), bits)
@@ -103,18 +103,18 @@ def build(
     metric: IndexMetric = "euclidean",
     unit_rows: bool = False,
 ) -> Index:
-    """An index of `embeddings` (N, D), float32 or float16; row numbers are theirs.
+    """Build an index of `embeddings` (N, D), float32 or float16, with their row numbers.
 
-    `flat` is exact and holds `embeddings` themselves, memory-mapped if they are. `ivf` searches
-    the nearest cells, `hnsw` walks a graph, `sq8` keeps one byte per dimension, `ivf_pq`
-    searches cells that keep a byte for four dimensions, 128 bytes at most.
+    `flat` is exact and uses `embeddings` themselves, memory-mapped or not. `ivf` searches the
+    nearest cells, `hnsw` walks a graph, `sq8` keeps one byte per dimension, `ivf_pq` searches cells
+    that keep a byte for four dimensions, 128 bytes at most.
 
     Args:
         unit_rows: the rows have length 1 already, so that cosine need not scale them.
 
     Raises:
-        UserError: an unknown name, nothing to index, too few rows for a product code, or no
-            faiss for an index that is not exact.
+        UserError: unknown name, no rows, too few rows for a product code, or no faiss for an
+            approximate index.
     """
     if name not in INDEX_NAMES:
         raise UserError(f"unknown index {name!r}; available: {', '.join(INDEX_NAMES)}")
@@ -132,15 +132,15 @@ def build(
 
 
 def fits(name: IndexName, count: int) -> bool:
-    """Whether an index can be trained on `count` images: a product code needs some."""
+    """Whether `count` images are enough to train an index; product codes need a minimum."""
     return name != "ivf_pq" or count >= POINTS << 4
 
 
 def check_count(name: IndexName, count: int) -> None:
-    """Check that an index can be trained on `count` images.
+    """Check that `count` images are enough to train an index.
 
     Raises:
-        UserError: they are too few for a product code.
+        UserError: too few for a product code.
     """
     if not fits(name, count):
         raise UserError(
@@ -150,7 +150,7 @@ def check_count(name: IndexName, count: int) -> None:
 
 
 class Approximate:
-    """A trained faiss index; rows that are added later are coded by what it learned."""
+    """A trained faiss index; rows that are added later do not train it again."""
 
     def __init__(
         self, name: IndexName, metric: IndexMetric, made: Any, dim: int, trained: int
@@ -186,7 +186,7 @@ class Approximate:
         return int(check_installed(self.name).serialize_index(self._made).nbytes)
 
     def save(self, path: Path) -> None:
-        """Written whole.
+        """Save atomically.
 
         Raises:
             OSError: it cannot be written.
@@ -205,7 +205,7 @@ class Approximate:
         """Read what `save` has written.
 
         Raises:
-            UserError: the file cannot be read as such an index, or there is no faiss.
+            UserError: the file is not such an index, or faiss is not installed.
         """
         faiss = check_installed(name)
         try:
@@ -223,7 +223,7 @@ class Approximate:
 
 
 def _unlike(name: IndexName, made: Any, dim: int) -> str:
-    """What is other than `build` makes it."""
+    """How an index differs from what `build` makes; empty if it does not."""
     faiss = check_installed(name)
     kind, wanted = type(made).__name__, _TYPES[name]
     if kind != wanted:
@@ -236,7 +236,7 @@ def _unlike(name: IndexName, made: Any, dim: int) -> str:
 
 
 def expected_bytes(name: IndexName, count: int, dim: int) -> int:
-    """About what an index of `count` rows takes."""
+    """Approximate size in bytes of an index of `count` rows."""
     sizes = IndexSizes.of(count, dim)
     width = _width(name, dim)
     codebooks = 4 * (sizes.cells * width + (1 << sizes.bits) * width)
@@ -250,7 +250,7 @@ def expected_bytes(name: IndexName, count: int, dim: int) -> int:
 
 
 def rows_visited(name: IndexName, count: int) -> float:
-    """About how many rows a search compares: what its time grows with."""
+    """Approximate number of rows that a search compares, which its time grows with."""
     sizes = IndexSizes.of(count, PART)
     if name in ("ivf", "ivf_pq"):
         return sizes.cells + count * sizes.probes / sizes.cells
@@ -279,14 +279,14 @@ def _empty(name: IndexName, count: int, dim: int) -> Any:
 
 
 def _width(name: IndexName, dim: int) -> int:
-    """Dimensions with the zeros that fill up bytes and codes: distances do not see them."""
+    """Dimensions with zero padding to whole bytes and codes, which does not change distances."""
     parts = IndexSizes.of(1, dim).parts
     step = {"sq8": LANES, "ivf_pq": parts}.get(name, 1)
     return -(-dim // step) * step
 
 
 def _sample(rows: np.ndarray) -> np.ndarray:
-    """Enough of (N, D) to learn cells and codes from, always the same."""
+    """A fixed sample of (N, D) to train cells and codes on."""
     enough = max(256 * max(IndexSizes.of(*rows.shape).cells, 256), 1)  # faiss uses no more
     if len(rows) <= enough:
         return rows

@@ -1,4 +1,4 @@
-"""Link the tracklets of two cameras one to one, or to nobody (`reid-lab gallery link`)."""
+"""Link the tracklets of two cameras one to one or to none (`reid-lab gallery link`)."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ TABLES = (".jsonl", ".csv", ".parquet")
 
 @dataclass(frozen=True)
 class Link:
-    """Tracklet `a` of A and `b` of B, None for nobody.
+    """Tracklet `a` of A and `b` of B; None without a match.
 
-    `distance` is theirs, or to the nearest tracklet of the other camera; `next` is the smallest
-    other distance of either, infinite without one.
+    `distance` is their distance, or that to the nearest tracklet of the other camera; `next` is the
+    smallest other distance of either one, or infinite.
     """
 
     a: int | None
@@ -51,8 +51,8 @@ class Link:
 def assign(away: np.ndarray, threshold: float) -> list[tuple[int, int]]:
     """Match rows and columns of distances (A, B) one to one; none matches beyond `threshold`.
 
-    The sum of the distances of matches, with `threshold` for each row and each column that could
-    have been matched and is not, is smallest (Hungarian method).
+    Minimises the sum of the distances of matches plus `threshold` for each unmatched row and column
+    that could have been matched (Hungarian method).
     """
     gain = np.minimum(away - threshold, 0)
     rows, columns = linear_sum_assignment(gain)
@@ -72,7 +72,7 @@ def links(away: np.ndarray, threshold: float) -> list[Link]:
 
 
 def run(args: Namespace) -> int:
-    """Link two cameras; 1 if an image is broken."""
+    """Link two cameras; return 1 if an image is broken."""
     if args.out is not None:
         check_out(args.out, TABLES)
     gallery = SavedGallery.open(args.gallery) if args.gallery else None
@@ -123,7 +123,7 @@ def _both(
     """The tracklets of A and B.
 
     Raises:
-        UserError: embeddings of two models, or several exits and none was chosen.
+        UserError: embeddings of two models, or of several exits without a choice.
     """
     networks: list[Embedder] = []
     keys: dict[str, Path] = {} if gallery is None else {gallery.card.fingerprint: gallery.folder}
@@ -192,7 +192,7 @@ def _row(link: Link, a: Queries, b: Queries) -> dict[str, Any]:
 
 
 def _side(name: str, side: Queries, row: int | None) -> dict[str, Any]:
-    """The columns of a tracklet; empty for nobody."""
+    """The columns of a tracklet; empty without one."""
     if row is None:
         found: list[Any] = ["", "", 0, 0.0]
     else:

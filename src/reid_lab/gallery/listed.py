@@ -25,7 +25,7 @@ def read_images(
     """List the images to embed.
 
     Args:
-        images: a folder; a CSV file with a column path, and optionally pid, camid, tracklet, and
+        images: a folder; a CSV file with the column path and optionally pid, camid, tracklet, and
             box or left, top, right, bottom; or an image.
         boxes: a CSV file of the boxes in that image.
         pattern: finds people and cameras in the paths of a folder, see `label`.
@@ -56,10 +56,10 @@ def read_images(
 
 
 def read_labelled(folder: Path, pattern: str | None) -> tuple[list[Labelled], str, str]:
-    """The images of a folder with what a pattern finds in their paths.
+    """The images of a folder with the labels that a pattern finds in their paths.
 
     Args:
-        folder: with its subfolders.
+        folder: folder, searched with its subfolders.
         pattern: see `label`; None chooses one, see `choose_pattern`.
 
     Returns:

@@ -24,8 +24,8 @@ def read_gallery_images(
     """List the images of a gallery to build; see `with_metadata` for the CSV files.
 
     Args:
-        images: a folder with its subfolders, or a CSV file of images and their metadata.
-        metadata: a CSV file for the images of a folder.
+        images: folder, searched with its subfolders, or CSV file of images and metadata.
+        metadata: CSV file for the images of a folder.
         pattern: finds people and cameras in paths, see `label`; None chooses one for a folder.
 
     Returns:
@@ -55,8 +55,8 @@ def read_more_images(
 def with_metadata(images: Sequence[Labelled], file: Path | None) -> tuple[list[Labelled], str]:
     """The images with the values of their lines in a CSV file.
 
-    Its column `path` is relative to the file's folder; `pid` and `camid`, where they are filled
-    in, replace what the pattern found; every other column is metadata, by its name in lower case.
+    The column `path` is relative to the file's folder; `pid` and `camid`, if not empty, replace the
+    pattern's labels; every other column is metadata, by its name in lower case.
 
     Returns:
         The images, and a note about images without a line ("" for none).

@@ -1,4 +1,4 @@
-"""A vector store in Milvus: Milvus Lite in a file, or a server or cluster, by the same code."""
+"""A vector store in Milvus: Milvus Lite in a file, a server, or a cluster."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ BUSY = ("rate limit", "ratelimit", "quota", "resource exhausted", "retry later")
 
 
 class MilvusStore:
-    """A collection of embeddings with pid, camid, path and metadata as text, and their keys.
+    """A collection of embeddings with pid, camid, path and metadata as text, and sort keys.
 
     The index is flat (exact) on Milvus Lite and by default. The first search, and each after a
-    change by this store, sees all that was written before; a server answers it at its next tick,
-    after 0.2 s or so. The others do not wait, and may miss the last seconds of other writers.
+    change by this store, includes all earlier writes; a server answers it at its next tick, after
+    about 0.2 s. Other searches do not wait and may miss the last seconds of other writers.
 
     Args:
         client: `pymilvus.MilvusClient`.
@@ -75,7 +75,7 @@ class MilvusStore:
         """The collection of that name.
 
         Raises:
-            GalleryError: there is none, or it is not one of ours.
+            GalleryError: there is no such collection, or reid_lab did not make it.
         """
         if not client.has_collection(name):
             listed = ", ".join(client.list_collections()) or "none"
@@ -97,7 +97,7 @@ class MilvusStore:
         """A new, empty collection for embeddings as a gallery's card describes them.
 
         Raises:
-            GalleryError: there is one of that name.
+            GalleryError: the name is taken.
         """
         if client.has_collection(name):
             raise GalleryError(f"Milvus has a collection {name!r} already: open it")
@@ -164,7 +164,7 @@ class MilvusStore:
         patiently(lambda: self.client.upsert(self.name, listed))
 
     def flush(self) -> None:
-        """Write what was added as whole segments; until then Milvus Lite searches it slowly."""
+        """Write added rows as whole segments; until then Milvus Lite searches them slowly."""
         patiently(lambda: self.client.flush(self.name))
 
     def remove(self, where: str) -> int:
@@ -216,7 +216,7 @@ class MilvusStore:
 
     @cached_property
     def _queries(self) -> int:
-        """How many are searched at a time."""
+        """Number of queries that are searched at a time."""
         if not self.client.get_server_version().startswith(LITE):  # a server's may end in -lite
             return QUERIES
         return min(QUERIES, max(1, LITE_NUMBERS // (LITE_ROWS * self._card.dim)))
@@ -226,7 +226,7 @@ class MilvusStore:
         return self._card.metric == "cosine"
 
     def _rows(self, rows: np.ndarray) -> np.ndarray:
-        """(n, D) as they are kept: under cosine of length 1."""
+        """(n, D) rows as they are stored, of length 1 under cosine."""
         rows = np.ascontiguousarray(rows, np.float32)
         if rows.ndim != 2 or rows.shape[1] != self._card.dim or not comparable(rows).all():
             raise GalleryError(
@@ -262,7 +262,7 @@ class MilvusStore:
         return " and ".join(parts)
 
     def _holds(self, wanted: str) -> bool:
-        """Whether any image fulfils a filter."""
+        """Whether any image matches a filter."""
         found = patiently(
             lambda: self.client.query(self.name, filter=wanted, limit=1, output_fields=["path"])
         )
@@ -270,16 +270,16 @@ class MilvusStore:
 
     @cached_property
     def _keyed(self) -> bool:
-        """Whether numbers and dates can be compared; collections of before have no keys."""
+        """Whether numbers and dates can be compared; older collections have no keys."""
         fields = self.client.describe_collection(self.name)["fields"]
         return any(field["name"] == _key("pid") for field in fields)
 
 
 def patiently(work: Callable[[], Any], wait: Callable[[float], None] = time.sleep) -> Any:
-    """Do it again while the server says that it is busy, after longer and longer pauses.
+    """Retry while the server is busy, with increasing pauses.
 
     Raises:
-        UserError: any other error, or it stays busy.
+        UserError: another error, or the server stays busy.
     """
     pauses = [FIRST_WAIT * 2**attempt for attempt in range(ATTEMPTS - 1)]
     while True:
@@ -293,7 +293,7 @@ def patiently(work: Callable[[], Any], wait: Callable[[float], None] = time.slee
 
 
 def _fields(card: Card) -> list[str]:
-    """Names of the metadata's fields: Milvus allows letters, digits and underscores alone."""
+    """Field names of the metadata: Milvus allows only letters, digits and underscores."""
     return [f"column_{number}" for number in range(len(card.columns))]
 
 
@@ -303,7 +303,7 @@ def _texts(card: Card) -> list[str]:
 
 
 def _key(field: str) -> str:
-    """The field with the keys of another one's texts; see milvus_filter.py."""
+    """Name of the field with the sort keys of another field; see milvus_filter.py."""
     return f"{field}_key"
 
 

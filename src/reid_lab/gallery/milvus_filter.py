@@ -1,7 +1,7 @@
-"""Filters in Milvus's language, with the answers that `reid_lab.files.conditions` gives.
+"""Filters as Milvus expressions, equivalent to those of `reid_lab.files.conditions`.
 
-Milvus compares texts by their bytes. Beside each text lies a key, whose bytes are in the order of
-the numbers and dates that texts stand for: `2` < `10`, and `2026-01-01T01:00+01:00` = `2026-01-01`.
+Milvus compares texts by their bytes. Each text is stored with a key, whose bytes sort like the
+numbers and dates that texts stand for: `2` < `10`, and `2026-01-01T01:00+01:00` = `2026-01-01`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Holds = Callable[[str], bool]  # whether any image fulfils a filter
 
 
 def key_of(text: str) -> str:
-    """The key of a text; empty for one that is neither a number nor a date."""
+    """The sort key of a text; empty if it is neither a number nor a date."""
     value = comparable(text)
     if isinstance(value, datetime):
         return DATE + value.isoformat(timespec="microseconds")
@@ -31,7 +31,7 @@ def key_of(text: str) -> str:
 
 
 def _sorted_number(value: Decimal) -> str:
-    """Digits in the order of the numbers: sign, exponent, digits without zeros at the end."""
+    """Text that sorts like the number: sign, exponent, digits without trailing zeros."""
     if not value:
         return "1"
     digits = "".join(map(str, value.as_tuple().digits)).lstrip("0").rstrip("0")
@@ -67,10 +67,10 @@ def expression(condition: Condition, field: str, key: str, holds: Holds) -> str:
 
 
 def keys_of(texts: Mapping[str, str], fields: Mapping[str, str]) -> dict[str, str]:
-    """The keys of an image's texts: by the name of the key's field.
+    """Key field -> sort key, for the texts of an image.
 
     Args:
-        texts: by field.
+        texts: field -> text.
         fields: field -> the field of its key.
     """
     return {key: key_of(texts[field]) for field, key in fields.items()}

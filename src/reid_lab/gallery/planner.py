@@ -1,11 +1,11 @@
-"""Cost and loss of each index, measured on the user's own embeddings.
+"""Costs and losses of each index, measured on the user's own embeddings.
 
-Measured, on this machine and gallery: bytes, the time to build and to search, recall, Rank-1
-and mAP. Extrapolated to another size: bytes (by what the index is made of) and the time of a
-query (by the rows that it compares); accuracies are not, they fall as a gallery grows.
+Measured, on this machine and gallery: bytes, the time to build and to search, recall, Rank-1 and
+mAP. Extrapolated to another size: bytes (from the structure of the index) and the time of a query
+(from the rows that it compares). Accuracies are not: they fall as a gallery grows.
 
-An index returns a list that ends (see probe.py). What it loses is counted against the exact
-list that ends at the same position; the loss by that end is reported once, for all of them.
+An index returns a truncated list (see probe.py). Its loss is relative to the exact list truncated
+at the same position; the loss by truncation is reported once, for all indexes.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from reid_lab.retrieval.metrics import Ranking
 class Estimate:
     """One index: measured on `count` images, and extrapolated to `size`.
 
-    `ms_one` and `ms_batch`: milliseconds per query, alone and among all the others. `recall`:
-    share of the exact list's first images among its own first. Losses are fractions, and None
-    if no person is known.
+    `ms_one` and `ms_batch`: milliseconds per query, alone and in one batch. `recall`: share of the
+    first images of the exact list among its first images. Losses are fractions; None if no person
+    is known.
     """
 
     index: IndexName | Literal["milvus"]
@@ -50,15 +50,15 @@ class Estimate:
 
 @dataclass(frozen=True)
 class IndexPlan:
-    """All indexes side by side.
+    """Comparison of all indexes.
 
     Args:
-        count: images in the gallery; `size`, those it is planned for.
-        queries: number of queries; `depth`, length of a list; `recall_at`,
-            depth of the recall; `threads`, of the machine.
-        whole: the exact ranking of the whole gallery; `cut`, the same where the list ends at
-            `depth`. None if no person is known.
-        problems: index -> why it cannot be built.
+        count: number of gallery images; `size`: number to plan for.
+        queries: number of queries; `depth`: length of a list; `recall_at`: depth of the recall;
+            `threads`: threads of the machine.
+        whole: exact ranking of the whole gallery; `cut`: with the list truncated at `depth`. None
+            if no person is known.
+        problems: index -> reason why it cannot be built.
     """
 
     count: int
@@ -90,14 +90,14 @@ def plan(
     junk (pid -1). Where pids are unknown, recall alone is measured.
 
     Args:
-        queries: a gallery of queries, of the same model; without it, images of `gallery` are
-            the queries, each hidden from itself.
-        size: images to plan for; as many as there are, if not given.
-        most: queries at most; drawn, always the same.
-        milvus: measure Milvus Lite, too: the gallery is loaded into a temporary file.
+        queries: gallery of queries, of the same model; None: images of `gallery` are the queries,
+            each hidden from itself.
+        size: number of images to plan for; None: the size of the gallery.
+        most: maximum number of queries, drawn with a fixed seed.
+        milvus: also measure Milvus Lite; the gallery is loaded into a temporary file.
 
     Raises:
-        UserError: other embeddings, nothing to ask, or no faiss, which makes the indexes.
+        UserError: embeddings of another model, no queries, or faiss is not installed.
     """
     faiss = load("faiss", "a plan of indexes")
     if queries is not None:

@@ -1,7 +1,7 @@
 """Queries with known matches, and the accuracy of the lists that an index returns for them.
 
-A list has a limited depth. Its images keep their ranks; matches that it misses are ranked last in
-the gallery, and average precision divides by all matches.
+Lists have a limited depth. Matches that a list misses are ranked last in the gallery, and average
+precision divides by all matches.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SINGLE = 30  # queries that are timed one by one
 
 @dataclass(frozen=True)
 class Probe:
-    """`query` (Q, D) with their `ids`, and the numbers of their `matches` and `hidden` (Q,)."""
+    """`query` (Q, D) with `ids`, and their numbers of `matches` and `hidden` images (Q,)."""
 
     query: np.ndarray
     ids: Ids
@@ -55,12 +55,12 @@ class Probe:
 
     @property
     def known(self) -> bool:
-        """Whether any query has a known match."""
+        """Whether any query has a match."""
         return bool(self.matches.any())
 
     @property
     def wide(self) -> int:
-        """Length of the list, so that `depth` images remain without the hidden ones."""
+        """Length of a list in which at least `depth` images are not hidden."""
         return self.depth + int(self.hidden.max())
 
     def visible(self, index: Index) -> list[np.ndarray]:
@@ -79,7 +79,7 @@ class Probe:
         ]
 
     def score(self, lists: Sequence[np.ndarray]) -> Ranking:
-        """The accuracy of `lists`; matches that are not in them are ranked last."""
+        """The ranking by `lists`; matches that they miss are ranked last."""
         ranks = np.zeros((len(lists), max(1, int(self.matches.max()))), np.int64)
         people = int((self.gallery.pids != JUNK).sum())
         for query, rows in enumerate(lists):
@@ -98,7 +98,7 @@ class Probe:
         return rank(query, rows, self.ids, self.gallery, metric)
 
     def milliseconds(self, index: Index) -> tuple[float, float]:
-        """For a query that comes alone (median), and for one of many."""
+        """Milliseconds per query: alone (median), and in one batch."""
         alone = [
             self._seconds(index, self.query[i : i + 1]) for i in range(len(self.query))[:SINGLE]
         ]
@@ -119,7 +119,7 @@ def _distinct(gallery: SavedGallery, first: int) -> Ids:
 
 
 def _counted(query: Ids, gallery: Ids) -> tuple[np.ndarray, np.ndarray]:
-    """(Q,) gallery images of each query's person from other cameras, and from its own."""
+    """(Q,) numbers of gallery images of each query's person in other cameras and in its own."""
     people = Counter(gallery.pids.tolist())
     seen = Counter(zip(gallery.pids.tolist(), gallery.camids.tolist(), strict=True))
     pairs = list(zip(query.pids.tolist(), query.camids.tolist(), strict=True))
@@ -128,12 +128,12 @@ def _counted(query: Ids, gallery: Ids) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _padded(ranks: np.ndarray) -> Tensor:
-    """Zeros behind the matches become large: ranks ascend."""
+    """Replace zeros behind the matches by a large rank, so that ranks ascend."""
     return torch.from_numpy(np.where(ranks > 0, ranks, np.iinfo(np.int32).max))
 
 
 def mean_recall(truth: Sequence[np.ndarray], found: Sequence[np.ndarray], at: int) -> float:
-    """Share of the first `at` of `truth` among the first `at` of `found`, mean over queries."""
+    """Share of the first `at` of `truth` among the first `at` of `found`, averaged over queries."""
     shares = [
         len(np.intersect1d(a[:at], b[:at])) / min(at, len(a))
         for a, b in zip(truth, found, strict=True)

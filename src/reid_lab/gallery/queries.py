@@ -31,7 +31,7 @@ class Spread:
 class Queries:
     """Queries and their embeddings (Q, D); `broken`: messages of files that cannot be read.
 
-    `spreads` are there for tracklets.
+    `spreads` are given for tracklets.
     """
 
     images: list[Labelled] = field(default_factory=list)
@@ -47,7 +47,7 @@ def is_embeddings(path: Path) -> bool:
 def list_queries(
     given: Sequence[Path], boxes: Path | None = None, pattern: str = ""
 ) -> tuple[list[Labelled], list[Path]]:
-    """Expand what `search --image` and `link` take.
+    """Expand the inputs of `search --image` and `link`.
 
     Args:
         given: images; folders, with their subfolders; CSV files, as `reid-lab embed` reads them;
@@ -82,7 +82,7 @@ def list_queries(
 
 
 def _folder(path: Path, root: Path) -> str:
-    """The name of an image's tracklet: its folder below `root`; that of `root` for its own."""
+    """Name of an image's tracklet: its folder below `root`, or the name of `root`."""
     inside = path.parent.relative_to(root).as_posix()
     return root.name if inside == "." else inside
 
@@ -98,9 +98,9 @@ def embed_queries(
 
     Args:
         images: see `list_queries`.
-        files: likewise.
-        embedder: loads the network; not called where there are no images.
-        check: checks a file's fingerprint, and returns its rows (n, D) of the exit.
+        files: files of embeddings, see `list_queries`.
+        embedder: loads the network; not called without images.
+        check: checks the fingerprint of a file and returns its rows (n, D) at the exit.
         batch_size: images at a time.
     """
     queries, parts = Queries(), []
@@ -160,7 +160,7 @@ def pooled(queries: Queries, metric: IndexMetric, required: bool = True) -> Quer
 
 
 def distances(a: np.ndarray, b: np.ndarray, metric: IndexMetric) -> np.ndarray:
-    """(A, B) Euclidean or 1 - cosine, of rows (A, D) and (B, D)."""
+    """(A, B) distances of rows (A, D) and (B, D): Euclidean, or 1 - cosine."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     if metric == "cosine":
         result: np.ndarray = 1 - unit_rows(a) @ unit_rows(b).T

@@ -1,4 +1,4 @@
-"""Results of a search as a file: JSON lines, CSV or Parquet, by the ending of its name."""
+"""Results of a search as a file: JSON lines, CSV or Parquet, by its extension."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ ENDINGS = (".jsonl", ".csv", ".parquet", ".html")
 
 
 def check_out(path: Path, endings: Sequence[str] = ENDINGS) -> None:
-    """Check before any work that a file of this name can be written.
+    """Check that a file of this name can be written, before any work.
 
     Raises:
-        UserError: another ending, or a folder.
+        UserError: another extension, or a folder.
         MissingPackageError: it is Parquet, and pyarrow is not installed.
     """
     if path.suffix.lower() not in endings:
@@ -34,7 +34,7 @@ def check_out(path: Path, endings: Sequence[str] = ENDINGS) -> None:
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows with the same keys: JSON lines, CSV or Parquet by the ending."""
+    """Write rows with the same keys: JSON lines, CSV or Parquet by the extension."""
     ending = path.suffix.lower()
     if ending == ".jsonl":
         write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
@@ -53,7 +53,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def match_rows(gallery: SavedGallery, results: Sequence[SearchResult]) -> list[dict[str, Any]]:
-    """A row for each match; the names of metadata columns begin with `gallery_`."""
+    """One row per match; the names of metadata columns begin with `gallery_`."""
     return [
         {
             **_query(result),
@@ -67,7 +67,7 @@ def match_rows(gallery: SavedGallery, results: Sequence[SearchResult]) -> list[d
 
 
 def query_objects(gallery: SavedGallery, results: Sequence[SearchResult]) -> list[dict[str, Any]]:
-    """An object for each query, with a list of its matches."""
+    """One object per query, with a list of its matches."""
     return [
         {
             **_query(result),
@@ -106,7 +106,7 @@ def _match(rank: int, match: GalleryMatch) -> dict[str, Any]:
 
 
 def _verdict(gallery: SavedGallery, result: SearchResult) -> dict[str, Any]:
-    """Nothing where no verdict was asked for."""
+    """The fields of a verdict; empty without one."""
     verdict = result.verdict
     if verdict is None:
         return {}

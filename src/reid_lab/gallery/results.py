@@ -1,4 +1,4 @@
-"""The results of a search: for each query image its matches, with a verdict where it is known."""
+"""The results of a search: the matches of each query image, with labels where known."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reid_lab.gallery.store import SavedGallery
 
 @dataclass(frozen=True)
 class GalleryMatch:
-    """A gallery image; `right` is None where either person is unknown."""
+    """A gallery image; `right` is None if either person is unknown."""
 
     image: Labelled
     distance: float
@@ -24,7 +24,7 @@ class GalleryMatch:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """A query and its matches, nearest first; verdict and spread where they were asked for."""
+    """A query and its matches, nearest first; verdict and spread are optional."""
 
     image: Labelled
     matches: list[GalleryMatch]

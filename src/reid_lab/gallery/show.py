@@ -63,7 +63,7 @@ def verdict_text(gallery: SavedGallery, verdict: GalleryVerdict) -> str:
 
 
 def threshold(gallery: SavedGallery, calibration: GalleryCalibration, rate: float) -> None:
-    """What the verdicts of a search are based on, and when they should not be relied on."""
+    """The basis of a search's verdicts, with a warning where they are unreliable."""
     at = calibration.at(rate)
     stdout.print(
         Text(
@@ -95,7 +95,7 @@ def threshold(gallery: SavedGallery, calibration: GalleryCalibration, rate: floa
 
 
 def calibrations(gallery: SavedGallery, found: Sequence[GalleryCalibration]) -> None:
-    """Thresholds by rate."""
+    """A table of thresholds by rate."""
     for one in found:
         table = head_table("False-accept rate", "Nearer than", "Known accepted")
         for at in one.thresholds:
@@ -111,7 +111,7 @@ def calibrations(gallery: SavedGallery, found: Sequence[GalleryCalibration]) -> 
 
 
 def judged(answers: Sequence[SearchResult]) -> None:
-    """One line: how many queries have each verdict."""
+    """One line with the number of queries for each verdict."""
     counts = Counter(answer.verdict.verdict for answer in answers if answer.verdict is not None)
     if counts:
         of = ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())
@@ -188,7 +188,7 @@ def _extrapolated(made: IndexPlan) -> None:
 
 
 def _lost(fraction: float | None) -> str:
-    """Percentage points; less than nothing where an index was lucky."""
+    """Loss in percentage points; negative if an index was lucky."""
     if fraction is None:
         return NOTHING
     return f"{round(100 * fraction, 1) + 0.0:.1f}".replace("-", "\u2212")  # no minus zero

@@ -1,4 +1,4 @@
-"""A saved gallery in use: opened fast, mapped into memory, searched by its index.
+"""A saved gallery in use: fast to open, memory-mapped, searched by its index.
 
 gallery = SavedGallery.open("people.gallery")
 distances, rows = gallery.search(embeddings, 10)  # (Q, 10) each
@@ -24,7 +24,7 @@ __all__ = ["UNKNOWN", "SavedGallery"]
 
 
 class SavedGallery(GalleryRows):
-    """A gallery with its index. Rows that are appended later are not seen.
+    """A gallery with its index. Rows that are appended after opening are not visible.
 
     Card, ids and paths are checked when it is opened, the embeddings when they are first compared.
     """
@@ -36,12 +36,12 @@ class SavedGallery(GalleryRows):
 
     @property
     def pids(self) -> Tensor:
-        """(N,) int64; UNKNOWN where it is not known."""
+        """(N,) int64; UNKNOWN if not known."""
         return torch.from_numpy(self.numbers["pid"].astype(np.int64))
 
     @property
     def camids(self) -> Tensor:
-        """(N,) int64; UNKNOWN where it is not known."""
+        """(N,) int64; UNKNOWN if not known."""
         return torch.from_numpy(self.numbers["camid"].astype(np.int64))
 
     def ids(self) -> Ids:
@@ -61,7 +61,7 @@ class SavedGallery(GalleryRows):
             )
 
     def check_same_space(self, other: SavedGallery) -> None:
-        """Check that the embeddings of `other` can be compared with these.
+        """Check that the embeddings of `other` can be compared with the gallery's.
 
         Raises:
             GalleryError: another model, exit, metric or image size.
@@ -80,11 +80,11 @@ class SavedGallery(GalleryRows):
 
         Args:
             query: (Q, D).
-            k: matches of each.
-            where: searches only images for which a filter holds, see `select`; then exactly.
+            k: number of matches per query.
+            where: filter; only matching images are searched, exactly; see `select`.
 
         Raises:
-            UserError: an invalid filter, or one that holds for no image.
+            UserError: an invalid filter, or one without matching images.
         """
         if not where.strip():
             return self.index.search(query, k)
@@ -94,12 +94,12 @@ class SavedGallery(GalleryRows):
         return distances, rows[found]
 
     def verdicts(self, query: np.ndarray, rate: float, where: str = "") -> list[GalleryVerdict]:
-        """Whether each query (Q, D) is known, at a false-accept rate; see gallery_verdicts.py."""
+        """Verdict on each query (Q, D) at a false-accept rate; see gallery_verdicts.py."""
         return verdicts(self, query, chosen(self.card.calibrations, self.folder), rate, where)
 
     @cached_property
     def index(self) -> Index:
-        """The index over all rows; rows that an interrupted append did not index are added."""
+        """The index over all rows, with rows that an interrupted append left out."""
         index = self.saved_index()
         if index is None:
             name = self.card.index if fits(self.card.index, len(self)) else "flat"
@@ -109,7 +109,7 @@ class SavedGallery(GalleryRows):
         return index
 
     def saved_index(self) -> Approximate | None:
-        """The index on disk; None if there is none, or it holds other rows.
+        """The index on disk; None if there is none or it has other rows.
 
         Raises:
             UserError: the file has changed since it was written, or is another index.

@@ -1,5 +1,5 @@
-"""Commands on what a gallery stores: `people`, `info` and `remove`. Without torch, as it is slow
-to import; to remove images from an approximate index takes it.
+"""Commands on the content of a gallery: `people`, `info` and `remove`. They do not import torch,
+which is slow, except to remove images from an approximate index.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def remove(args: Namespace) -> int:
 
 
 def _remove_indexed(args: Namespace) -> tuple[GalleryRows, np.ndarray]:
-    """Remove images, and build the index again."""
+    """Remove images and build the index again."""
     from reid_lab.gallery.index import check_installed
     from reid_lab.gallery.store import SavedGallery
     from reid_lab.gallery.writer import extend
@@ -60,10 +60,10 @@ def _remove_indexed(args: Namespace) -> tuple[GalleryRows, np.ndarray]:
 
 
 def _to_remove(gallery: GalleryRows, args: Namespace) -> np.ndarray:
-    """(N,) bool: images of one of the people, in one of the files, for which the filter holds.
+    """(N,) bool: images of the given people and files that match the filter.
 
     Raises:
-        UserError: nothing was given, or no image is selected.
+        UserError: no selection was given, or it selects no image.
     """
     rows = gallery.select(args.where)
     filters = [f"where {args.where}"] if args.where.strip() else []

@@ -1,4 +1,4 @@
-"""Tables of what a gallery stores. Without torch."""
+"""Tables of the content of a gallery, without torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LISTED = 10  # people, or images, that are named
 
 
 def info(gallery: GalleryRows) -> None:
-    """What a gallery holds and what made it."""
+    """Content and origin of a gallery."""
     card = gallery.card
     people, cameras = gallery.numbers["pid"], gallery.numbers["camid"]
     files = [path for path in gallery.folder.iterdir() if path.is_file()]
@@ -44,7 +44,7 @@ def info(gallery: GalleryRows) -> None:
 
 
 def people(gallery: GalleryRows, rows: np.ndarray) -> None:
-    """The people of some rows: their images, cameras and metadata."""
+    """The people of given rows, with numbers of images, cameras and metadata."""
     numbers = gallery.numbers["pid"][rows]
     table = head_table("Person", "Images", "Cameras")
 
@@ -87,11 +87,11 @@ def memory(count: float) -> str:
 
 
 def name(text: str) -> str:
-    """The name of a person or camera, 0007 as 7; a dash where it is unknown."""
+    """The name of a person or camera, 0007 as 7; a dash if unknown."""
     return escaped(normalise_label(text)) or NOTHING
 
 
 def titled(title: str, table: Table) -> None:
-    """The title apart, since a table's own breaks at the table's width."""
+    """Print the title separately, since a table's title breaks at the table's width."""
     stdout.print(Text(title, "bold"), soft_wrap=True)
     stdout.print(table)

@@ -1,8 +1,8 @@
 """A new model for a gallery without downtime (`reid-lab gallery upgrade`).
 
-The images are embedded by the new checkpoint into a folder inside the gallery's, row by row; a
-killed upgrade resumes there. Searches use the old embeddings until all new ones are there, then
-the gallery's card is replaced in one step. Images cannot be added meanwhile.
+The new checkpoint embeds the images into a folder inside the gallery's, row by row; a killed
+upgrade resumes there. Searches use the old embeddings until all new ones exist; then the gallery's
+card is replaced atomically. No images can be added meanwhile.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LISTED = 5
 
 @dataclass(frozen=True)
 class ModelComparison:
-    """Accuracy of the old and the new embeddings on the same `queries` of the gallery."""
+    """Accuracies of the old and the new embeddings on the same `queries` of the gallery."""
 
     queries: int
     rank1: tuple[float, float]
@@ -50,7 +50,7 @@ class ModelComparison:
 
 
 def run(args: Namespace) -> int:
-    """Embed all images anew, compare, and swap."""
+    """Embed all images again, compare, and swap."""
     gallery = SavedGallery.open(args.gallery)
     check_installed(gallery.card.index)
     embedder = Embedder.load(args.checkpoint, args.exit, args.device)
@@ -87,15 +87,15 @@ def run(args: Namespace) -> int:
 
 
 def located(paths: Sequence[str], folder: Path | None) -> list[Path]:
-    """The files of a gallery's images: as they are stored, or in a folder.
+    """Locate the files of a gallery's images: at the stored paths, or in a folder.
 
     Args:
-        paths: as they are stored.
-        folder: where the images are now, at any depth: of the files with an image's name, the
-            one whose folders agree the most. None takes the stored paths.
+        paths: stored paths.
+        folder: folder that has the images at any depth: of the files with an image's name, the one
+            whose parent folders agree the most is taken. None takes the stored paths.
 
     Raises:
-        UserError: files are missing, or two fit one image equally well; the first are named.
+        UserError: files are missing, or two fit an image equally well; the first are named.
     """
     if folder is None:
         found: list[Path | None] = [Path(p) if Path(p).is_file() else None for p in paths]
@@ -127,7 +127,7 @@ def compare(
         most: maximum number of queries, drawn at random.
 
     Returns:
-        None where no image has a match.
+        None if no image has a match.
     """
     ids = camera_ids(old)
     rows = np.flatnonzero(ids.pids.numpy() > DISTRACTOR)
@@ -191,10 +191,10 @@ def _fill(
     images: Sequence[Path],
     batch_size: int,
 ) -> GalleryRows:
-    """Embed the images that the staging folder lacks; all of them, in the gallery's order.
+    """Embed the images that the staging folder lacks; return all rows in the gallery's order.
 
     Raises:
-        UserError: an image cannot be read; what was embedded stays.
+        UserError: an image cannot be read; finished embeddings are kept.
     """
     writer = RowWriter(_staging(gallery, card))
     start = len(writer.gallery)
@@ -226,7 +226,7 @@ def _append(
 
 
 def _staging(gallery: SavedGallery, card: Card) -> SavedGallery:
-    """The folder of new embeddings: that of a killed upgrade of the same rows, or an empty one."""
+    """The folder of new embeddings: from a killed upgrade of the same rows, or an empty one."""
     folder = gallery.folder / STAGING
     try:
         staged = SavedGallery.open(folder)
@@ -255,7 +255,7 @@ def _drop_swapped(gallery: SavedGallery) -> None:
 
 
 def _best(path: Path, files: Sequence[Path]) -> Path | None:
-    """The file whose folders agree with those of `path` the most; None where two do."""
+    """The file whose parent folders agree most with those of `path`; None if two do equally."""
     common = [_agreeing(path, file) for file in files]
     if not common or common.count(max(common)) > 1:
         return None
@@ -263,7 +263,7 @@ def _best(path: Path, files: Sequence[Path]) -> Path | None:
 
 
 def _agreeing(a: Path, b: Path) -> int:
-    """How many of the last parts of two paths are the same."""
+    """Number of equal trailing parts of two paths."""
     parts = list(zip(reversed(a.parts), reversed(b.parts), strict=False))
     return next((i for i, (x, y) in enumerate(parts) if x != y), len(parts))
 

@@ -1,4 +1,4 @@
-"""A vector store in place of a gallery's own index, and the commands' way to it."""
+"""A vector store in place of a gallery's index, and how commands open it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AGAIN = "run reid-lab gallery load --prune"
 
 
 class StoreIndex:
-    """A store that holds a gallery's images, as an index over the gallery's rows.
+    """A store with a gallery's images, as an index over the gallery's rows.
 
     Args:
         gallery: gives paths, people and metadata.
@@ -58,7 +58,7 @@ class StoreIndex:
         return self.gallery.numbers
 
     def search(self, query: Tensor | np.ndarray, k: int, where: str = "") -> Found:
-        """As `SavedGallery.search`."""
+        """Search like `SavedGallery.search`."""
         wanted = query.numpy() if isinstance(query, torch.Tensor) else query
         found = self.store.search(wanted, min(k, len(self)), where)
         try:
@@ -70,7 +70,7 @@ class StoreIndex:
         return found.distances, np.array(rows, np.int64)
 
     def add(self, embeddings: Tensor | np.ndarray) -> None:
-        """Not by rows alone: a store takes paths.
+        """Not supported: a store needs paths.
 
         Raises:
             GalleryError: always.

@@ -1,4 +1,4 @@
-"""Where embeddings are kept and searched: a folder on this machine, or a vector database.
+"""Stores of embeddings: a folder on this machine, or a vector database.
 
 store = FolderStore(folder)  # or MilvusStore.open(MilvusStore.connect("people.db"), "people")
 store.add(rows, paths, people=names)
@@ -37,7 +37,7 @@ class NearestImages:
 
 
 class VectorStore(Protocol):
-    """Embeddings of one exit of one model, each under its image's path."""
+    """Embeddings of one exit of one model, keyed by the image's path."""
 
     @property
     def card(self) -> Card:
@@ -57,17 +57,17 @@ class VectorStore(Protocol):
         cameras: Sequence[str],
         columns: Columns | None = None,
     ) -> None:
-        """Add n images (n, D); they are kept when it returns.
+        """Add n images (n, D); they are stored when this returns.
 
         Args:
             embeddings: (n, D).
             paths: n paths that the store does not hold yet.
             people: n names; empty where the person is unknown.
-            cameras: n names, likewise.
+            cameras: n names; empty where the camera is unknown.
             columns: metadata by name, n values each.
 
         Raises:
-            UserError: rows of another width, or that cannot be compared.
+            UserError: rows of another dimension, or that cannot be compared.
         """
 
     def remove(self, where: str) -> int:
@@ -184,7 +184,7 @@ def load_gallery(
 
 
 def prune(gallery: SavedGallery, store: VectorStore) -> int:
-    """Remove the store's images that the gallery does not have; how many."""
+    """Remove the images that the gallery does not have; return their number."""
     kept = {*gallery.paths()}
     gone = [path for path in store.paths() if path not in kept]
     store.discard(gone)

@@ -1,4 +1,4 @@
-"""Writing a saved gallery: created whole or not at all, appended to without rewriting.
+"""Writing a saved gallery: it is created as a whole or not at all; appending rewrites nothing.
 
 with create("people.gallery", Card(fingerprint(checkpoint), dim=128)) as writer:
     writer.append(embeddings, ids)
@@ -26,10 +26,10 @@ from reid_lab.retrieval.embeddings import Ids
 
 
 class Writer(RowWriter[SavedGallery]):
-    """Appends to a folder that is locked for it; see `create` and `extend`.
+    """Appends to a locked folder; see `create` and `extend`.
 
     Raises:
-        GalleryError: what is there is damaged.
+        GalleryError: the existing gallery is damaged.
     """
 
     def append(
@@ -75,11 +75,11 @@ class Writer(RowWriter[SavedGallery]):
 
 @contextmanager
 def create(folder: Path | str, card: Card, overwrite: bool = False) -> Iterator[Writer]:
-    """A writer into a temporary folder, which is renamed to `folder` on success.
+    """A writer to a temporary folder, which is renamed to `folder` on success.
 
     Raises:
-        GalleryError: `folder` is there and may not or cannot be overwritten, another process
-            builds it, or nothing was appended.
+        GalleryError: `folder` exists and may not or cannot be overwritten, another process builds
+            it, or nothing was appended.
     """
     folder = Path(folder)
     _check_target(folder, overwrite)
@@ -100,7 +100,7 @@ def create(folder: Path | str, card: Card, overwrite: bool = False) -> Iterator[
 def extend(gallery: SavedGallery, fingerprint: str) -> Iterator[Writer]:
     """A writer that appends embeddings of the model with this fingerprint.
 
-    Appended rows stay even after an error; the index is updated at the end.
+    Appended rows are kept even after an error; the index is updated at the end.
 
     Raises:
         GalleryError: another model, or another process is writing.

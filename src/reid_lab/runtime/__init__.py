@@ -1,4 +1,4 @@
-"""An exported network in use: numpy and onnxruntime (or OpenVINO, LiteRT), no torch.
+"""Use an exported network: numpy and onnxruntime (or OpenVINO, LiteRT), without torch.
 
 model = Model("exported/")
 exits = embed(model, frame, boxes)  # exit -> (N, D)

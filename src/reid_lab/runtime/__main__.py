@@ -1,4 +1,4 @@
-"""Deprecated, works for one release: `reid-lab runtime`."""
+"""Deprecated alias of `reid-lab runtime`, for one release."""
 
 import sys
 

@@ -24,7 +24,7 @@ from reid_lab.runtime.model import Model
 
 
 def run(args: argparse.Namespace) -> int:
-    """Embed images, search a gallery; 1 if some images cannot be read."""
+    """Embed images, search a gallery; return 1 if an image cannot be read."""
     if args.out and args.out.suffix == PARQUET:
         check_format(args.out)
     model = Model(args.folder, args.threads)
@@ -72,7 +72,7 @@ def _embed(model: Model, read: Iterable[PixelBatch], out: Path) -> None:
 
 
 def _search(model: Model, read: Iterable[PixelBatch], args: argparse.Namespace) -> None:
-    """Print a line for each match: image, rank, distance, pid, camid, path."""
+    """Print one line per match: image, rank, distance, pid, camid, path."""
     gallery = Gallery.open(args.gallery, model.manifest)
     gallery.selected(args.where)  # an invalid filter is an error before the first image
     exit = gallery.query_exit(args.exit, args.false_accept_rate is not None)
@@ -98,7 +98,7 @@ def _search(model: Model, read: Iterable[PixelBatch], args: argparse.Namespace) 
 def _print_verdicts(
     gallery: Gallery, paths: list[Path], rows: np.ndarray, args: argparse.Namespace
 ) -> None:
-    """Print a line for each query: image, 'verdict', distance, verdict, people."""
+    """Print one line per query: image, 'verdict', distance, verdict, people."""
     judged = gallery.verdicts(rows, args.false_accept_rate, args.where)
     for path, verdict in zip(paths, judged, strict=True):
         names = " | ".join(escaped(gallery.name(person.pid)) for person in verdict.people)

@@ -24,13 +24,13 @@ def embed(
     """Embed images, or the boxes of a frame, at the exits of an exported network.
 
     Args:
-        model: an export; a `Model` is not opened again at each call.
+        model: folder of an export, or a `Model`, which avoids opening it at each call.
         images: a folder, an image file, paths, pixels (N, H, W, 3) uint8 RGB, or a list of pixels
             (h, w, 3). With `boxes`: a frame (H, W, 3) uint8 RGB, or an image file.
         boxes: (N, 4) xyxy in pixels: an array, lists, or an object with them in `xyxy`, such as
             `supervision.Detections`. They are rounded, and clipped to the frame.
         exits: names of exits; later ones are not computed. None: all.
-        batch_size: images at a time. None: 64, or all crops of a frame.
+        batch_size: images per batch. None: 64, or all crops of a frame.
 
     Returns:
         Exit -> (N, D) float32, cheapest exit first.

@@ -1,4 +1,4 @@
-"""One file of an export, opened by what runs it: onnxruntime, OpenVINO, TorchScript or LiteRT."""
+"""Engines that run one file of an export: onnxruntime, OpenVINO, TorchScript or LiteRT."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class Engine(Protocol):
     """A network that is ready to run.
 
     Attributes:
-        facts: key -> text, as the export has written them.
-        shapes: input -> its axes, of those whose shape the file keeps; text is any size.
+        facts: key -> text, as written by the export.
+        shapes: input -> its axes, for inputs whose shape is in the file; text stands for any size.
     """
 
     facts: Mapping[str, str]
     shapes: Mapping[str, Sequence[Any]]
 
     def run(self, names: Sequence[str], given: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """The outputs `names` of the inputs `given`, the images along axis 0."""
+        """Run on the inputs `given`, images along axis 0; return the outputs `names`."""
 
 
 class OnnxEngine:
@@ -66,7 +66,7 @@ class OnnxEngine:
 class OpenvinoEngine:
     """An `.xml` file, with its weights in a `.bin` beside it, in OpenVINO on the CPU.
 
-    What is not INT8 is computed in float32, also where the processor would be faster in bfloat16.
+    Operations that are not INT8 run in float32, even if the processor is faster in bfloat16.
 
     Args:
         threads: 0 takes all cores.
@@ -106,10 +106,11 @@ class SignalStack(ctypes.Structure):
 
 @contextmanager
 def keep_signal_stack() -> Iterator[None]:
-    """Put the thread's alternate signal stack back.
+    """Restore the thread's alternate signal stack afterwards.
 
-    OpenVINO's CPU plugin sets one for each network and restores the one before when the network is
-    freed, in any order: a freed stack may be left, and the next signal ends the process.
+    OpenVINO's CPU plugin sets a stack for each network and restores the previous one when the
+    network is freed, in any order: a freed stack may remain set, and the next signal kills the
+    process.
     """
     if not sys.platform.startswith("linux"):
         yield
@@ -123,7 +124,7 @@ def keep_signal_stack() -> Iterator[None]:
 
 
 class TorchscriptEngine:
-    """A `.pt` file in libtorch. It is a program: open only files that you trust.
+    """A `.pt` file in libtorch. It can run any code: open only files that you trust.
 
     Args:
         threads: torch's threads in this process; 0 leaves the setting unchanged.
@@ -151,8 +152,8 @@ class TorchscriptEngine:
 class TfliteEngine:
     """A `.tflite` file in LiteRT on the CPU, one image after the other.
 
-    A graph in TFLite has fixed shapes, those of one image: LiteRT does not resize it where a
-    reshape has them, too.
+    A TFLite graph has the fixed shapes of one image: LiteRT cannot resize it if a reshape has fixed
+    shapes, too.
 
     Args:
         threads: 0 takes all cores.

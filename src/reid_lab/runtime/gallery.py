@@ -1,6 +1,6 @@
 """Search and change a saved gallery with numpy: exact, without torch.
 
-Every row is compared, with any index of the gallery; `reid_lab.gallery` has faster searches.
+Every row is compared, whatever the gallery's index; `reid_lab.gallery` has faster searches.
 
 gallery = Gallery.open("people.gallery", model.manifest)
 gallery = gallery.add(embeddings, paths, people=names)  # on the disk when it returns
@@ -31,13 +31,13 @@ class Gallery(GalleryRows):
 
     @staticmethod
     def open(folder: Path | str, manifest: Manifest) -> Gallery:
-        """Open the gallery in `folder`; all of it is read and checked.
+        """Open the gallery in `folder`; the whole gallery is read and checked.
 
-        If it was not calibrated, it has the thresholds of the network.
+        Without a calibration, it takes the thresholds of the network.
 
         Raises:
-            GalleryError: no gallery, or one that is incomplete or damaged.
-            ExportError: it is of another network, precision, preprocessing or exit.
+            GalleryError: not a gallery, or an incomplete or damaged one.
+            ExportError: the gallery is of another network, precision, preprocessing or exit.
         """
         gallery = Gallery.open_rows(folder)
         _check_model(gallery.folder, gallery.card, manifest)
@@ -60,7 +60,7 @@ class Gallery(GalleryRows):
 
     @property
     def exit(self) -> str:
-        """The exit of its embeddings; see `query_exit` for that of queries."""
+        """The exit of the gallery's embeddings; for queries see `query_exit`."""
         return self.card.exit
 
     def search(self, query: np.ndarray, k: int, where: str = "") -> tuple[np.ndarray, np.ndarray]:
@@ -71,13 +71,13 @@ class Gallery(GalleryRows):
 
         Args:
             query: (Q, D).
-            k: matches of each.
-            where: searches only images for which a filter holds, such as
-                `site=north and time>=2026-01-01`; see `select`.
+            k: number of matches per query.
+            where: filter; only matching images are searched, such as `site=north and
+                time>=2026-01-01`; see `select`.
 
         Raises:
             ExportError: embeddings of another dimension or that cannot be compared, or k < 1.
-            UserError: an invalid filter, or one that holds for no image.
+            UserError: an invalid filter, or one without matching images.
         """
         dim = self.card.dim
         if not len(self):
@@ -106,7 +106,7 @@ class Gallery(GalleryRows):
         return (found / 2 if cosine else np.sqrt(found)).astype(np.float32), rows
 
     def verdicts(self, query: np.ndarray, rate: float, where: str = "") -> list[GalleryVerdict]:
-        """Whether each query (Q, D) is known, unknown or ambiguous.
+        """Verdict on each query (Q, D): known, unknown or ambiguous.
 
         Args:
             query: (Q, D).
@@ -127,20 +127,20 @@ class Gallery(GalleryRows):
         cameras: Sequence[str] | None = None,
         columns: Mapping[str, Sequence[str]] | None = None,
     ) -> Gallery:
-        """Add n images; on the disk when it returns, all of them or none.
+        """Add n images, all or none; they are on disk when this returns.
 
-        An approximate index is not updated here: the next `reid-lab gallery add` does it.
+        An approximate index is not updated; the next `reid-lab gallery add` does it.
 
         Args:
-            embeddings: (n, D) of the gallery's exit.
-            paths: n names of the images, each in the gallery once. Images in a subfolder of the
-                gallery's folder are deleted with their rows by `remove`.
+            embeddings: (n, D) at the gallery's exit.
+            paths: n names of images, which the gallery does not have yet. Images in a subfolder of
+                the gallery's folder are deleted with their rows by `remove`.
             people: n names, any text; empty where the person is unknown.
-            cameras: n names, likewise.
-            columns: metadata by name, n values each; empty text is no value.
+            cameras: n names; empty where the camera is unknown.
+            columns: metadata by name, n values each; empty text for missing values.
 
         Returns:
-            The gallery with the new rows; this one is left as it was opened.
+            The gallery with the new rows; this object is unchanged.
 
         Raises:
             GalleryError: another dimension, rows that cannot be compared, or an image that the
@@ -162,14 +162,14 @@ class Gallery(GalleryRows):
         return writer.gallery
 
     def remove(self, where: str) -> tuple[Gallery, list[str]]:
-        """Remove the images for which a filter holds, from the disk.
+        """Remove the images that match a filter from disk.
 
         Args:
             where: such as `pid='Ann Lee'`; see `select`; `conditions.quoted` quotes a name.
-                `path!=''` holds for all images.
+                `path!=''` matches all images.
 
         Returns:
-            The gallery without them, and their paths; none is no error.
+            The gallery without these images, and their paths, which may be empty.
 
         Raises:
             ConditionError: an empty or invalid filter.

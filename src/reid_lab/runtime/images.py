@@ -1,4 +1,4 @@
-"""Decode and resize images without torch, within two grey levels of the training's resizing."""
+"""Decode and resize images without torch, within two grey levels of the resizing in training."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class PixelBatch:
 
 
 def batches(paths: Sequence[Path], size: tuple[int, int], most: int) -> Iterator[PixelBatch]:
-    """Decode `paths`, `most` at a time; files that cannot be read are left out and named."""
+    """Decode `paths`, `most` at a time; files that cannot be read are left out and reported."""
     for start in range(0, len(paths), most):
         some = paths[start : start + most]
         tried = [_read(path, size) for path in some]
@@ -52,10 +52,10 @@ def _read(path: Path, size: tuple[int, int]) -> np.ndarray | str:
 
 
 def expanded(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
-    """Replace folders by their images: absolute paths, and notes about other files.
+    """Replace folders by their images; return absolute paths and notes on other files.
 
     Raises:
-        UserError: a folder holds no image.
+        UserError: a folder has no images.
     """
     found, notes = [], []
     for path in paths:

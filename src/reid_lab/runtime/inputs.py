@@ -1,4 +1,4 @@
-"""Check what `embed` is given: images, a frame with boxes, exits. Shared with PyTorch's `embed`."""
+"""Checks of the inputs of `embed`: images, a frame with boxes, exits. Also used with PyTorch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def source_batches(
         batch_size: images per batch. None: 64, or all crops of a frame.
 
     Returns:
-        No batches for a frame without boxes.
+        The batches; none for a frame without boxes.
 
     Raises:
         UserError: no images, files that do not exist, other pixels, or boxes that cannot be
@@ -56,10 +56,10 @@ def select_exits(
     Args:
         exits: names, or one name; None selects all.
         available: the network's exits, cheapest first.
-        owner: the network, for the message.
+        owner: name of the network, for messages.
 
     Raises:
-        UserError: none, or an unknown one; the message lists the available ones.
+        UserError: no exit or an unknown one; the message lists the available ones.
     """
     if exits is None:
         return tuple(available)

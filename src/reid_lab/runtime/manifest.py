@@ -38,7 +38,7 @@ class ExportError(UserError):
 
 @dataclass(frozen=True)
 class ExportedExit:
-    """An exit: D, cumulative Mul-Adds per image, whether a stream may exit there."""
+    """An exit: D, cumulative Mul-Adds per image, and whether a stream may exit there."""
 
     name: Name
     dim: Annotated[int, Field(ge=1, le=MAX_DIM)]
@@ -48,9 +48,9 @@ class ExportedExit:
 
 @dataclass(frozen=True)
 class Stage:
-    """A file of the chain: reads `inputs`, gives `outputs`, the last of which is its exit.
+    """A file of the chain: it reads `inputs` and returns `outputs`, the last of which is its exit.
 
-    The first stage reads `pixels`; the others read outputs of stages before, by name.
+    The first stage reads `pixels`; the others read outputs of earlier stages, by name.
     """
 
     # in the export's folder, as `reid_lab.export` names it; `$` would match before a line's end
@@ -68,9 +68,9 @@ class Stage:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How pixels become the network's images; the files hold all of it but the resizing.
+    """How pixels become the network's input; the files include all of it but the resizing.
 
-    `image` is (height, width); `mean` and `std` are of channels in [0, 1].
+    `image` is (height, width); `mean` and `std` are for channels in [0, 1].
     """
 
     image: tuple[Side, Side]
@@ -117,9 +117,10 @@ class Manifest:
 
     @property
     def chained(self) -> bool:
-        """Whether there are stages alone: given all of an INT8 network, OpenVINO moves the rounding
-        across the ends of stages, and an exit's embeddings would differ with and without early
-        exit."""
+        """Whether the export has stages only. OpenVINO would move the rounding of a whole INT8
+        network across stage boundaries, so that embeddings would differ with and without early
+        exit.
+        """
         return self.file_format == "openvino" and self.precision == "int8"
 
     @property
@@ -203,10 +204,10 @@ class Manifest:
 
 
 def whole_file(file_format: FileFormat) -> str:
-    """The file of the whole network in an export of that format."""
+    """Name of the file with the whole network in an export of this format."""
     return f"model{SUFFIXES[file_format]}"
 
 
 def beside(file: str, file_format: FileFormat) -> str:
-    """The file in which the weights of `file` may lie."""
+    """Name of the file that may hold the weights of `file`."""
     return file[: -len(".xml")] + ".bin" if file_format == "openvino" else f"{file}{DATA}"

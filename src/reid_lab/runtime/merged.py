@@ -1,4 +1,4 @@
-"""Early exit over many small batches: the images that remain after an exit are merged."""
+"""Early exit over many small batches: images that remain after an exit are merged."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ class Answer:
 
 
 class MergedStream:
-    """Runs stages on full batches, of images that may have arrived in several.
+    """Runs stages on full batches, whose images may have arrived in several batches.
 
-    Small batches cost more for each image. Exits and embeddings are those of `Model.stream`, as
-    far as an engine computes an image's embedding alike in batches of any size.
+    Small batches cost more per image. Exits and embeddings equal those of `Model.stream` if the
+    engine's embeddings do not depend on the batch size.
 
     Args:
         model: an export.
-        exits_here: as for `Model.stream`.
-        full: images that a stage runs at a time.
-        wait: seconds. An image that arrived longer ago is not held back for a full batch. This is
-            looked at when a batch arrives; one without images is allowed, and does only that.
-        clock: seconds.
+        exits_here: see `Model.stream`.
+        full: batch size of the stages.
+        wait: seconds after which an image is not held back for a full batch any longer. This is
+            checked when a batch arrives; an empty batch is allowed and only does this check.
+        clock: returns the time in seconds.
 
     Raises:
         ExportError: `full` below 1, `wait` below 0, or an export without early exits.
@@ -62,9 +62,9 @@ class MergedStream:
         self._count = 0
 
     def __call__(self, batches: Iterable[np.ndarray]) -> Iterator[Answer]:
-        """Batches (N, H, W, 3) uint8 RGB -> an answer for each image, as soon as there is one.
+        """Batches (N, H, W, 3) uint8 RGB -> an answer for each image, as soon as possible.
 
-        Lazy. After the last batch all images run to their exits.
+        Lazy. After the last batch, all images run to their exits.
         """
         for pixels in batches:
             self.model.check(pixels)
@@ -113,7 +113,7 @@ class MergedStream:
 
 @dataclass(frozen=True)
 class _Waiting:
-    """n images that wait for a stage: what it reads, their numbers and arrivals (n,)."""
+    """n images that wait for a stage: its inputs, their numbers and arrival times (n,)."""
 
     values: Values
     numbers: Indices

@@ -42,7 +42,7 @@ class Model:
 
     Args:
         folder: the export.
-        threads: number of threads for one operator; 0 takes all cores (TorchScript: torch's own).
+        threads: threads per operator; 0 takes all cores (TorchScript: torch's setting).
         providers: onnxruntime's execution providers; the first available one is used. Other
             formats run on the CPU.
 
@@ -79,7 +79,7 @@ class Model:
         return self._staged(pixels, names)
 
     def embed_until(self, pixels: np.ndarray, exit: str) -> np.ndarray:
-        """(N, D) float32 of one exit; later stages do not run."""
+        """(N, D) float32 embeddings of one exit; later stages do not run."""
         self.check(pixels)
         none = self._none(exit)
         return self._staged(pixels, [exit])[exit] if len(pixels) else none
@@ -106,7 +106,7 @@ class Model:
         Args:
             pixels: (N, H, W, 3) uint8 RGB.
             exits_here: called with the name of an exit and the embeddings (n, D) of the remaining
-                images; returns (n,) bool, which of them exit. Called at each stream exit but the
+                images; returns (n,) bool, whether each exits. Called at each stream exit but the
                 last, where all exit. To use a rule of `reid_lab.budget.stream`, call its
                 `exits_here` with your confidences.
 
@@ -136,11 +136,11 @@ class Model:
         """Run the stages after stream exit `s` - 1 (from the pixels: 0) to `s`.
 
         Args:
-            values: what they read, by name, the images along axis 0: `pixels`, or what the exit
-                before left.
+            values: inputs by name, images along axis 0: `pixels`, or what the previous exit
+                returned.
 
         Returns:
-            What later stages read, and the embeddings at `s`.
+            The values that later stages read, and the embeddings at `s`.
         """
         exits, stages = self.manifest.stream_exits, self.manifest.stages
         ends = [number for number, stage in enumerate(stages) if stage.exit in exits]
@@ -149,7 +149,7 @@ class Model:
         return values
 
     def mask(self, exit: str, exits_here: ExitsHere, embeddings: np.ndarray) -> Mask:
-        """(n,) which of the images exit.
+        """(n,) bool, which images exit.
 
         Raises:
             ExportError: `exits_here` returned something else.
@@ -163,17 +163,17 @@ class Model:
         match: Callable[[str, np.ndarray], object] = _no_search,
         exits: Sequence[str] | None = None,
     ) -> ExitCosts:
-        """What a query costs at each exit on this machine, in milliseconds.
+        """Measure the cost of a query at each exit on this machine, in milliseconds.
 
-        `reid_lab.budget.stream.planned_rule` plans a mean budget with it. Medians over the passes,
-        in which all images of a batch run to the last exit.
+        `reid_lab.budget.stream.planned_rule` plans a mean budget with it. Costs are medians over
+        passes in which all images of a batch run to the last exit.
 
         Args:
-            batch: images at a time.
-            passes: after one that is not counted.
-            match: called with the name of an exit and embeddings (n, D) there, as `exits_here`:
-                the search of a gallery that a decision and an answer take.
-            exits: in the network's order; None: those of a stream.
+            batch: batch size.
+            passes: number of passes, after one warm-up pass.
+            match: called like `exits_here`, with the name of an exit and embeddings (n, D): the
+                gallery search for a decision and an answer.
+            exits: exits in the network's order; None takes those of a stream.
         """
         names = tuple(exits or self.manifest.stream_exits)
         pixels = np.random.default_rng(0).integers(0, 256, (batch, *self.image, 3), np.uint8)
@@ -187,7 +187,7 @@ class Model:
         names: Sequence[str],
         match: Callable[[str, np.ndarray], object],
     ) -> list[tuple[float, float]]:
-        """Seconds of the stages to each exit, and of its match."""
+        """Seconds of the stages up to each exit, and of its `match`."""
         values: Values = {PIXELS: pixels}
         found = []
         start = perf_counter()
@@ -205,13 +205,13 @@ class Model:
         """Image files -> every exit's embeddings (N, D) by name.
 
         Raises:
-            ExportError: a file that cannot be read; it is named.
+            ExportError: a file cannot be read; it is named.
         """
         self.open_whole()
         return _joined([self.embed(pixels) for pixels in self._batches(paths, batch_size)])
 
     def open_whole(self) -> None:
-        """Open all that `embed` runs now, so that errors are raised before images are read.
+        """Open all files that `embed` runs, so that errors are raised before images are read.
 
         Raises:
             ExportError: it is missing, damaged, not a network, or of another export.
@@ -222,7 +222,7 @@ class Model:
 
     @property
     def image(self) -> tuple[int, int]:
-        """Height and width of its input."""
+        """Height and width of the network's input."""
         return self.manifest.preprocessing.image
 
     def _batches(self, paths: Sequence[Path | str], size: int) -> Iterator[np.ndarray]:
@@ -242,8 +242,7 @@ class Model:
         """Run a file: its outputs `names`.
 
         Raises:
-            ExportError: it cannot be run, or its embeddings are not as in the manifest, or not
-                finite.
+            ExportError: it fails, or its embeddings do not fit the manifest or are not finite.
         """
         engine = self._engine(file)
         try:
@@ -274,7 +273,7 @@ class Model:
 
         Raises:
             ExportError: it is missing, damaged, not a network, or of another export.
-            MissingPackageError: what runs it is not installed.
+            MissingPackageError: its engine is not installed.
         """
         if file not in self._engines:
             self._engines[file] = self._opened(file)
@@ -321,7 +320,7 @@ class Model:
         """Check that an ONNX file reads weights from no file but `allowed`.
 
         Raises:
-            ExportError: it does, or is no ONNX file.
+            ExportError: it does, or is not an ONNX file.
         """
         try:
             elsewhere = weight_files(path.read_bytes()) - {allowed}
@@ -337,7 +336,7 @@ class Model:
         """Check the metadata of a file.
 
         Raises:
-            ExportError: the file and the manifest do not agree.
+            ExportError: the file and the manifest disagree.
         """
         facts, manifest = engine.facts, self.manifest
         found = facts.get("fingerprint", "none")
@@ -378,10 +377,10 @@ class Model:
 
 
 def _checked(exit: str, out: np.ndarray, images: int) -> Mask:
-    """Return what `exits_here` returned.
+    """Check and return the result of `exits_here`.
 
     Raises:
-        ExportError: it is not a mask of the images.
+        ExportError: it is not a mask over the images.
     """
     if out.shape != (images,) or out.dtype != bool:
         raise ExportError(

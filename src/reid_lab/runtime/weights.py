@@ -1,7 +1,7 @@
-"""List the files that an ONNX file reads weights from, before onnxruntime opens it.
+"""List the files from which an ONNX file reads weights, before onnxruntime opens it.
 
-Older releases of onnxruntime follow a path to anywhere. The runtime does not need the onnx package:
-the few fields on the way are read here, by their numbers in onnx.proto3.
+Older releases of onnxruntime follow any path. To avoid a dependency on onnx, the few fields are
+parsed here, by their numbers in onnx.proto3.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def weight_files(data: bytes) -> set[str]:
     """The locations that an ONNX model names, relative to its own folder.
 
     Raises:
-        ValueError: the bytes are no protobuf message.
+        ValueError: the bytes are not a protobuf message.
     """
     found = {_location(entry) for entry in _messages(memoryview(data), "model", DEEPEST)}
     return found - {""}
@@ -46,13 +46,13 @@ def _messages(data: memoryview, kind: str, depth: int) -> Iterator[memoryview]:
 
 
 def _location(entry: memoryview) -> str:
-    """The value of a `location`; nothing of other entries."""
+    """The value of a `location` entry; empty for other entries."""
     found = {number: bytes(value).decode() for number, value in _fields(entry)}
     return found.get(2, "") if found.get(1) == "location" else ""
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """The fields of a message that hold bytes: number, value."""
+    """Number and value of the fields of a message that hold bytes."""
     offset = 0
     while offset < len(data):
         key, offset = _varint(data, offset)
