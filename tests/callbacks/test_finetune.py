@@ -17,7 +17,7 @@ from reid_lab.backbone.weights.identify import identify
 from reid_lab.budget.thresholds import KEY
 from reid_lab.callbacks import Preflight, ScheduleFromData
 from reid_lab.callbacks.preflight import duration
-from reid_lab.checkpoint import checkpoint_of
+from reid_lab.checkpoint import checkpoint_of, load_model
 from reid_lab.config.build import build_data
 from reid_lab.dataset.splits import auto_held_out
 from reid_lab.errors import UserError
@@ -93,13 +93,15 @@ def test_what_auto_holds_out_is_noted(composed: Compose) -> None:
 
 
 def test_schedule_in_steps_and_the_rate_of_the_batch(composed: Compose) -> None:
-    short = ("callbacks.schedule.least=20", "callbacks.schedule.epochs=1")
+    short = ("callbacks.schedule.least=20", "callbacks.schedule.epochs=1", "model.epoch=7")
     cfg = composed(*FEW, *short, "callbacks.early_stopping=null")
     run(cfg)
     kept = saved(Path(cfg.run_dir), "last.ckpt")
     recipe = kept["hyper_parameters"]["model"]
     assert kept["global_step"] == recipe["iterations"] == 20
     assert recipe["warmup"] == 2 and recipe["milestones"] == [10, 16]
+    again: Any = load_model(Path(cfg.run_dir) / "checkpoints" / "last.ckpt")
+    assert again.warmup == 2 and again.steps == [10, 16]
     assert recipe["lr"] == pytest.approx(3.5e-4 * (4 / 64) ** 0.5)  # P x K = 4
     rates = logged(Path(cfg.run_dir), "train/lr")["train/lr"]
     assert rates[2] == pytest.approx(recipe["lr"])

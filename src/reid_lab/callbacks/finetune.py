@@ -95,9 +95,10 @@ class ScheduleFromData(pl.Callback):
 
 def _keep(module: pl.LightningModule, steps: int) -> None:
     """Put the numbers into the hyperparameters, from which checkpoints are loaded."""
-    method = cast(Scheduled, module)
+    method, recipe = cast(Scheduled, module), module.hparams["model"]
     kept = {"lr": method.lr, "warmup": method.warmup, "milestones": method.steps}
-    module.hparams["model"] = {**module.hparams["model"], **kept, "iterations": steps}
+    unit = {"epoch": None} if "epoch" in recipe else {}  # steps
+    module.hparams["model"] = {**recipe, **kept, **unit, "iterations": steps}
 
 
 class ValidatedFitLoop(_FitLoop):
