@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from reid_lab.backbone.modes import evaluating
 from reid_lab.budget.energy import find_meter, joules_per_image
 from reid_lab.budget.latency import Exits, time_exits
 from reid_lab.budget.machine import conditions
@@ -121,16 +122,12 @@ def account(
         gallery: number of images that a query is compared with.
     """
     module = subject.module or nn.Module()
-    training = module.training
-    module.eval()
-    try:
+    with evaluating(module):
         one, many = subject.images(1), subject.images(effort.batch)
         memory = _memory(subject, one)
         single = time_exits(subject.exits, one, effort.repeats, effort.seconds / 2)
         several = time_exits(subject.exits, many, effort.repeats, effort.seconds / 2)
         joules = _joules(subject, many, effort)
-    finally:
-        module.train(training)
     around = {"batch": effort.batch, "views": views, "per": "view", **conditions(one.device)}
     return [
         {

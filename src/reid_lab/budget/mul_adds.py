@@ -9,6 +9,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
+from reid_lab.backbone.modes import evaluating
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -34,17 +36,14 @@ def count_exits(module: ReidModule, height: int, width: int) -> dict[str, int]:
     estimate from `estimated_mul_adds(height, width) -> {exit: cumulative Mul-Adds}`, which is
     added.
     """
-    training = module.training
-    module.eval()
     image = torch.zeros(1, 3, height, width, device=device_of(module))
     counts = {}
     counter = FlopCounterMode(display=False)
     counter.mod_tracker = WholeNetwork()
     # compiled graphs would hide their operations from the counter
-    with torch.compiler.set_stance("force_eager"), counter:
+    with evaluating(module), torch.compiler.set_stance("force_eager"), counter:
         for name, _ in module.exits(image):
             counts[name] = counter.get_total_flops() // 2
-    module.train(training)
     stated = getattr(module, "estimated_mul_adds", None)
     estimates: dict[str, int] = stated(height, width) if stated else {}
     return {name: count + estimates.get(name, 0) for name, count in counts.items()}
@@ -53,11 +52,8 @@ def count_exits(module: ReidModule, height: int, width: int) -> dict[str, int]:
 @torch.no_grad()
 def exit_dims(module: ReidModule, height: int, width: int) -> dict[str, int]:
     """The dimension D of each exit's embeddings, by name."""
-    training = module.training
-    module.eval()
-    with torch.compiler.set_stance("force_eager"):
+    with evaluating(module), torch.compiler.set_stance("force_eager"):
         exits = module(torch.zeros(1, 3, height, width, device=device_of(module)))
-    module.train(training)
     return {name: rows.shape[1] for name, rows in exits.items()}
 
 

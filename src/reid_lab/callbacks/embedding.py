@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from reid_lab.backbone.modes import evaluating
 from reid_lab.dataset import ReidDataModule
 from reid_lab.files.console import progress
 from reid_lab.model import ReidModule
@@ -53,16 +54,14 @@ def embed_batches(
         Exit -> (N, D) float32 on the CPU, in the order of the batches' `index`, and `index` (N,).
     """
     collected: dict[str, list[Tensor]] = defaultdict(list)
-    training = module.training
-    module.eval()
-    for batch in batches:
-        batch = trainer.strategy.batch_to_device(batch)
-        with trainer.precision_plugin.forward_context():
-            exits = (embed or module.embed)(batch["image"])
-        collected["index"].append(batch["index"])
-        for name, rows in exits.items():
-            collected[name].append(rows)
-    module.train(training)
+    with evaluating(module):
+        for batch in batches:
+            batch = trainer.strategy.batch_to_device(batch)
+            with trainer.precision_plugin.forward_context():
+                exits = (embed or module.embed)(batch["image"])
+            collected["index"].append(batch["index"])
+            for name, rows in exits.items():
+                collected[name].append(rows)
     return gather_rows(trainer, collected)
 
 

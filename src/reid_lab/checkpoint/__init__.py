@@ -7,6 +7,7 @@ explicit list; nothing is imported because a file names it.
 
 from reid_lab.checkpoint.build import (
     NORMALISED,
+    ROOMY,
     check_finite,
     check_normalised,
     load_model,
@@ -39,6 +40,7 @@ __all__ = [
     "CheckpointError",
     "NORMALISED",
     "PLUGINS",
+    "ROOMY",
     "allowed_classes",
     "calibrations_of",
     "card_of",

@@ -22,9 +22,11 @@ from rich.filesize import decimal
 from torch import Tensor
 
 from reid_lab.backbone import Backbone
+from reid_lab.backbone.modes import in_mode
 from reid_lab.budget.mul_adds import exit_dims
 from reid_lab.callbacks import EarlyExitThresholds, RankingEvaluation
 from reid_lab.callbacks.after_ranking import AfterRanking
+from reid_lab.checkpoint import ROOMY, without_weights
 from reid_lab.config.build import fill
 from reid_lab.config.make import RefusedError, image_size, make
 from reid_lab.config.paths import started_by
@@ -34,7 +36,6 @@ from reid_lab.files.words import Problem
 from reid_lab.model import ReidModule
 from reid_lab.optional import MissingPackageError, load
 
-ROOMY = 256  # pixels of a side that every network takes
 FLOAT = 4  # bytes
 COPIES = 3  # of each parameter in training, at least: weight, gradient, momentum
 WIDEST = 1000  # activations in images' sizes; networks of this suite have 20 to 500
@@ -76,13 +77,7 @@ def without_files(cfg: DictConfig) -> DictConfig:
     keys = ("dataset", "backbone", "loss", "model", "seed")
     plain = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(plain, dict)
-    return OmegaConf.create({key: _unloaded(plain.get(key)) for key in keys})
-
-
-def _unloaded(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {k: None if k == "weights" else _unloaded(v) for k, v in node.items()}
-    return [_unloaded(value) for value in node] if isinstance(node, list) else node
+    return OmegaConf.create({key: without_weights(plain.get(key)) for key in keys})
 
 
 def wrong_channels(cfg: DictConfig, model: ReidModule) -> Problem | None:
@@ -238,11 +233,9 @@ def activations(model: ReidModule, size: tuple[int, int]) -> tuple[int, int]:
         return tensor
 
     parameters = {p.untyped_storage()._cdata for p in model.parameters()}
-    training = model.training
-    model.train()
-    with torch.device("meta"), torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept)
+    with in_mode(model, training=True), torch.device("meta"), hooks:
         model(torch.zeros(2, 3, *size))  # batch norm takes two
-    model.train(training)
     sizes = [bytes_ for key, bytes_ in saved.items() if key not in parameters]
     return sum(sizes) // 2, max(sizes, default=0) // 2
 

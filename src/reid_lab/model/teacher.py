@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reid_lab.backbone.modes import evaluating
 from reid_lab.dataset.records import Split
 from reid_lab.files.atomic import write_torch
 from reid_lab.model.base import Outputs, ReidModule
@@ -60,9 +61,8 @@ class Sizes(NamedTuple):
 @torch.no_grad()
 def sizes(module: ReidModule, image: tuple[int, int]) -> Sizes:
     """Return the dimensions at each exit, from a pass over black images of (height, width)."""
-    training = module.training
-    exits, logits = module.eval().outputs(torch.zeros(2, 3, *image, device=module.device))
-    module.train(training)
+    with evaluating(module):
+        exits, logits = module.outputs(torch.zeros(2, 3, *image, device=module.device))
     return Sizes(*({k: v.shape[1] for k, v in part.items()} for part in (exits, logits)))
 
 
