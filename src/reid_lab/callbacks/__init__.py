@@ -1,4 +1,4 @@
-"""Thin Lightning shells over `retrieval` and `budget`."""
+"""Thin Lightning wrappers around `retrieval` and `budget`."""
 
 from reid_lab.callbacks.attention import AttentionMaps
 from reid_lab.callbacks.budget import AnytimeCurve, BudgetError, StreamCurve

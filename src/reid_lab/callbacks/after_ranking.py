@@ -1,4 +1,4 @@
-"""The base of the callbacks that need the evaluation of the ranking callback."""
+"""Base class of callbacks that use the evaluation of the ranking callback."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class AfterRanking(pl.Callback):
             self.add(ranking.results, ranking.evaluation, cast(ReidModule, pl_module))
 
     def check(self, mul_adds: dict[str, int], model: ReidModule) -> None:
-        """Check the options before the first batch; `mul_adds` are the exits'."""
+        """Check the options before the first batch; `mul_adds` are those of the exits."""
 
     def add(self, results: Results, evaluation: Evaluation, model: ReidModule) -> None:
-        """Compute rows from an evaluation, and add them to the results."""
+        """Compute rows from an evaluation and add them to the results."""
         raise NotImplementedError
 
 
@@ -52,7 +52,7 @@ def ranking_of(trainer: pl.Trainer, callback: pl.Callback) -> RankingEvaluation:
     """The ranking callback, which must come before `callback`.
 
     Raises:
-        RankingError: there is none, or it comes later.
+        RankingError: there is none, or it comes after `callback`.
     """
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     for each in callbacks[: callbacks.index(callback)]:

@@ -1,4 +1,4 @@
-"""Attention of a network on some queries. HAN, figure 7."""
+"""Attention maps of a network for some queries. HAN, figure 7."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from reid_lab.types import ImageCount, Seed
 
 @runtime_checkable
 class Attentive(Protocol):
-    """A method that can show its attention."""
+    """A method with attention maps."""
 
     def attention_maps(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Images (N, 3, H, W) -> a level: soft map (N, h, w) and hard boxes (N, T, 4).
 
-        A box is left, top, right, bottom as shares of the image; it may reach out of it.
+        Boxes are left, top, right, bottom in fractions of the image, and may reach beyond it.
         """
 
 
 class AttentionMaps(AfterRanking):
-    """Adds soft maps and hard boxes of each level for some queries: `attention.npz`.
+    """Adds `attention.npz`: soft maps and hard boxes of each level for some queries.
 
     Methods without attention add nothing.
 
     Args:
-        images: number of queries, drawn by `seed`.
+        images: number of queries, drawn at random.
     """
 
     def __init__(self, images: ImageCount = 6, seed: Seed | None = None) -> None:
@@ -54,7 +54,7 @@ class AttentionMaps(AfterRanking):
         results.attention = Attention(pixels.transpose(0, 2, 3, 1), shown)
 
     def _queries(self, data: ReidDataModule) -> np.ndarray:
-        """(N, 3, H, W) uint8, as the network sees them."""
+        """(N, 3, H, W) uint8 images at the network's input size."""
         rng = np.random.default_rng(self.seed or 0)
         count = len(data.splits("test")[0])
         chosen = np.sort(rng.permutation(count)[: self.images])

@@ -41,12 +41,12 @@ class BudgetError(UserError):
 
 
 class BudgetCurve(AfterRanking):
-    """Budgets in Mul-Adds, or by a profile of this machine in milliseconds or joules.
+    """Base of budgets in Mul-Adds, or in milliseconds or joules of a profile of this machine.
 
     Args:
         cost: `mul_adds`, `latency` or `energy`.
-        profile: a file that `reid-lab cost --profile FILE` wrote; None is `profile.csv` beside
-            the tested checkpoint.
+        profile: file written by `reid-lab cost --profile FILE`; None: `profile.csv` beside the
+            tested checkpoint.
         batch: batch size, as in the profile.
         seed: random seed; None takes the data module's.
     """
@@ -85,7 +85,7 @@ class BudgetCurve(AfterRanking):
 
 
 class AnytimeCurve(BudgetCurve):
-    """Adds the accuracy of the most recent exit at every budget: `anytime.csv`. DaRe, 4.1.
+    """Adds `anytime.csv`: accuracy of the most recent exit at every budget. DaRe, 4.1.
 
     Args:
         budgets: cost of one view of an image, in Mul-Adds or in the unit of `cost`; None takes
@@ -119,7 +119,7 @@ class AnytimeCurve(BudgetCurve):
 
 
 class StreamCurve(BudgetCurve):
-    """Adds the accuracy at a mean budget, by policy: `stream.csv`, `policies.csv`. DaRe, 4.2.
+    """Adds `stream.csv` and `policies.csv`: accuracy at mean budgets, by policy. DaRe, 4.2.
 
     Policies are compared with `random`, figure 6's baseline: a query exits at random at one of
     the two exits around the budget.
@@ -133,10 +133,10 @@ class StreamCurve(BudgetCurve):
         candidates: where a policy looks for neighbours: `other_cameras`, `all`, `others`
             (without the query's own image), or `oracle` (without the images of the query's person
             in its camera, which needs the query's label: for comparison only).
-        thresholds: `online`, the paper's running quantile; `steered`, the same brought back to
-            the planned budget where it drifts; `fitted` on held-out people. `fitted` and the
-            policy `learned` need callbacks.thresholds; where a checkpoint has no thresholds they
-            are left out with a warning.
+        thresholds: `online`, the paper's running quantile; `steered`, the same with drift from the
+            planned budget corrected; `fitted` on held-out people. `fitted` and the policy `learned`
+            need callbacks.thresholds; without thresholds in the checkpoint they are left out with a
+            warning.
         orders: orders of arrival of the queries: shuffled, by_identity, by_camera.
         gallery: used to decide which queries exit: `whole`, or `reduced` to one image per person
             and camera.
@@ -240,7 +240,7 @@ class StreamCurve(BudgetCurve):
         results.policy_gains = POLICIES.of(swept.policies)
 
     def _known(self, evaluation: Evaluation, exits: Sequence[str]) -> Calibration | None:
-        """The fitted thresholds, if they are of these exits and this metric; else a warning."""
+        """The fitted thresholds if they are of these exits and metric; else warn."""
         known = self._calibration
         if known and (known.exits, known.metric) == (tuple(exits), evaluation.metric):
             return known

@@ -1,4 +1,4 @@
-"""Checkpoints at regular steps and of the last one, and a deadline that saves one."""
+"""Checkpoints at regular steps and after the last one, and a deadline that saves one."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from reid_lab.types import Positive
 
 
 class CheckpointFiles(TorchCheckpointIO):
-    """Writes a checkpoint to a temporary file in its folder, then renames it.
+    """Writes a checkpoint to a temporary file in the same folder, then renames it.
 
-    Lightning's own uses the system's temporary folder: where that is another file system, the
-    only checkpoint is overwritten in place.
+    Lightning uses the system's temporary folder: on another file system, it overwrites the only
+    checkpoint in place.
     """
 
     def save_checkpoint(
@@ -36,15 +36,15 @@ class CheckpointFiles(TorchCheckpointIO):
 
 
 class Checkpoints(ModelCheckpoint):
-    """Lightning's checkpoints, with a `last.ckpt` of the last step, whichever that is.
+    """Lightning's checkpoints, with a `last.ckpt` of the very last step.
 
     It is written after the last batch, before the epoch ends, so that a longer training resumes
-    from it exactly; or at the end of training, if the last batch was not known in advance.
+    from it exactly; if the last batch is not known in advance, at the end of training.
 
-    Nothing of its step is lost in a kill: the metrics of the step are written before it, and a
-    validation that was due at it runs when the training is resumed.
+    A kill loses nothing of this step: its metrics are written before, and a validation that was due
+    runs when the training is resumed.
 
-    Ctrl-C and SIGTERM wait for the end of the step and its checkpoint; in a validation, and among
+    Ctrl-C and SIGTERM wait for the end of the step and its checkpoint. During validation, and with
     several processes, which would not stop at the same step, they end the training at once.
     """
 
@@ -160,7 +160,7 @@ class Deadline(pl.Callback):
 
 
 def is_last_step(trainer: pl.Trainer) -> bool:
-    """Whether training ends with this step, as far as that is known."""
+    """Whether training ends with this step, as far as is known."""
     if trainer.global_step == trainer.max_steps or trainer.should_stop:
         return True
     return trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
@@ -177,7 +177,7 @@ def validation_is_due(trainer: pl.Trainer) -> bool:
 def _log_step(trainer: pl.Trainer) -> None:
     """Write the metrics of the step to `metrics.csv`; Lightning does so after the checkpoint.
 
-    Other loggers get them then.
+    Other loggers get them at that time.
     """
     connector, loggers = trainer._logger_connector, trainer.loggers
     if not trainer.training or connector._first_loop_iter is None:  # no batch has just ended

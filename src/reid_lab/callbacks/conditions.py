@@ -1,4 +1,4 @@
-"""Accuracy by image size, sharpness and occlusion of the query: where a model fails."""
+"""Accuracy by size, sharpness and occlusion of the query image, to see where a model fails."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ LAPLACIAN = ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0))
 
 
 class ImageConditions(AfterRanking):
-    """Adds the last exit's accuracy by quartiles of three conditions: `conditions.csv`.
+    """Adds `conditions.csv`: accuracy of the last exit by quartiles of three conditions.
 
     `size`: pixels of the query's box in its file. `sharpness`: variance of the Laplacian at the
-    size of tests; low is blurred. `occlusion`: an estimate from colours, see `occlusion`. With 95%
-    confidence intervals by a bootstrap over identities. A condition that is the same for all
-    queries has no rows, nor has a test of tracklets.
+    size of tests; low is blurred. `occlusion`: an estimate from colours, see `occlusion`. Rows have
+    95% confidence intervals by a bootstrap over identities. There are none for a condition that is
+    the same for all queries, or in a test of tracklets.
     """
 
     def __init__(self) -> None:
@@ -91,7 +91,7 @@ class ImageConditions(AfterRanking):
 
 
 def image_sizes(images: Split) -> Floats:
-    """(N,) pixels of each image: of its box, or of the whole file."""
+    """(N,) number of pixels of each image: of its box, or of the whole file."""
     if images.boxes is not None:
         left, top, right, bottom = images.boxes.T.astype(np.float64)
         result: Floats = (right - left) * (bottom - top)
@@ -111,16 +111,16 @@ def occlusion(
 ) -> Floats:
     """Estimate how much of each query is covered, by the colours of horizontal stripes.
 
-    Each stripe is compared with the same stripe of the gallery images of the person that the
-    query may see; the best similarity counts. The estimate is how far the worst stripe is below
-    the median one: something that covers a part of the person changes some stripes, light and
-    camera change all. A bag or another crop raises it, too.
+    Each stripe is compared with the same stripe of the person's visible gallery images; the best
+    similarity counts. The estimate is the difference of the median and the worst stripe: an object
+    in front of the person changes some stripes, light and camera change all. A bag or another crop
+    raises it, too.
 
     Args:
         query, gallery: (Q, stripes, bins) and (G, stripes, bins), square roots of histograms.
 
     Returns:
-        (Q,) from 0 to 1; nan without such an image.
+        (Q,) from 0 to 1; nan without a visible image.
     """
     found = np.full(len(query_ids), np.nan)
     for pid in query_ids.pids[query_ids.pids > DISTRACTOR].unique().tolist():
@@ -139,7 +139,7 @@ def occlusion(
 def accuracy_by_quartile(
     evaluation: Evaluation, exit: str, condition: str, values: Floats
 ) -> Iterator[ConditionRow]:
-    """A row a quartile of `values` (Q,) over the answerable queries."""
+    """One row per quartile of `values` (Q,) over the answerable queries."""
     ranking = evaluation.rankings[exit]
     known = ranking.answerable.any(0).numpy() & np.isfinite(values)
     if len(np.unique(values[known])) < 2:

@@ -1,4 +1,4 @@
-"""What each exit costs on this machine, after a test."""
+"""Costs of each exit on this machine, after a test."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from reid_lab.types import Points, Seconds, TimedBatchSize
 class CostAccount(AfterRanking):
     """Adds `cost.csv`: one row per exit and reference, in the precision of the test.
 
-    Mul-Adds (those of exits.csv), parameters, memory, bytes of an embedding and of this test's
-    gallery, latency of one image, images a second, energy where the platform measures it; and
-    the device, threads and allocator of these times. Memory and times are of the network: without
-    reading images, and without the projection of `callbacks.ranking.pca`.
+    Columns are Mul-Adds (those of exits.csv), parameters, memory, bytes of an embedding and of this
+    test's gallery, latency of one image, images per second, energy if the platform measures it; and
+    the device, threads and allocator. Memory and times are of the network, without reading images
+    and without the projection of `callbacks.ranking.pca`.
 
     Args:
-        batch: images at once for the throughput; the latency is of one.
-        repeats: passes of each, after a warm-up.
-        seconds: for the times of the network, and again of each reference. At least two passes
-            of one image and of a batch are made.
+        batch: batch size for the throughput; latency is of one image.
+        repeats: passes of each kind, after a warm-up.
+        seconds: time limit for the network, and again for each reference. At least two passes of
+            one image and of a batch are run.
     """
 
     def __init__(

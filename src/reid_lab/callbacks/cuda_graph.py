@@ -16,12 +16,12 @@ from reid_lab.model.base import Outputs
 
 
 class CudaGraph(pl.Callback):
-    """Captures a method's `outputs` and their gradients in CUDA graphs, and replays them.
+    """Captures a method's `outputs` and their gradients in CUDA graphs and replays them.
 
-    A training step then launches two graphs in place of a thousand kernels or more. The kernels
-    are those of an ordinary step; losses, optimiser and validation stay outside. The graphs are
-    captured at the first step, on a copy of its batch; the network's buffers and the random state
-    are as before.
+    A training step then launches two graphs instead of a thousand kernels or more. The kernels are
+    those of an ordinary step; losses, optimiser and validation are not captured. The graphs are
+    captured at the first step, on a copy of its batch; buffers of the network and the random state
+    are restored.
 
     Raises:
         UserError: before the first batch: no GPU, more than one process, gradients that are
@@ -71,15 +71,15 @@ class CudaGraph(pl.Callback):
 
 
 class GraphedPass:
-    """A method's `outputs`, for images of one shape and type, and their gradients as two graphs.
+    """A method's `outputs` and their gradients as two graphs, for images of one shape and dtype.
 
-    A backward pass sets the `grad` of all parameters to the same tensors each time: gradients
-    have to be used before the next pass, and cannot be accumulated over passes. Nothing else of
-    the module is changed by the capture.
+    A backward pass sets the `grad` of all parameters to the same tensors each time: gradients must
+    be used before the next pass and cannot be accumulated. The capture changes nothing else of the
+    module.
 
     Args:
-        images: (N, 3, H, W) on a GPU. Other shapes, and modules that have changed between training
-            and evaluation mode since, are passed on to `module.outputs`.
+        images: (N, 3, H, W) on a GPU. Other shapes, and a module whose mode (training or
+            evaluation) has changed since, are passed on to `module.outputs`.
         context: entered around a pass, for mixed precision.
 
     Raises:
@@ -107,7 +107,7 @@ class GraphedPass:
         self.trigger = torch.zeros((), device=images.device, requires_grad=True)
 
     def _warm_up(self) -> None:
-        """Libraries choose their algorithms and allocate, which a capture does not allow."""
+        """Let libraries choose algorithms and allocate memory, which a capture does not allow."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

@@ -1,4 +1,4 @@
-"""Accuracy by the number of dimensions that an embedding keeps. HAN, figure 6."""
+"""Accuracy by the number of kept dimensions of an embedding. HAN, figure 6."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from reid_lab.types import Distinct, Units
 
 
 class FeatureDimensions(AfterRanking):
-    """Adds the accuracy of every exit with its first principal components: `dimensions.csv`.
+    """Adds `dimensions.csv`: accuracy of every exit with its first principal components.
 
-    Fitted on the training images, which takes a pass over them.
+    The components are fitted on the training images, in one pass over them.
 
     Args:
-        dims: numbers of components, each at most the exit's own dimension; without any nothing is
-            added. An exit's own dimension, without a projection, is always the last row.
+        dims: numbers of components, each at most the exit's dimension; empty adds nothing. The last
+            row is always the exit's full dimension, without a projection.
 
     Raises:
-        RankingError: more dimensions than any exit has, before the first batch.
+        RankingError: before the first batch, for more dimensions than any exit has.
     """
 
     def __init__(self, dims: Distinct[Units] = ()) -> None:

@@ -1,4 +1,4 @@
-"""Thresholds for exiting early, fitted after training and kept in the checkpoint."""
+"""Thresholds for early exit, fitted after training and kept in the checkpoint."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from reid_lab.types import Count, Seed
 class EarlyExitThresholds(pl.Callback):
     """Fits thresholds to the confidence of each policy on held-out people; see thresholds.py.
 
-    They are the people of `dataset.val_identities`. With 0 they are training people, on whom the
+    These are the people of `dataset.val_identities`. With 0, training people are taken, on whom the
     network is overconfident: too many queries exit early, and a warning is given. The thresholds
-    are put into the last checkpoint, from which a test reads them.
+    are added to the last checkpoint, from which a test reads them.
 
     Args:
         candidates: see `StreamCurve`.
-        identities: number of training people to use where none are held out.
+        identities: number of training people to use if none are held out.
         seed: random seed of the choice of people; None takes the data module's.
     """
 
@@ -66,7 +66,7 @@ class EarlyExitThresholds(pl.Callback):
         self._due |= stage == "fit"
 
     def fit_on(self, best: Path) -> None:
-        """Fit anew at the test of this checkpoint, and keep the thresholds in it."""
+        """Fit again at the test of this checkpoint, and keep the thresholds in it."""
         self.calibration, self._due, self._best = None, True, best
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -135,7 +135,7 @@ class EarlyExitThresholds(pl.Callback):
         return calibrate(evaluation, module.stream_exits, self.candidates, held_out)
 
     def _some(self, train: Split, tracklets: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the training images of some people, and (N,) bool which of them are queries."""
+        """Rows of the training images of some people, and (N,) bool whether each is a query."""
         rng = np.random.default_rng(self.seed or 0)
         some = rng.permutation(train.identities)[: self.identities]
         rows = np.flatnonzero(np.isin(train.pids, some))
@@ -145,10 +145,10 @@ class EarlyExitThresholds(pl.Callback):
 
 
 def _keep(state: dict[str, Any], trainer: pl.Trainer) -> None:
-    """Put thresholds into the last checkpoint; one that is written later has them anyway.
+    """Add thresholds to the last checkpoint; later checkpoints have them anyway.
 
-    Everything else in it stays: a checkpoint that is saved now, after the end of the epoch,
-    would resume from another step.
+    Everything else in it is kept: a checkpoint saved now, after the end of the epoch, would resume
+    from another step.
     """
     for callback in trainer.checkpoint_callbacks:
         path = Path(getattr(callback, "last_model_path", ""))
@@ -157,7 +157,7 @@ def _keep(state: dict[str, Any], trainer: pl.Trainer) -> None:
 
 
 def _put(state: dict[str, Any], path: Path, step: int | None = None) -> None:
-    """Put thresholds into a checkpoint, if it is of `step` (None: of any)."""
+    """Add thresholds to a checkpoint, if it is of `step` (None: any)."""
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     if step in (None, checkpoint["global_step"]):  # else of other weights
         checkpoint["callbacks"][KEY] = state

@@ -1,4 +1,4 @@
-"""Embeddings of images, collected from all processes."""
+"""Embeddings of images, gathered from all processes."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ def embed_batches(
 def gather_rows(
     trainer: pl.Trainer, collected: Mapping[str, Sequence[Tensor]]
 ) -> dict[str, Tensor]:
-    """The rows of all processes on the CPU, in the order of `index`, each once.
+    """Gather the rows of all processes on the CPU, in the order of `index`, each once.
 
-    The samplers pad, so that all ranks have equally many rows; duplicates are dropped.
+    Samplers pad so that all ranks have the same number of rows; duplicates are dropped.
     """
     rows = {name: torch.cat(list(parts)) for name, parts in collected.items()}
     if trainer.world_size > 1:
@@ -82,7 +82,7 @@ def gather_rows(
 
 
 def _with_progress(loader: DataLoader[Any], trainer: pl.Trainer) -> Any:
-    """The loader's batches, with a bar where the trainer shows one."""
+    """The loader's batches, with a progress bar if the trainer shows one."""
     hidden = not trainer.is_global_zero or trainer.progress_bar_callback is None
     with progress(disable=hidden) as bar:
         yield from bar.track(loader, description="embed the training images")

@@ -1,4 +1,4 @@
-"""Fine-tuning on data of any size: its schedule, the best checkpoint, and an early end."""
+"""Fine-tuning on data of any size: schedule, best checkpoint and early stopping."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @runtime_checkable
 class Scheduled(Protocol):
-    """A method with a warm-up and steps at which its learning rate falls, as `model=bot`."""
+    """A method with a warm-up and milestones of its learning rate, such as `model=bot`."""
 
     lr: float
     warmup: int
@@ -35,17 +35,17 @@ class Scheduled(Protocol):
 class ScheduleFromData(pl.Callback):
     """Sets the length of a training and its learning rates from the size of the data.
 
-    The length is `epochs` of the training images, from `least` to `most` steps. `trainer.max_steps`
-    is set to it if it is -1; a number cuts the training, and the schedule stays. The learning
-    rate of `model.lr` is for batches of `batch` images, and scales with the square root of their
-    number, as is usual for Adam. The numbers are kept in the checkpoints' hyperparameters.
+    The length is `epochs` of the training images, but from `least` to `most` steps.
+    `trainer.max_steps` is set to it if it is -1; another number cuts the training, not the
+    schedule. `model.lr` is for batches of `batch` images and is scaled with the square root of the
+    batch size, as is usual for Adam. The values are kept in the checkpoints' hyperparameters.
 
     Args:
-        epochs: batches of an epoch are the sampler's.
-        least, most: steps.
-        warmup: share of the length in which the rate rises.
-        milestones: shares of the length at which the rate falls to a tenth.
-        batch: images.
+        epochs: number of epochs, of the sampler's batches.
+        least, most: limits of the number of steps.
+        warmup: share of the training in which the rate rises.
+        milestones: shares of the training at which the rate falls to a tenth.
+        batch: batch size that `model.lr` is for.
         validations: number of validations, evenly spaced; None keeps
             `trainer.val_check_interval`.
 
@@ -94,7 +94,7 @@ class ScheduleFromData(pl.Callback):
 
 
 def _keep(module: pl.LightningModule, steps: int) -> None:
-    """Put the numbers into the hyperparameters, from which checkpoints are loaded."""
+    """Store the values in the hyperparameters, from which checkpoints are loaded."""
     method, recipe = cast(Scheduled, module), module.hparams["model"]
     kept = {"lr": method.lr, "warmup": method.warmup, "milestones": method.steps}
     unit = {"epoch": None} if "epoch" in recipe else {}  # steps
@@ -102,10 +102,10 @@ def _keep(module: pl.LightningModule, steps: int) -> None:
 
 
 class ValidatedFitLoop(_FitLoop):
-    """Does not skip a finished training that is resumed where its last validation is due.
+    """Does not skip a finished training that is resumed before its last validation.
 
-    `last.ckpt` of the last step is written before that validation, and a kill may come between.
-    Where it did not, the validation has the same result once more.
+    `last.ckpt` of the last step is written before that validation, and a kill may come between. If
+    it did not, the validation gives the same result again.
     """
 
     @property
@@ -117,10 +117,10 @@ class ValidatedFitLoop(_FitLoop):
 class BestCheckpoint(ModelCheckpoint):
     """`best.ckpt`: the checkpoint whose last exit has the best mAP on held-out people.
 
-    It is tested when the training ends. Where no people are held out, there is none.
+    It is tested when the training ends. Without held-out people, there is none.
 
     Args:
-        dirpath: its folder.
+        dirpath: folder of the checkpoint.
     """
 
     def __init__(self, dirpath: str) -> None:
@@ -146,7 +146,7 @@ class BestCheckpoint(ModelCheckpoint):
 
     @property
     def note(self) -> str:
-        """Where the tested weights are from; read from the file, which may be newer than `last`."""
+        """Origin of the tested weights, from the file, which may be newer than `last`."""
         state = torch.load(self.best_model_path, map_location="cpu", weights_only=True)
         score = float(state["callbacks"][self.state_key]["best_model_score"])
         return f"tested: best.ckpt, of step {state['global_step']:,} ({self.monitor} {score:.1%})"
@@ -170,9 +170,9 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class StopEarly(EarlyStopping):
-    """Ends a training whose mAP of the last exit on held-out people does not improve any more.
+    """Ends a training when the last exit's mAP on held-out people stops improving.
 
-    Where no people are held out, it has no effect.
+    Without held-out people, it has no effect.
 
     Args:
         patience: validations without an improvement.
@@ -214,13 +214,13 @@ class StopEarly(EarlyStopping):
 
 
 def monitored(trainer: pl.Trainer, module: pl.LightningModule) -> tuple[str, bool]:
-    """The metric that selects, and whether it is of held-out people."""
+    """The metric that selects checkpoints, and whether it is of held-out people."""
     exit = cast(ReidModule, module).exit_names[-1]
     return f"val/{exit}/mAP", data_of(trainer).val_identities > 0
 
 
 def share(trainer: pl.Trainer, metric: str | None) -> None:
-    """Give a metric of the first process, which ranks, to all others."""
+    """Broadcast a metric of the first process, which ranks, to all others."""
     if trainer.world_size > 1 and metric is not None:
         value = trainer.strategy.broadcast(trainer.callback_metrics.get(metric))
         if value is not None:

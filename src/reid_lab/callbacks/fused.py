@@ -1,4 +1,4 @@
-"""Fused optimisers: the step of all parameters as one kernel."""
+"""Fused optimisers: one kernel updates all parameters."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ DEVICES = ("cpu", "cuda")  # where torch has fused kernels of Adam, AdamW and SG
 
 
 class FusedOptimizer(pl.Callback):
-    """Uses torch's fused kernels for every optimiser of a method that has them.
+    """Uses torch's fused kernels for every optimiser that has them.
 
-    That is on a CPU or a CUDA GPU; others stay as they are. The weights are those of the ordinary
-    step up to rounding, and a training may be resumed with or without.
+    They exist for CPUs and CUDA GPUs; on other devices nothing changes. Weights equal those of the
+    ordinary step up to rounding, and a training may be resumed with or without this callback.
 
     Gradient scaling and clipping are left to Lightning, which refuses an optimiser that was
     constructed as fused and wants to divide by the scale itself.
@@ -33,15 +33,15 @@ class FusedOptimizer(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Change what is going to be loaded: its groups replace the optimiser's."""
+        """Change the checkpoint before it is loaded: its groups replace the optimiser's."""
         for state in checkpoint.get("optimizer_states", []):
             _set(state["param_groups"], self._fused(trainer))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Check a resumed optimiser's state, as the kernels do not: they write beyond it.
+        """Check a resumed optimiser's state: fused kernels would write out of bounds.
 
         Raises:
-            ValueError: it is of another shape than its parameter.
+            ValueError: a state has another shape than its parameter.
         """
         fused = (o for o in trainer.optimizers if o.defaults.get("fused"))
         for optimizer in fused:
@@ -55,7 +55,7 @@ class FusedOptimizer(pl.Callback):
                         )
 
     def _fused(self, trainer: pl.Trainer) -> bool | None:
-        """What a parameter group says; None is torch's default."""
+        """The `fused` option of a parameter group; None is torch's default."""
         supported = trainer.strategy.root_device.type in DEVICES
         return True if self.enabled and supported else None
 

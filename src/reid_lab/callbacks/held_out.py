@@ -1,4 +1,4 @@
-"""Thresholds for false-accept rates of people who were held out, kept in the checkpoint."""
+"""Thresholds for false-accept rates, fitted on held-out people and kept in the checkpoint."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST = 2000  # queries
 def keep_held_out(trainer: pl.Trainer, module: ReidModule, best: Path | None, seed: int) -> None:
     """Fit thresholds on the people of `dataset.val_identities`, and keep them in the checkpoint.
 
-    Too few people, or none with a match, keep none, with a warning.
+    With too few people, or none with a match, there are no thresholds but a warning.
 
     Args:
         best: checkpoint of the module's weights; None takes the last one.

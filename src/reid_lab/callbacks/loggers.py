@@ -1,4 +1,4 @@
-"""Lightning's CSV logger, made safe: a kill or a full disk loses no row that was written."""
+"""Lightning's CSV logger, made safe: a kill or a full disk loses no written row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from reid_lab.files.atomic import disk_full, is_disk_full, replacing, write_text
 
 
 class CsvLogger(CSVLogger):
-    """Lightning's CSV logger with `MetricsFile`; its own rewrites the file in place."""
+    """Lightning's CSV logger with `MetricsFile`; the original rewrites the file in place."""
 
     @property
     @rank_zero_experiment
@@ -30,7 +30,7 @@ class CsvLogger(CSVLogger):
 
 
 class MetricsFile(ExperimentWriter):
-    """`metrics.csv`: rows are appended; the file is replaced when there are new columns."""
+    """`metrics.csv`: rows are appended; new columns replace the file."""
 
     last: Mapping[str, Any] | None = None
 

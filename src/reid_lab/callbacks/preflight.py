@@ -23,14 +23,13 @@ ADAM = 2  # tensors that an optimiser keeps for each weight, at most
 
 
 class Preflight(pl.Callback):
-    """Times forward and backward passes on noise, and prints what the training will take.
+    """Times forward and backward passes on noise and prints the expected time and memory.
 
-    They run on a copy of the network: its weights, batch norm statistics, the optimiser's state
-    and all random states stay as they are. Reading images, the optimiser and validations are not
-    in the time.
+    Passes run on a copy of the network: weights, batch norm statistics, optimiser state and random
+    states are unchanged. The time excludes reading images, the optimiser and validations.
 
     Args:
-        passes: timed passes, after one that is not.
+        passes: timed passes, after one warm-up pass.
 
     Raises:
         UserError: a batch does not fit the GPU's memory.
@@ -65,7 +64,7 @@ class Preflight(pl.Callback):
     def measure(
         self, trainer: pl.Trainer, module: ReidModule, batch: dict[str, Tensor]
     ) -> tuple[float, int]:
-        """Seconds of a step, the median; and bytes: weights, optimiser and one batch."""
+        """Median seconds per step; bytes of weights, optimiser and one batch."""
         device = module.device
         weights = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
         saved: dict[int, int] = {}
@@ -99,7 +98,7 @@ def one_pass(trainer: pl.Trainer, module: ReidModule, batch: dict[str, Tensor]) 
 
 
 def without_trainer(module: ReidModule) -> ReidModule:
-    """A copy of a network in training, which does not copy its trainer."""
+    """A copy of a network in training, without its trainer."""
     lightning = [m for m in module.modules() if isinstance(m, pl.LightningModule)]
     copied: ReidModule = copy.deepcopy(module, {id(m._trainer): None for m in lightning})
     return copied.train()
@@ -107,13 +106,13 @@ def without_trainer(module: ReidModule) -> ReidModule:
 
 @contextmanager
 def same_random_state(device: torch.device) -> Iterator[None]:
-    """Leave torch's random states, from which networks and losses draw, as they were."""
+    """Restore torch's random states, from which networks and losses draw."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield
 
 
 def noise(data: ReidDataModule, world: int, device: torch.device) -> dict[str, Tensor]:
-    """A process' share of a training batch, of normalised noise."""
+    """Normalised noise in the shape of a process' share of a training batch."""
     images = (data.batch_size or data.p * data.k) // world
     size = (data.transforms.height, data.transforms.width)
     label = torch.arange(images, device=device) // (data.k if data.batch_size is None else 1)
@@ -123,11 +122,11 @@ def noise(data: ReidDataModule, world: int, device: torch.device) -> dict[str, T
 
 
 def batches_of(data: ReidDataModule) -> str:
-    """The batches in words: `18 x 4 images at 256x128`."""
+    """Description of the batches: `18 x 4 images at 256x128`."""
     images = f"{data.p} x {data.k}" if data.batch_size is None else str(data.batch_size)
     return f"{images} images at {data.transforms.height}x{data.transforms.width}"
 
 
 def duration(seconds: float) -> str:
-    """Hours, or minutes if they are fewer than 60."""
+    """A duration in hours, or in minutes if below 60."""
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"

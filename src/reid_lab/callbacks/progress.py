@@ -1,4 +1,4 @@
-"""One bar for the whole training, one for each evaluation."""
+"""Progress bars: one for the whole training, one for each evaluation."""
 
 from __future__ import annotations
 

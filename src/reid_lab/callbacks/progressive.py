@@ -33,7 +33,7 @@ class SearchError(UserError):
 
 @runtime_checkable
 class Progressive(Protocol):
-    """A method whose loss has settings that may change in training, if it is `searchable`.
+    """A method whose loss settings may change in training, if it is `searchable`.
 
     `fixed`: settings that have no effect, and their values.
     """
@@ -48,19 +48,20 @@ class Progressive(Protocol):
 
 
 class ProgressiveSearch(pl.Callback):
-    """Runs algorithm 1; each batch depends only on its number and on the losses before it.
+    """Runs algorithm 1; a batch depends only on its number and on the losses before it.
 
-    Every exploration of a round starts from the same weights, optimiser state, batch norm
-    statistics, random state and batches, and so does the exploitation, which ends with the
-    state of its best epoch. An exploration whose loss is not finite counts as a failed trial,
-    and the round continues from those weights; in an exploitation it ends the training. A
-    checkpoint holds the whole state. Each trial is logged and written to `results/search.csv`.
+    All explorations of a round, and its exploitation, start from the same weights, optimiser state,
+    batch norm statistics, random state and batches. The exploitation ends with the state of its
+    best epoch. An exploration whose loss is not finite counts as a failed trial, and the round
+    continues from those weights; in an exploitation it ends the training. A checkpoint holds the
+    whole state. Each trial is logged and written to `results/search.csv`.
 
-    The training is as long as the schedule if `trainer.max_steps` is -1; a number cuts it.
+    The training has the length of the schedule if `trainer.max_steps` is -1; another number cuts
+    it.
 
     Args:
         rounds: section 3.3: 3,000 epochs of exploitation in all.
-        settings: N of the first round; the paper does not give it.
+        settings: N, settings of the first round; the paper does not give it.
         explore_epochs, exploit_epochs: lengths of a phase.
         expected_drop: expected drop of the loss between the halves of an exploration, equation 9.
         candidates: settings drawn in each round, of which expected improvement selects one.
@@ -235,7 +236,7 @@ def _pair(values: tuple[Low, High]) -> tuple[Low, High]:
 
 
 def snapshot(trainer: pl.Trainer) -> dict[str, Any]:
-    """Weights and batch norm statistics, optimiser and scaler state, random state: copies."""
+    """Copies of weights, batch norm statistics, optimiser and scaler state, and random state."""
     state = {
         "model": trainer.lightning_module.state_dict(),
         "optimizer": trainer.optimizers[0].state_dict(),

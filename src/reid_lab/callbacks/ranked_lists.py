@@ -1,4 +1,4 @@
-"""Ranked lists of some queries at each exit, to look at. DaRe, figures 7 and 8."""
+"""Ranked lists of example queries at each exit. DaRe, figures 7 and 8."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from reid_lab.types import ImageCount, Seed
 
 
 class RankedLists(AfterRanking):
-    """Adds the first `top` gallery images of some queries, in four groups: `queries.json`.
+    """Adds `queries.json`: the first `top` gallery images of queries in four groups.
 
-    Easy: the first exit is right, and by the largest margins. Hard: every exit of a stream is
-    wrong but the last, by the smallest margins at the first: "not correctly identified until the
-    last stage", as the text on figure 8 has it. The caption differs: queries that "never reach
-    sufficient confidence until the very last stage". Worst: the last exit is wrong, by the lowest
-    average precision; only its list is kept, with the rank of the first match. Sample: others,
-    drawn by `seed`.
+    Easy: the first exit is right, with the largest margins. Hard: all exits of a stream but the
+    last are wrong, with the smallest margins at the first: "not correctly identified until the last
+    stage", as the text on figure 8 has it. The caption differs: queries that "never reach
+    sufficient confidence until the very last stage". Worst: the last exit is wrong, with the lowest
+    average precision; only its list is kept, with the rank of the first match. Sample: other
+    queries, drawn at random.
 
     Args:
-        each: queries of each of the four groups.
+        each: number of queries in each of the four groups.
     """
 
     def __init__(self, each: ImageCount = 4, top: ImageCount = 8, seed: Seed | None = None) -> None:

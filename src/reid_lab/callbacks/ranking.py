@@ -1,4 +1,4 @@
-"""Rank the gallery with every exit, in validation and test."""
+"""Ranking of the gallery by every exit, in validation and test."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ class Reference(Interface):
 
 
 class RankingEvaluation(pl.Callback):
-    """Collects every exit's embeddings and logs `val/<exit>/rank1`, `mAP`, ... and `test/...`.
+    """Collects the embeddings of every exit and logs `val/<exit>/rank1`, `mAP`, ... and `test/...`.
 
     A test keeps its tables in `results`: one row per exit, with 95% confidence intervals by a
     bootstrap over identities, and the last exit's accuracy by query and gallery camera. The
-    callbacks after this one use `evaluation` and add their tables. The protocol is the
-    data set's. Of several processes each ranks its share of the queries, and the first one writes.
+    callbacks after this one use `evaluation` and add their tables. The protocol is the data set's.
+    With several processes, each ranks its share of the queries, and the first one writes.
 
     Args:
         references: name -> features that are ranked beside the exits, in tests.
@@ -82,7 +82,7 @@ class RankingEvaluation(pl.Callback):
         whiten: scale these dimensions to unit variance.
         query: `multi` pools the query with its person's other images in its camera.
         pooling: how multi-queries are pooled.
-        memory: bytes that ranking may take beside the embeddings in each process, see
+        memory: limit in bytes on the ranking beside the embeddings in each process, see
             retrieval/memory.py.
 
     Raises:
@@ -150,7 +150,7 @@ class RankingEvaluation(pl.Callback):
             raise RankingError(f"callbacks.ranking.{error}") from error
 
     def count(self, data: ReidDataModule, module: ReidModule) -> None:
-        """Set `mul_adds`, those of each exit for one view of an image.
+        """Set `mul_adds` of each exit for one view of an image.
 
         Raises:
             RankingError: `pca` is above an exit's dimension.
@@ -376,7 +376,7 @@ def _ids(split: Split) -> Ids:
 def rank_camera_pairs(
     evaluation: Evaluation, exit: str, memory: float, processes: Processes = ALONE
 ) -> list[CameraPairRow]:
-    """Rank-1 and mAP of an exit by query and gallery camera; none where there is one camera."""
+    """Rank-1 and mAP of an exit by query and gallery camera; empty for a single camera."""
     e = evaluation.embeddings
     cameras = {*e.query.camids.tolist(), *e.gallery.camids.tolist()}
     if len(cameras) > MOST_CAMERAS:

@@ -1,4 +1,4 @@
-"""Takes the exits of a trained network into the space of one, where the model asks for it."""
+"""Maps the exits of a trained network into the space of one exit, if the model has a shared one."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from reid_lab.model import ReidModule
 class SharedSpace(pl.Callback):
     """Fits `model.shared_space` on the training images, unaugmented.
 
-    After the last step, before its checkpoint; and before each validation, whose accuracies, and
-    the best checkpoint that is chosen by them, are then of fitted exits. Every run has it; models
-    without a shared exit are left alone.
+    This happens after the last step, before its checkpoint; and before each validation, so that its
+    accuracies and the choice of the best checkpoint are of fitted exits. Every run has this
+    callback; it ignores models without a shared exit.
     """
 
     def on_train_batch_end(
@@ -41,7 +41,7 @@ class SharedSpace(pl.Callback):
 
 
 def share_space(trainer: pl.Trainer, module: ReidModule) -> None:
-    """Fit the shared space, if the module has one, on all processes alike."""
+    """Fit the shared space, if the module has one, identically on all processes."""
     if module.shared_exit is None:
         return
     data = data_of(trainer)

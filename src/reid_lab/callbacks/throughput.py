@@ -16,11 +16,11 @@ from reid_lab.types import Count
 
 
 class Throughput(pl.Callback):
-    """Logs `train/images_per_second` over the last `every` steps, of all processes together.
+    """Logs `train/images_per_second` of all processes together, over the last `every` steps.
 
-    On a GPU whose peak is known (budget/peak.py) also `train/peak_share`: model FLOPs
-    utilisation, from the Mul-Adds of all exits. Their means, without validation, are printed at
-    the end of training.
+    On a GPU with a known peak (budget/peak.py), also `train/peak_share`: model FLOPs utilisation,
+    from the Mul-Adds of all exits. Their means, without validation, are printed at the end of
+    training.
     """
 
     def __init__(self, every: Count = 50) -> None:
@@ -86,7 +86,7 @@ class Throughput(pl.Callback):
         print(text)
 
     def _rate(self, trainer: pl.Trainer) -> float:
-        """Images/s since the last call, which are added to the mean."""
+        """Images/s since the last call; they are added to the mean."""
         device = trainer.strategy.root_device
         if device.type == "cuda":
             torch.cuda.synchronize(device)  # wait for queued work

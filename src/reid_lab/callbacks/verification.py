@@ -1,4 +1,4 @@
-"""Verification and open set after a test: ROC curves and operating points."""
+"""Verification and open-set evaluation after a test: ROC curves and operating points."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class VerificationError(UserError):
 
 
 class Verification(AfterRanking):
-    """Adds ROC curves and operating points of an open set: `roc.csv`, `operating_points.csv`.
+    """Adds `roc.csv` and `operating_points.csv`: ROC curves and operating points of an open set.
 
-    A threshold for each of `false_accept_rates` is chosen on a third of the people, and tried on
+    A threshold for each of `false_accept_rates` is chosen on a third of the people and evaluated on
     another third, who are in the gallery, and on the last third, who are not. See
-    retrieval/open_set.py. Rows carry the fingerprint of the tested checkpoint: a gallery that is
-    built with it takes the thresholds over. Too small a data set adds nothing, with a warning.
+    retrieval/open_set.py. Rows carry the fingerprint of the tested checkpoint: a gallery built with
+    it takes over the thresholds. If the data set is too small, nothing is added, with a warning.
 
     After a training with held-out people (`dataset.val_identities`) the tested checkpoint keeps
     thresholds that are fitted on them, see held_out.py: `load_model(...).calibrations`.
 
     Args:
-        false_accept_rates: wanted shares of impostor pairs that pass, between 0 and 1.
+        false_accept_rates: target shares of impostor pairs that pass, between 0 and 1.
         seed: random seed of the division into thirds.
         exits: None takes all.
 
@@ -68,7 +68,7 @@ class Verification(AfterRanking):
         self._due |= stage == "fit"
 
     def fit_on(self, best: Path) -> None:
-        """Keep the thresholds in this checkpoint, which is tested."""
+        """Keep the thresholds in this tested checkpoint."""
         self._best = best
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -1,8 +1,8 @@
 """Checkpoints: their content, safe loading, allowed classes, fingerprints.
 
-A checkpoint is a file from anywhere. `torch.load` reads it as tensors and plain types only, every
-part is checked before it is used, and the classes that its config names are looked up in an
-explicit list; nothing is imported because a file names it.
+Checkpoints are not trusted. `torch.load` reads tensors and plain types only, every part is checked
+before use, and classes in the config are looked up in an explicit list; nothing is imported because
+a file names it.
 """
 
 from reid_lab.checkpoint.build import (

@@ -22,10 +22,10 @@ ROOMY = 256  # pixels of a side that every network takes
 
 
 def load_model(checkpoint: Path | str) -> ReidModule:
-    """A trained method from a checkpoint alone, in eval mode, on the CPU.
+    """Load a trained method from a checkpoint, in eval mode on the CPU.
 
     Raises:
-        CheckpointError: no checkpoint of this suite, or one of a class that is not allowed.
+        CheckpointError: not a checkpoint of this suite, or one of a class that is not allowed.
     """
     return revive(read_checkpoint(checkpoint), checkpoint)
 
@@ -33,11 +33,11 @@ def load_model(checkpoint: Path | str) -> ReidModule:
 def open_model(checkpoint: Path | str) -> tuple[ReidModule, tuple[int, int], str]:
     """The method of a checkpoint, the size (H, W) of its images and its fingerprint.
 
-    Images are resized to this size; the network sees their `ReidModule.crop`.
+    Images are resized to this size and cropped to `ReidModule.crop`.
 
     Raises:
-        CheckpointError: no checkpoint of this suite or of this version, one without an image size,
-            or one trained on images that are normalised in another way.
+        CheckpointError: not a checkpoint of this suite and version, one without an image size, or
+            one trained with another normalisation.
     """
     state = read_checkpoint(checkpoint)
     kept = state["hyper_parameters"]
@@ -52,14 +52,14 @@ def open_model(checkpoint: Path | str) -> tuple[ReidModule, tuple[int, int], str
 
 
 def revive(state: Mapping[str, Any], checkpoint: Path | str) -> ReidModule:
-    """The method in what `read_checkpoint` gives, in eval mode.
+    """Build the method from the content that `read_checkpoint` returned, in eval mode.
 
     Args:
-        state: a checkpoint's content.
-        checkpoint: its path, for messages.
+        state: content of a checkpoint.
+        checkpoint: path of the checkpoint, for messages.
 
     Raises:
-        CheckpointError: a class that is not allowed, other settings than its constructor takes,
+        CheckpointError: a class that is not allowed, settings that its constructor does not take,
             weights of another network, or weights that are not finite.
     """
     config, weights = without_weights(state["hyper_parameters"]["model"]), state["state_dict"]
@@ -97,7 +97,7 @@ def _check_image(state: Mapping[str, Any], size: tuple[int, int], checkpoint: Pa
 
 
 def _takes(model: ReidModule, size: tuple[int, int]) -> bool:
-    """Whether an image of this size gets through all exits; shapes only, nothing is computed."""
+    """Whether an image of this size passes all exits; shapes only, nothing is computed."""
     try:
         with torch.no_grad(), torch.device("meta"):
             model(torch.zeros(1, 3, *size))
@@ -107,7 +107,7 @@ def _takes(model: ReidModule, size: tuple[int, int]) -> bool:
 
 
 def _check_shapes(config: Any, weights: Mapping[str, Tensor]) -> None:
-    """Load shapes and types on the meta device: a config may ask for any amount of memory."""
+    """Check shapes and types on the meta device, as a config may require any amount of memory."""
     with torch.device("meta"):
         model = construct(config)
         if not isinstance(model, ReidModule):
@@ -127,7 +127,7 @@ def check_finite(model: nn.Module, checkpoint: Path | str) -> None:
     """Check that no weight is NaN or infinite, and no buffer NaN.
 
     Raises:
-        CheckpointError: naming the first that is.
+        CheckpointError: one is; the first is named.
     """
     broken = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
     broken += [name for name, buffer in model.named_buffers() if buffer.isnan().any()]
@@ -140,7 +140,7 @@ def check_finite(model: nn.Module, checkpoint: Path | str) -> None:
 
 
 def check_normalised(kept: Mapping[str, Any], checkpoint: Path | str) -> None:
-    """Check that a checkpoint's images are normalised as ours.
+    """Check that a checkpoint was trained with this suite's normalisation of images.
 
     Raises:
         CheckpointError: they are not.

@@ -1,4 +1,4 @@
-"""The classes that a checkpoint may name: the suite's, and what a module of yours registers."""
+"""The classes that a checkpoint may name: the suite's and registered ones."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _registered: dict[str, type] = {}
 def register(cls: T) -> T:
     """Allow checkpoints to name a class from outside this package; a decorator.
 
-    The module that calls it has to be imported before the checkpoint is loaded. The command lines
-    import the modules that the environment variable `REID_LAB_PLUGINS` lists.
+    The module that calls it must be imported before the checkpoint is loaded. Commands import the
+    modules listed in the environment variable `REID_LAB_PLUGINS`.
     """
     if not inspect.isclass(cls):
         raise TypeError(f"register takes a class, given {cls!r}")
@@ -32,7 +32,7 @@ def register(cls: T) -> T:
 
 
 def allowed_classes() -> dict[str, type]:
-    """Dotted name -> class: the suite's methods, backbones and losses, and what is registered.
+    """Dotted name -> class: the suite's methods, backbones and losses, and registered classes.
 
     Raises:
         UserError: a module of `REID_LAB_PLUGINS` cannot be imported.
@@ -53,7 +53,7 @@ def allowed_classes() -> dict[str, type]:
 
 
 def import_plugins() -> None:
-    """Import the modules that `REID_LAB_PLUGINS` lists, which register their classes.
+    """Import the modules listed in `REID_LAB_PLUGINS`, which register their classes.
 
     Raises:
         UserError: one of them cannot be imported.
@@ -73,7 +73,7 @@ def check_targets(config: Any, name: str = "model") -> None:
     """Check that a stored config names allowed classes only; nothing is imported or built.
 
     Raises:
-        CheckpointError: naming the first class that is not allowed.
+        CheckpointError: a class is not allowed; the first is named.
     """
     if isinstance(config, dict):
         for key, value in config.items():
@@ -100,7 +100,7 @@ def _check_target(target: Any, name: str) -> None:
 
 
 def construct(config: Any) -> Any:
-    """Build what a checked config describes: `_target_` is the class, the rest its arguments."""
+    """Build the object of a checked config: `_target_` is the class, the rest its arguments."""
     if isinstance(config, list | tuple):
         return [construct(value) for value in config]
     if not isinstance(config, dict):
@@ -111,6 +111,6 @@ def construct(config: Any) -> Any:
 
 
 def stated(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored config with the settings that it lacks because they are newer than it is."""
+    """Add settings to a stored config that were introduced after it was written."""
     target = allowed_classes().get(config.get("_target_", ""))
     return {**getattr(target, "unstated", {}), **config}

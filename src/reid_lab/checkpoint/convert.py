@@ -18,7 +18,7 @@ def checkpoint_of(file: WeightsFile, found: FoundWeights, card: ModelCard) -> di
     """The content of a checkpoint with the weights of another toolbox.
 
     Raises:
-        WeightsError: a network that is not in the suite, or a file that lacks a part of it.
+        WeightsError: the suite does not have the network, or the file lacks a part of it.
     """
     if found.model is None:
         raise WeightsError(

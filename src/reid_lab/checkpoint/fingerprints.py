@@ -1,8 +1,8 @@
-"""Fingerprints: embeddings can be compared if those of their models are equal.
+"""Fingerprints: embeddings can be compared if the fingerprints of their models are equal.
 
-A fingerprint covers the weights, the config and the normalisation of the images; their size is
-stored beside it. An export that computes the same has the same one, one of another precision has
-its own.
+A fingerprint covers the weights, the config and the normalisation of images; their size is stored
+separately. An equivalent export has the same fingerprint; an export in another precision has its
+own.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ UNMENTIONED = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def fingerprint(checkpoint: Path | str) -> str:
-    """sha256, in hexadecimal, over a checkpoint's weights, its model's config, the normalisation.
+    """SHA-256, in hexadecimal, of a checkpoint's weights, its model's config and the normalisation.
 
     Optimiser, step, callbacks and dates have no effect: a checkpoint that was
     copied, or saved again after a test, has the same fingerprint.
 
     Raises:
-        UserError: no file, or no checkpoint of this suite.
+        UserError: no such file, or not a checkpoint of this suite.
     """
     state = read_checkpoint(checkpoint)
     return fingerprint_of(state["state_dict"], state["hyper_parameters"]["model"])

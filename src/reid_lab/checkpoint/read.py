@@ -1,4 +1,4 @@
-"""Read checkpoints safely: tensors and plain values, each part checked; nothing is run."""
+"""Read checkpoints safely: tensors and plain values only, each part is checked, nothing is run."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class CheckpointError(UserError):
 
 
 def read_checkpoint(checkpoint: Path | str) -> dict[str, Any]:
-    """What is in a checkpoint, on the CPU: weights and plain types, each part checked.
+    """The content of a checkpoint on the CPU: weights and plain types, each part checked.
 
     Nothing that the file names is imported or run.
 
     Raises:
-        CheckpointError: no file, no checkpoint of this suite, or one with invalid content.
+        CheckpointError: no such file, not a checkpoint of this suite, or invalid content.
     """
     path = Path(checkpoint)
     if path.is_dir():
@@ -87,10 +87,10 @@ def _check_content(state: Any) -> None:
 
 
 def check_plain(value: Any, name: str = "hyper_parameters") -> None:
-    """Check that a stored config holds plain values only: nothing to resolve, no endless nesting.
+    """Check that a stored config has plain values only, without interpolations or endless nesting.
 
     Raises:
-        ValueError: naming what is not plain.
+        ValueError: a value is not plain; it is named.
     """
     left = MAX_VALUES
 
@@ -128,10 +128,10 @@ def _check_weights(weights: Any) -> None:
 
 
 def check_resumable(state: Mapping[str, Any], checkpoint: Path | str) -> None:
-    """Check that a checkpoint holds what is needed to resume, besides the weights.
+    """Check that a checkpoint has everything that resuming needs besides the weights.
 
     Raises:
-        CheckpointError: naming what is missing or invalid.
+        CheckpointError: a part is missing or invalid; it is named.
     """
     kinds = {
         "epoch": int,
@@ -154,7 +154,7 @@ def check_resumable(state: Mapping[str, Any], checkpoint: Path | str) -> None:
 
 
 def _steps_of(loops: dict[str, Any]) -> set[Any]:
-    """How many optimiser steps the loops have done, as each way of optimising counts them."""
+    """Number of optimiser steps that the loops have done, by each way of optimising."""
     found = set()
     for path in (
         "epoch_loop.automatic_optimization.optim_progress/optimizer/step/total/completed",
@@ -172,13 +172,13 @@ def _is_side(value: Any) -> bool:
 
 
 def card_of(state: Mapping[str, Any]) -> ModelCard | None:
-    """The card of a checkpoint's content; None in those from before there were cards."""
+    """The card in a checkpoint's content; None in older checkpoints."""
     kept = state.get("hyper_parameters")
     return ModelCard.of(kept.get("card")) if isinstance(kept, Mapping) else None
 
 
 def read_card(checkpoint: Path | str) -> ModelCard | None:
-    """The card of a checkpoint: its training data and their terms; None where it has none.
+    """The card of a checkpoint: its training data and their terms; None if it has none.
 
     Raises:
         CheckpointError: no checkpoint of this suite.

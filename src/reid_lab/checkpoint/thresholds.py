@@ -1,6 +1,6 @@
-"""Thresholds for false-accept rates in a checkpoint, of people held out from its training.
+"""Thresholds for false-accept rates in a checkpoint, fitted on people held out from training.
 
-They are of its weights: a training that goes on does not keep them.
+They are valid for its weights only: a resumed training drops them.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _ADAPTER: TypeAdapter[Calibrations] = TypeAdapter(Calibrations)
 
 
 def calibrations_of(state: Mapping[str, Any], checkpoint: Path | str) -> Calibrations:
-    """The thresholds in what `read_checkpoint` gives: exit -> metric -> those of each kind.
+    """The thresholds in the content of a checkpoint: exit -> metric -> thresholds of each kind.
 
-    Empty in a checkpoint that has none, or where they are of other weights.
+    Empty if the checkpoint has none, or if they are of other weights.
 
     Raises:
         CheckpointError: they are malformed.
@@ -48,7 +48,7 @@ def calibrations_of(state: Mapping[str, Any], checkpoint: Path | str) -> Calibra
 
 
 def read_calibrations(checkpoint: Path | str) -> tuple[str, Calibrations]:
-    """The fingerprint of a checkpoint, and its thresholds; see `calibrations_of`.
+    """The fingerprint of a checkpoint and its thresholds; see `calibrations_of`.
 
     Raises:
         CheckpointError: no checkpoint of this suite.
@@ -59,10 +59,10 @@ def read_calibrations(checkpoint: Path | str) -> tuple[str, Calibrations]:
 
 
 def put_calibrations(path: Path, found: Calibrations, fingerprint: str) -> bool:
-    """Put thresholds into a checkpoint, if they are of its weights; all else stays.
+    """Add thresholds to a checkpoint, if they are of its weights; everything else is kept.
 
     Returns:
-        Whether they are.
+        Whether they were added.
     """
     state = torch.load(path, map_location="cpu", weights_only=True)
     if fingerprint_of(state["state_dict"], state["hyper_parameters"]["model"]) != fingerprint:

@@ -19,7 +19,7 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> 
     Args:
         student, teacher: (N, identities) logits; computed in float32. The teacher's get no
             gradient.
-        temperature: T > 0 of both.
+        temperature: T > 0 for both.
     """
     targets = (teacher.detach().float() / temperature).softmax(1)
     return -(targets * (student.float() / temperature).log_softmax(1)).sum(1).mean()
@@ -28,8 +28,8 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> 
 def hint(student: Tensor, teacher: Tensor) -> Tensor:
     """Return the mean squared Euclidean distance of L2-normalised embeddings.
 
-    FitNets' hint (Romero et al. 2015, equation 3) on embeddings: 2 - 2 cos, from 0 to 4.
-    Normalised, because the scale of the teacher's embeddings has no meaning for the student.
+    FitNets' hint (Romero et al. 2015, equation 3) on embeddings: 2 - 2 cos, from 0 to 4. Embeddings
+    are normalised, since the scale of the teacher's has no meaning for the student.
 
     Args:
         student, teacher: (N, D). The teacher's get no gradient.
@@ -39,7 +39,7 @@ def hint(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def relation(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return how the distances within a batch differ between student and teacher.
+    """Return the difference between the student's and the teacher's distances within a batch.
 
     Distance-wise relational distillation (Park et al., CVPR 2019, equations 5 to 7): the Euclidean
     distances of each network, divided by their mean, are compared by the Huber loss; the mean over

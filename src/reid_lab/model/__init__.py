@@ -1,4 +1,4 @@
-"""One LightningModule a paper. A method is found by being in a module of this package."""
+"""One LightningModule per paper. Methods are found by being in a module of this package."""
 
 from __future__ import annotations
 

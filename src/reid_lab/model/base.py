@@ -24,10 +24,10 @@ State = tuple[Tensor, ...]  # what one exit leaves for the next
 
 
 class Outputs(NamedTuple):
-    """What one pass over training images gives a loss to work on.
+    """The output of one pass over training images, for the losses.
 
-    `exits`: name -> embeddings (N, D). `logits`: name -> (N, identities), of those exits that
-    have a classifier.
+    `exits`: name -> embeddings (N, D). `logits`: name -> (N, identities), for exits with a
+    classifier.
     """
 
     exits: dict[str, Tensor]
@@ -35,19 +35,19 @@ class Outputs(NamedTuple):
 
 
 class MethodError(UserError):
-    """The code of a method breaks the contract of `ReidModule`."""
+    """A method violates the contract of `ReidModule`."""
 
 
 class DivergedError(UserError):
-    """A loss or weights that are not finite; training stops."""
+    """The loss or weights are not finite; training stops."""
 
 
 class ReidModule(pl.LightningModule, ABC):
     """A method as a sequence of exits.
 
-    A subclass names its exits, computes one after the other in `step`, and gives its `objective`
-    on the `outputs` of a pass. Evaluation, logging, exact resuming, the cost account, early exit
-    and export use nothing else.
+    A subclass names its exits, computes them one after the other in `step`, and defines its
+    `objective` on the `outputs` of a pass. Evaluation, logging, exact resuming, the cost account,
+    early exit and export need nothing else.
     """
 
     exit_names: tuple[str, ...] = ()
@@ -71,22 +71,22 @@ class ReidModule(pl.LightningModule, ABC):
         """Compute the next exit.
 
         Args:
-            exit: its name.
-            state: what the exit before left; the images (N, 3, H, W) alone at the first one.
+            exit: name of the exit.
+            state: state of the previous exit; only the images (N, 3, H, W) at the first exit.
 
         Returns:
-            The new state and this exit's embeddings (N, D). Every tensor of a state has the
-            images along its first axis, so that part of a batch can be continued by itself.
+            The new state and this exit's embeddings (N, D). Every tensor of a state has the images
+            along its first axis, so that a part of a batch can continue alone.
         """
 
     def see_centre(self, enlarge: float) -> None:
-        """See the centre of images that are enlarged: `image` becomes the `crop`."""
+        """Crop enlarged images to their centre from now on: `image` becomes the `crop`."""
         if enlarge > 1 and self.image is not None:
             self.crop, self.enlarge = self.image, enlarge
             self.image = enlarged(self.crop, enlarge)
 
     def cropped(self, images: Tensor) -> Tensor:
-        """Images (N, 3, H, W) of size `image` -> their centre (N, 3, h, w); others as they are."""
+        """Images (N, 3, H, W) of size `image` -> their centre (N, 3, h, w); others unchanged."""
         whole = tuple(images.shape[2:]) == self.image
         if self.crop is None or self.image is None or not whole:
             return images
@@ -94,15 +94,15 @@ class ReidModule(pl.LightningModule, ABC):
         return images[:, :, top : top + height, left : left + width]
 
     def prepared(self, pixels: Tensor) -> Tensor:
-        """Pixels (N, H, W, 3) uint8 of size `image` -> what the network sees (N, 3, h, w)."""
+        """Pixels (N, H, W, 3) uint8 of size `image` -> the network's input (N, 3, h, w)."""
         return normalise(self.cropped(pixels.permute(0, 3, 1, 2)))
 
     def exits(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Images (N, 3, H, W) -> (name, embeddings (N, D)), one after the other.
 
-        Of images of size `image`, the centre `crop` is seen.
+        Images of size `image` are cropped to their centre.
 
-        Lazy: what an exit does not need is not computed before the next exit is requested.
+        Lazy: nothing beyond an exit is computed before the next exit is requested.
 
         Raises:
             MethodError: `exit_names` is empty, or `step` returned something else.
@@ -142,7 +142,8 @@ class ReidModule(pl.LightningModule, ABC):
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """A training batch -> the scalar losses by name.
 
-        Overridden by a method that does not learn from one pass; it cannot be distilled.
+        Override it in a method that does not learn from one pass; such a method cannot be
+        distilled.
         """
         return self.objective(self.outputs(batch["image"]), batch)
 
@@ -153,18 +154,18 @@ class ReidModule(pl.LightningModule, ABC):
 
     @property
     def shared_exit(self) -> str | None:
-        """The exit whose gallery embeddings queries of every exit are compared with.
+        """The exit whose gallery embeddings serve the queries of every exit.
 
-        None: queries of an exit are compared with the gallery's embeddings of the same exit.
+        None: queries are compared with the gallery's embeddings of their own exit.
         """
         return None
 
     @property
     def exit_signs(self) -> dict[str, Tensor]:
-        """Exits that rank by a learned form with negative directions: name -> (D,) of 1 and -1.
+        """Exits that rank by a learned form with negative directions: name -> (D,) signs, 1 or -1.
 
-        It is the sum of the signs times the squared differences of two embeddings: no distance.
-        All other exits rank by the chosen metric.
+        The form is the sum of the signs times the squared differences of two embeddings, which is
+        not a distance. All other exits rank by the chosen metric.
         """
         return {}
 
@@ -175,15 +176,15 @@ class ReidModule(pl.LightningModule, ABC):
 
     @property
     def compilable(self) -> list[nn.Module]:
-        """The parts that `torch.compile` may take, each called as a whole."""
+        """The parts for `torch.compile`, each of which is called as a whole."""
         return []
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Images (N, 3, H, W) -> every exit's embeddings (N, D) by name."""
+        """Images (N, 3, H, W) -> exit -> embeddings (N, D)."""
         return dict(self.exits(images))
 
     def embed(self, images: Tensor) -> dict[str, Tensor]:
-        """Views (N, V, 3, H, W) -> every exit's embeddings (N, D) float32, mean over V."""
+        """Views (N, V, 3, H, W) -> exit -> embeddings (N, D) float32, the mean over V."""
         return _mean_of_views(self(images.flatten(0, 1)), images)
 
     def embed_unshared(self, images: Tensor) -> dict[str, Tensor]:
@@ -191,17 +192,17 @@ class ReidModule(pl.LightningModule, ABC):
         return _mean_of_views(self.outputs(images.flatten(0, 1)).exits, images)
 
     def share_space(self, exits: Mapping[str, Tensor], pids: Tensor) -> None:
-        """Fit what takes every exit into the space of `shared_exit`, after training.
+        """Fit the maps of every exit into the space of `shared_exit`, after training.
 
         Args:
-            exits: (N, D) of the training images, of `embed_unshared`.
-            pids: (N,) of the people in them.
+            exits: exit -> (N, D) of the training images, from `embed_unshared`.
+            pids: (N,) pids of the training images.
         """
         raise NotImplementedError(f"{type(self).__name__} has a shared_exit and no share_space")
 
     @property
     def space_is_fitted(self) -> bool:
-        """Whether `share_space` was called, where there is a `shared_exit`."""
+        """Whether `share_space` was called, if there is a `shared_exit`."""
         return True
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
@@ -231,9 +232,9 @@ class ReidModule(pl.LightningModule, ABC):
         return [m for m in inside if type(m).penalties is not Backbone.penalties]
 
     def log_step(self, values: Mapping[str, Tensor | float], prog_bar: bool = False) -> None:
-        """Log a training step's values under `train/`, at the steps at which they are written.
+        """Log values of a training step under `train/`, at the steps at which they are written.
 
-        Lightning's `log` takes a millisecond, which is more than a small network's step on a GPU.
+        Lightning's `log` takes a millisecond, more than a small network's step on a GPU.
         """
         if self._trainer is not None:
             shown = prog_bar and self.trainer.progress_bar_callback is not None
@@ -243,7 +244,7 @@ class ReidModule(pl.LightningModule, ABC):
             self.log(f"train/{name}", value, prog_bar=prog_bar)
 
     def _log_first_step(self, total: Tensor) -> None:
-        """Its losses, which Lightning leaves out where it logs every n-th step."""
+        """Log the losses of the first step, which Lightning skips if it logs every n-th step."""
         if self.trainer.log_every_n_steps <= 1:  # type: ignore[attr-defined]
             return
         losses = {f"train/loss_{name}": value.item() for name, value in self._losses.items()}
@@ -257,9 +258,9 @@ class ReidModule(pl.LightningModule, ABC):
     test_step = validation_step
 
     def gather(self, *tensors: Tensor) -> list[Tensor]:
-        """Each (N, ...) of all processes, (world * N, ...), with gradients.
+        """Gather tensors (N, ...) of all processes, (world * N, ...), with gradients.
 
-        So that DDP mines its triplets in the whole PK batch, as one process would.
+        DDP then mines triplets in the whole PK batch, as a single process does.
         """
         if self._trainer is None or self.trainer.world_size == 1:
             return list(tensors)
@@ -269,9 +270,9 @@ class ReidModule(pl.LightningModule, ABC):
         ]
 
     def diverged(self) -> bool:
-        """Whether this step's loss is not finite on any process.
+        """Whether the loss of this step is not finite on some process.
 
-        Only the loss counts: in fp16 a scaler skips steps whose gradients overflow.
+        Only the loss is checked: in fp16 the scaler skips steps whose gradients overflow.
         """
         if not self._losses:
             return False
@@ -319,7 +320,7 @@ class ReidModule(pl.LightningModule, ABC):
             raise DivergedError(f"weights are not finite ({named}) {self._advice()}")
 
     def _advice(self) -> str:
-        """The state of the training, and what may help."""
+        """The state of the training and advice, for the message."""
         if self._trainer is None or not self.trainer.optimizers:
             return "and nothing can be computed with them: give another checkpoint, or train again"
         rate, precision = self.trainer.optimizers[0].param_groups[0]["lr"], self.trainer.precision

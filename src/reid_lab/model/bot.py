@@ -148,7 +148,7 @@ class BagOfTricks(ReidModule):
         return list(self.backbone.stages.values())
 
     def advance(self, exit: str, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What the exit before passed on -> what this one does, and its features (N, D)."""
+        """State of the previous exit -> the new state, and the features (N, D) of this exit."""
         for stage in self.stages[exit]:
             x = self.backbone.stages[stage](x)
         features = self.pools[exit](self.backbone.maps(exit, x))  # (N, C)
@@ -159,7 +159,7 @@ class BagOfTricks(ReidModule):
         return (x,), self.necks[exit](features) if self.embedding == "neck" else features
 
     def outputs(self, images: Tensor) -> Outputs:
-        """Features in front of the necks, for triplets, and logits from behind them."""
+        """Features in front of the necks, for triplets, and logits behind them."""
         exits, logits, x = {}, {}, images
         for exit in self.exit_names:
             x, exits[exit] = self.advance(exit, x)
@@ -197,7 +197,7 @@ class BagOfTricks(ReidModule):
 
 
 def stages_by_exit(stages: Sequence[str], exits: Sequence[str]) -> dict[str, list[str]]:
-    """Exit -> the stages that run from the exit before up to it.
+    """Exit -> the stages between the previous exit and this one.
 
     Raises:
         UserError: an exit is not a stage or out of order, or stages follow the last exit.

@@ -29,12 +29,12 @@ class Classifier(SgdRecipe):
 
     Args:
         identities: number of classes; null in a config takes the data set's.
-        fc: units of a linear layer with batch norm and ReLU behind the pool, which then makes the
-            embedding; None: no such layer. OSNet: 512.
+        fc: units of a linear layer with batch norm and ReLU behind the pool, whose output is then
+            the embedding; None: no such layer. OSNet: 512.
         smoothing: label smoothing.
         optimiser: `sgd`, or `amsgrad` (Adam with beta1 = `momentum`), as OSNet is fine-tuned.
-        frozen: steps, or epochs where `epoch` is given, in which the backbone stays as it is and
-            only the head learns: the layer `fc` and the classifier.
+        frozen: steps, or epochs if `epoch` is given, in which the backbone is frozen and only the
+            head (the layer `fc` and the classifier) learns.
         lr, momentum, weight_decay, iterations, milestones, epoch: see `SgdRecipe`. The distillation
             paper (section 4.3): 0.01, 0.9, batches of 32, a tenth of the rate every 20,000
             steps, which most of its trainings do not reach; it names no weight decay.

@@ -33,18 +33,18 @@ class Fusion(nn.Module):
 class DaRe(TriNetRecipe):
     """A head and a triplet loss on each stage of a backbone, and on their weighted sum.
 
-    Exits: the backbone's stages and `fusion`. A stream exits at the fusion in place of the last
-    stage, since it costs next to nothing more.
+    Exits: the backbone's stages and `fusion`. Streams use the fusion instead of the last stage,
+    since it costs hardly more.
 
     Args:
         loss: (embeddings (N, D), pids (N,)) -> scalar, applied to every exit.
         deep_supervision: False trains the fusion's loss alone (section 5.2).
-        shared_space: queries of every exit are compared with the gallery's fusion embeddings. A
-            linear layer takes the embeddings of a stage and those before it to the fusion's. It is
-            fitted after training, see `share_space`; the network learns as without it.
+        shared_space: compare queries of every exit with the gallery's fusion embeddings. A linear
+            layer maps the embeddings of a stage and the ones before it to the fusion's. It is
+            fitted after training, see `share_space`, and does not change the training.
         hidden, dim: units of the head's two layers.
-        strips: horizontal strips that a head pools by themselves; 1 is the paper's global pool.
-            Stages with few channels learn with more of them.
+        strips: horizontal strips that a head pools separately; 1 is the paper's global pool. Stages
+            with few channels need more to learn.
         cross_entropy: weight of a cross-entropy over the training people beside each triplet loss,
             behind a batch-norm neck (Luo et al. 2019, section 3.5); 0, as in the paper, leaves it
             out. The embedding stays in front of the neck.
@@ -104,7 +104,7 @@ class DaRe(TriNetRecipe):
 
     @property
     def exit_weights(self) -> dict[str, Tensor]:
-        """The w_s of equation 1; a common factor, such as -1, does not change any ranking."""
+        """The w_s of equation 1; a common factor, such as -1, changes no ranking."""
         weights = self.fusion.weights.detach().flatten()
         return dict(zip(self.backbone.names, weights, strict=True))
 
@@ -123,14 +123,14 @@ class DaRe(TriNetRecipe):
         return (x, *embeddings, rows), found
 
     def advance(self, stage: str, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What the stage before passed on -> what this one does, and its embeddings (N, dim)."""
+        """State of the previous stage -> the new state, and the embeddings (N, dim) of this one."""
         x = self.backbone.stages[stage](x)
         return x, self.heads[stage](self.backbone.maps(stage, x))
 
     def outputs(self, images: Tensor) -> Outputs:
-        """Images (N, 3, H, W) -> embeddings, and logits where a cross-entropy is trained.
+        """Images (N, 3, H, W) -> embeddings, and logits if there is a cross-entropy.
 
-        The stages' embeddings are those that the fusion sums.
+        The stages' embeddings are the summands of the fusion.
         """
         exits, x = {}, images
         for name in self.backbone.names:
@@ -164,7 +164,7 @@ class DaRe(TriNetRecipe):
 
 
 def last_of(count: int, dim: int) -> nn.Linear:
-    """A linear layer (N, count * dim) -> (N, dim): the last `dim` inputs, until it is fitted."""
+    """A linear layer (N, count * dim) -> (N, dim); selects the last `dim` inputs until fitted."""
     linear = nn.Linear(count * dim, dim).requires_grad_(False)
     nn.init.zeros_(linear.weight)
     nn.init.eye_(linear.weight[:, -dim:])

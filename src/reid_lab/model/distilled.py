@@ -22,11 +22,11 @@ OWN = "student."  # what a student's parameters are called while it is taught
 
 
 class Distilled(ReidModule):
-    """A student that learns from a teacher's outputs beside its own objective.
+    """A student that learns from a teacher's outputs in addition to its own objective.
 
     Equation 2: soft targets + `weight` * the student's own losses, which are the paper's
-    cross-entropy where the student is a `Classifier`. Exits, costs, optimiser, schedule and
-    checkpoints are the student's: they load without the teacher, and without this class.
+    cross-entropy for a `Classifier`. Exits, costs, optimiser, schedule and checkpoints are the
+    student's: these load without the teacher and without this class.
 
     Args:
         student: any method that has an `objective`.
@@ -34,8 +34,8 @@ class Distilled(ReidModule):
             their gradient. `learn_from` must be called with it before training.
         identities: number of classes, for exits that get a classifier here; null in a
             config takes the data set's.
-        exits: the student's exit -> the teacher's that it learns from. None takes the last
-            one of each, of those with a classifier where soft targets are learned.
+        exits: student's exit -> teacher's exit that it learns from. None takes the last exit of
+            each; with soft targets, the last with a classifier.
         soft_targets: learn the teacher's softened probabilities, equation 2's first term. An
             exit of the student without a classifier gets one, trained with `weight`.
         temperature: T of equation 1. Section 5: best at 3, worst at 1.
@@ -92,10 +92,10 @@ class Distilled(ReidModule):
         self.heads, self.projections = nn.ModuleDict(), nn.ModuleDict()
 
     def learn_from(self, teacher: Teacher | None, image: tuple[int, int]) -> None:
-        """Set up for a training on images of height, width `image`.
+        """Set up training with a teacher on images of size `image` (height, width).
 
         Raises:
-            UserError: an unknown exit, one without logits, or with logits of other people; all
+            UserError: unknown exits, exits without logits, or with logits of other people; all
                 problems in one message.
         """
         ours = sizes(self.student, image)
@@ -191,7 +191,7 @@ class Distilled(ReidModule):
         return hint(self.projections[exit](ours) if exit in self.projections else ours, theirs)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return the student's optimiser; what was added here joins its first group's settings."""
+        """Return the student's optimiser; added parameters get the settings of its first group."""
         optimizer = cast(torch.optim.Optimizer, self.student.configure_optimizers())
         added = [*self.heads.parameters(), *self.projections.parameters()]
         if added:
@@ -234,7 +234,7 @@ class Distilled(ReidModule):
         self.student.on_train_batch_start(batch, batch_idx)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the student's state dict, and under `added` what was added here."""
+        """Save the student's state dict, and added parameters under `added`."""
         super().on_save_checkpoint(checkpoint)
         state = checkpoint["state_dict"]
         own = {n.removeprefix(OWN): w for n, w in state.items() if n.startswith(OWN)}

@@ -19,26 +19,26 @@ BRANCHES = ("global", "local")
 
 
 class HAN(SgdRecipe):
-    """A global and a local branch that attend to the same image, one loss each.
+    """A global and a local branch that attend to the same image, with one loss each.
 
-    Exits: `global`, `local`, each L2-normalised at evaluation, and `joint`, both of them
-    (section 3.4). Costs are cumulative: the local branch takes what the global one has found.
-    The paper's model is `joint`; queries exit at `global` or at `joint`.
+    Exits: `global`, `local`, each L2-normalised at evaluation, and `joint`, both of them (section
+    3.4). Costs are cumulative: the local branch uses the global one's attention. The paper's model
+    is `joint`; queries exit at `global` or at `joint`.
 
     Args:
         identities: number of classes; null in a config takes the data set's. Needed
             where cross-entropy is in the objective.
         loss: (embeddings (N, D), pids (N,)) -> scalar, the objective's triplet loss. It acts on
             the L2-normalised features of PK batches.
-        size: small, medium or large (table 1); of depthwise units alone.
-        spatial, channel, hard: attention on pixels, on channels, on regions (table 9). What
-            is left when one is off: see `HarmoniousAttentionNetwork`.
+        size: small, medium or large (table 1), for depthwise units only.
+        spatial, channel, hard: attention on pixels, on channels, on regions (table 9). For the
+            effect of switching one off, see `HarmoniousAttentionNetwork`.
         cross_attention: the local branch sees the global one's maps (equation 8, table 10).
         objective: cross_entropy, triplet or both (table 11).
         unit: depthwise, inception or residual (table 12).
         dim: dimension of the joint feature; each branch has half (figure 6).
         resampling: once, or torchreid: maps and crops resized as by its HACNN.
-        local_norm: pooled, or regions: each region is normalised by itself in training, as by
+        local_norm: pooled, or regions: each region is normalised separately in training, as by
             torchreid's HACNN. The paper does not say.
         hard_lr: learning rate of hard attention, as a fraction of `lr`, as in spatial transformers
             (Jaderberg et al. 2015, 0.1 to 1e-4). The paper gives no value; with 1,
@@ -108,7 +108,7 @@ class HAN(SgdRecipe):
         return (), torch.cat(state, 1)  # (N, dim)
 
     def outputs(self, images: Tensor) -> Outputs:
-        """The classifiers see the features as they are, the exits have them L2-normalised."""
+        """Classifiers get the raw features, exits the L2-normalised ones."""
         features = dict(zip(BRANCHES, self.network(images), strict=True))
         exits = {branch: F.normalize(feature) for branch, feature in features.items()}
         classifiers = zip(BRANCHES, self.classifiers, strict=False)
@@ -116,7 +116,7 @@ class HAN(SgdRecipe):
         return Outputs({**exits, "joint": torch.cat(list(exits.values()), 1)}, logits)
 
     def objective(self, outputs: Outputs, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Section 3.1: each branch by itself, its cross-entropy and its triplets' loss."""
+        """Section 3.1: cross-entropy and triplet loss of each branch separately."""
         losses = {
             branch: F.cross_entropy(logits, batch["label"])
             for branch, logits in outputs.logits.items()
@@ -143,8 +143,8 @@ class HAN(SgdRecipe):
     def attention_maps(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Figure 7: images (N, 3, H, W) -> (soft, boxes) of each level; no gradients.
 
-        soft (N, h, w) is the mean weight over channels, 0.5 to 1 (1 where soft attention is
-        off). boxes (N, T, 4) are left, top, right, bottom in fractions of the image, and may
-        reach beyond it; a level of which the local branch sees nothing has none (N, 0, 4).
+        soft (N, h, w) is the mean weight over channels, 0.5 to 1 (1 where soft attention is off).
+        boxes (N, T, 4) are left, top, right, bottom in fractions of the image, and may reach beyond
+        it; a level without regions has none (N, 0, 4).
         """
         return self.network.attention_maps(images)

@@ -19,9 +19,9 @@ from reid_lab.types import Count, Fraction, LearningRate, Milestones, NonNegativ
 class JLML(SgdRecipe):
     """A global and a local branch, each classifying the training people.
 
-    Exits: `global`, `local`, and `joint`, the two features one after the other, as they are
-    (section 2.3). Costs are cumulative: that of `local` holds the global branch's, which it
-    does not need. Queries exit at `global` or at `joint`.
+    Exits: `global`, `local`, and `joint`, the concatenation of both features without normalisation
+    (section 2.3). Costs are cumulative: that of `local` includes the global branch, which it does
+    not need. Queries exit at `global` or at `joint`.
 
     Args:
         identities: people to train on; in a config, null takes the data set's.
@@ -105,7 +105,7 @@ class JLML(SgdRecipe):
         return Outputs(exits, {name: classifier(exits[name]) for name, classifier in classifiers})
 
     def objective(self, outputs: Outputs, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Equation 5, both branches: cross-entropies and what selects their features."""
+        """Equation 5 of both branches: cross-entropies and the feature-selecting penalties."""
         losses = {
             name: F.cross_entropy(logits, batch["label"]) for name, logits in outputs.logits.items()
         }

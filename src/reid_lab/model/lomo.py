@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 class Projection(nn.Module):
     """Rows (N, D) @ `factor` (D, d); d is read from a checkpoint.
 
-    `signs` (d,): 1, or -1 of a metric's negative directions; older checkpoints have none.
+    `signs` (d,): 1, or -1 for negative directions of a metric; older checkpoints have none.
     """
 
     factor: Tensor
@@ -54,18 +54,17 @@ class LOMO(ReidModule):
     Exits: `lomo`, the features themselves; `kissme` and `xqda`, projected so that Euclidean
     distance is the learned one, up to the signs of directions (see `exit_signs`): `kissme`'s where
     they are not clipped, `xqda`'s where it is solved as in the release. Costs are cumulative: that
-    of `xqda` holds `kissme`'s projection, which it does not need. See `reid_lab.classical`.
+    of `xqda` includes `kissme`'s projection, which it does not need. See `reid_lab.classical`.
 
-    The whole training is its one iteration: one pass over the unaugmented training images, then
-    the two metrics. The training batch itself is not used.
+    Training is a single iteration: one pass over the unaugmented training images, then the two
+    metrics. The training batch is not used.
 
     Args:
-        retinex: reading of LOMO's colour correction, see `reid_lab.classical.retinex`.
-        kissme_pca: dimensions that PCA keeps for KISSME, at most (distillation paper,
-            section 4.3).
-        kissme_clip: leave its metric's negative directions out, so that the exit's Euclidean
-            distance is the learned one: for galleries, exports, streams and verification,
-            which compare by no other. It ranks worse; see `kissme`.
+        retinex: variant of LOMO's colour correction, see `reid_lab.classical.retinex`.
+        kissme_pca: most dimensions that PCA keeps for KISSME (distillation paper, section 4.3).
+        kissme_clip: remove the metric's negative directions, so that the exit's Euclidean distance
+            is the learned one, as galleries, exports, streams and verification require. It ranks
+            worse; see `kissme`.
         xqda_dim: dimensions of XQDA's subspace; null keeps all whose eigenvalue is above 1, and
             more than these are never kept. Until it is fitted, null counts as `kissme_pca`.
         xqda_solver: "eigen", as in the paper, or "svd", as in the authors' release; see `xqda`.
@@ -127,7 +126,7 @@ class LOMO(ReidModule):
         return None
 
     def setup(self, stage: str) -> None:
-        """Check that it can be fitted, before the first image is read."""
+        """Check that the metrics can be fitted, before the first image is read."""
         if stage != "fit":
             return
         if self.trainer.world_size > 1:
@@ -199,7 +198,7 @@ class LOMO(ReidModule):
 
 
 def _people(split: Split) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the split's people are, without distractors and junk; their pids and camids."""
+    """Rows of the split's people, without distractors and junk; their pids and camids."""
     people = np.flatnonzero(split.pids > DISTRACTOR)
     indices, pids, camids = map(
         torch.from_numpy, (people, split.pids[people], split.camids[people])

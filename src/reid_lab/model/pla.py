@@ -23,10 +23,10 @@ from reid_lab.types import Count, Fraction, LearningRate, Margin, NonNegative, U
 class PLA(TriNetRecipe):
     """Two heads on one network: a triplet loss on one, cross-entropy on the other.
 
-    Exit: `embedding`, the heads' outputs one after the other (section 3.1).
+    Exit: `embedding`, the concatenated outputs of the heads (section 3.1).
 
-    Trains with one setting (`weight`, `margin`, `k`, `p`), or the holistic schedule of section
-    3.3 where `k` is a list; the search callback moves all four.
+    Trains with one setting (`weight`, `margin`, `k`, `p`), or the holistic schedule of section 3.3
+    where `k` is a list; the search callback changes all four.
 
     Args:
         identities: number of classes; null in a config takes the data set's. Needed where
@@ -34,12 +34,11 @@ class PLA(TriNetRecipe):
         objective: both, or one loss on a single head of `dim` (section 4.3).
         dim: dimension of the embedding; each of the two heads has half.
         pool: pooling of the last maps: `max` as in section 4.3, `avg`, or `both`, their sum.
-        head: what follows a head's 1x1 convolution. `bare`: nothing, as figure 2 shows it;
-            its classifier learns more slowly (experiments/pla_head). `bn`: batch norm;
-            `bn_relu`: with ReLU, as in the multi-branch networks that the paper compares with.
-            `neck`: batch norm without a shift in front of the classifier; the triplet head
-            stays bare.
-        weight: lambda of equation 5, of the triplet loss.
+        head: layers behind a head's 1x1 convolution. `bare`: nothing, as figure 2 shows it; its
+            classifier learns more slowly (experiments/pla_head). `bn`: batch norm; `bn_relu`: with
+            ReLU, as in the multi-branch networks that the paper compares with. `neck`: batch norm
+            without a shift in front of the classifier; the triplet head stays bare.
+        weight: lambda of equation 5, the weight of the triplet loss.
         margin, k, p: see `generalised_batch_hard`. A list of k: one after the other, in
             equal parts of the training.
         lr, iterations, decay_from: see `TriNetRecipe`; equation 10 is the same schedule, with
@@ -98,16 +97,16 @@ class PLA(TriNetRecipe):
 
     @property
     def searchable(self) -> bool:
-        """Whether the objective has the triplet loss, which settings configure."""
+        """Whether the objective has a triplet loss, whose settings can be searched."""
         return "triplet" in self.heads
 
     @property
     def fixed(self) -> dict[str, float]:
-        """What a search leaves alone: lambda, where it would scale the whole loss."""
+        """Settings that a search keeps fixed: lambda, if it would scale the whole loss."""
         return {} if "cross_entropy" in self.heads else {"weight": 1.0}
 
     def begin(self, setting: Setting, start: int, length: int) -> None:
-        """Take a setting, and run the schedule from step `start` on, over `length` steps."""
+        """Apply a setting, and run the schedule from step `start` on, over `length` steps."""
         self.weight, self.loss.margin, self.loss.k, self.loss.p = setting
         self.ks = (setting.k,)
         self.started, self.t0, self.t1 = start, self.decay_from * length, length
@@ -139,7 +138,7 @@ class PLA(TriNetRecipe):
         return losses
 
     def _parts(self, embedding: Tensor) -> dict[str, Tensor]:
-        """Each head's part of the embedding, by its objective."""
+        """Objective -> its head's part of the embedding."""
         return dict(zip(self.heads, embedding.chunk(len(self.heads), 1), strict=True))
 
     def _k(self) -> int:
@@ -165,7 +164,7 @@ POOLS: dict[str, Callable[[], nn.Module]] = {
 def make_head(kind: str, name: str, channels: int, width: int) -> nn.Module:
     """A head, pooled maps (N, channels) -> (N, width), by its `kind` and its objective's `name`.
 
-    The 1x1 convolution of maps that are pooled to 1x1 is a linear layer.
+    A 1x1 convolution of maps pooled to 1x1 is a linear layer.
     """
     if kind == "bare" or (kind == "neck" and name == "triplet"):
         return nn.Linear(channels, width)
@@ -180,7 +179,7 @@ def check_hardness(key: str, k: int, p: int, data: ReidDataModule) -> None:
     """Check that PK batches hold a k-th positive and a p-th negative.
 
     Raises:
-        SettingError: they do not; `key` is where k and p are set.
+        SettingError: they do not; `key` is the config key of k and p.
     """
     check_pk_batches(data)
     if k > data.k:

@@ -13,10 +13,10 @@ from reid_lab.types import Count, Fraction, LearningRate, Units
 
 
 class SEResNets(TriNetRecipe):
-    """A sequence ensemble: each network has its own embedding, and the costs add up.
+    """A sequential ensemble: each network has its own embedding, and the costs add up.
 
-    The networks share no parameter and Adam treats each parameter by itself, so that training
-    them side by side on the same batches is training them separately, as the paper does.
+    The networks share no parameters, and Adam updates each parameter separately, so that joint
+    training on the same batches equals separate training as in the paper.
 
     Args:
         backbones: name of the exit -> network, in the order in which they run.

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent with a step schedule, as HAN, JLML and MobileNets use it."""
+"""Stochastic gradient descent with a step schedule, as used by HAN, JLML and MobileNets."""
 
 from __future__ import annotations
 

@@ -45,14 +45,14 @@ class Teacher:
 
     @torch.no_grad()
     def outputs(self, images: Tensor) -> Outputs:
-        """Return its embeddings and logits of normalised images (N, 3, h, w)."""
+        """Return the teacher's embeddings and logits of normalised images (N, 3, h, w)."""
         if images.shape[2:] != self.image:
             images = F.interpolate(images, self.image, mode="bilinear", antialias=True)
         return self.module.outputs(images)
 
 
 class Sizes(NamedTuple):
-    """Exit -> dimension of its embeddings, and of its logits where it has any."""
+    """Exit -> dimension of its embeddings, and of its logits if it has any."""
 
     exits: dict[str, int]
     logits: dict[str, int]
@@ -84,10 +84,10 @@ def people_misfits(
     identities: int | None,
     self_taught: bool,
 ) -> Iterator[str]:
-    """Yield why soft targets cannot be learned: no logits, or logits of other people.
+    """Yield reasons why soft targets cannot be learned: no logits, or logits of other people.
 
-    An exit of the student without logits gets a classifier of `identities`; an exit of a teacher
-    only where the student teaches itself.
+    A student's exit without logits gets a classifier of `identities`; a teacher's exit only if the
+    student teaches itself.
     """
     otherwise = "learn its embeddings with model.soft_targets=false model.features=relation"
     for exit, of in pairs.items():
@@ -110,14 +110,13 @@ def people_misfits(
 class Cache:
     """A teacher's outputs for every training image, computed once and kept in a file.
 
-    Valid without random augmentation only, where each image is always the same. The file's name
-    has the teacher's fingerprint and a hash of the images and their size, so that it is never used
-    with another teacher or data set.
+    Only valid without random augmentation. The file's name includes the teacher's fingerprint and a
+    hash of the images and their size, so that it is never used with another teacher or data set.
 
     Args:
-        folder: where the file goes.
+        folder: folder of the file.
         exits: exits of the teacher to keep.
-        image: height, width of the student's images.
+        image: (height, width) of the student's images.
     """
 
     def __init__(
@@ -135,7 +134,7 @@ class Cache:
         return self.folder / f"{self.teacher.fingerprint[:16]}-{digest.hexdigest()[:16]}.pt"
 
     def load(self, split: Split) -> bool:
-        """Load the file; return whether there is a complete one."""
+        """Load the file; return whether it exists and is complete."""
         path = self.path(split)
         if not path.is_file():
             return False

@@ -1,4 +1,4 @@
-"""What DaRe takes over from TriNet (Hermans et al. 2017): embedding head, Adam, schedule."""
+"""Parts of TriNet (Hermans et al. 2017) that DaRe uses: embedding head, Adam, schedule."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from reid_lab.model.triplets import check_pk_batches
 class Head(nn.Sequential):
     """Feature maps (N, C, H, W) -> embedding (N, dim). DaRe, section 3.1.
 
-    Global average pool, FC `hidden` + batch norm + ReLU, FC `dim`. The paper's "1204" units
-    are 1024: the authors' published costs come out with 1024 only. More than one of `strips`
-    pools as many horizontal strips, from top to bottom, each by itself.
+    Global average pool, FC `hidden` + batch norm + ReLU, FC `dim`. The paper's "1204" units are
+    1024: only this gives the published costs. With `strips` above 1, as many horizontal strips are
+    pooled separately, from top to bottom.
     """
 
     def __init__(self, channels: int, hidden: int = 1024, dim: int = 128, strips: int = 1) -> None:

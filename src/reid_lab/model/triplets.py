@@ -7,14 +7,14 @@ from reid_lab.errors import UserError
 
 
 class SettingError(UserError):
-    """Settings of triplets that do not fit the training batches."""
+    """Settings of triplets do not fit the training batches."""
 
 
 def check_pk_batches(data: object) -> None:
-    """Check that a `ReidDataModule` gives PK batches; others are not checked.
+    """Check that a `ReidDataModule` returns PK batches; other data modules are not checked.
 
     Raises:
-        SettingError: it gives batches of random images, in which most have no positive.
+        SettingError: its batches are random images, most of which have no positive.
     """
     if isinstance(data, ReidDataModule) and data.batch_size is not None:
         raise SettingError(
