@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -135,6 +136,19 @@ def test_a_query_has_the_same_bits_in_any_batch(metric: MetricName, size: int) -
         assert np.array_equal(first, found[rows.numpy()])
         for name in FEATURES:
             assert np.array_equal(part[name], whole[name][rows.numpy()]), name
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("candidates", get_args(Candidates))
+def test_no_queries_have_no_features(metric: MetricName, candidates: Candidates) -> None:
+    e = people(30)
+    exit, nobody = e.exits["stage2"], torch.arange(0)
+    lookup = Lookup(exit.gallery, e.gallery, metric, candidates)
+    features, found = lookup.features(exit.query[nobody], e.query.take(nobody))
+    assert {name: (x.shape, x.dtype) for name, x in features.items()} == dict.fromkeys(
+        FEATURES, ((0,), np.float64)
+    )
+    assert found.shape == (0,) and found.dtype == np.intp
 
 
 def test_the_nearest_other_person_may_be_far_down() -> None:

@@ -148,14 +148,13 @@ class Lookup:
         policy.
         """
         parts, found = [], []
-        for start in range(0, len(rows), BLOCK):
+        for start in range(0, max(len(rows), 1), BLOCK):  # no queries: empty features
             part = slice(start, start + BLOCK)
             ids = query if len(rows) <= BLOCK else query.take(torch.arange(len(query))[part])
             features, index = self._block(rows[part], ids, needs)
             parts.append(features)
             found.append(index)
-        names = parts[0] if parts else {}
-        joined = {name: np.concatenate([part[name] for part in parts]) for name in names}
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return joined, np.concatenate(found)
 
     def _block(
