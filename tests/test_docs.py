@@ -20,6 +20,7 @@ from reid_lab.backbone import Backbone
 from reid_lab.cli import main as cli
 from reid_lab.config.overrides import composed, first_value
 from tests.conftest import write_jpegs
+from tests.methods import METHODS, method
 from tests.printed import OURS, blocks, typed, words_of
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +28,22 @@ DOCS = ROOT / "docs"
 PAGES = {p.relative_to(DOCS).as_posix(): p.read_text("utf-8") for p in DOCS.rglob("*.md")}
 PACKAGE = Path(reid_lab.__file__).parent
 COMMANDS = sorted(cli.tree()[1].keys() - {cli.RUN})
+
+
+def test_the_table_of_exits_is_that_of_the_methods() -> None:
+    lines = [line for line in PAGES["concepts/exits.md"].splitlines() if line.startswith("| ")]
+    listed = []
+    for line in lines[1:]:
+        _, names, exits, stream = (cell.strip() for cell in line.split("|")[1:5])
+        for name in re.findall(r"`(\w+)`", names):
+            listed.append(name)
+            made = method(name)
+            if made.exit_names == type(made).exit_names:  # whatever the settings are
+                assert tuple(re.findall(r"`(\w+)`", exits)) == made.exit_names, name
+            if "`" in stream or stream == "all":
+                named = tuple(re.findall(r"`(\w+)`", stream))
+                assert made.stream_exits == (named or made.exit_names), name
+    assert sorted(listed) == sorted(METHODS)
 
 
 def test_the_python_runs_as_printed(people: Path, capsys: pytest.CaptureFixture[str]) -> None:
