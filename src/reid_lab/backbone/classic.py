@@ -1,4 +1,4 @@
-"""AlexNet, VGG-16 and GoogLeNet by torchvision, with which JLML compares its costs (table 13)."""
+"""torchvision's AlexNet, VGG-16 and GoogLeNet, with which JLML compares its costs (table 13)."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ PARTS = {  # of GoogLeNet
 
 
 class Classic(Backbone):
-    """The convolutions of a network of 2012 to 2015; stages end where maps are halved.
+    """The convolutions of a network from 2012 to 2015; stages end where maps are halved.
 
     Args:
         name: alexnet (3 stages), vgg16 (5) or googlenet (4).
-        weights: as in `ResNet`.
+        weights: see `ResNet`.
 
     Raises:
         WeightsError: the weights cannot be loaded.
@@ -50,7 +50,7 @@ class Classic(Backbone):
 
 
 class ToSigned(nn.Module):
-    """Images normalised by ImageNet's mean and deviation -> pixels in [-1, 1], as of GoogLeNet."""
+    """Images normalised by ImageNet's mean and deviation -> pixels in [-1, 1], for GoogLeNet."""
 
     scale: Tensor
     shift: Tensor
@@ -66,7 +66,7 @@ class ToSigned(nn.Module):
 
 
 def cut(network: nn.Module, ends: tuple[int, ...]) -> dict[str, nn.Module]:
-    """torchvision's `features`, without the pool at their end."""
+    """torchvision's `features`, without the final pool."""
     features: nn.Sequential = network.features  # type: ignore[assignment]
     begins = (0, *ends[:-1])
     spans = enumerate(zip(begins, ends, strict=True), 1)

@@ -23,19 +23,20 @@ class LearnedGroupConv(nn.Module):
     """A 1x1 convolution in which each group of outputs chooses its inputs in training.
 
     Section 3.1: training begins with all inputs. C - 1 times in its first half, each group drops
-    a C-th of its inputs, those with the smallest sum of absolute weights; the second half
-    trains what is left. Output j is of group j mod G, so that the next group convolution mixes
-    them (the paper's permutation).
+    1/C of its inputs, those with the smallest sum of absolute weights; the second half trains the
+    rest. Output j belongs to group j mod G, so that the next group convolution mixes groups (the
+    paper's permutation).
 
-    In evaluation it is a group convolution on the chosen inputs. Before the last drop, they are
-    those that would be left if the others were dropped now, so that costs and exports are those of
-    the condensed network at any time.
+    In evaluation it is a group convolution on the chosen inputs. Before the last drop, these are
+    the inputs that would remain if all others were dropped now, so that costs and exports are
+    always those of the condensed network.
 
     Args:
         inputs, outputs: channels; multiples of `condense` and of `groups`.
         groups: G.
         condense: C; each group keeps inputs / C.
-        iterations: length of the training in batches. As batch norm, it counts those that it sees.
+        iterations: length of the training in batches; like batch norm, the layer counts the batches
+            that it sees.
     """
 
     kept: Tensor
@@ -59,12 +60,12 @@ class LearnedGroupConv(nn.Module):
         self._drops = 0  # of those that are due
 
     def by_group(self) -> Tensor:
-        """Weights (outputs / G, G, inputs) of the inputs that are kept."""
+        """Weights (outputs / G, G, inputs), zero for dropped inputs."""
         inputs = self.weight.shape[1]
         return self.weight.view(-1, self.groups, inputs) * self.kept
 
     def lasso(self) -> Tensor:
-        """The group lasso: weights' norms, summed over groups and inputs; 0 after the last drop."""
+        """Group lasso: norms of weights, summed over groups and inputs; 0 after the last drop."""
         if self._drops == self.condense - 1:
             return self.weight.new_zeros(())
         squares = self.by_group().square().sum(0)  # (G, inputs)
@@ -73,14 +74,14 @@ class LearnedGroupConv(nn.Module):
 
     @torch.no_grad()
     def choose(self) -> None:
-        """Choose inputs and weights of evaluation, when it begins and when weights are loaded."""
+        """Choose inputs and weights for evaluation, when it begins and when weights are loaded."""
         norms = self.by_group().abs().sum(0).masked_fill(~self.kept, -1)
         count = self.chosen.shape[1]
         self.chosen = norms.topk(count).indices.sort().values
         self.condensed = self._condensed()
 
     def _condensed(self) -> Tensor:
-        """Weights (outputs, inputs / C, 1, 1) of the chosen inputs, one group after the other."""
+        """Weights (outputs, inputs / C, 1, 1) of the chosen inputs, group by group."""
         rows = self.weight.view(-1, *self.kept.shape).transpose(0, 1)  # (G, outputs / G, inputs)
         index = self.chosen.unsqueeze(1).expand(-1, rows.shape[1], -1)
         return rows.gather(2, index).flatten(0, 1)[..., None, None]
@@ -88,7 +89,7 @@ class LearnedGroupConv(nn.Module):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def condense_step(self) -> None:
-        """Count a batch of training, and drop inputs if this is due."""
+        """Count a training batch, and drop inputs if due."""
         if self._seen is None:
             self._seen = int(self.batches)
             self._drops = self._dropped()
@@ -150,18 +151,18 @@ class DenseLayer(nn.Module):
 class CondenseNet(Backbone):
     """CondenseNet-74 of the paper's ImageNet table: 274 M operations at 224x224 with G = C = 8.
 
-    Five dense blocks, each growing twice as fast as the one before, with nothing but a pool in
-    between. Stage 1 has the first two blocks and ends at 1/4; stages 2 to 4 have one each, down to
-    1/32. No weights are published where a package can find them: it is trained from scratch.
+    Five dense blocks, each with twice the growth of the one before, with only a pool in between.
+    Stage 1 has the first two blocks and ends at 1/4; stages 2 to 4 have one each, down to 1/32.
+    There are no published weights that a package provides: train it from scratch.
 
     Args:
         groups: G, of the 3x3 convolutions and of the learned 1x1 ones; up to 8.
-        condense: C, what remains of a learned convolution is 1 / C; up to 8.
-        iterations: length of the training in batches, of whose first half condensing takes place.
-        dropout: before the learned convolutions, as in the authors' ImageNet training.
-        lasso: weight of the group lasso, which is added to a method's losses until condensing ends.
-        weights: None for scratch, or the path of a checkpoint of ours with this backbone. One that
-            is condensed stays so.
+        condense: C; 1/C of the inputs of a learned convolution remain; up to 8.
+        iterations: length of the training in batches; inputs are dropped in its first half.
+        dropout: dropout in front of the learned convolutions, as in the authors' ImageNet training.
+        lasso: weight of the group lasso, which is added to the losses until the last drop.
+        weights: None for scratch, or the path of a checkpoint of this suite with this backbone. A
+            condensed one stays condensed.
 
     Raises:
         ValueError: `groups` or `condense` is not 1, 2, 4 or 8.

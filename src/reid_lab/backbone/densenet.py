@@ -1,4 +1,4 @@
-"""DenseNet-201 (Huang et al., CVPR 2017) by torchvision, cut behind its dense blocks."""
+"""torchvision's DenseNet-201 (Huang et al., CVPR 2017), cut behind its dense blocks."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from reid_lab.backbone.weights import Published, load_weights
 class DenseNet201(Backbone):
     """Stage s is dense block s with the batch norm and ReLU that follow it.
 
-    A transition (norm, ReLU, 1x1 convolution, pool) is cut after its ReLU: what is tapped is
-    normalised, at no extra cost. Arguments and errors as in `ResNet`.
+    A transition (norm, ReLU, 1x1 convolution, pool) is cut after its ReLU, so that maps are
+    normalised at no extra cost. Arguments and errors as in `ResNet`.
     """
 
     def __init__(self, weights: str | Path | None = None) -> None:
@@ -42,5 +42,5 @@ class DenseNet201(Backbone):
 
 
 def without_dot(key: str) -> str:
-    """The published file is of an older torchvision: `norm.1` in a dense layer is `norm1` now."""
+    """Rename keys of the published file, from an older torchvision: `norm.1` is now `norm1`."""
     return re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", key)

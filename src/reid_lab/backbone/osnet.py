@@ -123,7 +123,7 @@ def _conv(
 
 
 def _light(channels: int) -> nn.Sequential:
-    """A 1x1 and a depthwise 3x3 convolution in place of a 3x3."""
+    """A 1x1 and a depthwise 3x3 convolution, instead of a 3x3 one."""
     return nn.Sequential(
         nn.Conv2d(channels, channels, 1, bias=False),
         nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
@@ -156,7 +156,7 @@ TORCHREID: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
 
 
 def from_torchreid(key: str, norm: Norm = "batch") -> str:
-    """The name here of a parameter of torchreid's OSNet; heads (`fc`, `classifier`) keep theirs."""
+    """Our name of a parameter of torchreid's OSNet; heads (`fc`, `classifier`) keep theirs."""
     for pattern, ours in TORCHREID:
         key = re.sub(pattern, ours, key)
     return key.replace(".IN.", ".expand.1." if norm == "ain" else ".norm.")

@@ -30,7 +30,7 @@ class ResNet(Backbone):
     Args:
         weights: `imagenet`, None for scratch, or the path of torchvision's state dict or of a
             checkpoint of ours with this backbone.
-        last_stride: 1 leaves stage 4 at 1/16, as PLA has it: finer maps, no more weights.
+        last_stride: 1 leaves stage 4 at 1/16 as in PLA: finer maps, the same weights.
         stem_pool: `ceil`: the stem's max-pool has no padding and rounds its size up, as in
             fast-reid; the maps have the same size.
         ibn: instance norm on half of the channels of each block's first norm, in stages 1 to 3
@@ -90,7 +90,7 @@ def _mix_norms(depth: int, network: models.ResNet) -> None:
 
 
 def _keep_size(stage: nn.Module) -> None:
-    """Stride 1 wherever a convolution of the stage halves its input."""
+    """Set stride 1 where a convolution of the stage halves its input."""
     for part in stage.modules():
         if isinstance(part, nn.Conv2d):
             part.stride = (1, 1)

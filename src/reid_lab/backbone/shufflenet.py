@@ -14,11 +14,11 @@ from reid_lab.backbone.weights import Published, load_weights
 class ShuffleNet(Backbone):
     """ShuffleNet v2 at width 1: four stages at 1/8 to 1/32, the last a wider 1x1 convolution.
 
-    HAN's table 7 has v1, which no kept library holds: v2 costs about as much (146 M Mul-Adds at
-    224x224, v1 at width 1: 140 M).
+    HAN's table 7 has v1, which no maintained library has; v2 costs about the same (146 M Mul-Adds
+    at 224x224, v1 at width 1: 140 M).
 
     Args:
-        weights: as in `ResNet`.
+        weights: see `ResNet`.
 
     Raises:
         WeightsError: the weights cannot be loaded.

@@ -14,7 +14,7 @@ from reid_lab.types import Units
 
 
 class SmallResNet(Backbone):
-    """One basic residual block a stage, `width` to 8 * `width` channels, at 1/4 to 1/32.
+    """One basic residual block per stage, with `width` to 8 * `width` channels, at 1/4 to 1/32.
 
     ResNet-18 at half its depth; there are no ImageNet weights for it.
 
@@ -44,8 +44,8 @@ class SmallResNet(Backbone):
 class _Shortcut(nn.Conv2d):
     """A 1x1 convolution of every second row and column.
 
-    Of fewer than 8 channels, oneDNN's AVX2 backward pass with a stride writes past its memory
-    (uxlfoundation/oneDNN#6035): those are sliced instead, with the same result.
+    For fewer than 8 channels, oneDNN's AVX2 backward pass with a stride writes out of bounds
+    (uxlfoundation/oneDNN#6035): these are sliced instead, with the same result.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:

@@ -12,7 +12,7 @@ __all__ = ["Backbone", "Published", "WeightsError", "load_weights", "read_state"
 
 
 class Backbone(nn.Module):
-    """Stages that run one after the other; stage s gives maps of `channels[s]` channels.
+    """Stages that run one after the other; stage s returns maps of `channels[s]` channels.
 
     A stage returns the input of the next one, in most networks its maps. Heads read `maps`, which
     is overridden where stages return something else, such as tokens.
@@ -36,11 +36,11 @@ class Backbone(nn.Module):
         return tuple(self.stages)
 
     def maps(self, name: str, x: Tensor) -> Tensor:
-        """What stage `name` passes on -> its maps (N, C, h, w), of its channels C."""
+        """Output of stage `name` -> its maps (N, C, h, w)."""
         return x
 
     def penalties(self) -> dict[str, Tensor]:
-        """What this network adds to the losses of a training step: scalars by name."""
+        """Scalars by name that this network adds to the losses of a training step."""
         return {}
 
     def forward(self, x: Tensor) -> Tensor:

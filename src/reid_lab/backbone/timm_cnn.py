@@ -1,4 +1,4 @@
-"""Convolutional networks of timm, cut into stages where `feature_info` names their ends."""
+"""Convolutional networks of timm, cut into stages at the modules of `feature_info`."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ FIRST = 4  # reduction of the first stage by default: at 1/2 there are few chann
 
 
 class CutError(UserError):
-    """A network that cannot be cut into stages, and why."""
+    """A network cannot be cut into stages; the message says why."""
 
 
 class TimmCNN(Backbone):
-    """A CNN of timm, up to its last map: what its `forward_features` computes.
+    """A CNN of timm up to its last map, as computed by `forward_features`.
 
-    Stage s ends where entry `out_indices[s]` of timm's `feature_info` does; what follows the last
-    entry, such as MobileNetV2's last 1x1 convolution, belongs to the last stage. Head and
-    classifier are left out, and so is what timm puts behind its pool (MobileNetV3's `conv_head`,
+    Stage s ends where entry `out_indices[s]` of timm's `feature_info` does; layers behind the last
+    entry, such as MobileNetV2's last 1x1 convolution, belong to the last stage. Head and classifier
+    are left out, as are layers that timm puts behind its pool (MobileNetV3's `conv_head`,
     ConvNeXt's last norm).
 
     Args:
         name: name of a network in timm, with or without the tag of its weights.
         weights: `imagenet` for timm's weights of this name and tag, None for scratch, or the path
             of a state dict of timm's network or of a checkpoint of ours with this backbone.
-        last_stride: 1 leaves the last stage at 1/16: timm's `output_stride=16`, where the network
-            has it. timm dilates the convolutions of this stage, as they would see without it.
+        last_stride: 1 leaves the last stage at 1/16: timm's `output_stride=16`, if the network
+            supports it. timm dilates the convolutions of this stage to keep their receptive field.
         out_indices: entries of `feature_info` that become stages; None: all at 1/4 and below.
             Without the last entry, the network ends at the last one given.
 
     Raises:
-        UserError: unknown network, or one that cannot be cut, and why.
+        UserError: unknown network, or one that cannot be cut.
         WeightsError: the weights cannot be loaded.
     """
 
@@ -69,7 +69,7 @@ class TimmCNN(Backbone):
 
 
 class LayerCall(NamedTuple):
-    """A layer that ran, with what it was given and what it made."""
+    """A layer that ran, with its input and output."""
 
     name: str
     module: nn.Module
@@ -93,10 +93,10 @@ def _ends(name: str, network: nn.Module, indices: Sequence[int] | None) -> dict[
 
 
 def _trunk(name: str, network: Any, ends: list[str]) -> dict[str, nn.Module]:
-    """The layers that `forward_features` runs one after the other, down to those in `ends`.
+    """The layers that `forward_features` runs in sequence, down to those in `ends`.
 
     Raises:
-        CutError: it does anything else than passing each layer's output to the next layer.
+        CutError: it does more than passing the output of each layer to the next.
     """
     layers = dict(_layers(network, ends))
     training, calls = network.training, list[LayerCall]()
@@ -135,7 +135,7 @@ def _trunk(name: str, network: Any, ends: list[str]) -> dict[str, nn.Module]:
 
 
 def _layers(module: nn.Module, ends: list[str], above: str = "") -> list[tuple[str, nn.Module]]:
-    """Children by dotted name; a list of layers is opened where a stage ends inside."""
+    """Children by dotted name; lists of layers are expanded if a stage ends inside."""
     found = []
     for key, child in module.named_children():
         name = f"{above}{key}"
@@ -167,7 +167,7 @@ def _uncut(name: str, reason: str) -> str:
 
 
 def _stages(trunk: dict[str, nn.Module], ends: list[str], whole: bool) -> dict[str, nn.Module]:
-    """Stage s: the layers up to that in which `ends[s]` is; the last takes the rest if `whole`."""
+    """Stage s has the layers up to the one with `ends[s]`; the last takes the rest if `whole`."""
     names = list(trunk)
     stages: dict[str, nn.Module] = {}
     start = 0
@@ -212,7 +212,7 @@ def _check_maps(name: str, shapes: dict[str, torch.Size], last_stride: int) -> N
 
 
 def _image(network: nn.Module) -> Tensor:
-    """Noise that leaves torch's own generator alone."""
+    """Noise from a separate generator."""
     device = next(network.parameters()).device
     if device.type == "meta":
         return torch.empty(1, 3, PROBE, PROBE, device=device)

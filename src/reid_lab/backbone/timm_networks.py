@@ -1,4 +1,4 @@
-"""Networks of timm: by name, with weights, and for images that are normalised as ours."""
+"""Networks of timm: by name, with weights, for images with our normalisation."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ ALLOWED = (
 
 
 class Renormalise(nn.Module):
-    """Images normalised by ImageNet's mean and deviation -> by those of a network's weights.
+    """Changes the normalisation of images from ImageNet's to that of a network's weights.
 
-    Both are kept in checkpoints: another version of timm may have other weights by default.
+    Both are kept in checkpoints, since default weights may change between versions of timm.
     """
 
     scale: Tensor
@@ -41,7 +41,7 @@ class Renormalise(nn.Module):
 
     @classmethod
     def of(cls, network: nn.Module) -> Renormalise | None:
-        """For a network of timm; None if its images are normalised as ours."""
+        """The change for a network of timm; None if it has our normalisation."""
         config: Any = network.pretrained_cfg
         mean, std = tuple(config.get("mean", MEAN)), tuple(config.get("std", STD))
         return None if (mean, std) == (MEAN, STD) else cls(mean, std)
@@ -55,9 +55,9 @@ def build(user: str, name: str, weights: str | Path | None, options: Mapping[str
     """Build a network of timm with its head, of which parts are used.
 
     Args:
-        user: what needs timm, for the error message.
+        user: the feature that needs timm, for the error message.
         name: with or without the tag of its weights; no address of a hub.
-        weights: `imagenet`, a path, or None. A checkpoint of ours is left to `load_ours`.
+        weights: `imagenet`, a path, or None. Checkpoints of this suite are left to `load_ours`.
         options: options of the network; unknown ones are refused.
 
     Raises:
@@ -98,7 +98,7 @@ def build(user: str, name: str, weights: str | Path | None, options: Mapping[str
 
 
 def load_ours(backbone: Backbone, weights: str | Path | None) -> None:
-    """Load a checkpoint of ours; anything else is loaded by `build`.
+    """Load a checkpoint of this suite; other weights are loaded by `build`.
 
     Raises:
         WeightsError: it is of another network.
@@ -152,5 +152,5 @@ def _nearest(timm: Any, name: str) -> str:
 
 
 def _line(error: Exception) -> str:
-    """The last line of an error's text, which names what does not fit."""
+    """The last line of an error message, which names the mismatch."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()

@@ -45,15 +45,15 @@ class TokenStem(nn.Module):
 class TimmViT(Backbone):
     """A plain vision transformer of timm; a stage is a group of its blocks and passes on tokens.
 
-    The maps of a stage are one pixel (N, D, 1, 1): its class token or the mean of its patches,
-    behind the network's own last norm, which all stages share.
+    The maps of a stage are a single pixel (N, D, 1, 1): its class token or the mean of its patches,
+    behind the network's last norm, which all stages share.
 
     Args:
         name: name of a network in timm, with or without the tag of its weights.
         weights: `imagenet` for timm's weights of this name and tag, None for scratch, or the path
             of a state dict of timm's network or of a checkpoint of ours with this backbone.
             Position embeddings are interpolated to the image's size.
-        groups: number of stages; they have the same number of blocks, or one more or less.
+        groups: number of stages; their numbers of blocks differ by at most one.
         pool: `class` token, or `mean` of the patches.
         height, width: size of the images in pixels, multiples of the patch size.
 
@@ -99,7 +99,7 @@ class TimmViT(Backbone):
 
 
 def _check(name: str, network: Any, groups: int, pool: str, size: tuple[int, int]) -> None:
-    """Check what a network of timm is, and that the settings fit it.
+    """Check that a network of timm is a plain ViT and fits the settings.
 
     Raises:
         UserError: they do not.

@@ -23,7 +23,7 @@ NO_PATCH = Patch(0, EMPTY, 0, 0, False)
 
 
 class Decoded(Protocol):
-    """All images of a split, each decoded when it is asked for: (3, H, W) uint8."""
+    """All images of a split, each decoded on access: (3, H, W) uint8."""
 
     def __len__(self) -> int: ...
 
@@ -40,7 +40,7 @@ class DeviceImages:
         return len(self._pixels)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """One image (3, H, W), copied to the CPU."""
+        """Return one image (3, H, W), copied to the CPU."""
         return self._pixels[index].cpu().numpy()
 
     def on(self, device: torch.device) -> Tensor:
@@ -68,7 +68,7 @@ class DeviceImages:
 class SharedImages(DeviceImages):
     """One process' share of a split: `pixels` are its images `indices`.
 
-    `len` and the items are those of the whole split: what is not in the share is decoded.
+    `len` and items are those of the whole split; images outside of the share are decoded.
     """
 
     def __init__(self, pixels: np.ndarray, indices: Sequence[int], decoder: Decoded) -> None:
@@ -148,7 +148,7 @@ def augment_batch(images: Tensor, batch: dict[str, Tensor], transforms: Transfor
     """Augment a training batch, of which `train` and `colour` are popped: (N, 3, H, W) uint8.
 
     Args:
-        images: (M, 3, h, w) uint8, what the rows of `train` index.
+        images: (M, 3, h, w) uint8 images that the rows of `train` index.
     """
     pixels = crop_batch(images, batch.pop("train"), transforms.height, transforms.width)
     if "colour" in batch:

@@ -21,9 +21,9 @@ def plan_exchange(
         needed: sorted image indices of each process, each index once.
 
     Returns:
-        Indices (M,) of the images that it sends, ordered by receiver; counts (2, world): how many
-        it sends to each process, and receives from each; indices of the received images, in the
-        order in which they arrive: by sender.
+        Indices (M,) of the images that it sends, ordered by receiver; counts (2, world) of images
+        that it sends to and receives from each process; indices of the received images, ordered by
+        sender.
     """
     world, own = len(needed), needed[rank]
     sent = [each[each % world == rank] // world for each in needed]
@@ -32,7 +32,7 @@ def plan_exchange(
 
 
 def exchange(images: Tensor, counts: Tensor) -> Tensor:
-    """Send `images` (M, ...) to the processes of the run and return what they send here.
+    """Send `images` (M, ...) to the processes of the run; return the images received.
 
     Args:
         counts: (2, world) on the CPU, see `plan_exchange`.

@@ -25,10 +25,11 @@ ROLES = ("query", "gallery", "multi_query")  # of an evaluated image; batches ho
 
 
 def _for_the_parent(fetch: Callable[..., Batch]) -> Callable[..., Batch]:
-    """Make a worker return what travels well, from which `Loader` restores the rest.
+    """Make a worker return objects that are cheap to transfer; `Loader` restores the rest.
 
-    That is a DatasetError instead of raising it, and arrays: each tensor is a file descriptor to
-    pass on, which takes longer than a few numbers. Pixels are in shared memory, and stay tensors.
+    A DatasetError is returned instead of raised, and small tensors become arrays: each tensor is a
+    file descriptor to pass on, which takes longer than a few numbers. Pixels are in shared memory
+    and stay tensors.
     """
 
     @wraps(fetch)
@@ -112,10 +113,10 @@ class TrainDraws(Dataset[Batch]):
 class ExchangedDraws(TrainDraws):
     """Parts of training batches whose images are with several processes.
 
-    The draws of a whole batch, those of the first process first, give this process' part as
-    `TrainDraws` does, but `train` indexes the images that it receives: `sent` (M,) and `counts`
-    (2, world) are those of `plan_exchange`. No request is sent: the batch of each process depends
-    on the seed only.
+    From the draws of a whole batch, ordered by process, this returns the process' own part like
+    `TrainDraws`, but `train` indexes the received images; `sent` (M,) and `counts` (2, world) are
+    from `plan_exchange`. No requests are sent, since the batch of each process depends on the seed
+    only.
     """
 
     def __init__(

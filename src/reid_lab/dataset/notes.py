@@ -1,4 +1,4 @@
-"""Remarks to the user: what `auto` stands for, and what is wrong."""
+"""Remarks for the user: the values of `auto`, and problems."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def automatic_notes(data: ReidDataModule, world: int) -> Iterator[str]:
 
 
 def problem_of(check: Callable[[], None]) -> str | None:
-    """Return what `check` finds wrong, or None."""
+    """Return the problems that `check` finds, or None."""
     try:
         check()
     except UserError as error:

@@ -1,4 +1,4 @@
-"""The records of a data set as compact arrays: what readers return."""
+"""The records of a data set as compact arrays, which readers return."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reid_lab.protocol import DISTRACTOR, MARKET1501, Protocol
 
 
 class DatasetError(UserError):
-    """A data set that cannot be used: what was found, what is expected, and how to fix it."""
+    """A data set cannot be used: the message says what was found, what is expected, and the fix."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Benchmark:
         protocol: how queries are evaluated.
         multi_query: more images of the queries' people in the queries' cameras; pooled with them in
             multi-query evaluation, never ranked.
-        people, cameras: pid or camid -> its name in the data, where that is not a number.
+        people, cameras: pid or camid -> its name in the data, if that is not a number.
     """
 
     name: str
@@ -132,7 +132,7 @@ class Benchmark:
         return self.cameras.get(int(camid), str(camid))
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Return the counts of train, query and gallery; with tracklets, those, too."""
+        """Return the counts of train, query and gallery, with tracklets if they are ranked."""
         parts = {"train": self.train, "query": self.query, "gallery": self.gallery}
         counts = {name: split.counts() for name, split in parts.items()}
         if self.protocol.tracklets:

@@ -1,6 +1,6 @@
 """Batch samplers: P identities x K images, or random images.
 
-Batch t depends on the seed and t only. So a resumed run gets the batches that it would have had,
+Batch t depends on the seed and t only. A resumed run thus gets the batches of an uninterrupted one,
 and DDP ranks draw consistent batches without communication.
 """
 
@@ -35,12 +35,12 @@ class NumberedBatches(Sampler[list[Draw]], ABC):
     """Batches of (image index, draw number) that depend on the seed and the batch number only.
 
     An iteration yields the batches of the next epoch, or of the epoch given to `set_epoch`. It
-    skips the first `start` batches, once. Attribute `order` maps training step t to the number of
-    its batch: the identity, except for methods that go back to earlier batches. With `whole`, a
-    process gets the parts of all of them.
+    skips the first `start` batches, once. Attribute `order` maps training step t to its batch
+    number: the identity, except for methods that return to earlier batches. With `whole`, each
+    process gets the parts of all processes.
 
     Args:
-        batches: batches of an epoch.
+        batches: number of batches per epoch.
         rank, world: this process and the number of processes; each gets a part of every batch.
         epochs: epoch counter, shared by samplers of the same data.
     """
@@ -89,10 +89,10 @@ class NumberedBatches(Sampler[list[Draw]], ABC):
 class PKSampler(NumberedBatches):
     """Batches of `p` identities x `k` images (Hermans et al., "In Defense of the Triplet Loss").
 
-    A pass goes through the identities in random order, `p` a batch, and drops the remainder, as in
-    Hermans et al.'s code. An epoch is `ceil(images / (p * k))` batches, about one draw per image,
-    and may span passes. Identities with at least `k` images give `k` different ones; those with
-    fewer repeat theirs as evenly as possible.
+    A pass goes through the identities in random order, `p` per batch, and drops the remainder, as
+    in Hermans et al.'s code. An epoch is `ceil(images / (p * k))` batches, about one draw per
+    image, and may span passes. Identities with at least `k` images contribute `k` different ones;
+    those with fewer repeat them as evenly as possible.
 
     With `world` > 1, rank r gets identities r * p / world to (r + 1) * p / world of every batch:
     the parts are disjoint, and together they are the batch of a single process.
@@ -133,7 +133,7 @@ class PKSampler(NumberedBatches):
 
 
 class ImageSampler(NumberedBatches):
-    """Batches of `size` random images; each image is drawn at most once an epoch.
+    """Batches of `size` random images; each image is drawn at most once per epoch.
 
     For classification, which needs no pairs. The remainder of an epoch is dropped.
 
@@ -165,7 +165,7 @@ class ImageSampler(NumberedBatches):
 
 
 def auto_p(identities: int, world: int = 1) -> int:
-    """Return P for `dataset.p=auto`: 18, or fewer where there are fewer identities.
+    """Return P for `dataset.p=auto`: 18, or fewer for fewer identities.
 
     It is a multiple of the number of processes, `world`.
     """

@@ -18,8 +18,8 @@ def hold_out(
 ) -> tuple[Split, Split, Split]:
     """Hold out `identities` people of the training split for validation.
 
-    They are drawn from the people with a possible match: seen by two cameras or, in data of one
-    camera, in two images (or tracklets). Query and gallery are as in `query_and_gallery`.
+    They are drawn from the people with a possible match: seen by two cameras or, in single-camera
+    data, in two images (or tracklets). Query and gallery are as in `query_and_gallery`.
 
     Returns:
         (train, query, gallery).
@@ -43,8 +43,8 @@ def hold_out(
 def auto_held_out(identities: int, matchable: int | None = None) -> int:
     """Return the people to hold out for `dataset.val_identities=auto`.
 
-    A tenth of the training identities, at least 2, of those who can have a match (None: all);
-    none of fewer than 10 identities.
+    A tenth of the training identities, at least 2, drawn from those who can have a match (None:
+    all); with fewer than 10 identities, none.
     """
     if identities < FEWEST:
         return 0
@@ -87,10 +87,10 @@ def allow_one_camera(benchmark: Benchmark) -> Benchmark:
 
 
 def all_images(query: Split, gallery: Split) -> tuple[Split, Split]:
-    """Query and gallery of an all-against-all evaluation.
+    """Return query and gallery of an all-against-all evaluation.
 
     Returns:
-        The images of people, and all images, each once; in their order, queries first.
+        The images of people, and all images, each once, in their order with queries first.
     """
     every = Split.concatenate(query, gallery)
     boxes = [()] * len(every) if every.boxes is None else map(tuple, every.boxes.tolist())
@@ -102,7 +102,7 @@ def all_images(query: Split, gallery: Split) -> tuple[Split, Split]:
 
 
 def all_against_all(benchmark: Benchmark) -> Benchmark:
-    """The data set with each test image as a query, hidden from itself only; with a note."""
+    """Return the data set with each test image as a query, hidden from itself only, and a note."""
     query, gallery = all_images(benchmark.query, benchmark.gallery)
     note = (
         f"{benchmark.name}: all against all: each of {len(query):,} test images of people is a "
@@ -155,7 +155,7 @@ def _check_pairs(name: str, images: Split) -> None:
 
 
 def matchable_pids(train: Split, tracklets: bool) -> np.ndarray:
-    """Return pids in two cameras; in data of one camera, with two images or tracklets."""
+    """Return pids in two cameras; in single-camera data, those with two images or tracklets."""
     people = train.take(train.pids > DISTRACTOR)
     if len(np.unique(people.camids)) > 1:
         pairs = np.unique(np.stack([people.pids, people.camids]), axis=1)[0]

@@ -28,8 +28,8 @@ def follow_parent(worker: int = 0) -> None:
     Ctrl-C reaches all processes of a terminal. Connections that break while the parent handles it,
     for example when a batch is handed over, print no traceback.
 
-    torch's own check (once in 5 s, whether the parent's pid is still the one that the worker saw
-    first) keeps a worker for ever whose parent was killed before the worker got that far.
+    torch's own check (every 5 s, whether the parent's pid is still the first one seen) keeps a
+    worker alive forever if its parent was killed before the worker saw the pid.
 
     Args:
         worker: the worker's number; a DataLoader passes it to its `worker_init_fn`. Unused.

@@ -35,7 +35,7 @@ class SpatialAttention(nn.Module):
 
 
 class ChannelAttention(nn.Sequential):
-    """One weight a channel of the signature, (N, C, 1, 1) -> (N, C, 1, 1). Equation 6."""
+    """One weight per channel of the signature, (N, C, 1, 1) -> (N, C, 1, 1). Equation 6."""
 
     def __init__(self, channels: int) -> None:
         mid = channels // REDUCTION
@@ -45,8 +45,8 @@ class ChannelAttention(nn.Sequential):
 class SoftAttention(nn.Module):
     """Weights of 0.5 to 1: sigmoid(ReLU(1x1 conv(spatial * channel))). Figure 2a, equation 3.
 
-    A factor that is switched off is 1, and at least one has to be on. Without the spatial one
-    all pixels have the same weights, so that one pixel's are computed.
+    A factor that is off is 1; at least one must be on. Without the spatial factor all pixels have
+    the same weights, which are computed once.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class SoftAttention(nn.Module):
 
 
 class HardAttention(nn.Module):
-    """Where the centres of T regions lie, as (x, y) from -1 to 1. Figure 2d, equation 7.
+    """Predicts the centres of T regions, as (x, y) from -1 to 1. Figure 2d, equation 7.
 
-    At the start they are the image's T horizontal strips, of any image: the weights are
-    zero, and tanh of the bias is the strips' centres.
+    Initially these are T horizontal strips of every image: the weights are zero, and tanh of the
+    bias gives the strips' centres.
     """
 
     def __init__(self, channels: int, regions: int) -> None:
@@ -99,8 +99,8 @@ def strips(regions: int) -> Tensor:
 def crop(x: Tensor, centres: Tensor, size: tuple[int, int]) -> Tensor:
     """Regions as wide as the image and 1/T as high, resized: (N, C, H, W) -> (N * T, C, h, w).
 
-    The translation and scaling of equation 7, with both scales fixed: one bilinear sample a
-    pixel, -1 and 1 being the image's borders, and zero outside, as in `F.grid_sample` (zeros,
+    The translation and scaling of equation 7, with both scales fixed: one bilinear sample per
+    pixel, with the image's borders at -1 and 1, and zero outside, as in `F.grid_sample` (zeros,
     `align_corners=False`).
 
     Args:
@@ -128,9 +128,9 @@ def sample_by_grid(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
 
 
 def sample_from_table(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """As `sample_by_grid`, on the CPU at a fraction of its time.
+    """Like `sample_by_grid`, but on the CPU in a fraction of its time.
 
-    A sample is a weighted sum of four rows of the table of all pixels, and so an embedding bag.
+    A sample is a weighted sum of four rows of the table of all pixels, that is, an embedding bag.
     """
     images, channels, rows, columns = x.shape
     height, width = down.shape[2], right.shape[2]
@@ -153,15 +153,15 @@ def boxes(centres: Tensor) -> Tensor:
 
 
 def _along(count: int, centre: Tensor, scale: float) -> Tensor:
-    """Where `count` samples lie on a side from -1 to 1: centres (N, T) -> (N, T, count)."""
+    """Positions of `count` samples on a side from -1 to 1: centres (N, T) -> (N, T, count)."""
     samples = (2 * torch.arange(count, dtype=centre.dtype, device=centre.device) + 1) / count - 1
     return samples * scale + centre[..., None]
 
 
 def _taps(position: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """The two pixels of `length` beside each position, and their shares: twice (..., 2).
+    """The two of `length` pixels beside each position and their shares, (..., 2) each.
 
-    A pixel outside has the share 0, and the number of one inside.
+    A pixel outside has the share 0 and the index of a pixel inside.
     """
     at = ((position + 1) * length - 1) / 2
     pixels = torch.stack([at.floor(), at.floor() + 1], -1)

@@ -36,10 +36,10 @@ class Level(nn.Module):
     """One of the three levels: a block of each branch, and the attention between them.
 
     Args:
-        crops: whether the local branch sees this level of the global branch. Where it does
-            not, no regions are looked for.
-        twice: crops are resized to the map's size first, and maps with their corners aligned.
-        norm: whether a training batch's statistics are of all regions or of each by itself.
+        crops: whether the local branch sees this level of the global branch; otherwise there are no
+            regions.
+        twice: resize crops to the map's size first, and align the corners of maps.
+        norm: whether batch statistics in training are of all regions or of each region.
     """
 
     strips: Tensor
@@ -114,22 +114,22 @@ class Level(nn.Module):
 
 
 class HarmoniousAttentionNetwork(nn.Module):
-    """Images to a global and a local feature, with the parts of its attention as switches.
+    """Images -> a global and a local feature; the parts of the attention can be switched off.
 
-    Soft attention that is off leaves a block's output as it is. Hard attention that is off
-    leaves the local streams at the image's four strips, where it starts; the local branch
-    stays, so that the rows of table 9 differ in their attention alone. Without cross-attention
-    interaction (table 10), the streams start from regions of conv1, which both branches
-    share, and no later maps of the global branch are added to them.
+    Without soft attention, the output of a block is unchanged. Without hard attention, the local
+    streams stay at the image's four strips, their initial regions; the local branch remains, so
+    that the rows of table 9 differ in attention only. Without cross-attention interaction (table
+    10), the streams start from regions of conv1, which both branches share, and no later maps of
+    the global branch are added to them.
 
     Args:
         unit: type of the blocks; `size` applies to depthwise ones only.
         dim: dimension of the joint feature; each branch has half.
-        resampling: `once`: bilinear, without corners aligned. `torchreid`: as its HACNN, which
+        resampling: `once`: bilinear, without corners aligned. `torchreid`: as in its HACNN, which
             resizes a crop to the map's size and then to the crop's, with corners aligned.
         local_norm: `pooled`: batch norm of the local streams over all regions of a batch.
-            `regions`: over each region by itself, as in torchreid's HACNN. At evaluation both
-            use the running statistics, which the regions share.
+            `regions`: over each region by itself, as in torchreid's HACNN. In evaluation both use
+            the running statistics, which the regions share.
 
     Raises:
         ValueError: `dim` is odd.

@@ -1,4 +1,4 @@
-"""Pre-trained weights: loading them, and importing those of other toolboxes."""
+"""Load pre-trained weights, and import those of other toolboxes."""
 
 from reid_lab.backbone.weights.files import WeightsError, WeightsFile, read_state, read_weights
 from reid_lab.backbone.weights.load import Published, load_weights

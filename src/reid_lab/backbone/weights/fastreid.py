@@ -22,7 +22,7 @@ NECKS = ("heads.bottleneck.0", "heads.bottleneck.1", "heads.bnneck")
 
 
 def find(shapes: Shapes, choices: Choices) -> FoundWeights | None:
-    """The fast-reid network of a state dict; None if it is of another toolbox."""
+    """The fast-reid network of a state dict; None for other toolboxes."""
     if not any(key.startswith(PREFIX) for key in shapes) or not any(
         key.startswith("heads.") for key in shapes
     ):

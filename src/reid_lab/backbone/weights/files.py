@@ -54,7 +54,7 @@ class WeightsFile:
 
     @property
     def backbone(self) -> Mapping[str, Any]:
-        """The backbone's config in a checkpoint of ours; empty in other files."""
+        """The backbone's config in a checkpoint of this suite; empty for other files."""
         return self._kept("model", "backbone") or {}
 
     def _kept(self, *keys: str) -> Mapping[str, Any] | None:
@@ -92,15 +92,15 @@ def read_weights(path: Path | str) -> WeightsFile:
 
 
 def read_state(path: Path, key: str, allowed: str) -> dict[str, Tensor]:
-    """The state dict in a file, by itself or in a checkpoint; see `read_given`."""
+    """The state dict in a file, plain or in a checkpoint; see `read_given`."""
     return read_given(path, key, allowed).state
 
 
 def read_given(path: Path, key: str, allowed: str) -> WeightsFile:
-    """A weights file that the user gave as `key`.
+    """Read a weights file that the user gave as `key`.
 
     Raises:
-        WeightsError: no such file, or no state dict; with what is `allowed`.
+        WeightsError: no such file, or no state dict; the message says what is `allowed`.
     """
     try:
         return read_weights(path)
@@ -109,14 +109,14 @@ def read_given(path: Path, key: str, allowed: str) -> WeightsFile:
 
 
 def is_dense(tensor: Tensor) -> bool:
-    """Whether a tensor is as large in memory as in its file; an expanded one is far larger."""
+    """Whether a tensor takes as much memory as in its file; an expanded one takes far more."""
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
         return False
     return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def _content(path: Path) -> tuple[Any, dict[str, Any]]:
-    """What a file holds, and its metadata. Raises ValueError, saying what is wrong."""
+    """The content of a file and its metadata. Raises ValueError with the reason."""
     if path.stat().st_size == 0:
         raise ValueError("the file is empty")
     if path.suffix == ".safetensors":
@@ -149,7 +149,7 @@ def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _npz(path: Path) -> dict[str, Tensor]:
-    """The arrays of numbers by name, such as TensorFlow's variables."""
+    """The numeric arrays by name, such as TensorFlow's variables."""
     try:
         arrays = read_arrays(path)
     except StoredFileError as error:
@@ -158,7 +158,7 @@ def _npz(path: Path) -> dict[str, Tensor]:
 
 
 def _numpy_scalars() -> list[Any]:
-    """What an accuracy that was computed with NumPy is pickled as; no array, no object."""
+    """Classes in the pickle of an accuracy that NumPy computed; no arrays or objects."""
     scalar = np.float64().__reduce__()[0]
     names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
     dtypes = {type(np.dtype(name)) for name in ("f2", "f4", "f8", "i4", "i8", "?")}
@@ -176,7 +176,7 @@ def _reason(error: pickle.UnpicklingError) -> str:
 
 
 def _state(content: Any) -> Mapping[Any, Any]:
-    """The state dict in a file's content: the content itself, or what is under a known key."""
+    """The state dict in a file's content: the content itself, or the value of a known key."""
     if not isinstance(content, Mapping):
         raise ValueError(f"it holds a {type(content).__name__}")
     for key in WRAPPERS:

@@ -1,4 +1,4 @@
-"""What an importer finds in a weights file, and how it becomes ours."""
+"""The findings of an importer in a weights file, and the conversion to our names."""
 
 from __future__ import annotations
 
@@ -50,23 +50,23 @@ class FoundWeights:
     """A network in a weights file, as its key names and shapes show.
 
     Attributes:
-        toolbox: whose key names they are; "unknown" if of none that is known.
-        network: its name there.
-        heads: what is behind the backbone, in words.
+        toolbox: toolbox with these key names, or "unknown".
+        network: name of the network in the toolbox.
+        heads: description of the layers behind the backbone.
         classes: number of classes of the classifier; None if the file has no classifier.
         licence: licence of the toolbox's code.
         model: config of the corresponding method; None if the suite has no such network.
         overrides: the config as command-line overrides.
         image: (height, width) of the input.
         names: key in the file -> our key.
-        folded: bias of a convolution or linear layer -> the running mean behind it, in the
-            file's names: ours has no such bias, and the mean takes it.
-        axes: our key -> the file's axes in our order, where a layout differs.
-        reshaped: our key -> shape, where the same numbers have another one.
-        new: our key -> shape of what the file lacks and a test does not need; zeros.
-        constants: our key -> values that belong to the network, and are in no file.
-        notes: what was assumed, and what to know.
-        reason: why there is no `model`.
+        folded: bias of a convolution or linear layer -> the running mean behind it, in the file's
+            names: our layers have no such bias, and the mean absorbs it.
+        axes: our key -> the file's axes in our order, if the layout differs.
+        reshaped: our key -> shape, if the same numbers have another shape.
+        new: our key -> shape of tensors that the file lacks and tests do not need; they are zero.
+        constants: our key -> values that belong to the network but are in no file.
+        notes: assumptions and remarks for the user.
+        reason: reason why there is no `model`.
     """
 
     toolbox: str
@@ -87,7 +87,7 @@ class FoundWeights:
     reason: str = ""
 
     def left_over(self, shapes: Shapes) -> list[str]:
-        """Tensors that our network has no place for."""
+        """Tensors without a counterpart in our network."""
         return [key for key in shapes if key not in self.names and key not in self.folded]
 
     def convert(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -121,9 +121,9 @@ def on_classifier(
     """A backbone in a file as `model=classifier`, with the file's classifier if it was kept.
 
     Args:
-        found: with toolbox, network and the names of the backbone's tensors.
-        backbone: its config; `words` are the same for the command line.
-        head: the classifier's name in the file.
+        found: findings with toolbox, network and the names of the backbone's tensors.
+        backbone: config of the backbone; `words`: the same as command-line overrides.
+        head: name of the classifier in the file.
         dim: channels of the backbone's last stage.
         fc: units of the layer behind the pool, if there is one.
     """
@@ -152,12 +152,12 @@ def on_classifier(
 
 
 def behind(key: str | None) -> str | None:
-    """A backbone's key in a method's checkpoint."""
+    """The key of a backbone's tensor in a method's checkpoint."""
     return None if key is None else f"backbone.{key}"
 
 
 def renamed(shapes: Shapes, rename: Callable[[str], str | None]) -> dict[str, str]:
-    """Key in the file -> our key, of those that `rename` knows."""
+    """Key in the file -> our key, for keys that `rename` knows."""
     pairs = ((key, rename(key)) for key in shapes)
     return {old: new for old, new in pairs if new is not None}
 

@@ -18,7 +18,7 @@ IMPORTERS: tuple[Importer, ...] = (
 
 
 def identify(file: WeightsFile, choices: Choices | None = None) -> FoundWeights:
-    """What a weights file holds; a file of no known toolbox is `unknown`, with the reason."""
+    """The network in a weights file; files of unknown toolboxes give `unknown`, with the reason."""
     found = _ours(file) or _clip_reid(file.shapes)
     if found is not None:
         return found

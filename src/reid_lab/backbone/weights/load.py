@@ -19,10 +19,10 @@ HEADS = ("fc.", "classifier.")  # torchvision's: may be absent, or of another si
 
 
 class Published(NamedTuple):
-    """A torchvision network whose parts are a backbone's stages.
+    """A torchvision network whose parts are the stages of a backbone.
 
-    `imagenet` are its published weights. `rename` turns a key of its older files into today's.
-    `fetched` is their name for `reid-lab weights fetch`, which puts them into the cache.
+    `imagenet` are its published weights. `rename` updates the keys of older files. `fetched` is
+    their name for `reid-lab weights fetch`, which puts them into the cache.
     """
 
     network: nn.Module
@@ -32,7 +32,7 @@ class Published(NamedTuple):
 
 
 class StartedFrom(NamedTuple):
-    """A weights file as the config names it, its card if it has one, and its backbone's config."""
+    """A weights file as named in the config, its card if it has one, and its backbone's config."""
 
     weights: str
     card: ModelCard | None
@@ -47,9 +47,8 @@ def load_weights(
 ) -> None:
     """Load a backbone's weights: `imagenet`, a local file, or None for scratch.
 
-    A file holds a checkpoint of ours with the same backbone, that backbone's state dict, or
-    that of the network it was `published` as, where it was. `torchreid` turns a key of
-    torchreid's network into ours.
+    A file has a checkpoint of this suite with the same backbone, the backbone's state dict, or that
+    of the `published` network, if any. `torchreid` translates the keys of torchreid's network.
 
     Raises:
         WeightsError: they cannot be downloaded, or the file is missing or of another network.

@@ -56,7 +56,7 @@ def read_csv(
         tracklets: rank tracklets instead of images. A tracklet is of one person in one camera.
 
     Raises:
-        DatasetError: lists the invalid lines or the missing files.
+        DatasetError: lines are invalid or files are missing; they are listed.
     """
     root = Path(root).expanduser()
     table = read_table(root / file)
@@ -109,10 +109,10 @@ def read_table(
         path: path of the file.
         required: columns that it must have.
         optional: columns that it may have; others are ignored.
-        fix: what to do if there is no such file.
+        fix: advice for a missing file.
 
     Raises:
-        DatasetError: no such file, no CSV file, a column is missing, or lists the invalid lines.
+        DatasetError: not a CSV file, a missing column, or invalid lines, which are listed.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -194,7 +194,7 @@ def _images(root: Path, table: CsvTable) -> tuple[Split, Names, Names]:
 
 
 def _paths(root: Path, table: CsvTable) -> list[str]:
-    """Return the normalised paths relative to `root`; raise if one is outside or no file."""
+    """Return the normalised paths relative to `root`; raise if one is outside or not a file."""
     base, names, outside, missing = Path(os.path.normpath(root.absolute())), [], [], []
     for line, text in zip(table.lines, table.column("path"), strict=True):
         path = Path(os.path.normpath(base / text))
@@ -215,10 +215,10 @@ def _paths(root: Path, table: CsvTable) -> list[str]:
 
 
 def read_boxes(table: CsvTable) -> list[Box] | None:
-    """The box of each line; None if the table has no boxes.
+    """Return the box of each line; None if the table has no boxes.
 
     Raises:
-        DatasetError: lists the invalid ones.
+        DatasetError: boxes are invalid; they are listed.
     """
     if "box" in table.columns:
         texts = table.column("box")

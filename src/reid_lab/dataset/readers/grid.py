@@ -73,8 +73,8 @@ def _read_folder(root: Path, folder: str) -> Split:
 def _training_people(path: Path, split: int) -> np.ndarray:
     """Read the (125,) training pids: `personIdx` of the split's struct in `trainIdxAll`.
 
-    It is the third field, after the image indexes of probe and gallery; copies in which it has
-    another name are read by this position.
+    It is the third field, after the image indexes of probe and gallery; copies that name it
+    differently are read by this position.
     """
     splits = read_mat(path, "trainIdxAll")["trainIdxAll"].ravel()
     check_split("grid", split, len(splits))

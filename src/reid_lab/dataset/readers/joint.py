@@ -22,14 +22,14 @@ def read_joint(
     test: str,
     train_on: Mapping[str, Share] | None = None,
 ) -> Benchmark:
-    """Train on images of all `parts`; query and gallery are those of `test`.
+    """Read several data sets: train on images of all `parts`, evaluate on `test`.
 
-    The people and cameras of different parts are different; they are renumbered consecutively in
-    the order of the parts. Protocol, query, gallery and multi-query images are those of `test`.
+    People and cameras of different parts are distinct; they are renumbered consecutively in the
+    order of the parts. Protocol, query, gallery and multi-query images are those of `test`.
 
     Args:
-        root: common folder of the parts, from which the config derives theirs.
-        parts: name -> function that reads the part, with its root bound.
+        root: common folder of the parts, from which the config derives their folders.
+        parts: name -> function without arguments that reads the part.
         test: name of the part to evaluate on.
         train_on: name -> which of a part's images are trained on: those for `train`ing (where a
             part is not named), the `whole` part, that is also its queries and its gallery without
@@ -67,7 +67,7 @@ def read_joint(
 def _shares(
     parts: Mapping[str, object], test: str, train_on: Mapping[str, Share]
 ) -> dict[str, Share]:
-    """Which images of each part are trained on, checked."""
+    """Check `train_on`, and return the images of each part to train on."""
     available = f"available: {', '.join(parts) or 'none'}"
     if test not in parts:
         raise DatasetError(

@@ -46,7 +46,7 @@ def read_mars(
     Args:
         frames: frames to keep of each tracklet, evenly spaced; None keeps all.
         queries_in_gallery: False removes the queries from the gallery, as some toolboxes do: 10,200
-            tracklets are left, and 140 queries have no match.
+            tracklets remain, and 140 queries have no match.
         junk_in_gallery: False removes the junk, which no ranking contains: fewer images to embed,
             the same accuracies. With `queries_in_gallery=False` this is torchreid's gallery of
             9,330 tracklets.
@@ -99,8 +99,8 @@ def _spaced(first: np.ndarray, length: np.ndarray, frames: int | None) -> tuple[
 
     Args:
         first: (T,) first line of each tracklet, counted from 0.
-        length: (T,) its frames.
-        frames: frames to keep of each, at most; None keeps all.
+        length: (T,) number of frames of each tracklet.
+        frames: maximum number of frames per tracklet; None keeps all.
 
     Returns:
         (N,) lines to keep, and (N,) the tracklet of each.

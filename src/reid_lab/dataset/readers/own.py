@@ -72,7 +72,7 @@ def make_benchmark(
         train_share: fraction of the people to train on if `parts` is None.
         seed: random seed of that assignment.
         tracklets: rank tracklets instead of images.
-        people, cameras: names of pids and camids.
+        people, cameras: pid or camid -> name.
 
     Raises:
         DatasetError: `train_share` leaves no one to train on or to test on.

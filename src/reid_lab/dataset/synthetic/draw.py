@@ -66,7 +66,7 @@ class Canvas:
         return self._offsets[id(texture)]
 
     def put_behind(self) -> None:
-        """Move what is drawn so far behind all that will be."""
+        """Move all that is drawn so far behind everything drawn later."""
         self.depth[self.depth > -np.inf] -= 1e5
 
     def reduced(self, factor: int) -> tuple[Floats, Floats]:

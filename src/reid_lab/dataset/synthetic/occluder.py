@@ -50,7 +50,7 @@ def half_seen(
 
 
 def passerby(seed: int, rng: np.random.Generator) -> Pedestrian:
-    """Draw one of a few people who are nobody's match."""
+    """Draw one of a few people who match no query."""
     index = FIRST_PASSERBY + int(rng.integers(PASSERSBY))
     return person(seed, 0.0, Population.PASSERBY, index)
 

@@ -16,7 +16,7 @@ Others = Annotated[int, Ge(0), Le(100_000)]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to render; equal recipes give equal bytes.
+    """The parameters of a data set; equal recipes give equal bytes.
 
     Args:
         seed: random seed of people, cameras and images.
@@ -27,12 +27,12 @@ class Recipe:
         distractors: gallery images (pid 0) of people who match no query.
         junk: gallery images (pid -1) of bad detections, which the evaluation ignores.
         lookalikes: fraction of people in families of 2 to 4 that share garment colours.
-        variation: how far images and clothes go towards those of real cameras, 0 to 1 (see
-            `variation`); 0 draws the images of data sets from before this parameter.
+        variation: similarity of images and clothes to those of real cameras, 0 to 1 (see
+            `variation`); 0 draws the images of older versions.
         height, width: size of the images in pixels.
 
     Raises:
-        ValueError: a value is out of its range; the message names both.
+        ValueError: a value is out of range; the message names both.
     """
 
     seed: Seed = 0

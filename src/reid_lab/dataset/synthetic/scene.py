@@ -23,7 +23,7 @@ def panorama(
 
     Args:
         horizon: height at which the ground begins, as a fraction of the image height.
-        variation: 1 has full contrast and things in the colours of clothes, 0 neither.
+        variation: 1 has full contrast and objects in the colours of clothes, 0 has neither.
     """
     rng = stream(seed, Domain.SCENE, camid)
     kinds = rng.permutation(sorted(_PAINTERS))[:SECTIONS]

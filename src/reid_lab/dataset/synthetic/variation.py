@@ -1,6 +1,6 @@
-"""What real cameras and clothes vary in, beyond `camera` and `person`; scaled by an amount.
+"""Variation of real cameras and clothes, beyond `camera` and `person`, scaled by an amount.
 
-Every function takes `amount`, 0 to 1, and leaves its input as it is at 0.
+Every function takes `amount`, 0 to 1, and does not change its input at 0.
 """
 
 from __future__ import annotations
@@ -129,10 +129,10 @@ def _wave(xs: Floats, ys: Floats, rng: np.random.Generator) -> Floats:
 
 
 def track_stream(seed: int, split: Population, index: int, camid: int) -> np.random.Generator:
-    """Return the stream of what a person's images in one camera share."""
+    """Return the random stream shared by a person's images in one camera."""
     return stream(seed, Domain.VARIATION, 0, split, index, camid)
 
 
 def image_stream(seed: int, *key: int) -> np.random.Generator:
-    """Return the stream of what an image varies in."""
+    """Return the random stream of an image."""
     return stream(seed, Domain.VARIATION, 1, *key)
