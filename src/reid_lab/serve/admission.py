@@ -1,9 +1,9 @@
-"""Which requests are answered under load: those whose answer is expected soon enough.
+"""Admission control under load: requests are accepted if their answer is expected in time.
 
-Images are counted, as a request may have many. They are in flight from the moment their request's
-body is there to the end of its answer, so decoding, matching and encoding count as the network
-does. By Little's law a new request is answered after (images in flight, its own included) times
-the mean time between the answers of images.
+Images are counted, since a request may have many. They are in flight from the arrival of the
+request's body to the end of its answer, which includes decoding, the network, matching and
+encoding. By Little's law a new request is answered after (images in flight, its own included) times
+the mean time between answered images.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ class BusyError(Exception):
 
 
 class Admitted:
-    """A request that was taken.
+    """An accepted request.
 
     Attributes:
-        images: that it counts as; one until its body is read, none if it is refused then.
+        images: number of images that it counts as: one until its body is read, none if it is then
+            refused.
     """
 
     def __init__(self, admission: Admission) -> None:
         self._admission, self.images = admission, 1
 
     def has(self, images: int) -> None:
-        """Its body is read: it has so many images.
+        """Set the number of images, once the body is read.
 
         Raises:
-            BusyError: with these the answer would take too long.
+            BusyError: the answer would take too long.
         """
         counted, self.images = self.images, 0  # as an answer, if it is refused
         self._admission.in_flight -= counted
@@ -46,18 +47,18 @@ class Admitted:
 
 
 class Admission:
-    """Counts the images in flight, and refuses requests that would wait too long. Of one thread.
+    """Counts the images in flight and refuses requests that would wait too long. For one thread.
 
     Args:
-        max_wait_ms: that an answer may be expected to take; None: any time.
-        free: images in flight that are never refused, whatever the estimate: a batch. They correct
-            an estimate that was too long. Nor is a request that is alone.
-        between_ms: between the answers of two images, as long as none was given.
-        clock: in seconds.
+        max_wait_ms: limit on the expected time of an answer; None: no limit.
+        free: number of images in flight that are always accepted, such as a batch; they correct an
+            estimate that was too long. A single request is never refused.
+        between_ms: initial time between the answers of two images.
+        clock: returns the time in seconds.
 
     Attributes:
-        in_flight: images whose requests were taken and are not answered yet.
-        refused: requests that were not taken.
+        in_flight: images of accepted requests that are not answered yet.
+        refused: number of refused requests.
     """
 
     def __init__(
@@ -75,12 +76,11 @@ class Admission:
 
     @property
     def between_ms(self) -> float:
-        """Mean milliseconds between answers of images while some were in flight, the last ones
-        most."""
+        """Mean milliseconds between answered images under load, weighted towards recent ones."""
         return self._busy_ms / self._answers
 
     def enter(self) -> Admitted:
-        """Take a request, of at least one image; `leave` must follow.
+        """Accept a request of at least one image; `leave` must follow.
 
         Raises:
             BusyError: the answer would take longer than `max_wait_ms`.
@@ -92,7 +92,7 @@ class Admission:
         return Admitted(self)
 
     def check(self, images: int) -> None:
-        """Check that the answer of a request with so many images is expected in time.
+        """Check that a request with this many images is expected to be answered in time.
 
         Raises:
             BusyError: it would take longer than `max_wait_ms`.
@@ -110,7 +110,7 @@ class Admission:
         )
 
     def leave(self, request: Admitted) -> None:
-        """The answer of a request that was taken is sent, or it failed."""
+        """Note that an accepted request is answered or has failed."""
         now, kept = self._clock(), (1 - 1 / (MEMORY * self.free)) ** request.images
         self._answers = kept * self._answers + request.images
         self._busy_ms = kept * self._busy_ms + 1_000 * (now - self._last)

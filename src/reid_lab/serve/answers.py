@@ -1,4 +1,4 @@
-"""What the routes answer, in JSON."""
+"""The JSON answers of the routes."""
 
 from __future__ import annotations
 

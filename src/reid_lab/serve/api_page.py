@@ -1,4 +1,4 @@
-"""The routes on one page, without a script or another host."""
+"""Documentation of the routes on one page, without scripts or other hosts."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _table(title: str, fields: Fields) -> str:
 
 
 def _answer(kind: Any) -> str:
-    """The fields of an answer, those of its parts behind them."""
+    """The fields of an answer, followed by those of its parts."""
     if not _is_object(kind):
         return ""
     return _html("Answer", ("name", "type", "meaning"), _named(kind, ""))

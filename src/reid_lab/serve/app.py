@@ -90,8 +90,8 @@ def build_app(service: Service, key: str = "", hosts: frozenset[str] = frozenset
     """The ASGI application.
 
     Args:
-        key: that requests must have as `X-API-Key`; empty: none.
-        hosts: names under which it is reached; empty: any.
+        key: API key that requests must send as `X-API-Key`; empty: no key.
+        hosts: host names under which the service is reached; empty: any.
     """
     app = FastAPI(
         title="reid-lab",
@@ -112,7 +112,7 @@ def build_app(service: Service, key: str = "", hosts: frozenset[str] = frozenset
 
 
 def _post(app: FastAPI, path: str, kind: type[BaseModel], status: int = 200) -> Callable[..., Any]:
-    """Add a route whose body is that of `BODIES`, and whose answer is of this kind."""
+    """Add a route with its body from `BODIES` and this kind of answer."""
     extra = {"requestBody": schema_of(BODIES[path])}
     return app.post(path, status_code=status, response_model=kind, openapi_extra=extra)
 
@@ -160,9 +160,9 @@ def _add_queries(app: FastAPI, service: Service) -> None:
 async def _encoded(
     answer: Callable[[], BaseModel], serving: Serving, found: Sequence[Embedded]
 ) -> Response:
-    """An answer. Matching and JSON leave the event loop free for others.
+    """Compute and encode an answer off the event loop.
 
-    The scheduler learns when it was sent, as it keeps that much of a deadline for sending.
+    The scheduler is told when it was sent, since it reserves this part of a deadline for sending.
     """
     content = await in_thread(lambda: answer().model_dump_json())
 
@@ -215,9 +215,9 @@ def _verified(people: People, body: VerifyBody, found: Sequence[Embedded]) -> li
 
 
 def _pooled(found: Sequence[Embedded], metric: str) -> tuple[Embedded, float]:
-    """One answer for a track, and the mean distance of its images to it.
+    """One answer for a track, and the mean distance of its images to their mean.
 
-    The mean embedding, at the last exit that all images have reached; under cosine, of
+    The mean embedding is that of the last exit that all images have reached; under cosine, of
     embeddings of length 1.
     """
     exit = min(found, key=lambda e: len(e.embeddings)).exit

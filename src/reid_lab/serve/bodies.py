@@ -61,11 +61,11 @@ class ImagesBody(BaseModel):
 
     @property
     def queries(self) -> int:
-        """How many images or boxes are embedded."""
+        """Number of images or boxes to embed."""
         return len(self.images if self.boxes is None else self.boxes)
 
     def name(self, number: int) -> str:
-        """What to call an image: its file's name, and its number where there are several."""
+        """Name of an image for messages: its file name, with its number if there are several."""
         name = self._names[number][:100] if number < len(self._names) else ""
         if not name:
             return f"image {number}"
@@ -113,7 +113,7 @@ class EnrollBody(ImagesBody):
 
 
 class LabelBody(ImagesBody):
-    """What a user said of a match: whether the image, one, is of the person."""
+    """A user's judgement of a match: whether the image shows the person."""
 
     pid: Person
     correct: Annotated[bool, Field(description="whether the image is of that person")]
@@ -123,11 +123,12 @@ B = TypeVar("B", bound=ImagesBody)
 
 
 async def read_body(request: Request, kind: type[B], limits: Limits) -> B:
-    """The body of a request as `kind`.
+    """Parse the body of a request as `kind`.
 
     Raises:
-        RequestError: neither JSON nor a form, malformed, or with fields that are not allowed.
-        BusyError: it has more images than can be answered in time.
+        RequestError: the body is neither JSON nor a form, malformed, or has unknown or invalid
+            fields.
+        BusyError: there are more images than can be answered in time.
     """
     names: list[str] = []
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -192,7 +193,7 @@ def _of_base64(image: Any, number: int) -> bytes:
 
 
 async def _of_form(request: Request, limits: Limits) -> tuple[dict[str, Any], list[str]]:
-    """The fields, and the names of the images' files."""
+    """The fields of a form, and the file names of its images."""
     content: dict[str, Any] = {}
     names: list[str] = []
     try:
@@ -224,7 +225,7 @@ def _boxes(text: str) -> Any:
 
 
 def schema_of(kind: type[ImagesBody]) -> dict[str, Any]:
-    """OpenAPI's description of a body, as JSON and as a form."""
+    """OpenAPI schema of a body, as JSON and as a form."""
     fields = kind.model_json_schema(ref_template="{model}")
     of_bytes = fields["properties"]["images"]
     images = {**of_bytes, "items": {"type": "string", "contentEncoding": "base64"}}

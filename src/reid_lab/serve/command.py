@@ -34,11 +34,11 @@ LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until Ctrl-C or SIGTERM; requests that run are answered first.
+    """Serve until Ctrl-C or SIGTERM; running requests are answered first.
 
     Raises:
-        UserError: not an export, people or a run of another network, an address that cannot be
-            used, or people that another service uses.
+        UserError: not an export, people or a run of another network, an unusable address, or a file
+            of people that another service uses.
     """
     key = os.environ.get(KEY, "")
     if args.host not in LOCAL and not key:
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 @contextmanager
 def only_service_of(people: Path) -> Iterator[None]:
-    """Hold the lock of a file of people: a service knows nothing of what another one writes.
+    """Lock a file of people, since a service does not see the writes of another one.
 
     Raises:
         UserError: another service holds it.
@@ -87,7 +87,7 @@ def _serve_people(args: argparse.Namespace, model: Model, key: str) -> None:
 
 
 def upgrader_of(args: argparse.Namespace, in_force: InForce, target: Target) -> Upgrader:
-    """Moves to what the folders of the command line hold later."""
+    """An upgrader to the later content of the folders of the command line."""
 
     def read(metric: str) -> tuple[Model, Galleries]:
         model = Model(args.model, args.threads)
@@ -110,7 +110,7 @@ def upgrader_of(args: argparse.Namespace, in_force: InForce, target: Target) -> 
 def serve(
     service: Service, listening: socket.socket, key: str = "", hosts: frozenset[str] = LOCAL
 ) -> None:
-    """Answer requests until Ctrl-C or SIGTERM; then answer those that run, and close everything."""
+    """Answer requests until Ctrl-C or SIGTERM; then finish running ones and close everything."""
     config = uvicorn.Config(
         build_app(service, key, hosts), log_level="warning", access_log=False, lifespan="off"
     )
@@ -172,7 +172,7 @@ def _thumbnail_of(path: str) -> bytes:
 
 
 def listening_at(host: str, port: int) -> socket.socket:
-    """A socket that listens already, so that an address in use is an error before anything runs.
+    """A listening socket, so that an address in use is an error before anything runs.
 
     Raises:
         UserError: the address cannot be used.

@@ -1,6 +1,6 @@
-"""The images of a service's people, and what users said of matches, as files. Without torch.
+"""Export a service's people and the users' labels of matches to files, without torch.
 
-- `images/`: JPEGs of known people, and of matches that were confirmed or rejected
+- `images/`: JPEGs of known people and of confirmed or rejected matches
 - `images.csv`: `path`, `pid`, `camid`, `source` of enrolled images and confirmed matches
 - `labels.csv`: `path`, `pid`, `correct`, `exit`, `distance`, `time` of all labels
 
@@ -65,13 +65,13 @@ def export(args: Namespace) -> int:
 
 
 def _written(row: Row, out: Path) -> Row:
-    """The row without its JPEG, which is written: all images together may not fit the memory."""
+    """Write the JPEG of a row, and return the rest: all images may not fit in memory."""
     write_bytes(out / row["path"], row.pop("data"), durable=False)
     return row
 
 
 def opened(path: Path) -> sqlite3.Connection:
-    """A file of people, to be read; a service may be using it.
+    """Open a file of people for reading; a service may be using it.
 
     Raises:
         UserError: there is no such file.

@@ -88,7 +88,7 @@ def operations(app: FastAPI) -> Iterator[tuple[APIRoute, str]]:
 
 
 def _methods_at(app: FastAPI, request: Request) -> list[str]:
-    """Those that the path of a request has, whatever its own; HEAD is answered where GET is."""
+    """Methods allowed at the path of a request; HEAD is answered wherever GET is."""
     found = {
         method
         for route, method in operations(app)

@@ -1,4 +1,4 @@
-"""Accuracy by cost of the network that is served, from the test of the run that trained it."""
+"""Accuracy by cost of the served network, from the test of its training run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reid_lab.runtime.manifest import Manifest
 
 @dataclass(frozen=True)
 class ServedAccuracy:
-    """Mean Mul-Adds per query, and the accuracy there; `exit` is empty for a stream's."""
+    """Mean Mul-Adds per query, and the accuracy at this cost; `exit` is empty for a stream."""
 
     exit: str
     mul_adds: float

@@ -1,4 +1,4 @@
-"""Saved galleries that a service starts from: of the same images, one for each exit."""
+"""Saved galleries for the start of a service: one per exit, with the same images."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def open_galleries(
     """The galleries in `folders` by exit, in the network's order.
 
     Args:
-        metric: that they must have; None: any.
+        metric: required metric; None: any.
 
     Raises:
-        UserError: they are of another network, of different images or metrics, or the one of the
-            last exit is missing.
+        UserError: galleries of another network or of different images or metrics, or without one of
+            the last exit.
     """
     opened = {g.exit: g for g in (Gallery.open(folder, manifest) for folder in folders)}
     last = [e.name for e in manifest.exits if e.stream or e is manifest.exits[-1]][-1]

@@ -1,4 +1,4 @@
-"""What a request must be before the service reads it: limits, key, host; and errors as JSON."""
+"""Checks of requests before the service reads them: limits, key, host; and errors as JSON."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Limits:
 
 
 class RequestError(Exception):
-    """A request that is refused: the HTTP status, the message, and when to try again (503)."""
+    """A refused request: HTTP status, message, and when to try again (503)."""
 
     def __init__(self, status: int, message: str, retry_seconds: float = 1.0) -> None:
         super().__init__(message)
@@ -129,7 +129,7 @@ class Guard:
         """Let the application answer.
 
         Raises:
-            BusyError: that would take too long.
+            BusyError: the answer would take too long.
         """
         if scope["method"] != "POST" or scope["path"] in UNCOUNTED:
             await self._timed(scope, receive, send)
@@ -141,7 +141,7 @@ class Guard:
             self.admission.leave(admitted)
 
     async def _timed(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the application answer, and count that by its route and status."""
+        """Let the application answer, and count the answer by route and status."""
         start, status = time.perf_counter(), 0
 
         async def sent(message: Message) -> None:
@@ -220,7 +220,7 @@ def _host(text: str) -> str:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """`receive` for a body that was read already."""
+    """A `receive` that replays a body that was read already."""
     given = False
 
     async def again() -> Message:

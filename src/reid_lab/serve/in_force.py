@@ -1,4 +1,4 @@
-"""What answers requests: a network, its people and its scheduler, replaced as a whole."""
+"""The network, people and scheduler that answer requests, replaced as a whole."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class UpgradeState:
 
 
 class InForce:
-    """What answers requests now. Safe for several threads.
+    """Holds the `Serving` that answers requests. Thread-safe.
 
     Attributes:
         upgrade: the state of the last upgrade.
@@ -71,7 +71,7 @@ class InForce:
 
     @contextmanager
     def use(self) -> Iterator[Serving]:
-        """Hold what is in force for a request: it is not closed before the block ends."""
+        """The current `Serving` for a request; it is not closed before the block ends."""
         with self._changed:
             serving = self._serving
             self._requests[serving] += 1
@@ -83,12 +83,12 @@ class InForce:
                 self._changed.notify_all()
 
     def replace(self, new: Serving) -> None:
-        """Give later requests `new`."""
+        """Use `new` for later requests."""
         with self._changed:
             self._serving = new
 
     def wait_until_unused(self, old: Serving) -> None:
-        """Wait for the requests that hold what was replaced."""
+        """Wait for the requests that still use `old`."""
         with self._changed:
             self._changed.wait_for(lambda: not self._requests[old])
             del self._requests[old]

@@ -1,4 +1,4 @@
-"""What the service counts, in Prometheus' text format."""
+"""Metrics of the service in Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 
 class Metrics:
-    """Counters of one service; nothing is shared with another in the process.
+    """Counters of one service, not shared with others in the process.
 
-    Those of queries are of the model in force: with a new one they start from 0, as after a
-    restart.
+    Counters of queries are of the model in force: they restart from 0 with a new one.
     """
 
     def __init__(self, in_force: InForce, admission: Admission) -> None:
@@ -66,7 +65,7 @@ class Metrics:
 
 
 class _Totals:
-    """Counts of the scheduler and of the admission, and the model, read when they are asked for."""
+    """Counts of scheduler and admission, and the model, collected on request."""
 
     def __init__(self, in_force: InForce, admission: Admission) -> None:
         self._in_force, self._admission = in_force, admission

@@ -1,4 +1,4 @@
-"""The routes about the model: what is in force, how it does, and the upgrade to a new one."""
+"""The routes of the model: health, status, and the upgrade to a new one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""The people that a service knows: one SQLite file, with each exit's embeddings in memory.
+"""The people that a service knows: one SQLite file, with the embeddings of each exit in memory.
 
-An image that was added is on the disk when `add` returns, and a person who was removed is
-overwritten there.
+Added images are on disk when `add` returns; removed people are overwritten there.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ NOBODY = {"", str(JUNK), str(DISTRACTOR)}  # pids that name no person
 
 
 class ReplacedError(Exception):
-    """Embeddings of a network that is no longer in force cannot be added."""
+    """Embeddings of a replaced network cannot be added."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +53,14 @@ class Match:
 
 @dataclass
 class People:
-    """The images of people, by exit. Safe for several threads.
+    """The images of people, by exit. Thread-safe.
 
     Attributes:
-        exits: whose embeddings of images are kept, cheapest first.
-        queries: exits at which queries are embedded: the same, or more where they are all
-            compared with the embeddings of one exit (`Manifest.shared_exit`).
-        thresholds: for false-accept rates.
-        rows: the embeddings of the images that are known.
+        exits: exits whose embeddings are kept, cheapest first.
+        queries: exits at which queries are embedded: the same, or more if all are compared with the
+            embeddings of one exit (`Manifest.shared_exit`).
+        thresholds: thresholds for false-accept rates.
+        rows: embeddings of the known images.
         successor: the same people with embeddings of a new network, once these have replaced
             them in the file.
     """
@@ -128,10 +127,10 @@ class People:
     def add(
         self, pid: str, images: Sequence[NewImage], embeddings: Mapping[str, np.ndarray]
     ) -> list[int]:
-        """Add images of a person; they are on the disk when this returns.
+        """Add images of a person; they are on disk when this returns.
 
         Args:
-            embeddings: exit -> (n, D), of every exit in `exits`.
+            embeddings: exit -> (n, D), for every exit in `exits`.
 
         Returns:
             The images' ids.
@@ -180,13 +179,13 @@ class People:
         galleries: Mapping[str, Gallery],
         thumbnail: Callable[[str], bytes] = lambda path: b"",
     ) -> int:
-        """Add the rows of saved galleries of the same images, one for each exit of `exits`.
+        """Add the rows of saved galleries with the same images, one per exit of `exits`.
 
-        Images whose paths are there already, or were removed, are left out, and those that name
-        nobody (pid -1 or 0, or none).
+        Images are left out if their path is known or was removed, or if they name nobody (pid -1,
+        0, or none).
 
         Args:
-            thumbnail: the path of an image -> JPEG, or nothing.
+            thumbnail: path of an image -> JPEG, or empty.
 
         Returns:
             The number of images that were added.
@@ -216,9 +215,9 @@ class People:
             self.thresholds.take(name, gallery.card.calibrations, source)
 
     def remove(self, pid: str) -> int:
-        """Remove a person: images, embeddings and labels are overwritten on the disk.
+        """Remove a person: images, embeddings and labels are overwritten on disk.
 
-        Digests of the paths stay, so that `add_gallery` does not bring the images back.
+        Digests of the paths are kept, so that `add_gallery` does not add the images again.
 
         Returns:
             The number of images that were removed.
@@ -241,16 +240,16 @@ class People:
         return int(removed)
 
     def compare(self, exit: str, query: np.ndarray, exclude: str | None = None) -> Comparison:
-        """A query (D,) with all images; see `compare_each`."""
+        """Compare a query (D,) with all images; see `compare_each`."""
         return self.compare_each([exit], [query], exclude)[0]
 
     def compare_each(
         self, exits: Sequence[str], queries: Sequence[np.ndarray], exclude: str | None = None
     ) -> list[Comparison]:
-        """Queries (D,), each with all images at its exit.
+        """Compare queries (D,) with all images at their exits.
 
         Args:
-            exclude: a camera whose images are left out.
+            exclude: camera whose images are left out.
 
         Raises:
             UserError: an embedding that cannot be compared.
@@ -281,9 +280,9 @@ class People:
     def margins(
         self, exit: str, queries: np.ndarray, exclude: Sequence[str | None] = ()
     ) -> np.ndarray:
-        """(Q,) how much farther the nearest image of another person is. DaRe, section 5.3.2.
+        """(Q,) distance margin to the nearest image of another person. DaRe, section 5.3.2.
 
-        0 for a query that is compared with fewer than two people.
+        It is 0 for a query with fewer than two people to compare.
 
         Args:
             exclude: a camera for each query, whose images are left out; None: none.
@@ -304,7 +303,7 @@ class People:
     def nearest(
         self, exit: str, queries: np.ndarray, exclude: Sequence[str | None] = ()
     ) -> np.ndarray:
-        """(Q,) Euclidean distances of the nearest images; infinite while there are none.
+        """(Q,) Euclidean distances of the nearest images; infinite without images.
 
         Args:
             exclude: a camera for each query, whose images are left out; None: none.
@@ -343,7 +342,7 @@ class People:
         return pid in self.rows.pids
 
     def distance(self, exit: str, query: np.ndarray, pid: str) -> float | None:
-        """The distance of a query (D,) from the nearest image of a person; None if unknown."""
+        """Distance of a query (D,) from the nearest image of a person; None if not known."""
         exit, rows = self._kept(exit), self.rows
         if pid not in rows.pids:
             return None
@@ -353,7 +352,7 @@ class People:
         return nearest / 2 if self.metric == "cosine" else nearest**0.5
 
     def label(self, pid: str, correct: bool, exit: str, distance: float, image: bytes) -> int:
-        """Keep what a person said of a match; on the disk when this returns."""
+        """Store a user's judgement of a match; it is on disk when this returns."""
         with self._file.lock, self._file.transaction():
             return self._file.insert(
                 "INSERT INTO label (pid, correct, exit, distance, added, image) "
@@ -387,14 +386,14 @@ class People:
         return [Match(id, pid, cam, Path(path).name, far) for (id, pid, cam, path), far in there]
 
     def _kept(self, exit: str) -> str:
-        """The exit whose embeddings queries of `exit` are compared with."""
+        """The exit whose stored embeddings are compared with queries of `exit`."""
         return exit if exit in self.exits else self.exits[-1]
 
     def _comparable(self, exit: str, rows: np.ndarray) -> np.ndarray:
         """(n, D) float32, of length 1 under cosine.
 
         Raises:
-            UserError: not finite, zero, or of another dimension.
+            UserError: rows that are not finite, zero, or of another dimension.
         """
         known = self.rows.exits[exit]
         if len(known) and rows.shape[1] != known.shape[1]:

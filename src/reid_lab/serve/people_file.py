@@ -1,7 +1,7 @@
 """The SQLite file of the people that a service knows.
 
-What is written is on the disk when a transaction ends, and what is deleted is overwritten there
-(SQLite's `secure_delete`).
+Writes are on disk when a transaction ends; deleted data are overwritten there (SQLite's
+`secure_delete`).
 """
 
 from __future__ import annotations
@@ -86,13 +86,13 @@ class PeopleFile:
         self.metric = facts["metric"]
 
     def fact(self, name: str) -> str:
-        """A fact of the file; empty if it has none of that name."""
+        """A stored fact; empty if there is none with this name."""
         found = self.select("SELECT value FROM fact WHERE name = ?", name)
         return str(found[0][0]) if found else ""
 
     @property
     def exits(self) -> tuple[str, ...]:
-        """Whose embeddings are kept, cheapest first."""
+        """The exits whose embeddings are kept, cheapest first."""
         return tuple(self.fact("exits").split("\n"))
 
     def check(self, manifest: Manifest) -> None:
@@ -115,7 +115,7 @@ class PeopleFile:
         behind: int = 0,
         until: int = 2**63 - 1,
     ) -> Rows:
-        """The images with ids in (behind, until], some at a time: others use the file meanwhile.
+        """The images with ids in (behind, until], read in parts, so that others can use the file.
 
         Raises:
             UserError: images lack embeddings.
@@ -170,12 +170,12 @@ class PeopleFile:
         self._database.executemany(statement, rows)
 
     def empty_log(self) -> None:
-        """Write the log of changes to the file, and nothing is in it: it has deleted rows, too."""
+        """Write the log of changes to the file and empty it, since it has deleted rows, too."""
         self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of the block's changes are on the disk behind it, or none.
+        """All changes of the block are on disk when it ends, or none.
 
         Raises:
             UserError: the disk is full, or the file is in use by another process.

@@ -1,4 +1,4 @@
-"""What the way from an exit to the next one takes: profiled at the start, corrected by what ran."""
+"""Expected time from an exit to the next one: profiled at the start, then corrected."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ LEAST = 1e-3  # ms of a step
 
 @dataclass(frozen=True)
 class Costs:
-    """What an image costs at each of S exits, cumulative: Mul-Adds, and milliseconds.
+    """Cumulative cost of an image at each of S exits: Mul-Adds and milliseconds.
 
-    Matching against the people is in the milliseconds: `ms` of an image in a batch of `batch`,
-    `alone` of a single one.
+    Milliseconds include matching: `ms` for an image in a batch of `batch`, `alone` for a single
+    one.
     """
 
     exits: tuple[str, ...]
@@ -33,14 +33,14 @@ class Costs:
     batch: int
 
     def total(self, images: int) -> np.ndarray:
-        """(S,) milliseconds of so many images together, linear in their number."""
+        """(S,) milliseconds for this many images together, linear in their number."""
         full = self.ms * self.batch
         share = (images - 1) / max(self.batch - 1, 1)
         total: np.ndarray = np.maximum.accumulate(self.alone + (full - self.alone) * share)
         return total
 
     def step(self, exit: int, images: int) -> float:
-        """Milliseconds of so many images together from an exit to the next one."""
+        """Milliseconds for this many images together from an exit to the next one."""
         total = self.total(images)
         return float(total[exit + 1] - total[exit])
 
@@ -53,9 +53,9 @@ def profile(
 ) -> Costs:
     """Time each exit on this machine, of one image and of a full batch.
 
-    A few passes of one image are over within a slice of the operating system's time. Where another
-    program gets the next slice, a median of them has some milliseconds too many, so the smallest
-    of several is taken.
+    A few passes of one image fit into one time slice of the operating system. If another program
+    gets the next slice, a median of them is some milliseconds too large, so the smallest of several
+    medians is taken.
     """
     rounds = [model.measure_exits(1, PASSES, match, exits) for _ in range(ROUNDS)]
     network = np.min([np.diff(one.network, prepend=0.0) for one in rounds], axis=0).cumsum()
@@ -67,9 +67,9 @@ def profile(
 
 
 class StepPrices:
-    """The expected time of each step: the profile's, times the median of what ran last by it.
+    """The expected time of each step: the profile, times the median ratio of recent times to it.
 
-    Other programs may slow the network down after the start.
+    Other programs may slow down the network after the start.
     """
 
     def __init__(self, costs: Costs) -> None:
@@ -79,14 +79,14 @@ class StepPrices:
         self._ended = [0 for _ in steps]
 
     def took(self, exit: int, images: int, ms: float) -> None:
-        """So many images went from an exit to the next one in this time."""
+        """Record the time that this many images took from an exit to the next one."""
         self._ratios[exit].append(ms / self._profiled(exit, images))
 
     def too_late(self, exit: int, left_ms: np.ndarray) -> np.ndarray:
-        """(n,) whether each of n images would be behind its deadline at the next exit.
+        """(n,) whether each image would miss its deadline at the next exit.
 
         Args:
-            left_ms: (n,) until the deadlines.
+            left_ms: (n,) milliseconds until the deadlines.
         """
         profiled = self._profiled(exit, len(left_ms))
         late: np.ndarray = left_ms < profiled * median(self._ratios[exit])

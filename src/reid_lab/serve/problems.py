@@ -1,4 +1,4 @@
-"""Pydantic's errors of a request as what was given, what is allowed, and how to fix it."""
+"""Pydantic's errors of a request as: given value, allowed values, fix."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RequestField:
 
     @property
     def allowed(self) -> str:
-        """In words, without the null that stands for no value."""
+        """Allowed values in words, without the null for a missing value."""
         return describe(self.annotation).removesuffix(" or null")
 
 
@@ -51,7 +51,7 @@ def fields_of(kind: type[BaseModel]) -> Fields:
 
 
 def parameters_of(endpoint: Callable[..., Any]) -> Fields:
-    """The parameters of a route, in its path and behind it, by name."""
+    """The parameters of a route, in its path and its query, by name."""
     hints = get_type_hints(endpoint, include_extras=True)
     found = inspect.signature(endpoint).parameters.values()
     return {
@@ -85,7 +85,7 @@ def explained(
 
 
 def unknown(name: str, given: Any, fields: Fields, what: str) -> Problem:
-    """The problem of a name that no field has."""
+    """The problem of an unknown field."""
     name = name[:100]
     return Problem(name, given, among(what, fields), nearest(name, fields, "remove it"))
 

@@ -16,16 +16,16 @@ SPARE = 6  # more candidates than wanted, so that rounding cannot drop one of th
 
 @dataclass(frozen=True)
 class Rows:
-    """The N images at one time. Later additions do not change it.
+    """A snapshot of N images. Later additions do not change it.
 
     Attributes:
-        ids: (N,) of the images.
+        ids: (N,) ids of the images.
         people: (N,) a number for each person.
         pids: number -> pid.
         cameras: (N,) a number for each camera.
         camids: number -> camid.
         exits: exit -> (N, D) float32; of length 1 under cosine.
-        squared: exit -> (N,) their squared lengths.
+        squared: exit -> (N,) squared lengths.
     """
 
     ids: np.ndarray
@@ -45,7 +45,7 @@ class Rows:
         """(Q, N) squared Euclidean distances in float32.
 
         Args:
-            exclude: a camera for each query, from whose images it is infinitely far; None: none.
+            exclude: a camera for each query, whose images get an infinite distance; None: none.
         """
         squared: np.ndarray = queries @ self.exits[exit].T
         squared *= -2
@@ -77,7 +77,7 @@ def extended(
     camids: Sequence[str],
     exits: Mapping[str, np.ndarray],
 ) -> Rows:
-    """`old` with rows behind. The arrays double when they are full: adding costs O(1) a row."""
+    """Append rows to `old`. Full arrays double in size: adding costs O(1) per row."""
     all_pids, people = _numbers(old.pids, pids)
     all_camids, cameras = _numbers(old.camids, camids)
     return Rows(
@@ -99,7 +99,7 @@ def _numbers(known: Sequence[str], new: Sequence[str]) -> tuple[tuple[str, ...],
 
 
 def _appended(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """Rows behind others. Spare room in the buffer of `old` is used, which no one else reads."""
+    """Append rows to others, in the spare room of the buffer of `old` if possible."""
     count, total = len(old), len(old) + len(new)
     buffer = old.base
     fits = (
@@ -132,10 +132,10 @@ def restricted(rows: Rows, kept: np.ndarray) -> Rows:
 
 
 def compared_rows(exit: str, rows: np.ndarray, metric: str) -> np.ndarray:
-    """(n, D) float32 as they are compared: of length 1 under cosine.
+    """(n, D) float32 rows for comparison: of length 1 under cosine.
 
     Raises:
-        UserError: not finite, or only zeros.
+        UserError: rows that are not finite, or only zeros.
     """
     if not comparable(rows).all():
         raise UserError(f"an embedding of exit {exit} is not finite, or only zeros")
@@ -152,7 +152,7 @@ def nearest(distances: np.ndarray, k: int) -> np.ndarray:
 
 
 def impostors(rows: Rows, exit: str) -> np.ndarray:
-    """Squared distances of a sample of images (n,) from the nearest of another person, sorted."""
+    """Sorted squared distances (n,) of a sample of images from the nearest other person."""
     sample = np.unique(np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int))
     nearest = []
     for part in np.array_split(sample, max(1, len(sample) // 256)):
@@ -164,12 +164,12 @@ def impostors(rows: Rows, exit: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A query and all images at one time.
+    """A query compared with a snapshot of all images.
 
     Attributes:
-        exit: whose embeddings are compared.
+        exit: exit whose embeddings are compared.
         query: (D,) float32; of length 1 under cosine.
-        squared: (N,) float32 squared Euclidean distances; infinite from images that are left out.
+        squared: (N,) float32 squared Euclidean distances; infinite for images that are left out.
     """
 
     rows: Rows

@@ -1,15 +1,14 @@
-"""Run waiting queries together, each as deep as its time allows.
+"""Run waiting queries together, each as deep in the network as its time allows.
 
-One thread takes all images that wait, up to a batch, and sends them from exit to exit. What an
-image may spend on average follows the queue: the time that is left of the most urgent image's,
-divided by the number of images that wait. DaRe's shares (equation 3) and running quantiles turn
-that into which queries exit where, so a service under load answers with earlier exits instead of
-later.
+One thread takes the waiting images, up to a batch, and sends them from exit to exit. The mean
+budget of an image follows the queue: the remaining time of the most urgent image, divided by the
+number of waiting images. DaRe's shares (equation 3) and running quantiles turn that into which
+queries exit where, so a service under load answers with earlier exits instead of later.
 
-Where a query has waited so long that no exit can keep its deadline, an early exit would only cost
-accuracy. It may spend half of the time between arrivals: the network, which then has the other
-half to spare, is not what queries wait for. While images are left waiting behind the batch, it is,
-and such a query exits first.
+If a query has waited so long that no exit can keep its deadline, an early exit would only cost
+accuracy. It may then spend half of the time between arrivals: with the other half to spare, the
+network is not the bottleneck. While images are left waiting behind the batch, it is, and such a
+query takes the first exit.
 """
 
 from __future__ import annotations
@@ -45,13 +44,13 @@ class Embedded:
     """An answer of the network.
 
     Attributes:
-        embeddings: exit -> (D,); one exit of a query, all of an image to add, all up to the last
-            one of an image of a track.
-        exit: the last of them.
-        mul_adds: that were spent.
-        ms: from the arrival to the answer.
-        late_ms: behind the deadline; 0 in time.
-        done: when the network had it, on the scheduler's clock.
+        embeddings: exit -> (D,): one exit for a query, all exits for an image to add, all up to the
+            last one reached for an image of a track.
+        exit: the last of these exits.
+        mul_adds: Mul-Adds spent.
+        ms: milliseconds from arrival to answer.
+        late_ms: milliseconds after the deadline; 0 if in time.
+        done: time of the network's answer, on the scheduler's clock.
     """
 
     embeddings: dict[str, np.ndarray]
@@ -64,10 +63,10 @@ class Embedded:
 
 @dataclass
 class WaitingImage:
-    """An image (H, W, 3) uint8 that waits; times are of the scheduler's clock.
+    """A waiting image (H, W, 3) uint8; times are of the scheduler's clock.
 
     Attributes:
-        lost: it has waited so long that no exit can keep its deadline.
+        lost: whether it has waited so long that no exit can keep its deadline.
     """
 
     pixels: np.ndarray
@@ -162,15 +161,15 @@ class Scheduler:
         exclude: str | None = None,
         track: bool = False,
     ) -> list[Future[Embedded]]:
-        """Queue images (H, W, 3) uint8 RGB of the network's size; results in their order.
+        """Queue images (H, W, 3) uint8 RGB at the network's size; results are in their order.
 
         Args:
-            ms: the time for all of them; None is the target's.
-            every: embed them at every exit.
-            arrived: when their request did, on the scheduler's clock; None is now.
-            exclude: a camera whose images do not count for their confidence.
-            track: they are of one person, and are compared by their mean: embed all of them at
-                every exit that time and budget allow for, instead of each by itself.
+            ms: time for all of them; None takes the target's.
+            every: embed at every exit.
+            arrived: arrival time of their request, on the scheduler's clock; None is now.
+            exclude: camera whose images are ignored in their confidence.
+            track: whether they are of one person and compared by their mean: all are embedded up to
+                the last exit that time and budget allow, instead of exiting separately.
 
         Raises:
             BusyError: the queue is full, or closed.
@@ -193,14 +192,14 @@ class Scheduler:
         return [job.future for job in jobs]
 
     def close(self) -> None:
-        """Answer what waits, and end."""
+        """Answer all waiting images, and end the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify()
         self._thread.join()
 
     def _mean(self) -> tuple[np.ndarray, float] | None:
-        """(S,) cost of each exit, and the mean that the target asks for; None: it has no mean."""
+        """(S,) cost of each exit, and the mean of the target; None if the target has no mean."""
         if self.target.mul_adds is not None:
             return self.costs.mul_adds, self.target.mul_adds
         if self.target.mean_ms is not None:
@@ -208,9 +207,7 @@ class Scheduler:
         return None
 
     def _check(self) -> None:
-        """Raises:
-        UserError: the mean cannot be met.
-        """
+        """Raises: UserError: the mean budget cannot be met."""
         mean = self._mean()
         if mean is None:
             return
@@ -274,11 +271,11 @@ class Scheduler:
     def _within_deadlines(
         self, queries: Sequence[WaitingImage], costs: np.ndarray, taken: int, backlog: int
     ) -> float:
-        """Mean milliseconds that the queries of a batch may take; marks those that are lost.
+        """Mean milliseconds that queries of a batch may take; marks lost queries.
 
         Args:
-            costs: (S,) of an image, in a batch of `taken`.
-            backlog: images that wait, those of the batch included.
+            costs: (S,) cost of an image in a batch of `taken`.
+            backlog: number of waiting images, including the batch.
         """
         left = self.left_ms(np.array([job.deadline for job in queries]))
         kept = left >= taken * costs[0]
@@ -294,15 +291,15 @@ class Scheduler:
         return float(mean.clip(costs[0], costs[-1]))  # a mean of equal numbers may be above them
 
     def left_ms(self, deadlines: np.ndarray) -> np.ndarray:
-        """(N,) milliseconds of the network until the deadlines; sending the answers is left out."""
+        """(N,) milliseconds left for the network until the deadlines, without sending answers."""
         return 1_000 * (deadlines - self.clock()) - self.traffic.sending_ms
 
     def possible(self, job: WaitingImage) -> bool:
-        """Whether an idle service could keep the deadline; else it asks for the first exit."""
+        """Whether an idle service could keep the deadline; otherwise it means the first exit."""
         return job.allowed_ms >= float(self.costs.alone[0])
 
     def _embed_track(self, jobs: list[WaitingImage]) -> None:
-        """Embed up to the last exit that time and budget allow for, at least the first."""
+        """Embed up to the last exit that time and budget allow, at least the first."""
         total, count = self.costs.total(len(jobs)), len(jobs)
         if all(job.lost for job in jobs):
             fits = total <= count * (self.load.budget_ms if self._mean() is None else np.inf)
@@ -314,7 +311,7 @@ class Scheduler:
         self._embed(jobs, self.names[: max(1, int(fits.sum()))])
 
     def _embed(self, jobs: list[WaitingImage], names: Sequence[str] | None = None) -> None:
-        """Embed at every exit of `names`; None: of all, through the whole network."""
+        """Embed at the exits `names`; None: at all, by the whole network."""
         exits = self.model.embed(np.stack([job.pixels for job in jobs]), names or self.names)
         for i, job in enumerate(jobs):
             self.answer(job, {name: rows[i] for name, rows in exits.items()})
@@ -355,14 +352,14 @@ class Scheduler:
         job.future.set_result(Embedded(embeddings, exit, mul_adds, ms, late, now))
 
     def sent(self, found: Sequence[Embedded]) -> None:
-        """The answer to a request is sent."""
+        """Note that the answer to a request is sent."""
         if found:
             self.traffic.sent(1_000 * (self.clock() - max(e.done for e in found)))
 
 
 @lru_cache(64)  # a mean budget has one solution, and so have full batches without a deadline
 def _probabilities(costs: tuple[float, ...], budget: float) -> np.ndarray:
-    """(S,) of exiting where one arrives, so that queries cost `budget` on average."""
+    """(S,) probabilities of taking an exit that is reached, for a mean cost of `budget`."""
     # at the last exit's cost but for rounding, a share of rounding would search the gallery for
     # nothing
     whole = budget >= costs[-1] * (1 - 1e-9)
@@ -406,7 +403,7 @@ class _Chooser:
         return out
 
     def stepped(self) -> None:
-        """The images that remained are at the next exit."""
+        """Record the time of the step to this exit."""
         if self._left is None or not len(self._remaining):
             return
         (exit, when), scheduler = self._left, self._scheduler

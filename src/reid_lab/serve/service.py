@@ -1,4 +1,4 @@
-"""What the routes of the service share."""
+"""Functions and state shared by the routes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from reid_lab.serve.upgrade import Upgrader
 
 @dataclass(frozen=True)
 class Service:
-    """What the routes share."""
+    """State shared by the routes."""
 
     in_force: InForce
     upgrader: Upgrader
@@ -51,7 +51,7 @@ class Service:
         exclude: str | None = None,
         track: bool = False,
     ) -> tuple[list[np.ndarray], list[Embedded]]:
-        """The crops (h, w, 3) of a body, images or boxes, and their answers in the same order.
+        """Embed the images or boxes of a body; return crops (h, w, 3) and their answers.
 
         Raises:
             UserError: an image that cannot be read, or a box outside of it.
@@ -64,7 +64,7 @@ class Service:
     def _resized(
         self, body: ImagesBody, size: tuple[int, int]
     ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """The crops of a body, and the same in the network's size."""
+        """The crops of a body, original and resized for the network."""
         crops = self._decoded(body)
         return crops, [resize(crop, size) for crop in crops]
 
@@ -88,7 +88,7 @@ class Service:
 
 
 def verdict(people: People, exit: str, compared: Comparison, rate: float) -> dict[str, Any]:
-    """known, unknown, ambiguous (two people are near enough), or None without a threshold."""
+    """known, unknown, ambiguous (two people within the threshold), or None without a threshold."""
     threshold = people.threshold(exit, rate)
     if threshold is None:
         return {"verdict": None, "threshold": None, "false_accept_rate": None}
@@ -99,7 +99,7 @@ def verdict(people: People, exit: str, compared: Comparison, rate: float) -> dic
 
 
 def rate_of(threshold: Threshold | None) -> RateAnswer | None:
-    """The rate that it shows, what it is a share of, and on whom it was fitted."""
+    """Rate, kind and source of a threshold."""
     t = threshold
     if t is None:
         return None

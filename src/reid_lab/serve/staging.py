@@ -1,8 +1,8 @@
 """Embeddings of a new network in the file of people, beside those in force.
 
-They are in a separate table, so that the old network answers until all are there; the tables
-are then renamed in one transaction. A person who is removed is removed from both. A killed upgrade
-leaves the table, and the next one with the same network goes on with it.
+They are in a separate table, so that the old network answers until it is complete; the tables are
+then renamed in one transaction. Removing a person removes it from both. A killed upgrade leaves the
+table, and the next one with the same network continues it.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Staging:
                 file.change("INSERT OR REPLACE INTO fact (name, value) VALUES (?, ?)", *fact)
 
     def pending(self, behind: int, most: int) -> list[tuple[int, str, bytes]]:
-        """(id, path, thumbnail) of images that lack new embeddings, with ids larger than `behind`.
+        """(id, path, thumbnail) of images without new embeddings, with ids larger than `behind`.
 
-        Ids grow: an image that is added later has a larger one.
+        Ids grow: later images have larger ones.
         """
         return self._file.select(
             f"SELECT id, path, thumbnail FROM image WHERE id > ? AND NOT EXISTS "
@@ -52,7 +52,7 @@ class Staging:
         )
 
     def put(self, ids: Sequence[int], rows: Mapping[str, np.ndarray]) -> None:
-        """Keep new embeddings, exit -> (n, D), of the images that were not removed meanwhile."""
+        """Store new embeddings, exit -> (n, D), of the images that were not removed meanwhile."""
         with self._file.lock, self._file.transaction():
             self._file.insert_all(
                 f"INSERT INTO {NEXT} (image, exit, row) "
@@ -73,9 +73,9 @@ class Staging:
         return done, every
 
     def put_in_force(self) -> None:
-        """Make the new embeddings those of the file, in one transaction; `drop_replaced` follows.
+        """Put the new embeddings in force in one transaction; call `drop_replaced` afterwards.
 
-        The caller holds the file's lock, and no image lacks a new embedding.
+        The caller holds the file's lock, and every image has a new embedding.
         """
         file = self._file
         with file.transaction():
@@ -88,7 +88,7 @@ class Staging:
 
 
 def drop_replaced(file: PeopleFile) -> None:
-    """Overwrite the embeddings that new ones have replaced, some at a time: others use the file."""
+    """Overwrite replaced embeddings, in parts, so that others can use the file."""
     if not file.select("SELECT 1 FROM sqlite_master WHERE name = ?", OLD):
         return
     left = True

@@ -1,7 +1,7 @@
-"""Work that would hold the event loop up: decoding, matching, JSON.
+"""Threads for work that would block the event loop: decoding, matching, JSON.
 
-As many threads as there are cores, for all requests of the process: with more, the loop waits for
-the interpreter's lock behind them, and so do refusals.
+There is one thread per core for all requests of the process: with more, the loop and refusals would
+wait for the interpreter lock.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class Threshold:
     """The distance below which a match is accepted, for a false-accept rate.
 
     Attributes:
-        distance: in the unit of matches.
+        distance: distance in the unit of matches.
         rate: false-accept rate, of searches or of pairs: the given rate or a lower one; where
             `coarse`, the lowest that the images can show.
         kind: what `rate` is a share of, see `GalleryCalibration`.
@@ -42,12 +42,12 @@ class Threshold:
 
 @dataclass
 class PeopleThresholds:
-    """Thresholds of a calibrated gallery, of the known people, or of the network's checkpoint.
+    """Thresholds from a calibrated gallery, the known people, or the network's checkpoint.
 
     Attributes:
-        exits: whose embeddings of people are kept.
+        exits: exits whose embeddings of people are kept.
         metric: euclidean or cosine.
-        calibrations: by exit of the queries; those of the galleries' own people first.
+        calibrations: exit of the queries -> calibrations, those of the galleries' own people first.
     """
 
     exits: Sequence[str]
@@ -57,24 +57,24 @@ class PeopleThresholds:
     _impostors: dict[str, tuple[int, np.ndarray]] = field(default_factory=dict, repr=False)
 
     def take(self, exit: str, found: Sequence[GalleryCalibration], gallery: str) -> None:
-        """Add those of a gallery of this name."""
+        """Add the thresholds of a gallery with this name."""
         self.galleries[exit] = gallery
         every = dict.fromkeys((*found, *self.calibrations.get(exit, ())))  # a network's are in both
         self.calibrations[exit] = tuple(sorted(every, key=lambda c: not c.own))
 
     def forget(self) -> None:
-        """Estimate again, as a person was removed."""
+        """Forget estimates, since a person was removed."""
         self._impostors.clear()
 
     def at(self, rows: Rows, exit: str, rate: float, pairs: bool = False) -> Threshold | None:
         """The threshold for a false-accept rate, or None without two people or a calibration.
 
-        Of searches, that of a calibrated gallery; else an estimate from the known people; else the
-        network's, of people held out from its training; else a coarse estimate, from fewer than
-        five people. The first that can show the rate, or a lower one, is taken. It is never larger
-        than those before it for their lowest rates: a lower rate has no larger threshold. Where
-        none can show it, it is the smallest of all. Queries of an exit whose embeddings are not
-        kept have the network's: their distances are others.
+        For searches the sources are, in this order: a calibrated gallery; an estimate from the
+        known people; the network's, from people held out from training; a coarse estimate from
+        fewer than five people. The first that can show this rate or a lower one is taken, limited
+        by the thresholds of earlier sources for their lowest rates, since a lower rate has no
+        larger threshold. If none can show it, the smallest threshold of all is taken. Queries of an
+        exit whose embeddings are not kept have other distances: they take the network's.
 
         Args:
             rows: embeddings and ids of the known people.
@@ -116,9 +116,9 @@ class PeopleThresholds:
     def _estimated(self, rows: Rows, exit: str, rate: float) -> tuple[Threshold, ...]:
         """The distance that a share `rate` of unknown people would stay below.
 
-        Each of up to `SAMPLE` images is compared with those of all other people: its nearest is
-        what an unknown person's would be. N images show no rate below 1 / N: for a lower one it is
-        the smallest distance. Empty while there are fewer than two people.
+        Each of up to `SAMPLE` images is compared with those of all other people, as an unknown
+        person's image would be. N images show no rate below 1 / N: for a lower one the smallest
+        distance is taken. Empty for fewer than two people.
         """
         if len(rows.pids) < 2 or exit not in self.exits:
             return ()

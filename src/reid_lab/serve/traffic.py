@@ -1,4 +1,4 @@
-"""What surrounds the network: how fast images come, and how long an answer takes behind it."""
+"""Traffic around the network: the rate of arrivals, and the time to send answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Traffic:
         self._sending: deque[float] = deque(maxlen=ANSWERS)
 
     def arrived(self, when: float, images: int) -> None:
-        """So many images came to the network."""
+        """Record the arrival of this many images."""
         self._arrivals.append((when, images))
 
     def sent(self, ms: float) -> None:
@@ -25,11 +25,11 @@ class Traffic:
         self._sending.append(ms)
 
     def between_ms(self, now: float) -> float:
-        """Mean milliseconds between images that came last; infinite for a first request."""
+        """Mean milliseconds between recent images; infinite for a first request."""
         later = sum(count for _, count in self._arrivals) - self._arrivals[0][1]
         return 1_000 * (now - self._arrivals[0][0]) / later if later else float("inf")
 
     @property
     def sending_ms(self) -> float:
-        """Median milliseconds from the network's answer until it is sent; 0 before any was."""
+        """Median milliseconds from the network's answer to its sending; 0 before the first one."""
         return median(self._sending) if self._sending else 0.0

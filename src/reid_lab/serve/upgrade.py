@@ -1,7 +1,7 @@
 """A new model without downtime: people are embedded again while the old model answers.
 
-An image's new embeddings are those of the given galleries, by its path; else its kept image
-(thumbnail) is embedded. When all are there, network, people and scheduler are replaced at once.
+New embeddings are taken from the given galleries by path; otherwise the stored thumbnail of an
+image is embedded. When all are complete, network, people and scheduler are replaced at once.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Report = Callable[[int, int], None]  # images that are embedded, of all
 
 
 class StoppedError(Exception):
-    """The service stops; what was embedded is kept."""
+    """The service stops; finished embeddings are kept."""
 
 
 class NewEmbeddings:
@@ -44,13 +44,13 @@ class NewEmbeddings:
         file: the file of people.
         model: the new network.
         galleries: exit -> gallery of the new network; may be empty.
-        stop: ends `fill` between two batches.
+        stop: event that ends `fill` between two batches.
 
     Attributes:
-        small: images whose kept image is smaller than the network's input.
+        small: number of thumbnails that are smaller than the network's input.
 
     Raises:
-        UserError: galleries of another metric, or images that are in none and were not kept.
+        UserError: galleries of another metric, or images without a gallery row or thumbnail.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class NewEmbeddings:
         self.staging = Staging(file, model.manifest.fingerprint, self.exits)
 
     def fill(self, report: Report = lambda done, every: None) -> None:
-        """Embed the images that lack new embeddings, in the order of their ids.
+        """Embed the images without new embeddings, in the order of their ids.
 
         Raises:
-            UserError: a kept image is damaged, or an embedding cannot be compared.
+            UserError: a thumbnail is damaged, or an embedding cannot be compared.
             StoppedError: the service stops.
         """
         last = 0
@@ -86,12 +86,12 @@ class NewEmbeddings:
             report(*self.staging.count())
 
     def rows(self) -> Rows:
-        """The new embeddings of all images that have some."""
+        """The new embeddings so far."""
         found = self.file.select(f"SELECT MAX(image) FROM {NEXT}")
         return self.file.rows(self.exits, NEXT, until=found[0][0] or 0)
 
     def updated(self, rows: Rows) -> Rows:
-        """`rows` without images that were removed since, and with those that were added.
+        """`rows` without images removed since, and with those added since.
 
         The caller holds the file's lock, and no image lacks a new embedding.
         """
@@ -107,7 +107,7 @@ class NewEmbeddings:
         return extended(rows, new.ids.tolist(), pids, camids, new.exits) if len(rows) else new
 
     def finish(self) -> int:
-        """Embed all, and put the new embeddings in force: no service uses the file.
+        """Embed all images and put the new embeddings in force; no service may use the file.
 
         Returns:
             The number of images.
@@ -136,7 +136,7 @@ class NewEmbeddings:
             )
 
     def _embedded(self, images: Sequence[tuple[int, str, bytes]]) -> dict[str, np.ndarray]:
-        """Exit -> (n, D) float32, as they are compared."""
+        """Exit -> (n, D) float32 rows for comparison."""
         rows: list[dict[str, np.ndarray]] = [{} for _ in images]
         kept = [i for i, (_, path, _) in enumerate(images) if path not in self._row_of]
         if kept:
@@ -160,16 +160,16 @@ class NewEmbeddings:
 def finish_interrupted(
     path: Path, model: Model, galleries: Galleries, metric: str = "euclidean"
 ) -> int | None:
-    """Finish an upgrade to this model that a killed service had begun; before it listens.
+    """Finish an upgrade to this model that a killed service had begun, before listening.
 
     Args:
-        metric: for a file without tables, as a kill leaves one that was just made.
+        metric: metric of a file without tables, which a kill may leave behind.
 
     Returns:
-        The number of images, or None: there is none to finish.
+        The number of images, or None if there is no upgrade to finish.
 
     Raises:
-        UserError: it cannot be finished.
+        UserError: the upgrade cannot be finished.
     """
     if not path.exists():
         return None
@@ -187,13 +187,14 @@ def finish_interrupted(
 
 
 class Upgrader:
-    """Moves a running service to the model and the galleries that its folders hold now.
+    """Moves a running service to the current model and galleries in its folders.
 
     Args:
-        in_force: what answers requests.
-        read: reads the folders: the network, and galleries of the metric given, by exit.
-        start: a network and its people -> what answers requests with them.
-        added: called with the people and galleries in force, to add images that only those have.
+        in_force: holder of the `Serving` that answers requests.
+        read: reads the folders: the network, and exit -> gallery for a given metric.
+        start: network, people -> `Serving`.
+        added: called with the people and galleries in force, to add images that only galleries
+            have.
     """
 
     def __init__(
@@ -218,12 +219,12 @@ class Upgrader:
             return True
 
     def close(self) -> None:
-        """Stop an upgrade that runs, and wait for it; the next one goes on where it was."""
+        """Stop a running upgrade and wait for it; the next one continues there."""
         self._stop.set()
         self.wait()
 
     def wait(self) -> None:
-        """Wait for the end of an upgrade that runs."""
+        """Wait for the end of a running upgrade."""
         if self._thread is not None:
             self._thread.join()
 
@@ -262,7 +263,7 @@ class Upgrader:
     def _clean_up(
         self, old: Serving, serving: Serving, galleries: Galleries
     ) -> tuple[int, list[str]]:
-        """The number of added images, and what failed: the new model is in force all the same."""
+        """The number of added images, and failures, after which the new model stays in force."""
         added, problems = 0, []
         try:
             added = self._added(serving.people, galleries) if galleries else 0
@@ -283,7 +284,7 @@ class Upgrader:
         return added, problems
 
     def _replace(self, old: Serving, new: NewEmbeddings) -> Serving:
-        """Start the new network, and put it and its embeddings in force in one step."""
+        """Start the new network, and put it and its embeddings in force atomically."""
         file = old.people.file
         people = People.of(file, new.model.manifest, new.exits, new.rows())
         people.take_thresholds(new.galleries)
