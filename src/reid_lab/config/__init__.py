@@ -1,1 +1,1 @@
-"""From a composed config to checked settings and the parts that they build."""
+"""From a composed config to checked settings and the objects built from them."""

@@ -1,4 +1,4 @@
-"""Annotations of parameters: as pydantic validates YAML against them, and described in words."""
+"""Annotations of parameters: validated by pydantic against YAML, and described in words."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=Fal
 
 @cache
 def hints(target: Callable[..., Any]) -> dict[str, Any]:
-    """The annotations of what `target` is called with, without those that cannot be resolved.
+    """The annotations of the parameters of `target`, without those that cannot be resolved.
 
-    Those of Lightning's own classes have the ranges of `lightning.py`.
+    Annotations of Lightning's classes get the ranges of `lightning.py`.
     """
     classes = reversed(inspect.getmro(target)) if inspect.isclass(target) else ()
     ranges = [RANGES.get(f"{c.__module__}.{c.__qualname__}", {}) for c in classes]
@@ -48,7 +48,7 @@ def hints(target: Callable[..., Any]) -> dict[str, Any]:
 
 
 def accepts(annotation: Any, value: object) -> bool:
-    """Whether a plain YAML value fits the annotation; true where pydantic cannot check it."""
+    """Whether a plain YAML value fits the annotation; true if pydantic cannot check it."""
     adapter = _adapter(annotation)
     try:
         if adapter is not None:
@@ -77,7 +77,7 @@ def known(annotation: Any) -> bool:
 
 
 def as_yaml(annotation: Any) -> Any:
-    """The annotation as YAML can meet it: strings for paths, lists for tuples, built objects."""
+    """The annotation for values from YAML: strings for paths, lists for tuples, built objects."""
     if annotation is Path:
         return Path | str
     origin, args = get_origin(annotation), get_args(annotation)

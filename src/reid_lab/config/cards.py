@@ -1,4 +1,4 @@
-"""The model card that a run keeps in its checkpoints, and what its weights started from."""
+"""The model card in a run's checkpoints, and the weights that it started from."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def give_card(
 
 
 def changed_backbones(model: ReidModule, cfg: DictConfig) -> list[str]:
-    """Notes on settings of a backbone that its weights, a checkpoint of ours, were not made with.
+    """Notes on settings of a backbone that differ from those of the checkpoint with its weights.
 
-    Such as the last stride: the weights fit any, and have other features.
+    One is the last stride: weights fit any stride, but the features differ.
     """
     notes = []
     given = cfg.get("backbone") or {}
@@ -73,7 +73,7 @@ def _files_of(model: ReidModule) -> list[StartedFrom]:
 
 
 def _started_from(config: Any) -> Iterator[str]:
-    """The weights that a model's config starts from: a teacher's, too."""
+    """The weights that a model's config starts from, including a teacher's."""
     if isinstance(config, dict):
         for key, value in config.items():
             if key in ("weights", "teacher") and isinstance(value, str):
@@ -86,7 +86,7 @@ def _started_from(config: Any) -> Iterator[str]:
 
 
 def _card_in(source: str, card: ModelCard | None) -> ModelCard:
-    """What weights were trained on: `imagenet`, or a file; its name where it has no card."""
+    """The card of weights: `imagenet`, or a file; its name if it has no card."""
     if source == "imagenet":
         return ModelCard(data="ImageNet-1K", data_licence=licence_of("imagenet"))
     name = Path(source).name

@@ -1,4 +1,4 @@
-"""Checks a whole composed config before anything is built, and reports all errors together."""
+"""Check a whole composed config before anything is built, and report all errors together."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ class ConfigError(UserError):
 
 
 def check_config(cfg: DictConfig, settings: type | None = None) -> list[Problem]:
-    """Find every problem of a composed config; nothing is built, but targets are imported.
+    """Find all problems of a composed config; nothing is built, but targets are imported.
 
-    The signature of every `_target_` makes a pydantic model, which validates the node's values.
-    `settings` is a dataclass that does the same for the top level: a field without a default must
-    be there, one annotated `Any` may hold any group. What an interpolation refers to is reported
+    The signature of every `_target_` gives a pydantic model, which validates the node's values. The
+    dataclass `settings` does this for the top level: fields without a default are required, fields
+    annotated `Any` may hold any group. Problems of an interpolated value are reported at the key
     where it is written. The key `hydra` is ignored.
     """
     check = _Check(cfg)
@@ -82,7 +82,7 @@ class _Check:
         self.problems.setdefault(key, Problem(key, given, allowed, fix.replace("{key}", key)))
 
     def walk(self, parent: Any, key: Any, above: Path, deferred: bool) -> None:
-        """Check a value, and all below it. `deferred`: it is not Hydra that builds it."""
+        """Check a value and all below it. `deferred`: Hydra does not build it."""
         path = (*above, key)
         if OmegaConf.is_missing(parent, key):
             self.report(path, "???", "a value", "give it: {key}=...")
@@ -165,7 +165,7 @@ class _Check:
         error: ValidationError,
         complete: bool,
     ) -> None:
-        """Pydantic's errors as problems, in the order of the config."""
+        """Report pydantic's errors as problems, in the order of the config."""
         order = [*values, *call.hints]
         errors = error.errors(include_url=False, include_context=False)
         errors.sort(key=lambda e: order.index(str(e["loc"][0])))
@@ -195,7 +195,7 @@ class _Check:
     def misfit(
         self, used: Path, keys: Path, given: Any, values: dict[str, Any], call: Call
     ) -> None:
-        """A value that its annotation refuses, reported where it is written."""
+        """Report a value that does not fit its annotation, at the key where it is written."""
         hint, value = call.hints[keys[0]], values[keys[0]]
         for key in keys[1:]:
             hint, value = words.element(hint, value, key), value[key]
@@ -217,9 +217,9 @@ class _Check:
 
 @dataclass(frozen=True)
 class Call:
-    """What a target may be called with: by `hints`, as a pydantic `model` of all its keys.
+    """The arguments that a target takes: `hints`, and a pydantic `model` of all its keys.
 
-    `arguments` is the most that fit into `_args_`.
+    `arguments` is the maximum length of `_args_`.
     """
 
     model: type[BaseModel]
@@ -230,12 +230,12 @@ class Call:
 
 @cache
 def call_of(target: Callable[..., Any], positional: int, node: bool) -> Call | None:
-    """How to call `target`, by keys besides so many `_args_`; None for one without a signature.
+    """The arguments of `target` by key, besides `_args_`; None if it has no signature.
 
     Args:
         target: a class or function.
         positional: the length of `_args_`, whose parameters have no keys.
-        node: whether Hydra calls it, so that `_target_` and others are keys, too.
+        node: whether Hydra calls it, so that `_target_` and other special keys are allowed.
     """
     try:
         parameters = list(inspect.signature(target).parameters.values())

@@ -10,11 +10,11 @@ GRAPHS = 8  # of one part: training, evaluation, other batch sizes, an image alo
 
 
 def compile_parts(model: ReidModule) -> None:
-    """Compile each of `model.compilable` in place; names in its state dict stay as they are.
+    """Compile each of `model.compilable` in place; names in the state dict are unchanged.
 
-    All parts are called through one function of torch, whose limit of graphs holds for all of
-    them together: it is raised, since torch runs what is beyond it uncompiled. Graphs of models
-    that were compiled before, such as those of a sweep's earlier jobs, are dropped.
+    All parts share one function of torch with a limit on the number of graphs, beyond which torch
+    runs uncompiled; so the limit is raised. Graphs of earlier models, such as those of a sweep's
+    earlier jobs, are dropped.
     """
     torch.compiler.reset()
     limit = GRAPHS * len(model.compilable)

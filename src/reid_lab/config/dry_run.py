@@ -1,7 +1,7 @@
-"""Builds the parts of a config for a check: constructors, image size, memory, callbacks.
+"""Build the parts of a config for a check: constructors, image size, memory, callbacks.
 
-The model is built on torch's meta device, whose tensors have shapes and no values: no weights
-are read, and an hour's network passes in a second.
+The model is built on torch's meta device, whose tensors have shapes but no values: no weights are
+read, and the largest networks pass in a second.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PROCESSES = max(8, os.cpu_count() or 1)
 
 
 def try_model(cfg: DictConfig, data: ReidDataModule | None) -> tuple[list[Problem], Any]:
-    """Problems of the model and the image size; and the model, if there are none."""
+    """Problems of the model and the image size; without any, also the model."""
     bare = without_files(cfg)
     fill(bare.model, data.identities if data else 2)
     try:
@@ -65,7 +65,7 @@ def try_model(cfg: DictConfig, data: ReidDataModule | None) -> tuple[list[Proble
 
 
 def refused(cfg: DictConfig, error: RefusedError) -> Problem:
-    """A constructor's own reason."""
+    """The reason that a constructor gives."""
     node = OmegaConf.select(cfg, error.key, throw_on_missing=False)
     given = node.get("_target_") if isinstance(node, DictConfig) else node
     fix = f"change its values; --cfg job prints them, +{error.key}.KEY=... adds one"
@@ -73,7 +73,7 @@ def refused(cfg: DictConfig, error: RefusedError) -> Problem:
 
 
 def without_files(cfg: DictConfig) -> DictConfig:
-    """A copy whose networks have no weights to load."""
+    """A copy of the config without weights to load."""
     keys = ("dataset", "backbone", "loss", "model", "seed")
     plain = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(plain, dict)
@@ -81,7 +81,7 @@ def without_files(cfg: DictConfig) -> DictConfig:
 
 
 def wrong_channels(cfg: DictConfig, model: ReidModule) -> Problem | None:
-    """The first stage of the backbone whose maps have other channels than it says."""
+    """The first stage of the backbone whose maps have other channels than declared."""
     # of a distilled model its student's
     backbone = next((part for part in model.modules() if isinstance(part, Backbone)), None)
     if backbone is None:
@@ -106,7 +106,7 @@ def wrong_channels(cfg: DictConfig, model: ReidModule) -> Problem | None:
 
 
 def broken(cfg: DictConfig, error: Exception) -> Problem:
-    """The problem of a network that takes no image of any size."""
+    """The problem of a network that fails for images of any size."""
     location = ""
     if not isinstance(error, UserError):  # the last line that is not torch's own
         torch_home = str(Path(torch.__file__).parent)
@@ -120,7 +120,7 @@ def broken(cfg: DictConfig, error: Exception) -> Problem:
 
 
 def failure(model: ReidModule, size: tuple[int, int], device: str = "meta") -> Exception | None:
-    """Why an image of this size does not get through all exits; None if it does."""
+    """The reason why an image of this size does not pass all exits; None if it does."""
     try:
         with torch.device(device):
             exit_dims(model, *size)
@@ -130,7 +130,7 @@ def failure(model: ReidModule, size: tuple[int, int], device: str = "meta") -> E
 
 
 def passes(model: ReidModule, size: tuple[int, int]) -> bool:
-    """Whether an image of this size gets through all exits."""
+    """Whether an image of this size passes all exits."""
     return failure(model, size) is None
 
 
@@ -141,7 +141,7 @@ def which(model: ReidModule, size: tuple[int, int]) -> list[str]:
 
 
 def too_small(cfg: DictConfig, side: str, size: tuple[int, int], model: ReidModule) -> Problem:
-    """With the smallest that this network takes, found by bisection."""
+    """The problem of a too small image, with the smallest possible size, found by bisection."""
     low, high = 0, ROOMY  # too small, large enough
     while high - low > 1:
         middle = (low + high) // 2
@@ -157,8 +157,8 @@ def try_memory(
 ) -> list[Problem]:
     """Check that parameters, one batch and the cached images fit the device.
 
-    A lower bound: what the backward pass needs of one batch, and of an evaluation's batch its
-    largest activation. Without a model: the images alone.
+    This is a lower bound: the activations that the backward pass needs for one batch, and the
+    largest activation of an evaluation batch. Without a model: the images only.
     """
     device, devices = trainer.strategy.root_device, trainer.num_devices
     total = memory_of(device)
@@ -195,7 +195,7 @@ def try_memory(
 def batches_need(
     cfg: DictConfig, data: ReidDataModule, model: ReidModule, room: int, devices: int = 1
 ) -> dict[str, tuple[str, float]]:
-    """Config key -> what was given and the bytes that it needs; empty if there is `room`.
+    """Config key -> given value and the bytes that it needs; empty if they fit into `room`.
 
     Args:
         devices: devices per machine, which share a batch.
@@ -224,7 +224,7 @@ def batches_need(
 
 
 def activations(model: ReidModule, size: tuple[int, int]) -> tuple[int, int]:
-    """Bytes that an image's backward pass needs, and of the largest tensor among them."""
+    """Bytes of activations per image for the backward pass, and of the largest one."""
     saved: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -250,7 +250,7 @@ def memory_of(device: torch.device) -> int | None:
 
 
 def try_trainer(cfg: DictConfig) -> tuple[list[Problem], pl.Trainer | None]:
-    """Problems of the trainer; and a trainer without callbacks and loggers, if there are none."""
+    """Problems of the trainer; without any, also a trainer without callbacks and loggers."""
     try:
         with _muted():
             trainer = make(cfg, "trainer", callbacks=[], logger=False, enable_checkpointing=False)
@@ -265,7 +265,7 @@ def try_trainer(cfg: DictConfig) -> tuple[list[Problem], pl.Trainer | None]:
 
 
 def try_slurm(trainer: pl.Trainer) -> list[Problem]:
-    """Whether SLURM starts other than one task for each device; outside of SLURM nothing is wrong.
+    """Problems if SLURM does not start one task per device; none outside of SLURM.
 
     Lightning reports this only when training starts, and never for one device, on which each task
     would train separately.
@@ -301,7 +301,7 @@ PACKAGES = ("pytorch_lightning", "lightning", "lightning.pytorch")
 
 
 def try_packages(cfg: DictConfig, group: str) -> list[Problem]:
-    """What some loggers and callbacks take and is not installed; a test searches nothing."""
+    """Problems of missing packages that loggers and callbacks need; a test needs no search."""
     problems = []
     for name, node in (cfg[group] or {}).items():
         target = str((node or {}).get("_target_"))

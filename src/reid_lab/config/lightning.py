@@ -1,6 +1,6 @@
-"""Ranges of Lightning's options, which its own annotations leave open.
+"""Ranges of Lightning's options, which Lightning does not annotate.
 
-Values outside them end in a traceback, or are accepted without a meaning.
+Other values end in a traceback, or are accepted without effect.
 """
 
 from __future__ import annotations

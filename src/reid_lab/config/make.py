@@ -1,4 +1,4 @@
-"""Make the objects that a config describes; what a constructor refuses is the user's error."""
+"""Build the objects of a config; values that a constructor refuses are user errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REFUSALS = (ValueError, TypeError, ArithmeticError, OSError, RuntimeError, Impor
 
 
 class RefusedError(UserError):
-    """A constructor refused a value: its `key`, and the `reason` that it gave."""
+    """A constructor refused a value: its `key`, and the constructor's `reason`."""
 
     def __init__(self, key: str, reason: object) -> None:
         self.key, self.reason = key, str(reason).strip()
@@ -25,7 +25,7 @@ class RefusedError(UserError):
 
 
 def make(cfg: DictConfig, key: str, **more: Any) -> Any:
-    """`instantiate` what is under `key`, with what a constructor refuses as the user's error.
+    """`instantiate` the node at `key`; values that a constructor refuses are user errors.
 
     Raises:
         RefusedError: a constructor refused a value.
@@ -40,7 +40,7 @@ def make(cfg: DictConfig, key: str, **more: Any) -> Any:
 
 
 def refusing(cfg: DictConfig, key: str) -> list[str]:
-    """The innermost node at or below `key` that cannot be built by itself."""
+    """The innermost node at or below `key` that cannot be built."""
     node = OmegaConf.select(cfg, key)
     names = list(node) if isinstance(node, DictConfig) else range(len(node))
     for name in names:
@@ -54,10 +54,10 @@ def refusing(cfg: DictConfig, key: str) -> list[str]:
 
 
 def plain(node: DictConfig) -> Any:
-    """Interpolations resolved, containers of Python's own types."""
+    """The config with interpolations resolved, in Python's container types."""
     return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
 
 
 def image_size(cfg: DictConfig) -> tuple[int, int]:
-    """Height, width."""
+    """(height, width) of the images."""
     return cfg.dataset.transforms.height, cfg.dataset.transforms.width

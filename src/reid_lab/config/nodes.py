@@ -1,4 +1,4 @@
-"""The values of a composed config, and what its references and `_target_`s refer to."""
+"""Values of a composed config, and the objects of its references and `_target_`s."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Unknown:
 
 
 class Built:
-    """Stands for the object that a `_target_` node builds: isinstance takes it for one."""
+    """Placeholder of the object that a `_target_` node builds; isinstance accepts it as one."""
 
     def __init__(self, target: type, path: str) -> None:
         self.target, self.path = target, path
@@ -33,7 +33,7 @@ class Built:
 
 
 def plain(parent: Any, key: Any, deferred: bool) -> Any:
-    """A config's value in plain types, references resolved, `Built` or `Unknown` for objects."""
+    """A config value in plain types, references resolved; `Built` or `Unknown` for objects."""
     try:
         child = Unknown() if OmegaConf.is_missing(parent, key) else parent[key]
     except Exception:  # a reference that does not resolve
@@ -48,7 +48,7 @@ def plain(parent: Any, key: Any, deferred: bool) -> Any:
 
 
 def built(node: DictConfig) -> Built | Unknown:
-    """What a node builds; unknown of a function, and of a class that is not called yet."""
+    """Placeholder of what a node builds; `Unknown` for functions and uncalled classes."""
     try:
         path = node["_target_"]
         target = locate(path)
@@ -59,7 +59,7 @@ def built(node: DictConfig) -> Built | Unknown:
 
 
 def is_known(value: object) -> bool:
-    """Whether a value has no unknown parts and nothing to build in it."""
+    """Whether a value has no unknown parts and no objects to build."""
     if type(value) in (list, dict):
         return all(map(is_known, value.values() if isinstance(value, dict) else value))  # type: ignore
     return type(value) not in (Unknown, Built)
@@ -71,7 +71,7 @@ def is_target(node: object) -> bool:
 
 
 def flag(node: DictConfig, key: str, default: bool) -> bool:
-    """One of Hydra's switches; the default where it is missing or no boolean."""
+    """One of Hydra's switches; the default if it is missing or not a boolean."""
     try:
         value = node.get(key, default)
     except Exception:
@@ -80,10 +80,10 @@ def flag(node: DictConfig, key: str, default: bool) -> bool:
 
 
 def home(raw: Any, keys: Sequence[Any]) -> list[str]:
-    """Where the value under `keys` is written: `lr` for `model.lr` where that is `${lr}`.
+    """The key at which the value of `keys` is written: `lr` for `model.lr` if that is `${lr}`.
 
     Args:
-        raw: the whole config in plain types, its references not resolved.
+        raw: the whole config in plain types, without resolving references.
     """
     here: list[str] = []
     for key in map(str, keys):
@@ -106,7 +106,7 @@ def _at(value: Any, keys: Iterable[str]) -> Any:
 
 
 def locate(path: str) -> Any:
-    """Import what a dotted path names.
+    """Import the object at a dotted path.
 
     Raises:
         LookupError: the path cannot be imported; `args` hold what is allowed, and the fix.

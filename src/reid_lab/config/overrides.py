@@ -1,4 +1,4 @@
-"""Overrides of the command line: composed, or explained if Hydra refuses them."""
+"""Compose the overrides of the command line, or explain why Hydra refuses them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def composed(words: Sequence[str]) -> DictConfig:
     """The config as `python -m reid_lab` composes it.
 
     Raises:
-        UserError: an override that Hydra refuses, and how to write it.
+        UserError: Hydra refuses an override; the message says how to write it.
     """
     register_resolvers()
     words = without_nulls(renewed(words))
@@ -52,13 +52,13 @@ def choices(group: str) -> list[str]:
 
 @cache
 def default_choices() -> dict[str, str]:
-    """Group -> what conf/config.yaml takes of it."""
+    """Group -> its choice in conf/config.yaml."""
     entries: Any = OmegaConf.select(OmegaConf.load(conf_dir() / "config.yaml"), "defaults")
     return {str(g): str(c) for e in entries if isinstance(e, DictConfig) for g, c in e.items()}
 
 
 def without_nulls(words: Sequence[str]) -> list[str]:
-    """Hydra has no `group=null`, it leaves a group out by `~group`."""
+    """Replace `group=null`, which Hydra lacks, by `~group`."""
     nulls = {f"{group}=null": f"~{group}" for group in groups()}
     return [nulls.get(word, word) for word in words]
 
@@ -91,7 +91,7 @@ def explain(error: Exception, words: Sequence[str]) -> str:
 
 
 def _wrong(word: str, words: Sequence[str], cfg: DictConfig) -> str:
-    """How to write an override that has several values, or a key that `cfg` has not; or empty."""
+    """How to write an override with several values or an unknown key; else empty."""
     try:
         (override,) = OverridesParser.create().parse_overrides([word])
     except HydraException:  # an option, or what follows one
@@ -134,13 +134,13 @@ def _several(key: str, value: str) -> str:
 
 
 def quoted(key: str, value: str) -> str:
-    """An override with any value, as a shell takes it."""
+    """An override quoted for a shell."""
     value = value.strip("'\"").replace("\\", "\\\\").replace('"', '\\"')
     return f"""'{key}="{value}"'"""
 
 
 def _unknown_key(key: str, words: Sequence[str]) -> str:
-    """The name of a key like it, or a plus."""
+    """Advice for an unknown key: a similar key, or a plus."""
     word = next((word for word in words if word.split("=")[0] == key), f"{key}=...")
     value = word.partition("=")[2]
     cfg = _others(key, words)
@@ -178,7 +178,7 @@ def _unknown_choice(group: str, choice: str) -> str:
 
 
 def _others(key: str, words: Sequence[str]) -> DictConfig:
-    """What the other overrides make; the bare config where they are wrong, too."""
+    """The config of the other overrides; the bare config if these are wrong, too."""
     singles = filter(None, map(first_value, words))
     others = [word for word in singles if word.split("=")[0] != key]
     wide = [word for word in others if "." not in word.split("=")[0]]  # groups, experiments
@@ -189,7 +189,7 @@ def _others(key: str, words: Sequence[str]) -> DictConfig:
 
 
 def first_value(word: str) -> str:
-    """An override as it is in a sweep's first run; empty for an option, or what cannot be read."""
+    """An override as in the first run of a sweep; empty for options and invalid words."""
     try:
         (override,) = OverridesParser.create().parse_overrides([word])
     except HydraException:
@@ -200,7 +200,7 @@ def first_value(word: str) -> str:
 
 
 def _parameters(node: DictConfig) -> dict[str, object]:
-    """The parameters of what a node makes."""
+    """The parameters of a node's target."""
     try:
         return dict(signature(locate(node["_target_"])).parameters)
     except Exception:  # no target, or one without a signature

@@ -1,4 +1,4 @@
-"""Paths: of the configs, of a run's folder, of synthetic data sets."""
+"""Paths of configs, of run folders and of synthetic data sets."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def claimed(parent: str) -> str:
     """`<parent>/<now>`, created here; numbered if another run started in the same second.
 
     Raises:
-        UserError: this is one of several processes that torchrun or SLURM started for a run: each
-            would take a separate folder.
+        UserError: torchrun or SLURM started several processes for a run, each of which would take a
+            separate folder.
     """
     if launcher := started_by():
         raise UserError(
@@ -98,7 +98,7 @@ def claimed(parent: str) -> str:
 
 
 def started_by() -> str:
-    """Who started the processes of this run, where that is not the run itself; else empty."""
+    """The launcher of this run's processes, if it is not the run itself; else empty."""
     given = os.environ
     if "TORCHELASTIC_RUN_ID" in given and given.get("WORLD_SIZE", "1") != "1":
         return "torchrun"
@@ -114,7 +114,7 @@ def recipe_id(recipe: DictConfig) -> str:
 
 
 def run_name(*, _root_: DictConfig) -> str:
-    """The experiment's name; without an experiment `model_dataset`."""
+    """The name of the experiment; without one, `model_dataset`."""
     # a sweep's folder is named when Hydra's own config is not set yet, but still part of this one
     hydra = _root_.get("hydra") or (HydraConfig.get() if HydraConfig.initialized() else None)
     if hydra is None:

@@ -1,4 +1,4 @@
-"""Names of earlier releases, which work for one release with a warning of the new form."""
+"""Old names, which work for one more release with a warning that gives the new form."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _without_effect(word: str) -> bool:
 
 
 def _experiment(word: str, words: Sequence[str]) -> list[str]:
-    """One override; `+experiment=OLD` as what replaces it, in runs of the old name."""
+    """One override; `+experiment=OLD` becomes its replacement, in runs of the old name."""
     key, _, value = word.partition("=")
     names = value.split(",")
     if key not in ("+experiment", "experiment") or not {*names} <= {*EXPERIMENTS}:

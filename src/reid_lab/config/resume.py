@@ -1,4 +1,4 @@
-"""Compares the settings of runs, so that `ckpt_path=last` resumes only a run with the same ones."""
+"""Compare the settings of runs: `ckpt_path=last` resumes only a run with equal ones."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ SHOWN = 5
 
 
 def differing(cfg: DictConfig, run: Path) -> str:
-    """Settings that affect the weights and differ between a run and this config; or empty.
+    """Settings that affect the weights and differ between a run and this config; empty if none.
 
-    A config that cannot be resolved agrees with all; its check reports the error.
+    A config that cannot be resolved agrees with all runs; its check reports the error.
     """
     try:
         ours = _settings(cfg)
@@ -39,7 +39,7 @@ def differing(cfg: DictConfig, run: Path) -> str:
 def unlike(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     """Values of nested mappings that differ, such as `seed=1 (here 0)`.
 
-    A setting that is newer than theirs had the value that their class takes without it.
+    A setting that their config lacks counts with the default of their class.
     """
     theirs = _completed(theirs, ours)
     there, here = _flat(theirs), _flat(ours)
@@ -52,7 +52,7 @@ def unlike(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
 
 
 def _completed(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
-    """Theirs, with the defaults of the settings that only ours have."""
+    """Their settings, with defaults for those that only ours have."""
     found = dict(theirs)
     target, defaults = ours.get("_target_"), dict[str, Any]()
     if target and target == theirs.get("_target_") and ours.keys() - theirs.keys():
@@ -66,7 +66,7 @@ def _completed(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, 
 
 
 def _defaults(target: str) -> dict[str, Any]:
-    """The arguments of a class or function -> what they are in configs that lack them."""
+    """Arguments of a class or function -> values in configs that lack them."""
     from hydra.utils import get_object
 
     built = get_object(target)

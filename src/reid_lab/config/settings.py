@@ -44,7 +44,7 @@ Text = Annotated[str, MinLen(1)]
 
 @dataclass
 class Settings:
-    """The top-level keys of the config: what they mean and what they may be."""
+    """The top-level keys of the config, with meaning and allowed values."""
 
     name: Text  # of the experiment; its runs are under runs/<name>/
     task: Literal["fit", "test"]  # fit trains, then tests; test needs a ckpt_path
@@ -70,7 +70,7 @@ class Settings:
 
 @dataclass
 class Inputs:
-    """What a run reads: its data set, its checkpoint with the content of the file, notes."""
+    """The inputs of a run: data set, checkpoint with the file's content, and notes."""
 
     data: ReidDataModule
     checkpoint: Path | None
@@ -79,10 +79,10 @@ class Inputs:
 
 
 def check(cfg: DictConfig) -> Inputs:
-    """Report all config and data errors before training starts; returns what was read for that.
+    """Report all config and data errors before training starts; return the inputs that were read.
 
     Raises:
-        ConfigError: all of them.
+        ConfigError: there are errors; all are listed.
     """
     problems = check_settings(cfg)
 
@@ -128,21 +128,21 @@ def check(cfg: DictConfig) -> Inputs:
 
 
 def given_overrides() -> list[str]:
-    """The overrides of the command line; a config composed in Python gives its network itself."""
+    """The overrides of the command line; none for a config composed in Python."""
     if not HydraConfig.initialized():
         return ["model"]
     return list(HydraConfig.get().overrides.task)
 
 
 def with_seed(cfg: DictConfig, seed: int) -> DictConfig:
-    """A copy with a valid seed, to find other errors."""
+    """A copy of the config with a valid seed, to find other errors."""
     copied = cfg.copy()
     copied.seed = seed
     return copied
 
 
 def check_settings(cfg: DictConfig) -> list[Problem]:
-    """Problems of the values, by the annotations of what they are passed to."""
+    """Problems of values, by the annotations of the parameters that they are passed to."""
     problems = [_with_choices(problem) for problem in check_config(cfg, Settings)]
     for group in ("dataset", "model", "trainer"):
         node = cfg.get(group)
@@ -159,7 +159,7 @@ def prefixes(key: str) -> list[str]:
 
 
 def _with_choices(problem: Problem) -> Problem:
-    """List a group's choices, where the whole group is null or no mapping."""
+    """List the choices of a group that is null or not a mapping."""
     group = problem.key
     if group not in default_choices() or group in ("callbacks", "logger"):
         return problem
@@ -171,7 +171,7 @@ def _with_choices(problem: Problem) -> Problem:
 def check_made(
     cfg: DictConfig, data: ReidDataModule | None, sound: Callable[..., bool]
 ) -> list[Problem]:
-    """Problems that only constructors find; each part is built by itself."""
+    """Problems that only constructors find; each part is built separately."""
     problems: list[Problem] = []
     model = trainer = None
     if sound("model", "backbone", "loss", "dataset.transforms") and "transforms" in _node(cfg):
@@ -191,7 +191,7 @@ def check_made(
 
 
 def _node(cfg: DictConfig) -> DictConfig | dict[str, object]:
-    """The data set's node; empty if it is null."""
+    """The node of the data set; empty if it is null."""
     return cfg.dataset if isinstance(cfg.dataset, DictConfig) else {}
 
 

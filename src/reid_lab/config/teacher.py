@@ -35,10 +35,10 @@ def teach(student: Distilled, cfg: DictConfig) -> None:
 
 
 def load_teacher(checkpoint: str) -> Teacher:
-    """Load any checkpoint of reid_lab as a teacher; its images must be normalised as ours.
+    """Load any checkpoint of reid_lab as a teacher; it must have the same normalisation of images.
 
     Raises:
-        UserError: no checkpoint of this suite, or images normalised in another way.
+        UserError: not a checkpoint of this suite, or one with another normalisation.
     """
     path = Path(checkpoint).expanduser()
     state = read_checkpoint(path)

@@ -1,4 +1,4 @@
-"""What a run takes from a checkpoint: image size, view, network and weights."""
+"""Settings that a run takes from a checkpoint: image size, view, network and weights."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NETWORK = {"model", "backbone", "loss", "experiment"}  # overrides that give one
 
 
 class LoadedCheckpoint(CheckpointFiles):
-    """Gives Lightning a checkpoint that was read before, once."""
+    """Passes a checkpoint that was read before to Lightning, once."""
 
     def __init__(self, path: Path, state: dict[str, Any]) -> None:
         self.path, self.state = path, state
@@ -42,15 +42,15 @@ class LoadedCheckpoint(CheckpointFiles):
 
 
 def use_trained_size(cfg: DictConfig, state: Mapping[str, Any], given: Sequence[str]) -> str | None:
-    """Set the config's image size to that which a checkpoint was trained at.
+    """Set the config's image size to that of a checkpoint's training.
 
     Args:
         cfg: changed in place, unless the user gave a size.
-        state: the checkpoint that is going to be tested.
+        state: content of the checkpoint to be tested.
         given: the overrides of the command line.
 
     Returns:
-        A note for the console and the report, where the two sizes differ.
+        A note for the console and the report, if the two sizes differ.
     """
     trained = state["hyper_parameters"].get("image")
     ours = list(image_size(cfg))
@@ -67,8 +67,8 @@ def use_trained_size(cfg: DictConfig, state: Mapping[str, Any], given: Sequence[
 def use_trained_view(cfg: DictConfig, state: Mapping[str, Any], given: Sequence[str]) -> str | None:
     """Set the config's view of a test image to that of a checkpoint that is tested or resumed.
 
-    A resumed training keeps its own `enlarge`, which its images are augmented by. Args and returns:
-    as `use_trained_size`.
+    A resumed training keeps its `enlarge`, which augments its images. Args and returns: see
+    `use_trained_size`.
     """
     kept, transforms = state["hyper_parameters"], cfg.dataset.transforms
     trained: dict[str, Any] = {"view": "whole"}
@@ -96,7 +96,7 @@ def use_trained_view(cfg: DictConfig, state: Mapping[str, Any], given: Sequence[
 
 
 def use_trained_network(cfg: DictConfig, state: Mapping[str, Any], given: Sequence[str]) -> str:
-    """Set the config's network, and its name, to those of a checkpoint that is going to be tested.
+    """Set the config's network, and its name, to those of a checkpoint to be tested.
 
     Args:
         cfg: changed in place, unless the user gave a network or an experiment.
@@ -126,15 +126,15 @@ def use_trained_network(cfg: DictConfig, state: Mapping[str, Any], given: Sequen
 
 
 def take_weights(model: ReidModule, state: dict[str, Any], checkpoint: Path) -> int:
-    """Load a checkpoint's weights into the model that a config makes; returns their step.
+    """Load a checkpoint's weights into the model of a config; return their step.
 
     Args:
-        model: as the config makes it.
+        model: the model built from the config.
         state: what `read_checkpoint` gives.
         checkpoint: its path, for messages.
 
     Raises:
-        UserError: they are of another network, not finite, or of images normalised in another way.
+        UserError: weights of another network, not finite, or of another normalisation.
     """
     check_normalised(state["hyper_parameters"], f"ckpt_path={checkpoint}")
     theirs, ours = state["hyper_parameters"]["model"], model.hparams["model"]

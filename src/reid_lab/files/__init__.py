@@ -1,1 +1,1 @@
-"""Files: written whole, read safely. It knows nothing of people, networks or runs."""
+"""Files: written atomically, read safely; independent of people, networks and runs."""

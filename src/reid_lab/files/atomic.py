@@ -1,4 +1,4 @@
-"""Write files atomically: after a crash the old or the new file is there, whole.
+"""Write files atomically: after a crash, either the old or the new file is complete.
 
 All files of reid_lab are written through this module.
 """
@@ -27,15 +27,15 @@ class DiskFullError(UserError):
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Give a temporary path beside `path`, and rename it to `path` if the block succeeds.
+    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds.
 
     The temporary file is in the folder of `path`, so the rename never copies across file systems.
-    If the block raises, the temporary file is removed and `path` is left as it was.
+    If the block raises, the temporary file is removed and `path` is unchanged.
 
     Args:
-        path: the file to write; its folder is made if it does not exist.
-        durable: flush the file to the disk before the rename, so that a power cut keeps the old
-            or the new file, too. Turn it off for many small files that can be made again.
+        path: the file to write; its folder is created if missing.
+        durable: flush the file to disk before the rename, so that a power cut also leaves the old
+            or the new file. Turn it off for many small files that can be recreated.
 
     Raises:
         DiskFullError: there is not enough space.
@@ -61,18 +61,18 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Write a file whole; see `replacing`."""
+    """Write a file atomically; see `replacing`."""
     with replacing(path, durable=durable) as beside:
         beside.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole, in UTF-8 with the line ends of `text`; see `replacing`."""
+    """Write a file atomically, in UTF-8 with the line ends of `text`; see `replacing`."""
     write_bytes(path, text.encode())
 
 
 def write_torch(path: Path, content: Any) -> None:
-    """Write what `torch.save` takes; see `replacing`."""
+    """Write an object by `torch.save`, atomically; see `replacing`."""
     import torch  # slow
 
     # through a file of Python's: torch's own writer hides a full disk
@@ -81,7 +81,7 @@ def write_torch(path: Path, content: Any) -> None:
 
 
 def flush_all() -> None:
-    """Flush what was written without `durable`, if the platform can."""
+    """Flush files that were written without `durable`, if the platform can."""
     if hasattr(os, "sync"):
         os.sync()
 
@@ -105,7 +105,7 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def first_disk_full(error: BaseException, folder: Path) -> DiskFullError:
-    """The first file that a full disk kept from being written; later ones are for cleaning up."""
+    """The first file that could not be written for a full disk; later ones are of the clean-up."""
     first: DiskFullError | None = None
     seen: BaseException | None = error
     while seen is not None:
@@ -115,7 +115,7 @@ def first_disk_full(error: BaseException, folder: Path) -> DiskFullError:
 
 
 def disk_full(path: Path) -> DiskFullError:
-    """The error of a disk that is too full to write `path`."""
+    """The error of a full disk when writing `path`."""
     try:
         free = f"{shutil.disk_usage(path.parent).free / 2**20:,.1f} MiB free there without it"
     except OSError:
@@ -132,7 +132,7 @@ def _escaped(name: str) -> str:
 
 
 def _flush(path: Path) -> None:
-    """Flush a file or a folder to the disk, where the platform can."""
+    """Flush a file or a folder to disk, if the platform can."""
     try:
         handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
     except OSError:  # a folder cannot be opened on Windows

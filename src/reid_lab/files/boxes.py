@@ -1,6 +1,6 @@
 """Boxes in a frame: check them and crop their pixels. Without torch.
 
-A box is xyxy in pixels: left, top, right, bottom; right and bottom are exclusive.
+Boxes are xyxy in pixels: left, top, right, bottom; right and bottom are exclusive.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def frame_crops(frame: np.ndarray, boxes: Any) -> list[np.ndarray]:
 
     Args:
         frame: (H, W, 3) uint8 RGB.
-        boxes: as `frame_boxes` takes them.
+        boxes: see `frame_boxes`.
 
     Raises:
         UserError: another frame, or boxes that cannot be cropped.

@@ -3,9 +3,9 @@
 Conditions are `name operator value`, joined by `and`; operators are = != < <= > >=. Names and
 values with spaces or operators in them are quoted: `"licence remark"!='on file'`.
 
-A value that is a number is compared as a number, one that is an ISO date (2026-01-01, or
-2026-01-01T08:30 with seconds and time zone as needed) as a date, others as text. A date alone is
-its midnight; without a time zone it is UTC. An empty value is smaller or larger than nothing.
+Numbers are compared as numbers, ISO dates (2026-01-01, or 2026-01-01T08:30 with seconds and time
+zone if needed) as dates, other values as text. A date without a time is midnight; without a time
+zone it is UTC. An empty value is neither smaller nor larger than any other.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _EXAMPLE = "expected name, operator (= != < <= > >=), value, as in: site=north a
 
 
 class ConditionError(UserError):
-    """A filter that cannot be read, or that does not fit the table."""
+    """A filter is malformed, or does not fit the table."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ class Condition:
     value: str
 
     def holds(self, values: Sequence[str]) -> np.ndarray:
-        """(N,) bool, of N values of the column.
+        """(N,) bool: which of N values of the column match.
 
         Raises:
-            ConditionError: < or > of a number or a date, and no value is one.
+            ConditionError: < or > with a number or a date, but no value is one.
         """
         texts, inverse = np.unique(np.array(values, dtype=object).astype(str), return_inverse=True)
         wanted, compare = comparable(self.value), OPERATORS[self.operator]
@@ -81,10 +81,10 @@ class Condition:
 
 
 def no_such_kind(condition: Condition, sample: str = "") -> ConditionError:
-    """The error of < or > of a number or a date where no value of the column is one.
+    """The error of < or > with a number or a date, if no value of the column is one.
 
     Args:
-        sample: a value of the column; empty: none is shown.
+        sample: a value of the column to show; empty: none.
     """
     c = condition
     what = {str: "text", Decimal: "number", datetime: "date"}[type(comparable(c.value))]
@@ -121,7 +121,7 @@ def parse(text: str) -> tuple[Condition, ...]:
 
 
 def quoted(text: str) -> str:
-    """A value as a filter takes it.
+    """A value quoted for a filter.
 
     Raises:
         ConditionError: it has both kinds of quotation marks.
@@ -134,7 +134,7 @@ def quoted(text: str) -> str:
 def mask(
     conditions: Sequence[Condition], columns: Mapping[str, Callable[[], Sequence[str]]]
 ) -> np.ndarray:
-    """(N,) bool: rows for which all `conditions` hold.
+    """(N,) bool: rows that match all `conditions`.
 
     Args:
         conditions: one or more.
@@ -155,7 +155,7 @@ def mask(
 
 
 def comparable(text: str) -> Decimal | datetime | str:
-    """The number or date that a text is, else the text."""
+    """The number or date that a text stands for, else the text."""
     if _NUMBER.fullmatch(text):
         return Decimal(text)
     if match := _DATE.fullmatch(text):

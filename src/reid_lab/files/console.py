@@ -1,4 +1,4 @@
-"""What commands print: results to stdout, progress to stderr, one style of bars and tables."""
+"""Output of commands: results to stdout, progress to stderr, one style of bars and tables."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@
 | images | `paths`, `pids`, `camids`, `tracklets`, `boxes` (N, 4) | `path`, `pid`, ..., `left` ... |
 | network | `fingerprint` | `fingerprint` in the metadata of the schema |
 
-Only `paths` is always there. Numbers of people and cameras are int64, `UNKNOWN` (-2) where they are
-unknown; names are text, empty where they are unknown.
+Only `paths` is always present. Numbers of people and cameras are int64, `UNKNOWN` (-2) if unknown;
+names are text, empty if unknown.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class EmbeddedImages:
         fingerprint: fingerprint of the network.
         exits: name -> (N, D) float32.
         paths: (N,) text.
-        pids, camids, tracklets: (N,) int64 or text; None where they were not given.
+        pids, camids, tracklets: (N,) int64 or text; None if not given.
         boxes: (N, 4) int, xyxy in pixels.
     """
 
@@ -56,16 +56,16 @@ class EmbeddedImages:
         return len(self.paths)
 
     def columns(self) -> dict[str, np.ndarray]:
-        """What is known of the images, by name."""
+        """The known columns of the images, by name."""
         found = {name: getattr(self, name) for name in IMAGES}
         return {name: values for name, values in found.items() if values is not None}
 
 
 def check_format(path: Path) -> None:
-    """Check before any work that a file of this name can be written.
+    """Check that a file of this name can be written, before any work.
 
     Raises:
-        UserError: it is a folder, or another format, or its folder cannot be written to.
+        UserError: a folder, another format, or a folder that cannot be written to.
         MissingPackageError: it is Parquet, and pyarrow is not installed.
     """
     if path.suffix not in (NPZ, PARQUET):
@@ -80,7 +80,7 @@ def check_format(path: Path) -> None:
 
 
 def write_embeddings(path: Path, images: EmbeddedImages) -> None:
-    """Write a file whole: Parquet if its name ends so, else .npz.
+    """Write a file atomically: Parquet by its extension, else .npz.
 
     Raises:
         UserError: an exit has the name of another column.
@@ -98,7 +98,7 @@ def write_embeddings(path: Path, images: EmbeddedImages) -> None:
 
 
 def _table(images: EmbeddedImages) -> Any:
-    """A `pyarrow.Table`, a row for each image."""
+    """A `pyarrow.Table` with one row per image."""
     pa = load("pyarrow", f"writing {PARQUET}")
     arrays: dict[str, Any] = {}
     for name, values in images.columns().items():
@@ -119,8 +119,8 @@ def read_embeddings(path: Path) -> EmbeddedImages:
     """Read a file that `write_embeddings` has written; see the module for its columns.
 
     Raises:
-        UserError: no such file, or one that is malformed: no fingerprint, no exits, other
-            numbers of rows.
+        UserError: no such file, or a malformed one: no fingerprint, no exits, unequal numbers of
+            rows.
         MissingPackageError: it is Parquet, and pyarrow is not installed.
     """
     if not path.is_file():

@@ -1,8 +1,8 @@
-"""Replace a folder as a whole: built beside it, swapped in when complete, by one process.
+"""Replace a folder as a whole: one process builds it beside the old one and swaps it in.
 
-Beside `people/` this is `.people.writing/` with a lock, the folder that is being built (`new`)
-and, between two renames, the one that it replaces (`old`). What a killed process has left there is
-removed, or restored, by the next one.
+Beside `people/` there is then `.people.writing/` with a lock, the folder being built (`new`) and,
+between two renames, the replaced one (`old`). The next process removes or restores what a killed
+one has left there.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ PATIENCE = 10  # seconds that a reader waits for a swap
 
 @contextmanager
 def locked(path: Path, busy: UserError, timeout: float = 0) -> Iterator[None]:
-    """Hold the lock file `path`. The lock ends with the process, however it ends.
+    """Hold the lock file `path`. The lock ends with the process, even if it is killed.
 
     Raises:
-        UserError: `busy`, where another process holds it; or a link to another file is there.
+        UserError: `busy`, if another process holds it; or `path` is a link to another file.
     """
     if path.is_symlink():
         raise UserError(f"{path} is a link, a lock file is expected: remove it")
@@ -43,9 +43,9 @@ def locked(path: Path, busy: UserError, timeout: float = 0) -> Iterator[None]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Give an empty folder that takes the name `path` if the block succeeds.
+    """Yield an empty folder, which is renamed to `path` if the block succeeds.
 
-    If the block raises, what it wrote is removed and `path` is left as it was.
+    If the block raises, the folder is removed and `path` is unchanged.
 
     Raises:
         UserError: another process is writing `path`.

@@ -10,10 +10,10 @@
 | `names.json` | names of people and cameras that are not numbers |
 | `index*.faiss` | an approximate index |
 
-Data files only grow. Bytes behind the rows that the card counts are left by an interrupted append:
-they are never read, and the next append overwrites them. To remove rows is to write a new
-generation of all data files (`embeddings.1.bin`, ...) and then the card that names it; see
-gallery_writer.py. Galleries of older versions have no CRC-32, names, metadata or generation.
+Data files only grow. Bytes behind the rows that the card counts come from an interrupted append:
+they are never read, and the next append overwrites them. Removing rows writes a new generation of
+all data files (`embeddings.1.bin`, ...) and then the card that names it; see gallery_writer.py.
+Galleries of older versions have no CRC-32, names, metadata or generation.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class GalleryError(UserError):
-    """A saved gallery that cannot be used, or rows that cannot be added to it."""
+    """A saved gallery cannot be used, or rows cannot be added to it."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,15 @@ class Card:
         dtype: type of the rows.
         index: name of the index.
         pattern: regular expression with groups pid and camid, searched in an image's path.
-        count: N.
-        trained: rows that the index was trained on.
-        indexed: rows in the index's file, which is part of its name.
+        count: N, the number of rows.
+        trained: number of rows that the index was trained on.
+        indexed: number of rows in the index file, part of its name.
         crc32: checksum of the counted bytes of each file, by its name in generation 0.
         generation: generation of the data files; part of their names from 1 on.
         columns: names of the metadata.
         calibrations: thresholds for false-accept rates, see gallery_verdicts.py.
         columns_bytes: valid bytes of `columns.jsonl`; 0 without metadata.
-        shared: the model was trained so that queries of every exit are compared with these rows.
+        shared: whether queries of every exit of the model can be compared with these rows.
         format: version of the layout.
     """
 
@@ -111,7 +111,7 @@ class Card:
 
     @property
     def index_file(self) -> str:
-        """One file for each index: the old one stays until the card counts the new one."""
+        """One file per index: the old one is kept until the card counts the new one."""
         if self.generation:
             return f"index.{self.generation}.{self.indexed}.faiss"
         return f"index.{self.indexed}.faiss" if self.indexed else INDEX
@@ -129,7 +129,7 @@ class Card:
         """The card of the gallery in `folder`.
 
         Raises:
-            GalleryError: no gallery, an invalid card, or a newer format.
+            GalleryError: not a gallery, an invalid card, or a newer format.
         """
         path = file_in(folder, CARD, "a saved gallery", "build one first", GalleryError)
         check_inside(path)

@@ -43,10 +43,10 @@ UNIT = 0.05  # how far from 1 the length of a row may be that was scaled to 1
 
 
 def mapped(path: Path, dtype: np.dtype[Any], count: int, width: int | None = None) -> np.ndarray:
-    """The first `count` rows of a file, (count,) or (count, width), read from disk when used.
+    """The first `count` rows of a file, (count,) or (count, width), memory-mapped.
 
     Raises:
-        GalleryError: the file is shorter than that, or a link to elsewhere.
+        GalleryError: the file is too short, or a link to another folder.
     """
     check_inside(path)
     shape = (count,) if width is None else (count, width)
@@ -67,16 +67,16 @@ G = TypeVar("G", bound="GalleryRows")
 
 @dataclass(frozen=True, eq=False)
 class GalleryRows:
-    """The N rows of a gallery at the time it was opened, read from disk when used.
+    """The N rows of a gallery at the time of opening, memory-mapped.
 
     Attributes:
         folder: folder of the gallery.
         card: describes the rows.
         embeddings: (N, D) float32 or float16.
-        numbers: (N,) with fields `pid`, `camid` and `end`, of the path in `path_bytes`.
+        numbers: (N,) with fields `pid`, `camid` and `end` (of the path in `path_bytes`).
         path_bytes: uint8, all paths.
         column_bytes: uint8, the lines of the metadata.
-        names: number -> name of a person or camera, where it is not a number.
+        names: number -> name of a person or camera that is not a number.
     """
 
     folder: Path
@@ -89,10 +89,10 @@ class GalleryRows:
 
     @classmethod
     def open_rows(cls: type[G], folder: Path | str) -> G:
-        """The gallery in `folder`: all but the embeddings is read and checked.
+        """Open the gallery in `folder`; all but the embeddings is read and checked.
 
         Raises:
-            GalleryError: no gallery, or one that is incomplete, damaged or of a newer format.
+            GalleryError: not a gallery, or one that is incomplete, damaged or of a newer format.
         """
         folder = Path(folder)
         while True:
@@ -182,12 +182,12 @@ class GalleryRows:
         return os.fsdecode(self.path_bytes[start : int(self.numbers["end"][row])].tobytes())
 
     def paths(self) -> list[str]:
-        """All N."""
+        """All N paths."""
         ends, data = self.numbers["end"].tolist(), self.path_bytes.tobytes()
         return [os.fsdecode(data[s:e]) for s, e in zip([0, *ends], ends, strict=False)]
 
     def name(self, number: int) -> str:
-        """The name of a pid or camid; empty where it is unknown."""
+        """The name of a pid or camid; empty if unknown."""
         return "" if number == UNKNOWN else self.names.get(int(number), str(number))
 
     def names_of(self, column: str) -> list[str]:
@@ -198,7 +198,7 @@ class GalleryRows:
 
     @cached_property
     def _lines(self) -> np.ndarray:
-        """(N,) where each line of the metadata ends."""
+        """(N,) end of each line of the metadata."""
         return np.flatnonzero(self.column_bytes == ord("\n"))
 
     def values(self, row: int) -> dict[str, str]:
@@ -210,7 +210,7 @@ class GalleryRows:
         return self._values(self.line(row))
 
     def line(self, row: int) -> bytes:
-        """The metadata of an image as it is stored; empty where there is none."""
+        """The metadata of an image as stored; empty without metadata."""
         if not self.card.columns_bytes:
             return b""
         start = int(self._lines[row - 1]) + 1 if row else 0
@@ -218,7 +218,7 @@ class GalleryRows:
 
     @cached_property
     def known_paths(self) -> set[str]:
-        """All paths, shared with the galleries that a writer makes of this one."""
+        """All paths, shared with the galleries that a writer derives from this one."""
         return set(self.paths())
 
     def column(self, name: str) -> list[str]:
@@ -238,9 +238,9 @@ class GalleryRows:
         return [self._values(line).get(name, "") for line in lines]
 
     def select(self, where: str) -> np.ndarray:
-        """(N,) bool: images for which a filter holds, such as `site=north and pid!=7`.
+        """(N,) bool: images that match a filter, such as `site=north and pid!=7`.
 
-        See conditions.py; an empty filter holds for all.
+        See conditions.py; an empty filter matches all.
 
         Raises:
             ConditionError: a malformed filter or an unknown column.
@@ -253,10 +253,10 @@ class GalleryRows:
         )
 
     def selected(self, where: str) -> np.ndarray:
-        """(n,) rows for which a filter holds; see `select`.
+        """(n,) rows that match a filter; see `select`.
 
         Raises:
-            GalleryError: it holds for no image.
+            GalleryError: no image matches.
         """
         rows = np.flatnonzero(self.select(where))
         if not len(rows):
@@ -277,7 +277,7 @@ class GalleryRows:
 
 
 def number_of(name: str) -> int:
-    """The pid or camid of a name: -1 and whole numbers are themselves, any other text a hash.
+    """The pid or camid of a name: -1 and whole numbers keep their value, other text is hashed.
 
     A name has the same number in every gallery.
     """
@@ -288,7 +288,7 @@ def number_of(name: str) -> int:
 
 
 def named_of(names: Iterable[str]) -> dict[int, str]:
-    """Number -> name, of those that are not numbers."""
+    """Number -> name, for names that are not numbers."""
     found = {number_of(name): name for name in names}
     return {number: name for number, name in found.items() if number >= NAMED}
 
@@ -329,11 +329,11 @@ def _read_names(folder: Path, card: Card) -> dict[int, str]:
 
 
 def check_embeddings(path: Path, card: Card, rows: np.ndarray) -> None:
-    """Check that rows (N, D) are those that were saved and can be compared. Reads all of them.
+    """Check that rows (N, D) are unchanged and can be compared; all are read.
 
     Raises:
-        GalleryError: the file has changed, or a row is not finite, zero, too long, or not of
-            length 1 in a gallery that is compared by cosine.
+        GalleryError: the file has changed, or a row is not finite, zero, too long, or not of length
+            1 under cosine.
     """
     crc, step = 0, max(1, CHUNK // card.row_bytes)
     for start in range(0, len(rows), step):
@@ -349,7 +349,7 @@ def check_embeddings(path: Path, card: Card, rows: np.ndarray) -> None:
 
 
 def comparable(rows: np.ndarray, unit: bool = False) -> np.ndarray:
-    """(N,) whether rows (N, D) are finite, of a length whose square float32 holds; or of 1."""
+    """(N,) whether rows (N, D) are finite, and of length 1 or with a square within float32."""
     wide = rows.astype(np.float32, copy=False)
     with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
@@ -359,7 +359,7 @@ def comparable(rows: np.ndarray, unit: bool = False) -> np.ndarray:
 
 
 def check_crc32(path: Path, card: Card, content: np.ndarray | bytes) -> None:
-    """Check that a file's counted bytes are those that were saved.
+    """Check that the counted bytes of a file are unchanged.
 
     Raises:
         GalleryError: they are not.

@@ -38,7 +38,7 @@ LIST = 100  # nearest images that are looked at first
 
 @dataclass(frozen=True)
 class AcceptThreshold:
-    """What is nearer than `distance` is accepted; `true_accepts` of known people's were right."""
+    """Accepts images nearer than `distance`; of known people a share of `true_accepts`."""
 
     rate: Rate
     distance: Distance
@@ -100,7 +100,7 @@ Calibrations = dict[Text, dict[Text, tuple[GalleryCalibration, ...]]]
 
 
 def calibrations_at(found: Calibrations, exit: str, metric: str) -> tuple[GalleryCalibration, ...]:
-    """A network's thresholds for a gallery of that exit and metric; empty if it has none."""
+    """A network's thresholds for a gallery of this exit and metric; empty if there are none."""
     return found.get(exit, {}).get(metric, ())
 
 
@@ -119,11 +119,11 @@ class GalleryVerdict:
 
     Attributes:
         verdict: known, unknown or ambiguous.
-        people: within the threshold, nearest first.
+        people: people within the threshold, nearest first.
         rate: given false-accept rate, of `kind`.
         threshold: distance that this rate allows.
         kind: kind of the rate, see `GalleryCalibration`.
-        source: what the threshold was fitted on.
+        source: data that the threshold was fitted on.
     """
 
     verdict: Verdict

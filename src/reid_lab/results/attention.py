@@ -1,4 +1,4 @@
-"""`attention.npz`: where a network attends in some query images."""
+"""`attention.npz`: attention of a network in some query images."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ MOST_IMAGES, MOST_LEVELS = 50, 20  # that a figure can show
 
 @dataclass(frozen=True)
 class Attention:
-    """`pixels` (N, H, W, 3) uint8; of each level a soft map (N, h, w) and boxes (N, T, 4).
+    """`pixels` (N, H, W, 3) uint8; for each level a soft map (N, h, w) and boxes (N, T, 4).
 
-    A box is left, top, right, bottom as shares of the image; it may reach out of it.
+    Boxes are left, top, right, bottom in fractions of the image, and may reach beyond it.
     """
 
     pixels: np.ndarray
@@ -28,7 +28,7 @@ class Attention:
 
 
 def write_attention(path: Path, attention: Attention) -> None:
-    """`pixels`, and `soft<l>` and `boxes<l>` of each level, from 1."""
+    """Write `pixels`, and `soft<l>` and `boxes<l>` of each level, counted from 1."""
     arrays = {"pixels": attention.pixels}
     for number, (soft, boxes) in enumerate(attention.levels, 1):
         arrays |= {f"soft{number}": soft, f"boxes{number}": boxes}
@@ -37,7 +37,7 @@ def write_attention(path: Path, attention: Attention) -> None:
 
 
 def read_attention(path: Path) -> Attention | None:
-    """What `write_attention` wrote, no more images than a figure can show; None if nothing.
+    """Read the attention, at most as many images as a figure can show; None without a file.
 
     Raises:
         StoredFileError: the file is malformed.

@@ -1,4 +1,4 @@
-"""The card of a checkpoint: what it was trained on, and under which terms."""
+"""The card of a checkpoint: its training data and their terms."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ModelCard:
 
     @property
     def rows(self) -> dict[str, str]:
-        """Label -> value, for people; what is not known is left out."""
+        """Label -> value, for display; unknown values are left out."""
         rows = {
             "trained on": self.data,
             "terms": self.data_licence,
@@ -64,7 +64,7 @@ class ModelCard:
 
     @staticmethod
     def of(stored: Mapping[str, Any] | None) -> ModelCard | None:
-        """The card that a file holds; None where it holds none or a malformed one."""
+        """The card in a file's content; None if there is none or it is malformed."""
         if not isinstance(stored, Mapping):
             return None
         known = {field.name for field in fields(ModelCard)}

@@ -1,6 +1,6 @@
-"""The cells of a table: how each type of column is read, and which values it may hold.
+"""The cells of a table: how each type of column is read, and its allowed values.
 
-The types are names for float: a field of a row is annotated with the one that its values obey.
+The types are aliases of float, with which the fields of rows are annotated.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The folders of a run's results: those of the last test, and of a test that is under way.
+"""The folders of a run's results: of the last test, and of a test in progress.
 
 A test writes to a new folder, which replaces the earlier results once it is complete: a killed
 test leaves, and a concurrent reader sees, either the old results or the new ones.
@@ -23,7 +23,7 @@ def results_of(run: Path) -> Path:
 
 
 def config_of(run: Path) -> Path:
-    """The config of the test that made a run's results; older runs have one for all."""
+    """The config of the test that gave a run's results; older runs have one config for all."""
     tested = results_of(run) / CONFIG
     return tested if tested.is_file() else run / CONFIG
 

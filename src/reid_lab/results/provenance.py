@@ -31,7 +31,7 @@ def provenance() -> dict[str, Any]:
 
 
 def training_of(run: Path) -> dict[str, Any]:
-    """The record of the training in a run's folder; empty where there is none.
+    """The record of the training in a run's folder; empty if there is none.
 
     Older runs kept it in the summary until they were tested again.
     """
@@ -51,9 +51,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 @cache
 def commit() -> str:
-    """The checkout's commit when it is first asked for, `+changes` where files differ from it.
+    """The checkout's commit at the first call, with `+changes` if files differ from it.
 
-    Where it is installed: `REID_LAB_COMMIT` (a bundle of experiments/full sets it), or the version.
+    For an installed package: `REID_LAB_COMMIT` (set by the bundles of experiments/full), or the
+    version.
     """
     try:
         return _git("rev-parse", "--short=12", "HEAD") + (

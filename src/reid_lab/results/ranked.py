@@ -17,7 +17,7 @@ MOST_IMAGES = 20_000  # of all ranked lists
 
 
 class ImageCrop(NamedTuple):
-    """An image file, or what a box (left, top, right, bottom), in pixels, cuts out of it."""
+    """An image file, or its part in a box (left, top, right, bottom) in pixels."""
 
     path: Path
     box: tuple[int, int, int, int] | None = None
@@ -38,8 +38,8 @@ class RankedImage:
 class RankedQuery:
     """A query image with one ranked list per exit.
 
-    `group`: easy, hard, worst or sample. `first_match`: the rank of its first match, where only
-    the last exit's list is kept; or 0.
+    `group`: easy, hard, worst or sample. `first_match`: the rank of its first match, if only the
+    last exit's list is kept; else 0.
     """
 
     image: ImageCrop
@@ -55,10 +55,10 @@ def write_queries(path: Path, queries: Sequence[RankedQuery]) -> None:
 
 
 def read_queries(path: Path, folder: Path) -> list[RankedQuery]:
-    """The queries of a file; none where there is no such file.
+    """The queries of a file; empty if there is no such file.
 
     Args:
-        folder: that relative paths of images start from.
+        folder: folder that relative paths of images start from.
 
     Raises:
         StoredFileError: the file is malformed, or has too many images.

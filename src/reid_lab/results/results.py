@@ -52,7 +52,7 @@ OF_A_TEST |= {SUMMARY, CONFIG, QUERIES, ATTENTION, QUERY_SCORES.file}
 
 @dataclass(kw_only=True)
 class Results:
-    """The tables of a test as rows, and what illustrates them; empty where nothing was measured."""
+    """The tables of a test as rows, with illustrations; empty if nothing was measured."""
 
     exits: list[ExitRow] = field(default_factory=list)
     anytime: list[AnytimeRow] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Results:
 
     @property
     def tables(self) -> dict[str, tuple[Table[Any], list[Any]]]:
-        """Name -> the table and its rows, of those that have any."""
+        """Name -> table and its rows, for tables with rows."""
         found = {name: (table, getattr(self, name)) for name, table in TABLES.items()}
         return {name: (table, rows) for name, (table, rows) in found.items() if rows}
 

@@ -20,26 +20,26 @@ Row = TypeVar("Row")
 
 
 def _cell(value: object) -> object:
-    """An unknown number is blank."""
+    """The text of a value; blank for an unknown number."""
     return "" if isinstance(value, float) and math.isnan(value) else value
 
 
 @dataclass(frozen=True)
 class Table(Generic[Row]):
-    """A CSV file of `row`s, whose fields are its columns, in their order, inherited ones last.
+    """A CSV file of `row`s, whose fields are its columns in order, inherited ones last.
 
-    A field with a default may be missing in a file, as in those of older runs; columns that no
-    field has are ignored. Blank numbers are nan, or 0 for integers.
+    A field with a default may be missing in a file, as in older runs; unknown columns are ignored.
+    Blank numbers are nan, or 0 for integers.
 
     Args:
-        file: its name in a folder of results.
+        file: name of the file in a folder of results.
         row: a frozen dataclass; the annotations of its fields say how a cell is read, see
             `cells.CASTS`.
         spread: a field that is a mapping -> the pattern of its columns, such as share_*; the
             part before the * is not in the mapping's keys. The first pattern that fits counts.
-        check: what must hold of all rows together; returns them, or raises ValueError.
-        cell: how a value is written.
-        longest: letters of a text.
+        check: checks all rows together; returns them or raises ValueError.
+        cell: converts a value to text.
+        longest: maximum length of a text.
     """
 
     file: str
@@ -50,14 +50,14 @@ class Table(Generic[Row]):
     longest: int = LONGEST
 
     def write(self, path: Path, rows: Sequence[Row]) -> None:
-        """Write the file whole."""
+        """Write the file atomically."""
         write_text(path, self.text(rows))
 
     def read(self, path: Path) -> list[Row]:
-        """The rows of a file; none where there is no such file.
+        """The rows of a file; empty if there is no such file.
 
         Raises:
-            StoredFileError: naming the row and the cell that is malformed.
+            StoredFileError: a cell is malformed; its row is named.
         """
         if not os.path.lexists(path):
             return []
@@ -89,7 +89,7 @@ class Table(Generic[Row]):
         return values
 
     def text(self, rows: Sequence[Row], **front: Sequence[str]) -> str:
-        """The CSV; `front`: columns before those of the rows."""
+        """The CSV text; `front`: names of columns in front of those of the rows."""
         labels = [
             dict(zip(front, cells, strict=True)) for cells in zip(*front.values(), strict=True)
         ]
@@ -105,7 +105,7 @@ class Table(Generic[Row]):
 
     @property
     def _kinds(self) -> dict[str, str]:
-        """Field -> its type, as it is annotated; those of a base class come last."""
+        """Field -> annotated type; fields of base classes come last."""
         kinds = {f.name: str(f.type) for f in fields(self.row)}  # type: ignore[arg-type]
         order = (name for c in self.row.__mro__ for name in c.__dict__.get("__annotations__", ()))
         return {name: kinds[name] for name in dict.fromkeys(order)}
@@ -143,5 +143,5 @@ class Table(Generic[Row]):
 
 
 def _typed(kind: str, value: Any) -> Any:
-    """Values are of their column's type already, but for names, which may be numbers."""
+    """Values already have the type of their column, except for names, which may be numbers."""
     return str(value) if kind == "str" else value

@@ -1,4 +1,4 @@
-"""Train, and leave a record of it."""
+"""Training, with a record of it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def fit(
     cfg: DictConfig,
     begun: int,
 ) -> None:
-    """Train from step `begun` on, and leave a record of it."""
+    """Train from step `begun` on, and write a record of it."""
     started, folder = time.time(), Path(cfg.run_dir)
     try:
         with all_or_none(trainer):
@@ -86,9 +86,10 @@ def best_of(trainer: pl.Trainer, notes: list[str]) -> Path | None:
 
 
 def count_last_batch(trainer: pl.Trainer) -> None:
-    """Count the last batch and its epoch as ended where a training had nothing to do.
+    """Count the last batch and its epoch as ended if there is nothing to train.
 
-    Its checkpoint is from before that, and the test's metrics are logged at these numbers.
+    The checkpoint was written before they ended, and the test's metrics are logged at these
+    numbers.
     """
     trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
     epochs: Any = trainer.fit_loop.epoch_progress.current
@@ -97,7 +98,7 @@ def count_last_batch(trainer: pl.Trainer) -> None:
 
 
 def take_over(checkpoint: Path, folder: Path) -> None:
-    """Keep a checkpoint that there was nothing to add to, with its record, in a new run, too."""
+    """Copy a checkpoint without further training, and its record, to a new run."""
     last = last_checkpoint(folder)
     if last.resolve() == checkpoint.resolve():
         return

@@ -1,4 +1,4 @@
-"""The jobs of a multirun, from what each left in its folder."""
+"""The jobs of a multirun, read from their folders."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Job:
         return not counted, int(number) if counted else 0, self.folder
 
     def repeated_by(self) -> str:
-        """How to repeat a job that is not done, alone and into its folder; empty if it is done."""
+        """The command that repeats a job alone, into its folder; empty if the job is done."""
         if self.status == DONE or not self.command:
             return ""
         resumed = last_checkpoint(self.folder).is_file()
@@ -84,7 +84,7 @@ class Job:
 
 
 def read_jobs(sweep_dir: Path) -> list[Job]:
-    """All jobs that have a folder below the sweep folder, in the order of their numbers."""
+    """All jobs with a folder below the sweep folder, ordered by number."""
     jobs = [Job.read(path.parents[1]) for path in sweep_dir.rglob(_OVERRIDES)]
     return sorted(jobs, key=Job.order)
 

@@ -1,9 +1,9 @@
-"""A multirun whose jobs do not take each other down, whichever of Hydra's launchers starts them.
+"""Multiruns in which a failing job does not end others, with any of Hydra's launchers.
 
-Hydra's launchers collect what their jobs return, and some give up when a job's process is killed:
-joblib's pool ends the other workers, too, and submitit's no longer waits for the jobs after it.
-Here all jobs end, and each leaves its state in its folder, from the first moment: not started,
-unfinished, done or failed.
+Hydra's launchers collect the results of their jobs, and some give up when the process of a job is
+killed: joblib's pool ends the other workers, too, and submitit's launcher no longer waits for the
+jobs after it. Here all jobs run to their end, and each keeps its state in its folder from the
+start: not started, unfinished, done or failed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class LostJobError(UserError):
 
 
 def watch_launcher() -> None:
-    """Have Hydra wrap the launcher that it makes next."""
+    """Make Hydra wrap its next launcher."""
     plugins: Any = Plugins.instance()
     if "instantiate_launcher" in vars(plugins):  # of a multirun that made none
         return
@@ -54,10 +54,10 @@ def watch_launcher() -> None:
 
 
 class WatchedLauncher(Launcher):
-    """A launcher that has each of its jobs return something, also those that were killed.
+    """A launcher in which every job returns something, even if it was killed.
 
     Args:
-        inner: the launcher that starts the jobs, set up.
+        inner: the launcher that starts the jobs, after its setup.
     """
 
     context: HydraContext
@@ -96,7 +96,7 @@ class WatchedLauncher(Launcher):
         ]
 
     def _plan(self, number: int, overrides: Sequence[str]) -> Path:
-        """Note that a job is to come; returns its folder."""
+        """Write the status of a planned job; return its folder."""
         config, sweep = self.config, self.config.hydra.sweep
         subdir = str(number)
         if OmegaConf.to_container(sweep, resolve=False)["subdir"] != SUBDIR:  # type: ignore[index, call-overload]
@@ -109,7 +109,7 @@ class WatchedLauncher(Launcher):
         return folder
 
     def _go_on(self, jobs: Jobs, error: BrokenProcessPool) -> None:
-        """End the jobs of a broken pool: those that had not begun, then the others one by one.
+        """Run the remaining jobs of a broken pool: those not begun, then the others one by one.
 
         The pool ends all of its processes when one is killed, and does not say which one was.
         """
@@ -140,7 +140,7 @@ class WatchedLauncher(Launcher):
         return [n for n in jobs if Job.read(self.folders[n]).status == status]
 
     def _found(self, number: int, overrides: Sequence[str], reason: str) -> JobReturn:
-        """What a job without a result returns, by what it left in its folder."""
+        """The result of a job that returned none, from its folder."""
         folder = self.folders[number]
         job = Job.read(folder)
         if job.status in (NOT_STARTED, UNFINISHED):
@@ -154,7 +154,7 @@ class WatchedLauncher(Launcher):
 
 
 class _Submitted:
-    """A job of submitit that does not raise where its process was killed."""
+    """A submitit job that does not raise if its process was killed."""
 
     def __init__(self, job: Any) -> None:
         self.job = job
@@ -179,7 +179,7 @@ class _Submitted:
 
 @contextmanager
 def _waiting_for_all(launcher: Launcher) -> Iterator[None]:
-    """Have submitit's launcher wait for all jobs; it asks one after the other for its result."""
+    """Make submitit's launcher wait for all jobs; it reads their results one after the other."""
     if not type(launcher).__module__.startswith("hydra_plugins.hydra_submitit_launcher."):
         yield
         return

@@ -1,4 +1,4 @@
-"""What a run tells: Lightning's messages about itself are silenced, warnings take one line."""
+"""Messages of a run: Lightning's messages about itself are silenced, warnings take one line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _lightnings_format = warnings.formatwarning
 
 
 def slow_precision(trainer: pl.Trainer) -> list[str]:
-    """A note where bfloat16 is not in the instructions of the CPU that the trainer runs on."""
+    """A note if the trainer's CPU has no bfloat16 instructions."""
     capabilities: Callable[[], Mapping[str, Any]] | None
     capabilities = getattr(torch.cpu, "get_capabilities", None)  # torch 2.11
     if trainer.strategy.root_device.type != "cpu" or "bf16" not in trainer.precision:
@@ -56,7 +56,7 @@ def _in_one_line(
     lineno: int,
     line: str | None = None,
 ) -> str:
-    """Only the text of a warning of ours: its line of code helps no user."""
+    """Show only the text of our warnings: the line of code does not help users."""
     if Path(filename).is_relative_to(SOURCE):
         return f"warning: {message}\n"
     return _lightnings_format(message, category, filename, lineno, line)

@@ -1,11 +1,11 @@
-"""One table of all runs of a multirun: `runs.csv` in the sweep folder, and a short one printed.
+"""A table of all runs of a multirun: `runs.csv` in the sweep folder, and a short one printed.
 
-`means.csv` has means and deviations over seeds or splits, by exit, where a setting has several.
-A sweep that names one of its keys as the axis `x` gets two plots beside it; one over checkpoints
-and data sets with `transfer` their matrix.
+`means.csv` has means and deviations over seeds or splits, by exit, for settings with several. A
+sweep that names one of its keys as the axis `x` gets two plots beside it; one over checkpoints and
+data sets with `transfer` their matrix.
 
-Everything is collected from the jobs' folders, so that it does not matter in which process or on
-which machine a job ran, nor how it ended. A job that is repeated alone completes the table.
+Everything is collected from the jobs' folders, whatever the process or machine of a job, and
+however it ended. A job that is repeated alone completes the table.
 """
 
 from __future__ import annotations
@@ -58,12 +58,11 @@ _pending: tuple[Path, RunsTable] | None = None  # a multirun whose table is not 
 class RunsTable(Callback):
     """Hydra callback that keeps `runs.csv` up to date, and prints the table at the end.
 
-    Hydra leaves out `on_multirun_end` when a job failed, so the program has to call
-    `print_pending` last.
+    Hydra skips `on_multirun_end` if a job failed, so the program has to call `print_pending` at the
+    end.
 
     Args:
-        x: the swept key on the plots' axis, such as model.temperature;
-            None draws none.
+        x: the swept key on the plots' axis, such as model.temperature; None draws no plots.
         lines: the key with a line for each of its values.
         compare: label -> folder of a run, drawn as a horizontal line, or of another sweep over `x`
             or over one other key, drawn as one more line.
@@ -128,7 +127,7 @@ class RunsTable(Callback):
         print_pending()
 
     def draw(self, sweep_dir: Path, jobs: list[Job]) -> list[Path]:
-        """Plot the last exit of the runs that have results; nothing without axis or matrix."""
+        """Plot the last exit of the runs with results; nothing without axis or matrix."""
         written = []
         if self.transfer:
             from reid_lab.report.transfer import write_transfer  # matplotlib is slow to import
@@ -275,7 +274,7 @@ def _swept(job: Job, x: str | None, lines: str | None) -> Swept | None:
 
 
 def _other_line(jobs: list[Job], x: str) -> list[Swept]:
-    """Another sweep's jobs as a line over `x`, or over the only key that differs there."""
+    """The jobs of another sweep as a line over `x`, or over the only key that differs there."""
     keys = [key for key in _differing(jobs) if key not in REPEATED]
     if x not in keys and len(keys) == 1:
         x = keys[0]
@@ -324,7 +323,7 @@ def transfer_cells(jobs: Sequence[Job]) -> list[TransferCell]:
 
 
 def _on(job: Job, keys: Sequence[str]) -> str:
-    """The data set that a job tested on, by the overrides in which the jobs differ."""
+    """Name of the data set that a job tested on, from the overrides in which the jobs differ."""
     given = {key: value for key in keys if (value := job.overrides.get(key)) is not None}
     return ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in given.items())
 
@@ -354,14 +353,14 @@ def _is_first() -> bool:
 
 
 def _last_line(error: BaseException) -> str:
-    """The line that ends a traceback; the first one of a message that has many."""
+    """The last line of a traceback; the first line of a longer message."""
     return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
 
 
 def _portable(error: BaseException) -> BaseException:
-    """The error, or one with its text where it cannot be sent to the multirun's own process.
+    """The error, or one with its text if it cannot be sent to the multirun's process.
 
-    joblib's pool would end with it, and all of its jobs.
+    Otherwise it would end joblib's pool and all of its jobs.
     """
     try:
         pickle.loads(pickle.dumps(error))

@@ -1,4 +1,4 @@
-"""The processes of one run end together, and one on each machine reports that another was lost."""
+"""Processes of a run end together, and one on each machine reports that another was lost."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ LOST = ".lost-"  # and a machine's name: in the folder of a run that lost a proc
 def all_or_none(trainer: pl.Trainer) -> Iterator[None]:
     """End the other processes of a run with this one; they would wait for it forever.
 
-    Killed, as one that waits cannot take another signal; it is the first that writes files. Where
-    a process was lost, one of those that are left on each machine raises an error.
+    They are killed, since a waiting process takes no other signal; files are written by the first
+    one. If a process was lost, one of the remaining ones on each machine raises an error.
 
     Raises:
         UserError: a process was lost, and this one reports it.
@@ -50,10 +50,10 @@ def all_or_none(trainer: pl.Trainer) -> Iterator[None]:
 
 
 def reports_lost(trainer: pl.Trainer) -> bool:
-    """Whether this process reports that another was lost, as the only one of its machine.
+    """Whether this process reports that another was lost, as the only one on its machine.
 
-    Lightning's own processes: the one that started the others, which it also kills. Those of
-    torchrun and SLURM: the first that is here, as any may be the lost one.
+    With Lightning's processes, it is the one that started the others, which it also kills. With
+    torchrun and SLURM, it is the first remaining one, as any may be lost.
     """
     environment = getattr(trainer.strategy, "cluster_environment", None)
     first = trainer.local_rank == 0
@@ -69,7 +69,7 @@ def reports_lost(trainer: pl.Trainer) -> bool:
 
 
 def forget_lost(folder: Path) -> None:
-    """Remove what `reports_lost` left in the folder of a run."""
+    """Remove the files of `reports_lost` in the folder of a run."""
     for marker in folder.glob(f"{LOST}*"):
         marker.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""A run as W&B shows it: its settings, its tables and plots, and charts drawn from the tables."""
+"""Publish a run to W&B: settings, tables, plots, and charts of the tables."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Row = TypeVar("Row")
 
 
 def describe(loggers: Sequence[Logger], config: Mapping[str, Any]) -> None:
-    """Tell each W&B logger the run's whole config, and in `kind` which choice each part is.
+    """Log the run's whole config to each W&B logger, with the choice of each part in `kind`.
 
     `kind.model` is DaRe where `model._target_` is reid_lab.model.DaRe: it identifies the runs
     in a sweep's parallel coordinates.
@@ -51,8 +51,8 @@ def kinds(config: Mapping[str, Any]) -> dict[str, str]:
 def publish(run: Run, loggers: Sequence[Logger]) -> None:
     """Log a run's tables, charts of them, plots and report to each W&B logger.
 
-    The summary gets `best/rank1`, `best/mAP` and `best/mul_adds` of the most accurate exit,
-    which runs of different methods have in common.
+    The summary gets `best/rank1`, `best/mAP` and `best/mul_adds` of the most accurate exit, to
+    compare runs of different methods.
     """
     chosen = _wandb(loggers)
     if not chosen:
@@ -74,7 +74,7 @@ def publish(run: Run, loggers: Sequence[Logger]) -> None:
 
 
 def finish(loggers: Sequence[Logger]) -> None:
-    """Close W&B runs: the next job of a multirun starts its own."""
+    """Close W&B runs, as the next job of a multirun starts its own."""
     if _wandb(loggers):
         import wandb
 
@@ -99,7 +99,7 @@ def charts(results: Results) -> dict[str, Any]:
 
 
 def headline(exits: Sequence[ExitRow]) -> dict[str, Any]:
-    """The most accurate exit; of equals the cheapest."""
+    """The most accurate exit; among equals the cheapest."""
     best = best_exit(exits)
     if best is None:
         return {}

@@ -109,10 +109,10 @@ def _without_ids(node: Any) -> Any:
 def log_frontier(
     points: Sequence[Point], folder: Path, entity: str | None, project: str, offline: bool
 ) -> None:
-    """A W&B run that holds the frontier's table and a scatter plot of it for each metric.
+    """Log the frontier's table and a scatter plot per metric to a W&B run.
 
     Args:
-        folder: where W&B keeps its files, in `wandb/`.
+        folder: parent of W&B's folder `wandb/`.
     """
     import wandb
 
@@ -139,7 +139,7 @@ def log_frontier(
 
 
 def reach() -> None:
-    """Check that W&B answers and has an API key, before anything waits for it.
+    """Check that W&B can be reached with an API key, before any work.
 
     Raises:
         DashboardError: it does not, or there is no key.

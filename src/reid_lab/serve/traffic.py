@@ -21,7 +21,7 @@ class Traffic:
         self._arrivals.append((when, images))
 
     def sent(self, ms: float) -> None:
-        """An answer of the network was sent so many milliseconds later: matching, JSON, HTTP."""
+        """Record the milliseconds from the network's answer to sending: matching, JSON, HTTP."""
         self._sending.append(ms)
 
     def between_ms(self, now: float) -> float:

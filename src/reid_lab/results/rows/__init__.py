@@ -1,1 +1,1 @@
-"""The rows of all tables that a run or a multirun leaves, each defined once, and their tables."""
+"""The row types of all tables of runs and multiruns, each defined once, and the tables."""

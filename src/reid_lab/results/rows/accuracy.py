@@ -23,8 +23,8 @@ class ExitRow(Intervals):
     """`exits.csv`: an exit of the network (kind `exit`), the same after re-ranking (`reranked`,
     its name `EXIT + METHOD`), or a `reference` method.
 
-    `mul_adds` are cumulative, of one of the `views` of a test image; those of older runs are of
-    all views together. The other accuracies have such intervals, too.
+    `mul_adds` are cumulative, for one of the `views` of a test image; in older runs for all views
+    together. The other accuracies have intervals as well.
     """
 
     name: str
@@ -54,7 +54,7 @@ class ExitRow(Intervals):
 
     @property
     def of(self) -> str:
-        """The exit that was re-ranked; otherwise its own name."""
+        """The exit that was re-ranked; otherwise its name."""
         return self.name.split(" + ")[0] if self.kind == "reranked" else self.name
 
 
@@ -85,7 +85,7 @@ class WeightRow:
 class CameraPairRow(Intervals):
     """`camera_pairs.csv`: queries of one camera among the gallery images of another.
 
-    The intervals are nan in older runs, and for one person alone.
+    The intervals are nan in older runs and for a single person.
     """
 
     exit: str

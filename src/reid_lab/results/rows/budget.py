@@ -28,8 +28,8 @@ class Gains:
 class AnytimeRow(Intervals):
     """`anytime.csv`: the most recent exit that a budget reaches; empty below the first.
 
-    Where the budget is in another `cost` than Mul-Adds, `budget` has it (ms or J) and `mul_adds`
-    are those of the exit that it reaches. The intervals are of that exit, nan below the first.
+    If `cost` is not Mul-Adds, `budget` has the budget (ms or J) and `mul_adds` those of the exit
+    that it reaches. The intervals are of that exit, nan below the first.
     """
 
     mul_adds: float  # evenly spaced budgets are fractions
@@ -44,12 +44,12 @@ class AnytimeRow(Intervals):
 class StreamRow(Gains, Intervals):
     """`stream.csv`: a policy at one mean budget, and the share of queries that exit at each exit.
 
-    `planned` and `realised` are mean Mul-Adds per query; `matching` those of the distances. `a` is
-    nan for `random`, which mixes the two exits around the budget. `*_gain`: the difference to
-    `random`, in expectation, at the realised cost, with a 95% interval by a paired bootstrap;
-    nan in older runs. Where the budget is in another `cost` than Mul-Adds, `budget` and `spent`
-    are the planned and the realised mean in it (ms or J), matching included. The intervals
-    are of the exits that the queries took in this order of arrival.
+    `planned` and `realised` are mean Mul-Adds per query; `matching` are those of the distances. `a`
+    is nan for `random`, which mixes the two exits around the budget. `*_gain`: the difference to
+    `random`, in expectation, at the realised cost, with a 95% interval by a paired bootstrap; nan
+    in older runs. If `cost` is not Mul-Adds, `budget` and `spent` are the planned and the realised
+    mean (ms or J), including matching. The intervals are of the exits that the queries took in this
+    order of arrival.
     """
 
     policy: str
@@ -71,10 +71,10 @@ class StreamRow(Gains, Intervals):
 class PolicyRow(Gains):
     """`policies.csv`: a policy of the stream against another one, over all budgets.
 
-    `*_gain`: mean over the budgets of the difference, each policy being taken relative to
-    `random` at its own realised cost, with a 95% interval by a paired bootstrap. The rest is nan
-    unless the other policy is `random`: the smallest gain of a budget, the smallest realised cost
-    with the Rank-1 of the last exit, and the largest deviation of a cost from the plan.
+    `*_gain`: mean over the budgets of the difference, each policy relative to `random` at its own
+    realised cost, with a 95% interval by a paired bootstrap. The rest is nan unless the other
+    policy is `random`: the smallest gain of a budget, the smallest realised cost with the Rank-1 of
+    the last exit, and the largest deviation of a cost from the plan.
     """
 
     policy: str

@@ -1,4 +1,4 @@
-"""What the rows of several tables share."""
+"""Parts shared by the rows of several tables."""
 
 # ruff: noqa: N815 - mAP and mINP are the field's names
 
@@ -15,8 +15,8 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, kw_only=True)
 class Intervals:
-    """95% confidence intervals of Rank-1 and mAP by a bootstrap over identities, of this network on
-    this gallery; other seeds are not in them. nan in older runs.
+    """95% confidence intervals of Rank-1 and mAP by a bootstrap over identities, for this network
+    and gallery, without the variance of other seeds. nan in older runs.
     """
 
     rank1_low: Share = math.nan
@@ -26,7 +26,7 @@ class Intervals:
 
 
 def require_numbers(rows: list[Row], *names: str) -> list[Row]:
-    """The points of a curve, whose positions along the axis have to be numbers."""
+    """Check that the positions of points along the axis of a curve are numbers."""
     for number, row in enumerate(rows, 1):
         for name in names:
             if math.isnan(getattr(row, name)):

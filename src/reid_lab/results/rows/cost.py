@@ -11,15 +11,15 @@ from reid_lab.results.table import Table
 
 @dataclass(frozen=True, kw_only=True)
 class CostRow:
-    """`cost.csv`: what an exit costs on one machine; unknown is nan.
+    """`cost.csv`: costs of an exit on one machine; nan if unknown.
 
     Bytes, milliseconds, joules; cumulative up to the exit. `mul_adds`, `peak_memory_bytes`,
-    `latency_*_ms`, `images_per_second` and `joules_per_image` are of one view of an image (`per`
-    is `view`); those of older runs of an image with all its `views` at once (`image`).
+    `latency_*_ms`, `images_per_second` and `joules_per_image` are for one view of an image (`per`
+    is `view`); in older runs for an image with all its `views` at once (`image`).
 
-    Of an export (`reid-lab export --to`): its `format`, `file_bytes` of the files that are opened
-    for the exit, and `process_bytes`, the most that a process held in memory that embedded single
-    images, its libraries included.
+    For an export (`reid-lab export --to`): `format`, `file_bytes` of the files opened for the exit,
+    and `process_bytes`, the peak memory of a process that embedded single images, with its
+    libraries.
     """
 
     exit: str

@@ -1,4 +1,4 @@
-"""The rows of the tables that a multirun leaves, and their tables."""
+"""The rows of the tables of a multirun, and these tables."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RunRow:
 class MeanRow:
     """`means.csv` of a multirun: an exit's figure over the runs that differ in seed or split only.
 
-    `deviation`: the sample standard deviation; nan of a single run.
+    `deviation`: the sample standard deviation; nan for a single run.
     """
 
     settings: dict[str, str] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class MeanRow:
 class TransferRow:
     """`transfer.csv` of a multirun: a checkpoint's accuracy at its last exit on each data set.
 
-    `figures`: DATASET/rank1 and DATASET/mAP, means where several jobs tested the same.
+    `figures`: DATASET/rank1 and DATASET/mAP, means if several jobs tested the same.
     """
 
     trained_on: str

@@ -12,9 +12,9 @@ from reid_lab.results.table import Table
 class TrialRow:
     """`search.csv`: a phase of PLA's search: its setting, the prediction for it, the outcome.
 
-    `objective` is equation 9 over the phase's first `explore` epochs, of an exploitation as
-    well; `loss` the smallest mean loss of an epoch. An exploration's `mean`, `deviation` and
-    `improvement` are predicted by the process of the round before, nan in the first round.
+    `objective` is equation 9 over the phase's first `explore` epochs, also for an exploitation;
+    `loss` is the smallest mean loss of an epoch. `mean`, `deviation` and `improvement` of an
+    exploration are predicted by the process of the previous round, nan in the first round.
     """
 
     round: int

@@ -25,21 +25,21 @@ class OpenSetPoint:
 
     Attributes:
         far: target share of impostor pairs nearer than the threshold.
-        threshold: in the metric's own unit; a pair passes where it is nearer. nan where the
-            calibration pairs cannot show the rate: then so is the rest, and `note` is the reason.
+        threshold: threshold in the metric's unit; nearer pairs pass. nan if the calibration pairs
+            cannot show the rate: then all values are nan, and `note` gives the reason.
         calibration_far, calibration_tpr: rates of the pairs that the threshold was chosen on.
         known_far, known_tpr: rates of the known people's pairs, which were held out from that.
         dir: known queries whose nearest image is nearer than the threshold and is the right
             person: detection and identification rate at rank 1 (Phillips et al., "Evaluation
             methods in face recognition", Handbook of Face Recognition, 2011).
-        miss: known queries with nothing nearer than the threshold.
-        fpir: unknown people's queries with something nearer than it: false alarms.
+        miss: known queries without an image nearer than the threshold.
+        fpir: queries of unknown people with an image nearer than it: false alarms.
         calibration_queries, known_queries, unknown_queries, gallery: numbers of images.
-        known_far_low, known_far_high and so on: 95% confidence interval of what was tried on
-            other people than the threshold was chosen on, by a bootstrap over identities. The
-            threshold stays, and so does the gallery, but that for `known_far` people are drawn on
-            both sides of a pair. The rates on the calibration people have none: the threshold was
-            chosen so that their `calibration_far` is the wanted one.
+        known_far_low, known_far_high and so on: 95% confidence intervals of the rates of other
+            people than the calibration people, by a bootstrap over identities. The threshold and
+            the gallery are fixed, except that for `known_far` people are drawn on both sides of a
+            pair. The calibration rates have no intervals, as the threshold was chosen to give the
+            target `calibration_far`.
     """
 
     far: Share
@@ -72,9 +72,9 @@ class OpenSetPoint:
 class OperatingPointRow(OpenSetPoint):
     """`operating_points.csv`: a threshold chosen for the false-accept rate `far`.
 
-    `tpr_at_fpr` is of all pairs; it has no interval, as its threshold was chosen on the same pairs.
-    `fingerprint` is of the checkpoint that was tested, empty where the test read none; a gallery of
-    it takes the thresholds over. Intervals are nan in older runs.
+    `tpr_at_fpr` is for all pairs; it has no interval, as its threshold was chosen on the same
+    pairs. `fingerprint` is that of the tested checkpoint, empty if there was none; its galleries
+    take over the thresholds. Intervals are nan in older runs.
     """
 
     exit: str
