@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -26,10 +26,10 @@ from reid_lab.retrieval import (
     rank,
     ranking,
 )
-from reid_lab.retrieval.ranking import _count, rank_blocks, rank_work
+from reid_lab.retrieval.ranking import _count, answerable, rank_blocks, rank_work
 from reid_lab.retrieval.space import MetricName, Space
 from reid_lab.retrieval.verification import roc
-from tests.retrieval.people import crowd, euclidean, ids, naive, same
+from tests.retrieval.people import crowd, euclidean, ids, naive, same, seen
 
 HIDDEN: list[Hidden] = ["same_person_and_camera", "nothing"]
 
@@ -43,6 +43,21 @@ def test_equals_the_naive_loop(seed: int, hidden: Hidden, ties: bool) -> None:
         query, gallery = query.round(), gallery.round()
     summary = rank(query, gallery, q, g, hidden=hidden).summary()
     assert summary == pytest.approx(naive(euclidean(query, gallery), q, g, hidden), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("hidden", get_args(Hidden))
+@pytest.mark.parametrize("images", [0, 12, 40])
+def test_which_queries_have_a_match(seed: int, hidden: Hidden, images: int) -> None:
+    """Few images: people without any, with one, or with several in a single camera."""
+    _, _, q, g = crowd(seed, images=images)
+    q = Ids(q.pids - 2, q.camids, q.paths)  # distractors and junk among them
+    expected = [
+        bool(q.pids[i] > 0)
+        and any(q.pids[i] == g.pids[j] and seen(q, g, i, j, hidden) for j in range(len(g)))
+        for i in range(len(q))
+    ]
+    assert answerable(q, g, hidden).tolist() == expected
 
 
 @pytest.mark.parametrize("ties", [True, False])

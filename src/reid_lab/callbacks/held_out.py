@@ -15,7 +15,8 @@ from reid_lab.files.gallery_verdicts import Calibrations
 from reid_lab.model import ReidModule
 from reid_lab.protocol import DISTRACTOR
 from reid_lab.retrieval import Ids
-from reid_lab.retrieval.accept_thresholds import FEWEST, answerable, fit_thresholds
+from reid_lab.retrieval.accept_thresholds import FEWEST, HIDDEN, fit_thresholds
+from reid_lab.retrieval.ranking import answerable
 from reid_lab.retrieval.space import MetricName
 
 METRICS: tuple[MetricName, ...] = ("euclidean", "cosine")  # of galleries
@@ -56,7 +57,7 @@ def fit_held_out(trainer: pl.Trainer, module: ReidModule, seed: int) -> Calibrat
     people = len(np.unique(ids.pids.numpy()[named]))
     query_rows = np.sort(np.random.default_rng(seed).permutation(named)[:MOST])
     query = ids.take(torch.from_numpy(query_rows))
-    if people < FEWEST or not bool(answerable(query, ids).any()):
+    if people < FEWEST or not bool(answerable(query, ids, HIDDEN).any()):
         rank_zero_warn(
             f"verification: {people} held-out people (dataset.val_identities) are too few, or have "
             "no image from another camera: the checkpoint gets no thresholds for false-accept rates"

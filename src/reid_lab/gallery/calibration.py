@@ -17,8 +17,9 @@ from reid_lab.protocol import DISTRACTOR
 from reid_lab.results.folder import results_of
 from reid_lab.results.rows.verification import OPERATING_POINTS
 from reid_lab.results.summary import Summary
-from reid_lab.retrieval.accept_thresholds import FEWEST, RATES, answerable, fit_thresholds
+from reid_lab.retrieval.accept_thresholds import FEWEST, HIDDEN, RATES, fit_thresholds
 from reid_lab.retrieval.embeddings import Ids
+from reid_lab.retrieval.ranking import answerable
 
 
 def calibrate(
@@ -110,7 +111,7 @@ def _queries(gallery: SavedGallery, ids: Ids, most: int, seed: int) -> np.ndarra
             "the gallery"
         )
     labelled = ids.take(torch.from_numpy(rows))
-    if not answerable(labelled, labelled).any():
+    if not answerable(labelled, labelled, HIDDEN).any():
         cameras = gallery.camids[rows]
         what = "two images" if (cameras == UNKNOWN).all() else "images from two cameras"
         raise UserError(

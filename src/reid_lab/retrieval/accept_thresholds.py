@@ -13,6 +13,7 @@ from reid_lab.files.gallery_verdicts import AcceptThreshold, GalleryCalibration
 from reid_lab.protocol import Hidden
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.open_set import nearest
+from reid_lab.retrieval.ranking import answerable
 from reid_lab.retrieval.space import Metric, Space
 from reid_lab.retrieval.verification import roc
 
@@ -44,7 +45,7 @@ def fit_thresholds(
     space = Space.of(query, gallery, metric)
     away, _ = nearest(space, _one_camera(query_ids), _one_camera(gallery_ids), HIDDEN)
     near, right = nearest(space, query_ids, gallery_ids, HIDDEN)
-    away, known = away[away.isfinite()], answerable(query_ids, gallery_ids)
+    away, known = away[away.isfinite()], answerable(query_ids, gallery_ids, HIDDEN)
     pairs = roc(space, query_ids, gallery_ids, HIDDEN)
     hits = {rate: t for rate in rates if (t := _threshold(away, rate)) is not None}
     searches = tuple(
@@ -62,14 +63,6 @@ def fit_thresholds(
         GalleryCalibration("pairs", source, people, pairs.impostors, count, two),
     )
     return tuple(each for each in found if each.thresholds)
-
-
-def answerable(query: Ids, gallery: Ids) -> Tensor:
-    """(Q,) bool: whether a query has an image of its person from another camera."""
-    pairs = torch.stack([gallery.pids, gallery.camids], 1)
-    views = pairs.unique(dim=0)
-    people, seen = views[:, 0].unique(return_counts=True)
-    return torch.isin(query.pids, people[seen > 1])
 
 
 def _one_camera(ids: Ids) -> Ids:

@@ -24,7 +24,7 @@ from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.memory import GIGABYTE
 from reid_lab.retrieval.neighbours import smallest, smallest_work
 from reid_lab.retrieval.pair_rates import pair_rates, seen
-from reid_lab.retrieval.ranking import Known, check_sides
+from reid_lab.retrieval.ranking import answerable, check_sides
 from reid_lab.retrieval.space import Space
 from reid_lab.retrieval.verification import bin_width, check_distances, check_rate, roc, taken
 
@@ -151,8 +151,8 @@ def deal(query: Ids, gallery: Ids, hidden: Hidden, seed: int) -> Groups:
         TooFewPeopleError: fewer than six people have a query and a match.
     """
     rng = np.random.default_rng(seed)
-    answerable = _answerable(query, gallery, hidden)
-    people = query.pids[answerable].unique().numpy()
+    matched = answerable(query, gallery, hidden)
+    people = query.pids[matched].unique().numpy()
     if len(people) < FEWEST:
         raise TooFewPeopleError(
             f"{len(people)} people have a query and a match, an open set takes {FEWEST} or more"
@@ -165,7 +165,7 @@ def deal(query: Ids, gallery: Ids, hidden: Hidden, seed: int) -> Groups:
     return Groups(
         _rows(torch.isin(query.pids, calibration)),
         _rows(torch.isin(persons, torch.cat([calibration, halves[0]]))),
-        _rows(torch.isin(query.pids, known) & answerable),
+        _rows(torch.isin(query.pids, known) & matched),
         _rows(torch.isin(query.pids, unknown)),
         _rows(torch.isin(persons, torch.cat([known, halves[1]]))),
     )
@@ -183,15 +183,6 @@ def nearest(
         distances.append(space.distances(rows, value)[:, 0].cpu())
         right.append(gallery.pids[index[:, 0].cpu()] == query.pids[rows])
     return torch.cat(distances), torch.cat(right)
-
-
-def _answerable(query: Ids, gallery: Ids, hidden: Hidden) -> Tensor:
-    """(Q,) bool: queries of a person with a visible match."""
-    found = query.pids > DISTRACTOR
-    if bool(found.any()):
-        _, match, _ = Known(gallery, hidden).of(query.take(_rows(found)), slice(None))
-        found[_rows(found)] = match.any(1)
-    return found
 
 
 def _where(queries: Tensor, threshold: float) -> np.ndarray:

@@ -261,6 +261,26 @@ class Known:
                 row.masked_fill_(cameras == camera, torch.inf)
 
 
+def answerable(query: Ids, gallery: Ids, hidden: Hidden) -> Tensor:
+    """(Q,) bool: queries of a person with a match, a gallery image that is not hidden."""
+    shows = gallery.pids > DISTRACTOR
+    people, index = gallery.pids[shows].unique(return_inverse=True)
+    found = torch.isin(query.pids, people)
+    if hidden == "nothing":
+        return found
+    of_query, of_gallery = (
+        ids.images if hidden == "itself" else ids.camids for ids in (query, gallery)
+    )
+    own, theirs = of_query[found], of_gallery[shows]
+    ends = (
+        theirs.new_zeros(len(people)).scatter_reduce(0, index, theirs, end, include_self=False)
+        for end in ("amin", "amax")
+    )
+    person = torch.searchsorted(people, query.pids[found])
+    least, most = (end[person] for end in ends)
+    return found.masked_scatter(found, (least != own) | (most != own))
+
+
 def hidden_mask(query: Ids, gallery: Ids, hidden: Hidden) -> Tensor:
     """(Q, G) bool: gallery images that are hidden from each query, see Protocol."""
     junk = (gallery.pids == JUNK)[None]
