@@ -117,8 +117,8 @@ def test_too_small_a_data_set_adds_no_points(persons: int, reason: str) -> None:
     [
         ({"exits": ["stage9"]}, "unknown exit stage9; available: stage1, fusion"),
         ({"false_accept_rates": ()}, "give one or more"),
-        ({"false_accept_rates": (0.1, 0.0)}, "between 0 and 1"),
-        ({"false_accept_rates": (1.0,)}, "callbacks.verification.false_accept_rates=\\[1.0\\]"),
+        ({"false_accept_rates": (0.1, 0.0)}, "above 0 and at most 1"),
+        ({"false_accept_rates": (1.5,)}, "callbacks.verification.false_accept_rates=\\[1.5\\]"),
     ],
 )
 def test_refuses_what_cannot_be(options: dict[str, Any], message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 import pytest
@@ -80,10 +81,20 @@ def test_a_fault_of_ours_keeps_its_traceback() -> None:
         attempt(work)
 
 
+def test_a_false_accept_rate_is_above_0_and_at_most_1() -> None:
+    assert [command.accept_rate(text) for text in ("1", "1e-6")] == [1, 1e-6]
+    for text in ("0", "-1", "1.0001", "nan", "inf"):
+        with pytest.raises(ArgumentTypeError, match="give one with 0 < rate <= 1"):
+            command.accept_rate(text)
+    with pytest.raises(ArgumentTypeError, match="'x' is not a number"):
+        command.accept_rate("x")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
-def test_nobody_reads_the_output() -> None:
+@pytest.mark.parametrize("run", ["attempt", "piped"])
+def test_nobody_reads_the_output(run: str) -> None:
     lines = "print('x' * 9999, flush=True) or 0 for _ in range(99)"
-    code = f"from reid_lab.cli.command import attempt; exit(attempt(lambda: sum({lines})))"
+    code = f"from reid_lab.cli.command import {run}; exit({run}(lambda: sum({lines})))"
     source = str(Path(command.__file__).parents[2])
     done = subprocess.run(
         f"{sys.executable} -c {code!r} | true; exit ${{PIPESTATUS[0]}}",

@@ -90,6 +90,17 @@ def test_thresholds_are_those_of_a_loop(cameras: bool, metric: Any, tmp_path: Pa
         assert at.true_accepts == pytest.approx(np.mean(np.array(genuine) < at.distance), abs=0.02)
 
 
+def test_a_rate_of_1_accepts_all_pairs_but_the_farthest(tmp_path: Path) -> None:
+    gallery = made(tmp_path / "g")
+    searches, pairs = calibrate(gallery, [1])
+    (search,), (pair,) = searches.thresholds, pairs.thresholds
+    assert (search.rate, pair.rate) == (1, 1)
+    assert search.true_accepts > 0.9 and pair.true_accepts == 1
+    assert math.isfinite(search.distance) and math.isfinite(pair.distance)
+    calibrated(gallery, searches, pairs)
+    assert SavedGallery.open(gallery.folder).verdicts(vectors()[0][:1], 1)
+
+
 def test_strangers_are_accepted_at_about_the_rate(tmp_path: Path) -> None:
     gallery = made(tmp_path / "g")
     gallery = calibrated(gallery, *calibrate(gallery))
@@ -152,7 +163,7 @@ def test_a_second_person_behind_a_long_list_is_seen(tmp_path: Path) -> None:
         ({"people": [f"p{i}" for i in range(20)], "cameras": None}, "no person .* has two images"),
         ({"cameras": ["door"] * 20}, "no person of .* has images from two cameras"),
         ({"rates": [0.01]}, "20 searches show no false-accept rate below 5.0e-02, 0.01 was given"),
-        ({"rates": [1.5]}, "above 0 and below 1, not 1.5"),
+        ({"rates": [1.5]}, "invalid false-accept rate 1.5: give one with 0 < rate <= 1"),
     ],
 )
 def test_what_calibration_needs_is_reported(

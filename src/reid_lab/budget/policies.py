@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reid_lab.budget.currency import Floats
 from reid_lab.budget.logistic import Logistic
 from reid_lab.errors import UserError
 from reid_lab.protocol import DISTRACTOR, Hidden, Protocol
@@ -29,7 +30,6 @@ from reid_lab.retrieval.embeddings import Embeddings, Exit, Ids
 from reid_lab.retrieval.ranking import hidden_mask
 from reid_lab.retrieval.space import Metric, Space, full_precision, seen, shifted
 
-Floats = NDArray[np.float64]
 Policy = Literal["random", "geometric", "distance", "margin", "entropy", "learned"]
 Candidates = Literal["all", "other_cameras", "others", "oracle"]
 Features = Mapping[str, Floats]  # feature -> (n,) of so many queries

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from reid_lab.budget.currency import Floats
 from reid_lab.callbacks.after_ranking import AfterRanking
 from reid_lab.callbacks.embedding import data_of, gather_rows
 from reid_lab.classical import HsvHistogram
@@ -28,7 +28,6 @@ from reid_lab.retrieval import Evaluation, Ids
 from reid_lab.retrieval.bootstrap import bootstrap
 from reid_lab.retrieval.ranking import hidden_mask
 
-Floats = NDArray[np.float64]
 QUARTILES = (0.25, 0.5, 0.75)
 STRIPES = 6
 HISTOGRAM = HsvHistogram(STRIPES, (8, 4, 4))

@@ -23,7 +23,7 @@ from reid_lab.retrieval.memory import GIGABYTE
 from reid_lab.retrieval.open_set import TooFewPeopleError, operating_points
 from reid_lab.retrieval.space import Space
 from reid_lab.retrieval.verification import roc
-from reid_lab.types import DistinctNonEmpty, OpenFraction, Seed
+from reid_lab.types import AcceptRate, DistinctNonEmpty, Seed
 
 
 class VerificationError(UserError):
@@ -42,7 +42,7 @@ class Verification(AfterRanking):
     thresholds that are fitted on them, see held_out.py: `load_model(...).calibrations`.
 
     Args:
-        false_accept_rates: target shares of impostor pairs that pass, between 0 and 1.
+        false_accept_rates: target shares of impostor pairs that pass, above 0 and at most 1.
         seed: random seed of the division into thirds.
         exits: None takes all.
 
@@ -52,7 +52,7 @@ class Verification(AfterRanking):
 
     def __init__(
         self,
-        false_accept_rates: DistinctNonEmpty[OpenFraction] = (1e-2, 1e-3, 1e-4),
+        false_accept_rates: DistinctNonEmpty[AcceptRate] = (1e-2, 1e-3, 1e-4),
         seed: Seed | None = None,
         exits: DistinctNonEmpty[str] | None = None,
     ) -> None:
@@ -83,10 +83,11 @@ class Verification(AfterRanking):
                 f"callbacks.verification.exits={list(self.exits or ())}: unknown exit "
                 f"{', '.join(unknown)}; available: {', '.join(mul_adds)}"
             )
-        if not self.rates or not all(0 < rate < 1 for rate in self.rates):
+        if not self.rates or not all(0 < rate <= 1 for rate in self.rates):
             raise VerificationError(
                 f"callbacks.verification.false_accept_rates={list(self.rates)}: give one or more "
-                "between 0 and 1, such as [0.01, 0.001]; callbacks.verification=null leaves it out"
+                "above 0 and at most 1, such as [0.01, 0.001]; callbacks.verification=null leaves "
+                "it out"
             )
 
     def add(self, results: Results, evaluation: Evaluation, model: ReidModule) -> None:

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, NoReturn, TypeAlias
 
 from reid_lab.errors import UserError
+from reid_lab.protocol import check_rate
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
@@ -122,15 +123,16 @@ def positive(text: str) -> float:
     return number
 
 
-def share(text: str) -> float:
-    """A number above 0 and below 1, such as a false-accept rate; never NaN."""
+def accept_rate(text: str) -> float:
+    """A false-accept rate, above 0 and at most 1; never NaN."""
     try:
-        number = float(text)
+        rate = float(text)
+        check_rate(rate)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     except ValueError:
-        number = 0.0
-    if not 0 < number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not above 0 and below 1")
-    return number
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    return rate
 
 
 def attempt(work: Callable[[], int], wrong: int = 1, interrupted: str = "interrupted") -> int:
@@ -153,8 +155,7 @@ def attempt(work: Callable[[], int], wrong: int = 1, interrupted: str = "interru
         sys.stdout.flush()
         return status
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-        return 141
+        return cut_off()
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
         return 130
@@ -199,6 +200,12 @@ def terminable(command: Callable[[], int]) -> int:
     return 128 + signal.SIGTERM if terminated else status
 
 
+def cut_off() -> int:
+    """The status of a command whose output is closed, 141; Python's flush at exit has no error."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141
+
+
 def piped(work: Callable[[], int | None]) -> int:
     """The status of a command whose output may be cut off, as by `| head`, without a traceback."""
     status: int | str | None
@@ -209,9 +216,7 @@ def piped(work: Callable[[], int | None]) -> int:
             status = stopped.code
         sys.stdout.flush()
     except BrokenPipeError:
-        # drop the buffers, else Python reports an error at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return cut_off()
     if isinstance(status, str):
         raise SystemExit(status)
     return status or 0

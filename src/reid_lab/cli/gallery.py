@@ -8,11 +8,11 @@ from pathlib import Path
 from reid_lab.cli.command import (
     Command,
     Subparsers,
+    accept_rate,
     add_renamed,
     batch_size,
     count,
     positive,
-    share,
 )
 
 STORED = ("people", "info", "remove")  # actions that need no torch
@@ -114,7 +114,7 @@ def _search(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--false-accept-rate",
-        type=share,
+        type=accept_rate,
         metavar="RATE",
         help="also print whether each query is known, unknown or ambiguous at this rate, as 0.01; "
         "see calibrate",
@@ -175,7 +175,7 @@ def _calibrate(parser: argparse.ArgumentParser) -> None:
     _gallery(parser)
     parser.add_argument(
         "--rates",
-        type=share,
+        type=accept_rate,
         nargs="+",
         help="false-accept rates; default: from 0.5 down to the lowest that the images can show",
     )
@@ -245,7 +245,7 @@ def _link(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--false-accept-rate",
-        type=share,
+        type=accept_rate,
         metavar="RATE",
         help="false-accept rate of the gallery's threshold for pairs, such as 0.01",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reid_lab.cli.command import Command, Subparsers, batch_size, count, share
+from reid_lab.cli.command import Command, Subparsers, accept_rate, batch_size, count
 
 EXAMPLES = """\
 status: 0 all images were read, 1 an error, or some images cannot be read (they are listed)
@@ -47,7 +47,7 @@ def add(commands: Subparsers) -> None:
     )
     parser.add_argument(
         "--false-accept-rate",
-        type=share,
+        type=accept_rate,
         metavar="RATE",
         help="also print whether each image is known, unknown or ambiguous at this rate, as 0.01",
     )

@@ -13,7 +13,7 @@ from reid_lab.errors import UserError
 from reid_lab.files.gallery_verdicts import OWN, AcceptThreshold, GalleryCalibration
 from reid_lab.files.stored import StoredFileError
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
-from reid_lab.protocol import DISTRACTOR
+from reid_lab.protocol import DISTRACTOR, check_rate
 from reid_lab.results.folder import results_of
 from reid_lab.results.rows.verification import OPERATING_POINTS
 from reid_lab.results.summary import Summary
@@ -31,7 +31,7 @@ def calibrate(
 
     Args:
         gallery: gallery with names of people, and of cameras where they are known.
-        rates: false-accept rates, each more than 0; None takes those of `RATES` that the images
+        rates: false-accept rates, each in (0, 1]; None takes those of `RATES` that the images
             can show.
         most: maximum number of queries, drawn at random.
         seed: random seed of that draw.
@@ -125,8 +125,7 @@ def _queries(gallery: SavedGallery, ids: Ids, most: int, seed: int) -> np.ndarra
 
 def _check_rates(rates: Sequence[float] | None, trials: int) -> None:
     for rate in rates or ():
-        if not 0 < rate < 1:
-            raise UserError(f"a false-accept rate is above 0 and below 1, not {rate:g}")
+        check_rate(rate)
         if rate * trials < 1:
             raise UserError(
                 f"{trials:,} searches show no false-accept rate below {1 / max(trials, 1):.1e}, "

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from reid_lab.errors import UserError
-from reid_lab.protocol import DISTRACTOR, JUNK, Hidden
+from reid_lab.protocol import DISTRACTOR, JUNK, Hidden, check_rate
 from reid_lab.results.rows.verification import OpenSetPoint
 from reid_lab.retrieval.bootstrap import RESAMPLES, Resampler, columns, draw, interval
 from reid_lab.retrieval.embeddings import Ids
@@ -26,7 +26,7 @@ from reid_lab.retrieval.neighbours import smallest, smallest_work
 from reid_lab.retrieval.pair_rates import pair_rates, seen
 from reid_lab.retrieval.ranking import answerable, check_sides
 from reid_lab.retrieval.space import Space
-from reid_lab.retrieval.verification import bin_width, check_distances, check_rate, roc, taken
+from reid_lab.retrieval.verification import bin_width, check_distances, roc, taken
 
 FEWEST = 6  # people: two a group
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reid_lab.errors import UserError
-from reid_lab.protocol import DISTRACTOR, JUNK, Hidden
+from reid_lab.protocol import DISTRACTOR, JUNK, Hidden, check_rate
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.memory import GIGABYTE, BlockPlan
 from reid_lab.retrieval.ranking import Known, check_sides, hidden_mask, most_images
@@ -125,16 +125,6 @@ class Roc:
 
     def _last(self, far: float) -> int:
         return int(np.searchsorted(self.false_accepts, self._allowed(far), side="right")) - 1
-
-
-def check_rate(far: float) -> None:
-    """Check that 0 < far <= 1.
-
-    Raises:
-        UserError: it is not.
-    """
-    if not 0 < far <= 1:
-        raise UserError(f"invalid false-accept rate {far}: give one with 0 < rate <= 1")
 
 
 def roc(
