@@ -8,8 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reid_lab.budget.currency import ExitCosts
-from reid_lab.budget.policies import Floats
+from reid_lab.budget.currency import ExitCosts, Floats
 from reid_lab.budget.stream import (
     Draws,
     RunningQuantile,

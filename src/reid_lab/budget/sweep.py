@@ -10,14 +10,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_lab.budget.currency import Currency, ExitCosts
+from reid_lab.budget.currency import Currency, ExitCosts, Floats
 from reid_lab.budget.gains import Baseline, Gains, compare_policies
 from reid_lab.budget.logistic import Logistic
 from reid_lab.budget.policies import (
     NEEDS,
     NOISE,
     Candidates,
-    Floats,
     Lookup,
     Policy,
     candidates_under,

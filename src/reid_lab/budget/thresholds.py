@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from reid_lab.budget.currency import Floats
 from reid_lab.budget.logistic import Logistic
 from reid_lab.budget.policies import (
     NEEDS,
     NOISE,
     Candidates,
-    Floats,
     Policy,
     as_matrix,
     candidates_under,
