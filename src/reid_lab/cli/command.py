@@ -1,4 +1,4 @@
-"""The parser and the ending of every command: errors, signals, exit status; types of options."""
+"""Parser and exit of every command: errors, signals, exit status; types of options."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
 
 @dataclass(frozen=True)
 class Command:
-    """A subcommand: what it does and how it ends.
+    """A subcommand with its work and its exit.
 
     Attributes:
         work: parsed arguments -> exit status; imports what it needs.
@@ -67,7 +67,7 @@ def add_overrides(parser: Parser, example: str) -> None:
 def add_renamed(
     parser: argparse.ArgumentParser, new: str, old: str, dest: str, **options: Any
 ) -> None:
-    """An option that had another name, which is still accepted and not shown in the help."""
+    """Add an option with its old name, which is accepted but not shown in the help."""
     parser.add_argument(new, dest=dest, metavar="N", **options)
     hidden = {**options, "default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
     parser.add_argument(old, dest=dest, **hidden)
@@ -108,7 +108,7 @@ def count(text: str, most: int = 10**12) -> int:
 
 
 def batch_size(text: str) -> int:
-    """Images that a network is given at a time."""
+    """A batch size."""
     return count(text, most=4096)
 
 
@@ -182,7 +182,7 @@ def report_error(error: Exception, status: int) -> int:
 
 
 def terminable(command: Callable[[], int]) -> int:
-    """The status of `command`, which SIGTERM interrupts as Ctrl-C does, so that it cleans up."""
+    """Run `command` with SIGTERM handled like Ctrl-C, so that it cleans up; return its status."""
 
     terminated: list[int] = []
 

@@ -123,7 +123,7 @@ def _read(args: argparse.Namespace) -> tuple[WeightsFile, FoundWeights, ModelCar
 
 
 def _card(file: WeightsFile, found: FoundWeights, data: str | None) -> ModelCard:
-    """The card in a checkpoint of ours; of another file what its name and shapes show."""
+    """The card in a checkpoint of this suite; for other files, what name and shapes show."""
     from reid_lab.backbone.weights.found import training_data
     from reid_lab.results.card import ModelCard, licence_of
 
@@ -163,7 +163,7 @@ def _rows(file: WeightsFile, found: FoundWeights, card: ModelCard) -> dict[str, 
 
 
 def _backbone_words(file: WeightsFile) -> str:
-    """The backbone of a checkpoint of ours, for the command line; "" if it has none or several."""
+    """Overrides of a checkpoint's backbone; "" if it has none or several."""
     from reid_lab.config.paths import conf_dir
     from reid_lab.files.stored import read_yaml
 

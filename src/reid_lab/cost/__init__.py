@@ -1,4 +1,4 @@
-"""What a model costs on this machine, exit by exit, without training or data.
+"""Measure the costs of a model on this machine, exit by exit, without training or data.
 
 reid-lab cost +experiment=dare_market
 """

@@ -1,4 +1,4 @@
-"""Deprecated, works for one release: `reid-lab cost`."""
+"""Deprecated alias of `reid-lab cost`, for one release."""
 
 import sys
 

@@ -94,7 +94,7 @@ def nameless(what: str, names: Mapping[int, str], numbers: np.ndarray) -> list[F
 
 
 def rare(train: Split, k: int, name: Name = str) -> list[Finding]:
-    """Training identities with one image, or with fewer than a batch takes."""
+    """Training identities with a single image, or with fewer images than a batch takes."""
     pids, often = np.unique(train.pids[train.pids > DISTRACTOR], return_counts=True)
     found = []
     if (often == 1).any():
@@ -112,7 +112,7 @@ def rare(train: Split, k: int, name: Name = str) -> list[Finding]:
 
 
 def one_sided(train: Split, name: Name = str) -> list[Finding]:
-    """Training identities that one camera saw, where there are several cameras."""
+    """Training identities seen by a single camera, if there are several."""
     if len(np.unique(train.camids)) < 2:
         return []
     people = train.take(train.pids > DISTRACTOR)
@@ -167,7 +167,7 @@ def unasked(query: Split, gallery: Split, name: Name = str) -> list[Finding]:
 
 
 def gaps(name: str, numbers: np.ndarray) -> list[Finding]:
-    """Numbers between the lowest and the highest that nothing has."""
+    """Unused numbers between the lowest and the highest."""
     used = np.unique(numbers)
     if not len(used):
         return []

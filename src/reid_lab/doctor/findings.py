@@ -22,6 +22,6 @@ class Finding:
 
 
 def named(things: Iterable[object], between: str = ", ") -> str:
-    """The first five, and whether there are more."""
+    """The first five names, and whether there are more."""
     listed = [escaped(str(thing)) for thing in things]
     return between.join([*listed[:SHOWN], *["..."] * (len(listed) > SHOWN)])

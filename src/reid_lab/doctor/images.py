@@ -36,7 +36,7 @@ class Pairs:
 
 
 def check_images(benchmark: Benchmark, stats: Mapping[str, ImageStats]) -> list[Finding]:
-    """All of this file; `stats` has train, query, gallery, and multi_query if there is one."""
+    """All checks of this file; `stats` has train, query, gallery, and multi_query if given."""
     splits = {"train": benchmark.train, "query": benchmark.query, "gallery": benchmark.gallery}
     parts = {name: (split, stats[name]) for name, split in splits.items()}
     hidden, twice = benchmark.protocol.hidden, list[Finding]()
@@ -66,7 +66,7 @@ def broken(stats: Sequence[ImageStats]) -> list[Finding]:
 
 
 def sizes(parts: Parts) -> list[Finding]:
-    """Very small, wider than high, or of another size than most."""
+    """Images that are very small, wider than high, or of another size than most."""
     widths, heights = _all(parts, "sizes").T
     names, good = _names(parts), _all(parts, "good")
     if not good.any():
@@ -122,8 +122,8 @@ def shown_twice(
 ) -> list[Finding]:
     """Queries whose own image is in the gallery, of another camera or person.
 
-    What the protocol hides does not matter, and another frame of the same person in the same
-    camera is naturally similar.
+    Hidden images are ignored, as is another frame of the same person in the same camera, which is
+    naturally similar.
     """
     pairs = alike(query_stats, gallery_stats)
     person = query.pids[pairs.i] == gallery.pids[pairs.j]

@@ -24,9 +24,9 @@ class ImageStats:
 
     Args:
         good: (N,) whether they could be decoded.
-        sizes: (N, 2) width and height in pixels, of the box where there is one.
+        sizes: (N, 2) width and height in pixels, of the box if there is one.
         thumbnails: (N, 32, 36) uint8, grey.
-        digests: (N,) uint64; the same for the same pixels only.
+        digests: (N,) uint64; equal for equal pixels only.
         contrast: (N,) float32, the standard deviation of the thumbnail in grey levels.
         clipped: (N,) whether the box leaves the image.
         broken: a message for each image that is not `good`.
@@ -51,7 +51,7 @@ class ImageStats:
 def scan(split: Split, advance: Callable[[int], None] = lambda images: None) -> ImageStats:
     """Scan every image; a file with several boxes is decoded once.
 
-    `advance` is called with how many more images are done.
+    `advance` is called with the number of newly finished images.
     """
     stats = ImageStats.blank(len(split))
     files = group_by_file(split)

@@ -30,7 +30,7 @@ class PersonViews:
 
 
 def sheet(benchmark: Benchmark, people: int = 8, seed: int = 0) -> Image.Image:
-    """A sheet of that many random people; a cell is empty where a camera did not see them.
+    """A sheet of random people; a cell is empty if the camera did not see the person.
 
     Raises:
         DatasetError: there are no people.

@@ -1,4 +1,4 @@
-"""What the doctor prints: findings to stdout, progress to stderr."""
+"""Output of the doctor: findings to stdout, progress to stderr."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
 def overview(benchmark: Benchmark, stats: Mapping[str, ImageStats]) -> None:
-    """What is there: a line for each part."""
+    """The content of the data set, one line per part."""
     heads = ("Images", "Pids", "Cameras", "Width", "Height", "Per pid", "Per pid, camera")
     table = head_table("", *heads)
     table.columns[-1].no_wrap = False
@@ -39,7 +39,7 @@ def overview(benchmark: Benchmark, stats: Mapping[str, ImageStats]) -> None:
 
 
 def spread(numbers: np.ndarray) -> str:
-    """Least, median, most; once where they are the same: '64', '2/4.5/12'."""
+    """Minimum, median, maximum; once if they are equal: '64', '2/4.5/12'."""
     if not len(numbers):
         return "–"
     three = [f"{number:g}" for number in (numbers.min(), np.median(numbers), numbers.max())]

@@ -1,4 +1,4 @@
-"""A checkpoint as ONNX: the whole network, and a file for each exit that can be run in a chain.
+"""Export a checkpoint to ONNX: the whole network, and one file per exit to run in a chain.
 
 reid-lab export --help
 """

@@ -1,4 +1,4 @@
-"""Deprecated, works for one release: `reid-lab export`."""
+"""Deprecated alias of `reid-lab export`, for one release."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`reid-lab export`: check, trace, write and compare; the folder appears when all has passed."""
+"""`reid-lab export`: check, trace, write and compare; the folder appears after all has passed."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ MORE_PACKAGES = {"openvino": ("openvino",), "tflite": ("litert_torch", "ai_edge_
 
 
 def export(args: Namespace) -> Manifest:
-    """Write `args.out`, compared with PyTorch; print the result.
+    """Write `args.out`, compare it with PyTorch, and print the result.
 
     Raises:
-        UserError: something is missing or wrong, or the export differs from PyTorch; nothing
-            was written.
+        UserError: an input is missing or wrong, or the export differs from PyTorch; nothing was
+            written.
     """
     check_packages(args.to)
     check_target(args.out, args.overwrite)
@@ -148,7 +148,7 @@ def write_export(
 def write_float32(
     folder: Path, graph: Any, network: Any, plain: Manifest, to: Sequence[str]
 ) -> list[Format]:
-    """ONNX in `folder`, each other format in a folder below it."""
+    """Write ONNX to `folder`, each other format to a folder below it."""
     from reid_lab.export.files import (
         write_onnx,
         write_openvino,
@@ -177,7 +177,7 @@ def write_float32(
 def write_int8(
     folder: Path, graph: Any, plans: Any, test: TestImages, args: Namespace
 ) -> list[Format]:
-    """`folder`/int8, a separate export, and with OpenVINO the same graph in openvino/int8."""
+    """Write `folder`/int8, a separate export; with OpenVINO, its graph to openvino/int8, too."""
     from reid_lab.export.files import last_size, write_onnx, write_openvino
     from reid_lab.export.int8 import QUANTISED, quantised
 
@@ -208,7 +208,7 @@ def write_int8(
 
 
 def keep_measured(formats: Sequence[Format], data: ReidDataModule | None) -> None:
-    """Add to each manifest what was found."""
+    """Add the measured values to each manifest."""
     torchs = accuracies_of(formats[0].exits)
     for f in formats[1:]:
         found: dict[str, Any] = {"difference": f.difference}
@@ -220,7 +220,7 @@ def keep_measured(formats: Sequence[Format], data: ReidDataModule | None) -> Non
 
 
 def data_config(overrides: Sequence[str], method: ReidModule, image: tuple[int, int]) -> DictConfig:
-    """What `overrides` compose, at the checkpoint's image size, with one view per image."""
+    """The config of `overrides`, at the checkpoint's image size, with one view per image."""
     height, width = method.crop or image
     fixed: dict[str, Any] = {"height": height, "width": width, "views": 1, "view": "whole"}
     if method.crop:
@@ -250,9 +250,7 @@ def data_set(cfg: DictConfig) -> ReidDataModule:
 
 
 def check_packages(to: Sequence[str]) -> None:
-    """Raises:
-    ExportError: a package that exporting takes is not installed.
-    """
+    """Raises: ExportError: a package that the export needs is not installed."""
     for extra, names in {"export": PACKAGES, **MORE_PACKAGES}.items():
         missing = [name for name in names if find_spec(name) is None]
         if missing and (extra == "export" or extra in to):
@@ -262,9 +260,7 @@ def check_packages(to: Sequence[str]) -> None:
 
 
 def check_target(out: Path, overwrite: bool) -> None:
-    """Raises:
-    ExportError: `out` is there and may not, or cannot, be replaced.
-    """
+    """Raises: ExportError: `out` exists and may not, or cannot, be replaced."""
     if out.exists() and not overwrite:
         raise ExportError(f"{out} exists already: --overwrite it, or choose another --out")
     if out.exists() and not (out / MANIFEST).is_file():

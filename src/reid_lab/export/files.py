@@ -1,4 +1,4 @@
-"""The files of an export: the whole network, the chain, the manifest; one function a format."""
+"""The files of an export: whole network, chain, manifest; one function per format."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ NOT_IN_FILES = {"stages", "measured", "crc32"}  # of a manifest's fields
 def write_onnx(
     folder: Path, graph: onnx.ModelProto, plans: Sequence[StepNames], manifest: Manifest
 ) -> Manifest:
-    """Write the network into `folder`; the manifest with its stages.
+    """Write the network to `folder`; return the manifest with its stages.
 
-    Every file has the manifest's facts in its metadata, the fingerprint among them.
+    Every file has the facts of the manifest in its metadata, including the fingerprint.
     """
     parts = chain(graph, plans)
     stages = _stages(plans, manifest, [(inputs_of(part), outputs_of(part)) for part in parts])
@@ -42,10 +42,10 @@ def write_onnx(
 
 
 def write_openvino(folder: Path, source: Path, manifest: Manifest) -> Manifest:
-    """Write the ONNX export in `source` as OpenVINO's `.xml` and `.bin`, weights as they are.
+    """Write the ONNX export in `source` as OpenVINO's `.xml` and `.bin`, with equal weights.
 
-    INT8 stays INT8: OpenVINO runs a graph in QDQ form by its own kernels. It has stages alone,
-    see `Manifest.chained`.
+    INT8 stays INT8: OpenVINO runs a graph in QDQ form with its INT8 kernels. Such an export has
+    stages only, see `Manifest.chained`.
     """
     openvino = load("openvino", "--to openvino")
     original = Manifest.read(source)
@@ -67,7 +67,7 @@ def write_openvino(folder: Path, source: Path, manifest: Manifest) -> Manifest:
 def write_torchscript(
     folder: Path, network: Network, plans: Sequence[StepNames], manifest: Manifest
 ) -> Manifest:
-    """Write the network as TorchScript: traced, frozen, its norms folded."""
+    """Write the network as TorchScript: traced, frozen, with norms folded."""
     parts = list(step_parts(network, plans, TRACED))
     return _written(
         folder, whole_part(network, plans, TRACED), parts, plans, manifest, write_script
@@ -103,7 +103,7 @@ def _written(
 
 
 def facts_of(manifest: Manifest) -> dict[str, str]:
-    """What each file keeps of the manifest: texts as they are, the rest as JSON."""
+    """The facts of the manifest for each file: texts unchanged, other values as JSON."""
     facts = {k: v for k, v in asdict(manifest).items() if k not in NOT_IN_FILES}
     return {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
 
@@ -121,7 +121,7 @@ def _stages(
 
 
 def _file_of(number: int, exit: str, suffix: str) -> str:
-    """01_stage1.onnx; what a file system might not like becomes an underscore."""
+    """A file name such as 01_stage1.onnx; unusual characters become underscores."""
     return f"{STAGES}/{number:02}_{re.sub(r'[^A-Za-z0-9._-]', '_', exit)}{suffix}"
 
 
@@ -135,14 +135,15 @@ def _completed(folder: Path, manifest: Manifest, stages: tuple[Stage, ...]) -> M
 
 
 def last_size(folder: Path) -> int:
-    """Bytes of the files that the last exit takes."""
+    """Bytes of the files that the last exit needs."""
     manifest = Manifest.read(folder)
     return sizes_of(folder, manifest)[manifest.names[-1]]
 
 
 def sizes_of(folder: Path, manifest: Manifest) -> dict[str, int]:
-    """Exit -> bytes of the files that are opened for it: the stages up to it, of the last exit
-    the whole network where it has a file."""
+    """Exit -> bytes of its files: the stages up to it; for the last exit the whole network, if it
+    has a file.
+    """
     sizes, total = {}, 0
     for stage in manifest.stages:
         names = {stage.file, beside(stage.file, manifest.file_format)}

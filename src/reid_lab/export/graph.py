@@ -1,4 +1,4 @@
-"""Cutting a graph into stages, metadata, files."""
+"""ONNX graphs: cut them into stages, set metadata, write files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LARGEST = 2**31 - 2**20  # bytes of one protobuf; larger weights lie beside it
 
 
 def whole(graph: onnx.ModelProto, plans: Sequence[StepNames]) -> onnx.ModelProto:
-    """All of it, the exits its only outputs."""
+    """The whole graph, with only the exits as outputs."""
     return cut(graph, (PIXELS,), [plan.exit for plan in plans])
 
 
@@ -38,10 +38,10 @@ def chain(graph: onnx.ModelProto, plans: Sequence[StepNames]) -> list[onnx.Model
 def cut(
     graph: onnx.ModelProto, there: Collection[str], wanted: Sequence[str], images: str = PIXELS
 ) -> onnx.ModelProto:
-    """The part that makes `wanted` from what is `there` already.
+    """The part of a graph that computes `wanted` from the tensors `there`.
 
     Args:
-        images: a tensor with the images along axis 0; the pixels are not read just to count them.
+        images: tensor with the images along axis 0, to avoid reading pixels only for their number.
     """
     made_by = {name: node for node in graph.graph.node for name in node.output}
     needed: set[str] = set()
@@ -86,7 +86,7 @@ def describe(model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
 
 
 def write(model: onnx.ModelProto, path: Path) -> None:
-    """One file; weights beyond protobuf's two gigabytes beside it."""
+    """Write one file; weights beyond protobuf's limit of two gigabytes are beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     large = model.ByteSize() > LARGEST
     onnx.save(model, path, save_as_external_data=large, location=f"{path.name}{DATA}")
@@ -97,14 +97,14 @@ def _first(names: Sequence[str], there: Sequence[str]) -> str:
 
 
 def _counts(node: onnx.NodeProto) -> bool:
-    """Whether it reads nothing of the pixels but how many images they are."""
+    """Whether a node reads only the number of images from the pixels."""
     ends = {a.name: a.i for a in node.attribute}
     alone = node.op_type == "Shape" and list(node.input) == [PIXELS]
     return alone and ends.get("start", 0) == 0 and ends.get("end") == 1
 
 
 def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    """What a node takes, its inner graphs included."""
+    """The inputs of a node, including those of its inner graphs."""
     yield from (name for name in node.input if name)
     for attribute in node.attribute:
         for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):

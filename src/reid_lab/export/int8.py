@@ -1,11 +1,11 @@
-"""INT8: the network's convolutions and matrix products, quantised by NNCF.
+"""INT8: convolutions and matrix products quantised by NNCF.
 
-Static, in QDQ form: weights a channel each, activations by the ranges that calibration images
-reach; the biases then correct the mean error that the rounded weights make, which most of the
-accuracy depends on (experiments/int8). Weights have 7 bits: processors without INT8 dot products
-(AVX2, AVX-512 without VNNI) add pairs of products in 16 bits, which overflow with 8. Depthwise
-convolutions stay float32: they have few of the Mul-Adds and are slower in INT8. The states that
-pass between stages stay float32, so that chain and whole compute the same.
+Quantisation is static, in QDQ form: weights per channel, activations by their ranges over
+calibration images. Biases then correct the mean error of the rounded weights, which matters most
+for accuracy (experiments/int8). Weights have 7 bits: processors without INT8 dot products (AVX2,
+AVX-512 without VNNI) add pairs of products in 16 bits, which overflow with 8. Depthwise
+convolutions stay float32: they have few of the Mul-Adds and are slower in INT8. The states between
+stages stay float32, so that the chain and the whole network compute the same.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def quantised(graph: onnx.ModelProto, pixels: Iterable[np.ndarray], room: Path) 
     """Quantise a graph to INT8; its outputs keep their names.
 
     Args:
-        room: a folder for temporary files.
+        room: folder for temporary files.
         pixels: batches (N, H, W, 3) of calibration images.
 
     Raises:
@@ -59,14 +59,14 @@ def quantised(graph: onnx.ModelProto, pixels: Iterable[np.ndarray], room: Path) 
 
 
 def load_nncf() -> Any:
-    """NNCF, without the usage statistics that it sends unless somebody has opted out."""
+    """Import NNCF, without its usage statistics, which are sent by default."""
     with patch.dict(os.environ, {"CI": "true"}):  # where it sends none
         return load("nncf", "--int8")
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the progress and the advice that NNCF and onnxruntime print."""
+    """Silence the progress and advice of NNCF and onnxruntime."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -77,7 +77,7 @@ def quiet() -> Iterator[None]:
 
 
 def folded(graph: onnx.ModelProto, room: Path) -> onnx.ModelProto:
-    """The graph with its norms folded into the convolutions, and all shapes."""
+    """The graph with norms folded into convolutions, and with all shapes."""
     with tempfile.TemporaryDirectory(dir=room) as folder:
         plain, ready = (Path(folder) / f"{name}.onnx" for name in "ab")
         onnx.save(graph, plain)

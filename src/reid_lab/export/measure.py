@@ -1,4 +1,4 @@
-"""What an export computes beside what PyTorch computes."""
+"""Compare an export with PyTorch: embeddings, accuracies, speed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Accuracies = dict[str, dict[str, float]]  # exit -> mAP, rank1
 
 
 def by_torch(method: ReidModule) -> Embed:
-    """Pixels (N, H, W, 3) uint8 -> exit -> (N, D), as the suite itself embeds them."""
+    """Pixels (N, H, W, 3) uint8 -> exit -> (N, D), embedded by PyTorch."""
 
     @torch.inference_mode()
     def embed(pixels: np.ndarray) -> Values:

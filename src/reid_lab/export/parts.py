@@ -1,6 +1,6 @@
-"""A method's parts as modules, all of it and its steps, for formats that are made from modules.
+"""A method as modules, whole and in steps, for formats that are converted from modules.
 
-They have the inputs and outputs that the parts of the ONNX export have.
+They have the same inputs and outputs as the parts of the ONNX export.
 """
 
 from __future__ import annotations

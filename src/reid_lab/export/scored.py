@@ -1,4 +1,4 @@
-"""A network in several formats: what each gives, what it costs, as rows of the tables."""
+"""A network in several formats: accuracies and costs as rows of the tables."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def add_costs(
     """Time the formats in turns; each gets one row per exit.
 
     Raises:
-        UserError: one cannot be run.
+        UserError: a format cannot be run.
     """
     from reid_lab.export.files import sizes_of  # takes onnx
 
@@ -153,7 +153,7 @@ def _times(timed: Timed, exit: str, plan: TimingPlan) -> dict[str, Any]:
 def write_scores(
     folder: Path, formats: Sequence[Format], checkpoint: Path, data: ReidDataModule, config: str
 ) -> None:
-    """Write the results of each format as those of a test of the checkpoint, for the frontier.
+    """Write the results of each format like those of a test of the checkpoint, for the frontier.
 
     Args:
         folder: folder of the export; results are written to `scores/NAME/results/`.

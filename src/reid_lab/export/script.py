@@ -16,7 +16,7 @@ from reid_lab.runtime.manifest import ExportError
 
 
 def write_script(part: Part, path: Path, facts: Mapping[str, str]) -> None:
-    """Write it to one file for any number of images, with `facts` beside it.
+    """Write a part to one file for any number of images, with `facts`.
 
     The weights become constants.
 
@@ -39,7 +39,7 @@ def write_script(part: Part, path: Path, facts: Mapping[str, str]) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without torch's advice to use torch.export instead."""
+    """Silence torch's advice to use torch.export instead."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -14,7 +14,7 @@ from reid_lab.report.tables import mul_adds, percent
 
 
 def outcome(folder: Path, formats: Sequence[Format]) -> None:
-    """A row a format and exit: largest difference from PyTorch, accuracies; then the times."""
+    """One row per format and exit: largest difference from PyTorch, accuracies; then the times."""
     manifest = formats[1].manifest
     assert manifest is not None  # formats[1] is ONNX
     ranked, timed = bool(formats[0].exits), bool(formats[0].cost)

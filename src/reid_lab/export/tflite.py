@@ -17,7 +17,7 @@ from reid_lab.runtime.manifest import ExportError
 
 
 class Convertible(nn.Module):
-    """A part whose weights are found, by operations that LiteRT has."""
+    """A part with registered weights, in operations that LiteRT supports."""
 
     def __init__(self, network: Network, part: Part) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Convertible(nn.Module):
 
 
 def write_tflite_part(network: Network, part: Part, path: Path, facts: Mapping[str, str]) -> None:
-    """Write it to one file for the number of images of its example.
+    """Write a part to one file for the number of images of its example.
 
     `facts` follow the graph as a file in a ZIP archive, as TFLite keeps files with a model.
 

@@ -2,7 +2,7 @@
 
 python -m reid_lab.export.timed '{"kind": "export", "path": "exported", ...}'
 
-It imports what the format needs and nothing else: torch for PyTorch and TorchScript only.
+It imports only what the format needs: torch for PyTorch and TorchScript.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Pass = Callable[[np.ndarray, str], object]  # pixels (N, H, W, 3), exit
 
 @dataclass(frozen=True)
 class Timing:
-    """What is timed, and for how long.
+    """The subject and length of a timing.
 
     Args:
         kind: a checkpoint in `pytorch`, or an `export`.
@@ -56,8 +56,8 @@ class Timing:
 class Timed:
     """Exit -> seconds of each pass, of one image (`single`) and of a batch (`several`).
 
-    `memory`: the most bytes that the process held up to the end of the single passes; nan where
-    the platform does not tell. `allocator`: of the process.
+    `memory`: peak bytes of the process up to the end of the single passes; nan if the platform does
+    not report them. `allocator`: allocator of the process.
     """
 
     single: dict[str, list[float]] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Timed:
     allocator: str = ""
 
     def add(self, other: Timed) -> None:
-        """Take over another round's passes; of the memory the larger."""
+        """Add the passes of another round; memory is the maximum."""
         for ours, theirs in ((self.single, other.single), (self.several, other.several)):
             for exit, seconds in theirs.items():
                 ours.setdefault(exit, []).extend(seconds)
@@ -75,10 +75,10 @@ class Timed:
 
 
 def in_process(timing: Timing) -> Timed:
-    """Time it in a new process.
+    """Run a timing in a new process.
 
     Raises:
-        UserError: that process failed.
+        UserError: the process failed.
     """
     words = [sys.executable, "-m", "reid_lab.export.timed", json.dumps(asdict(timing))]
     done = subprocess.run(words, capture_output=True, text=True)
@@ -89,7 +89,7 @@ def in_process(timing: Timing) -> Timed:
 
 
 def measured(timing: Timing) -> Timed:
-    """Time it here: first single images, then batches; all exits in turns."""
+    """Run a timing in this process: first single images, then batches; all exits in turns."""
     keep_blocks()
     one_pass = _torchs(timing) if timing.kind == "pytorch" else _exported(timing)
     rng = np.random.default_rng(0)
@@ -143,7 +143,7 @@ def _torchs(timing: Timing) -> Pass:
 
 
 def peak_bytes() -> float:
-    """The most that this process has held in memory; nan where the platform does not tell.
+    """Peak memory of this process; nan if the platform does not report it.
 
     `getrusage` is not used: on Linux its peak is the parent's at first.
     """

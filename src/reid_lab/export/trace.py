@@ -1,4 +1,4 @@
-"""From a method to one ONNX graph, in which everything that passes between its steps has a name."""
+"""Trace a method to one ONNX graph, with names for all tensors between its steps."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class StepNames:
 
 
 class Network(nn.Module):
-    """Pixels (N, H, W, 3) uint8 -> what every step makes, its embeddings last, flat."""
+    """Pixels (N, H, W, 3) uint8 -> flat outputs of all steps, the embeddings last in each."""
 
     mean: Tensor
     scale: Tensor
@@ -63,7 +63,7 @@ class Network(nn.Module):
         return tuple(found)
 
     def steps(self, pixels: Tensor) -> Iterator[tuple[str, State, State, Tensor]]:
-        """Each exit with the state before it, the state after it, its embeddings."""
+        """Yield each exit with the states before and after it, and its embeddings."""
         state: State = (self.normalised(pixels),)
         for exit in self.method.exit_names:
             after, rows = self.method.step(exit, state)
@@ -76,7 +76,7 @@ class Network(nn.Module):
         return (images.float() - self.mean) * self.scale
 
     def plan(self, pixels: Tensor) -> list[StepNames]:
-        """By running it: a tensor that a step passes on keeps the name that it has."""
+        """Name the tensors by running the method: a tensor that a step passes on keeps its name."""
         names: dict[int, str] = {}
         held: list[Tensor] = []  # an id is a tensor's for as long as it lives
         plans = []
@@ -95,9 +95,9 @@ class Network(nn.Module):
 
 
 class Exportable(TorchFunctionMode):
-    """Operations that ONNX has no operator for, in terms of those that it has.
+    """Replaces operations without an ONNX operator by those with one.
 
-    Also those that torch takes long to decompose.
+    Also replaces those that torch is slow to decompose.
     """
 
     def __torch_function__(
@@ -140,9 +140,9 @@ def _hardtanh(
 
 
 def _adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
-    """A mean over the whole map, without the `Gather` by which torch keeps its memory format.
+    """A mean over the whole map, without torch's `Gather` for the memory format.
 
-    OpenVINO 2026.4 gathers other numbers where the map is in INT8.
+    OpenVINO 2026.4 gathers wrong numbers from maps in INT8.
     """
     if output_size in (1, (1, 1), [1, 1]):
         return input.mean((2, 3), keepdim=True)
@@ -150,12 +150,12 @@ def _adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
 
 
 def trace(method: ReidModule, image: tuple[int, int]) -> tuple[onnx.ModelProto, Network]:
-    """A method in eval mode on the CPU, for images (height, width), as a graph and as a module.
+    """Trace a method in eval mode on the CPU for images (height, width): its graph and module.
 
     The graph's outputs are all `names` of the module's plans.
 
     Raises:
-        ExportError: it does what ONNX cannot, or takes one number of images only.
+        ExportError: ONNX lacks an operation, or the graph works for one batch size only.
     """
     pixels = torch.zeros(TRACED, *image, 3, dtype=torch.uint8)
     network = Network(method, image).eval()
@@ -191,7 +191,7 @@ def _graph(network: Network, pixels: Tensor) -> onnx.ModelProto:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without what torch and onnxscript print about their own progress."""
+    """Silence the progress output of torch and onnxscript."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,1 +1,1 @@
-"""Finished runs compared: accuracy against cost, the Pareto set, the best under a budget."""
+"""Compare finished runs: accuracy against cost, the Pareto set, the best under a budget."""

@@ -1,4 +1,4 @@
-"""Deprecated, works for one release: `reid-lab frontier`."""
+"""Deprecated alias of `reid-lab frontier`, for one release."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The mean over data sets of what was tested on all of them, as in figures 4 and 5 of PLA."""
+"""Means over data sets of methods that were tested on all of them, as in PLA's figures 4 and 5."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from reid_lab.frontier.pool import PoolKey, pool, pool_key
 def average(points: Sequence[Point]) -> tuple[list[Point], list[str]]:
     """Points of several data sets -> their means, and notes on what was left out.
 
-    A method has the same name on all data sets. Each data set has the same weight; `_min` and
-    `_max` are the means of those over the seeds. There are no intervals: each data set's people are
-    others.
+    A method must have the same name on all data sets. Data sets have equal weight; `_min` and
+    `_max` are means of those over the seeds. There are no confidence intervals, as the people of
+    the data sets differ.
 
     Raises:
-        FrontierError: one data set only, or no exit or stream that all data sets have.
+        FrontierError: a single data set, or no exit or stream on all data sets.
     """
     datasets = list(dict.fromkeys(p.dataset for p in points))
     if len(datasets) < 2:
@@ -45,7 +45,7 @@ def average(points: Sequence[Point]) -> tuple[list[Point], list[str]]:
 
 
 def _mean(group: Sequence[Point], dataset: str) -> Point:
-    """The mean of a point of each data set."""
+    """The mean of one point per data set."""
     (mean,) = pool(replace(p, dataset=dataset, note="") for p in group)
     bounds = [f"{metric}_{bound}" for metric in METRICS for bound in ("min", "max")]
     values = {name: sum(getattr(p, name) for p in group) / len(group) for name in bounds}

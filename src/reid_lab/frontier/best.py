@@ -1,4 +1,4 @@
-"""The best under a budget, and how to deploy it."""
+"""The best point under a budget, and how to deploy it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LIMITS = {
 
 
 def limits_of(args: Namespace) -> dict[str, float]:
-    """Column -> bound, of the limits that were given."""
+    """Column -> bound, for the given limits."""
     given = {column: getattr(args, limit) for limit, column in LIMITS.items()}
     return {column: value for column, value in given.items() if value is not None}
 
@@ -33,7 +33,7 @@ def best_under(points: Sequence[Point], limits: Limits, metric: str) -> Point | 
     """The most accurate exit or stream within every limit.
 
     Ties are broken by mAP, then by fewer Mul-Adds, fewer parameters, an exit before a stream. A
-    point with an unknown cost is not within a limit on it.
+    point with an unknown cost is not within a limit on this cost.
     """
     fits = [
         p
@@ -52,10 +52,10 @@ def _ties(p: Point) -> tuple[float, ...]:
 
 
 def answer(points: Sequence[Point], limits: Limits, metric: str) -> str:
-    """The best under the limits and how to deploy it, as text.
+    """The best point under the limits and how to deploy it, as text.
 
     Raises:
-        FrontierError: nothing fits; names the cheapest by each limit.
+        FrontierError: nothing fits; the cheapest point by each limit is named.
     """
     best = best_under(points, limits, metric)
     if best is None:

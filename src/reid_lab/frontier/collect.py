@@ -1,4 +1,4 @@
-"""Finished runs as points, one a run and exit, policy and budget, or reference."""
+"""Finished runs as points: one per exit, per policy and budget, and per reference."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Finished:
 
 @dataclass
 class Collected:
-    """The points of some runs, and notes on what was left out; `broken`: runs not readable."""
+    """The points of runs, and notes on what was left out; `broken`: unreadable runs."""
 
     points: list[Point] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -60,7 +60,7 @@ def collect(folders: Iterable[Path]) -> Collected:
     """The points of every finished run at or below these folders.
 
     Raises:
-        FrontierError: a folder that does not exist, or no finished run in any.
+        FrontierError: a folder does not exist, or there is no finished run.
     """
     folders = list(folders)
     runs, broken = find_runs(folders)
@@ -131,7 +131,7 @@ def read_finished(folder: Path) -> Finished:
     """Read a run whose files are all of one test.
 
     Raises:
-        UserError: a file is malformed, or a test is writing at this moment.
+        UserError: a file is malformed, or a test is writing at the same time.
     """
     before = _state(folder)
     run = load_results(folder)
@@ -171,7 +171,7 @@ def _tested(config: Mapping[str, Any]) -> Path | None:
 
 
 def _weights(one: Finished) -> str:
-    """The checkpoint whose figures these are; a run's folder stands for its `last.ckpt`."""
+    """The checkpoint with these results; a run's folder stands for its `last.ckpt`."""
     best = one.folder / "checkpoints/best.ckpt"
     kept = _mapping(_mapping(one.config, "callbacks"), "best")
     if one.tested is None and one.config.get("task") == "fit" and kept and best.is_file():
@@ -197,18 +197,18 @@ def _dataset(run: Run) -> str:
 
 
 def _name(one: Finished) -> str:
-    """The run's name; with the training data of a checkpoint that was tested on others."""
+    """The run's name, with the training data if the checkpoint was tested on other data."""
     data = _trained_on(one)
     return one.run.name + (suffix(data) if data else "")
 
 
 def suffix(data: str) -> str:
-    """The end of a method's name whose checkpoint was trained on other data."""
+    """Suffix of a method's name if its checkpoint was trained on other data."""
     return f" (trained on {data})"
 
 
 def _trained_on(one: Finished) -> str:
-    """The training data of a checkpoint that was tested on others; otherwise empty."""
+    """The training data of a checkpoint that was tested on other data; otherwise empty."""
     summary, card = one.run.summary, ModelCard.of(one.run.summary.card)
     tested = (summary.dataset or {}).get("name")
     if summary.task != "test" or card is None or card.data == UNKNOWN:
@@ -252,7 +252,7 @@ def _newest(found: Sequence[Finished]) -> tuple[list[Finished], list[str]]:
 
 
 def ended(folder: Path) -> float:
-    """When the test of a run ended, in seconds since the epoch."""
+    """Time at which the test of a run ended, in seconds since the epoch."""
     return (results_of(folder) / SUMMARY).stat().st_mtime
 
 

@@ -1,4 +1,4 @@
-"""Two recipes on the same queries: paired differences by exit and at equal cost."""
+"""Compare two recipes on the same queries: paired differences by exit and at equal cost."""
 
 # ruff: noqa: N815 - mAP is the field's name
 
@@ -34,8 +34,9 @@ class CompareError(UserError):
 class ComparisonRow:
     """`compare.csv`: the accuracies of an exit of A and of one of B, and A minus B.
 
-    `by`: `exit`, both have the same name or are the last ones; or `cost`, each is the last exit
-    within `budget` Mul-Adds. `*_low` and `*_high`: 95% confidence interval of the difference.
+    `by`: `exit`, if both exits have the same name or are the last ones; or `cost`, if each is the
+    last exit within `budget` Mul-Adds. `*_low` and `*_high`: 95% confidence interval of the
+    difference.
     """
 
     by: str
@@ -95,14 +96,15 @@ class RunComparison:
 def compare(a: Path, b: Path, exits: Sequence[tuple[str, str]] | None = None) -> RunComparison:
     """Compare two runs, or two folders with the runs of one recipe each.
 
-    Of runs with the same settings and seed the newest counts.
+    Among runs with the same settings and seed, the newest counts.
 
     Args:
-        exits: pairs of an exit of A and one of B; None takes all exits by name and at equal cost.
+        exits: pairs of an exit of A and an exit of B; None takes all exits by name and at equal
+            cost.
 
     Raises:
-        CompareError: an unknown exit, a folder without runs, runs that were tested on other
-            queries or under another protocol, or that have no `query_scores.csv`.
+        CompareError: unknown exit, a folder without runs, or runs tested on different queries or
+            protocols or without `query_scores.csv`.
         StoredFileError: a file is malformed.
     """
     one, two = read_side(a), read_side(b)
@@ -167,8 +169,7 @@ def read_side(folder: Path) -> Side:
 def _newest(runs: Sequence[Path]) -> tuple[list[int], list[str]]:
     """The indices of the runs that count, and notes on those left out.
 
-    A seed that was run, or tested, twice with the same settings is one run: the one that ended
-    last.
+    Runs or tests with equal seed and settings count once: the one that ended last.
     """
     newest: dict[object, int] = {}
     notes = []
@@ -236,7 +237,7 @@ def _dataset(folder: Path) -> str:
 
 
 def _pairs(a: Side, b: Side) -> Iterator[tuple[str, float, str, str]]:
-    """What is compared: by, budget, exit of A, exit of B."""
+    """The comparisons: by, budget, exit of A, exit of B."""
     shared = [name for name in a.costs if name in b.costs]
     last = (list(a.costs)[-1], list(b.costs)[-1])
     pairs = [(name, name) for name in shared]

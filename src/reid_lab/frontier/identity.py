@@ -1,4 +1,4 @@
-"""Which runs differ only in the seed, and how the others are labelled."""
+"""Identify runs that differ only in the seed, and label the others."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def settings(config: Mapping[str, Any], known: dict[Path, str] | None = None) ->
 
 
 def test_settings(tested: Mapping[str, str], trained: Mapping[str, str]) -> dict[str, str]:
-    """The settings of a test of a checkpoint, whose training had other ones."""
+    """The settings of a test of a checkpoint whose training had other settings."""
     own = {key: value for key, value in tested.items() if key.startswith(TESTING)}
     return {key: value for key, value in trained.items() if not key.startswith(TESTING)} | own
 
 
 def distinct_labels(names: Sequence[str], every: Sequence[Settings]) -> list[str]:
-    """Label runs: the name, and where one name has several settings those that differ.
+    """Label runs by name, and by the differing settings if a name has several.
 
     Two labels are equal if names and settings are.
     """
@@ -66,7 +66,7 @@ def distinct_labels(names: Sequence[str], every: Sequence[Settings]) -> list[str
 def keyed_labels(names: Sequence[str], every: Sequence[Settings]) -> list[str]:
     """Distinct labels, with a short key for each of several settings: `synthetic@1f3c (seed=1)`.
 
-    The key is a hash of the settings: it stays the same whichever other runs are labelled.
+    The key is a hash of the settings, independent of the other labelled runs.
     """
     hashes = [_hash(own) for own in every]
     counts = Counter(name for name, _ in set(zip(names, hashes, strict=True)))
@@ -81,7 +81,7 @@ def _hash(own: Settings) -> str:
 
 
 def _differences(every: Sequence[Settings]) -> list[str]:
-    """The settings in which each of them differs from the others, as text."""
+    """For each run, the settings in which it differs from the others, as text."""
     differ = _differing(every)
     shown = _shown(differ)
     words = Counter(map(_word, shown))
@@ -113,7 +113,7 @@ def _word(key: str) -> str:
 
 
 def _shown(differ: Mapping[str, Sequence[str]]) -> list[str]:
-    """Keys that together distinguish as many runs as all do, and others up to `SHOWN`."""
+    """Keys that distinguish as many runs as all keys, and others up to `SHOWN`."""
     keys: list[str] = []
     apart = 1
     for key in differ:
@@ -149,7 +149,7 @@ def _flatten(node: Any, prefix: str, flat: dict[str, str], known: dict[Path, str
 
 
 def _with_steps(node: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A node with its milestones in steps, in whichever unit they are written."""
+    """A node with its milestones in steps, whatever their unit."""
     try:
         return in_steps(node)
     except (KeyError, TypeError, ValueError, OverflowError):  # a file of any content
@@ -157,7 +157,7 @@ def _with_steps(node: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _checkpoint(path: Path, known: dict[Path, str]) -> str:
-    """Identify a teacher by its settings: one with another seed is the same.
+    """Identify a teacher by its settings, without the seed.
 
     `known`: folders that were read already, as a config may name its own checkpoint.
     """

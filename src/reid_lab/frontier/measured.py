@@ -16,18 +16,19 @@ COLUMNS = (*MEASURED, "embedding_bytes", "parameters")
 
 
 def costs_by_exit(rows: Sequence[CostRow], machine: str) -> dict[str, Cost]:
-    """Exit -> its cost. Of several batch sizes the smallest one's, as a latency is of an image;
-    the throughput is the largest of all."""
+    """Exit -> its cost, at the smallest batch size, as latencies are of an image; the throughput is
+    the largest of all batch sizes.
+    """
     exits = dict.fromkeys(row.exit for row in rows)
     return {name: _cost([row for row in rows if row.exit == name], machine) for name in exits}
 
 
 def mixed(parts: Sequence[tuple[Cost, float]]) -> Cost:
-    """The mean cost of a stream: of each exit its cost and its share of the queries.
+    """The mean cost of a stream, from the cost of each exit and its share of the queries.
 
-    Times and energy are means by share (of the p50 and p95 of the exits), the throughput the
-    inverse of the mean time; memory and parameters are the largest, and the gallery keeps an
-    embedding of every exit.
+    Times (p50 and p95) and energy are means weighted by share, the throughput is the inverse of the
+    mean time; memory and parameters are the maximum, and the gallery stores an embedding of every
+    exit.
     """
 
     def values(column: str) -> list[float]:
@@ -54,7 +55,7 @@ def mixed(parts: Sequence[tuple[Cost, float]]) -> Cost:
 
 
 def one_setting(points: Sequence[Point]) -> tuple[list[Point], list[str]]:
-    """Blank costs that were measured elsewhere than most are, with a note."""
+    """Blank costs that were measured on another machine than most, with a note."""
     counts = Counter(p.measured_on for p in points if p.measured_on)
     if len(counts) < 2:
         return list(points), []

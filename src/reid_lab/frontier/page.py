@@ -17,7 +17,7 @@ from reid_lab.frontier.points import OURS, Point
 
 
 def page(points: Sequence[Point], notes: Sequence[str]) -> str:
-    """HTML of one data set's points: plot, sliders, the best under a budget, sortable table."""
+    """HTML page of one data set: plot, sliders, the best under a budget, sortable table."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -40,7 +40,7 @@ def colours(points: Sequence[Point]) -> dict[str, str]:
 
 
 def _plain(p: Point) -> dict[str, object]:
-    """A point for JSON, unknown values as null; with the command that deploys it."""
+    """A point for JSON, with null for unknown values and the command that deploys it."""
     plain = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in asdict(p).items()

@@ -1,4 +1,4 @@
-"""The frontier as a figure: lines for early exits, dots for static models, hollow for others."""
+"""The frontier as a figure: lines of early exits, dots of static models, others hollow."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class View:
         return float(getattr(p, self.cost.column))
 
     def y(self, p: Point, bound: str = "") -> float:
-        """In percent; with `bound` the `_min` or `_max` over the seeds, if it is known."""
+        """The metric in percent; with `bound`, the `_min` or `_max` over the seeds, if known."""
         value = getattr(p, self.metric + bound)
         return 100 * float(value if math.isfinite(value) else getattr(p, self.metric))
 
@@ -93,7 +93,7 @@ def frontier(points: Sequence[Point], axis: str, metric: str) -> Figure | None:
 
 
 def label_of(axis: Axis, points: Sequence[Point]) -> str:
-    """The label of a cost; `per view` where some accuracies are means over several views."""
+    """The label of a cost; `per view` if some accuracies are of several views."""
     several = any(p.views > 1 for p in points)
     return axis.label.replace("per image", "per view") if several else axis.label
 
@@ -116,7 +116,7 @@ def _pareto(ax: Axes, best: Sequence[Point], view: View) -> Line2D:
 def _method(ax: Axes, points: Sequence[Point], style: MethodStyle, view: View) -> list[Line2D]:
     """Exits joined by a thin line, the stream of the best policy by a thick one.
 
-    On a stepped axis nothing is joined, and a dash is the best of a stream at that cost.
+    On a stepped axis points are not joined; a dash marks the best of a stream at that cost.
     """
     exits = sorted((p for p in points if p.kind == "exit"), key=view.x)
     stream = sorted((p for p in points if p.kind == "stream"), key=view.x)
@@ -150,7 +150,7 @@ def _method(ax: Axes, points: Sequence[Point], style: MethodStyle, view: View) -
 
 
 def _routed(stream: Sequence[Point]) -> str:
-    """The policy of a stream, with its mean gain over `random` at equal cost where it is known."""
+    """The policy of a stream, with its mean gain over `random` at equal cost if known."""
     gain = sum(p.above_random for p in stream) / len(stream)
     over = f" ({above(gain)} over random)" if math.isfinite(gain) else ""
     return f"stream by {stream[0].point}{over}"
@@ -168,9 +168,9 @@ def _handle(
 
 
 def _references(ax: Axes, points: Sequence[Point], view: View) -> None:
-    """Hollow dots; at the edge, with the cost, if they cost far less than the others.
+    """References as hollow dots; at the edge, with the cost, if they cost far less than others.
 
-    Of several image sizes the best one is shown.
+    Among several image sizes, the best one is shown.
     """
     for method in dict.fromkeys(p.method for p in points):
         p = max((p for p in points if p.method == method), key=view.y)

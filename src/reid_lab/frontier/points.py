@@ -22,7 +22,7 @@ OURS = ("exit", "stream")  # what can be deployed: they make up the Pareto set
 
 
 class FrontierError(UserError):
-    """Runs that cannot be compared, or a budget that nothing fits."""
+    """Runs cannot be compared, or nothing fits a budget."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Point:
     """An exit, a stream at one budget, a reference or a published number; unknown is nan.
 
     Accuracies are fractions: means over the seeds, with the smallest and the largest. `*_low` and
-    `*_high`: a seed's 95% confidence interval over the people of the test; of several seeds the
-    mean of theirs.
+    `*_high`: 95% confidence interval over the people of the test, for several seeds the mean of
+    their intervals.
 
     Args:
         dataset: name of the data set, with its setting if that is not the usual one.
@@ -46,7 +46,7 @@ class Point:
             the shared one.
         measured_on: machine, device, threads and batch of latency, throughput and memory.
         seeds: pooled seeds.
-        trained_on: the data set of the training, where a checkpoint was tested on another one.
+        trained_on: the training data set, if a checkpoint was tested on another one.
         runs: their folders; of a run that only tested a checkpoint, or kept the best one, that
             checkpoint.
     """
@@ -88,13 +88,13 @@ class Point:
 
     @property
     def planned_in(self) -> str:
-        """The currency of a stream's budgets, by its policy's name; see budget/sweep.py."""
+        """The currency of a stream's budgets, from the name of its policy; see budget/sweep.py."""
         kinds = self.point.partition(" (")[2].rstrip(")").split(", ")
         return next((k for k in ("latency", "energy") if k in kinds), "mul_adds")
 
     @property
     def batch_ms(self) -> float:
-        """Milliseconds of an image in the best batch, from `images_per_second`."""
+        """Milliseconds per image in the best batch, from `images_per_second`."""
         return 1000 / self.images_per_second if self.images_per_second > 0 else math.nan
 
     @property
@@ -105,7 +105,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Axis:
-    """A cost: its column and how it is written."""
+    """A cost: its column and its format."""
 
     column: str
     label: str
@@ -133,9 +133,9 @@ NUMBERS = {f.name for f in fields(Point) if f.type in ("float", "Share", "Signed
 
 
 def pareto(costs: Sequence[float], gains: Sequence[float]) -> list[bool]:
-    """Which points are in the Pareto set: no other is as cheap and better, or cheaper and as good.
+    """Whether each point is in the Pareto set: none is as cheap and better, or cheaper and as good.
 
-    Points that are nan or infinite in either are not in it; equal points are in it together.
+    Points with a value that is not finite are not in it; equal points are in it together.
     """
     found = [False] * len(costs)
     known = [i for i in range(len(costs)) if math.isfinite(costs[i]) and math.isfinite(gains[i])]
@@ -200,6 +200,6 @@ def read_points(path: Path) -> list[Point]:
 
 
 def rounded(p: Point) -> Point:
-    """Numbers to eight figures, as in the table: drawn again from the table nothing changes."""
+    """Numbers with eight digits, as in the table, so that a plot from the table is equal."""
     values: dict[str, Any] = {name: float(f"{getattr(p, name):.8g}") for name in NUMBERS}
     return replace(p, **values)

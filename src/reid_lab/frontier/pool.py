@@ -18,9 +18,9 @@ GRID = 101  # costs at which policies are compared
 
 
 def pool(points: Iterable[Point]) -> list[Point]:
-    """Means over the seeds, with the smallest and the largest accuracy.
+    """Pool points over seeds: means, with the smallest and the largest accuracy.
 
-    References are the same in every run of the same image size, and pooled over all of them.
+    References are the same in all runs with the same image size, and pooled over them.
     """
     groups: dict[PoolKey, list[Point]] = defaultdict(list)
     for p in points:
@@ -35,7 +35,7 @@ def pool_key(p: Point) -> PoolKey:
 
 
 def best_policies(points: Sequence[Point]) -> list[Point]:
-    """Only the policy with the highest mean Rank-1 of each method's stream."""
+    """Keep only the policy with the highest mean Rank-1 of each method's stream."""
     streams: dict[tuple[str, str], dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
     for p in points:
         if p.kind == "stream":
@@ -45,7 +45,7 @@ def best_policies(points: Sequence[Point]) -> list[Point]:
 
 
 def _best(policies: dict[str, list[Point]]) -> str:
-    """By the mean over the costs that all policies reach."""
+    """The policy with the best mean over the costs that all policies reach."""
     lines = {name: sorted((p.mul_adds, p.rank1) for p in line) for name, line in policies.items()}
     low = max(line[0][0] for line in lines.values())
     high = min(line[-1][0] for line in lines.values())
@@ -96,7 +96,7 @@ _OVER_SEEDS: dict[str, Callable[[list[float]], float]] = {"": _mean, "_min": min
 
 
 def _whole(value: float) -> float:
-    """To whole Mul-Adds, so that equal budgets of two runs are equal."""
+    """Round to whole Mul-Adds, so that equal budgets of two runs are equal."""
     return round(value) if math.isfinite(value) else -1
 
 

@@ -12,8 +12,8 @@ from reid_lab.frontier.points import Point
 def published(dataset: str, gallery: int) -> list[Point]:
     """The published numbers of a data set.
 
-    Single query, without re-ranking. Only if the gallery has the papers' name and size, since
-    distractors or other boxes change the task. Mul-Adds are multiply-adds; the column
+    Single query, without re-ranking. They are given only if the gallery has the papers' name and
+    size, since distractors or other boxes change the task. Mul-Adds are multiply-adds; the column
     `printed_unit` notes which numbers were halved, and which no paper prints. An empty cell is not
     known from the source: `image` (height x width), `pretraining` (`none`: from scratch),
     `parameters`. Mul-Adds are of one of the `views` of a test image, whose embeddings' mean was
@@ -45,7 +45,7 @@ def rows() -> list[dict[str, str]]:
 
 
 def _released(dataset: str) -> str:
-    """The two releases of CUHK03's new protocol are one; splits are averaged."""
+    """Merge the two releases of CUHK03's new protocol; average splits."""
     name = dataset.replace("cuhk03_np_", "cuhk03_new_")
     return re.sub(r"^(cuhk03_old_\w+?|viper|grid)_\d+$", r"\1", name)
 
@@ -56,7 +56,7 @@ def _cost(row: dict[str, str]) -> str:
 
 
 def _setting(row: dict[str, str]) -> list[str]:
-    """What accuracies are only compared under: image size, views, pre-training; and parameters."""
+    """The setting of comparable accuracies: image size, views, pre-training; and parameters."""
     return [
         row["image"] and f"images of {row['image']}",
         _VIEWS.get(row["views"], f"{row['views']} views"),

@@ -1,4 +1,4 @@
-"""The command: draws the frontier of each data set, prints the best under a budget."""
+"""The command: draw the frontier of each data set, print the best under a budget."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reid_lab.frontier.points import Point
 
 
 def show(args: Namespace) -> int:
-    """Write the files and print their paths; returns 1 if a run is broken or nothing fits."""
+    """Write the files and print their paths; return 1 if a run is broken or nothing fits."""
     found = tables.gather(args.runs, args.table, args.dataset, args.transfer)
     status, bounds = int(bool(found.broken)), limits_of(args)
     notes = [*found.notes, *found.broken]
@@ -33,5 +33,5 @@ def show(args: Namespace) -> int:
 
 
 def _in_currency(point: Point, cost: str | None) -> bool:
-    """Whether a point takes part: all but streams whose budgets are in another currency."""
+    """Whether a point takes part: not a stream whose budgets are in another currency."""
     return cost is None or point.kind != "stream" or point.planned_in == cost

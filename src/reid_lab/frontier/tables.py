@@ -1,4 +1,4 @@
-"""From runs or a table to the points that are shown, and the files that show them."""
+"""From runs or a table to the shown points, and the output files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def gather(
     """The pooled points of runs, or those of a `frontier.csv`, and notes on what was left out.
 
     Args:
-        transfer: only checkpoints on data sets that they were not trained on, see `across`.
+        transfer: take only checkpoints tested on data sets that they were not trained on, see
+            `across`.
 
     Raises:
         FrontierError: nothing to show, or an unknown data set.
@@ -59,7 +60,7 @@ def gather(
 def across(points: Sequence[Point]) -> list[Point]:
     """The points of transferred checkpoints; their data set is `TRAINED ON to TESTED ON`.
 
-    A method has the same name on each pair, so that `average` takes the mean over them.
+    A method has the same name on every pair, so that `average` takes the mean over pairs.
 
     Raises:
         FrontierError: no checkpoint was tested on a data set that it was not trained on.
@@ -82,7 +83,7 @@ def across(points: Sequence[Point]) -> list[Point]:
 
 
 def _chosen(given: str, datasets: Sequence[str]) -> str:
-    """The data set of that label, `name@key`, name or key.
+    """The data set with this label: `name@key`, name or key.
 
     Raises:
         FrontierError: there is none, or several.
@@ -98,7 +99,7 @@ def _chosen(given: str, datasets: Sequence[str]) -> str:
 
 
 def by_dataset(points: Sequence[Point], out: Path) -> Iterator[tuple[str, list[Point], Path]]:
-    """Each data set's points and its folder: `out`, or one below it where there are several."""
+    """Points and folder of each data set: `out`, or a folder below it for several data sets."""
     datasets = list(dict.fromkeys(p.dataset for p in points))
     taken: set[str] = set()
     for name in datasets:
@@ -129,7 +130,7 @@ def shown(points: Sequence[Point], with_published: bool) -> tuple[list[Point], l
 def views(
     points: Sequence[Point], out: Path, with_published: bool, averaged: bool
 ) -> Iterator[tuple[str, list[Point], list[str], Path]]:
-    """Each data set's name, points, notes and folder; then those of the mean over all of them.
+    """Name, points, notes and folder of each data set; then those of the mean over all.
 
     Raises:
         FrontierError: nothing to average.
@@ -145,9 +146,9 @@ def views(
 
 
 def write(folder: Path, points: Sequence[Point], notes: Sequence[str]) -> Path:
-    """`frontier.csv`, a PNG each axis and metric, and `frontier.html`, which is returned.
+    """Write `frontier.csv`, a PNG per axis and metric, and `frontier.html`, whose path is returned.
 
-    The figure of an axis that no point has is not drawn, and an old one is removed.
+    Axes that no point has are not drawn, and their old figures are removed.
     """
     marks = pareto_columns(points)
     rows = [replace(p, pareto=mark) for p, mark in zip(points, marks, strict=True)]

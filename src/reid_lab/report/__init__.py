@@ -23,11 +23,11 @@ log = logging.getLogger(__name__)
 def write_report(run: Path | Run, compare: Sequence[Path] = ()) -> Path:
     """Write `report/report.html` into the run folder, with its PNG and CSV files.
 
-    The exits and the anytime curve of the runs in `compare` are drawn too, with their names;
-    one that cannot be read is left out, with a warning and a note on the page.
+    Exits and anytime curves of the runs in `compare` are drawn as well, with their names;
+    unreadable runs are left out, with a warning and a note on the page.
 
     Raises:
-        ReportError: the folder is missing, holds no results or cannot be written to.
+        ReportError: the folder is missing, has no results or cannot be written to.
         StoredFileError: its results are broken.
     """
     shown = run if isinstance(run, Run) else load_run(Path(run))
@@ -56,7 +56,7 @@ def _write(folder: Path, files: Mapping[str, bytes | None], html: str) -> Path:
 
 
 def _compared(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
-    """The runs that can be read, and a note on each of the others."""
+    """The readable runs, and a note on each of the others."""
     found = [_run_or_reason(Path(folder)) for folder in folders]
     notes = [f"Not compared: {reason}." for reason in found if isinstance(reason, str)]
     for note in notes:
@@ -72,7 +72,7 @@ def _run_or_reason(folder: Path) -> Run | str:
 
 
 def _labelled(runs: Sequence[Run], taken: str) -> dict[str, Run]:
-    """Runs by name; by name and folder, and numbered, where a label is already taken."""
+    """Runs by name; if a name is taken, by name and folder, and numbered."""
     labelled: dict[str, Run] = {}
     for run in runs:
         longer = f"{run.name} ({run.folder.name})"

@@ -21,7 +21,7 @@ LABELS = {
 
 
 def cameras(run: Run, metric: str) -> Figure | None:
-    """The query's camera down, the gallery's across; the weaker a pair, the stronger its colour."""
+    """Matrix of query camera (rows) and gallery camera (columns); weaker pairs have a stronger colour."""
     found = {(p.query_camera, p.gallery_camera): p for p in run.camera_pairs}
     if not found:
         return None
@@ -49,7 +49,7 @@ def cameras(run: Run, metric: str) -> Figure | None:
 
 
 def cameras_table(run: Run) -> TextTable:
-    """A row a pair, the weakest first."""
+    """One row per pair of cameras, the weakest first."""
     pairs = sorted(run.camera_pairs, key=lambda p: p.mAP)
     header = ["Query camera", "Gallery camera", "Queries", *METRICS.values()]
     rows = [
@@ -84,7 +84,7 @@ def condition(run: Run, name: str) -> Figure | None:
 
 
 def conditions_table(run: Run) -> TextTable:
-    """A row a quartile of each condition."""
+    """One row per quartile of each condition."""
     header = ["Condition", "Quartile", "From", "To", "Queries", *METRICS.values()]
     rows = [
         [
@@ -106,7 +106,7 @@ def _range(row: ConditionRow) -> str:
 
 
 def _short(value: float) -> str:
-    """Three figures: 8192 -> '8,190', 0.12345 -> '0.123'."""
+    """A number with three digits: 8192 -> '8,190', 0.12345 -> '0.123'."""
     return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:.3g}"
 
 

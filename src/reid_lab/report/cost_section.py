@@ -28,13 +28,13 @@ COLUMNS: tuple[tuple[str, Callable[[CostRow], str]], ...] = (
 
 
 def size(count: float) -> str:
-    """Bytes, by powers of ten: 512 -> '512 B', 11_600_000_000 -> '11.6 GB'."""
+    """Bytes with decimal units: 512 -> '512 B', 11_600_000_000 -> '11.6 GB'."""
     text = scaled(count)
     return f"{text}B" if " " in text else f"{text} B" if math.isfinite(count) else NOTHING
 
 
 def scaled(count: float) -> str:
-    """Three figures: 512 -> '512', 4_390_000 -> '4.39 M'."""
+    """A number with three digits: 512 -> '512', 4_390_000 -> '4.39 M'."""
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if count >= 0.9995 * unit:
             return f"{figures(count / unit)} {name}"
@@ -47,14 +47,14 @@ def milliseconds(value: float) -> str:
 
 
 def joules(value: float) -> str:
-    """By three figures: 0.0312 -> '31.2 mJ'."""
+    """An energy with three digits: 0.0312 -> '31.2 mJ'."""
     if not math.isfinite(value):
         return NOTHING
     return f"{figures(value)} J" if value >= 1 else f"{figures(value * 1e3)} mJ"
 
 
 def figures(value: float) -> str:
-    """Three figures, all digits left of the point: 4.5678 -> '4.57', 1234.5 -> '1,234'."""
+    """At least three digits: 4.5678 -> '4.57', 1234.5 -> '1,234'."""
     if not math.isfinite(value):
         return NOTHING
     return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}".rstrip(".")
@@ -71,7 +71,7 @@ def cost_table(costs: Sequence[CostRow]) -> TextTable:
 
 
 def conditions_line(costs: Sequence[CostRow]) -> str:
-    """The machine on which the times were measured, and how."""
+    """The machine and the conditions of the measurement."""
     c = costs[0]
     parts = [c.device, f"{c.threads} threads" if c.threads != 1 else "1 thread", c.allocator]
     parts += [c.precision] * bool(c.precision)
@@ -85,7 +85,7 @@ def conditions_line(costs: Sequence[CostRow]) -> str:
 
 
 def cost(costs: Sequence[CostRow]) -> list[Section]:
-    """A section if the run measured costs."""
+    """The section on costs, if the run measured any."""
     if not costs:
         return []
     lead = (

@@ -20,7 +20,7 @@ Point = TypeVar("Point", RocRow, OperatingPointRow, DimensionRow)
 
 
 def roc(run: Run) -> Figure | None:
-    """True accepts against false accepts over all pairs; the wanted rates are marked."""
+    """True accepts against false accepts over all pairs; target rates are marked."""
     lines = _by_exit(run.roc, lambda p: math.isfinite(p.tpr) and p.fpr > 0)
     if not lines:
         return None
@@ -42,7 +42,7 @@ def roc(run: Run) -> Figure | None:
 
 
 def dimensions(run: Run, metric: str) -> Figure | None:
-    """Accuracy of each exit with fewer of its dimensions kept. HAN, figure 6."""
+    """Accuracy of each exit by the number of kept dimensions. HAN, figure 6."""
     lines = _by_exit(run.dimensions, lambda p: math.isfinite(getattr(p, metric)) and p.dim > 0)
     if not lines:
         return None

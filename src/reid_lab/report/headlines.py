@@ -27,7 +27,7 @@ class Headline:
 
 
 def headlines(run: Run) -> list[Headline]:
-    """The headline numbers for which the run has results."""
+    """The headline numbers that the run has results for."""
     found = [_best(run.exits), _cheapest(run.exits), _stream(run)]
     return [headline for headline in found if headline]
 
@@ -72,7 +72,7 @@ def _stream(run: Run) -> Headline | None:
 
 
 def _middle(run: Run, title: str, point: StreamRow) -> Headline | None:
-    """The gain at one budget, of an older run: over the straight lines between the exits."""
+    """The gain at one budget of an older run, over the straight lines between exits."""
     exits = [e for e in run.exits if e.kind == "exit" and e.name in point.shares]
     if not exits:
         return None
@@ -88,7 +88,7 @@ def _middle(run: Run, title: str, point: StreamRow) -> Headline | None:
 
 
 def _policy(run: Run, name: str) -> list[StreamRow]:
-    """The policy of that name, else the first variant of it, as `margin (oracle)`."""
+    """The policy of this name, or its first variant, such as `margin (oracle)`."""
     variants = [key for key in run.policies if key.split(" (")[0] == name]
     chosen = name if name in variants else next(iter(variants), "")
     return run.policies.get(chosen, [])

@@ -19,7 +19,7 @@ from reid_lab.results.ranked import ImageCrop, RankedQuery
 
 
 def page(run: Run, images: Images, notes: Sequence[str] = ()) -> str:
-    """The page of `run`, with `images` (PNG bytes by file name) inside, and `notes` on it."""
+    """The page of `run`, with embedded `images` (file name -> PNG bytes) and `notes`."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -76,13 +76,13 @@ def _summary(run: Run) -> str:
 
 
 def _card(run: Run) -> dict[str, str]:
-    """What the weights were trained on, and under which terms; only what is known."""
+    """Training data of the weights and their terms, as far as known."""
     card = ModelCard.of(run.summary.card)
     return card.rows if card else {}
 
 
 def _provenance(run: Run) -> dict[str, str]:
-    """What reproduces the numbers: command, commit, machine, versions; only what is known."""
+    """Command, commit, machine and versions that reproduce the numbers, as far as known."""
     summary = run.summary.content
     if run.summary.versions:
         versions = (f"{name} {version}" for name, version in run.summary.versions.items())

@@ -1,4 +1,4 @@
-"""A run as the report shows it: its results, logs and config."""
+"""A run for the report: results, logs and config."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reid_lab.results.rows.search import SEARCH
 
 
 class ReportError(UserError):
-    """A run folder that cannot be reported on."""
+    """A run folder has no usable results."""
 
 
 @dataclass(kw_only=True)
@@ -38,7 +38,7 @@ class Run(Results):
 
     @property
     def name(self) -> str:
-        """The run's own name, else its folder's."""
+        """The name of the run, or of its folder."""
         return self.summary.name or self.folder.name
 
     @property
@@ -48,7 +48,7 @@ class Run(Results):
 
     @property
     def exit_names(self) -> list[str]:
-        """Every exit named anywhere in the run, in order of appearance; nothing re-ranked."""
+        """All exits named in the run, in order of appearance, without re-ranked ones."""
         found = [e.name for e in self.exits if e.kind == "exit"]
         found += [row.exit for row in self.anytime if row.exit]
         found += [name for row in self.stream[:1] for name in row.shares]
@@ -69,7 +69,7 @@ class Run(Results):
 
 
 def run_of(folder: Path, summary: Summary, results: Results) -> Run:
-    """The run in `folder` whose test has just ended; only its config, logs and search are read."""
+    """The run in `folder` whose test has just ended; only config, logs and search are read."""
     tables = {f.name: getattr(results, f.name) for f in fields(Results)}
     tables["search"] = SEARCH.read(results_of(folder) / SEARCH.file)
     run = Run(folder=folder.resolve(), summary=summary, **tables)
@@ -114,7 +114,7 @@ def _read_training(run: Run) -> None:
 
 
 def _or_reason(run: Run, part: str, read: Callable[[], Any]) -> Any:
-    """What `read` returns; None if the file is malformed, with the reason in `run.left_out`."""
+    """Result of `read`; None if the file is malformed, with the reason in `run.left_out`."""
     try:
         return read()
     except StoredFileError as error:

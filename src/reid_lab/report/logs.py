@@ -28,7 +28,7 @@ class Logs:
 
     @property
     def columns(self) -> list[str]:
-        """Every column that holds a value, in order of appearance."""
+        """All columns with values, in order of appearance."""
         return list(dict.fromkeys(name for row in self.rows.values() for name in row))
 
     @property
@@ -43,16 +43,16 @@ class Logs:
 
     @property
     def images_per_second(self) -> float:
-        """The median training throughput; nan where none was logged."""
+        """Median training throughput; nan if none was logged."""
         return self._median("train/images_per_second")
 
     @property
     def peak_share(self) -> float:
-        """The median share of the GPU's peak; nan where none was logged."""
+        """Median share of the GPU's peak; nan if none was logged."""
         return self._median("train/peak_share")
 
     def text(self) -> str | None:
-        """As CSV, one line per step; None where nothing was logged."""
+        """CSV text, one line per step; None if nothing was logged."""
         if not self.rows:
             return None
         buffer = io.StringIO()
@@ -62,7 +62,7 @@ class Logs:
         return buffer.getvalue()
 
     def series(self, column: str) -> Series:
-        """Steps and values of a column, where it is finite."""
+        """Steps and values of a column, without values that are not finite."""
         pairs = [(step, row[column]) for step, row in self.rows.items() if column in row]
         steps, values = np.array(pairs, dtype=float).reshape(-1, 2).T
         finite = np.isfinite(values)
@@ -79,9 +79,9 @@ class Logs:
 
 
 def read_logs(folder: Path) -> Logs:
-    """Merge `version_*/metrics.csv` by step; where two starts overlap the later one counts.
+    """Merge `version_*/metrics.csv` by step; if two starts overlap, the later one counts.
 
-    An unfinished last line, as after a kill, is left out, and so is a file that cannot be read.
+    An unfinished last line, as after a kill, and unreadable files are left out.
     """
     rows: dict[int, dict[str, float]] = {}
     paths = sorted(folder.glob("version_*/metrics.csv"), key=_version)
@@ -90,7 +90,7 @@ def read_logs(folder: Path) -> Logs:
 
 
 def _merge(path: Path, rows: dict[int, dict[str, float]]) -> str:
-    """Add a file's values to the rows; returns why it cannot be read, or nothing."""
+    """Add the values of a file to the rows; return the reason if it cannot be read."""
     try:
         for step, values in _steps(path):
             rows.setdefault(step, {}).update(values)

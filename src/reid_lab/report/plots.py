@@ -31,7 +31,7 @@ Others = Mapping[str, Run]  # runs to compare with, by label
 
 
 def exits(run: Run, others: Others, metric: str) -> Figure | None:
-    """Accuracy of each exit at its cumulative Mul-Adds; re-ranked as stars, references hollow."""
+    """Accuracy of each exit at its cumulative Mul-Adds, with re-ranked stars, hollow references."""
     inner, reranked, references = (
         _exits(run.exits, metric, kind) for kind in ("exit", "reranked", "reference")
     )
@@ -85,7 +85,7 @@ def anytime(run: Run, others: Others, metric: str) -> Figure | None:
 
 
 def stream(run: Run, metric: str = "rank1") -> Figure | None:
-    """Accuracy of each policy at its realised cost, with the line that joins the exits."""
+    """Accuracy of each policy at its realised cost, with the line through the exits."""
     if not run.stream:
         return None
     figure, ax = axes(f"{METRICS[metric]} of a stream of queries", width=7.4, height=4.6)
@@ -128,12 +128,12 @@ def budget(run: Run) -> Figure | None:
 
 
 def _per(run: Run, what: str) -> str:
-    """What Mul-Adds are of: per image, or per view where the run tests several of each."""
+    """Unit of Mul-Adds: per image, or per view if the run tests several views."""
     return f"per {what}" if run.views == 1 else f"per view, {run.views} views per {what}"
 
 
 def _named(run: Run, others: Others) -> list[tuple[str, Run]]:
-    """The other runs with their labels, and their number of views where it differs."""
+    """The other runs with their labels, and their number of views if it differs."""
     return [
         (label if other.views == run.views else f"{label} ({other.views} views)", other)
         for label, other in others.items()
@@ -191,7 +191,7 @@ def _bars(
 def _stars(
     ax: Axes, points: Sequence[ExitRow], colours: Mapping[str, str], metric: str, unit: float
 ) -> None:
-    """Re-ranked exits in their exit's colour, with a marker a method and a legend of these."""
+    """Re-ranked exits in their exit's colour, with one marker per method and a legend."""
     methods = dict.fromkeys(e.name.removeprefix(f"{e.of} + ") for e in points)
     markers = {method: STARS[i % len(STARS)] for i, method in enumerate(methods)}
     style: dict[str, Any] = {"linestyle": "", "markersize": 11, "mec": "white", "mew": 0.8}
@@ -234,9 +234,9 @@ def _dots(
     below: bool = False,
     aside: int = 0,
 ) -> None:
-    """Exits as dots with their names above; `below` if lines run above them in the plot.
+    """Exits as dots with their names above; `below` if there are lines above them.
 
-    `aside`: puts names so many points to the side, if other marks are above and below.
+    `aside`: shifts names by this many points to the side, if there are marks above and below.
     """
     for e in points:
         x, y = e.mul_adds / unit, _y(e, metric)
@@ -258,7 +258,7 @@ def _other(index: int, marker: bool) -> dict[str, Any]:
 
 
 def _cost_axis(ax: Axes, costs: Sequence[float], label: str) -> float:
-    """Label the cost axis, start it at zero, and return the unit costs are to be divided by."""
+    """Label the cost axis, start it at zero, and return the unit to divide costs by."""
     largest = max(costs, default=0) or 1.0
     unit, letter = mul_adds_unit(largest)
     ax.set_xlabel(f"{label} ({letter})")

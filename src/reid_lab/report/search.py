@@ -21,7 +21,7 @@ EXPLORED, CHOSEN = SET[1], SET[2]
 
 
 def search_table(run: Run) -> TextTable:
-    """A row a trial."""
+    """One row per trial."""
     header = ["Phase", "Round", *PARTS.values(), "Objective", "Expected", "± deviation"]
     header += ["Expected improvement", "Loss"]
     rows = [
@@ -90,7 +90,7 @@ def _objectives(ax: Axes, trials: Sequence[TrialRow]) -> None:
 
 
 def _mark(ax: Axes, trials: Sequence[TrialRow], name: str) -> None:
-    """One value of each trial: a dot where it was explored, a star where it was chosen."""
+    """One value of each trial: a dot if it was explored, a star if it was chosen."""
     shapes = (("explore", "explored", EXPLORED, "o", 4.5), ("exploit", "chosen", CHOSEN, "*", 11))
     for phase, label, colour, shape, size in shapes:
         points = [
@@ -108,7 +108,7 @@ def _mark(ax: Axes, trials: Sequence[TrialRow], name: str) -> None:
 
 
 def _bands(ax: Axes, trials: Sequence[TrialRow]) -> None:
-    """Every other round on grey ground."""
+    """Shade every other round."""
     for number in range(2, trials[-1].round + 1, 2):
         inside = [x for x, trial in enumerate(trials, 1) if trial.round == number]
         ax.axvspan(inside[0] - 0.5, inside[-1] + 0.5, color=QUIET, alpha=0.1, lw=0, zorder=0)

@@ -49,7 +49,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the page; with `missing` only a line with the reason for that."""
+    """A section of the page; with `missing`, only a line with the reason."""
 
     title: str
     lead: str = ""
@@ -142,7 +142,7 @@ def stream(run: Run, images: Images) -> Section:
 
 
 def _missing(run: Run, rows: Sequence[object], file: str) -> str:
-    """Why there is nothing to show of the budgets; empty if there is."""
+    """The reason why there are no budgets to show; empty if there are."""
     if _one_exit(run):
         return ONE_EXIT
     return "" if rows else f"results/{file} has no rows or is missing"
@@ -334,7 +334,7 @@ def training(run: Run, images: Images) -> Section:
 
 
 def _losses(run: Run) -> str:
-    """Caption of the loss: lines of exits, or of parts of one loss."""
+    """Caption of the loss plot: lines of exits, or of the parts of one loss."""
     names = list(run.logs.losses)
     if not names:
         return "The loss"

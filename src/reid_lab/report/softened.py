@@ -46,7 +46,7 @@ def write_softened(
     Args:
         images: names of the N images.
         logits: (N, identities).
-        temperatures: a row of the figure each.
+        temperatures: one row of the figure each.
     """
     at = {temperature: softened(logits, temperature) for temperature in temperatures}
     rows = [
@@ -66,8 +66,8 @@ def write_softened(
 def distributions(images: Sequence[str], at: dict[float, np.ndarray]) -> Figure:
     """Class probabilities: one row per temperature, one column per image.
 
-    Each cell has its own scale; its largest probability is printed, and how far that is above the
-    mean of the other classes.
+    Each cell has its own scale; its largest probability is printed, with the difference to the mean
+    of the other classes.
     """
     figure = Figure(figsize=(1 + 3.2 * len(images), 1 + 1.1 * len(at)), layout="constrained")
     cells = figure.subplots(len(at), len(images), squeeze=False, sharex=True)
@@ -85,12 +85,12 @@ def distributions(images: Sequence[str], at: dict[float, np.ndarray]) -> Figure:
 
 
 def gap(probabilities: np.ndarray) -> float:
-    """How far the largest probability is above the mean of the others."""
+    """Difference of the largest probability and the mean of the others."""
     largest = probabilities.max()
     return float(largest - (1 - largest) / max(1, len(probabilities) - 1))
 
 
 def entropy(probabilities: np.ndarray) -> float:
-    """The entropy as a share of the largest possible, that of equal probabilities."""
+    """The entropy relative to its maximum, that of equal probabilities."""
     nonzero = probabilities[probabilities > 0]
     return float(-(nonzero * np.log(nonzero)).sum() / np.log(max(2, len(probabilities))))

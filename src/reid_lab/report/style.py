@@ -44,14 +44,14 @@ RC: Any = {
 
 
 def exit_colours(names: Sequence[str]) -> dict[str, str]:
-    """A colour an exit, dark to light in the order of depth."""
+    """One colour per exit, from dark to light by depth."""
     viridis = matplotlib.colormaps["viridis"]
     span = max(len(names) - 1, 1)
     return {name: to_hex(viridis(0.86 * i / span)) for i, name in enumerate(names)}
 
 
 def policy_styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """A line style a policy; a variant, such as `margin (oracle)`, is thin and dotted."""
+    """One line style per policy; variants, such as `margin (oracle)`, are thin and dotted."""
     bases = list(dict.fromkeys(name.split(" (")[0] for name in names))
     styles = {}
     for name in names:
@@ -95,7 +95,7 @@ def mul_adds_unit(largest: float) -> tuple[float, str]:
 
 
 def png(draw: Callable[[], Figure | None]) -> bytes | None:
-    """Draw under the report's style and return the PNG; None where there is nothing to draw."""
+    """Draw in the report's style and return the PNG; None if there is nothing to draw."""
     with matplotlib.rc_context(RC):
         figure = draw()
         if figure is None:

@@ -22,7 +22,7 @@ DECADES = 100  # an axis that spans more is logarithmic
 
 @dataclass(frozen=True)
 class Swept:
-    """A run's last exit: `x` and `line` as in the overrides, accuracies from 0 to 1."""
+    """The last exit of a run: `x` and `line` as in the overrides, accuracies from 0 to 1."""
 
     x: str
     line: str
@@ -38,12 +38,12 @@ def write_sweep(
     levels: Mapping[str, Swept] | None = None,
     others: Mapping[str, Sequence[Swept]] | None = None,
 ) -> list[Path]:
-    """Write `sweep_rank1.png` and `sweep_mAP.png`; returns those that were drawn.
+    """Write `sweep_rank1.png` and `sweep_mAP.png`; return the paths of those drawn.
 
     Args:
         x, lines: the swept keys, dotted.
-        levels: runs to compare with, by label, as horizontal lines.
-        others: sweeps to compare with, by label, as a line each.
+        levels: label -> run to compare with, as a horizontal line.
+        others: label -> sweep to compare with, as one line.
     """
     written = []
     for metric in METRICS:
@@ -67,7 +67,7 @@ def sweep(
     levels: Mapping[str, Swept],
     others: Mapping[str, Sequence[Swept]],
 ) -> Figure | None:
-    """Runs with the same values, such as seeds, are dots; a line joins their means."""
+    """Plot accuracy over `x`: runs are dots, a line joins the means of runs with equal values."""
     if not points:
         return None
     figure, ax = axes(f"{METRICS[metric]} by {_short(x)}")
@@ -98,7 +98,7 @@ def sweep(
 
 
 def _by_line(points: Sequence[Swept], lines: str, alone: str) -> dict[str, Sequence[Swept]]:
-    """Points by the label of their line, which is `alone` where no key makes lines."""
+    """Label of a line -> its points; the label is `alone` if no key makes lines."""
     named = {
         line: f"{_short(lines)} {line}" if line else alone for line in {p.line for p in points}
     }

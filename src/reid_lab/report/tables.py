@@ -1,4 +1,4 @@
-"""Numbers as text, and the report's tables as rows of text, for a page or a terminal."""
+"""Numbers as text, and the tables of the report as rows of text, for pages and terminals."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HEADS = {
 class TextTable:
     """A table of text; the first `names` columns are names, the others numbers.
 
-    Of two lines in a cell the second one is the 95% confidence interval, see `bounded`.
+    In cells with two lines, the second one is the 95% confidence interval, see `bounded`.
 
     `groups`: (head, number of columns) in a line above the header.
     """
@@ -52,7 +52,7 @@ def percent(fraction: float) -> str:
 
 
 def rate(fraction: float) -> str:
-    """A small share by its first two figures: 0.000123 -> '0.012%'."""
+    """A small share with two digits: 0.000123 -> '0.012%'."""
     if not math.isfinite(fraction):
         return NOTHING
     digits = 1 - math.floor(math.log10(100 * fraction)) if fraction else 0
@@ -60,7 +60,7 @@ def rate(fraction: float) -> str:
 
 
 def number(value: float) -> str:
-    """A distance to four figures."""
+    """A distance with four digits."""
     return f"{value:#.4g}" if math.isfinite(value) else NOTHING
 
 
@@ -96,7 +96,7 @@ def duration(seconds: float) -> str:
 
 
 def best_exit(exits: Sequence[ExitRow]) -> ExitRow | None:
-    """The exit with the highest Rank-1; of equals the cheapest."""
+    """The exit with the highest Rank-1; among equals the cheapest."""
     known = [e for e in exits if e.kind == "exit" and math.isfinite(e.rank1)]
     return min(known, key=lambda e: (-e.rank1, e.mul_adds), default=None)
 
@@ -108,14 +108,14 @@ def interval(low: float, high: float, show: Callable[[float], str] = percent) ->
 
 
 def bounded(row: object, name: str, show: Callable[[float], str] = percent) -> str:
-    """A row's share, and below it the 95% confidence interval, if the row has it."""
+    """A share of a row, and below it the 95% confidence interval, if there is one."""
     value, low, high = (getattr(row, f"{name}{end}", math.nan) for end in ("", "_low", "_high"))
     below = interval(low, high, show)
     return show(value) if below == NOTHING else f"{show(value)}\n{below}"
 
 
 def within(row: object, name: str) -> str:
-    """' (95% CI 66.1–73.0)' behind a row's accuracy; nothing if the row has no interval."""
+    """' (95% CI 66.1–73.0)' for an accuracy of a row; empty without an interval."""
     ends = interval(*(getattr(row, f"{name}_{end}") for end in ("low", "high")))
     return "" if ends == NOTHING else f" (95% CI {ends})"
 
@@ -216,7 +216,7 @@ def stream_table(run: Run, every: int = 5) -> TextTable:
 
 
 def weights_table(run: Run) -> TextTable:
-    """A column for each exit's weight in the fusion."""
+    """One column per exit, with its weight in the fusion."""
     header = ["", *(w.exit for w in run.weights)]
     return TextTable(header, [["weight", *(f"{w.weight:.2f}" for w in run.weights)]])
 
@@ -257,7 +257,7 @@ def protocol_line(protocol: Mapping[str, Any]) -> str:
 
 
 def dataset_table(dataset: Mapping[str, Any]) -> TextTable:
-    """A row a part of the data set, with its counts."""
+    """One row per part of the data set, with its counts."""
     parts = {name: part for name, part in dataset.items() if isinstance(part, Mapping)}
     counts = list(dict.fromkeys(key for part in parts.values() for key in part))
     rows = [[name, *(_count(part.get(key)) for key in counts)] for name, part in parts.items()]
@@ -273,7 +273,7 @@ def _count(value: object) -> str:
 def print_exits(exits: Sequence[ExitRow], console: Console | None = None) -> None:
     """Print one row per exit; the one with the best Rank-1 is bold.
 
-    The mAP by the trapezoid rule is left out where the terminal is narrow.
+    On narrow terminals, the mAP by the trapezoid rule is left out.
     """
     console = console or Console()
     content = exits_table(exits, trapezoid=console.width >= WIDE)

@@ -21,11 +21,11 @@ from reid_lab.results.rows.multirun import TRANSFER, TransferRow
 
 @dataclass(frozen=True)
 class TransferCell:
-    """A test of a checkpoint: its last exit's accuracies, from 0 to 1.
+    """A test of a checkpoint: accuracies of its last exit, from 0 to 1.
 
     Attributes:
         trained, tested: labels of the row and the column.
-        own: the checkpoint was trained on the data set that it was tested on.
+        own: whether the checkpoint was trained on the data set that it was tested on.
     """
 
     trained: str
@@ -37,7 +37,7 @@ class TransferCell:
 
 
 def distinct(names: Sequence[str], details: Sequence[str], keys: Sequence[str]) -> list[str]:
-    """Add its detail to each name that stands for several keys."""
+    """Add details to names that stand for several keys."""
     known: dict[str, set[str]] = defaultdict(set)
     for name, key in zip(names, keys, strict=True):
         known[name].add(key)
@@ -48,7 +48,7 @@ def distinct(names: Sequence[str], details: Sequence[str], keys: Sequence[str]) 
 
 
 def write_transfer(folder: Path, cells: Sequence[TransferCell]) -> list[Path]:
-    """Write `transfer.csv`, `transfer_rank1.png` and `transfer_mAP.png`; returns their paths."""
+    """Write `transfer.csv`, `transfer_rank1.png` and `transfer_mAP.png`; return their paths."""
     names = [TRANSFER.file, *(f"transfer_{metric}.png" for metric in METRICS)]
     if not cells:  # those of an earlier sweep
         for name in names:
@@ -63,7 +63,7 @@ def write_transfer(folder: Path, cells: Sequence[TransferCell]) -> list[Path]:
 
 
 def transfer_rows(cells: Sequence[TransferCell]) -> list[TransferRow]:
-    """A row a checkpoint, with the means of the cells of each data set."""
+    """One row per checkpoint, with the mean of the cells of each data set."""
     columns = dict.fromkeys(cell.tested for cell in cells)
     rows = []
     for trained in dict.fromkeys(cell.trained for cell in cells):
