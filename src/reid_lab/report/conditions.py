@@ -21,7 +21,7 @@ LABELS = {
 
 
 def cameras(run: Run, metric: str) -> Figure | None:
-    """Matrix of query camera (rows) and gallery camera (columns); weaker pairs have a stronger colour."""
+    """Query cameras (rows) by gallery cameras (columns); weaker pairs have a stronger colour."""
     found = {(p.query_camera, p.gallery_camera): p for p in run.camera_pairs}
     if not found:
         return None
