@@ -6,7 +6,7 @@ from typing import Any
 
 
 class UserError(ValueError):
-    """What was given, what is allowed, and how to fix it, in one message."""
+    """An error the user can fix: one message with what was given, what is allowed, and the fix."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # a sweep's job may run in another process, and constructors take other things than args

@@ -19,7 +19,7 @@ _again = False  # it was lost, and is sent again
 
 
 class Interrupted(SystemExit):
-    """The command was stopped from outside. `code` is 128 and the signal's number."""
+    """The command was stopped by a signal. `code` is 128 plus the signal's number."""
 
     def __init__(self, code: int, message: str = "interrupted") -> None:
         super().__init__(code)

@@ -16,7 +16,7 @@ DISTRIBUTIONS = {"faiss": "faiss-cpu", "ai_edge_litert.interpreter": "ai-edge-li
 
 
 class MissingPackageError(UserError):
-    """A package that cannot be imported; `fix` is the command that installs it."""
+    """A package cannot be imported; `fix` is the command that installs it."""
 
     fix = ""
 
@@ -25,7 +25,7 @@ def load(package: str, user: str) -> Any:
     """Import and return the module `package`.
 
     Args:
-        user: what needs the package, for the error message.
+        user: the feature that needs the package, for the error message.
 
     Raises:
         MissingPackageError: the package cannot be imported.

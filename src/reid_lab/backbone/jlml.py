@@ -22,7 +22,7 @@ UNITS = 3  # bottlenecks a level
 class BottleneckV1(resnet.Bottleneck):  # type: ignore[misc]
     """He et al.'s unit with an output twice as wide as its middle; stride in the first 1x1.
 
-    Their Caffe models have it there, and the costs of JLML are reproduced only with it.
+    Their Caffe models have the stride there, and only this reproduces the costs of JLML.
     """
 
     expansion = 2
@@ -80,8 +80,8 @@ class GlobalBranch(nn.Module):
 class LocalBranch(nn.Module):
     """conv1's maps (N, 32, h, w) -> (N, dim), from `parts` strips, each with its own stream.
 
-    A strip keeps its height in the 2x2 pooling, as table 1's sizes do (28x112 -> 28x56): the
-    stride is (1, 2), and a row of zeros, which ReLU's maps never fall below, is added below.
+    A strip keeps its height in the 2x2 pooling, as the sizes in table 1 (28x112 -> 28x56) imply:
+    the stride is (1, 2), with a row of zeros below, which is no larger than any output of ReLU.
     """
 
     def __init__(self, dim: int, parts: int) -> None:
@@ -104,7 +104,7 @@ class LocalBranch(nn.Module):
 
 
 class JLMLResNet39(nn.Module):
-    """conv1, shared or one for each branch, a global and a local branch.
+    """conv1, shared or one per branch, with a global and a local branch.
 
     Args:
         parts: strips, the paper's m.
@@ -129,10 +129,10 @@ class JLMLResNet39(nn.Module):
 
 
 def load_network(network: nn.Module, weights: Path | str, prefix: str = "network.") -> None:
-    """Load what a checkpoint of JLML, or its state dict, holds under `prefix`.
+    """Load the part `prefix` of a checkpoint of JLML or of its state dict.
 
     Raises:
-        WeightsError: no such file, no state dict, or another network's; naming what differs.
+        WeightsError: no such file, no state dict, or one of another network; differences are named.
     """
     path = Path(weights).expanduser()
     allowed = "allowed are null (scratch), or the path of a checkpoint of model=jlml"

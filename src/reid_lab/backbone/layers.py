@@ -1,4 +1,4 @@
-"""Layers with PyTorch's outputs and gradients whose backward pass takes less time and memory."""
+"""Layers with the outputs and gradients of PyTorch's, but a cheaper backward pass."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch.autograd.function import once_differentiable
 def cheaper_backward(network: nn.Module) -> None:
     """Replace layers of `network` in place by those below, with the same weights.
 
-    ReLU6 everywhere, and strided depthwise convolutions, as MobileNetV2 and the networks after it
-    have them. Names of weights, outputs and exports stay as they are.
+    These are ReLU6 and strided depthwise convolutions, as in MobileNetV2 and later networks. Names
+    of weights, outputs and exports are unchanged.
     """
     for layer in network.modules():
         if type(layer) is nn.ReLU6:
@@ -27,8 +27,8 @@ def cheaper_backward(network: nn.Module) -> None:
 class ReLU6(nn.ReLU6):
     """`nn.ReLU6` whose backward pass reads its output, as ReLU's does.
 
-    PyTorch's reads the input, which it copies before it overwrites it in place. A compiled
-    graph does not, whose gradients have the same bits.
+    PyTorch's reads the input, which it copies before overwriting it in place. A compiled graph does
+    not copy, and its gradients have the same bits.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -39,11 +39,12 @@ class ReLU6(nn.ReLU6):
 
 
 class StridedDepthwise(nn.Conv2d):
-    """A depthwise `nn.Conv2d` of a stride above 1, with another way to its input's gradient.
+    """A depthwise `nn.Conv2d` with stride above 1 and a different input gradient.
 
-    In bfloat16 on a CPU only, for which oneDNN has no fast kernel: the gradient of MobileNetV2's
-    four took two thirds of a step (torch 2.15.0, AMD EPYC with avx512_bf16). Here the output's
-    gradient is spread over a map of zeros and convolved at stride 1 with the mirrored kernels.
+    It is used in bfloat16 on a CPU only, where oneDNN has no fast kernel: the gradients of
+    MobileNetV2's four layers took two thirds of a step (torch 2.15.0, AMD EPYC with avx512_bf16).
+    Here the output gradient is spread over a map of zeros and convolved at stride 1 with the
+    mirrored kernels.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -58,7 +59,7 @@ class StridedDepthwise(nn.Conv2d):
 
 
 def _trains(x: Tensor) -> bool:
-    """Whether a backward pass follows, and nothing records this pass to run it elsewhere."""
+    """Whether a backward pass follows, and this pass is not traced."""
     return x.requires_grad and torch.is_grad_enabled() and not torch.jit.is_tracing()
 
 
@@ -137,8 +138,8 @@ def input_gradient(
     """The gradient of a depthwise convolution's input.
 
     Args:
-        gradient: (N, C, h, w), of its output.
-        x: (N, C, H, W), its input.
+        gradient: (N, C, h, w) gradient of its output.
+        x: (N, C, H, W) input.
         weight: (C, 1, k, l).
     """
     kernel = weight.shape[2:]

@@ -29,8 +29,8 @@ HALF = (0.5, 0.5, 0.5)  # mean and deviation of images between -1 and 1
 class SameConv2d(nn.Conv2d):
     """A convolution with TensorFlow's SAME padding: ceil(size / stride) rows and columns.
 
-    An odd number of zeros has one more on the right and below, so that a 3x3 convolution of
-    stride 2 pads even sizes there only. For stride 1 it equals symmetric padding.
+    Of an odd number of zeros, one more is on the right and below: a 3x3 convolution of stride 2
+    pads even sizes there only. For stride 1 it equals symmetric padding.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def _same(size: int, kernel: int, stride: int) -> tuple[int, int]:
 
 
 class Variant(NamedTuple):
-    """What implementations of the network differ in."""
+    """Differences between implementations of the network."""
 
     activation: type[nn.Module]
     eps: float  # of batch norm
@@ -66,14 +66,14 @@ class MobileNet(Backbone):
     """Five stages at 1/2 to 1/32, 64 to 1024 channels times `alpha`.
 
     Args:
-        alpha: width multiplier; the distillation paper takes 1, 0.75, 0.5 and 0.25.
+        alpha: width multiplier; the distillation paper uses 1, 0.75, 0.5 and 0.25.
         weights: the path of a checkpoint of ours with this backbone, or None for scratch;
             torchvision has no such network. `reid-lab weights convert` makes such a checkpoint
             of ImageNet weights of TF-slim, transformers and timm.
-        variant: the implementation whose weights fit. `plain`: ReLU, symmetric padding, eps 1e-5
-            of batch norm, images normalised by ImageNet's mean and deviation. `timm`: ReLU6, images
-            between -1 and 1. `tf_slim`: as `timm`, with TensorFlow's SAME padding and eps 1e-3. In
-            all of them the data set's normalisation stays; the network converts it.
+        variant: the implementation whose weights fit. `plain`: ReLU, symmetric padding, eps 1e-5 of
+            batch norm, images normalised by ImageNet's mean and deviation. `timm`: ReLU6, images
+            between -1 and 1. `tf_slim`: as `timm`, with TensorFlow's SAME padding and eps 1e-3. All
+            take the data set's normalisation and convert it in the network.
 
     Raises:
         WeightsError: the weights cannot be loaded.

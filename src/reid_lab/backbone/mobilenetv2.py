@@ -21,11 +21,11 @@ class MobileNetV2(Backbone):
     """Four stages at 1/4 to 1/32 with 24, 32, 96 and 1280 channels.
 
     Args:
-        weights: as in `ResNet`; `imagenet` takes those of `reid-lab weights fetch mobilenetv2`
-            where they are in the cache.
+        weights: see `ResNet`; `imagenet` takes those of `reid-lab weights fetch mobilenetv2` if
+            they are in the cache.
         first_expansion: the first block begins with a 1x1 convolution, as in torchreid; ImageNet
             weights have none.
-        last_stride: 1 leaves stage 4 at 1/16: finer maps, no more weights.
+        last_stride: 1 leaves stage 4 at 1/16: finer maps, the same weights.
 
     Raises:
         WeightsError: the weights cannot be loaded.

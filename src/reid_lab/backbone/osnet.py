@@ -70,12 +70,12 @@ class OmniScaleBlock(nn.Module):
 class OSNet(Backbone):
     """Four stages at 1/4, 1/8, 1/16 and 1/16 with 256, 384, 512 and 512 channels times `width`.
 
-    Stages 1 to 3 end behind conv2, conv3 and conv4; the transition (1x1 convolution, pool) that
-    follows a stage begins the next one, so that an exit does not pay for it. Stage 4 is conv5.
-    The 512-d layer behind the average pool is the method's: `model=classifier model.fc=512`.
+    Stages 1 to 3 end behind conv2, conv3 and conv4; the transition (1x1 convolution, pool) behind a
+    stage belongs to the next one, so that an exit does not pay for it. Stage 4 is conv5. The 512-d
+    layer behind the average pool is part of the method: `model=classifier model.fc=512`.
 
     Args:
-        width: multiplier of channels; published are 1, 0.75, 0.5 and 0.25.
+        width: multiplier of channels; there are published networks of 1, 0.75, 0.5 and 0.25.
         norm: `ibn` or `ain` put instance norm into the stem and into some blocks.
         weights: None for scratch, or the path of torchreid's state dict or of a checkpoint of ours
             with this backbone.

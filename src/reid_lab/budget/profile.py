@@ -136,7 +136,7 @@ def _joules(
     meter: Meter | None,
     seconds: float,
 ) -> tuple[Floats, Floats]:
-    """As `_milliseconds`, in joules; nan without a meter."""
+    """Like `_milliseconds`, in joules; nan without a meter."""
     nothing = np.full(len(lookups), NO_METER)
     if meter is None:
         return nothing, nothing

@@ -22,10 +22,10 @@ WAYS = ("default", "keep")
 
 
 def compare(args: Namespace) -> int:
-    """Print images/s with and without, and their ratio.
+    """Print images/s with and without kept blocks, and their ratio.
 
     Raises:
-        UserError: the command does not run.
+        UserError: the command fails.
     """
     rates: dict[str, dict[str, list[float]]] = {way: defaultdict(list) for way in WAYS}
     for _ in range(ROUNDS):

@@ -40,7 +40,7 @@ APART = {"name", "run_dir", "compare", "ckpt_path", "task", "logger", "callbacks
 
 @dataclass(frozen=True)
 class Measured:
-    """A network, where and at what size (H, W) it runs, and how many views a test takes."""
+    """A network with its device, input size (H, W) and number of views in a test."""
 
     model: ReidModule
     size: tuple[int, int]
@@ -50,7 +50,7 @@ class Measured:
 
 
 def measure(args: Namespace) -> int:
-    """Print the table, and write it with `--csv`.
+    """Print the table, and write it if `--csv` is given.
 
     Raises:
         UserError: invalid overrides, device or checkpoint.
@@ -77,7 +77,7 @@ def measure(args: Namespace) -> int:
 
 
 def _profile(m: Measured, args: Namespace, effort: Effort) -> None:
-    """Measure one query at a time, and `--batch-size` of them; add both to the file `--profile`."""
+    """Measure single queries and batches of `--batch-size`; add both to the file `--profile`."""
     batches = sorted({1, args.batch})
     precision = str(m.precision.precision)
     with show.working():
@@ -87,11 +87,11 @@ def _profile(m: Measured, args: Namespace, effort: Effort) -> None:
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:
-    """The config as `python -m reid_lab` composes it, but with no need of a data set.
+    """The config as `python -m reid_lab` composes it, but without requiring a data set.
 
     Raises:
-        UserError: an override that Hydra refuses; a ConfigError, all that is wrong with what
-            matters here.
+        UserError: Hydra refuses an override; a ConfigError lists all problems of the parts that are
+            used.
     """
     chosen = {key.strip("+"): value for key, _, value in (w.partition("=") for w in overrides)}
     # a run's own name is made of what Hydra chose
@@ -133,7 +133,7 @@ def build(cfg: DictConfig, args: Namespace) -> Measured:
 
 
 def _precision(name: Any, device: torch.device) -> Precision:
-    """Lightning's own handling of `trainer.precision`."""
+    """Lightning's handling of `trainer.precision`."""
     try:
         trainer = pl.Trainer(
             accelerator=device.type,
@@ -157,7 +157,7 @@ def subject(m: Measured) -> Subject:
 
 
 def references(cfg: DictConfig, m: Measured) -> list[Subject]:
-    """Those that a test would rank beside the exits."""
+    """The references that a test would rank beside the exits."""
     nodes = ((cfg.callbacks or {}).get("ranking") or {}).get("references") or {}
     found = []
     for name in nodes:

@@ -1,4 +1,4 @@
-"""What is printed: the table to stdout, progress to stderr."""
+"""Output of the command: the table to stdout, progress to stderr."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def stages(
 
 
 def _fitting(columns: Sequence[Column], width: int) -> list[list[Column]]:
-    """In parts that are no wider than `width`, of a column at least."""
+    """Split a table into parts up to `width` wide, of at least one column."""
     parts: list[list[Column]] = [[]]
     for column in columns:
         if parts[-1] and sum(map(_width, [*parts[-1], column])) > width:
@@ -124,7 +124,7 @@ def _width(column: Column) -> int:
 
 
 def ratios(kept: Rates, default: Rates, unit: str) -> None:
-    """Medians over the rounds, and how many times as fast keeping the blocks is."""
+    """Medians over the rounds, and the speed-up by keeping blocks."""
     header = ["", f"default, {unit}", f"blocks kept, {unit}", "ratio"]
     lines = [
         [name, figures(_median(default[name])), figures(_median(kept[name])), ratio]

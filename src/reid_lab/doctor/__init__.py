@@ -1,4 +1,4 @@
-"""What is wrong with a data set, before it is trained on.
+"""Find the problems of a data set before training.
 
 reid-lab doctor dataset=csv dataset.root=/data/mine
 """

@@ -1,4 +1,4 @@
-"""Deprecated, works for one release: `reid-lab doctor`."""
+"""Deprecated alias of `reid-lab doctor`, for one release."""
 
 import sys
 

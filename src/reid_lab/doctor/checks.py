@@ -17,7 +17,7 @@ NOBODY |= {"?", "??", "???", "-", "--", "_", "nobody", "noname", "unlabeled", "u
 
 
 def check_labels(benchmark: Benchmark, k: int) -> list[Finding]:
-    """All of this file; `k` is the images of a person in a batch."""
+    """All checks of this file; `k` is the number of images per person in a batch."""
     train, query, gallery = benchmark.train, benchmark.query, benchmark.gallery
     parts = (train, query, gallery)
     return [
@@ -68,7 +68,7 @@ def overlap(train: Split, query: Split, gallery: Split, name: Name = str) -> lis
 
 
 def nobody(train: Split, query: Split) -> list[Finding]:
-    """pid 0 and -1 where they do nothing: often a person whom somebody counted from 0."""
+    """pid 0 and -1 where they have no effect, often from people counted from 0."""
     found = []
     for name, split, does in (("train", train, "trained on"), ("query", query, "found")):
         pids = split.pids[split.pids <= DISTRACTOR]
@@ -80,7 +80,7 @@ def nobody(train: Split, query: Split) -> list[Finding]:
 
 
 def nameless(what: str, names: Mapping[int, str], numbers: np.ndarray) -> list[Finding]:
-    """Names such as `nan` and `unknown`, which count as a person's or a camera's like any other."""
+    """Names such as `nan` and `unknown`, which count as a person or camera like any other name."""
     odd = {number: name for number, name in names.items() if name.strip().lower() in NOBODY}
     counts = {name: int((numbers == number).sum()) for number, name in odd.items()}
     fix = "write 0 (a distractor) or -1 (junk) where a person is unknown"

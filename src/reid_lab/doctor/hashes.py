@@ -28,7 +28,7 @@ def difference_hash(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def check_installed() -> Any:
-    """faiss, which searches millions of pairs.
+    """Import faiss, which searches millions of pairs.
 
     Raises:
         MissingPackageError: it cannot be imported.

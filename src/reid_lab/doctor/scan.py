@@ -69,7 +69,7 @@ def scan(split: Split, advance: Callable[[int], None] = lambda images: None) -> 
 
 
 def _fill(stats: ImageStats, split: Split, indices: list[int]) -> list[str]:
-    """Scan the images of one file; returns a message for each broken one."""
+    """Scan the images of one file; return a message for each broken one."""
     # the checks before training, then decoding
     problems = file_problems(split, indices)
     broken, good = list(problems.values()), [i for i in indices if i not in problems]

@@ -1,4 +1,4 @@
-"""What `reid-lab export` prints."""
+"""Output of `reid-lab export`."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Writing a saved gallery: rows are appended in place, removed by a new generation of files.
 
 Without torch. An append writes behind the rows that the card counts, then the card. A removal
-writes all data files anew, without the removed rows, then the card that names them, then deletes
-the old ones. Either way the card is replaced in one step: after a kill the gallery is the old or
-the new one. What a kill leaves behind, the next writer deletes.
+rewrites all data files without the removed rows, then the card that names them, then deletes the
+old files. In both cases the card is replaced atomically: after a kill the gallery is either the old
+or the new one. The next writer deletes what a kill has left behind.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ def locked(folder: Path) -> Iterator[None]:
 class RowWriter(Generic[G]):
     """Appends rows to a gallery and removes rows from it; its folder must be `locked`.
 
-    `gallery` is the gallery as it is on the disk, after each change, too.
+    `gallery` is the gallery on disk, updated after each change.
 
     Args:
-        gallery: as it was opened; it is opened again if another process has changed it.
+        gallery: an opened gallery; it is opened again if another process has changed it.
 
     Raises:
-        GalleryError: what is there is damaged, or now holds embeddings of another model.
+        GalleryError: the gallery is damaged, or now has embeddings of another model.
     """
 
     def __init__(self, gallery: G) -> None:
@@ -94,17 +94,17 @@ class RowWriter(Generic[G]):
         names: Mapping[int, str] | None = None,
         columns: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        """Add n rows, all of them or none.
+        """Add n rows, all or none.
 
-        If the process is killed, the gallery is as it was before, or has all of them.
+        If the process is killed, the gallery is unchanged or has all of them.
 
         Args:
             rows: (n, D) embeddings; under cosine they are scaled to length 1.
             pids: (n,).
             camids: (n,).
-            paths: n of them; each is in a gallery once.
+            paths: n paths; a gallery has each only once.
             names: number -> name of people and cameras that are not numbers, see `number_of`.
-            columns: metadata by name, n values each; empty text is no value.
+            columns: metadata by name, n values each; empty text for missing values.
 
         Raises:
             GalleryError: another dimension, rows that cannot be compared, an image that the
@@ -122,16 +122,16 @@ class RowWriter(Generic[G]):
         self._known.update(paths)
 
     def remove(self, rows: np.ndarray) -> None:
-        """Remove rows, their metadata, and names that no other row has, from the disk.
+        """Remove rows from disk, with their metadata and names that no other row has.
 
-        Images that lie in the gallery's own folder are deleted with their rows; others stay. An
-        approximate index is dropped: the next writer builds it.
+        Images in the gallery's folder are deleted with their rows; others are kept. An approximate
+        index is dropped, and built again by the next writer.
 
         Args:
-            rows: (N,) bool, of those to remove.
+            rows: (N,) bool, rows to remove.
 
         Raises:
-            DiskFullError: there is no space for the rows that stay; nothing was removed.
+            DiskFullError: there is no space for the remaining rows; nothing was removed.
         """
         self._check_unchanged()
         gallery, keep = self.gallery, np.flatnonzero(~rows)
@@ -146,7 +146,7 @@ class RowWriter(Generic[G]):
         self._clean()
 
     def replace_rows(self, card: Card, names: Mapping[int, str]) -> None:
-        """Take over the files of a new generation, which are there, and delete the old ones."""
+        """Take over the existing files of a new generation, and delete the old ones."""
         self._check_unchanged()
         self._write(card, names)
         shutil.rmtree(self.folder / STAGING, ignore_errors=True)
@@ -158,7 +158,7 @@ class RowWriter(Generic[G]):
         self._write(replace(self._card, calibrations=tuple(calibrations)), self.gallery.names)
 
     def _write(self, card: Card, names: Mapping[int, str]) -> None:
-        """Write the card: from here on the rows that it counts belong to the gallery."""
+        """Write the card; the rows that it counts then belong to the gallery."""
         card.write(self.folder)
         self._card = card
         known = self.gallery.known_paths
@@ -244,7 +244,7 @@ class RowWriter(Generic[G]):
 
 
 def remove_where(writer: RowWriter[Any], where: str) -> list[str]:
-    """Remove the images for which a filter holds; their paths.
+    """Remove the images that match a filter; return their paths.
 
     Raises:
         ConditionError: an empty or invalid filter.
@@ -265,10 +265,10 @@ def unit_rows(rows: np.ndarray) -> np.ndarray:
 
 
 def put(path: Path, start: int, data: bytes | memoryview) -> None:
-    """Write `data` at byte `start`, cut off what came behind, and flush it to the disk.
+    """Write `data` at byte `start`, truncate the file behind it, and flush it to disk.
 
     Raises:
-        DiskFullError: there is no space for it; nothing is left behind `start`.
+        DiskFullError: there is no space for it; the file is truncated at `start`.
     """
     with path.open("r+b" if path.exists() else "w+b") as file:
         file.truncate(start)
@@ -284,7 +284,7 @@ def put(path: Path, start: int, data: bytes | memoryview) -> None:
 
 
 def content_crc32(gallery: GalleryRows) -> Card:
-    """The card with a CRC-32 of each data file; older versions wrote none."""
+    """The card with a CRC-32 of each data file, which older versions did not write."""
     crcs = dict(gallery.card.crc32)
     if EMBEDDINGS not in crcs:
         crcs[EMBEDDINGS] = crc32(gallery.checked)
@@ -299,10 +299,10 @@ def content_crc32(gallery: GalleryRows) -> Card:
 
 
 def _lines(columns: Mapping[str, Sequence[str]], count: int) -> list[bytes]:
-    """A line of metadata for each of `count` rows; nothing where there is none.
+    """One line of metadata for each of `count` rows; empty without metadata.
 
     Raises:
-        GalleryError: a name that is taken, other numbers of values, or too much.
+        GalleryError: a reserved name, a wrong number of values, or too much data.
     """
     for name, values in columns.items():
         if not name or len(name) > 200 or name in OWN_COLUMNS:
@@ -331,7 +331,7 @@ def _append(
     lines: Sequence[bytes],
     columns: tuple[str, ...],
 ) -> Card:
-    """Write rows behind the counted ones; the card that counts them, not yet written."""
+    """Write rows behind the counted ones; return the card that counts them, not yet written."""
     card, folder = gallery.card, gallery.folder
     encoded = [os.fsencode(path) for path in paths]
     start = int(gallery.numbers["end"][-1]) if len(gallery) else 0
@@ -360,7 +360,7 @@ def _append(
 
 
 def _rewritten(gallery: GalleryRows, keep: np.ndarray) -> tuple[Card, dict[int, str]]:
-    """Write the rows `keep` (ints) as the next generation; the card and names of it.
+    """Write the rows `keep` (ints) as the next generation; return its card and names.
 
     The card is not yet written.
     """
@@ -396,7 +396,7 @@ def _rewritten(gallery: GalleryRows, keep: np.ndarray) -> tuple[Card, dict[int, 
 
 
 def _write_parts(path: Path, parts: Iterable[bytes]) -> int:
-    """Write a file whole; its CRC-32."""
+    """Write a file atomically; return its CRC-32."""
     crc = 0
     with replacing(path) as beside, beside.open("wb") as file:
         for part in parts:

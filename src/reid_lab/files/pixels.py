@@ -64,7 +64,7 @@ ALPHA = {"LA", "PA", "RGBA", "RGBa"}
 
 
 class ImageError(UserError):
-    """A file that cannot be read as an image: which one, why, and how to fix it."""
+    """A file cannot be read as an image; the message says which, why, and how to fix it."""
 
 
 class ImageTooLargeError(ImageError):
@@ -72,7 +72,7 @@ class ImageTooLargeError(ImageError):
 
 
 class _UnusableError(ValueError):
-    """Why a file cannot be read and how to fix it, without the file's name."""
+    """The reason why a file cannot be read and the fix, without the file's name."""
 
 
 class _TooLargeError(_UnusableError):
@@ -82,8 +82,8 @@ class _TooLargeError(_UnusableError):
 def read_pixels(path: Path) -> np.ndarray:
     """Decode an image file: (H, W, 3) uint8 RGB.
 
-    EXIF orientation is applied; transparent pixels are put on white; 16-bit grey is reduced to its
-    upper 8 bits; of several images in a file the first is read.
+    EXIF orientation is applied; transparent pixels are blended with white; 16-bit grey is reduced
+    to its upper 8 bits; of several images in a file, the first is read.
 
     Raises:
         ImageError: the file is missing, damaged, not an image, or has more than `MAX_PIXELS`.
@@ -192,7 +192,7 @@ def _opened(file: BinaryIO, limit: int = MAX_PIXELS) -> ImageFile:
 
 
 def _other(start: bytes) -> str:
-    """What a file of another format is, by its first bytes, and what to do."""
+    """The format of a file by its first bytes, and advice, if it is not supported."""
     if not start:
         return "it is empty (0 bytes). Replace or remove it"
     found = next((name for offset, magic, name in OTHERS if start[offset:].startswith(magic)), None)
@@ -298,5 +298,5 @@ def _rgb(image: ImageFile) -> np.ndarray:
 
 
 def _bits(image: ImageFile) -> int:
-    """Return the bits of a grey pixel: 16, or what a TIFF gives, for example 12."""
+    """Return the bits of a grey pixel: 16, or as given in a TIFF, for example 12."""
     return int(image.tag_v2.get(BITS, (16,))[0]) if isinstance(image, TiffImageFile) else 16

@@ -1,7 +1,7 @@
 """Read the files of a run from an untrusted folder: plain values, of a bounded size.
 
-A file never decides what runs. YAML has no tags, aliases or interpolations here, arrays hold no
-pickled objects, and nothing of it is resolved, imported or instantiated.
+A file never decides what runs. YAML with tags, aliases or interpolations and arrays with pickled
+objects are refused; nothing is resolved, imported or instantiated.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 class StoredFileError(UserError):
-    """A file that cannot be read, and why, in one line."""
+    """A file cannot be read; the reason is one line."""
 
     def __init__(self, path: Path, reason: object) -> None:
         super().__init__(f"{path}: {' '.join(str(reason).split())}")
@@ -43,7 +43,7 @@ def read_config(run: Path) -> dict[str, Any]:
     """The config that a run was started with.
 
     Raises:
-        StoredFileError: it is missing, no mapping of plain values, or not resolved.
+        StoredFileError: it is missing, not a mapping of plain values, or not resolved.
     """
     path = run / "config.yaml"
     config = read_yaml(path)
@@ -71,7 +71,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object that a JSON file holds; its texts may be names of files, see `printable`.
+    """The object in a JSON file; its texts may be file names, see `printable`.
 
     Raises:
         StoredFileError: it cannot be read, or holds something else.
@@ -89,11 +89,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file, each with a cell a column.
+    """The rows of a CSV file, with one cell per column.
 
     Raises:
         StoredFileError: it cannot be read, has no header, a duplicate column, or a row of another
-            length, as one that was cut off has.
+            length, such as a truncated one.
     """
     rows = []
     for row in rows_of(path, read_text(path, TABLE)):
@@ -141,7 +141,7 @@ def read_text(path: Path, limit: int) -> str:
     """A file's text in UTF-8.
 
     Raises:
-        StoredFileError: it is missing, no file, larger than `limit` bytes, or no text.
+        StoredFileError: it is missing, not a file, larger than `limit` bytes, or not text.
     """
     _check(path, limit)
     try:
@@ -161,7 +161,7 @@ def read_text(path: Path, limit: int) -> str:
 
 
 def printable(value: Any) -> Any:
-    """The value with its texts as they can be shown: a file's name may hold any byte."""
+    """The value with printable texts, as a file name may have any byte."""
     if isinstance(value, str):
         text = CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", value)
         return text.encode("utf-8", "backslashreplace").decode()
@@ -173,7 +173,7 @@ def printable(value: Any) -> Any:
 
 
 def _check(path: Path, limit: int) -> None:
-    """A pipe would never end, a device neither."""
+    """Refuse pipes and devices, which may never end."""
     try:
         found = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name

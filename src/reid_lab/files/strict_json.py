@@ -1,6 +1,6 @@
-"""JSON files from elsewhere: read within limits, and every field checked before it is used.
+"""Untrusted JSON files: read within limits, with every field checked before use.
 
-Without torch, so that the runtime reads its files by it, too.
+Without torch, as the runtime reads its files with it, too.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def file_in(folder: Path, name: str, what: str, fix: str, kind: type[UserError])
     """The file that describes `folder`.
 
     Raises:
-        UserError: a `kind`: it is not there, so that `folder` is not `what`.
+        UserError: of type `kind`: the file is missing, so that `folder` is not `what`.
     """
     restore(folder)
     path = folder / name
@@ -83,7 +83,7 @@ def check_format(path: Path, content: dict[str, Any], newest: int) -> None:
 def checked(
     path: Path, content: dict[str, Any], kind: type[Kind], optional: Collection[str] = ()
 ) -> Kind:
-    """`content` as a dataclass; types are not converted, fields that it does not know ignored.
+    """`content` as a dataclass; types are not converted, unknown fields are ignored.
 
     Args:
         optional: fields that may be missing; all others must be given, even with a default.

@@ -1,4 +1,4 @@
-"""Tables and JSON, each written whole."""
+"""Write tables and JSON files atomically."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a value must be, in words, and the errors that say so: given, allowed, fix.
+"""Descriptions of allowed values, and errors with them: given, allowed, fix.
 
-Of a config and of a request to the service alike. Without torch and YAML, which a service lacks.
+For configs and for requests to the service. Without torch and YAML, which a service lacks.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ ABSENT = "(absent)"
 class Problem:
     """One error of a config or a request.
 
-    `key` is dotted, as on the command line, `given` the value there (`ABSENT` if there is none),
-    `allowed` describes the values that it takes, and `fix` what to do.
+    `key` is dotted, as on the command line; `given` is its value (`ABSENT` if missing), `allowed`
+    describes the allowed values, and `fix` says what to do.
     """
 
     key: str
@@ -65,7 +65,7 @@ class Problem:
 
     @property
     def line(self) -> str:
-        """In one line, the value as JSON has it."""
+        """The problem in one line, with the value in JSON."""
         try:
             given = ABSENT if self.given == ABSENT else json.dumps(self.given, default=str)
         except RecursionError:
@@ -75,13 +75,13 @@ class Problem:
 
 
 def among(what: str, names: Iterable[str]) -> str:
-    """What is allowed where a name is one of these, of the kind `what`."""
+    """The allowed names, for things of the kind `what`."""
     listed = ", ".join(names)
     return f"one of the {what}s: {listed}" if listed else f"no {what} at all"
 
 
 def nearest(wrong: str, names: Iterable[str], otherwise: str, owner: str = "") -> str:
-    """Advice to use the name most like the wrong one, or else `otherwise`."""
+    """Advice to use the name closest to the wrong one, else `otherwise`."""
     close = difflib.get_close_matches(wrong, list(names), n=1)
     return f"did you mean {owner}{'.' * bool(owner)}{close[0]}?" if close else otherwise
 
@@ -97,7 +97,7 @@ def options(annotation: Any) -> list[Any]:
 
 
 def element(annotation: Any, container: list[Any] | dict[Any, Any], key: Any) -> Any:
-    """The annotation of one element of a list or mapping; None where no such thing is accepted."""
+    """The annotation of an element of a list or mapping; None if neither is accepted."""
     found: list[Any] = []
     for option in options(annotation):
         base, args = get_origin(option) or option, get_args(option)
@@ -179,7 +179,7 @@ def _limits(metadata: tuple[Any, ...]) -> list[str]:
 
 
 def _number(limit: object) -> str:
-    """1e+06 as people write it: 1000000; and 1e15."""
+    """A number in plain form: 1000000 for 1e+06; but 1e15."""
     if isinstance(limit, float) and limit.is_integer() and abs(limit) < 1e7:
         return str(int(limit))
     return f"{limit:g}".replace("e+", "e") if isinstance(limit, float) else str(limit)
@@ -197,9 +197,9 @@ def is_union(origin: Any) -> bool:
 
 
 def show(value: object) -> str:
-    """A value as YAML has it: a string is bare where it cannot be taken for something else.
+    """A value in YAML; strings are unquoted if that is unambiguous.
 
-    As JSON where YAML is not installed, as beside a service.
+    In JSON if YAML is not installed, as for a service.
     """
     if isinstance(value, str):
         try:

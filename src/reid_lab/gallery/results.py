@@ -40,7 +40,7 @@ class SearchResult:
         verdict: GalleryVerdict | None = None,
         spread: Spread | None = None,
     ) -> SearchResult:
-        """From one query's distances (k,) and rows (k,); padding, with row -1, is left out."""
+        """The result of one query from distances (k,) and rows (k,), without padding (row -1)."""
         if gallery.card.pattern == FOLDERS and image.pid not in gallery.numbers["pid"]:
             image = image._replace(
                 person="", camera=""

@@ -144,7 +144,7 @@ class SpaceReranker(ABC):
         memory: float = GIGABYTE,
         processes: Processes = ALONE,
     ) -> Ranking:
-        """As `ranking.rank`; `memory`: see `check_memory`."""
+        """Rank like `ranking.rank`; `memory`: see `check_memory`."""
         if hidden == "itself":
             raise UserError(
                 "re-ranking cannot be combined with hidden=itself, where each query is its own "

@@ -25,7 +25,7 @@ class ErrorAnswer(BaseModel):
 
 
 class SpentAnswer(BaseModel):
-    """By which exit a query left, and what it cost."""
+    """The exit and the cost of a query."""
 
     exit: Annotated[str, Field(description="whose embedding was used")]
     mul_adds: Annotated[float, Field(description="that were spent; of a track, on all images")]

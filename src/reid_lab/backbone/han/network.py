@@ -75,7 +75,7 @@ class Level(nn.Module):
         return x * weights, signature, weights
 
     def centres(self, signature: Tensor) -> Tensor:
-        """(N, D, 1, 1) -> (N, T, 2): the regions that hard attention finds, or the strips."""
+        """(N, D, 1, 1) -> (N, T, 2): the regions of hard attention, or the strips."""
         if self.hard is None:
             return self.strips.expand(signature.shape[0], -1, -1)
         result: Tensor = self.hard(signature)
@@ -86,7 +86,7 @@ class Level(nn.Module):
 
         Args:
             x: this level's input, (N, C, H, W).
-            before: what the streams put out a level before, (N * T, C, h, w).
+            before: output of the streams at the previous level, (N * T, C, h, w).
         """
         if not self.crops and before is not None:
             return self.shared(before)
@@ -171,7 +171,7 @@ class HarmoniousAttentionNetwork(nn.Module):
         self.local_fc = feature(REGIONS * WIDTHS[-1], dim // 2)
 
     def whole(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Images (N, 3, H, W) -> what `parts` needs of each level, the global (N, dim / 2)."""
+        """Images (N, 3, H, W) -> the inputs of `parts`, and the global feature (N, dim / 2)."""
         x, seen = self.conv1(images), []
         for level in self.levels:
             attended, signature, _ = level(x)
@@ -180,7 +180,7 @@ class HarmoniousAttentionNetwork(nn.Module):
         return seen, self.global_fc(squeeze(x).flatten(1))
 
     def parts(self, seen: Sequence[Tensor]) -> Tensor:
-        """What `whole` saw, each level's input and signature -> the local feature (N, dim / 2)."""
+        """Input and signature of each level, from `whole` -> the local feature (N, dim / 2)."""
         local: Tensor | None = None
         for level, x, signature in zip(self.levels, seen[::2], seen[1::2], strict=True):
             local = level.streams(x, signature, local)  # (N * T, C, h, w)

@@ -44,7 +44,7 @@ class ConvNorm(nn.Module):
         return result
 
     def folded(self, x: Tensor) -> Tensor:
-        """`norm(conv(x))` of evaluation in one pass over the maps instead of two."""
+        """`norm(conv(x))` in evaluation, in one pass over the maps instead of two."""
         norm = self.norm
         assert norm.running_mean is not None and norm.running_var is not None
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
@@ -120,8 +120,8 @@ class InceptionB(Streams):
 def global_block(unit: Unit, size: Size, inputs: int, outputs: int) -> nn.Sequential:
     """A level of the global branch, (N, inputs, H, W) -> (N, outputs, H/2, W/2).
 
-    Three depthwise units, with the stride by `size`, or two of the others, which have
-    it in the second: with it their costs are those of table 12.
+    Three depthwise units with the stride by `size`, or two other units with the stride in the
+    second, which gives the costs of table 12.
     """
     if unit == "inception":
         return nn.Sequential(InceptionA(inputs, outputs), InceptionB(outputs, outputs))

@@ -1,4 +1,4 @@
-"""Import networks of timm. A state dict does not name its network: the user does."""
+"""Import networks of timm. A state dict does not name its network, so the user has to."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _flat(key: str, vit: bool) -> str:
 
 
 def _square(shapes: Shapes) -> tuple[int, int]:
-    """The images of a transformer: as many patches as its position embedding has."""
+    """Image size of a transformer, from the number of patches of its position embedding."""
     prefix = sum(shapes[key][1] for key in ("cls_token", "reg_token") if key in shapes)
     positions = shapes["pos_embed"][1] if "pos_embed" in shapes else 196
     patches = positions if math.isqrt(positions) ** 2 == positions else positions - prefix

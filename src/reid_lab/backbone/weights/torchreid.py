@@ -52,7 +52,7 @@ BLOCKS = {3: 2, 4: 4, 5: 7, 6: 11, 7: 14, 8: 17}  # convN -> its first block in 
 
 
 def find(shapes: Shapes, choices: Choices) -> FoundWeights | None:
-    """The torchreid network of a state dict; None if it is of another toolbox."""
+    """The torchreid network of a state dict; None for other toolboxes."""
     for network in (_hacnn, _osnet, _mobilenet, _resnet):
         if found := network(shapes, choices):
             return found

@@ -28,10 +28,10 @@ LICENCE = "BSD-3-Clause (torchvision's code)"
 
 @dataclass(frozen=True)
 class TorchvisionNetwork:
-    """A network of torchvision that we have: how it is recognised, and what it becomes.
+    """A supported network of torchvision: how it is recognised and converted.
 
     Attributes:
-        name: torchvision's.
+        name: torchvision's name.
         key: a tensor with the shape `shape`, by which it is recognised.
         backbone: our class; `group` is the choice of the config group.
         dim: channels of the last stage.
@@ -50,7 +50,7 @@ class TorchvisionNetwork:
 
 
 def find(shapes: Shapes, choices: Choices) -> FoundWeights | None:
-    """The torchvision network of a state dict; None if it is of another toolbox."""
+    """The torchvision network of a state dict; None for other toolboxes."""
     if is_resnet(shapes):
         return _resnet(shapes, choices)
     for network in NETWORKS:

