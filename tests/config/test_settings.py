@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import pytorch_lightning as pl
+import torch
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.accelerators import CPUAccelerator
@@ -126,6 +127,14 @@ def test_any_callback_may_be_left_out(composed: Compose, name: str) -> None:
     else:
         check(cfg)
         build_trainer(cfg)
+
+
+def test_a_gpu_that_is_not_there(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="torch finds no such device") as refused:
+        check(composed(*SHORT, "dataset=folder", "trainer.accelerator=gpu"))
+    assert "trainer.accelerator" in str(refused.value) and "trainer=cpu" in str(refused.value)
 
 
 @pytest.mark.system

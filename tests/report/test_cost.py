@@ -96,6 +96,9 @@ def test_the_section_says_how_it_was_measured() -> None:
     assert "latency of one image, 10 views at once, over 20 passes" in together
     apart = conditions_line([replace(LINE, views=10, per="view")])
     assert "all costs of one of 10 views of an image" in apart and "of one view over" in apart
+    few = replace(LINE, repeats=1)
+    assert "over 1 pass (too few to rely on)" in conditions_line([few])
+    assert "p95" in cost_table([LINE]).header and "p95" not in cost_table([few]).header
     assert "Gallery" not in cost([replace(LINE, gallery=None, gallery_bytes=math.nan)])[0].lead
 
 

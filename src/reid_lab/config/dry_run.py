@@ -251,6 +251,8 @@ def memory_of(device: torch.device) -> int | None:
 
 def try_trainer(cfg: DictConfig) -> tuple[list[Problem], pl.Trainer | None]:
     """Problems of the trainer; without any, also a trainer without callbacks and loggers."""
+    if lacking := try_accelerator(cfg):
+        return lacking, None
     try:
         with _muted():
             trainer = make(cfg, "trainer", callbacks=[], logger=False, enable_checkpointing=False)
@@ -262,6 +264,20 @@ def try_trainer(cfg: DictConfig) -> tuple[list[Problem], pl.Trainer | None]:
     if wrong := try_slurm(trainer):
         return wrong, None
     return [], trainer
+
+
+def try_accelerator(cfg: DictConfig) -> list[Problem]:
+    """A problem if the trainer is to use a GPU and torch finds none."""
+    given = OmegaConf.select(cfg, "trainer.accelerator")
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    found["gpu"] = any(found.values())
+    if not isinstance(given, str) or found.get(given, True):
+        return []
+    allowed = "cpu or auto: torch finds no such device on this machine"
+    fix = (
+        "trainer=cpu; nvidia-smi lists NVIDIA GPUs, which also need a torch that is built for CUDA"
+    )
+    return [Problem("trainer.accelerator", given, allowed, fix)]
 
 
 def try_slurm(trainer: pl.Trainer) -> list[Problem]:

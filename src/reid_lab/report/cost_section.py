@@ -10,6 +10,7 @@ from reid_lab.report.sections import Section
 from reid_lab.report.tables import TextTable, mul_adds, whole
 from reid_lab.results.rows.cost import CostRow
 
+FEW = 5  # passes, of which no 95th percentile is shown
 # head -> text of a row's cell
 COLUMNS: tuple[tuple[str, Callable[[CostRow], str]], ...] = (
     ("Mul-Adds", lambda c: mul_adds(c.mul_adds)),
@@ -17,7 +18,7 @@ COLUMNS: tuple[tuple[str, Callable[[CostRow], str]], ...] = (
     ("Weights", lambda c: size(c.weight_bytes)),
     ("Peak memory", lambda c: size(c.peak_memory_bytes)),
     ("Latency p50", lambda c: milliseconds(c.latency_p50_ms)),
-    ("p95", lambda c: milliseconds(c.latency_p95_ms)),
+    ("p95", lambda c: milliseconds(c.latency_p95_ms) if c.repeats >= FEW else NOTHING),
     ("Images/s", lambda c: figures(c.images_per_second)),
     ("Energy", lambda c: joules(c.joules_per_image)),
     ("Dim", lambda c: whole(c.dim)),
@@ -70,6 +71,12 @@ def cost_table(costs: Sequence[CostRow]) -> TextTable:
     return TextTable(["Exit", *known], rows)
 
 
+def passes(count: int) -> str:
+    """ "20 passes", or a warning that a median of so few may be far off."""
+    text = "1 pass" if count == 1 else f"{count} passes"
+    return f"{text} (too few to rely on)" if count < FEW else text
+
+
 def conditions_line(costs: Sequence[CostRow]) -> str:
     """The machine and the conditions of the measurement."""
     c = costs[0]
@@ -79,7 +86,7 @@ def conditions_line(costs: Sequence[CostRow]) -> str:
     if c.views > 1:
         one = "one view" if c.per == "view" else f"one image, {c.views} views at once,"
         parts += [f"all costs of one of {c.views} views of an image"] * (c.per == "view")
-    parts += [f"latency of {one} over {c.repeats} passes"]
+    parts += [f"latency of {one} over {passes(c.repeats)}"]
     parts += [f"images/s at batch {c.batch} over {c.batch_repeats}"]
     return " · ".join(parts)
 
