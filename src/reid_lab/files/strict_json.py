@@ -53,7 +53,7 @@ def file_in(folder: Path, name: str, what: str, fix: str, kind: type[UserError])
     """The file that describes `folder`.
 
     Raises:
-        UserError: of type `kind`: the file is missing, so that `folder` is not `what`.
+        UserError: a `kind`, if the file is missing, so that `folder` is not `what`.
     """
     restore(folder)
     path = folder / name
