@@ -76,16 +76,20 @@ def trainings() -> Iterator[Training]:
     dare, pretrained = "dare_mobilenetv2/seed*", "ImageNet-1K"
     names: Names = {"fusion": ("DaRe on MobileNetV2, 10 views", ABOVE)}
     yield Training(full, dare, ORANGE, "D", names, pretrained, "fusion")
-    names = {f"stage{n}": (f"stage {n}", at) for n, at in ((1, BELOW), (2, RIGHT), (3, (-2, 10)))}
+    names = {f"stage{n}": (f"stage {n}", at) for n, at in ((1, BELOW), (2, RIGHT), (3, (-6, 13)))}
     names |= {"fusion": ("DaRe, 1 view", RIGHT)}
     yield Training(one_view, "all_exits", ORANGE, "o", names, pretrained)
     names = {f"stage{n}": (f"stage {n}", at) for n, at in ((1, BELOW), (2, RIGHT), (3, (2, -8)))}
-    names |= {"fusion": ("DaRe at 128x64, centre view", LEFT)}
+    names |= {"stage1": ("DaRe at 128x64", BELOW)}
     yield Training("test_view/results.csv", "centre_seed*", BROWN, "o", names, pretrained)
-    names = {"stage1": ("3 stages alone", (-8, -7))}
-    static = "early_exits_cuhk03/static/results.csv"
-    yield Training(static, "first_three_stages", BROWN, "s", names, pretrained, "stage1")
-    names = {"stage4": ("BoT on MobileNetV2", RIGHT)}
+    names = {"stage1": ("3 stages alone", (-8, 0))}
+    smaller = "early_exits_cuhk03/smaller/results.csv"
+    yield Training(smaller, "static_*", BROWN, "s", names, pretrained, "stage1")
+    larger = "mobilenetv2_cuhk03/192x96/results.csv"
+    names = {"fusion": ("DaRe at 192x96", (-7, 4))}
+    yield Training(larger, "dare_*", BROWN, "o", names, pretrained)
+    yield Training(larger, "bot_*", "#cc79a7", "s", {}, pretrained)
+    names = {"stage4": ("BoT at 256x128 and 192x96", RIGHT)}
     yield Training(full, "bot_mobilenetv2/seed*", "#cc79a7", "s", names, pretrained)
     for size, at in (("small", LEFT), ("medium", LEFT), ("large", RIGHT)):
         names = {"joint": (f"HAN-{size[0].upper()}", at)}
@@ -94,7 +98,7 @@ def trainings() -> Iterator[Training]:
     yield Training("lomo_cuhk03/results.csv", "lomo_cuhk03", "#009e73", "v", names)
     names = {"joint": ("JLML, CPU size", RIGHT)}
     yield Training("jlml_cuhk03/results.csv", "with", "#5b3a8c", "P", names)
-    names = {"stage3": ("DaRe, CPU size", ABOVE)}
+    names = {"stage3": ("DaRe, CPU size", BELOW)}
     yield Training("dare_cuhk03/results.csv", "2e-3", ORANGE, "o", names)
 
 
@@ -117,7 +121,7 @@ def draw() -> Figure:
     ax.xaxis.set_major_locator(LogLocator(numticks=12))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_xlabel("Mul-Adds a view")
+    ax.set_xlabel("Mul-Adds per view")
     ax.set_ylabel("Rank-1 (%)")
     _legend(ax)
     return figure
