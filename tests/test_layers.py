@@ -32,7 +32,7 @@ ELSEWHERE = {"os.fork", "os.geteuid", "os.getuid", "os.killpg", "os.setsid", "os
 ELSEWHERE |= {"os.sched_getaffinity", "os.O_DIRECTORY", "os.O_NOFOLLOW", "os.mkfifo"}
 ELSEWHERE |= {"signal.SIGKILL", "signal.SIGHUP", "signal.SIGALRM", "signal.SIGUSR1"}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
-COMMON = {"types", "errors", "optional", "protocol", "interrupt", "modes"}  # of no layer
+COMMON = {"types", "errors", "optional", "protocol", "interrupt"}  # of no layer
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from reid_lab.backbone.modes import evaluating
 from reid_lab.budget.energy import find_meter, joules_per_image
 from reid_lab.budget.latency import Exits, time_exits
 from reid_lab.budget.machine import conditions
 from reid_lab.budget.memory import Memory, measure_memory
 from reid_lab.dataset.transforms import normalise
-from reid_lab.modes import evaluating
 
 if TYPE_CHECKING:
     from reid_lab.model.base import ReidModule

@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
-from reid_lab.modes import evaluating
+from reid_lab.backbone.modes import evaluating
 
 if TYPE_CHECKING:
     from typing_extensions import Self

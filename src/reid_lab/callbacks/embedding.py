@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from reid_lab.backbone.modes import evaluating
 from reid_lab.dataset import ReidDataModule
 from reid_lab.files.console import progress
 from reid_lab.model import ReidModule
-from reid_lab.modes import evaluating
 from reid_lab.retrieval.processes import ALONE, Processes
 
 

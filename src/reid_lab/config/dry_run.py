@@ -22,6 +22,7 @@ from rich.filesize import decimal
 from torch import Tensor
 
 from reid_lab.backbone import Backbone
+from reid_lab.backbone.modes import in_mode
 from reid_lab.budget.mul_adds import exit_dims
 from reid_lab.callbacks import EarlyExitThresholds, RankingEvaluation
 from reid_lab.callbacks.after_ranking import AfterRanking
@@ -33,7 +34,6 @@ from reid_lab.dataset import ReidDataModule
 from reid_lab.errors import UserError
 from reid_lab.files.words import Problem
 from reid_lab.model import ReidModule
-from reid_lab.modes import in_mode
 from reid_lab.optional import MissingPackageError, load
 
 FLOAT = 4  # bytes

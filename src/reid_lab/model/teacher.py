@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reid_lab.backbone.modes import evaluating
 from reid_lab.dataset.records import Split
 from reid_lab.files.atomic import write_torch
 from reid_lab.model.base import Outputs, ReidModule
-from reid_lab.modes import evaluating
 
 log = logging.getLogger(__name__)
 
