@@ -9,8 +9,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
-from reid_lab.backbone.modes import evaluating
-
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -40,6 +38,8 @@ def count_exits(module: ReidModule, height: int, width: int) -> dict[str, int]:
     counts = {}
     counter = FlopCounterMode(display=False)
     counter.mod_tracker = WholeNetwork()
+    from reid_lab.backbone.modes import evaluating  # its package is heavy, importing ours light
+
     # compiled graphs would hide their operations from the counter
     with evaluating(module), torch.compiler.set_stance("force_eager"), counter:
         for name, _ in module.exits(image):
@@ -52,6 +52,8 @@ def count_exits(module: ReidModule, height: int, width: int) -> dict[str, int]:
 @torch.no_grad()
 def exit_dims(module: ReidModule, height: int, width: int) -> dict[str, int]:
     """The dimension D of each exit's embeddings, by name."""
+    from reid_lab.backbone.modes import evaluating
+
     with evaluating(module), torch.compiler.set_stance("force_eager"):
         exits = module(torch.zeros(1, 3, height, width, device=device_of(module)))
     return {name: rows.shape[1] for name, rows in exits.items()}
