@@ -16,13 +16,7 @@ from typing import Any
 import numpy as np
 
 from experiments.bench_serve.__main__ import own
-from reid_lab.budget.stream import (
-    RunningQuantile,
-    exit_probabilities,
-    exit_shares,
-    replay,
-    solve_a,
-)
+from reid_lab.budget.stream import RunningQuantile, exit_probabilities, exit_shares, replay, solve_a
 from reid_lab.files.tables import write_csv
 from reid_lab.results.provenance import commit, machine
 from reid_lab.runtime.model import Model

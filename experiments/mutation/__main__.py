@@ -29,14 +29,7 @@ from pathlib import Path
 
 from experiments.mutation.executed import Executed
 from experiments.mutation.sites import Site, mutated, sites
-from experiments.mutation.trial import (
-    KILLED,
-    SURVIVED,
-    TIMEOUT,
-    Trial,
-    load_libraries,
-    measure,
-)
+from experiments.mutation.trial import KILLED, SURVIVED, TIMEOUT, Trial, load_libraries, measure
 from reid_lab.files.atomic import write_text
 
 ROOT = Path(__file__).parents[2]

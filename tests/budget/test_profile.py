@@ -133,9 +133,16 @@ def test_the_overhead_is_what_a_stream_takes_beside_its_stages_and_searches(
 
     monkeypatch.setattr(Steps, "advance", slow)
     counted = {name: Counted(count, 4) for name, count in MUL_ADDS.items()}
-    subject = Subject("exit", clock.exits, lambda n: torch.rand(n, 3, 8, 4), counted, Network())
-    found = measure_profile(subject, Effort(repeats=3, seconds=0.2), [1, 4], 30, meter=clock)
+    held: list[int] = []
+
+    def images(count: int) -> Tensor:
+        held.append(count)
+        return torch.rand(count, 3, 8, 4)
+
+    subject = Subject("exit", clock.exits, images, counted, Network())
+    found = measure_profile(subject, Effort(repeats=3, seconds=0.2), [1, 16], 30, meter=clock)
     assert [row.overhead_ms for row in found] == pytest.approx([0.2] * 6)
+    assert max(held) == 64  # not all 128 images of a stream
 
 
 def test_a_machine_without_a_meter_has_no_joules(clock: Clock, monkeypatch: Any) -> None:

@@ -27,13 +27,7 @@ from reid_lab.dataset.synthetic.image import ImageKey, render_image, render_jpeg
 from reid_lab.dataset.synthetic.keys import Population
 from reid_lab.dataset.synthetic.occluder import half_seen
 from reid_lab.dataset.synthetic.person import BLOCK, Pedestrian, families, person
-from reid_lab.dataset.synthetic.variation import (
-    cast,
-    dressed,
-    drifted,
-    track_stream,
-    varied_camera,
-)
+from reid_lab.dataset.synthetic.variation import cast, dressed, drifted, track_stream, varied_camera
 
 NAME = re.compile(r"(-1|\d{4})_c(\d)s1_(\d{6})_(\d{2})\.jpg")
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"

@@ -46,15 +46,7 @@ from tests.commands import export as main
 from tests.commands import gallery as gallery_main
 from tests.commands import runtime as runtime_main
 from tests.conftest import write_jpegs
-from tests.export.conftest import (
-    BLOCKED,
-    CARD,
-    EXPORTED,
-    REFUSED,
-    Exported,
-    network_of,
-    noise,
-)
+from tests.export.conftest import BLOCKED, CARD, EXPORTED, REFUSED, Exported, network_of, noise
 from tests.methods import SIZE, method, save
 
 pytestmark = pytest.mark.system

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import cycle
+from math import ceil
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -50,9 +52,12 @@ def measure_overhead(
     if len(names) < 2:
         return float("nan")
     totals = ExitCosts("latency", tuple(lookups), network, matching).select(names).totals(True)
-    count = max(BATCHES * effort.batch, QUERIES)
-    images, query = subject.images(count), cyclic_ids(count)
-    parts = [(images[rows], query.take(rows)) for rows in torch.arange(count).split(effort.batch)]
+    count = max(BATCHES, ceil(QUERIES / effort.batch)) * effort.batch
+    query = cyclic_ids(count)
+    # a few batches of images by turns: all of a stream could take gigabytes
+    images = subject.images(ceil(QUERIES / effort.batch) * effort.batch)
+    batches = zip(cycle(images.split(effort.batch)), torch.arange(count).split(effort.batch))
+    parts = [(some, query.take(rows)) for some, rows in batches]
     galleries = {name: lookups[module.shared_exit or name] for name in names}
     even = exit_probabilities(np.full(len(names), 1 / len(names)))
     exits: list[Indices] = []

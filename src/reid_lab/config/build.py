@@ -15,10 +15,7 @@ from pytorch_lightning.plugins.io import AsyncCheckpointIO
 
 from reid_lab.backbone.layers import cheaper_backward
 from reid_lab.callbacks import CheckpointFiles, SharedSpace
-from reid_lab.checkpoint import (
-    NORMALISED,
-    without_weights,
-)
+from reid_lab.checkpoint import NORMALISED, without_weights
 from reid_lab.config.compiled import compile_parts
 from reid_lab.config.make import image_size, make, plain
 from reid_lab.config.teacher import teach

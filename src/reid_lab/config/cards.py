@@ -10,9 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from reid_lab.backbone.weights.load import StartedFrom
-from reid_lab.checkpoint import (
-    card_of,
-)
+from reid_lab.checkpoint import card_of
 from reid_lab.config.make import plain
 from reid_lab.model import ReidModule
 from reid_lab.model.distilled import Distilled

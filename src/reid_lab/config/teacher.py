@@ -7,12 +7,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from reid_lab.checkpoint import (
-    check_normalised,
-    fingerprint_of,
-    read_checkpoint,
-    revive,
-)
+from reid_lab.checkpoint import check_normalised, fingerprint_of, read_checkpoint, revive
 from reid_lab.config.make import image_size, make
 from reid_lab.dataset import Transforms
 from reid_lab.errors import UserError

@@ -11,13 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from reid_lab.callbacks import CheckpointFiles
-from reid_lab.checkpoint import (
-    card_of,
-    check_finite,
-    check_normalised,
-    check_targets,
-    stated,
-)
+from reid_lab.checkpoint import card_of, check_finite, check_normalised, check_targets, stated
 from reid_lab.config.make import image_size
 from reid_lab.config.paths import checked_name
 from reid_lab.config.resume import unlike

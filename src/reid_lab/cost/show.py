@@ -10,13 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from reid_lab.files.console import NOTHING, head_table, stderr, stdout
-from reid_lab.report.cost_section import (
-    conditions_line,
-    cost_table,
-    figures,
-    joules,
-    milliseconds,
-)
+from reid_lab.report.cost_section import conditions_line, cost_table, figures, joules, milliseconds
 from reid_lab.report.tables import mul_adds, percent
 from reid_lab.results.rows.cost import CostRow, ProfileRow
 

@@ -149,12 +149,7 @@ def write_float32(
     folder: Path, graph: Any, network: Any, plain: Manifest, to: Sequence[str]
 ) -> list[Format]:
     """Write ONNX to `folder`, each other format to a folder below it."""
-    from reid_lab.export.files import (
-        write_onnx,
-        write_openvino,
-        write_tflite,
-        write_torchscript,
-    )
+    from reid_lab.export.files import write_onnx, write_openvino, write_tflite, write_torchscript
 
     formats = [Format("onnx", folder, write_onnx(folder, graph, network.plans, plain))]
     if "openvino" in to:

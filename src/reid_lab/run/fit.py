@@ -12,11 +12,7 @@ from typing import Any, cast
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
-from reid_lab.callbacks import (
-    BestCheckpoint,
-    EarlyExitThresholds,
-    Verification,
-)
+from reid_lab.callbacks import BestCheckpoint, EarlyExitThresholds, Verification
 from reid_lab.checkpoint import CheckpointError
 from reid_lab.config.paths import last_checkpoint
 from reid_lab.dataset import ReidDataModule

@@ -16,9 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from reid_lab.budget.allocator import keep_blocks
-from reid_lab.callbacks import (
-    RankingEvaluation,
-)
+from reid_lab.callbacks import RankingEvaluation
 from reid_lab.config.build import build_model, build_trainer
 from reid_lab.config.cards import changed_backbones, give_card
 from reid_lab.config.make import make

@@ -10,12 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from reid_lab.errors import UserError
-from reid_lab.files.embedding_files import (
-    PARQUET,
-    EmbeddedImages,
-    check_format,
-    write_embeddings,
-)
+from reid_lab.files.embedding_files import PARQUET, EmbeddedImages, check_format, write_embeddings
 from reid_lab.files.gallery_verdicts import chosen
 from reid_lab.files.image_files import escaped
 from reid_lab.runtime.gallery import Gallery

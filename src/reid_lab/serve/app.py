@@ -162,7 +162,7 @@ async def _encoded(
 ) -> Response:
     """Compute and encode an answer off the event loop.
 
-    The scheduler is told when it was sent, since it reserves this part of a deadline for sending.
+    Its time is reported to the scheduler, which reserves as much of a deadline for sending.
     """
     content = await in_thread(lambda: answer().model_dump_json())
 
