@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP)  ## render people, train, sweep budgets, write a report (about two minutes)
-	@$(BIN)/python -m reid_lab +experiment=demo $(ARGS) || \
+	@trap : INT; $(BIN)/python -m reid_lab +experiment=demo $(ARGS) || \
 		{ status=$$?; echo "after an interruption: make demo ARGS=ckpt_path=last"; exit $$status; }
 
 test: $(STAMP)  ## run ruff, mypy and all tests
