@@ -98,13 +98,15 @@ class Queue:
             self.changed.notify_all()
 
     def stop(self) -> None:
-        """Interrupt the runs; each saves a checkpoint."""
+        """Interrupt the runs, and wait until each has saved a checkpoint and was recorded."""
         with self.changed:
             self.stopped = True
             self.changed.notify_all()
             for process in self.running.values():
                 if process is not None:
                     process.terminate()
+            # the pool does not know a thread whose start was interrupted
+            self.changed.wait_for(lambda: not self.running)
 
 
 def work(queue: Queue, options: Options, jobs: int) -> list[StudyRun]:
