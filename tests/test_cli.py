@@ -171,6 +171,12 @@ def test_killed_and_resumed_it_ends_as_if_nothing_had_happened(
         ("ckpt_path=a/epoch=1.ckpt", """'ckpt_path="a/epoch=1.ckpt"'""", 1),
         ("ckpt_path=a(1).ckpt", """'ckpt_path="a(1).ckpt"'""", 1),
         ("model.lr=1e-4,3e-4", "-m model.lr=1e-4,3e-4", 1),
+        ("a.b=1 seed=x lr=1 task=fti", "the default is seed=0", 1),
+        ("a.b=1 seed=x lr=1 task=fti", "did you mean task=fit?", 1),
+        ("a.b=1 seed=x lr=1 task=fti", "did you mean model.lr=1?", 1),
+        ("a.b=1 seed=x lr=1 task=fti", "a.b: unknown key", 1),
+        ("name=study/mine seed=x", "the default is seed=0", 1),
+        ("hydra.run.dir=mine seed=x", "the default is seed=0", 1),
         ("name=../../x", "runs/NAME/TIME", 1),
         ("name=/tmp/x", "runs/NAME/TIME", 1),
         ("hydra.run.dir=/dev/null/x", "the run's folder cannot be made", 1),
@@ -195,7 +201,25 @@ def test_what_people_type_is_answered_with_what_to_type(
     assert stopped.value.code == status
     told = capsys.readouterr().err
     assert says in told and "Traceback" not in told
-    assert not list(tmp_path.parent.glob("x")) and not list(tmp_path.iterdir())
+    assert not list(tmp_path.parent.glob("x"))
+    assert not list(tmp_path.iterdir()), "a refused run leaves no folder"
+
+
+def test_a_refused_run_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kept in ("runs/demo/before/reid_lab.log", "mine/notes.txt"):
+        (tmp_path / kept).parent.mkdir(parents=True)
+        (tmp_path / kept).touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("reid_lab.__main__.raise_on_signals", lambda: None)
+    monkeypatch.setattr("logging.raiseExceptions", True)  # restored afterwards
+    for words in (["+experiment=demo", "seed=x"], ["hydra.run.dir=mine", "seed=x"]):
+        monkeypatch.setattr(sys, "argv", ["reid_lab", *words])
+        with pytest.raises(SystemExit):
+            main()
+    assert [run.name for run in (tmp_path / "runs/demo").iterdir()] == ["before"]
+    assert (tmp_path / "mine/notes.txt").is_file()
 
 
 def test_a_cut_pipe_is_no_error(tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ def test_good_config_has_no_problems() -> None:
         ("epochs", True, "epochs", "an integer >= 1", "the default is model.epochs=1"),
         ("epochs", 2.0, "epochs", "an integer >= 1", "the default"),
         ("mode", "tets", "mode", "one of: train, test or null", "did you mean model.mode=test?"),
+        ("mode", 7, "mode", "one of: train, test or null", "model.mode=train or model.mode=test"),
         ("size", [1, 2, 3], "size", "a list of 2: an integer, an integer", "change it: model."),
         ("size", [1, "x"], "size.1", "an integer", "change it: model."),
         ("parts", [0, -1], "parts.1", "an integer >= 0", "change it"),

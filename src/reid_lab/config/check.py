@@ -33,6 +33,7 @@ from reid_lab.files import words
 from reid_lab.files.words import ABSENT, Problem
 
 Path = tuple[Any, ...]  # keys and indices, from the top of a config
+FEW = 3  # choices that a fix names
 _Tuple: Any = tuple  # of types that are known at runtime
 HYDRA_KEYS: dict[str, Any] = {
     "_target_": str,
@@ -208,6 +209,8 @@ class _Check:
         else:
             whole = len(keys) == 1 and home[-1] != "_target_"
             default = call.defaults.get(keys[0]) if whole else None
+            if default is None and len(home) == 1:
+                default = OmegaConf.select(OmegaConf.load(conf_dir() / "config.yaml"), home[0])
             allowed = words.describe(hint)
             fix = _advice(".".join(home), given, hint, default)
         if words.not_finite(given):
@@ -306,4 +309,5 @@ def _advice(name: str, given: object, hint: Any, default: object) -> str:
         return f"quote it, and the whole for the shell: '{name}=\"{words.show(given)}\"'"
     if isinstance(default, bool | int | float | str):
         return f"change it; the default is {name}={words.show(default)}"
-    return f"change it: {name}=..."
+    few = [words.show(value) for value in words.choices(hint)][:FEW]
+    return f"change it: {' or '.join(f'{name}={value}' for value in few or ['...'])}"

@@ -83,11 +83,25 @@ def explain(error: Exception, words: Sequence[str]) -> str:
         return _unknown_choice(group, choice) if group in groups() else text
     if isinstance(error, HydraException):
         cfg = _others("", words)
-        if wrong := next(filter(None, (_wrong(word, words, cfg) for word in words)), ""):
-            return wrong
+        wrong = {word: text for word in words if (text := _wrong(word, words, cfg))}
+        if wrong:
+            return "\n".join([*wrong.values(), *_beside([w for w in words if w not in wrong])])
     if isinstance(error.__cause__, OmegaConfBaseException) and str(error.__cause__) not in text:
         text += f"\n{error.__cause__}"
     return text
+
+
+def _beside(words: Sequence[str]) -> Iterable[str]:
+    """The invalid values among the other overrides, if these can be composed."""
+    # torch is slow to import, and only needed here
+    from reid_lab.config.check import ConfigError
+    from reid_lab.config.settings import check_settings
+
+    # run_dir: Hydra's folder is not made yet
+    others = ["run_dir=.", *filter(None, map(first_value, words))]
+    with suppress(Exception), initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        if problems := check_settings(compose("config", overrides=others)):
+            yield str(ConfigError(problems))
 
 
 def _wrong(word: str, words: Sequence[str], cfg: DictConfig) -> str:

@@ -6,6 +6,7 @@ import gc
 import logging
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +14,7 @@ from typing import Any, cast
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from reid_lab.budget.allocator import keep_blocks
@@ -29,6 +31,7 @@ from reid_lab.config.trained import (
     use_trained_view,
 )
 from reid_lab.dataset import ReidDataModule
+from reid_lab.errors import UserError
 from reid_lab.files.atomic import first_disk_full, is_disk_full, write_text
 from reid_lab.interrupt import Interrupted, status_of
 from reid_lab.model import ReidModule
@@ -84,7 +87,24 @@ def run(cfg: DictConfig) -> dict[str, float]:
             raise Interrupted(status, message) from error
         if is_disk_full(error):
             raise first_disk_full(error, progress.folder) from error
+        if isinstance(error, UserError):
+            remove_unused(progress.folder)
         raise
+
+
+def remove_unused(folder: Path) -> None:
+    """Remove the folder of a refused run, if it holds only Hydra's config and empty log."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.RUN:
+        return  # a sweep's folder keeps a place for each of its jobs
+    with suppress(OSError):
+        for file in folder.iterdir():
+            if file.name != ".hydra" and (file.suffix != ".log" or file.stat().st_size):
+                return
+        shutil.rmtree(folder)
+        runs = Path("runs").absolute()
+        for parent in folder.parents:
+            if parent.is_relative_to(runs):
+                parent.rmdir()  # fails, and ends the loop, if there are other runs
 
 
 def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
