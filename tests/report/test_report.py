@@ -189,6 +189,13 @@ def test_page_tells_the_numbers(done: Path) -> None:
     assert "left out" not in page
 
 
+def test_each_section_is_linked(done: Path) -> None:
+    page = (done / PAGE).read_text()
+    links = re.findall(r'<a href="#([^"]+)">([^<]+)</a>', page)
+    assert re.findall(r'<section id="([^"]+)">\s*<h2>([^<]+)</h2>', page) == links
+    assert ("accuracy-by-exit", "Accuracy by exit") in links
+
+
 def test_cheapest_exit_within_a_point(run: Path) -> None:
     path = run / "results" / "exits.csv"
     path.write_text(path.read_text().replace("0.87,", "0.876,"))
@@ -269,7 +276,7 @@ def test_marks_right_and_wrong(done: Path) -> None:
 def test_page_needs_nothing_else(done: Path) -> None:
     page = (done / PAGE).read_text()
     found = Links(page)
-    assert found.links and all(link.startswith("data:image/") for link in found.links)
+    assert found.links and all(link.startswith(("data:image/", "#")) for link in found.links)
     assert not {"script", "link", "iframe"} & set(found.tags)
     assert not re.search(r"url\(|@import", page)
     assert str(done) not in page
