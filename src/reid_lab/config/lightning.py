@@ -14,7 +14,7 @@ from annotated_types import Ge, Gt, Le, Predicate
 from reid_lab.types import INT32, Count, Fraction, NonNegative, NonNegativeInt
 
 Endless = Count | Literal[-1]
-Share = Annotated[float, Gt(0), Le(1)]
+PositiveFraction = Annotated[float, Gt(0), Le(1)]
 
 
 def below(path: str) -> bool:
@@ -37,12 +37,12 @@ TRAINER: dict[str, Any] = {
     "min_steps": NonNegativeInt | None,
     "min_epochs": NonNegativeInt | None,
     "fast_dev_run": NonNegativeInt | bool,
-    "limit_train_batches": Count | Share | None,
+    "limit_train_batches": Count | PositiveFraction | None,
     "limit_val_batches": Batches,
-    "limit_test_batches": Count | Share | None,
+    "limit_test_batches": Count | PositiveFraction | None,
     "limit_predict_batches": Batches,
     "overfit_batches": NonNegativeInt | Fraction,
-    "val_check_interval": Count | Share | str | timedelta | dict[str, int] | None,
+    "val_check_interval": Count | PositiveFraction | str | timedelta | dict[str, int] | None,
     "check_val_every_n_epoch": Count | None,
     "num_sanity_val_steps": Annotated[int, Ge(-1), Le(INT32)] | None,
     "log_every_n_steps": NonNegativeInt | None,  # 0: never

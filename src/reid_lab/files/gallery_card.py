@@ -42,7 +42,7 @@ IndexName = Literal["flat", "ivf", "hnsw", "ivf_pq", "sq8"]
 IndexMetric = Literal["euclidean", "cosine"]
 Dtype = Literal["float32", "float16"]
 Count = Annotated[int, Field(ge=0, lt=2**48)]
-Side = Annotated[int, Field(ge=0, le=MAX_SIDE)]
+PixelSide = Annotated[int, Field(ge=0, le=MAX_SIDE)]
 ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -78,7 +78,7 @@ class Card:
     fingerprint: Annotated[str, Field(min_length=1, max_length=200)]
     dim: Annotated[int, Field(ge=1, le=MAX_DIM)]
     exit: Annotated[str, Field(max_length=200)] = ""
-    image: tuple[Side, Side] = (0, 0)
+    image: tuple[PixelSide, PixelSide] = (0, 0)
     metric: IndexMetric = "euclidean"
     dtype: Dtype = "float32"
     index: IndexName = "flat"

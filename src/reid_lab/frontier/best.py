@@ -11,7 +11,7 @@ from reid_lab.frontier.points import OURS, FrontierError, Point
 from reid_lab.report.tables import mul_adds, percent, within
 from reid_lab.report.tables import points as gained
 
-Limits = Mapping[str, float]
+Maxima = Mapping[str, float]
 # limit -> the column that it bounds
 LIMITS = {
     "max_mul_adds": "mul_adds",
@@ -29,7 +29,7 @@ def limits_of(args: Namespace) -> dict[str, float]:
     return {column: value for column, value in given.items() if value is not None}
 
 
-def best_under(points: Sequence[Point], limits: Limits, metric: str) -> Point | None:
+def best_under(points: Sequence[Point], limits: Maxima, metric: str) -> Point | None:
     """The most accurate exit or stream within every limit.
 
     Ties are broken by mAP, then by fewer Mul-Adds, fewer parameters, an exit before a stream. A
@@ -51,7 +51,7 @@ def _ties(p: Point) -> tuple[float, ...]:
     return (*known, p.kind == "stream")
 
 
-def answer(points: Sequence[Point], limits: Limits, metric: str) -> str:
+def answer(points: Sequence[Point], limits: Maxima, metric: str) -> str:
     """The best point under the limits and how to deploy it, as text.
 
     Raises:

@@ -61,7 +61,7 @@ COMPARISON = Table("compare.csv", ComparisonRow)
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedSeeds:
     """The runs of one recipe, which differ in the seed.
 
     `costs`: exit -> cumulative Mul-Adds, cheapest first. `rank1` and `ap`: exit -> (R, Q).
@@ -107,7 +107,7 @@ def compare(a: Path, b: Path, exits: Sequence[tuple[str, str]] | None = None) ->
             protocols or without `query_scores.csv`.
         StoredFileError: a file is malformed.
     """
-    one, two = read_side(a), read_side(b)
+    one, two = read_seeds(a), read_seeds(b)
     check_same(one.folder, one.queries, one.protocol, two.folder, two.queries, two.protocol)
     pairs = _pairs(one, two) if exits is None else _given(one, two, exits)
     rows = [_row(one, two, *pair) for pair in pairs]
@@ -139,7 +139,7 @@ def show(comparison: RunComparison, a: Path, b: Path) -> None:
         stdout.print(Text(note), soft_wrap=True)
 
 
-def read_side(folder: Path) -> Side:
+def read_seeds(folder: Path) -> ComparedSeeds:
     """The runs at or below a folder, as one recipe."""
     runs, broken = find_runs([folder])
     if broken or not runs:
@@ -163,7 +163,9 @@ def read_side(folder: Path) -> Side:
         }
         for name in ("rank1", "ap")
     }
-    return Side(folder, costs[0], queries[0], protocols[0], values["rank1"], values["ap"], notes)
+    return ComparedSeeds(
+        folder, costs[0], queries[0], protocols[0], values["rank1"], values["ap"], notes
+    )
 
 
 def _newest(runs: Sequence[Path]) -> tuple[list[int], list[str]]:
@@ -236,7 +238,7 @@ def _dataset(folder: Path) -> str:
     return f"{dataset.get('name', 'unnamed')}: queries of {', '.join(counts) or 'unknown counts'}"
 
 
-def _pairs(a: Side, b: Side) -> Iterator[tuple[str, float, str, str]]:
+def _pairs(a: ComparedSeeds, b: ComparedSeeds) -> Iterator[tuple[str, float, str, str]]:
     """The comparisons: by, budget, exit of A, exit of B."""
     shared = [name for name in a.costs if name in b.costs]
     last = (list(a.costs)[-1], list(b.costs)[-1])
@@ -250,7 +252,7 @@ def _pairs(a: Side, b: Side) -> Iterator[tuple[str, float, str, str]]:
 
 
 def _given(
-    a: Side, b: Side, exits: Sequence[tuple[str, str]]
+    a: ComparedSeeds, b: ComparedSeeds, exits: Sequence[tuple[str, str]]
 ) -> Iterator[tuple[str, float, str, str]]:
     for pair in exits:
         for side, name in zip((a, b), pair, strict=True):
@@ -260,7 +262,9 @@ def _given(
         yield BY_EXIT, max(a.costs[pair[0]], b.costs[pair[1]]), *pair
 
 
-def _row(a: Side, b: Side, by: str, budget: float, exit_a: str, exit_b: str) -> ComparisonRow:
+def _row(
+    a: ComparedSeeds, b: ComparedSeeds, by: str, budget: float, exit_a: str, exit_b: str
+) -> ComparisonRow:
     def difference(one: np.ndarray, two: np.ndarray) -> Difference:
         return paired_bootstrap(one, two, a.pids, a.trials, RESAMPLES, LEVEL)
 

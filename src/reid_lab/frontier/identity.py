@@ -11,7 +11,7 @@ from typing import Any
 from reid_lab.files.stored import StoredFileError, read_config
 from reid_lab.types import in_steps
 
-Settings = Mapping[str, str]
+RunSettings = Mapping[str, str]
 # settings that an accuracy depends on; file paths and reading speed are not among them
 PARTS = {"dataset", "backbone", "loss", "model", "callbacks", "trainer"}
 # callbacks that only measure, after training
@@ -48,7 +48,7 @@ def test_settings(tested: Mapping[str, str], trained: Mapping[str, str]) -> dict
     return {key: value for key, value in trained.items() if not key.startswith(TESTING)} | own
 
 
-def distinct_labels(names: Sequence[str], every: Sequence[Settings]) -> list[str]:
+def distinct_labels(names: Sequence[str], every: Sequence[RunSettings]) -> list[str]:
     """Label runs by name, and by the differing settings if a name has several.
 
     Two labels are equal if names and settings are.
@@ -63,7 +63,7 @@ def distinct_labels(names: Sequence[str], every: Sequence[Settings]) -> list[str
     return labels
 
 
-def keyed_labels(names: Sequence[str], every: Sequence[Settings]) -> list[str]:
+def keyed_labels(names: Sequence[str], every: Sequence[RunSettings]) -> list[str]:
     """Distinct labels, with a short key for each of several settings: `synthetic@1f3c (seed=1)`.
 
     The key is a hash of the settings, independent of the other labelled runs.
@@ -76,11 +76,11 @@ def keyed_labels(names: Sequence[str], every: Sequence[Settings]) -> list[str]:
     return [name + key + label.removeprefix(name) for name, key, label in labels]
 
 
-def _hash(own: Settings) -> str:
+def _hash(own: RunSettings) -> str:
     return hashlib.sha256(repr(sorted(own.items())).encode()).hexdigest()
 
 
-def _differences(every: Sequence[Settings]) -> list[str]:
+def _differences(every: Sequence[RunSettings]) -> list[str]:
     """For each run, the settings in which it differs from the others, as text."""
     differ = _differing(every)
     shown = _shown(differ)
@@ -91,7 +91,7 @@ def _differences(every: Sequence[Settings]) -> list[str]:
     return [", ".join(row + more) for row in rows]
 
 
-def _differing(every: Sequence[Settings]) -> dict[str, tuple[str, ...]]:
+def _differing(every: Sequence[RunSettings]) -> dict[str, tuple[str, ...]]:
     """Key -> each one's value. Of keys that always differ together, such as `max_steps` and the
     model's `iterations`, only the first. Counts of images are left out where settings suffice."""
     keys = sorted({key for own in every for key in own}, key=lambda key: (key.count("."), key))
@@ -104,7 +104,7 @@ def _differing(every: Sequence[Settings]) -> dict[str, tuple[str, ...]]:
     return {key: values for values, key in first.items() if len(set(values)) > 1}
 
 
-def _values(every: Sequence[Settings], keys: Sequence[str]) -> list[tuple[str, ...]]:
+def _values(every: Sequence[RunSettings], keys: Sequence[str]) -> list[tuple[str, ...]]:
     return [tuple(own.get(key, "-") for key in keys) for own in every]
 
 

@@ -16,7 +16,7 @@ from reid_lab.report.style import INK, QUIET, axes, exit_colours
 from reid_lab.results.rows.accuracy import DimensionRow
 from reid_lab.results.rows.verification import OperatingPointRow, RocRow
 
-Point = TypeVar("Point", RocRow, OperatingPointRow, DimensionRow)
+DrawnRow = TypeVar("DrawnRow", RocRow, OperatingPointRow, DimensionRow)
 
 
 def roc(run: Run) -> Figure | None:
@@ -67,8 +67,10 @@ def _powers_of_two(ax: Axes, dims: set[int]) -> None:
     ax.xaxis.set_minor_locator(NullLocator())
 
 
-def _by_exit(points: Iterable[Point], shown: Callable[[Point], bool]) -> dict[str, list[Point]]:
-    lines: dict[str, list[Point]] = {}
+def _by_exit(
+    points: Iterable[DrawnRow], shown: Callable[[DrawnRow], bool]
+) -> dict[str, list[DrawnRow]]:
+    lines: dict[str, list[DrawnRow]] = {}
     for point in points:
         if shown(point):
             lines.setdefault(point.exit, []).append(point)

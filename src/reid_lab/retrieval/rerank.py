@@ -36,7 +36,7 @@ from reid_lab.types import Count, Fraction
 if TYPE_CHECKING:
     from scipy import sparse
 
-Rows = NDArray[np.int64]
+Indices = NDArray[np.int64]
 Piece = tuple[slice, "sparse.csr_array"]  # rows of a block, and their encodings
 Alike = tuple[slice, NDArray[np.float32]]  # the same rows, and their Jaccard similarity (q, G)
 PIECE = 1 << 19  # numbers of neighbours that are compared at a time
@@ -144,7 +144,7 @@ class KReciprocal(SpaceReranker):
         """The least bytes beside the distances: a thread's pairs and one row."""
         return PAIR * PAIRS + CELL * gallery
 
-    def encode(self, space: Space, near: Rows, farthest: Tensor) -> sparse.csr_array:
+    def encode(self, space: Space, near: Indices, farthest: Tensor) -> sparse.csr_array:
         """(N, N) sparse weights of each image's k-reciprocal neighbours, equations 4 to 7."""
         from scipy import sparse
 
@@ -164,7 +164,7 @@ class KReciprocal(SpaceReranker):
         parts = np.concatenate(weights), np.concatenate(columns), ends
         return sparse.csr_array(parts, shape=(len(near), len(near)))
 
-    def _expanded(self, encoding: sparse.csr_array, near: Rows, rows: slice) -> sparse.csr_array:
+    def _expanded(self, encoding: sparse.csr_array, near: Indices, rows: slice) -> sparse.csr_array:
         """Local query expansion, equation 8: the mean encoding of each image's `k2` nearest."""
         from scipy import sparse
 
@@ -190,7 +190,7 @@ def mapped(
         yield waiting.popleft().result()
 
 
-def reciprocal_pairs(near: Rows, k1: int) -> Iterator[tuple[slice, Rows, Rows]]:
+def reciprocal_pairs(near: Indices, k1: int) -> Iterator[tuple[slice, Indices, Indices]]:
     """Yield (pairs,) images and expanded k-reciprocal neighbours, sorted, some images at a time.
 
     Equations 2 and 3: the half-sized set of a neighbour is added if more than two thirds of it are
@@ -215,7 +215,7 @@ def reciprocal_pairs(near: Rows, k1: int) -> Iterator[tuple[slice, Rows, Rows]]:
         yield slice(start, start + len(mine)), *np.divmod(keys, len(near))
 
 
-def _reciprocal(near: Rows) -> tuple[Rows, NDArray[np.bool_]]:
+def _reciprocal(near: Indices) -> tuple[Indices, NDArray[np.bool_]]:
     """(N, k) neighbours, and whether the image is among the k nearest of each of them."""
     mutual = np.empty(near.shape, dtype=bool)
     step = max(1, PIECE // near.shape[1] ** 2)
@@ -227,7 +227,7 @@ def _reciprocal(near: Rows) -> tuple[Rows, NDArray[np.bool_]]:
 
 
 def _pair_distances(
-    everyone: Tensor, norms: NDArray[np.float64], images: slice, starts: Rows, column: Rows
+    everyone: Tensor, norms: NDArray[np.float64], images: slice, starts: Indices, column: Indices
 ) -> NDArray[np.float64]:
     """(pairs,) squared distances of image i to `column[starts[i] : starts[i + 1]]`, for all i."""
     mine = everyone[images]

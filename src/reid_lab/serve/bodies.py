@@ -33,8 +33,8 @@ Text = Annotated[str, Field(max_length=200), Predicate(printable)]
 Pid = Annotated[str, Field(min_length=1, max_length=200), Predicate(printable)]
 Milliseconds = Annotated[float, Field(gt=0, le=60_000, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
-Side = Annotated[float, Field(allow_inf_nan=False)]
-Box = Annotated[list[Side], Field(min_length=4, max_length=4)]
+Coordinate = Annotated[float, Field(allow_inf_nan=False)]
+Box = Annotated[list[Coordinate], Field(min_length=4, max_length=4)]
 Accepts = Annotated[
     Rate, Field(description="the share of strangers that may be named, for the verdict")
 ]

@@ -32,7 +32,7 @@ from reid_lab.serve.people import People
 from reid_lab.serve.prices import StepPrices, profile
 from reid_lab.serve.traffic import Traffic
 
-Policy = Literal["margin", "distance"]
+RoutingPolicy = Literal["margin", "distance"]
 WINDOW = 512  # queries whose confidences an exit remembers
 HORIZON = 64  # queries over which a deviation from the planned shares is corrected
 BOTTLENECK = 0.5  # of the time between arrivals: what waits for the network if it takes more
@@ -97,7 +97,7 @@ class Target:
     ms: float | None = None
     mul_adds: float | None = None
     mean_ms: float | None = None
-    policy: Policy = "margin"
+    policy: RoutingPolicy = "margin"
 
 
 @dataclass

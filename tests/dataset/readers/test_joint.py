@@ -12,7 +12,7 @@ import pytest
 from hydra.utils import instantiate
 
 from reid_lab.dataset import Benchmark, DatasetError, Split, read_folders, read_joint, read_layout
-from reid_lab.dataset.readers.joint import Share
+from reid_lab.dataset.readers.joint import TrainedOn
 from reid_lab.protocol import Protocol
 from tests.conftest import Compose, write_jpegs
 
@@ -59,7 +59,7 @@ def test_the_whole_of_a_part_is_trained_on(tmp_path: Path, parts: Parts) -> None
     """JLML, section 3; distractors and junk are nobody to train on."""
     third = ["bounding_box_train/0003_c1s1_000451_03.jpg", *SECOND[2:]]
     parts["third"] = partial(read_layout, write_jpegs(tmp_path / "c", third), "third")
-    shares: dict[str, Share] = {"second": "whole", "first": "nothing"}
+    shares: dict[str, TrainedOn] = {"second": "whole", "first": "nothing"}
     joint = read_joint(tmp_path, parts, "third", shares)
     assert "first" not in joint.name and set(joint.query.names) == {b"c/" + third[1].encode()}
     trained = [name.decode().removeprefix("deep/b/") for name in joint.train.names]

@@ -13,14 +13,14 @@ import numpy as np
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
 from reid_lab.protocol import DISTRACTOR
 
-Share = Literal["train", "whole", "nothing"]
+TrainedOn = Literal["train", "whole", "nothing"]
 
 
 def read_joint(
     root: Path | str,
     parts: Mapping[str, Callable[[], Benchmark]],
     test: str,
-    train_on: Mapping[str, Share] | None = None,
+    train_on: Mapping[str, TrainedOn] | None = None,
 ) -> Benchmark:
     """Read several data sets: train on images of all `parts`, evaluate on `test`.
 
@@ -65,8 +65,8 @@ def read_joint(
 
 
 def _shares(
-    parts: Mapping[str, object], test: str, train_on: Mapping[str, Share]
-) -> dict[str, Share]:
+    parts: Mapping[str, object], test: str, train_on: Mapping[str, TrainedOn]
+) -> dict[str, TrainedOn]:
     """Check `train_on`, and return the images of each part to train on."""
     available = f"available: {', '.join(parts) or 'none'}"
     if test not in parts:
@@ -78,7 +78,7 @@ def _shares(
         raise DatasetError(
             f"joint: unknown part in dataset.reader.train_on: {', '.join(unknown)}; {available}"
         )
-    shares: dict[str, Share] = {name: train_on.get(name, "train") for name in parts}
+    shares: dict[str, TrainedOn] = {name: train_on.get(name, "train") for name in parts}
     if shares[test] == "whole":
         raise DatasetError(
             f"joint: dataset.reader.train_on.{test}=whole trains on the images that are ranked: "
@@ -92,7 +92,7 @@ def _shares(
     return shares
 
 
-def _trained(part: Benchmark, share: Share) -> Split:
+def _trained(part: Benchmark, share: TrainedOn) -> Split:
     if share == "train":
         return part.train
     if share == "nothing":
