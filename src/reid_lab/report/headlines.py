@@ -39,7 +39,7 @@ def _best(exits: Sequence[ExitRow]) -> Headline | None:
     of = f"{best.name}{within(best, 'rank1')}"
     note = f"Rank-1 of {of}; mAP {percent(best.mAP)}, at {mul_adds(best.mul_adds)} Mul-Adds"
     note += " a view" * (best.views > 1)
-    return Headline("Best exit", percent(best.rank1), note)
+    return Headline("Best Rank-1", percent(best.rank1), note)
 
 
 def _cheapest(exits: Sequence[ExitRow]) -> Headline | None:
