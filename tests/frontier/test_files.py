@@ -181,3 +181,39 @@ def test_published_settings_are_in_the_notes() -> None:
     for method in ("DaRe(R)", "PLA"):
         assert "; 10 views; " in notes[method] and "cost of one view" in notes[method]
     assert "views" not in notes["OSNet x1.0"]
+
+
+@pytest.mark.usefixtures("unpictured")
+def test_a_method_may_be_shown_under_another_name(runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main([str(runs), "--out", str(out), "--name", "two=small DaRe"]) == 0
+    assert {row["method"] for row in table(out) if row["kind"] == "exit"} == {"small DaRe", "one"}
+    assert "small DaRe" in (out / "frontier.html").read_text()
+    again = ["--from", str(out / "frontier.csv"), "--out", str(tmp_path / "again")]
+    assert main([*again, "--name", "small DaRe=DaRe", "--name", "one=ResNet"]) == 0
+    exits = [row for row in table(tmp_path / "again") if row["kind"] == "exit"]
+    assert {row["method"] for row in exits} == {"DaRe", "ResNet"}
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["three=DaRe"], "no method 'three'; the methods are two, "),
+        (["two=one"], "'one' is given twice"),
+        (["two=DaRe", "two=PLA"], "is given twice"),
+        (["two=DaRe", "one=DaRe"], "'DaRe' is given twice"),
+        (["two"], "'two' is not METHOD=NAME"),
+        (["two= "], "is not METHOD=NAME"),
+    ],
+)
+def test_a_wrong_name_is_refused(
+    runs: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    names: list[str],
+    says: str,
+) -> None:
+    given = [word for name in names for word in ("--name", name)]
+    assert main([str(runs), "--out", str(tmp_path / "out"), *given]) != 0
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

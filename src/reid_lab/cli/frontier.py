@@ -22,6 +22,7 @@ examples:
   reid-lab frontier runs/ --max-mul-adds 5e8
   reid-lab frontier --from frontier/frontier.csv --out again
   reid-lab frontier runs/market1501/ runs/dukemtmc/ --average --published
+  reid-lab frontier runs/ --name demo="small DaRe" --name han_synthetic=HAN
   reid-lab frontier multirun/2026-01-31/12-00-00/ --transfer --average
 """
 
@@ -64,6 +65,14 @@ def add(commands: Subparsers) -> None:
         help="show only tests on a data set that the checkpoint was not trained on",
     )
     parser.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        type=_name,
+        metavar="METHOD=NAME",
+        help="show a method under another name; may be repeated",
+    )
+    parser.add_argument(
         "--metric",
         choices=("rank1", "mAP"),
         default="rank1",
@@ -88,6 +97,13 @@ def work(args: argparse.Namespace) -> int:
     from reid_lab.frontier.show import show
 
     return show(args)
+
+
+def _name(text: str) -> tuple[str, str]:
+    method, equals, name = text.partition("=")
+    if not (method and equals and name.strip()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not METHOD=NAME, such as demo=DaRe")
+    return method, name.strip()
 
 
 def _limit(text: str) -> float:
