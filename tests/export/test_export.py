@@ -429,6 +429,9 @@ def test_runtime_errors_are_one_message(
         assert runtime_main([str(folder), str(image), "--out", str(tmp_path / "x.npz")]) == 1
         assert message in capsys.readouterr().err
     assert not (tmp_path / "x.npz").exists()
+    for out, message in (("x.txt", "must end in .npz or .parquet"), (".", "is a folder")):
+        assert runtime_main([str(tmp_path), "a.jpg", "--out", str(tmp_path / out)]) == 1
+        assert message in capsys.readouterr().err
 
 
 def test_the_runtime_leaves_out_what_is_broken_and_says_so(

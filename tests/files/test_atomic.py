@@ -21,6 +21,12 @@ def test_text_keeps_its_line_ends(tmp_path):
     assert names(tmp_path / "deep") == ["a.txt"]
 
 
+def test_a_file_name_that_is_not_utf8_is_escaped(tmp_path):
+    name = os.fsdecode(b"caf\xe9.jpg")
+    write_text(tmp_path / "a.txt", f"ü {name}")
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "ü caf\\udce9.jpg"
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "a.bin"
     write_bytes(path, b"old")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -60,3 +61,11 @@ def test_other_names_are_refused(name: str, message: str, tmp_path: Path) -> Non
     (tmp_path / "d.npz").mkdir()
     with pytest.raises(UserError, match=message):
         check_format(tmp_path / name)
+
+
+def test_a_path_that_is_not_utf8_is_escaped_in_parquet(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    paths = np.array(["a.jpg", os.fsdecode(b"caf\xe9.jpg")])
+    write_embeddings(tmp_path / "o.parquet", EmbeddedImages("f", {"late": ROWS}, paths))
+    found = parquet.read_table(tmp_path / "o.parquet")["path"].to_pylist()
+    assert found == ["a.jpg", r"caf\udce9.jpg"]

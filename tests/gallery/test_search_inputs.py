@@ -107,6 +107,9 @@ def test_files_of_embeddings_need_no_network(
     few = {"stage1": read.exits["stage1"]}
     write_embeddings(Path("few.npz"), EmbeddedImages(read.fingerprint, few, read.paths))
     assert "has no exit 'fusion'; available: stage1" in run("--image", "few.npz", status=1)
+    none = {name: rows[:0] for name, rows in read.exits.items()}
+    write_embeddings(Path("none.npz"), EmbeddedImages(read.fingerprint, none, read.paths[:0]))
+    assert "none.npz has no images" in run("--image", "none.npz", status=1)
     assert "images are embedded by a network: give --checkpoint" in run(
         "--image", there / "people", network=False, status=1
     )

@@ -72,18 +72,22 @@ def test_galleries_and_trainings_read_it(tmp_path: Path, people: People) -> None
     assert known == {1, 2}
 
 
-@pytest.mark.parametrize("given", ["missing.sqlite", "text.sqlite", "empty.sqlite", "out"])
+@pytest.mark.parametrize(
+    "given", ["missing.sqlite", "text.sqlite", "empty.sqlite", "out", "folder"]
+)
 def test_what_cannot_be_exported_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], given: str
 ) -> None:
     (tmp_path / "text.sqlite").write_text("no database, but text that is long enough to be one")
     People.open(tmp_path / "empty.sqlite", Colours().manifest, "euclidean").close()
     out = tmp_path / "out"
+    (tmp_path / "folder").mkdir()
     if given == "out":
         out.mkdir()
     assert main([str(tmp_path / given), "--out", str(out)]) == 1
     says = {
         "missing.sqlite": "does not exist",
+        "folder": "is a folder",
         "text.sqlite": "is not a file of people",
         "empty.sqlite": "has no images",
         "out": "exists: give a new folder",

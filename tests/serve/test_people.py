@@ -276,6 +276,8 @@ def test_another_file_is_refused(tmp_path: Path, opened: Opened) -> None:
     (tmp_path / "text.sqlite").write_text("not a database, but long enough to be one" * 50)
     with pytest.raises(UserError, match="is not a file of people"):
         opened(tmp_path / "text.sqlite")
+    with pytest.raises(UserError, match=r"is not a file of people \(a folder\)"):
+        opened(tmp_path)
     sqlite3.connect(tmp_path / "other.sqlite").execute("CREATE TABLE t (x)").connection.close()
     with pytest.raises(UserError, match="is not a file of people"):
         opened(tmp_path / "other.sqlite")

@@ -111,12 +111,12 @@ def test_bodies_that_are_refused(client: TestClient, body: Any, status: int, tex
     error(client.post("/search", content=content, headers=headers), status, text)
 
 
-@pytest.mark.parametrize("pid", ["", "x" * 201, "a\nb", "\x00"])
+@pytest.mark.parametrize("pid", ["", "x" * 201, "a\nb", "\x00", ".", ".."])
 def test_names_that_are_refused(client: TestClient, pid: str) -> None:
     error(client.post("/enroll", files=files(png(*RED)), data={"pid": pid}), 422, "pid")
 
 
-NAMES = ("<script>alert(1)</script>", "../../etc/passwd", "a/b", "anna & 'bert'", "50%", "☃", ".")
+NAMES = ("<script>alert(1)</script>", "../../etc/passwd", "a/b", "anna & 'bert'", "50%", "☃", "...")
 
 
 @pytest.mark.parametrize("pid", NAMES)

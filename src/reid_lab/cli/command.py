@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import os
 import signal
 import sys
@@ -120,6 +121,17 @@ def positive(text: str) -> float:
         number = 0.0
     if not 0 < number <= 86_400:
         raise argparse.ArgumentTypeError(f"{text!r} is not above 0 and at most 86400")
+    return number
+
+
+def distance(text: str) -> float:
+    """A distance above 0; never NaN."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not (0 < number < math.inf):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number above 0")
     return number
 
 

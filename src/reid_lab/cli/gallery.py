@@ -12,7 +12,7 @@ from reid_lab.cli.command import (
     add_renamed,
     batch_size,
     count,
-    positive,
+    distance,
 )
 
 STORED = ("people", "info", "remove")  # actions that need no torch
@@ -238,7 +238,7 @@ def _link(parser: argparse.ArgumentParser) -> None:
         "--exit", help="exit to embed at; default: the --gallery's, else the last one"
     )
     parser.add_argument(
-        "--threshold", type=positive, help="largest distance of two tracklets of one person"
+        "--threshold", type=distance, help="largest distance of two tracklets of one person"
     )
     parser.add_argument(
         "--gallery", type=Path, help="gallery to take the exit, metric and threshold from"

@@ -68,7 +68,12 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file atomically, in UTF-8 with the line ends of `text`; see `replacing`."""
-    write_bytes(path, text.encode())
+    write_bytes(path, valid_text(text).encode())
+
+
+def valid_text(text: str) -> str:
+    r"""Escape what UTF-8 cannot hold: the byte E9 of a file name becomes `\udce9`."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def write_torch(path: Path, content: Any) -> None:

@@ -22,7 +22,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from reid_lab.errors import UserError
-from reid_lab.files.atomic import replacing
+from reid_lab.files.atomic import replacing, valid_text
 from reid_lab.files.boxes import SIDES
 from reid_lab.files.image_files import escaped
 from reid_lab.optional import load
@@ -68,10 +68,10 @@ def check_format(path: Path) -> None:
         UserError: a folder, another format, or a folder that cannot be written to.
         MissingPackageError: it is Parquet, and pyarrow is not installed.
     """
-    if path.suffix not in (NPZ, PARQUET):
-        raise UserError(f"{path}: the name must end in {NPZ} or {PARQUET}")
     if path.is_dir():
         raise UserError(f"{path} is a folder: give the name of a file")
+    if path.suffix not in (NPZ, PARQUET):
+        raise UserError(f"{path}: the name must end in {NPZ} or {PARQUET}")
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise UserError(f"{path} cannot be written: {above} is not a folder with write permission")
@@ -106,7 +106,9 @@ def _table(images: EmbeddedImages) -> Any:
             sides = zip(SIDES, values.T, strict=True)
             arrays |= {side: pa.array(x.astype(np.int32)) for side, x in sides}
         else:
-            arrays[name.removesuffix("s")] = pa.array(values)
+            texts = values.dtype.kind == "U"
+            plain = list(map(valid_text, values.tolist())) if texts else values
+            arrays[name.removesuffix("s")] = pa.array(plain)
     for name, rows in images.exits.items():
         if name in arrays:
             raise UserError(f"exit {name!r} has the name of another column: write {NPZ}")

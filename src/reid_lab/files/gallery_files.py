@@ -259,6 +259,8 @@ class GalleryRows:
             GalleryError: no image matches.
         """
         rows = np.flatnonzero(self.select(where))
+        if not len(rows) and not len(self):
+            raise GalleryError(f"{self.folder} has no images: add some with reid-lab gallery add")
         if not len(rows):
             raise GalleryError(f"no image of {self.folder} has {where}: change the filter")
         return rows

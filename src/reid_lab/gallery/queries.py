@@ -114,6 +114,8 @@ def embed_queries(
         read = read_embeddings(file)
         parts.append(check(read, file))
         queries.images += _labels(read)
+        if not len(parts[-1]):
+            raise UserError(f"{file} has no images: there is nothing to search for")
     queries.embeddings = np.concatenate(parts) if parts else queries.embeddings
     return queries
 

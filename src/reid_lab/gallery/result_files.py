@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_lab.errors import UserError
-from reid_lab.files.atomic import replacing, write_text
+from reid_lab.files.atomic import replacing, valid_text, write_text
 from reid_lab.gallery.results import GalleryMatch, SearchResult
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.optional import load
@@ -48,8 +48,12 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         pa = load("pyarrow", "writing .parquet")
         with replacing(path) as beside:
             load("pyarrow.parquet", "writing .parquet").write_table(
-                pa.Table.from_pylist(list(map(dict, rows))), beside
+                pa.Table.from_pylist([_valid(row) for row in rows]), beside
             )
+
+
+def _valid(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: valid_text(v) if isinstance(v, str) else v for key, v in row.items()}
 
 
 def match_rows(gallery: SavedGallery, results: Sequence[SearchResult]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from reid_lab.errors import UserError
-from reid_lab.files.embedding_files import PARQUET, EmbeddedImages, check_format, write_embeddings
+from reid_lab.files.embedding_files import EmbeddedImages, check_format, write_embeddings
 from reid_lab.files.gallery_verdicts import chosen
 from reid_lab.files.image_files import escaped
 from reid_lab.runtime.gallery import Gallery
@@ -20,7 +20,7 @@ from reid_lab.runtime.model import Model
 
 def run(args: argparse.Namespace) -> int:
     """Embed images, search a gallery; return 1 if an image cannot be read."""
-    if args.out and args.out.suffix == PARQUET:
+    if args.out:
         check_format(args.out)
     model = Model(args.folder, args.threads)
     paths, notes = expanded(args.images)

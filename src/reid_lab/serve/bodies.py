@@ -29,8 +29,15 @@ def printable(text: str) -> bool:
     return not re.search(r"[\x00-\x1f\x7f]", text)
 
 
+def addressable(text: str) -> bool:
+    """not . or .."""  # which clients resolve in the path of a request
+    return text not in (".", "..")
+
+
 Text = Annotated[str, Field(max_length=200), Predicate(printable)]
-Pid = Annotated[str, Field(min_length=1, max_length=200), Predicate(printable)]
+Pid = Annotated[
+    str, Field(min_length=1, max_length=200), Predicate(printable), Predicate(addressable)
+]
 Milliseconds = Annotated[float, Field(gt=0, le=60_000, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 Coordinate = Annotated[float, Field(allow_inf_nan=False)]

@@ -76,6 +76,8 @@ def opened(path: Path) -> sqlite3.Connection:
     Raises:
         UserError: there is no such file.
     """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give the --people file of reid-lab serve")
     if not path.is_file():
         raise UserError(f"{path} does not exist: give the --people file of reid-lab serve")
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)

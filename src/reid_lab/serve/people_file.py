@@ -60,9 +60,15 @@ class PeopleFile:
     def __init__(self, path: Path, manifest: Manifest, metric: str, exits: Sequence[str]) -> None:
         self.path, self.lock = path, threading.RLock()
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._database = sqlite3.connect(
-            path, check_same_thread=False, isolation_level=None, timeout=10
-        )
+        try:
+            self._database = sqlite3.connect(
+                path, check_same_thread=False, isolation_level=None, timeout=10
+            )
+        except sqlite3.OperationalError as error:
+            kind = "a folder" if path.is_dir() else str(error)
+            raise UserError(
+                f"{path} is not a file of people ({kind}): give another --people"
+            ) from error
         try:
             for setting in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON"):
                 self._database.execute(f"PRAGMA {setting}")

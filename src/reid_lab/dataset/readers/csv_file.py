@@ -143,10 +143,11 @@ def _check_header(table: CsvTable, required: Sequence[str], optional: Sequence[s
         missing += [side for side in SIDES if side not in sides]
     if missing:
         others = ", ".join(column for column in optional if column not in SIDES)
+        more = f"{others} (or {', '.join(SIDES)})" if others else "any others"
         raise DatasetError(
             f"{table.path}, line 1: no column {', '.join(missing)}; the header is "
             f"{','.join(table.columns)!r}. Expected, separated by commas, "
-            f"{', '.join(required) or 'columns'}; optional: {others} (or {', '.join(SIDES)})"
+            f"{', '.join(required) or 'columns'}; optional: {more}"
         )
     known = table.known
     repeated = sorted({column for column in known if known.count(column) > 1})
