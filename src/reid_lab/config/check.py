@@ -210,7 +210,7 @@ class _Check:
             whole = len(keys) == 1 and home[-1] != "_target_"
             default = call.defaults.get(keys[0]) if whole else None
             if default is None and len(home) == 1:
-                default = OmegaConf.select(OmegaConf.load(conf_dir() / "config.yaml"), home[0])
+                default = _primary(home[0])
             allowed = words.describe(hint)
             fix = _advice(".".join(home), given, hint, default)
         if words.not_finite(given):
@@ -291,6 +291,12 @@ def _inside(loc: Iterable[Any], value: Any) -> tuple[Path, Any]:
         if part in (value if type(value) is dict else indices):
             keys, value = (*keys, part), value[part]
     return keys, value
+
+
+def _primary(key: str) -> object:
+    """The value of a top-level key in conf/config.yaml; None if it depends on others."""
+    primary = OmegaConf.load(conf_dir() / "config.yaml")
+    return None if OmegaConf.is_interpolation(primary, key) else OmegaConf.select(primary, key)
 
 
 def _advice(name: str, given: object, hint: Any, default: object) -> str:
