@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 import re
 import shlex
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,18 @@ class Commands:
         process = self.start(*overrides)
         assert process.wait(300) == status, process.text()
         return process.text()
+
+
+@pytest.fixture
+def own_logging() -> Iterator[None]:
+    """Hydra's handlers, of a file in the test's folder, end with the test."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield
+    for handler in {*root.handlers} - {*before}:
+        handler.close()
+    root.handlers[:] = before
+    root.setLevel(level)
 
 
 @pytest.fixture
@@ -151,6 +165,7 @@ def test_killed_and_resumed_it_ends_as_if_nothing_had_happened(
     assert exits(tmp_path / "runs") == exits(tmp_path / "whole")
 
 
+@pytest.mark.usefixtures("own_logging")
 @pytest.mark.parametrize(
     ("words", "says", "status"),
     [
@@ -205,6 +220,7 @@ def test_what_people_type_is_answered_with_what_to_type(
     assert not list(tmp_path.iterdir()), "a refused run leaves no folder"
 
 
+@pytest.mark.usefixtures("own_logging")
 def test_a_refused_run_leaves_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
