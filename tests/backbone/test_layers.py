@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
-from reid_lab.backbone.layers import ReLU6, StridedDepthwise, cheaper_backward
+from reid_lab.backbone.layers import Depthwise, ReLU6, SameDepthwise, cheaper_backward
 from reid_lab.backbone.mobilenetv2 import MobileNetV2
 from reid_lab.backbone.timm_cnn import TimmCNN
 from reid_lab.config.build import build_model
@@ -51,17 +52,23 @@ class Half(nn.Module):
         (2, 2, 0, (7, 6)),
         (2, 2, 1, (7, 6)),
         (1, 2, 0, (5, 4)),
+        (5, 1, 2, (8, 4)),
+        (5, 1, 0, (6, 7)),
+        (7, 1, 3, (9, 4)),
+        ((1, 5), 1, (0, 2), (3, 6)),
+        (4, 1, 1, (5, 5)),
+        (7, (1, 2), (3, 2), (8, 9)),
     ],
 )
 @pytest.mark.parametrize("bias", [False, True])
-def test_the_gradients_of_a_strided_depthwise_convolution_are_pytorchs(
+def test_the_gradients_of_a_depthwise_convolution_are_pytorchs(
     kernel: Sides, stride: Sides, padding: Sides, size: tuple[int, int], bias: bool
 ) -> None:
     torch.manual_seed(0)
     plain = nn.Conv2d(6, 6, kernel, stride, padding, groups=6, bias=bias).bfloat16()
     ours = copy.deepcopy(plain)
     cheaper_backward(ours)
-    assert type(ours) is StridedDepthwise
+    assert type(ours) is Depthwise
     exact = copy.deepcopy(plain).double()
     for fmt in (torch.contiguous_format, torch.channels_last):
         x = torch.randn(3, 6, *size).bfloat16().to(memory_format=fmt)
@@ -71,6 +78,21 @@ def test_the_gradients_of_a_strided_depthwise_convolution_are_pytorchs(
         found = [each.double() for each in gradients(ours, x)]
         for a, b in zip(found, gradients(exact, x.double()), strict=True):
             torch.testing.assert_close(a, b, rtol=0.02, atol=0.02 * b.abs().max().item())
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (5, 1), (5, 2), ((3, 5), (2, 1))])
+@pytest.mark.parametrize("size", [(8, 4), (7, 5), (2, 2)])
+def test_timms_padding_is_kept(kernel: Sides, stride: Sides, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    plain = Conv2dSame(6, 6, kernel, stride, groups=6, bias=False)
+    ours = copy.deepcopy(plain)
+    cheaper_backward(ours)
+    assert type(ours) is SameDepthwise
+    x = torch.randn(3, 6, *size)
+    assert torch.equal(ours(x), plain(x))
+    plain, ours, x = plain.bfloat16(), ours.bfloat16(), x.bfloat16()
+    for a, b in zip(gradients(ours, x), gradients(plain, x), strict=True):
+        torch.testing.assert_close(a, b, rtol=0.02, atol=0.02 * b.abs().max().item())
 
 
 @pytest.mark.parametrize("inplace", [False, True])
@@ -114,13 +136,20 @@ def test_other_layers_stay(layer: nn.Module) -> None:
     assert type(layer) is before
 
 
-@pytest.mark.parametrize("network", [MobileNetV2, lambda: TimmCNN("mobilenetv2_100", weights=None)])
+@pytest.mark.parametrize(
+    "network",
+    [
+        MobileNetV2,
+        lambda: TimmCNN("mobilenetv2_100", weights=None),
+        lambda: TimmCNN("tf_efficientnet_lite0", weights=None),
+    ],
+)
 def test_a_network_trains_as_before(network: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     plain = network().double().train()
     ours = copy.deepcopy(plain)
     cheaper_backward(ours)
-    assert {ReLU6, StridedDepthwise} <= {type(layer) for layer in ours.modules()}
+    assert {ReLU6, Depthwise} <= {type(layer) for layer in ours.modules()}
     x = torch.rand(4, 3, 64, 32, dtype=torch.double)
     for a, b in zip(gradients(ours, x), gradients(plain, x), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8)
@@ -150,7 +179,7 @@ def test_weights_that_are_frozen_have_no_gradient() -> None:
     layer.weight.requires_grad_(False)
     x = torch.randn(2, 4, 8, 4, dtype=torch.bfloat16, requires_grad=True)
     y = layer(x)
-    assert "StridedDepthwise" in type(y.grad_fn).__name__
+    assert "Depthwise" in type(y.grad_fn).__name__
     y.sum().backward()
     assert layer.weight.grad is None
     assert x.grad is not None
@@ -167,7 +196,7 @@ def test_a_recorded_pass_has_pytorchs_layers() -> None:
 def test_models_of_a_config_have_them() -> None:
     words = ["+experiment=dare_mobilenetv2_cuhk03_cpu", "backbone.weights=null", "run_dir=x"]
     model = build_model(composed(words), 10)
-    assert sum(type(layer) is StridedDepthwise for layer in model.modules()) == 3
+    assert sum(type(layer) is Depthwise for layer in model.modules()) == 3
 
 
 def test_a_compiled_network_has_the_same_gradients() -> None:

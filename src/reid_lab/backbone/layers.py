@@ -10,18 +10,23 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+Pair = tuple[int, int]
+
 
 def cheaper_backward(network: nn.Module) -> None:
     """Replace layers of `network` in place by those below, with the same weights.
 
-    These are ReLU6 and strided depthwise convolutions, as in MobileNetV2 and later networks. Names
-    of weights, outputs and exports are unchanged.
+    These are ReLU6 and depthwise convolutions with a stride or a large kernel, as in MobileNetV2
+    and EfficientNet-Lite. Names of weights, outputs and exports are unchanged.
     """
     for layer in network.modules():
         if type(layer) is nn.ReLU6:
             layer.__class__ = ReLU6
-        elif type(layer) is nn.Conv2d and _is_strided_depthwise(layer):
-            layer.__class__ = StridedDepthwise
+        elif isinstance(layer, nn.Conv2d) and _is_slow_depthwise(layer):
+            if type(layer) is nn.Conv2d:
+                layer.__class__ = Depthwise
+            elif type(layer).__name__ == "Conv2dSame":  # timm's
+                layer.__class__ = SameDepthwise
 
 
 class ReLU6(nn.ReLU6):
@@ -38,13 +43,13 @@ class ReLU6(nn.ReLU6):
         return y
 
 
-class StridedDepthwise(nn.Conv2d):
-    """A depthwise `nn.Conv2d` with stride above 1 and a different input gradient.
+class Depthwise(nn.Conv2d):
+    """A depthwise `nn.Conv2d` whose gradients are computed in another way.
 
-    It is used in bfloat16 on a CPU only, where oneDNN has no fast kernel: the gradients of
-    MobileNetV2's four layers took two thirds of a step (torch 2.15.0, AMD EPYC with avx512_bf16).
-    Here the output gradient is spread over a map of zeros and convolved at stride 1 with the
-    mirrored kernels.
+    It is used in bfloat16 on a CPU only, where oneDNN has no fast kernel for the gradient of the
+    input at strides above 1, nor for that of weights above 3x3: in MobileNetV2 and
+    EfficientNet-Lite0 they took most of a step (torch 2.15.0, AMD EPYC with avx512_bf16). See
+    `input_gradient` and `weight_gradient`.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -54,8 +59,18 @@ class StridedDepthwise(nn.Conv2d):
             return super().forward(input)
         bias = None if self.bias is None else self.bias.to(cast)
         given = input.to(cast), self.weight.to(cast), bias
-        y: Tensor = _StridedDepthwise.apply(*given, self.stride, self.padding)
+        y: Tensor = _Depthwise.apply(*given, self.stride, self.padding)
         return y
+
+
+class SameDepthwise(Depthwise):
+    """`Depthwise` for timm's `Conv2dSame`: padded as by TensorFlow, the odd pixel at the end."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        sides = zip(input.shape[2:], self.kernel_size, self.stride, strict=True)
+        top, left = (max((-(-side // s) - 1) * s + k - side, 0) for side, k, s in sides)
+        around = [left // 2, left - left // 2, top // 2, top - top // 2]
+        return super().forward(F.pad(input, around))
 
 
 def _trains(x: Tensor) -> bool:
@@ -63,11 +78,11 @@ def _trains(x: Tensor) -> bool:
     return x.requires_grad and torch.is_grad_enabled() and not torch.jit.is_tracing()
 
 
-def _is_strided_depthwise(layer: nn.Conv2d) -> bool:
+def _is_slow_depthwise(layer: nn.Conv2d) -> bool:
     channels, padding = layer.in_channels, layer.padding
     return (
         layer.groups == channels == layer.out_channels
-        and max(layer.stride) > 1
+        and (max(layer.stride) > 1 or max(layer.kernel_size) > 3)
         and set(layer.dilation) == {1}
         and layer.padding_mode == "zeros"
         and not isinstance(padding, str)
@@ -91,15 +106,15 @@ class _ReLU6(Function):
         return torch.ops.aten.hardtanh_backward(gradient, y, 0.0, 6.0), None
 
 
-class _StridedDepthwise(Function):
+class _Depthwise(Function):
     @staticmethod
     def forward(
         ctx: Any,
         x: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        stride: tuple[int, int],
-        padding: tuple[int, int],
+        stride: Pair,
+        padding: Pair,
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.bias_size = None if bias is None else bias.shape
@@ -110,32 +125,48 @@ class _StridedDepthwise(Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        to_x, *to_others = ctx.needs_input_grad[:3]
-        of_x = input_gradient(gradient, x, weight, ctx.stride, ctx.padding) if to_x else None
-        _, *of_others = torch.ops.aten.convolution_backward(
-            gradient,
-            x,
-            weight,
-            ctx.bias_size,
-            ctx.stride,
-            ctx.padding,
-            (1, 1),
-            False,
-            (0, 0),
-            len(weight),
-            (False, *to_others),
-        )
-        return of_x, *of_others, None, None
+        stride, padding = ctx.stride, ctx.padding
+        to_x, to_weight, to_bias = ctx.needs_input_grad[:3]
+        of_x = of_weight = None
+        if to_x and max(stride) > 1:
+            of_x, to_x = input_gradient(gradient, x, weight, stride, padding), False
+        if to_weight and max(weight.shape[2:]) > 3:
+            kernel = weight.shape[2], weight.shape[3]
+            of_weight, to_weight = weight_gradient(gradient, x, kernel, stride, padding), False
+        rest = (to_x, to_weight, to_bias)
+        others = _gradients(gradient, x, weight, stride, padding, rest, ctx.bias_size)
+        of_x = others[0] if of_x is None else of_x
+        of_weight = others[1] if of_weight is None else of_weight
+        return of_x, of_weight, others[2], None, None
+
+
+def _gradients(
+    gradient: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    stride: Pair,
+    padding: Pair,
+    wanted: tuple[bool, bool, bool],
+    bias_size: torch.Size | None = None,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """PyTorch's gradients of input, weights and bias; those that are not wanted are None."""
+    given = gradient, x, weight, bias_size, stride, padding, (1, 1), False, (0, 0), len(weight)
+    found: tuple[Tensor | None, Tensor | None, Tensor | None]
+    found = torch.ops.aten.convolution_backward(*given, wanted)
+    return found
 
 
 def input_gradient(
     gradient: Tensor,
     x: Tensor,
     weight: Tensor,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
+    stride: Pair,
+    padding: Pair,
 ) -> Tensor:
     """The gradient of a depthwise convolution's input.
+
+    The output's gradient is spread over a map of zeros and convolved at stride 1 with the mirrored
+    kernels.
 
     Args:
         gradient: (N, C, h, w) gradient of its output.
@@ -154,3 +185,32 @@ def input_gradient(
     spread.zero_()[:, :, :: stride[0], :: stride[1]] = gradient
     around = [k - 1 - p for k, p in zip(kernel, padding, strict=True)]
     return F.conv2d(spread, weight.flip(2, 3), None, 1, around, groups=len(weight))
+
+
+def weight_gradient(
+    gradient: Tensor, x: Tensor, kernel: Pair, stride: Pair, padding: Pair
+) -> Tensor:
+    """The gradient of a depthwise convolution's weights, in tiles of 3x3.
+
+    Args:
+        gradient: (N, C, h, w) gradient of its output.
+        x: (N, C, H, W) input.
+
+    Returns:
+        (C, 1, k, l).
+    """
+    rows, columns = (range(0, k, 3) for k in kernel)
+    beyond = [3 * len(tiles) - k for tiles, k in zip((rows, columns), kernel, strict=True)]
+    padded = F.pad(x, [padding[1], padding[1] + beyond[1], padding[0], padding[0] + beyond[0]])
+    height, width = ((n - 1) * s + 3 for n, s in zip(gradient.shape[2:], stride, strict=True))
+    tile = gradient.new_empty(gradient.shape[1], 1, 3, 3)
+
+    def of_tile(i: int, j: int) -> Tensor:
+        seen = padded[:, :, i : i + height, j : j + width]
+        seen = seen.contiguous(memory_format=torch.channels_last)
+        found = _gradients(gradient, seen, tile, stride, (0, 0), (False, True, False))[1]
+        assert found is not None
+        return found
+
+    whole = torch.cat([torch.cat([of_tile(i, j) for j in columns], 3) for i in rows], 2)
+    return whole[:, :, : kernel[0], : kernel[1]]
