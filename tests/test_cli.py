@@ -182,6 +182,11 @@ def test_killed_and_resumed_it_ends_as_if_nothing_had_happened(
         ("lr=1", "did you mean model.lr=1?", 1),
         ("-m +experiment=demo seed=0,1 model.iteratoins=5", "mean model.iterations=5?", 1),
         ("trainer.gradient_clip_val=1", "add it with a plus: +trainer.gradient_clip_val=1", 1),
+        (
+            "+experiment=distill_mobilenetv2_cuhk03_cpu model.exits={stage3:fusion}",
+            "fix: '~model.exits.stage1' +model.exits.stage3=fusion",
+            1,
+        ),
         ("trainer=null trainer.devices=1", "leave out trainer.devices=... or trainer=null", 1),
         ("ckpt_path=a/epoch=1.ckpt", """'ckpt_path="a/epoch=1.ckpt"'""", 1),
         ("ckpt_path=a(1).ckpt", """'ckpt_path="a(1).ckpt"'""", 1),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from functools import cache
@@ -121,7 +121,12 @@ def _wrong(word: str, words: Sequence[str], cfg: DictConfig) -> str:
     node = OmegaConf.select(cfg, parent, throw_on_missing=False) if parent else cfg
     # `in` is false of a value that is missing
     known = last in {*node} if isinstance(node, DictConfig) else isinstance(node, ListConfig)
-    return "" if known else _unknown_key(key, words)
+    if not known:
+        return _unknown_key(key, words)
+    kept, given = OmegaConf.select(cfg, key, throw_on_missing=False), override.value()
+    if isinstance(kept, DictConfig) and isinstance(given, dict):
+        return _merged(key, kept, {str(name): entry for name, entry in given.items()})
+    return ""
 
 
 def _written(word: str, words: Sequence[str]) -> str:
@@ -145,6 +150,16 @@ def _several(key: str, value: str) -> str:
         f"       a list: '{key}=[{value}]'\n"
         f"       one value with a comma in it: {quoted(key, value)}"
     )
+
+
+def _merged(key: str, kept: DictConfig, given: Mapping[str, Any]) -> str:
+    """How to replace a mapping, into which Hydra only merges keys that it has; else empty."""
+    if not given.keys() - kept.keys():
+        return ""
+    words = [f"'~{key}.{name}'" for name in kept if name not in given]
+    words += [f"{'' if name in kept else '+'}{key}.{name}={given[name]}" for name in given]
+    have = ", ".join(map(str, kept)) or "none"
+    return f"{key}: a mapping is merged key by key; it has {have}\n  fix: {' '.join(words)}"
 
 
 def quoted(key: str, value: str) -> str:
