@@ -156,7 +156,7 @@ def _merged(key: str, kept: DictConfig, given: Mapping[str, Any]) -> str:
     """How to replace a mapping, into which Hydra only merges keys that it has; else empty."""
     if not given.keys() - kept.keys():
         return ""
-    words = [f"'~{key}.{name}'" for name in kept if name not in given]
+    words = [f"'~{key}.{name}'" for name in map(str, kept) if name not in given]
     words += [f"{'' if name in kept else '+'}{key}.{name}={given[name]}" for name in given]
     have = ", ".join(map(str, kept)) or "none"
     return f"{key}: a mapping is merged key by key; it has {have}\n  fix: {' '.join(words)}"
