@@ -59,7 +59,7 @@ def load_folder(room: Path, images: int) -> dict[str, Any]:
 def load_milvus(room: Path, address: str) -> dict[str, Any]:
     """As `reid-lab gallery load` does; the first and the last tenth are timed apart."""
     gallery = SavedGallery.open(room / "gallery")
-    client = MilvusStore.connect(address)
+    client = MilvusStore.connect(address, create=True)
     store = MilvusStore.create(client, COLLECTION, gallery.card)
     start = time.perf_counter()
     times, done = [start], [0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import runpy
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,16 @@ def test_results_that_fiftyone_cannot_show(
     words = [str(gallery), "--out", str(tmp_path / "fo"), "--matches", str(tmp_path / "m.jsonl")]
     assert main(words) == 1
     assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "fo").exists()
+
+
+def test_an_emptied_gallery(
+    gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    emptied = shutil.copytree(gallery, tmp_path / "emptied")
+    FolderStore(emptied).remove("path!=''")
+    assert main([str(emptied), "--out", str(tmp_path / "fo")]) == 1
+    assert "emptied has no images: add some" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "fo").exists()
 
 

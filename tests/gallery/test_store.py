@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -335,8 +336,11 @@ def test_what_cannot_be_opened_is_told(tmp_path: Path) -> None:
     (folder / "gallery.json").write_text("{")
     with pytest.raises(GalleryError, match="cannot be read"):
         SavedGallery.open(folder)
-    with pytest.raises(GalleryError, match="not a saved gallery, it does not exist"):
-        SavedGallery.open(tmp_path / "nowhere")
+    with pytest.raises(GalleryError, match="does not exist: build one first"):
+        SavedGallery.open(tmp_path / "else" / "nowhere")
+    named = f"not a saved gallery, it does not exist: give one of {folder.name} of {folder.parent}"
+    with pytest.raises(GalleryError, match=re.escape(named)):
+        SavedGallery.open(folder.parent / "nowhere")
     with pytest.raises(GalleryError, match="it has no gallery.json"):
         SavedGallery.open(tmp_path)
     (folder / "gallery.json").write_text(json.dumps({**card, "index": "ivf"}))

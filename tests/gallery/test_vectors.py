@@ -87,7 +87,7 @@ def address(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def client(address: str) -> Any:
-    made = MilvusStore.connect(address)
+    made = MilvusStore.connect(address, create=True)
     yield made
     made.close()
 
@@ -164,7 +164,8 @@ from reid_lab.gallery.milvus import MilvusStore
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.vectors import load_gallery
 
-gallery, client = SavedGallery.open(sys.argv[1]), MilvusStore.connect(sys.argv[2])
+gallery = SavedGallery.open(sys.argv[1])
+client = MilvusStore.connect(sys.argv[2], create=True)
 if client.has_collection("people"):
     store = MilvusStore.open(client, "people")
 else:
@@ -427,6 +428,54 @@ def test_what_a_gallery_lost_is_pruned(
     found = store.search(ROWS[:1], 3)
     wanted = FolderStore(gallery.folder).search(ROWS[:1], 3)
     assert found.paths == wanted.paths
+
+
+@pytest.mark.parametrize("kind", ["folder", "milvus"])
+def test_an_emptied_store_says_so(tmp_path: Path, client: Any, kind: str) -> None:
+    """Whether or not there is a filter, and the same for both."""
+    gallery = folder(tmp_path / "g")
+    store: VectorStore = FolderStore(gallery.folder)
+    if kind == "milvus":
+        store = MilvusStore.create(client, "people", gallery.card)
+        load_gallery(gallery, store)
+    name = {"folder": str(gallery.folder), "milvus": "the collection 'people'"}[kind]
+    with pytest.raises(GalleryError, match=f"^no image of {name} has camid=9: change the filter$"):
+        store.search(ROWS[:2], 3, "camid=9")
+    store.remove("path!=''")
+    assert len(store) == 0
+    for where in ("", "camid=1"):
+        with pytest.raises(GalleryError, match=f"^{name} has no images: add some with reid-lab"):
+            store.search(ROWS[:2], 3, where)
+
+
+def test_a_mistyped_file_is_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By a search, before its network is read, nor by changes to what should be there."""
+    gallery = str(folder(tmp_path / "g").folder)
+    file, mistyped = tmp_path / "people.db", tmp_path / "poeple.db"
+    query, network = str(tmp_path / "q.jpg"), str(tmp_path / "last.ckpt")
+    search = ["search", gallery, "--image", query, "--checkpoint", network, "--store", "milvus"]
+    reads = [search, ["load", gallery, "--prune"], ["load", gallery, "--replace"]]
+    for there in (f"{tmp_path} has no file .db", f"{tmp_path} has people.db"):
+        for words in reads:
+            assert main([*words, "--uri", str(mistyped)]) == 1
+            told = capsys.readouterr().err
+            assert f"no Milvus file {mistyped}: {there}. Correct --uri" in told
+            assert not mistyped.exists()
+        assert main(["load", gallery, "--uri", str(file)]) == 0
+        capsys.readouterr()
+    lost = tmp_path / "lost" / "people.db"
+    assert main([*search, "--uri", str(lost)]) == 1
+    assert f"{lost.parent} does not exist" in capsys.readouterr().err
+    mistyped.mkdir()  # a folder that something else made is not filled, either
+    assert main([*search, "--uri", str(mistyped)]) == 1
+    assert "has people.db. Correct" in capsys.readouterr().err and not [*mistyped.iterdir()]
+    (tmp_path / "text.db").write_text("no database")
+    assert main([*search, "--uri", str(tmp_path / "text.db")]) == 1
+    told = "".join(capsys.readouterr())
+    assert "text.db cannot be opened ([Errno 17] File exists: " in told and "Traceback" not in told
+    for words in reads:  # nor a mistyped collection
+        assert main([*words, "--uri", str(file), "--collection", "poeple"]) == 1
+        assert "no collection 'poeple' in Milvus; there are: people" in capsys.readouterr().err
 
 
 def test_an_image_that_only_the_store_has_is_told(tmp_path: Path, client: Any) -> None:

@@ -141,6 +141,18 @@ def test_galleries_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
         open_people(path, model, [folder / exit for exit in EXITS])
 
 
+def test_a_new_file_of_people_is_told(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that a mistyped one is not taken for people who were lost."""
+    model, told = Model(folder / "out", threads=1), []
+    for name in ("people.sqlite", "people.sqlite", "poeple.sqlite"):
+        open_people(tmp_path / name, model, []).close()
+        told.append(capsys.readouterr().out)
+    new = f"{tmp_path / 'poeple.sqlite'}: a new file, with nobody; beside it: people.sqlite\n"
+    assert told == [f"{tmp_path / 'people.sqlite'}: a new file, with nobody\n", "", new]
+
+
 def test_margins_equal_naive_ones(folder: Path, people: Path, tmp_path: Path) -> None:
     model = Model(folder / "out", threads=1)
     known = open_people(tmp_path / "p.sqlite", model, [folder / exit for exit in EXITS])

@@ -36,6 +36,7 @@ NAMES, COLUMNS, INDEX = "names.json", "columns.jsonl", "index.faiss"
 FORMAT = 2
 # fields that galleries of older versions lack
 LATER = {"indexed", "crc32", "generation", "columns", "columns_bytes", "calibrations", "shared"}
+LISTED = 5  # galleries that an error names
 MAX_DIM = 1 << 20
 
 IndexName = Literal["flat", "ivf", "hnsw", "ivf_pq", "sq8"]
@@ -131,7 +132,8 @@ class Card:
         Raises:
             GalleryError: not a gallery, an invalid card, or a newer format.
         """
-        path = file_in(folder, CARD, "a saved gallery", "build one first", GalleryError)
+        fix = "" if (folder / CARD).is_file() else f"{_beside(folder)}build one first"
+        path = file_in(folder, CARD, "a saved gallery", fix, GalleryError)
         check_inside(path)
         try:
             content = read_json(path)
@@ -139,6 +141,13 @@ class Card:
             return replace(checked(path, content, Card, LATER), format=FORMAT)
         except UserError as error:
             raise GalleryError(f"{error}. Copy the gallery again, or build it again") from error
+
+
+def _beside(folder: Path) -> str:
+    """The galleries that may be meant, as the start of a fix; empty without any."""
+    found = sorted(path.parent.name for path in folder.absolute().parent.glob(f"*/{CARD}"))
+    listed = ", ".join(found[:LISTED]) + ", ..." * (len(found) > LISTED)
+    return f"give one of {listed} of {folder.absolute().parent}, or " if found else ""
 
 
 def check_inside(path: Path) -> None:

@@ -259,10 +259,8 @@ class GalleryRows:
             GalleryError: no image matches.
         """
         rows = np.flatnonzero(self.select(where))
-        if not len(rows) and not len(self):
-            raise GalleryError(f"{self.folder} has no images: add some with reid-lab gallery add")
         if not len(rows):
-            raise GalleryError(f"no image of {self.folder} has {where}: change the filter")
+            raise GalleryError(nothing_found(self.folder, where, len(self)))
         return rows
 
     def _values(self, line: bytes) -> dict[str, str]:
@@ -276,6 +274,13 @@ class GalleryRows:
                 "again"
             )
         return values
+
+
+def nothing_found(what: object, where: str, images: int) -> str:
+    """The message on a search of `what` that has no images, or none that match a filter."""
+    if not images:
+        return f"{what} has no images: add some with reid-lab gallery add"
+    return f"no image of {what} has {where}: change the filter"
 
 
 def number_of(name: str) -> int:

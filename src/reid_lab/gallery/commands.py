@@ -37,8 +37,8 @@ from reid_lab.gallery.queries import Queries, Spread, embed_queries, list_querie
 from reid_lab.gallery.result_files import check_out, match_rows, query_objects, write_rows
 from reid_lab.gallery.results import SearchResult
 from reid_lab.gallery.store import SavedGallery
+from reid_lab.gallery.vector_index import StoreIndex, opened
 from reid_lab.gallery.vector_index import load as load
-from reid_lab.gallery.vector_index import opened
 from reid_lab.gallery.writer import Writer, create, extend
 
 
@@ -109,9 +109,10 @@ def search(args: Namespace) -> int:
     if args.false_accept_rate is not None:
         calibration = chosen(_calibrations(gallery, args.checkpoint), args.gallery)
         calibration.at(args.false_accept_rate)
-    queries = _queries(args, gallery, args.image, args.boxes)
-    show.broken(queries.broken)
-    answers = _answers(gallery, queries, args, calibration) if queries.images else []
+    with opened(args, gallery) if args.store == "milvus" else nullcontext(gallery) as store:
+        queries = _queries(args, gallery, args.image, args.boxes)
+        show.broken(queries.broken)
+        answers = _answers(gallery, store, queries, args, calibration) if queries.images else []
     if calibration is not None:
         show.threshold(gallery, calibration, args.false_accept_rate)
     if args.out is None:
@@ -151,17 +152,16 @@ def _queries(
 
 def _answers(
     gallery: SavedGallery,
+    store: SavedGallery | StoreIndex,
     queries: Queries,
     args: Namespace,
     calibration: GalleryCalibration | None,
 ) -> list[SearchResult]:
-    store = opened(args, gallery) if args.store == "milvus" else nullcontext(gallery)
+    distances, rows = store.search(queries.embeddings, args.top, args.where)
     judged: Sequence[GalleryVerdict | None] = [None] * len(queries.images)
-    with store as searched:
-        distances, rows = searched.search(queries.embeddings, args.top, args.where)
-        if calibration is not None:
-            rate = args.false_accept_rate
-            judged = verdicts(searched, queries.embeddings, calibration, rate, args.where)
+    if calibration is not None:
+        rate = args.false_accept_rate
+        judged = verdicts(store, queries.embeddings, calibration, rate, args.where)
     spreads: Sequence[Spread | None] = queries.spreads or [None] * len(queries.images)
     found = zip(queries.images, distances, rows, judged, spreads, strict=True)
     return [SearchResult.of(gallery, *one) for one in found]

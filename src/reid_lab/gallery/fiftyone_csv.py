@@ -21,6 +21,7 @@ from typing import Any
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import write_text
 from reid_lab.files.console import stdout
+from reid_lab.files.gallery_files import nothing_found
 from reid_lab.files.tables import write_csv
 from reid_lab.gallery.store import SavedGallery
 
@@ -72,6 +73,8 @@ def export(args: Namespace) -> int:
         queries += 1
         known = rows.get(row["filepath"])
         rows[row["filepath"]] = {**row, **known, "role": BOTH, **_found(row)} if known else row
+    if not rows:
+        raise UserError(nothing_found(gallery.folder, "", 0))
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     write_csv(out / LABELS, [{name: row.get(name, "") for name in names} for row in rows.values()])
     write_text(out / LOAD, SCRIPT.format(fields=_fields(names), name=args.name))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +16,14 @@ import numpy as np
 from reid_lab.errors import UserError
 from reid_lab.files import conditions
 from reid_lab.files.gallery_card import Card, GalleryError
-from reid_lab.files.gallery_files import OWN_COLUMNS, comparable
+from reid_lab.files.gallery_files import OWN_COLUMNS, comparable, nothing_found
 from reid_lab.files.gallery_writer import unit_rows
 from reid_lab.gallery import milvus_filter
 from reid_lab.gallery.vectors import Columns, NearestImages
 from reid_lab.optional import load
 
 VECTOR, CARD = "embedding", "reid_lab"
+LISTED = 5  # files that an error names
 LONGEST = 4096  # bytes of a path, a name or a value
 KEPT = ("fingerprint", "dim", "exit", "image", "metric", "columns")  # of the card
 QUERIES = 100  # searched at a time
@@ -28,6 +31,7 @@ PAGE = 1000  # paths that are listed or removed at a time
 # Milvus Lite subtracts all rows of a segment, at most so many, from all queries at once: two arrays
 # of (queries, rows, D) float32, which are kept to 1 GB.
 LITE = "milvus_lite"  # its version begins so
+LITE_LOG = logging.getLogger(LITE)
 LITE_ROWS, LITE_NUMBERS = 100_000, 2**27
 ATTEMPTS, FIRST_WAIT = 8, 0.5  # a busy server is asked again after 0.5, 1, 2, ... seconds
 BUSY = ("rate limit", "ratelimit", "quota", "resource exhausted", "retry later")
@@ -51,23 +55,30 @@ class MilvusStore:
         self._waits = True  # a search: until the server has all that was written before
 
     @staticmethod
-    def connect(uri: str, token: str = "") -> Any:
+    def connect(uri: str, token: str = "", create: bool = False) -> Any:
         """A client of a file (`people.db`) or a server (`http://host:19530`).
+
+        Args:
+            create: make a file that does not exist; otherwise that is an error.
 
         Raises:
             MissingPackageError: pymilvus (or milvus-lite for a file) is not installed.
-            UserError: the server cannot be reached, or the file cannot be opened.
+            UserError: the server cannot be reached, or the file does not exist or cannot be opened.
         """
+        if "://" not in uri and not create:
+            check_there(Path(uri))
         pymilvus = load("pymilvus", "a store in Milvus")
         if "://" not in uri:
             load("milvus_lite", "a Milvus file")
+        reasons = _Reasons()
         try:
-            return pymilvus.MilvusClient(uri, token=token)
+            with reasons:
+                return pymilvus.MilvusClient(uri, token=token)
         except Exception as error:  # pymilvus, grpc and sqlite have no common base
             raise UserError(
-                f"Milvus at {uri} cannot be opened ({_first(error)}): give a file that ends in "
-                ".db, or the address of a server that runs, http://host:19530, and its --token if "
-                "it wants one"
+                f"Milvus at {uri} cannot be opened ({_first(reasons.last or error)}): give a file "
+                "that ends in .db, or the address of a server that runs, http://host:19530, and "
+                "its --token if it wants one"
             ) from error
 
     @staticmethod
@@ -203,8 +214,8 @@ class MilvusStore:
             for hits in found:
                 distances.append([hit["distance"] for hit in hits])
                 paths.append([hit["entity"]["path"] for hit in hits])
-        if wanted and paths and not any(paths):
-            raise GalleryError(f"no image of {self.name} has {where}: change the filter")
+        if paths and not any(paths):
+            raise GalleryError(nothing_found(f"the collection {self.name!r}", where, len(self)))
         squared = np.array(distances, np.float32).clip(min=0)
         return NearestImages(squared / 2 if self._cosine else np.sqrt(squared), paths)
 
@@ -275,6 +286,46 @@ class MilvusStore:
         return any(field["name"] == _key("pid") for field in fields)
 
 
+def check_there(file: Path) -> None:
+    """Raises:
+    GalleryError: there is no such Milvus file; those beside it are listed.
+    """
+    if file.is_file() or (file.is_dir() and any(file.iterdir())):
+        return
+    folder = file.absolute().parent
+    beside = (
+        sorted(path.name for path in folder.glob("*.db") if path != file.absolute())
+        if folder.is_dir()
+        else []
+    )
+    there = f"{folder} has {', '.join(beside[:LISTED])}{', ...' * (len(beside) > LISTED)}"
+    if not beside:
+        there = f"{folder} has no file .db" if folder.is_dir() else f"{folder} does not exist"
+    raise GalleryError(
+        f"no Milvus file {file}: {there}. Correct --uri, or fill a new file: reid-lab gallery load "
+        f"GALLERY --uri {file}"
+    )
+
+
+class _Reasons(logging.Handler):
+    """Keeps the errors that Milvus Lite would print with their tracebacks, and drops its notes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: BaseException | None = None
+
+    def __enter__(self) -> None:
+        LITE_LOG.addHandler(self)
+        LITE_LOG.propagate = False
+
+    def __exit__(self, *raised: object) -> None:
+        LITE_LOG.propagate = True
+        LITE_LOG.removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.last = record.exc_info[1] if record.exc_info else self.last
+
+
 def patiently(work: Callable[[], Any], wait: Callable[[float], None] = time.sleep) -> Any:
     """Retry while the server is busy, with increasing pauses.
 
@@ -307,5 +358,5 @@ def _key(field: str) -> str:
     return f"{field}_key"
 
 
-def _first(error: Exception) -> str:
+def _first(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))

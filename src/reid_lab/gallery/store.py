@@ -84,9 +84,9 @@ class SavedGallery(GalleryRows):
             where: filter; only matching images are searched, exactly; see `select`.
 
         Raises:
-            UserError: an invalid filter, or one without matching images.
+            UserError: an empty gallery, an invalid filter, or one without matching images.
         """
-        if not where.strip():
+        if len(self) and not where.strip():
             return self.index.search(query, k)
         rows = self.selected(where)
         part = Flat(self.checked[rows], self.card.metric, self.unit_rows)

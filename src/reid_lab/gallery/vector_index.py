@@ -83,11 +83,16 @@ class StoreIndex:
 
 
 def load(args: Namespace) -> int:
-    """`reid-lab gallery load`: send to Milvus the images that it does not have yet."""
+    """`reid-lab gallery load`: send to Milvus the images that it does not have yet.
+
+    Raises:
+        UserError: `--prune` or `--replace`, and no such collection.
+    """
     gallery = SavedGallery.open(args.gallery)
-    client = MilvusStore.connect(args.uri, args.token)
+    changes = args.prune or args.replace  # of a mistyped one it would seem that people were removed
+    client = MilvusStore.connect(args.uri, args.token, create=not changes)
     try:
-        if client.has_collection(args.collection):
+        if changes or client.has_collection(args.collection):
             store = MilvusStore.open(client, args.collection)
             if args.replace:
                 check_same_card(store.card, gallery.card, gallery.folder)
@@ -126,7 +131,7 @@ def temporary(gallery: SavedGallery) -> Iterator[StoreIndex]:
     """A gallery's images in a Milvus file that is removed afterwards."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / "plan.db"
-        client = MilvusStore.connect(str(file))
+        client = MilvusStore.connect(str(file), create=True)
         try:
             store = MilvusStore.create(client, "plan", replace(gallery.card))
             load_gallery(gallery, store, BATCH)

@@ -29,6 +29,7 @@ from reid_lab.serve.scheduler import Scheduler, Target
 from reid_lab.serve.service import Service
 from reid_lab.serve.upgrade import Galleries, Upgrader, finish_interrupted
 
+LISTED = 5  # files that are named
 KEY = "REID_LAB_API_KEY"
 LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -135,7 +136,7 @@ def open_people(
     Raises:
         UserError: galleries of other exits, metrics or images than those of the file.
     """
-    manifest = model.manifest
+    manifest, new = model.manifest, not path.exists()
     galleries = open_galleries(folders, manifest, metric)
     wanted = next((g.card.metric for g in galleries.values()), metric)
     finished = finish_interrupted(path, model, galleries, wanted or "euclidean")
@@ -147,6 +148,12 @@ def open_people(
             raise UserError(f"{path} is of the metric {people.metric}, not {wanted}")
         if galleries:
             _add_galleries(people, galleries, folders)
+        elif new:
+            others = sorted(p.name for p in path.parent.glob(f"*{path.suffix}") if p != path)[
+                :LISTED
+            ]
+            beside = f"; beside it: {', '.join(others)}" if others else ""
+            print(f"{path}: a new file, with nobody{beside}")
     except BaseException:
         people.close()
         raise
