@@ -161,6 +161,16 @@ def test_the_nearest_other_person_may_be_far_down() -> None:
     assert alone.features(torch.zeros(1, 1), of([1], [1]))[0]["margin"].item() == math.inf
 
 
+@pytest.mark.parametrize("nearer", [1, 30])
+def test_each_distractor_is_a_person(nearer: int) -> None:
+    """Their pids are all 0; beyond the nearest of one person, too."""
+    at = torch.arange(1.0, nearer + 4)[:, None]
+    shown = [0, 0] if nearer == 1 else [7] * nearer + [0]
+    gallery = of([*shown, 0, 7][: len(at)], [2] * len(at))
+    features, _ = Lookup(at[: len(gallery)], gallery).features(torch.zeros(1, 1), of([7], [1]))
+    assert features["margin"].item() == pytest.approx(nearer)
+
+
 def test_who_sees_nobody_is_never_sure() -> None:
     e = people(4)
     exit = e.exits["stage1"]

@@ -122,8 +122,11 @@ class Lookup:
         self._columns = self.gallery.T.contiguous() if metric != "l1" else None
         self.norms = self.gallery.square().sum(1)
         self.ids = ids.take(self.rows)
-        self.pids, self.camids = self.ids.pids.to(device), self.ids.camids.to(device)
-        self._people = self.ids.pids.numpy()
+        self.camids = self.ids.camids.to(device)
+        # each distractor is a separate person
+        alone = -1 - torch.arange(len(self.ids))
+        people_of = torch.where(self.ids.pids == DISTRACTOR, alone, self.ids.pids)
+        self._people, self._people_there = people_of.numpy(), people_of.to(device)
         self.metric, self.candidates = metric, candidates
         self.searched = min(NEAREST + SPARE, len(self.rows))
         if not len(self.rows):
@@ -225,7 +228,7 @@ class Lookup:
         if len(lacking):  # all candidates show the same person
             indices = torch.from_numpy(lacking).to(about.device)
             shown = torch.from_numpy(person[lacking]).to(about.device)
-            others = about[indices].masked_fill(shown == self.pids, torch.inf)
+            others = about[indices].masked_fill(shown == self._people_there, torch.inf)
             nearest, _ = self._nearest(rows[indices], others, min(SPARE, self.searched))
             far[lacking] = nearest[:, 0]
         return far
