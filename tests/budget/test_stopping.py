@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -125,6 +127,19 @@ def test_merged_batches_have_the_same_answers(
     for exit in EXITS:
         few = [count for name, count in sizes if name == exit and count != full]
         assert len(few) <= 1 and max(few, default=0) < full, "only the last batch is smaller"
+
+
+def test_merged_queries_of_the_gallery_do_not_find_themselves(
+    model: DaRe, images: Tensor, query: Ids
+) -> None:
+    """All boxes are of one file: path and box together say which image is the query."""
+    boxes = np.stack([np.arange(40), np.zeros(40), np.arange(40) + 8, np.full(40, 16)], 1)
+    frames = replace(query, paths=np.full(40, "frame.jpg", dtype=object), boxes=boxes.astype(int))
+    stored = forward(model, images, 40)
+    lookups = {n: Lookup(stored[n], frames, candidates="others") for n in EXITS}
+    batches = [(images[b], frames.take(b)) for b in torch.arange(40).split(8)]
+    found = BudgetedStream(model, lookups, "margin", RunningQuantile(Q)).merged(batches, 20)
+    assert not (found.nearest == np.arange(40)).any()
 
 
 def test_no_batch_has_no_answers(model: DaRe, stored: Embeddings) -> None:

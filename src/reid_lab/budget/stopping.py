@@ -278,14 +278,9 @@ class _Part:
 def _joined(one: _Part | None, other: _Part) -> _Part:
     if one is None:
         return other
-    pids, camids = (
-        torch.cat([getattr(part.query, name) for part in (one, other)])
-        for name in ("pids", "camids")
-    )
-    paths = np.concatenate([one.query.paths, other.query.paths])
     return _Part(
         tuple(torch.cat(pair) for pair in zip(one.state, other.state, strict=True)),
-        Ids(pids, camids, paths),
+        Ids.concatenate(one.query, other.query),
         np.concatenate([one.numbers, other.numbers]),
         np.concatenate([one.noise, other.noise]),
         np.concatenate([one.within, other.within]),

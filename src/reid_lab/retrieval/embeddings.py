@@ -58,6 +58,17 @@ class Ids:
         pids, camids, tracks = map(torch.from_numpy, (split.pids, split.camids, split.tracks))
         return Ids(pids, camids, paths, tracks, split.boxes)
 
+    @staticmethod
+    def concatenate(one: Ids, other: Ids) -> Ids:
+        """The images of both, which both or neither have `tracks`, and likewise `boxes`."""
+        pids, camids = torch.cat([one.pids, other.pids]), torch.cat([one.camids, other.camids])
+        tracks = boxes = None
+        if one.tracks is not None and other.tracks is not None:
+            tracks = torch.cat([one.tracks, other.tracks])
+        if one.boxes is not None and other.boxes is not None:
+            boxes = np.concatenate([one.boxes, other.boxes])
+        return Ids(pids, camids, np.concatenate([one.paths, other.paths]), tracks, boxes)
+
     def __len__(self) -> int:
         return len(self.pids)
 
