@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 from hydra.utils import instantiate
 
-from reid_lab.dataset import Benchmark, DatasetError, Split, read_folders, read_joint, read_layout
+from reid_lab.dataset import (
+    Benchmark,
+    DatasetError,
+    Split,
+    read_csv,
+    read_folders,
+    read_joint,
+    read_layout,
+)
 from reid_lab.dataset.readers.joint import TrainedOn
 from reid_lab.protocol import Protocol
 from tests.conftest import Compose, write_jpegs
@@ -76,6 +84,28 @@ def test_a_query_that_is_in_the_gallery_too_is_trained_on_once(
     parts["second"] = lambda: replace(second, gallery=gallery)
     joint = read_joint(tmp_path, parts, "first", {"second": "whole", "first": "nothing"})
     assert sorted(joint.train.pids.tolist()) == [10, 10, 11]
+
+
+def test_the_whole_of_a_part_has_all_people_of_a_file(tmp_path: Path) -> None:
+    """Several boxes of a file are several images; a box that is there twice is one."""
+    lines = ["path,pid,camid,split,box"]
+    for frame, part in (("a", "train"), ("b", "query"), ("c", "gallery")):
+        lines += [
+            f"{frame}.jpg,{pid},{ord(frame)},{part},{4 * pid} 0 {4 * pid + 4} 8" for pid in (1, 2)
+        ]
+    reading: Parts = {}
+    for name in ("first", "second"):
+        root = write_jpegs(tmp_path / name, ["a.jpg", "b.jpg", "c.jpg"])
+        (root / "images.csv").write_text("\n".join(lines))
+        reading[name] = partial(read_csv, root)
+    second = reading["second"]()
+    gallery = Split.concatenate(second.gallery, second.query)
+    reading["second"] = lambda: replace(second, gallery=gallery)
+    joint = read_joint(tmp_path, reading, "first", {"first": "nothing", "second": "whole"})
+    assert joint.train.pids.tolist() == [3, 4] * 3
+    assert [name[-5:] for name in joint.train.names] == [b"a.jpg"] * 2 + [b"b.jpg"] * 2 + [
+        b"c.jpg"
+    ] * 2
 
 
 def test_parts_that_are_neither_trained_on_nor_ranked_are_not_read(

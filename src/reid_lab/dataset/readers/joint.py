@@ -98,7 +98,9 @@ def _trained(part: Benchmark, share: TrainedOn) -> Split:
     if share == "nothing":
         return part.train.take(np.zeros(len(part.train), bool))
     whole = Split.concatenate(part.train, part.query, part.gallery)
-    _, first = np.unique(whole.names, return_index=True)  # queries may be in the gallery, too
+    sides = () if whole.boxes is None else whole.boxes.T  # of several people in a file
+    images = np.rec.fromarrays([whole.names, *sides])
+    _, first = np.unique(images, return_index=True)  # queries may be in the gallery, too
     return whole.take(first[whole.pids[first] > DISTRACTOR])
 
 
