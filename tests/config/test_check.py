@@ -273,6 +273,24 @@ def test_interpolations_are_reported_once_at_home() -> None:
     assert problems["other._target_"].allowed.endswith("Backbone (for second.backbone)")
 
 
+def test_a_selected_value_is_reported_once_at_home() -> None:
+    first = model(lr=-1, epochs=0)["model"]
+    config = {
+        "first": first,
+        "second": {**first, "lr": "${oc.select:first.lr}"},
+        "third": {**first, "lr": "${oc.select:no.such,${oc.select:first.lr,1}}", "epochs": 1},
+        "fourth": {**first, "lr": "${oc.select: first.lr, 1}", "epochs": "${second.epochs}"},
+        "few": -2,
+        "fifth": {**first, "lr": "${oc.select:no.such,-3}", "epochs": "${oc.select:few,1}"},
+    }
+    config["second"]["epochs"] = "${oc.select:none.at.all,${first.epochs}}"
+    problems = check(config)
+    assert set(problems) == {"first.lr", "first.epochs", "few", "fifth.lr"}
+    assert problems["first.lr"].allowed == "a number > 0"
+    assert problems["few"].allowed == "an integer >= 1 (for fifth.epochs)"
+    assert problems["few"].fix == "change it: few=..."  # not the default of fifth.epochs
+
+
 def test_settings() -> None:
     good = {"seed": 0, "dataset": {"x": [1]}, "hydra": {"y": "???"}, **model()}
     assert check(good, Settings) == {}

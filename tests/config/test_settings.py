@@ -285,6 +285,19 @@ def test_a_run_folder_as_checkpoint_is_pointed_into(composed: Compose, tmp_path:
         check(composed(*SHORT, "dataset=folder", f"ckpt_path={checkpoint.parents[1]}"))
 
 
+@pytest.mark.parametrize("value", [-1, 0, "abc"])
+@pytest.mark.parametrize("key", ["model.iterations", "model.student.iterations"])
+def test_what_other_keys_take_over_is_one_problem(
+    composed: Compose, key: str, value: object
+) -> None:
+    method = ["model=distilled", "model.teacher=null"] if "student" in key else []
+    cfg = composed("dataset=synthetic", "backbone=small", "dataset.p=4", *method, small=False)
+    OmegaConf.update(cfg, key, value)
+    with pytest.raises(ConfigError) as caught:
+        check(cfg)
+    assert [problem.key for problem in caught.value.problems] == [key]
+
+
 def test_what_is_refused_together_is_one_message(composed: Compose) -> None:
     wrong = ("model.lr=0", "trainer.devices=0", "dataset.root=/nowhere", "callbacks.ranking=null")
     with pytest.raises(ConfigError) as error:

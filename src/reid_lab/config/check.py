@@ -207,7 +207,7 @@ class _Check:
         if keys == ("_args_",) and isinstance(given, list):
             allowed, fix = f"at most {call.arguments} arguments", "remove the others"
         else:
-            whole = len(keys) == 1 and home[-1] != "_target_"
+            whole = len(keys) == 1 and home[-1] != "_target_" and not purpose
             default = call.defaults.get(keys[0]) if whole else None
             if default is None and len(home) == 1:
                 default = _primary(home[0])

@@ -12,8 +12,12 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from reid_lab.files import words
+from reid_lab.files.words import ABSENT
 
 REFERENCE = re.compile(r"\$\{([^\s${}:.][^\s${}:]*)\}")  # `${a.b}` and nothing else
+SELECT = re.compile(  # `${oc.select:a.b}`, or with a default
+    r"\$\{oc\.select: *([^\s${}:.,][^\s${}:,]*) *(?:, *([^{}]*|\$\{.*\}) *)?\}"
+)
 MOST_STEPS = 20  # from reference to reference
 
 
@@ -89,19 +93,47 @@ def home(raw: Any, keys: Sequence[Any]) -> list[str]:
     for key in map(str, keys):
         here.append(key)
         for _ in range(MOST_STEPS):
-            match = REFERENCE.fullmatch(str(_at(raw, here)))
-            if match is None:
+            referred = _referred(raw, str(_at(raw, here)))
+            if referred is None:
                 break
-            here = re.split(r"[.\[]", match[1].replace("]", ""))
+            here = referred
     return here
 
 
+def homes(raw: Any, above: Sequence[str]) -> Iterable[str]:
+    """The dotted `home` of each value at and below `above`."""
+    yield ".".join(home(raw, above))
+    value = _at(raw, above)
+    below = value if isinstance(value, dict) else range(len(value)) if type(value) is list else ()
+    for key in map(str, below):
+        yield from homes(raw, [*above, key])
+
+
+def _referred(raw: Any, text: str) -> list[str] | None:
+    """The keys whose value `${a.b}` or `${oc.select:a.b,...}` takes over; None for other text."""
+    for _ in range(MOST_STEPS):
+        if match := REFERENCE.fullmatch(text):
+            return _keys(match[1])
+        match = SELECT.fullmatch(text)
+        if match is None:
+            return None
+        if _at(raw, _keys(match[1])) is not ABSENT:
+            return _keys(match[1])
+        text = match[2] or ""
+    return None
+
+
+def _keys(path: str) -> list[str]:
+    return re.split(r"[.\[]", path.replace("]", ""))
+
+
 def _at(value: Any, keys: Iterable[str]) -> Any:
+    """The value at `keys`; `ABSENT` if there is none."""
     for key in keys:
         if isinstance(value, list):
-            value = value[int(key)] if key.isdigit() and int(key) < len(value) else None
+            value = value[int(key)] if key.isdigit() and int(key) < len(value) else ABSENT
         else:
-            value = value.get(key) if isinstance(value, dict) else None
+            value = value.get(key, ABSENT) if isinstance(value, dict) else ABSENT
     return value
 
 

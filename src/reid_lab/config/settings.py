@@ -13,11 +13,12 @@ from typing import Annotated, Any, Literal
 import pytorch_lightning as pl
 from annotated_types import MinLen
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
 
 from reid_lab.budget.allocator import Allocator
 from reid_lab.checkpoint import check_resumable, read_checkpoint
+from reid_lab.config import nodes
 from reid_lab.config.build import build_data
 from reid_lab.config.check import ConfigError, check_config
 from reid_lab.config.dry_run import try_callbacks, try_memory, try_model, try_packages, try_trainer
@@ -79,10 +80,12 @@ def check(cfg: DictConfig) -> Inputs:
         ConfigError: there are errors; all are listed.
     """
     problems = check_settings(cfg)
+    raw = OmegaConf.to_container(cfg, resolve=False)
 
     def sound(*groups: str) -> bool:
-        given = [key for problem in problems for key in prefixes(problem.key)]
-        return not {*given} & {*groups}
+        wrong = {key for problem in problems for key in prefixes(problem.key)}
+        used = {key for group in groups for key in nodes.homes(raw, group.split("."))}
+        return not wrong & {*groups, *used}
 
     if sound("name"):
         problems += check_name(cfg)
