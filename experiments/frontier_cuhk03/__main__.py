@@ -82,9 +82,12 @@ def trainings() -> Iterator[Training]:
     names = {f"stage{n}": (f"stage {n}", at) for n, at in ((1, BELOW), (2, RIGHT), (3, (2, -8)))}
     names |= {"stage1": ("DaRe at 128x64", BELOW)}
     yield Training("test_view/results.csv", "centre_seed*", BROWN, "o", names, pretrained)
-    names = {"stage1": ("3 stages alone", (-8, 0))}
+    names = {"stage1": ("3 stages alone", (-8, -2))}
     smaller = "early_exits_cuhk03/smaller/results.csv"
     yield Training(smaller, "static_*", BROWN, "s", names, pretrained, "stage1")
+    names = {"fusion": ("taught by DaRe at 192x96", (-8, 2))}
+    taught = "early_exits_cuhk03/taught/larger/results.csv"
+    yield Training(taught, "soft_*", BROWN, "s", names, pretrained, "fusion")
     larger = "mobilenetv2_cuhk03/192x96/results.csv"
     names = {"fusion": ("DaRe at 192x96", (-7, 4))}
     yield Training(larger, "dare_*", BROWN, "o", names, pretrained)
