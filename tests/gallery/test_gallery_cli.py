@@ -329,6 +329,26 @@ def test_metadata_is_kept_shown_and_filters(run: Run, ann_and_bob: tuple[str, ..
     assert re.search(r"Ann Lee\s+2\s+door, yard", printed) and re.search(r"7\s+1\s+door", printed)
 
 
+def test_long_names_do_not_cut_numbers(
+    run: Run, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stdout, "_width", 80)
+    write_jpegs(tmp_path / "mine", ["a.jpg", "b.jpg"], (64, 32))
+    name = "Ann " * 40
+    lines = (f"mine/{x}.jpg,{name},{'gate ' * 20},north" for x in "ab")
+    (tmp_path / "p.csv").write_text("\n".join(("path,pid,camid,site", *lines)))
+    model = ("--checkpoint", checkpoint)
+    run("build", *model, "--images", "p.csv", "--out", "g")
+    for words, number in {
+        ("people", "g"): r"Ann +2  gate",
+        ("search", "g", *model, "--image", "mine/a.jpg"): r" 1  +0\.0000  Ann",
+    }.items():
+        printed = run(*words)
+        assert re.search(number, printed), printed
+        assert printed.count("Ann") == 40 * (1 + (words[0] == "search"))
+        assert max(map(len, printed.splitlines()[1:])) <= 80
+
+
 def test_a_csv_file_names_the_images_of_a_gallery(
     run: Run, ann_and_bob: tuple[str, ...], tmp_path: Path
 ) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from reid_lab.files.console import stdout
 from reid_lab.files.embedding_files import EmbeddedImages, write_embeddings
 from reid_lab.gallery.link import assign, links
 from tests.commands import gallery as main
@@ -101,6 +103,20 @@ def test_files_of_embeddings_are_linked(run: Run) -> None:
         ("a.npz", "nowhere", "--threshold", 1, "--exit", "early"): "give --checkpoint",
     }.items():
         assert message in run(*words, status=1)
+
+
+def test_long_names_do_not_cut_distances(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stdout, "_width", 80)
+    ann, eve = "ann" * 30, "eve" * 30
+    write("a.npz", [[0, 0.1], [0, -0.1], [5, 5]], [ann, ann, "bob"])
+    write("b.npz", [[5, 5.2], [0.1, 0], [9, 0]], ["bob", ann, eve])
+    lines = run("a.npz", "b.npz", "--exit", "early", "--threshold", 1).splitlines()
+    rows = [line.split() for line in lines if re.search(r" \d\.\d{4} ", line)][:3]
+    wanted = [["0.1000", "7.0007", "✓"], ["0.2000", "6.4031", "✓"], ["6.4031", "9.0000"]]
+    assert [row[2:] for row in rows] == wanted
+    assert rows[2][0] == "nobody"
+    words = "".join(word for line in lines for word in line.split())
+    assert words.count("ann") + words.count("eve") > 70 and max(map(len, lines[:12])) <= 80
 
 
 def test_folders_of_tracklets_are_linked(run: Run, checkpoint: Path, tmp_path: Path) -> None:

@@ -39,3 +39,9 @@ def head_table(name: str, *numbers: str) -> Table:
     for head in numbers:
         table.add_column(Text(head), justify="right", no_wrap=True)
     return table
+
+
+def fold(table: Table, *columns: int) -> None:
+    """Break texts in these columns over lines, so that a narrow terminal cuts no number."""
+    for column in (table.columns[i] for i in columns):
+        column.justify, column.no_wrap, column.overflow = "left", False, "fold"

@@ -13,7 +13,7 @@ from rich.text import Text
 from scipy.optimize import linear_sum_assignment
 
 from reid_lab.errors import UserError
-from reid_lab.files.console import head_table, stderr, stdout
+from reid_lab.files.console import fold, head_table, stderr, stdout
 from reid_lab.files.embedding_files import EmbeddedImages
 from reid_lab.files.gallery_card import IndexMetric
 from reid_lab.files.gallery_verdicts import chosen
@@ -202,16 +202,14 @@ def _side(name: str, side: Queries, row: int | None) -> dict[str, Any]:
 
 
 def _show(rows: Sequence[dict[str, Any]]) -> None:
-    table = head_table("A", "Images", "Spread", "B", "Images", "Spread", "Distance", "Next", "")
+    """The links; the files of `--out` have the numbers of images and the spreads, too."""
+    table = head_table("A", "B", "Distance", "Next", "")
+    fold(table, 0, 1)
     for row in rows:
-        cells: list[str | Text] = []
-        for name in "ab":
-            images, spread = row[f"{name}_images"], row[f"{name}_spread"]
-            cells += [Text(escaped(row[name]) or "nobody", "" if row[name] else "dim")]
-            cells += [str(images), f"{spread:.4f}"] if images else ["", ""]
+        names = [Text(escaped(row[x]) or "nobody", "" if row[x] else "dim") for x in "ab"]
         following = "" if row["next"] is None else f"{row['next']:.4f}"
         mark = show.VERDICTS[row["right"] if row["linked"] else None]
-        table.add_row(*cells, f"{row['distance']:.4f}", following, mark)
+        table.add_row(*names, f"{row['distance']:.4f}", following, mark)
     stdout.print(table)
 
 

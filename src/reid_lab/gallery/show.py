@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from rich.text import Text
 
 from reid_lab.files.boxes import Box
-from reid_lab.files.console import NOTHING, head_table, stderr, stdout
+from reid_lab.files.console import NOTHING, fold, head_table, stderr, stdout
 from reid_lab.files.gallery_verdicts import MEANING, GalleryCalibration, GalleryVerdict
 from reid_lab.files.image_files import escaped
 from reid_lab.gallery.images import Labelled
@@ -32,7 +32,8 @@ def answers(gallery: SavedGallery, found: Sequence[SearchResult]) -> None:
     columns = list(dict.fromkeys(c for a in found for m in a.matches for c in m.image.values))
     for answer in found:
         table = head_table("", "Distance", "Person", "Camera", "", *map(escaped, columns))
-        table.add_column("Image", overflow="fold")
+        table.add_column("Image")
+        fold(table, 2, 3, *range(5, len(table.columns)))
         for position, match in enumerate(answer.matches, 1):
             table.add_row(
                 str(position),

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reid_lab.dataset.readers.own import normalise_label
-from reid_lab.files.console import NOTHING, head_table, stdout
+from reid_lab.files.console import NOTHING, fold, head_table, stdout
 from reid_lab.files.gallery_files import NAMED, UNKNOWN, GalleryRows
 from reid_lab.files.image_files import escaped
 
@@ -47,6 +47,7 @@ def people(gallery: GalleryRows, rows: np.ndarray) -> None:
     """The people of given rows, with numbers of images, cameras and metadata."""
     numbers = gallery.numbers["pid"][rows]
     table = head_table("Person", "Images", "Cameras")
+    fold(table, 0, 2)
 
     def order(pid: int) -> tuple[str, int]:  # numbers, then names
         return (gallery.name(pid) if pid >= NAMED else "", pid)
