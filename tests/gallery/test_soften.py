@@ -20,9 +20,9 @@ from tests.methods import SIZE, method
 IMAGES = [f"{number:04d}_c1_0.jpg" for number in range(5)]
 
 
-def checkpoint(name: str, path: Path) -> Path:
+def checkpoint(name: str, path: Path, enlarge: float = 1) -> Path:
     model = method(name)
-    kept = {**model.hparams, "image": [*SIZE]}
+    kept = {**model.hparams, "image": [*SIZE], "enlarge": enlarge}
     torch.save({"state_dict": model.state_dict(), "hyper_parameters": kept}, path)
     return path
 
@@ -63,6 +63,20 @@ def test_a_teacher_s_probabilities(tmp_path: Path, capsys: pytest.CaptureFixture
         assert found == pytest.approx(expected, rel=1e-4)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines[:2]] == ["T = 1", "T = 30"]
+
+
+def test_the_network_sees_the_centre_as_in_a_test(tmp_path: Path) -> None:
+    folder = write_jpegs(tmp_path / "images", IMAGES[:1])
+    path = checkpoint("bot", tmp_path / "last.ckpt", enlarge=1.25)
+    words = ["--checkpoint", str(path), "--images", str(folder), "--out", str(tmp_path / "out")]
+    assert soften([*words, "--temperatures", "1", "--device", "cpu"]) == 0
+    model = load_model(path)
+    assert model.image is not None and model.image != SIZE
+    pixels = torch.from_numpy(resize(decode(folder / IMAGES[0]), *model.image))[None]
+    with torch.no_grad():
+        (logits,) = list(model.outputs(model.prepared(pixels)).logits.values())[-1]
+    found = [row.probability for row in SOFTENED.read(tmp_path / "out" / "softened.csv")]
+    assert found == pytest.approx(logits.softmax(0).tolist(), rel=1e-4)
 
 
 def test_a_row_a_temperature_and_a_column_an_image() -> None:

@@ -10,7 +10,6 @@ from rich.text import Text
 
 from reid_lab.budget.machine import find_device
 from reid_lab.checkpoint import open_model
-from reid_lab.dataset.transforms import normalise
 from reid_lab.errors import UserError
 from reid_lab.files.console import stdout
 from reid_lab.gallery import show
@@ -29,9 +28,9 @@ def run(args: Namespace) -> int:
     for batch in decoded_batches([images[i] for i in chosen], size, args.batch_size):
         show.broken(batch.broken)
         if batch.images:
-            pixels = torch.from_numpy(batch.pixels).permute(0, 3, 1, 2).to(model.device)
+            pixels = torch.from_numpy(batch.pixels).to(model.device)
             with torch.no_grad():
-                logits = model.outputs(normalise(pixels)).logits
+                logits = model.outputs(model.prepared(pixels)).logits
             rows.append(_of(logits, args.exit, args.checkpoint).float().cpu().numpy())
             names += [image.path.name for image in batch.images]
     if not rows:
