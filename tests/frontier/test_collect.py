@@ -76,6 +76,19 @@ def test_another_setting_is_another_method(tmp_path: Path) -> None:
     assert found == {"two (lr=0.1)": "0", "two (lr=0.2)": "0 1"}
 
 
+def test_another_division_of_the_people_is_another_setting(tmp_path: Path) -> None:
+    """A reader's seed says who is tested, such as VIPeR's halves: it is no seed of training."""
+    for number in range(2):
+        reader = f"{{_target_: reid_lab.dataset.read_viper, seed: {number}}}"
+        folder = make_run(tmp_path / str(number))
+        config = (folder / "config.yaml").read_text()
+        (folder / "config.yaml").write_text(
+            config.replace("recipe: {seed: 3}", f"reader: {reader}")
+        )
+    points, notes = gather([tmp_path])
+    assert notes == [] and len(of(points, "early")) == 2
+
+
 def test_a_grid_over_four_settings_is_as_many_methods(tmp_path: Path) -> None:
     for i, (dim, hidden, drop, lr) in enumerate(product("12", "34", "56", (0.1, 0.2))):
         config = f"backbone: {{dim: {dim}, hidden: {hidden}}}\nloss: {{drop: {drop}}}"

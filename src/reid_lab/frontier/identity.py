@@ -135,7 +135,8 @@ def _matters(key: str) -> bool:
         return last in ROUTING
     if part == "callbacks" and name in OBSERVERS:
         return False
-    return last != "seed" or ".recipe." in key  # a recipe's seed changes the people
+    # a recipe's and a reader's seed change the people
+    return last != "seed" or ".recipe." in key or ".reader." in key
 
 
 def _flatten(node: Any, prefix: str, flat: dict[str, str], known: dict[Path, str]) -> None:
