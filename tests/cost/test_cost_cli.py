@@ -14,6 +14,7 @@ import torch
 
 from reid_lab.budget.mul_adds import count_exits
 from reid_lab.config.build import build_model
+from reid_lab.config.make import make
 from reid_lab.cost import compare, measure
 from reid_lab.errors import UserError
 from reid_lab.files.console import stdout
@@ -76,8 +77,11 @@ def test_a_checkpoint_is_measured_as_it_was_trained(
     torch.save(state, tmp_path / "tiny.ckpt")
     run("--checkpoint=tiny.ckpt", "--csv=cost.csv")
     counted = count_exits(model, 64, 32)
-    found = {row["exit"]: int(row["mul_adds"]) for row in rows(tmp_path / "cost.csv")[:-1]}
-    assert found == counted
+    *exits, reference = rows(tmp_path / "cost.csv")
+    assert {row["exit"]: int(row["mul_adds"]) for row in exits} == counted
+    # features see the centre of the image, as in a test
+    features = make(composed(*TINY), f"callbacks.ranking.references.{reference['exit']}")
+    assert int(reference["mul_adds"]) == features.mul_adds(64, 32)
 
 
 def test_a_profile_is_added_to_its_file(run: Run, tmp_path: Path) -> None:

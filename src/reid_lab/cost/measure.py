@@ -117,7 +117,7 @@ def build(cfg: DictConfig, args: Namespace) -> Measured:
     device = find_device(args.device)
     if args.checkpoint is not None:
         embedder = Embedder.load(args.checkpoint, device=args.device)
-        model, size = embedder.model, embedder.image
+        model, size = embedder.model, embedder.model.crop or embedder.image
         if cfg.channels_last:
             model.to(memory_format=torch.channels_last)
     else:
