@@ -80,6 +80,22 @@ def test_killed_before_they_are_fitted(composed: Compose, monkeypatch: pytest.Mo
 
 
 @pytest.mark.system
+def test_those_of_earlier_weights_are_dropped(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training that goes on and is killed keeps none of the weights that it went on from."""
+    short = composed(*FEW, "trainer.max_steps=2", run="resumed")
+    run(short)
+    last = last_checkpoint(Path(short.run_dir))
+    assert calibration_of(torch.load(last, weights_only=True)).queries
+    monkeypatch.setattr(EarlyExitThresholds, "on_train_end", lambda *_: sys.exit(1))
+    with pytest.raises(SystemExit):
+        run(composed(*FEW, "ckpt_path=last", run="resumed"))
+    state = torch.load(last, weights_only=True)
+    assert state["global_step"] == 4 and not state["callbacks"].get(KEY)
+
+
+@pytest.mark.system
 def test_a_checkpoint_without_them_is_tested_without_them(composed: Compose) -> None:
     cfg = composed(*FEW, "callbacks.thresholds=null")
     with pytest.warns(UserWarning, match="train to the end with callbacks.thresholds"):

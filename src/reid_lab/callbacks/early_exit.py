@@ -69,6 +69,9 @@ class EarlyExitThresholds(pl.Callback):
         """Fit again at the test of this checkpoint, and keep the thresholds in it."""
         self.calibration, self._due, self._best = None, True, best
 
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.calibration = None  # of the weights that a resumed training goes on from
+
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._fit(trainer, pl_module)
 
