@@ -69,6 +69,23 @@ def test_json_gives_the_same_as_a_form(client: TestClient) -> None:
     assert ours == form
 
 
+def test_the_same_image_again_is_told(client: TestClient) -> None:
+    """Of the same and of another person, also within a request; near images are others."""
+
+    def added(pid: str, *colours: tuple[int, int, int]) -> list[dict[str, Any]]:
+        answer = client.post("/enroll", files=files(*(png(*c) for c in colours)), data={"pid": pid})
+        assert answer.status_code == 201 and len(answer.json()["images"]) == len(colours)
+        found: list[dict[str, Any]] = answer.json()["duplicates"]
+        return found
+
+    assert added("anna", RED, GREEN) == []
+    assert added("anna", BLUE, RED) == [{"image": 4, "of": 1, "pid": "anna"}]
+    assert added("bert", (RED[0] - 4, *RED[1:]), RED) == [{"image": 6, "of": 1, "pid": "anna"}]
+    both = [{"image": 7, "of": 1, "pid": "anna"}, {"image": 7, "of": 6, "pid": "bert"}]
+    assert added("bert", RED) == both
+    assert added("carla", (9, 9, 200), (9, 9, 200)) == [{"image": 9, "of": 8, "pid": "carla"}]
+
+
 def test_verdicts(client: TestClient) -> None:
     enroll(client, anna=RED, bert=GREEN, carla=BLUE, anna2=(190, 10, 10))
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from reid_lab.files.gallery_verdicts import Kind, Verdict
+from reid_lab.serve.duplicates import Duplicate
 from reid_lab.serve.frontier import ServedAccuracy
 from reid_lab.serve.in_force import UpgradeName, UpgradeState
 from reid_lab.serve.people import Match
@@ -91,6 +92,7 @@ class VerifyAnswer(BaseModel):
 class EnrollAnswer(BaseModel):
     pid: Annotated[str, Field(description="the person's name")]
     images: Annotated[list[int], Field(description="numbers of the images that were added")]
+    duplicates: Annotated[list[Duplicate], Field(description="those that were there already")]
 
 
 class PersonAnswer(BaseModel):

@@ -46,6 +46,7 @@ from reid_lab.serve.bodies import (
     read_body,
     schema_of,
 )
+from reid_lab.serve.duplicates import duplicates
 from reid_lab.serve.faults import add_errors, known_parameters
 from reid_lab.serve.guard import Guard, RequestError
 from reid_lab.serve.in_force import Serving
@@ -257,15 +258,16 @@ def _add_people(app: FastAPI, service: Service) -> None:
         while True:
             with service.in_force.use() as serving, suppress(ReplacedError):
                 crops, found = await service.embed(serving, body, request, every=True)
-                images = await in_thread(added, serving.people, body, crops, found)
-                return EnrollAnswer(pid=body.pid, images=images)
+                return await in_thread(added, serving.people, body, crops, found)
 
     def added(
         people: People, body: EnrollBody, crops: Sequence[np.ndarray], found: Sequence[Embedded]
-    ) -> list[int]:
+    ) -> EnrollAnswer:
         rows = {name: np.stack([e.embeddings[name] for e in found]) for name in people.exits}
         images = [NewImage(body.camid, "", thumbnail(crop)) for crop in crops]
-        return people.add(body.pid, images, rows)
+        ids = people.add(body.pid, images, rows)
+        copies = duplicates(people.rows, people.exits[-1], ids)
+        return EnrollAnswer(pid=body.pid, images=ids, duplicates=copies)
 
     @app.get("/people")
     def listed(
