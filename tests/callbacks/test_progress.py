@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import io
+import re
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
+import torch
 from rich.console import Console
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from reid_lab.callbacks import progress
 from reid_lab.files import console
@@ -56,3 +61,41 @@ def test_a_short_training_and_a_terminal_have_the_bar_alone(
 ) -> None:
     assert not [line for line in lines(monkeypatch, False, 5.0) if "/5  loss" in line]
     assert not [line for line in lines(monkeypatch, True, 15.0) if "left  loss" in line]
+
+
+class Module(pl.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        loss: Tensor = self.layer(batch[0]).sum()
+        return loss
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None: ...
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_a_validation_does_not_end_the_lines_of_the_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(console, "stderr", Console(file=out, width=100))
+    monkeypatch.setattr(progress, "LINES", -1.0)  # each step has one
+    images = DataLoader(TensorDataset(torch.ones(6, 1)))
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=6,
+        val_check_interval=2,
+        callbacks=[progress.StepProgress()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(Module(), images, images)
+    told = out.getvalue()
+    steps = re.findall(r"^train (\d)/6", told, re.MULTILINE)
+    assert sorted({*steps}) == [*"123456"]
+    assert told.count("train    ") == 3  # bars: each validation closes one

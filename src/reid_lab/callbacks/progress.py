@@ -8,6 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.trainer.states import TrainerFn
 from rich.progress import Progress, Task, TaskID
 from rich.text import Text
 
@@ -59,7 +60,9 @@ class StepProgress(ProgressBar):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._close()
-        if trainer.training:
+        # `trainer.training` is false until this hook has run
+        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        if fitting and not trainer.fit_loop.done:
             self.on_train_start(trainer, pl_module)
             self._show(trainer.global_step, "")
 
