@@ -21,7 +21,7 @@ from reid_lab.files.tables import write_csv
 from reid_lab.report import ReportError, exit_lines, html, load_run, plots, style, write_report
 from reid_lab.report.attention import attention
 from reid_lab.report.logs import read_logs
-from reid_lab.report.pictures import ranked_png
+from reid_lab.report.pictures import ranked_jpg
 from reid_lab.report.sections import Images
 from reid_lab.results.attention import read_attention
 from tests.report.fake_run import make_run
@@ -141,7 +141,7 @@ def test_pictures_that_cannot_be_shown(run: Path, path: str, box: object) -> Non
     query("path", path)(run)
     query("box", box)(run)
     page = page_of(run)
-    assert ranked_png(load_run(run).queries)
+    assert ranked_jpg(load_run(run).queries)
     assert "<h2>Ranked lists</h2>" in page
 
 

@@ -100,12 +100,15 @@ def run(tmp_path: Path) -> Path:
 @pytest.mark.usefixtures("undrawn")
 def test_writes_the_page_and_what_is_behind_it(run: Path) -> None:
     before = dict(matplotlib.rcParams)
+    (run / "report").mkdir()
+    (run / "report" / "ranked.png").write_bytes(b"of an older version")
     target = write_report(run)
     assert target == run / "report" / "report.html"
+    assert not (run / "report" / "ranked.png").exists()
     written = {path.name for path in target.parent.iterdir()}
     assert {
         "report.html",
-        "ranked.png",
+        "ranked.jpg",
         "exits_rank1.png",
         "anytime_rank1.png",
         "stream.png",

@@ -106,7 +106,8 @@ def _images(run: Run, others: dict[str, Run]) -> dict[str, bytes | None]:
         "validation.png": partial(curves.validation, run),
     }
     images = {name: png(figure) for name, figure in draw.items()}
-    return {**images, "ranked.png": pictures.ranked_png(run.queries)}
+    # None: a report of an older version has the lists as PNG
+    return {**images, "ranked.jpg": pictures.ranked_jpg(run.queries), "ranked.png": None}
 
 
 def _tables(run: Run, others: Mapping[str, Run]) -> dict[str, str | None]:

@@ -1,4 +1,4 @@
-"""Ranked lists as images: thumbnails for the page, and one PNG of all lists."""
+"""Ranked lists as images: thumbnails for the page, and one image of all lists."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from reid_lab.dataset.images import decode
 from reid_lab.dataset.records import DatasetError
 from reid_lab.results.ranked import ImageCrop, RankedImage, RankedQuery
 
-SIZE = (72, 144)  # width and height of a thumbnail, the shape of a person
+SIZE = (64, 128)  # width and height of a thumbnail in pixels, whatever the size of the images
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 GAP, FRAME, LABEL, HEAD, COLUMNS = 8, 4, 84, 44, 2
-LARGEST = 100_000_000  # pixels of the PNG of all lists
+LARGEST = 100_000_000  # pixels of the image of all lists
 WORST = "worst"
 GROUPS = {"easy": "Easy queries", "hard": "Hard queries", "sample": "A sample of queries"}
 GROUPS[WORST] = "Worst queries"
@@ -50,8 +50,8 @@ def data_uri(crop: ImageCrop) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def ranked_png(queries: Sequence[RankedQuery]) -> bytes | None:
-    """All queries with their ranked lists in one image, by group; None if it is too large."""
+def ranked_jpg(queries: Sequence[RankedQuery]) -> bytes | None:
+    """All queries with their ranked lists in one JPEG, by group; None if it is too large."""
     if not queries:
         return None
     columns = min(COLUMNS, len(queries))
@@ -70,8 +70,8 @@ def ranked_png(queries: Sequence[RankedQuery]) -> bytes | None:
             row, column = divmod(index, columns)
             _block(sheet, query, column * width + 2 * GAP, top + row * height)
         top += -(-len(group) // columns) * height
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG")
+    buffer = io.BytesIO()  # a PNG of photographs takes three times the bytes
+    sheet.save(buffer, "JPEG", quality=85)
     return buffer.getvalue()
 
 

@@ -66,7 +66,7 @@ def publish(run: Run, loggers: Sequence[Logger]) -> None:
             {
                 **{f"tables/{name}": table for name, table in tables.items()},
                 **charts(run),
-                **{f"plots/{p.stem}": wandb.Image(str(p)) for p in report.glob("*.png")},
+                **{f"plots/{p.stem}": wandb.Image(str(p)) for p in report.glob("*.[jp][pn]g")},
                 "report": wandb.Html(str(report / "report.html")),
             }
         )
