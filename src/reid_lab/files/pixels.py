@@ -211,10 +211,8 @@ def _check_size(width: int, height: int, limit: int = MAX_PIXELS) -> None:
     if width < 1 or height < 1:
         raise _UnusableError(f"it is {width} x {height} pixels. Replace or remove it")
     if width * height > limit:
-        name = " (reid_lab.files.pixels.MAX_PIXELS)" if limit == MAX_PIXELS else ""
         raise _TooLargeError(
-            f"it is {width:,} x {height:,} pixels; the limit is {limit:,} pixels{name}. "
-            "Resize or crop it"
+            f"it is {width:,} x {height:,} pixels; the limit is {limit:,} pixels. Resize or crop it"
         )
 
 
