@@ -38,7 +38,8 @@ from experiments.tables import Rows, read
 
 HERE = Path(__file__).parent
 # Beside the studies' own, pages with figures of theirs.
-PAGES = (".", "..", "../docs/papers.md", "../docs/scale.md", "../docs/scale_gallery.md")
+DOCS = ("papers", "recipes", "scale", "scale_gallery")
+PAGES = (".", "..", *(f"../docs/{name}.md" for name in DOCS))
 SPEC = re.compile(r"<!-- ([\w./-]+\.csv)(?: \[([^\]]*)\])?: (.*?) -->", re.DOTALL)
 NUMBER = re.compile(
     r"((?:(?<![\w.])[-+\u2212])?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?)(?: ?(k|M|G|%)(?![\w]))?"

@@ -160,6 +160,11 @@ def test_every_command_has_a_page(command: str) -> None:
     assert any(f"reid-lab {command} " in text for text in PAGES.values())
 
 
+def test_every_recipe_is_listed() -> None:
+    names = {path.stem for path in (ROOT / "conf/experiment").glob("*.yaml")}
+    assert names <= set(re.findall(r"`(\w+)`", PAGES["recipes.md"]))
+
+
 @pytest.mark.parametrize("name", sorted(PAGES))
 def test_every_page_is_linked(name: str) -> None:
     """And every toctree names pages that exist; `make docs` would fail on either."""
