@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -168,6 +169,21 @@ def test_a_run_fits_before_its_last_checkpoint(
     test = composed(*given, "task=test", f"ckpt_path={unfitted}", run="again")
     with pytest.warns(UserWarning, match="early exits are not fitted"):
         run(test)
+
+
+def test_maps_of_earlier_weights_are_told(composed: Compose) -> None:
+    """Between a validation, which fits them, and the next one the training goes on."""
+    few = ("callbacks.cost=null", "callbacks.throughput=null", "callbacks.checkpoint.save_top_k=-1")
+    given = (*TINY, *few, SHARED, "dataset=folder", "model.iterations=4")
+    given = (*given, "callbacks.checkpoint.every_n_train_steps=3", "trainer.val_check_interval=2")
+    cfg = composed(*given)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "early exits")
+        run(cfg)
+    (path,) = (Path(cfg.run_dir) / "checkpoints").glob("*step=3*")
+    between = path.rename(path.parent / "between.ckpt")
+    with pytest.warns(UserWarning, match="fitted at step 2 of the training, and this .* step 3"):
+        run(composed(*given, "task=test", f"ckpt_path={between}", run="again"))
 
 
 def test_the_config_offers_it() -> None:

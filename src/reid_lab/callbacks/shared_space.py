@@ -20,17 +20,48 @@ class SharedSpace(pl.Callback):
     This happens after the last step, before its checkpoint; and before each validation, so that its
     accuracies and the choice of the best checkpoint are of fitted exits. Every run has this
     callback; it ignores models without a shared exit.
+
+    A test warns if its checkpoint is from before the first fit, or between two of them.
     """
+
+    def __init__(self) -> None:
+        self._fitted_at: int | None = None  # step
+        self._earlier = ""  # when the maps of the loaded checkpoint were fitted, if too early
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self._fitted_at is None else {"fitted_at": self._fitted_at}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._fitted_at = state_dict.get("fitted_at")
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        own = checkpoint.get("callbacks", {}).get(self.state_key, {})
+        fitted, step = own.get("fitted_at"), checkpoint.get("global_step")
+        self._earlier = (
+            ""
+            if fitted in (None, step)
+            else (
+                f"model.shared_space=true: the early exits were fitted at step {fitted} of the "
+                f"training, and this checkpoint is of step {step}: resume it"
+            )
+        )
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any
     ) -> None:
         if is_last_step(trainer):
-            share_space(trainer, cast(ReidModule, pl_module))
+            self._fit(trainer, pl_module)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn == TrainerFn.FITTING:
-            share_space(trainer, cast(ReidModule, pl_module))
+            self._fit(trainer, pl_module)
+
+    def _fit(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        share_space(trainer, cast(ReidModule, pl_module))
+        if cast(ReidModule, pl_module).shared_exit is not None:
+            self._fitted_at, self._earlier = trainer.global_step, ""
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not cast(ReidModule, pl_module).space_is_fitted:
@@ -38,6 +69,8 @@ class SharedSpace(pl.Callback):
                 "model.shared_space=true: the early exits are not fitted to the gallery's exit, "
                 "since this checkpoint is from before the end of its training: resume it"
             )
+        elif self._earlier:
+            rank_zero_warn(self._earlier)
 
 
 def share_space(trainer: pl.Trainer, module: ReidModule) -> None:
