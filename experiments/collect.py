@@ -2,8 +2,9 @@
 
 python -m experiments.collect STUDY [LABEL=]RUN ...
 
-writes STUDY/results.csv (exits), STUDY/cost.csv, STUDY/curves.csv (training losses) and, for runs
-with a stream or a search, STUDY/stream.csv, STUDY/policies.csv and STUDY/search.csv (trials).
+writes STUDY/results.csv (exits), STUDY/cost.csv, STUDY/curves.csv (training losses),
+STUDY/validation.csv (accuracies while training) and, for runs with a stream or a search,
+STUDY/stream.csv, STUDY/policies.csv and STUDY/search.csv (trials).
 LABEL fills the column `run`; the default is the run's name.
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.tables import Rows, read, write
-from reid_lab.report.logs import read_logs
+from reid_lab.report.logs import Logs, read_logs
 from reid_lab.results import SUMMARY, results_of
 
 PROVENANCE = ("seed", "commit", "machine", "elapsed_s")
@@ -34,7 +35,7 @@ def tables(runs: Iterable[tuple[str, Path]]) -> dict[str, Rows]:
 
     Tables that a run lacks are skipped; before its test a run has only its losses.
     """
-    names = ("results", "stream", "policies", "search", "cost", "curves")
+    names = ("results", "stream", "policies", "search", "cost", "curves", "validation")
     collected: dict[str, Rows] = {name: [] for name in names}
     for label, run in runs:
         results = results_of(run)
@@ -49,17 +50,27 @@ def tables(runs: Iterable[tuple[str, Path]]) -> dict[str, Rows]:
             collected["policies"] += [name | row for row in read(results / "policies.csv")]
             collected["search"] += [name | row for row in read(results / "search.csv")]
             collected["cost"] += [name | row for row in read(results / "cost.csv")]
-        collected["curves"] += [name | row for row in losses(run / "logs")]
+        logs = read_logs(run / "logs")
+        collected["curves"] += [name | row for row in losses(logs)]
+        collected["validation"] += [name | row for row in accuracies(logs)]
     return collected
 
 
-def losses(folder: Path) -> Iterator[dict[str, Any]]:
+def losses(logs: Logs) -> Iterator[dict[str, Any]]:
     """The training losses and the learning rate, at each step that logged them."""
-    logs = read_logs(folder)
     columns = [c for c in logs.columns if c.startswith("train/loss") or c == "train/lr"]
     for step, row in logs.rows.items():
         if columns and columns[0] in row:
             yield {"step": step} | {c.removeprefix("train/"): row.get(c) for c in columns}
+
+
+def accuracies(logs: Logs) -> Iterator[dict[str, Any]]:
+    """Rank-1 and mAP of each exit at each validation."""
+    for step, row in logs.rows.items():
+        for exit_ in logs.validation:
+            if f"val/{exit_}/rank1" in row:
+                scores = {metric: row.get(f"val/{exit_}/{metric}") for metric in ("rank1", "mAP")}
+                yield {"step": step, "name": exit_, **scores}
 
 
 if __name__ == "__main__":
