@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -304,6 +305,9 @@ def test_a_signal_ends_the_command_with_one_message(
     assert "Traceback" not in process.text()
     last = process.text().splitlines()[-1]
     assert last.startswith("interrupted while training; resume from")
+    copied = shlex.split(last.partition(" with ")[2])
+    assert copied[:3] == ["python", "-m", "reid_lab"] and copied[-1] == "ckpt_path=last"
+    assert sorted(copied[3:-1]) == sorted(words)
 
 
 def test_an_embedding_that_is_not_finite_is_named(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import shlex
 import shutil
 import time
 from contextlib import suppress
@@ -59,9 +60,24 @@ class Progress:
         """How to resume."""
         last = last_checkpoint(self.folder)
         if last.is_file():
-            end = ", which only tests it" if self.trained else ""
-            return f"resume from {last} with the same command and ckpt_path=last{end}"
-        return "no checkpoint was written yet: start again with the same command"
+            what = " (it is only tested)" if self.trained else ""
+            return f"resume from {last}{what} with {command_of('ckpt_path=last')}"
+        return f"no checkpoint was written yet: start again with {command_of()}"
+
+
+def command_of(*more: str) -> str:
+    """The command of this run, to be copied into a shell; in words where it is not known.
+
+    Args:
+        more: overrides that replace those of the same keys.
+    """
+    config = HydraConfig.get() if HydraConfig.initialized() else None
+    if config is None or config.mode != RunMode.RUN:  # a job of a sweep, or of Python
+        return " and ".join(["the same command", *more])
+    replaced = {word.partition("=")[0] for word in more} | {"hydra.mode"}
+    given = [*config.overrides.task, *config.overrides.hydra]
+    kept = [word for word in given if word.partition("=")[0].lstrip("+") not in replaced]
+    return shlex.join(["python", "-m", "reid_lab", *kept, *more])
 
 
 def run(cfg: DictConfig) -> dict[str, float]:
