@@ -134,6 +134,23 @@ def test_from_images_to_a_page(
     assert len(re.findall(r"^ \d\.\d{3}$", seen, re.M)) == 2 * 8
 
 
+def test_copies_are_told(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    """Under another name, and with a warning under another person's."""
+    write_jpegs(tmp_path / "one", ["ann/1.jpg", "bob/2.jpg", "bob/3.jpg"], (64, 32))
+    words = ("--checkpoint", checkpoint, "--images")
+    assert "cop" not in run("build", *words, "one", "--out", "g")
+    for name, of in (("ann/again.jpg", "ann/1.jpg"), ("eve/4.jpg", "bob/2.jpg")):
+        (tmp_path / "two" / name).parent.mkdir(parents=True)
+        shutil.copy(tmp_path / "one" / of, tmp_path / "two" / name)
+    printed = run("add", "g", *words, "two")
+    one, two = tmp_path / "one", tmp_path / "two"
+    note = f"note: 1 image is a copy of another: {two / 'ann/again.jpg'} of {one / 'ann/1.jpg'}"
+    assert note in printed
+    assert f"warning: 1 image is a copy of another person's: {two / 'eve/4.jpg'} of " in printed
+    assert f"remove g --file {two / 'eve/4.jpg'}" in printed
+    assert "5 images now" in printed and "cop" not in run("add", "g", *words, "two")
+
+
 def test_add_skips_what_is_there(run: Run, checkpoint: Path, images: Path) -> None:
     run("build", "--checkpoint", checkpoint, "--images", images, "--out", "g")
     new = write_jpegs(images, ["new/0077_c1_1.jpg", "new/nobody.png"], (64, 32))

@@ -25,7 +25,7 @@ from reid_lab.files.gallery_verdicts import (
     verdicts,
 )
 from reid_lab.files.gallery_writer import RowWriter, locked
-from reid_lab.gallery import show
+from reid_lab.gallery import copies, show
 from reid_lab.gallery.calibration import calibrate as fit_own
 from reid_lab.gallery.calibration import thresholds_of_test
 from reid_lab.gallery.embed import Embedder, embedded
@@ -84,6 +84,7 @@ def build(args: Namespace) -> int:
             raise UserError(f"none of {len(images)} images could be read: {args.out} was not made")
         if args.index != "flat":
             stderr.print(f"index {args.index} ...", highlight=False)
+    copies.tell(SavedGallery.open(args.out), 0)
     return _report(args, args.out, outcome, note)
 
 
@@ -94,7 +95,9 @@ def add(args: Namespace) -> int:
     embedder = _embedder(args, gallery, gallery.card.exit)
     with extend(gallery, embedder.fingerprint) as writer:
         new = [image for image in images if str(image.path) not in writer]
+        before = len(writer.gallery)
         outcome = _fill(writer, embedder, new, args.batch_size)
+        copies.tell(writer.gallery, before)
     return _report(args, args.gallery, outcome, other, len(images) - len(new))
 
 

@@ -1,0 +1,57 @@
+"""Images of a gallery that have the very embedding of another one: copies, or mistakes."""
+
+from __future__ import annotations
+
+import numpy as np
+from rich.text import Text
+
+from reid_lab.files.console import stderr
+from reid_lab.files.gallery_files import UNKNOWN, GalleryRows
+from reid_lab.files.image_files import escaped
+
+FIRST = 4  # numbers of a row by which rows are compared first
+BLOCK = 1 << 16  # rows that are read at a time
+
+
+def copies(gallery: GalleryRows, start: int) -> list[tuple[int, int]]:
+    """Pairs of a row from `start` on and the first row before it with the same embedding.
+
+    Rows are equal to the last bit if one machine embedded them in batches of one size.
+    """
+    rows = gallery.embeddings
+    wanted: dict[bytes, list[int]] = {key: [] for key in _keys(rows[start:])}
+    found = []
+    for block in range(0, len(rows), BLOCK):
+        for i, key in enumerate(_keys(rows[block : block + BLOCK]), block):
+            if key not in wanted:
+                continue
+            before = next((j for j in wanted[key] if np.array_equal(rows[i], rows[j])), None)
+            if before is not None and i >= start:
+                found.append((i, before))
+            wanted[key].append(i)
+    return found
+
+
+def tell(gallery: GalleryRows, start: int) -> None:
+    """Note copies among the rows from `start` on, and warn of those of two people."""
+    found, people = copies(gallery, start), gallery.numbers["pid"]
+    known = [(i, j) for i, j in found if UNKNOWN not in (people[i], people[j])]
+    wrong = [(i, j) for i, j in known if people[i] != people[j]]
+    for kind, pairs, what in (
+        ("note", [pair for pair in found if pair not in {*wrong}], "another"),
+        ("warning", wrong, "another person's"),
+    ):
+        if pairs:
+            i, j = pairs[0]
+            new, old = (escaped(gallery.path(row)) for row in (i, j))
+            fix = (
+                f": one of the two is wrong (reid-lab gallery remove {gallery.folder} --file {new})"
+            )
+            fix = fix if pairs is wrong else ""
+            count = f"{len(pairs):,} image{'s are copies' if len(pairs) > 1 else ' is a copy'}"
+            stderr.print(Text(f"{kind}: {count} of {what}: {new} of {old}{fix}"), soft_wrap=True)
+
+
+def _keys(rows: np.ndarray) -> list[bytes]:
+    """The first numbers of each row, as bytes."""
+    return [row.tobytes() for row in np.ascontiguousarray(rows[:, :FIRST])]
