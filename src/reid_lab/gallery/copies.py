@@ -19,16 +19,16 @@ def copies(gallery: GalleryRows, start: int) -> list[tuple[int, int]]:
     Rows are equal to the last bit if one machine embedded them in batches of one size.
     """
     rows = gallery.embeddings
-    wanted: dict[bytes, list[int]] = {key: [] for key in _keys(rows[start:])}
+    new = np.unique(rows[start:, 0])
+    alike: dict[bytes, list[int]] = {}
     found = []
     for block in range(0, len(rows), BLOCK):
-        for i, key in enumerate(_keys(rows[block : block + BLOCK]), block):
-            if key not in wanted:
-                continue
-            before = next((j for j in wanted[key] if np.array_equal(rows[i], rows[j])), None)
-            if before is not None and i >= start:
-                found.append((i, before))
-            wanted[key].append(i)
+        for i in block + np.flatnonzero(np.isin(rows[block : block + BLOCK, 0], new)):
+            before = alike.setdefault(rows[i, :FIRST].tobytes(), [])
+            same = next((j for j in before if np.array_equal(rows[i], rows[j])), None)
+            if same is not None and i >= start:
+                found.append((int(i), same))
+            before.append(int(i))
     return found
 
 
@@ -50,8 +50,3 @@ def tell(gallery: GalleryRows, start: int) -> None:
             fix = fix if pairs is wrong else ""
             count = f"{len(pairs):,} image{'s are copies' if len(pairs) > 1 else ' is a copy'}"
             stderr.print(Text(f"{kind}: {count} of {what}: {new} of {old}{fix}"), soft_wrap=True)
-
-
-def _keys(rows: np.ndarray) -> list[bytes]:
-    """The first numbers of each row, as bytes."""
-    return [row.tobytes() for row in np.ascontiguousarray(rows[:, :FIRST])]
