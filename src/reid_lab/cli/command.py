@@ -6,11 +6,13 @@ import argparse
 import io
 import math
 import os
+import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from types import FrameType
 from typing import Any, NoReturn, TypeAlias
 
@@ -33,9 +35,35 @@ class Parser(argparse.ArgumentParser):
         kwargs.setdefault("formatter_class", Formatter)
         super().__init__(*args, **kwargs)
 
+        self.set_defaults(parser=self)  # of nested parsers, the innermost one stays
+        self.actions: Subparsers | None = None
+
+    def add_action(self, name: str, help: str, description: str | None = None) -> Parser:
+        """The parser of an action; its help shows the action's examples of this epilog."""
+        if self.actions is None:
+            self.actions = self.add_subparsers(dest="action", required=True, metavar="ACTION")
+        found = examples_of(f"{self.prog} {name}", self.epilog or "")
+        epilog = "\n  ".join(["examples:", *found])
+        return self.actions.add_parser(name, help=help, description=description, epilog=epilog)
+
     def error(self, message: str) -> NoReturn:
-        print(f"error: {message}\n{self.prog} --help shows the arguments", file=sys.stderr)
+        if self.actions is not None and message.endswith(": ACTION"):
+            message = f"{message}, one of {', '.join(self.actions.choices)}"
+        lines = [f"error: {message}", f"{self.prog} --help shows the arguments"]
+        if found := examples_of(self.prog, self.epilog or ""):
+            named = re.findall(r"--[\w-]+", message)
+            lines.insert(1, f"example: {max(found, key=lambda one: _options_in(one, named))}")
+        print("\n".join(lines), file=sys.stderr)
         raise SystemExit(2)
+
+    def unrecognized(self, words: Sequence[str]) -> NoReturn:
+        """Exit because of words that are no arguments; options that are written alike are named."""
+        shown = [a.option_strings for a in self._actions if a.help != argparse.SUPPRESS]
+        options = [option for names in shown for option in names if option.startswith("--")]
+        given = [word.partition("=")[0] for word in words if word.startswith("--")]
+        close = [found for word in given for found in get_close_matches(word, options, 1, 0.7)]
+        hint = f"; did you mean {', '.join(close)}?" if close else ""
+        self.error(f"unrecognized arguments: {' '.join(words)}{hint}")
 
 
 @dataclass(frozen=True)
@@ -55,6 +83,17 @@ class Command:
     wrong: int = 1
     interrupted: str = "interrupted"
     mixed: bool = False
+
+
+def examples_of(command: str, epilog: str) -> list[str]:
+    """The lines of an epilog that call `command`, such as "reid-lab gallery add", as one each."""
+    lines = re.sub(r"\\\n *", "", epilog).splitlines()
+    found = [line.partition("  #")[0].strip() for line in lines]
+    return [line for line in found if line.startswith(f"{command} ")]
+
+
+def _options_in(example: str, options: Sequence[str]) -> int:
+    return len(set(options).intersection(example.split()))
 
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"
@@ -78,9 +117,12 @@ def parse(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
     """The arguments of a subcommand. Exits with status 2 if they are wrong."""
     own: Command | None = parser.get_default("command")  # a parser of actions has none
     mixed = own is not None and own.mixed
-    args = parser.parse_intermixed_args(words) if mixed else parser.parse_args(words)
+    known = parser.parse_known_intermixed_args if mixed else parser.parse_known_args
+    args, unknown = known(words)
+    if unknown:
+        args.parser.unrecognized(unknown)
     if args.command.check:
-        args.command.check(parser, args)
+        args.command.check(args.parser, args)
     return args
 
 
@@ -108,6 +150,21 @@ def count(text: str, most: int = 10**12) -> int:
     return number
 
 
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """The type of a whole number from `low` to `high`."""
+
+    def number(text: str) -> int:
+        try:
+            found = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if not low <= found <= high:
+            raise argparse.ArgumentTypeError(f"{found} is not {low} to {high}")
+        return found
+
+    return number
+
+
 def batch_size(text: str) -> int:
     """A batch size."""
     return count(text, most=4096)
@@ -121,6 +178,17 @@ def positive(text: str) -> float:
         number = 0.0
     if not 0 < number <= 86_400:
         raise argparse.ArgumentTypeError(f"{text!r} is not above 0 and at most 86400")
+    return number
+
+
+def mul_adds(text: str) -> float:
+    """A number of Mul-Adds above 0, such as 3e8."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of Mul-Adds, such as 3e8")
     return number
 
 

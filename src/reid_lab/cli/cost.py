@@ -12,6 +12,7 @@ from reid_lab.cli.command import (
     add_renamed,
     batch_size,
     count,
+    mul_adds,
     positive,
 )
 
@@ -113,17 +114,6 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error("--budget-mul-adds and --budget-ms need --suggest-exits")
     if budgets and budgets[0] > budgets[1]:
         parser.error(f"budgets are LOW HIGH, {budgets[0]:g} is above {budgets[1]:g}")
-
-
-def mul_adds(text: str) -> float:
-    """A number of Mul-Adds above 0, such as 3e8."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of Mul-Adds, such as 3e8")
-    return number
 
 
 def work(args: argparse.Namespace) -> int:

@@ -114,9 +114,12 @@ def _formats(text: str) -> tuple[str, ...]:
 
 
 def _share(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
     if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not within 0 and 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not within 0 and 1")
     return number
 
 

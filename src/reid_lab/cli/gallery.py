@@ -31,6 +31,8 @@ examples:
   reid-lab gallery link camera1/ camera2/ --checkpoint last.ckpt --gallery gallery/ \\
     --false-accept-rate 0.01
   reid-lab gallery upgrade gallery/ --checkpoint new.ckpt --only-if-better
+  reid-lab gallery people gallery/ --where "site=north"
+  reid-lab gallery info gallery/
   reid-lab gallery remove gallery/ --pid "Ann Lee" --dry-run
   reid-lab gallery plan gallery/ --size 1000000
   reid-lab gallery load gallery/ --uri people.db
@@ -45,9 +47,8 @@ def add(commands: Subparsers) -> None:
         description="Keep the embeddings of a folder of images, and find people in them.",
         epilog=EXAMPLES,
     )
-    nested = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, (arguments, does) in ACTIONS.items():
-        action = nested.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.")
+        action = parser.add_action(name, does, f"{does[0].upper()}{does[1:]}.")
         arguments(action)
         stays = ": what was embedded stays, the same command resumes" * (name in ("add", "upgrade"))
         action.set_defaults(command=Command(work, interrupted=f"interrupted{stays}"))

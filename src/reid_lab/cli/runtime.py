@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reid_lab.cli.command import Command, Subparsers, accept_rate, batch_size, count
+from reid_lab.cli.command import Command, Subparsers, accept_rate, batch_size, count, whole
 
 EXAMPLES = """\
 status: 0 all images were read, 1 an error, or some images cannot be read (they are listed)
@@ -56,7 +56,7 @@ def add(commands: Subparsers) -> None:
     )
     parser.add_argument(
         "--threads",
-        type=int,
+        type=whole(0, 1024),
         default=0,
         help="threads of the network; default: %(default)s, all cores",
     )
@@ -68,8 +68,6 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error("nothing to do: give --out, --gallery, or both")
     if args.exit and not args.gallery:
         parser.error("--exit is of a search: give --gallery, too; --out has every exit")
-    if not 0 <= args.threads <= 1024:
-        parser.error("--threads is 0 to 1024")
 
 
 def work(args: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reid_lab.cli.command import Command, Subparsers, batch_size, count, positive
+from reid_lab.cli.command import Command, Subparsers, batch_size, count, mul_adds, positive, whole
 
 EXAMPLES = """\
 The API key is read from the environment: REID_LAB_API_KEY. Without one, the service listens to
@@ -55,11 +55,11 @@ def add(commands: Subparsers) -> None:
         help="milliseconds from a query's arrival to its answer; queries exit early to keep it",
     )
     target.add_argument(
-        "--mul-adds", type=float, help="mean Mul-Adds of a query; queries exit early to keep it"
+        "--mul-adds", type=mul_adds, help="mean Mul-Adds of a query; queries exit early to keep it"
     )
     target.add_argument(
         "--mean-ms",
-        type=float,
+        type=positive,
         help="mean milliseconds of a query in the network and its search, as measured at the start "
         "in full batches; queries exit early to keep it",
     )
@@ -77,7 +77,7 @@ def add(commands: Subparsers) -> None:
     )
     parser.add_argument(
         "--threads",
-        type=int,
+        type=whole(0, 1024),
         default=0,
         help="threads of the network; default: %(default)s, all cores",
     )
@@ -85,7 +85,10 @@ def add(commands: Subparsers) -> None:
         "--host", default="127.0.0.1", help="address to listen on; default: %(default)s"
     )
     parser.add_argument(
-        "--port", type=int, default=8000, help="port; 0 takes a free one; default: %(default)s"
+        "--port",
+        type=whole(0, 65535),
+        default=8000,
+        help="port; 0 takes a free one; default: %(default)s",
     )
     parser.add_argument(
         "--allow-host", nargs="+", default=[], help="other host names that requests may use"
@@ -124,14 +127,7 @@ def add(commands: Subparsers) -> None:
         default=256,
         help="most requests at a time, whose bodies are held in memory; default: %(default)s",
     )
-    parser.set_defaults(command=Command(work, check, interrupted="stopped"))
-
-
-def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    if not 0 <= args.threads <= 1024:
-        parser.error("--threads is 0 to 1024")
-    if not 0 <= args.port <= 65535:
-        parser.error("--port is 0 to 65535")
+    parser.set_defaults(command=Command(work, interrupted="stopped"))
 
 
 def work(args: argparse.Namespace) -> int:

