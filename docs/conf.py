@@ -48,6 +48,7 @@ html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_show_sphinx = False
 
+TO_STUDY = re.compile(r"\]\((?:\.\./)*experiments/(?:(\w+)/)?(#[\w-]+|)\)")
 LINK = re.compile(r"(?<=\]\()([^)\s#:]+)(?=[)#])")  # the target of a link or image in a file
 
 
@@ -79,9 +80,8 @@ def relinked(text: str, folder: Path) -> str:
 
 
 def link_studies(app: Sphinx, docname: str, source: list[str]) -> None:
-    """`../experiments/` and `../experiments/NAME/`, as GitHub wants it, are pages here."""
-    text = re.sub(r"\]\((?:\.\./)*experiments/\)", "](/studies/index.md)", source[0])
-    source[0] = re.sub(r"\]\((?:\.\./)*experiments/(\w+)/\)", r"](/studies/\1.md)", text)
+    """`../experiments/` and `../experiments/NAME/#part`, as GitHub wants it, are pages here."""
+    source[0] = TO_STUDY.sub(lambda to: f"](/studies/{to[1] or 'index'}.md{to[2]})", source[0])
 
 
 def write(path: Path, text: str) -> None:

@@ -179,6 +179,31 @@ def test_every_page_is_linked(name: str) -> None:
     assert all(path.is_file() for path in listed if made not in path.parents)
 
 
+TEXTS = sorted(
+    path
+    for path in (*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("experiments/**/README.md"))
+    if DOCS / "studies" not in path.parents  # copies
+)
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text("utf-8"), flags=re.DOTALL)
+    for target, part in re.findall(r"\]\(([^)\s#:]*)(?:#([^)\s]+))?\)", text):
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        if part:
+            file = file / "README.md" if file.is_dir() else file
+            assert part in anchors(file.read_text("utf-8")), f"{target}#{part}"
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors that GitHub and MyST give to headings."""
+    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    heads = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
 def suffixed(place: Path) -> Iterator[Path]:
     """The pages of a toctree's entry: Markdown or a notebook."""
     return (path for suffix in (".md", ".ipynb") if (path := Path(f"{place}{suffix}")).is_file())
