@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -153,13 +154,14 @@ def test_the_best_checkpoint_is_tested(
     composed: Compose, scores: dict[int, float], caplog: pytest.LogCaptureFixture
 ) -> None:
     scores |= {2: 0.2, 4: 0.9, 6: 0.5}
+    caplog.set_level(logging.INFO)
     cfg = composed(*FEW, *SIX)
     metrics = run(cfg)
     folder = Path(cfg.run_dir)
     best = saved(folder, "best.ckpt")
     assert best["global_step"] == 4 and saved(folder, "last.ckpt")["global_step"] == 6
     note = "tested: best.ckpt, of step 4 (val/stage4/mAP 90.0%)"
-    assert note in caplog.text
+    assert ("reid_lab.run.fit", logging.INFO, note) in caplog.record_tuples
     assert note in json.loads((folder / "results" / "summary.json").read_text())["notes"]
     again = composed(*FEW, *SIX, "task=test", f"ckpt_path={folder}/checkpoints/best.ckpt")
     assert run(again) == pytest.approx(metrics)
@@ -170,7 +172,7 @@ def test_a_finished_training_that_is_resumed_tests_its_best(
 ) -> None:
     scores |= {2: 0.2, 4: 0.3, 6: 0.5}  # the last validation is after the last checkpoint
     metrics = run(composed(*FEW, *SIX))
-    caplog.clear()
+    caplog.set_level(logging.INFO)
     assert run(composed(*FEW, *SIX, "ckpt_path=last")) == metrics
     assert "tested: best.ckpt, of step 6 (val/stage4/mAP 50.0%)" in caplog.text
 
@@ -233,10 +235,12 @@ def test_a_training_without_improvement_ends_and_stays_ended(
         "callbacks.early_stopping.patience=2",
     )
     cfg = composed(*overrides)
+    caplog.set_level(logging.INFO)
     metrics = run(cfg)
     assert saved(Path(cfg.run_dir), "last.ckpt")["global_step"] == 3
     assert saved(Path(cfg.run_dir), "best.ckpt")["global_step"] == 1
-    assert "training ends at step 3" in caplog.text
+    (ended,) = (r for r in caplog.records if "training ends at step 3" in r.getMessage())
+    assert ended.levelno == logging.INFO
     assert run(composed(*overrides, "ckpt_path=last")) == metrics
     assert saved(Path(cfg.run_dir), "last.ckpt")["global_step"] == 3
 

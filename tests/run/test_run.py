@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import re
 import weakref
 from pathlib import Path
@@ -613,12 +614,28 @@ def test_a_file_that_is_no_image_is_named_before_training(
 
 @pytest.mark.report
 @pytest.mark.usefixtures("undrawn")
-def test_counts_that_differ_are_told(
-    composed: Compose, people: Path, caplog: pytest.LogCaptureFixture
+def test_counts_that_differ_are_a_warning_and_what_only_informs_is_none(
+    composed: Compose, people: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cfg = composed("dataset=market1501", *SIX_STEPS, f"dataset.root={people}")
+    for part in people.iterdir():
+        (tmp_path / part.name).symlink_to(part)
+    query = min((people / "query").iterdir())
+    drawn = tmp_path / "gt_bbox" / query.name.replace("_00.jpg", "_77.jpg")
+    drawn.parent.mkdir()
+    drawn.write_bytes(query.read_bytes())
+    options = ("reader.multi_query=true", "val_identities=auto", f"root={tmp_path}")
+    chosen = [f"dataset.{option}" for option in options]
+    cfg = composed("dataset=market1501", *SIX_STEPS, *chosen, "callbacks.checkpoint=null")
+    caplog.set_level(logging.INFO)
     run(cfg)
-    assert "expected 12,936, found" in caplog.text
+    levels = {record.getMessage(): record.levelno for record in caplog.records}
+    for words, level in (
+        ("expected 12,936, found", logging.WARNING),
+        ("val_identities=auto", logging.INFO),
+        ("no checkpoint is kept", logging.INFO),
+        ("multi-query images have no effect", logging.INFO),
+    ):
+        assert [levels[text] for text in levels if words in text] == [level]
     assert "expected 12,936, found" in (Path(cfg.run_dir) / "report" / "report.html").read_text()
 
 

@@ -204,7 +204,7 @@ class StopEarly(EarlyStopping):
         share(trainer, self.monitor)
         super().on_validation_end(trainer, pl_module)
         if trainer.should_stop and self.wait_count >= self.patience:
-            log.warning(
+            log.info(
                 "training ends at step %s: %s has not improved in %s validations "
                 "(callbacks.early_stopping.patience)",
                 f"{trainer.global_step:,}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -43,6 +44,7 @@ from reid_lab.retrieval.ranking import check_memory
 from reid_lab.retrieval.space import MetricName
 from reid_lab.types import Bytes, Units
 
+log = logging.getLogger(__name__)
 MOST_CAMERAS = 40  # that a figure of camera pairs has room for
 
 
@@ -122,11 +124,9 @@ class RankingEvaluation(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.protocol(trainer)  # raises an error if the data set does not allow it
-        if data_of(trainer).benchmark.multi_query is not None and self.query == "single":
-            rank_zero_warn(
-                "multi-query images are embedded, but have no effect unless "
-                "callbacks.ranking.query=multi"
-            )
+        unused = data_of(trainer).benchmark.multi_query is not None and self.query == "single"
+        if unused and trainer.is_global_zero:
+            log.info("multi-query images have no effect unless callbacks.ranking.query=multi")
         if not self.mul_adds:
             self.count(data_of(trainer), cast(ReidModule, pl_module))
         self._check_memory(data_of(trainer), cast(ReidModule, pl_module))

@@ -89,7 +89,7 @@ def build_trainer(cfg: DictConfig, files: CheckpointFiles | None = None) -> pl.T
     more: dict[str, Any] = {}
     if not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
         if cfg.task == "fit":
-            log.warning("callbacks.checkpoint=null: no checkpoint is kept of this run")
+            log.info("callbacks.checkpoint=null: no checkpoint is kept of this run")
         more = {"enable_checkpointing": False}  # else Lightning adds its own
     trainer: pl.Trainer = make(cfg, "trainer", callbacks=callbacks, logger=loggers, **more)
     given = trainer.strategy._checkpoint_io  # by trainer.plugins; asking the property sets one

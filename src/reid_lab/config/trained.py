@@ -15,6 +15,7 @@ from reid_lab.checkpoint import card_of, check_finite, check_normalised, check_t
 from reid_lab.config.make import image_size
 from reid_lab.config.paths import checked_name
 from reid_lab.config.resume import unlike
+from reid_lab.dataset.notes import Info
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.results.card import UNKNOWN
@@ -55,7 +56,9 @@ def use_trained_size(cfg: DictConfig, state: Mapping[str, Any], given: Sequence[
     if keys & {"dataset.transforms", "dataset.transforms.height", "dataset.transforms.width"}:
         return f"tested on images of {here}, as given on the command line; trained on {theirs}"
     cfg.dataset.transforms.height, cfg.dataset.transforms.width = trained
-    return f"tested on images of {theirs}, as the checkpoint was trained; the config has {here}"
+    return Info(
+        f"tested on images of {theirs}, as the checkpoint was trained; the config has {here}"
+    )
 
 
 def use_trained_view(cfg: DictConfig, state: Mapping[str, Any], given: Sequence[str]) -> str | None:
@@ -82,7 +85,7 @@ def use_trained_view(cfg: DictConfig, state: Mapping[str, Any], given: Sequence[
     transforms.update(trained)
     if "enlarge" in kept:
         seen = f"the centre of images enlarged by {kept['enlarge']:g}"
-        return f"tested on {seen}, as the checkpoint was trained"
+        return Info(f"tested on {seen}, as the checkpoint was trained")
     return (
         "tested on the whole image, as the checkpoint was trained; dataset.transforms.view=centre "
         "tests at the scale of the training images"
@@ -116,7 +119,7 @@ def use_trained_network(cfg: DictConfig, state: Mapping[str, Any], given: Sequen
     if card and card.recipe != UNKNOWN and "name" not in keys:
         with suppress(UserError):
             cfg.name = checked_name(card.recipe)
-    return f"tested with the network of the checkpoint, {trained.get('_target_')}"
+    return Info(f"tested with the network of the checkpoint, {trained.get('_target_')}")
 
 
 def take_weights(model: ReidModule, state: dict[str, Any], checkpoint: Path) -> int:

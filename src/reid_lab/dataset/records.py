@@ -106,7 +106,7 @@ class Benchmark:
     """A data set with its splits and evaluation protocol.
 
     Attributes:
-        notes: remarks for the user, each one line.
+        notes: remarks for the user, each one line: an `Info`, or a warning.
         protocol: how queries are evaluated.
         multi_query: more images of the queries' people in the queries' cameras; pooled with them in
             multi-query evaluation, never ranked.

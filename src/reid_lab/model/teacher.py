@@ -144,7 +144,7 @@ class Cache:
         except Exception:  # a broken file may raise anything
             whole = False
         if not whole:
-            log.warning("%s is broken: the teacher's outputs are computed again", path)
+            log.info("%s is broken: the teacher's outputs are computed again", path)
             return False
         self.kept = kept
         return bool(kept)

@@ -77,7 +77,7 @@ def best_of(trainer: pl.Trainer, notes: list[str]) -> Path | None:
             callback.fit_on(cast(Path, found[0].best))
     if trainer.is_global_zero:  # the note is read from the file
         notes.append(found[0].note)
-        log.warning(found[0].note)
+        log.info(found[0].note)
     return found[0].best
 
 

@@ -32,6 +32,7 @@ from reid_lab.config.trained import (
     use_trained_view,
 )
 from reid_lab.dataset import ReidDataModule
+from reid_lab.dataset.notes import Info
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import first_disk_full, is_disk_full, write_text
 from reid_lab.interrupt import Interrupted, status_of
@@ -130,12 +131,11 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
     inputs = check(cfg)
     data, checkpoint, state = inputs.data, inputs.checkpoint, inputs.state
     identities = data.identities
-    size = None
+    found = [*inputs.notes]
     if state:
         given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
         uses = (use_trained_size, use_trained_view) if cfg.task == "test" else (use_trained_view,)
-        changed = (use(cfg, state, given) for use in uses)
-        size = "; ".join(note for note in changed if note) or None
+        found += [note for use in uses if (note := use(cfg, state, given))]
         data.transforms = make(cfg, "dataset.transforms")
     if state and cfg.task == "test":
         # another data set may test it: its classifier stays what it was
@@ -149,8 +149,7 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
     model = build_model(cfg, identities, replaced=bool(checkpoint and state))
     # now, as what does not fit is no reason to write anything
     begun = take_weights(model, state, checkpoint) if checkpoint and state else 0
-    found = inputs.notes + ([size] if size else []) + changed_backbones(model, cfg)
-    found += slow_precision(trainer)
+    found += changed_backbones(model, cfg) + slow_precision(trainer)
     if trainer.is_global_zero:
         if cfg.task == "fit" or not last_checkpoint(folder).is_file():
             write_text(folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
@@ -160,7 +159,7 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
         give_card(model, cfg, data.benchmark.name, state)  # synthetic people are read once rendered
         notes = data.notes(cfg.task == "fit", trainer.world_size) + found
         for note in notes:
-            log.warning(note)
+            log.log(logging.INFO if isinstance(note, Info) else logging.WARNING, note)
     del inputs, state  # of which Lightning has the last reference
     try:
         if trainer.is_global_zero:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from reid_lab.dataset import DatasetError, read_folders
+from reid_lab.dataset.notes import Info
 from reid_lab.files.image_files import SUFFIXES
 from tests.conftest import write_jpegs
 
@@ -27,7 +28,7 @@ def test_people_and_cameras_from_names(tmp_path: Path) -> None:
             who, _, camera = name.decode().replace("/img_c", " ").partition(" ")
             assert split.pids[i] == PEOPLE.index(who) + 1
             assert split.camids[i] == int(camera[0])
-    assert "2 of 4 identities for training" in b.notes[0]
+    assert "2 of 4 identities for training" in b.notes[0] and isinstance(b.notes[0], Info)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +126,7 @@ def test_what_is_skipped_is_counted(tmp_path: Path) -> None:
         (root / name).touch()
     b = read_folders(root)
     assert "3 files are skipped: they do not end in .jpg" in b.notes[1]
+    assert not isinstance(b.notes[1], Info)
     assert "(2 .gif, 1 .heic)" in b.notes[1]
     assert "2 images are not where" in b.notes[2] and "anna/old/c1.jpg" in b.notes[2]
     twice = read_folders(write_jpegs(tmp_path / "twice", ["7/c1.jpg", "007/c2.jpg", "8/c1.jpg"]))

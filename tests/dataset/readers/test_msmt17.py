@@ -10,6 +10,7 @@ import pytest
 
 from reid_lab.dataset import DatasetError, read_msmt17
 from reid_lab.dataset.images import check_files
+from reid_lab.dataset.notes import Info
 from tests.conftest import write_jpegs
 
 LISTS = {
@@ -61,6 +62,7 @@ def test_training_and_test_people_stay_apart(tmp_path: Path, val: bool, images: 
 @pytest.mark.parametrize(("val", "expected"), [(True, "32,621"), (False, "30,248")])
 def test_published_training_images(tmp_path: Path, val: bool, expected: str) -> None:
     trained, note = read_msmt17(write(tmp_path), val=val).notes
+    assert isinstance(trained, Info) and not isinstance(note, Info)
     listed = "list_train.txt and list_val.txt, 3" if val else "list_train.txt only, 2"
     assert f"msmt17_v1: trains on {listed} images" in trained
     assert f"dataset.reader.val={str(not val).lower()}" in trained

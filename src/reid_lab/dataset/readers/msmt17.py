@@ -11,6 +11,7 @@ import os
 import re
 from pathlib import Path
 
+from reid_lab.dataset.notes import Info
 from reid_lab.dataset.readers.files import require
 from reid_lab.dataset.readers.published import PublishedCounts, compared
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
@@ -63,7 +64,7 @@ def read_msmt17(root: Path | str, val: bool = True) -> Benchmark:
     query, gallery = (_read(root, name, test_folder, first) for name in lists[-2:])
     trained = "list_train.txt and list_val.txt" if val else "list_train.txt only"
     other = "false: list_train.txt only, 30,248" if val else "true: with list_val.txt, 32,621"
-    note = (
+    note = Info(
         f"msmt17_{release}: trains on {trained}, {len(train):,} images (dataset.reader.val={other})"
     )
     benchmark = Benchmark(f"msmt17_{release}", train, query, gallery, notes=(note,))

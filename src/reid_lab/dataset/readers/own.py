@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from reid_lab.dataset.notes import Info
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
 from reid_lab.dataset.splits import allow_one_camera, query_and_gallery
 from reid_lab.files.image_files import escaped
@@ -84,11 +85,12 @@ def make_benchmark(
         trained = len(images.take(parts == "train").identities)
         rest = f"; {others:,} images of pid 0 or -1 are gallery images" if others else ""
         unit = "tracklet" if tracklets else "image"
-        notes = (
+        split = Info(
             f"{name}: split by train_share={train_share}, seed={seed}: {trained:,} of {count:,} "
             f"identities for training, the others for test; the first {unit} of a person in a "
-            f"camera is a query{rest}",
+            f"camera is a query{rest}"
         )
+        notes = (split,)
     if "test" in parts:
         query, gallery = query_and_gallery(images.take(parts == "test"), tracklets)
     else:
