@@ -6,13 +6,14 @@ import re
 
 import pytest
 
-from reid_lab.files.conditions import Condition, ConditionError, mask, parse
+from reid_lab.files.conditions import Condition, ConditionError, mask, parse, quoted
 
 COLUMNS = {
     "site": ["north", "south", "", "North East"],
     "time": ["2026-01-01", "2026-01-01T09:30:00.5Z", "", "2025-12-31T23:30-01:00"],
     "age": ["7", "10", "", "7.0"],
     "licence remark": ["on file", "", "asked", "<b>"],
+    "name": ["O'Neil", 'Ann "A."', "Bob 'B\"", "'"],
     "number": ["123456789012345678901", "123456789012345678902", "x", "1e3"],
 }
 
@@ -44,6 +45,11 @@ def rows(text: str) -> list[int]:
         ("site=north AND age>=10", []),
         ("'licence remark'='on file' and \"site\"=north", [0]),
         ("'licence remark'='<b>'", [3]),
+        ('name="O\'Neil"', [0]),
+        ("name='O''Neil' and site=north", [0]),
+        ("name='Ann \"A.\"'", [1]),
+        ("name='Bob ''B\"'", [2]),
+        ("name=''''", [3]),
     ],
 )
 def test_rows_that_a_filter_selects(text: str, wanted: list[int]) -> None:
@@ -69,6 +75,11 @@ def test_rows_that_a_filter_selects(text: str, wanted: list[int]) -> None:
 def test_invalid_filters_are_errors(text: str, message: str) -> None:
     with pytest.raises(ConditionError, match=re.escape(message)):
         rows(text)
+
+
+@pytest.mark.parametrize("text", COLUMNS["name"])
+def test_a_quoted_text_is_read_as_it_was(text: str) -> None:
+    assert parse(f"name={quoted(text)} and site=''")[0].value == text
 
 
 def test_an_invalid_date_is_text() -> None:

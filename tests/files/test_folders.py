@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reid_lab.errors import UserError
-from reid_lab.files.atomic import DiskFullError
+from reid_lab.files.atomic import DiskFullError, disk_full
 from reid_lab.files.folders import replacing_folder, restore
 
 
@@ -43,6 +43,12 @@ def test_a_full_disk_is_a_user_error_that_names_the_folder(tmp_path: Path) -> No
     told = pytest.raises(DiskFullError, match="out .*previous out is unchanged")
     with told, replacing_folder(tmp_path / "out"):
         raise OSError(errno.ENOSPC, "No space left on device")
+    told = pytest.raises(DiskFullError, match=r"write \S*out .*previous out is unchanged")
+    with told, replacing_folder(tmp_path / "out") as folder:
+        raise disk_full(folder / "inside.json") from OSError(errno.ENOSPC, "full")
+    told = pytest.raises(DiskFullError, match="elsewhere.json")
+    with told, replacing_folder(tmp_path / "out"):
+        raise disk_full(tmp_path / "elsewhere.json") from OSError(errno.ENOSPC, "full")
     assert is_only(tmp_path / "out", "first")
 
 

@@ -174,6 +174,8 @@ def test_what_calibration_needs_is_reported(
     gallery, _ = Gallery.open_rows(tmp_path / "g").remove("path!=''")
     labels = {"people": list("abcde") * 4, "cameras": list("xxxxxyyyyy") * 2} | change
     rates = labels.pop("rates", None)
+    with pytest.raises(UserError, match=f"{tmp_path / 'g'} has no images: add some"):
+        calibrate(SavedGallery.open(tmp_path / "g"), rates)
     gallery.add(vectors()[0][:20], [f"{i}" for i in range(20)], **labels)
     with pytest.raises(UserError, match=message):
         calibrate(SavedGallery.open(tmp_path / "g"), rates)

@@ -13,6 +13,7 @@ import torch
 
 import faiss  # isort: skip
 
+from reid_lab.errors import UserError
 from reid_lab.files.gallery_card import GalleryError
 from reid_lab.gallery.index import INDEX_NAMES, build
 from reid_lab.gallery.planner import IndexPlan, plan
@@ -20,6 +21,7 @@ from reid_lab.gallery.probe import Probe
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
 from reid_lab.gallery.writer import create
 from reid_lab.retrieval import Ids
+from reid_lab.runtime.gallery import Gallery
 from tests.gallery.test_store import CARD
 from tests.retrieval.people import crowd, euclidean, naive, seen
 
@@ -153,6 +155,15 @@ def test_without_people_recall_alone_is_measured(names: tuple[str, ...], tmp_pat
     for e in made.estimates:
         assert e.recall > 0.8 and e.mAP_lost is None and e.rank1_lost is None
     assert "at least 624 images and there are 300" in made.problems["ivf_pq"]
+
+
+def test_an_emptied_gallery_is_told(tmp_path: Path) -> None:
+    gallery, queries = pair(tmp_path)
+    Gallery.open_rows(queries.folder).remove("pid!=nobody")
+    empty = SavedGallery.open(queries.folder)
+    for galleries in ((empty,), (gallery, empty)):
+        with pytest.raises(UserError, match=f"{empty.folder} has no images: add some"):
+            plan(*galleries)
 
 
 def test_other_embeddings_are_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from reid_lab.errors import UserError
 from reid_lab.files import gallery_writer
+from reid_lab.files.atomic import DiskFullError, disk_full
 from reid_lab.files.conditions import quoted
 from reid_lab.files.gallery_card import Card, GalleryError
 from reid_lab.files.gallery_writer import FORGOTTEN, locked
@@ -186,6 +187,24 @@ def test_a_killed_removal_leaves_the_old_or_the_new_gallery(
     after, _ = reopened(gallery).remove("pid='Ann Lee'")  # the same command again
     assert content(after) == left and not Path(more["paths"][0]).exists()
     assert not any(b"Ann Lee" in data for data in files(after))
+
+
+def test_a_removal_on_a_full_disk_takes_no_space(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, original, calls = {*gallery.folder.iterdir()}, gallery_writer._write_parts, []
+
+    def full(path: Path, parts: Any) -> int:
+        calls.append(path)
+        if len(calls) == 2:
+            raise disk_full(path)
+        return original(path, parts)
+
+    monkeypatch.setattr(gallery_writer, "_write_parts", full)
+    with pytest.raises(DiskFullError):
+        gallery.remove("pid='Ann Lee'")
+    assert calls[0].parent == gallery.folder and {*gallery.folder.iterdir()} == before
+    assert len(reopened(gallery)) == COUNT
 
 
 def die_at(call: int, owner: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:

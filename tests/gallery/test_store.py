@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import re
@@ -19,6 +21,7 @@ import faiss  # isort: skip
 
 from reid_lab.errors import UserError
 from reid_lab.files import gallery_writer
+from reid_lab.files.atomic import DiskFullError
 from reid_lab.files.gallery_card import Card, GalleryError
 from reid_lab.gallery.index import build
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
@@ -146,6 +149,24 @@ def test_an_append_that_fails_changes_nothing(
     assert is_of(SavedGallery.open(tmp_path / "g"), 50)
     assert is_of(grown(gallery, 50, 100), 100)
     assert content(tmp_path / "g") == content(made(tmp_path / "b").folder)
+
+
+def test_a_disk_that_is_full_when_a_file_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few bytes wait in Python's buffer: flushing fails, and closing then fails again."""
+
+    class Full(io.FileIO):
+        def write(self, data: Any) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "rows.bin"
+    path.write_bytes(b"old rows")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda *_: io.BufferedRandom(Full(path, "r+b")))
+        with pytest.raises(DiskFullError, match="no space left to write .*gallery.json"):
+            gallery_writer.put(path, 8, b"new")
+    assert path.read_bytes() == b"old rows"
 
 
 def test_a_killed_append_leaves_the_old_gallery(

@@ -337,8 +337,12 @@ def test_the_commands(
     words = ["search", str(tmp_path / "g"), "--image", str(tmp_path / "q.npz")]
     assert main([*words, *to]) == 1
     error = " ".join(capsys.readouterr().err.split())
-    assert "the store has 300 images" in error and "run reid-lab gallery load --prune" in error
-    assert main(["load", str(tmp_path / "g"), *to, "--prune"]) == 0
+    assert "the store has 300 images" in error
+    again = (
+        f"run reid-lab gallery load {tmp_path / 'g'} --prune --uri {address} --collection people"
+    )
+    assert error.endswith(again)
+    assert main(again.split()[3:]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "0 images added, 100 removed, 200 in people" in told
     assert main([*words, *to]) == 0
@@ -484,5 +488,8 @@ def test_an_image_that_only_the_store_has_is_told(tmp_path: Path, client: Any) -
     load_gallery(gallery, store)
     store.discard(PATHS[:1])
     store.add(ROWS[:1], ["/elsewhere.jpg"], PEOPLE[:1], CAMERAS[:1])
-    with pytest.raises(GalleryError, match=r"the store has /elsewhere.jpg, .*load --prune"):
+    with pytest.raises(
+        GalleryError,
+        match=r"the store has /elsewhere.jpg, .*run reid-lab gallery load .*/g --prune",
+    ):
         StoreIndex(gallery, store).search(ROWS[:1], 1)

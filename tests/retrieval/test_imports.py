@@ -51,5 +51,5 @@ def test_what_a_gallery_stores_needs_no_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     printed = done.stdout.splitlines()
-    assert "2 images (person Ann) removed; 1 images now" in done.stdout
+    assert "2 images (person Ann) removed; 1 image now" in done.stdout
     assert not {"torch", "pytorch_lightning", "faiss"} & set(printed[-1].split())

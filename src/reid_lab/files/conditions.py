@@ -1,7 +1,8 @@
 """Filters on the columns of a table, such as `site=north and time>=2026-01-01`. Without torch.
 
 Conditions are `name operator value`, joined by `and`; operators are = != < <= > >=. Names and
-values with spaces or operators in them are quoted: `"licence remark"!='on file'`.
+values with spaces or operators in them are quoted: `"licence remark"!='on file'`. In
+quotes, a doubled quote stands for one: `pid='O''Neil'`.
 
 Numbers are compared as numbers, ISO dates (2026-01-01, or 2026-01-01T08:30 with seconds and time
 zone if needed) as dates, other values as text. A date without a time is midnight; without a time
@@ -31,9 +32,9 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
 }
 _CONDITION = re.compile(
-    r"""\s*(?P<name>"[^"]+"|'[^']+'|[^\s=!<>"']+)"""
+    r"""\s*(?P<name>"(?:[^"]|"")+"|'(?:[^']|'')+'|[^\s=!<>"']+)"""
     rf"""\s*(?P<operator>{"|".join(OPERATORS)})"""
-    r"""\s*(?P<value>"[^"]*"|'[^']*'|[^\s=!<>"']+)\s*"""
+    r"""\s*(?P<value>"(?:[^"]|"")*"|'(?:[^']|'')*'|[^\s=!<>"']+)\s*"""
 )
 _AND = re.compile(r"and(?=[\s\"'])", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(?:\d{1,30}\.?\d{0,30}|\.\d{1,30})(?:[eE][+-]?\d{1,3})?")
@@ -115,20 +116,15 @@ def parse(text: str) -> tuple[Condition, ...]:
         if joined is None:
             raise ConditionError(
                 f"filter {text!r}, at {text[start:]!r}: join conditions by and, quote values with "
-                "spaces or operators"
+                "spaces or operators, and double a quote inside"
             )
         start = joined.end()
 
 
 def quoted(text: str) -> str:
-    """A value quoted for a filter.
-
-    Raises:
-        ConditionError: it has both kinds of quotation marks.
-    """
-    if "'" in text and '"' in text:
-        raise ConditionError(f"{text} has both ' and \": a filter's value has one kind at most")
-    return f'"{text}"' if "'" in text else f"'{text}'"
+    """A value quoted for a filter."""
+    mark = '"' if "'" in text else "'"
+    return mark + text.replace(mark, 2 * mark) + mark
 
 
 def mask(
@@ -170,4 +166,5 @@ def comparable(text: str) -> Decimal | datetime | str:
 
 
 def _unquoted(text: str) -> str:
-    return text[1:-1] if text[0] in "\"'" else text
+    mark = text[0]
+    return text[1:-1].replace(2 * mark, mark) if mark in "\"'" else text

@@ -69,7 +69,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             yield aside / NEW
             _swap(path)
         except BaseException as error:
-            if is_disk_full(error) and not isinstance(error, UserError):
+            named = isinstance(error, UserError) and str(aside) not in str(error)
+            if is_disk_full(error) and not named:
                 raise disk_full(path) from error
             raise
         finally:

@@ -20,6 +20,7 @@ from typing import Any, Generic
 
 import numpy as np
 
+from reid_lab.errors import UserError
 from reid_lab.files import conditions
 from reid_lab.files.atomic import SUFFIX, disk_full, is_disk_full, replacing
 from reid_lab.files.folders import locked as locked_file
@@ -140,7 +141,11 @@ class RowWriter(Generic[G]):
         inside = [path for path in gone if self._is_ours(path)]
         if inside:
             write_json(self.folder / FORGOTTEN, {"images": inside})
-        card, names = _rewritten(gallery, keep)
+        try:
+            card, names = _rewritten(gallery, keep)
+        except (OSError, UserError):
+            self._clean()  # a full disk is not filled further
+            raise
         self._write(card, names)
         self._known.difference_update(gone)
         self._clean()
@@ -270,17 +275,17 @@ def put(path: Path, start: int, data: bytes | memoryview) -> None:
     Raises:
         DiskFullError: there is no space for it; the file is truncated at `start`.
     """
-    with path.open("r+b" if path.exists() else "w+b") as file:
-        file.truncate(start)
-        file.seek(start)
-        try:
+    try:
+        with path.open("r+b" if path.exists() else "w+b") as file:  # on a full disk, closing fails
+            file.truncate(start)
+            file.seek(start)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        except OSError as error:
-            with suppress(OSError):
-                file.truncate(start)
-            raise (disk_full(path.parent / CARD) if is_disk_full(error) else error) from error
+    except OSError as error:
+        with suppress(OSError):
+            os.truncate(path, start)
+        raise (disk_full(path.parent / CARD) if is_disk_full(error) else error) from error
 
 
 def content_crc32(gallery: GalleryRows) -> Card:

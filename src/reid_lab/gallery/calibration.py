@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from reid_lab.errors import UserError
+from reid_lab.files.gallery_files import nothing_found
 from reid_lab.files.gallery_verdicts import OWN, AcceptThreshold, GalleryCalibration
 from reid_lab.files.stored import StoredFileError
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
@@ -104,6 +105,8 @@ def _queries(gallery: SavedGallery, ids: Ids, most: int, seed: int) -> np.ndarra
     """
     rows = np.flatnonzero(ids.pids.numpy() > DISTRACTOR)
     people = len(np.unique(ids.pids.numpy()[rows]))
+    if not len(gallery):
+        raise UserError(nothing_found(gallery.folder, "", 0))
     if people < FEWEST:
         raise UserError(
             f"{gallery.folder} has {people} people with a name, calibration needs {FEWEST} or "

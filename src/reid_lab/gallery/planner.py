@@ -102,7 +102,9 @@ def plan(
     faiss = load("faiss", "a plan of indexes")
     if queries is not None:
         gallery.check_same_space(queries)
-    probe = Probe.draw(gallery, queries or gallery, most, min(depth, len(gallery)))
+    probe = Probe.draw(
+        gallery, gallery if queries is None else queries, most, min(depth, len(gallery))
+    )
     truth = probe.visible(_built("flat", gallery))
     cut = probe.score(truth) if probe.known else None
     estimates, problems = [], {}

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from reid_lab.errors import UserError
+from reid_lab.files.gallery_files import nothing_found
 from reid_lab.gallery.index import Index
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
 from reid_lab.protocol import DISTRACTOR, JUNK
@@ -40,14 +41,15 @@ class Probe:
 
     @staticmethod
     def draw(gallery: SavedGallery, queries: SavedGallery, most: int, depth: int) -> Probe:
+        for one in (gallery, queries):
+            if not len(one):
+                raise UserError(nothing_found(one.folder, "", 0))
         seen = _distinct(gallery, 0)
         ids = seen if queries is gallery else _distinct(queries, len(gallery))
         matches, hidden = _counted(ids, seen)
         able = np.flatnonzero((matches > 0) & (ids.pids.numpy() > DISTRACTOR))
         if not len(able):  # no person is known: take any
             able, matches = np.arange(len(ids)), np.zeros_like(matches)
-        if not len(able) or not len(seen):
-            raise UserError(f"{queries.folder} holds no query image")
         drawn = np.random.default_rng(0).permutation(able)[:most]
         rows = np.array(queries.checked[drawn], np.float32)
         ids = ids.take(torch.from_numpy(drawn))

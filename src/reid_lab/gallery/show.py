@@ -18,7 +18,7 @@ from reid_lab.gallery.images import Labelled
 from reid_lab.gallery.planner import IndexPlan
 from reid_lab.gallery.results import SearchResult
 from reid_lab.gallery.store import SavedGallery
-from reid_lab.gallery.stored_tables import LISTED, memory, name, titled
+from reid_lab.gallery.stored_tables import LISTED, images, memory, name, titled
 from reid_lab.report.pictures import data_uri
 from reid_lab.report.tables import percent
 from reid_lab.results.ranked import ImageCrop
@@ -52,7 +52,7 @@ def query_text(answer: SearchResult) -> str:
     """The path of a query with its box, or the tracklet with its spread."""
     image, spread = answer.image, answer.spread
     if spread:
-        what = f"{spread.images} image{'s' * (spread.images > 1)}, spread {spread.distance:.4f}"
+        what = f"{images(spread.images)}, spread {spread.distance:.4f}"
         return f"tracklet {escaped(image.tracklet or image.path)} ({what})"
     return f"{image.path}" + (f" [{' '.join(map(str, image.box))}]" if image.box else "")
 
@@ -141,7 +141,7 @@ def broken(messages: Sequence[str]) -> None:
     """The images that could not be read, the first of them by name."""
     if not messages:
         return
-    count = f"{len(messages)} image{'s' * (len(messages) > 1)}"
+    count = images(len(messages))
     more = ["..."] * (len(messages) > LISTED)
     lines = "".join(f"\n  {line}" for line in [*messages[:LISTED], *more])
     stderr.print(Text(f"{count} left out:{lines}"), soft_wrap=True)
@@ -150,11 +150,11 @@ def broken(messages: Sequence[str]) -> None:
 def outcome(folder: Path, done: int, skipped: int, lost: int, seconds: float) -> None:
     """One line: images in the gallery now, and the speed."""
     speed = f" ({done / seconds:,.0f} images/s)" if done else ""
-    parts = [f"{done:,} images embedded{speed}"]
-    parts += [f"{skipped:,} were there already"] if skipped else []
+    parts = [f"{images(done)} embedded{speed}"]
+    parts += [f"{skipped:,} {'was' if skipped == 1 else 'were'} there already"] if skipped else []
     parts += [f"{lost:,} left out"] if lost else []
     total = len(SavedGallery.open(folder))
-    stdout.print(Text(f"{folder}: {', '.join(parts)}; {total:,} images now"), soft_wrap=True)
+    stdout.print(Text(f"{folder}: {', '.join(parts)}; {images(total)} now"), soft_wrap=True)
 
 
 def _who(image: Labelled) -> str:

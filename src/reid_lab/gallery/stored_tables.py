@@ -57,7 +57,7 @@ def people(gallery: GalleryRows, rows: np.ndarray) -> None:
         cameras = [name(gallery.name(camid)) for camid in np.unique(theirs).tolist()]
         who = name(gallery.name(pid))
         table.add_row(Text(who), f"{len(theirs):,}", Text(", ".join(cameras)))
-    titled(f"{gallery.folder}: {len(rows):,} images", table)
+    titled(f"{gallery.folder}: {images(len(rows))}", table)
 
 
 def removed(gallery: GalleryRows, rows: np.ndarray, dry_run: bool) -> None:
@@ -65,17 +65,22 @@ def removed(gallery: GalleryRows, rows: np.ndarray, dry_run: bool) -> None:
     which = np.flatnonzero(rows).tolist()
     people = sorted({gallery.name(pid) for pid in gallery.numbers["pid"][which].tolist()})
     who = ", ".join(map(name, people[:LISTED])) + ", ..." * (len(people) > LISTED)
-    count = f"{len(which):,} image{'s' * (len(which) > 1)} (person {who})"
+    count = f"{images(len(which))} (person {who})"
     left = len(gallery) - len(which)
     if dry_run:
         for row in which:
             stdout.print(Text(escaped(gallery.path(row))), soft_wrap=True)
-        text = f"would remove {count}; {left:,} images would be left. Nothing was removed"
+        text = f"would remove {count}; {images(left)} would be left. Nothing was removed"
     else:
-        text = f"{count} removed; {left:,} images now. Image files outside of the gallery stay"
+        text = f"{count} removed; {images(left)} now. Image files outside of the gallery stay"
         if any(one.own for one in gallery.card.calibrations):
             text += ". The thresholds were fitted with them: calibrate again"
     stdout.print(Text(f"{gallery.folder}: {text}"), soft_wrap=True)
+
+
+def images(count: int) -> str:
+    """1 -> '1 image', 2000 -> '2,000 images'."""
+    return f"{count:,} image{'s' * (count != 1)}"
 
 
 def memory(count: float) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -19,10 +20,10 @@ from reid_lab.files.gallery_card import GalleryError, IndexMetric, IndexName
 from reid_lab.gallery.flat import Found
 from reid_lab.gallery.milvus import MilvusStore
 from reid_lab.gallery.store import SavedGallery
+from reid_lab.gallery.stored_tables import images
 from reid_lab.gallery.vectors import VectorStore, check_same_card, load_gallery, prune
 
 BATCH = 1000  # images that are sent at a time
-AGAIN = "run reid-lab gallery load --prune"
 
 
 class StoreIndex:
@@ -32,6 +33,7 @@ class StoreIndex:
         gallery: gives paths, people and metadata.
         store: store with the same model, exit and metric.
         nbytes: size of the store in bytes, if known.
+        load_options: of `gallery load` for this store, which errors name.
 
     Raises:
         GalleryError: embeddings of another model, or another number of images.
@@ -40,11 +42,20 @@ class StoreIndex:
     trained = 0
     name: IndexName = "flat"  # exact
 
-    def __init__(self, gallery: SavedGallery, store: VectorStore, nbytes: int = 0) -> None:
+    def __init__(
+        self,
+        gallery: SavedGallery,
+        store: VectorStore,
+        nbytes: int = 0,
+        load_options: Sequence[str] = (),
+    ) -> None:
         check_same_card(store.card, gallery.card, gallery.folder)
+        load = ["reid-lab", "gallery", "load", str(gallery.folder), "--prune", *load_options]
+        self._again = f"run {shlex.join(load)}"
         if len(store) != len(gallery):
             raise GalleryError(
-                f"the store has {len(store):,} images, {gallery.folder} {len(gallery):,}: {AGAIN}"
+                f"the store has {images(len(store))}, {gallery.folder} {len(gallery):,}: "
+                f"{self._again}"
             )
         self.gallery, self.store, self.nbytes = gallery, store, nbytes
         self.metric: IndexMetric = gallery.card.metric
@@ -65,7 +76,7 @@ class StoreIndex:
             rows = [[self._rows[path] for path in paths] for paths in found.paths]
         except KeyError as error:
             raise GalleryError(
-                f"the store has {error.args[0]}, {self.gallery.folder} does not: {AGAIN}"
+                f"the store has {error.args[0]}, {self.gallery.folder} does not: {self._again}"
             ) from error
         return found.distances, np.array(rows, np.int64)
 
@@ -109,7 +120,7 @@ def load(args: Namespace) -> int:
         store.flush()
         removals = f", {removed:,} removed" if args.prune else ""
         stdout.print(
-            f"{args.uri}: {added:,} images added{removals}, {len(store):,} in {args.collection}"
+            f"{args.uri}: {images(added)} added{removals}, {len(store):,} in {args.collection}"
         )
     finally:
         client.close()
@@ -121,7 +132,8 @@ def opened(args: Namespace, gallery: SavedGallery) -> Iterator[StoreIndex]:
     """The store that `--uri` names, over a gallery's rows."""
     client = MilvusStore.connect(args.uri, args.token)
     try:
-        yield StoreIndex(gallery, MilvusStore.open(client, args.collection))
+        options = ("--uri", args.uri, "--collection", args.collection)
+        yield StoreIndex(gallery, MilvusStore.open(client, args.collection), load_options=options)
     finally:
         client.close()
 
