@@ -43,7 +43,6 @@ from reid_lab.report.tables import (
     operating_points_table,
     percent,
     points,
-    policies_table,
     print_exits,
     protocol_line,
     rate,
@@ -197,26 +196,6 @@ def test_each_section_is_linked(done: Path) -> None:
     links = re.findall(r'<a href="#([^"]+)">([^<]+)</a>', page)
     assert re.findall(r'<section id="([^"]+)">\s*<h2>([^<]+)</h2>', page) == links
     assert ("accuracy-by-exit", "Accuracy by exit") in links
-
-
-def test_cheapest_exit_within_a_point(run: Path) -> None:
-    path = run / "results" / "exits.csv"
-    path.write_text(path.read_text().replace("0.87,", "0.876,"))
-    headline = headlines(load_run(run))[1]
-    assert headline.value == "2.14 G"
-    assert headline.note == "Mul-Adds of stage3, 19.8% below fusion; Rank-1 87.6%"
-
-
-def test_gain_of_a_policy_with_its_interval(run: Path) -> None:
-    shown = load_run(run)
-    (headline,) = (h for h in headlines(shown) if h.title == "Margin over random")
-    assert headline.value == "+3.3 points" and headline.note.endswith("95% CI +3.1 to +3.6")
-    first, second = policies_table(shown).rows
-    assert first[:4] == ["margin", "random", "+3.3\n+3.1 to +3.6", "+0.0"]
-    assert first[-2:] == ["2.00 G", "1.3%"] and second[-2:] == ["–", "–"]
-    (run / "results" / "policies.csv").unlink()  # an older run: above the lines at one budget
-    (headline,) = (h for h in headlines(load_run(run)) if h.title == "Margin over random")
-    assert "(the middle budget)" in headline.note and headline.value == "+4.9 points"
 
 
 def test_the_staircase_is_shaded_between_the_ends_of_its_exits(run: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from reid_lab.results.rows.accuracy import ExitRow
 from reid_lab.results.rows.budget import StreamRow
 
 CLOSE = 0.01  # one point of Rank-1
+WEAK = 0.5  # of the best exit's Rank-1
 POLICY, BASELINE = "margin", "random"
 
 
@@ -64,11 +65,37 @@ def _stream(run: Run) -> Headline | None:
     for row in run.policy_gains:
         if (row.policy, row.against) == (name, BASELINE):
             note = (
-                f"Rank-1 at equal mean cost, mean over {row.budgets} budgets; 95% CI "
-                f"{points(row.rank1_gain_low)} to {points(row.rank1_gain_high)}"
+                f"Rank-1 at equal mean cost{_over(policy[0])}, mean over {row.budgets} "
+                f"budgets; 95% CI {points(row.rank1_gain_low)} to {points(row.rank1_gain_high)}"
             )
+            note += _weak(run, policy) if row.rank1_gain < 0 else ""
             return Headline(title, f"{points(row.rank1_gain)} points", note)
     return _middle(run, title, policy[len(policy) // 2])
+
+
+def _over(row: StreamRow) -> str:
+    return f" over {_listed(row.shares)}" if row.shares else ""
+
+
+def _listed(exits: Iterable[str]) -> str:
+    *names, last = exits
+    return f"{', '.join(names)} and {last}" if names else last
+
+
+def _weak(run: Run, policy: Sequence[StreamRow]) -> str:
+    """How to leave exits out, if all are used at every budget and some are far below the best."""
+    exits = policy[0].shares
+    rank1 = {e.name: e.rank1 for e in run.exits if e.kind == "exit" and e.name in exits}
+    enough = WEAK * max(rank1.values(), default=0)
+    weak = [name for name in exits if rank1.get(name, enough) < enough]
+    if not weak or all(math.isnan(row.a) for row in policy):  # shares=adjacent
+        return ""
+    kept = ",".join(name for name in exits if name not in weak)
+    named = f", callbacks.stream.exits=[{kept}] only the exits that you name" if "," in kept else ""
+    return (
+        f"; under half of the best Rank-1 at {_listed(weak)}: callbacks.stream.shares=adjacent "
+        f"uses only the two exits around the budget{named}"
+    )
 
 
 def _middle(run: Run, title: str, point: StreamRow) -> Headline | None:
@@ -81,7 +108,7 @@ def _middle(run: Run, title: str, point: StreamRow) -> Headline | None:
     if not math.isfinite(point.rank1 - other):
         return None
     note = (
-        f"Rank-1: {percent(point.rank1)} against {percent(other)} "
+        f"Rank-1{_over(point)}: {percent(point.rank1)} against {percent(other)} "
         f"at {mul_adds(point.realised)} Mul-Adds per query (the middle budget)"
     )
     return Headline(title, f"{points(point.rank1 - other)} points", note)
