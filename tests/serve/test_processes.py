@@ -198,6 +198,17 @@ def test_the_page_in_a_browser(service: Service, tmp_path: Path) -> None:
             page.keyboard.type(pid)
             page.keyboard.press("Enter")
             page.locator("#message", has_text=f"{pid}: 1 image added").wait_for()
+        page.set_input_files("#files", str(images[1]))
+        page.locator(".result").wait_for()
+        for pid, told in (
+            ("bert", "bert: 1 image added, it was there already."),
+            ("carl", "carl: 1 image added. The same image is of bert, too: one of them is wrong."),
+        ):
+            page.locator("#pid").fill(pid)
+            page.keyboard.press("Enter")
+            page.locator("#message", has_text=told).wait_for()
+        page.get_by_role("button", name="remove carl").click()
+        page.locator("#message", has_text="carl was removed").wait_for()
         page.set_input_files("#files", str(images[0]))
         page.locator(".verdict.known").wait_for()
         first = page.locator(".match").first

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import random
+import sqlite3
 import struct
 import zlib
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
 from reid_lab.serve.guard import Limits
+from reid_lab.serve.people_file import PeopleFile
 from tests.serve.clients import RED, Make, error, files
 from tests.serve.network import png
 
@@ -36,6 +38,21 @@ def bomb(width: int, height: int) -> bytes:
     return (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
     )
+
+
+def test_a_full_disk_is_no_fault_of_the_request(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: PeopleFile, statement: str, *values: object) -> sqlite3.Cursor:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    before = client.get("/people").json()
+    body = {"files": files(png(*RED)), "data": {"pid": "anna"}}
+    with monkeypatch.context() as patch:
+        patch.setattr(PeopleFile, "change", full)
+        error(client.post("/enroll", **body), 507, "disk is full), nothing was changed: free space")
+    assert client.get("/people").json() == before
+    assert client.post("/enroll", **body).status_code == 201
 
 
 @pytest.mark.parametrize(

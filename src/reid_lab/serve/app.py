@@ -73,7 +73,10 @@ BODIES: dict[str, type[ImagesBody]] = {
 }
 ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorAnswer, "description": "The request is refused"},
-    "5XX": {"model": ErrorAnswer, "description": "Try again later (503), or a fault (500)"},
+    "5XX": {
+        "model": ErrorAnswer,
+        "description": "Try again later (503), a full disk (507), or a fault (500)",
+    },
 }
 _REFERENCE = {"schema": {"$ref": f"#/components/schemas/{ErrorAnswer.__name__}"}}
 # errors are JSON where the answer is not: a `model` would be described in the answer's own type

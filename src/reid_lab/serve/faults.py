@@ -15,6 +15,7 @@ from starlette.routing import Match as Matched
 from reid_lab.errors import UserError
 from reid_lab.serve.admission import BusyError
 from reid_lab.serve.guard import RequestError, error_body
+from reid_lab.serve.people_file import UnwritableError
 from reid_lab.serve.problems import explained, parameters_of, unknown
 
 
@@ -48,7 +49,7 @@ def add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(UserError)
     async def wrong(request: Request, error: UserError) -> Response:
-        return respond(422, str(error))
+        return respond(507 if isinstance(error, UnwritableError) else 422, str(error))
 
     @app.exception_handler(BusyError)
     async def busy(request: Request, error: BusyError) -> Response:

@@ -18,6 +18,11 @@ from reid_lab.errors import UserError
 from reid_lab.runtime.manifest import Manifest
 from reid_lab.serve.rows import Rows, numbered
 
+
+class UnwritableError(UserError):
+    """The file cannot be written to, which is no fault of the request."""
+
+
 FORMAT = "1"
 EMBEDDING = """(
     image INTEGER NOT NULL REFERENCES image (id) ON DELETE CASCADE,
@@ -184,7 +189,7 @@ class PeopleFile:
         """All changes of the block are on disk when it ends, or none.
 
         Raises:
-            UserError: the disk is full, or the file is in use by another process.
+            UnwritableError: the disk is full, or the file is in use by another process.
         """
         try:
             self._database.execute("BEGIN IMMEDIATE")
@@ -192,7 +197,10 @@ class PeopleFile:
             self._database.execute("COMMIT")
         except sqlite3.OperationalError as error:
             self._roll_back()
-            raise UserError(f"{self.path} cannot be written to: {error}") from error
+            raise UnwritableError(
+                f"{self.path} cannot be written to ({error}), nothing was changed: free space on "
+                "that disk, or end what else uses the file, then send the request again"
+            ) from error
         except BaseException:
             self._roll_back()
             raise
