@@ -10,7 +10,7 @@ import torch
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
-from reid_lab.backbone.layers import Depthwise, ReLU6, SameDepthwise, cheaper_backward
+from reid_lab.backbone.layers import DepthwiseConv2d, ReLU6, SameDepthwiseConv2d, cheaper_backward
 from reid_lab.backbone.mobilenetv2 import MobileNetV2
 from reid_lab.backbone.timm_cnn import TimmCNN
 from reid_lab.config.build import build_model
@@ -68,7 +68,7 @@ def test_the_gradients_of_a_depthwise_convolution_are_pytorchs(
     plain = nn.Conv2d(6, 6, kernel, stride, padding, groups=6, bias=bias).bfloat16()
     ours = copy.deepcopy(plain)
     cheaper_backward(ours)
-    assert type(ours) is Depthwise
+    assert type(ours) is DepthwiseConv2d
     exact = copy.deepcopy(plain).double()
     for fmt in (torch.contiguous_format, torch.channels_last):
         x = torch.randn(3, 6, *size).bfloat16().to(memory_format=fmt)
@@ -87,7 +87,7 @@ def test_timms_padding_is_kept(kernel: Sides, stride: Sides, size: tuple[int, in
     plain = Conv2dSame(6, 6, kernel, stride, groups=6, bias=False)
     ours = copy.deepcopy(plain)
     cheaper_backward(ours)
-    assert type(ours) is SameDepthwise
+    assert type(ours) is SameDepthwiseConv2d
     x = torch.randn(3, 6, *size)
     assert torch.equal(ours(x), plain(x))
     plain, ours, x = plain.bfloat16(), ours.bfloat16(), x.bfloat16()
@@ -149,7 +149,7 @@ def test_a_network_trains_as_before(network: Callable[[], nn.Module]) -> None:
     plain = network().double().train()
     ours = copy.deepcopy(plain)
     cheaper_backward(ours)
-    assert {ReLU6, Depthwise} <= {type(layer) for layer in ours.modules()}
+    assert {ReLU6, DepthwiseConv2d} <= {type(layer) for layer in ours.modules()}
     x = torch.rand(4, 3, 64, 32, dtype=torch.double)
     for a, b in zip(gradients(ours, x), gradients(plain, x), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8)
@@ -179,7 +179,7 @@ def test_weights_that_are_frozen_have_no_gradient() -> None:
     layer.weight.requires_grad_(False)
     x = torch.randn(2, 4, 8, 4, dtype=torch.bfloat16, requires_grad=True)
     y = layer(x)
-    assert "Depthwise" in type(y.grad_fn).__name__
+    assert "DepthwiseConv2d" in type(y.grad_fn).__name__
     y.sum().backward()
     assert layer.weight.grad is None
     assert x.grad is not None
@@ -196,7 +196,7 @@ def test_a_recorded_pass_has_pytorchs_layers() -> None:
 def test_models_of_a_config_have_them() -> None:
     words = ["+experiment=dare_mobilenetv2_cuhk03_cpu", "backbone.weights=null", "run_dir=x"]
     model = build_model(composed(words), 10)
-    assert sum(type(layer) is Depthwise for layer in model.modules()) == 3
+    assert sum(type(layer) is DepthwiseConv2d for layer in model.modules()) == 3
 
 
 def test_a_compiled_network_has_the_same_gradients() -> None:

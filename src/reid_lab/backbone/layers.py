@@ -24,9 +24,9 @@ def cheaper_backward(network: nn.Module) -> None:
             layer.__class__ = ReLU6
         elif isinstance(layer, nn.Conv2d) and _is_slow_depthwise(layer):
             if type(layer) is nn.Conv2d:
-                layer.__class__ = Depthwise
+                layer.__class__ = DepthwiseConv2d
             elif type(layer).__name__ == "Conv2dSame":  # timm's
-                layer.__class__ = SameDepthwise
+                layer.__class__ = SameDepthwiseConv2d
 
 
 class ReLU6(nn.ReLU6):
@@ -43,7 +43,7 @@ class ReLU6(nn.ReLU6):
         return y
 
 
-class Depthwise(nn.Conv2d):
+class DepthwiseConv2d(nn.Conv2d):
     """A depthwise `nn.Conv2d` whose gradients are computed in another way.
 
     It is used in bfloat16 on a CPU only, where oneDNN has no fast kernel for the gradient of the
@@ -59,12 +59,12 @@ class Depthwise(nn.Conv2d):
             return super().forward(input)
         bias = None if self.bias is None else self.bias.to(cast)
         given = input.to(cast), self.weight.to(cast), bias
-        y: Tensor = _Depthwise.apply(*given, self.stride, self.padding)
+        y: Tensor = _DepthwiseConv2d.apply(*given, self.stride, self.padding)
         return y
 
 
-class SameDepthwise(Depthwise):
-    """`Depthwise` for timm's `Conv2dSame`: padded as by TensorFlow, the odd pixel at the end."""
+class SameDepthwiseConv2d(DepthwiseConv2d):
+    """`DepthwiseConv2d` for timm's `Conv2dSame`: padded as by TensorFlow, the odd pixel at the end."""
 
     def forward(self, input: Tensor) -> Tensor:
         sides = zip(input.shape[2:], self.kernel_size, self.stride, strict=True)
@@ -106,7 +106,7 @@ class _ReLU6(Function):
         return torch.ops.aten.hardtanh_backward(gradient, y, 0.0, 6.0), None
 
 
-class _Depthwise(Function):
+class _DepthwiseConv2d(Function):
     @staticmethod
     def forward(
         ctx: Any,
