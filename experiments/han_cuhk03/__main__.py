@@ -1,6 +1,6 @@
 """Draw the learning curve of HAN(Small) on CUHK03, and extend it to the paper's length.
 
-python -m experiments.han_cuhk03    # writes learning.png and two_hours/line.csv from committed tables
+python -m experiments.han_cuhk03    # writes learning.png and two_hours/line.csv
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 class SameDepthwiseConv2d(DepthwiseConv2d):
-    """`DepthwiseConv2d` for timm's `Conv2dSame`: padded as by TensorFlow, the odd pixel at the end."""
+    """`DepthwiseConv2d` for timm's `Conv2dSame`: TensorFlow's padding, the odd pixel at the end."""
 
     def forward(self, input: Tensor) -> Tensor:
         sides = zip(input.shape[2:], self.kernel_size, self.stride, strict=True)
