@@ -70,7 +70,7 @@ def test_json_gives_the_same_as_a_form(client: TestClient) -> None:
 
 
 def test_the_same_image_again_is_told(client: TestClient) -> None:
-    """Of the same and of another person, also within a request; near images are others."""
+    """Copies are of the same or another person, also within a request; near images are none."""
 
     def added(pid: str, *colours: tuple[int, int, int]) -> list[dict[str, Any]]:
         answer = client.post("/enroll", files=files(*(png(*c) for c in colours)), data={"pid": pid})

@@ -33,7 +33,7 @@ class StoreIndex:
         gallery: gives paths, people and metadata.
         store: store with the same model, exit and metric.
         nbytes: size of the store in bytes, if known.
-        load_options: of `gallery load` for this store, which errors name.
+        load_options: words of `gallery load` for this store; errors print them.
 
     Raises:
         GalleryError: embeddings of another model, or another number of images.
