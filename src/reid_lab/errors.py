@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -18,3 +19,8 @@ def _revived(kind: type[UserError], args: tuple[Any, ...], state: dict[str, Any]
     error.args = args
     vars(error).update(state)
     return error
+
+
+def first(texts: Sequence[str], most: int = 5) -> list[str]:
+    """The texts that a message lists: at most so many, then "..." if there are more."""
+    return [*texts[:most], *["..."] * (len(texts) > most)]

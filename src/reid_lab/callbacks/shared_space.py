@@ -39,14 +39,12 @@ class SharedSpace(pl.Callback):
     ) -> None:
         own = checkpoint.get("callbacks", {}).get(self.state_key, {})
         fitted, step = own.get("fitted_at"), checkpoint.get("global_step")
-        self._earlier = (
-            ""
-            if fitted in (None, step)
-            else (
+        self._earlier = ""
+        if fitted not in (None, step):
+            self._earlier = (
                 f"model.shared_space=true: the early exits were fitted at step {fitted} of the "
                 f"training, and this checkpoint is of step {step}: resume it"
             )
-        )
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any

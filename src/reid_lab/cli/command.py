@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import math
 import os
 import re
 import signal
@@ -139,10 +138,7 @@ def run_command(parser: Parser, words: Sequence[str]) -> int:
 
 def count(text: str, most: int = 10**12) -> int:
     """A whole number from 1."""
-    try:
-        number = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    number = _whole(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is less than 1")
     if number > most:
@@ -154,15 +150,19 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     """The type of a whole number from `low` to `high`."""
 
     def number(text: str) -> int:
-        try:
-            found = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        found = _whole(text)
         if not low <= found <= high:
             raise argparse.ArgumentTypeError(f"{found} is not {low} to {high}")
         return found
 
     return number
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
 
 
 def batch_size(text: str) -> int:
@@ -172,34 +172,26 @@ def batch_size(text: str) -> int:
 
 def positive(text: str) -> float:
     """A number above 0, such as seconds or minutes; 86,400 at most, never NaN."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number <= 86_400:
-        raise argparse.ArgumentTypeError(f"{text!r} is not above 0 and at most 86400")
-    return number
+    return _above_0(text, "above 0 and at most 86400", 86_400)
 
 
 def mul_adds(text: str) -> float:
     """A number of Mul-Adds above 0, such as 3e8."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of Mul-Adds, such as 3e8")
-    return number
+    return _above_0(text, "a number of Mul-Adds, such as 3e8")
 
 
 def distance(text: str) -> float:
     """A distance above 0; never NaN."""
+    return _above_0(text, "a finite number above 0")
+
+
+def _above_0(text: str, what: str, most: float = sys.float_info.max) -> float:
     try:
         number = float(text)
     except ValueError:
         number = 0.0
-    if not (0 < number < math.inf):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number above 0")
+    if not 0 < number <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
     return number
 
 

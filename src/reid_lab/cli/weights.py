@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reid_lab.cli.command import Command, Subparsers
+from reid_lab.errors import first
 
 if TYPE_CHECKING:
     from reid_lab.backbone.weights import WeightsFile
     from reid_lab.backbone.weights.found import FoundWeights
     from reid_lab.results.card import ModelCard
 
-SHOWN = 5  # names of tensors that are left over
 EXAMPLES = """\
 examples:
   reid-lab weights inspect osnet_x1_0_market.pth
@@ -151,8 +151,7 @@ def _rows(file: WeightsFile, found: FoundWeights, card: ModelCard) -> dict[str, 
         rows["train from"] = f"{start} backbone.weights={file.path}"
     if found.model is not None:
         left = found.left_over(file.shapes)
-        more = ", ..." * (len(left) > SHOWN)
-        rows["left over"] = f"{len(left)}: {', '.join(left[:SHOWN])}{more}" if left else "nothing"
+        rows["left over"] = f"{len(left)}: {', '.join(first(left))}" if left else "nothing"
     else:
         rows["convert"] = f"no: {found.reason}"
     plain = {k: v for k, v in file.others.items() if isinstance(v, str | int | float)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
@@ -156,10 +157,12 @@ def _merged(key: str, kept: DictConfig, given: Mapping[str, Any]) -> str:
     """How to replace a mapping, into which Hydra only merges keys that it has; else empty."""
     if not given.keys() - kept.keys():
         return ""
-    words = [f"'~{key}.{name}'" for name in map(str, kept) if name not in given]
-    words += [f"{'' if name in kept else '+'}{key}.{name}={given[name]}" for name in given]
+    words = [f"~{key}.{name}" for name in map(str, kept) if name not in given]
+    for name, value in given.items():
+        plus = "" if name in kept else "+"
+        words.append(f"{plus}{key}.{name}={'null' if value is None else value}")
     have = ", ".join(map(str, kept)) or "none"
-    return f"{key}: a mapping is merged key by key; it has {have}\n  fix: {' '.join(words)}"
+    return f"{key}: a mapping is merged key by key; it has {have}\n  fix: {shlex.join(words)}"
 
 
 def quoted(key: str, value: str) -> str:

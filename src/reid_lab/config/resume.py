@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from reid_lab.errors import first
 from reid_lab.files.stored import StoredFileError, read_config
 from reid_lab.types import in_steps
 
@@ -18,7 +19,6 @@ MAKES_WEIGHTS = ("seed", "dataset", "backbone", "loss", "model")
 # without an effect on the weights: where images are, how they are read, what is tested
 APART = {"root", "cache", "cache_dir", "workers", "eval_batch_size"}
 APART |= {"view", "views", "multi_query", "companions", "distractors"}
-SHOWN = 5
 
 
 def differing(cfg: DictConfig, run: Path) -> str:
@@ -48,7 +48,7 @@ def unlike(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     own = [key for key in keys if not any(key.endswith(f".{other}") for other in keys)]
     own.sort(key=lambda key: (not key.endswith("_target_"), key.count(".")))
     listed = [f"{key}={_shown(there.get(key))} (here {_shown(here.get(key))})" for key in own]
-    return ", ".join([*listed[:SHOWN], *["..."] * (len(listed) > SHOWN)])
+    return ", ".join(first(listed))
 
 
 def _completed(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:

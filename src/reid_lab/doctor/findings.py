@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from reid_lab.errors import first
 from reid_lab.files.image_files import escaped
 
 Level = Literal["error", "warning", "note"]
-SHOWN = 5  # images or people that one finding names
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,5 @@ class Finding:
 
 
 def named(things: Iterable[object], between: str = ", ") -> str:
-    """The first five names, and whether there are more."""
-    listed = [escaped(str(thing)) for thing in things]
-    return between.join([*listed[:SHOWN], *["..."] * (len(listed) > SHOWN)])
+    """The first names, and whether there are more."""
+    return between.join(first([escaped(str(thing)) for thing in things]))

@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, first
 from reid_lab.files.gallery_verdicts import GalleryCalibration
 from reid_lab.files.strict_json import check_format, checked, file_in, read_json
 from reid_lab.files.tables import write_json
@@ -36,7 +36,6 @@ NAMES, COLUMNS, INDEX = "names.json", "columns.jsonl", "index.faiss"
 FORMAT = 2
 # fields that galleries of older versions lack
 LATER = {"indexed", "crc32", "generation", "columns", "columns_bytes", "calibrations", "shared"}
-LISTED = 5  # galleries that an error names
 MAX_DIM = 1 << 20
 
 IndexName = Literal["flat", "ivf", "hnsw", "ivf_pq", "sq8"]
@@ -146,8 +145,9 @@ class Card:
 def _beside(folder: Path) -> str:
     """The galleries that may be meant, as the start of a fix; empty without any."""
     found = sorted(path.parent.name for path in folder.absolute().parent.glob(f"*/{CARD}"))
-    listed = ", ".join(found[:LISTED]) + ", ..." * (len(found) > LISTED)
-    return f"give one of {listed} of {folder.absolute().parent}, or " if found else ""
+    return (
+        f"give one of {', '.join(first(found))} of {folder.absolute().parent}, or " if found else ""
+    )
 
 
 def check_inside(path: Path) -> None:

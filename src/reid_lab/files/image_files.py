@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, first
 
 # of image files, for readers, gallery and runtime; `pixels` decodes them all
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -65,9 +65,7 @@ def skipped_note(names: Iterable[str]) -> str:
         return ""
     count = sum(endings.values())
     most = sorted(endings.items(), key=lambda item: (-item[1], item[0]))
-    kinds = [f"{often:,} {escaped(ending)}" for ending, often in most[:5]] + ["..."] * (
-        len(most) > 5
-    )
+    kinds = first([f"{often:,} {escaped(ending)}" for ending, often in most])
     skipped = (
         "1 file is skipped: it does" if count == 1 else f"{count:,} files are skipped: they do"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import numpy as np
 from rich.text import Text
 
@@ -9,7 +11,6 @@ from reid_lab.files.console import stderr
 from reid_lab.files.gallery_files import UNKNOWN, GalleryRows
 from reid_lab.files.image_files import escaped
 
-FIRST = 4  # numbers of a row by which rows are compared first
 BLOCK = 1 << 16  # rows that are read at a time
 
 
@@ -20,15 +21,14 @@ def copies(gallery: GalleryRows, start: int) -> list[tuple[int, int]]:
     """
     rows = gallery.embeddings
     new = np.unique(rows[start:, 0])
-    alike: dict[bytes, list[int]] = {}
+    earliest: dict[int, int] = {}  # hash -> row
     found = []
     for block in range(0, len(rows), BLOCK):
-        for i in block + np.flatnonzero(np.isin(rows[block : block + BLOCK, 0], new)):
-            before = alike.setdefault(rows[i, :FIRST].tobytes(), [])
-            same = next((j for j in before if np.array_equal(rows[i], rows[j])), None)
-            if same is not None and i >= start:
-                found.append((int(i), same))
-            before.append(int(i))
+        alike = block + np.flatnonzero(np.isin(rows[block : block + BLOCK, 0], new))
+        for i in alike.tolist():
+            before = earliest.setdefault(hash(rows[i].tobytes()), i)
+            if start <= i != before and np.array_equal(rows[i], rows[before]):
+                found.append((i, before))
     return found
 
 
@@ -44,9 +44,9 @@ def tell(gallery: GalleryRows, start: int) -> None:
         if pairs:
             i, j = pairs[0]
             new, old = (escaped(gallery.path(row)) for row in (i, j))
-            fix = (
-                f": one of the two is wrong (reid-lab gallery remove {gallery.folder} --file {new})"
-            )
-            fix = fix if pairs is wrong else ""
             count = f"{len(pairs):,} image{'s are copies' if len(pairs) > 1 else ' is a copy'}"
-            stderr.print(Text(f"{kind}: {count} of {what}: {new} of {old}{fix}"), soft_wrap=True)
+            text = f"{kind}: {count} of {what}: {new} of {old}"
+            if pairs is wrong:
+                remove = ["reid-lab", "gallery", "remove", str(gallery.folder), "--file", new]
+                text += f": one of the two is wrong ({shlex.join(remove)})"
+            stderr.print(Text(text), soft_wrap=True)

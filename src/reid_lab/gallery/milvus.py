@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, first
 from reid_lab.files import conditions
 from reid_lab.files.gallery_card import Card, GalleryError
 from reid_lab.files.gallery_files import OWN_COLUMNS, comparable, nothing_found
@@ -23,7 +23,6 @@ from reid_lab.gallery.vectors import Columns, NearestImages
 from reid_lab.optional import load
 
 VECTOR, CARD = "embedding", "reid_lab"
-LISTED = 5  # files that an error names
 LONGEST = 4096  # bytes of a path, a name or a value
 KEPT = ("fingerprint", "dim", "exit", "image", "metric", "columns")  # of the card
 QUERIES = 100  # searched at a time
@@ -293,14 +292,9 @@ def check_there(file: Path) -> None:
     if file.is_file() or (file.is_dir() and any(file.iterdir())):
         return
     folder = file.absolute().parent
-    beside = (
-        sorted(path.name for path in folder.glob("*.db") if path != file.absolute())
-        if folder.is_dir()
-        else []
-    )
-    there = f"{folder} has {', '.join(beside[:LISTED])}{', ...' * (len(beside) > LISTED)}"
-    if not beside:
-        there = f"{folder} has no file .db" if folder.is_dir() else f"{folder} does not exist"
+    beside = sorted(path.name for path in folder.glob("*.db") if path != file.absolute())
+    there = f"{folder} has {', '.join(first(beside)) or 'no file .db'}"
+    there = there if folder.is_dir() else f"{folder} does not exist"
     raise GalleryError(
         f"no Milvus file {file}: {there}. Correct --uri, or fill a new file: reid-lab gallery load "
         f"GALLERY --uri {file}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 from rich.text import Text
 
+from reid_lab.errors import first
 from reid_lab.files.boxes import Box
 from reid_lab.files.console import NOTHING, fold, head_table, stderr, stdout
 from reid_lab.files.gallery_verdicts import MEANING, GalleryCalibration, GalleryVerdict
@@ -142,8 +143,7 @@ def broken(messages: Sequence[str]) -> None:
     if not messages:
         return
     count = images(len(messages))
-    more = ["..."] * (len(messages) > LISTED)
-    lines = "".join(f"\n  {line}" for line in [*messages[:LISTED], *more])
+    lines = "".join(f"\n  {line}" for line in first(messages, LISTED))
     stderr.print(Text(f"{count} left out:{lines}"), soft_wrap=True)
 
 

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reid_lab.dataset.readers.own import normalise_label
+from reid_lab.errors import first
 from reid_lab.files.console import NOTHING, fold, head_table, stdout
 from reid_lab.files.gallery_files import NAMED, UNKNOWN, GalleryRows
 from reid_lab.files.image_files import escaped
@@ -64,7 +65,7 @@ def removed(gallery: GalleryRows, rows: np.ndarray, dry_run: bool) -> None:
     """One line, and with `dry_run` the images that would be removed."""
     which = np.flatnonzero(rows).tolist()
     people = sorted({gallery.name(pid) for pid in gallery.numbers["pid"][which].tolist()})
-    who = ", ".join(map(name, people[:LISTED])) + ", ..." * (len(people) > LISTED)
+    who = ", ".join(first([*map(name, people)], LISTED))
     count = f"{images(len(which))} (person {who})"
     left = len(gallery) - len(which)
     if dry_run:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from reid_lab.backbone import Backbone
 from reid_lab.dataset.transforms import centre_of, enlarged, normalise
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, first
 from reid_lab.files.gallery_verdicts import Calibrations
 from reid_lab.model.random_state import CPU, CUDA, random_state, set_random_state
 from reid_lab.results.card import ModelCard
@@ -316,7 +316,7 @@ class ReidModule(pl.LightningModule, ABC):
             if isinstance(value, Tensor) and not bool(value.isfinite().all())
         ]
         if not self._on_all(not broken):
-            named = ", ".join(broken[:3]) + ", ..." * (len(broken) > 3)
+            named = ", ".join(first(broken, 3))
             raise DivergedError(f"weights are not finite ({named}) {self._advice()}")
 
     def _advice(self) -> str:

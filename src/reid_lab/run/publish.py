@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytorch_lightning.loggers import Logger, WandbLogger
@@ -66,11 +67,15 @@ def publish(run: Run, loggers: Sequence[Logger]) -> None:
             {
                 **{f"tables/{name}": table for name, table in tables.items()},
                 **charts(run),
-                **{f"plots/{p.stem}": wandb.Image(str(p)) for p in report.glob("*.[jp][pn]g")},
+                **{f"plots/{p.stem}": wandb.Image(str(p)) for p in _pictures(report)},
                 "report": wandb.Html(str(report / "report.html")),
             }
         )
         logger.experiment.summary.update(headline(run.exits))
+
+
+def _pictures(report: Path) -> list[Path]:
+    return [*report.glob("*.png"), *report.glob("*.jpg")]
 
 
 def finish(loggers: Sequence[Logger]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import uvicorn
 
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, first
 from reid_lab.files.folders import locked
 from reid_lab.files.pixels import ImageError, read_pixels
 from reid_lab.runtime.model import Model
@@ -29,7 +29,6 @@ from reid_lab.serve.scheduler import Scheduler, Target
 from reid_lab.serve.service import Service
 from reid_lab.serve.upgrade import Galleries, Upgrader, finish_interrupted
 
-LISTED = 5  # files that are named
 KEY = "REID_LAB_API_KEY"
 LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -149,10 +148,8 @@ def open_people(
         if galleries:
             _add_galleries(people, galleries, folders)
         elif new:
-            others = sorted(p.name for p in path.parent.glob(f"*{path.suffix}") if p != path)[
-                :LISTED
-            ]
-            beside = f"; beside it: {', '.join(others)}" if others else ""
+            others = sorted(p.name for p in path.parent.glob(f"*{path.suffix}") if p != path)
+            beside = f"; beside it: {', '.join(first(others))}" if others else ""
             print(f"{path}: a new file, with nobody{beside}")
     except BaseException:
         people.close()

@@ -12,6 +12,7 @@ import numpy as np
 from reid_lab.dataset.notes import Info
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
 from reid_lab.dataset.splits import allow_one_camera, query_and_gallery
+from reid_lab.errors import first
 from reid_lab.files.image_files import escaped
 from reid_lab.protocol import DISTRACTOR, JUNK
 
@@ -20,7 +21,6 @@ PART_SETS = ({"train", "query", "gallery"}, {"train", "test"})  # the two ways t
 INTEGER = re.compile(r"-?[0-9]{1,18}")  # of these, int64 holds all
 Names = dict[int, str]
 RESERVED = {str(JUNK), str(DISTRACTOR)}
-MAX_LISTED = 5  # problems listed in one message
 
 
 def normalise_label(text: str) -> str:
@@ -124,8 +124,7 @@ def raise_problems(where: Path, problems: Sequence[str], fix: str) -> None:
     """Raise a DatasetError that lists up to five `problems` and the `fix`, if there are any."""
     if not problems:
         return
-    listed = [*map(escaped, problems[:MAX_LISTED]), *["..."] * (len(problems) > MAX_LISTED)]
-    lines = "".join(f"\n    {line}" for line in listed)
+    lines = "".join(f"\n    {escaped(line)}" for line in first(problems))
     count = f"{len(problems):,} problem{'s' * (len(problems) > 1)}"
     raise DatasetError(f"{escaped(where)}: {count}{lines}\n  {fix}")
 
