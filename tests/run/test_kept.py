@@ -199,8 +199,8 @@ def test_checkpoints_are_written_beside_the_old_one(composed: Compose, plugins: 
         ("reid_lab.dataset.ReidDataModule.render", "making the data set", "start again"),
         ("reid_lab.dataset.ReidDataModule.prepare_data", "training", "start again"),
         ("reid_lab.model.ReidModule.validation_step", "training", "ckpt_path=last"),
-        ("reid_lab.model.ReidModule.test_step", "testing", "ckpt_path=last, which only tests"),
-        ("reid_lab.run.run.write_report", "drawing the report; the results are in", "only tests"),
+        ("reid_lab.model.ReidModule.test_step", "testing", "last.ckpt (it is only tested) with"),
+        ("reid_lab.run.run.write_report", "drawing the report; the results are in", "only tested"),
     ],
 )
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted(143)])

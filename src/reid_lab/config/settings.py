@@ -85,7 +85,7 @@ def check(cfg: DictConfig) -> Inputs:
     def sound(*groups: str) -> bool:
         wrong = {key for problem in problems for key in prefixes(problem.key)}
         used = {key for group in groups for key in nodes.homes(raw, group.split("."))}
-        return not wrong & {*groups, *used}
+        return not wrong & {*groups, *(used - {"seed"})}  # a wrong seed is replaced
 
     if sound("name"):
         problems += check_name(cfg)
