@@ -124,18 +124,29 @@ def test_identities_are_needed_where_people_are_classified(composed: Compose) ->
     assert model.get_parameter("classifiers.1.weight").shape == (7, 512)
 
 
-def test_steps_of_its_recipe_reduce_the_loss() -> None:
+@pytest.mark.parametrize(("optimiser", "lr"), [("sgd", 1e-2), ("amsgrad", 5e-4)])
+def test_steps_of_its_recipe_reduce_the_loss(optimiser: str, lr: float) -> None:
     torch.manual_seed(0)
-    model, one = han(lr=1e-2, dim=64), batch(4)
-    optimiser = model.configure_optimizers()
+    model, one = han(lr=lr, dim=64, optimiser=optimiser), batch(4)
+    update = model.configure_optimizers()
+    assert len(update.param_groups) == 2  # of them the regions, with a rate of their own
     values = []
     for _ in range(6):
         loss = torch.stack(list(model.losses(one).values())).sum()
-        optimiser.zero_grad()
+        update.zero_grad()
         loss.backward()
-        optimiser.step()
+        update.step()
         values.append(loss.item())
     assert values[-1] < 0.7 * values[0]
+
+
+def test_labels_are_smoothed() -> None:
+    plain, smooth = han(dim=64), han(dim=64, smoothing=0.1)
+    outputs, one = plain.outputs(batch(4)["image"]), batch(4)
+    for branch, value in smooth.objective(outputs, one).items():
+        logits = outputs.logits[branch].log_softmax(1)
+        even = -logits.mean()
+        torch.testing.assert_close(value, 0.9 * plain.objective(outputs, one)[branch] + 0.1 * even)
 
 
 def test_the_rate_falls_after_epochs_100_200_and_250() -> None:

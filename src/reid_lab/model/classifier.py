@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from reid_lab.backbone import Backbone
 from reid_lab.model.base import Outputs, State
-from reid_lab.model.sgd import SgdRecipe
+from reid_lab.model.sgd import Optimiser, SgdRecipe
 from reid_lab.types import (
     Count,
     Fraction,
@@ -32,7 +32,7 @@ class Classifier(SgdRecipe):
         fc: units of a linear layer with batch norm and ReLU behind the pool, whose output is then
             the embedding; None: no such layer. OSNet: 512.
         smoothing: label smoothing.
-        optimiser: `sgd`, or `amsgrad` (Adam with beta1 = `momentum`), as OSNet is fine-tuned.
+        optimiser: see `SgdRecipe`; OSNet is fine-tuned with amsgrad.
         frozen: steps, or epochs if `epoch` is given, in which the backbone is frozen and only the
             head (the layer `fc` and the classifier) learns.
         lr, momentum, weight_decay, iterations, milestones, epoch: see `SgdRecipe`. The distillation
@@ -57,11 +57,12 @@ class Classifier(SgdRecipe):
         milestones: Milestones = (),
         epoch: Count | None = None,
         smoothing: Fraction = 0.0,
-        optimiser: Literal["sgd", "amsgrad"] = "sgd",
+        optimiser: Optimiser = "sgd",
         frozen: NonNegativeInt = 0,
     ) -> None:
-        super().__init__(lr, momentum, weight_decay, iterations, milestones, epoch)
-        self.smoothing, self.optimiser = smoothing, optimiser
+        schedule = (iterations, milestones, epoch)
+        super().__init__(lr, momentum, weight_decay, *schedule, optimiser=optimiser)
+        self.smoothing = smoothing
         self.frozen = frozen * (epoch or 1)
         self.backbone = backbone
         dim = backbone.channels[-1]
@@ -86,17 +87,6 @@ class Classifier(SgdRecipe):
             outputs.logits["pool"], batch["label"], label_smoothing=self.smoothing
         )
         return {"cross_entropy": loss}
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        if self.optimiser == "sgd":
-            return super().configure_optimizers()
-        return torch.optim.Adam(
-            self.parameters(),
-            self.lr,
-            (self.momentum, 0.999),
-            weight_decay=self.weight_decay,
-            amsgrad=True,
-        )
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         super().on_train_batch_start(batch, batch_idx)

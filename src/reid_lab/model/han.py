@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from reid_lab.backbone.han import HarmoniousAttentionNetwork, LocalNorm, Resampling, Size, Unit
 from reid_lab.model.base import Outputs, State
 from reid_lab.model.classifier import required
-from reid_lab.model.sgd import SgdRecipe
+from reid_lab.model.sgd import Optimiser, SgdRecipe
 from reid_lab.model.triplets import check_pk_batches
 from reid_lab.types import Count, Fraction, LearningRate, Milestones, NonNegative, Units
 
@@ -46,6 +46,8 @@ class HAN(SgdRecipe):
             tanh saturates.
         lr, momentum, weight_decay, iterations, milestones, epoch: section 4, see `SgdRecipe`.
             The default is 300 epochs of Market-1501 in batches of 32.
+        smoothing: label smoothing of the cross-entropy; the paper names none.
+        optimiser: see `SgdRecipe`; the paper has sgd.
 
     Raises:
         ValueError: no `identities` for cross-entropy, or an odd `dim`.
@@ -76,8 +78,12 @@ class HAN(SgdRecipe):
         iterations: Count = 121_200,
         milestones: Milestones = (100, 200, 250),
         epoch: Count | None = 404,
+        smoothing: Fraction = 0.0,
+        optimiser: Optimiser = "sgd",
     ) -> None:
-        super().__init__(lr, momentum, weight_decay, iterations, milestones, epoch)
+        schedule = (iterations, milestones, epoch)
+        super().__init__(lr, momentum, weight_decay, *schedule, optimiser=optimiser)
+        self.smoothing = smoothing
         self.network = HarmoniousAttentionNetwork(
             size, spatial, channel, hard, cross_attention, unit, dim, resampling, local_norm
         )
@@ -118,7 +124,7 @@ class HAN(SgdRecipe):
     def objective(self, outputs: Outputs, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Section 3.1: cross-entropy and triplet loss of each branch separately."""
         losses = {
-            branch: F.cross_entropy(logits, batch["label"])
+            branch: F.cross_entropy(logits, batch["label"], label_smoothing=self.smoothing)
             for branch, logits in outputs.logits.items()
         }
         if self.triplet is not None:
@@ -128,13 +134,12 @@ class HAN(SgdRecipe):
                 losses[f"{branch}_triplet"] = self.triplet(*rows, pids)
         return losses
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def parameter_groups(self) -> list[dict[str, list[nn.Parameter]]]:
         named = list(self.named_parameters())
-        groups = [
+        return [
             {"params": [p for name, p in named if (".hard." in name) is hard]}
             for hard in (False, True)
         ]
-        return torch.optim.SGD(groups, self.lr, self.momentum, weight_decay=self.weight_decay)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         super().on_train_batch_start(batch, batch_idx)
