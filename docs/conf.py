@@ -11,9 +11,10 @@ from sphinx.application import Sphinx
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 STUDIES = ROOT / "experiments"
-sys.path.insert(0, str(ROOT / "src"))
+sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
 import reid_lab.types  # noqa: E402
+from docs.config_reference import filled  # noqa: E402
 from reid_lab.files.atomic import write_text  # noqa: E402
 
 project = "reid_lab"
@@ -84,6 +85,13 @@ def link_studies(app: Sphinx, docname: str, source: list[str]) -> None:
     source[0] = TO_STUDY.sub(lambda to: f"](/studies/{to[1] or 'index'}.md{to[2]})", source[0])
 
 
+def add_keys(app: Sphinx, docname: str, source: list[str]) -> None:
+    """The keys of conf/, in the places that docs/config.md has for them."""
+    if docname == "config":
+        source[0] = filled(source[0])
+        app.env.note_reread()  # the YAML files may change before the page does
+
+
 def write(path: Path, text: str) -> None:
     if not path.is_file() or path.read_text(encoding="utf-8") != text:  # else Sphinx reads it anew
         write_text(path, text)
@@ -106,3 +114,4 @@ def setup(app: Sphinx) -> None:
     make_studies()
     app.connect("autodoc-process-signature", readable)
     app.connect("source-read", link_studies)
+    app.connect("source-read", add_keys)

@@ -165,6 +165,11 @@ def test_every_recipe_is_listed() -> None:
     assert names <= set(re.findall(r"`(\w+)`", PAGES["recipes.md"]))
 
 
+def test_every_sweep_is_listed() -> None:
+    names = {path.stem for path in (ROOT / "conf/sweep").glob("*.yaml")}
+    assert names <= set(re.findall(r"^\| `(\w+)` \|", PAGES["papers.md"], re.MULTILINE))
+
+
 @pytest.mark.parametrize("name", sorted(PAGES))
 def test_every_page_is_linked(name: str) -> None:
     """And every toctree names pages that exist; `make docs` would fail on either."""

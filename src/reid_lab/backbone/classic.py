@@ -34,7 +34,7 @@ class Classic(Backbone):
     """The convolutions of a network from 2012 to 2015; stages end where maps are halved.
 
     Args:
-        name: alexnet (3 stages), vgg16 (5) or googlenet (4).
+        name: network; alexnet has 3 stages, vgg16 5, googlenet 4.
         weights: see `ResNet`.
 
     Raises:

@@ -16,7 +16,13 @@ class DenseNet201(Backbone):
     """Stage s is dense block s with the batch norm and ReLU that follow it.
 
     A transition (norm, ReLU, 1x1 convolution, pool) is cut after its ReLU, so that maps are
-    normalised at no extra cost. Arguments and errors as in `ResNet`.
+    normalised at no extra cost.
+
+    Args:
+        weights: see `ResNet`.
+
+    Raises:
+        WeightsError: the weights cannot be loaded.
     """
 
     def __init__(self, weights: str | Path | None = None) -> None:

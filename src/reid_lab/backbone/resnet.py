@@ -28,6 +28,7 @@ class ResNet(Backbone):
     """ResNet-18, -34 or -50; stage s ends where `conv{s+1}_x` does, at 1/4 to 1/32.
 
     Args:
+        depth: number of layers.
         weights: `imagenet`, None for scratch, or the path of torchvision's state dict or of a
             checkpoint of ours with this backbone.
         last_stride: 1 leaves stage 4 at 1/16 as in PLA: finer maps, the same weights.

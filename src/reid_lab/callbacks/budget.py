@@ -44,10 +44,11 @@ class BudgetCurve(AfterRanking):
     """Base of budgets in Mul-Adds, or in milliseconds or joules of a profile of this machine.
 
     Args:
-        cost: `mul_adds`, `latency` or `energy`.
+        cost: unit of the budgets: `mul_adds`, `latency` (milliseconds) or `energy` (joules). The
+            last two need a profile of this machine.
         profile: file written by `reid-lab cost --profile FILE`; None: `profile.csv` beside the
             tested checkpoint.
-        batch: batch size, as in the profile.
+        batch: queries at a time, a batch size of the profile.
         seed: random seed; None takes the data module's.
     """
 
@@ -90,7 +91,8 @@ class AnytimeCurve(BudgetCurve):
     Args:
         budgets: cost of one view of an image, in Mul-Adds or in the unit of `cost`; None takes
             `points` from zero to past the last exit, and the exits' own costs.
-        cost, profile, batch: see BudgetCurve.
+        points: number of budgets, if they are not given.
+        cost, profile, batch: see `BudgetCurve`.
     """
 
     key = "anytime"
@@ -126,10 +128,11 @@ class StreamCurve(BudgetCurve):
 
     Args:
         exits: exits that a query may take, cheapest first; None takes the method's.
-        policies: any of random, geometric, distance, margin, entropy, learned; see
-            budget/policies.py.
+        policies: ways to choose the queries that exit early; see budget/policies.py. All but
+            `random` and `geometric` look at the query.
         budgets: mean cost of one view of a query, in Mul-Adds or in the unit of `cost`; None
             takes `points` from the first exit's cost to the last one's.
+        points: number of budgets, if they are not given.
         candidates: where a policy looks for neighbours: `other_cameras`, `all`, `others`
             (without the query's own image), or `oracle` (without the images of the query's person
             in its camera, which needs the query's label: for comparison only).
@@ -137,16 +140,17 @@ class StreamCurve(BudgetCurve):
             planned budget corrected; `fitted` on held-out people. `fitted` and the policy `learned`
             need callbacks.thresholds; without thresholds in the checkpoint they are left out with a
             warning.
-        orders: orders of arrival of the queries: shuffled, by_identity, by_camera.
-        gallery: used to decide which queries exit: `whole`, or `reduced` to one image per person
-            and camera.
+        orders: orders of arrival of the queries; `by_identity` and `by_camera` show the effect of
+            drift.
+        gallery: images that decide which queries exit: `whole`, or `reduced` to one image per
+            person and camera.
         shares: planned fraction of queries at each exit: `geometric`, at all exits (equation 3),
             or `adjacent`, at the two exits around the budget as `random`, so that a larger budget
             does not use an exit that finds nobody.
         resample: what the paired bootstrap of the differences draws: `queries`, or `identities`
             with all of their queries.
-        seed: random seed of the order of the queries.
-        cost, profile, batch: see BudgetCurve; in milliseconds and joules, the searches of the
+        seed: random seed of the order of the queries; None takes the data module's.
+        cost, profile, batch: see `BudgetCurve`; in milliseconds and joules, the searches of the
             gallery are a part of the cost.
 
     Raises:

@@ -133,7 +133,8 @@ class Deadline(pl.Callback):
     Training only: a test runs to its end. `ckpt_path=last` resumes the run exactly.
 
     Args:
-        minutes: from the start of the run; None sets no deadline.
+        minutes: time from the start of the run after which the training is saved and the run exits
+            with status 75; None sets no deadline.
     """
 
     def __init__(self, minutes: Positive | None = None) -> None:

@@ -23,6 +23,9 @@ class CudaGraph(pl.Callback):
     captured at the first step, on a copy of its batch; buffers of the network and the random state
     are restored.
 
+    Args:
+        enabled: False leaves the ordinary passes.
+
     Raises:
         UserError: before the first batch: no GPU, more than one process, gradients that are
             accumulated, a compiled network; at the first step: operations that cannot be captured.

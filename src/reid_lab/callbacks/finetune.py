@@ -42,10 +42,11 @@ class ScheduleFromData(pl.Callback):
 
     Args:
         epochs: number of epochs, of the sampler's batches.
-        least, most: limits of the number of steps.
+        least: smallest number of steps.
+        most: largest number of steps.
         warmup: share of the training in which the rate rises.
         milestones: shares of the training at which the rate falls to a tenth.
-        batch: batch size that `model.lr` is for.
+        batch: batch size that `model.lr` is for; the rate scales with its square root.
         validations: number of validations, evenly spaced; None keeps
             `trainer.val_check_interval`.
 

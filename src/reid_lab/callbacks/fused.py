@@ -18,6 +18,9 @@ class FusedOptimizer(pl.Callback):
 
     Gradient scaling and clipping are left to Lightning, which refuses an optimiser that was
     constructed as fused and wants to divide by the scale itself.
+
+    Args:
+        enabled: False leaves the ordinary step.
     """
 
     def __init__(self, enabled: bool = True) -> None:

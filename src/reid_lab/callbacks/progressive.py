@@ -60,15 +60,19 @@ class ProgressiveSearch(pl.Callback):
     it.
 
     Args:
-        rounds: section 3.3: 3,000 epochs of exploitation in all.
+        rounds: number of rounds; section 3.3: 3,000 epochs of exploitation in all, M.
         settings: N, settings of the first round; the paper does not give it.
-        explore_epochs, exploit_epochs: lengths of a phase.
+        explore_epochs: length of an exploration.
+        exploit_epochs: length of an exploitation.
         expected_drop: expected drop of the loss between the halves of an exploration, equation 9.
         candidates: settings drawn in each round, of which expected improvement selects one.
         choose: `random` exploits a setting drawn at random in each round, without explorations:
             the baseline of the search.
-        weight, margin, k, p: ranges of lambda, m, k, p; None takes the data module's K and P.
-            A method may fix some of them (`Progressive.fixed`).
+        weight: range of lambda, the weight of the triplet loss. It is 1 where a method's triplet
+            loss is alone (`Progressive.fixed`).
+        margin: range of m.
+        k: range of k; None takes the data module's K as the end.
+        p: range of p; None takes the data module's P as the end.
         epoch: batches per epoch; None takes the PK sampler's.
         seed: random seed of the settings; None takes the data module's.
 

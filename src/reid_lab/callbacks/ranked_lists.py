@@ -30,6 +30,8 @@ class RankedLists(AfterRanking):
 
     Args:
         each: number of queries in each of the four groups.
+        top: number of gallery images of each query.
+        seed: random seed of the sample; None takes the data module's.
     """
 
     def __init__(self, each: ImageCount = 4, top: ImageCount = 8, seed: Seed | None = None) -> None:

@@ -73,13 +73,16 @@ class RankingEvaluation(pl.Callback):
     With several processes, each ranks its share of the queries, and the first one writes.
 
     Args:
+        metric: distance between embeddings.
         references: name -> features that are ranked beside the exits, in tests.
-        rerank: names of the `rerankers` to use, in tests.
-        pca: dimensions of every exit that tests keep, by a PCA of the training images.
+        rerank: names of the `rerankers` that rank once more, in tests: one, a list, or None.
+        rerankers: name -> re-ranking.
+        pca: dimensions of every exit that tests keep, by a PCA of the training images; None keeps
+            all.
         whiten: scale these dimensions to unit variance.
         query: `multi` pools the query with its person's other images in its camera.
         pooling: how multi-queries are pooled.
-        memory: limit in bytes on the ranking beside the embeddings in each process, see
+        memory: limit in bytes on what the ranking takes beside the embeddings in each process, see
             retrieval/memory.py.
 
     Raises:

@@ -21,6 +21,9 @@ class Throughput(pl.Callback):
     On a GPU with a known peak (budget/peak.py), also `train/peak_share`: model FLOPs utilisation,
     from the Mul-Adds of all exits. Their means, without validation, are printed at the end of
     training.
+
+    Args:
+        every: steps of a mean.
     """
 
     def __init__(self, every: Count = 50) -> None:

@@ -43,8 +43,8 @@ class Verification(AfterRanking):
 
     Args:
         false_accept_rates: target shares of impostor pairs that pass, above 0 and at most 1.
-        seed: random seed of the division into thirds.
-        exits: None takes all.
+        seed: random seed of the division into thirds; None takes the data module's.
+        exits: exits to measure; None takes all.
 
     Raises:
         VerificationError: unknown exit or invalid rate, before the first batch.

@@ -39,21 +39,37 @@ Text = Annotated[str, MinLen(1)]
 
 @dataclass
 class Settings:
-    """The top-level keys of the config, with meaning and allowed values."""
+    """The top-level keys of the config.
 
-    name: Text  # of the experiment; its runs are under runs/<name>/
-    task: Literal["fit", "test"]  # fit trains, then tests; test needs a ckpt_path
+    Args:
+        name: name of the runs, whose folders are `runs/NAME/TIME`. By default that of the
+            experiment, or `MODEL_DATASET` without one.
+        task: `fit` trains, then tests; `test` needs a `ckpt_path`.
+        seed: random seed of the run.
+        ckpt_path: checkpoint to resume or to test: a path, or `last`, the newest run of this name
+            with these settings. None starts a training.
+        compile: torch.compile the stages.
+        channels_last: memory format of the network.
+        matmul_precision: precision of float32 products; `high` is TF32 on a GPU.
+        threads: torch's threads on the CPU; None leaves its own choice.
+        allocator: glibc's on the CPU: `keep` freed memory for the next layer, or `default`, which
+            returns it to the system.
+        run_dir: folder of the run.
+        compare: folders of finished runs to draw into this run's report.
+        dataset, backbone, loss, model, callbacks, trainer, logger: what the groups choose.
+    """
+
+    name: Text
+    task: Literal["fit", "test"]
     seed: Seed
-    ckpt_path: (
-        Annotated[str, MinLen(1)] | None
-    )  # null, a checkpoint, or last: the newest run with these settings
-    compile: bool  # torch.compile the stages
-    channels_last: bool  # memory format of the network
-    matmul_precision: Literal["highest", "high", "medium"]  # high is TF32 on a GPU
-    threads: Threads | None  # of torch on the CPU; null leaves its own choice
-    allocator: Allocator  # glibc's, on the CPU: keep freed memory, or its default
+    ckpt_path: Text | None
+    compile: bool
+    channels_last: bool
+    matmul_precision: Literal["highest", "high", "medium"]
+    threads: Threads | None
+    allocator: Allocator
     run_dir: Text
-    compare: Sequence[str]  # folders of other runs to draw into this one's report
+    compare: Sequence[str]
     dataset: ReidDataModule
     backbone: Any  # checked by the model's own parameters
     loss: Any

@@ -78,6 +78,7 @@ class ReidDataModule(pl.LightningDataModule):
         k: images of each identity in a batch; `auto` takes 4, or as many as the median identity has
             if they are fewer, at least 2.
         batch_size: if given, train on batches of so many random images instead of PK batches.
+        eval_batch_size: images of a batch of queries and gallery.
         val_identities: people of the training split held out for validation; `auto` holds out
             a tenth of them, at least 2, and none of fewer than 10. With 0, the test split is
             evaluated during training; it selects nothing.
@@ -86,10 +87,12 @@ class ReidDataModule(pl.LightningDataModule):
         cache: where decoded uint8 images are kept: nowhere, in `memory`, on `disk` in `cache_dir`,
             or in the memory of the training `device`, which then augments them. Of several
             processes each keeps only its share of the evaluated images there.
+        cache_dir: folder for `cache=disk`.
         exchange: with cache=device, each process keeps only its share of the training images, too,
             and sends those of a batch to the processes that train on them.
         workers: processes that load batches; 0 loads in the training process. With `cache=device`
             they only draw the random numbers of training batches.
+        seed: random seed of the batches, the augmentation and the choice of held-out people.
         recipe: if given, synthetic people are rendered into `root` first, by one process.
     """
 

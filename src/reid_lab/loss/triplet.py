@@ -49,7 +49,10 @@ def batch_hard(
 
 
 class BatchHardTriplet(nn.Module):
-    """`batch_hard` as a module; `margin=None` is the soft margin.
+    """`batch_hard` as a module.
+
+    Args:
+        margin, positive_only: see `batch_hard`.
 
     Raises:
         ValueError: `positive_only` with the soft margin, whose losses are all positive.
@@ -120,7 +123,11 @@ def _eye(like: Tensor) -> Tensor:
 
 
 class GeneralisedBatchHard(nn.Module):
-    """`generalised_batch_hard` as a module, whose settings may change during training."""
+    """`generalised_batch_hard` as a module, whose settings may change during training.
+
+    Args:
+        k, p, margin: see `generalised_batch_hard`.
+    """
 
     def __init__(self, k: Count = 1, p: Count = 1, margin: Margin = 0.0) -> None:
         super().__init__()

@@ -73,6 +73,7 @@ class BagOfTricks(ReidModule):
     (`callbacks.ranking.metric=cosine`), or in front of it.
 
     Args:
+        backbone: network with named stages.
         loss: (embeddings (N, D), pids (N,)) -> scalar, of triplets. Section 3.6: margin 0.3.
         identities: number of classes; null in a config takes the data set's.
         exits: stages, in their order, the last one among them; None: the last stage alone.
@@ -83,7 +84,8 @@ class BagOfTricks(ReidModule):
         pool: `avg`, or `gem` with a learned power.
         smoothing: label smoothing, section 3.3.
         centre: weight of the centre loss, section 3.6; 0 leaves it out.
-        lr, weight_decay: learning rate and weight decay of Adam.
+        lr: learning rate of Adam.
+        weight_decay: weight decay of Adam.
         warmup: steps, or epochs where `epoch` is given, in which the rate rises linearly from a
             tenth of `lr`; section 3.1: 10 epochs.
         iterations: number of training steps.

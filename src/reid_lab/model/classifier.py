@@ -25,9 +25,12 @@ from reid_lab.types import (
 class Classifier(SgdRecipe):
     """Cross-entropy over the training people; the embedding is the last average pool.
 
-    Exit: `pool`.
+    Exit: `pool`. The distillation paper (section 4.3) trains with a rate of 0.01, a momentum of
+    0.9, batches of 32, and a tenth of the rate every 20,000 steps, which most of its trainings do
+    not reach; it names no weight decay.
 
     Args:
+        backbone: network with named stages.
         identities: number of classes; null in a config takes the data set's.
         fc: units of a linear layer with batch norm and ReLU behind the pool, whose output is then
             the embedding; None: no such layer. OSNet: 512.
@@ -35,9 +38,7 @@ class Classifier(SgdRecipe):
         optimiser: see `SgdRecipe`; OSNet is fine-tuned with amsgrad.
         frozen: steps, or epochs if `epoch` is given, in which the backbone is frozen and only the
             head (the layer `fc` and the classifier) learns.
-        lr, momentum, weight_decay, iterations, milestones, epoch: see `SgdRecipe`. The distillation
-            paper (section 4.3): 0.01, 0.9, batches of 32, a tenth of the rate every 20,000
-            steps, which most of its trainings do not reach; it names no weight decay.
+        lr, momentum, weight_decay, iterations, milestones, epoch: see `SgdRecipe`.
 
     Raises:
         ValueError: `identities` is not known.

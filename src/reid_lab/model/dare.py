@@ -37,12 +37,14 @@ class DaRe(TriNetRecipe):
     since it costs hardly more.
 
     Args:
+        backbone: network with named stages.
         loss: (embeddings (N, D), pids (N,)) -> scalar, applied to every exit.
         deep_supervision: False trains the fusion's loss alone (section 5.2).
         shared_space: compare queries of every exit with the gallery's fusion embeddings. A linear
             layer maps the embeddings of a stage and the ones before it to the fusion's. It is
             fitted after training, see `share_space`, and does not change the training.
-        hidden, dim: units of the head's two layers.
+        hidden: units of the first layer of a head.
+        dim: units of its second layer, the dimension of the embedding.
         strips: horizontal strips that a head pools separately; 1 is the paper's global pool. Stages
             with few channels need more to learn.
         cross_entropy: weight of a cross-entropy over the training people beside each triplet loss,
@@ -50,7 +52,7 @@ class DaRe(TriNetRecipe):
             out. The embedding stays in front of the neck.
         smoothing: label smoothing of the cross-entropy.
         identities: number of its classes; null in a config takes the data set's.
-        lr, iterations, decay_from: see `TriNetRecipe`. Section 5: 3e-4, 60,000, half-way.
+        lr, iterations, decay_from: see `TriNetRecipe`; section 5: 3e-4, 60,000, half-way.
     """
 
     unstated = {"shared_space": False}

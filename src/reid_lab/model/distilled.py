@@ -30,8 +30,9 @@ class Distilled(ReidModule):
 
     Args:
         student: any method that has an `objective`.
-        teacher: a checkpoint of this suite; None takes the student's own outputs, without
-            their gradient. `learn_from` must be called with it before training.
+        teacher: a checkpoint of this suite, such as `last.ckpt` of a run; None takes the student's
+            own outputs, without their gradient. `learn_from` must be called with it before
+            training.
         identities: number of classes, for exits that get a classifier here; null in a
             config takes the data set's.
         exits: student's exit -> teacher's exit that it learns from. None takes the last exit of
@@ -39,7 +40,8 @@ class Distilled(ReidModule):
         soft_targets: learn the teacher's softened probabilities, equation 2's first term. An
             exit of the student without a classifier gets one, trained with `weight`.
         temperature: T of equation 1. Section 5: best at 3, worst at 1.
-        weight: lambda of equation 2, 1e-4 to 1e-2 in section 4.3.
+        weight: lambda of equation 2, the weight of the student's own losses; 1e-4 to 1e-2 in
+            section 4.3.
         scale: multiply the soft targets' term by T^2 (Hinton et al. 2015), so that lambda
             has the same scale at every T. The paper does not.
         features: learn the embeddings as well: `hint` matches the normalised embeddings, behind

@@ -30,22 +30,25 @@ class HAN(SgdRecipe):
             where cross-entropy is in the objective.
         loss: (embeddings (N, D), pids (N,)) -> scalar, the objective's triplet loss. It acts on
             the L2-normalised features of PK batches.
-        size: small, medium or large (table 1), for depthwise units only.
-        spatial, channel, hard: attention on pixels, on channels, on regions (table 9). For the
-            effect of switching one off, see `HarmoniousAttentionNetwork`.
-        cross_attention: the local branch sees the global one's maps (equation 8, table 10).
-        objective: cross_entropy, triplet or both (table 11).
-        unit: depthwise, inception or residual (table 12).
+        size: size of the network (table 1), for depthwise units only.
+        spatial: soft attention on pixels, SSA. For the effect of switching off this or the next
+            two (table 9), see `HarmoniousAttentionNetwork`.
+        channel: soft attention on channels, SCA.
+        hard: attention on regions, HRA.
+        cross_attention: the local branch sees the global one's maps, CAIL (equation 8, table 10).
+        objective: losses of the training (table 11). Triplets need PK batches
+            (`dataset.batch_size=null`).
+        unit: building block (table 12).
         dim: dimension of the joint feature; each branch has half (figure 6).
-        resampling: once, or torchreid: maps and crops resized as by its HACNN.
-        local_norm: pooled, or regions: each region is normalised separately in training, as by
+        resampling: `once`, or `torchreid`: maps and crops are resized as by its HACNN.
+        local_norm: `pooled`, or `regions`: each region is normalised separately in training, as by
             torchreid's HACNN. The paper does not say.
         hard_lr: learning rate of hard attention, as a fraction of `lr`, as in spatial transformers
             (Jaderberg et al. 2015, 0.1 to 1e-4). The paper gives no value; with 1,
             the regions move into the image's corners within tens of steps and stay there, where
             tanh saturates.
-        lr, momentum, weight_decay, iterations, milestones, epoch: section 4, see `SgdRecipe`.
-            The default is 300 epochs of Market-1501 in batches of 32.
+        lr, momentum, weight_decay, iterations, milestones, epoch: see `SgdRecipe`;
+            section 4. The default is 300 epochs of Market-1501 in batches of 32.
         smoothing: label smoothing of the cross-entropy; the paper names none.
         optimiser: see `SgdRecipe`; the paper has sgd.
 

@@ -28,8 +28,8 @@ class JLML(SgdRecipe):
         loss: `multi`, a classifier and a loss for each branch; `uni`, one on the joint
             feature (table 10).
         shared_stem: one conv1 for both branches (table 11).
-        global_sparsity, local_sparsity: lambda of equation 5; 0 switches a penalty off
-            (table 12).
+        global_sparsity, local_sparsity: weight of the branch's penalty, lambda of equation 5; 0
+            switches it off (table 12).
         parts: strips of the local branch, m.
         dim: dimension of the joint feature; each branch has half.
         fc_std: standard deviation of the normal initialisation of the feature layers; None takes
@@ -38,7 +38,7 @@ class JLML(SgdRecipe):
             The paper gives no value.
         weights: a checkpoint of JLML to start from; the classifiers are new. Section 3:
             ImageNet, then CUHK03 + Market-1501 for the small data sets.
-        lr, momentum, iterations, milestones, epoch: table 4, see `SgdRecipe`.
+        lr, momentum, iterations, milestones, epoch: see `SgdRecipe`; table 4.
         weight_decay: not in the paper; 5e-4 is customary in Caffe.
 
     Raises:

@@ -29,6 +29,7 @@ class PLA(TriNetRecipe):
     where `k` is a list; the search callback changes all four.
 
     Args:
+        backbone: network with named stages.
         identities: number of classes; null in a config takes the data set's. Needed where
             cross-entropy is in the objective.
         objective: both, or one loss on a single head of `dim` (section 4.3).
@@ -39,11 +40,12 @@ class PLA(TriNetRecipe):
             ReLU, as in the multi-branch networks that the paper compares with. `neck`: batch norm
             without a shift in front of the classifier; the triplet head stays bare.
         weight: lambda of equation 5, the weight of the triplet loss.
-        margin, k, p: see `generalised_batch_hard`. A list of k: one after the other, in
-            equal parts of the training.
+        margin, p: see `GeneralisedBatchHard`.
+        k: see `GeneralisedBatchHard`; a list of k: one after the other, in equal parts of the
+            training.
         lr, iterations, decay_from: see `TriNetRecipe`; equation 10 is the same schedule, with
-            e0 = 150 and e1 = 300 epochs, here of Market-1501's 102 batches. Under the search
-            they are the exploitation's, and each phase starts it afresh.
+            e0 = 150 and e1 = 300 epochs of 102 batches (Market-1501). Under the search they are
+            those of an exploitation, and each phase starts the schedule afresh.
 
     Raises:
         ValueError: no `identities` for cross-entropy, an odd `dim`, or no k.

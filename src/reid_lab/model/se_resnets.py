@@ -20,7 +20,7 @@ class SEResNets(TriNetRecipe):
 
     Args:
         backbones: name of the exit -> network, in the order in which they run.
-        loss, hidden, dim, lr, iterations, decay_from: as in `DaRe`.
+        loss, hidden, dim, lr, iterations, decay_from: see `DaRe`.
     """
 
     def __init__(

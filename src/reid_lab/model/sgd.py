@@ -16,14 +16,18 @@ Optimiser = Literal["sgd", "amsgrad"]
 class SgdRecipe(ReidModule):
     """SGD with momentum; the rate is multiplied by `gamma` at each of `milestones`.
 
+    `lr`, `momentum` and `weight_decay` are set at every step, so that a resumed training uses the
+    values of its config, not of the checkpoint.
+
     Args:
-        lr, momentum, weight_decay: arguments of torch.optim.SGD. They are set at every step, so
-            that a resumed training uses the values of its config, not of the checkpoint.
+        lr: learning rate at the start.
+        momentum, weight_decay: arguments of torch.optim.SGD.
         iterations: number of training steps.
-        milestones: see `types.steps_of`.
-        epoch: steps per epoch if milestones are given in epochs; None if they are in steps.
+        milestones: where the rate is multiplied by `gamma`, in steps, or in epochs where `epoch`
+            is given; see `types.steps_of`.
+        epoch: steps per epoch; None: `milestones` are in steps.
         gamma: factor of the rate at each milestone.
-        optimiser: sgd, or amsgrad: Adam with AMSGrad, whose beta1 is `momentum`.
+        optimiser: `sgd`, or `amsgrad`: Adam with AMSGrad, whose beta1 is `momentum`.
     """
 
     def __init__(

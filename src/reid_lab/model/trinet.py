@@ -36,6 +36,12 @@ class TriNetRecipe(ReidModule):
     The rate is `lr` up to t0 = `decay_from` * `iterations`, then falls exponentially to
     0.001 * `lr` at t1 = `iterations`; beta1 goes from 0.9 to 0.5 at t0.
 
+    Args:
+        loss: (embeddings (N, D), pids (N,)) -> scalar.
+        lr: learning rate up to t0.
+        iterations: number of training steps, t1.
+        decay_from: share of the training at which the rate begins to fall, t0 / t1.
+
     Raises:
         SettingError: no PK batches, before the first one.
     """

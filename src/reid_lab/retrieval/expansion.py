@@ -26,6 +26,10 @@ class QueryExpansion(SpaceReranker):
     alpha = 0 is average query expansion (Chum et al., ICCV 2007), alpha > 0 is alpha query
     expansion (Radenovic et al., TPAMI 2019). Labels are not read: neighbours come from the whole
     gallery.
+
+    Args:
+        neighbours: number of gallery images that are averaged with the query.
+        alpha: power of the cosine similarity that weights them.
     """
 
     neighbours: Count = 5

@@ -47,7 +47,13 @@ CELL = 16  # bytes for each distance that is changed by them
 
 @dataclass(frozen=True)
 class KReciprocal(SpaceReranker):
-    """k-reciprocal re-ranking with the paper's options `k1`, `k2` and `weight` (lambda)."""
+    """k-reciprocal re-ranking (Zhong et al., CVPR 2017).
+
+    Args:
+        k1: neighbours among which reciprocal ones are looked for.
+        k2: neighbours whose encodings are averaged.
+        weight: lambda, the share of the original distance.
+    """
 
     k1: Count = 20
     k2: Count = 6

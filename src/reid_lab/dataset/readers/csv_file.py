@@ -52,8 +52,9 @@ def read_csv(
         file: name of the CSV file.
         train_share: without a column `split`, the fraction of identities to train on; the others
             are tested.
-        seed: random seed of that choice.
-        tracklets: rank tracklets instead of images. A tracklet is of one person in one camera.
+        seed: random seed of that choice; it does not depend on the training's.
+        tracklets: rank tracklets instead of images; needs a column `tracklet`. A tracklet is of one
+            person in one camera.
 
     Raises:
         DatasetError: lines are invalid or files are missing; they are listed.

@@ -52,7 +52,7 @@ def read_cuhk03(
     Args:
         root: folder of cuhk-03.mat.
         cache_dir: folder for the unpacked images.
-        boxes: detected or labeled by hand.
+        boxes: boxes of a detector, or labeled by hand.
         protocol: `new` is that of Zhong et al. (CVPR 2017): 767 people for training, 700 for test;
             cameras 1 and 2 are the views of each pair. `old` is that of Li et al., single-shot: the
             100 people of a test set; queries are all images of their first view, the gallery is one

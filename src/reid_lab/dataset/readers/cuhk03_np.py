@@ -34,7 +34,11 @@ PUBLISHED = {
 
 
 def read_cuhk03_np(root: Path | str, boxes: Boxes = "detected") -> Benchmark:
-    """Read CUHK03-NP; `root` is the release's `detected` or `labeled` folder, or their parent.
+    """Read CUHK03-NP.
+
+    Args:
+        root: the release's `detected` or `labeled` folder, or their parent.
+        boxes: boxes of a detector, or labeled by hand.
 
     Raises:
         DatasetError: see `read_layout`.

@@ -65,7 +65,7 @@ def read_folders(
         layout: folder layout. Where cameras have folders, `camera` is not used.
         train_share: without folders train, test, ..., the fraction of identities to train on; the
             others are tested.
-        seed: random seed of that choice.
+        seed: random seed of that choice; it does not depend on the training's.
 
     Raises:
         DatasetError: no images, images beside the folders train, test, ..., an invalid `camera`, or

@@ -40,6 +40,7 @@ def read_grid(root: Path | str, split: NonNegativeInt = 0) -> Benchmark:
     """Read one of the published splits: probe images are queries; the gallery has all distractors.
 
     Args:
+        root: folder of the release.
         split: number of the split, 0 to 9.
 
     Raises:

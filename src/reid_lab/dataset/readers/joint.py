@@ -30,7 +30,8 @@ def read_joint(
     Args:
         root: common folder of the parts, from which the config derives their folders.
         parts: name -> function without arguments that reads the part.
-        test: name of the part to evaluate on.
+        test: name of the part to evaluate on. A part that is neither trained on nor evaluated is
+            not read.
         train_on: name -> which of a part's images are trained on: those for `train`ing (where a
             part is not named), the `whole` part, that is also its queries and its gallery without
             distractors and junk (JLML, section 3, before VIPeR and GRID), or `nothing`.

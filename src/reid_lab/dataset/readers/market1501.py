@@ -74,6 +74,7 @@ def read_market1501(
     """Read Market-1501-v15.09.15 as released: 751 training and 750 test identities, 6 cameras.
 
     Args:
+        root: folder of the release.
         distractors: add the images of Market-1501+500k to the gallery as distractors, whatever the
             pid in their names.
         multi_query: read the hand-drawn boxes of each query's person in its camera, without the

@@ -47,6 +47,7 @@ def read_viper(
     halves are our own, the same on every machine.
 
     Args:
+        root: folder of the release.
         split: number of the half, 0 to 9.
         seed: random seed of the ten halves.
         directions: `one`, as above; JLML does not name its direction. `both` also ranks cam_a for
