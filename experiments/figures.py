@@ -38,7 +38,7 @@ from experiments.tables import Rows, read
 
 HERE = Path(__file__).parent
 # Beside the studies' own, pages with figures of theirs.
-DOCS = ("papers", "recipes", "scale", "scale_gallery")
+DOCS = ("export", "papers", "recipes", "scale", "scale_gallery", "training")
 PAGES = (".", "..", *(f"../docs/{name}.md" for name in DOCS))
 SPEC = re.compile(r"<!-- ([\w./-]+\.csv)(?: \[([^\]]*)\])?: (.*?) -->", re.DOTALL)
 NUMBER = re.compile(
