@@ -99,12 +99,11 @@ def _keys(
     Args:
         whole: the mapping with what it is based on.
         target: what it is validated by, if it is no node.
-        notes: key -> comment, for classes of other packages, which do not know our reasons.
+        notes: key -> comment, for what other packages describe, which do not know our reasons.
     """
     target = locate(whole["_target_"]) if "_target_" in whole else target
     call = call_of(target, 0, "_target_" in whole) if target else None
-    meanings = described(target) if target else {}
-    foreign = target and not target.__module__.startswith("reid_lab.")
+    ours, theirs = (described(target, ours) if target else {} for ours in (True, False))
     for name, value in own.items():
         if name in HYDRA_KEYS:
             continue
@@ -112,9 +111,10 @@ def _keys(
         inside = whole.get(name)
         node = isinstance(inside, dict) and "_target_" in inside
         nested = node or (isinstance(value, dict) and any(map(_is_mapping, value.values())))
-        meaning = meanings.get(name, "")
-        if foreign:
-            meaning = " ".join(filter(None, (first_sentence(meaning), notes.get(name, ""))))
+        meaning = ours.get(name, "")
+        if name in theirs and not meaning:
+            note = notes.get(name, "")
+            meaning = f"{first_sentence(theirs[name])} {note[:1].upper()}{note[1:]}".strip()
         if not nested or (call and not node):
             allowed = "" if hint is None else describe(hint).replace(f" and <= {INT32}", "")
             yield Key(".".join((*above, name)), "" if nested else flow(value), allowed, meaning)
@@ -187,10 +187,15 @@ def header(path: Path) -> str:
 
 
 @cache
-def described(target: Callable[..., Any]) -> dict[str, str]:
-    """Argument -> meaning, from the docstring of a function, or of a class and its bases."""
+def described(target: Callable[..., Any], ours: bool = True) -> dict[str, str]:
+    """Argument -> meaning, from the docstring of a function, or of a class and its bases.
+
+    Args:
+        ours: False takes those of other packages.
+    """
     found: dict[str, str] = {}
-    for owner in inspect.getmro(target) if inspect.isclass(target) else (target,):
+    owners = inspect.getmro(target) if inspect.isclass(target) else (target,)
+    for owner in (each for each in owners if each.__module__.startswith("reid_lab.") == ours):
         for docstring in (owner.__doc__, getattr(owner.__init__, "__doc__", "")):
             for name, text in arguments(docstring or ""):
                 found.setdefault(name, in_yaml(followed(name, text, owner)))
@@ -227,4 +232,5 @@ def in_yaml(text: str) -> str:
 
 def first_sentence(text: str) -> str:
     """What other packages explain at length, in reStructuredText."""
-    return re.split(r"(?<=\.) (?=[A-Z.])", text)[0].replace("``", "`")
+    first = re.split(r"(?<=\.) (?=[A-Z.])", text)[0]
+    return re.sub(r":\w+:(?=`)", "", f"{first.rstrip('.')}.".replace("``", "`"))

@@ -57,9 +57,20 @@ def test_references_to_other_docstrings_are_followed() -> None:
     assert described(HAN)["epoch"].startswith("steps per epoch; null: ")
 
 
+def test_other_packages_are_quoted_in_short_with_our_comments() -> None:
+    found = {key.name: key.meaning for key in keys(CONF / "callbacks" / "checkpoint.yaml")}
+    assert found["callbacks.checkpoint.dirpath"] == "Directory to save the model file."
+    found = {key.name: key.meaning for key in keys(CONF / "trainer" / "default.yaml")}
+    assert (
+        found["trainer.log_every_n_steps"]
+        == "How often to log within steps. The first is logged, too."
+    )
+
+
 def test_the_page_is_filled() -> None:
     text = filled(PAGE)
     assert "<!-- keys" not in text and not re.search(r"\bsee `(SgdRecipe|ResNet|DaRe)`", text)
+    assert "``" not in text.replace("```", "")  # of other packages' reStructuredText
     for line in ("### dataset=csv", "### anytime", "### callbacks=finetune", "### trinet"):
         assert f"\n{line}\n" in text
     heads = re.findall(r"^#+ .*$", text, re.MULTILINE)

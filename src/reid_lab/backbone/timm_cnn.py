@@ -32,7 +32,8 @@ class TimmCNN(Backbone):
     ConvNeXt's last norm).
 
     Args:
-        name: name of a network in timm, with or without the tag of its weights.
+        name: name of a network in timm, with or without the tag of its weights;
+            `timm.list_models()` has all names.
         weights: `imagenet` for timm's weights of this name and tag, None for scratch, or the path
             of a state dict of timm's network or of a checkpoint of ours with this backbone.
         last_stride: 1 leaves the last stage at 1/16: timm's `output_stride=16`, if the network

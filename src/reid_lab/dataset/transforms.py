@@ -41,7 +41,9 @@ class Transforms:
         views: views per test image, whose embeddings are averaged. 1: `view`; 2: it and its flip;
             10: five crops of the enlarged image and their flips.
         patch: probability of pasting a patch of another training image (OSNet).
-        brightness, contrast, saturation, hue: ranges of torchvision's `ColorJitter`.
+        brightness, contrast, saturation: colour jitter, a random factor of 1 ± this, as in
+            torchvision's `ColorJitter`.
+        hue: colour jitter, a random shift of up to this share of the hue circle.
     """
 
     height: Side = 256

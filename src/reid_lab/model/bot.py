@@ -76,7 +76,8 @@ class BagOfTricks(ReidModule):
         backbone: network with named stages.
         loss: (embeddings (N, D), pids (N,)) -> scalar, of triplets. Section 3.6: margin 0.3.
         identities: number of classes; null in a config takes the data set's.
-        exits: stages, in their order, the last one among them; None: the last stage alone.
+        exits: stages with an exit, such as [stage2, stage3, stage4], in their order, the last one
+            among them; None: the last stage alone.
         dim: dimension of the embedding, by a linear layer in front of the neck; None: the
             stage's channels, as in the paper. Set it for stages with few channels.
         embedding: `neck`, behind the neck as in the paper (section 3.5), or `features`, in front of

@@ -36,8 +36,8 @@ class JLML(SgdRecipe):
             PyTorch's default. The local penalty then starts at 16, six times the cross-entropy
             over 751 people; with 0.01, customary in Caffe, it starts at 4, with 0.001 at 0.04.
             The paper gives no value.
-        weights: a checkpoint of JLML to start from; the classifiers are new. Section 3:
-            ImageNet, then CUHK03 + Market-1501 for the small data sets.
+        weights: a checkpoint of JLML to start from; the classifiers are new. None for scratch.
+            Section 3: ImageNet, then CUHK03 + Market-1501 for the small data sets.
         lr, momentum, iterations, milestones, epoch: see `SgdRecipe`; table 4.
         weight_decay: not in the paper; 5e-4 is customary in Caffe.
 
