@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from reid_lab.budget.currency import ExitCosts
+from reid_lab.budget.latency import wait_for
 from reid_lab.budget.mul_adds import count_exits
 from reid_lab.budget.steps import Steps
 from reid_lab.retrieval.metrics import Ranking
@@ -138,8 +139,7 @@ class AnytimeModel:
             if answer is not None and (late or beyond):
                 break
             state, embeddings = self._steps.advance(exit, state)
-            if images.is_cuda:
-                torch.cuda.synchronize(images.device)
+            wait_for(images.device)
             before, now = now, time.perf_counter()
             took.append(now - before)
             answer = AnytimeEmbeddings(exit, embeddings, 1000 * (now - start), 1000 * took[-1])

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 
-from reid_lab.callbacks.embedding import data_of
 from reid_lab.callbacks.ranking import RankingError, RankingEvaluation
+from reid_lab.dataset.datamodule import data_of
 from reid_lab.model import ReidModule
 from reid_lab.results import Results
 from reid_lab.retrieval import Evaluation

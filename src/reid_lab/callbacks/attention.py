@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from reid_lab.callbacks.after_ranking import AfterRanking
-from reid_lab.dataset import ReidDataModule
+from reid_lab.dataset.datamodule import ReidDataModule, data_of
 from reid_lab.dataset.transforms import normalise
 from reid_lab.model import ReidModule
 from reid_lab.results import Results
@@ -45,8 +45,7 @@ class AttentionMaps(AfterRanking):
     def add(self, results: Results, evaluation: Evaluation, model: ReidModule) -> None:
         if not isinstance(model, Attentive):
             return
-        trainer: Any = model.trainer
-        pixels = self._queries(cast(ReidDataModule, trainer.datamodule))
+        pixels = self._queries(data_of(model.trainer))
         levels = model.attention_maps(normalise(torch.from_numpy(pixels).to(model.device)))
         shown = [
             (soft.float().cpu().numpy(), boxes.float().cpu().numpy()) for soft, boxes in levels

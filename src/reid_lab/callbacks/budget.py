@@ -26,7 +26,7 @@ from reid_lab.budget.sweep import (
 from reid_lab.budget.thresholds import Calibration
 from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
 from reid_lab.callbacks.early_exit import EarlyExitThresholds
-from reid_lab.callbacks.embedding import data_of
+from reid_lab.dataset.datamodule import data_of
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.results import Results

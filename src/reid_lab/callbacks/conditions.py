@@ -14,9 +14,10 @@ from torch.nn.functional import conv2d
 
 from reid_lab.budget.currency import Floats
 from reid_lab.callbacks.after_ranking import AfterRanking
-from reid_lab.callbacks.embedding import data_of, gather_rows
+from reid_lab.callbacks.embedding import gather_rows
 from reid_lab.classical import HsvHistogram
 from reid_lab.dataset import Split
+from reid_lab.dataset.datamodule import data_of
 from reid_lab.dataset.loading import ROLES
 from reid_lab.dataset.transforms import denormalise
 from reid_lab.files.pixels import read_size

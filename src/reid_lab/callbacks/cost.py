@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from reid_lab.budget.account import Counted, Effort, account, network, reference
 from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
-from reid_lab.dataset import ReidDataModule
+from reid_lab.dataset.datamodule import data_of
 from reid_lab.model import ReidModule
 from reid_lab.results import Results
 from reid_lab.results.rows.cost import COST
@@ -37,8 +37,8 @@ class CostAccount(AfterRanking):
 
     def add(self, results: Results, evaluation: Evaluation, model: ReidModule) -> None:
         trainer: Any = model.trainer
-        transforms = cast(ReidDataModule, trainer.datamodule).transforms
-        size, views = (transforms.height, transforms.width), transforms.views
+        transforms = data_of(trainer).transforms
+        size = transforms.size
         counted = {
             name: Counted(e.mul_adds, e.query.shape[1])
             for name, e in evaluation.embeddings.exits.items()
@@ -56,6 +56,6 @@ class CostAccount(AfterRanking):
         rows = [
             row | {"precision": trainer.precision if subject.kind == "exit" else ""}
             for subject in subjects
-            for row in account(subject, self.effort, views, gallery)
+            for row in account(subject, self.effort, transforms.views, gallery)
         ]
         results.cost = COST.of(rows)

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from reid_lab.budget.mul_adds import exit_dims
 from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
 from reid_lab.callbacks.ranking import RankingError
+from reid_lab.dataset.datamodule import data_of
 from reid_lab.model import ReidModule
 from reid_lab.results import Results
 from reid_lab.results.rows.accuracy import DIMENSIONS
@@ -45,8 +46,8 @@ class FeatureDimensions(AfterRanking):
             return
         ranking.fit_projections, self._memory = True, ranking.memory
         self._projections, self._projected = ranking.projections, ranking.pca is not None
-        transforms = trainer.datamodule.transforms  # type: ignore[attr-defined]
-        dims = exit_dims(cast(ReidModule, pl_module), transforms.height, transforms.width)
+        size = data_of(trainer).transforms.size
+        dims = exit_dims(cast(ReidModule, pl_module), *size)
         largest = ranking.pca or max(dims.values())
         if self.dims[-1] > largest:
             raise RankingError(

@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader
 from reid_lab.budget.policies import Candidates
 from reid_lab.budget.thresholds import KEY, Calibration, calibrate
 from reid_lab.callbacks.after_ranking import ranking_of
-from reid_lab.callbacks.embedding import data_of, embed_batches, processes_of
+from reid_lab.callbacks.embedding import embed_batches, processes_of
 from reid_lab.dataset import Split
+from reid_lab.dataset.datamodule import data_of
 from reid_lab.dataset.loading import ROLES
 from reid_lab.dataset.splits import query_and_gallery
 from reid_lab.files.atomic import write_torch

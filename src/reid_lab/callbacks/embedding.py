@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -13,15 +13,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from reid_lab.backbone.modes import evaluating
-from reid_lab.dataset import ReidDataModule
+from reid_lab.dataset.datamodule import data_of
 from reid_lab.files.console import progress
 from reid_lab.model import ReidModule
 from reid_lab.retrieval.processes import ALONE, Processes
-
-
-def data_of(trainer: pl.Trainer) -> ReidDataModule:
-    """The data module of a trainer."""
-    return cast(ReidDataModule, trainer.datamodule)  # type: ignore[attr-defined]
 
 
 def processes_of(trainer: pl.Trainer) -> Processes:

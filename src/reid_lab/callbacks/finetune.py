@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loops import _FitLoop
 
 from reid_lab.callbacks.checkpoints import validation_is_due
-from reid_lab.callbacks.embedding import data_of
+from reid_lab.dataset.datamodule import data_of
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.types import BatchSize, Count, Fraction, NonNegative, OpenFraction
@@ -80,7 +80,7 @@ class ScheduleFromData(pl.Callback):
             )
         data = data_of(trainer)
         steps = self.length(data.epoch_batches)
-        pl_module.lr *= math.sqrt((data.batch_size or data.p * data.k) / self.batch)
+        pl_module.lr *= math.sqrt(data.images_per_batch / self.batch)
         pl_module.warmup = round(self.warmup * steps)
         pl_module.steps = [max(1, round(share * steps)) for share in self.milestones]
         _keep(pl_module, steps)

@@ -13,8 +13,8 @@ import torch
 from rich.filesize import decimal
 from torch import Tensor
 
-from reid_lab.callbacks.embedding import data_of
-from reid_lab.dataset import ReidDataModule
+from reid_lab.budget.latency import wait_for
+from reid_lab.dataset.datamodule import ReidDataModule, data_of
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.types import Points
@@ -78,12 +78,10 @@ class Preflight(pl.Callback):
             one_pass(trainer, module, batch)
         times = []
         for _ in range(self.passes):
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            wait_for(device)
             began = time.perf_counter()
             one_pass(trainer, module, batch)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            wait_for(device)
             times.append(time.perf_counter() - began)
         # saved tensors hold the weights, too
         return sorted(times)[len(times) // 2], sum(saved.values()) + (1 + ADAM) * weights
@@ -113,11 +111,10 @@ def same_random_state(device: torch.device) -> Iterator[None]:
 
 def noise(data: ReidDataModule, world: int, device: torch.device) -> dict[str, Tensor]:
     """Normalised noise in the shape of a process' share of a training batch."""
-    images = (data.batch_size or data.p * data.k) // world
-    size = (data.transforms.height, data.transforms.width)
+    images = data.images_per_batch // world
     label = torch.arange(images, device=device) // (data.k if data.batch_size is None else 1)
     label %= data.identities
-    image = torch.randn(images, 3, *size, device=device)
+    image = torch.randn(images, 3, *data.transforms.size, device=device)
     return {"image": image, "label": label, "pid": label + 1, "index": torch.zeros_like(label)}
 
 

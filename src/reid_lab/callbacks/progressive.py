@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from annotated_types import Ge, Le
 
-from reid_lab.callbacks.embedding import data_of
+from reid_lab.dataset.datamodule import data_of
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.model.pla import check_hardness

@@ -16,9 +16,9 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Size, Tensor
 
 from reid_lab.budget.mul_adds import count_exits, exit_dims
-from reid_lab.callbacks.embedding import data_of, embed_training_images, gather_rows, processes_of
+from reid_lab.callbacks.embedding import embed_training_images, gather_rows, processes_of
 from reid_lab.dataset import ReidDataModule, Split
-from reid_lab.dataset.datamodule import Part
+from reid_lab.dataset.datamodule import Part, data_of
 from reid_lab.dataset.loading import ROLES
 from reid_lab.dataset.transforms import denormalise
 from reid_lab.errors import UserError
@@ -137,8 +137,7 @@ class RankingEvaluation(pl.Callback):
     def _check_memory(self, data: ReidDataModule, module: ReidModule) -> None:
         if data.benchmark.protocol.tracklets:
             return  # the number of rows is known after pooling
-        size = data.transforms.height, data.transforms.width
-        dim = max(exit_dims(module, *size).values()) if self.rerankers else 0
+        dim = max(exit_dims(module, *data.transforms.size).values()) if self.rerankers else 0
         query, gallery = map(_ids, data.splits("test"))
         try:
             check_memory(query, gallery, self.memory)
@@ -153,8 +152,8 @@ class RankingEvaluation(pl.Callback):
         Raises:
             RankingError: `pca` is above an exit's dimension.
         """
-        transforms = data.transforms
-        counts = count_exits(module, transforms.height, transforms.width)
+        size = data.transforms.size
+        counts = count_exits(module, *size)
         self.mul_adds, self._counted = counts, _sizes(module)
         signed = ", ".join(module.exit_signs)
         if self.pca is not None and signed:
@@ -164,7 +163,7 @@ class RankingEvaluation(pl.Callback):
                 "model.kissme_clip=true and model.xqda_solver=eigen"
             )
         if self.pca is not None:
-            dims = exit_dims(module, transforms.height, transforms.width)
+            dims = exit_dims(module, *size)
             self._check_pca(self.pca, {**dims, "the training set": len(data.train_split) - 1})
             for name, dim in dims.items():
                 self.mul_adds[name] += dim * self.pca
@@ -330,8 +329,6 @@ class RankingEvaluation(pl.Callback):
         if not bool(of["query"].any()) or not bool(of["gallery"].any()):
             return None
         multi = bool(of["multi_query"].any())
-        transforms = data.transforms
-        size = (transforms.height, transforms.width)
         galleries = {name: values[of["gallery"]] for name, values in rows.items()}
         if shared is not None:
             own = {name: galleries[name] for name in rows if name in self.references}
@@ -340,7 +337,7 @@ class RankingEvaluation(pl.Callback):
             name: Exit(
                 values[of["query"]],
                 galleries[name],
-                self.references[name].mul_adds(*size)
+                self.references[name].mul_adds(*data.transforms.size)
                 if name in self.references
                 else self.mul_adds[name],
                 reference=name in self.references,

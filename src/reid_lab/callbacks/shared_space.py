@@ -10,7 +10,8 @@ from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_warn
 
 from reid_lab.callbacks.checkpoints import is_last_step
-from reid_lab.callbacks.embedding import data_of, embed_batches
+from reid_lab.callbacks.embedding import embed_batches
+from reid_lab.dataset.datamodule import data_of
 from reid_lab.model import ReidModule
 
 

@@ -8,9 +8,10 @@ from typing import Any, cast
 import pytorch_lightning as pl
 import torch
 
+from reid_lab.budget.latency import wait_for
 from reid_lab.budget.mul_adds import count_exits
 from reid_lab.budget.peak import arithmetic, peak_flops, share_of_peak
-from reid_lab.dataset import ReidDataModule
+from reid_lab.dataset.datamodule import data_of
 from reid_lab.model import ReidModule
 from reid_lab.types import Count
 
@@ -40,8 +41,7 @@ class Throughput(pl.Callback):
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         self.peak = (peak_flops(name, trainer.precision) or 0.0) * trainer.world_size
         if self.peak:
-            data = cast(ReidDataModule, trainer.datamodule)  # type: ignore[attr-defined]
-            size = data.transforms.height, data.transforms.width
+            size = data_of(trainer).transforms.size
             counts = count_exits(cast(ReidModule, pl_module), *size)
             self.mul_adds = list(counts.values())[-1]  # cumulative: training computes all exits
 
@@ -90,9 +90,7 @@ class Throughput(pl.Callback):
 
     def _rate(self, trainer: pl.Trainer) -> float:
         """Images/s since the last call; they are added to the mean."""
-        device = trainer.strategy.root_device
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)  # wait for queued work
+        wait_for(trainer.strategy.root_device)
         seconds = time.perf_counter() - self._since
         self._all_images, self._seconds = self._all_images + self._images, self._seconds + seconds
         rate = self._images / seconds

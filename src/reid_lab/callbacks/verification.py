@@ -11,9 +11,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_warn
 
 from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
-from reid_lab.callbacks.embedding import data_of
 from reid_lab.callbacks.held_out import keep_held_out
 from reid_lab.checkpoint import fingerprint_of
+from reid_lab.dataset.datamodule import data_of
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.results import Results

@@ -202,7 +202,7 @@ def batches_need(
     """
     height, width = image_size(cfg)
     weights = sum(p.numel() for p in model.parameters()) * FLOAT
-    batch = data.batch_size or data.p * data.k
+    batch = data.images_per_batch
     views = data.transforms.views
     seen = max(data.eval_batch_size // views, 1) * views
     image = 3 * height * width * FLOAT

@@ -203,10 +203,10 @@ def _features(
 
 def _mul_adds(backbone: Backbone, data: ReidDataModule, device: torch.device) -> dict[str, int]:
     """Cumulative, of one image."""
-    height, width = data.transforms.height, data.transforms.width
+    image = torch.zeros(1, 3, *data.transforms.size, device=device)
     counts = {}
     with FlopCounterMode(display=False) as counter:
-        for name, _ in stage_features(backbone, torch.zeros(1, 3, height, width, device=device)):
+        for name, _ in stage_features(backbone, image):
             counts[name] = counter.get_total_flops() // 2
     return counts
 
@@ -220,11 +220,10 @@ def _profile(
 ) -> list[ProfileRow]:
     """The stages of one query at a time, by the same passes as a network's exits."""
     exits = evaluation.embeddings.exits
-    size = (data.transforms.height, data.transforms.width)
     subject = Subject(
         "exit",
         lambda images: stage_features(backbone, images),
-        lambda count: normalise(noise(count, size, device)),
+        lambda count: normalise(noise(count, data.transforms.size, device)),
         {
             name: Counted(exits[name].mul_adds, channels)
             for name, channels in zip(backbone.names, backbone.channels, strict=True)

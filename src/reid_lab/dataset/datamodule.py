@@ -208,6 +208,11 @@ class ReidDataModule(pl.LightningDataModule):
         return auto_k(np.unique(pids[pids > DISTRACTOR], return_counts=True)[1])
 
     @property
+    def images_per_batch(self) -> int:
+        """Images of a training batch, of all processes together."""
+        return self.batch_size or self.p * self.k
+
+    @property
     def p(self) -> int:
         """Identities of a batch, of all processes together."""
         return self.p_of(self._rank()[1])
@@ -415,3 +420,8 @@ class ReidDataModule(pl.LightningDataModule):
     def _rank(self) -> tuple[int, int]:
         trainer = self.trainer
         return (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+
+
+def data_of(trainer: pl.Trainer) -> ReidDataModule:
+    """The data module of a trainer."""
+    return cast(ReidDataModule, trainer.datamodule)  # type: ignore[attr-defined]

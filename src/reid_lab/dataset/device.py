@@ -150,7 +150,7 @@ def augment_batch(images: Tensor, batch: dict[str, Tensor], transforms: Transfor
     Args:
         images: (M, 3, h, w) uint8 images that the rows of `train` index.
     """
-    pixels = crop_batch(images, batch.pop("train"), transforms.height, transforms.width)
+    pixels = crop_batch(images, batch.pop("train"), *transforms.size)
     if "colour" in batch:
         pixels = adjust_batch(pixels, batch.pop("colour"), hue=transforms.hue > 0)
     return pixels
@@ -158,7 +158,7 @@ def augment_batch(images: Tensor, batch: dict[str, Tensor], transforms: Transfor
 
 def cut_views(images: Tensor, transforms: Transforms) -> Tensor:
     """Batched `Transforms.test`: (N, 3, h, w) -> (N, views, 3, height, width)."""
-    height, width = transforms.height, transforms.width
+    height, width = transforms.size
     corners = transforms.corners(*images.shape[-2:])
     crops = [images[..., top : top + height, left : left + width] for top, left in corners]
     stacked = torch.stack(crops, 1)

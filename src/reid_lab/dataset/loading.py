@@ -155,7 +155,7 @@ class TrainImages(TrainDraws):
         self.images = images
 
     def _images(self, indices: Sequence[int], drawn: Sequence[Augmentation]) -> Batch:
-        pixels = allocate(len(indices), 3, self.transforms.height, self.transforms.width)
+        pixels = allocate(len(indices), 3, *self.transforms.size)
         for index, augmentation, out in zip(indices, drawn, pixels.numpy(), strict=True):
             augment(self.images, index, augmentation, out)
         return {"pixels": pixels}
@@ -198,8 +198,7 @@ class EvalImages(Dataset[Batch]):
 
     @_for_the_parent
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        views, size = self.transforms.views, (self.transforms.height, self.transforms.width)
-        pixels = allocate(len(indices), views, 3, *size)
+        pixels = allocate(len(indices), self.transforms.views, 3, *self.transforms.size)
         for index, out in zip(indices, pixels.numpy(), strict=True):
             out[...] = self.transforms.test(self.images[index])
         return {"pixels": pixels, **_numbered(torch.tensor(indices), self.roles)}

@@ -60,15 +60,20 @@ class Transforms:
     hue: Annotated[float, Ge(0), Le(0.5)] = 0
 
     @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the network's input."""
+        return self.height, self.width
+
+    @property
     def train_size(self) -> tuple[int, int]:
         """(height, width) of training images before the crop."""
-        return enlarged((self.height, self.width), self.enlarge)
+        return enlarged(self.size, self.enlarge)
 
     @property
     def test_size(self) -> tuple[int, int]:
         """(height, width) of test images before the views are taken."""
         whole = self.views < 10 and self.view == "whole"
-        return (self.height, self.width) if whole else self.train_size
+        return self.size if whole else self.train_size
 
     @property
     def jitters(self) -> bool:
@@ -86,17 +91,16 @@ class Transforms:
 
     def draw(self, rng: np.random.Generator, images: int) -> Augmentation:
         """Draw the augmentation of one image of `train_size`, in a training set of `images`."""
-        crop = (self.height, self.width)
         height, width = self.train_size
         top = int(rng.integers(height - self.height + 1))
         left = int(rng.integers(width - self.width + 1))
         flip = bool(rng.random() < self.flip)
-        erased = draw_erased_area(*crop, rng) if rng.random() < self.erase else EMPTY
+        erased = draw_erased_area(*self.size, rng) if rng.random() < self.erase else EMPTY
         patch: Patch | None = None
         colour: tuple[Step, ...] = ()
         # draw nothing for what is off, so that switching it on does not change the other draws
         if self.patch and rng.random() < self.patch:
-            patch = draw_patch(images, self.train_size, crop, rng)
+            patch = draw_patch(images, self.train_size, self.size, rng)
         if self.jitters:
             colour = draw_steps(self._jitter, rng)
         return Augmentation(top, left, flip, erased, patch, colour)
@@ -109,7 +113,7 @@ class Transforms:
 
     def corners(self, height: int, width: int) -> list[tuple[int, int]]:
         """Return (top, left) of the crops of a test image of this size: the centre, or five."""
-        centre = centre_of((height, width), (self.height, self.width))
+        centre = centre_of((height, width), self.size)
         if self.views < 10:
             return [centre]
         y, x = height - self.height, width - self.width

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reid_lab.backbone import Backbone
+from reid_lab.dataset.datamodule import data_of
 from reid_lab.errors import UserError
 from reid_lab.model.base import Outputs, ReidModule, State
 from reid_lab.model.classifier import required
@@ -144,7 +145,7 @@ class BagOfTricks(ReidModule):
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
-            check_pk_batches(self.trainer.datamodule)  # type: ignore[attr-defined]
+            check_pk_batches(data_of(self.trainer))
 
     @property
     def compilable(self) -> list[nn.Module]:

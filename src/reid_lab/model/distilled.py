@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reid_lab.dataset import ReidDataModule
+from reid_lab.dataset.datamodule import data_of
 from reid_lab.errors import UserError
 from reid_lab.loss.distillation import hint, relation, soft_cross_entropy
 from reid_lab.model.base import Outputs, ReidModule, State
@@ -211,7 +211,7 @@ class Distilled(ReidModule):
             self._fill(self.cache)
 
     def _fill(self, cache: Cache) -> None:
-        data = cast(ReidDataModule, self.trainer.datamodule)  # type: ignore[attr-defined]
+        data = data_of(self.trainer)
         split = data.train_split
         # machines may have folders of their own: all processes fill, or none
         if not self._on_all(cache.load(split)):

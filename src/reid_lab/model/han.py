@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reid_lab.backbone.han import HarmoniousAttentionNetwork, LocalNorm, Resampling, Size, Unit
+from reid_lab.dataset.datamodule import data_of
 from reid_lab.model.base import Outputs, State
 from reid_lab.model.classifier import required
 from reid_lab.model.sgd import Optimiser, SgdRecipe
@@ -99,7 +100,7 @@ class HAN(SgdRecipe):
 
     def setup(self, stage: str) -> None:
         if stage == "fit" and self.triplet is not None:
-            check_pk_batches(self.trainer.datamodule)  # type: ignore[attr-defined]
+            check_pk_batches(data_of(self.trainer))
 
     @property
     def compilable(self) -> list[nn.Module]:

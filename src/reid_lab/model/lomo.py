@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from reid_lab.classical import Lomo, PairsError, Subspace, kissme, pair_counts, xqda
 from reid_lab.classical.retinex import Reading
 from reid_lab.classical.xqda import Solver
-from reid_lab.dataset import ReidDataModule, Split
+from reid_lab.dataset import Split
+from reid_lab.dataset.datamodule import ReidDataModule, data_of
 from reid_lab.dataset.transforms import denormalise
 from reid_lab.model.base import DivergedError, ReidModule, State
 from reid_lab.protocol import DISTRACTOR
@@ -138,7 +139,7 @@ class LOMO(ReidModule):
 
     @property
     def _data(self) -> ReidDataModule:
-        return cast(ReidDataModule, self.trainer.datamodule)  # type: ignore[attr-defined]
+        return data_of(self.trainer)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:  # type: ignore[override]
         """Fit both metrics on the whole training split."""

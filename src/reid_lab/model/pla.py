@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reid_lab.backbone import Backbone
-from reid_lab.dataset import ReidDataModule
+from reid_lab.dataset.datamodule import ReidDataModule, data_of
 from reid_lab.loss import GeneralisedBatchHard
 from reid_lab.model.base import Outputs, State
 from reid_lab.model.classifier import required
@@ -94,8 +94,7 @@ class PLA(TriNetRecipe):
 
     def setup(self, stage: str) -> None:
         if stage == "fit" and self.searchable:
-            data: ReidDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-            check_hardness("model", max(self.ks), self.loss.p, data)
+            check_hardness("model", max(self.ks), self.loss.p, data_of(self.trainer))
 
     @property
     def searchable(self) -> bool:

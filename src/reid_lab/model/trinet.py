@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reid_lab.dataset.datamodule import data_of
 from reid_lab.model.base import ReidModule
 from reid_lab.model.triplets import check_pk_batches
 
@@ -54,7 +55,7 @@ class TriNetRecipe(ReidModule):
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
-            check_pk_batches(self.trainer.datamodule)  # type: ignore[attr-defined]
+            check_pk_batches(data_of(self.trainer))
 
     def schedule(self, step: int) -> tuple[float, float]:
         """(learning rate, beta1) of optimiser step `step`."""
