@@ -17,14 +17,13 @@ from reid_lab.budget.latency import time_exits
 from reid_lab.budget.policies import Lookup
 from reid_lab.budget.router import Indices
 from reid_lab.budget.stopping import BudgetedStream
-from reid_lab.budget.stream import RunningQuantile, exit_probabilities
+from reid_lab.budget.stream import HORIZON, RunningQuantile, exit_probabilities
 from reid_lab.retrieval.embeddings import Ids
 
 if TYPE_CHECKING:
     from reid_lab.model.base import ReidModule
 
 BATCHES, QUERIES = 8, 64  # of a stream, at least
-HORIZON = 50  # queries, see RunningQuantile
 PEOPLE, CAMERAS = 97, 6  # of cyclic ids
 
 

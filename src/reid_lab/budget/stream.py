@@ -15,6 +15,8 @@ import numpy as np
 from reid_lab.budget.currency import ExitCosts, Floats
 from reid_lab.budget.router import Indices, Mask, route
 
+HORIZON = 50  # queries over which a deviation from the planned shares is corrected
+
 
 def exit_shares(a: float, stages: int) -> Floats:
     """p_s = a^(s-1) / Z: share of queries at each of `stages` exits, equation 3."""
@@ -102,7 +104,7 @@ def exit_probabilities(shares: Floats) -> Floats:
 
 
 def planned_rule(
-    costs: ExitCosts, budget: float, decides: bool = True, horizon: int | None = 50
+    costs: ExitCosts, budget: float, decides: bool = True, horizon: int | None = HORIZON
 ) -> RunningQuantile:
     """The rule of a stream with geometric shares and a mean cost of `budget` per query.
 

@@ -25,6 +25,7 @@ from reid_lab.budget.policies import (
     one_a_camera,
 )
 from reid_lab.budget.stream import (
+    HORIZON,
     ExitRule,
     RunningQuantile,
     check_budget,
@@ -40,7 +41,6 @@ from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.evaluation import Evaluation
 
 Thresholds = Literal["online", "steered", "fitted"]
-HORIZON = 50  # queries
 Order = Literal["shuffled", "by_identity", "by_camera"]
 GallerySize = Literal["whole", "reduced"]
 Shares = Literal["geometric", "adjacent"]
@@ -153,26 +153,32 @@ def stream_sweep(
     means: dict[str, Gains] = {}
     for order, how, policy in product(orders, thresholds, policies):
         name = _named(policy, how, order, prices.currency)
-        own: list[dict[str, Any]] = []
-        gains, exits_of = [], []
         costs = prices.totals(policy not in NOISE)
         matching = _matching(evaluation, lookups, policy, gallery)
         arrival = in_order(order, e.query, seed)
-        for budget in budgets:
-            planned, a = planned_shares(policy, costs, budget, shares, prices.unit)
-            rule = _rule(how, policy, exit_probabilities(planned), calibration)
-            exit_of = replay(confidences[policy], rule, arrival, len(exits), seed)  # (Q,)
-            spent = float(costs[exit_of].mean())
-            gains.append(baseline.gains(exit_of, spent))
-            exits_of.append(exit_of)
+        plans = [planned_shares(policy, costs, x, shares, prices.unit) for x in budgets]
+        rules = (_rule(how, policy, exit_probabilities(p), calibration) for p, _ in plans)
+        exits_of = [
+            replay(confidences[policy], rule, arrival, len(exits), seed) for rule in rules
+        ]  # (Q,) each
+        spent = [float(costs[exit_of].mean()) for exit_of in exits_of]
+        gains = [baseline.gains(*each) for each in zip(exits_of, spent, strict=True)]
+        columns = zip(
+            budgets,
+            plans,
+            exits_of,
+            spent,
+            baseline.accuracies(exits_of),
+            baseline.columns(gains),
+            strict=True,
+        )
+        for budget, (planned, a), exit_of, cost, accuracy, gain in columns:
             row = {"policy": name, "a": a, "thresholds": how, "order": order}
             row |= _means(counted, exit_of, matching)
             row["planned"] = float(planned @ counted.network) if measured else float(budget)
             if measured:
-                row |= {"cost": prices.currency, "budget": float(budget), "spent": spent}
-            own.append(row)
-        columns = zip(own, baseline.accuracies(exits_of), baseline.columns(gains), strict=True)
-        rows += [row | accuracy | gain for row, accuracy, gain in columns]
+                row |= {"cost": prices.currency, "budget": float(budget), "spent": cost}
+            rows.append(row | accuracy | gain)
         means[name] = _mean(gains)
     last = evaluation.rankings[exits[-1]].rank1
     return StreamSweep(rows, compare_policies(rows, means, baseline, last))

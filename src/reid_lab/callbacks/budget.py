@@ -26,6 +26,7 @@ from reid_lab.budget.sweep import (
 from reid_lab.budget.thresholds import Calibration
 from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
 from reid_lab.callbacks.early_exit import EarlyExitThresholds
+from reid_lab.callbacks.embedding import callbacks_of
 from reid_lab.dataset.datamodule import data_of
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
@@ -184,8 +185,7 @@ class StreamCurve(BudgetCurve):
         self._calibration: Calibration | None = None
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        fitted = [c for c in callbacks if isinstance(c, EarlyExitThresholds)]
+        fitted = callbacks_of(trainer, EarlyExitThresholds)
         self._calibration = fitted[0].calibration if fitted else None
         if ranking_of(trainer, self).pca is not None:
             self._calibration = None  # it was fitted on embeddings without a projection

@@ -1,10 +1,10 @@
-"""Embeddings of images, gathered from all processes."""
+"""Callbacks and processes of a trainer; embeddings of images, gathered from all processes."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -17,6 +17,13 @@ from reid_lab.dataset.datamodule import data_of
 from reid_lab.files.console import progress
 from reid_lab.model import ReidModule
 from reid_lab.retrieval.processes import ALONE, Processes
+
+C = TypeVar("C", bound=pl.Callback)
+
+
+def callbacks_of(trainer: pl.Trainer, kind: type[C]) -> list[C]:
+    """The trainer's callbacks of a class, in order."""
+    return [c for c in trainer.callbacks if isinstance(c, kind)]  # type: ignore[attr-defined]
 
 
 def processes_of(trainer: pl.Trainer) -> Processes:

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 
 from reid_lab.callbacks import BestCheckpoint, EarlyExitThresholds, Verification
+from reid_lab.callbacks.embedding import callbacks_of
 from reid_lab.checkpoint import CheckpointError
 from reid_lab.config.paths import last_checkpoint
 from reid_lab.dataset import ReidDataModule
@@ -35,9 +36,9 @@ def fit(
     data: ReidDataModule,
     checkpoint: Path | None,
     cfg: DictConfig,
-    begun: int,
+    start: int,
 ) -> None:
-    """Train from step `begun` on, and write a record of it."""
+    """Train from step `start`, and write a record of the training."""
     started, folder = time.time(), Path(cfg.run_dir)
     try:
         with all_or_none(trainer):
@@ -47,7 +48,7 @@ def fit(
         kept = f"{last} is of an earlier step" if last.is_file() else "no checkpoint was written"
         raise DivergedError(f"{error}. {kept}") from error
     except UNRESTORABLE as error:
-        if checkpoint is None or trainer.global_step > begun or isinstance(error, UserError):
+        if checkpoint is None or trainer.global_step > start or isinstance(error, UserError):
             raise
         raise CheckpointError(
             f"ckpt_path={checkpoint}: the training cannot be resumed from its state of the loops, "
@@ -57,14 +58,14 @@ def fit(
     count_last_batch(trainer)
     if not trainer.is_global_zero:
         return
-    if trainer.global_step > begun:
+    if trainer.global_step > start:
         took = round(time.time() - started, 1)
-        steps = {"from_step": begun, "steps": trainer.global_step, "elapsed_s": took}
+        steps = {"from_step": start, "steps": trainer.global_step, "elapsed_s": took}
         ended = {"ended": f"{datetime.now().astimezone():%Y-%m-%dT%H:%M:%S%z}"}
         write_json(folder / TRAINING, {**provenance(), "seed": cfg.seed, **steps, **ended})
     elif checkpoint:
-        print(f"nothing to train: {checkpoint} is at step {begun} already; it is tested")
-        take_over(checkpoint, folder)
+        print(f"nothing to train: {checkpoint} is at step {start} already; it is tested")
+        copy_training(checkpoint, folder)
 
 
 def best_of(trainer: pl.Trainer, notes: list[str]) -> Path | None:
@@ -72,13 +73,15 @@ def best_of(trainer: pl.Trainer, notes: list[str]) -> Path | None:
     found = [c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint) and c.best]
     if not found:
         return None
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, EarlyExitThresholds | Verification):
-            callback.fit_on(cast(Path, found[0].best))
+    best = cast(Path, found[0].best)
+    for thresholds in callbacks_of(trainer, EarlyExitThresholds):
+        thresholds.fit_on(best)
+    for verification in callbacks_of(trainer, Verification):
+        verification.fit_on(best)
     if trainer.is_global_zero:  # the note is read from the file
         notes.append(found[0].note)
         log.info(found[0].note)
-    return found[0].best
+    return best
 
 
 def count_last_batch(trainer: pl.Trainer) -> None:
@@ -93,7 +96,7 @@ def count_last_batch(trainer: pl.Trainer) -> None:
         epochs.processed = epochs.completed = epochs.ready
 
 
-def take_over(checkpoint: Path, folder: Path) -> None:
+def copy_training(checkpoint: Path, folder: Path) -> None:
     """Copy a checkpoint without further training, and its record, to a new run."""
     last = last_checkpoint(folder)
     if last.resolve() == checkpoint.resolve():

@@ -69,6 +69,11 @@ class Job:
             command=str(state.get("command", "")),
         )
 
+    @property
+    def last_exit(self) -> dict[str, object]:
+        """The figures of the last exit; empty without results."""
+        return list(self.exits.values())[-1] if self.exits else {}
+
     def order(self) -> tuple[bool, int, Path]:
         number = str(self.number)
         counted = re.fullmatch("[0-9]{1,9}", number)

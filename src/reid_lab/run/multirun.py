@@ -245,7 +245,7 @@ def _table(jobs: list[Job]) -> Table:
         table.add_column(name, justify="right")
     table.add_column("folder", overflow="fold")
     for job in jobs:
-        last = list(job.exits.values())[-1] if job.exits else {}
+        last = job.last_exit
         cells = [
             str(job.number),
             *(job.overrides.get(key, "") for key in differing),
@@ -265,9 +265,8 @@ def _swept(job: Job, x: str | None, lines: str | None) -> Swept | None:
     """A job's last exit as a point of the plots; None if part of it is missing."""
     from reid_lab.report.sweep import Swept
 
-    last = list(job.exits.values())[-1] if job.exits else {}
     known = all(key is None or key in job.overrides for key in (x, lines))
-    rank1, mean = last.get("rank1"), last.get("mAP")
+    rank1, mean = job.last_exit.get("rank1"), job.last_exit.get("mAP")
     if not known or not _is_number(rank1) or not _is_number(mean):
         return None
     return Swept(job.overrides.get(x or "", ""), job.overrides.get(lines or "", ""), rank1, mean)
@@ -291,8 +290,7 @@ def transfer_cells(jobs: Sequence[Job]) -> list[TransferCell]:
 
     tested = []
     for job in jobs:
-        last = list(job.exits.values())[-1] if job.exits else {}
-        rank1, mean = last.get("rank1"), last.get("mAP")
+        rank1, mean = job.last_exit.get("rank1"), job.last_exit.get("mAP")
         checkpoint = job.overrides.get("ckpt_path", "")
         if _is_number(rank1) and _is_number(mean) and checkpoint:
             tested.append((job, checkpoint, rank1, mean))
@@ -353,7 +351,7 @@ def _is_first() -> bool:
 
 
 def _last_line(error: BaseException) -> str:
-    """The last line of a traceback; the first line of a longer message."""
+    """Class and message of an error, as a traceback ends; the first line of a longer message."""
     return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
 
 

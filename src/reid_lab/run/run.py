@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reid_lab.budget.allocator import keep_blocks
 from reid_lab.callbacks import RankingEvaluation
+from reid_lab.callbacks.embedding import callbacks_of
 from reid_lab.config.build import build_model, build_trainer
 from reid_lab.config.cards import changed_backbones, give_card
 from reid_lab.config.make import make
@@ -124,43 +125,29 @@ def remove_unused(folder: Path) -> None:
                 parent.rmdir()  # fails, and ends the loop, if there are other runs
 
 
+@dataclass
+class Prepared:
+    """A run that is ready to train or test.
+
+    Attributes:
+        checkpoint: the checkpoint to test, or to resume from at step `start`.
+        notes: of the first process; empty in others.
+    """
+
+    trainer: pl.Trainer
+    model: ReidModule
+    data: ReidDataModule
+    checkpoint: Path | None
+    start: int
+    notes: list[str]
+
+
 def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
     started = time.time()
-    folder = progress.folder
     gc.collect()  # an earlier run's network and images, which would stay on the device
-    inputs = check(cfg)
-    data, checkpoint, state = inputs.data, inputs.checkpoint, inputs.state
-    identities = data.identities
-    found = [*inputs.notes]
-    if state:
-        given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-        uses = (use_trained_size, use_trained_view) if cfg.task == "test" else (use_trained_view,)
-        found += [note for use in uses if (note := use(cfg, state, given))]
-        data.transforms = make(cfg, "dataset.transforms")
-    if state and cfg.task == "test":
-        # another data set may test it: its classifier stays what it was
-        identities = state["hyper_parameters"]["model"].get("identities") or identities
-    quiet()
-    if cfg.allocator == "keep":
-        keep_blocks()
-    prepare_torch(cfg)
-    files = LoadedCheckpoint(checkpoint, state) if checkpoint and state else None
-    trainer = build_trainer(cfg, files)
-    model = build_model(cfg, identities, replaced=bool(checkpoint and state))
-    # now, as what does not fit is no reason to write anything
-    begun = take_weights(model, state, checkpoint) if checkpoint and state else 0
-    found += changed_backbones(model, cfg) + slow_precision(trainer)
-    if trainer.is_global_zero:
-        if cfg.task == "fit" or not last_checkpoint(folder).is_file():
-            write_text(folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
-        forget_lost(folder)
-        progress.doing = "making the data set"
-        data.render()
-        give_card(model, cfg, data.benchmark.name, state)  # synthetic people are read once rendered
-        notes = data.notes(cfg.task == "fit", trainer.world_size) + found
-        for note in notes:
-            log.log(logging.INFO if isinstance(note, Info) else logging.WARNING, note)
-    del inputs, state  # of which Lightning has the last reference
+    prepared = _prepare(cfg, progress)
+    trainer, model, data = prepared.trainer, prepared.model, prepared.data
+    checkpoint = prepared.checkpoint
     try:
         if trainer.is_global_zero:
             describe(
@@ -168,29 +155,83 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
             )
         if cfg.task == "fit":
             progress.doing = "training"
-            fit(trainer, model, data, checkpoint, cfg, begun)
-            checkpoint = best_of(trainer, notes if trainer.is_global_zero else [])
+            fit(trainer, model, data, checkpoint, cfg, prepared.start)
+            checkpoint = best_of(trainer, prepared.notes)
         progress.doing, progress.trained = "testing", True
         metrics, results = test(trainer, model, data, checkpoint, cfg)
         if trainer.is_global_zero:
             content = Summary(
                 **summary(cfg, trainer, data, metrics),
-                notes=notes,
+                notes=prepared.notes,
                 elapsed_s=round(time.time() - started, 1),
-                training=training_of(checkpoint.parent.parent if checkpoint else folder),
+                training=training_of(checkpoint.parent.parent if checkpoint else progress.folder),
                 card=model.card.to_dict() if model.card else None,
                 shared_exit=model.shared_exit,
             )
-            content.write(folder / NEW)
-            published = publish_results(folder)
-            if results.exits:  # callbacks.ranking is not null
-                progress.doing = f"drawing the report; the results are in {published}"
-                finished = run_of(folder, content, results)
-                print(f"report: {write_report(finished, [Path(each) for each in cfg.compare])}")
-                publish(finished, trainer.loggers)
+            _write_report(cfg, content, results, trainer, progress)
     finally:
         finish(trainer.loggers)
     return metrics
+
+
+def _prepare(cfg: DictConfig, progress: Progress) -> Prepared:
+    """Check the config, build the parts of the run, and log its notes.
+
+    On return, Lightning has the only reference to the content of the checkpoint.
+    """
+    inputs = check(cfg)
+    data, checkpoint, state = inputs.data, inputs.checkpoint, inputs.state
+    found = [*inputs.notes]
+    if state:
+        found += _use_trained_images(cfg, state, data)
+    quiet()
+    if cfg.allocator == "keep":
+        keep_blocks()
+    prepare_torch(cfg)
+    loaded = LoadedCheckpoint(checkpoint, state) if checkpoint and state else None
+    trainer = build_trainer(cfg, loaded)
+    identities = data.identities
+    if state and cfg.task == "test":  # on another data set, too, its classifier stays what it was
+        identities = state["hyper_parameters"]["model"].get("identities") or identities
+    model = build_model(cfg, identities, replaced=bool(checkpoint and state))
+    # now, as what does not fit is no reason to write anything
+    start = take_weights(model, state, checkpoint) if checkpoint and state else 0
+    found += changed_backbones(model, cfg) + slow_precision(trainer)
+    notes: list[str] = []
+    if trainer.is_global_zero:
+        if cfg.task == "fit" or not last_checkpoint(progress.folder).is_file():
+            write_text(progress.folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
+        forget_lost(progress.folder)
+        progress.doing = "making the data set"
+        data.render()
+        give_card(model, cfg, data.benchmark.name, state)  # synthetic people are read once rendered
+        notes = data.notes(cfg.task == "fit", trainer.world_size) + found
+        for note in notes:
+            log.log(logging.INFO if isinstance(note, Info) else logging.WARNING, note)
+    return Prepared(trainer, model, data, checkpoint, start, notes)
+
+
+def _use_trained_images(cfg: DictConfig, state: dict[str, Any], data: ReidDataModule) -> list[str]:
+    """Set the size and view of images to those of a checkpoint's training; notes on changes."""
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    uses = (use_trained_size, use_trained_view) if cfg.task == "test" else (use_trained_view,)
+    notes = [note for use in uses if (note := use(cfg, state, given))]
+    data.transforms = make(cfg, "dataset.transforms")
+    return notes
+
+
+def _write_report(
+    cfg: DictConfig, content: Summary, results: Results, trainer: pl.Trainer, progress: Progress
+) -> None:
+    """Publish a test's results in the run's folder, then its report, and both to W&B."""
+    folder = progress.folder
+    content.write(folder / NEW)
+    published = publish_results(folder)
+    if results.exits:  # callbacks.ranking is not null
+        progress.doing = f"drawing the report; the results are in {published}"
+        finished = run_of(folder, content, results)
+        print(f"report: {write_report(finished, [Path(each) for each in cfg.compare])}")
+        publish(finished, trainer.loggers)
 
 
 def prepare_torch(cfg: DictConfig) -> None:
@@ -210,7 +251,7 @@ def test(
     """Test, and write and print the results; earlier ones stay until they are published.
 
     Returns:
-        The metrics by name, and the tables of the ranking callback.
+        The metrics by name, and the tables of the ranking callback; empty without it.
     """
     folder = Path(cfg.run_dir)
     if trainer.is_global_zero:
@@ -221,7 +262,8 @@ def test(
             trainer.ckpt_path = checkpoint  # callbacks look beside it before it is loaded
             trainer.test(model, data, weights_only=True, verbose=False)
             if trainer.is_global_zero:
-                results = results_in(trainer)
+                rankings = callbacks_of(trainer, RankingEvaluation)
+                results = rankings[0].results if rankings else results
                 results.write(folder / NEW)
     except BaseException:
         if trainer.is_global_zero:
@@ -232,17 +274,11 @@ def test(
     return {name: float(value) for name, value in trainer.callback_metrics.items()}, results
 
 
-def results_in(trainer: pl.Trainer) -> Results:
-    """The tables that the callbacks made in a test; empty without callbacks.ranking."""
-    rankings = [c for c in trainer.callbacks if isinstance(c, RankingEvaluation)]  # type: ignore[attr-defined]
-    return rankings[0].results if rankings else Results()
-
-
 def summary(
     cfg: DictConfig, trainer: pl.Trainer, data: ReidDataModule, metrics: dict[str, float]
 ) -> dict[str, Any]:
     """What ran, on what, by which command, and what came out."""
-    rankings = [c for c in trainer.callbacks if isinstance(c, RankingEvaluation)]  # type: ignore[attr-defined]
+    rankings = callbacks_of(trainer, RankingEvaluation)
     return {
         "name": cfg.name,
         "task": cfg.task,
