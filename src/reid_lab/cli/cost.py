@@ -7,6 +7,7 @@ from pathlib import Path
 
 from reid_lab.cli.command import (
     Command,
+    Parser,
     Subparsers,
     add_overrides,
     add_renamed,
@@ -84,6 +85,11 @@ def add(commands: Subparsers) -> None:
         help="also measure a query at batch size 1 and --batch-size, with its search of --gallery "
         "images, for budgets in ms and joules; runs look for profile.csv beside the checkpoint",
     )
+    _add_suggestion(parser)
+    parser.set_defaults(command=Command(work, check, wrong=2, mixed=True))
+
+
+def _add_suggestion(parser: Parser) -> None:
     parser.add_argument(
         "--suggest-exits",
         action="store_true",
@@ -99,7 +105,6 @@ def add(commands: Subparsers) -> None:
             metavar=("LOW", "HIGH"),
             help=f"--suggest-exits for mean budgets of a query from LOW to HIGH {unit}",
         )
-    parser.set_defaults(command=Command(work, check, wrong=2, mixed=True))
 
 
 def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

@@ -6,7 +6,15 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from reid_lab.cli.command import Command, Subparsers, add_overrides, batch_size, count, positive
+from reid_lab.cli.command import (
+    Command,
+    Parser,
+    Subparsers,
+    add_overrides,
+    batch_size,
+    count,
+    positive,
+)
 
 EXAMPLES = """\
 examples:
@@ -62,6 +70,14 @@ def add(commands: Subparsers) -> None:
         default=256,
         help="number of training images to calibrate --int8 with; default: %(default)s",
     )
+    _add_tolerances(parser)
+    _add_timing(parser)
+    parser.set_defaults(
+        command=Command(work, interrupted="interrupted: nothing was written", mixed=True)
+    )
+
+
+def _add_tolerances(parser: Parser) -> None:
     parser.add_argument(
         "--tolerance",
         type=_share,
@@ -75,6 +91,9 @@ def add(commands: Subparsers) -> None:
         default=1e-3,
         help="largest difference of mAP and Rank-1; default: %(default)s",
     )
+
+
+def _add_timing(parser: Parser) -> None:
     parser.add_argument(
         "--batch-size",
         type=batch_size,
@@ -98,9 +117,6 @@ def add(commands: Subparsers) -> None:
         type=partial(count, most=1024),
         default=1,
         help="threads of the network while it is timed; default: %(default)s",
-    )
-    parser.set_defaults(
-        command=Command(work, interrupted="interrupted: nothing was written", mixed=True)
     )
 
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reid_lab.cli.command import Command, Subparsers, batch_size, count, mul_adds, positive, whole
+from reid_lab.cli.command import (
+    Command,
+    Parser,
+    Subparsers,
+    batch_size,
+    count,
+    mul_adds,
+    positive,
+    whole,
+)
 
 EXAMPLES = """\
 The API key is read from the environment: REID_LAB_API_KEY. Without one, the service listens to
@@ -48,6 +57,13 @@ def add(commands: Subparsers) -> None:
     parser.add_argument(
         "--metric", choices=("euclidean", "cosine"), help="metric of a new --people file"
     )
+    _add_scheduling(parser)
+    _add_address(parser)
+    _add_limits(parser)
+    parser.set_defaults(command=Command(work, interrupted="stopped"))
+
+
+def _add_scheduling(parser: Parser) -> None:
     target = parser.add_mutually_exclusive_group()
     target.add_argument(
         "--budget-ms",
@@ -81,6 +97,9 @@ def add(commands: Subparsers) -> None:
         default=0,
         help="threads of the network; default: %(default)s, all cores",
     )
+
+
+def _add_address(parser: Parser) -> None:
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; default: %(default)s"
     )
@@ -93,6 +112,9 @@ def add(commands: Subparsers) -> None:
     parser.add_argument(
         "--allow-host", nargs="+", default=[], help="other host names that requests may use"
     )
+
+
+def _add_limits(parser: Parser) -> None:
     parser.add_argument(
         "--max-mib", type=count, default=16, help="most MiB of a request; default: %(default)s"
     )
@@ -127,7 +149,6 @@ def add(commands: Subparsers) -> None:
         default=256,
         help="most requests at a time, whose bodies are held in memory; default: %(default)s",
     )
-    parser.set_defaults(command=Command(work, interrupted="stopped"))
 
 
 def work(args: argparse.Namespace) -> int:

@@ -50,31 +50,25 @@ def _bag_of_tricks(
 ) -> FoundWeights:
     stride = choices.last_stride or 1
     backbone |= {"last_stride": stride, "stem_pool": "ceil"}
-    words = f"model=bot backbone=resnet{backbone['depth']} backbone.last_stride={stride}"
-    words += " model.centre=0 backbone.stem_pool=ceil" + (
-        " backbone.ibn=true" if backbone.get("ibn") else ""
-    )
-    notes = [f"last stride {stride}, fast-reid's; no file records it (--last-stride)"]
+    model: dict[str, Any] = {"_target_": "reid_lab.model.BagOfTricks", "backbone": backbone}
+    model |= {"loss": {"_target_": "reid_lab.loss.BatchHardTriplet"}, "centre": 0}
     names = renamed(shapes, _backbone_key)
     names |= {
         key: key.replace(neck, f"necks.{EXIT}") for key in shapes if key.startswith(f"{neck}.")
     }
-    heads, dim = [], CHANNELS[backbone["depth"]]
-    model: dict[str, Any] = {"_target_": "reid_lab.model.BagOfTricks", "backbone": backbone}
-    model |= {"loss": {"_target_": "reid_lab.loss.BatchHardTriplet"}, "centre": 0}
-    reshaped = {}
+    heads = []
+    if "heads.pool_layer.p" in shapes:
+        heads.append("GeM pooling")
+        model["pool"] = "gem"
+        names["heads.pool_layer.p"] = f"pools.{EXIT}.p"
+    dim, reshaped = CHANNELS[backbone["depth"]], {}
     reduce = "heads.bottleneck.0.weight"
     if neck.endswith("bottleneck.1"):  # behind a 1x1 convolution
-        dim = shapes[reduce][0]
+        model["dim"] = dim = shapes[reduce][0]
         heads.append(f"1x1 convolution to {dim}")
-        model["dim"], words = dim, f"{words} model.dim={dim}"
         names[reduce] = f"reduce.{EXIT}.weight"
         reshaped = {names[reduce]: shapes[reduce][:2]}
     heads.append(f"batch-norm neck of {dim}")
-    if "heads.pool_layer.p" in shapes:
-        heads.insert(0, "GeM pooling")
-        model["pool"], words = "gem", f"{words} model.pool=gem"
-        names["heads.pool_layer.p"] = f"pools.{EXIT}.p"
     weight = next((key for key in CLASSIFIERS if key in shapes), None)
     classes = shapes[weight][0] if weight else None
     new: dict[str, tuple[int, ...]] = {}
@@ -91,13 +85,25 @@ def _bag_of_tricks(
         classes,
         LICENCE,
         model,
-        words,
+        _overrides(model),
         choices.image or (256, 128),
         names,
         reshaped=reshaped,
         new=new,
-        notes=(*notes, "fast-reid ranks by cosine distance (callbacks.ranking.metric=cosine)"),
+        notes=(
+            f"last stride {stride}, fast-reid's; no file records it (--last-stride)",
+            "fast-reid ranks by cosine distance (callbacks.ranking.metric=cosine)",
+        ),
     )
+
+
+def _overrides(model: dict[str, Any]) -> str:
+    """The overrides of a run with this model."""
+    backbone = model["backbone"]
+    words = f"model=bot backbone=resnet{backbone['depth']}"
+    words += f" backbone.last_stride={backbone['last_stride']} model.centre=0"
+    words += " backbone.stem_pool=ceil" + " backbone.ibn=true" * bool(backbone.get("ibn"))
+    return words + "".join(f" model.{key}={model[key]}" for key in ("dim", "pool") if key in model)
 
 
 def _backbone_key(key: str) -> str | None:
