@@ -39,8 +39,8 @@ class Baseline:
         self,
         evaluation: Evaluation,
         exits: Sequence[str],
-        unit: Unit = "queries",
-        seed: int = 0,
+        unit: Unit,
+        seed: int,
         costs: Floats | None = None,
     ) -> None:
         rankings = [evaluation.rankings[name] for name in exits]

@@ -53,7 +53,7 @@ def solve_a(costs: Floats, budget: float, unit: str = "Mul-Adds") -> float:
     return _odds(high)
 
 
-def check_budget(costs: Floats, budget: float, unit: str = "Mul-Adds") -> None:
+def check_budget(costs: Floats, budget: float, unit: str) -> None:
     """Check that a mean budget can be met; see `solve_a`.
 
     Raises:

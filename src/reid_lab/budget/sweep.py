@@ -74,8 +74,8 @@ def planned_shares(
     policy: Policy,
     costs: Floats,
     budget: float,
-    shares: Shares = "geometric",
-    unit: str = "Mul-Adds",
+    shares: Shares,
+    unit: str,
 ) -> tuple[Floats, float]:
     """(S,) share of queries at each exit, and the `a` of geometric shares.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -93,7 +93,7 @@ class GraphedPass:
         self,
         module: ReidModule,
         images: Tensor,
-        context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        context: Callable[[], AbstractContextManager[Any]],
     ) -> None:
         self.ordinary, self.context = module.outputs, context
         self.modules = list(module.modules())

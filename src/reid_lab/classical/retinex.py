@@ -101,6 +101,6 @@ def _blurs(intensity: Tensor) -> Iterator[Tensor]:
         yield rows @ intensity @ columns.T
 
 
-def blur_mul_adds(height: int, width: int, reading: Reading = "deviations") -> int:
+def blur_mul_adds(height: int, width: int, reading: Reading) -> int:
     """Return the Mul-Adds of the matrix products of an image."""
     return 0 if reading == "none" else len(SIGMAS) * 3 * height * width * (height + width)

@@ -269,7 +269,7 @@ class Budgets:
 
 
 def worths(
-    rows: Sequence[ProfileRow], evaluation: Evaluation, budgets: Budgets | None = None
+    rows: Sequence[ProfileRow], evaluation: Evaluation, budgets: Budgets | None
 ) -> list[StageWorth]:
     """The stages in their order; costs are of the network.
 

@@ -168,7 +168,7 @@ class EvalIndices(Dataset[Batch]):
         roles: if given, (N,) numbers in ROLES, batches also hold each image's `role`.
     """
 
-    def __init__(self, size: int, part: str, roles: np.ndarray | None = None) -> None:
+    def __init__(self, size: int, part: str, roles: np.ndarray | None) -> None:
         self.size, self.part = size, part
         self.roles = None if roles is None else torch.from_numpy(roles)
 
@@ -188,7 +188,7 @@ class EvalImages(Dataset[Batch]):
         split: Split,
         images: Images,
         transforms: Transforms,
-        roles: np.ndarray | None = None,
+        roles: np.ndarray | None,
     ) -> None:
         self.split, self.images, self.transforms = split, images, transforms
         self.roles = None if roles is None else torch.from_numpy(roles)

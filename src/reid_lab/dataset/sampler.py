@@ -164,7 +164,7 @@ class ImageSampler(NumberedBatches):
         return order[batch * self.size : (batch + 1) * self.size]
 
 
-def auto_p(identities: int, world: int = 1) -> int:
+def auto_p(identities: int, world: int) -> int:
     """Return P for `dataset.p=auto`: 18, or fewer for fewer identities.
 
     It is a multiple of the number of processes, `world`.

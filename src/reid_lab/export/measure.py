@@ -80,7 +80,7 @@ class TestImages:
     data: ReidDataModule
     mul_adds: Mapping[str, int]
     batch_size: int
-    shared_exit: str | None = None  # of the method
+    shared_exit: str | None  # of the method
 
     def rows(self, embed: Embed) -> list[ExitRow]:
         """The accuracies of each exit by the data set's protocol.

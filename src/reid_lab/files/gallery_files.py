@@ -151,7 +151,7 @@ class GalleryRows:
         check_embeddings(self.folder / self.card.file(EMBEDDINGS), self.card, self.embeddings)
         return self.embeddings
 
-    def query_exit(self, exit: str | None = None, judged: bool = False) -> str:
+    def query_exit(self, exit: str | None, judged: bool = False) -> str:
         """The exit at which queries are embedded: the gallery's, or `exit` if it may be another.
 
         Args:

@@ -216,7 +216,7 @@ def _check_size(width: int, height: int, limit: int = MAX_PIXELS) -> None:
         )
 
 
-def _read_jpeg(data: bytes, limit: int = MAX_PIXELS) -> np.ndarray:
+def _read_jpeg(data: bytes, limit: int) -> np.ndarray:
     height, width, *_ = simplejpeg.decode_jpeg_header(data)
     _check_size(width, height, limit)
     decoded = simplejpeg.decode_jpeg(data, colorspace="RGB")

@@ -51,7 +51,7 @@ class Finished:
 class Collected:
     """The points of runs, and notes on what was left out; `broken`: unreadable runs."""
 
-    points: list[Point] = field(default_factory=list)
+    points: list[Point]
     notes: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 

@@ -74,7 +74,7 @@ class ComparedSeeds:
     protocol: str
     rank1: Mapping[str, np.ndarray]
     ap: Mapping[str, np.ndarray]
-    notes: Sequence[str] = ()
+    notes: Sequence[str]
 
     @property
     def pids(self) -> np.ndarray:
@@ -90,7 +90,7 @@ class RunComparison:
     """The rows of `compare.csv`, and notes on runs that were left out."""
 
     rows: Sequence[ComparisonRow]
-    notes: Sequence[str] = ()
+    notes: Sequence[str]
 
 
 def compare(a: Path, b: Path, exits: Sequence[tuple[str, str]] | None = None) -> RunComparison:

@@ -32,7 +32,7 @@ class Projection(nn.Module):
     factor: Tensor
     signs: Tensor
 
-    def __init__(self, features: int, dim: int, sign: int = 1) -> None:
+    def __init__(self, features: int, dim: int, sign: int) -> None:
         super().__init__()
         self.register_buffer("factor", torch.zeros(features, dim))
         self.register_buffer("signs", torch.full((dim,), float(sign)))

@@ -20,7 +20,7 @@ class Head(nn.Sequential):
     pooled separately, from top to bottom.
     """
 
-    def __init__(self, channels: int, hidden: int = 1024, dim: int = 128, strips: int = 1) -> None:
+    def __init__(self, channels: int, hidden: int, dim: int, strips: int = 1) -> None:
         super().__init__(
             nn.AdaptiveAvgPool2d((strips, 1)),
             nn.Flatten(),

@@ -44,7 +44,7 @@ class Plot:
     alt: str
     caption: str
     inches: float  # its width: plots side by side get the same height
-    photos: bool = False  # it shows photographs, whose colours are kept in dark mode
+    photos: bool  # it shows photographs, whose colours are kept in dark mode
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ def check_bytes(memory: object, least: float, what: str) -> float:
     return value
 
 
-def check_paths(name: str, paths: np.ndarray, boxes: np.ndarray | None = None) -> None:
+def check_paths(name: str, paths: np.ndarray, boxes: np.ndarray | None) -> None:
     """Check that no image, a path or a path and a box, is listed twice.
 
     Raises:

@@ -181,7 +181,7 @@ def rank_blocks(
     query_ids: Ids,
     gallery_ids: Ids,
     hidden: Hidden,
-    spare: float = GIGABYTE,
+    spare: float,
 ) -> Ranking:
     """Rank the gallery by blocks of distances.
 

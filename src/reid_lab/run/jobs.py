@@ -110,7 +110,7 @@ def plan_job(config: DictConfig, number: int, overrides: Sequence[str], folder: 
     _write_status(folder, number, NOT_STARTED, "", command, sweep_dir(config))
 
 
-def write_status(config: DictConfig, status: str, error: str = "") -> None:
+def write_status(config: DictConfig, status: str, error: str) -> None:
     """Write the status of a job to its folder, with the command that repeats it."""
     folder, number = Path(config.hydra.runtime.output_dir), config.hydra.job.num
     _write_status(folder, number, status, error, command_of(config), sweep_dir(config))
@@ -124,7 +124,7 @@ def _write_status(
     write_text(folder / _STATUS, json.dumps(content))
 
 
-def repeat_status(folder: Path, status: str, error: str = "") -> None:
+def repeat_status(folder: Path, status: str, error: str) -> None:
     """Update the status of a job that is repeated alone."""
     content = {**_read_dict(folder / _STATUS), "status": status, "error": error}
     write_text(folder / _STATUS, json.dumps(content))

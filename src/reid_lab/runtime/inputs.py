@@ -18,9 +18,7 @@ Sources: TypeAlias = "Sequence[Path] | Sequence[np.ndarray]"
 BATCH = 64  # images at a time, unless they are crops of one frame
 
 
-def source_batches(
-    images: ImagesInput, boxes: Any = None, batch_size: int | None = None
-) -> list[Sources]:
+def source_batches(images: ImagesInput, boxes: Any, batch_size: int | None) -> list[Sources]:
     """Split images into batches: paths of files to decode, or pixels (h, w, 3) uint8.
 
     Args:

@@ -19,7 +19,7 @@ def squeeze(x: Tensor) -> Tensor:
 class SpatialAttention(nn.Module):
     """One map for all channels, (N, C, H, W) -> (N, 1, H, W). Figure 2b, equation 4."""
 
-    def __init__(self, align_corners: bool = False) -> None:
+    def __init__(self, align_corners: bool) -> None:
         super().__init__()
         self.conv = ConvNorm(1, 1, 3, stride=2)
         self.scale = ConvNorm(1, 1)

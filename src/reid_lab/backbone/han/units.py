@@ -56,7 +56,7 @@ class ConvNorm(nn.Module):
 class Depthwise(nn.Sequential):
     """1x1 convolution to `outputs`, then 3x3 depthwise (figure 4c)."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__(
             ConvNorm(inputs, outputs), ConvNorm(outputs, outputs, 3, stride, groups=outputs)
         )

@@ -17,7 +17,7 @@ SECTIONS, SPAN, RISE = 4, 3, 1.25  # scenes side by side; width and height of on
 
 @lru_cache(maxsize=32)
 def panorama(
-    seed: int, camid: int, horizon: float, height: int, width: int, variation: float = 0.0
+    seed: int, camid: int, horizon: float, height: int, width: int, variation: float
 ) -> Pixels:
     """Draw the surroundings of a camera, (3, RISE * height, SECTIONS * SPAN * width) uint8.
 
