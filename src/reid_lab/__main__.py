@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from reid_lab.cli.command import piped
 from reid_lab.config.overrides import explain, without_nulls
 from reid_lab.config.paths import conf_dir, register_resolvers
-from reid_lab.config.renamed import renewed
+from reid_lab.config.renamed import with_new_names
 from reid_lab.errors import UserError
 from reid_lab.interrupt import (
     TIME_IS_UP,
@@ -90,7 +90,7 @@ def _main() -> int:
     if wrong := command_of_reid_lab(words) or wrong_options(words):
         print(f"error: {wrong}", file=sys.stderr)
         return 2
-    sys.argv[1:] = words = without_nulls(renewed(words))
+    sys.argv[1:] = words = without_nulls(with_new_names(words))
     try:
         with _environment("1"):  # Hydra leaves all errors to us
             _job()

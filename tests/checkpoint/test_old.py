@@ -18,8 +18,8 @@ from PIL import Image
 
 from reid_lab.checkpoint import load_model, read_checkpoint
 from reid_lab.config.paths import conf_dir, last_checkpoint, register_resolvers, run_dir
-from reid_lab.config.renamed import renewed
-from reid_lab.config.resume import _settings, unlike
+from reid_lab.config.renamed import with_new_names
+from reid_lab.config.resume import _settings, differences
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.run.run import run
 from reid_lab.runtime import Model
@@ -63,7 +63,7 @@ def runs(tmp_path: Path, people: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def command(name: str, *more: str) -> DictConfig:
     """The config of the run's own command with more overrides, and its folder."""
     (written,) = Path("runs", name).glob("*/.hydra/overrides.yaml")
-    words = renewed(yaml.safe_load(written.read_text(encoding="utf-8")))
+    words = with_new_names(yaml.safe_load(written.read_text(encoding="utf-8")))
     cfg = compose_once(*words, *QUIET, *RUNS[name], *more, "run_dir=.")
     cfg.run_dir = run_dir(cfg.name, cfg.ckpt_path, _root_=cfg)
     return cfg
@@ -156,7 +156,10 @@ def test_its_training_is_resumed(runs: Path, name: str) -> None:
         after = read_checkpoint(last_checkpoint(Path(cfg.run_dir)))
         assert after["global_step"] == before["global_step"] + 2
         models = [{"model": state["hyper_parameters"]["model"]} for state in (before, after)]
-        assert unlike(*models) in ("", "model.identities=null (here 8)")  # DaRe counts people now
+        assert differences(*models) in (
+            "",
+            "model.identities=null (here 8)",
+        )  # DaRe counts people now
         assert "enlarge" not in after["hyper_parameters"]  # it sees the whole image as before
         assert len(after["optimizer_states"][0]["state"]) == len(
             before["optimizer_states"][0]["state"]
@@ -174,11 +177,11 @@ def test_recipes_find_the_runs_of_then() -> None:
     changed = {}
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         for name, theirs in json.loads((OLD / "settings.json").read_text(encoding="utf-8")).items():
-            words = renewed([f"+experiment={name}", "run_dir=.", "dataset.root=.", "seed=0"])
+            words = with_new_names([f"+experiment={name}", "run_dir=.", "dataset.root=.", "seed=0"])
             cfg = compose("config", overrides=words, return_hydra_config=True)
             assert cfg.name == theirs.pop("name")
             if OmegaConf.is_missing(cfg.model, "teacher"):
                 cfg.model.teacher = theirs["model"]["teacher"]
-            if told := unlike(theirs, _settings(cfg)):
+            if told := differences(theirs, _settings(cfg)):
                 changed[name] = told
     assert changed == {"pla_market": 'model.head="bare" (here "bn")'}

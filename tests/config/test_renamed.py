@@ -9,8 +9,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
 from reid_lab.config.paths import conf_dir, register_resolvers
-from reid_lab.config.renamed import EXPERIMENTS, SWEEPS, renewed
-from reid_lab.config.resume import unlike
+from reid_lab.config.renamed import EXPERIMENTS, SWEEPS, with_new_names
+from reid_lab.config.resume import differences
 from reid_lab.types import steps_of
 
 
@@ -53,7 +53,7 @@ from reid_lab.types import steps_of
     ],
 )
 def test_old_commands(typed: str, new: str, caplog: pytest.LogCaptureFixture) -> None:
-    assert renewed(typed.split()) == new.split()
+    assert with_new_names(typed.split()) == new.split()
     changed = [word for word in new.split() if word not in typed and word[:5] != "name="]
     with caplog.at_level(logging.WARNING):
         assert all(word in caplog.text for word in changed)
@@ -61,12 +61,12 @@ def test_old_commands(typed: str, new: str, caplog: pytest.LogCaptureFixture) ->
 
 
 def test_shares_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    assert renewed(["model.milestones=[0.5]"]) == ["model.milestones=[0.5]"]
+    assert with_new_names(["model.milestones=[0.5]"]) == ["model.milestones=[0.5]"]
     assert "give steps" in caplog.text
 
 
 def test_folders_of_callbacks_have_no_effect(caplog: pytest.LogCaptureFixture) -> None:
-    assert renewed(["callbacks.ranking.folder=there", "seed=1"]) == ["seed=1"]
+    assert with_new_names(["callbacks.ranking.folder=there", "seed=1"]) == ["seed=1"]
     assert "run_dir" in caplog.text
 
 
@@ -110,5 +110,5 @@ def test_units_of_milestones(milestones: list[float], epoch: int | None, steps: 
 def test_a_run_of_before_is_resumed() -> None:
     old = {"model": {"iterations": 1200, "milestones": [0.75], "lr": 1}}
     new = {"model": {"iterations": 1200, "milestones": [900], "epoch": None, "lr": 1}}
-    assert not unlike(old, new)
-    assert unlike(old, {"model": new["model"] | {"milestones": [800]}})
+    assert not differences(old, new)
+    assert differences(old, {"model": new["model"] | {"milestones": [800]}})

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from reid_lab.config.check import ConfigError
 from reid_lab.config.paths import claimed, last_checkpoint, run_dir
-from reid_lab.config.resume import differing
+from reid_lab.config.resume import different_settings
 from reid_lab.config.settings import check
 from tests.conftest import Compose
 
@@ -45,8 +45,8 @@ def test_a_run_of_18_identities_is_one_of_auto(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run = trained(composed("dataset.p=18"), "older", at=1)
-    assert not differing(composed("dataset.p=auto"), run)
-    assert differing(composed("dataset.p=17"), run) == "dataset.p=18 (here 17)"
+    assert not different_settings(composed("dataset.p=auto"), run)
+    assert different_settings(composed("dataset.p=17"), run) == "dataset.p=18 (here 17)"
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_what_made_the_weights_is_compared(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run = trained(composed(), "one", at=1)
-    found = differing(composed(override), run)
+    found = different_settings(composed(override), run)
     assert found.startswith(told) and bool(found) == bool(told)
     assert found.count("here") <= 1  # not again wherever it is referred to
 
@@ -84,16 +84,19 @@ def test_a_run_from_before_a_setting_was_there(
             del old.model[key]
         del old.loss["positive_only"]
     run = trained(old, "older", at=1)
-    assert not differing(composed("model=dare", "loss=triplet"), run)
-    assert differing(composed("model=dare", "model.strips=4"), run) == "model.strips=1 (here 4)"
-    found = differing(composed("model=dare", "loss.positive_only=true"), run)
+    assert not different_settings(composed("model=dare", "loss=triplet"), run)
+    assert (
+        different_settings(composed("model=dare", "model.strips=4"), run)
+        == "model.strips=1 (here 4)"
+    )
+    found = different_settings(composed("model=dare", "loss.positive_only=true"), run)
     assert found == "loss.positive_only=false (here true)"
     old = composed("model=pla")
     with open_dict(old):
         del old.model["head"]
     run = trained(old, "pla", at=2)
-    assert differing(composed("model=pla"), run).startswith('model.head="bare" (here ')
-    assert not differing(composed("model=pla", "model.head=bare"), run)
+    assert different_settings(composed("model=pla"), run).startswith('model.head="bare" (here ')
+    assert not different_settings(composed("model=pla", "model.head=bare"), run)
 
 
 @pytest.mark.parametrize("task", ["fit", "test"])

@@ -122,7 +122,7 @@ def test_the_command_prints_a_row_a_stage(
     composed: Compose, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(stdout, "_width", 200)
-    monkeypatch.setattr(suggest, "overridden", lambda _: composed("backbone=small"))
+    monkeypatch.setattr(suggest, "composed", lambda _: composed("backbone=small"))
     words = ["--repeats=1", "--seconds=0.01", "--device=cpu", "--allocator=default"]
     assert main(["--suggest-exits", *words]) == 0
     printed = capsys.readouterr().out

@@ -18,7 +18,7 @@ from reid_lab.callbacks import CheckpointFiles, SharedSpace
 from reid_lab.checkpoint import NORMALISED, without_weights
 from reid_lab.config.compiled import compile_parts
 from reid_lab.config.make import image_size, make, plain
-from reid_lab.config.teacher import teach
+from reid_lab.config.teacher import give_teacher
 from reid_lab.dataset import ReidDataModule
 from reid_lab.model import ReidModule
 from reid_lab.model.distilled import Distilled
@@ -59,7 +59,7 @@ def build_model(
     if isinstance(model, Distilled):
         kept |= {"model": kept["model"].pop("student"), "distilled": kept["model"]}
         if cfg.task == "fit":
-            teach(model, cfg)
+            give_teacher(model, cfg)
     model.save_hyperparameters(kept)
     cheaper_backward(model)
     if cfg.channels_last:

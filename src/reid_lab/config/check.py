@@ -32,7 +32,7 @@ from reid_lab.errors import UserError
 from reid_lab.files import words
 from reid_lab.files.words import ABSENT, Problem
 
-Path = tuple[Any, ...]  # keys and indices, from the top of a config
+KeyPath = tuple[Any, ...]  # keys and indices, from the top of a config
 FEW = 3  # choices that a fix names
 _Tuple: Any = tuple  # of types that are known at runtime
 HYDRA_KEYS: dict[str, Any] = {
@@ -82,7 +82,7 @@ class _Check:
         key = ".".join(map(str, keys))
         self.problems.setdefault(key, Problem(key, given, allowed, fix.replace("{key}", key)))
 
-    def walk(self, parent: Any, key: Any, above: Path, deferred: bool) -> None:
+    def walk(self, parent: Any, key: Any, above: KeyPath, deferred: bool) -> None:
         """Check a value and all below it. `deferred`: Hydra does not build it."""
         path = (*above, key)
         if OmegaConf.is_missing(parent, key):
@@ -99,7 +99,7 @@ class _Check:
             for index in range(len(node)):
                 self.walk(node, index, path, deferred)
 
-    def resolve(self, parent: Any, key: Any, path: Path) -> None:
+    def resolve(self, parent: Any, key: Any, path: KeyPath) -> None:
         try:
             parent[key]
         except InterpolationToMissingValueError:
@@ -109,7 +109,7 @@ class _Check:
             allowed = f"a reference that resolves ({str(error).splitlines()[0]})"
             self.report(path, given, allowed, "correct it, or give {key} a value")
 
-    def target(self, path: Path, node: DictConfig, deferred: bool) -> None:
+    def target(self, path: KeyPath, node: DictConfig, deferred: bool) -> None:
         try:
             name = str(node["_target_"])
         except Exception:
@@ -134,7 +134,7 @@ class _Check:
 
     def call(
         self,
-        path: Path,
+        path: KeyPath,
         node: DictConfig,
         target: Callable[..., Any],
         keys: list[str],
@@ -159,7 +159,7 @@ class _Check:
 
     def translate(
         self,
-        path: Path,
+        path: KeyPath,
         node: DictConfig,
         call: Call,
         values: dict[str, Any],
@@ -187,20 +187,20 @@ class _Check:
             elif nodes.is_known(value) or type(value) is nodes.Built:
                 self.misfit((*path, *keys), keys, value, values, call)
 
-    def unknown(self, path: Path, node: DictConfig, name: str, call: Call) -> None:
+    def unknown(self, path: KeyPath, node: DictConfig, name: str, call: Call) -> None:
         given = OmegaConf.to_container(node, resolve=False)[name]  # type: ignore
         valid = [key for key in call.hints if key not in HYDRA_KEYS]
         fix = words.nearest(name, call.hints, "remove it: '~{key}'")
         self.report((*path, name), given, words.among("key", valid), fix)
 
     def misfit(
-        self, used: Path, keys: Path, given: Any, values: dict[str, Any], call: Call
+        self, used: KeyPath, keys: KeyPath, given: Any, values: dict[str, Any], call: Call
     ) -> None:
         """Report a value that does not fit its annotation, at the key where it is written."""
         hint, value = call.hints[keys[0]], values[keys[0]]
         for key in keys[1:]:
             hint, value = words.element(hint, value, key), value[key]
-        home = nodes.home(self.raw, used)
+        home = nodes.written_key(self.raw, used)
         purpose = "" if home == [*map(str, used)] else f" (for {'.'.join(map(str, used))})"
         if type(given) is nodes.Built:
             home, given = [*home, "_target_"], given.path
@@ -283,9 +283,9 @@ def _lenient(value: object, validate: ValidatorFunctionWrapHandler) -> object:
         return value
 
 
-def _inside(loc: Iterable[Any], value: Any) -> tuple[Path, Any]:
+def _inside(loc: Iterable[Any], value: Any) -> tuple[KeyPath, Any]:
     """The keys in pydantic's `loc`, which also names the branches of unions, and their value."""
-    keys: Path = ()
+    keys: KeyPath = ()
     for part in loc:
         indices = range(len(value)) if type(value) is list else ()
         if part in (value if type(value) is dict else indices):

@@ -40,6 +40,7 @@ FLOAT = 4  # bytes
 COPIES = 3  # of each parameter in training, at least: weight, gradient, momentum
 WIDEST = 1000  # activations in images' sizes; networks of this suite have 20 to 500
 NEEDED = {"WandbLogger": "wandb", "ProgressiveSearch": "botorch"}  # class -> package
+LIGHTNING = ("pytorch_lightning", "lightning", "lightning.pytorch")  # names of its loggers
 PROCESSES = max(8, os.cpu_count() or 1)
 
 
@@ -51,7 +52,7 @@ def try_model(cfg: DictConfig, data: ReidDataModule | None) -> tuple[list[Proble
         with torch.device("meta"):
             model: ReidModule = make(bare, "model").to("meta")
     except RefusedError as error:
-        return [refused(cfg, error)], None
+        return [refusal(cfg, error)], None
     size = image_size(cfg)
     if passes(model, size):
         return [], model
@@ -59,12 +60,12 @@ def try_model(cfg: DictConfig, data: ReidDataModule | None) -> tuple[list[Proble
         if wrong := wrong_channels(cfg, model):
             return [wrong], None
         # it computes on values, which meta tensors do not have, or its layers do not fit together
-        reason = failure(make(bare, "model"), (ROOMY, ROOMY), "cpu")
-        return [broken(cfg, reason)] if reason else [], None
-    return [too_small(cfg, key, size, model) for key in which(model, size)], None
+        reason = forward_error(make(bare, "model"), (ROOMY, ROOMY), "cpu")
+        return [broken_network(cfg, reason)] if reason else [], None
+    return [too_small(cfg, key, size, model) for key in small_sides(model, size)], None
 
 
-def refused(cfg: DictConfig, error: RefusedError) -> Problem:
+def refusal(cfg: DictConfig, error: RefusedError) -> Problem:
     """The reason that a constructor gives."""
     node = OmegaConf.select(cfg, error.key, throw_on_missing=False)
     given = node.get("_target_") if isinstance(node, DictConfig) else node
@@ -105,7 +106,7 @@ def wrong_channels(cfg: DictConfig, model: ReidModule) -> Problem | None:
     return None
 
 
-def broken(cfg: DictConfig, error: Exception) -> Problem:
+def broken_network(cfg: DictConfig, error: Exception) -> Problem:
     """The problem of a network that fails for images of any size."""
     location = ""
     if not isinstance(error, UserError):  # the last line that is not torch's own
@@ -119,7 +120,9 @@ def broken(cfg: DictConfig, error: Exception) -> Problem:
     return Problem("model", cfg.model._target_, allowed, fix)
 
 
-def failure(model: ReidModule, size: tuple[int, int], device: str = "meta") -> Exception | None:
+def forward_error(
+    model: ReidModule, size: tuple[int, int], device: str = "meta"
+) -> Exception | None:
     """The reason why an image of this size does not pass all exits; None if it does."""
     try:
         with torch.device(device):
@@ -131,10 +134,10 @@ def failure(model: ReidModule, size: tuple[int, int], device: str = "meta") -> E
 
 def passes(model: ReidModule, size: tuple[int, int]) -> bool:
     """Whether an image of this size passes all exits."""
-    return failure(model, size) is None
+    return forward_error(model, size) is None
 
 
-def which(model: ReidModule, size: tuple[int, int]) -> list[str]:
+def small_sides(model: ReidModule, size: tuple[int, int]) -> list[str]:
     """The sides that are too small."""
     sides = {"height": (size[0], ROOMY), "width": (ROOMY, size[1])}
     return [name for name, tried in sides.items() if not passes(model, tried)] or ["height"]
@@ -257,7 +260,7 @@ def try_trainer(cfg: DictConfig) -> tuple[list[Problem], pl.Trainer | None]:
         with _muted():
             trainer = make(cfg, "trainer", callbacks=[], logger=False, enable_checkpointing=False)
     except RefusedError as error:
-        return [refused(cfg, error)], None
+        return [refusal(cfg, error)], None
     if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > PROCESSES:
         allowed = f"at most {PROCESSES} processes on this CPU"
         return [Problem("trainer.devices", trainer.num_devices, allowed, "trainer.devices=1")], None
@@ -302,7 +305,7 @@ def try_slurm(trainer: pl.Trainer) -> list[Problem]:
 @contextmanager
 def _muted() -> Iterator[None]:
     """Silence Lightning's list of accelerators, which is printed again later."""
-    loggers = [logging.getLogger(f"{name}.utilities.rank_zero") for name in PACKAGES]
+    loggers = [logging.getLogger(f"{name}.utilities.rank_zero") for name in LIGHTNING]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
@@ -311,9 +314,6 @@ def _muted() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-PACKAGES = ("pytorch_lightning", "lightning", "lightning.pytorch")
 
 
 def try_packages(cfg: DictConfig, group: str) -> list[Problem]:
@@ -357,7 +357,7 @@ def try_callbacks(
             elif isinstance(callback, AfterRanking) and ranking and ranking.mul_adds and model:
                 callback.check(ranking.mul_adds, model)
         except RefusedError as error:
-            problems.append(refused(cfg, error))
+            problems.append(refusal(cfg, error))
         except UserError as error:
             fix = f"change it, or leave it out: callbacks.{name}=null"
             problems.append(Problem(f"callbacks.{name}", node._target_, str(error), fix))

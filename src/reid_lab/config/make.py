@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from reid_lab.config.nodes import home
+from reid_lab.config.nodes import written_key
 from reid_lab.errors import UserError
 
 # raised by constructors for invalid values; HYDRA_FULL_ERROR=1 shows the traceback
@@ -34,7 +34,7 @@ def make(cfg: DictConfig, key: str, **more: Any) -> Any:
         return instantiate(OmegaConf.select(cfg, key), **more)
     except InstantiationException as error:
         if isinstance(error.__cause__, (*REFUSALS, MisconfigurationException)):
-            keys = home(OmegaConf.to_container(cfg, resolve=False), refusing(cfg, key))
+            keys = written_key(OmegaConf.to_container(cfg, resolve=False), refusing(cfg, key))
             raise RefusedError(".".join(keys), error.__cause__) from error
         raise
 

@@ -83,7 +83,7 @@ def flag(node: DictConfig, key: str, default: bool) -> bool:
     return value if isinstance(value, bool) else default
 
 
-def home(raw: Any, keys: Sequence[Any]) -> list[str]:
+def written_key(raw: Any, keys: Sequence[Any]) -> list[str]:
     """The key at which the value of `keys` is written: `lr` for `model.lr` if that is `${lr}`.
 
     Args:
@@ -100,13 +100,13 @@ def home(raw: Any, keys: Sequence[Any]) -> list[str]:
     return here
 
 
-def homes(raw: Any, above: Sequence[str]) -> Iterable[str]:
-    """The dotted `home` of each value at and below `above`."""
-    yield ".".join(home(raw, above))
+def written_keys(raw: Any, above: Sequence[str]) -> Iterable[str]:
+    """The dotted `written_key` of each value at and below `above`."""
+    yield ".".join(written_key(raw, above))
     value = _at(raw, above)
     below = value if isinstance(value, dict) else range(len(value)) if type(value) is list else ()
     for key in map(str, below):
-        yield from homes(raw, [*above, key])
+        yield from written_keys(raw, [*above, key])
 
 
 def _referred(raw: Any, text: str) -> list[str] | None:

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from reid_lab.config.nodes import locate
 from reid_lab.config.paths import conf_dir, register_resolvers
-from reid_lab.config.renamed import renewed
+from reid_lab.config.renamed import with_new_names
 from reid_lab.errors import UserError
 
 SPECIAL = re.compile(r"[=,:(){}\[\]\s'\"\\]")  # in a value, Hydra takes these for syntax
@@ -33,7 +33,7 @@ def composed(words: Sequence[str]) -> DictConfig:
         UserError: Hydra refuses an override; the message says how to write it.
     """
     register_resolvers()
-    words = without_nulls(renewed(words))
+    words = without_nulls(with_new_names(words))
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             return compose("config", overrides=list(words))

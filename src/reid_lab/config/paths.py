@@ -12,7 +12,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from reid_lab.config.resume import differing
+from reid_lab.config.resume import different_settings
 from reid_lab.errors import UserError
 
 LAST = "last"
@@ -69,7 +69,7 @@ def run_dir(name: str, ckpt_path: str | None, *, _root_: DictConfig) -> str:
     name = checked_name(name)
     if ckpt_path == LAST:
         for run in resumable(name):
-            if not differing(_root_, run):
+            if not different_settings(_root_, run):
                 return str(run)
     return claimed(f"runs/{name}")
 

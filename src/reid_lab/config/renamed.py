@@ -35,7 +35,7 @@ SWEEPS = {  # of which each brought its experiment
 KEYS = {"dataset.reader.companions": "dataset.reader.multi_query"}
 
 
-def renewed(words: Sequence[str]) -> list[str]:
+def with_new_names(words: Sequence[str]) -> list[str]:
     """The overrides of a command with old names replaced, each with a warning."""
     words = [_key(word) for word in words if not _without_effect(word)]
     written = [new for word in words for new in _experiment(word, words)]

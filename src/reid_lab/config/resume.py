@@ -21,7 +21,7 @@ APART = {"root", "cache", "cache_dir", "workers", "eval_batch_size"}
 APART |= {"view", "views", "multi_query", "companions", "distractors"}
 
 
-def differing(cfg: DictConfig, run: Path) -> str:
+def different_settings(cfg: DictConfig, run: Path) -> str:
     """Settings that affect the weights and differ between a run and this config; empty if none.
 
     A config that cannot be resolved agrees with all runs; its check reports the error.
@@ -31,12 +31,12 @@ def differing(cfg: DictConfig, run: Path) -> str:
     except OmegaConfBaseException:
         return ""
     try:
-        return unlike(_settings(read_config(run)), ours)
+        return differences(_settings(read_config(run)), ours)
     except StoredFileError as error:
         return f"no config.yaml that can be read ({error})"
 
 
-def unlike(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     """Values of nested mappings that differ, such as `seed=1 (here 0)`.
 
     A setting that their config lacks counts with the default of their class.

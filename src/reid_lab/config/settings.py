@@ -24,7 +24,7 @@ from reid_lab.config.check import ConfigError, check_config
 from reid_lab.config.dry_run import try_callbacks, try_memory, try_model, try_packages, try_trainer
 from reid_lab.config.overrides import choices, default_choices
 from reid_lab.config.paths import LAST, checked_name, last_checkpoint, resumable
-from reid_lab.config.resume import differing
+from reid_lab.config.resume import different_settings
 from reid_lab.config.trained import use_trained_network
 from reid_lab.dataset import ReidDataModule
 from reid_lab.errors import UserError
@@ -98,16 +98,16 @@ def check(cfg: DictConfig) -> Inputs:
     problems = check_settings(cfg)
     raw = OmegaConf.to_container(cfg, resolve=False)
 
-    def sound(*groups: str) -> bool:
+    def valid(*groups: str) -> bool:
         wrong = {key for problem in problems for key in prefixes(problem.key)}
-        used = {key for group in groups for key in nodes.homes(raw, group.split("."))}
+        used = {key for group in groups for key in nodes.written_keys(raw, group.split("."))}
         return not wrong & {*groups, *(used - {"seed"})}  # a wrong seed is replaced
 
-    if sound("name"):
+    if valid("name"):
         problems += check_name(cfg)
     data = state = None
-    if sound("dataset"):
-        found, data = check_data(cfg if sound("seed") else with_seed(cfg, 0))
+    if valid("dataset"):
+        found, data = check_data(cfg if valid("seed") else with_valid_seed(cfg))
         problems += found
     if cfg.get("task") == "test" and not cfg.get("ckpt_path"):
         problems.append(
@@ -118,7 +118,7 @@ def check(cfg: DictConfig) -> Inputs:
                 "add ckpt_path=last (the newest run set up so) or ckpt_path=/path/to/last.ckpt",
             )
         )
-    if sound("ckpt_path", "run_dir", "name"):
+    if valid("ckpt_path", "run_dir", "name"):
         found, state = check_checkpoint(cfg)
         problems += found
     notes: list[str] = []
@@ -128,9 +128,9 @@ def check(cfg: DictConfig) -> Inputs:
         except UserError as error:
             allowed = "a checkpoint of this suite"
             problems.append(Problem("ckpt_path", cfg.ckpt_path, allowed, str(error)))
-    if sound("compare"):
+    if valid("compare"):
         problems += check_compared(cfg)
-    problems += check_made(cfg, data, sound)
+    problems += check_built(cfg, data, valid)
     problems += check_sockets(data)
     if not problems:
         problems += check_folders(cfg, data)
@@ -141,16 +141,16 @@ def check(cfg: DictConfig) -> Inputs:
 
 
 def given_overrides() -> list[str]:
-    """The overrides of the command line; none for a config composed in Python."""
+    """The overrides of the command line; `model` for a config composed in Python, which has one."""
     if not HydraConfig.initialized():
         return ["model"]
     return list(HydraConfig.get().overrides.task)
 
 
-def with_seed(cfg: DictConfig, seed: int) -> DictConfig:
+def with_valid_seed(cfg: DictConfig) -> DictConfig:
     """A copy of the config with a valid seed, to find other errors."""
     copied = cfg.copy()
-    copied.seed = seed
+    copied.seed = 0
     return copied
 
 
@@ -181,31 +181,27 @@ def _with_choices(problem: Problem) -> Problem:
     return replace(problem, allowed=f"one of: {', '.join(names)}", fix=fix)
 
 
-def check_made(
-    cfg: DictConfig, data: ReidDataModule | None, sound: Callable[..., bool]
+def check_built(
+    cfg: DictConfig, data: ReidDataModule | None, valid: Callable[..., bool]
 ) -> list[Problem]:
     """Problems that only constructors find; each part is built separately."""
     problems: list[Problem] = []
     model = trainer = None
-    if sound("model", "backbone", "loss", "dataset.transforms") and "transforms" in _node(cfg):
+    has_size = isinstance(cfg.dataset, DictConfig) and "transforms" in cfg.dataset
+    if has_size and valid("model", "backbone", "loss", "dataset.transforms"):
         found, model = try_model(cfg, data)
         problems += found
-    if sound("trainer", "run_dir"):
+    if valid("trainer", "run_dir"):
         found, trainer = try_trainer(cfg)
         problems += found
     if data and trainer:
         problems += try_memory(cfg, data, model, trainer)
-    if sound("callbacks", "run_dir", "seed"):
+    if valid("callbacks", "run_dir", "seed"):
         problems += try_callbacks(cfg, data, model)
     for group in ("callbacks", "logger"):
-        if sound(group, "task"):
+        if valid(group, "task"):
             problems += try_packages(cfg, group)
     return problems
-
-
-def _node(cfg: DictConfig) -> DictConfig | dict[str, object]:
-    """The node of the data set; empty if it is null."""
-    return cfg.dataset if isinstance(cfg.dataset, DictConfig) else {}
 
 
 def check_name(cfg: DictConfig) -> list[Problem]:
@@ -284,7 +280,11 @@ def check_checkpoint(cfg: DictConfig) -> tuple[list[Problem], dict[str, Any] | N
 
 def check_exists(cfg: DictConfig, path: Path) -> Problem | None:
     """Check that `ckpt_path` exists and that `last` is a run with these settings."""
-    if cfg.ckpt_path == LAST and (run := newest_run(cfg)) and (settings := differing(cfg, run)):
+    if (
+        cfg.ckpt_path == LAST
+        and (run := newest_run(cfg))
+        and (settings := different_settings(cfg, run))
+    ):
         allowed = f"a run with these settings; the newest, {run}, has {settings}"
         fix = f"give the same, or ckpt_path={last_checkpoint(run)}"
         return Problem("ckpt_path", LAST, allowed, fix)
@@ -306,6 +306,7 @@ def newest_run(cfg: DictConfig) -> Path | None:
 
 
 def check_compared(cfg: DictConfig) -> list[Problem]:
+    """Check that the runs to compare with are finished."""
     return [problem for folder in cfg.compare for problem in check_finished(folder)]
 
 

@@ -15,14 +15,14 @@ from reid_lab.model.distilled import Distilled
 from reid_lab.model.teacher import Teacher
 
 
-def teach(student: Distilled, cfg: DictConfig) -> None:
+def give_teacher(student: Distilled, cfg: DictConfig) -> None:
     """Load a student's teacher.
 
     Raises:
         UserError: the teacher cannot be loaded, or does not fit the student.
     """
     if cfg.model.cache is not None:
-        check_repeated(cfg)
+        check_not_augmented(cfg)
     teacher = None if cfg.model.teacher is None else load_teacher(cfg.model.teacher)
     if teacher is not None and cfg.channels_last:
         teacher.module.to(memory_format=torch.channels_last)
@@ -46,7 +46,7 @@ def load_teacher(checkpoint: str) -> Teacher:
     return Teacher(model, tuple(kept["image"]), str(path), key)
 
 
-def check_repeated(cfg: DictConfig) -> None:
+def check_not_augmented(cfg: DictConfig) -> None:
     """Check that training images are not augmented, as the cache of a teacher's outputs requires.
 
     Raises:

@@ -14,7 +14,7 @@ from reid_lab.callbacks import CheckpointFiles
 from reid_lab.checkpoint import card_of, check_finite, check_normalised, check_targets, stated
 from reid_lab.config.make import image_size
 from reid_lab.config.paths import checked_name
-from reid_lab.config.resume import unlike
+from reid_lab.config.resume import differences
 from reid_lab.dataset.notes import Info
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
@@ -140,7 +140,7 @@ def take_weights(model: ReidModule, state: dict[str, Any], checkpoint: Path) -> 
     try:
         model.load_state_dict(content["state_dict"])
     except RuntimeError as error:
-        settings = unlike({"model": theirs}, {"model": ours})
+        settings = differences({"model": theirs}, {"model": ours})
         raise UserError(
             f"ckpt_path={checkpoint} holds another network than this config makes: "
             f"{settings or str(error).splitlines()[1].strip()}. Give the settings that it was "

@@ -25,7 +25,7 @@ from reid_lab.config.build import build_model, build_trainer
 from reid_lab.config.cards import changed_backbones, give_card
 from reid_lab.config.make import make
 from reid_lab.config.paths import last_checkpoint
-from reid_lab.config.settings import check
+from reid_lab.config.settings import check, given_overrides
 from reid_lab.config.trained import (
     LoadedCheckpoint,
     take_weights,
@@ -213,7 +213,7 @@ def _prepare(cfg: DictConfig, progress: Progress) -> Prepared:
 
 def _use_trained_images(cfg: DictConfig, state: dict[str, Any], data: ReidDataModule) -> list[str]:
     """Set the size and view of images to those of a checkpoint's training; notes on changes."""
-    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    given = given_overrides()
     uses = (use_trained_size, use_trained_view) if cfg.task == "test" else (use_trained_view,)
     notes = [note for use in uses if (note := use(cfg, state, given))]
     data.transforms = make(cfg, "dataset.transforms")
