@@ -20,6 +20,7 @@ GREY_LEVELS = 10.0  # of 255 by which their thumbnails differ, mean absolute
 UNIFORM = 4.0  # grey levels: the standard deviation of an image without content
 SMALLEST = 32  # pixels of the higher side
 FACTOR = 4  # a height this many times the median, or one part in as many, is odd
+CHUNK = 4096  # pairs of thumbnails that are compared at a time
 Parts = Mapping[str, tuple[Split, ImageStats]]
 
 
@@ -212,5 +213,5 @@ def _names(parts: Parts) -> np.ndarray:
     return np.concatenate([split.names for split, _ in parts.values()])
 
 
-def _chunks(indices: np.ndarray, size: int = 4096) -> list[np.ndarray]:
-    return np.split(indices, range(size, len(indices), size))
+def _chunks(indices: np.ndarray) -> list[np.ndarray]:
+    return np.split(indices, range(CHUNK, len(indices), CHUNK))

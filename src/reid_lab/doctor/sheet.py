@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from reid_lab.dataset.images import decode
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
 from reid_lab.files.image_files import escaped
+from reid_lab.report.pictures import font
 
 CELL = (96, 192)  # width and height of an image at most
 GAP, TOP = 10, 40  # pixels between images; for the columns' labels
@@ -38,7 +36,7 @@ def sheet(benchmark: Benchmark, people: int = 8, seed: int = 0) -> Image.Image:
     chosen = _choose(benchmark, people, seed)
     columns = sorted({camid for person in chosen for camid in person.views})
     labels = [(_short(benchmark.person_name(person.pid)), person.part) for person in chosen]
-    edge = GAP + 14 + max(int(_font(20).getlength(max(two, key=len))) for two in labels)
+    edge = GAP + 14 + max(int(font(20).getlength(max(two, key=len))) for two in labels)
     wide, high = CELL[0] + GAP, CELL[1] + GAP
     size = (edge + len(columns) * wide + GAP, TOP + len(chosen) * high + GAP)
     page = Image.new("RGB", size, PAPER)
@@ -46,13 +44,13 @@ def sheet(benchmark: Benchmark, people: int = 8, seed: int = 0) -> Image.Image:
     for x, camid in enumerate(columns):
         middle = edge + x * wide + CELL[0] / 2
         label = _short(benchmark.camera_name(camid), 9) if benchmark.cameras else f"camera {camid}"
-        draw.text((middle, TOP / 2 + 2), label, INK, _font(15), anchor="mm")
+        draw.text((middle, TOP / 2 + 2), label, INK, font(15), anchor="mm")
     rng = np.random.default_rng(seed)
     for y, person in enumerate(chosen):
         top = TOP + y * high
         middle = top + CELL[1] / 2
-        draw.text((edge - 14, middle - 9), labels[y][0], INK, _font(20), anchor="rm")
-        draw.text((edge - 14, middle + 13), person.part, FAINT, _font(13), anchor="rm")
+        draw.text((edge - 14, middle - 9), labels[y][0], INK, font(20), anchor="rm")
+        draw.text((edge - 14, middle + 13), person.part, FAINT, font(13), anchor="rm")
         for x, camid in enumerate(columns):
             corner = (edge + x * wide, top)
             _put(page, draw, corner, _image(person.views.get(camid, []), rng))
@@ -118,9 +116,3 @@ def _put(
         draw.rounded_rectangle((corner, far), 6, NOTHING)
         return
     page.paste(image, (left + (CELL[0] - image.width) // 2, top + (CELL[1] - image.height) // 2))
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    return ImageFont.truetype(str(fonts / "DejaVuSans.ttf"), size)

@@ -57,7 +57,7 @@ class Collected:
 
 
 def collect(folders: Iterable[Path]) -> Collected:
-    """The points of every finished run at or below these folders.
+    """The points of every finished run at or below these folders, before seeds are pooled.
 
     Raises:
         FrontierError: a folder does not exist, or there is no finished run.
@@ -79,13 +79,8 @@ def collect(folders: Iterable[Path]) -> Collected:
         for f, dataset, method in zip(found, datasets, methods, strict=True)
     ]
     kept, older = _newest(named)
-    points = [point for one in kept for point in points_of(one)]
+    points = [point for one in kept for point in (*_exits(one), *_streams(one))]
     return Collected(points, notes + older, broken)
-
-
-def points_of(one: Finished) -> list[Point]:
-    """A run's exits, streams and references, before seeds are pooled."""
-    return [*_exits(one), *_streams(one)]
 
 
 def find_runs(folders: Iterable[Path]) -> tuple[list[Path], list[str]]:

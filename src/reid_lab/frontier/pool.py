@@ -7,6 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -59,14 +60,14 @@ def _pooled(group: Sequence[Point]) -> Point:
     setting = settings.most_common(1)[0][0] if settings else ""
     same = [p for p in group if p.measured_on == setting]
     first = group[0]
-    measured: dict[str, Any] = {name: _mean(getattr(p, name) for p in same) for name in MEASURED}
+    measured: dict[str, Any] = {name: fmean(getattr(p, name) for p in same) for name in MEASURED}
     accuracy: dict[str, Any] = {
         f"{metric}{suffix}": of([getattr(p, metric) for p in group])
         for metric in METRICS
         for suffix, of in _OVER_SEEDS.items()
     }
     means: dict[str, Any] = {
-        name: _mean(getattr(p, name) for p in group)
+        name: fmean(getattr(p, name) for p in group)
         for name in ("mul_adds", "planned", "above_random", *BOUNDS)
     }
     fixed: dict[str, Any] = {
@@ -87,12 +88,7 @@ def _pooled(group: Sequence[Point]) -> Point:
     )
 
 
-def _mean(values: Iterable[float]) -> float:
-    found = list(values)
-    return math.fsum(found) / len(found)
-
-
-_OVER_SEEDS: dict[str, Callable[[list[float]], float]] = {"": _mean, "_min": min, "_max": max}
+_OVER_SEEDS: dict[str, Callable[[list[float]], float]] = {"": fmean, "_min": min, "_max": max}
 
 
 def _whole(value: float) -> float:

@@ -162,10 +162,6 @@ def write(folder: Path, points: Sequence[Point], notes: Sequence[str]) -> Path:
             else:
                 target.unlink(missing_ok=True)
     html = folder / "frontier.html"
-    write_text(html, page([first_run(p) for p in points], notes))
+    one_run = [replace(p, runs=p.runs.split(";")[0]) for p in points]  # a page names one checkpoint
+    write_text(html, page(one_run, notes))
     return html
-
-
-def first_run(p: Point) -> Point:
-    """Keep the first run only: the page names one checkpoint."""
-    return replace(p, runs=p.runs.split(";")[0])

@@ -10,6 +10,7 @@ from reid_lab.report.load import Run
 from reid_lab.report.style import INK, axes, exit_colours
 
 FEW = 30  # points of a line that are marked
+WINDOW = 0.03  # of the running mean, as a share of the curve
 
 
 def loss(run: Run) -> Figure | None:
@@ -61,9 +62,9 @@ def _steps(ax: Axes, run: Run) -> None:
     ax.set_xlim(-0.02 * end, 1.03 * end)
 
 
-def smooth(values: np.ndarray, share: float = 0.03) -> np.ndarray:
-    """A centred running mean over `share` of the curve; the window shrinks at both ends."""
-    half = round(len(values) * share / 2)
+def smooth(values: np.ndarray) -> np.ndarray:
+    """A centred running mean over `WINDOW` of the curve; the window shrinks at both ends."""
+    half = round(len(values) * WINDOW / 2)
     total = np.concatenate([[0.0], np.cumsum(values)])
     index = np.arange(len(values))
     low, high = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))

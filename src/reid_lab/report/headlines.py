@@ -57,7 +57,7 @@ def _cheapest(exits: Sequence[ExitRow]) -> Headline | None:
 
 
 def _stream(run: Run) -> Headline | None:
-    policy = _policy(run, POLICY)
+    policy = _policy(run)
     if not policy:
         return None
     name = policy[0].policy
@@ -114,8 +114,8 @@ def _middle(run: Run, title: str, point: StreamRow) -> Headline | None:
     return Headline(title, f"{points(point.rank1 - other)} points", note)
 
 
-def _policy(run: Run, name: str) -> list[StreamRow]:
-    """The policy of this name, or its first variant, such as `margin (oracle)`."""
-    variants = [key for key in run.policies if key.split(" (")[0] == name]
-    chosen = name if name in variants else next(iter(variants), "")
+def _policy(run: Run) -> list[StreamRow]:
+    """The rows of `POLICY`, or of its first variant, such as `margin (oracle)`."""
+    variants = [key for key in run.policies if key.split(" (")[0] == POLICY]
+    chosen = POLICY if POLICY in variants else next(iter(variants), "")
     return run.policies.get(chosen, [])

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from importlib.resources import files
 
-from jinja2 import Environment, StrictUndefined
-
+from reid_lab.files.pages import package_text, template
 from reid_lab.report import cost_section, sections
 from reid_lab.report.headlines import headlines
 from reid_lab.report.load import Run
@@ -20,14 +18,9 @@ from reid_lab.results.ranked import ImageCrop, RankedQuery
 
 def page(run: Run, images: Images, notes: Sequence[str] = ()) -> str:
     """The page of `run`, with embedded `images` (file name -> PNG bytes) and `notes`."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    package = files("reid_lab.report")
-    template = environment.from_string(package.joinpath("template.html.j2").read_text("utf-8"))
     thumbnails = {image: data_uri(image) for image in _images(run.queries)}
-    return template.render(
-        css=package.joinpath("report.css").read_text("utf-8"),
+    return template("reid_lab.report", "template.html.j2").render(
+        css=package_text("reid_lab.report", "report.css"),
         name=run.name,
         task=run.summary.task,
         dataset=_dataset(run),

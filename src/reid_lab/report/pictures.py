@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from functools import cache
 
 from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -64,7 +65,7 @@ def ranked_jpg(queries: Sequence[RankedQuery]) -> bytes | None:
     sheet = Image.new("RGB", size, "white")
     draw, top = ImageDraw.Draw(sheet), 0
     for heading, group in groups.items():
-        draw.text((2 * GAP, top + HEAD // 2), heading, "black", _font(22), anchor="lm")
+        draw.text((2 * GAP, top + HEAD // 2), heading, "black", font(22), anchor="lm")
         top += HEAD
         for index, query in enumerate(group):
             row, column = divmod(index, columns)
@@ -88,11 +89,11 @@ def _block(sheet: Image.Image, query: RankedQuery, left: int, top: int) -> None:
     draw = ImageDraw.Draw(sheet)
     _paste(sheet, query.image, left, top)
     draw.rectangle(_box(left, top), outline="black", width=2)
-    draw.text((left + SIZE[0] // 2, top + SIZE[1] + 4), "query", "black", _font(13), anchor="ma")
+    draw.text((left + SIZE[0] // 2, top + SIZE[1] + 4), "query", "black", font(13), anchor="ma")
     for row, (name, shots) in enumerate(query.ranked.items()):
         y = top + row * (SIZE[1] + GAP)
         x = left + SIZE[0] + GAP + LABEL
-        draw.text((x - GAP, y + SIZE[1] // 2), name, "black", _font(15), anchor="rm")
+        draw.text((x - GAP, y + SIZE[1] // 2), name, "black", font(15), anchor="rm")
         for rank, shot in enumerate(shots):
             _shot(sheet, shot, x + rank * (SIZE[0] + GAP), y)
 
@@ -104,7 +105,7 @@ def _shot(sheet: Image.Image, shot: RankedImage, left: int, top: int) -> None:
     _paste(sheet, shot.image, left, top)
     draw.rectangle(_box(left, top), outline=colour, width=FRAME)
     draw.rectangle((left, top, left + 20, top + 20), fill=colour)
-    draw.text((left + 10, top + 10), mark, "white", _font(16), anchor="mm")
+    draw.text((left + 10, top + 10), mark, "white", font(16), anchor="mm")
 
 
 def _paste(sheet: Image.Image, crop: ImageCrop, left: int, top: int) -> None:
@@ -115,5 +116,7 @@ def _box(left: int, top: int) -> tuple[int, int, int, int]:
     return left, top, left + SIZE[0] - 1, top + SIZE[1] - 1
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(findfont("DejaVu Sans"), size)  # comes with matplotlib
+@cache
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib."""
+    return ImageFont.truetype(findfont("DejaVu Sans"), size)

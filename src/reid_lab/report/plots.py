@@ -84,8 +84,9 @@ def anytime(run: Run, others: Others, metric: str) -> Figure | None:
     return figure
 
 
-def stream(run: Run, metric: str = "rank1") -> Figure | None:
-    """Accuracy of each policy at its realised cost, with the line through the exits."""
+def stream(run: Run) -> Figure | None:
+    """Rank-1 of each policy at its realised cost, with the line through the exits."""
+    metric = "rank1"
     if not run.stream:
         return None
     figure, ax = axes(f"{METRICS[metric]} of a stream of queries", width=7.4, height=4.6)

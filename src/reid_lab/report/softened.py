@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.special import softmax
 
 from reid_lab.files.atomic import write_bytes
 from reid_lab.report.style import QUIET, SET, png
@@ -33,9 +34,7 @@ SOFTENED = Table("softened.csv", SoftenedRow)
 
 def softened(logits: np.ndarray, temperature: float) -> np.ndarray:
     """Logits (N, identities) -> probabilities exp(z / T) / sum exp(z / T), float64."""
-    scaled = logits.astype(np.float64) / temperature
-    powers = np.exp(scaled - scaled.max(1, keepdims=True))
-    return np.asarray(powers / powers.sum(1, keepdims=True))
+    return np.asarray(softmax(logits.astype(np.float64) / temperature, axis=1))
 
 
 def write_softened(

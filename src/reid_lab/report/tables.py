@@ -18,6 +18,7 @@ from reid_lab.report.load import Run
 from reid_lab.results.rows.accuracy import ExitRow
 from reid_lab.results.rows.budget import PolicyRow, StreamRow
 
+EVERY = 5  # budgets of a stream, of which one is a row
 WIDE = 96  # columns of a terminal that hold all of the table of exits
 HEADS = {
     "rank1": "Rank-1",
@@ -188,8 +189,8 @@ def dimensions_table(run: Run) -> TextTable:
     return TextTable(["Exit", "Dim", *HEADS.values()], rows)
 
 
-def stream_table(run: Run, every: int = 5) -> TextTable:
-    """Every `every`-th budget of each policy, with the share of queries at each exit."""
+def stream_table(run: Run) -> TextTable:
+    """Every fifth budget of each policy, with the share of queries at each exit."""
     shares = list(dict.fromkeys(name for point in run.stream for name in point.shares))
     compared = any(math.isfinite(point.rank1_gain) for point in run.stream)
     header = ["Policy", "Planned", "Realised", "a", "Rank-1", "mAP"]
@@ -210,7 +211,7 @@ def stream_table(run: Run, every: int = 5) -> TextTable:
             *(percent(p.shares.get(s, math.nan)).rstrip("%") for s in shares),
         ]
         for policy, line in run.policies.items()
-        for p in line[::every]
+        for p in line[::EVERY]
     ]
     return TextTable(header, rows)
 
