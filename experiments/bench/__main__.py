@@ -27,7 +27,7 @@ from experiments.bench.step import bench_step
 from experiments.bench.timing import ROUNDS, Comparison
 from reid_lab.files.tables import write_csv
 from reid_lab.results.provenance import commit, machine
-from reid_lab.run.messages import quiet
+from reid_lab.run.messages import silence_lightning
 
 SECTIONS: dict[
     str, Callable[[Path], Comparison | Exchanges | Inference | Recipes | Shares | str]
@@ -52,7 +52,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, help="also write FOLDER/SECTION.csv")
     args = parser.parse_args()
-    quiet()
+    silence_lightning()
     console = Console(width=100)
     console.print(f"{machine()}; torch {torch.__version__}, {torch.get_num_threads()} threads;")
     console.print(f"commit {commit()}; seed 0; medians of {ROUNDS} interleaved rounds")

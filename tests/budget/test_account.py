@@ -17,7 +17,15 @@ from torch import Tensor, nn
 
 from reid_lab.backbone.small import SmallResNet
 from reid_lab.budget import allocator, energy, machine, memory
-from reid_lab.budget.account import Counted, Effort, Subject, account, network, noise, reference
+from reid_lab.budget.account import (
+    Counted,
+    Effort,
+    Subject,
+    account,
+    network_subject,
+    noise,
+    reference_subject,
+)
 from reid_lab.budget.latency import time_exits
 from reid_lab.budget.memory import measure_memory
 from reid_lab.budget.mul_adds import count_exits, exit_dims
@@ -175,7 +183,9 @@ def test_every_exit_has_a_row() -> None:
     model = tiny().train()
     counts, dims = count_exits(model, 64, 32), exit_dims(model, 64, 32)
     counted = {name: Counted(counts[name], dims[name]) for name in counts}
-    rows = account(network(model, counted, (64, 32)), Effort(2, 2, 0.1), views=2, gallery=100)
+    rows = account(
+        network_subject(model, counted, (64, 32)), Effort(2, 2, 0.1), views=2, gallery=100
+    )
     assert model.training
     assert [row["exit"] for row in rows] == list(model.exit_names)
     for column in ("mul_adds", "parameters", "peak_memory_bytes", "latency_p50_ms"):
@@ -202,7 +212,7 @@ def test_a_reference_has_no_network() -> None:
         assert images.dtype == torch.uint8
         return images.float().mean((2, 3))
 
-    subject = reference("mean", features, Counted(7, 3), (16, 8), CPU)
+    subject = reference_subject("mean", features, Counted(7, 3), (16, 8), CPU)
     (row,) = account(subject, Effort(2, 1, 0.1))
     assert (row["exit"], row["kind"], row["mul_adds"]) == ("mean", "reference", 7)
     unknown = ("parameters", "peak_memory_bytes", "gallery_bytes")

@@ -19,7 +19,7 @@ from reid_lab.budget.policies import (
     candidates_under,
     confidence,
     confidence_of,
-    one_a_camera,
+    one_image_per_camera,
 )
 from reid_lab.protocol import Protocol
 from reid_lab.retrieval import Ids
@@ -199,7 +199,7 @@ def test_candidates_do_not_depend_on_the_querys_label_unless_oracle() -> None:
 
 def test_a_reduced_gallery_is_looked_at_and_named_by_its_own_rows() -> None:
     gallery = of([1, 1, 1, 2, 0, -1, 2], [1, 1, 2, 1, 1, 1, 1])
-    kept = one_a_camera(gallery)
+    kept = one_image_per_camera(gallery)
     assert kept.tolist() == [0, 2, 3, 4, 5]
     at = torch.arange(7.0)[:, None]
     lookup = Lookup(at, gallery, candidates="all", rows=kept)

@@ -50,70 +50,78 @@ def test_good_labels_have_no_findings() -> None:
 
 def test_one_camera() -> None:
     train, query, gallery = split(*TRAIN), split(*QUERY), split(*GALLERY)
-    assert checks.cameras(train, query, gallery) == []
+    assert checks.single_cameras(train, query, gallery) == []
     one = split((3, 7), (4, 7))
     assert (
-        "query and gallery images are from camera 7" in only(checks.cameras(train, one, one)).what
+        "query and gallery images are from camera 7"
+        in only(checks.single_cameras(train, one, one)).what
     )
     single = split((1, 5), (2, 5))
-    assert "training images are from camera 5" in only(checks.cameras(single, query, gallery)).what
+    assert (
+        "training images are from camera 5"
+        in only(checks.single_cameras(single, query, gallery)).what
+    )
 
 
 def test_people_in_train_and_test() -> None:
     train, gallery = split(*TRAIN), split(*GALLERY)
-    assert checks.overlap(train, split(*QUERY), gallery) == []
-    found = only(checks.overlap(train, split((2, 1)), split((1, 2), (0, 1), (-1, 1))))
+    assert checks.people_in_both(train, split(*QUERY), gallery) == []
+    found = only(checks.people_in_both(train, split((2, 1)), split((1, 2), (0, 1), (-1, 1))))
     assert (
         found.level == "warning" and "2 identities are in both train and test: 1, 2" in found.what
     )
 
 
 def test_nobody_where_people_belong() -> None:
-    assert checks.nobody(split(*TRAIN), split(*QUERY)) == []
+    assert checks.unused_pids(split(*TRAIN), split(*QUERY)) == []
     assert (
         "train: 2 images have pid -1, 0"
-        in only(checks.nobody(split(*TRAIN, (0, 1), (-1, 1)), split(*QUERY))).what
+        in only(checks.unused_pids(split(*TRAIN, (0, 1), (-1, 1)), split(*QUERY))).what
     )
-    assert "query: 1 images" in only(checks.nobody(split(*TRAIN), split((0, 1)))).what
+    assert "query: 1 images" in only(checks.unused_pids(split(*TRAIN), split((0, 1)))).what
 
 
 def test_rare_people() -> None:
-    assert checks.rare(split(*TRAIN), k=2) == []
-    once = only(checks.rare(split(*TRAIN, (9, 1)), k=2))
+    assert checks.few_images(split(*TRAIN), k=2) == []
+    once = only(checks.few_images(split(*TRAIN, (9, 1)), k=2))
     assert once.level == "warning" and "1 of 3 training identities have one image: 9" in once.what
-    few = only(checks.rare(split(*TRAIN), k=4))
+    few = only(checks.few_images(split(*TRAIN), k=4))
     assert few.level == "note" and "2 of 2 training identities have fewer than K=4" in few.what
 
 
 def test_people_seen_by_one_camera() -> None:
-    assert checks.one_sided(split(*TRAIN)) == []
-    assert checks.one_sided(split((1, 1), (2, 1))) == []  # nobody could be seen by another
-    assert only(checks.one_sided(split(*TRAIN, (9, 1)))).level == "note"
-    assert only(checks.one_sided(split((1, 1), (2, 2)))).level == "warning"
+    assert checks.single_camera_people(split(*TRAIN)) == []
+    assert (
+        checks.single_camera_people(split((1, 1), (2, 1))) == []
+    )  # nobody could be seen by another
+    assert only(checks.single_camera_people(split(*TRAIN, (9, 1)))).level == "note"
+    assert only(checks.single_camera_people(split((1, 1), (2, 2)))).level == "warning"
 
 
 def test_queries_without_a_match() -> None:
     query, gallery = split(*QUERY), split(*GALLERY)
-    assert checks.unmatched(query, gallery, "same_person_and_camera") == []
+    assert checks.queries_without_match(query, gallery, "same_person_and_camera") == []
     lonely = split(*QUERY, (5, 1))
     same = split(*GALLERY, (5, 1))
-    found = only(checks.unmatched(lonely, same, "same_person_and_camera"))
+    found = only(checks.queries_without_match(lonely, same, "same_person_and_camera"))
     assert "1 of 3 queries" in found.what and "from another camera, 1 people: 5" in found.what
-    assert checks.unmatched(lonely, same, "nothing") == []
-    assert "person, 1 people: 5" in only(checks.unmatched(lonely, gallery, "nothing")).what
+    assert checks.queries_without_match(lonely, same, "nothing") == []
+    assert (
+        "person, 1 people: 5" in only(checks.queries_without_match(lonely, gallery, "nothing")).what
+    )
 
 
 def test_people_nobody_asks_for() -> None:
-    assert checks.unasked(split(*QUERY), split(*GALLERY, (0, 1), (-1, 1))) == []
+    assert checks.people_without_query(split(*QUERY), split(*GALLERY, (0, 1), (-1, 1))) == []
     assert (
         "1 people are in the gallery only: 8"
-        in only(checks.unasked(split(*QUERY), split(*GALLERY, (8, 1)))).what
+        in only(checks.people_without_query(split(*QUERY), split(*GALLERY, (8, 1)))).what
     )
 
 
 def test_gaps() -> None:
-    assert checks.gaps("pids", np.array([4, 2, 3, 2])) == []
-    found = only(checks.gaps("pids", np.array([1, 2, 5, 9])))
+    assert checks.unused_numbers("pids", np.array([4, 2, 3, 2])) == []
+    found = only(checks.unused_numbers("pids", np.array([1, 2, 5, 9])))
     assert found.level == "note"
     assert "pids go from 1 to 9, 5 of them unused: 3, 6" in found.what
 
@@ -390,12 +398,12 @@ def test_wrong_options(words: list[str]) -> None:
 
 def test_names_of_nobody() -> None:
     names = {1: "anna", 2: "nan", 3: "Unknown", 4: "none"}
-    found = checks.nameless("pid", names, np.array([1, 2, 2, 3]))
+    found = checks.placeholder_names("pid", names, np.array([1, 2, 2, 3]))
     assert [f.what for f in found] == [
         "pid 'nan' may mean unknown: 2 images",
         "pid 'Unknown' may mean unknown: 1 images",
     ]
-    assert checks.nameless("pid", {1: "anna"}, np.array([1])) == []
+    assert checks.placeholder_names("pid", {1: "anna"}, np.array([1])) == []
 
 
 def test_people_and_cameras_are_named_as_the_data_does(
@@ -468,7 +476,7 @@ def test_a_copy_is_told_where_nothing_is_hidden(tmp_path: Path) -> None:
 
 def test_a_camera_an_image_is_told() -> None:
     train = split(*((pid, 10 * pid + i) for pid in (1, 2) for i in range(3)))
-    found = checks.cameras(train, split(*QUERY), split(*GALLERY))
+    found = checks.single_cameras(train, split(*QUERY), split(*GALLERY))
     assert "8 cameras took 10 images" in only(found).what
 
 

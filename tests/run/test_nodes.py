@@ -21,7 +21,7 @@ from pytorch_lightning.plugins.environments import (
 
 from reid_lab.config.paths import claimed, started_by
 from reid_lab.errors import UserError
-from reid_lab.run.processes import forget_lost, is_of_connection, reports_lost
+from reid_lab.run.processes import is_connection_error, remove_lost_markers, reports_lost
 from tests.launcher import Launcher, Starter
 from tests.model.test_distilled import SAME
 from tests.ranks import end_well, free_port, start_ranks
@@ -171,7 +171,7 @@ def test_processes_that_share_a_run_are_given_its_folder(
     ],
 )
 def test_errors_about_a_connection(error: RuntimeError, lost: bool) -> None:
-    assert is_of_connection(error) is lost
+    assert is_connection_error(error) is lost
 
 
 @pytest.mark.parametrize("environment", [SLURMEnvironment, TorchElasticEnvironment])
@@ -181,7 +181,7 @@ def test_the_first_process_that_is_left_reports_a_lost_one(
     third, second = (trainer_of(tmp_path, environment, rank) for rank in (2, 1))
     for _ in range(2):  # resumed, and lost again
         assert [reports_lost(each) for each in (third, second)] == [True, False]
-        forget_lost(tmp_path)
+        remove_lost_markers(tmp_path)
         assert not list(tmp_path.iterdir())
 
 

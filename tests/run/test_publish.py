@@ -16,7 +16,14 @@ from reid_lab.frontier.points import Point
 from reid_lab.report import load_run
 from reid_lab.results.rows.budget import STREAM, StreamRow
 from reid_lab.run import workspace as dashboard
-from reid_lab.run.publish import charts, describe, finish, headline, kinds, wandb_table
+from reid_lab.run.publish import (
+    charts,
+    chosen_parts,
+    finish_wandb,
+    headline,
+    log_config,
+    wandb_table,
+)
 from tests.commands import workspace
 from tests.frontier.runs import make_run
 
@@ -75,15 +82,15 @@ def test_the_headline_is_the_best_exit(tmp_path: Path) -> None:
 
 
 def test_kinds_name_what_was_chosen() -> None:
-    assert kinds(CONFIG) == {"model": "DaRe", "backbone": "SmallResNet", "dataset": "cuhk03"}
+    assert chosen_parts(CONFIG) == {"model": "DaRe", "backbone": "SmallResNet", "dataset": "cuhk03"}
 
 
 def test_wandb_gets_the_whole_config_offline(tmp_path: Path) -> None:
     # wandb reads the environment once in a process, so that `offline` alone may come too late
     logger = WandbLogger(project="test", save_dir=str(tmp_path), offline=True, mode="offline")
-    describe([logger], {**CONFIG, "seed": 3})
+    log_config([logger], {**CONFIG, "seed": 3})
     config = dict(logger.experiment.config)
-    finish([logger])
+    finish_wandb([logger])
     assert config["seed"] == 3
     assert config["kind"]["model"] == "DaRe"
     assert config["model"]["lr"] == 0.1

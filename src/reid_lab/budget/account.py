@@ -64,7 +64,7 @@ class Subject:
     context: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
-def network(
+def network_subject(
     model: ReidModule,
     counted: Mapping[str, Counted],
     size: tuple[int, int],
@@ -88,7 +88,7 @@ def network(
     return Subject("exit", exits, images, counted, model, context)
 
 
-def reference(
+def reference_subject(
     name: str,
     features: Callable[[Tensor], Tensor],
     counted: Counted,

@@ -269,7 +269,7 @@ def confidence(
     return confidence_of(policy, features)
 
 
-def one_a_camera(ids: Ids) -> Tensor:
+def one_image_per_camera(ids: Ids) -> Tensor:
     """Rows of a reduced gallery: one image of each person and camera, and all distractors."""
     pairs = np.stack([ids.pids.numpy(), ids.camids.numpy()])
     _, first = np.unique(pairs, axis=1, return_index=True)

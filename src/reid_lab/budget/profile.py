@@ -210,7 +210,7 @@ def read_costs(
             or no meter of energy. It names the command that measures one.
         StoredFileError: the file is malformed.
     """
-    fix = f"measure one here: {command(path, batch, gallery)}"
+    fix = f"measure one here: {profile_command(path, batch, gallery)}"
     if not path.is_file():
         raise ProfileError(
             f"{path} does not exist: budgets in {UNITS[currency]} (cost={currency}) need a profile "
@@ -261,7 +261,7 @@ def _costs(
     )
 
 
-def command(path: Path, batch: int, gallery: int | None) -> str:
+def profile_command(path: Path, batch: int, gallery: int | None) -> str:
     """The command that measures a profile of a checkpoint's network."""
     checkpoint = path.parent / "last.ckpt"
     source = f"--checkpoint {checkpoint}" if checkpoint.is_file() else "+experiment=NAME"

@@ -22,7 +22,7 @@ from reid_lab.budget.policies import (
     candidates_under,
     confidence_of,
     lookups_of,
-    one_a_camera,
+    one_image_per_camera,
 )
 from reid_lab.budget.stream import (
     HORIZON,
@@ -144,7 +144,7 @@ def stream_sweep(
     candidates = candidates_under(evaluation.protocol, candidates)
     counted = ExitCosts.of_mul_adds({name: e.exits[name].mul_adds for name in exits})
     prices = measured or counted
-    reduced = one_a_camera(e.gallery) if gallery == "reduced" else None
+    reduced = one_image_per_camera(e.gallery) if gallery == "reduced" else None
     lookups = lookups_of(e, exits, evaluation.metric, candidates, reduced)
     models = calibration.models if calibration else {}
     confidences = _confidences(evaluation, lookups, policies, models)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reid_lab.budget.account import Counted, Effort, account, network, reference
+from reid_lab.budget.account import Counted, Effort, account, network_subject, reference_subject
 from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
 from reid_lab.dataset.datamodule import data_of
 from reid_lab.model import ReidModule
@@ -46,10 +46,12 @@ class CostAccount(AfterRanking):
         precision = trainer.precision_plugin
         of_network = {name: counted[name] for name in model.exit_names}
         subjects = [
-            network(model, of_network, size, precision.test_step_context, precision.convert_input)
+            network_subject(
+                model, of_network, size, precision.test_step_context, precision.convert_input
+            )
         ]
         subjects += [
-            reference(name, features, counted[name], size, model.device)
+            reference_subject(name, features, counted[name], size, model.device)
             for name, features in ranking_of(trainer, self).references.items()
         ]
         gallery = len(evaluation.embeddings.gallery)

@@ -156,13 +156,13 @@ class BestCheckpoint(ModelCheckpoint):
         with warnings.catch_warnings():  # a resumed run's folder is not empty
             warnings.filterwarnings("ignore", "Checkpoint directory")
             super().setup(trainer, pl_module, stage)
-        self.monitor, self._active = monitored(trainer, pl_module)
+        self.monitor, self._active = monitored_metric(trainer, pl_module)
         if self._active and stage == "fit":  # Lightning has no hook before it skips a training
             trainer.fit_loop.__class__ = ValidatedFitLoop
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._active:
-            share(trainer, self.monitor)
+            broadcast_metric(trainer, self.monitor)
             super().on_validation_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -190,7 +190,7 @@ class StopEarly(EarlyStopping):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
-        self.monitor, self._active = monitored(trainer, pl_module)
+        self.monitor, self._active = monitored_metric(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict({**state_dict, "patience": self._given})  # the config's
@@ -202,7 +202,7 @@ class StopEarly(EarlyStopping):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self._active:
             return
-        share(trainer, self.monitor)
+        broadcast_metric(trainer, self.monitor)
         super().on_validation_end(trainer, pl_module)
         if trainer.should_stop and self.wait_count >= self.patience:
             log.info(
@@ -214,13 +214,13 @@ class StopEarly(EarlyStopping):
             )
 
 
-def monitored(trainer: pl.Trainer, module: pl.LightningModule) -> tuple[str, bool]:
+def monitored_metric(trainer: pl.Trainer, module: pl.LightningModule) -> tuple[str, bool]:
     """The metric that selects checkpoints, and whether it is of held-out people."""
     exit = cast(ReidModule, module).exit_names[-1]
     return f"val/{exit}/mAP", data_of(trainer).val_identities > 0
 
 
-def share(trainer: pl.Trainer, metric: str | None) -> None:
+def broadcast_metric(trainer: pl.Trainer, metric: str | None) -> None:
     """Broadcast a metric of the first process, which ranks, to all others."""
     if trainer.world_size > 1 and metric is not None:
         value = trainer.strategy.broadcast(trainer.callback_metrics.get(metric))

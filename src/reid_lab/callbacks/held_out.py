@@ -24,7 +24,9 @@ METRICS: tuple[MetricName, ...] = ("euclidean", "cosine")  # of galleries
 MOST = 2000  # queries
 
 
-def keep_held_out(trainer: pl.Trainer, module: ReidModule, best: Path | None, seed: int) -> None:
+def keep_held_out_thresholds(
+    trainer: pl.Trainer, module: ReidModule, best: Path | None, seed: int
+) -> None:
     """Fit thresholds on the people of `dataset.val_identities`, and keep them in the checkpoint.
 
     With too few people, or none with a match, there are no thresholds but a warning.
@@ -34,7 +36,7 @@ def keep_held_out(trainer: pl.Trainer, module: ReidModule, best: Path | None, se
         seed: random seed of the choice of queries, if there are more than `MOST`.
     """
     with torch.random.fork_rng(devices=[]):  # a resumed run draws the same numbers
-        found = fit_held_out(trainer, module, seed)
+        found = fit_held_out_thresholds(trainer, module, seed)
     if found and trainer.is_global_zero:
         key = fingerprint_of(module.state_dict(), module.hparams["model"])
         written = [getattr(c, "last_model_path", "") for c in trainer.checkpoint_callbacks]
@@ -44,7 +46,7 @@ def keep_held_out(trainer: pl.Trainer, module: ReidModule, best: Path | None, se
     trainer.strategy.barrier()
 
 
-def fit_held_out(trainer: pl.Trainer, module: ReidModule, seed: int) -> Calibrations:
+def fit_held_out_thresholds(trainer: pl.Trainer, module: ReidModule, seed: int) -> Calibrations:
     """Exit -> metric -> thresholds of searches and of pairs; empty with a warning."""
     data = data_of(trainer)
     exits = embed_batches(data.val_dataloader(), trainer, module)

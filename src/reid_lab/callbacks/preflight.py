@@ -45,7 +45,7 @@ class Preflight(pl.Callback):
         data, device = data_of(trainer), pl_module.device
         module = without_trainer(cast(ReidModule, pl_module))
         with same_random_state(device):
-            batch = noise(data, trainer.world_size, device)
+            batch = noise_batch(data, trainer.world_size, device)
             try:
                 seconds, memory = self.measure(trainer, module, batch)
             except torch.cuda.OutOfMemoryError as error:
@@ -109,7 +109,7 @@ def same_random_state(device: torch.device) -> Iterator[None]:
         yield
 
 
-def noise(data: ReidDataModule, world: int, device: torch.device) -> dict[str, Tensor]:
+def noise_batch(data: ReidDataModule, world: int, device: torch.device) -> dict[str, Tensor]:
     """Normalised noise in the shape of a process' share of a training batch."""
     images = data.images_per_batch // world
     label = torch.arange(images, device=device) // (data.k if data.batch_size is None else 1)

@@ -58,7 +58,7 @@ class SharedSpace(pl.Callback):
             self._fit(trainer, pl_module)
 
     def _fit(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        share_space(trainer, cast(ReidModule, pl_module))
+        fit_shared_space(trainer, cast(ReidModule, pl_module))
         if cast(ReidModule, pl_module).shared_exit is not None:
             self._fitted_at, self._earlier = trainer.global_step, ""
 
@@ -72,7 +72,7 @@ class SharedSpace(pl.Callback):
             rank_zero_warn(self._earlier)
 
 
-def share_space(trainer: pl.Trainer, module: ReidModule) -> None:
+def fit_shared_space(trainer: pl.Trainer, module: ReidModule) -> None:
     """Fit the shared space, if the module has one, identically on all processes."""
     if module.shared_exit is None:
         return

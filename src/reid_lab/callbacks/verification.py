@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_warn
 
 from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
-from reid_lab.callbacks.held_out import keep_held_out
+from reid_lab.callbacks.held_out import keep_held_out_thresholds
 from reid_lab.checkpoint import fingerprint_of
 from reid_lab.dataset.datamodule import data_of
 from reid_lab.errors import UserError
@@ -73,7 +73,9 @@ class Verification(AfterRanking):
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._due and data_of(trainer).val_identities:
-            keep_held_out(trainer, cast(ReidModule, pl_module), self._best, self.seed or 0)
+            keep_held_out_thresholds(
+                trainer, cast(ReidModule, pl_module), self._best, self.seed or 0
+            )
         self._due = False
 
     def check(self, mul_adds: dict[str, int], model: ReidModule) -> None:

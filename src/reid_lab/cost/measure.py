@@ -12,7 +12,14 @@ import torch
 from omegaconf import DictConfig
 from pytorch_lightning.plugins.precision import Precision
 
-from reid_lab.budget.account import Counted, Effort, Subject, account, network, reference
+from reid_lab.budget.account import (
+    Counted,
+    Effort,
+    Subject,
+    account,
+    network_subject,
+    reference_subject,
+)
 from reid_lab.budget.allocator import keep_blocks
 from reid_lab.budget.machine import find_device
 from reid_lab.budget.mul_adds import count_exits, exit_dims
@@ -22,7 +29,7 @@ from reid_lab.config.build import build_model
 from reid_lab.config.check import ConfigError
 from reid_lab.config.dry_run import try_model
 from reid_lab.config.make import image_size, make, plain
-from reid_lab.config.overrides import composed as overridden
+from reid_lab.config.overrides import composed
 from reid_lab.config.settings import check_settings
 from reid_lab.cost import show
 from reid_lab.errors import UserError
@@ -30,7 +37,7 @@ from reid_lab.files.words import Problem
 from reid_lab.gallery.embed import Embedder
 from reid_lab.model import ReidModule
 from reid_lab.results.rows.cost import COST
-from reid_lab.run.messages import quiet
+from reid_lab.run.messages import silence_lightning
 from reid_lab.run.run import prepare_torch
 
 PEOPLE = 2  # a classifier's, where the config leaves them open: classifiers are not measured
@@ -57,8 +64,8 @@ def measure(args: Namespace) -> int:
     """
     if args.allocator == "keep":
         keep_blocks()
-    cfg = composed(args.overrides)
-    quiet()
+    cfg = composed_network(args.overrides)
+    silence_lightning()
     prepare_torch(cfg)
     measured = build(cfg, args)
     effort = Effort(args.batch, args.repeats, args.seconds)
@@ -86,7 +93,7 @@ def _profile(m: Measured, args: Namespace, effort: Effort) -> None:
     show.profile(rows, args.profile)
 
 
-def composed(overrides: Sequence[str]) -> DictConfig:
+def composed_network(overrides: Sequence[str]) -> DictConfig:
     """The config as `python -m reid_lab` composes it, but without requiring a data set.
 
     Raises:
@@ -96,7 +103,7 @@ def composed(overrides: Sequence[str]) -> DictConfig:
     chosen = {key.strip("+"): value for key, _, value in (w.partition("=") for w in overrides)}
     # a run's own name is made of what Hydra chose
     name = [] if "name" in chosen else [f"name={chosen.get('experiment', 'model')}"]
-    cfg = overridden([*overrides, *name])
+    cfg = composed([*overrides, *name])
     problems = [p for p in check_settings(cfg) if _matters(p)]
     if problems:
         raise ConfigError(problems)
@@ -153,7 +160,7 @@ def subject(m: Measured) -> Subject:
     counts, dims = count_exits(m.model, *m.size), exit_dims(m.model, *m.size)
     counted = {name: Counted(count, dims[name]) for name, count in counts.items()}
     context, convert = m.precision.test_step_context, m.precision.convert_input
-    return network(m.model, counted, m.size, context, convert)
+    return network_subject(m.model, counted, m.size, context, convert)
 
 
 def references(cfg: DictConfig, m: Measured) -> list[Subject]:
@@ -164,5 +171,5 @@ def references(cfg: DictConfig, m: Measured) -> list[Subject]:
         features = make(cfg, f"callbacks.ranking.references.{name}")
         probe = torch.zeros(1, 3, *m.size, dtype=torch.uint8, device=m.device)
         counted = Counted(features.mul_adds(*m.size), features(probe).shape[1])
-        found.append(reference(name, features, counted, m.size, m.device))
+        found.append(reference_subject(name, features, counted, m.size, m.device))
     return found

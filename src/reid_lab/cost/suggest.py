@@ -32,7 +32,7 @@ from reid_lab.classical.subspace import Subspace
 from reid_lab.config.build import build_data
 from reid_lab.config.check import ConfigError
 from reid_lab.config.make import make
-from reid_lab.config.overrides import composed as overridden
+from reid_lab.config.overrides import composed
 from reid_lab.config.settings import check_settings
 from reid_lab.cost import show
 from reid_lab.dataset import ReidDataModule
@@ -43,7 +43,7 @@ from reid_lab.gallery.embed import Embedder
 from reid_lab.protocol import DISTRACTOR
 from reid_lab.results.rows.cost import ProfileRow
 from reid_lab.retrieval import Embeddings, Evaluation, Exit, Ids, evaluate
-from reid_lab.run.messages import quiet
+from reid_lab.run.messages import silence_lightning
 from reid_lab.run.run import prepare_torch
 
 PEOPLE = 100  # to hold out where the config holds out none
@@ -85,12 +85,12 @@ def suggest(args: Namespace) -> int:
     """
     if args.allocator == "keep":
         keep_blocks()
-    cfg = overridden([*args.overrides])
+    cfg = composed([*args.overrides])
     groups = ("dataset", "seed", "backbone")
     problems = [p for p in check_settings(cfg) if p.key.split(".")[0] in groups]
     if problems:
         raise ConfigError(problems)
-    quiet()
+    silence_lightning()
     prepare_torch(cfg)
     device = find_device(args.device)
     backbone = _backbone(cfg, args).eval().to(device)

@@ -21,21 +21,25 @@ def check_labels(benchmark: Benchmark, k: int) -> list[Finding]:
     train, query, gallery = benchmark.train, benchmark.query, benchmark.gallery
     parts = (train, query, gallery)
     return [
-        *cameras(train, query, gallery, benchmark.camera_name),
-        *overlap(train, query, gallery, benchmark.person_name),
-        *nobody(train, query),
-        *nameless("pid", benchmark.people, np.concatenate([split.pids for split in parts])),
-        *nameless("camera", benchmark.cameras, np.concatenate([split.camids for split in parts])),
-        *rare(train, k, benchmark.person_name),
-        *one_sided(train, benchmark.person_name),
-        *unmatched(query, gallery, benchmark.protocol.hidden, benchmark.person_name),
-        *unasked(query, gallery, benchmark.person_name),
-        *gaps("pids", np.concatenate([split.identities for split in parts])),
-        *gaps("camera numbers", np.concatenate([split.camids for split in parts])),
+        *single_cameras(train, query, gallery, benchmark.camera_name),
+        *people_in_both(train, query, gallery, benchmark.person_name),
+        *unused_pids(train, query),
+        *placeholder_names(
+            "pid", benchmark.people, np.concatenate([split.pids for split in parts])
+        ),
+        *placeholder_names(
+            "camera", benchmark.cameras, np.concatenate([split.camids for split in parts])
+        ),
+        *few_images(train, k, benchmark.person_name),
+        *single_camera_people(train, benchmark.person_name),
+        *queries_without_match(query, gallery, benchmark.protocol.hidden, benchmark.person_name),
+        *people_without_query(query, gallery, benchmark.person_name),
+        *unused_numbers("pids", np.concatenate([split.identities for split in parts])),
+        *unused_numbers("camera numbers", np.concatenate([split.camids for split in parts])),
     ]
 
 
-def cameras(train: Split, query: Split, gallery: Split, name: Name = str) -> list[Finding]:
+def single_cameras(train: Split, query: Split, gallery: Split, name: Name = str) -> list[Finding]:
     """A single camera for training or for testing, or hardly one image per camera."""
     fix = "if several cameras took the images, correct the camera numbers"
     found = []
@@ -57,7 +61,7 @@ def cameras(train: Split, query: Split, gallery: Split, name: Name = str) -> lis
     return found
 
 
-def overlap(train: Split, query: Split, gallery: Split, name: Name = str) -> list[Finding]:
+def people_in_both(train: Split, query: Split, gallery: Split, name: Name = str) -> list[Finding]:
     """People in both training and test."""
     both = np.intersect1d(train.identities, np.union1d(query.identities, gallery.identities))
     if not len(both):
@@ -67,7 +71,7 @@ def overlap(train: Split, query: Split, gallery: Split, name: Name = str) -> lis
     return [Finding("warning", what, fix)]
 
 
-def nobody(train: Split, query: Split) -> list[Finding]:
+def unused_pids(train: Split, query: Split) -> list[Finding]:
     """pid 0 and -1 where they have no effect, often from people counted from 0."""
     found = []
     for name, split, does in (("train", train, "trained on"), ("query", query, "found")):
@@ -79,7 +83,7 @@ def nobody(train: Split, query: Split) -> list[Finding]:
     return found
 
 
-def nameless(what: str, names: Mapping[int, str], numbers: np.ndarray) -> list[Finding]:
+def placeholder_names(what: str, names: Mapping[int, str], numbers: np.ndarray) -> list[Finding]:
     """Names such as `nan` and `unknown`, which count as a person or camera like any other name."""
     odd = {number: name for number, name in names.items() if name.strip().lower() in NOBODY}
     counts = {name: int((numbers == number).sum()) for number, name in odd.items()}
@@ -93,7 +97,7 @@ def nameless(what: str, names: Mapping[int, str], numbers: np.ndarray) -> list[F
     ]
 
 
-def rare(train: Split, k: int, name: Name = str) -> list[Finding]:
+def few_images(train: Split, k: int, name: Name = str) -> list[Finding]:
     """Training identities with a single image, or with fewer images than a batch takes."""
     pids, often = np.unique(train.pids[train.pids > DISTRACTOR], return_counts=True)
     found = []
@@ -111,7 +115,7 @@ def rare(train: Split, k: int, name: Name = str) -> list[Finding]:
     return found
 
 
-def one_sided(train: Split, name: Name = str) -> list[Finding]:
+def single_camera_people(train: Split, name: Name = str) -> list[Finding]:
     """Training identities seen by a single camera, if there are several."""
     if len(np.unique(train.camids)) < 2:
         return []
@@ -127,7 +131,9 @@ def one_sided(train: Split, name: Name = str) -> list[Finding]:
     return [Finding(level, f"{what}: {named(map(name, once))}", fix)]
 
 
-def unmatched(query: Split, gallery: Split, hidden: Hidden, name: Name = str) -> list[Finding]:
+def queries_without_match(
+    query: Split, gallery: Split, hidden: Hidden, name: Name = str
+) -> list[Finding]:
     """Queries without a match: they are excluded from the mean."""
     if hidden == "itself":
         pids, counts = np.unique(gallery.pids, return_counts=True)
@@ -157,7 +163,7 @@ def _unmatched(lost: Sequence[int], queries: int, where: str, name: Name) -> lis
     return [Finding("warning", what, fix)]
 
 
-def unasked(query: Split, gallery: Split, name: Name = str) -> list[Finding]:
+def people_without_query(query: Split, gallery: Split, name: Name = str) -> list[Finding]:
     """People of the gallery without a query."""
     others = np.setdiff1d(gallery.identities, query.identities)
     if not len(others):
@@ -166,7 +172,7 @@ def unasked(query: Split, gallery: Split, name: Name = str) -> list[Finding]:
     return [Finding("note", what, "none of them is a query identity: they serve as distractors")]
 
 
-def gaps(name: str, numbers: np.ndarray) -> list[Finding]:
+def unused_numbers(name: str, numbers: np.ndarray) -> list[Finding]:
     """Unused numbers between the lowest and the highest."""
     used = np.unique(numbers)
     if not len(used):

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from reid_lab.config.build import build_data
 from reid_lab.config.check import ConfigError
-from reid_lab.config.overrides import composed as overridden
+from reid_lab.config.overrides import composed
 from reid_lab.config.settings import check_settings
 from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.records import Benchmark
@@ -34,7 +34,7 @@ def examine(args: Namespace) -> int:
         ConfigError: the overrides make no data set.
         MissingPackageError: faiss, which finds near-duplicates.
     """
-    cfg = composed(args.overrides)
+    cfg = composed_data(args.overrides)
     check_installed()
     data = build_data(cfg)
     try:
@@ -56,13 +56,13 @@ def examine(args: Namespace) -> int:
     return int(any(finding.level == "error" for finding in found))
 
 
-def composed(overrides: Sequence[str]) -> DictConfig:
-    """The config as `python -m reid_lab` composes it.
+def composed_data(overrides: Sequence[str]) -> DictConfig:
+    """The config as `python -m reid_lab` composes it, with a checked data set.
 
     Raises:
         ConfigError: all that is wrong with its data set.
     """
-    cfg = overridden(overrides)
+    cfg = composed(overrides)
     problems = [p for p in check_settings(cfg) if p.key.split(".")[0] in ("dataset", "seed")]
     if problems:
         raise ConfigError(problems)

@@ -20,7 +20,7 @@ from reid_lab.config.build import build_data
 from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.splits import check_rankable
 from reid_lab.dataset.transforms import MEAN, STD
-from reid_lab.doctor.examine import composed
+from reid_lab.doctor.examine import composed_data
 from reid_lab.export import show
 from reid_lab.export.measure import (
     TestImages,
@@ -220,7 +220,7 @@ def data_config(overrides: Sequence[str], method: ReidModule, image: tuple[int, 
     fixed: dict[str, Any] = {"height": height, "width": width, "views": 1, "view": "whole"}
     if method.crop:
         fixed |= {"view": "centre", "enlarge": method.enlarge}
-    return composed([*overrides, *(f"dataset.transforms.{k}={v}" for k, v in fixed.items())])
+    return composed_data([*overrides, *(f"dataset.transforms.{k}={v}" for k, v in fixed.items())])
 
 
 def tested_config(cfg: DictConfig, checkpoint: Path) -> str:

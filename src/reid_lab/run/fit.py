@@ -23,7 +23,7 @@ from reid_lab.files.tables import write_json
 from reid_lab.model import ReidModule
 from reid_lab.model.base import DivergedError
 from reid_lab.results.provenance import TRAINING, provenance, training_of
-from reid_lab.run.processes import all_or_none
+from reid_lab.run.processes import end_together
 
 log = logging.getLogger(__name__)
 # what Lightning and torch raise for a state that is not theirs
@@ -41,7 +41,7 @@ def fit(
     """Train from step `start`, and write a record of the training."""
     started, folder = time.time(), Path(cfg.run_dir)
     try:
-        with all_or_none(trainer):
+        with end_together(trainer):
             trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
     except DivergedError as error:
         last = last_checkpoint(folder)

@@ -29,7 +29,7 @@ def slow_precision(trainer: pl.Trainer) -> list[str]:
     ]
 
 
-def quiet() -> None:
+def silence_lightning() -> None:
     """Silence Lightning's messages about itself; those about the run are kept."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in (

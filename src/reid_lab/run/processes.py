@@ -18,7 +18,7 @@ LOST = ".lost-"  # and a machine's name: in the folder of a run that lost a proc
 
 
 @contextmanager
-def all_or_none(trainer: pl.Trainer) -> Iterator[None]:
+def end_together(trainer: pl.Trainer) -> Iterator[None]:
     """End the other processes of a run with this one; they would wait for it forever.
 
     They are killed, since a waiting process takes no other signal; files are written by the first
@@ -38,7 +38,7 @@ def all_or_none(trainer: pl.Trainer) -> Iterator[None]:
         if launcher is not None:
             launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))
         ended = ", ".join(f"status {status}" for status in others if status)
-        if not isinstance(error, RuntimeError) or not (ended or is_of_connection(error)):
+        if not isinstance(error, RuntimeError) or not (ended or is_connection_error(error)):
             raise
         if not reports_lost(trainer):
             raise SystemExit(1) from error
@@ -68,13 +68,13 @@ def reports_lost(trainer: pl.Trainer) -> bool:
     return True
 
 
-def forget_lost(folder: Path) -> None:
+def remove_lost_markers(folder: Path) -> None:
     """Remove the files of `reports_lost` in the folder of a run."""
     for marker in folder.glob(f"{LOST}*"):
         marker.unlink(missing_ok=True)
 
 
-def is_of_connection(error: RuntimeError) -> bool:
+def is_connection_error(error: RuntimeError) -> bool:
     """Whether torch raised it because another process could not be reached."""
     known = isinstance(error, torch.distributed.DistError)  # NCCL's, and the store's
     return known or "gloo" in str(error) or "by peer" in str(error)

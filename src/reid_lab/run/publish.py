@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytorch_lightning.loggers import Logger, WandbLogger
@@ -29,17 +28,17 @@ CHARTS = {
 Row = TypeVar("Row")
 
 
-def describe(loggers: Sequence[Logger], config: Mapping[str, Any]) -> None:
+def log_config(loggers: Sequence[Logger], config: Mapping[str, Any]) -> None:
     """Log the run's whole config to each W&B logger, with the choice of each part in `kind`.
 
     `kind.model` is DaRe where `model._target_` is reid_lab.model.DaRe: it identifies the runs
     in a sweep's parallel coordinates.
     """
     for logger in _wandb(loggers):
-        logger.log_hyperparams({**config, "kind": kinds(config)})
+        logger.log_hyperparams({**config, "kind": chosen_parts(config)})
 
 
-def kinds(config: Mapping[str, Any]) -> dict[str, str]:
+def chosen_parts(config: Mapping[str, Any]) -> dict[str, str]:
     """The class that each part of the config names, and the data set's name."""
     targets = {part: (config.get(part) or {}).get("_target_") for part in PARTS}
     named = {part: target.rpartition(".")[2] for part, target in targets.items() if target}
@@ -61,24 +60,21 @@ def publish(run: Run, loggers: Sequence[Logger]) -> None:
     import wandb
 
     report = run.folder / "report"
+    pictures = [*report.glob("*.png"), *report.glob("*.jpg")]
     tables = {name: wandb_table(table, rows) for name, (table, rows) in run.tables.items()}
     for logger in chosen:
         logger.experiment.log(
             {
                 **{f"tables/{name}": table for name, table in tables.items()},
                 **charts(run),
-                **{f"plots/{p.stem}": wandb.Image(str(p)) for p in _pictures(report)},
+                **{f"plots/{p.stem}": wandb.Image(str(p)) for p in pictures},
                 "report": wandb.Html(str(report / "report.html")),
             }
         )
         logger.experiment.summary.update(headline(run.exits))
 
 
-def _pictures(report: Path) -> list[Path]:
-    return [*report.glob("*.png"), *report.glob("*.jpg")]
-
-
-def finish(loggers: Sequence[Logger]) -> None:
+def finish_wandb(loggers: Sequence[Logger]) -> None:
     """Close W&B runs, as the next job of a multirun starts its own."""
     if _wandb(loggers):
         import wandb

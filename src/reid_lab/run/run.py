@@ -43,9 +43,9 @@ from reid_lab.report.tables import print_exits
 from reid_lab.results import CONFIG, NEW, Results, Summary, begin_test, publish_results
 from reid_lab.results.provenance import provenance, training_of
 from reid_lab.run.fit import best_of, fit
-from reid_lab.run.messages import quiet, slow_precision
-from reid_lab.run.processes import all_or_none, forget_lost
-from reid_lab.run.publish import describe, finish, publish
+from reid_lab.run.messages import silence_lightning, slow_precision
+from reid_lab.run.processes import end_together, remove_lost_markers
+from reid_lab.run.publish import finish_wandb, log_config, publish
 
 log = logging.getLogger(__name__)
 
@@ -106,11 +106,11 @@ def run(cfg: DictConfig) -> dict[str, float]:
         if is_disk_full(error):
             raise first_disk_full(error, progress.folder) from error
         if isinstance(error, UserError):
-            remove_unused(progress.folder)
+            remove_unused_folder(progress.folder)
         raise
 
 
-def remove_unused(folder: Path) -> None:
+def remove_unused_folder(folder: Path) -> None:
     """Remove the folder of a refused run, if it holds only Hydra's config and empty log."""
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.RUN:
         return  # a sweep's folder keeps a place for each of its jobs
@@ -150,7 +150,7 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
     checkpoint = prepared.checkpoint
     try:
         if trainer.is_global_zero:
-            describe(
+            log_config(
                 trainer.loggers, cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
             )
         if cfg.task == "fit":
@@ -170,7 +170,7 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
             )
             _write_report(cfg, content, results, trainer, progress)
     finally:
-        finish(trainer.loggers)
+        finish_wandb(trainer.loggers)
     return metrics
 
 
@@ -184,7 +184,7 @@ def _prepare(cfg: DictConfig, progress: Progress) -> Prepared:
     found = [*inputs.notes]
     if state:
         found += _use_trained_images(cfg, state, data)
-    quiet()
+    silence_lightning()
     if cfg.allocator == "keep":
         keep_blocks()
     prepare_torch(cfg)
@@ -201,7 +201,7 @@ def _prepare(cfg: DictConfig, progress: Progress) -> Prepared:
     if trainer.is_global_zero:
         if cfg.task == "fit" or not last_checkpoint(progress.folder).is_file():
             write_text(progress.folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
-        forget_lost(progress.folder)
+        remove_lost_markers(progress.folder)
         progress.doing = "making the data set"
         data.render()
         give_card(model, cfg, data.benchmark.name, state)  # synthetic people are read once rendered
@@ -258,7 +258,7 @@ def test(
         write_text(begin_test(folder) / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
     results = Results()
     try:
-        with all_or_none(trainer):
+        with end_together(trainer):
             trainer.ckpt_path = checkpoint  # callbacks look beside it before it is loaded
             trainer.test(model, data, weights_only=True, verbose=False)
             if trainer.is_global_zero:

@@ -91,7 +91,7 @@ def _chart(wr: Any, metric: str) -> Any:
     )
 
 
-def spec(view: Any) -> dict[str, Any]:
+def workspace_spec(view: Any) -> dict[str, Any]:
     """A workspace as the JSON that W&B stores, without the random ids."""
     content = view._to_model().model_dump(by_alias=True, exclude_none=True, mode="json")
     result: dict[str, Any] = _without_ids(content)
@@ -138,7 +138,7 @@ def log_frontier(
         run.log({TABLE: wandb_table(FRONTIER, rows), **charts})
 
 
-def reach() -> None:
+def check_connection() -> None:
     """Check that W&B can be reached with an API key, before any work.
 
     Raises:
@@ -165,10 +165,10 @@ def save(args: Namespace) -> int:
     view = workspace(entity, project, args.columns or CONFIG)
     points = read_points(args.frontier) if args.frontier else []  # before anything is sent
     if args.spec:
-        write_json(args.spec, spec(view))
+        write_json(args.spec, workspace_spec(view))
         print(f"workspace: {args.spec}")
         return 0
-    reach()
+    check_connection()
     try:
         if points:
             log_frontier(points, args.frontier.parent, entity, project, offline=False)
