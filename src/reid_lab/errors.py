@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 
@@ -19,6 +19,14 @@ def _revived(kind: type[UserError], args: tuple[Any, ...], state: dict[str, Any]
     error.args = args
     vars(error).update(state)
     return error
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, then the one that it was raised for or after, and so on to the first."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def first(texts: Sequence[str], most: int = 5) -> list[str]:

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from reid_lab.config.nodes import locate
 from reid_lab.config.paths import conf_dir, register_resolvers
 from reid_lab.config.renamed import with_new_names
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, causes
 
 SPECIAL = re.compile(r"[=,:(){}\[\]\s'\"\\]")  # in a value, Hydra takes these for syntax
 PLUS = ("experiment", "sweep")  # groups that the config has no choice of
@@ -66,11 +66,9 @@ def without_nulls(words: Sequence[str]) -> list[str]:
 
 def explain(error: Exception, words: Sequence[str]) -> str:
     """Explain which override is wrong and how to write it; else the error's own message."""
-    cause: BaseException | None = error
-    while cause is not None:  # a resolver's own error, inside of theirs
+    for cause in causes(error):  # a resolver's own error, inside of theirs
         if isinstance(cause, UserError):
             return str(cause)
-        cause = cause.__cause__ or cause.__context__
     if isinstance(error, OSError) and not isinstance(error, HydraException):
         fix = "hydra.run.dir=/a/folder/of/yours, or free space and rights there"
         return f"the run's folder cannot be made: {error}\n  fix: {fix}"

@@ -11,10 +11,11 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, causes
 
 SUFFIX = ".part"
 STALE_AFTER = 3600  # seconds without a write: its writer has ended
@@ -93,7 +94,7 @@ def flush_all() -> None:
 
 def remove_stale(path: Path) -> None:
     """Remove temporary files of killed writers of `path`."""
-    for part in path.parent.glob(f".{_escaped(path.name)}.*{SUFFIX}"):
+    for part in path.parent.glob(f".{escape(path.name)}.*{SUFFIX}"):
         with suppress(OSError):
             if time.time() - part.stat().st_mtime > STALE_AFTER:
                 part.unlink()
@@ -101,22 +102,13 @@ def remove_stale(path: Path) -> None:
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error, or its cause, is a full disk."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in FULL:
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
+    return any(isinstance(e, OSError) and e.errno in FULL for e in causes(error))
 
 
 def first_disk_full(error: BaseException, folder: Path) -> DiskFullError:
     """The first file that could not be written for a full disk; later ones are of the clean-up."""
-    first: DiskFullError | None = None
-    seen: BaseException | None = error
-    while seen is not None:
-        first = seen if isinstance(seen, DiskFullError) else first
-        seen = seen.__cause__ or seen.__context__
-    return first or disk_full(folder / "files")
+    found = [e for e in causes(error) if isinstance(e, DiskFullError)]
+    return found[-1] if found else disk_full(folder / "files")
 
 
 def disk_full(path: Path) -> DiskFullError:
@@ -130,10 +122,6 @@ def disk_full(path: Path) -> DiskFullError:
         f"no space left to write {path} ({free}; {kept}): free space on that disk, or choose "
         "another folder, then start again"
     )
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "[]*?" else letter for letter in name)
 
 
 def _flush(path: Path) -> None:

@@ -1,6 +1,6 @@
-"""The files of a saved gallery: checks, reading and appending. Without torch.
+"""The files of a saved gallery: reading and checks. Without torch.
 
-gallery_card.py describes them.
+gallery_card.py describes them, gallery_writer.py writes them.
 """
 
 from __future__ import annotations

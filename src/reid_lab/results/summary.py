@@ -42,7 +42,7 @@ class Summary(BaseModel):
     metrics: dict[str, float | None] | None = None
     mul_adds: dict[str, Amount] | None = None
     protocol: dict[str, Any] | None = None
-    shared_exit: Line | None = None  # whose gallery embeddings all exits' queries meet
+    shared_exit: Line | None = None  # all queries are compared with its gallery
     notes: list[str] | None = None
     elapsed_s: Amount | None = None
     training: dict[str, Any] | None = None
