@@ -25,7 +25,12 @@ from reid_lab.checkpoint.classes import (
     stated,
 )
 from reid_lab.checkpoint.convert import checkpoint_of
-from reid_lab.checkpoint.fingerprints import fingerprint, fingerprint_of, fingerprint_of_variant
+from reid_lab.checkpoint.fingerprints import (
+    fingerprint,
+    fingerprint_of,
+    fingerprint_of_state,
+    fingerprint_of_variant,
+)
 from reid_lab.checkpoint.read import (
     CheckpointError,
     card_of,
@@ -53,6 +58,7 @@ __all__ = [
     "construct",
     "fingerprint",
     "fingerprint_of",
+    "fingerprint_of_state",
     "fingerprint_of_variant",
     "import_plugins",
     "load_model",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from reid_lab.checkpoint.classes import check_targets, construct
-from reid_lab.checkpoint.fingerprints import fingerprint_of
+from reid_lab.checkpoint.fingerprints import fingerprint_of_state
 from reid_lab.checkpoint.read import CheckpointError, card_of, read_checkpoint
 from reid_lab.checkpoint.thresholds import calibrations_of
 from reid_lab.dataset.transforms import MEAN, STD
@@ -47,8 +47,7 @@ def open_model(checkpoint: Path | str) -> tuple[ReidModule, tuple[int, int], str
     height, width = kept["image"]
     model = revive(state, checkpoint)
     _check_image(state, (height, width), checkpoint)
-    key = fingerprint_of(state["state_dict"], kept["model"])
-    return model, model.image or (height, width), key
+    return model, model.image or (height, width), fingerprint_of_state(state)
 
 
 def revive(state: Mapping[str, Any], checkpoint: Path | str) -> ReidModule:

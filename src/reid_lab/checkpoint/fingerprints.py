@@ -32,7 +32,11 @@ def fingerprint(checkpoint: Path | str) -> str:
     Raises:
         UserError: no such file, or not a checkpoint of this suite.
     """
-    state = read_checkpoint(checkpoint)
+    return fingerprint_of_state(read_checkpoint(checkpoint))
+
+
+def fingerprint_of_state(state: Mapping[str, Any]) -> str:
+    """Fingerprint of a checkpoint from its content."""
     return fingerprint_of(state["state_dict"], state["hyper_parameters"]["model"])
 
 

@@ -86,7 +86,7 @@ def _check_content(state: Any) -> None:
         raise ValueError(f"enlarge={enlarge}; allowed: 1 to 4")
 
 
-def check_plain(value: Any, name: str = "hyper_parameters") -> None:
+def check_plain(config: Any) -> None:
     """Check that a stored config has plain values only, without interpolations or endless nesting.
 
     Raises:
@@ -112,7 +112,7 @@ def check_plain(value: Any, name: str = "hyper_parameters") -> None:
         elif isinstance(value, str) and ("${" in value or value == "???"):
             raise ValueError(f"{name}={value!r} is not a value")
 
-    walk(value, name, 0)
+    walk(config, "hyper_parameters", 0)
 
 
 def _check_weights(weights: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from reid_lab.checkpoint.fingerprints import fingerprint_of
+from reid_lab.checkpoint.fingerprints import fingerprint_of_state
 from reid_lab.checkpoint.read import CheckpointError, read_checkpoint
 from reid_lab.files.atomic import write_torch
 from reid_lab.files.gallery_verdicts import Calibrations
@@ -35,8 +35,7 @@ def calibrations_of(state: Mapping[str, Any], checkpoint: Path | str) -> Calibra
     if kept is None:
         return {}
     try:
-        key = fingerprint_of(state["state_dict"], state["hyper_parameters"]["model"])
-        if kept["fingerprint"] != key:
+        if kept["fingerprint"] != fingerprint_of_state(state):
             return {}
         return _ADAPTER.validate_json(json.dumps(kept["exits"]), strict=True)
     except (ValidationError, ValueError, TypeError, KeyError, RecursionError) as error:
@@ -54,8 +53,7 @@ def read_calibrations(checkpoint: Path | str) -> tuple[str, Calibrations]:
         CheckpointError: no checkpoint of this suite.
     """
     state = read_checkpoint(checkpoint)
-    key = fingerprint_of(state["state_dict"], state["hyper_parameters"]["model"])
-    return key, calibrations_of(state, checkpoint)
+    return fingerprint_of_state(state), calibrations_of(state, checkpoint)
 
 
 def put_calibrations(path: Path, found: Calibrations, fingerprint: str) -> bool:
@@ -65,7 +63,7 @@ def put_calibrations(path: Path, found: Calibrations, fingerprint: str) -> bool:
         Whether they were added.
     """
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if fingerprint_of(state["state_dict"], state["hyper_parameters"]["model"]) != fingerprint:
+    if fingerprint_of_state(state) != fingerprint:
         return False
     exits = {
         exit: {metric: [asdict(each) for each in kinds] for metric, kinds in metrics.items()}

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from reid_lab.checkpoint import check_normalised, fingerprint_of, read_checkpoint, revive
+from reid_lab.checkpoint import check_normalised, fingerprint_of_state, read_checkpoint, revive
 from reid_lab.config.make import image_size, make
 from reid_lab.dataset import Transforms
 from reid_lab.errors import UserError
@@ -41,9 +41,8 @@ def load_teacher(checkpoint: str) -> Teacher:
     check_normalised(kept, f"model.teacher={path}")
     if "image" not in kept:
         raise UserError(f"model.teacher={path} does not hold an image size: train it again")
-    key = fingerprint_of(state["state_dict"], kept["model"])
     model = revive(state, f"model.teacher={path}")
-    return Teacher(model, tuple(kept["image"]), str(path), key)
+    return Teacher(model, tuple(kept["image"]), str(path), fingerprint_of_state(state))
 
 
 def check_not_augmented(cfg: DictConfig) -> None:

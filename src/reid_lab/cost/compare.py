@@ -33,7 +33,7 @@ def compare(args: Namespace) -> int:
             for row in _measured(args, way):
                 rates[way][f"{row.exit}, one image"].append(1e3 / row.latency_p50_ms)
                 rates[way][f"{row.exit}, batch {row.batch}"].append(row.images_per_second)
-    show.ratios(rates["keep"], rates["default"], "images/s")
+    show.ratios(rates["keep"], rates["default"])
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 Column = tuple[str, ...]  # its head, and one cell per row
 GAP = 2  # between columns
+UNTRAINED = (
+    "The weights were not trained to re-identify: training changes which stages are accurate. "
+    "--checkpoint of a short training with dataset.val_identities=N is the better guide."
+)
 Rates = Mapping[str, Sequence[float]]  # exit -> one number per round
 
 
@@ -55,12 +60,6 @@ def profile(records: Sequence[ProfileRow], path: Path) -> None:
         header, lines = header[:5], [line[:5] for line in lines]
     stdout.print(Text(f"of a query, gallery of {records[0].gallery:,}: {path}", "bold"))
     _print([header, *lines])
-
-
-UNTRAINED = (
-    "The weights were not trained to re-identify: training changes which stages are accurate. "
-    "--checkpoint of a short training with dataset.val_identities=N is the better guide."
-)
 
 
 def stages(
@@ -117,20 +116,15 @@ def _width(column: Column) -> int:
     return max(map(len, column)) + GAP
 
 
-def ratios(kept: Rates, default: Rates, unit: str) -> None:
-    """Medians over the rounds, and the speed-up by keeping blocks."""
-    header = ["", f"default, {unit}", f"blocks kept, {unit}", "ratio"]
+def ratios(kept: Rates, default: Rates) -> None:
+    """Median images/s over the rounds, and the speed-up by keeping blocks."""
+    header = ["", "default, images/s", "blocks kept, images/s", "ratio"]
     lines = [
-        [name, figures(_median(default[name])), figures(_median(kept[name])), ratio]
+        [name, figures(median(default[name])), figures(median(kept[name])), ratio]
         for name in kept
-        for ratio in [f"{_median(kept[name]) / _median(default[name]):.2f}"]
+        for ratio in [f"{median(kept[name]) / median(default[name]):.2f}"]
     ]
     _print([header, *lines])
-
-
-def _median(values: Sequence[float]) -> float:
-    ordered = sorted(values)
-    return (ordered[(len(values) - 1) // 2] + ordered[len(values) // 2]) / 2
 
 
 def _print(lines: Sequence[Sequence[str]]) -> None:
