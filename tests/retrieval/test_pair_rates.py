@@ -11,7 +11,7 @@ import torch
 
 from reid_lab.protocol import Hidden
 from reid_lab.retrieval.bootstrap import draw
-from reid_lab.retrieval.open_set import deal, operating_points
+from reid_lab.retrieval.open_set import operating_points, split_people
 from reid_lab.retrieval.pair_rates import pair_rates
 from reid_lab.retrieval.space import Space
 from tests.retrieval.people import ids, seen
@@ -82,7 +82,7 @@ def test_intervals_of_operating_points_hold_their_rates(hidden: Hidden) -> None:
 def test_intervals_draw_people_with_all_of_their_queries() -> None:
     space, q, g = people(persons=30)
     (point,) = operating_points(space, q, g, (0.1,))
-    groups = deal(q, g, "same_person_and_camera", seed=0)
+    groups = split_people(q, g, "same_person_and_camera", seed=0)
     away = distances(space)
     alarms = [
         min(

@@ -12,7 +12,7 @@ import torch
 from reid_lab.protocol import Hidden
 from reid_lab.retrieval import Ids, Mahalanobis
 from reid_lab.retrieval import verification as module
-from reid_lab.retrieval.open_set import TooFewPeopleError, deal, nearest, operating_points
+from reid_lab.retrieval.open_set import TooFewPeopleError, nearest, operating_points, split_people
 from reid_lab.retrieval.space import Metric, Space
 from reid_lab.retrieval.verification import Roc, bin_width, roc
 from tests.retrieval.people import ids, seen
@@ -159,7 +159,7 @@ def test_kept_curve_is_even_and_exact() -> None:
 @pytest.mark.parametrize("hidden", PROTOCOLS)
 def test_groups_share_nobody(hidden: Hidden) -> None:
     _, q, g = people()
-    groups = deal(q, g, hidden, seed=3)
+    groups = split_people(q, g, hidden, seed=3)
     dealt = [
         set(q.pids[rows].tolist()) for rows in (groups.calibration, groups.known, groups.unknown)
     ]
@@ -171,15 +171,15 @@ def test_groups_share_nobody(hidden: Hidden) -> None:
     assert not set(gallery.tolist()) & (dealt[0] | dealt[2])
     halves = [int((pids == 0).sum()) for pids in (calibration, gallery)]
     assert sum(halves) == int((g.pids == 0).sum()) and min(halves) > 0
-    again = deal(q, g, hidden, seed=3)
+    again = split_people(q, g, hidden, seed=3)
     assert again.known.equal(groups.known) and again.gallery.equal(groups.gallery)
-    assert not deal(q, g, hidden, seed=4).gallery.equal(groups.gallery)
+    assert not split_people(q, g, hidden, seed=4).gallery.equal(groups.gallery)
 
 
 @pytest.mark.parametrize("hidden", PROTOCOLS)
 def test_operating_points_equal_the_loop(hidden: Hidden) -> None:
     space, q, g = people()
-    groups = deal(q, g, hidden, seed=0)
+    groups = split_people(q, g, hidden, seed=0)
     genuine, impostor = _of(space, q, g, groups.known, groups.gallery, hidden)
     held, other = _of(space, q, g, groups.calibration, groups.calibration_gallery, hidden)
     for point in operating_points(space, q, g, RATES, hidden):
@@ -234,7 +234,7 @@ def test_too_few_people() -> None:
         operating_points(space, q, g, RATES)
     nobody = ids(np.zeros(60, dtype=np.int64), q.camids.numpy())
     with pytest.raises(TooFewPeopleError, match="0 people"):
-        deal(nobody, g, "nothing", 0)
+        split_people(nobody, g, "nothing", 0)
 
 
 def test_nearest_when_all_is_hidden() -> None:

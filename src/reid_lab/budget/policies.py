@@ -28,7 +28,7 @@ from reid_lab.errors import UserError
 from reid_lab.protocol import DISTRACTOR, Hidden, Protocol
 from reid_lab.retrieval.embeddings import Embeddings, Exit, Ids
 from reid_lab.retrieval.ranking import hidden_mask
-from reid_lab.retrieval.space import Metric, Space, full_precision, seen, shifted
+from reid_lab.retrieval.space import Metric, Space, full_precision, in_space, scale_by_power
 
 Policy = Literal["random", "geometric", "distance", "margin", "entropy", "learned"]
 Candidates = Literal["all", "other_cameras", "others", "oracle"]
@@ -163,7 +163,7 @@ class Lookup:
     def _block(
         self, rows: Tensor, ids: Ids, needs: tuple[str, ...]
     ) -> tuple[dict[str, Floats], NDArray[np.intp]]:
-        rows = self._centred(seen(rows, self.metric, self.power))
+        rows = self._centred(in_space(rows, self.metric, self.power))
         about = self._about(rows, ids)
         near, index = self._nearest(rows, about, self.searched)
         first = near[:, 0]
@@ -211,7 +211,7 @@ class Lookup:
         order = 1.0 if self.metric == "l1" else 2.0
         near = F.embedding(index, self.gallery)  # (n, k, D)
         away = torch.cdist(rows[:, None], near, order, "donot_use_mm_for_euclid_dist")[:, 0]
-        away = away.square() / 2 if self.metric == "cosine" else shifted(away, -self.power)
+        away = away.square() / 2 if self.metric == "cosine" else scale_by_power(away, -self.power)
         exact, indices = away.cpu().numpy(), index.cpu().numpy()
         exact = np.where(np.isinf(values.cpu().numpy()), np.float32(np.inf), exact)
         ascending = np.lexsort((indices, exact))  # ties are broken by gallery index

@@ -36,11 +36,10 @@ from reid_lab.results.rows.accuracy import (
 from reid_lab.retrieval import PCA, Embeddings, Evaluation, Exit, Ids, evaluate
 from reid_lab.retrieval.cameras import camera_pairs
 from reid_lab.retrieval.checks import NoMatchError
-from reid_lab.retrieval.evaluation import Reranker
 from reid_lab.retrieval.metrics import ACCURACIES
 from reid_lab.retrieval.processes import ALONE, Processes
 from reid_lab.retrieval.projection import project
-from reid_lab.retrieval.ranking import check_memory
+from reid_lab.retrieval.ranking import Reranker, check_memory
 from reid_lab.retrieval.space import MetricName
 from reid_lab.types import Bytes, Units
 

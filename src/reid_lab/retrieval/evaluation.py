@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from typing import Protocol as Interface
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from reid_lab.protocol import DISTRACTOR, MARKET1501, Hidden, Protocol
+from reid_lab.protocol import DISTRACTOR, MARKET1501, Protocol
 from reid_lab.retrieval.bootstrap import Resampler
 from reid_lab.retrieval.checks import NoMatchError, as_rows, check_count, check_pair
 from reid_lab.retrieval.embeddings import Embeddings, Ids
@@ -19,36 +18,10 @@ from reid_lab.retrieval.memory import GIGABYTE
 from reid_lab.retrieval.metrics import Ranking
 from reid_lab.retrieval.pooling import pooled
 from reid_lab.retrieval.processes import ALONE, Processes
-from reid_lab.retrieval.ranking import hidden_mask, rank
+from reid_lab.retrieval.ranking import Reranker, hidden_mask, rank
 from reid_lab.retrieval.space import Mahalanobis, Metric, Space
 
 Shown = tuple[Tensor, Tensor]  # rows of the queries, and of the gallery images that they see
-
-
-class Reranker(Interface):
-    """Ranks as `ranking.rank` does, by other distances; see rerank.py, expansion.py."""
-
-    @property
-    def name(self) -> str: ...
-
-    def rank(
-        self,
-        query: Tensor,
-        gallery: Tensor,
-        query_ids: Ids,
-        gallery_ids: Ids,
-        metric: Metric = ...,
-        hidden: Hidden = ...,
-        memory: float = ...,
-        processes: Processes = ...,
-    ) -> Ranking: ...
-
-    def check_memory(self, query_ids: Ids, gallery_ids: Ids, dim: int, memory: float) -> None:
-        """Check that `rank` fits in `memory` bytes on a CPU.
-
-        Raises:
-            UserError: saying how many it takes.
-        """
 
 
 @dataclass(frozen=True)

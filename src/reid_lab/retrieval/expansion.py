@@ -14,13 +14,13 @@ from reid_lab.retrieval.memory import GIGABYTE, BlockPlan, tile_rows
 from reid_lab.retrieval.metrics import Ranking
 from reid_lab.retrieval.neighbours import smallest, smallest_work
 from reid_lab.retrieval.processes import Processes
-from reid_lab.retrieval.ranking import SpaceReranker, rank, rank_work
+from reid_lab.retrieval.ranking import Reranker, rank, rank_work
 from reid_lab.retrieval.space import Space
 from reid_lab.types import Count, NonNegative
 
 
 @dataclass(frozen=True)
-class QueryExpansion(SpaceReranker):
+class QueryExpansion(Reranker):
     """Average a query with its `neighbours` nearest, weighted by cosine similarity ^ `alpha`.
 
     alpha = 0 is average query expansion (Chum et al., ICCV 2007), alpha > 0 is alpha query

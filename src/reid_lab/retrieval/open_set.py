@@ -23,10 +23,10 @@ from reid_lab.retrieval.bootstrap import RESAMPLES, Resampler, columns, draw, in
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.memory import GIGABYTE
 from reid_lab.retrieval.neighbours import smallest, smallest_work
-from reid_lab.retrieval.pair_rates import pair_rates, seen
+from reid_lab.retrieval.pair_rates import pair_rates, visible_distances
 from reid_lab.retrieval.ranking import answerable, check_sides
 from reid_lab.retrieval.space import Space
-from reid_lab.retrieval.verification import bin_width, check_distances, roc, taken
+from reid_lab.retrieval.verification import bin_width, check_distances, roc, select_rows
 
 FEWEST = 6  # people: two a group
 
@@ -69,23 +69,24 @@ def operating_points(
         seed: random seed of the division into groups.
 
     Raises:
-        TooFewPeopleError: see `deal`.
+        TooFewPeopleError: see `split_people`.
         UserError: invalid false-accept rate; see also `verification.roc`.
     """
     check_sides(space, query, gallery)
     check_distances(space)
     for far in fars:
         check_rate(far)
-    groups = deal(query, gallery, hidden, seed)
+    groups = split_people(query, gallery, hidden, seed)
     # the same bins for all: a threshold is then an edge of each Roc
     count = partial(roc, hidden=hidden, memory=memory, width=bin_width(space))
     rest = hidden, memory
-    held_out = taken(space, query, gallery, groups.calibration, groups.calibration_gallery)
+    sides = space, query, gallery
+    held_out = select_rows(*sides, groups.calibration, groups.calibration_gallery)
     calibration = count(*held_out)
     thresholds = [calibration.threshold_at(far) for far in fars]
     tried = zip(
-        _known(taken(space, query, gallery, groups.known, groups.gallery), thresholds, *rest),
-        _unknown(taken(space, query, gallery, groups.unknown, groups.gallery), thresholds, *rest),
+        _known(select_rows(*sides, groups.known, groups.gallery), thresholds, *rest),
+        _unknown(select_rows(*sides, groups.unknown, groups.gallery), thresholds, *rest),
         strict=True,
     )
     found = []
@@ -140,7 +141,7 @@ def _unknown(
     )
 
 
-def deal(query: Ids, gallery: Ids, hidden: Hidden, seed: int) -> Groups:
+def split_people(query: Ids, gallery: Ids, hidden: Hidden, seed: int) -> Groups:
     """Divide the people with a query and a match into thirds by `seed`, equal for all exits.
 
     The other images are split evenly between the calibration gallery and the gallery of known
@@ -178,7 +179,7 @@ def nearest(
     same person. Ties are broken by gallery index."""
     distances, right = [torch.empty(0)], [torch.empty(0, dtype=torch.bool)]
     work = smallest_work(len(gallery), 1) + 4 * len(gallery)  # with the masks, of a query
-    for rows, reduced in seen(space, query, gallery, hidden, memory, work):
+    for rows, reduced in visible_distances(space, query, gallery, hidden, memory, work):
         value, index = smallest(reduced, 1)
         distances.append(space.distances(rows, value)[:, 0].cpu())
         right.append(gallery.pids[index[:, 0].cpu()] == query.pids[rows])

@@ -47,7 +47,7 @@ def pair_rates(
     shown = torch.bincount(column, minlength=len(people) + 1)  # (K + 1,) images
     genuine, impostors = torch.zeros(2, len(draws), len(thresholds) + 1, dtype=torch.float64)
     work = PAIR * len(gallery) + 8 * (len(thresholds) + 2) * len(shown) + 24 * len(draws)
-    for rows, reduced in seen(space, query, gallery, hidden, memory, work):
+    for rows, reduced in visible_distances(space, query, gallery, hidden, memory, work):
         distances, own = space.distances(rows, reduced), person[rows, None]  # (q, G), (q, 1)
         times = drawn[:, own[:, 0]]  # (B, q)
         counted = [_by_person(distances < limit, column, len(shown)) for limit in thresholds]
@@ -59,7 +59,7 @@ def pair_rates(
     return _shares(impostors, thresholds), _shares(genuine, thresholds)
 
 
-def seen(
+def visible_distances(
     space: Space, query: Ids, gallery: Ids, hidden: Hidden, memory: float, work: float
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yield (rows, reduced distances (q, G)), infinite where an image is hidden from the query.

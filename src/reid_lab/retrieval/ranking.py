@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import get_args
+from typing import ClassVar, get_args
 
 import numpy as np
 import torch
@@ -130,8 +130,13 @@ def rank_work(query: Ids, gallery: Ids, cuda: bool = False) -> int:
     return (IMAGE + sorting) * len(gallery) + SLOT * most_images(query, gallery)
 
 
-class SpaceReranker(ABC):
-    """Ranks as `rank` does, by other distances in the metric's space."""
+class Reranker(ABC):
+    """Ranks as `rank` does, by other distances in the metric's space.
+
+    See rerank.py and expansion.py.
+    """
+
+    name: ClassVar[str]
 
     def rank(
         self,
@@ -189,7 +194,7 @@ def rank_blocks(
         blocks: (rows, distances (len(rows), G)); the distances are overwritten.
         spare: working memory in bytes, at least `rank_work`.
     """
-    known = Known(gallery_ids, hidden)
+    known = MatchLookup(gallery_ids, hidden)
     threads = torch.get_num_threads()
     sorting = 4 * SORTED_ROWS * len(gallery_ids)  # bytes of a thread
     spare -= IMAGE * len(gallery_ids)
@@ -220,7 +225,7 @@ def most_images(query: Ids, gallery: Ids) -> int:
     return max(1, int(count[queried].max())) if bool(queried.any()) else 1
 
 
-class Known:
+class MatchLookup:
     """The gallery images sorted by person, to look up matches and hidden images of a query.
 
     Raises:

@@ -29,7 +29,7 @@ from reid_lab.retrieval.memory import GIGABYTE, BlockPlan, tile_rows
 from reid_lab.retrieval.metrics import Ranking
 from reid_lab.retrieval.neighbours import all_neighbours, check_tiles, least_for_tiles
 from reid_lab.retrieval.processes import ALONE, Processes
-from reid_lab.retrieval.ranking import SpaceReranker, rank_blocks, rank_work
+from reid_lab.retrieval.ranking import Reranker, rank_blocks, rank_work
 from reid_lab.retrieval.space import Space
 from reid_lab.types import Count, Fraction
 
@@ -46,7 +46,7 @@ CELL = 16  # bytes for each distance that is changed by them
 
 
 @dataclass(frozen=True)
-class KReciprocal(SpaceReranker):
+class KReciprocal(Reranker):
     """k-reciprocal re-ranking (Zhong et al., CVPR 2017).
 
     Args:
@@ -121,9 +121,9 @@ class KReciprocal(SpaceReranker):
                 own = slice(share.start + rows.start, share.start + rows.stop)
                 distances.add_(norms[own]).clamp_(min=0)
                 distances.mul_(self.weight / farthest[own, None]).add_(1 - self.weight)
-                parts = pieces(self._expanded(encoding, near, own), by_gallery, width)
+                parts = split_rows(self._expanded(encoding, near, own), by_gallery, width)
                 jaccard = partial(_jaccard, by_gallery=by_gallery)
-                for part, alike in mapped(pool, jaccard, parts, threads):
+                for part, alike in map_ahead(pool, jaccard, parts, threads):
                     distances[part].sub_(
                         torch.from_numpy(alike).to(distances), alpha=1 - self.weight
                     )
@@ -183,7 +183,7 @@ class KReciprocal(SpaceReranker):
         return sparse.csr_array((share, nearest.ravel(), starts), shape=shape) @ encoding
 
 
-def mapped(
+def map_ahead(
     pool: ThreadPoolExecutor, function: Callable[[Piece], Alike], items: Iterable[Piece], ahead: int
 ) -> Iterator[Alike]:
     """`pool.map` with at most `ahead` results waiting."""
@@ -253,7 +253,7 @@ def _pair_distances(
     return result
 
 
-def pieces(rows: sparse.csr_array, by_gallery: sparse.csc_array, most: int) -> Iterator[Piece]:
+def split_rows(rows: sparse.csr_array, by_gallery: sparse.csc_array, most: int) -> Iterator[Piece]:
     """Split encodings into at `most` so many pieces of similar work, a few rows each."""
     walked = np.diff(by_gallery.indptr)[rows.indices]  # images that share each non-zero
     before = np.concatenate([[0], np.cumsum(walked)])[rows.indptr]

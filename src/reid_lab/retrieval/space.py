@@ -206,12 +206,14 @@ class Space:
         For a metric with negative directions, the value of its form, which may be negative.
         """
         if self.metric == "l1":
-            return shifted(reduced.clone(), -self.power)
+            return scale_by_power(reduced.clone(), -self.power)
         own = square_norms(self._centred[0][rows], self.signs)[:, None]
         if self.signs is not None:
-            return shifted(reduced + own, -2 * self.power)
+            return scale_by_power(reduced + own, -2 * self.power)
         squared = (reduced + own).clamp(min=0)
-        return squared / 2 if self.metric == "cosine" else shifted(squared.sqrt(), -self.power)
+        return (
+            squared / 2 if self.metric == "cosine" else scale_by_power(squared.sqrt(), -self.power)
+        )
 
     def check_euclidean(self, what: str) -> None:
         """Check that the distances are Euclidean, which `what` requires.
@@ -228,7 +230,7 @@ class Space:
             )
 
 
-def seen(rows: Tensor, metric: Metric, power: int = 0) -> Tensor:
+def in_space(rows: Tensor, metric: Metric, power: int = 0) -> Tensor:
     """Rows (N, D) as a `Space` with this metric and power holds them."""
     if metric == "cosine":
         return _unit(rows)
@@ -298,7 +300,7 @@ def _times(rows: Tensor, power: int) -> Tensor:
     return (rows.double() * 2.0**power).float() if power else rows.float()
 
 
-def shifted(values: Tensor, power: int) -> Tensor:
+def scale_by_power(values: Tensor, power: int) -> Tensor:
     """Multiply values by 2 ^ `power` in place, in two steps within float32's range."""
     half = power // 2
     return values.mul_(2.0**half).mul_(2.0 ** (power - half)) if power else values

@@ -19,7 +19,7 @@ from reid_lab.errors import UserError
 from reid_lab.protocol import DISTRACTOR, JUNK, Hidden, check_rate
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.memory import GIGABYTE, BlockPlan
-from reid_lab.retrieval.ranking import Known, check_sides, hidden_mask, most_images
+from reid_lab.retrieval.ranking import MatchLookup, check_sides, hidden_mask, most_images
 from reid_lab.retrieval.space import Space
 
 BINS = 1 << 20
@@ -155,9 +155,9 @@ def roc(
     queries = (query.pids > DISTRACTOR).nonzero().flatten()
     images = (gallery.pids > JUNK).nonzero().flatten()
     width = width or bin_width(space)
-    space, query, gallery = taken(space, query, gallery, queries, images)
+    space, query, gallery = select_rows(space, query, gallery, queries, images)
     genuine, impostors = np.zeros((2, BINS + 1), dtype=np.int64)
-    known = Known(gallery, hidden)
+    known = MatchLookup(gallery, hidden)
     work = IMAGE * len(gallery) + SLOT * most_images(query, gallery)
     spare = BlockPlan.of(len(gallery), memory, work).spare
     step = max(1, int(spare / work))
@@ -200,7 +200,7 @@ def check_distances(space: Space) -> None:
         )
 
 
-def taken(
+def select_rows(
     space: Space, query: Ids, gallery: Ids, queries: Tensor, images: Tensor
 ) -> tuple[Space, Ids, Ids]:
     """Select rows of the queries and of the gallery."""
