@@ -29,6 +29,12 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text that is not empty; without one, the error's class."""
+    lines = map(str.strip, str(error).splitlines())
+    return next(filter(None, lines), repr(error))
+
+
 def first(texts: Sequence[str], most: int = 5) -> list[str]:
     """The texts that a message lists: at most so many, then "..." if there are more."""
     return [*texts[:most], *["..."] * (len(texts) > most)]

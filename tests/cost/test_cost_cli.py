@@ -176,6 +176,6 @@ def test_no_weights_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
         assert weights is None
 
     monkeypatch.setattr("reid_lab.backbone.resnet.load_weights", load)
-    cfg = measure.composed(["backbone=resnet18", *SIZE])
+    cfg = measure.composed_network(["backbone=resnet18", *SIZE])
     assert cfg.backbone.weights == "imagenet"
     assert measure.build(cfg, arguments("cost", ["--device=cpu"])).size == (64, 32)

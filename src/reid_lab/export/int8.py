@@ -10,12 +10,9 @@ stages stay float32, so that the chain and the whole network compute the same.
 
 from __future__ import annotations
 
-import io
-import logging
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -24,6 +21,7 @@ import numpy as np
 import onnx
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from reid_lab.export.trace import silenced
 from reid_lab.optional import load
 from reid_lab.runtime.manifest import PIXELS
 
@@ -43,7 +41,7 @@ def quantised(graph: onnx.ModelProto, pixels: Iterable[np.ndarray], room: Path) 
     nncf = load_nncf()
     advanced = nncf.AdvancedQuantizationParameters
     samples = [{PIXELS: one[None]} for batch in pixels for one in batch]
-    with quiet():
+    with silenced():
         plain = folded(graph, room)
         attention = any(node.op_type == "Softmax" for node in plain.graph.node)
         return nncf.quantize(  # type: ignore[no-any-return]
@@ -62,18 +60,6 @@ def load_nncf() -> Any:
     """Import NNCF, without its usage statistics, which are sent by default."""
     with patch.dict(os.environ, {"CI": "true"}):  # where it sends none
         return load("nncf", "--int8")
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence the progress and advice of NNCF and onnxruntime."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.disable(level)
 
 
 def folded(graph: onnx.ModelProto, room: Path) -> onnx.ModelProto:

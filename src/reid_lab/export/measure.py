@@ -19,6 +19,7 @@ from reid_lab.runtime.manifest import ExportError
 from reid_lab.runtime.model import Model, Values
 
 BATCHES = (1, 3, 5)  # of random images
+ROUNDS = 5  # of a speed ratio
 Embed = Callable[[np.ndarray], Values]
 Accuracies = dict[str, dict[str, float]]  # exit -> mAP, rank1
 
@@ -34,12 +35,12 @@ def by_torch(method: ReidModule) -> Embed:
     return embed
 
 
-def differences(method: ReidModule, model: Model, seed: int = 0) -> dict[str, dict[str, float]]:
+def differences(method: ReidModule, model: Model) -> dict[str, dict[str, float]]:
     """Exit -> largest difference from PyTorch, whole and chained, over random images.
 
     `absolute`, and `relative` to the exit's largest value.
     """
-    rng, reference = np.random.default_rng(seed), by_torch(method)
+    rng, reference = np.random.default_rng(0), by_torch(method)
     found = {name: {"absolute": 0.0, "relative": 0.0} for name in method.exit_names}
     for count in BATCHES:
         pixels = rng.integers(0, 256, (count, *model.image, 3), np.uint8)
@@ -106,10 +107,6 @@ class TestImages:
             raise ExportError(f"the test split cannot be ranked: {error}") from error
         return [ExitRow(**row) for row in table]
 
-    def accuracies(self, embed: Embed) -> Accuracies:
-        """Exit -> `mAP` and `rank1` (0 to 1), see `rows`."""
-        return accuracies_of(self.rows(embed))
-
     def _batches(self, count: int) -> Iterator[np.ndarray]:
         yield from batches(self.data.images_of("test"), range(count), self.batch_size)
 
@@ -148,12 +145,12 @@ def check_accuracies(
         )
 
 
-def speed_ratio(model: Model, than: Model, images: int, rounds: int = 5) -> float:
+def speed_ratio(model: Model, than: Model, images: int) -> float:
     """Images/s of `model` over those of `than`: batches of `images`, by turns, each one's best."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (images, *model.image, 3), np.uint8)
     best = {model: np.inf, than: np.inf}
-    for _ in range(rounds + 1):  # the first round warms up and is never the best
+    for _ in range(ROUNDS + 1):  # the first round warms up and is never the best
         for one in best:
             start = time.perf_counter()
             one.embed(pixels)

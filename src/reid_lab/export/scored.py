@@ -25,6 +25,8 @@ from reid_lab.results.rows.cost import CostRow
 from reid_lab.runtime.manifest import Manifest
 
 ROUNDS = 3  # the formats are timed in turns, so that other load on the machine affects all
+# of an export, whose tensors are not seen; its weights are in `file_bytes`
+UNSEEN = {"weight_bytes": UNKNOWN, "peak_memory_bytes": UNKNOWN}
 SCORES = "scores"  # one folder per format, which `reid-lab frontier` reads as it does a run's
 
 
@@ -117,10 +119,6 @@ def add_costs(
             )
             for e in manifest.exits
         ]
-
-
-# of an export, whose tensors are not seen; its weights are in `file_bytes`
-UNSEEN = {"weight_bytes": UNKNOWN, "peak_memory_bytes": UNKNOWN}
 
 
 def _counted(method: ReidModule, manifest: Manifest) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from reid_lab.errors import first_line
 from reid_lab.export.parts import Part
 from reid_lab.runtime.engines import FACTS
 from reid_lab.runtime.manifest import ExportError
@@ -28,9 +29,8 @@ def write_script(part: Part, path: Path, facts: Mapping[str, str]) -> None:
             traced = torch.jit.trace(part.module, part.given, check_trace=False)
             frozen = torch.jit.freeze(traced)
     except Exception as error:  # the tracer's have no common base
-        reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))
         raise ExportError(
-            f"the network cannot be traced as TorchScript ({reason.strip()}): leave torchscript "
+            f"the network cannot be traced as TorchScript ({first_line(error)}): leave torchscript "
             "out of --to"
         ) from error
     with _quiet():

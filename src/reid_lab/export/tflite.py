@@ -9,8 +9,9 @@ from zipfile import ZipFile, ZipInfo
 
 from torch import Tensor, nn
 
+from reid_lab.errors import first_line
 from reid_lab.export.parts import Part
-from reid_lab.export.trace import Exportable, Network, quiet
+from reid_lab.export.trace import Exportable, Network, silenced
 from reid_lab.optional import load
 from reid_lab.runtime.engines import FACTS_FILE
 from reid_lab.runtime.manifest import ExportError
@@ -37,15 +38,14 @@ def write_tflite_part(network: Network, part: Part, path: Path, facts: Mapping[s
     Raises:
         ExportError: litert-torch cannot convert it.
     """
-    with quiet():
+    with silenced():
         converter = load("litert_torch", "--to tflite")
         try:
             converter.convert(Convertible(network, part).eval(), part.given).export(str(path))
         except Exception as error:  # the converter's have no common base
-            reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))
             raise ExportError(
                 f"the network cannot be converted to TFLite ({type(error).__name__}: "
-                f"{reason.strip()}): leave tflite out of --to"
+                f"{first_line(error)}): leave tflite out of --to"
             ) from error
     with ZipFile(path, "a") as archive:
         archive.writestr(ZipInfo(FACTS_FILE), json.dumps(dict(facts)))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from reid_lab.dataset.transforms import MEAN, STD
+from reid_lab.errors import first_line
 from reid_lab.model import ReidModule
 from reid_lab.model.base import State
 from reid_lab.runtime.manifest import PIXELS, ExportError
@@ -162,15 +163,14 @@ def trace(method: ReidModule, image: tuple[int, int]) -> tuple[onnx.ModelProto, 
     with torch.no_grad():
         network.plans = network.plan(pixels)
         try:
-            with quiet():
+            with silenced():
                 graph = _graph(network, pixels)
         except ExportError:
             raise
         except Exception as error:  # the tracer's have no common base
-            reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))
             raise ExportError(
                 f"{type(method).__name__} cannot be exported to ONNX ({type(error).__name__}: "
-                f"{reason.strip()}): serve it with PyTorch, or write its steps with operations "
+                f"{first_line(error)}): serve it with PyTorch, or write its steps with operations "
                 "that ONNX has, for any number of images"
             ) from error
     return graph, network
@@ -190,8 +190,8 @@ def _graph(network: Network, pixels: Tensor) -> onnx.ModelProto:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silence the progress output of torch and onnxscript."""
+def silenced() -> Iterator[None]:
+    """Silence progress, warnings and advice of torch, onnxscript, NNCF and litert-torch."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

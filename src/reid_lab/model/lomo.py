@@ -14,7 +14,7 @@ from reid_lab.classical import Lomo, PairsError, Subspace, kissme, pair_counts, 
 from reid_lab.classical.retinex import Reading
 from reid_lab.classical.xqda import Solver
 from reid_lab.dataset import Split
-from reid_lab.dataset.datamodule import ReidDataModule, data_of
+from reid_lab.dataset.datamodule import data_of
 from reid_lab.dataset.transforms import denormalise
 from reid_lab.model.base import DivergedError, ReidModule, State
 from reid_lab.protocol import DISTRACTOR
@@ -135,18 +135,14 @@ class LOMO(ReidModule):
                 f"LOMO is fitted by one process, {self.trainer.world_size} were given: "
                 "use trainer.devices=1"
             )
-        pair_counts(*_people(self._data.train_split)[1:])
-
-    @property
-    def _data(self) -> ReidDataModule:
-        return data_of(self.trainer)
+        pair_counts(*_people(data_of(self.trainer).train_split)[1:])
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:  # type: ignore[override]
         """Fit both metrics on the whole training split."""
         started = time.perf_counter()
         rows = self._training_features()
         log.info("%d images described in %.1f s", len(rows), time.perf_counter() - started)
-        self.fit(rows, self._data.train_split)
+        self.fit(rows, data_of(self.trainer).train_split)
 
     def fit(self, rows: Tensor, split: Split) -> None:
         """Learn both metrics from features (N, 26960) of the split's N images.
@@ -188,7 +184,7 @@ class LOMO(ReidModule):
 
     def _training_features(self) -> Tensor:
         """(N, 26960) float32 on the CPU, in the order of the training split."""
-        data = self._data
+        data = data_of(self.trainer)
         rows = torch.empty(len(data.train_split), self.features.dim)
         for batch in data.train_images_loader():
             there = {name: values.to(self.device) for name, values in batch.items()}

@@ -12,7 +12,7 @@ import numpy as np
 
 from reid_lab.budget.currency import ExitCosts
 from reid_lab.budget.router import Indices, Mask, route
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, first_line
 from reid_lab.files.gallery_files import CHUNK, crc32
 from reid_lab.runtime.engines import ENGINES, Engine
 from reid_lab.runtime.images import read
@@ -249,7 +249,7 @@ class Model:
             found = dict(zip(names, engine.run(names, given), strict=True))
         except Exception as error:  # the engines' errors have no common base
             raise ExportError(
-                f"{self.folder / file} cannot be run ({_first(error)}): export again"
+                f"{self.folder / file} cannot be run ({first_line(error)}): export again"
             ) from error
         count = len(next(iter(given.values())))
         for e in self.manifest.exits:
@@ -287,7 +287,9 @@ class Model:
         except UserError:
             raise
         except Exception as error:  # the engines' errors have no common base
-            raise ExportError(f"{path} cannot be opened ({_first(error)}): export again") from error
+            raise ExportError(
+                f"{path} cannot be opened ({first_line(error)}): export again"
+            ) from error
         self._check_facts(path, engine)
         return engine
 
@@ -388,11 +390,6 @@ def _checked(exit: str, out: np.ndarray, images: int) -> Mask:
             f"({images},), one for each image"
         )
     return out
-
-
-def _first(error: Exception) -> str:
-    """The first line of an engine's message."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
 
 
 def crc32_of(path: Path) -> int:

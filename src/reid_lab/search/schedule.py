@@ -27,11 +27,6 @@ class Position(NamedTuple):
     length: int
 
     @property
-    def first(self) -> bool:
-        """Whether this is the first batch of the phase."""
-        return self.step == 0
-
-    @property
     def last(self) -> bool:
         """Whether this is the last batch of the phase."""
         return self.step + 1 == self.length
