@@ -35,6 +35,12 @@ def first_line(error: BaseException) -> str:
     return next(filter(None, lines), repr(error))
 
 
+def last_line(error: BaseException) -> str:
+    """The last line of an error's text, which often names the cause; or the error's class."""
+    lines = map(str.strip, reversed(str(error).splitlines()))
+    return next(filter(None, lines), repr(error))
+
+
 def first(texts: Sequence[str], most: int = 5) -> list[str]:
     """The texts that a message lists: at most so many, then "..." if there are more."""
     return [*texts[:most], *["..."] * (len(texts) > most)]

@@ -14,7 +14,7 @@ from reid_lab.backbone.stages import Backbone
 from reid_lab.backbone.weights import WeightsError, fetched, load_weights, read_state
 from reid_lab.backbone.weights.load import OURS
 from reid_lab.dataset.transforms import MEAN, STD
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, last_line
 from reid_lab.optional import load
 
 ALLOWED = (
@@ -79,7 +79,7 @@ def build(user: str, name: str, weights: str | Path | None, options: Mapping[str
         fix = "; give backbone.last_stride=2" if "output_stride" in options else ""
         raise UserError(
             f"backbone.name={name}: timm cannot build it{given and ' with '}{given} "
-            f"({_line(error)}){fix}"
+            f"({last_line(error)}){fix}"
         ) from error
     if weights is None:
         return network
@@ -93,7 +93,7 @@ def build(user: str, name: str, weights: str | Path | None, options: Mapping[str
         if state is None:
             raise WeightsError(_not_fetched(network, error)) from error
         raise WeightsError(
-            f"weights={weights}: of another network than {name} ({_line(error)}); {ALLOWED}"
+            f"weights={weights}: of another network than {name} ({last_line(error)}); {ALLOWED}"
         ) from error
 
 
@@ -137,7 +137,7 @@ def _not_fetched(network: Any, error: Exception) -> str:
         )
     source = f"model.safetensors of https://huggingface.co/{hub}" if hub else config["url"]
     return (
-        f"weights=imagenet: cannot download timm's weights of {name} ({_line(error)}). Fetch "
+        f"weights=imagenet: cannot download timm's weights of {name} ({last_line(error)}). Fetch "
         f"{source} where there is a network and give backbone.weights=/path/to/the/file, or train "
         "from scratch with backbone.weights=null"
     )
@@ -149,8 +149,3 @@ def _nearest(timm: Any, name: str) -> str:
     similar = [known for known in names if name and known.startswith(name)][:5]
     found = dict.fromkeys([*close, *similar])
     return f"; nearest: {', '.join(found)}" if found else "; timm.list_models() has all names"
-
-
-def _line(error: Exception) -> str:
-    """The last line of an error message, which names the mismatch."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()

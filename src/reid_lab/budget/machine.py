@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from reid_lab.budget.allocator import allocator_name
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, first_line
 
 CPU_INFO = Path("/proc/cpuinfo")
 
@@ -26,7 +26,7 @@ def find_device(name: str) -> torch.device:
         found.cpu()  # fails on meta
         return found.device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"device {name!r} cannot be used ({reason}): try cpu") from error
 
 

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, first_line
 from reid_lab.model import ReidModule
 from reid_lab.model.base import Outputs
 
@@ -62,7 +62,7 @@ class CudaGraph(pl.Callback):
         except RuntimeError as error:
             raise UserError(
                 f"callbacks.cuda_graph.enabled=true: the network of {type(module).__name__} cannot "
-                f"be captured in a CUDA graph ({str(error).splitlines()[0]}); set it to false"
+                f"be captured in a CUDA graph ({first_line(error)}); set it to false"
             ) from error
         module.outputs = graphs  # type: ignore[method-assign]
         self._captured = True

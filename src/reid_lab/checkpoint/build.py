@@ -14,7 +14,7 @@ from reid_lab.checkpoint.fingerprints import fingerprint_of_state
 from reid_lab.checkpoint.read import CheckpointError, card_of, read_checkpoint
 from reid_lab.checkpoint.thresholds import calibrations_of
 from reid_lab.dataset.transforms import MEAN, STD
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, last_line
 from reid_lab.model import ReidModule
 
 NORMALISED = {"mean": list(MEAN), "std": list(STD)}
@@ -70,9 +70,8 @@ def revive(state: Mapping[str, Any], checkpoint: Path | str) -> ReidModule:
     except UserError:
         raise
     except Exception as error:  # a constructor may raise anything for values that it cannot take
-        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise CheckpointError(
-            f"{checkpoint} cannot be loaded by this version of reid_lab ({reason[0].strip()}): "
+            f"{checkpoint} cannot be loaded by this version of reid_lab ({last_line(error)}): "
             "give a checkpoint that this version wrote"
         ) from error
     check_finite(model, checkpoint)

@@ -11,6 +11,7 @@ from reid_lab.backbone.weights import WeightsError, WeightsFile
 from reid_lab.backbone.weights.found import FoundWeights
 from reid_lab.checkpoint.build import NORMALISED, revive
 from reid_lab.checkpoint.classes import construct
+from reid_lab.errors import first_line
 from reid_lab.results.card import ModelCard
 
 
@@ -30,7 +31,7 @@ def checkpoint_of(file: WeightsFile, found: FoundWeights, card: ModelCard) -> di
     except RuntimeError as error:  # sizes that do not go together
         raise WeightsError(
             f"{file.path}: identified as {found.toolbox}'s {found.network}, but its tensors do "
-            f"not fit together ({str(error).splitlines()[0]}): give the whole state dict"
+            f"not fit together ({first_line(error)}): give the whole state dict"
         ) from error
     with torch.device("meta"):
         own = construct(config).state_dict()

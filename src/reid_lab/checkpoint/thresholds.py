@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from reid_lab.checkpoint.fingerprints import fingerprint_of_state
 from reid_lab.checkpoint.read import CheckpointError, read_checkpoint
+from reid_lab.errors import first_line
 from reid_lab.files.atomic import write_torch
 from reid_lab.files.gallery_verdicts import Calibrations
 
@@ -39,10 +40,9 @@ def calibrations_of(state: Mapping[str, Any], checkpoint: Path | str) -> Calibra
             return {}
         return _ADAPTER.validate_json(json.dumps(kept["exits"]), strict=True)
     except (ValidationError, ValueError, TypeError, KeyError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
         raise CheckpointError(
-            f"{checkpoint} holds malformed thresholds ({reason}): give a checkpoint that this "
-            "version wrote"
+            f"{checkpoint} holds malformed thresholds ({first_line(error)}): give a checkpoint "
+            "that this version wrote"
         ) from error
 
 

@@ -28,7 +28,7 @@ from pydantic import (
 from reid_lab.config import annotations as ann
 from reid_lab.config import nodes
 from reid_lab.config.paths import conf_dir
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, first_line
 from reid_lab.files import words
 from reid_lab.files.words import ABSENT, Problem
 
@@ -106,7 +106,7 @@ class _Check:
             pass  # reported where it is missing
         except Exception as error:
             given = OmegaConf.to_container(parent, resolve=False)[key]  # type: ignore
-            allowed = f"a reference that resolves ({str(error).splitlines()[0]})"
+            allowed = f"a reference that resolves ({first_line(error)})"
             self.report(path, given, allowed, "correct it, or give {key} a value")
 
     def target(self, path: KeyPath, node: DictConfig, deferred: bool) -> None:

@@ -8,7 +8,7 @@ it. Nothing here synchronises the CPU with the GPU.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,15 +19,10 @@ from reid_lab.dataset.device_colour import STEP_INDEX, adjust_batch
 from reid_lab.dataset.records import DatasetError
 from reid_lab.dataset.transforms import Transforms
 
+if TYPE_CHECKING:
+    from reid_lab.dataset.images import Decoder
+
 NO_PATCH = Patch(0, EMPTY, 0, 0, False)
-
-
-class Decoded(Protocol):
-    """All images of a split, each decoded on access: (3, H, W) uint8."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> np.ndarray: ...
 
 
 class DeviceImages:
@@ -71,7 +66,7 @@ class SharedImages(DeviceImages):
     `len` and items are those of the whole split; images outside of the share are decoded.
     """
 
-    def __init__(self, pixels: np.ndarray, indices: Sequence[int], decoder: Decoded) -> None:
+    def __init__(self, pixels: np.ndarray, indices: Sequence[int], decoder: Decoder) -> None:
         super().__init__(pixels)
         self._decoder = decoder
         # indices into `pixels`; an image of another process is out of range

@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate
 
 from reid_lab.dataset.device import DeviceImages, SharedImages
 from reid_lab.dataset.records import DatasetError, Split
+from reid_lab.errors import first
 from reid_lab.files.boxes import Box, box_problem, crop
 from reid_lab.files.console import progress
 from reid_lab.files.image_files import escaped
@@ -158,10 +159,10 @@ def check_files(split: Split) -> None:
         results = pool.map(lambda indices: file_problems(split, indices), group_by_file(split))
         problems = {i: problem for result in results for i, problem in result.items()}
     if problems:
-        listed = "".join(f"\n    {problems[i]}" for i in sorted(problems)[:5])
+        listed = "".join(f"\n    {line}" for line in first([problems[i] for i in sorted(problems)]))
         raise DatasetError(
             f"{len(problems):,} of {len(split):,} files in {escaped(split.root)} cannot be used:"
-            f"{listed}" + ("\n    ..." if len(problems) > 5 else "")
+            f"{listed}"
         )
 
 

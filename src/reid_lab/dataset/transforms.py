@@ -15,7 +15,14 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from reid_lab.dataset.augment import EMPTY, Augmentation, Patch, draw_erased_area, draw_patch
+from reid_lab.dataset.augment import (
+    EMPTY,
+    Augmentation,
+    Patch,
+    draw_corner,
+    draw_erased_area,
+    draw_patch,
+)
 from reid_lab.dataset.colour import Adjustment, Step, draw_steps
 from reid_lab.types import Fraction, Jitter, Side
 
@@ -91,9 +98,7 @@ class Transforms:
 
     def draw(self, rng: np.random.Generator, images: int) -> Augmentation:
         """Draw the augmentation of one image of `train_size`, in a training set of `images`."""
-        height, width = self.train_size
-        top = int(rng.integers(height - self.height + 1))
-        left = int(rng.integers(width - self.width + 1))
+        top, left = draw_corner(*self.train_size, self.size, rng)
         flip = bool(rng.random() < self.flip)
         erased = draw_erased_area(*self.size, rng) if rng.random() < self.erase else EMPTY
         patch: Patch | None = None

@@ -20,7 +20,7 @@ import numpy as np
 from reid_lab.files.gallery_card import Card, GalleryError
 from reid_lab.files.gallery_files import UNKNOWN, GalleryRows, comparable, named_of, number_of
 from reid_lab.files.gallery_verdicts import GalleryVerdict, calibrations_at, chosen, verdicts
-from reid_lab.files.gallery_writer import RowWriter, locked, remove_where
+from reid_lab.files.gallery_writer import RowWriter, locked, remove_where, unit_rows
 from reid_lab.runtime.manifest import ExportError, Manifest
 
 BLOCK = 1 << 16  # rows compared at a time
@@ -92,7 +92,9 @@ class Gallery(GalleryRows):
                 "a checkpoint that has not diverged"
             )
         cosine = self.card.metric == "cosine"
-        wanted = _unit(query) if cosine else query.astype(np.float64)
+        wanted = query.astype(np.float64)
+        if cosine:
+            wanted = unit_rows(wanted)
         which = self.selected(where) if where.strip() else None
         count = len(self) if which is None else len(which)
         squared = np.empty((len(query), count))
@@ -183,7 +185,9 @@ class Gallery(GalleryRows):
 
 def _squared(wanted: np.ndarray, block: np.ndarray, cosine: bool) -> np.ndarray:
     """(Q, n) squared distances to a block of rows, in float64."""
-    rows = _unit(block) if cosine else block.astype(np.float64)
+    rows = block.astype(np.float64)
+    if cosine:
+        rows = unit_rows(rows)
     products = wanted @ rows.T
     result: np.ndarray = np.square(wanted).sum(1)[:, None] + np.square(rows).sum(1) - 2 * products
     return result
@@ -218,9 +222,3 @@ def _check_model(folder: Path, card: Card, manifest: Manifest) -> None:
             f"{folder} has embeddings of {card.dim} dimensions, exit {card.exit!r} has "
             f"{dim}: build another gallery"
         )
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    wide = rows.astype(np.float64)
-    result: np.ndarray = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
-    return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -170,6 +170,18 @@ def depth_of(shapes: Shapes, prefix: str) -> tuple[int, ...]:
         blocks = {key[len(start) :].split(".")[0] for key in shapes if key.startswith(start)}
         found.append(len(blocks))
     return tuple(found)
+
+
+def block_of(number: int, groups: Sequence[int]) -> tuple[int, int]:
+    """The group of block `number`, and its number there; all count from 0.
+
+    Args:
+        groups: blocks of each group.
+    """
+    group = 0
+    while number >= groups[group]:
+        number, group = number - groups[group], group + 1
+    return group, number
 
 
 def training_data(name: str, classes: int | None) -> str | None:

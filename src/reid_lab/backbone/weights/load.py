@@ -11,6 +11,7 @@ from torchvision.models import WeightsEnum
 
 from reid_lab.backbone.weights.files import WeightsError, read_given
 from reid_lab.backbone.weights.wheels import fetched
+from reid_lab.errors import last_line
 from reid_lab.results.card import ModelCard
 
 OURS = "backbone."  # what our methods' checkpoints call it
@@ -81,9 +82,8 @@ def _load(network: nn.Module, state: dict[str, Tensor], weights: str | Path, all
     try:
         missing, unexpected = network.load_state_dict(body, strict=False)
     except RuntimeError as error:  # sizes; its last line names one
-        reason = str(error).splitlines()[-1].strip()
         raise WeightsError(
-            f"weights={weights}: of another network ({reason}); {allowed}{INSPECT}"
+            f"weights={weights}: of another network ({last_line(error)}); {allowed}{INSPECT}"
         ) from error
     missing = [key for key in missing if not key.startswith(HEADS)]
     if missing or unexpected:

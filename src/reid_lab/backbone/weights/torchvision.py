@@ -11,6 +11,7 @@ from reid_lab.backbone.weights.found import (
     FoundWeights,
     Shapes,
     behind,
+    block_of,
     on_classifier,
     renamed,
 )
@@ -171,9 +172,7 @@ def timm_mobilenetv2_key(key: str) -> str | None:
     match = re.match(r"features\.(\d+)\.conv\.(\d(?:\.\d(?=\.))?)\.", key)
     if match is None:
         return None
-    block, group = int(match[1]) - 1, 0
-    while block >= GROUPS[group]:
-        block, group = block - GROUPS[group], group + 1
+    group, block = block_of(int(match[1]) - 1, GROUPS)
     first = {"0.0": "conv_dw", "0.1": "bn1", "1": "conv_pw", "2": "bn2"}
     later = {"0.0": "conv_pw", "0.1": "bn1", "1.0": "conv_dw", "1.1": "bn2", "2": "conv_pwl"}
     part = (first if group == 0 else {**later, "3": "bn3"})[match[2]]

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from reid_lab.backbone.weights.files import WeightsError, read_weights
+from reid_lab.backbone.weights.found import block_of
 from reid_lab.backbone.weights.torchvision import timm_mobilenetv2_key
 from reid_lab.files.atomic import write_torch
 
@@ -83,9 +84,7 @@ def lite_key(key: str, groups: Sequence[int] = LITE0_GROUPS) -> str:
     if match is None:
         part, rest = key[1:].split(".", 1)
         return f"{ENDS[part]}.{rest}"
-    block, group = int(match[1]), 0
-    while block >= groups[group]:
-        block, group = block - groups[group], group + 1
+    group, block = block_of(int(match[1]), groups)
     part = (LATER if group else FIRST)[match[2]]
     return f"blocks.{group}.{block}.{part}.{key[match.end() :]}"
 

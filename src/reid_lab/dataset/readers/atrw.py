@@ -11,6 +11,7 @@ and a query group: `multi`, of identities seen by several cameras, or `sing`, of
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ TRUTH = (
 QUERIES = "multi"  # of identities that several cameras saw
 UNKNOWN_CAMERA = 0  # of the training images
 CAMERAS = 1000  # more than a scene has
+NUMBER = re.compile("[0-9]{1,18}")  # fits into int64
 MAX_LIST = 16 * 2**20  # bytes
 
 PUBLISHED = PublishedCounts(
@@ -87,7 +89,7 @@ def _train(root: Path, folder: str, listed: str) -> Split:
         if not line.strip():
             continue
         pid, _, name = map(str.strip, line.partition(","))
-        if not pid.isascii() or not pid.isdigit() or len(pid) > 18 or not name or "/" in name:
+        if not NUMBER.fullmatch(pid) or not name or "/" in name:
             raise DatasetError(
                 f"{path}, line {number}: {line!r} is not IDENTITY,NAME, as in 12,000001.jpg: "
                 "download the release's file"
@@ -104,7 +106,7 @@ def _test(root: Path, folder: str, truth: str) -> tuple[Split, np.ndarray, dict[
     rows, queries, cameras = [], [], {}
     for name in image_names(root / folder):
         stem = name.rpartition(".")[0]
-        image = int(stem) if stem.isascii() and stem.isdigit() and len(stem) <= 18 else -1
+        image = int(stem) if NUMBER.fullmatch(stem) else -1
         if image not in known:
             raise DatasetError(
                 f"{root / folder}: {name!r} is not in {root / truth}: use images and annotations "
