@@ -62,22 +62,10 @@ def export(args: Namespace) -> Manifest:
     """
     check_packages(args.to)
     check_target(args.out, args.overwrite)
-    if args.int8 and not args.overrides:
-        raise ExportError(
-            "--int8 takes images to calibrate and to measure with: add a data set, "
-            "dataset=market1501 dataset.root=..."
-        )
     if args.int8:
-        from reid_lab.export.int8 import load_nncf
-
-        load_nncf()  # it may be missing
+        check_int8(args.overrides)
     method, image, key = open_model(args.checkpoint)
-    if method.exit_signs:
-        raise ExportError(
-            f"exit {', '.join(method.exit_signs)} ranks by a metric with negative directions, "
-            "which the runtime does not know: train with model.kissme_clip=true and "
-            "model.xqda_solver=eigen"
-        )
+    check_distances(method)
     cfg = data_config(args.overrides, method, image) if args.overrides else None
     data = data_set(cfg) if cfg else None
     with replacing_folder(args.out) as folder:
@@ -86,10 +74,11 @@ def export(args: Namespace) -> Manifest:
             config = tested_config(cfg, args.checkpoint)
             write_scores(folder, formats, args.checkpoint, data, config)
         if args.triton:
-            for f in formats:
-                if f.manifest and f.manifest.file_format == "onnx":
-                    suffix = "" if f.path == folder else f"_{f.path.name}"
-                    write_triton(folder / FOLDER, f"reid{suffix}", f.path)
+            for path in (
+                f.path for f in formats if f.manifest and f.manifest.file_format == "onnx"
+            ):
+                suffix = "" if path == folder else f"_{path.name}"
+                write_triton(folder / FOLDER, f"reid{suffix}", path)
         check_target(args.out, args.overwrite)  # it may have come meanwhile
     show.outcome(args.out, formats)
     return Manifest.read(args.out)
@@ -106,14 +95,7 @@ def write_export(
     """All formats in `folder`, PyTorch first, ONNX next; compared, and timed with `--to`."""
     from reid_lab.export.trace import trace  # takes onnx, which has been looked for by now
 
-    seen = method.crop or image
-    costs, dims = count_exits(method, *seen), exit_dims(method, *seen)
-    stream = method.stream_exits
-    exits = tuple(ExportedExit(n, dims[n], costs[n], n in stream) for n in method.exit_names)
-    card = method.card.to_dict() if method.card else {}
-    preprocessing = Preprocessing(image, MEAN, STD)
-    plain = Manifest(key, "float32", preprocessing, exits, (), versions(args.to), card=card)
-    plain = replace(plain, shared_exit=method.shared_exit, calibrations=method.calibrations)
+    plain = described(method, image, key, args.to)
     with working("trace"):
         graph, network = trace(method, image)
     formats = [Format("pytorch", args.checkpoint)]
@@ -122,6 +104,7 @@ def write_export(
         f.difference = differences(method, Model(f.path))
         check_differences(f.difference, args.tolerance, f.name)
     if data is not None:
+        costs = {e.name: e.mul_adds for e in plain.exits}
         test = TestImages(data, costs, args.batch_size, method.shared_exit)
         with working("rank the test split in each format"):
             formats[0].exits = test.rows(by_torch(method))
@@ -131,11 +114,11 @@ def write_export(
                 check_accuracies(ours, found, args.map_tolerance, f.name)
         if args.int8:
             with working("INT8"):
-                formats += write_int8(folder, graph, network.plans, test, args)
-                for f in formats:
-                    if f.precision == INT8:
-                        f.difference = differences(method, Model(f.path))
-                        f.exits = test.rows(Model(f.path).embed)
+                smaller = write_int8(folder, graph, network.plans, test, args)
+                for f in smaller:
+                    f.difference = differences(method, Model(f.path))
+                    f.exits = test.rows(Model(f.path).embed)
+                formats += smaller
     if args.to:
         with working("time each format in separate processes, in turns"):
             plan = TimingPlan(args.batch_size, args.repeats, args.seconds, args.threads)
@@ -143,6 +126,30 @@ def write_export(
         COST.write(folder / COST.file, [row for f in formats for row in f.cost])
     keep_measured(formats, data)
     return formats
+
+
+def described(method: ReidModule, image: tuple[int, int], key: str, to: Sequence[str]) -> Manifest:
+    """The manifest of a float32 export, without stages and checksums.
+
+    Args:
+        image: (height, width) of the network's input.
+        key: the checkpoint's fingerprint.
+        to: formats beside ONNX.
+    """
+    seen = method.crop or image
+    costs, dims = count_exits(method, *seen), exit_dims(method, *seen)
+    stream = method.stream_exits
+    return Manifest(
+        key,
+        "float32",
+        Preprocessing(image, MEAN, STD),
+        tuple(ExportedExit(n, dims[n], costs[n], n in stream) for n in method.exit_names),
+        (),
+        versions(to),
+        card=method.card.to_dict() if method.card else {},
+        shared_exit=method.shared_exit,
+        calibrations=method.calibrations,
+    )
 
 
 def write_float32(
@@ -252,6 +259,32 @@ def check_packages(to: Sequence[str]) -> None:
             raise ExportError(
                 f"{', '.join(missing)} not installed: pip install 'reid-lab[{extra}]'"
             )
+
+
+def check_int8(overrides: Sequence[str]) -> None:
+    """Check that an INT8 export can be made.
+
+    Raises:
+        UserError: no data set is given, or NNCF is not installed.
+    """
+    if not overrides:
+        raise ExportError(
+            "--int8 takes images to calibrate and to measure with: add a data set, "
+            "dataset=market1501 dataset.root=..."
+        )
+    from reid_lab.export.int8 import load_nncf
+
+    load_nncf()
+
+
+def check_distances(method: ReidModule) -> None:
+    """Raises: ExportError: an exit ranks by a metric that the runtime does not know."""
+    if method.exit_signs:
+        raise ExportError(
+            f"exit {', '.join(method.exit_signs)} ranks by a metric with negative directions, "
+            "which the runtime does not know: train with model.kissme_clip=true and "
+            "model.xqda_solver=eigen"
+        )
 
 
 def check_target(out: Path, overwrite: bool) -> None:

@@ -17,9 +17,9 @@ from reid_lab.export.script import write_script
 from reid_lab.export.tflite import write_tflite_part
 from reid_lab.export.trace import TRACED, Network, StepNames
 from reid_lab.optional import load
+from reid_lab.runtime.checks import crc32_of
 from reid_lab.runtime.engines import FACTS
 from reid_lab.runtime.manifest import STAGES, SUFFIXES, Manifest, Stage, beside
-from reid_lab.runtime.model import crc32_of
 
 NOT_IN_FILES = {"stages", "measured", "crc32"}  # of a manifest's fields
 

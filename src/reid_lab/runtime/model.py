@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
@@ -13,12 +12,17 @@ import numpy as np
 from reid_lab.budget.currency import ExitCosts
 from reid_lab.budget.router import Indices, Mask, route
 from reid_lab.errors import UserError, first_line
-from reid_lab.files.gallery_files import CHUNK, crc32
+from reid_lab.runtime.checks import (
+    check_embeddings,
+    check_facts,
+    check_file,
+    check_mask,
+    check_pixels,
+)
 from reid_lab.runtime.engines import ENGINES, Engine
 from reid_lab.runtime.images import read
 from reid_lab.runtime.inputs import select_exits
-from reid_lab.runtime.manifest import MANIFEST, PIXELS, ExportError, Manifest, beside
-from reid_lab.runtime.weights import weight_files
+from reid_lab.runtime.manifest import PIXELS, ExportError, Manifest
 
 MOST_THREADS = 1024
 Values = dict[str, np.ndarray]  # by name, the images along axis 0
@@ -154,7 +158,7 @@ class Model:
         Raises:
             ExportError: `exits_here` returned something else.
         """
-        return _checked(exit, np.asarray(exits_here(exit, embeddings)), len(embeddings))
+        return check_mask(exit, np.asarray(exits_here(exit, embeddings)), len(embeddings))
 
     def measure_exits(
         self,
@@ -253,19 +257,8 @@ class Model:
             ) from error
         count = len(next(iter(given.values())))
         for e in self.manifest.exits:
-            rows = found.get(e.name)
-            if rows is None:
-                continue
-            if rows.dtype != np.float32 or rows.shape != (count, e.dim):
-                raise ExportError(
-                    f"{self.folder / file} gives {rows.dtype} {rows.shape} for exit {e.name!r}, "
-                    f"the manifest has float32 ({count}, {e.dim}): export again"
-                )
-            if not np.isfinite(rows).all():
-                raise ExportError(
-                    f"{self.folder / file} gives embeddings of exit {e.name!r} that are not "
-                    "finite: export a checkpoint that has not diverged"
-                )
+            if e.name in found:
+                check_embeddings(self.folder / file, e, found[e.name], count)
         return found
 
     def _engine(self, file: str) -> Engine:
@@ -281,7 +274,7 @@ class Model:
 
     def _opened(self, file: str) -> Engine:
         path = self.folder / file
-        self._check_file(file)
+        check_file(self.folder, file, self.manifest)
         try:
             engine = ENGINES[self.manifest.file_format](path, self.threads, self.providers)
         except UserError:
@@ -290,79 +283,8 @@ class Model:
             raise ExportError(
                 f"{path} cannot be opened ({first_line(error)}): export again"
             ) from error
-        self._check_facts(path, engine)
+        check_facts(path, engine, self.manifest)
         return engine
-
-    def _check_file(self, file: str) -> None:
-        """Check a file and its weights before they are opened.
-
-        Raises:
-            ExportError: a file is missing, lies elsewhere, or has changed since it was written.
-        """
-        weights = beside(file, self.manifest.file_format)
-        for name in (file, weights):
-            path = self.folder / name
-            if name != file and not path.exists():
-                continue
-            if not path.is_file():
-                raise ExportError(f"{path} does not exist: copy the export again, or export again")
-            if not path.resolve().is_relative_to(self.folder.resolve()):
-                raise ExportError(f"{path} is a link to outside of {self.folder}: copy the file")
-            wanted = self.manifest.crc32.get(name)
-            if wanted is not None and crc32_of(path) != wanted:
-                raise ExportError(
-                    f"{path} has changed since it was written (its CRC-32 is not the "
-                    f"{wanted:08x} of {MANIFEST}), or is of another export: copy the export "
-                    "again, or export again"
-                )
-        if self.manifest.file_format == "onnx":
-            self._check_weights(self.folder / file, Path(weights).name)
-
-    def _check_weights(self, path: Path, allowed: str) -> None:
-        """Check that an ONNX file reads weights from no file but `allowed`.
-
-        Raises:
-            ExportError: it does, or is not an ONNX file.
-        """
-        try:
-            elsewhere = weight_files(path.read_bytes()) - {allowed}
-        except ValueError as error:
-            raise ExportError(f"{path} cannot be opened ({error}): export again") from error
-        if elsewhere:
-            raise ExportError(
-                f"{path} cannot be opened: it reads weights from {', '.join(sorted(elsewhere))}, "
-                f"only {allowed} is allowed: export again"
-            )
-
-    def _check_facts(self, path: Path, engine: Engine) -> None:
-        """Check the metadata of a file.
-
-        Raises:
-            ExportError: the file and the manifest disagree.
-        """
-        facts, manifest = engine.facts, self.manifest
-        found = facts.get("fingerprint", "none")
-        if found != manifest.fingerprint:
-            raise ExportError(
-                f"{path} has the fingerprint {found[:12]}, the manifest beside it "
-                f"{manifest.fingerprint[:12]}: they are of two exports, export again"
-            )
-        ours = asdict(manifest)
-        for key in ("precision", "preprocessing", "exits"):
-            try:
-                text = facts[key] if key != "precision" else json.dumps(facts[key])
-                same = json.loads(text) == json.loads(json.dumps(ours[key]))
-            except (KeyError, ValueError, RecursionError):
-                same = False
-            if not same:
-                raise ExportError(
-                    f"{path} has other {key} than the manifest beside it: export again"
-                )
-        shape, wanted = engine.shapes.get(PIXELS), [*self.image, 3]
-        if shape is not None and [*shape[1:]] != wanted:
-            raise ExportError(
-                f"{path} takes pixels {[*shape[1:]]}, {MANIFEST} has {wanted}: export again"
-            )
 
     def check(self, pixels: np.ndarray) -> None:
         """Check a batch.
@@ -370,34 +292,7 @@ class Model:
         Raises:
             ExportError: it is not (N, H, W, 3) uint8 of the network's size.
         """
-        wanted = (*self.image, 3)
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != wanted:
-            raise ExportError(
-                f"pixels are {pixels.dtype} {pixels.shape}: this network takes uint8 "
-                f"(N, {', '.join(map(str, wanted))}), RGB"
-            )
-
-
-def _checked(exit: str, out: np.ndarray, images: int) -> Mask:
-    """Check and return the result of `exits_here`.
-
-    Raises:
-        ExportError: it is not a mask over the images.
-    """
-    if out.shape != (images,) or out.dtype != bool:
-        raise ExportError(
-            f"exits_here({exit!r}, ...) returned {out.dtype} {out.shape}: it must return bool "
-            f"({images},), one for each image"
-        )
-    return out
-
-
-def crc32_of(path: Path) -> int:
-    crc = 0
-    with path.open("rb") as file:
-        while part := file.read(CHUNK):
-            crc = crc32(part, crc)
-    return crc
+        check_pixels(pixels, self.image)
 
 
 def _joined(parts: Sequence[Values]) -> Values:
