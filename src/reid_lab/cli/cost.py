@@ -39,6 +39,13 @@ def add(commands: Subparsers) -> None:
         epilog=EXAMPLES,
     )
     add_overrides(parser, "+experiment=dare_market model.dim=64 ...")
+    _add_measurement(parser)
+    _add_files(parser)
+    _add_suggestion(parser)
+    parser.set_defaults(command=Command(work, check, wrong=2, mixed=True))
+
+
+def _add_measurement(parser: Parser) -> None:
     parser.add_argument(
         "--checkpoint", type=Path, help="measure the network of this checkpoint, at its image size"
     )
@@ -75,6 +82,9 @@ def add(commands: Subparsers) -> None:
         help="glibc's allocator on the CPU: keep freed memory for the next layer, or glibc's "
         "default; compare measures both, interleaved; default: %(default)s",
     )
+
+
+def _add_files(parser: Parser) -> None:
     parser.add_argument(
         "--csv", type=Path, metavar="FILE", help="also write the table to this CSV file"
     )
@@ -85,8 +95,6 @@ def add(commands: Subparsers) -> None:
         help="also measure a query at batch size 1 and --batch-size, with its search of --gallery "
         "images, for budgets in ms and joules; runs look for profile.csv beside the checkpoint",
     )
-    _add_suggestion(parser)
-    parser.set_defaults(command=Command(work, check, wrong=2, mixed=True))
 
 
 def _add_suggestion(parser: Parser) -> None:

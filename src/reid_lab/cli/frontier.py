@@ -6,7 +6,7 @@ import argparse
 import math
 from pathlib import Path
 
-from reid_lab.cli.command import Command, Subparsers
+from reid_lab.cli.command import Command, Parser, Subparsers
 
 # bounds on the columns of a point, see reid_lab.frontier.best.LIMITS
 LIMITS = {
@@ -47,6 +47,12 @@ def add(commands: Subparsers) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("frontier"), help="output folder; default: %(default)s/"
     )
+    _add_contents(parser)
+    _add_budget(parser)
+    parser.set_defaults(command=Command(work, check))
+
+
+def _add_contents(parser: Parser) -> None:
     parser.add_argument(
         "--dataset",
         help="show only this data set: its name, or the key 1f3c of synthetic@1f3c",
@@ -72,6 +78,9 @@ def add(commands: Subparsers) -> None:
         metavar="METHOD=NAME",
         help="show a method under another name; may be repeated",
     )
+
+
+def _add_budget(parser: Parser) -> None:
     parser.add_argument(
         "--metric",
         choices=("rank1", "mAP"),
@@ -85,7 +94,6 @@ def add(commands: Subparsers) -> None:
     )
     for limit, words in LIMITS.items():
         parser.add_argument(f"--max-{limit}", type=_limit, metavar="MAX", help=f"most {words}")
-    parser.set_defaults(command=Command(work, check))
 
 
 def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
