@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -67,10 +68,17 @@ class SameDepthwiseConv2d(DepthwiseConv2d):
     """`DepthwiseConv2d` for timm's `Conv2dSame`: TensorFlow's padding, the odd pixel at the end."""
 
     def forward(self, input: Tensor) -> Tensor:
-        sides = zip(input.shape[2:], self.kernel_size, self.stride, strict=True)
-        top, left = (max((-(-side // s) - 1) * s + k - side, 0) for side, k, s in sides)
-        around = [left // 2, left - left // 2, top // 2, top - top // 2]
-        return super().forward(F.pad(input, around))
+        return super().forward(pad_same(input, self.kernel_size, self.stride))
+
+
+def pad_same(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Tensor:
+    """Pad maps (N, C, H, W) with zeros as TensorFlow's SAME: ceil(size / stride) outputs.
+
+    Of an odd number of zeros, one more is on the right and below.
+    """
+    sides = zip(x.shape[2:], kernel, stride, strict=True)
+    top, left = (max((-(-side // s) - 1) * s + k - side, 0) for side, k, s in sides)
+    return F.pad(x, [left // 2, left - left // 2, top // 2, top - top // 2])
 
 
 def _trains(x: Tensor) -> bool:

@@ -6,9 +6,9 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reid_lab.backbone.layers import pad_same
 from reid_lab.backbone.stages import Backbone
 from reid_lab.backbone.timm_networks import Renormalise
 from reid_lab.backbone.weights import load_weights
@@ -27,23 +27,14 @@ HALF = (0.5, 0.5, 0.5)  # mean and deviation of images between -1 and 1
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution with TensorFlow's SAME padding: ceil(size / stride) rows and columns.
+    """A convolution with TensorFlow's SAME padding, see `pad_same`.
 
-    Of an odd number of zeros, one more is on the right and below: a 3x3 convolution of stride 2
-    pads even sizes there only. For stride 1 it equals symmetric padding.
+    At stride 2, a 3x3 convolution pads even sizes on the right and below only. At stride 1, the
+    padding is symmetric.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        (height, width), (rows, columns), (down, right) = x.shape[2:], self.kernel_size, self.stride
-        above, below = _same(height, rows, down)
-        before, behind = _same(width, columns, right)
-        return super().forward(F.pad(x, (before, behind, above, below)))
-
-
-def _same(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros before and behind `size` values."""
-    zeros = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    return zeros // 2, zeros - zeros // 2
+        return super().forward(pad_same(x, self.kernel_size, self.stride))
 
 
 class Variant(NamedTuple):

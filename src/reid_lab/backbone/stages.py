@@ -6,10 +6,6 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from reid_lab.backbone.weights import Published, WeightsError, load_weights, read_state
-
-__all__ = ["Backbone", "Published", "WeightsError", "load_weights", "read_state"]
-
 
 class Backbone(nn.Module):
     """Stages that run one after the other; stage s returns maps of `channels[s]` channels.
