@@ -177,15 +177,17 @@ class _Check:
                 self.unknown(path, node, name, call)
             elif found["type"] == "missing" and not keys:
                 if complete:
-                    allowed = words.describe(call.hints[name])
-                    fix = "add it: +{key}=..."
-                    if (conf_dir() / name).is_dir():  # what a group chooses, as in the YAMLs
-                        fix = f"add it: '+{{key}}=${{{name}}}'"
-                    self.report((*path, name), ABSENT, allowed, fix)
+                    self.missing(path, name, call)
             elif any(other[: len(keys)] == keys != other for other, _ in locations):
                 continue  # an element of it is reported
             elif nodes.is_known(value) or type(value) is nodes.Built:
                 self.misfit((*path, *keys), keys, value, values, call)
+
+    def missing(self, path: KeyPath, name: str, call: Call) -> None:
+        fix = "add it: +{key}=..."
+        if (conf_dir() / name).is_dir():  # what a group chooses, as in the YAMLs
+            fix = f"add it: '+{{key}}=${{{name}}}'"
+        self.report((*path, name), ABSENT, words.describe(call.hints[name]), fix)
 
     def unknown(self, path: KeyPath, node: DictConfig, name: str, call: Call) -> None:
         given = OmegaConf.to_container(node, resolve=False)[name]  # type: ignore

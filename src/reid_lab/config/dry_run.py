@@ -87,23 +87,27 @@ def wrong_channels(cfg: DictConfig, model: ReidModule) -> Problem | None:
     backbone = next((part for part in model.modules() if isinstance(part, Backbone)), None)
     if backbone is None:
         return None
-    name = cfg.backbone._target_
     try:
-        with torch.device("meta"):
-            x = torch.zeros(2, 3, ROOMY, ROOMY)
-            for (stage, module), channels in zip(
-                backbone.stages.items(), backbone.channels, strict=True
-            ):
-                x = module(x)
-                maps = backbone.maps(stage, x)
-                if maps.dim() != 4 or maps.shape[1] != channels:
-                    given = f"{name}: {stage} gives maps of shape {(*maps.shape,)}"
-                    allowed = f"(N, {channels}, h, w), as its channels {backbone.channels} say"
-                    fix = "correct the channels, or what the stage (and `maps`) returns"
-                    return Problem("backbone", given, allowed, fix)
+        for (stage, shape), channels in zip(_shapes(backbone), backbone.channels, strict=True):
+            if len(shape) != 4 or shape[1] != channels:
+                given = f"{cfg.backbone._target_}: {stage} gives maps of shape {(*shape,)}"
+                allowed = f"(N, {channels}, h, w), as its channels {backbone.channels} say"
+                fix = "correct the channels, or what the stage (and `maps`) returns"
+                return Problem("backbone", given, allowed, fix)
     except (RuntimeError, ValueError, TypeError, ArithmeticError):
         pass  # a stage that does not run at all; the traceback says where
     return None
+
+
+def _shapes(backbone: Backbone) -> Iterator[tuple[str, torch.Size]]:
+    """Each stage's name and the shape of its maps."""
+    with torch.device("meta"):
+        x = torch.zeros(2, 3, ROOMY, ROOMY)
+    for name, stage in backbone.stages.items():
+        with torch.device("meta"):
+            x = stage(x)
+            maps = backbone.maps(name, x)
+        yield name, maps.shape
 
 
 def broken_network(cfg: DictConfig, error: Exception) -> Problem:

@@ -294,6 +294,11 @@ def number_of(name: str) -> int:
     return NAMED + int.from_bytes(digest, "big") % NAMED
 
 
+def numbers_of(names: Iterable[str]) -> np.ndarray:
+    """(n,) int64, the numbers of names; `UNKNOWN` for empty ones."""
+    return np.array([number_of(name) if name else UNKNOWN for name in names], np.int64)
+
+
 def named_of(names: Iterable[str]) -> dict[int, str]:
     """Number -> name, for names that are not numbers."""
     found = {number_of(name): name for name in names}

@@ -34,7 +34,16 @@ from reid_lab.files.gallery_card import (
     Card,
     GalleryError,
 )
-from reid_lab.files.gallery_files import ID, OWN_COLUMNS, G, GalleryRows, comparable, crc32
+from reid_lab.files.gallery_files import (
+    ID,
+    OWN_COLUMNS,
+    G,
+    GalleryRows,
+    comparable,
+    crc32,
+    named_of,
+    numbers_of,
+)
 from reid_lab.files.gallery_verdicts import GalleryCalibration
 from reid_lab.files.strict_json import read_json
 from reid_lab.files.tables import write_json
@@ -121,6 +130,19 @@ class RowWriter(Generic[G]):
         card = _append(opened, stored, pids, camids, paths, names, lines, tuple(columns or ()))
         self._write(card, names)
         self._known.update(paths)
+
+    def append_named(
+        self,
+        rows: np.ndarray,
+        paths: Sequence[str],
+        people: Sequence[str],
+        cameras: Sequence[str],
+        columns: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """Add n rows like `append_rows`, with the names of people and cameras; empty if unknown."""
+        names = named_of(name for name in (*people, *cameras) if name)
+        numbers = numbers_of(people), numbers_of(cameras)
+        self.append_rows(rows, *numbers, paths, names, columns)
 
     def remove(self, rows: np.ndarray) -> None:
         """Remove rows from disk, with their metadata and names that no other row has.

@@ -95,7 +95,7 @@ class RunsTable(Callback):
             sweep = self._note(config, DONE)
         else:
             error = job_return._return_value
-            sweep = self._note(config, FAILED, _last_line(error))
+            sweep = self._note(config, FAILED, _class_and_message(error))
             job_return._return_value = _portable(error)
             job = Job.read(Path(config.hydra.runtime.output_dir))
             if sweep and job.command:
@@ -350,7 +350,7 @@ def _is_first() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in ranks)
 
 
-def _last_line(error: BaseException) -> str:
+def _class_and_message(error: BaseException) -> str:
     """Class and message of an error, as a traceback ends; the first line of a longer message."""
     return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
 
@@ -363,7 +363,7 @@ def _portable(error: BaseException) -> BaseException:
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
-        return RuntimeError(_last_line(error)).with_traceback(error.__traceback__)
+        return RuntimeError(_class_and_message(error)).with_traceback(error.__traceback__)
     return error
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from reid_lab.files.gallery_card import Card, GalleryError
-from reid_lab.files.gallery_files import UNKNOWN, GalleryRows, comparable, named_of, number_of
+from reid_lab.files.gallery_files import GalleryRows, comparable
 from reid_lab.files.gallery_verdicts import GalleryVerdict, calibrations_at, chosen, verdicts
 from reid_lab.files.gallery_writer import RowWriter, locked, remove_where, unit_rows
 from reid_lab.runtime.manifest import ExportError, Manifest
@@ -149,18 +149,13 @@ class Gallery(GalleryRows):
                 gallery already has; the first such row is named. Or another process is writing.
         """
         blank = [""] * len(paths)
-        labels = [list(blank if given is None else given) for given in (people, cameras)]
-        for what, given in zip(("people", "cameras"), labels, strict=True):
+        people, cameras = (blank if given is None else given for given in (people, cameras))
+        for what, given in (("people", people), ("cameras", cameras)):
             if len(given) != len(paths):
                 raise GalleryError(f"{len(given)} {what} for {len(paths)} paths: give one for each")
-        pids, camids = (
-            np.array([number_of(name) if name else UNKNOWN for name in given], np.int64)
-            for given in labels
-        )
-        names = named_of(name for given in labels for name in given if name)
         with locked(self.folder):
             writer = RowWriter(self)
-            writer.append_rows(embeddings, pids, camids, list(paths), names, columns)
+            writer.append_named(embeddings, list(paths), people, cameras, columns)
         return writer.gallery
 
     def remove(self, where: str) -> tuple[Gallery, list[str]]:
