@@ -15,7 +15,7 @@ import torch
 
 from reid_lab.config.build import build_model
 from reid_lab.config.overrides import composed
-from reid_lab.export.scored import SCORES
+from reid_lab.export.formats import SCORES
 from reid_lab.files.tables import write_csv
 from reid_lab.results import results_of
 from reid_lab.results.provenance import commit, machine

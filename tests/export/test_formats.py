@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from reid_lab.dataset.transforms import normalise
-from reid_lab.export import command, scored, timed
+from reid_lab.export import command, formats, timed
 from reid_lab.export.files import write_openvino, write_torchscript
 from reid_lab.export.trace import TRACED, Network
 from reid_lab.frontier.collect import collect
@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, people: Path) -> Path:
     words += ["--out", str(made / "out"), "--to", "onnx,openvino,torchscript", "--int8"]
     words += ["--calibration", "16", "--repeats", "1", "--seconds", "0.01", "--batch-size", "4"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scored, "ROUNDS", 1)
+        patch.setattr(formats, "ROUNDS", 1)
         assert main([*words, "dataset=market1501", f"dataset.root={people}"]) == 0
     return made
 

@@ -13,7 +13,7 @@ import torch
 
 from reid_lab.checkpoint import load_model
 from reid_lab.dataset.transforms import normalise
-from reid_lab.export import scored
+from reid_lab.export import formats
 from reid_lab.optional import MissingPackageError
 from reid_lab.results.rows.cost import COST
 from reid_lab.runtime import ExportError, Manifest, Model
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words += ["--out", str(made / "out"), "--to", "onnx,tflite"]
     words += ["--repeats", "1", "--seconds", "0.01", "--batch-size", "4"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scored, "ROUNDS", 1)
+        patch.setattr(formats, "ROUNDS", 1)
         assert main(words) == 0
     return made
 

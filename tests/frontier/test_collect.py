@@ -16,8 +16,8 @@ from reid_lab.files.atomic import write_text
 from reid_lab.frontier import tables
 from reid_lab.frontier.best import answer, command
 from reid_lab.frontier.collect import collect
+from reid_lab.frontier.costs import one_setting
 from reid_lab.frontier.identity import distinct_labels, settings
-from reid_lab.frontier.measured import one_setting
 from reid_lab.frontier.plots import frontier
 from reid_lab.frontier.points import FrontierError, Point, read_points
 from reid_lab.frontier.pool import best_policies, pool

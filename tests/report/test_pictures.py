@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from reid_lab.report.pictures import ranked_jpg
-from reid_lab.results.ranked import ImageCrop, RankedImage, RankedQuery
+from reid_lab.results.queries import ImageCrop, RankedImage, RankedQuery
 
 MOST_BYTES = 800_000
 

@@ -10,8 +10,8 @@ import pytest
 
 from reid_lab.checkpoint import CheckpointError
 from reid_lab.config.build import build_model, build_trainer
+from reid_lab.config.from_checkpoint import use_trained_network
 from reid_lab.config.paths import last_checkpoint
-from reid_lab.config.trained import use_trained_network
 from reid_lab.dataset.synthetic import Recipe, render
 from reid_lab.files.atomic import write_text
 from reid_lab.files.stored import read_config

@@ -13,7 +13,7 @@ from reid_lab.budget.policies import candidates_under, confidence
 from reid_lab.callbacks.after_ranking import AfterRanking
 from reid_lab.model import ReidModule
 from reid_lab.results import Results
-from reid_lab.results.ranked import ImageCrop, RankedImage, RankedQuery
+from reid_lab.results.queries import ImageCrop, RankedImage, RankedQuery
 from reid_lab.retrieval import Evaluation
 from reid_lab.types import ImageCount, Seed
 

@@ -22,6 +22,7 @@ from reid_lab.dataset.splits import check_rankable
 from reid_lab.dataset.transforms import MEAN, STD
 from reid_lab.doctor.examine import composed_data
 from reid_lab.export import show
+from reid_lab.export.formats import Format, TimingPlan, add_costs, write_scores
 from reid_lab.export.measure import (
     TestImages,
     accuracies_of,
@@ -32,7 +33,6 @@ from reid_lab.export.measure import (
     differences,
     speed_ratio,
 )
-from reid_lab.export.scored import Format, TimingPlan, add_costs, write_scores
 from reid_lab.export.triton import FOLDER, write_triton
 from reid_lab.files.console import stderr
 from reid_lab.files.folders import replacing_folder

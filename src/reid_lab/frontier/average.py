@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reid_lab.frontier.measured import one_setting
+from reid_lab.frontier.costs import one_setting
 from reid_lab.frontier.points import BOUNDS, METRICS, FrontierError, Point
 from reid_lab.frontier.pool import PoolKey, pool, pool_key
 

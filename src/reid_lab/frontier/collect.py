@@ -12,8 +12,8 @@ from typing import Any
 
 from reid_lab.errors import UserError
 from reid_lab.files.stored import StoredFileError, read_config
+from reid_lab.frontier.costs import Cost, costs_by_exit, mixed
 from reid_lab.frontier.identity import distinct_labels, keyed_labels, settings, test_settings
-from reid_lab.frontier.measured import Cost, costs_by_exit, mixed
 from reid_lab.frontier.points import BOUNDS, FrontierError, Point
 from reid_lab.report.load import Run, load_results
 from reid_lab.results import NEW, RESULTS, SUMMARY, config_of, results_of

@@ -12,7 +12,7 @@ from pathlib import Path
 from reid_lab.files.atomic import write_bytes, write_text
 from reid_lab.frontier.average import average
 from reid_lab.frontier.collect import Collected, collect, suffix
-from reid_lab.frontier.measured import one_setting
+from reid_lab.frontier.costs import one_setting
 from reid_lab.frontier.page import page
 from reid_lab.frontier.plots import frontier
 from reid_lab.frontier.points import (

@@ -22,7 +22,7 @@ from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.stored_tables import LISTED, images, memory, name, titled
 from reid_lab.report.pictures import data_uri
 from reid_lab.report.tables import percent
-from reid_lab.results.ranked import ImageCrop
+from reid_lab.results.queries import ImageCrop
 
 FEW = 50  # people: thresholds of fewer are rough
 VERDICTS = {True: Text("✓", "green"), False: Text("✗", "red"), None: Text("")}

@@ -13,7 +13,7 @@ from reid_lab.report.pictures import data_uri
 from reid_lab.report.sections import Images
 from reid_lab.report.tables import TextTable, dataset_table, duration, protocol_line
 from reid_lab.results.card import ModelCard
-from reid_lab.results.ranked import ImageCrop, RankedQuery
+from reid_lab.results.queries import ImageCrop, RankedQuery
 
 
 def page(run: Run, images: Images, notes: Sequence[str] = ()) -> str:

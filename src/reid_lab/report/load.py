@@ -13,7 +13,7 @@ from reid_lab.files.stored import YAML, StoredFileError, read_text
 from reid_lab.report.logs import Logs, read_logs
 from reid_lab.results import Results, Summary, config_of, results_of
 from reid_lab.results.attention import ATTENTION, read_attention
-from reid_lab.results.ranked import QUERIES, read_queries
+from reid_lab.results.queries import QUERIES, read_queries
 from reid_lab.results.results import read_tables
 from reid_lab.results.rows.budget import StreamRow
 from reid_lab.results.rows.search import SEARCH

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from reid_lab.dataset.images import decode
 from reid_lab.dataset.records import DatasetError
-from reid_lab.results.ranked import ImageCrop, RankedImage, RankedQuery
+from reid_lab.results.queries import ImageCrop, RankedImage, RankedQuery
 
 SIZE = (64, 128)  # width and height of a thumbnail in pixels, whatever the size of the images
 RIGHT, WRONG = "#1a7f37", "#cf222e"

@@ -26,7 +26,7 @@ from reid_lab.report.tables import (
     stream_table,
     weights_table,
 )
-from reid_lab.results.ranked import RankedQuery
+from reid_lab.results.queries import RankedQuery
 
 Images = Mapping[str, bytes | None]
 WEIGHTS_FOLD = "Learned weights of the exits in the fusion (only their ratios count)"

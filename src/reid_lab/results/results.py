@@ -9,7 +9,7 @@ from typing import Any
 from reid_lab.results import folder
 from reid_lab.results.attention import ATTENTION, Attention, write_attention
 from reid_lab.results.folder import CONFIG, SUMMARY
-from reid_lab.results.ranked import QUERIES, RankedQuery, write_queries
+from reid_lab.results.queries import QUERIES, RankedQuery, write_queries
 from reid_lab.results.rows.accuracy import (
     CAMERA_PAIRS,
     CONDITIONS,

@@ -23,15 +23,15 @@ from reid_lab.callbacks import RankingEvaluation
 from reid_lab.callbacks.embedding import callbacks_of
 from reid_lab.config.build import build_model, build_trainer
 from reid_lab.config.cards import changed_backbones, give_card
-from reid_lab.config.make import make
-from reid_lab.config.paths import last_checkpoint
-from reid_lab.config.settings import check, given_overrides
-from reid_lab.config.trained import (
+from reid_lab.config.from_checkpoint import (
     LoadedCheckpoint,
     take_weights,
     use_trained_size,
     use_trained_view,
 )
+from reid_lab.config.make import make
+from reid_lab.config.paths import last_checkpoint
+from reid_lab.config.settings import check, given_overrides
 from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.notes import Info
 from reid_lab.errors import UserError
