@@ -131,7 +131,7 @@ class Prepared:
 
     Attributes:
         checkpoint: the checkpoint to test, or to resume from at step `start`.
-        notes: of the first process; empty in others.
+        notes: remarks on the data and the model; the first process has them, the others none.
     """
 
     trainer: pl.Trainer
