@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from reid_lab.dataset.readers.csv_file import read_csv
 from reid_lab.files.pixels import read_pixels
 from reid_lab.gallery.metadata import read_gallery_images
+from reid_lab.serve import export_people
 from reid_lab.serve.app import thumbnail
 from reid_lab.serve.people import NewImage, People
 from tests.commands import export_people as main
@@ -94,3 +97,18 @@ def test_what_cannot_be_exported_is_told(
     }
     assert says[given] in " ".join(capsys.readouterr().err.split())
     assert given == "out" or not out.exists()
+
+
+def test_a_file_that_another_process_holds_is_told(
+    tmp_path: Path,
+    people: People,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(export_people, "WAIT_SECONDS", 0.05)
+    people.close()
+    with closing(sqlite3.connect(tmp_path / "p.sqlite", isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("BEGIN IMMEDIATE")
+        assert main([str(tmp_path / "p.sqlite"), "--out", str(tmp_path / "out")]) == 1
+    assert "another process holds" in " ".join(capsys.readouterr().err.split())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import pytest
 
 from reid_lab.errors import UserError
 from reid_lab.files.gallery_verdicts import OWN, AcceptThreshold, GalleryCalibration, Kind
+from reid_lab.serve import people_file
 from reid_lab.serve.people import NewImage, People
+from reid_lab.serve.people_file import LockedError, PeopleFile, UnwritableError
 from reid_lab.serve.thresholds import KNOWN, PeopleThresholds, Threshold
 from reid_lab.serve.upgrade import finish_interrupted
 from tests.serve.files import Opened
@@ -281,6 +284,64 @@ def test_another_file_is_refused(tmp_path: Path, opened: Opened) -> None:
     sqlite3.connect(tmp_path / "other.sqlite").execute("CREATE TABLE t (x)").connection.close()
     with pytest.raises(UserError, match="is not a file of people"):
         opened(tmp_path / "other.sqlite")
+
+
+def test_a_file_that_another_process_holds_is_a_file_of_people(
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(people_file, "WAIT_SECONDS", 0.05)
+    opened(tmp_path / "p.sqlite").close()
+    with closing(sqlite3.connect(tmp_path / "p.sqlite", isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LockedError, match="another process holds"):
+            opened(tmp_path / "p.sqlite")
+    opened(tmp_path / "p.sqlite")
+
+
+@pytest.mark.parametrize(
+    ("what", "kind", "text"),
+    [
+        ("database is locked", LockedError, "another process holds"),
+        ("database or disk is full", UnwritableError, "free space on that disk"),
+        ("attempt to write a readonly database", UnwritableError, "make the file and its folder"),
+    ],
+)
+def test_what_keeps_a_change_from_the_file_is_told(
+    tmp_path: Path,
+    opened: Opened,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    kind: type[UserError],
+    text: str,
+) -> None:
+    people = opened(tmp_path / "p.sqlite")
+
+    def fails(file: PeopleFile, statement: str, *values: object) -> sqlite3.Cursor:
+        raise sqlite3.OperationalError(what)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PeopleFile, "change", fails)
+        with pytest.raises(kind, match=text):
+            people.add("x", [NewImage()], random_rows(1))
+    assert people.add("x", [NewImage()], random_rows(1))
+
+
+def test_rows_removed_while_another_process_reads_leave_the_log_later(
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(people_file, "WAIT_SECONDS", 0.05)
+    people, log = opened(tmp_path / "p.sqlite"), tmp_path / "p.sqlite-wal"
+    secret = NewImage(thumbnail=b"what nobody may see")
+    people.add("x", [secret], random_rows(1))
+    with closing(sqlite3.connect(tmp_path / "p.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT pid FROM image").fetchall()
+        assert people.remove("x") == 1
+        assert not people.knows("x") and secret.thumbnail in log.read_bytes()
+        other.execute("COMMIT")
+    people.add("y", [NewImage()], random_rows(1))
+    assert secret.thumbnail not in log.read_bytes() + (tmp_path / "p.sqlite").read_bytes()
 
 
 def test_a_kill_while_the_file_is_made(

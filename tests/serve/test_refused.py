@@ -10,6 +10,7 @@ import sqlite3
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ import pytest
 pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
+from reid_lab.serve import people_file
 from reid_lab.serve.guard import Limits
 from reid_lab.serve.people_file import PeopleFile
-from tests.serve.clients import RED, Make, error, files
+from tests.serve.clients import GREEN, RED, Make, enroll, error, files
 from tests.serve.network import png
 
 MALFORMED = 1_000 if os.environ.get("REID_LAB_TORTURE") == "1" else 300
@@ -52,6 +54,24 @@ def test_a_full_disk_is_no_fault_of_the_request(
         patch.setattr(PeopleFile, "change", full)
         error(client.post("/enroll", **body), 507, "disk is full), nothing was changed: free space")
     assert client.get("/people").json() == before
+    assert client.post("/enroll", **body).status_code == 201
+
+
+def test_a_file_that_another_process_holds(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(people_file, "WAIT_SECONDS", 0.05)
+    client = make()
+    enroll(client, ben=GREEN)
+    before = client.get("/people").json()
+    body = {"files": files(png(*RED)), "data": {"pid": "anna"}}
+    with closing(sqlite3.connect(tmp_path / "p.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for refused in (client.post("/enroll", **body), client.delete("/people/ben")):
+            error(refused, 503, "another process holds")
+            assert int(refused.headers["retry-after"]) >= 1
+        assert client.get("/people").json() == before
+        other.execute("ROLLBACK")
     assert client.post("/enroll", **body).status_code == 201
 
 

@@ -22,6 +22,7 @@ from reid_lab.errors import UserError
 from reid_lab.files.atomic import write_bytes
 from reid_lab.files.console import stdout
 from reid_lab.files.tables import write_csv
+from reid_lab.serve.people_file import WAIT_SECONDS, is_locked, locked_error
 
 Row = dict[str, Any]
 ENROLLED, CONFIRMED = "enrolled", "confirmed"
@@ -33,7 +34,8 @@ def export(args: Namespace) -> int:
     """`reid-lab export-people`.
 
     Raises:
-        UserError: no file of people, nothing in it, or `--out` exists.
+        UserError: no file of people, nothing in it, one that another process holds, or `--out`
+            exists.
     """
     out: Path = args.out
     if out.exists():
@@ -44,6 +46,8 @@ def export(args: Namespace) -> int:
             images = [_written(row, out) for row in _enrolled(database)]
             labels = [_written(row, out) for row in _labels(database)]
         except sqlite3.DatabaseError as error:
+            if is_locked(error):
+                raise locked_error(args.people) from error
             raise UserError(f"{args.people} is not a file of people ({error})") from error
     if not images and not labels:
         raise UserError(f"{args.people} has no images: enrol people, or confirm matches, first")
@@ -80,7 +84,7 @@ def opened(path: Path) -> sqlite3.Connection:
         raise UserError(f"{path} is a folder: give the --people file of reid-lab serve")
     if not path.is_file():
         raise UserError(f"{path} does not exist: give the --people file of reid-lab serve")
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=WAIT_SECONDS)
 
 
 def _enrolled(database: sqlite3.Connection) -> Iterator[Row]:

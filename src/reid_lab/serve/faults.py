@@ -15,8 +15,10 @@ from starlette.routing import Match as Matched
 from reid_lab.errors import UserError
 from reid_lab.serve.admission import BusyError
 from reid_lab.serve.guard import RequestError, error_body
-from reid_lab.serve.people_file import UnwritableError
+from reid_lab.serve.people_file import LockedError, UnwritableError
 from reid_lab.serve.problems import explained, parameters_of, unknown
+
+RETRY_SECONDS = 5  # when another process holds the file of people
 
 
 def respond(status: int, message: str, **headers: str) -> Response:
@@ -49,6 +51,8 @@ def add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(UserError)
     async def wrong(request: Request, error: UserError) -> Response:
+        if isinstance(error, LockedError):
+            return respond(503, str(error), **{"retry-after": str(RETRY_SECONDS)})
         return respond(507 if isinstance(error, UnwritableError) else 422, str(error))
 
     @app.exception_handler(BusyError)

@@ -233,10 +233,10 @@ class People:
                 )
                 removed = self._file.change("DELETE FROM image WHERE pid = ?", pid).rowcount
                 self._file.change("DELETE FROM label WHERE pid = ?", pid)
-            self._file.empty_log()
             if removed:
                 self.rows = without(self.rows, pid)
                 self.thresholds.forget()
+            self._file.empty_log()
         return int(removed)
 
     def compare(self, exit: str, query: np.ndarray, exclude: str | None = None) -> Comparison:

@@ -23,7 +23,12 @@ class UnwritableError(UserError):
     """The file cannot be written to, which is no fault of the request."""
 
 
+class LockedError(UserError):
+    """Another process holds the file."""
+
+
 FORMAT = "1"
+WAIT_SECONDS = 2.0  # for another process that holds the file; searches wait meanwhile, too
 EMBEDDING = """(
     image INTEGER NOT NULL REFERENCES image (id) ON DELETE CASCADE,
     exit TEXT NOT NULL, row BLOB NOT NULL, PRIMARY KEY (image, exit)
@@ -60,14 +65,17 @@ class PeopleFile:
 
     Raises:
         UserError: not a file of people, or a file of a newer version.
+        LockedError: another process holds the file.
+        UnwritableError: the file cannot be written to.
     """
 
     def __init__(self, path: Path, manifest: Manifest, metric: str, exits: Sequence[str]) -> None:
         self.path, self.lock = path, threading.RLock()
+        self._log_has_deleted = False
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._database = sqlite3.connect(
-                path, check_same_thread=False, isolation_level=None, timeout=10
+                path, check_same_thread=False, isolation_level=None, timeout=WAIT_SECONDS
             )
         except sqlite3.OperationalError as error:
             kind = "a folder" if path.is_dir() else str(error)
@@ -83,7 +91,7 @@ class PeopleFile:
             facts: dict[str, str] = dict(self._database.execute("SELECT name, value FROM fact"))
         except sqlite3.DatabaseError as error:
             self._database.close()
-            raise UserError(
+            raise trouble(path, error) or UserError(
                 f"{path} is not a file of people ({error}): give another --people"
             ) from error
         except BaseException:
@@ -164,9 +172,18 @@ class PeopleFile:
             self._database.close()
 
     def select(self, query: str, *values: object) -> list[tuple]:  # type: ignore[type-arg]
-        """The rows of a query."""
+        """The rows of a query.
+
+        Raises:
+            LockedError: another process holds the file.
+        """
         with self.lock:
-            return self._database.execute(query, values).fetchall()
+            try:
+                return self._database.execute(query, values).fetchall()
+            except sqlite3.OperationalError as error:
+                if is_locked(error):
+                    raise locked_error(self.path) from error
+                raise
 
     def change(self, statement: str, *values: object) -> sqlite3.Cursor:
         """Run a statement, in a transaction."""
@@ -181,15 +198,24 @@ class PeopleFile:
         self._database.executemany(statement, rows)
 
     def empty_log(self) -> None:
-        """Write the log of changes to the file and empty it, since it has deleted rows, too."""
-        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        """Write the log of changes to the file and empty it, since it has deleted rows, too.
+
+        If another process reads the file meanwhile, or the disk is full, this is done behind the
+        next changes, or by `close`.
+        """
+        try:
+            ((busy, *_),) = self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.OperationalError:
+            busy = True
+        self._log_has_deleted = bool(busy)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All changes of the block are on disk when it ends, or none.
 
         Raises:
-            UnwritableError: the disk is full, or the file is in use by another process.
+            LockedError: another process holds the file.
+            UnwritableError: the disk is full, or the file cannot be written to.
         """
         try:
             self._database.execute("BEGIN IMMEDIATE")
@@ -197,13 +223,14 @@ class PeopleFile:
             self._database.execute("COMMIT")
         except sqlite3.OperationalError as error:
             self._roll_back()
-            raise UnwritableError(
-                f"{self.path} cannot be written to ({error}), nothing was changed: free space on "
-                "that disk, or end what else uses the file, then send the request again"
-            ) from error
+            raise trouble(self.path, error) or unwritable_error(self.path, error) from error
         except BaseException:
             self._roll_back()
             raise
+        if self._log_has_deleted:
+            self._database.execute("PRAGMA busy_timeout=0")
+            self.empty_log()
+            self._database.execute(f"PRAGMA busy_timeout={WAIT_SECONDS * 1_000:.0f}")
 
     def _roll_back(self) -> None:
         if self._database.in_transaction:
@@ -220,3 +247,33 @@ class PeopleFile:
             for table in TABLES:
                 self.change(table)
             self.insert_all("INSERT INTO fact (name, value) VALUES (?, ?)", facts.items())
+
+
+def is_locked(error: sqlite3.Error) -> bool:
+    """Whether another process holds the file. (`sqlite_errorcode` is new in Python 3.11.)"""
+    return "locked" in str(error) or "locking protocol" in str(error)
+
+
+def trouble(path: Path, error: sqlite3.Error) -> UserError | None:
+    """The error of a file of people that is held or cannot be written to; None: another one."""
+    if is_locked(error):
+        return locked_error(path)
+    if any(part in str(error) for part in ("full", "readonly", "I/O")):
+        return unwritable_error(path, error)
+    return None
+
+
+def locked_error(path: Path) -> LockedError:
+    return LockedError(
+        f"another process holds {path}, nothing was changed: try again, or end what else has the "
+        "file open, such as a backup, a transaction of the sqlite3 shell, or a tool that shows it"
+    )
+
+
+def unwritable_error(path: Path, error: sqlite3.Error) -> UnwritableError:
+    fix = "free space on that disk"
+    if "readonly" in str(error):
+        fix = "make the file and its folder writable for the service"
+    return UnwritableError(
+        f"{path} cannot be written to ({error}), nothing was changed: {fix}, then try again"
+    )
