@@ -32,6 +32,7 @@ from reid_lab.export.files import write_torchscript
 from reid_lab.export.int8 import quantised
 from reid_lab.export.measure import check_accuracies, check_differences, differences
 from reid_lab.export.trace import trace
+from reid_lab.files.folders import replacing_folder
 from reid_lab.gallery.embed import embed
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.model import ReidModule
@@ -462,13 +463,24 @@ def test_export_errors_come_before_work(
     known = ("--checkpoint", dare / "last.ckpt")
     assert "--overwrite it" in told(*known, "--out", dare / "out")
     assert "is not an export" in told(*known, "--out", dare, "--overwrite")
-    assert "does not exist" in told("--checkpoint", "none.ckpt", "--out", tmp_path / "o")
+    assert "does not exist" in told("--checkpoint", "none.ckpt", "--out", tmp_path / "new" / "o")
     assert "add a data set" in told(*known, "--out", tmp_path / "o", "--int8")
     nowhere = ("dataset=market1501", f"dataset.root={tmp_path / 'nowhere'}")
     assert "nowhere" in told(*known, "--out", tmp_path / "o", *nowhere)
     monkeypatch.setattr(command, "find_spec", lambda name: None)
     assert "pip install 'reid-lab[export]'" in told(*known, "--out", tmp_path / "o")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_second_export_is_refused_before_the_network_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "open_model", lambda checkpoint: pytest.fail("it was loaded"))
+    out = tmp_path / "out"
+    with replacing_folder(out) as folder:
+        assert main(["--checkpoint", "x.ckpt", "--out", str(out)]) == 1
+        folder.joinpath("x").touch()
+    assert "out is being written by another process" in capsys.readouterr().err
 
 
 def test_the_normalisation_is_in_the_fingerprint() -> None:

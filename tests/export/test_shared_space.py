@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,13 +19,14 @@ from reid_lab.checkpoint import load_model
 from reid_lab.dataset.images import decode, resize
 from reid_lab.dataset.transforms import normalise
 from reid_lab.errors import UserError
-from reid_lab.gallery.embed import Embedder
+from reid_lab.gallery.embed import Embedder, embed
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.upgrade import _new_card
 from reid_lab.retrieval import Ids
 from reid_lab.runtime import ExportError, Gallery, Manifest, Model
 from reid_lab.serve.command import open_people
 from reid_lab.serve.scheduler import Scheduler, Target
+from tests.commands import embed as embed_main
 from tests.commands import export, gallery, runtime
 from tests.methods import SIZE, method, save
 
@@ -103,6 +105,43 @@ def test_stopping_without_torch_equals_torch(folder: Path) -> None:
     assert nearest == wanted.nearest.tolist()
     for ours, theirs in zip(found.embeddings, wanted.embeddings, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("when", ["unfitted", "stale"])
+def test_maps_of_other_weights_are_told(
+    people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], when: str
+) -> None:
+    model: Any = method("dare", "model.shared_space=true")
+    images, path = people / "query", tmp_path / "x.ckpt"
+    wanted = "the early exits are not fitted to the gallery's exit"
+    if when == "unfitted":
+        for layer in model.towards.values():
+            torch.nn.init.zeros_(layer.bias)
+        save(model, path)
+    else:  # as a training that was killed between two validations leaves it
+        state = torch.load(save(model, path), weights_only=True)
+        torch.save(state | {"global_step": 3, "callbacks": {"SharedSpace": {"fitted_at": 2}}}, path)
+        wanted = "fitted at step 2 of the training, and this checkpoint is of step 3"
+
+    def told(call: object, *words: object, status: int) -> str:
+        assert call([str(w) for w in words]) == status, words  # type: ignore[operator]
+        return " ".join("".join(capsys.readouterr()).split())
+
+    given = ("--checkpoint", path)
+    assert wanted in told(export, *given, "--out", tmp_path / "out", status=1)
+    assert not (tmp_path / "out").exists()
+    g, embeddings = tmp_path / "g", tmp_path / "x.npz"
+    built = told(gallery, "build", *given, "--images", images, "--out", g, status=0)
+    assert f"warning: {path}: model.shared_space=true: {wanted}"[:60] in built and wanted in built
+    asked = ("search", g, *given, "--image", images)
+    assert wanted in told(gallery, *asked, "--exit", "stage1", status=1)
+    assert wanted not in told(gallery, *asked, status=0)
+    words = (*given, "--images", images, "--out", embeddings)
+    assert wanted in told(embed_main, *words, status=0)
+    assert wanted not in told(embed_main, *words, "--exit", "fusion", status=0)
+    with pytest.warns(UserWarning, match=wanted):
+        embed(path, people / "query", exits="stage1")
+    embed(path, people / "query", exits="fusion")  # a warning is an error
 
 
 def test_galleries_in_a_stream(folder: Path) -> None:

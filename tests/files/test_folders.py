@@ -27,6 +27,15 @@ def is_only(path: Path, text: str) -> bool:
     ]
 
 
+def test_a_failure_leaves_no_new_parents(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    with pytest.raises(KeyboardInterrupt), replacing_folder(tmp_path / "there/new/deep/out"):
+        raise KeyboardInterrupt
+    assert not [*(tmp_path / "there").iterdir()]
+    write(tmp_path / "there/new/out", "first")
+    assert is_only(tmp_path / "there/new/out", "first")
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, UserError])
 def test_a_failure_leaves_what_was(error: type[BaseException], tmp_path: Path) -> None:
     out = tmp_path / "out"

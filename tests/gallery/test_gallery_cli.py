@@ -25,8 +25,9 @@ from reid_lab.dataset.images import decode, resize
 from reid_lab.dataset.transforms import normalise
 from reid_lab.errors import UserError
 from reid_lab.files.console import stderr, stdout
+from reid_lab.files.folders import replacing_folder
 from reid_lab.files.gallery_verdicts import OWN, AcceptThreshold, GalleryCalibration
-from reid_lab.files.gallery_writer import RowWriter
+from reid_lab.files.gallery_writer import RowWriter, locked
 from reid_lab.files.image_files import find_images
 from reid_lab.gallery import commands
 from reid_lab.gallery.embed import embedded
@@ -185,6 +186,33 @@ def test_an_interrupted_add_goes_on(
     assert "4 images embedded" in printed and "4 were there already; 9 images now" in printed
     saved = SavedGallery.open("g").saved_index()
     assert saved is not None and len(saved) == 9
+
+
+def test_a_second_writer_is_refused_before_the_network_is_loaded(
+    run: Run, checkpoint: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--checkpoint", checkpoint, "--images", images)
+    run("build", *words, "--out", "g")
+
+    def loaded(*args: object, **options: object) -> None:
+        raise AssertionError("the network was loaded")
+
+    monkeypatch.setattr(commands.Embedder, "load", loaded)
+    monkeypatch.setattr(commands, "fit_own", loaded)
+    with locked(Path("g")):
+        for command in (
+            ("add", "g", *words),
+            ("upgrade", "g", *words),
+            ("build", *words, "--out", "g", "--overwrite"),
+            ("calibrate", "g"),
+        ):
+            assert "g is being written to by another process" in run(*command, status=1)
+    assert "g exists already" in run("build", *words, "--out", "g", status=1)
+    with replacing_folder(Path("h")) as folder:
+        assert "h is being written by another process" in run(
+            "build", *words, "--out", "h", status=1
+        )
+        folder.joinpath("x").touch()
 
 
 def test_broken_images_are_told_together(run: Run, checkpoint: Path, images: Path) -> None:

@@ -17,7 +17,7 @@ from reid_lab.errors import UserError
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.images import read
 from reid_lab.runtime.model import Model
-from reid_lab.serve.command import listening_at, only_service_of, open_people, upgrader_of
+from reid_lab.serve.command import listening_at, only_service_of, open_people, run, upgrader_of
 from reid_lab.serve.in_force import InForce, Serving
 from reid_lab.serve.people import NewImage
 from reid_lab.serve.scheduler import Scheduler, Target
@@ -168,12 +168,18 @@ def test_margins_equal_naive_ones(folder: Path, people: Path, tmp_path: Path) ->
     known.close()
 
 
-def test_a_second_service_of_the_same_people_is_refused(tmp_path: Path) -> None:
+def test_a_second_service_of_the_same_people_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     people = tmp_path / "new" / "p.sqlite"
     with only_service_of(people):
         busy = "p.sqlite is used by another service: stop it"
         with pytest.raises(UserError, match=busy), only_service_of(people):
             pass
+        words = ["--model", str(folder / "out"), "--people", str(people)]
+        with monkeypatch.context() as patch, pytest.raises(UserError, match=busy):
+            patch.setattr(Model, "open_whole", lambda model: pytest.fail("it was loaded"))
+            run(arguments("serve", words))
         with only_service_of(tmp_path / "q.sqlite"):
             pass
     with only_service_of(people):

@@ -11,6 +11,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from reid_lab.callbacks.checkpoints import is_last_step
 from reid_lab.callbacks.embedding import embed_batches
+from reid_lab.checkpoint.shared_space import CALLBACK, UNFITTED, stale_space
 from reid_lab.dataset.datamodule import data_of
 from reid_lab.model import ReidModule
 
@@ -25,6 +26,8 @@ class SharedSpace(pl.Callback):
     A test warns if its checkpoint is from before the first fit, or between two of them.
     """
 
+    state_key = CALLBACK
+
     def __init__(self) -> None:
         self._fitted_at: int | None = None  # step
         self._earlier = ""  # when the maps of the loaded checkpoint were fitted, if too early
@@ -38,14 +41,7 @@ class SharedSpace(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        own = checkpoint.get("callbacks", {}).get(self.state_key, {})
-        fitted, step = own.get("fitted_at"), checkpoint.get("global_step")
-        self._earlier = ""
-        if fitted not in (None, step):
-            self._earlier = (
-                f"model.shared_space=true: the early exits were fitted at step {fitted} of the "
-                f"training, and this checkpoint is of step {step}: resume it"
-            )
+        self._earlier = stale_space(checkpoint)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any
@@ -64,10 +60,7 @@ class SharedSpace(pl.Callback):
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not cast(ReidModule, pl_module).space_is_fitted:
-            rank_zero_warn(
-                "model.shared_space=true: the early exits are not fitted to the gallery's exit, "
-                "since this checkpoint is from before the end of its training: resume it"
-            )
+            rank_zero_warn(UNFITTED)
         elif self._earlier:
             rank_zero_warn(self._earlier)
 

@@ -64,11 +64,13 @@ def export(args: Namespace) -> Manifest:
     check_target(args.out, args.overwrite)
     if args.int8:
         check_int8(args.overrides)
-    method, image, key = open_model(args.checkpoint)
-    check_distances(method)
-    cfg = data_config(args.overrides, method, image) if args.overrides else None
-    data = data_set(cfg) if cfg else None
-    with replacing_folder(args.out) as folder:
+    with replacing_folder(args.out) as folder:  # another process that writes it is told first
+        method, image, key = open_model(args.checkpoint)
+        check_distances(method)
+        if method.space_problem:
+            raise ExportError(f"{args.checkpoint}: {method.space_problem}")
+        cfg = data_config(args.overrides, method, image) if args.overrides else None
+        data = data_set(cfg) if cfg else None
         formats = write_export(folder, method, image, key, data, args)
         if cfg and data and args.to:
             config = tested_config(cfg, args.checkpoint)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -45,7 +45,8 @@ def locked(path: Path, busy: UserError, timeout: float = 0) -> Iterator[None]:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder, which is renamed to `path` if the block succeeds.
 
-    If the block raises, the folder is removed and `path` is unchanged.
+    If the block raises, the folder is removed, with parents that were missing, and `path` is
+    unchanged.
 
     Raises:
         UserError: another process is writing `path`.
@@ -53,6 +54,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         OSError: the folder cannot be written to.
     """
     aside = _aside(path)
+    made = [parent for parent in aside.parents if not parent.exists()]  # deepest first
     try:
         aside.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -76,6 +78,9 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         finally:
             _take_back(path)
             shutil.rmtree(aside, ignore_errors=True)
+            with suppress(OSError):  # those that are not empty stay
+                for parent in made:
+                    parent.rmdir()
 
 
 def restore(path: Path) -> None:

@@ -39,7 +39,7 @@ from reid_lab.gallery.results import SearchResult
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.vector_index import StoreIndex, opened
 from reid_lab.gallery.vector_index import load as load
-from reid_lab.gallery.writer import Writer, create, extend
+from reid_lab.gallery.writer import Writer, extend, reserved
 
 
 @dataclass
@@ -59,13 +59,28 @@ def build(args: Namespace) -> int:
     check_installed(args.index)
     images, pattern, note = read_gallery_images(args.images, args.metadata, args.pattern)
     check_count(args.index, len(images))
-    embedder = Embedder.load(args.checkpoint, args.exit, args.device)
+    with reserved(args.out, args.overwrite) as start:
+        embedder = Embedder.load(args.checkpoint, args.exit, args.device)
+        show.space_problem(embedder.model, args.checkpoint)
+        writer = start(_new_card(args, embedder, pattern))
+        outcome = _fill(writer, embedder, images, args.batch_size)
+        if not outcome.done:
+            show.broken(outcome.broken)
+            raise UserError(f"none of {len(images)} images could be read: {args.out} was not made")
+        if args.index != "flat":
+            stderr.print(f"index {args.index} ...", highlight=False)
+    copies.tell(SavedGallery.open(args.out), 0)
+    return _report(args, args.out, outcome, note)
+
+
+def _new_card(args: Namespace, embedder: Embedder, pattern: str) -> Card:
+    """The card of a gallery to build; its thresholds are the checkpoint's or its run's."""
     found = calibrations_at(embedder.model.calibrations, embedder.exit, args.metric)
     if not found:
         key = embedder.fingerprint, embedder.exit, args.metric
         tested = thresholds_of_test(args.checkpoint, *key)
         found = (tested,) if tested else ()
-    card = Card(
+    return Card(
         embedder.fingerprint,
         embedder.dim,
         embedder.exit,
@@ -77,23 +92,15 @@ def build(args: Namespace) -> int:
         calibrations=found,
         shared=embedder.shared,
     )
-    with create(args.out, card, args.overwrite) as writer:
-        outcome = _fill(writer, embedder, images, args.batch_size)
-        if not outcome.done:
-            show.broken(outcome.broken)
-            raise UserError(f"none of {len(images)} images could be read: {args.out} was not made")
-        if args.index != "flat":
-            stderr.print(f"index {args.index} ...", highlight=False)
-    copies.tell(SavedGallery.open(args.out), 0)
-    return _report(args, args.out, outcome, note)
 
 
 def add(args: Namespace) -> int:
     gallery = SavedGallery.open(args.gallery)
     check_installed(gallery.card.index)
     images, other = read_more_images(args.images, args.metadata, gallery.card.pattern)
-    embedder = _embedder(args, gallery, gallery.card.exit)
-    with extend(gallery, embedder.fingerprint) as writer:
+    # locked first: the network is not loaded only to be told that another process is writing
+    with extend(gallery, gallery.card.fingerprint) as writer:
+        embedder = _embedder(args, writer.gallery, writer.gallery.card.exit)
         new = [image for image in images if str(image.path) not in writer]
         before = len(writer.gallery)
         outcome = _fill(writer, embedder, new, args.batch_size)
@@ -199,25 +206,35 @@ def evaluate(args: Namespace) -> int:
 
 
 def calibrate(args: Namespace) -> int:
-    gallery = SavedGallery.open(args.gallery)
-    if args.checkpoint is None:
-        found = fit_own(gallery, args.rates, args.most)
-    else:
-        key, kept = read_calibrations(args.checkpoint)
-        gallery.check_model(key)
-        card = gallery.card
-        tested = thresholds_of_test(args.checkpoint, key, card.exit, card.metric)
-        found = calibrations_at(kept, card.exit, card.metric) or ((tested,) if tested else ())
-        if not found:
-            raise UserError(
-                f"{args.checkpoint} has no thresholds of exit {card.exit!r} and metric "
-                f"{card.metric}, nor has its run operating points of them: test it again (python "
-                "-m reid_lab task=test), or leave --checkpoint out and fit the gallery's own people"
-            )
-    with locked(gallery.folder):
+    with locked(SavedGallery.open(args.gallery).folder):
+        gallery = SavedGallery.open(args.gallery)  # nobody adds images while thresholds are fitted
+        if args.checkpoint is None:
+            found = fit_own(gallery, args.rates, args.most)
+        else:
+            found = _thresholds_of(args.checkpoint, gallery)
         RowWriter(gallery).calibrated(found)
     show.calibrations(gallery, found)
     return 0
+
+
+def _thresholds_of(checkpoint: Path, gallery: SavedGallery) -> tuple[GalleryCalibration, ...]:
+    """The thresholds of a gallery's checkpoint, or of its run's test.
+
+    Raises:
+        UserError: there are none, or it is another model.
+    """
+    key, kept = read_calibrations(checkpoint)
+    gallery.check_model(key)
+    card = gallery.card
+    tested = thresholds_of_test(checkpoint, key, card.exit, card.metric)
+    found = calibrations_at(kept, card.exit, card.metric) or ((tested,) if tested else ())
+    if not found:
+        raise UserError(
+            f"{checkpoint} has no thresholds of exit {card.exit!r} and metric "
+            f"{card.metric}, nor has its run operating points of them: test it again (python "
+            "-m reid_lab task=test), or leave --checkpoint out and fit the gallery's own people"
+        )
+    return found
 
 
 def plan(args: Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -65,6 +66,8 @@ class Embedder:
                 "model.xqda_solver=eigen, or choose another exit of "
                 f"{', '.join(n for n in model.exit_names if n not in model.exit_signs)}"
             )
+        if model.space_problem and exit != model.shared_exit:
+            raise UserError(f"{checkpoint}, exit {exit!r}: {model.space_problem}")
         where = find_device(device)
         return Embedder(model.to(where), key, exit, image, where)
 
@@ -167,9 +170,12 @@ def embed(
         DatasetError: an image that cannot be read.
     """
     batches = source_batches(images, boxes, batch_size)
+    checkpoint = None if isinstance(model, ReidModule) else model
     if not isinstance(model, ReidModule):
         model, _, _ = open_model(model)
     names = select_exits(exits, model.exit_names)
+    if model.space_problem and checkpoint is not None and {*names} - {model.shared_exit}:
+        warnings.warn(f"{checkpoint}: {model.space_problem}", stacklevel=2)
     size = size or model.image
     if size is None and not (isinstance(images, np.ndarray) and boxes is None):
         raise UserError("a network does not know its image size: give size=(height, width)")

@@ -46,6 +46,8 @@ def run(args: Namespace) -> int:
         )
     model, size, fingerprint = open_model(args.checkpoint)
     names = select_exits(args.exit, model.exit_names, str(args.checkpoint))
+    if {*names} - {model.shared_exit}:
+        show.space_problem(model, args.checkpoint)
     rows = _embed(model.to(find_device(args.device)), images, size, names, args.batch_size)
     show.broken(list(dict.fromkeys(rows.broken)))
     if note:

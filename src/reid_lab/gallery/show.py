@@ -20,6 +20,7 @@ from reid_lab.gallery.planner import IndexPlan
 from reid_lab.gallery.results import SearchResult
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.stored_tables import LISTED, images, memory, name, titled
+from reid_lab.model import ReidModule
 from reid_lab.report.pictures import data_uri
 from reid_lab.report.tables import percent
 from reid_lab.results.queries import ImageCrop
@@ -47,6 +48,12 @@ def answers(gallery: SavedGallery, found: Sequence[SearchResult]) -> None:
             )
         verdict = f": {verdict_text(gallery, answer.verdict)}" if answer.verdict else ""
         titled(f"{query_text(answer)}{_who(answer.image)}{verdict}", table)
+
+
+def space_problem(model: ReidModule, checkpoint: Path) -> None:
+    """Warn if the network's early exits do not fit its shared space."""
+    if model.space_problem:
+        stderr.print(Text(f"warning: {checkpoint}: {model.space_problem}"), soft_wrap=True)
 
 
 def query_text(answer: SearchResult) -> str:

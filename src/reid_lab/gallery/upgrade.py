@@ -26,6 +26,7 @@ from reid_lab.files.gallery_files import GalleryRows
 from reid_lab.files.gallery_verdicts import calibrations_at
 from reid_lab.files.gallery_writer import STAGING, RowWriter, locked
 from reid_lab.files.image_files import escaped, find_images
+from reid_lab.gallery import show
 from reid_lab.gallery.calibration import camera_ids
 from reid_lab.gallery.embed import Embedder, embedded
 from reid_lab.gallery.images import Labelled
@@ -53,8 +54,9 @@ def run(args: Namespace) -> int:
     """Embed all images again, compare, and swap."""
     gallery = SavedGallery.open(args.gallery)
     check_installed(gallery.card.index)
-    embedder = Embedder.load(args.checkpoint, args.exit, args.device)
     with locked(gallery.folder):
+        embedder = Embedder.load(args.checkpoint, args.exit, args.device)
+        show.space_problem(embedder.model, args.checkpoint)
         writer = Writer(gallery)
         gallery = writer.gallery
         _drop_swapped(gallery)

@@ -8,7 +8,7 @@ with extend(SavedGallery.open("people.gallery"), fingerprint(checkpoint)) as wri
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -81,19 +81,33 @@ def create(folder: Path | str, card: Card, overwrite: bool = False) -> Iterator[
         GalleryError: `folder` exists and may not or cannot be overwritten, another process builds
             it, or nothing was appended.
     """
-    folder = Path(folder)
+    with reserved(folder, overwrite) as start:
+        yield start(card)
+
+
+@contextmanager
+def reserved(folder: Path | str, overwrite: bool = False) -> Iterator[Callable[[Card], Writer]]:
+    """Keep other builders out of `folder`, before a network is loaded that the card needs.
+
+    Yields a function that returns the writer of `create`, to be called once.
+
+    Raises:
+        GalleryError: see `create`.
+    """
+    folder, writers = Path(folder), []
+
+    def start(card: Card) -> Writer:
+        card.write(beside)
+        writers.append(Writer(SavedGallery.open(beside)))
+        return writers[0]
+
     _check_target(folder, overwrite)
     with replacing_folder(folder) as beside:
-        card.write(beside)
-        writer = Writer(SavedGallery.open(beside))
-        yield writer
-        if not len(writer.gallery):
+        yield start
+        if not writers or not len(writers[0].gallery):
             raise GalleryError(f"{folder} was not built: there are no images")
-        writer.update_index()
+        writers[0].update_index()
         _check_target(folder, overwrite)  # it may have come meanwhile
-        if folder.exists():
-            with locked(folder):  # no process is adding to the gallery that is replaced
-                pass
 
 
 @contextmanager
@@ -125,3 +139,5 @@ def _check_target(folder: Path, overwrite: bool) -> None:
         raise GalleryError(
             f"{folder} is not a saved gallery, it is not overwritten: choose another"
         )
+    with locked(folder):  # no process is adding to the gallery that is replaced
+        pass

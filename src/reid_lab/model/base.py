@@ -59,6 +59,7 @@ class ReidModule(pl.LightningModule, ABC):
     image: tuple[int, int] | None = None
     crop: tuple[int, int] | None = None  # None: all of the image
     enlarge: float = 1  # image / crop
+    space_problem: str = ""  # why its checkpoint's early exits do not fit `shared_exit`, if so
 
     def __init__(self) -> None:
         super().__init__()

@@ -75,7 +75,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorAnswer, "description": "The request is refused"},
     "5XX": {
         "model": ErrorAnswer,
-        "description": "Try again later (503), the file cannot be written to (507), or a fault (500)",
+        "description": "Try again later (503), a full or read-only disk (507), or a fault (500)",
     },
 }
 _REFERENCE = {"schema": {"$ref": f"#/components/schemas/{ErrorAnswer.__name__}"}}

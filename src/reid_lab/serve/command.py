@@ -48,8 +48,8 @@ def run(args: argparse.Namespace) -> int:
         )
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # malformed forms are answered
     model = Model(args.model, args.threads)
-    model.open_whole()
     with only_service_of(args.people):
+        model.open_whole()
         _serve_people(args, model, key)
     return 0
 
