@@ -370,7 +370,7 @@ def test_all_processes_compute_the_teachers_outputs_if_one_lacks_them(
             reduce_boolean_decision=lambda ok: False, batch_to_device=dict, barrier=barrier
         ),
         precision_plugin=SimpleNamespace(forward_context=nullcontext),
-        **{"world_size": 2, "is_global_zero": False, "local_rank": 0},
+        **{"world_size": 2, "is_global_zero": False, "local_rank": 0, "precision": "32-true"},
     )
     model._trainer = trainer
     monkeypatch.setattr(model, "gather", lambda *rows: done.append("gather") or list(rows))
@@ -380,10 +380,13 @@ def test_all_processes_compute_the_teachers_outputs_if_one_lacks_them(
     assert len(model._taught(model.outputs(BATCH["image"]), BATCH).logits["pool"]) == 4
 
 
-def test_a_cache_is_of_one_teacher_one_size_and_these_images(people: Path, tmp_path: Path) -> None:
+def test_a_cache_is_of_one_teacher_one_size_one_precision_and_these_images(
+    people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     split = read_layout(people, "mini").train
     same = Teacher(method("classifier").train(), SIZE, "again.ckpt", "f" * 64)
     other = Teacher(method("classifier").train(), SIZE, "a.ckpt", "e" * 64)
+    resized = Teacher(method("classifier").train(), (32, 32), "a.ckpt", "f" * 64)
     path = Cache(tmp_path, taught_by(method("jlml").train()), ["pool"], SIZE).path(split)
     assert Cache(tmp_path, same, ["pool"], SIZE).path(split) == path
     others = [
@@ -391,8 +394,27 @@ def test_a_cache_is_of_one_teacher_one_size_and_these_images(people: Path, tmp_p
         Cache(tmp_path, same, ["global"], SIZE).path(split),
         Cache(tmp_path, same, ["pool"], (32, 32)).path(split),
         Cache(tmp_path, same, ["pool"], SIZE).path(split.take(split.pids > 1)),
+        Cache(tmp_path, resized, ["pool"], SIZE).path(split),
     ]
-    assert len({path, *others}) == 5
+    half = Cache(tmp_path, same, ["pool"], SIZE)
+    half.precision = "bf16-mixed"
+    others.append(half.path(split))
+    before = torch.get_float32_matmul_precision()
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: f"not {before}")
+    others.append(Cache(tmp_path, same, ["pool"], SIZE).path(split))
+    assert len({path, *others}) == 8
+
+
+@pytest.mark.system
+def test_outputs_of_another_precision_are_not_taken(
+    composed: Compose, teacher: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "kept"
+    for precision in ("32-true", "bf16-mixed", "32-true"):
+        given = (*SAME, f"model.cache={cache}", f"trainer.precision={precision}")
+        fitted(student_of(composed, teacher, *given))
+    first, second = (torch.load(path, weights_only=True) for path in cache.iterdir())
+    assert not torch.equal(first["logits/pool"], second["logits/pool"])
 
 
 @pytest.mark.system

@@ -213,6 +213,7 @@ class Distilled(ReidModule):
     def _fill(self, cache: Cache) -> None:
         data = data_of(self.trainer)
         split = data.train_split
+        cache.precision = str(self.trainer.precision)
         # machines may have folders of their own: all processes fill, or none
         if not self._on_all(cache.load(split)):
             # a loader draws random numbers: forked, so that training is the same as without a cache

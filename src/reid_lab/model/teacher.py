@@ -111,23 +111,30 @@ class Cache:
     """A teacher's outputs for every training image, computed once and kept in a file.
 
     Only valid without random augmentation. The file's name includes the teacher's fingerprint and a
-    hash of the images and their size, so that it is never used with another teacher or data set.
+    hash of the images, their size and the precision, so that it is never used with another teacher,
+    data set or precision.
 
     Args:
         folder: folder of the file.
         exits: exits of the teacher to keep.
         image: (height, width) of the student's images.
+
+    Attributes:
+        precision: `trainer.precision` of the outputs.
     """
 
     def __init__(
         self, folder: Path, teacher: Teacher, exits: Iterable[str], image: tuple[int, int]
     ) -> None:
         self.folder, self.teacher, self.image = folder, teacher, image
+        self.precision = "32-true"
         self.exits = sorted(set(exits))
         self.kept: dict[str, Tensor] = {}  # "exits/pool", "logits/pool" -> (images, D) float32
 
     def path(self, split: Split) -> Path:
-        digest = hashlib.sha256(repr((self.exits, self.image)).encode())
+        precision = (self.precision, torch.get_float32_matmul_precision())
+        content = (self.exits, self.image, self.teacher.image, precision)
+        digest = hashlib.sha256(repr(content).encode())
         for column in (split.names, split.boxes):
             digest.update(b"" if column is None else column.tobytes())
         digest.update(str(split.root.resolve()).encode())
