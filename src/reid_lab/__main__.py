@@ -36,6 +36,9 @@ from reid_lab.run.multirun import print_pending
 
 register_resolvers()
 FULL = "HYDRA_FULL_ERROR"
+USAGE = """\
+example: reid-lab run +experiment=demo model.lr=1e-4
+reid-lab run --help shows the keys"""  # as of the other commands
 _users = os.environ.get(FULL)  # =1 shows the traceback of any error
 _started = False
 
@@ -88,7 +91,7 @@ def _main() -> int:
     _started = False  # of a command before, in the same process
     words = sys.argv[1:]
     if wrong := command_of_reid_lab(words) or wrong_options(words):
-        print(f"error: {wrong}", file=sys.stderr)
+        print(f"error: {wrong}\n{USAGE}", file=sys.stderr)
         return 2
     sys.argv[1:] = words = without_nulls(with_new_names(words))
     try:
@@ -105,6 +108,8 @@ def _main() -> int:
         if _users not in (None, "", "0") or not _is_users(error):
             raise
         print(explain(error, words), file=sys.stderr)
+        if not _started and isinstance(error, HydraException):  # an override, or a config file
+            print(USAGE, file=sys.stderr)
         print(f"{FULL}=1 shows the traceback.", file=sys.stderr)
         return 1
     finally:

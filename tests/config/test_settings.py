@@ -149,11 +149,19 @@ def test_a_run_without_checkpoint_callback_keeps_none(composed: Compose, tmp_pat
         ("dataset.transforms.height=1", "dataset.transforms.height", "at least 3 pixels for DaRe"),
         ("dataset.transforms=null", "dataset.transforms", "Transforms"),
         ("model.hidden=60000 model.dim=60000", "model", "of memory"),
-        ("trainer.devices=0", "trainer", "devices=0"),
+        ("trainer.devices=0", "trainer.devices", "devices=0"),
         ("trainer.devices=9999", "trainer.devices", "processes"),
-        ("trainer.accelerator=foo", "trainer", "accelerator"),
+        ("trainer.accelerator=foo", "trainer.accelerator", "trainer.accelerator=auto"),
         ("trainer.val_check_interval=0", "trainer.val_check_interval", ">= 1"),
         ("trainer.max_steps=0", "trainer.max_steps", ">= 1"),
+        ("trainer.val_check_interval=1.0", "trainer.val_check_interval", "an integer or a time"),
+        (
+            "trainer.val_check_interval=0.5",
+            "trainer.val_check_interval",
+            "trainer.val_check_interval=5000, or trainer.check_val_every_n_epoch=1, too",
+        ),
+        ("+trainer.max_time=x", "trainer.max_time", "leave out trainer.max_time"),
+        ("+trainer.gradient_clip_algorithm=x", "trainer.gradient_clip_algorithm", "norm"),
         ("+trainer.gradient_clip_val=-1", "trainer.gradient_clip_val", ">= 0"),
         ("callbacks.ranking.whiten=true", "callbacks.ranking", "pca"),
         ("callbacks.ranking.pca=20", "callbacks.ranking", "8 or fewer"),
@@ -303,7 +311,7 @@ def test_what_is_refused_together_is_one_message(composed: Compose) -> None:
     with pytest.raises(ConfigError) as error:
         check(composed(*SHORT, "dataset=folder", *wrong))
     keys = {problem.key for problem in error.value.problems}
-    assert {"model.lr", "trainer", "dataset", "callbacks.ranking"} <= keys
+    assert {"model.lr", "trainer.devices", "dataset", "callbacks.ranking"} <= keys
 
 
 def test_the_smallest_image_passes(composed: Compose) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 from rich.filesize import decimal
 from torch import Tensor
@@ -29,7 +30,7 @@ from reid_lab.callbacks.after_ranking import AfterRanking
 from reid_lab.checkpoint import ROOMY, without_weights
 from reid_lab.config.build import fill
 from reid_lab.config.make import RefusedError, image_size, make
-from reid_lab.config.paths import started_by
+from reid_lab.config.paths import conf_dir, started_by
 from reid_lab.dataset import ReidDataModule
 from reid_lab.errors import UserError
 from reid_lab.files.words import Problem
@@ -261,16 +262,49 @@ def try_trainer(cfg: DictConfig) -> tuple[list[Problem], pl.Trainer | None]:
     if lacking := try_accelerator(cfg):
         return lacking, None
     try:
-        with _muted():
-            trainer = make(cfg, "trainer", callbacks=[], logger=False, enable_checkpointing=False)
+        trainer = _bare_trainer(cfg)
     except RefusedError as error:
-        return [refusal(cfg, error)], None
+        return [refused_by_trainer(cfg, error)], None
     if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > PROCESSES:
         allowed = f"at most {PROCESSES} processes on this CPU"
         return [Problem("trainer.devices", trainer.num_devices, allowed, "trainer.devices=1")], None
     if wrong := try_slurm(trainer):
         return wrong, None
     return [], trainer
+
+
+def _bare_trainer(cfg: DictConfig) -> pl.Trainer:
+    with _muted():
+        trainer: pl.Trainer = make(
+            cfg, "trainer", callbacks=[], logger=False, enable_checkpointing=False
+        )
+    return trainer
+
+
+def refused_by_trainer(cfg: DictConfig, error: RefusedError) -> Problem:
+    """The key without whose value Lightning takes the others; those that it names come first."""
+    if error.key != "trainer":
+        return refusal(cfg, error)
+    usual = OmegaConf.to_container(OmegaConf.load(conf_dir() / "trainer" / "default.yaml"))
+    assert isinstance(usual, dict)
+
+    def position(key: str) -> int:
+        match = re.search(rf"\b{re.escape(key)}\b", error.reason)
+        return match.start() if match else len(error.reason)
+
+    for key in sorted(map(str, cfg.trainer), key=position):
+        name, tried, given = f"trainer.{key}", cfg.copy(), cfg.trainer[key]
+        with open_dict(tried.trainer):
+            tried.trainer.pop(key)
+            if key in usual:
+                tried.trainer[key] = usual[key]
+        with suppress(RefusedError):
+            _bare_trainer(tried)
+            fix = f"{name}={tried.trainer[key]}" if key in usual else f"leave out {name}"
+            if key == "val_check_interval" and isinstance(given, float):
+                fix += ", or trainer.check_val_every_n_epoch=1, too, for a share of an epoch"
+            return Problem(name, given, f"values that it takes: {error.reason}", fix)
+    return refusal(cfg, error)
 
 
 def try_accelerator(cfg: DictConfig) -> list[Problem]:

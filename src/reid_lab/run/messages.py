@@ -1,18 +1,67 @@
-"""Messages of a run: Lightning's messages about itself are silenced, warnings take one line."""
+"""Messages of a run: its command, its notes without Hydra's log, and warnings in one line."""
 
 from __future__ import annotations
 
 import logging
+import shlex
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
 SOURCE = Path(__file__).parents[1]
 _lightnings_format = warnings.formatwarning
+
+
+def command_of(*more: str, machines: int = 1) -> str:
+    """The command of this run, to be copied into a shell; in words where it is not known.
+
+    Args:
+        more: overrides that replace those of the same keys.
+        machines: machines of the run; each of several has a command of its own.
+    """
+    config = HydraConfig.get() if HydraConfig.initialized() else None
+    launched = TorchElasticEnvironment.detect() or SLURMEnvironment.detect()  # torchrun, srun
+    # a job of a sweep, or of Python, is not started by such a command either
+    if config is None or config.mode != RunMode.RUN or launched or machines > 1:
+        return " and ".join(["the same command", *more])
+    replaced = {word.partition("=")[0] for word in more} | {"hydra.mode"}
+    given = [*config.overrides.task, *config.overrides.hydra]
+    kept = [word for word in given if word.partition("=")[0].lstrip("+") not in replaced]
+    return shlex.join(["python", "-m", "reid_lab", *kept, *more])
+
+
+@contextmanager
+def shown() -> Iterator[None]:
+    """Show what `reid_lab` logs from INFO on, unless the application has handlers of its own."""
+    ours = logging.getLogger("reid_lab")
+    if ours.hasHandlers():
+        yield
+        return
+    handler, level = logging.StreamHandler(), ours.level
+    handler.setFormatter(_Noted())
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+        ours.setLevel(level)
+
+
+class _Noted(logging.Formatter):
+    """'note: ...', 'warning: ...'"""
+
+    def format(self, record: logging.LogRecord) -> str:
+        kind = "note" if record.levelno < logging.WARNING else record.levelname.lower()
+        return f"{kind}: {super().format(record)}"
 
 
 def slow_precision(trainer: pl.Trainer) -> list[str]:

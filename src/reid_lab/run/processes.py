@@ -13,6 +13,7 @@ import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from reid_lab.errors import UserError
+from reid_lab.run.messages import command_of
 
 LOST = ".lost-"  # and a machine's name: in the folder of a run that lost a process
 
@@ -44,8 +45,8 @@ def end_together(trainer: pl.Trainer) -> Iterator[None]:
             raise SystemExit(1) from error
         raise UserError(
             f"another process of the run ended ({ended or 'on another machine, or by itself'}: "
-            "killed, or an error that it printed): the run ends, too; resume with the same "
-            "command and ckpt_path=last"
+            "killed, or an error that it printed): the run ends, too; resume with "
+            f"{command_of('ckpt_path=last', machines=trainer.num_nodes)}"
         ) from error
 
 

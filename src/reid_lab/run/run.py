@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import shlex
 import shutil
 import time
 from contextlib import suppress
@@ -43,7 +42,7 @@ from reid_lab.report.tables import print_exits
 from reid_lab.results import CONFIG, NEW, Results, Summary, begin_test, publish_results
 from reid_lab.results.provenance import provenance, training_of
 from reid_lab.run.fit import best_of, fit
-from reid_lab.run.messages import silence_lightning, slow_precision
+from reid_lab.run.messages import command_of, shown, silence_lightning, slow_precision
 from reid_lab.run.processes import end_together, remove_lost_markers
 from reid_lab.run.publish import finish_wandb, log_config, publish
 
@@ -57,33 +56,24 @@ class Progress:
     folder: Path
     doing: str = "checking the config"
     trained: bool = False
+    machines: int = 1
 
     def resume(self) -> str:
         """How to resume."""
         last = last_checkpoint(self.folder)
         if last.is_file():
             what = " (it is only tested)" if self.trained else ""
-            return f"resume from {last}{what} with {command_of('ckpt_path=last')}"
-        return f"no checkpoint was written yet: start again with {command_of()}"
-
-
-def command_of(*more: str) -> str:
-    """The command of this run, to be copied into a shell; in words where it is not known.
-
-    Args:
-        more: overrides that replace those of the same keys.
-    """
-    config = HydraConfig.get() if HydraConfig.initialized() else None
-    if config is None or config.mode != RunMode.RUN:  # a job of a sweep, or of Python
-        return " and ".join(["the same command", *more])
-    replaced = {word.partition("=")[0] for word in more} | {"hydra.mode"}
-    given = [*config.overrides.task, *config.overrides.hydra]
-    kept = [word for word in given if word.partition("=")[0].lstrip("+") not in replaced]
-    return shlex.join(["python", "-m", "reid_lab", *kept, *more])
+            command = command_of("ckpt_path=last", machines=self.machines)
+            return f"resume from {last}{what} with {command}"
+        command = command_of(machines=self.machines)
+        return f"no checkpoint was written yet: start again with {command}"
 
 
 def run(cfg: DictConfig) -> dict[str, float]:
     """Train and test as configured; all results are written to `run_dir`.
+
+    Notes and warnings are logged below `reid_lab`, at INFO and WARNING. Where no handler is
+    configured (Hydra's command line has one), they are shown on stderr.
 
     Returns:
         The test's metrics by name, e.g. `test/fusion/rank1`.
@@ -97,7 +87,8 @@ def run(cfg: DictConfig) -> dict[str, float]:
     """
     progress = Progress(Path(str(cfg.get("run_dir"))))  # not checked yet
     try:
-        return _run(cfg, progress)
+        with shown():
+            return _run(cfg, progress)
     except BaseException as error:
         status = status_of(error)
         if status is not None:
@@ -190,6 +181,7 @@ def _prepare(cfg: DictConfig, progress: Progress) -> Prepared:
     prepare_torch(cfg)
     loaded = LoadedCheckpoint(checkpoint, state) if checkpoint and state else None
     trainer = build_trainer(cfg, loaded)
+    progress.machines = trainer.num_nodes
     identities = data.identities
     if state and cfg.task == "test":  # on another data set, too, its classifier stays what it was
         identities = state["hyper_parameters"]["model"].get("identities") or identities

@@ -116,8 +116,8 @@ def _render_missing(
             yield job.result()
     except BrokenProcessPool as error:
         raise DatasetError(
-            f"{root}: a rendering process was killed, perhaps for lack of memory: start again to "
-            "resume"
+            f"{root}: a rendering process ended, perhaps for lack of memory: start again to "
+            "resume; a script of your own needs its calls below if __name__ == '__main__':"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
