@@ -30,7 +30,7 @@ from reid_lab.files.gallery_verdicts import OWN, AcceptThreshold, GalleryCalibra
 from reid_lab.files.gallery_writer import RowWriter, locked
 from reid_lab.files.image_files import find_images
 from reid_lab.gallery import commands
-from reid_lab.gallery.embed import embedded
+from reid_lab.gallery.embed import Embedder, embedded
 from reid_lab.gallery.images import label
 from reid_lab.gallery.index import INDEX_NAMES
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
@@ -197,7 +197,7 @@ def test_a_second_writer_is_refused_before_the_network_is_loaded(
     def loaded(*args: object, **options: object) -> None:
         raise AssertionError("the network was loaded")
 
-    monkeypatch.setattr(commands.Embedder, "load", loaded)
+    monkeypatch.setattr(Embedder, "load", loaded)
     monkeypatch.setattr(commands, "fit_own", loaded)
     with locked(Path("g")):
         for command in (

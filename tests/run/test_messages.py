@@ -10,9 +10,10 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from pytorch_lightning.plugins.environments import TorchElasticEnvironment
 
 from reid_lab.errors import UserError
-from reid_lab.run import messages, processes, run
+from reid_lab.run import processes, run
 from reid_lab.run.messages import command_of
 
 WORDS = (
@@ -41,7 +42,7 @@ def test_the_command_is_printed_where_it_is_the_users(
     assert command_of("ckpt_path=last", machines=2) == unknown
     with monkeypatch.context() as patch:
         patch.setenv("TORCHELASTIC_RUN_ID", "1")  # of torchrun, whose options are not known
-        patch.setattr(messages.TorchElasticEnvironment, "detect", lambda: True)
+        patch.setattr(TorchElasticEnvironment, "detect", lambda: True)
         assert command_of("ckpt_path=last") == unknown
     started.mode = RunMode.MULTIRUN
     assert command_of("ckpt_path=last") == unknown

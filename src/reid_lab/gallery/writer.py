@@ -94,7 +94,8 @@ def reserved(folder: Path | str, overwrite: bool = False) -> Iterator[Callable[[
     Raises:
         GalleryError: see `create`.
     """
-    folder, writers = Path(folder), []
+    folder = Path(folder)
+    writers: list[Writer] = []
 
     def start(card: Card) -> Writer:
         card.write(beside)
