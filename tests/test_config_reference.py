@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+import runpy
+import sys
 from pathlib import Path
+from types import ModuleType
+from unittest.mock import Mock
 
 import pytest
 
@@ -13,7 +17,8 @@ from reid_lab.config.paths import conf_dir
 from reid_lab.model import HAN, PLA
 
 CONF = conf_dir()
-PAGE = (Path(__file__).parents[1] / "docs" / "config.md").read_text("utf-8")
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = (DOCS / "config.md").read_text("utf-8")
 FILES = [
     CONF / "config.yaml",
     *(file for group in default_choices() for file in files(CONF / group)),
@@ -76,3 +81,16 @@ def test_the_page_is_filled() -> None:
     heads = re.findall(r"^#+ .*$", text, re.MULTILINE)
     assert len(heads) == len({*heads})
     assert text.count("`model.loss` = `${loss}`") >= 3
+
+
+def test_the_site_fills_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By docs/conf.py, with a stand-in for Sphinx, which the tests do not need."""
+    application = ModuleType("sphinx.application")
+    application.Sphinx = object  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sphinx.application", application)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    conf = runpy.run_path(str(DOCS / "conf.py"))
+    pages = {"config": [PAGE], "training": ["<!-- keys of conf/loss -->"]}
+    for name, source in pages.items():
+        conf["add_keys"](Mock(), name, source)
+    assert pages == {"config": [filled(PAGE)], "training": ["<!-- keys of conf/loss -->"]}
