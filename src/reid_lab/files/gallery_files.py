@@ -351,7 +351,7 @@ def check_embeddings(path: Path, card: Card, rows: np.ndarray) -> None:
     for start in range(0, len(rows), step):
         part = rows[start : start + step]
         crc = crc32(part, crc)
-        bad = np.flatnonzero(~comparable(part, card.metric == "cosine"))
+        bad = np.flatnonzero(~comparable_rows(part, card.metric == "cosine"))
         if len(bad):
             raise GalleryError(
                 f"{path}: row {start + bad[0]} is not finite, or of a length that cannot be "
@@ -360,7 +360,7 @@ def check_embeddings(path: Path, card: Card, rows: np.ndarray) -> None:
     _check_same(path, card, crc)
 
 
-def comparable(rows: np.ndarray, unit: bool = False) -> np.ndarray:
+def comparable_rows(rows: np.ndarray, unit: bool = False) -> np.ndarray:
     """(N,) whether rows (N, D) are finite, and of length 1 or with a square within float32."""
     wide = rows.astype(np.float32, copy=False)
     with np.errstate(over="ignore", invalid="ignore"):

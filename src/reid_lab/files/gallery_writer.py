@@ -39,7 +39,7 @@ from reid_lab.files.gallery_files import (
     OWN_COLUMNS,
     G,
     GalleryRows,
-    comparable,
+    comparable_rows,
     crc32,
     named_of,
     numbers_of,
@@ -253,7 +253,7 @@ class RowWriter(Generic[G]):
             if card.metric == "cosine":
                 given = unit_rows(given)
             stored: np.ndarray = given.astype(card.row_dtype)
-        lost = np.flatnonzero(~comparable(stored, card.metric == "cosine"))
+        lost = np.flatnonzero(~comparable_rows(stored, card.metric == "cosine"))
         if len(lost):
             raise GalleryError(
                 f"row {lost[0]} ({paths[lost[0]]}) is too long or too short to be kept as "

@@ -120,9 +120,10 @@ def embedded(
     Args:
         embedder: a network up to an exit.
         images: the files to read.
-        batch_size: images per batch. full: pad every batch to `batch_size`. The last bits of an
-            embedding depend on the batch size; with padding they depend neither on the other images
-            nor on where an interrupted command stopped.
+        batch_size: images per batch.
+        full: pad every batch to `batch_size`. The last bits of an embedding depend on the batch
+            size; with padding they depend neither on the other images nor on where an interrupted
+            command stopped.
     """
     for batch in decoded_batches(images, embedder.image, batch_size):
         embeddings = torch.empty(0, embedder.dim)

@@ -16,7 +16,6 @@ from rich.text import Text
 from reid_lab.errors import UserError
 from reid_lab.files.console import head_table, stdout
 from reid_lab.files.embedding_files import FORMATS, read_embeddings
-from reid_lab.files.gallery_files import number_of
 from reid_lab.gallery.calibration import camera_ids
 from reid_lab.gallery.result_files import check_out, write_rows
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
@@ -126,7 +125,7 @@ def _numbers(labels: np.ndarray) -> np.ndarray:
     """(N,) numbers, with names numbered as in a gallery; UNKNOWN for empty ones."""
     if labels.dtype.kind in "iu":
         return labels.astype(np.int64)
-    return np.array([number_of(x) if x else UNKNOWN for x in labels.astype(str)], np.int64)
+    return numbers_of(labels.astype(str))
 
 
 def _show(args: Namespace, images: LabelledEmbeddings, rows: list[dict[str, Any]]) -> None:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from reid_lab.errors import UserError
 from reid_lab.files.gallery_card import IndexMetric, IndexName
-from reid_lab.files.gallery_files import comparable
+from reid_lab.files.gallery_files import comparable_rows
+from reid_lab.files.gallery_writer import unit_rows
 
 Found = tuple[np.ndarray, np.ndarray]  # distances (Q, k) float32, rows (Q, k) int64
 BLOCK_BYTES = 1 << 26
@@ -76,7 +77,7 @@ def as_rows(
     """(N, D) float32, of length 1 under cosine, zero-padded to `width`; a view if possible."""
     rows = np.ascontiguousarray(as_array(embeddings), np.float32)
     if metric == "cosine":
-        rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+        rows = unit_rows(rows)
     if width is not None and width > rows.shape[1]:
         rows = np.pad(rows, ((0, 0), (0, width - rows.shape[1])))
     return rows
@@ -154,7 +155,7 @@ def as_queries(
     """
     given = as_array(query)
     check_width(given, dim)
-    bad = np.flatnonzero(~comparable(given))
+    bad = np.flatnonzero(~comparable_rows(given))
     if len(bad):
         raise UserError(
             f"query {bad[0]} is not finite, only zeros, or of a length that float32 cannot square: "

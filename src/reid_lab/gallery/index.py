@@ -12,7 +12,7 @@ import numpy as np
 import torch  # noqa: F401 - before faiss: each brings its own OpenMP
 from torch import Tensor
 
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, last_line
 from reid_lab.files.atomic import replacing
 from reid_lab.files.gallery_card import IndexMetric, IndexName
 from reid_lab.gallery.flat import (
@@ -211,7 +211,7 @@ class Approximate:
         try:
             made = faiss.read_index(str(path))
         except (RuntimeError, MemoryError) as error:  # a damaged size may take any memory
-            made, reason = None, str(error).splitlines()[-1]
+            made, reason = None, last_line(error)
         else:
             reason = _unlike(name, made, dim)
         if reason:

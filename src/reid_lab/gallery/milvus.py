@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from reid_lab.errors import UserError, first
+from reid_lab.errors import UserError, first, first_line
 from reid_lab.files import conditions
 from reid_lab.files.gallery_card import Card, GalleryError
-from reid_lab.files.gallery_files import OWN_COLUMNS, comparable, nothing_found
+from reid_lab.files.gallery_files import OWN_COLUMNS, comparable_rows, nothing_found
 from reid_lab.files.gallery_writer import unit_rows
 from reid_lab.gallery import milvus_filter
 from reid_lab.gallery.vectors import Columns, NearestImages
@@ -75,7 +75,7 @@ class MilvusStore:
                 return pymilvus.MilvusClient(uri, token=token)
         except Exception as error:  # pymilvus, grpc and sqlite have no common base
             raise UserError(
-                f"Milvus at {uri} cannot be opened ({_first(reasons.last or error)}): give a file "
+                f"Milvus at {uri} cannot be opened ({first_line(reasons.last or error)}): give a file "
                 "that ends in .db, or the address of a server that runs, http://host:19530, and "
                 "its --token if it wants one"
             ) from error
@@ -238,7 +238,7 @@ class MilvusStore:
     def _rows(self, rows: np.ndarray) -> np.ndarray:
         """(n, D) rows as they are stored, of length 1 under cosine."""
         rows = np.ascontiguousarray(rows, np.float32)
-        if rows.ndim != 2 or rows.shape[1] != self._card.dim or not comparable(rows).all():
+        if rows.ndim != 2 or rows.shape[1] != self._card.dim or not comparable_rows(rows).all():
             raise GalleryError(
                 f"embeddings {rows.shape}: the collection {self.name!r} takes (n, "
                 f"{self._card.dim}), finite and not only zeros"
@@ -333,7 +333,7 @@ def patiently(work: Callable[[], Any], wait: Callable[[float], None] = time.slee
         except Exception as error:  # noqa: PERF203 - pymilvus and grpc have no common base
             busy = any(word in str(error).lower() for word in BUSY)
             if not busy or not pauses:
-                raise UserError(f"Milvus: {_first(error)}") from error
+                raise UserError(f"Milvus: {first_line(error)}") from error
             wait(pauses.pop(0))
 
 
@@ -350,7 +350,3 @@ def _texts(card: Card) -> list[str]:
 def _key(field: str) -> str:
     """Name of the field with the sort keys of another field; see milvus_filter.py."""
     return f"{field}_key"
-
-
-def _first(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
 from rich.text import Text
 
 from reid_lab.errors import first
@@ -15,6 +13,7 @@ from reid_lab.files.boxes import Box
 from reid_lab.files.console import NOTHING, fold, head_table, stderr, stdout
 from reid_lab.files.gallery_verdicts import MEANING, GalleryCalibration, GalleryVerdict
 from reid_lab.files.image_files import escaped
+from reid_lab.files.pages import package_text, template
 from reid_lab.gallery.images import Labelled
 from reid_lab.gallery.planner import IndexPlan
 from reid_lab.gallery.results import SearchResult
@@ -204,14 +203,9 @@ def _lost(fraction: float | None) -> str:
 
 def page(gallery: SavedGallery, answers: Sequence[SearchResult]) -> str:
     """HTML with query images and their matches as thumbnails."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["name"] = name
-    text = files("reid_lab.gallery").joinpath("page.html.j2").read_text("utf-8")
     thumbnails = {crop: data_uri(ImageCrop(*crop)) for crop in _crops(answers)}
-    return environment.from_string(text).render(
-        css=files("reid_lab.report").joinpath("report.css").read_text("utf-8"),
+    return template("reid_lab.gallery", "page.html.j2", name=name).render(
+        css=package_text("reid_lab.report", "report.css"),
         name=gallery.folder.name,
         count=len(gallery),
         card=gallery.card,

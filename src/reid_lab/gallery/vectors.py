@@ -15,7 +15,6 @@ from typing import Protocol
 import numpy as np
 
 from reid_lab.files.gallery_card import Card, GalleryError
-from reid_lab.files.gallery_files import UNKNOWN, named_of, number_of
 from reid_lab.files.gallery_writer import locked, remove_where
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.writer import Writer, extend
@@ -107,13 +106,8 @@ class FolderStore:
         cameras: Sequence[str],
         columns: Columns | None = None,
     ) -> None:
-        pids, camids = (
-            np.array([number_of(name) if name else UNKNOWN for name in names], np.int64)
-            for names in (people, cameras)
-        )
-        names = named_of(name for given in (people, cameras) for name in given if name)
         with extend(self.gallery, self.card.fingerprint) as writer:
-            writer.append_rows(embeddings, pids, camids, paths, names, columns)
+            writer.append_named(embeddings, paths, people, cameras, columns)
         self.gallery = SavedGallery.open(self.gallery.folder)
 
     def remove(self, where: str) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from reid_lab.files.gallery_card import Card, GalleryError
-from reid_lab.files.gallery_files import GalleryRows, comparable
+from reid_lab.files.gallery_files import GalleryRows, comparable_rows
 from reid_lab.files.gallery_verdicts import GalleryVerdict, calibrations_at, chosen, verdicts
 from reid_lab.files.gallery_writer import RowWriter, locked, remove_where, unit_rows
 from reid_lab.runtime.manifest import ExportError, Manifest
@@ -86,7 +86,7 @@ class Gallery(GalleryRows):
             raise ExportError(
                 f"query {query.shape} with k={k}: {self.folder} takes (Q, {dim}) with k >= 1"
             )
-        if not comparable(query).all():
+        if not comparable_rows(query).all():
             raise ExportError(
                 "a query embedding is not finite, or only zeros: leave it out, or export "
                 "a checkpoint that has not diverged"

@@ -261,16 +261,7 @@ def _add_people(app: FastAPI, service: Service) -> None:
         while True:
             with service.in_force.use() as serving, suppress(ReplacedError):
                 crops, found = await service.embed(serving, body, request, every=True)
-                return await in_thread(added, serving.people, body, crops, found)
-
-    def added(
-        people: People, body: EnrollBody, crops: Sequence[np.ndarray], found: Sequence[Embedded]
-    ) -> EnrollAnswer:
-        rows = {name: np.stack([e.embeddings[name] for e in found]) for name in people.exits}
-        images = [NewImage(body.camid, "", thumbnail(crop)) for crop in crops]
-        ids = people.add(body.pid, images, rows)
-        copies = duplicates(people.rows, people.exits[-1], ids)
-        return EnrollAnswer(pid=body.pid, images=ids, duplicates=copies)
+                return await in_thread(_enrolled, serving.people, body, crops, found)
 
     @app.get("/people")
     def listed(
@@ -299,6 +290,16 @@ def _add_people(app: FastAPI, service: Service) -> None:
         if data is None:
             raise RequestError(404, f"image {image} has no thumbnail")
         return JpegResponse(data)
+
+
+def _enrolled(
+    people: People, body: EnrollBody, crops: Sequence[np.ndarray], found: Sequence[Embedded]
+) -> EnrollAnswer:
+    rows = {name: np.stack([e.embeddings[name] for e in found]) for name in people.exits}
+    images = [NewImage(body.camid, "", thumbnail(crop)) for crop in crops]
+    ids = people.add(body.pid, images, rows)
+    copies = duplicates(people.rows, people.exits[-1], ids)
+    return EnrollAnswer(pid=body.pid, images=ids, duplicates=copies)
 
 
 def thumbnail(crop: np.ndarray) -> bytes:

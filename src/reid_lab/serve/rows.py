@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reid_lab.errors import UserError
-from reid_lab.files.gallery_files import comparable
+from reid_lab.files.gallery_files import comparable_rows
 
 SAMPLE = 2_000  # images from which a threshold is estimated
 SPARE = 6  # more candidates than wanted, so that rounding cannot drop one of them
@@ -137,7 +137,7 @@ def compared_rows(exit: str, rows: np.ndarray, metric: str) -> np.ndarray:
     Raises:
         UserError: rows that are not finite, or only zeros.
     """
-    if not comparable(rows).all():
+    if not comparable_rows(rows).all():
         raise UserError(f"an embedding of exit {exit} is not finite, or only zeros")
     if metric == "cosine":
         rows = rows / np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
