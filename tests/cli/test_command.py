@@ -28,7 +28,7 @@ COMMANDS = {
     "export-fiftyone": ("g --out x", "reid_lab.gallery.fiftyone_csv.export"),
     "export-people": ("p --out x", "reid_lab.serve.export_people.export"),
     "frontier": ("runs", "reid_lab.frontier.show.show"),
-    "gallery": ("info g", "reid_lab.gallery.stored.info"),
+    "gallery": ("info g", "reid_lab.gallery.content.info"),
     "runtime": ("g a.jpg --out o.npz", "reid_lab.runtime.command.Model"),
     "serve": ("--model g --people p", "reid_lab.serve.command.Model"),
     "soften": (

@@ -82,7 +82,9 @@ def test_a_run_gets_its_overrides(
 
 
 def test_a_status_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reid_lab.gallery.stored.info", lambda args: 2 + (args.gallery.name == "g"))
+    monkeypatch.setattr(
+        "reid_lab.gallery.content.info", lambda args: 2 + (args.gallery.name == "g")
+    )
     assert main(["gallery", "info", "g"]) == 3
 
 

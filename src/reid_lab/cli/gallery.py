@@ -56,9 +56,9 @@ def add(commands: Subparsers) -> None:
 
 def work(args: argparse.Namespace) -> int:
     if args.action in STORED:
-        from reid_lab.gallery import stored
+        from reid_lab.gallery import content
 
-        return int(getattr(stored, args.action)(args))
+        return int(getattr(content, args.action)(args))
     from reid_lab.gallery import commands
 
     return int(getattr(commands, args.action)(args))

@@ -19,8 +19,8 @@ from reid_lab.files.embedding_files import EmbeddedImages, check_format, write_e
 from reid_lab.files.gallery_files import UNKNOWN
 from reid_lab.gallery import show
 from reid_lab.gallery.embed import decoded_batches, embed_pixels
+from reid_lab.gallery.image_lists import read_images
 from reid_lab.gallery.images import Labelled
-from reid_lab.gallery.listed import read_images
 from reid_lab.model import ReidModule
 from reid_lab.retrieval.pooling import pool
 from reid_lab.runtime.inputs import select_exits

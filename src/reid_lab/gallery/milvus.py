@@ -75,9 +75,9 @@ class MilvusStore:
                 return pymilvus.MilvusClient(uri, token=token)
         except Exception as error:  # pymilvus, grpc and sqlite have no common base
             raise UserError(
-                f"Milvus at {uri} cannot be opened ({first_line(reasons.last or error)}): give a file "
-                "that ends in .db, or the address of a server that runs, http://host:19530, and "
-                "its --token if it wants one"
+                f"Milvus at {uri} cannot be opened ({first_line(reasons.last or error)}): give a "
+                "file that ends in .db, or the address of a server that runs, http://host:19530, "
+                "and its --token if it wants one"
             ) from error
 
     @staticmethod

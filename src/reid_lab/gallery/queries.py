@@ -15,8 +15,8 @@ from reid_lab.files.gallery_files import UNKNOWN
 from reid_lab.files.gallery_writer import unit_rows
 from reid_lab.files.image_files import escaped, find_images
 from reid_lab.gallery.embed import Embedder, embedded
+from reid_lab.gallery.image_lists import read_images
 from reid_lab.gallery.images import Labelled, label
-from reid_lab.gallery.listed import read_images
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from reid_lab.errors import UserError
 from reid_lab.files.console import stdout
 from reid_lab.gallery import show
 from reid_lab.gallery.embed import decoded_batches
-from reid_lab.gallery.listed import read_images
+from reid_lab.gallery.image_lists import read_images
 from reid_lab.report.softened import entropy, gap, softened, write_softened
 
 

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from reid_lab.files.console import progress, stdout
 from reid_lab.files.gallery_card import GalleryError, IndexMetric, IndexName
+from reid_lab.gallery.content_tables import images
 from reid_lab.gallery.flat import Found
 from reid_lab.gallery.milvus import MilvusStore
 from reid_lab.gallery.store import SavedGallery
-from reid_lab.gallery.stored_tables import images
 from reid_lab.gallery.vectors import VectorStore, check_same_card, load_gallery, prune
 
 BATCH = 1000  # images that are sent at a time

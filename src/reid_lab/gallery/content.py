@@ -13,17 +13,17 @@ from reid_lab.dataset.readers.own import normalise_label
 from reid_lab.errors import UserError
 from reid_lab.files.gallery_files import GalleryRows, number_of
 from reid_lab.files.gallery_writer import RowWriter, locked
-from reid_lab.gallery import stored_tables
+from reid_lab.gallery import content_tables
 
 
 def info(args: Namespace) -> int:
-    stored_tables.info(GalleryRows.open_rows(args.gallery))
+    content_tables.info(GalleryRows.open_rows(args.gallery))
     return 0
 
 
 def people(args: Namespace) -> int:
     gallery = GalleryRows.open_rows(args.gallery)
-    stored_tables.people(gallery, np.flatnonzero(gallery.select(args.where)))
+    content_tables.people(gallery, np.flatnonzero(gallery.select(args.where)))
     return 0
 
 
@@ -40,7 +40,7 @@ def remove(args: Namespace) -> int:
             writer.remove(rows)
     else:
         gallery, rows = _remove_indexed(args)
-    stored_tables.removed(gallery, rows, args.dry_run)
+    content_tables.removed(gallery, rows, args.dry_run)
     return 0
 
 
