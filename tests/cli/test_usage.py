@@ -87,6 +87,9 @@ def test_actions_are_listed_if_none_is_given(capsys: pytest.CaptureFixture[str])
         ("serve --port 65536", "argument --port: 65536 is not 0 to 65535"),
         ("serve --mul-adds -5", "argument --mul-adds: '-5' is not a number of Mul-Adds"),
         ("serve --mean-ms nan", "argument --mean-ms: 'nan' is not above 0"),
+        ("gallery build --images ''", "argument --images: an empty path; . is this folder"),
+        ("gallery remove ''", "argument gallery: an empty path"),
+        ("serve --people ''", "argument --people: an empty path"),
         ("export --tolerance x", "argument --tolerance: 'x' is not within 0 and 1"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import DiskFullError, disk_full
-from reid_lab.files.folders import replacing_folder, restore
+from reid_lab.files.folders import locked, replacing_folder, restore
 
 
 def write(path: Path, text: str) -> None:
@@ -116,6 +117,21 @@ def test_two_writers_are_refused(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="out is being written by another process"):
             write(tmp_path / "out", "second")
     assert is_only(tmp_path / "out", "first")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOENT])
+def test_a_lock_that_cannot_be_written_is_not_held_by_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refused(*args: object, **options: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", refused)
+    with (
+        pytest.raises(UserError, match=rf"x\.lock cannot be written \({os.strerror(number)}"),
+        locked(tmp_path / "x.lock", UserError("busy")),
+    ):
+        pass
 
 
 def test_an_old_one_is_not_taken_for_one_that_was_removed(tmp_path: Path) -> None:

@@ -142,6 +142,7 @@ def test_tables_have_a_row_for_each_match(run: Run, there: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet").read_table("x.parquet").to_pylist()
     assert len(parquet) == len(rows) == 8 and list(parquet[0]) == list(rows[0])
     assert "must end in .jsonl, .csv, .parquet, .html" in run(*query, "--out", "x.txt", status=1)
+    assert "is not a folder with write" in run(*query, "--out", "x.csv/y.csv", status=1)
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])

@@ -133,6 +133,8 @@ def test_galleries_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
         open_people(path, model, [folder / "stage2"])
     with pytest.raises(UserError, match="cosine, euclidean: use one"):
         open_people(path, model, [folder / "fusion"], "cosine")
+    with pytest.raises(UserError, match="fusion and .* are both of exit fusion"):
+        open_people(path, model, [folder / "fusion", folder / "fusion"])
     assert not path.exists()
     open_people(path, model, [folder / "fusion"]).close()
     with pytest.raises(
@@ -184,6 +186,14 @@ def test_a_second_service_of_the_same_people_is_refused(
             pass
     with only_service_of(people):
         pass
+    for wrong, told in (
+        (tmp_path, "is not a file of people"),
+        (people / "x", "not a folder with write"),
+    ):
+        people.touch()
+        with pytest.raises(UserError, match=told), only_service_of(wrong):
+            pass
+        assert not wrong.with_name(f"{wrong.name}.lock").exists()
 
 
 def test_an_address_in_use(tmp_path: Path) -> None:

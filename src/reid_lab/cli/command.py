@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeAlias
 
@@ -34,6 +35,7 @@ class Parser(argparse.ArgumentParser):
         kwargs.setdefault("formatter_class", Formatter)
         super().__init__(*args, **kwargs)
 
+        self.register("type", Path, path)
         self.set_defaults(parser=self)  # of nested parsers, the innermost one stays
         self.actions: Subparsers | None = None
 
@@ -134,6 +136,13 @@ def run_command(parser: Parser, words: Sequence[str]) -> int:
         return attempt(lambda: command.work(args), command.wrong, command.interrupted)
 
     return terminable(work)
+
+
+def path(text: str) -> Path:
+    """A path; an empty one, as of an unset variable of the shell, would be this folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path; . is this folder")
+    return Path(text)
 
 
 def count(text: str, most: int = 10**12) -> int:

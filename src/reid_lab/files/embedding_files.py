@@ -12,7 +12,6 @@ names are text, empty if unknown.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import replacing, valid_text
 from reid_lab.files.boxes import SIDES
+from reid_lab.files.folders import check_writable
 from reid_lab.files.image_files import escaped
 from reid_lab.optional import load
 
@@ -72,9 +72,7 @@ def check_format(path: Path) -> None:
         raise UserError(f"{path} is a folder: give the name of a file")
     if path.suffix not in (NPZ, PARQUET):
         raise UserError(f"{path}: the name must end in {NPZ} or {PARQUET}")
-    above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise UserError(f"{path} cannot be written: {above} is not a folder with write permission")
+    check_writable(path)
     if path.suffix == PARQUET:
         load("pyarrow", f"writing {PARQUET}")
 

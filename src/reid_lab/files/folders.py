@@ -7,6 +7,7 @@ one has left there.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,7 +27,8 @@ def locked(path: Path, busy: UserError, timeout: float = 0) -> Iterator[None]:
     """Hold the lock file `path`. The lock ends with the process, even if it is killed.
 
     Raises:
-        UserError: `busy`, if another process holds it; or `path` is a link to another file.
+        UserError: `busy`, if another process holds it; or `path` is a link to another file, or
+            cannot be written.
     """
     if path.is_symlink():
         raise UserError(f"{path} is a link, a lock file is expected: remove it")
@@ -34,11 +36,30 @@ def locked(path: Path, busy: UserError, timeout: float = 0) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
+        try:  # filelock takes some files that cannot be made for held ones
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o644))
+        except OSError as error:
+            raise UserError(f"{path} cannot be written ({error.strerror})") from error
         raise busy from None
+    except OSError as error:
+        if is_disk_full(error):
+            raise
+        raise UserError(f"{path} cannot be written ({error.strerror})") from error
     try:
         yield
     finally:
         lock.release()
+
+
+def check_writable(path: Path) -> None:
+    """Check that a file can be written at `path`, whose folder may be missing; before any work.
+
+    Raises:
+        UserError: it cannot.
+    """
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise UserError(f"{path} cannot be written: {above} is not a folder with write permission")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import replacing, valid_text, write_text
+from reid_lab.files.folders import check_writable
 from reid_lab.gallery.results import GalleryMatch, SearchResult
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.optional import load
@@ -22,13 +23,14 @@ def check_out(path: Path, endings: Sequence[str] = ENDINGS) -> None:
     """Check that a file of this name can be written, before any work.
 
     Raises:
-        UserError: another extension, or a folder.
+        UserError: another extension, a folder, or one that cannot be written to.
         MissingPackageError: it is Parquet, and pyarrow is not installed.
     """
     if path.suffix.lower() not in endings:
         raise UserError(f"--out {path}: the name must end in {', '.join(endings)}")
     if path.is_dir():
         raise UserError(f"--out {path} is a folder: give the name of a file")
+    check_writable(path)
     if path.suffix.lower() == ".parquet":
         load("pyarrow", "writing .parquet")
 

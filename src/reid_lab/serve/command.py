@@ -14,7 +14,7 @@ from pathlib import Path
 import uvicorn
 
 from reid_lab.errors import UserError, first
-from reid_lab.files.folders import locked
+from reid_lab.files.folders import check_writable, locked
 from reid_lab.files.pixels import ImageError, read_pixels
 from reid_lab.runtime.model import Model
 from reid_lab.serve.admission import Admission
@@ -59,9 +59,12 @@ def only_service_of(people: Path) -> Iterator[None]:
     """Lock a file of people, since a service does not see the writes of another one.
 
     Raises:
-        UserError: another service holds it.
+        UserError: another service holds it, or it cannot be written to.
     """
     busy = UserError(f"{people} is used by another service: stop it, or give another --people")
+    if people.is_dir():
+        raise UserError(f"{people} is not a file of people (a folder): give another --people")
+    check_writable(people)
     people.parent.mkdir(parents=True, exist_ok=True)
     with locked(people.with_name(f"{people.name}.lock"), busy):
         yield

@@ -19,10 +19,17 @@ def open_galleries(
         metric: required metric; None: any.
 
     Raises:
-        UserError: galleries of another network or of different images or metrics, or without one of
-            the last exit.
+        UserError: galleries of another network or of different images or metrics, two of one exit,
+            or none of the last exit.
     """
-    opened = {g.exit: g for g in (Gallery.open(folder, manifest) for folder in folders)}
+    opened: dict[str, Gallery] = {}
+    for gallery in (Gallery.open(folder, manifest) for folder in folders):
+        if other := opened.get(gallery.exit):
+            raise UserError(
+                f"{other.folder} and {gallery.folder} are both of exit {gallery.exit}: give one "
+                "gallery for each exit"
+            )
+        opened[gallery.exit] = gallery
     last = [e.name for e in manifest.exits if e.stream or e is manifest.exits[-1]][-1]
     if opened and last not in opened:
         raise UserError(
