@@ -199,6 +199,8 @@ WRONG = {
     "half a box": (table(f"{HEAD},left,top", "a.jpg,1,1,0,0"), r"no column right, bottom"),
     "twice": (table(f"{HEAD},pid", "a.jpg,1,1,1"), r"given twice: pid"),
     "nothing": (table(HEAD), r"no lines below"),
+    "an empty file": ("", r"line 1 is empty\. Expected the names of columns, such as path, pid"),
+    "an empty line": (table("", "a.jpg,1,1"), r"line 1 is empty"),
     "unknown split": (
         table(SPLIT, "a.jpg,1,1,train", "b.jpg,1,1,val"),
         r"line 3: split is 'val'; allowed: train, query, gallery",

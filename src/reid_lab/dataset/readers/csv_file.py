@@ -138,6 +138,11 @@ def read_table(
 
 
 def _check_header(table: CsvTable, required: Sequence[str], optional: Sequence[str]) -> None:
+    if not table.columns:
+        named = ", ".join([*required, *optional])
+        raise DatasetError(
+            f"{table.path}, line 1 is empty. Expected the names of columns, such as {named}"
+        )
     missing = [column for column in required if column not in table.columns]
     sides = [side for side in SIDES if side in table.columns]
     if sides and len(sides) < len(SIDES):
