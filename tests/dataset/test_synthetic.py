@@ -172,7 +172,7 @@ def test_a_worker_that_was_killed_is_said(tmp_path: Path, monkeypatch: pytest.Mo
             raise BrokenProcessPool
 
     monkeypatch.setattr(writer_module, "worker_pool", Broken)
-    with pytest.raises(DatasetError, match="was killed.*start again"):
+    with pytest.raises(DatasetError, match="a rendering process ended.*start again"):
         render(tmp_path / "data", SMALL, workers=2, progress=False)
 
 
