@@ -18,7 +18,7 @@ PositiveFraction = Annotated[float, Gt(0), Le(1)]
 
 
 def below(path: str) -> bool:
-    """a path below the folder, without .."""
+    """that is a path below the folder, without .."""
     parts = PurePath(path.replace("\\", "/"))
     return not parts.is_absolute() and ".." not in parts.parts
 
