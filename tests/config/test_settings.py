@@ -9,6 +9,7 @@ import copy
 import inspect
 import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.accelerators import CPUAccelerator
 
+import reid_lab
 from reid_lab.config import annotations as ann
 from reid_lab.config import dry_run
 from reid_lab.config.build import build_data, build_model, build_trainer
@@ -391,3 +393,9 @@ def test_senseless_values_end_in_one_message_or_are_built(
         tried += 1
     print(f"{tried} senseless values tried, {len(bad)} bad")
     assert not bad and tried >= 20
+
+
+def test_advice_names_tasks_that_exist() -> None:
+    files = Path(reid_lab.__file__).parent.rglob("*.py")
+    text = "".join(file.read_text("utf-8") for file in files)
+    assert {*re.findall(r"\btask=([a-z]+)\b(?!\.)", text)} == {"fit", "test"}

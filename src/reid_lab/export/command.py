@@ -64,7 +64,7 @@ def export(args: Namespace) -> Manifest:
     check_target(args.out, args.overwrite)
     if args.int8:
         check_int8(args.overrides)
-    with replacing_folder(args.out) as folder:  # another process that writes it is told first
+    with replacing_folder(args.out) as folder:  # locked before the network is loaded
         method, image, key = open_model(args.checkpoint)
         check_distances(method)
         if method.space_problem:

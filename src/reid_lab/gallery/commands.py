@@ -98,7 +98,7 @@ def add(args: Namespace) -> int:
     gallery = SavedGallery.open(args.gallery)
     check_installed(gallery.card.index)
     images, other = read_more_images(args.images, args.metadata, gallery.card.pattern)
-    # locked first: the network is not loaded only to be told that another process is writing
+    # locked first: if another process is writing, the network need not be loaded
     with extend(gallery, gallery.card.fingerprint) as writer:
         embedder = _embedder(args, writer.gallery, writer.gallery.card.exit)
         new = [image for image in images if str(image.path) not in writer]
