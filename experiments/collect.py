@@ -5,7 +5,10 @@ python -m experiments.collect STUDY [LABEL=]RUN ...
 writes STUDY/results.csv (exits), STUDY/cost.csv, STUDY/curves.csv (training losses),
 STUDY/validation.csv (accuracies while training) and, for runs with a stream or a search,
 STUDY/stream.csv, STUDY/policies.csv and STUDY/search.csv (trials).
-LABEL fills the column `run`; the default is the run's name.
+LABEL fills the column `run`; the default is the run's name. `elapsed_s` are the seconds of the
+whole run; if it was resumed, of all its parts, each up to the checkpoint that the next one resumed
+from. After `task=test` they are the seconds of this test. Runs that an earlier version resumed have
+those of the last part.
 """
 
 from __future__ import annotations

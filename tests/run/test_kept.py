@@ -17,6 +17,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from experiments.collect import main
 from reid_lab.callbacks import CheckpointFiles, RankingEvaluation
 from reid_lab.callbacks.loggers import MetricsFile
 from reid_lab.config.build import build_trainer
@@ -109,6 +110,45 @@ def test_a_finished_run_resumed_elsewhere_is_whole_there(
     assert torch.load(longer, weights_only=True)["global_step"] == 8
     record = json.loads((longer.parents[1] / "training.json").read_text())
     assert (record["from_step"], record["steps"]) == (6, 8)
+
+
+def test_the_time_of_a_resumed_run_is_that_of_all_its_parts(
+    composed: Compose, tmp_path: Path
+) -> None:
+    """`elapsed_s` was that of the last part alone, also in the tables that studies collect."""
+    cfg = composed(*FEW)
+    run(cfg)
+    last = last_checkpoint(Path(cfg.run_dir))
+    state = torch.load(last, weights_only=True)
+    state["callbacks"]["ElapsedTime"] = {"run": 50_000.0, "training": 40_000.0}
+    torch.save(state, last)
+
+    longer = composed(*FEW, "model.iterations=8", f"ckpt_path={last}", run="longer")
+    run(longer)
+    summary, trained = times(Path(longer.run_dir))
+    assert 50_000 < summary < 60_000 and 40_000 < trained < 50_000
+    main(str(tmp_path / "study"), longer.run_dir)
+    assert {row["elapsed_s"] for row in rows(tmp_path / "study/results.csv")} == {str(summary)}
+
+    again = composed(*FEW, "ckpt_path=last")  # trained already: only its test is repeated
+    run(again)
+    assert 50_000 < times(Path(again.run_dir))[0] < 60_000
+    run(composed(*FEW, "task=test", "ckpt_path=last"))
+    assert times(Path(again.run_dir))[0] < 10_000
+
+    del state["callbacks"]["ElapsedTime"]  # as an earlier version wrote it
+    torch.save(state, tmp_path / "old.ckpt")
+    old = composed(*FEW, "model.iterations=8", f"ckpt_path={tmp_path / 'old.ckpt'}", run="old")
+    run(old)
+    content = json.loads((Path(old.run_dir) / "results/summary.json").read_text())
+    assert content["elapsed_s"] < 10_000
+    assert any("elapsed_s counts from here on" in note for note in content["notes"])
+
+
+def times(folder: Path) -> tuple[float, float]:
+    """The seconds of the run and those of its training."""
+    summary = json.loads((folder / "results/summary.json").read_text())
+    return summary["elapsed_s"], json.loads((folder / "training.json").read_text())["elapsed_s"]
 
 
 @pytest.mark.parametrize(("precision", "factor"), [("32-true", "nan"), ("bf16-mixed", "inf")])

@@ -8,6 +8,7 @@ from reid_lab.callbacks.cost import CostAccount
 from reid_lab.callbacks.cuda_graph import CudaGraph
 from reid_lab.callbacks.dimensions import FeatureDimensions
 from reid_lab.callbacks.early_exit import EarlyExitThresholds
+from reid_lab.callbacks.elapsed import ElapsedTime
 from reid_lab.callbacks.finetune import BestCheckpoint, ScheduleFromData, StopEarly
 from reid_lab.callbacks.fused import FusedOptimizer
 from reid_lab.callbacks.preflight import Preflight
@@ -31,6 +32,7 @@ __all__ = [
     "CudaGraph",
     "Deadline",
     "EarlyExitThresholds",
+    "ElapsedTime",
     "FeatureDimensions",
     "FusedOptimizer",
     "ImageConditions",

@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import AsyncCheckpointIO
 
 from reid_lab.backbone.layers import cheaper_backward
-from reid_lab.callbacks import CheckpointFiles, SharedSpace
+from reid_lab.callbacks import CheckpointFiles, ElapsedTime, SharedSpace
 from reid_lab.checkpoint import NORMALISED, without_weights
 from reid_lab.config.compiled import compile_parts
 from reid_lab.config.make import image_size, make, plain
@@ -85,7 +85,7 @@ def build_trainer(cfg: DictConfig, files: CheckpointFiles | None = None) -> pl.T
         [make(cfg, f"{group}.{name}") for name, node in (cfg[group] or {}).items() if node]
         for group in ("callbacks", "logger")
     )
-    callbacks.append(SharedSpace())
+    callbacks += [SharedSpace(), ElapsedTime()]
     more: dict[str, Any] = {}
     if not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
         if cfg.task == "fit":

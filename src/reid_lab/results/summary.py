@@ -44,7 +44,7 @@ class Summary(BaseModel):
     protocol: dict[str, Any] | None = None
     shared_exit: Line | None = None  # all queries are compared with its gallery
     notes: list[str] | None = None
-    elapsed_s: Amount | None = None
+    elapsed_s: Amount | None = None  # of all parts of a run that was resumed
     training: dict[str, Any] | None = None
     card: dict[str, Any] | None = None
 

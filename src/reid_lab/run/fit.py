@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +11,7 @@ from typing import Any, cast
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
-from reid_lab.callbacks import BestCheckpoint, EarlyExitThresholds, Verification
+from reid_lab.callbacks import BestCheckpoint, EarlyExitThresholds, ElapsedTime, Verification
 from reid_lab.callbacks.embedding import callbacks_of
 from reid_lab.checkpoint import CheckpointError
 from reid_lab.config.paths import last_checkpoint
@@ -38,8 +37,12 @@ def fit(
     cfg: DictConfig,
     start: int,
 ) -> None:
-    """Train from step `start`, and write a record of the training."""
-    started, folder = time.time(), Path(cfg.run_dir)
+    """Train from step `start`, and write a record of the training.
+
+    In the record, `elapsed_s` are the seconds of all parts of a training that was resumed;
+    `from_step`, the command, the commit and the machine are those of the last part.
+    """
+    folder = Path(cfg.run_dir)
     try:
         with end_together(trainer):
             trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
@@ -59,7 +62,7 @@ def fit(
     if not trainer.is_global_zero:
         return
     if trainer.global_step > start:
-        took = round(time.time() - started, 1)
+        took = round(callbacks_of(trainer, ElapsedTime)[0].training, 1)
         steps = {"from_step": start, "steps": trainer.global_step, "elapsed_s": took}
         ended = {"ended": f"{datetime.now().astimezone():%Y-%m-%dT%H:%M:%S%z}"}
         write_json(folder / TRAINING, {**provenance(), "seed": cfg.seed, **steps, **ended})

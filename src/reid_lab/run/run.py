@@ -18,7 +18,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from reid_lab.budget.allocator import keep_blocks
-from reid_lab.callbacks import RankingEvaluation
+from reid_lab.callbacks import ElapsedTime, RankingEvaluation
+from reid_lab.callbacks.elapsed import keeps_time
 from reid_lab.callbacks.embedding import callbacks_of
 from reid_lab.config.build import build_model, build_trainer
 from reid_lab.config.cards import changed_backbones, give_card
@@ -47,6 +48,10 @@ from reid_lab.run.processes import end_together, remove_lost_markers
 from reid_lab.run.publish import finish_wandb, log_config, publish
 
 log = logging.getLogger(__name__)
+TIME_UNKNOWN = (
+    "elapsed_s counts from here on: the checkpoint is of an earlier version, which did not keep "
+    "the seconds of its run"
+)
 
 
 @dataclass
@@ -134,11 +139,13 @@ class Prepared:
 
 
 def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
-    started = time.time()
+    started = time.monotonic()
     gc.collect()  # an earlier run's network and images, which would stay on the device
     prepared = _prepare(cfg, progress)
     trainer, model, data = prepared.trainer, prepared.model, prepared.data
     checkpoint = prepared.checkpoint
+    (elapsed,) = callbacks_of(trainer, ElapsedTime)
+    elapsed.started = started
     try:
         if trainer.is_global_zero:
             log_config(
@@ -154,7 +161,7 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
             content = Summary(
                 **summary(cfg, trainer, data, metrics),
                 notes=prepared.notes,
-                elapsed_s=round(time.time() - started, 1),
+                elapsed_s=round(elapsed.run, 1),
                 training=training_of(checkpoint.parent.parent if checkpoint else progress.folder),
                 card=model.card.to_dict() if model.card else None,
                 shared_exit=model.shared_exit,
@@ -189,6 +196,8 @@ def _prepare(cfg: DictConfig, progress: Progress) -> Prepared:
     # now, as what does not fit is no reason to write anything
     start = take_weights(model, state, checkpoint) if checkpoint and state else 0
     found += changed_backbones(model, cfg) + slow_precision(trainer)
+    if state and cfg.task == "fit" and start and not keeps_time(state):
+        found.append(Info(TIME_UNKNOWN))
     notes: list[str] = []
     if trainer.is_global_zero:
         if cfg.task == "fit" or not last_checkpoint(progress.folder).is_file():

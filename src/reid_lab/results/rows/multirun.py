@@ -20,7 +20,7 @@ class RunRow:
     settings: dict[str, str] = field(default_factory=dict)
     status: str
     figures: dict[str, Signed] = field(default_factory=dict)
-    elapsed_s: float
+    elapsed_s: float  # of all parts of a job that was resumed
     folder: str
     error: str
 
