@@ -79,7 +79,7 @@ def trainings() -> Iterator[Training]:
     names = {f"stage{n}": (f"stage {n}", at) for n, at in ((1, BELOW), (2, RIGHT), (3, (-6, 13)))}
     names |= {"fusion": ("DaRe, 1 view", RIGHT)}
     yield Training(one_view, "all_exits", ORANGE, "o", names, pretrained)
-    names = {f"stage{n}": (f"stage {n}", at) for n, at in ((1, BELOW), (2, RIGHT), (3, (2, -8)))}
+    names = {f"stage{n}": (f"stage {n}", at) for n, at in ((2, (-5, 5)), (3, (2, -8)))}
     names |= {"stage1": ("DaRe at 128x64", BELOW)}
     yield Training("test_view/results.csv", "centre_seed*", BROWN, "o", names, pretrained)
     names = {"stage1": ("3 stages alone", (-8, -2))}
@@ -97,12 +97,14 @@ def trainings() -> Iterator[Training]:
     for size, at in (("small", LEFT), ("medium", LEFT), ("large", RIGHT)):
         names = {"joint": (f"HAN-{size[0].upper()}", at)}
         yield Training(full, f"han_{size}_180/seed*", "#0072b2", "^", names)
-    names = {"lomo": ("LOMO", RIGHT), "kissme": ("KISSME", ABOVE), "xqda": ("XQDA", BELOW)}
+    names = {"lomo": ("LOMO", RIGHT), "kissme": ("KISSME", LEFT), "xqda": ("XQDA", BELOW)}
     yield Training("lomo_cuhk03/results.csv", "lomo_cuhk03", "#009e73", "v", names)
-    names = {"joint": ("JLML, CPU size", RIGHT)}
-    yield Training("jlml_cuhk03/results.csv", "with", "#5b3a8c", "P", names)
-    names = {"stage3": ("DaRe, CPU size", BELOW)}
-    yield Training("dare_cuhk03/results.csv", "2e-3", ORANGE, "o", names)
+    names = {"local": ("HAN-S, CPU", RIGHT)}
+    yield Training("han_cuhk03/two_hours/results.csv", "small", "#56b4e9", "^", names)
+    names = {"joint": ("JLML", RIGHT)}
+    yield Training("jlml_cuhk03/longer/results.csv", "jlml", "#5b3a8c", "P", names)
+    names = {"fusion": ("DaRe from scratch", (0, 5))}
+    yield Training("dare_cuhk03/strips/results.csv", "strips_*", ORANGE, "o", names)
 
 
 def draw() -> Figure:

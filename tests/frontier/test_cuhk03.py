@@ -8,13 +8,23 @@ import pytest
 
 from experiments.frontier_cuhk03 import __main__ as study
 from experiments.frontier_cuhk03.__main__ import PLACES, Training, trainings
-from experiments.tables import write
+from experiments.tables import read, write
 from reid_lab.frontier.published import rows as published
 
 
 @pytest.mark.parametrize("training", [*trainings()], ids=lambda t: f"{t.table}-{t.run}")
 def test_labelled_exits_are_in_the_tables(training: Training) -> None:
     assert set(training.names) <= {name for _, _, name in training.points()}
+
+
+@pytest.mark.parametrize("name", ["dare_cuhk03", "han_cuhk03", "jlml_cuhk03", "lomo_cuhk03"])
+def test_the_best_training_of_a_study_is_drawn(name: str) -> None:
+    folder = study.HERE.parent
+    best = {
+        path.relative_to(folder).as_posix(): max(float(row["rank1"]) for row in read(path))
+        for path in (folder / name).rglob("results.csv")
+    }
+    assert max(best, key=best.__getitem__) in {training.table for training in trainings()}
 
 
 def test_labelled_papers_are_published() -> None:
