@@ -15,6 +15,7 @@ from tests.torture.bench import DEMO, Bench, Stage
 
 WHOLE = os.environ.get("REID_LAB_TORTURE") == "1"
 FAMILY = "torture family"
+CASES = "torture cases"  # of a test that counts its own: (family, tried, bad)
 COUNTED = {"passed": "clean", "failed": "bad", "skipped": "skipped"}
 
 
@@ -49,9 +50,12 @@ def pytest_terminal_summary(
     for outcome, name in COUNTED.items():
         for report in terminalreporter.stats.get(outcome, []):
             # a module that was skipped has none
-            family = dict(getattr(report, "user_properties", ())).get(FAMILY)
+            properties = dict(getattr(report, "user_properties", ()))
+            family = properties.get(FAMILY)
             if family and (report.when == "call" or outcome == "skipped"):
                 counts.setdefault(family, Counter())[name] += 1
+            for many, tried, bad in [properties[CASES]] if CASES in properties else ():
+                counts.setdefault(many, Counter()).update(clean=tried - bad, bad=bad)
     for report in terminalreporter.stats.get("error", []):  # its setup failed
         properties = dict(getattr(report, "user_properties", ()))
         counts.setdefault(properties.get(FAMILY, "?"), Counter())["bad"] += 1
