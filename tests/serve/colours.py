@@ -1,6 +1,7 @@
 """A service with a network of mean colours, in a process of its own.
 
-PEOPLE PORT_FILE [FINGERPRINT]: of the network that it starts with; it can move to `NEW`.
+PEOPLE PORT_FILE [FINGERPRINT [RUN]]: of the network that it starts with; it can move to `NEW`. The
+page shows the accuracies of RUN.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from reid_lab.serve.admission import Admission
 from reid_lab.serve.command import listening_at, serve
+from reid_lab.serve.frontier import read_frontier
 from reid_lab.serve.guard import Limits
 from reid_lab.serve.in_force import InForce, Serving
 from reid_lab.serve.metrics import Metrics
@@ -38,7 +40,10 @@ if __name__ == "__main__":
     listening = listening_at("127.0.0.1", 0)
     Path(sys.argv[2]).write_text(str(listening.getsockname()[1]))
     admission = Admission(None, scheduler.batch, 1.0)
-    in_force = InForce(Serving(network, people, scheduler))
+    frontier = [
+        p for run in sys.argv[4:] for p in read_frontier(Path(run), network.manifest, "margin")
+    ]
+    in_force = InForce(Serving(network, people, scheduler, frontier))
     upgrader = upgrader_to(in_force, lambda: opened(NEW))
     service = Service(in_force, upgrader, admission, Limits(), Metrics(in_force, admission))
     serve(service, listening)
