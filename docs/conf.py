@@ -50,6 +50,9 @@ html_css_files = ["custom.css"]
 html_show_sphinx = False
 
 TO_STUDY = re.compile(r"\]\((?:\.\./)*experiments/(?:(\w+)/)?(#[\w-]+|)\)")
+PLACE = "<!-- claims of experiments/README.md -->"  # of the table, in docs/index.md
+CLAIMS = re.compile(r"<!-- claims: [^>]* -->\n(.*?)<!-- end of the claims -->", re.DOTALL)
+FIGURE = re.compile(r"<!-- [\w./-]+\.csv.*? -->")  # where a number comes from
 LINK = re.compile(r"(?<=\]\()([^)\s#:]+)(?=[)#])")  # the target of a link or image in a file
 
 
@@ -78,6 +81,21 @@ def relinked(text: str, folder: Path) -> str:
         return f"../../{path.relative_to(ROOT).as_posix()}"
 
     return LINK.sub(target, text)
+
+
+def claims() -> str:
+    """The table of experiments/README.md, for docs/index.md, with links as that page needs them."""
+    text = (STUDIES / "README.md").read_text(encoding="utf-8")
+    found = CLAIMS.search(text)
+    assert found is not None, "experiments/README.md has lost the marks around its table"
+    return FIGURE.sub("", LINK.sub(r"../experiments/\1", found[1])).strip()
+
+
+def add_claims(app: Sphinx, docname: str, source: list[str]) -> None:
+    """The papers' claims, in the place that docs/index.md has for them."""
+    if docname == "index":
+        source[0] = source[0].replace(PLACE, claims())
+        app.env.note_dependency(str(STUDIES / "README.md"))
 
 
 def link_studies(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -113,5 +131,6 @@ def readable(
 def setup(app: Sphinx) -> None:
     make_studies()
     app.connect("autodoc-process-signature", readable)
+    app.connect("source-read", add_claims)  # before the links that it has are replaced
     app.connect("source-read", link_studies)
     app.connect("source-read", add_keys)

@@ -6,10 +6,12 @@ import gc
 import logging
 import os
 import random
+import runpy
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -85,6 +87,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if "gpu" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="needs CUDA"))
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The names of docs/conf.py, with a stand-in for Sphinx, which the tests do not need."""
+    application = ModuleType("sphinx.application")
+    application.Sphinx = object  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sphinx.application", application)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return runpy.run_path(str(Path(__file__).parents[1] / "docs" / "conf.py"))
 
 
 @pytest.fixture(autouse=True)

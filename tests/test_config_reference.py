@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import runpy
-import sys
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -83,14 +81,8 @@ def test_the_page_is_filled() -> None:
     assert text.count("`model.loss` = `${loss}`") >= 3
 
 
-def test_the_site_fills_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By docs/conf.py, with a stand-in for Sphinx, which the tests do not need."""
-    application = ModuleType("sphinx.application")
-    application.Sphinx = object  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "sphinx.application", application)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    conf = runpy.run_path(str(DOCS / "conf.py"))
+def test_the_site_fills_the_page(site: dict[str, Any]) -> None:
     pages = {"config": [PAGE], "training": ["<!-- keys of conf/loss -->"]}
     for name, source in pages.items():
-        conf["add_keys"](Mock(), name, source)
+        site["add_keys"](Mock(), name, source)
     assert pages == {"config": [filled(PAGE)], "training": ["<!-- keys of conf/loss -->"]}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import nbformat
 import pytest
@@ -163,6 +164,24 @@ def test_every_command_has_a_page(command: str) -> None:
 def test_every_recipe_is_listed() -> None:
     names = {path.stem for path in (ROOT / "conf/experiment").glob("*.yaml")}
     assert names <= set(re.findall(r"`(\w+)`", PAGES["recipes.md"]))
+
+
+def test_the_docs_open_with_the_claims(site: dict[str, Any]) -> None:
+    source = [PAGES["index.md"]]
+    for step in ("add_claims", "link_studies"):  # in the order of docs/conf.py
+        site[step](Mock(), "index", source)
+    table = [line for line in source[0].splitlines() if line.startswith("| ")]
+    assert source[0].index(table[0]) < source[0].index("![") and "<!--" not in source[0]
+    text = (ROOT / "experiments" / "README.md").read_text("utf-8")
+    counted = re.findall(r"All (\d+) claims were\s+tried, .*? (\d+) of them on real people", text)
+    claims = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table[1:]]
+    real = [row for row in claims if re.search(r"\[[CG]PU\]", row[-1])]
+    assert counted == [(str(len(claims)), str(len(real)))]
+    for *_, verdict, studies in claims:
+        assert "**" in verdict
+        links = re.findall(r"\]\(/studies/(\w+)\.md\)", studies)
+        assert len(links) == studies.count("](") > 0
+        assert all((ROOT / "experiments" / name / "README.md").is_file() for name in links)
 
 
 def test_every_sweep_is_listed() -> None:
