@@ -461,6 +461,27 @@ def test_a_search_gives_a_verdict(run: Run, checkpoint: Path, images: Path, tmp_
     assert "has no thresholds of exit 'fusion' and metric euclidean" in run(*words, status=1)
 
 
+def test_labels_of_users_give_thresholds_of_pairs(
+    run: Run, checkpoint: Path, tmp_path: Path
+) -> None:
+    names = [f"p{i % 6}@c{i % 2}/{i}.jpg" for i in range(24)]
+    folder = write_jpegs(tmp_path / "mine", names, (64, 32))
+    build = ("build", "--checkpoint", checkpoint, "--images", folder, "--out", "g")
+    run(*build, "--pattern", r"(?P<pid>[^/@]+)@")
+    lines = [f"{folder}/{names[i]},p{(i + (i > 3)) % 6},{int(i < 4)},fusion,9.0" for i in range(12)]
+    Path("labels.csv").write_text("\n".join(["path,pid,correct,exit,distance", *lines]))
+    words = ("calibrate", "g", "--labels", "labels.csv")
+    assert "give --checkpoint" in run(*words, status=1)
+    printed = run(*words, "--checkpoint", checkpoint, "--rates", 0.01, status=1)
+    assert "8 rejected matches show no false-accept rate below 1.2e-01" in printed
+    printed = run(*words, "--checkpoint", checkpoint)
+    assert "of two people (labels of users: 6 people, 8 pairs)" in printed
+    searches, pairs = SavedGallery.open("g").card.calibrations
+    assert searches.own and [t.rate for t in pairs.thresholds] == [0.5, 0.2]
+    run(*words, "--checkpoint", checkpoint)  # from the images, not from the distances of the file
+    assert SavedGallery.open("g").card.calibrations == (searches, pairs)
+
+
 def test_a_checkpoint_brings_thresholds(
     run: Run, checkpoint: Path, images: Path, tmp_path: Path, composed: Compose
 ) -> None:

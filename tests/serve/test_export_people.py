@@ -12,6 +12,7 @@ import pytest
 
 from reid_lab.dataset.readers.csv_file import read_csv
 from reid_lab.files.pixels import read_pixels
+from reid_lab.gallery.labels import read_labels
 from reid_lab.gallery.metadata import read_gallery_images
 from reid_lab.serve import export_people
 from reid_lab.serve.app import thumbnail
@@ -70,6 +71,9 @@ def test_galleries_and_trainings_read_it(tmp_path: Path, people: People) -> None
     assert main([str(tmp_path / "p.sqlite"), "--out", str(out)]) == 0
     listed, *_ = read_gallery_images(out / "images.csv")
     assert [image.person for image in listed] == ["Ann Lee", "../b'en", "Ann Lee"]
+    labels = read_labels(out / "labels.csv")
+    found = [(image.person, image.values["correct"]) for image in labels]
+    assert found == [("Ann Lee", "1"), ("Ann Lee", "0")]
     data = read_csv(out, train_share=0.5)
     known = {*data.train.pids.tolist(), *data.query.pids.tolist(), *data.gallery.pids.tolist()}
     assert known == {1, 2}

@@ -184,8 +184,17 @@ def _calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
         type=Path,
-        help="use the thresholds of this checkpoint, or of its run's test, instead of fitting them",
+        help="use the thresholds of this checkpoint, or of its run's test, instead of fitting "
+        "them; with --labels: the gallery's network",
     )
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="labels.csv of `reid-lab export-people`: fit the thresholds of pairs on the matches "
+        "that users confirmed and rejected; needs --checkpoint",
+    )
+    _computing(parser)
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
@@ -324,6 +333,11 @@ def add_network(parser: argparse.ArgumentParser, required: bool = True) -> None:
         required=required,
         help="checkpoint of a run, such as .../last.ckpt",
     )
+    _computing(parser)
+
+
+def _computing(parser: argparse.ArgumentParser) -> None:
+    """Where images are embedded, and how many at a time."""
     parser.add_argument(
         "--device", default="auto", help="cpu, cuda, cuda:1; default: auto, a GPU if there is one"
     )

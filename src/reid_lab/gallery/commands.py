@@ -31,6 +31,7 @@ from reid_lab.gallery.calibration import thresholds_of_test
 from reid_lab.gallery.embed import Embedder, embedded
 from reid_lab.gallery.images import Labelled, columns_of, ids_of, names_of
 from reid_lab.gallery.index import check_count, check_installed
+from reid_lab.gallery.labels import check_labels, fit_labels, read_labels
 from reid_lab.gallery.metadata import read_gallery_images, read_more_images
 from reid_lab.gallery.planner import plan as make_plan
 from reid_lab.gallery.queries import Queries, Spread, embed_queries, list_queries, pooled, rows_of
@@ -208,13 +209,34 @@ def evaluate(args: Namespace) -> int:
 def calibrate(args: Namespace) -> int:
     with locked(SavedGallery.open(args.gallery).folder):
         gallery = SavedGallery.open(args.gallery)  # nobody adds images while thresholds are fitted
-        if args.checkpoint is None:
+        if args.labels is not None:
+            found = _with_labels(args, gallery)
+        elif args.checkpoint is None:
             found = fit_own(gallery, args.rates, args.most)
         else:
             found = _thresholds_of(args.checkpoint, gallery)
         RowWriter(gallery).calibrated(found)
     show.calibrations(gallery, found)
     return 0
+
+
+def _with_labels(args: Namespace, gallery: SavedGallery) -> tuple[GalleryCalibration, ...]:
+    """Thresholds of searches by the gallery's own people, and of pairs by the users' labels."""
+    if args.checkpoint is None:
+        raise UserError("--labels has images, which a network embeds: give --checkpoint")
+    images = read_labels(args.labels)
+    check_labels(gallery, images, args.rates)
+    own, exit = fit_own(gallery, args.rates, args.most), gallery.card.exit
+    queries = embed_queries(
+        images,
+        (),
+        lambda: _embedder(args, gallery, exit),
+        lambda read, file: rows_of(read, file, exit),
+        args.batch_size,
+    )
+    show.broken(queries.broken)
+    labelled = fit_labels(gallery, queries.images, queries.embeddings, args.rates)
+    return (*(one for one in own if one.kind != labelled.kind), labelled)
 
 
 def _thresholds_of(checkpoint: Path, gallery: SavedGallery) -> tuple[GalleryCalibration, ...]:

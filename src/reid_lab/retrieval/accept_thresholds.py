@@ -47,7 +47,7 @@ def fit_thresholds(
     near, right = nearest(space, query_ids, gallery_ids, HIDDEN)
     away, known = away[away.isfinite()], answerable(query_ids, gallery_ids, HIDDEN)
     pairs = roc(space, query_ids, gallery_ids, HIDDEN)
-    hits = {rate: t for rate in rates if (t := _threshold(away, rate)) is not None}
+    hits = {rate: t for rate in rates if (t := threshold_of(away, rate)) is not None}
     searches = tuple(
         AcceptThreshold(rate, t, float(((near < t) & right)[known].double().mean()))
         for rate, t in hits.items()
@@ -70,7 +70,7 @@ def _one_camera(ids: Ids) -> Ids:
     return Ids(ids.pids, torch.zeros_like(ids.camids), ids.paths)
 
 
-def _threshold(away: Tensor, rate: float) -> float | None:
+def threshold_of(away: Tensor, rate: float) -> float | None:
     """The largest threshold that no more than a share `rate` of the distances are below."""
     allowed = math.floor(rate * len(away) * (1 + 1e-12))
     if not allowed:
