@@ -96,6 +96,14 @@ def test_the_rate() -> None:
     assert bot(lr=1.0, warmup=0, epoch=None, milestones=[9], iterations=10).rate(0) == 1
 
 
+def test_the_rate_of_a_cosine() -> None:
+    model = bot(lr=1.0, warmup=10, epoch=4, milestones=[20], iterations=160, decay="cosine")
+    rates = [model.rate(step) for step in (0, 20, 40, 70, 100, 160, 200)]
+    ends = [0.5 + 0.5 * 0.5**0.5, 0.5]  # a quarter and half of the way
+    assert rates == pytest.approx([0.1, 0.55, 1.0, *ends, 0.0, 0.0])
+    assert bot(lr=1.0, warmup=10, epoch=1, milestones=[], iterations=5, decay="cosine").rate(4) < 1
+
+
 def test_centres_move_towards_their_images() -> None:
     centres = Centres(3, 2)
     centres.values.zero_()

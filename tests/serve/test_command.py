@@ -17,7 +17,14 @@ from reid_lab.errors import UserError
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.images import read
 from reid_lab.runtime.model import Model
-from reid_lab.serve.command import listening_at, only_service_of, open_people, run, upgrader_of
+from reid_lab.serve.command import (
+    _gain,
+    listening_at,
+    only_service_of,
+    open_people,
+    run,
+    upgrader_of,
+)
 from reid_lab.serve.in_force import InForce, Serving
 from reid_lab.serve.people import NewImage
 from reid_lab.serve.scheduler import Scheduler, Target
@@ -205,3 +212,8 @@ def test_an_address_in_use(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot listen at no.such.host.invalid"):
         listening_at("no.such.host.invalid", 80)
     assert isinstance(first, socket.socket)
+
+
+def test_a_budget_that_saves_no_time_is_told() -> None:
+    assert _gain(0.4, 0.6).endswith("0.60 ms if all take the last exit")
+    assert "early exit costs more than it saves; leave out the budget" in _gain(0.7, 0.6)

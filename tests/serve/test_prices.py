@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,9 +111,48 @@ def test_a_price_rises_and_falls_with_what_a_step_takes(people: People, ms: floa
     scheduler.close()
 
 
+def costs_of(ms: Sequence[float], alone: Sequence[float], batch: int, search: float = 0.0) -> Costs:
+    names, searches = tuple("abc"[: len(ms)]), np.full(len(ms), search)
+    full, single = np.array(ms, np.float64), np.array(alone, np.float64)
+    return Costs(names, full, full, single, batch, searches, 2 * searches)
+
+
 def test_time_is_linear_in_the_batch() -> None:
-    costs = Costs(("a", "b"), np.array([1.0, 2.0]), np.array([1.0, 2.0]), np.array([4.0, 7.0]), 5)
+    costs = costs_of([1, 2], [4, 7], 5)
     assert costs.total(1).tolist() == [4, 7] and costs.total(5).tolist() == [5, 10]
     assert costs.step(0, 1) == pytest.approx(3.0)
     assert costs.step(0, 5) == pytest.approx(5.0)
     assert costs.step(0, 3) == pytest.approx(4.0)
+
+
+def test_a_stream_pays_for_smaller_batches_and_for_searches() -> None:
+    # in ms: stages take 1, 1, 2 of an image of five, 2, 2, 4 of one; a search 0.5, and 1 of one
+    costs = costs_of([1.5, 3.0, 5.5], [3.0, 6.0, 11.0], 5, search=0.5)
+    assert costs.streamed(np.array([0, 0, 1])) == pytest.approx(4.0)  # nothing is searched
+    assert costs.streamed(np.array([1, 0, 1])) == pytest.approx(1.0)
+    # 5 images, 3 of which go on: 5 + 2.5, then 2 + (5 - 2) * 2 / 4, 4 + (10 - 4) * 2 / 4
+    assert costs.streamed(np.array([0.4, 0, 1])) == pytest.approx((7.5 + 3.5 + 7.0) / 5)
+    # half an image goes on: half of what a single one takes
+    assert costs.streamed(np.array([0.9, 0, 1])) == pytest.approx((7.5 + 1.0 + 2.0) / 5)
+
+
+def test_an_early_exit_can_cost_more_than_it_saves() -> None:
+    cheap, dear = (costs_of([1.5, 2.0 + s], [1.5, 2.0 + s], 8, search=s) for s in (0.1, 0.6))
+    half, last = np.array([0.5, 1.0]), np.array([0.0, 1.0])
+    assert cheap.streamed(half) < cheap.streamed(last)
+    assert dear.streamed(half) > dear.streamed(last)
+
+
+def test_the_profile_of_searches(people: People) -> None:
+    class Searched(Clocked):
+        def measure_exits(self, batch: int, *more: Any) -> ExitCosts:
+            measured = super().measure_exits(batch, *more)
+            return replace(measured, matching=np.array([0.25, 0.5]) * (2 if batch == 1 else 1))
+
+    scheduler = started(Searched(1.0, [(1.0, 1.0)], full=1.0), people)
+    scheduler.close()
+    assert scheduler.costs.ms.tolist() == [1.25, 2.75]
+    assert scheduler.costs.alone.tolist() == [1.5, 3.5]
+    assert scheduler.costs.search.tolist() == [0.25, 0.5]
+    assert scheduler.costs.search_alone.tolist() == [0.5, 1.0]
+    assert scheduler.whole_ms == 2.0 and scheduler.planned_ms is None

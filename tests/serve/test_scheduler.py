@@ -85,6 +85,25 @@ def test_mean_milliseconds_are_the_planned_ones(people: People, budget: float) -
     scheduler.close()
 
 
+@pytest.mark.parametrize(("budget", "searched"), [(2.0, []), (2.5, ["early"]), (3.0, [])])
+def test_only_exits_with_a_choice_are_searched(
+    people: People, monkeypatch: pytest.MonkeyPatch, budget: float, searched: list[str]
+) -> None:
+    scheduler = Scheduler(Timed(), people, Target(mean_ms=budget))  # type: ignore[arg-type]
+    scheduler.costs = replace(scheduler.costs, alone=scheduler.costs.ms)
+    assert scheduler.planned_ms == pytest.approx(budget) and scheduler.whole_ms == 3
+    found, confidence = [], scheduler.confidence
+
+    def recorded(exit: str, *more: Any) -> np.ndarray:
+        found.append(exit)
+        return confidence(exit, *more)
+
+    monkeypatch.setattr(scheduler, "confidence", recorded)
+    run(scheduler, noise(8))
+    scheduler.close()
+    assert found == searched
+
+
 @pytest.mark.parametrize("budget", [1.99, 3.01, float("nan")])
 def test_impossible_mean_milliseconds(people: People, budget: float) -> None:
     wrong = "--mean-ms .* cannot be met: the exits cost 2 to 3 ms per image in a full batch"

@@ -51,17 +51,18 @@ def route(
     Returns:
         One entry per exit that is taken. Each query is in exactly one of them.
     """
-    found = []
+    found: list[Exited[R]] = []
     remaining = kept = np.arange(queries)  # (n,)
-    for s in range(exits):
-        if not len(remaining):
-            break
+    for s in range(exits if queries else 0):
         rows = advance(s, remaining, kept)  # (n, ...)
-        out: Mask = np.ones(len(remaining), dtype=bool)  # (n,)
-        if s < exits - 1:
-            out = exits_here(s, remaining, rows)
-        if out.any():
-            found.append(Exited(s, remaining[out], rows[np.flatnonzero(out)]))
+        last = s == exits - 1
+        out = np.ones(len(remaining), dtype=bool) if last else exits_here(s, remaining, rows)
+        here = np.flatnonzero(out)
+        if len(here) == len(remaining):  # as of a single query, without a copy
+            found.append(Exited(s, remaining, rows))
+            break
+        if len(here):
+            found.append(Exited(s, remaining[here], rows[here]))
         kept = np.flatnonzero(~out)  # (n',) positions in this exit's rows
         remaining = remaining[kept]  # (n',) indices of the queries
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -93,6 +94,8 @@ class BagOfTricks(ReidModule):
         iterations: number of training steps.
         milestones: where the rate falls to a tenth, in steps or epochs; section 3.1: 40 and 70.
         epoch: steps per epoch; None: `warmup` and `milestones` are in steps.
+        decay: `steps`, at the milestones, as in the paper; or `cosine`, from `lr` behind the
+            warm-up to 0 at the end, without milestones.
 
     Raises:
         UserError: unknown exits, or without the last stage.
@@ -116,6 +119,7 @@ class BagOfTricks(ReidModule):
         iterations: Count = 24_360,
         milestones: Milestones = (40, 70),
         epoch: Count | None = 203,
+        decay: Literal["steps", "cosine"] = "steps",
     ) -> None:
         super().__init__()
         self.backbone, self.triplet = backbone, loss
@@ -140,7 +144,7 @@ class BagOfTricks(ReidModule):
         self.embedding: Literal["neck", "features"] = embedding
         self.smoothing, self.centre = smoothing, centre
         self.lr, self.weight_decay = lr, weight_decay
-        self.warmup = warmup * (epoch or 1)
+        self.warmup, self.iterations, self.decay = warmup * (epoch or 1), iterations, decay
         self.steps = steps_of(milestones, epoch, iterations)
 
     def setup(self, stage: str) -> None:
@@ -187,6 +191,9 @@ class BagOfTricks(ReidModule):
         """The learning rate of optimiser step `step`."""
         if step < self.warmup:
             return self.lr * (WARM + (1 - WARM) * step / self.warmup)
+        if self.decay == "cosine":
+            share = (step - self.warmup) / max(self.iterations - self.warmup, 1)
+            return self.lr * (1 + math.cos(math.pi * min(share, 1.0))) / 2
         return self.lr * 0.1 ** sum(step >= s for s in self.steps)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

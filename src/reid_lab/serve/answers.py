@@ -166,6 +166,11 @@ class StatusAnswer(BaseModel):
     mean_ms: Annotated[
         float | None, Field(description="the same in ms, as measured in full batches")
     ]
+    planned_ms: Annotated[
+        float | None,
+        Field(description="expected of an image in full batches at the mean budget; null: none"),
+    ]
+    whole_ms: Annotated[float, Field(description="the same if all images take the last exit")]
     upgrade: Annotated[UpgradeState, Field(description="of the last upgrade (POST /model)")]
     frontier: Annotated[list[ServedAccuracy], Field(description="of the network's test (--run)")]
     people: Annotated[int, Field(description="known people")]

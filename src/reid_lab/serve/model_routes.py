@@ -67,6 +67,8 @@ def _status(service: Service) -> StatusAnswer:
         max_wait_ms=service.admission.max_wait_ms,
         mean_mul_adds=load.mul_adds / answered if answered else None,
         mean_ms=load.ms / answered if answered else None,
+        planned_ms=scheduler.planned_ms,
+        whole_ms=scheduler.whole_ms,
         upgrade=service.in_force.upgrade,
         frontier=list(serving.frontier),
         people=people,

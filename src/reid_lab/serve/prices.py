@@ -24,6 +24,10 @@ class Costs:
 
     Milliseconds include matching: `ms` for an image in a batch of `batch`, `alone` for a single
     one.
+
+    Attributes:
+        search: (S,) milliseconds of an image of `ms` that are the search which decides at an exit.
+        search_alone: the same of `alone`.
     """
 
     exits: tuple[str, ...]
@@ -31,13 +35,40 @@ class Costs:
     ms: np.ndarray
     alone: np.ndarray
     batch: int
+    search: np.ndarray
+    search_alone: np.ndarray
 
     def total(self, images: int) -> np.ndarray:
         """(S,) milliseconds for this many images together, linear in their number."""
-        full = self.ms * self.batch
-        share = (images - 1) / max(self.batch - 1, 1)
-        total: np.ndarray = np.maximum.accumulate(self.alone + (full - self.alone) * share)
+        total: np.ndarray = np.maximum.accumulate(self._linear(self.alone, self.ms, images))
         return total
+
+    def streamed(self, probabilities: np.ndarray) -> float:
+        """Expected milliseconds of an image in a full batch that exits early.
+
+        Unlike in `ms`, images go on in smaller batches, and only an exit that some leave and others
+        do not is searched. The search for the answer, the same at all exits, is not included.
+
+        Args:
+            probabilities: (S,) of taking an exit that is reached, see `exit_probabilities`.
+        """
+        steps = np.diff(self.ms - self.search.cumsum(), prepend=0.0)
+        alone = np.diff(self.alone - self.search_alone.cumsum(), prepend=0.0)
+        spent, images = 0.0, float(self.batch)
+        for s, leaving in enumerate(probabilities.tolist()):
+            spent += self._linear(alone, steps, images)[s]
+            if 0 < leaving < 1:
+                spent += self._linear(self.search_alone, self.search, images)[s]
+            images *= 1 - leaving
+        return float(spent / self.batch)
+
+    def _linear(self, alone: np.ndarray, full: np.ndarray, images: float) -> np.ndarray:
+        """Milliseconds of some images, between one image and a batch of which each takes `full`."""
+        if images < 1:  # the mean of no image and one
+            return alone * images
+        share = (images - 1) / max(self.batch - 1, 1)
+        found: np.ndarray = alone + (full * self.batch - alone) * share
+        return found
 
     def step(self, exit: int, images: int) -> float:
         """Milliseconds for this many images together from an exit to the next one."""
@@ -59,11 +90,18 @@ def profile(
     """
     rounds = [model.measure_exits(1, PASSES, match, exits) for _ in range(ROUNDS)]
     network = np.min([np.diff(one.network, prepend=0.0) for one in rounds], axis=0).cumsum()
-    alone = network + np.min([one.matching for one in rounds], axis=0).cumsum()
-    full = model.measure_exits(batch, PASSES, match, exits).totals(decides=True)
+    search = np.min([one.matching for one in rounds], axis=0)
+    full = model.measure_exits(batch, PASSES, match, exits)
     mul_adds = [model.manifest.exit(name).mul_adds for name in exits]
-    ms, alone = np.maximum.accumulate(full), np.maximum.accumulate(alone)
-    return Costs(tuple(exits), np.array(mul_adds, np.float64), ms, alone, batch)
+    return Costs(
+        exits=tuple(exits),
+        mul_adds=np.array(mul_adds, np.float64),
+        ms=np.maximum.accumulate(full.totals(decides=True)),
+        alone=np.maximum.accumulate(network + search.cumsum()),
+        batch=batch,
+        search=full.matching,
+        search_alone=search,
+    )
 
 
 class StepPrices:

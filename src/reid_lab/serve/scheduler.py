@@ -206,6 +206,20 @@ class Scheduler:
             return self.costs.ms, self.target.mean_ms
         return None
 
+    @property
+    def planned_ms(self) -> float | None:
+        """Expected milliseconds of an image in a full batch at the mean budget, if there is one."""
+        mean = self._mean()
+        if mean is None:
+            return None
+        costs, budget = mean
+        return self.costs.streamed(_probabilities(tuple(costs.tolist()), budget))
+
+    @property
+    def whole_ms(self) -> float:
+        """Expected milliseconds of an image in a full batch if all take the last exit."""
+        return self.costs.streamed(np.eye(len(self.names))[-1])
+
     def _check(self) -> None:
         """Raises: UserError: the mean budget cannot be met."""
         mean = self._mean()
@@ -386,7 +400,10 @@ class _Chooser:
             return np.zeros(len(rows), dtype=bool)
         s = scheduler.names.index(exit)
         out = np.zeros(len(rows), dtype=bool)
-        if scheduler.rule.probabilities[s]:
+        leaving = scheduler.rule.probabilities[s]
+        if leaving == 1:
+            out[:] = True  # whatever their confidence
+        elif leaving:
             exclude = [self._jobs[i].exclude for i in self._remaining.tolist()]
             confidence = scheduler.confidence(exit, rows, exclude)
             out = scheduler.rule.exits_here(s, confidence, self._within[self._remaining, s])
