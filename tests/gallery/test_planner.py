@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,9 @@ import faiss  # isort: skip
 
 from reid_lab.errors import UserError
 from reid_lab.files.gallery_card import GalleryError
+from reid_lab.gallery import show
 from reid_lab.gallery.index import INDEX_NAMES, build
-from reid_lab.gallery.planner import IndexPlan, plan
+from reid_lab.gallery.planner import Estimate, IndexPlan, plan
 from reid_lab.gallery.probe import Probe
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
 from reid_lab.gallery.writer import create
@@ -26,6 +28,7 @@ from tests.gallery.test_store import CARD
 from tests.retrieval.people import crowd, euclidean, naive, seen
 
 DIM = 8
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -155,6 +158,29 @@ def test_without_people_recall_alone_is_measured(names: tuple[str, ...], tmp_pat
     for e in made.estimates:
         assert e.recall > 0.8 and e.mAP_lost is None and e.rank1_lost is None
     assert "at least 624 images and there are 300" in made.problems["ivf_pq"]
+
+
+def test_a_plan_with_milvus_tells_what_a_server_did(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gallery, _ = pair(tmp_path)
+    lite = Estimate("milvus", 9, 0.1, 0.1, 0.1, 1.0, None, None, 9, 0.1)
+    made = IndexPlan(700, 700, 9, 100, 10, 1, None, None, [lite], {})
+    show.plan(made, gallery)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "1,000,000 images at 2,241 images/s, and answered a query in 66 ms" in told
+    show.plan(replace(made, estimates=[replace(lite, index="flat")]), gallery)
+    assert "server" not in capsys.readouterr().out
+    with (ROOT / "experiments/bench_stores/server.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["store"] == "milvus server"]
+    measured = {
+        int(row["images"]): (
+            round(int(row["images"]) / float(row["load_s"])),
+            round(float(row["ms_one"])),
+        )
+        for row in rows
+    }
+    assert show.MILVUS_SERVER.items() <= measured.items()
 
 
 def test_an_emptied_gallery_is_told(tmp_path: Path) -> None:
