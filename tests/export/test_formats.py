@@ -199,6 +199,8 @@ def test_formats_that_are_unknown_or_not_installed_are_told(
     assert main([*words, "onnx,coreml"]) == 2
     message = "unknown format 'coreml'; available: onnx, openvino, torchscript, tflite"
     assert message in capsys.readouterr().err
+    assert main([*words, "onnx,tensorrt"]) == 2
+    assert f"{message.replace('coreml', 'tensorrt')}. TensorRT's trtexec" in capsys.readouterr().err
     there = find_spec
     gone = {"openvino", "litert_torch"}
     monkeypatch.setattr(command, "find_spec", lambda n: None if n in gone else there(n))

@@ -24,6 +24,7 @@ examples:
   reid-lab export --checkpoint last.ckpt --out exported --to onnx,openvino,torchscript
 """
 FORMATS = ("onnx", "openvino", "torchscript", "tflite")
+TENSORRT = ". TensorRT's trtexec builds its engine from OUT/model.onnx, see docs/export.md"
 
 
 def add(commands: Subparsers) -> None:
@@ -123,9 +124,8 @@ def _add_timing(parser: Parser) -> None:
 def _formats(text: str) -> tuple[str, ...]:
     found = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",")))
     if unknown := [name for name in found if name not in FORMATS]:
-        raise argparse.ArgumentTypeError(
-            f"unknown format {', '.join(map(repr, unknown))}; available: {', '.join(FORMATS)}"
-        )
+        message = f"unknown format {', '.join(map(repr, unknown))}; available: {', '.join(FORMATS)}"
+        raise argparse.ArgumentTypeError(message + TENSORRT * ("tensorrt" in unknown))
     return found
 
 
