@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 from collections.abc import Iterator
 
@@ -90,8 +91,39 @@ def test_actions_are_listed_if_none_is_given(capsys: pytest.CaptureFixture[str])
         ("gallery build --images ''", "argument --images: an empty path; . is this folder"),
         ("gallery remove ''", "argument gallery: an empty path"),
         ("serve --people ''", "argument --people: an empty path"),
+        ("gallery build --exit ''", "argument --exit: an empty value, as of an unset variable"),
+        ("gallery build --index ''", "argument --index: invalid choice: ''"),
+        ("gallery remove g --where ''", "argument --where: an empty value"),
+        ("gallery remove g --pid a ''", "argument --pid: an empty value"),
+        ("export --checkpoint a --out b ''", "argument key=value: an empty value"),
+        ("weights fetch ''", "argument name: an empty value, as of an unset variable"),
         ("export --tolerance x", "argument --tolerance: 'x' is not within 0 and 1"),
     ],
 )
 def test_wrong_values(words: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert told(f"reid-lab {words}", capsys)[0].startswith(f"error: {line}")
+
+
+TEXTS = [
+    (prog, action.option_strings[-1])
+    for prog, parser in ALL.items()
+    for action in parser._actions
+    if action.option_strings and action.nargs != 0 and action.help != argparse.SUPPRESS
+]
+# where an empty text means something
+EMPTY = {"--pattern", "--token"}
+
+
+@pytest.mark.parametrize(("prog", "option"), [given for given in TEXTS if given[1] not in EMPTY])
+def test_an_empty_text_is_not_the_default(
+    prog: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = shlex.join(example(told(f"{prog} --help=x", capsys), prog))
+    lines = told(f"reid-lab {words} {option} ''", capsys)
+    assert lines[0].startswith("error: argument ") and f"{option}: " in lines[0]
+
+
+def test_it_is_allowed_where_it_means_something() -> None:
+    words = ["embed", "--checkpoint", "c", "--images", "i", "--out", "o", "--pattern", ""]
+    assert tree()[0].parse_args(words).pattern == ""
+    assert tree()[0].parse_args(["gallery", "load", "g", "--token", ""]).token == ""

@@ -488,6 +488,24 @@ def test_weights_of_another_network_are_told_before_anything_is_written(
     assert not Path(cfg.run_dir).exists()
 
 
+def test_another_optimiser_is_told_before_anything_is_written(composed: Compose) -> None:
+    few = (*SIX_STEPS, *(f"callbacks.{name}=null" for name in (*UNNEEDED, "thresholds")))
+    few = tuple(key for key in few if "model.hidden" not in key and "model.dim" not in key)
+    few = (*few, "model=classifier", "callbacks.stream=null", "callbacks.anytime=null")
+    trained = composed(*few, "model.iterations=1", "model.optimiser=amsgrad")
+    run(trained)
+    path = last_checkpoint(Path(trained.run_dir))
+    other = composed(*few, "model.optimiser=sgd", f"ckpt_path={path}", run="b")
+    told = "last.ckpt: the training cannot be resumed: it holds the state of Adam (amsgrad), this "
+    told += "training has SGD. It was trained with "
+    with pytest.raises(UserError, match=re.escape(told)) as error:
+        run(other)
+    assert 'model.optimiser="amsgrad" (here "sgd")' in str(error.value)
+    assert "task=test" in str(error.value)
+    assert not Path(other.run_dir).exists()
+    run(composed(*few, "model.optimiser=amsgrad", f"ckpt_path={path}", run="c"))
+
+
 def test_a_test_removes_what_an_earlier_one_left(composed: Compose) -> None:
     few = (*SIX_STEPS, "model.iterations=1", *(f"callbacks.{name}=null" for name in UNNEEDED))
     run(composed(*few, "callbacks.dimensions.dims=[2]"))

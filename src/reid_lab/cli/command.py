@@ -39,6 +39,19 @@ class Parser(argparse.ArgumentParser):
         self.set_defaults(parser=self)  # of nested parsers, the innermost one stays
         self.actions: Subparsers | None = None
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        """Refuse an empty text, which many commands would take for the default.
+
+        An option of `type=str` accepts it.
+        """
+        values = super()._get_values(action, arg_strings)
+        if action.type is None and action.nargs != argparse.PARSER and "" in arg_strings:
+            fix = "give one, or leave it out" if action.option_strings else "give one"
+            raise argparse.ArgumentError(
+                action, f"an empty value, as of an unset variable of the shell: {fix}"
+            )
+        return values
+
     def add_action(self, name: str, help: str, description: str | None = None) -> Parser:
         """The parser of an action; its help shows the action's examples of this epilog."""
         if self.actions is None:

@@ -161,7 +161,12 @@ def _store(parser: argparse.ArgumentParser, choices: tuple[str, ...], default: s
     parser.add_argument(
         "--collection", default="people", help="Milvus collection; default: %(default)s"
     )
-    parser.add_argument("--token", default="", help="token of a Milvus server, user:password")
+    parser.add_argument(
+        "--token",
+        type=str,  # an empty one is no token
+        default="",
+        help="token of a Milvus server, user:password",
+    )
 
 
 def _remove(parser: argparse.ArgumentParser) -> None:
@@ -349,6 +354,7 @@ def _computing(parser: argparse.ArgumentParser) -> None:
 def add_pattern(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pattern",
+        type=str,  # an empty one leaves people unknown
         help="regular expression with groups pid and camid (any text), searched in an image's "
         "path; default: Market-1501's PPPP_cC in the file's name, else a folder for each person",
     )

@@ -30,6 +30,7 @@ from reid_lab.config.from_checkpoint import (
     use_trained_view,
 )
 from reid_lab.config.make import make
+from reid_lab.config.optimisers import check_optimisers
 from reid_lab.config.paths import last_checkpoint
 from reid_lab.config.settings import check, given_overrides
 from reid_lab.dataset import ReidDataModule
@@ -195,6 +196,8 @@ def _prepare(cfg: DictConfig, progress: Progress) -> Prepared:
     model = build_model(cfg, identities, replaced=bool(checkpoint and state))
     # now, as what does not fit is no reason to write anything
     start = take_weights(model, state, checkpoint) if checkpoint and state else 0
+    if checkpoint and state and cfg.task == "fit":
+        check_optimisers(model, trainer, state, checkpoint)
     found += changed_backbones(model, cfg) + slow_precision(trainer)
     if state and cfg.task == "fit" and start and not keeps_time(state):
         found.append(Info(TIME_UNKNOWN))

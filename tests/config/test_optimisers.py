@@ -1,0 +1,113 @@
+"""A training is resumed with the optimisers of its checkpoint only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+
+from reid_lab.checkpoint import CheckpointError
+from reid_lab.config.optimisers import check_optimisers
+
+Build = Callable[[list[Any]], Any]
+TRAINER: Any = None
+
+
+def parameters(count: int = 3) -> list[Any]:
+    return [torch.nn.Parameter(torch.zeros(2)) for _ in range(count)]
+
+
+def sgd(groups: list[Any]) -> Optimizer:
+    return SGD(groups, lr=0.1, momentum=0.9)
+
+
+def adam(groups: list[Any]) -> Optimizer:
+    return Adam(groups, lr=0.1)
+
+
+def amsgrad(groups: list[Any]) -> Optimizer:
+    return Adam(groups, lr=0.1, amsgrad=True)
+
+
+def adamw(groups: list[Any]) -> Optimizer:
+    return AdamW(groups, lr=0.1)
+
+
+def rmsprop(groups: list[Any]) -> Optimizer:
+    return RMSprop(groups, lr=0.1)
+
+
+def two_groups(groups: list[Any]) -> Optimizer:
+    return sgd([{"params": groups[:1]}, {"params": groups[1:]}])
+
+
+def check(states: list[Any], build: Build) -> None:
+    """Resume a training of three parameters from the states of optimisers."""
+    model: Any = SimpleNamespace(
+        configure_optimizers=lambda: build(parameters()), hparams={"model": {"lr": 0.1}}
+    )
+    state = {"optimizer_states": states, "hyper_parameters": {"model": {"lr": 0.2}}}
+    check_optimisers(model, TRAINER, state, Path("a.ckpt"))
+
+
+@pytest.mark.parametrize("build", [sgd, adam, amsgrad, adamw, rmsprop, two_groups])
+def test_the_same_optimiser_is_resumed(build: Build) -> None:
+    state = build(parameters()).state_dict()
+    check([state], build)
+    for group in state["param_groups"]:  # as other versions of torch, and schedules, write it
+        for key in ("maximize", "foreach", "fused", "differentiable", "decoupled_weight_decay"):
+            group.pop(key, None)
+        group |= {"lr": 0.5, "initial_lr": 1.0}
+    check([state], build)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "told"),
+    [
+        (amsgrad, sgd, r"the state of Adam \(amsgrad\), this training has SGD\. "),
+        (sgd, amsgrad, r"the state of SGD, this training has Adam \(amsgrad\)\. "),
+        (adam, amsgrad, r"the state of Adam, this training has Adam \(amsgrad\)\. "),
+        (adamw, adam, r"the state of Adam \(decoupled_weight_decay\), this training has Adam\. "),
+        (rmsprop, sgd, r"an optimiser with alpha, centered, momentum, this training has SGD\. "),
+        (
+            two_groups,
+            sgd,
+            r"SGD with 1 \+ 2 parameters in 2 groups, .* has 3 parameters in 1 ",
+        ),
+    ],
+)
+def test_another_one_is_refused(theirs: Build, ours: Build, told: str) -> None:
+    with pytest.raises(CheckpointError, match=told) as error:
+        check([theirs(parameters()).state_dict()], ours)
+    assert str(error.value).startswith("ckpt_path=a.ckpt: the training cannot be resumed: it ")
+    assert "It was trained with model.lr=0.2 (here 0.1)." in str(error.value)
+    assert "task=test" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("states", "told"),
+    [
+        ([], "the state of 0 optimisers, this training has 1"),
+        ([{"state": {}}], "no groups of parameters"),
+        ([{"param_groups": [3]}], "no groups of parameters"),
+        ([{"param_groups": [{"params": 3}]}], "no groups of parameters"),
+        ([{"param_groups": []}], "0 groups"),
+        ([sgd(parameters(4)).state_dict()], "4 parameters in 1 group"),
+    ],
+)
+def test_states_that_do_not_fit_are_refused(states: list[Any], told: str) -> None:
+    with pytest.raises(CheckpointError, match=told):
+        check(states, sgd)
+
+
+def test_optimisers_that_need_a_running_trainer_are_left_to_it() -> None:
+    def build(_: list[Any]) -> None:
+        raise RuntimeError("no steps yet")
+
+    check([sgd(parameters()).state_dict()], build)
+    check([], lambda _: None)  # a closed form
