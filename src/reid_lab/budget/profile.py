@@ -22,6 +22,7 @@ from reid_lab.budget.machine import conditions
 from reid_lab.budget.overhead import cyclic_ids, measure_overhead
 from reid_lab.budget.policies import Lookup
 from reid_lab.errors import UserError
+from reid_lab.files.regular import no_file
 from reid_lab.results.rows.cost import PROFILE, ProfileRow
 
 PROFILE_FILE = PROFILE.file
@@ -213,8 +214,8 @@ def read_costs(
     fix = f"measure one here: {profile_command(path, batch, gallery)}"
     if not path.is_file():
         raise ProfileError(
-            f"{path} does not exist: budgets in {UNITS[currency]} (cost={currency}) need a profile "
-            f"of this machine; {fix}"
+            f"{path} {no_file(path)}: budgets in {UNITS[currency]} (cost={currency}) need a "
+            f"profile of this machine; {fix}"
         )
     here = Host.of(device)
     rows = PROFILE.read(path)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from reid_lab.errors import UserError
+from reid_lab.files.regular import no_file
 from reid_lab.results.card import ModelCard
 from reid_lab.types import MAX_SIDE
 
@@ -32,10 +33,8 @@ def read_checkpoint(checkpoint: Path | str) -> dict[str, Any]:
         CheckpointError: no such file, not a checkpoint of this suite, or invalid content.
     """
     path = Path(checkpoint)
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder: give a run's checkpoints/last.ckpt")
     if not path.is_file():
-        raise CheckpointError(f"{path} does not exist: give a run's checkpoints/last.ckpt")
+        raise CheckpointError(f"{path} {no_file(path)}: give a run's checkpoints/last.ckpt")
     state = _load(path)
     try:
         _check_content(state)

@@ -28,6 +28,7 @@ from reid_lab.config.paths import LAST, checked_name, last_checkpoint, resumable
 from reid_lab.config.resume import different_settings
 from reid_lab.dataset import ReidDataModule
 from reid_lab.errors import UserError
+from reid_lab.files.regular import no_file
 from reid_lab.files.words import Problem
 from reid_lab.model import ReidModule
 from reid_lab.report import load_run
@@ -292,7 +293,7 @@ def check_exists(cfg: DictConfig, path: Path) -> Problem | None:
         fix = f"ckpt_path={last_checkpoint(path)}"
         return Problem("ckpt_path", cfg.ckpt_path, "a file; this is a run's folder", fix)
     if not path.is_file():
-        allowed = f"an existing checkpoint; {path} does not exist"
+        allowed = f"an existing checkpoint; {path} {no_file(path)}"
         fix = f"check the path, or with ckpt_path=last that runs/{cfg.name}/ holds a run"
         return Problem("ckpt_path", cfg.ckpt_path, allowed, fix)
     return None

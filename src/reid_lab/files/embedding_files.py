@@ -25,6 +25,7 @@ from reid_lab.files.atomic import replacing, valid_text
 from reid_lab.files.boxes import SIDES
 from reid_lab.files.folders import check_writable
 from reid_lab.files.image_files import escaped
+from reid_lab.files.regular import no_file
 from reid_lab.optional import load
 
 NPZ, PARQUET = ".npz", ".parquet"
@@ -124,7 +125,7 @@ def read_embeddings(path: Path) -> EmbeddedImages:
         MissingPackageError: it is Parquet, and pyarrow is not installed.
     """
     if not path.is_file():
-        raise UserError(f"{escaped(path)} does not exist: give a file of reid-lab embed")
+        raise UserError(f"{escaped(path)} {no_file(path)}: give a file of reid-lab embed")
     columns = _read_parquet(path) if path.suffix.lower() == PARQUET else _read_npz(path)
     key = columns.pop("fingerprint", None)
     images = {name: columns.pop(name) for name in IMAGES if name in columns}

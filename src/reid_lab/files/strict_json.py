@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from reid_lab.errors import UserError
 from reid_lab.files.folders import restore
+from reid_lab.files.regular import no_file
 
 MOST_BYTES = 1 << 24  # of a file that is read as a whole
 LISTED = 5  # wrong fields that one message names
@@ -58,7 +59,7 @@ def file_in(folder: Path, name: str, what: str, fix: str, kind: type[UserError])
     restore(folder)
     path = folder / name
     if not path.is_file():
-        why = f"has no {name}" if folder.is_dir() else "does not exist"
+        why = f"has no {name}" if folder.is_dir() else no_file(folder)
         why = "is a file" if folder.is_file() else why
         raise kind(f"{folder} is not {what}, it {why}: {fix}")
     return path

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_lab.errors import UserError
+from reid_lab.files.regular import no_file
 from reid_lab.files.stored import StoredFileError
 from reid_lab.results.cells import Share, Signed
 from reid_lab.results.table import Table
@@ -187,7 +188,8 @@ def read_points(path: Path) -> list[Point]:
         FrontierError: no such file, or not one of these tables.
     """
     if not path.is_file():
-        raise FrontierError(f"--from {path}: no such file; give a frontier.csv")
+        why = no_file(path) if path.exists() else "no such file"
+        raise FrontierError(f"--from {path}: {why}; give a frontier.csv")
     try:
         points = FRONTIER.read(path)
     except StoredFileError as error:

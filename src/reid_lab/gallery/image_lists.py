@@ -10,6 +10,7 @@ from reid_lab.dataset.readers.own import normalise_label, raise_problems
 from reid_lab.errors import UserError
 from reid_lab.files.boxes import SIDES
 from reid_lab.files.image_files import escaped, find_images
+from reid_lab.files.regular import no_file
 from reid_lab.gallery.images import FOLDERS, Labelled, choose_pattern, label
 
 NAMED_BY_FOLDER = (
@@ -36,8 +37,10 @@ def read_images(
     Raises:
         UserError: no such file, an empty folder, an invalid CSV file, or options that do not fit.
     """
-    if not images.exists():
-        raise UserError(f"{escaped(images)} does not exist: give a folder, a CSV file or an image")
+    if not images.is_file() and not images.is_dir():
+        raise UserError(
+            f"{escaped(images)} {no_file(images)}: give a folder, a CSV file or an image"
+        )
     listed = images.suffix.lower() == ".csv" and not images.is_dir()
     if boxes is not None and (listed or images.is_dir()):
         kind = "a CSV file" if listed else "a folder"

@@ -10,6 +10,7 @@ import numpy as np
 
 from reid_lab.budget.router import Mask
 from reid_lab.files.gallery_files import CHUNK, crc32
+from reid_lab.files.regular import no_file
 from reid_lab.runtime.engines import Engine
 from reid_lab.runtime.manifest import (
     MANIFEST,
@@ -34,7 +35,7 @@ def check_file(folder: Path, file: str, manifest: Manifest) -> None:
         if name != file and not path.exists():
             continue
         if not path.is_file():
-            raise ExportError(f"{path} does not exist: copy the export again, or export again")
+            raise ExportError(f"{path} {no_file(path)}: copy the export again, or export again")
         if not path.resolve().is_relative_to(folder.resolve()):
             raise ExportError(f"{path} is a link to outside of {folder}: copy the file")
         wanted = manifest.crc32.get(name)

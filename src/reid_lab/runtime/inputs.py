@@ -12,6 +12,7 @@ from reid_lab.errors import UserError
 from reid_lab.files.boxes import frame_crops
 from reid_lab.files.image_files import escaped, find_images
 from reid_lab.files.pixels import read_pixels
+from reid_lab.files.regular import no_file
 
 ImagesInput: TypeAlias = "Path | str | Sequence[Path | str] | np.ndarray | Sequence[np.ndarray]"
 Sources: TypeAlias = "Sequence[Path] | Sequence[np.ndarray]"
@@ -108,8 +109,8 @@ def _images(images: ImagesInput) -> Sources:
             )
         if path.is_file():
             return [path]
-        if not path.exists():
-            raise UserError(f"{escaped(path)} does not exist: give a folder or an image")
+        if not path.is_dir():
+            raise UserError(f"{escaped(path)} {no_file(path)}: give a folder or an image")
         return find_images(path)[0]
     try:
         items: list[Any] = list(images)
@@ -123,8 +124,7 @@ def _images(images: ImagesInput) -> Sources:
         ) from error
     for path in paths:
         if not path.is_file():
-            what = "is not a file" if path.exists() else "does not exist"
-            raise UserError(f"{escaped(path)} {what}: correct the path")
+            raise UserError(f"{escaped(path)} {no_file(path)}: correct the path")
     return paths
 
 

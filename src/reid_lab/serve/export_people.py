@@ -21,6 +21,7 @@ from typing import Any
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import write_bytes
 from reid_lab.files.console import stdout
+from reid_lab.files.regular import no_file
 from reid_lab.files.tables import write_csv
 from reid_lab.serve.people_file import WAIT_SECONDS, is_locked, locked_error
 
@@ -80,10 +81,8 @@ def opened(path: Path) -> sqlite3.Connection:
     Raises:
         UserError: there is no such file.
     """
-    if path.is_dir():
-        raise UserError(f"{path} is a folder: give the --people file of reid-lab serve")
     if not path.is_file():
-        raise UserError(f"{path} does not exist: give the --people file of reid-lab serve")
+        raise UserError(f"{path} {no_file(path)}: give the --people file of reid-lab serve")
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=WAIT_SECONDS)
 
 

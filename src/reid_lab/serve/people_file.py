@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from reid_lab.errors import UserError
+from reid_lab.files.regular import no_file
 from reid_lab.runtime.manifest import Manifest
 from reid_lab.serve.rows import Rows, numbered
 
@@ -72,15 +73,17 @@ class PeopleFile:
     def __init__(self, path: Path, manifest: Manifest, metric: str, exits: Sequence[str]) -> None:
         self.path, self.lock = path, threading.RLock()
         self._log_has_deleted = False
+        if path.exists() and not path.is_file():  # a pipe might never open
+            kind = no_file(path).removeprefix("is ")
+            raise UserError(f"{path} is not a file of people ({kind}): give another --people")
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._database = sqlite3.connect(
                 path, check_same_thread=False, isolation_level=None, timeout=WAIT_SECONDS
             )
         except sqlite3.OperationalError as error:
-            kind = "a folder" if path.is_dir() else str(error)
             raise UserError(
-                f"{path} is not a file of people ({kind}): give another --people"
+                f"{path} is not a file of people ({error}): give another --people"
             ) from error
         try:
             for setting in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON"):

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from reid_lab import optional
 from reid_lab.errors import UserError
+from reid_lab.files.regular import no_file
 from reid_lab.files.stored import StoredFileError, read_arrays
 from reid_lab.results.card import ModelCard
 
@@ -72,7 +73,7 @@ def read_weights(path: Path | str) -> WeightsFile:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise WeightsError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
+        raise WeightsError(f"{path}: {no_file(path) if path.exists() else 'no such file'}")
     try:
         content, others = _content(path)
         state = _state(content)

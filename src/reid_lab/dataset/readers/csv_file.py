@@ -20,6 +20,7 @@ from reid_lab.dataset.readers.own import (
 )
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
 from reid_lab.files.boxes import SIDES, Box
+from reid_lab.files.regular import no_file
 from reid_lab.protocol import JUNK
 from reid_lab.types import Fraction, Seed
 
@@ -116,12 +117,12 @@ def read_table(
         DatasetError: not a CSV file, a missing column, or invalid lines, which are listed.
     """
     try:
+        if not path.is_file():  # reading a device or a pipe might never end
+            raise DatasetError(f"{path} {no_file(path)}. {fix}")
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             columns = [cell.strip().lower() for cell in next(reader, [])]
             read = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-    except FileNotFoundError as error:
-        raise DatasetError(f"{path} does not exist. {fix}") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"{path} is not a CSV file in UTF-8: {error}") from error
     rows = [(line, row) for line, row in read if any(row)]

@@ -22,6 +22,7 @@ from reid_lab.dataset.readers.files import require
 from reid_lab.dataset.readers.published import PublishedCounts, compared
 from reid_lab.dataset.readers.viper import Directions
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
+from reid_lab.files.regular import no_file
 from reid_lab.protocol import SINGLE_SHOT
 from reid_lab.types import NonNegativeInt
 
@@ -141,7 +142,7 @@ def _new_names(folder: Path, boxes: Boxes) -> dict[str, list[str]]:
     path = folder / f"cuhk03_new_protocol_config_{boxes}.mat"
     if not path.is_file():
         raise DatasetError(
-            f"cuhk03: {path} does not exist. It holds the new protocol's split: set its folder, "
+            f"cuhk03: {path} {no_file(path)}. It holds the new protocol's split: set its folder, "
             "dataset.reader.split_files, or use dataset.reader.protocol=old, whose test sets are "
             f"in {MAT}"
         )
