@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
+from annotated_types import Le
 
 from reid_lab.config.check import HYDRA_KEYS, call_of
 from reid_lab.config.nodes import locate
@@ -24,7 +25,7 @@ from reid_lab.config.overrides import default_choices
 from reid_lab.config.paths import conf_dir
 from reid_lab.config.settings import Settings
 from reid_lab.files.words import describe
-from reid_lab.types import INT32
+from reid_lab.types import INT32, PerCore
 
 PLACE = re.compile(r"<!-- keys of conf/(\S+) -->")  # of a file, or of all files of a group
 ENTRY = re.compile(r"(\*{0,2}\w+(?:, \*{0,2}\w+)*)(?: \([^)]*\))?: ?(.*)")  # `lr, momentum: text`
@@ -116,10 +117,21 @@ def _keys(
             note = notes.get(name, "")
             meaning = f"{first_sentence(theirs[name])} {note[:1].upper()}{note[1:]}".strip()
         if not nested or (call and not node):
-            allowed = "" if hint is None else describe(hint).replace(f" and <= {INT32}", "")
+            allowed = "" if hint is None else allowed_of(hint)
             yield Key(".".join((*above, name)), "" if nested else flow(value), allowed, meaning)
         if nested:
             yield from _keys(value, inside or {}, (*above, name), None, notes)
+
+
+def allowed_of(hint: Any) -> str:
+    """The allowed values in words, which are the same on every machine."""
+    words = describe(hint).replace(f" and <= {INT32}", "")
+    for part in (hint, *get_args(hint)):
+        marks = getattr(part, "__metadata__", ())
+        for core in (mark for mark in marks if isinstance(mark, PerCore)):
+            here = next(mark.le for mark in marks if isinstance(mark, Le))
+            words = words.replace(f"<= {here}", f"<= max(64, {core.number} x CPU cores)")
+    return words
 
 
 def _is_mapping(value: object) -> bool:

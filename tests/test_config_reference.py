@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from unittest.mock import Mock
 
 import pytest
+from annotated_types import Ge, Le
 
-from docs.config_reference import PLACE, Key, described, files, filled, keys
+from docs.config_reference import PLACE, Key, allowed_of, described, files, filled, keys
 from reid_lab.config.overrides import default_choices
 from reid_lab.config.paths import conf_dir
 from reid_lab.model import HAN, PLA
+from reid_lab.types import PerCore
 
 CONF = conf_dir()
 DOCS = Path(__file__).parents[1] / "docs"
@@ -41,6 +43,14 @@ def test_a_key_is_described() -> None:
         "- `model.fc` = `null` (an integer >= 1 and <= 65536 or"
     )
     assert found["model.milestones"].default == "[]"
+
+
+def test_maxima_do_not_depend_on_the_machine() -> None:
+    found = {key.name: key for path in FILES for key in keys(path)}
+    assert found["threads"].allowed == "an integer >= 1 and <= max(64, 4 x CPU cores) or null"
+    assert found["dataset.workers"].allowed == "an integer >= 0 and <= max(64, 2 x CPU cores)"
+    large: Any = Annotated[int, Ge(1), Le(1024), PerCore(4)]  # on 256 cores
+    assert allowed_of(large | None) == found["threads"].allowed
 
 
 def test_keys_of_a_base_are_listed_once() -> None:

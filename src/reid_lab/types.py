@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen, Predicate
@@ -20,6 +21,13 @@ MAX_SIDE = 4096  # of an image side, in pixels
 def distinct(values: Sequence[Any]) -> bool:
     """without duplicates"""
     return len({*map(repr, values)}) == len(values)
+
+
+@dataclass(frozen=True)
+class PerCore:
+    """Marks a maximum of 64, or of `number` for each CPU core if that is more."""
+
+    number: int
 
 
 Count = Annotated[int, Ge(1), Le(INT32)]
@@ -42,8 +50,8 @@ BatchSize = Annotated[int, Ge(1), Le(65_536)]  # images
 TimedBatchSize = Annotated[int, Ge(1), Le(4096)]  # images
 Units = Annotated[int, Ge(1), Le(65_536)]  # of a layer: channels, dimensions
 # more only wait for each other; 100,000 threads crash OpenMP
-Threads = Annotated[int, Ge(1), Le(max(64, 4 * CORES))]
-Workers = Annotated[int, Ge(0), Le(max(64, 2 * CORES))]
+Threads = Annotated[int, Ge(1), Le(max(64, 4 * CORES)), PerCore(4)]
+Workers = Annotated[int, Ge(0), Le(max(64, 2 * CORES)), PerCore(2)]
 Bins = Annotated[int, Ge(1), Le(256)]  # of a histogram
 ImageCount = Annotated[int, Ge(1), Le(1000)]  # images on a page
 Jitter = Annotated[float, Ge(0), Le(255)]  # a larger factor makes every pixel white

@@ -20,6 +20,7 @@ import torch
 import faiss  # isort: skip
 
 from reid_lab.errors import UserError
+from reid_lab.export.command import check_target
 from reid_lab.files import gallery_writer
 from reid_lab.files.atomic import DiskFullError
 from reid_lab.files.gallery_card import Card, GalleryError
@@ -27,6 +28,7 @@ from reid_lab.gallery.index import build
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
 from reid_lab.gallery.writer import create, extend
 from reid_lab.retrieval import Ids
+from reid_lab.runtime.manifest import ExportError
 from tests.gallery.test_index import people
 
 DIM = 17
@@ -220,6 +222,29 @@ def test_a_build_is_whole_or_not_at_all(tmp_path: Path) -> None:
     (tmp_path / ".g.writing" / "new").mkdir(parents=True)  # as a killed build leaves it
     (tmp_path / ".g.writing" / "new" / "embeddings.bin").write_bytes(b"half")
     assert is_of(made(tmp_path / "g"), 100)
+
+
+def test_nothing_is_built_inside_of_a_gallery_or_an_export(tmp_path: Path) -> None:
+    """Overwriting the outer one would remove it."""
+    made(tmp_path / "g")
+    (tmp_path / "link").symlink_to("g")
+    for name in ("g/inside", "g/a/b", "link/inside"):
+        with pytest.raises(GalleryError, match="inside of the gallery .*g, .*choose a folder besi"):
+            made(tmp_path / name)
+        with pytest.raises(ExportError, match="inside of the gallery .*g, .*choose a folder besi"):
+            check_target(tmp_path / name, overwrite=True)
+    assert is_of(SavedGallery.open(tmp_path / "g"), 100)
+    assert not (tmp_path / "g" / "inside").exists() and not (tmp_path / "g" / "a").exists()
+    (tmp_path / "e" / "stages").mkdir(parents=True)
+    made(tmp_path / "e" / "before")
+    (tmp_path / "e" / "manifest.json").write_text("{}")
+    with pytest.raises(GalleryError, match="inside of the export .*e, "):
+        made(tmp_path / "e" / "g")
+    with pytest.raises(ExportError, match="inside of the export .*e, "):
+        check_target(tmp_path / "e" / "f", overwrite=False)
+    with create(tmp_path / "g", CARD, overwrite=True) as gallery:
+        gallery.append(people()[:5], ids(0, 5))
+    assert is_of(SavedGallery.open(tmp_path / "g"), 5)
 
 
 def test_overwriting_is_asked_for(tmp_path: Path) -> None:

@@ -52,6 +52,11 @@ def distances(space: Space) -> np.ndarray:
     return (squared / 2 if space.metric == "cosine" else squared.sqrt()).numpy()
 
 
+def area(curve: Roc) -> float:
+    """The area under the curve: how often a genuine pair is nearer than an impostor pair."""
+    return float((np.diff(curve.fpr) * (curve.tpr[1:] + curve.tpr[:-1]) / 2).sum())
+
+
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("hidden", PROTOCOLS)
 @pytest.mark.parametrize("seed", range(2))
@@ -67,7 +72,7 @@ def test_every_point_is_a_count(hidden: Hidden, seed: int, device: str) -> None:
         assert false == (impostor < threshold).sum()
         assert true == (genuine < threshold).sum()
     won = (genuine[:, None] < impostor).mean() + (genuine[:, None] == impostor).mean() / 2
-    assert curve.auc == pytest.approx(won, abs=1e-4)  # neighbours in a bin count as ties
+    assert area(curve) == pytest.approx(won, abs=1e-4)  # neighbours in a bin count as ties
 
 
 @pytest.mark.parametrize("hidden", PROTOCOLS)
@@ -141,7 +146,7 @@ def test_nothing_to_compare() -> None:
 def test_collapsed_embeddings_are_no_better_than_chance() -> None:
     _, q, g = people()
     curve = roc(Space.of(torch.zeros(60, 3), torch.zeros(90, 3)), q, g)
-    assert curve.auc == pytest.approx(0.5)
+    assert area(curve) == pytest.approx(0.5)
     assert curve.threshold_at(0.1) == 0 and curve.tpr_at(0.1) == 0
 
 
@@ -248,4 +253,4 @@ def test_nearest_when_all_is_hidden() -> None:
 def test_curve_of_numbers() -> None:
     by_hand = Roc(np.array([0, 1, 2.0]), np.array([0, 1, 4]), np.array([0, 3, 3]))
     assert (by_hand.tpr_at(0.25), by_hand.threshold_at(0.3)) == (1, 1)
-    assert by_hand.auc == pytest.approx(0.125 + 0.75)
+    assert area(by_hand) == pytest.approx(0.125 + 0.75)

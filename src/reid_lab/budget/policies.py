@@ -137,11 +137,6 @@ class Lookup:
         """Mul-Adds of the distances of one query to the candidates."""
         return self.gallery.numel()
 
-    @property
-    def nbytes(self) -> int:
-        """Size of the searched embeddings in float32."""
-        return 4 * self.gallery.numel()
-
     def features(
         self, rows: Tensor, query: Ids, needs: tuple[str, ...] = FEATURES
     ) -> tuple[dict[str, Floats], NDArray[np.intp]]:

@@ -62,6 +62,12 @@ def check_writable(path: Path) -> None:
         raise UserError(f"{path} cannot be written: {above} is not a folder with write permission")
 
 
+def within(path: Path, *names: str) -> Path | None:
+    """The nearest folder above `path` that holds all these files or folders; None without any."""
+    above = path.resolve().parents
+    return next((each for each in above if all((each / name).exists() for name in names)), None)
+
+
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder, which is renamed to `path` if the block succeeds.

@@ -68,12 +68,6 @@ class Roc:
         result: NDArray[np.float64] = self.true_accepts / np.float64(self.genuine or np.nan)
         return result
 
-    @property
-    def auc(self) -> float:
-        """Probability that a genuine pair is nearer than an impostor pair; ties in a bin halve."""
-        steps = np.diff(self.fpr) * (self.tpr[1:] + self.tpr[:-1]) / 2
-        return float(steps.sum())
-
     def threshold_at(self, far: float) -> float:
         """The largest threshold that at most a share `far` of the impostor pairs pass.
 
