@@ -101,6 +101,9 @@ def trainings() -> Iterator[Training]:
     yield Training("lomo_cuhk03/results.csv", "lomo_cuhk03", "#009e73", "v", names)
     names = {"local": ("HAN-S, CPU", RIGHT)}
     yield Training("han_cuhk03/two_hours/results.csv", "small", "#56b4e9", "^", names)
+    for name, at in (("MobileNet", LEFT), ("ShuffleNet", (2, -8))):
+        names, table = {"pool": (name, at)}, "han_cuhk03/compared/results.csv"
+        yield Training(table, name.lower(), "#56b4e9", "s", names)
     names = {"joint": ("JLML", RIGHT)}
     yield Training("jlml_cuhk03/longer/results.csv", "jlml", "#5b3a8c", "P", names)
     names = {"fusion": ("DaRe from scratch", (0, 5))}
