@@ -245,9 +245,11 @@ def measured_row(
     count = measured.exits.total()
     found = {"round": number, **row(arm, load, wait, measured, seconds)}
     found["cpu_ms"] = round(1e3 * spent / count, 3)
-    planned = status["planned_ms"]
+    whole, planned = status["whole_ms"], status["planned_ms"]
+    if status["target"]["ms"] is None:
+        planned = planned or whole
     found["planned_ms"] = "" if planned is None else round(planned, 3)
-    found["whole_ms"] = round(status["whole_ms"], 3)
+    found["whole_ms"] = round(whole, 3)
     found |= {"commit": commit(), "machine": machine()}
     print(found, flush=True)
     return found
