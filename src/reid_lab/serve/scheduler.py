@@ -8,7 +8,8 @@ queries exit where, so a service under load answers with earlier exits instead o
 If a query has waited so long that no exit can keep its deadline, an early exit would only cost
 accuracy. It may then spend half of the time between arrivals: with the other half to spare, the
 network is not the bottleneck. While images are left waiting behind the batch, it is, and such a
-query takes the first exit.
+query may spend as much as the first exit takes. The mean over recent batches is what counts: if
+batches took the first and the last exit in turns, confidence would decide nothing.
 """
 
 from __future__ import annotations
@@ -29,13 +30,14 @@ from reid_lab.errors import UserError
 from reid_lab.runtime.model import Model
 from reid_lab.serve.admission import BusyError
 from reid_lab.serve.people import People
-from reid_lab.serve.prices import StepPrices, profile
+from reid_lab.serve.prices import LEAST, StepPrices, profile
 from reid_lab.serve.traffic import Traffic
 
 RoutingPolicy = Literal["margin", "distance"]
 WINDOW = 512  # queries whose confidences an exit remembers
 HORIZON = 64  # queries over which a deviation from the planned shares is corrected
 BOTTLENECK = 0.5  # of the time between arrivals: what waits for the network if it takes more
+SMOOTHED = 16  # batches over which the budget of late queries is averaged
 RESERVE = 0.1  # of a deadline, kept for what is not the network: matching, sending
 
 
@@ -145,6 +147,8 @@ class Scheduler:
         self.rule = RunningQuantile(np.ones(len(self.names)), HORIZON, WINDOW)
         self.costs = profile(model, self.names, batch, self.confidence)
         self.prices, self.traffic = StepPrices(self.costs), Traffic()
+        # of the way from the first exit's cost to the last one's
+        self._late_share: float | None = None
         self._check()
         self._waiting: deque[WaitingImage] = deque()
         self._changed = threading.Condition()
@@ -299,10 +303,25 @@ class Scheduler:
         budgets = np.full(len(queries), costs[0])
         if kept.any():
             budgets[kept] = (1 - RESERVE) * left[kept].min() / backlog
-        if backlog == taken:  # else the network is what they wait for
-            budgets[lost] = BOTTLENECK * self.traffic.between_ms(self.clock())
+        if lost.any():
+            budgets[lost] = self._late_budget(costs, waits=backlog > taken)
         mean = budgets.clip(costs[0], costs[-1]).mean()
         return float(mean.clip(costs[0], costs[-1]))  # a mean of equal numbers may be above them
+
+    def _late_budget(self, costs: np.ndarray, waits: bool) -> float:
+        """Mean milliseconds that a lost query may take, averaged over recent batches.
+
+        Args:
+            costs: (S,) cost of an image.
+            waits: whether images are left waiting behind the batch.
+        """
+        now = costs[0] if waits else BOTTLENECK * self.traffic.between_ms(self.clock())
+        way = costs[-1] - costs[0]
+        share = float(np.clip((now - costs[0]) / max(way, LEAST), 0, 1))
+        if self._late_share is not None:
+            share = self._late_share + (share - self._late_share) / SMOOTHED
+        self._late_share = share
+        return float(costs[0] + share * way)
 
     def left_ms(self, deadlines: np.ndarray) -> np.ndarray:
         """(N,) milliseconds left for the network until the deadlines, without sending answers."""
