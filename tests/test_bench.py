@@ -48,7 +48,8 @@ def small(cfg: DictConfig) -> DictConfig:
 def test_all_recipes_for_a_cpu_are_measured(few: Path) -> None:
     names = recipes()
     assert {"demo", "dare_mobilenetv2_cuhk03_cpu", "bot_mobilenetv2_cuhk03_cpu"} <= set(names)
-    assert not any("distill" in name for name in names)
+    assert "distill_mobilenetv2_cuhk03_cpu" not in names  # it needs a teacher
+    assert "distill_dare_cuhk03_cpu" in names  # its own
     for name in names:
         cfg = config_of(name, few)
         assert cfg.dataset.root == str(few) and cfg.threads == 1
@@ -56,6 +57,11 @@ def test_all_recipes_for_a_cpu_are_measured(few: Path) -> None:
         own = composed([f"+experiment={name}", "run_dir=."]).dataset
         for key in ("transforms", "p", "k", "batch_size"):  # a data set's own values, too
             assert cfg.dataset.get(key) == own.get(key), (name, key)
+
+
+def test_a_network_that_teaches_itself_is_measured(few: Path) -> None:
+    cfg = small(config_of("distill_dare_cuhk03_cpu", few))
+    assert measured(cfg, "distill", steps=1).forward_ms > 0
 
 
 def test_the_parts_of_a_step_are_within_it(few: Path) -> None:
