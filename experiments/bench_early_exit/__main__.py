@@ -66,9 +66,12 @@ def main() -> None:
     console.print(f"{machine()}, 1 thread; torch {torch.__version__}; commit {commit()}")
     sections = args.only or SECTIONS
     keep_blocks()
-    for network in networks(args.checkpoint):
-        if args.network and args.network not in network.name:
-            continue
+    every = networks(args.checkpoint)
+    chosen = [network for network in every if (args.network or "") in network.name]
+    if not chosen:
+        names = "; ".join(network.name for network in every)
+        raise SystemExit(f"--network {args.network}: give a part of one of these names: {names}")
+    for network in chosen:
         console.rule(network.name)
         for name in sections:
             rows = _section(name, network, args)
