@@ -46,7 +46,7 @@ def calibrate(
     ids = camera_ids(gallery)
     query_rows = _queries(gallery, ids, most, seed)
     gallery_rows = np.flatnonzero(ids.pids.numpy() >= DISTRACTOR)
-    _check_rates(rates, len(query_rows))
+    check_rates(rates, len(query_rows), "searches", "label more images")
     query_ids, gallery_ids = (ids.take(torch.from_numpy(x)) for x in (query_rows, gallery_rows))
     query, others = (np.array(gallery.checked[x], np.float32) for x in (query_rows, gallery_rows))
     metric, wanted = gallery.card.metric, rates or RATES
@@ -126,11 +126,16 @@ def _queries(gallery: SavedGallery, ids: Ids, most: int, seed: int) -> np.ndarra
     return result
 
 
-def _check_rates(rates: Sequence[float] | None, trials: int) -> None:
+def check_rates(rates: Sequence[float] | None, trials: int, what: str, fix: str) -> None:
+    """Check that so many trials, called `what`, can show false-accept rates.
+
+    Raises:
+        UserError: a rate outside (0, 1], or below 1 / `trials`.
+    """
     for rate in rates or ():
         check_rate(rate)
         if rate * trials < 1:
             raise UserError(
-                f"{trials:,} searches show no false-accept rate below {1 / max(trials, 1):.1e}, "
-                f"{rate:g} was given: label more images, or give a larger rate"
+                f"{trials:,} {what} show no false-accept rate below {1 / max(trials, 1):.1e}, "
+                f"{rate:g} was given: {fix}, or give a larger rate"
             )

@@ -13,11 +13,11 @@ from reid_lab.dataset.readers.own import raise_problems
 from reid_lab.errors import UserError
 from reid_lab.files.gallery_card import IndexMetric
 from reid_lab.files.gallery_verdicts import AcceptThreshold, GalleryCalibration
+from reid_lab.gallery.calibration import check_rates
 from reid_lab.gallery.image_lists import read_images
 from reid_lab.gallery.images import Labelled
 from reid_lab.gallery.queries import distances
 from reid_lab.gallery.store import SavedGallery
-from reid_lab.protocol import check_rate
 from reid_lab.retrieval.accept_thresholds import FEWEST, RATES, threshold_of
 
 SOURCE = "labels of users"
@@ -106,13 +106,7 @@ def _check_counts(
             f"{gallery.folder}; needed are 1 and {FEWEST}, or more: label more matches, or leave "
             "--labels out"
         )
-    for rate in rates or ():
-        check_rate(rate)
-        if rate * impostor < 1:
-            raise UserError(
-                f"{impostor:,} rejected matches show no false-accept rate below "
-                f"{1 / impostor:.1e}, {rate:g} was given: label more matches, or give a larger rate"
-            )
+    check_rates(rates, impostor, "rejected matches", "label more matches")
 
 
 def _distances(
