@@ -121,6 +121,36 @@ def test_intervals_are_those_of_a_naive_bootstrap(evaluation: Evaluation, unit: 
     np.testing.assert_allclose(bounds, np.quantile(means, [0.025, 0.975]))
 
 
+@pytest.mark.parametrize("unit", ["queries", "identities"])
+def test_over_the_last_exit_at_any_cost(evaluation: Evaluation, unit: Unit) -> None:
+    """A naive paired bootstrap; nothing is lost where all queries take the last exit."""
+    exit_of = np.random.default_rng(0).integers(3, size=240)
+    right = np.stack([(evaluation.rankings[n].first[0] < 1).numpy() for n in EXITS]).astype(float)
+    lost = right[exit_of, np.arange(240)] - right[-1]
+    pids = evaluation.embeddings.query.pids.numpy()
+    units = np.arange(240) if unit == "queries" else np.unique(pids, return_inverse=True)[1]
+    number, rng = units.max() + 1, np.random.default_rng(5)
+    times = rng.multinomial(number, np.full(number, 1 / number), 1000)[:, units]
+    baseline = Baseline(evaluation, EXITS, unit, seed=5)
+    gains = [baseline.over_last(each) for each in (exit_of, np.full(240, 2))]
+    some, none = baseline.columns(gains, "over_last")
+    assert some["rank1_over_last"] == pytest.approx(lost.mean())
+    bounds = [some["rank1_over_last_low"], some["rank1_over_last_high"]]
+    means = (times * lost).sum(1) / times.sum(1)
+    np.testing.assert_allclose(bounds, np.quantile(means, [0.025, 0.975]))
+    assert set(none.values()) == {0.0}
+
+
+def test_the_stream_is_compared_with_its_last_exit(
+    evaluation: Evaluation, swept: StreamSweep
+) -> None:
+    last = evaluation.rankings[EXITS[-1]]
+    for row in swept.rows:
+        for metric in ("rank1", "mAP"):
+            expected = row[metric] - getattr(last, metric)
+            assert row[f"{metric}_over_last"] == pytest.approx(expected, abs=1e-6)
+
+
 def test_accuracies_are_of_people_and_exit_by_exit(evaluation: Evaluation) -> None:
     """A naive bootstrap over identities; all at one exit, that of the exit."""
     exit_of = np.random.default_rng(0).integers(3, size=240)

@@ -218,6 +218,9 @@ def _stream() -> list[dict[str, object]]:
                     "rank1_gain": rank1 - curve,
                     "rank1_gain_low": rank1 - curve - 0.01,
                     "rank1_gain_high": rank1 - curve + 0.012,
+                    "rank1_over_last": rank1 - RANK1[-1],
+                    "rank1_over_last_low": rank1 - RANK1[-1] - 0.01,
+                    "rank1_over_last_high": rank1 - RANK1[-1] + 0.012,
                     **{f"share_{n}": s for n, s in zip(NAMES, shares, strict=True)},
                 }
             )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reid_lab.report import load_run
 from reid_lab.report.headlines import headlines
-from reid_lab.report.tables import policies_table
+from reid_lab.report.tables import points, policies_table, stream_table
 from tests.report.fake_run import NAMES, make_run
 
 
@@ -42,6 +43,30 @@ def test_gain_of_a_policy_with_its_interval(run: Path) -> None:
     (headline,) = (h for h in headlines(load_run(run)) if h.title == "Margin over random")
     assert "(the middle budget)" in headline.note and headline.value == "+4.9 points"
     assert "over stage1, stage2, stage3, stage4 and fusion: " in headline.note
+
+
+def test_what_half_of_the_cost_loses(run: Path) -> None:
+    shown = load_run(run)
+    (headline,) = (h for h in headlines(shown) if h.title == "At half the cost")
+    row = min(shown.policies["margin"], key=lambda row: abs(row.planned - 1_336_800_000))
+    assert headline.value == f"{points(row.rank1_over_last)} points"
+    assert headline.note == (
+        f"Rank-1 of margin, {100 * row.rank1:.1f}%, over fusion, at {row.realised / 1e9:.2f} G of "
+        f"its 2.67 G Mul-Adds; 95% CI {points(row.rank1_over_last_low)} to "
+        f"{points(row.rank1_over_last_high)}"
+    )
+    assert "Over last exit" in stream_table(shown).header
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"planned": 2.6e9}, {"rank1_over_last_low": math.nan}, {"cost": "latency"}, {"shares": {}}],
+    ids=["no_such_budget", "an_older_run", "in_milliseconds", "no_shares"],
+)
+def test_half_of_the_cost_is_left_out(run: Path, changed: dict[str, Any]) -> None:
+    shown = load_run(run)
+    shown.stream = [replace(row, **changed) for row in shown.stream]
+    assert not [h for h in headlines(shown) if h.title == "At half the cost"]
 
 
 @pytest.mark.parametrize(

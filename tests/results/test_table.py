@@ -31,7 +31,12 @@ STREAM_ROW = StreamRow(
     budget=2.0,
     spent=1.5,
     shares={"x": 1.0},
-    **{f"{m}_gain{end}": -0.1 for m in ("rank1", "mAP") for end in ("", "_low", "_high")},
+    **{
+        f"{m}_{of}{end}": -0.1
+        for m in ("rank1", "mAP")
+        for of in ("gain", "over_last")
+        for end in ("", "_low", "_high")
+    },
     **{f"{m}{end}": 0.3 for m in ("rank1", "mAP") for end in ("_low", "_high")},
 )
 

@@ -78,13 +78,18 @@ class Baseline:
         scores = self._at(exit_of)
         return {name: scores[name] - mix @ self._scores[name] for name in scores}
 
+    def over_last(self, exit_of: Indices) -> Gains:
+        """Each query's scores at its exit less those at the last exit, whatever the costs."""
+        scores = self._at(exit_of)
+        return {name: scores[name] - self._scores[name][-1] for name in scores}
+
     def accuracies(self, exits_of: Sequence[Indices]) -> list[Row]:
         """rank1 and mAP if query i exits at `exit_of[i]`, (Q,) each, with confidence intervals."""
         return self._people.table([self._at(exit_of) for exit_of in exits_of])
 
-    def columns(self, gains: Sequence[Gains]) -> list[Row]:
+    def columns(self, gains: Sequence[Gains], name: str = "gain") -> list[Row]:
         """Means and intervals, as `rank1_gain`, `rank1_gain_low` and `rank1_gain_high`."""
-        return self._resampler.table([{f"{k}_gain": x for k, x in own.items()} for own in gains])
+        return self._resampler.table([{f"{k}_{name}": x for k, x in own.items()} for own in gains])
 
     def _at(self, exit_of: Indices) -> Gains:
         """Each query's scores at its exit."""

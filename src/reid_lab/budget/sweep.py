@@ -116,10 +116,10 @@ def stream_sweep(
     `spent`), which is what the shares are solved for; matching is then a part of the cost.
 
     `rank1_gain` and `mAP_gain` are the differences to `random` at the realised cost, see
-    gains.py. `*_low` and `*_high` are confidence intervals; those of accuracies resample
-    identities. `matching` is the mean number of Mul-Adds of distances, for decisions and answers,
-    on top of the network's. Queries without a match are part of the stream but excluded from the
-    means.
+    gains.py, `rank1_over_last` and `mAP_over_last` those to the last exit. `*_low` and `*_high`
+    are confidence intervals; those of accuracies resample identities. `matching` is the mean number
+    of Mul-Adds of distances, for decisions and answers, on top of the network's. Queries without a
+    match are part of the stream but excluded from the means.
 
     Args:
         evaluation: embeddings and rankings of every exit.
@@ -170,15 +170,16 @@ def stream_sweep(
             spent,
             baseline.accuracies(exits_of),
             baseline.columns(gains),
+            baseline.columns([baseline.over_last(exit_of) for exit_of in exits_of], "over_last"),
             strict=True,
         )
-        for budget, (planned, a), exit_of, cost, accuracy, gain in columns:
+        for budget, (planned, a), exit_of, cost, accuracy, gain, over_last in columns:
             row = {"policy": name, "a": a, "thresholds": how, "order": order}
             row |= _means(counted, exit_of, matching)
             row["planned"] = float(planned @ counted.network) if measured else float(budget)
             if measured:
                 row |= {"cost": prices.currency, "budget": float(budget), "spent": cost}
-            rows.append(row | accuracy | gain)
+            rows.append(row | accuracy | gain | over_last)
         means[name] = _mean(gains)
     last = evaluation.rankings[exits[-1]].rank1
     return StreamSweep(rows, compare_policies(rows, means, baseline, last))

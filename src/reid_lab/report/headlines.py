@@ -14,6 +14,7 @@ from reid_lab.results.rows.accuracy import ExitRow
 from reid_lab.results.rows.budget import StreamRow
 
 CLOSE = 0.01  # one point of Rank-1
+HALF = 0.02  # of the last exit's cost: how far a budget may be from its half
 WEAK = 0.5  # of the best exit's Rank-1
 POLICY, BASELINE = "margin", "random"
 
@@ -29,7 +30,7 @@ class Headline:
 
 def headlines(run: Run) -> list[Headline]:
     """The headline numbers that the run has results for."""
-    found = [_best(run.exits), _cheapest(run.exits), _stream(run)]
+    found = [_best(run.exits), _cheapest(run.exits), _stream(run), _half(run)]
     return [headline for headline in found if headline]
 
 
@@ -71,6 +72,25 @@ def _stream(run: Run) -> Headline | None:
             note += _weak(run, policy) if row.rank1_gain < 0 else ""
             return Headline(title, f"{points(row.rank1_gain)} points", note)
     return _middle(run, title, policy[len(policy) // 2])
+
+
+def _half(run: Run) -> Headline | None:
+    """What the stream loses at half of the cost of its last exit."""
+    policy = [row for row in _policy(run) if row.cost == "mul_adds" and row.shares]
+    if not policy:
+        return None
+    name = list(policy[0].shares)[-1]
+    cost = next((e.mul_adds for e in run.exits if e.kind == "exit" and e.name == name), math.nan)
+    row = min(policy, key=lambda row: abs(row.planned - cost / 2))
+    near = abs(row.planned - cost / 2) <= HALF * cost
+    if not (near and math.isfinite(row.rank1_over_last_low)):
+        return None
+    note = (
+        f"Rank-1 of {row.policy}, {percent(row.rank1)}, over {name}, at {mul_adds(row.realised)} "
+        f"of its {mul_adds(cost)} Mul-Adds; "
+        f"95% CI {points(row.rank1_over_last_low)} to {points(row.rank1_over_last_high)}"
+    )
+    return Headline("At half the cost", f"{points(row.rank1_over_last)} points", note)
 
 
 def _over(row: StreamRow) -> str:

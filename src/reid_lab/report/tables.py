@@ -197,7 +197,8 @@ def stream_table(run: Run) -> TextTable:
     units = {"latency": "ms", "energy": "J"}
     unit = next((units[p.cost] for p in run.stream if p.cost in units), "")
     header[1:3] = ["Planned", "Realised"] + [f"Budget ({unit})", f"Spent ({unit})"] * bool(unit)
-    header += ["Over random"] * compared + [f"% {s}" for s in shares]
+    known = any(math.isfinite(point.rank1_over_last) for point in run.stream)
+    header += ["Over random"] * compared + ["Over last exit"] * known + [f"% {s}" for s in shares]
     rows = [
         [
             policy,
@@ -207,7 +208,8 @@ def stream_table(run: Run) -> TextTable:
             f"{p.a:.3g}" if math.isfinite(p.a) else NOTHING,
             bounded(p, "rank1"),
             bounded(p, "mAP"),
-            *[_gain(p)] * compared,
+            *[_difference(p, "rank1_gain")] * compared,
+            *[_difference(p, "rank1_over_last")] * known,
             *(percent(p.shares.get(s, math.nan)).rstrip("%") for s in shares),
         ]
         for policy, line in run.policies.items()
@@ -230,9 +232,9 @@ def policies_table(run: Run) -> TextTable:
         [
             p.policy,
             p.against,
-            _gain(p),
+            _difference(p, "rank1_gain"),
             points(p.rank1_gain_least),
-            _gain(p, "mAP"),
+            _difference(p, "mAP_gain"),
             mul_adds(p.reaches_last),
             percent(p.deviation),
         ]
@@ -241,9 +243,9 @@ def policies_table(run: Run) -> TextTable:
     return TextTable(header, rows, names=2)
 
 
-def _gain(row: StreamRow | PolicyRow, metric: str = "rank1") -> str:
+def _difference(row: StreamRow | PolicyRow, column: str) -> str:
     """A difference in points, and below it its interval."""
-    value, low, high = (getattr(row, f"{metric}_gain{end}") for end in ("", "_low", "_high"))
+    value, low, high = (getattr(row, f"{column}{end}") for end in ("", "_low", "_high"))
     known = math.isfinite(low) and math.isfinite(high)
     return f"{points(value)}\n{points(low)} to {points(high)}" if known else points(value)
 

@@ -25,6 +25,18 @@ class Gains:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OverLast:
+    """Differences of the stream to its last exit, with 95% intervals by a paired bootstrap."""
+
+    rank1_over_last: Signed = math.nan
+    rank1_over_last_low: Signed = math.nan
+    rank1_over_last_high: Signed = math.nan
+    mAP_over_last: Signed = math.nan
+    mAP_over_last_low: Signed = math.nan
+    mAP_over_last_high: Signed = math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
 class AnytimeRow(Intervals):
     """`anytime.csv`: the most recent exit that a budget reaches; empty below the first.
 
@@ -41,15 +53,15 @@ class AnytimeRow(Intervals):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreamRow(Gains, Intervals):
+class StreamRow(Gains, OverLast, Intervals):
     """`stream.csv`: a policy at one mean budget, and the share of queries that exit at each exit.
 
     `planned` and `realised` are mean Mul-Adds per query; `matching` are those of the distances. `a`
-    is nan for `random`, which mixes the two exits around the budget. `*_gain`: the difference to
-    `random`, in expectation, at the realised cost, with a 95% interval by a paired bootstrap; nan
-    in older runs. If `cost` is not Mul-Adds, `budget` and `spent` are the planned and the realised
-    mean (ms or J), including matching. The intervals are of the exits that the queries took in this
-    order of arrival.
+    is nan for `random`, which mixes the two exits around the budget. `*_gain` is the difference to
+    `random`, in expectation, at the realised cost, and `*_over_last` that to the last exit, with
+    95% intervals by a paired bootstrap; nan in older runs. If `cost` is not Mul-Adds, `budget` and
+    `spent` are the planned and the realised mean (ms or J), including matching. The intervals of
+    the accuracies are of the exits that the queries took in this order of arrival.
     """
 
     policy: str
