@@ -24,7 +24,7 @@ from reid_lab.config.nodes import locate
 from reid_lab.config.overrides import default_choices
 from reid_lab.config.paths import conf_dir
 from reid_lab.config.settings import Settings
-from reid_lab.files.words import describe
+from reid_lab.output.words import describe
 from reid_lab.types import INT32, PerCore
 
 PLACE = re.compile(r"<!-- keys of conf/(\S+) -->")  # of a file, or of all files of a group

@@ -33,7 +33,7 @@ LEFT_OUT = {
     "exported/tflite": "needs another torch, see tests/export/test_tflite.py",
     "trtexec": "needs TensorRT",
     "Tensorrt": "needs TensorRT",
-    "--allocator compare": "starts six processes, see tests/cost/test_cost_cli.py",
+    "--allocator compare": "starts six processes, see tests/profiling/test_cost_cli.py",
     "experiments.frontier_synthetic": "trains for hours, see tests/frontier/test_synthetic.py",
     "track_by_appearance.py": "see tests/test_examples.py",
 }

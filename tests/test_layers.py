@@ -11,11 +11,13 @@ import pytest
 import reid_lab
 
 PACKAGE = Path(reid_lab.__file__).parent
-ORDER = ["files", "results", "dataset", "backbone", "loss", "search", "classical"]
+ORDER = ["files", "output", "images", "openset", "gallery_format", "results", "dataset"]
+ORDER += ["backbone", "loss", "search", "classical"]
 ORDER += [
     "model",
     "checkpoint",
     "retrieval",
+    "cost",
     "budget",
     "runtime",
     "serve",
@@ -24,8 +26,9 @@ ORDER += [
     "callbacks",
     "config",
 ]
-ORDER += ["run", "gallery", "cost", "doctor", "export", "cli", "dashboard"]
-PLAIN = ("search", "frontier", "retrieval", "budget", "runtime", "serve", "report", "classical")
+ORDER += ["run", "gallery", "profiling", "doctor", "export", "cli", "dashboard"]
+PLAIN = ("openset", "gallery_format", "search", "frontier", "retrieval", "cost", "budget")
+PLAIN += ("runtime", "serve", "report", "classical")
 # modules and names that Windows or macOS lack
 POSIX = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "posix", "msvcrt", "winreg"}
 ELSEWHERE = {"os.fork", "os.geteuid", "os.getuid", "os.killpg", "os.setsid", "os.uname"}

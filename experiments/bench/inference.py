@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from experiments.bench.timing import Comparison, Work, interleaved
 from reid_lab.backbone import MobileNet, ResNet
-from reid_lab.budget.mul_adds import count_exits
+from reid_lab.cost.mul_adds import count_exits
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import HAN, JLML, Classifier, ReidModule
 

@@ -15,10 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.profilers import SimpleProfiler
 from rich.table import Table
 
-from reid_lab.budget.allocator import keep_blocks
 from reid_lab.config.build import build_data, build_model, build_trainer
 from reid_lab.config.overrides import composed
 from reid_lab.config.paths import conf_dir
+from reid_lab.cost.allocator import keep_blocks
 from reid_lab.run.run import prepare_torch
 
 WARM_UP, STEPS = 5, 20

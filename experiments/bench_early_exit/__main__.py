@@ -24,8 +24,8 @@ from experiments.bench_early_exit.models import BenchNetwork, networks
 from experiments.bench_early_exit.overhead import overhead
 from experiments.bench_early_exit.ratios import compare
 from experiments.tables import read, write
-from reid_lab.budget.allocator import keep_blocks
 from reid_lab.budget.steps import steady_rows
+from reid_lab.cost.allocator import keep_blocks
 from reid_lab.results.provenance import commit, machine
 
 SECTIONS = ("ratios", "overhead", "clock", "bits", "deadlines", "drift")

@@ -12,14 +12,14 @@ import torch
 
 from experiments.bench_early_exit.models import BenchNetwork
 from experiments.bench_early_exit.ratios import GALLERY, lookups_of
-from reid_lab.budget import latency
-from reid_lab.budget.account import Counted, Effort, Subject
-from reid_lab.budget.currency import ExitCosts
-from reid_lab.budget.mul_adds import count_exits
 from reid_lab.budget.overhead import cyclic_ids
 from reid_lab.budget.policies import Policy
 from reid_lab.budget.profile import measure_profile
 from reid_lab.budget.stopping import BudgetedStream
+from reid_lab.cost import latency
+from reid_lab.cost.account import Counted, Effort, Subject
+from reid_lab.cost.currency import ExitCosts
+from reid_lab.cost.mul_adds import count_exits
 
 BUDGETS = 10
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from experiments.bench_early_exit.models import BenchNetwork
-from reid_lab.budget.mul_adds import count_exits
 from reid_lab.budget.sweep import stream_sweep
 from reid_lab.budget.thresholds import calibrate
+from reid_lab.cost.mul_adds import count_exits
 from reid_lab.dataset import Split, read_layout
 from reid_lab.dataset.images import decode, resize
 from reid_lab.dataset.transforms import normalise

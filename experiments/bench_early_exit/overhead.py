@@ -13,11 +13,11 @@ from torch import Tensor
 
 from experiments.bench_early_exit.models import BenchNetwork
 from experiments.bench_early_exit.ratios import BUDGETS, lookups_of
-from reid_lab.budget.currency import ExitCosts
-from reid_lab.budget.mul_adds import count_exits
 from reid_lab.budget.overhead import cyclic_ids
 from reid_lab.budget.policies import Lookup, Policy
 from reid_lab.budget.stopping import BudgetedStream
+from reid_lab.cost.currency import ExitCosts
+from reid_lab.cost.mul_adds import count_exits
 from reid_lab.retrieval import Ids
 
 Parts = Sequence[tuple[Tensor, Ids]]

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from experiments.bench.timing import Work, interleaved
 from experiments.bench_early_exit.models import BenchNetwork
-from reid_lab.budget.mul_adds import count_exits
 from reid_lab.budget.overhead import cyclic_ids
 from reid_lab.budget.policies import Lookup, Policy
 from reid_lab.budget.stopping import BudgetedStream
 from reid_lab.budget.stream import RunningQuantile, exit_probabilities, exit_shares, solve_a
+from reid_lab.cost.mul_adds import count_exits
 
 QUERIES, GALLERY = 64, 2000
 STATIC = "static"

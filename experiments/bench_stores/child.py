@@ -18,11 +18,11 @@ import numpy as np
 
 from experiments.bench_stores.sizes import BATCH, COLLECTION, DIM, ONE, QUERIES, STEP, TOP
 from reid_lab.export.timed import peak_bytes
-from reid_lab.files.gallery_card import Card
 from reid_lab.gallery.milvus import MilvusStore
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.vectors import FolderStore, VectorStore, load_gallery
 from reid_lab.gallery.writer import create
+from reid_lab.gallery_format.card import Card
 from reid_lab.optional import load as load_package
 
 

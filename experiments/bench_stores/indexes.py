@@ -23,12 +23,12 @@ import numpy as np
 from experiments.bench_stores.sizes import DIM, QUERIES, STEP, TOP
 from experiments.tables import read
 from reid_lab.export.timed import peak_bytes
-from reid_lab.files.gallery_card import Card, IndexName
 from reid_lab.files.tables import write_csv
 from reid_lab.gallery.index import check_installed, expected_bytes, rows_visited
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.vector_index import bytes_of
 from reid_lab.gallery.writer import create, extend
+from reid_lab.gallery_format.card import Card, IndexName
 from reid_lab.results.provenance import commit, machine
 
 TABLE = Path(__file__).with_name("indexes.csv")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from omegaconf import DictConfig
 
 from experiments.full.studies import Study, StudyRun
-from reid_lab.budget.mul_adds import count_exits
 from reid_lab.config.dry_run import FLOAT, activations, try_model
 from reid_lab.config.make import image_size
 from reid_lab.config.overrides import composed
+from reid_lab.cost.mul_adds import count_exits
 from reid_lab.search import Schedule
 
 IMAGES, TESTED = 7365, 6732  # training and test images of CUHK03 (detected, new protocol)

@@ -41,7 +41,7 @@ CONF = "tests/config/test_conf.py::test_defaults_in_code_equal_the_yaml"
 TESTS = {
     "loss": ("tests/loss", "tests/model", CONF),
     "model": ("tests/model", "tests/config/test_recipes.py", CONF),
-    "backbone": ("tests/backbone", "tests/model", "tests/budget/test_mul_adds.py", CONF),
+    "backbone": ("tests/backbone", "tests/model", "tests/cost/test_mul_adds.py", CONF),
     "retrieval": ("tests/retrieval",),
     "budget": ("tests/budget",),
 }

@@ -8,7 +8,7 @@ from torchvision import models
 
 from reid_lab.backbone import Classic
 from reid_lab.backbone.classic import googlenet
-from reid_lab.budget.mul_adds import count_exits
+from reid_lab.cost.mul_adds import count_exits
 from reid_lab.model import Classifier
 from tests.methods import awake
 

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from reid_lab.backbone import CondenseNet
 from reid_lab.backbone.condensenet import LearnedGroupConv
-from reid_lab.budget.memory import measure_memory
-from reid_lab.budget.mul_adds import count_exits
+from reid_lab.cost.memory import measure_memory
+from reid_lab.cost.mul_adds import count_exits
 from reid_lab.model import Classifier
 
 INPUTS, OUTPUTS, GROUPS, CONDENSE, ITERATIONS = 16, 8, 4, 4, 60

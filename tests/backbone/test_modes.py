@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from reid_lab.backbone.modes import evaluating, in_mode
-from reid_lab.budget.account import Counted, Effort, Subject, account
-from reid_lab.budget.mul_adds import count_exits, exit_dims
 from reid_lab.callbacks.embedding import embed_batches
 from reid_lab.config.dry_run import activations
+from reid_lab.cost.account import Counted, Effort, Subject, account
+from reid_lab.cost.mul_adds import count_exits, exit_dims
 from reid_lab.model import ReidModule
 from reid_lab.model.teacher import sizes
 from tests.methods import SIZE, method

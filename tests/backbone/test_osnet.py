@@ -11,7 +11,7 @@ from torch import nn
 
 from reid_lab.backbone import OSNet, WeightsError
 from reid_lab.backbone.osnet import OmniScaleBlock, from_torchreid
-from reid_lab.budget.mul_adds import count_exits
+from reid_lab.cost.mul_adds import count_exits
 from reid_lab.model import Classifier, DaRe
 
 

@@ -13,15 +13,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from reid_lab.budget import latency, profile
-from reid_lab.budget.account import Counted, Effort, Subject
+from reid_lab.budget import profile
 from reid_lab.budget.anytime import AnytimeModel, anytime_curve
-from reid_lab.budget.currency import ExitCosts
 from reid_lab.budget.policies import NOISE, Lookup, Policy
 from reid_lab.budget.profile import ProfileError, measure_profile, read_costs, write_profile
 from reid_lab.budget.steps import Steps
 from reid_lab.budget.stream import mixed_shares, planned_rule, replay
 from reid_lab.budget.sweep import budget_range, check_budgets, stream_sweep
+from reid_lab.cost import latency
+from reid_lab.cost.account import Counted, Effort, Subject
+from reid_lab.cost.currency import ExitCosts
 from reid_lab.files.stored import StoredFileError
 from reid_lab.results.rows.cost import PROFILE, ProfileRow
 from reid_lab.retrieval import Evaluation, evaluate

@@ -12,12 +12,12 @@ from torch import Tensor
 from reid_lab.backbone import SmallResNet
 from reid_lab.budget import anytime
 from reid_lab.budget.anytime import AnytimeModel
-from reid_lab.budget.mul_adds import count_exits
 from reid_lab.budget.policies import FEATURES, Lookup, Policy, confidence_of
 from reid_lab.budget.steps import Steps, steady_rows
 from reid_lab.budget.stopping import BudgetedStream
 from reid_lab.budget.stream import RunningQuantile, exit_probabilities, exit_shares, replay
 from reid_lab.budget.thresholds import calibrate
+from reid_lab.cost.mul_adds import count_exits
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import DaRe
 from reid_lab.model.base import State

@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reid_lab.budget.currency import ExitCosts, Floats
 from reid_lab.budget.stream import (
     Draws,
     RunningQuantile,
@@ -18,6 +17,7 @@ from reid_lab.budget.stream import (
     solve_a,
 )
 from reid_lab.budget.sweep import check_budgets, in_order, stream_sweep
+from reid_lab.cost.currency import ExitCosts, Floats
 from reid_lab.retrieval import Embeddings, Exit, Ids, evaluate
 
 COSTS = np.array([513.7, 1185.4, 2142.9, 2673.6])  # DaRe(R50), in millions

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from reid_lab.budget.mul_adds import count_exits
 from reid_lab.budget.profile import Host, profile_beside
 from reid_lab.config.build import build_model
 from reid_lab.config.paths import last_checkpoint
+from reid_lab.cost.mul_adds import count_exits
 from reid_lab.errors import UserError
 from reid_lab.results.rows.cost import PROFILE, ProfileRow
 from reid_lab.run.run import run

@@ -14,9 +14,9 @@ import pytorch_lightning as pl
 import torch
 
 from reid_lab.backbone.small import SmallResNet
-from reid_lab.budget.mul_adds import count_exits
 from reid_lab.callbacks import CostAccount, RankingEvaluation
 from reid_lab.classical import HsvHistogram
+from reid_lab.cost.mul_adds import count_exits
 from reid_lab.dataset import Transforms
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import DaRe

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from reid_lab.callbacks import progress
-from reid_lab.files import console
+from reid_lab.output import console
 
 STEPS = 5
 

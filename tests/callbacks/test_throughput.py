@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from reid_lab.budget import peak
-from reid_lab.budget.mul_adds import count_exits
 from reid_lab.config.build import build_data, build_model, build_trainer
+from reid_lab.cost import peak
+from reid_lab.cost.mul_adds import count_exits
 from tests.conftest import TINY, Compose
 
 UNUSED = ("cost", "ranked_lists", "attention", "verification", "stream", "thresholds", "anytime")

@@ -16,7 +16,7 @@ from reid_lab.checkpoint import (
     read_calibrations,
 )
 from reid_lab.checkpoint.thresholds import KEY
-from reid_lab.files.gallery_verdicts import AcceptThreshold, GalleryCalibration
+from reid_lab.openset.verdicts import AcceptThreshold, GalleryCalibration
 from tests.methods import method, save
 
 ONE = GalleryCalibration("searches", "x", 5, 10, 10, (AcceptThreshold(0.1, 1.0, 0.5),))

@@ -18,7 +18,7 @@ from reid_lab.errors import UserError
 # command -> words that are enough, and what is interrupted
 COMMANDS = {
     "compare": ("a b", "reid_lab.frontier.compare.compare"),
-    "cost": ("+experiment=demo", "reid_lab.cost.measure.measure"),
+    "cost": ("+experiment=demo", "reid_lab.profiling.measure.measure"),
     "doctor": ("dataset=folder", "reid_lab.doctor.examine.examine"),
     "embed": (
         "--checkpoint a.ckpt --images b --out c.npz",

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from reid_lab.config.check import ConfigError, check_config
-from reid_lab.files.words import ABSENT, Problem
+from reid_lab.output.words import ABSENT, Problem
 
 HERE = __name__
 

@@ -11,7 +11,7 @@ from reid_lab.config.check import ConfigError
 from reid_lab.config.make import RefusedError
 from reid_lab.errors import UserError
 from reid_lab.files.stored import StoredFileError
-from reid_lab.files.words import Problem
+from reid_lab.output.words import Problem
 
 ERRORS = [
     UserError("plain"),

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.backbones import __main__ as study
 from reid_lab.backbone import Backbone
-from reid_lab.budget.mul_adds import count_exits
+from reid_lab.cost.mul_adds import count_exits
 from tests.methods import SIZE, composed, method
 
 

@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 
 from reid_lab.dataset import DatasetError, Split
 from reid_lab.dataset.images import check_files, decode, open_images, resize
-from reid_lab.files.pixels import read_size
+from reid_lab.images.pixels import read_size
 from tests.conftest import write_jpegs
 
 

@@ -18,8 +18,8 @@ from reid_lab.doctor.findings import Finding, named
 from reid_lab.doctor.hashes import difference_hash, thumbnail, within
 from reid_lab.doctor.scan import ImageStats, scan
 from reid_lab.doctor.sheet import CELL, NOTHING, sheet
-from reid_lab.files.console import stderr, stdout
-from reid_lab.files.pixels import ImageError
+from reid_lab.images.pixels import ImageError
+from reid_lab.output.console import stderr, stdout
 from tests.commands import doctor as main
 from tests.conftest import write_jpegs
 

@@ -21,9 +21,9 @@ import torch
 from PIL import Image
 
 from reid_lab.budget.anytime import AnytimeModel
-from reid_lab.budget.mul_adds import count_exits
 from reid_lab.budget.stream import planned_rule
 from reid_lab.checkpoint import fingerprint, fingerprint_of, load_model
+from reid_lab.cost.mul_adds import count_exits
 from reid_lab.dataset.images import resize as torch_resize
 from reid_lab.dataset.transforms import normalise
 from reid_lab.errors import UserError

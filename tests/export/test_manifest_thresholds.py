@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from reid_lab.errors import UserError
-from reid_lab.files.gallery_card import Card
-from reid_lab.files.gallery_verdicts import OWN, AcceptThreshold, GalleryCalibration
-from reid_lab.files.gallery_writer import RowWriter, locked
 from reid_lab.files.strict_json import read_json
 from reid_lab.files.tables import write_json
+from reid_lab.gallery_format.card import Card
+from reid_lab.gallery_format.writer import RowWriter, locked
+from reid_lab.openset.verdicts import OWN, AcceptThreshold, GalleryCalibration
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.manifest import MANIFEST, ExportedExit, Manifest, Preprocessing, Stage
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from reid_lab.errors import UserError
-from reid_lab.files.gallery_verdicts import AcceptThreshold, GalleryCalibration, chosen
-from reid_lab.files.gallery_writer import RowWriter, locked
 from reid_lab.gallery.calibration import calibrate, thresholds_of_test
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.writer import create
+from reid_lab.gallery_format.writer import RowWriter, locked
+from reid_lab.openset.verdicts import AcceptThreshold, GalleryCalibration, chosen
 from reid_lab.results.rows.verification import OPERATING_POINTS, OperatingPointRow
 from reid_lab.results.summary import Summary
 from reid_lab.runtime.gallery import Gallery

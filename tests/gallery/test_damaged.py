@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from reid_lab.errors import UserError
-from reid_lab.files.gallery_card import GalleryError
-from reid_lab.files.gallery_files import ID
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.writer import extend
+from reid_lab.gallery_format.card import GalleryError
+from reid_lab.gallery_format.rows import ID
 from reid_lab.types import MAX_SIDE
 from tests.gallery.test_index import people
 from tests.gallery.test_store import DATA, DIM, MODEL, ids, made

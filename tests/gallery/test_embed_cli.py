@@ -14,9 +14,9 @@ import pytest
 import reid_lab
 from reid_lab.checkpoint import fingerprint
 from reid_lab.errors import UserError
-from reid_lab.files.console import stderr, stdout
 from reid_lab.gallery.embed_command import allocate
 from reid_lab.model import ReidModule
+from reid_lab.output.console import stderr, stdout
 from tests.commands import embed as main
 from tests.conftest import write_jpegs
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reid_lab.files.gallery_card import Card
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.vectors import FolderStore
 from reid_lab.gallery.writer import create
+from reid_lab.gallery_format.card import Card
 from tests.commands import export_fiftyone as main
 
 ROWS = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)

@@ -24,17 +24,17 @@ from reid_lab.config.build import build_model
 from reid_lab.dataset.images import decode, resize
 from reid_lab.dataset.transforms import normalise
 from reid_lab.errors import UserError
-from reid_lab.files.console import stderr, stdout
 from reid_lab.files.folders import replacing_folder
-from reid_lab.files.gallery_verdicts import OWN, AcceptThreshold, GalleryCalibration
-from reid_lab.files.gallery_writer import RowWriter, locked
-from reid_lab.files.image_files import find_images
 from reid_lab.gallery import commands
 from reid_lab.gallery.embed import Embedder, embedded
 from reid_lab.gallery.images import label
 from reid_lab.gallery.index import INDEX_NAMES
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
 from reid_lab.gallery.writer import Writer
+from reid_lab.gallery_format.writer import RowWriter, locked
+from reid_lab.images.files import find_images
+from reid_lab.openset.verdicts import OWN, AcceptThreshold, GalleryCalibration
+from reid_lab.output.console import stderr, stdout
 from tests.commands import gallery as main
 from tests.conftest import TINY, Compose, write_jpegs
 

@@ -13,7 +13,6 @@ import torch
 import faiss  # isort: skip
 
 from reid_lab.errors import UserError
-from reid_lab.files.gallery_card import IndexMetric, IndexName
 from reid_lab.gallery import flat
 from reid_lab.gallery.flat import Found, as_rows
 from reid_lab.gallery.index import (
@@ -24,6 +23,7 @@ from reid_lab.gallery.index import (
     expected_bytes,
     rows_visited,
 )
+from reid_lab.gallery_format.card import IndexMetric, IndexName
 from reid_lab.retrieval.space import Space
 
 METRICS: tuple[IndexMetric, ...] = ("euclidean", "cosine")

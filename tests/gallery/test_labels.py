@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from reid_lab.errors import UserError
-from reid_lab.files.gallery_verdicts import GalleryCalibration
 from reid_lab.gallery.calibration import calibrate
 from reid_lab.gallery.images import Labelled
 from reid_lab.gallery.labels import SOURCE, fit_labels, read_labels
 from reid_lab.gallery.store import SavedGallery
+from reid_lab.openset.verdicts import GalleryCalibration
 from reid_lab.runtime.gallery import Gallery
 from tests.gallery.test_calibration import DIM, calibrated, made
 

@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from reid_lab.files.conditions import ConditionError, comparable, parse
 from reid_lab.gallery.milvus_filter import KEY_BYTES, expression, key_of
+from reid_lab.gallery_format.conditions import ConditionError, comparable, parse
 
 NUMBERS = [
     "0", "-0", "0.0", "1", "1.0", "+1", "10", "100e-1", "9", "-9", "-10", "-1.2", "-1.23", "1.2",

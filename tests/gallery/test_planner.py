@@ -15,13 +15,13 @@ import torch
 import faiss  # isort: skip
 
 from reid_lab.errors import UserError
-from reid_lab.files.gallery_card import GalleryError
 from reid_lab.gallery import show
 from reid_lab.gallery.index import INDEX_NAMES, build
 from reid_lab.gallery.planner import Estimate, IndexPlan, plan
 from reid_lab.gallery.probe import Probe
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
 from reid_lab.gallery.writer import create
+from reid_lab.gallery_format.card import GalleryError
 from reid_lab.retrieval import Ids
 from reid_lab.runtime.gallery import Gallery
 from tests.gallery.test_store import CARD

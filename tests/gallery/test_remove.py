@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from reid_lab.errors import UserError
-from reid_lab.files import gallery_writer
 from reid_lab.files.atomic import DiskFullError, disk_full
-from reid_lab.files.conditions import quoted
-from reid_lab.files.gallery_card import Card, GalleryError
-from reid_lab.files.gallery_writer import FORGOTTEN, locked
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.writer import create, extend
+from reid_lab.gallery_format import writer as gallery_writer
+from reid_lab.gallery_format.card import Card, GalleryError
+from reid_lab.gallery_format.conditions import quoted
+from reid_lab.gallery_format.writer import FORGOTTEN, locked
 from reid_lab.runtime.gallery import Gallery
 from tests.gallery.test_index import people
 from tests.gallery.test_store import CARD, MODEL, ids

@@ -21,12 +21,12 @@ import faiss  # isort: skip
 
 from reid_lab.errors import UserError
 from reid_lab.export.command import check_target
-from reid_lab.files import gallery_writer
 from reid_lab.files.atomic import DiskFullError
-from reid_lab.files.gallery_card import Card, GalleryError
 from reid_lab.gallery.index import build
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
 from reid_lab.gallery.writer import create, extend
+from reid_lab.gallery_format import writer as gallery_writer
+from reid_lab.gallery_format.card import Card, GalleryError
 from reid_lab.retrieval import Ids
 from reid_lab.runtime.manifest import ExportError
 from tests.gallery.test_index import people

@@ -16,12 +16,12 @@ import torch
 
 from reid_lab.checkpoint import fingerprint, put_calibrations
 from reid_lab.errors import UserError
-from reid_lab.files.gallery_card import Card
-from reid_lab.files.gallery_verdicts import AcceptThreshold, GalleryCalibration
-from reid_lab.files.gallery_writer import STAGING, RowWriter
 from reid_lab.gallery.calibration import calibrate
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.upgrade import located
+from reid_lab.gallery_format.card import Card
+from reid_lab.gallery_format.writer import STAGING, RowWriter
+from reid_lab.openset.verdicts import AcceptThreshold, GalleryCalibration
 from tests.commands import gallery as main
 from tests.conftest import write_jpegs
 from tests.gallery.test_remove import die_at

@@ -20,16 +20,16 @@ import numpy as np
 import pytest
 
 from reid_lab.errors import UserError
-from reid_lab.files.conditions import ConditionError
 from reid_lab.files.embedding_files import EmbeddedImages, write_embeddings
-from reid_lab.files.gallery_card import Card, GalleryError
-from reid_lab.files.gallery_verdicts import OWN, AcceptThreshold, GalleryCalibration
 from reid_lab.gallery import milvus
 from reid_lab.gallery.milvus import MilvusStore, patiently
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.vector_index import StoreIndex
 from reid_lab.gallery.vectors import FolderStore, VectorStore, load_gallery, prune
 from reid_lab.gallery.writer import create
+from reid_lab.gallery_format.card import Card, GalleryError
+from reid_lab.gallery_format.conditions import ConditionError
+from reid_lab.openset.verdicts import OWN, AcceptThreshold, GalleryCalibration
 from tests.commands import gallery as main
 
 pytest.importorskip("milvus_lite")
@@ -158,7 +158,7 @@ def test_a_killed_load_goes_on(tmp_path: Path, client: Any, address: str) -> Non
 
 LOAD = """
 import sys
-from reid_lab.files.gallery_verdicts import OWN, AcceptThreshold, GalleryCalibration
+from reid_lab.openset.verdicts import OWN, AcceptThreshold, GalleryCalibration
 from reid_lab.gallery import milvus
 from reid_lab.gallery.milvus import MilvusStore
 from reid_lab.gallery.store import SavedGallery

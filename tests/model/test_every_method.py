@@ -8,7 +8,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
 from reid_lab.backbone.condensenet import LearnedGroupConv
-from reid_lab.budget.mul_adds import count_exits, exit_dims
+from reid_lab.cost.mul_adds import count_exits, exit_dims
 from reid_lab.model import ReidModule
 from reid_lab.model.base import State
 from tests.methods import (

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from reid_lab.budget.mul_adds import count_exits, exit_dims
 from reid_lab.config.build import build_data, build_model, build_trainer
+from reid_lab.cost.mul_adds import count_exits, exit_dims
 from reid_lab.errors import UserError
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import HAN

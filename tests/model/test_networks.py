@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from reid_lab.budget.mul_adds import count_exits
 from reid_lab.budget.policies import Lookup
 from reid_lab.budget.steps import steady_rows
 from reid_lab.budget.stopping import BudgetedStream
 from reid_lab.budget.stream import RunningQuantile, exit_probabilities, exit_shares
+from reid_lab.cost.mul_adds import count_exits
 from reid_lab.model import ReidModule
 from tests.budget.people import ids
 from tests.commands import cost

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reid_lab.files.gallery_card import Card
+from reid_lab.gallery_format.card import Card
 from reid_lab.runtime.gallery import Gallery
 
 pytestmark = pytest.mark.system

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from reid_lab.budget.currency import ExitCosts
 from reid_lab.budget.router import route
+from reid_lab.cost.currency import ExitCosts
 from reid_lab.runtime.manifest import ExportedExit, Manifest, Preprocessing
 from reid_lab.runtime.model import Streamed
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_lab.budget.currency import ExitCosts
+from reid_lab.cost.currency import ExitCosts
 from reid_lab.serve.admission import Admission, Admitted, BusyError
 from reid_lab.serve.people import NewImage, People
 from reid_lab.serve.scheduler import Embedded, Scheduler, Target

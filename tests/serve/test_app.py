@@ -16,10 +16,10 @@ import pytest
 pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
-from reid_lab.budget.currency import ExitCosts
-from reid_lab.files.gallery_verdicts import AcceptThreshold, GalleryCalibration
+from reid_lab.cost.currency import ExitCosts
 from reid_lab.gallery.images import Labelled
 from reid_lab.gallery.queries import Queries, pooled
+from reid_lab.openset.verdicts import AcceptThreshold, GalleryCalibration
 from reid_lab.serve.app import _pooled
 from reid_lab.serve.scheduler import Embedded, Target
 from tests.serve.clients import BLUE, GREEN, LIMITS, RED, Make, enroll, error, files

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from reid_lab.dataset.readers.csv_file import read_csv
-from reid_lab.files.pixels import read_pixels
 from reid_lab.gallery.labels import read_labels
 from reid_lab.gallery.metadata import read_gallery_images
+from reid_lab.images.pixels import read_pixels
 from reid_lab.serve import export_people
 from reid_lab.serve.app import thumbnail
 from reid_lab.serve.people import NewImage, People

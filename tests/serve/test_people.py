@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from reid_lab.errors import UserError
-from reid_lab.files.gallery_verdicts import OWN, AcceptThreshold, GalleryCalibration, Kind
+from reid_lab.openset.verdicts import OWN, AcceptThreshold, GalleryCalibration, Kind
 from reid_lab.serve import people_file
 from reid_lab.serve.people import NewImage, People
 from reid_lab.serve.people_file import LockedError, PeopleFile, UnwritableError

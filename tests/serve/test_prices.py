@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reid_lab.budget.currency import ExitCosts
+from reid_lab.cost.currency import ExitCosts
 from reid_lab.serve.people import NewImage, People
 from reid_lab.serve.prices import RECENT, ROUNDS, TRIED, Costs
 from reid_lab.serve.scheduler import Scheduler, Target

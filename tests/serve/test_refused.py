@@ -21,7 +21,7 @@ from PIL import Image
 pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
-from reid_lab.files import pixels
+from reid_lab.images import pixels
 from reid_lab.serve import people_file
 from reid_lab.serve.guard import Limits
 from reid_lab.serve.people_file import PeopleFile

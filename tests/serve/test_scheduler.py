@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reid_lab.budget.currency import ExitCosts
+from reid_lab.cost.currency import ExitCosts
 from reid_lab.errors import UserError
 from reid_lab.serve.admission import BusyError
 from reid_lab.serve.people import NewImage, People

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from reid_lab.budget.currency import ExitCosts
-from reid_lab.budget.latency import wait_for
-from reid_lab.budget.mul_adds import count_exits
 from reid_lab.budget.steps import Steps
+from reid_lab.cost.currency import ExitCosts
+from reid_lab.cost.latency import wait_for
+from reid_lab.cost.mul_adds import count_exits
 from reid_lab.retrieval.metrics import Ranking
 
 if TYPE_CHECKING:

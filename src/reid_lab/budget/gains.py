@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from reid_lab.budget.currency import Floats
 from reid_lab.budget.policies import NOISE, Policy
 from reid_lab.budget.router import Indices
 from reid_lab.budget.stream import mixed_shares
+from reid_lab.cost.currency import Floats
 from reid_lab.retrieval.bootstrap import Resampler, Unit
 from reid_lab.retrieval.evaluation import Evaluation
 

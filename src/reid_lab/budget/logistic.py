@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_lab.budget.currency import Floats
+from reid_lab.cost.currency import Floats
 
 RIDGE = 1e-2  # on the standardised weights: they stay finite where the classes are separable
 REACH = 5.0  # features are clipped to so many standard deviations

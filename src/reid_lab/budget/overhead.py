@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_lab.budget.account import Effort, Subject
-from reid_lab.budget.currency import ExitCosts, Floats
-from reid_lab.budget.latency import time_exits
 from reid_lab.budget.policies import Lookup
 from reid_lab.budget.router import Indices
 from reid_lab.budget.stopping import BudgetedStream
 from reid_lab.budget.stream import HORIZON, RunningQuantile, exit_probabilities
+from reid_lab.cost.account import Effort, Subject
+from reid_lab.cost.currency import ExitCosts, Floats
+from reid_lab.cost.latency import time_exits
 from reid_lab.retrieval.embeddings import Ids
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reid_lab.budget.currency import Floats
 from reid_lab.budget.logistic import Logistic
+from reid_lab.cost.currency import Floats
 from reid_lab.errors import UserError
 from reid_lab.protocol import DISTRACTOR, Hidden, Protocol
 from reid_lab.retrieval.embeddings import Embeddings, Exit, Ids

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_lab.budget.account import Effort, Subject
-from reid_lab.budget.currency import UNITS, Currency, ExitCosts, Floats
-from reid_lab.budget.energy import Meter, find_meter, joules_per_image
-from reid_lab.budget.latency import time_exits
-from reid_lab.budget.machine import conditions
 from reid_lab.budget.overhead import cyclic_ids, measure_overhead
 from reid_lab.budget.policies import Lookup
+from reid_lab.cost.account import Effort, Subject
+from reid_lab.cost.currency import UNITS, Currency, ExitCosts, Floats
+from reid_lab.cost.energy import Meter, find_meter, joules_per_image
+from reid_lab.cost.latency import time_exits
+from reid_lab.cost.machine import conditions
 from reid_lab.errors import UserError
 from reid_lab.files.regular import no_file
 from reid_lab.results.rows.cost import PROFILE, ProfileRow

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_lab.budget.currency import ExitCosts, Floats
 from reid_lab.budget.logistic import Logistic
 from reid_lab.budget.policies import NEEDS, NOISE, Lookup, Policy, confidence_of
 from reid_lab.budget.router import Indices, Mask, route
 from reid_lab.budget.steps import Steps
 from reid_lab.budget.stream import Draws, ExitRule, planned_rule
+from reid_lab.cost.currency import ExitCosts, Floats
 from reid_lab.retrieval.embeddings import Ids
 
 if TYPE_CHECKING:

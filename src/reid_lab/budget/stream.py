@@ -12,8 +12,8 @@ from typing import Protocol as Interface
 
 import numpy as np
 
-from reid_lab.budget.currency import ExitCosts, Floats
 from reid_lab.budget.router import Indices, Mask, route
+from reid_lab.cost.currency import ExitCosts, Floats
 
 HORIZON = 50  # queries over which a deviation from the planned shares is corrected
 

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_lab.budget.currency import Currency, ExitCosts, Floats
 from reid_lab.budget.gains import Baseline, Gains, compare_policies
 from reid_lab.budget.logistic import Logistic
 from reid_lab.budget.policies import (
@@ -36,6 +35,7 @@ from reid_lab.budget.stream import (
     solve_a,
 )
 from reid_lab.budget.thresholds import Calibration
+from reid_lab.cost.currency import Currency, ExitCosts, Floats
 from reid_lab.retrieval.bootstrap import Unit
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.evaluation import Evaluation

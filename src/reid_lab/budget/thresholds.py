@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from reid_lab.budget.currency import Floats
 from reid_lab.budget.logistic import Logistic
 from reid_lab.budget.policies import (
     NEEDS,
@@ -23,6 +22,7 @@ from reid_lab.budget.policies import (
 )
 from reid_lab.budget.router import Indices, Mask, route
 from reid_lab.budget.stream import FixedThresholds
+from reid_lab.cost.currency import Floats
 from reid_lab.errors import UserError
 from reid_lab.retrieval.evaluation import Evaluation
 from reid_lab.retrieval.space import MetricName

@@ -11,7 +11,6 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_warn
 
 from reid_lab.budget.anytime import anytime_curve
-from reid_lab.budget.currency import Currency, ExitCosts
 from reid_lab.budget.policies import Candidates, Policy
 from reid_lab.budget.profile import ProfileError, profile_beside, read_costs
 from reid_lab.budget.sweep import (
@@ -27,6 +26,7 @@ from reid_lab.budget.thresholds import Calibration
 from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
 from reid_lab.callbacks.early_exit import EarlyExitThresholds
 from reid_lab.callbacks.embedding import callbacks_of
+from reid_lab.cost.currency import Currency, ExitCosts
 from reid_lab.dataset.datamodule import data_of
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule

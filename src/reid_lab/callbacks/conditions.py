@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from reid_lab.budget.currency import Floats
 from reid_lab.callbacks.after_ranking import AfterRanking
 from reid_lab.callbacks.embedding import gather_rows
 from reid_lab.classical import HsvHistogram
+from reid_lab.cost.currency import Floats
 from reid_lab.dataset import Split
 from reid_lab.dataset.datamodule import data_of
 from reid_lab.dataset.loading import ROLES
 from reid_lab.dataset.transforms import denormalise
-from reid_lab.files.pixels import read_size
+from reid_lab.images.pixels import read_size
 from reid_lab.model import ReidModule
 from reid_lab.protocol import DISTRACTOR, Hidden
 from reid_lab.results import Results

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from reid_lab.budget.account import Counted, Effort, account, network_subject, reference_subject
 from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
+from reid_lab.cost.account import Counted, Effort, account, network_subject, reference_subject
 from reid_lab.dataset.datamodule import data_of
 from reid_lab.model import ReidModule
 from reid_lab.results import Results

@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 
-from reid_lab.budget.mul_adds import exit_dims
 from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
 from reid_lab.callbacks.ranking import RankingError
+from reid_lab.cost.mul_adds import exit_dims
 from reid_lab.dataset.datamodule import data_of
 from reid_lab.model import ReidModule
 from reid_lab.results import Results

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader
 
 from reid_lab.backbone.modes import evaluating
 from reid_lab.dataset.datamodule import data_of
-from reid_lab.files.console import progress
 from reid_lab.model import ReidModule
+from reid_lab.output.console import progress
 from reid_lab.retrieval.processes import ALONE, Processes
 
 C = TypeVar("C", bound=pl.Callback)

@@ -12,8 +12,8 @@ from pytorch_lightning.utilities import rank_zero_warn
 from reid_lab.callbacks.embedding import embed_batches
 from reid_lab.checkpoint import fingerprint_of, put_calibrations
 from reid_lab.dataset.datamodule import data_of
-from reid_lab.files.gallery_verdicts import Calibrations
 from reid_lab.model import ReidModule
+from reid_lab.openset.verdicts import Calibrations
 from reid_lab.protocol import DISTRACTOR
 from reid_lab.retrieval import Ids
 from reid_lab.retrieval.accept_thresholds import FEWEST, HIDDEN, fit_thresholds

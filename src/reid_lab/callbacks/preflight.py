@@ -13,7 +13,7 @@ import torch
 from rich.filesize import decimal
 from torch import Tensor
 
-from reid_lab.budget.latency import wait_for
+from reid_lab.cost.latency import wait_for
 from reid_lab.dataset.datamodule import ReidDataModule, data_of
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule

@@ -12,7 +12,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from rich.progress import Progress, Task, TaskID
 from rich.text import Text
 
-from reid_lab.files.console import progress
+from reid_lab.output.console import progress
 
 LINES = 30.0  # seconds
 

@@ -15,8 +15,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Size, Tensor
 
-from reid_lab.budget.mul_adds import count_exits, exit_dims
 from reid_lab.callbacks.embedding import embed_training_images, gather_rows, processes_of
+from reid_lab.cost.mul_adds import count_exits, exit_dims
 from reid_lab.dataset import ReidDataModule, Split
 from reid_lab.dataset.datamodule import Part, data_of
 from reid_lab.dataset.loading import ROLES

@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytorch_lightning as pl
 import torch
 
-from reid_lab.budget.latency import wait_for
-from reid_lab.budget.mul_adds import count_exits
-from reid_lab.budget.peak import arithmetic, peak_flops, share_of_peak
+from reid_lab.cost.latency import wait_for
+from reid_lab.cost.mul_adds import count_exits
+from reid_lab.cost.peak import arithmetic, peak_flops, share_of_peak
 from reid_lab.dataset.datamodule import data_of
 from reid_lab.model import ReidModule
 from reid_lab.types import Count
@@ -19,7 +19,7 @@ from reid_lab.types import Count
 class Throughput(pl.Callback):
     """Logs `train/images_per_second` of all processes together, over the last `every` steps.
 
-    On a GPU with a known peak (budget/peak.py), also `train/peak_share`: model FLOPs utilisation,
+    On a GPU with a known peak (cost/peak.py), also `train/peak_share`: model FLOPs utilisation,
     from the Mul-Adds of all exits. Their means, without validation, are printed at the end of
     training.
 

@@ -18,7 +18,7 @@ from reid_lab.checkpoint.fingerprints import fingerprint_of_state
 from reid_lab.checkpoint.read import CheckpointError, read_checkpoint
 from reid_lab.errors import first_line
 from reid_lab.files.atomic import write_torch
-from reid_lab.files.gallery_verdicts import Calibrations
+from reid_lab.openset.verdicts import Calibrations
 
 KEY = "accept_thresholds"
 _ADAPTER: TypeAdapter[Calibrations] = TypeAdapter(Calibrations)

@@ -131,13 +131,13 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
 def work(args: argparse.Namespace) -> int:
     if args.allocator == "compare":
-        from reid_lab.cost.compare import compare
+        from reid_lab.profiling.compare import compare
 
         return compare(args)
     if args.suggest_exits:
-        from reid_lab.cost.suggest import suggest
+        from reid_lab.profiling.suggest import suggest
 
         return suggest(args)
-    from reid_lab.cost.measure import measure
+    from reid_lab.profiling.measure import measure
 
     return measure(args)

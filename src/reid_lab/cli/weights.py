@@ -72,8 +72,8 @@ def _size(text: str) -> tuple[int, int]:
 def _inspect(args: argparse.Namespace) -> int:
     from rich.text import Text
 
-    from reid_lab.files.console import stdout
     from reid_lab.files.stored import printable
+    from reid_lab.output.console import stdout
 
     file, found, card = _read(args)
     rows = printable(_rows(file, found, card))  # names in a file may hold any byte

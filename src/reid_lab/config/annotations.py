@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import ConfigDict, InstanceOf, Strict, TypeAdapter, ValidationError
 
 from reid_lab.config.lightning import RANGES
-from reid_lab.files.words import is_union
+from reid_lab.output.words import is_union
 
 NoneType = type(None)
 PLAIN = (bool, int, float, str, NoneType, abc.Collection)  # YAML's own types

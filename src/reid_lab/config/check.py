@@ -29,8 +29,8 @@ from reid_lab.config import annotations as ann
 from reid_lab.config import nodes
 from reid_lab.config.paths import conf_dir
 from reid_lab.errors import UserError, first_line
-from reid_lab.files import words
-from reid_lab.files.words import ABSENT, Problem
+from reid_lab.output import words
+from reid_lab.output.words import ABSENT, Problem
 
 KeyPath = tuple[Any, ...]  # keys and indices, from the top of a config
 FEW = 3  # choices that a fix names

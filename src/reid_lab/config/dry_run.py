@@ -24,18 +24,18 @@ from torch import Tensor
 
 from reid_lab.backbone import Backbone
 from reid_lab.backbone.modes import in_mode
-from reid_lab.budget.mul_adds import exit_dims
 from reid_lab.callbacks import EarlyExitThresholds, RankingEvaluation
 from reid_lab.callbacks.after_ranking import AfterRanking
 from reid_lab.checkpoint import ROOMY, without_weights
 from reid_lab.config.build import fill
 from reid_lab.config.make import RefusedError, image_size, make
 from reid_lab.config.paths import conf_dir, started_by
+from reid_lab.cost.mul_adds import exit_dims
 from reid_lab.dataset import ReidDataModule
 from reid_lab.errors import UserError
-from reid_lab.files.words import Problem
 from reid_lab.model import ReidModule
 from reid_lab.optional import MissingPackageError, load
+from reid_lab.output.words import Problem
 
 FLOAT = 4  # bytes
 COPIES = 3  # of each parameter in training, at least: weight, gradient, momentum

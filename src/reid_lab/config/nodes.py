@@ -11,8 +11,8 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from reid_lab.files import words
-from reid_lab.files.words import ABSENT
+from reid_lab.output import words
+from reid_lab.output.words import ABSENT
 
 REFERENCE = re.compile(r"\$\{([^\s${}:.][^\s${}:]*)\}")  # `${a.b}` and nothing else
 SELECT = re.compile(  # `${oc.select:a.b}`, or with a default

@@ -16,7 +16,6 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
 
-from reid_lab.budget.allocator import Allocator
 from reid_lab.checkpoint import check_resumable, read_checkpoint
 from reid_lab.config import nodes
 from reid_lab.config.build import build_data
@@ -26,11 +25,12 @@ from reid_lab.config.from_checkpoint import use_trained_network
 from reid_lab.config.overrides import choices, default_choices
 from reid_lab.config.paths import LAST, checked_name, last_checkpoint, resumable
 from reid_lab.config.resume import different_settings
+from reid_lab.cost.allocator import Allocator
 from reid_lab.dataset import ReidDataModule
 from reid_lab.errors import UserError
 from reid_lab.files.regular import no_file
-from reid_lab.files.words import Problem
 from reid_lab.model import ReidModule
+from reid_lab.output.words import Problem
 from reid_lab.report import load_run
 from reid_lab.types import Seed, Threads
 

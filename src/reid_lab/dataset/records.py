@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from reid_lab.errors import UserError
-from reid_lab.files.boxes import Box
+from reid_lab.images.boxes import Box
 from reid_lab.protocol import DISTRACTOR, MARKET1501, Protocol
 
 

@@ -22,7 +22,7 @@ from reid_lab.doctor.images import check_images
 from reid_lab.doctor.scan import ImageStats, scan
 from reid_lab.doctor.sheet import sheet
 from reid_lab.errors import UserError
-from reid_lab.files.console import progress, stderr
+from reid_lab.output.console import progress, stderr
 
 PARTS = ("train", "query", "gallery", "multi_query")
 

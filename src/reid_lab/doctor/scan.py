@@ -13,7 +13,7 @@ import numpy as np
 from reid_lab.dataset.images import decode, file_problems, group_by_file
 from reid_lab.dataset.records import DatasetError, Split
 from reid_lab.doctor.hashes import THUMBNAIL, thumbnail
-from reid_lab.files.boxes import crop
+from reid_lab.images.boxes import crop
 
 CHUNK = 32  # files a task
 

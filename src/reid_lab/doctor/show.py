@@ -12,7 +12,7 @@ from rich.text import Text
 from reid_lab.dataset.records import Benchmark, Split
 from reid_lab.doctor.findings import Finding
 from reid_lab.doctor.scan import ImageStats
-from reid_lab.files.console import head_table, stdout
+from reid_lab.output.console import head_table, stdout
 from reid_lab.protocol import DISTRACTOR
 
 COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from reid_lab.budget.mul_adds import count_exits, exit_dims
 from reid_lab.checkpoint import fingerprint_of_variant, open_model
 from reid_lab.config.build import build_data
+from reid_lab.cost.mul_adds import count_exits, exit_dims
 from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.splits import check_rankable
 from reid_lab.dataset.transforms import MEAN, STD
@@ -34,10 +34,10 @@ from reid_lab.export.measure import (
     speed_ratio,
 )
 from reid_lab.export.triton import FOLDER, write_triton
-from reid_lab.files.console import stderr
 from reid_lab.files.folders import replacing_folder, within
-from reid_lab.files.gallery_card import CARD
+from reid_lab.gallery_format.card import CARD
 from reid_lab.model import ReidModule
+from reid_lab.output.console import stderr
 from reid_lab.results.rows.cost import COST
 from reid_lab.runtime.manifest import (
     INT8,

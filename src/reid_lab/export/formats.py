@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from reid_lab.budget.account import UNKNOWN, matching
-from reid_lab.budget.machine import device_name
-from reid_lab.budget.memory import measure_memory
+from reid_lab.cost.account import UNKNOWN, matching
+from reid_lab.cost.machine import device_name
+from reid_lab.cost.memory import measure_memory
 from reid_lab.dataset import ReidDataModule
 from reid_lab.export.timed import Timed, Timing, in_process
 from reid_lab.files.atomic import write_text

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.text import Text
 
 from reid_lab.export.formats import Format
-from reid_lab.files.console import NOTHING, head_table, stdout
+from reid_lab.output.console import NOTHING, head_table, stdout
 from reid_lab.report.cost_section import figures, milliseconds, size
 from reid_lab.report.tables import mul_adds, percent
 

@@ -19,7 +19,7 @@ from typing import Literal
 
 import numpy as np
 
-from reid_lab.budget.allocator import allocator_name, keep_blocks
+from reid_lab.cost.allocator import allocator_name, keep_blocks
 from reid_lab.errors import UserError
 
 WARM_UP = 3  # passes that are not counted: TorchScript specialises in the first two

@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-from reid_lab.files.image_files import escaped
+from reid_lab.images.files import escaped
 
 KINDS = {
     stat.S_IFDIR: "is a folder",

@@ -13,9 +13,9 @@ import numpy as np
 from rich.text import Text
 
 from reid_lab.errors import UserError
-from reid_lab.files.console import head_table, stdout
 from reid_lab.frontier.collect import ended, find_runs, read_finished
 from reid_lab.frontier.identity import settings
+from reid_lab.output.console import head_table, stdout
 from reid_lab.report.tables import mul_adds, percent, points
 from reid_lab.results import CONFIG, Summary, results_of
 from reid_lab.results.cells import Share, Signed

@@ -9,10 +9,10 @@ from dataclasses import asdict
 
 from markupsafe import Markup
 
-from reid_lab.files.pages import package_text, template
 from reid_lab.frontier.best import command
 from reid_lab.frontier.plots import method_styles
 from reid_lab.frontier.points import OURS, Point
+from reid_lab.output.pages import package_text, template
 
 
 def page(points: Sequence[Point], notes: Sequence[str]) -> str:

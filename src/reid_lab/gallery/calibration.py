@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from reid_lab.errors import UserError
-from reid_lab.files.gallery_files import nothing_found
-from reid_lab.files.gallery_verdicts import OWN, AcceptThreshold, GalleryCalibration
 from reid_lab.files.stored import StoredFileError
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
+from reid_lab.gallery_format.rows import nothing_found
+from reid_lab.openset.verdicts import OWN, AcceptThreshold, GalleryCalibration
 from reid_lab.protocol import DISTRACTOR, check_rate
 from reid_lab.results.folder import results_of
 from reid_lab.results.rows.verification import OPERATING_POINTS

@@ -11,9 +11,9 @@ import numpy as np
 
 from reid_lab.dataset.readers.own import normalise_label
 from reid_lab.errors import UserError
-from reid_lab.files.gallery_files import GalleryRows, number_of
-from reid_lab.files.gallery_writer import RowWriter, locked
 from reid_lab.gallery import content_tables
+from reid_lab.gallery_format.rows import GalleryRows, number_of
+from reid_lab.gallery_format.writer import RowWriter, locked
 
 
 def info(args: Namespace) -> int:

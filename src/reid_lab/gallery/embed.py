@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_lab.budget.machine import find_device
 from reid_lab.checkpoint import open_model
+from reid_lab.cost.machine import find_device
 from reid_lab.dataset.images import decode, resize
 from reid_lab.dataset.records import DatasetError
 from reid_lab.errors import UserError
-from reid_lab.files.boxes import box_problem, crop
 from reid_lab.gallery.images import Labelled
+from reid_lab.images.boxes import box_problem, crop
 from reid_lab.model import ReidModule
 from reid_lab.runtime.inputs import ImagesInput, Sources, select_exits, source_batches
 

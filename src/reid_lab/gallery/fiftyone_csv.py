@@ -20,10 +20,10 @@ from typing import Any
 
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import write_text
-from reid_lab.files.console import stdout
-from reid_lab.files.gallery_files import nothing_found
 from reid_lab.files.tables import write_csv
 from reid_lab.gallery.store import SavedGallery
+from reid_lab.gallery_format.rows import nothing_found
+from reid_lab.output.console import stdout
 
 LABELS, LOAD = "labels.csv", "load.py"
 GALLERY, QUERY, BOTH = "gallery", "query", "both"

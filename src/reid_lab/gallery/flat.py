@@ -10,9 +10,9 @@ import torch  # noqa: F401 - before faiss: each has its own OpenMP
 from torch import Tensor
 
 from reid_lab.errors import UserError
-from reid_lab.files.gallery_card import IndexMetric, IndexName
-from reid_lab.files.gallery_files import comparable_rows
-from reid_lab.files.gallery_writer import unit_rows
+from reid_lab.gallery_format.card import IndexMetric, IndexName
+from reid_lab.gallery_format.rows import comparable_rows
+from reid_lab.gallery_format.writer import unit_rows
 
 Found = tuple[np.ndarray, np.ndarray]  # distances (Q, k) float32, rows (Q, k) int64
 BLOCK_BYTES = 1 << 26

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from reid_lab.errors import UserError, last_line
 from reid_lab.files.atomic import replacing
-from reid_lab.files.gallery_card import IndexMetric, IndexName
 from reid_lab.gallery.flat import (
     BLOCK_BYTES,
     Flat,
@@ -28,6 +27,7 @@ from reid_lab.gallery.flat import (
     no_more_threads_than,
     own_unit,
 )
+from reid_lab.gallery_format.card import IndexMetric, IndexName
 from reid_lab.optional import load as load_package
 
 INDEX_NAMES: tuple[IndexName, ...] = get_args(IndexName)

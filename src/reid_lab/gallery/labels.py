@@ -11,13 +11,13 @@ import torch
 from reid_lab.dataset.readers.csv_file import read_table
 from reid_lab.dataset.readers.own import raise_problems
 from reid_lab.errors import UserError
-from reid_lab.files.gallery_card import IndexMetric
-from reid_lab.files.gallery_verdicts import AcceptThreshold, GalleryCalibration
 from reid_lab.gallery.calibration import check_rates
 from reid_lab.gallery.image_lists import read_images
 from reid_lab.gallery.images import Labelled
 from reid_lab.gallery.queries import distances
 from reid_lab.gallery.store import SavedGallery
+from reid_lab.gallery_format.card import IndexMetric
+from reid_lab.openset.verdicts import AcceptThreshold, GalleryCalibration
 from reid_lab.retrieval.accept_thresholds import FEWEST, RATES, threshold_of
 
 SOURCE = "labels of users"

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from reid_lab.errors import UserError, first, first_line
-from reid_lab.files import conditions
-from reid_lab.files.gallery_card import Card, GalleryError
-from reid_lab.files.gallery_files import OWN_COLUMNS, comparable_rows, nothing_found
-from reid_lab.files.gallery_writer import unit_rows
 from reid_lab.gallery import milvus_filter
 from reid_lab.gallery.vectors import Columns, NearestImages
+from reid_lab.gallery_format import conditions
+from reid_lab.gallery_format.card import Card, GalleryError
+from reid_lab.gallery_format.rows import OWN_COLUMNS, comparable_rows, nothing_found
+from reid_lab.gallery_format.writer import unit_rows
 from reid_lab.optional import load
 
 VECTOR, CARD = "embedding", "reid_lab"

@@ -1,4 +1,4 @@
-"""Filters as Milvus expressions, equivalent to those of `reid_lab.files.conditions`.
+"""Filters as Milvus expressions, equivalent to those of `reid_lab.gallery_format.conditions`.
 
 Milvus compares texts by their bytes. Each text is stored with a key, whose bytes sort like the
 numbers and dates that texts stand for: `2` < `10`, and `2026-01-01T01:00+01:00` = `2026-01-01`.
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 
-from reid_lab.files.conditions import Condition, comparable, no_such_kind
+from reid_lab.gallery_format.conditions import Condition, comparable, no_such_kind
 
 KEY_BYTES = 100
 NUMBER, DATE = "n", "o"  # the first letter of keys, and the one behind: dates are "o..." < "p"

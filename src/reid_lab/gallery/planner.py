@@ -18,11 +18,11 @@ from typing import Literal
 import numpy as np
 
 from reid_lab.errors import UserError
-from reid_lab.files.gallery_card import IndexName
 from reid_lab.gallery.index import INDEX_NAMES, Index, build, expected_bytes, rows_visited
 from reid_lab.gallery.probe import Probe, mean_recall
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.vector_index import temporary
+from reid_lab.gallery_format.card import IndexName
 from reid_lab.optional import load
 from reid_lab.retrieval.metrics import Ranking
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from reid_lab.errors import UserError
-from reid_lab.files.gallery_files import nothing_found
 from reid_lab.gallery.index import Index
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
+from reid_lab.gallery_format.rows import nothing_found
 from reid_lab.protocol import DISTRACTOR, JUNK
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.metrics import Ranking

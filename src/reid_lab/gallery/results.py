@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_lab.files.gallery_verdicts import GalleryVerdict
 from reid_lab.gallery.images import FOLDERS, Labelled
 from reid_lab.gallery.queries import Spread
 from reid_lab.gallery.store import SavedGallery
+from reid_lab.openset.verdicts import GalleryVerdict
 
 
 @dataclass(frozen=True)

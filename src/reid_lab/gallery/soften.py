@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from rich.text import Text
 
-from reid_lab.budget.machine import find_device
 from reid_lab.checkpoint import open_model
+from reid_lab.cost.machine import find_device
 from reid_lab.errors import UserError
-from reid_lab.files.console import stdout
 from reid_lab.gallery import show
 from reid_lab.gallery.embed import decoded_batches
 from reid_lab.gallery.image_lists import read_images
+from reid_lab.output.console import stdout
 from reid_lab.report.softened import entropy, gap, softened, write_softened
 
 

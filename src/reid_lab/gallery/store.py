@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_lab.files.gallery_card import INDEX, GalleryError, check_inside
-from reid_lab.files.gallery_files import UNKNOWN, GalleryRows, check_crc32, mapped
-from reid_lab.files.gallery_verdicts import GalleryVerdict, chosen, verdicts
 from reid_lab.gallery.flat import Flat, Found
 from reid_lab.gallery.index import Approximate, Index, build, fits
+from reid_lab.gallery_format.card import INDEX, GalleryError, check_inside
+from reid_lab.gallery_format.rows import UNKNOWN, GalleryRows, check_crc32, mapped
+from reid_lab.openset.verdicts import GalleryVerdict, chosen, verdicts
 from reid_lab.retrieval.embeddings import Ids
 
 __all__ = ["UNKNOWN", "SavedGallery"]
@@ -94,7 +94,7 @@ class SavedGallery(GalleryRows):
         return distances, rows[found]
 
     def verdicts(self, query: np.ndarray, rate: float, where: str = "") -> list[GalleryVerdict]:
-        """Verdict on each query (Q, D) at a false-accept rate; see gallery_verdicts.py."""
+        """Verdict on each query (Q, D) at a false-accept rate; see openset/verdicts.py."""
         return verdicts(self, query, chosen(self.card.calibrations, self.folder), rate, where)
 
     @cached_property

@@ -20,12 +20,6 @@ from rich.text import Text
 
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import replacing
-from reid_lab.files.console import head_table, progress, stdout
-from reid_lab.files.gallery_card import COLUMNS, EMBEDDINGS, IDS, NAMES, PATHS, Card, GalleryError
-from reid_lab.files.gallery_files import GalleryRows
-from reid_lab.files.gallery_verdicts import calibrations_at
-from reid_lab.files.gallery_writer import STAGING, RowWriter, locked
-from reid_lab.files.image_files import escaped, find_images
 from reid_lab.gallery import show
 from reid_lab.gallery.calibration import camera_ids
 from reid_lab.gallery.embed import Embedder, embedded
@@ -33,6 +27,12 @@ from reid_lab.gallery.images import Labelled
 from reid_lab.gallery.index import check_installed
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.writer import Writer
+from reid_lab.gallery_format.card import COLUMNS, EMBEDDINGS, IDS, NAMES, PATHS, Card, GalleryError
+from reid_lab.gallery_format.rows import GalleryRows
+from reid_lab.gallery_format.writer import STAGING, RowWriter, locked
+from reid_lab.images.files import escaped, find_images
+from reid_lab.openset.verdicts import calibrations_at
+from reid_lab.output.console import head_table, progress, stdout
 from reid_lab.protocol import DISTRACTOR
 from reid_lab.report.tables import percent
 from reid_lab.retrieval.accept_thresholds import HIDDEN

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_lab.files.console import progress, stdout
-from reid_lab.files.gallery_card import GalleryError, IndexMetric, IndexName
 from reid_lab.gallery.content_tables import images
 from reid_lab.gallery.flat import Found
 from reid_lab.gallery.milvus import MilvusStore
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.vectors import VectorStore, check_same_card, load_gallery, prune
+from reid_lab.gallery_format.card import GalleryError, IndexMetric, IndexName
+from reid_lab.output.console import progress, stdout
 
 BATCH = 1000  # images that are sent at a time
 

@@ -14,10 +14,10 @@ from typing import Protocol
 
 import numpy as np
 
-from reid_lab.files.gallery_card import Card, GalleryError
-from reid_lab.files.gallery_writer import locked, remove_where
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.writer import Writer, extend
+from reid_lab.gallery_format.card import Card, GalleryError
+from reid_lab.gallery_format.writer import locked, remove_where
 
 Columns = Mapping[str, Sequence[str]]
 

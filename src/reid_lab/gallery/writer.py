@@ -17,11 +17,11 @@ import numpy as np
 from torch import Tensor
 
 from reid_lab.files.folders import replacing_folder, within
-from reid_lab.files.gallery_card import CARD, INDEX, Card, GalleryError
-from reid_lab.files.gallery_files import crc32
-from reid_lab.files.gallery_writer import RowWriter, locked
 from reid_lab.gallery.index import Approximate, build, fits
 from reid_lab.gallery.store import SavedGallery
+from reid_lab.gallery_format.card import CARD, INDEX, Card, GalleryError
+from reid_lab.gallery_format.rows import crc32
+from reid_lab.gallery_format.writer import RowWriter, locked
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.runtime.manifest import MANIFEST, STAGES
 

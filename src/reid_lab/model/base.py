@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from reid_lab.backbone import Backbone
 from reid_lab.dataset.transforms import centre_of, enlarged, normalise
 from reid_lab.errors import UserError, first
-from reid_lab.files.gallery_verdicts import Calibrations
 from reid_lab.model.random_state import CPU, CUDA, random_state, set_random_state
+from reid_lab.openset.verdicts import Calibrations
 from reid_lab.results.card import ModelCard
 
 CHECKED = 50  # on a GPU, the loss of each such step has to be finite

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from reid_lab.files.console import NOTHING
+from reid_lab.output.console import NOTHING
 from reid_lab.report.sections import Section
 from reid_lab.report.tables import TextTable, mul_adds, whole
 from reid_lab.results.rows.cost import CostRow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from reid_lab.files.pages import package_text, template
+from reid_lab.output.pages import package_text, template
 from reid_lab.report import cost_section, sections
 from reid_lab.report.headlines import headlines
 from reid_lab.report.load import Run

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from reid_lab.files.console import NOTHING
+from reid_lab.output.console import NOTHING
 from reid_lab.report.load import Run
 from reid_lab.report.style import INK, QUIET, SET
 from reid_lab.report.tables import TextTable

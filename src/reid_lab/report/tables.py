@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reid_lab.files.console import NOTHING
+from reid_lab.output.console import NOTHING
 from reid_lab.report.load import Run
 from reid_lab.results.rows.accuracy import ExitRow
 from reid_lab.results.rows.budget import PolicyRow, StreamRow

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_lab.files.gallery_verdicts import AcceptThreshold, GalleryCalibration
+from reid_lab.openset.verdicts import AcceptThreshold, GalleryCalibration
 from reid_lab.protocol import Hidden
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.open_set import nearest

@@ -17,7 +17,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from reid_lab.budget.allocator import keep_blocks
 from reid_lab.callbacks import ElapsedTime, RankingEvaluation
 from reid_lab.callbacks.elapsed import keeps_time
 from reid_lab.callbacks.embedding import callbacks_of
@@ -33,6 +32,7 @@ from reid_lab.config.make import make
 from reid_lab.config.optimisers import check_optimisers
 from reid_lab.config.paths import last_checkpoint
 from reid_lab.config.settings import check, given_overrides
+from reid_lab.cost.allocator import keep_blocks
 from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.notes import Info
 from reid_lab.errors import UserError

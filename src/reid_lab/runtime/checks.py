@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from reid_lab.budget.router import Mask
-from reid_lab.files.gallery_files import CHUNK, crc32
 from reid_lab.files.regular import no_file
+from reid_lab.gallery_format.rows import CHUNK, crc32
 from reid_lab.runtime.engines import Engine
 from reid_lab.runtime.manifest import (
     MANIFEST,

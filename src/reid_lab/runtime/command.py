@@ -11,8 +11,8 @@ import numpy as np
 
 from reid_lab.errors import UserError
 from reid_lab.files.embedding_files import EmbeddedImages, check_format, write_embeddings
-from reid_lab.files.gallery_verdicts import chosen
-from reid_lab.files.image_files import escaped
+from reid_lab.images.files import escaped
+from reid_lab.openset.verdicts import chosen
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.images import PixelBatch, batches, expanded
 from reid_lab.runtime.model import Model

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_lab.files.gallery_card import Card, GalleryError
-from reid_lab.files.gallery_files import GalleryRows, comparable_rows
-from reid_lab.files.gallery_verdicts import GalleryVerdict, calibrations_at, chosen, verdicts
-from reid_lab.files.gallery_writer import RowWriter, locked, remove_where, unit_rows
+from reid_lab.gallery_format.card import Card, GalleryError
+from reid_lab.gallery_format.rows import GalleryRows, comparable_rows
+from reid_lab.gallery_format.writer import RowWriter, locked, remove_where, unit_rows
+from reid_lab.openset.verdicts import GalleryVerdict, calibrations_at, chosen, verdicts
 from reid_lab.runtime.manifest import ExportError, Manifest
 
 BLOCK = 1 << 16  # rows compared at a time

@@ -9,8 +9,8 @@ from time import perf_counter
 
 import numpy as np
 
-from reid_lab.budget.currency import ExitCosts
 from reid_lab.budget.router import Indices, Mask, route
+from reid_lab.cost.currency import ExitCosts
 from reid_lab.errors import UserError, first_line
 from reid_lab.runtime.checks import (
     check_embeddings,

@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from reid_lab.files.words import describe
+from reid_lab.output.words import describe
 from reid_lab.serve.bodies import ImagesBody
 from reid_lab.serve.faults import operations
 from reid_lab.serve.problems import Fields, fields_of, meaning_of, parameters_of

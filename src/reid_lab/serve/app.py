@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from starlette.background import BackgroundTask
 
 from reid_lab import __version__
-from reid_lab.files.gallery_writer import unit_rows
+from reid_lab.gallery_format.writer import unit_rows
 from reid_lab.serve.answers import (
     ComparedAnswer,
     EmbedAnswer,

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from reid_lab.files.words import Problem
+from reid_lab.output.words import Problem
 from reid_lab.serve.guard import ADMITTED, Limits, RequestError
 from reid_lab.serve.problems import explained, fields_of
 from reid_lab.serve.threads import in_thread

@@ -15,7 +15,7 @@ import uvicorn
 
 from reid_lab.errors import UserError, first
 from reid_lab.files.folders import check_writable, locked
-from reid_lab.files.pixels import ImageError, read_pixels
+from reid_lab.images.pixels import ImageError, read_pixels
 from reid_lab.runtime.model import Model
 from reid_lab.serve.admission import Admission
 from reid_lab.serve.app import build_app, thumbnail

@@ -20,9 +20,9 @@ from typing import Any
 
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import write_bytes
-from reid_lab.files.console import stdout
 from reid_lab.files.regular import no_file
 from reid_lab.files.tables import write_csv
+from reid_lab.output.console import stdout
 from reid_lab.serve.people_file import WAIT_SECONDS, is_locked, locked_error
 
 Row = dict[str, Any]

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from reid_lab.errors import UserError
-from reid_lab.files.gallery_verdicts import calibrations_at
+from reid_lab.openset.verdicts import calibrations_at
 from reid_lab.protocol import DISTRACTOR, JUNK
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.manifest import Manifest

@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel
 from starlette.requests import Request
 
-from reid_lab.files.words import ABSENT, Problem, among, describe, element, nearest, not_finite
+from reid_lab.output.words import ABSENT, Problem, among, describe, element, nearest, not_finite
 
 MOST = 5  # problems in a message
 FIXES = {"images": 'curl -F images=@FILE, or JSON {"images": ["BASE64"]}'}

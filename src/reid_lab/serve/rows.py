@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reid_lab.errors import UserError
-from reid_lab.files.gallery_files import comparable_rows
+from reid_lab.gallery_format.rows import comparable_rows
 
 SAMPLE = 2_000  # images from which a threshold is estimated
 SPARE = 6  # more candidates than wanted, so that rounding cannot drop one of them

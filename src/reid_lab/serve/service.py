@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from starlette.requests import Request
 
-from reid_lab.files.boxes import frame_crops
-from reid_lab.files.pixels import ImageTooLargeError, decode_pixels
+from reid_lab.images.boxes import frame_crops
+from reid_lab.images.pixels import ImageTooLargeError, decode_pixels
 from reid_lab.runtime.images import resize
 from reid_lab.serve.admission import Admission
 from reid_lab.serve.answers import RateAnswer

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from reid_lab.files.gallery_verdicts import GalleryCalibration, Kind
+from reid_lab.openset.verdicts import GalleryCalibration, Kind
 from reid_lab.serve.rows import Rows, impostors
 
 FEWEST = 5  # people from whom an estimate is not coarse

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from reid_lab.errors import UserError
-from reid_lab.files.image_files import escaped
-from reid_lab.files.pixels import decode_pixels
+from reid_lab.images.files import escaped
+from reid_lab.images.pixels import decode_pixels
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.images import resize
 from reid_lab.runtime.model import Model

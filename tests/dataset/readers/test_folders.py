@@ -8,7 +8,7 @@ import pytest
 
 from reid_lab.dataset import DatasetError, read_folders
 from reid_lab.dataset.notes import Info
-from reid_lab.files.image_files import SUFFIXES
+from reid_lab.images.files import SUFFIXES
 from tests.conftest import write_jpegs
 
 PEOPLE = ["anna", "ben", "cleo", "dora"]

@@ -19,8 +19,8 @@ from reid_lab.dataset.readers.own import (
     raise_problems,
 )
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
-from reid_lab.files.boxes import SIDES, Box
 from reid_lab.files.regular import no_file
+from reid_lab.images.boxes import SIDES, Box
 from reid_lab.protocol import JUNK
 from reid_lab.types import Fraction, Seed
 

@@ -22,9 +22,9 @@ from PIL import Image
 from reid_lab.dataset.readers.checks import check_split, expecting
 from reid_lab.dataset.records import DatasetError
 from reid_lab.files.atomic import flush_all
-from reid_lab.files.console import progress
-from reid_lab.files.pixels import MAX_PIXELS
+from reid_lab.images.pixels import MAX_PIXELS
 from reid_lab.optional import load
+from reid_lab.output.console import progress
 
 if TYPE_CHECKING:
     import h5py

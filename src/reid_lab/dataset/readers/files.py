@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reid_lab.dataset.records import DatasetError
-from reid_lab.files.image_files import ENDINGS, images_in, skipped_files_note
+from reid_lab.images.files import ENDINGS, images_in, skipped_files_note
 
 
 def image_names(folder: Path) -> list[str]:

@@ -16,7 +16,7 @@ from reid_lab.dataset.synthetic.plan import FOLDERS, Entry, plan
 from reid_lab.dataset.synthetic.recipe import Recipe
 from reid_lab.dataset.workers import interrupts_ignored, worker_pool
 from reid_lab.files.atomic import flush_all, write_bytes
-from reid_lab.files.console import progress
+from reid_lab.output.console import progress
 
 DEFAULT = Recipe()
 RECIPE, README, DONE = "recipe.json", "README.md", "complete"

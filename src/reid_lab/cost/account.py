@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from reid_lab.backbone.modes import evaluating
-from reid_lab.budget.energy import find_meter, joules_per_image
-from reid_lab.budget.latency import Exits, time_exits
-from reid_lab.budget.machine import conditions
-from reid_lab.budget.memory import Memory, measure_memory
+from reid_lab.cost.energy import find_meter, joules_per_image
+from reid_lab.cost.latency import Exits, time_exits
+from reid_lab.cost.machine import conditions
+from reid_lab.cost.memory import Memory, measure_memory
 from reid_lab.dataset.transforms import normalise
 
 if TYPE_CHECKING:

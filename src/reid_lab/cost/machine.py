@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from reid_lab.budget.allocator import allocator_name
+from reid_lab.cost.allocator import allocator_name
 from reid_lab.errors import UserError, first_line
 
 CPU_INFO = Path("/proc/cpuinfo")

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from reid_lab.files import pixels
-from reid_lab.files.image_files import SUFFIXES, escaped, find_images, is_image, skipped_note
-from reid_lab.files.pixels import MAX_PIXELS, ImageError, read_pixels, read_size
+from reid_lab.images import pixels
+from reid_lab.images.files import SUFFIXES, escaped, find_images, is_image, skipped_note
+from reid_lab.images.pixels import MAX_PIXELS, ImageError, read_pixels, read_size
 
 SIZE = (12, 20)  # width, height
 MODES = {

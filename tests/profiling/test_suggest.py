@@ -11,10 +11,10 @@ import torch
 
 from reid_lab.backbone import SmallResNet
 from reid_lab.config.build import build_data
-from reid_lab.cost import suggest
-from reid_lab.cost.suggest import StageWorth
 from reid_lab.errors import UserError
-from reid_lab.files.console import stdout
+from reid_lab.output.console import stdout
+from reid_lab.profiling import suggest
+from reid_lab.profiling.suggest import StageWorth
 from tests.commands import cost as main
 from tests.conftest import Compose
 

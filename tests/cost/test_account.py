@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from reid_lab.backbone.small import SmallResNet
-from reid_lab.budget import allocator, energy, machine, memory
-from reid_lab.budget.account import (
+from reid_lab.cost import allocator, energy, machine, memory
+from reid_lab.cost.account import (
     Counted,
     Effort,
     Subject,
@@ -26,9 +26,9 @@ from reid_lab.budget.account import (
     noise,
     reference_subject,
 )
-from reid_lab.budget.latency import time_exits
-from reid_lab.budget.memory import measure_memory
-from reid_lab.budget.mul_adds import count_exits, exit_dims
+from reid_lab.cost.latency import time_exits
+from reid_lab.cost.memory import measure_memory
+from reid_lab.cost.mul_adds import count_exits, exit_dims
 from reid_lab.errors import UserError
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import Classifier, DaRe
@@ -159,7 +159,7 @@ class Clock:
 
 def test_latency_is_cumulative(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    monkeypatch.setattr("reid_lab.budget.latency.perf_counter", clock.now)
+    monkeypatch.setattr("reid_lab.cost.latency.perf_counter", clock.now)
     monkeypatch.setattr(time, "sleep", clock.sleep)
     taken = time_exits(Sleeper(1, 2), torch.zeros(1), repeats=4, seconds=1000)
     assert taken == {"exit0": [1] * 4, "exit1": [3] * 4}
@@ -173,7 +173,7 @@ def test_time_and_repeats_are_bounded(
     monkeypatch: pytest.MonkeyPatch, repeats: int, seconds: float, passes: int
 ) -> None:
     clock, sleeper = Clock(), Sleeper(2 if repeats > 5 else 0)
-    monkeypatch.setattr("reid_lab.budget.latency.perf_counter", clock.now)
+    monkeypatch.setattr("reid_lab.cost.latency.perf_counter", clock.now)
     monkeypatch.setattr(time, "sleep", clock.sleep)
     time_exits(sleeper, torch.zeros(1), repeats, seconds)
     assert sleeper.passes == passes
@@ -287,7 +287,7 @@ def test_nvml_tells_joules() -> None:
 
 def test_a_gpu_is_metered_by_its_uuid(monkeypatch: pytest.MonkeyPatch) -> None:
     nvml = FakeNvml()
-    monkeypatch.setattr("reid_lab.budget.energy.ctypes.CDLL", {energy.NVML: nvml}.__getitem__)
+    monkeypatch.setattr("reid_lab.cost.energy.ctypes.CDLL", {energy.NVML: nvml}.__getitem__)
     uuids = {torch.device("cuda", number): SimpleNamespace(uuid=f"0-{number}") for number in (0, 1)}
     monkeypatch.setattr(torch.cuda, "get_device_properties", uuids.__getitem__)
     meter = energy.find_meter(torch.device("cuda", 1))
@@ -334,7 +334,7 @@ def test_a_device_that_is_not_there_is_told() -> None:
 FAULTS = """
 import ctypes, resource, sys
 sys.path.insert(0, {src!r})
-from reid_lab.budget.allocator import allocator_name, keep_blocks
+from reid_lab.cost.allocator import allocator_name, keep_blocks
 if {keep}:
     assert keep_blocks()
 libc = ctypes.CDLL(None)
@@ -389,7 +389,7 @@ def test_blocks_are_kept_if_glibc_takes_both_options(
     monkeypatch: pytest.MonkeyPatch, refused: int | None
 ) -> None:
     libc = FakeLibc(refused)
-    monkeypatch.setattr("reid_lab.budget.allocator.ctypes.CDLL", lambda _: libc)
+    monkeypatch.setattr("reid_lab.cost.allocator.ctypes.CDLL", lambda _: libc)
     monkeypatch.setattr(allocator, "_preloaded", lambda: None)
     monkeypatch.setattr(allocator, "_kept", [])
     monkeypatch.delenv("MALLOC_MMAP_MAX_", raising=False)
@@ -409,6 +409,6 @@ def test_without_glibc_nothing_is_touched(
     def no_library(_: object) -> None:
         raise failure
 
-    monkeypatch.setattr("reid_lab.budget.allocator.ctypes.CDLL", no_library)
+    monkeypatch.setattr("reid_lab.cost.allocator.ctypes.CDLL", no_library)
     assert not allocator.keep_blocks()
     assert allocator.allocator_name()

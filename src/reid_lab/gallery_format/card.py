@@ -12,7 +12,7 @@
 
 Data files only grow. Bytes behind the rows that the card counts come from an interrupted append:
 they are never read, and the next append overwrites them. Removing rows writes a new generation of
-all data files (`embeddings.1.bin`, ...) and then the card that names it; see gallery_writer.py.
+all data files (`embeddings.1.bin`, ...) and then the card that names it; see writer.py.
 Galleries of older versions have no CRC-32, names, metadata or generation.
 """
 
@@ -26,9 +26,9 @@ import numpy as np
 from pydantic import Field
 
 from reid_lab.errors import UserError, first
-from reid_lab.files.gallery_verdicts import GalleryCalibration
 from reid_lab.files.strict_json import check_format, checked, file_in, read_json
 from reid_lab.files.tables import write_json
+from reid_lab.openset.verdicts import GalleryCalibration
 from reid_lab.types import MAX_SIDE
 
 CARD, EMBEDDINGS, IDS, PATHS = "gallery.json", "embeddings.bin", "ids.bin", "paths.bin"
@@ -69,7 +69,7 @@ class Card:
         crc32: checksum of the counted bytes of each file, by its name in generation 0.
         generation: generation of the data files; part of their names from 1 on.
         columns: names of the metadata.
-        calibrations: thresholds for false-accept rates, see gallery_verdicts.py.
+        calibrations: thresholds for false-accept rates, see openset/verdicts.py.
         columns_bytes: valid bytes of `columns.jsonl`; 0 without metadata.
         shared: whether queries of every exit of the model can be compared with these rows.
         format: version of the layout.

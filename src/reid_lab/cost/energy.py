@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reid_lab.budget.latency import Exits, wait_for
+from reid_lab.cost.latency import Exits, wait_for
 
 POWERCAP = Path("/sys/class/powercap")
 NVML = "libnvidia-ml.so.1"

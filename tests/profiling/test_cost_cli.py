@@ -12,12 +12,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from reid_lab.budget.mul_adds import count_exits
 from reid_lab.config.build import build_model
 from reid_lab.config.make import make
-from reid_lab.cost import compare, measure
+from reid_lab.cost.mul_adds import count_exits
 from reid_lab.errors import UserError
-from reid_lab.files.console import stdout
+from reid_lab.output.console import stdout
+from reid_lab.profiling import compare, measure
 from tests.commands import arguments
 from tests.commands import cost as main
 from tests.conftest import TINY, Compose
@@ -147,7 +147,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
 
     def call(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         assert command[1:4] == ["-m", "reid_lab.cli", "cost"]
-        monkeypatch.setattr("reid_lab.cost.measure.keep_blocks", lambda: kept.append(True))
+        monkeypatch.setattr("reid_lab.profiling.measure.keep_blocks", lambda: kept.append(True))
         status = main(command[4:])
         return subprocess.CompletedProcess(command, status, "", capsys.readouterr().err)
 

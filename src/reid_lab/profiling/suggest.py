@@ -21,10 +21,6 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from reid_lab.backbone import Backbone
-from reid_lab.budget.account import Counted, Effort, Subject, noise
-from reid_lab.budget.allocator import keep_blocks
-from reid_lab.budget.currency import UNITS, Currency
-from reid_lab.budget.machine import find_device
 from reid_lab.budget.profile import measure_profile
 from reid_lab.budget.stream import mixed_shares
 from reid_lab.classical.kissme import kissme
@@ -34,12 +30,16 @@ from reid_lab.config.check import ConfigError
 from reid_lab.config.make import make
 from reid_lab.config.overrides import composed
 from reid_lab.config.settings import check_settings
-from reid_lab.cost import show
+from reid_lab.cost.account import Counted, Effort, Subject, noise
+from reid_lab.cost.allocator import keep_blocks
+from reid_lab.cost.currency import UNITS, Currency
+from reid_lab.cost.machine import find_device
 from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.loading import ROLES
 from reid_lab.dataset.transforms import normalise
 from reid_lab.errors import UserError
 from reid_lab.gallery.embed import Embedder
+from reid_lab.profiling import show
 from reid_lab.protocol import DISTRACTOR
 from reid_lab.results.rows.cost import ProfileRow
 from reid_lab.retrieval import Embeddings, Evaluation, Exit, Ids, evaluate

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from reid_lab.files.conditions import Condition, ConditionError, mask, parse, quoted
+from reid_lab.gallery_format.conditions import Condition, ConditionError, mask, parse, quoted
 
 COLUMNS = {
     "site": ["north", "south", "", "North East"],

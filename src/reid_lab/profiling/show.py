@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from reid_lab.files.console import NOTHING, head_table, stderr, stdout
+from reid_lab.output.console import NOTHING, head_table, stderr, stdout
 from reid_lab.report.cost_section import conditions_line, cost_table, figures, joules, milliseconds
 from reid_lab.report.tables import mul_adds, percent
 from reid_lab.results.rows.cost import CostRow, ProfileRow
 
 if TYPE_CHECKING:
-    from reid_lab.cost.suggest import StageWorth
+    from reid_lab.profiling.suggest import StageWorth
 
 Column = tuple[str, ...]  # its head, and one cell per row
 GAP = 2  # between columns

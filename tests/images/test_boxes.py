@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from reid_lab.errors import UserError
-from reid_lab.files.boxes import frame_boxes, frame_crops
+from reid_lab.images.boxes import frame_boxes, frame_crops
 
 FRAME = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
 ROWS = [[2, 3, 10, 30], [50.6, -5, 70, 20.4]]

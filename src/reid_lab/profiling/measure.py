@@ -12,17 +12,6 @@ import torch
 from omegaconf import DictConfig
 from pytorch_lightning.plugins.precision import Precision
 
-from reid_lab.budget.account import (
-    Counted,
-    Effort,
-    Subject,
-    account,
-    network_subject,
-    reference_subject,
-)
-from reid_lab.budget.allocator import keep_blocks
-from reid_lab.budget.machine import find_device
-from reid_lab.budget.mul_adds import count_exits, exit_dims
 from reid_lab.budget.profile import measure_profile, write_profile
 from reid_lab.checkpoint import without_weights
 from reid_lab.config.build import build_model
@@ -31,11 +20,22 @@ from reid_lab.config.dry_run import try_model
 from reid_lab.config.make import image_size, make, plain
 from reid_lab.config.overrides import composed
 from reid_lab.config.settings import check_settings
-from reid_lab.cost import show
+from reid_lab.cost.account import (
+    Counted,
+    Effort,
+    Subject,
+    account,
+    network_subject,
+    reference_subject,
+)
+from reid_lab.cost.allocator import keep_blocks
+from reid_lab.cost.machine import find_device
+from reid_lab.cost.mul_adds import count_exits, exit_dims
 from reid_lab.errors import UserError
-from reid_lab.files.words import Problem
 from reid_lab.gallery.embed import Embedder
 from reid_lab.model import ReidModule
+from reid_lab.output.words import Problem
+from reid_lab.profiling import show
 from reid_lab.results.rows.cost import COST
 from reid_lab.run.messages import silence_lightning
 from reid_lab.run.run import prepare_torch

@@ -21,10 +21,12 @@ from typing import Any, Generic
 import numpy as np
 
 from reid_lab.errors import UserError
-from reid_lab.files import conditions
 from reid_lab.files.atomic import SUFFIX, disk_full, is_disk_full, replacing
 from reid_lab.files.folders import locked as locked_file
-from reid_lab.files.gallery_card import (
+from reid_lab.files.strict_json import read_json
+from reid_lab.files.tables import write_json
+from reid_lab.gallery_format import conditions
+from reid_lab.gallery_format.card import (
     CARD,
     COLUMNS,
     EMBEDDINGS,
@@ -34,7 +36,7 @@ from reid_lab.files.gallery_card import (
     Card,
     GalleryError,
 )
-from reid_lab.files.gallery_files import (
+from reid_lab.gallery_format.rows import (
     ID,
     OWN_COLUMNS,
     G,
@@ -44,9 +46,7 @@ from reid_lab.files.gallery_files import (
     named_of,
     numbers_of,
 )
-from reid_lab.files.gallery_verdicts import GalleryCalibration
-from reid_lab.files.strict_json import read_json
-from reid_lab.files.tables import write_json
+from reid_lab.openset.verdicts import GalleryCalibration
 
 LOCK = ".lock"
 STAGING = ".upgrade"  # folder of the embeddings of a new model, until they are whole

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from reid_lab.backbone import DenseNet201, MobileNet, MobileNetV2, ResNet, ShuffleNet
-from reid_lab.budget.mul_adds import count_exits, exit_dims
+from reid_lab.cost.mul_adds import count_exits, exit_dims
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import Classifier, DaRe, ReidModule, SEResNets
 from reid_lab.model.base import State

@@ -1,6 +1,6 @@
 """The files of a saved gallery: reading and checks. Without torch.
 
-gallery_card.py describes them, gallery_writer.py writes them.
+card.py describes them, writer.py writes them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from reid_lab.errors import UserError
-from reid_lab.files import conditions
-from reid_lab.files.gallery_card import (
+from reid_lab.files.strict_json import read_json
+from reid_lab.gallery_format import conditions
+from reid_lab.gallery_format.card import (
     CARD,
     COLUMNS,
     EMBEDDINGS,
@@ -31,7 +32,6 @@ from reid_lab.files.gallery_card import (
     GalleryError,
     check_inside,
 )
-from reid_lab.files.strict_json import read_json
 
 OWN_COLUMNS = ("pid", "camid", "path")  # that every gallery has
 ID = np.dtype([("end", "<i8"), ("pid", "<i8"), ("camid", "<i8")])  # `end` of its path's bytes

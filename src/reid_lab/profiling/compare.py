@@ -13,8 +13,8 @@ from collections import defaultdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from reid_lab.cost import show
 from reid_lab.errors import UserError
+from reid_lab.profiling import show
 from reid_lab.results.rows.cost import COST, CostRow
 
 ROUNDS = 3

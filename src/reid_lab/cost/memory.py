@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from reid_lab.backbone.condensenet import LearnedGroupConv
-from reid_lab.budget.latency import Exits, wait_for
+from reid_lab.cost.latency import Exits, wait_for
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from reid_lab.budget.peak import PEAKS, arithmetic, peak_flops, share_of_peak
+from reid_lab.cost.peak import PEAKS, arithmetic, peak_flops, share_of_peak
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,1 @@
+"""Image files, decoded pixels and boxes."""

@@ -1,0 +1,1 @@
+"""Known, unknown or ambiguous: verdicts at a false-accept rate; numpy alone."""

@@ -1,0 +1,1 @@
+"""Consoles, HTML pages and words of messages."""

@@ -1,0 +1,4 @@
+"""Measure the costs of a model on this machine, exit by exit, without training or data.
+
+reid-lab cost +experiment=dare_market
+"""
