@@ -13,9 +13,8 @@ TYPED = re.compile(r"(?:\$ )?(?:\.venv/bin/)?(?:reid-lab|python|pip|make|docker|
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: the heading above it, its language (empty if none is given), its lines."""
+    """A fenced block: its language (empty if none is given), its lines."""
 
-    heading: str
     language: str
     text: str
 
@@ -28,12 +27,8 @@ class Block:
 
 def blocks(page: str) -> Iterator[Block]:
     """The fenced blocks of Markdown, in order."""
-    heading = ""
-    for found in re.finditer(r"^#+ ([^\n]+)$|^```(\S*)\n(.*?)^```$", page, re.M | re.DOTALL):
-        if found[1]:
-            heading = found[1]
-        else:
-            yield Block(heading, found[2], found[3])
+    for found in re.finditer(r"^```(\S*)\n(.*?)^```$", page, re.M | re.DOTALL):
+        yield Block(found[1], found[2])
 
 
 def typed(text: str) -> list[str]:

@@ -20,10 +20,12 @@ from tests.printed import OURS, typed, words_of
 
 # what is not typed, and why
 LEFT_OUT = {
-    "make demo": "installs; the reader of gallery.md types its other line",
+    "make demo": "installs; the reader of gallery/first_steps.md types its other line",
     "make test": "runs this",
     "pip install": "installs",
     "reid-lab serve": "a server, see tests/serve",
+    "export-people": "needs people of a server, see tests/serve/test_export_people.py",
+    "--labels labelled": "needs people of a server, see tests/gallery/test_labels.py",
     "http://host": "a server of Milvus, see tests/gallery/test_vectors.py",
     "people_fiftyone/load.py": "needs FiftyOne",
     "import fiftyone": "needs FiftyOne",
@@ -62,7 +64,7 @@ QUICK_RUN = (
 QUICK_BACKBONE = ("backbone=small", "backbone.width=4")
 QUICK_DARE = ("model.hidden=16", "model.dim=8")
 QUICK_COST = ("--repeats=1", "--seconds=0.01", "--batch-size=1")
-# 16 people to find, whose numbers reach the 30 of gallery.md
+# 16 people to find, whose numbers reach the 30 of gallery/first_steps.md
 RECIPE = {**MINI, "test_identities": 16}
 MARKET = "data/Market-1501-v15.09.15"
 QUICK_PEOPLE = (f"dataset.root={MARKET}", *(f"dataset.recipe.{k}={v}" for k, v in RECIPE.items()))
