@@ -26,7 +26,7 @@ ORDER += [
     "callbacks",
     "config",
 ]
-ORDER += ["run", "gallery", "profiling", "doctor", "export", "cli", "dashboard"]
+ORDER += ["run", "gallery", "profiling", "doctor", "export", "cli"]
 PLAIN = ("openset", "gallery_format", "search", "frontier", "retrieval", "cost", "budget")
 PLAIN += ("runtime", "serve", "report", "classical")
 # modules and names that Windows or macOS lack

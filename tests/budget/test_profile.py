@@ -85,7 +85,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     for module in ("latency", "energy"):
-        monkeypatch.setattr(f"reid_lab.budget.{module}.perf_counter", clock)
+        monkeypatch.setattr(f"reid_lab.cost.{module}.perf_counter", clock)
     search = Lookup.features
 
     def features(self: Any, given: Tensor, *words: Any) -> Any:

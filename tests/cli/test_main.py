@@ -15,8 +15,6 @@ from reid_lab.cli.main import RUN, complete, main, tree
 
 COMMANDS = list(tree()[1])
 # command -> the module that it was run as before 0.2
-MODULES = {n: n for n in ("cost", "doctor", "export", "frontier", "gallery", "runtime")}
-MODULES["workspace"] = "dashboard"
 SLOW = {"torch", "numpy", "matplotlib", "hydra", "pydantic", "faiss", "pytorch_lightning", "rich"}
 
 
@@ -54,14 +52,6 @@ def test_help_imports_nothing_slow() -> None:
     code += "; print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not SLOW & set(done.stderr.split())
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_the_old_form_warns(name: str) -> None:
-    done = call("--help", module=f"reid_lab.{MODULES[name]}")
-    warning = f"warning: python -m reid_lab.{MODULES[name]} is deprecated: use reid-lab {name}\n"
-    assert (done.returncode, done.stderr) == (0, warning)
-    assert done.stdout.startswith(f"usage: reid-lab {name} ")
 
 
 @pytest.mark.parametrize(

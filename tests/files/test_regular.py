@@ -17,11 +17,11 @@ from reid_lab.checkpoint import read_checkpoint
 from reid_lab.config.settings import check_exists
 from reid_lab.dataset.readers.csv_file import read_table
 from reid_lab.errors import UserError
-from reid_lab.files.embedding_files import read_embeddings
 from reid_lab.files.regular import no_file
 from reid_lab.frontier.points import read_points
 from reid_lab.gallery.image_lists import read_images
 from reid_lab.gallery.store import SavedGallery
+from reid_lab.gallery_format.embedding_files import read_embeddings
 from reid_lab.runtime.inputs import source_batches
 from reid_lab.runtime.manifest import Manifest
 from reid_lab.serve.export_people import opened

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from reid_lab.errors import UserError
-from reid_lab.files.embedding_files import EmbeddedImages, write_embeddings
 from reid_lab.gallery.evaluate import LabelledEmbeddings, evaluated
+from reid_lab.gallery_format.embedding_files import EmbeddedImages, write_embeddings
 from tests.commands import gallery as main
 from tests.gallery.test_calibration import made, vectors
 from tests.retrieval.people import euclidean, ids, naive

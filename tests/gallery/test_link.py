@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reid_lab.files.embedding_files import EmbeddedImages, write_embeddings
 from reid_lab.gallery.link import assign, links
+from reid_lab.gallery_format.embedding_files import EmbeddedImages, write_embeddings
 from reid_lab.output.console import stdout
 from tests.commands import gallery as main
 from tests.conftest import write_jpegs

@@ -20,7 +20,6 @@ import numpy as np
 import pytest
 
 from reid_lab.errors import UserError
-from reid_lab.files.embedding_files import EmbeddedImages, write_embeddings
 from reid_lab.gallery import milvus
 from reid_lab.gallery.milvus import MilvusStore, patiently
 from reid_lab.gallery.store import SavedGallery
@@ -29,6 +28,7 @@ from reid_lab.gallery.vectors import FolderStore, VectorStore, load_gallery, pru
 from reid_lab.gallery.writer import create
 from reid_lab.gallery_format.card import Card, GalleryError
 from reid_lab.gallery_format.conditions import ConditionError
+from reid_lab.gallery_format.embedding_files import EmbeddedImages, write_embeddings
 from reid_lab.openset.verdicts import OWN, AcceptThreshold, GalleryCalibration
 from tests.commands import gallery as main
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from reid_lab.files.regular import escaped
 from reid_lab.images import pixels
-from reid_lab.images.files import SUFFIXES, escaped, find_images, is_image, skipped_note
+from reid_lab.images.files import SUFFIXES, find_images, is_image, skipped_note
 from reid_lab.images.pixels import MAX_PIXELS, ImageError, read_pixels, read_size
 
 SIZE = (12, 20)  # width, height

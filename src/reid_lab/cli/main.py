@@ -116,14 +116,5 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
-def deprecated(module: str, command: str) -> int:
-    """`python -m reid_lab.MODULE`, as `reid-lab COMMAND` with a warning."""
-    print(
-        f"warning: python -m reid_lab.{module} is deprecated: use reid-lab {command}",
-        file=sys.stderr,
-    )
-    return main([command, *sys.argv[1:]])
-
-
 if __name__ == "__main__":
     sys.exit(main())

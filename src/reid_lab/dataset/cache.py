@@ -14,7 +14,7 @@ from filelock import FileLock
 from reid_lab.dataset.images import CHUNK, Decoder, Progress
 from reid_lab.dataset.records import DatasetError, Split
 from reid_lab.files.atomic import is_disk_full, write_text
-from reid_lab.images.files import escaped
+from reid_lab.files.regular import escaped
 
 # part of the key: change it whenever the pixels change
 FORMAT = "3: uint8 (N, 3, H, W), upright, on white, bilinear, antialiased"

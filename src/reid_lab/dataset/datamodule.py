@@ -54,7 +54,7 @@ from reid_lab.dataset.splits import (
 from reid_lab.dataset.synthetic import Recipe, render
 from reid_lab.dataset.transforms import Transforms, erase, normalise
 from reid_lab.dataset.workers import follow_parent
-from reid_lab.images.files import escaped
+from reid_lab.files.regular import escaped
 from reid_lab.protocol import DISTRACTOR
 from reid_lab.types import BatchSize, NonNegativeInt, Seed, Workers
 

@@ -15,8 +15,8 @@ from torch.nn.functional import interpolate
 from reid_lab.dataset.device import DeviceImages, SharedImages
 from reid_lab.dataset.records import DatasetError, Split
 from reid_lab.errors import first
+from reid_lab.files.regular import escaped
 from reid_lab.images.boxes import Box, box_problem, crop
-from reid_lab.images.files import escaped
 from reid_lab.images.pixels import ImageError, read_pixels, read_size
 from reid_lab.output.console import progress
 

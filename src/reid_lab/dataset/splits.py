@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
-from reid_lab.images.files import escaped
+from reid_lab.files.regular import escaped
 from reid_lab.protocol import DISTRACTOR, Hidden, Protocol
 
 FEWEST = 10  # training identities of which `dataset.val_identities=auto` holds some out

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reid_lab.errors import first
-from reid_lab.images.files import escaped
+from reid_lab.files.regular import escaped
 
 Level = Literal["error", "warning", "note"]
 

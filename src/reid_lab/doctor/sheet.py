@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from reid_lab.dataset.images import decode
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
-from reid_lab.images.files import escaped
+from reid_lab.files.regular import escaped
 from reid_lab.report.pictures import font
 
 CELL = (96, 192)  # width and height of an image at most

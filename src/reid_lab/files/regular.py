@@ -1,11 +1,9 @@
-"""What a path is that is not a regular file, for messages."""
+"""Paths in messages: escaped, and what one is that is not a regular file."""
 
 from __future__ import annotations
 
 import stat
 from pathlib import Path
-
-from reid_lab.images.files import escaped
 
 KINDS = {
     stat.S_IFDIR: "is a folder",
@@ -14,6 +12,11 @@ KINDS = {
     stat.S_IFIFO: "is a pipe, not a regular file",
     stat.S_IFSOCK: "is a socket, not a regular file",
 }
+
+
+def escaped(path: Path | str) -> str:
+    """Escape all characters that are not printable: one line of valid UTF-8."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
 
 
 def no_file(path: Path) -> str:

@@ -14,7 +14,6 @@ import numpy as np
 from reid_lab.checkpoint import read_calibrations
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import write_text
-from reid_lab.files.embedding_files import EmbeddedImages
 from reid_lab.gallery import copies, show
 from reid_lab.gallery.calibration import calibrate as fit_own
 from reid_lab.gallery.calibration import thresholds_of_test
@@ -32,6 +31,7 @@ from reid_lab.gallery.vector_index import StoreIndex, opened
 from reid_lab.gallery.vector_index import load as load
 from reid_lab.gallery.writer import Writer, extend, reserved
 from reid_lab.gallery_format.card import Card, GalleryError
+from reid_lab.gallery_format.embedding_files import EmbeddedImages
 from reid_lab.gallery_format.writer import RowWriter, locked
 from reid_lab.openset.verdicts import (
     GalleryCalibration,

@@ -8,8 +8,8 @@ from rich.text import Text
 
 from reid_lab.dataset.readers.own import normalise_label
 from reid_lab.errors import first
+from reid_lab.files.regular import escaped
 from reid_lab.gallery_format.rows import NAMED, UNKNOWN, GalleryRows
-from reid_lab.images.files import escaped
 from reid_lab.output.console import NOTHING, fold, head_table, stdout
 
 LISTED = 10  # people, or images, that are named

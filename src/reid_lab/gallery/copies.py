@@ -7,8 +7,8 @@ import shlex
 import numpy as np
 from rich.text import Text
 
+from reid_lab.files.regular import escaped
 from reid_lab.gallery_format.rows import UNKNOWN, GalleryRows
-from reid_lab.images.files import escaped
 from reid_lab.output.console import stderr
 
 BLOCK = 1 << 16  # rows that are read at a time

@@ -14,11 +14,11 @@ from reid_lab.checkpoint import open_model
 from reid_lab.cost.machine import find_device
 from reid_lab.dataset.readers.own import INTEGER, normalise_label
 from reid_lab.errors import UserError
-from reid_lab.files.embedding_files import EmbeddedImages, check_format, write_embeddings
 from reid_lab.gallery import show
 from reid_lab.gallery.embed import decoded_batches, embed_pixels
 from reid_lab.gallery.image_lists import read_images
 from reid_lab.gallery.images import Labelled
+from reid_lab.gallery_format.embedding_files import EmbeddedImages, check_format, write_embeddings
 from reid_lab.gallery_format.rows import UNKNOWN
 from reid_lab.model import ReidModule
 from reid_lab.output.console import progress, stderr, stdout

@@ -14,10 +14,10 @@ import torch
 from rich.text import Text
 
 from reid_lab.errors import UserError
-from reid_lab.files.embedding_files import FORMATS, read_embeddings
 from reid_lab.gallery.calibration import camera_ids
 from reid_lab.gallery.result_files import check_out, write_rows
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
+from reid_lab.gallery_format.embedding_files import FORMATS, read_embeddings
 from reid_lab.gallery_format.rows import numbers_of
 from reid_lab.output.console import head_table, stdout
 from reid_lab.protocol import DISTRACTOR

@@ -8,10 +8,10 @@ from pathlib import Path
 from reid_lab.dataset.readers.csv_file import CsvTable, read_boxes, read_table
 from reid_lab.dataset.readers.own import normalise_label, raise_problems
 from reid_lab.errors import UserError
-from reid_lab.files.regular import no_file
+from reid_lab.files.regular import escaped, no_file
 from reid_lab.gallery.images import FOLDERS, Labelled, choose_pattern, label
 from reid_lab.images.boxes import SIDES
-from reid_lab.images.files import escaped, find_images
+from reid_lab.images.files import find_images
 
 NAMED_BY_FOLDER = (
     "each folder is a person (no file is named PPPP_cC...); --pattern '' leaves people unknown"

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from reid_lab.errors import UserError
+from reid_lab.files.regular import escaped
 from reid_lab.gallery_format.rows import UNKNOWN, named_of, number_of
 from reid_lab.images.boxes import Box
-from reid_lab.images.files import escaped
 from reid_lab.retrieval.embeddings import Ids
 
 # Market-1501's PPPP_cC in the file's name, as in 0002_c1s1_000451_03.jpg

@@ -13,7 +13,7 @@ from rich.text import Text
 from scipy.optimize import linear_sum_assignment
 
 from reid_lab.errors import UserError
-from reid_lab.files.embedding_files import EmbeddedImages
+from reid_lab.files.regular import escaped
 from reid_lab.gallery import show
 from reid_lab.gallery.embed import Embedder
 from reid_lab.gallery.queries import (
@@ -27,7 +27,7 @@ from reid_lab.gallery.queries import (
 from reid_lab.gallery.result_files import check_out, write_rows
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery_format.card import IndexMetric
-from reid_lab.images.files import escaped
+from reid_lab.gallery_format.embedding_files import EmbeddedImages
 from reid_lab.openset.verdicts import chosen
 from reid_lab.output.console import fold, head_table, stderr, stdout
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from reid_lab.dataset.readers.csv_file import CsvTable, read_table
 from reid_lab.dataset.readers.own import normalise_label, raise_problems
 from reid_lab.errors import UserError
+from reid_lab.files.regular import escaped
 from reid_lab.gallery.image_lists import read_labelled
 from reid_lab.gallery.images import Labelled, label
 from reid_lab.images.boxes import SIDES
-from reid_lab.images.files import escaped, find_images
+from reid_lab.images.files import find_images
 
 LABELS = ("pid", "camid")
 MOST = 100  # columns of metadata

@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from reid_lab.errors import UserError
-from reid_lab.files.embedding_files import FORMATS, EmbeddedImages, read_embeddings
+from reid_lab.files.regular import escaped
 from reid_lab.gallery.embed import Embedder, embedded
 from reid_lab.gallery.image_lists import read_images
 from reid_lab.gallery.images import Labelled, label
 from reid_lab.gallery_format.card import IndexMetric
+from reid_lab.gallery_format.embedding_files import FORMATS, EmbeddedImages, read_embeddings
 from reid_lab.gallery_format.rows import UNKNOWN
 from reid_lab.gallery_format.writer import unit_rows
-from reid_lab.images.files import escaped, find_images
+from reid_lab.images.files import find_images
 
 
 @dataclass(frozen=True)

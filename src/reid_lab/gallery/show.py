@@ -9,13 +9,13 @@ from pathlib import Path
 from rich.text import Text
 
 from reid_lab.errors import first
+from reid_lab.files.regular import escaped
 from reid_lab.gallery.content_tables import LISTED, images, memory, name, titled
 from reid_lab.gallery.images import Labelled
 from reid_lab.gallery.planner import IndexPlan
 from reid_lab.gallery.results import SearchResult
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.images.boxes import Box
-from reid_lab.images.files import escaped
 from reid_lab.model import ReidModule
 from reid_lab.openset.verdicts import MEANING, GalleryCalibration, GalleryVerdict
 from reid_lab.output.console import NOTHING, fold, head_table, stderr, stdout

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import replacing
+from reid_lab.files.regular import escaped
 from reid_lab.gallery import show
 from reid_lab.gallery.calibration import camera_ids
 from reid_lab.gallery.embed import Embedder, embedded
@@ -30,7 +31,7 @@ from reid_lab.gallery.writer import Writer
 from reid_lab.gallery_format.card import COLUMNS, EMBEDDINGS, IDS, NAMES, PATHS, Card, GalleryError
 from reid_lab.gallery_format.rows import GalleryRows
 from reid_lab.gallery_format.writer import STAGING, RowWriter, locked
-from reid_lab.images.files import escaped, find_images
+from reid_lab.images.files import find_images
 from reid_lab.openset.verdicts import calibrations_at
 from reid_lab.output.console import head_table, progress, stdout
 from reid_lab.protocol import DISTRACTOR

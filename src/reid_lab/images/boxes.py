@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from reid_lab.errors import UserError
-from reid_lab.images.files import escaped
+from reid_lab.files.regular import escaped
 
 Box: TypeAlias = tuple[int, int, int, int]  # xyxy: left, top, right, bottom in pixels
 SIDES = ("left", "top", "right", "bottom")  # columns of tables

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from reid_lab.errors import UserError, first
+from reid_lab.files.regular import escaped
 
 # of image files, for readers, gallery and runtime; `pixels` decodes them all
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -70,11 +71,6 @@ def skipped_note(names: Iterable[str]) -> str:
         "1 file is skipped: it does" if count == 1 else f"{count:,} files are skipped: they do"
     )
     return f"{skipped} not end in {ENDINGS} ({', '.join(kinds)})"
-
-
-def escaped(path: Path | str) -> str:
-    """Escape all characters that are not printable: one line of valid UTF-8."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
 
 
 def _names(folder: Path) -> list[str]:

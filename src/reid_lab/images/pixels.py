@@ -21,7 +21,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from reid_lab.errors import UserError
-from reid_lab.images.files import escaped
+from reid_lab.files.regular import escaped
 
 try:
     import simplejpeg

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from reid_lab.errors import UserError
-from reid_lab.files.embedding_files import EmbeddedImages, check_format, write_embeddings
-from reid_lab.images.files import escaped
+from reid_lab.files.regular import escaped
+from reid_lab.gallery_format.embedding_files import EmbeddedImages, check_format, write_embeddings
 from reid_lab.openset.verdicts import chosen
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.images import PixelBatch, batches, expanded

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from reid_lab.images.files import escaped, find_images
+from reid_lab.files.regular import escaped
+from reid_lab.images.files import find_images
 from reid_lab.images.pixels import ImageError, read_pixels
 from reid_lab.runtime.manifest import ExportError
 

@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from reid_lab.errors import UserError
-from reid_lab.files.regular import no_file
+from reid_lab.files.regular import escaped, no_file
 from reid_lab.images.boxes import frame_crops
-from reid_lab.images.files import escaped, find_images
+from reid_lab.images.files import find_images
 from reid_lab.images.pixels import read_pixels
 
 ImagesInput: TypeAlias = "Path | str | Sequence[Path | str] | np.ndarray | Sequence[np.ndarray]"

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from reid_lab.errors import UserError
-from reid_lab.images.files import escaped
+from reid_lab.files.regular import escaped
 from reid_lab.images.pixels import decode_pixels
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.images import resize

@@ -21,7 +21,8 @@ from reid_lab.dataset.readers.own import (
     raise_problems,
 )
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
-from reid_lab.images.files import ENDINGS, escaped, images_in, is_image
+from reid_lab.files.regular import escaped
+from reid_lab.images.files import ENDINGS, images_in, is_image
 from reid_lab.protocol import JUNK
 from reid_lab.types import Fraction, Seed
 

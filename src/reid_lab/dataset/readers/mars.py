@@ -19,7 +19,7 @@ from scipy.io import loadmat
 from reid_lab.dataset.readers.files import require
 from reid_lab.dataset.readers.published import PublishedCounts, compared
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
-from reid_lab.images.files import escaped
+from reid_lab.files.regular import escaped
 from reid_lab.protocol import JUNK, TRACKLETS
 from reid_lab.types import Count
 

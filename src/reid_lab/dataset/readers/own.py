@@ -13,7 +13,7 @@ from reid_lab.dataset.notes import Info
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
 from reid_lab.dataset.splits import allow_one_camera, query_and_gallery
 from reid_lab.errors import first
-from reid_lab.images.files import escaped
+from reid_lab.files.regular import escaped
 from reid_lab.protocol import DISTRACTOR, JUNK
 
 WHOLE_NUMBER = re.compile(r"(-?)0*([0-9]+)(?:\.0*)?")  # pandas writes 7.0 into columns with gaps

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from reid_lab.errors import UserError
-from reid_lab.files.embedding_files import EmbeddedImages, check_format, write_embeddings
+from reid_lab.gallery_format.embedding_files import EmbeddedImages, check_format, write_embeddings
 
 ROWS = np.arange(6, dtype=np.float32).reshape(2, 3)
 PATHS = np.array(["a.jpg", "b é.jpg"])

@@ -1,1 +1,0 @@
-"""Deprecated: see `reid-lab workspace`."""

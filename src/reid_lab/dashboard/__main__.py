@@ -1,8 +1,0 @@
-"""Deprecated, works for one release: `reid-lab workspace`."""
-
-import sys
-
-from reid_lab.cli.main import deprecated
-
-if __name__ == "__main__":
-    sys.exit(deprecated("dashboard", "workspace"))

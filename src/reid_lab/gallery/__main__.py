@@ -1,8 +1,0 @@
-"""Deprecated alias of `reid-lab gallery`, for one release."""
-
-import sys
-
-from reid_lab.cli.main import deprecated
-
-if __name__ == "__main__":
-    sys.exit(deprecated("gallery", "gallery"))

@@ -1,8 +1,0 @@
-"""Deprecated alias of `reid-lab runtime`, for one release."""
-
-import sys
-
-from reid_lab.cli.main import deprecated
-
-if __name__ == "__main__":
-    sys.exit(deprecated("runtime", "runtime"))
