@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -351,6 +352,21 @@ def test_head_is_answered_as_get(client: TestClient) -> None:
 def test_data_urls_are_base64(client: TestClient) -> None:
     data = "data:image/png;base64," + base64.b64encode(png(*RED)).decode()
     assert client.post("/embed", json={"images": [data]}).status_code == 200
+
+
+def test_the_page_of_routes_is_that_of_openapi(client: TestClient) -> None:
+    """docs/serve/routes.md has a row for each route, with the fields of its own."""
+    described: dict[str, set[str]] = {}
+    for path, methods in client.get("/openapi.json").json()["paths"].items():
+        for method, route in methods.items():
+            names = {parameter["name"] for parameter in route.get("parameters", ())}
+            body = route.get("requestBody", {}).get("content", {})
+            for kind in body.values():
+                names |= kind["schema"]["properties"].keys()
+            described[f"{method.upper()} {path}"] = names - {"images", "boxes"}  # of every body
+    page = Path(__file__).parents[2] / "docs/serve/routes.md"
+    rows = re.findall(r"^\| `([A-Z]+ \S+)` \|.*\|(.*)\|$", page.read_text("utf-8"), re.MULTILINE)
+    assert {route: {*re.findall(r"`(\w+)`", fields)} for route, fields in rows} == described
 
 
 def test_every_answer_is_described(client: TestClient) -> None:

@@ -1,4 +1,9 @@
-"""Expected time from an exit to the next one: profiled at the start, then corrected."""
+"""Expected time from an exit to the next one: profiled at the start, then corrected.
+
+Other programs may slow the network down later. A step's price is then the median of its last
+`RECENT` times. Nothing would be timed any more at a step whose price has risen above all deadlines,
+so every `TRIED`th query that only the risen price would end goes on, and the price can fall again.
+"""
 
 from __future__ import annotations
 
@@ -105,10 +110,7 @@ def profile(
 
 
 class StepPrices:
-    """The expected time of each step: the profile, times the median ratio of recent times to it.
-
-    Other programs may slow down the network after the start.
-    """
+    """The expected time of each step: the profile, times the median ratio of recent times to it."""
 
     def __init__(self, costs: Costs) -> None:
         steps = range(len(costs.exits) - 1)

@@ -2,8 +2,14 @@
 
 One thread takes the waiting images, up to a batch, and sends them from exit to exit. The mean
 budget of an image follows the queue: the remaining time of the most urgent image, divided by the
-number of waiting images. DaRe's shares (equation 3) and running quantiles turn that into which
-queries exit where, so a service under load answers with earlier exits instead of later.
+number of waiting images. DaRe's shares (equation 3) and running quantiles of each exit's last
+confidences (`WINDOW`) turn that into which queries exit where, so a service under load answers with
+earlier exits instead of later. A mean budget in Mul-Adds or in profiled milliseconds of a full
+batch is solved once instead, whatever the queue.
+
+A query that would miss its deadline at the next exit ends at this one, whatever its confidence; see
+`prices` for the expected time. The median time from the network's answers to their sending is set
+aside. A deadline below what the first exit takes of a single image asks for the first exit.
 
 If a query has waited so long that no exit can keep its deadline, an early exit would only cost
 accuracy. It may then spend half of the time between arrivals: with the other half to spare, the
