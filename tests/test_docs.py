@@ -1,4 +1,4 @@
-"""Python in docs and CONTRIBUTING runs, notebooks print what they store, commands have pages."""
+"""Python in the docs runs, notebooks print what they store, commands have pages."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = {p.relative_to(DOCS).as_posix(): p.read_text("utf-8") for p in DOCS.rglob("*.md")}
 PACKAGE = Path(reid_lab.__file__).parent
+EXTENSIONS = ("method", "backbone", "dataset", "reader")
 COMMANDS = sorted(cli.tree()[1].keys() - {cli.RUN})
 
 
@@ -73,8 +74,8 @@ class Transposed(nn.Module):
         return x.transpose(1, 2)
 
 
-def test_what_contributing_adds_works(tmp_path: Path) -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+def test_what_the_pages_add_works(tmp_path: Path) -> None:
+    text = "".join(PAGES[f"extend/{name}.md"] for name in EXTENSIONS)
     names: dict[str, Any] = {}
     exec("\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)), names)
     model = names["Stripes"](names["Tiny"](), identities=2).eval()
@@ -133,7 +134,7 @@ def printed_commands() -> Iterator[tuple[str, str]]:
     scripts += [(f"{name} --help", p.epilog or "") for name, p in cli.tree()[1].items()]
     for page, script in scripts:
         for line in typed(script):
-            if OURS.match(line) and "model=stripes" not in line:  # which CONTRIBUTING adds
+            if OURS.match(line) and "model=stripes" not in line:  # which extend/method.md adds
                 yield page, line
 
 

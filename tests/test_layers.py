@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,6 +69,13 @@ def test_everything_has_its_place() -> None:
     modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
     assert found | modules == {*ORDER, *COMMON}
     assert len(modules) <= 5
+
+
+def test_contributing_lists_the_packages_in_order() -> None:
+    text = (PACKAGE.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    _, table = text.split("| package | has |")
+    cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    assert re.findall(r"`(\w+)`", " ".join(cells)) == ORDER
 
 
 @pytest.mark.parametrize("layer", ORDER)
