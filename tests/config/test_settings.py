@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,7 +29,8 @@ from reid_lab.config.build import build_data, build_model, build_trainer
 from reid_lab.config.check import ConfigError, check_config
 from reid_lab.config.overrides import choices, default_choices
 from reid_lab.config.paths import conf_dir
-from reid_lab.config.settings import Settings, check
+from reid_lab.config.settings import Settings, check, check_folders
+from reid_lab.dataset.synthetic import Recipe
 from reid_lab.errors import UserError
 from reid_lab.run.run import run
 from tests.conftest import TINY, Compose
@@ -273,6 +275,49 @@ def test_workers_need_a_temporary_folder_of_a_short_path(
     assert problem.key == "dataset.workers" and "TMPDIR=/tmp" in problem.fix
     monkeypatch.setattr("tempfile.tempdir", "/" + "x" * 70)
     check(composed(*SHORT, "dataset=folder", "dataset.workers=2"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "run_dir={}",
+        "logger.csv.save_dir={}",
+        "dataset.cache=disk dataset.cache_dir={}",
+    ],
+)
+@pytest.mark.parametrize("inside", ["", "/deep/er"])
+def test_a_run_writes_into_no_gallery(
+    composed: Compose, tmp_path: Path, words: str, inside: str
+) -> None:
+    (tmp_path / "g").mkdir()
+    (tmp_path / "g" / "gallery.json").touch()
+    words = words.format(f"{tmp_path}/g/new{inside}")
+    told = f"inside of the gallery {tmp_path}/g, and would be removed"
+    with pytest.raises(ConfigError, match=told) as error:
+        check(composed(*SHORT, "dataset=folder", *words.split()))
+    (problem,) = error.value.problems
+    assert words.endswith(f"{problem.key}={problem.given}")
+    assert problem.allowed == "a folder outside of galleries and exports"
+    assert [*(tmp_path / "g").iterdir()] == [tmp_path / "g" / "gallery.json"]
+
+
+def test_no_people_are_rendered_into_a_gallery(tmp_path: Path) -> None:
+    (tmp_path / "gallery.json").touch()
+    groups = {"run_dir": str(tmp_path / "../run"), "callbacks": {}, "logger": {}}
+    cfg = OmegaConf.create({**groups, "task": "test", "model": {}})
+    data: Any = SimpleNamespace(cache="ram", recipe=Recipe(), root=tmp_path / "people")
+    assert [problem.key for problem in check_folders(cfg, data)] == ["dataset.root"]
+
+
+@pytest.mark.parametrize("folder", ["/dev/null/x", "{}/inside"])
+def test_the_folder_of_a_teachers_outputs_is_checked(tmp_path: Path, folder: str) -> None:
+    """Before the teacher computes them."""
+    (tmp_path / "gallery.json").touch()
+    groups = {"run_dir": str(tmp_path / "../run"), "callbacks": {}, "logger": {}}
+    model = {"cache": folder.format(tmp_path)}
+    cfg = OmegaConf.create({**groups, "task": "fit", "model": model})
+    assert [problem.key for problem in check_folders(cfg, None)] == ["model.cache"]
+    assert not check_folders(OmegaConf.merge(cfg, {"task": "test"}), None)
 
 
 @pytest.mark.parametrize("folder", ["null", "[1]", "''"])

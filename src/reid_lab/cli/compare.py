@@ -41,8 +41,11 @@ def add(commands: Subparsers) -> None:
 
 
 def work(args: argparse.Namespace) -> int:
+    from reid_lab.files.outputs import check_writable
     from reid_lab.frontier.compare import COMPARISON, compare, show
 
+    if args.out is not None:
+        check_writable(args.out)
     comparison = compare(args.a, args.b, args.exits)
     show(comparison, args.a, args.b)
     if args.out is not None:

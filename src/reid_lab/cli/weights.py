@@ -87,10 +87,12 @@ def _convert(args: argparse.Namespace) -> int:
     from reid_lab.checkpoint import checkpoint_of
     from reid_lab.errors import UserError
     from reid_lab.files.atomic import write_torch
+    from reid_lab.files.outputs import check_writable
     from reid_lab.results.provenance import commit
 
     if args.out.exists() and not args.overwrite:
         raise UserError(f"{args.out} exists already: --overwrite it, or choose another --out")
+    check_writable(args.out)
     file, found, card = _read(args)
     recipe = f"{found.network} of {found.toolbox}, converted from {file.path.name}"
     card = replace(card, recipe=recipe, commit=commit())

@@ -28,6 +28,7 @@ from reid_lab.config.resume import different_settings
 from reid_lab.cost.allocator import Allocator
 from reid_lab.dataset import ReidDataModule
 from reid_lab.errors import UserError
+from reid_lab.files.outputs import check_outside
 from reid_lab.files.regular import no_file
 from reid_lab.model import ReidModule
 from reid_lab.output.words import Problem
@@ -215,28 +216,38 @@ def check_name(cfg: DictConfig) -> list[Problem]:
 
 
 def check_folders(cfg: DictConfig, data: ReidDataModule | None) -> list[Problem]:
-    """Check that all folders that a run writes to are writable."""
+    """Check all folders that a run writes to; one problem for a folder and those below it."""
     folders = {"run_dir": cfg.run_dir}
     if data and data.cache == "disk" and data.cache_dir:
         folders["dataset.cache_dir"] = data.cache_dir
     if data and data.recipe is not None:
         folders["dataset.root"] = data.root
+    if cfg.task == "fit" and cfg.model.get("cache"):
+        folders["model.cache"] = cfg.model.cache
     for group in ("callbacks", "logger"):
         for name, node in (cfg[group] or {}).items():
             keys = {"folder", "dirpath", "save_dir"} & {*map(str, node or {})}
             folders |= {f"{group}.{name}.{key}": node[key] for key in keys if node[key]}
-    checked = [check_folder(key, str(folder)) for key, folder in folders.items()]
-    return [problem for problem in checked if problem]
+    found: list[Problem] = []
+    for key, folder in folders.items():
+        if any(Path(folder).is_relative_to(str(known.given)) for known in found):
+            continue  # such as the checkpoints of the run's folder
+        if problem := check_folder(key, str(folder)):
+            found.append(problem)
+    return found
 
 
 def check_folder(key: str, path: str) -> Problem | None:
-    """Check that a file or folder can be created there; nothing is left behind."""
+    """Check that a file or folder may and can be created there; nothing is left behind."""
     folder = Path(path).expanduser().absolute()
     try:
+        check_outside(folder)
         while not folder.exists():
             folder = folder.parent
         with TemporaryFile(dir=folder):
             return None
+    except UserError as error:
+        return Problem(key, path, "a folder outside of galleries and exports", str(error))
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         fix = f"{key}=/a/folder/of/yours, or free space and rights there"
         return Problem(key, path, f"a folder to write into ({error})", fix)

@@ -22,6 +22,7 @@ from reid_lab.doctor.images import check_images
 from reid_lab.doctor.scan import ImageStats, scan
 from reid_lab.doctor.sheet import sheet
 from reid_lab.errors import UserError
+from reid_lab.files.outputs import check_writable
 from reid_lab.output.console import progress, stderr
 
 PARTS = ("train", "query", "gallery", "multi_query")
@@ -33,7 +34,10 @@ def examine(args: Namespace) -> int:
     Raises:
         ConfigError: the overrides make no data set.
         MissingPackageError: faiss, which finds near-duplicates.
+        UserError: `--sheet` cannot be written.
     """
+    if args.sheet is not None:
+        check_writable(args.sheet)
     cfg = composed_data(args.overrides)
     check_installed()
     data = build_data(cfg)

@@ -34,15 +34,13 @@ from reid_lab.export.measure import (
     speed_ratio,
 )
 from reid_lab.export.triton import FOLDER, write_triton
-from reid_lab.files.folders import replacing_folder, within
-from reid_lab.gallery_format.card import CARD
+from reid_lab.files.folders import replacing_folder
+from reid_lab.files.outputs import MANIFEST, check_outside
 from reid_lab.model import ReidModule
 from reid_lab.output.console import stderr
 from reid_lab.results.rows.cost import COST
 from reid_lab.runtime.manifest import (
     INT8,
-    MANIFEST,
-    STAGES,
     ExportedExit,
     ExportError,
     Manifest,
@@ -292,16 +290,8 @@ def check_distances(method: ReidModule) -> None:
 
 
 def check_target(out: Path, overwrite: bool) -> None:
-    """Raises: ExportError: `out` exists and may not, or cannot, be replaced, or is inside another.
-
-    What is inside of a gallery or an export is removed when that is overwritten.
-    """
-    for what, names in (("gallery", (CARD,)), ("export", (MANIFEST, STAGES))):
-        if outer := within(out, *names):
-            raise ExportError(
-                f"{out} is inside of the {what} {outer}, and would be removed when that is "
-                "overwritten: choose a folder beside it"
-            )
+    """Raises: ExportError: `out` exists and may not, or cannot, be replaced, or is inside one."""
+    check_outside(out, ExportError)
     if out.exists() and not overwrite:
         raise ExportError(f"{out} exists already: --overwrite it, or choose another --out")
     if out.exists() and not (out / MANIFEST).is_file():

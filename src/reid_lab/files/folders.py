@@ -51,23 +51,6 @@ def locked(path: Path, busy: UserError, timeout: float = 0) -> Iterator[None]:
         lock.release()
 
 
-def check_writable(path: Path) -> None:
-    """Check that a file can be written at `path`, whose folder may be missing; before any work.
-
-    Raises:
-        UserError: it cannot.
-    """
-    above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise UserError(f"{path} cannot be written: {above} is not a folder with write permission")
-
-
-def within(path: Path, *names: str) -> Path | None:
-    """The nearest folder above `path` that holds all these files or folders; None without any."""
-    above = path.resolve().parents
-    return next((each for each in above if all((each / name).exists() for name in names)), None)
-
-
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder, which is renamed to `path` if the block succeeds.

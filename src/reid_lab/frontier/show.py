@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reid_lab.errors import UserError
+from reid_lab.files.outputs import check_writable
 from reid_lab.frontier import tables
 from reid_lab.frontier.best import answer, limits_of
 from reid_lab.frontier.points import FrontierError, Point
@@ -15,6 +16,7 @@ from reid_lab.frontier.points import FrontierError, Point
 
 def show(args: Namespace) -> int:
     """Write the files and print their paths; return 1 if a run is broken or nothing fits."""
+    check_writable(args.out)
     found = tables.gather(args.runs, args.table, args.dataset, args.transfer)
     status, bounds = int(bool(found.broken)), limits_of(args)
     notes = [*found.notes, *found.broken]

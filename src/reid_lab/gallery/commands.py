@@ -110,10 +110,10 @@ def add(args: Namespace) -> int:
 
 
 def search(args: Namespace) -> int:
-    gallery = SavedGallery.open(args.gallery)
-    check_installed(gallery.card.index)
     if args.out is not None:
         check_out(args.out)
+    gallery = SavedGallery.open(args.gallery)
+    check_installed(gallery.card.index)
     gallery.selected(args.where)  # an invalid filter is an error before the network is read
     gallery.query_exit(args.exit, args.false_accept_rate is not None)
     calibration = None

@@ -20,6 +20,7 @@ from typing import Any
 
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import write_text
+from reid_lab.files.outputs import check_writable
 from reid_lab.files.tables import write_csv
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery_format.rows import nothing_found
@@ -64,9 +65,11 @@ if __name__ == "__main__":
 
 def export(args: Namespace) -> int:
     """`reid-lab export-fiftyone`."""
-    gallery, out = SavedGallery.open(args.gallery), Path(args.out)
+    out: Path = args.out
     if out.exists():
         raise UserError(f"--out {out} exists: give a new folder, or remove it")
+    check_writable(out)
+    gallery = SavedGallery.open(args.gallery)
     rows = {row["filepath"]: row for row in gallery_rows(gallery)}
     queries = 0
     for row in query_rows(args.matches) if args.matches else ():

@@ -11,7 +11,7 @@ from typing import Any
 
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import replacing, valid_text, write_text
-from reid_lab.files.folders import check_writable
+from reid_lab.files.outputs import check_writable
 from reid_lab.gallery.results import GalleryMatch, SearchResult
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.optional import load

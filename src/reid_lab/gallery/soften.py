@@ -11,6 +11,7 @@ from rich.text import Text
 from reid_lab.checkpoint import open_model
 from reid_lab.cost.machine import find_device
 from reid_lab.errors import UserError
+from reid_lab.files.outputs import check_writable
 from reid_lab.gallery import show
 from reid_lab.gallery.embed import decoded_batches
 from reid_lab.gallery.image_lists import read_images
@@ -20,6 +21,7 @@ from reid_lab.report.softened import entropy, gap, softened, write_softened
 
 def run(args: Namespace) -> int:
     """Write `softened.csv` and `softened.png`, and print the means over the images."""
+    check_writable(args.out)
     images, _ = read_images(args.images)
     chosen = np.unique(np.linspace(0, len(images) - 1, min(args.count, len(images))).astype(int))
     model, size, _ = open_model(args.checkpoint)

@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from reid_lab.files.folders import replacing_folder, within
+from reid_lab.files.folders import replacing_folder
+from reid_lab.files.outputs import check_outside
 from reid_lab.gallery.index import Approximate, build, fits
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery_format.card import CARD, INDEX, Card, GalleryError
 from reid_lab.gallery_format.rows import crc32
 from reid_lab.gallery_format.writer import RowWriter, locked
 from reid_lab.retrieval.embeddings import Ids
-from reid_lab.runtime.manifest import MANIFEST, STAGES
 
 
 class Writer(RowWriter[SavedGallery]):
@@ -131,12 +131,7 @@ def extend(gallery: SavedGallery, fingerprint: str) -> Iterator[Writer]:
 
 
 def _check_target(folder: Path, overwrite: bool) -> None:
-    for what, names in (("gallery", (CARD,)), ("export", (MANIFEST, STAGES))):
-        if outer := within(folder, *names):
-            raise GalleryError(
-                f"{folder} is inside of the {what} {outer}, and would be removed when that is "
-                "overwritten: choose a folder beside it"
-            )
+    check_outside(folder, GalleryError)
     if not folder.exists():
         return
     if not overwrite:

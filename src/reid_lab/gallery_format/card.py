@@ -26,12 +26,13 @@ import numpy as np
 from pydantic import Field
 
 from reid_lab.errors import UserError, first
+from reid_lab.files import outputs
 from reid_lab.files.strict_json import check_format, checked, file_in, read_json
 from reid_lab.files.tables import write_json
 from reid_lab.openset.verdicts import GalleryCalibration
 from reid_lab.types import MAX_SIDE
 
-CARD, EMBEDDINGS, IDS, PATHS = "gallery.json", "embeddings.bin", "ids.bin", "paths.bin"
+CARD, EMBEDDINGS, IDS, PATHS = outputs.CARD, "embeddings.bin", "ids.bin", "paths.bin"
 NAMES, COLUMNS, INDEX = "names.json", "columns.jsonl", "index.faiss"
 FORMAT = 2
 # fields that galleries of older versions lack

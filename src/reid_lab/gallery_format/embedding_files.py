@@ -22,7 +22,7 @@ import numpy as np
 
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import replacing, valid_text
-from reid_lab.files.folders import check_writable
+from reid_lab.files.outputs import check_writable
 from reid_lab.files.regular import escaped, no_file
 from reid_lab.images.boxes import SIDES
 from reid_lab.optional import load

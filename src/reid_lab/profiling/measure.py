@@ -32,6 +32,7 @@ from reid_lab.cost.allocator import keep_blocks
 from reid_lab.cost.machine import find_device
 from reid_lab.cost.mul_adds import count_exits, exit_dims
 from reid_lab.errors import UserError
+from reid_lab.files.outputs import check_writable
 from reid_lab.gallery.embed import Embedder
 from reid_lab.model import ReidModule
 from reid_lab.output.words import Problem
@@ -60,8 +61,10 @@ def measure(args: Namespace) -> int:
     """Print the table, and write it if `--csv` is given.
 
     Raises:
-        UserError: invalid overrides, device or checkpoint.
+        UserError: invalid overrides, device or checkpoint, or files that cannot be written.
     """
+    for path in filter(None, (args.csv, args.profile)):
+        check_writable(path)
     if args.allocator == "keep":
         keep_blocks()
     cfg = composed_network(args.overrides)

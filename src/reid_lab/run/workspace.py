@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from reid_lab.errors import UserError
+from reid_lab.files.outputs import check_writable
 from reid_lab.files.tables import write_json
 from reid_lab.frontier.points import FRONTIER, Point, pareto_columns, read_points
 from reid_lab.optional import load
@@ -162,6 +163,8 @@ def check_connection() -> None:
 def save(args: Namespace) -> int:
     wandb = load("wandb", "the dashboard")
     entity, project = args.project.split("/")
+    if args.spec:
+        check_writable(args.spec)
     view = workspace(entity, project, args.columns or CONFIG)
     points = read_points(args.frontier) if args.frontier else []  # before anything is sent
     if args.spec:

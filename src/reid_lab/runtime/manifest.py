@@ -9,13 +9,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from reid_lab.errors import UserError
+from reid_lab.files import outputs
 from reid_lab.files.strict_json import check_format, checked, file_in, read_json
 from reid_lab.files.tables import write_json
 from reid_lab.gallery_format.card import MAX_DIM
 from reid_lab.openset.verdicts import Calibrations
 from reid_lab.types import Side
 
-MANIFEST, STAGES, INT8 = "manifest.json", "stages", "int8"
+MANIFEST, STAGES, INT8 = outputs.MANIFEST, outputs.STAGES, "int8"
 FileFormat = Literal["onnx", "openvino", "torchscript", "tflite"]
 SUFFIXES: dict[FileFormat, str] = {
     "onnx": ".onnx",

@@ -14,7 +14,8 @@ from pathlib import Path
 import uvicorn
 
 from reid_lab.errors import UserError, first
-from reid_lab.files.folders import check_writable, locked
+from reid_lab.files.folders import locked
+from reid_lab.files.outputs import check_writable
 from reid_lab.images.pixels import ImageError, read_pixels
 from reid_lab.runtime.model import Model
 from reid_lab.serve.admission import Admission

@@ -20,6 +20,7 @@ from typing import Any
 
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import write_bytes
+from reid_lab.files.outputs import check_writable
 from reid_lab.files.regular import no_file
 from reid_lab.files.tables import write_csv
 from reid_lab.output.console import stdout
@@ -36,11 +37,12 @@ def export(args: Namespace) -> int:
 
     Raises:
         UserError: no file of people, nothing in it, one that another process holds, or `--out`
-            exists.
+            exists or cannot be written.
     """
     out: Path = args.out
     if out.exists():
         raise UserError(f"--out {out} exists: give a new folder, or remove it")
+    check_writable(out)
     with closing(opened(args.people)) as database:
         try:
             (everyone,) = database.execute("SELECT count(*) FROM image").fetchone()

@@ -122,6 +122,13 @@ def test_unpacked_once_by_one_of_many(
     assert len(set(found)) == len(calls) == 1
 
 
+def test_nothing_is_unpacked_into_a_gallery(release: Path, tmp_path: Path) -> None:
+    (tmp_path / "gallery.json").touch()
+    with pytest.raises(DatasetError, match="inside of the gallery"):
+        read_cuhk03(release, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
 def test_interruption_starts_over(
     release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ from PIL import Image
 from reid_lab.dataset.readers.checks import check_split, expecting
 from reid_lab.dataset.records import DatasetError
 from reid_lab.files.atomic import flush_all
+from reid_lab.files.outputs import check_outside
 from reid_lab.images.pixels import MAX_PIXELS
 from reid_lab.optional import load
 from reid_lab.output.console import progress
@@ -60,6 +61,7 @@ def unpack(path: Path, boxes: str, cache_dir: Path) -> Path:
     Raises:
         DatasetError: the file cannot be read, or the folder cannot be written.
     """
+    check_outside(cache_dir, DatasetError)
     stat = path.stat()
     key = hashlib.sha256(f"{stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:16]
     folder = cache_dir / f"cuhk03-{boxes}-{key}"
