@@ -453,6 +453,37 @@ def test_a_state_that_does_not_fit_is_one_message(composed: Compose, tmp_path: P
             run(composed(*few, f"ckpt_path={tmp_path / 'bad.ckpt'}", run="b"))
 
 
+def content(folder: Path) -> dict[Path, bytes | None]:
+    """All files and folders below a folder."""
+    return {p: p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("wrong", ["callbacks", "optimizer_states"])
+def test_a_resume_that_is_refused_changes_no_file(
+    composed: Compose, tmp_path: Path, wrong: str
+) -> None:
+    """Lightning takes the state of the callbacks and the optimisers last."""
+    few = (*SIX_STEPS, *(f"callbacks.{name}=null" for name in (*UNNEEDED, "thresholds")))
+    cfg = composed(*few, "trainer.max_steps=2")
+    run(cfg)
+    folder = Path(cfg.run_dir)
+    state = torch.load(last_checkpoint(folder), weights_only=True)
+    if wrong == "callbacks":
+        state["callbacks"] = dict.fromkeys(state["callbacks"], 3)
+    else:
+        state["optimizer_states"][0]["state"] = {0: 3}
+    torch.save(state, tmp_path / "bad.ckpt")
+    before = content(folder)
+    with pytest.raises(UserError, match="bad.ckpt: the training cannot be resumed"):
+        run(composed(*few, f"ckpt_path={tmp_path / 'bad.ckpt'}", "model.lr=0.5"))
+    assert content(folder) == before
+    resumed = composed(*few, f"ckpt_path={last_checkpoint(folder)}")
+    run(resumed)
+    assert OmegaConf.load(folder / "config.yaml") == OmegaConf.create(
+        OmegaConf.to_yaml(resumed, resolve=True)
+    )
+
+
 def test_checkpoints_load_alone_and_safely(composed: Compose) -> None:
     cfg = composed(*SIX_STEPS)
     run(cfg)

@@ -30,9 +30,16 @@ class CsvLogger(CSVLogger):
 
 
 class MetricsFile(ExperimentWriter):
-    """`metrics.csv`: rows are appended; new columns replace the file."""
+    """`metrics.csv`: rows are appended; new columns replace the file.
+
+    The folder, with `hparams.yaml`, is made for the first row: a checkpoint may be refused before.
+    """
 
     last: Mapping[str, Any] | None = None
+
+    def __init__(self, log_dir: str) -> None:
+        self.log_dir, self.begun = log_dir, False
+        self.metrics, self.metrics_keys, self.hparams = [], [], {}
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Add a row; a repetition of the last row is dropped."""
@@ -45,6 +52,8 @@ class MetricsFile(ExperimentWriter):
     def save(self) -> None:
         if not self.metrics:
             return
+        if not self.begun:
+            self._begin()
         path = Path(self.metrics_file_path)
         columns = sorted({*self.metrics_keys, *chain.from_iterable(self.metrics)})
         if columns == self.metrics_keys:
@@ -56,6 +65,19 @@ class MetricsFile(ExperimentWriter):
 
     def log_hparams(self, params: dict[str, Any]) -> None:
         self.hparams.update(params)
+        if self.begun:
+            self._write_hparams()
+
+    def _begin(self) -> None:
+        """Make the folder, or empty that of a version that the config gives, as Lightning does."""
+        kept = self.metrics, self.hparams
+        super().__init__(self.log_dir)
+        self.metrics, self.hparams = kept
+        self.begun = True
+        if self.hparams:
+            self._write_hparams()
+
+    def _write_hparams(self) -> None:
         with replacing(Path(self.log_dir, self.NAME_HPARAMS_FILE)) as beside:
             save_hparams_to_yaml(str(beside), self.hparams)
 

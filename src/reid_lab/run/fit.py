@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytorch_lightning as pl
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from reid_lab.callbacks import BestCheckpoint, EarlyExitThresholds, ElapsedTime, Verification
 from reid_lab.callbacks.embedding import callbacks_of
@@ -17,16 +17,39 @@ from reid_lab.checkpoint import CheckpointError
 from reid_lab.config.paths import last_checkpoint
 from reid_lab.dataset import ReidDataModule
 from reid_lab.errors import UserError
-from reid_lab.files.atomic import replacing
+from reid_lab.files.atomic import replacing, write_text
 from reid_lab.files.tables import write_json
 from reid_lab.model import ReidModule
 from reid_lab.model.base import DivergedError
+from reid_lab.results import CONFIG
 from reid_lab.results.provenance import TRAINING, provenance, training_of
 from reid_lab.run.processes import end_together
 
 log = logging.getLogger(__name__)
 # what Lightning and torch raise for a state that is not theirs
 UNRESTORABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError)
+
+
+class ConfigFile(pl.Callback):
+    """Writes `config.yaml` when the training begins: until then the checkpoint may be refused.
+
+    Args:
+        folder: the run's folder.
+        cfg: the run's config.
+    """
+
+    def __init__(self, folder: Path, cfg: DictConfig) -> None:
+        self.path, self.text = folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True)
+        self.written = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.write()
+
+    def write(self) -> None:
+        if not self.written:
+            write_text(self.path, self.text)
+        self.written = True
 
 
 def fit(
@@ -37,12 +60,16 @@ def fit(
     cfg: DictConfig,
     start: int,
 ) -> None:
-    """Train from step `start`, and write a record of the training.
+    """Train from step `start`, and write the config and a record of the training.
+
+    A checkpoint that is refused leaves the run's folder as it was.
 
     In the record, `elapsed_s` are the seconds of all parts of a training that was resumed;
     `from_step`, the command, the commit and the machine are those of the last part.
     """
     folder = Path(cfg.run_dir)
+    config = ConfigFile(folder, cfg)
+    trainer.callbacks.insert(0, config)  # type: ignore[attr-defined]
     try:
         with end_together(trainer):
             trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
@@ -61,6 +88,7 @@ def fit(
     count_last_batch(trainer)
     if not trainer.is_global_zero:
         return
+    config.write()  # if there was nothing to train
     if trainer.global_step > start:
         took = round(callbacks_of(trainer, ElapsedTime)[0].training, 1)
         steps = {"from_step": start, "steps": trainer.global_step, "elapsed_s": took}

@@ -203,7 +203,7 @@ def _prepare(cfg: DictConfig, progress: Progress) -> Prepared:
         found.append(Info(TIME_UNKNOWN))
     notes: list[str] = []
     if trainer.is_global_zero:
-        if cfg.task == "fit" or not last_checkpoint(progress.folder).is_file():
+        if cfg.task == "test" and not last_checkpoint(progress.folder).is_file():
             write_text(progress.folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
         remove_lost_markers(progress.folder)
         progress.doing = "making the data set"
