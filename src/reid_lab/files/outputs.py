@@ -29,8 +29,8 @@ def check_outside(path: Path, error: type[UserError] = UserError) -> None:
         for outer in above:
             if all((outer / name).exists() for name in names):
                 raise error(
-                    f"{escaped(path)} is inside of the {what} {escaped(outer)}, and would be removed "
-                    "when that is overwritten: choose a folder beside it"
+                    f"{escaped(path)} is inside of the {what} {escaped(outer)}, and would be "
+                    "removed when that is overwritten: choose a folder beside it"
                 )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_lab.errors import UserError
+from reid_lab.files.regular import no_folder
 from reid_lab.files.stored import StoredFileError, read_config
 from reid_lab.frontier.costs import Cost, costs_by_exit, mixed
 from reid_lab.frontier.identity import distinct_labels, keyed_labels, settings, test_settings
@@ -93,7 +94,8 @@ def find_runs(folders: Iterable[Path]) -> tuple[list[Path], list[str]]:
 
     for folder in folders:
         if not folder.is_dir():
-            raise FrontierError(f"{folder}: no such folder; give runs, or a folder that has some")
+            why = no_folder(folder) if folder.exists() else "no such folder"
+            raise FrontierError(f"{folder}: {why}; give runs, or a folder that has some")
         for root, below, _ in os.walk(folder, onerror=note):
             below.sort()
             run = Path(root)

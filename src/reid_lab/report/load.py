@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_lab.errors import UserError
+from reid_lab.files.regular import no_folder
 from reid_lab.files.stored import YAML, StoredFileError, read_text
 from reid_lab.report.logs import Logs, read_logs
 from reid_lab.results import Results, Summary, config_of, results_of
@@ -102,7 +103,8 @@ def load_results(folder: Path) -> Run:
         StoredFileError: a table or the summary is malformed.
     """
     if not folder.is_dir():
-        raise ReportError(f"no run folder at {folder}: give runs/NAME/TIME")
+        why = f", it {no_folder(folder)}" if folder.exists() else ""
+        raise ReportError(f"no run folder at {folder}{why}: give runs/NAME/TIME")
     results = results_of(folder)
     tables: dict[str, Any] = read_tables(results)
     return Run(folder=folder.resolve(), summary=Summary.read(results), **tables)

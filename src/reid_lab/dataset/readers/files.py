@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reid_lab.dataset.records import DatasetError
+from reid_lab.files.regular import no_folder
 from reid_lab.images.files import ENDINGS, images_in, skipped_files_note
 
 
@@ -13,10 +14,10 @@ def image_names(folder: Path) -> list[str]:
     """Return the names of the images in `folder`, sorted.
 
     Raises:
-        DatasetError: `folder` is a file, or has no image.
+        DatasetError: `folder` is no folder, or has no image.
     """
     if not folder.is_dir():
-        raise DatasetError(f"{folder} is a file; a folder of images is expected")
+        raise DatasetError(f"{folder} {no_folder(folder)}: a folder of images is expected")
     names = images_in(folder)
     if not names:
         note = skipped_files_note([folder])
@@ -48,7 +49,7 @@ def require(name: str, root: Path, needed: Sequence[str], layout: Sequence[str])
         return
     what = f"has no {', '.join(missing)}"
     if not root.is_dir():
-        what = "is a file, not a folder" if root.exists() else "does not exist"
+        what = no_folder(root)
     below = sorted(p for p in root.glob("*") if p.is_dir()) if root.is_dir() else []
     inside = [p for p in below if all((p / part).exists() for part in needed)]
     hint = f"did you mean dataset.root={inside[0]}?" if inside else "set dataset.root"

@@ -16,6 +16,7 @@ from reid_lab.dataset.synthetic.plan import FOLDERS, Entry, plan
 from reid_lab.dataset.synthetic.recipe import Recipe
 from reid_lab.dataset.workers import interrupts_ignored, worker_pool
 from reid_lab.files.atomic import flush_all, write_bytes
+from reid_lab.files.regular import no_folder
 from reid_lab.output.console import progress
 
 DEFAULT = Recipe()
@@ -78,7 +79,7 @@ def _check_owner(root: Path, description: str) -> None:
         return
     advice = "choose another folder, or delete this one if you do not need it"
     if not root.is_dir():
-        raise DatasetError(f"{root} is a file, not a folder; {advice}")
+        raise DatasetError(f"{root} {no_folder(root)}; {advice}")
     if (root / RECIPE).exists():
         if (root / RECIPE).read_text() != description:
             raise DatasetError(f"{root} holds the images of another recipe; {advice}")
