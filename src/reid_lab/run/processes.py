@@ -55,6 +55,10 @@ def reports_lost(trainer: pl.Trainer) -> bool:
 
     With Lightning's processes, it is the one that started the others, which it also kills. With
     torchrun and SLURM, it is the first remaining one, as any may be lost.
+
+    Its file in the run's folder stays until the next run there begins: the processes notice the
+    loss at different times, and none knows whether all others have. Removed earlier, a later one
+    would report the loss again.
     """
     environment = getattr(trainer.strategy, "cluster_environment", None)
     first = trainer.local_rank == 0
@@ -70,7 +74,7 @@ def reports_lost(trainer: pl.Trainer) -> bool:
 
 
 def remove_lost_markers(folder: Path) -> None:
-    """Remove the files of `reports_lost` in the folder of a run."""
+    """Remove the files of `reports_lost` in the folder of a run, when the next one begins there."""
     for marker in folder.glob(f"{LOST}*"):
         marker.unlink(missing_ok=True)
 
