@@ -8,11 +8,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+from torch.optim.lr_scheduler import StepLR
 
 from reid_lab.checkpoint import CheckpointError
-from reid_lab.config.optimisers import check_optimisers
+from reid_lab.config.optimisers import check_optimisers, listed
 
 Build = Callable[[list[Any]], Any]
 TRAINER: Any = None
@@ -103,6 +105,66 @@ def test_another_one_is_refused(theirs: Build, ours: Build, told: str) -> None:
 def test_states_that_do_not_fit_are_refused(states: list[Any], told: str) -> None:
     with pytest.raises(CheckpointError, match=told):
         check(states, sgd)
+
+
+class Made(pl.LightningModule):
+    """Trained by hand, since Lightning takes several optimisers only so."""
+
+    def __init__(self, build: Build) -> None:
+        super().__init__()
+        self.build, self.layer = build, torch.nn.Linear(2, 2)
+        self.automatic_optimization = False
+
+    def configure_optimizers(self) -> Any:
+        return self.build([*self.layer.parameters()])
+
+    def training_step(self, batch: Any) -> None:
+        pass
+
+
+def scheduled(optimiser: Optimizer) -> StepLR:
+    return StepLR(optimiser, 1)
+
+
+def by_two_lists(groups: list[Any]) -> Any:
+    both = [sgd(groups[:1]), adam(groups[1:])]
+    return both, [scheduled(each) for each in both]
+
+
+def by_dictionary(groups: list[Any]) -> Any:
+    optimiser = sgd(groups)
+    return {"optimizer": optimiser, "lr_scheduler": scheduled(optimiser), "monitor": "loss"}
+
+
+WAYS: list[Build] = [
+    lambda _: None,
+    sgd,
+    lambda groups: [sgd(groups)],
+    lambda groups: (sgd(groups[:1]), adam(groups[1:])),
+    lambda groups: [sgd(groups[:1]), adam(groups[1:])],
+    by_two_lists,
+    lambda groups: [*by_two_lists(groups)],
+    lambda groups: ([sgd(groups)], []),
+    by_dictionary,
+    lambda groups: [by_dictionary(groups[:1]), {"optimizer": adam(groups[1:])}],
+]
+
+
+@pytest.mark.parametrize("build", WAYS)
+@pytest.mark.filterwarnings("ignore")
+def test_optimisers_are_found_as_lightning_finds_them(build: Build) -> None:
+    trainer = pl.Trainer(accelerator="cpu", max_epochs=1, barebones=True)
+    model = Made(build)
+    trainer.fit(model, torch.utils.data.DataLoader([0]))  # type: ignore[arg-type]
+    theirs = [type(each) for each in trainer.optimizers if each.state_dict()]  # no stand-in
+    assert [type(each) for each in listed(build([*model.layer.parameters()]))] == theirs
+
+
+@pytest.mark.parametrize("made", [3, "sgd", [3], {"lr": 1}, [[], [], []]])
+def test_what_lightning_does_not_document_is_left_to_it(made: Any) -> None:
+    with pytest.raises((TypeError, KeyError)):
+        listed(made)
+    check([], lambda _: made)
 
 
 def test_optimisers_that_need_a_running_trainer_are_left_to_it() -> None:

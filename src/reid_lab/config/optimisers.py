@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.core.optimizer import _configure_optimizers
 from torch.optim import Optimizer
 
 from reid_lab.checkpoint import CheckpointError
@@ -53,12 +52,32 @@ def _optimisers_of(model: ReidModule, trainer: pl.Trainer) -> list[Optimizer] | 
     """The optimisers of a training; None if they can be built only once it runs."""
     model.trainer = trainer
     try:
-        made = cast(Any, model.configure_optimizers())
-        found: list[Optimizer] = _configure_optimizers(made)[0] if made is not None else []
+        return listed(model.configure_optimizers())
     except Exception:  # of a method of somebody else, which may ask the trainer for anything
         return None
     finally:
         model.trainer = None
+
+
+def listed(made: Any) -> list[Optimizer]:
+    """The optimisers in what `configure_optimizers` returns, in the ways that Lightning documents.
+
+    Args:
+        made: None, an optimiser, or a dictionary with the key `optimizer`; a list or tuple of
+            them; or a list of optimisers and their schedulers.
+
+    Raises:
+        TypeError: anything else.
+    """
+    if made is None:
+        return []
+    if isinstance(made, Optimizer | dict):
+        made = [made]
+    elif len(made) == 2 and isinstance(made[0], list):
+        made, _schedulers = made
+    found = [each["optimizer"] if isinstance(each, dict) else each for each in made]
+    if not all(isinstance(each, Optimizer) for each in found):
+        raise TypeError(f"no optimisers: {made}")
     return found
 
 
