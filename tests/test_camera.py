@@ -132,7 +132,7 @@ def test_wrong_arguments(
 
 def test_verdicts_of_a_calibrated_gallery(names: dict[str, Any], walkers: Path) -> None:
     class Calibrated:
-        card = type("Card", (), {"calibrations": ("one",)})
+        card = type("Card", (), {"accept_thresholds": ("one",)})
 
         def verdicts(self, rows: np.ndarray, rate: float) -> list[Any]:
             assert rate == 0.03

@@ -79,7 +79,7 @@ def name(gallery: Gallery, rows: np.ndarray, rate: float) -> list[tuple[str, str
     """Embeddings (N, D) -> the verdict and the names of each."""
     if not len(rows):
         return []
-    if not gallery.card.calibrations:
+    if not gallery.card.accept_thresholds:
         _, nearest = gallery.search(rows, 1)
         return [("known", gallery.name(gallery.pids[row])) for row in nearest[:, 0]]
     found = gallery.verdicts(rows, rate)

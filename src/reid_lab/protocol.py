@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from reid_lab.errors import UserError
-
 Hidden = Literal["same_person_and_camera", "same_camera", "itself", "nothing"]
 Query = Literal["single", "multi"]
 Pooling = Literal["mean", "max"]
@@ -71,13 +69,3 @@ ALL_AGAINST_ALL = Protocol(hidden="itself")
 """Each image is a query, with all others as its gallery, those of its own camera among them."""
 TRACKLETS = Protocol(tracklets=True)
 """MARS (Zheng et al., ECCV 2016)."""
-
-
-def check_rate(rate: float) -> None:
-    """Check that 0 < rate <= 1, a false-accept rate.
-
-    Raises:
-        UserError: it is not.
-    """
-    if not 0 < rate <= 1:
-        raise UserError(f"invalid false-accept rate {rate}: give one with 0 < rate <= 1")

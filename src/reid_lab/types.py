@@ -58,7 +58,7 @@ Jitter = Annotated[float, Ge(0), Le(255)]  # a larger factor makes every pixel w
 Multiplier = Annotated[float, Ge(1 / 32), Le(16)]  # of channels
 # of a learning rate: steps or epochs; shares of the length in configs and checkpoints before 0.2
 Milestones = Sequence[Count | Annotated[float, Ge(0), Le(1)]]
-AcceptRate = Annotated[float, Gt(0), Le(1)]  # as `protocol.check_rate`
+AcceptRate = Annotated[float, Gt(0), Le(1)]  # as `openset.rates.check_rate`
 OpenFraction = Annotated[float, Gt(0), Lt(1)]
 NonEmpty = Annotated[Sequence[T], MinLen(1)]
 Distinct = Annotated[Sequence[T], Predicate(distinct)]

@@ -13,11 +13,11 @@ from reid_lab.files.strict_json import read_json
 from reid_lab.files.tables import write_json
 from reid_lab.gallery_format.card import Card
 from reid_lab.gallery_format.writer import RowWriter, locked
-from reid_lab.openset.verdicts import OWN, AcceptThreshold, GalleryCalibration
+from reid_lab.openset.thresholds import OWN, AcceptThreshold, AcceptThresholds
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.manifest import MANIFEST, ExportedExit, Manifest, Preprocessing, Stage
 
-ONE = GalleryCalibration("searches", "x", 7, 9, 9, (AcceptThreshold(0.1, 1.0, 1.0),))
+ONE = AcceptThresholds("searches", "x", 7, 9, 9, (AcceptThreshold(0.1, 1.0, 1.0),))
 
 
 def manifest() -> Manifest:
@@ -25,7 +25,7 @@ def manifest() -> Manifest:
     stage = Stage("stages/0_late.onnx", ("pixels",), ("late",))
     exits = (ExportedExit("late", 4, 10, True),)
     return Manifest(
-        "m", "float32", image, exits, (stage,), {}, calibrations={"late": {"cosine": (ONE,)}}
+        "m", "float32", image, exits, (stage,), {}, accept_thresholds={"late": {"cosine": (ONE,)}}
     )
 
 
@@ -33,9 +33,12 @@ def test_an_export_keeps_them(tmp_path: Path) -> None:
     manifest().write(tmp_path)
     assert Manifest.read(tmp_path) == manifest()
     content = read_json(tmp_path / MANIFEST)
+    content["calibrations"] = content.pop("accept_thresholds")  # their name in older exports
+    write_json(tmp_path / MANIFEST, content)
+    assert Manifest.read(tmp_path) == manifest()
     del content["calibrations"]  # as exports of earlier versions
     write_json(tmp_path / MANIFEST, content)
-    assert Manifest.read(tmp_path).calibrations == {}
+    assert Manifest.read(tmp_path).accept_thresholds == {}
 
 
 def test_a_gallery_without_its_own_has_those_of_the_network(tmp_path: Path) -> None:
@@ -51,6 +54,6 @@ def test_a_gallery_without_its_own_has_those_of_the_network(tmp_path: Path) -> N
         Gallery.open(tmp_path / "euclidean", manifest()).verdicts(np.eye(1, 4), 0.1)
     own = replace(ONE, source=OWN)
     with locked(gallery.folder):
-        RowWriter(Gallery.open_rows(gallery.folder)).calibrated((own,))
+        RowWriter(Gallery.open_rows(gallery.folder)).set_accept_thresholds((own,))
     (verdict,) = Gallery.open(gallery.folder, manifest()).verdicts(np.eye(1, 4), 0.1)
     assert verdict.source == OWN

@@ -13,7 +13,7 @@ from reid_lab.errors import UserError
 from reid_lab.gallery.evaluate import LabelledEmbeddings, evaluated
 from reid_lab.gallery_format.embedding_files import EmbeddedImages, write_embeddings
 from tests.commands import gallery as main
-from tests.gallery.test_calibration import made, vectors
+from tests.gallery.test_accept_thresholds import made, vectors
 from tests.retrieval.people import euclidean, ids, naive
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from reid_lab.checkpoint import fingerprint, load_model, put_calibrations
+from reid_lab.checkpoint import fingerprint, load_model, put_accept_thresholds
 from reid_lab.cli import gallery as arguments
 from reid_lab.config.build import build_model
 from reid_lab.dataset.images import decode, resize
@@ -33,7 +33,7 @@ from reid_lab.gallery.store import UNKNOWN, SavedGallery
 from reid_lab.gallery.writer import Writer
 from reid_lab.gallery_format.writer import RowWriter, locked
 from reid_lab.images.files import find_images
-from reid_lab.openset.verdicts import OWN, AcceptThreshold, GalleryCalibration
+from reid_lab.openset.thresholds import OWN, AcceptThreshold, AcceptThresholds
 from reid_lab.output.console import stderr, stdout
 from tests.commands import gallery as main
 from tests.conftest import TINY, Compose, write_jpegs
@@ -198,7 +198,7 @@ def test_a_second_writer_is_refused_before_the_network_is_loaded(
         raise AssertionError("the network was loaded")
 
     monkeypatch.setattr(Embedder, "load", loaded)
-    monkeypatch.setattr(commands, "fit_own", loaded)
+    monkeypatch.setattr(commands, "fit_own_thresholds", loaded)
     with locked(Path("g")):
         for command in (
             ("add", "g", *words),
@@ -451,9 +451,11 @@ def test_a_search_gives_a_verdict(run: Run, checkpoint: Path, images: Path, tmp_
     assert re.search(r"1 query: 1 (known|ambiguous)\n", printed)
     assert re.search(r"<b>(known|ambiguous), p0 \(0\.0000\)", Path("p.html").read_text("utf-8"))
     assert re.search(r"0\.jpg \(person p0, .*\): (known|ambiguous), p0 \(0\.0000\)", run(*words))
-    printed = run(*search, "--false-accept-rate", 0.2, status=1)
-    assert "available: 0.5, 0.1" in printed and "--rates 0.2 fits it" in printed
+    printed = run(*search, "--false-accept-rate", 0.2)
+    assert "false-accept rate 0.1, the share" in printed and "--rates 0.2 fits it" in printed
+    assert "no threshold is fitted for a false-accept rate of 0.2: that of 0.1 is used" in printed
     printed = run(*search, "--false-accept-rate", 0.01, status=1)
+    assert "available: 0.5, 0.1 (of searches, this gallery)" in printed
     assert "18 searches cannot show 0.01: give a rate of the list, or calibrate" in printed
     assert "100 or more images of people with names" in printed
     assert "fitted with them: calibrate again" in run("remove", "g", "--pid", "p5")
@@ -476,10 +478,10 @@ def test_labels_of_users_give_thresholds_of_pairs(
     assert "8 rejected matches show no false-accept rate below 1.2e-01" in printed
     printed = run(*words, "--checkpoint", checkpoint)
     assert "of two people (labels of users: 6 people, 8 pairs)" in printed
-    searches, pairs = SavedGallery.open("g").card.calibrations
+    searches, pairs = SavedGallery.open("g").card.accept_thresholds
     assert searches.own and [t.rate for t in pairs.thresholds] == [0.5, 0.2]
     run(*words, "--checkpoint", checkpoint)  # from the images, not from the distances of the file
-    assert SavedGallery.open("g").card.calibrations == (searches, pairs)
+    assert SavedGallery.open("g").card.accept_thresholds == (searches, pairs)
 
 
 def test_a_checkpoint_brings_thresholds(
@@ -488,23 +490,25 @@ def test_a_checkpoint_brings_thresholds(
     build = ("build", "--checkpoint", checkpoint, "--images", images)
     search = ("search", "g", "--checkpoint", checkpoint, "--image", images / "deep")
     run(*build, "--out", "g")  # before there are any
-    one = GalleryCalibration("searches", "x, held out", 7, 9, 9, (AcceptThreshold(0.1, 1e9, 1.0),))
-    assert put_calibrations(checkpoint, {"fusion": {"euclidean": (one,)}}, fingerprint(checkpoint))
+    one = AcceptThresholds("searches", "x, held out", 7, 9, 9, (AcceptThreshold(0.1, 1e9, 1.0),))
+    assert put_accept_thresholds(
+        checkpoint, {"fusion": {"euclidean": (one,)}}, fingerprint(checkpoint)
+    )
     printed = run(*search, "--false-accept-rate", 0.1)
     assert "fitted on 7 people of x, held out" in printed
     assert "not of your people and cameras: reid-lab gallery calibrate" in printed
     assert re.search(r": ambiguous, ", printed)  # everybody is within 1e9
-    assert not SavedGallery.open("g").card.calibrations  # it is the search's default only
+    assert not SavedGallery.open("g").card.accept_thresholds  # it is the search's default only
     run(*build, "--out", "new")
-    assert SavedGallery.open("new").card.calibrations == (one,)
+    assert SavedGallery.open("new").card.accept_thresholds == (one,)
     run(*build, "--out", "cosine", "--metric", "cosine")
-    assert SavedGallery.open("cosine").card.calibrations == ()
+    assert SavedGallery.open("cosine").card.accept_thresholds == ()
     own = replace(one, source=OWN, thresholds=(AcceptThreshold(0.1, 1e-9, 1.0),))
-    RowWriter(SavedGallery.open("g")).calibrated((own,))
+    RowWriter(SavedGallery.open("g")).set_accept_thresholds((own,))
     printed = run(*search, "--false-accept-rate", 0.1)  # the gallery's own win
     assert "fitted on 7 people of this gallery" in printed and "not of your" not in printed
     run("calibrate", "g", "--checkpoint", checkpoint)
-    assert SavedGallery.open("g").card.calibrations == (one,)
+    assert SavedGallery.open("g").card.accept_thresholds == (one,)
     other = untrained(tmp_path / "other.ckpt", composed, seed=1)
     words = ("search", "cosine", "--checkpoint", other, "--image", images / "deep")
     assert "holds embeddings of the model" in run(*words, "--false-accept-rate", 0.1, status=1)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from reid_lab.errors import UserError
-from reid_lab.gallery.calibration import calibrate
+from reid_lab.gallery.accept_thresholds import fit_own_thresholds
 from reid_lab.gallery.images import Labelled
 from reid_lab.gallery.labels import SOURCE, fit_labels, read_labels
 from reid_lab.gallery.store import SavedGallery
-from reid_lab.openset.verdicts import GalleryCalibration
+from reid_lab.openset.thresholds import AcceptThresholds
 from reid_lab.runtime.gallery import Gallery
-from tests.gallery.test_calibration import DIM, calibrated, made
+from tests.gallery.test_accept_thresholds import DIM, calibrated, made
 
 AWAY = [0.9, 0.3, 0.7, 0.5, 0.8, 0.6]  # of the rejected matches
 
@@ -42,7 +42,7 @@ def gallery(tmp_path: Path) -> SavedGallery:
 
 def fitted(
     gallery: SavedGallery, genuine: list[float], impostor: list[float], rates: list[float]
-) -> GalleryCalibration:
+) -> AcceptThresholds:
     return fit_labels(gallery, *labelled(gallery, genuine, impostor), rates)
 
 
@@ -93,10 +93,10 @@ def test_too_few_labels_are_refused(gallery: SavedGallery) -> None:
 
 
 def test_it_stands_beside_the_gallery_s_searches(gallery: SavedGallery) -> None:
-    searches, pairs = calibrate(gallery)
+    searches, pairs = fit_own_thresholds(gallery)
     labels = fit_labels(gallery, *labelled(gallery, [0.1], AWAY))
     assert labels.thresholds[0].distance < pairs.at(0.5).distance
-    assert calibrated(gallery, searches, labels).card.calibrations == (searches, labels)
+    assert calibrated(gallery, searches, labels).card.accept_thresholds == (searches, labels)
 
 
 @pytest.mark.parametrize(

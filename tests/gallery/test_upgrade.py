@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import torch
 
-from reid_lab.checkpoint import fingerprint, put_calibrations
+from reid_lab.checkpoint import fingerprint, put_accept_thresholds
 from reid_lab.errors import UserError
-from reid_lab.gallery.calibration import calibrate
+from reid_lab.gallery.accept_thresholds import fit_own_thresholds
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.upgrade import located
 from reid_lab.gallery_format.card import Card
 from reid_lab.gallery_format.writer import STAGING, RowWriter
-from reid_lab.openset.verdicts import AcceptThreshold, GalleryCalibration
+from reid_lab.openset.thresholds import AcceptThreshold, AcceptThresholds
 from tests.commands import gallery as main
 from tests.conftest import write_jpegs
 from tests.gallery.test_remove import die_at
@@ -100,15 +100,15 @@ def test_a_new_model_takes_over(run: Run, other: Path, built: Path) -> None:
 
 def test_thresholds_of_the_old_model_are_dropped(run: Run, other: Path) -> None:
     gallery = SavedGallery.open("g")
-    RowWriter(gallery).calibrated(calibrate(gallery))
-    assert SavedGallery.open("g").card.calibrations
+    RowWriter(gallery).set_accept_thresholds(fit_own_thresholds(gallery))
+    assert SavedGallery.open("g").card.accept_thresholds
     other = Path(shutil.copy(other, "new.ckpt"))
-    one = GalleryCalibration("searches", "x", 7, 9, 9, (AcceptThreshold(0.1, 1.0, 1.0),))
+    one = AcceptThresholds("searches", "x", 7, 9, 9, (AcceptThreshold(0.1, 1.0, 1.0),))
     printed = run("--checkpoint", other)
-    assert not SavedGallery.open("g").card.calibrations and "thresholds are gone" in printed
-    assert put_calibrations(other, {"stage2": {"euclidean": (one,)}}, fingerprint(other))
+    assert not SavedGallery.open("g").card.accept_thresholds and "thresholds are gone" in printed
+    assert put_accept_thresholds(other, {"stage2": {"euclidean": (one,)}}, fingerprint(other))
     printed = run("--checkpoint", other, "--exit", "stage2")
-    assert SavedGallery.open("g").card.calibrations == (one,)  # the new one's, if it has any
+    assert SavedGallery.open("g").card.accept_thresholds == (one,)  # the new one's, if it has any
     assert "thresholds are the checkpoint's (x), calibrate again" in printed
 
 

@@ -29,7 +29,7 @@ from reid_lab.gallery.writer import create
 from reid_lab.gallery_format.card import Card, GalleryError
 from reid_lab.gallery_format.conditions import ConditionError
 from reid_lab.gallery_format.embedding_files import EmbeddedImages, write_embeddings
-from reid_lab.openset.verdicts import OWN, AcceptThreshold, GalleryCalibration
+from reid_lab.openset.thresholds import OWN, AcceptThreshold, AcceptThresholds
 from tests.commands import gallery as main
 
 pytest.importorskip("milvus_lite")
@@ -158,7 +158,7 @@ def test_a_killed_load_goes_on(tmp_path: Path, client: Any, address: str) -> Non
 
 LOAD = """
 import sys
-from reid_lab.openset.verdicts import OWN, AcceptThreshold, GalleryCalibration
+from reid_lab.openset.thresholds import (AcceptThreshold, AcceptThresholds, OWN)
 from reid_lab.gallery import milvus
 from reid_lab.gallery.milvus import MilvusStore
 from reid_lab.gallery.store import SavedGallery
@@ -302,8 +302,8 @@ def test_the_commands(
 ) -> None:
     """Load, search with the folder's and with Milvus's answers, and the price of both."""
     near = AcceptThreshold(0.1, 0.5, 1.0)
-    fitted = GalleryCalibration("searches", OWN, 30, COUNT, COUNT, (near,))
-    folder(tmp_path / "g", calibrations=(fitted,))
+    fitted = AcceptThresholds("searches", OWN, 30, COUNT, COUNT, (near,))
+    folder(tmp_path / "g", accept_thresholds=(fitted,))
     exits = {"fusion": ROWS[:3] + 0.01}
     paths = np.array(["a.jpg", "b.jpg", "c.jpg"])
     write_embeddings(tmp_path / "q.npz", EmbeddedImages(CARD.fingerprint, exits, paths))

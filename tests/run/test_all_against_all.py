@@ -66,15 +66,15 @@ def _check_thresholds_of_held_out_people(folder: Path, data: ReidDataModule) -> 
     rows = embed(model, paths, device="cpu")["fusion"].double().numpy()
     distances = np.linalg.norm(rows[:, None] - rows[None], axis=2)
     away = np.where(pids[:, None] == pids[None], np.inf, distances).min(1)
-    searches, pairs = model.calibrations["fusion"]["euclidean"]
+    searches, pairs = model.accept_thresholds["fusion"]["euclidean"]
     assert searches.source == f"{data.benchmark.name}, held out from training"
     assert (searches.people, searches.trials, searches.images) == (5, len(pids), len(pids))
     for at in searches.thresholds:
         allowed = int(at.rate * len(away) + 1e-9)
         assert at.distance == pytest.approx(np.sort(away)[allowed], rel=1e-4)
     assert pairs.trials == (pids[:, None] != pids[None]).sum()
-    assert model.calibrations.keys() == {*model.exit_names}
-    assert model.calibrations["fusion"].keys() == {"euclidean", "cosine"}
+    assert model.accept_thresholds.keys() == {*model.exit_names}
+    assert model.accept_thresholds["fusion"].keys() == {"euclidean", "cosine"}
 
 
 def test_re_ranking_is_an_error_before_the_first_batch(composed: Compose) -> None:

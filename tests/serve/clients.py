@@ -46,13 +46,13 @@ def make(tmp_path: Path) -> Iterator[Make]:
         key: str = "",
         target: Target | None = None,
         limits: Limits = LIMITS,
-        calibrations: Any = None,
+        accept_thresholds: Any = None,
         network: Any = None,
         max_wait_ms: float | None = None,
         upgrade: Any = None,
     ) -> TestClient:
         network = network or Colours()
-        network.manifest = replace(network.manifest, calibrations=calibrations or {})
+        network.manifest = replace(network.manifest, accept_thresholds=accept_thresholds or {})
         people = People.open(tmp_path / "p.sqlite", network.manifest)
         scheduler = Scheduler(network, people, target or Target())
         admission = Admission(max_wait_ms, free=1, between_ms=40_000.0)

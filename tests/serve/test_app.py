@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 from reid_lab.cost.currency import ExitCosts
 from reid_lab.gallery.images import Labelled
 from reid_lab.gallery.queries import Queries, pooled
-from reid_lab.openset.verdicts import AcceptThreshold, GalleryCalibration
+from reid_lab.openset.thresholds import AcceptThreshold, AcceptThresholds
 from reid_lab.serve.app import _pooled
 from reid_lab.serve.scheduler import Embedded, Target
 from tests.serve.clients import BLUE, GREEN, LIMITS, RED, Make, enroll, error, files
@@ -103,8 +103,8 @@ def test_verdicts(client: TestClient) -> None:
 def test_verdicts_by_the_networks_thresholds(make: Make) -> None:
     """One person is enough for them; each answer has the rate asked for, or the next lower one."""
     near = tuple(AcceptThreshold(r, far, 1.0) for r, far in ((0.1, 0.6), (0.01, 0.2)))
-    kinds = [GalleryCalibration(kind, "x", 9, 9, 9, near) for kind in ("searches", "pairs")]  # type: ignore[arg-type]
-    client = make(calibrations={"late": {"euclidean": tuple(kinds)}})
+    kinds = [AcceptThresholds(kind, "x", 9, 9, 9, near) for kind in ("searches", "pairs")]  # type: ignore[arg-type]
+    client = make(accept_thresholds={"late": {"euclidean": tuple(kinds)}})
     enroll(client, anna=RED)
     orange = files(png(200, 100, 10))  # 0.5 from red, in both halves
     for rate, verdict in (("0.1", "known"), ("0.01", "unknown"), ("0.5", "known")):

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from reid_lab.errors import UserError
-from reid_lab.openset.verdicts import OWN, AcceptThreshold, GalleryCalibration, Kind
+from reid_lab.openset.thresholds import OWN, AcceptThreshold, AcceptThresholds, Kind
 from reid_lab.serve import people_file
+from reid_lab.serve.accept_thresholds import KNOWN, AppliedThreshold, PeopleThresholds
 from reid_lab.serve.people import NewImage, People
 from reid_lab.serve.people_file import LockedError, PeopleFile, UnwritableError
-from reid_lab.serve.thresholds import KNOWN, PeopleThresholds, Threshold
 from reid_lab.serve.upgrade import finish_interrupted
 from tests.serve.files import Opened
 from tests.serve.network import EXITS, Colours
@@ -97,7 +97,7 @@ def test_an_excluded_camera_is_as_if_it_was_not_there(
         kept = {name: part[1:] for name, part in rows.items()}
         others.add(f"person {number}", [NewImage(f"c{i}") for i in (1, 2)], kept)
     queries = RNG.normal(size=(5, 3)).astype(np.float32)
-    threshold = Threshold(0.5, 0.01, "searches", "test", 20)
+    threshold = AppliedThreshold(0.5, 0.01, "searches", "test", 20)
     without_c0 = ["c0"] * 5
     for again in (people, opened(tmp_path / "all")):  # read from the disk, too
         assert again.margins("early", queries, without_c0) == pytest.approx(
@@ -192,9 +192,9 @@ def test_threshold_accepts_the_wanted_share_of_strangers(tmp_path: Path, opened:
     assert people.threshold("late", 0.01).distance < threshold.distance  # type: ignore[union-attr]
 
 
-def calibration(source: str, kind: Kind = "searches", images: int = 60) -> GalleryCalibration:
+def calibration(source: str, kind: Kind = "searches", images: int = 60) -> AcceptThresholds:
     far = {"searches": 0.5, "pairs": 0.25}[kind] + (source == OWN)
-    return GalleryCalibration(kind, source, 9, 9, images, (AcceptThreshold(0.01, far, 1.0),))
+    return AcceptThresholds(kind, source, 9, 9, images, (AcceptThreshold(0.01, far, 1.0),))
 
 
 def test_whose_threshold_is_used(tmp_path: Path, opened: Opened) -> None:
@@ -208,7 +208,7 @@ def test_whose_threshold_is_used(tmp_path: Path, opened: Opened) -> None:
         return (found.source, found.kind, found.people) if found else (None,)
 
     assert chosen() == (None,)
-    people.thresholds.calibrations["late"] = network
+    people.thresholds.fitted["late"] = network
     assert chosen() == ("x, held out", "searches", 9)  # before anybody is known
     assert chosen(pairs=True) == ("x, held out", "pairs", 9)
     assert chosen(0.2) == ("x, held out", "searches", 9)  # the next lower rate that it has
@@ -249,8 +249,8 @@ def test_a_stricter_rate_has_no_larger_threshold(
                     for r, d in zip(some, distances, strict=True)
                 )
                 if fitted:
-                    found.append(GalleryCalibration(kind, source, 9, 9, 60, fitted))
-            people.thresholds.calibrations["late"] = tuple(found)
+                    found.append(AcceptThresholds(kind, source, 9, 9, 60, fitted))
+            people.thresholds.fitted["late"] = tuple(found)
             shown = [people.threshold("late", rate) for rate in rates]
             assert all(t is not None and t.kind == "searches" for t in shown)
             distances = np.array([t.distance for t in shown if t])
@@ -395,5 +395,5 @@ def test_people_within_a_distance_are_counted_behind_any_number_of_images(
     query = np.array([1, 0, 0, 0, 0, 0], np.float32)
     for rank, expected in ((0, 0), (300, 1), (301, 2)):
         distance = people.search(people.compare("late", query), 302)[rank].distance
-        threshold = Threshold(distance * 0.999, 0.1, "searches", "x", 3)
+        threshold = AppliedThreshold(distance * 0.999, 0.1, "searches", "x", 3)
         assert people.within(people.compare("late", query), threshold) == expected

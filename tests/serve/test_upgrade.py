@@ -174,7 +174,7 @@ def test_a_failed_clean_up_is_no_failed_upgrade(
 
     old = start(Colours(), people)
     in_force = InForce(old)
-    card = SimpleNamespace(metric="euclidean", calibrations=())
+    card = SimpleNamespace(metric="euclidean", accept_thresholds=())
     galleries: Any = {
         name: SimpleNamespace(card=card, folder=Path("g") / name, paths=list)
         for name in people.exits

@@ -10,8 +10,8 @@ from typing import cast
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_warn
 
+from reid_lab.callbacks.accept_thresholds import keep_held_out_thresholds
 from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
-from reid_lab.callbacks.held_out import keep_held_out_thresholds
 from reid_lab.checkpoint import fingerprint_of
 from reid_lab.dataset.datamodule import data_of
 from reid_lab.errors import UserError
@@ -39,7 +39,7 @@ class Verification(AfterRanking):
     it takes over the thresholds. If the data set is too small, nothing is added, with a warning.
 
     After a training with held-out people (`dataset.val_identities`) the tested checkpoint keeps
-    thresholds that are fitted on them, see held_out.py: `load_model(...).calibrations`.
+    thresholds that are fitted on them: `load_model(...).accept_thresholds`.
 
     Args:
         false_accept_rates: target shares of impostor pairs that pass, above 0 and at most 1.

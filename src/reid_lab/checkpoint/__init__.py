@@ -5,6 +5,11 @@ before use, and classes in the config are looked up in an explicit list; nothing
 a file names it.
 """
 
+from reid_lab.checkpoint.accept_thresholds import (
+    accept_thresholds_of,
+    put_accept_thresholds,
+    read_accept_thresholds,
+)
 from reid_lab.checkpoint.build import (
     NORMALISED,
     ROOMY,
@@ -39,7 +44,6 @@ from reid_lab.checkpoint.read import (
     read_card,
     read_checkpoint,
 )
-from reid_lab.checkpoint.thresholds import calibrations_of, put_calibrations, read_calibrations
 
 __all__ = [
     "CheckpointError",
@@ -47,7 +51,7 @@ __all__ = [
     "PLUGINS",
     "ROOMY",
     "allowed_classes",
-    "calibrations_of",
+    "accept_thresholds_of",
     "card_of",
     "check_finite",
     "check_normalised",
@@ -63,8 +67,8 @@ __all__ = [
     "import_plugins",
     "load_model",
     "open_model",
-    "put_calibrations",
-    "read_calibrations",
+    "put_accept_thresholds",
+    "read_accept_thresholds",
     "read_card",
     "read_checkpoint",
     "register",

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reid_lab.checkpoint.accept_thresholds import accept_thresholds_of
 from reid_lab.checkpoint.classes import check_targets, construct
 from reid_lab.checkpoint.fingerprints import fingerprint_of_state
 from reid_lab.checkpoint.read import CheckpointError, card_of, read_checkpoint
 from reid_lab.checkpoint.shared_space import space_problem
-from reid_lab.checkpoint.thresholds import calibrations_of
 from reid_lab.dataset.transforms import MEAN, STD
 from reid_lab.errors import UserError, last_line
 from reid_lab.model import ReidModule
@@ -77,7 +77,7 @@ def revive(state: Mapping[str, Any], checkpoint: Path | str) -> ReidModule:
         ) from error
     check_finite(model, checkpoint)
     model.card = card_of(state)
-    model.calibrations = calibrations_of(state, checkpoint)
+    model.accept_thresholds = accept_thresholds_of(state, checkpoint)
     model.space_problem = space_problem(model, state)
     if "image" in state["hyper_parameters"]:
         height, width = state["hyper_parameters"]["image"]

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any, NoReturn, TypeAlias
 
 from reid_lab.errors import UserError
-from reid_lab.protocol import check_rate
+from reid_lab.openset.rates import check_rate
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):

@@ -14,6 +14,7 @@ from reid_lab.cli.command import (
     count,
     distance,
 )
+from reid_lab.openset.rates import MOST_QUERIES
 
 STORED = ("people", "info", "remove")  # actions that need no torch
 INDEXES = ("flat", "ivf", "hnsw", "ivf_pq", "sq8")
@@ -185,7 +186,7 @@ def _calibrate(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="false-accept rates; default: from 0.5 down to the lowest that the images can show",
     )
-    _max_queries(parser, "most queries", 2000)
+    _max_queries(parser, "most queries", MOST_QUERIES)
     parser.add_argument(
         "--checkpoint",
         type=Path,

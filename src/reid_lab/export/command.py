@@ -150,7 +150,7 @@ def described(method: ReidModule, image: tuple[int, int], key: str, to: Sequence
         versions(to),
         card=method.card.to_dict() if method.card else {},
         shared_exit=method.shared_exit,
-        calibrations=method.calibrations,
+        accept_thresholds=method.accept_thresholds,
     )
 
 
@@ -192,7 +192,9 @@ def write_int8(
     full = Manifest.read(folder)
     content = small.SerializeToString(deterministic=True)
     key = fingerprint_of_variant(full.fingerprint, INT8, content)
-    plain = replace(full, fingerprint=key, precision="int8", stages=(), crc32={}, calibrations={})
+    plain = replace(
+        full, fingerprint=key, precision="int8", stages=(), crc32={}, accept_thresholds={}
+    )
     room = folder / INT8
     first = Format("onnx int8", room, write_onnx(room, small, plans, plain))
     first.more = {

@@ -6,7 +6,7 @@ Without torch, as the runtime reads its files with it, too.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
@@ -82,16 +82,22 @@ def check_format(path: Path, content: dict[str, Any], newest: int) -> None:
 
 
 def checked(
-    path: Path, content: dict[str, Any], kind: type[Kind], optional: Collection[str] = ()
+    path: Path,
+    content: dict[str, Any],
+    kind: type[Kind],
+    optional: Collection[str] = (),
+    renamed: Mapping[str, str] | None = None,
 ) -> Kind:
     """`content` as a dataclass; types are not converted, unknown fields are ignored.
 
     Args:
         optional: fields that may be missing; all others must be given, even with a default.
+        renamed: name of a field in older files -> its name.
 
     Raises:
         UserError: a field is missing, of another type, or out of range.
     """
+    content = {(renamed or {}).get(name, name): value for name, value in content.items()}
     missing = {f.name for f in fields(kind)} - {*content, *optional}  # type: ignore[arg-type]
     if missing:
         raise UserError(f"{path} is not valid: {', '.join(sorted(missing))} is missing")

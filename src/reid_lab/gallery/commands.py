@@ -11,12 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_lab.checkpoint import read_calibrations
+from reid_lab.checkpoint import read_accept_thresholds
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import write_text
 from reid_lab.gallery import copies, show
-from reid_lab.gallery.calibration import calibrate as fit_own
-from reid_lab.gallery.calibration import thresholds_of_test
+from reid_lab.gallery.accept_thresholds import fit_own_thresholds, thresholds_of_test
 from reid_lab.gallery.embed import Embedder, embedded
 from reid_lab.gallery.images import Labelled, columns_of, ids_of, names_of
 from reid_lab.gallery.index import check_count, check_installed
@@ -33,13 +32,8 @@ from reid_lab.gallery.writer import Writer, extend, reserved
 from reid_lab.gallery_format.card import Card, GalleryError
 from reid_lab.gallery_format.embedding_files import EmbeddedImages
 from reid_lab.gallery_format.writer import RowWriter, locked
-from reid_lab.openset.verdicts import (
-    GalleryCalibration,
-    GalleryVerdict,
-    calibrations_at,
-    chosen,
-    verdicts,
-)
+from reid_lab.openset.thresholds import AcceptThresholds, accept_thresholds_at, thresholds_of_kind
+from reid_lab.openset.verdicts import GalleryVerdict, verdicts
 from reid_lab.output.console import progress, stderr, stdout
 
 
@@ -76,7 +70,7 @@ def build(args: Namespace) -> int:
 
 def _new_card(args: Namespace, embedder: Embedder, pattern: str) -> Card:
     """The card of a gallery to build; its thresholds are the checkpoint's or its run's."""
-    found = calibrations_at(embedder.model.calibrations, embedder.exit, args.metric)
+    found = accept_thresholds_at(embedder.model.accept_thresholds, embedder.exit, args.metric)
     if not found:
         key = embedder.fingerprint, embedder.exit, args.metric
         tested = thresholds_of_test(args.checkpoint, *key)
@@ -90,7 +84,7 @@ def _new_card(args: Namespace, embedder: Embedder, pattern: str) -> Card:
         "float16" if args.half else "float32",
         args.index,
         pattern,
-        calibrations=found,
+        accept_thresholds=found,
         shared=embedder.shared,
     )
 
@@ -116,16 +110,16 @@ def search(args: Namespace) -> int:
     check_installed(gallery.card.index)
     gallery.selected(args.where)  # an invalid filter is an error before the network is read
     gallery.query_exit(args.exit, args.false_accept_rate is not None)
-    calibration = None
+    accept = None
     if args.false_accept_rate is not None:
-        calibration = chosen(_calibrations(gallery, args.checkpoint), args.gallery)
-        calibration.at(args.false_accept_rate)
+        accept = thresholds_of_kind(_accept_thresholds(gallery, args.checkpoint), args.gallery)
+        accept.at(args.false_accept_rate)
     with opened(args, gallery) if args.store == "milvus" else nullcontext(gallery) as store:
         queries = _queries(args, gallery, args.image, args.boxes)
         show.broken(queries.broken)
-        answers = _answers(gallery, store, queries, args, calibration) if queries.images else []
-    if calibration is not None:
-        show.threshold(gallery, calibration, args.false_accept_rate)
+        answers = _answers(gallery, store, queries, args, accept) if queries.images else []
+    if accept is not None:
+        show.threshold(gallery, accept, args.false_accept_rate)
     if args.out is None:
         show.answers(gallery, answers)
     elif answers:
@@ -134,13 +128,15 @@ def search(args: Namespace) -> int:
     return int(bool(queries.broken))
 
 
-def _calibrations(gallery: SavedGallery, checkpoint: Path | None) -> tuple[GalleryCalibration, ...]:
+def _accept_thresholds(
+    gallery: SavedGallery, checkpoint: Path | None
+) -> tuple[AcceptThresholds, ...]:
     """The thresholds of the gallery, or those of its checkpoint if it has none."""
-    if gallery.card.calibrations or checkpoint is None:
-        return gallery.card.calibrations
-    key, found = read_calibrations(checkpoint)
+    if gallery.card.accept_thresholds or checkpoint is None:
+        return gallery.card.accept_thresholds
+    key, found = read_accept_thresholds(checkpoint)
     gallery.check_model(key)
-    return calibrations_at(found, gallery.card.exit, gallery.card.metric)
+    return accept_thresholds_at(found, gallery.card.exit, gallery.card.metric)
 
 
 def _queries(
@@ -166,13 +162,13 @@ def _answers(
     store: SavedGallery | StoreIndex,
     queries: Queries,
     args: Namespace,
-    calibration: GalleryCalibration | None,
+    accept: AcceptThresholds | None,
 ) -> list[SearchResult]:
     distances, rows = store.search(queries.embeddings, args.top, args.where)
     judged: Sequence[GalleryVerdict | None] = [None] * len(queries.images)
-    if calibration is not None:
+    if accept is not None:
         rate = args.false_accept_rate
-        judged = verdicts(store, queries.embeddings, calibration, rate, args.where)
+        judged = verdicts(store, queries.embeddings, accept, rate, args.where)
     spreads: Sequence[Spread | None] = queries.spreads or [None] * len(queries.images)
     found = zip(queries.images, distances, rows, judged, spreads, strict=True)
     return [SearchResult.of(gallery, *one) for one in found]
@@ -212,21 +208,21 @@ def calibrate(args: Namespace) -> int:
         if args.labels is not None:
             found = _with_labels(args, gallery)
         elif args.checkpoint is None:
-            found = fit_own(gallery, args.rates, args.most)
+            found = fit_own_thresholds(gallery, args.rates, args.most)
         else:
             found = _thresholds_of(args.checkpoint, gallery)
-        RowWriter(gallery).calibrated(found)
-    show.calibrations(gallery, found)
+        RowWriter(gallery).set_accept_thresholds(found)
+    show.accept_thresholds(gallery, found)
     return 0
 
 
-def _with_labels(args: Namespace, gallery: SavedGallery) -> tuple[GalleryCalibration, ...]:
+def _with_labels(args: Namespace, gallery: SavedGallery) -> tuple[AcceptThresholds, ...]:
     """Thresholds of searches by the gallery's own people, and of pairs by the users' labels."""
     if args.checkpoint is None:
         raise UserError("--labels has images, which a network embeds: give --checkpoint")
     images = read_labels(args.labels)
     check_labels(gallery, images, args.rates)
-    own, exit = fit_own(gallery, args.rates, args.most), gallery.card.exit
+    own, exit = fit_own_thresholds(gallery, args.rates, args.most), gallery.card.exit
     queries = embed_queries(
         images,
         (),
@@ -239,17 +235,17 @@ def _with_labels(args: Namespace, gallery: SavedGallery) -> tuple[GalleryCalibra
     return (*(one for one in own if one.kind != labelled.kind), labelled)
 
 
-def _thresholds_of(checkpoint: Path, gallery: SavedGallery) -> tuple[GalleryCalibration, ...]:
+def _thresholds_of(checkpoint: Path, gallery: SavedGallery) -> tuple[AcceptThresholds, ...]:
     """The thresholds of a gallery's checkpoint, or of its run's test.
 
     Raises:
         UserError: there are none, or it is another model.
     """
-    key, kept = read_calibrations(checkpoint)
+    key, kept = read_accept_thresholds(checkpoint)
     gallery.check_model(key)
     card = gallery.card
     tested = thresholds_of_test(checkpoint, key, card.exit, card.metric)
-    found = calibrations_at(kept, card.exit, card.metric) or ((tested,) if tested else ())
+    found = accept_thresholds_at(kept, card.exit, card.metric) or ((tested,) if tested else ())
     if not found:
         raise UserError(
             f"{checkpoint} has no thresholds of exit {card.exit!r} and metric "

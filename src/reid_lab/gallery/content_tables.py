@@ -31,7 +31,7 @@ def info(gallery: GalleryRows) -> None:
         "index": card.index + (f", learned from {card.trained:,} images" if card.trained else ""),
         "thresholds": "; ".join(
             f"{c.kind}, {c.source}: {', '.join(f'{t.rate:g}' for t in c.thresholds)}"
-            for c in card.calibrations
+            for c in card.accept_thresholds
         )
         or "none",
         "metadata": ", ".join(map(escaped, card.columns)) or "none",
@@ -74,7 +74,7 @@ def removed(gallery: GalleryRows, rows: np.ndarray, dry_run: bool) -> None:
         text = f"would remove {count}; {images(left)} would be left. Nothing was removed"
     else:
         text = f"{count} removed; {images(left)} now. Image files outside of the gallery stay"
-        if any(one.own for one in gallery.card.calibrations):
+        if any(one.own for one in gallery.card.accept_thresholds):
             text += ". The thresholds were fitted with them: calibrate again"
     stdout.print(Text(f"{gallery.folder}: {text}"), soft_wrap=True)
 

@@ -14,7 +14,7 @@ import torch
 from rich.text import Text
 
 from reid_lab.errors import UserError
-from reid_lab.gallery.calibration import camera_ids
+from reid_lab.gallery.accept_thresholds import camera_ids
 from reid_lab.gallery.result_files import check_out, write_rows
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
 from reid_lab.gallery_format.embedding_files import FORMATS, read_embeddings

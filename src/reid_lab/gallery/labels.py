@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from reid_lab.dataset.readers.csv_file import read_table
 from reid_lab.dataset.readers.own import raise_problems
 from reid_lab.errors import UserError
-from reid_lab.gallery.calibration import check_rates
 from reid_lab.gallery.image_lists import read_images
 from reid_lab.gallery.images import Labelled
 from reid_lab.gallery.queries import distances
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery_format.card import IndexMetric
-from reid_lab.openset.verdicts import AcceptThreshold, GalleryCalibration
-from reid_lab.retrieval.accept_thresholds import FEWEST, RATES, threshold_of
+from reid_lab.openset.rates import check_rates
+from reid_lab.openset.thresholds import AcceptThreshold, AcceptThresholds
+from reid_lab.retrieval.accept_thresholds import RATES, distances_at
 
 SOURCE = "labels of users"
+FEWEST_REJECTED = 5  # matches that thresholds are fitted on
 CORRECT = "correct"  # 1: the image shows the person; 0: it does not
 FIX = "Give the labels.csv that reid-lab export-people writes"
 
@@ -63,7 +63,7 @@ def fit_labels(
     images: Sequence[Labelled],
     embeddings: np.ndarray,
     rates: Sequence[float] | None = None,
-) -> GalleryCalibration:
+) -> AcceptThresholds:
     """Thresholds of pairs of an image and a person: genuine if confirmed, impostor if rejected.
 
     The distance of a pair is that to the person's nearest image in the gallery, as in the service.
@@ -84,13 +84,12 @@ def fit_labels(
     there = np.isfinite(near)
     genuine, impostor = near[there & right], near[there & ~right]
     _check_counts(gallery, len(genuine), len(impostor), rates)
-    away = torch.from_numpy(impostor)
-    found = {rate: t for rate in rates or RATES if (t := threshold_of(away, rate)) is not None}
     thresholds = tuple(
-        AcceptThreshold(rate, t, float((genuine < t).mean())) for rate, t in found.items()
+        AcceptThreshold(rate, t, float((genuine < t).mean()))
+        for rate, t in distances_at(impostor, rates or RATES).items()
     )
     people = len({image.person for image, counted in zip(images, there, strict=True) if counted})
-    return GalleryCalibration("pairs", SOURCE, people, len(impostor), len(gallery), thresholds)
+    return AcceptThresholds("pairs", SOURCE, people, len(impostor), len(gallery), thresholds)
 
 
 def _confirmed(images: Sequence[Labelled]) -> np.ndarray:
@@ -100,11 +99,11 @@ def _confirmed(images: Sequence[Labelled]) -> np.ndarray:
 def _check_counts(
     gallery: SavedGallery, genuine: int, impostor: int, rates: Sequence[float] | None
 ) -> None:
-    if impostor < FEWEST or not genuine:
+    if impostor < FEWEST_REJECTED or not genuine:
         raise UserError(
             f"the labels have {genuine} confirmed and {impostor} rejected matches with people of "
-            f"{gallery.folder}; needed are 1 and {FEWEST}, or more: label more matches, or leave "
-            "--labels out"
+            f"{gallery.folder}; at least 1 and {FEWEST_REJECTED} are required: label more matches, "
+            "or leave --labels out"
         )
     check_rates(rates, impostor, "rejected matches", "label more matches")
 

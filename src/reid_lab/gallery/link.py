@@ -28,7 +28,7 @@ from reid_lab.gallery.result_files import check_out, write_rows
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery_format.card import IndexMetric
 from reid_lab.gallery_format.embedding_files import EmbeddedImages
-from reid_lab.openset.verdicts import chosen
+from reid_lab.openset.thresholds import thresholds_of_kind
 from reid_lab.output.console import fold, head_table, stderr, stdout
 
 TABLES = (".jsonl", ".csv", ".parquet")
@@ -110,11 +110,9 @@ def _threshold(args: Namespace, gallery: SavedGallery | None) -> float:
         return float(args.threshold)
     if gallery is None:
         raise UserError("--false-accept-rate needs --gallery, whose thresholds are used")
-    return (
-        chosen(gallery.card.calibrations, gallery.folder, "pairs")
-        .at(args.false_accept_rate)
-        .distance
-    )
+    accept = thresholds_of_kind(gallery.card.accept_thresholds, gallery.folder, "pairs")
+    show.rate_note(accept, args.false_accept_rate)
+    return accept.at(args.false_accept_rate).distance
 
 
 def _both(

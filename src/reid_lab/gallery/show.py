@@ -17,7 +17,8 @@ from reid_lab.gallery.results import SearchResult
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.images.boxes import Box
 from reid_lab.model import ReidModule
-from reid_lab.openset.verdicts import MEANING, GalleryCalibration, GalleryVerdict
+from reid_lab.openset.thresholds import MEANING, AcceptThresholds
+from reid_lab.openset.verdicts import GalleryVerdict
 from reid_lab.output.console import NOTHING, fold, head_table, stderr, stdout
 from reid_lab.output.pages import package_text, template
 from reid_lab.report.pictures import data_uri
@@ -72,31 +73,32 @@ def verdict_text(gallery: SavedGallery, verdict: GalleryVerdict) -> str:
     return ", ".join(filter(None, [verdict.verdict, " or ".join(people)]))
 
 
-def threshold(gallery: SavedGallery, calibration: GalleryCalibration, rate: float) -> None:
+def threshold(gallery: SavedGallery, accept: AcceptThresholds, rate: float) -> None:
     """The basis of a search's verdicts, with a warning where they are unreliable."""
-    at = calibration.at(rate)
+    at = accept.at(rate)
     stdout.print(
         Text(
-            f"Verdict: people nearer than {at.distance:.4f}; false-accept rate {rate:g}, the "
-            f"{MEANING[calibration.kind]}, fitted on {calibration.people:,} people of "
-            f"{calibration.source}"
+            f"Verdict: people nearer than {at.distance:.4f}; false-accept rate {at.rate:g}, the "
+            f"{MEANING[accept.kind]}, fitted on {accept.people:,} people of "
+            f"{accept.source}"
         ),
         soft_wrap=True,
     )
-    if not calibration.own:
+    rate_note(accept, rate)
+    if not accept.own:
         other = (
-            f"the thresholds are of {calibration.source}, not of your people and cameras: reid-lab "
+            f"the thresholds are of {accept.source}, not of your people and cameras: reid-lab "
             "gallery calibrate fits them"
         )
         stderr.print(Text(f"note: {other}"), soft_wrap=True)
-    if calibration.kind == "pairs":
+    if accept.kind == "pairs":
         note = (
             f"a search compares {len(gallery):,} images, so that more strangers than that are "
             "accepted: reid-lab gallery calibrate fits the rate of searches"
         )
-    elif len(gallery) > 2 * calibration.images:
+    elif accept.outgrown_by(len(gallery)):
         note = (
-            f"it was fitted on {calibration.images:,} images, the gallery has {len(gallery):,}: "
+            f"it was fitted on {accept.images:,} images, the gallery has {len(gallery):,}: "
             "calibrate again, more strangers are accepted as a gallery grows"
         )
     else:
@@ -104,7 +106,13 @@ def threshold(gallery: SavedGallery, calibration: GalleryCalibration, rate: floa
     stderr.print(Text(f"note: {note}"), soft_wrap=True)
 
 
-def calibrations(gallery: SavedGallery, found: Sequence[GalleryCalibration]) -> None:
+def rate_note(accept: AcceptThresholds, rate: float) -> None:
+    """A note if the threshold is that of another rate than the given one."""
+    if note := accept.note(rate):
+        stderr.print(Text(f"note: {note}"), soft_wrap=True)
+
+
+def accept_thresholds(gallery: SavedGallery, found: Sequence[AcceptThresholds]) -> None:
     """A table of thresholds by rate."""
     for one in found:
         table = head_table("False-accept rate", "Nearer than", "Known accepted")

@@ -22,7 +22,7 @@ from reid_lab.errors import UserError
 from reid_lab.files.atomic import replacing
 from reid_lab.files.regular import escaped
 from reid_lab.gallery import show
-from reid_lab.gallery.calibration import camera_ids
+from reid_lab.gallery.accept_thresholds import camera_ids
 from reid_lab.gallery.embed import Embedder, embedded
 from reid_lab.gallery.images import Labelled
 from reid_lab.gallery.index import check_installed
@@ -32,7 +32,7 @@ from reid_lab.gallery_format.card import COLUMNS, EMBEDDINGS, IDS, NAMES, PATHS,
 from reid_lab.gallery_format.rows import GalleryRows
 from reid_lab.gallery_format.writer import STAGING, RowWriter, locked
 from reid_lab.images.files import find_images
-from reid_lab.openset.verdicts import calibrations_at
+from reid_lab.openset.thresholds import accept_thresholds_at
 from reid_lab.output.console import head_table, progress, stdout
 from reid_lab.protocol import DISTRACTOR
 from reid_lab.report.tables import percent
@@ -176,15 +176,17 @@ def _new_card(old: Card, embedder: Embedder) -> Card:
         old.dtype,
         "flat",
         old.pattern,
-        calibrations=calibrations_at(embedder.model.calibrations, embedder.exit, old.metric),
+        accept_thresholds=accept_thresholds_at(
+            embedder.model.accept_thresholds, embedder.exit, old.metric
+        ),
         shared=embedder.shared,
     )
 
 
 def _thresholds_of(card: Card) -> str:
-    if not card.calibrations:
+    if not card.accept_thresholds:
         return "thresholds are gone"
-    return f"thresholds are the checkpoint's ({card.calibrations[0].source})"
+    return f"thresholds are the checkpoint's ({card.accept_thresholds[0].source})"
 
 
 def _fill(

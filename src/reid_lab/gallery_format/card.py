@@ -29,14 +29,23 @@ from reid_lab.errors import UserError, first
 from reid_lab.files import outputs
 from reid_lab.files.strict_json import check_format, checked, file_in, read_json
 from reid_lab.files.tables import write_json
-from reid_lab.openset.verdicts import GalleryCalibration
+from reid_lab.openset.thresholds import AcceptThresholds
 from reid_lab.types import MAX_SIDE
 
 CARD, EMBEDDINGS, IDS, PATHS = outputs.CARD, "embeddings.bin", "ids.bin", "paths.bin"
 NAMES, COLUMNS, INDEX = "names.json", "columns.jsonl", "index.faiss"
 FORMAT = 2
 # fields that galleries of older versions lack
-LATER = {"indexed", "crc32", "generation", "columns", "columns_bytes", "calibrations", "shared"}
+LATER = {
+    "indexed",
+    "crc32",
+    "generation",
+    "columns",
+    "columns_bytes",
+    "accept_thresholds",
+    "shared",
+}
+RENAMED = {"calibrations": "accept_thresholds"}  # field of older galleries -> its name
 MAX_DIM = 1 << 20
 
 IndexName = Literal["flat", "ivf", "hnsw", "ivf_pq", "sq8"]
@@ -70,7 +79,7 @@ class Card:
         crc32: checksum of the counted bytes of each file, by its name in generation 0.
         generation: generation of the data files; part of their names from 1 on.
         columns: names of the metadata.
-        calibrations: thresholds for false-accept rates, see openset/verdicts.py.
+        accept_thresholds: thresholds for false-accept rates, see openset/thresholds.py.
         columns_bytes: valid bytes of `columns.jsonl`; 0 without metadata.
         shared: whether queries of every exit of the model can be compared with these rows.
         format: version of the layout.
@@ -91,7 +100,7 @@ class Card:
     generation: Count = 0
     columns: Annotated[tuple[ColumnName, ...], Field(max_length=1000)] = ()
     columns_bytes: Count = 0
-    calibrations: Annotated[tuple[GalleryCalibration, ...], Field(max_length=10)] = ()
+    accept_thresholds: Annotated[tuple[AcceptThresholds, ...], Field(max_length=10)] = ()
     shared: bool = False
     format: int = FORMAT
 
@@ -138,7 +147,7 @@ class Card:
         try:
             content = read_json(path)
             check_format(path, content, FORMAT)
-            return replace(checked(path, content, Card, LATER), format=FORMAT)
+            return replace(checked(path, content, Card, LATER, RENAMED), format=FORMAT)
         except UserError as error:
             raise GalleryError(f"{error}. Copy the gallery again, or build it again") from error
 

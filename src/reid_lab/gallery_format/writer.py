@@ -46,7 +46,7 @@ from reid_lab.gallery_format.rows import (
     named_of,
     numbers_of,
 )
-from reid_lab.openset.verdicts import GalleryCalibration
+from reid_lab.openset.thresholds import AcceptThresholds
 
 LOCK = ".lock"
 STAGING = ".upgrade"  # folder of the embeddings of a new model, until they are whole
@@ -179,10 +179,10 @@ class RowWriter(Generic[G]):
         shutil.rmtree(self.folder / STAGING, ignore_errors=True)
         self._clean()
 
-    def calibrated(self, calibrations: Sequence[GalleryCalibration]) -> None:
+    def set_accept_thresholds(self, found: Sequence[AcceptThresholds]) -> None:
         """Replace the thresholds of the gallery."""
         self._check_unchanged()
-        self._write(replace(self._card, calibrations=tuple(calibrations)), self.gallery.names)
+        self._write(replace(self._card, accept_thresholds=tuple(found)), self.gallery.names)
 
     def _write(self, card: Card, names: Mapping[int, str]) -> None:
         """Write the card; the rows that it counts then belong to the gallery."""

@@ -16,7 +16,7 @@ from reid_lab.backbone import Backbone
 from reid_lab.dataset.transforms import centre_of, enlarged, normalise
 from reid_lab.errors import UserError, first
 from reid_lab.model.random_state import CPU, CUDA, random_state, set_random_state
-from reid_lab.openset.verdicts import Calibrations
+from reid_lab.openset.thresholds import AcceptThresholdsByExit
 from reid_lab.results.card import ModelCard
 
 CHECKED = 50  # on a GPU, the loss of each such step has to be finite
@@ -54,7 +54,7 @@ class ReidModule(pl.LightningModule, ABC):
     # settings that configs of old checkpoints lack -> the values that they were trained with
     unstated: Mapping[str, Any] = {}
     card: ModelCard | None = None  # of the checkpoint that it was loaded from
-    calibrations: Calibrations = {}  # its thresholds for false-accept rates
+    accept_thresholds: AcceptThresholdsByExit = {}  # its thresholds for false-accept rates
     # (height, width) to which images are resized, likewise; the network sees the centre `crop`
     image: tuple[int, int] | None = None
     crop: tuple[int, int] | None = None  # None: all of the image

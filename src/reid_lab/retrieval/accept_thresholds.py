@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from reid_lab.openset.verdicts import AcceptThreshold, GalleryCalibration
-from reid_lab.protocol import Hidden
+from reid_lab.openset.rates import FEWEST_PEOPLE, MOST_QUERIES
+from reid_lab.openset.thresholds import AcceptThreshold, AcceptThresholds, distance_at
+from reid_lab.protocol import DISTRACTOR, Hidden
+from reid_lab.retrieval.checks import NoMatchError
 from reid_lab.retrieval.embeddings import Ids
-from reid_lab.retrieval.open_set import nearest
+from reid_lab.retrieval.open_set import TooFewPeopleError, nearest
 from reid_lab.retrieval.ranking import answerable
 from reid_lab.retrieval.space import Metric, Space
 from reid_lab.retrieval.verification import roc
 
 RATES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 5e-3, 2e-3, 1e-3, 1e-4, 1e-5, 1e-6)
-FEWEST = 5  # people
 HIDDEN: Hidden = "same_person_and_camera"
 
 
-def fit_thresholds(
+def fitting_rows(ids: Ids, most: int = MOST_QUERIES, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Rows of the queries (Q,) and of the gallery (G,) to fit thresholds on, ascending.
+
+    The queries are the images of people, or a random sample of `most` of them; the gallery has
+    distractors, too.
+
+    Raises:
+        TooFewPeopleError: fewer than `FEWEST_PEOPLE` people.
+        NoMatchError: no person has images from two cameras.
+    """
+    pids = ids.pids.numpy()
+    named = np.flatnonzero(pids > DISTRACTOR)
+    people = len(np.unique(pids[named]))
+    if people < FEWEST_PEOPLE:
+        raise TooFewPeopleError(
+            f"{people} people with a name, calibration needs {FEWEST_PEOPLE} or more"
+        )
+    query = torch.from_numpy(np.sort(np.random.default_rng(seed).permutation(named)[:most]))
+    gallery = torch.from_numpy(np.flatnonzero(pids >= DISTRACTOR))
+    if not answerable(ids.take(query), ids.take(gallery), HIDDEN).any():
+        raise NoMatchError(f"none of {people} people has images from two cameras")
+    return query, gallery
+
+
+def fit_accept_thresholds(
     query: Tensor | np.ndarray,
     gallery: Tensor | np.ndarray,
     query_ids: Ids,
@@ -30,7 +54,7 @@ def fit_thresholds(
     metric: Metric,
     source: str,
     rates: Sequence[float] = RATES,
-) -> tuple[GalleryCalibration, ...]:
+) -> tuple[AcceptThresholds, ...]:
     """Thresholds of searches and of pairs for those of `rates` that the images can show.
 
     Each query, without all images of its person, is a search for somebody who is not in the
@@ -47,10 +71,9 @@ def fit_thresholds(
     near, right = nearest(space, query_ids, gallery_ids, HIDDEN)
     away, known = away[away.isfinite()], answerable(query_ids, gallery_ids, HIDDEN)
     pairs = roc(space, query_ids, gallery_ids, HIDDEN)
-    hits = {rate: t for rate in rates if (t := threshold_of(away, rate)) is not None}
     searches = tuple(
         AcceptThreshold(rate, t, float(((near < t) & right)[known].double().mean()))
-        for rate, t in hits.items()
+        for rate, t in distances_at(away.numpy(), rates).items()
     )
     two = tuple(
         AcceptThreshold(rate, pairs.threshold_at(rate), pairs.at(pairs.threshold_at(rate))[1])
@@ -59,21 +82,19 @@ def fit_thresholds(
     )
     people, count = int(gallery_ids.pids[gallery_ids.pids > 0].unique().numel()), len(gallery_ids)
     found = (
-        GalleryCalibration("searches", source, people, len(away), count, searches),
-        GalleryCalibration("pairs", source, people, pairs.impostors, count, two),
+        AcceptThresholds("searches", source, people, len(away), count, searches),
+        AcceptThresholds("pairs", source, people, pairs.impostors, count, two),
     )
     return tuple(each for each in found if each.thresholds)
+
+
+def distances_at(impostors: np.ndarray, rates: Sequence[float]) -> dict[float, float]:
+    """Rate -> threshold, for those of `rates` that the distances (n,) of impostors can show."""
+    ordered = np.sort(impostors)
+    found = ((rate, distance_at(ordered, rate)) for rate in rates)
+    return {rate: distance for rate, distance in found if distance is not None}
 
 
 def _one_camera(ids: Ids) -> Ids:
     """All in one camera, so that every image of a query's person is hidden."""
     return Ids(ids.pids, torch.zeros_like(ids.camids), ids.paths)
-
-
-def threshold_of(away: Tensor, rate: float) -> float | None:
-    """The largest threshold that no more than a share `rate` of the distances are below."""
-    allowed = math.floor(rate * len(away) * (1 + 1e-12))
-    if not allowed:
-        return None
-    ordered = away.sort().values
-    return float(ordered[min(allowed, len(away) - 1)])

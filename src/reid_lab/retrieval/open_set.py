@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from reid_lab.errors import UserError
-from reid_lab.protocol import DISTRACTOR, JUNK, Hidden, check_rate
+from reid_lab.openset.rates import check_rate
+from reid_lab.protocol import DISTRACTOR, JUNK, Hidden
 from reid_lab.results.rows.verification import OpenSetPoint
 from reid_lab.retrieval.bootstrap import RESAMPLES, Resampler, columns, draw, interval
 from reid_lab.retrieval.embeddings import Ids
@@ -32,7 +33,7 @@ FEWEST = 6  # people: two a group
 
 
 class TooFewPeopleError(UserError):
-    """The identities cannot be divided into three groups."""
+    """Too few people to choose thresholds on."""
 
 
 @dataclass(frozen=True)

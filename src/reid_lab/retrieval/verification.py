@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reid_lab.errors import UserError
-from reid_lab.protocol import DISTRACTOR, JUNK, Hidden, check_rate
+from reid_lab.openset.rates import check_rate
+from reid_lab.protocol import DISTRACTOR, JUNK, Hidden
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.memory import GIGABYTE, BlockPlan
 from reid_lab.retrieval.ranking import MatchLookup, check_sides, hidden_mask, most_images

@@ -12,7 +12,7 @@ import numpy as np
 from reid_lab.errors import UserError
 from reid_lab.files.regular import escaped
 from reid_lab.gallery_format.embedding_files import EmbeddedImages, check_format, write_embeddings
-from reid_lab.openset.verdicts import chosen
+from reid_lab.openset.thresholds import thresholds_of_kind
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.images import PixelBatch, batches, expanded
 from reid_lab.runtime.model import Model
@@ -73,10 +73,11 @@ def _search(model: Model, read: Iterable[PixelBatch], args: argparse.Namespace) 
     exit = gallery.query_exit(args.exit, args.false_accept_rate is not None)
     model.manifest.exit(exit)
     if args.false_accept_rate is not None:
-        calibration = chosen(gallery.card.calibrations, args.gallery)
-        calibration.at(args.false_accept_rate)
-        if not calibration.own:
-            people = f"{calibration.people:,} people of {calibration.source}"
+        accept = thresholds_of_kind(gallery.card.accept_thresholds, args.gallery)
+        if note := accept.note(args.false_accept_rate):
+            _warn(note)
+        if not accept.own:
+            people = f"{accept.people:,} people of {accept.source}"
             _warn(f"the thresholds are of {people}, not of your own: reid-lab gallery calibrate")
     for batch in read:
         rows = model.embed_until(batch.pixels, exit)

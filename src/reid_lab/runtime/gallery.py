@@ -20,7 +20,8 @@ import numpy as np
 from reid_lab.gallery_format.card import Card, GalleryError
 from reid_lab.gallery_format.rows import GalleryRows, comparable_rows
 from reid_lab.gallery_format.writer import RowWriter, locked, remove_where, unit_rows
-from reid_lab.openset.verdicts import GalleryVerdict, calibrations_at, chosen, verdicts
+from reid_lab.openset.thresholds import accept_thresholds_at, thresholds_of_kind
+from reid_lab.openset.verdicts import GalleryVerdict, verdicts
 from reid_lab.runtime.manifest import ExportError, Manifest
 
 BLOCK = 1 << 16  # rows compared at a time
@@ -41,10 +42,10 @@ class Gallery(GalleryRows):
         """
         gallery = Gallery.open_rows(folder)
         _check_model(gallery.folder, gallery.card, manifest)
-        if not gallery.card.calibrations:
+        if not gallery.card.accept_thresholds:
             card = gallery.card
-            found = calibrations_at(manifest.calibrations, card.exit, card.metric)
-            gallery = replace(gallery, card=replace(card, calibrations=found))
+            found = accept_thresholds_at(manifest.accept_thresholds, card.exit, card.metric)
+            gallery = replace(gallery, card=replace(card, accept_thresholds=found))
         _ = gallery.checked
         return gallery
 
@@ -119,7 +120,9 @@ class Gallery(GalleryRows):
         Raises:
             UserError: no threshold for that rate; the message lists the available ones.
         """
-        return verdicts(self, query, chosen(self.card.calibrations, self.folder), rate, where)
+        return verdicts(
+            self, query, thresholds_of_kind(self.card.accept_thresholds, self.folder), rate, where
+        )
 
     def add(
         self,

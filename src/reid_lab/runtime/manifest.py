@@ -13,7 +13,7 @@ from reid_lab.files import outputs
 from reid_lab.files.strict_json import check_format, checked, file_in, read_json
 from reid_lab.files.tables import write_json
 from reid_lab.gallery_format.card import MAX_DIM
-from reid_lab.openset.verdicts import Calibrations
+from reid_lab.openset.thresholds import AcceptThresholdsByExit
 from reid_lab.types import Side
 
 MANIFEST, STAGES, INT8 = outputs.MANIFEST, outputs.STAGES, "int8"
@@ -92,7 +92,7 @@ class Manifest:
         crc32: checksum of each file, by name; empty in older exports, whose files are not checked.
         card: the training data, their terms, pre-training and recipe (`reid_lab.results.card`).
         file_format: format of the network's files; older exports are ONNX.
-        calibrations: thresholds for false-accept rates of people held out from the training.
+        accept_thresholds: thresholds for false-accept rates of people held out from the training.
         shared_exit: exit whose gallery embeddings serve the queries of every exit; None: each exit
             has its own gallery embeddings.
     """
@@ -109,7 +109,7 @@ class Manifest:
     shared_exit: Name | None = None
     format: int = FORMAT
     file_format: FileFormat = "onnx"
-    calibrations: Calibrations = field(default_factory=dict)
+    accept_thresholds: AcceptThresholdsByExit = field(default_factory=dict)
 
     @property
     def whole(self) -> str:
@@ -166,8 +166,9 @@ class Manifest:
         try:
             content = read_json(path)
             check_format(path, content, FORMAT)
-            later = {"crc32", "card", "file_format", "shared_exit", "calibrations"}
-            manifest = checked(path, content, Manifest, later)
+            later = {"crc32", "card", "file_format", "shared_exit", "accept_thresholds"}
+            renamed = {"calibrations": "accept_thresholds"}  # of older exports
+            manifest = checked(path, content, Manifest, later, renamed)
             manifest.check_chain(path)
         except UserError as error:
             raise ExportError(f"{error}. Copy the export again, or export again") from error

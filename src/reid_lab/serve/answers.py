@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from reid_lab.openset.verdicts import Kind, Verdict
+from reid_lab.openset.thresholds import Kind
+from reid_lab.openset.verdicts import Verdict
 from reid_lab.serve.duplicates import Duplicate
 from reid_lab.serve.frontier import ServedAccuracy
 from reid_lab.serve.in_force import UpgradeName, UpgradeState

@@ -16,13 +16,13 @@ import numpy as np
 from pydantic import Field
 
 from reid_lab.errors import UserError
-from reid_lab.openset.verdicts import calibrations_at
+from reid_lab.openset.thresholds import accept_thresholds_at
 from reid_lab.protocol import DISTRACTOR, JUNK
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.manifest import Manifest
+from reid_lab.serve.accept_thresholds import AppliedThreshold, PeopleThresholds
 from reid_lab.serve.people_file import PeopleFile
 from reid_lab.serve.rows import Comparison, Rows, compared_rows, extended, without
-from reid_lab.serve.thresholds import PeopleThresholds, Threshold
 
 NOBODY = {"", str(JUNK), str(DISTRACTOR)}  # pids that name no person
 
@@ -99,7 +99,10 @@ class People:
         """The people of a file, by their embeddings `rows` of a network's exits."""
         shared = manifest.shared_exit is not None
         queries = tuple(e.name for e in manifest.exits if e.stream) if shared else tuple(exits)
-        found = {e: calibrations_at(manifest.calibrations, e, file.metric) for e in manifest.names}
+        found = {
+            e: accept_thresholds_at(manifest.accept_thresholds, e, file.metric)
+            for e in manifest.names
+        }
         thresholds = PeopleThresholds(exits, file.metric, found)
         return People(file, tuple(exits), queries, thresholds, rows)
 
@@ -212,7 +215,7 @@ class People:
         """Use the thresholds of galleries, by exit."""
         for name, gallery in galleries.items():
             source = "/".join(gallery.folder.parts[-2:])  # not where it lies on this machine
-            self.thresholds.take(name, gallery.card.calibrations, source)
+            self.thresholds.take(name, gallery.card.accept_thresholds, source)
 
     def remove(self, pid: str) -> int:
         """Remove a person: images, embeddings and labels are overwritten on disk.
@@ -272,7 +275,7 @@ class People:
         distances = squared / 2 if self.metric == "cosine" else np.sqrt(squared)
         return self._matches(ids, distances)
 
-    def within(self, compared: Comparison, threshold: Threshold) -> int:
+    def within(self, compared: Comparison, threshold: AppliedThreshold) -> int:
         """The number of people with an image nearer than the threshold."""
         far = threshold.distance
         return compared.people_within(2 * far if self.metric == "cosine" else far**2)
@@ -315,7 +318,7 @@ class People:
         nearest: np.ndarray = np.sqrt(squared.min(1)).astype(np.float64)
         return nearest
 
-    def threshold(self, exit: str, rate: float, pairs: bool = False) -> Threshold | None:
+    def threshold(self, exit: str, rate: float, pairs: bool = False) -> AppliedThreshold | None:
         """The distance for a false-accept rate; see `PeopleThresholds.at`."""
         return self.thresholds.at(self.rows, exit, rate, pairs)
 

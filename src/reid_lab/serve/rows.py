@@ -9,8 +9,8 @@ import numpy as np
 
 from reid_lab.errors import UserError
 from reid_lab.gallery_format.rows import comparable_rows
+from reid_lab.openset.rates import MOST_QUERIES
 
-SAMPLE = 2_000  # images from which a threshold is estimated
 SPARE = 6  # more candidates than wanted, so that rounding cannot drop one of them
 
 
@@ -153,7 +153,7 @@ def nearest(distances: np.ndarray, k: int) -> np.ndarray:
 
 def impostors(rows: Rows, exit: str) -> np.ndarray:
     """Sorted squared distances (n,) of a sample of images from the nearest other person."""
-    sample = np.unique(np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int))
+    sample = np.unique(np.linspace(0, len(rows) - 1, min(MOST_QUERIES, len(rows))).astype(int))
     nearest = []
     for part in np.array_split(sample, max(1, len(sample) // 256)):
         squared = rows.distances(exit, rows.exits[exit][part])

@@ -11,7 +11,9 @@ from starlette.requests import Request
 
 from reid_lab.images.boxes import frame_crops
 from reid_lab.images.pixels import ImageTooLargeError, decode_pixels
+from reid_lab.openset.verdicts import verdict_of
 from reid_lab.runtime.images import resize
+from reid_lab.serve.accept_thresholds import AppliedThreshold
 from reid_lab.serve.admission import Admission
 from reid_lab.serve.answers import RateAnswer
 from reid_lab.serve.bodies import ImagesBody
@@ -22,7 +24,6 @@ from reid_lab.serve.people import People
 from reid_lab.serve.rows import Comparison
 from reid_lab.serve.scheduler import Embedded
 from reid_lab.serve.threads import in_thread
-from reid_lab.serve.thresholds import Threshold
 from reid_lab.serve.upgrade import Upgrader
 
 
@@ -93,12 +94,15 @@ def verdict(people: People, exit: str, compared: Comparison, rate: float) -> dic
     if threshold is None:
         return {"verdict": None, "threshold": None, "false_accept_rate": None}
     within = people.within(compared, threshold)
-    found = ("unknown", "known", "ambiguous")[min(within, 2)]
     shown = rate_of(threshold)
-    return {"verdict": found, "threshold": threshold.distance, "false_accept_rate": shown}
+    return {
+        "verdict": verdict_of(within),
+        "threshold": threshold.distance,
+        "false_accept_rate": shown,
+    }
 
 
-def rate_of(threshold: Threshold | None) -> RateAnswer | None:
+def rate_of(threshold: AppliedThreshold | None) -> RateAnswer | None:
     """Rate, kind and source of a threshold."""
     t = threshold
     if t is None:

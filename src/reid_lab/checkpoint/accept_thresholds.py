@@ -18,13 +18,15 @@ from reid_lab.checkpoint.fingerprints import fingerprint_of_state
 from reid_lab.checkpoint.read import CheckpointError, read_checkpoint
 from reid_lab.errors import first_line
 from reid_lab.files.atomic import write_torch
-from reid_lab.openset.verdicts import Calibrations
+from reid_lab.openset.thresholds import AcceptThresholdsByExit
 
 KEY = "accept_thresholds"
-_ADAPTER: TypeAdapter[Calibrations] = TypeAdapter(Calibrations)
+_ADAPTER: TypeAdapter[AcceptThresholdsByExit] = TypeAdapter(AcceptThresholdsByExit)
 
 
-def calibrations_of(state: Mapping[str, Any], checkpoint: Path | str) -> Calibrations:
+def accept_thresholds_of(
+    state: Mapping[str, Any], checkpoint: Path | str
+) -> AcceptThresholdsByExit:
     """The thresholds in the content of a checkpoint: exit -> metric -> thresholds of each kind.
 
     Empty if the checkpoint has none, or if they are of other weights.
@@ -46,17 +48,17 @@ def calibrations_of(state: Mapping[str, Any], checkpoint: Path | str) -> Calibra
         ) from error
 
 
-def read_calibrations(checkpoint: Path | str) -> tuple[str, Calibrations]:
-    """The fingerprint of a checkpoint and its thresholds; see `calibrations_of`.
+def read_accept_thresholds(checkpoint: Path | str) -> tuple[str, AcceptThresholdsByExit]:
+    """The fingerprint of a checkpoint and its thresholds; see `accept_thresholds_of`.
 
     Raises:
         CheckpointError: no checkpoint of this suite.
     """
     state = read_checkpoint(checkpoint)
-    return fingerprint_of_state(state), calibrations_of(state, checkpoint)
+    return fingerprint_of_state(state), accept_thresholds_of(state, checkpoint)
 
 
-def put_calibrations(path: Path, found: Calibrations, fingerprint: str) -> bool:
+def put_accept_thresholds(path: Path, found: AcceptThresholdsByExit, fingerprint: str) -> bool:
     """Add thresholds to a checkpoint, if they are of its weights; everything else is kept.
 
     Returns:

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from reid_lab.errors import UserError
-from reid_lab.gallery.calibration import calibrate, thresholds_of_test
+from reid_lab.files.strict_json import read_json
+from reid_lab.files.tables import write_json
+from reid_lab.gallery.accept_thresholds import fit_own_thresholds, thresholds_of_test
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.writer import create
 from reid_lab.gallery_format.writer import RowWriter, locked
-from reid_lab.openset.verdicts import AcceptThreshold, GalleryCalibration, chosen
+from reid_lab.openset.thresholds import AcceptThreshold, AcceptThresholds, thresholds_of_kind
 from reid_lab.results.rows.verification import OPERATING_POINTS, OperatingPointRow
 from reid_lab.results.summary import Summary
 from reid_lab.runtime.gallery import Gallery
@@ -50,9 +52,9 @@ def made(folder: Path, cameras: bool = True, metric: Any = "euclidean") -> Saved
     return SavedGallery.open(folder)
 
 
-def calibrated(gallery: SavedGallery, *found: GalleryCalibration) -> SavedGallery:
+def calibrated(gallery: SavedGallery, *found: AcceptThresholds) -> SavedGallery:
     with locked(gallery.folder):
-        RowWriter(gallery).calibrated(found)
+        RowWriter(gallery).set_accept_thresholds(found)
     return SavedGallery.open(gallery.folder)
 
 
@@ -60,7 +62,7 @@ def calibrated(gallery: SavedGallery, *found: GalleryCalibration) -> SavedGaller
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_thresholds_are_those_of_a_loop(cameras: bool, metric: Any, tmp_path: Path) -> None:
     gallery = made(tmp_path / "g", cameras, metric)
-    searches, pairs = calibrate(gallery, [0.5, 0.1, 0.05])
+    searches, pairs = fit_own_thresholds(gallery, [0.5, 0.1, 0.05])
     rows, who = vectors()
     whole = np.concatenate([rows, np.array(gallery.embeddings[-1:], np.float32)])
     if metric == "cosine":
@@ -92,7 +94,7 @@ def test_thresholds_are_those_of_a_loop(cameras: bool, metric: Any, tmp_path: Pa
 
 def test_a_rate_of_1_accepts_all_pairs_but_the_farthest(tmp_path: Path) -> None:
     gallery = made(tmp_path / "g")
-    searches, pairs = calibrate(gallery, [1])
+    searches, pairs = fit_own_thresholds(gallery, [1])
     (search,), (pair,) = searches.thresholds, pairs.thresholds
     assert (search.rate, pair.rate) == (1, 1)
     assert search.true_accepts > 0.9 and pair.true_accepts == 1
@@ -103,7 +105,7 @@ def test_a_rate_of_1_accepts_all_pairs_but_the_farthest(tmp_path: Path) -> None:
 
 def test_strangers_are_accepted_at_about_the_rate(tmp_path: Path) -> None:
     gallery = made(tmp_path / "g")
-    gallery = calibrated(gallery, *calibrate(gallery))
+    gallery = calibrated(gallery, *fit_own_thresholds(gallery))
     strangers = np.random.default_rng(9).normal(size=(2000, DIM)).astype(np.float32)
     strangers *= math.sqrt(1.25)  # as far from the centre as the people's images
     known = vectors()[0] + 0.01
@@ -117,7 +119,7 @@ def test_strangers_are_accepted_at_about_the_rate(tmp_path: Path) -> None:
 def test_verdicts_of_both_searches_are_those_of_a_loop(tmp_path: Path) -> None:
     gallery = made(tmp_path / "g")
     wide = AcceptThreshold(0.1, 4.0, 0.5)
-    gallery = calibrated(gallery, GalleryCalibration("pairs", "x", 12, 100, 72, (wide,)))
+    gallery = calibrated(gallery, AcceptThresholds("pairs", "x", 12, 100, 72, (wide,)))
     rng = np.random.default_rng(2)
     query = np.concatenate([vectors()[0][:20] + 0.2, 2 * rng.normal(size=(20, DIM))])
     query = query.astype(np.float32)
@@ -146,7 +148,7 @@ def test_a_second_person_behind_a_long_list_is_seen(tmp_path: Path) -> None:
     gallery, _ = Gallery.open_rows(tmp_path / "g").remove("path!=''")
     rows = np.zeros((1002, DIM), np.float32)
     rows[:, 0] = 1 + np.arange(1002) / 1e4
-    at = GalleryCalibration("searches", "x", 2, 9, 9, (AcceptThreshold(0.1, 1.2, 1.0),))
+    at = AcceptThresholds("searches", "x", 2, 9, 9, (AcceptThreshold(0.1, 1.2, 1.0),))
     gallery = gallery.add(rows, [f"{i}" for i in range(1002)], ["Ann"] * 1001 + ["Bob"])
     for opened in (calibrated(SavedGallery.open(gallery.folder), at), gallery):
         opened = type(opened).open_rows(gallery.folder)
@@ -175,22 +177,32 @@ def test_what_calibration_needs_is_reported(
     labels = {"people": list("abcde") * 4, "cameras": list("xxxxxyyyyy") * 2} | change
     rates = labels.pop("rates", None)
     with pytest.raises(UserError, match=f"{tmp_path / 'g'} has no images: add some"):
-        calibrate(SavedGallery.open(tmp_path / "g"), rates)
+        fit_own_thresholds(SavedGallery.open(tmp_path / "g"), rates)
     gallery.add(vectors()[0][:20], [f"{i}" for i in range(20)], **labels)
     with pytest.raises(UserError, match=message):
-        calibrate(SavedGallery.open(tmp_path / "g"), rates)
+        fit_own_thresholds(SavedGallery.open(tmp_path / "g"), rates)
 
 
 def test_a_rate_without_a_threshold_is_an_error(tmp_path: Path) -> None:
     gallery = made(tmp_path / "g")
     with pytest.raises(UserError, match="has no thresholds: fit them with reid-lab gallery cal"):
         gallery.verdicts(vectors()[0], 0.1)
-    gallery = calibrated(gallery, *calibrate(gallery, [0.2, 0.1]))
-    with pytest.raises(UserError, match=r"rate of 0.15; available: 0.2, 0.1 \(of searches, this"):
-        gallery.verdicts(vectors()[0], 0.15)
-    assert chosen(gallery.card.calibrations, "g", "pairs").kind == "pairs"
+    gallery = calibrated(gallery, *fit_own_thresholds(gallery, [0.2, 0.1]))
+    with pytest.raises(UserError, match=r"of 0.05 or less; available: 0.2, 0.1 \(of searches, th"):
+        gallery.verdicts(vectors()[0], 0.05)
+    assert thresholds_of_kind(gallery.card.accept_thresholds, "g", "pairs").kind == "pairs"
     left, _ = Gallery.open_rows(gallery.folder).remove("pid='person 1'")
-    assert left.card.calibrations == gallery.card.calibrations
+    assert left.card.accept_thresholds == gallery.card.accept_thresholds
+
+
+def test_the_thresholds_of_an_older_gallery_are_read(tmp_path: Path) -> None:
+    """They were called calibrations."""
+    gallery = made(tmp_path / "g")
+    gallery = calibrated(gallery, *fit_own_thresholds(gallery))
+    content = read_json(gallery.folder / "gallery.json")
+    content["calibrations"] = content.pop("accept_thresholds")
+    write_json(gallery.folder / "gallery.json", content)
+    assert SavedGallery.open(gallery.folder).card == gallery.card
 
 
 def test_a_gallery_takes_the_thresholds_of_its_checkpoints_test(tmp_path: Path) -> None:

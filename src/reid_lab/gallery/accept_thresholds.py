@@ -8,27 +8,33 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from reid_lab.errors import UserError
 from reid_lab.files.stored import StoredFileError
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
 from reid_lab.gallery_format.rows import nothing_found
-from reid_lab.openset.verdicts import OWN, AcceptThreshold, GalleryCalibration
-from reid_lab.protocol import DISTRACTOR, check_rate
+from reid_lab.openset.rates import MOST_QUERIES, check_rates
+from reid_lab.openset.thresholds import OWN, AcceptThreshold, AcceptThresholds
+from reid_lab.protocol import DISTRACTOR
 from reid_lab.results.folder import results_of
 from reid_lab.results.rows.verification import OPERATING_POINTS
 from reid_lab.results.summary import Summary
-from reid_lab.retrieval.accept_thresholds import FEWEST, HIDDEN, RATES, fit_thresholds
+from reid_lab.retrieval.accept_thresholds import RATES, fit_accept_thresholds, fitting_rows
+from reid_lab.retrieval.checks import NoMatchError
 from reid_lab.retrieval.embeddings import Ids
-from reid_lab.retrieval.ranking import answerable
+from reid_lab.retrieval.open_set import TooFewPeopleError
 
 
-def calibrate(
-    gallery: SavedGallery, rates: Sequence[float] | None = None, most: int = 2000, seed: int = 0
-) -> tuple[GalleryCalibration, ...]:
-    """Fit thresholds on the labelled images of a gallery.
+def fit_own_thresholds(
+    gallery: SavedGallery,
+    rates: Sequence[float] | None = None,
+    most: int = MOST_QUERIES,
+    seed: int = 0,
+) -> tuple[AcceptThresholds, ...]:
+    """Fit thresholds on the labelled images of a gallery; see `fit_accept_thresholds`.
 
-    Every labelled image, or a sample of `most`, is a query; see `fit_thresholds`.
+    Every labelled image, or a sample of `most`, is a query.
 
     Args:
         gallery: gallery with names of people, and of cameras where they are known.
@@ -44,18 +50,17 @@ def calibrate(
         UserError: too few people or images, or a rate that they cannot show.
     """
     ids = camera_ids(gallery)
-    query_rows = _queries(gallery, ids, most, seed)
-    gallery_rows = np.flatnonzero(ids.pids.numpy() >= DISTRACTOR)
-    check_rates(rates, len(query_rows), "searches", "label more images")
-    query_ids, gallery_ids = (ids.take(torch.from_numpy(x)) for x in (query_rows, gallery_rows))
-    query, others = (np.array(gallery.checked[x], np.float32) for x in (query_rows, gallery_rows))
-    metric, wanted = gallery.card.metric, rates or RATES
-    return fit_thresholds(query, others, query_ids, gallery_ids, metric, OWN, wanted)
+    rows = _rows(gallery, ids, most, seed)
+    check_rates(rates, len(rows[0]), "searches", "label more images")
+    query, others = (np.array(gallery.checked[each.numpy()], np.float32) for each in rows)
+    of_query, of_others = (ids.take(each) for each in rows)
+    metric = gallery.card.metric
+    return fit_accept_thresholds(query, others, of_query, of_others, metric, OWN, rates or RATES)
 
 
 def thresholds_of_test(
     checkpoint: Path, fingerprint: str, exit: str, metric: str
-) -> GalleryCalibration | None:
+) -> AcceptThresholds | None:
     """The thresholds that the test of a checkpoint's run chose on people held out from training.
 
     Args:
@@ -86,7 +91,7 @@ def thresholds_of_test(
     people = query.get("pids") if isinstance(query, dict) else 0
     name = f"{data.get('name', 'a data set')}, test"
     trials = 0  # the table does not count them
-    return GalleryCalibration("pairs", name, int(people or 0), trials, rows[0].gallery, points)
+    return AcceptThresholds("pairs", name, int(people or 0), trials, rows[0].gallery, points)
 
 
 def camera_ids(gallery: SavedGallery) -> Ids:
@@ -97,45 +102,27 @@ def camera_ids(gallery: SavedGallery) -> Ids:
     return Ids(gallery.pids, cameras, np.empty(len(gallery), dtype=object))
 
 
-def _queries(gallery: SavedGallery, ids: Ids, most: int, seed: int) -> np.ndarray:
-    """(Q,) rows of labelled images.
+def _rows(gallery: SavedGallery, ids: Ids, most: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Rows of the queries (Q,) and of the gallery (G,); see `fitting_rows`.
 
     Raises:
         UserError: too few people, or none with two images in two cameras.
     """
-    rows = np.flatnonzero(ids.pids.numpy() > DISTRACTOR)
-    people = len(np.unique(ids.pids.numpy()[rows]))
     if not len(gallery):
         raise UserError(nothing_found(gallery.folder, "", 0))
-    if people < FEWEST:
+    try:
+        return fitting_rows(ids, most, seed)
+    except TooFewPeopleError as error:
         raise UserError(
-            f"{gallery.folder} has {people} people with a name, calibration needs {FEWEST} or "
-            "more: name them by --pattern or a CSV file with columns path and pid when you build "
-            "the gallery"
+            f"{gallery.folder} has {error}: name them by --pattern or a CSV file with columns path "
+            "and pid when you build the gallery"
+        ) from error
+    except NoMatchError as error:
+        named = gallery.pids > DISTRACTOR
+        what = (
+            "two images" if (gallery.camids[named] == UNKNOWN).all() else "images from two cameras"
         )
-    labelled = ids.take(torch.from_numpy(rows))
-    if not answerable(labelled, labelled, HIDDEN).any():
-        cameras = gallery.camids[rows]
-        what = "two images" if (cameras == UNKNOWN).all() else "images from two cameras"
         raise UserError(
-            f"no person of {gallery.folder} has {what}: calibration needs two or more images of "
+            f"no person of {gallery.folder} has {what}: thresholds need two or more images of "
             "a person, from different cameras where cameras are known"
-        )
-    drawn = np.random.default_rng(seed).permutation(rows)[:most]
-    result: np.ndarray = np.sort(drawn)
-    return result
-
-
-def check_rates(rates: Sequence[float] | None, trials: int, what: str, fix: str) -> None:
-    """Check that so many trials, called `what`, can show false-accept rates.
-
-    Raises:
-        UserError: a rate outside (0, 1], or below 1 / `trials`.
-    """
-    for rate in rates or ():
-        check_rate(rate)
-        if rate * trials < 1:
-            raise UserError(
-                f"{trials:,} {what} show no false-accept rate below {1 / max(trials, 1):.1e}, "
-                f"{rate:g} was given: {fix}, or give a larger rate"
-            )
+        ) from error

@@ -12,31 +12,31 @@ from reid_lab.checkpoint import (
     CheckpointError,
     fingerprint,
     load_model,
-    put_calibrations,
-    read_calibrations,
+    put_accept_thresholds,
+    read_accept_thresholds,
 )
-from reid_lab.checkpoint.thresholds import KEY
-from reid_lab.openset.verdicts import AcceptThreshold, GalleryCalibration
+from reid_lab.checkpoint.accept_thresholds import KEY
+from reid_lab.openset.thresholds import AcceptThreshold, AcceptThresholds
 from tests.methods import method, save
 
-ONE = GalleryCalibration("searches", "x", 5, 10, 10, (AcceptThreshold(0.1, 1.0, 0.5),))
+ONE = AcceptThresholds("searches", "x", 5, 10, 10, (AcceptThreshold(0.1, 1.0, 0.5),))
 FOUND = {"fusion": {"euclidean": (ONE,)}}
 
 
 def test_a_model_has_the_thresholds_of_its_checkpoint(tmp_path: Path) -> None:
     path = save(method("dare"), tmp_path / "last.ckpt")
     key = fingerprint(path)
-    assert load_model(path).calibrations == {}  # as checkpoints of earlier versions
-    assert not put_calibrations(path, FOUND, "another")
-    assert read_calibrations(path) == (key, {})
-    assert put_calibrations(path, FOUND, key)
-    assert load_model(path).calibrations == FOUND
-    assert read_calibrations(path) == (key, FOUND)  # they do not change the fingerprint
+    assert load_model(path).accept_thresholds == {}  # as checkpoints of earlier versions
+    assert not put_accept_thresholds(path, FOUND, "another")
+    assert read_accept_thresholds(path) == (key, {})
+    assert put_accept_thresholds(path, FOUND, key)
+    assert load_model(path).accept_thresholds == FOUND
+    assert read_accept_thresholds(path) == (key, FOUND)  # they do not change the fingerprint
     state = torch.load(path, weights_only=True)
     name = next(n for n, weight in state["state_dict"].items() if weight.is_floating_point())
     state["state_dict"][name] += 1  # as a training that goes on
     torch.save(state, path)
-    assert load_model(path).calibrations == {}
+    assert load_model(path).accept_thresholds == {}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,35 @@
+"""False-accept rates, and how many people and trials can show them. Nothing to import."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reid_lab.errors import UserError
+
+FEWEST_PEOPLE = 5  # that thresholds are fitted on
+MOST_QUERIES = 2000  # of which thresholds are fitted; of more images a sample
+
+
+def check_rate(rate: float) -> None:
+    """Check that 0 < rate <= 1, a false-accept rate.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not 0 < rate <= 1:
+        raise UserError(f"invalid false-accept rate {rate}: give one with 0 < rate <= 1")
+
+
+def check_rates(rates: Sequence[float] | None, trials: int, what: str, fix: str) -> None:
+    """Check that so many trials, called `what`, can show false-accept rates.
+
+    Raises:
+        UserError: a rate outside (0, 1], or below 1 / `trials`.
+    """
+    for rate in rates or ():
+        check_rate(rate)
+        if rate * trials < 1:
+            raise UserError(
+                f"{trials:,} {what} show no false-accept rate below {1 / max(trials, 1):.1e}, "
+                f"{rate:g} was given: {fix}, or give a larger rate"
+            )
