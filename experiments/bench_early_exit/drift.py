@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from experiments.bench_early_exit.models import BenchNetwork
+from reid_lab.budget.exit_calibration import fit_exit_calibration
 from reid_lab.budget.sweep import stream_sweep
-from reid_lab.budget.thresholds import calibrate
 from reid_lab.cost.mul_adds import count_exits
 from reid_lab.dataset import Split, read_layout
 from reid_lab.dataset.images import decode, resize
@@ -31,7 +31,7 @@ def drift(network: BenchNetwork, root: Path, seed: int) -> list[dict[str, Any]]:
     """
     fitting, testing = halves(network, root, seed)
     exits = network.model.stream_exits
-    calibration = calibrate(fitting, exits)
+    exit_calibration = fit_exit_calibration(fitting, exits)
     costs = [testing.mul_adds[name] for name in exits]
     swept = stream_sweep(
         testing,
@@ -39,7 +39,7 @@ def drift(network: BenchNetwork, root: Path, seed: int) -> list[dict[str, Any]]:
         POLICIES,  # type: ignore[arg-type]
         np.linspace(costs[0], costs[-1], BUDGETS + 2)[1:-1].tolist(),
         seed=seed,
-        calibration=calibration,
+        exit_calibration=exit_calibration,
         thresholds=("online", "steered", "fitted"),
         orders=("shuffled", "by_identity", "by_camera"),
     )

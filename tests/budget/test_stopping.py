@@ -12,11 +12,11 @@ from torch import Tensor
 from reid_lab.backbone import SmallResNet
 from reid_lab.budget import anytime
 from reid_lab.budget.anytime import AnytimeModel
+from reid_lab.budget.exit_calibration import fit_exit_calibration
 from reid_lab.budget.policies import FEATURES, Lookup, Policy, confidence_of
 from reid_lab.budget.steps import Steps, steady_rows
 from reid_lab.budget.stopping import BudgetedStream
 from reid_lab.budget.stream import RunningQuantile, exit_probabilities, exit_shares, replay
-from reid_lab.budget.thresholds import calibrate
 from reid_lab.cost.mul_adds import count_exits
 from reid_lab.loss import BatchHardTriplet
 from reid_lab.model import DaRe
@@ -61,7 +61,7 @@ def stored(model: DaRe, query: Ids) -> Embeddings:
 
 def streams(model: DaRe, e: Embeddings, policy: Policy, rows: int) -> BudgetedStream:
     lookups = {n: Lookup(e.exits[n].gallery, e.gallery) for n in EXITS}
-    models = calibrate(evaluate(e), EXITS).models
+    models = fit_exit_calibration(evaluate(e), EXITS).models
     return BudgetedStream(model, lookups, policy, RunningQuantile(Q), 0, models, rows=rows)
 
 
@@ -173,7 +173,7 @@ def swept(
     model: DaRe, e: Embeddings, policy: Policy, full: dict[str, Tensor], query: Ids
 ) -> np.ndarray:
     """The third way: every confidence at once, routed as the sweep does."""
-    models = calibrate(evaluate(e), EXITS).models
+    models = fit_exit_calibration(evaluate(e), EXITS).models
     sure = None
     if policy != "random":
         features = {

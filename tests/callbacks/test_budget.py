@@ -21,7 +21,7 @@ from tests.conftest import TINY, Compose
 GALLERY = 6 * 3 + 4  # of the miniature people, without junk
 FEW = (
     *STEPS,
-    *(f"callbacks.{name}=null" for name in (*LEFT_OUT, "thresholds")),
+    *(f"callbacks.{name}=null" for name in (*LEFT_OUT, "exit_thresholds")),
     "callbacks.stream.policies=[random,margin]",
     "callbacks.stream.points=3",
     "callbacks.stream.cost=latency",

@@ -101,7 +101,7 @@ def test_quartiles_hold_each_answerable_query_once() -> None:
 
 @pytest.mark.system
 def test_a_run_writes_them(composed: Compose) -> None:
-    off = ("anytime", "thresholds", "stream", "verification", "cost", "ranked_lists")
+    off = ("anytime", "exit_thresholds", "stream", "verification", "cost", "ranked_lists")
     tiny = ("backbone=small", "backbone.width=4", "model.hidden=16", "model.dim=8")
     cfg = composed(*tiny, "model.iterations=1", *(f"callbacks.{name}=null" for name in off))
     assert build_trainer(cfg)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from reid_lab.budget.thresholds import KEY, calibration_of
+from reid_lab.budget.exit_calibration import KEY, exit_calibration_of
 from reid_lab.callbacks import EarlyExitThresholds
 from reid_lab.config.check import ConfigError
 from reid_lab.config.paths import last_checkpoint
@@ -47,7 +47,7 @@ def test_the_checkpoint_has_them_however_often_it_was_saved(
         with pytest.warns(UserWarning, match="fitted on training people, on whom"):
             run(cfg)
     checkpoint = torch.load(last_checkpoint(folder), weights_only=True)
-    known = calibration_of(checkpoint)
+    known = exit_calibration_of(checkpoint)
     assert checkpoint["global_step"] == 4
     assert known.exits == ("stage1", "stage2", "stage3", "fusion")
     assert known.held_out == bool(held) and known.queries >= 6
@@ -87,7 +87,7 @@ def test_those_of_earlier_weights_are_dropped(
     short = composed(*FEW, "trainer.max_steps=2", run="resumed")
     run(short)
     last = last_checkpoint(Path(short.run_dir))
-    assert calibration_of(torch.load(last, weights_only=True)).queries
+    assert exit_calibration_of(torch.load(last, weights_only=True)).queries
     monkeypatch.setattr(EarlyExitThresholds, "on_train_end", lambda *_: sys.exit(1))
     with pytest.raises(SystemExit):
         run(composed(*FEW, "ckpt_path=last", run="resumed"))
@@ -97,8 +97,8 @@ def test_those_of_earlier_weights_are_dropped(
 
 @pytest.mark.system
 def test_a_checkpoint_without_them_is_tested_without_them(composed: Compose) -> None:
-    cfg = composed(*FEW, "callbacks.thresholds=null")
-    with pytest.warns(UserWarning, match="train to the end with callbacks.thresholds"):
+    cfg = composed(*FEW, "callbacks.exit_thresholds=null")
+    with pytest.warns(UserWarning, match="train to the end with callbacks.exit_thresholds"):
         run(cfg)
     assert policies(Path(cfg.run_dir)) == {"margin"}
     assert KEY not in torch.load(last_checkpoint(Path(cfg.run_dir)), weights_only=True)["callbacks"]
@@ -115,8 +115,8 @@ def test_what_a_projection_changes_is_not_routed_by_them(composed: Compose) -> N
 @pytest.mark.parametrize(
     "override",
     [
-        "callbacks.thresholds.identities=0",
-        "callbacks.thresholds.candidates=some",
+        "callbacks.exit_thresholds.identities=0",
+        "callbacks.exit_thresholds.candidates=some",
         "callbacks.stream.thresholds=[guessed]",
         "callbacks.stream.orders=[sorted]",
         "callbacks.stream.gallery=small",

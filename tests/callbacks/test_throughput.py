@@ -13,7 +13,15 @@ from reid_lab.cost import peak
 from reid_lab.cost.mul_adds import count_exits
 from tests.conftest import TINY, Compose
 
-UNUSED = ("cost", "ranked_lists", "attention", "verification", "stream", "thresholds", "anytime")
+UNUSED = (
+    "cost",
+    "ranked_lists",
+    "attention",
+    "verification",
+    "stream",
+    "exit_thresholds",
+    "anytime",
+)
 UNUSED += ("conditions",)
 RUN = (
     *TINY,

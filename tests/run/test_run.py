@@ -95,7 +95,7 @@ def leave_out(cfg: DictConfig, default: DictConfig) -> None:
         if own == others:
             cfg.callbacks[name] = None
     if cfg.callbacks.stream is None:  # which applies what they fit
-        cfg.callbacks.thresholds = None
+        cfg.callbacks.exit_thresholds = None
 
 
 def write_teacher(cfg: DictConfig, path: Path) -> Path:
@@ -435,7 +435,7 @@ def test_the_centre_is_tested_as_it_was_trained(composed: Compose) -> None:
 
 
 def test_a_state_that_does_not_fit_is_one_message(composed: Compose, tmp_path: Path) -> None:
-    few = (*SIX_STEPS, *(f"callbacks.{name}=null" for name in (*UNNEEDED, "thresholds")))
+    few = (*SIX_STEPS, *(f"callbacks.{name}=null" for name in (*UNNEEDED, "exit_thresholds")))
     cfg = composed(*few, "trainer.max_steps=2")
     run(cfg)
     good = torch.load(last_checkpoint(Path(cfg.run_dir)), weights_only=True)
@@ -520,7 +520,7 @@ def test_weights_of_another_network_are_told_before_anything_is_written(
 
 
 def test_another_optimiser_is_told_before_anything_is_written(composed: Compose) -> None:
-    few = (*SIX_STEPS, *(f"callbacks.{name}=null" for name in (*UNNEEDED, "thresholds")))
+    few = (*SIX_STEPS, *(f"callbacks.{name}=null" for name in (*UNNEEDED, "exit_thresholds")))
     few = tuple(key for key in few if "model.hidden" not in key and "model.dim" not in key)
     few = (*few, "model=classifier", "callbacks.stream=null", "callbacks.anytime=null")
     trained = composed(*few, "model.iterations=1", "model.optimiser=amsgrad")
@@ -559,7 +559,7 @@ def test_every_result_is_known_as_one_of_a_test(composed: Compose) -> None:
 def test_without_the_ranking_it_is_said_what_else_to_leave_out(composed: Compose) -> None:
     few = (*SIX_STEPS, "model.iterations=1", "callbacks.ranking=null")
     with pytest.raises(
-        UserError, match="leave out, too: callbacks.anytime=null callbacks.thresholds=null"
+        UserError, match="leave out, too: callbacks.anytime=null callbacks.exit_thresholds=null"
     ) as error:
         run(composed(*few))
     also = str(error.value).rpartition("leave out, too: ")[2].split()
@@ -570,7 +570,7 @@ def test_fitted_thresholds_alone_leave_no_stream_where_none_were_fitted(
     composed: Compose,
 ) -> None:
     few = (*SIX_STEPS, "model.iterations=1", *(f"callbacks.{name}=null" for name in UNNEEDED))
-    cfg = composed(*few, "callbacks.thresholds=null", "callbacks.stream.thresholds=[fitted]")
+    cfg = composed(*few, "callbacks.exit_thresholds=null", "callbacks.stream.thresholds=[fitted]")
     with pytest.warns(UserWarning, match="stream: no learned policy and no fitted thresholds"):
         run(cfg)
     assert not (Path(cfg.run_dir) / "results" / "stream.csv").exists()

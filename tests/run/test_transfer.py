@@ -29,7 +29,7 @@ from tests.undrawn import UNDRAWN
 pytestmark = pytest.mark.system
 
 UNNEEDED = ("cost", "conditions", "ranked_lists", "attention", "throughput", "verification")
-UNNEEDED += ("anytime", "thresholds", "stream", "dimensions")
+UNNEEDED += ("anytime", "exit_thresholds", "stream", "dimensions")
 QUICK = tuple(f"callbacks.{name}=null" for name in UNNEEDED)
 LEFT_OUT = tuple(f"callbacks.{name}." for name in UNNEEDED)
 NETWORKS = {

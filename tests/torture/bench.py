@@ -24,7 +24,15 @@ TRACEBACK = re.compile(
 Expected = Literal["refused", "done", "either"]
 
 # an experiment that trains a few steps of a small network in two seconds
-UNUSED = ("cost", "ranked_lists", "attention", "throughput", "verification", "stream", "thresholds")
+UNUSED = (
+    "cost",
+    "ranked_lists",
+    "attention",
+    "throughput",
+    "verification",
+    "stream",
+    "exit_thresholds",
+)
 UNUSED += ("conditions",)
 DEMO = (
     *("+experiment=demo", "name=case", "dataset=folder", "dataset.root=@people"),

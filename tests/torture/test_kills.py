@@ -121,7 +121,7 @@ def export_result(work: Path) -> Result:
 LONG = (
     "hydra.run.dir=run model.iterations=20 trainer.val_check_interval=5 "
     "callbacks.checkpoint.every_n_train_steps=2 "
-    "callbacks.stream.points=4 callbacks.thresholds.seed=0"
+    "callbacks.stream.points=4 callbacks.exit_thresholds.seed=0"
 )
 RECIPE = " ".join(
     f"dataset.recipe.{key}={value}"

@@ -195,7 +195,7 @@ callbacks.stream.exits=[bogus]
 callbacks.stream.thresholds=[bogus]
 callbacks.stream.orders=[bogus]
 callbacks.stream.gallery=half
-callbacks.thresholds.identities=-1
+callbacks.exit_thresholds.identities=-1
 callbacks.verification.false_accept_rates=[0]
 callbacks.verification.false_accept_rates=[2]
 callbacks.verification.false_accept_rates=[nan]
@@ -357,7 +357,7 @@ callbacks.ranking.memory=1e5
 callbacks.ranking.memory=inf
 callbacks.ranking.rerank=[k_reciprocal,query_expansion]
 callbacks.stream.points=1
-callbacks.thresholds.identities=1
+callbacks.exit_thresholds.identities=1
 callbacks.dimensions.dims=[1,2]
 callbacks.cost.seconds=0 callbacks.cost.repeats=1
 callbacks.anytime.budgets=[1]

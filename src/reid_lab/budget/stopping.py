@@ -54,7 +54,7 @@ class BudgetedStream:
             `mixed_shares`, `geometric` with one of `exit_shares`.
         rule: which queries exit, see stream.py; `RunningQuantile` continues across batches.
         seed: random seed.
-        models: exit -> the model of the policy `learned`, see `thresholds.Calibration`.
+        models: exit -> the model of the policy `learned`, see `exit_calibration.ExitCalibration`.
         whole: exit -> the gallery that is searched for the answer; None is `lookups`.
         rows: see Steps.
 
@@ -85,7 +85,7 @@ class BudgetedStream:
             missing = set(self.exits[:-1]) - set(self.models)
             raise ValueError(
                 f"policy learned needs a model for each exit but the last; give models= with "
-                f"{', '.join(sorted(missing))} (of thresholds.Calibration)"
+                f"{', '.join(sorted(missing))} (of exit_calibration.ExitCalibration)"
             )
 
     @classmethod

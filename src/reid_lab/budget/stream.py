@@ -174,7 +174,7 @@ class RunningQuantile:
 
 
 class FixedThresholds:
-    """A query exits at s if its confidence is at least `thresholds[s]`; see thresholds.py."""
+    """A query exits at s if its confidence is at least `thresholds[s]`; see exit_calibration.py."""
 
     def __init__(self, thresholds: Sequence[float] | Floats) -> None:
         self.thresholds = np.asarray(thresholds, dtype=np.float64)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from reid_lab.budget.exit_calibration import ExitCalibration
 from reid_lab.budget.gains import Baseline, Gains, compare_policies
 from reid_lab.budget.logistic import Logistic
 from reid_lab.budget.policies import (
@@ -34,7 +35,6 @@ from reid_lab.budget.stream import (
     replay,
     solve_a,
 )
-from reid_lab.budget.thresholds import Calibration
 from reid_lab.cost.currency import Currency, ExitCosts, Floats
 from reid_lab.retrieval.bootstrap import Unit
 from reid_lab.retrieval.embeddings import Ids
@@ -102,7 +102,7 @@ def stream_sweep(
     *,
     candidates: Candidates = "other_cameras",
     seed: int = 0,
-    calibration: Calibration | None = None,
+    exit_calibration: ExitCalibration | None = None,
     thresholds: Sequence[Thresholds] = ("online",),
     orders: Sequence[Order] = ("shuffled",),
     gallery: GallerySize = "whole",
@@ -128,9 +128,9 @@ def stream_sweep(
         budgets: mean cost per query, in Mul-Adds or in the unit of `measured`.
         candidates: see Lookup.
         seed: random seed of the shuffle and of random policies.
-        calibration: needed by `fitted` thresholds and by the policy `learned`.
+        exit_calibration: needed by `fitted` thresholds and by the policy `learned`.
         thresholds: `online` is the paper's running quantile, `steered` the same with its
-            deviations corrected; `fitted` are those of `calibration`.
+            deviations corrected; `fitted` are those of `exit_calibration`.
         orders: orders of arrival; sorted ones show the effect of drift.
         gallery: searched for the decisions; `reduced` has one image per person and camera.
         unit: what the bootstrap of the gains draws.
@@ -146,7 +146,7 @@ def stream_sweep(
     prices = measured or counted
     reduced = one_image_per_camera(e.gallery) if gallery == "reduced" else None
     lookups = lookups_of(e, exits, evaluation.metric, candidates, reduced)
-    models = calibration.models if calibration else {}
+    models = exit_calibration.models if exit_calibration else {}
     confidences = _confidences(evaluation, lookups, policies, models)
     baseline = Baseline(evaluation, exits, unit, seed, prices.totals(decides=False))
     rows: list[dict[str, Any]] = []
@@ -157,7 +157,7 @@ def stream_sweep(
         matching = _matching(evaluation, lookups, policy, gallery)
         arrival = in_order(order, e.query, seed)
         plans = [planned_shares(policy, costs, x, shares, prices.unit) for x in budgets]
-        rules = (_rule(how, policy, exit_probabilities(p), calibration) for p, _ in plans)
+        rules = (_rule(how, policy, exit_probabilities(p), exit_calibration) for p, _ in plans)
         exits_of = [
             replay(confidences[policy], rule, arrival, len(exits), seed) for rule in rules
         ]  # (Q,) each
@@ -223,12 +223,14 @@ def _confidences(
     return {policy: found.get(policy) for policy in policies}
 
 
-def _rule(how: Thresholds, policy: Policy, q: Floats, calibration: Calibration | None) -> ExitRule:
+def _rule(
+    how: Thresholds, policy: Policy, q: Floats, exit_calibration: ExitCalibration | None
+) -> ExitRule:
     if how != "fitted":
         return RunningQuantile(q, HORIZON if how == "steered" else None)
-    if calibration is None:
-        raise ValueError("fitted thresholds need a calibration")
-    return calibration.rule(policy, q)
+    if exit_calibration is None:
+        raise ValueError("fitted thresholds need an exit_calibration")
+    return exit_calibration.rule(policy, q)
 
 
 def _named(policy: Policy, how: Thresholds, order: Order, currency: Currency) -> str:

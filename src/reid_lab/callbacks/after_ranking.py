@@ -14,7 +14,7 @@ from reid_lab.retrieval import Evaluation
 from reid_lab.types import Seed
 
 NEED_IT = (
-    "anytime, thresholds, stream, verification, dimensions, cost, conditions, ranked_lists, "
+    "anytime, exit_thresholds, stream, verification, dimensions, cost, conditions, ranked_lists, "
     "attention"
 )
 

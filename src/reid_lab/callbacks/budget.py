@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_warn
 
 from reid_lab.budget.anytime import anytime_curve
+from reid_lab.budget.exit_calibration import ExitCalibration
 from reid_lab.budget.policies import Candidates, Policy
 from reid_lab.budget.profile import ProfileError, profile_beside, read_costs
 from reid_lab.budget.sweep import (
@@ -22,7 +23,6 @@ from reid_lab.budget.sweep import (
     check_budgets,
     stream_sweep,
 )
-from reid_lab.budget.thresholds import Calibration
 from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
 from reid_lab.callbacks.early_exit import EarlyExitThresholds
 from reid_lab.callbacks.embedding import callbacks_of
@@ -139,8 +139,8 @@ class StreamCurve(BudgetCurve):
             in its camera, which needs the query's label: for comparison only).
         thresholds: `online`, the paper's running quantile; `steered`, the same with drift from the
             planned budget corrected; `fitted` on held-out people. `fitted` and the policy `learned`
-            need callbacks.thresholds; without thresholds in the checkpoint they are left out with a
-            warning.
+            need callbacks.exit_thresholds; without thresholds in the checkpoint they are left out
+            with a warning.
         orders: orders of arrival of the queries; `by_identity` and `by_camera` show the effect of
             drift.
         gallery: images that decide which queries exit: `whole`, or `reduced` to one image per
@@ -182,13 +182,13 @@ class StreamCurve(BudgetCurve):
         self.candidates, self.thresholds = candidates, thresholds
         self.orders, self.gallery, self.resample = orders, gallery, resample
         self.shares: Shares = shares
-        self._calibration: Calibration | None = None
+        self._exit_calibration: ExitCalibration | None = None
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         fitted = callbacks_of(trainer, EarlyExitThresholds)
-        self._calibration = fitted[0].calibration if fitted else None
+        self._exit_calibration = fitted[0].exit_calibration if fitted else None
         if ranking_of(trainer, self).pca is not None:
-            self._calibration = None  # it was fitted on embeddings without a projection
+            self._exit_calibration = None  # it was fitted on embeddings without a projection
         super().on_test_epoch_end(trainer, pl_module)
 
     def check(self, mul_adds: dict[str, int], model: ReidModule) -> None:
@@ -232,7 +232,7 @@ class StreamCurve(BudgetCurve):
             budgets,
             candidates=self.candidates,
             seed=self.seed or 0,
-            calibration=known,
+            exit_calibration=known,
             thresholds=[how for how in self.thresholds if known or how != "fitted"],
             orders=self.orders,
             gallery=self.gallery,
@@ -243,16 +243,16 @@ class StreamCurve(BudgetCurve):
         results.stream = STREAM.of(swept.rows)
         results.policy_gains = POLICIES.of(swept.policies)
 
-    def _known(self, evaluation: Evaluation, exits: Sequence[str]) -> Calibration | None:
+    def _known(self, evaluation: Evaluation, exits: Sequence[str]) -> ExitCalibration | None:
         """The fitted thresholds if they are of these exits and metric; else warn."""
-        known = self._calibration
+        known = self._exit_calibration
         if known and (known.exits, known.metric) == (tuple(exits), evaluation.metric):
             return known
         if "learned" in self.policies or "fitted" in self.thresholds:
             rank_zero_warn(
                 "stream: no learned policy and no fitted thresholds, since none were fitted for "
                 f"exits {', '.join(exits)} and {evaluation.metric} distances without "
-                "callbacks.ranking.pca: train to the end with callbacks.thresholds"
+                "callbacks.ranking.pca: train to the end with callbacks.exit_thresholds"
             )
         return None
 

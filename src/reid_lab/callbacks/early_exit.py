@@ -12,8 +12,8 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
+from reid_lab.budget.exit_calibration import KEY, ExitCalibration, fit_exit_calibration
 from reid_lab.budget.policies import Candidates
-from reid_lab.budget.thresholds import KEY, Calibration, calibrate
 from reid_lab.callbacks.after_ranking import ranking_of
 from reid_lab.callbacks.embedding import embed_batches, processes_of
 from reid_lab.dataset import Split
@@ -27,7 +27,7 @@ from reid_lab.types import Count, Seed
 
 
 class EarlyExitThresholds(pl.Callback):
-    """Fits thresholds to the confidence of each policy on held-out people; see thresholds.py.
+    """Fits thresholds to the confidence of each policy on held-out people; see exit_calibration.py.
 
     These are the people of `dataset.val_identities`. With 0, training people are taken, on whom the
     network is overconfident: too many queries exit early, and a warning is given. The thresholds
@@ -46,7 +46,7 @@ class EarlyExitThresholds(pl.Callback):
         seed: Seed | None = None,
     ) -> None:
         self.candidates, self.identities, self.seed = candidates, identities, seed
-        self.calibration: Calibration | None = None
+        self.exit_calibration: ExitCalibration | None = None
         self._due = False  # training has begun and not ended
         self._best: Path | None = None
 
@@ -55,10 +55,10 @@ class EarlyExitThresholds(pl.Callback):
         return KEY
 
     def state_dict(self) -> dict[str, Any]:
-        return self.calibration.state() if self.calibration else {}
+        return self.exit_calibration.state() if self.exit_calibration else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.calibration = Calibration.of_state(state_dict)
+        self.exit_calibration = ExitCalibration.of_state(state_dict)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         ranking_of(trainer, self)  # raises an error if it is missing
@@ -68,17 +68,17 @@ class EarlyExitThresholds(pl.Callback):
 
     def fit_on(self, best: Path) -> None:
         """Fit again at the test of this checkpoint, and keep the thresholds in it."""
-        self.calibration, self._due, self._best = None, True, best
+        self.exit_calibration, self._due, self._best = None, True, best
 
     def on_train_batch_start(self, *_: Any) -> None:
-        self.calibration = None  # of the weights that a resumed training goes on from
+        self.exit_calibration = None  # of the weights that a resumed training goes on from
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._fit(trainer, pl_module)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # a training that was killed at its last step has no end when it is resumed
-        if self._due and self.calibration is None:
+        if self._due and self.exit_calibration is None:
             self._fit(trainer, pl_module)
 
     def _fit(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -87,8 +87,8 @@ class EarlyExitThresholds(pl.Callback):
         if len(module.stream_exits) < 2:
             return  # one exit: nothing to decide
         with torch.random.fork_rng(devices=[]):  # a resumed run draws the same numbers
-            self.calibration = self._fitted(trainer, module)
-        if self.calibration is None:
+            self.exit_calibration = self._fitted(trainer, module)
+        if self.exit_calibration is None:
             return
         if self._best is None:
             _keep(self.state_dict(), trainer)
@@ -96,7 +96,7 @@ class EarlyExitThresholds(pl.Callback):
             _put(self.state_dict(), self._best)
         trainer.strategy.barrier()
 
-    def _fitted(self, trainer: pl.Trainer, module: ReidModule) -> Calibration | None:
+    def _fitted(self, trainer: pl.Trainer, module: ReidModule) -> ExitCalibration | None:
         data = data_of(trainer)
         held_out = data.val_identities > 0
         loader: DataLoader[Any]
@@ -136,7 +136,7 @@ class EarlyExitThresholds(pl.Callback):
                 "early exit: thresholds are fitted on training people, on whom the network is "
                 "overconfident; dataset.val_identities=N holds N people out for them"
             )
-        return calibrate(evaluation, module.stream_exits, self.candidates, held_out)
+        return fit_exit_calibration(evaluation, module.stream_exits, self.candidates, held_out)
 
     def _some(self, train: Split, tracklets: bool) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the training images of some people, and (N,) bool whether each is a query."""

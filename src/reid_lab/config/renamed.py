@@ -32,7 +32,10 @@ SWEEPS = {  # of which each brought its experiment
     "pla_fig3": ("pla_market_fixed",),
     "pla_last_stride": ("pla_market",),
 }
-KEYS = {"dataset.reader.companions": "dataset.reader.multi_query"}
+KEYS = {  # old -> new, with all keys below
+    "dataset.reader.companions": "dataset.reader.multi_query",
+    "callbacks.thresholds": "callbacks.exit_thresholds",
+}
 
 
 def with_new_names(words: Sequence[str]) -> list[str]:
@@ -51,10 +54,11 @@ def with_new_names(words: Sequence[str]) -> list[str]:
 
 def _key(word: str) -> str:
     key, equals, value = word.partition("=")
-    bare = key.lstrip("+")
-    if bare not in KEYS:
+    bare = key.lstrip("+~")
+    old = next((old for old in KEYS if f"{bare}.".startswith(f"{old}.")), None)
+    if old is None:
         return word
-    new = f"{key.removesuffix(bare)}{KEYS[bare]}{equals}{value}"
+    new = f"{key.removesuffix(bare)}{KEYS[old]}{bare.removeprefix(old)}{equals}{value}"
     log.warning("%s is now %s", word, new)
     return new
 

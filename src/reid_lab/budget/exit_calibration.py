@@ -31,7 +31,7 @@ KEY = "EarlyExitThresholds"  # among a checkpoint's callbacks
 
 
 @dataclass(frozen=True)
-class Calibration:
+class ExitCalibration:
     """The confidences of Q held-out queries, from which thresholds for any budget follow.
 
     Attributes:
@@ -96,15 +96,15 @@ class Calibration:
         }
 
     @staticmethod
-    def of_state(state: Mapping[str, Any]) -> Calibration:
+    def of_state(state: Mapping[str, Any]) -> ExitCalibration:
         models = {k: Logistic(*(x.numpy() for x in v)) for k, v in state["models"].items()}
         confidences = {k: v.numpy() for k, v in state["confidences"].items()}
         plain = (state["metric"], state["candidates"], state["held_out"])
-        return Calibration(tuple(state["exits"]), confidences, models, *plain)
+        return ExitCalibration(tuple(state["exits"]), confidences, models, *plain)
 
 
-def calibration_of(checkpoint: Mapping[str, Any]) -> Calibration:
-    """The calibration that `callbacks.thresholds` saved in a checkpoint.
+def exit_calibration_of(checkpoint: Mapping[str, Any]) -> ExitCalibration:
+    """The exit calibration that `callbacks.exit_thresholds` saved in a checkpoint.
 
     Raises:
         UserError: the checkpoint has none.
@@ -113,17 +113,17 @@ def calibration_of(checkpoint: Mapping[str, Any]) -> Calibration:
     if not state:
         raise UserError(
             "the checkpoint holds no early-exit thresholds: train to the end with "
-            "callbacks.thresholds, on a method with two exits or more"
+            "callbacks.exit_thresholds, on a method with two exits or more"
         )
-    return Calibration.of_state(state)
+    return ExitCalibration.of_state(state)
 
 
-def calibrate(
+def fit_exit_calibration(
     evaluation: Evaluation,
     exits: Sequence[str],
     candidates: Candidates = "other_cameras",
     held_out: bool = True,
-) -> Calibration:
+) -> ExitCalibration:
     """The confidences of the queries of `evaluation`, and fitted models for `learned`.
 
     Raises:
@@ -147,7 +147,7 @@ def calibrate(
         for policy, column in columns.items():
             column.append(confidence_of(policy, features, models[name]))
     confidences = {policy: np.stack(column) for policy, column in columns.items()}
-    return Calibration(tuple(exits), confidences, models, metric, candidates, held_out)
+    return ExitCalibration(tuple(exits), confidences, models, metric, candidates, held_out)
 
 
 def _threshold(confidence: Floats, q: float) -> float:

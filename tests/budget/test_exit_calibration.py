@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from reid_lab.budget.exit_calibration import (
+    KEY,
+    ExitCalibration,
+    exit_calibration_of,
+    fit_exit_calibration,
+)
 from reid_lab.budget.policies import Policy
 from reid_lab.budget.stream import exit_probabilities, exit_shares, replay, solve_a
 from reid_lab.budget.sweep import stream_sweep
-from reid_lab.budget.thresholds import KEY, Calibration, calibrate, calibration_of
 from reid_lab.errors import UserError
 from reid_lab.retrieval import evaluate
 from tests.budget.people import people
@@ -20,14 +25,14 @@ POLICIES: list[Policy] = ["random", "distance", "margin", "entropy", "learned"]
 
 
 @pytest.fixture(scope="module")
-def known() -> Calibration:
-    return calibrate(evaluate(people(150, seed=1)), EXITS)
+def known() -> ExitCalibration:
+    return fit_exit_calibration(evaluate(people(150, seed=1)), EXITS)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("budget", [10.0, 13.0, 20.0, 27.0, 30.0])
 def test_the_held_out_people_leave_as_planned(
-    known: Calibration, policy: Policy, budget: float
+    known: ExitCalibration, policy: Policy, budget: float
 ) -> None:
     q = exit_probabilities(exit_shares(solve_a(COSTS, budget), 3))
     sure = known.confidences.get(policy)
@@ -37,7 +42,7 @@ def test_the_held_out_people_leave_as_planned(
 
 @pytest.mark.parametrize(("how", "within"), [("fitted", 0.06), ("online", 0.05), ("steered", 0.01)])
 def test_others_of_the_same_kind_cost_within_2_percent_of_the_plan(
-    known: Calibration, how: str, within: float
+    known: ExitCalibration, how: str, within: float
 ) -> None:
     """Stationary: other people, drawn as the held-out ones were."""
     evaluation = evaluate(people(150, seed=2))
@@ -47,7 +52,7 @@ def test_others_of_the_same_kind_cost_within_2_percent_of_the_plan(
         EXITS,
         POLICIES[1:],
         budgets,
-        calibration=known,
+        exit_calibration=known,
         thresholds=[how],  # type: ignore[list-item]
     ).rows
     off = [row["realised"] / row["planned"] - 1 for row in rows]
@@ -57,7 +62,7 @@ def test_others_of_the_same_kind_cost_within_2_percent_of_the_plan(
 
 
 @pytest.mark.parametrize("order", ["by_identity", "by_camera"])
-def test_steering_keeps_to_the_plan_under_drift(known: Calibration, order: str) -> None:
+def test_steering_keeps_to_the_plan_under_drift(known: ExitCalibration, order: str) -> None:
     e = people(150, seed=2)
     rows = stream_sweep(
         evaluate(e),
@@ -70,22 +75,26 @@ def test_steering_keeps_to_the_plan_under_drift(known: Calibration, order: str) 
     assert all(row["realised"] == pytest.approx(row["planned"], rel=0.02) for row in rows)
 
 
-def test_the_learned_policy_is_no_worse_than_noise_and_costs_no_more(known: Calibration) -> None:
+def test_the_learned_policy_is_no_worse_than_noise_and_costs_no_more(
+    known: ExitCalibration,
+) -> None:
     evaluation = evaluate(people(150, seed=3))
-    rows = stream_sweep(evaluation, EXITS, ["random", "learned"], [18.0], calibration=known).rows
+    rows = stream_sweep(
+        evaluation, EXITS, ["random", "learned"], [18.0], exit_calibration=known
+    ).rows
     noise, learned = rows
     assert learned["rank1"] > noise["rank1"] + 0.01
     assert learned["matching"] > noise["matching"]  # it features at the gallery to decide
 
 
-def test_kinds_have_names_and_columns(known: Calibration) -> None:
+def test_kinds_have_names_and_columns(known: ExitCalibration) -> None:
     evaluation = evaluate(people(20, seed=4))
     rows = stream_sweep(
         evaluation,
         EXITS,
         ["margin"],
         [20.0],
-        calibration=known,
+        exit_calibration=known,
         thresholds=["online", "fitted"],
         orders=["shuffled", "by_camera"],
     ).rows
@@ -100,7 +109,7 @@ def test_kinds_have_names_and_columns(known: Calibration) -> None:
 
 
 @pytest.mark.parametrize("gallery", ["whole", "reduced"])
-def test_matching_is_paid_for(known: Calibration, gallery: str) -> None:
+def test_matching_is_paid_for(known: ExitCalibration, gallery: str) -> None:
     e = people(10, seed=5)
     whole, small = 60 * 16, 30 * 16
     rows = stream_sweep(
@@ -117,11 +126,11 @@ def test_matching_is_paid_for(known: Calibration, gallery: str) -> None:
         assert (first, last) == (small + whole, 2 * small + whole)
 
 
-def test_a_checkpoint_keeps_it_in_plain_types(known: Calibration) -> None:
+def test_a_checkpoint_keeps_it_in_plain_types(known: ExitCalibration) -> None:
     file = io.BytesIO()
     torch.save({"callbacks": {KEY: known.state()}}, file)
     file.seek(0)
-    again = calibration_of(torch.load(file, weights_only=True))
+    again = exit_calibration_of(torch.load(file, weights_only=True))
     assert (again.exits, again.metric, again.held_out) == (known.exits, known.metric, True)
     q = exit_probabilities(np.array([0.3, 0.3, 0.4]))
     for policy in POLICIES:
@@ -132,5 +141,5 @@ def test_a_checkpoint_keeps_it_in_plain_types(known: Calibration) -> None:
 
 
 def test_a_checkpoint_without_says_how_to_get_them() -> None:
-    with pytest.raises(UserError, match=r"callbacks\.thresholds"):
-        calibration_of({"callbacks": {}})
+    with pytest.raises(UserError, match=r"callbacks\.exit_thresholds"):
+        exit_calibration_of({"callbacks": {}})
