@@ -1,1 +1,1 @@
-"""Known, unknown or ambiguous: verdicts at a false-accept rate; numpy alone."""
+"""Known, unknown or ambiguous: thresholds and verdicts at a false-accept rate. Without torch."""

@@ -1,4 +1,4 @@
-"""False-accept rates, and how many people and trials can show them. Nothing to import."""
+"""False-accept rates, and how many people and searches can show them. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from reid_lab.errors import UserError
 
-FEWEST_PEOPLE = 5  # that thresholds are fitted on
-MOST_QUERIES = 2000  # of which thresholds are fitted; of more images a sample
+FEWEST_PEOPLE = 5  # minimum number of people for a fit
+MOST_QUERIES = 2000  # maximum number of queries for a fit; more are sampled
 
 
 def check_rate(rate: float) -> None:

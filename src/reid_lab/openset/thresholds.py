@@ -15,10 +15,10 @@ import numpy as np
 from pydantic import Field
 
 from reid_lab.errors import UserError
+from reid_lab.types import AcceptRate
 
 OUTGROWN = 2  # times the images that thresholds were fitted on: more strangers would be accepted
 Kind = Literal["searches", "pairs"]
-Rate = Annotated[float, Field(gt=0, le=1)]
 Distance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Number = Annotated[int, Field(ge=0, lt=2**48)]
 MEANING = {
@@ -32,7 +32,7 @@ OWN = "this gallery"  # the source of what was fitted on a gallery's own people
 class AcceptThreshold:
     """Accepts images nearer than `distance`; of known people a share of `true_accepts`."""
 
-    rate: Rate
+    rate: AcceptRate
     distance: Distance
     true_accepts: Annotated[float, Field(ge=0, le=1)]
 
