@@ -2,7 +2,7 @@
 
 Other programs may slow the network down later. A step's price is then the median of its last
 `RECENT` times. Nothing would be timed any more at a step whose price has risen above all deadlines,
-so every `TRIED`th query that only the risen price would end goes on, and the price can fall again.
+so one of `TRIED` queries that only the risen price would end goes on, and the price can fall again.
 """
 
 from __future__ import annotations
