@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import DictConfig
-from reid_lab.budget.thresholds import KEY
 
 from reid_lab.backbone.weights import WeightsFile
 from reid_lab.backbone.weights.found import Choices
 from reid_lab.backbone.weights.identify import identify
+from reid_lab.budget.exit_calibration import KEY
 from reid_lab.callbacks import Preflight, ScheduleFromData
 from reid_lab.callbacks.preflight import duration
 from reid_lab.checkpoint import checkpoint_of, load_model
