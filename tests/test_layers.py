@@ -23,9 +23,9 @@ ORDER += [
     "runtime",
     "serve",
     "report",
-    "frontier",
     "callbacks",
     "config",
+    "frontier",
 ]
 ORDER += ["run", "gallery", "profiling", "doctor", "export", "cli"]
 PLAIN = ("openset", "gallery_format", "search", "frontier", "retrieval", "cost", "budget")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen, Predicate
 
@@ -30,6 +30,20 @@ class PerCore:
     number: int
 
 
+# what a callback or a parameter changes: the tested weights, the accuracies that a test computes of
+# them, what else is measured, or only speed, files and messages
+Role = Literal["training", "ranking", "measurement", "running"]
+
+
+@dataclass(frozen=True)
+class Has:
+    """Marks a parameter by its role; without a mark it has the role `training`."""
+
+    role: Role
+
+
+TRAINING, RANKING, RUNNING = Has("training"), Has("ranking"), Has("running")
+Folder = Annotated[str, RUNNING]
 Count = Annotated[int, Ge(1), Le(INT32)]
 NonNegativeInt = Annotated[int, Ge(0), Le(INT32)]
 Seed = Annotated[int, Ge(0), Le(2**32 - 1)]  # Lightning's range

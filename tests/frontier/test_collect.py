@@ -137,7 +137,9 @@ def test_a_shorter_training_is_another_method(tmp_path: Path) -> None:
 
 def test_streams_that_look_elsewhere_are_kept_apart(tmp_path: Path) -> None:
     for name, rank1 in (("all", 0.6), ("other_cameras", 0.5)):
-        stream = f"callbacks: {{stream: {{candidates: {name}, points: {int(100 * rank1)}}}}}"
+        points = int(100 * rank1)
+        stream = "callbacks: {stream: {_target_: reid_lab.callbacks.StreamCurve, "
+        stream += f"candidates: {name}, points: {points}}}}}"
         make_run(tmp_path / name, policies={"margin": [(15e6, rank1)]}, more=stream)
     points, notes = gather([tmp_path])
     found = {p.method: p.rank1 for p in of(points, "margin", "stream")}

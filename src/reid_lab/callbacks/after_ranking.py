@@ -11,12 +11,7 @@ from reid_lab.dataset.datamodule import data_of
 from reid_lab.model import ReidModule
 from reid_lab.results import Results
 from reid_lab.retrieval import Evaluation
-from reid_lab.types import Seed
-
-NEED_IT = (
-    "anytime, exit_thresholds, stream, verification, dimensions, cost, conditions, ranked_lists, "
-    "attention"
-)
+from reid_lab.types import Role, Seed
 
 
 class AfterRanking(pl.Callback):
@@ -25,6 +20,9 @@ class AfterRanking(pl.Callback):
     Args:
         seed: random seed; None takes the data module's.
     """
+
+    role: Role = "measurement"
+    needs_ranking = True
 
     def __init__(self, seed: Seed | None = None) -> None:
         self.seed = seed
@@ -58,7 +56,8 @@ def ranking_of(trainer: pl.Trainer, callback: pl.Callback) -> RankingEvaluation:
     for each in callbacks[: callbacks.index(callback)]:
         if isinstance(each, RankingEvaluation):
             return each
+    waiting = [type(each).__name__ for each in callbacks if getattr(each, "needs_ranking", False)]
     raise RankingError(
         f"callbacks.ranking: {type(callback).__name__} needs its evaluation; keep ranking before "
-        f"it, or leave out all callbacks that need it: callbacks.NAME=null for {NEED_IT}"
+        f"it, or leave out all callbacks that need it: {', '.join(waiting)}"
     )

@@ -34,7 +34,7 @@ from reid_lab.results import Results
 from reid_lab.results.rows.budget import ANYTIME, POLICIES, STREAM
 from reid_lab.retrieval import Evaluation
 from reid_lab.retrieval.bootstrap import Unit
-from reid_lab.types import DistinctNonEmpty, MulAdds, NonEmpty, Points, Seed, TimedBatchSize
+from reid_lab.types import DistinctNonEmpty, MulAdds, NonEmpty, Points, Role, Seed, TimedBatchSize
 
 
 class BudgetError(UserError):
@@ -158,6 +158,7 @@ class StreamCurve(BudgetCurve):
         BudgetError: unknown exit, unreachable budget or no profile, before the first batch.
     """
 
+    role: Role = "ranking"
     key = "stream"
 
     def __init__(

@@ -16,7 +16,7 @@ from reid_lab.callbacks.loggers import CsvLogger
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import write_torch
 from reid_lab.interrupt import TIME_IS_UP, Interrupted, hand_signals_to
-from reid_lab.types import Positive
+from reid_lab.types import Positive, Role
 
 
 class CheckpointFiles(TorchCheckpointIO):
@@ -48,6 +48,7 @@ class Checkpoints(ModelCheckpoint):
     several processes, which would not stop at the same step, they end the training at once.
     """
 
+    role: Role = "running"
     stop: BaseException | None = None  # to raise after the step's checkpoint
     _between = True  # steps, where a checkpoint may be written
 
@@ -136,6 +137,8 @@ class Deadline(pl.Callback):
         minutes: time from the start of the run after which the training is saved and the run exits
             with status 75; None sets no deadline.
     """
+
+    role: Role = "running"
 
     def __init__(self, minutes: Positive | None = None) -> None:
         self.minutes = minutes

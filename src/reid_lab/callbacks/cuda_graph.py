@@ -13,6 +13,7 @@ from torch import Tensor
 from reid_lab.errors import UserError, first_line
 from reid_lab.model import ReidModule
 from reid_lab.model.base import Outputs
+from reid_lab.types import Role
 
 
 class CudaGraph(pl.Callback):
@@ -30,6 +31,8 @@ class CudaGraph(pl.Callback):
         UserError: before the first batch: no GPU, more than one process, gradients that are
             accumulated, a compiled network; at the first step: operations that cannot be captured.
     """
+
+    role: Role = "running"
 
     def __init__(self, enabled: bool = False) -> None:
         self.enabled = enabled

@@ -23,7 +23,7 @@ from reid_lab.dataset.splits import query_and_gallery
 from reid_lab.files.atomic import write_torch
 from reid_lab.model import ReidModule
 from reid_lab.retrieval import Embeddings, Exit, Ids, evaluate
-from reid_lab.types import Count, Seed
+from reid_lab.types import Count, Role, Seed
 
 
 class EarlyExitThresholds(pl.Callback):
@@ -38,6 +38,9 @@ class EarlyExitThresholds(pl.Callback):
         identities: number of training people to use if none are held out.
         seed: random seed of the choice of people; None takes the data module's.
     """
+
+    role: Role = "training"
+    needs_ranking = True
 
     def __init__(
         self,

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from reid_lab.types import Role
+
 PARTS = ("run", "training")
 
 
@@ -18,6 +20,7 @@ class ElapsedTime(pl.Callback):
     checkpoint. A test of a checkpoint counts its own seconds only. Every run has this callback.
     """
 
+    role: Role = "running"
     state_key = "ElapsedTime"
 
     def __init__(self) -> None:

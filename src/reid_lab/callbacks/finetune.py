@@ -18,7 +18,7 @@ from reid_lab.callbacks.checkpoints import validation_is_due
 from reid_lab.dataset.datamodule import data_of
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
-from reid_lab.types import BatchSize, Count, Fraction, NonNegative, OpenFraction
+from reid_lab.types import BatchSize, Count, Folder, Fraction, NonNegative, OpenFraction, Role
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,8 @@ class ScheduleFromData(pl.Callback):
     Raises:
         UserError: `least` is above `most`, or the method has no such schedule.
     """
+
+    role: Role = "training"
 
     def __init__(
         self,
@@ -124,7 +126,9 @@ class BestCheckpoint(ModelCheckpoint):
         dirpath: folder of the checkpoint.
     """
 
-    def __init__(self, dirpath: str) -> None:
+    role: Role = "training"
+
+    def __init__(self, dirpath: Folder) -> None:
         super().__init__(
             dirpath,
             "best",
@@ -179,6 +183,8 @@ class StopEarly(EarlyStopping):
         patience: validations without an improvement.
         min_delta: difference of mAP that counts as an improvement.
     """
+
+    role: Role = "training"
 
     def __init__(self, patience: Count = 5, min_delta: NonNegative = 0.0) -> None:
         super().__init__("val/mAP", min_delta, patience, mode="max")

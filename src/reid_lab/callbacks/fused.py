@@ -7,6 +7,8 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor
 
+from reid_lab.types import Role
+
 DEVICES = ("cpu", "cuda")  # where torch has fused kernels of Adam, AdamW and SGD
 
 
@@ -22,6 +24,8 @@ class FusedOptimizer(pl.Callback):
     Args:
         enabled: False leaves the ordinary step.
     """
+
+    role: Role = "running"
 
     def __init__(self, enabled: bool = True) -> None:
         self.enabled = enabled

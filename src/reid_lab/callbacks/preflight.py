@@ -17,7 +17,7 @@ from reid_lab.cost.latency import wait_for
 from reid_lab.dataset.datamodule import ReidDataModule, data_of
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
-from reid_lab.types import Points
+from reid_lab.types import Points, Role
 
 ADAM = 2  # tensors that an optimiser keeps for each weight, at most
 
@@ -34,6 +34,8 @@ class Preflight(pl.Callback):
     Raises:
         UserError: a batch does not fit the GPU's memory.
     """
+
+    role: Role = "running"
 
     def __init__(self, passes: Points = 3) -> None:
         self.passes = passes

@@ -13,6 +13,7 @@ from rich.progress import Progress, Task, TaskID
 from rich.text import Text
 
 from reid_lab.output.console import progress
+from reid_lab.types import Role
 
 LINES = 30.0  # seconds
 
@@ -23,6 +24,8 @@ class StepProgress(ProgressBar):
     Each bar closes with its last batch, before tables are printed. Where the output is not a
     terminal, as in a file or a CI job, a line is printed every `LINES` seconds instead.
     """
+
+    role: Role = "running"
 
     def __init__(self) -> None:
         super().__init__()

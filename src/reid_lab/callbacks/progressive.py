@@ -20,7 +20,7 @@ from reid_lab.model.random_state import CPU, random_state, set_random_state
 from reid_lab.results import RESULTS
 from reid_lab.results.rows.search import SEARCH
 from reid_lab.search import Position, Ranges, Schedule, Search, Setting
-from reid_lab.types import BatchSize, Count, Fraction, Margin, NonNegative, Seed
+from reid_lab.types import BatchSize, Count, Fraction, Margin, NonNegative, Role, Seed
 
 Several = Annotated[int, Ge(2), Le(10_000)]
 Low = TypeVar("Low", int, float)
@@ -81,6 +81,8 @@ class ProgressiveSearch(pl.Callback):
         SearchError: a method without settings, or an objective without triplets.
         SettingError: a range beyond the size of PK batches; before the first batch.
     """
+
+    role: Role = "training"
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 from typing import Protocol as Interface
 
 import pytorch_lightning as pl
@@ -41,7 +41,7 @@ from reid_lab.retrieval.processes import ALONE, Processes
 from reid_lab.retrieval.projection import project
 from reid_lab.retrieval.ranking import Reranker, check_memory
 from reid_lab.retrieval.space import MetricName
-from reid_lab.types import Bytes, Units
+from reid_lab.types import RUNNING, Bytes, Role, Units
 
 log = logging.getLogger(__name__)
 MOST_CAMERAS = 40  # that a figure of camera pairs has room for
@@ -90,6 +90,8 @@ class RankingEvaluation(pl.Callback):
             protocol does not allow.
     """
 
+    role: Role = "ranking"
+
     def __init__(
         self,
         metric: MetricName = "euclidean",
@@ -100,7 +102,7 @@ class RankingEvaluation(pl.Callback):
         whiten: bool = False,
         query: Query = "single",
         pooling: Pooling = "mean",
-        memory: Bytes = 1e9,
+        memory: Annotated[Bytes, RUNNING] = 1e9,
     ) -> None:
         self.metric, self.memory = metric, memory
         self.references = dict(references or {})

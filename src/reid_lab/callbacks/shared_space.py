@@ -14,6 +14,7 @@ from reid_lab.callbacks.embedding import embed_batches
 from reid_lab.checkpoint.shared_space import CALLBACK, UNFITTED, stale_space
 from reid_lab.dataset.datamodule import data_of
 from reid_lab.model import ReidModule
+from reid_lab.types import Role
 
 
 class SharedSpace(pl.Callback):
@@ -26,6 +27,7 @@ class SharedSpace(pl.Callback):
     A test warns if its checkpoint is from before the first fit, or between two of them.
     """
 
+    role: Role = "training"
     state_key = CALLBACK
 
     def __init__(self) -> None:

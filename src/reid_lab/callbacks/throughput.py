@@ -13,7 +13,7 @@ from reid_lab.cost.mul_adds import count_exits
 from reid_lab.cost.peak import arithmetic, peak_flops, share_of_peak
 from reid_lab.dataset.datamodule import data_of
 from reid_lab.model import ReidModule
-from reid_lab.types import Count
+from reid_lab.types import Count, Role
 
 
 class Throughput(pl.Callback):
@@ -26,6 +26,8 @@ class Throughput(pl.Callback):
     Args:
         every: steps of a mean.
     """
+
+    role: Role = "running"
 
     def __init__(self, every: Count = 50) -> None:
         self.every = every

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from reid_lab.backbone import Backbone
 from reid_lab.backbone.modes import in_mode
-from reid_lab.callbacks import EarlyExitThresholds, RankingEvaluation
+from reid_lab.callbacks import RankingEvaluation
 from reid_lab.callbacks.after_ranking import AfterRanking
 from reid_lab.checkpoint import ROOMY, without_weights
 from reid_lab.config.build import fill
@@ -390,7 +390,7 @@ def try_callbacks(
                 ranking = callback
                 if data and model and (data.recipe is None or ranking.pca is None):
                     ranking.count(data, model)
-            elif isinstance(callback, (AfterRanking, EarlyExitThresholds)) and not ranks:
+            elif getattr(callback, "needs_ranking", False) and not ranks:
                 waiting.append(str(name))
             elif isinstance(callback, AfterRanking) and ranking and ranking.mul_adds and model:
                 callback.check(ranking.mul_adds, model)
@@ -403,6 +403,6 @@ def try_callbacks(
         fix = "keep it, or leave out, too: " + " ".join(
             f"callbacks.{name}=null" for name in waiting
         )
-        allowed = f"the ranking before {', '.join(waiting)}, which work on what it leaves"
+        allowed = f"the ranking before {', '.join(waiting)}, which need its evaluation"
         problems.append(Problem("callbacks.ranking", None, allowed, fix))
     return problems

@@ -11,14 +11,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from reid_lab.config.relevance import role_of_setting
 from reid_lab.errors import first
 from reid_lab.files.stored import StoredFileError, read_config
 from reid_lab.types import in_steps
 
 MAKES_WEIGHTS = ("seed", "dataset", "backbone", "loss", "model")
-# without an effect on the weights: where images are, how they are read, what is tested
-APART = {"root", "cache", "cache_dir", "workers", "eval_batch_size"}
-APART |= {"view", "views", "multi_query", "companions", "distractors"}
+FORMER = {"companions"}  # now multi_query, which only tests use
 
 
 def different_settings(cfg: DictConfig, run: Path) -> str:
@@ -94,7 +93,7 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     if "milestones" in node:
         node = in_steps(node)
     for key, value in node.items():
-        if key in APART:
+        if key in FORMER or role_of_setting(node, key) != "training":
             continue
         if isinstance(value, Mapping) and value:
             flat |= _flat(value, f"{prefix}{key}.")

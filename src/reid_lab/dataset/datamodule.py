@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -56,7 +56,7 @@ from reid_lab.dataset.transforms import Transforms, erase, normalise
 from reid_lab.dataset.workers import follow_parent
 from reid_lab.files.regular import escaped
 from reid_lab.protocol import DISTRACTOR
-from reid_lab.types import BatchSize, NonNegativeInt, Seed, Workers
+from reid_lab.types import RANKING, RUNNING, TRAINING, BatchSize, NonNegativeInt, Seed, Workers
 
 Part = Literal["val", "test"]
 PARTS = ("train", "fit", "val", "test")  # of `images_of`
@@ -98,21 +98,21 @@ class ReidDataModule(pl.LightningDataModule):
 
     def __init__(
         self,
-        root: Path | str,
-        reader: Callable[[Path], Benchmark],
-        transforms: Transforms,
-        p: BatchSize | Literal["auto"] = 18,
-        k: BatchSize | Literal["auto"] = 4,
-        batch_size: BatchSize | None = None,
-        eval_batch_size: BatchSize = 128,
-        val_identities: NonNegativeInt | Literal["auto"] = 0,
-        all_against_all: bool = False,
-        cache: Cache = "none",
-        cache_dir: str | None = None,
-        exchange: bool = False,
-        workers: Workers = 4,
-        seed: Seed = 0,
-        recipe: Recipe | None = None,
+        root: Annotated[Path | str, RUNNING],
+        reader: Annotated[Callable[[Path], Benchmark], TRAINING],
+        transforms: Annotated[Transforms, TRAINING],
+        p: Annotated[BatchSize | Literal["auto"], TRAINING] = 18,
+        k: Annotated[BatchSize | Literal["auto"], TRAINING] = 4,
+        batch_size: Annotated[BatchSize | None, TRAINING] = None,
+        eval_batch_size: Annotated[BatchSize, RUNNING] = 128,
+        val_identities: Annotated[NonNegativeInt | Literal["auto"], TRAINING] = 0,
+        all_against_all: Annotated[bool, RANKING] = False,
+        cache: Annotated[Cache, RUNNING] = "none",
+        cache_dir: Annotated[str | None, RUNNING] = None,
+        exchange: Annotated[bool, RUNNING] = False,
+        workers: Annotated[Workers, RUNNING] = 4,
+        seed: Annotated[Seed, TRAINING] = 0,
+        recipe: Annotated[Recipe | None, TRAINING] = None,
     ) -> None:
         super().__init__()
         if cache == "disk" and not cache_dir:

@@ -24,7 +24,7 @@ from reid_lab.dataset.augment import (
     draw_patch,
 )
 from reid_lab.dataset.colour import Adjustment, Step, draw_steps
-from reid_lab.types import Fraction, Jitter, Side
+from reid_lab.types import RANKING, Fraction, Jitter, Side
 
 # ImageNet's channel statistics for pixels in [0, 1], as torchvision's weights expect
 MEAN = (0.485, 0.456, 0.406)
@@ -58,8 +58,8 @@ class Transforms:
     enlarge: Annotated[float, Ge(1), Le(4)] = 1.125  # below 1 the crop would not fit
     flip: Fraction = 0.5
     erase: Fraction = 0.5
-    view: Literal["centre", "whole"] = "centre"
-    views: Literal[1, 2, 10] = 1
+    view: Annotated[Literal["centre", "whole"], RANKING] = "centre"
+    views: Annotated[Literal[1, 2, 10], RANKING] = 1
     patch: Fraction = 0
     brightness: Jitter = 0
     contrast: Jitter = 0

@@ -8,15 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reid_lab.config.relevance import role_of_callback, role_of_setting
 from reid_lab.files.stored import StoredFileError, read_config
 from reid_lab.types import in_steps
 
 RunSettings = Mapping[str, str]
-# settings that an accuracy depends on; file paths and reading speed are not among them
+# settings that an accuracy depends on, if their callbacks and parameters do not declare otherwise
 PARTS = {"dataset", "backbone", "loss", "model", "callbacks", "trainer"}
-# callbacks that only measure, after training
-OBSERVERS = {"anytime", "verification", "dimensions", "ranked_lists", "attention"}
-OBSERVERS |= {"throughput", "checkpoint", "progress", "cost", "conditions"}
 # of callbacks.stream: the others are in a point's name, or select the points
 ROUTING = {"exits", "candidates", "gallery"}
 # what a test of a checkpoint sets; all else is as in the training
@@ -28,9 +26,7 @@ RUNNING = {"accelerator", "devices", "num_nodes", "strategy", "default_root_dir"
 RUNNING |= {"log_every_n_steps", "enable_checkpointing", "enable_model_summary", "profiler"}
 RUNNING |= {"enable_progress_bar", "val_check_interval", "check_val_every_n_epoch"}
 RUNNING |= {"limit_val_batches", "num_sanity_val_steps"}
-# file paths, speed, and what the stored protocol says
-ELSEWHERE = {"folder", "root", "cache", "cache_dir", "workers", "eval_batch_size", "memory"}
-ELSEWHERE |= {"all_against_all"}
+PROTOCOL = {"all_against_all"}  # the stored protocol has it, by which data sets are told apart
 KEY = 4  # letters of a key, or as many as it takes
 SHOWN = 3  # settings in a label, or as many as it takes
 
@@ -127,14 +123,12 @@ def _shown(differ: Mapping[str, Sequence[str]]) -> list[str]:
 def _matters(key: str) -> bool:
     part, _, rest = key.partition(".")
     name, last = rest.partition(".")[0], _word(key)
-    if part not in PARTS or last in ELSEWHERE:
+    if part not in PARTS or last in PROTOCOL:
         return False
     if part == "trainer":
         return name not in RUNNING
     if part == "callbacks" and name == "stream":
         return last in ROUTING
-    if part == "callbacks" and name in OBSERVERS:
-        return False
     # a recipe's and a reader's seed change the people
     return last != "seed" or ".recipe." in key or ".reader." in key
 
@@ -142,11 +136,22 @@ def _matters(key: str) -> bool:
 def _flatten(node: Any, prefix: str, flat: dict[str, str], known: dict[Path, str]) -> None:
     if isinstance(node, Mapping):
         for key, value in _with_steps(node).items():
-            _flatten(value, f"{prefix}.{key}" if prefix else str(key), flat, known)
+            path = f"{prefix}.{key}" if prefix else str(key)
+            if prefix == "callbacks" and not _decides(value):
+                continue
+            if role_of_setting(node, str(key), prefix) != "running":
+                _flatten(value, path, flat, known)
     elif isinstance(node, str) and node.endswith(".ckpt"):
         flat[prefix] = _checkpoint(Path(node), known)
     else:
         flat[prefix] = str(node)
+
+
+def _decides(callback: Any) -> bool:
+    """Whether an accuracy may depend on a callback, by its node in a config."""
+    if not isinstance(callback, Mapping):
+        return callback is not None
+    return role_of_callback(callback) in ("training", "ranking")
 
 
 def _with_steps(node: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from reid_lab.dataset.readers.viper import Directions
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
 from reid_lab.files.regular import no_file
 from reid_lab.protocol import SINGLE_SHOT
-from reid_lab.types import NonNegativeInt
+from reid_lab.types import RUNNING, NonNegativeInt
 
 MAT = "cuhk-03.mat"
 NAME = re.compile(r"^(\d)_(\d{3})_([12])_\d\d\.png$")
@@ -39,7 +39,7 @@ PUBLISHED_OLD = PublishedCounts(
 
 def read_cuhk03(
     root: Path | str,
-    cache_dir: Path | str,
+    cache_dir: Annotated[Path | str, RUNNING],
     boxes: Boxes = "detected",
     protocol: Literal["new", "old"] = "new",
     split: NonNegativeInt = 0,

@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from reid_lab.dataset.readers.published import PublishedCounts, compared
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
 from reid_lab.dataset.splits import allow_one_camera
 from reid_lab.protocol import DISTRACTOR
+from reid_lab.types import RANKING
 
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 NAME = re.compile(r"^(-1|\d{1,18})_c(\d{1,18})(?:s(\d{1,18}))?_.*\.\w+$", re.IGNORECASE | re.DOTALL)
@@ -69,7 +71,9 @@ def read_layout(
 
 
 def read_market1501(
-    root: Path | str, distractors: bool = False, multi_query: bool = False
+    root: Path | str,
+    distractors: Annotated[bool, RANKING] = False,
+    multi_query: Annotated[bool, RANKING] = False,
 ) -> Benchmark:
     """Read Market-1501-v15.09.15 as released: 751 training and 750 test identities, 6 cameras.
 

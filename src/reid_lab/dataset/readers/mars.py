@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from scipy.io import loadmat
@@ -21,7 +22,7 @@ from reid_lab.dataset.readers.published import PublishedCounts, compared
 from reid_lab.dataset.records import Benchmark, DatasetError, Split
 from reid_lab.files.regular import escaped
 from reid_lab.protocol import JUNK, TRACKLETS
-from reid_lab.types import Count
+from reid_lab.types import RANKING, Count
 
 INFO = ("info", "MARS-evaluation/info", "MARS-evaluation-master/info", ".")
 FILES = ("query_IDX.mat",) + tuple(
@@ -35,8 +36,8 @@ _WHOLE = {"images": 681089, "pids": 634, "cameras": 6, "tracklets": 12180}
 def read_mars(
     root: Path | str,
     frames: Count | None = None,
-    queries_in_gallery: bool = True,
-    junk_in_gallery: bool = True,
+    queries_in_gallery: Annotated[bool, RANKING] = True,
+    junk_in_gallery: Annotated[bool, RANKING] = True,
 ) -> Benchmark:
     """Read MARS as released. `tracks` are rows of the tables, counted from 1.
 

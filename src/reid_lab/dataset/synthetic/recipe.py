@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 from annotated_types import Ge, Le
 
-from reid_lab.types import Fraction, Seed
+from reid_lab.types import RANKING, Fraction, Seed
 
 People = Annotated[int, Ge(0), Le(20_000)]
 Others = Annotated[int, Ge(0), Le(100_000)]
@@ -40,7 +40,7 @@ class Recipe:
     test_identities: People = 200
     cameras: Annotated[int, Ge(2), Le(9)] = 6  # one digit in Market-1501's names
     images_per_camera: Annotated[int, Ge(2), Le(20)] = 4
-    distractors: Others = 200
+    distractors: Annotated[Others, RANKING] = 200
     junk: Others = 100
     lookalikes: Fraction = 0.5
     height: Annotated[int, Ge(64), Le(512)] = 128
@@ -58,7 +58,7 @@ class Recipe:
 
 
 def _check(name: str, value: object, annotation: Any) -> None:
-    kind, at_least, at_most = get_args(annotation)
+    kind, at_least, at_most, *_ = get_args(annotation)
     low, high, whole = at_least.ge, at_most.le, kind is int
     number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
     if not number or not low <= float(value) <= high:  # type: ignore[arg-type]

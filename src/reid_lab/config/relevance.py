@@ -1,0 +1,60 @@
+"""What the settings of a run change: weights, accuracies, other measurements, or none of these.
+
+Callbacks declare it as their `role`, parameters by an annotation, see `reid_lab.types.Has`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from reid_lab.types import Has, Role
+
+DECLARING = ("reid_lab.callbacks.", "reid_lab.dataset.")
+# nodes that have a `_target_`, except in configs that were shortened by hand
+USUAL = {
+    "dataset": "reid_lab.dataset.ReidDataModule",
+    "dataset.transforms": "reid_lab.dataset.Transforms",
+}
+
+
+def role_of_callback(node: Mapping[str, Any]) -> Role:
+    """The role of a callback by its node in a config; `training` if it declares none."""
+    role: Role = getattr(_target(str(node.get("_target_"))), "role", "training")
+    return role
+
+
+def role_of_setting(node: Mapping[str, Any], name: str, path: str = "") -> Role:
+    """The role of a parameter of a node in a config; `training` if it declares none.
+
+    Args:
+        node: the values of the node, and its `_target_`.
+        name: the parameter.
+        path: dotted key of the node.
+    """
+    target = node.get("_target_", USUAL.get(path))
+    return "training" if target is None else declared(str(target)).get(name, "training")
+
+
+@cache
+def declared(target: str) -> Mapping[str, Role]:
+    """The roles that the parameters of a class or function declare, by name."""
+    from reid_lab.config.annotations import hints  # imports pydantic, which --help does not need
+
+    found = _target(target)
+    every = hints(found) if callable(found) else {}
+    marks = {name: getattr(hint, "__metadata__", ()) for name, hint in every.items()}
+    return {name: m.role for name, own in marks.items() for m in own if isinstance(m, Has)}
+
+
+def _target(path: str) -> Any:
+    """What a `_target_` names, if it can declare roles; nothing else is imported."""
+    module, _, name = path.rpartition(".")
+    if not path.startswith(DECLARING):
+        return None
+    try:
+        return getattr(import_module(module), name, None)
+    except ImportError:  # of another version
+        return None
