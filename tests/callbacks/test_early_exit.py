@@ -22,6 +22,7 @@ LEFT_OUT += ("conditions",)
 FEW = (
     *STEPS,
     *(f"callbacks.{name}=null" for name in LEFT_OUT),
+    "callbacks.thresholds.identities=100",
     "callbacks.stream.policies=[margin,learned]",
     "callbacks.stream.thresholds=[online,fitted]",
     "callbacks.stream.points=3",

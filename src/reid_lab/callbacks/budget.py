@@ -37,6 +37,9 @@ from reid_lab.retrieval.bootstrap import Unit
 from reid_lab.types import DistinctNonEmpty, MulAdds, NonEmpty, Points, Role, Seed, TimedBatchSize
 
 
+USUAL: tuple[Policy, ...] = ("random", "distance", "margin", "entropy")
+
+
 class BudgetError(UserError):
     """An unknown exit, or a budget that the network cannot meet."""
 
@@ -130,7 +133,8 @@ class StreamCurve(BudgetCurve):
     Args:
         exits: exits that a query may take, cheapest first; None takes the method's.
         policies: ways to choose the queries that exit early; see budget/policies.py. All but
-            `random` and `geometric` look at the query.
+            `random` and `geometric` look at the query. None takes `random`, `distance`, `margin`,
+            `entropy` and, where thresholds are fitted, `learned`.
         budgets: mean cost of one view of a query, in Mul-Adds or in the unit of `cost`; None
             takes `points` from the first exit's cost to the last one's.
         points: number of budgets, if they are not given.
@@ -139,8 +143,9 @@ class StreamCurve(BudgetCurve):
             in its camera, which needs the query's label: for comparison only).
         thresholds: `online`, the paper's running quantile; `steered`, the same with drift from the
             planned budget corrected; `fitted` on held-out people. `fitted` and the policy `learned`
-            need callbacks.exit_thresholds; without thresholds in the checkpoint they are left out
-            with a warning.
+            need the thresholds that callbacks.exit_thresholds fits on the people of
+            dataset.val_identities; if they are asked for and the checkpoint has none, they are left
+            out with a warning.
         orders: orders of arrival of the queries; `by_identity` and `by_camera` show the effect of
             drift.
         gallery: images that decide which queries exit: `whole`, or `reduced` to one image per
@@ -164,7 +169,7 @@ class StreamCurve(BudgetCurve):
     def __init__(
         self,
         exits: DistinctNonEmpty[str] | None = None,
-        policies: DistinctNonEmpty[Policy] = ("random", "distance", "margin", "entropy", "learned"),
+        policies: DistinctNonEmpty[Policy] | None = None,
         budgets: NonEmpty[MulAdds] | None = None,
         points: Points = 50,
         candidates: Candidates = "other_cameras",
@@ -179,7 +184,9 @@ class StreamCurve(BudgetCurve):
         batch: TimedBatchSize = 1,
     ) -> None:
         super().__init__(cost, profile, batch, seed)
-        self.exits, self.policies, self.budgets, self.points = exits, policies, budgets, points
+        self.exits, self.budgets, self.points = exits, budgets, points
+        self.policies: Sequence[Policy] = policies or USUAL
+        self.learns = policies is None  # as soon as there is a model for it
         self.candidates, self.thresholds = candidates, thresholds
         self.orders, self.gallery, self.resample = orders, gallery, resample
         self.shares: Shares = shares
@@ -226,10 +233,12 @@ class StreamCurve(BudgetCurve):
         range_ = budget_range(prices, self.policies)
         budgets = self.budgets or np.linspace(*range_, self.points).tolist()
         known = self._known(evaluation, exits)
+        policies = [p for p in self.policies if known or p != "learned"]
+        policies += ["learned"] if known and self.learns else []
         swept = stream_sweep(
             evaluation,
             exits,
-            [p for p in self.policies if known or p != "learned"],
+            policies,
             budgets,
             candidates=self.candidates,
             seed=self.seed or 0,
@@ -253,7 +262,8 @@ class StreamCurve(BudgetCurve):
             rank_zero_warn(
                 "stream: no learned policy and no fitted thresholds, since none were fitted for "
                 f"exits {', '.join(exits)} and {evaluation.metric} distances without "
-                "callbacks.ranking.pca: train to the end with callbacks.exit_thresholds"
+                "callbacks.ranking.pca: train to the end with callbacks.exit_thresholds and people held "
+                "out for them, dataset.val_identities=N"
             )
         return None
 

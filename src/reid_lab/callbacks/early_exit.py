@@ -29,13 +29,15 @@ from reid_lab.types import Count, Role, Seed
 class EarlyExitThresholds(pl.Callback):
     """Fits thresholds to the confidence of each policy on held-out people; see exit_calibration.py.
 
-    These are the people of `dataset.val_identities`. With 0, training people are taken, on whom the
-    network is overconfident: too many queries exit early, and a warning is given. The thresholds
-    are added to the last checkpoint, from which a test reads them.
+    These are the people of `dataset.val_identities`; with 0, there are no thresholds, unless
+    `identities` is given. The thresholds are added to the last checkpoint, from which a test reads
+    them.
 
     Args:
         candidates: see `StreamCurve`.
-        identities: number of training people to use if none are held out.
+        identities: number of training people to fit on if none are held out. On them the network
+            is overconfident: too many queries exit early, and a warning is given. None fits on
+            held-out people only.
         seed: random seed of the choice of people; None takes the data module's.
     """
 
@@ -45,7 +47,7 @@ class EarlyExitThresholds(pl.Callback):
     def __init__(
         self,
         candidates: Candidates = "other_cameras",
-        identities: Count = 100,
+        identities: Count | None = None,
         seed: Seed | None = None,
     ) -> None:
         self.candidates, self.identities, self.seed = candidates, identities, seed
@@ -102,6 +104,8 @@ class EarlyExitThresholds(pl.Callback):
     def _fitted(self, trainer: pl.Trainer, module: ReidModule) -> ExitCalibration | None:
         data = data_of(trainer)
         held_out = data.val_identities > 0
+        if not held_out and self.identities is None:
+            return None
         loader: DataLoader[Any]
         if held_out:
             loader = data.val_dataloader()
