@@ -12,7 +12,11 @@ from tests.export.conftest import operators_once  # noqa: F401
 from tests.printed import blocks, typed
 from tests.reader import LEFT_OUT, Reader, prepare
 
-pytestmark = pytest.mark.system
+# on as few people as a test has
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.filterwarnings("ignore:verification:UserWarning"),
+]
 
 ROOT = Path(__file__).parents[1]
 GALLERY = "reid-lab gallery build --checkpoint last.ckpt --images people/ --out gallery/"

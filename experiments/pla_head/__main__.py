@@ -109,7 +109,7 @@ def training_batches(data: ReidDataModule) -> Iterator[dict[str, Tensor]]:
 def accuracies(model: PLA, data: ReidDataModule) -> dict[str, float]:
     """mAP and Rank-1 on the held-out people: of the embedding, and mAP of each head's part."""
     model.eval()
-    batches = (data.on_after_batch_transfer(batch, 0) for batch in data.val_dataloader())
+    batches = (data.on_after_batch_transfer(batch, 0) for batch in data.held_out_loader())
     rows = torch.cat([model.embed(batch["image"])["embedding"] for batch in batches])
     model.train()
     query, gallery = map(Ids.of, data.splits("val"))

@@ -22,7 +22,10 @@ from tests.methods import STUDENTS, batch, to_train
 SMALL = ("backbone=small", "backbone.width=4")
 GPU = ("trainer.accelerator=gpu", "dataset.cache=device", "dataset.workers=0")
 # PyTorch's own, of the thread of a first backward pass
-pytestmark = pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS"),
+    pytest.mark.filterwarnings("ignore:verification:UserWarning"),  # on as few people as a test has
+]
 MIXED = partial(torch.autocast, "cuda", torch.bfloat16)
 
 

@@ -16,13 +16,15 @@ from reid_lab.config.paths import last_checkpoint
 from reid_lab.run.run import run
 from tests.conftest import TINY, Compose
 
+pytestmark = pytest.mark.filterwarnings("ignore:early exit:UserWarning")
+
 STEPS = (*TINY, "model.iterations=4", "trainer.log_every_n_steps=1", "trainer.val_check_interval=4")
 LEFT_OUT = ("cost", "ranked_lists", "attention", "verification", "dimensions", "throughput")
 LEFT_OUT += ("conditions",)
 FEW = (
     *STEPS,
     *(f"callbacks.{name}=null" for name in LEFT_OUT),
-    "callbacks.thresholds.identities=100",
+    "callbacks.exit_thresholds.identities=100",
     "callbacks.stream.policies=[margin,learned]",
     "callbacks.stream.thresholds=[online,fitted]",
     "callbacks.stream.points=3",

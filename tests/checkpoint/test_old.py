@@ -127,6 +127,7 @@ def test_it_is_exported(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.system
+@pytest.mark.filterwarnings("ignore:verification:UserWarning")
 @pytest.mark.parametrize("name", RUNS)
 def test_a_test_has_the_numbers_of_then(runs: Path, name: str) -> None:
     cfg = command(name, "task=test", "ckpt_path=last", POLICIES)

@@ -61,6 +61,7 @@ def other_callbacks() -> Iterator[str]:
         "throughput.every=3",
         "cost.batch=3",
         "verification.false_accept_rates=[0.1]",
+        "exit_thresholds.identities=9",
         "ranking.memory=2e9",
         "checkpoint.every_n_train_steps=3",
     ):
@@ -74,11 +75,13 @@ def other_callbacks() -> Iterator[str]:
         "+callbacks.preflight={_target_:reid_lab.callbacks.Preflight}",
         "callbacks.progress=null",
         "callbacks.deadline=null",
+        "callbacks.exit_thresholds=null",
         "dataset.workers=3",
         "dataset.cache=memory",
         "dataset.cache_dir=elsewhere",
         "dataset.root=elsewhere",
         "dataset.eval_batch_size=3",
+        "dataset.validate=none",
         "trainer.log_every_n_steps=3",
     ],
 )

@@ -105,6 +105,7 @@ def test_every_number_of_a_constructor_has_bounds(target: str) -> None:
 
 
 @pytest.mark.system
+@pytest.mark.filterwarnings("ignore:verification:UserWarning")
 @pytest.mark.parametrize("group", sorted(default_choices()))
 def test_a_group_that_is_null_works_or_is_refused(
     composed: Compose, group: str, tmp_path: Path
@@ -142,6 +143,7 @@ def test_a_gpu_that_is_not_there(composed: Compose, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.system
+@pytest.mark.filterwarnings("ignore:verification:UserWarning")
 def test_a_run_without_checkpoint_callback_keeps_none(composed: Compose, tmp_path: Path) -> None:
     run(composed(*SHORT, "dataset=folder", "callbacks=default", "callbacks.checkpoint=null"))
     assert not list(tmp_path.rglob("*.ckpt"))

@@ -159,6 +159,44 @@ def test_validation_people_are_not_trained_on(people: Path) -> None:
     assert len(module.val_dataloader().dataset) == len(query) + len(gallery)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("held", "given", "found"),
+    [
+        (3, None, "held_out"),
+        (3, "test", "test"),
+        (3, "none", "none"),
+        (0, None, "test"),
+        (0, "none", "none"),
+    ],
+)
+def test_whom_a_training_is_validated_on(
+    people: Path, held: int, given: str | None, found: str
+) -> None:
+    module = data(people, val_identities=held, validate=given)
+    module.check()
+    assert module.validate == found
+    loader = module.val_dataloader()
+    if found == "none":
+        assert loader == [] and not module._images  # none are opened
+        return
+    split = module.eval_split("val" if found == "held_out" else "test")
+    assert not isinstance(loader, list)
+    indices = torch.cat([batch["index"] for batch in loader])
+    assert len(indices) == len(split) and len(loader.dataset) == len(split)  # type: ignore[arg-type]
+    if held:
+        own = module.eval_split("val")
+        assert len(module.held_out_loader().dataset) == len(own)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("held", [0, "auto"])
+def test_nobody_to_validate_on(people: Path, held: object) -> None:
+    """`auto` holds out none of eight people."""
+    module = data(people, val_identities=held, validate="held_out")
+    with pytest.raises(DatasetError, match=f"dataset.val_identities={held} holds nobody out"):
+        module.check()
+    module.check(training=False)
+
+
 def test_all_against_all(people: Path) -> None:
     own, module = data(people, val_identities=3), data(people, val_identities=3)
     module.all_against_all = True

@@ -141,6 +141,7 @@ def test_ranks_are_those_of_numpy(overrides: tuple[str, ...]) -> None:
     assert len(of_gallery) == (1 if overrides else len(exits))  # one gallery in memory
 
 
+@pytest.mark.filterwarnings("ignore:verification:UserWarning")
 def test_a_run_fits_before_its_last_checkpoint(
     composed: Compose,
 ) -> None:
@@ -171,6 +172,7 @@ def test_a_run_fits_before_its_last_checkpoint(
         run(test)
 
 
+@pytest.mark.filterwarnings("ignore:verification:UserWarning")
 def test_maps_of_earlier_weights_are_told(composed: Compose) -> None:
     """Between a validation, which fits them, and the next one the training goes on."""
     few = ("callbacks.cost=null", "callbacks.throughput=null", "callbacks.checkpoint.save_top_k=-1")

@@ -40,6 +40,7 @@ FEW = (
 
 
 @pytest.mark.system
+@pytest.mark.filterwarnings("ignore:verification:UserWarning")
 def test_every_image_of_a_person_is_a_query(composed: Compose) -> None:
     cfg = composed(*FEW)
     data = check(cfg).data

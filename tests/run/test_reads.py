@@ -15,7 +15,8 @@ from reid_lab.dataset.readers import market1501
 from reid_lab.run.run import run
 from tests.conftest import Compose
 
-pytestmark = pytest.mark.system
+# on as few people as a test has
+pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("ignore:verification:UserWarning")]
 
 TINY = (
     "dataset=folder",

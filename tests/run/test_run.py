@@ -18,6 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from reid_lab.budget.exit_calibration import exit_calibration_of
 from reid_lab.callbacks import BudgetError
 from reid_lab.checkpoint import load_model, read_checkpoint
 from reid_lab.config.build import build_data, build_model
@@ -36,7 +37,11 @@ from reid_lab.run.messages import SOURCE, _in_one_line
 from reid_lab.run.run import run
 from tests.conftest import TINY, Compose, write_jpegs
 
-pytestmark = pytest.mark.system
+# on as few people as a test has
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.filterwarnings("ignore:verification:UserWarning"),
+]
 
 MINIATURE = {"_target_": "reid_lab.dataset.read_layout", "_partial_": True, "name": "mini"}
 EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
@@ -249,9 +254,8 @@ def test_a_run_leaves_everything_behind(composed: Compose) -> None:
         "distance",
         "margin",
         "entropy",
-        "learned",
     }
-    assert len(rows(folder / "results" / "stream.csv")) == 5 * 8
+    assert len(rows(folder / "results" / "stream.csv")) == 4 * 8
     assert rows(folder / "results" / "anytime.csv")[-1]["exit"] == "fusion"
     assert {row["exit"] for row in rows(folder / "results" / "camera_pairs.csv")} == {"fusion"}
     for row in exits.values():
@@ -596,6 +600,32 @@ def test_held_out_validation_differs_from_the_test(composed: Compose) -> None:
     assert val[-1] != pytest.approx(metrics["test/fusion/mAP"])
 
 
+def test_without_validation_nothing_is_ranked_before_the_test(composed: Compose) -> None:
+    """A training is resumed, and its best checkpoint is not asked for."""
+    given = ("dataset.validate=none", "dataset.val_identities=3", "model.iterations=8")
+    few = (*SIX_STEPS, *given, *(f"callbacks.{name}=null" for name in UNNEEDED))
+    few = (*few, "trainer.val_check_interval=2")
+    run(composed(*few, "trainer.max_steps=5", run="run"))
+    cfg = composed(*few, "ckpt_path=last", run="run")
+    assert run(cfg)["test/fusion/mAP"] > 0
+    for log in Path(cfg.run_dir).glob("logs/*/metrics.csv"):
+        assert not [key for row in rows(log) for key in row if key.startswith("val/")]
+    assert (Path(cfg.run_dir) / "results" / "exits.csv").is_file()
+    state = torch.load(last_checkpoint(Path(cfg.run_dir)), weights_only=True)
+    assert state["global_step"] == 8 and exit_calibration_of(state).held_out
+    policies = {row["policy"] for row in rows(Path(cfg.run_dir) / "results" / "stream.csv")}
+    assert "learned" in policies  # as people are held out
+
+
+def test_the_test_people_are_validated_on_if_asked_for(composed: Compose) -> None:
+    few = (*SIX_STEPS, *(f"callbacks.{name}=null" for name in (*UNNEEDED, "stream")))
+    cfg = composed(*few, "dataset.val_identities=3", "dataset.validate=test")
+    metrics = run(cfg)
+    logged = rows(Path(cfg.run_dir) / "logs/version_0/metrics.csv")
+    val = [float(row["val/fusion/mAP"]) for row in logged if row.get("val/fusion/mAP")]
+    assert val[-1] == pytest.approx(metrics["test/fusion/mAP"])
+
+
 def test_everything_wrong_is_told_at_once(composed: Compose) -> None:
     wrong = ("dataset.p=9", "+model.heads=3", "model.lr=fast", "task=train", "seed=1.5")
     cfg = composed(*wrong, "ckpt_path=/nowhere/last.ckpt")
@@ -612,6 +642,7 @@ def test_everything_wrong_is_told_at_once(composed: Compose) -> None:
     [
         ("dataset.root=/nowhere", r"(?s)/nowhere does not exist.*bounding_box_train"),
         ("dataset.k=1", "k >= 2"),
+        ("dataset.validate=held_out", "val_identities=0 holds nobody out"),
         ("task=test", "ckpt_path=last"),
         ("ckpt_path=last", r"(?s)existing checkpoint.*last\.ckpt does not exist"),
         ("backbone.weights=/no/file.pth", "^backbone: weights=/no.*allowed are imagenet, null"),

@@ -51,7 +51,7 @@ def fit_held_out_thresholds(
 ) -> AcceptThresholdsByExit:
     """Exit -> metric -> thresholds of searches and of pairs; empty with a warning."""
     data = data_of(trainer)
-    exits = embed_batches(data.val_dataloader(), trainer, module)
+    exits = embed_batches(data.held_out_loader(), trainer, module)
     ids = Ids.of(data.eval_split("val"))
     images = np.sort(np.unique(ids.images.numpy(), return_index=True)[1])
     images = images[ids.pids.numpy()[images] >= DISTRACTOR]

@@ -36,7 +36,6 @@ from reid_lab.retrieval import Evaluation
 from reid_lab.retrieval.bootstrap import Unit
 from reid_lab.types import DistinctNonEmpty, MulAdds, NonEmpty, Points, Role, Seed, TimedBatchSize
 
-
 USUAL: tuple[Policy, ...] = ("random", "distance", "margin", "entropy")
 
 
@@ -262,8 +261,8 @@ class StreamCurve(BudgetCurve):
             rank_zero_warn(
                 "stream: no learned policy and no fitted thresholds, since none were fitted for "
                 f"exits {', '.join(exits)} and {evaluation.metric} distances without "
-                "callbacks.ranking.pca: train to the end with callbacks.exit_thresholds and people held "
-                "out for them, dataset.val_identities=N"
+                "callbacks.ranking.pca: train to the end with callbacks.exit_thresholds and people "
+                "held out for them, dataset.val_identities=N"
             )
         return None
 

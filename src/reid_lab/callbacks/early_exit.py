@@ -41,7 +41,7 @@ class EarlyExitThresholds(pl.Callback):
         seed: random seed of the choice of people; None takes the data module's.
     """
 
-    role: Role = "training"
+    role: Role = "measurement"  # only the streams that ask for its thresholds depend on them
     needs_ranking = True
 
     def __init__(
@@ -108,7 +108,7 @@ class EarlyExitThresholds(pl.Callback):
             return None
         loader: DataLoader[Any]
         if held_out:
-            loader = data.val_dataloader()
+            loader = data.held_out_loader()
             people = data.eval_split("val")
             rows = np.arange(len(people))
             is_query = data.roles("val") == ROLES.index("query")

@@ -120,7 +120,8 @@ class ValidatedFitLoop(_FitLoop):
 class BestCheckpoint(ModelCheckpoint):
     """`best.ckpt`: the checkpoint whose last exit has the best mAP on held-out people.
 
-    It is tested when the training ends. Without held-out people, there is none.
+    It is tested when the training ends. Unless training validates on held-out people
+    (`dataset.validate`), there is none.
 
     Args:
         dirpath: folder of the checkpoint.
@@ -177,7 +178,7 @@ class BestCheckpoint(ModelCheckpoint):
 class StopEarly(EarlyStopping):
     """Ends a training when the last exit's mAP on held-out people stops improving.
 
-    Without held-out people, it has no effect.
+    Unless training validates on held-out people (`dataset.validate`), it has no effect.
 
     Args:
         patience: validations without an improvement.
@@ -223,7 +224,7 @@ class StopEarly(EarlyStopping):
 def monitored_metric(trainer: pl.Trainer, module: pl.LightningModule) -> tuple[str, bool]:
     """The metric that selects checkpoints, and whether it is of held-out people."""
     exit = cast(ReidModule, module).exit_names[-1]
-    return f"val/{exit}/mAP", data_of(trainer).val_identities > 0
+    return f"val/{exit}/mAP", data_of(trainer).validate == "held_out"
 
 
 def broadcast_metric(trainer: pl.Trainer, metric: str | None) -> None:

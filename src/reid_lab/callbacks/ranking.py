@@ -347,7 +347,7 @@ class RankingEvaluation(pl.Callback):
             )
             for name, values in rows.items()
         }
-        images = data.eval_split(part)
+        images = data.eval_split("test" if part == "test" else data.validated)
         ids = {name: Ids.of(images.take(index[rows_].numpy())) for name, rows_ in of.items()}
         return Embeddings(
             ids["query"], ids["gallery"], exits, ids["multi_query"] if multi else None

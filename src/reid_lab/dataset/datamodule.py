@@ -59,6 +59,7 @@ from reid_lab.protocol import DISTRACTOR
 from reid_lab.types import RANKING, RUNNING, TRAINING, BatchSize, NonNegativeInt, Seed, Workers
 
 Part = Literal["val", "test"]
+Validate = Literal["held_out", "test", "none"]
 PARTS = ("train", "fit", "val", "test")  # of `images_of`
 
 
@@ -80,8 +81,11 @@ class ReidDataModule(pl.LightningDataModule):
         batch_size: if given, train on batches of so many random images instead of PK batches.
         eval_batch_size: images of a batch of queries and gallery.
         val_identities: people of the training split held out for validation; `auto` holds out
-            a tenth of them, at least 2, and none of fewer than 10. With 0, the test split is
-            evaluated during training; it selects nothing.
+            a tenth of them, at least 2, and none of fewer than 10.
+        validate: people who are ranked during training: those `held_out`, those of the `test`
+            split, or `none`. None takes `held_out` if there are any, else `test`, as re-ID suites
+            do. A setting that is chosen by the accuracy of test people is chosen on them, and the
+            test flatters it.
         all_against_all: each evaluated image is a query and hidden from itself only, whatever the
             data set's protocol.
         cache: where decoded uint8 images are kept: nowhere, in `memory`, on `disk` in `cache_dir`,
@@ -106,6 +110,7 @@ class ReidDataModule(pl.LightningDataModule):
         batch_size: Annotated[BatchSize | None, TRAINING] = None,
         eval_batch_size: Annotated[BatchSize, RUNNING] = 128,
         val_identities: Annotated[NonNegativeInt | Literal["auto"], TRAINING] = 0,
+        validate: Annotated[Validate | None, RUNNING] = None,
         all_against_all: Annotated[bool, RANKING] = False,
         cache: Annotated[Cache, RUNNING] = "none",
         cache_dir: Annotated[str | None, RUNNING] = None,
@@ -126,6 +131,7 @@ class ReidDataModule(pl.LightningDataModule):
         self.given_p, self.given_k, self.batch_size = p, k, batch_size
         self.eval_batch_size = eval_batch_size
         self.given_val, self.seed, self.workers = val_identities, seed, workers
+        self.given_validate: Validate | None = validate
         self.all_against_all = all_against_all
         self.cache: Cache = cache
         self.exchange = exchange
@@ -147,7 +153,7 @@ class ReidDataModule(pl.LightningDataModule):
         return self._benchmark
 
     def splits(self, part: Part) -> tuple[Split, Split]:
-        """Return (query, gallery) of `val` or `test`."""
+        """Return (query, gallery) of `val`, the held-out people, or of `test`."""
         if part == "val" and self.val_identities:
             people = self._held_out()[1:]
             return all_images(*people) if self.all_against_all else people
@@ -189,6 +195,16 @@ class ReidDataModule(pl.LightningDataModule):
             return auto_held_out(self.recipe.train_identities)
         train, tracklets = self.benchmark.train, self.benchmark.protocol.tracklets
         return auto_held_out(len(train.identities), len(matchable_pids(train, tracklets)))
+
+    @property
+    def validate(self) -> Validate:
+        """The people who are ranked during training."""
+        return self.given_validate or ("held_out" if self.val_identities else "test")
+
+    @property
+    def validated(self) -> Part:
+        """The part that validation batches are of."""
+        return "val" if self.validate == "held_out" else "test"
 
     @property
     def identities(self) -> int:
@@ -233,6 +249,11 @@ class ReidDataModule(pl.LightningDataModule):
             for part in parts:
                 self.images_of(part)
 
+    def setup(self, stage: str) -> None:
+        """Tell the trainer that there is no validation, if there is none."""
+        if stage == "fit" and self.trainer is not None and self.validate == "none":
+            self.trainer.limit_val_batches = 0
+
     def check(self, training: bool = True) -> None:
         """Check that the data can be trained on and ranked. Images not yet rendered are not read.
 
@@ -248,13 +269,23 @@ class ReidDataModule(pl.LightningDataModule):
             raise DatasetError("\n".join(dict.fromkeys(problems)))
 
     def _problems(self, training: bool) -> Iterator[str]:
-        checks: list[Callable[[], None]] = [self._check_batches] if training else []
+        checks: list[Callable[[], None]] = []
+        if training:
+            checks = [self._check_validate, self._check_batches]
         if self.recipe is None:
-            parts: tuple[Part, ...] = ("val", "test") if training else ("test",)
+            watched = training and self.validate == "held_out" and self.val_identities > 0
+            parts: tuple[Part, ...] = ("val", "test") if watched else ("test",)
             checks += [partial(self._check_rankable, part) for part in parts]
         elif not self.recipe.test_identities:
             yield "dataset.recipe.test_identities=0: set 1 or more"
         yield from filter(None, map(problem_of, checks))
+
+    def _check_validate(self) -> None:
+        if self.given_validate == "held_out" and not self.val_identities:
+            raise DatasetError(
+                f"dataset.validate=held_out, but dataset.val_identities={self.given_val} holds "
+                "nobody out: set dataset.val_identities=N, or dataset.validate=test or none"
+            )
 
     def _check_batches(self) -> None:
         if self.batch_size is None:
@@ -300,7 +331,12 @@ class ReidDataModule(pl.LightningDataModule):
         """Number of training batches of an epoch."""
         return len(self._sampler(self.train_split))
 
-    def val_dataloader(self) -> DataLoader[Any]:
+    def val_dataloader(self) -> DataLoader[Any] | list[DataLoader[Any]]:
+        """Return the loader of the people of `validate`; without any, an empty list."""
+        return [] if self.validate == "none" else self._eval_loader(self.validated)
+
+    def held_out_loader(self) -> DataLoader[Any]:
+        """Return the loader of the held-out people, whether or not they are validated on."""
         return self._eval_loader("val")
 
     def test_dataloader(self) -> DataLoader[Any]:

@@ -160,7 +160,7 @@ def evaluate_stages(backbone: Backbone, data: ReidDataModule, device: torch.devi
     """
     fitting = _features(backbone, data, data.train_images_loader(), device, FIT)
     known = Ids.of(data.train_split).take(torch.arange(len(next(iter(fitting.values())))))
-    features = _features(backbone, data, data.val_dataloader(), device)
+    features = _features(backbone, data, data.held_out_loader(), device)
     ids, counts = Ids.of(data.eval_split("val")), _mul_adds(backbone, data, device)
     is_query = torch.from_numpy(data.roles("val") == ROLES.index("query"))
     q, g = is_query.nonzero().flatten(), (~is_query).nonzero().flatten()
