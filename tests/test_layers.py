@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import pytorch_lightning as pl
+from torch import nn
 
 import reid_lab
 
 PACKAGE = Path(reid_lab.__file__).parent
-ORDER = ["files", "output", "images", "openset", "gallery_format", "results", "dataset"]
+ORDER = ["compat", "files", "output", "images", "openset", "gallery_format", "results", "dataset"]
 ORDER += ["backbone", "loss", "search", "classical"]
 ORDER += [
     "model",
@@ -91,8 +94,61 @@ def test_imports_come_from_the_left(layer: str) -> None:
 @pytest.mark.parametrize("layer", PLAIN)
 def test_plain_packages_know_neither_lightning_nor_hydra(layer: str) -> None:
     for path in (PACKAGE / layer).rglob("*.py"):
-        roots = {name.split(".")[0] for name in imports(path)}
+        names = {*imports(path)}
+        roots = {name.split(".")[0] for name in names}
         assert not roots & {"pytorch_lightning", "hydra", "omegaconf", "wandb"}, path
+        assert not any(name.startswith("reid_lab.compat") for name in names), path
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def private_names(package: ModuleType) -> set[str]:
+    """Private functions, classes and attributes that a package defines."""
+    found = set()
+    for path in Path(str(package.__file__)).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                found.add(node.name)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                found.add(node.attr)
+    return {*filter(is_private, found)}
+
+
+def private_uses(source: str, theirs: Set[str]) -> list[str]:
+    """Uses of private names of Lightning (`theirs`), and imports of Lightning's or Hydra's."""
+    tree = ast.parse(source)
+    nodes = [*ast.walk(tree)]
+    ours = {n.name for n in nodes if isinstance(n, ast.FunctionDef)} | {
+        n.attr for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)
+    }
+    found = []
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and node.attr in theirs:
+            own = isinstance(node.value, ast.Name) and node.value.id == "self" and node.attr in ours
+            found += [] if own else [node.attr]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [*node.module.split("."), *(alias.name for alias in node.names)]
+            found += filter(is_private, names if names[0] in ("pytorch_lightning", "hydra") else [])
+    return found
+
+
+def test_private_names_of_lightning_and_hydra_are_used_in_one_package() -> None:
+    theirs = private_names(pl) - {name for name in dir(nn.Module) if is_private(name)}
+    theirs |= {"_return_value", "_option_string_actions"}  # of Hydra
+    paths = [p for p in sorted(PACKAGE.rglob("*.py")) if p.parent.name != "compat"]
+    found = {p.name: private_uses(p.read_text(encoding="utf-8"), theirs) for p in paths}
+    assert {name: uses for name, uses in found.items() if uses} == {}
+    text = """
+from hydra._internal.utils import x
+from pytorch_lightning.loops import _FitLoop, Loop
+class A:
+    def __init__(self): self._has_run = self._results = 1
+    def f(self): return self._has_run, self._trainer, loop._has_run
+"""
+    uses = ["_internal", "_FitLoop", "_trainer", "_has_run"]
+    assert sorted(private_uses(text, theirs)) == sorted(uses)
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.name)

@@ -12,7 +12,6 @@ from difflib import get_close_matches
 from typing import Any
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -20,6 +19,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from reid_lab.cli.command import piped
+from reid_lab.compat.hydra import option_names
 from reid_lab.config.overrides import explain, without_nulls
 from reid_lab.config.paths import conf_dir, register_resolvers
 from reid_lab.config.renamed import with_new_names
@@ -143,7 +143,7 @@ def command_of_reid_lab(words: Sequence[str]) -> str:
 
 def wrong_options(words: Sequence[str]) -> str:
     """The error of the first unknown option; empty if there is none."""
-    known = [name for name in get_args_parser()._option_string_actions if name[:2] == "--"]
+    known = option_names()
     for word in words:
         if word.startswith("="):
             return f"{word}: there is no key before the equals sign\n  fix: key{word}"

@@ -13,6 +13,13 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.trainer.states import TrainerFn
 
 from reid_lab.callbacks.loggers import CsvLogger
+from reid_lab.compat.lightning import (
+    save_last,
+    set_saved_step,
+    validate_now,
+    validation_is_due,
+    write_step_metrics,
+)
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import write_torch
 from reid_lab.interrupt import TIME_IS_UP, Interrupted, hand_signals_to
@@ -54,14 +61,9 @@ class Checkpoints(ModelCheckpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        self._last_global_step_saved = trainer.global_step  # by the run that is resumed
+        set_saved_step(self, trainer.global_step)
         if trainer.num_val_batches and validation_is_due(trainer):
-            validation = trainer.fit_loop.epoch_loop.val_loop
-            validation.restarting = False  # from its first batch on
-            trainer.validating = True
-            validation.run()
-            trainer.training = True
-            validation._has_run = False  # Lightning's own validation of the next step still runs
+            validate_now(trainer)
         self._take_signals(trainer)
 
     def _take_signals(self, trainer: pl.Trainer) -> None:
@@ -75,7 +77,7 @@ class Checkpoints(ModelCheckpoint):
         super().on_validation_start(trainer, pl_module)
         hand_signals_to(None)
         if self.stop:  # since the step's end
-            self._save_end(trainer)
+            save_last(self, trainer)
             raise self.stop
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -99,13 +101,13 @@ class Checkpoints(ModelCheckpoint):
         self._between = True
         # before the epoch, or the training, ends
         if self.stop or is_last_step(trainer):
-            self._save_end(trainer)
+            save_last(self, trainer)
         if self.stop:
             raise self.stop
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_end(trainer, pl_module)
-        self._save_end(trainer)
+        save_last(self, trainer)
         hand_signals_to(None)
         if self.stop:
             raise self.stop
@@ -117,15 +119,13 @@ class Checkpoints(ModelCheckpoint):
         hand_signals_to(None)
         # the signal ended the loader's workers before the next step
         if self.stop and self._between and trainer.training:
-            self._save_end(trainer)
+            save_last(self, trainer)
 
-    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
         _log_step(trainer)
-        super()._save_checkpoint(trainer, filepath)
-
-    def _save_end(self, trainer: pl.Trainer) -> None:
-        if self._last_global_step_saved < trainer.global_step:
-            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
 
 class Deadline(pl.Callback):
@@ -170,25 +170,15 @@ def is_last_step(trainer: pl.Trainer) -> bool:
     return trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
 
 
-def validation_is_due(trainer: pl.Trainer) -> bool:
-    """Whether the resumed checkpoint was written just before a validation of its step."""
-    fit, epoch = trainer.fit_loop, trainer.fit_loop.epoch_loop
-    if not epoch.restarted_on_train_batch_end or fit._data_fetcher is None:
-        return False
-    return epoch._should_check_val_fx(fit._data_fetcher)
-
-
 def _log_step(trainer: pl.Trainer) -> None:
     """Write the metrics of the step to `metrics.csv`; Lightning does so after the checkpoint.
 
     Other loggers get them at that time.
     """
-    connector, loggers = trainer._logger_connector, trainer.loggers
-    if not trainer.training or connector._first_loop_iter is None:  # no batch has just ended
-        return
+    loggers = trainer.loggers
     trainer.loggers = [logger for logger in loggers if isinstance(logger, CsvLogger)]
     try:
-        connector.update_train_step_metrics()
+        write_step_metrics(trainer)
     finally:
         trainer.loggers = loggers
 

@@ -12,9 +12,8 @@ from typing import Any, Protocol, cast, runtime_checkable
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
-from pytorch_lightning.loops import _FitLoop
 
-from reid_lab.callbacks.checkpoints import validation_is_due
+from reid_lab.compat.lightning import keep_last_validation, set_max_steps
 from reid_lab.dataset.datamodule import data_of
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
@@ -87,7 +86,7 @@ class ScheduleFromData(pl.Callback):
         pl_module.steps = [max(1, round(share * steps)) for share in self.milestones]
         _keep(pl_module, steps)
         if trainer.max_steps == -1:
-            trainer.fit_loop.epoch_loop.max_steps = steps
+            set_max_steps(trainer, steps)
         if self.validations is not None:
             trainer.val_check_interval = max(1, trainer.max_steps // self.validations)
 
@@ -102,19 +101,6 @@ def _keep(module: pl.LightningModule, steps: int) -> None:
     kept = {"lr": method.lr, "warmup": method.warmup, "milestones": method.steps}
     unit = {"epoch": None} if "epoch" in recipe else {}  # steps
     module.hparams["model"] = {**recipe, **kept, **unit, "iterations": steps}
-
-
-class ValidatedFitLoop(_FitLoop):
-    """Does not skip a finished training that is resumed before its last validation.
-
-    `last.ckpt` of the last step is written before that validation, and a kill may come between. If
-    it did not, the validation gives the same result again.
-    """
-
-    @property
-    def skip(self) -> bool:
-        self.update_restart_stage()
-        return super().skip and not validation_is_due(self.trainer)
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -162,8 +148,8 @@ class BestCheckpoint(ModelCheckpoint):
             warnings.filterwarnings("ignore", "Checkpoint directory")
             super().setup(trainer, pl_module, stage)
         self.monitor, self._active = monitored_metric(trainer, pl_module)
-        if self._active and stage == "fit":  # Lightning has no hook before it skips a training
-            trainer.fit_loop.__class__ = ValidatedFitLoop
+        if self._active and stage == "fit":
+            keep_last_validation(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._active:

@@ -13,6 +13,7 @@ import torch
 from rich.filesize import decimal
 from torch import Tensor
 
+from reid_lab.compat.lightning import is_attached
 from reid_lab.cost.latency import wait_for
 from reid_lab.dataset.datamodule import ReidDataModule, data_of
 from reid_lab.errors import UserError
@@ -100,7 +101,8 @@ def one_pass(trainer: pl.Trainer, module: ReidModule, batch: dict[str, Tensor]) 
 def without_trainer(module: ReidModule) -> ReidModule:
     """A copy of a network in training, without its trainer."""
     lightning = [m for m in module.modules() if isinstance(m, pl.LightningModule)]
-    copied: ReidModule = copy.deepcopy(module, {id(m._trainer): None for m in lightning})
+    trainers = {id(m.trainer): None for m in lightning if is_attached(m)}
+    copied: ReidModule = copy.deepcopy(module, trainers)
     return copied.train()
 
 

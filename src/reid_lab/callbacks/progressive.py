@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from annotated_types import Ge, Le
 
+from reid_lab.compat.lightning import set_max_steps
 from reid_lab.dataset.datamodule import data_of
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
@@ -161,7 +162,7 @@ class ProgressiveSearch(pl.Callback):
             self._loaded = None
         trainer.train_dataloader.batch_sampler.order = schedule.data  # type: ignore[union-attr]
         if trainer.max_steps == -1:
-            trainer.fit_loop.epoch_loop.max_steps = schedule.total
+            set_max_steps(trainer, schedule.total)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int

@@ -11,11 +11,11 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.plugins.io import AsyncCheckpointIO
 
 from reid_lab.backbone.layers import cheaper_backward
 from reid_lab.callbacks import CheckpointFiles, ElapsedTime, SharedSpace
 from reid_lab.checkpoint import NORMALISED, without_weights
+from reid_lab.compat.lightning import set_checkpoint_io
 from reid_lab.config.compiled import compile_parts
 from reid_lab.config.make import image_size, make, plain
 from reid_lab.config.teacher import give_teacher
@@ -92,9 +92,5 @@ def build_trainer(cfg: DictConfig, files: CheckpointFiles | None = None) -> pl.T
             log.info("callbacks.checkpoint=null: no checkpoint is kept of this run")
         more = {"enable_checkpointing": False}  # else Lightning adds its own
     trainer: pl.Trainer = make(cfg, "trainer", callbacks=callbacks, logger=loggers, **more)
-    given = trainer.strategy._checkpoint_io  # by trainer.plugins; asking the property sets one
-    if given is None:
-        trainer.strategy.checkpoint_io = files
-    elif isinstance(given, AsyncCheckpointIO) and given.checkpoint_io is None:
-        given.checkpoint_io = files
+    set_checkpoint_io(trainer, files)
     return trainer

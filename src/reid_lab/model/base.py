@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from reid_lab.backbone import Backbone
+from reid_lab.compat.lightning import is_attached, writes_metrics
 from reid_lab.dataset.transforms import centre_of, enlarged, normalise
 from reid_lab.errors import UserError, first
 from reid_lab.model.random_state import CPU, CUDA, random_state, set_random_state
@@ -222,7 +223,7 @@ class ReidModule(pl.LightningModule, ABC):
         self.log_step({"loss": total.detach()}, prog_bar=True)
         if self.exit_weights:
             self.log_step({f"weight_{name}": value for name, value in self.exit_weights.items()})
-        if self._trainer is not None and self.global_step == batch_idx == 0:
+        if is_attached(self) and self.global_step == batch_idx == 0:
             self._log_first_step(total)
         return total
 
@@ -237,9 +238,9 @@ class ReidModule(pl.LightningModule, ABC):
 
         Lightning's `log` takes a millisecond, more than a small network's step on a GPU.
         """
-        if self._trainer is not None:
+        if is_attached(self):
             shown = prog_bar and self.trainer.progress_bar_callback is not None
-            if not (shown or self.trainer._logger_connector.should_update_logs):
+            if not (shown or writes_metrics(self.trainer)):
                 return
         for name, value in values.items():
             self.log(f"train/{name}", value, prog_bar=prog_bar)
@@ -263,7 +264,7 @@ class ReidModule(pl.LightningModule, ABC):
 
         DDP then mines triplets in the whole PK batch, as a single process does.
         """
-        if self._trainer is None or self.trainer.world_size == 1:
+        if not is_attached(self) or self.trainer.world_size == 1:
             return list(tensors)
         return [
             cast(Tensor, self.all_gather(t, sync_grads=t.is_floating_point())).flatten(0, 1)
@@ -322,7 +323,7 @@ class ReidModule(pl.LightningModule, ABC):
 
     def _advice(self) -> str:
         """The state of the training and advice, for the message."""
-        if self._trainer is None or not self.trainer.optimizers:
+        if not is_attached(self) or not self.trainer.optimizers:
             return "and nothing can be computed with them: give another checkpoint, or train again"
         rate, precision = self.trainer.optimizers[0].param_groups[0]["lr"], self.trainer.precision
         exact = "" if precision == "32-true" else f", trainer.precision=32-true (now {precision})"
@@ -333,7 +334,7 @@ class ReidModule(pl.LightningModule, ABC):
 
     def _on_all(self, ok: bool) -> bool:
         """Whether `ok` holds on all processes."""
-        if self._trainer is None or self.trainer.world_size == 1:
+        if not is_attached(self) or self.trainer.world_size == 1:
             return ok
         return self.trainer.strategy.reduce_boolean_decision(ok)
 

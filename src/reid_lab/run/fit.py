@@ -6,7 +6,7 @@ import logging
 import shutil
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from reid_lab.callbacks import BestCheckpoint, EarlyExitThresholds, ElapsedTime, Verification
 from reid_lab.callbacks.embedding import callbacks_of
 from reid_lab.checkpoint import CheckpointError
+from reid_lab.compat.lightning import count_last_batch
 from reid_lab.config.paths import last_checkpoint
 from reid_lab.dataset import ReidDataModule
 from reid_lab.errors import UserError
@@ -113,18 +114,6 @@ def best_of(trainer: pl.Trainer, notes: list[str]) -> Path | None:
         notes.append(found[0].note)
         log.info(found[0].note)
     return best
-
-
-def count_last_batch(trainer: pl.Trainer) -> None:
-    """Count the last batch and its epoch as ended if there is nothing to train.
-
-    The checkpoint was written before they ended, and the test's metrics are logged at these
-    numbers.
-    """
-    trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
-    epochs: Any = trainer.fit_loop.epoch_progress.current
-    if epochs.completed < epochs.ready:
-        epochs.processed = epochs.completed = epochs.ready
 
 
 def copy_training(checkpoint: Path, folder: Path) -> None:

@@ -22,6 +22,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from reid_lab.compat.hydra import error_of
 from reid_lab.errors import UserError
 from reid_lab.interrupt import status_of
 from reid_lab.run.jobs import FAILED, NOT_STARTED, UNFINISHED, Job, plan_job, repeat_status
@@ -89,8 +90,8 @@ class WatchedLauncher(Launcher):
             self._go_on(jobs, error)
             return [self._found(n, overrides, KILLED) for n, overrides in jobs.items()]
         return [
-            self._found(n, overrides, str(job._return_value))
-            if isinstance(job._return_value, LostJobError)
+            self._found(n, overrides, str(error_of(job)))
+            if isinstance(error_of(job), LostJobError)
             else job
             for (n, overrides), job in zip(jobs.items(), returned, strict=True)
         ]
@@ -149,7 +150,7 @@ class WatchedLauncher(Launcher):
             log.error("job %s: %s\nrepeat it alone: %s", number, reason, job.repeated_by())
         if job.status == FAILED:
             error = LostJobError(f"job {number}: {job.error}")
-            return JobReturn(overrides, status=JobStatus.FAILED, _return_value=error)
+            return _failed(error, overrides)
         return JobReturn(overrides, status=JobStatus.COMPLETED)
 
 
@@ -174,7 +175,13 @@ class _Submitted:
         return returned
 
     def _lost(self, reason: str) -> list[Any]:
-        return [JobReturn(status=JobStatus.FAILED, _return_value=LostJobError(reason))]
+        return [_failed(LostJobError(reason))]
+
+
+def _failed(error: Exception, overrides: Sequence[str] | None = None) -> JobReturn:
+    job = JobReturn(overrides, status=JobStatus.FAILED)
+    job.return_value = error
+    return job
 
 
 @contextmanager

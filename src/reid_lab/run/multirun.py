@@ -30,6 +30,7 @@ from rich.filesize import pick_unit_and_suffix
 from rich.markup import escape
 from rich.table import Table
 
+from reid_lab.compat.hydra import error_of
 from reid_lab.files.stored import StoredFileError, read_config
 from reid_lab.results.card import ModelCard
 from reid_lab.results.rows.multirun import MEANS, RUNS, MeanRow, RunRow
@@ -94,9 +95,9 @@ class RunsTable(Callback):
         if job_return.status == JobStatus.COMPLETED:
             sweep = self._note(config, DONE)
         else:
-            error = job_return._return_value
+            error = error_of(job_return)
             sweep = self._note(config, FAILED, _class_and_message(error))
-            job_return._return_value = _portable(error)
+            job_return.return_value = _portable(error)
             job = Job.read(Path(config.hydra.runtime.output_dir))
             if sweep and job.command:
                 log.error("%s\nrepeat it alone: %s", job.error, job.repeated_by())
