@@ -1,12 +1,7 @@
 """Known, unknown or ambiguous: the verdict of a search. Without torch.
 
-A person is within a threshold if one of their images in the gallery is nearer than it.
-
-| verdict | people within the threshold |
-|---|---|
-| unknown | none |
-| known | one |
-| ambiguous | two or more |
+A person is within a threshold if one of their images in the gallery is nearer than it. Unknown:
+nobody is; known: one person; ambiguous: two or more.
 
 Images of unknown people, distractors (pid 0) and junk (pid -1) name nobody and are ignored.
 """
