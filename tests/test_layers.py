@@ -15,7 +15,8 @@ from torch import nn
 import reid_lab
 
 PACKAGE = Path(reid_lab.__file__).parent
-ORDER = ["compat", "files", "output", "images", "openset", "gallery_format", "results", "dataset"]
+ORDER = ["compat", "vectors", "files", "output", "images", "openset", "gallery_format"]
+ORDER += ["results", "dataset"]
 ORDER += ["backbone", "loss", "search", "classical"]
 ORDER += [
     "model",
@@ -31,8 +32,8 @@ ORDER += [
     "frontier",
 ]
 ORDER += ["run", "gallery", "profiling", "doctor", "export", "cli"]
-PLAIN = ("openset", "gallery_format", "search", "frontier", "retrieval", "cost", "budget")
-PLAIN += ("runtime", "serve", "report", "classical")
+PLAIN = ("vectors", "openset", "gallery_format", "search", "frontier", "retrieval", "cost")
+PLAIN += ("budget", "runtime", "serve", "report", "classical")
 # modules and names that Windows or macOS lack
 POSIX = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "posix", "msvcrt", "winreg"}
 ELSEWHERE = {"os.fork", "os.geteuid", "os.getuid", "os.killpg", "os.setsid", "os.uname"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from reid_lab.gallery.embed_command import allocate
 from reid_lab.model import ReidModule
 from reid_lab.output.console import stderr, stdout
 from tests.commands import embed as main
+from tests.commands import gallery as gallery_main
 from tests.conftest import write_jpegs
 
 NAMES = ["0002_c1s1_1.jpg", "0002_c2s1_2.jpg", "deep/0007_c1s1_3.jpg"]
@@ -159,6 +161,50 @@ def test_tracklets_are_pooled(run: Run) -> None:
     for name in ("stage1", "fusion"):
         wanted = np.stack([single[name][[0, 1, 3]].mean(0), single[name][2]])
         np.testing.assert_allclose(found[name], wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("ending", ["npz", "parquet"])
+def test_pooled_tracklets_search_as_a_search_that_pools(
+    ending: str, run: Run, checkpoint: Path
+) -> None:
+    words = ["build", "--images", "images", "--out", "g", "--metric", "cosine"]
+    assert gallery_main([*words, "--checkpoint", str(checkpoint)]) == 0
+    table = csv("list.csv", "path,tracklet", *(f"images/{n},{i // 2}" for i, n in enumerate(NAMES)))
+    run("--images", table, "--out", f"q.{ending}", "--pool", "tracklet", "--metric", "cosine")
+    search = ["search", "g", "--top", "3", "--checkpoint", str(checkpoint), "--image"]
+    assert gallery_main([*search, f"q.{ending}", "--out", "a.jsonl"]) == 0
+    pool = ["--pool", "tracklet", "--out", "b.jsonl"]
+    assert gallery_main([*search, str(table), *pool]) == 0
+    ours, theirs = (
+        [json.loads(line)["matches"] for line in Path(name).read_text("utf-8").splitlines()]
+        for name in ("a.jsonl", "b.jsonl")
+    )
+    assert len(ours) == 2
+    for one, other in zip(ours, theirs, strict=True):
+        assert [match["path"] for match in one] == [match["path"] for match in other]
+        far, wanted = ([match["distance"] for match in found] for found in (one, other))
+        assert far == pytest.approx(wanted, abs=1e-6)
+
+
+def test_tracklets_pooled_for_another_metric_are_refused(
+    run: Run, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["build", "--images", "images", "--out", "g", "--metric", "cosine"]
+    assert gallery_main([*words, "--checkpoint", str(checkpoint)]) == 0
+    run("--images", csv("list.csv", *LIST), "--out", "q.npz", "--pool", "tracklet")
+    capsys.readouterr()
+    for words in (
+        ["search", "g", "--image", "q.npz"],
+        ["link", "q.npz", "q.npz", "--gallery", "g", "--threshold", "1"],
+        ["evaluate", "q.npz", "--metric", "cosine"],
+    ):
+        assert gallery_main(words) == 1
+        said = " ".join("".join(capsys.readouterr()).split())
+        assert "q.npz has tracklets that were pooled for euclidean distances" in said
+        assert "--pool tracklet --metric cosine" in said
+    assert "give --pool tracklet, too" in run(
+        "--images", "images", "--out", "o.npz", "--metric", "cosine", status=1
+    )
 
 
 @pytest.mark.parametrize("strict", [False, True])

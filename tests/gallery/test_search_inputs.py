@@ -14,12 +14,13 @@ import pytest
 
 from reid_lab.errors import UserError
 from reid_lab.gallery.images import Labelled
-from reid_lab.gallery.queries import Queries, Spread, distances, list_queries, pooled
+from reid_lab.gallery.queries import Queries, Spread, list_queries, pooled
 from reid_lab.gallery_format.embedding_files import (
     EmbeddedImages,
     read_embeddings,
     write_embeddings,
 )
+from reid_lab.vectors.rows import distances
 from tests.commands import embed as embed_main
 from tests.commands import gallery as main
 from tests.conftest import write_jpegs

@@ -50,6 +50,12 @@ def add(commands: Subparsers) -> None:
         choices=("tracklet",),
         help="write one row for each tracklet: the mean of its images",
     )
+    parser.add_argument(
+        "--metric",
+        choices=("euclidean", "cosine"),
+        help="distance that pooled tracklets are compared by, that of the gallery: for cosine, "
+        "images are scaled to length 1 before they are pooled; default: euclidean",
+    )
     add_pattern(parser)
     parser.add_argument(
         "--strict", action="store_true", help="exit with status 1 if an image cannot be read"

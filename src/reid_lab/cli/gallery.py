@@ -216,7 +216,9 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     )
     _max_queries(parser, "most queries", None)
     parser.add_argument(
-        "--metric", choices=("euclidean", "cosine"), help="distance for a file; default: euclidean"
+        "--metric",
+        choices=("euclidean", "cosine"),
+        help="distance for a file; default: that of its pooled tracklets, else euclidean",
     )
     parser.add_argument("--out", type=Path, help="also write a file: .jsonl, .csv or .parquet")
 

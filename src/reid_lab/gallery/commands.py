@@ -148,7 +148,7 @@ def _queries(
 
     def check(read: EmbeddedImages, file: Path) -> np.ndarray:
         gallery.check_model(read.fingerprint)
-        return rows_of(read, file, exit)
+        return rows_of(read, file, exit, gallery.card.metric)
 
     def load() -> Embedder:
         return _embedder(args, gallery, exit)
@@ -227,7 +227,7 @@ def _with_labels(args: Namespace, gallery: SavedGallery) -> tuple[AcceptThreshol
         images,
         (),
         lambda: _embedder(args, gallery, exit),
-        lambda read, file: rows_of(read, file, exit),
+        lambda read, file: rows_of(read, file, exit, gallery.card.metric),
         args.batch_size,
     )
     show.broken(queries.broken)

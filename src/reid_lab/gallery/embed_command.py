@@ -18,12 +18,13 @@ from reid_lab.gallery import show
 from reid_lab.gallery.embed import decoded_batches, embed_pixels
 from reid_lab.gallery.image_lists import read_images
 from reid_lab.gallery.images import Labelled
+from reid_lab.gallery.queries import group_tracklets
 from reid_lab.gallery_format.embedding_files import EmbeddedImages, check_format, write_embeddings
 from reid_lab.gallery_format.rows import UNKNOWN
 from reid_lab.model import ReidModule
 from reid_lab.output.console import progress, stderr, stdout
-from reid_lab.retrieval.pooling import pool
 from reid_lab.runtime.inputs import select_exits
+from reid_lab.vectors.pooling import pool
 
 
 @dataclass
@@ -37,6 +38,8 @@ class ImageRows:
 
 def run(args: Namespace) -> int:
     """Embed images; return 1 if --strict and an image is broken."""
+    if args.metric and not args.pool:
+        raise UserError("--metric says how tracklets are pooled: give --pool tracklet, too")
     check_format(args.out)
     images, note = read_images(args.images, args.boxes, args.pattern)
     if args.pool and not any(image.tracklet for image in images):
@@ -55,9 +58,10 @@ def run(args: Namespace) -> int:
     if not rows.images:
         raise UserError(f"none of {len(images):,} images could be read: {args.out} is not written")
     count = len(rows.images)
-    if args.pool:
-        rows = _pooled(rows)
-    write_embeddings(args.out, _described(rows, fingerprint))
+    metric = (args.metric or "euclidean") if args.pool else ""
+    if metric:
+        rows = _pooled(rows, metric)
+    write_embeddings(args.out, _described(rows, fingerprint, metric))
     pooled = f" in {len(rows.images):,} tracklets" if args.pool else ""
     lost = f", {len(rows.broken):,} left out" if rows.broken else ""
     what = "image" if count == 1 else "images"
@@ -106,18 +110,18 @@ def allocate(count: int, dim: int) -> torch.Tensor:
         ) from error
 
 
-def _pooled(rows: ImageRows) -> ImageRows:
+def _pooled(rows: ImageRows, metric: str) -> ImageRows:
     """The mean of each tracklet of a person in a camera, named by its first image."""
-    keys = [(image.person, image.camera, image.tracklet) for image in rows.images]
-    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    first = dict(zip(reversed(keys), reversed(rows.images), strict=True))
-    images = [first[key]._replace(box=None) for key in numbers]
-    group = torch.tensor([numbers[key] for key in keys])
-    exits = {name: pool(x, group, len(numbers)) for name, x in rows.exits.items()}
+    group, first = group_tracklets(rows.images)
+    images = [rows.images[index]._replace(box=None) for index in first]
+    exits = {
+        name: torch.from_numpy(pool(x.numpy(), group, len(first), metric))
+        for name, x in rows.exits.items()
+    }
     return replace(rows, images=images, exits=exits)
 
 
-def _described(rows: ImageRows, fingerprint: str) -> EmbeddedImages:
+def _described(rows: ImageRows, fingerprint: str, pooled: str) -> EmbeddedImages:
     images = rows.images
     boxes = [image.box for image in images]
     return EmbeddedImages(
@@ -128,6 +132,7 @@ def _described(rows: ImageRows, fingerprint: str) -> EmbeddedImages:
         _labels([image.camera for image in images]),
         _labels([image.tracklet for image in images]),
         np.array(boxes) if None not in boxes else None,
+        pooled,
     )
 
 

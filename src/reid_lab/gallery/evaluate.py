@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +15,7 @@ from rich.text import Text
 
 from reid_lab.errors import UserError
 from reid_lab.gallery.accept_thresholds import camera_ids
+from reid_lab.gallery.queries import check_pooled
 from reid_lab.gallery.result_files import check_out, write_rows
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
 from reid_lab.gallery_format.embedding_files import FORMATS, read_embeddings
@@ -33,10 +34,14 @@ MOST_PEOPLE = 20_000  # whose draws take 0.3 GB
 
 @dataclass(frozen=True)
 class LabelledEmbeddings:
-    """N images: exit -> (N, D) rows; `ids`, with row numbers as paths."""
+    """N images: exit -> (N, D) rows; `ids`, with row numbers as paths.
+
+    `pooled` is the metric that the rows of a file were pooled for; empty if they are images.
+    """
 
     exits: Mapping[str, np.ndarray]
     ids: Ids
+    pooled: str = ""
 
     @staticmethod
     def of_gallery(gallery: SavedGallery) -> LabelledEmbeddings:
@@ -58,14 +63,17 @@ class LabelledEmbeddings:
         # each unknown camera counts as a separate one
         camids = np.where(camids == UNKNOWN, -10 - np.arange(len(read)), camids)
         pids = torch.from_numpy(_numbers(read.pids))
-        return _known(read.exits, Ids(pids, torch.from_numpy(camids), read.paths), path)
+        images = _known(read.exits, Ids(pids, torch.from_numpy(camids), read.paths), path)
+        return replace(images, pooled=read.pooled)
 
 
 def run(args: Namespace) -> int:
     if args.out is not None:
         check_out(args.out, ENDINGS)
     if args.gallery.suffix.lower() in FORMATS:
-        images, metric = LabelledEmbeddings.of_file(args.gallery), args.metric or "euclidean"
+        images = LabelledEmbeddings.of_file(args.gallery)
+        metric = args.metric or images.pooled or "euclidean"
+        check_pooled(images.pooled, args.gallery, metric)
     else:
         gallery = SavedGallery.open(args.gallery)
         metric = gallery.card.metric

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from reid_lab.errors import UserError
 from reid_lab.gallery_format.card import IndexMetric, IndexName
-from reid_lab.gallery_format.rows import comparable_rows
-from reid_lab.gallery_format.writer import unit_rows
+from reid_lab.vectors.rows import comparable_rows, unit_rows
 
 Found = tuple[np.ndarray, np.ndarray]  # distances (Q, k) float32, rows (Q, k) int64
 BLOCK_BYTES = 1 << 26

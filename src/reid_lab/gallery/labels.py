@@ -12,12 +12,12 @@ from reid_lab.dataset.readers.own import raise_problems
 from reid_lab.errors import UserError
 from reid_lab.gallery.image_lists import read_images
 from reid_lab.gallery.images import Labelled
-from reid_lab.gallery.queries import distances
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery_format.card import IndexMetric
 from reid_lab.openset.rates import check_rates
 from reid_lab.openset.thresholds import AcceptThreshold, AcceptThresholds
 from reid_lab.retrieval.accept_thresholds import RATES, distances_at
+from reid_lab.vectors.rows import distances
 
 SOURCE = "labels of users"
 FEWEST_REJECTED = 5  # matches that thresholds are fitted on

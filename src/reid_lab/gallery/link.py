@@ -18,7 +18,6 @@ from reid_lab.gallery import show
 from reid_lab.gallery.embed import Embedder
 from reid_lab.gallery.queries import (
     Queries,
-    distances,
     embed_queries,
     list_queries,
     pooled,
@@ -30,6 +29,7 @@ from reid_lab.gallery_format.card import IndexMetric
 from reid_lab.gallery_format.embedding_files import EmbeddedImages
 from reid_lab.openset.thresholds import thresholds_of_kind
 from reid_lab.output.console import fold, head_table, stderr, stdout
+from reid_lab.vectors.rows import distances
 
 TABLES = (".jsonl", ".csv", ".parquet")
 
@@ -153,7 +153,7 @@ def _both(
                 f"{escaped(file)} has several exits: give --exit, one of {', '.join(read.exits)}"
             )
         exits[:] = exits or list(read.exits)
-        return rows_of(read, file, exits[0])
+        return rows_of(read, file, exits[0], metric)
 
     sides = []
     for path in (args.a, args.b):

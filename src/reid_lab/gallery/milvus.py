@@ -18,9 +18,9 @@ from reid_lab.gallery import milvus_filter
 from reid_lab.gallery.vectors import Columns, NearestImages
 from reid_lab.gallery_format import conditions
 from reid_lab.gallery_format.card import Card, GalleryError
-from reid_lab.gallery_format.rows import OWN_COLUMNS, comparable_rows, nothing_found
-from reid_lab.gallery_format.writer import unit_rows
+from reid_lab.gallery_format.rows import OWN_COLUMNS, nothing_found
 from reid_lab.optional import load
+from reid_lab.vectors.rows import comparable_rows, unit_rows
 
 VECTOR, CARD = "embedding", "reid_lab"
 LONGEST = 4096  # bytes of a path, a name or a value

@@ -16,8 +16,8 @@ from reid_lab.gallery.images import Labelled, label
 from reid_lab.gallery_format.card import IndexMetric
 from reid_lab.gallery_format.embedding_files import FORMATS, EmbeddedImages, read_embeddings
 from reid_lab.gallery_format.rows import UNKNOWN
-from reid_lab.gallery_format.writer import unit_rows
 from reid_lab.images.files import find_images
+from reid_lab.vectors.pooling import grouped, pool, spread
 
 
 @dataclass(frozen=True)
@@ -140,51 +140,63 @@ def pooled(queries: Queries, metric: IndexMetric, required: bool = True) -> Quer
             "there are no tracklets: give folders, one for each tracklet, or a file with a column "
             "tracklet"
         )
-    keys = [
-        (image.person, image.camera, image.tracklet or str((image.path, image.box)))
-        for image in queries.images
-    ]
-    number_of = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    which = np.array([number_of[key] for key in keys], int)
-    first = dict(zip(reversed(keys), reversed(queries.images), strict=True))
-    rows = queries.embeddings.astype(np.float32)
-    rows = unit_rows(rows) if metric == "cosine" else rows
-    means, spreads = [], []
-    for number in range(len(number_of)):
-        mine = rows[which == number]
-        means.append(mine.mean(0))
-        spreads.append(Spread(len(mine), float(distances(mine, means[-1][None], metric).mean())))
+    which, first = group_tracklets(queries.images)
+    means = pool(queries.embeddings, which, len(first), metric)
+    spreads = []
+    for number, mean in enumerate(means):
+        mine = queries.embeddings[which == number]
+        spreads.append(Spread(len(mine), spread(mine, mean, metric)))
     return replace(
         queries,
-        images=[first[key] for key in number_of],
-        embeddings=np.stack(means) if means else rows,
+        images=[queries.images[index] for index in first],
+        embeddings=means,
         spreads=spreads,
     )
 
 
-def distances(a: np.ndarray, b: np.ndarray, metric: IndexMetric) -> np.ndarray:
-    """(A, B) distances of rows (A, D) and (B, D): Euclidean, or 1 - cosine."""
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    if metric == "cosine":
-        result: np.ndarray = 1 - unit_rows(a) @ unit_rows(b).T
-        return result
-    squared = np.square(a).sum(1)[:, None] + np.square(b).sum(1) - 2 * a @ b.T
-    root: np.ndarray = np.sqrt(squared.clip(min=0))
-    return root
+def group_tracklets(images: Sequence[Labelled]) -> tuple[np.ndarray, np.ndarray]:
+    """The tracklet of each image (N,), and the index of each tracklet's first image.
+
+    The same name under another person or camera is another tracklet; an image without a tracklet is
+    one by itself.
+    """
+    return grouped(
+        [(i.person, i.camera, i.tracklet or str((i.path, i.box)), not i.tracklet) for i in images]
+    )
 
 
-def rows_of(read: EmbeddedImages, file: Path, exit: str) -> np.ndarray:
-    """The rows (n, D) of an exit.
+def rows_of(read: EmbeddedImages, file: Path, exit: str, metric: str) -> np.ndarray:
+    """The rows (n, D) of an exit, to be compared by `metric`.
 
     Raises:
-        UserError: the file lacks it; the message lists the available ones.
+        UserError: the file lacks the exit; the message lists the available ones. Or its tracklets
+            were pooled for another metric.
     """
+    check_pooled(read.pooled, file, metric)
     if exit not in read.exits:
         raise UserError(
             f"{escaped(file)} has no exit {exit!r}; available: {', '.join(read.exits)}: embed with "
             f"--exit {exit}"
         )
     return read.exits[exit]
+
+
+def check_pooled(pooled: str, file: Path, metric: str) -> None:
+    """Check that a file's tracklets, if any, were pooled for the metric that compares them.
+
+    Args:
+        pooled: metric that they were pooled for; empty for images.
+        file: the file, for the message.
+        metric: metric that compares them.
+
+    Raises:
+        UserError: they were pooled for another one.
+    """
+    if pooled not in ("", metric):
+        raise UserError(
+            f"{escaped(file)} has tracklets that were pooled for {pooled} distances, these are "
+            f"{metric}: embed the images again with --pool tracklet --metric {metric}"
+        )
 
 
 def _labels(read: EmbeddedImages) -> list[Labelled]:

@@ -5,6 +5,7 @@
 | embeddings | an array (N, D) for each exit | a column of D float32 for each exit |
 | images | `paths`, `pids`, `camids`, `tracklets`, `boxes` (N, 4) | `path`, `pid`, ..., `left` ... |
 | network | `fingerprint` | `fingerprint` in the metadata of the schema |
+| tracklets | `pooled`, the metric they were pooled for | `pooled` in the metadata of the schema |
 
 Only `paths` is always present. Numbers of people and cameras are int64, `UNKNOWN` (-2) if unknown;
 names are text, empty if unknown.
@@ -29,6 +30,7 @@ from reid_lab.optional import load
 
 NPZ, PARQUET = ".npz", ".parquet"
 FORMATS = (NPZ, PARQUET)
+TEXTS = ("fingerprint", "pooled")
 IMAGES = ("paths", "pids", "camids", "tracklets", "boxes")
 
 
@@ -42,6 +44,8 @@ class EmbeddedImages:
         paths: (N,) text.
         pids, camids, tracklets: (N,) int64 or text; None if not given.
         boxes: (N, 4) int, xyxy in pixels.
+        pooled: metric that the rows were pooled for, each a tracklet; empty if they are images, or
+            if the file is older.
     """
 
     fingerprint: str
@@ -51,6 +55,7 @@ class EmbeddedImages:
     camids: np.ndarray | None = None
     tracklets: np.ndarray | None = None
     boxes: np.ndarray | None = None
+    pooled: str = ""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -84,9 +89,9 @@ def write_embeddings(path: Path, images: EmbeddedImages) -> None:
         UserError: an exit has the name of another column.
         MissingPackageError: it is Parquet, and pyarrow is not installed.
     """
-    columns = images.columns() | {"fingerprint": np.array(images.fingerprint)}
+    columns = images.columns() | {k: np.array(text) for k, text in _texts(images).items()}
     table = _table(images) if path.suffix == PARQUET else None
-    if taken := images.exits.keys() & columns.keys():
+    if taken := images.exits.keys() & {*columns, *TEXTS}:
         raise UserError(f"{path}: exit {min(taken)!r} has the name of another column: rename it")
     with replacing(path) as beside, beside.open("wb") as file:  # numpy would append .npz
         if table is None:
@@ -112,7 +117,13 @@ def _table(images: EmbeddedImages) -> Any:
             raise UserError(f"exit {name!r} has the name of another column: write {NPZ}")
         flat = pa.array(np.ascontiguousarray(rows, np.float32).ravel())
         arrays[name] = pa.FixedSizeListArray.from_arrays(flat, rows.shape[1])
-    return pa.table(arrays).replace_schema_metadata({"fingerprint": images.fingerprint})
+    return pa.table(arrays).replace_schema_metadata(_texts(images))
+
+
+def _texts(images: EmbeddedImages) -> dict[str, str]:
+    """What is said of all rows."""
+    found = {"fingerprint": images.fingerprint, "pooled": images.pooled}
+    return {name: text for name, text in found.items() if text or name == "fingerprint"}
 
 
 def read_embeddings(path: Path) -> EmbeddedImages:
@@ -127,6 +138,8 @@ def read_embeddings(path: Path) -> EmbeddedImages:
         raise UserError(f"{escaped(path)} {no_file(path)}: give a file of reid-lab embed")
     columns = _read_parquet(path) if path.suffix.lower() == PARQUET else _read_npz(path)
     key = columns.pop("fingerprint", None)
+    told = columns.get("pooled", np.empty(())).ndim == 0  # else an exit of that name
+    pooled = str(columns.pop("pooled", "")) if told else ""
     images = {name: columns.pop(name) for name in IMAGES if name in columns}
     exits = {name: rows for name, rows in columns.items() if rows.ndim == 2}
     counts = {len(rows) for rows in (*exits.values(), *images.values())}
@@ -137,7 +150,7 @@ def read_embeddings(path: Path) -> EmbeddedImages:
             "and for each exit as many embeddings; it has "
             f"{', '.join((*images, *columns)) or 'nothing'}"
         )
-    return EmbeddedImages(str(key), exits, **images)
+    return EmbeddedImages(str(key), exits, **images, pooled=pooled)
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -167,5 +180,6 @@ def _read_parquet(path: Path) -> dict[str, np.ndarray]:
     for name in ("path", "pid", "camid", "tracklet"):
         if name in columns:
             columns[f"{name}s"] = columns.pop(name)
-    key = (table.schema.metadata or {}).get(b"fingerprint")
-    return columns | ({} if key is None else {"fingerprint": np.array(key.decode())})
+    found = table.schema.metadata or {}
+    texts = {name: found[name.encode()].decode() for name in TEXTS if name.encode() in found}
+    return columns | {name: np.array(text) for name, text in texts.items()}

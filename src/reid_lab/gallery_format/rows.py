@@ -32,14 +32,13 @@ from reid_lab.gallery_format.card import (
     GalleryError,
     check_inside,
 )
+from reid_lab.vectors.rows import comparable_rows
 
 OWN_COLUMNS = ("pid", "camid", "path")  # that every gallery has
 ID = np.dtype([("end", "<i8"), ("pid", "<i8"), ("camid", "<i8")])  # `end` of its path's bytes
 UNKNOWN = -2  # pid or camid; not junk (pid -1) and not a distractor (pid 0)
 NAMED = 1 << 62  # numbers from here on stand for names that are not numbers
 CHUNK = 1 << 24  # bytes that are checked at a time
-SHORTEST, LONGEST = 1e-15, 1e18  # rows whose squared distances float32 holds
-UNIT = 0.05  # how far from 1 the length of a row may be that was scaled to 1
 
 
 def mapped(path: Path, dtype: np.dtype[Any], count: int, width: int | None = None) -> np.ndarray:
@@ -358,16 +357,6 @@ def check_embeddings(path: Path, card: Card, rows: np.ndarray) -> None:
                 f"compared by {card.metric}: copy or build the gallery again"
             )
     _check_same(path, card, crc)
-
-
-def comparable_rows(rows: np.ndarray, unit: bool = False) -> np.ndarray:
-    """(N,) whether rows (N, D) are finite, and of length 1 or with a square within float32."""
-    wide = rows.astype(np.float32, copy=False)
-    with np.errstate(over="ignore", invalid="ignore"):
-        lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
-        near_one = np.abs(lengths - 1) < UNIT  # false of NaN
-        result: np.ndarray = near_one if unit else (lengths >= SHORTEST) & (lengths <= LONGEST)
-        return result
 
 
 def check_crc32(path: Path, card: Card, content: np.ndarray | bytes) -> None:

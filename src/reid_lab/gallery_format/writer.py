@@ -41,12 +41,12 @@ from reid_lab.gallery_format.rows import (
     OWN_COLUMNS,
     G,
     GalleryRows,
-    comparable_rows,
     crc32,
     named_of,
     numbers_of,
 )
 from reid_lab.openset.thresholds import AcceptThresholds
+from reid_lab.vectors.rows import comparable_rows, unit_rows
 
 LOCK = ".lock"
 STAGING = ".upgrade"  # folder of the embeddings of a new model, until they are whole
@@ -283,12 +283,6 @@ def remove_where(writer: RowWriter[Any], where: str) -> list[str]:
     if gone:
         writer.remove(rows)
     return gone
-
-
-def unit_rows(rows: np.ndarray) -> np.ndarray:
-    """Rows (N, D) scaled to length 1."""
-    result: np.ndarray = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    return result
 
 
 def put(path: Path, start: int, data: bytes | memoryview) -> None:

@@ -117,7 +117,7 @@ def evaluate(
         NoMatchError: no query has a visible match.
         UserError: see `rank`.
     """
-    embeddings = pooled(embeddings, protocol)
+    embeddings = pooled(embeddings, protocol, metric)
     query, gallery = embeddings.query, embeddings.gallery
     rankings, reranked = {}, {}
     for name, e in embeddings.exits.items():

@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from reid_lab.gallery_format.card import Card, GalleryError
-from reid_lab.gallery_format.rows import GalleryRows, comparable_rows
-from reid_lab.gallery_format.writer import RowWriter, locked, remove_where, unit_rows
+from reid_lab.gallery_format.rows import GalleryRows
+from reid_lab.gallery_format.writer import RowWriter, locked, remove_where
 from reid_lab.openset.thresholds import accept_thresholds_at, thresholds_of_kind
 from reid_lab.openset.verdicts import GalleryVerdict, verdicts
 from reid_lab.runtime.manifest import ExportError, Manifest
+from reid_lab.vectors.rows import comparable_rows, unit_rows
 
 BLOCK = 1 << 16  # rows compared at a time
 

@@ -17,7 +17,6 @@ from pydantic import BaseModel
 from starlette.background import BackgroundTask
 
 from reid_lab import __version__
-from reid_lab.gallery_format.writer import unit_rows
 from reid_lab.serve.answers import (
     ComparedAnswer,
     EmbedAnswer,
@@ -55,6 +54,7 @@ from reid_lab.serve.people import NOBODY, NewImage, People, ReplacedError
 from reid_lab.serve.scheduler import Embedded
 from reid_lab.serve.service import Service, rate_of, verdict
 from reid_lab.serve.threads import in_thread
+from reid_lab.vectors.pooling import pool, spread
 
 PAGE = Path(__file__).with_name("page.html")
 THUMBNAIL, QUALITY = 384, 90  # height in pixels, of JPEG: a new model embeds it again
@@ -225,16 +225,11 @@ def _pooled(found: Sequence[Embedded], metric: str) -> tuple[Embedded, float]:
     embeddings of length 1.
     """
     exit = min(found, key=lambda e: len(e.embeddings)).exit
-    rows = np.stack([e.embeddings[exit] for e in found]).astype(np.float64)
-    rows = unit_rows(rows) if metric == "cosine" else rows
-    mean = rows.mean(0)
-    if metric == "cosine":
-        spread = float((1 - rows @ unit_rows(mean[None])[0]).mean())
-    else:
-        spread = float(np.linalg.norm(rows - mean, axis=1).mean())
+    rows = np.stack([e.embeddings[exit] for e in found])
+    (mean,) = pool(rows, np.zeros(len(rows), np.int64), 1, metric)
     spent, late = sum(e.mul_adds for e in found), max(e.late_ms for e in found)
     ms = max(e.ms for e in found)
-    return Embedded({exit: mean.astype(np.float32)}, exit, spent, ms, late), spread
+    return Embedded({exit: mean}, exit, spent, ms, late), spread(rows, mean, metric)
 
 
 def _spent(embedded: Embedded) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from reid_lab.errors import UserError
-from reid_lab.gallery_format.rows import comparable_rows
 from reid_lab.openset.rates import MOST_QUERIES
+from reid_lab.vectors.rows import comparable_rows
 
 SPARE = 6  # more candidates than wanted, so that rounding cannot drop one of them
 

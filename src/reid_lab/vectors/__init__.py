@@ -1,0 +1,1 @@
+"""Rows of embeddings: their lengths, pooling, and exact search; numpy alone, for all packages."""
