@@ -47,13 +47,12 @@ def drift(network: BenchNetwork, root: Path, seed: int) -> list[dict[str, Any]]:
 
 
 def _summary(rows: Sequence[dict[str, Any]]) -> Any:
-    kinds = dict.fromkeys((r["policy"].split(" (")[0], r["thresholds"], r["order"]) for r in rows)
+    kinds = dict.fromkeys((r["policy"], r["thresholds"], r["order"]) for r in rows)
     for policy, thresholds, order in kinds:
         group = [
             r
             for r in rows
-            if (r["policy"].split(" (")[0], r["thresholds"], r["order"])
-            == (policy, thresholds, order)
+            if (r["policy"], r["thresholds"], r["order"]) == (policy, thresholds, order)
         ]
         deviation = np.abs([r["realised"] / r["planned"] - 1 for r in group])
         yield {

@@ -98,11 +98,11 @@ def test_kinds_have_names_and_columns(known: ExitCalibration) -> None:
         thresholds=["online", "fitted"],
         orders=["shuffled", "by_camera"],
     ).rows
-    assert [row["policy"] for row in rows] == [
-        "margin",
-        "margin (fitted)",
-        "margin (by camera)",
-        "margin (fitted, by camera)",
+    assert [(row["policy"], row["thresholds"], row["order"]) for row in rows] == [
+        ("margin", "online", "shuffled"),
+        ("margin", "fitted", "shuffled"),
+        ("margin", "online", "by_camera"),
+        ("margin", "fitted", "by_camera"),
     ]
     fitted = [row for row in rows if row["thresholds"] == "fitted"]
     assert fitted[0]["realised"] == fitted[1]["realised"]  # the order says nothing to them

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -31,9 +32,9 @@ FEW = (
 )
 
 
-def policies(folder: Path) -> set[str]:
+def policies(folder: Path) -> set[tuple[str, str]]:
     with (folder / "results" / "stream.csv").open(newline="") as file:
-        return {row["policy"] for row in csv.DictReader(file)}
+        return {(row["policy"], row["thresholds"]) for row in csv.DictReader(file)}
 
 
 @pytest.mark.system
@@ -54,7 +55,7 @@ def test_the_checkpoint_has_them_however_often_it_was_saved(
     assert checkpoint["global_step"] == 4
     assert known.exits == ("stage1", "stage2", "stage3", "fusion")
     assert known.held_out == bool(held) and known.queries >= 6
-    asked = {"margin", "margin (fitted)", "learned", "learned (fitted)"}
+    asked = {*product(("margin", "learned"), ("online", "fitted"))}
     assert policies(folder) == asked
     if every > 2:
         return
@@ -103,7 +104,7 @@ def test_a_checkpoint_without_them_is_tested_without_them(composed: Compose) -> 
     cfg = composed(*FEW, "callbacks.exit_thresholds=null")
     with pytest.warns(UserWarning, match="train to the end with callbacks.exit_thresholds"):
         run(cfg)
-    assert policies(Path(cfg.run_dir)) == {"margin"}
+    assert policies(Path(cfg.run_dir)) == {("margin", "online")}
     assert KEY not in torch.load(last_checkpoint(Path(cfg.run_dir)), weights_only=True)["callbacks"]
 
 
@@ -112,7 +113,7 @@ def test_what_a_projection_changes_is_not_routed_by_them(composed: Compose) -> N
     cfg = composed(*FEW, "callbacks.ranking.pca=5")
     with pytest.warns(UserWarning, match="without callbacks.ranking.pca"):
         run(cfg)
-    assert policies(Path(cfg.run_dir)) == {"margin"}
+    assert policies(Path(cfg.run_dir)) == {("margin", "online")}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from reid_lab.frontier.collect import collect
 from reid_lab.frontier.costs import one_setting
 from reid_lab.frontier.identity import distinct_labels, settings
 from reid_lab.frontier.plots import frontier
-from reid_lab.frontier.points import FrontierError, Point, read_points
+from reid_lab.frontier.points import FRONTIER, FrontierError, Point, read_points
 from reid_lab.frontier.pool import best_policies, pool
 from tests.frontier.runs import cost_row, make_run
 
@@ -254,8 +255,21 @@ def test_streams_in_milliseconds_are_points_of_their_own(tmp_path: Path) -> None
     path.write_text("\n".join([f"{head},cost,budget,spent", *lines]))
     found = {p.planned_in: p for p in collect([tmp_path]).points if p.kind == "stream"}
     assert found["mul_adds"].rank1 == 0.6 and found["latency"].rank1 == 0.65
-    assert found["latency"].note.endswith("planned 12.5 ms per query, spent 12.4 by the profile")
-    assert found["mul_adds"].note.endswith("%")
+    assert found["latency"].note == "planned 12.5 ms per query, spent 12.4 by the profile"
+    assert found["mul_adds"].note == "" and found["mul_adds"].exits.endswith("%")
+    steered = found["latency"]
+    assert (steered.point, steered.policy, steered.thresholds) == (
+        "margin (steered, latency)",
+        "margin",
+        "steered",
+    )
+    FRONTIER.write(tmp_path / "new.csv", [steered])
+    new = FRONTIER.text([steered])
+    assert FRONTIER.text(read_points(tmp_path / "new.csv")) == new
+    before = replace(steered, note=f"exits: {steered.exits}; {steered.note}")
+    before = replace(before, policy="", thresholds="", planned_in="", exits="")
+    FRONTIER.write(tmp_path / "old.csv", [before])
+    assert FRONTIER.text(read_points(tmp_path / "old.csv")) == new
 
 
 def test_costs_of_an_image_with_all_its_views_are_another_setting(tmp_path: Path) -> None:
@@ -311,7 +325,7 @@ def test_costs_of_exits_and_of_a_stream(tmp_path: Path) -> None:
     seconds = 0.75 / 1600 + 0.25 * 6e-3
     assert stream.images_per_second == pytest.approx(1 / seconds)
     assert (stream.peak_memory_bytes, stream.embedding_bytes) == (6e6, 1024)
-    assert "early 75%, late 25%" in stream.note
+    assert stream.exits == "early 75%, late 25%"
 
 
 def test_a_stream_of_a_shared_space_keeps_one_embedding(tmp_path: Path) -> None:

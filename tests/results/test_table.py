@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from reid_lab.results import OF_A_TEST, TABLES, Results
 from reid_lab.results.cells import CASTS
 from reid_lab.results.results import read_tables
 from reid_lab.results.rows.accuracy import EXITS
-from reid_lab.results.rows.budget import ANYTIME, STREAM, AnytimeRow, StreamRow
+from reid_lab.results.rows.budget import ANYTIME, POLICIES, STREAM, AnytimeRow, Routing, StreamRow
 from reid_lab.results.rows.multirun import RUNS, RunRow
 from reid_lab.results.table import Table
 
@@ -141,11 +141,44 @@ def test_a_test_writes_the_tables_that_have_rows(tmp_path: Path) -> None:
     assert "search.csv" not in OF_A_TEST and "cost.csv" in OF_A_TEST
 
 
+@pytest.mark.parametrize(
+    ("name", "routing"),
+    [
+        ("margin", Routing("margin")),
+        ("margin (steered, latency)", Routing("margin", "steered", cost="latency")),
+        ("learned (fitted, by camera)", Routing("learned", "fitted", "by_camera")),
+        (
+            "entropy (steered, energy, by identity)",
+            Routing("entropy", "steered", "by_identity", "energy"),
+        ),
+    ],
+)
+def test_a_routing_in_the_name_of_an_older_policy(
+    tmp_path: Path, name: str, routing: Routing
+) -> None:
+    assert str(routing) == name and Routing.of_name(name) == routing
+    (tmp_path / "stream.csv").write_text(
+        f'policy,planned,realised,a,rank1,mAP,cost\n"{name}",10,10,,0.5,0.4,{routing.cost}\n'
+    )
+    (row,) = STREAM.read(tmp_path / "stream.csv")
+    assert row.routing == routing
+    against = name.replace(routing.policy, "random", 1) if " (" in name else "random"
+    (tmp_path / "policies.csv").write_text(
+        f'policy,against,budgets\n"{name}",random,3\n"{name}","{against}",3\n'
+    )
+    for gains in POLICIES.read(tmp_path / "policies.csv"):
+        assert (gains.routing, gains.against) == (routing, "random")
+    written = [replace(row, policy="margin"), row]
+    STREAM.write(tmp_path / "stream.csv", written)
+    assert STREAM.text(STREAM.read(tmp_path / "stream.csv")) == STREAM.text(written)
+
+
 def test_random_of_an_older_stream_is_geometric(tmp_path: Path) -> None:
     """Its shares were geometric, with an `a`, and no gain was written."""
     head = "policy,planned,realised,a,rank1,mAP,share_a,share_b"
     lines = ["random,10,10,0.5,0.5,0.4,0.7,0.3", "random (by camera),10,10,inf,0.5,0.4,0.7,0.3"]
     (tmp_path / "stream.csv").write_text("\n".join([head, *lines, "random,10,10,,.5,.4,1,0"]))
     rows = STREAM.read(tmp_path / "stream.csv")
-    assert [row.policy for row in rows] == ["geometric", "geometric (by camera)", "random"]
+    assert [row.policy for row in rows] == ["geometric", "geometric", "random"]
+    assert [row.order for row in rows] == ["shuffled", "by_camera", "shuffled"]
     assert all(math.isnan(row.rank1_gain) for row in rows)

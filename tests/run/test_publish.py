@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ def test_columns_have_one_type() -> None:
     table = wandb_table(STREAM, rows)
     assert table.columns[:4] == ["policy", "planned", "realised", "a"]
     assert "share_x" in table.columns
+    (steered,) = wandb_table(STREAM, [replace(rows[0], thresholds="steered")]).data
+    assert steered[0] == "a (steered)"  # a line of its own
     assert table.data[1][:4] == ["b", 1.0, 2.5, None] and isinstance(table.data[1][1], float)
 
 

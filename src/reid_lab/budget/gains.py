@@ -13,6 +13,7 @@ from reid_lab.budget.policies import NOISE, Policy
 from reid_lab.budget.router import Indices
 from reid_lab.budget.stream import mixed_shares
 from reid_lab.cost.currency import Floats
+from reid_lab.results.rows.budget import Routing
 from reid_lab.retrieval.bootstrap import Resampler, Unit
 from reid_lab.retrieval.evaluation import Evaluation
 
@@ -98,22 +99,23 @@ class Baseline:
 
 
 def compare_policies(
-    rows: Sequence[Row], means: Mapping[str, Gains], baseline: Baseline, last: float
+    rows: Sequence[Row], means: Mapping[Routing, Gains], baseline: Baseline, last: float
 ) -> list[Row]:
     """Compare each policy with `random`, and policies that read confidences with each other.
 
     Args:
         rows: rows of the stream.
-        means: name of a policy in `rows` -> its mean gains over the budgets.
+        means: how the stream is routed -> the mean gains over the budgets.
         last: Rank-1 of the last exit.
     """
     found = []
-    for name, gains in means.items():
-        own = [row for row in rows if row["policy"] == name]
+    by = {routing: [row for row in rows if _is_of(row, routing)] for routing in means}
+    for routing, gains in means.items():
+        own = by[routing]
         reached = [row["realised"] for row in own if row["rank1"] >= last - 1e-6]
         found.append(
             {
-                "policy": name,
+                **routing._asdict(),
                 "against": BASELINE,
                 "budgets": len(own),
                 **baseline.columns([gains])[0],
@@ -122,15 +124,18 @@ def compare_policies(
                 "deviation": max(abs(_off_the_plan(row)) for row in own),
             }
         )
-    setting = {row["policy"]: (row["thresholds"], row["order"]) for row in rows}
-    reading = [name for name in means if name.split(" (")[0] not in NOISE]
+    reading = [routing for routing in means if routing.policy not in NOISE]
     for one, other in combinations(reading, 2):
-        if setting[one] == setting[other]:
+        if one == other._replace(policy=one.policy):
             difference = {k: means[one][k] - means[other][k] for k in means[one]}
-            budgets = sum(row["policy"] == one for row in rows)
             (columns,) = baseline.columns([difference])
-            found.append({"policy": one, "against": other, "budgets": budgets, **columns})
+            compared = {"against": other.policy, "budgets": len(by[one])}
+            found.append({**one._asdict(), **compared, **columns})
     return found
+
+
+def _is_of(row: Row, routing: Routing) -> bool:
+    return all(row[name] == value for name, value in routing._asdict().items())
 
 
 def _off_the_plan(row: Row) -> float:

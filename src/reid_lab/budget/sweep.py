@@ -35,7 +35,8 @@ from reid_lab.budget.stream import (
     replay,
     solve_a,
 )
-from reid_lab.cost.currency import Currency, ExitCosts, Floats
+from reid_lab.cost.currency import ExitCosts, Floats
+from reid_lab.results.rows.budget import Routing
 from reid_lab.retrieval.bootstrap import Unit
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.evaluation import Evaluation
@@ -150,9 +151,9 @@ def stream_sweep(
     confidences = _confidences(evaluation, lookups, policies, models)
     baseline = Baseline(evaluation, exits, unit, seed, prices.totals(decides=False))
     rows: list[dict[str, Any]] = []
-    means: dict[str, Gains] = {}
+    means: dict[Routing, Gains] = {}
     for order, how, policy in product(orders, thresholds, policies):
-        name = _named(policy, how, order, prices.currency)
+        routing = Routing(policy, how, order, prices.currency)
         costs = prices.totals(policy not in NOISE)
         matching = _matching(evaluation, lookups, policy, gallery)
         arrival = in_order(order, e.query, seed)
@@ -174,13 +175,13 @@ def stream_sweep(
             strict=True,
         )
         for budget, (planned, a), exit_of, cost, accuracy, gain, over_last in columns:
-            row = {"policy": name, "a": a, "thresholds": how, "order": order}
+            row = {**routing._asdict(), "a": a}
             row |= _means(counted, exit_of, matching)
             row["planned"] = float(planned @ counted.network) if measured else float(budget)
             if measured:
-                row |= {"cost": prices.currency, "budget": float(budget), "spent": cost}
+                row |= {"budget": float(budget), "spent": cost}
             rows.append(row | accuracy | gain | over_last)
-        means[name] = _mean(gains)
+        means[routing] = _mean(gains)
     last = evaluation.rankings[exits[-1]].rank1
     return StreamSweep(rows, compare_policies(rows, means, baseline, last))
 
@@ -231,14 +232,6 @@ def _rule(
     if exit_calibration is None:
         raise ValueError("fitted thresholds need an exit_calibration")
     return exit_calibration.rule(policy, q)
-
-
-def _named(policy: Policy, how: Thresholds, order: Order, currency: Currency) -> str:
-    """Name of a row; default thresholds, order and currency are omitted."""
-    kind: list[str] = [how] if how != "online" else []
-    kind += [currency] if currency != "mul_adds" else []
-    kind += [order.replace("_", " ")] if order != "shuffled" else []
-    return f"{policy} ({', '.join(kind)})" if kind else policy
 
 
 def _matching(

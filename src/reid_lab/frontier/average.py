@@ -46,7 +46,7 @@ def average(points: Sequence[Point]) -> tuple[list[Point], list[str]]:
 
 def _mean(group: Sequence[Point], dataset: str) -> Point:
     """The mean of one point per data set."""
-    (mean,) = pool(replace(p, dataset=dataset, note="") for p in group)
+    (mean,) = pool(replace(p, dataset=dataset, note="", exits="") for p in group)
     bounds = [f"{metric}_{bound}" for metric in METRICS for bound in ("min", "max")]
     values = {name: sum(getattr(p, name) for p in group) / len(group) for name in bounds}
     values |= dict.fromkeys(BOUNDS, math.nan)

@@ -95,7 +95,8 @@ def _deployed(p: Point) -> str:
         gain = f"; Rank-1 {gained(p.above_random)} over random exits at this cost"
         gain *= math.isfinite(p.above_random)
         lines.append(f"  policy      {p.point}, planned {p.planned:.6g} Mul-Adds per query{gain}")
-        lines += [f"  exits       {p.note.removeprefix('exits: ')}"] if p.note else []
+        lines += [f"  exits       {p.exits}"] if p.exits else []
+        lines += [f"  budget      {p.note}"] if p.note else []
     else:
         lines.append(f"  exit        {p.point}")
     lines.append(f"  {'export' if p.kind == 'stream' else 'gallery':10}  {command(p)}")

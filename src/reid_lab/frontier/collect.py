@@ -24,7 +24,6 @@ from reid_lab.results.rows.budget import StreamRow
 
 BYTES = 4  # of a float32
 # streams that use the query's label, or whose queries are sorted to show the effect of drift
-UNUSABLE = ("(oracle", "by identity", "by camera")
 
 
 @dataclass(frozen=True)
@@ -288,7 +287,7 @@ def _streams(one: Finished) -> list[Point]:
     dims = {e.name: e.dim for e in one.run.exits}
     points = []
     for p in one.run.stream:
-        if any(word in p.policy for word in UNUSABLE):
+        if p.thresholds == "oracle" or p.order != "shuffled":  # what no service has
             continue
         used = {name: share for name, share in p.shares.items() if share > 0}
         if not used or not math.isfinite(p.realised):
@@ -302,7 +301,10 @@ def _streams(one: Finished) -> list[Point]:
                 **_common(one, _weights(one)),
                 method=one.method,
                 kind="stream",
-                point=p.policy,
+                point=str(p.routing),
+                policy=p.policy,
+                thresholds=p.thresholds,
+                planned_in=p.cost,
                 rank1=p.rank1,
                 mAP=p.mAP,
                 mul_adds=p.realised,
@@ -310,7 +312,8 @@ def _streams(one: Finished) -> list[Point]:
                 trained_on=_trained_on(one),
                 planned=p.planned,
                 above_random=p.rank1_gain,
-                note=_shares(p),
+                exits=_shares(p),
+                note=_spent(p),
                 **_bounds(p),
                 **cost,
             )
@@ -324,10 +327,14 @@ def _bounds(row: ExitRow | StreamRow) -> dict[str, Any]:
 
 def _shares(p: StreamRow) -> str:
     used = ((name, share) for name, share in p.shares.items() if share > 0)
-    text = "exits: " + ", ".join(f"{name} {100 * share:.0f}%" for name, share in used)
-    if unit := {"latency": "ms", "energy": "J"}.get(p.cost):
-        text += f"; planned {p.budget:.4g} {unit} per query, spent {p.spent:.4g} by the profile"
-    return text
+    return ", ".join(f"{name} {100 * share:.0f}%" for name, share in used)
+
+
+def _spent(p: StreamRow) -> str:
+    unit = {"latency": "ms", "energy": "J"}.get(p.cost)
+    if unit is None:
+        return ""
+    return f"planned {p.budget:.4g} {unit} per query, spent {p.spent:.4g} by the profile"
 
 
 def _common(one: Finished, runs: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from reid_lab.errors import UserError
 from reid_lab.files.regular import no_file
 from reid_lab.files.stored import StoredFileError
 from reid_lab.results.cells import Share, Signed
+from reid_lab.results.rows.budget import Routing
 from reid_lab.results.table import Table
 
 METRICS = ("rank1", "mAP")
@@ -38,7 +39,11 @@ class Point:
         dataset: name of the data set, with its setting if that is not the usual one.
         gallery: number of gallery images.
         kind: `exit`, `stream`, `reference`, `reranked` or `published`.
-        point: the exit, or the policy that routes the stream.
+        point: the exit, or a name of the stream's routing, such as `margin (latency)`.
+        policy: the policy of a stream, such as `margin`.
+        thresholds: thresholds of a stream: `online`, `steered` or `fitted`.
+        planned_in: what a stream's budgets are in: `mul_adds`, `latency` or `energy`.
+        exits: share of the queries that take each exit of a stream; empty if seeds are pooled.
         mul_adds: multiply-adds of one view of an image; the realised mean of a stream.
         views: views per test image, whose embeddings are averaged; 0 if unknown.
         planned: planned budget of a stream.
@@ -85,13 +90,11 @@ class Point:
     commit: str = ""
     source: str = ""
     note: str = ""
+    policy: str = ""
+    thresholds: str = ""
+    planned_in: str = ""
+    exits: str = ""
     pareto: dict[str, str] = field(default_factory=dict)  # <axis>_<metric> -> yes, or empty
-
-    @property
-    def planned_in(self) -> str:
-        """The currency of a stream's budgets, from the name of its policy; see budget/sweep.py."""
-        kinds = self.point.partition(" (")[2].rstrip(")").split(", ")
-        return next((k for k in ("latency", "energy") if k in kinds), "mul_adds")
 
     @property
     def batch_ms(self) -> float:
@@ -167,7 +170,23 @@ def _checked(points: list[Point]) -> list[Point]:
     for point in points:
         if point.kind not in KINDS:
             raise ValueError(f"kind is {point.kind[:40]!r}, not one of {', '.join(KINDS)}")
-    return points
+    return [_split(point) for point in points]
+
+
+def _split(p: Point) -> Point:
+    """Tables of before had these values of a stream in `point` and `note`."""
+    if p.kind != "stream" or p.policy:
+        return p
+    routing = Routing.of_name(p.point)
+    exits, _, note = p.note.partition("; ")
+    return replace(
+        p,
+        policy=routing.policy,
+        thresholds=routing.thresholds,
+        planned_in=routing.cost,
+        exits=exits.removeprefix("exits: "),
+        note=note,
+    )
 
 
 def _cell(value: object) -> object:

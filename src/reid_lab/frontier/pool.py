@@ -85,6 +85,7 @@ def _pooled(group: Sequence[Point]) -> Point:
         runs=_joined((p.runs for p in group), ";"),
         commit=_joined((p.commit for p in group), " "),
         note=first.note if len(group) == 1 else "",
+        exits=first.exits if len(group) == 1 else "",
     )
 
 

@@ -11,12 +11,12 @@ import numpy as np
 from reid_lab.report.load import Run
 from reid_lab.report.tables import best_exit, mul_adds, percent, points, within
 from reid_lab.results.rows.accuracy import ExitRow
-from reid_lab.results.rows.budget import StreamRow
+from reid_lab.results.rows.budget import BASELINE, StreamRow
 
 CLOSE = 0.01  # one point of Rank-1
 HALF = 0.02  # of the last exit's cost: how far a budget may be from its half
 WEAK = 0.5  # of the best exit's Rank-1
-POLICY, BASELINE = "margin", "random"
+POLICY = "margin"
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,11 @@ def _stream(run: Run) -> Headline | None:
     policy = _policy(run)
     if not policy:
         return None
-    name = policy[0].policy
+    routing = policy[0].routing
+    name = str(routing)
     title = f"{name[0].upper()}{name[1:]} over {BASELINE}"
     for row in run.policy_gains:
-        if (row.policy, row.against) == (name, BASELINE):
+        if (row.routing, row.against) == (routing, BASELINE):
             note = (
                 f"Rank-1 at equal mean cost{_over(policy[0])}, mean over {row.budgets} "
                 f"budgets; 95% CI {points(row.rank1_gain_low)} to {points(row.rank1_gain_high)}"
@@ -86,7 +87,7 @@ def _half(run: Run) -> Headline | None:
     if not (near and math.isfinite(row.rank1_over_last_low)):
         return None
     note = (
-        f"Rank-1 of {row.policy}, {percent(row.rank1)}, over {name}, at {mul_adds(row.realised)} "
+        f"Rank-1 of {row.routing}, {percent(row.rank1)}, over {name}, at {mul_adds(row.realised)} "
         f"of its {mul_adds(cost)} Mul-Adds; "
         f"95% CI {points(row.rank1_over_last_low)} to {points(row.rank1_over_last_high)}"
     )
@@ -136,6 +137,6 @@ def _middle(run: Run, title: str, point: StreamRow) -> Headline | None:
 
 def _policy(run: Run) -> list[StreamRow]:
     """The rows of `POLICY`, or of its first variant, such as `margin (oracle)`."""
-    variants = [key for key in run.policies if key.split(" (")[0] == POLICY]
+    variants = [key for key, rows in run.policies.items() if rows[0].policy == POLICY]
     chosen = POLICY if POLICY in variants else next(iter(variants), "")
     return run.policies.get(chosen, [])

@@ -62,11 +62,12 @@ class Run(Results):
 
     @property
     def policies(self) -> dict[str, list[StreamRow]]:
-        """The stream's rows by policy, cheapest first."""
+        """The stream's rows by the name of their routing, cheapest first."""
         groups: dict[str, list[StreamRow]] = {}
         for row in sorted(self.stream, key=lambda row: row.planned):
-            groups.setdefault(row.policy, []).append(row)
-        return {name: groups[name] for name in dict.fromkeys(row.policy for row in self.stream)}
+            groups.setdefault(str(row.routing), []).append(row)
+        names = dict.fromkeys(str(row.routing) for row in self.stream)  # in the table's order
+        return {name: groups[name] for name in names}
 
 
 def run_of(folder: Path, summary: Summary, results: Results) -> Run:

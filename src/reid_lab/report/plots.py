@@ -98,11 +98,11 @@ def stream(run: Run) -> Figure | None:
     )
     used = [e for e in inner if e.name in run.stream[0].shares] or inner
     ax.plot(*_xy(used, metric, unit), color=QUIET, linewidth=1, label="random in expectation")
-    styles = policy_styles(list(run.policies))
+    styles = policy_styles({name: rows[0].policy for name, rows in run.policies.items()})
     for policy, points in run.policies.items():
         line = sorted(points, key=lambda p: p.realised)
         ax.plot(*_xy_stream(line, metric, unit), label=policy, **styles[policy])
-        if policy.split(" ")[0] != "random":
+        if line[0].policy != "random":
             _band(ax, line, metric, unit, styles[policy]["color"])
     _dots(ax, inner, exit_colours(run.exit_names), metric, unit, below=True)
     _finish(ax, METRICS[metric])
@@ -118,7 +118,7 @@ def budget(run: Run) -> Figure | None:
     unit = _cost_axis(ax, [largest], "Planned Mul-Adds")
     ax.set_ylabel(f"Realised Mul-Adds ({'G' if unit == 1e9 else 'M'})")
     ax.plot([0, largest / unit], [0, largest / unit], color=QUIET, linewidth=1, label="as planned")
-    styles = policy_styles(list(run.policies))
+    styles = policy_styles({name: rows[0].policy for name, rows in run.policies.items()})
     for policy, points in run.policies.items():
         x, y = [p.planned / unit for p in points], [p.realised / unit for p in points]
         ax.plot(x, y, label=policy, **styles[policy])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -50,14 +50,17 @@ def exit_colours(names: Sequence[str]) -> dict[str, str]:
     return {name: to_hex(viridis(0.86 * i / span)) for i, name in enumerate(names)}
 
 
-def policy_styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """One line style per policy; variants, such as `margin (oracle)`, are thin and dotted."""
-    bases = list(dict.fromkeys(name.split(" (")[0] for name in names))
+def policy_styles(policies: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """One line style for each name in a legend; variants of a policy are thin and dotted.
+
+    Args:
+        policies: name, such as `margin (steered)` -> its policy, such as `margin`.
+    """
+    bases = list(dict.fromkeys(policies.values()))
     styles = {}
-    for name in names:
-        base = name.split(" (")[0]
+    for name, base in policies.items():
         index = bases.index(base) % len(SET)
-        variant = name != base and base in names
+        variant = name != base and base in policies
         dashes = (1, 1.5) if variant else DASHES[index]
         styles[name] = {
             "color": SET[index],

@@ -16,7 +16,7 @@ from rich.text import Text
 from reid_lab.output.console import NOTHING
 from reid_lab.report.load import Run
 from reid_lab.results.rows.accuracy import ExitRow
-from reid_lab.results.rows.budget import PolicyRow, StreamRow
+from reid_lab.results.rows.budget import BASELINE, PolicyRow, StreamRow
 
 EVERY = 5  # budgets of a stream, of which one is a row
 WIDE = 96  # columns of a terminal that hold all of the table of exits
@@ -230,8 +230,8 @@ def policies_table(run: Run) -> TextTable:
     header += ["Last exit's Rank-1 at", "Off the plan"]
     rows = [
         [
-            p.policy,
-            p.against,
+            str(p.routing),
+            p.against if p.against == BASELINE else str(p.routing._replace(policy=p.against)),
             _difference(p, "rank1_gain"),
             points(p.rank1_gain_least),
             _difference(p, "mAP_gain"),

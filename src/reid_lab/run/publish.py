@@ -12,6 +12,7 @@ from reid_lab.report import Run
 from reid_lab.report.tables import best_exit
 from reid_lab.results import Results
 from reid_lab.results.rows.accuracy import ExitRow
+from reid_lab.results.rows.budget import StreamRow
 from reid_lab.results.table import Table
 
 if TYPE_CHECKING:
@@ -113,8 +114,14 @@ def wandb_table(table: Table[Row], rows: Sequence[Row]) -> wandb.Table:
     import wandb
 
     columns: list[Any] = table.columns(rows)
-    lines = [[_number(table.flat(row).get(name)) for name in columns] for row in rows]
+    flat = [_labelled(row, table.flat(row)) for row in rows]
+    lines = [[_number(values.get(name)) for name in columns] for values in flat]
     return wandb.Table(columns=columns, data=lines)
+
+
+def _labelled(row: object, values: dict[str, Any]) -> dict[str, Any]:
+    """Values of a row; W&B draws a line for each `policy`, so that it gets the whole name."""
+    return {**values, "policy": str(row.routing)} if isinstance(row, StreamRow) else values
 
 
 def _number(value: object) -> object:

@@ -6,10 +6,46 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple, TypeVar
 
 from reid_lab.results.cells import Share, Signed
 from reid_lab.results.rows.common import Intervals, require_numbers
 from reid_lab.results.table import Table
+
+BASELINE = "random"  # the policy that the others are compared with
+
+
+class Routing(NamedTuple):
+    """How a stream is routed; `str` is a name for plots, such as `margin (steered, latency)`.
+
+    Args:
+        policy: the policy.
+        thresholds: `online`, `steered` or `fitted`.
+        order: order of arrival.
+        cost: what the budgets are in: `mul_adds`, `latency` or `energy`.
+    """
+
+    policy: str
+    thresholds: str = "online"
+    order: str = "shuffled"
+    cost: str = "mul_adds"
+
+    def __str__(self) -> str:
+        usual = self._field_defaults
+        own = {k: v for k, v in self._asdict().items() if k != "policy" and v != usual[k]}
+        kinds = [own[k].replace("_", " ") for k in ("thresholds", "cost", "order") if k in own]
+        return f"{self.policy} ({', '.join(kinds)})" if kinds else self.policy
+
+    @classmethod
+    def of_name(cls, name: str) -> Routing:
+        """The routing of a name in tables of before, whose `policy` was such a name."""
+        policy, _, kinds = name.partition(" (")
+        found: dict[str, str] = {}
+        for kind in filter(None, kinds.rstrip(")").split(", ")):
+            costs, orders = kind in ("latency", "energy"), kind.startswith("by ")
+            key = "cost" if costs else "order" if orders else "thresholds"
+            found[key] = kind.replace(" ", "_")
+        return cls(policy, **found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +114,16 @@ class StreamRow(Gains, OverLast, Intervals):
     spent: float = math.nan
     shares: dict[str, Share] = field(default_factory=dict)
 
+    @property
+    def routing(self) -> Routing:
+        return Routing(self.policy, self.thresholds, self.order, self.cost)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyRow(Gains):
     """`policies.csv`: a policy of the stream against another one, over all budgets.
+
+    Both have the same thresholds, order of arrival and unit of the budgets (`cost`).
 
     `*_gain`: mean over the budgets of the difference, each policy relative to `random` at its own
     realised cost, with a 95% interval by a paired bootstrap. The rest is nan unless the other
@@ -95,6 +137,16 @@ class PolicyRow(Gains):
     rank1_gain_least: Signed = math.nan
     reaches_last: float = math.nan
     deviation: float = math.nan
+    thresholds: str = "online"
+    order: str = "shuffled"
+    cost: str = "mul_adds"
+
+    @property
+    def routing(self) -> Routing:
+        return Routing(self.policy, self.thresholds, self.order, self.cost)
+
+
+Routed = TypeVar("Routed", StreamRow, PolicyRow)
 
 
 def _anytime(rows: list[AnytimeRow]) -> list[AnytimeRow]:
@@ -102,21 +154,32 @@ def _anytime(rows: list[AnytimeRow]) -> list[AnytimeRow]:
 
 
 def _stream(rows: list[StreamRow]) -> list[StreamRow]:
-    rows = [_renamed(row) for row in rows]
+    rows = [_renamed(_split(row)) for row in rows]
     for number, row in enumerate(rows, 1):
         if row.shares and not abs(sum(row.shares.values()) - 1) < 1e-3:
             raise ValueError(f"row {number}: the shares of the exits do not add up to 1")
     return require_numbers(rows, "planned", "realised")
 
 
+def _split(row: Routed) -> Routed:
+    """In older runs `policy` had thresholds, order and unit in parentheses."""
+    if " (" not in row.policy:
+        return row
+    return replace(row, **Routing.of_name(row.policy)._asdict())
+
+
+def _policies(rows: list[PolicyRow]) -> list[PolicyRow]:
+    against = [Routing.of_name(row.against).policy for row in rows]
+    return [replace(_split(row), against=name) for row, name in zip(rows, against, strict=True)]
+
+
 def _renamed(row: StreamRow) -> StreamRow:
     """In older runs `random` had geometric shares, as `geometric` has now."""
-    name, *kind = row.policy.split(" ", 1)
-    if name != "random" or math.isnan(row.a):
+    if row.policy != "random" or math.isnan(row.a):
         return row
-    return replace(row, policy=" ".join(["geometric", *kind]))
+    return replace(row, policy="geometric")
 
 
 ANYTIME = Table("anytime.csv", AnytimeRow, check=_anytime)
 STREAM = Table("stream.csv", StreamRow, {"shares": "share_*"}, _stream)
-POLICIES = Table("policies.csv", PolicyRow)
+POLICIES = Table("policies.csv", PolicyRow, check=_policies)
