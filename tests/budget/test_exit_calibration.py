@@ -40,6 +40,15 @@ def test_the_held_out_people_leave_as_planned(
     assert COSTS[left].mean() == pytest.approx(budget, rel=0.03 if policy == "random" else 0.002)
 
 
+def test_the_temperature_is_kept_and_changes_the_entropy(known: ExitCalibration) -> None:
+    sharp = fit_exit_calibration(evaluate(people(150, seed=1)), EXITS, temperature=0.1)
+    assert (sharp.confidences["entropy"] > known.confidences["entropy"]).mean() > 0.9
+    assert np.array_equal(sharp.confidences["margin"], known.confidences["margin"])
+    assert ExitCalibration.of_state(sharp.state()).temperature == 0.1
+    before = {k: v for k, v in known.state().items() if k != "temperature"}
+    assert ExitCalibration.of_state(before).temperature == known.temperature == 0.3
+
+
 @pytest.mark.parametrize(("how", "within"), [("fitted", 0.06), ("online", 0.05), ("steered", 0.01)])
 def test_others_of_the_same_kind_cost_within_2_percent_of_the_plan(
     known: ExitCalibration, how: str, within: float

@@ -12,7 +12,6 @@ from reid_lab.budget.logistic import Logistic
 from reid_lab.budget.policies import (
     FEATURES,
     NEAREST,
-    TEMPERATURE,
     Candidates,
     Lookup,
     Policy,
@@ -53,7 +52,12 @@ def test_confidence_by_hand() -> None:
 
 
 def naive(
-    row: np.ndarray, gallery: np.ndarray, seen: np.ndarray, pids: np.ndarray, metric: str
+    row: np.ndarray,
+    gallery: np.ndarray,
+    seen: np.ndarray,
+    pids: np.ndarray,
+    metric: str,
+    temperature: float = 0.3,
 ) -> tuple[dict[str, float], int]:
     """Every feature by loops in float64."""
     if metric == "cosine":
@@ -64,7 +68,7 @@ def naive(
     first, person = near[0][0], pids[near[0][1]]
     others = [d for d, i in near if pids[i] != person]
     top = [d for d, _ in near[:NEAREST]]
-    weights = [math.exp(-(d - first) / (TEMPERATURE * first)) for d in top]
+    weights = [math.exp(-(d - first) / (temperature * first)) for d in top]
     shares = [w / sum(weights) for w in weights]
     return {
         "nearest": first,
@@ -76,14 +80,16 @@ def naive(
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("candidates", ["all", "other_cameras", "oracle"])
-def test_features_against_loops(metric: MetricName, candidates: Candidates) -> None:
+@pytest.mark.parametrize("temperature", [0.3, 0.1])
+def test_features_against_loops(
+    metric: MetricName, candidates: Candidates, temperature: float
+) -> None:
     e = people(6)
     exit = e.exits["stage1"]
     gallery = Ids(e.gallery.pids.clone(), e.gallery.camids, e.gallery.paths)
     gallery.pids[5] = -1
-    features, found = Lookup(exit.gallery, gallery, metric, candidates).features(
-        exit.query, e.query
-    )
+    lookup = Lookup(exit.gallery, gallery, metric, candidates, temperature=temperature)
+    features, found = lookup.features(exit.query, e.query)
     pids, camids = gallery.pids.numpy(), gallery.camids.numpy()
     for i, row in enumerate(exit.query.double().numpy()):
         seen = pids >= 0
@@ -92,7 +98,8 @@ def test_features_against_loops(metric: MetricName, candidates: Candidates) -> N
             seen = seen & ~same_camera
         if candidates == "oracle":
             seen = seen & ~(same_camera & (pids == int(e.query.pids[i])))
-        expected, first = naive(row, exit.gallery.double().numpy(), seen, pids, metric)
+        rows = exit.gallery.double().numpy()
+        expected, first = naive(row, rows, seen, pids, metric, temperature)
         for name in FEATURES:
             assert features[name][i] == pytest.approx(expected[name], rel=1e-3, abs=1e-5), name
         assert found[i] == first

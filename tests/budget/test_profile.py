@@ -15,6 +15,7 @@ from torch import Tensor
 
 from reid_lab.budget import profile
 from reid_lab.budget.anytime import AnytimeModel, anytime_curve
+from reid_lab.budget.overhead import cyclic_ids
 from reid_lab.budget.policies import NOISE, Lookup, Policy
 from reid_lab.budget.profile import ProfileError, measure_profile, read_costs, write_profile
 from reid_lab.budget.steps import Steps
@@ -266,6 +267,17 @@ def test_steered_streams_spend_what_was_planned(tmp_path: Path, batch: int, poli
                 seed,
             )
             assert totals[exits].mean() == pytest.approx(budget, rel=0.03)
+
+
+@pytest.mark.parametrize("count", [1, 2, 300, 20_000])
+def test_a_synthetic_gallery_has_as_many_images_of_a_person_as_real_ones(count: int) -> None:
+    ids = cyclic_ids(count)
+    assert len(ids) == count
+    people, images = np.unique(ids.pids.numpy(), return_counts=True)
+    assert len(people) == min(count, max(2, count // 20)) and images.max() <= 20
+    if count >= 300:
+        cameras = [set(ids.camids[ids.pids == pid].tolist()) for pid in people[:50]]
+        assert all(found == {*range(6)} for found in cameras)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -160,7 +159,7 @@ def test_without_people_recall_alone_is_measured(names: tuple[str, ...], tmp_pat
     assert "at least 624 images and there are 300" in made.problems["ivf_pq"]
 
 
-def test_a_plan_with_milvus_tells_what_a_server_did(
+def test_a_plan_with_milvus_says_that_it_is_no_server(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gallery, _ = pair(tmp_path)
@@ -168,19 +167,10 @@ def test_a_plan_with_milvus_tells_what_a_server_did(
     made = IndexPlan(700, 700, 9, 100, 10, 1, None, None, [lite], {})
     show.plan(made, gallery)
     told = " ".join(capsys.readouterr().out.split())
-    assert "1,000,000 images at 2,241 images/s, and answered a query in 66 ms" in told
+    assert "Milvus Lite, in this process; a server was not measured" in told
+    assert "images/s" not in told  # numbers of another machine
     show.plan(replace(made, estimates=[replace(lite, index="flat")]), gallery)
     assert "server" not in capsys.readouterr().out
-    with (ROOT / "experiments/bench_stores/server.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["store"] == "milvus server"]
-    measured = {
-        int(row["images"]): (
-            round(int(row["images"]) / float(row["load_s"])),
-            round(float(row["ms_one"])),
-        )
-        for row in rows
-    }
-    assert show.MILVUS_SERVER.items() <= measured.items()
 
 
 def test_an_emptied_gallery_is_told(tmp_path: Path) -> None:

@@ -48,9 +48,8 @@ class DepthwiseConv2d(nn.Conv2d):
     """A depthwise `nn.Conv2d` whose gradients are computed in another way.
 
     It is used in bfloat16 on a CPU only, where oneDNN has no fast kernel for the gradient of the
-    input at strides above 1, nor for that of weights above 3x3: in MobileNetV2 and
-    EfficientNet-Lite0 they took most of a step (torch 2.15.0, AMD EPYC with avx512_bf16). See
-    `input_gradient` and `weight_gradient`.
+    input at strides above 1, nor for that of weights above 3x3. See `input_gradient` and
+    `weight_gradient`.
     """
 
     def forward(self, input: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from reid_lab.budget.logistic import Logistic
 from reid_lab.budget.policies import (
     NEEDS,
     NOISE,
+    TEMPERATURE,
     Candidates,
     Policy,
     as_matrix,
@@ -43,6 +44,7 @@ class ExitCalibration:
         metric: metric of the distances.
         candidates: see Lookup.
         held_out: whether the network was trained without these identities.
+        temperature: see Lookup.
     """
 
     exits: tuple[str, ...]
@@ -51,6 +53,7 @@ class ExitCalibration:
     metric: MetricName
     candidates: Candidates
     held_out: bool
+    temperature: float = TEMPERATURE
 
     @property
     def queries(self) -> int:
@@ -93,6 +96,7 @@ class ExitCalibration:
             "metric": self.metric,
             "candidates": self.candidates,
             "held_out": self.held_out,
+            "temperature": self.temperature,
         }
 
     @staticmethod
@@ -100,7 +104,8 @@ class ExitCalibration:
         models = {k: Logistic(*(x.numpy() for x in v)) for k, v in state["models"].items()}
         confidences = {k: v.numpy() for k, v in state["confidences"].items()}
         plain = (state["metric"], state["candidates"], state["held_out"])
-        return ExitCalibration(tuple(state["exits"]), confidences, models, *plain)
+        temperature = state.get("temperature", TEMPERATURE)  # not in older checkpoints
+        return ExitCalibration(tuple(state["exits"]), confidences, models, *plain, temperature)
 
 
 def exit_calibration_of(checkpoint: Mapping[str, Any]) -> ExitCalibration:
@@ -123,6 +128,7 @@ def fit_exit_calibration(
     exits: Sequence[str],
     candidates: Candidates = "other_cameras",
     held_out: bool = True,
+    temperature: float = TEMPERATURE,
 ) -> ExitCalibration:
     """The confidences of the queries of `evaluation`, and fitted models for `learned`.
 
@@ -138,7 +144,7 @@ def fit_exit_calibration(
     candidates = candidates_under(evaluation.protocol, candidates)
     models: dict[str, Logistic] = {}
     columns: dict[Policy, list[Floats]] = {p: [] for p in NEEDS if p not in NOISE}
-    for name, lookup in lookups_of(e, exits, metric, candidates).items():
+    for name, lookup in lookups_of(e, exits, metric, candidates, None, temperature).items():
         ranking = evaluation.rankings[name]
         features, _ = lookup.features(e.exits[name].query, e.query)
         answerable = ranking.answerable[0].numpy()
@@ -147,7 +153,8 @@ def fit_exit_calibration(
         for policy, column in columns.items():
             column.append(confidence_of(policy, features, models[name]))
     confidences = {policy: np.stack(column) for policy, column in columns.items()}
-    return ExitCalibration(tuple(exits), confidences, models, metric, candidates, held_out)
+    options = (metric, candidates, held_out, temperature)
+    return ExitCalibration(tuple(exits), confidences, models, *options)
 
 
 def _threshold(confidence: Floats, q: float) -> float:

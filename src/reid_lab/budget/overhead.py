@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from reid_lab.model.base import ReidModule
 
 BATCHES, QUERIES = 8, 64  # of a stream, at least
-PEOPLE, CAMERAS = 97, 6  # of cyclic ids
+IMAGES_PER_PERSON, CAMERAS = 20, 6  # of a synthetic gallery
 
 
 def measure_overhead(
@@ -80,7 +80,9 @@ def measure_overhead(
 
 
 def cyclic_ids(count: int) -> Ids:
-    """Ids of 97 people in 6 cameras, by turns."""
+    """Ids of people with about 20 images each, in 6 cameras, by turns."""
     number = torch.arange(count)
+    people = max(2, ceil(count / IMAGES_PER_PERSON))
+    turns = number % people + number // people
     paths = np.array([f"{i}.jpg" for i in range(count)], dtype=object)
-    return Ids(number % PEOPLE + 1, number % CAMERAS, paths)
+    return Ids(number % people + 1, turns % CAMERAS, paths)

@@ -46,7 +46,7 @@ NEEDS: Mapping[Policy, tuple[str, ...]] = {
 NOISE = tuple(policy for policy, needs in NEEDS.items() if not needs)
 NEAREST = 10  # gallery images in entropy and spread
 SPARE = 6  # more candidates, so that rounding cannot drop one of them
-TEMPERATURE = 0.3  # of the entropy, in nearest distances; chosen on synthetic people
+TEMPERATURE = 0.3  # default temperature of the entropy, in nearest distances
 BLOCK = 512  # queries whose distances are computed together
 
 
@@ -95,6 +95,8 @@ class Lookup:
             its camera, which reads the query's label as the authors' code does: for comparison
             only. Junk (pid -1) is never a candidate.
         rows: gallery rows that may be searched; None takes all.
+        temperature: temperature of the softmax in the entropy, in units of the nearest distance;
+            at smaller ones fewer of the nearest images count.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Lookup:
         metric: Metric = "euclidean",
         candidates: Candidates = "other_cameras",
         rows: Tensor | None = None,
+        temperature: float = TEMPERATURE,
     ) -> None:
         space = Space.of(gallery[:1], gallery, metric)
         if space.signs is not None:
@@ -128,6 +131,7 @@ class Lookup:
         people_of = torch.where(self.ids.pids == DISTRACTOR, alone, self.ids.pids)
         self._people, self._people_there = people_of.numpy(), people_of.to(device)
         self.metric, self.candidates = metric, candidates
+        self.temperature = temperature
         self.searched = min(NEAREST + SPARE, len(self.rows))
         if not len(self.rows):
             raise ValueError("the gallery shows no person: there is nothing to search")
@@ -169,7 +173,7 @@ class Lookup:
             features["margin"] = np.where(lonely, -np.inf, far - np.where(lonely, 0, first))
         near = near[:, :NEAREST]
         if "entropy" in needs:
-            features["entropy"] = _entropy(torch.from_numpy(near)).numpy()
+            features["entropy"] = _entropy(torch.from_numpy(near), self.temperature).numpy()
         if "spread" in needs:
             rows = torch.from_numpy(near)
             visible = rows.isfinite()
@@ -235,6 +239,7 @@ def lookups_of(
     metric: Metric = "euclidean",
     candidates: Candidates = "other_cameras",
     rows: Tensor | None = None,
+    temperature: float = TEMPERATURE,
 ) -> dict[str, Lookup]:
     """Exit -> its `Lookup`; exits that share a gallery share a `Lookup`."""
     made: dict[int, Lookup] = {}
@@ -242,7 +247,8 @@ def lookups_of(
     for name in exits:
         gallery = embeddings.exits[name].gallery
         if id(gallery) not in made:
-            made[id(gallery)] = Lookup(gallery, embeddings.gallery, metric, candidates, rows)
+            options = (metric, candidates, rows, temperature)
+            made[id(gallery)] = Lookup(gallery, embeddings.gallery, *options)
         found[name] = made[id(gallery)]
     return found
 
@@ -272,13 +278,13 @@ def one_image_per_camera(ids: Ids) -> Tensor:
     return torch.from_numpy(np.union1d(first, distractors))
 
 
-def _entropy(near: Tensor) -> Tensor:
-    """Entropy of the softmax of -distance / (`TEMPERATURE` * nearest distance).
+def _entropy(near: Tensor, temperature: float) -> Tensor:
+    """Entropy of the softmax of -distance / (temperature * nearest distance).
 
     It does not depend on the scale of the embeddings.
     """
     nearest = near[:, :1]
-    unit = TEMPERATURE * nearest.clamp(min=torch.finfo(near.dtype).tiny)
+    unit = temperature * nearest.clamp(min=torch.finfo(near.dtype).tiny)
     inside = torch.where(nearest.isinf(), 0, -(near - nearest) / unit)
     result: Tensor = torch.special.entr(inside.softmax(1)).sum(1)
     return result

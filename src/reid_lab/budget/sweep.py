@@ -16,6 +16,7 @@ from reid_lab.budget.logistic import Logistic
 from reid_lab.budget.policies import (
     NEEDS,
     NOISE,
+    TEMPERATURE,
     Candidates,
     Lookup,
     Policy,
@@ -110,6 +111,7 @@ def stream_sweep(
     unit: Unit = "queries",
     shares: Shares = "geometric",
     measured: ExitCosts | None = None,
+    temperature: float = TEMPERATURE,
 ) -> StreamSweep:
     """One row per policy and budget: planned and realised mean Mul-Adds, rank1, mAP, shares.
 
@@ -137,6 +139,7 @@ def stream_sweep(
         unit: what the bootstrap of the gains draws.
         shares: see `planned_shares`.
         measured: costs of `exits` from a profile; None takes the Mul-Adds of `evaluation`.
+        temperature: see Lookup.
 
     Raises:
         ValueError: a budget that cannot be met.
@@ -146,7 +149,7 @@ def stream_sweep(
     counted = ExitCosts.of_mul_adds({name: e.exits[name].mul_adds for name in exits})
     prices = measured or counted
     reduced = one_image_per_camera(e.gallery) if gallery == "reduced" else None
-    lookups = lookups_of(e, exits, evaluation.metric, candidates, reduced)
+    lookups = lookups_of(e, exits, evaluation.metric, candidates, reduced, temperature)
     models = exit_calibration.models if exit_calibration else {}
     confidences = _confidences(evaluation, lookups, policies, models)
     baseline = Baseline(evaluation, exits, unit, seed, prices.totals(decides=False))

@@ -12,7 +12,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from reid_lab.budget.anytime import anytime_curve
 from reid_lab.budget.exit_calibration import ExitCalibration
-from reid_lab.budget.policies import Candidates, Policy
+from reid_lab.budget.policies import TEMPERATURE, Candidates, Policy
 from reid_lab.budget.profile import ProfileError, profile_beside, read_costs
 from reid_lab.budget.sweep import (
     GallerySize,
@@ -34,7 +34,16 @@ from reid_lab.results import Results
 from reid_lab.results.rows.budget import ANYTIME, POLICIES, STREAM
 from reid_lab.retrieval import Evaluation
 from reid_lab.retrieval.bootstrap import Unit
-from reid_lab.types import DistinctNonEmpty, MulAdds, NonEmpty, Points, Role, Seed, TimedBatchSize
+from reid_lab.types import (
+    DistinctNonEmpty,
+    MulAdds,
+    NonEmpty,
+    Points,
+    Positive,
+    Role,
+    Seed,
+    TimedBatchSize,
+)
 
 USUAL: tuple[Policy, ...] = ("random", "distance", "margin", "entropy")
 
@@ -152,6 +161,9 @@ class StreamCurve(BudgetCurve):
         shares: planned fraction of queries at each exit: `geometric`, at all exits (equation 3),
             or `adjacent`, at the two exits around the budget as `random`, so that a larger budget
             does not use an exit that finds nobody.
+        temperature: temperature of the softmax over the nearest images in the policies `entropy`
+            and `learned`, in units of the nearest distance. Fitted thresholds need the same one
+            (`callbacks.exit_thresholds.temperature`).
         resample: what the paired bootstrap of the differences draws: `queries`, or `identities`
             with all of their queries.
         seed: random seed of the order of the queries; None takes the data module's.
@@ -181,8 +193,10 @@ class StreamCurve(BudgetCurve):
         cost: Currency = "mul_adds",
         profile: str | None = None,
         batch: TimedBatchSize = 1,
+        temperature: Positive = TEMPERATURE,
     ) -> None:
         super().__init__(cost, profile, batch, seed)
+        self.temperature = temperature
         self.exits, self.budgets, self.points = exits, budgets, points
         self.policies: Sequence[Policy] = policies or USUAL
         self.learns = policies is None  # as soon as there is a model for it
@@ -248,6 +262,7 @@ class StreamCurve(BudgetCurve):
             unit=self.resample,
             shares=self.shares,
             measured=prices if self.measured else None,
+            temperature=self.temperature,
         )
         results.stream = STREAM.of(swept.rows)
         results.policy_gains = POLICIES.of(swept.policies)
@@ -255,14 +270,16 @@ class StreamCurve(BudgetCurve):
     def _known(self, evaluation: Evaluation, exits: Sequence[str]) -> ExitCalibration | None:
         """The fitted thresholds if they are of these exits and metric; else warn."""
         known = self._exit_calibration
-        if known and (known.exits, known.metric) == (tuple(exits), evaluation.metric):
+        wanted = (tuple(exits), evaluation.metric, self.temperature)
+        if known and (known.exits, known.metric, known.temperature) == wanted:
             return known
         if "learned" in self.policies or "fitted" in self.thresholds:
             rank_zero_warn(
                 "stream: no learned policy and no fitted thresholds, since none were fitted for "
                 f"exits {', '.join(exits)} and {evaluation.metric} distances without "
-                "callbacks.ranking.pca: train to the end with callbacks.exit_thresholds and people "
-                "held out for them, dataset.val_identities=N"
+                f"callbacks.ranking.pca, at temperature {self.temperature:g}: train to the end "
+                "with callbacks.exit_thresholds and people held out for them, "
+                "dataset.val_identities=N"
             )
         return None
 

@@ -13,7 +13,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from reid_lab.budget.exit_calibration import KEY, ExitCalibration, fit_exit_calibration
-from reid_lab.budget.policies import Candidates
+from reid_lab.budget.policies import TEMPERATURE, Candidates
 from reid_lab.callbacks.after_ranking import ranking_of
 from reid_lab.callbacks.embedding import embed_batches, processes_of
 from reid_lab.dataset import Split
@@ -23,7 +23,7 @@ from reid_lab.dataset.splits import query_and_gallery
 from reid_lab.files.atomic import write_torch
 from reid_lab.model import ReidModule
 from reid_lab.retrieval import Embeddings, Exit, Ids, evaluate
-from reid_lab.types import Count, Role, Seed
+from reid_lab.types import Count, Positive, Role, Seed
 
 
 class EarlyExitThresholds(pl.Callback):
@@ -34,7 +34,7 @@ class EarlyExitThresholds(pl.Callback):
     them.
 
     Args:
-        candidates: see `StreamCurve`.
+        candidates, temperature: see `StreamCurve`.
         identities: number of training people to fit on if none are held out. On them the network
             is overconfident: too many queries exit early, and a warning is given. None fits on
             held-out people only.
@@ -49,8 +49,10 @@ class EarlyExitThresholds(pl.Callback):
         candidates: Candidates = "other_cameras",
         identities: Count | None = None,
         seed: Seed | None = None,
+        temperature: Positive = TEMPERATURE,
     ) -> None:
         self.candidates, self.identities, self.seed = candidates, identities, seed
+        self.temperature = temperature
         self.exit_calibration: ExitCalibration | None = None
         self._due = False  # training has begun and not ended
         self._best: Path | None = None
@@ -143,7 +145,8 @@ class EarlyExitThresholds(pl.Callback):
                 "early exit: thresholds are fitted on training people, on whom the network is "
                 "overconfident; dataset.val_identities=N holds N people out for them"
             )
-        return fit_exit_calibration(evaluation, module.stream_exits, self.candidates, held_out)
+        options = (self.candidates, held_out, self.temperature)
+        return fit_exit_calibration(evaluation, module.stream_exits, *options)
 
     def _some(self, train: Split, tracklets: bool) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the training images of some people, and (N,) bool whether each is a query."""

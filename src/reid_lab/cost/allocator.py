@@ -24,11 +24,6 @@ def keep_blocks() -> bool:
     `MALLOC_TRIM_THRESHOLD_=100000000000`, by `mallopt(3)`. The process does not shrink afterwards.
     `reid-lab cost --allocator compare ...` measures the gain.
 
-    ResNet-50, four batches of 8 images on one core: 70,000 to 75,000 page faults by default,
-    4,000 to 14,000 with the blocks kept. DaRe's ResNet-50 at 256x128 on one idle thread (2.5 GHz
-    Xeon, glibc 2.36, torch 2.15.0, medians of three turns, commit 73b49de) gives 1.32 times the
-    images/s by stage 1, 1.09 by the last at batch 8, and 1.04 with one image.
-
     Returns:
         Whether it took effect; False without glibc (musl, macOS, Windows).
     """

@@ -26,8 +26,6 @@ from reid_lab.report.tables import percent
 from reid_lab.results.queries import ImageCrop
 
 FEW = 50  # people: thresholds of fewer are rough
-# images -> images/s of a load, ms of a query alone: experiments/bench_stores/server.csv
-MILVUS_SERVER = {100_000: (2_733, 12), 1_000_000: (2_241, 66)}
 VERDICTS = {True: Text("✓", "green"), False: Text("✗", "red"), None: Text("")}
 
 
@@ -145,7 +143,7 @@ def plan(made: IndexPlan, gallery: SavedGallery) -> None:
     for index, problem in made.problems.items():
         stdout.print(Text(f"{index}: {problem}"))
     if any(e.index == "milvus" for e in made.estimates):
-        stdout.print(_of_a_server(), highlight=False)
+        stdout.print("milvus is Milvus Lite, in this process; a server was not measured.")
     if made.whole is None or made.cut is None:
         stdout.print("No known person is seen by two cameras: only recall can be measured.")
         return
@@ -153,18 +151,6 @@ def plan(made: IndexPlan, gallery: SavedGallery) -> None:
         f"Exact search: Rank-1 {percent(made.whole.rank1)}, mAP {percent(made.whole.mAP)} over the "
         f"whole list, {percent(made.cut.mAP)} where it ends at {made.depth} and what is missing "
         "stands last. The table counts against the latter."
-    )
-
-
-def _of_a_server() -> str:
-    """What a Milvus server did, which `plan` does not start."""
-    sizes = [
-        f"{count:,} images at {rate:,} images/s, and answered a query in {ms} ms"
-        for count, (rate, ms) in MILVUS_SERVER.items()
-    ]
-    return (
-        "milvus is Milvus Lite, in this process. A server (2.3.5, standalone, flat, D = 128, "
-        f"two cores) loaded {'; '.join(sizes)}."
     )
 
 
