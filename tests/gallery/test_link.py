@@ -76,7 +76,7 @@ def test_files_of_embeddings_are_linked(run: Run) -> None:
     write("a.npz", [[0, 0.1], [0, -0.1], [5, 5]], ["ann", "ann", "bob"])
     write("b.npz", [[5, 5.2], [0.1, 0], [9, 0]], ["bob", "ann", "eve"])
     printed = run("a.npz", "b.npz", "--exit", "fusion", "--threshold", 1, "--out", "x.jsonl")
-    assert "2 links nearer than 1.0000; 0 tracklets of A and 1 of B are nobody" in printed
+    assert "2 links nearer than 1.0000; unmatched: 0 tracklets in A, 1 in B" in printed
     assert "2 of 2 links right by their names" in printed
     rows = [json.loads(line) for line in Path("x.jsonl").read_text("utf-8").splitlines()]
     assert [(row["a"], row["b"], row["linked"]) for row in rows] == [

@@ -158,8 +158,8 @@ def test_a_new_file_of_people_is_told(
     for name in ("people.sqlite", "people.sqlite", "poeple.sqlite"):
         open_people(tmp_path / name, model, []).close()
         told.append(capsys.readouterr().out)
-    new = f"{tmp_path / 'poeple.sqlite'}: a new file, with nobody; beside it: people.sqlite\n"
-    assert told == [f"{tmp_path / 'people.sqlite'}: a new file, with nobody\n", "", new]
+    new = f"{tmp_path / 'poeple.sqlite'}: a new file, without people; beside it: people.sqlite\n"
+    assert told == [f"{tmp_path / 'people.sqlite'}: a new file, without people\n", "", new]
 
 
 def test_margins_equal_naive_ones(folder: Path, people: Path, tmp_path: Path) -> None:

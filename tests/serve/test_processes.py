@@ -331,5 +331,5 @@ def test_the_page_while_a_new_model_is_loaded(service: Service) -> None:
         page.evaluate("status()")  # the page asks every 5 s
         budget.filter(has_text="A new model").wait_for()
         budget.filter(has_not_text="new model").wait_for()
-        move()  # to the model in force, which fails
+        move()  # to the current model, which fails
         budget.filter(has_text="The upgrade to a new model failed: ").wait_for()

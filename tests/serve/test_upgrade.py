@@ -101,7 +101,7 @@ def test_queries_go_on_during_an_upgrade(make: Make, tmp_path: Path, opened: Ope
         ended.set()
         for one in asking:
             one.result(10)
-    assert message.startswith(f"model {NEW} is in force: 2 people, 2 images")
+    assert message.startswith(f"serving model {NEW}: 2 people, 2 images")
     assert {pid for pid, _ in found} == {"anna"}
     assert max(distance for _, distance in found) < NEAR
     assert nearest(client, *BLUE) == ("carl", pytest.approx(0, abs=NEAR))
@@ -148,7 +148,7 @@ def test_a_failed_upgrade_leaves_the_old_model(make: Make) -> None:
     opens = [broken, lambda: Colours(), lambda: Negative()]
     client = make(upgrade=lambda: opens.pop(0)())
     enroll(client, anna=RED)
-    for message in ("exported has no manifest.json", "holds the model in force (colours)"):
+    for message in ("exported has no manifest.json", "holds the current model (colours)"):
         assert client.post("/model").status_code == 202
         assert message in upgraded(client, "failed")
         assert client.get("/health").json()["model"] == "colours"
@@ -185,7 +185,11 @@ def test_a_failed_clean_up_is_no_failed_upgrade(
     upgrader.wait()
     state = in_force.upgrade
     assert (state.state, state.model, in_force.now.fingerprint) == ("done", NEW, NEW)
-    for part in ("in force: 1 people", "galleries were not added (OSError: no sp", "overwritten ("):
+    for part in (
+        f"serving model {NEW}: 1 people",
+        "galleries were not added (OSError: no sp",
+        "overwritten (",
+    ):
         assert part in state.message
     assert "the old model" not in capsys.readouterr().out
     assert not old.scheduler._thread.is_alive()

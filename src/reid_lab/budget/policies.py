@@ -134,7 +134,7 @@ class Lookup:
         self.temperature = temperature
         self.searched = min(NEAREST + SPARE, len(self.rows))
         if not len(self.rows):
-            raise ValueError("the gallery shows no person: there is nothing to search")
+            raise ValueError("the gallery has no image with pid >= 0: nothing can be searched")
 
     @property
     def mul_adds(self) -> int:

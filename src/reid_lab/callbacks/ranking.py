@@ -283,7 +283,7 @@ class RankingEvaluation(pl.Callback):
         if testing and self.pca is not None:
             embeddings = project(embeddings, self._kept(self.pca))
         if testing and self.rerankers and signs:
-            rank_zero_warn(f"not re-ranked: {', '.join(signs)}, whose metric is not a distance")
+            rank_zero_warn(f"not re-ranked: {', '.join(signs)}: the metric has negative values")
         rerankers = self.rerankers if testing else ()
         try:
             self.evaluation = evaluate(

@@ -403,6 +403,6 @@ def try_callbacks(
         fix = "keep it, or leave out, too: " + " ".join(
             f"callbacks.{name}=null" for name in waiting
         )
-        allowed = f"the ranking before {', '.join(waiting)}, which need its evaluation"
+        allowed = f"{', '.join(waiting)} require callbacks.ranking"
         problems.append(Problem("callbacks.ranking", None, allowed, fix))
     return problems

@@ -31,6 +31,13 @@ def last_checkpoint(run: Path) -> Path:
     return run / "checkpoints" / "last.ckpt"
 
 
+NAMES = (
+    "a folder below runs/ of letters, digits, spaces and signs, each part of at most "
+    f"{LONGEST} bytes, no .. and no backslash"
+)
+NAME_FIX = "name=mine or name=study/mine; hydra.run.dir=... takes any other folder"
+
+
 def checked_name(name: object) -> str:
     """The name of a run, which is a folder below runs/.
 
@@ -38,20 +45,21 @@ def checked_name(name: object) -> str:
         UserError: the name is not a valid folder below runs/.
     """
     text = str(name)
-    parts = text.split("/")
-    if (
-        any(part in ("", ".", "..") or len(part.encode()) > LONGEST for part in parts)
-        or not text.isprintable()
-        or "\\" in text
-        or len(parts) > DEEPEST
-    ):
+    if not is_name(text):
         shown = text if len(text) <= 80 else f"{text[:77]}..."
-        raise UserError(
-            f"name={json.dumps(shown)}: a run's folder is runs/NAME/TIME, so that a name has "
-            f"letters, digits, spaces and signs, at most {LONGEST} bytes, no .. and no backslash\n"
-            "  fix: name=mine or name=study/mine; hydra.run.dir=... takes any other folder"
-        )
+        raise UserError(f"name={json.dumps(shown)}: {NAMES}\n  fix: {NAME_FIX}")
     return text
+
+
+def is_name(text: str) -> bool:
+    """Whether a run can have this name."""
+    parts = text.split("/")
+    return (
+        all(part not in ("", ".", "..") and len(part.encode()) <= LONGEST for part in parts)
+        and text.isprintable()
+        and "\\" not in text
+        and len(parts) <= DEEPEST
+    )
 
 
 def resumable(name: str) -> list[Path]:

@@ -23,7 +23,7 @@ from reid_lab.config.check import ConfigError, check_config
 from reid_lab.config.dry_run import try_callbacks, try_memory, try_model, try_packages, try_trainer
 from reid_lab.config.from_checkpoint import use_trained_network
 from reid_lab.config.overrides import choices, default_choices
-from reid_lab.config.paths import LAST, checked_name, last_checkpoint, resumable
+from reid_lab.config.paths import LAST, NAME_FIX, NAMES, is_name, last_checkpoint, resumable
 from reid_lab.config.resume import different_settings
 from reid_lab.cost.allocator import Allocator
 from reid_lab.dataset import ReidDataModule
@@ -117,7 +117,8 @@ def check(cfg: DictConfig) -> Inputs:
                 "ckpt_path",
                 cfg.get("ckpt_path"),
                 "with task=test: a checkpoint to test",
-                "add ckpt_path=last (the newest run set up so) or ckpt_path=/path/to/last.ckpt",
+                "add ckpt_path=last (the newest run with these settings) or "
+                "ckpt_path=/path/to/last.ckpt",
             )
         )
     if valid("ckpt_path", "run_dir", "name"):
@@ -207,12 +208,7 @@ def check_built(
 
 
 def check_name(cfg: DictConfig) -> list[Problem]:
-    try:
-        checked_name(cfg.name)
-    except UserError as error:
-        allowed, _, fix = str(error).partition(": ")[2].partition("\n  fix: ")
-        return [Problem("name", cfg.name, allowed, fix)]
-    return []
+    return [] if is_name(str(cfg.name)) else [Problem("name", cfg.name, NAMES, NAME_FIX)]
 
 
 def check_folders(cfg: DictConfig, data: ReidDataModule | None) -> list[Problem]:

@@ -102,8 +102,8 @@ def _check_counts(
     if impostor < FEWEST_REJECTED or not genuine:
         raise UserError(
             f"the labels have {genuine} confirmed and {impostor} rejected matches with people of "
-            f"{gallery.folder}; at least 1 and {FEWEST_REJECTED} are required: label more matches, "
-            "or leave --labels out"
+            f"{gallery.folder}; at least 1 confirmed and {FEWEST_REJECTED} rejected ones are "
+            "required: label more matches, or leave --labels out"
         )
     check_rates(rates, impostor, "rejected matches", "label more matches")
 

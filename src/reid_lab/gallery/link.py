@@ -103,8 +103,8 @@ def run(args: Namespace) -> int:
 def _threshold(args: Namespace, gallery: SavedGallery | None) -> float:
     if (args.threshold is None) == (args.false_accept_rate is None):
         raise UserError(
-            "beyond which distance are two tracklets two people? Give either --threshold, or "
-            "--gallery and --false-accept-rate (see reid-lab gallery calibrate)"
+            "give --threshold, or --gallery with --false-accept-rate (see reid-lab gallery "
+            "calibrate)"
         )
     if args.threshold is not None:
         return float(args.threshold)
@@ -217,6 +217,6 @@ def _summary(rows: Sequence[dict[str, Any]], threshold: float) -> str:
     alone = [sum(1 for row in rows if not row["linked"] and row[name]) for name in "ab"]
     right = f"; {sum(known)} of {len(known)} links right by their names" if known else ""
     return (
-        f"{len(linked)} links nearer than {threshold:.4f}; {alone[0]} tracklets of A and "
-        f"{alone[1]} of B are nobody of the other camera{right}"
+        f"{len(linked)} links nearer than {threshold:.4f}; unmatched: {alone[0]} tracklets "
+        f"in A, {alone[1]} in B{right}"
     )

@@ -149,8 +149,8 @@ def plan(made: IndexPlan, gallery: SavedGallery) -> None:
         return
     stdout.print(
         f"Exact search: Rank-1 {percent(made.whole.rank1)}, mAP {percent(made.whole.mAP)} over the "
-        f"whole list, {percent(made.cut.mAP)} where it ends at {made.depth} and what is missing "
-        "stands last. The table counts against the latter."
+        f"whole list, {percent(made.cut.mAP)} with lists cut at {made.depth}. Losses in the table "
+        "are relative to the cut lists."
     )
 
 

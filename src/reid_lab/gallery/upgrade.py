@@ -112,7 +112,7 @@ def located(paths: Sequence[str], folder: Path | None) -> list[Path]:
         listed = "".join(f"\n  {escaped(path)}" for path in missing[:LISTED])
         raise UserError(
             f"{len(missing):,} of {len(paths):,} images cannot be found"
-            f"{f' in {escaped(folder)}, or not without doubt' if folder else ''}: give --images "
+            f"{f' in {escaped(folder)}, or match several files' if folder else ''}: give --images "
             f"with the folder that they are in now, or remove them:{listed}"
         )
     return [file for file in found if file is not None]

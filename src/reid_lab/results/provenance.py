@@ -53,8 +53,8 @@ def _read(path: Path) -> dict[str, Any]:
 def commit() -> str:
     """The checkout's commit at the first call, with `+changes` if files differ from it.
 
-    For an installed package: the environment variable `REID_LAB_COMMIT`, as the Docker image sets it,
-    or the version.
+    For an installed package: the environment variable `REID_LAB_COMMIT`, as the Docker image sets
+    it, or the version.
     """
     try:
         return _git("rev-parse", "--short=12", "HEAD") + (

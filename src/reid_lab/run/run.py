@@ -50,8 +50,8 @@ from reid_lab.run.publish import finish_wandb, log_config, publish
 
 log = logging.getLogger(__name__)
 TIME_UNKNOWN = (
-    "elapsed_s counts from here on: the checkpoint is of an earlier version, which did not keep "
-    "the seconds of its run"
+    "elapsed_s counts from here on: the checkpoint is of an earlier version, which does not "
+    "record elapsed time"
 )
 
 

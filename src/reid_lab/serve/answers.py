@@ -120,7 +120,7 @@ class KeptLabel(BaseModel):
     label: Annotated[int, Field(description="its number")]
     pid: Annotated[str, Field(description="the person's name")]
     correct: Annotated[bool, Field(description="whether the image is of that person")]
-    exit: Annotated[str, Field(description="whose distance it is, by the model in force then")]
+    exit: Annotated[str, Field(description="whose distance it is, by the model of that time")]
     distance: Annotated[float, Field(description="of the image from the person's nearest")]
     time: Annotated[float, Field(description="when it was kept, in seconds since 1970")]
 
@@ -132,13 +132,13 @@ class LabelsAnswer(BaseModel):
 class HealthAnswer(BaseModel):
     status: Literal["ok"]
     version: Annotated[str, Field(description="of reid-lab")]
-    model: Annotated[str, Field(description="fingerprint of the export in force")]
+    model: Annotated[str, Field(description="fingerprint of the current export")]
     target: Annotated[Target, Field(description="what a query may spend")]
     upgrade: Annotated[UpgradeName, Field(description="state of the last upgrade (POST /model)")]
 
 
 class UpgradeAnswer(BaseModel):
-    model: Annotated[str, Field(description="fingerprint of the export in force")]
+    model: Annotated[str, Field(description="fingerprint of the current export")]
     upgrade: Annotated[UpgradeState, Field(description="of the last upgrade")]
 
 
@@ -157,7 +157,7 @@ class StatusAnswer(BaseModel):
     image: Annotated[tuple[int, int], Field(description="height and width of the network's input")]
     exits: Annotated[list[ExitAnswer], Field(description="cheapest first")]
     target: Annotated[Target, Field(description="what a query may spend")]
-    budget_ms: Annotated[float, Field(description="mean budget of a query in force")]
+    budget_ms: Annotated[float, Field(description="current mean budget of a query")]
     waiting: Annotated[int, Field(description="images that wait")]
     late: Annotated[int, Field(description="queries that were behind their deadline")]
     in_flight: Annotated[int, Field(description="images of requests that are not answered yet")]

@@ -154,7 +154,7 @@ def open_people(
         elif new:
             others = sorted(p.name for p in path.parent.glob(f"*{path.suffix}") if p != path)
             beside = f"; beside it: {', '.join(first(others))}" if others else ""
-            print(f"{path}: a new file, with nobody{beside}")
+            print(f"{path}: a new file, without people{beside}")
     except BaseException:
         people.close()
         raise

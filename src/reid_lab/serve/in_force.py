@@ -41,7 +41,7 @@ class Serving:
 class UpgradeState:
     """The last upgrade to a new model."""
 
-    state: Annotated[UpgradeName, Field(description="failed: the old model is in force")] = "none"
+    state: Annotated[UpgradeName, Field(description="failed: the old model still serves")] = "none"
     model: Annotated[str, Field(description="the new export's fingerprint")] = ""
     embedded: Annotated[int, Field(description="images that the new model has embedded")] = 0
     images: Annotated[int, Field(description="images that it has to")] = 0

@@ -24,7 +24,7 @@ SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 class Metrics:
     """Counters of one service, not shared with others in the process.
 
-    Counters of queries are of the model in force: they restart from 0 with a new one.
+    Counters of queries are of the current model: they restart from 0 with a new one.
     """
 
     def __init__(self, in_force: InForce, admission: Admission) -> None:
@@ -41,7 +41,7 @@ class Metrics:
             return in_force.now.scheduler.load
 
         self._gauge("waiting_images", "Images that wait", lambda: load().waiting)
-        self._gauge("budget_ms", "Mean budget of a query in force", lambda: load().budget_ms)
+        self._gauge("budget_ms", "Current mean budget of a query", lambda: load().budget_ms)
         self._gauge("in_flight", "Images in flight", lambda: admission.in_flight)
         self._gauge(
             "between_ms", "Time between answers of images under load", lambda: admission.between_ms
@@ -99,7 +99,7 @@ class _Totals:
         return found
 
     def _model(self) -> list[Metric]:
-        model = InfoMetricFamily("reid_lab_model", "The export in force")
+        model = InfoMetricFamily("reid_lab_model", "The current export")
         model.add_metric([], {"fingerprint": self._in_force.now.fingerprint})
         upgrade = StateSetMetricFamily("reid_lab_upgrade", "The last upgrade to a new model")
         now = self._in_force.upgrade

@@ -27,14 +27,14 @@ def add_model(app: FastAPI, service: Service) -> None:
 
     @app.get("/status")
     def status() -> StatusAnswer:
-        """The exits, what they cost here, the budget in force, and where queries exited."""
+        """The exits, what they cost here, the current budget, and where queries exited."""
         return _status(service)
 
     @app.post("/model", status_code=202)
     def upgrade() -> UpgradeAnswer:
         """Read the folders of the model and the galleries again, and move to what they hold.
 
-        The model in force answers until the new one has embedded all people; GET /status has the
+        The current model answers until the new one has embedded all people; GET /status has the
         state.
         """
         if not service.upgrader.begin():

@@ -140,7 +140,7 @@ class People:
 
         Raises:
             UserError: embeddings that cannot be compared.
-            ReplacedError: a new network is in force; embed them with it.
+            ReplacedError: a new network is used now; embed them with it.
         """
         return self._add([pid] * len(images), images, embeddings)
 

@@ -39,7 +39,7 @@ class Service:
 
     @property
     def people(self) -> People:
-        """The people of the model in force."""
+        """The people of the current model."""
         return self.in_force.now.people
 
     async def embed(

@@ -1,4 +1,4 @@
-"""Embeddings of a new network in the file of people, beside those in force.
+"""Embeddings of a new network in the file of people, beside the current ones.
 
 They are in a separate table, so that the old network answers until it is complete; the tables are
 then renamed in one transaction. Removing a person removes it from both. A killed upgrade leaves the
@@ -73,7 +73,9 @@ class Staging:
         return done, every
 
     def put_in_force(self) -> None:
-        """Put the new embeddings in force in one transaction; call `drop_replaced` afterwards.
+        """Make the new embeddings the current ones in one transaction.
+
+        Call `drop_replaced` afterwards.
 
         The caller holds the file's lock, and every image has a new embedding.
         """

@@ -38,7 +38,7 @@ class StoppedError(Exception):
 
 
 class NewEmbeddings:
-    """Embeds all people of a file with a new network, beside the embeddings in force.
+    """Embeds all people of a file with a new network, beside the current embeddings.
 
     Args:
         file: the file of people.
@@ -107,7 +107,7 @@ class NewEmbeddings:
         return extended(rows, new.ids.tolist(), pids, camids, new.exits) if len(rows) else new
 
     def finish(self) -> int:
-        """Embed all images and put the new embeddings in force; no service may use the file.
+        """Embed all images and use the new embeddings; no service may use the file.
 
         Returns:
             The number of images.
@@ -193,7 +193,7 @@ class Upgrader:
         in_force: holder of the `Serving` that answers requests.
         read: reads the folders: the network, and exit -> gallery for a given metric.
         start: network, people -> `Serving`.
-        added: called with the people and galleries in force, to add images that only galleries
+        added: called with the current people and galleries, to add images that only galleries
             have.
     """
 
@@ -236,7 +236,7 @@ class Upgrader:
         except Exception as error:  # whatever it is, the old model goes on
             what = _what(error)
             self._set_state(state="failed", message=what)
-            print(f"the old model stays in force: {what}", flush=True)
+            print(f"upgrade failed, still serving the old model: {what}", flush=True)
         else:
             self._set_state(state="done", message=message)
             print(message, flush=True)
@@ -248,7 +248,7 @@ class Upgrader:
         self._set_state(model=fingerprint)
         if fingerprint == old.fingerprint:
             raise UserError(
-                f"{model.folder} holds the model in force ({fingerprint[:12]}): give the path of "
+                f"{model.folder} holds the current model ({fingerprint[:12]}): give the path of "
                 "--model another export first, for example as a link"
             )
         new = NewEmbeddings(old.people.file, model, galleries, self._stop)
@@ -263,7 +263,7 @@ class Upgrader:
     def _clean_up(
         self, old: Serving, serving: Serving, galleries: Galleries
     ) -> tuple[int, list[str]]:
-        """The number of added images, and failures, after which the new model stays in force."""
+        """The number of added images, and failures, after which the new model is kept."""
         added, problems = 0, []
         try:
             added = self._added(serving.people, galleries) if galleries else 0
@@ -284,7 +284,7 @@ class Upgrader:
         return added, problems
 
     def _replace(self, old: Serving, new: NewEmbeddings) -> Serving:
-        """Start the new network, and put it and its embeddings in force atomically."""
+        """Start the new network, and switch to it and its embeddings atomically."""
         file = old.people.file
         people = People.of(file, new.model.manifest, new.exits, new.rows())
         people.take_thresholds(new.galleries)
@@ -319,6 +319,6 @@ def _described(serving: Serving, small: int, added: int) -> str:
     less = f"; {small:,} kept images are smaller than the network's input" if small else ""
     more = f"; {added:,} images are new in the galleries" if added else ""
     return (
-        f"model {serving.fingerprint[:12]} is in force: {people:,} people, {images:,} images"
+        f"serving model {serving.fingerprint[:12]}: {people:,} people, {images:,} images"
         f"{less}{more}"
     )
