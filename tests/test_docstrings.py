@@ -1,4 +1,4 @@
-"""A docstring can be read by itself, and each argument is described by a noun phrase."""
+"""Docstrings and constants' comments can be read by themselves; arguments are noun phrases."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = ("src", "experiments", "tests", "docs/examples")
 BORROWED = re.compile(r"(The same|Of|That of|Those of)\b")  # begins in the text before it
 FRAGMENT = re.compile(r"[*\w`]+(?:, [*\w`]+)*: of ")  # `seed: of the draws.`
+# begins a comment that continues the name of its constant, as in `LIMIT = 5  # of a message`
+CONTINUED = re.compile(
+    r"(and|as|for|from|in|it|its|of|on|or|than|that|these|those|to|where|which|whose|with)\b"
+)
+CONSTANT = re.compile(r"_?[A-Z][A-Z0-9_]*")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -24,6 +29,32 @@ def faults(source: str) -> Iterator[str]:
         if BORROWED.match(first):
             yield first
         yield from (line.strip() for line in rest if FRAGMENT.match(line.strip()))
+
+
+def constants(source: str) -> Iterator[str]:
+    """The comments behind a module's constants that are not full phrases."""
+    lines = source.splitlines()
+    for node in ast.parse(source).body:
+        if not isinstance(node, ast.Assign | ast.AnnAssign):
+            continue
+        names = ast.walk(node.targets[0] if isinstance(node, ast.Assign) else node.target)
+        if any(isinstance(n, ast.Name) and CONSTANT.fullmatch(n.id) for n in names):
+            _, mark, comment = lines[(node.end_lineno or 0) - 1].partition("  # ")
+            if mark and CONTINUED.match(comment):
+                yield comment
+
+
+def test_comments_of_constants_are_full_phrases() -> None:
+    found = {
+        f"{path.relative_to(ROOT)}: {comment}"
+        for path in sorted((ROOT / "src").rglob("*.py"))
+        for comment in constants(path.read_text(encoding="utf-8"))
+    }
+    assert not found
+    source = (
+        "A = 1  # of them\nB, C = 1, 2  # whose sum counts\nD: int = 3  # days\nx = 1  # of it\n"
+    )
+    assert [*constants(source)] == ["of them", "whose sum counts"]
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

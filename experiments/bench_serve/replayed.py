@@ -21,7 +21,7 @@ from reid_lab.files.tables import write_csv
 from reid_lab.results.provenance import commit, machine
 from reid_lab.runtime.model import Model
 from reid_lab.serve.people import People
-from reid_lab.serve.scheduler import HORIZON, WINDOW
+from reid_lab.serve.scheduler import HORIZON_QUERIES, WINDOW_QUERIES
 
 ORDERS = 10
 
@@ -55,7 +55,7 @@ def main() -> None:
 def one(margins: np.ndarray, probabilities: np.ndarray, seed: int) -> np.ndarray:
     """(Q,) the exits of one order."""
     order = np.random.default_rng(seed).permutation(margins.shape[1])
-    rule = RunningQuantile(probabilities, HORIZON, WINDOW)
+    rule = RunningQuantile(probabilities, HORIZON_QUERIES, WINDOW_QUERIES)
     return replay(margins, rule, order, len(margins), seed)
 
 

@@ -38,7 +38,7 @@ register_resolvers()
 FULL = "HYDRA_FULL_ERROR"
 USAGE = """\
 example: reid-lab run +experiment=demo model.lr=1e-4
-reid-lab run --help shows the keys"""  # as of the other commands
+reid-lab run --help shows the keys"""  # the form of the other commands
 _users = os.environ.get(FULL)  # =1 shows the traceback of any error
 _started = False
 

@@ -15,7 +15,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen, Predicate
 T = TypeVar("T")
 CORES = os.cpu_count() or 1
 INT32 = 2**31 - 1
-MAX_SIDE = 4096  # of an image side, in pixels
+MAX_SIDE = 4096  # pixels of an image side
 
 
 def distinct(values: Sequence[Any]) -> bool:

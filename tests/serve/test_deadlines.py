@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from reid_lab.serve.people import People
-from reid_lab.serve.scheduler import SMOOTHED, Embedded, Scheduler, Target
-from reid_lab.serve.traffic import ANSWERS, Traffic
+from reid_lab.serve.scheduler import AVERAGED_BATCHES, Embedded, Scheduler, Target
+from reid_lab.serve.traffic import RECENT_ANSWERS, Traffic
 from tests.serve.network import plain
 from tests.serve.simulated import BATCH, IMAGES, STAGE, Simulated, twenty_people
 from tests.serve.test_prices import Clocked
@@ -71,7 +71,7 @@ def test_the_time_of_sending_is_not_for_exits(scheduler: Scheduler, network: Clo
     for sending, exit in [(5, "late"), (35, "early"), (45, "late")]:
         done = Embedded({}, "late", 0.0, 0.0, 0.0, done=network.now)
         network.now += sending / 1_000
-        for _ in range(ANSWERS):
+        for _ in range(RECENT_ANSWERS):
             scheduler.sent([done])
         network.now += 1.0
         assert ask(scheduler) == [exit], sending
@@ -90,11 +90,13 @@ def test_late_queries_do_not_take_the_first_and_the_last_exit_in_turns(
 ) -> None:
     """Behind every other batch images wait: the budget of all is in the middle."""
     budgets = []
-    for _ in range(8 * SMOOTHED):
+    for _ in range(8 * AVERAGED_BATCHES):
         network.now += 1.0
         ask(scheduler, waited_ms=1_000, count=BATCH + 1)
         budgets.append(scheduler.load.budget_ms)
-    assert budgets[-SMOOTHED:] == pytest.approx([15.0] * SMOOTHED, abs=0.5)  # of 10 to 20 ms
+    assert budgets[-AVERAGED_BATCHES:] == pytest.approx(
+        [15.0] * AVERAGED_BATCHES, abs=0.5
+    )  # of 10 to 20 ms
 
 
 @pytest.mark.parametrize(("rest_ms", "exit"), [(6.0, "early"), (60.0, "late")])

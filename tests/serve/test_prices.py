@@ -13,7 +13,7 @@ import pytest
 
 from reid_lab.cost.currency import ExitCosts
 from reid_lab.serve.people import NewImage, People
-from reid_lab.serve.prices import RECENT, ROUNDS, TRIED, Costs
+from reid_lab.serve.prices import RECENT_TIMES, RETRY_EVERY_QUERIES, SINGLE_ROUNDS, Costs
 from reid_lab.serve.scheduler import Scheduler, Target
 from tests.serve.network import Colours, plain
 
@@ -74,7 +74,7 @@ def exits(scheduler: Scheduler, ms: float, count: int = 1) -> Counter[str]:
 
 def test_one_disturbed_measurement_is_no_price(people: People) -> None:
     """The second stage is measured as 21 ms, all rounds but one: the other programs' time."""
-    wrong = [(1.0, 21.0)] * (ROUNDS - 1)
+    wrong = [(1.0, 21.0)] * (SINGLE_ROUNDS - 1)
     network = Clocked(1.0, [*wrong, (1.0, 1.0)], full=1.0)
     scheduler = started(network, people)
     assert scheduler.costs.alone.tolist() == [1.0, 2.0]
@@ -100,13 +100,13 @@ def test_a_price_rises_and_falls_with_what_a_step_takes(people: People, ms: floa
     scheduler = started(network, people)
     assert exits(scheduler, ms, 5) == {"late": 5}
     network.alone = 25.0
-    exits(scheduler, 1_000, RECENT)
+    exits(scheduler, 1_000, RECENT_TIMES)
     before = scheduler.load.late
-    slow = exits(scheduler, ms + 25, TRIED - 1)
-    assert slow == {"early": TRIED - 1} and scheduler.load.late == before
+    slow = exits(scheduler, ms + 25, RETRY_EVERY_QUERIES - 1)
+    assert slow == {"early": RETRY_EVERY_QUERIES - 1} and scheduler.load.late == before
     assert exits(scheduler, 60.0, 5) == {"late": 5}  # there is time
     network.alone = 1.0
-    assert exits(scheduler, ms, RECENT * TRIED)["late"] > 0
+    assert exits(scheduler, ms, RECENT_TIMES * RETRY_EVERY_QUERIES)["late"] > 0
     assert exits(scheduler, ms, 5) == {"late": 5}
     scheduler.close()
 

@@ -22,7 +22,7 @@ UNITS = {
     "stage4": ((512, 2), *((512, 1),) * 5),
     "stage5": ((1024, 2), (1024, 1)),
 }
-LAYERS = 3  # of a convolution with what follows it: convolution, batch norm, activation
+LAYERS = 3  # layers of a unit: convolution, batch norm, activation
 HALF = (0.5, 0.5, 0.5)  # mean and deviation of images between -1 and 1
 
 

@@ -16,8 +16,8 @@ from reid_lab.backbone.stages import Backbone
 from reid_lab.backbone.weights import load_weights
 from reid_lab.types import Multiplier
 
-CHANNELS = (64, 256, 384, 512)  # of the stem and of stages 1 to 3
-STREAMS = 4  # of a block: 1 to 4 light convolutions, receptive fields of 3 to 9
+CHANNELS = (64, 256, 384, 512)  # channels of the stem and of stages 1 to 3
+STREAMS = 4  # streams of a block: 1 to 4 light convolutions, receptive fields of 3 to 9
 MIDDLE = 4  # a block's output has this many times the channels of its streams
 GATE = 16  # a gate's hidden layer has this share of its channels
 Norm = Literal["batch", "ibn", "ain"]

@@ -21,7 +21,7 @@ from reid_lab.retrieval.metrics import Ranking
 if TYPE_CHECKING:
     from reid_lab.model.base import ReidModule, State
 
-KEPT = 32  # durations of a step that are kept
+KEPT_DURATIONS = 32  # latest durations of a step, whose median is used
 
 
 def exit_at(budget: float, costs: Mapping[str, float]) -> str | None:
@@ -133,7 +133,7 @@ class AnytimeModel:
         state: State = (images,)
         answer = None
         for exit in self._steps.exits:
-            took = self._took.setdefault((exit, images.shape), deque(maxlen=KEPT))
+            took = self._took.setdefault((exit, images.shape), deque(maxlen=KEPT_DURATIONS))
             late = now - start + _usual(took) > deadline_ms / 1000
             beyond = costs.get(exit, 0) > mul_adds or prices.get(exit, 0) > budget
             if answer is not None and (late or beyond):

@@ -28,7 +28,7 @@ from reid_lab.errors import UserError
 from reid_lab.retrieval.evaluation import Evaluation
 from reid_lab.retrieval.space import MetricName
 
-KEY = "EarlyExitThresholds"  # among a checkpoint's callbacks
+KEY = "EarlyExitThresholds"  # key among a checkpoint's callbacks
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from reid_lab.cost.currency import Floats
 
-RIDGE = 1e-2  # on the standardised weights: they stay finite where the classes are separable
-REACH = 5.0  # features are clipped to so many standard deviations
-STEPS = 50
+RIDGE = 1e-2  # penalty of the standardised weights: finite if classes are separable
+CLIP = 5.0  # standard deviations to which features are clipped
+NEWTON_STEPS = 50  # most iterations of Newton's method
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Logistic:
         design = model._design(x)
         weights = model.weights
         penalty = RIDGE * len(x) / 100 + np.zeros(len(weights))
-        for _ in range(STEPS):
+        for _ in range(NEWTON_STEPS):
             p = 1 / (1 + np.exp(-(design @ weights)))
             gradient = design.T @ (p - y) + penalty * weights
             hessian = (design * (p * (1 - p))[:, None]).T @ design + np.diag(penalty)
@@ -56,5 +56,5 @@ class Logistic:
     def _design(self, features: Floats) -> Floats:
         with np.errstate(invalid="ignore"):
             z = (features - self.mean) / self.scale
-        z = np.clip(np.nan_to_num(z, nan=0.0, posinf=REACH, neginf=-REACH), -REACH, REACH)
+        z = np.clip(np.nan_to_num(z, nan=0.0, posinf=CLIP, neginf=-CLIP), -CLIP, CLIP)
         return np.concatenate([z, np.ones((len(z), 1))], axis=1)

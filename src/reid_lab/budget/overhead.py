@@ -23,8 +23,8 @@ from reid_lab.retrieval.embeddings import Ids
 if TYPE_CHECKING:
     from reid_lab.model.base import ReidModule
 
-BATCHES, QUERIES = 8, 64  # of a stream, at least
-IMAGES_PER_PERSON, CAMERAS = 20, 6  # of a synthetic gallery
+MIN_BATCHES, MIN_QUERIES = 8, 64  # smallest numbers of batches and queries of a stream
+IMAGES_PER_PERSON, CAMERAS = 20, 6  # sizes of a synthetic gallery
 
 
 def measure_overhead(
@@ -51,10 +51,10 @@ def measure_overhead(
     if len(names) < 2:
         return float("nan")
     totals = ExitCosts("latency", tuple(lookups), network, matching).select(names).totals(True)
-    count = max(BATCHES, ceil(QUERIES / effort.batch)) * effort.batch
+    count = max(MIN_BATCHES, ceil(MIN_QUERIES / effort.batch)) * effort.batch
     query = cyclic_ids(count)
     # a few batches of images by turns: all of a stream could take gigabytes
-    images = subject.images(ceil(QUERIES / effort.batch) * effort.batch)
+    images = subject.images(ceil(MIN_QUERIES / effort.batch) * effort.batch)
     batches = zip(cycle(images.split(effort.batch)), torch.arange(count).split(effort.batch))
     parts = [(some, query.take(rows)) for some, rows in batches]
     galleries = {name: lookups[module.shared_exit or name] for name in names}

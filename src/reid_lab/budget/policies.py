@@ -45,7 +45,7 @@ NEEDS: Mapping[Policy, tuple[str, ...]] = {
 }
 NOISE = tuple(policy for policy, needs in NEEDS.items() if not needs)
 NEAREST = 10  # gallery images in entropy and spread
-SPARE = 6  # more candidates, so that rounding cannot drop one of them
+SPARE_CANDIDATES = 6  # more candidates than needed, so that rounding cannot drop one
 TEMPERATURE = 0.3  # default temperature of the entropy, in nearest distances
 BLOCK = 512  # queries whose distances are computed together
 
@@ -132,7 +132,7 @@ class Lookup:
         self._people, self._people_there = people_of.numpy(), people_of.to(device)
         self.metric, self.candidates = metric, candidates
         self.temperature = temperature
-        self.searched = min(NEAREST + SPARE, len(self.rows))
+        self.searched = min(NEAREST + SPARE_CANDIDATES, len(self.rows))
         if not len(self.rows):
             raise ValueError("the gallery has no image with pid >= 0: nothing can be searched")
 
@@ -228,7 +228,7 @@ class Lookup:
             indices = torch.from_numpy(lacking).to(about.device)
             shown = torch.from_numpy(person[lacking]).to(about.device)
             others = about[indices].masked_fill(shown == self._people_there, torch.inf)
-            nearest, _ = self._nearest(rows[indices], others, min(SPARE, self.searched))
+            nearest, _ = self._nearest(rows[indices], others, min(SPARE_CANDIDATES, self.searched))
             far[lacking] = nearest[:, 0]
         return far
 

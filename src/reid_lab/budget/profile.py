@@ -26,7 +26,7 @@ from reid_lab.files.regular import no_file
 from reid_lab.results.rows.cost import PROFILE, ProfileRow
 
 PROFILE_FILE = PROFILE.file
-NEEDS = ("nearest", "margin")  # of the policies, the usual one's
+NEEDS = ("nearest", "margin")  # features of the policy `margin`, the usual one
 NO_METER = float("nan")
 
 

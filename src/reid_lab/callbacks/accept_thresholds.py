@@ -21,7 +21,7 @@ from reid_lab.retrieval.checks import NoMatchError
 from reid_lab.retrieval.open_set import TooFewPeopleError
 from reid_lab.retrieval.space import MetricName
 
-METRICS: tuple[MetricName, ...] = ("euclidean", "cosine")  # of galleries
+METRICS: tuple[MetricName, ...] = ("euclidean", "cosine")  # metrics of galleries
 
 
 def keep_held_out_thresholds(

@@ -32,7 +32,7 @@ from reid_lab.retrieval.ranking import hidden_mask
 QUARTILES = (0.25, 0.5, 0.75)
 STRIPES = 6
 HISTOGRAM = HsvHistogram(STRIPES, (8, 4, 4))
-LUMA = (0.299, 0.587, 0.114)  # of red, green and blue
+LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue
 LAPLACIAN = ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0))
 
 

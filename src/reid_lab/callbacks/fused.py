@@ -9,7 +9,7 @@ from torch import Tensor
 
 from reid_lab.types import Role
 
-DEVICES = ("cpu", "cuda")  # where torch has fused kernels of Adam, AdamW and SGD
+DEVICES = ("cpu", "cuda")  # devices with fused kernels of Adam, AdamW and SGD
 
 
 class FusedOptimizer(pl.Callback):

@@ -44,7 +44,7 @@ from reid_lab.retrieval.space import MetricName
 from reid_lab.types import RUNNING, Bytes, Role, Units
 
 log = logging.getLogger(__name__)
-MOST_CAMERAS = 40  # that a figure of camera pairs has room for
+MOST_CAMERAS = 40  # cameras in a figure of camera pairs
 
 
 def _sizes(module: pl.LightningModule) -> list[Size]:

@@ -16,7 +16,7 @@ from reid_lab.files.regular import no_file
 from reid_lab.results.card import ModelCard
 from reid_lab.types import MAX_SIDE
 
-MAX_DEPTH, MAX_VALUES = 16, 2_000  # of a stored config
+MAX_DEPTH, MAX_VALUES = 16, 2_000  # limits of a stored config
 PLAIN = (str, bool, int, float, type(None))
 
 

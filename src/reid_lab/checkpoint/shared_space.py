@@ -7,7 +7,7 @@ from typing import Any
 
 from reid_lab.model import ReidModule
 
-CALLBACK = "SharedSpace"  # of reid_lab.callbacks, which keeps the step of its last fit
+CALLBACK = "SharedSpace"  # key of the callback that keeps the step of its last fit
 FIX = "resume it (task=fit ckpt_path=...) to its next validation or its end"
 UNFITTED = (
     "model.shared_space=true: the early exits are not fitted to the gallery's exit, since this "

@@ -10,9 +10,9 @@ from reid_lab.classical.histogram import rgb_to_hsv
 from reid_lab.classical.retinex import POINTWISE_MUL_ADDS, Reading, blur_mul_adds, retinex
 
 HEIGHT, WIDTH = 128, 48
-LEVELS = 3  # of the pyramid
+LEVELS = 3  # levels of the pyramid
 CELL = 5  # pixels; windows are 2 x 2 cells (10 x 10 pixels), one cell apart
-BINS = 8  # of hue, saturation and value each
+BINS = 8  # bins each of hue, saturation and value
 RADII, TAU = (3, 5), 0.3  # SILTP^tau_{4,R}
 NEIGHBOURS = 4
 PATTERNS = 3**NEIGHBOURS

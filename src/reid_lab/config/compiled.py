@@ -6,7 +6,7 @@ import torch
 
 from reid_lab.model import ReidModule
 
-GRAPHS = 8  # of one part: training, evaluation, other batch sizes, an image alone
+GRAPHS = 8  # graphs of one part: training, evaluation, other batch sizes, an image alone
 
 
 def compile_parts(model: ReidModule) -> None:

@@ -38,7 +38,7 @@ from reid_lab.optional import MissingPackageError, load
 from reid_lab.output.words import Problem
 
 FLOAT = 4  # bytes
-COPIES = 3  # of each parameter in training, at least: weight, gradient, momentum
+COPIES = 3  # least copies of a parameter in training: weight, gradient, momentum
 WIDEST = 1000  # activations in images' sizes; networks of this suite have 20 to 500
 NEEDED = {"WandbLogger": "wandb", "ProgressiveSearch": "botorch"}  # class -> package
 LIGHTNING = ("pytorch_lightning", "lightning", "lightning.pytorch")  # names of its loggers

@@ -18,7 +18,7 @@ REFERENCE = re.compile(r"\$\{([^\s${}:.][^\s${}:]*)\}")  # `${a.b}` and nothing 
 SELECT = re.compile(  # `${oc.select:a.b}`, or with a default
     r"\$\{oc\.select: *([^\s${}:.,][^\s${}:,]*) *(?:, *([^{}]*|\$\{.*\}) *)?\}"
 )
-MOST_STEPS = 20  # from reference to reference
+MOST_STEPS = 20  # steps from reference to reference
 
 
 class Unknown:

@@ -22,7 +22,7 @@ from reid_lab.config.paths import conf_dir, register_resolvers
 from reid_lab.config.renamed import with_new_names
 from reid_lab.errors import UserError, causes
 
-SPECIAL = re.compile(r"[=,:(){}\[\]\s'\"\\]")  # in a value, Hydra takes these for syntax
+SPECIAL = re.compile(r"[=,:(){}\[\]\s'\"\\]")  # characters that Hydra takes for syntax in a value
 PLUS = ("experiment", "sweep")  # groups that the config has no choice of
 
 

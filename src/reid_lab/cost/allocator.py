@@ -10,7 +10,7 @@ from typing import Any, Literal
 Allocator = Literal["keep", "default"]
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
-NEVER = -1  # as a size: the largest there is
+NEVER = -1  # largest size
 OTHERS = ("jemalloc", "tcmalloc", "mimalloc")
 _kept: list[bool] = []
 

@@ -10,7 +10,7 @@ import torch
 
 # A Mul-Add is 2 FLOPs. The backward pass takes twice the forward's: for each product one for the
 # gradient of its input, one for that of its weight.
-FLOPS = 2 * (1 + 2)  # of training, for each Mul-Add of the forward pass
+FLOPS = 2 * (1 + 2)  # FLOPs of a training step for each Mul-Add of the forward pass
 
 # TFLOP/s of dense products that are accumulated in float32, as PyTorch's are; data sheets that
 # print them "with sparsity" print twice that. Names are CUDA's, whole: a "3090 Ti", a laptop's

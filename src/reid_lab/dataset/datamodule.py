@@ -60,7 +60,7 @@ from reid_lab.types import RANKING, RUNNING, TRAINING, BatchSize, NonNegativeInt
 
 Part = Literal["val", "test"]
 Validate = Literal["held_out", "test", "none"]
-PARTS = ("train", "fit", "val", "test")  # of `images_of`
+PARTS = ("train", "fit", "val", "test")  # parts for `images_of`
 
 
 class ReidDataModule(pl.LightningDataModule):

@@ -21,7 +21,7 @@ from reid_lab.dataset.sampler import Draw
 from reid_lab.dataset.transforms import Transforms
 
 Batch = dict[str, Tensor]
-ROLES = ("query", "gallery", "multi_query")  # of an evaluated image; batches hold the number
+ROLES = ("query", "gallery", "multi_query")  # roles of an evaluated image; batches hold the number
 
 
 def _for_the_parent(fetch: Callable[..., Batch]) -> Callable[..., Batch]:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from reid_lab.optional import load
 
-ROWS, COLUMNS = 8, 8  # of the hash: 64 bits
+ROWS, COLUMNS = 8, 8  # shape of the hash: 64 bits
 DETAIL = 4  # rows and columns of the thumbnail for one of the hash's
 THUMBNAIL = (ROWS * DETAIL, (COLUMNS + 1) * DETAIL)
 

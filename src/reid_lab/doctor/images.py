@@ -15,8 +15,8 @@ from reid_lab.doctor.scan import ImageStats
 from reid_lab.protocol import JUNK, Hidden
 
 # what separates re-encoded, scaled and slightly cropped copies from 10^8 pairs of other images
-BITS = 10  # of 64 in which the hashes of near-duplicates differ at most
-GREY_LEVELS = 10.0  # of 255 by which their thumbnails differ, mean absolute
+BITS = 10  # bits, of 64, in which hashes of near-duplicates differ at most
+GREY_LEVELS = 10.0  # largest mean absolute difference of their thumbnails, of 255
 UNIFORM = 4.0  # grey levels: the standard deviation of an image without content
 SMALLEST = 32  # pixels of the higher side
 FACTOR = 4  # a height this many times the median, or one part in as many, is odd

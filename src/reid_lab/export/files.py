@@ -21,7 +21,7 @@ from reid_lab.runtime.checks import crc32_of
 from reid_lab.runtime.engines import FACTS
 from reid_lab.runtime.manifest import STAGES, SUFFIXES, Manifest, Stage, beside
 
-NOT_IN_FILES = {"stages", "measured", "crc32"}  # of a manifest's fields
+NOT_IN_FILES = {"stages", "measured", "crc32"}  # fields of a manifest that files do not repeat
 
 
 def write_onnx(

@@ -18,8 +18,8 @@ from reid_lab.retrieval import Embeddings, Exit, Ids, evaluate
 from reid_lab.runtime.manifest import ExportError
 from reid_lab.runtime.model import Model, Values
 
-BATCHES = (1, 3, 5)  # of random images
-ROUNDS = 5  # of a speed ratio
+BATCHES = (1, 3, 5)  # batch sizes of random images
+ROUNDS = 5  # rounds of a speed ratio
 Embed = Callable[[np.ndarray], Values]
 Accuracies = dict[str, dict[str, float]]  # exit -> mAP, rank1
 

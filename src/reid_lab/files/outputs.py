@@ -8,8 +8,8 @@ from pathlib import Path
 from reid_lab.errors import UserError
 from reid_lab.files.regular import escaped
 
-CARD = "gallery.json"  # of a gallery, see `reid_lab.gallery_format.card`
-MANIFEST, STAGES = "manifest.json", "stages"  # of an export, see `reid_lab.runtime.manifest`
+CARD = "gallery.json"  # file of a gallery, see `reid_lab.gallery_format.card`
+MANIFEST, STAGES = "manifest.json", "stages"  # file of an export, see `reid_lab.runtime.manifest`
 # folders that are replaced as a whole, and what each of them holds
 REPLACED = {"gallery": (CARD,), "export": (MANIFEST, STAGES)}
 

@@ -25,9 +25,9 @@ from reid_lab.errors import UserError
 MIB = 2**20
 # bytes that a file may have
 YAML, JSON, TABLE, ARRAYS = MIB, 32 * MIB, 64 * MIB, 256 * MIB
-DEPTH = 50  # of nested values
-COLUMNS, ROWS = 1000, 100_000  # of a table
-DIGITS = 24  # of an integer; a longer one is read as a float
+DEPTH = 50  # depth of nested values
+COLUMNS, ROWS = 1000, 100_000  # limits of a table
+DIGITS = 24  # digits of an integer; a longer one is read as a float
 # never in a text file, and not to be sent to a terminal
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 

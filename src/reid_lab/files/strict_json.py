@@ -18,7 +18,7 @@ from reid_lab.errors import UserError
 from reid_lab.files.folders import restore
 from reid_lab.files.regular import no_file
 
-MOST_BYTES = 1 << 24  # of a file that is read as a whole
+MOST_BYTES = 1 << 24  # size of a file that is read as a whole
 LISTED = 5  # wrong fields that one message names
 Kind = TypeVar("Kind")
 

@@ -22,7 +22,7 @@ from reid_lab.results.card import UNKNOWN, ModelCard
 from reid_lab.results.rows.accuracy import ExitRow
 from reid_lab.results.rows.budget import StreamRow
 
-BYTES = 4  # of a float32
+BYTES = 4  # bytes of a float32
 # streams that use the query's label, or whose queries are sorted to show the effect of drift
 
 

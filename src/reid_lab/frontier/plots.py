@@ -26,7 +26,7 @@ COLOURS = (
 MARKERS = "osD^vPXh*"  # one less than colours: all pairs differ
 SMALL = 6.5  # font size of published numbers
 LINES = 20  # published numbers that fit next to a plot of the usual height
-LETTERS = 44  # of a line of the legend
+LETTERS = 44  # letters of a line of the legend
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from reid_lab.retrieval.metrics import CMC_RANKS
 from reid_lab.retrieval.ranking import rank
 
 ENDINGS = (".jsonl", ".csv", ".parquet")
-MOST_PEOPLE = 20_000  # whose draws take 0.3 GB
+MOST_PEOPLE = 20_000  # people; their draws take 0.3 GB
 
 
 @dataclass(frozen=True)

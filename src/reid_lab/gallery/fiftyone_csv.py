@@ -28,7 +28,7 @@ from reid_lab.output.console import stdout
 
 LABELS, LOAD = "labels.csv", "load.py"
 GALLERY, QUERY, BOTH = "gallery", "query", "both"
-FOUND = ("found", "found_path", "distance", "right", "verdict")  # of a query
+FOUND = ("found", "found_path", "distance", "right", "verdict")  # columns of a query
 # names that FiftyOne keeps for itself, and ours
 TAKEN = {"id", "filepath", "tags", "metadata", "created_at", "last_modified_at"}
 TAKEN |= {"role", "pid", "camid", "embedding", *FOUND}

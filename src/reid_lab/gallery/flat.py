@@ -15,7 +15,7 @@ from reid_lab.vectors.rows import comparable_rows, unit_rows
 
 Found = tuple[np.ndarray, np.ndarray]  # distances (Q, k) float32, rows (Q, k) int64
 BLOCK_BYTES = 1 << 26
-ROUNDING = 2e-6  # of a squared distance by matrix product, relative to the squared lengths
+ROUNDING = 2e-6  # error of a squared distance by matrix product, by squared length
 
 
 class Flat:

@@ -23,7 +23,7 @@ from reid_lab.retrieval.embeddings import Ids
 MARKET = r"(?:^|/)(?P<pid>-?\d+)_c(?P<camid>\d+)[^/]*$"
 # a folder for each person, the camera in the file's name where there is one: anna/door_c1_001.jpg
 FOLDERS = r"(?P<pid>[^/]+)/(?:[^/]*?(?<![A-Za-z0-9])c(?P<camid>\d+))?[^/]*$"
-SECONDS = 1.0  # for a path; good patterns take microseconds
+SECONDS = 1.0  # time limit of a path; good patterns take microseconds
 
 
 class Labelled(NamedTuple):

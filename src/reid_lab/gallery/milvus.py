@@ -24,12 +24,12 @@ from reid_lab.vectors.rows import comparable_rows, unit_rows
 
 VECTOR, CARD = "embedding", "reid_lab"
 LONGEST = 4096  # bytes of a path, a name or a value
-KEPT = ("fingerprint", "dim", "exit", "image", "metric", "columns")  # of the card
+KEPT = ("fingerprint", "dim", "exit", "image", "metric", "columns")  # fields of the card
 QUERIES = 100  # searched at a time
 PAGE = 1000  # paths that are listed or removed at a time
 # Milvus Lite subtracts all rows of a segment, at most so many, from all queries at once: two arrays
 # of (queries, rows, D) float32, which are kept to 1 GB.
-LITE = "milvus_lite"  # its version begins so
+LITE = "milvus_lite"  # beginning of its version
 LITE_LOG = logging.getLogger(LITE)
 LITE_ROWS, LITE_NUMBERS = 100_000, 2**27
 ATTEMPTS, FIRST_WAIT = 8, 0.5  # a busy server is asked again after 0.5, 1, 2, ... seconds

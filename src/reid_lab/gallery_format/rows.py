@@ -34,7 +34,7 @@ from reid_lab.gallery_format.card import (
 )
 from reid_lab.vectors.rows import comparable_rows
 
-OWN_COLUMNS = ("pid", "camid", "path")  # that every gallery has
+OWN_COLUMNS = ("pid", "camid", "path")  # columns of every gallery
 ID = np.dtype([("end", "<i8"), ("pid", "<i8"), ("camid", "<i8")])  # `end` of its path's bytes
 UNKNOWN = -2  # pid or camid; not junk (pid -1) and not a distractor (pid 0)
 NAMED = 1 << 62  # numbers from here on stand for names that are not numbers

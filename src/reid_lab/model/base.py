@@ -20,7 +20,7 @@ from reid_lab.model.random_state import CPU, CUDA, random_state, set_random_stat
 from reid_lab.openset.thresholds import AcceptThresholdsByExit
 from reid_lab.results.card import ModelCard
 
-CHECKED = 50  # on a GPU, the loss of each such step has to be finite
+CHECKED = 50  # steps between checks, on a GPU, that the loss is finite
 State = tuple[Tensor, ...]  # what one exit leaves for the next
 
 

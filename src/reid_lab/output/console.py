@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 stdout, stderr = Console(), Console(stderr=True)
-NOTHING = "–"  # in a cell without a value
+NOTHING = "–"  # text of a cell without a value
 
 
 def progress(text: bool = False, disable: bool = False) -> Progress:

@@ -46,10 +46,10 @@ from reid_lab.retrieval import Embeddings, Evaluation, Exit, Ids, evaluate
 from reid_lab.run.messages import silence_lightning
 from reid_lab.run.run import prepare_torch
 
-PEOPLE = 100  # to hold out where the config holds out none
+PEOPLE = 100  # held-out people if the config has none
 FIT = 3000  # images of other people, from which the probe is computed
 PCA = 200  # dimensions of the probe at most
-ROUNDING = 1e-9  # of a sum of shares
+ROUNDING = 1e-9  # rounding error of a sum of shares
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from reid_lab.report.load import Run
 from reid_lab.report.style import INK, axes, exit_colours
 
 FEW = 30  # points of a line that are marked
-WINDOW = 0.03  # of the running mean, as a share of the curve
+WINDOW = 0.03  # width of the running mean, as a share of the curve
 
 
 def loss(run: Run) -> Figure | None:

@@ -14,8 +14,8 @@ from reid_lab.results.rows.accuracy import ExitRow
 from reid_lab.results.rows.budget import BASELINE, StreamRow
 
 CLOSE = 0.01  # one point of Rank-1
-HALF = 0.02  # of the last exit's cost: how far a budget may be from its half
-WEAK = 0.5  # of the best exit's Rank-1
+HALF = 0.02  # largest distance of a budget from half the last exit's cost, as a share
+WEAK = 0.5  # share of the best exit's Rank-1 below which an exit is weak
 POLICY = "margin"
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from reid_lab.files.stored import MIB, StoredFileError, read_text, rows_of
 
 Series = tuple[np.ndarray, np.ndarray]
-LARGEST = 256 * MIB  # of one start's log
+LARGEST = 256 * MIB  # size of one start's log
 LAST_STEP = 1e12
 
 

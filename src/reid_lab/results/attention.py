@@ -13,7 +13,7 @@ from reid_lab.files.atomic import replacing
 from reid_lab.files.stored import StoredFileError, read_arrays
 
 ATTENTION = "attention.npz"
-MOST_IMAGES, MOST_LEVELS = 50, 20  # that a figure can show
+MOST_IMAGES, MOST_LEVELS = 50, 20  # images and levels of a figure
 
 
 @dataclass(frozen=True)

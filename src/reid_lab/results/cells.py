@@ -12,8 +12,8 @@ from typing import Any
 Share = float  # from 0 to 1
 Signed = float  # any number; a plain float is an amount: zero or more
 
-LARGEST = 1e18  # of an amount
-SLACK = 1e-6  # of a mean of shares
+LARGEST = 1e18  # largest amount
+SLACK = 1e-6  # rounding error of a mean of shares
 LONGEST = 500  # letters of a text
 
 

@@ -13,7 +13,7 @@ from reid_lab.files.tables import write_json
 from reid_lab.results.cells import line
 
 QUERIES = "queries.json"
-MOST_IMAGES = 20_000  # of all ranked lists
+MOST_IMAGES = 20_000  # images of all ranked lists
 
 
 class ImageCrop(NamedTuple):

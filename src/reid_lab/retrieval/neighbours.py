@@ -19,9 +19,9 @@ from reid_lab.retrieval.processes import ALONE, Processes
 from reid_lab.retrieval.space import Space, full_precision
 
 STRIDE = 32  # columns that share a minimum
-TILES = 12  # to a side of all, at least: each on the diagonal is computed whole
+TILES = 12  # least tiles to a side: each on the diagonal is computed whole
 LARGEST = 2048
-UNIT = 64
+TILE_MULTIPLE = 64  # divisor of a tile's side
 TILE = 9  # bytes of a pair in a tile: its product, its distance, whether it is near
 
 
@@ -144,7 +144,7 @@ def tile_side(images: int) -> int:
     """Side of a square tile: a twelfth of all images or less, independent of the memory."""
     largest = min(LARGEST, math.isqrt(limits.TILE_BYTES // 4))
     count = max(TILES, -(-images // largest))
-    return -(-images // count // UNIT) * UNIT
+    return -(-images // count // TILE_MULTIPLE) * TILE_MULTIPLE
 
 
 def least_for_tiles(images: int, k: int) -> float:

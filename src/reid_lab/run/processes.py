@@ -15,7 +15,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from reid_lab.errors import UserError
 from reid_lab.run.messages import command_of
 
-LOST = ".lost-"  # and a machine's name: in the folder of a run that lost a process
+LOST = ".lost-"  # prefix of a file, before a machine's name, in a run that lost a process
 
 
 @contextmanager

@@ -20,8 +20,8 @@ from reid_lab.files.strict_json import MOST_BYTES
 from reid_lab.optional import load
 from reid_lab.runtime.manifest import FileFormat
 
-FACTS = "reid_lab"  # where a file keeps the manifest's facts, beside those of its writer
-FACTS_FILE = "reid_lab.json"  # of the ZIP archive at the end of a `.tflite` file
+FACTS = "reid_lab"  # key of the manifest's facts in a file
+FACTS_FILE = "reid_lab.json"  # file in the ZIP archive at the end of a `.tflite` file
 
 
 class Engine(Protocol):

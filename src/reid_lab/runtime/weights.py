@@ -19,7 +19,7 @@ MESSAGES = {
     "sparse": {1: "tensor", 2: "tensor"},
     "tensor": {13: "entry"},
 }
-DEEPEST = 100  # of messages within messages, as protobuf's own limit
+DEEPEST = 100  # depth of nested messages, the limit of protobuf
 FIXED = {1: 8, 5: 4}  # wire type -> bytes
 
 

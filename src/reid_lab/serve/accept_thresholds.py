@@ -12,8 +12,8 @@ from reid_lab.openset.rates import FEWEST_PEOPLE
 from reid_lab.openset.thresholds import AcceptThreshold, AcceptThresholds, Kind, distance_at
 from reid_lab.serve.rows import Rows, impostors
 
-GROWTH = 1.1  # it is made again once there are so many times the images
-ROUNDING = 1e-5  # of distances in float32
+GROWTH = 1.1  # growth of the number of images after which it is made again
+ROUNDING = 1e-5  # rounding error of distances in float32
 KNOWN = "the known people"  # the source of an estimate
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-MEMORY = 4  # batches of answers over which the time between them is averaged
+AVERAGED_BATCHES = 4  # batches over which the time between answers is averaged
 
 
 class BusyError(Exception):
@@ -111,7 +111,7 @@ class Admission:
 
     def leave(self, request: Admitted) -> None:
         """Note that an accepted request is answered or has failed."""
-        now, kept = self._clock(), (1 - 1 / (MEMORY * self.free)) ** request.images
+        now, kept = self._clock(), (1 - 1 / (AVERAGED_BATCHES * self.free)) ** request.images
         self._answers = kept * self._answers + request.images
         self._busy_ms = kept * self._busy_ms + 1_000 * (now - self._last)
         self._last = now

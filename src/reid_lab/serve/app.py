@@ -57,7 +57,7 @@ from reid_lab.serve.threads import in_thread
 from reid_lab.vectors.pooling import pool, spread
 
 PAGE = Path(__file__).with_name("page.html")
-THUMBNAIL, QUALITY = 384, 90  # height in pixels, of JPEG: a new model embeds it again
+THUMBNAIL, QUALITY = 384, 90  # height in pixels, JPEG quality; a new model embeds it again
 POLICY = (
     "default-src 'none'; img-src 'self' blob: data:; style-src 'unsafe-inline'; "
     "script-src 'unsafe-inline'; connect-src 'self'; form-action 'none'; "

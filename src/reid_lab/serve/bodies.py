@@ -18,10 +18,10 @@ from reid_lab.serve.guard import ADMITTED, Limits, RequestError
 from reid_lab.serve.problems import explained, fields_of
 from reid_lab.serve.threads import in_thread
 
-FIELDS = 20  # of a form, besides files
+MAX_FIELDS = 20  # fields of a form, besides files
 PREFIX = re.compile(r"data:image/[\w.+-]+;base64,")
 BASE64 = "a file as base64, with or without data:image/...;base64, in front"
-TOO_MUCH = ("Too many fields", "Part exceeded", "Field exceeded")  # of the parser of forms
+TOO_MUCH = ("Too many fields", "Part exceeded", "Field exceeded")  # messages of the parser of forms
 
 
 def printable(text: str) -> bool:
@@ -204,7 +204,7 @@ async def _of_form(request: Request, limits: Limits) -> tuple[dict[str, Any], li
     content: dict[str, Any] = {}
     names: list[str] = []
     try:
-        async with request.form(max_files=limits.images, max_fields=FIELDS) as form:
+        async with request.form(max_files=limits.images, max_fields=MAX_FIELDS) as form:
             for name, value in form.multi_items():
                 if isinstance(value, UploadFile):
                     content.setdefault(name, []).append(await value.read())

@@ -30,7 +30,7 @@ from reid_lab.serve.scheduler import Scheduler, Target
 from reid_lab.serve.service import Service
 from reid_lab.serve.upgrade import Galleries, Upgrader, finish_interrupted
 
-KEY = "REID_LAB_API_KEY"
+KEY_VARIABLE = "REID_LAB_API_KEY"  # environment variable of the key
 LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -41,11 +41,11 @@ def run(args: argparse.Namespace) -> int:
         UserError: not an export, people or a run of another network, an unusable address, or a file
             of people that another service uses.
     """
-    key = os.environ.get(KEY, "")
+    key = os.environ.get(KEY_VARIABLE, "")
     if args.host not in LOCAL and not key:
         raise UserError(
             f"--host {args.host} is reached from other machines: set the environment variable "
-            f"{KEY}, which requests must have as X-API-Key"
+            f"{KEY_VARIABLE}, which requests must have as X-API-Key"
         )
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # malformed forms are answered
     model = Model(args.model, args.threads)

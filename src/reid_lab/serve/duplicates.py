@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 
 from reid_lab.serve.rows import Rows
 
-SAME = 1e-4  # of a row's length: two batches round the embedding of one image by less
-ROUNDED = 1e-3  # of a squared length: what a matrix product may add to a squared distance
+SAME_IMAGE = 1e-4  # largest distance of one image's embeddings in two batches, by length
+PRODUCT_ERROR = 1e-3  # error of a squared distance by matrix product, by squared length
 
 
 class Duplicate(BaseModel):
@@ -28,9 +28,9 @@ def duplicates(rows: Rows, exit: str, images: Sequence[int]) -> list[Duplicate]:
     for new in np.flatnonzero(np.isin(rows.ids, images)).tolist():
         row = all_rows[new].astype(np.float64)
         squared = rows.distances(exit, all_rows[new : new + 1])[0, :new]  # ids ascend
-        near = np.flatnonzero(squared <= ROUNDED * (row @ row))
+        near = np.flatnonzero(squared <= PRODUCT_ERROR * (row @ row))
         apart = np.linalg.norm(all_rows[near].astype(np.float64) - row, axis=1)
-        copies = near[apart <= SAME * np.linalg.norm(row)]
+        copies = near[apart <= SAME_IMAGE * np.linalg.norm(row)]
         _, first = np.unique(rows.people[copies] == rows.people[new], return_index=True)
         for copy in sorted(copies[first].tolist()):
             pid = rows.pids[rows.people[copy]]

@@ -28,7 +28,7 @@ from reid_lab.serve.people_file import WAIT_SECONDS, is_locked, locked_error
 
 Row = dict[str, Any]
 ENROLLED, CONFIRMED = "enrolled", "confirmed"
-UNKNOWN = "unknown"  # camera
+UNKNOWN_CAMERA = "unknown"  # camera of an image without one
 FILLED = "length(thumbnail) > 0"
 
 
@@ -55,7 +55,7 @@ def export(args: Namespace) -> int:
     if not images and not labels:
         raise UserError(f"{args.people} has no images: enrol people, or confirm matches, first")
     confirmed = [
-        {"path": row["path"], "pid": row["pid"], "camid": UNKNOWN, "source": CONFIRMED}
+        {"path": row["path"], "pid": row["pid"], "camid": UNKNOWN_CAMERA, "source": CONFIRMED}
         for row in labels
         if row["correct"]
     ]
@@ -95,7 +95,7 @@ def _enrolled(database: sqlite3.Connection) -> Iterator[Row]:
         yield {
             "path": path,
             "pid": pid,
-            "camid": camid or UNKNOWN,
+            "camid": camid or UNKNOWN_CAMERA,
             "source": ENROLLED,
             "data": data,
         }

@@ -20,8 +20,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
-ARRIVED = "reid_lab.arrived"  # in the scope of a request: when its body was there
-ADMITTED = "reid_lab.admitted"  # and, of POST, what admission counts it as
+ARRIVED = "reid_lab.arrived"  # key in a request's scope: time at which its body was there
+ADMITTED = "reid_lab.admitted"  # key in the scope of a POST: what admission counts it as
 OPEN = {"/", "/health"}  # without a key: they show no person
 SAFE = {"GET", "OPTIONS"}
 UNCOUNTED = {"/model"}  # brings no images: taken under any load

@@ -18,7 +18,7 @@ from reid_lab.serve.admission import Admission
 from reid_lab.serve.in_force import InForce, UpgradeName
 from reid_lab.serve.scheduler import Load
 
-SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)  # bounds of the histograms
 
 
 class Metrics:

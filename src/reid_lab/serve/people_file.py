@@ -29,7 +29,7 @@ class LockedError(UserError):
 
 
 FORMAT = "1"
-WAIT_SECONDS = 2.0  # for another process that holds the file; searches wait meanwhile, too
+WAIT_SECONDS = 2.0  # wait for another process that holds the file; searches wait, too
 EMBEDDING = """(
     image INTEGER NOT NULL REFERENCES image (id) ON DELETE CASCADE,
     exit TEXT NOT NULL, row BLOB NOT NULL, PRIMARY KEY (image, exit)

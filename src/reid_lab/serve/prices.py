@@ -16,11 +16,11 @@ import numpy as np
 
 from reid_lab.runtime.model import Model
 
-PASSES = 5  # that are timed; their median counts
-ROUNDS = 5  # of them for a single image: the smallest median counts
-RECENT = 9  # times of a step that its price is the median of
-TRIED = 16  # one of so many queries that a risen price would end goes on, so that it can fall
-LEAST = 1e-3  # ms of a step
+PROFILE_PASSES = 5  # timed passes of a profile, whose median is used
+SINGLE_ROUNDS = 5  # rounds of passes for a single image; the smallest median is used
+RECENT_TIMES = 9  # latest times of a step, whose median is the expected time
+RETRY_EVERY_QUERIES = 16  # queries that a risen time ends before one goes on: it may have fallen
+MIN_STEP_MS = 1e-3  # least time of a step
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,10 @@ def profile(
     gets the next slice, a median of them is some milliseconds too large, so the smallest of several
     medians is taken.
     """
-    rounds = [model.measure_exits(1, PASSES, match, exits) for _ in range(ROUNDS)]
+    rounds = [model.measure_exits(1, PROFILE_PASSES, match, exits) for _ in range(SINGLE_ROUNDS)]
     network = np.min([np.diff(one.network, prepend=0.0) for one in rounds], axis=0).cumsum()
     search = np.min([one.matching for one in rounds], axis=0)
-    full = model.measure_exits(batch, PASSES, match, exits)
+    full = model.measure_exits(batch, PROFILE_PASSES, match, exits)
     mul_adds = [model.manifest.exit(name).mul_adds for name in exits]
     return Costs(
         exits=tuple(exits),
@@ -115,7 +115,7 @@ class StepPrices:
     def __init__(self, costs: Costs) -> None:
         steps = range(len(costs.exits) - 1)
         self._costs = costs
-        self._ratios = [deque([1.0], RECENT) for _ in steps]
+        self._ratios = [deque([1.0], RECENT_TIMES) for _ in steps]
         self._ended = [0 for _ in steps]
 
     def took(self, exit: int, images: int, ms: float) -> None:
@@ -132,10 +132,10 @@ class StepPrices:
         late: np.ndarray = left_ms < profiled * median(self._ratios[exit])
         risen = np.flatnonzero(late & (left_ms >= profiled))
         self._ended[exit] += len(risen)
-        if self._ended[exit] >= TRIED:
+        if self._ended[exit] >= RETRY_EVERY_QUERIES:
             self._ended[exit] = 0
             late[risen] = False
         return late
 
     def _profiled(self, exit: int, images: int) -> float:
-        return max(self._costs.step(exit, images), LEAST)
+        return max(self._costs.step(exit, images), MIN_STEP_MS)

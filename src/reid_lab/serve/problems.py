@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from reid_lab.output.words import ABSENT, Problem, among, describe, element, nearest, not_finite
 
-MOST = 5  # problems in a message
+MAX_PROBLEMS = 5  # problems in a message
 FIXES = {"images": 'curl -F images=@FILE, or JSON {"images": ["BASE64"]}'}
 
 
@@ -79,7 +79,7 @@ def explained(
         given: what was validated.
         what: word for a field in the message, such as "field".
     """
-    lines = [_problem(error, given, fields, what).line for error in errors[:MOST]]
+    lines = [_problem(error, given, fields, what).line for error in errors[:MAX_PROBLEMS]]
     more = len(errors) - len(lines)
     return "\n".join(lines + [f"and {more} more"] * (more > 0))
 

@@ -11,7 +11,7 @@ from reid_lab.errors import UserError
 from reid_lab.openset.rates import MOST_QUERIES
 from reid_lab.vectors.rows import comparable_rows
 
-SPARE = 6  # more candidates than wanted, so that rounding cannot drop one of them
+SPARE_CANDIDATES = 6  # more candidates than wanted, so that rounding cannot drop one
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class Comparison:
 
         Ties are broken by id.
         """
-        near = nearest(self.squared, k + SPARE)
+        near = nearest(self.squared, k + SPARE_CANDIDATES)
         near = near[np.isfinite(self.squared[near])]
         wide = self.rows.exits[self.exit][near].astype(np.float64) - self.query.astype(np.float64)
         exact = np.square(wide).sum(1)

@@ -36,15 +36,15 @@ from reid_lab.errors import UserError
 from reid_lab.runtime.model import Model
 from reid_lab.serve.admission import BusyError
 from reid_lab.serve.people import People
-from reid_lab.serve.prices import LEAST, StepPrices, profile
+from reid_lab.serve.prices import MIN_STEP_MS, StepPrices, profile
 from reid_lab.serve.traffic import Traffic
 
 RoutingPolicy = Literal["margin", "distance"]
-WINDOW = 512  # queries whose confidences an exit remembers
-HORIZON = 64  # queries over which a deviation from the planned shares is corrected
-BOTTLENECK = 0.5  # of the time between arrivals: what waits for the network if it takes more
-SMOOTHED = 16  # batches over which the budget of late queries is averaged
-RESERVE = 0.1  # of a deadline, kept for what is not the network: matching, sending
+WINDOW_QUERIES = 512  # queries whose confidences an exit remembers
+HORIZON_QUERIES = 64  # queries over which a deviation from the planned shares is corrected
+BUSY_SHARE = 0.5  # share of the time between arrivals from which the network is a bottleneck
+AVERAGED_BATCHES = 16  # batches over which the budget of late queries is averaged
+DEADLINE_RESERVE = 0.1  # share of a deadline kept for matching and sending
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class Scheduler:
         self.load = Load()
         self.names = tuple(e.name for e in model.manifest.exits if e.name in people.queries)
         self.draws = Draws(len(self.names), seed=0)
-        self.rule = RunningQuantile(np.ones(len(self.names)), HORIZON, WINDOW)
+        self.rule = RunningQuantile(np.ones(len(self.names)), HORIZON_QUERIES, WINDOW_QUERIES)
         self.costs = profile(model, self.names, batch, self.confidence)
         self.prices, self.traffic = StepPrices(self.costs), Traffic()
         # of the way from the first exit's cost to the last one's
@@ -308,7 +308,7 @@ class Scheduler:
         lost = np.array([job.lost for job in queries])
         budgets = np.full(len(queries), costs[0])
         if kept.any():
-            budgets[kept] = (1 - RESERVE) * left[kept].min() / backlog
+            budgets[kept] = (1 - DEADLINE_RESERVE) * left[kept].min() / backlog
         if lost.any():
             budgets[lost] = self._late_budget(costs, waits=backlog > taken)
         mean = budgets.clip(costs[0], costs[-1]).mean()
@@ -321,11 +321,11 @@ class Scheduler:
             costs: (S,) cost of an image.
             waits: whether images are left waiting behind the batch.
         """
-        now = costs[0] if waits else BOTTLENECK * self.traffic.between_ms(self.clock())
+        now = costs[0] if waits else BUSY_SHARE * self.traffic.between_ms(self.clock())
         way = costs[-1] - costs[0]
-        share = float(np.clip((now - costs[0]) / max(way, LEAST), 0, 1))
+        share = float(np.clip((now - costs[0]) / max(way, MIN_STEP_MS), 0, 1))
         if self._late_share is not None:
-            share = self._late_share + (share - self._late_share) / SMOOTHED
+            share = self._late_share + (share - self._late_share) / AVERAGED_BATCHES
         self._late_share = share
         return float(costs[0] + share * way)
 
@@ -344,7 +344,7 @@ class Scheduler:
             fits = total <= count * (self.load.budget_ms if self._mean() is None else np.inf)
         else:
             left = self.left_ms(np.array([job.deadline for job in jobs]))
-            fits = total <= (1 - RESERVE) * left.min()
+            fits = total <= (1 - DEADLINE_RESERVE) * left.min()
         if mean := self._mean():
             fits &= mean[0] <= mean[1]
         self._embed(jobs, self.names[: max(1, int(fits.sum()))])

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import deque
 from statistics import median
 
-ARRIVALS = 64  # requests whose mean rate counts
-ANSWERS = 15  # whose median time counts
+RECENT_ARRIVALS = 64  # latest requests, whose mean rate is used
+RECENT_ANSWERS = 15  # latest answers, whose median time is used
 
 
 class Traffic:
     """The last arrivals and answers. Times are of the scheduler's clock, in seconds."""
 
     def __init__(self) -> None:
-        self._arrivals: deque[tuple[float, int]] = deque(maxlen=ARRIVALS)
-        self._sending: deque[float] = deque(maxlen=ANSWERS)
+        self._arrivals: deque[tuple[float, int]] = deque(maxlen=RECENT_ARRIVALS)
+        self._sending: deque[float] = deque(maxlen=RECENT_ANSWERS)
 
     def arrived(self, when: float, images: int) -> None:
         """Record the arrival of this many images."""

@@ -26,7 +26,7 @@ from reid_lab.serve.people_file import PeopleFile
 from reid_lab.serve.rows import Rows, compared_rows, extended, restricted
 from reid_lab.serve.staging import NEXT, Staging, drop_replaced
 
-LISTED = 5
+LISTED_IMAGES = 5  # images that a message names
 BATCH = 32  # images that are embedded, and kept, at a time
 RATE = 0.01  # false accepts for which thresholds are estimated before the first query needs them
 Galleries = Mapping[str, Gallery]
@@ -127,7 +127,7 @@ class NewEmbeddings:
         if missing:
             listed = "".join(
                 f"\n  {escaped(path) or f'image {id}'} of {pid!r}"
-                for id, pid, path in missing[:LISTED]
+                for id, pid, path in missing[:LISTED_IMAGES]
             )
             raise UserError(
                 f"{len(missing):,} images of {self.file.path} were not kept, and the new model "

@@ -17,7 +17,7 @@ TOOLBOX = "fast-reid"
 LICENCE = "Apache-2.0 (fast-reid's code)"
 PREFIX = "backbone."
 EXIT = "stage4"
-CLASSIFIERS = ("heads.weight", "heads.classifier.weight")  # of versions 1.3, and before
+CLASSIFIERS = ("heads.weight", "heads.classifier.weight")  # names in 1.3 and before
 NECKS = ("heads.bottleneck.0", "heads.bottleneck.1", "heads.bnneck")
 
 

@@ -9,7 +9,7 @@ from itertools import chain
 from reid_lab.backbone.weights.found import Choices, FoundWeights, Shapes, on_classifier
 
 UNITS = 13  # depthwise separable ones, behind the first convolution
-BLOCKS = (1, 2, 2, 6, 2)  # of timm's stages
+BLOCKS = (1, 2, 2, 6, 2)  # blocks of timm's stages
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 SLIM_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 # TensorFlow's layout -> ours

@@ -25,7 +25,7 @@ from reid_lab.backbone.weights.resnet import (
 
 TOOLBOX = "torchreid"
 LICENCE = "MIT (torchreid's code)"
-WIDTHS = {64: 1.0, 48: 0.75, 32: 0.5, 16: 0.25}  # of OSNet, by the channels of the stem
+WIDTHS = {64: 1.0, 48: 0.75, 32: 0.5, 16: 0.25}  # channels of the stem -> width of OSNet
 Renames = list[tuple[str, str | Callable[[re.Match[str]], str]]]
 HACNN: Renames = [  # torchreid's name of a part -> ours, tried in this order
     (r"^conv\.", "network.conv1."),

@@ -30,8 +30,8 @@ TRUTH = (
     "eval_script/ATRWEvalScript-main/annotations/gt_test_plain.json",
     "gt_test_plain.json",
 )
-QUERIES = "multi"  # of identities that several cameras saw
-UNKNOWN_CAMERA = 0  # of the training images
+QUERIES = "multi"  # queries of identities that several cameras saw
+UNKNOWN_CAMERA = 0  # camid of the training images
 CAMERAS = 1000  # more than a scene has
 NUMBER = re.compile("[0-9]{1,18}")  # fits into int64
 MAX_LIST = 16 * 2**20  # bytes

@@ -18,7 +18,7 @@ from reid_lab.protocol import DISTRACTOR, JUNK
 
 WHOLE_NUMBER = re.compile(r"(-?)0*([0-9]+)(?:\.0*)?")  # pandas writes 7.0 into columns with gaps
 PART_SETS = ({"train", "query", "gallery"}, {"train", "test"})  # the two ways to split by hand
-INTEGER = re.compile(r"-?[0-9]{1,18}")  # of these, int64 holds all
+INTEGER = re.compile(r"-?[0-9]{1,18}")  # integers that int64 holds
 Names = dict[int, str]
 RESERVED = {str(JUNK), str(DISTRACTOR)}
 

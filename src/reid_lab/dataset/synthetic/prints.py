@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 from reid_lab.dataset.synthetic.palette import RGB
 from reid_lab.dataset.synthetic.person import Pedestrian
 
-ROWS, COLUMNS = 96, 128  # of a torso; COLUMNS is the whole way around
+ROWS, COLUMNS = 96, 128  # pixels of a torso; COLUMNS is the whole way around
 Rectangle = tuple[float, float, float, float]
 
 
