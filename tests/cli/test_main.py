@@ -42,6 +42,21 @@ def test_every_command_has_help_and_examples(name: str, capsys: pytest.CaptureFi
     assert f"examples:\n  reid-lab {name} " in printed
 
 
+def test_what_was_never_run_is_experimental(capsys: pytest.CaptureFixture[str]) -> None:
+    """By the rows of the support matrix that say so."""
+    docs = Path(__file__).parents[2] / "docs"
+    matrix = (docs / "support_matrix.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|]*) \| ([^|]*) \|$", matrix.partition("## Exports")[2], re.M)
+    never = {what for what, state in rows if re.search(r"^not run|server was not run", state)}
+    assert {"TensorRT", "Triton"} <= never
+    page = (docs / "export.md").read_text(encoding="utf-8")
+    for what in never & {"TensorRT", "Triton"}:
+        assert re.search(rf"^#+ {what} \(experimental\)$", page, re.M)
+    assert main(["export", "--help"]) == 0
+    assert re.search(r"--triton\s+experimental", capsys.readouterr().out)
+    assert "Ray are experimental" in (docs / "training.md").read_text(encoding="utf-8")
+
+
 def test_help_of_a_run_is_hydras() -> None:
     done = call(RUN, "--help")
     assert done.returncode == 0 and "python -m reid_lab +experiment=demo" in done.stdout

@@ -25,6 +25,7 @@ examples:
 """
 FORMATS = ("onnx", "openvino", "torchscript", "tflite")
 TENSORRT = ". TensorRT's trtexec builds its engine from OUT/model.onnx, see docs/export.md"
+TENSORRT += " (experimental, not run)"
 
 
 def add(commands: Subparsers) -> None:
@@ -58,7 +59,8 @@ def add(commands: Subparsers) -> None:
     parser.add_argument(
         "--triton",
         action="store_true",
-        help="also write OUT/triton, a model repository for NVIDIA's Triton server",
+        help="experimental, not run in a server: also write OUT/triton, a model repository for "
+        "NVIDIA's Triton server",
     )
     parser.add_argument(
         "--int8",

@@ -93,7 +93,8 @@ class ReidDataModule(pl.LightningDataModule):
             processes each keeps only its share of the evaluated images there.
         cache_dir: folder for `cache=disk`.
         exchange: with cache=device, each process keeps only its share of the training images, too,
-            and sends those of a batch to the processes that train on them.
+            and sends those of a batch to the processes that train on them; experimental on GPUs,
+            where it was not run.
         workers: processes that load batches; 0 loads in the training process. With `cache=device`
             they only draw the random numbers of training batches.
         seed: random seed of the batches, the augmentation and the choice of held-out people.
