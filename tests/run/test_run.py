@@ -467,7 +467,7 @@ def test_a_resume_that_is_refused_changes_no_file(
     composed: Compose, tmp_path: Path, wrong: str
 ) -> None:
     """Lightning takes the state of the callbacks and the optimisers last."""
-    few = (*SIX_STEPS, *(f"callbacks.{name}=null" for name in (*UNNEEDED, "thresholds")))
+    few = (*SIX_STEPS, *(f"callbacks.{name}=null" for name in (*UNNEEDED, "exit_thresholds")))
     cfg = composed(*few, "trainer.max_steps=2")
     run(cfg)
     folder = Path(cfg.run_dir)
