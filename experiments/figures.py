@@ -15,6 +15,15 @@ comment behind a number of the text or of a cell has its expression:
 
     53.1<!-- results.csv: 100*(rows(name="fusion").rank1 - rows(name="hsv_histogram").rank1) -->
 
+A page that is also read as plain text has a short key behind each number, and the keys' comments
+in one block, a line each:
+
+    53.1<!-- gain -->
+
+    <!-- figures
+    gain: results.csv: 100*(rows(name="fusion").rank1 - rows(name="hsv_histogram").rank1)
+    -->
+
 Of several rows, such as seeds, the mean counts; `min`, `max`, `median`, `std`, `abs` and `interp`
 are available, `text("column")`, a cell of the first row, and `rows(...).count`. Units (k, M, G, %)
 count. A printed number is right if the value rounds to it. `no data: WHY` stands in front of a
@@ -38,12 +47,15 @@ from experiments.tables import Rows, read
 
 HERE = Path(__file__).parent
 # Beside the studies' own, pages with figures of theirs.
-DOCS = ("export", "papers", "recipes", "scale", "scale_gallery", "training")
+CONCEPTS = ("concepts/budgets", "concepts/exits")
+DOCS = (*CONCEPTS, "export", "papers", "recipes", "scale", "scale_gallery", "training")
 PAGES = (".", "..", *(f"../docs/{name}.md" for name in DOCS))
 SPEC = re.compile(r"<!-- ([\w./-]+\.csv)(?: \[([^\]]*)\])?: (.*?) -->", re.DOTALL)
 NUMBER = re.compile(
     r"((?:(?<![\w.])[-+\u2212])?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?)(?: ?(k|M|G|%)(?![\w]))?"
 )
+KEY = re.compile(r"<!-- (\w+) -->")
+KEYS = re.compile(r"^<!-- figures\n(.*?)^-->$", re.MULTILINE | re.DOTALL)
 UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "%": 0.01}
 NO_DATA = "<!-- no data: "
 
@@ -129,7 +141,8 @@ def problems(readme: Path, strict: bool = False) -> Iterator[str]:
     Args:
         strict: decimals of the text need a comment, too.
     """
-    text = readme.read_text(encoding="utf-8")
+    text, wrong = _written_out(readme.read_text(encoding="utf-8"))
+    yield from wrong
     lines = text.splitlines()
     for number, line in enumerate(lines):
         if line.startswith("|") and not (number and lines[number - 1].startswith("|")):
@@ -143,6 +156,21 @@ def problems(readme: Path, strict: bool = False) -> Iterator[str]:
         for found in re.finditer(r"(?<![\d.])\d+(?:\.\d+)+(?!\d)(?! ?[kMG%]?\0)", bare):
             if found[0].count(".") == 1:  # no version
                 yield f"{found[0]}: no comment with its file in {_around(bare, found)!r}"
+
+
+def _written_out(text: str) -> tuple[str, list[str]]:
+    """`text` with the comment of each key in the key's place; keys and comments that do not fit."""
+    block = KEYS.search(text)
+    if block is None:
+        return text, []
+    given = dict(line.split(": ", 1) for line in block[1].splitlines())
+    specs = {key: f"<!-- {spec} -->" for key, spec in given.items()}
+    body = text.replace(block[0], "")
+    used = set(KEY.findall(body))
+    wrong = [f"no line of the block `figures` has the key {key}" for key in used - specs.keys()]
+    wrong += [f"no number has the key {key}" for key in specs.keys() - used]
+    wrong += [f"{key}: not a comment: {s}" for key, s in specs.items() if not SPEC.fullmatch(s)]
+    return KEY.sub(lambda key: specs.get(key[1], key[0]), body), sorted(wrong)
 
 
 def _around(text: str, found: re.Match[str]) -> str:

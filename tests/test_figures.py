@@ -50,6 +50,45 @@ def test_printed_numbers(text: str, value: float, half: float) -> None:
     assert one.value == pytest.approx(value) and one.half == pytest.approx(half)
 
 
+KEYED = """A text with 25.0<!-- one --> in it.
+
+| a | b |
+|---|---|
+| one | 1.5 k<!-- cost --> |
+
+<!-- figures
+one: t.csv [run=a, name=one]: 100*rank1
+cost: t.csv [run=a, name=one]: cost
+-->
+"""
+
+
+def test_comments_stand_in_a_block_of_keys(tmp_path: Path) -> None:
+    assert not found(tmp_path, KEYED, strict=True)
+    assert found(tmp_path, KEYED.replace("25.0", "25.1"), strict=True) == [
+        "25.1 is 25 by '100*rank1'"
+    ]
+    assert found(tmp_path, KEYED.replace("1.5 k", "1.6 k"), strict=True) == [
+        "1.6 k is 1500 by 'cost'"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("<!-- one -->", "", "no number has the key one"),
+        ("one: t.csv", "two: t.csv", "no line of the block `figures` has the key one"),
+        (
+            "cost: t.csv [",
+            "cost: t.txt [",
+            "cost: not a comment: <!-- t.txt [run=a, name=one]: cost -->",
+        ),
+    ],
+)
+def test_keys_fit_their_block(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    assert problem in found(tmp_path, KEYED.replace(old, new, 1), strict=True)
+
+
 def test_a_range_has_two_numbers() -> None:
     assert [one.value for one in Printed.all_in("48.5 (47.0-51.3)")] == [48.5, 47.0, 51.3]
 

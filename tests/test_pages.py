@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 import reid_lab.run.run  # noqa: F401 - imported, its runs write no reports, see `without_report`
+from reid_lab.config.overrides import composed
 from tests.export.conftest import operators_once  # noqa: F401
 from tests.printed import blocks, typed
-from tests.reader import LEFT_OUT, Reader, prepare
+from tests.reader import INSTEAD, LEFT_OUT, Reader, prepare
 
 # on as few people as a test has
 pytestmark = [
@@ -23,7 +24,9 @@ GALLERY = "reid-lab gallery build --checkpoint last.ckpt --images people/ --out 
 # the pages, and what their readers have typed before
 PAGES = {
     "README.md": "",
-    "docs/quickstart.md": "",
+    "docs/quickstart.md": "rm -r people queries",
+    "docs/concepts/exits.md": "",
+    "docs/concepts/budgets.md": "reid-lab export --checkpoint last.ckpt --out exported",
     "docs/own_images.md": "",
     "docs/doctor.md": "",
     "docs/cost.md": "",
@@ -92,6 +95,10 @@ def test_what_a_page_prints_can_be_typed(page: str, reader: Reader) -> None:
             reader.type(block.text)
         elif block.language == "python":
             reader.python(block.text)
+
+
+def test_the_demos_people_are_where_the_pages_say() -> None:
+    assert Path(composed(["+experiment=demo"]).dataset.root).name in "".join(INSTEAD)
 
 
 def test_what_is_left_out_is_printed() -> None:
