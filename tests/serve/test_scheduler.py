@@ -170,6 +170,12 @@ def test_impossible_budgets(people: People, budget: float) -> None:
         Scheduler(Colours(), people, Target(mul_adds=budget))  # type: ignore[arg-type]
 
 
+def test_a_budget_needs_a_second_exit(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(people, "queries", ("late",))
+    with pytest.raises(UserError, match="embeddings of 'late' only, .* add the --gallery of an"):
+        Scheduler(Colours(), people, Target(mul_adds=2_500))  # type: ignore[arg-type]
+
+
 def test_a_long_queue_lowers_the_budget(people: People) -> None:
     """A stage takes 20 ms whatever its batch: one query has time for both, five batches do not."""
     network = Colours(seconds=0.02)

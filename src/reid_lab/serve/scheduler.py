@@ -241,9 +241,16 @@ class Scheduler:
             ms = self.target.mul_adds is None
             option = "--mean-ms" if ms else "--mul-adds"
             unit = "ms per image in a full batch" if ms else "Mul-Adds per image"
+            fix = "choose a budget in between"
+            if len(self.names) == 1:
+                fix = (
+                    f"the people have embeddings of {self.names[0]!r} only, so all queries exit "
+                    "there: add the --gallery of an earlier exit (reid-lab gallery build --exit), "
+                    f"or leave {option} out"
+                )
             raise UserError(
                 f"{option} {budget:.4g} cannot be met: the exits cost {first:.4g} to "
-                f"{last:.4g} {unit}; choose a budget in between"
+                f"{last:.4g} {unit}; {fix}"
             )
 
     def _work(self) -> None:
