@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
 import yaml
@@ -14,14 +15,21 @@ import yaml
 import reid_lab
 
 ROOT = Path(__file__).parents[1]
-NAMES = [name for name in reid_lab.__all__ if name != "__version__"]
+LAZY = ("reid_lab", "reid_lab.budget", "reid_lab.dataset", "reid_lab.doctor")
+LAZY += ("reid_lab.export", "reid_lab.gallery", "reid_lab.profiling", "reid_lab.run")
+NAMES = [
+    (package, name)
+    for package in LAZY
+    for name in import_module(package).__all__
+    if name != "__version__"
+]
 HEAVY = ("torch", "numpy", "pytorch_lightning", "hydra", "torchmetrics")
 IMPORTED = "import sys, reid_lab; dir(reid_lab); print(reid_lab.__version__, *sys.modules)"
 
 
-def imported_for_types() -> dict[str, str]:
+def imported_for_types(package: str) -> dict[str, str]:
     """Name -> module, of the imports that type checkers and editors read."""
-    tree = ast.parse(Path(reid_lab.__file__).read_text(encoding="utf-8"))
+    tree = ast.parse(Path(str(import_module(package).__file__)).read_text(encoding="utf-8"))
     (block,) = (n for n in tree.body if isinstance(n, ast.If))
     found = (n for n in block.body if isinstance(n, ast.ImportFrom))
     return {alias.name: str(node.module) for node in found for alias in node.names}
@@ -36,15 +44,27 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert not {*HEAVY} & {*modules}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_name_is_what_its_home_has(name: str) -> None:
-    home = imported_for_types()[name]
-    assert getattr(reid_lab, name) is getattr(import_module(home), name)
-    assert name in dir(reid_lab)
+@pytest.mark.parametrize(("package", "name"), NAMES)
+def test_a_name_is_what_its_home_has(package: str, name: str) -> None:
+    home = imported_for_types(package)[name]
+    offered = import_module(package)
+    assert getattr(offered, name) is getattr(import_module(home), name)
+    assert name in dir(offered)
 
 
-def test_type_checkers_see_every_name_and_no_other() -> None:
-    assert sorted(imported_for_types()) == sorted(NAMES)
+@pytest.mark.parametrize("package", LAZY)
+def test_type_checkers_see_every_name_and_no_other(package: str) -> None:
+    assert sorted(imported_for_types(package)) == sorted(n for p, n in NAMES if p == package)
+
+
+@pytest.mark.parametrize("package", sorted({*LAZY, "reid_lab.checkpoint", "reid_lab.retrieval"}))
+def test_no_name_is_a_function_and_a_module(package: str) -> None:
+    """Once its module is imported, the name would be the module."""
+    offered = import_module(package)
+    assert not {*offered.__all__} & {module.name for module in iter_modules(offered.__path__)}
+
+
+def test_the_package_is_typed() -> None:
     assert (Path(reid_lab.__file__).parent / "py.typed").is_file()
 
 

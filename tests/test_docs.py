@@ -21,7 +21,7 @@ from reid_lab.backbone import Backbone
 from reid_lab.cli import main as cli
 from reid_lab.config.overrides import composed, first_value
 from tests.conftest import write_jpegs
-from tests.methods import METHODS, method
+from tests.methods import METHODS, method, save
 from tests.printed import OURS, blocks, typed, words_of
 
 ROOT = Path(__file__).parents[1]
@@ -48,14 +48,24 @@ def test_the_table_of_exits_is_that_of_the_methods() -> None:
     assert sorted(listed) == sorted(METHODS)
 
 
-def test_the_python_runs_as_printed(people: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_python_runs_as_printed(
+    people: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGES["python.md"], re.DOTALL)
-    names: dict[str, Any] = {}
+    monkeypatch.chdir(tmp_path)
+    save(method("dare"), tmp_path / "last.ckpt")
+    files = [f"people/{i // 2:04d}_c{i % 2 + 1}s1_{i:06d}_00.jpg" for i in range(2, 18)]
+    write_jpegs(tmp_path, ["someone.jpg", *files], (64, 32))
+    names: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks:
         exec(block.replace("/data/mine", people.as_posix()), names)
     promised = re.findall(r"print\(.*\)  # (.*)", "".join(blocks))
     assert promised and capsys.readouterr().out.splitlines() == promised
-    assert names["images"].shape == (8, 3, 128, 64)
+    assert names["images"].shape == (8, 3, 128, 64) and names["distances"].shape == (4, 5)
+    assert names["exported"].manifest.names == ("stage1", "stage2", "stage3", "stage4", "fusion")
 
 
 class Tokens(Backbone):

@@ -39,6 +39,11 @@ POSIX = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "posix", "m
 ELSEWHERE = {"os.fork", "os.geteuid", "os.getuid", "os.killpg", "os.setsid", "os.uname"}
 ELSEWHERE |= {"os.sched_getaffinity", "os.O_DIRECTORY", "os.O_NOFOLLOW", "os.mkfifo"}
 ELSEWHERE |= {"signal.SIGKILL", "signal.SIGHUP", "signal.SIGALRM", "signal.SIGUSR1"}
+# commands that no function does yet
+WITH_ARGUMENTS = {"frontier/best.py", "frontier/show.py"}
+WITH_ARGUMENTS |= {"gallery/embed_command.py", "gallery/fiftyone_csv.py", "gallery/soften.py"}
+WITH_ARGUMENTS |= {"run/workspace.py", "runtime/command.py"}
+WITH_ARGUMENTS |= {"serve/command.py", "serve/export_people.py"}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 COMMON = {"types", "errors", "optional", "protocol", "interrupt"}  # of no layer
 
@@ -150,6 +155,17 @@ class A:
 """
     uses = ["_internal", "_FitLoop", "_trainer", "_has_run"]
     assert sorted(private_uses(text, theirs)) == sorted(uses)
+
+
+@pytest.mark.parametrize("layer", [layer for layer in ORDER if layer != "cli"])
+def test_arguments_of_the_command_line_stay_in_cli(layer: str) -> None:
+    """What a command does can be called from Python, with keyword arguments."""
+    found = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in files_of(layer)
+        if "argparse" in imports(path)
+    }
+    assert found == {path for path in WITH_ARGUMENTS if path.split("/")[0] == layer}
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.name)

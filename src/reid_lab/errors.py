@@ -14,6 +14,10 @@ class UserError(ValueError):
         return _revived, (type(self), self.args, dict(vars(self)))
 
 
+class SpaceWarning(UserWarning):
+    """The early exits of a network do not fit its shared space: their queries find less."""
+
+
 def _revived(kind: type[UserError], args: tuple[Any, ...], state: dict[str, Any]) -> UserError:
     error = kind.__new__(kind, *args)
     error.args = args

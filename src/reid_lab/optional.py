@@ -47,13 +47,14 @@ def lazy_names(
 
     Args:
         package: the package's `__name__`.
-        homes: public name -> the module that defines it, relative to the package.
+        homes: public name -> the module that defines it, relative to the package: `stream`, or
+            `.cost.currency` beside the package.
     """
 
     def get_name(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(f"{package}.{homes[name]}"), name)
+        return getattr(import_module(f".{homes[name]}", package), name)
 
     def list_names() -> list[str]:
         return sorted({*vars(sys.modules[package]), *homes})

@@ -18,17 +18,17 @@ from reid_lab.errors import UserError
 # command -> words that are enough, and what is interrupted
 COMMANDS = {
     "compare": ("a b", "reid_lab.frontier.compare.compare"),
-    "cost": ("+experiment=demo", "reid_lab.profiling.measure.measure"),
-    "doctor": ("dataset=folder", "reid_lab.doctor.examine.examine"),
+    "cost": ("+experiment=demo", "reid_lab.profiling.measure.measure_costs"),
+    "doctor": ("dataset=folder", "reid_lab.doctor.examine.examine_data"),
     "embed": (
         "--checkpoint a.ckpt --images b --out c.npz",
         "reid_lab.gallery.embed_command.read_images",
     ),
-    "export": ("--checkpoint a.ckpt --out b", "reid_lab.export.command.export"),
+    "export": ("--checkpoint a.ckpt --out b", "reid_lab.export.checkpoint.export_checkpoint"),
     "export-fiftyone": ("g --out x", "reid_lab.gallery.fiftyone_csv.export"),
     "export-people": ("p --out x", "reid_lab.serve.export_people.export"),
     "frontier": ("runs", "reid_lab.frontier.show.show"),
-    "gallery": ("info g", "reid_lab.gallery.content.info"),
+    "gallery": ("info g", "reid_lab.cli.gallery_content.GalleryRows.open_rows"),
     "runtime": ("g a.jpg --out o.npz", "reid_lab.runtime.command.Model"),
     "serve": ("--model g --people p", "reid_lab.serve.command.Model"),
     "soften": (

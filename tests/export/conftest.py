@@ -15,11 +15,10 @@ from filelock import FileLock
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from reid_lab.checkpoint import load_model, open_model
-from reid_lab.export.command import write_export
+from reid_lab.export.checkpoint import ExportOptions, Source, write_export
 from reid_lab.model import ReidModule
 from reid_lab.results.card import ModelCard
 from reid_lab.runtime import Model
-from tests.commands import arguments
 from tests.commands import export as main
 from tests.methods import (
     BACKBONES,
@@ -106,8 +105,8 @@ def write(name: str, folder: Path, people: Path) -> None:
         return
     opened, image, key = open_model(folder / "last.ckpt")
     (folder / "out").mkdir()
-    args = arguments("export", words)
-    write_export(folder / "out", shortened(opened), image, key, None, args)
+    source = Source(folder / "last.ckpt", shortened(opened), image, key)
+    write_export(folder / "out", source, None, ExportOptions())
 
 
 def network_of(folder: Path) -> ReidModule:

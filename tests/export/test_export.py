@@ -27,13 +27,13 @@ from reid_lab.cost.mul_adds import count_exits
 from reid_lab.dataset.images import resize as torch_resize
 from reid_lab.dataset.transforms import normalise
 from reid_lab.errors import UserError
-from reid_lab.export import command
+from reid_lab.export import checkpoint as exporting
 from reid_lab.export.files import write_torchscript
 from reid_lab.export.int8 import quantised
 from reid_lab.export.measure import check_accuracies, check_differences, differences
 from reid_lab.export.trace import trace
 from reid_lab.files.folders import replacing_folder
-from reid_lab.gallery.embed import embed
+from reid_lab.gallery.embedder import embed
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.model import ReidModule
 from reid_lab.model.base import State
@@ -467,7 +467,7 @@ def test_export_errors_come_before_work(
     assert "add a data set" in told(*known, "--out", tmp_path / "o", "--int8")
     nowhere = ("dataset=market1501", f"dataset.root={tmp_path / 'nowhere'}")
     assert "nowhere" in told(*known, "--out", tmp_path / "o", *nowhere)
-    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    monkeypatch.setattr(exporting, "find_spec", lambda name: None)
     assert "pip install 'reid-lab[export]'" in told(*known, "--out", tmp_path / "o")
     assert not list(tmp_path.iterdir())
 
@@ -475,7 +475,7 @@ def test_export_errors_come_before_work(
 def test_a_second_export_is_refused_before_the_network_is_loaded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "open_model", lambda checkpoint: pytest.fail("it was loaded"))
+    monkeypatch.setattr(exporting, "open_model", lambda checkpoint: pytest.fail("it was loaded"))
     out = tmp_path / "out"
     with replacing_folder(out) as folder:
         assert main(["--checkpoint", "x.ckpt", "--out", str(out)]) == 1

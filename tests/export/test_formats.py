@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from reid_lab.dataset.transforms import normalise
-from reid_lab.export import command, formats, timed
+from reid_lab.export import checkpoint as exporting
+from reid_lab.export import formats, timed
 from reid_lab.export.files import write_openvino, write_torchscript
 from reid_lab.export.trace import TRACED, Network
 from reid_lab.frontier.collect import collect
@@ -203,7 +204,7 @@ def test_formats_that_are_unknown_or_not_installed_are_told(
     assert f"{message.replace('coreml', 'tensorrt')}. TensorRT's trtexec" in capsys.readouterr().err
     there = find_spec
     gone = {"openvino", "litert_torch"}
-    monkeypatch.setattr(command, "find_spec", lambda n: None if n in gone else there(n))
+    monkeypatch.setattr(exporting, "find_spec", lambda n: None if n in gone else there(n))
     for name in ("openvino", "tflite"):
         assert main([*words, f"onnx,{name}"]) == 1
         assert f"pip install 'reid-lab[{name}]'" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from reid_lab.checkpoint import load_model
 from reid_lab.dataset.images import decode, resize
 from reid_lab.dataset.transforms import normalise
 from reid_lab.errors import UserError
-from reid_lab.gallery.embed import Embedder, embed
+from reid_lab.gallery.embedder import Embedder, embed
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.upgrade import _new_card
 from reid_lab.retrieval import Ids

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,10 +24,11 @@ from reid_lab.dataset.images import decode, resize
 from reid_lab.dataset.transforms import normalise
 from reid_lab.errors import UserError
 from reid_lab.files.folders import replacing_folder
-from reid_lab.gallery import commands
-from reid_lab.gallery.embed import Embedder, embedded
+from reid_lab.gallery import build, calibrate
+from reid_lab.gallery.embedder import Embedder, embedded
 from reid_lab.gallery.images import label
 from reid_lab.gallery.index import INDEX_NAMES
+from reid_lab.gallery.network import network_of
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
 from reid_lab.gallery.writer import Writer
 from reid_lab.gallery_format.writer import RowWriter, locked
@@ -178,7 +178,7 @@ def test_an_interrupted_add_goes_on(
             yield batch
 
     with monkeypatch.context() as patch:
-        patch.setattr(commands, "embedded", interrupted)
+        patch.setattr(build, "embedded", interrupted)
         printed = run("add", "g", *model, "--batch-size", 2, status=130)
     assert "what was embedded stays, the same command resumes" in printed
     assert len(SavedGallery.open("g")) == 5
@@ -198,7 +198,7 @@ def test_a_second_writer_is_refused_before_the_network_is_loaded(
         raise AssertionError("the network was loaded")
 
     monkeypatch.setattr(Embedder, "load", loaded)
-    monkeypatch.setattr(commands, "fit_own_thresholds", loaded)
+    monkeypatch.setattr(calibrate, "fit_own_thresholds", loaded)
     with locked(Path("g")):
         for command in (
             ("add", "g", *words),
@@ -251,9 +251,7 @@ def test_another_model_is_refused(
     gallery = SavedGallery.open(Path("g"))  # the other model lacks its exit, too
     gone = replace(gallery, card=replace(gallery.card, exit="stage9"))
     with pytest.raises(UserError, match="embeddings of two models cannot be compared"):
-        commands._embedder(
-            Namespace(checkpoint=other[1], device="cpu", gallery="g"), gone, "fusion"
-        )
+        network_of(gone, other[1], "fusion", "cpu")
 
 
 def test_a_pattern_that_matches_nothing_is_reported(

@@ -98,7 +98,7 @@ def test_files_of_embeddings_are_linked(run: Run) -> None:
             "--exit",
             "early",
         ): "a.npz and c.npz are of two models",
-        ("a.npz", "b.npz", "--exit", "early"): "Give either --threshold, or --gallery and",
+        ("a.npz", "b.npz", "--exit", "early"): "give --threshold, or --gallery with",
         ("a.npz", "b.npz", "--false-accept-rate", 0.1): "--false-accept-rate needs --gallery",
         ("a.npz", "nowhere", "--threshold", 1, "--exit", "early"): "give --checkpoint",
     }.items():

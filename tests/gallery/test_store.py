@@ -20,7 +20,7 @@ import torch
 import faiss  # isort: skip
 
 from reid_lab.errors import UserError
-from reid_lab.export.command import check_target
+from reid_lab.export.checkpoint import check_target
 from reid_lab.files.atomic import DiskFullError
 from reid_lab.gallery.index import build
 from reid_lab.gallery.store import UNKNOWN, SavedGallery

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -17,8 +18,7 @@ from reid_lab.config.make import make
 from reid_lab.cost.mul_adds import count_exits
 from reid_lab.errors import UserError
 from reid_lab.output.console import stdout
-from reid_lab.profiling import compare, measure
-from tests.commands import arguments
+from reid_lab.profiling import compare, measure, measure_costs
 from tests.commands import cost as main
 from tests.conftest import TINY, Compose
 
@@ -135,10 +135,20 @@ def test_allocators_take_turns(
         ]
 
     monkeypatch.setattr(compare, "_measured", measured)
-    assert compare.compare(arguments("cost", [])) == 0
+    assert main(["--allocator=compare"]) == 0
     assert turns == ["default", "keep"] * 3
     printed = capsys.readouterr().out
     assert "2.00" in printed and "3.00" in printed
+
+
+def test_costs_from_python(capsys: pytest.CaptureFixture[str]) -> None:
+    quick: Any = {"batch_size": 2, "repeats": 1, "seconds": 0.01, "allocator": "default"}
+    found = measure_costs([*TINY, *SIZE], gallery=50, **quick)
+    assert [row.exit for row in found.rows][:2] == ["stage1", "stage2"]
+    assert found.size == (64, 32) and found.profile == []
+    with pytest.raises(UserError, match="a profile needs the size of the gallery"):
+        measure_costs([*TINY, *SIZE], profile=True)
+    assert "".join(capsys.readouterr()) == ""
 
 
 @pytest.fixture
@@ -158,17 +168,16 @@ def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
 @pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("way", ["keep", "default"])
 def test_a_child_measures_what_was_asked(way: str) -> None:
-    args = arguments("cost", [*TINY, *SIZE, "--batch=2", "--repeats=1", "--seconds=0.01"])
-    found = compare._measured(args, way)
+    words = [*TINY, *SIZE, "--batch-size=2", "--repeats=1", "--seconds=0.01"]
+    found = compare._measured(words, way)
     assert [row.exit for row in found][:2] == ["stage1", "stage2"]
     assert (found[0].batch, found[0].repeats) == (2, 1)
 
 
 @pytest.mark.usefixtures("in_process")
 def test_a_childs_error_is_told_once() -> None:
-    args = arguments("cost", [*TINY, "model.dim=0"])
     with pytest.raises(UserError, match="^The config has 1 problem"):
-        compare._measured(args, "keep")
+        compare.compare_allocators([*TINY, "model.dim=0"])
 
 
 def test_no_weights_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,4 +187,4 @@ def test_no_weights_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reid_lab.backbone.resnet.load_weights", load)
     cfg = measure.composed_network(["backbone=resnet18", *SIZE])
     assert cfg.backbone.weights == "imagenet"
-    assert measure.build(cfg, arguments("cost", ["--device=cpu"])).size == (64, 32)
+    assert measure.build(cfg, None, "cpu").size == (64, 32)

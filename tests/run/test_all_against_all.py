@@ -14,7 +14,7 @@ from reid_lab.config.build import build_data, build_trainer
 from reid_lab.config.paths import last_checkpoint
 from reid_lab.config.settings import check
 from reid_lab.dataset import ReidDataModule
-from reid_lab.gallery.embed import embed
+from reid_lab.gallery.embedder import embed
 from reid_lab.results.folder import results_of
 from reid_lab.results.rows.accuracy import EXITS
 from reid_lab.results.rows.verification import OPERATING_POINTS

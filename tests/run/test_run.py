@@ -30,7 +30,7 @@ from reid_lab.config.settings import Settings, check
 from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.images import decode, resize
 from reid_lab.errors import UserError
-from reid_lab.gallery.embed import embed
+from reid_lab.gallery.embedder import embed
 from reid_lab.model import ReidModule
 from reid_lab.results import OF_A_TEST
 from reid_lab.run.messages import SOURCE, _in_one_line

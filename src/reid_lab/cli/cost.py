@@ -131,13 +131,78 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
 def work(args: argparse.Namespace) -> int:
     if args.allocator == "compare":
-        from reid_lab.profiling.compare import compare
+        return _compare(args)
+    return _suggest(args) if args.suggest_exits else _measure(args)
 
-        return compare(args)
-    if args.suggest_exits:
-        from reid_lab.profiling.suggest import suggest
 
-        return suggest(args)
-    from reid_lab.profiling.measure import measure
+def _compare(args: argparse.Namespace) -> int:
+    from reid_lab.profiling import show
+    from reid_lab.profiling.compare import compare_allocators
 
-    return measure(args)
+    rates = compare_allocators(
+        args.overrides,
+        args.checkpoint,
+        batch_size=args.batch,
+        repeats=args.repeats,
+        seconds=args.seconds,
+        device=args.device,
+    )
+    show.ratios(rates.keep, rates.default)
+    return 0
+
+
+def _suggest(args: argparse.Namespace) -> int:
+    from reid_lab.output.console import stderr
+    from reid_lab.profiling import show
+    from reid_lab.profiling.suggest import Budgets, suggest_exits
+
+    budgets = None
+    if args.budget_mul_adds is not None:
+        budgets = Budgets("mul_adds", *args.budget_mul_adds)
+    elif args.budget_ms is not None:
+        budgets = Budgets("latency", *args.budget_ms)
+    with stderr.status("measure ..."):
+        found = suggest_exits(
+            args.overrides,
+            args.checkpoint,
+            budgets=budgets,
+            gallery=args.gallery,
+            repeats=args.repeats,
+            seconds=args.seconds,
+            device=args.device,
+            allocator=args.allocator,
+        )
+    words = None if budgets is None else str(budgets)
+    show.stages(found.stages, found.dataset, found.profile, found.trained, words)
+    return 0
+
+
+def _measure(args: argparse.Namespace) -> int:
+    from reid_lab.budget.profile import write_profile
+    from reid_lab.files.outputs import check_writable
+    from reid_lab.output.console import stderr
+    from reid_lab.profiling import show
+    from reid_lab.profiling.measure import measure_costs
+    from reid_lab.results.rows.cost import COST
+
+    for path in filter(None, (args.csv, args.profile)):
+        check_writable(path)
+    with stderr.status("measure ..."):
+        found = measure_costs(
+            args.overrides,
+            args.checkpoint,
+            gallery=args.gallery,
+            profile=args.profile is not None,
+            batch_size=args.batch,
+            repeats=args.repeats,
+            seconds=args.seconds,
+            device=args.device,
+            allocator=args.allocator,
+        )
+    show.costs(found.rows, found.name, found.size)
+    if args.csv is not None:
+        COST.write(args.csv, found.rows)
+    if args.profile is not None:
+        write_profile(args.profile, found.profile)
+        show.profile(found.profile, args.profile)
+    return 0

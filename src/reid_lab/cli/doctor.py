@@ -50,9 +50,29 @@ def _image_path(text: str) -> Path:
 
 def work(args: argparse.Namespace) -> int:
     from reid_lab.dataset.records import DatasetError
-    from reid_lab.doctor.examine import examine
 
     try:
-        return examine(args)
+        return _examined(args)
     except DatasetError as error:  # after the report: the sheet cannot be made
         return report_error(error, 1)
+
+
+def _examined(args: argparse.Namespace) -> int:
+    from reid_lab.doctor import show
+    from reid_lab.doctor.examine import examine_data
+    from reid_lab.files.outputs import check_writable
+    from reid_lab.output.console import counters
+
+    if args.sheet is not None:
+        check_writable(args.sheet)
+    with counters() as tell:
+        found = examine_data(
+            args.overrides, progress=lambda part, *counts: tell(f"{part} images", *counts)
+        )
+    if found.benchmark is not None:
+        show.overview(found.benchmark, found.images)
+    show.findings(found.findings)
+    if args.sheet is not None and found.benchmark is not None:
+        found.write_sheet(args.sheet, args.people)
+        show.sheet_written(args.sheet)
+    return int(not found.trainable)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from reid_lab.cli.command import Command, Subparsers
 from reid_lab.cli.gallery import add_network, add_pattern
+from reid_lab.cli.warned import warned
 
 EXAMPLES = """\
 examples:
@@ -66,4 +67,5 @@ def add(commands: Subparsers) -> None:
 def work(args: argparse.Namespace) -> int:
     from reid_lab.gallery.embed_command import run
 
-    return run(args)
+    with warned():
+        return run(args)

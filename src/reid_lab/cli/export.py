@@ -142,7 +142,27 @@ def _share(text: str) -> float:
 
 
 def work(args: argparse.Namespace) -> int:
-    from reid_lab.export.command import export
+    from reid_lab.export import show
+    from reid_lab.export.checkpoint import export_checkpoint
+    from reid_lab.output.console import stderr
 
-    export(args)
+    with stderr.status("read the checkpoint ...") as status:
+        result = export_checkpoint(
+            args.checkpoint,
+            args.out,
+            to=args.to,
+            data=args.overrides,
+            int8=args.int8,
+            calibration_images=args.calibration,
+            triton=args.triton,
+            overwrite=args.overwrite,
+            tolerance=args.tolerance,
+            map_tolerance=args.map_tolerance,
+            batch_size=args.batch_size,
+            seconds=args.seconds,
+            repeats=args.repeats,
+            threads=args.threads,
+            progress=lambda work: status.update(f"{work} ..."),
+        )
+    show.outcome(result.folder, result.formats)
     return 0

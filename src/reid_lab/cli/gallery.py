@@ -57,12 +57,12 @@ def add(commands: Subparsers) -> None:
 
 def work(args: argparse.Namespace) -> int:
     if args.action in STORED:
-        from reid_lab.gallery import content
+        from reid_lab.cli import gallery_content
 
-        return int(getattr(content, args.action)(args))
-    from reid_lab.gallery import commands
+        return gallery_content.ACTIONS[args.action](args)
+    from reid_lab.cli import gallery_actions
 
-    return int(getattr(commands, args.action)(args))
+    return gallery_actions.ACTIONS[args.action](args)
 
 
 def _build(parser: argparse.ArgumentParser) -> None:

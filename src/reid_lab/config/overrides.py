@@ -122,8 +122,11 @@ def _wrong(word: str, words: Sequence[str], cfg: DictConfig) -> str:
     known = last in {*node} if isinstance(node, DictConfig) else isinstance(node, ListConfig)
     if not known:
         return _unknown_key(key, words)
-    kept, given = OmegaConf.select(cfg, key, throw_on_missing=False), override.value()
-    if isinstance(kept, DictConfig) and isinstance(given, dict):
+    given = override.value()
+    if not isinstance(given, dict):  # other values may be known to Hydra's command line alone
+        return ""
+    kept = OmegaConf.select(cfg, key, throw_on_missing=False)
+    if isinstance(kept, DictConfig):
         return _merged(key, kept, {str(name): entry for name, entry in given.items()})
     return ""
 

@@ -1,85 +1,117 @@
-"""Commands on the content of a gallery: `people`, `info` and `remove`. They do not import torch,
-which is slow, except to remove images from an approximate index.
-"""
+"""Remove people and images from a gallery. No torch, except for an approximate index."""
 
 from __future__ import annotations
 
 import os
-from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from reid_lab.dataset.readers.own import normalise_label
 from reid_lab.errors import UserError
-from reid_lab.gallery import content_tables
 from reid_lab.gallery_format.rows import GalleryRows, number_of
 from reid_lab.gallery_format.writer import RowWriter, locked
 
 
-def info(args: Namespace) -> int:
-    content_tables.info(GalleryRows.open_rows(args.gallery))
-    return 0
+@dataclass(frozen=True)
+class RemovalResult:
+    """Images that were removed, or would be.
+
+    Attributes:
+        before: gallery with its N images before the removal.
+        rows: (N,) bool, True for selected images.
+    """
+
+    before: GalleryRows
+    rows: np.ndarray
+
+    @property
+    def removed(self) -> int:
+        """Number of selected images."""
+        return int(self.rows.sum())
 
 
-def people(args: Namespace) -> int:
-    gallery = GalleryRows.open_rows(args.gallery)
-    content_tables.people(gallery, np.flatnonzero(gallery.select(args.where)))
-    return 0
+def remove_images(
+    gallery: GalleryRows | Path | str,
+    *,
+    people: Sequence[str] = (),
+    files: Sequence[Path | str] = (),
+    where: str = "",
+    dry_run: bool = False,
+) -> RemovalResult:
+    """Remove the images that all of the given conditions select.
+
+    Image files are deleted if they are inside the gallery's folder, as those of a service are.
+
+    Args:
+        gallery: gallery, or its folder.
+        people: names of people.
+        files: paths of image files.
+        where: filter, such as "site=north and time<2026-01-01".
+        dry_run: select the images, remove nothing.
+
+    Raises:
+        UserError: no condition, an invalid filter, or no image is selected.
+        GalleryError: not a gallery, a damaged one, or another process writes.
+    """
+    if not isinstance(gallery, GalleryRows):
+        gallery = GalleryRows.open_rows(gallery)
+    selection = (list(people), [*map(Path, files)], where)
+    if dry_run:
+        return RemovalResult(gallery, _selected(gallery, *selection))
+    if gallery.card.index != "flat":
+        return _removed_from_index(gallery.folder, selection)
+    with locked(gallery.folder):
+        writer = RowWriter(GalleryRows.open_rows(gallery.folder))
+        gallery = writer.gallery
+        _ = gallery.checked  # a damaged gallery is not written anew
+        rows = _selected(gallery, *selection)
+        writer.remove(rows)
+    return RemovalResult(gallery, rows)
 
 
-def remove(args: Namespace) -> int:
-    gallery = GalleryRows.open_rows(args.gallery)
-    if args.dry_run:
-        rows = _to_remove(gallery, args)
-    elif gallery.card.index == "flat":
-        with locked(gallery.folder):
-            writer = RowWriter(GalleryRows.open_rows(gallery.folder))
-            gallery = writer.gallery
-            _ = gallery.checked  # a damaged gallery is not written anew
-            rows = _to_remove(gallery, args)
-            writer.remove(rows)
-    else:
-        gallery, rows = _remove_indexed(args)
-    content_tables.removed(gallery, rows, args.dry_run)
-    return 0
-
-
-def _remove_indexed(args: Namespace) -> tuple[GalleryRows, np.ndarray]:
+def _removed_from_index(
+    folder: Path, selection: tuple[Sequence[str], Sequence[Path], str]
+) -> RemovalResult:
     """Remove images and build the index again."""
     from reid_lab.gallery.index import check_installed
     from reid_lab.gallery.store import SavedGallery
     from reid_lab.gallery.writer import extend
 
-    gallery = SavedGallery.open(args.gallery)
+    gallery = SavedGallery.open(folder)
     check_installed(gallery.card.index)
     with extend(gallery, gallery.card.fingerprint) as writer:
         gallery = writer.gallery
-        rows = _to_remove(gallery, args)
+        rows = _selected(gallery, *selection)
         writer.remove(rows)
-    return gallery, rows
+    return RemovalResult(gallery, rows)
 
 
-def _to_remove(gallery: GalleryRows, args: Namespace) -> np.ndarray:
+def _selected(
+    gallery: GalleryRows, people: Sequence[str], files: Sequence[Path], where: str
+) -> np.ndarray:
     """(N,) bool: images of the given people and files that match the filter.
 
     Raises:
         UserError: no selection was given, or it selects no image.
     """
-    rows = gallery.select(args.where)
-    filters = [f"where {args.where}"] if args.where.strip() else []
-    if args.pid:
-        numbers = [number_of(normalise_label(name)) for name in args.pid]
+    rows = gallery.select(where)
+    filters = [f"where {where}"] if where.strip() else []
+    if people:
+        numbers = [number_of(normalise_label(name)) for name in people]
         rows &= np.isin(gallery.numbers["pid"], numbers)
-        filters.append(f"of person {' or '.join(args.pid)}")
-    if args.file:
-        files = {os.path.normpath(path.absolute()) for path in args.file} | {*map(str, args.file)}
-        rows &= np.array([path in files for path in gallery.paths()], bool)
-        filters.append(f"from {' or '.join(map(str, args.file))}")
+        filters.append(f"of person {' or '.join(people)}")
+    if files:
+        paths = {os.path.normpath(path.absolute()) for path in files} | {*map(str, files)}
+        rows &= np.array([path in paths for path in gallery.paths()], bool)
+        filters.append(f"from {' or '.join(map(str, files))}")
     if not filters:
         raise UserError("nothing to remove: give --pid, --where or --file")
     if not rows.any():
         raise UserError(
-            f"{args.gallery} has no image {', '.join(filters)}: nothing was removed; "
+            f"{gallery.folder} has no image {', '.join(filters)}: nothing was removed; "
             "reid-lab gallery people lists its people"
         )
     return rows

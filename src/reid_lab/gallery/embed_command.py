@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,9 +14,9 @@ from rich.text import Text
 from reid_lab.checkpoint import open_model
 from reid_lab.cost.machine import find_device
 from reid_lab.dataset.readers.own import INTEGER, normalise_label
-from reid_lab.errors import UserError
+from reid_lab.errors import SpaceWarning, UserError
 from reid_lab.gallery import show
-from reid_lab.gallery.embed import decoded_batches, embed_pixels
+from reid_lab.gallery.embedder import decoded_batches, embed_pixels
 from reid_lab.gallery.image_lists import read_images
 from reid_lab.gallery.images import Labelled
 from reid_lab.gallery.queries import group_tracklets
@@ -49,8 +50,8 @@ def run(args: Namespace) -> int:
         )
     model, size, fingerprint = open_model(args.checkpoint)
     names = select_exits(args.exit, model.exit_names, str(args.checkpoint))
-    if {*names} - {model.shared_exit}:
-        show.space_problem(model, args.checkpoint)
+    if model.space_problem and {*names} - {model.shared_exit}:
+        warnings.warn(f"{args.checkpoint}: {model.space_problem}", SpaceWarning, stacklevel=2)
     rows = _embed(model.to(find_device(args.device)), images, size, names, args.batch_size)
     show.broken(list(dict.fromkeys(rows.broken)))
     if note:

@@ -1,34 +1,28 @@
-"""`reid-lab gallery evaluate`: accuracies of labelled embeddings, all against all."""
+"""Accuracies of labelled embeddings, all against all."""
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
-from rich.text import Text
 
 from reid_lab.errors import UserError
 from reid_lab.gallery.accept_thresholds import camera_ids
+from reid_lab.gallery.build import opened
 from reid_lab.gallery.queries import check_pooled
-from reid_lab.gallery.result_files import check_out, write_rows
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
+from reid_lab.gallery_format.card import IndexMetric
 from reid_lab.gallery_format.embedding_files import FORMATS, read_embeddings
 from reid_lab.gallery_format.rows import numbers_of
-from reid_lab.output.console import head_table, stdout
-from reid_lab.protocol import DISTRACTOR
-from reid_lab.report.tables import bounded, percent
+from reid_lab.protocol import DISTRACTOR, Hidden
 from reid_lab.retrieval.bootstrap import Resampler
 from reid_lab.retrieval.embeddings import Ids
-from reid_lab.retrieval.metrics import CMC_RANKS
 from reid_lab.retrieval.ranking import rank
 
-ENDINGS = (".jsonl", ".csv", ".parquet")
 MOST_PEOPLE = 20_000  # people; their draws take 0.3 GB
 
 
@@ -67,28 +61,68 @@ class LabelledEmbeddings:
         return replace(images, pooled=read.pooled)
 
 
-def run(args: Namespace) -> int:
-    if args.out is not None:
-        check_out(args.out, ENDINGS)
-    if args.gallery.suffix.lower() in FORMATS:
-        images = LabelledEmbeddings.of_file(args.gallery)
-        metric = args.metric or images.pooled or "euclidean"
-        check_pooled(images.pooled, args.gallery, metric)
+@dataclass(frozen=True)
+class GalleryAccuracies:
+    """Accuracies of labelled embeddings, all against all.
+
+    Attributes:
+        rows: one per exit: `exit`, `queries`, `skipped` queries without a match, `rank1` and other
+            accuracies from 0 to 1, with `rank1_low`, `rank1_high`, `mAP_low`, `mAP_high`; see
+            `evaluated`.
+        images: number of images with a known person, or none for certain.
+        people: number of people.
+        hidden: gallery images that were hidden from a query.
+    """
+
+    rows: list[dict[str, Any]]
+    images: int
+    people: int
+    hidden: Hidden
+
+
+def evaluate_gallery(
+    gallery: SavedGallery | Path | str,
+    *,
+    hidden: Hidden = "itself",
+    max_queries: int | None = None,
+    metric: IndexMetric | None = None,
+) -> GalleryAccuracies:
+    """Measure Rank-1 and mAP: each image is a query, all others are its gallery.
+
+    Args:
+        gallery: gallery with names of people, its folder, or a file of embeddings (`.npz`,
+            `.parquet`), of which every exit is measured.
+        hidden: gallery images that are hidden from a query, see `Protocol`.
+        max_queries: maximum number of queries, drawn at random with a fixed seed; None takes all.
+        metric: metric of the distances; None takes the gallery's, or the one that
+            a file's tracklets were pooled for, or euclidean.
+
+    Raises:
+        UserError: no names of people, a malformed file, or a metric that is not the gallery's.
+        NoMatchError: no query has a visible match.
+    """
+    file = None if isinstance(gallery, SavedGallery) else Path(gallery)
+    if file is not None and file.suffix.lower() in FORMATS:
+        images = LabelledEmbeddings.of_file(file)
+        metric = metric or ("cosine" if images.pooled == "cosine" else "euclidean")
+        check_pooled(images.pooled, file, metric)
     else:
-        gallery = SavedGallery.open(args.gallery)
-        metric = gallery.card.metric
-        if args.metric not in (None, metric):
-            raise UserError(f"{args.gallery} has the metric {metric}: leave --metric out")
-        images = LabelledEmbeddings.of_gallery(gallery)
-    rows = evaluated(images, metric, args.hidden, args.most)
-    _show(args, images, rows)
-    if args.out is not None:
-        write_rows(args.out, rows)
-    return 0
+        known = opened(gallery)
+        if metric not in (None, known.card.metric):
+            raise UserError(
+                f"{known.folder} has the metric {known.card.metric}: leave --metric out"
+            )
+        images, metric = LabelledEmbeddings.of_gallery(known), known.card.metric
+    rows = evaluated(images, metric, hidden, max_queries)
+    people = images.ids.pids[images.ids.pids > DISTRACTOR].unique().numel()
+    return GalleryAccuracies(rows, len(images.ids), people, hidden)
 
 
 def evaluated(
-    images: LabelledEmbeddings, metric: Any, hidden: Any = "itself", most: int | None = None
+    images: LabelledEmbeddings,
+    metric: IndexMetric,
+    hidden: Hidden = "itself",
+    most: int | None = None,
 ) -> list[dict[str, Any]]:
     """One row per exit: queries with a match, those without (`skipped`), accuracies (0 to 1).
 
@@ -135,27 +169,3 @@ def _numbers(labels: np.ndarray) -> np.ndarray:
     if labels.dtype.kind in "iu":
         return labels.astype(np.int64)
     return numbers_of(labels.astype(str))
-
-
-def _show(args: Namespace, images: LabelledEmbeddings, rows: list[dict[str, Any]]) -> None:
-    people = images.ids.pids[images.ids.pids > DISTRACTOR].unique().numel()
-    hides = args.hidden.replace("_", " ")
-    queries = rows[0]["queries"] + rows[0]["skipped"]
-    text = (
-        f"{args.gallery}: {queries:,} queries, {len(images.ids):,} images, {people:,} people; "
-        f"hidden from a query: {hides}"
-    )
-    stdout.print(Text(text, "bold"), soft_wrap=True)
-    table = head_table("Exit", *(f"Rank-{k}" for k in CMC_RANKS), "mAP", "mINP", "Queries")
-    names = (*(f"rank{k}" for k in CMC_RANKS), "mAP", "mINP")
-    for row in rows:
-        shown = {name: percent(row[name]) for name in names}
-        # those of all do not fit into 80 columns
-        shown |= {name: bounded(SimpleNamespace(**row), name) for name in ("rank1", "mAP")}
-        table.add_row(row["exit"], *shown.values(), f"{row['queries']:,}")
-    stdout.print(table)
-    if "rank1_low" in rows[0]:
-        text = "Below Rank-1 and mAP: the 95% confidence interval, by a bootstrap over people."
-        stdout.print(text)
-    if rows[0]["skipped"]:
-        stdout.print(f"{rows[0]['skipped']:,} queries have no match and are left out.")

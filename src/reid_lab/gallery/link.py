@@ -1,21 +1,18 @@
-"""Link the tracklets of two cameras one to one or to none (`reid-lab gallery link`)."""
+"""Link the tracklets of two cameras one to one or to none."""
 
 from __future__ import annotations
 
-from argparse import Namespace
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.text import Text
 from scipy.optimize import linear_sum_assignment
 
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, first
 from reid_lab.files.regular import escaped
-from reid_lab.gallery import show
-from reid_lab.gallery.embed import Embedder
+from reid_lab.gallery.build import opened
+from reid_lab.gallery.embedder import Embedder
 from reid_lab.gallery.queries import (
     Queries,
     embed_queries,
@@ -23,15 +20,11 @@ from reid_lab.gallery.queries import (
     pooled,
     rows_of,
 )
-from reid_lab.gallery.result_files import check_out, write_rows
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery_format.card import IndexMetric
 from reid_lab.gallery_format.embedding_files import EmbeddedImages
-from reid_lab.openset.thresholds import thresholds_of_kind
-from reid_lab.output.console import fold, head_table, stderr, stdout
+from reid_lab.openset.thresholds import AcceptThresholds, thresholds_of_kind
 from reid_lab.vectors.rows import distances
-
-TABLES = (".jsonl", ".csv", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -71,96 +64,152 @@ def links(away: np.ndarray, threshold: float) -> list[Link]:
     return found + [Link(None, b, *_two(away[:, b])) for b in alone_b]
 
 
-def run(args: Namespace) -> int:
-    """Link two cameras; return 1 if an image is broken."""
-    if args.out is not None:
-        check_out(args.out, TABLES)
-    gallery = SavedGallery.open(args.gallery) if args.gallery else None
-    threshold = _threshold(args, gallery)
-    metric: IndexMetric = gallery.card.metric if gallery else args.metric
-    a, b = _both(args, gallery, metric)
-    broken = a.broken + b.broken
-    show.broken(broken)
-    for side, path in ((a, args.a), (b, args.b)):
+@dataclass(frozen=True)
+class LinkResult:
+    """The links of two cameras.
+
+    Attributes:
+        links: matches, nearest first, then tracklets of A and of B without one; `a` and `b` are
+            rows of the sides.
+        a, b: tracklets of the cameras with their embeddings (A, D) and (B, D).
+        threshold: largest distance of a match.
+        accept: thresholds of pairs that it is of; None if it was given.
+    """
+
+    links: list[Link]
+    a: Queries
+    b: Queries
+    threshold: float
+    accept: AcceptThresholds | None = None
+
+    @property
+    def broken(self) -> list[str]:
+        """A message for each image that could not be read and was left out."""
+        return self.a.broken + self.b.broken
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per link: names, people, images and spreads of both tracklets, distances."""
+        return [_row(link, self.a, self.b) for link in self.links]
+
+
+def link_tracklets(
+    a: Path | str,
+    b: Path | str,
+    checkpoint: Path | str | None = None,
+    *,
+    threshold: float | None = None,
+    gallery: SavedGallery | Path | str | None = None,
+    false_accept_rate: float | None = None,
+    exit: str | None = None,
+    metric: IndexMetric = "euclidean",
+    batch_size: int = 64,
+    device: str = "auto",
+) -> LinkResult:
+    """Match the tracklets of two cameras one to one or to none.
+
+    Args:
+        a: tracklets of one camera: a folder with a folder of images for each, a CSV file with a
+            column `tracklet`, or a file of embeddings.
+        b: tracklets of the other camera.
+        checkpoint: network for images; files of embeddings need none.
+        threshold: largest distance of two tracklets of one person.
+        gallery: gallery to take the exit, metric and threshold from.
+        false_accept_rate: in place of `threshold`: rate of the gallery's threshold for pairs.
+        exit: exit to embed at; None takes the gallery's, else the last one.
+        metric: metric of the distances, if there is no gallery.
+        batch_size: images at a time.
+        device: cpu, cuda, cuda:1; auto takes a GPU if there is one.
+
+    Raises:
+        UserError: neither or both of `threshold` and `false_accept_rate`, no threshold for that
+            rate, no image that can be read, no checkpoint for images, or embeddings of two models
+            or exits.
+    """
+    known = None if gallery is None else opened(gallery)
+    limit, accept = _threshold(threshold, false_accept_rate, known)
+    metric = known.card.metric if known else metric
+    sides = _Sides(known, None if checkpoint is None else Path(checkpoint), exit, metric, device)
+    paths = Path(a), Path(b)
+    one, two = (sides.read(path, batch_size) for path in paths)
+    for side, path in zip((one, two), paths, strict=True):
         if not side.images:
-            raise UserError(f"no image of {escaped(path)} could be read")
-    if a.embeddings.shape[1] != b.embeddings.shape[1]:
+            reasons = "".join(f"\n  {line}" for line in first(side.broken))
+            raise UserError(f"no image of {escaped(path)} could be read{reasons}")
+    if one.embeddings.shape[1] != two.embeddings.shape[1]:
         raise UserError(
-            f"embeddings of {a.embeddings.shape[1]} and {b.embeddings.shape[1]} dimensions cannot "
-            "be compared: embed both by the same checkpoint and exit"
+            f"embeddings of {one.embeddings.shape[1]} and {two.embeddings.shape[1]} dimensions "
+            "cannot be compared: embed both by the same checkpoint and exit"
         )
-    found = links(distances(a.embeddings, b.embeddings, metric), threshold)
-    rows = [_row(link, a, b) for link in found]
-    if args.out is None:
-        _show(rows)
-    else:
-        write_rows(args.out, rows)
-        stdout.print(f"{args.out}", soft_wrap=True, highlight=False, markup=False)
-    stderr.print(Text(_summary(rows, threshold)), soft_wrap=True)
-    return int(bool(broken))
+    found = links(distances(one.embeddings, two.embeddings, metric), limit)
+    return LinkResult(found, one, two, limit, accept)
 
 
-def _threshold(args: Namespace, gallery: SavedGallery | None) -> float:
-    if (args.threshold is None) == (args.false_accept_rate is None):
+def _threshold(
+    threshold: float | None, rate: float | None, gallery: SavedGallery | None
+) -> tuple[float, AcceptThresholds | None]:
+    if (threshold is None) == (rate is None):
         raise UserError(
             "give --threshold, or --gallery with --false-accept-rate (see reid-lab gallery "
             "calibrate)"
         )
-    if args.threshold is not None:
-        return float(args.threshold)
-    if gallery is None:
+    if threshold is not None:
+        return threshold, None
+    if gallery is None or rate is None:
         raise UserError("--false-accept-rate needs --gallery, whose thresholds are used")
     accept = thresholds_of_kind(gallery.card.accept_thresholds, gallery.folder, "pairs")
-    show.rate_note(accept, args.false_accept_rate)
-    return accept.at(args.false_accept_rate).distance
+    return accept.at(rate).distance, accept
 
 
-def _both(
-    args: Namespace, gallery: SavedGallery | None, metric: IndexMetric
-) -> tuple[Queries, Queries]:
-    """The tracklets of A and B.
+class _Sides:
+    """Reads tracklets whose embeddings can be compared: of one model and exit."""
 
-    Raises:
-        UserError: embeddings of two models, or of several exits without a choice.
-    """
-    networks: list[Embedder] = []
-    keys: dict[str, Path] = {} if gallery is None else {gallery.card.fingerprint: gallery.folder}
-    exits = [gallery.card.exit] if gallery else [args.exit] if args.exit else []
+    def __init__(
+        self,
+        gallery: SavedGallery | None,
+        checkpoint: Path | None,
+        exit: str | None,
+        metric: IndexMetric,
+        device: str,
+    ) -> None:
+        self.pattern = gallery.card.pattern if gallery else ""
+        self.checkpoint, self.metric, self.device = checkpoint, metric, device
+        self.exit = gallery.card.exit if gallery else exit
+        self.models = {gallery.card.fingerprint: gallery.folder} if gallery else {}
+        self.network: Embedder | None = None
 
-    def load() -> Embedder:
-        if not networks:
-            if args.checkpoint is None:
+    def read(self, path: Path, batch_size: int) -> Queries:
+        """The tracklets of a side.
+
+        Raises:
+            UserError: embeddings of two models, or of several exits without a choice.
+        """
+        images, files = list_queries([path], None, self.pattern)
+        queries = embed_queries(images, files, self._load, self._rows, batch_size)
+        return pooled(queries, self.metric, required=False)
+
+    def _load(self) -> Embedder:
+        if self.network is None:
+            if self.checkpoint is None:
                 raise UserError("images are embedded by a network: give --checkpoint")
-            networks.append(
-                Embedder.load(args.checkpoint, exits[0] if exits else None, args.device)
-            )
-            same(networks[0].fingerprint, args.checkpoint)
-            exits[:] = [networks[0].exit]
-        return networks[0]
+            self.network = Embedder.load(self.checkpoint, self.exit, self.device)
+            self._check(self.network.fingerprint, self.checkpoint)
+            self.exit = self.network.exit
+        return self.network
 
-    def same(fingerprint: str, path: Path) -> None:
-        keys.setdefault(fingerprint, path)
-        if len(keys) > 1:
-            raise UserError(
-                f"{' and '.join(escaped(path) for path in keys.values())} are of two models: their "
-                "embeddings cannot be compared"
-            )
+    def _check(self, fingerprint: str, path: Path) -> None:
+        self.models.setdefault(fingerprint, path)
+        if len(self.models) > 1:
+            names = " and ".join(escaped(path) for path in self.models.values())
+            raise UserError(f"{names} are of two models: their embeddings cannot be compared")
 
-    def check(read: EmbeddedImages, file: Path) -> np.ndarray:
-        same(read.fingerprint, file)
-        if not exits and len(read.exits) > 1:
+    def _rows(self, read: EmbeddedImages, file: Path) -> np.ndarray:
+        self._check(read.fingerprint, file)
+        if self.exit is None and len(read.exits) > 1:
             raise UserError(
                 f"{escaped(file)} has several exits: give --exit, one of {', '.join(read.exits)}"
             )
-        exits[:] = exits or list(read.exits)
-        return rows_of(read, file, exits[0], metric)
-
-    sides = []
-    for path in (args.a, args.b):
-        images, files = list_queries([path], None, gallery.card.pattern if gallery else "")
-        queries = embed_queries(images, files, load, check, args.batch_size)
-        sides.append(pooled(queries, metric, required=False))
-    return sides[0], sides[1]
+        self.exit = self.exit or next(iter(read.exits))
+        return rows_of(read, file, self.exit, self.metric)
 
 
 def _next(away: np.ndarray, a: int, b: int) -> float:
@@ -197,26 +246,3 @@ def _side(name: str, side: Queries, row: int | None) -> dict[str, Any]:
         image, spread = side.images[row], (side.spreads or [])[row]
         found = [image.tracklet or str(image.path), image.person, spread.images, spread.distance]
     return dict(zip((name, f"{name}_pid", f"{name}_images", f"{name}_spread"), found, strict=True))
-
-
-def _show(rows: Sequence[dict[str, Any]]) -> None:
-    """The links; the files of `--out` have the numbers of images and the spreads, too."""
-    table = head_table("A", "B", "Distance", "Next", "")
-    fold(table, 0, 1)
-    for row in rows:
-        names = [Text(escaped(row[x]) or "nobody", "" if row[x] else "dim") for x in "ab"]
-        following = "" if row["next"] is None else f"{row['next']:.4f}"
-        mark = show.VERDICTS[row["right"] if row["linked"] else None]
-        table.add_row(*names, f"{row['distance']:.4f}", following, mark)
-    stdout.print(table)
-
-
-def _summary(rows: Sequence[dict[str, Any]], threshold: float) -> str:
-    linked = [row for row in rows if row["linked"]]
-    known = [row["right"] for row in linked if row["right"] is not None]
-    alone = [sum(1 for row in rows if not row["linked"] and row[name]) for name in "ab"]
-    right = f"; {sum(known)} of {len(known)} links right by their names" if known else ""
-    return (
-        f"{len(linked)} links nearer than {threshold:.4f}; unmatched: {alone[0]} tracklets "
-        f"in A, {alone[1]} in B{right}"
-    )

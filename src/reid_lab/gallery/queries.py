@@ -10,7 +10,7 @@ import numpy as np
 
 from reid_lab.errors import UserError
 from reid_lab.files.regular import escaped
-from reid_lab.gallery.embed import Embedder, embedded
+from reid_lab.gallery.embedder import Embedder, embedded
 from reid_lab.gallery.image_lists import read_images
 from reid_lab.gallery.images import Labelled, label
 from reid_lab.gallery_format.card import IndexMetric

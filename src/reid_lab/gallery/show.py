@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from rich.text import Text
 
 from reid_lab.errors import first
 from reid_lab.files.regular import escaped
+from reid_lab.gallery.build import BuildResult
 from reid_lab.gallery.content_tables import LISTED, images, memory, name, titled
+from reid_lab.gallery.evaluate import GalleryAccuracies
 from reid_lab.gallery.images import Labelled
 from reid_lab.gallery.planner import IndexPlan
 from reid_lab.gallery.results import SearchResult
 from reid_lab.gallery.store import SavedGallery
+from reid_lab.gallery.upgrade import UpgradeResult
+from reid_lab.gallery_format.rows import UNKNOWN, GalleryRows
 from reid_lab.images.boxes import Box
-from reid_lab.model import ReidModule
 from reid_lab.openset.thresholds import MEANING, AcceptThresholds
 from reid_lab.openset.verdicts import GalleryVerdict
 from reid_lab.output.console import NOTHING, fold, head_table, stderr, stdout
 from reid_lab.output.pages import package_text, template
 from reid_lab.report.pictures import data_uri
-from reid_lab.report.tables import percent
+from reid_lab.report.tables import bounded, percent
 from reid_lab.results.queries import ImageCrop
+from reid_lab.retrieval.metrics import CMC_RANKS
 
 FEW = 50  # people: thresholds of fewer are rough
 VERDICTS = {True: Text("✓", "green"), False: Text("✗", "red"), None: Text("")}
@@ -48,12 +55,6 @@ def answers(gallery: SavedGallery, found: Sequence[SearchResult]) -> None:
             )
         verdict = f": {verdict_text(gallery, answer.verdict)}" if answer.verdict else ""
         titled(f"{query_text(answer)}{_who(answer.image)}{verdict}", table)
-
-
-def space_problem(model: ReidModule, checkpoint: Path) -> None:
-    """Warn if the network's early exits do not fit its shared space."""
-    if model.space_problem:
-        stderr.print(Text(f"warning: {checkpoint}: {model.space_problem}"), soft_wrap=True)
 
 
 def query_text(answer: SearchResult) -> str:
@@ -163,14 +164,109 @@ def broken(messages: Sequence[str]) -> None:
     stderr.print(Text(f"{count} left out:{lines}"), soft_wrap=True)
 
 
-def outcome(folder: Path, done: int, skipped: int, lost: int, seconds: float) -> None:
+def outcome(result: BuildResult) -> None:
     """One line: images in the gallery now, and the speed."""
-    speed = f" ({done / seconds:,.0f} images/s)" if done else ""
+    done, lost = result.embedded, len(result.broken)
+    speed = f" ({done / result.seconds:,.0f} images/s)" if done else ""
     parts = [f"{images(done)} embedded{speed}"]
-    parts += [f"{skipped:,} {'was' if skipped == 1 else 'were'} there already"] if skipped else []
+    if result.known:
+        parts += [f"{result.known:,} {'was' if result.known == 1 else 'were'} there already"]
     parts += [f"{lost:,} left out"] if lost else []
-    total = len(SavedGallery.open(folder))
-    stdout.print(Text(f"{folder}: {', '.join(parts)}; {images(total)} now"), soft_wrap=True)
+    text = f"{result.gallery.folder}: {', '.join(parts)}; {images(len(result.gallery))} now"
+    stdout.print(Text(text), soft_wrap=True)
+
+
+def copies(gallery: GalleryRows, found: Sequence[tuple[int, int]]) -> None:
+    """Note pairs of rows (new, earlier) that are copies, and warn of those of two people."""
+    people = gallery.numbers["pid"]
+    known = [(i, j) for i, j in found if UNKNOWN not in (people[i], people[j])]
+    wrong = [(i, j) for i, j in known if people[i] != people[j]]
+    for kind, pairs, what in (
+        ("note", [pair for pair in found if pair not in {*wrong}], "another"),
+        ("warning", wrong, "another person's"),
+    ):
+        if pairs:
+            i, j = pairs[0]
+            new, old = (escaped(gallery.path(row)) for row in (i, j))
+            count = f"{len(pairs):,} image{'s are copies' if len(pairs) > 1 else ' is a copy'}"
+            text = f"{kind}: {count} of {what}: {new} of {old}"
+            if pairs is wrong:
+                remove = ["reid-lab", "gallery", "remove", str(gallery.folder), "--file", new]
+                text += f": one of the two is wrong ({shlex.join(remove)})"
+            stderr.print(Text(text), soft_wrap=True)
+
+
+def upgrade(result: UpgradeResult, option: str) -> None:
+    """Accuracies of both models, and which embeddings the gallery has; `option` kept the old."""
+    found, gallery = result.comparison, result.gallery
+    if found is None:
+        stdout.print("No person is known in two images: old and new cannot be compared.")
+    else:
+        table = head_table("Embeddings", "Rank-1", "mAP")
+        for i, model in enumerate(("old", "new")):
+            table.add_row(model, percent(found.rank1[i]), percent(found.mean_ap[i]))
+        titled(f"{found.queries:,} images of the gallery as queries", table)
+    if not result.swapped:
+        why = option if option == "--dry-run" else "its mAP is lower"
+        text = f"still has the old embeddings ({why}); the same command without {option} swaps them"
+        stdout.print(Text(f"{gallery.folder} {text}"), soft_wrap=True)
+        return
+    card, thresholds = gallery.card, "thresholds are gone"
+    if card.accept_thresholds:
+        thresholds = f"thresholds are the checkpoint's ({card.accept_thresholds[0].source})"
+    text = (
+        f"{gallery.folder}: {images(result.images)} of the new model {card.fingerprint[:12]}, "
+        f"exit {card.exit}; {thresholds}, calibrate again"
+    )
+    stdout.print(Text(text), soft_wrap=True)
+
+
+def links(rows: Sequence[Mapping[str, Any]]) -> None:
+    """The links; the files of `--out` have the numbers of images and the spreads, too."""
+    table = head_table("A", "B", "Distance", "Next", "")
+    fold(table, 0, 1)
+    for row in rows:
+        names = [Text(escaped(row[x]) or "nobody", "" if row[x] else "dim") for x in "ab"]
+        following = "" if row["next"] is None else f"{row['next']:.4f}"
+        mark = VERDICTS[row["right"] if row["linked"] else None]
+        table.add_row(*names, f"{row['distance']:.4f}", following, mark)
+    stdout.print(table)
+
+
+def link_counts(rows: Sequence[Mapping[str, Any]], threshold: float) -> None:
+    """One line with the numbers of links and of tracklets without one."""
+    linked = [row for row in rows if row["linked"]]
+    known = [row["right"] for row in linked if row["right"] is not None]
+    alone = [sum(1 for row in rows if not row["linked"] and row[name]) for name in "ab"]
+    right = f"; {sum(known)} of {len(known)} links right by their names" if known else ""
+    text = (
+        f"{len(linked)} links nearer than {threshold:.4f}; unmatched: {alone[0]} tracklets "
+        f"in A, {alone[1]} in B{right}"
+    )
+    stderr.print(Text(text), soft_wrap=True)
+
+
+def accuracies(gallery: Path, found: GalleryAccuracies) -> None:
+    """A table with one row per exit."""
+    rows, hides = found.rows, found.hidden.replace("_", " ")
+    queries = rows[0]["queries"] + rows[0]["skipped"]
+    text = (
+        f"{gallery}: {queries:,} queries, {found.images:,} images, {found.people:,} people; "
+        f"hidden from a query: {hides}"
+    )
+    table = head_table("Exit", *(f"Rank-{k}" for k in CMC_RANKS), "mAP", "mINP", "Queries")
+    names = (*(f"rank{k}" for k in CMC_RANKS), "mAP", "mINP")
+    for row in rows:
+        shown = {name: percent(row[name]) for name in names}
+        # those of all do not fit into 80 columns
+        shown |= {name: bounded(SimpleNamespace(**row), name) for name in ("rank1", "mAP")}
+        table.add_row(row["exit"], *shown.values(), f"{row['queries']:,}")
+    titled(text, table)
+    if "rank1_low" in rows[0]:
+        text = "Below Rank-1 and mAP: the 95% confidence interval, by a bootstrap over people."
+        stdout.print(text)
+    if rows[0]["skipped"]:
+        stdout.print(f"{rows[0]['skipped']:,} queries have no match and are left out.")
 
 
 def _who(image: Labelled) -> str:

@@ -13,7 +13,7 @@ from reid_lab.cost.machine import find_device
 from reid_lab.errors import UserError
 from reid_lab.files.outputs import check_writable
 from reid_lab.gallery import show
-from reid_lab.gallery.embed import decoded_batches
+from reid_lab.gallery.embedder import decoded_batches
 from reid_lab.gallery.image_lists import read_images
 from reid_lab.output.console import stdout
 from reid_lab.report.softened import entropy, gap, softened, write_softened

@@ -8,7 +8,6 @@ card is replaced atomically. No images can be added meanwhile.
 from __future__ import annotations
 
 import shutil
-from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,16 +15,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.text import Text
 
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import replacing
 from reid_lab.files.regular import escaped
-from reid_lab.gallery import show
 from reid_lab.gallery.accept_thresholds import camera_ids
-from reid_lab.gallery.embed import Embedder, embedded
+from reid_lab.gallery.build import Progress, opened, silent
+from reid_lab.gallery.embedder import Embedder, embedded
 from reid_lab.gallery.images import Labelled
 from reid_lab.gallery.index import check_installed
+from reid_lab.gallery.network import warn_of_space
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.writer import Writer
 from reid_lab.gallery_format.card import COLUMNS, EMBEDDINGS, IDS, NAMES, PATHS, Card, GalleryError
@@ -33,9 +32,7 @@ from reid_lab.gallery_format.rows import GalleryRows
 from reid_lab.gallery_format.writer import STAGING, RowWriter, locked
 from reid_lab.images.files import find_images
 from reid_lab.openset.thresholds import accept_thresholds_at
-from reid_lab.output.console import head_table, progress, stdout
 from reid_lab.protocol import DISTRACTOR
-from reid_lab.report.tables import percent
 from reid_lab.retrieval.accept_thresholds import HIDDEN
 from reid_lab.retrieval.ranking import rank
 
@@ -51,42 +48,79 @@ class ModelComparison:
     mean_ap: tuple[float, float]
 
 
-def run(args: Namespace) -> int:
-    """Embed all images again, compare, and swap."""
-    gallery = SavedGallery.open(args.gallery)
+@dataclass(frozen=True)
+class UpgradeResult:
+    """What an upgrade did.
+
+    Attributes:
+        gallery: the gallery as it is now.
+        images: number of images that the new model embedded.
+        comparison: accuracies of both models; None if no person is known in two images.
+        swapped: whether the gallery has the new embeddings.
+    """
+
+    gallery: SavedGallery
+    images: int
+    comparison: ModelComparison | None
+    swapped: bool
+
+
+def upgrade_gallery(
+    gallery: SavedGallery | Path | str,
+    checkpoint: Path | str,
+    *,
+    exit: str | None = None,
+    images: Path | str | None = None,
+    max_queries: int = 1000,
+    dry_run: bool = False,
+    only_if_better: bool = False,
+    batch_size: int = 64,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> UpgradeResult:
+    """Embed all images again by a new model, compare both, and swap the embeddings.
+
+    Searches use the old embeddings until then. A killed upgrade resumes. The new gallery has the
+    thresholds of the checkpoint, if it has any: calibrate again.
+
+    Args:
+        gallery: gallery, or its folder.
+        checkpoint: checkpoint of the new model.
+        exit: exit to embed at; None takes the last one.
+        images: folder of the images, if they were moved; see `located`.
+        max_queries: maximum number of images that are queries of the comparison.
+        dry_run: embed and compare, do not swap; the embeddings are kept for the next call.
+        only_if_better: do not swap if the new mAP is lower.
+        batch_size: images at a time.
+        device: cpu, cuda, cuda:1; auto takes a GPU if there is one.
+        progress: called with the numbers of images that are done, and of all.
+
+    Warns:
+        SpaceWarning: early exits of the network do not fit its shared space.
+
+    Raises:
+        UserError: not a checkpoint, an unknown exit, images that are missing or cannot be read, no
+            faiss for the index, or no such device.
+        GalleryError: the gallery is of this model and exit already, or another process writes.
+    """
+    gallery = opened(gallery)
     check_installed(gallery.card.index)
     with locked(gallery.folder):
-        embedder = Embedder.load(args.checkpoint, args.exit, args.device)
-        show.space_problem(embedder.model, args.checkpoint)
+        embedder = Embedder.load(Path(checkpoint), exit, device)
+        warn_of_space(embedder, checkpoint)
         writer = Writer(gallery)
         gallery = writer.gallery
         _drop_swapped(gallery)
         card = _new_card(gallery.card, embedder)
-        images = located(gallery.paths(), args.images)
-        staged = _fill(gallery, card, embedder, images, args.batch_size)
-        found = compare(gallery, staged, args.most)
-        _show(found)
+        files = located(gallery.paths(), None if images is None else Path(images))
+        staged = _fill(gallery, card, embedder, files, batch_size, progress)
+        found = compare(gallery, staged, max_queries)
         worse = found is not None and found.mean_ap[1] < found.mean_ap[0]
-        if args.dry_run or (worse and args.only_if_better):
-            why = "its mAP is lower" if not args.dry_run else "--dry-run"
-            stdout.print(
-                Text(
-                    f"{args.gallery} still has the old embeddings ({why}); the same command "
-                    f"without {'--dry-run' if args.dry_run else '--only-if-better'} swaps them"
-                ),
-                soft_wrap=True,
-            )
-            return int(not args.dry_run)
+        if dry_run or (worse and only_if_better):
+            return UpgradeResult(gallery, len(files), found, False)
         swap(writer, staged)
         writer.update_index()
-    stdout.print(
-        Text(
-            f"{args.gallery}: {len(images):,} images of the new model {embedder.fingerprint[:12]}, "
-            f"exit {embedder.exit}; {_thresholds_of(card)}, calibrate again"
-        ),
-        soft_wrap=True,
-    )
-    return 0
+    return UpgradeResult(SavedGallery.open(gallery.folder), len(files), found, True)
 
 
 def located(paths: Sequence[str], folder: Path | None) -> list[Path]:
@@ -183,18 +217,13 @@ def _new_card(old: Card, embedder: Embedder) -> Card:
     )
 
 
-def _thresholds_of(card: Card) -> str:
-    if not card.accept_thresholds:
-        return "thresholds are gone"
-    return f"thresholds are the checkpoint's ({card.accept_thresholds[0].source})"
-
-
 def _fill(
     gallery: SavedGallery,
     card: Card,
     embedder: Embedder,
     images: Sequence[Path],
     batch_size: int,
+    progress: Progress,
 ) -> GalleryRows:
     """Embed the images that the staging folder lacks; return all rows in the gallery's order.
 
@@ -203,19 +232,18 @@ def _fill(
     """
     writer = RowWriter(_staging(gallery, card))
     start = len(writer.gallery)
-    with progress() as bar:
-        task = bar.add_task("embed", total=len(images), completed=start)
-        todo = [Labelled(path) for path in images[start:]]
-        for batch in embedded(embedder, todo, batch_size, full=True):
-            if batch.broken:
-                raise UserError(
-                    f"{batch.broken[0]}: restore the file or remove it from the gallery (reid-lab "
-                    "gallery remove --file), then start again: the upgrade resumes"
-                )
-            rows = range(start, start + len(batch))
-            _append(writer, gallery, rows, batch.embeddings.numpy())
-            start += len(batch)
-            bar.advance(task, len(batch))
+    progress(start, len(images))
+    todo = [Labelled(path) for path in images[start:]]
+    for batch in embedded(embedder, todo, batch_size, full=True):
+        if batch.broken:
+            raise UserError(
+                f"{batch.broken[0]}: restore the file or remove it from the gallery (reid-lab "
+                "gallery remove --file), then start again: the upgrade resumes"
+            )
+        rows = range(start, start + len(batch))
+        _append(writer, gallery, rows, batch.embeddings.numpy())
+        start += len(batch)
+        progress(start, len(images))
     return writer.gallery
 
 
@@ -271,14 +299,3 @@ def _agreeing(a: Path, b: Path) -> int:
     """Number of equal trailing parts of two paths."""
     parts = list(zip(reversed(a.parts), reversed(b.parts), strict=False))
     return next((i for i, (x, y) in enumerate(parts) if x != y), len(parts))
-
-
-def _show(found: ModelComparison | None) -> None:
-    if found is None:
-        stdout.print("No person is known in two images: old and new cannot be compared.")
-        return
-    table = head_table("Embeddings", "Rank-1", "mAP")
-    for i, name in enumerate(("old", "new")):
-        table.add_row(name, percent(found.rank1[i]), percent(found.mean_ap[i]))
-    stdout.print(Text(f"{found.queries:,} images of the gallery as queries", "bold"))
-    stdout.print(table)

@@ -1,12 +1,11 @@
-"""A vector store in place of a gallery's index, and how commands open it."""
+"""A vector store in place of a gallery's index."""
 
 from __future__ import annotations
 
 import shlex
-from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +20,6 @@ from reid_lab.gallery.milvus import MilvusStore
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.vectors import VectorStore, check_same_card, load_gallery, prune
 from reid_lab.gallery_format.card import GalleryError, IndexMetric, IndexName
-from reid_lab.output.console import progress, stdout
 
 BATCH = 1000  # images that are sent at a time
 
@@ -93,47 +91,91 @@ class StoreIndex:
         return {path: row for row, path in enumerate(self.gallery.paths())}
 
 
-def load(args: Namespace) -> int:
-    """`reid-lab gallery load`: send to Milvus the images that it does not have yet.
+@dataclass(frozen=True)
+class LoadResult:
+    """Numbers of images that were added to a collection and removed from it, and of all now."""
+
+    added: int
+    removed: int
+    total: int
+
+
+def load_milvus(
+    gallery: SavedGallery | Path | str,
+    uri: str = "people.db",
+    *,
+    collection: str = "people",
+    token: str = "",
+    prune_others: bool = False,
+    replace_all: bool = False,
+    batch_size: int = BATCH,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> LoadResult:
+    """Send to Milvus the images of a gallery that it does not have yet.
+
+    Args:
+        gallery: gallery, or its folder.
+        uri: file, or a server such as http://host:19530.
+        collection: name of the collection; it is created if there is none.
+        token: token of a server, user:password.
+        prune_others: also remove images that the gallery does not have.
+        replace_all: drop the collection and load all images again.
+        batch_size: images sent at a time.
+        progress: called with the numbers of images that are done, and of all.
 
     Raises:
-        UserError: `--prune` or `--replace`, and no such collection.
+        UserError: no such server, `prune_others` or `replace_all` without such a collection, or one
+            with embeddings of another model.
     """
-    gallery = SavedGallery.open(args.gallery)
-    changes = args.prune or args.replace  # of a mistyped one it would seem that people were removed
-    client = MilvusStore.connect(args.uri, args.token, create=not changes)
+    if not isinstance(gallery, SavedGallery):
+        gallery = SavedGallery.open(gallery)
+    # of a mistyped collection it would seem that people were removed
+    changes = prune_others or replace_all
+    client = MilvusStore.connect(uri, token, create=not changes)
     try:
-        if changes or client.has_collection(args.collection):
-            store = MilvusStore.open(client, args.collection)
-            if args.replace:
+        if changes or client.has_collection(collection):
+            store = MilvusStore.open(client, collection)
+            if replace_all:
                 check_same_card(store.card, gallery.card, gallery.folder)
-                client.drop_collection(args.collection)
-                store = MilvusStore.create(client, args.collection, gallery.card)
+                client.drop_collection(collection)
+                store = MilvusStore.create(client, collection, gallery.card)
         else:
-            store = MilvusStore.create(client, args.collection, gallery.card)
-        with progress() as bar:
-            task = bar.add_task("load", total=len(gallery))
-            added = load_gallery(
-                gallery, store, args.batch_size, lambda count: bar.advance(task, count)
-            )
-        removed = prune(gallery, store) if args.prune else 0
+            store = MilvusStore.create(client, collection, gallery.card)
+        total, done = len(gallery), 0
+
+        def tell(count: int) -> None:
+            nonlocal done
+            done += count
+            progress(done, total)
+
+        progress(0, total)
+        added = load_gallery(gallery, store, batch_size, tell)
+        removed = prune(gallery, store) if prune_others else 0
         store.flush()
-        removals = f", {removed:,} removed" if args.prune else ""
-        stdout.print(
-            f"{args.uri}: {images(added)} added{removals}, {len(store):,} in {args.collection}"
-        )
+        return LoadResult(added, removed, len(store))
     finally:
         client.close()
-    return 0
 
 
 @contextmanager
-def opened(args: Namespace, gallery: SavedGallery) -> Iterator[StoreIndex]:
-    """The store that `--uri` names, over a gallery's rows."""
-    client = MilvusStore.connect(args.uri, args.token)
+def opened(
+    gallery: SavedGallery, uri: str, collection: str = "people", token: str = ""
+) -> Iterator[StoreIndex]:
+    """A Milvus collection over a gallery's rows, to search it in place of the folder.
+
+    Args:
+        gallery: gallery whose images are in the collection.
+        uri: file, or a server such as http://host:19530.
+        collection: name of the collection.
+        token: token of a server, user:password.
+
+    Raises:
+        UserError: no such server or collection, or other images than the gallery's.
+    """
+    client = MilvusStore.connect(uri, token)
     try:
-        options = ("--uri", args.uri, "--collection", args.collection)
-        yield StoreIndex(gallery, MilvusStore.open(client, args.collection), load_options=options)
+        options = ("--uri", uri, "--collection", collection)
+        yield StoreIndex(gallery, MilvusStore.open(client, collection), load_options=options)
     finally:
         client.close()
 

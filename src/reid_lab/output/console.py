@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
 from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -30,6 +35,36 @@ def progress(text: bool = False, disable: bool = False) -> Progress:
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     last = (TextColumn("{task.fields[text]}"),) if text else ()
     return Progress(*columns, *times, *last, console=stderr, disable=disable)
+
+
+@contextmanager
+def counters() -> Iterator[Callable[[str, int, int], None]]:
+    """A function of a name and the numbers that are done and of all, which shows a bar per name.
+
+    A bar appears at the first call with its name.
+    """
+    bars = progress()
+    tasks: dict[str, TaskID] = {}
+
+    def tell(name: str, done: int, total: int) -> None:
+        if not tasks:
+            bars.start()
+        if name not in tasks:
+            tasks[name] = bars.add_task(name, total=total)
+        bars.update(tasks[name], completed=done)
+
+    try:
+        yield tell
+    finally:
+        if tasks:
+            bars.stop()
+
+
+@contextmanager
+def counter(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A function of the numbers that are done and of all, which shows them as a bar."""
+    with counters() as tell:
+        yield partial(tell, name)
 
 
 def head_table(name: str, *numbers: str) -> Table:

@@ -1,6 +1,6 @@
 """The gain of keeping glibc's blocks: both ways in turns, each in a separate process.
 
-`--seconds` are divided among the rounds.
+The seconds are divided among the rounds.
 """
 
 from __future__ import annotations
@@ -8,44 +8,58 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from argparse import Namespace
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from reid_lab.errors import UserError
-from reid_lab.profiling import show
 from reid_lab.results.rows.cost import COST, CostRow
 
 ROUNDS = 3
 WAYS = ("default", "keep")
 
 
-def compare(args: Namespace) -> int:
-    """Print images/s with and without kept blocks, and their ratio.
+@dataclass(frozen=True)
+class AllocatorRates:
+    """Exit and batch -> images/s of each round, with kept blocks and with glibc's default."""
+
+    keep: Mapping[str, Sequence[float]]
+    default: Mapping[str, Sequence[float]]
+
+
+def compare_allocators(
+    overrides: Sequence[str] = (),
+    checkpoint: Path | str | None = None,
+    *,
+    batch_size: int = 32,
+    repeats: int = 50,
+    seconds: float = 30.0,
+    device: str = "auto",
+) -> AllocatorRates:
+    """Measure images/s with and without kept blocks; arguments as of `measure_costs`.
 
     Raises:
-        UserError: the command fails.
+        UserError: invalid overrides, device or checkpoint.
     """
+    options = [f"--batch-size={batch_size}", f"--repeats={repeats}", f"--device={device}"]
+    options += [f"--seconds={seconds / ROUNDS}"]
+    options += [] if checkpoint is None else [f"--checkpoint={checkpoint}"]
     rates: dict[str, dict[str, list[float]]] = {way: defaultdict(list) for way in WAYS}
     for _ in range(ROUNDS):
         for way in WAYS:
-            for row in _measured(args, way):
+            for row in _measured([*overrides, *options], way):
                 rates[way][f"{row.exit}, one image"].append(1e3 / row.latency_p50_ms)
                 rates[way][f"{row.exit}, batch {row.batch}"].append(row.images_per_second)
-    show.ratios(rates["keep"], rates["default"])
-    return 0
+    return AllocatorRates(rates["keep"], rates["default"])
 
 
-def _measured(args: Namespace, way: str) -> list[CostRow]:
+def _measured(words: Sequence[str], way: str) -> list[CostRow]:
+    """The costs that a command of its own measures."""
     with TemporaryDirectory() as folder:
         table = Path(folder) / "cost.csv"
-        options = {name: getattr(args, name) for name in ("batch", "repeats", "device")}
-        options["seconds"] = args.seconds / ROUNDS
-        if args.checkpoint is not None:
-            options["checkpoint"] = args.checkpoint
-        words = [f"--{name}={value}" for name, value in options.items()]
-        command = [sys.executable, "-m", "reid_lab.cli", "cost", *args.overrides, *words]
+        command = [sys.executable, "-m", "reid_lab.cli", "cost", *words]
         # variables of the environment would apply to both
         ours = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
         done = subprocess.run(

@@ -1,18 +1,18 @@
-"""`reid-lab cost`: from overrides to a table of costs."""
+"""From overrides to a table of costs."""
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
 from pytorch_lightning.plugins.precision import Precision
 
-from reid_lab.budget.profile import measure_profile, write_profile
+from reid_lab.budget.profile import measure_profile
 from reid_lab.checkpoint import without_weights
 from reid_lab.config.build import build_model
 from reid_lab.config.check import ConfigError
@@ -32,15 +32,14 @@ from reid_lab.cost.allocator import keep_blocks
 from reid_lab.cost.machine import find_device
 from reid_lab.cost.mul_adds import count_exits, exit_dims
 from reid_lab.errors import UserError
-from reid_lab.files.outputs import check_writable
-from reid_lab.gallery.embed import Embedder
+from reid_lab.gallery.embedder import Embedder
 from reid_lab.model import ReidModule
 from reid_lab.output.words import Problem
-from reid_lab.profiling import show
-from reid_lab.results.rows.cost import COST
+from reid_lab.results.rows.cost import COST, CostRow, ProfileRow
 from reid_lab.run.messages import silence_lightning
 from reid_lab.run.run import prepare_torch
 
+Allocator: TypeAlias = Literal["keep", "default"]
 PEOPLE = 2  # a classifier's, where the config leaves them open: classifiers are not measured
 # without influence on the cost: a run's folder and name, what it reads, trains and reports
 APART = {"name", "run_dir", "compare", "ckpt_path", "task", "logger", "callbacks"}
@@ -57,43 +56,72 @@ class Measured:
     precision: Precision
 
 
-def measure(args: Namespace) -> int:
-    """Print the table, and write it if `--csv` is given.
+@dataclass(frozen=True)
+class CostResult:
+    """What each exit of a network costs on this machine.
+
+    Attributes:
+        rows: one per exit and reference: Mul-Adds, parameters, memory, times, energy.
+        profile: single queries and batches with their search; empty if it was not measured.
+        name: name of the config, or the checkpoint.
+        size: height and width of the images.
+    """
+
+    rows: list[CostRow]
+    profile: list[ProfileRow]
+    name: str
+    size: tuple[int, int]
+
+
+def measure_costs(
+    overrides: Sequence[str] = (),
+    checkpoint: Path | str | None = None,
+    *,
+    gallery: int | None = None,
+    profile: bool = False,
+    batch_size: int = 32,
+    repeats: int = 50,
+    seconds: float = 30.0,
+    device: str = "auto",
+    allocator: Allocator = "keep",
+) -> CostResult:
+    """Measure what each exit of a network costs on this machine, without training or data.
+
+    Args:
+        overrides: words of the command line, such as ["+experiment=dare_market", "model.dim=64"].
+        checkpoint: measure the network of this checkpoint, at its image size.
+        gallery: size of the gallery: adds the cost of a search in so many images.
+        profile: also measure a query alone and in batches, with its search of `gallery` images,
+            which budgets in milliseconds and joules need; see `budget.write_profile`.
+        batch_size: batch size for images/s.
+        repeats: most timed passes of each.
+        seconds: seconds to time the network, and each reference.
+        device: cpu, cuda, cuda:1; auto takes a GPU if there is one.
+        allocator: glibc's allocator on the CPU: `keep` freed memory for the next layer, for the
+            rest of the process, or glibc's `default`.
 
     Raises:
-        UserError: invalid overrides, device or checkpoint, or files that cannot be written.
+        UserError: invalid overrides, device or checkpoint, or a profile without a gallery.
     """
-    for path in filter(None, (args.csv, args.profile)):
-        check_writable(path)
-    if args.allocator == "keep":
+    if profile and gallery is None:
+        raise UserError("a profile needs the size of the gallery that a query is compared with")
+    if allocator == "keep":
         keep_blocks()
-    cfg = composed_network(args.overrides)
+    cfg = composed_network(overrides)
     silence_lightning()
     prepare_torch(cfg)
-    measured = build(cfg, args)
-    effort = Effort(args.batch, args.repeats, args.seconds)
-    with show.working():
-        rows = COST.of(
-            {**row, "precision": measured.precision.precision if s.kind == "exit" else ""}
-            for s in [subject(measured), *references(cfg, measured)]
-            for row in account(s, effort, measured.views, args.gallery)
-        )
-    show.costs(rows, cfg.name if args.checkpoint is None else str(args.checkpoint), measured.size)
-    if args.csv is not None:
-        COST.write(args.csv, rows)
-    if args.profile is not None:
-        _profile(measured, args, effort)
-    return 0
-
-
-def _profile(m: Measured, args: Namespace, effort: Effort) -> None:
-    """Measure single queries and batches of `--batch-size`; add both to the file `--profile`."""
-    batches = sorted({1, args.batch})
-    precision = str(m.precision.precision)
-    with show.working():
-        rows = measure_profile(subject(m), effort, batches, args.gallery, precision)
-    write_profile(args.profile, rows)
-    show.profile(rows, args.profile)
+    m = build(cfg, None if checkpoint is None else Path(checkpoint), device)
+    effort = Effort(batch_size, repeats, seconds)
+    rows = COST.of(
+        {**row, "precision": m.precision.precision if s.kind == "exit" else ""}
+        for s in [subject(m), *references(cfg, m)]
+        for row in account(s, effort, m.views, gallery)
+    )
+    measured: list[ProfileRow] = []
+    if profile and gallery is not None:
+        batches, precision = sorted({1, batch_size}), str(m.precision.precision)
+        measured = measure_profile(subject(m), effort, batches, gallery, precision)
+    return CostResult(rows, measured, cfg.name if checkpoint is None else str(checkpoint), m.size)
 
 
 def composed_network(overrides: Sequence[str]) -> DictConfig:
@@ -122,11 +150,11 @@ def _matters(problem: Problem) -> bool:
     return group not in APART or problem.key.startswith("callbacks.ranking.references")
 
 
-def build(cfg: DictConfig, args: Namespace) -> Measured:
+def build(cfg: DictConfig, checkpoint: Path | None = None, device_name: str = "auto") -> Measured:
     """The network of the config, or of the checkpoint, in the config's precision."""
-    device = find_device(args.device)
-    if args.checkpoint is not None:
-        embedder = Embedder.load(args.checkpoint, device=args.device)
+    device = find_device(device_name)
+    if checkpoint is not None:
+        embedder = Embedder.load(checkpoint, device=device_name)
         model, size = embedder.model, embedder.model.crop or embedder.image
         if cfg.channels_last:
             model.to(memory_format=torch.channels_last)

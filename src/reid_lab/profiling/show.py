@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from reid_lab.output.console import NOTHING, head_table, stderr, stdout
+from reid_lab.output.console import NOTHING, head_table, stdout
 from reid_lab.report.cost_section import conditions_line, cost_table, figures, joules, milliseconds
 from reid_lab.report.tables import mul_adds, percent
 from reid_lab.results.rows.cost import CostRow, ProfileRow
@@ -25,10 +24,6 @@ UNTRAINED = (
     "--checkpoint of a short training with dataset.val_identities=N is the better guide."
 )
 Rates = Mapping[str, Sequence[float]]  # exit -> one number per round
-
-
-def working() -> AbstractContextManager[Any]:
-    return stderr.status("measure ...")
 
 
 def costs(records: Sequence[CostRow], name: str, size: tuple[int, int]) -> None:

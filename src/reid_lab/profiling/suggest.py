@@ -1,4 +1,4 @@
-"""`reid-lab cost --suggest-exits`: which stages of a backbone are worth a head.
+"""Which stages of a backbone are worth a head.
 
 A stage's accuracy is that of a linear probe of its average-pooled maps: the metric of KISSME, in
 closed form, from some of the training people, on others that are held out. No network is trained
@@ -9,9 +9,9 @@ heads. A stage's cost is by a profile of this machine.
 from __future__ import annotations
 
 import math
-from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,8 @@ from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.loading import ROLES
 from reid_lab.dataset.transforms import normalise
 from reid_lab.errors import UserError
-from reid_lab.gallery.embed import Embedder
-from reid_lab.profiling import show
+from reid_lab.gallery.embedder import Embedder
+from reid_lab.profiling.measure import Allocator
 from reid_lab.protocol import DISTRACTOR
 from reid_lab.results.rows.cost import ProfileRow
 from reid_lab.retrieval import Embeddings, Evaluation, Exit, Ids, evaluate
@@ -76,45 +76,84 @@ class StageWorth:
         return self.reached > self.mixed + ROUNDING
 
 
-def suggest(args: Namespace) -> int:
-    """Print one row per stage, and the stages that are worth a head.
+@dataclass(frozen=True)
+class StageSuggestion:
+    """The stages of a backbone, measured.
+
+    Attributes:
+        stages: one per stage, in their order.
+        dataset: name of the data set.
+        profile: times of the first stage, with this machine's device and threads.
+        trained: whether the network was trained on this data.
+    """
+
+    stages: list[StageWorth]
+    dataset: str
+    profile: ProfileRow
+    trained: bool
+
+    @property
+    def worth_a_head(self) -> list[str]:
+        """Names of the stages at which an exit raises the accuracy."""
+        return [stage.name for stage in self.stages if stage.worth_a_head]
+
+
+def suggest_exits(
+    overrides: Sequence[str],
+    checkpoint: Path | str | None = None,
+    *,
+    budgets: Budgets | None = None,
+    gallery: int | None = None,
+    repeats: int = 50,
+    seconds: float = 30.0,
+    device: str = "auto",
+    allocator: Allocator = "keep",
+) -> StageSuggestion:
+    """Measure which stages of a backbone are worth a head, before any of them is trained.
+
+    Args:
+        overrides: words of the command line: a data set, and a backbone.
+        checkpoint: take the backbone of this checkpoint.
+        budgets: mean budgets of a query; None takes each stage's own cost.
+        gallery: size of the gallery of a query; None takes the held-out one's.
+        repeats: most timed passes.
+        seconds: seconds to time the network.
+        device: cpu, cuda, cuda:1; auto takes a GPU if there is one.
+        allocator: glibc's allocator, as of `measure_costs`.
 
     Raises:
         UserError: invalid overrides, a checkpoint that was trained on all people, or budgets below
             the first stage's cost.
     """
-    if args.allocator == "keep":
+    if allocator == "keep":
         keep_blocks()
-    cfg = composed([*args.overrides])
+    cfg = composed([*overrides])
     groups = ("dataset", "seed", "backbone")
     problems = [p for p in check_settings(cfg) if p.key.split(".")[0] in groups]
     if problems:
         raise ConfigError(problems)
     silence_lightning()
     prepare_torch(cfg)
-    device = find_device(args.device)
-    backbone = _backbone(cfg, args).eval().to(device)
-    trained = args.checkpoint is not None
+    where = find_device(device)
+    backbone = _backbone(cfg, None if checkpoint is None else Path(checkpoint)).eval().to(where)
+    trained = checkpoint is not None
     data = held_out(cfg, trained)
-    with show.working():
-        evaluation = evaluate_stages(backbone, data, device)
-        rows = _profile(backbone, evaluation, data, args, device)
-    budgets = Budgets.of(args)
+    evaluation = evaluate_stages(backbone, data, where)
+    effort = Effort(1, repeats, seconds)
+    rows = _profile(backbone, evaluation, data, effort, gallery, where)
     found = worths(rows, evaluation, budgets)
-    words = None if budgets is None else str(budgets)
-    show.stages(found, data.benchmark.name, rows[0], trained, words)
-    return 0
+    return StageSuggestion(found, data.benchmark.name, rows[0], trained)
 
 
-def _backbone(cfg: DictConfig, args: Namespace) -> Backbone:
+def _backbone(cfg: DictConfig, checkpoint: Path | None) -> Backbone:
     """The backbone of the checkpoint, or of the config with its weights."""
-    if args.checkpoint is None:
+    if checkpoint is None:
         made: Backbone = make(cfg, "backbone")
         return made
-    backbone = getattr(Embedder.load(args.checkpoint, device="cpu").model, "backbone", None)
+    backbone = getattr(Embedder.load(checkpoint, device="cpu").model, "backbone", None)
     if not isinstance(backbone, Backbone):
         raise UserError(
-            f"{args.checkpoint}: its method has no backbone with stages: give a run of dare, "
+            f"{checkpoint}: its method has no backbone with stages: give a run of dare, "
             "bot, pla or classifier, or a config without --checkpoint"
         )
     return backbone
@@ -215,7 +254,8 @@ def _profile(
     backbone: Backbone,
     evaluation: Evaluation,
     data: ReidDataModule,
-    args: Namespace,
+    effort: Effort,
+    gallery: int | None,
     device: torch.device,
 ) -> list[ProfileRow]:
     """The stages of one query at a time, by the same passes as a network's exits."""
@@ -230,8 +270,8 @@ def _profile(
         },
         backbone,
     )
-    gallery = args.gallery or len(evaluation.embeddings.gallery)
-    return measure_profile(subject, Effort(1, args.repeats, args.seconds), [1], gallery)
+    images = gallery or len(evaluation.embeddings.gallery)
+    return measure_profile(subject, effort, [1], images)
 
 
 @dataclass(frozen=True)
@@ -241,12 +281,6 @@ class Budgets:
     currency: Currency = "latency"
     low: float = 0.0
     high: float = math.inf
-
-    @classmethod
-    def of(cls, args: Namespace) -> Budgets | None:
-        if args.budget_mul_adds is not None:
-            return cls("mul_adds", *args.budget_mul_adds)
-        return cls("latency", *args.budget_ms) if args.budget_ms is not None else None
 
     def __str__(self) -> str:
         return f"{self.low:,g} to {self.high:,g} {self.unit}"

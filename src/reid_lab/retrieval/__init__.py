@@ -5,6 +5,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from reid_lab.protocol import Protocol
 from reid_lab.retrieval.embeddings import Embeddings, Exit, Ids
 from reid_lab.retrieval.evaluation import Evaluation, evaluate
 from reid_lab.retrieval.expansion import QueryExpansion
@@ -13,6 +14,7 @@ from reid_lab.retrieval.projection import PCA
 from reid_lab.retrieval.ranking import rank
 from reid_lab.retrieval.rerank import KReciprocal
 from reid_lab.retrieval.space import Mahalanobis
+from reid_lab.retrieval.verification import Roc, roc
 
 if TYPE_CHECKING:
     from reid_lab.retrieval.torchmetric import RankingMetric
@@ -25,11 +27,14 @@ __all__ = [
     "Ids",
     "KReciprocal",
     "Mahalanobis",
+    "Protocol",
     "QueryExpansion",
     "Ranking",
     "RankingMetric",
+    "Roc",
     "evaluate",
     "rank",
+    "roc",
 ]
 
 

@@ -1,15 +1,13 @@
-"""`reid-lab export`: check, trace, write and compare; the folder appears after all has passed."""
+"""Export a checkpoint: check, trace, write and compare."""
 
 from __future__ import annotations
 
-from argparse import Namespace
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
@@ -21,7 +19,6 @@ from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.splits import check_rankable
 from reid_lab.dataset.transforms import MEAN, STD
 from reid_lab.doctor.examine import composed_data
-from reid_lab.export import show
 from reid_lab.export.formats import Format, TimingPlan, add_costs, write_scores
 from reid_lab.export.measure import (
     TestImages,
@@ -37,94 +34,183 @@ from reid_lab.export.triton import FOLDER, write_triton
 from reid_lab.files.folders import replacing_folder
 from reid_lab.files.outputs import MANIFEST, check_outside
 from reid_lab.model import ReidModule
-from reid_lab.output.console import stderr
 from reid_lab.results.rows.cost import COST
 from reid_lab.runtime.manifest import (
     INT8,
     ExportedExit,
     ExportError,
+    FileFormat,
     Manifest,
     Preprocessing,
 )
 from reid_lab.runtime.model import Model
 
+FORMATS: tuple[FileFormat, ...] = get_args(FileFormat)
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 # by format, which is also the name of its extra; TorchScript is in torch
 MORE_PACKAGES = {"openvino": ("openvino",), "tflite": ("litert_torch", "ai_edge_litert")}
 
 
-def export(args: Namespace) -> Manifest:
-    """Write `args.out`, compare it with PyTorch, and print the result.
+Working = Callable[[str], None]  # told what is being done
+
+
+def silent(work: str) -> None:
+    """Report no progress."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What is written beside ONNX, and how it is compared; see `export_checkpoint`."""
+
+    to: Sequence[FileFormat] = ()
+    int8: bool = False
+    calibration_images: int = 256
+    tolerance: float = 1e-4
+    map_tolerance: float = 1e-3
+    timing: TimingPlan = TimingPlan(batch=32, repeats=50, seconds=15.0, threads=1)
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """A finished export.
+
+    Attributes:
+        folder: folder of the export, which `runtime.Model` opens.
+        manifest: exits, Mul-Adds and fingerprint of its ONNX network.
+        formats: PyTorch first, ONNX next, with differences, and accuracies and times if measured.
+    """
+
+    folder: Path
+    manifest: Manifest
+    formats: list[Format]
+
+
+def export_checkpoint(
+    checkpoint: Path | str,
+    out: Path | str,
+    *,
+    to: Sequence[FileFormat] = (),
+    data: Sequence[str] = (),
+    int8: bool = False,
+    calibration_images: int = 256,
+    triton: bool = False,
+    overwrite: bool = False,
+    tolerance: float = 1e-4,
+    map_tolerance: float = 1e-3,
+    batch_size: int = 32,
+    seconds: float = 15.0,
+    repeats: int = 50,
+    threads: int = 1,
+    progress: Working = silent,
+) -> ExportResult:
+    """Write a checkpoint as ONNX, and in other formats, and compare it with PyTorch.
+
+    The folder appears once all has passed; nothing is written after an error. With `to`, formats
+    are timed in processes of their own: call it below `if __name__ == "__main__":`.
+
+    Args:
+        checkpoint: checkpoint of a run.
+        out: output folder.
+        to: more formats: `onnx` (always written), `openvino`, `torchscript`, `tflite`; all are
+            timed and compared in `out/cost.csv`.
+        data: config overrides of a data set, such as ["dataset=csv", "dataset.root=/data/mine"],
+            to compare accuracies on its test split.
+        int8: also write an INT8 network and measure its accuracies; needs `data`.
+        calibration_images: number of training images to calibrate INT8 with.
+        triton: also write a model repository for NVIDIA's Triton server.
+        overwrite: replace an existing export.
+        tolerance: largest difference from PyTorch, relative to the exit's largest value.
+        map_tolerance: largest difference of mAP and Rank-1, as fractions.
+        batch_size: batch size of accuracies and images/s.
+        seconds: seconds to time each format.
+        repeats: most timed passes in each of three rounds.
+        threads: threads of the network while it is timed.
+        progress: called with what is being done.
 
     Raises:
-        UserError: an input is missing or wrong, or the export differs from PyTorch; nothing was
-            written.
+        ExportError: a missing package, `out` exists or cannot be overwritten, or the export
+            differs from PyTorch.
+        UserError: not a checkpoint, or an invalid data set.
     """
-    check_packages(args.to)
-    check_target(args.out, args.overwrite)
-    if args.int8:
-        check_int8(args.overrides)
-    with replacing_folder(args.out) as folder:  # locked before the network is loaded
-        method, image, key = open_model(args.checkpoint)
+    checkpoint, out = Path(checkpoint), Path(out)
+    if unknown := [name for name in to if name not in FORMATS]:
+        names = ", ".join(map(repr, unknown))
+        raise ExportError(f"unknown format {names}; available: {', '.join(FORMATS)}")
+    check_packages(to)
+    check_target(out, overwrite)
+    if int8:
+        check_int8(data)
+    timing = TimingPlan(batch_size, repeats, seconds, threads)
+    options = ExportOptions(to, int8, calibration_images, tolerance, map_tolerance, timing)
+    with replacing_folder(out) as folder:  # locked before the network is loaded
+        method, image, key = open_model(checkpoint)
         check_distances(method)
         if method.space_problem:
-            raise ExportError(f"{args.checkpoint}: {method.space_problem}")
-        cfg = data_config(args.overrides, method, image) if args.overrides else None
-        data = data_set(cfg) if cfg else None
-        formats = write_export(folder, method, image, key, data, args)
-        if cfg and data and args.to:
-            config = tested_config(cfg, args.checkpoint)
-            write_scores(folder, formats, args.checkpoint, data, config)
-        if args.triton:
+            raise ExportError(f"{checkpoint}: {method.space_problem}")
+        cfg = data_config(data, method, image) if data else None
+        test = data_set(cfg) if cfg else None
+        made = Source(checkpoint, method, image, key)
+        formats = write_export(folder, made, test, options, progress)
+        if cfg and test and to:
+            write_scores(folder, formats, checkpoint, test, tested_config(cfg, checkpoint))
+        if triton:
             for path in (
                 f.path for f in formats if f.manifest and f.manifest.file_format == "onnx"
             ):
                 suffix = "" if path == folder else f"_{path.name}"
                 write_triton(folder / FOLDER, f"reid{suffix}", path)
-        check_target(args.out, args.overwrite)  # it may have come meanwhile
-    show.outcome(args.out, formats)
-    return Manifest.read(args.out)
+        check_target(out, overwrite)  # it may have come meanwhile
+    return ExportResult(out, Manifest.read(out), formats)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The network of a checkpoint, for images (height, width), with its fingerprint."""
+
+    checkpoint: Path
+    method: ReidModule
+    image: tuple[int, int]
+    fingerprint: str
 
 
 def write_export(
     folder: Path,
-    method: ReidModule,
-    image: tuple[int, int],
-    key: str,
+    source: Source,
     data: ReidDataModule | None,
-    args: Namespace,
+    options: ExportOptions,
+    progress: Working = silent,
 ) -> list[Format]:
-    """All formats in `folder`, PyTorch first, ONNX next; compared, and timed with `--to`."""
+    """All formats in `folder`, PyTorch first, ONNX next; compared, and timed with `to`."""
     from reid_lab.export.trace import trace  # takes onnx, which has been looked for by now
 
-    plain = described(method, image, key, args.to)
-    with working("trace"):
-        graph, network = trace(method, image)
-    formats = [Format("pytorch", args.checkpoint)]
-    formats += write_float32(folder, graph, network, plain, args.to)
+    method, to = source.method, options.to
+    plain = described(method, source.image, source.fingerprint, to)
+    progress("trace")
+    graph, network = trace(method, source.image)
+    formats = [Format("pytorch", source.checkpoint)]
+    formats += write_float32(folder, graph, network, plain, to, progress)
     for f in formats[1:]:
         f.difference = differences(method, Model(f.path))
-        check_differences(f.difference, args.tolerance, f.name)
+        check_differences(f.difference, options.tolerance, f.name)
     if data is not None:
         costs = {e.name: e.mul_adds for e in plain.exits}
-        test = TestImages(data, costs, args.batch_size, method.shared_exit)
-        with working("rank the test split in each format"):
-            formats[0].exits = test.rows(by_torch(method))
-            for f in formats[1:]:
+        test = TestImages(data, costs, options.timing.batch, method.shared_exit)
+        progress("rank the test split in each format")
+        formats[0].exits = test.rows(by_torch(method))
+        for f in formats[1:]:
+            f.exits = test.rows(Model(f.path).embed)
+            ours, found = accuracies_of(formats[0].exits), accuracies_of(f.exits)
+            check_accuracies(ours, found, options.map_tolerance, f.name)
+        if options.int8:
+            progress("INT8")
+            smaller = write_int8(folder, graph, network.plans, test, options)
+            for f in smaller:
+                f.difference = differences(method, Model(f.path))
                 f.exits = test.rows(Model(f.path).embed)
-                ours, found = accuracies_of(formats[0].exits), accuracies_of(f.exits)
-                check_accuracies(ours, found, args.map_tolerance, f.name)
-        if args.int8:
-            with working("INT8"):
-                smaller = write_int8(folder, graph, network.plans, test, args)
-                for f in smaller:
-                    f.difference = differences(method, Model(f.path))
-                    f.exits = test.rows(Model(f.path).embed)
-                formats += smaller
-    if args.to:
-        with working("time each format in separate processes, in turns"):
-            plan = TimingPlan(args.batch_size, args.repeats, args.seconds, args.threads)
-            add_costs(formats, method, plain, plan)
+            formats += smaller
+    if to:
+        progress("time each format in separate processes, in turns")
+        add_costs(formats, method, plain, options.timing)
         COST.write(folder / COST.file, [row for f in formats for row in f.cost])
     keep_measured(formats, data)
     return formats
@@ -155,7 +241,7 @@ def described(method: ReidModule, image: tuple[int, int], key: str, to: Sequence
 
 
 def write_float32(
-    folder: Path, graph: Any, network: Any, plain: Manifest, to: Sequence[str]
+    folder: Path, graph: Any, network: Any, plain: Manifest, to: Sequence[str], progress: Working
 ) -> list[Format]:
     """Write ONNX to `folder`, each other format to a folder below it."""
     from reid_lab.export.files import write_onnx, write_openvino, write_tflite, write_torchscript
@@ -167,28 +253,29 @@ def write_float32(
         formats.append(Format("openvino", room, manifest))
     if "torchscript" in to:
         room, manifest = folder / "torchscript", replace(plain, file_format="torchscript")
-        with working("trace as TorchScript"):
-            manifest = write_torchscript(room, network, network.plans, manifest)
+        progress("trace as TorchScript")
+        manifest = write_torchscript(room, network, network.plans, manifest)
         formats.append(Format("torchscript", room, manifest))
     if "tflite" in to:
         room, manifest = folder / "tflite", replace(plain, file_format="tflite")
-        with working("convert to TFLite"):
-            manifest = write_tflite(room, network, network.plans, manifest)
+        progress("convert to TFLite")
+        manifest = write_tflite(room, network, network.plans, manifest)
         formats.append(Format("tflite", room, manifest))
     return formats
 
 
 def write_int8(
-    folder: Path, graph: Any, plans: Any, test: TestImages, args: Namespace
+    folder: Path, graph: Any, plans: Any, test: TestImages, options: ExportOptions
 ) -> list[Format]:
     """Write `folder`/int8, a separate export; with OpenVINO, its graph to openvino/int8, too."""
     from reid_lab.export.files import last_size, write_onnx, write_openvino
     from reid_lab.export.int8 import QUANTISED, quantised
 
     images = test.data.images_of("fit")
-    count = min(args.calibration, len(test.data.train_split))
+    count = min(options.calibration_images, len(test.data.train_split))
+    batch = options.timing.batch
     indices = np.linspace(0, len(test.data.train_split) - 1, count).round().astype(int)
-    small = quantised(graph, batches(images, indices, args.batch_size), folder)
+    small = quantised(graph, batches(images, indices, batch), folder)
     full = Manifest.read(folder)
     content = small.SerializeToString(deterministic=True)
     key = fingerprint_of_variant(full.fingerprint, INT8, content)
@@ -201,10 +288,10 @@ def write_int8(
         "calibration_images": count,
         "quantised": list(QUANTISED),
         "size_ratio": last_size(room) / last_size(folder),
-        "images_per_second_ratio": speed_ratio(Model(room), Model(folder), args.batch_size),
+        "images_per_second_ratio": speed_ratio(Model(room), Model(folder), batch),
     }
     formats = [first]
-    if "openvino" in args.to:
+    if "openvino" in options.to:
         # the same graph, but other rounding: its embeddings are not mixed with onnxruntime's
         key = fingerprint_of_variant(key, "openvino", b"")
         plain = replace(plain, fingerprint=key, file_format="openvino")
@@ -303,7 +390,3 @@ def check_target(out: Path, overwrite: bool) -> None:
 def versions(to: Sequence[str]) -> dict[str, str]:
     more = [name.replace("_", "-") for key in to for name in MORE_PACKAGES.get(key, ())]
     return {name: version(name) for name in ("reid-lab", "torch", *PACKAGES, *more)}
-
-
-def working(what: str) -> AbstractContextManager[Any]:
-    return stderr.status(f"{what} ...")

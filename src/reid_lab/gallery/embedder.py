@@ -20,7 +20,7 @@ from reid_lab.checkpoint import open_model
 from reid_lab.cost.machine import find_device
 from reid_lab.dataset.images import decode, resize
 from reid_lab.dataset.records import DatasetError
-from reid_lab.errors import UserError
+from reid_lab.errors import SpaceWarning, UserError
 from reid_lab.gallery.images import Labelled
 from reid_lab.images.boxes import box_problem, crop
 from reid_lab.model import ReidModule
@@ -176,7 +176,7 @@ def embed(
         model, _, _ = open_model(model)
     names = select_exits(exits, model.exit_names)
     if model.space_problem and checkpoint is not None and {*names} - {model.shared_exit}:
-        warnings.warn(f"{checkpoint}: {model.space_problem}", stacklevel=2)
+        warnings.warn(f"{checkpoint}: {model.space_problem}", SpaceWarning, stacklevel=2)
     size = size or model.image
     if size is None and not (isinstance(images, np.ndarray) and boxes is None):
         raise UserError("a network does not know its image size: give size=(height, width)")

@@ -1,0 +1,37 @@
+"""The network whose embeddings can be compared with those of a gallery."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from reid_lab.errors import SpaceWarning, UserError
+from reid_lab.gallery.embedder import Embedder
+from reid_lab.gallery.store import SavedGallery
+from reid_lab.gallery_format.card import GalleryError
+
+
+def network_of(
+    gallery: SavedGallery, checkpoint: Path | str | None, exit: str, device: str = "auto"
+) -> Embedder:
+    """The network that made `gallery`, up to `exit`.
+
+    Raises:
+        UserError: no checkpoint, another model, or one that was trained for another image size.
+    """
+    if checkpoint is None:
+        raise UserError("images are embedded by a network: give --checkpoint")
+    embedder = Embedder.load(Path(checkpoint), exit, device, check=gallery.check_model)
+    if embedder.image != gallery.card.image:
+        raise GalleryError(
+            f"{gallery.folder} was built from images of {gallery.card.image}, {checkpoint} "
+            f"takes {embedder.image}: build another gallery"
+        )
+    return embedder
+
+
+def warn_of_space(embedder: Embedder, checkpoint: Path | str) -> None:
+    """Warn if the network's early exits do not fit its shared space."""
+    if embedder.model.space_problem:
+        text = f"{checkpoint}: {embedder.model.space_problem}"
+        warnings.warn(text, SpaceWarning, stacklevel=3)

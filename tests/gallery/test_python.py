@@ -1,0 +1,108 @@
+"""A gallery from Python: functions that return results, and print nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reid_lab import build_gallery, link_tracklets, search_gallery
+from reid_lab.errors import SpaceWarning, UserError
+from reid_lab.gallery import (
+    Embedder,
+    SavedGallery,
+    add_images,
+    calibrate_gallery,
+    evaluate_gallery,
+    remove_images,
+    upgrade_gallery,
+)
+from tests.conftest import write_jpegs
+
+NAMES = [f"p{i // 2}/door_c{i % 2 + 1}.jpg" for i in range(16)]  # eight people, two cameras
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Path:
+    return write_jpegs(tmp_path / "people", NAMES, (64, 32))
+
+
+def test_a_gallery_grows_is_searched_and_shrinks(
+    people: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[tuple[int, int]] = []
+    built = build_gallery(
+        people,
+        checkpoint,
+        tmp_path / "g",
+        metric="cosine",
+        batch_size=10,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen == [(0, 16), (10, 16), (16, 16)]
+    assert (built.embedded, built.known, built.broken, built.copies) == (16, 0, [], [])
+    assert isinstance(built.gallery, SavedGallery) and built.gallery.card.metric == "cosine"
+
+    more = write_jpegs(people / "p8", ["door_c1.jpg"], (64, 32)).parent
+    (more / "p8" / "broken.jpg").write_bytes(b"\xff\xd8 broken")
+    added = add_images(built.gallery, more, checkpoint)
+    assert (added.embedded, added.known, len(added.broken)) == (1, 16, 1)
+    assert (len(built.gallery), len(added.gallery)) == (16, 17)  # the old one does not see it
+
+    found = search_gallery(added.gallery, people / NAMES[0], checkpoint, top=3, where="camid=1")
+    (result,) = found.results
+    assert result.matches[0].image.path == people / NAMES[0] and len(result.matches) == 3
+    assert {match.image.camera for match in result.matches} == {"1"} and result.verdict is None
+
+    fitted = calibrate_gallery(tmp_path / "g", rates=[0.5])
+    assert [t.rate for one in fitted.thresholds for t in one.thresholds] == [0.5, 0.5]
+    judged = search_gallery(fitted.gallery, [people / "p0"], checkpoint, false_accept_rate=0.5)
+    assert judged.accept is not None and len(judged.results) == 2
+    assert all(result.verdict is not None for result in judged.results)
+
+    measured = evaluate_gallery(fitted.gallery, hidden="same_camera")
+    assert (measured.people, measured.images, measured.hidden) == (9, 17, "same_camera")
+    assert [row["exit"] for row in measured.rows] == ["fusion"]
+
+    removed = remove_images(tmp_path / "g", people=["p8"])
+    assert removed.removed == 1 and len(SavedGallery.open(tmp_path / "g")) == 16
+    with pytest.raises(UserError, match="nothing to remove"):
+        remove_images(tmp_path / "g")
+    assert "".join(capsys.readouterr()) == ""
+
+
+def test_tracklets_are_linked(people: Path, checkpoint: Path, tmp_path: Path) -> None:
+    one = write_jpegs(tmp_path / "one", ["a/1.jpg", "a/2.jpg", "b/1.jpg"], (64, 32))
+    found = link_tracklets(one, str(one), checkpoint, threshold=1e-3)
+    assert [(link.a, link.b) for link in found.links] == [(0, 0), (1, 1)]
+    assert found.a.embeddings.shape == found.b.embeddings.shape == (2, 16)
+    assert [row["a"] for row in found.rows()] == ["a", "b"] and found.broken == []
+    np.testing.assert_allclose([link.distance for link in found.links], 0, atol=1e-3)
+    with pytest.raises(UserError, match="give --threshold, or --gallery with"):
+        link_tracklets(one, one, checkpoint)
+
+
+def test_a_new_model_is_tried_and_taken(people: Path, checkpoint: Path, tmp_path: Path) -> None:
+    build_gallery(people, checkpoint, tmp_path / "g")
+    tried = upgrade_gallery(tmp_path / "g", checkpoint, exit="stage2", dry_run=True)
+    assert not tried.swapped and tried.gallery.card.exit == "fusion"
+    assert tried.comparison is not None and tried.comparison.queries == 16
+    taken = upgrade_gallery(tried.gallery, checkpoint, exit="stage2")
+    assert taken.swapped and taken.images == 16 and taken.gallery.card.exit == "stage2"
+
+
+def test_a_space_that_does_not_fit_is_a_warning(
+    people: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Embedder.load
+
+    def unfit(*args: Any, **options: Any) -> Embedder:
+        embedder = load(*args, **options)
+        embedder.model.space_problem = "early exits are far off"
+        return embedder
+
+    monkeypatch.setattr(Embedder, "load", unfit)
+    with pytest.raises(SpaceWarning, match=r"last\.ckpt: early exits are far off"):
+        build_gallery(people, checkpoint, tmp_path / "g")
