@@ -10,7 +10,7 @@ import numpy as np
 from reid_lab.protocol import Pooling
 from reid_lab.vectors.rows import unit_rows
 
-PIECE_BYTES = 1 << 26  # of rows in float64
+PIECE_BYTES = 1 << 26  # bytes of rows that are in float64 at once
 K = TypeVar("K", bound=Hashable)
 
 
