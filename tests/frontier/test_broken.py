@@ -190,7 +190,7 @@ def test_a_config_that_is_odd_but_plain_is_compared(tmp_path: Path, config: str)
     ("old", "new", "reason"),
     [
         ("0.5", "50", "row 1: rank1 is 50"),
-        ("exit", "leaves", "kind is 'leaves'"),
+        (",exit,", ",leaves,", "kind is 'leaves'"),
         ("10000000", "-1", "row 1: mul_adds is -1"),
         ("early", "early,", "line 2: "),
         ("rank1_min", "rank1", "twice"),
