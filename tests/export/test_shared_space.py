@@ -14,7 +14,7 @@ import torch
 
 from reid_lab.budget.policies import Lookup
 from reid_lab.budget.stopping import BudgetedStream
-from reid_lab.budget.stream import FixedThresholds
+from reid_lab.budget.stream import FixedExitThresholds
 from reid_lab.checkpoint import load_model
 from reid_lab.dataset.images import decode, resize
 from reid_lab.dataset.transforms import normalise
@@ -90,7 +90,7 @@ def test_stopping_without_torch_equals_torch(folder: Path) -> None:
     query = Ids(zeros, zeros, np.array([f"{i}.jpg" for i in range(len(NOISE))], dtype=object))
     with torch.inference_mode():
         every = {n: saved.search(x.numpy(), 1, PEOPLE)[0] for n, x in network(images).items()}
-    rule = FixedThresholds(np.array([-np.median(every[name]) for name in STREAM[:-1]]))
+    rule = FixedExitThresholds(np.array([-np.median(every[name]) for name in STREAM[:-1]]))
     stream = BudgetedStream(network, dict.fromkeys(STREAM, lookup), "distance", rule)
     wanted = stream(images, query)
     assert len(np.unique(wanted.exits)) > 2
@@ -146,7 +146,7 @@ def test_maps_of_other_weights_are_told(
 
 def test_galleries_in_a_stream(folder: Path) -> None:
     """One for exits that share a space, one each for those that do not."""
-    rule, ids = FixedThresholds(np.zeros(3)), SavedGallery.open(folder / "own.gallery").ids()
+    rule, ids = FixedExitThresholds(np.zeros(3)), SavedGallery.open(folder / "own.gallery").ids()
     lookups = [Lookup(torch.randn(len(ids), 16), ids) for _ in STREAM]
     one, each = dict.fromkeys(STREAM, lookups[0]), dict(zip(STREAM, lookups, strict=True))
     shared, own = (load_model(folder / f"{name}.ckpt") for name in ("shared", "own"))

@@ -13,7 +13,7 @@ from reid_lab.openset.rates import check_rates
 from reid_lab.openset.thresholds import OWN, AcceptThreshold, AcceptThresholds, distance_at
 from reid_lab.openset.verdicts import verdict_of
 from reid_lab.runtime.gallery import Gallery
-from reid_lab.serve.accept_thresholds import PeopleThresholds
+from reid_lab.serve.accept_thresholds import PeopleAcceptThresholds
 from reid_lab.serve.rows import numbered
 from tests.gallery.test_accept_thresholds import calibrated, made, vectors
 
@@ -35,7 +35,7 @@ def test_the_largest_fitted_rate_not_above_the_given_one(
     rate: float, used: float, tmp_path: Path
 ) -> None:
     gallery = calibrated(made(tmp_path / "g"), FITTED)
-    people = PeopleThresholds(("late",), "euclidean", {})
+    people = PeopleAcceptThresholds(("late",), "euclidean", {})
     people.take("late", gallery.card.accept_thresholds, "g")
     distance = {t.rate: t.distance for t in FITTED.thresholds}[used]
     for opened in (gallery, Gallery.open_rows(gallery.folder)):
@@ -55,7 +55,7 @@ def test_below_all_fitted_rates(tmp_path: Path) -> None:
     for opened in (SavedGallery.open(gallery.folder), Gallery.open_rows(gallery.folder)):
         with pytest.raises(UserError, match=r"rate of 0.01 or less; available: 0.5, 0.1, 0.02"):
             opened.verdicts(vectors()[0][:1], 0.01)
-    people = PeopleThresholds(("late",), "euclidean", {"late": (FITTED,)})
+    people = PeopleAcceptThresholds(("late",), "euclidean", {"late": (FITTED,)})
     served = people.at(numbered((), (), (), {}), "late", 0.01)
     assert served is not None and served.coarse and (served.rate, served.distance) == (0.02, 1.0)
 

@@ -15,7 +15,7 @@ import pytest
 from reid_lab.errors import UserError
 from reid_lab.openset.thresholds import OWN, AcceptThreshold, AcceptThresholds, Kind
 from reid_lab.serve import people_file
-from reid_lab.serve.accept_thresholds import KNOWN, AppliedThreshold, PeopleThresholds
+from reid_lab.serve.accept_thresholds import KNOWN, AppliedThreshold, PeopleAcceptThresholds
 from reid_lab.serve.people import NewImage, People
 from reid_lab.serve.people_file import LockedError, PeopleFile, UnwritableError
 from reid_lab.serve.upgrade import finish_interrupted
@@ -225,7 +225,9 @@ def test_whose_threshold_is_used(tmp_path: Path, opened: Opened) -> None:
     fill(people)
     fill(people)  # 180 images: thrice those of the calibration
     assert chosen() == (KNOWN, "searches", 20)
-    shared = PeopleThresholds(("late",), "euclidean", {"early": network})  # of queries at `early`
+    shared = PeopleAcceptThresholds(
+        ("late",), "euclidean", {"early": network}
+    )  # of queries at `early`
     found = shared.at(people.rows, "early", 0.01)
     assert found is not None and found.source == "x, held out"
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from reid_lab.budget.policies import Lookup
     from reid_lab.budget.profile import measure_profile, read_costs, write_profile
     from reid_lab.budget.stopping import BudgetedStream, StreamAnswers
-    from reid_lab.budget.stream import Draws, FixedThresholds, RunningQuantile
+    from reid_lab.budget.stream import Draws, FixedExitThresholds, RunningQuantile
     from reid_lab.cost.currency import ExitCosts
     from reid_lab.cost.mul_adds import count_exits
 
@@ -24,7 +24,7 @@ _HOMES = {
     "BudgetedStream": "stopping",
     "Draws": "stream",
     "ExitCosts": ".cost.currency",
-    "FixedThresholds": "stream",
+    "FixedExitThresholds": "stream",
     "Lookup": "policies",
     "RunningQuantile": "stream",
     "StreamAnswers": "stopping",
@@ -40,7 +40,7 @@ __all__ = [
     "BudgetedStream",
     "Draws",
     "ExitCosts",
-    "FixedThresholds",
+    "FixedExitThresholds",
     "Lookup",
     "RunningQuantile",
     "StreamAnswers",

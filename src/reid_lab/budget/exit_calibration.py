@@ -22,7 +22,7 @@ from reid_lab.budget.policies import (
     lookups_of,
 )
 from reid_lab.budget.router import Indices, Mask, route
-from reid_lab.budget.stream import FixedThresholds
+from reid_lab.budget.stream import FixedExitThresholds
 from reid_lab.cost.currency import Floats
 from reid_lab.errors import UserError
 from reid_lab.retrieval.evaluation import Evaluation
@@ -60,14 +60,14 @@ class ExitCalibration:
         result: int = next(iter(self.confidences.values())).shape[1]
         return result
 
-    def rule(self, policy: Policy, probabilities: Floats) -> FixedThresholds:
+    def rule(self, policy: Policy, probabilities: Floats) -> FixedExitThresholds:
         """Thresholds such that a share q_s of the held-out queries that reach exit s exits there.
 
         Args:
             probabilities: (S,) q_s, see `stream.exit_probabilities`.
         """
         if policy in NOISE:
-            return FixedThresholds(1 - probabilities[:-1])
+            return FixedExitThresholds(1 - probabilities[:-1])
         confidences = self.confidences[policy]  # (S, Q)
         thresholds = np.full(len(confidences) - 1, np.inf)
 
@@ -82,7 +82,7 @@ class ExitCalibration:
             lambda s, remaining, kept: confidences[s, remaining],
             exits_here,
         )
-        return FixedThresholds(thresholds)
+        return FixedExitThresholds(thresholds)
 
     def state(self) -> dict[str, Any]:
         """Plain types and tensors for a checkpoint."""

@@ -173,7 +173,7 @@ class RunningQuantile:
         return out
 
 
-class FixedThresholds:
+class FixedExitThresholds:
     """A query exits at s if its confidence is at least `thresholds[s]`; see exit_calibration.py."""
 
     def __init__(self, thresholds: Sequence[float] | Floats) -> None:

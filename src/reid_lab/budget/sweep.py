@@ -42,7 +42,7 @@ from reid_lab.retrieval.bootstrap import Unit
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.evaluation import Evaluation
 
-Thresholds = Literal["online", "steered", "fitted"]
+ExitThresholds = Literal["online", "steered", "fitted"]
 Order = Literal["shuffled", "by_identity", "by_camera"]
 GallerySize = Literal["whole", "reduced"]
 Shares = Literal["geometric", "adjacent"]
@@ -105,7 +105,7 @@ def stream_sweep(
     candidates: Candidates = "other_cameras",
     seed: int = 0,
     exit_calibration: ExitCalibration | None = None,
-    thresholds: Sequence[Thresholds] = ("online",),
+    thresholds: Sequence[ExitThresholds] = ("online",),
     orders: Sequence[Order] = ("shuffled",),
     gallery: GallerySize = "whole",
     unit: Unit = "queries",
@@ -228,7 +228,7 @@ def _confidences(
 
 
 def _rule(
-    how: Thresholds, policy: Policy, q: Floats, exit_calibration: ExitCalibration | None
+    how: ExitThresholds, policy: Policy, q: Floats, exit_calibration: ExitCalibration | None
 ) -> ExitRule:
     if how != "fitted":
         return RunningQuantile(q, HORIZON if how == "steered" else None)

@@ -15,10 +15,10 @@ from reid_lab.budget.exit_calibration import ExitCalibration
 from reid_lab.budget.policies import TEMPERATURE, Candidates, Policy
 from reid_lab.budget.profile import ProfileError, profile_beside, read_costs
 from reid_lab.budget.sweep import (
+    ExitThresholds,
     GallerySize,
     Order,
     Shares,
-    Thresholds,
     budget_range,
     check_budgets,
     stream_sweep,
@@ -184,7 +184,7 @@ class StreamCurve(BudgetCurve):
         budgets: NonEmpty[MulAdds] | None = None,
         points: Points = 50,
         candidates: Candidates = "other_cameras",
-        thresholds: DistinctNonEmpty[Thresholds] = ("online",),
+        thresholds: DistinctNonEmpty[ExitThresholds] = ("online",),
         orders: DistinctNonEmpty[Order] = ("shuffled",),
         gallery: GallerySize = "whole",
         shares: Shares = "geometric",

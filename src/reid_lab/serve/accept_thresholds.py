@@ -40,7 +40,7 @@ class AppliedThreshold:
 
 
 @dataclass
-class PeopleThresholds:
+class PeopleAcceptThresholds:
     """Thresholds from a calibrated gallery, the known people, or the network's checkpoint.
 
     Attributes:

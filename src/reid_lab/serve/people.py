@@ -20,7 +20,7 @@ from reid_lab.openset.thresholds import accept_thresholds_at
 from reid_lab.protocol import DISTRACTOR, JUNK
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.manifest import Manifest
-from reid_lab.serve.accept_thresholds import AppliedThreshold, PeopleThresholds
+from reid_lab.serve.accept_thresholds import AppliedThreshold, PeopleAcceptThresholds
 from reid_lab.serve.people_file import PeopleFile
 from reid_lab.serve.rows import Comparison, Rows, compared_rows, extended, without
 
@@ -68,7 +68,7 @@ class People:
     _file: PeopleFile = field(repr=False)
     exits: tuple[str, ...]
     queries: tuple[str, ...]
-    thresholds: PeopleThresholds
+    thresholds: PeopleAcceptThresholds
     rows: Rows = field(repr=False)
     successor: People | None = field(default=None, repr=False)
 
@@ -103,7 +103,7 @@ class People:
             e: accept_thresholds_at(manifest.accept_thresholds, e, file.metric)
             for e in manifest.names
         }
-        thresholds = PeopleThresholds(exits, file.metric, found)
+        thresholds = PeopleAcceptThresholds(exits, file.metric, found)
         return People(file, tuple(exits), queries, thresholds, rows)
 
     def close(self) -> None:
@@ -319,7 +319,7 @@ class People:
         return nearest
 
     def threshold(self, exit: str, rate: float, pairs: bool = False) -> AppliedThreshold | None:
-        """The distance for a false-accept rate; see `PeopleThresholds.at`."""
+        """The distance for a false-accept rate; see `PeopleAcceptThresholds.at`."""
         return self.thresholds.at(self.rows, exit, rate, pairs)
 
     def thumbnail(self, image: int) -> bytes | None:
