@@ -15,7 +15,7 @@ import yaml
 import reid_lab
 
 ROOT = Path(__file__).parents[1]
-LAZY = ("reid_lab", "reid_lab.budget", "reid_lab.dataset", "reid_lab.doctor")
+LAZY = ("reid_lab", "reid_lab.budget", "reid_lab.config", "reid_lab.dataset", "reid_lab.doctor")
 LAZY += ("reid_lab.export", "reid_lab.gallery", "reid_lab.profiling", "reid_lab.run")
 NAMES = [
     (package, name)
