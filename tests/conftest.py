@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import runpy
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -64,8 +65,32 @@ PLACES = ("run_dir=.", "dataset.root=.")
 Compose = Callable[..., "DictConfig"]
 
 
-# runs flush every file to the disk, which no test looks at and takes a fifth of their time
+# runs flush every file to the disk, which takes a fifth of their time: tests look at it by `disk`
 os.fsync = lambda descriptor: None
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
+    """What is flushed and renamed, in that order: "file", "folder" or "rename", inode, bytes.
+
+    The bytes are those that the file had then, so that a file is written before it is flushed.
+    """
+    done: list[tuple[str, int, int]] = []
+    replace = Path.replace
+
+    def flushed(descriptor: int) -> None:
+        found = os.fstat(descriptor)
+        what = "folder" if stat.S_ISDIR(found.st_mode) else "file"
+        done.append((what, found.st_ino, found.st_size if what == "file" else 0))
+
+    def renamed(path: Path, target: Path) -> Path:
+        found = path.stat()
+        done.append(("rename", found.st_ino, found.st_size))
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(Path, "replace", renamed)
+    return done
 
 
 def pytest_collection_finish() -> None:

@@ -58,3 +58,18 @@ def test_what_a_killed_writer_left_is_removed_once_it_is_stale(tmp_path):
     os.utime(old, (hour_ago, hour_ago))
     write_bytes(tmp_path / "a[1]", b"new")
     assert not old.exists() and live.exists()
+
+
+@pytest.mark.parametrize("old", [None, b"the one before"])
+def test_a_file_is_flushed_then_renamed_then_its_folder_is_flushed(tmp_path, disk, old):
+    path = tmp_path / "a.bin"
+    if old is not None:
+        path.write_bytes(old)
+    write_bytes(path, b"content")
+    inode, folder = path.stat().st_ino, tmp_path.stat().st_ino
+    assert disk == [("file", inode, 7), ("rename", inode, 7), ("folder", folder, 0)]
+
+
+def test_what_can_be_made_again_is_renamed_alone(tmp_path, disk):
+    write_bytes(tmp_path / "a.bin", b"content", durable=False)
+    assert disk == [("rename", (tmp_path / "a.bin").stat().st_ino, 7)]

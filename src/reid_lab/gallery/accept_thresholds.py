@@ -13,7 +13,7 @@ from torch import Tensor
 from reid_lab.errors import UserError
 from reid_lab.files.stored import StoredFileError
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
-from reid_lab.gallery_format.rows import nothing_found
+from reid_lab.gallery_format.rows import nothing_found, unknown_apart
 from reid_lab.openset.rates import MOST_QUERIES, check_rates
 from reid_lab.openset.thresholds import OWN, AcceptThreshold, AcceptThresholds
 from reid_lab.protocol import DISTRACTOR
@@ -96,9 +96,7 @@ def thresholds_of_test(
 
 def camera_ids(gallery: SavedGallery) -> Ids:
     """The ids, with a separate camid for each unknown camera, so that it hides nothing else."""
-    own = -10 - torch.arange(len(gallery))
-    cameras = gallery.camids
-    cameras = torch.where(cameras == UNKNOWN, own, cameras)
+    cameras = torch.from_numpy(unknown_apart(gallery.camids.numpy()))
     return Ids(gallery.pids, cameras, np.empty(len(gallery), dtype=object))
 
 

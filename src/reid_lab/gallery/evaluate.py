@@ -17,7 +17,7 @@ from reid_lab.gallery.queries import check_pooled
 from reid_lab.gallery.store import UNKNOWN, SavedGallery
 from reid_lab.gallery_format.card import IndexMetric
 from reid_lab.gallery_format.embedding_files import FORMATS, read_embeddings
-from reid_lab.gallery_format.rows import numbers_of
+from reid_lab.gallery_format.rows import numbers_of, unknown_apart
 from reid_lab.protocol import DISTRACTOR, Hidden
 from reid_lab.retrieval.bootstrap import Resampler
 from reid_lab.retrieval.embeddings import Ids
@@ -54,8 +54,7 @@ class LabelledEmbeddings:
             )
         unknown = np.full(len(read), UNKNOWN)
         camids = unknown if read.camids is None else _numbers(read.camids)
-        # each unknown camera counts as a separate one
-        camids = np.where(camids == UNKNOWN, -10 - np.arange(len(read)), camids)
+        camids = unknown_apart(camids)
         pids = torch.from_numpy(_numbers(read.pids))
         images = _known(read.exits, Ids(pids, torch.from_numpy(camids), read.paths), path)
         return replace(images, pooled=read.pooled)

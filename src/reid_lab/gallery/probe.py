@@ -18,8 +18,8 @@ from torch import Tensor
 
 from reid_lab.errors import UserError
 from reid_lab.gallery.index import Index
-from reid_lab.gallery.store import UNKNOWN, SavedGallery
-from reid_lab.gallery_format.rows import nothing_found
+from reid_lab.gallery.store import SavedGallery
+from reid_lab.gallery_format.rows import nothing_found, unknown_apart
 from reid_lab.protocol import DISTRACTOR, JUNK
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.metrics import Ranking
@@ -115,8 +115,9 @@ class Probe:
 
 def _distinct(gallery: SavedGallery, first: int) -> Ids:
     """The ids, with a separate id for each unknown person and each unknown camera."""
-    own = -10 - first - torch.arange(len(gallery))
-    pids, camids = (torch.where(x == UNKNOWN, own, x) for x in (gallery.pids, gallery.camids))
+    pids, camids = (
+        torch.from_numpy(unknown_apart(x.numpy(), first)) for x in (gallery.pids, gallery.camids)
+    )
     return Ids(pids, camids, np.empty(len(gallery), dtype=object))
 
 

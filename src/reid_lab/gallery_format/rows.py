@@ -37,6 +37,7 @@ from reid_lab.vectors.rows import comparable_rows
 OWN_COLUMNS = ("pid", "camid", "path")  # columns of every gallery
 ID = np.dtype([("end", "<i8"), ("pid", "<i8"), ("camid", "<i8")])  # `end` of its path's bytes
 UNKNOWN = -2  # pid or camid; not junk (pid -1) and not a distractor (pid 0)
+APART = -10  # numbers of `unknown_apart` are at most this
 NAMED = 1 << 62  # numbers from here on stand for names that are not numbers
 CHUNK = 1 << 24  # bytes that are checked at a time
 
@@ -296,6 +297,19 @@ def number_of(name: str) -> int:
 def numbers_of(names: Iterable[str]) -> np.ndarray:
     """(n,) int64, the numbers of names; `UNKNOWN` for empty ones."""
     return np.array([number_of(name) if name else UNKNOWN for name in names], np.int64)
+
+
+def unknown_apart(numbers: np.ndarray, first: int = 0) -> np.ndarray:
+    """(N,) pids or camids, with a negative number of its own for each unknown one.
+
+    Unknown people then match nobody, and unknown cameras hide nothing else.
+
+    Args:
+        numbers: (N,).
+        first: offset of these numbers, so that those of several galleries differ.
+    """
+    own = APART - first - np.arange(len(numbers))
+    return np.where(numbers == UNKNOWN, own, numbers)
 
 
 def named_of(names: Iterable[str]) -> dict[int, str]:
