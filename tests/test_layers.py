@@ -228,6 +228,13 @@ def clones(paths: list[Path], length: int = 8) -> list[str]:
     return found
 
 
+def test_the_package_does_not_name_studies() -> None:
+    """They measure it, and come and go; the documentation names them."""
+    named = re.compile(r"\bexperiments[/.]\w")
+    for path in PACKAGE.rglob("*.py"):
+        assert not named.search(path.read_text(encoding="utf-8")), path
+
+
 def test_nothing_is_written_twice(tmp_path: Path) -> None:
     assert clones(sorted(PACKAGE.rglob("*.py"))) == []
     body = "\n".join(f"    x = {number}  # {number}" for number in range(8))

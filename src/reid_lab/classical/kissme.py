@@ -20,8 +20,8 @@ def kissme(
     M has negative eigenvalues: directions in which images of one person differ more than those of
     two. The authors' code can clip them ("pmetric"); then M is a distance, the Euclidean one of the
     projected images. The default does not clip, which ranks better: on people held out of CUHK03's
-    training split by 5.5 ± 0.6 points of Rank-1 and 3.3 ± 0.2 of mAP, in each of ten splits
-    (experiments/lomo_cuhk03). On public features of VIPeR, over 100 splits, clipping costs 1.6 to
+    training split by 5.5 ± 0.6 points of Rank-1 and 3.3 ± 0.2 of mAP, in each of ten splits. On
+    public features of VIPeR, over 100 splits, clipping costs 1.6 to
     3.2 points of Rank-1 to Rank-20; their published curve, not clipped, is reproduced exactly.
 
     Args:

@@ -2,7 +2,7 @@
 
 Quantisation is static, in QDQ form: weights per channel, activations by their ranges over
 calibration images. Biases then correct the mean error of the rounded weights, which matters most
-for accuracy (experiments/int8). Weights have 7 bits: processors without INT8 dot products (AVX2,
+for accuracy. Weights have 7 bits: processors without INT8 dot products (AVX2,
 AVX-512 without VNNI) add pairs of products in 16 bits, which overflow with 8. Depthwise
 convolutions stay float32: they have few of the Mul-Adds and are slower in INT8. The states between
 stages stay float32, so that the chain and the whole network compute the same.

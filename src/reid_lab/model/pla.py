@@ -36,7 +36,7 @@ class PLA(TriNetRecipe):
         dim: dimension of the embedding; each of the two heads has half.
         pool: pooling of the last maps: `max` as in section 4.3, `avg`, or `both`, their sum.
         head: layers behind a head's 1x1 convolution. `bare`: nothing, as figure 2 shows it; its
-            classifier learns more slowly (experiments/pla_head). `bn`: batch norm; `bn_relu`: with
+            classifier learns more slowly. `bn`: batch norm; `bn_relu`: with
             ReLU, as in the multi-branch networks that the paper compares with. `neck`: batch norm
             without a shift in front of the classifier; the triplet head stays bare.
         weight: lambda of equation 5, the weight of the triplet loss.
