@@ -197,8 +197,8 @@ def test_killed_and_resumed_it_ends_as_if_nothing_had_happened(
         ("a.b=1 seed=x lr=1 task=fti", "a.b: unknown key", 1),
         ("name=study/mine seed=x", "the default is seed=0", 1),
         ("hydra.run.dir=mine seed=x", "the default is seed=0", 1),
-        ("name=../../x", "runs/NAME/TIME", 1),
-        ("name=/tmp/x", "runs/NAME/TIME", 1),
+        ("name=../../x", "a folder below runs/", 1),
+        ("name=/tmp/x", "a folder below runs/", 1),
         ("hydra.run.dir=/dev/null/x", "the run's folder cannot be made", 1),
         ("--resolve", "--resolve", 1),
     ],
@@ -244,14 +244,13 @@ def test_a_refused_run_leaves_what_was_there(
 
 
 def test_a_cut_pipe_is_no_error(tmp_path: Path) -> None:
-    for module in ("reid_lab", "reid_lab.cost", "reid_lab.cli", "reid_lab.cli.main"):
+    for module in ("reid_lab", "reid_lab.cli", "reid_lab.cli.main"):
         command = [sys.executable, "-m", module, "--help"]
         end, start_of_pipe = os.pipe()
         os.close(end)  # nobody reads
         process = subprocess.run(command, stdout=start_of_pipe, stderr=subprocess.PIPE, text=True)
         os.close(start_of_pipe)
-        warned = [w for w in process.stderr.splitlines() if not w.startswith("warning: python -m")]
-        assert process.returncode in (0, 141) and not warned, module
+        assert process.returncode in (0, 141) and not process.stderr, module
 
 
 def test_the_traceback_stays_to_be_had(commands: Commands) -> None:

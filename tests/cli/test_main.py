@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from reid_lab import __version__
+from reid_lab.cli.gallery_content import ACTIONS
 from reid_lab.cli.main import RUN, complete, main, tree
 
 COMMANDS = list(tree()[1])
@@ -87,9 +88,7 @@ def test_a_run_gets_its_overrides(
 
 
 def test_a_status_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "reid_lab.gallery.content.info", lambda args: 2 + (args.gallery.name == "g")
-    )
+    monkeypatch.setitem(ACTIONS, "info", lambda args: 2 + (args.gallery.name == "g"))
     assert main(["gallery", "info", "g"]) == 3
 
 

@@ -167,6 +167,7 @@ def test_weights_that_cannot_be_had(tmp_path: Path) -> None:
         jlml(weights=str(path))
 
 
+@pytest.mark.filterwarnings("ignore:verification:UserWarning")
 def test_l1_ranks_from_end_to_end(composed: Compose) -> None:
     cfg = composed("+experiment=jlml_synthetic", "model.dim=16", "callbacks.ranking.metric=l1")
     cfg.callbacks.verification.exits = ["joint"]

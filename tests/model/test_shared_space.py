@@ -101,6 +101,7 @@ def ranked(model: DaRe, exits: dict[str, torch.Tensor], q: Any, g: Any) -> Evalu
         eval_split=lambda part: SimpleNamespace(take=take),
         transforms=Transforms(64, 32),
         benchmark=SimpleNamespace(protocol=MARKET1501),
+        validated="test",
     )
     model.log = lambda *_, **__: None  # type: ignore[method-assign]
     batch = {"index": torch.tensor(images.of), "role": torch.tensor(role)}

@@ -78,6 +78,7 @@ def test_a_backbone_whose_weights_had_other_settings(composed: Compose, tmp_path
     assert not changed_backbones(build_model(cfg, 8), cfg)
 
 
+@pytest.mark.filterwarnings("ignore:verification:UserWarning")
 def test_people_are_rendered_before_their_name_is_read(composed: Compose, tmp_path: Path) -> None:
     cfg = composed("backbone=small", "backbone.width=4", "model.hidden=16", "model.iterations=1")
     cfg.dataset.root = str(tmp_path / "new")
