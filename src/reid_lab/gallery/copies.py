@@ -1,4 +1,4 @@
-"""Images of a gallery that have the very embedding of another one: copies, or mistakes."""
+"""Images of a gallery that have the same embedding as another one: copies, or mistakes."""
 
 from __future__ import annotations
 

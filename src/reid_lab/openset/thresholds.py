@@ -22,7 +22,7 @@ Kind = Literal["searches", "pairs"]
 Distance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Number = Annotated[int, Field(ge=0, lt=2**48)]
 MEANING = {
-    "searches": "share of searches for people who are not in the gallery that name one",
+    "searches": "share of strangers' searches that name somebody",
     "pairs": "share of pairs of images of two people",
 }
 OWN = "this gallery"  # the source of what was fitted on a gallery's own people
