@@ -55,7 +55,6 @@ PLACEHOLDERS = {
 # what is typed in place of a text of the pages
 INSTEAD = {
     "~/.cache/reid_lab/synthetic-b905fb3a": "data/market1501",  # see test_pages
-    "ROOT": "data/market1501",
     "height=128, width=64": f"height={SIZE[0]}, width={SIZE[1]}",
     "0.6 * ": "0.9 * ",  # budgets: 0.6 of this small network ends before its first exit
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -29,6 +30,13 @@ DOCS = ROOT / "docs"
 PAGES = {p.relative_to(DOCS).as_posix(): p.read_text("utf-8") for p in DOCS.rglob("*.md")}
 PACKAGE = Path(reid_lab.__file__).parent
 EXTENSIONS = ("method", "backbone", "dataset", "reader")
+# As many images of each person as the quick start's, the first of camera 1.
+QUICKSTART_IMAGES = dict(zip(range(10, 29, 2), (10, 6, 10, 8, 12, 6, 8, 6, 12, 6), strict=True))
+QUICKSTART_PEOPLE = [
+    f"people/{pid:04d}_c{i // 2 + 1}s1_{i:06d}_01.jpg"
+    for pid, images in QUICKSTART_IMAGES.items()
+    for i in range(images)
+]
 COMMANDS = sorted(cli.tree()[1].keys() - {cli.RUN})
 
 
@@ -57,8 +65,10 @@ def test_the_python_runs_as_printed(
     blocks = re.findall(r"```python\n(.*?)```", PAGES["python.md"], re.DOTALL)
     monkeypatch.chdir(tmp_path)
     save(method("dare"), tmp_path / "last.ckpt")
-    files = [f"people/{i // 2:04d}_c{i % 2 + 1}s1_{i:06d}_00.jpg" for i in range(2, 18)]
-    write_jpegs(tmp_path, ["someone.jpg", *files], (64, 32))
+    write_jpegs(tmp_path, QUICKSTART_PEOPLE, (64, 32))
+    (tmp_path / "queries").mkdir()
+    for query in ("0010_c1s1_000000_00.jpg", "0030_c1s1_000000_00.jpg"):
+        shutil.copy(QUICKSTART_PEOPLE[0], f"queries/{query}")
     names: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks:
         exec(block.replace("/data/mine", people.as_posix()), names)

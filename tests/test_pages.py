@@ -32,7 +32,6 @@ PAGES = {
     "docs/cost.md": "",
     "docs/embed.md": "",
     "docs/gallery/first_steps.md": """
-        mkdir -p runs/demo/1/checkpoints; cp last.ckpt runs/demo/1/checkpoints
         rm -r people queries camera1 camera2
     """,
     "docs/gallery/build.md": "",
