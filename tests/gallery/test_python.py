@@ -62,6 +62,12 @@ def test_a_gallery_grows_is_searched_and_shrinks(
     assert judged.accept is not None and len(judged.results) == 2
     assert all(result.verdict is not None for result in judged.results)
 
+    for queries in ("nix.jpg", [people / NAMES[0], "nix.jpg"]):
+        with pytest.raises(UserError, match="nix.jpg does not exist: correct the path"):
+            search_gallery(fitted.gallery, queries, checkpoint)
+    with pytest.raises(UserError, match="there are no queries"):
+        search_gallery(fitted.gallery, [], checkpoint)
+
     measured = evaluate_gallery(fitted.gallery, hidden="same_camera")
     assert (measured.people, measured.images, measured.hidden) == (9, 17, "same_camera")
     assert [row["exit"] for row in measured.rows] == ["fusion"]

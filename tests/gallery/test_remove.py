@@ -13,6 +13,7 @@ import pytest
 
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import DiskFullError, disk_full
+from reid_lab.gallery.content import remove_images
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.writer import create, extend
 from reid_lab.gallery_format import writer as gallery_writer
@@ -125,6 +126,27 @@ def test_what_is_removed_is_not_on_the_disk(gallery: Gallery) -> None:
 
 def files(gallery: Gallery) -> list[bytes]:
     return [path.read_bytes() for path in gallery.folder.rglob("*") if path.is_file()]
+
+
+def test_people_are_names_or_pids_and_one_alone_is_one(gallery: Gallery) -> None:
+    gallery = gallery.add(**{**rows(40, 44), "people": ["1", "2", "12", "7"]})
+    pids = dict(zip(gallery.names_of("pid"), gallery.numbers["pid"].tolist(), strict=True))
+
+    def removed(**options: Any) -> list[int]:
+        found = remove_images(gallery, dry_run=True, **options)
+        return np.flatnonzero(found.rows).tolist()
+
+    assert removed(people="12") == removed(people=["12"]) == removed(people=12) == [42]
+    assert removed(people=["1", 2]) == [40, 41]
+    # the pid of a verdict, as of somebody with a name
+    assert removed(people=[pids["Ann Lee"]]) == removed(people="Ann Lee") == [*range(0, 40, 4)]
+    assert removed(files="/images/003.jpg") == removed(files=[Path("/images/003.jpg")]) == [3]
+    with pytest.raises(UserError, match="no image of person 3 or 99"):
+        removed(people=[3, 99])
+    with pytest.raises(UserError, match=r"people: 1.5 is of type float"):
+        removed(people=[1.5])
+    with pytest.raises(GalleryError, match="people='ab' is one text: give a list"):
+        gallery.add(**{**rows(50, 52), "people": "ab"})
 
 
 def test_removing_nobody_and_everybody(gallery: Gallery) -> None:

@@ -25,3 +25,7 @@ def test_overrides_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert (cfg.run_dir, cfg.seed, cfg.name) == (str(folder), 7, "demo")
     with pytest.raises(UserError, match="lerning"):
         run_experiment(["lerning=1"], folder)
+    assert run_experiment("+experiment=demo", folder)  # one override alone
+    assert seen[-1].name == "demo"
+    with pytest.raises(UserError, match="overrides: 7 is of type int"):
+        run_experiment(["seed=7", 7], folder)  # type: ignore[list-item]

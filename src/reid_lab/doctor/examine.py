@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from omegaconf import DictConfig
 
+from reid_lab.arguments import texts
 from reid_lab.config.build import build_data
 from reid_lab.config.check import ConfigError
 from reid_lab.config.overrides import composed
@@ -60,19 +61,20 @@ class Examination:
 
 
 def examine_data(
-    overrides: Sequence[str], *, progress: Progress = lambda part, done, total: None
+    overrides: str | Sequence[str], *, progress: Progress = lambda part, done, total: None
 ) -> Examination:
     """Check a data set before training: its labels, every image, and near-duplicates.
 
     Args:
-        overrides: words of the command line, such as ["dataset=csv", "dataset.root=/data/mine"].
+        overrides: words of the command line, one or several, such as ["dataset=csv",
+            "dataset.root=/data/mine"].
         progress: called with a part and its numbers of images that are done, and of all.
 
     Raises:
         ConfigError: the overrides make no data set.
         MissingPackageError: faiss, which finds near-duplicates.
     """
-    cfg = composed_data(overrides)
+    cfg = composed_data(texts("overrides", overrides))
     check_installed()
     data = build_data(cfg)
     try:

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from reid_lab.arguments import check_whole, texts
 from reid_lab.checkpoint import fingerprint_of_variant, open_model
 from reid_lab.config.build import build_data
 from reid_lab.cost.mul_adds import count_exits, exit_dims
@@ -89,8 +90,8 @@ def export_checkpoint(
     checkpoint: Path | str,
     out: Path | str,
     *,
-    to: Sequence[FileFormat] = (),
-    data: Sequence[str] = (),
+    to: FileFormat | Sequence[FileFormat] = (),
+    data: str | Sequence[str] = (),
     int8: bool = False,
     calibration_images: int = 256,
     triton: bool = False,
@@ -111,10 +112,10 @@ def export_checkpoint(
     Args:
         checkpoint: checkpoint of a run.
         out: output folder.
-        to: more formats: `onnx` (always written), `openvino`, `torchscript`, `tflite`; all are
-            timed and compared in `out/cost.csv`.
-        data: config overrides of a data set, such as ["dataset=csv", "dataset.root=/data/mine"],
-            to compare accuracies on its test split.
+        to: one format more, or several: `onnx` (always written), `openvino`, `torchscript`,
+            `tflite`; all are timed and compared in `out/cost.csv`.
+        data: config overrides of a data set, one or several, such as ["dataset=csv",
+            "dataset.root=/data/mine"], to compare accuracies on its test split.
         int8: also write an INT8 network and measure its accuracies; needs `data`.
         calibration_images: number of training images to calibrate INT8 with.
         triton: also write a model repository for NVIDIA's Triton server.
@@ -133,9 +134,11 @@ def export_checkpoint(
         UserError: not a checkpoint, or an invalid data set.
     """
     checkpoint, out = Path(checkpoint), Path(out)
-    if unknown := [name for name in to if name not in FORMATS]:
-        names = ", ".join(map(repr, unknown))
-        raise ExportError(f"unknown format {names}; available: {', '.join(FORMATS)}")
+    to, data = _formats(to), texts("data", data)
+    check_whole("calibration_images", calibration_images)
+    check_whole("batch_size", batch_size)
+    check_whole("repeats", repeats)
+    check_whole("threads", threads)
     check_packages(to)
     check_target(out, overwrite)
     if int8:
@@ -161,6 +164,15 @@ def export_checkpoint(
                 write_triton(folder / FOLDER, f"reid{suffix}", path)
         check_target(out, overwrite)  # it may have come meanwhile
     return ExportResult(out, Manifest.read(out), formats)
+
+
+def _formats(to: FileFormat | Sequence[FileFormat]) -> list[FileFormat]:
+    """Raises: ExportError: an unknown format."""
+    given = texts("to", to)
+    if unknown := [name for name in given if name not in FORMATS]:
+        names = ", ".join(map(repr, unknown))
+        raise ExportError(f"unknown format {names}; available: {', '.join(FORMATS)}")
+    return [name for name in FORMATS if name in given]
 
 
 @dataclass(frozen=True)

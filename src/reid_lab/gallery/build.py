@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
+from reid_lab.arguments import check_choice, check_whole
 from reid_lab.errors import UserError, first
 from reid_lab.gallery.accept_thresholds import thresholds_of_test
 from reid_lab.gallery.copies import find_copies
@@ -94,6 +96,9 @@ def build_gallery(
             checkpoint, an unknown exit, too few images for the index, no faiss, or no such device.
         GalleryError: `out` exists and may not be overwritten, or another process writes it.
     """
+    check_choice("metric", metric, get_args(IndexMetric))
+    check_choice("index", index, get_args(IndexName))
+    check_whole("batch_size", batch_size)
     check_installed(index)
     listed, pattern, note = read_gallery_images(Path(images), _path(metadata), pattern)
     check_count(index, len(listed))
@@ -152,6 +157,7 @@ def add_images(
         UserError: no images, an invalid CSV file, no faiss for the index, or no such device.
         GalleryError: another model, or another process writes.
     """
+    check_whole("batch_size", batch_size)
     gallery = opened(gallery)
     check_installed(gallery.card.index)
     listed, note = read_more_images(Path(images), _path(metadata), gallery.card.pattern)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from reid_lab.arguments import check_whole, numbers
 from reid_lab.checkpoint import read_accept_thresholds
 from reid_lab.errors import UserError
 from reid_lab.gallery.accept_thresholds import fit_own_thresholds, thresholds_of_test
@@ -15,7 +16,7 @@ from reid_lab.gallery.network import network_of
 from reid_lab.gallery.queries import embed_queries, rows_of
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery_format.writer import RowWriter, locked
-from reid_lab.openset.rates import MOST_QUERIES
+from reid_lab.openset.rates import MOST_QUERIES, check_rate
 from reid_lab.openset.thresholds import AcceptThresholds, accept_thresholds_at
 
 
@@ -31,7 +32,7 @@ class CalibrationResult:
 def calibrate_gallery(
     gallery: SavedGallery | Path | str,
     *,
-    rates: Sequence[float] | None = None,
+    rates: float | Sequence[float] | None = None,
     max_queries: int = MOST_QUERIES,
     checkpoint: Path | str | None = None,
     labels: Path | str | None = None,
@@ -42,7 +43,8 @@ def calibrate_gallery(
 
     Args:
         gallery: gallery with names of people, or its folder.
-        rates: false-accept rates, each in (0, 1]; None takes all that the images can show.
+        rates: one false-accept rate or several, each in (0, 1]; None takes all that
+            the images can show.
         max_queries: maximum number of images that are queries, drawn at random.
         checkpoint: use the thresholds of this checkpoint, or of its run's test, instead of fitting
             them; with `labels`: the gallery's network.
@@ -56,6 +58,11 @@ def calibrate_gallery(
             without thresholds, or labels without a checkpoint.
         GalleryError: another model, or another process writes.
     """
+    rates = None if rates is None else numbers("rates", rates)
+    for rate in rates or ():
+        check_rate(rate)
+    check_whole("max_queries", max_queries)
+    check_whole("batch_size", batch_size)
     folder = opened(gallery).folder
     broken: list[str] = []
     with locked(folder):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from reid_lab import arguments
 from reid_lab.dataset.readers.own import normalise_label
 from reid_lab.errors import UserError
 from reid_lab.gallery_format.rows import GalleryRows, number_of
@@ -36,8 +37,8 @@ class RemovalResult:
 def remove_images(
     gallery: GalleryRows | Path | str,
     *,
-    people: Sequence[str] = (),
-    files: Sequence[Path | str] = (),
+    people: str | int | Sequence[str | int] = (),
+    files: Path | str | Sequence[Path | str] = (),
     where: str = "",
     dry_run: bool = False,
 ) -> RemovalResult:
@@ -47,18 +48,18 @@ def remove_images(
 
     Args:
         gallery: gallery, or its folder.
-        people: names of people.
-        files: paths of image files.
+        people: names of people, or their pids; one, or several.
+        files: paths of image files; one, or several.
         where: filter, such as "site=north and time<2026-01-01".
         dry_run: select the images, remove nothing.
 
     Raises:
-        UserError: no condition, an invalid filter, or no image is selected.
+        UserError: no condition, another type of value, an invalid filter, or no image is selected.
         GalleryError: not a gallery, a damaged one, or another process writes.
     """
+    selection = (arguments.people("people", people), arguments.paths("files", files), where)
     if not isinstance(gallery, GalleryRows):
         gallery = GalleryRows.open_rows(gallery)
-    selection = (list(people), [*map(Path, files)], where)
     if dry_run:
         return RemovalResult(gallery, _selected(gallery, *selection))
     if gallery.card.index != "flat":
@@ -73,7 +74,7 @@ def remove_images(
 
 
 def _removed_from_index(
-    folder: Path, selection: tuple[Sequence[str], Sequence[Path], str]
+    folder: Path, selection: tuple[Sequence[str | int], Sequence[Path], str]
 ) -> RemovalResult:
     """Remove images and build the index again."""
     from reid_lab.gallery.index import check_installed
@@ -90,7 +91,7 @@ def _removed_from_index(
 
 
 def _selected(
-    gallery: GalleryRows, people: Sequence[str], files: Sequence[Path], where: str
+    gallery: GalleryRows, people: Sequence[str | int], files: Sequence[Path], where: str
 ) -> np.ndarray:
     """(N,) bool: images of the given people and files that match the filter.
 
@@ -100,9 +101,11 @@ def _selected(
     rows = gallery.select(where)
     filters = [f"where {where}"] if where.strip() else []
     if people:
-        numbers = [number_of(normalise_label(name)) for name in people]
+        numbers = [
+            number_of(normalise_label(one)) if isinstance(one, str) else one for one in people
+        ]
         rows &= np.isin(gallery.numbers["pid"], numbers)
-        filters.append(f"of person {' or '.join(people)}")
+        filters.append(f"of person {' or '.join(map(str, people))}")
     if files:
         paths = {os.path.normpath(path.absolute()) for path in files} | {*map(str, files)}
         rows &= np.array([path in paths for path in gallery.paths()], bool)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 
+from reid_lab.arguments import check_choice, check_whole
 from reid_lab.errors import UserError
 from reid_lab.gallery.accept_thresholds import camera_ids
 from reid_lab.gallery.build import opened
@@ -100,6 +101,11 @@ def evaluate_gallery(
         UserError: no names of people, a malformed file, or a metric that is not the gallery's.
         NoMatchError: no query has a visible match.
     """
+    check_choice("hidden", hidden, get_args(Hidden))
+    if metric is not None:
+        check_choice("metric", metric, get_args(IndexMetric))
+    if max_queries is not None:
+        check_whole("max_queries", max_queries)
     file = None if isinstance(gallery, SavedGallery) else Path(gallery)
     if file is not None and file.suffix.lower() in FORMATS:
         images = LabelledEmbeddings.of_file(file)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from reid_lab.arguments import check_choice, check_whole
 from reid_lab.errors import UserError, first
 from reid_lab.files.regular import escaped
 from reid_lab.gallery.build import opened
@@ -23,6 +26,7 @@ from reid_lab.gallery.queries import (
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery_format.card import IndexMetric
 from reid_lab.gallery_format.embedding_files import EmbeddedImages
+from reid_lab.openset.rates import check_rate
 from reid_lab.openset.thresholds import AcceptThresholds, thresholds_of_kind
 from reid_lab.vectors.rows import distances
 
@@ -125,6 +129,8 @@ def link_tracklets(
             rate, no image that can be read, no checkpoint for images, or embeddings of two models
             or exits.
     """
+    check_choice("metric", metric, get_args(IndexMetric))
+    check_whole("batch_size", batch_size)
     known = None if gallery is None else opened(gallery)
     limit, accept = _threshold(threshold, false_accept_rate, known)
     metric = known.card.metric if known else metric
@@ -152,7 +158,12 @@ def _threshold(
             "give --threshold, or --gallery with --false-accept-rate (see reid-lab gallery "
             "calibrate)"
         )
+    if rate is not None:
+        check_rate(rate)
     if threshold is not None:
+        number = isinstance(threshold, Real) and not isinstance(threshold, bool)
+        if not number or not 0 < threshold < math.inf:
+            raise UserError(f"threshold={threshold!r}: give a finite number above 0")
         return threshold, None
     if gallery is None or rate is None:
         raise UserError("--false-accept-rate needs --gallery, whose thresholds are used")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from reid_lab.errors import UserError
-from reid_lab.files.regular import escaped
+from reid_lab.files.regular import escaped, no_file
 from reid_lab.gallery.embedder import Embedder, embedded
 from reid_lab.gallery.image_lists import read_images
 from reid_lab.gallery.images import Labelled, label
@@ -62,6 +62,8 @@ def list_queries(
     Raises:
         UserError: a path that does not exist, an empty folder, or an invalid CSV file.
     """
+    if not given:
+        raise UserError("there are no queries: give at least one image, folder or file")
     if boxes is not None:
         if len(given) != 1:
             raise UserError(f"--boxes are of one image, and {len(given)} were given")
@@ -78,6 +80,8 @@ def list_queries(
         elif path.suffix.lower() == ".csv":
             images += read_images(path)[0]
         else:
+            if not path.is_file():
+                raise UserError(f"{escaped(path)} {no_file(path)}: correct the path")
             images += label([path.absolute()], pattern)
     return images, files
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from reid_lab.arguments import check_whole, paths
 from reid_lab.checkpoint import read_accept_thresholds
 from reid_lab.gallery.build import opened
 from reid_lab.gallery.embedder import Embedder
@@ -18,6 +19,7 @@ from reid_lab.gallery.results import SearchResult
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.vector_index import StoreIndex
 from reid_lab.gallery_format.embedding_files import EmbeddedImages
+from reid_lab.openset.rates import check_rate
 from reid_lab.openset.thresholds import AcceptThresholds, accept_thresholds_at, thresholds_of_kind
 from reid_lab.openset.verdicts import GalleryVerdict, verdicts
 
@@ -74,11 +76,19 @@ def search_gallery(
         device: cpu, cuda, cuda:1; auto takes a GPU if there is one.
 
     Raises:
-        UserError: no queries, an invalid filter, no checkpoint for images, no threshold for the
-            rate or a lower one, no faiss for the index, or no such device.
+        UserError: no queries, a path that does not exist, an invalid filter, no checkpoint for
+            images, no threshold for the rate or a lower one, no faiss for the index, or
+            no such device.
         GalleryError: embeddings of another model, or an exit that cannot be compared.
     """
+    check_whole("top", top)
+    check_whole("batch_size", batch_size)
+    if false_accept_rate is not None:
+        check_rate(false_accept_rate)
+    given = paths("queries", queries)
+    box_file = None if boxes is None else Path(boxes)
     gallery = opened(gallery)
+    images, files = list_queries(given, box_file, gallery.card.pattern)
     check_installed(gallery.card.index)
     gallery.selected(where)  # an invalid filter is an error before the network is read
     exit = gallery.query_exit(exit, false_accept_rate is not None)
@@ -86,7 +96,6 @@ def search_gallery(
     if false_accept_rate is not None:
         accept = thresholds_of_kind(_accept_thresholds(gallery, checkpoint), gallery.folder)
         accept.at(false_accept_rate)
-    given = [queries] if isinstance(queries, (str, Path)) else list(queries)
 
     def load() -> Embedder:
         return network_of(gallery, checkpoint, exit, device)
@@ -95,8 +104,6 @@ def search_gallery(
         gallery.check_model(read.fingerprint)
         return rows_of(read, file, exit, gallery.card.metric)
 
-    box_file = None if boxes is None else Path(boxes)
-    images, files = list_queries([*map(Path, given)], box_file, gallery.card.pattern)
     asked = embed_queries(images, files, load, check, batch_size)
     asked = pooled(asked, gallery.card.metric) if pool else asked
     if not asked.images:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from reid_lab.arguments import check_whole
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import replacing
 from reid_lab.files.regular import escaped
@@ -103,6 +104,8 @@ def upgrade_gallery(
             faiss for the index, or no such device.
         GalleryError: the gallery is of this model and exit already, or another process writes.
     """
+    check_whole("max_queries", max_queries)
+    check_whole("batch_size", batch_size)
     gallery = opened(gallery)
     check_installed(gallery.card.index)
     with locked(gallery.folder):

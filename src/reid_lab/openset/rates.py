@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
+from typing import Any
 
 from reid_lab.errors import UserError
 
@@ -10,14 +12,16 @@ FEWEST_PEOPLE = 5  # minimum number of people for a fit
 MOST_QUERIES = 2000  # maximum number of queries for a fit; more are sampled
 
 
-def check_rate(rate: float) -> None:
+def check_rate(rate: Any) -> None:
     """Check that 0 < rate <= 1, a false-accept rate.
 
     Raises:
         UserError: it is not.
     """
-    if not 0 < rate <= 1:
-        raise UserError(f"invalid false-accept rate {rate}: give one with 0 < rate <= 1")
+    number = isinstance(rate, Real) and not isinstance(rate, bool)
+    if not number or not 0 < rate <= 1:
+        shown = rate if number else repr(rate)
+        raise UserError(f"invalid false-accept rate {shown}: give one with 0 < rate <= 1")
 
 
 def check_rates(rates: Sequence[float] | None, trials: int, what: str, fix: str) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from reid_lab.arguments import texts
 from reid_lab.errors import UserError
 from reid_lab.results.rows.cost import COST, CostRow
 
@@ -30,7 +31,7 @@ class AllocatorRates:
 
 
 def compare_allocators(
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
     checkpoint: Path | str | None = None,
     *,
     batch_size: int = 32,
@@ -43,13 +44,14 @@ def compare_allocators(
     Raises:
         UserError: invalid overrides, device or checkpoint.
     """
+    words = texts("overrides", overrides)
     options = [f"--batch-size={batch_size}", f"--repeats={repeats}", f"--device={device}"]
     options += [f"--seconds={seconds / ROUNDS}"]
     options += [] if checkpoint is None else [f"--checkpoint={checkpoint}"]
     rates: dict[str, dict[str, list[float]]] = {way: defaultdict(list) for way in WAYS}
     for _ in range(ROUNDS):
         for way in WAYS:
-            for row in _measured([*overrides, *options], way):
+            for row in _measured([*words, *options], way):
                 rates[way][f"{row.exit}, one image"].append(1e3 / row.latency_p50_ms)
                 rates[way][f"{row.exit}, batch {row.batch}"].append(row.images_per_second)
     return AllocatorRates(rates["keep"], rates["default"])

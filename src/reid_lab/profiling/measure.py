@@ -12,6 +12,7 @@ import torch
 from omegaconf import DictConfig
 from pytorch_lightning.plugins.precision import Precision
 
+from reid_lab.arguments import texts
 from reid_lab.budget.profile import measure_profile
 from reid_lab.checkpoint import without_weights
 from reid_lab.config.build import build_model
@@ -74,7 +75,7 @@ class CostResult:
 
 
 def measure_costs(
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
     checkpoint: Path | str | None = None,
     *,
     gallery: int | None = None,
@@ -88,7 +89,8 @@ def measure_costs(
     """Measure what each exit of a network costs on this machine, without training or data.
 
     Args:
-        overrides: words of the command line, such as ["+experiment=dare_market", "model.dim=64"].
+        overrides: words of the command line, one or several, such as
+            ["+experiment=dare_market", "model.dim=64"].
         checkpoint: measure the network of this checkpoint, at its image size.
         gallery: size of the gallery: adds the cost of a search in so many images.
         profile: also measure a query alone and in batches, with its search of `gallery` images,
@@ -103,6 +105,7 @@ def measure_costs(
     Raises:
         UserError: invalid overrides, device or checkpoint, or a profile without a gallery.
     """
+    overrides = texts("overrides", overrides)
     if profile and gallery is None:
         raise UserError("a profile needs the size of the gallery that a query is compared with")
     if allocator == "keep":

@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from reid_lab.arguments import texts
 from reid_lab.backbone import Backbone
 from reid_lab.budget.profile import measure_profile
 from reid_lab.budget.stream import mixed_shares
@@ -99,7 +100,7 @@ class StageSuggestion:
 
 
 def suggest_exits(
-    overrides: Sequence[str],
+    overrides: str | Sequence[str],
     checkpoint: Path | str | None = None,
     *,
     budgets: Budgets | None = None,
@@ -125,9 +126,10 @@ def suggest_exits(
         UserError: invalid overrides, a checkpoint that was trained on all people, or budgets below
             the first stage's cost.
     """
+    overrides = texts("overrides", overrides)
     if allocator == "keep":
         keep_blocks()
-    cfg = composed([*overrides])
+    cfg = composed(overrides)
     groups = ("dataset", "seed", "backbone")
     problems = [p for p in check_settings(cfg) if p.key.split(".")[0] in groups]
     if problems:

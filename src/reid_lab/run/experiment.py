@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from reid_lab.arguments import texts
 from reid_lab.config.overrides import composed, default_choices
 from reid_lab.run.run import run
 
 
-def run_experiment(overrides: Sequence[str], run_dir: Path | str) -> dict[str, float]:
+def run_experiment(overrides: str | Sequence[str], run_dir: Path | str) -> dict[str, float]:
     """Train and test an experiment as `reid-lab run` does.
 
     Processes that render and decode images import the calling script: call it below
     `if __name__ == "__main__":`. Notes and warnings are logged below `reid_lab`.
 
     Args:
-        overrides: words of the command line, such as ["+experiment=demo", "model.lr=1e-4"].
+        overrides: words of the command line, one or several, such as
+            ["+experiment=demo", "model.lr=1e-4"].
         run_dir: folder of the results: `config.yaml`, checkpoints, tables, report.
 
     Returns:
@@ -28,6 +30,7 @@ def run_experiment(overrides: Sequence[str], run_dir: Path | str) -> dict[str, f
         DivergedError: a loss that is not finite.
         Interrupted: Ctrl-C or SIGTERM; its message says how to resume.
     """
+    overrides = texts("overrides", overrides)
     folder = str(run_dir).replace("\\", "\\\\").replace('"', '\\"')
     return run(composed([*overrides, *_name(overrides), f'run_dir="{folder}"']))
 

@@ -154,7 +154,9 @@ class Gallery(GalleryRows):
         """
         blank = [""] * len(paths)
         people, cameras = (blank if given is None else given for given in (people, cameras))
-        for what, given in (("people", people), ("cameras", cameras)):
+        for what, given in (("people", people), ("cameras", cameras), ("paths", paths)):
+            if isinstance(given, str):
+                raise GalleryError(f"{what}={given!r} is one text: give a list, one for each row")
             if len(given) != len(paths):
                 raise GalleryError(f"{len(given)} {what} for {len(paths)} paths: give one for each")
         with locked(self.folder):
