@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from reid_lab import arguments
+from reid_lab import Ids, rank
+from reid_lab.cli.command import attempt
 from reid_lab.doctor.examine import examine_data
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, with_options
 from reid_lab.export.checkpoint import export_checkpoint
 from reid_lab.gallery import (
     add_images,
@@ -21,6 +23,7 @@ from reid_lab.gallery import (
     search_gallery,
     upgrade_gallery,
 )
+from reid_lab.output import arguments
 from reid_lab.profiling.measure import measure_costs
 from reid_lab.profiling.suggest import suggest_exits
 
@@ -146,3 +149,23 @@ def test_an_argument_is_checked_before_anything_is_read(
 def test_one_override_alone(function: Any) -> None:
     with pytest.raises(UserError, match="lerning"):
         function("lerning=1")
+
+
+def test_a_command_has_its_options_and_a_function_its_arguments(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error = pickle.loads(pickle.dumps(with_options(UserError("give pid"), "give --pid")))
+    assert str(error) == "give pid"
+
+    def work() -> int:
+        raise error
+
+    assert attempt(work) == 1
+    assert capsys.readouterr().err == "error: give --pid\n"
+
+
+def test_rows_that_are_not_finite_need_not_be_of_a_training() -> None:
+    rows = np.full((2, 3), np.nan, np.float32)
+    ids = Ids(np.arange(2), np.arange(2), ["a", "b"])
+    with pytest.raises(UserError, match=r"correct these rows or leave them out\. If a network"):
+        rank(rows, rows, ids, ids)

@@ -45,7 +45,7 @@ WITH_ARGUMENTS |= {"gallery/embed_command.py", "gallery/fiftyone_csv.py", "galle
 WITH_ARGUMENTS |= {"run/workspace.py", "runtime/command.py"}
 WITH_ARGUMENTS |= {"serve/command.py", "serve/export_people.py"}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
-COMMON = {"types", "errors", "arguments", "optional", "protocol", "interrupt"}  # of no layer
+COMMON = {"types", "errors", "optional", "protocol", "interrupt"}  # of no layer
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 
 class UserError(ValueError):
     """An error the user can fix: one message with what was given, what is allowed, and the fix."""
+
+    command_text = ""  # the message of a command, if it differs; see `with_options`
 
     def __reduce__(self) -> tuple[Any, ...]:
         # a sweep's job may run in another process, and constructors take other things than args
@@ -16,6 +18,15 @@ class UserError(ValueError):
 
 class SpaceWarning(UserWarning):
     """The early exits of a network do not fit its shared space: their queries find less."""
+
+
+E = TypeVar("E", bound=UserError)
+
+
+def with_options(error: E, text: str) -> E:
+    """An error whose message names a function's arguments; a command prints `text` instead."""
+    error.command_text = text
+    return error
 
 
 def _revived(kind: type[UserError], args: tuple[Any, ...], state: dict[str, Any]) -> UserError:

@@ -197,7 +197,7 @@ def test_one_way_is_not_used_the_other_way(
 def test_an_upgrade_says_which_way(folder: Path) -> None:
     own = SavedGallery.open(folder / "own.gallery").card
     assert _new_card(own, Embedder.load(folder / "shared.ckpt")).shared
-    with pytest.raises(UserError, match="leave --exit out"):
+    with pytest.raises(UserError, match="leave exit out of the gallery"):
         _new_card(own, Embedder.load(folder / "shared.ckpt", "stage2"))
     assert not own.shared
 

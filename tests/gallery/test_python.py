@@ -68,13 +68,25 @@ def test_a_gallery_grows_is_searched_and_shrinks(
     with pytest.raises(UserError, match="there are no queries"):
         search_gallery(fitted.gallery, [], checkpoint)
 
+    shown = repr(judged)
+    assert f"{str(tmp_path / 'g')!r}, images=17), results=2, broken=0" in shown
+    assert len(shown) < 100 + len(str(tmp_path))
+    with pytest.raises(UserError, match="network: give a checkpoint"):
+        search_gallery(fitted.gallery, people / "p0")
+    with pytest.raises(UserError, match="embeds: give a checkpoint"):
+        calibrate_gallery(fitted.gallery, labels="labels.csv")
+    with pytest.raises(UserError, match="boxes are of one image") as error:
+        search_gallery(fitted.gallery, ["a", "b"], boxes="boxes.csv")
+    assert "--" not in str(error.value)
+
     measured = evaluate_gallery(fitted.gallery, hidden="same_camera")
     assert (measured.people, measured.images, measured.hidden) == (9, 17, "same_camera")
     assert [row["exit"] for row in measured.rows] == ["fusion"]
 
     removed = remove_images(tmp_path / "g", people=["p8"])
+    assert repr(removed).endswith(", images=17), removed=1)")
     assert removed.removed == 1 and len(SavedGallery.open(tmp_path / "g")) == 16
-    with pytest.raises(UserError, match="nothing to remove"):
+    with pytest.raises(UserError, match="nothing to remove: give people, where or files"):
         remove_images(tmp_path / "g")
     assert "".join(capsys.readouterr()) == ""
 
@@ -84,9 +96,10 @@ def test_tracklets_are_linked(people: Path, checkpoint: Path, tmp_path: Path) ->
     found = link_tracklets(one, str(one), checkpoint, threshold=1e-3)
     assert [(link.a, link.b) for link in found.links] == [(0, 0), (1, 1)]
     assert found.a.embeddings.shape == found.b.embeddings.shape == (2, 16)
+    assert repr(found) == "LinkResult(a=2, b=2, linked=2, threshold=0.001)"
     assert [row["a"] for row in found.rows()] == ["a", "b"] and found.broken == []
     np.testing.assert_allclose([link.distance for link in found.links], 0, atol=1e-3)
-    with pytest.raises(UserError, match="give --threshold, or --gallery with"):
+    with pytest.raises(UserError, match="give threshold, or gallery with false_accept_rate"):
         link_tracklets(one, one, checkpoint)
 
 

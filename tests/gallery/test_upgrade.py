@@ -188,7 +188,7 @@ def test_images_are_looked_for_where_they_are_now(
     ]
     gone = [str(tmp_path / "gone" / Path(p).parent.name / Path(p).name) for p in paths]
     assert located(gone, moved) == located(paths, moved)
-    with pytest.raises(UserError, match="12 of 12 images cannot be found: give --images"):
+    with pytest.raises(UserError, match="12 of 12 images cannot be found: give images"):
         located(gone, None)
     shutil.copytree(moved, tmp_path / "archive" / "2027")
     with pytest.raises(UserError, match="12 of 12 images .* found in .*, or match several files"):

@@ -271,7 +271,8 @@ def _of_config(error: Exception) -> bool:
 
 
 def report_error(error: Exception, status: int) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    text = isinstance(error, UserError) and error.command_text
+    print(f"error: {text or error}", file=sys.stderr)
     return status
 
 

@@ -9,7 +9,6 @@ from typing import TypeAlias
 
 from omegaconf import DictConfig
 
-from reid_lab.arguments import texts
 from reid_lab.config.build import build_data
 from reid_lab.config.check import ConfigError
 from reid_lab.config.overrides import composed
@@ -23,6 +22,7 @@ from reid_lab.doctor.images import check_images
 from reid_lab.doctor.scan import ImageStats, scan
 from reid_lab.doctor.sheet import sheet
 from reid_lab.errors import UserError
+from reid_lab.output.arguments import texts
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 PARTS = ("train", "query", "gallery", "multi_query")

@@ -12,7 +12,6 @@ from typing import Any, get_args
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from reid_lab.arguments import check_whole, texts
 from reid_lab.checkpoint import fingerprint_of_variant, open_model
 from reid_lab.config.build import build_data
 from reid_lab.cost.mul_adds import count_exits, exit_dims
@@ -20,6 +19,7 @@ from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.splits import check_rankable
 from reid_lab.dataset.transforms import MEAN, STD
 from reid_lab.doctor.examine import composed_data
+from reid_lab.errors import with_options
 from reid_lab.export.formats import Format, TimingPlan, add_costs, write_scores
 from reid_lab.export.measure import (
     TestImages,
@@ -35,6 +35,7 @@ from reid_lab.export.triton import FOLDER, write_triton
 from reid_lab.files.folders import replacing_folder
 from reid_lab.files.outputs import MANIFEST, check_outside
 from reid_lab.model import ReidModule
+from reid_lab.output.arguments import check_whole, texts
 from reid_lab.results.rows.cost import COST
 from reid_lab.runtime.manifest import (
     INT8,
@@ -371,9 +372,10 @@ def check_int8(overrides: Sequence[str]) -> None:
         UserError: no data set is given, or NNCF is not installed.
     """
     if not overrides:
-        raise ExportError(
-            "--int8 takes images to calibrate and to measure with: add a data set, "
-            "dataset=market1501 dataset.root=..."
+        text = "int8 takes images to calibrate and to measure with: add"
+        words = "dataset=market1501", "dataset.root=..."
+        raise with_options(
+            ExportError(f"{text} data={[*words]}"), f"--{text} a data set, {' '.join(words)}"
         )
     from reid_lab.export.int8 import load_nncf
 
@@ -394,9 +396,12 @@ def check_target(out: Path, overwrite: bool) -> None:
     """Raises: ExportError: `out` exists and may not, or cannot, be replaced, or is inside one."""
     check_outside(out, ExportError)
     if out.exists() and not overwrite:
-        raise ExportError(f"{out} exists already: --overwrite it, or choose another --out")
+        raise with_options(
+            ExportError(f"{out} exists already: overwrite it (overwrite=True), or choose another"),
+            f"{out} exists already: --overwrite it, or choose another --out",
+        )
     if out.exists() and not (out / MANIFEST).is_file():
-        raise ExportError(f"{out} is not an export and is not overwritten: choose another --out")
+        raise ExportError(f"{out} is not an export and is not overwritten: choose another folder")
 
 
 def versions(to: Sequence[str]) -> dict[str, str]:

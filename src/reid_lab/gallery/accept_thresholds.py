@@ -112,7 +112,7 @@ def _rows(gallery: SavedGallery, ids: Ids, most: int, seed: int) -> tuple[Tensor
         return fitting_rows(ids, most, seed)
     except TooFewPeopleError as error:
         raise UserError(
-            f"{gallery.folder} has {error}: name them by --pattern or a CSV file with columns path "
+            f"{gallery.folder} has {error}: name them by a pattern or a CSV file with columns path "
             "and pid when you build the gallery"
         ) from error
     except NoMatchError as error:

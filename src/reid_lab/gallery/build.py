@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
-from reid_lab.arguments import check_choice, check_whole
 from reid_lab.errors import UserError, first
 from reid_lab.gallery.accept_thresholds import thresholds_of_test
 from reid_lab.gallery.copies import find_copies
@@ -21,6 +20,7 @@ from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.writer import Writer, extend, reserved
 from reid_lab.gallery_format.card import Card, IndexMetric, IndexName
 from reid_lab.openset.thresholds import AcceptThresholds, accept_thresholds_at
+from reid_lab.output.arguments import check_choice, check_whole
 
 LISTED = 10  # images that an error names
 Progress = Callable[[int, int], None]  # number of images that are done, and of all

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reid_lab.arguments import check_whole, numbers
 from reid_lab.checkpoint import read_accept_thresholds
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, with_options
 from reid_lab.gallery.accept_thresholds import fit_own_thresholds, thresholds_of_test
 from reid_lab.gallery.build import opened
 from reid_lab.gallery.labels import check_labels, fit_labels, read_labels
@@ -18,6 +17,7 @@ from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery_format.writer import RowWriter, locked
 from reid_lab.openset.rates import MOST_QUERIES, check_rate
 from reid_lab.openset.thresholds import AcceptThresholds, accept_thresholds_at
+from reid_lab.output.arguments import check_whole, numbers
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ def calibrate_gallery(
         found = SavedGallery.open(folder)  # nobody adds images while thresholds are fitted
         if labels is not None:
             if checkpoint is None:
-                raise UserError("--labels has images, which a network embeds: give --checkpoint")
+                text = "labels has images, which a network embeds: give"
+                raise with_options(UserError(f"{text} a checkpoint"), f"--{text} --checkpoint")
             images = read_labels(Path(labels))
             check_labels(found, images, rates)
             own, exit = fit_own_thresholds(found, rates, max_queries), found.card.exit
@@ -106,6 +107,6 @@ def _thresholds_of(checkpoint: Path, gallery: SavedGallery) -> tuple[AcceptThres
         raise UserError(
             f"{checkpoint} has no thresholds of exit {card.exit!r} and metric "
             f"{card.metric}, nor has its run operating points of them: test it again (python "
-            "-m reid_lab task=test), or leave --checkpoint out and fit the gallery's own people"
+            "-m reid_lab task=test), or leave the checkpoint out and fit the gallery's own people"
         )
     return found

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_lab import arguments
 from reid_lab.dataset.readers.own import normalise_label
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, with_options
 from reid_lab.gallery_format.rows import GalleryRows, number_of
 from reid_lab.gallery_format.writer import RowWriter, locked
+from reid_lab.output import arguments
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,9 @@ class RemovalResult:
 
     before: GalleryRows
     rows: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"RemovalResult(before={self.before!r}, removed={self.removed})"
 
     @property
     def removed(self) -> int:
@@ -111,7 +114,10 @@ def _selected(
         rows &= np.array([path in paths for path in gallery.paths()], bool)
         filters.append(f"from {' or '.join(map(str, files))}")
     if not filters:
-        raise UserError("nothing to remove: give --pid, --where or --file")
+        raise with_options(
+            UserError("nothing to remove: give people, where or files"),
+            "nothing to remove: give --pid, --where or --file",
+        )
     if not rows.any():
         raise UserError(
             f"{gallery.folder} has no image {', '.join(filters)}: nothing was removed; "

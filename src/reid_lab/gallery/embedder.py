@@ -20,7 +20,7 @@ from reid_lab.checkpoint import open_model
 from reid_lab.cost.machine import find_device
 from reid_lab.dataset.images import decode, resize
 from reid_lab.dataset.records import DatasetError
-from reid_lab.errors import SpaceWarning, UserError
+from reid_lab.errors import SpaceWarning, UserError, with_options
 from reid_lab.gallery.images import Labelled
 from reid_lab.images.boxes import box_problem, crop
 from reid_lab.model import ReidModule
@@ -88,10 +88,13 @@ class Embedder:
         """
         shared = self.model.shared_exit
         if shared not in (None, self.exit):
-            raise UserError(
-                f"--exit {self.exit}: the network was trained with a shared space, in which "
-                f"queries of every exit are compared with embeddings of {shared!r}: leave --exit "
-                "out of the gallery, and give it to gallery search"
+            why = (
+                f"{self.exit}: the network was trained with a shared space, in which queries of "
+                f"every exit are compared with embeddings of {shared!r}: leave"
+            )
+            raise with_options(
+                UserError(f"exit {why} exit out of the gallery, and give it to search_gallery"),
+                f"--exit {why} --exit out of the gallery, and give it to gallery search",
             )
         return shared is not None
 
@@ -222,7 +225,7 @@ def embed_pixels(model: ReidModule, pixels: np.ndarray, exits: Sequence[str]) ->
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
             raise UserError(
-                f"{len(pixels)} images at a time do not fit in memory: give a smaller --batch-size"
+                f"{len(pixels)} images at a time do not fit in memory: give a smaller batch size"
             ) from error
         raise
     return found

@@ -10,8 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import torch
 
-from reid_lab.arguments import check_choice, check_whole
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, with_options
 from reid_lab.gallery.accept_thresholds import camera_ids
 from reid_lab.gallery.build import opened
 from reid_lab.gallery.queries import check_pooled
@@ -19,6 +18,7 @@ from reid_lab.gallery.store import UNKNOWN, SavedGallery
 from reid_lab.gallery_format.card import IndexMetric
 from reid_lab.gallery_format.embedding_files import FORMATS, read_embeddings
 from reid_lab.gallery_format.rows import numbers_of, unknown_apart
+from reid_lab.output.arguments import check_choice, check_whole
 from reid_lab.protocol import DISTRACTOR, Hidden
 from reid_lab.retrieval.bootstrap import Resampler
 from reid_lab.retrieval.embeddings import Ids
@@ -114,9 +114,8 @@ def evaluate_gallery(
     else:
         known = opened(gallery)
         if metric not in (None, known.card.metric):
-            raise UserError(
-                f"{known.folder} has the metric {known.card.metric}: leave --metric out"
-            )
+            text = f"{known.folder} has the metric {known.card.metric}: leave"
+            raise with_options(UserError(f"{text} metric out"), f"{text} --metric out")
         images, metric = LabelledEmbeddings.of_gallery(known), known.card.metric
     rows = evaluated(images, metric, hidden, max_queries)
     people = images.ids.pids[images.ids.pids > DISTRACTOR].unique().numel()

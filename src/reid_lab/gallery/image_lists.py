@@ -45,7 +45,7 @@ def read_images(
     if boxes is not None and (listed or images.is_dir()):
         kind = "a CSV file" if listed else "a folder"
         raise UserError(
-            f"--boxes are of one frame, and {escaped(images)} is {kind}: give an image, or a CSV "
+            f"boxes are of one frame, and {escaped(images)} is {kind}: give an image, or a CSV "
             "file with columns path and box"
         )
     if pattern is not None and not images.is_dir():
@@ -87,7 +87,7 @@ def read_labelled(folder: Path, pattern: str | None) -> tuple[list[Labelled], st
 
 def _read_list(file: Path) -> list[Labelled]:
     """The lines of a CSV file; paths are relative to its folder."""
-    table = read_table(file, ("path",), (*LABELS, *BOXES), "Correct --images")
+    table = read_table(file, ("path",), (*LABELS, *BOXES), "Correct the CSV file")
     base = Path(os.path.normpath(file.absolute().parent))
     paths = [Path(os.path.normpath(base / text)) for text in table.column("path")]
     missing = [
@@ -101,7 +101,7 @@ def _read_list(file: Path) -> list[Labelled]:
 
 def _read_frame(image: Path, file: Path) -> list[Labelled]:
     """The boxes of a frame, one per line."""
-    table = read_table(file, (), (*LABELS, *BOXES), "Correct --boxes")
+    table = read_table(file, (), (*LABELS, *BOXES), "Correct the CSV file of boxes")
     if not {*BOXES} & {*table.columns}:
         raise UserError(
             f"{escaped(file)}, line 1: no column box, or columns left, top, right, bottom; the "

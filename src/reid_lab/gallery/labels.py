@@ -103,7 +103,7 @@ def _check_counts(
         raise UserError(
             f"the labels have {genuine} confirmed and {impostor} rejected matches with people of "
             f"{gallery.folder}; at least 1 confirmed and {FEWEST_REJECTED} rejected ones are "
-            "required: label more matches, or leave --labels out"
+            "required: label more matches, or leave the labels out"
         )
     check_rates(rates, impostor, "rejected matches", "label more matches")
 

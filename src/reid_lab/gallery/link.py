@@ -11,11 +11,11 @@ from typing import Any, get_args
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from reid_lab.arguments import check_choice, check_whole
-from reid_lab.errors import UserError, first
+from reid_lab.errors import UserError, first, with_options
 from reid_lab.files.regular import escaped
 from reid_lab.gallery.build import opened
 from reid_lab.gallery.embedder import Embedder
+from reid_lab.gallery.network import no_checkpoint
 from reid_lab.gallery.queries import (
     Queries,
     embed_queries,
@@ -28,6 +28,7 @@ from reid_lab.gallery_format.card import IndexMetric
 from reid_lab.gallery_format.embedding_files import EmbeddedImages
 from reid_lab.openset.rates import check_rate
 from reid_lab.openset.thresholds import AcceptThresholds, thresholds_of_kind
+from reid_lab.output.arguments import check_choice, check_whole
 from reid_lab.vectors.rows import distances
 
 
@@ -85,6 +86,11 @@ class LinkResult:
     b: Queries
     threshold: float
     accept: AcceptThresholds | None = None
+
+    def __repr__(self) -> str:
+        linked = sum(link.a is not None and link.b is not None for link in self.links)
+        sides = f"a={len(self.a.images)}, b={len(self.b.images)}"
+        return f"LinkResult({sides}, linked={linked}, threshold={self.threshold:g})"
 
     @property
     def broken(self) -> list[str]:
@@ -154,9 +160,10 @@ def _threshold(
     threshold: float | None, rate: float | None, gallery: SavedGallery | None
 ) -> tuple[float, AcceptThresholds | None]:
     if (threshold is None) == (rate is None):
-        raise UserError(
+        raise with_options(
+            UserError("give threshold, or gallery with false_accept_rate (see calibrate_gallery)"),
             "give --threshold, or --gallery with --false-accept-rate (see reid-lab gallery "
-            "calibrate)"
+            "calibrate)",
         )
     if rate is not None:
         check_rate(rate)
@@ -166,7 +173,10 @@ def _threshold(
             raise UserError(f"threshold={threshold!r}: give a finite number above 0")
         return threshold, None
     if gallery is None or rate is None:
-        raise UserError("--false-accept-rate needs --gallery, whose thresholds are used")
+        raise with_options(
+            UserError("false_accept_rate needs gallery, whose thresholds are used"),
+            "--false-accept-rate needs --gallery, whose thresholds are used",
+        )
     accept = thresholds_of_kind(gallery.card.accept_thresholds, gallery.folder, "pairs")
     return accept.at(rate).distance, accept
 
@@ -201,7 +211,7 @@ class _Sides:
     def _load(self) -> Embedder:
         if self.network is None:
             if self.checkpoint is None:
-                raise UserError("images are embedded by a network: give --checkpoint")
+                raise no_checkpoint()
             self.network = Embedder.load(self.checkpoint, self.exit, self.device)
             self._check(self.network.fingerprint, self.checkpoint)
             self.exit = self.network.exit
@@ -216,8 +226,9 @@ class _Sides:
     def _rows(self, read: EmbeddedImages, file: Path) -> np.ndarray:
         self._check(read.fingerprint, file)
         if self.exit is None and len(read.exits) > 1:
-            raise UserError(
-                f"{escaped(file)} has several exits: give --exit, one of {', '.join(read.exits)}"
+            text, names = f"{escaped(file)} has several exits: give", ", ".join(read.exits)
+            raise with_options(
+                UserError(f"{text} exit, one of {names}"), f"{text} --exit, one of {names}"
             )
         self.exit = self.exit or next(iter(read.exits))
         return rows_of(read, file, self.exit, self.metric)

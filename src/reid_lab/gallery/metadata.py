@@ -93,7 +93,7 @@ def _listed(file: Path, metadata: Path | None, pattern: str) -> list[Labelled]:
     """The lines of a CSV file."""
     if metadata is not None:
         raise UserError(
-            f"--metadata is for a folder, and {escaped(file)} is a CSV file: put the columns there"
+            f"metadata is for a folder, and {escaped(file)} is a CSV file: put the columns there"
         )
     table = _read(file)
     paths = _paths(table)

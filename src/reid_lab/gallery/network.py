@@ -5,10 +5,16 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from reid_lab.errors import SpaceWarning, UserError
+from reid_lab.errors import SpaceWarning, UserError, with_options
 from reid_lab.gallery.embedder import Embedder
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery_format.card import GalleryError
+
+
+def no_checkpoint() -> UserError:
+    """The error of images without a network."""
+    text = "images are embedded by a network: give"
+    return with_options(UserError(f"{text} a checkpoint"), f"{text} --checkpoint")
 
 
 def network_of(
@@ -20,7 +26,7 @@ def network_of(
         UserError: no checkpoint, another model, or one that was trained for another image size.
     """
     if checkpoint is None:
-        raise UserError("images are embedded by a network: give --checkpoint")
+        raise no_checkpoint()
     embedder = Embedder.load(Path(checkpoint), exit, device, check=gallery.check_model)
     if embedder.image != gallery.card.image:
         raise GalleryError(

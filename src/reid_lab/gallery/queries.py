@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, with_options
 from reid_lab.files.regular import escaped, no_file
 from reid_lab.gallery.embedder import Embedder, embedded
 from reid_lab.gallery.image_lists import read_images
@@ -36,7 +36,7 @@ class Queries:
     """
 
     images: list[Labelled] = field(default_factory=list)
-    embeddings: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    embeddings: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32), repr=False)
     broken: list[str] = field(default_factory=list)
     spreads: list[Spread] | None = None
 
@@ -66,7 +66,8 @@ def list_queries(
         raise UserError("there are no queries: give at least one image, folder or file")
     if boxes is not None:
         if len(given) != 1:
-            raise UserError(f"--boxes are of one image, and {len(given)} were given")
+            text = f"boxes are of one image, and {len(given)} were given"
+            raise with_options(UserError(text), f"--{text}")
         return read_images(given[0], boxes)[0], []
     images: list[Labelled] = []
     files = []
@@ -80,10 +81,19 @@ def list_queries(
         elif path.suffix.lower() == ".csv":
             images += read_images(path)[0]
         else:
-            if not path.is_file():
-                raise UserError(f"{escaped(path)} {no_file(path)}: correct the path")
             images += label([path.absolute()], pattern)
     return images, files
+
+
+def _check_there(images: Sequence[Labelled]) -> None:
+    """Check that the files of images exist, before the first is embedded.
+
+    Raises:
+        UserError: one does not; the first is named.
+    """
+    for path in {image.path: None for image in images}:
+        if not path.is_file():
+            raise UserError(f"{escaped(path)} {no_file(path)}: correct the path")
 
 
 def _folder(path: Path, root: Path) -> str:
@@ -107,10 +117,14 @@ def embed_queries(
         embedder: loads the network; not called without images.
         check: checks the fingerprint of a file and returns its rows (n, D) at the exit.
         batch_size: images at a time.
+
+    Raises:
+        UserError: a file that does not exist.
     """
     queries, parts = Queries(), []
     if images:
         network = embedder()
+        _check_there(images)
         for batch in embedded(network, images, batch_size):
             queries.broken += batch.broken
             queries.images += batch.images

@@ -8,13 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_lab.arguments import check_whole, paths
 from reid_lab.checkpoint import read_accept_thresholds
 from reid_lab.gallery.build import opened
 from reid_lab.gallery.embedder import Embedder
 from reid_lab.gallery.index import check_installed
 from reid_lab.gallery.network import network_of
-from reid_lab.gallery.queries import Queries, Spread, embed_queries, list_queries, pooled, rows_of
+from reid_lab.gallery.queries import (
+    Queries,
+    Spread,
+    embed_queries,
+    list_queries,
+    pooled,
+    rows_of,
+)
 from reid_lab.gallery.results import SearchResult
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.vector_index import StoreIndex
@@ -22,6 +28,7 @@ from reid_lab.gallery_format.embedding_files import EmbeddedImages
 from reid_lab.openset.rates import check_rate
 from reid_lab.openset.thresholds import AcceptThresholds, accept_thresholds_at, thresholds_of_kind
 from reid_lab.openset.verdicts import GalleryVerdict, verdicts
+from reid_lab.output.arguments import check_whole, paths
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,10 @@ class GallerySearch:
     results: list[SearchResult]
     broken: list[str]
     accept: AcceptThresholds | None = None
+
+    def __repr__(self) -> str:
+        counts = f"results={len(self.results)}, broken={len(self.broken)}"
+        return f"GallerySearch(gallery={self.gallery!r}, {counts})"
 
 
 def search_gallery(
@@ -88,7 +99,6 @@ def search_gallery(
     given = paths("queries", queries)
     box_file = None if boxes is None else Path(boxes)
     gallery = opened(gallery)
-    images, files = list_queries(given, box_file, gallery.card.pattern)
     check_installed(gallery.card.index)
     gallery.selected(where)  # an invalid filter is an error before the network is read
     exit = gallery.query_exit(exit, false_accept_rate is not None)
@@ -104,6 +114,7 @@ def search_gallery(
         gallery.check_model(read.fingerprint)
         return rows_of(read, file, exit, gallery.card.metric)
 
+    images, files = list_queries(given, box_file, gallery.card.pattern)
     asked = embed_queries(images, files, load, check, batch_size)
     asked = pooled(asked, gallery.card.metric) if pool else asked
     if not asked.images:

@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from reid_lab.arguments import check_whole
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, with_options
 from reid_lab.files.atomic import replacing
 from reid_lab.files.regular import escaped
 from reid_lab.gallery.accept_thresholds import camera_ids
@@ -33,6 +32,7 @@ from reid_lab.gallery_format.rows import GalleryRows
 from reid_lab.gallery_format.writer import STAGING, RowWriter, locked
 from reid_lab.images.files import find_images
 from reid_lab.openset.thresholds import accept_thresholds_at
+from reid_lab.output.arguments import check_whole
 from reid_lab.protocol import DISTRACTOR
 from reid_lab.retrieval.accept_thresholds import HIDDEN
 from reid_lab.retrieval.ranking import rank
@@ -147,11 +147,12 @@ def located(paths: Sequence[str], folder: Path | None) -> list[Path]:
     missing = [path for path, file in zip(paths, found, strict=True) if file is None]
     if missing:
         listed = "".join(f"\n  {escaped(path)}" for path in missing[:LISTED])
-        raise UserError(
+        text = (
             f"{len(missing):,} of {len(paths):,} images cannot be found"
-            f"{f' in {escaped(folder)}, or match several files' if folder else ''}: give --images "
-            f"with the folder that they are in now, or remove them:{listed}"
+            f"{f' in {escaped(folder)}, or match several files' if folder else ''}: give "
         )
+        fix = f" with the folder that they are in now, or remove them:{listed}"
+        raise with_options(UserError(f"{text}images{fix}"), f"{text}--images{fix}")
     return [file for file in found if file is not None]
 
 

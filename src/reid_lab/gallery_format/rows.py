@@ -87,6 +87,9 @@ class GalleryRows:
     column_bytes: np.ndarray
     names: Mapping[int, str]
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.folder)!r}, images={len(self)})"
+
     @classmethod
     def open_rows(cls: type[G], folder: Path | str) -> G:
         """Open the gallery in `folder`; all but the embeddings is read and checked.

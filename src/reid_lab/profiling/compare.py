@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from reid_lab.arguments import texts
 from reid_lab.errors import UserError
+from reid_lab.output.arguments import texts
 from reid_lab.results.rows.cost import COST, CostRow
 
 ROUNDS = 3

@@ -12,7 +12,6 @@ import torch
 from omegaconf import DictConfig
 from pytorch_lightning.plugins.precision import Precision
 
-from reid_lab.arguments import texts
 from reid_lab.budget.profile import measure_profile
 from reid_lab.checkpoint import without_weights
 from reid_lab.config.build import build_model
@@ -35,6 +34,7 @@ from reid_lab.cost.mul_adds import count_exits, exit_dims
 from reid_lab.errors import UserError
 from reid_lab.gallery.embedder import Embedder
 from reid_lab.model import ReidModule
+from reid_lab.output.arguments import texts
 from reid_lab.output.words import Problem
 from reid_lab.results.rows.cost import COST, CostRow, ProfileRow
 from reid_lab.run.messages import silence_lightning

@@ -20,7 +20,6 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from reid_lab.arguments import texts
 from reid_lab.backbone import Backbone
 from reid_lab.budget.profile import measure_profile
 from reid_lab.budget.stream import mixed_shares
@@ -40,6 +39,7 @@ from reid_lab.dataset.loading import ROLES
 from reid_lab.dataset.transforms import normalise
 from reid_lab.errors import UserError
 from reid_lab.gallery.embedder import Embedder
+from reid_lab.output.arguments import texts
 from reid_lab.profiling.measure import Allocator
 from reid_lab.protocol import DISTRACTOR
 from reid_lab.results.rows.cost import ProfileRow

@@ -124,7 +124,9 @@ def check_rows(
             more = f" and {len(found) - 5} more" if found[5:] else ""
             raise UserError(
                 f"{len(found)} {name} embeddings are {what}, the first is row {found[0]}{where}"
-                f"{others}{more}: has training diverged? Lower model.lr, or trainer.precision=32"
+                f"{others}{more}: correct these rows or leave them out. If a network that you "
+                "trained embedded them, its training may have diverged: lower model.lr, or "
+                "trainer.precision=32"
             )
     return sizes
 

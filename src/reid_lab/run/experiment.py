@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from reid_lab.arguments import texts
 from reid_lab.config.overrides import composed, default_choices
+from reid_lab.output.arguments import texts
 from reid_lab.run.run import run
 
 
