@@ -255,7 +255,7 @@ def test_every_bad_row_is_named() -> None:
     query, gallery, q, g = crowd()
     query[[3, 5]] = torch.nan
     gallery[torch.arange(10, 20)] = torch.inf
-    with pytest.raises(UserError, match="2 query .*the first is row 3; then rows 5: has"):
+    with pytest.raises(UserError, match="2 query .*the first is row 3; then rows 5: correct"):
         rank(query, gallery, q, g)
     with pytest.raises(UserError, match=r"row 10; then rows 11, 12, 13, 14 and 5 more"):
         rank(query.nan_to_num(), gallery, q, g)
