@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,6 +59,14 @@ def test_below_all_fitted_rates(tmp_path: Path) -> None:
     people = PeopleAcceptThresholds(("late",), "euclidean", {"late": (FITTED,)})
     served = people.at(numbered((), (), (), {}), "late", 0.01)
     assert served is not None and served.coarse and (served.rate, served.distance) == (0.02, 1.0)
+
+
+@pytest.mark.parametrize("rate", [0, -1, 2, float("nan"), "0.1"])
+def test_an_impossible_rate_is_no_rate_to_fit(rate: Any, tmp_path: Path) -> None:
+    gallery = calibrated(made(tmp_path / "g"), FITTED)
+    for opened in (gallery, Gallery.open_rows(gallery.folder)):
+        with pytest.raises(UserError, match="give one with 0 < rate <= 1"):
+            opened.verdicts(vectors()[0][:1], rate)
 
 
 def test_a_lower_rate_has_no_larger_threshold() -> None:

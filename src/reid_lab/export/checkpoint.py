@@ -53,7 +53,7 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 MORE_PACKAGES = {"openvino": ("openvino",), "tflite": ("litert_torch", "ai_edge_litert")}
 
 
-Working = Callable[[str], None]  # told what is being done
+Working = Callable[[str], None]  # called with the name of the current step
 
 
 def silent(work: str) -> None:

@@ -26,7 +26,7 @@ RUNNING = {"accelerator", "devices", "num_nodes", "strategy", "default_root_dir"
 RUNNING |= {"log_every_n_steps", "enable_checkpointing", "enable_model_summary", "profiler"}
 RUNNING |= {"enable_progress_bar", "val_check_interval", "check_val_every_n_epoch"}
 RUNNING |= {"limit_val_batches", "num_sanity_val_steps"}
-PROTOCOL = {"all_against_all"}  # the stored protocol has it, by which data sets are told apart
+PROTOCOL = {"all_against_all"}  # part of the stored protocol, which identifies a data set
 KEY = 4  # letters of a key, or as many as it takes
 SHOWN = 3  # settings in a label, or as many as it takes
 

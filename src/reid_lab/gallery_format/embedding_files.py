@@ -138,8 +138,8 @@ def read_embeddings(path: Path) -> EmbeddedImages:
         raise UserError(f"{escaped(path)} {no_file(path)}: give a file of reid-lab embed")
     columns = _read_parquet(path) if path.suffix.lower() == PARQUET else _read_npz(path)
     key = columns.pop("fingerprint", None)
-    told = columns.get("pooled", np.empty(())).ndim == 0  # else an exit of that name
-    pooled = str(columns.pop("pooled", "")) if told else ""
+    is_key = columns.get("pooled", np.empty(())).ndim == 0  # else an exit of that name
+    pooled = str(columns.pop("pooled", "")) if is_key else ""
     images = {name: columns.pop(name) for name in IMAGES if name in columns}
     exits = {name: rows for name, rows in columns.items() if rows.ndim == 2}
     counts = {len(rows) for rows in (*exits.values(), *images.values())}

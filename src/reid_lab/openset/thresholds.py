@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from reid_lab.errors import UserError
+from reid_lab.openset.rates import check_rate
 from reid_lab.types import AcceptRate
 
 OUTGROWN = 2  # times the images that thresholds were fitted on: more strangers would be accepted
@@ -84,8 +85,9 @@ class AcceptThresholds:
         """The threshold for a false-accept rate; see `lookup`.
 
         Raises:
-            UserError: all fitted rates are above it; the message lists them.
+            UserError: not 0 < rate <= 1, or all fitted rates are above it; the message lists them.
         """
+        check_rate(rate)
         found = self.lookup(rate)
         if found is not None:
             return found
@@ -102,7 +104,7 @@ class AcceptThresholds:
         )
 
     def note(self, rate: float) -> str:
-        """What a user is told if another rate than the given one is used; else empty.
+        """The message for a user if another rate than the given one is used; else empty.
 
         Raises:
             UserError: see `at`.
