@@ -30,9 +30,10 @@ class PerCore:
     number: int
 
 
-# what a callback or a parameter changes: the tested weights, the accuracies that a test computes of
-# them, what else is measured, or only speed, files and messages
-Role = Literal["training", "ranking", "measurement", "running"]
+# what a callback or a parameter changes: the tested weights, the weights only if a callback selects
+# them by validation, the accuracies that a test computes of them, what else is measured, or only
+# speed, files and messages
+Role = Literal["training", "validation", "ranking", "measurement", "running"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Has:
     role: Role
 
 
-TRAINING, RANKING, RUNNING = Has("training"), Has("ranking"), Has("running")
+TRAINING, VALIDATION = Has("training"), Has("validation")
+RANKING, RUNNING = Has("ranking"), Has("running")
 Folder = Annotated[str, RUNNING]
 Count = Annotated[int, Ge(1), Le(INT32)]
 NonNegativeInt = Annotated[int, Ge(0), Le(INT32)]

@@ -102,6 +102,7 @@ def test_shares_of_the_images_make_no_other_method(composed: Compose) -> None:
         "model.lr=1",
         "dataset.p=3",
         "dataset.val_identities=2",
+        "+callbacks.checkpoint.monitor=val/mAP",
         "dataset.transforms.view=whole",
         "callbacks.ranking.metric=cosine",
         "callbacks.stream.gallery=reduced",

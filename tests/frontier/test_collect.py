@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+import yaml
 
 from reid_lab.errors import UserError
 from reid_lab.files.atomic import write_text
@@ -146,6 +147,75 @@ def test_streams_that_look_elsewhere_are_kept_apart(tmp_path: Path) -> None:
     found = {p.method: p.rank1 for p in of(points, "margin", "stream")}
     assert found == {"two (candidates=all)": 0.6, "two (candidates=other_cameras)": 0.5}
     assert notes == []
+
+
+STREAM = "{_target_: reid_lab.callbacks.StreamCurve, candidates: all, exits: null}"
+
+
+def test_a_run_without_a_stream_is_the_same_method(tmp_path: Path) -> None:
+    line = {"margin": [(15e6, 0.6)]}
+    make_run(tmp_path / "0", policies=line, more=f"callbacks: {{stream: {STREAM}}}")
+    make_run(tmp_path / "1", seed=1, more="callbacks: {stream: null}")
+    make_run(tmp_path / "2", seed=2)
+    points, notes = gather([tmp_path])
+    assert [(p.method, p.seeds) for p in of(points, "early")] == [("two", "0 1 2")]
+    assert [(p.method, p.seeds) for p in of(points, "margin", "stream")] == [("two", "0")]
+    assert notes == []
+
+
+def test_a_run_without_a_stream_beside_two_streams(tmp_path: Path) -> None:
+    for name in ("all", "other_cameras"):
+        make_run(tmp_path / name, more=f"callbacks: {{stream: {{candidates: {name}}}}}")
+    make_run(tmp_path / "none", seed=1)
+    make_run(tmp_path / "faster", seed=1, lr=0.2)
+    found = {p.method: p.seeds for p in of(gather([tmp_path])[0], "early")}
+    assert found == {
+        "two (lr=0.1, candidates=all)": "0 1",
+        "two (lr=0.1, candidates=other_cameras)": "0",
+        "two (lr=0.2, candidates=-)": "1",
+    }
+
+
+def test_a_newer_run_without_a_stream_leaves_the_older_stream(tmp_path: Path) -> None:
+    line = {"margin": [(15e6, 0.6)]}
+    old = make_run(tmp_path / "a", policies=line, more=f"callbacks: {{stream: {STREAM}}}")
+    new = make_run(tmp_path / "b", exits={"early": (1e6, 0.9)})
+    os.utime(old / "results" / "summary.json", (1, 1))
+    points, notes = gather([tmp_path])
+    assert [p.rank1 for p in of(points, "early")] == [0.9]
+    assert [p.rank1 for p in of(points, "margin", "stream")] == [0.6]
+    assert notes == [f"only the stream of {old}, as {new} is newer and has none"]
+
+
+@pytest.mark.parametrize(
+    ("callback", "apart"),
+    [
+        ("checkpoint: {_target_: reid_lab.callbacks.Checkpoints, dirpath: DIR}", False),
+        ("checkpoint: {_target_: reid_lab.callbacks.Checkpoints, dirpath: DIR, monitor: x}", True),
+        ("mine: {_target_: mine.StopEarly, monitor: x}", True),
+        ("best: {_target_: reid_lab.callbacks.BestCheckpoint, dirpath: DIR}", True),
+        ("early_stopping: {_target_: reid_lab.callbacks.StopEarly}", True),
+    ],
+)
+@pytest.mark.parametrize("part", ["trainer: {val_check_interval: 9}", "dataset: {validate: test}"])
+def test_validation_makes_another_method_if_it_selects_weights(
+    callback: str, apart: bool, part: str
+) -> None:
+    found = [
+        settings(yaml.safe_load(f"callbacks: {{{callback.replace('DIR', folder)}}}\n{more}"))
+        for folder, more in (("a", ""), ("b", ""), ("b", part))
+    ]
+    assert found[0] == found[1]
+    assert (found[1] != found[2]) == apart
+
+
+def test_a_teacher_is_the_same_however_it_was_tested(tmp_path: Path) -> None:
+    for seed, stream in enumerate(("null", STREAM)):
+        more = f"callbacks: {{stream: {stream}}}"
+        teacher = make_run(tmp_path / f"t{seed}", "teacher", more=more)
+        make_run(tmp_path / f"p{seed}", "pupil", seed, teacher=teacher)
+    points, _ = gather([tmp_path / "p0", tmp_path / "p1"])
+    assert [p.seeds for p in of(points, "early")] == ["0 1"]
 
 
 def test_a_test_of_a_checkpoint_from_elsewhere_names_it(tmp_path: Path) -> None:

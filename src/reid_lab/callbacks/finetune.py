@@ -114,6 +114,7 @@ class BestCheckpoint(ModelCheckpoint):
     """
 
     role: Role = "training"
+    selects_weights = True  # by validation
 
     def __init__(self, dirpath: Folder) -> None:
         super().__init__(
@@ -172,6 +173,7 @@ class StopEarly(EarlyStopping):
     """
 
     role: Role = "training"
+    selects_weights = True  # by validation
 
     def __init__(self, patience: Count = 5, min_delta: NonNegative = 0.0) -> None:
         super().__init__("val/mAP", min_delta, patience, mode="max")

@@ -23,7 +23,17 @@ USUAL = {
 def role_of_callback(node: Mapping[str, Any]) -> Role:
     """The role of a callback by its node in a config; `training` if it declares none."""
     role: Role = getattr(_target(str(node.get("_target_"))), "role", "training")
-    return role
+    return "training" if _monitors(node) else role
+
+
+def selects_weights(node: Mapping[str, Any]) -> bool:
+    """Whether a callback may select weights by validation: it declares so, or has a `monitor`."""
+    declares = getattr(_target(str(node.get("_target_"))), "selects_weights", False)
+    return bool(declares) or _monitors(node)
+
+
+def _monitors(node: Mapping[str, Any]) -> bool:
+    return node.get("monitor") is not None
 
 
 def role_of_setting(node: Mapping[str, Any], name: str, path: str = "") -> Role:

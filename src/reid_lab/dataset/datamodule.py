@@ -56,7 +56,16 @@ from reid_lab.dataset.transforms import Transforms, erase, normalise
 from reid_lab.dataset.workers import follow_parent
 from reid_lab.files.regular import escaped
 from reid_lab.protocol import DISTRACTOR
-from reid_lab.types import RANKING, RUNNING, TRAINING, BatchSize, NonNegativeInt, Seed, Workers
+from reid_lab.types import (
+    RANKING,
+    RUNNING,
+    TRAINING,
+    VALIDATION,
+    BatchSize,
+    NonNegativeInt,
+    Seed,
+    Workers,
+)
 
 Part = Literal["val", "test"]
 Validate = Literal["held_out", "test", "none"]
@@ -111,7 +120,7 @@ class ReidDataModule(pl.LightningDataModule):
         batch_size: Annotated[BatchSize | None, TRAINING] = None,
         eval_batch_size: Annotated[BatchSize, RUNNING] = 128,
         val_identities: Annotated[NonNegativeInt | Literal["auto"], TRAINING] = 0,
-        validate: Annotated[Validate | None, RUNNING] = None,
+        validate: Annotated[Validate | None, VALIDATION] = None,
         all_against_all: Annotated[bool, RANKING] = False,
         cache: Annotated[Cache, RUNNING] = "none",
         cache_dir: Annotated[str | None, RUNNING] = None,

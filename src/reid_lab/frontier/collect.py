@@ -14,7 +14,13 @@ from reid_lab.errors import UserError
 from reid_lab.files.regular import no_folder
 from reid_lab.files.stored import StoredFileError, read_config
 from reid_lab.frontier.costs import Cost, costs_by_exit, mixed
-from reid_lab.frontier.identity import distinct_labels, keyed_labels, settings, test_settings
+from reid_lab.frontier.identity import (
+    distinct_labels,
+    keyed_labels,
+    settings,
+    test_settings,
+    with_streams,
+)
 from reid_lab.frontier.points import BOUNDS, FrontierError, Point
 from reid_lab.report.load import Run, load_results
 from reid_lab.results import NEW, RESULTS, SUMMARY, config_of, results_of
@@ -23,7 +29,6 @@ from reid_lab.results.rows.accuracy import ExitRow
 from reid_lab.results.rows.budget import StreamRow
 
 BYTES = 4  # bytes of a float32
-# streams that use the query's label, or whose queries are sorted to show the effect of drift
 
 
 @dataclass(frozen=True)
@@ -72,15 +77,19 @@ def collect(folders: Iterable[Path]) -> Collected:
         raise FrontierError("\n".join([none, *notes, *broken]))
     datasets = keyed_labels([_dataset(f.run) for f in found], [_setting(f) for f in found])
     keys = [f"{dataset}\n{_name(f)}" for dataset, f in zip(datasets, found, strict=True)]
-    labels = distinct_labels(keys, [_settings(f) for f in found])
+    labels = distinct_labels(keys, with_streams(keys, [_settings(f) for f in found]))
     methods = [label.partition("\n")[2] for label in labels]
     named = [
         replace(f, dataset=dataset, method=method)
         for f, dataset, method in zip(found, datasets, methods, strict=True)
     ]
-    kept, older = _newest(named)
-    points = [point for one in kept for point in (*_exits(one), *_streams(one))]
-    return Collected(points, notes + older, broken)
+    kept = _newest(named)
+    streaming = _newest([one for one in named if one.run.stream])
+    points: list[Point] = []
+    for one in named:
+        points += _exits(one) if kept[_key(one)] is one else []
+        points += _streams(one) if streaming.get(_key(one)) is one else []
+    return Collected(points, notes + _left_out(named, kept, streaming), broken)
 
 
 def find_runs(folders: Iterable[Path]) -> tuple[list[Path], list[str]]:
@@ -235,16 +244,33 @@ def _setting(one: Finished) -> dict[str, str]:
     return {**counts, **made, **{key: json.dumps(value) for key, value in protocol.items()}}
 
 
-def _newest(found: Sequence[Finished]) -> tuple[list[Finished], list[str]]:
-    """Keep the newest of the runs with equal data set, method and seed; and notes on the others."""
-    newest: dict[tuple[str, str, str], Finished] = {}
+def _key(one: Finished) -> tuple[str, str, str]:
+    return one.dataset, one.method, one.seed
+
+
+def _newest(found: Sequence[Finished]) -> dict[tuple[str, str, str], Finished]:
+    """The newest of the runs with equal data set, method and seed."""
+    return {_key(one): one for one in sorted(found, key=lambda f: ended(f.folder))}
+
+
+def _left_out(
+    found: Sequence[Finished],
+    kept: Mapping[tuple[str, str, str], Finished],
+    streaming: Mapping[tuple[str, str, str], Finished],
+) -> list[str]:
+    """Notes on the runs that are not the newest; the newest may have no stream."""
     notes = []
     for one in sorted(found, key=lambda f: ended(f.folder)):
-        key = (one.dataset, one.method, one.seed)
-        if key in newest:
-            notes.append(f"left out: {newest[key].folder}, as {one.folder} is the same and newer")
-        newest[key] = one
-    return [one for one in found if newest[(one.dataset, one.method, one.seed)] is one], notes
+        newer = kept[_key(one)]
+        if newer is one:
+            continue
+        if streaming.get(_key(one)) is one:
+            notes.append(
+                f"only the stream of {one.folder}, as {newer.folder} is newer and has none"
+            )
+        else:
+            notes.append(f"left out: {one.folder}, as {newer.folder} is the same and newer")
+    return notes
 
 
 def ended(folder: Path) -> float:

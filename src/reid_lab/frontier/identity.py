@@ -8,24 +8,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reid_lab.config.relevance import role_of_callback, role_of_setting
+from reid_lab.config.relevance import role_of_callback, role_of_setting, selects_weights
 from reid_lab.files.stored import StoredFileError, read_config
-from reid_lab.types import in_steps
+from reid_lab.types import Role, in_steps
 
 RunSettings = Mapping[str, str]
 # settings that an accuracy depends on, if their callbacks and parameters do not declare otherwise
 PARTS = {"dataset", "backbone", "loss", "model", "callbacks", "trainer"}
 # of callbacks.stream: the others are in a point's name, or select the points
 ROUTING = {"exits", "candidates", "gallery"}
+STREAM, RANKING = "callbacks.stream.", "callbacks.ranking."
 # what a test of a checkpoint sets; all else is as in the training
-TESTING: tuple[str, ...] = ("callbacks.ranking.", "callbacks.stream.", "dataset._target_")
+TESTING: tuple[str, ...] = (RANKING, STREAM, "dataset._target_")
 TESTING += ("dataset.reader.", "dataset.recipe.", "dataset.transforms.view")
 TESTING += ("dataset.transforms.height", "dataset.transforms.width")
-# of the trainer: hardware, logging, and validation, which selects nothing
+# of the trainer: hardware and logging
 RUNNING = {"accelerator", "devices", "num_nodes", "strategy", "default_root_dir", "logger"}
 RUNNING |= {"log_every_n_steps", "enable_checkpointing", "enable_model_summary", "profiler"}
-RUNNING |= {"enable_progress_bar", "val_check_interval", "check_val_every_n_epoch"}
-RUNNING |= {"limit_val_batches", "num_sanity_val_steps"}
+RUNNING |= {"enable_progress_bar", "num_sanity_val_steps"}
+# of the trainer: validation, which matters where it selects weights
+VALIDATING = {"val_check_interval", "check_val_every_n_epoch", "limit_val_batches"}
+FILES = {"dirpath", "filename"}  # of a callback's checkpoints
 PROTOCOL = {"all_against_all"}  # part of the stored protocol, which identifies a data set
 KEY = 4  # letters of a key, or as many as it takes
 SHOWN = 3  # settings in a label, or as many as it takes
@@ -34,14 +37,41 @@ SHOWN = 3  # settings in a label, or as many as it takes
 def settings(config: Mapping[str, Any], known: dict[Path, str] | None = None) -> dict[str, str]:
     """A run's settings by dotted key, without the seed and file paths."""
     flat: dict[str, str] = {}
-    _flatten(config, "", flat, {} if known is None else known)
-    return {key: value for key, value in flat.items() if _matters(key)}
+    selecting = _selects_weights(config)
+    without: set[Role] = {"running"} if selecting else {"running", "validation"}
+    _flatten(config, "", flat, {} if known is None else known, without)
+    return {key: value for key, value in flat.items() if _matters(key, selecting)}
 
 
 def test_settings(tested: Mapping[str, str], trained: Mapping[str, str]) -> dict[str, str]:
     """The settings of a test of a checkpoint whose training had other settings."""
     own = {key: value for key, value in tested.items() if key.startswith(TESTING)}
     return {key: value for key, value in trained.items() if not key.startswith(TESTING)} | own
+
+
+def with_streams(names: Sequence[str], every: Sequence[RunSettings]) -> list[dict[str, str]]:
+    """Settings in which runs without a stream have that of the runs that are equal otherwise.
+
+    No accuracy of an exit depends on the stream. Where the others have several streams, it is the
+    first of them in alphabetical order.
+    """
+    own = [_without_stream(each) for each in every]
+    keys = [(name, *sorted(rest.items())) for name, (rest, _) in zip(names, own, strict=True)]
+    streams: dict[object, list[dict[str, str]]] = defaultdict(list)
+    for key, (_, stream) in zip(keys, own, strict=True):
+        if stream:
+            streams[key].append(stream)
+    first = {key: min(found, key=lambda s: sorted(s.items())) for key, found in streams.items()}
+    return [
+        {**rest, **(stream or first.get(key, {}))}
+        for key, (rest, stream) in zip(keys, own, strict=True)
+    ]
+
+
+def _without_stream(every: RunSettings) -> tuple[dict[str, str], dict[str, str]]:
+    """The settings without those of a stream, and the latter."""
+    stream = {key: value for key, value in every.items() if key.startswith(STREAM)}
+    return {key: value for key, value in every.items() if key not in stream}, stream
 
 
 def distinct_labels(names: Sequence[str], every: Sequence[RunSettings]) -> list[str]:
@@ -120,27 +150,38 @@ def _shown(differ: Mapping[str, Sequence[str]]) -> list[str]:
     return keys + others[: max(SHOWN - len(keys), 0)]
 
 
-def _matters(key: str) -> bool:
+def _matters(key: str, selecting: bool) -> bool:
     part, _, rest = key.partition(".")
     name, last = rest.partition(".")[0], _word(key)
     if part not in PARTS or last in PROTOCOL:
         return False
     if part == "trainer":
-        return name not in RUNNING
+        return name not in RUNNING and (selecting or name not in VALIDATING)
     if part == "callbacks" and name == "stream":
         return last in ROUTING
+    if part == "callbacks" and last in FILES:
+        return False
     # a recipe's and a reader's seed change the people
     return last != "seed" or ".recipe." in key or ".reader." in key
 
 
-def _flatten(node: Any, prefix: str, flat: dict[str, str], known: dict[Path, str]) -> None:
+def _selects_weights(config: Mapping[str, Any]) -> bool:
+    """Whether a callback of a run may select weights by validation."""
+    callbacks = config.get("callbacks")
+    nodes = callbacks.values() if isinstance(callbacks, Mapping) else ()
+    return any(isinstance(node, Mapping) and selects_weights(node) for node in nodes)
+
+
+def _flatten(
+    node: Any, prefix: str, flat: dict[str, str], known: dict[Path, str], without: set[Role]
+) -> None:
     if isinstance(node, Mapping):
         for key, value in _with_steps(node).items():
             path = f"{prefix}.{key}" if prefix else str(key)
             if prefix == "callbacks" and not _decides(value):
                 continue
-            if role_of_setting(node, str(key), prefix) != "running":
-                _flatten(value, path, flat, known)
+            if role_of_setting(node, str(key), prefix) not in without:
+                _flatten(value, path, flat, known, without)
     elif isinstance(node, str) and node.endswith(".ckpt"):
         flat[prefix] = _checkpoint(Path(node), known)
     else:
@@ -179,4 +220,6 @@ def _checkpoint(path: Path, known: dict[Path, str]) -> str:
 
 
 def _named(config: Mapping[str, Any], known: dict[Path, str]) -> str:
-    return f"{config.get('name', '')} {_hash(settings(config, known))[:8]}"
+    own = settings(config, known).items()  # its test changes no weights
+    trained = {key: value for key, value in own if not key.startswith((RANKING, STREAM))}
+    return f"{config.get('name', '')} {_hash(trained)[:8]}"
