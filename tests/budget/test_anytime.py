@@ -35,6 +35,9 @@ def test_curve_takes_the_exits_accuracy_even_where_it_falls() -> None:
         ("stage1", 0.5),
         ("fusion", 0.25),
     ]
+    assert [(row["budget"], row["mul_adds"]) for row in curve] == [(5, 0), (10, 10), (30, 30)]
+    (between,) = anytime_curve(rankings, COSTS, [12.5])
+    assert (between["budget"], between["mul_adds"], between["cost"]) == (12.5, 10, "mul_adds")
 
 
 def test_a_budget_has_the_intervals_of_its_exit() -> None:

@@ -183,7 +183,8 @@ def _anytime() -> list[dict[str, object]]:
         last = reached[-1] if reached else None
         rows.append(
             {
-                "mul_adds": budget,
+                "budget": budget,
+                "mul_adds": 0 if last is None else COSTS[last],
                 "exit": "" if last is None else NAMES[last],
                 "rank1": "" if last is None else RANK1[last],
                 "mAP": "" if last is None else MAP[last],

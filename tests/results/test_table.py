@@ -70,12 +70,29 @@ def test_every_column_has_a_known_type(table: Table[Any]) -> None:
 
 def test_unknown_is_blank_on_disk_and_nan_in_memory(tmp_path: Path) -> None:
     path = tmp_path / "anytime.csv"
-    ANYTIME.write(path, [AnytimeRow(mul_adds=5.5, exit="", rank1=math.nan, mAP=0.5)])
-    text = "mul_adds,exit,rank1,mAP,cost,budget,rank1_low,rank1_high,mAP_low,mAP_high\n"
-    assert path.read_text() == f"{text}5.5,,,0.5,mul_adds,,,,,\n"
+    ANYTIME.write(path, [AnytimeRow(budget=5.5, exit="", mul_adds=0, rank1=math.nan, mAP=0.5)])
+    text = "budget,cost,exit,mul_adds,rank1,mAP,rank1_low,rank1_high,mAP_low,mAP_high\n"
+    assert path.read_text() == f"{text}5.5,mul_adds,,0,,0.5,,,,\n"
     (row,) = ANYTIME.read(path)
     assert math.isnan(row.rank1)
     assert ANYTIME.read(tmp_path / "missing.csv") == []
+
+
+@pytest.mark.parametrize("more", ["", ",cost,budget"])
+def test_budgets_in_mul_adds_of_older_files(tmp_path: Path, more: str) -> None:
+    path = tmp_path / "anytime.csv"
+    cells = ",mul_adds," if more else ""
+    path.write_text(f"mul_adds,exit,rank1,mAP{more}\n5.5,early,0.3,0.5{cells}\n")
+    (row,) = ANYTIME.read(path)
+    assert (row.budget, row.in_mul_adds, row.exit) == (5.5, 5.5, "early")
+    assert math.isnan(row.mul_adds)  # those of the exit, which were not in the file
+
+
+def test_budgets_in_milliseconds_of_older_files(tmp_path: Path) -> None:
+    path = tmp_path / "anytime.csv"
+    path.write_text("mul_adds,exit,rank1,mAP,cost,budget\n20,early,0.3,0.5,latency,5.5\n")
+    (row,) = ANYTIME.read(path)
+    assert (row.budget, row.mul_adds, row.in_mul_adds) == (5.5, 20, 20)
 
 
 def test_older_files_lack_columns_that_have_defaults(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def anytime_curve(
     measured: ExitCosts | None = None,
     bounds: Mapping[str, Mapping[str, float]] | None = None,
 ) -> list[dict[str, Any]]:
-    """One row per budget of an image: its exit, rank1 and mAP.
+    """One row per budget of an image: the exit that it reaches, with its Mul-Adds, rank1 and mAP.
 
     Args:
         rankings: exit -> ranking.
@@ -53,11 +53,9 @@ def anytime_curve(
         if name is not None:
             own = bounds[name] if bounds else {}
             answer = {"rank1": rankings[name].rank1, "mAP": rankings[name].mAP, **own}
-        row = {"mul_adds": budget, "exit": name or "", **answer}
-        if measured:
-            reached = mul_adds[name] if name else 0
-            row |= {"mul_adds": reached, "cost": measured.currency, "budget": budget}
-        rows.append(row)
+        reached = {"exit": name or "", "mul_adds": mul_adds[name] if name else 0}
+        cost = measured.currency if measured else "mul_adds"
+        rows.append({"budget": budget, "cost": cost, **reached, **answer})
     return rows
 
 

@@ -77,7 +77,7 @@ def anytime(run: Run, others: Others, metric: str) -> Figure | None:
     for name, colour in exit_colours(run.exit_names).items():
         if name in reached_exits:
             first = reached_exits[name]
-            x, y = first.mul_adds / unit, 100 * getattr(first, metric)
+            x, y = first.in_mul_adds / unit, 100 * getattr(first, metric)
             ax.plot(x, y, "o", color=colour, markersize=8, zorder=4, label=name)
     # a single staircase leaves the upper left free
     _finish(ax, METRICS[metric], where="best" if stairs else "upper left")
@@ -205,7 +205,7 @@ def _stars(
 
 
 def _stairs(run: Run, metric: str) -> list[tuple[float, float]]:
-    line = [(float(b.mul_adds), 100 * getattr(b, metric)) for b in run.anytime if b.exit]
+    line = [(b.in_mul_adds, 100 * getattr(b, metric)) for b in run.anytime if b.exit]
     return sorted((x, y) for x, y in line if math.isfinite(y))
 
 

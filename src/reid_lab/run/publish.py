@@ -23,7 +23,7 @@ PARTS = ("model", "backbone", "loss", "dataset")
 CHARTS = {
     "exits": ("mul_adds", "rank1", None),
     "stream": ("realised", "rank1", "policy"),
-    "anytime": ("mul_adds", "rank1", None),
+    "anytime": ("budget", "rank1", None),
     "cost": ("latency_p50_ms", "mul_adds", None),
 }
 Row = TypeVar("Row")

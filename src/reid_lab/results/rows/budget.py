@@ -76,16 +76,22 @@ class OverLast:
 class AnytimeRow(Intervals):
     """`anytime.csv`: the most recent exit that a budget reaches; empty below the first.
 
-    If `cost` is not Mul-Adds, `budget` has the budget (ms or J) and `mul_adds` those of the exit
-    that it reaches. The intervals are of that exit, nan below the first.
+    `budget` is in the unit of `cost` (Mul-Adds, ms or J). `mul_adds` are those of the exit, 0 below
+    the first; nan in older runs, whose budgets in Mul-Adds were in this column. The intervals are
+    of the exit, nan below the first.
     """
 
-    mul_adds: float  # evenly spaced budgets are fractions
+    budget: float = math.nan  # evenly spaced budgets are fractions
+    cost: str = "mul_adds"
     exit: str
+    mul_adds: float
     rank1: Share
     mAP: Share
-    cost: str = "mul_adds"
-    budget: float = math.nan
+
+    @property
+    def in_mul_adds(self) -> float:
+        """The budget, or the Mul-Adds of the exit for one in milliseconds or joules."""
+        return self.budget if self.cost == "mul_adds" else self.mul_adds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +156,11 @@ Routed = TypeVar("Routed", StreamRow, PolicyRow)
 
 
 def _anytime(rows: list[AnytimeRow]) -> list[AnytimeRow]:
-    return require_numbers(rows, "mul_adds")
+    rows = [
+        replace(row, budget=row.mul_adds, mul_adds=math.nan) if math.isnan(row.budget) else row
+        for row in rows
+    ]
+    return require_numbers(rows, "budget")
 
 
 def _stream(rows: list[StreamRow]) -> list[StreamRow]:
