@@ -28,7 +28,7 @@ RUNNING |= {"log_every_n_steps", "enable_checkpointing", "enable_model_summary",
 RUNNING |= {"enable_progress_bar", "num_sanity_val_steps"}
 # of the trainer: validation, which matters where it selects weights
 VALIDATING = {"val_check_interval", "check_val_every_n_epoch", "limit_val_batches"}
-FILES = {"dirpath", "filename"}  # of a callback's checkpoints
+FILES = {"dirpath", "filename"}  # files of a callback's checkpoints
 PROTOCOL = {"all_against_all"}  # part of the stored protocol, which identifies a data set
 KEY = 4  # letters of a key, or as many as it takes
 SHOWN = 3  # settings in a label, or as many as it takes
