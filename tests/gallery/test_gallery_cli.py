@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import re
 import shutil
@@ -24,7 +26,7 @@ from reid_lab.dataset.images import decode, resize
 from reid_lab.dataset.transforms import normalise
 from reid_lab.errors import UserError
 from reid_lab.files.folders import replacing_folder
-from reid_lab.gallery import build, calibrate
+from reid_lab.gallery import build, calibrate, search_gallery
 from reid_lab.gallery.embedder import Embedder, embedded
 from reid_lab.gallery.images import label
 from reid_lab.gallery.index import INDEX_NAMES
@@ -131,7 +133,7 @@ def test_from_images_to_a_page(
     seen = re.sub(r"<[^>]*>", "\n", page.partition("<main>")[2])  # without hovering
     for image in images.rglob("*.jpg"):
         assert seen.count(image.name) == 2 * (1 + (image == asked)), image
-    assert f"person {int(asked.name[:4])}, camera {asked.name[6]}" in seen
+    assert f"person {asked.name[:4]}, camera {asked.name[6]}" in seen
     assert len(re.findall(r"^ \d\.\d{3}$", seen, re.M)) == 2 * 8
 
 
@@ -281,6 +283,49 @@ def test_the_pattern_finds_people(run: Run, checkpoint: Path, tmp_path: Path) ->
         assert message in run(*build, "--pattern", pattern, status=1)
 
 
+@pytest.mark.parametrize("names", ["files", "list"])
+def test_a_person_is_spelled_as_the_gallery_was_given_it(
+    run: Run, checkpoint: Path, tmp_path: Path, names: str
+) -> None:
+    files = [f"00{10 + i // 2}_c0{i % 2 + 1}_{i}.jpg" for i in range(16)]
+    people = write_jpegs(tmp_path / "people", files, (64, 32))
+    queries = write_jpegs(tmp_path / "queries", ["10_c3_1.jpg"], (64, 32)) / "10_c3_1.jpg"
+    if names == "list":
+        lines = [f"people/{file},{file[:4]},{i % 2}" for i, file in enumerate(files)]
+        Path("people.csv").write_text("\n".join(["path,pid,camid", *lines]))
+        Path("queries.csv").write_text(f"path,pid,camid\n{queries},10,3\n")
+        people, queries = Path("people.csv"), Path("queries.csv")
+    run("build", "--checkpoint", checkpoint, "--images", people, "--out", "g")
+    run("calibrate", "g", "--rates", 0.5)
+    words = ("search", "g", "--image", queries, "--checkpoint", checkpoint)
+    words += ("--false-accept-rate", 0.5, "--top", 16, "--out")
+    people_of = {f"00{number}" for number in range(10, 18)}
+    (found,) = map(json.loads, read_out(run, "o.jsonl", *words).splitlines())
+    assert found["query_pid"] == "0010"
+    assert {match["pid"] for match in found["matches"]} == people_of
+    assert {*found["verdict_pids"].split(" | ")} <= people_of | {""}
+    assert [m["right"] for m in found["matches"]].count(True) == 2
+    rows = list(csv.DictReader(read_out(run, "o.csv", *words).splitlines()))
+    assert {row["pid"] for row in rows} == people_of
+    assert {row["query_pid"] for row in rows} == {"0010"}
+    assert not re.search(r"person 0*1\d(?<!001\d)", read_out(run, "o.html", *words))
+    printed = run(*words[:-1])
+    assert "(person 0010, camera 3)" in printed
+    assert {*re.findall(r"\n +\d+ +[\d.]+ +(\d+)", printed)} == people_of
+    assert {*re.findall(r"^ +(00\d+) ", run("people", "g"), re.MULTILINE)} == people_of
+    searched = search_gallery("g", queries, checkpoint, false_accept_rate=0.5)
+    (result,) = searched.results
+    assert result.image.person == "0010" and result.verdict is not None
+    assert {match.image.person for match in result.matches} <= people_of
+    assert {person.person for person in result.verdict.people} <= people_of
+    assert "(person 0010)" in run("remove", "g", "--pid", "10", "--dry-run")
+
+
+def read_out(run: Run, out: str, *words: object) -> str:
+    run(*words, out)
+    return Path(out).read_text()
+
+
 def test_any_text_names_people_and_cameras(run: Run, checkpoint: Path, tmp_path: Path) -> None:
     names = ["ann lee@door/1.jpg", "ann lee@yard/2.jpg", "7@door/3.jpg", "odd.jpg"]
     folder = write_jpegs(tmp_path / "mine", names, (64, 32))
@@ -368,7 +413,7 @@ def test_metadata_is_kept_shown_and_filters(run: Run, ann_and_bob: tuple[str, ..
     assert "no image of g has site=west" in run(*search, "--where", "site=west", status=1)
     assert "available: pid, camid, path, site, time" in run(*search, "--where", "a=1", status=1)
     printed = run("people", "g", "--where", "site!=''")
-    assert printed.index(" 7 ") < printed.index("Ann Lee")  # numbers, then names
+    assert printed.index(" 007 ") < printed.index("Ann Lee")  # numbers, then names
     assert re.search(r"Ann Lee\s+2\s+door, yard", printed) and re.search(r"7\s+1\s+door", printed)
 
 
@@ -401,7 +446,7 @@ def test_a_csv_file_names_the_images_of_a_gallery(
     )
     for name in ("h", "k"):
         gallery = SavedGallery.open(name)
-        assert gallery.names_of("pid") == ["Ann Lee", "Ann Lee", "7"]
+        assert gallery.names_of("pid") == ["Ann Lee", "Ann Lee", "007"]
         assert gallery.column("site") == ["north", "south", "north"]
     write_jpegs(tmp_path / "more", ["c.jpg"], (64, 32))
     Path("more.csv").write_text("path,licence\nmore/c.jpg,asked\n")
@@ -528,7 +573,7 @@ def test_people_are_removed(run: Run, ann_and_bob: tuple[str, ...]) -> None:
     assert "1 image (person Ann Lee) removed; 3 images now" in run(
         "remove", "g", "--pid", "Ann Lee", "--where", "time<2026-02-01"
     )
-    assert "(person 7) removed" in run("remove", "g", "--pid", "0007")
+    assert "(person 007) removed" in run("remove", "g", "--pid", "0007")
     assert "removed; 1 image" in run("remove", "g", "--file", "mine/a2.jpg")
     assert SavedGallery.open("g").names_of("pid") == [""]
     assert not any(b"Ann" in data for data in files_of("g").values())

@@ -105,6 +105,18 @@ def test_files_of_embeddings_are_linked(run: Run) -> None:
         assert message in run(*words, status=1)
 
 
+def test_numbers_are_the_same_person_with_leading_zeros(run: Run) -> None:
+    write("a.npz", [[0, 0.1], [5, 5]], ["0010", "ann"])
+    write("b.npz", [[0, 0], [5, 5.2]], ["10", "bob"])
+    words = ("a.npz", "b.npz", "--exit", "fusion", "--threshold", 1)
+    assert "1 of 2 links right by their names" in run(*words, "--out", "x.jsonl")
+    rows = [json.loads(line) for line in Path("x.jsonl").read_text("utf-8").splitlines()]
+    assert [(row["a_pid"], row["b_pid"], row["right"]) for row in rows] == [
+        ("0010", "0010", True),
+        ("ann", "bob", False),
+    ]
+
+
 def test_long_names_do_not_cut_distances(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stdout, "_width", 80)
     ann, eve = "ann" * 30, "eve" * 30

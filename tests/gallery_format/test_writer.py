@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reid_lab.gallery_format.card import CARD, Card
+from reid_lab.gallery_format.card import CARD, PEOPLE, Card, GalleryError
 from reid_lab.gallery_format.rows import UNKNOWN, GalleryRows, unknown_apart
 from reid_lab.gallery_format.writer import RowWriter, put
 
@@ -73,3 +73,41 @@ def test_unknown_ids_are_all_different() -> None:
     found = unknown_apart(numbers)
     assert found.tolist() == [3, -11, -1, -13, 0]
     assert unknown_apart(numbers, 5)[[1, 3]].tolist() == [-16, -18]
+
+
+def add(writer: RowWriter[GalleryRows], **people: str) -> None:
+    cameras = ["01"] * len(people)
+    writer.append_named(np.ones((len(people), 2)), [*people], [*people.values()], cameras)
+
+
+def test_people_keep_the_first_spelling_of_their_number(writer: RowWriter[GalleryRows]) -> None:
+    add(writer, a="0001", b="1", c="7", d="ann")
+    add(writer, e="01", f="007", g="0020", h="-1")
+    expected = ["0001", "0001", "7", "ann", "0001", "7", "0020", "-1"]
+    for gallery in (writer.gallery, GalleryRows.open_rows(writer.folder)):
+        assert gallery.names_of("pid") == expected
+        assert gallery.names_of("camid") == ["1"] * 8  # also a person's number
+        assert gallery.name(1) == "0001" and gallery.name(1, "camid") == "1"
+        assert gallery.select("pid=1").tolist() == gallery.select("pid=0001").tolist()
+        assert gallery.select("pid=20").sum() == 1
+    writer.remove(writer.gallery.select("pid=1"))
+    again = GalleryRows.open_rows(writer.folder)
+    assert again.names_of("pid") == ["7", "ann", "7", "0020", "-1"]
+    add(RowWriter(again), i="1")
+    assert GalleryRows.open_rows(writer.folder).names_of("pid")[-1] == "1"
+
+
+@pytest.mark.parametrize("content", ['{"5": "007"}', '{"7": "7"}', '{"7": 7}', "[]", "{"])
+def test_edited_spellings_are_refused(writer: RowWriter[GalleryRows], content: str) -> None:
+    add(writer, a="0001")
+    (writer.folder / PEOPLE).write_text(content)
+    with pytest.raises(GalleryError, match="people.json"):
+        GalleryRows.open_rows(writer.folder)
+
+
+def test_a_gallery_of_before_has_numbers(writer: RowWriter[GalleryRows]) -> None:
+    add(writer, a="0001")
+    (writer.folder / PEOPLE).unlink()
+    assert GalleryRows.open_rows(writer.folder).names_of("pid") == ["1"]
+    add(RowWriter(GalleryRows.open_rows(writer.folder)), b="0001")
+    assert GalleryRows.open_rows(writer.folder).names_of("pid") == ["1", "1"]

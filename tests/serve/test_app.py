@@ -44,6 +44,17 @@ def test_from_enrolment_to_removal(client: TestClient) -> None:
     assert "anna" not in [match["pid"] for match in again["matches"]]
 
 
+def test_a_person_has_the_first_spelling_of_a_number(client: TestClient) -> None:
+    first = client.post("/enroll", files=files(png(*RED)), data={"pid": "0010"})
+    more = client.post("/enroll", files=files(png(*GREEN)), data={"pid": "10"})
+    assert first.json()["pid"] == more.json()["pid"] == "0010"
+    found = client.post("/search", files=files(png(*RED))).json()["results"][0]["matches"]
+    assert [match["pid"] for match in found] == ["0010", "0010"]
+    assert client.post("/verify", files=files(png(*RED)), data={"pid": "10"}).status_code == 200
+    error(client.post("/enroll", files=files(png(*RED)), data={"pid": "00"}), 422, "no person")
+    assert client.delete("/people/10").json() == {"pid": "0010", "removed": 2}
+
+
 def test_a_camera_can_be_left_out(client: TestClient) -> None:
     for pid, colour, camid in [("anna", RED, "north"), ("bert", GREEN, "south")]:
         data = {"pid": pid, "camid": camid}

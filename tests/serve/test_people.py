@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 
 from reid_lab.errors import UserError
+from reid_lab.gallery_format.card import Card
+from reid_lab.gallery_format.writer import RowWriter
 from reid_lab.openset.thresholds import OWN, AcceptThreshold, AcceptThresholds, Kind
+from reid_lab.runtime.gallery import Gallery
 from reid_lab.serve import people_file
 from reid_lab.serve.accept_thresholds import KNOWN, AppliedThreshold, PeopleAcceptThresholds
 from reid_lab.serve.people import NewImage, People
@@ -60,6 +63,48 @@ def test_search_equals_a_naive_one_and_survives_a_restart(
         assert [match.pid for match in found] == [f"person {i // 3}" for i in order]
     assert again.metric == metric
     assert again.distance("late", query, "person 4") == pytest.approx(expected[12:15].min())
+
+
+def test_people_of_a_gallery_are_spelled_as_there(tmp_path: Path, opened: Opened) -> None:
+    rows = random_rows(5)
+    names = ["0010", "10", "0000", "ann", "7"]
+    galleries = {}
+    for name, its in rows.items():
+        Card("colours", dim=DIMS[name], exit=name).write(folder(tmp_path / name))
+        writer = RowWriter(Gallery.open_rows(tmp_path / name))
+        writer.append_named(its, [f"{i}.jpg" for i in range(5)], names, ["01"] * 5)
+        galleries[name] = Gallery.open_rows(tmp_path / name)
+    people = opened(tmp_path / "p.sqlite")
+    assert people.add_gallery(galleries) == 4  # 0000 is a distractor
+    people.add("010", [NewImage()], random_rows(1))
+    assert people.listed() == [("0010", 3, 1), ("7", 1, 4), ("ann", 1, 3)]
+    query = rows["late"][0]
+    found = people.search(people.compare("late", query), 5)
+    assert {match.pid for match in found} == {"0010", "7", "ann"}
+    assert {match.camid for match in found} == {"1", ""}
+    assert people.knows("10") and people.distance("late", query, "10") == pytest.approx(0, abs=1e-6)
+    assert people.label("10", True, "late", 0.0, b"") and people.labels()[0][1] == "0010"
+    assert people.remove("10") == 3 and not people.knows("0010")
+    assert people.labels() == []
+
+
+def folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def test_a_gallery_of_people_who_were_spelled_otherwise(tmp_path: Path, opened: Opened) -> None:
+    """A file of people is older than its gallery's spelling: nobody is two people."""
+    people = opened(tmp_path / "p.sqlite")
+    people.add("10", [NewImage()], random_rows(1))
+    galleries = {}
+    for name, its in random_rows(1).items():
+        Card("colours", dim=DIMS[name], exit=name).write(folder(tmp_path / name))
+        writer = RowWriter(Gallery.open_rows(tmp_path / name))
+        writer.append_named(its, ["1.jpg"], ["0010"], [""])
+        galleries[name] = writer.gallery
+    people.add_gallery(galleries)
+    assert people.listed() == [("10", 2, 1)]
 
 
 def test_ties_are_broken_by_image(tmp_path: Path, opened: Opened) -> None:

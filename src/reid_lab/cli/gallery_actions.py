@@ -113,8 +113,9 @@ def _write(path: Path, found: GallerySearch) -> None:
     if ending == ".html":
         write_text(path, show.page(found.gallery, found.results))
     else:
-        rows = query_objects if ending == ".jsonl" else match_rows
-        write_rows(path, rows(found.gallery, found.results))
+        objects = ending == ".jsonl"
+        rows = query_objects(found.results) if objects else match_rows(found.gallery, found.results)
+        write_rows(path, rows)
     stdout.print(f"{path}", soft_wrap=True, highlight=False, markup=False)
 
 

@@ -6,7 +6,6 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from reid_lab.dataset.readers.own import normalise_label
 from reid_lab.errors import first
 from reid_lab.files.regular import escaped
 from reid_lab.gallery_format.rows import NAMED, UNKNOWN, GalleryRows
@@ -55,7 +54,7 @@ def people(gallery: GalleryRows, rows: np.ndarray) -> None:
 
     for pid in sorted(np.unique(numbers).tolist(), key=order):
         theirs = gallery.numbers["camid"][rows[numbers == pid]]
-        cameras = [name(gallery.name(camid)) for camid in np.unique(theirs).tolist()]
+        cameras = [name(gallery.name(camid, "camid")) for camid in np.unique(theirs).tolist()]
         who = name(gallery.name(pid))
         table.add_row(Text(who), f"{len(theirs):,}", Text(", ".join(cameras)))
     titled(f"{gallery.folder}: {images(len(rows))}", table)
@@ -94,8 +93,8 @@ def memory(count: float) -> str:
 
 
 def name(text: str) -> str:
-    """The name of a person or camera, 0007 as 7; a dash if unknown."""
-    return escaped(normalise_label(text)) or NOTHING
+    """The name of a person or camera; a dash if unknown."""
+    return escaped(text) or NOTHING
 
 
 def titled(title: str, table: Table) -> None:

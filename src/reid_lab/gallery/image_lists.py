@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from reid_lab.dataset.readers.csv_file import CsvTable, read_boxes, read_table
-from reid_lab.dataset.readers.own import normalise_label, raise_problems
+from reid_lab.dataset.readers.own import given_label, normalise_label, raise_problems
 from reid_lab.errors import UserError
 from reid_lab.files.regular import escaped, no_file
 from reid_lab.gallery.images import FOLDERS, Labelled, choose_pattern, label
@@ -112,7 +112,7 @@ def _read_frame(image: Path, file: Path) -> list[Labelled]:
 
 def _labelled(table: CsvTable, paths: list[Path]) -> list[Labelled]:
     columns = {
-        name: [normalise_label(text) for text in table.column(name)]
+        name: [(given_label if name == "pid" else normalise_label)(t) for t in table.column(name)]
         for name in LABELS
         if name in table.columns
     }

@@ -97,8 +97,8 @@ def ids_of(images: Sequence[Labelled]) -> Ids:
 
 
 def names_of(images: Sequence[Labelled]) -> dict[int, str]:
-    """Number -> name of people and cameras that are not numbers."""
-    return named_of(name for image in images for name in image[1:3] if name)
+    """Number -> name of people and cameras, see `named_of`."""
+    return named_of((image.person for image in images), (image.camera for image in images))
 
 
 def columns_of(images: Sequence[Labelled]) -> dict[str, list[str]]:

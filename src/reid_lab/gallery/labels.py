@@ -88,7 +88,7 @@ def fit_labels(
         AcceptThreshold(rate, t, float((genuine < t).mean()))
         for rate, t in distances_at(impostor, rates or RATES).items()
     )
-    people = len({image.person for image, counted in zip(images, there, strict=True) if counted})
+    people = len({image.pid for image, counted in zip(images, there, strict=True) if counted})
     return AcceptThresholds("pairs", SOURCE, people, len(impostor), len(gallery), thresholds)
 
 

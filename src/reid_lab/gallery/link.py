@@ -247,8 +247,11 @@ def _two(away: np.ndarray) -> tuple[float, float]:
 
 def _row(link: Link, a: Queries, b: Queries) -> dict[str, Any]:
     sides = [_side(name, side, row) for name, side, row in (("a", a, link.a), ("b", b, link.b))]
-    people = [side[f"{name}_pid"] for name, side in zip("ab", sides, strict=True)]
-    right = people[0] == people[1] if all(people) else None
+    right = None
+    if link.a is not None and link.b is not None:
+        one, other = a.images[link.a], b.images[link.b]
+        right = one.pid == other.pid if one.person and other.person else None
+        sides[1]["b_pid"] = one.person if right else other.person  # one spelling of a person
     following = link.next if np.isfinite(link.next) else None
     return {
         **sides[0],

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reid_lab.dataset.readers.csv_file import CsvTable, read_table
-from reid_lab.dataset.readers.own import normalise_label, raise_problems
+from reid_lab.dataset.readers.own import given_label, normalise_label, raise_problems
 from reid_lab.errors import UserError
 from reid_lab.files.regular import escaped
 from reid_lab.gallery.image_lists import read_labelled
@@ -139,7 +139,8 @@ def _paths(table: CsvTable) -> list[Path]:
 
 def _filled(image: Labelled, columns: Sequence[str], row: Sequence[str]) -> Labelled:
     cells = dict(zip(columns, row, strict=True))
-    person, camera = (normalise_label(cells.get(name, "")) for name in LABELS)
+    person = given_label(cells.get("pid", ""))
+    camera = normalise_label(cells.get("camid", ""))
     return image._replace(
         person=person or image.person,
         camera=camera or image.camera,

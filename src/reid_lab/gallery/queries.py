@@ -179,7 +179,7 @@ def group_tracklets(images: Sequence[Labelled]) -> tuple[np.ndarray, np.ndarray]
     one by itself.
     """
     return grouped(
-        [(i.person, i.camera, i.tracklet or str((i.path, i.box)), not i.tracklet) for i in images]
+        [(i.pid, i.camid, i.tracklet or str((i.path, i.box)), not i.tracklet) for i in images]
     )
 
 

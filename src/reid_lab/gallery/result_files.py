@@ -63,7 +63,7 @@ def match_rows(gallery: SavedGallery, results: Sequence[SearchResult]) -> list[d
     return [
         {
             **_query(result),
-            **_verdict(gallery, result),
+            **_verdict(result),
             **_match(rank, match),
             **{f"gallery_{c}": match.image.values.get(c, "") for c in gallery.card.columns},
         }
@@ -72,12 +72,12 @@ def match_rows(gallery: SavedGallery, results: Sequence[SearchResult]) -> list[d
     ]
 
 
-def query_objects(gallery: SavedGallery, results: Sequence[SearchResult]) -> list[dict[str, Any]]:
+def query_objects(results: Sequence[SearchResult]) -> list[dict[str, Any]]:
     """One object per query, with a list of its matches."""
     return [
         {
             **_query(result),
-            **_verdict(gallery, result),
+            **_verdict(result),
             "matches": [
                 {**_match(rank, match), "values": dict(match.image.values)}
                 for rank, match in enumerate(result.matches, 1)
@@ -111,14 +111,14 @@ def _match(rank: int, match: GalleryMatch) -> dict[str, Any]:
     }
 
 
-def _verdict(gallery: SavedGallery, result: SearchResult) -> dict[str, Any]:
+def _verdict(result: SearchResult) -> dict[str, Any]:
     """The fields of a verdict; empty without one."""
     verdict = result.verdict
     if verdict is None:
         return {}
     return {
         "verdict": verdict.verdict,
-        "verdict_pids": " | ".join(gallery.name(person.pid) for person in verdict.people),
+        "verdict_pids": " | ".join(person.person for person in verdict.people),
         "false_accept_rate": verdict.rate,
         "rate_of": verdict.kind,
         "threshold": verdict.threshold,

@@ -41,10 +41,11 @@ class SearchResult:
         spread: Spread | None = None,
     ) -> SearchResult:
         """The result of one query from distances (k,) and rows (k,), without padding (row -1)."""
-        if gallery.card.pattern == FOLDERS and image.pid not in gallery.numbers["pid"]:
-            image = image._replace(
-                person="", camera=""
-            )  # the folder of a query need not be a person's
+        if image.pid in gallery.known_people:
+            image = image._replace(person=gallery.name(image.pid))  # one spelling of a person
+        elif gallery.card.pattern == FOLDERS:  # the folder of a query need not be a person's
+            image = image._replace(person="", camera="")
+        image = image._replace(camera=gallery.name(image.camid, "camid") or image.camera)
         found = zip(distances.tolist(), rows.tolist(), strict=True)
         matches = [_match(gallery, image, d, row) for d, row in found if row >= 0]
         return SearchResult(image, matches, verdict, spread)
@@ -53,6 +54,7 @@ class SearchResult:
 def _match(gallery: SavedGallery, image: Labelled, distance: float, row: int) -> GalleryMatch:
     pid, camid = (int(gallery.numbers[row][column]) for column in ("pid", "camid"))
     path, values = Path(gallery.path(row)), gallery.values(row)
-    found = Labelled(path, gallery.name(pid), gallery.name(camid), values=values)
+    names = gallery.name(pid), gallery.name(camid, "camid")
+    found = Labelled(path, *names, values=values)
     known = image.pid > 0 and pid >= -1  # -1 and 0 are certainly other images
     return GalleryMatch(found, distance, image.pid == pid if known else None)

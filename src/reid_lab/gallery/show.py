@@ -53,7 +53,7 @@ def answers(gallery: SavedGallery, found: Sequence[SearchResult]) -> None:
                 *(Text(escaped(match.image.values.get(column, ""))) for column in columns),
                 Text(str(match.image.path)),
             )
-        verdict = f": {verdict_text(gallery, answer.verdict)}" if answer.verdict else ""
+        verdict = f": {verdict_text(answer.verdict)}" if answer.verdict else ""
         titled(f"{query_text(answer)}{_who(answer.image)}{verdict}", table)
 
 
@@ -66,9 +66,9 @@ def query_text(answer: SearchResult) -> str:
     return f"{image.path}" + (f" [{' '.join(map(str, image.box))}]" if image.box else "")
 
 
-def verdict_text(gallery: SavedGallery, verdict: GalleryVerdict) -> str:
+def verdict_text(verdict: GalleryVerdict) -> str:
     """'known, Ann Lee (0.31)', 'ambiguous, Ann Lee (0.31) or Bob (0.33)' or 'unknown'."""
-    people = [f"{name(gallery.name(p.pid))} ({p.distance:.4f})" for p in verdict.people]
+    people = [f"{name(p.person)} ({p.distance:.4f})" for p in verdict.people]
     return ", ".join(filter(None, [verdict.verdict, " or ".join(people)]))
 
 
@@ -317,7 +317,7 @@ def page(gallery: SavedGallery, answers: Sequence[SearchResult]) -> str:
         card=gallery.card,
         answers=answers,
         query_text=query_text,
-        verdict=lambda one: verdict_text(gallery, one),
+        verdict=verdict_text,
         thumbnails=thumbnails,
         lost=sum(not uri for uri in thumbnails.values()),
     )

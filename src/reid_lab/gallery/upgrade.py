@@ -27,7 +27,16 @@ from reid_lab.gallery.index import check_installed
 from reid_lab.gallery.network import warn_of_space
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.writer import Writer
-from reid_lab.gallery_format.card import COLUMNS, EMBEDDINGS, IDS, NAMES, PATHS, Card, GalleryError
+from reid_lab.gallery_format.card import (
+    COLUMNS,
+    EMBEDDINGS,
+    IDS,
+    NAMES,
+    PATHS,
+    PEOPLE,
+    Card,
+    GalleryError,
+)
 from reid_lab.gallery_format.rows import GalleryRows
 from reid_lab.gallery_format.writer import STAGING, RowWriter, locked
 from reid_lab.images.files import find_images
@@ -191,7 +200,7 @@ def swap(writer: RowWriter[SavedGallery], staged: GalleryRows) -> None:
     """Give a gallery the staged rows, as its next generation."""
     old, new = writer.gallery.card, staged.card
     card = replace(new, generation=old.generation + 1, index=old.index)
-    for name in (EMBEDDINGS, IDS, PATHS, COLUMNS, NAMES):
+    for name in (EMBEDDINGS, IDS, PATHS, COLUMNS, NAMES, PEOPLE):
         source = staged.folder / new.file(name)
         if source.is_file():
             with replacing(writer.folder / card.file(name)) as beside:

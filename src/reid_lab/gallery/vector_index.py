@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -65,6 +65,11 @@ class StoreIndex:
     def numbers(self) -> np.ndarray:
         """The gallery's people and cameras by row."""
         return self.gallery.numbers
+
+    @property
+    def names(self) -> Mapping[int, str]:
+        """The names of the gallery's people and cameras."""
+        return self.gallery.names
 
     def search(self, query: Tensor | np.ndarray, k: int, where: str = "") -> Found:
         """Search like `SavedGallery.search`."""

@@ -8,12 +8,13 @@
 | `paths.bin` | the paths, one after the other |
 | `columns.jsonl` | the metadata, one JSON object per line and row |
 | `names.json` | names of people and cameras that are not numbers |
+| `people.json` | names of people that are numbers with leading zeros, such as 0010 |
 | `index*.faiss` | an approximate index |
 
 Data files only grow. Bytes behind the rows that the card counts come from an interrupted append:
 they are never read, and the next append overwrites them. Removing rows writes a new generation of
 all data files (`embeddings.1.bin`, ...) and then the card that names it; see writer.py.
-Galleries of older versions have no CRC-32, names, metadata or generation.
+Galleries of older versions have no CRC-32, names, metadata or generation, and lose leading zeros.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from reid_lab.openset.thresholds import AcceptThresholds
 from reid_lab.types import MAX_SIDE
 
 CARD, EMBEDDINGS, IDS, PATHS = outputs.CARD, "embeddings.bin", "ids.bin", "paths.bin"
-NAMES, COLUMNS, INDEX = "names.json", "columns.jsonl", "index.faiss"
+NAMES, PEOPLE = "names.json", "people.json"
+COLUMNS, INDEX = "columns.jsonl", "index.faiss"
 FORMAT = 2
 # fields that galleries of older versions lack
 LATER = {

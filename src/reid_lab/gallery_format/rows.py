@@ -28,6 +28,7 @@ from reid_lab.gallery_format.card import (
     INDEX,
     NAMES,
     PATHS,
+    PEOPLE,
     Card,
     GalleryError,
     check_inside,
@@ -76,7 +77,8 @@ class GalleryRows:
         numbers: (N,) with fields `pid`, `camid` and `end` (of the path in `path_bytes`).
         path_bytes: uint8, all paths.
         column_bytes: uint8, the lines of the metadata.
-        names: number -> name of a person or camera that is not a number.
+        names: number -> name of a person or camera that is not a number; below `NAMED`, that of
+            a person, such as 10 -> 0010.
     """
 
     folder: Path
@@ -189,14 +191,19 @@ class GalleryRows:
         ends, data = self.numbers["end"].tolist(), self.path_bytes.tobytes()
         return [os.fsdecode(data[s:e]) for s, e in zip([0, *ends], ends, strict=False)]
 
-    def name(self, number: int) -> str:
-        """The name of a pid or camid; empty if unknown."""
-        return "" if number == UNKNOWN else self.names.get(int(number), str(number))
+    def name(self, number: int, column: str = "pid") -> str:
+        """The name of a number in `column`, pid or camid; empty if unknown.
+
+        A person is spelled as they were when they were added first, such as 0010.
+        """
+        if column == "camid" and UNKNOWN < number < NAMED:
+            return str(int(number))
+        return "" if number == UNKNOWN else self.names.get(int(number), str(int(number)))
 
     def names_of(self, column: str) -> list[str]:
         """The names of all N people ("pid") or cameras ("camid")."""
         numbers, inverse = np.unique(self.numbers[column], return_inverse=True)
-        names = [self.name(number) for number in numbers.tolist()]
+        names = [self.name(number, column) for number in numbers.tolist()]
         return [names[index] for index in inverse.reshape(-1).tolist()]
 
     @cached_property
@@ -218,6 +225,11 @@ class GalleryRows:
             return b""
         start = int(self._lines[row - 1]) + 1 if row else 0
         return self.column_bytes[start : int(self._lines[row])].tobytes()
+
+    @cached_property
+    def known_people(self) -> frozenset[int]:
+        """The pids of all images."""
+        return frozenset(np.unique(self.numbers["pid"]).tolist())
 
     @cached_property
     def known_paths(self) -> set[str]:
@@ -315,10 +327,17 @@ def unknown_apart(numbers: np.ndarray, first: int = 0) -> np.ndarray:
     return np.where(numbers == UNKNOWN, own, numbers)
 
 
-def named_of(names: Iterable[str]) -> dict[int, str]:
-    """Number -> name, for names that are not numbers."""
-    found = {number_of(name): name for name in names}
-    return {number: name for number, name in found.items() if number >= NAMED}
+def named_of(people: Iterable[str], cameras: Iterable[str] = ()) -> dict[int, str]:
+    """Number -> name, for names that are not their number.
+
+    Those of cameras are text, those of people also numbers with leading zeros, such as 0010. A
+    person has the first of several spellings.
+    """
+    found: dict[int, str] = {}
+    for person in filter(None, people):
+        found.setdefault(number_of(person), person)
+    found |= {n: name for name in filter(None, cameras) if (n := number_of(name)) >= NAMED}
+    return {number: name for number, name in found.items() if name != str(number)}
 
 
 def _check_ids(folder: Path, card: Card) -> None:
@@ -336,19 +355,23 @@ def _check_ids(folder: Path, card: Card) -> None:
 
 
 def _read_names(folder: Path, card: Card) -> dict[int, str]:
-    """Number -> name; each name is checked against its number, which is its hash.
+    """Number -> name; each name is checked against its number, which is its value or hash.
 
     Raises:
-        GalleryError: the file is malformed, or was edited.
+        GalleryError: a file is malformed, or was edited.
     """
-    path = folder / card.file(NAMES)
+    texts = _names_in(folder / card.file(NAMES), hashed=True)
+    return texts | _names_in(folder / card.file(PEOPLE), hashed=False)
+
+
+def _names_in(path: Path, hashed: bool) -> dict[int, str]:
     check_inside(path)
     if not path.is_file():
         return {}
     try:
         content = read_json(path)
         if isinstance(content, dict) and all(isinstance(name, str) for name in content.values()):
-            found = named_of(content.values())
+            found = {n: s for n, s in named_of(content.values()).items() if (n >= NAMED) == hashed}
             if {str(number): name for number, name in found.items()} == content:
                 return found
     except UserError as error:

@@ -33,11 +33,13 @@ from reid_lab.gallery_format.card import (
     IDS,
     NAMES,
     PATHS,
+    PEOPLE,
     Card,
     GalleryError,
 )
 from reid_lab.gallery_format.rows import (
     ID,
+    NAMED,
     OWN_COLUMNS,
     G,
     GalleryRows,
@@ -53,7 +55,7 @@ STAGING = ".upgrade"  # folder of the embeddings of a new model, until they are 
 FORGOTTEN = "forgotten.json"  # images inside the gallery's folder whose rows are being removed
 BLOCK = 1 << 24  # bytes that are copied at a time
 LINE = 1 << 20  # bytes of an image's metadata
-_DATA = re.compile(r"(?:embeddings|ids|paths|columns|names)(?:\.\d+)?\.(?:bin|jsonl|json)")
+_DATA = re.compile(r"(?:embeddings|ids|paths|columns|names|people)(?:\.\d+)?\.(?:bin|jsonl|json)")
 
 
 @contextmanager
@@ -90,6 +92,7 @@ class RowWriter(Generic[G]):
         self.gallery = gallery
         self._card = content_crc32(gallery)  # as `gallery.card`, with every CRC-32
         self._known = gallery.known_paths
+        self._people = set(gallery.known_people)
         self._clean()
 
     def __contains__(self, path: str) -> bool:
@@ -113,7 +116,8 @@ class RowWriter(Generic[G]):
             pids: (n,).
             camids: (n,).
             paths: n paths; a gallery has each only once.
-            names: number -> name of people and cameras that are not numbers, see `number_of`.
+            names: number -> name of people and cameras that are not their number, see `named_of`.
+                A person whom the gallery has keeps their spelling.
             columns: metadata by name, n values each; empty text for missing values.
 
         Raises:
@@ -125,11 +129,13 @@ class RowWriter(Generic[G]):
         self._check_paths(paths)
         lines = _lines(columns or {}, len(paths))
         self._check_unchanged()
-        names = {**self.gallery.names, **(names or {})}
+        new = {n: name for n, name in (names or {}).items() if n not in self._people}
+        names = {**new, **self.gallery.names}
         opened = self.gallery.reopened(self._card, self.gallery.names)
         card = _append(opened, stored, pids, camids, paths, names, lines, tuple(columns or ()))
         self._write(card, names)
         self._known.update(paths)
+        self._people.update(np.unique(pids).tolist())
 
     def append_named(
         self,
@@ -140,7 +146,7 @@ class RowWriter(Generic[G]):
         columns: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Add n rows like `append_rows`, with the names of people and cameras; empty if unknown."""
-        names = named_of(name for name in (*people, *cameras) if name)
+        names = named_of(people, cameras)
         numbers = numbers_of(people), numbers_of(cameras)
         self.append_rows(rows, *numbers, paths, names, columns)
 
@@ -170,6 +176,7 @@ class RowWriter(Generic[G]):
             raise
         self._write(card, names)
         self._known.difference_update(gone)
+        self._people = set(self.gallery.known_people)
         self._clean()
 
     def replace_rows(self, card: Card, names: Mapping[int, str]) -> None:
@@ -197,7 +204,7 @@ class RowWriter(Generic[G]):
         for part in self.folder.glob(f".*{SUFFIX}"):
             part.unlink()
         card = self._card
-        current = {card.file(name) for name in (EMBEDDINGS, IDS, PATHS, COLUMNS, NAMES)}
+        current = {card.file(name) for name in (EMBEDDINGS, IDS, PATHS, COLUMNS, NAMES, PEOPLE)}
         for path in self.folder.iterdir():
             old = _DATA.fullmatch(path.name) and path.name not in current
             if old or (path.match("index*.faiss") and path.name != card.index_file):
@@ -373,7 +380,7 @@ def _append(
             card, columns=tuple(dict.fromkeys(card.columns + columns)), columns_bytes=grown
         )
     if names != gallery.names:  # names that no row has are harmless
-        _write_names(folder / card.file(NAMES), names)
+        _write_names(folder, card, names)
     for file, (offset, data) in parts.items():
         put(folder / card.file(file), offset, data)
     crcs = {file: crc32(data, card.crc32.get(file, 0)) for file, (_, data) in parts.items()}
@@ -397,8 +404,12 @@ def _rewritten(gallery: GalleryRows, keep: np.ndarray) -> tuple[Card, dict[int, 
     starts = np.concatenate([[0], gallery.numbers["end"][:-1]])[keep] if len(keep) else keep
     lengths = gallery.numbers["end"][keep] - starts
     numbers["end"] = np.cumsum(lengths)
-    used = {*numbers["pid"].tolist(), *numbers["camid"].tolist()}
-    names = {number: name for number, name in gallery.names.items() if number in used}
+    people, cameras = set(numbers["pid"].tolist()), set(numbers["camid"].tolist())
+    names = {
+        number: name
+        for number, name in gallery.names.items()
+        if number in people or (number in cameras and number >= NAMED)
+    }
     step = max(1, BLOCK // card.row_bytes)
     blocks = (gallery.embeddings[keep[i : i + step]].tobytes() for i in range(0, len(keep), step))
     paths = (os.fsencode(gallery.path(row)) for row in keep)
@@ -411,8 +422,7 @@ def _rewritten(gallery: GalleryRows, keep: np.ndarray) -> tuple[Card, dict[int, 
         lines = [gallery.line(row) + b"\n" for row in keep]
         card = replace(card, columns_bytes=sum(map(len, lines)))
         crcs[COLUMNS] = _write_parts(folder / card.file(COLUMNS), lines)
-    if names:
-        _write_names(folder / card.file(NAMES), names)
+    _write_names(folder, card, names)
     return replace(card, crc32=crcs), names
 
 
@@ -426,5 +436,8 @@ def _write_parts(path: Path, parts: Iterable[bytes]) -> int:
     return crc
 
 
-def _write_names(path: Path, names: Mapping[int, str]) -> None:
-    write_json(path, {str(number): name for number, name in names.items()})
+def _write_names(folder: Path, card: Card, names: Mapping[int, str]) -> None:
+    for file, hashed in ((NAMES, True), (PEOPLE, False)):
+        own = {str(n): name for n, name in names.items() if (n >= NAMED) == hashed}
+        if own:
+            write_json(folder / card.file(file), own)

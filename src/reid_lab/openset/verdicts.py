@@ -8,6 +8,7 @@ Images of unknown people, distractors (pid 0) and junk (pid -1) name nobody and 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -27,8 +28,16 @@ def verdict_of(people: int) -> Verdict:
 
 @dataclass(frozen=True)
 class PersonWithin:
-    """A person within the threshold: the row of their nearest image, and its distance."""
+    """A person within the threshold.
 
+    Attributes:
+        person: name, as the gallery spells it.
+        pid: number of the name in the gallery.
+        row: row of their nearest image.
+        distance: distance of this image.
+    """
+
+    person: str
     pid: int
     row: int
     distance: float
@@ -56,12 +65,15 @@ class GalleryVerdict:
 
 
 class Searchable(Protocol):
-    """A gallery that can be searched; `numbers` has a field `pid`."""
+    """A gallery that can be searched; `numbers` has a field `pid`, `names` those of some pids."""
 
     @property
     def numbers(self) -> np.ndarray: ...
 
     def __len__(self) -> int: ...
+
+    @property
+    def names(self) -> Mapping[int, str]: ...
 
     def search(
         self, query: np.ndarray, k: int, where: str = ""
@@ -97,7 +109,7 @@ def verdicts(
         distances, rows = gallery.search(query[open_queries], k, where)
         longer = []
         for index, near, found in zip(open_queries.tolist(), distances, rows, strict=True):
-            within[index] = _people(gallery.numbers["pid"], near, found, threshold.distance)
+            within[index] = _people(gallery, near, found, threshold.distance)
             ends = len(near) < k or near[-1] >= threshold.distance
             if not ends and len(within[index]) < 2:
                 longer.append(index)
@@ -116,14 +128,15 @@ def verdicts(
 
 
 def _people(
-    pids: np.ndarray, distances: np.ndarray, rows: np.ndarray, threshold: float
+    gallery: Searchable, distances: np.ndarray, rows: np.ndarray, threshold: float
 ) -> tuple[PersonWithin, ...]:
     """The people in a list of matches that are within a threshold, nearest first."""
     found: dict[int, PersonWithin] = {}
+    pids = gallery.numbers["pid"]
     for distance, row in zip(distances.tolist(), rows.tolist(), strict=True):
         if row < 0 or not distance < threshold:
             break
         pid = int(pids[row])
-        if pid > 0:
-            found.setdefault(pid, PersonWithin(pid, row, distance))
+        if pid > 0 and pid not in found:
+            found[pid] = PersonWithin(gallery.names.get(pid, str(pid)), pid, row, distance)
     return tuple(found.values())

@@ -86,8 +86,8 @@ def _search(model: Model, read: Iterable[PixelBatch], args: argparse.Namespace) 
             _print_verdicts(gallery, batch.paths, rows, args)
         for path, near, which in zip(batch.paths, *found, strict=True):
             for position, (distance, row) in enumerate(zip(near, which, strict=True), 1):
-                names = [gallery.name(x[row]) or "-" for x in (gallery.pids, gallery.camids)]
-                cells = [*names, gallery.path(row)]
+                names = gallery.name(gallery.pids[row]), gallery.name(gallery.camids[row], "camid")
+                cells = [*(name or "-" for name in names), gallery.path(row)]
                 print(escaped(path), position, f"{distance:.4f}", *map(escaped, cells), sep="\t")
 
 
@@ -97,7 +97,7 @@ def _print_verdicts(
     """Print one line per query: image, 'verdict', distance, verdict, people."""
     judged = gallery.verdicts(rows, args.false_accept_rate, args.where)
     for path, verdict in zip(paths, judged, strict=True):
-        names = " | ".join(escaped(gallery.name(person.pid)) for person in verdict.people)
+        names = " | ".join(escaped(person.person) for person in verdict.people)
         nearest = f"{verdict.people[0].distance:.4f}" if verdict.people else "-"
         print(escaped(path), "verdict", nearest, verdict.verdict, names or "-", sep="\t")
 

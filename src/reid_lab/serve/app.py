@@ -50,7 +50,7 @@ from reid_lab.serve.faults import add_errors, known_parameters
 from reid_lab.serve.guard import Guard, RequestError
 from reid_lab.serve.in_force import Serving
 from reid_lab.serve.model_routes import add_model
-from reid_lab.serve.people import NOBODY, NewImage, People, ReplacedError
+from reid_lab.serve.people import NewImage, People, ReplacedError, names_person
 from reid_lab.serve.scheduler import Embedded
 from reid_lab.serve.service import Service, rate_of, verdict
 from reid_lab.serve.threads import in_thread
@@ -249,7 +249,7 @@ def _add_people(app: FastAPI, service: Service) -> None:
         body = await read_body(request, EnrollBody, service.limits)
         if not body.queries:
             raise RequestError(422, "there are no boxes to add")
-        if body.pid in NOBODY:
+        if not names_person(body.pid):
             raise RequestError(
                 422, f"pid {body.pid!r} names no person (-1 is junk, 0 a distractor)"
             )
@@ -273,6 +273,7 @@ def _add_people(app: FastAPI, service: Service) -> None:
     @app.delete("/people/{pid:path}")
     def remove(pid: Annotated[str, InPath(description="the person's name")]) -> RemovedAnswer:
         """Remove a person: images, embeddings and labels are overwritten on the disk."""
+        pid = service.people.spelling(pid)
         removed = service.people.remove(pid)
         if not removed:
             raise _unknown_person(pid)
@@ -294,7 +295,7 @@ def _enrolled(
     images = [NewImage(body.camid, "", thumbnail(crop)) for crop in crops]
     ids = people.add(body.pid, images, rows)
     copies = duplicates(people.rows, people.exits[-1], ids)
-    return EnrollAnswer(pid=body.pid, images=ids, duplicates=copies)
+    return EnrollAnswer(pid=people.spelling(body.pid), images=ids, duplicates=copies)
 
 
 def thumbnail(crop: np.ndarray) -> bytes:

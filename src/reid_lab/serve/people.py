@@ -16,15 +16,19 @@ import numpy as np
 from pydantic import Field
 
 from reid_lab.errors import UserError
+from reid_lab.gallery_format.rows import number_of
 from reid_lab.openset.thresholds import accept_thresholds_at
-from reid_lab.protocol import DISTRACTOR, JUNK
+from reid_lab.protocol import DISTRACTOR
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.manifest import Manifest
 from reid_lab.serve.accept_thresholds import AppliedThreshold, PeopleAcceptThresholds
 from reid_lab.serve.people_file import PeopleFile
 from reid_lab.serve.rows import Comparison, Rows, compared_rows, extended, without
 
-NOBODY = {"", str(JUNK), str(DISTRACTOR)}  # pids that name no person
+
+def names_person(pid: str) -> bool:
+    """Whether a name is of a person: not empty, -1 (junk) or 0 (a distractor)."""
+    return pid != "" and number_of(pid) > DISTRACTOR
 
 
 class ReplacedError(Exception):
@@ -142,7 +146,7 @@ class People:
             UserError: embeddings that cannot be compared.
             ReplacedError: a new network is used now; embed them with it.
         """
-        return self._add([pid] * len(images), images, embeddings)
+        return self._add([self.spelling(pid)] * len(images), images, embeddings)
 
     def _add(
         self, pids: Sequence[str], images: Sequence[NewImage], embeddings: Mapping[str, np.ndarray]
@@ -199,14 +203,18 @@ class People:
         paths = first.paths()
         there = {path for (path,) in self._file.select("SELECT path FROM image")}
         removed = {digest for (digest,) in self._file.select("SELECT path FROM removed")}
-        names = [first.name(pid) for pid in first.pids]
+        known = {number_of(pid): pid for pid in self.rows.pids}
+        names = [known.get(pid) or first.name(pid) for pid in first.pids.tolist()]
         new = [
             i
             for i, path in enumerate(paths)
-            if names[i] not in NOBODY and path not in there and _digest(path) not in removed
+            if first.pids[i] > DISTRACTOR and path not in there and _digest(path) not in removed
         ]
         pids = [names[i] for i in new]
-        images = [NewImage(first.name(first.camids[i]), paths[i], thumbnail(paths[i])) for i in new]
+        images = [
+            NewImage(first.name(first.camids[i], "camid"), paths[i], thumbnail(paths[i]))
+            for i in new
+        ]
         rows = {name: np.asarray(galleries[name].embeddings)[new] for name in self.exits}
         self._add(pids, images, {name: row.astype(np.float32) for name, row in rows.items()})
         return len(new)
@@ -228,6 +236,7 @@ class People:
         with self._file.lock:
             if self.successor is not None:
                 return self.successor.remove(pid)
+            pid = self.spelling(pid)
             with self._file.transaction():
                 of_person = self._file.select("SELECT path FROM image WHERE pid = ?", pid)
                 self._file.insert_all(
@@ -342,11 +351,20 @@ class People:
         return len(rows.pids), len(rows)
 
     def knows(self, pid: str) -> bool:
-        return pid in self.rows.pids
+        return self.spelling(pid) in self.rows.pids
+
+    def spelling(self, pid: str) -> str:
+        """The name of a person as it was enrolled: numbers are equal, so that 10 may be 0010."""
+        pids = self.rows.pids
+        if pid in pids or not pid.isdecimal():
+            return pid
+        number = number_of(pid)
+        same = (known for known in pids if known.isdecimal() and number_of(known) == number)
+        return next(same, pid)
 
     def distance(self, exit: str, query: np.ndarray, pid: str) -> float | None:
         """Distance of a query (D,) from the nearest image of a person; None if not known."""
-        exit, rows = self._kept(exit), self.rows
+        exit, rows, pid = self._kept(exit), self.rows, self.spelling(pid)
         if pid not in rows.pids:
             return None
         mine = rows.exits[exit][rows.people == rows.pids.index(pid)].astype(np.float64)
@@ -360,7 +378,7 @@ class People:
             return self._file.insert(
                 "INSERT INTO label (pid, correct, exit, distance, added, image) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
-                pid,
+                self.spelling(pid),
                 correct,
                 exit,
                 distance,

@@ -32,6 +32,11 @@ def normalise_label(text: str) -> str:
     return "0" if match[2] == "0" else match[1] + match[2]
 
 
+def given_label(text: str) -> str:
+    """As `normalise_label`, but digits stay as they are: `007` is 007, and `7.0` is 7."""
+    return text.strip() if text.strip().isdecimal() else normalise_label(text)
+
+
 def number_labels(texts: Sequence[str], kept: Collection[str] = ()) -> tuple[np.ndarray, Names]:
     """Turn text labels into numbers.
 
