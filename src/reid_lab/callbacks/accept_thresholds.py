@@ -1,8 +1,6 @@
-"""Thresholds for false-accept rates, fitted on held-out people and kept in the checkpoint."""
+"""Thresholds for false-accept rates, fitted on held-out people."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytorch_lightning as pl
@@ -10,7 +8,6 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 
 from reid_lab.callbacks.embedding import embed_batches
-from reid_lab.checkpoint import fingerprint_of, put_accept_thresholds
 from reid_lab.dataset.datamodule import data_of
 from reid_lab.model import ReidModule
 from reid_lab.openset.thresholds import AcceptThresholdsByExit
@@ -24,32 +21,18 @@ from reid_lab.retrieval.space import MetricName
 METRICS: tuple[MetricName, ...] = ("euclidean", "cosine")  # metrics of galleries
 
 
-def keep_held_out_thresholds(
-    trainer: pl.Trainer, module: ReidModule, best: Path | None, seed: int
-) -> None:
-    """Fit thresholds on the people of `dataset.val_identities`, and keep them in the checkpoint.
-
-    With too few people, or none with a match, there are no thresholds but a warning.
-
-    Args:
-        best: checkpoint of the module's weights; None takes the last one.
-        seed: random seed of the choice of queries, if there are more than `MOST_QUERIES`.
-    """
-    with torch.random.fork_rng(devices=[]):  # a resumed run draws the same numbers
-        found = fit_held_out_thresholds(trainer, module, seed)
-    if found and trainer.is_global_zero:
-        key = fingerprint_of(module.state_dict(), module.hparams["model"])
-        written = [getattr(c, "last_model_path", "") for c in trainer.checkpoint_callbacks]
-        for path in {best} if best else {Path(each) for each in written if each}:
-            if path.is_file():
-                put_accept_thresholds(path, found, key)
-    trainer.strategy.barrier()
-
-
 def fit_held_out_thresholds(
     trainer: pl.Trainer, module: ReidModule, seed: int
 ) -> AcceptThresholdsByExit:
-    """Exit -> metric -> thresholds of searches and of pairs; empty with a warning."""
+    """Fit thresholds on the people of `dataset.val_identities`.
+
+    Args:
+        seed: random seed of the choice of queries, if there are more than `MOST_QUERIES`.
+
+    Returns:
+        Exit -> metric -> thresholds of searches and of pairs. Empty, with a warning, if there are
+        too few people, or none with a match.
+    """
     data = data_of(trainer)
     exits = embed_batches(data.held_out_loader(), trainer, module)
     ids = Ids.of(data.eval_split("val"))

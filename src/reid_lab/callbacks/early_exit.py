@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -16,17 +16,17 @@ from reid_lab.budget.exit_calibration import KEY, ExitCalibration, fit_exit_cali
 from reid_lab.budget.policies import TEMPERATURE, Candidates
 from reid_lab.callbacks.after_ranking import ranking_of
 from reid_lab.callbacks.embedding import embed_batches, processes_of
+from reid_lab.callbacks.fitted import Change, FittedAfterTraining
 from reid_lab.dataset import Split
 from reid_lab.dataset.datamodule import data_of
 from reid_lab.dataset.loading import ROLES
 from reid_lab.dataset.splits import query_and_gallery
-from reid_lab.files.atomic import write_torch
 from reid_lab.model import ReidModule
 from reid_lab.retrieval import Embeddings, Exit, Ids, evaluate
 from reid_lab.types import Count, Positive, Role, Seed
 
 
-class EarlyExitThresholds(pl.Callback):
+class EarlyExitThresholds(FittedAfterTraining):
     """Fits thresholds to the confidence of each policy on held-out people; see exit_calibration.py.
 
     These are the people of `dataset.val_identities`; with 0, there are no thresholds, unless
@@ -54,8 +54,6 @@ class EarlyExitThresholds(pl.Callback):
         self.candidates, self.identities, self.seed = candidates, identities, seed
         self.temperature = temperature
         self.exit_calibration: ExitCalibration | None = None
-        self._due = False  # training has begun and not ended
-        self._best: Path | None = None
 
     @property
     def state_key(self) -> str:
@@ -71,37 +69,31 @@ class EarlyExitThresholds(pl.Callback):
         ranking_of(trainer, self)  # raises an error if it is missing
         if self.seed is None:
             self.seed = data_of(trainer).seed
-        self._due |= stage == "fit"
+        super().setup(trainer, pl_module, stage)
 
     def fit_on(self, best: Path) -> None:
-        """Fit again at the test of this checkpoint, and keep the thresholds in it."""
-        self.exit_calibration, self._due, self._best = None, True, best
+        super().fit_on(best)
+        self.exit_calibration = None  # it was of the last weights
 
     def on_train_batch_start(self, *_: Any) -> None:
         self.exit_calibration = None  # of the weights that a resumed training goes on from
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._fit(trainer, pl_module)
+        self.fit_if_due(trainer, pl_module)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # a training that was killed at its last step has no end when it is resumed
-        if self._due and self.exit_calibration is None:
-            self._fit(trainer, pl_module)
-
-    def _fit(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._due = False
-        module = cast(ReidModule, pl_module)
-        if len(module.stream_exits) < 2:
-            return  # one exit: nothing to decide
-        with torch.random.fork_rng(devices=[]):  # a resumed run draws the same numbers
-            self.exit_calibration = self._fitted(trainer, module)
         if self.exit_calibration is None:
-            return
-        if self._best is None:
-            _keep(self.state_dict(), trainer)
-        elif trainer.is_global_zero:
-            _put(self.state_dict(), self._best)
-        trainer.strategy.barrier()
+            self.fit_if_due(trainer, pl_module)
+
+    def fit(self, trainer: pl.Trainer, module: ReidModule) -> Change | None:
+        if len(module.stream_exits) < 2:
+            return None  # one exit: nothing to decide
+        self.exit_calibration = self._fitted(trainer, module)
+        return self._put if self.exit_calibration else None
+
+    def _put(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["callbacks"][KEY] = self.state_dict()
 
     def _fitted(self, trainer: pl.Trainer, module: ReidModule) -> ExitCalibration | None:
         data = data_of(trainer)
@@ -156,23 +148,3 @@ class EarlyExitThresholds(pl.Callback):
         numbers = np.arange(len(rows)).astype(np.bytes_)
         query, _ = query_and_gallery(replace(train.take(rows), names=numbers), tracklets)
         return rows, np.isin(numbers, query.names)
-
-
-def _keep(state: dict[str, Any], trainer: pl.Trainer) -> None:
-    """Add thresholds to the last checkpoint; later checkpoints have them anyway.
-
-    Everything else in it is kept: a checkpoint saved now, after the end of the epoch, would resume
-    from another step.
-    """
-    for callback in trainer.checkpoint_callbacks:
-        path = Path(getattr(callback, "last_model_path", ""))
-        if trainer.is_global_zero and path.is_file():
-            _put(state, path, trainer.global_step)
-
-
-def _put(state: dict[str, Any], path: Path, step: int | None = None) -> None:
-    """Add thresholds to a checkpoint, if it is of `step` (None: any)."""
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    if step in (None, checkpoint["global_step"]):  # else of other weights
-        checkpoint["callbacks"][KEY] = state
-        write_torch(path, checkpoint)

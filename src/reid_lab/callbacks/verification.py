@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, replace
-from pathlib import Path
-from typing import cast
+from functools import partial
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_warn
 
-from reid_lab.callbacks.accept_thresholds import keep_held_out_thresholds
+from reid_lab.callbacks.accept_thresholds import fit_held_out_thresholds
 from reid_lab.callbacks.after_ranking import AfterRanking, ranking_of
-from reid_lab.checkpoint import fingerprint_of
+from reid_lab.callbacks.fitted import Change, FittedAfterTraining
+from reid_lab.checkpoint import fingerprint_of, with_accept_thresholds
 from reid_lab.dataset.datamodule import data_of
 from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
@@ -30,7 +30,7 @@ class VerificationError(UserError):
     """An invalid rate or an unknown exit."""
 
 
-class Verification(AfterRanking):
+class Verification(FittedAfterTraining, AfterRanking):
     """Adds `roc.csv` and `operating_points.csv`: ROC curves and operating points of an open set.
 
     A threshold for each of `false_accept_rates` is chosen on a third of the people and evaluated on
@@ -59,24 +59,20 @@ class Verification(AfterRanking):
         super().__init__(seed)
         self.rates, self.exits = false_accept_rates, exits
         self.memory: float = GIGABYTE
-        self._due = False  # a training has ended, whose checkpoint has no thresholds yet
-        self._best: Path | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
         self.memory = ranking_of(trainer, self).memory
-        self._due |= stage == "fit"
-
-    def fit_on(self, best: Path) -> None:
-        """Keep the thresholds in this tested checkpoint."""
-        self._best = best
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._due and data_of(trainer).val_identities:
-            keep_held_out_thresholds(
-                trainer, cast(ReidModule, pl_module), self._best, self.seed or 0
-            )
-        self._due = False
+        self.fit_if_due(trainer, pl_module)
+
+    def fit(self, trainer: pl.Trainer, module: ReidModule) -> Change | None:
+        if not data_of(trainer).val_identities:
+            return None
+        found = fit_held_out_thresholds(trainer, module, self.seed or 0)
+        key = fingerprint_of(module.state_dict(), module.hparams["model"]) if found else ""
+        return partial(with_accept_thresholds, found=found, fingerprint=key) if found else None
 
     def check(self, mul_adds: dict[str, int], model: ReidModule) -> None:
         unknown = [name for name in self.exits or () if name not in mul_adds]

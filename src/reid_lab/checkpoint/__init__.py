@@ -8,8 +8,10 @@ a file names it.
 """
 
 from reid_lab.checkpoint.accept_thresholds import accept_thresholds_of as accept_thresholds_of
+from reid_lab.checkpoint.accept_thresholds import change_checkpoint as change_checkpoint
 from reid_lab.checkpoint.accept_thresholds import put_accept_thresholds as put_accept_thresholds
 from reid_lab.checkpoint.accept_thresholds import read_accept_thresholds as read_accept_thresholds
+from reid_lab.checkpoint.accept_thresholds import with_accept_thresholds as with_accept_thresholds
 from reid_lab.checkpoint.build import NORMALISED as NORMALISED
 from reid_lab.checkpoint.build import ROOMY as ROOMY
 from reid_lab.checkpoint.build import check_finite as check_finite

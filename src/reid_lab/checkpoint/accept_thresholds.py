@@ -6,7 +6,7 @@ They are valid for its weights only: a resumed training drops them.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -58,19 +58,41 @@ def read_accept_thresholds(checkpoint: Path | str) -> tuple[str, AcceptThreshold
     return fingerprint_of_state(state), accept_thresholds_of(state, checkpoint)
 
 
+def with_accept_thresholds(
+    state: dict[str, Any], found: AcceptThresholdsByExit, fingerprint: str
+) -> None:
+    """Add thresholds, fitted on the weights of `fingerprint`, to the content of a checkpoint."""
+    exits = {
+        exit: {metric: [asdict(each) for each in kinds] for metric, kinds in metrics.items()}
+        for exit, metrics in found.items()
+    }
+    state[KEY] = {"fingerprint": fingerprint, "exits": exits}
+
+
 def put_accept_thresholds(path: Path, found: AcceptThresholdsByExit, fingerprint: str) -> bool:
     """Add thresholds to a checkpoint, if they are of its weights; everything else is kept.
 
     Returns:
         Whether they were added.
     """
+    return change_checkpoint(
+        path, fingerprint, lambda state: with_accept_thresholds(state, found, fingerprint)
+    )
+
+
+def change_checkpoint(
+    path: Path, fingerprint: str, change: Callable[[dict[str, Any]], None]
+) -> bool:
+    """Change the content of a checkpoint in place, if it has the weights of `fingerprint`.
+
+    The file is replaced as a whole.
+
+    Returns:
+        Whether it was changed.
+    """
     state = torch.load(path, map_location="cpu", weights_only=True)
     if fingerprint_of_state(state) != fingerprint:
         return False
-    exits = {
-        exit: {metric: [asdict(each) for each in kinds] for metric, kinds in metrics.items()}
-        for exit, metrics in found.items()
-    }
-    state[KEY] = {"fingerprint": fingerprint, "exits": exits}
+    change(state)
     write_torch(path, state)
     return True

@@ -11,8 +11,9 @@ from typing import cast
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 
-from reid_lab.callbacks import BestCheckpoint, EarlyExitThresholds, ElapsedTime, Verification
+from reid_lab.callbacks import BestCheckpoint, ElapsedTime
 from reid_lab.callbacks.embedding import callbacks_of
+from reid_lab.callbacks.fitted import FittedAfterTraining
 from reid_lab.checkpoint import CheckpointError
 from reid_lab.compat.lightning import count_last_batch
 from reid_lab.config.paths import last_checkpoint
@@ -106,10 +107,8 @@ def best_of(trainer: pl.Trainer, notes: list[str]) -> Path | None:
     if not found:
         return None
     best = cast(Path, found[0].best)
-    for thresholds in callbacks_of(trainer, EarlyExitThresholds):
-        thresholds.fit_on(best)
-    for verification in callbacks_of(trainer, Verification):
-        verification.fit_on(best)
+    for fitted in callbacks_of(trainer, FittedAfterTraining):
+        fitted.fit_on(best)
     if trainer.is_global_zero:  # the note is read from the file
         notes.append(found[0].note)
         log.info(found[0].note)
